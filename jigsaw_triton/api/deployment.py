@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from jigsaw_triton.gpus.model import Cluster
     from jigsaw_triton.graph.model import Target
     from jigsaw_triton.planner.domain.gateway_load import GatewayLoad
-    from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Problem
+    from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, Problem
     from jigsaw_triton.servers.installation import Installation
 
 SETTLED = ("ready", "stopped")
@@ -221,6 +221,7 @@ class Deployment:
         latency_model: "LatencyModel | None" = None,
         features: str | None = None,
         formulation: "Formulation | None" = None,
+        objective: "Objective | None" = None,
         reporter: Reporter = LOG,
     ) -> None:
         """Updates the running deployment. New models are loaded and checked beside the old ones; no request is lost.
@@ -240,6 +241,7 @@ class Deployment:
             latency_model: See `deploy`.
             features: See `deploy`.
             formulation: See `deploy`.
+            objective: See `deploy`.
             reporter: See `deploy`.
 
         Raises:
@@ -269,6 +271,7 @@ class Deployment:
             "latency_model": latency_model,
             "features": features,
             "formulation": formulation,
+            "objective": objective,
         }
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         self.roll_out(self.prepare(replace(request, **changes), reporter=reporter), reporter=reporter)
@@ -585,6 +588,7 @@ def deploy(
     latency_model: "LatencyModel" = "queue",
     features: str = "AST",
     formulation: "Formulation" = "exact",
+    objective: "Objective" = "slices",
     state: "PathLike | None" = None,
     wait: bool = True,
     reporter: Reporter = LOG,
@@ -613,6 +617,8 @@ def deploy(
         features: Features of the planner, of A accuracy scaling, S spatial partitioning and T task-graph-informed
             budgeting; fewer are a baseline.
         formulation: Formulation of the planner: `exact`, or `paper` as a baseline.
+        objective: Objective of the planner: `slices` for the fewest, or `accuracy` for the highest that the GPUs carry
+            at the measured load. A change must then gain 0.1% of accuracy for each slice and each instance.
         state: Folder of the deployment; by default `jigsaw-triton` in `$XDG_STATE_HOME` or `~/.local/state`.
         wait: True to return once the deployment serves; False to return at once.
         reporter: Receives notes, events and warnings; by default the logger `jigsaw_triton`.
@@ -645,6 +651,7 @@ def deploy(
         latency_model=latency_model,
         features=features,
         formulation=formulation,
+        objective=objective,
     )
     deployment.adopt(reporter=reporter)
     rollout = deployment.prepare(request, reporter=reporter)

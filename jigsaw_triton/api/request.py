@@ -12,7 +12,7 @@ from jigsaw_triton.errors import Diagnostic, SpecError
 from jigsaw_triton.gpus.cluster import gateway_mistakes
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.graph.model import Target
-from jigsaw_triton.planner.domain.problem import FEATURES, Formulation, LatencyModel
+from jigsaw_triton.planner.domain.problem import FEATURES, Formulation, LatencyModel, Objective
 
 DEFAULT_RPS = 1.0
 """Demand of graphs that are deployed without one, in requests a second."""
@@ -38,6 +38,7 @@ class Request:
         latency_model: Latency model of the planner.
         features: Features of the planner; fewer are a baseline.
         formulation: Formulation of the planner; the paper's is a baseline.
+        objective: Objective of the planner: the fewest slices, or the highest accuracy.
     """
 
     graphs: tuple[str | GraphText, ...]
@@ -55,6 +56,7 @@ class Request:
     latency_model: LatencyModel = "queue"
     features: str = FEATURES
     formulation: Formulation = "exact"
+    objective: Objective = "slices"
 
     def to_json(self) -> dict[str, Any]:
         """Returns the request as JSON, for `from_json`."""
@@ -107,6 +109,7 @@ class Request:
             latency_model=self.latency_model,
             features=self.features,
             formulation=self.formulation,
+            objective=self.objective,
         )
 
     def as_running(self, status: Mapping[str, Any]) -> "Request":

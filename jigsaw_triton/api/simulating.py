@@ -108,6 +108,7 @@ def simulate(
         latency_model=options.latency_model,
         features=options.features,
         formulation=options.formulation,
+        objective=options.objective,
     )
     with lasting_solvers() as solvers:
         planner = Planner(load_templates(templates_dir()), frozenset({"python"}), str, solvers)

@@ -109,8 +109,18 @@ def two_p95_ms(g: TaskGraph, r: ProfileRow) -> float:
     return r.latency_p95_ms * (1 + math.ceil(at_once / (r.key.batch * r.key.instances)))
 
 
-def brute_force(p: Problem, allowed: Uses) -> Best | None:
-    """Returns the least compute slices, and the least loss of accuracy with these (only without fan-out)."""
+def brute_force(p: Problem, allowed: Uses, *, accurate: bool = False) -> Best | None:
+    """Returns the least compute slices, and the least loss of accuracy with these (only without fan-out).
+
+    Args:
+        p: Problem.
+        allowed: Utilisations that a replica may have.
+        accurate: True for the least loss instead, and the least slices with it.
+    """
+
+    def cost(plan: Best) -> tuple[float, float]:
+        return (round(plan.loss, 9), plan.slices) if accurate else (plan.slices, plan.loss)
+
     (workload,) = p.workloads
     rows = p.profiles[workload.graph.name].rows()
     cuts = ways_to_cut(p)
@@ -118,10 +128,10 @@ def brute_force(p: Problem, allowed: Uses) -> Best | None:
     for counts in replicas(rows, cuts, Counter(), 0):
         used = {r: n for r, n in zip(rows, counts, strict=True) if n}
         slices = sum(n * CPU.profiles[r.key.slice].compute_slices for r, n in used.items())
-        if best is not None and slices > best.slices:
+        if best is not None and slices > best.slices and not accurate:
             continue
         loss = least_loss(workload.graph, workload.demand_rps, used, allowed)
-        if loss is not None and (best is None or (slices, loss) < (best.slices, best.loss)):
+        if loss is not None and (best is None or cost(Best(slices, loss)) < cost(best)):
             best = Best(slices, loss)
     return best
 

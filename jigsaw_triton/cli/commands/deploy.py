@@ -32,6 +32,7 @@ from jigsaw_triton.planner.transition.transition import Transition, check_room, 
 @options.graphs()
 @options.cluster()
 @options.demand(required=False)
+@options.objective()
 @options.share()
 @options.change_price()
 @options.baseline()

@@ -20,7 +20,7 @@ from jigsaw_triton.cli.views.plan import plan_view
 from jigsaw_triton.cli.views.transition import transition_view
 from jigsaw_triton.planner.domain.picture import svg
 from jigsaw_triton.planner.domain.plan import plan_to_text
-from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Options
+from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, Options
 from jigsaw_triton.planner.transition.transition import check_room, transition
 
 
@@ -41,6 +41,7 @@ from jigsaw_triton.planner.transition.transition import check_room, transition
 @options.graphs()
 @options.cluster()
 @options.demand()
+@options.objective()
 @options.share()
 @options.baseline()
 @options.time_limit()
@@ -67,6 +68,7 @@ def command(
     cluster: str | None,
     driver: Driver | None,
     demand: tuple[str, ...],
+    objective: Objective,
     share: bool,
     features: str,
     formulation: Formulation,
@@ -83,7 +85,8 @@ def command(
     """Choose variants, slices and GPUs for a demand.
 
     The plan uses the fewest compute slices that meet the latency and accuracy of each graph at the demand, then the
-    fewest GPUs, then has the highest accuracy. If there is no plan, the command prints the reasons and exits with 3.
+    fewest GPUs, then has the highest accuracy. With --objective accuracy it has the highest accuracy that the GPUs
+    carry, then the fewest slices. If there is no plan, the command prints the reasons and exits with 3.
     --explain adds what each requirement costs, and what the next best of each choice would cost. --diff adds the steps
     from the running plan to this one, and the capacity meanwhile. With --change-price a running instance is only
     changed if the change saves more slices than its price.
@@ -94,6 +97,8 @@ def command(
         raise click.UsageError("--change-price needs a running plan; add --from or --diff.")
     if change_price and explain:
         raise click.UsageError("--explain cannot be used with --change-price; leave one of them out.")
+    if objective != "slices" and explain:
+        raise click.UsageError("--explain compares slices; leave it or --objective accuracy out.")
     mistakes = Mistakes()
     wanted = read_wanted(
         graphs,
@@ -122,6 +127,7 @@ def command(
         latency_model=latency_model,
         share=share,
         change_price=change_price,
+        objective=objective,
     )
     with out.working("planning") as report:
         plan = make_diagnosed_plan(problem, planner_options, report)

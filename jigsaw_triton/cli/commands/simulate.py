@@ -57,6 +57,7 @@ _LISTED = 10
     help="Multiply all rates of the trace by this factor.",
 )
 @options.demand(required=False)
+@options.objective()
 @options.share()
 @options.change_price()
 @options.baseline()

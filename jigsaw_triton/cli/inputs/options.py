@@ -11,7 +11,14 @@ from typing import Any, TypeVar
 import click
 
 from jigsaw_triton.cli.io.output import FORMS, Output
-from jigsaw_triton.planner.domain.problem import FEATURES, FORMULATIONS, LATENCY_MODEL_OF, LATENCY_MODELS, LatencyModel
+from jigsaw_triton.planner.domain.problem import (
+    FEATURES,
+    FORMULATIONS,
+    LATENCY_MODEL_OF,
+    LATENCY_MODELS,
+    OBJECTIVES,
+    LatencyModel,
+)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Function], Function]
@@ -240,6 +247,17 @@ def change_price() -> Decorator[Any]:
         default=0.0,
         show_default=True,
         help="Compute slices that a plan must save for each running MIG instance that it changes.",
+    )
+
+
+def objective() -> Decorator[Any]:
+    """Adds --objective: what the best plan is."""
+    return option(
+        "--objective",
+        type=click.Choice(OBJECTIVES),
+        default=OBJECTIVES[0],
+        show_default=True,
+        help="slices takes the fewest; accuracy takes the highest accuracy that the GPUs carry at the demand.",
     )
 
 

@@ -12,6 +12,10 @@ from jigsaw_triton.planner.candidates.chained import chains
 from jigsaw_triton.planner.domain.picture import strips, task_label
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import FEATURES, FORMULATIONS
+from jigsaw_triton.planner.formulation.mixture import mean_accuracy
+
+_NOTABLE = 0.001
+"""Smallest difference of accuracies that is shown."""
 
 _HEADER = ("task", "variant", "slice", "instances", "batch", "count", "share", "calls/s", "budget ms")
 
@@ -59,11 +63,13 @@ def _tasks(plan: Plan, name: str) -> Table:
 def _slo(plan: Plan, graph: TaskGraph) -> str:
     planned, slo = plan.graphs[graph.name], graph.slo
     average = " on average" if slo.accuracy_mode == "mean" else ""
+    mean = mean_accuracy(graph, {name: task.mix for name, task in planned.tasks.items()})
+    means = f" ({mean:.3f} on average)" if mean - planned.accuracy >= _NOTABLE else ""
     steps = f" ({graph.steps_ms:g} of them for python steps)" if graph.steps else ""
     return (
         f"demand {figures(planned.demand_rps)} requests/s, capacity {figures(planned.capacity_rps)}; "
         f"p{slo.percentile:g} latency {figures(planned.latency_ms)} ms{steps}, at most {slo.latency_ms:g}; "
-        f"accuracy {planned.accuracy:.3f}, at least {slo.accuracy:g}{average}\n"
+        f"accuracy {planned.accuracy:.3f}{means}, at least {slo.accuracy:g}{average}\n"
     )
 
 

@@ -7,11 +7,15 @@ from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.domain.plan import Plan
-from jigsaw_triton.planner.domain.problem import FEATURES, Formulation, LatencyModel, Options
+from jigsaw_triton.planner.domain.problem import FEATURES, Formulation, LatencyModel, Objective, Options
 from jigsaw_triton.profiles.table import ProfileTable
 
 SHARE_DIGITS = 4
 """Decimal digits to which two routing shares must agree to count as equal."""
+
+LEAST_ACCURACY_GAIN = 0.001
+"""Accuracy, as a share, that a deployment must gain by each slice and each change, with the objective `accuracy`. A
+convention: without a price, a plan would change with every change of the load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class Wanted:
         latency_model: Model that predicts a task's latency.
         features: Features of the planner; fewer are a baseline.
         formulation: Formulation of the planner; the paper's is a baseline.
+        objective: Objective of the planner: the fewest slices, or the highest accuracy.
     """
 
     graphs: Mapping[str, TaskGraph]
@@ -39,16 +44,19 @@ class Wanted:
     latency_model: LatencyModel = "queue"
     features: str = FEATURES
     formulation: Formulation = "exact"
+    objective: Objective = "slices"
 
     @property
     def options(self) -> Options:
-        """Planner options."""
+        """Planner options. With the objective `accuracy` a change has a price in any case."""
+        least = LEAST_ACCURACY_GAIN if self.objective == "accuracy" else 0.0
         return Options(
             share=self.share,
-            change_price=self.change_price,
+            change_price=max(self.change_price, least),
             latency_model=self.latency_model,
             features=self.features,
             formulation=self.formulation,
+            objective=self.objective,
         )
 
 

@@ -125,7 +125,8 @@ class SolverReport:
         name: `HiGHS` or `CBC`.
         status: `optimal` (proven) or `feasible` (the time limit came first; see `gap`).
         seconds: Wall-clock time of planning.
-        gap: Relative gap of the first objective: compute slices, less the price of changes if they have one.
+        gap: Relative gap of the first objective: compute slices or the loss of accuracy, less the price of changes if
+            they have one.
     """
 
     name: str

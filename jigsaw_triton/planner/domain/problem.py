@@ -33,6 +33,9 @@ FORMULATIONS: tuple[Formulation, ...] = ("exact", "paper")
 LatencyModel = Literal["queue", "2p95"]
 LATENCY_MODELS: tuple[LatencyModel, ...] = ("queue", "2p95")
 
+Objective = Literal["slices", "accuracy"]
+OBJECTIVES: tuple[Objective, ...] = ("slices", "accuracy")
+
 LATENCY_MODEL_OF: Mapping[Formulation, LatencyModel] = {"exact": "queue", "paper": "2p95"}
 """Formulation -> its default latency model; the paper's formulation supports no other."""
 
@@ -158,7 +161,11 @@ class Options:
         share: True if models may share a slice and take turns on it; see `planner.candidates.sharing`.
         change_price: Compute slices that a plan must save for each running MIG instance that it does not keep in place
             with the same models. Of plans of equal cost, the one that changes least is chosen, before GPUs and accuracy
-            count. With 0, changes are free and only decide between otherwise equal plans.
+            count. With 0, changes are free and only decide between otherwise equal plans. With the objective
+            `accuracy` it is the accuracy that must be gained by each compute slice and by each such change, as a share:
+            0.001 for a tenth of a percent.
+        objective: `slices` for the fewest compute slices, then the fewest GPUs, then the highest accuracy. `accuracy`
+            for the highest accuracy that the cluster carries at the demand, then the fewest slices.
     """
 
     time_limit_s: float = 10.0
@@ -170,6 +177,7 @@ class Options:
     utilisation: float = 0.8
     share: bool = False
     change_price: float = 0.0
+    objective: Objective = "slices"
 
     def checked(self) -> "Options":
         """Returns these options, validated, with the features in canonical order.
@@ -197,12 +205,15 @@ class Options:
         if self.formulation == "paper" and self.share:
             raise InputError("the paper's formulation gives each model its own slice", hint="omit --share")
         if not (math.isfinite(self.change_price) and self.change_price >= 0):
-            raise InputError(
-                f"the price of a change, {self.change_price}, is invalid", hint="give 0 or more compute slices"
-            )
+            raise InputError(f"the price of a change, {self.change_price}, is invalid", hint="give 0 or more")
         if self.change_price and (self.share or self.formulation == "paper"):
             other = "--share" if self.share else "the paper's formulation"
             raise InputError(f"changes have no price with {other}", hint="omit one of the two")
+        if self.objective not in OBJECTIVES:
+            raise InputError(f"objective {self.objective!r} is unknown", hint=f"use {' or '.join(OBJECTIVES)}")
+        if self.objective == "accuracy" and (self.share or self.formulation == "paper"):
+            other = "--share" if self.share else "the paper's formulation"
+            raise InputError(f"the objective `accuracy` does not work with {other}", hint="omit one of the two")
         if self.solver not in ("highs", "cbc"):
             raise InputError(f"solver {self.solver!r} is unknown", hint="use highs or cbc")
         if not (math.isfinite(self.time_limit_s) and self.time_limit_s > 0):

@@ -23,6 +23,7 @@ from itertools import pairwise
 
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.candidates.configurations import accuracy_budget, loss
+from jigsaw_triton.planner.domain.paths import longest_through
 from jigsaw_triton.planner.domain.rates import least_calls, most_calls
 from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR, TOLERANCE
 from jigsaw_triton.planner.formulation.incremental_levels import Weight
@@ -140,6 +141,17 @@ def _secant(low: float, high: float) -> tuple[float, float]:
     width = high - low
     slope = math.exp(low) * (width / -math.expm1(-width) if width > 0 else 1.0)
     return low + slope * math.exp(-low), slope
+
+
+def mean_accuracy(graph: TaskGraph, mixes: Mapping[str, Mapping[str, float]]) -> float:
+    """Returns the mean relative accuracy along the worst path.
+
+    Args:
+        graph: Graph of the tasks.
+        mixes: Task -> variant -> share of the task's calls.
+    """
+    lost = {task: mean_loss(graph, task, shares) for task, shares in mixes.items()}
+    return math.exp(-max(longest_through(graph, lost).values()))
 
 
 def mean_loss(graph: TaskGraph, task: str, shares: Mapping[str, float]) -> float:

@@ -28,8 +28,13 @@ k_r counts those that stay in place.
 
     k_r <= sum of x over the utilisations of r,  k_r <= sum of z * (replicas r that the cut keeps)
 
-The first objectives are then compute slices - price * sum of k, and the sum of k. (The structure follows what is known
-of JigsawServe, arXiv 2603.08797; counting cuts instead of summing slices makes every solution placeable.)
+The first objectives are then compute slices - price * sum of k, and the sum of k.
+
+The goal `accurate` puts the loss before slices. With a price, its first objective is loss + price * (compute slices -
+sum of k): a slice that gains less accuracy than its price stays idle, and so does a running replica without use.
+
+(The structure follows what is known of JigsawServe, arXiv 2603.08797; counting cuts instead of summing slices makes
+every solution placeable.)
 """
 
 import math
@@ -68,9 +73,9 @@ TIE_EFFORT = 60_000
 """Columns times nodes of the search tree for each minor objective, which decides among plans of equal slices. A
 convention that limits the time for large problems."""
 
-Goal = Literal["least", "most", "ideal"]
-"""Goal of the program: `least` slices for a plan; `most`, the largest common scale of demands; or `ideal`, the fewest
-slices, then GPUs, if there were unlimited GPUs."""
+Goal = Literal["least", "accurate", "most", "ideal"]
+"""Goal of the program: `least` slices for a plan; `accurate`, the least loss of accuracy, then the fewest slices;
+`most`, the largest common scale of demands; or `ideal`, the fewest slices, then GPUs, if there were unlimited GPUs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +140,8 @@ def allocation(
         start: Warm start: replicas of a plan that may be good.
         cuts: Known cuts on shared slices.
         pooled: Warm start: slices of each pool.
-        price: Compute slices that it is worth to keep a running replica in place, with the goal `least`. If above 0,
-            the supplies must be those of `planner.placement.running_supply`.
+        price: Compute slices, or loss with the goal `accurate`, that it is worth to keep a running replica in place. If
+            above 0 and replicas run, the supplies must be those of `planner.placement.running_supply`.
     """
     draft = Draft()
     scale = draft.real() if goal == "most" else None
@@ -168,7 +173,14 @@ def allocation(
             (s.board.name, kind): float(p.compute_slices) for s in supplies for kind, p in s.board.profiles.items()
         }
         slices = [(column, sizes[board, kind]) for board, kind, column in taken]
-        if price:
+        if goal == "accurate":
+            if price:
+                losses += [(column, price * size) for column, size in slices]
+                losses += [(k, -price) for k in priced.values()]
+            if losses:
+                draft.minimise(losses, gap=ACCURACY_GAP)
+            draft.minimise_count(slices, node_limit=node_limit)
+        elif price:
             draft.at_least(least, slices)
             draft.minimise([*slices, *((k, -price) for k in priced.values())], gap=max(PRICE_GAP, gap * least))
             if priced:
@@ -177,9 +189,9 @@ def allocation(
             draft.minimise_count(slices, relative_gap=gap, cutoff=enough, lower_bound=least)
         draft.at_least(math.ceil(least / max(s.board.compute_slices for s in supplies)), [(z, 1.0) for z in layouts])
         draft.minimise_count(((column, 1.0) for column in layouts), node_limit=node_limit)
-    if goal == "least":
-        if losses:
-            draft.minimise(losses, gap=ACCURACY_GAP, node_limit=node_limit)
+    if goal == "least" and losses:
+        draft.minimise(losses, gap=ACCURACY_GAP, node_limit=node_limit)
+    if goal in ("least", "accurate"):
         kept = {} if price else _kept(draft, count, running or {})
         if kept:
             draft.minimise_count(((k, -1.0) for k in kept.values()), node_limit=node_limit)

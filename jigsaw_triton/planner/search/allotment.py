@@ -1,4 +1,4 @@
-"""The optimum: the replicas and shared slices of a plan of the fewest slices, not yet placed on GPUs."""
+"""The optimum: the replicas and shared slices of the best plan, not yet placed on GPUs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,6 +9,7 @@ from jigsaw_triton.planner.candidates.configurations import Configuration, merge
 from jigsaw_triton.planner.candidates.fused_chains import apart
 from jigsaw_triton.planner.candidates.sharing import SharedSlice, fitting
 from jigsaw_triton.planner.search.attempt import Attempt, OutOfTimeError
+from jigsaw_triton.planner.search.best_accuracy import best_accuracy
 from jigsaw_triton.planner.search.choices import (
     Candidates,
     bounds_of,
@@ -73,7 +74,7 @@ class Allotment:
 
 
 def best_allotment(attempt: Attempt, time: Deadline) -> Allotment | None:
-    """Returns the allotment of the fewest slices; None if there is no plan.
+    """Returns the allotment that the objective asks for; None if there is no plan.
 
     Tries whole chains in shared slices first, for at most half of the time, and then each task on its own.
 
@@ -134,7 +135,12 @@ def _solved(attempt: Attempt, candidates: Candidates, time: Deadline) -> Solutio
         return None
     problem, options = attempt.problem, attempt.options
     staying = replicas_among(problem, candidates) if options.change_price else {}
-    found = fewest_slices(problem, candidates, options, attempt.solver, time, ties=not staying)
-    if found is None or not staying or not found[1].stages:
+    accurate = options.objective == "accuracy"
+    found = fewest_slices(problem, candidates, options, attempt.solver, time, ties=not staying and not accurate)
+    if found is None or not found[1].stages:
+        return found
+    if accurate:
+        return best_accuracy(problem, candidates, options, attempt.solver, time, found)
+    if not staying:
         return found
     return cheapest_change(problem, candidates, staying, options, attempt.solver, time, found)

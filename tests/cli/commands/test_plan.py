@@ -59,6 +59,37 @@ def test_svg_excludes_explain_and_diff(run: Run, app: Path, flag: str) -> None:
     assert f"-o svg draws only the plan; leave out {flag}" in result.stderr
 
 
+def test_the_objective_accuracy_uses_idle_slices(run: Run) -> None:
+    reader = applications_dir() / "docread"
+    fewest, accurate = (
+        json.loads(run("plan", reader, *GPUS, "--demand", "6", "--objective", objective, "-o", "json").stdout)
+        for objective in ("slices", "accuracy")
+    )
+    assert fewest["slices_used"] < accurate["slices_used"]
+    assert fewest["graphs"]["docread"]["accuracy"] < accurate["graphs"]["docread"]["accuracy"]
+
+
+def test_the_mean_accuracy_is_printed_beside_that_of_the_worst_path(run: Run) -> None:
+    result = run("plan", applications_dir() / "docread", *GPUS, "--demand", "60", "--objective", "accuracy")
+    worst, mean = re.search(r"accuracy ([\d.]+) \(([\d.]+) on average\)", result.stdout).groups()
+    assert float(worst) < float(mean)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--explain",), "--explain compares slices; leave it or --objective accuracy out"),
+        (("--share",), "the objective `accuracy` does not work with --share"),
+    ],
+)
+def test_the_objective_accuracy_excludes_sharing_and_explanations(
+    flags: tuple[str, ...], message: str, run: Run, app: Path
+) -> None:
+    result = run("plan", app, *GPUS, "--demand", "20", "--objective", "accuracy", *flags)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+
+
 def test_several_graphs_are_planned_together(run: Run, named: Callable[[str], Path]) -> None:
     result = run("plan", named("a"), named("b"), *GPUS, "--demand", "a=5,b=7", "-o", "json")
     assert {name: graph["demand_rps"] for name, graph in json.loads(result.stdout)["graphs"].items()} == {

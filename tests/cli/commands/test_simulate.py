@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from jigsaw_triton.resources import applications_dir
 from tests.cli.conftest import Run
 
 GPUS = ("--gpus", "1xcpu")
@@ -36,6 +37,16 @@ def test_json_has_the_changes_and_the_intervals(run: Run, app: Path, trace: Path
     missed = document["violations"]["hello"]
     assert 0 < missed == pytest.approx(1140000 * document["violation_share"])
     assert document["intervals"][0]["violations"] == document["intervals"][2]["violations"] == 0
+
+
+def test_with_the_objective_accuracy_quality_gives_way_to_load(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text("second,rps\n" + "".join(f"{s},{2 if s < 60 else 80}\n" for s in range(180)))
+    reader = applications_dir() / "docread"
+    asked = ("simulate", reader, "--trace", path, "--gpus", "2xcpu", "--objective", "accuracy", "-o", "json")
+    intervals = json.loads(run(*asked).stdout)["intervals"]
+    assert intervals[0]["accuracy"] > intervals[2]["accuracy"] + 0.05
+    assert intervals[2]["violations"] == 0
 
 
 def test_a_plot_is_written(run: Run, app: Path, trace: Path, tmp_path: Path) -> None:
