@@ -50,11 +50,11 @@ class Service:
                 (g.name, t, v.name) for g in self._graphs.values() for t in g.tasks for v in g.tasks[t].variants
             )
         }
-        self._columns = {g: [i for key, i in self._column.items() if key[0] == g] for g in self._graphs}
+        self._columns = _columns(self._graphs)
         plans = (problem.running, plan) if problem.running else (plan,)
         self._mixes = {g: [p.graphs[g].mix for p in plans if g in p.graphs] for g in self._graphs}
         self._planned = {key: rate for p in plans for key, rate in _planned_rates(p).items()}
-        self._known: dict[tuple[str, bytes], list[dict[str, float]]] = {}
+        self._known: dict[tuple[str, bytes], float] = {}
         busiest = [_busiest(p, self._graphs, self._tables, options) for p in plans]
         self._busiest: Busiest = {
             key: max(used.get(key, 0.0) for used in busiest) for key in {key for used in busiest for key in used}
@@ -105,20 +105,20 @@ class Service:
 
     def capacities(self, serving: Array) -> dict[str, float]:
         """Returns the capacity of each graph, in requests a second."""
-        return {name: self._capacity(name, serving) for name in self._graphs}
-
-    def _capacity(self, name: str, serving: Array) -> float:
-        return max(of_all_tasks(tasks) for tasks in self._carried(name, serving))
+        # A transition of a large cluster asks for thousands of moments, between which only few graphs change.
+        serving, capacities = _rounded(serving), dict[str, float]()
+        for name, columns in self._columns.items():
+            key = (name, serving[columns].tobytes())
+            if (known := self._known.get(key)) is None:
+                known = self._known[key] = max(map(of_all_tasks, self._carried(name, serving)))
+            capacities[name] = known
+        return capacities
 
     def _carried(self, name: str, serving: Array) -> list[dict[str, float]]:
         """Returns the capacity of each task, for each way to share out the graph's calls among variants."""
-        part = np.round(serving[self._columns[name]], 6)
-        key = (name, part.tobytes())
-        if key not in self._known:
-            graph, values = self._graphs[name], iter(part.tolist())
-            usable = {t: {v.name: next(values) for v in task.variants} for t, task in graph.tasks.items()}
-            self._known[key] = [throughput_by_task(graph, usable, mix) for mix in (usable, *self._mixes[name])]
-        return self._known[key]
+        graph, values = self._graphs[name], iter(serving[self._columns[name]].tolist())
+        usable = {t: {v.name: next(values) for v in task.variants} for t, task in graph.tasks.items()}
+        return [throughput_by_task(graph, usable, mix) for mix in (usable, *self._mixes[name])]
 
     def missing(self, capacities: Mapping[str, float]) -> dict[str, float]:
         """Returns the shortfall of each graph that lacks capacity, in requests a second."""
@@ -135,14 +135,32 @@ class Service:
         More capacity for a task that lacks some makes it smaller, even while another task limits the graph.
         """
         return sum(
-            min(sum(max(0.0, held - carried) for carried in tasks.values()) for tasks in self._carried(name, serving))
-            for name, held in self.held_rps.items()
-            if name in self.missing(self.capacities(serving))
+            min(
+                sum(max(0.0, self.held_rps[name] - carried) for carried in tasks.values())
+                for tasks in self._carried(name, _rounded(serving))
+            )
+            for name in self.missing(self.capacities(serving))
         )
 
     def slack(self, serving: Array) -> float:
         """Returns the least ratio of a graph's capacity to the capacity that it should keep."""
-        return min((self._capacity(g, serving) / h for g, h in self.held_rps.items() if h > 0), default=math.inf)
+        capacities = self.capacities(serving)
+        return min((capacities[g] / held for g, held in self.held_rps.items() if held > 0), default=math.inf)
+
+
+def _columns(graphs: Mapping[str, TaskGraph]) -> dict[str, slice]:
+    """Returns the part of the arrays that belongs to each graph."""
+    found, begin = dict[str, slice](), 0
+    for name, graph in graphs.items():
+        end = begin + sum(len(task.variants) for task in graph.tasks.values())
+        found[name] = slice(begin, end)
+        begin = end
+    return found
+
+
+def _rounded(serving: Array) -> Array:
+    rounded: Array = np.round(serving, 6)
+    return rounded
 
 
 def _busiest(

@@ -100,7 +100,7 @@ def service_time(row: ProfileRow, smaller: Iterable[ProfileRow] = ()) -> Service
     return ServiceTime(tuple(sorted(known)), tuple(known[size] for size in sorted(known)), p95, p99, rest)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=128)
 def service_times(table: ProfileTable) -> Mapping[ProfileKey, ServiceTime]:
     """Fits the service time of every configuration whose throughput is greater than 0."""
     by_instances: dict[tuple[str, str, str, str, int], list[ProfileRow]] = {}

@@ -139,6 +139,8 @@ def available(
     boards: Sequence[Board],
     options: Options,
     staying: Collection[Replica] = (),
+    *,
+    others: bool = True,
 ) -> dict[str, tuple[Configuration, ...]]:
     """Returns, for each task, the profiled configurations that a plan may need on these boards, whatever the SLO.
 
@@ -148,20 +150,21 @@ def available(
         boards: Models of GPU in the cluster.
         options: Options of planning.
         staying: Replicas to keep even if they are dominated.
+        others: True for all other configurations as well, which takes far longer.
     """
     by_name = {board.name: board for board in boards}
-    rows: dict[str, list[ProfileRow]] = {name: [] for name in graph.tasks}
-    for row in table.rows():
-        task, board = graph.tasks.get(row.key.task), by_name.get(row.key.gpu)
-        if task is None or board is None or row.key.variant not in {v.name for v in task.variants}:
-            continue
-        if row.throughput_rps > 0 and why_not(row, task, board, options) is None:
-            rows[row.key.task].append(row)
     stay = {
         ProfileKey(board, task, variant, kind, instances, batch)
         for name, task, variant, board, kind, instances, batch in staying
         if name == graph.name
     }
+    rows: dict[str, list[ProfileRow]] = {name: [] for name in graph.tasks}
+    for row in table.rows() if others else filter(None, map(table.get, sorted(stay))):
+        task, board = graph.tasks.get(row.key.task), by_name.get(row.key.gpu)
+        if task is None or board is None or row.key.variant not in {v.name for v in task.variants}:
+            continue
+        if row.throughput_rps > 0 and why_not(row, task, board, options) is None:
+            rows[row.key.task].append(row)
     usable = uses(graph, [row for found in rows.values() for row in found], table, options, stay)
     losses = {(name, v.name): loss(task, v.name) for name, task in graph.tasks.items() for v in task.variants}
 

@@ -122,7 +122,7 @@ class SolverReport:
     """The solver's part in the plan.
 
     Attributes:
-        name: `HiGHS` or `CBC`.
+        name: `HiGHS` or `CBC`; `first fit` if the plan was constructed without a solver.
         status: `optimal` (proven) or `feasible` (the time limit came first; see `gap`).
         seconds: Wall-clock time of planning.
         gap: Relative gap of the first objective: compute slices or the loss of accuracy, less the price of changes if

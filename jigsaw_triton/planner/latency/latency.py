@@ -64,7 +64,7 @@ def uses(
     return _queue_uses(keys, table, tuple(rows.items()), task_quantile(graph), frozenset(staying)) if keys else {}
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=128)
 def _queue_uses(
     usable: tuple[ProfileKey, ...],
     table: ProfileTable,

@@ -1,17 +1,19 @@
-"""The greedy placement of the paper's formulation, which runs after solving and may fail to place all replicas.
+"""Greedy placement of replicas, which may fail to place all of them.
 
-It is first fit decreasing: in order of slice size, largest first, each replica goes to the first GPU that can be cut to
-hold it in addition to the replicas that it already has. The starts of slices stay open until the end, so that no
-replica fails because an earlier one was placed badly within its GPU.
+The paper's formulation places its replicas like this after solving, and so does the first plan of a search. It is first
+fit decreasing: in order of slice size, largest first, each replica goes to the first GPU that can be cut to hold it in
+addition to the replicas that it already has. The starts of slices stay open until the end, so that no replica fails
+because an earlier one was placed badly within its GPU.
 """
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from jigsaw_triton.errors import UnplacedError
 from jigsaw_triton.gpus.layouts import maximal_layouts, maximal_multisets
-from jigsaw_triton.gpus.model import SLICES, Board, Cluster, Gpu
+from jigsaw_triton.gpus.model import SLICES, Board, Cluster, Gpu, GpuId
 from jigsaw_triton.planner.candidates.configurations import Configuration
 from jigsaw_triton.planner.domain.plan import PlacedModel, PlacedSlice, PlannedGpu
 
@@ -34,20 +36,27 @@ class Greedy:
         return sum(n * c.compute_slices for c, n in self.unplaced.items())
 
 
-def greedy(cluster: Cluster, counts: Mapping[Configuration, int]) -> Greedy:
+def greedy(
+    cluster: Cluster,
+    counts: Mapping[Configuration, int],
+    staying: Mapping[GpuId, tuple[PlacedSlice, ...]] | None = None,
+) -> Greedy:
     """Places replicas on the GPUs of their boards.
 
     Args:
         cluster: Cluster with GPUs sorted by id.
         counts: Configuration -> number of replicas.
+        staying: Slices that stay where they are, by GPU. GPUs with such slices are filled before the others.
     """
+    staying = staying or {}
     planned: list[PlannedGpu] = []
     unplaced: dict[Configuration, int] = {}
     boards = {gpu.board.name: gpu.board for gpu in cluster.gpus}
     for name, board in boards.items():
-        gpus = [_Filling(gpu) for gpu in cluster.gpus if gpu.board.name == name]
+        gpus = [_Filling(gpu, staying.get(gpu.id, ())) for gpu in cluster.gpus if gpu.board.name == name]
+        gpus.sort(key=lambda gpu: not gpu.staying)
         unplaced |= _first_fit(gpus, board, {c: n for c, n in counts.items() if c.board == name})
-        planned += [gpu.planned() for gpu in gpus if gpu.models]
+        planned += [gpu.planned() for gpu in gpus if gpu.models or gpu.staying]
     return Greedy(tuple(sorted(planned, key=lambda gpu: gpu.id)), unplaced)
 
 
@@ -78,13 +87,18 @@ class _Filling:
 
     Args:
         gpu: The GPU.
+        staying: Slices that it has already.
     """
 
-    def __init__(self, gpu: Gpu) -> None:
-        self._gpu = gpu
+    def __init__(self, gpu: Gpu, staying: tuple[PlacedSlice, ...]) -> None:
+        self._gpu, self.staying = gpu, staying
         self._kinds = gpu.occupancy.kinds(gpu.board, SLICES)
-        self._cuts = [Counter(m) for m in maximal_multisets(gpu.board, self._kinds, gpu.foreign)]
+        self._around = (*gpu.foreign, *sorted(placed.placement for placed in staying))
         self.models: list[tuple[str, PlacedModel]] = []
+
+    @cached_property
+    def _cuts(self) -> list[Counter[str]]:
+        return [Counter(m) for m in maximal_multisets(self._gpu.board, self._kinds, self._around)]
 
     def take(self, kind: str, model: PlacedModel) -> bool:
         """Adds a replica if it fits; returns True if it does."""
@@ -98,10 +112,11 @@ class _Filling:
     def planned(self) -> PlannedGpu:
         """Returns the GPU with a layout that has a slice for each replica."""
         wanted = Counter(kind for kind, _ in self.models)
-        layouts = maximal_layouts(self._gpu.board, self._kinds, self._gpu.foreign)
-        layout = next(found for found in layouts if wanted <= Counter(place.slice for place in found))
+        layouts = maximal_layouts(self._gpu.board, self._kinds, self._around) if wanted else ()
+        layout = next((found for found in layouts if wanted <= Counter(place.slice for place in found)), ())
         free = {kind: [place for place in layout if place.slice == kind] for kind in wanted}
-        placed = sorted((PlacedSlice(free[k].pop(0), (m,)) for k, m in self.models), key=lambda s: s.placement)
+        added = (PlacedSlice(free[kind].pop(0), (model,)) for kind, model in self.models)
+        placed = sorted((*self.staying, *added), key=lambda s: s.placement)
         return PlannedGpu(self._gpu.id, self._gpu.board.name, tuple(placed))
 
 

@@ -33,8 +33,11 @@ _EXACT_FROM = 0.5
 _NEAR = 0.98
 """Ratio of needed slices to those of the cluster at which the estimate of a scale from lower bounds ends."""
 
-_PARTS = (0.99, 0.95, 0.85, 0.6)
+_PARTS = (0.99, 0.95, 0.85, 0.6, 0.3)
 """Fractions of the estimated scale, tried in turn until one is carried: an estimate from lower bounds is optimistic."""
+
+_MORE = (0.005, 0.02, 0.05, 0.15, 0.5, 1.0, 3.0, 10.0)
+"""Relative increases of a carried scale that are tried in turn, as an upper bound, if time runs out."""
 
 _SURELY = 0.999
 """Fraction of a carried scale that the program must reach; the rest allows for the solver's tolerance."""
@@ -135,9 +138,25 @@ def largest_scale(attempt: Attempt, growing: Collection[str]) -> Scale | None:
     if outcome.status == "infeasible" and not near:
         return None
     if not outcome.stages:
-        return Scale(near, math.inf)
+        return Scale(near, _gap_to_bound(attempt, growing, near) if near else math.inf)
     assert model.scale is not None, "the goal `most` has a column of the scale"
     return Scale(start * outcome.values[model.scale], outcome.stages[0].gap)
+
+
+def _gap_to_bound(attempt: Attempt, growing: Collection[str], scale: float) -> float:
+    """Returns the relative distance from a scale to one that the cluster surely does not carry; infinite without one.
+
+    The lower bounds on slices exceed the cluster there.
+    """
+    candidates = with_room(attempt.problem, attempt.candidates(), attempt.options)
+    for more in _MORE:
+        problem = with_demand_scaled(attempt.problem, growing, scale * (1 + more))
+        if (
+            least_together(b.least for b in bounds_of(problem.workloads, candidates).values())
+            > problem.cluster.compute_slices
+        ):
+            return more
+    return math.inf
 
 
 def _scale_near(attempt: Attempt, growing: Collection[str], candidates: Candidates) -> float:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from jigsaw_triton.planner.search.attempt import Attempt
 from jigsaw_triton.planner.search.choices import complete, with_room
 from jigsaw_triton.planner.search.fewest_slices import fewest_slices
+from jigsaw_triton.planner.search.first_plan import constructed
 from jigsaw_triton.planner.solver.deadline import Deadline
 
 _ANY_GAP = 1e9
@@ -31,4 +32,4 @@ def _feasible(attempt: Attempt) -> bool | None:
     found = fewest_slices(attempt.problem, candidates, options, attempt.solver, time, ties=False)
     if found is None or found[1].status == "infeasible":
         return False
-    return bool(found[1].stages) or None
+    return bool(found[1].stages) or constructed(attempt) is not None or None

@@ -11,16 +11,18 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from jigsaw_triton.errors import InfeasibleError, InputError, JigsawError, UnplacedError
+from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.candidates.configurations import TaskConfigurations, available, within_even_parts
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.search import diagnosis
 from jigsaw_triton.planner.search.allotment import Allotment, best_allotment
-from jigsaw_triton.planner.search.attempt import Attempt
+from jigsaw_triton.planner.search.attempt import Attempt, OutOfTimeError
 from jigsaw_triton.planner.search.bisection import bisect
 from jigsaw_triton.planner.search.choices import replicas
 from jigsaw_triton.planner.search.demand_scaling import with_largest_demand
 from jigsaw_triton.planner.search.feasibility import feasible
+from jigsaw_triton.planner.search.first_plan import constructed, first_plan
 from jigsaw_triton.planner.search.planning import plan_of
 from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.solver.program import SolverName
@@ -73,6 +75,29 @@ def make_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverF
         JigsawError: No plan was found within the time limit, or no solver gave a valid answer.
     """
     return _first_valid(problem, options, solvers, _plan)
+
+
+def make_first_plan(problem: Problem, options: Options = DEFAULTS) -> Plan | None:
+    """Makes a feasible plan within tenths of a second, without a solver, if a simple construction finds one.
+
+    Running replicas stay where they are, and graphs that run already take hundredths of a second each. The plan usually
+    takes a few slices more than that of `make_plan`.
+
+    Raises:
+        InputError: The problem or the options are invalid.
+        InfeasibleError: A graph that does not run yet has no plan, whatever its demand.
+    """
+    options, problem = options.checked(), problem.prepared()
+    staying = replicas(problem)
+
+    def running(workload: Workload) -> TaskConfigurations:
+        table = problem.profiles.get(workload.graph.name, ProfileTable(()))
+        return available(workload.graph, table, problem.boards, options, staying, others=False)
+
+    def every(workload: Workload) -> TaskConfigurations:
+        return _available(replace(problem, workloads=(workload,)), options)[workload.graph.name]
+
+    return first_plan(problem, options, running, every)
 
 
 def find_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFactory = SolverProcess) -> Plan | None:
@@ -161,7 +186,13 @@ def _plan(attempt: Attempt) -> Plan:
 
 def _plan_if_any(attempt: Attempt) -> Plan | None:
     time = Deadline(attempt.options.time_limit_s)
-    allotment = best_allotment(attempt, time)
+    try:
+        allotment = best_allotment(attempt, time)
+    except OutOfTimeError:
+        plan = constructed(attempt)
+        if plan is None:
+            raise
+        return plan
     return None if allotment is None else plan_of(attempt, allotment, time)
 
 

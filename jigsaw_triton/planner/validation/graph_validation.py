@@ -24,6 +24,21 @@ _LEAST_ACCURACY = 1e-9
 """Accuracy that stands for 0, which has no logarithm. A convention."""
 
 
+Placed = Counter[tuple[str, str, str, int, int]]
+"""(board, variant, slice, instances, batch) -> number of replicas placed on the GPUs."""
+
+
+def replicas_placed(plan: Plan) -> dict[tuple[str, str], Placed]:
+    """Counts the replicas of each (graph, task) on the GPUs."""
+    found: dict[tuple[str, str], Placed] = {}
+    for gpu in plan.gpus:
+        for placed in gpu.layout:
+            for m in placed.models:
+                replica = (gpu.model, m.variant, placed.placement.slice, m.instances, m.batch)
+                found.setdefault((m.graph, m.task), Counter())[replica] += 1
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class GraphCheck:
     """Checks one graph's part of a plan.
@@ -36,6 +51,7 @@ class GraphCheck:
         options: Options with which the plan was made.
         tables: Graph name -> profiles, for all graphs.
         most_shared_load: Largest load that a shared slice may have.
+        placed: The plan's replicas on the GPUs, by `replicas_placed`.
     """
 
     plan: Plan
@@ -45,6 +61,7 @@ class GraphCheck:
     options: Options
     tables: Mapping[str, ProfileTable]
     most_shared_load: float
+    placed: Mapping[tuple[str, str], Placed]
 
     @property
     def graph(self) -> TaskGraph:
@@ -75,15 +92,8 @@ class GraphCheck:
         if "T" not in self.options.features:
             yield from self._even_violations()
 
-    def _placed(self, task: str) -> Counter[tuple[str, str, str, int, int]]:
-        """Returns (board, variant, slice, instances, batch) -> number of replicas placed on the GPUs."""
-        return Counter(
-            (gpu.model, m.variant, placed.placement.slice, m.instances, m.batch)
-            for gpu in self.plan.gpus
-            for placed in gpu.layout
-            for m in placed.models
-            if (m.graph, m.task) == (self.graph.name, task)
-        )
+    def _placed(self, task: str) -> Placed:
+        return self.placed.get((self.graph.name, task), Counter())
 
     def _count_violations(self) -> Iterator[str]:
         for name, task in self.promised.tasks.items():
@@ -188,13 +198,15 @@ class GraphCheck:
 
     def _sharing_ms(self, name: str) -> tuple[float, int] | None:
         """Returns the latency of a task in a shared slice, and the number of models there; None if it shares none."""
+        if not self.options.share:
+            return None
         slices = [
             (gpu.model, placed)
             for gpu in self.plan.gpus
             for placed in gpu.layout
             if any((m.graph, m.task) == (self.graph.name, name) for m in placed.models)
         ]
-        if not self.options.share or len(slices) != 1:
+        if len(slices) != 1:
             return None
         ((board, placed),) = slices
         (own,) = (m for m in placed.models if (m.graph, m.task) == (self.graph.name, name))

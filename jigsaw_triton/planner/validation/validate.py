@@ -12,7 +12,7 @@ from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.planner.domain.plan import PlacedSlice, Plan
 from jigsaw_triton.planner.domain.problem import SHARED_LOAD, Options, Problem
-from jigsaw_triton.planner.validation.graph_validation import TOLERANCE, GraphCheck, busy, profiled
+from jigsaw_triton.planner.validation.graph_validation import TOLERANCE, GraphCheck, busy, profiled, replicas_placed
 from jigsaw_triton.profiles.table import ProfileTable
 
 
@@ -29,11 +29,12 @@ def violations(plan: Plan, problem: Problem, options: Options) -> tuple[str, ...
     names = {w.graph.name for w in problem.workloads}
     if names != set(plan.graphs):
         return (*found, f"the plan is for {sorted(plan.graphs)}, not for {sorted(names)}")
+    placed = replicas_placed(plan)
     for workload in problem.workloads:
         table = problem.profiles.get(workload.graph.name, ProfileTable(()))
         most_load = _most_shared_load(problem, options)
         check = GraphCheck(
-            plan, plan.graphs[workload.graph.name], workload, table, options, problem.profiles, most_load
+            plan, plan.graphs[workload.graph.name], workload, table, options, problem.profiles, most_load, placed
         )
         found += [f"{workload.graph.name}: {reason}" for reason in check.violations()]
     return tuple(found)

@@ -11,6 +11,7 @@ from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import Cluster, Placement
 from jigsaw_triton.planner.candidates.configurations import Configuration
+from jigsaw_triton.planner.domain.plan import PlacedModel, PlacedSlice
 from jigsaw_triton.planner.placement.greedy import everything_placed, greedy
 from tests.fakes.problems import cluster
 
@@ -78,3 +79,12 @@ def test_every_replica_is_placed_or_counted_and_every_layout_is_valid(cpu: dict[
     assert placed + unplaced == {(c.board, c.slice): n for c, n in counts.items()}
     whole = {gpu.id for gpu in MIXED.gpus} - {gpu.id for gpu in found.gpus}
     assert not any(gpu.board.name in {c.board for c in found.unplaced} for gpu in MIXED.gpus if gpu.id in whole)
+
+
+def test_slices_that_stay_keep_their_places_and_their_gpus_fill_first() -> None:
+    one, other = cluster(2).gpus
+    model = PlacedModel("app", "t0", "v0", 1, 1)
+    staying = {other.id: (PlacedSlice(Placement(4, "3g"), (model,)),)}
+    found = greedy(cluster(2), replicas({"3g": 2, "1g": 2}), staying)
+    layouts = {gpu.id: [str(s.placement) for s in gpu.layout] for gpu in found.gpus}
+    assert (found.unplaced, layouts) == ({}, {other.id: ["3g@0", "3g@4"], one.id: ["1g@0", "1g@1", "3g@4"]})

@@ -299,14 +299,17 @@ def test_the_error_names_how_both_solvers_failed(highs: SolverProcess) -> None:
         make_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, CRASH)))
 
 
-def test_running_out_of_time_is_an_error(highs: SolverProcess) -> None:
+def test_running_out_of_time_is_an_error_where_no_plan_can_be_constructed(highs: SolverProcess) -> None:
     unknown = Outcome("unknown", (), ())
+    paper = Options(formulation="paper", latency_model="2p95")
+
+    def too_slow(name: SolverName) -> nullcontext[Scripted]:
+        return nullcontext(Scripted(name, highs, *[unknown] * 3))
+
     with pytest.raises(JigsawError, match="no feasible plan was found within 10 s") as caught:
-        make_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, *[unknown] * 3)))
+        make_plan(docread_problem(20), paper, solvers=too_slow)
     assert not isinstance(caught.value, InfeasibleError)
-    assert (
-        has_plan(docread_problem(20), solvers=lambda name: nullcontext(Scripted(name, highs, *[unknown] * 3))) is None
-    )
+    assert has_plan(docread_problem(20), paper, solvers=too_slow) is None
 
 
 def test_the_incumbent_survives_a_solver_that_hangs(highs: SolverProcess) -> None:
