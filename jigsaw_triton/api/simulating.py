@@ -111,7 +111,7 @@ def simulate(
         objective=options.objective,
     )
     with lasting_solvers() as solvers:
-        planner = Planner(load_templates(templates_dir()), frozenset({"python"}), str, solvers)
+        planner = Planner(load_templates(templates_dir()), frozenset({"python"}), str, solvers, settings or Settings())
         operation = simulate_operation(
             wanted,
             arrivals,

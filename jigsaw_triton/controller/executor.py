@@ -13,7 +13,9 @@ from jigsaw_triton.compiler.rehearsal import rehearsal
 from jigsaw_triton.compiler.store import Identities, write_route
 from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.transition import Stage, stages_to
 from jigsaw_triton.controller.fleet.drain import drained
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.persistence.history import keep
@@ -60,18 +62,25 @@ class Executor:
             if path.stem not in routes:
                 path.unlink()
 
-    async def solve(self, action: a.Solve) -> tuple[Plan, Bundle]:
-        """Computes a plan that leaves the MIG instances of others alone, and compiles it."""
+    async def solve(self, action: a.Solve, actual: Actual) -> tuple[Plan, Bundle, tuple[Stage, ...]]:
+        """Computes a plan that leaves the MIG instances of others alone, and compiles it.
+
+        Returns:
+            The plan, its bundle, and the stages of the change from `actual`.
+        """
         await self._fleet.serve_on(action.wanted.cluster)
         cluster = await self._fleet.around_others(action.wanted.cluster)
         planner = Planner(self._templates, self._fleet.commands.workers.backends, self._identities)
         plan, bundle = await asyncio.to_thread(planner.solve, action, cluster)
+        if action.running is not None and bundle is action.running.bundle:
+            return plan, bundle, ()
         made = Generation(action.wanted, plan, bundle)
+        stages = await asyncio.to_thread(stages_to, actual, action.running, made)
         keep(self._journal, made, action.reason, by_load=action.may_fall_short)
         self._graphs = action.wanted.graphs
         if action.running is not None:
             self._forget_generations(action.running.bundle.generation)
-        return plan, bundle
+        return plan, bundle, stages
 
     def _forget_generations(self, before: int) -> None:
         """Removes the files of generations that no request can be bound to any more."""

@@ -201,7 +201,9 @@ class Controller:
             with contextlib.suppress(StateError) if isinstance(action, _UNCONDITIONAL) else contextlib.nullcontext():
                 row = self._journal.begin(number, type(action).__name__, _subject(action), issued.node)
             if isinstance(action, a.Solve):
-                event = e.Solved(number, *await self._executor.solve(action))
+                start = self.state.actual
+                plan, bundle, stages = await self._executor.solve(action, start)
+                event = e.Solved(number, plan, bundle, start, stages)
             else:
                 await self._executor.run(action)
                 event = e.Done(number)

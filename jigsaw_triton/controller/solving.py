@@ -1,20 +1,22 @@
 """Plans and compiles for the core's action `Solve`. Used by the executor and by the simulator."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.compiler.compile import compile_plan
 from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core.review import worth
+from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.search.demand_shedding import make_shedding_plan
-from jigsaw_triton.planner.search.solve import SolverFactory, make_plan
+from jigsaw_triton.planner.search.solve import SolverFactory, make_first_plan, make_plan
 from jigsaw_triton.planner.solver.solver import SolverProcess
 
 
@@ -27,15 +29,19 @@ class Planner:
         backends: Backends of the workers' tritonserver.
         identity: Function that maps an artifact's path to a string that identifies its content.
         solvers: Factory of solvers by name.
+        settings: Settings of the control loop.
     """
 
     templates: Mapping[str, Template]
     backends: frozenset[str]
     identity: Callable[[Path], str]
     solvers: SolverFactory = SolverProcess
+    settings: Settings = field(default_factory=Settings)
 
     def solve(self, action: a.Solve, cluster: Cluster) -> tuple[Plan, Bundle]:
         """Computes a plan, or takes that of an earlier generation, and compiles it.
+
+        A review that does not save enough returns the plan and the bundle that run.
 
         Args:
             action: Action of the core.
@@ -45,6 +51,14 @@ class Planner:
             InfeasibleError: No plan is feasible.
             InputError: The plan cannot be compiled, or the models of the earlier generation have changed.
         """
+        plan = action.restored.plan if action.restored is not None else self._planned(action, cluster)
+        if action.review and action.running is not None:
+            running = action.running
+            if not worth(running.plan, plan, action.wanted.change_price, self.settings):
+                return running.plan, running.bundle
+        return plan, self._compiled(action, plan, cluster)
+
+    def _planned(self, action: a.Solve, cluster: Cluster) -> Plan:
         wanted, running = action.wanted, action.running
         problem = Problem(
             workloads=tuple(Workload(action.graphs[n], action.demand_rps[n]) for n in sorted(action.graphs)),
@@ -52,9 +66,10 @@ class Planner:
             profiles=wanted.profiles,
             running=running.plan if running is not None else None,
         )
-        plan = (
-            planned(problem, wanted.options, action, self.solvers) if action.restored is None else action.restored.plan
-        )
+        return planned(problem, wanted.options, action, self.solvers)
+
+    def _compiled(self, action: a.Solve, plan: Plan, cluster: Cluster) -> Bundle:
+        wanted, running = action.wanted, action.running
         bundle = compile_plan(
             plan,
             wanted.graphs,
@@ -68,15 +83,17 @@ class Planner:
         )
         if action.restored is not None:
             check_same_models(action.restored.bundle, bundle)
-        return plan, bundle
+        return bundle
 
 
 def planned(problem: Problem, options: Options, action: a.Solve, solvers: SolverFactory = SolverProcess) -> Plan:
     """Returns a plan for the action's demand.
 
-    If the plan may fall short, it still covers the demand that the user requested for each graph. The paper's
-    formulation, a baseline, cannot do that.
+    The first feasible plan suffices if the action says so and one can be constructed. If the plan may fall short, it
+    still covers the demand that the user requested for each graph. The paper's formulation, a baseline, cannot do that.
     """
+    if action.first and (plan := make_first_plan(problem, options)) is not None:
+        return plan
     if not action.may_fall_short or options.formulation != "exact":
         return make_plan(problem, options, solvers=solvers)
     least_rps = {name: min(rps, action.wanted.demand_rps[name]) for name, rps in action.demand_rps.items()}

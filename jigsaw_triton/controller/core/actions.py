@@ -21,6 +21,8 @@ class Solve:
         graphs: Graphs to plan, in which measured values replace the estimates.
         may_fall_short: True if demand above the user's own figures may be cut when the cluster cannot carry all of it.
         restored: Earlier generation whose plan is to be compiled again; None to compute a plan.
+        first: True to take the first feasible plan, if one can be constructed without a solver.
+        review: True if the outcome is the running plan unless another one saves enough; see `core.review`.
     """
 
     wanted: Wanted
@@ -31,6 +33,8 @@ class Solve:
     graphs: Mapping[str, TaskGraph]
     may_fall_short: bool = False
     restored: Generation | None = None
+    first: bool = False
+    review: bool = False
 
 
 @dataclass(frozen=True, slots=True)

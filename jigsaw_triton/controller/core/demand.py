@@ -61,17 +61,14 @@ class Demand:
         recent = [s.rps for s in self.samples if s.at_s > self.samples[-1].at_s - window_s]
         return sum(recent) / len(recent)
 
-    def change(self, planned_rps: float, base_rps: float, settings: Settings, *, covered_rps: float) -> float | None:
-        """Returns the demand to plan for instead of `planned_rps`; None while the running plan fits.
+    def risen(self, settings: Settings, *, covered_rps: float) -> float | None:
+        """Returns the demand to plan for at once, if the load exceeds the capacity; else None.
 
-        A rise counts at once, and is planned for at the level that it has reached or that the forecast expects,
-        whichever is higher. A fall counts once the forecast has a whole window of peaks.
+        It is the level that the load has reached or that the forecast expects, whichever is higher.
 
         Args:
-            planned_rps: Demand that the running plan was made for.
-            base_rps: Demand that every plan must cover.
-            covered_rps: Capacity of the running plan, at least `planned_rps`.
             settings: Thresholds of the decision.
+            covered_rps: Capacity of the running plan.
         """
         if not self.samples or self._covered_s() < settings.rise_window_s - 0.5:
             return None
@@ -82,11 +79,23 @@ class Demand:
         whole, later = self.mean_rps(settings.rise_window_s), self.mean_rps(half_s)
         if min(2 * whole - later, later) > covered_rps * settings.rise_over:
             return max(whole, later, expected) * settings.headroom
-        if planned_rps > base_rps and self._covered_s() >= settings.fall_window_s - 2.0:
-            target = max(base_rps, expected * settings.headroom)
-            if expected < planned_rps * settings.fall_under and target < planned_rps:
-                return target
         return None
+
+    def fallen(self, planned_rps: float, base_rps: float, settings: Settings) -> float | None:
+        """Returns the demand for which another plan may save slices; None unless the forecast expects a lower load.
+
+        The forecast needs a whole window of peaks for that.
+
+        Args:
+            planned_rps: Demand that the running plan was made for.
+            base_rps: Demand that every plan must cover.
+            settings: Thresholds of the decision.
+        """
+        if not self.samples or planned_rps <= base_rps or self._covered_s() < settings.fall_window_s - 2.0:
+            return None
+        expected = FORECASTS[settings.forecast]([peak.rps for peak in self.peaks])
+        target = max(base_rps, expected * settings.headroom)
+        return target if expected < planned_rps * settings.fall_under and target < planned_rps else None
 
     def _covered_s(self) -> float:
         return self.samples[-1].at_s - self.since_s

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jigsaw_triton.compiler.bundle import Bundle
+from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Generation, Wanted
 from jigsaw_triton.controller.core.rows import Counts
+from jigsaw_triton.controller.core.transition import Stage
 from jigsaw_triton.planner.domain.plan import Plan
 
 
@@ -51,11 +53,15 @@ class Solved:
         id: Id of the action.
         plan: Plan, already validated.
         bundle: Bundle compiled from the plan.
+        start: Servers and models from which `stages` leads to the plan; None if the core has to compute the stages.
+        stages: Stages of the change. Computing those of a large cluster would delay the core for seconds.
     """
 
     id: int
     plan: Plan
     bundle: Bundle
+    start: Actual | None = None
+    stages: tuple[Stage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

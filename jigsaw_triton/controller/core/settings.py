@@ -13,6 +13,8 @@ class Settings:
         forecast: Name of the forecast of the load; see `forecast.FORECASTS`.
         fall_window_s: Seconds of arrivals that the forecast sees, so that capacity outlasts short lulls.
         fall_under: Ratio of the forecast to the planned demand below which the controller plans again.
+        period_s: Seconds between two reviews of a plan whose load has fallen.
+        review_saves: Share of the slices in use that a review must save to take effect.
         headroom: Ratio of the demand to plan for to the measured demand.
         rows_least: Number of items or requests that must be counted before a measured ratio replaces an estimate.
         rows_half_life_s: Half-life, in seconds, of the counts of rows and branches.
@@ -29,6 +31,8 @@ class Settings:
     forecast: str = "highest"
     fall_window_s: float = 60.0
     fall_under: float = 0.5
+    period_s: float = 60.0
+    review_saves: float = 0.05
     headroom: float = 1.25
     rows_least: float = 200.0
     rows_half_life_s: float = 300.0

@@ -78,6 +78,7 @@ class State:
         overloaded: Graphs whose load exceeds the cluster's capacity. The running plan covers only the part of it that
             their priorities allow.
         quiet_until_s: Time before which the measured load causes no change.
+        review_at_s: Time before which no review of the plan begins.
         linger_until_s: Time before which routes and pipelines of earlier generations stay.
         error: Error of the last change; empty if it succeeded.
         error_code: Exit code of that error.
@@ -107,6 +108,7 @@ class State:
     counts: Counts = field(default_factory=dict)
     overloaded: frozenset[str] = frozenset()
     quiet_until_s: float = 0.0
+    review_at_s: float = 0.0
     linger_until_s: float = 0.0
     error: str = ""
     error_code: int = 0

@@ -13,6 +13,7 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.demand import Demand, Sample
 from jigsaw_triton.controller.core.generation import Generation, Request, Wanted
+from jigsaw_triton.controller.core.review import due, next_at_s
 from jigsaw_triton.controller.core.rows import covered_rps, decayed, deviations, measured, still_valid
 from jigsaw_triton.controller.core.state import GATEWAY, Phase, Restarts, State
 from jigsaw_triton.controller.core.transition import lingering, stages_down, stages_to
@@ -82,18 +83,34 @@ def _absorb_end(state: State, event: e.Solved | e.Done | e.Failed) -> Outcome:
     inflight = {number: act for number, act in state.inflight.items() if number != event.id}
     in_stage = event.id in state.stage_ids
     state = replace(state, inflight=inflight, stage_ids=state.stage_ids - {event.id})
+    if isinstance(action, a.Solve) and action.review:
+        return _absorb_review(state, action, event)
     if isinstance(event, e.Failed):
         return _absorb_failure(state, action, event, in_stage)
     actual = state.actual.after(action)
     state = replace(state, actual=actual, stalled=state.stalled & {GATEWAY, *actual.workers})
     match action:
         case a.Solve() if isinstance(event, e.Solved) and state.phase is Phase.SOLVING:
-            return _adopt(state, action, Generation(action.wanted, event.plan, event.bundle))
+            return _adopt(state, action, event)
         case a.RestartWorker(worker):
             return _restarted(state, worker.name)
         case a.RestartGateway():
             return _restarted(state, GATEWAY)
     return state, ()
+
+
+def _absorb_review(state: State, action: a.Solve, event: e.Solved | e.Done | e.Failed) -> Outcome:
+    """Adopts the plan of a review, unless it is the one that runs or something has changed meanwhile."""
+    state, running = replace(state, review_at_s=state.now_s + state.settings.period_s), state.running
+    if not isinstance(event, e.Solved) or state.phase is not Phase.READY or state.paused:
+        return state, ()
+    if running is None or running is not action.running:
+        return state, ()
+    if event.bundle is running.bundle:
+        planned = running.plan.graphs
+        fallen = {name for name, rps in action.demand_rps.items() if rps < planned[name].demand_rps}
+        return replace(state, overloaded=state.overloaded - fallen), ()
+    return _adopt(state, action, event)
 
 
 def _absorb_failure(state: State, action: a.Action, failure: e.Failed, in_stage: bool) -> Outcome:
@@ -119,8 +136,9 @@ def _absorb_failure(state: State, action: a.Action, failure: e.Failed, in_stage:
     return state, (a.Report("error", error, failure.code),)
 
 
-def _adopt(state: State, action: a.Solve, new: Generation) -> Outcome:
+def _adopt(state: State, action: a.Solve, solved: e.Solved) -> Outcome:
     """Starts the transition to a new plan."""
+    new = Generation(action.wanted, solved.plan, solved.bundle)
     demand = ", ".join(f"{name} at {_rate(rps)}" for name, rps in action.demand_rps.items())
     slices = f"{new.plan.slices_used} of {new.plan.slices_total} slices"
     report = a.Report("plan", f"generation {new.bundle.generation} for {demand} uses {slices} ({action.reason})")
@@ -132,7 +150,7 @@ def _adopt(state: State, action: a.Solve, new: Generation) -> Outcome:
         text = "the running generation already matches the plan; nothing has to change"
         return _quiet(state), (report, *overload, a.Report("ready", text))
     changes = difference(running.plan if running is not None else None, new.plan)
-    stages = stages_to(state.actual, running, new)
+    stages = solved.stages if solved.start is state.actual else stages_to(state.actual, running, new)
     state = replace(state, phase=Phase.CHANGING, pending=new, stages=stages, failed=False, error="", error_code=0)
     return state, (report, *overload, *(a.Report("diff", str(change)) for change in changes))
 
@@ -228,10 +246,12 @@ def _advance_ready(state: State) -> Outcome:
         before = state.wanted.graphs if state.wanted is not None else {}
         counts = still_valid(state.counts, before, asked.wanted.graphs)
         state = replace(state, queued=None, asked=asked, wanted=asked.wanted, demand={}, counts=counts)
-        return _solve(state, asked.wanted, asked.demand_rps, asked.reason, restored=asked.restored)
+        state, outputs = _solve(state, asked.wanted, asked.demand_rps, asked.reason, restored=asked.restored)
+        return replace(state, phase=Phase.SOLVING), outputs
     state, ended = _end_lingering(state)
     state, outputs = _follow_load(state)
-    return state, (*ended, *outputs)
+    state, reviewing = _review(state)
+    return state, (*ended, *outputs, *reviewing)
 
 
 def _end_lingering(state: State) -> Outcome:
@@ -245,7 +265,7 @@ def _end_lingering(state: State) -> Outcome:
 
 
 def _follow_load(state: State) -> Outcome:
-    """Plans again if the measured load no longer matches the running plan."""
+    """Plans again at once if the measured load exceeds the capacity of the running plan."""
     running = state.running
     if running is None or state.paused or state.now_s < state.quiet_until_s:
         return state, ()
@@ -253,22 +273,28 @@ def _follow_load(state: State) -> Outcome:
     loads: list[str] = []
     for name, demand in state.demand.items():
         plan = running.plan.graphs[name]
-        base_rps = running.wanted.demand_rps[name]
         covers_rps = covered_rps(running.wanted.graphs[name], plan, state.counts, state.settings)
-        change = demand.change(plan.demand_rps, base_rps, state.settings, covered_rps=covers_rps)
+        change = demand.risen(state.settings, covered_rps=covers_rps)
         if change is not None:
             changes[name] = change
             rate = _rate(demand.mean_rps(state.settings.rise_window_s))
             loads.append(f"{name} receives {rate}, planned {_rate(plan.demand_rps)}, capacity {_rate(covers_rps)}")
-    planned_for = {name: graph.demand_rps for name, graph in running.plan.graphs.items()}
-    rises = frozenset(name for name, rps in changes.items() if rps > planned_for[name])
-    if not changes.keys() - (rises & state.overloaded):
+    if not changes.keys() - state.overloaded:
         # The only changes are further rises of graphs whose load already exceeds the cluster's capacity.
         return state, ()
+    planned_for = {name: graph.demand_rps for name, graph in running.plan.graphs.items()}
     state = replace(state, asked=None)
     reason = f"measured load: {'; '.join(loads)}"
-    state, issued = _solve(state, running.wanted, {**planned_for, **changes}, reason, may_fall_short=True)
-    return state, (a.Report("demand", f"{'; '.join(loads)}; planning again"), *issued)
+    state, issued = _solve(state, running.wanted, {**planned_for, **changes}, reason, may_fall_short=True, first=True)
+    return replace(state, phase=Phase.SOLVING), (a.Report("demand", f"{'; '.join(loads)}; planning again"), *issued)
+
+
+def _review(state: State) -> Outcome:
+    """Begins a review of the running plan if one is due."""
+    demand_rps = due(state)
+    if demand_rps is None or state.running is None:
+        return state, ()
+    return _solve(state, state.running.wanted, demand_rps, "review of the plan", may_fall_short=True, review=True)
 
 
 def _solve(
@@ -279,14 +305,16 @@ def _solve(
     *,
     may_fall_short: bool = False,
     restored: Generation | None = None,
+    first: bool = False,
+    review: bool = False,
 ) -> Outcome:
     graphs = {name: measured(graph, state.counts, state.settings) for name, graph in wanted.graphs.items()}
     number, running = state.next_generation, state.running
-    action = a.Solve(wanted, demand_rps, number, reason, running, graphs, may_fall_short, restored)
+    action = a.Solve(wanted, demand_rps, number, reason, running, graphs, may_fall_short, restored, first, review)
     differences = [sentence for name in wanted.graphs for sentence in deviations(wanted.graphs[name], graphs[name])]
     text = f"measured values replace estimates in the next plan: {'; '.join(differences)}"
-    report = (a.Report("rows", text),) if differences else ()
-    state, issued = _issue(replace(state, phase=Phase.SOLVING, next_generation=number + 1), [action])
+    report = (a.Report("rows", text),) if differences and not review else ()
+    state, issued = _issue(replace(state, next_generation=number + 1), [action])
     return state, (*report, *issued)
 
 
@@ -363,8 +391,9 @@ def _rate(rps: float) -> str:
 
 
 def _quiet(state: State) -> State:
-    """Starts the cooldown, during which the measured load causes no change."""
-    return replace(state, asked=None, quiet_until_s=state.now_s + state.settings.cooldown_s)
+    """Starts the cooldown, during which the measured load causes no change, and sets the time of the next review."""
+    quiet_until_s = state.now_s + state.settings.cooldown_s
+    return replace(state, asked=None, quiet_until_s=quiet_until_s, review_at_s=next_at_s(state))
 
 
 def _settled(state: State) -> Phase:

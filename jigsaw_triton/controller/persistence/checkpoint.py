@@ -12,7 +12,7 @@ from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.profiles.table import ProfileTable
 
-_FORMAT = 3
+_FORMAT = 4
 """Version of the checkpoint format. Raise it when a class of the state changes its fields."""
 
 VERSION = f"{__version__}/{_FORMAT}"

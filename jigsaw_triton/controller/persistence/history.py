@@ -1,5 +1,6 @@
 """History of a deployment: its generations, how each of them ended up, and the return to an earlier one."""
 
+from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.persistence.checkpoint import VERSION, pickled, unpickled
@@ -25,6 +26,12 @@ def outcomes(before: State, after: State) -> list[tuple[int, Outcome]]:
             found.append((new.bundle.generation, "serves"))
         elif before.phase is Phase.SOLVING:
             found.append((after.next_generation - 1, "unchanged"))
+    ended = (action for number, action in before.inflight.items() if number not in after.inflight)
+    for action in ended:
+        if isinstance(action, a.Solve) and action.review:
+            # Another change came first, or the plan is what runs already.
+            adopted = after.pending is not None and after.pending.bundle.generation == action.generation
+            found += [] if adopted else [(action.generation, "unchanged")]
     if pending is not None and after.pending is None and pending is not new:
         found.append((pending.bundle.generation, "failed"))
     if after.phase is Phase.STOPPED and old is not None:

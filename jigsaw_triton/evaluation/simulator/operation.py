@@ -123,6 +123,7 @@ class _Simulation:
         self._meter = _Meter()
         self._begun: dict[int, tuple[float, str]] = {}
         self._changes: list[Change] = []
+        self._last = 0
         self._error: JigsawError | None = None
 
     def run(self, arrivals: Mapping[str, Array], progress: Callable[[float], None]) -> Operation:
@@ -196,11 +197,12 @@ class _Simulation:
         """Records a change that has ended."""
         state = self._state
         if before.phase in (Phase.SOLVING, Phase.CHANGING) and state.phase is Phase.READY and state.running is not None:
-            generation = max(self._begun)
-            begun_s, reason = self._begun[generation]
             failure = event.error if isinstance(event, e.Failed) else ""
             served = state.running.bundle.generation
-            if served == generation or failure:
+            generation = max(self._begun) if failure else served
+            if generation != self._last or failure:
+                self._last = generation
+                begun_s, reason = self._begun[generation]
                 taken_s = self._now_s - begun_s
                 slices = state.running.plan.slices_used
                 self._changes.append(Change(begun_s, taken_s, generation, reason, slices, failure))

@@ -117,6 +117,10 @@ class PlannedGpu:
     layout: tuple[PlacedSlice, ...]
 
 
+CONSTRUCTED = "first fit"
+"""Name, in place of a solver's, of the construction of a plan without a solver."""
+
+
 @dataclass(frozen=True, slots=True)
 class SolverReport:
     """The solver's part in the plan.
@@ -133,6 +137,11 @@ class SolverReport:
     status: str
     seconds: float
     gap: float
+
+    @property
+    def constructed(self) -> bool:
+        """True if the plan was constructed without a solver."""
+        return self.name == CONSTRUCTED
 
 
 @dataclass(frozen=True, slots=True)

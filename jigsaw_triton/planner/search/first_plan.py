@@ -15,7 +15,7 @@ from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.bounds.bounds import least_slices
 from jigsaw_triton.planner.candidates.configurations import Configuration, Replica, TaskConfigurations, by_load
-from jigsaw_triton.planner.domain.plan import GraphPlan, PlacedSlice, Plan, SolverReport
+from jigsaw_triton.planner.domain.plan import CONSTRUCTED, GraphPlan, PlacedSlice, Plan, SolverReport
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.rates import calls
 from jigsaw_triton.planner.domain.tolerances import TOLERANCE
@@ -25,9 +25,6 @@ from jigsaw_triton.planner.search.attempt import Attempt
 from jigsaw_triton.planner.search.choices import least_together, replicas
 from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.validation.validate import violations
-
-NAME = "first fit"
-"""Name in the plan's report, in place of a solver's."""
 
 ConfigurationsOf = Callable[[Workload], TaskConfigurations]
 """Function that returns all configurations of a graph."""
@@ -105,7 +102,7 @@ def first_plan(problem: Problem, options: Options, running: ConfigurationsOf, ev
         features=options.features,
         formulation=options.formulation,
         latency_model=options.latency_model,
-        solver=SolverReport(NAME, "feasible", round(time.spent_s, 3), (slices - least) / slices),
+        solver=SolverReport(CONSTRUCTED, "feasible", round(time.spent_s, 3), (slices - least) / slices),
     )
     return None if violations(plan, problem, options) else plan
 

@@ -37,32 +37,38 @@ def test_arrivals_are_right_after_a_gateway_restart_and_for_a_new_graph() -> Non
 
 
 def test_one_burst_is_not_a_rise() -> None:
-    assert demand([10, 10, 10, 10, 10, 60]).change(10, 10, FIGURES, covered_rps=10) is None
+    assert demand([10, 10, 10, 10, 10, 60]).risen(FIGURES, covered_rps=10) is None
 
 
 def test_a_rise_is_planned_for_at_the_level_that_it_has_reached() -> None:
-    assert demand([10, 10, 10, 40, 40, 40]).change(10, 10, FIGURES, covered_rps=10) == 40 * FIGURES.headroom
+    assert demand([10, 10, 10, 40, 40, 40]).risen(FIGURES, covered_rps=10) == 40 * FIGURES.headroom
 
 
 def test_load_within_the_plans_capacity_is_not_a_rise() -> None:
-    assert demand([40.0] * 10).change(10, 10, FIGURES, covered_rps=41) is None
+    assert demand([40.0] * 10).risen(FIGURES, covered_rps=41) is None
 
 
 def test_too_few_samples_cause_no_change() -> None:
-    assert demand([50, 50]).change(10, 10, FIGURES, covered_rps=10) is None
+    assert demand([50, 50]).risen(FIGURES, covered_rps=10) is None
+    assert demand([1, 1]).fallen(50, 10, FIGURES) is None
 
 
 def test_a_fall_never_plans_below_the_base_demand() -> None:
-    assert demand([0.0] * 61).change(10, 10, FIGURES, covered_rps=10) is None
-    assert demand([0.0] * 61).change(50, 10, FIGURES, covered_rps=50) == 10
+    assert demand([0.0] * 61).fallen(10, 10, FIGURES) is None
+    assert demand([0.0] * 61).fallen(50, 10, FIGURES) == 10
 
 
 @given(st.lists(st.floats(0, 1000), min_size=1, max_size=90), st.floats(1, 1000))
 def test_a_change_moves_towards_the_load_and_then_settles(rates_rps: list[float], planned_rps: float) -> None:
     base_rps = planned_rps / 3
     seen = demand(rates_rps)
-    change = seen.change(planned_rps, base_rps, FIGURES, covered_rps=1.5 * planned_rps)
-    if change is not None:
-        assert change >= base_rps
-        assert change > planned_rps or seen.mean_rps(FIGURES.rise_window_s) <= planned_rps
-        assert seen.change(change, base_rps, FIGURES, covered_rps=change) is None
+    risen = seen.risen(FIGURES, covered_rps=1.5 * planned_rps)
+    if risen is not None:
+        assert risen > planned_rps
+        assert seen.risen(FIGURES, covered_rps=risen) is None
+        assert seen.fallen(risen, base_rps, FIGURES) is None
+    fallen = seen.fallen(planned_rps, base_rps, FIGURES)
+    if fallen is not None:
+        assert base_rps <= fallen < planned_rps
+        assert seen.risen(FIGURES, covered_rps=fallen) is None
+        assert seen.fallen(fallen, base_rps, FIGURES) is None

@@ -1,0 +1,49 @@
+"""Reviews of the running plan: plans made in the background, which take effect only if they save enough. Pure.
+
+The first plan after a burst is constructed in tenths of a second and takes more slices than necessary. A review follows
+it, while the first plan already serves. Other reviews follow at regular intervals, if the load has fallen.
+"""
+
+from collections.abc import Mapping
+
+from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.core.state import Phase, State
+from jigsaw_triton.planner.domain.difference import difference
+from jigsaw_triton.planner.domain.plan import Plan
+
+
+def due(state: State) -> Mapping[str, float] | None:
+    """Returns the demands for which a review begins now, by graph; None if none does."""
+    running = state.running
+    if running is None or state.phase is not Phase.READY or state.paused or state.now_s < state.review_at_s:
+        return None
+    if any(isinstance(action, a.Solve) for action in state.inflight.values()):
+        return None
+    planned = {name: graph.demand_rps for name, graph in running.plan.graphs.items()}
+    fallen = {
+        name: rps
+        for name, demand in state.demand.items()
+        if (rps := demand.fallen(planned[name], running.wanted.demand_rps[name], state.settings)) is not None
+    }
+    return {**planned, **fallen} if fallen or running.plan.solver.constructed else None
+
+
+def next_at_s(state: State) -> float:
+    """Returns the time from which on a review of the running plan may begin, if the plan serves from now on."""
+    constructed = state.running is not None and state.running.plan.solver.constructed
+    return state.now_s if constructed else state.now_s + state.settings.period_s
+
+
+def worth(running: Plan, plan: Plan, price: float, settings: Settings) -> bool:
+    """Returns True if a plan saves so many slices that it pays to change to it.
+
+    Args:
+        running: Plan that runs.
+        plan: Plan to change to.
+        price: Compute slices that a change of one running MIG instance costs.
+        settings: Settings of the control loop.
+    """
+    changed = sum(change.kind != "add" for change in difference(running, plan))
+    saved = running.slices_used - plan.slices_used
+    return saved > 0 and saved >= max(price * changed, settings.review_saves * running.slices_used)
