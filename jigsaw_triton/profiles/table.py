@@ -1,5 +1,6 @@
 """A table of profiles, with one row per configuration of a variant."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -56,10 +57,22 @@ class ProfileTable:
         rows: Rows with distinct keys.
     """
 
-    __slots__ = ("_rows",)
+    __slots__ = ("_packed", "_rows")
 
     def __init__(self, rows: Iterable[ProfileRow]) -> None:
         self._rows = {row.key: row for row in sorted(rows, key=lambda r: r.key)}
+        self._packed = ""
+
+    def __getstate__(self) -> str:
+        """Returns the rows as JSON for pickle, encoded once: a controller pickles its tables before every action."""
+        if not self._packed:
+            self._packed = json.dumps([_cells(row) for row in self._rows.values()])
+        return self._packed
+
+    def __setstate__(self, packed: str) -> None:
+        """Sets the rows from `__getstate__`."""
+        self._rows = {(row := ProfileRow(ProfileKey(*key), *rest)).key: row for key, *rest in json.loads(packed)}
+        self._packed = packed
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -79,3 +92,16 @@ class ProfileTable:
     def get(self, key: ProfileKey) -> ProfileRow | None:
         """Returns the row of a configuration, or None if it was not profiled."""
         return self._rows.get(key)
+
+
+def _cells(row: ProfileRow) -> tuple[object, ...]:
+    key = row.key
+    return (
+        (key.gpu, key.task, key.variant, key.slice, key.instances, key.batch),
+        row.latency_p50_ms,
+        row.latency_p95_ms,
+        row.latency_p99_ms,
+        row.throughput_rps,
+        row.memory_mib,
+        row.source,
+    )
