@@ -4,13 +4,18 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from benchmarks import harness, system
-from benchmarks.controller import changes, replans, simulated
+from benchmarks.controller import changes, cycle, replans, simulated
 from benchmarks.effort import FULL, SMOKE, Effort
 from benchmarks.harness import Figure, Progress
 
 Part = Callable[[Progress, Effort], Awaitable[list[Figure]]]
 
-PARTS: dict[str, Part] = {"changes": changes.measure, "replans": replans.measure, "simulated": simulated.measure}
+PARTS: dict[str, Part] = {
+    "changes": changes.measure,
+    "replans": replans.measure,
+    "cycle": cycle.measure,
+    "simulated": simulated.measure,
+}
 
 
 async def measure(progress: Progress, parts: dict[str, Part], effort: Effort) -> list[Figure]:

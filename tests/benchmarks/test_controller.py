@@ -11,6 +11,7 @@ pytestmark = pytest.mark.e2e
 FIGURES = {
     "changes": "controller.update_failed",
     "replans": "controller.replans_2_under_load.mixed",
+    "cycle": "controller.cycle_s.block",
     "simulated": "controller.flapping",
 }
 """Part -> one of its figures."""

@@ -7,7 +7,9 @@ import pytest
 
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.core.transition import Stage
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.persistence.journal import Journal
@@ -20,7 +22,7 @@ from jigsaw_triton.servers.installation import Installation
 class Idle(Executor):
     """Executor whose actions never end."""
 
-    async def solve(self, action: a.Solve) -> tuple[Plan, Bundle]:
+    async def solve(self, action: a.Solve, actual: Actual) -> tuple[Plan, Bundle, tuple[Stage, ...]]:
         await asyncio.Event().wait()
         raise AssertionError
 

@@ -6,17 +6,20 @@ from contextlib import closing
 from pathlib import Path
 from typing import cast
 
+from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import Phase, State
+from jigsaw_triton.controller.core.transition import Stage, stages_to
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.persistence.journal import Journal, JournalReader
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.planner.domain.plan import Plan
 from tests.controller.disks import fill_disk, free_disk
-from tests.controller.worlds import bundle, plan, wanted, worker
+from tests.controller.worlds import bundle, generation, plan, wanted, worker
 
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
 MORE = worker("0/2g@2", ("t0", "a"), ("t1", "a"), generation=2)
@@ -28,9 +31,9 @@ class Idle:
     def __init__(self) -> None:
         self.planned = asyncio.Event()
 
-    async def solve(self, _: a.Solve) -> tuple[Plan, object]:
+    async def solve(self, action: a.Solve, actual: Actual) -> tuple[Plan, Bundle, tuple[Stage, ...]]:
         await self.planned.wait()
-        return plan(10.0), ONE
+        return plan(10.0), ONE, stages_to(actual, action.running, generation(ONE))
 
     async def run(self, action: a.Action) -> None:
         if not isinstance(action, a.Retire | a.StopGateway):
@@ -73,8 +76,9 @@ class Recording:
     def __init__(self) -> None:
         self.ran: list[str] = []
 
-    async def solve(self, action: a.Solve) -> tuple[Plan, object]:
-        return plan(10.0), bundle(action.generation, ONE.workers.values() if action.generation == 1 else [MORE])
+    async def solve(self, action: a.Solve, actual: Actual) -> tuple[Plan, Bundle, tuple[Stage, ...]]:
+        made = bundle(action.generation, ONE.workers.values() if action.generation == 1 else [MORE])
+        return plan(10.0), made, stages_to(actual, action.running, generation(made))
 
     async def run(self, action: a.Action) -> None:
         self.ran.append(type(action).__name__)

@@ -1,0 +1,187 @@
+"""One cycle of the controller on a large cluster: sense, solve, and the steps of the change. Servers are simulated.
+
+The shell and its planner are the real ones. Actions on servers end at once, and the load comes from the metrics of a
+gateway that exists only as text. The load of every graph rises beyond what runs. Then a first plan serves, and a review
+improves it. Meanwhile a task of the same event loop notes how late it is woken.
+"""
+
+import asyncio
+import random
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+from benchmarks import problems, system
+from benchmarks.effort import Effort
+from benchmarks.harness import Figure, Progress, figure
+from jigsaw_triton.compiler.bundle import Bundle
+from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core.actual import Actual
+from jigsaw_triton.controller.core.generation import Generation, Wanted
+from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.core.state import Phase
+from jigsaw_triton.controller.core.transition import Stage, stages_to
+from jigsaw_triton.controller.executor import Executor
+from jigsaw_triton.controller.fleet.fleet import Fleet
+from jigsaw_triton.controller.persistence.history import keep
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.shell import Controller
+from jigsaw_triton.controller.solving import Planner
+from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.servers.metrics import Sample
+
+GPUS, GRAPHS, SEED = 1000, 50, 1
+RISE = 1.25
+"""Ratio of the load after the rise to the capacity of what runs."""
+
+BEAT_S = 0.005
+"""Seconds between the wake-ups of the task that measures how long the event loop is blocked."""
+
+WAIT_S = 240.0
+"""Seconds to wait for a plan before the benchmark gives up."""
+
+
+@dataclass(slots=True)
+class Servers:
+    """Executor whose servers do everything at once, and a fleet whose gateway counts arrivals.
+
+    Attributes:
+        journal: Journal that records the plans.
+        planner: Planner of the controller.
+        rates_rps: Graph -> requests a second that arrive.
+        planned: Plans found, with the monotonic time of each.
+        at_s: Time of the last reading of the metrics.
+    """
+
+    journal: Journal
+    planner: Planner
+    rates_rps: Mapping[str, float] = field(default_factory=dict)
+    planned: list[tuple[float, a.Solve, Plan]] = field(default_factory=list)
+    counted: dict[str, float] = field(default_factory=dict)
+    at_s: float = field(default_factory=time.monotonic)
+
+    async def solve(self, action: a.Solve, actual: Actual) -> tuple[Plan, Bundle, tuple[Stage, ...]]:
+        """Plans as `Executor.solve` does."""
+        plan, bundle = await asyncio.to_thread(self.planner.solve, action, action.wanted.cluster)
+        self.planned.append((time.monotonic(), action, plan))
+        if action.running is not None and bundle is action.running.bundle:
+            return plan, bundle, ()
+        made = Generation(action.wanted, plan, bundle)
+        stages = await asyncio.to_thread(stages_to, actual, action.running, made)
+        keep(self.journal, made, action.reason, by_load=action.may_fall_short)
+        return plan, bundle, stages
+
+    async def run(self, action: a.Action) -> None:
+        """Does nothing."""
+
+    def server(self, _: str) -> "Servers":
+        """Returns the gateway."""
+        return self
+
+    @property
+    def client(self) -> "Servers":
+        """Client of the gateway."""
+        return self
+
+    async def metrics(self) -> list[Sample]:
+        """Returns the gateway's counters of requests."""
+        now_s = time.monotonic()
+        for name, rps in self.rates_rps.items():
+            self.counted[name] = self.counted.get(name, 0.0) + rps * (now_s - self.at_s)
+        self.at_s = now_s
+        return [Sample("jigsaw_arrivals_total", {"graph": n}, count) for n, count in self.counted.items()]
+
+
+@dataclass(slots=True)
+class Pulse:
+    """Longest block of an event loop, by the wake-ups of a task.
+
+    Attributes:
+        longest_s: Longest delay of a wake-up in seconds, also by other threads and processes.
+        worked_s: Most processor time in seconds of the loop's own thread between two wake-ups.
+    """
+
+    longest_s: float = 0.0
+    worked_s: float = 0.0
+
+    @asynccontextmanager
+    async def measured(self) -> AsyncIterator["Pulse"]:
+        """Measures inside the `async with` block."""
+
+        async def beat() -> None:
+            while True:
+                began, began_cpu = time.monotonic(), time.thread_time()
+                await asyncio.sleep(BEAT_S)
+                self.longest_s = max(self.longest_s, time.monotonic() - began - BEAT_S)
+                self.worked_s = max(self.worked_s, time.thread_time() - began_cpu)
+
+        task = asyncio.create_task(beat())
+        try:
+            yield self
+        finally:
+            task.cancel()
+
+
+async def measure(progress: Progress, effort: Effort) -> list[Figure]:
+    """Deploys, raises the load of all graphs, and waits for both plans. A smoke run has two graphs."""
+    graphs = max(2, effort.count(GRAPHS))
+    gpus = GPUS * graphs // GRAPHS
+    problem = problems.many_graphs(random.Random(SEED), graphs, gpus)
+    wanted = Wanted(
+        {w.graph.name: w.graph for w in problem.workloads},
+        {w.graph.name: w.demand_rps for w in problem.workloads},
+        problem.profiles,
+        problem.cluster,
+    )
+    with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as folder:
+        journal = Journal(Path(folder) / "journal.sqlite")
+        try:
+            return await _cycle(progress, wanted, journal)
+        finally:
+            journal.close()
+
+
+async def _cycle(progress: Progress, wanted: Wanted, journal: Journal) -> list[Figure]:
+    servers = Servers(journal, Planner(system.templates(), frozenset({"python"}), str))
+    controller = Controller(cast(Executor, servers), cast(Fleet, servers), journal, replace(Settings(), cooldown_s=0.0))
+    running = asyncio.create_task(controller.run())
+
+    async def until(plans: int) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while len(servers.planned) < plans or controller.state.phase is not Phase.READY:
+                await controller.wait_changed(0.1)
+
+    size = f"{len(wanted.cluster.gpus)} GPUs, {len(wanted.graphs)} graphs"
+    progress(f"cycle: {size}: the first deployment")
+    await controller.deploy(wanted)
+    await until(1)
+    assert controller.state.running is not None
+    capacity = {name: graph.capacity_rps for name, graph in controller.state.running.plan.graphs.items()}
+    async with Pulse().measured() as idle:
+        await asyncio.sleep(1.0)
+    progress("cycle: the load of every graph rises")
+    servers.rates_rps = {name: RISE * rps for name, rps in capacity.items()}
+    async with Pulse().measured() as pulse:
+        while controller.state.phase is Phase.READY:
+            await controller.wait_changed(1.0)
+        began, began_cpu = time.monotonic(), time.process_time()
+        await until(2)
+        first_cpu_s = time.process_time() - began_cpu
+        await until(3)
+    (first_at, _, first), (improved_at, review, improved) = servers.planned[1], servers.planned[2]
+    assert first.solver.constructed and review.review
+    controller.leave()
+    await running
+    note = f"{size}; from the decision; simulated servers; {first.slices_used} slices; {first_cpu_s:.2f} s of processor"
+    found = [figure("controller.cycle_s.first", first_at - began, "s", note, at_most=1.0)]
+    note = f"{size}; from the first plan, which serves meanwhile; {improved.slices_used} slices"
+    found.append(figure("controller.cycle_s.improved", improved_at - first_at, "s", note, at_most=15.0))
+    note = (
+        f"{size}; longest wait of the event loop from the rise to the improved plan, of which its own thread worked at "
+        f"most {pulse.worked_s:.3f} s; {idle.longest_s:.3f} s in a second without load"
+    )
+    return [*found, figure("controller.cycle_s.block", pulse.longest_s, "s", note, at_most=0.1)]
