@@ -76,6 +76,14 @@ _LISTED = 10
     show_default=True,
     help="Seconds of load that the forecast sees.",
 )
+@options.option(
+    "--period",
+    metavar="SECONDS",
+    type=options.Number(min=1.0),
+    default=DEFAULTS.period_s,
+    show_default=True,
+    help="Seconds between two reviews of the plan, which save slices once the load has fallen.",
+)
 @options.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random arrivals.")
 @options.option(
     "--plot",
@@ -92,6 +100,7 @@ def command(
     demand: tuple[str, ...],
     forecast: str,
     window: float,
+    period: float,
     seed: int,
     plot_path: Path | None,
     gpus: str | None,
@@ -129,7 +138,7 @@ def command(
             cluster=cluster,
             driver=driver,
             options=Options(**planning),
-            settings=replace(DEFAULTS, forecast=forecast, fall_window_s=window),
+            settings=replace(DEFAULTS, forecast=forecast, fall_window_s=window, period_s=period),
             seed=seed,
             progress=progress,
             reporter=out,
