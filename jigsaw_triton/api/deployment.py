@@ -222,6 +222,7 @@ class Deployment:
         features: str | None = None,
         formulation: "Formulation | None" = None,
         objective: "Objective | None" = None,
+        deterministic: bool | None = None,
         reporter: Reporter = LOG,
     ) -> None:
         """Updates the running deployment. New models are loaded and checked beside the old ones; no request is lost.
@@ -242,6 +243,7 @@ class Deployment:
             features: See `deploy`.
             formulation: See `deploy`.
             objective: See `deploy`.
+            deterministic: See `deploy`.
             reporter: See `deploy`.
 
         Raises:
@@ -272,6 +274,7 @@ class Deployment:
             "features": features,
             "formulation": formulation,
             "objective": objective,
+            "deterministic": deterministic,
         }
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         self.roll_out(self.prepare(replace(request, **changes), reporter=reporter), reporter=reporter)
@@ -589,6 +592,7 @@ def deploy(
     features: str = "AST",
     formulation: "Formulation" = "exact",
     objective: "Objective" = "slices",
+    deterministic: bool = False,
     state: "PathLike | None" = None,
     wait: bool = True,
     reporter: Reporter = LOG,
@@ -619,6 +623,8 @@ def deploy(
         formulation: Formulation of the planner: `exact`, or `paper` as a baseline.
         objective: Objective of the planner: `slices` for the fewest, or `accuracy` for the highest that the GPUs carry
             at the measured load. A change must then gain 0.1% of accuracy for each slice and each instance.
+        deterministic: True if emulated variants take the profiled median and yield even numbers of rows, instead of
+            drawing both.
         state: Folder of the deployment; by default `jigsaw-triton` in `$XDG_STATE_HOME` or `~/.local/state`.
         wait: True to return once the deployment serves; False to return at once.
         reporter: Receives notes, events and warnings; by default the logger `jigsaw_triton`.
@@ -652,6 +658,7 @@ def deploy(
         features=features,
         formulation=formulation,
         objective=objective,
+        deterministic=deterministic,
     )
     deployment.adopt(reporter=reporter)
     rollout = deployment.prepare(request, reporter=reporter)

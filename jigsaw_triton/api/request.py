@@ -39,6 +39,7 @@ class Request:
         features: Features of the planner; fewer are a baseline.
         formulation: Formulation of the planner; the paper's is a baseline.
         objective: Objective of the planner: the fewest slices, or the highest accuracy.
+        deterministic: True if emulated variants do not draw their times and rows.
     """
 
     graphs: tuple[str | GraphText, ...]
@@ -57,6 +58,7 @@ class Request:
     features: str = FEATURES
     formulation: Formulation = "exact"
     objective: Objective = "slices"
+    deterministic: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Returns the request as JSON, for `from_json`."""
@@ -110,6 +112,7 @@ class Request:
             features=self.features,
             formulation=self.formulation,
             objective=self.objective,
+            deterministic=self.deterministic,
         )
 
     def as_running(self, status: Mapping[str, Any]) -> "Request":

@@ -46,6 +46,7 @@ def compile_plan(
     backends: frozenset[str],
     identity: Identity,
     running: Bundle | None = None,
+    deterministic: bool = False,
 ) -> Bundle:
     """Compiles a plan. The same arguments give the same bytes.
 
@@ -62,6 +63,7 @@ def compile_plan(
         backends: Backends of the workers' tritonserver.
         identity: Function that maps an artifact's path to a string that identifies its content; see `store.Identities`.
         running: Bundle that serves now.
+        deterministic: True if emulated variants do not draw their times and rows.
 
     Raises:
         InputError: The plan does not match the graphs or the cluster; a template, artifact, backend or profile is
@@ -72,7 +74,7 @@ def compile_plan(
         raise ValueError(f"generation {generation} does not follow {running.generation}")
     _check_graphs(plan, graphs)
     fused = {name: chains(graph, plan) for name, graph in graphs.items()}
-    job = _Job(plan, graphs, cluster, profiles, generation, templates, backends, identity, fused)
+    job = _Job(plan, graphs, cluster, profiles, generation, templates, backends, identity, fused, deterministic)
     boards = {gpu.id: gpu.board for gpu in cluster.gpus}
     workers: dict[str, Worker] = {}
     for gpu in plan.gpus:
@@ -107,6 +109,7 @@ class _Job:
     backends: frozenset[str]
     identity: Identity
     chains: Mapping[str, tuple[Chain, ...]]
+    deterministic: bool
 
     def template(self, name: str) -> Template:
         """Returns one of the compiler's own templates."""
@@ -233,6 +236,7 @@ def _worker_model(job: _Job, model: PlacedModel, server: Server) -> WorkerModel:
         templates=job.templates,
         identity=job.identity,
         one_by_one=chain is not None and fusion.comes_one_by_one(graph, chain),
+        deterministic=job.deterministic,
     )
 
 

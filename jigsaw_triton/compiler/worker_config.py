@@ -15,8 +15,9 @@ from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.graph.model import Task, TaskGraph, TensorType, Variant
 from jigsaw_triton.planner.domain.plan import PlacedModel
+from jigsaw_triton.profiles.service import service_time
 from jigsaw_triton.profiles.table import ProfileTable
-from jigsaw_triton.runtime.spec import ROWS_PREFIX, TOKEN_OUTPUT, RunnerSpec, TensorSpec
+from jigsaw_triton.runtime.spec import ROWS_PREFIX, TOKEN_OUTPUT, EmulationSpec, RunnerSpec, TensorSpec
 
 PYTHON = "python"
 """Name of the backend that runs our own code."""
@@ -28,7 +29,7 @@ VARIANT_FILE = "variant.py"
 """File name of a variant's model.py if the template has a model.py of its own."""
 
 EMULATED = "emulated"
-"""Name of the template whose models only wait for the profiled time."""
+"""Name of the template whose models only wait, for times as in the profile."""
 
 SLICE_RESOURCE = "slice"
 """Resource of Triton's rate limiter that serialises the executions of models in a shared slice."""
@@ -72,6 +73,7 @@ def worker_model(
     templates: Mapping[str, Template],
     identity: Identity,
     one_by_one: bool = False,
+    deterministic: bool = False,
 ) -> WorkerModel:
     """Compiles one replica, or the part of it that one of several processes loads.
 
@@ -85,6 +87,7 @@ def worker_model(
         identity: Function that identifies the content of artifacts.
         one_by_one: True if batches arrive as one request for each item although the model's own shapes do not require
             it.
+        deterministic: True if emulated variants do not draw their times and rows.
 
     Raises:
         InputError: The variant's template, artifacts, backend or profile is missing.
@@ -112,7 +115,8 @@ def worker_model(
     if python:
         spec = replace(_runner_spec(base, task, variant, inputs, server, placed), pads=pads)
         if base.name == EMULATED:
-            spec = replace(spec, latency_ms=_latency_ms(placed, server, profile, where), yields=dict(variant.yields))
+            emulation = _emulation(placed, server, profile, where)
+            spec = replace(spec, emulation=replace(emulation, yields=dict(variant.yields), deterministic=deterministic))
         cfg.set_spec(config, spec)
     else:
         for key, value in variant.parameters.items():
@@ -206,22 +210,20 @@ def _threads(server: Server, instances: int) -> int:
     return max(1, server.board.profiles[server.slice].compute_slices // instances)
 
 
-def _latency_ms(placed: PlacedModel, server: Server, profile: ProfileTable | None, where: str) -> dict[str, float]:
-    """Returns the median milliseconds of each batch size up to the planned one, with the planned instances."""
+def _emulation(placed: PlacedModel, server: Server, profile: ProfileTable | None, where: str) -> EmulationSpec:
+    """Returns the service times of the planned configuration, as the planner and the simulator fit them."""
     rows = profile.rows(task=placed.task, variant=placed.variant, gpu=server.board.name) if profile is not None else ()
-    latency = {
-        str(row.key.batch): row.latency_p50_ms
-        for row in rows
-        if (row.key.slice, row.key.instances) == (server.slice, placed.instances) and row.key.batch <= placed.batch
-    }
-    if str(placed.batch) not in latency:
+    of_slice = [row for row in rows if (row.key.slice, row.key.instances) == (server.slice, placed.instances)]
+    planned = next((row for row in of_slice if row.key.batch == placed.batch and row.throughput_rps > 0), None)
+    if planned is None:
         raise InputError(
             f"there is no profile of {placed.instances} instances at batch {placed.batch} on a {server.slice} slice"
             f" of {server.board.name}, so the time to emulate is unknown",
             where=where,
             hint="plan again with the current profiles, or use those that the plan was made with",
         )
-    return latency
+    time = service_time(planned, of_slice)
+    return EmulationSpec(tuple(time.medians_ms.round(6).tolist()), time.p95, time.p99, time.rest)
 
 
 def _files(base: Template | None, variant: Variant, config: ModelConfig, where: str) -> dict[str, bytes | Artifact]:

@@ -17,7 +17,7 @@ from jigsaw_triton.gpus.model import Cluster, DeviceUse
 EMULATED_MIG = "MIG: instances exist only in a state file; the GPUs are not real"
 EMULATED_MPS = "MPS: servers that share an instance run side by side without a daemon"
 EMULATED_CPU = "GPU time: models run on this machine's CPU, which all workers share"
-EMULATED_VARIANTS = "models of template `emulated`: they wait for the profiled time and return zeros"
+EMULATED_VARIANTS = "models of template `emulated`: they wait for times as in the profile and return zeros"
 
 
 def snapshot(

@@ -80,6 +80,7 @@ class Planner:
             backends=self.backends,
             identity=self.identity,
             running=running.bundle if running is not None else None,
+            deterministic=wanted.deterministic,
         )
         if action.restored is not None:
             check_same_models(action.restored.bundle, bundle)

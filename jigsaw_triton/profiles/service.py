@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
+from jigsaw_triton.runtime.draws import MOST_Z, Z95, factors
 
 Array = NDArray[np.float64]
 
@@ -17,17 +18,13 @@ FIXED_SHARE = 0.5
 """Fixed part of a batch's service time, as a share of that of the smallest profiled batch. This is a convention, and it
 is used only for batches that are smaller than that one."""
 
-_Z95, _Z99, _MOST_Z = (NormalDist().inv_cdf(p) for p in (0.95, 0.99, 0.999))
-
 
 @dataclass(frozen=True)
 class ServiceTime:
     """Distribution of the time that one instance of a configuration takes for a batch.
 
     The service time is the median for the batch's size times a random factor, whose distribution is the same for all
-    sizes. The logarithm of the factor is piecewise linear in the normal deviate: it passes through the profile's p50,
-    p95 and p99; below the median its slope is that above it; beyond p99 its slope is that between p95 and p99; and it
-    is constant from p99.9 on, because a profile has no information about that range.
+    sizes; see `runtime.draws.factors`.
 
     Attributes:
         sizes: Batch sizes whose median is known, ascending; the last is the largest batch.
@@ -77,7 +74,7 @@ class ServiceTime:
 
     def factors(self, deviates: Array) -> Array:
         """Returns the factors at the given normal deviates."""
-        return _factors(deviates, self.p95, self.p99)
+        return factors(deviates, self.p95, self.p99)
 
 
 def service_time(row: ProfileRow, smaller: Iterable[ProfileRow] = ()) -> ServiceTime:
@@ -124,13 +121,6 @@ def busy(rate_rps: float, row: ProfileRow) -> float:
     return rate_rps * max(row.latency_p95_ms / 1000, 1 / row.throughput_rps)
 
 
-def _factors(deviates: Array, p95: float, p99: float) -> Array:
-    below, beyond = math.log(p95) / _Z95, (math.log(p99) - math.log(p95)) / (_Z99 - _Z95)
-    z = np.minimum(deviates, _MOST_Z)
-    factors: Array = np.exp(below * np.minimum(z, _Z95) + beyond * np.maximum(z - _Z95, 0.0))
-    return factors
-
-
 def _quadrature() -> tuple[Array, Array]:
     """Returns normal deviates and weights for integrals of the factor.
 
@@ -139,12 +129,12 @@ def _quadrature() -> tuple[Array, Array]:
     """
     # numpy's stubs do not type this function.
     nodes, weights = np.polynomial.legendre.leggauss(64)  # type: ignore[no-untyped-call]
-    ends = ((-_FARTHEST, _Z95), (_Z95, _MOST_Z))
+    ends = ((-_FARTHEST, Z95), (Z95, MOST_Z))
     deviates = np.concatenate([(low + high + (high - low) * nodes) / 2 for low, high in ends])
     densities = np.exp(-(deviates**2) / 2) / math.sqrt(2 * math.pi)
     widths = np.concatenate([(high - low) / 2 * weights for low, high in ends])
-    beyond = math.erfc(_MOST_Z / math.sqrt(2)) / 2
-    return np.append(deviates, _MOST_Z), np.append(densities * widths, beyond)
+    beyond = math.erfc(MOST_Z / math.sqrt(2)) / 2
+    return np.append(deviates, MOST_Z), np.append(densities * widths, beyond)
 
 
 _FARTHEST = 9.0
@@ -157,6 +147,6 @@ def _moments(p95: float, p99: float) -> tuple[float, float]:
 
     The closed form, a sum of truncated lognormal pieces, would lose most digits if p99 is many times p95.
     """
-    factors = _factors(_DEVIATES, p95, p99)
-    mean = float(_WEIGHTS @ factors)
-    return mean, float(_WEIGHTS @ (factors / mean - 1) ** 2)
+    found = factors(_DEVIATES, p95, p99)
+    mean = float(_WEIGHTS @ found)
+    return mean, float(_WEIGHTS @ (found / mean - 1) ** 2)

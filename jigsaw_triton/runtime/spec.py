@@ -210,6 +210,28 @@ class FrontSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class EmulationSpec:
+    """Behaviour of an emulated variant; `runtime.draws` has the distributions.
+
+    Attributes:
+        medians_ms: Median milliseconds of a batch of 0, 1, ... items, up to the largest batch.
+        p95: 95th percentile of a batch's time, relative to its median.
+        p99: 99th percentile of a batch's time, relative to its median.
+        rest: Idle time of the instance after each batch, relative to the batch's median.
+        yields: Output with rows -> expected number of rows per call.
+        deterministic: True if each batch takes its median and the numbers of rows differ by at most one; False if times
+            and rows are drawn.
+    """
+
+    medians_ms: tuple[float, ...]
+    p95: float
+    p99: float
+    rest: float
+    yields: Mapping[str, float] = field(default_factory=dict)
+    deterministic: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RunnerSpec:
     """A variant that the python backend runs on a worker.
 
@@ -220,9 +242,8 @@ class RunnerSpec:
         stack: True if items are joined along the batch dimension and run together; otherwise they run one at a time.
         threads: Number of threads in the runner's own thread pools, at least 1.
         parameters: Parameters of the variant.
-        latency_ms: Batch size -> milliseconds that one execution takes; other sizes are rounded up. `emulated` only.
-        yields: Output with rows -> expected number of rows per call. `emulated` only.
         pads: Outputs whose rows are padded so that items stack; see `ROWS_PREFIX`.
+        emulation: Behaviour of an emulated variant; None for any other.
     """
 
     runner: str
@@ -231,9 +252,8 @@ class RunnerSpec:
     stack: bool = True
     threads: int = 1
     parameters: Mapping[str, str] = field(default_factory=dict)
-    latency_ms: Mapping[str, float] = field(default_factory=dict)
-    yields: Mapping[str, float] = field(default_factory=dict)
     pads: tuple[str, ...] = ()
+    emulation: EmulationSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +323,10 @@ def runner_from_json(text: str) -> RunnerSpec:
     """Reads the specification of a runner that `to_json` wrote."""
     data = json.loads(text)
     inputs, outputs, pads = _tensors(data.pop("inputs")), _tensors(data.pop("outputs")), tuple(data.pop("pads"))
-    return RunnerSpec(inputs=inputs, outputs=outputs, pads=pads, **data)
+    emulation = data.pop("emulation")
+    if emulation is not None:
+        emulation = EmulationSpec(medians_ms=tuple(emulation.pop("medians_ms")), **emulation)
+    return RunnerSpec(inputs=inputs, outputs=outputs, pads=pads, emulation=emulation, **data)
 
 
 def step_from_json(text: str) -> StepSpec:

@@ -23,7 +23,8 @@ class TritonPythonModel:
         folder = Path(args["model_repository"])
         self._traces = RunTraces(folder.parent.name, args)
         spec = runner_from_json(json.loads(args["model_config"])["parameters"][SPEC_PARAMETER]["string_value"])
-        self._runner = load_runner(folder / args["model_version"], spec)
+        instance = f"{folder.parent.name}/{args['model_instance_name']}"
+        self._runner = load_runner(folder / args["model_version"], spec, instance)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Runs a batch and answers each request."""

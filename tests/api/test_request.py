@@ -64,6 +64,8 @@ def test_a_request_has_the_options_of_the_planner(app: Path) -> None:
     assert other.read().options == Options(latency_model="2p95")
     baseline = Request.from_json(replace(request, features="AS", formulation="paper").to_json())
     assert baseline.read().options == Options(features="AS", formulation="paper")
+    assert not request.read().deterministic
+    assert Request.from_json(replace(request, deterministic=True).to_json()).read().deterministic
 
 
 def test_a_graph_that_was_built_in_python_is_read_from_its_text(app: Path) -> None:

@@ -82,7 +82,9 @@ def test_the_service_times_of_an_emulated_model_are_those_that_it_emulates() -> 
     bundle = compiled(fan_out(), every(fan_out(), instances=1))
     detect, classify = bundle.graphs["fan_out"].tasks
     (model,) = bundle.workers["n-0-1g-1"].models
-    assert classify.route[0].service_ms == spec_of(model.folder)["latency_ms"] == {"1": 11.0, "2": 12.0, "4": 14.0}
+    medians_ms = spec_of(model.folder)["emulation"]["medians_ms"]
+    assert classify.route[0].service_ms == {str(size): medians_ms[size] for size in (1, 2, 4)}
+    assert medians_ms[1:] == [11.0, 12.0, 13.0, 14.0]
     assert (detect.route[0].pads, classify.route[0].pads) == (True, False)
     assert detect.route[0].service_ms == classify.route[0].service_ms
 

@@ -14,6 +14,8 @@ from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.graph.model import TaskGraph, TensorType, Variant
 from jigsaw_triton.planner.domain.plan import PlacedModel
+from jigsaw_triton.profiles.service import service_times
+from jigsaw_triton.profiles.table import ProfileKey
 from jigsaw_triton.runtime.spec import RunnerSpec, TensorSpec, runner_from_json
 from tests.compiler.samples import TEMPLATES, identity, profile
 from tests.fakes.graphs import VECTOR, chain, fan_out, graph, task
@@ -38,6 +40,7 @@ def made(
     templates: Mapping[str, Template] = TEMPLATES,
     known: Identity = identity,
     one_by_one: bool = False,
+    deterministic: bool = False,
 ) -> WorkerModel:
     first = next(iter(of.tasks.values()))
     placed = PlacedModel(of.name, first.name, first.variants[0].name, instances, batch)
@@ -50,6 +53,7 @@ def made(
         templates=templates,
         identity=known,
         one_by_one=one_by_one,
+        deterministic=deterministic,
     )
 
 
@@ -175,9 +179,21 @@ def test_models_that_share_a_slice_take_turns() -> None:
 
 
 def test_an_emulated_variant_has_profiled_times_and_yields() -> None:
-    spec = spec_of(made(fan_out(rows=2.5)))
-    assert spec.latency_ms == {"1": 11.0, "2": 12.0, "4": 14.0}
-    assert spec.yields == {"CROPS": 2.5}
+    emulation = spec_of(made(fan_out(rows=2.5))).emulation
+    assert emulation is not None
+    fitted = service_times(profile(fan_out()))[ProfileKey("A100-80GB", "detect", "v0", "1g", 2, 4)]
+    assert emulation.medians_ms == (5.5, 11.0, 12.0, 13.0, 14.0) == tuple(fitted.medians_ms)
+    assert (emulation.p95, emulation.p99, emulation.rest) == (fitted.p95, fitted.p99, fitted.rest)
+    assert emulation.yields == {"CROPS": 2.5}
+    assert not emulation.deterministic
+
+
+def test_a_deterministic_variant_is_another_model() -> None:
+    drawn, even = made(fan_out()), made(fan_out(), deterministic=True)
+    emulation = spec_of(even).emulation
+    assert emulation is not None
+    assert emulation.deterministic
+    assert drawn.digest != even.digest
 
 
 def test_an_emulated_variant_without_a_profile_is_refused() -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from jigsaw_triton.runtime import spec as module
 from jigsaw_triton.runtime.spec import (
+    EmulationSpec,
     PipelineSpec,
     PipelineStep,
     RunnerSpec,
@@ -22,8 +23,10 @@ HEADER = Path(__file__).parents[2] / "native" / "core" / "spec.h"
 
 
 def test_a_runner_spec_survives_a_round_trip() -> None:
-    spec = RunnerSpec("emulated", (X,), (Y,), False, 3, {"a": "b"}, {"8": 1.5}, {"Y": 2.6}, ("Y",))
+    emulation = EmulationSpec((0.5, 1.0), 1.2, 1.4, 0.1, {"Y": 2.6}, deterministic=True)
+    spec = RunnerSpec("emulated", (X,), (Y,), False, 3, {"a": "b"}, ("Y",), emulation)
     assert runner_from_json(to_json(spec)) == spec
+    assert runner_from_json(to_json(RunnerSpec("torch", (X,), (Y,)))) == RunnerSpec("torch", (X,), (Y,))
 
 
 def test_a_step_spec_survives_a_round_trip() -> None:

@@ -41,6 +41,11 @@ from jigsaw_triton.planner.transition.transition import Transition, check_room, 
     type=click.Choice(("auto", "graph", "ensemble", "bls")),
     help="Target to compile to, instead of the graphs' own.",
 )
+@options.option(
+    "--deterministic",
+    is_flag=True,
+    help="Let emulated models take the profiled median time, and yield even numbers of rows, instead of drawing both.",
+)
 @options.option("--http", type=click.IntRange(1, 65535), help="HTTP port of the gateway.  [default: 8000]")
 @options.option("--grpc", type=click.IntRange(1, 65535), help="gRPC port of the gateway.  [default: 8001]")
 @options.option("--metrics", type=click.IntRange(1, 65535), help="Metrics port of the gateway.  [default: 8002]")

@@ -156,6 +156,7 @@ def preview_rollout(rollout: Rollout, installation: Installation, paths: Paths) 
         templates=load_templates(templates_dir()),
         backends=commands.workers.backends,
         identity=Identities(),
+        deterministic=wanted.deterministic,
     )
     running = list(status["workers"]) if status is not None else []
     orphans = orphaned_instances(paths, cluster) if status is None else ()

@@ -33,6 +33,7 @@ class Wanted:
         features: Features of the planner; fewer are a baseline.
         formulation: Formulation of the planner; the paper's is a baseline.
         objective: Objective of the planner: the fewest slices, or the highest accuracy.
+        deterministic: True if emulated variants do not draw their times and rows.
     """
 
     graphs: Mapping[str, TaskGraph]
@@ -45,6 +46,7 @@ class Wanted:
     features: str = FEATURES
     formulation: Formulation = "exact"
     objective: Objective = "slices"
+    deterministic: bool = False
 
     @property
     def options(self) -> Options:

@@ -13,6 +13,7 @@ from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef, Wh
 from jigsaw_triton.planner.domain.plan import PlannedGpu
 from jigsaw_triton.profiles.service import service_times
 from jigsaw_triton.profiles.table import ProfileKey, ProfileTable
+from jigsaw_triton.runtime import draws
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -212,11 +213,10 @@ class _Flow:
         return made.astype(np.int64)
 
     def _draw_rows(self, means: Array) -> Counts:
-        varying = (
-            self._rng.poisson(means) if self._rows == "poisson" else np.floor(means + self._rng.random(len(means)))
-        )
-        rows: Counts = varying.astype(np.int64)
-        return rows
+        if self._rows == "poisson":
+            return draws.rows(means, self._rng)
+        fixed: Counts = np.floor(means + self._rng.random(len(means))).astype(np.int64)
+        return fixed
 
     def _met(self, when: When) -> NDArray[np.bool_]:
         """Draws, for each request, whether a condition is met.

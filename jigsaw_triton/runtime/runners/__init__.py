@@ -11,12 +11,13 @@ __all__ = ["RUNNERS", "Runner", "load_runner"]
 RUNNERS = ("emulated", "onnxruntime", "python", "torch")
 
 
-def load_runner(folder: Path, spec: RunnerSpec) -> Runner:
+def load_runner(folder: Path, spec: RunnerSpec, instance: str = "") -> Runner:
     """Loads a variant.
 
     Args:
         folder: Version folder of the model, which contains its artifacts.
         spec: Specification of the variant.
+        instance: Name of the model's instance, unique in the deployment.
 
     Raises:
         RuntimeError: The runner is unknown, a package or an artifact is missing, or the model does not match the spec.
@@ -31,5 +32,5 @@ def load_runner(folder: Path, spec: RunnerSpec) -> Runner:
         raise RuntimeError(
             f"runner {spec.runner}: the server's Python lacks the package {error.name}; run pip install {error.name}"
         ) from error
-    runner: Runner = module.load(folder, spec)
+    runner: Runner = module.load(folder, spec, instance)
     return runner

@@ -45,7 +45,7 @@ class OnnxRunner(Runner):
         return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
 
 
-def load(folder: Path, spec: RunnerSpec) -> OnnxRunner:
+def load(folder: Path, spec: RunnerSpec, _instance: str) -> OnnxRunner:
     """Loads `model.onnx`, on the GPU if onnxruntime supports it."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = spec.threads

@@ -36,7 +36,7 @@ class PythonRunner(Runner):
         return outputs
 
 
-def load(folder: Path, spec: RunnerSpec) -> PythonRunner:
+def load(folder: Path, spec: RunnerSpec, _instance: str) -> PythonRunner:
     """Imports the file and creates an instance of its class.
 
     Raises:

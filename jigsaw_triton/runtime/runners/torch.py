@@ -55,7 +55,7 @@ def _array(tensor: torch.Tensor) -> Array:
     return array
 
 
-def load(folder: Path, spec: RunnerSpec) -> TorchRunner:
+def load(folder: Path, spec: RunnerSpec, _instance: str) -> TorchRunner:
     """Loads `model.pt`, on the GPU if torch has one."""
     torch.set_num_threads(spec.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
