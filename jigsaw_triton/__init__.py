@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from jigsaw_triton.api.planning import explain as explain
     from jigsaw_triton.api.planning import load_problem as load_problem
     from jigsaw_triton.api.planning import plan as plan
+    from jigsaw_triton.api.rehearsing import Rehearsed as Rehearsed
+    from jigsaw_triton.api.rehearsing import rehearse as rehearse
     from jigsaw_triton.api.simulating import Simulated as Simulated
     from jigsaw_triton.api.simulating import simulate as simulate
     from jigsaw_triton.errors import ArtifactError as ArtifactError
@@ -59,6 +61,7 @@ _MODULES = {
     "api.deployment": ("Deployment", "deploy"),
     "api.files": ("load_cluster", "load_graph", "load_plan", "load_profiles"),
     "api.planning": ("Capacity", "capacity", "explain", "load_problem", "plan"),
+    "api.rehearsing": ("Rehearsed", "rehearse"),
     "api.simulating": ("Simulated", "simulate"),
     "errors": (
         "ArtifactError",
@@ -111,6 +114,7 @@ __all__ = [
     "Problem",
     "ProfileBuilder",
     "ProfileTable",
+    "Rehearsed",
     "ServerError",
     "Simulated",
     "SpecError",
@@ -129,6 +133,7 @@ __all__ = [
     "load_problem",
     "load_profiles",
     "plan",
+    "rehearse",
     "simulate",
 ]
 

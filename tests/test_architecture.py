@@ -55,6 +55,7 @@ ROOMS = {
         "controller",
         "daemon",
         "deployment",
+        "rehearsing",
         "asynchronous",
     ),
     "cli": ("io", "inputs", "views", "commands", "main"),

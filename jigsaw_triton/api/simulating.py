@@ -1,6 +1,6 @@
 """Simulating a deployment over a trace of arrivals."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -126,16 +126,31 @@ def _arrivals(
     trace: PathLike | Trace | Mapping[str, PathLike | Trace], graphs: list[str], scale: float, seed: int
 ) -> dict[str, NDArray[np.float64]]:
     """Returns the arrivals of each graph in each second, for as long as all traces last."""
+    found = traces(trace, graphs, scale)
+    counts = {name: one.counts(seed + number) for number, (name, one) in enumerate(sorted(found.items()))}
+    seconds = min(len(one) for one in counts.values())
+    return {name: one[:seconds] for name, one in counts.items()}
+
+
+def traces(
+    trace: PathLike | Trace | Mapping[str, PathLike | Trace], graphs: Sequence[str], scale: float
+) -> dict[str, Trace]:
+    """Returns the trace of each graph.
+
+    Args:
+        trace: Trace of all graphs together in equal parts, or by graph; each a `Trace`, or the path of a CSV file.
+        graphs: Names of the graphs.
+        scale: Factor by which all rates are multiplied.
+
+    Raises:
+        InputError: A trace cannot be read, belongs to no graph, or is missing.
+    """
     if isinstance(trace, Mapping):
         for name in sorted(trace.keys() ^ set(graphs), key=lambda name: (name not in trace, name)):
             message = "there is no such graph" if name in trace else "the graph has no trace"
             raise InputError(message, where=f"trace of {name}", hint=f"give one trace for each of {', '.join(graphs)}")
-        found = {name: _loaded(one).scaled(scale) for name, one in trace.items()}
-    else:
-        found = dict.fromkeys(graphs, _loaded(trace).scaled(scale / len(graphs)))
-    counts = {name: one.counts(seed + number) for number, (name, one) in enumerate(sorted(found.items()))}
-    seconds = min(len(one) for one in counts.values())
-    return {name: one[:seconds] for name, one in counts.items()}
+        return {name: _loaded(one).scaled(scale) for name, one in trace.items()}
+    return dict.fromkeys(graphs, _loaded(trace).scaled(scale / len(graphs)))
 
 
 def _loaded(trace: PathLike | Trace) -> Trace:

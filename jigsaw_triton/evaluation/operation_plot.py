@@ -1,4 +1,4 @@
-"""Plots a simulated run: arrivals and capacity, slices, accuracy and violations over time."""
+"""Plots a run: arrivals and capacity, slices, accuracy and violations over time."""
 
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ _POINTS = 1440
 """Largest number of points of a line. More seconds are averaged."""
 
 
-def plot(run: Operation, path: Path) -> None:
+def plot(run: Operation, path: Path, *, simulated: Operation | None = None) -> None:
     """Draws a run with one panel for each quantity.
 
     Args:
-        run: Simulated run.
+        run: Run.
         path: Path of the .svg or .png file to write.
+        simulated: Simulation of the same load, whose slices and violations are drawn dotted.
 
     Raises:
         InputError: The file cannot be written.
@@ -29,8 +30,13 @@ def plot(run: Operation, path: Path) -> None:
         _line(load, arrived, colour, f"{name}: arrivals")
         _line(load, run.capacity_rps[name], colour, f"{name}: capacity", linestyle="--")
         _line(accuracy, run.accuracy[name], colour, name)
-        _line(violations, 100 * run.violations[name] / np.maximum(arrived, 1e-9), colour, name)
+        _line(violations, _percent(run, name), colour, name)
+        if simulated is not None:
+            _line(violations, _percent(simulated, name), colour, f"{name}: simulated", linestyle=":")
     _line(slices, run.slices, "black", "slices")
+    if simulated is not None:
+        _line(slices, simulated.slices, "black", "simulated", linestyle=":")
+        slices.legend(loc="upper left", fontsize=8)
     labels = ("requests/s", "compute slices", "accuracy", "violations, %")
     for axes, label in zip((load, slices, accuracy, violations), labels, strict=True):
         axes.set_ylabel(label)
@@ -43,6 +49,11 @@ def plot(run: Operation, path: Path) -> None:
     load.set_title("grey lines: changes of the plan", loc="right", fontsize=9)
     violations.set_xlabel("hours")
     save(figure, path)
+
+
+def _percent(run: Operation, graph: str) -> Array:
+    percent: Array = 100 * run.violations[graph] / np.maximum(run.arrived[graph], 1e-9)
+    return percent
 
 
 def _line(axes: Any, values: Array, colour: str, label: str, *, linestyle: str = "-") -> None:

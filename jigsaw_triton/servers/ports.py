@@ -1,10 +1,15 @@
 """Checks if TCP ports are free, and finds the processes that listen on them."""
 
 import errno
+import random
 import socket
+from contextlib import closing
 from pathlib import Path
 
 from jigsaw_triton.errors import InputError
+
+_BELOW_EPHEMERAL = range(20_000, 32_000)
+"""Ports below the kernel's ephemeral range, so that no connection takes the port of a server that restarts."""
 
 
 def check_free(address: str, port: int) -> None:
@@ -22,6 +27,29 @@ def check_free(address: str, port: int) -> None:
             probe.bind((address, port))
         except OSError as error:
             raise _refusal(address, port, error) from error
+
+
+def free_ports(address: str, count: int) -> list[int]:
+    """Returns ports that are free, chosen at random.
+
+    Args:
+        address: Address to listen on.
+        count: Number of ports.
+
+    Raises:
+        InputError: There are not as many.
+    """
+    found: list[int] = []
+    for port in random.sample(_BELOW_EPHEMERAL, len(_BELOW_EPHEMERAL)):
+        with closing(socket.socket()) as probe:
+            try:
+                probe.bind((address, port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise InputError("too few ports are free", where=address, hint="stop other servers")
 
 
 def owner(port: int) -> str:

@@ -1,4 +1,4 @@
-"""`jigsaw-triton evaluate`: compares the planner with other systems, and its features with each other."""
+"""`jigsaw-triton evaluate`: compares the planner with other systems, its features, and simulations with servers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -10,6 +10,7 @@ from jigsaw_triton.api.files import make_problem, read_wanted
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.planning import EQUAL_RPS
 from jigsaw_triton.api.reporting import COMMAND_LINE
+from jigsaw_triton.cli.commands.rehearse import command as rehearse
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.io.output import Output, View, figures
 from jigsaw_triton.cli.io.table import Table
@@ -25,7 +26,7 @@ _HEADER = ("features", "exact", "x none", "slices", "paper", "x none", "slices",
 
 @click.group("evaluate")
 def command() -> None:
-    """Compare the planner with other systems, and its features with each other."""
+    """Compare the planner with other systems, its features with each other, and simulations with servers."""
 
 
 @options.command(
@@ -89,6 +90,7 @@ def _ablation(
 
 
 command.add_command(_ablation)
+command.add_command(rehearse)
 
 
 def _described(cluster: Cluster) -> str:

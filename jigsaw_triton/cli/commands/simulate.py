@@ -131,7 +131,7 @@ def command(
         reported = [0]
         simulated = simulate(
             graphs,
-            _traces(traces),
+            parse_traces(traces),
             scale=scale,
             demand=given or None,
             gpus=gpus,
@@ -150,7 +150,12 @@ def command(
     out.result(_document(simulated), *_view(simulated))
 
 
-def _traces(given: tuple[str, ...]) -> str | dict[str, str]:
+def parse_traces(given: tuple[str, ...]) -> str | dict[str, str]:
+    """Returns the value of --trace: a file, or files by graph.
+
+    Raises:
+        InputError: A graph has no trace, or several.
+    """
     named = dict(text.split("=", 1) for text in given if "=" in text)
     if not named and len(given) == 1:
         return given[0]

@@ -1,0 +1,1 @@
+"""Rehearsals: a deployment with emulated models under a load that follows a trace."""
