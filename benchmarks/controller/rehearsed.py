@@ -131,8 +131,8 @@ def _figures(name: str, found: Rehearsed) -> Iterator[Figure]:
     note = (
         f"violations rehearsed minus simulated, of {totals['sent']} requests in {len(real.slices)} s: {totals['late']} "
         f"late, {totals['refused']} refused, {totals['failed']} failed, {simulated.violation_share:.2%} simulated; up "
-        f"to {found.workers} workers; {len(real.changes)} changes, {len(simulated.changes)} simulated; load of the host "
-        f"{found.host_load:.1f} for each processor, client lag p99 {found.lag_ms:.0f} ms"
+        f"to {found.workers} workers; {len(real.changes)} changes, {len(simulated.changes)} simulated; load of the "
+        f"host {found.host_load:.1f} for each processor, client lag p99 {found.lag_ms:.0f} ms"
     )
     yield figure(f"controller.rehearse_gap.{name}", 100 * found.difference, "points", note, at_most=GOAL_POINTS)
     note = "mean slices rehearsed over simulated"

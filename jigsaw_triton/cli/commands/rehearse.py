@@ -126,8 +126,8 @@ def command(
         )
     if found.lag_ms > _LAGGING_MS:
         out.warn(
-            f"this machine is too busy: one of a hundred requests was sent {found.lag_ms:.0f} ms late or later, so some "
-            "violations are the machine's"
+            f"this machine is too busy: one of a hundred requests was sent {found.lag_ms:.0f} ms late or later, so "
+            "some violations are the machine's"
         )
     if plot_path is not None:
         plot(found.operation, plot_path, simulated=found.simulated.operation)
