@@ -14,14 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from jigsaw_triton.api import controller
 from jigsaw_triton.api.deployment import Deployment, absolute_path
 from jigsaw_triton.api.files import GraphText, Mistakes, PathLike, read_graphs, read_profile_tables
 from jigsaw_triton.api.planning import Demand, Graphs, Profiles, as_profiles, as_sources
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.api.simulating import Simulated, simulate, traces
-from jigsaw_triton.errors import InputError, StateError
+from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.rehearsal.clients import Load, due_times, send
 from jigsaw_triton.evaluation.rehearsal.emulation import Requests, emulated
 from jigsaw_triton.evaluation.rehearsal.outcomes import Array, Outcomes, Tally, tally
@@ -51,7 +50,7 @@ class Rehearsed:
     Attributes:
         operation: Load, capacity and violations in each second on real servers, and the changes of the plan.
         tallies: Outcomes of the requests in each second, by graph.
-        simulated: The same load and first plan, simulated.
+        simulated: Simulation of the same load and first plan.
         workers: Largest number of workers.
         lag_ms: 99th percentile of the milliseconds by which clients sent requests late. If it is not small, the
             machine is too busy for the load.
@@ -106,18 +105,18 @@ def rehearse(
         profiles: Profiles; by default those in profiles.csv beside each graph.
         options: Options of the planner.
         seed: Seed of the arrivals.
-        state: Folder of the deployment, which keeps its logs; by default a temporary one.
+        state: New or empty folder of the deployment, which keeps its logs; by default a temporary one.
         progress: Receives sentences about the progress. If it raises an exception, the rehearsal ends.
         reporter: Receives warnings; by default the logger `jigsaw_triton`.
         wording: Form in which mistakes name an option.
 
     Raises:
         SpecError: There are mistakes in the files or arguments; the error has a diagnostic for each.
-        InputError: A trace cannot be read, belongs to no graph, or is too short.
+        InputError: A trace cannot be read, belongs to no graph, or is too short; or the folder is not empty.
         InfeasibleError: The cluster cannot serve the demand of the first plan.
-        StateError: A deployment is running in the folder.
         JigsawError: The deployment failed.
     """
+    _check_empty(state, wording)
     sources, mistakes = as_sources(graphs), Mistakes()
     found = read_graphs(sources, mistakes)
     tables = read_profile_tables(found, mistakes, given=as_profiles(profiles), sources=sources)
@@ -182,6 +181,16 @@ def rehearse(
     )
 
 
+def _check_empty(state: PathLike | None, wording: Wording) -> None:
+    """Checks that a folder is new or empty, so that a rehearsal never becomes part of a deployment's history."""
+    folder = Path(state) if state is not None else None
+    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        hint = f"name a new folder with {wording.name('state')}"
+        raise InputError(
+            "a rehearsal needs a folder of its own, and this one is not empty", where=str(folder), hint=hint
+        )
+
+
 def _arrivals(found: Mapping[str, Trace], speed: float, seed: int, wording: Wording) -> dict[str, Trace]:
     """Returns the requests in each second, by graph."""
     played = {name: one.faster(speed) for name, one in found.items()}
@@ -223,21 +232,13 @@ def _deployed(
     folder = Path(state) if state is not None else Path(tempfile.mkdtemp(prefix="jigsaw-rehearsal-"))
     deployment = Deployment(folder)
     try:
-        if deployment.wait_status() is not None or controller.unattended_servers(deployment.paths):
-            raise StateError(
-                "a deployment is running in this folder",
-                where=str(folder),
-                hint=f"name another folder with {wording.name('state')}",
-            )
-        try:
-            progress("starting the servers")
-            rollout = deployment.prepare(request, reporter=reporter, wording=wording)
-            deployment.ensure_programs(rollout, progress, reporter)
-            deployment.roll_out(rollout, keep_serving=False, reporter=reporter)
-            yield deployment
-        finally:
-            deployment.down(missing_ok=True, reporter=reporter)
+        progress("starting the servers")
+        rollout = deployment.prepare(request, reporter=reporter, wording=wording)
+        deployment.ensure_programs(rollout, progress, reporter)
+        deployment.roll_out(rollout, keep_serving=False, reporter=reporter)
+        yield deployment
     finally:
+        deployment.down(missing_ok=True, reporter=reporter)
         if state is None:
             shutil.rmtree(folder, ignore_errors=True)
             shutil.rmtree(deployment.paths.run, ignore_errors=True)

@@ -39,7 +39,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "capacity": "Find the largest demand that a cluster can serve.",
         "compile": "Write the model repositories of a plan.",
         "simulate": "Simulate a deployment over a trace of arrivals.",
-        "evaluate": "Compare the planner with other systems, and its features.",
+        "evaluate": "Compare the planner with other systems, and simulations with servers.",
     },
     "Deployments": {
         "deploy": "Deploy graphs, or update the running deployment.",

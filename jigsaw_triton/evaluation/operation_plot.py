@@ -36,7 +36,8 @@ def plot(run: Operation, path: Path, *, simulated: Operation | None = None) -> N
     _line(slices, run.slices, "black", "slices")
     if simulated is not None:
         _line(slices, simulated.slices, "black", "simulated", linestyle=":")
-        slices.legend(loc="upper left", fontsize=8)
+        for axes in (slices, violations):
+            axes.legend(loc="upper left", fontsize=8)
     labels = ("requests/s", "compute slices", "accuracy", "violations, %")
     for axes, label in zip((load, slices, accuracy, violations), labels, strict=True):
         axes.set_ylabel(label)

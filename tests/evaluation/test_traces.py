@@ -1,9 +1,10 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.evaluation.traces import read_trace
+from jigsaw_triton.evaluation.traces import Trace, read_trace
 
 
 def written(folder: Path, text: str) -> Path:
@@ -27,6 +28,25 @@ def test_arrivals_in_longer_intervals_are_poisson_and_depend_on_the_seed_alone(t
     assert counts[300:].sum() == 0
     assert (counts == trace.counts(seed=3)).all()
     assert (counts != trace.counts(seed=4)).any()
+
+
+def test_a_faster_trace_has_the_mean_rates_of_the_time_that_it_skips() -> None:
+    trace = Trace(1.0, np.array([10.0, 20.0, 30.0, 40.0, 90.0]))
+    assert trace.faster(2.0).rps == pytest.approx([15, 35])
+    assert trace.faster(1.0).rps == pytest.approx(trace.rps)
+    assert trace.faster(2.5).rps == pytest.approx([(10 + 20 + 15) / 2.5, (15 + 40 + 90) / 2.5])
+    assert Trace(2.0, np.array([10.0, 20.0])).faster(0.5).rps == pytest.approx([10] * 4 + [20] * 4)
+    assert trace.faster(6.0).seconds == 0
+
+
+def test_drawn_rates_are_poisson_and_depend_on_the_seed_alone() -> None:
+    trace = Trace(1.0, np.repeat([50.0, 0.0], 1000))
+    drawn = trace.drawn(3).rps
+    assert 49 < drawn[:1000].mean() < 51
+    assert 45 < drawn[:1000].var() < 55
+    assert drawn[1000:].sum() == 0
+    assert (drawn == trace.drawn(3).rps).all()
+    assert (drawn != trace.drawn(4).rps).any()
 
 
 @pytest.mark.parametrize(

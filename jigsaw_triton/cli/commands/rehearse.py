@@ -80,7 +80,7 @@ _LAGGING_MS = 20.0
     "--state",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Folder of the deployment, which keeps its logs.  [default: a temporary folder]",
+    help="New or empty folder of the deployment, which keeps its logs.  [default: a temporary folder]",
 )
 def command(
     out: Output,

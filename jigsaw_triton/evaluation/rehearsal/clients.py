@@ -23,7 +23,7 @@ _OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
 )
-_PATIENCE_S = 10.0
+PATIENCE_S = 10.0
 """Seconds beyond the SLO after which a request without an answer has failed."""
 
 
@@ -80,7 +80,7 @@ class _Client:
     def __init__(self, load: Load, call: Callable[..., grpc.aio.UnaryUnaryCall], begin_s: float) -> None:
         self._load, self._call, self._begin_s = load, call, begin_s
         count = len(load.due_s)
-        self._timeout_s = load.slo_ms / 1000 + _PATIENCE_S
+        self._timeout_s = load.slo_ms / 1000 + PATIENCE_S
         self.outcomes = Outcomes(load.due_s, np.zeros(count), np.zeros(count), np.zeros(count, np.int8))
 
     async def run(self) -> None:
@@ -97,7 +97,7 @@ class _Client:
             await self._call(self._load.requests[index], timeout=self._timeout_s)
             outcome = Outcome.ANSWERED
         except grpc.aio.AioRpcError as error:
-            outcome = outcome_of(error.code(), error.debug_error_string())
+            outcome = outcome_of(error.code(), error.details() or "")
         self.outcomes.lag_ms[index] = 1000 * (sent_at - due_at)
         self.outcomes.latency_ms[index] = 1000 * (time.monotonic() - sent_at)
         self.outcomes.outcome[index] = outcome
@@ -106,11 +106,12 @@ class _Client:
 def outcome_of(code: grpc.StatusCode, details: str) -> Outcome:
     """Returns the outcome of a call that ended with an error.
 
-    A broken connection has the code of a refusal, but comes from the client's own library.
+    A broken connection has the code of a refusal, but a message of gRPC's own. The gateway's refusals name a
+    task or the graph.
 
     Args:
         code: Status code.
-        details: Description that gRPC's library made for debugging.
+        details: Error message.
     """
-    refused = code is grpc.StatusCode.UNAVAILABLE and "received from peer" in details
+    refused = code is grpc.StatusCode.UNAVAILABLE and ("task " in details or "graph " in details)
     return Outcome.REFUSED if refused else Outcome.FAILED

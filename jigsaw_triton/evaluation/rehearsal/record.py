@@ -1,20 +1,17 @@
 """Record of a running deployment over time, in the form of a simulation's result."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jigsaw_triton.controller.persistence.journal import Revision
 from jigsaw_triton.evaluation.rehearsal.outcomes import Tally
 from jigsaw_triton.evaluation.simulator.operation import Change, Operation
 from jigsaw_triton.gpus.catalog import CATALOG
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +21,6 @@ class Sample:
     Attributes:
         at_s: Time in seconds from the start of the load.
         settled: True if no change is in progress.
-        generation: Number of the generation that serves.
         workers: Number of workers.
         slices: Compute slices of all MIG instances.
         capacity_rps: Capacity of the running plan, by graph.
@@ -33,7 +29,6 @@ class Sample:
 
     at_s: float
     settled: bool
-    generation: int
     workers: int
     slices: int
     capacity_rps: Mapping[str, float]
@@ -56,7 +51,6 @@ def sample(status: Mapping[str, Any], at_s: float) -> Sample:
     return Sample(
         at_s=at_s,
         settled=status["state"] == "ready",
-        generation=status["generation"],
         workers=len(status["workers"]),
         slices=sum(profile.compute_slices for profile in instances.values()),
         capacity_rps={name: graph["capacity_rps"] for name, graph in status["graphs"].items()},
@@ -76,18 +70,14 @@ def operation(
         began: Start of the load.
     """
     times_s = [one.at_s for one in samples]
-
-    def in_each_second(value: Callable[[Sample], float]) -> Array:
-        seconds = len(next(iter(tallies.values())).sent)
-        found = (samples[max(0, bisect_right(times_s, second + 1) - 1)] for second in range(seconds))
-        return np.array([value(one) for one in found])
-
+    seconds = len(next(iter(tallies.values())).sent)
+    last_in_each = [samples[max(0, bisect_right(times_s, second + 1) - 1)] for second in range(seconds)]
     return Operation(
         arrived={name: one.sent for name, one in tallies.items()},
         violations={name: one.violations for name, one in tallies.items()},
-        capacity_rps={name: in_each_second(lambda s, name=name: s.capacity_rps.get(name, 0.0)) for name in tallies},
-        accuracy={name: in_each_second(lambda s, name=name: s.accuracy.get(name, 0.0)) for name in tallies},
-        slices=in_each_second(lambda s: s.slices),
+        capacity_rps={name: np.array([one.capacity_rps.get(name, 0.0) for one in last_in_each]) for name in tallies},
+        accuracy={name: np.array([one.accuracy.get(name, 0.0) for one in last_in_each]) for name in tallies},
+        slices=np.array([float(one.slices) for one in last_in_each]),
         changes=tuple(_changes(samples, revisions, began)),
     )
 
@@ -100,5 +90,5 @@ def _changes(samples: Sequence[Sample], revisions: Sequence[Revision], began: da
             continue
         # A change that has not ended yet lasts until the last sample.
         end_s = next((s.at_s for s in samples if s.at_s > at_s and s.settled), samples[-1].at_s)
-        failure = "see the events" if revision.outcome == "failed" else ""
+        failure = "it was undone" if revision.outcome == "failed" else ""
         yield Change(at_s, max(0.0, end_s - at_s), revision.number, revision.reason, revision.slices, failure)

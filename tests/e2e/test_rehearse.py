@@ -1,0 +1,73 @@
+"""Rehearsals: a trace on real servers with emulated models."""
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jigsaw_triton as jt
+from jigsaw_triton.cli.commands.init import SKELETON
+from jigsaw_triton.evaluation.traces import Trace
+from tests.e2e.system import PATIENCE_S, System
+
+pytestmark = pytest.mark.e2e
+
+GPUS = ("--gpus", "2xcpu")
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    path = tmp_path / "trace.csv"
+    path.write_text("second,rps\n" + "".join(f"{second},20\n" for second in range(8)))
+    return path
+
+
+def test_a_rehearsal_plays_the_trace_and_keeps_only_its_logs(system: System, trace: Path) -> None:
+    found = system.run(
+        "evaluate", "rehearse", SKELETON, "--trace", trace, "--speed", 2, *GPUS, "--state", system.state, "-o", "json"
+    )
+    assert found.code == 0, found.err
+    document = found.json
+    assert document["seconds"] == 4
+    assert 40 < document["requests"]["hello"]["sent"] < 130
+    assert document["requests"]["hello"]["failed"] == 0
+    assert document["rehearsed"]["mean_slices"] >= 1
+    assert document["workers"] >= 1
+    assert {*document["rehearsed"]} == {*document["simulated"]}
+    assert system.orphans() == []
+    assert (system.state / "logs" / "gateway.log").exists()
+    again = system.run("evaluate", "rehearse", SKELETON, "--trace", trace, *GPUS, "--state", system.state)
+    assert again.code == 2
+    assert "this one is not empty" in again.err
+
+
+def test_a_rehearsal_that_is_interrupted_leaves_nothing(system: System, trace: Path) -> None:
+    rehearsal = system.start("evaluate", "rehearse", SKELETON, "--trace", trace, *GPUS, "--speed", 0.1)
+    assert rehearsal.stderr is not None
+    seen: list[str] = []
+    while "rehearsing" not in "".join(seen):
+        seen.append(line := rehearsal.stderr.readline())
+        assert line, "".join(seen)
+    rehearsal.send_signal(signal.SIGINT)
+    _, rest = rehearsal.communicate(timeout=PATIENCE_S)
+    assert rehearsal.returncode == 130, rest
+    assert system.orphans() == []
+
+
+def test_a_load_beyond_the_cluster_is_refused(tmp_path: Path) -> None:
+    """The plan is for ten requests a second, and the clients send many times as many as the GPU carries."""
+    profiles = (
+        jt.ProfileBuilder("cpu")
+        .row("average", "exact", "7g", batch=1, latency_ms=(100, 110, 120), throughput_rps=10, memory_mib=100)
+        .build()
+    )
+    graph = jt.load_graph(SKELETON)
+    result = jt.rehearse(graph, Trace(1.0, np.full(4, 100.0)), demand=8, gpus="1xcpu", profiles=profiles)
+    totals = result.tallies["hello"].totals()
+    assert totals["failed"] == 0
+    assert totals["refused"] > 0.5 * totals["sent"]
+    assert result.operation.violation_share > 0.5
+    assert result.difference == pytest.approx(0, abs=0.2)
+    assert json.dumps(totals)
