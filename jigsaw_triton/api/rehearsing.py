@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from jigsaw_triton.api.files import GraphText, Mistakes, PathLike, read_graphs, 
 from jigsaw_triton.api.planning import Demand, Graphs, Profiles, as_profiles, as_sources
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.api.request import Request
-from jigsaw_triton.api.simulating import Simulated, simulate, traces
+from jigsaw_triton.api.simulating import Simulated, scaled, simulate
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.rehearsal.clients import Load, due_times, send
 from jigsaw_triton.evaluation.rehearsal.emulation import Requests, emulated
@@ -122,7 +121,7 @@ def rehearse(
     tables = read_profile_tables(found, mistakes, given=as_profiles(profiles), sources=sources)
     mistakes.raise_if_any()
     found = {name: emulated(graph) for name, graph in found.items()}
-    arrivals = _arrivals(traces(trace, list(found), scale), speed, seed, wording)
+    arrivals = _arrivals(scaled(trace, list(found), scale), speed, seed, wording)
     options = options or Options()
     progress("simulating")
     # The simulation comes first, because it finds most mistakes before a server starts.
@@ -257,7 +256,6 @@ async def _play(
     began = datetime.fromtimestamp(time.time() + LEAD_S, UTC)
 
     async def watch() -> None:
-        reports = count(REPORT_S, REPORT_S)
         report_s = 0.0
         while True:
             status = await asyncio.to_thread(deployment.status)
@@ -265,7 +263,7 @@ async def _play(
             samples.append(sample(status, at_s))
             if at_s >= report_s:
                 progress(f"rehearsing: {at_s:.0f} of {seconds} s")
-                report_s = next(one_s for one_s in reports if one_s > at_s)
+                report_s += REPORT_S
             await asyncio.sleep(SAMPLE_S)
 
     async def play() -> dict[str, Outcomes]:

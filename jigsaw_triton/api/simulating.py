@@ -1,6 +1,6 @@
 """Simulating a deployment over a trace of arrivals."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -95,7 +95,7 @@ def simulate(
         reporter=reporter,
         wording=wording,
     )
-    arrivals = _arrivals(trace, list(wanted.graphs), scale, seed)
+    arrivals = arrivals_of(scaled(trace, list(wanted.graphs), scale), seed)
     if demand is None:
         headroom = (settings or Settings()).headroom
         first = {name: headroom * float(counts[:FIRST_S].mean()) for name, counts in arrivals.items()}
@@ -122,28 +122,18 @@ def simulate(
     return Simulated(wanted, operation)
 
 
-def _arrivals(
-    trace: PathLike | Trace | Mapping[str, PathLike | Trace], graphs: list[str], scale: float, seed: int
-) -> dict[str, NDArray[np.float64]]:
-    """Returns the arrivals of each graph in each second, for as long as all traces last."""
-    found = traces(trace, graphs, scale)
-    counts = {name: one.counts(seed + number) for number, (name, one) in enumerate(sorted(found.items()))}
-    seconds = min(len(one) for one in counts.values())
-    return {name: one[:seconds] for name, one in counts.items()}
-
-
-def traces(
-    trace: PathLike | Trace | Mapping[str, PathLike | Trace], graphs: Sequence[str], scale: float
+def scaled(
+    trace: PathLike | Trace | Mapping[str, PathLike | Trace], graphs: list[str], scale: float
 ) -> dict[str, Trace]:
-    """Returns the trace of each graph.
+    """Reads the trace of each graph and multiplies its rates by a scale.
 
     Args:
-        trace: Trace of all graphs together in equal parts, or by graph; each a `Trace`, or the path of a CSV file.
+        trace: Trace of all graphs together in equal parts, or by graph.
         graphs: Names of the graphs.
-        scale: Factor by which all rates are multiplied.
+        scale: Factor of all rates.
 
     Raises:
-        InputError: A trace cannot be read, belongs to no graph, or is missing.
+        InputError: A trace cannot be read, or belongs to no graph.
     """
     if isinstance(trace, Mapping):
         for name in sorted(trace.keys() ^ set(graphs), key=lambda name: (name not in trace, name)):
@@ -151,6 +141,13 @@ def traces(
             raise InputError(message, where=f"trace of {name}", hint=f"give one trace for each of {', '.join(graphs)}")
         return {name: _loaded(one).scaled(scale) for name, one in trace.items()}
     return dict.fromkeys(graphs, _loaded(trace).scaled(scale / len(graphs)))
+
+
+def arrivals_of(traces: Mapping[str, Trace], seed: int) -> dict[str, NDArray[np.float64]]:
+    """Returns the arrivals of each graph in each second, for as long as all traces last."""
+    counts = {name: one.counts(seed + number) for number, (name, one) in enumerate(sorted(traces.items()))}
+    seconds = min(len(one) for one in counts.values())
+    return {name: one[:seconds] for name, one in counts.items()}
 
 
 def _loaded(trace: PathLike | Trace) -> Trace:

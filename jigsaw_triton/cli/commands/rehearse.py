@@ -11,9 +11,9 @@ import numpy as np
 from jigsaw_triton.api.files import Mistakes
 from jigsaw_triton.api.rehearsing import Rehearsed, rehearse
 from jigsaw_triton.api.reporting import COMMAND_LINE
-from jigsaw_triton.cli.commands.simulate import parse_traces
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.demand import parse_demand
+from jigsaw_triton.cli.inputs.traces import parse_traces, trace_option
 from jigsaw_triton.cli.io.output import Output, View, figures
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.evaluation.operation_plot import plot
@@ -40,14 +40,7 @@ _LAGGING_MS = 20.0
 @options.graphs()
 @options.option("--gpus", metavar="COUNTxMODEL,...", help="GPUs of one machine, such as 4xA100-80GB, or 2xcpu.")
 @options.option("--cluster", metavar="FILE", type=click.Path(), help="cluster.yaml or its folder, instead of --gpus.")
-@options.option(
-    "--trace",
-    "traces",
-    metavar="CSV|NAME=CSV",
-    multiple=True,
-    required=True,
-    help="Arrivals over time; with several graphs NAME=CSV, repeated, or one file that they share equally.",
-)
+@trace_option()
 @options.option(
     "--speed",
     metavar="FACTOR",
