@@ -160,6 +160,7 @@ def rehearse(
         latency_model=options.latency_model,
         features=options.features,
         formulation=options.formulation,
+        objective=options.objective,
     )
     seconds = len(simulated.operation.slices)
     loads = _loads(found, simulated.operation.arrived, seed)

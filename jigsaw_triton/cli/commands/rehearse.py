@@ -58,6 +58,7 @@ _LAGGING_MS = 20.0
     help="Multiply all rates of the trace by this factor.",
 )
 @options.demand(required=False)
+@options.objective()
 @options.share()
 @options.change_price()
 @options.baseline()
