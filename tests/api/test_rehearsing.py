@@ -49,9 +49,8 @@ def test_emulated_models_are_deployed_for_the_simulations_demand(app: Path, depl
 def test_the_options_of_the_planner_are_those_of_the_simulation(app: Path, deployed: list[Request]) -> None:
     given = (
         Options(share=True),
-        Options(change_price=0.5),
+        Options(change_price=0.5, objective="accuracy"),
         Options(features="AS", formulation="paper", latency_model="2p95"),
-        Options(objective="accuracy"),
     )
     for options in given:
         with pytest.raises(StartedError):
