@@ -324,6 +324,16 @@ def test_an_update_changes_only_what_it_is_given(app: Path, tmp_path: Path, monk
     assert kept == [({"": 20}, "2xcpu", "bls"), ({"": 30}, "2xcpu", "bls"), ({"": 30}, "1xcpu", "bls")]
 
 
+def test_a_deployment_is_deterministic_until_an_update_changes_it(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+    deployment = jt.deploy(app, gpus="2xcpu", deterministic=True, state=tmp_path / "state")
+    deployment.update(demand=30)
+    deployment.update(deterministic=False)
+    assert [request["deterministic"] for request in fake.requests] == [True, True, False]
+
+
 def test_an_update_needs_the_graphs_if_another_process_deployed_them(
     app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,16 @@ def test_a_deployment_in_the_background_stays(
     assert result.stdout == ("the status\n" if flag == "--detach" else "")
 
 
+def test_emulated_models_may_be_deterministic(
+    run: Run, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeController().install(monkeypatch)
+    for flags in ((), ("--deterministic",)):
+        result = run("deploy", app, "--gpus", "2xcpu", "--state", tmp_path / "state", "--no-wait", *flags)
+        assert result.exit_code == 0, result.stderr
+    assert [request["deterministic"] for request in fake.requests] == [False, True]
+
+
 REFUSING = Transition({"hello": 5.0}, (), (Shortfall("hello", 5.0, 3.0, 15.0),))
 
 
