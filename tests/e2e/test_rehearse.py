@@ -1,6 +1,7 @@
 """Rehearsals: a trace on real servers with emulated models."""
 
 import signal
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -42,20 +43,25 @@ def test_a_rehearsal_plays_the_trace_and_keeps_only_its_logs(system: System, tra
     assert "this one is not empty" in again.err
 
 
-def test_a_rehearsal_that_is_interrupted_leaves_nothing(system: System, trace: Path) -> None:
-    rehearsal = system.start("evaluate", "rehearse", SKELETON, "--trace", trace, *GPUS, "--speed", 0.1)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_rehearsal_that_is_interrupted_leaves_nothing(
+    system: System, trace: Path, number: signal.Signals, code: int
+) -> None:
+    asked = ("--trace", trace, *GPUS, "--speed", 0.1, "--state", system.state)
+    rehearsal = system.start("evaluate", "rehearse", SKELETON, *asked)
     assert rehearsal.stderr is not None
     seen: list[str] = []
     while "rehearsing" not in "".join(seen):
         seen.append(line := rehearsal.stderr.readline())
         assert line, "".join(seen)
-    rehearsal.send_signal(signal.SIGINT)
+    rehearsal.send_signal(number)
     _, rest = rehearsal.communicate(timeout=PATIENCE_S)
-    assert rehearsal.returncode == 130, rest
+    assert rehearsal.returncode == code, rest
     assert system.orphans() == []
 
 
-def test_a_load_beyond_the_cluster_is_refused(tmp_path: Path) -> None:
+def test_a_load_beyond_the_cluster_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     profiles = (
         jt.ProfileBuilder("cpu")
         .row("average", "exact", "7g", batch=1, latency_ms=(30, 31, 32), throughput_rps=33, memory_mib=100)
@@ -68,3 +74,4 @@ def test_a_load_beyond_the_cluster_is_refused(tmp_path: Path) -> None:
     assert totals["refused"] > 0.5 * totals["sent"]
     assert result.simulated.operation.violation_share > 0.5
     assert result.difference == pytest.approx(0, abs=0.2)
+    assert list(tmp_path.iterdir()) == []
