@@ -19,7 +19,7 @@ from benchmarks.harness import Figure, Progress, figure
 from jigsaw_triton.api.planning import capacity
 from jigsaw_triton.api.simulating import simulate
 from jigsaw_triton.controller.core.settings import Settings
-from jigsaw_triton.evaluation.simulator.operation import Operation
+from jigsaw_triton.evaluation.simulator.accounting import Operation
 from jigsaw_triton.evaluation.traces import Trace, read_trace
 from jigsaw_triton.planner.domain.problem import Options
 from jigsaw_triton.resources import applications_dir

@@ -16,7 +16,8 @@ from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.solving import Planner
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.evaluation.simulator.operation import Operation, simulate_operation
+from jigsaw_triton.evaluation.simulator.accounting import Operation
+from jigsaw_triton.evaluation.simulator.operation import simulate_operation
 from jigsaw_triton.evaluation.traces import Trace, read_trace
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.planner.domain.problem import Options
