@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from jigsaw_triton.api.planning import explain as explain
     from jigsaw_triton.api.planning import load_problem as load_problem
     from jigsaw_triton.api.planning import plan as plan
+    from jigsaw_triton.api.replaying import Replay as Replay
+    from jigsaw_triton.api.replaying import replay as replay
     from jigsaw_triton.api.simulating import Simulated as Simulated
     from jigsaw_triton.api.simulating import simulate as simulate
     from jigsaw_triton.errors import ArtifactError as ArtifactError
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from jigsaw_triton.errors import SpecError as SpecError
     from jigsaw_triton.errors import StateError as StateError
     from jigsaw_triton.errors import UnplacedError as UnplacedError
+    from jigsaw_triton.evaluation.replay import Contender as Contender
     from jigsaw_triton.gpus.model import Cluster as Cluster
     from jigsaw_triton.graph.model import TaskGraph as TaskGraph
     from jigsaw_triton.graph.model import TensorType as TensorType
@@ -59,6 +62,7 @@ _MODULES = {
     "api.deployment": ("Deployment", "deploy"),
     "api.files": ("load_cluster", "load_graph", "load_plan", "load_profiles"),
     "api.planning": ("Capacity", "capacity", "explain", "load_problem", "plan"),
+    "api.replaying": ("Replay", "replay"),
     "api.simulating": ("Simulated", "simulate"),
     "errors": (
         "ArtifactError",
@@ -77,6 +81,7 @@ _MODULES = {
         "StateError",
         "UnplacedError",
     ),
+    "evaluation.replay": ("Contender",),
     "gpus.model": ("Cluster",),
     "graph.model": ("TaskGraph", "TensorType"),
     "planner.domain.plan": ("Plan",),
@@ -93,6 +98,7 @@ __all__ = [
     "AsyncDeployment",
     "Capacity",
     "Cluster",
+    "Contender",
     "Deployment",
     "Diagnostic",
     "Explanation",
@@ -111,6 +117,7 @@ __all__ = [
     "Problem",
     "ProfileBuilder",
     "ProfileTable",
+    "Replay",
     "ServerError",
     "Simulated",
     "SpecError",
@@ -129,6 +136,7 @@ __all__ = [
     "load_problem",
     "load_profiles",
     "plan",
+    "replay",
     "simulate",
 ]
 

@@ -12,15 +12,19 @@ from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.planning import Demand, Graphs, Profiles, as_mapping, as_profiles, as_sources
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.compiler.templates import load_templates
+from jigsaw_triton.controller.core.actions import Solve
 from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.controller.core.settings import Settings
-from jigsaw_triton.controller.solving import Planner
+from jigsaw_triton.controller.solving import Planner, planned
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.simulator.accounting import Operation
+from jigsaw_triton.evaluation.simulator.memory import PlanMemory
 from jigsaw_triton.evaluation.simulator.operation import simulate_operation
 from jigsaw_triton.evaluation.traces import Trace, read_trace
 from jigsaw_triton.gpus.model import Cluster
-from jigsaw_triton.planner.domain.problem import Options
+from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.search.solve import SolverFactory
 from jigsaw_triton.planner.solver.solver import lasting_solvers
 from jigsaw_triton.resources import templates_dir
 
@@ -96,7 +100,7 @@ def simulate(
         reporter=reporter,
         wording=wording,
     )
-    arrivals = _arrivals(trace, list(wanted.graphs), scale, seed)
+    arrivals = arrivals_of(scaled(trace, list(wanted.graphs), scale), seed)
     if demand is None:
         headroom = (settings or Settings()).headroom
         first = {name: headroom * float(counts[:FIRST_S].mean()) for name, counts in arrivals.items()}
@@ -112,7 +116,9 @@ def simulate(
         objective=options.objective,
     )
     with lasting_solvers() as solvers:
-        planner = Planner(load_templates(templates_dir()), frozenset({"python"}), str, solvers, settings or Settings())
+        plan = remembering(PlanMemory())
+        backends = frozenset({"python"})
+        planner = Planner(load_templates(templates_dir()), backends, str, solvers, settings or Settings(), plan)
         operation = simulate_operation(
             wanted,
             arrivals,
@@ -123,18 +129,39 @@ def simulate(
     return Simulated(wanted, operation)
 
 
-def _arrivals(
-    trace: PathLike | Trace | Mapping[str, PathLike | Trace], graphs: list[str], scale: float, seed: int
-) -> dict[str, NDArray[np.float64]]:
-    """Returns the arrivals of each graph in each second, for as long as all traces last."""
+def remembering(memory: PlanMemory) -> Callable[[Problem, Options, Solve, SolverFactory], Plan]:
+    """Returns the controller's function that makes a plan, with a memory."""
+
+    def plan(problem: Problem, options: Options, action: Solve, solvers: SolverFactory) -> Plan:
+        return memory.plan(problem, options, lambda: planned(problem, options, action, solvers))
+
+    return plan
+
+
+def scaled(
+    trace: PathLike | Trace | Mapping[str, PathLike | Trace], graphs: list[str], scale: float
+) -> dict[str, Trace]:
+    """Reads the trace of each graph and multiplies its rates by a scale.
+
+    Args:
+        trace: Trace of all graphs together in equal parts, or by graph.
+        graphs: Names of the graphs.
+        scale: Factor of all rates.
+
+    Raises:
+        InputError: A trace cannot be read, or belongs to no graph.
+    """
     if isinstance(trace, Mapping):
         for name in sorted(trace.keys() ^ set(graphs), key=lambda name: (name not in trace, name)):
             message = "there is no such graph" if name in trace else "the graph has no trace"
             raise InputError(message, where=f"trace of {name}", hint=f"give one trace for each of {', '.join(graphs)}")
-        found = {name: _loaded(one).scaled(scale) for name, one in trace.items()}
-    else:
-        found = dict.fromkeys(graphs, _loaded(trace).scaled(scale / len(graphs)))
-    counts = {name: one.counts(seed + number) for number, (name, one) in enumerate(sorted(found.items()))}
+        return {name: _loaded(one).scaled(scale) for name, one in trace.items()}
+    return dict.fromkeys(graphs, _loaded(trace).scaled(scale / len(graphs)))
+
+
+def arrivals_of(traces: Mapping[str, Trace], seed: int) -> dict[str, NDArray[np.float64]]:
+    """Returns the arrivals of each graph in each second, for as long as all traces last."""
+    counts = {name: one.counts(seed + number) for number, (name, one) in enumerate(sorted(traces.items()))}
     seconds = min(len(one) for one in counts.values())
     return {name: one[:seconds] for name, one in counts.items()}
 

@@ -10,6 +10,7 @@ from jigsaw_triton.api.files import make_problem, read_wanted
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.planning import EQUAL_RPS
 from jigsaw_triton.api.reporting import COMMAND_LINE
+from jigsaw_triton.cli.commands.replay import command as replay_command
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.io.output import Output, View, figures
 from jigsaw_triton.cli.io.table import Table
@@ -89,6 +90,7 @@ def _ablation(
 
 
 command.add_command(_ablation)
+command.add_command(replay_command)
 
 
 def _described(cluster: Cluster) -> str:

@@ -13,12 +13,12 @@ from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.api.simulating import Simulated, simulate
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.demand import parse_demand
+from jigsaw_triton.cli.inputs.traces import parse_traces, trace_option
 from jigsaw_triton.cli.io.output import Output, View, figures
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.controller.core.demand import PEAK_S
 from jigsaw_triton.controller.core.forecast import FORECASTS
 from jigsaw_triton.controller.core.settings import Settings
-from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.operation_plot import plot
 from jigsaw_triton.evaluation.plots import check_plot
 from jigsaw_triton.planner.domain.problem import Options
@@ -40,14 +40,7 @@ _LISTED = 10
 )
 @options.graphs()
 @options.cluster()
-@options.option(
-    "--trace",
-    "traces",
-    metavar="CSV|NAME=CSV",
-    multiple=True,
-    required=True,
-    help="Arrivals over time; with several graphs NAME=CSV, repeated, or one file that they share equally.",
-)
+@trace_option()
 @options.option(
     "--scale",
     metavar="FACTOR",
@@ -131,7 +124,7 @@ def command(
         reported = [0]
         simulated = simulate(
             graphs,
-            _traces(traces),
+            parse_traces(traces),
             scale=scale,
             demand=given or None,
             gpus=gpus,
@@ -148,19 +141,6 @@ def command(
         plot(simulated.operation, plot_path)
         out.note(f"wrote {plot_path}")
     out.result(_document(simulated), *_view(simulated))
-
-
-def _traces(given: tuple[str, ...]) -> str | dict[str, str]:
-    named = dict(text.split("=", 1) for text in given if "=" in text)
-    if not named and len(given) == 1:
-        return given[0]
-    if len(named) != len(given):
-        raise InputError(
-            "each trace needs the name of its graph, once",
-            where="--trace",
-            hint="write --trace NAME=CSV for each graph, or give one file for all",
-        )
-    return named
 
 
 def _intervals(simulated: Simulated) -> Iterator[dict[str, Any]]:

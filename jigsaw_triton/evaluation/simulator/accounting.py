@@ -8,10 +8,12 @@ accounted for in this way.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from jigsaw_triton.profiles.table import ProfileKey
 
 Array = NDArray[np.float64]
 
@@ -68,6 +70,21 @@ class Operation:
         missed = sum(float(counts.sum()) for counts in self.violations.values())
         return missed / self.sent if self.sent else 0.0
 
+    def first(self, seconds: int) -> "Operation":
+        """Returns the first part of the simulation."""
+
+        def part(by_graph: Mapping[str, Array]) -> dict[str, Array]:
+            return {name: values[:seconds] for name, values in by_graph.items()}
+
+        return Operation(
+            arrived=part(self.arrived),
+            violations=part(self.violations),
+            capacity_rps=part(self.capacity_rps),
+            accuracy=part(self.accuracy),
+            slices=self.slices[:seconds],
+            changes=tuple(change for change in self.changes if change.at_s < seconds),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:
@@ -101,6 +118,20 @@ def all_on_time(capacity_rps: float) -> Curve:
     return Curve(ends, ends)
 
 
+class Replica(NamedTuple):
+    """A replica in service.
+
+    Attributes:
+        place: Name of its MIG instance.
+        graph: Name of the graph.
+        key: Configuration.
+    """
+
+    place: str
+    graph: str
+    key: ProfileKey
+
+
 class System(Protocol):
     """A simulated system: a controller, and servers that exist only as numbers."""
 
@@ -119,6 +150,9 @@ class System(Protocol):
 
     def curves(self) -> Mapping[str, Curve]:
         """Returns the curve of the servers that serve each graph now."""
+
+    def replicas(self) -> frozenset[Replica]:
+        """Returns the replicas in service."""
 
     def slices(self) -> int:
         """Returns the compute slices of all MIG instances."""

@@ -1,6 +1,6 @@
 """Measures what the servers of a simulated deployment carry, from the record of what runs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from jigsaw_triton.compiler.bundle import CompiledGraph, Worker
@@ -8,12 +8,14 @@ from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.order import placed_models
 from jigsaw_triton.controller.core.state import State
-from jigsaw_triton.evaluation.simulator.accounting import Curve, all_on_time
+from jigsaw_triton.evaluation.simulator.accounting import Curve, Replica, all_on_time
 from jigsaw_triton.evaluation.simulator.yardstick import Yardstick
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.capacity import Service
+from jigsaw_triton.planner.domain.plan import PlacedModel
 from jigsaw_triton.planner.domain.problem import Problem
+from jigsaw_triton.profiles.table import ProfileKey
 
 
 class Meter:
@@ -44,6 +46,16 @@ class Meter:
             self._actual = state.actual
             self._curves = self._measured(state)
         return self._curves
+
+    def replicas(self, state: State) -> frozenset[Replica]:
+        """Returns the replicas in service."""
+        return frozenset(
+            Replica(worker.name, m.graph, ProfileKey(place.board, m.task, m.variant, kind, m.instances, m.batch))
+            for worker, models in _in_service(state)
+            if (place := worker.place) is not None
+            for kind in (place.placement.slice,)
+            for m in models
+        )
 
     def _measured(self, state: State) -> dict[str, Curve]:
         running = state.running
@@ -76,7 +88,16 @@ def _service(running: Generation | None, pending: Generation | None) -> Service 
 
 
 def _capacities(state: State, service: Service) -> dict[str, float]:
-    """Returns the capacity of the workers on the routes of the fronts that serve."""
+    """Returns the capacity of the workers in service."""
+    serving = 0 * service.start
+    for worker, models in _in_service(state):
+        if worker.place is not None:
+            serving = serving + service.rates(models, worker.place.board, worker.place.placement.slice)
+    return service.capacities(serving)
+
+
+def _in_service(state: State) -> Iterator[tuple[Worker, tuple[PlacedModel, ...]]]:
+    """Yields the workers on the routes of the fronts that serve, with the models that have a route."""
     actual = state.actual
     routed: dict[str, set[str]] = {}
     for graph, front in actual.fronts.items():
@@ -85,14 +106,9 @@ def _capacities(state: State, service: Service) -> dict[str, float]:
             for entry in actual.routes.get(task.name, ()):
                 if not entry.closed:
                     routed.setdefault(entry.worker, set()).add(entry.model)
-    serving = 0 * service.start
     for name, models in routed.items():
-        worker = actual.workers.get(name)
-        if worker is not None and worker.place is not None:
-            serving = serving + service.rates(
-                placed_models([_only(worker, models)]), worker.place.board, worker.place.placement.slice
-            )
-    return service.capacities(serving)
+        if name in actual.workers:
+            yield actual.workers[name], placed_models([_only(actual.workers[name], models)])
 
 
 def _form(graph: str, front: Mapping[str, object], state: State) -> CompiledGraph | None:

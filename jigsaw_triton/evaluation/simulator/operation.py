@@ -16,7 +16,7 @@ from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.errors import JigsawError
-from jigsaw_triton.evaluation.simulator.accounting import NEVER_S, Array, Change, Curve, Operation, operate
+from jigsaw_triton.evaluation.simulator.accounting import NEVER_S, Array, Change, Curve, Operation, Replica, operate
 from jigsaw_triton.evaluation.simulator.meter import Meter
 from jigsaw_triton.evaluation.simulator.yardstick import Yardstick, planned
 from jigsaw_triton.planner.domain.plan import Plan
@@ -118,6 +118,10 @@ class Deployment:
     def curves(self) -> Mapping[str, Curve]:
         """Returns the curve of the servers that serve each graph now."""
         return self._meter.curves(self._state)
+
+    def replicas(self) -> frozenset[Replica]:
+        """Returns the replicas in service."""
+        return self._meter.replicas(self._state)
 
     def slices(self) -> int:
         """Returns the compute slices of all MIG instances."""

@@ -1,0 +1,36 @@
+"""The option --trace: arrivals over time, for one graph or several."""
+
+from typing import Any
+
+from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.errors import InputError
+
+
+def trace_option() -> options.Decorator[Any]:
+    """Adds --trace: CSV files with arrivals."""
+    return options.option(
+        "--trace",
+        "traces",
+        metavar="CSV|NAME=CSV",
+        multiple=True,
+        required=True,
+        help="Arrivals over time; with several graphs NAME=CSV, repeated, or one file that they share equally.",
+    )
+
+
+def parse_traces(given: tuple[str, ...]) -> str | dict[str, str]:
+    """Returns the path of the only trace, or the paths by graph.
+
+    Raises:
+        InputError: A trace has no name, or two have the same.
+    """
+    named = dict(text.split("=", 1) for text in given if "=" in text)
+    if not named and len(given) == 1:
+        return given[0]
+    if len(named) != len(given):
+        raise InputError(
+            "each trace needs the name of its graph, once",
+            where="--trace",
+            hint="write --trace NAME=CSV for each graph, or give one file for all",
+        )
+    return named
