@@ -4,7 +4,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from benchmarks import harness, system
-from benchmarks.controller import changes, cycle, replans, simulated
+from benchmarks.controller import changes, cycle, replans, simulated, twitter
 from benchmarks.effort import FULL, SMOKE, Effort
 from benchmarks.harness import Figure, Progress
 
@@ -15,6 +15,8 @@ PARTS: dict[str, Part] = {
     "replans": replans.measure,
     "cycle": cycle.measure,
     "simulated": simulated.measure,
+    "simulated": simulated.measure,
+    "twitter": twitter.measure,
 }
 
 

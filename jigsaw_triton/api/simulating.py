@@ -18,7 +18,7 @@ from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.solving import Planner, planned
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.simulator.accounting import Operation
-from jigsaw_triton.evaluation.simulator.memory import PlanMemory
+from jigsaw_triton.evaluation.simulator.memory import PATIENCE_S, PlanMemory
 from jigsaw_triton.evaluation.simulator.operation import simulate_operation
 from jigsaw_triton.evaluation.traces import Trace, read_trace
 from jigsaw_triton.gpus.model import Cluster
@@ -133,7 +133,8 @@ def remembering(memory: PlanMemory) -> Callable[[Problem, Options, Solve, Solver
     """Returns the controller's function that makes a plan, with a memory."""
 
     def plan(problem: Problem, options: Options, action: Solve, solvers: SolverFactory) -> Plan:
-        return memory.plan(problem, options, lambda: planned(problem, options, action, solvers))
+        patient = replace(options, time_limit_s=PATIENCE_S)
+        return memory.plan(problem, patient, lambda: planned(problem, patient, action, solvers))
 
     return plan
 

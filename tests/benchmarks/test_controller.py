@@ -13,6 +13,7 @@ FIGURES = {
     "replans": "controller.replans_2_under_load.mixed",
     "cycle": "controller.cycle_s.block",
     "simulated": "controller.flapping",
+    "twitter": "controller.twitter.regret",
 }
 """Part -> one of its figures."""
 
@@ -23,7 +24,7 @@ def test_every_part_has_a_smoke_run() -> None:
 
 @pytest.mark.parametrize("part", FIGURES)
 def test_a_part_returns_its_figures(part: str) -> None:
-    if part == "simulated" and not a100.TABLE.exists():
+    if part in ("simulated", "twitter") and not a100.TABLE.exists():
         pytest.skip("the A100 table and the traces are not beside the checkout")
     found = system.run(measure(print, {part: PARTS[part]}, SMOKE), harness.limit_s("controller"))
     assert FIGURES[part] in {figure.id for figure in found}

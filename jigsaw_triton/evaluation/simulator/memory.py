@@ -7,6 +7,9 @@ from jigsaw_triton.planner.domain.plan import GraphPlan, Plan, PlannedGpu
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.validation.validate import violations
 
+PATIENCE_S = 120.0
+"""Time limit of a solve in a simulation. It is long, so that a busy machine does not change the result."""
+
 _DIGITS = 6
 """Decimal digits to which the accuracies of equally good plans agree."""
 

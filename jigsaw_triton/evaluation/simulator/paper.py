@@ -18,16 +18,11 @@ from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.evaluation.simulator.accounting import (
     NEVER_S,
-    Array,
     Change,
     Curve,
-    Operation,
     Replica,
     all_on_time,
-    operate,
 )
-from jigsaw_triton.evaluation.simulator.memory import PlanMemory
-from jigsaw_triton.evaluation.simulator.operation import SOLVE_S
 from jigsaw_triton.evaluation.simulator.yardstick import Yardstick
 from jigsaw_triton.gpus.model import GpuId, Placement
 from jigsaw_triton.graph.model import Workload
@@ -48,39 +43,6 @@ Plans = Callable[[Problem, Options], Plan]
 """Planner of the paper's controller; it raises a JigsawError if there is no plan at any demand."""
 
 PlaceOf = tuple[GpuId, Placement]
-
-
-def simulate_paper(
-    wanted: Wanted,
-    arrivals: Mapping[str, Array],
-    solvers: SolverFactory,
-    memory: PlanMemory,
-    *,
-    durations: Durations | None = None,
-    solve_s: float = SOLVE_S,
-    yardstick: Yardstick,
-    progress: Callable[[float], None] = lambda _: None,
-) -> Operation:
-    """Simulates the paper's controller from its first plan to the end of the arrivals.
-
-    Args:
-        wanted: Deployment input, with the paper's formulation; the first plan covers its demand.
-        arrivals: Graph -> requests in each second, arrays of equal length.
-        solvers: Factory of solvers by name.
-        memory: Plans of earlier simulations.
-        durations: Durations of operations; None for the planner's.
-        solve_s: Seconds that planning takes.
-        yardstick: Measure of what a plan's servers answer on time.
-        progress: Receives the share of the trace that has been simulated, once for each of its minutes.
-
-    Raises:
-        JigsawError: No plan is feasible at any demand.
-    """
-
-    def plan(problem: Problem, options: Options) -> Plan:
-        return memory.plan(problem, options, lambda: largest_if_short(problem, options, solvers))
-
-    return operate(PaperDeployment(wanted, plan, durations or Durations(), solve_s, yardstick), arrivals, progress)
 
 
 def largest_if_short(problem: Problem, options: Options, solvers: SolverFactory) -> Plan:
