@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from jigsaw_triton.compiler.bundle import CompiledGraph, Worker
+from jigsaw_triton.compiler.bundle import CompiledGraph, Place, Worker
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.order import placed_models
@@ -50,9 +50,8 @@ class Meter:
     def replicas(self, state: State) -> frozenset[Replica]:
         """Returns the replicas in service."""
         return frozenset(
-            Replica(worker.name, m.graph, ProfileKey(place.board, m.task, m.variant, kind, m.instances, m.batch))
-            for worker, models in _in_service(state)
-            if (place := worker.place) is not None
+            Replica(str(place), m.graph, ProfileKey(place.board, m.task, m.variant, kind, m.instances, m.batch))
+            for place, models in _in_service(state)
             for kind in (place.placement.slice,)
             for m in models
         )
@@ -90,14 +89,13 @@ def _service(running: Generation | None, pending: Generation | None) -> Service 
 def _capacities(state: State, service: Service) -> dict[str, float]:
     """Returns the capacity of the workers in service."""
     serving = 0 * service.start
-    for worker, models in _in_service(state):
-        if worker.place is not None:
-            serving = serving + service.rates(models, worker.place.board, worker.place.placement.slice)
+    for place, models in _in_service(state):
+        serving = serving + service.rates(models, place.board, place.placement.slice)
     return service.capacities(serving)
 
 
-def _in_service(state: State) -> Iterator[tuple[Worker, tuple[PlacedModel, ...]]]:
-    """Yields the workers on the routes of the fronts that serve, with the models that have a route."""
+def _in_service(state: State) -> Iterator[tuple[Place, tuple[PlacedModel, ...]]]:
+    """Yields the MIG instances whose workers are on the routes of the fronts that serve, with the models routed to."""
     actual = state.actual
     routed: dict[str, set[str]] = {}
     for graph, front in actual.fronts.items():
@@ -106,9 +104,14 @@ def _in_service(state: State) -> Iterator[tuple[Worker, tuple[PlacedModel, ...]]
             for entry in actual.routes.get(task.name, ()):
                 if not entry.closed:
                     routed.setdefault(entry.worker, set()).add(entry.model)
+    # Processes under MPS are workers of their own on one MIG instance, and were profiled together.
+    together: dict[Place, list[Worker]] = {}
     for name, models in routed.items():
-        if name in actual.workers:
-            yield actual.workers[name], placed_models([_only(actual.workers[name], models)])
+        worker = actual.workers.get(name)
+        if worker is not None and worker.place is not None:
+            together.setdefault(worker.place, []).append(_only(worker, models))
+    for place, workers in together.items():
+        yield place, placed_models(workers)
 
 
 def _form(graph: str, front: Mapping[str, object], state: State) -> CompiledGraph | None:
