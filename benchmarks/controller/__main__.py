@@ -15,7 +15,6 @@ PARTS: dict[str, Part] = {
     "replans": replans.measure,
     "cycle": cycle.measure,
     "simulated": simulated.measure,
-    "simulated": simulated.measure,
     "twitter": twitter.measure,
 }
 

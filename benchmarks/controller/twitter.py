@@ -18,7 +18,7 @@ from benchmarks.harness import Figure, Progress, figure
 from jigsaw_triton.api.planning import load_problem
 from jigsaw_triton.api.replaying import PEAK, Replay, replay
 from jigsaw_triton.evaluation.replay import OURS, Contender
-from jigsaw_triton.evaluation.simulator.accounting import Operation
+from jigsaw_triton.evaluation.simulator.accounting import Array, Operation
 from jigsaw_triton.evaluation.simulator.memory import PATIENCE_S, PlanMemory
 from jigsaw_triton.evaluation.traces import Trace, read_trace
 from jigsaw_triton.graph.model import Workload
@@ -113,10 +113,11 @@ def _operation(found: Replay) -> Operation:
     return system.operation
 
 
-def _by_bin(run: Operation) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _by_bin(run: Operation) -> Array:
     """Returns the mean slices in each interval of the trace."""
     whole = len(run.slices) // BIN_S * BIN_S
-    return run.slices[:whole].reshape(-1, BIN_S).mean(axis=1)
+    means: Array = run.slices[:whole].reshape(-1, BIN_S).mean(axis=1)
+    return means
 
 
 def _clairvoyant(trace: Trace) -> Iterator[int]:

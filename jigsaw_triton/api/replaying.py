@@ -125,7 +125,8 @@ def replay(
         first_rps = {name: max(1e-3, float(np.mean(counts[:FIRST_S]))) for name, counts in arrivals.items()}
         memory = PlanMemory()
         templates = load_templates(templates_dir())
-        planner = Planner(templates, frozenset({"python"}), str, solvers, remembering(memory))
+        settings = settings or Settings()
+        planner = Planner(templates, frozenset({"python"}), str, solvers, settings, remembering(memory))
         yardstick = Measured(seed)
 
         def begin(contender: Contender) -> System:
@@ -135,7 +136,7 @@ def replay(
                 first_rps,
                 planner,
                 memory=memory,
-                settings=settings or Settings(),
+                settings=settings,
                 yardstick=yardstick,
             )
 

@@ -130,9 +130,11 @@ def simulate(
 
 
 def remembering(memory: PlanMemory) -> Callable[[Problem, Options, Solve, SolverFactory], Plan]:
-    """Returns the controller's function that makes a plan, with a memory."""
+    """Returns the controller's function that makes a plan, with a memory for those that the solver makes."""
 
     def plan(problem: Problem, options: Options, action: Solve, solvers: SolverFactory) -> Plan:
+        if action.first:
+            return planned(problem, options, action, solvers)
         patient = replace(options, time_limit_s=PATIENCE_S)
         return memory.plan(problem, patient, lambda: planned(problem, patient, action, solvers))
 
