@@ -7,7 +7,7 @@ accounted for in this way.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from jigsaw_triton.profiles.table import ProfileKey
 
 Array = NDArray[np.float64]
+
+NEVER_S = math.inf
+"""Time of an event that is not due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +203,4 @@ def operate(
 
 def _since(start_s: float, changes: Sequence[Change]) -> tuple[Change, ...]:
     """Returns the changes that began after a moment, with times since then."""
-    return tuple(
-        Change(c.at_s - start_s, c.seconds, c.generation, c.reason, c.slices, c.failure)
-        for c in changes
-        if c.at_s >= start_s
-    )
-
-
-NEVER_S = math.inf
-"""Time of an event that is not due."""
+    return tuple(replace(change, at_s=change.at_s - start_s) for change in changes if change.at_s >= start_s)
