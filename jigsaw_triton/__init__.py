@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from jigsaw_triton.api.planning import plan as plan
     from jigsaw_triton.api.rehearsing import Rehearsed as Rehearsed
     from jigsaw_triton.api.rehearsing import rehearse as rehearse
+    from jigsaw_triton.api.replaying import Replay as Replay
+    from jigsaw_triton.api.replaying import replay as replay
     from jigsaw_triton.api.simulating import Simulated as Simulated
     from jigsaw_triton.api.simulating import simulate as simulate
     from jigsaw_triton.errors import ArtifactError as ArtifactError
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from jigsaw_triton.errors import SpecError as SpecError
     from jigsaw_triton.errors import StateError as StateError
     from jigsaw_triton.errors import UnplacedError as UnplacedError
+    from jigsaw_triton.evaluation.replay import Contender as Contender
     from jigsaw_triton.gpus.model import Cluster as Cluster
     from jigsaw_triton.graph.model import TaskGraph as TaskGraph
     from jigsaw_triton.graph.model import TensorType as TensorType
@@ -62,6 +65,7 @@ _MODULES = {
     "api.files": ("load_cluster", "load_graph", "load_plan", "load_profiles"),
     "api.planning": ("Capacity", "capacity", "explain", "load_problem", "plan"),
     "api.rehearsing": ("Rehearsed", "rehearse"),
+    "api.replaying": ("Replay", "replay"),
     "api.simulating": ("Simulated", "simulate"),
     "errors": (
         "ArtifactError",
@@ -80,6 +84,7 @@ _MODULES = {
         "StateError",
         "UnplacedError",
     ),
+    "evaluation.replay": ("Contender",),
     "gpus.model": ("Cluster",),
     "graph.model": ("TaskGraph", "TensorType"),
     "planner.domain.plan": ("Plan",),
@@ -96,6 +101,7 @@ __all__ = [
     "AsyncDeployment",
     "Capacity",
     "Cluster",
+    "Contender",
     "Deployment",
     "Diagnostic",
     "Explanation",
@@ -115,6 +121,7 @@ __all__ = [
     "ProfileBuilder",
     "ProfileTable",
     "Rehearsed",
+    "Replay",
     "ServerError",
     "Simulated",
     "SpecError",
@@ -134,6 +141,7 @@ __all__ = [
     "load_profiles",
     "plan",
     "rehearse",
+    "replay",
     "simulate",
 ]
 

@@ -50,6 +50,7 @@ ROOMS = {
         "planning",
         "compiling",
         "simulating",
+        "replaying",
         "request",
         "supervisor",
         "controller",

@@ -12,14 +12,19 @@ from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.planning import Demand, Graphs, Profiles, as_mapping, as_profiles, as_sources
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.compiler.templates import load_templates
+from jigsaw_triton.controller.core.actions import Solve
 from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.controller.core.settings import Settings
-from jigsaw_triton.controller.solving import Planner
+from jigsaw_triton.controller.solving import Planner, planned
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.evaluation.simulator.operation import Operation, simulate_operation
+from jigsaw_triton.evaluation.simulator.accounting import Operation
+from jigsaw_triton.evaluation.simulator.memory import PATIENCE_S, PlanMemory
+from jigsaw_triton.evaluation.simulator.operation import simulate_operation
 from jigsaw_triton.evaluation.traces import Trace, read_trace
 from jigsaw_triton.gpus.model import Cluster
-from jigsaw_triton.planner.domain.problem import Options
+from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.search.solve import SolverFactory
 from jigsaw_triton.planner.solver.solver import lasting_solvers
 from jigsaw_triton.resources import templates_dir
 
@@ -111,7 +116,9 @@ def simulate(
         objective=options.objective,
     )
     with lasting_solvers() as solvers:
-        planner = Planner(load_templates(templates_dir()), frozenset({"python"}), str, solvers, settings or Settings())
+        plan = remembering(PlanMemory())
+        backends = frozenset({"python"})
+        planner = Planner(load_templates(templates_dir()), backends, str, solvers, settings or Settings(), plan)
         operation = simulate_operation(
             wanted,
             arrivals,
@@ -120,6 +127,18 @@ def simulate(
             progress=progress,
         )
     return Simulated(wanted, operation)
+
+
+def remembering(memory: PlanMemory) -> Callable[[Problem, Options, Solve, SolverFactory], Plan]:
+    """Returns the controller's function that makes a plan, with a memory for those that the solver makes."""
+
+    def plan(problem: Problem, options: Options, action: Solve, solvers: SolverFactory) -> Plan:
+        if action.first:
+            return planned(problem, options, action, solvers)
+        patient = replace(options, time_limit_s=PATIENCE_S)
+        return memory.plan(problem, patient, lambda: planned(problem, patient, action, solvers))
+
+    return plan
 
 
 def scaled(

@@ -20,6 +20,20 @@ from jigsaw_triton.planner.search.solve import SolverFactory, make_first_plan, m
 from jigsaw_triton.planner.solver.solver import SolverProcess
 
 
+def planned(problem: Problem, options: Options, action: a.Solve, solvers: SolverFactory = SolverProcess) -> Plan:
+    """Returns a plan for the action's demand.
+
+    The first feasible plan suffices if the action says so and one can be constructed. If the plan may fall short, it
+    still covers the demand that the user requested for each graph. The paper's formulation, a baseline, cannot do that.
+    """
+    if action.first and (plan := make_first_plan(problem, options)) is not None:
+        return plan
+    if not action.may_fall_short or options.formulation != "exact":
+        return make_plan(problem, options, solvers=solvers)
+    least_rps = {name: min(rps, action.wanted.demand_rps[name]) for name, rps in action.demand_rps.items()}
+    return make_shedding_plan(problem, options, least_rps=least_rps, solvers=solvers)
+
+
 @dataclass(frozen=True, slots=True)
 class Planner:
     """Plans and compiles generations.
@@ -30,6 +44,7 @@ class Planner:
         identity: Function that maps an artifact's path to a string that identifies its content.
         solvers: Factory of solvers by name.
         settings: Settings of the control loop.
+        plan: Function that makes a plan.
     """
 
     templates: Mapping[str, Template]
@@ -37,6 +52,7 @@ class Planner:
     identity: Callable[[Path], str]
     solvers: SolverFactory = SolverProcess
     settings: Settings = field(default_factory=Settings)
+    plan: Callable[[Problem, Options, a.Solve, SolverFactory], Plan] = planned
 
     def solve(self, action: a.Solve, cluster: Cluster) -> tuple[Plan, Bundle]:
         """Computes a plan, or takes that of an earlier generation, and compiles it.
@@ -66,7 +82,7 @@ class Planner:
             profiles=wanted.profiles,
             running=running.plan if running is not None else None,
         )
-        return planned(problem, wanted.options, action, self.solvers)
+        return self.plan(problem, wanted.options, action, self.solvers)
 
     def _compiled(self, action: a.Solve, plan: Plan, cluster: Cluster) -> Bundle:
         wanted, running = action.wanted, action.running
@@ -85,20 +101,6 @@ class Planner:
         if action.restored is not None:
             check_same_models(action.restored.bundle, bundle)
         return bundle
-
-
-def planned(problem: Problem, options: Options, action: a.Solve, solvers: SolverFactory = SolverProcess) -> Plan:
-    """Returns a plan for the action's demand.
-
-    The first feasible plan suffices if the action says so and one can be constructed. If the plan may fall short, it
-    still covers the demand that the user requested for each graph. The paper's formulation, a baseline, cannot do that.
-    """
-    if action.first and (plan := make_first_plan(problem, options)) is not None:
-        return plan
-    if not action.may_fall_short or options.formulation != "exact":
-        return make_plan(problem, options, solvers=solvers)
-    least_rps = {name: min(rps, action.wanted.demand_rps[name]) for name, rps in action.demand_rps.items()}
-    return make_shedding_plan(problem, options, least_rps=least_rps, solvers=solvers)
 
 
 def check_same_models(earlier: Bundle, now: Bundle) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jigsaw_triton.evaluation.plots import COLOURS, new_figure, save
-from jigsaw_triton.evaluation.simulator.operation import Array, Operation
+from jigsaw_triton.evaluation.simulator.accounting import Array, Operation
 
 _POINTS = 1440
 """Largest number of points of a line. More seconds are averaged."""

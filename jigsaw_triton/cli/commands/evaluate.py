@@ -11,6 +11,7 @@ from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.planning import EQUAL_RPS
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.cli.commands.rehearse import command as rehearse
+from jigsaw_triton.cli.commands.replay import command as replay
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.io.output import Output, View, figures
 from jigsaw_triton.cli.io.table import Table
@@ -91,6 +92,7 @@ def _ablation(
 
 command.add_command(_ablation)
 command.add_command(rehearse)
+command.add_command(replay)
 
 
 def _described(cluster: Cluster) -> str:

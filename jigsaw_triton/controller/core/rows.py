@@ -107,6 +107,8 @@ def still_valid(counts: Counts, before: Mapping[str, TaskGraph], after: Mapping[
 
 def measured(graph: TaskGraph, counts: Counts, settings: Settings) -> TaskGraph:
     """Returns the graph with measured yields and probabilities in place of estimates, if enough was counted."""
+    if not counts:
+        return graph
 
     def ratio(variant: str, output: str, task: str, estimate: float) -> float:
         count = counts.get(Source(graph.name, task, variant, output), Count())

@@ -261,7 +261,7 @@ def _end_lingering(state: State) -> Outcome:
         return state, ()
     pipelines, tasks = lingering(state.actual, state.running)
     names = pipelines or tasks
-    return _issue(state, [a.UnloadGateway(names)] if names else [])
+    return _issue(state, [a.UnloadGateway(names)]) if names else (state, ())
 
 
 def _follow_load(state: State) -> Outcome:

@@ -1,5 +1,6 @@
 """Simulates requests through the servers that a plan assigns to a graph."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ class SimulatedTask:
 
     Attributes:
         latency_ms: Latency of each request, from the arrival of the task's inputs to the completion of its last row; 0
-            for a request without rows.
+            for a request without rows, and infinite for one that was dropped.
         calls: Number of calls of the task by each request.
         utilisation: Share of time that the task's instances were busy.
         batch: Mean batch size.
@@ -51,7 +52,7 @@ class Simulated:
 
     Attributes:
         arrivals_s: Arrival time of each request.
-        latency_ms: Latency of each request, until all tasks of the graph were done.
+        latency_ms: Latency of each request, until all tasks of the graph were done; infinite if it was dropped.
         tasks: Results of tasks by name.
     """
 
@@ -98,7 +99,13 @@ def stations(graph: str, gpus: Sequence[PlannedGpu], profiles: ProfileTable) -> 
 
 
 def simulate(
-    graph: TaskGraph, stations: Stations, arrivals_s: Array, *, seed: int = 0, rows: Rows = "poisson"
+    graph: TaskGraph,
+    stations: Stations,
+    arrivals_s: Array,
+    *,
+    seed: int = 0,
+    rows: Rows = "poisson",
+    drops: bool = False,
 ) -> Simulated:
     """Simulates requests through a graph.
 
@@ -112,9 +119,10 @@ def simulate(
         arrivals_s: Arrival times of the requests, ascending.
         seed: Seed of the random numbers; equal seeds give equal results.
         rows: Distribution of the numbers of rows.
+        drops: True if a request is dropped as soon as it is bound to miss the SLO, as fronts do.
     """
     rngs = np.random.default_rng(seed).spawn(len(graph.tasks) + 1)
-    flow = _Flow(graph, arrivals_s, rows, rngs.pop())
+    flow = _Flow(graph, arrivals_s, rows, rngs.pop(), _later_s(graph, stations) if drops else None)
     tasks = {}
     for node in graph.in_order():
         if isinstance(node, PythonStep):
@@ -125,6 +133,24 @@ def simulate(
     return Simulated(arrivals_s, 1000 * (done_s - arrivals_s), tasks)
 
 
+def _later_s(graph: TaskGraph, stations: Stations) -> dict[str, float]:
+    """Returns, for each task, the longest expected time of the tasks and steps after it, without queueing."""
+    later_s = dict.fromkeys([*graph.tasks, *graph.steps], 0.0)
+    for node in reversed(list(graph.in_order())):
+        if isinstance(node, PythonStep):
+            own_s = node.latency_ms / 1000
+        else:
+            own_s = min(servers.time.median_ms[-1] for servers in stations[node.name]) / 1000
+        for before in node.dependencies():
+            later_s[before] = max(later_s[before], own_s + later_s[node.name])
+    return later_s
+
+
+def _elapsed_s(ready_s: Array, done_s: Array) -> Array:
+    """Returns the times between two arrays of moments; infinite if the second moment never comes."""
+    return np.subtract(done_s, ready_s, out=np.full(len(done_s), math.inf), where=np.isfinite(done_s))
+
+
 class _Flow:
     """Progress of the requests through the graph.
 
@@ -133,10 +159,19 @@ class _Flow:
         arrivals_s: Arrival times of the requests.
         rows: Distribution of the numbers of rows.
         rng: Source of randomness for everything but the service times of batches.
+        later_s: Task -> expected time of the tasks after it; None if no request is dropped.
     """
 
-    def __init__(self, graph: TaskGraph, arrivals_s: Array, rows: Rows, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        graph: TaskGraph,
+        arrivals_s: Array,
+        rows: Rows,
+        rng: np.random.Generator,
+        later_s: Mapping[str, float] | None,
+    ) -> None:
         self._graph, self._arrivals_s, self._rows, self._rng = graph, arrivals_s, rows, rng
+        self._later_s = later_s
         self.done_s: dict[str, Array] = {}
         self._calls: dict[str, Counts] = {}
         self._made: dict[TensorRef, Counts] = {}
@@ -144,12 +179,16 @@ class _Flow:
 
     def run(self, task: Task, servers: Sequence[Servers], rng: np.random.Generator) -> SimulatedTask:
         """Simulates all requests through a task whose dependencies have been simulated."""
-        calls = self._calls[task.name] = self._calls_of(task)
         ready_s = self._ready_s(task)
+        calls = self._calls[task.name] = np.where(np.isfinite(ready_s), self._calls_of(task), 0)
         order = np.argsort(ready_s, kind="stable")
         sizes = calls[order]
         items_s = np.repeat(ready_s[order], sizes)
-        served = serve(items_s, servers, rng)
+        deadlines_s = None
+        if self._later_s is not None:
+            end_s = self._arrivals_s + self._graph.slo.latency_ms / 1000 - self._later_s[task.name]
+            deadlines_s = np.repeat(end_s[order], sizes)
+        served = serve(items_s, servers, rng, deadlines_s)
         done_s = ready_s.copy()
         some = sizes > 0
         starts = (np.cumsum(sizes) - sizes)[some]
@@ -163,9 +202,10 @@ class _Flow:
         for server, share in zip(servers, by.tolist(), strict=True):
             shares[server.variant] += share
         instances = sum(s.instances for s in servers)
-        span_s = max(served.finish_s.max(initial=0.0), self._arrivals_s[-1]) - self._arrivals_s[0]
+        last_s = served.finish_s.max(initial=0.0, where=np.isfinite(served.finish_s))
+        span_s = max(last_s, self._arrivals_s[-1]) - self._arrivals_s[0]
         return SimulatedTask(
-            latency_ms=1000 * (done_s - ready_s),
+            latency_ms=1000 * _elapsed_s(ready_s, done_s),
             calls=calls,
             utilisation=float(served.busy_s.sum() / (instances * span_s)) if span_s > 0 else 0.0,
             batch=len(items_s) / max(1, served.batches),

@@ -1,7 +1,7 @@
 """Planned latency of a task, predicted from its profile."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -72,9 +72,17 @@ def _queue_uses(
     quantile: float,
     staying: frozenset[ProfileKey],
 ) -> Mapping[ProfileKey, Sequence[Use]]:
-    """Returns the uses with the latency model `queue`; cached, as a controller plans with the same profiles often."""
+    """Returns the uses with the latency model `queue`; cached, as one plan asks for them several times."""
+    return _queues(usable, table, rows, quantile).uses(staying)
+
+
+@lru_cache(maxsize=16)
+def _queues(
+    usable: tuple[ProfileKey, ...], table: ProfileTable, rows: tuple[tuple[str, float], ...], quantile: float
+) -> "_Queues":
+    """Returns the queues of these profiles; cached, as a controller plans with the same profiles often."""
     known = {row.key: row for row in table.rows()}
-    return _Queues([known[key] for key in usable], dict(rows), quantile, service_times(table)).uses(staying)
+    return _Queues([known[key] for key in usable], dict(rows), quantile, service_times(table))
 
 
 class _Queues:
@@ -83,7 +91,7 @@ class _Queues:
     A task's replicas all pull from one queue. The prediction assumes identical replicas, but is at least the time of a
     full batch: next to faster replicas, a slow one finds its batch full, however little it is planned to do.
     Predictions are the most expensive part of planning, so they are computed as late as possible; most configurations
-    are dominated by those already computed.
+    are dominated by those already computed. They are also remembered, but each answer is as if they were not.
 
     Args:
         usable: Profiles, in order of preference between equals.
@@ -105,7 +113,7 @@ class _Queues:
         self._instances = np.array([row.key.instances for row in usable])
         self._full_load = np.array([_full_load(row, time) for row, time in zip(usable, self._times, strict=True)])
         self._full_ms = np.array([[time.full_ms(self._quantile)] for time in self._times])
-        self._ms: dict[int, Array] = {}
+        self._known: dict[int, Array] = {}
         groups: dict[tuple[str, ...], int] = {}
         for row in usable:
             groups.setdefault(_group(row), len(groups))
@@ -117,27 +125,31 @@ class _Queues:
     def uses(self, staying: Collection[ProfileKey]) -> dict[ProfileKey, list[Use]]:
         """Returns the uses of each configuration: all loads, for each range of replicas in which it is worthwhile."""
         keep = np.array([row.key in staying for row in self._usable])
+        ms: dict[int, Array] = {}
         for inner in sorted({first for first, _ in REPLICA_RANGES[1:]}):
-            self._compute(inner, np.ones_like(keep))
+            self._compute(ms, inner, np.ones_like(keep))
         found: dict[ProfileKey, list[Use]] = {row.key: [] for row in self._usable}
         for replica_range in REPLICA_RANGES:
             ends = (replica_range[0], int(min(replica_range[1], MAX_SERVERS)))
             # The latency at the end that is known is a lower bound on the latency of the range.
-            bound = self._slowest(n for n in ends if n in self._ms)
+            bound = _slowest([ms[n] for n in ends if n in ms])
             for n in ends:
-                self._compute(n, keep | self._any_load(self._pareto.front(bound.ravel())))
-            exact = self._slowest(ends)
+                self._compute(ms, n, keep | self._any_load(self._pareto.front(bound.ravel())))
+            exact = _slowest([ms[n] for n in ends])
             for n in ends:
-                self._compute(n, self._any_load(~self._pareto.dominated(bound.ravel(), exact.ravel())))
-            exact = self._slowest(ends)
+                self._compute(ms, n, self._any_load(~self._pareto.dominated(bound.ravel(), exact.ravel())))
+            exact = _slowest([ms[n] for n in ends])
             for i in np.flatnonzero(keep | self._any_load(self._pareto.front(exact.ravel()))).tolist():
                 at = zip(LOADS, exact[i].tolist(), strict=True)
-                found[self._usable[i].key] += [Use(load, ms, replica_range) for load, ms in at if math.isfinite(ms)]
+                found[self._usable[i].key] += [
+                    Use(load, took, replica_range) for load, took in at if math.isfinite(took)
+                ]
         return found
 
-    def _compute(self, replicas: int, selected: Array) -> None:
-        """Computes the latencies of the selected profiles for this number of replicas, unless they are known."""
-        at = self._ms.setdefault(replicas, np.full((len(self._usable), len(LOADS)), math.nan))
+    def _compute(self, ms: dict[int, Array], replicas: int, selected: Array) -> None:
+        """Adds the latencies of the selected profiles for this number of replicas; those not selected are not known."""
+        nothing = np.full((len(self._usable), len(LOADS)), math.nan)
+        at = self._known.setdefault(replicas, nothing.copy())
         missing = np.flatnonzero(selected & np.isnan(at[:, 0]))
         if len(missing):
             identical = many_latencies_ms(
@@ -149,19 +161,22 @@ class _Queues:
                 self._quantile,
             )
             at[missing] = np.maximum(identical.reshape(-1, len(LOADS)), self._full_ms[missing])
-
-    def _slowest(self, replicas: Iterable[int]) -> Array:
-        """Returns the largest latency over these numbers of replicas and all smaller loads; infinite if one is unknown.
-
-        Smaller loads count because a replica may be less busy than planned, and predictions are not quite monotonic.
-        """
-        ms = np.max([self._ms[n] for n in replicas], axis=0)
-        return np.maximum.accumulate(np.where(np.isnan(ms), math.inf, ms), axis=1)
+        shown = ms.setdefault(replicas, nothing)
+        shown[selected] = at[selected]
 
     def _any_load(self, points: Array) -> Array:
         """Returns the mask of profiles for which any load is among the points."""
         rows: Array = points.reshape(len(self._usable), len(LOADS)).any(axis=1)
         return rows
+
+
+def _slowest(ms: Sequence[Array]) -> Array:
+    """Returns the largest of the latencies, over all smaller loads as well; infinite if one is unknown.
+
+    Smaller loads count because a replica may be less busy than planned, and predictions are not quite monotonic.
+    """
+    slowest = np.max(ms, axis=0)
+    return np.maximum.accumulate(np.where(np.isnan(slowest), math.inf, slowest), axis=1)
 
 
 def _group(row: ProfileRow) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.errors import InfeasibleError
-from jigsaw_triton.evaluation.simulator.operation import Array, Operation, Solver, simulate_operation
+from jigsaw_triton.evaluation.simulator.accounting import Array, Operation
+from jigsaw_triton.evaluation.simulator.operation import Solver, simulate_operation
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.transition.moves import Durations
 from tests.controller.worlds import bundle, profiled, worker

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import pytest
 from jigsaw_triton.evaluation.simulator.arrivals import poisson
 from jigsaw_triton.evaluation.simulator.simulate import Rows, Simulated, simulate, stations
 from jigsaw_triton.evaluation.simulator.station import Servers
-from jigsaw_triton.graph.model import GraphInput, TaskGraph, When
+from jigsaw_triton.graph.model import GraphInput, Slo, TaskGraph, When
 from jigsaw_triton.planner.search.solve import make_plan
 from jigsaw_triton.profiles.service import ServiceTime
 from tests.fakes.graphs import (
@@ -160,3 +161,14 @@ def test_a_task_without_rows_is_never_called() -> None:
     found = run(fan_out(rows=0.0), {"detect": 10, "classify": 10})
     assert found.tasks["classify"].calls.sum() == 0
     assert found.latency_ms == pytest.approx(10.0)
+
+
+def test_a_request_that_is_bound_to_be_late_is_dropped_before_its_first_task() -> None:
+    """Both tasks take 100 ms; 310 ms leave time for one request to wait, and not for two."""
+    g = chain(2, slo=Slo(310.0))
+    one = {name: (constant(100, instances=1),) for name in g.tasks}
+    found = simulate(g, one, np.zeros(4), drops=True)
+    assert found.latency_ms.tolist() == pytest.approx([200, 300, math.inf, math.inf])
+    assert found.tasks["t1"].calls.tolist() == [1, 1, 0, 0]
+    assert found.attainment(310.0) == 0.5
+    assert simulate(g, one, np.zeros(4)).latency_ms.tolist() == pytest.approx([200, 300, 400, 500])

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -79,3 +81,22 @@ def test_bounds_that_hold_for_any_queue(times: list[float], kinds: list[tuple[in
     assert served.batches >= len(times) / max(b for _, b, _ in kinds)
     # No item is later than if one instance of the slowest kind had served all items one by one.
     assert took_ms.max() <= len(times) * max(ms for _, _, ms in kinds) + 1e-6
+
+
+def test_an_item_that_would_miss_its_deadline_is_dropped_and_takes_no_time() -> None:
+    deadlines_s = np.array([1.0, 0.015, 1.0])
+    served = serve(np.zeros(3), [Servers("v", 1, constant(10))], np.random.default_rng(0), deadlines_s)
+    assert served.finish_s.tolist() == pytest.approx([0.010, math.inf, 0.020])
+    assert served.batches == 2
+
+
+def test_servers_that_come_and_go_take_items_while_they_are_there() -> None:
+    first, second = Servers("a", 1, constant(10), until_s=0.005), Servers("b", 1, constant(10), from_s=0.030)
+    served = serve(np.array([0, 0.006, 0.040]), [first, second], np.random.default_rng(0))
+    assert served.finish_s.tolist() == pytest.approx([0.010, 0.040, 0.050])
+    assert served.by.tolist() == [0, 1, 1]
+
+
+def test_items_without_servers_are_never_served() -> None:
+    served = serve(np.array([0, 0.1, 0.2]), [Servers("v", 1, constant(10), until_s=0.05)], np.random.default_rng(0))
+    assert served.finish_s.tolist() == pytest.approx([0.010, math.inf, math.inf])

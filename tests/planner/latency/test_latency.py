@@ -127,3 +127,12 @@ def test_each_task_of_a_larger_graph_is_planned_at_a_higher_quantile() -> None:
     rows = [row(f"t{i}", "v0", batch=4, p95_ms=10) for i in range(4)]
     one, four = (uses(chain(n), rows[:n], ProfileTable(rows[:n]), QUEUE)[rows[0].key] for n in (1, 4))
     assert all(use.latency_ms > alone.latency_ms for use, alone in zip(four, one, strict=True))
+
+
+def test_predictions_remembered_from_other_calls_do_not_change_the_uses() -> None:
+    graph, rows = docread(), docread_profiles().rows()
+    some, others = [r.key for r in rows[::7]], [r.key for r in rows[3::5]]
+    alone = {name: uses(graph, rows, ProfileTable(rows), QUEUE, stay) for name, stay in (("a", some), ("b", others))}
+    table = ProfileTable(rows)
+    for name, stay in (("a", some), ("b", others), ("a", some)):
+        assert uses(graph, rows, table, QUEUE, stay) == alone[name]

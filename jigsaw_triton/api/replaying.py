@@ -1,0 +1,153 @@
+"""Replaying a trace on several systems, to compare them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from jigsaw_triton.api.files import PathLike, make_problem, read_wanted
+from jigsaw_triton.api.machine import Driver
+from jigsaw_triton.api.planning import Graphs, Profiles, as_profiles, as_sources
+from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
+from jigsaw_triton.api.simulating import FIRST_S, arrivals_of, remembering, scaled
+from jigsaw_triton.compiler.templates import load_templates
+from jigsaw_triton.controller.core.generation import Wanted
+from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.solving import Planner
+from jigsaw_triton.evaluation.replay import OURS, Contender, Replayed, replayed, start
+from jigsaw_triton.evaluation.simulator.accounting import System
+from jigsaw_triton.evaluation.simulator.events import event_violations
+from jigsaw_triton.evaluation.simulator.memory import PlanMemory
+from jigsaw_triton.evaluation.simulator.yardstick import Measured
+from jigsaw_triton.evaluation.traces import Trace
+from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.planner.domain.problem import Options
+from jigsaw_triton.planner.search.solve import largest_demand
+from jigsaw_triton.planner.solver.solver import lasting_solvers
+from jigsaw_triton.resources import templates_dir
+
+PEAK = 0.85
+"""Share of the cluster's capacity that the peak of the trace needs by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Violations in the first part of a trace, as shares of all requests.
+
+    Attributes:
+        fluid: Share by the fluid accounting.
+        events: Share by the event-by-event simulation.
+    """
+
+    fluid: float
+    events: float
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Results of all systems on one trace.
+
+    Attributes:
+        wanted: Deployment input.
+        scale: Factor by which the rates of the trace were multiplied.
+        systems: Results, in the order of the contenders.
+        checks: Contender -> check of its accounting; empty if none was asked for.
+    """
+
+    wanted: Wanted
+    scale: float
+    systems: tuple[Replayed, ...]
+    checks: Mapping[Contender, Check]
+
+
+def replay(
+    graphs: Graphs,
+    trace: PathLike | Trace | Mapping[str, PathLike | Trace],
+    *,
+    contenders: Sequence[Contender] = (OURS, Contender("paper")),
+    peak: float = PEAK,
+    scale: float | None = None,
+    gpus: str | None = None,
+    cluster: PathLike | Cluster | None = None,
+    driver: Driver | None = None,
+    profiles: Profiles | None = None,
+    settings: Settings | None = None,
+    check_s: int = 0,
+    seed: int = 0,
+    progress: Callable[[Contender, float], None] = lambda _contender, _part: None,
+    reporter: Reporter = LOG,
+    wording: Wording = PYTHON,
+) -> Replay:
+    """Replays a trace on simulated systems: this project's controller and the paper's, with any features.
+
+    Args:
+        graphs: Graphs, or paths of graph.yaml files or their folders.
+        trace: Trace of all graphs together in equal parts, or by graph; each a `Trace`, or the path of a CSV file.
+        contenders: Systems to simulate.
+        peak: Share of the cluster's capacity that the highest rate of the trace needs after scaling.
+        scale: Factor by which all rates of the trace are multiplied, instead of `peak`.
+        gpus: GPUs of one machine, such as `4xA100-80GB`. Either `gpus` or `cluster` is required.
+        cluster: A cluster, or the path of a cluster.yaml or its folder.
+        driver: MIG driver, instead of the one of the cluster.
+        profiles: Profiles; by default those in profiles.csv beside each graph.
+        settings: Settings of this project's controller.
+        check_s: Seconds at the start of the trace to simulate event by event as well; 0 for none.
+        seed: Seed of the arrivals within intervals that are longer than a second.
+        progress: Receives the system that is simulated, and the share of the trace that has been.
+        reporter: Receives notes and warnings; by default the logger `jigsaw_triton`.
+        wording: Form in which mistakes name an option.
+
+    Raises:
+        SpecError: There are mistakes in the files or arguments; the error has a diagnostic for each.
+        InputError: A trace cannot be read, or belongs to no graph.
+        InfeasibleError: The cluster can serve no demand.
+    """
+    wanted = read_wanted(
+        as_sources(graphs),
+        gpus=gpus,
+        cluster=cluster,
+        driver=driver,
+        demand={},
+        default_rps=1.0,
+        profiles=as_profiles(profiles),
+        to_serve=False,
+        reporter=reporter,
+        wording=wording,
+    )
+    traces = scaled(trace, list(wanted.graphs), 1.0)
+    with lasting_solvers() as solvers:
+        if scale is None:
+            shape = replace(wanted, demand_rps={name: max(1e-3, float(t.rps.max())) for name, t in traces.items()})
+            largest = largest_demand(make_problem(shape), Options(), solvers=solvers).rps
+            scale = peak * min(rps / shape.demand_rps[name] for name, rps in largest.items())
+        arrivals = arrivals_of({name: one.scaled(scale) for name, one in traces.items()}, seed)
+        first_rps = {name: max(1e-3, float(np.mean(counts[:FIRST_S]))) for name, counts in arrivals.items()}
+        memory = PlanMemory()
+        templates = load_templates(templates_dir())
+        settings = settings or Settings()
+        planner = Planner(templates, frozenset({"python"}), str, solvers, settings, remembering(memory))
+        yardstick = Measured(seed)
+
+        def begin(contender: Contender) -> System:
+            return start(
+                contender,
+                wanted,
+                first_rps,
+                planner,
+                memory=memory,
+                settings=settings,
+                yardstick=yardstick,
+            )
+
+        systems = tuple(replayed(contender, begin, arrivals, partial(progress, contender)) for contender in contenders)
+        head = {name: counts[:check_s] for name, counts in arrivals.items()}
+        checks = {
+            one.contender: Check(
+                one.operation.first(check_s).violation_share,
+                event_violations(begin(one.contender), wanted.graphs, wanted.profiles, head, seed=seed),
+            )
+            for one in systems
+            if one.operation is not None and check_s
+        }
+    return Replay(wanted, scale, systems, checks)

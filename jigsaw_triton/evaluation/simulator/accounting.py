@@ -1,0 +1,206 @@
+"""Accounting of a simulated system over a trace: requests, violations, slices and accuracy in each second.
+
+The simulation is fluid: between two events of the system, requests arrive at a constant rate, and the system answers a
+constant part of them on time. All others are violations: they are late or refused. Every system that is compared is
+accounted for in this way.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jigsaw_triton.profiles.table import ProfileKey
+
+Array = NDArray[np.float64]
+
+NEVER_S = math.inf
+"""Time of an event that is not due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of the plan during a simulation.
+
+    Attributes:
+        at_s: Time of its beginning, in seconds since the start of the trace.
+        seconds: Duration from the decision to the end of its last stage.
+        generation: Number of the generation.
+        reason: Cause of the change.
+        slices: Compute slices of the new plan.
+        failure: Reason why the change failed; empty if it succeeded.
+    """
+
+    at_s: float
+    seconds: float
+    generation: int
+    reason: str
+    slices: int
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Result of a simulation.
+
+    Attributes:
+        arrived: Graph -> requests in each second, arrays of shape [seconds].
+        violations: Graph -> requests in each second that were late or refused.
+        capacity_rps: Graph -> mean capacity in each second.
+        accuracy: Graph -> accuracy of the running plan in each second.
+        slices: Compute slices in use in each second.
+        changes: Changes of the plan, in order.
+    """
+
+    arrived: Mapping[str, Array]
+    violations: Mapping[str, Array]
+    capacity_rps: Mapping[str, Array]
+    accuracy: Mapping[str, Array]
+    slices: Array
+    changes: tuple[Change, ...]
+
+    @property
+    def sent(self) -> float:
+        """Number of requests."""
+        return sum(float(counts.sum()) for counts in self.arrived.values())
+
+    @property
+    def violation_share(self) -> float:
+        """Share of all requests that were late or refused."""
+        missed = sum(float(counts.sum()) for counts in self.violations.values())
+        return missed / self.sent if self.sent else 0.0
+
+    def first(self, seconds: int) -> "Operation":
+        """Returns the first part of the simulation."""
+
+        def part(by_graph: Mapping[str, Array]) -> dict[str, Array]:
+            return {name: values[:seconds] for name, values in by_graph.items()}
+
+        return Operation(
+            arrived=part(self.arrived),
+            violations=part(self.violations),
+            capacity_rps=part(self.capacity_rps),
+            accuracy=part(self.accuracy),
+            slices=self.slices[:seconds],
+            changes=tuple(change for change in self.changes if change.at_s < seconds),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Requests that servers answer on time, by load. Beyond the last load the rest is refused.
+
+    Attributes:
+        loads_rps: Loads in requests a second, ascending from 0.
+        on_time_rps: Requests a second answered on time at each load.
+    """
+
+    loads_rps: Array
+    on_time_rps: Array
+
+    @property
+    def capacity_rps(self) -> float:
+        """Largest rate of requests answered on time."""
+        return float(self.on_time_rps[-1])
+
+    def violations_rps(self, load_rps: float) -> float:
+        """Returns the requests a second that are late or refused at a load."""
+        return max(0.0, load_rps - float(np.interp(load_rps, self.loads_rps, self.on_time_rps)))
+
+    def scaled(self, factor: float) -> "Curve":
+        """Returns the curve of servers with this part of the capacity."""
+        return Curve(self.loads_rps * factor, self.on_time_rps * factor)
+
+
+def all_on_time(capacity_rps: float) -> Curve:
+    """Returns the curve of servers that answer all requests on time up to a capacity."""
+    ends = np.array([0.0, capacity_rps])
+    return Curve(ends, ends)
+
+
+class Replica(NamedTuple):
+    """A replica in service.
+
+    Attributes:
+        place: Name of its MIG instance.
+        graph: Name of the graph.
+        key: Configuration.
+    """
+
+    place: str
+    graph: str
+    key: ProfileKey
+
+
+class System(Protocol):
+    """A simulated system: a controller, and servers that exist only as numbers."""
+
+    now_s: float
+    """Time up to which the system has been simulated."""
+
+    @property
+    def next_s(self) -> float:
+        """Time of the next event; infinite if none is due."""
+
+    def advance(self, to_s: float) -> None:
+        """Moves the time on and handles all events that are due."""
+
+    def tick(self, rates_rps: Mapping[str, float]) -> None:
+        """Handles the arrivals of the last second."""
+
+    def curves(self) -> Mapping[str, Curve]:
+        """Returns the curve of the servers that serve each graph now."""
+
+    def replicas(self) -> frozenset[Replica]:
+        """Returns the replicas in service."""
+
+    def slices(self) -> int:
+        """Returns the compute slices of all MIG instances."""
+
+    def accuracy(self, graph: str) -> float:
+        """Returns the accuracy of the running plan."""
+
+    def changes(self) -> Sequence[Change]:
+        """Returns the changes so far, with times on the system's clock."""
+
+
+def operate(
+    system: System, arrivals: Mapping[str, Array], progress: Callable[[float], None] = lambda _: None
+) -> Operation:
+    """Simulates a system that serves, from now on to the end of the arrivals.
+
+    Args:
+        system: System, simulated up to the moment at which it serves.
+        arrivals: Graph -> requests in each second, arrays of equal length.
+        progress: Receives the share of the trace that has been simulated, once for each of its minutes.
+    """
+    start_s = system.now_s
+    seconds = len(next(iter(arrivals.values())))
+    rates = {name: counts.tolist() for name, counts in arrivals.items()}
+    capacity, violations, accuracy = ({name: np.zeros(seconds) for name in arrivals} for _ in range(3))
+    slices = np.zeros(seconds)
+    for second in range(seconds):
+        end_s = start_s + second + 1
+        while system.now_s < end_s:
+            until_s = min(end_s, system.next_s)
+            part_s = until_s - system.now_s
+            if part_s > 0:
+                for name, curve in system.curves().items():
+                    capacity[name][second] += curve.capacity_rps * part_s
+                    violations[name][second] += curve.violations_rps(rates[name][second]) * part_s
+                slices[second] += system.slices() * part_s
+            system.advance(until_s)
+        for name in arrivals:
+            accuracy[name][second] = system.accuracy(name)
+        system.tick({name: counts[second] for name, counts in rates.items()})
+        if second % 60 == 0:
+            progress(second / seconds)
+    return Operation(dict(arrivals), violations, capacity, accuracy, slices, _since(start_s, system.changes()))
+
+
+def _since(start_s: float, changes: Sequence[Change]) -> tuple[Change, ...]:
+    """Returns the changes that began after a moment, with times since then."""
+    return tuple(replace(change, at_s=change.at_s - start_s) for change in changes if change.at_s >= start_s)

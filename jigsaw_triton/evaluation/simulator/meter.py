@@ -1,0 +1,130 @@
+"""Measures what the servers of a simulated deployment carry, from the record of what runs."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from jigsaw_triton.compiler.bundle import CompiledGraph, Place, Worker
+from jigsaw_triton.controller.core.actual import Actual
+from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.order import placed_models
+from jigsaw_triton.controller.core.state import State
+from jigsaw_triton.evaluation.simulator.accounting import Curve, Replica, all_on_time
+from jigsaw_triton.evaluation.simulator.yardstick import Yardstick
+from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.graph.model import Workload
+from jigsaw_triton.planner.capacity import Service
+from jigsaw_triton.planner.domain.plan import PlacedModel
+from jigsaw_triton.planner.domain.problem import Problem
+from jigsaw_triton.profiles.table import ProfileKey
+
+
+class Meter:
+    """Measures the capacity and the slices of what runs. Remembers the last answer, since most ticks change nothing.
+
+    The yardstick measures whole plans. While replicas are exchanged, the curve of the running plan is scaled by the
+    planner's capacity of the replicas in service.
+
+    Args:
+        yardstick: Measure of what a plan's servers answer on time.
+    """
+
+    def __init__(self, yardstick: Yardstick) -> None:
+        self._yardstick = yardstick
+        self._actual: Actual | None = None
+        self._curves: Mapping[str, Curve] = {}
+        self._plans: tuple[Generation | None, Generation | None] = (None, None)
+        self._service: Service | None = None
+        self._sliced: Actual | None = None
+        self._slices = 0
+
+    def curves(self, state: State) -> Mapping[str, Curve]:
+        """Returns the curve of each graph."""
+        plans = (state.running, state.pending if state.pending is not state.running else None)
+        if state.actual is not self._actual or plans[0] is not self._plans[0] or plans[1] is not self._plans[1]:
+            if plans[0] is not self._plans[0] or plans[1] is not self._plans[1]:
+                self._plans, self._service = plans, _service(*plans)
+            self._actual = state.actual
+            self._curves = self._measured(state)
+        return self._curves
+
+    def replicas(self, state: State) -> frozenset[Replica]:
+        """Returns the replicas in service."""
+        return frozenset(
+            Replica(str(place), m.graph, ProfileKey(place.board, m.task, m.variant, kind, m.instances, m.batch))
+            for place, models in _in_service(state)
+            for kind in (place.placement.slice,)
+            for m in models
+        )
+
+    def _measured(self, state: State) -> dict[str, Curve]:
+        running = state.running
+        if self._service is None or running is None:
+            return dict.fromkeys(state.wanted.graphs if state.wanted is not None else (), all_on_time(0.0))
+        whole, now = self._service.capacities(self._service.start), _capacities(state, self._service)
+        found = {}
+        for name, graph in running.wanted.graphs.items():
+            curve = self._yardstick(graph, running.plan.gpus, running.wanted.profiles[name], whole[name])
+            found[name] = curve.scaled(now[name] / whole[name]) if whole[name] > 0 else all_on_time(0.0)
+        return found
+
+    def slices(self, actual: Actual) -> int:
+        """Returns the compute slices of all MIG instances."""
+        if actual is not self._sliced:
+            places = {worker.place for worker in actual.workers.values() if worker.place is not None}
+            profiles = (CATALOG[place.board].profiles[place.placement.slice] for place in places)
+            self._sliced, self._slices = actual, sum(profile.compute_slices for profile in profiles)
+        return self._slices
+
+
+def _service(running: Generation | None, pending: Generation | None) -> Service | None:
+    target = pending or running
+    if target is None:
+        return None
+    wanted, before = target.wanted, running.plan if running is not None else None
+    workloads = tuple(Workload(g, target.plan.graphs[n].demand_rps) for n, g in wanted.graphs.items())
+    problem = Problem(workloads, wanted.cluster, wanted.profiles, running=before).prepared()
+    return Service(problem, target.plan, wanted.options)
+
+
+def _capacities(state: State, service: Service) -> dict[str, float]:
+    """Returns the capacity of the workers in service."""
+    serving = 0 * service.start
+    for place, models in _in_service(state):
+        serving = serving + service.rates(models, place.board, place.placement.slice)
+    return service.capacities(serving)
+
+
+def _in_service(state: State) -> Iterator[tuple[Place, tuple[PlacedModel, ...]]]:
+    """Yields the MIG instances whose workers are on the routes of the fronts that serve, with the models routed to."""
+    actual = state.actual
+    routed: dict[str, set[str]] = {}
+    for graph, front in actual.fronts.items():
+        form = _form(graph, front.files, state)
+        for task in form.tasks if form is not None else ():
+            for entry in actual.routes.get(task.name, ()):
+                if not entry.closed:
+                    routed.setdefault(entry.worker, set()).add(entry.model)
+    # Processes under MPS are workers of their own on one MIG instance, and were profiled together.
+    together: dict[Place, list[Worker]] = {}
+    for name, models in routed.items():
+        worker = actual.workers.get(name)
+        if worker is not None and worker.place is not None:
+            together.setdefault(worker.place, []).append(_only(worker, models))
+    for place, workers in together.items():
+        yield place, placed_models(workers)
+
+
+def _form(graph: str, front: Mapping[str, object], state: State) -> CompiledGraph | None:
+    """Returns the form of a graph whose front is loaded."""
+    for generation in (state.pending, state.running):
+        compiled = generation.bundle.graphs.get(graph) if generation is not None else None
+        for form in compiled.forms if compiled is not None else ():
+            if form.front.files == front:
+                return form
+    return None
+
+
+def _only(worker: Worker, routed: set[str]) -> Worker:
+    """Returns a worker with the models that have a route, and the members of the chains that have one."""
+    members = {name for model in worker.models if model.name in routed for name in model.members}
+    return replace(worker, models=tuple(m for m in worker.models if m.name in routed | members))

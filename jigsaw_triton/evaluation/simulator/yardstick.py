@@ -1,0 +1,85 @@
+"""Yardsticks: the requests that the servers of a plan answer on time, by load.
+
+A planner's own capacity says little about another planner's plans: the paper's counts on replicas that are always busy.
+`Measured` is a yardstick for all of them. It simulates the servers of a plan event by event at several steady loads.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from jigsaw_triton.evaluation.simulator.accounting import Curve, all_on_time
+from jigsaw_triton.evaluation.simulator.arrivals import poisson
+from jigsaw_triton.evaluation.simulator.simulate import simulate, stations
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.planner.domain.plan import PlannedGpu
+from jigsaw_triton.planner.domain.throughput import graph_throughput_rps
+from jigsaw_triton.profiles.table import ProfileKey, ProfileTable
+
+Yardstick = Callable[[TaskGraph, Sequence[PlannedGpu], ProfileTable, float], Curve]
+"""Function of a graph, the GPUs of a plan, the profiles, and the plan's capacity, that returns the plan's curve."""
+
+LOADS = (0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.1)
+"""Loads at which plans are simulated, as shares of the profiled throughput of all replicas."""
+
+REQUESTS = 6000
+"""Requests simulated at each load: a share of late requests of 0.1% is known within 0.04 points."""
+
+_WARM_UP = 0.1
+"""Share of the requests at the beginning that are not counted, because queues start empty."""
+
+
+def planned(graph: TaskGraph, gpus: Sequence[PlannedGpu], profiles: ProfileTable, capacity_rps: float) -> Curve:
+    """Returns the curve that the planner assumes: all requests are on time up to the plan's capacity."""
+    return all_on_time(capacity_rps)
+
+
+class Measured:
+    """Yardstick that simulates the servers of a plan event by event, with early drops; see `simulate.simulate`.
+
+    Curves are remembered by the replicas of the plan, wherever they are placed.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self._seed = seed
+        self._known: dict[tuple[str, frozenset[tuple[ProfileKey, int]]], Curve] = {}
+
+    def __call__(
+        self, graph: TaskGraph, gpus: Sequence[PlannedGpu], profiles: ProfileTable, capacity_rps: float
+    ) -> Curve:
+        """Returns the curve of a plan."""
+        replicas = Counter(
+            ProfileKey(gpu.model, m.task, m.variant, placed.placement.slice, m.instances, m.batch)
+            for gpu in gpus
+            for placed in gpu.layout
+            for m in placed.models
+            if m.graph == graph.name
+        )
+        key = (graph.name, frozenset(replicas.items()))
+        if key not in self._known:
+            self._known[key] = self._measured(graph, gpus, profiles, replicas)
+        return self._known[key]
+
+    def _measured(
+        self, graph: TaskGraph, gpus: Sequence[PlannedGpu], profiles: ProfileTable, replicas: Counter[ProfileKey]
+    ) -> Curve:
+        usable: dict[str, dict[str, float]] = {name: {} for name in graph.tasks}
+        for key, count in replicas.items():
+            row = profiles.get(key)
+            if row is not None:
+                of_task = usable[key.task]
+                of_task[key.variant] = of_task.get(key.variant, 0.0) + count * row.throughput_rps
+        full_rps = graph_throughput_rps(graph, usable, usable)
+        servers = stations(graph.name, gpus, profiles)
+        if full_rps <= 0 or servers.keys() < graph.tasks.keys():
+            return all_on_time(0.0)
+        on_time = [0.0]
+        for number, load in enumerate(LOADS):
+            arrivals_s = poisson(load * full_rps, REQUESTS, np.random.default_rng((self._seed, number)))
+            found = simulate(graph, servers, arrivals_s, seed=self._seed, drops=True)
+            counted = found.latency_ms[int(_WARM_UP * REQUESTS) :]
+            answered = load * full_rps * float((counted <= graph.slo.latency_ms).mean())
+            # Who refuses the excess serves at least what it serves at a lower load.
+            on_time.append(max(on_time[-1], answered))
+        return Curve(np.array([0.0, *LOADS]) * full_rps, np.array(on_time))

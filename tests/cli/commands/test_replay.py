@@ -1,0 +1,53 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+
+pytestmark = pytest.mark.slow
+
+GPUS = ("--gpus", "1xcpu")
+SYSTEMS = ("--system", "exact:AST", "--system", "paper:ats")
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    """A minute at 10 requests a second, and one at 90."""
+    path = tmp_path / "trace.csv"
+    path.write_text("second,rps\n" + "".join(f"{s},{10 if s < 60 else 90}\n" for s in range(120)))
+    return path
+
+
+def test_the_systems_are_rows_beside_the_published_figures(run: Run, app: Path, trace: Path) -> None:
+    result = run("evaluate", "replay", app, "--trace", trace, *GPUS, *SYSTEMS, "--check")
+    assert result.exit_code == 0, result.stderr
+    ours, paper = (next(r for r in result.stdout.splitlines() if r.startswith(f"{name} A+S+T ")) for name in NAMES)
+    assert ours.split()[-2:] == ["-", "-"]
+    assert re.search(r"43\.3% +< 0\.6%$", paper)
+    assert len(re.findall(r"first hour: .* violations, .* event by event; [+-]", result.stdout)) == 2
+
+
+NAMES = ("exact", "paper")
+
+
+def test_json_and_the_plot_have_the_run_of_each_system(run: Run, app: Path, trace: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "replay.svg"
+    result = run("evaluate", "replay", app, "--trace", trace, *GPUS, *SYSTEMS, "-o", "json", "--plot", picture)
+    document = json.loads(result.stdout)
+    ours, paper = document["systems"]
+    assert (ours["formulation"], paper["formulation"]) == NAMES
+    assert ours["requests"] == pytest.approx(paper["requests"])
+    # The peak needs 85% of what the GPU carries. The paper's controller still serves the first minute's load.
+    assert ours["violations"] < paper["violations"]
+    assert [interval["from_s"] for interval in ours["intervals"]] == [0]
+    assert "A+S+T" in picture.read_text()
+
+
+@pytest.mark.parametrize("system", ["exact", "other:A", "paper:", "paper:AX", "exact:AA"])
+def test_an_unknown_system_is_refused(run: Run, app: Path, trace: Path, system: str) -> None:
+    result = run("evaluate", "replay", app, "--trace", trace, *GPUS, "--system", system)
+    assert result.exit_code == 2
+    assert f"{system!r} is no system" in result.stderr

@@ -1,0 +1,68 @@
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+
+from jigsaw_triton.evaluation.simulator.accounting import NEVER_S, Change, Curve, Replica, all_on_time, operate
+
+
+class Halving:
+    """A system that answers 10 requests a second on time, and half as many from a moment on."""
+
+    def __init__(self, at_s: float, now_s: float = 0.0) -> None:
+        self.now_s, self._at_s = now_s, at_s
+        self.ticks: list[tuple[float, float]] = []
+
+    @property
+    def next_s(self) -> float:
+        return self._at_s if self.now_s < self._at_s else NEVER_S
+
+    def advance(self, to_s: float) -> None:
+        self.now_s = to_s
+
+    def tick(self, rates_rps: Mapping[str, float]) -> None:
+        self.ticks.append((self.now_s, rates_rps["app"]))
+
+    def curves(self) -> Mapping[str, Curve]:
+        return {"app": all_on_time(10.0 if self.now_s < self._at_s else 5.0)}
+
+    def replicas(self) -> frozenset[Replica]:
+        return frozenset()
+
+    def slices(self) -> int:
+        return 4 if self.now_s < self._at_s else 2
+
+    def accuracy(self, graph: str) -> float:
+        return 0.9
+
+    def changes(self) -> Sequence[Change]:
+        return [Change(at_s, 1.0, 2, "", 2) for at_s in (90.0, 102.0)]
+
+
+def test_a_curve_is_linear_between_its_loads_and_refuses_the_rest() -> None:
+    curve = Curve(np.array([0.0, 10.0, 20.0]), np.array([0.0, 10.0, 16.0]))
+    assert [curve.violations_rps(load) for load in (5, 10, 15, 20, 30)] == pytest.approx([0, 0, 2, 4, 14])
+    assert curve.capacity_rps == 16
+    assert [curve.scaled(0.5).violations_rps(load) for load in (5, 10)] == pytest.approx([0, 2])
+    assert all_on_time(0.0).violations_rps(3.0) == 3.0
+
+
+def test_an_event_within_a_second_splits_it() -> None:
+    system = Halving(at_s=101.25, now_s=100.0)
+    found = operate(system, {"app": np.array([8.0, 8.0, 4.0])})
+    assert found.violations["app"].tolist() == pytest.approx([0, 0.75 * 3, 0])
+    assert found.capacity_rps["app"].tolist() == pytest.approx([10, 0.25 * 10 + 0.75 * 5, 5])
+    assert found.slices.tolist() == pytest.approx([4, 2.5, 2])
+    assert found.violation_share == pytest.approx(2.25 / 20)
+    assert system.ticks == [(101.0, 8.0), (102.0, 8.0), (103.0, 4.0)]
+
+
+def test_times_of_changes_count_from_the_start_of_the_trace() -> None:
+    found = operate(Halving(at_s=101.25, now_s=100.0), {"app": np.ones(3)})
+    assert [change.at_s for change in found.changes] == [2.0]
+
+
+def test_the_first_part_of_a_simulation_has_its_requests_and_changes_alone() -> None:
+    found = operate(Halving(at_s=101.25, now_s=100.0), {"app": np.array([8.0, 8.0, 4.0])})
+    assert (found.first(1).violation_share, found.first(2).sent) == (0.0, 16.0)
+    assert found.first(2).changes == ()

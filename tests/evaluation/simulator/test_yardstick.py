@@ -1,0 +1,47 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jigsaw_triton.evaluation.simulator.yardstick import Measured, planned
+from jigsaw_triton.graph.model import Slo
+from jigsaw_triton.profiles.table import ProfileTable
+from tests.fakes.graphs import chain
+from tests.fakes.layouts import placed
+from tests.fakes.problems import row
+
+GRAPH = chain(1, slo=Slo(100.0))
+TABLE = ProfileTable([replace(row("t0", "v0", p95_ms=12.5), latency_p50_ms=12.5, latency_p99_ms=12.5)])
+"""A model that always takes 12.5 ms, and so serves 80 requests a second."""
+
+ONE, TWO = (placed({0: {f"1g@{at}": "t0.v0" for at in range(count)}}) for count in (1, 2))
+
+
+def test_servers_answer_almost_all_requests_below_their_throughput_and_refuse_the_rest() -> None:
+    curve = Measured()(GRAPH, ONE, TABLE, 1.0)
+    assert [curve.violations_rps(load) for load in (20, 40)] == pytest.approx([0, 0], abs=0.01)
+    assert 70 < curve.capacity_rps <= 80 * 1.02
+    assert curve.violations_rps(160) == pytest.approx(160 - curve.capacity_rps)
+    assert (np.diff(curve.on_time_rps) >= 0).all()
+
+
+def test_a_tighter_slo_leaves_less_capacity() -> None:
+    tight = replace(GRAPH, slo=Slo(20.0))
+    assert Measured()(tight, ONE, TABLE, 1.0).violations_rps(40) > 1.0
+
+
+def test_two_replicas_carry_twice_as_much() -> None:
+    measured = Measured()
+    one, two = (measured(GRAPH, gpus, TABLE, 1.0).capacity_rps for gpus in (ONE, TWO))
+    assert two == pytest.approx(2 * one, rel=0.03)
+
+
+def test_the_same_replicas_elsewhere_are_not_measured_again() -> None:
+    measured = Measured()
+    elsewhere = placed({1: {"1g@5": "t0.v0"}})
+    assert measured(GRAPH, elsewhere, TABLE, 1.0) is measured(GRAPH, ONE, TABLE, 2.0)
+
+
+def test_the_planned_capacity_answers_everything_up_to_it() -> None:
+    curve = planned(GRAPH, ONE, TABLE, 50.0)
+    assert [curve.violations_rps(load) for load in (50, 60)] == [0, 10]
