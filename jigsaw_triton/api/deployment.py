@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from jigsaw_triton.api import controller
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording, download_progress
-from jigsaw_triton.console.client import ControllerClient, ControllerGoneError
+from jigsaw_triton.console.client import ControllerClient, ControllerGoneError, ControllerHungError, hung
 from jigsaw_triton.controller.persistence.journal import JournalEvent, JournalReader, Revision
 from jigsaw_triton.controller.persistence.lock import is_locked, wait_unlocked
 from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
@@ -38,6 +39,9 @@ SETTLED = ("ready", "stopped")
 _POLL_S = 0.2
 _RESTART_S = 40.0
 """Seconds to wait for a controller that died; its supervisor restarts it after at most 30 s."""
+
+_END_S = 60.0
+"""Seconds that the processes of a controller may take to end once it has said that it does."""
 
 _EVENT_WAIT_S = 5.0
 _GATEWAY_SHARE = 0.7
@@ -104,13 +108,16 @@ class Deployment:
     @property
     def running(self) -> bool:
         """True if a controller answers."""
-        return self.find_status() is not None
+        try:
+            return self.find_status() is not None
+        except ControllerHungError:
+            return False
 
     def status(self) -> dict[str, Any]:
         """Returns the state of the gateway, the graphs and the workers, as `jigsaw-triton status -o json` prints it.
 
         Raises:
-            StateError: Nothing is deployed.
+            StateError: Nothing is deployed, or the controller does not answer.
         """
         status = self.wait_status()
         if status is None:
@@ -330,6 +337,8 @@ class Deployment:
     def down(self, *, missing_ok: bool = False, reporter: Reporter = LOG) -> None:
         """Stops the gateway and the workers, and destroys their MIG instances. Logs and events are kept.
 
+        A controller that does not answer is killed; the rest is then done without it.
+
         Args:
             missing_ok: True if it is no error that nothing is deployed.
             reporter: Receives the events as notes.
@@ -346,9 +355,22 @@ class Deployment:
             raise self.missing()
 
     def _stop(self, report: Callable[[str], None]) -> bool:
-        """Asks the controller to stop and waits for its end; returns False if there is none."""
-        if self.wait_status() is None:
-            return False
+        """Has the controller end the servers, or kills it and does so itself; returns False if there is none."""
+        try:
+            if self.wait_status() is not None:
+                self._stop_orderly(report)
+                return True
+            if not is_locked(self.paths.supervisor_lock):
+                return False
+        except ControllerHungError:
+            pass
+        report("the controller does not answer: it is killed, and its servers are ended without it")
+        controller.kill(self.paths)
+        controller.end_orphans(self.paths)
+        return True
+
+    def _stop_orderly(self, report: Callable[[str], None]) -> None:
+        """Asks the controller to stop, and waits for its end."""
         after = self.last_event()
 
         def stopped(state: Mapping[str, Any]) -> bool:
@@ -358,20 +380,29 @@ class Deployment:
             return bool(state["state"] == "stopped")
 
         self._ask_to_stop()
-        self.follow(report, after, stopped)
-        return True
+        self.follow(report, after, stopped, patient=False)
 
     def _ask_to_stop(self) -> None:
         with suppress(ControllerGoneError):
             self.client.down()
 
     def wait_ended(self) -> None:
-        """Waits until the processes of a controller that has stopped, and of its supervisor, are gone."""
-        wait_unlocked(self.paths.lock)
-        wait_unlocked(self.paths.supervisor_lock)
+        """Waits until the processes of a controller that has stopped, and of its supervisor, are gone.
+
+        Raises:
+            ControllerHungError: They do not end.
+        """
+        for lock in (self.paths.lock, self.paths.supervisor_lock):
+            if not wait_unlocked(lock, _END_S):
+                raise hung(lock)
 
     def follow(
-        self, report: Callable[[str], None], after: int, until: Callable[[dict[str, Any]], bool]
+        self,
+        report: Callable[[str], None],
+        after: int,
+        until: Callable[[dict[str, Any]], bool],
+        *,
+        patient: bool = True,
     ) -> dict[str, Any]:
         """Reports events as they come, until the controller is in the wanted state.
 
@@ -379,17 +410,28 @@ class Deployment:
             report: Receives a line for each event.
             after: Number of the last event that is known.
             until: Returns True for the wanted state; see `console.server` for its entries.
+            patient: True to go on while the controller does not answer, and to report that.
 
         Returns:
             The state. If the controller has ended, its entry `state` is `stopped`, or `gone` if servers may be left.
+
+        Raises:
+            ControllerHungError: The controller does not answer, and `patient` is False.
         """
-        began = after
+        began, answers = after, True
         while True:
             try:
-                answer = self.client.events(after, wait_s=_EVENT_WAIT_S)
-            except ControllerGoneError:
-                if self.wait_status() is not None:
-                    continue
+                answer = self._events_after(after)
+            except ControllerHungError as error:
+                if not patient:
+                    raise
+                if answers:
+                    report(event_line(datetime.now(UTC).isoformat(), "error", error.message))
+                answers = False
+                time.sleep(_POLL_S)
+                continue
+            answers = True
+            if answer is None:
                 return self._last_state(report, began, after)
             for event in answer["events"]:
                 report(event_line(event["at"], event["kind"], event["text"]))
@@ -398,6 +440,15 @@ class Deployment:
                 if answer["state"] == "stopped":
                     self.wait_ended()
                 return answer
+
+    def _events_after(self, after: int) -> dict[str, Any] | None:
+        """Returns the controller's state and its next events; None if the controller has ended for good."""
+        while True:
+            try:
+                return self.client.events(after, wait_s=_EVENT_WAIT_S)
+            except ControllerGoneError:
+                if self.wait_status() is None:
+                    return None
 
     def _last_state(self, report: Callable[[str], None], began: int, reported: int) -> dict[str, Any]:
         """Reports the last events of a controller that has ended; the error is the last one since `began`."""
