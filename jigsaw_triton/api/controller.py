@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
-from jigsaw_triton.controller.persistence.journal import Journal, JournalReader
+from jigsaw_triton.controller.persistence.journal import STOPPED, Journal, JournalReader
 from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, take_lock, wait_unlocked
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import JigsawError, StateError
@@ -190,7 +190,7 @@ def end_orphans(paths: Paths) -> int:
     try:
         with closing(Journal(paths.journal)) as journal:
             if ended := end_orphans(journal, paths):
-                journal.event("stopped", "all servers of the deployment were ended without their controller")
+                journal.event(STOPPED, "all servers of the deployment were ended without their controller")
             journal.forget_checkpoint()
         for folder in (paths.run, paths.repositories):
             shutil.rmtree(folder, ignore_errors=True)

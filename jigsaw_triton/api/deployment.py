@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from jigsaw_triton.api import controller
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording, download_progress
 from jigsaw_triton.console.client import ControllerClient, ControllerGoneError, ControllerHungError, hung
-from jigsaw_triton.controller.persistence.journal import JournalEvent, JournalReader, Revision
+from jigsaw_triton.controller.persistence.journal import LEFT, STOPPED, JournalEvent, JournalReader, Revision
 from jigsaw_triton.controller.persistence.lock import is_locked, wait_unlocked
 from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
 from jigsaw_triton.errors import InputError, JigsawError, StateError
@@ -42,6 +42,9 @@ _RESTART_S = 40.0
 
 _END_S = 60.0
 """Seconds that the processes of a controller may take to end once it has said that it does."""
+
+_CLOSING_EVENT_S = 5.0
+"""Seconds to wait for the event that says why a controller has ended, if servers are running."""
 
 _EVENT_WAIT_S = 5.0
 _GATEWAY_SHARE = 0.7
@@ -198,19 +201,20 @@ class Deployment:
         deadline, seen = time.monotonic() + timeout_s, False
         while True:
             status = self.wait_status() if seen else self.find_status()
-            current = status["state"] if status is not None else "stopped"
+            left = status is None and bool(controller.unattended_servers(self.paths))
+            current = status["state"] if status is not None else "left" if left else "stopped"
             if current == state and (status is None or _all_ready(status)):
                 return
-            if status is None and seen:
+            if seen and current == "stopped":
                 raise StateError(
                     "the deployment has ended", where=str(self.paths.state), hint="see `jigsaw-triton events`"
                 )
-            seen = seen or status is not None
-            if time.monotonic() > deadline:
-                if not seen:
+            if (seen and left and state == "ready") or time.monotonic() > deadline:
+                if status is None:
                     raise self.missing()
-                found = "; ".join([current, *(status["reasons"] if status is not None else ())])
+                found = "; ".join([current, *status["reasons"]])
                 raise StateError(f"not {state} within {timeout_s:g} s: {found}", where=str(self.paths.state))
+            seen = seen or status is not None
             time.sleep(_POLL_S)
 
     def update(
@@ -311,7 +315,11 @@ class Deployment:
         after = self.last_event()
         self.client.rollback(generation)
         if wait:
-            self._wait_settled(after, reporter)
+            try:
+                self._wait_settled(after, reporter)
+            except BaseException as error:
+                _note_interruption(error, reporter)
+                raise
 
     def pause(self) -> None:
         """Makes the controller ignore the measured load.
@@ -453,17 +461,34 @@ class Deployment:
     def _last_state(self, report: Callable[[str], None], began: int, reported: int) -> dict[str, Any]:
         """Reports the last events of a controller that has ended; the error is the last one since `began`."""
         self.wait_ended()
+        closing = self._closing_event()
         error, code = "", 0
         for event in self.events(after=began):
             if event.id > reported:
                 report(event_line(event.at, event.kind, event.text))
             if event.code:
                 error, code = event.text, event.code
-        stopped = any(event.kind == "stopped" for event in self.events(limit=1))
-        if not stopped and not error:
+        if closing is None and not error:
             error, code = "the controller ended unexpectedly; see `jigsaw-triton logs controller`", 1
-        state = "stopped" if stopped else "gone"
+        elif closing is not None and closing.kind == LEFT:
+            error, code = closing.text, StateError.exit_code
+        state = "stopped" if closing is not None and closing.kind == STOPPED else "gone"
         return {"state": state, "queued": False, "error": error, "error_code": code}
+
+    def _closing_event(self) -> JournalEvent | None:
+        """Returns the event that says why the controller has ended; None if it died.
+
+        A command that kills a controller writes the event once it has ended the servers, and holds the lock until then.
+        """
+        give_up_at = time.monotonic() + _CLOSING_EVENT_S
+        while True:
+            ending = is_locked(self.paths.lock) or controller.unattended_servers(self.paths)
+            for event in self.events(limit=1):
+                if event.kind in (STOPPED, LEFT):
+                    return event
+            if not ending or time.monotonic() > give_up_at:
+                return None
+            time.sleep(_POLL_S)
 
     def adopt(self, *, reporter: Reporter = LOG) -> bool:
         """Starts a controller if servers are running without one. It continues to serve with them.
@@ -595,8 +620,8 @@ class Deployment:
         except BaseException as error:
             if rollout.before is None and not (keep_serving and self._serves()):
                 self._end_started_controller(reporter)
-            elif not isinstance(error, JigsawError):
-                reporter.note(f"interrupted; the controller goes on with the change: {controller.WAIT_HINT}")
+            else:
+                _note_interruption(error, reporter)
             raise
 
     def _wait_settled(self, after: int, reporter: Reporter) -> None:
@@ -780,6 +805,12 @@ def running_plan(status: Mapping[str, Any] | None) -> Plan | None:
 def event_line(at: str, kind: str, text: str) -> str:
     """Returns an event as a line: time of day (UTC), kind and text."""
     return f"{at[11:19]} {kind:10} {text}"
+
+
+def _note_interruption(error: BaseException, reporter: Reporter) -> None:
+    """Reports that a change continues, if the user has interrupted the wait for it."""
+    if not isinstance(error, JigsawError):
+        reporter.note(f"interrupted; the controller goes on with the change: {controller.WAIT_HINT}")
 
 
 def absolute_path(path: "PathLike") -> str:
