@@ -35,7 +35,7 @@ def served(model: Path, *places: str, config: bytes = CONFIG, instances: int = 3
     workers = []
     for place in places:
         made = worker(place, ("t0", "a"))
-        files = {"config.pbtxt": config, "1/model.bin": Artifact(model)}
+        files: dict[str, bytes | Artifact] = {"config.pbtxt": config, "1/model.bin": Artifact(model)}
         folder = ModelFolder(made.models[0].name, files)
         workers.append(replace(made, models=(replace(made.models[0], folder=folder, instances=instances),)))
     return bundle(1, workers)
