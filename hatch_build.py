@@ -26,18 +26,20 @@ class NativeBuildHook(BuildHookInterface[Any]):
 
         Args:
             version: `editable` for an editable install, else `standard`.
-            build_data: Description of the wheel, to which this method adds the library and the platform tag.
+            build_data: Description of the wheel, to which this method adds the libraries and the platform tag.
         """
         root = Path(self.root)
         chosen = compiler.find_compiler()
         editable = version == "editable"
         # A warning from a compiler that was never tested must not prevent users from installing a release.
-        library = build.build_backend(
+        libraries = build.build_backend(
             sources=root / "native", folder=root / "build" / "native", compiler=chosen, strict=editable
         )
-        if editable:
-            build.install(library, root / build.PLACE)
-        else:
-            build_data["force_include"][str(library)] = build.PLACE.as_posix()
+        for library in libraries:
+            place = build.PLACE / library.name
+            if editable:
+                build.install(library, root / place)
+            else:
+                build_data["force_include"][str(library)] = place.as_posix()
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{chosen.platform_tag}"

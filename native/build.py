@@ -1,8 +1,8 @@
 """Builds the compiled backend: `python -m native.build` installs it where the package loads it from.
 
 tritonserver loads `libtriton_jigsaw.so`, built from `core/` and `triton/`. Functions of Triton stay undefined in it,
-because the server that loads it defines them. Tests load `libjigsaw_core_testing.so`, which also contains the fake
-server in `testing/`.
+because the server that loads it defines them. `libjigsaw_private.so`, built from `preload/`, is loaded before the
+server itself. Tests load `libjigsaw_core_testing.so`, which also contains the fake server in `testing/`.
 """
 
 import argparse
@@ -25,9 +25,10 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "native"
 FOLDER = ROOT / "build" / "native"
 BACKEND = "libtriton_jigsaw.so"
+PRELOAD = "libjigsaw_private.so"
 TESTING = "libjigsaw_core_testing.so"
-PLACE = Path("jigsaw_triton", "_native", BACKEND)
-"""Path of the backend inside a checkout and inside a wheel."""
+PLACE = Path("jigsaw_triton", "_native")
+"""Folder of the libraries inside a checkout and inside a wheel."""
 
 Sanitizer = Literal["address", "thread"]
 """Sanitizer: `address` is AddressSanitizer with UndefinedBehaviorSanitizer, `thread` is ThreadSanitizer."""
@@ -35,7 +36,8 @@ Sanitizer = Literal["address", "thread"]
 SANITIZER_VARIABLE = "JIGSAW_SANITIZER"
 """Environment variable that chooses the sanitizer of `build_testing`."""
 
-_EXPORTED = "{ global: TRITONBACKEND_*; jigsaw_build_*; local: *; };\n"
+_BACKEND_EXPORTS = "{ global: TRITONBACKEND_*; jigsaw_build_*; local: *; };\n"
+_PRELOAD_EXPORTS = "{ global: fchmod; local: *; };\n"
 _OPTIMISED = ("-O2", "-g0")
 _INSTRUMENTED = ("-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
 # g++ gives false warnings of these kinds about its own library; AddressSanitizer finds the real errors.
@@ -50,34 +52,39 @@ class Library:
     Attributes:
         name: Name of the file.
         parts: Folders of its sources.
+        exports: Version script of the linker, which names the exported symbols; empty to export all.
         sanitizer: Sanitizer to instrument it for; None for none.
         strict: True if a warning of the compiler is an error.
     """
 
     name: str
     parts: tuple[str, ...]
+    exports: str = ""
     sanitizer: Sanitizer | None = None
     strict: bool = True
 
 
 def build_backend(
     *, sources: Path = SOURCES, folder: Path = FOLDER, compiler: Compiler | None = None, strict: bool = True
-) -> Path:
-    """Builds the library that tritonserver loads; does nothing if it is up to date.
+) -> tuple[Path, Path]:
+    """Builds the backend and the library that servers preload; does nothing if they are up to date.
 
     Args:
-        sources: Folder that contains the sources `core` and `triton`.
+        sources: Folder that contains the sources `core`, `triton` and `preload`.
         folder: Folder of outputs and caches.
         compiler: Compiler to use; None finds one.
         strict: True if a warning of the compiler is an error.
 
     Returns:
-        Path of the library inside `folder`.
+        Paths of the two libraries inside `folder`.
 
     Raises:
         BuildError: There is no compiler, or something does not compile.
     """
-    return _build(Library(BACKEND, ("core", "triton"), strict=strict), sources, folder, compiler or find_compiler())
+    compiler = compiler or find_compiler()
+    backend = Library(BACKEND, ("core", "triton"), _BACKEND_EXPORTS, strict=strict)
+    preload = Library(PRELOAD, ("preload",), _PRELOAD_EXPORTS, strict=strict)
+    return _build(backend, sources, folder, compiler), _build(preload, sources, folder, compiler)
 
 
 def build_testing(
@@ -103,7 +110,8 @@ def build_testing(
         BuildError: There is no compiler, or something does not compile.
     """
     chosen = sanitizer or _sanitizer(os.environ.get(SANITIZER_VARIABLE, ""))
-    return _build(Library(TESTING, ("core", "triton", "testing"), chosen), sources, folder, compiler or find_compiler())
+    library = Library(TESTING, ("core", "triton", "testing"), sanitizer=chosen)
+    return _build(library, sources, folder, compiler or find_compiler())
 
 
 def install(library: Path, target: Path) -> bool:
@@ -176,9 +184,9 @@ def _compile_flags(library: Library, compiler: Compiler, sources: Path) -> tuple
 
 
 def _link(library: Library, compiler: Compiler, objects: Sequence[Path], output: Path, caches: Path) -> Path:
-    exports = output / "exports.map"
+    exports = output / f"{library.name}.map"
     flags = ["-shared", "-pthread", f"-Wl,-soname,{library.name}", "-Wl,--build-id=none", "-Wl,--as-needed"]
-    if library.name == BACKEND:
+    if library.exports:
         # Lazy binding resolves functions of Triton at their first call, so `doctor` can load the library without a
         # server.
         flags += ["-Wl,-z,lazy", "-Wl,-z,defs", f"-Wl,--version-script={exports.name}"]
@@ -190,11 +198,11 @@ def _link(library: Library, compiler: Compiler, objects: Sequence[Path], output:
     flags += shlex.split(os.environ.get("LDFLAGS", ""))
     target, record = output / library.name, output / f"{library.name}.key"
     key = hashlib.sha256(
-        repr((compiler.identity, flags, _EXPORTED, [path.name for path in objects])).encode()
+        repr((compiler.identity, flags, library.exports, [path.name for path in objects])).encode()
     ).hexdigest()
     if target.is_file() and record.is_file() and record.read_text(encoding="utf-8") == key:
         return target
-    exports.write_text(_EXPORTED, encoding="utf-8")
+    exports.write_text(library.exports, encoding="utf-8")
     temporary = output / f".{library.name}.new"
     names = [path.relative_to(output).as_posix() for path in objects]
     ran = run([*compiler.command, *flags, "-o", temporary.name, *names], output, caches)
@@ -236,11 +244,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m native.build", description="Build the compiled backend.")
     parser.add_argument(
-        "what", nargs="?", choices=("backend", "testing"), default="backend", help="Choose the library to build."
+        "what", nargs="?", choices=("backend", "testing"), default="backend", help="Choose the libraries to build."
     )
     parser.add_argument("--compiler", choices=("auto", "zig"), help="Choose the kind of compiler.")
     parser.add_argument("--sanitizer", choices=get_args(Sanitizer), help="Instrument the library for tests.")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="Copy the library to this file.")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="Copy what is built to this folder.")
     parser.add_argument("--fetch", action="store_true", help="Install zig with pip if there is no compiler.")
     parser.add_argument("--no-werror", action="store_true", help="Accept compiler warnings.")
     options = parser.parse_args(arguments)
@@ -250,14 +258,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             fetch_zig()
         compiler = find_compiler(options.compiler)
         if options.what == "testing":
-            library = build_testing(sanitizer=options.sanitizer, compiler=compiler)
+            libraries: tuple[Path, ...] = (build_testing(sanitizer=options.sanitizer, compiler=compiler),)
         else:
-            library = build_backend(compiler=compiler, strict=not options.no_werror)
-        target = options.output or (ROOT / PLACE if options.what == "backend" else None)
-        if target is None:
-            print(library)
-        elif install(library, target):
-            print(f"{target.name}: built with {compiler.name}")
+            libraries = build_backend(compiler=compiler, strict=not options.no_werror)
+        folder = options.output or (ROOT / PLACE if options.what == "backend" else None)
+        for library in libraries:
+            if folder is None:
+                print(library)
+            elif install(library, folder / library.name):
+                print(f"{library.name}: built with {compiler.name}")
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1

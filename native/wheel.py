@@ -65,14 +65,14 @@ def try_wheel(wheel: Path) -> None:
     if subprocess.run([*install, str(wheel)], check=False).returncode != 0:
         raise BuildError(f"{wheel.name} cannot be installed here. See the output of pip above.")
     with zipfile.ZipFile(wheel) as archive:
-        symbols = read_symbols(Path(archive.extract(PLACE.as_posix(), TRIAL)))
+        symbols = read_symbols(Path(archive.extract((PLACE / BACKEND).as_posix(), TRIAL)))
     if symbols.glibc is not None and symbols.glibc > ZIG_GLIBC:
         raise BuildError(
             f"{BACKEND} needs glibc {'.'.join(map(str, symbols.glibc))}, which is newer than the wheel's tag allows."
         )
     names = sorted(name for name in symbols.needed if not name.startswith("TRITON"))
     tried = subprocess.run(
-        [python, "-I", "-c", _TRY, PLACE.as_posix()],
+        [python, "-I", "-c", _TRY, (PLACE / BACKEND).as_posix()],
         input=json.dumps(names),
         capture_output=True,
         text=True,

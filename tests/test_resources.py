@@ -51,9 +51,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield environment
 
 
-def strict(build_backend: Any, **arguments: Any) -> Path:
-    library: Path = build_backend(**{**arguments, "strict": True})
-    return library
+def strict(build_backend: Any, **arguments: Any) -> Any:
+    return build_backend(**{**arguments, "strict": True})
 
 
 def run(environment: Path, cwd: Path, *command: str) -> str:
@@ -70,7 +69,7 @@ def test_a_wheel_works_without_the_checkout(installed: Path, tmp_path: Path) -> 
     where = run(installed, tmp_path, "python", "-c", "import jigsaw_triton; print(jigsaw_triton.__file__)")
     package = Path(where.strip()).parent
     assert package.is_relative_to(installed)
-    assert (package / "_native" / build.BACKEND).is_file()
+    assert all((package / "_native" / name).is_file() for name in (build.BACKEND, build.PRELOAD))
     jigsaw_triton = partial(run, installed, tmp_path, "jigsaw-triton")
     listed = jigsaw_triton("init", "--list")
     applications = {path.parent.name for path in (ROOT / "ensembles").glob("*/graph.yaml")}

@@ -2,15 +2,17 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
+from pathlib import Path
 
-from jigsaw_triton.controller.persistence.journal import Journal, JournalReader
-from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, take_lock
+from jigsaw_triton.controller.persistence.journal import STOPPED, Journal, JournalReader
+from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, take_lock, wait_unlocked
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.gpus.model import Cluster, MigInstance
@@ -18,9 +20,14 @@ from jigsaw_triton.servers.logfile import tail
 
 WAIT_HINT = "wait for it: `jigsaw-triton status --wait ready`"
 
-_SUPERVISOR = "jigsaw_triton.api.supervisor"
+_SUPERVISOR, _CONTROLLER = "jigsaw_triton.api.supervisor", "jigsaw_triton.api.daemon"
+"""Modules that the supervisor and the controller run."""
+
 _START_S = 60.0
 """Seconds that a controller may take until it answers."""
+
+_KILLED_S = 10.0
+"""Seconds that a controller may take to end after SIGKILL."""
 
 _POLL_S = 0.05
 _LOG_LINES = 15
@@ -65,6 +72,33 @@ def _wait_started(
             lines = "\n".join(f"  {line}" for line in tail(log, _LOG_LINES, since=log_start))
             raise JigsawError(f"the controller did not start; its log ends with:\n{lines}", where=str(log))
         time.sleep(_POLL_S)
+
+
+def kill(paths: Paths) -> None:
+    """Kills the controller and first its supervisor, which would start another. The servers go on. Blocks.
+
+    Raises:
+        StateError: They do not end.
+    """
+    for module, lock in ((_SUPERVISOR, paths.supervisor_lock), (_CONTROLLER, paths.lock)):
+        _kill_all([b"-m", module.encode(), os.fsencode(paths.state)])
+        if not wait_unlocked(lock, _KILLED_S):
+            hint = "see which process has this file open: `fuser`, `lsof`"
+            raise StateError(f"{module} did not end after SIGKILL", where=str(lock), hint=hint)
+
+
+def _kill_all(arguments: list[bytes]) -> None:
+    """Kills the processes whose program has these first arguments."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            # From here on, the id cannot come to stand for another process.
+            handle = os.pidfd_open(int(process.name))
+            try:
+                found = (process / "cmdline").read_bytes().split(b"\0")
+                if found[1 : len(arguments) + 1] == arguments:
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+            finally:
+                os.close(handle)
 
 
 def surveyed_with_foreign(paths: Paths, cluster: Cluster) -> Cluster:
@@ -155,7 +189,8 @@ def end_orphans(paths: Paths) -> int:
         raise StateError("a controller is starting or ending", where=where, hint=hint) from error
     try:
         with closing(Journal(paths.journal)) as journal:
-            ended = end_orphans(journal, paths)
+            if ended := end_orphans(journal, paths):
+                journal.event(STOPPED, "all servers of the deployment were ended without their controller")
             journal.forget_checkpoint()
         for folder in (paths.run, paths.repositories):
             shutil.rmtree(folder, ignore_errors=True)

@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from jigsaw_triton.api import controller
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording, download_progress
-from jigsaw_triton.console.client import ControllerClient, ControllerGoneError
-from jigsaw_triton.controller.persistence.journal import JournalEvent, JournalReader, Revision
+from jigsaw_triton.console.client import ControllerClient, ControllerGoneError, ControllerHungError, hung
+from jigsaw_triton.controller.persistence.journal import LEFT, STOPPED, JournalEvent, JournalReader, Revision
 from jigsaw_triton.controller.persistence.lock import is_locked, wait_unlocked
 from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
 from jigsaw_triton.errors import InputError, JigsawError, StateError
@@ -38,6 +39,12 @@ SETTLED = ("ready", "stopped")
 _POLL_S = 0.2
 _RESTART_S = 40.0
 """Seconds to wait for a controller that died; its supervisor restarts it after at most 30 s."""
+
+_END_S = 60.0
+"""Seconds that the processes of a controller may take to end once it has said that it does."""
+
+_CLOSING_EVENT_S = 5.0
+"""Seconds to wait for the event that says why a controller has ended, if servers are running."""
 
 _EVENT_WAIT_S = 5.0
 _GATEWAY_SHARE = 0.7
@@ -104,13 +111,16 @@ class Deployment:
     @property
     def running(self) -> bool:
         """True if a controller answers."""
-        return self.find_status() is not None
+        try:
+            return self.find_status() is not None
+        except ControllerHungError:
+            return False
 
     def status(self) -> dict[str, Any]:
         """Returns the state of the gateway, the graphs and the workers, as `jigsaw-triton status -o json` prints it.
 
         Raises:
-            StateError: Nothing is deployed.
+            StateError: Nothing is deployed, or the controller does not answer.
         """
         status = self.wait_status()
         if status is None:
@@ -191,19 +201,20 @@ class Deployment:
         deadline, seen = time.monotonic() + timeout_s, False
         while True:
             status = self.wait_status() if seen else self.find_status()
-            current = status["state"] if status is not None else "stopped"
+            left = status is None and bool(controller.unattended_servers(self.paths))
+            current = status["state"] if status is not None else "left" if left else "stopped"
             if current == state and (status is None or _all_ready(status)):
                 return
-            if status is None and seen:
+            if seen and current == "stopped":
                 raise StateError(
                     "the deployment has ended", where=str(self.paths.state), hint="see `jigsaw-triton events`"
                 )
-            seen = seen or status is not None
-            if time.monotonic() > deadline:
-                if not seen:
+            if (seen and left and state == "ready") or time.monotonic() > deadline:
+                if status is None:
                     raise self.missing()
-                found = "; ".join([current, *(status["reasons"] if status is not None else ())])
+                found = "; ".join([current, *status["reasons"]])
                 raise StateError(f"not {state} within {timeout_s:g} s: {found}", where=str(self.paths.state))
+            seen = seen or status is not None
             time.sleep(_POLL_S)
 
     def update(
@@ -307,7 +318,11 @@ class Deployment:
         after = self.last_event()
         self.client.rollback(generation)
         if wait:
-            self._wait_settled(after, reporter)
+            try:
+                self._wait_settled(after, reporter)
+            except BaseException as error:
+                _note_interruption(error, reporter)
+                raise
 
     def pause(self) -> None:
         """Makes the controller ignore the measured load.
@@ -333,6 +348,8 @@ class Deployment:
     def down(self, *, missing_ok: bool = False, reporter: Reporter = LOG) -> None:
         """Stops the gateway and the workers, and destroys their MIG instances. Logs and events are kept.
 
+        A controller that does not answer is killed; the rest is then done without it.
+
         Args:
             missing_ok: True if it is no error that nothing is deployed.
             reporter: Receives the events as notes.
@@ -349,9 +366,22 @@ class Deployment:
             raise self.missing()
 
     def _stop(self, report: Callable[[str], None]) -> bool:
-        """Asks the controller to stop and waits for its end; returns False if there is none."""
-        if self.wait_status() is None:
-            return False
+        """Has the controller end the servers, or kills it and does so itself; returns False if there is none."""
+        try:
+            if self.wait_status() is not None:
+                self._stop_orderly(report)
+                return True
+            if not is_locked(self.paths.supervisor_lock):
+                return False
+        except ControllerHungError:
+            pass
+        report("the controller does not answer: it is killed, and its servers are ended without it")
+        controller.kill(self.paths)
+        controller.end_orphans(self.paths)
+        return True
+
+    def _stop_orderly(self, report: Callable[[str], None]) -> None:
+        """Asks the controller to stop, and waits for its end."""
         after = self.last_event()
 
         def stopped(state: Mapping[str, Any]) -> bool:
@@ -361,20 +391,29 @@ class Deployment:
             return bool(state["state"] == "stopped")
 
         self._ask_to_stop()
-        self.follow(report, after, stopped)
-        return True
+        self.follow(report, after, stopped, patient=False)
 
     def _ask_to_stop(self) -> None:
         with suppress(ControllerGoneError):
             self.client.down()
 
     def wait_ended(self) -> None:
-        """Waits until the processes of a controller that has stopped, and of its supervisor, are gone."""
-        wait_unlocked(self.paths.lock)
-        wait_unlocked(self.paths.supervisor_lock)
+        """Waits until the processes of a controller that has stopped, and of its supervisor, are gone.
+
+        Raises:
+            ControllerHungError: They do not end.
+        """
+        for lock in (self.paths.lock, self.paths.supervisor_lock):
+            if not wait_unlocked(lock, _END_S):
+                raise hung(lock)
 
     def follow(
-        self, report: Callable[[str], None], after: int, until: Callable[[dict[str, Any]], bool]
+        self,
+        report: Callable[[str], None],
+        after: int,
+        until: Callable[[dict[str, Any]], bool],
+        *,
+        patient: bool = True,
     ) -> dict[str, Any]:
         """Reports events as they come, until the controller is in the wanted state.
 
@@ -382,17 +421,28 @@ class Deployment:
             report: Receives a line for each event.
             after: Number of the last event that is known.
             until: Returns True for the wanted state; see `console.server` for its entries.
+            patient: True to go on while the controller does not answer, and to report that.
 
         Returns:
             The state. If the controller has ended, its entry `state` is `stopped`, or `gone` if servers may be left.
+
+        Raises:
+            ControllerHungError: The controller does not answer, and `patient` is False.
         """
-        began = after
+        began, answers = after, True
         while True:
             try:
-                answer = self.client.events(after, wait_s=_EVENT_WAIT_S)
-            except ControllerGoneError:
-                if self.wait_status() is not None:
-                    continue
+                answer = self._events_after(after)
+            except ControllerHungError as error:
+                if not patient:
+                    raise
+                if answers:
+                    report(event_line(datetime.now(UTC).isoformat(), "error", error.message))
+                answers = False
+                time.sleep(_POLL_S)
+                continue
+            answers = True
+            if answer is None:
                 return self._last_state(report, began, after)
             for event in answer["events"]:
                 report(event_line(event["at"], event["kind"], event["text"]))
@@ -402,20 +452,46 @@ class Deployment:
                     self.wait_ended()
                 return answer
 
+    def _events_after(self, after: int) -> dict[str, Any] | None:
+        """Returns the controller's state and its next events; None if the controller has ended for good."""
+        while True:
+            try:
+                return self.client.events(after, wait_s=_EVENT_WAIT_S)
+            except ControllerGoneError:
+                if self.wait_status() is None:
+                    return None
+
     def _last_state(self, report: Callable[[str], None], began: int, reported: int) -> dict[str, Any]:
         """Reports the last events of a controller that has ended; the error is the last one since `began`."""
         self.wait_ended()
+        closing = self._closing_event()
         error, code = "", 0
         for event in self.events(after=began):
             if event.id > reported:
                 report(event_line(event.at, event.kind, event.text))
             if event.code:
                 error, code = event.text, event.code
-        stopped = any(event.kind == "stopped" for event in self.events(limit=1))
-        if not stopped and not error:
+        if closing is None and not error:
             error, code = "the controller ended unexpectedly; see `jigsaw-triton logs controller`", 1
-        state = "stopped" if stopped else "gone"
+        elif closing is not None and closing.kind == LEFT:
+            error, code = closing.text, StateError.exit_code
+        state = "stopped" if closing is not None and closing.kind == STOPPED else "gone"
         return {"state": state, "queued": False, "error": error, "error_code": code}
+
+    def _closing_event(self) -> JournalEvent | None:
+        """Returns the event that says why the controller has ended; None if it died.
+
+        A command that kills a controller writes the event once it has ended the servers, and holds the lock until then.
+        """
+        give_up_at = time.monotonic() + _CLOSING_EVENT_S
+        while True:
+            ending = is_locked(self.paths.lock) or controller.unattended_servers(self.paths)
+            for event in self.events(limit=1):
+                if event.kind in (STOPPED, LEFT):
+                    return event
+            if not ending or time.monotonic() > give_up_at:
+                return None
+            time.sleep(_POLL_S)
 
     def adopt(self, *, reporter: Reporter = LOG) -> bool:
         """Starts a controller if servers are running without one. It continues to serve with them.
@@ -547,8 +623,8 @@ class Deployment:
         except BaseException as error:
             if rollout.before is None and not (keep_serving and self._serves()):
                 self._end_started_controller(reporter)
-            elif not isinstance(error, JigsawError):
-                reporter.note(f"interrupted; the controller goes on with the change: {controller.WAIT_HINT}")
+            else:
+                _note_interruption(error, reporter)
             raise
 
     def _wait_settled(self, after: int, reporter: Reporter) -> None:
@@ -736,6 +812,12 @@ def running_plan(status: Mapping[str, Any] | None) -> Plan | None:
 def event_line(at: str, kind: str, text: str) -> str:
     """Returns an event as a line: time of day (UTC), kind and text."""
     return f"{at[11:19]} {kind:10} {text}"
+
+
+def _note_interruption(error: BaseException, reporter: Reporter) -> None:
+    """Reports that a change continues, if the user has interrupted the wait for it."""
+    if not isinstance(error, JigsawError):
+        reporter.note(f"interrupted; the controller goes on with the change: {controller.WAIT_HINT}")
 
 
 def absolute_path(path: "PathLike") -> str:

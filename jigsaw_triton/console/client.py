@@ -16,12 +16,17 @@ class ControllerGoneError(StateError):
     """No controller answers at the socket."""
 
 
+class ControllerHungError(StateError):
+    """The controller is running, but does not answer."""
+
+
 class ControllerClient:
     """Client of one controller.
 
     Args:
         path: Socket of the controller.
-        timeout_s: Timeout of a call in seconds, in addition to the time that the call itself waits for events.
+        timeout_s: Seconds without an answer after which the controller counts as hung, in addition to the time that the
+            call itself waits for events.
     """
 
     def __init__(self, path: Path, timeout_s: float = 30.0) -> None:
@@ -67,6 +72,9 @@ class ControllerClient:
             connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
             response = connection.getresponse()
             text = response.read()
+        except (TimeoutError, BlockingIOError) as error:
+            # The kernel blocks connections if the controller does not accept those before them.
+            raise hung(self._path) from error
         except (OSError, http.client.HTTPException) as error:
             raise ControllerGoneError(
                 "no controller is running here", where=str(self._path), hint="start one with `jigsaw-triton deploy`"
@@ -86,6 +94,15 @@ class ControllerClient:
             kind = _ERRORS.get(details["code"], JigsawError)
             raise kind(details["message"], where=details["where"], hint=details["hint"])
         return data
+
+
+def hung(where: Path) -> ControllerHungError:
+    """Returns the error that the controller does not answer."""
+    return ControllerHungError(
+        "the controller is running, but does not answer; the servers go on",
+        where=str(where),
+        hint="`jigsaw-triton logs controller` may say why; `jigsaw-triton down` ends the controller and the servers",
+    )
 
 
 class _UnixConnection(http.client.HTTPConnection):

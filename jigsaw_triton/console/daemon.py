@@ -21,7 +21,7 @@ from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.fleet.orphans import reclaim
 from jigsaw_triton.controller.persistence.checkpoint import load
-from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.journal import LEFT, Journal
 from jigsaw_triton.controller.persistence.lock import take_lock
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.shell import Controller
@@ -106,6 +106,7 @@ async def _serve(
     finally:
         await server.stop()
     if last.phase is not Phase.STOPPED and last.wanted is not None:
+        journal.event(LEFT, "the controller has ended; its servers go on without it")
         # No task is cancelled, since that would undo what is under way: the next controller sees to it.
         journal.close()
         logging.shutdown()

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from jigsaw_triton.console.metrics import CONTENT_TYPE, exposition
 from jigsaw_triton.console.status import snapshot
 from jigsaw_triton.controller.core.generation import Request, Wanted
 from jigsaw_triton.controller.fleet.fleet import Fleet
@@ -28,7 +29,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class StatusServer:
-    """Serves GET /status and /events, and POST /deploy, /rollback, /pause and /down.
+    """Serves GET /status, /metrics and /events, and POST /deploy, /rollback, /pause and /down.
 
     Args:
         socket: Path of the socket to listen on.
@@ -46,6 +47,7 @@ class StatusServer:
         self._read = read
         app = web.Application(middlewares=[_errors])
         app.router.add_get("/status", self._status)
+        app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/events", self._events)
         app.router.add_post("/deploy", self._deploy)
         app.router.add_post("/rollback", self._rollback)
@@ -69,6 +71,10 @@ class StatusServer:
         # Whoever asks may read the journal next, to see which MIG instances are ours.
         self._journal.sync()
         return web.json_response(snapshot(self._controller, self._fleet, await self._fleet.use()))
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        text = exposition(snapshot(self._controller, self._fleet))
+        return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _events(self, request: web.Request) -> web.Response:
         """Responds with the events after `after`. Waits up to `wait` seconds for one if there are none."""

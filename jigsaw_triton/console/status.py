@@ -43,6 +43,7 @@ def snapshot(
         "serving": not failing,
         "degraded": bool(degrading),
         "reasons": [*failing, *degrading],
+        "journal_incomplete": bool(controller.journal_failure),
         "paused": state.paused,
         "doing": str(state.stage) if state.stage is not None else "",
         "error": state.error,

@@ -18,6 +18,7 @@ from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.transition import Stage, stages_to
 from jigsaw_triton.controller.fleet.drain import drained
 from jigsaw_triton.controller.fleet.fleet import Fleet
+from jigsaw_triton.controller.fleet.space import check_space
 from jigsaw_triton.controller.persistence.history import keep
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
@@ -74,6 +75,8 @@ class Executor:
         plan, bundle = await asyncio.to_thread(planner.solve, action, cluster)
         if action.running is not None and bundle is action.running.bundle:
             return plan, bundle, ()
+        served = action.running.bundle if action.running is not None else None
+        await asyncio.to_thread(check_space, bundle, served, self._paths.state)
         made = Generation(action.wanted, plan, bundle)
         stages = await asyncio.to_thread(stages_to, actual, action.running, made)
         keep(self._journal, made, action.reason, by_load=action.may_fall_short)

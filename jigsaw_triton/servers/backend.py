@@ -1,4 +1,8 @@
-"""The compiled backend: the library of this package in which the gateway runs fronts."""
+"""The compiled backend: the library of this package in which the gateway runs fronts.
+
+With it comes the library that every server preloads (`native/preload`), so that other users of the machine can read
+neither the deployment's secret nor tensors in shared memory.
+"""
 
 import hashlib
 import json
@@ -17,6 +21,10 @@ BACKEND = "jigsaw"
 """Name of the backend in Triton's model configurations."""
 
 LIBRARY = Path(jigsaw_triton.__file__).resolve().parent / "_native" / f"libtriton_{BACKEND}.so"
+_PRELOAD = "libjigsaw_private.so"
+PRELOAD_VARIABLE = "LD_PRELOAD"
+"""Environment variable of the dynamic loader with the libraries that a program loads first."""
+
 REBUILD = "in a checkout: make setup; elsewhere: pip install --force-reinstall --no-deps jigsaw-triton"
 _TIMEOUT_S = 30
 
@@ -78,24 +86,34 @@ class BuildInfo:
 
 
 def find_library() -> Path | None:
-    """Returns the path of the library; None if it is not built."""
-    return LIBRARY if LIBRARY.is_file() else None
+    """Returns the path of the backend; None if it, or the library to preload, is not built."""
+    return LIBRARY if LIBRARY.is_file() and preload_beside(LIBRARY).is_file() else None
+
+
+def preload_beside(library: Path) -> Path:
+    """Returns the path of the library to preload, which is in the folder of the backend's library."""
+    return library.with_name(_PRELOAD)
+
+
+def library_in(backend_dir: Path) -> Path:
+    """Returns the path of the backend's library in a folder of backends."""
+    return backend_dir / BACKEND / LIBRARY.name
 
 
 def missing_library() -> MissingDependencyError:
     """Returns the error to raise if the library is needed but not built."""
-    return MissingDependencyError("the compiled backend for the gateway is not built", where=str(LIBRARY), hint=REBUILD)
+    return MissingDependencyError("the compiled backend is not built", where=str(LIBRARY), hint=REBUILD)
 
 
 def merge_backends(backend_dir: Path, library: Path) -> Path:
     """Creates the folder in the cache that combines a server's backends with the compiled one, unless it exists.
 
-    The folder has a copy of the library. A gateway that restarts thus gets the library with which its deployment was
+    The folder has copies of the libraries. A server that restarts thus gets those with which its deployment was
     started, even if the package has been upgraded since.
 
     Args:
         backend_dir: Folder of the server's backends, which is not changed.
-        library: Path of the compiled backend.
+        library: Path of the compiled backend, with the library to preload beside it.
 
     Returns:
         The folder, for --backend-directory.
@@ -103,17 +121,19 @@ def merge_backends(backend_dir: Path, library: Path) -> Path:
     Raises:
         ArtifactError: The cache cannot be written.
     """
-    content = library.read_bytes()
+    contents = {path.name: path.read_bytes() for path in (library, preload_beside(library))}
     others = sorted(path for path in backend_dir.iterdir() if path.name != BACKEND)
     digest = hashlib.sha256(repr([str(path) for path in others]).encode())
-    digest.update(hashlib.sha256(content).digest())
+    for content in contents.values():
+        digest.update(hashlib.sha256(content).digest())
     folder = cache_dir() / "backends" / digest.hexdigest()[:16]
 
     def write(fresh: Path) -> None:
         (fresh / BACKEND).mkdir()
-        copy = fresh / BACKEND / library.name
-        copy.write_bytes(content)
-        copy.chmod(0o755)
+        for name, content in contents.items():
+            copy = fresh / BACKEND / name
+            copy.write_bytes(content)
+            copy.chmod(0o755)
         for path in others:
             (fresh / path.name).symlink_to(path)
 

@@ -54,7 +54,7 @@ class Command:
     """Command line, environment and addresses of a tritonserver.
 
     Attributes:
-        argv: Program and arguments, which include the secret.
+        argv: Program and arguments.
         env: Environment variables in addition to the inherited ones.
         address: Address of HTTP: the path of a socket or `http://host:port`.
         metrics_address: Address of /metrics in the same form; empty if it is not served.
@@ -63,10 +63,12 @@ class Command:
         ports: (address, port) pairs on which it will listen.
         shm_prefix: Prefix of the names of its regions in /dev/shm.
         secret: Secret that calls of restricted protocols must send in `SECRET_HEADER`.
+        argument_file: File that the library which it preloads (`native/preload`) reads for the arguments that end in
+            `=@` and its path. It must exist while the server starts, and only its user may read it.
         container: Container in which it runs; None if it is a plain process.
     """
 
-    argv: tuple[str, ...] = field(repr=False)
+    argv: tuple[str, ...]
     env: Mapping[str, str] = field(repr=False)
     address: str
     metrics_address: str
@@ -75,7 +77,13 @@ class Command:
     ports: tuple[tuple[str, int], ...]
     shm_prefix: str
     secret: str = field(repr=False)
+    argument_file: Path
     container: Container | None = None
+
+    @property
+    def file_content(self) -> str:
+        """Text of the argument file: the protocols that need the secret, and the secret."""
+        return f"{_RESTRICTED}:{SECRET_HEADER}={self.secret}"
 
 
 def shm_prefix(run_dir: Path, name: str) -> str:
@@ -119,6 +127,7 @@ def worker_command(
 
     Raises:
         InputError: The path of a socket is too long, or Triton cannot use the path of a folder.
+        MissingDependencyError: The compiled backend is not built.
     """
     workers = run_dir / "workers"
     http, metrics = workers / f"{name}.sock", workers / f"{name}.metrics.sock"
@@ -126,14 +135,14 @@ def worker_command(
     for path in (http, metrics, grpc):
         _check_socket(path)
     prefix = shm_prefix(run_dir, name)
+    restriction = workers / f"{name}.restriction"
     # Triton appends default ports to the unix: addresses of HTTP in its log, but does not use them.
     arguments = [
-        *_common(installation, name, repository, secret, prefix, exit_timeout_s),
+        *_common(installation, name, repository, secret, restriction, prefix, exit_timeout_s),
         f"--http-address=unix:{http}",
         f"--metrics-address=unix:{metrics}",
         f"--grpc-address=unix:{workers / name}.grpc",
         f"--grpc-port={_GRPC_PORT}",
-        f"--grpc-restricted-protocol={_RESTRICTED}:{SECRET_HEADER}={secret}",
     ]
     if device is not None:
         pool = _pool_bytes(device_mib)
@@ -152,6 +161,7 @@ def worker_command(
         ports=(),
         shm_prefix=prefix,
         secret=secret,
+        argument_file=restriction,
     )
 
 
@@ -193,8 +203,7 @@ def gateway_command(
         InputError: Triton cannot use the path of a folder.
         MissingDependencyError: The compiled backend is not built.
     """
-    require_compiled_backend(installation)
-    prefix = shm_prefix(run_dir, "gateway")
+    prefix, restriction = shm_prefix(run_dir, "gateway"), run_dir / "gateway.restriction"
     http, grpc = gateway_sockets(run_dir)
     listening = [f"--http-address={address}", f"--http-port={http_port}", f"--grpc-address={address}"]
     listening.append(f"--grpc-port={grpc_port}")
@@ -203,9 +212,8 @@ def gateway_command(
         path = str(grpc).removesuffix(f":{_PRIVATE_GRPC_PORT}")
         listening = [f"--http-address=unix:{http}", f"--grpc-address=unix:{path}", f"--grpc-port={_PRIVATE_GRPC_PORT}"]
     arguments = [
-        *_common(installation, "gateway", repository, secret, prefix, exit_timeout_s),
+        *_common(installation, "gateway", repository, secret, restriction, prefix, exit_timeout_s),
         *listening,
-        f"--grpc-restricted-protocol={_RESTRICTED}:{SECRET_HEADER}={secret}",
         f"--http-header-forward-pattern={FORWARDED_HEADERS}",
         f"--grpc-header-forward-pattern={FORWARDED_HEADERS}",
         f"--metrics-address={address}",
@@ -231,6 +239,7 @@ def gateway_command(
         ports=tuple((address, port) for port in ports),
         shm_prefix=prefix,
         secret=secret,
+        argument_file=restriction,
     )
 
 
@@ -267,8 +276,15 @@ def check_plain(folder: Path) -> None:
 
 
 def _common(
-    installation: Installation, name: str, repository: Path, secret: str, prefix: str, exit_timeout_s: int
+    installation: Installation,
+    name: str,
+    repository: Path,
+    secret: str,
+    restriction: Path,
+    prefix: str,
+    exit_timeout_s: int,
 ) -> Sequence[str]:
+    require_compiled_backend(installation)
     if not _SECRET.fullmatch(secret):
         raise ValueError("a secret must consist of at least 16 letters, digits, '-' and '_'")
     for folder in (repository, installation.backend_dir):
@@ -281,7 +297,10 @@ def _common(
         "--strict-readiness=false",
         f"--backend-directory={installation.backend_dir}",
         f"--backend-config=python,shm-region-prefix-name={prefix}",
-        f"--http-restricted-api={_RESTRICTED}:{SECRET_HEADER}={secret}",
+        # Triton takes the secret only as an argument, which all users of the machine can read. A server that does not
+        # replace the path by the content of the file refuses the path and ends.
+        f"--http-restricted-api=@{restriction}",
+        f"--grpc-restricted-protocol=@{restriction}",
         # On MIG instances, Triton's GPU metrics are wrong or fail.
         "--allow-gpu-metrics=false",
         "--allow-cpu-metrics=false",

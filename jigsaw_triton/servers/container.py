@@ -1,20 +1,21 @@
 """Wraps a worker's command line to run it in a container. Pure functions without side effects."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import jigsaw_triton
 from jigsaw_triton.errors import InputError
+from jigsaw_triton.runtime.spec import SECRET_VARIABLE
+from jigsaw_triton.servers.backend import LIBRARY, library_in, preload_beside
 from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.image import LABEL, Container, Image, Runtime
 from jigsaw_triton.servers.interpreter import INSIDE
 from jigsaw_triton.servers.members import DEPLOYMENT_VARIABLE, SERVER_VARIABLE
 
-_OUTSIDE = ("CUDA_VISIBLE_DEVICES", DEPLOYMENT_VARIABLE, SERVER_VARIABLE)
+_OUTSIDE = ("CUDA_VISIBLE_DEVICES", DEPLOYMENT_VARIABLE, SERVER_VARIABLE, SECRET_VARIABLE)
 """Variables that docker or podman itself gets too: they show which process holds an emulated instance, and whose it
-is."""
+is. The secret is passed on from there, because every user can read its command line."""
 
 
 def container_of(runtime: Runtime, shm_prefix: str) -> Container:
@@ -30,12 +31,12 @@ def in_container(
     repository: Path,
     gpu: bool,
     mps: bool = False,
-    mounts: Mapping[Path, Path] = MappingProxyType({}),
 ) -> Command:
     """Returns the command that runs the same server from an image.
 
-    The container sees the repository, the run directory with its sockets, our package and its own MIG instance, but no
-    other files of the host. It shares the host's /dev/shm, which carries large tensors, and runs as our user.
+    The container sees the repository, the run directory with its sockets, our package with the compiled backend and
+    its own MIG instance, but no other files of the host. It shares the host's /dev/shm, which carries large tensors,
+    and runs as our user.
 
     Args:
         command: Command of the server, built with the image's installation.
@@ -44,7 +45,6 @@ def in_container(
         repository: Model repository of the worker.
         gpu: True if the MIG instance is real, not emulated.
         mps: True if the server computes through an MPS daemon.
-        mounts: Additional files and folders to mount read-only: path on the host -> path in the container.
 
     Raises:
         InputError: A folder cannot be mounted.
@@ -62,8 +62,8 @@ def in_container(
         *(("--pid=host",) if mps else ()),
         *_user(image),
         *(_gpu(image, command.env["CUDA_VISIBLE_DEVICES"]) if gpu else ()),
-        *_mounts(image, run_dir, repository, mounts),
-        *(f"--env={name}={text}" for name, text in command.env.items()),
+        *_mounts(image, run_dir, repository),
+        *(f"--env={name}" if name == SECRET_VARIABLE else f"--env={name}={text}" for name, text in command.env.items()),
         # The output reaches the worker's log through this program; another copy would never be read.
         "--log-driver=none",
         image.name,
@@ -94,14 +94,15 @@ def _gpu(image: Image, device: str) -> Iterator[str]:
         yield f'--gpus="device={device}"'
 
 
-def _mounts(image: Image, run_dir: Path, repository: Path, more: Mapping[Path, Path]) -> Iterator[str]:
+def _mounts(image: Image, run_dir: Path, repository: Path) -> Iterator[str]:
     package = Path(jigsaw_triton.__file__).resolve().parent
     folders = {
         run_dir: run_dir,
         repository: repository,
         image.python: image.python,
         package: INSIDE / package.name,
-        **more,
+        LIBRARY: (library := library_in(image.installation.backend_dir)),
+        preload_beside(LIBRARY): preload_beside(library),
     }
     for outside, inside in folders.items():
         if ":" in str(outside):

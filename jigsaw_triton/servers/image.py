@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jigsaw_triton.errors import InputError, MissingDependencyError, ServerError
 from jigsaw_triton.gpus.model import ServerImage
-from jigsaw_triton.servers import interpreter
+from jigsaw_triton.servers import backend, interpreter
 from jigsaw_triton.servers.installation import Installation
 
 RUNTIMES = ("docker", "podman")
@@ -163,13 +163,18 @@ def find_image(wanted: ServerImage) -> Image:
         hint = "use nvcr.io/nvidia/tritonserver:<release>-py3 of a later release"
         raise InputError(f"the image has {has}, but models need {least} or later", where=wanted.name, hint=hint)
     folder = interpreter.prepare_inside(python)
+    backend_dir = _ROOT / "backends"
     installation = Installation(
         binary=_ROOT / "bin" / "tritonserver",
-        backend_dir=_ROOT / "backends",
-        backends=backends,
+        backend_dir=backend_dir,
+        # The image itself has no compiled backend: containers get it by a mount.
+        backends=backends | {backend.BACKEND} if backend.find_library() else backends - {backend.BACKEND},
         version=found["version"],
         origin="image",
-        env={"PATH": f"{folder / 'bin'}{os.pathsep}{found['path']}"},
+        env={
+            "PATH": f"{folder / 'bin'}{os.pathsep}{found['path']}",
+            backend.PRELOAD_VARIABLE: str(backend.preload_beside(backend.library_in(backend_dir))),
+        },
     )
     return Image(wanted.name, runtime, installation, folder)
 

@@ -84,7 +84,7 @@ def installed_backends() -> frozenset[str]:
 
 
 def require_compiled_backend(installation: Installation) -> Installation:
-    """Returns the installation if it can run a gateway.
+    """Returns the installation if it can run our servers.
 
     Raises:
         MissingDependencyError: The compiled backend is not built.
@@ -147,7 +147,7 @@ def _packaged(progress: Progress | None) -> Installation:
         backends=backends,
         version=_PACKAGED_VERSION,
         origin="package",
-        env=interpreter.environment(home, libraries),
+        env={**interpreter.environment(home, libraries), **_preload(backend_dir, backends)},
     )
 
 
@@ -181,7 +181,7 @@ def _installed(binary: Path, origin: Literal["path", "opt"]) -> Installation:
         backends=backends,
         version=_version(binary.parent.parent),
         origin=origin,
-        env=interpreter.environment(interpreter.prepare(), os.environ),
+        env={**interpreter.environment(interpreter.prepare(), os.environ), **_preload(backend_dir, backends)},
     )
 
 
@@ -191,6 +191,14 @@ def _with_compiled(backend_dir: Path, backends: Set[str]) -> tuple[Path, frozens
     if library is None:
         return backend_dir, frozenset(backends - {backend.BACKEND})
     return backend.merge_backends(backend_dir, library), frozenset({*backends, backend.BACKEND})
+
+
+def _preload(backend_dir: Path, backends: Set[str]) -> Mapping[str, str]:
+    """Returns the variable that makes a server preload our library before those that the user preloads."""
+    if backend.BACKEND not in backends:
+        return {}
+    library = backend.preload_beside(backend.library_in(backend_dir))
+    return {backend.PRELOAD_VARIABLE: _append(str(library), os.environ.get(backend.PRELOAD_VARIABLE, ""))}
 
 
 def stub_python(stub: Path) -> str:

@@ -77,6 +77,7 @@ class ServerProcess:
         sweep(self.command.shm_prefix)
         rotate(self.log)
         try:
+            _write_private(self.command.argument_file, self.command.file_content)
             self._spawn()
             await self._wait_ready(timeout_s)
             if self.command.container is not None:
@@ -84,6 +85,8 @@ class ServerProcess:
         except BaseException:
             await asyncio.shield(self._clean())
             raise
+        finally:
+            self.command.argument_file.unlink(missing_ok=True)
 
     async def wait(self) -> int:
         """Waits until the server ends and returns its exit status; `stop` must still clean up after it."""
@@ -192,17 +195,6 @@ def sweep(prefix: str) -> None:
             path.unlink(missing_ok=True)
 
 
-def make_private(prefix: str) -> None:
-    """Makes the regions in /dev/shm whose names have this prefix accessible to their owner alone.
-
-    Triton's Python backend makes its regions readable by all users, whatever the umask is. They hold tensors.
-    """
-    for path in _SHM.iterdir():
-        if path.name.startswith(prefix):
-            with contextlib.suppress(FileNotFoundError):
-                path.chmod(0o600)
-
-
 def group_members(group: int) -> list[int]:
     """Returns the ids of the running processes of a process group."""
     members = []
@@ -262,6 +254,13 @@ async def _end_group(process: OsProcess) -> None:
         if time.monotonic() > deadline:
             raise ServerError(f"processes {', '.join(map(str, members))} did not end after SIGKILL")
         await asyncio.sleep(_POLL_S)
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Writes a new file that only its owner can read."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+        file.write(text)
 
 
 def _clear_socket(path: Path) -> None:

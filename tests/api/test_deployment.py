@@ -1,7 +1,11 @@
 """Deployments, without tritonservers."""
 
 import asyncio
+import os
+import re
 import shutil
+import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import take_lock
 from jigsaw_triton.errors import InputError, JigsawError, StateError
 from jigsaw_triton.gpus.model import Cluster, Edge, EdgeTls, GatewayPorts
+from jigsaw_triton.servers.members import marks
 from tests.cli.conftest import Run
 from tests.fakes import controller as controllers
 from tests.fakes.controller import FakeController
@@ -56,7 +61,7 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
     deployment = Deployment(tmp_path / "state")
     deployment.paths.create()
     yield deployment
-    shutil.rmtree(deployment.paths.run)
+    shutil.rmtree(deployment.paths.run, ignore_errors=True)
 
 
 @pytest.fixture
@@ -188,7 +193,12 @@ def test_a_controller_that_died_has_an_error(
 
 
 @pytest.mark.parametrize(
-    ("kind", "code", "word"), [("stopped", 0, ""), ("transition", 1, "error: the controller ended unexpectedly")]
+    ("kind", "code", "word"),
+    [
+        ("stopped", 0, ""),
+        ("left", 4, "error: the last event"),
+        ("transition", 1, "error: the controller ended unexpectedly"),
+    ],
 )
 def test_following_the_events_ends_with_the_reason(
     deployment: Deployment, journal: Journal, monkeypatch: pytest.MonkeyPatch, run: Run, kind: str, code: int, word: str
@@ -196,7 +206,7 @@ def test_following_the_events_ends_with_the_reason(
     journal.event(kind, "the last event")
     connect(EventSource(answer("ready"), answer("ready")), monkeypatch)
     result = run("events", "--follow", "--state", deployment.paths.state)
-    assert (result.exit_code, result.stderr.partition(";")[0].strip()) == (code, word)
+    assert (result.exit_code, re.split(r"[;\n]", result.stderr)[0]) == (code, word)
 
 
 def test_an_event_is_printed_on_one_line() -> None:
@@ -213,6 +223,59 @@ def test_a_deployment_that_does_not_serve_is_not_ready(deployment: Deployment, m
         deployment.wait("ready", timeout_s=0.0)
     controller.serving = True
     deployment.wait("ready", timeout_s=0.0)
+
+
+@pytest.fixture
+def server(deployment: Deployment) -> Iterator[None]:
+    """A server of the deployment that has no controller."""
+    env = {**os.environ, **marks(deployment.paths.state, "a-0-1g-0")}
+    with subprocess.Popen(["sleep", "1000"], env=env, start_new_session=True) as process:
+        yield
+        process.kill()
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("state", ["ready", "stopped"])
+def test_servers_without_a_controller_are_neither_ready_nor_stopped(
+    run: Run, deployment: Deployment, state: str
+) -> None:
+    result = run("status", "--wait", state, "--timeout", "0", "--state", deployment.paths.state)
+    assert result.exit_code == 4
+    assert "no controller is running here, but 1 servers are: a-0-1g-0" in result.stderr
+
+
+@pytest.mark.usefixtures("server")
+def test_the_word_of_whoever_ends_the_servers_instead_of_the_controller_is_waited_for(
+    deployment: Deployment, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(EventSource(), monkeypatch)
+    writing = threading.Timer(0.5, controller.end_orphans, (deployment.paths,))
+    writing.start()
+    lines: list[str] = []
+    assert deployment.follow(lines.append, 0, stopped)["state"] == "stopped"
+    assert lines[-1].endswith("all servers of the deployment were ended without their controller")
+    writing.join()
+
+
+def test_an_interrupted_wait_says_so(run: Run, deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: Deployment) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Deployment, "find_status", interrupted)
+    result = run("status", "--wait", "ready", "--state", deployment.paths.state)
+    assert result.exit_code == 130
+    assert "interrupted before the deployment was ready" in result.stderr
+
+
+def test_an_interrupted_rollback_goes_on(run: Run, deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    fake = FakeController().install(monkeypatch)
+    fake.running, fake.state, fake.interrupt = True, "changing", interrupt
+    result = run("rollback", "3", "--state", deployment.paths.state)
+    assert (result.exit_code, fake.rollbacks) == (130, [3])
+    assert "interrupted; the controller goes on with the change" in result.stderr
 
 
 # --- networks -------------------------------------------------------------------------------------------------------

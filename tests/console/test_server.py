@@ -1,6 +1,7 @@
 """The status API over its socket, with the command line's own client."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,8 +15,10 @@ from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.controller.core.state import Phase
 from jigsaw_triton.controller.persistence.history import keep
 from jigsaw_triton.errors import Diagnostic, InputError, JigsawError, SpecError, StateError
+from jigsaw_triton.servers.metrics import parse_metrics
 from tests.console.conftest import Desk
 from tests.controller.core.test_step import ONE
+from tests.controller.disks import fill_disk, free_disk
 from tests.controller.worlds import generation, wanted
 
 Read = Callable[[Mapping[str, Any]], Wanted]
@@ -54,6 +57,27 @@ def test_only_the_owner_can_open_the_socket_and_it_is_removed_at_the_end(desk: D
 
     asked(desk, ask)
     assert not desk.paths.control_socket.exists()
+
+
+def test_metrics_say_that_the_journal_is_incomplete(desk: Desk) -> None:
+    def scrape() -> dict[str, float]:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(desk.paths.control_socket))
+            connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            head, _, text = b"".join(iter(lambda: connection.recv(4096), b"")).decode().partition("\r\n\r\n")
+        assert "Content-Type: text/plain; version=0.0.4" in head
+        return {sample.name: sample.value for sample in parse_metrics(text)}
+
+    async def ask(_: ControllerClient) -> None:
+        found = await asyncio.to_thread(scrape)
+        assert found["jigsaw_controller_journal_incomplete"] == 0
+        fill_disk(desk.journal)
+        found = await asyncio.to_thread(scrape)
+        assert found["jigsaw_controller_journal_incomplete"] == found["jigsaw_controller_degraded"] == 1
+        assert found["jigsaw_controller_serving"] == 0
+        free_disk(desk.journal)
+
+    asked(desk, ask)
 
 
 def test_the_socket_of_a_dead_controller_is_replaced(desk: Desk) -> None:

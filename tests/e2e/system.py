@@ -178,7 +178,7 @@ class System:
         """Kills the controller and its supervisor, so that nobody starts it again; the servers go on."""
         for pid in (self.supervisor_pid(), self.controller_pid()):
             os.kill(pid, signal.SIGKILL)
-        wait_unlocked(self._deployment.paths.lock)
+        assert wait_unlocked(self._deployment.paths.lock, PATIENCE_S)
 
     def lose_journal(self) -> None:
         """Deletes the journal."""

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from jigsaw_triton.runtime.spec import SECRET_HEADER, SECRET_VARIABLE
 from tests.e2e.app import write_application
 from tests.e2e.clients import PROTOCOLS, Client, expected
 from tests.e2e.system import System, free_ports
@@ -66,8 +65,8 @@ def pids(status: dict[str, Any]) -> dict[str, int]:
 
 
 def words(command: str) -> list[str]:
-    """Splits a command into words, with the secret and UUIDs replaced, which are not known in advance."""
-    return re.sub(rf"(?<={SECRET_HEADER}=)\S+|(?<={SECRET_VARIABLE}=)\S+|MIG-[\w-]+", "...", command).split()
+    """Splits a command into words, with UUIDs replaced, which are not known in advance."""
+    return re.sub(r"MIG-[\w-]+", "...", command).split()
 
 
 def test_workers_run_from_an_image_and_leave_no_containers(docker: Docker, system: System, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.app import gated, write_application
 from tests.e2e.clients import Client, Crowd, expected
-from tests.e2e.system import System
+from tests.e2e.system import PATIENCE_S, System
 
 pytestmark = pytest.mark.e2e
 
@@ -139,3 +139,29 @@ def test_a_first_deploy_whose_controller_is_killed_begins_anew(system: System, t
     assert deploy.returncode == 0, out + err
     with Client(system, "grpc") as client:
         assert client.squares([4, 5]) == expected([4, 5])
+
+
+def test_commands_that_watch_a_deployment_say_how_it_ends(system: System, tmp_path: Path) -> None:
+    asked = (write_application(tmp_path / "app"), "--gpus", "2xcpu", "--demand", 5)
+    system.deploy(*asked)
+    events = system.start("events", "--follow")
+    last = system.last_event()
+    os.kill(system.controller_pid(), signal.SIGKILL)
+    system.wait_started()
+    system.wait_event("adopt: the controller was restarted", after=last)
+    os.kill(system.supervisor_pid(), signal.SIGTERM)
+    out, err = events.communicate(timeout=PATIENCE_S)
+    assert "the controller was restarted and adopted" in out
+    assert "error: the controller has ended; its servers go on without it" in err
+    assert events.returncode == 4
+    system.deploy(*asked)
+    events = system.start("events", "--follow")
+    waiting = system.start("status", "--wait", "stopped")
+    os.kill(system.controller_pid(), signal.SIGSTOP)
+    down = system.run("down")
+    assert (down.code, down.out) == (0, "the deployment is stopped\n")
+    assert "the controller does not answer: it is killed, and its servers are ended without it" in down.err
+    assert system.orphans() == []
+    out, err = events.communicate(timeout=PATIENCE_S)
+    assert out.endswith("all servers of the deployment were ended without their controller\n")
+    assert (events.returncode, waiting.wait(PATIENCE_S)) == (0, 0), err

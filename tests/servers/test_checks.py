@@ -40,6 +40,7 @@ def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Provides a built library and an installed tritonserver with backend API 1.19."""
     path = tmp_path / "libtriton_jigsaw.so"
     path.touch()
+    path.with_name("libjigsaw_private.so").touch()
     monkeypatch.setattr(backend, "LIBRARY", path)
     monkeypatch.setattr(backend, "build_info", lambda _: BuildInfo(__version__, "g++ 12.4.0", Api(1, 19)))
     monkeypatch.setattr(backend, "server_api", lambda _binary, _env: Api(1, 19))
@@ -57,7 +58,7 @@ def test_a_matching_compiled_backend_is_ok(library: Path) -> None:
 def test_a_missing_compiled_backend_is_an_error(library: Path) -> None:
     library.unlink()
     check = named("compiled backend")
-    assert (check.status, check.detail) == ("error", f"{library}: the compiled backend for the gateway is not built")
+    assert (check.status, check.detail) == ("error", f"{library}: the compiled backend is not built")
     assert "make setup" in check.remedy
 
 

@@ -23,7 +23,6 @@ INSTALLATION = Installation(
     env={"LD_LIBRARY_PATH": "/t/lib", "PATH": "/t/python/bin:/usr/bin"},
 )
 SECRET = "0123456789abcdef"
-RESTRICTED = f"model-repository,shared-memory,trace,logging:x-jigsaw-secret={SECRET}"
 
 
 def worker(**changes: object) -> Command:
@@ -48,7 +47,8 @@ def test_the_command_of_a_worker_without_a_gpu() -> None:
         "--strict-readiness=false",
         "--backend-directory=/t/backends",
         "--backend-config=python,shm-region-prefix-name=jigsaw-97cc94c6592d-a-0-2g-4-",
-        f"--http-restricted-api={RESTRICTED}",
+        "--http-restricted-api=@/run/j/workers/a-0-2g-4.restriction",
+        "--grpc-restricted-protocol=@/run/j/workers/a-0-2g-4.restriction",
         "--allow-gpu-metrics=false",
         "--allow-cpu-metrics=false",
         "--exit-timeout-secs=30",
@@ -57,7 +57,6 @@ def test_the_command_of_a_worker_without_a_gpu() -> None:
         "--metrics-address=unix:/run/j/workers/a-0-2g-4.metrics.sock",
         "--grpc-address=unix:/run/j/workers/a-0-2g-4.grpc",
         "--grpc-port=1",
-        f"--grpc-restricted-protocol={RESTRICTED}",
         "--pinned-memory-pool-byte-size=0",
     )
     assert command.env == {
@@ -97,27 +96,27 @@ def gateway(installation: Installation) -> Command:
     )
 
 
-def test_a_gateway_needs_the_compiled_backend() -> None:
-    with pytest.raises(MissingDependencyError, match="compiled backend for the gateway is not built") as caught:
+def test_a_server_needs_the_compiled_backend() -> None:
+    with pytest.raises(MissingDependencyError, match="the compiled backend is not built") as caught:
         gateway(replace(INSTALLATION, backends=frozenset({"python"})))
     assert "make setup" in caught.value.hint
 
 
 def test_the_command_of_a_gateway() -> None:
     command = gateway(INSTALLATION)
-    assert command.argv[-10:] == (
+    assert command.argv[-9:] == (
         "--http-address=0.0.0.0",
         "--http-port=8000",
         "--grpc-address=0.0.0.0",
         "--grpc-port=8001",
-        f"--grpc-restricted-protocol={RESTRICTED}",
         "--http-header-forward-pattern=(?i)traceparent|tracestate",
         "--grpc-header-forward-pattern=(?i)traceparent|tracestate",
         "--metrics-address=0.0.0.0",
         "--metrics-port=8002",
         "--pinned-memory-pool-byte-size=0",
     )
-    assert f"--http-restricted-api={RESTRICTED}" in command.argv
+    assert "--http-restricted-api=@/run/j/gateway.restriction" in command.argv
+    assert command.file_content == f"model-repository,shared-memory,trace,logging:x-jigsaw-secret={SECRET}"
     assert command.env["JIGSAW_RUN_DIR"] == "/run/j"
     assert command.env["CUDA_VISIBLE_DEVICES"] == ""
     assert command.address == "http://127.0.0.1:8000"
@@ -154,8 +153,10 @@ def test_releases_with_an_input_limit_get_a_larger_one(version: str, known: bool
     assert ("--http-max-input-size=1073741824" in command.argv) == known
 
 
-def test_the_repr_does_not_contain_the_secret() -> None:
-    assert SECRET not in repr(worker())
+def test_neither_the_arguments_nor_the_repr_contain_the_secret() -> None:
+    for command in (worker(), gateway(INSTALLATION)):
+        assert SECRET not in repr(command)
+        assert not any(SECRET in argument for argument in command.argv)
 
 
 def test_a_secret_cannot_change_the_meaning_of_an_argument() -> None:

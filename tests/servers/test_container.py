@@ -5,13 +5,14 @@ import pytest
 
 import jigsaw_triton
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.servers.command import Command, worker_command
+from jigsaw_triton.servers.command import Command, gateway_command, worker_command
 from jigsaw_triton.servers.container import in_container
 from jigsaw_triton.servers.image import Container, Image, Runtime
 from jigsaw_triton.servers.installation import Installation
 
 NAME = "nvcr.io/nvidia/tritonserver:24.10-py3"
 PYTHON = Path("/cache/interpreters/inside-python3.10-1")
+SECRET = "0123456789abcdef"
 RUN, REPOSITORY = Path("/run/jigsaw/1"), Path("/state/repositories/workers/a-0-1g-0")
 IMAGE = Image(
     NAME,
@@ -19,7 +20,7 @@ IMAGE = Image(
     Installation(
         binary=Path("/opt/tritonserver/bin/tritonserver"),
         backend_dir=Path("/opt/tritonserver/backends"),
-        backends=frozenset({"python", "onnxruntime"}),
+        backends=frozenset({"python", "onnxruntime", "jigsaw"}),
         version="2.51.0",
         origin="image",
         env={"PATH": f"{PYTHON}/bin:/usr/bin"},
@@ -35,7 +36,7 @@ def worker(device: str = "MIG-1") -> Command:
         name="a-0-1g-0",
         repository=REPOSITORY,
         run_dir=RUN,
-        secret="0123456789abcdef",
+        secret=SECRET,
         device=device,
         mps={"CUDA_MPS_PIPE_DIRECTORY": "/run/jigsaw/1/mps/a-0-1g-0"},
     )
@@ -63,6 +64,8 @@ def test_the_whole_command_of_docker() -> None:
         f"--volume={REPOSITORY}:{REPOSITORY}:ro",
         f"--volume={PYTHON}:{PYTHON}:ro",
         f"--volume={PACKAGE}:/opt/jigsaw-triton/jigsaw_triton:ro",
+        f"--volume={PACKAGE}/_native/libtriton_jigsaw.so:/opt/tritonserver/backends/jigsaw/libtriton_jigsaw.so:ro",
+        f"--volume={PACKAGE}/_native/libjigsaw_private.so:/opt/tritonserver/backends/jigsaw/libjigsaw_private.so:ro",
         f"--env=PATH={PYTHON}/bin:/usr/bin",
         "--env=CUDA_VISIBLE_DEVICES=MIG-1",
         "--env=JIGSAW_RUN_DIR=/run/jigsaw/1",
@@ -76,6 +79,23 @@ def test_the_whole_command_of_docker() -> None:
 
 def test_only_under_mps_does_a_container_share_the_hosts_process_ids() -> None:
     assert "--pid=host" not in contained(mps=False).argv
+
+
+def test_the_secret_is_not_on_the_command_line_of_docker() -> None:
+    plain = gateway_command(
+        IMAGE.installation,
+        repository=REPOSITORY,
+        run_dir=RUN,
+        secret=SECRET,
+        address="127.0.0.1",
+        http_port=8000,
+        grpc_port=8001,
+        metrics_port=8002,
+    )
+    command = in_container(plain, IMAGE, run_dir=RUN, repository=REPOSITORY, gpu=False)
+    assert not any(SECRET in argument for argument in command.argv)
+    assert "--env=JIGSAW_SECRET" in command.argv
+    assert command.env["JIGSAW_SECRET"] == SECRET
 
 
 def test_podman_differs_in_user_and_device() -> None:

@@ -36,7 +36,8 @@ def test_the_content_of_an_image_is_inspected(docker: Docker, cache: Path) -> No
     image = find_image(IMAGE)
     assert image.runtime.program == docker.program
     installation = image.installation
-    assert installation.backends == {"python", "onnxruntime"}
+    assert installation.backends == {"python", "onnxruntime", "jigsaw"}
+    assert installation.env["LD_PRELOAD"] == "/opt/tritonserver/backends/jigsaw/libjigsaw_private.so"
     assert (installation.version, installation.origin) == ("2.51.0", "image")
     assert installation.env["PATH"] == f"{image.python}/bin:/opt/tritonserver/bin:/usr/bin"
     assert (image.python / "bin" / "python3").readlink() == Path("/usr/bin/python3")

@@ -37,6 +37,13 @@ def install(root: Path, *backends: str, python: str = interpreter.VERSION) -> Pa
     return binary
 
 
+def build(content: bytes) -> None:
+    """Puts libraries with this content where the package looks for them."""
+    backend.LIBRARY.parent.mkdir(exist_ok=True)
+    backend.LIBRARY.write_bytes(content)
+    (backend.LIBRARY.parent / "libjigsaw_private.so").write_bytes(b"private " + content)
+
+
 def test_a_server_on_path_is_preferred(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(machine / "opt", "python")
     binary = install(machine / "own", "python", "onnxruntime")
@@ -58,12 +65,14 @@ def test_a_server_in_opt_is_found_next(machine: Path, monkeypatch: pytest.Monkey
 
 def test_the_compiled_backend_is_merged_with_those_of_the_server(machine: Path, cache: Path) -> None:
     install(machine / "opt", "python", "onnxruntime")
-    backend.LIBRARY.parent.mkdir()
-    backend.LIBRARY.write_bytes(b"one")
+    build(b"one")
     found = require_compiled_backend(find_installation())
     assert found.backends == {"python", "onnxruntime", "jigsaw"}
     assert found.backend_dir.is_relative_to(cache)
     assert (found.backend_dir / "jigsaw" / "libtriton_jigsaw.so").read_bytes() == b"one"
+    preload = found.backend_dir / "jigsaw" / "libjigsaw_private.so"
+    assert preload.read_bytes() == b"private one"
+    assert found.env["LD_PRELOAD"] == str(preload)
     assert (found.backend_dir / "python").resolve() == machine / "opt" / "backends" / "python"
     assert (found.backend_dir / "onnxruntime" / "libtriton_onnxruntime.so").exists()
     assert find_installation().backend_dir == found.backend_dir
@@ -71,17 +80,27 @@ def test_the_compiled_backend_is_merged_with_those_of_the_server(machine: Path, 
 
 def test_an_upgrade_keeps_the_library_of_a_running_deployment(machine: Path, cache: Path) -> None:
     install(machine / "opt", "python")
-    backend.LIBRARY.parent.mkdir()
-    backend.LIBRARY.write_bytes(b"one")
+    build(b"one")
     old = find_installation().backend_dir
-    backend.LIBRARY.write_bytes(b"two")
+    build(b"two")
     new = find_installation().backend_dir
     contents = [(folder / "jigsaw" / "libtriton_jigsaw.so").read_bytes() for folder in (old, new)]
     assert contents == [b"one", b"two"]
 
 
-def test_a_missing_compiled_backend_is_an_error_only_for_a_gateway(machine: Path) -> None:
+def test_our_library_is_preloaded_before_those_of_the_user(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(machine / "opt", "python")
+    build(b"one")
+    monkeypatch.setenv("LD_PRELOAD", "/usr/lib/libtcmalloc.so")
+    first, second = find_installation().env["LD_PRELOAD"].split(":")
+    assert (Path(first).name, second) == ("libjigsaw_private.so", "/usr/lib/libtcmalloc.so")
+
+
+@pytest.mark.parametrize("built", ["libtriton_jigsaw.so", "libjigsaw_private.so"])
+def test_a_server_cannot_start_without_both_libraries(machine: Path, built: str) -> None:
     install(machine / "opt", "python", "jigsaw")
+    backend.LIBRARY.parent.mkdir()
+    (backend.LIBRARY.parent / built).touch()
     found = find_installation()
     assert found.backends == {"python"}
     with pytest.raises(MissingDependencyError, match="not built") as caught:

@@ -10,8 +10,9 @@ import pytest
 
 from jigsaw_triton.errors import InputError, ServerError
 from jigsaw_triton.servers.command import Command
-from jigsaw_triton.servers.process import ServerProcess, Stub, group_members, make_private, python_stubs, sweep
+from jigsaw_triton.servers.process import ServerProcess, Stub, group_members, python_stubs, sweep
 
+SECRET = "0123456789abcdef"
 PREFIX = f"jigsaw-test-{os.getpid()}-"
 
 
@@ -27,7 +28,8 @@ def process(run_dir: Path, script: str, *, ports: tuple[tuple[str, int], ...] = 
         sockets=(http,),
         ports=ports,
         shm_prefix=PREFIX,
-        secret="",
+        secret=SECRET,
+        argument_file=run_dir / "t.restriction",
     )
     return ServerProcess("a-0-1g-0", command, run_dir / "t.log")
 
@@ -139,20 +141,17 @@ def assert_nothing_left(server: ServerProcess) -> None:
     assert server.pid is not None
     assert group_members(server.pid) == []
     assert not [path for path in Path("/dev/shm").iterdir() if path.name.startswith(server.command.shm_prefix)]
-    assert not any(path.exists() for path in server.command.sockets)
+    assert not any(path.exists() for path in (*server.command.sockets, server.command.argument_file))
 
 
-def test_only_the_regions_of_one_server_become_private() -> None:
-    mine, other = (Path("/dev/shm") / f"{prefix}{os.getpid()}-x" for prefix in ("jigsaw-mine-", "jigsaw-other-"))
-    try:
-        for path in (mine, other):
-            path.touch()
-            path.chmod(0o644)
-        make_private(f"jigsaw-mine-{os.getpid()}-")
-        assert [path.stat().st_mode & 0o777 for path in (mine, other)] == [0o600, 0o644]
-    finally:
-        mine.unlink()
-        other.unlink()
+def test_only_the_owner_can_read_the_secret_and_only_while_the_server_starts(run_dir: Path) -> None:
+    file = run_dir / "t.restriction"
+    file.write_text("of a controller that was killed")
+    file.chmod(0o644)
+    server = process(run_dir, f"stat -c %a {file}; cat {file}; exit 3")
+    with pytest.raises(ServerError, match=rf"\n  600\n  .*:x-jigsaw-secret={SECRET}"):
+        asyncio.run(server.start())
+    assert_nothing_left(server)
 
 
 def test_a_dead_process_of_a_model_shows_its_exit_status(tmp_path: Path) -> None:

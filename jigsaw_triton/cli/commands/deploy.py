@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from jigsaw_triton.api.deployment import Deployment, Rollout, absolute_path, find_server
+from jigsaw_triton.api.deployment import Deployment, Rollout, absolute_path, find_server, raise_failure
 from jigsaw_triton.api.files import Mistakes
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.api.request import Request
@@ -87,19 +87,21 @@ def command(out: Output, detach: bool, dry_run: bool, yes: bool, no_wait: bool, 
     deployment.roll_out(rollout, wait=not no_wait, keep_serving=detach, reporter=out)
     if no_wait:
         return
-    following = False
+    following, last = False, None
     try:
         status = deployment.status()
         out.result(status, *status_view(status, out))
         if started and not detach:
             out.note("serving; Ctrl-C stops the deployment")
             following = True
-            deployment.follow(out.note, deployment.last_event(), lambda a: bool(a["state"] == "stopped"))
+            last = deployment.follow(out.note, deployment.last_event(), lambda a: bool(a["state"] == "stopped"))
     except BaseException:
         # An update continues, because the deployment belongs to all its users.
         if following or (rollout.before is None and not detach):
             deployment.down(missing_ok=True, reporter=out)
         raise
+    if last is not None and last["state"] == "gone":
+        raise_failure(last)
 
 
 def _request(given: dict[str, Any], mistakes: Mistakes) -> Request:

@@ -32,7 +32,11 @@ def command(out: Output, goal: Literal["ready", "stopped"] | None, timeout: floa
     """
     deployment = Deployment(state)
     if goal is not None:
-        deployment.wait(goal, timeout_s=timeout)
+        try:
+            deployment.wait(goal, timeout_s=timeout)
+        except (KeyboardInterrupt, SystemExit):
+            out.note(f"interrupted before the deployment was {goal}")
+            raise
     if goal == "stopped":
         out.result({"state": "stopped"}, "nothing is deployed here")
         return None

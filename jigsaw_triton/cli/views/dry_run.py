@@ -110,7 +110,8 @@ class DryRun:
             if server.models:
                 yield from _indented([f"{server.repository}:"])
                 yield from _indented(f"  {model.name}: {', '.join(model.files)}" for model in server.models)
-        yield f"({_UUID}... and {_SECRET} are placeholders for values that the deployment creates)"
+        yield f"({_UUID}... and {_SECRET} are placeholders for values that the deployment creates;"
+        yield " the file after `=@` contains the secret and exists only while the server starts)"
 
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:

@@ -9,7 +9,6 @@ from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.servers.command import Command, gateway_command, with_input_limit, worker_command
 from jigsaw_triton.servers.container import in_container
-from jigsaw_triton.servers.gateway_image import backend_mounts, with_backend
 from jigsaw_triton.servers.image import Image
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.members import marks
@@ -86,7 +85,7 @@ class Commands:
         command = self._marked(
             "gateway",
             gateway_command(
-                self.installation if image is None else with_backend(image.installation),
+                self.installation if image is None else image.installation,
                 repository=self.paths.plain(self.paths.gateway_repository),
                 run_dir=self.paths.run,
                 secret=self.secret,
@@ -105,7 +104,6 @@ class Commands:
             run_dir=self.paths.run,
             repository=self.paths.gateway_repository,
             gpu=False,
-            mounts=backend_mounts(image.installation),
         )
 
     def _marked(self, name: str, command: Command) -> Command:

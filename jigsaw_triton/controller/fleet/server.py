@@ -14,7 +14,7 @@ from jigsaw_triton.runtime.dtypes import Arrays
 from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.memory import lift_heap_limit
 from jigsaw_triton.servers.probe import probe_inputs
-from jigsaw_triton.servers.process import ServerProcess, make_private
+from jigsaw_triton.servers.process import ServerProcess
 
 log = logging.getLogger(__name__)
 
@@ -102,9 +102,6 @@ class Server:
         except ServerError as error:
             name, log = self.process.name, self.process.log
             raise ServerError(f"cannot load model {model}: {error.message}", where=name, hint=f"see {log}") from error
-        else:
-            # No request has come yet, not even a probe.
-            await asyncio.to_thread(make_private, self.process.command.shm_prefix)
         finally:
             self.loading -= 1
 

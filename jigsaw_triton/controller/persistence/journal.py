@@ -78,6 +78,9 @@ _ADDED = {
 }
 """Table -> columns that journals of earlier versions lack."""
 
+STOPPED, LEFT = "stopped", "left"
+"""Kinds of the last event of a deployment that has been taken down, and of a controller that left its servers."""
+
 
 @dataclass(frozen=True, slots=True)
 class JournalEvent:

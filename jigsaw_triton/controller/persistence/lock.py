@@ -2,11 +2,14 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from jigsaw_triton.errors import StateError
+
+_POLL_S = 0.02
 
 
 class AlreadyRunsError(StateError):
@@ -36,11 +39,14 @@ def take_lock(path: Path) -> int:
     return file
 
 
-def wait_unlocked(path: Path) -> None:
-    """Waits until no process holds the lock. Returns at once if the file does not exist. Blocks."""
-    if path.exists():
-        with path.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
+def wait_unlocked(path: Path, timeout_s: float) -> bool:
+    """Waits until no process holds the lock; returns False if one still does after that time. Blocks."""
+    give_up_at = time.monotonic() + timeout_s
+    while is_locked(path):
+        if time.monotonic() > give_up_at:
+            return False
+        time.sleep(_POLL_S)
+    return True
 
 
 def is_locked(path: Path) -> bool:

@@ -134,7 +134,7 @@ class Paths:
             InputError: A folder cannot be created, written or used by Triton, or is open to other users.
         """
         check_plain(self._repository_link)
-        for folder in (self.state, self.logs, self.gateway_repository):
+        for folder in (self.state, self.logs, self.repositories, self.gateway_repository):
             _writable(folder)
         for folder in (self.run.parent, self.run):
             _private(folder)

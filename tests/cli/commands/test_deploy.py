@@ -9,6 +9,7 @@ import pytest
 from jigsaw_triton.api import controller
 from jigsaw_triton.cli.commands import deploy
 from jigsaw_triton.cli.io.output import Output
+from jigsaw_triton.console.client import ControllerGoneError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
 from jigsaw_triton.gpus.model import Gpu, GpuId, Placement
@@ -104,6 +105,21 @@ def test_a_deployment_in_the_foreground_is_taken_down_by_ctrl_c(
     assert "plan for hello 5/s: 1 of 14 slices on 1 GPUs\n" in result.stderr
     assert "serving; Ctrl-C stops the deployment\n" in result.stderr
     assert not fake.running
+
+
+def test_a_deployment_in_the_foreground_says_that_its_controller_has_died(
+    run: Run, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die() -> None:
+        fake.running = False
+        raise ControllerGoneError("gone")
+
+    fake = FakeController().install(monkeypatch)
+    fake.interrupt = die
+    monkeypatch.setattr(deploy, "status_view", lambda *_: ["the status"])
+    result = run("deploy", app, "--gpus", "2xcpu", "--demand", "5", "--state", tmp_path / "state")
+    assert result.exit_code == 1
+    assert "error: the controller ended unexpectedly" in result.stderr
 
 
 @pytest.mark.parametrize("flag", ["--detach", "--no-wait"])

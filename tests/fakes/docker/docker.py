@@ -72,17 +72,17 @@ def run(arguments: list[str]) -> int:
     (name,) = values(flags, "--name")
     if (STATE / f"{name}.json").exists():
         return fail(f"Conflict. The container name {name} is already in use")
-    environment = dict(text.split("=", 1) for text in values(flags, "--env"))
     installation = find_installation()
-    replaced = [
-        argument.replace("/opt/tritonserver/bin/tritonserver", str(installation.binary)).replace(
-            "/opt/tritonserver/backends", str(installation.backend_dir)
-        )
-        for argument in argv
-    ]
+
+    def outside(text: str) -> str:
+        text = text.replace("/opt/tritonserver/bin/tritonserver", str(installation.binary))
+        return text.replace("/opt/tritonserver/backends", str(installation.backend_dir))
+
+    passed = {name: os.environ[name] for name in values(flags, "--env") if "=" not in name}
+    environment = dict(outside(text).split("=", 1) for text in values(flags, "--env") if "=" in text)
     supervisor = subprocess.Popen(
-        [sys.executable, __file__, "--container", name, ",".join(values(flags, "--label")), *replaced],
-        env={**os.environ, **environment, **installation.env},
+        [sys.executable, __file__, "--container", name, ",".join(values(flags, "--label")), *map(outside, argv)],
+        env={**os.environ, **passed, **environment, **installation.env},
         start_new_session=True,
     )
 

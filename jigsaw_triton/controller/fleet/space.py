@@ -1,0 +1,95 @@
+"""Disk space and shared memory that a new plan needs, checked before any of its servers starts."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from jigsaw_triton.compiler.bundle import Artifact, Bundle, ModelFolder, WorkerModel
+from jigsaw_triton.errors import InputError
+
+SHM = Path("/dev/shm")
+
+_SERVER_BYTES = 2**20
+"""Bytes of disk for the first lines of a server's log."""
+
+_BLOCK_BYTES = 4096
+"""Bytes of disk that a file takes at least."""
+
+_PROCESS_BYTES = 2**20
+"""Size of the region that Triton's Python backend creates for each process of a model (Triton 24.10)."""
+
+_PYTHON = b'backend: "python"'
+
+
+def check_space(bundle: Bundle, running: Bundle | None, state: Path, shm: Path = SHM) -> None:
+    """Checks that there is space for what a bundle adds to the running one.
+
+    Args:
+        bundle: Bundle of the new plan.
+        running: Bundle that serves, whose models need no more space; None if none does.
+        state: State folder of the deployment.
+        shm: Folder of the shared memory.
+
+    Raises:
+        InputError: The file system of the state folder or the shared memory is too small.
+    """
+    started = [name for name in bundle.workers if running is None or name not in running.workers]
+    models = _added(bundle, running)
+    need = _SERVER_BYTES * len(started) + sum(_disk_bytes(folder, state) for folder in _folders(bundle, models))
+    _require(
+        need,
+        f"the models and logs of this plan need {_mib(need)} of disk",
+        state,
+        "free some space, or choose another folder with --state: on the file system of the model files, these are "
+        "linked instead of copied",
+    )
+    processes = sum(m.instances for m in models if _PYTHON in _config(m.folder))
+    need = _PROCESS_BYTES * processes
+    _require(
+        need,
+        f"the {processes} new processes of Python models need {_mib(need)} of shared memory",
+        shm,
+        "in a container: docker run --shm-size=4g; elsewhere: mount -o remount,size=4g /dev/shm",
+    )
+
+
+def _added(bundle: Bundle, running: Bundle | None) -> list[WorkerModel]:
+    """Returns the models that workers do not have yet."""
+    present = {(w.name, m.name) for w in running.workers.values() for m in w.models} if running is not None else set()
+    return [m for w in bundle.workers.values() for m in w.models if (w.name, m.name) not in present]
+
+
+def _folders(bundle: Bundle, models: list[WorkerModel]) -> Iterator[ModelFolder]:
+    yield from (model.folder for model in models)
+    for graph in bundle.graphs.values():
+        yield from (*graph.models, graph.front)
+
+
+def _disk_bytes(folder: ModelFolder, state: Path) -> int:
+    """Returns the bytes that a model folder takes on disk. A hard link to a file of the user takes none."""
+    contents = folder.files.values()
+    sizes = (_copied_bytes(c.source, state) if isinstance(c, Artifact) else len(c) for c in contents)
+    return sum(-(-size // _BLOCK_BYTES) * _BLOCK_BYTES for size in sizes)
+
+
+def _copied_bytes(source: Path, state: Path) -> int:
+    status = source.stat()
+    # The kernel may refuse links to files of others that this user cannot write (fs.protected_hardlinks).
+    own = status.st_uid == os.getuid() or os.access(source, os.R_OK | os.W_OK)
+    return 0 if own and status.st_dev == state.stat().st_dev else status.st_size
+
+
+def _config(folder: ModelFolder) -> bytes:
+    config = folder.files.get("config.pbtxt", b"")
+    return config if isinstance(config, bytes) else b""
+
+
+def _require(need: int, sentence: str, folder: Path, hint: str) -> None:
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise InputError(f"{sentence}, but {_mib(free)} are free", where=str(folder), hint=hint)
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.4g} MiB"
