@@ -75,7 +75,7 @@ class Executor:
         if action.running is not None and bundle is action.running.bundle:
             return plan, bundle, ()
         made = Generation(action.wanted, plan, bundle)
-        stages = await asyncio.to_thread(stages_to, actual, action.running, made)
+        stages = await asyncio.to_thread(stages_to, actual, action.running, made, action.canary)
         keep(self._journal, made, action.reason, by_load=action.may_fall_short)
         self._graphs = action.wanted.graphs
         if action.running is not None:

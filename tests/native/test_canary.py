@@ -1,6 +1,7 @@
 """Weights of generations: the share of the requests that each of two generations answers during a canary."""
 
 import threading
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ WEIGHTS = {3: 0.8, 4: 0.2}
 COUNT = 400
 
 
-def weighted(name: str, *generations: int, batch: int = 8, slots: int = 4, **more: object) -> dict[str, object]:
+def weighted(name: str, *generations: int, batch: int = 8, slots: int = 4, **more: Any) -> dict[str, Any]:
     """Entry whose generations have the weights of `WEIGHTS`."""
     return of(name, *generations, batch=batch, slots=slots, weights=[WEIGHTS[g] for g in generations], **more)
 
