@@ -139,7 +139,7 @@ def verdict(graphs: Mapping[str, Pair], canary: Canary, elapsed_s: float) -> Ver
             return Verdict(
                 False,
                 f"{name}: only {pair.new.requests:.0f} requests in {canary.seconds:g} s, but a verdict needs {LEAST}; "
-                "deploy with a larger --canary or --canary-for",
+                "deploy with a larger share or more time",
             )
     return Verdict(True, "; ".join(f"{name}: {_compared(pair)}" for name, pair in graphs.items()))
 

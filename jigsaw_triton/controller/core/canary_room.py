@@ -18,16 +18,16 @@ def canary_obstacle(stages: Iterable[Stage], running: Generation | None, target:
         target: Generation to serve next.
     """
     if running is None:
-        return "no generation serves yet with which it could be compared; deploy without --canary"
+        return "no generation serves yet with which it could be compared; deploy without a canary"
     names = sorted(running.bundle.graphs.keys() & target.bundle.graphs.keys())
     if not names:
-        return "no graph of the running generation stays; deploy without --canary"
+        return "no graph of the running generation stays; deploy without a canary"
     for name in names:
         if reason := _unlike(name, running, target):
-            return f"{reason}; deploy without --canary"
+            return f"{reason}; deploy without a canary"
     lacking = list(dict.fromkeys(_lacking(stages)))
     if lacking:
-        return f"both generations do not fit at once: {'; '.join(lacking)}; free the room, or deploy without --canary"
+        return f"both generations do not fit at once: {'; '.join(lacking)}; free the room, or deploy without a canary"
     return ""
 
 
@@ -43,7 +43,7 @@ def _unlike(name: str, running: Generation, target: Generation) -> str:
     old, new = running.wanted.graphs[name], target.wanted.graphs[name]
     if _interface(old) != _interface(new):
         return f"the inputs, outputs or Python steps of graph {name} change, which only its new front can serve"
-    for task in old.tasks.keys() | new.tasks.keys():
+    for task in sorted(old.tasks.keys() | new.tasks.keys()):
         if task not in old.tasks or task not in new.tasks or _flow(old.tasks[task]) != _flow(new.tasks[task]):
             return f"task {task} of graph {name} is new, gone or connected differently, which only the new front knows"
     called = [{t.task for t in g.bundle.graphs[name].tasks} for g in (running, target)]
