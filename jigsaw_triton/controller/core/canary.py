@@ -171,11 +171,9 @@ def _slower(pair: Pair, level: float) -> str:
 
 def _compared(pair: Pair) -> str:
     new, running = pair.new, pair.running
-    slowest = ", ".join(
-        f"p99 {_ms(tally.percentile_s(_PERCENT))}{word}" for tally, word in ((new, ""), (running, " before"))
-    )
     errors = f"errors {new.failed_ratio:.1%} against {running.failed_ratio:.1%}"
-    return f"{errors}, {slowest}, in {new.requests:.0f} requests"
+    p99 = f"p99 {_ms(new.percentile_s(_PERCENT))} against {_ms(running.percentile_s(_PERCENT))}"
+    return f"{errors}, {p99}, in {new.requests:.0f} requests"
 
 
 def _ms(seconds: float | None) -> str:

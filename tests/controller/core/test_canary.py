@@ -29,7 +29,7 @@ def test_an_equal_generation_is_promoted_at_the_deadline_and_not_before() -> Non
     running, new = tally([0.015] * 3800, failed=20), tally([0.015] * 200, failed=1)
     assert decided(running, new, 299.0) is None
     assert decided(running, new) == Verdict(
-        True, "app: errors 0.5% against 0.5%, p99 20 ms, p99 20 ms before, in 201 requests"
+        True, "app: errors 0.5% against 0.5%, p99 20 ms against 20 ms, in 201 requests"
     )
 
 
