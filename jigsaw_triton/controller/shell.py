@@ -268,7 +268,7 @@ def _subject(action: a.Action) -> str:
             return worker.name
         case a.LoadModels(worker=name) | a.UnloadModels(worker=name) | a.Drain(worker=name):
             return name
-        case a.Flip(graph):
+        case a.Flip(graph) | a.Compare(graph):
             return graph
         case a.UnloadGateway(models):
             return ", ".join(models)

@@ -39,6 +39,7 @@ def test_a_good_canary_takes_over_and_loses_no_request(shared: System, tmp_path:
     assert after["generation"] == before["generation"] + 1
     assert after["canary"]["verdict"].startswith("promoted: words: errors 0.0% against 0.0%")
     assert_share(after["canary"], 0.5)
+    assert "canary: words: in the answer to a request of zeros, SQUARES is equal; TOTAL is equal" in shared.events()
     latest = shared.run("history", "-o", "json").json["generations"][-1]
     assert latest["outcome"] == "serves" and "; canary promoted: words: errors 0.0%" in latest["reason"]
 

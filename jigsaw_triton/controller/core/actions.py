@@ -86,6 +86,14 @@ class Flip:
 
 
 @dataclass(frozen=True, slots=True)
+class Compare:
+    """Send one request to a graph's front and to a copy of its next one, and report how far the answers agree."""
+
+    graph: str
+    front: ModelFolder
+
+
+@dataclass(frozen=True, slots=True)
 class SetRoutes:
     """Change the workers to which batches of running tasks are sent.
 
@@ -199,6 +207,7 @@ Action = (
     | LoadModels
     | LoadGateway
     | Flip
+    | Compare
     | SetRoutes
     | UnloadGateway
     | Drain

@@ -322,6 +322,9 @@ class _Change:
     def _share(self) -> None:
         """Gives the target the canary's share of the requests."""
         if self._canary is not None and self._running is not None:
+            fronts = {name: graph.front for name, graph in self._target.bundle.graphs.items()}
+            compared = [a.Compare(n, front) for n, front in fronts.items() if n in self._running.bundle.graphs]
+            self._add("compare the answers of both generations to one request", compared)
             routes = canary_routes(self._actual, self._running, self._target, self._canary.share)
             title = f"answer {100 * self._canary.share:g}% of the requests with the new generation"
             self._add(title, (a.SetRoutes(routes),), watches=True)

@@ -74,6 +74,7 @@ def test_no_request_goes_to_the_new_generation_before_the_canary() -> None:
     done = len(world.done)
     world.send(e.DeployRequested(wanted(20.0), CANARY))
     set_routes = [action for action in world.done[done:] if isinstance(action, a.SetRoutes)]
+    assert a.Compare("app", ADDED.graphs["app"].front) in world.done
     assert len(set_routes) == 1 and any(entry.weights for entry in set_routes[0].routes["app.t1.g1"])
 
 
