@@ -11,16 +11,17 @@ from typing import Any
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.api.supervisor import CRASHED
 from jigsaw_triton.console.daemon import run_controller
-from jigsaw_triton.controller.core.generation import Wanted
+from jigsaw_triton.controller.core.generation import Request as ChangeRequest
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.persistence.paths import deployment_paths
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.servers.installation import find_installation
 
 
-def read(request: Mapping[str, Any]) -> Wanted:
+def read(request: Mapping[str, Any]) -> ChangeRequest:
     """Reads the files that a request to deploy names."""
-    return Request.from_json(request).read()
+    asked = Request.from_json(request)
+    return ChangeRequest(asked.read(), canary=asked.wanted_canary)
 
 
 def main(state: str, *, resume: bool) -> int:

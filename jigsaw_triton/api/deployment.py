@@ -1,6 +1,7 @@
 """Deployments: starting them, updating them, watching them, and taking them down."""
 
 import ipaddress
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from jigsaw_triton.api import controller
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording, download_progress
 from jigsaw_triton.console.client import ControllerClient, ControllerGoneError, ControllerHungError, hung
+from jigsaw_triton.controller.core.settings import CANARY_S
 from jigsaw_triton.controller.persistence.journal import LEFT, STOPPED, JournalEvent, JournalReader, Revision
 from jigsaw_triton.controller.persistence.lock import is_locked, wait_unlocked
 from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
@@ -234,6 +236,8 @@ class Deployment:
         formulation: "Formulation | None" = None,
         objective: "Objective | None" = None,
         deterministic: bool | None = None,
+        canary: float | None = None,
+        canary_s: float = CANARY_S,
         reporter: Reporter = LOG,
     ) -> None:
         """Updates the running deployment. New models are loaded and checked beside the old ones; no request is lost.
@@ -255,6 +259,9 @@ class Deployment:
             formulation: See `deploy`.
             objective: See `deploy`.
             deterministic: See `deploy`.
+            canary: Share of the requests, such as 0.05, that the new generation answers first; then it takes over, or
+                the update is rolled back if it makes more errors or is slower. None for no canary.
+            canary_s: Seconds that the canary takes.
             reporter: See `deploy`.
 
         Raises:
@@ -288,7 +295,8 @@ class Deployment:
             "deterministic": deterministic,
         }
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        self.roll_out(self.prepare(replace(request, **changes), reporter=reporter), reporter=reporter)
+        request = replace(request, canary=canary, canary_s=canary_s, **changes)
+        self.roll_out(self.prepare(request, reporter=reporter), reporter=reporter)
 
     def history(self, *, limit: int = 100) -> tuple[Revision, ...]:
         """Returns the generations of the deployment, the latest last. The history outlives the controller.
@@ -304,6 +312,8 @@ class Deployment:
     def rollback(self, generation: int | None = None, *, wait: bool = True, reporter: Reporter = LOG) -> None:
         """Returns to the graphs and the plan of an earlier generation, under a new number.
 
+        During a canary, a rollback without a generation ends the canary instead, and the running generation stays.
+
         Args:
             generation: Number of the generation; by default the last one that served before the running one.
             wait: True to return when the change has ended, False to return at once.
@@ -316,13 +326,18 @@ class Deployment:
         if self.wait_status() is None:
             raise self.missing()
         after = self.last_event()
-        self.client.rollback(generation)
-        if wait:
-            try:
+        ended_canary = self.client.rollback(generation)
+        if not wait:
+            return
+        try:
+            if ended_canary:
+                # The error that it leaves is for whoever deployed the canary.
+                self.follow(reporter.note, after, _settled)
+            else:
                 self._wait_settled(after, reporter)
-            except BaseException as error:
-                _note_interruption(error, reporter)
-                raise
+        except BaseException as error:
+            _note_interruption(error, reporter)
+            raise
 
     def pause(self) -> None:
         """Makes the controller ignore the measured load.
@@ -557,6 +572,7 @@ class Deployment:
         from jigsaw_triton.planner.domain.gateway_load import gateway_load
         from jigsaw_triton.planner.search.solve import make_plan
 
+        check_canary(request, before, wording)
         if before is not None:
             request = request.as_running(before)
         wanted = request.read(mistakes=mistakes, reporter=reporter, wording=wording)
@@ -629,7 +645,7 @@ class Deployment:
 
     def _wait_settled(self, after: int, reporter: Reporter) -> None:
         """Reports events until no change is in progress. Raises the error of the last change."""
-        raise_failure(self.follow(reporter.note, after, lambda a: a["state"] in SETTLED and not a["queued"]))
+        raise_failure(self.follow(reporter.note, after, _settled))
 
     def _start(self) -> None:
         controller.start(self.paths, self._supervisor_pid)
@@ -669,6 +685,8 @@ def deploy(
     formulation: "Formulation" = "exact",
     objective: "Objective" = "slices",
     deterministic: bool = False,
+    canary: float | None = None,
+    canary_s: float = CANARY_S,
     state: "PathLike | None" = None,
     wait: bool = True,
     reporter: Reporter = LOG,
@@ -701,6 +719,8 @@ def deploy(
             at the measured load. A change must then gain 0.1% of accuracy for each slice and each instance.
         deterministic: True if emulated variants take the profiled median and yield even numbers of rows, instead of
             drawing both.
+        canary: See `Deployment.update`; only for the update of a running deployment.
+        canary_s: See `Deployment.update`.
         state: Folder of the deployment; by default `jigsaw-triton` in `$XDG_STATE_HOME` or `~/.local/state`.
         wait: True to return once the deployment serves; False to return at once.
         reporter: Receives notes, events and warnings; by default the logger `jigsaw_triton`.
@@ -735,12 +755,39 @@ def deploy(
         formulation=formulation,
         objective=objective,
         deterministic=deterministic,
+        canary=canary,
+        canary_s=canary_s,
     )
     deployment.adopt(reporter=reporter)
     rollout = deployment.prepare(request, reporter=reporter)
     deployment.ensure_programs(rollout, reporter.note, reporter)
     deployment.roll_out(rollout, wait=wait, reporter=reporter)
     return deployment
+
+
+def check_canary(request: "Request", before: Mapping[str, Any] | None, wording: Wording) -> None:
+    """Checks the canary that a request asks for, if any.
+
+    Args:
+        request: Request to deploy.
+        before: Status of the running deployment; None if nothing is served.
+        wording: Form in which mistakes name an option.
+
+    Raises:
+        InputError: It is not a share or not a duration, or nothing runs with which it could be compared.
+    """
+    share, where = request.canary, wording.name("canary")
+    if share is None:
+        return
+    if not 0 < share < 1:
+        hint = f"choose a share of the requests, such as {wording.setting('canary', '0.05')}"
+        raise InputError(f"{share:g} is not a share between 0 and 1", where=where, hint=hint)
+    if not (request.canary_s > 0 and math.isfinite(request.canary_s)):
+        name = wording.name("canary-for" if wording.flags else "canary_s")
+        raise InputError(f"{request.canary_s:g} is not a number of seconds above 0", where=name, hint="choose 300")
+    if before is None or before["plan"] is None:
+        hint = "deploy without it; the next update can be a canary"
+        raise InputError("nothing is served here yet with which a canary could be compared", where=where, hint=hint)
 
 
 def ensure_programs(wanted: "Wanted", report: Callable[[str], None]) -> "Installation":
@@ -795,6 +842,11 @@ def find_server(wanted: "Wanted", report: Callable[[str], None]) -> "Installatio
     if wanted.cluster.image is None:
         require_packages(wanted.graphs.values(), load_templates(templates_dir()), found.backends)
     return require_compiled_backend(found)
+
+
+def _settled(state: Mapping[str, Any]) -> bool:
+    """True if no change is in progress, in a state that `Deployment.follow` reads."""
+    return state["state"] in SETTLED and not state["queued"]
 
 
 def _all_ready(status: Mapping[str, Any]) -> bool:

@@ -7,7 +7,8 @@ from typing import Any
 from jigsaw_triton.api.files import GraphText, Mistakes, read_graphs, read_wanted
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
-from jigsaw_triton.controller.core.generation import Wanted
+from jigsaw_triton.controller.core.generation import Canary, Wanted
+from jigsaw_triton.controller.core.settings import CANARY_S
 from jigsaw_triton.errors import Diagnostic, SpecError
 from jigsaw_triton.gpus.cluster import gateway_mistakes
 from jigsaw_triton.gpus.model import GatewayPorts
@@ -40,6 +41,8 @@ class Request:
         formulation: Formulation of the planner; the paper's is a baseline.
         objective: Objective of the planner: the fewest slices, or the highest accuracy.
         deterministic: True if emulated variants do not draw their times and rows.
+        canary: Share of the requests that the update answers before it takes over; None for no canary.
+        canary_s: Seconds that the canary takes.
     """
 
     graphs: tuple[str | GraphText, ...]
@@ -59,6 +62,13 @@ class Request:
     formulation: Formulation = "exact"
     objective: Objective = "slices"
     deterministic: bool = False
+    canary: float | None = None
+    canary_s: float = CANARY_S
+
+    @property
+    def wanted_canary(self) -> Canary | None:
+        """Canary of the update; None for none."""
+        return Canary(self.canary, self.canary_s) if self.canary is not None else None
 
     def to_json(self) -> dict[str, Any]:
         """Returns the request as JSON, for `from_json`."""

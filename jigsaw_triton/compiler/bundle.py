@@ -133,6 +133,8 @@ class RouteEntry:
         deadline_ms: Batch size -> milliseconds after which a call counts as hanging.
         generations: Generations whose requests it may answer; empty for all. While a graph changes from one generation
             to the next, all calls of a request go to entries of one generation.
+        weights: Share of the requests that are bound to each of these generations on arrival, during a canary; empty if
+            the first worker that is free decides.
         closed: True if it gets only requests that no open entry may answer: those that have already used a generation
             that is about to end.
     """
@@ -148,6 +150,7 @@ class RouteEntry:
     service_ms: Mapping[str, float] = field(default_factory=dict, hash=False)
     deadline_ms: Mapping[str, float] = field(default_factory=dict, hash=False)
     generations: tuple[int, ...] = ()
+    weights: tuple[float, ...] = ()
     closed: bool = False
 
 

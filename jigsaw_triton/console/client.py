@@ -50,13 +50,16 @@ class ControllerClient:
         """
         self._call("POST", "/deploy", json.dumps(request))
 
-    def rollback(self, generation: int | None) -> None:
+    def rollback(self, generation: int | None) -> bool:
         """Requests a return to an earlier generation; None for the last one that served before.
+
+        Returns:
+            True if the request has ended a canary instead, because `generation` is None and one is in progress.
 
         Raises:
             StateError: Another deploy is in progress, or there is no such generation.
         """
-        self._call("POST", "/rollback", json.dumps({"generation": generation}))
+        return bool(self._call("POST", "/rollback", json.dumps({"generation": generation})).get("ended_canary"))
 
     def pause(self, paused: bool) -> None:
         """Requests that the measured load cause no change, or that it do so again."""

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from jigsaw_triton.console.metrics import CONTENT_TYPE, exposition
 from jigsaw_triton.console.status import snapshot
-from jigsaw_triton.controller.core.generation import Request, Wanted
+from jigsaw_triton.controller.core.generation import Request
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.persistence.history import earlier
 from jigsaw_triton.controller.persistence.journal import Journal
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 MAX_WAIT_S = 30.0
 
-Read = Callable[[Mapping[str, Any]], Wanted]
-"""Function that loads the input of a deploy request, whose files and flags come from the command line."""
+Read = Callable[[Mapping[str, Any]], Request]
+"""Function that loads a deploy request, whose files and flags come from the command line."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -97,12 +97,13 @@ class StatusServer:
 
     async def _deploy(self, request: web.Request) -> web.Response:
         # The files are read before the response, so that it can report mistakes in them.
-        wanted = await asyncio.to_thread(self._read, await request.json())
-        await self._controller.deploy(wanted)
+        await self._controller.ask(await asyncio.to_thread(self._read, await request.json()))
         return web.json_response({}, status=202)
 
     async def _rollback(self, request: web.Request) -> web.Response:
         number = (await request.json())["generation"]
+        if number is None and await self._controller.end_canary():
+            return web.json_response({"ended_canary": True}, status=202)
         running = self._controller.state.running
         if running is None:
             raise StateError("nothing serves yet", hint="wait for it: `jigsaw-triton status --wait ready`")

@@ -1,5 +1,6 @@
 """Status of a running deployment as one JSON document."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -10,6 +11,7 @@ from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.rows import deviations, measured
 from jigsaw_triton.controller.core.service import troubles, unserved
 from jigsaw_triton.controller.core.state import GATEWAY, Restarts, State
+from jigsaw_triton.controller.core.tallies import Tally
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.gpus.model import Cluster, DeviceUse
@@ -45,6 +47,7 @@ def snapshot(
         "reasons": [*failing, *degrading],
         "journal_incomplete": bool(controller.journal_failure),
         "paused": state.paused,
+        "canary": _canary(state),
         "doing": str(state.stage) if state.stage is not None else "",
         "error": state.error,
         "error_code": state.error_code,
@@ -76,6 +79,35 @@ def _emulated_cluster(cluster: Cluster) -> tuple[str, ...]:
     if cluster.driver == "emulated":
         mig = (EMULATED_MIG, EMULATED_MPS) if cluster.processes == "mps" else (EMULATED_MIG,)
     return (*mig, EMULATED_CPU) if any(gpu.board.arch == "cpu" for gpu in cluster.gpus) else mig
+
+
+def _canary(state: State) -> dict[str, Any] | None:
+    """Returns the canary of the change in progress, or of the last change; None if it had none."""
+    watch = state.watch
+    if watch is None:
+        return None
+    began_s, verdict = watch.began_s, watch.verdict
+    return {
+        "share": watch.canary.share,
+        "seconds": watch.canary.seconds,
+        "elapsed_s": state.now_s - began_s if began_s is not None and verdict is None else None,
+        "generation": watch.new,
+        "running": watch.running,
+        "verdict": str(verdict) if verdict is not None else None,
+        "graphs": {
+            name: {"new": _tally(pair.new), "running": _tally(pair.running)} for name, pair in watch.graphs.items()
+        },
+    }
+
+
+def _tally(tally: Tally) -> dict[str, Any]:
+    p99_s = tally.percentile_s(99.0)
+    return {
+        "requests": tally.requests,
+        "failed": tally.failed,
+        # The last bound of the histogram is infinite, which JSON cannot express.
+        "p99_ms": p99_s * 1000 if p99_s is not None and math.isfinite(p99_s) else None,
+    }
 
 
 def _gateway(state: State, fleet: Fleet) -> dict[str, Any]:

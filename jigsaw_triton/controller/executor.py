@@ -14,6 +14,7 @@ from jigsaw_triton.compiler.store import Identities, write_route
 from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
+from jigsaw_triton.controller.core.agreement import agreement
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.transition import Stage, stages_to
 from jigsaw_triton.controller.fleet.drain import drained
@@ -78,7 +79,7 @@ class Executor:
         served = action.running.bundle if action.running is not None else None
         await asyncio.to_thread(check_space, bundle, served, self._paths.state)
         made = Generation(action.wanted, plan, bundle)
-        stages = await asyncio.to_thread(stages_to, actual, action.running, made)
+        stages = await asyncio.to_thread(stages_to, actual, action.running, made, action.canary)
         keep(self._journal, made, action.reason, by_load=action.may_fall_short)
         self._graphs = action.wanted.graphs
         if action.running is not None:
@@ -132,6 +133,11 @@ class Executor:
             case a.Flip(graph, front):
                 sample = await asyncio.to_thread(self._sample, graph)
                 await self._fleet.flip(front, rehearsal(front), sample)
+            case a.Compare(graph, front):
+                sample = await asyncio.to_thread(self._sample, graph)
+                answers = await self._fleet.compare(front, rehearsal(front), sample)
+                request = "the sample request" if sample is not None else "a request of zeros"
+                self._journal.event("canary", f"{graph}: in the answer to {request}, {agreement(*answers)}")
             case a.UnloadGateway(names):
                 await self._fleet.unload_gateway(names)
                 for name in names:

@@ -11,15 +11,16 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core import step as core
 from jigsaw_triton.controller.core.arrivals import arrivals, arrived
-from jigsaw_triton.controller.core.generation import Request, Wanted
+from jigsaw_triton.controller.core.generation import Request
 from jigsaw_triton.controller.core.immutable_settings import check_ports
 from jigsaw_triton.controller.core.rows import Counts, read_counts, since
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import Phase, State
+from jigsaw_triton.controller.core.tallies import Tallies, read_tallies, tallies_since
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.persistence.checkpoint import save
-from jigsaw_triton.controller.persistence.history import outcomes
+from jigsaw_triton.controller.persistence.history import outcomes, verdicts
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.errors import JigsawError, ServerError, StateError
 
@@ -56,6 +57,7 @@ class Controller:
         self._seen: dict[str, float] = {}
         self._rates_rps: Mapping[str, float] = {}
         self._counted: Counts = {}
+        self._tallied: Tallies = {}
         self._measured_at_s = time.monotonic()
         self._changed = asyncio.Condition()
         self._saved: State | None = None
@@ -119,15 +121,6 @@ class Controller:
         """Ends the controller and leaves the servers to the next one."""
         self._leaving.set()
 
-    async def deploy(self, wanted: Wanted) -> None:
-        """Accepts a deployment or an update, which `state` shows when the call returns.
-
-        Raises:
-            StateError: Another deploy is in progress, or the deployment is being taken down.
-            InputError: The gateway's ports differ from those that it listens on.
-        """
-        await self.ask(Request(wanted))
-
     async def ask(self, request: Request) -> None:
         """Accepts a request of the user, which `state` shows when the call returns.
 
@@ -143,9 +136,17 @@ class Controller:
         if before is not None and self.state.actual.gateway:
             check_ports(before.cluster.gateway, request.wanted.cluster.gateway)
         if request.restored is None:
-            await self._handle(e.DeployRequested(request.wanted))
+            await self._handle(e.DeployRequested(request.wanted, request.canary))
         else:
             await self._handle(e.RollbackRequested(request.restored))
+
+    async def end_canary(self) -> bool:
+        """Rolls back the canary in progress. Returns False if there is none."""
+        watch = self.state.watch
+        if watch is None or watch.verdict is not None:
+            return False
+        await self._handle(e.CanaryEndRequested())
+        return True
 
     async def pause(self, paused: bool) -> None:
         """Stops or starts following the measured load."""
@@ -171,6 +172,8 @@ class Controller:
         self.state, outputs = core.step(before, event)
         for number, outcome in outcomes(before, self.state):
             self._journal.conclude(number, outcome)
+        for number, verdict in verdicts(before, self.state):
+            self._journal.annotate(number, verdict)
         # Before the actions begin: the next controller must know which may have been carried out.
         save(self._journal, self._saved, self.state)
         self._saved = self.state
@@ -227,30 +230,35 @@ class Controller:
         while True:
             await asyncio.sleep(TICK_S)
             self._journal.sync()
-            self._rates_rps, counts = await self._measure()
-            self._queue.put_nowait(e.Tick(time.monotonic(), self._rates_rps, counts))
+            self._rates_rps, counts, tallies = await self._measure()
+            self._queue.put_nowait(e.Tick(time.monotonic(), self._rates_rps, counts, tallies))
 
-    async def _measure(self) -> tuple[Mapping[str, float], Counts]:
-        """Returns each graph's arrival rate, and the counts of rows and branches, since the last measurement."""
+    async def _measure(self) -> tuple[Mapping[str, float], Counts, Tallies]:
+        """Returns what was counted since the last measurement.
+
+        This is each graph's arrival rate, rows and branches, and the requests of each generation.
+        """
         server = self._fleet.server(Fleet.GATEWAY)
         running = self.state.running
         if server is None or running is None:
-            return {}, {}
+            return {}, {}, {}
         try:
             samples = await server.client.metrics()
         except (ServerError, ValueError):
-            return {}, {}
+            return {}, {}, {}
         now_s = time.monotonic()
         elapsed_s, self._measured_at_s = now_s - self._measured_at_s, now_s
         if self._baseline:
             # An adopted gateway has counted since it started.
             self._baseline, self._seen, self._counted = False, arrived(samples), read_counts(samples)
-            return {}, {}
+            self._tallied = read_tallies(samples)
+            return {}, {}, {}
         seen, self._seen = self._seen, arrived(samples)
         came = arrivals(seen, self._seen)
         rates = {graph: came.get(graph, 0.0) / elapsed_s for graph in running.wanted.graphs}
-        before, self._counted = self._counted, read_counts(samples)
-        return rates, since(before, self._counted)
+        counted, self._counted = self._counted, read_counts(samples)
+        tallied, self._tallied = self._tallied, read_tallies(samples)
+        return rates, since(counted, self._counted), tallies_since(tallied, self._tallied)
 
 
 def _subject(action: a.Action) -> str:
@@ -260,7 +268,7 @@ def _subject(action: a.Action) -> str:
             return worker.name
         case a.LoadModels(worker=name) | a.UnloadModels(worker=name) | a.Drain(worker=name):
             return name
-        case a.Flip(graph):
+        case a.Flip(graph) | a.Compare(graph):
             return graph
         case a.UnloadGateway(models):
             return ", ".join(models)

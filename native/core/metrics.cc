@@ -1,11 +1,19 @@
 #include "core/metrics.h"
 
+#include <cmath>
 #include <sstream>
 
 namespace jigsaw {
 namespace {
 
 const std::vector<double> kSeconds = {0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5};
+// Buckets that are a quarter apart, from 1 ms to 10 s, so that the 99th percentiles of two generations can be compared.
+const std::vector<double> kFineSeconds = [] {
+  std::vector<double> bounds;
+  for (double bound = 0.001; bound < 10; bound *= 1.25) bounds.push_back(std::round(bound * 1e5) / 1e5);
+  return bounds;
+}();
+
 const std::vector<double> kItems = {1, 2, 4, 8, 16, 32, 64, 128};
 
 constexpr const char* kOutcomeNames[kOutcomes] = {"met", "missed", "failed"};
@@ -69,7 +77,7 @@ GenerationMetrics::GenerationMetrics(Host& host, const std::string& graph, int64
   Labels labels = {{"graph", graph}, {"generation", std::to_string(generation)}};
   seconds = host.metric(MetricKind::kHistogram, "jigsaw_generation_seconds",
                         "Time from the arrival of requests that one generation answered to their answer, in seconds",
-                        labels, kSeconds);
+                        labels, kFineSeconds);
   labels.emplace_back("outcome", "");
   for (size_t outcome = 0; outcome < kOutcomes; outcome++) {
     labels.back().second = kOutcomeNames[outcome];

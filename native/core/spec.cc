@@ -270,6 +270,16 @@ RouteEntry read_entry(const Json& json, const std::string& where) {
       entry.generations.push_back(number);
     }
   }
+  if (const Json* weights = json.find("weights")) {
+    const auto& values = weights->array(in(where, "weights"));
+    for (size_t i = 0; i < values.size(); i++) {
+      entry.weights.push_back(values[i].number(in(in(where, "weights"), i)));
+      if (!(entry.weights[i] >= 0 && entry.weights[i] <= 1))
+        throw FormatError(in(in(where, "weights"), i) + " is not from 0 to 1");
+    }
+    if (!values.empty() && values.size() != entry.generations.size())
+      throw FormatError(in(where, "weights") + " does not have a value for each generation");
+  }
   entry.closed = flag(json, "closed", where, false);
   return entry;
 }

@@ -137,7 +137,10 @@ struct RouteEntry {
   Durations service_ms;   // Expected service time of a batch.
   Durations deadline_ms;  // Time after which a call counts as hanging.
   std::vector<int64_t> generations;  // Generations whose requests it may answer; empty for all.
-  bool closed = false;               // True if it gets only requests that no open entry's generation may answer.
+  // Share of the requests that are bound to each of these generations when they arrive; empty if the first worker that
+  // is free decides.
+  std::vector<double> weights;
+  bool closed = false;  // True if it gets only requests that no open entry's generation may answer.
 
   bool operator==(const RouteEntry&) const = default;
 };

@@ -132,9 +132,16 @@ void Task::set_route(std::vector<RouteEntry> routes) {
   }
   total_capacity_ = 0;
   all_ = {};
+  weighted_.clear();
   for (const Entry& entry : entries_) {
     total_capacity_ += entry.limit * entry.capacity;
     all_.add(entry);
+    if (entry.route.closed) continue;
+    for (size_t i = 0; i < entry.route.weights.size(); i++) {
+      bool known = std::any_of(weighted_.begin(), weighted_.end(),
+                               [&](const Weighted& it) { return it.generation == entry.named[i]; });
+      if (!known) weighted_.push_back({entry.named[i], entry.route.weights[i]});
+    }
   }
   // The old entries are still alive here, so connections to servers that have left the route can be closed.
   engine_.drop_unused();
@@ -255,10 +262,50 @@ void Task::record_sojourn(const Job& job, Time until) {
   sojourn_mean_ += kSmoothing * (value - sojourn_mean_);
 }
 
+bool Task::serves(GenerationSet generation, Time at) {
+  update_estimates(at);
+  return usable_.open & generation;
+}
+
+std::shared_ptr<Generation> Task::drawn(GenerationSet generations, Time at) {
+  std::vector<const Weighted*> able;
+  double sum = 0;
+  for (const Weighted& it : weighted_) {
+    if (!(it.generation->bit & generations)) continue;
+    bool serves = std::all_of(front_.tasks().begin(), front_.tasks().end(),
+                              [&](const auto& task) { return task->serves(it.generation->bit, at); });
+    if (!serves) continue;
+    able.push_back(&it);
+    sum += it.weight;
+  }
+  if (able.empty()) return nullptr;
+  double left = std::uniform_real_distribution<double>(0, sum)(random_);
+  for (const Weighted* it : able) {
+    if (left < it->weight) return it->generation;
+    left -= it->weight;
+  }
+  return able.back()->generation;
+}
+
+void Task::draw(Binding& binding, Time at) {
+  while (!weighted_.empty() && !binding.only()) {
+    std::shared_ptr<Generation> found = drawn(binding.generations(), at);
+    if (!found) return;
+    bool locked = false;
+    // The controller holds the lock while it waits for the last requests of a generation.
+    if (!found->requests.add(locked)) return;
+    // As in `dispatch`: a route that changed before the lock was taken applies to this request.
+    bool changed = locked && refresh_route();
+    if (!changed) binding.narrow(found->bit, found);
+    found->requests.remove();
+  }
+}
+
 void Task::enqueue(Job& job, Work& work, Time at) {
   metrics_.requests.add(1);
   Piece piece(&job, 0, job.items);
   job.flow->hold();
+  draw(job.flow->binding(), at);
   update_estimates(at);
   const FrontSpec& spec = front_.spec();
   if (queue_.pieces() >= spec.max_requests || queue_.bytes() + job.size > spec.max_bytes) {

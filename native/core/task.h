@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,12 @@ struct Coverage {
   GenerationSet open = 0, closed = 0;  // Generations of the open and of the closed entries.
 
   void add(const Entry& entry) { (entry.route.closed ? closed : open) |= entry.generations; }
+};
+
+// A generation to which a share of the requests is bound when they arrive.
+struct Weighted {
+  std::shared_ptr<Generation> generation;
+  double weight = 0;
 };
 
 // A task of a front. The front owns it. All functions require the engine's lock.
@@ -93,6 +100,9 @@ class Task {
   // Service time of a full batch on the slowest worker in nanoseconds, at the high end.
   double max_batch_time(Time at);
 
+  // Returns true if an open entry of a generation has a worker that can be used.
+  bool serves(GenerationSet generation, Time at);
+
   // Remembers the last failure of a worker for error messages.
   void note_failure(std::string reason) { last_failure_ = std::move(reason); }
 
@@ -115,6 +125,11 @@ class Task {
   // Reads the route file if it has changed. Returns true if the route was replaced.
   bool refresh_route();
   void set_route(std::vector<RouteEntry> entries);
+  // Binds a request to a generation if the route weights its generations and the request is bound to none yet.
+  void draw(Binding& binding, Time at);
+  // Returns a generation by the weights, among those that may answer such requests and whose workers can serve at all
+  // tasks of the front; nullptr if there is none.
+  std::shared_ptr<Generation> drawn(GenerationSet generations, Time at);
   // Returns true if an entry may answer requests that these generations may answer. A closed entry may do so only if no
   // open entry may.
   bool may_answer(const Entry& entry, GenerationSet generations) const;
@@ -149,7 +164,9 @@ class Task {
   TaskMetrics metrics_;
   Queue queue_;
   std::vector<Entry> entries_;
-  Coverage all_;  // Generations of all entries.
+  Coverage all_;                    // Generations of all entries.
+  std::vector<Weighted> weighted_;  // Generations of the open entries that have weights.
+  std::minstd_rand random_{std::random_device{}()};
   // Shares by the generations that may answer the requests. Requests of different generations have different variants
   // to choose from, so their items are counted separately.
   std::map<GenerationSet, Shares> shares_;

@@ -102,9 +102,11 @@ def test_a_chain_that_yields_rows_takes_items_one_by_one() -> None:
 
 
 def test_fronts_can_read_route_files() -> None:
-    entry = RouteEntry("n-0-1g-0", "chain.t0.v0.g3", 4, 2, "v0", 0.5, 1, True, {"4": 20.5}, {"4": 2000.0}, (3, 4), True)
+    entry = RouteEntry("n-0-1g-0", "chain.t0.v0.g3", 4, 2, "v0", 0.5, 1, True, {"4": 20.5}, {"4": 2000.0}, (3, 4))
+    entry = replace(entry, weights=(0.9, 0.1), closed=True)
     text = route_json([entry])
-    assert json.loads(text) == {"version": 3, "workers": [{**asdict(entry), "generations": [3, 4]}]}
+    written = {**asdict(entry), "generations": [3, 4], "weights": [0.9, 0.1]}
+    assert json.loads(text) == {"version": 3, "workers": [written]}
     assert parse_route(text) == {"entries": 1}
     (made,) = compiled(chain(1)).graphs["chain"].tasks
     assert parse_route(route_json(made.route)) == {"entries": 1}

@@ -6,6 +6,7 @@ import pytest
 
 from jigsaw_triton.console import daemon
 from jigsaw_triton.console.daemon import run_controller
+from jigsaw_triton.controller.core.generation import Request
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.persistence.lock import take_lock
 from jigsaw_triton.errors import StateError
@@ -19,7 +20,7 @@ def test_a_deployment_has_one_controller(desk: Desk) -> None:
     socket = desk.paths.control_socket
     socket.touch()
     with pytest.raises(StateError, match="a controller is already running here") as caught:
-        run_controller(desk.paths, desk.fleet.commands.installation, lambda _: wanted(), Settings())
+        run_controller(desk.paths, desk.fleet.commands.installation, lambda _: Request(wanted()), Settings())
     assert caught.value.where == str(desk.paths.state)
     assert socket.exists()
 
@@ -39,7 +40,7 @@ def test_a_controller_that_has_lost_its_state_leaves_the_servers_alone(
         try:
             installation = desk.fleet.commands.installation
             with pytest.raises(StateError, match="is lost") as caught:
-                run_controller(desk.paths, installation, lambda _: wanted(), Settings(), resume=True)
+                run_controller(desk.paths, installation, lambda _: Request(wanted()), Settings(), resume=True)
             assert caught.value.exit_code == daemon.UNREADABLE
             assert server.poll() is None
             assert desk.paths.run.exists() and desk.paths.secret.exists()

@@ -11,7 +11,7 @@ import pytest
 
 from jigsaw_triton.console.client import ControllerClient
 from jigsaw_triton.console.server import StatusServer
-from jigsaw_triton.controller.core.generation import Wanted
+from jigsaw_triton.controller.core.generation import Request
 from jigsaw_triton.controller.core.state import Phase
 from jigsaw_triton.controller.persistence.history import keep
 from jigsaw_triton.errors import Diagnostic, InputError, JigsawError, SpecError, StateError
@@ -21,11 +21,11 @@ from tests.controller.core.test_step import ONE
 from tests.controller.disks import fill_disk, free_disk
 from tests.controller.worlds import generation, wanted
 
-Read = Callable[[Mapping[str, Any]], Wanted]
+Read = Callable[[Mapping[str, Any]], Request]
 
 
-def always(_request: Mapping[str, Any]) -> Wanted:
-    return wanted()
+def always(_request: Mapping[str, Any]) -> Request:
+    return Request(wanted())
 
 
 @asynccontextmanager
@@ -92,9 +92,9 @@ def test_the_socket_of_a_dead_controller_is_replaced(desk: Desk) -> None:
 def test_a_deploy_starts_and_a_second_one_is_refused(desk: Desk) -> None:
     seen: list[Mapping[str, Any]] = []
 
-    def read(request: Mapping[str, Any]) -> Wanted:
+    def read(request: Mapping[str, Any]) -> Request:
         seen.append(request)
-        return wanted(25.0)
+        return Request(wanted(25.0))
 
     async def ask(client: ControllerClient) -> None:
         await asyncio.to_thread(client.deploy, {"graphs": ["/app"]})
@@ -119,7 +119,7 @@ def test_a_deploy_starts_and_a_second_one_is_refused(desk: Desk) -> None:
 def test_the_client_raises_the_errors_of_its_request(
     desk: Desk, error: Exception, kind: type[JigsawError], code: int
 ) -> None:
-    def read(_request: Mapping[str, Any]) -> Wanted:
+    def read(_request: Mapping[str, Any]) -> Request:
         raise error
 
     async def ask(client: ControllerClient) -> None:
@@ -133,7 +133,7 @@ def test_the_client_raises_the_errors_of_its_request(
 
 
 def test_an_internal_error_names_the_call_and_the_log(desk: Desk) -> None:
-    def read(_request: Mapping[str, Any]) -> Wanted:
+    def read(_request: Mapping[str, Any]) -> Request:
         raise AttributeError("no such thing")
 
     async def ask(client: ControllerClient) -> None:

@@ -10,6 +10,7 @@ from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.actual import Actual
+from jigsaw_triton.controller.core.generation import Request
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.transition import Stage, stages_to
@@ -50,7 +51,7 @@ class NoServers:
 async def _down_as_a_plan_is_found(journal: Journal) -> State:
     executor = Idle()
     controller = Controller(cast(Executor, executor), cast(Fleet, NoServers()), journal, Settings())
-    await controller.deploy(wanted())
+    await controller.ask(Request(wanted()))
     running = asyncio.create_task(controller.run())
     await asyncio.sleep(0)
     executor.planned.set()
@@ -93,7 +94,7 @@ async def _on_a_full_disk(journal: Journal, executor: Recording) -> Controller:
             while controller.state.phase is not Phase.READY or controller.state.inflight:
                 await controller.wait_changed(1.0)
 
-    await controller.deploy(wanted())
+    await controller.ask(Request(wanted()))
     await settled()
     fill_disk(journal)
     executor.ran.clear()
@@ -104,7 +105,7 @@ async def _on_a_full_disk(journal: Journal, executor: Recording) -> Controller:
             await controller.wait_changed(0.1)
     assert executor.ran == ["RestartWorker", "RestartGateway"]
     await settled()
-    await controller.deploy(wanted(11.0))
+    await controller.ask(Request(wanted(11.0)))
     await settled()
     assert executor.ran == ["RestartWorker", "RestartGateway"]
     assert "cannot be written: No space left on device" in controller.state.error
@@ -112,7 +113,7 @@ async def _on_a_full_disk(journal: Journal, executor: Recording) -> Controller:
     async with asyncio.timeout(10):
         while journal.failure:  # noqa: ASYNC110 the controller tries again every second
             await asyncio.sleep(0.05)
-    await controller.deploy(wanted(12.0))
+    await controller.ask(Request(wanted(12.0)))
     await settled()
     assert "BringUp" in executor.ran
     controller.leave()

@@ -25,6 +25,7 @@ from jigsaw_triton.planner.transition.transition import Transition, check_room, 
     examples=(
         "deploy app --gpus 2xcpu --demand 2 --detach",
         "deploy app --gpus 2xcpu --demand 6",
+        "deploy app --gpus 2xcpu --canary 5% --canary-for 10m",
         "deploy app --gpus 1xA100-80GB --demand 20 --dry-run",
         "deploy traffic social --cluster cluster.yaml --demand traffic=40,social=15",
     ),
@@ -50,6 +51,21 @@ from jigsaw_triton.planner.transition.transition import Transition, check_room, 
 @options.option("--grpc", type=click.IntRange(1, 65535), help="gRPC port of the gateway.  [default: 8001]")
 @options.option("--metrics", type=click.IntRange(1, 65535), help="Metrics port of the gateway.  [default: 8002]")
 @options.option("--address", help="IPv4 address that the gateway listens on.  [default: 127.0.0.1]")
+@options.option(
+    "--canary",
+    metavar="SHARE",
+    type=options.Share(),
+    help="Let the update answer this share of the requests first, such as 5%, and take it back if it does worse.",
+)
+@options.option(
+    "--canary-for",
+    "canary_s",
+    metavar="DURATION",
+    type=options.Duration(),
+    default="5m",
+    show_default=True,
+    help="Decide about the canary after this time.",
+)
 @options.option("--detach", is_flag=True, help="Return once the deployment serves, and leave it running.")
 @options.option(
     "--dry-run", is_flag=True, help="Print what the command would do, with all command lines, and do nothing."
@@ -63,8 +79,9 @@ def command(out: Output, detach: bool, dry_run: bool, yes: bool, no_wait: bool, 
     The command plans for the demand, creates MIG instances, starts a tritonserver in each and the gateway in front, and
     then follows the load. If a deployment is running, it is updated: new models are loaded and checked beside the old
     ones, and no request is lost. If there is no room for that, the table of steps says how many requests will find no
-    capacity, and on a terminal the command asks before it goes on. In the foreground the deployment serves until
-    Ctrl-C, which takes it down.
+    capacity, and on a terminal the command asks before it goes on. With --canary, the new models first answer a share
+    of the requests, and are compared with the running ones on errors and latency. In the foreground the deployment
+    serves until Ctrl-C, which takes it down.
     """
     mistakes = Mistakes()
     deployment, request = Deployment(state), _request(given, mistakes)

@@ -18,7 +18,8 @@ def command(out: Output, generation: int | None, no_wait: bool, state: Path | No
     """Return to the graphs and the plan of an earlier generation, by default the last one that served before.
 
     The rollback is a change like any other: it gets a new generation, and loses no request. The files of models must
-    still be those of that generation; the command refuses to go on with others.
+    still be those of that generation; the command refuses to go on with others. During a canary, `rollback` without a
+    generation ends the canary, and the running generation stays.
     """
     deployment = Deployment(state)
     deployment.rollback(generation, wait=not no_wait, reporter=out)

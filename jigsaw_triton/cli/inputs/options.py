@@ -6,7 +6,7 @@ Every option can be set in the environment too: `--time-limit` is JIGSAW_TIME_LI
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 
@@ -64,6 +64,51 @@ class Number(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a finite number", param, ctx)
         return number
+
+
+class Share(click.ParamType[float]):
+    """A share between 0 and 1, as a number or a percentage: 0.05 or 5%."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Returns the share.
+
+        Raises:
+            click.BadParameter: The value is not a share between 0 and 1.
+        """
+        text = str(value).strip()
+        try:
+            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            share = math.nan
+        if not 0 < share < 1:
+            self.fail(f"{value!r} is not a share between 0% and 100%, such as 5%", param, ctx)
+        return share
+
+
+class Duration(click.ParamType[float]):
+    """A duration with a unit: 90s, 5m or 1h. A number without a unit is in seconds."""
+
+    name = "duration"
+
+    _SECONDS: ClassVar = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Returns the duration in seconds.
+
+        Raises:
+            click.BadParameter: The value is not a duration above 0.
+        """
+        text = str(value).strip()
+        unit = text[-1:] if text[-1:] in self._SECONDS else ""
+        try:
+            seconds = float(text.removesuffix(unit)) * self._SECONDS.get(unit, 1.0)
+        except ValueError:
+            seconds = math.nan
+        if not (seconds > 0 and math.isfinite(seconds)):
+            self.fail(f"{value!r} is not a duration, such as 90s, 5m or 1h", param, ctx)
+        return seconds
 
 
 class _OutputType(click.Choice[str]):

@@ -36,6 +36,8 @@ def status_view(status: dict[str, Any], out: Output) -> list[View]:
         parts.append(f"edge: {edge['state']}, {edge['kind']} {edge['version']}{guarded}, {edge['metrics']}")
     if status["error"]:
         parts.append(f"last change failed: {status['error']}")
+    if status["canary"] is not None:
+        parts += _canary(status["canary"])
     parts += [f"measured: {sentence}" for graph in status["graphs"].values() for sentence in graph["rows"]]
     parts.append("")
     parts.append(_graphs(status))
@@ -44,6 +46,22 @@ def status_view(status: dict[str, Any], out: Output) -> list[View]:
         plan = plan_from_json(status["plan"], where="the running plan")
         parts.append(drawing(draw_text(strips(plan, planned_gpus(plan)), width=out.width)))
     return parts
+
+
+def _canary(canary: dict[str, Any]) -> list[str]:
+    """Returns lines about a canary: its state, and the requests of each generation."""
+    share = f"canary of {100 * canary['share']:g}%, generation {canary['generation']}"
+    if canary["verdict"] is not None:
+        return [f"{share}: {canary['verdict']}"]
+    if canary["elapsed_s"] is None:
+        return [f"{share}: has not begun"]
+    lines = [f"{share}: {canary['elapsed_s']:.0f} of {canary['seconds']:g} s"]
+    for graph, by in canary["graphs"].items():
+        for name, tally in ((canary["generation"], by["new"]), (canary["running"], by["running"])):
+            p99 = f"{figures(tally['p99_ms'])} ms" if tally["p99_ms"] is not None else "unknown"
+            counts = f"{tally['requests']:.0f} requests, {tally['failed']:.0f} failed, p99 {p99}"
+            lines.append(f"  {graph}, generation {name}: {counts}")
+    return lines
 
 
 def _graphs(status: dict[str, Any]) -> Table:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jigsaw_triton.compiler.bundle import ModelFolder, RouteEntry, Worker, WorkerModel
-from jigsaw_triton.controller.core.generation import Generation, Wanted
+from jigsaw_triton.controller.core.generation import Canary, Generation, Wanted
 from jigsaw_triton.graph.model import TaskGraph
 
 
@@ -21,6 +21,7 @@ class Solve:
         graphs: Graphs to plan, in which measured values replace the estimates.
         may_fall_short: True if demand above the user's own figures may be cut when the cluster cannot carry all of it.
         restored: Earlier generation whose plan is to be compiled again; None to compute a plan.
+        canary: Canary that decides about the change; None for none.
         first: True to take the first feasible plan, if one can be constructed without a solver.
         review: True if the outcome is the running plan unless another one saves enough; see `core.review`.
     """
@@ -33,6 +34,7 @@ class Solve:
     graphs: Mapping[str, TaskGraph]
     may_fall_short: bool = False
     restored: Generation | None = None
+    canary: Canary | None = None
     first: bool = False
     review: bool = False
 
@@ -78,6 +80,14 @@ class LoadGateway:
 @dataclass(frozen=True, slots=True)
 class Flip:
     """Replace a graph's front after the new one has answered a probe through the whole graph, and verify it."""
+
+    graph: str
+    front: ModelFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Send one request to a graph's front and to a copy of its next one, and report how far the answers agree."""
 
     graph: str
     front: ModelFolder
@@ -197,6 +207,7 @@ Action = (
     | LoadModels
     | LoadGateway
     | Flip
+    | Compare
     | SetRoutes
     | UnloadGateway
     | Drain

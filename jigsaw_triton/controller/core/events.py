@@ -5,17 +5,24 @@ from dataclasses import dataclass, field
 
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core.actual import Actual
-from jigsaw_triton.controller.core.generation import Generation, Wanted
+from jigsaw_triton.controller.core.generation import Canary, Generation, Wanted
 from jigsaw_triton.controller.core.rows import Counts
+from jigsaw_triton.controller.core.tallies import Tallies
 from jigsaw_triton.controller.core.transition import Stage
 from jigsaw_triton.planner.domain.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
 class DeployRequested:
-    """The user has requested a deployment or an update."""
+    """The user has requested a deployment or an update.
+
+    Attributes:
+        wanted: Deployment input.
+        canary: Canary that decides about the update; None for none.
+    """
 
     wanted: Wanted
+    canary: Canary | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,11 @@ class RollbackRequested:
     """
 
     earlier: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryEndRequested:
+    """The user has requested that the canary in progress be rolled back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,17 +163,20 @@ class Tick:
         now_s: Current time of the monotonic clock.
         rates_rps: Graph -> arrival rate since the last tick. Graphs that could not be measured are absent.
         counts: Rows and branches counted since the last tick.
+        tallies: Requests of each generation since the last tick.
     """
 
     now_s: float
     rates_rps: Mapping[str, float]
     counts: Counts = field(default_factory=dict)
+    tallies: Tallies = field(default_factory=dict)
 
 
 Exited = WorkerExited | GatewayExited
 Event = (
     DeployRequested
     | RollbackRequested
+    | CanaryEndRequested
     | PauseRequested
     | DownRequested
     | Solved

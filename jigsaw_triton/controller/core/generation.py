@@ -87,6 +87,19 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
+class Canary:
+    """A share of the requests that the new generation answers before it takes over or is rolled back.
+
+    Attributes:
+        share: Share of the requests, greater than 0 and less than 1.
+        seconds: Seconds until the verdict.
+    """
+
+    share: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """A change that the user has asked for.
 
@@ -94,11 +107,13 @@ class Request:
         wanted: Deployment input.
         reason: Reason, as the event log and the history show it.
         restored: Earlier generation to return to; None to plan anew.
+        canary: Canary that decides about the change; None for none.
     """
 
     wanted: Wanted
     reason: str = "requested by the user"
     restored: Generation | None = None
+    canary: Canary | None = None
 
     @property
     def demand_rps(self) -> Mapping[str, float]:

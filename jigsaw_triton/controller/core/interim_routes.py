@@ -72,6 +72,30 @@ def interim_routes(
     return routes
 
 
+def canary_routes(actual: Actual, running: Generation, target: Generation, share: float) -> Routes:
+    """Returns routes for the running fronts over the workers of both generations, each with its share of the requests.
+
+    Args:
+        actual: Servers and models that exist now, those of both generations.
+        running: Generation that serves.
+        target: Generation that gets the share.
+        share: Share of the requests.
+    """
+    weights = {running.bundle.generation: 1.0 - share, target.bundle.generation: share}
+    routes: Routes = {}
+    for graph, tasks in _by_graph(_serving(actual, running, target)).items():
+        if graph not in target.bundle.graphs:
+            continue
+        for task in tasks:
+            own, coming = ({(e.worker, e.model): e for e in route} for route in (task.own, task.coming))
+            routes[task.front.name] = tuple(
+                replace(entry, generations=found, weights=tuple(weights[generation] for generation in found))
+                for at, entry in (own | coming | own).items()
+                if (found := tuple(g for g, entries in zip(weights, (own, coming), strict=True) if at in entries))
+            )
+    return routes
+
+
 def handover(actual: Actual, running: Generation | None, target: Generation) -> Routes:
     """Returns routes for the running fronts over the target's workers alone, for each graph that these can serve.
 
@@ -123,7 +147,7 @@ def closing(actual: Actual, wanted: Mapping[str, Route]) -> tuple[Routes, tuple[
             closed[name] = (
                 *(_also(entry, bound.get((entry.worker, entry.model), ())) for entry in wanted[name]),
                 *(
-                    replace(e, generations=bound[at], closed=True)
+                    replace(e, generations=bound[at], weights=(), closed=True)
                     for at, e in before.items()
                     if bound[at] and at not in after
                 ),
@@ -135,7 +159,7 @@ def _also(entry: RouteEntry, generations: tuple[int, ...]) -> RouteEntry:
     """Returns an entry that serves these generations, too."""
     if not entry.generations:
         return entry
-    return replace(entry, generations=tuple(sorted({*entry.generations, *generations})))
+    return replace(entry, generations=tuple(sorted({*entry.generations, *generations})), weights=())
 
 
 def graph_of(route: str) -> str:
@@ -170,7 +194,7 @@ def _both(tasks: Iterable[Serving], old: int, new: int) -> Routes:
 
 
 def _tagged(entries: Iterable[RouteEntry], generations: tuple[int, ...]) -> Route:
-    return tuple(replace(entry, generations=generations, closed=False) for entry in entries)
+    return tuple(replace(entry, generations=generations, weights=(), closed=False) for entry in entries)
 
 
 def _binds(running: Generation, target: Generation, graph: str) -> bool:

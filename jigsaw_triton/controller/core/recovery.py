@@ -30,6 +30,7 @@ def recovered(state: State) -> State | None:
         inflight={},
         stages=(),
         stage=None,
+        watch=None,
         stage_ids=frozenset(),
         pending=None,
         queued=None,

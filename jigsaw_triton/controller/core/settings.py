@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+CANARY_S = 300.0
+"""Seconds that a canary takes unless the user says otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

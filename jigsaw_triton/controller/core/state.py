@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from jigsaw_triton.controller.core.actions import Action
 from jigsaw_triton.controller.core.actual import Actual
+from jigsaw_triton.controller.core.canary import Watch
 from jigsaw_triton.controller.core.demand import Demand
 from jigsaw_triton.controller.core.generation import Generation, Request, Wanted
 from jigsaw_triton.controller.core.rows import Counts
@@ -64,6 +65,7 @@ class State:
         actual: Servers, models and routes that exist now.
         stages: Stages of the transition that have not started.
         stage: Stage in progress.
+        watch: Canary of the change in progress, or of the last one; None if it had none.
         stage_ids: Ids of the stage's actions that have not ended.
         inflight: Actions that the shell has not finished, by id.
         failed: True if an action of the transition has failed.
@@ -95,6 +97,7 @@ class State:
     actual: Actual = field(default_factory=Actual)
     stages: tuple[Stage, ...] = ()
     stage: Stage | None = None
+    watch: Watch | None = None
     stage_ids: frozenset[int] = frozenset()
     inflight: Mapping[int, Action] = field(default_factory=dict)
     failed: bool = False

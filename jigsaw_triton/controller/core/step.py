@@ -11,12 +11,15 @@ from dataclasses import replace
 
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core.canary import Verdict, Watch
+from jigsaw_triton.controller.core.canary_room import canary_obstacle
 from jigsaw_triton.controller.core.demand import Demand, Sample
-from jigsaw_triton.controller.core.generation import Generation, Request, Wanted
+from jigsaw_triton.controller.core.generation import Canary, Generation, Request, Wanted
 from jigsaw_triton.controller.core.review import due, next_at_s
 from jigsaw_triton.controller.core.rows import covered_rps, decayed, deviations, measured, still_valid
 from jigsaw_triton.controller.core.state import GATEWAY, Phase, Restarts, State
 from jigsaw_triton.controller.core.transition import lingering, stages_down, stages_to
+from jigsaw_triton.errors import StateError
 from jigsaw_triton.planner.domain.difference import difference
 
 _SHORTFALL = 1e-3
@@ -47,19 +50,24 @@ def refusal(state: State) -> str | None:
 
 def _absorb(state: State, event: e.Event) -> Outcome:
     match event:
-        case e.DeployRequested(wanted):
-            return replace(state, queued=Request(wanted)), ()
+        case e.DeployRequested(wanted, canary):
+            return replace(state, queued=Request(wanted, canary=canary)), ()
         case e.RollbackRequested(earlier):
             reason = f"rollback to generation {earlier.bundle.generation}"
             return replace(state, queued=Request(earlier.wanted, reason, earlier)), ()
+        case e.CanaryEndRequested():
+            watch = state.watch and state.watch.ended(Verdict(False, "requested by the user"))
+            return _absorb_verdict(state, watch)
         case e.PauseRequested(paused):
             return _absorb_pause(state, paused)
         case e.DownRequested():
-            stopping = replace(state, phase=Phase.STOPPING, stages=(), queued=None, failed=False)
+            watch = state.watch and state.watch.ended(Verdict(False, "the deployment is taken down"))
+            stopping = replace(state, phase=Phase.STOPPING, stages=(), queued=None, failed=False, watch=watch)
             return stopping, (a.Report("down", "requested by the user; stopping all servers"),)
-        case e.Tick(now_s, rates_rps, counts):
+        case e.Tick(now_s, rates_rps, counts, tallies):
             counts = decayed(state.counts, counts, now_s - state.now_s, state.settings)
-            return _absorb_rates(replace(state, now_s=now_s, counts=counts), rates_rps), ()
+            state = _absorb_rates(replace(state, now_s=now_s, counts=counts), rates_rps)
+            return _absorb_verdict(state, state.watch and state.watch.observed(tallies, now_s))
         case e.WorkerExited(worker, status):
             return _restart(state, worker, f"worker {worker} ended unexpectedly ({status})")
         case e.GatewayExited(status):
@@ -150,8 +158,15 @@ def _adopt(state: State, action: a.Solve, solved: e.Solved) -> Outcome:
         text = "the running generation already matches the plan; nothing has to change"
         return _quiet(state), (report, *overload, a.Report("ready", text))
     changes = difference(running.plan if running is not None else None, new.plan)
-    stages = solved.stages if solved.start is state.actual else stages_to(state.actual, running, new)
+    canary = action.canary
+    stages = solved.stages if solved.start is state.actual else stages_to(state.actual, running, new, canary)
+    if canary is not None and (obstacle := canary_obstacle(stages, running, new)):
+        error = f"a canary is impossible, and nothing was changed: {obstacle}"
+        state = replace(state, phase=_settled(state), error=error, error_code=StateError.exit_code)
+        return _quiet(state), (report, *overload, a.Report("error", error, StateError.exit_code))
     state = replace(state, phase=Phase.CHANGING, pending=new, stages=stages, failed=False, error="", error_code=0)
+    watch = Watch.of(canary, running, new) if canary is not None and running is not None else None
+    state = replace(state, watch=watch)
     return state, (report, *overload, *(a.Report("diff", str(change)) for change in changes))
 
 
@@ -164,6 +179,17 @@ def _absorb_shortfall(state: State, action: a.Solve, new: Generation) -> Outcome
         (a.Report("demand", f"the load exceeds the cluster's capacity; the plan covers {parts}"),) if short else ()
     )
     return replace(state, overloaded=frozenset(short)), reports
+
+
+def _absorb_verdict(state: State, watch: Watch | None) -> Outcome:
+    """Records the progress of a canary. With a verdict, the change goes on or is rolled back."""
+    before, state = state.watch, replace(state, watch=watch)
+    if watch is None or watch.verdict is None or (before is not None and before.verdict is not None):
+        return state, ()
+    report = a.Report("canary", str(watch.verdict))
+    if not watch.verdict.promoted:
+        state = replace(state, failed=True, error=f"canary: {watch.verdict}", error_code=StateError.exit_code)
+    return state, (report,)
 
 
 def _absorb_pause(state: State, paused: bool) -> Outcome:
@@ -246,7 +272,9 @@ def _advance_ready(state: State) -> Outcome:
         before = state.wanted.graphs if state.wanted is not None else {}
         counts = still_valid(state.counts, before, asked.wanted.graphs)
         state = replace(state, queued=None, asked=asked, wanted=asked.wanted, demand={}, counts=counts)
-        state, outputs = _solve(state, asked.wanted, asked.demand_rps, asked.reason, restored=asked.restored)
+        state, outputs = _solve(
+            state, asked.wanted, asked.demand_rps, asked.reason, restored=asked.restored, canary=asked.canary
+        )
         return replace(state, phase=Phase.SOLVING), outputs
     state, ended = _end_lingering(state)
     state, outputs = _follow_load(state)
@@ -305,12 +333,15 @@ def _solve(
     *,
     may_fall_short: bool = False,
     restored: Generation | None = None,
+    canary: Canary | None = None,
     first: bool = False,
     review: bool = False,
 ) -> Outcome:
     graphs = {name: measured(graph, state.counts, state.settings) for name, graph in wanted.graphs.items()}
     number, running = state.next_generation, state.running
-    action = a.Solve(wanted, demand_rps, number, reason, running, graphs, may_fall_short, restored, first, review)
+    action = a.Solve(
+        wanted, demand_rps, number, reason, running, graphs, may_fall_short, restored, canary, first, review
+    )
     differences = [sentence for name in wanted.graphs for sentence in deviations(wanted.graphs[name], graphs[name])]
     text = f"measured values replace estimates in the next plan: {'; '.join(differences)}"
     report = (a.Report("rows", text),) if differences and not review else ()
@@ -321,6 +352,11 @@ def _solve(
 def _advance_change(state: State) -> Outcome:
     if state.stage_ids:
         return state, ()
+    if state.stage is not None and state.stage.watches and not state.failed and state.watch is not None:
+        watch = state.watch.begun(state.now_s)
+        state = replace(state, watch=watch)
+        if watch.verdict is None:
+            return state, ()
     if state.stage is not None:
         if state.stage.commits and not state.failed and state.pending is not None:
             state = replace(state, running=state.pending, wanted=state.pending.wanted)
@@ -356,8 +392,9 @@ def _roll_back(state: State) -> Outcome:
         text = "the rollback failed, so the previous generation is only partly restored; deploy again or take it down"
         ready = replace(state, phase=Phase.READY, pending=None, stages=(), rolling_back=False, failed=False)
         return _quiet(ready), (a.Report("error", text),)
+    watch = state.watch and state.watch.ended(Verdict(False, state.error))
     stages = stages_to(state.actual, state.running, state.running)
-    state = replace(state, stages=stages, pending=None, failed=False, rolling_back=True)
+    state = replace(state, stages=stages, pending=None, failed=False, rolling_back=True, watch=watch)
     state, outputs = _advance_change(state)
     return state, (a.Report("transition", "the change failed; rolling back to the generation that serves"), *outputs)
 

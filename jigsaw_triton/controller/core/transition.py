@@ -16,8 +16,15 @@ from jigsaw_triton.compiler import names
 from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph, Place, Worker, WorkerModel
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
-from jigsaw_triton.controller.core.generation import Generation
-from jigsaw_triton.controller.core.interim_routes import Routes, Served, closing, handover, interim_routes
+from jigsaw_triton.controller.core.generation import Canary, Generation
+from jigsaw_triton.controller.core.interim_routes import (
+    Routes,
+    Served,
+    canary_routes,
+    closing,
+    handover,
+    interim_routes,
+)
 from jigsaw_triton.controller.core.order import by_place, displaced, ordered, placed_models
 from jigsaw_triton.planner.domain.difference import Change
 from jigsaw_triton.planner.transition.transition import Step
@@ -31,6 +38,7 @@ class Stage:
         title: Description for the event log.
         actions: Actions of the stage. Only a stage that commits may have none.
         commits: True if the new generation serves after this stage, so that a rollback is no longer possible.
+        watches: True if the next stage waits for the verdict of the canary.
         step: Number of the planner's step to which the stage belongs, from 1; 0 for none.
         steps: Number of steps in the change.
     """
@@ -38,6 +46,7 @@ class Stage:
     title: str
     actions: tuple[a.Action, ...]
     commits: bool = False
+    watches: bool = False
     step: int = 0
     steps: int = 0
 
@@ -47,18 +56,21 @@ class Stage:
         return self.title
 
 
-def stages_to(actual: Actual, running: Generation | None, target: Generation) -> tuple[Stage, ...]:
+def stages_to(
+    actual: Actual, running: Generation | None, target: Generation, canary: Canary | None = None
+) -> tuple[Stage, ...]:
     """Returns the stages of the change to a generation.
 
     Args:
         actual: Servers, models and routes that exist now.
         running: Generation that serves; None if none does.
         target: Generation to serve next.
+        canary: Canary before the generation serves, if there is room for both; see `canary_obstacle`. None for none.
 
     Returns:
         Stages in order, without those that have nothing to do.
     """
-    return _Change(actual, running, target).stages()
+    return _Change(actual, running, target, canary).stages()
 
 
 def stages_down(actual: Actual) -> tuple[Stage, ...]:
@@ -78,10 +90,13 @@ class _Change:
         actual: Servers, models and routes that exist at first.
         running: Generation that serves; None if none does.
         target: Generation to serve next.
+        canary: Canary before the generation serves; None for none.
     """
 
-    def __init__(self, actual: Actual, running: Generation | None, target: Generation) -> None:
-        self._actual, self._running, self._target = actual, running, target
+    def __init__(
+        self, actual: Actual, running: Generation | None, target: Generation, canary: Canary | None = None
+    ) -> None:
+        self._actual, self._running, self._target, self._canary = actual, running, target, canary
         self._wanted = by_place(target.bundle.workers.values())
         self._stages: list[Stage] = []
         self._first: tuple[a.Action, ...] = ()
@@ -99,11 +114,11 @@ class _Change:
         self._end()
         return tuple(self._stages)
 
-    def _add(self, title: str, actions: Iterable[a.Action], *, commits: bool = False) -> None:
+    def _add(self, title: str, actions: Iterable[a.Action], *, commits: bool = False, watches: bool = False) -> None:
         actions = (*self._first, *actions)
         self._first = ()
         if actions or commits:
-            self._stages.append(Stage(title, actions, commits))
+            self._stages.append(Stage(title, actions, commits, watches))
         for action in actions:
             self._actual = self._actual.after(action)
 
@@ -118,6 +133,9 @@ class _Change:
         return (*missing, *self._loads(workers))
 
     def _take(self, step: Step) -> None:
+        if step.stand_in and self._canary is not None:
+            # The running generation stays whole, so that nothing has to stand in for it.
+            return
         match step.kind:
             case "shares":
                 self._switch()
@@ -226,7 +244,9 @@ class _Change:
         return interim_routes(self._actual, self._running, self._target, leaving)
 
     def _join(self) -> None:
-        self._route("add the new workers to the routes", self._interim())
+        # A canary gets its share of the requests once all its workers run, and no request before.
+        if self._canary is None:
+            self._route("add the new workers to the routes", self._interim())
 
     def _route(self, title: str, wanted: Routes) -> None:
         """Sets routes. Requests that are bound to a generation that leaves the routes end first."""
@@ -276,6 +296,7 @@ class _Change:
             return
         self._switched = True
         self._load_gateway()
+        self._share()
         bundle = self._target.bundle
         flips = [
             a.Flip(name, graph.front)
@@ -297,6 +318,16 @@ class _Change:
         self._add("unload graphs that are no longer deployed", _unload(fronts))
         self._add("unload the old pipelines", _unload(pipelines))
         self._add("remove the old routes", _unload(tasks))
+
+    def _share(self) -> None:
+        """Gives the target the canary's share of the requests."""
+        if self._canary is not None and self._running is not None:
+            fronts = {name: graph.front for name, graph in self._target.bundle.graphs.items()}
+            compared = [a.Compare(n, front) for n, front in fronts.items() if n in self._running.bundle.graphs]
+            self._add("compare the answers of both generations to one request", compared)
+            routes = canary_routes(self._actual, self._running, self._target, self._canary.share)
+            title = f"answer {100 * self._canary.share:g}% of the requests with the new generation"
+            self._add(title, (a.SetRoutes(routes),), watches=True)
 
     def _load_gateway(self) -> None:
         """Sets the target's routes, loads the models behind its fronts, and removes stale routes.

@@ -399,15 +399,32 @@ class Fleet:
         """
         async with self.locked(self.GATEWAY):
             server = self._running(self.GATEWAY)
-            await server.load_all([rehearsal])
-            try:
-                await server.probe(rehearsal.name, inputs)
-            finally:
-                await asyncio.shield(server.unload_all([rehearsal.name]))
+            await self._rehearsed(server, rehearsal, inputs)
             await asyncio.to_thread(write_model, front, server.repository)
             await server.load(front.name)
             await server.verify([front.name])
             self.edge.admit()
+
+    async def compare(self, front: ModelFolder, rehearsal: ModelFolder, inputs: Arrays | None) -> tuple[Arrays, Arrays]:
+        """Returns the answers to one request: of the front that serves, and of a copy of the next one.
+
+        Args:
+            front: Front to serve next.
+            rehearsal: Copy of the front under a name that no client uses.
+            inputs: Real request with its batch dimension; None for zeros.
+        """
+        async with self.locked(self.GATEWAY):
+            server = self._running(self.GATEWAY)
+            new = await self._rehearsed(server, rehearsal, inputs)
+            return await server.probe(front.name, inputs), new
+
+    async def _rehearsed(self, server: Server, rehearsal: ModelFolder, inputs: Arrays | None) -> Arrays:
+        """Returns the answer of a front that is loaded for one request."""
+        await server.load_all([rehearsal])
+        try:
+            return await server.probe(rehearsal.name, inputs)
+        finally:
+            await asyncio.shield(server.unload_all([rehearsal.name]))
 
     async def unload_gateway(self, models: Iterable[str]) -> None:
         """Unloads models at the gateway, and waits until their last requests have been answered."""

@@ -113,11 +113,15 @@ class Server:
             found = ", ".join(f"{name} is {states.get(name, 'absent')}" for name in missing)
             raise ServerError(f"not all models are ready: {found}", where=self.process.name)
 
-    async def probe(self, model: str, inputs: Arrays | None = None) -> None:
-        """Sends one request to a model, with zeros if there are no inputs, and checks that it answers."""
+    async def probe(self, model: str, inputs: Arrays | None = None) -> Arrays:
+        """Sends one request to a model, with zeros if there are no inputs. Returns the answer.
+
+        Raises:
+            ServerError: The model does not answer.
+        """
         config = await self.client.config(model)
         try:
-            await self.client.infer(model, inputs or probe_inputs(config), timeout_s=_PROBE_S)
+            return await self.client.infer(model, inputs or probe_inputs(config), timeout_s=_PROBE_S)
         except ServerError as error:
             raise ServerError(
                 f"model {model} loaded but does not answer a probe: {error.message}",

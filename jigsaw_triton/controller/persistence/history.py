@@ -32,11 +32,27 @@ def outcomes(before: State, after: State) -> list[tuple[int, Outcome]]:
             # Another change came first, or the plan is what runs already.
             adopted = after.pending is not None and after.pending.bundle.generation == action.generation
             found += [] if adopted else [(action.generation, "unchanged")]
+    if before.phase is Phase.SOLVING and after.phase is Phase.READY and new is old:
+        # It was planned, but the change to it was refused.
+        found.append((after.next_generation - 1, "failed"))
     if pending is not None and after.pending is None and pending is not new:
         found.append((pending.bundle.generation, "failed"))
     if after.phase is Phase.STOPPED and old is not None:
         found.append((old.bundle.generation, "stopped"))
     return found
+
+
+def verdicts(before: State, after: State) -> list[tuple[int, str]]:
+    """Returns the generations whose canary has ended in a step of the core, with the verdicts. Pure.
+
+    Args:
+        before: State before the step.
+        after: State after the step.
+    """
+    watch = after.watch
+    if watch is None or watch.verdict is None or (before.watch is not None and before.watch.verdict is not None):
+        return []
+    return [(watch.new, f"canary {watch.verdict}")]
 
 
 def keep(journal: Journal, generation: Generation, reason: str, *, by_load: bool) -> None:

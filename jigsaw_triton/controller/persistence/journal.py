@@ -396,6 +396,10 @@ class Journal(JournalReader):
         """Records the outcome of a generation."""
         self._change("UPDATE generations SET outcome = ? WHERE number = ?", (outcome, number))
 
+    def annotate(self, number: int, text: str) -> None:
+        """Adds a remark to the reason of a generation."""
+        self._change("UPDATE generations SET reason = reason || ? WHERE number = ?", (f"; {text}", number))
+
     # --- the file --------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:

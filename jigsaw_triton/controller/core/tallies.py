@@ -1,0 +1,88 @@
+"""Requests that each generation of a graph has answered, from the gateway's counters. Pure functions."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from jigsaw_triton.servers.metrics import Sample
+
+_REQUESTS = "jigsaw_generation_requests_total"
+_SECONDS = "jigsaw_generation_seconds_bucket"
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Requests that were bound to one generation of a graph.
+
+    Attributes:
+        requests: Number of requests that were answered or failed.
+        failed: Number of requests that failed.
+        within: Seconds -> number of answers that took at most so long.
+    """
+
+    requests: float = 0.0
+    failed: float = 0.0
+    within: Mapping[float, float] = field(default_factory=dict)
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return self._combined(other, 1.0)
+
+    def __sub__(self, other: "Tally") -> "Tally":
+        return self._combined(other, -1.0)
+
+    def _combined(self, other: "Tally", sign: float) -> "Tally":
+        bounds = self.within.keys() | other.within.keys()
+        within = {b: self.within.get(b, 0.0) + sign * other.within.get(b, 0.0) for b in sorted(bounds)}
+        return Tally(self.requests + sign * other.requests, self.failed + sign * other.failed, within)
+
+    @property
+    def answered(self) -> float:
+        """Number of answers."""
+        return self.within.get(math.inf, 0.0)
+
+    @property
+    def failed_ratio(self) -> float:
+        """Ratio of failed requests; 0 without requests."""
+        return self.failed / self.requests if self.requests else 0.0
+
+    def slower(self, bound_s: float) -> float:
+        """Returns the number of answers that took longer than a bound of the histogram."""
+        return self.answered - self.within.get(bound_s, 0.0)
+
+    def percentile_s(self, percent: float) -> float | None:
+        """Returns the histogram's bound below which this percentage of the answers lies; None without answers."""
+        if not self.answered:
+            return None
+        return min(bound for bound, count in self.within.items() if count >= self.answered * percent / 100)
+
+
+Tallies = Mapping[tuple[str, int], Tally]
+"""(Graph, generation) -> its requests."""
+
+
+def read_tallies(samples: Iterable[Sample]) -> Tallies:
+    """Returns the requests of each generation since its routes first named it.
+
+    Args:
+        samples: Samples of the gateway's /metrics.
+    """
+    found: dict[tuple[str, int], Tally] = {}
+    for sample in samples:
+        if sample.name not in (_REQUESTS, _SECONDS):
+            continue
+        key = sample.labels["graph"], int(sample.labels["generation"])
+        if sample.name == _SECONDS:
+            more = Tally(within={float(sample.labels["le"]): sample.value})
+        else:
+            more = Tally(sample.value, sample.value if sample.labels["outcome"] == "failed" else 0.0)
+        found[key] = found.get(key, Tally()) + more
+    return found
+
+
+def tallies_since(before: Tallies, now: Tallies) -> Tallies:
+    """Returns the requests between two readings. Counters that went down have restarted from 0."""
+    nothing = Tally()
+    return {
+        key: tally - before[key] if tally.requests >= before.get(key, nothing).requests and key in before else tally
+        for key, tally in now.items()
+    }
