@@ -24,7 +24,7 @@ from jigsaw_triton.evaluation.rehearsal.clients import Load, due_times, send
 from jigsaw_triton.evaluation.rehearsal.emulation import Requests, emulated
 from jigsaw_triton.evaluation.rehearsal.outcomes import Array, Outcomes, Tally, tally
 from jigsaw_triton.evaluation.rehearsal.record import Sample, operation, sample
-from jigsaw_triton.evaluation.simulator.operation import Operation
+from jigsaw_triton.evaluation.simulator.accounting import Operation
 from jigsaw_triton.evaluation.traces import Trace
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.domain.problem import Options

@@ -18,7 +18,7 @@ from jigsaw_triton.cli.io.output import Output, View, figures
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.evaluation.operation_plot import plot
 from jigsaw_triton.evaluation.plots import check_plot
-from jigsaw_triton.evaluation.simulator.operation import Operation
+from jigsaw_triton.evaluation.simulator.accounting import Operation
 from jigsaw_triton.planner.domain.problem import Options
 
 _HEADER = ("from", "requests", "late", "refused", "failed", "violations", "simulated", "slices", "simulated", "changes")

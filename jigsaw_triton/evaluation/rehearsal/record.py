@@ -10,7 +10,7 @@ import numpy as np
 
 from jigsaw_triton.controller.persistence.journal import Revision
 from jigsaw_triton.evaluation.rehearsal.outcomes import Tally
-from jigsaw_triton.evaluation.simulator.operation import Change, Operation
+from jigsaw_triton.evaluation.simulator.accounting import Change, Operation
 from jigsaw_triton.gpus.catalog import CATALOG
 
 

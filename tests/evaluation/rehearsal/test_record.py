@@ -6,7 +6,7 @@ import numpy as np
 from jigsaw_triton.controller.persistence.journal import Outcome, Revision
 from jigsaw_triton.evaluation.rehearsal.outcomes import Tally
 from jigsaw_triton.evaluation.rehearsal.record import Sample, operation, sample
-from jigsaw_triton.evaluation.simulator.operation import Operation
+from jigsaw_triton.evaluation.simulator.accounting import Operation
 
 BEGAN = datetime(2030, 1, 1, tzinfo=UTC)
 SENT = np.array([10.0, 20.0, 30.0, 40.0])
