@@ -339,7 +339,9 @@ def _solve(
 ) -> Outcome:
     graphs = {name: measured(graph, state.counts, state.settings) for name, graph in wanted.graphs.items()}
     number, running = state.next_generation, state.running
-    action = a.Solve(wanted, demand_rps, number, reason, running, graphs, may_fall_short, restored, canary, first, review)
+    action = a.Solve(
+        wanted, demand_rps, number, reason, running, graphs, may_fall_short, restored, canary, first, review
+    )
     differences = [sentence for name in wanted.graphs for sentence in deviations(wanted.graphs[name], graphs[name])]
     text = f"measured values replace estimates in the next plan: {'; '.join(differences)}"
     report = (a.Report("rows", text),) if differences and not review else ()
