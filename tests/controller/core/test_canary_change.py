@@ -178,8 +178,8 @@ def test_a_canary_that_has_no_room_changes_nothing() -> None:
     assert len(world.done) == done and world.state.phase is Phase.READY
     assert world.state.running is before.running and world.state.error_code == 4
     assert world.state.error == (
-        "a canary is impossible, and nothing was changed: both generations do not fit at once: n/0 2g@0 needs the "
-        "place of 1g@0, 1g@1; free the room, or deploy without a canary"
+        "a canary is impossible, and nothing was changed: both generations do not fit at once: n-0-1g-0 must make "
+        "room for another slice; n-0-1g-1 must make room for another slice; free the room, or deploy without a canary"
     )
     assert world.state.watch is None
     world.send(e.DeployRequested(wanted(20.0)))
@@ -191,7 +191,7 @@ def obstacle(running: Generation | None, target: Generation) -> str:
     for stage in stages_to(actual, None, running) if running is not None else ():
         for action in stage.actions:
             actual = actual.after(action)
-    return canary_obstacle(actual, running, target)
+    return canary_obstacle(stages_to(actual, running, target, CANARY), running, target)
 
 
 def with_graph(made: Generation, **changes: object) -> Generation:
@@ -201,7 +201,7 @@ def with_graph(made: Generation, **changes: object) -> Generation:
 
 def test_a_canary_needs_memory_for_the_models_of_both_generations() -> None:
     found = obstacle(profiled(ONE, memory_mib=9000.0), profiled(BESIDE, memory_mib=9000.0))
-    assert "n/0 1g@0 has no memory for its old models beside the new ones" in found
+    assert "n-0-1g-0 has no memory for its old models beside the new ones" in found
 
 
 def test_a_first_deployment_has_no_canary() -> None:

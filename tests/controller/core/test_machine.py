@@ -10,16 +10,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.generation import Canary, Generation
 from jigsaw_triton.controller.core.recovery import recovered
 from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.step import refusal, step
+from jigsaw_triton.controller.core.tallies import Tally
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.layouts import fits
 from tests.controller.core.test_transition import bundles
-from tests.controller.worlds import BOARD, plan, wanted
+from tests.controller.worlds import BOARD, bundle, plan, wanted, worker
 
 MOST_CHANGES = 6
+ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
+BESIDE = bundle(2, [worker("0/1g@0", ("t0", "b"), generation=2), worker("0/1g@1", ("t1", "a"))])
 
 
 class Machine(RuleBasedStateMachine):
@@ -33,10 +36,21 @@ class Machine(RuleBasedStateMachine):
         self.served: list[Generation] = []
         self.broken = False
 
-    @initialize()
-    def deploy_first(self) -> None:
+    @initialize(canary=st.booleans())
+    def deploy_first(self, canary: bool = False) -> None:
+        """Begins a deployment, or the canary of its first update: random bundles seldom have room for two."""
         self.send(e.Tick(100.0, {}))
         self.send(e.DeployRequested(wanted()))
+        if canary:
+            self.finish(ONE)
+            self.send(e.DeployRequested(wanted(20.0), Canary(0.1, 30.0)))
+            self.finish(BESIDE)
+            assert self.watches()
+
+    def finish(self, made: Bundle) -> None:
+        """Ends actions until none is left."""
+        while self.waiting:
+            self.end(min(self.waiting), made=made)
 
     def send(self, event: e.Event) -> None:
         before = self.state
@@ -85,9 +99,29 @@ class Machine(RuleBasedStateMachine):
             self.end(number, made=made)
 
     @precondition(lambda self: refusal(self.state) is None and self.state.next_generation <= MOST_CHANGES)
-    @rule(rps=st.sampled_from([5.0, 20.0, 50.0]))
-    def deploy(self, rps: float) -> None:
-        self.send(e.DeployRequested(wanted(rps)))
+    @rule(rps=st.sampled_from([5.0, 20.0, 50.0]), canary=st.sampled_from([None, Canary(0.1, 5.0), Canary(0.5, 60.0)]))
+    def deploy(self, rps: float, canary: Canary | None) -> None:
+        self.send(e.DeployRequested(wanted(rps), canary))
+
+    @precondition(lambda self: self.watches())
+    @rule(failed=st.sampled_from([0.0, 50.0]), seconds=st.sampled_from([1, 6]))
+    def serve_a_canary(self, failed: float, seconds: int) -> None:
+        watch = self.state.watch
+        assert watch is not None
+        tallies = {("app", watch.running): Tally(100.0), ("app", watch.new): Tally(50.0, failed)}
+        for _ in range(seconds):
+            self.send(e.Tick(self.state.now_s + 1.0, {"app": 8.0}, tallies=tallies))
+
+    @precondition(lambda self: self.state.watch is not None)
+    @rule()
+    def end_the_canary(self) -> None:
+        self.send(e.CanaryEndRequested())
+
+    def watches(self) -> bool:
+        """Returns True while both generations of a canary serve."""
+        watch = self.state.watch
+        began = self.state.phase is Phase.CHANGING and watch is not None and watch.began_s is not None
+        return began and watch is not None and watch.verdict is None
 
     @precondition(
         lambda self: self.served and refusal(self.state) is None and self.state.next_generation <= MOST_CHANGES
@@ -164,7 +198,18 @@ class Machine(RuleBasedStateMachine):
         assert self.state.inflight.keys() == self.waiting.keys()
         assert self.state.stage_ids <= self.waiting.keys()
         if self.state.phase in (Phase.SOLVING, Phase.CHANGING):
-            assert self.waiting
+            assert self.waiting or self.watches()
+
+    @invariant()
+    def only_a_canary_weights_generations(self) -> None:
+        if self.state.phase is Phase.READY and not self.broken:
+            assert not any(entry.weights for route in self.state.actual.routes.values() for entry in route)
+
+    @invariant()
+    def no_canary_outlives_its_deadline(self) -> None:
+        watch = self.state.watch
+        if self.watches() and watch is not None and watch.began_s is not None:
+            assert self.state.now_s < watch.began_s + watch.canary.seconds
 
     @invariant()
     def when_it_is_ready_the_plan_runs(self) -> None:
