@@ -785,7 +785,7 @@ def check_canary(request: "Request", before: Mapping[str, Any] | None, wording: 
     if not (request.canary_s > 0 and math.isfinite(request.canary_s)):
         name = wording.name("canary-for" if wording.flags else "canary_s")
         raise InputError(f"{request.canary_s:g} is not a number of seconds above 0", where=name, hint="choose 300")
-    if before is None or before["plan"] is None:
+    if before is None or before["generation"] == 0:
         hint = "deploy without it; the next update can be a canary"
         raise InputError("nothing is served here yet with which a canary could be compared", where=where, hint=hint)
 

@@ -11,12 +11,15 @@ import pytest
 
 from jigsaw_triton.console.client import ControllerClient
 from jigsaw_triton.console.server import StatusServer
-from jigsaw_triton.controller.core.generation import Request
+from jigsaw_triton.controller.core.canary import Watch
+from jigsaw_triton.controller.core.generation import Canary, Request
 from jigsaw_triton.controller.core.state import Phase
+from jigsaw_triton.controller.core.transition import Stage
 from jigsaw_triton.controller.persistence.history import keep
 from jigsaw_triton.errors import Diagnostic, InputError, JigsawError, SpecError, StateError
 from jigsaw_triton.servers.metrics import parse_metrics
 from tests.console.conftest import Desk
+from tests.controller.core.test_canary_change import BESIDE
 from tests.controller.core.test_step import ONE
 from tests.controller.disks import fill_disk, free_disk
 from tests.controller.worlds import generation, wanted
@@ -196,6 +199,29 @@ def test_a_rollback_goes_to_the_generation_that_served_before(desk: Desk) -> Non
         assert asked_for.restored == first
         with pytest.raises(StateError, match="another deploy is under way"):
             await asyncio.to_thread(client.rollback, 1)
+
+    asked(desk, ask)
+
+
+def test_a_rollback_without_a_generation_ends_the_canary_in_progress(desk: Desk) -> None:
+    running, new = generation(ONE), generation(BESIDE)
+    desk.controller.state = replace(
+        desk.controller.state,
+        phase=Phase.CHANGING,
+        running=running,
+        pending=new,
+        wanted=running.wanted,
+        stage=Stage("answer 5% of the requests with the new generation", (), watches=True),
+        watch=Watch.of(Canary(0.05, 60.0), running, new).begun(0.0),
+    )
+
+    async def ask(client: ControllerClient) -> None:
+        with pytest.raises(StateError, match="generation 7 is unknown"):
+            await asyncio.to_thread(client.rollback, 7)
+        assert (await asyncio.to_thread(client.status))["canary"]["verdict"] is None
+        assert await asyncio.to_thread(client.rollback, None)
+        assert (await asyncio.to_thread(client.status))["canary"]["verdict"] == "rolled back: requested by the user"
+        assert desk.controller.state.rolling_back
 
     asked(desk, ask)
 

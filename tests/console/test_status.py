@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -5,7 +6,9 @@ import pytest
 from jigsaw_triton.console.status import EMULATED_CPU, EMULATED_MIG, EMULATED_MPS, EMULATED_VARIANTS, emulated, snapshot
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core.generation import Canary
 from jigsaw_triton.controller.core.state import State
+from jigsaw_triton.controller.core.tallies import Tally
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, Gpu, GpuId
 from tests.console.conftest import Desk
@@ -90,6 +93,36 @@ def test_a_deployment_whose_edge_has_ended_does_not_serve(desk: Desk, monkeypatc
         monkeypatch.setattr(desk.fleet.edge, "status", lambda state=state: {"state": state})
         status = snapshot(desk.controller, desk.fleet)
         assert (status["serving"], status["reasons"]) == (serving, [] if serving else ["the edge does not serve"])
+
+
+def test_the_status_shows_a_canary(desk: Desk) -> None:
+    beside = bundle(2, [worker("0/1g@0", ("t0", "v1"), generation=2), worker("0/1g@1", ("t1", "v0"))])
+    world = World({1: ONE, 2: beside})
+    world.send(e.DeployRequested(wanted()))
+    assert world.state.watch is None
+    world.send(e.DeployRequested(wanted(20.0), Canary(0.05, 60.0)))
+    tallies = {("app", 1): Tally(95.0, 1.0, {0.02: 93.0, math.inf: 94.0}), ("app", 2): Tally(5.0, 0.0, {math.inf: 5.0})}
+    world.send(e.Tick(world.state.now_s + 1.0, {}, tallies=tallies))
+    desk.controller.state = world.state
+    canary = snapshot(desk.controller, desk.fleet)["canary"]
+    assert canary == {
+        "share": 0.05,
+        "seconds": 60.0,
+        "elapsed_s": 1.0,
+        "generation": 2,
+        "running": 1,
+        "verdict": None,
+        "graphs": {
+            "app": {
+                "new": {"requests": 5.0, "failed": 0.0, "p99_ms": None},
+                "running": {"requests": 95.0, "failed": 1.0, "p99_ms": None},
+            }
+        },
+    }
+    world.send(e.CanaryEndRequested())
+    desk.controller.state = world.state
+    canary = snapshot(desk.controller, desk.fleet)["canary"]
+    assert (canary["elapsed_s"], canary["verdict"]) == (None, "rolled back: requested by the user")
 
 
 def test_the_status_shows_a_journal_that_cannot_be_written(desk: Desk) -> None:

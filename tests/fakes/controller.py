@@ -18,6 +18,7 @@ class FakeController:
     Attributes:
         requests: Requests to deploy, in order.
         rollbacks: Generations to return to, in order.
+        canary: True while a canary is in progress, which every rollback ends.
         paused: True while the load causes no change.
         running: True between the start and the end.
         starts: Number of times that the controller was started.
@@ -30,6 +31,7 @@ class FakeController:
         self.error = error
         self.requests: list[Mapping[str, Any]] = []
         self.rollbacks: list[int | None] = []
+        self.canary = False
         self.paused = False
         self.running = False
         self.starts = 0
@@ -76,9 +78,10 @@ class FakeController:
         state = self.state if self.running else "stopped"
         return {"events": [], "state": state, "queued": False, "error": self.error, "error_code": int(bool(self.error))}
 
-    def rollback(self, generation: int | None) -> None:
+    def rollback(self, generation: int | None) -> bool:
         self.rollbacks.append(generation)
         self._reported = False
+        return self.canary
 
     def pause(self, paused: bool) -> None:
         self.paused = paused

@@ -190,3 +190,17 @@ def test_a_taken_port_is_reported_before_anything_starts(
     assert result.exit_code == 2
     assert f"port {port} is already in use" in result.stderr
     assert fake.starts == 0
+
+
+def test_a_canary_is_asked_for_with_the_update(
+    run: Run, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeController().install(monkeypatch)
+    arguments = ("deploy", app, "--gpus", "2xcpu", "--state", tmp_path / "state", "--no-wait")
+    first = run(*arguments, "--canary", "5%")
+    assert first.exit_code == 2
+    assert "--canary: nothing is served here yet with which a canary could be compared" in first.stderr
+    assert run(*arguments).exit_code == 0
+    assert run(*arguments, "--canary", "5%", "--canary-for", "10m").exit_code == 0
+    assert run(*arguments, "--canary", "0.2").exit_code == 0
+    assert [(r["canary"], r["canary_s"]) for r in fake.requests] == [(None, 300.0), (0.05, 600.0), (0.2, 300.0)]

@@ -67,6 +67,14 @@ def test_a_rollback_that_fails_says_why(run: Run, tmp_path: Path, monkeypatch: p
     assert "the files of variant 'a' have changed" in result.stderr
 
 
+def test_a_rollback_that_ends_a_canary_succeeds(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeController("canary: rolled back: requested by the user").install(monkeypatch)
+    fake.running = fake.canary = True
+    monkeypatch.setattr(rollback, "status_view", lambda *_: ["the status"])
+    result = run("rollback", "--state", tmp_path / "state")
+    assert (result.exit_code, result.stdout) == (0, "the status\n")
+
+
 @pytest.mark.parametrize("generation", ["0", "-1", "last"])
 def test_a_generation_is_a_positive_number(run: Run, tmp_path: Path, generation: str) -> None:
     assert run("rollback", "--state", tmp_path / "state", "--", generation).exit_code == 2

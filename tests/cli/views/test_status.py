@@ -37,6 +37,7 @@ STATUS: dict[str, Any] = {
     "degraded": False,
     "paused": False,
     "reasons": [],
+    "canary": None,
     "doing": "",
     "generation": 1,
     "emulated": [],
@@ -72,3 +73,29 @@ def test_the_edge_is_printed() -> None:
     guards = {"tls": True, "client_certificates": False, "api_keys": True}
     status = {**STATUS, "edge": {**edge, **guards}}
     assert "edge: ready, haproxy 2.8.25, TLS, keys, http://127.0.0.1:8003/metrics" in status_view(status, Output())
+
+
+def test_a_canary_is_printed() -> None:
+    tallies = {
+        "new": {"requests": 40, "failed": 2, "p99_ms": 28.4},
+        "running": {"requests": 0, "failed": 0, "p99_ms": None},
+    }
+    canary = {
+        "share": 0.05,
+        "seconds": 300.0,
+        "elapsed_s": 12.3,
+        "generation": 4,
+        "running": 3,
+        "verdict": None,
+        "graphs": {"app": tallies},
+    }
+    shown = [str(part) for part in status_view({**STATUS, "canary": canary}, Output())]
+    assert shown[1:4] == [
+        "canary of 5%, generation 4: 12 of 300 s",
+        "  app, generation 4: 40 requests, 2 failed, p99 28.4 ms",
+        "  app, generation 3: 0 requests, 0 failed, p99 unknown",
+    ]
+    ended = status_view({**STATUS, "canary": {**canary, "verdict": "promoted: it is good"}}, Output())
+    assert "canary of 5%, generation 4: promoted: it is good" in ended
+    waiting = status_view({**STATUS, "canary": {**canary, "elapsed_s": None}}, Output())
+    assert "canary of 5%, generation 4: has not begun" in waiting

@@ -212,3 +212,14 @@ def test_creations_of_a_journal_without_stages_count_as_whole(tmp_path: Path) ->
         assert journal.creations() == {place: CreationStage.PART}
         journal.end_creation(*place)
         assert journal.creations() == {}
+
+
+def test_a_remark_is_added_to_the_reason_of_a_generation(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        for number in (1, 2):
+            journal.generation(number, "user", "requested by the user", {"version": 1})
+        journal.annotate(2, "canary promoted: it is good")
+        assert [r.reason for r in journal.generations()] == [
+            "requested by the user",
+            "requested by the user; canary promoted: it is good",
+        ]
