@@ -13,11 +13,11 @@ from jigsaw_triton.controller.core.canary import LEAST
 from jigsaw_triton.controller.core.canary_room import canary_obstacle
 from jigsaw_triton.controller.core.generation import Canary, Generation, Request
 from jigsaw_triton.controller.core.recovery import recovered, unfinished
-from jigsaw_triton.controller.core.state import Phase
 from jigsaw_triton.controller.core.tallies import Tally
 from jigsaw_triton.controller.core.transition import stages_to
 from jigsaw_triton.controller.persistence.history import outcomes, verdicts
 from jigsaw_triton.graph.model import Slo, TensorType
+from tests.controller.core.test_step import phase
 from tests.controller.worlds import World, bundle, chained, generation, profiled, steps, wanted, worker
 
 CANARY = Canary(0.05, 60.0)
@@ -51,7 +51,7 @@ def entries(world: World, task: str = "app.t0.g1") -> dict[str, RouteEntry]:
 @pytest.mark.parametrize("target", [BESIDE, ADDED, MOVED])
 def test_both_generations_serve_by_their_shares_until_the_verdict(target: Bundle) -> None:
     world = deployed(target)
-    assert world.state.phase is Phase.CHANGING and world.state.stage is not None
+    assert phase(world) == "changing" and world.state.stage is not None
     assert world.state.stage.title == "answer 5% of the requests with the new generation"
     assert {*ONE.workers, *target.workers} == set(world.state.actual.workers)
     for task in ONE.graphs["app"].tasks:
@@ -59,9 +59,9 @@ def test_both_generations_serve_by_their_shares_until_the_verdict(target: Bundle
         shares = dict(pair for entry in route for pair in zip(entry.generations, entry.weights, strict=True))
         assert shares == {1: 0.95, 2: 0.05}
     seconds(world, 59)
-    assert world.state.phase is Phase.CHANGING and world.state.actual.fronts["app"] == ONE.graphs["app"].front
+    assert phase(world) == "changing" and world.state.actual.fronts["app"] == ONE.graphs["app"].front
     seconds(world, 3)
-    assert world.state.phase is Phase.READY and world.state.error == ""
+    assert phase(world) == "ready" and world.state.error == ""
     assert world.state.running is not None and world.state.running.bundle == target
     assert dict(world.state.actual.workers) == dict(target.workers)
     assert not any(entry.weights for route in world.state.actual.routes.values() for entry in route)
@@ -91,7 +91,7 @@ def test_a_generation_that_does_worse_is_rolled_back_within_seconds(
 ) -> None:
     world = deployed(target)
     seconds(world, 4, **fault)  # type: ignore[arg-type]
-    assert world.state.phase is Phase.READY
+    assert phase(world) == "ready"
     assert world.state.running is not None and world.state.running.bundle == ONE
     assert dict(world.state.actual.workers) == dict(ONE.workers)
     assert {n: r for n, r in world.state.actual.routes.items()} == {t.name: t.route for t in ONE.graphs["app"].tasks}
@@ -103,7 +103,7 @@ def test_a_generation_that_does_worse_is_rolled_back_within_seconds(
 def test_a_canary_without_requests_is_rolled_back_at_its_deadline() -> None:
     world = deployed()
     world.ticks([0.0] * 62)
-    assert world.state.phase is Phase.READY
+    assert phase(world) == "ready"
     assert world.state.error.startswith(
         f"canary: rolled back: app: only 0 requests in 60 s, but a verdict needs {LEAST}"
     )
@@ -113,7 +113,7 @@ def test_the_user_can_end_a_canary() -> None:
     world = deployed()
     seconds(world, 2)
     world.send(e.CanaryEndRequested())
-    assert world.state.phase is Phase.READY
+    assert phase(world) == "ready"
     assert world.state.error == "canary: rolled back: requested by the user"
     assert world.state.running is not None and world.state.running.bundle == ONE
 
@@ -124,16 +124,16 @@ def test_the_user_can_end_a_canary_that_still_loads() -> None:
     world.hold = lambda action: isinstance(action, a.LoadModels)
     world.send(e.DeployRequested(wanted(20.0), CANARY))
     world.send(e.CanaryEndRequested())
-    assert world.state.phase is Phase.CHANGING
+    assert phase(world) == "changing"
     world.hold = lambda _: False
     world.end()
-    assert world.state.phase is Phase.READY
+    assert phase(world) == "ready"
     assert dict(world.state.actual.workers) == dict(ONE.workers)
 
 
 def test_a_canary_that_cannot_load_is_rolled_back_and_never_decided_again() -> None:
     world = deployed(fault=lambda x: "no such weights" if isinstance(x, a.LoadModels) else "")
-    assert world.state.phase is Phase.READY and world.state.error == "no such weights"
+    assert phase(world) == "ready" and world.state.error == "no such weights"
     assert world.state.watch is not None and str(world.state.watch.verdict) == "rolled back: no such weights"
     seconds(world, 70)
     assert world.state.error == "no such weights"
@@ -142,7 +142,7 @@ def test_a_canary_that_cannot_load_is_rolled_back_and_never_decided_again() -> N
 def test_down_ends_a_canary() -> None:
     world = deployed()
     world.send(e.DownRequested())
-    assert world.state.phase is Phase.STOPPED
+    assert phase(world) == "stopped"
     assert world.state.error == ""
 
 
@@ -153,7 +153,7 @@ def test_the_next_controller_undoes_a_canary_and_asks_for_it_again() -> None:
     assert after is not None
     world = World({}, state=after)
     world.ticks([10.0] * 40)
-    assert world.state.phase is Phase.READY
+    assert phase(world) == "ready"
     assert dict(world.state.actual.workers) == dict(ONE.workers)
     assert not any(entry.weights for route in world.state.actual.routes.values() for entry in route)
 
@@ -175,7 +175,7 @@ def test_a_canary_that_has_no_room_changes_nothing() -> None:
     world.send(e.DeployRequested(wanted()))
     before, done = world.state, len(world.done)
     world.send(e.DeployRequested(wanted(20.0), CANARY))
-    assert len(world.done) == done and world.state.phase is Phase.READY
+    assert len(world.done) == done and phase(world) == "ready"
     assert world.state.running is before.running and world.state.error_code == 4
     assert world.state.error == (
         "a canary is impossible, and nothing was changed: both generations do not fit at once: n-0-1g-0 must make "
