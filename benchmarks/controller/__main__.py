@@ -4,7 +4,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from benchmarks import harness, system
-from benchmarks.controller import changes, cycle, rehearsed, replans, simulated, twitter
+from benchmarks.controller import changes, cycle, kills, rehearsed, replans, simulated, twitter
 from benchmarks.effort import FULL, SMOKE, Effort
 from benchmarks.harness import Figure, Progress
 
@@ -17,6 +17,7 @@ PARTS: dict[str, Part] = {
     "simulated": simulated.measure,
     "rehearsed": rehearsed.measure,
     "twitter": twitter.measure,
+    "kills": kills.measure,
 }
 
 

@@ -26,6 +26,9 @@ RUNS_ALREADY = 75
 LOCK = "supervisor.lock"
 """Name of the lock file of the supervisor in the state folder."""
 
+HEARTBEAT = "controller.lock"
+"""Name of the file in the state folder whose modification time the controller sets while its event loop runs."""
+
 UNREADABLE = 65
 """Exit code of a controller that cannot read the state of the one before (EX_DATAERR of sysexits.h)."""
 
@@ -36,8 +39,15 @@ _NAP_S = 0.1
 _FIRST_DELAY_S, _MAX_DELAY_S = 0.1, 30.0
 """First and longest delay of the exponential backoff between restarts, in seconds."""
 
-_LEAVE_S = 10
-"""Seconds that a controller may take to end after SIGTERM, before it is killed."""
+_CHECK_S = 1.0
+"""Seconds between two checks of a controller."""
+
+_LEAVE_CHECKS = 10
+"""Checks after which a controller that has not ended after SIGTERM is killed."""
+
+_START_CHECKS, _HANG_CHECKS = 60, 10
+"""Checks without a heartbeat after which a controller that starts, and one that runs, is killed. Checks are counted and
+not seconds, because the clock also advances while both processes are suspended. A controller costs no request."""
 
 _STABLE_S = 60.0
 """Seconds that a controller must live for the backoff to start over."""
@@ -48,18 +58,23 @@ class Supervisor:
 
     Args:
         command: Command line of the controller. Restarts add `--resume` to it.
+        heartbeat: Path of the file whose modification time the controller sets at least once between two checks.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], heartbeat: str) -> None:
         self._command = command
+        self._heartbeat = heartbeat
         self._controller: subprocess.Popen[bytes] | None = None
         self._leaving = False
+        self._seen_ns = 0
+        self._checks_left = 0
 
     def run(self) -> int:
         """Runs controllers until one ends in an orderly way or cannot start; returns its exit code."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._leave)
-        signal.signal(signal.SIGALRM, lambda _number, _frame: self._end_controller(signal.SIGKILL))
+        signal.signal(signal.SIGALRM, self._check)
+        signal.setitimer(signal.ITIMER_REAL, _CHECK_S, _CHECK_S)
         delay_s, resume = _FIRST_DELAY_S, False
         while True:
             began_s = time.monotonic()
@@ -86,9 +101,11 @@ class Supervisor:
 
     def _run_once(self, resume: bool) -> int:
         """Runs a controller to its end; returns its exit status, negative for a signal."""
+        self._seen_ns, self._checks_left = self._last_beat_ns(), _START_CHECKS
         self._controller = subprocess.Popen([*self._command, *(["--resume"] if resume else [])])
         if self._leaving:
             # The signal came before there was a controller to forward it to.
+            self._checks_left = _LEAVE_CHECKS
             self._end_controller(signal.SIGTERM)
         while True:
             # Servers of controllers that have died are children of this process now, and are reaped here too.
@@ -99,9 +116,24 @@ class Supervisor:
 
     def _leave(self, _number: int, _frame: FrameType | None) -> None:
         """Ends the controller and this process; the servers continue."""
-        self._leaving = True
+        self._leaving, self._checks_left = True, _LEAVE_CHECKS
         self._end_controller(signal.SIGTERM)
-        signal.alarm(_LEAVE_S)
+
+    def _check(self, _number: int, _frame: FrameType | None) -> None:
+        """Kills a controller that does not end or has no heartbeat."""
+        beat_ns = self._last_beat_ns()
+        if beat_ns != self._seen_ns and not self._leaving:
+            self._seen_ns, self._checks_left = beat_ns, _HANG_CHECKS
+        self._checks_left -= 1
+        if self._checks_left <= 0:
+            self._end_controller(signal.SIGKILL)
+
+    def _last_beat_ns(self) -> int:
+        """Returns the modification time of the heartbeat's file; 0 if there is no such file yet."""
+        try:
+            return os.stat(self._heartbeat).st_mtime_ns  # noqa: PTH116 - pathlib takes memory and time to import
+        except OSError:
+            return 0
 
     def _end_controller(self, number: signal.Signals) -> None:
         if self._controller is not None and self._controller.returncode is None:
@@ -119,7 +151,7 @@ def main(state: str) -> int:
         return RUNS_ALREADY
     # Children of a dead controller become children of this process, which reaps them.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    return Supervisor([sys.executable, "-m", "jigsaw_triton.api.daemon", state]).run()
+    return Supervisor([sys.executable, "-m", "jigsaw_triton.api.daemon", state], f"{state}/{HEARTBEAT}").run()
 
 
 if __name__ == "__main__":

@@ -32,6 +32,9 @@ from jigsaw_triton.servers.members import members
 
 _LOG_BYTES = 8 * 2**20
 
+_BEAT_S = 0.5
+"""Seconds between two heartbeats. The supervisor kills a controller that has none."""
+
 UNREADABLE = 65
 """Exit code of a controller that cannot read the state of the one before (EX_DATAERR of sysexits.h)."""
 
@@ -95,6 +98,7 @@ async def _serve(
     controller = Controller(executor, fleet, journal, settings, state)
     server = StatusServer(paths.control_socket, controller, fleet, journal, read)
     loop = asyncio.get_running_loop()
+    beat = asyncio.create_task(_beat(paths.lock), name="heartbeat")
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, controller.leave)
     await controller.adopt()
@@ -104,6 +108,7 @@ async def _serve(
     try:
         last = await controller.run()
     finally:
+        beat.cancel()
         await server.stop()
     if last.phase is not Phase.STOPPED and last.wanted is not None:
         journal.event(LEFT, "the controller has ended; its servers go on without it")
@@ -112,6 +117,15 @@ async def _serve(
         logging.shutdown()
         os._exit(0)
     return True
+
+
+async def _beat(path: Path) -> None:
+    """Shows that the event loop runs, by the modification time of a file."""
+    while True:
+        # A lock file that was removed is no reason to end.
+        with suppress(OSError):
+            os.utime(path)
+        await asyncio.sleep(_BEAT_S)
 
 
 def _repeated(journal: Journal, before: State) -> Request | None:

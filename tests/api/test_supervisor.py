@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.api.supervisor import CRASHED, LOCK, RUNS_ALREADY, UNREADABLE
+from jigsaw_triton.api.supervisor import CRASHED, HEARTBEAT, LOCK, RUNS_ALREADY, UNREADABLE
 from jigsaw_triton.console import daemon
 from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, is_locked, take_lock
 from jigsaw_triton.controller.persistence.paths import deployment_paths
@@ -17,7 +17,7 @@ from jigsaw_triton.controller.persistence.paths import deployment_paths
 RUN = """
 import sys
 from jigsaw_triton.api.supervisor import Supervisor
-sys.exit(Supervisor(["/bin/sh", sys.argv[1]]).run())
+sys.exit(Supervisor(["/bin/sh", sys.argv[1]], sys.argv[1] + ".beat").run())
 """
 
 
@@ -74,8 +74,8 @@ def test_a_signal_ends_supervisor_and_controller(tmp_path: Path, number: signal.
     assert starts(tmp_path) == [""]
 
 
-def test_a_controller_that_hangs_is_killed(tmp_path: Path) -> None:
-    code = RUN.replace("sys.exit(", "from jigsaw_triton.api import supervisor; supervisor._LEAVE_S = 1; sys.exit(")
+def test_a_controller_that_does_not_end_is_killed(tmp_path: Path) -> None:
+    code = RUN.replace("sys.exit(", "from jigsaw_triton.api import supervisor; supervisor._LEAVE_CHECKS = 1; sys.exit(")
     (tmp_path / "controller.sh").write_text(f"trap '' TERM; echo > {tmp_path}/ready; while :; do sleep 0.01; done")
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "controller.sh")]) as process:
         while not (tmp_path / "ready").exists():
@@ -84,7 +84,22 @@ def test_a_controller_that_hangs_is_killed(tmp_path: Path) -> None:
         assert process.wait(timeout=30) == 0
 
 
+def test_a_controller_without_heartbeat_is_killed_and_the_next_one_resumes(tmp_path: Path) -> None:
+    code = RUN.replace("sys.exit(", "from jigsaw_triton.api import supervisor; supervisor._HANG_CHECKS = 2; sys.exit(")
+    script = tmp_path / "controller.sh"
+    # The first one stops after some heartbeats.
+    script.write_text(
+        f'cd {tmp_path}; echo "$1" >> starts; [ "$1" ] && exit 0\n'
+        f"for _ in 1 2 3 4 5 6; do touch {script}.beat; sleep 0.5; done; echo > beaten; kill -STOP $$\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(script)], check=False, timeout=60)
+    assert ended.returncode == 0
+    assert (tmp_path / "beaten").exists()
+    assert starts(tmp_path) == ["", "--resume"]
+
+
 def test_a_deployment_has_one_supervisor(tmp_path: Path) -> None:
+    assert deployment_paths(tmp_path).lock == tmp_path / HEARTBEAT
     lock = deployment_paths(tmp_path).supervisor_lock
     assert lock == tmp_path / LOCK
     assert not is_locked(lock)
