@@ -30,45 +30,65 @@ _CHANGE_S = 5.0
 """Seconds after the begin of a change within which a process dies. Changes take about as long."""
 
 _QUIET_S = 1.0
-_SETTLED_ANSWERS = 5
+_SECOND_S = 2.0
+"""Seconds after a death within which the second one of a round comes."""
+
 _LONGEST_STOP_S = 8.0
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """Plan of one round.
+    """Plan of one death.
 
     Attributes:
         kind: One of `KINDS`.
         stopped_s: Seconds for which the process is stopped; infinite if it is never continued; 0 to kill it.
-        moment_s: Seconds to wait before.
-        within_change: True if a change begins first.
+        moment_s: Seconds to wait before, from the begin of the round.
     """
 
     kind: str
     stopped_s: float
     moment_s: float
-    within_change: bool
 
     def __str__(self) -> str:
         how = f"SIGSTOP for {self.stopped_s:.1f} s" if self.stopped_s else "kill -9"
-        when = f"{self.moment_s:.2f} s after the begin of a change" if self.within_change else "while nothing changes"
-        return f"{self.kind}: {how}, {when}"
+        return f"{self.kind}: {how} after {self.moment_s:.2f} s"
 
 
-def deaths(count: int, seed: int) -> Iterator[Death]:
-    """Yields the rounds."""
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Plan of one round.
+
+    Attributes:
+        within_change: True if the round begins with a change.
+        deaths: One death, or two in a short time.
+    """
+
+    within_change: bool
+    deaths: tuple[Death, ...]
+
+    def __str__(self) -> str:
+        return f"{'a change; ' if self.within_change else ''}{', '.join(map(str, self.deaths))}"
+
+
+def rounds(kills: int, seed: int) -> Iterator[Round]:
+    """Yields rounds with this number of deaths in all."""
     chance = random.Random(seed)
-    for _ in range(count):
-        kind = chance.choice(KINDS)
-        stop = chance.choice((0.0, 0.0, chance.uniform(0.2, _LONGEST_STOP_S), float("inf")))
+    while kills > 0:
         within = chance.random() < 0.6
-        yield Death(kind, stop, chance.uniform(0, _CHANGE_S if within else _QUIET_S), within)
+        moment_s = chance.uniform(0, _CHANGE_S if within else _QUIET_S)
+        moments_s = [moment_s]
+        if kills > 1 and chance.random() < 0.3:
+            moments_s.append(moment_s + chance.uniform(0, _SECOND_S))
+        stops = [chance.choice((0.0, 0.0, chance.uniform(0.2, _LONGEST_STOP_S), float("inf"))) for _ in moments_s]
+        found = (Death(chance.choice(KINDS), stop, moment) for stop, moment in zip(stops, moments_s, strict=True))
+        yield Round(within, tuple(found))
+        kills -= len(moments_s)
 
 
 @dataclass(slots=True)
 class Result:
-    """Counts of all rounds.
+    """Counts of a run.
 
     Attributes:
         inconsistent: Description of each inconsistent state.
@@ -92,8 +112,8 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
         paths = running.deployment.paths
         await asyncio.to_thread(running.update, TARGETS[0])
         with callers(running.url) as tally:
-            for number, death in enumerate(deaths(count, seed), 1):
-                await _round(running, death, number, tally, result, progress)
+            for number, planned in enumerate(rounds(count, seed), 1):
+                await _round(running, planned, number, tally, result, progress)
         lost = tally.lost(result.outages)
         for failure in lost[:20]:
             progress(f"lost: {failure}")
@@ -118,18 +138,15 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
 
 
 async def _round(
-    running: Supervised, death: Death, number: int, tally: Tally, result: Result, progress: Progress
+    running: Supervised, planned: Round, number: int, tally: Tally, result: Result, progress: Progress
 ) -> None:
-    target = TARGETS[number % len(TARGETS)]
-    change = asyncio.create_task(asyncio.to_thread(running.update, target)) if death.within_change else None
-    await asyncio.sleep(death.moment_s)
+    target, chance, error = TARGETS[number % len(TARGETS)], random.Random(number), ""
     before = await asyncio.to_thread(running.servers)
-    victim, name = await asyncio.to_thread(_victim, running, death.kind, random.Random(number))
     began_s = time.monotonic()
-    if victim is not None:
-        await _die(victim, death)
-    error = ""
-    progress(f"round {number}, {death} ({name})")
+    change = asyncio.create_task(asyncio.to_thread(running.update, target)) if planned.within_change else None
+    victims = await asyncio.gather(*(_strike(running, death, chance) for death in planned.deaths))
+    struck_s = time.monotonic()
+    progress(f"round {number}: {planned} ({', '.join(str(victim) for victim in victims)})")
     if change is not None:
         try:
             await change
@@ -137,11 +154,13 @@ async def _round(
             error = f"; the change failed: {failure}"
             result.failed_changes += 1
     problems: list[str] = []
+    stopped = [v.pid for v, d in zip(victims, planned.deaths, strict=True) if v and d.stopped_s == float("inf")]
     try:
-        await running.wait(lambda: running.is_settled() and not _lives(victim, death), "ready")
+        # A process that is stopped for ever must be ended by the one that replaces it.
+        await running.wait(lambda: running.is_settled() and not any(kill(pid, 0) for pid in stopped), "ready")
     except JigsawError as failure:
         problems.append(str(failure))
-    took_s = time.monotonic() - began_s
+    took_s = time.monotonic() - struck_s
     result.settled_s = max(result.settled_s, took_s)
     after = await asyncio.to_thread(running.servers)
     if before.get("gateway") != after.get("gateway"):
@@ -157,39 +176,51 @@ async def _round(
             progress(f"    {line}")
 
 
-def _victim(running: Supervised, kind: str, chance: random.Random) -> tuple[int | None, str]:
-    """Returns a process of a kind, and its name; None if there is none at the moment."""
+async def _strike(running: Supervised, death: Death, chance: random.Random) -> "Victim | None":
+    """Kills or stops a process. Returns when it is dead, goes on, or is stopped for ever; None if there is none."""
+    await asyncio.sleep(death.moment_s)
+    victim = await asyncio.to_thread(_victim, running, death.kind, chance)
+    if victim is None:
+        return None
+    kill(victim.pid, signal.SIGSTOP if death.stopped_s else signal.SIGKILL)
+    if 0 < death.stopped_s < float("inf"):
+        await asyncio.sleep(death.stopped_s)
+        kill(victim.pid, signal.SIGCONT)
+    return victim
+
+
+@dataclass(frozen=True, slots=True)
+class Victim:
+    """A process that is killed or stopped.
+
+    Attributes:
+        name: Name of the server or model.
+        pid: Process id.
+    """
+
+    name: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.pid}"
+
+
+def _victim(running: Supervised, kind: str, chance: random.Random) -> Victim | None:
+    """Returns a process of a kind; None if there is none at the moment."""
     servers = running.servers()
     workers = {name: pid for name, pid in sorted(servers.items()) if name != "gateway"}
     match kind:
         case "controller":
-            return running.controller(), kind
+            pid = running.controller()
+            found = [] if pid is None else [Victim(kind, pid)]
         case "gateway":
-            return servers.get("gateway"), kind
+            found = [Victim(name, pid) for name, pid in servers.items() if name == "gateway"]
         case "worker":
-            candidates = {pid: name for name, pid in workers.items()}
+            found = [Victim(name, pid) for name, pid in workers.items()]
         case _:
-            stubs = python_stubs(set(workers.values()))
-            candidates = {pid: stub.model for pid, stub in sorted(stubs.items()) if stub.status is None}
-    if not candidates:
-        return None, "none runs"
-    victim = chance.choice(list(candidates))
-    return victim, candidates[victim]
-
-
-async def _die(victim: int, death: Death) -> None:
-    if not death.stopped_s:
-        kill(victim, signal.SIGKILL)
-        return
-    kill(victim, signal.SIGSTOP)
-    if death.stopped_s != float("inf"):
-        await asyncio.sleep(death.stopped_s)
-        kill(victim, signal.SIGCONT)
-
-
-def _lives(victim: int | None, death: Death) -> bool:
-    """True if a process that was stopped for ever still exists: nobody has replaced it."""
-    return victim is not None and death.stopped_s == float("inf") and kill(victim, 0)
+            stubs = sorted(python_stubs(set(workers.values())).items())
+            found = [Victim(stub.model, pid) for pid, stub in stubs if stub.status is None]
+    return chance.choice(found) if found else None
 
 
 async def _unanswered(tally: Tally) -> list[str]:

@@ -6,7 +6,6 @@ It serves the application of `replans`: each answer shows which request it belon
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 import tempfile
 import time
@@ -157,7 +156,7 @@ async def supervised() -> AsyncIterator[Supervised]:
             await asyncio.shield(asyncio.to_thread(running.deployment.down, missing_ok=True))
 
 
-def kill(pid: int, number: signal.Signals) -> bool:
+def kill(pid: int, number: int) -> bool:
     """Sends a signal. Returns False if the process has ended."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)

@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from jigsaw_triton.controller.persistence.journal import STOPPED, Journal, JournalReader
-from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, take_lock, wait_unlocked
+from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, take_over, wait_unlocked
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.gpus.model import Cluster, MigInstance
@@ -183,7 +183,7 @@ def end_orphans(paths: Paths) -> int:
     if not paths.journal.exists() and not unattended_servers(paths):
         return 0
     try:
-        lock = take_lock(paths.lock)
+        lock, _ = take_over(paths.lock)
     except AlreadyRunsError as error:
         where, hint = str(paths.state), "try again in a moment"
         raise StateError("a controller is starting or ending", where=where, hint=hint) from error
