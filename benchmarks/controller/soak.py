@@ -64,8 +64,9 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
 
 def _figures(samples: list[list[Usage]], load: str) -> list[Figure]:
     """Compares the last two plans with the second pair, since the first changes fill caches."""
-    first, last = _median([*samples[-4], *samples[-3]] if len(samples) < 6 else [*samples[2], *samples[3]]), _median(
-        [*samples[-2], *samples[-1]]
+    first, last = (
+        _median([*samples[-4], *samples[-3]] if len(samples) < 6 else [*samples[2], *samples[3]]),
+        _median([*samples[-2], *samples[-1]]),
     )
     found = []
     for field in fields(Usage):

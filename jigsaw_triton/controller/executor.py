@@ -150,6 +150,7 @@ class Executor:
     async def _set_routes(self, routes: Mapping[str, tuple[RouteEntry, ...]]) -> None:
         # Tasks come after those that they depend on. A request that an early task binds to a generation finds it later.
         for name, entries in reversed(list(routes.items())):
+            self._journal.check_epoch()
             await asyncio.to_thread(write_route, self._paths.run, name, entries)
 
     async def _drain(self, worker: str, models: Iterable[str]) -> None:

@@ -207,7 +207,7 @@ class Fleet:
         process = await _process_of(command, leader)
         adopted = self._process(name, command, process)
         server = self._servers[name] = Server(
-            adopted, TritonClient.of(command), repository, uuid, limited=worker is None
+            adopted, TritonClient.of(command), repository, self._journal.check_epoch, uuid, limited=worker is None
         )
         if process is not None:
             self._health.watch(name, server)
@@ -454,9 +454,11 @@ class Fleet:
     async def _start(self, name: str, command: Command, repository: Path, uuid: str) -> Server:
         await asyncio.to_thread(repository.mkdir, parents=True, exist_ok=True)
         process = self._process(name, command)
+        fence = self._journal.check_epoch
         async with self._starting:
+            fence()
             await process.start(timeout_s=_STARTUP_S)
-        server = Server(process, TritonClient.of(command), repository, uuid, limited=name == self.GATEWAY)
+        server = Server(process, TritonClient.of(command), repository, fence, uuid, limited=name == self.GATEWAY)
         self._servers[name] = server
         self._health.watch(name, server)
         return server

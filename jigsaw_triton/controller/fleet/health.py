@@ -59,6 +59,7 @@ class Health:
 
     async def _watch(self, name: str, server: Server) -> None:
         status = await server.process.wait()
+        server.fence()
         # The stubs of the dead server hold its connections open, so its clients would keep waiting for answers.
         with contextlib.suppress(ServerError):
             await server.process.stop()

@@ -280,17 +280,14 @@ class Journal(JournalReader):
         """
         with self._lock:
             try:
+                self.check_epoch()
                 if not self._is_intact():
-                    self._check_successor()
                     self._renew()
                 elif self._failure and self._file is not None:
                     with transaction(self._file):
                         self._check_epoch(self._file)
                         _copy(self._db, self._file)
                     self._epoch = self.fact(EPOCH_FACT)
-                elif self._file is not None:
-                    self._check_epoch(self._file)
-                    return
                 else:
                     return
             except (sqlite3.Error, OSError) as error:
@@ -299,6 +296,21 @@ class Journal(JournalReader):
             if self._failure:
                 self._failure = ""
                 self.event("journal", "the journal is complete again")
+
+    def check_epoch(self) -> None:
+        """Checks that no other process has begun an epoch. Whoever changes a server without a record of it calls this.
+
+        Raises:
+            SupersededError: One has.
+        """
+        with self._lock:
+            # A file that is missing or damaged shows nothing.
+            with contextlib.suppress(sqlite3.Error):
+                if self._file is not None and self._is_at_path():
+                    self._check_epoch(self._file)
+                else:
+                    with contextlib.closing(_connect(self._path)) as file:
+                        self._check_epoch(file)
 
     def event(self, kind: str, text: str, code: int = 0) -> None:
         """Adds a line to the event log."""
@@ -465,15 +477,6 @@ class Journal(JournalReader):
             self._on_superseded(error)
             raise
 
-    def _check_successor(self) -> None:
-        """Checks that a file which has replaced this process's one is not that of another process.
-
-        Raises:
-            SupersededError: It is.
-        """
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(_connect(self._path)) as file:
-            self._check_epoch(file)
-
     def _upgrade(self, file: sqlite3.Connection) -> None:
         (version,) = file.execute("PRAGMA user_version").fetchone()
         if version == SCHEMA_VERSION:
@@ -514,14 +517,18 @@ class Journal(JournalReader):
         """True if the open file is still at its path, has not shrunk and begins like a journal."""
         if self._file is None:
             return False
+        size = os.fstat(self._fd).st_size
+        shrunk, self._size = size < self._size, size
+        return self._is_at_path() and not shrunk and os.pread(self._fd, len(_MAGIC), 0) == _MAGIC
+
+    def _is_at_path(self) -> bool:
+        """True if the open file is still at its path."""
         opened = os.fstat(self._fd)
         try:
             at_path = self._path.stat()
         except OSError:
             return False
-        shrunk, self._size = opened.st_size < self._size, opened.st_size
-        same = (at_path.st_dev, at_path.st_ino) == (opened.st_dev, opened.st_ino)
-        return same and not shrunk and os.pread(self._fd, len(_MAGIC), 0) == _MAGIC
+        return (at_path.st_dev, at_path.st_ino) == (opened.st_dev, opened.st_ino)
 
     def _renew(self) -> None:
         """Moves aside whatever is at the path, and writes a new file from memory."""
