@@ -3,12 +3,13 @@
 import asyncio
 import json
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.controller.supervised import NAME, Supervised
+from benchmarks.controller.supervised import NAME, PATIENCE_S, Supervised, is_settled
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.servers.client import TritonClient
@@ -16,23 +17,24 @@ from jigsaw_triton.servers.command import shm_prefix
 from jigsaw_triton.servers.members import Member, leaders, members
 from jigsaw_triton.servers.process import group_members, python_stubs
 
-_TRIES, _AGAIN_S = 10, 1.0
-"""Number of audits, and seconds between two: models of an undone change are unloaded in the background."""
+_AGAIN_S = 0.3
+"""Seconds between two audits."""
 
 
 async def inconsistencies(running: Supervised) -> list[str]:
-    """Returns what is not as the status says, one sentence each."""
-    found: list[str] = []
-    for _ in range(_TRIES):
+    """Waits until the deployment is ready and consistent. Returns what is not in the end, one sentence each."""
+    give_up_at = time.monotonic() + PATIENCE_S
+    while True:
         status = await asyncio.to_thread(running.status)
         if status is None:
             found = ["no controller answers"]
+        elif not is_settled(status):
+            found = [f"it is {status['state']}: {'; '.join(status['reasons'])}"]
         else:
             found = await _differences(status, running.deployment.paths)
-        if not found:
-            break
+        if not found or time.monotonic() > give_up_at:
+            return found
         await asyncio.sleep(_AGAIN_S)
-    return found
 
 
 def remains(paths: Paths) -> list[str]:
@@ -87,7 +89,8 @@ def _processes(pids: dict[str, int | None], running: tuple[Member, ...]) -> Iter
 
 def _stubs(workers: dict[str, Any]) -> Iterator[str]:
     """Yields workers with another number of model processes than of instances."""
-    found = Counter(stub.server for stub in python_stubs({w["pid"] for w in workers.values()}).values())
+    stubs = python_stubs({worker["pid"] for worker in workers.values()}).values()
+    found = Counter(stub.server for stub in stubs if stub.status is None)
     for name, worker in workers.items():
         instances = sum(model["instances"] for model in worker["models"])
         if found[worker["pid"]] != instances:

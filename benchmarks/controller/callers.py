@@ -1,4 +1,4 @@
-"""Ordinary clients of the application of `replans`, which reconnect to a gateway that is gone, and check each answer."""
+"""Ordinary clients of the application of `replans`. They reconnect to a gateway that was gone and check each answer."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ _OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_pro
 """Options of a channel that shares no connection, and no backoff, with an earlier one."""
 
 _UNSENT = ("failed to connect", "connection refused")
-"""Parts of errors of connections that were never made, in lower case: such a request was not sent, and is sent again."""
+"""Parts, in lower case, of errors of connections that were never made. Their requests are sent again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from benchmarks.controller.supervised import Supervised, kill, supervised
 from benchmarks.effort import Effort
 from benchmarks.harness import Figure, Progress, figure
 from jigsaw_triton.errors import JigsawError
+from jigsaw_triton.servers.os_process import start_time
 from jigsaw_triton.servers.process import python_stubs
 
 KILLS = 100
@@ -49,6 +50,11 @@ class Death:
     kind: str
     stopped_s: float
     moment_s: float
+
+    @property
+    def is_deadly(self) -> bool:
+        """True if the process must end. One that is stopped for ever is killed by whoever replaces it."""
+        return self.stopped_s in (0.0, float("inf"))
 
     def __str__(self) -> str:
         how = f"SIGSTOP for {self.stopped_s:.1f} s" if self.stopped_s else "kill -9"
@@ -154,18 +160,17 @@ async def _round(
             error = f"; the change failed: {failure}"
             result.failed_changes += 1
     problems: list[str] = []
-    stopped = [v.pid for v, d in zip(victims, planned.deaths, strict=True) if v and d.stopped_s == float("inf")]
+    doomed = [v.pid for v, d in zip(victims, planned.deaths, strict=True) if v and d.is_deadly]
     try:
-        # A process that is stopped for ever must be ended by the one that replaces it.
-        await running.wait(lambda: running.is_settled() and not any(kill(pid, 0) for pid in stopped), "ready")
+        await running.wait(lambda: not any(start_time(pid) for pid in doomed), f"the end of {doomed}")
     except JigsawError as failure:
         problems.append(str(failure))
+    problems += await audit.inconsistencies(running)
     took_s = time.monotonic() - struck_s
     result.settled_s = max(result.settled_s, took_s)
     after = await asyncio.to_thread(running.servers)
     if before.get("gateway") != after.get("gateway"):
         result.outages.append((began_s, time.monotonic()))
-    problems += await audit.inconsistencies(running)
     problems += await _unanswered(tally)
     progress(f"  settled after {took_s:.1f} s{error}")
     for problem in problems:

@@ -111,20 +111,20 @@ class Supervised:
             await asyncio.sleep(_POLL_S)
         return time.monotonic() - began_s
 
-    def is_settled(self) -> bool:
-        """True if everything serves and no change is in progress."""
-        status = self.status()
-        return (
-            status is not None
-            and status["state"] == "ready"
-            and status["serving"]
-            and not status["degraded"]
-            and all(worker["state"] == "ready" for worker in status["workers"])
-        )
-
     def events(self, count: int = 30) -> list[str]:
         """Returns the last events, one line each."""
         return [f"{event.at} {event.kind}: {event.text}" for event in self.deployment.events(limit=count)]
+
+
+def is_settled(status: dict[str, Any] | None) -> bool:
+    """True if everything serves and no change is in progress."""
+    return (
+        status is not None
+        and status["state"] == "ready"
+        and status["serving"]
+        and not status["degraded"]
+        and all(worker["state"] == "ready" for worker in status["workers"])
+    )
 
 
 def _has_threads(process: Path) -> bool:

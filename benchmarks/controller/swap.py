@@ -50,7 +50,7 @@ def _last(journal: Path) -> int:
 
 
 def _spans(journal: Path, after: int) -> tuple[float, float]:
-    """Returns the seconds from the end of the solve to the end of the switch, and those in which models were loading."""
+    """Returns the seconds from the end of the solve to the end of the switch, and those in which models loaded."""
     with closing(sqlite3.connect(journal)) as file:
         rows = file.execute("SELECT kind, begun, ended FROM actions WHERE id > ? AND ended IS NOT NULL", (after,))
         spans = [(kind, *(datetime.fromisoformat(text).timestamp() for text in times)) for kind, *times in rows]

@@ -7,7 +7,7 @@ from statistics import median
 
 from benchmarks.controller.callers import CLIENTS, Tally, callers
 from benchmarks.controller.replans import TARGETS
-from benchmarks.controller.supervised import Supervised, kill, supervised
+from benchmarks.controller.supervised import Supervised, is_settled, kill, supervised
 from benchmarks.effort import Effort
 from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.errors import ServerError
@@ -66,7 +66,7 @@ async def _takeover_s(running: Supervised, progress: Progress) -> float:
 
 async def _gateway_s(running: Supervised, tally: Tally, progress: Progress) -> float:
     """Kills the gateway. Returns the seconds until a request is answered that was sent after that."""
-    await running.wait(running.is_settled, "ready")
+    await running.wait(lambda: is_settled(running.status()), "ready")
     await asyncio.sleep(_CALM_S)
     kill(running.servers()["gateway"], signal.SIGKILL)
     killed_s = time.monotonic()

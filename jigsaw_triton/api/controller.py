@@ -146,6 +146,19 @@ def unattended_servers(paths: Paths) -> list[str]:
     return sorted(leaders(members(paths.state)))
 
 
+def check_adoptable(paths: Paths) -> None:
+    """Checks that a controller of this release can go on with the servers of the last one.
+
+    Raises:
+        StateError: A release that this one does not know started them.
+    """
+    from jigsaw_triton.controller.persistence.checkpoint import check_format
+
+    if paths.journal.exists():
+        with closing(JournalReader(paths.journal)) as journal:
+            check_format(journal)
+
+
 def check_ports_free(cluster: Cluster) -> None:
     """Checks that no other process listens on the ports of the gateway and the edge.
 

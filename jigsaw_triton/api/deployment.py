@@ -518,11 +518,13 @@ class Deployment:
             True if a controller was started.
 
         Raises:
-            StateError: Another process has just started a controller.
+            StateError: Another process has just started a controller, or a release with another format of its state
+                started the servers.
             JigsawError: The controller did not start.
         """
         if self.wait_status() is not None or not controller.unattended_servers(self.paths):
             return False
+        controller.check_adoptable(self.paths)
         reporter.note("servers are running here without a controller; a new controller adopts them")
         self._start()
         return True

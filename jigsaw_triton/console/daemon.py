@@ -20,7 +20,7 @@ from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.fleet.orphans import reclaim
-from jigsaw_triton.controller.persistence.checkpoint import load
+from jigsaw_triton.controller.persistence.checkpoint import UnknownFormatError, load
 from jigsaw_triton.controller.persistence.epoch import SupersededError
 from jigsaw_triton.controller.persistence.journal import LEFT, Journal
 from jigsaw_triton.controller.persistence.lock import BEAT_S, beat, begin_heartbeat, take_over
@@ -156,6 +156,7 @@ def _last_state(journal: Journal, paths: Paths, resume: bool) -> State | None:
     """State that the last controller left; None where nothing of it runs.
 
     Raises:
+        UnknownFormatError: Servers are running, and a release that this one does not know left them. They go on.
         StateError: It is lost or cannot be read, servers are running, and `resume` asks for it. They go on.
     """
     running = bool(members(paths.state))
@@ -164,7 +165,7 @@ def _last_state(journal: Journal, paths: Paths, resume: bool) -> State | None:
         if state is None and running:
             raise StateError("is lost", where="the checkpoint in the journal")
     except StateError as error:
-        if resume:
+        if resume or (running and isinstance(error, UnknownFormatError)):
             error.exit_code = UNREADABLE
             raise
         journal.event("error", f"{error}: the next deploy replaces the servers that the last controller left")

@@ -19,6 +19,7 @@ from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.controller.persistence.lock import wait_unlocked
 from jigsaw_triton.servers.command import shm_prefix
 from jigsaw_triton.servers.metrics import parse_metrics
+from jigsaw_triton.servers.os_process import start_time
 
 COMMAND = (sys.executable, "-m", "jigsaw_triton.cli.main")
 PATIENCE_S = 120.0
@@ -179,6 +180,19 @@ class System:
         for pid in (self.supervisor_pid(), self.controller_pid()):
             os.kill(pid, signal.SIGKILL)
         assert wait_unlocked(self._deployment.paths.lock, PATIENCE_S)
+
+    def wait_ended(self, pid: int) -> None:
+        """Waits until a process has ended."""
+        give_up_at = time.monotonic() + PATIENCE_S
+        while start_time(pid) is not None:
+            assert time.monotonic() < give_up_at, f"{pid} still runs"
+            time.sleep(_POLL_S)
+
+    def lose_locks(self) -> None:
+        """Deletes the locks and the socket of the controller, so that the next one takes the present one for dead."""
+        paths = self._deployment.paths
+        for path in (paths.lock, paths.supervisor_lock, paths.control_socket):
+            path.unlink()
 
     def lose_journal(self) -> None:
         """Deletes the journal."""

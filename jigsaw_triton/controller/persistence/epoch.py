@@ -44,8 +44,8 @@ def check_epoch(file: sqlite3.Connection, epoch: str, where: str) -> None:
     found = str(row[0]) if row is not None else ""
     if found != epoch:
         raise SupersededError(
-            f"another controller has taken over: the journal is in epoch {found}, and that of this controller, {epoch}, "
-            "has ended",
+            f"another controller has taken over: the journal is in epoch {found}, "
+            f"and this controller's epoch, {epoch}, is over",
             where=where,
         )
 

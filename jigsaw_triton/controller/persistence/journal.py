@@ -303,14 +303,13 @@ class Journal(JournalReader):
         Raises:
             SupersededError: One has.
         """
-        with self._lock:
-            # A file that is missing or damaged shows nothing.
-            with contextlib.suppress(sqlite3.Error):
-                if self._file is not None and self._is_at_path():
-                    self._check_epoch(self._file)
-                else:
-                    with contextlib.closing(_connect(self._path)) as file:
-                        self._check_epoch(file)
+        # A file that is missing or damaged shows nothing.
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            if self._file is not None and self._is_at_path():
+                self._check_epoch(self._file)
+            else:
+                with contextlib.closing(_connect(self._path)) as file:
+                    self._check_epoch(file)
 
     def event(self, kind: str, text: str, code: int = 0) -> None:
         """Adds a line to the event log."""

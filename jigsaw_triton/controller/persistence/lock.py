@@ -1,7 +1,7 @@
 """Lock that keeps a second controller from starting. The process that takes it holds it until it ends.
 
-The owner of a lock shows by its heartbeat that it runs. A process that holds the lock and hangs is killed by the one that
-waits for the lock, so that it can do nothing more.
+The owner of a lock shows by its heartbeat that it runs. The next one kills an owner that hangs, so that it does nothing
+more.
 """
 
 import fcntl

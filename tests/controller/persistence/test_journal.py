@@ -235,7 +235,7 @@ def test_a_process_whose_epoch_is_over_changes_nothing_more(tmp_path: Path) -> N
             ]
             for change in changes:
                 with pytest.raises(
-                    SupersededError, match=r"in epoch 2\..*, and that of this controller, 1\..*, has ended"
+                    SupersededError, match=r"in epoch 2\..*, and this controller's epoch, 1\..*, is over"
                 ):
                     change()
             assert len(seen) == len(changes)
