@@ -19,7 +19,7 @@ from jigsaw_triton.profiles.table import ProfileTable
 
 _FORMAT = 5
 """Version of the checkpoint format. Raise it when a class of the state loses a field, gets one without a default, or
-gives one another meaning: controllers then refuse earlier checkpoints. A new field with a default needs no new format."""
+gives one another meaning: controllers then refuse earlier checkpoints. A new field with a default does not."""
 
 VERSION = f"{__version__}/{_FORMAT}"
 """Release and format of new checkpoints."""
