@@ -578,7 +578,10 @@ class Deployment:
         if before is not None:
             request = request.as_running(before)
         wanted = request.read(mistakes=mistakes, reporter=reporter, wording=wording)
+        named = {gpu.id for gpu in wanted.cluster.gpus}
         wanted = replace(wanted, cluster=controller.surveyed_with_foreign(self.paths, wanted.cluster))
+        for gpu in sorted(named - {gpu.id for gpu in wanted.cluster.gpus}):
+            reporter.warn(f"GPU {gpu} is lost; the plan does without it. Check dmesg")
         for sentence in uncut_gpus(wanted.cluster):
             reporter.warn(sentence)
         if before is not None and changes_processes(before, wanted.cluster):

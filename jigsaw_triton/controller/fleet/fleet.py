@@ -30,7 +30,7 @@ from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import JigsawError, ServerError
 from jigsaw_triton.gpus.cluster import with_foreign
 from jigsaw_triton.gpus.driver import MigDriver, open_driver
-from jigsaw_triton.gpus.model import Cluster, DeviceUse, GatewayPorts
+from jigsaw_triton.gpus.model import Cluster, DeviceUse, GatewayPorts, GpuId
 from jigsaw_triton.runtime.dtypes import Arrays
 from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.command import Command, shm_prefix
@@ -45,6 +45,9 @@ log = logging.getLogger(__name__)
 
 STARTS_AT_ONCE = 4
 """Number of servers that start concurrently. A start mostly waits for Python interpreters to import modules."""
+
+_MIG = "MIG-"
+"""Begin of the UUID of an instance; that of a whole GPU begins otherwise."""
 
 _GATEWAY_GRACE_S = 3.0
 """Seconds to wait for the gateway to stop. Triton uses all of it if clients are still connected, even if idle."""
@@ -93,6 +96,7 @@ class Fleet:
         self._notify = notify
         self._servers: dict[str, Server] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        self._homeless: set[str] = set()
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
         self._health = Health(paths, self._servers, notify)
 
@@ -251,6 +255,24 @@ class Fleet:
             raise RuntimeError("call `serve_on` first")
         surveyed = await asyncio.to_thread(self._driver.survey, cluster)
         return with_foreign(surveyed, await asyncio.to_thread(foreign_instances, self._driver, self._journal))
+
+    async def lost_gpus(self) -> frozenset[GpuId]:
+        """Returns the known GPUs that are lost. Kills workers whose MIG instance no longer exists.
+
+        Raises:
+            MigError: The driver does not answer.
+        """
+        if self._driver is None or self._cluster is None:
+            return frozenset()
+        surveyed = await asyncio.to_thread(self._driver.survey, self._cluster)
+        there = {instance.uuid for instance in await asyncio.to_thread(self._driver.instances)}
+        homeless = {name for name, s in self._servers.items() if s.uuid.startswith(_MIG) and s.uuid not in there}
+        # The driver does not read its list atomically. An instance is gone only if two lists lack it.
+        for name in sorted(homeless & self._homeless):
+            await self._pool.forget(name)
+            self._servers[name].kill("its MIG instance no longer exists")
+        self._homeless = homeless
+        return frozenset(gpu.id for gpu in self._cluster.gpus) - {gpu.id for gpu in surveyed.gpus}
 
     async def use(self) -> Mapping[str, DeviceUse]:
         """Returns the utilisation of MIG instances by worker, for the workers for which the driver reports it."""

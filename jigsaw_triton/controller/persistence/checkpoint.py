@@ -39,6 +39,8 @@ _KEPT = (
     "queued",
     "restarts",
     "overloaded",
+    "lost",
+    "replan",
 )
 """Fields of the state whose change causes a new checkpoint. Measurements change each second, and the next controller
 measures anew."""

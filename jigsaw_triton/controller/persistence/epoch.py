@@ -1,8 +1,8 @@
 """Epochs of a journal: each process that begins to write it begins another one, which ends that of the process before.
 
 The lock of a deployment normally keeps a second controller from starting. A controller that was suspended may have lost
-that lock without its notice: the lock's file was removed, or is on a file system that gives locks up. The epoch in the
-journal tells it so before its next action.
+that lock without its notice: the lock's file was removed, or is on a file system that gives locks up. It checks the
+epoch in the journal before each action.
 """
 
 import contextlib
