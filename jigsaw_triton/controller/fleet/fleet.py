@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,10 @@ log = logging.getLogger(__name__)
 
 STARTS_AT_ONCE = 4
 """Number of servers that start concurrently. A start mostly waits for Python interpreters to import modules."""
+
+_REPLACED_S, _REPLACED_POLL_S = 120.0, 0.05
+"""Seconds after the begin of a change of the gateway within which another gateway must replace one that dies or hangs,
+and seconds between two looks. The backoff of its restarts is 30 s at most, and a hang is noticed after as long."""
 
 _MIG = "MIG-"
 """Begin of the UUID of an instance; that of a whole GPU begins otherwise."""
@@ -408,8 +413,7 @@ class Fleet:
 
     async def load_gateway(self, models: Sequence[ModelFolder]) -> None:
         """Loads models at the gateway."""
-        async with self.locked(self.GATEWAY):
-            await self._running(self.GATEWAY).load_all(models)
+        await self._change_gateway(lambda server: server.load_all(models))
 
     async def flip(self, front: ModelFolder, rehearsal: ModelFolder, inputs: Arrays | None) -> None:
         """Replaces the front that serves, after a copy of the new one has answered a probe under another name.
@@ -419,13 +423,15 @@ class Fleet:
             rehearsal: Copy of the front under a name that no client uses.
             inputs: Real request with its batch dimension; None for zeros.
         """
-        async with self.locked(self.GATEWAY):
-            server = self._running(self.GATEWAY)
+
+        async def change(server: Server) -> None:
             await self._rehearsed(server, rehearsal, inputs)
             await asyncio.to_thread(write_model, front, server.repository)
             await server.load(front.name)
             await server.verify([front.name])
             self.edge.admit()
+
+        await self._change_gateway(change)
 
     async def compare(self, front: ModelFolder, rehearsal: ModelFolder, inputs: Arrays | None) -> tuple[Arrays, Arrays]:
         """Returns the answers to one request: of the front that serves, and of a copy of the next one.
@@ -450,8 +456,28 @@ class Fleet:
 
     async def unload_gateway(self, models: Iterable[str]) -> None:
         """Unloads models at the gateway, and waits until their last requests have been answered."""
-        async with self.locked(self.GATEWAY):
-            await self._running(self.GATEWAY).unload_all(models)
+        names = tuple(models)
+        await self._change_gateway(lambda server: server.unload_all(names))
+
+    async def _change_gateway(self, change: Callable[[Server], Awaitable[None]]) -> None:
+        """Carries out a change of the gateway. If the gateway dies or hangs, the one that replaces it is changed."""
+        give_up_at = time.monotonic() + _REPLACED_S
+        while True:
+            server = self._servers.get(self.GATEWAY)
+            try:
+                async with self.locked(self.GATEWAY):
+                    return await change(self._running(self.GATEWAY))
+            except ServerError:
+                if server is None or await server.client.ready() or not await self._replaced(server, give_up_at):
+                    raise
+
+    async def _replaced(self, server: Server, give_up_at: float) -> bool:
+        """Waits until another gateway runs in place of one. Returns False if none does in time."""
+        while self._servers.get(self.GATEWAY) is server:
+            if time.monotonic() > give_up_at:
+                return False
+            await asyncio.sleep(_REPLACED_POLL_S)
+        return self.GATEWAY in self._servers
 
     async def _forget_regions(self) -> None:
         """Has the workers unmap the dead gateway's shared memory, as far as they answer in time."""
