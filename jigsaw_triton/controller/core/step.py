@@ -222,7 +222,8 @@ def _absorb_rates(state: State, rates_rps: Mapping[str, float]) -> State:
 def _restart(state: State, name: str, cause: str) -> Outcome:
     """Restarts a dead server, with exponential backoff up to a limit."""
     state = replace(state, stalled=state.stalled - {name})
-    known = name in state.actual.workers or (name == GATEWAY and state.actual.gateway)
+    leaving = any(isinstance(action, a.Retire) and action.worker.name == name for action in state.inflight.values())
+    known = (name in state.actual.workers and not leaving) or (name == GATEWAY and state.actual.gateway)
     restarts = state.restarts.get(name, Restarts())
     if not known or restarts.waiting or state.phase in (Phase.STOPPING, Phase.STOPPED):
         return state, (a.Report("error", cause),)

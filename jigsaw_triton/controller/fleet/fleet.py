@@ -302,11 +302,11 @@ class Fleet:
     async def restart(self, worker: Worker, delay_s: float) -> None:
         """Restarts a dead worker on the same MIG instance with the same models."""
         async with self.locked(worker.name):
-            dead = self._servers.get(worker.name)
-            if dead is None:
-                raise ServerError("the worker no longer exists", where=worker.name)
-            await dead.stop()
-            await asyncio.sleep(delay_s)
+            await self._registered(worker.name).stop()
+        # A worker that is retired meanwhile does not wait for the restart.
+        await asyncio.sleep(delay_s)
+        async with self.locked(worker.name):
+            self._registered(worker.name)
             # An adopted worker may have lost its instance.
             await self._pool.take(worker)
             try:
@@ -315,6 +315,17 @@ class Fleet:
                 # Otherwise the worker could serve without a model or without MPS.
                 await asyncio.shield(self._servers[worker.name].stop())
                 raise
+
+    def _registered(self, worker: str) -> Server:
+        """Returns a worker, dead or alive.
+
+        Raises:
+            ServerError: It was retired.
+        """
+        server = self._servers.get(worker)
+        if server is None:
+            raise ServerError("the worker no longer exists", where=worker)
+        return server
 
     async def retire(self, worker: str) -> None:
         """Stops a worker and destroys its MIG instance unless others share it. Batches in flight are lost."""
