@@ -21,6 +21,7 @@ from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.profiles.read import write_profiles
 from jigsaw_triton.servers.members import leaders, members
+from jigsaw_triton.servers.os_process import start_time
 
 NAME = "bench"
 """Name of the graph."""
@@ -31,7 +32,6 @@ PATIENCE_S = 120.0
 _GPUS = f"2x{BOARD}"
 _PORTS = range(20_000, 32_000)
 _POLL_S = 0.02
-_DAEMON = b"jigsaw_triton.api.daemon"
 
 
 class Supervised:
@@ -85,13 +85,9 @@ class Supervised:
 
     def controller(self) -> int | None:
         """Returns the process id of the controller; None if none runs."""
-        state = os.fsencode(self.deployment.paths.state)
-        for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                arguments = (process / "cmdline").read_bytes().split(b"\0")
-                # A child has the command line of the controller between fork and exec, but it is in no other session.
-                if _DAEMON in arguments and state in arguments and _has_threads(process):
-                    return int(process.name)
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(self.deployment.paths.lock.read_text())
+            return pid if start_time(pid) is not None else None
         return None
 
     def servers(self) -> dict[str, int]:
@@ -127,10 +123,6 @@ def is_settled(status: dict[str, Any] | None) -> bool:
     )
 
 
-def _has_threads(process: Path) -> bool:
-    return len(list((process / "task").iterdir())) > 1
-
-
 def _free_ports() -> GatewayPorts:
     """Returns ports below the ephemeral range, so that no connection takes the port of a gateway that restarts."""
     with ExitStack() as stack:
@@ -141,7 +133,7 @@ def _free_ports() -> GatewayPorts:
                 probe.bind(("127.0.0.1", port))
                 free.append(port)
             if len(free) == 3:
-                return GatewayPorts(*free)
+                return GatewayPorts(http=free[0], grpc=free[1], metrics=free[2])
     raise ServerError("no port is free")
 
 

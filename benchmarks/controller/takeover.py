@@ -16,18 +16,21 @@ KILLS = 5
 PAUSE_S = 0.02
 """Seconds that a client waits after an answer, and so the resolution of the gateway's time."""
 
-_CALM_S = 2.0
+_CALM_S = 10.0
+"""Seconds that a deployment serves before a death, so that the controller has its standby."""
 
 
 async def measure(progress: Progress, effort: Effort) -> list[Figure]:
-    """Kills the controller some times, then the gateway."""
-    kills = max(1, effort.count(KILLS))
-    async with supervised() as running:
-        await asyncio.to_thread(running.update, TARGETS[0])
-        with callers(running.url, PAUSE_S) as tally:
-            takeovers_s = [await _takeover_s(running, progress) for _ in range(kills)]
-            lost, sent = len(tally.failures), tally.sent
-            gateways_s = [await _gateway_s(running, tally, progress) for _ in range(kills)]
+    """Kills the controller and then the gateway of several deployments."""
+    kills, takeovers_s, gateways_s, lost, sent = max(1, effort.count(KILLS)), [], [], 0, 0
+    for _ in range(kills):
+        # The second death of a gateway within minutes would be followed by a backoff.
+        async with supervised() as running:
+            await asyncio.to_thread(running.update, TARGETS[0])
+            with callers(running.url, PAUSE_S) as tally:
+                takeovers_s.append(await _takeover_s(running, progress))
+                lost, sent = lost + len(tally.failures), sent + tally.sent
+                gateways_s.append(await _gateway_s(running, tally, progress))
     load = f"{CLIENTS} gRPC clients"
     return [
         figure(

@@ -42,6 +42,9 @@ _FIRST_DELAY_S, _MAX_DELAY_S = 0.1, 30.0
 _CHECK_S = 1.0
 """Seconds between two checks of a controller."""
 
+_STANDBY_CHECKS = 5
+"""Checks with a heartbeat after which a controller gets a standby, which would have delayed its own start."""
+
 _LEAVE_CHECKS = 10
 """Checks after which a controller that has not ended after SIGTERM is killed."""
 
@@ -56,8 +59,11 @@ _STABLE_S = 60.0
 class Supervisor:
     """Keeps one controller running.
 
+    A standby is a controller that has done its imports, which take most of the time of a start, and waits for a line on
+    its stdin. It ends at the end of its stdin, and so with the supervisor.
+
     Args:
-        command: Command line of the controller. Restarts add `--resume` to it.
+        command: Command line of the controller. Restarts add `--resume` to it, and `--standby` if they wait for a line.
         heartbeat: Path of the file whose modification time the controller sets at least once between two checks.
     """
 
@@ -65,12 +71,23 @@ class Supervisor:
         self._command = command
         self._heartbeat = heartbeat
         self._controller: subprocess.Popen[bytes] | None = None
+        self._standby: subprocess.Popen[bytes] | None = None
         self._leaving = False
+        self._beats = 0
         self._seen_ns = 0
         self._checks_left = 0
 
     def run(self) -> int:
         """Runs controllers until one ends in an orderly way or cannot start; returns its exit code."""
+        try:
+            return self._run()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            if self._standby is not None:
+                self._standby.kill()
+                self._standby.wait()
+
+    def _run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._leave)
         signal.signal(signal.SIGALRM, self._check)
@@ -101,8 +118,8 @@ class Supervisor:
 
     def _run_once(self, resume: bool) -> int:
         """Runs a controller to its end; returns its exit status, negative for a signal."""
-        self._seen_ns, self._checks_left = self._last_beat_ns(), _START_CHECKS
-        self._controller = subprocess.Popen([*self._command, *(["--resume"] if resume else [])])
+        self._seen_ns, self._checks_left, self._beats = self._last_beat_ns(), _START_CHECKS, 0
+        self._controller = self._promoted() or subprocess.Popen([*self._command, *(["--resume"] if resume else [])])
         if self._leaving:
             # The signal came before there was a controller to forward it to.
             self._checks_left = _LEAVE_CHECKS
@@ -110,9 +127,23 @@ class Supervisor:
         while True:
             # Servers of controllers that have died are children of this process now, and are reaped here too.
             pid, status = os.wait()
+            if self._standby is not None and pid == self._standby.pid:
+                self._standby = None
             if pid == self._controller.pid:
                 self._controller.returncode = os.waitstatus_to_exitcode(status)
                 return self._controller.returncode
+
+    def _promoted(self) -> "subprocess.Popen[bytes] | None":
+        """Makes the standby the controller; returns None if there is none."""
+        standby, self._standby = self._standby, None
+        if standby is None or standby.stdin is None:
+            return None
+        try:
+            with standby.stdin as line:
+                line.write(b"go\n")
+        except OSError:
+            return None
+        return standby
 
     def _leave(self, _number: int, _frame: FrameType | None) -> None:
         """Ends the controller and this process; the servers continue."""
@@ -123,7 +154,10 @@ class Supervisor:
         """Kills a controller that does not end or has no heartbeat."""
         beat_ns = self._last_beat_ns()
         if beat_ns != self._seen_ns and not self._leaving:
-            self._seen_ns, self._checks_left = beat_ns, _HANG_CHECKS
+            self._seen_ns, self._checks_left, self._beats = beat_ns, _HANG_CHECKS, self._beats + 1
+            if self._standby is None and self._beats > _STANDBY_CHECKS:
+                command = [*self._command, "--resume", "--standby"]
+                self._standby = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0)
         self._checks_left -= 1
         if self._checks_left <= 0:
             self._end_controller(signal.SIGKILL)

@@ -201,10 +201,8 @@ class System:
 
     def controller_pid(self) -> int:
         """Returns the process id of the controller."""
-        pids = [pid for pid, line in self._processes().items() if "jigsaw_triton.api.daemon" in line]
-        # A child has the controller's command line between fork and exec.
-        (controller,) = (pid for pid in pids if _parent(pid) not in (None, *pids))
-        return controller
+        # The standby, and a child between fork and exec, have the same command line.
+        return int(self._deployment.paths.lock.read_text())
 
     @property
     def run_dir(self) -> Path:
@@ -264,15 +262,6 @@ class System:
             ):
                 found[int(folder.name)] = line
         return found
-
-
-def _parent(pid: int) -> int | None:
-    """Returns the parent of a process; None if the process has ended."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return None
-    return int(status.partition("\nPPid:")[2].split()[0])
 
 
 def free_ports(count: int) -> list[int]:

@@ -245,4 +245,5 @@ def test_a_lost_gpu_does_not_hide_the_others(machine_of: MakeMachine) -> None:
     assert [gpu.id for gpu in driver.survey(cluster).gpus] == [other]
     with pytest.raises(GpuLostError, match="the GPU is lost"):
         driver.create(GPU, Placement(0, "1g"))
-    assert driver.create(other, Placement(1, "1g"))
+    second = driver.create(other, Placement(1, "1g"))
+    assert driver.instances() == (created, second)

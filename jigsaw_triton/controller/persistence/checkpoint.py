@@ -132,7 +132,7 @@ def _is_value(cls: type) -> bool:
 
 def _made(cls: type, values: Mapping[str, Any]) -> Any:
     """Makes a dataclass of its fields, without a call of its code. Fields that are missing get their defaults."""
-    made = object.__new__(cls)
+    made: Any = object.__new__(cls)
     known = fields(cls)
     if lost := values.keys() - {field.name for field in known}:
         raise pickle.UnpicklingError(f"{cls.__name__} has no field {', '.join(sorted(lost))}")
