@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks import system
 from benchmarks.controller.replans import BOARD, GRAPH, MODEL, ROWS, Target, profiles
 from jigsaw_triton.api.deployment import Deployment, deploy
+from jigsaw_triton.console.client import ControllerHungError
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.profiles.read import write_profiles
@@ -81,7 +82,9 @@ class Supervised:
 
     def status(self) -> dict[str, Any] | None:
         """Returns the status; None if no controller answers."""
-        return self.deployment.find_status()
+        with contextlib.suppress(ControllerHungError):
+            return self.deployment.find_status()
+        return None
 
     def controller(self) -> int | None:
         """Returns the process id of the controller; None if none runs."""

@@ -192,7 +192,9 @@ def test_commands_that_watch_a_deployment_say_how_it_ends(system: System, tmp_pa
     system.deploy(*asked)
     events = system.start("events", "--follow")
     waiting = system.start("status", "--wait", "stopped")
-    os.kill(system.controller_pid(), signal.SIGSTOP)
+    # Its supervisor would replace it.
+    for pid in (system.supervisor_pid(), system.controller_pid()):
+        os.kill(pid, signal.SIGSTOP)
     down = system.run("down")
     assert (down.code, down.out) == (0, "the deployment is stopped\n")
     assert "the controller does not answer: it is killed, and its servers are ended without it" in down.err
