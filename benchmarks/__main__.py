@@ -1,4 +1,7 @@
-"""`python -m benchmarks [NAME...]` runs these benchmarks, or all, and writes their sections of RESULTS.md."""
+"""`python -m benchmarks [NAME...]` runs these benchmarks, or all, and writes their sections of RESULTS.md.
+
+`NAME:PART` runs one part of a benchmark that has parts, and writes a section of its own.
+"""
 
 import json
 import subprocess
@@ -29,16 +32,17 @@ Report = Mapping[str, Any]
 def run(name: str) -> Report | None:
     """Runs one benchmark in a process of its own. Returns its report, or None if it failed."""
     # In a session of its own the benchmark gets Ctrl-C once, from this process, and takes down what it started.
-    command = [sys.executable, "-m", f"benchmarks.{name}", "-o", "json"]
+    benchmark, *parts = name.split(":")
+    command = [sys.executable, "-m", f"benchmarks.{benchmark}", "-o", "json", *parts]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
-            out, _ = process.communicate(timeout=limit_s(name) + _GRACE_S)
+            out, _ = process.communicate(timeout=limit_s(benchmark) + _GRACE_S)
         except BaseException:
             process.terminate()
             process.wait(_GRACE_S)
             raise
     report: Report | None = json.loads(out) if process.returncode == 0 else None
-    return report
+    return {**report, "name": name} if report is not None else None
 
 
 def page(reports: Sequence[Report], known: str = "") -> str:
@@ -48,8 +52,12 @@ def page(reports: Sequence[Report], known: str = "") -> str:
         reports: Reports of the benchmarks that were run.
         known: Text of the page so far; sections of benchmarks that were not run again are kept.
     """
-    sections = _sections(known) | {report["name"]: _section(report) for report in reports}
-    names = [*(name for name in NAMES if name in sections), *(name for name in sections if name not in NAMES)]
+    new = {report["name"]: _section(report) for report in reports}
+    # The section of a whole benchmark replaces those of its parts.
+    sections = {name: text for name, text in _sections(known).items() if name.partition(":")[0] not in new} | new
+    known_names = [name for name in sections if name.partition(":")[0] in NAMES]
+    names = sorted(known_names, key=lambda name: (NAMES.index(name.partition(":")[0]), name))
+    names += [name for name in sections if name not in names]
     return "\n".join([_HEAD, *(sections[name] for name in names)])
 
 
@@ -91,7 +99,7 @@ def main(names: Sequence[str]) -> int:
     Returns:
         Exit code. It is 1 if a benchmark failed; the figures of that benchmark are then missing or old.
     """
-    if unknown := set(names) - set(NAMES):
+    if unknown := {name for name in names if name.partition(":")[0] not in NAMES}:
         print(f"unknown benchmark {', '.join(sorted(unknown))}; the benchmarks are {', '.join(NAMES)}", file=sys.stderr)
         return 2
     names = names or NAMES

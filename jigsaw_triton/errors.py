@@ -143,6 +143,10 @@ class MigError(JigsawError):
     """A MIG driver refused an operation."""
 
 
+class GpuLostError(MigError):
+    """The GPU has fallen off the bus, or must be reset before it computes again."""
+
+
 class InstanceInUseError(MigError):
     """A process still holds the MIG instance."""
 

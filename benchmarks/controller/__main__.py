@@ -4,7 +4,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from benchmarks import harness, system
-from benchmarks.controller import changes, cycle, rehearsed, replans, simulated, twitter
+from benchmarks.controller import changes, cycle, kills, rehearsed, replans, simulated, soak, swap, takeover, twitter
 from benchmarks.effort import FULL, SMOKE, Effort
 from benchmarks.harness import Figure, Progress
 
@@ -14,6 +14,10 @@ PARTS: dict[str, Part] = {
     "changes": changes.measure,
     "replans": replans.measure,
     "cycle": cycle.measure,
+    "kills": kills.measure,
+    "takeover": takeover.measure,
+    "swap": swap.measure,
+    "soak": soak.measure,
     "simulated": simulated.measure,
     "rehearsed": rehearsed.measure,
     "twitter": twitter.measure,

@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from jigsaw_triton.controller.persistence.journal import STOPPED, Journal, JournalReader
-from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, take_lock, wait_unlocked
+from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, take_over, wait_unlocked
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.gpus.model import Cluster, MigInstance
@@ -146,6 +146,19 @@ def unattended_servers(paths: Paths) -> list[str]:
     return sorted(leaders(members(paths.state)))
 
 
+def check_adoptable(paths: Paths) -> None:
+    """Checks that a controller of this release can go on with the servers of the last one.
+
+    Raises:
+        StateError: A release that this one does not know started them.
+    """
+    from jigsaw_triton.controller.persistence.checkpoint import check_format
+
+    if paths.journal.exists():
+        with closing(JournalReader(paths.journal)) as journal:
+            check_format(journal)
+
+
 def check_ports_free(cluster: Cluster) -> None:
     """Checks that no other process listens on the ports of the gateway and the edge.
 
@@ -183,7 +196,7 @@ def end_orphans(paths: Paths) -> int:
     if not paths.journal.exists() and not unattended_servers(paths):
         return 0
     try:
-        lock = take_lock(paths.lock)
+        lock, _ = take_over(paths.lock)
     except AlreadyRunsError as error:
         where, hint = str(paths.state), "try again in a moment"
         raise StateError("a controller is starting or ending", where=where, hint=hint) from error

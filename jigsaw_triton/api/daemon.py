@@ -1,4 +1,7 @@
-"""The controller's process: `python -m jigsaw_triton.api.daemon STATE_DIR [--resume]`. The supervisor starts it."""
+"""The controller's process: `python -m jigsaw_triton.api.daemon STATE_DIR [--resume [--standby]]`.
+
+The supervisor starts it.
+"""
 
 import argparse
 import os
@@ -48,5 +51,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("state")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--standby", action="store_true", help="wait for a line on stdin; end if there is none")
     arguments = parser.parse_args()
+    if arguments.standby and not sys.stdin.readline():
+        sys.exit(0)
     sys.exit(main(arguments.state, resume=arguments.resume))

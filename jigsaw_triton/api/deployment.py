@@ -518,11 +518,13 @@ class Deployment:
             True if a controller was started.
 
         Raises:
-            StateError: Another process has just started a controller.
+            StateError: Another process has just started a controller, or a release with another format of its state
+                started the servers.
             JigsawError: The controller did not start.
         """
         if self.wait_status() is not None or not controller.unattended_servers(self.paths):
             return False
+        controller.check_adoptable(self.paths)
         reporter.note("servers are running here without a controller; a new controller adopts them")
         self._start()
         return True
@@ -576,7 +578,10 @@ class Deployment:
         if before is not None:
             request = request.as_running(before)
         wanted = request.read(mistakes=mistakes, reporter=reporter, wording=wording)
+        named = {gpu.id for gpu in wanted.cluster.gpus}
         wanted = replace(wanted, cluster=controller.surveyed_with_foreign(self.paths, wanted.cluster))
+        for gpu in sorted(named - {gpu.id for gpu in wanted.cluster.gpus}):
+            reporter.warn(f"GPU {gpu} is lost; the plan does without it. Check dmesg")
         for sentence in uncut_gpus(wanted.cluster):
             reporter.warn(sentence)
         if before is not None and changes_processes(before, wanted.cluster):

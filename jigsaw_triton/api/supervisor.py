@@ -26,6 +26,9 @@ RUNS_ALREADY = 75
 LOCK = "supervisor.lock"
 """Name of the lock file of the supervisor in the state folder."""
 
+HEARTBEAT = "controller.lock"
+"""Name of the file in the state folder whose modification time the controller sets while its event loop runs."""
+
 UNREADABLE = 65
 """Exit code of a controller that cannot read the state of the one before (EX_DATAERR of sysexits.h)."""
 
@@ -36,8 +39,18 @@ _NAP_S = 0.1
 _FIRST_DELAY_S, _MAX_DELAY_S = 0.1, 30.0
 """First and longest delay of the exponential backoff between restarts, in seconds."""
 
-_LEAVE_S = 10
-"""Seconds that a controller may take to end after SIGTERM, before it is killed."""
+_CHECK_S = 1.0
+"""Seconds between two checks of a controller."""
+
+_STANDBY_CHECKS = 5
+"""Checks with a heartbeat after which a controller gets a standby, which would have delayed its own start."""
+
+_LEAVE_CHECKS = 10
+"""Checks after which a controller that has not ended after SIGTERM is killed."""
+
+_START_CHECKS, _HANG_CHECKS = 60, 10
+"""Checks without a heartbeat after which a controller that starts, and one that runs, is killed. Checks are counted and
+not seconds, because the clock also advances while both processes are suspended. A controller costs no request."""
 
 _STABLE_S = 60.0
 """Seconds that a controller must live for the backoff to start over."""
@@ -46,20 +59,39 @@ _STABLE_S = 60.0
 class Supervisor:
     """Keeps one controller running.
 
+    A standby is a controller that has done its imports, which take most of the time of a start, and waits for a line on
+    its stdin. It ends at the end of its stdin, and so with the supervisor.
+
     Args:
-        command: Command line of the controller. Restarts add `--resume` to it.
+        command: Command line of the controller. Restarts add `--resume` to it, and `--standby` if they wait for a line.
+        heartbeat: Path of the file whose modification time the controller sets at least once between two checks.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], heartbeat: str) -> None:
         self._command = command
+        self._heartbeat = heartbeat
         self._controller: subprocess.Popen[bytes] | None = None
+        self._standby: subprocess.Popen[bytes] | None = None
         self._leaving = False
+        self._beats = 0
+        self._seen_ns = 0
+        self._checks_left = 0
 
     def run(self) -> int:
         """Runs controllers until one ends in an orderly way or cannot start; returns its exit code."""
+        try:
+            return self._run()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            if self._standby is not None:
+                self._standby.kill()
+                self._standby.wait()
+
+    def _run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._leave)
-        signal.signal(signal.SIGALRM, lambda _number, _frame: self._end_controller(signal.SIGKILL))
+        signal.signal(signal.SIGALRM, self._check)
+        signal.setitimer(signal.ITIMER_REAL, _CHECK_S, _CHECK_S)
         delay_s, resume = _FIRST_DELAY_S, False
         while True:
             began_s = time.monotonic()
@@ -86,22 +118,56 @@ class Supervisor:
 
     def _run_once(self, resume: bool) -> int:
         """Runs a controller to its end; returns its exit status, negative for a signal."""
-        self._controller = subprocess.Popen([*self._command, *(["--resume"] if resume else [])])
+        self._seen_ns, self._checks_left, self._beats = self._last_beat_ns(), _START_CHECKS, 0
+        self._controller = self._promoted() or subprocess.Popen([*self._command, *(["--resume"] if resume else [])])
         if self._leaving:
             # The signal came before there was a controller to forward it to.
+            self._checks_left = _LEAVE_CHECKS
             self._end_controller(signal.SIGTERM)
         while True:
             # Servers of controllers that have died are children of this process now, and are reaped here too.
             pid, status = os.wait()
+            if self._standby is not None and pid == self._standby.pid:
+                self._standby = None
             if pid == self._controller.pid:
                 self._controller.returncode = os.waitstatus_to_exitcode(status)
                 return self._controller.returncode
 
+    def _promoted(self) -> "subprocess.Popen[bytes] | None":
+        """Makes the standby the controller; returns None if there is none."""
+        standby, self._standby = self._standby, None
+        if standby is None or standby.stdin is None:
+            return None
+        try:
+            with standby.stdin as line:
+                line.write(b"go\n")
+        except OSError:
+            return None
+        return standby
+
     def _leave(self, _number: int, _frame: FrameType | None) -> None:
         """Ends the controller and this process; the servers continue."""
-        self._leaving = True
+        self._leaving, self._checks_left = True, _LEAVE_CHECKS
         self._end_controller(signal.SIGTERM)
-        signal.alarm(_LEAVE_S)
+
+    def _check(self, _number: int, _frame: FrameType | None) -> None:
+        """Kills a controller that does not end or has no heartbeat."""
+        beat_ns = self._last_beat_ns()
+        if beat_ns != self._seen_ns and not self._leaving:
+            self._seen_ns, self._checks_left, self._beats = beat_ns, _HANG_CHECKS, self._beats + 1
+            if self._standby is None and self._beats > _STANDBY_CHECKS:
+                command = [*self._command, "--resume", "--standby"]
+                self._standby = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0)
+        self._checks_left -= 1
+        if self._checks_left <= 0:
+            self._end_controller(signal.SIGKILL)
+
+    def _last_beat_ns(self) -> int:
+        """Returns the modification time of the heartbeat's file; 0 if there is no such file yet."""
+        try:
+            return os.stat(self._heartbeat).st_mtime_ns  # noqa: PTH116 - pathlib takes memory and time to import
+        except OSError:
+            return 0
 
     def _end_controller(self, number: signal.Signals) -> None:
         if self._controller is not None and self._controller.returncode is None:
@@ -119,7 +185,7 @@ def main(state: str) -> int:
         return RUNS_ALREADY
     # Children of a dead controller become children of this process, which reaps them.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    return Supervisor([sys.executable, "-m", "jigsaw_triton.api.daemon", state]).run()
+    return Supervisor([sys.executable, "-m", "jigsaw_triton.api.daemon", state], f"{state}/{HEARTBEAT}").run()
 
 
 if __name__ == "__main__":

@@ -20,15 +20,18 @@ from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.fleet.orphans import reclaim
-from jigsaw_triton.controller.persistence.checkpoint import load
+from jigsaw_triton.controller.persistence.checkpoint import UnknownFormatError, load
+from jigsaw_triton.controller.persistence.epoch import SupersededError
 from jigsaw_triton.controller.persistence.journal import LEFT, Journal
-from jigsaw_triton.controller.persistence.lock import take_lock
+from jigsaw_triton.controller.persistence.lock import BEAT_S, beat, begin_heartbeat, take_over
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.members import members
+
+log = logging.getLogger(__name__)
 
 _LOG_BYTES = 8 * 2**20
 
@@ -62,12 +65,14 @@ def run_controller(
         StateError: The state of the last controller cannot be read, and `resume` requires it.
     """
     paths.create()
-    take_lock(paths.lock)
+    lock, killed = take_over(paths.lock)
     _log_to(paths.log("controller"))
-    with closing(Journal(paths.journal)) as journal:
+    with closing(Journal(paths.journal, _end_superseded)) as journal:
+        if killed is not None:
+            journal.event("takeover", f"the controller before, process {killed}, hung and was killed")
         down = False
         try:
-            down = asyncio.run(_serve(paths, installation, journal, read, settings, resume))
+            down = asyncio.run(_serve(paths, lock, installation, journal, read, settings, resume))
         finally:
             # A deployment that was served is left to the next controller, even if none of its servers is left.
             if down or not (journal.checkpoint()[1] or members(paths.state)):
@@ -77,7 +82,7 @@ def run_controller(
 
 
 async def _serve(
-    paths: Paths, installation: Installation, journal: Journal, read: Read, settings: Settings, resume: bool
+    paths: Paths, lock: int, installation: Installation, journal: Journal, read: Read, settings: Settings, resume: bool
 ) -> bool:
     """Runs the controller. Returns True if nothing of the deployment is left."""
     controller: Controller
@@ -95,6 +100,7 @@ async def _serve(
     controller = Controller(executor, fleet, journal, settings, state)
     server = StatusServer(paths.control_socket, controller, fleet, journal, read)
     loop = asyncio.get_running_loop()
+    heartbeat = asyncio.create_task(_beat(lock), name="heartbeat")
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, controller.leave)
     await controller.adopt()
@@ -104,6 +110,7 @@ async def _serve(
     try:
         last = await controller.run()
     finally:
+        heartbeat.cancel()
         await server.stop()
     if last.phase is not Phase.STOPPED and last.wanted is not None:
         journal.event(LEFT, "the controller has ended; its servers go on without it")
@@ -112,6 +119,21 @@ async def _serve(
         logging.shutdown()
         os._exit(0)
     return True
+
+
+async def _beat(lock: int) -> None:
+    """Shows that the event loop runs."""
+    begin_heartbeat(lock)
+    while True:
+        beat(lock)
+        await asyncio.sleep(BEAT_S)
+
+
+def _end_superseded(error: SupersededError) -> None:
+    """Ends this process at once, in whichever thread: another controller has taken over, and owns all servers."""
+    log.critical("%s; it ends and leaves the servers alone", error)
+    logging.shutdown()
+    os._exit(error.exit_code)
 
 
 def _repeated(journal: Journal, before: State) -> Request | None:
@@ -134,6 +156,7 @@ def _last_state(journal: Journal, paths: Paths, resume: bool) -> State | None:
     """State that the last controller left; None where nothing of it runs.
 
     Raises:
+        UnknownFormatError: Servers are running, and a release that this one does not know left them. They go on.
         StateError: It is lost or cannot be read, servers are running, and `resume` asks for it. They go on.
     """
     running = bool(members(paths.state))
@@ -142,7 +165,7 @@ def _last_state(journal: Journal, paths: Paths, resume: bool) -> State | None:
         if state is None and running:
             raise StateError("is lost", where="the checkpoint in the journal")
     except StateError as error:
-        if resume:
+        if resume or (running and isinstance(error, UnknownFormatError)):
             error.exit_code = UNREADABLE
             raise
         journal.event("error", f"{error}: the next deploy replaces the servers that the last controller left")

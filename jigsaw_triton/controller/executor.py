@@ -16,6 +16,7 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.agreement import agreement
 from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.lost_gpus import without_lost
 from jigsaw_triton.controller.core.transition import Stage, stages_to
 from jigsaw_triton.controller.fleet.drain import drained
 from jigsaw_triton.controller.fleet.fleet import Fleet
@@ -79,7 +80,8 @@ class Executor:
         served = action.running.bundle if action.running is not None else None
         await asyncio.to_thread(check_space, bundle, served, self._paths.state)
         made = Generation(action.wanted, plan, bundle)
-        stages = await asyncio.to_thread(stages_to, actual, action.running, made, action.canary)
+        target = without_lost(made, action.lost)
+        stages = await asyncio.to_thread(stages_to, actual, action.running, target, action.canary)
         keep(self._journal, made, action.reason, by_load=action.may_fall_short)
         self._graphs = action.wanted.graphs
         if action.running is not None:
@@ -150,6 +152,7 @@ class Executor:
     async def _set_routes(self, routes: Mapping[str, tuple[RouteEntry, ...]]) -> None:
         # Tasks come after those that they depend on. A request that an early task binds to a generation finds it later.
         for name, entries in reversed(list(routes.items())):
+            self._journal.check_epoch()
             await asyncio.to_thread(write_route, self._paths.run, name, entries)
 
     async def _drain(self, worker: str, models: Iterable[str]) -> None:

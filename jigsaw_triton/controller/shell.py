@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 TICK_S = 1.0
 
+SURVEY_S = 2.0
+"""Seconds between two looks at the GPUs, each of which asks the driver once for each GPU."""
+
 _TEARDOWN = (a.Retire, a.StopGateway, a.UnloadGateway, a.UnloadModels)
 """Actions that only remove things, which `down` does not cancel."""
 
@@ -79,7 +82,11 @@ class Controller:
     async def run(self) -> State:
         """Runs until the deployment has been taken down, or until `leave`. Returns the last state."""
         leaving = asyncio.create_task(self._leaving.wait(), name="leave")
-        tasks = [asyncio.create_task(self._tick(), name="tick"), leaving]
+        tasks = [
+            asyncio.create_task(self._tick(), name="tick"),
+            asyncio.create_task(self._survey(), name="survey of the GPUs"),
+            leaving,
+        ]
         try:
             while self.state.phase is not Phase.STOPPED and not self._leaving.is_set():
                 event = asyncio.create_task(self._queue.get(), name="next event")
@@ -232,6 +239,18 @@ class Controller:
             self._journal.sync()
             self._rates_rps, counts, tallies = await self._measure()
             self._queue.put_nowait(e.Tick(time.monotonic(), self._rates_rps, counts, tallies))
+
+    async def _survey(self) -> None:
+        """Tells the core when GPUs are lost, or back."""
+        while True:
+            await asyncio.sleep(SURVEY_S)
+            try:
+                lost = await self._fleet.lost_gpus()
+            except JigsawError as error:
+                log.warning("the GPUs cannot be surveyed: %s", error)
+                continue
+            if lost or self.state.lost:
+                self._queue.put_nowait(e.GpusLost(lost))
 
     async def _measure(self) -> tuple[Mapping[str, float], Counts, Tallies]:
         """Returns what was counted since the last measurement.

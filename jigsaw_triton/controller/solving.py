@@ -19,18 +19,23 @@ from jigsaw_triton.planner.search.demand_shedding import make_shedding_plan
 from jigsaw_triton.planner.search.solve import SolverFactory, make_first_plan, make_plan
 from jigsaw_triton.planner.solver.solver import SolverProcess
 
+_LEAST_SHARE = 0.01
+"""Share of the user's demand for which each graph keeps serving on what lost GPUs leave."""
+
 
 def planned(problem: Problem, options: Options, action: a.Solve, solvers: SolverFactory = SolverProcess) -> Plan:
     """Returns a plan for the action's demand.
 
     The first feasible plan suffices if the action says so and one can be constructed. If the plan may fall short, it
-    still covers the demand that the user requested for each graph. The paper's formulation, a baseline, cannot do that.
+    still covers the demand that the user requested for each graph, unless a GPU is lost. The paper's formulation, a
+    baseline, cannot do that.
     """
     if action.first and (plan := make_first_plan(problem, options)) is not None:
         return plan
     if not action.may_fall_short or options.formulation != "exact":
         return make_plan(problem, options, solvers=solvers)
-    least_rps = {name: min(rps, action.wanted.demand_rps[name]) for name, rps in action.demand_rps.items()}
+    share = _LEAST_SHARE if action.lost else 1.0
+    least_rps = {name: min(rps, share * action.wanted.demand_rps[name]) for name, rps in action.demand_rps.items()}
     return make_shedding_plan(problem, options, least_rps=least_rps, solvers=solvers)
 
 

@@ -30,6 +30,8 @@ class MigDriver(Protocol):
     def survey(self, cluster: Cluster) -> Cluster:
         """Returns the cluster with its GPUs' actual profiles, and marks the GPUs that cannot be partitioned.
 
+        GPUs that are lost are left out.
+
         Raises:
             MigError: The GPUs cannot be read.
         """

@@ -10,12 +10,12 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
-from jigsaw_triton.errors import InstanceInUseError, InstanceNotFoundError, MigError, PlacementError
+from jigsaw_triton.errors import GpuLostError, InstanceInUseError, InstanceNotFoundError, MigError, PlacementError
 from jigsaw_triton.gpus.holders import holders
 from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import (
@@ -89,11 +89,37 @@ class EmulatedMigDriver:
         Raises:
             MigError: The file is damaged or cannot be read.
         """
-        return self._state.read()
+        return self._state.read().instances
 
     def survey(self, cluster: Cluster) -> Cluster:
-        """Returns the cluster unchanged, since emulated GPUs are as in the catalog."""
-        return cluster
+        """Returns the cluster without GPUs that are lost. All others are as in the catalog.
+
+        Raises:
+            MigError: The file is damaged or cannot be read.
+        """
+        lost = self._state.read().lost
+        return replace(cluster, gpus=tuple(gpu for gpu in cluster.gpus if gpu.id not in lost))
+
+    def lose(self, gpu: GpuId) -> None:
+        """Loses a GPU and its instances, like one that falls off the bus.
+
+        Raises:
+            MigError: The file is damaged or cannot be read or written.
+        """
+        with self._state.locked():
+            board = self._state.read()
+            rest = tuple(instance for instance in board.instances if instance.gpu != gpu)
+            self._state.write(_State(rest, board.lost | {gpu}))
+
+    def find(self, gpu: GpuId) -> None:
+        """Brings a lost GPU back, without any instance.
+
+        Raises:
+            MigError: The file is damaged or cannot be read or written.
+        """
+        with self._state.locked():
+            board = self._state.read()
+            self._state.write(replace(board, lost=board.lost - {gpu}))
 
     def use(self, uuids: Iterable[str]) -> Mapping[str, DeviceUse]:
         """Returns nothing, since a slice of the processor is no physical part that could be measured."""
@@ -114,6 +140,7 @@ class EmulatedMigDriver:
         Raises:
             PlacementError: The instance would overlap another or exceed the profile's maximum, or there is no such GPU
                 or placement.
+            GpuLostError: The GPU is lost.
             MigError: The file is damaged or cannot be read or written.
         """
         board = self._boards.get(gpu)
@@ -122,7 +149,10 @@ class EmulatedMigDriver:
             raise PlacementError("there is no such GPU", where=str(gpu), hint=f"the cluster has {known}")
         self._sleep(self._delays.create_ms / 1000)
         with self._state.locked():
-            existing = self._state.read()
+            state = self._state.read()
+            if gpu in state.lost:
+                raise GpuLostError("the GPU is lost", where=str(gpu))
+            existing = state.instances
             present = [i.placement for i in existing if i.gpu == gpu]
             reason = fits(board, [*present, placement])
             if reason is not None:
@@ -130,7 +160,7 @@ class EmulatedMigDriver:
             self._fault("create", gpu, placement)
             on_stage(CreationStage.WHOLE)
             instance = MigInstance(gpu, placement, f"MIG-{uuid4()}")
-            self._state.write([*existing, instance])
+            self._state.write(replace(state, instances=(*existing, instance)))
         return instance
 
     def destroy(self, uuid: str) -> None:
@@ -143,8 +173,8 @@ class EmulatedMigDriver:
         """
         self._sleep(self._delays.destroy_ms / 1000)
         with self._state.locked():
-            existing = self._state.read()
-            instance = next((i for i in existing if i.uuid == uuid), None)
+            state = self._state.read()
+            instance = next((i for i in state.instances if i.uuid == uuid), None)
             if instance is None:
                 raise InstanceNotFoundError("there is no MIG instance with this UUID", where=uuid)
             pids = self._holders_of(uuid)
@@ -155,7 +185,20 @@ class EmulatedMigDriver:
                     hint="stop the processes that use it first",
                 )
             self._fault("destroy", instance.gpu, instance.placement)
-            self._state.write(i for i in existing if i.uuid != uuid)
+            self._state.write(replace(state, instances=tuple(i for i in state.instances if i.uuid != uuid)))
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """State of the emulated GPUs.
+
+    Attributes:
+        instances: MIG instances, sorted by GPU and start when they are read.
+        lost: GPUs that are lost.
+    """
+
+    instances: tuple[MigInstance, ...] = ()
+    lost: frozenset[GpuId] = frozenset()
 
 
 class _StateFile:
@@ -179,25 +222,26 @@ class _StateFile:
         finally:
             os.close(lock)
 
-    def read(self) -> tuple[MigInstance, ...]:
-        """Returns the instances, sorted by GPU and start."""
+    def read(self) -> _State:
+        """Returns the state."""
         with self._named_errors("read"):
             try:
                 text = self._path.read_bytes()
             except FileNotFoundError:
-                return ()
+                return _State()
         try:
-            found = _instances(json.loads(text))
+            data = json.loads(text)
+            found, lost = _instances(data), frozenset(_gpu(record) for record in data.get("lost", ()))
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise MigError(
                 f"the state of the emulated GPUs is damaged ({error})",
                 where=str(self._path),
                 hint="stop the deployment with `jigsaw-triton down`, then delete the file",
             ) from error
-        return tuple(sorted(found, key=lambda i: (i.gpu, i.placement)))
+        return _State(tuple(sorted(found, key=lambda i: (i.gpu, i.placement))), lost)
 
-    def write(self, instances: Iterable[MigInstance]) -> None:
-        """Replaces the instances. The caller must hold the lock."""
+    def write(self, state: _State) -> None:
+        """Replaces the state. The caller must hold the lock."""
         records = [
             {
                 "node": i.gpu.node,
@@ -206,9 +250,11 @@ class _StateFile:
                 "start": i.placement.start,
                 "uuid": i.uuid,
             }
-            for i in instances
+            for i in state.instances
         ]
-        text = json.dumps({"version": STATE_VERSION, "instances": records}, indent=2) + "\n"
+        lost = [{"node": gpu.node, "index": gpu.index} for gpu in sorted(state.lost)]
+        data = {"version": STATE_VERSION, "instances": records, **({"lost": lost} if lost else {})}
+        text = json.dumps(data, indent=2) + "\n"
         with self._named_errors("written"):
             fresh = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with os.fdopen(fresh, "w") as file:
@@ -245,12 +291,20 @@ def _instances(data: Any) -> list[MigInstance]:
     return found
 
 
+def _gpu(record: Any) -> GpuId:
+    node, index = record["node"], record["index"]
+    if not isinstance(node, str) or type(index) is not int:
+        raise TypeError("node is a string and index an integer")
+    return GpuId(node, index)
+
+
 def _instance(record: Any) -> MigInstance:
-    node, index, kind, start, uuid = (record[key] for key in ("node", "index", "slice", "start", "uuid"))
-    if not all(isinstance(text, str) for text in (node, kind, uuid)):
-        raise TypeError("node, slice and uuid are strings")
-    if not all(type(number) is int for number in (index, start)):
-        raise TypeError("index and start are integers")
+    gpu = _gpu(record)
+    kind, start, uuid = (record[key] for key in ("slice", "start", "uuid"))
+    if not isinstance(kind, str) or not isinstance(uuid, str):
+        raise TypeError("slice and uuid are strings")
+    if type(start) is not int:
+        raise TypeError("start is an integer")
     if kind.removesuffix(MEDIA) not in SLICES or not uuid.startswith("MIG-"):
         raise ValueError(f"there is no slice {kind!r} or no UUID {uuid!r}")
-    return MigInstance(GpuId(node, index), Placement(start, kind), uuid)
+    return MigInstance(gpu, Placement(start, kind), uuid)

@@ -77,7 +77,7 @@ class NvmlMigDriver(NvmlGpus):
             MigError: The destruction failed for another reason.
         """
         with self._explained(uuid):
-            gpus = self.gpus()
+            gpus, _ = self._present()
             if any(gpu.uuid == uuid for gpu in gpus):
                 # A GPU without MIG: nothing was created, so there is nothing to destroy.
                 return

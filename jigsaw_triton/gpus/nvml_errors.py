@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from jigsaw_triton.errors import InstanceInUseError, MigError, PlacementError
+from jigsaw_triton.errors import GpuLostError, InstanceInUseError, MigError, PlacementError
 
 _RIGHTS = (
     "run as root, with CAP_SYS_ADMIN, or with the mig/config capability of /dev/nvidia-caps; in a container "
@@ -25,8 +25,12 @@ _KNOWN: Mapping[int, tuple[type[MigError], str, str]] = MappingProxyType(
         9: (MigError, "the NVIDIA driver is not loaded", _NO_DRIVER),
         12: (MigError, "there is no NVIDIA driver: libnvidia-ml.so.1 is not found", _NO_DRIVER),
         13: (MigError, "the NVIDIA driver is too old: it lacks a function", "install driver 525 or later"),
-        15: (MigError, "the GPU is lost", "check dmesg; usually the machine has to be rebooted"),
-        16: (MigError, "the GPU must be reset first", "nvidia-smi --gpu-reset -i INDEX, with nothing running on it"),
+        15: (GpuLostError, "the GPU is lost", "check dmesg; usually the machine has to be rebooted"),
+        16: (
+            GpuLostError,
+            "the GPU must be reset first",
+            "nvidia-smi --gpu-reset -i INDEX, with nothing running on it",
+        ),
         18: (MigError, "the driver's library and its kernel module differ in version", "reboot after a driver update"),
         19: (
             InstanceInUseError,

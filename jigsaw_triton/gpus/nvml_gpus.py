@@ -1,11 +1,12 @@
 """Reads the GPUs of this machine through NVML, without changing anything."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import pynvml
 
-from jigsaw_triton.errors import InputError, InstanceInUseError
+from jigsaw_triton.errors import GpuLostError, InputError, InstanceInUseError
 from jigsaw_triton.gpus.holders import process_name
 from jigsaw_triton.gpus.model import Board, Cluster, DeviceUse, GpuId, MigInstance
 from jigsaw_triton.gpus.nvml_calls import Calls
@@ -47,22 +48,40 @@ class NvmlGpus:
         """Returns all GPUs as the driver reports them.
 
         Raises:
-            MigError: There is no driver, it does not answer, this user lacks the rights, or a GPU is lost, which the
-                message then names.
+            GpuLostError: A GPU is lost, which the message names.
+            MigError: There is no driver, it does not answer, or this user lacks the rights.
         """
+        return tuple(self._reported(GpuId(self._node, index)) for index in range(self._count()))
+
+    def _present(self) -> tuple[tuple[ReportedGpu, ...], frozenset[int]]:
+        """Returns the GPUs that are not lost, and the indexes of those that are.
+
+        Raises:
+            MigError: There is no driver, it does not answer, or this user lacks the rights.
+        """
+        indexes = range(self._count())
+        present: list[ReportedGpu] = []
+        for index in indexes:
+            with suppress(GpuLostError):
+                present.append(self._reported(GpuId(self._node, index)))
+        return tuple(present), frozenset(indexes) - {gpu.index for gpu in present}
+
+    def _count(self) -> int:
         with self._explained("NVIDIA driver"):
-            count = self._calls.read("counting the GPUs", self._nvml.count)
-        return tuple(self._reported(GpuId(self._node, index)) for index in range(count))
+            return self._calls.read("counting the GPUs", self._nvml.count)
 
     def check(self) -> None:
-        """Checks that the expected GPUs exist and have the expected boards.
+        """Checks that the expected GPUs exist and have the expected boards, as far as they are not lost.
 
         Raises:
             InputError: A GPU is missing or has another board.
-            MigError: See `gpus`.
+            MigError: See `_present`.
         """
-        gpus = {gpu.index: gpu for gpu in self.gpus()}
+        present, lost = self._present()
+        gpus = {gpu.index: gpu for gpu in present}
         for index, board in sorted(self._boards.items()):
+            if index in lost:
+                continue
             where = str(GpuId(self._node, index))
             if index not in gpus:
                 hint = "list the GPUs with `jigsaw-triton mig list`"
@@ -72,20 +91,23 @@ class NvmlGpus:
                 raise InputError(f"this GPU is not of model {board.name}: {reason}", where=where, hint=hint)
 
     def survey(self, cluster: Cluster) -> Cluster:
-        """Returns the cluster with its GPUs' profiles as this driver reports them; see `reported.surveyed`.
+        """Returns the cluster with its GPUs' profiles as this driver reports them, and without those that are lost.
 
         Raises:
-            MigError: See `gpus`.
+            MigError: See `_present`.
         """
-        return surveyed(cluster, {GpuId(self._node, gpu.index): gpu for gpu in self.gpus()})
+        present, lost = self._present()
+        gone = {GpuId(self._node, index) for index in lost}
+        found = surveyed(cluster, {GpuId(self._node, gpu.index): gpu for gpu in present})
+        return replace(found, gpus=tuple(gpu for gpu in found.gpus if gpu.id not in gone))
 
     def instances(self) -> tuple[MigInstance, ...]:
-        """Returns all MIG instances, including half-made ones, sorted by GPU and start.
+        """Returns all MIG instances, including half-made ones, sorted by GPU and start. Lost GPUs have none.
 
         Raises:
-            MigError: See `gpus`.
+            MigError: See `_present`.
         """
-        found = [self._instance(gpu, instance) for gpu in self.gpus() for instance in gpu.instances]
+        found = [self._instance(gpu, instance) for gpu in self._present()[0] for instance in gpu.instances]
         return tuple(sorted(found, key=lambda i: (i.gpu, i.placement)))
 
     def holders(self, uuid: str) -> tuple[int, ...]:

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.api.supervisor import CRASHED, LOCK, RUNS_ALREADY, UNREADABLE
+from jigsaw_triton.api.supervisor import CRASHED, HEARTBEAT, LOCK, RUNS_ALREADY, UNREADABLE
 from jigsaw_triton.console import daemon
 from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, is_locked, take_lock
 from jigsaw_triton.controller.persistence.paths import deployment_paths
+from jigsaw_triton.servers.os_process import start_time
 
 RUN = """
 import sys
 from jigsaw_triton.api.supervisor import Supervisor
-sys.exit(Supervisor(["/bin/sh", sys.argv[1]]).run())
+sys.exit(Supervisor(["/bin/sh", sys.argv[1]], sys.argv[1] + ".beat").run())
 """
 
 
@@ -74,8 +75,8 @@ def test_a_signal_ends_supervisor_and_controller(tmp_path: Path, number: signal.
     assert starts(tmp_path) == [""]
 
 
-def test_a_controller_that_hangs_is_killed(tmp_path: Path) -> None:
-    code = RUN.replace("sys.exit(", "from jigsaw_triton.api import supervisor; supervisor._LEAVE_S = 1; sys.exit(")
+def test_a_controller_that_does_not_end_is_killed(tmp_path: Path) -> None:
+    code = RUN.replace("sys.exit(", "from jigsaw_triton.api import supervisor; supervisor._LEAVE_CHECKS = 1; sys.exit(")
     (tmp_path / "controller.sh").write_text(f"trap '' TERM; echo > {tmp_path}/ready; while :; do sleep 0.01; done")
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "controller.sh")]) as process:
         while not (tmp_path / "ready").exists():
@@ -84,7 +85,62 @@ def test_a_controller_that_hangs_is_killed(tmp_path: Path) -> None:
         assert process.wait(timeout=30) == 0
 
 
+def test_a_controller_without_heartbeat_is_killed_and_the_next_one_resumes(tmp_path: Path) -> None:
+    code = RUN.replace("sys.exit(", "from jigsaw_triton.api import supervisor; supervisor._HANG_CHECKS = 2; sys.exit(")
+    script = tmp_path / "controller.sh"
+    # The first one stops after some heartbeats.
+    script.write_text(
+        f'cd {tmp_path}; echo "$1" >> starts; [ "$1" ] && exit 0\n'
+        f"for _ in 1 2 3 4 5 6; do touch {script}.beat; sleep 0.5; done; echo > beaten; kill -STOP $$\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(script)], check=False, timeout=60)
+    assert ended.returncode == 0
+    assert (tmp_path / "beaten").exists()
+    assert starts(tmp_path) == ["", "--resume"]
+
+
+IMPATIENT = RUN.replace(
+    "sys.exit(",
+    "from jigsaw_triton.api import supervisor; supervisor._CHECK_S = 0.1; supervisor._STANDBY_CHECKS = 1; sys.exit(",
+)
+STANDBY = """
+cd {folder}; echo "$*" >> starts
+if [ "$2" ]; then echo $$ > standby; read go || exit 0; echo "$go" > went; exit 0; fi
+while [ ! -e standby ]; do touch {folder}/controller.sh.beat; sleep 0.05; done
+{end}
+"""
+
+
+def supervise_with_standby(folder: Path, end: str) -> int:
+    """Supervises a controller that ends once it has a standby; returns the supervisor's exit code."""
+    (folder / "controller.sh").write_text(STANDBY.format(folder=folder, end=end))
+    command = [sys.executable, "-c", IMPATIENT, str(folder / "controller.sh")]
+    return subprocess.run(command, check=False, timeout=60).returncode
+
+
+def test_a_standby_takes_the_place_of_a_controller_that_dies(tmp_path: Path) -> None:
+    assert supervise_with_standby(tmp_path, "kill -9 $$") == 0
+    assert (tmp_path / "went").read_text() == "go\n"
+    assert starts(tmp_path) == ["", "--resume --standby"]
+
+
+def test_a_standby_ends_with_its_controller(tmp_path: Path) -> None:
+    assert supervise_with_standby(tmp_path, "exit 0") == 0
+    assert not (tmp_path / "went").exists()
+    assert start_time(int((tmp_path / "standby").read_text())) is None
+
+
+def test_a_standby_that_has_died_is_not_counted_on(tmp_path: Path) -> None:
+    end = "kill -9 $(cat standby); sleep 0.3; kill -9 $$"
+    script = STANDBY.replace('if [ "$2" ]', '[ $(wc -l < starts) = 3 ] && exit 0\nif [ "$2" ]')
+    (tmp_path / "controller.sh").write_text(script.format(folder=tmp_path, end=end))
+    command = [sys.executable, "-c", IMPATIENT, str(tmp_path / "controller.sh")]
+    assert subprocess.run(command, check=False, timeout=60).returncode == 0
+    assert starts(tmp_path) == ["", "--resume --standby", "--resume"]
+
+
 def test_a_deployment_has_one_supervisor(tmp_path: Path) -> None:
+    assert deployment_paths(tmp_path).lock == tmp_path / HEARTBEAT
     lock = deployment_paths(tmp_path).supervisor_lock
     assert lock == tmp_path / LOCK
     assert not is_locked(lock)

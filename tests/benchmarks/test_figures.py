@@ -111,6 +111,15 @@ def test_sections_of_other_benchmarks_stay_on_the_page() -> None:
     assert page([], again) == again
 
 
+def test_a_part_of_a_benchmark_has_a_section_until_the_whole_is_measured() -> None:
+    first = page([measured(name, [figure(f"{name}.x", 1.5, "s", "old")]) for name in ("controller", "mig")])
+    part = page([measured("controller:kills", [figure("controller.y", 2.5, "s", "part")])], first)
+    assert part.index("| controller.x |") < part.index("## controller:kills") < part.index("| controller.y |")
+    assert part.index("| controller.y |") < part.index("## mig")
+    whole = page([measured("controller", [figure("controller.y", 3.5, "s", "whole")])], part)
+    assert "controller:kills" not in whole and "## mig" in whole
+
+
 def test_json_has_the_documented_keys(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["x", "-o", "json"])
     assert harness.main("x", lambda progress: [figure("x.y", 1, "s", "n")]) == 0

@@ -19,6 +19,7 @@ from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.controller.persistence.lock import wait_unlocked
 from jigsaw_triton.servers.command import shm_prefix
 from jigsaw_triton.servers.metrics import parse_metrics
+from jigsaw_triton.servers.os_process import start_time
 
 COMMAND = (sys.executable, "-m", "jigsaw_triton.cli.main")
 PATIENCE_S = 120.0
@@ -180,6 +181,19 @@ class System:
             os.kill(pid, signal.SIGKILL)
         assert wait_unlocked(self._deployment.paths.lock, PATIENCE_S)
 
+    def wait_ended(self, pid: int) -> None:
+        """Waits until a process has ended."""
+        give_up_at = time.monotonic() + PATIENCE_S
+        while start_time(pid) is not None:
+            assert time.monotonic() < give_up_at, f"{pid} still runs"
+            time.sleep(_POLL_S)
+
+    def lose_locks(self) -> None:
+        """Deletes the locks and the socket of the controller, so that the next one takes the present one for dead."""
+        paths = self._deployment.paths
+        for path in (paths.lock, paths.supervisor_lock, paths.control_socket):
+            path.unlink()
+
     def lose_journal(self) -> None:
         """Deletes the journal."""
         for path in self.state.glob("journal.sqlite*"):
@@ -187,10 +201,8 @@ class System:
 
     def controller_pid(self) -> int:
         """Returns the process id of the controller."""
-        pids = [pid for pid, line in self._processes().items() if "jigsaw_triton.api.daemon" in line]
-        # A child has the controller's command line between fork and exec.
-        (controller,) = (pid for pid in pids if _parent(pid) not in (None, *pids))
-        return controller
+        # The standby, and a child between fork and exec, have the same command line.
+        return int(self._deployment.paths.lock.read_text())
 
     @property
     def run_dir(self) -> Path:
@@ -250,15 +262,6 @@ class System:
             ):
                 found[int(folder.name)] = line
         return found
-
-
-def _parent(pid: int) -> int | None:
-    """Returns the parent of a process; None if the process has ended."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return None
-    return int(status.partition("\nPPid:")[2].split()[0])
 
 
 def free_ports(count: int) -> list[int]:

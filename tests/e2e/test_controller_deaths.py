@@ -96,6 +96,41 @@ def test_a_killed_controller_costs_no_request_and_is_started_again(
     crowd.assert_none_failed()
 
 
+def test_a_controller_that_hangs_is_replaced(shared: System, deployed: Callable[..., dict[str, Any]]) -> None:
+    before = deployed()
+    last = shared.last_event()
+    hung = shared.controller_pid()
+    with Crowd(shared) as crowd:
+        os.kill(hung, signal.SIGSTOP)
+        shared.wait_ended(hung)
+        shared.wait_started()
+        shared.wait_event("adopt: the controller was restarted", after=last)
+        crowd.wait_answers(30)
+    crowd.assert_none_failed()
+    assert server_pids(shared.status()) == server_pids(before)
+
+
+def test_a_controller_that_was_replaced_while_it_was_stopped_ends_and_touches_nothing(
+    shared: System, deployed: Callable[..., dict[str, Any]]
+) -> None:
+    before = deployed()
+    stopped = (shared.supervisor_pid(), shared.controller_pid())
+    with Crowd(shared) as crowd:
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        shared.lose_locks()
+        after = deployed()
+        for pid in reversed(stopped):
+            os.kill(pid, signal.SIGCONT)
+            shared.wait_ended(pid)
+        crowd.wait_answers(30)
+    crowd.assert_none_failed()
+    assert "another controller has taken over" in (shared.state / "logs" / "controller.log").read_text()
+    assert after["controller"]["pid"] not in stopped
+    assert shared.status()["controller"] == after["controller"]
+    assert server_pids(shared.status()) == server_pids(before)
+
+
 def test_down_ends_servers_whose_controller_and_journal_are_gone(
     shared: System, deployed: Callable[..., dict[str, Any]]
 ) -> None:
@@ -157,7 +192,9 @@ def test_commands_that_watch_a_deployment_say_how_it_ends(system: System, tmp_pa
     system.deploy(*asked)
     events = system.start("events", "--follow")
     waiting = system.start("status", "--wait", "stopped")
-    os.kill(system.controller_pid(), signal.SIGSTOP)
+    # Its supervisor would replace it.
+    for pid in (system.supervisor_pid(), system.controller_pid()):
+        os.kill(pid, signal.SIGSTOP)
     down = system.run("down")
     assert (down.code, down.out) == (0, "the deployment is stopped\n")
     assert "the controller does not answer: it is killed, and its servers are ended without it" in down.err

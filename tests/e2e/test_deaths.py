@@ -130,3 +130,19 @@ def test_a_worker_that_dies_during_an_update_is_restarted_and_the_update_continu
         crowd.wait_answers(30)
     crowd.assert_none_failed()
     assert served.worker_of("total")["pid"] != before["pid"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "hangs"])
+def test_an_update_outlives_the_gateway(served: System, app: Path, tmp_path: Path, number: signal.Signals) -> None:
+    gate = tmp_path / "gate"
+    write_application(app, square=gated(gate))
+    last = served.last_event()
+    update = served.start("deploy", app, "--gpus", "2xcpu", "--demand", 60, *served.ports, "--detach")
+    last = served.wait_event("transition:", after=last)
+    os.kill(served.status()["gateway"]["pid"], number)
+    gate.touch()
+    served.wait_event("gateway serves again", after=last)
+    _, err = update.communicate(timeout=90)
+    assert update.returncode == 0, err
+    with Client(served, "grpc") as client:
+        assert client.squares([4, 5]) == expected([4, 5])

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from jigsaw_triton.errors import InstanceInUseError, MigError, PlacementError
+from jigsaw_triton.errors import GpuLostError, InstanceInUseError, MigError, PlacementError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.emulated import Delays, EmulatedMigDriver, Operation
-from jigsaw_triton.gpus.model import Gpu, GpuId, Placement
+from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
 
 A0 = GpuId("a", 0)
 A1 = GpuId("a", 1)
@@ -152,3 +152,17 @@ def test_a_fault_makes_a_change_fail_and_keeps_the_state(tmp_path: Path) -> None
         ("destroy", A0, Placement(1, "1g")),
         ("destroy", A0, Placement(1, "1g")),
     ]
+
+
+def test_a_lost_gpu_has_no_instances_until_it_is_back(tmp_path: Path) -> None:
+    mig, cluster = open_driver(tmp_path), Cluster(GPUS)
+    kept = mig.create(A1, Placement(0, "1g"))
+    mig.create(A0, Placement(0, "1g"))
+    mig.lose(A0)
+    assert mig.instances() == (kept,)
+    assert [gpu.id for gpu in mig.survey(cluster).gpus] == [A1, B0]
+    with pytest.raises(GpuLostError):
+        mig.create(A0, Placement(0, "1g"))
+    mig.find(A0)
+    assert open_driver(tmp_path).survey(cluster) == cluster
+    mig.create(A0, Placement(0, "1g"))

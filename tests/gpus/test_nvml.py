@@ -3,14 +3,24 @@
 import os
 from dataclasses import replace
 
+import pynvml
 import pytest
 
-from jigsaw_triton.errors import InstanceInUseError, InstanceNotFoundError, MigError, MigTimeoutError, PlacementError
+from jigsaw_triton.errors import (
+    GpuLostError,
+    InstanceInUseError,
+    InstanceNotFoundError,
+    MigError,
+    MigTimeoutError,
+    PlacementError,
+)
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.layouts import maximal_layouts
-from jigsaw_triton.gpus.model import GpuId, MigInstance, Placement
+from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, MigInstance, Placement
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.gpus.nvml_calls import Calls
+from jigsaw_triton.gpus.nvml_library import Nvml
+from jigsaw_triton.gpus.reported import ReportedGpu
 from tests.fakes.nvml.machine import Machine
 from tests.gpus.conftest import MakeMachine
 
@@ -171,8 +181,8 @@ def test_a_call_that_hangs_times_out_and_the_next_call_succeeds(machine_of: Make
 def test_a_lost_gpu_is_named(machine_of: MakeMachine) -> None:
     machine = machine_of("A100-80GB", "A100-80GB")
     machine.fault("nvmlDeviceGetMigMode", 2, "fail", 15)
-    with pytest.raises(MigError, match="the GPU is lost") as caught:
-        driver_of(machine).instances()
+    with pytest.raises(GpuLostError, match="the GPU is lost") as caught:
+        driver_of(machine).gpus()
     assert caught.value.where == "n/1"
 
 
@@ -212,3 +222,28 @@ def test_a_destruction_without_effect_is_reported(machine_of: MakeMachine) -> No
     (half,) = driver.instances()
     assert half == MigInstance(GPU, created.placement, half.uuid)
     driver.destroy(half.uuid)
+
+
+class Lossy(Nvml):
+    """NVML on a machine whose first GPU has fallen off the bus."""
+
+    def gpu(self, index: int) -> ReportedGpu:
+        if index == 0:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+        return super().gpu(index)
+
+
+def test_a_lost_gpu_does_not_hide_the_others(machine_of: MakeMachine) -> None:
+    machine = machine_of("A100-80GB", "A100-80GB")
+    other = GpuId("n", 1)
+    created = driver_of(machine).create(other, Placement(0, "1g"))
+    boards = {index: CATALOG["A100-80GB"] for index in (0, 1)}
+    driver = NvmlMigDriver("n", boards, nvml=Lossy())
+    driver.check()
+    assert driver.instances() == (created,)
+    cluster = Cluster(tuple(Gpu(gpu, CATALOG["A100-80GB"]) for gpu in (GPU, other)))
+    assert [gpu.id for gpu in driver.survey(cluster).gpus] == [other]
+    with pytest.raises(GpuLostError, match="the GPU is lost"):
+        driver.create(GPU, Placement(0, "1g"))
+    second = driver.create(other, Placement(1, "1g"))
+    assert driver.instances() == (created, second)

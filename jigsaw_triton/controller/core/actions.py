@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from jigsaw_triton.compiler.bundle import ModelFolder, RouteEntry, Worker, WorkerModel
 from jigsaw_triton.controller.core.generation import Canary, Generation, Wanted
+from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.graph.model import TaskGraph
 
 
@@ -24,6 +25,7 @@ class Solve:
         canary: Canary that decides about the change; None for none.
         first: True to take the first feasible plan, if one can be constructed without a solver.
         review: True if the outcome is the running plan unless another one saves enough; see `core.review`.
+        lost: GPUs of the cluster that are lost. If there are any, even the user's own demand may be cut.
     """
 
     wanted: Wanted
@@ -37,6 +39,7 @@ class Solve:
     canary: Canary | None = None
     first: bool = False
     review: bool = False
+    lost: frozenset[GpuId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from jigsaw_triton.controller.core.generation import Canary, Generation, Wanted
 from jigsaw_triton.controller.core.rows import Counts
 from jigsaw_triton.controller.core.tallies import Tallies
 from jigsaw_triton.controller.core.transition import Stage
+from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.planner.domain.plan import Plan
 
 
@@ -143,6 +144,17 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class GpusLost:
+    """The GPUs that are lost have been looked up.
+
+    Attributes:
+        gpus: All lost GPUs, including those of earlier clusters.
+    """
+
+    gpus: frozenset[GpuId]
+
+
+@dataclass(frozen=True, slots=True)
 class Noticed:
     """An observation about the servers for the event log. It does not change the core's state.
 
@@ -185,6 +197,7 @@ Event = (
     | Exited
     | Stalled
     | Answered
+    | GpusLost
     | Noticed
     | Tick
 )

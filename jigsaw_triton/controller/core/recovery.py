@@ -10,6 +10,7 @@ from dataclasses import replace
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Request
+from jigsaw_triton.controller.core.lost_gpus import without_lost
 from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.transition import stages_to
 
@@ -46,7 +47,7 @@ def recovered(state: State) -> State | None:
         return None
     settled = replace(settled, wanted=running.wanted)
     if state.phase is Phase.CHANGING:
-        stages = stages_to(actual, running, running)
+        stages = stages_to(actual, running, without_lost(running, state.lost))
         return replace(settled, stages=stages, rolling_back=running is not state.pending)
     return replace(settled, phase=Phase.READY)
 

@@ -20,9 +20,10 @@ def unserved(state: State) -> tuple[str, ...]:
 
 
 def troubles(state: State) -> tuple[str, ...]:
-    """Returns a sentence for each server that is missing, is being restarted or does not answer."""
+    """Returns a sentence for each lost GPU, and each server that is missing, is being restarted or does not answer."""
     restarting = {name: restarts.cause for name, restarts in state.restarts.items() if restarts.waiting}
     found = [f"{name} is restarting: {cause}" for name, cause in restarting.items()]
+    found += [f"GPU {gpu} is lost" for gpu in sorted(state.lost)]
     found += [f"{name} does not answer" for name in sorted(state.stalled - restarting.keys())]
     if state.phase is Phase.READY and state.running is not None:
         missing = sorted(state.running.bundle.workers.keys() - state.actual.workers.keys())

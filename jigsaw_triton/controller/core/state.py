@@ -12,6 +12,7 @@ from jigsaw_triton.controller.core.generation import Generation, Request, Wanted
 from jigsaw_triton.controller.core.rows import Counts
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.transition import Stage
+from jigsaw_triton.gpus.model import GpuId
 
 GATEWAY = "gateway"
 """Name of the gateway among the servers, whose other names are those of workers."""
@@ -75,6 +76,8 @@ class State:
         paused: True if the measured load causes no change.
         restarts: Server name (a worker's, or `gateway`) -> its restarts.
         stalled: Names of the servers that run but have not answered for some seconds.
+        lost: GPUs of the cluster that are lost.
+        replan: Reason to plan again as soon as no change is in progress; empty if there is none.
         demand: Graph -> recent arrivals.
         counts: Rows and branches counted recently.
         overloaded: Graphs whose load exceeds the cluster's capacity. The running plan covers only the part of it that
@@ -107,6 +110,8 @@ class State:
     paused: bool = False
     restarts: Mapping[str, Restarts] = field(default_factory=dict)
     stalled: frozenset[str] = frozenset()
+    lost: frozenset[GpuId] = frozenset()
+    replan: str = ""
     demand: Mapping[str, Demand] = field(default_factory=dict)
     counts: Counts = field(default_factory=dict)
     overloaded: frozenset[str] = frozenset()

@@ -15,6 +15,7 @@ from jigsaw_triton.controller.core.canary import Verdict, Watch
 from jigsaw_triton.controller.core.canary_room import canary_obstacle
 from jigsaw_triton.controller.core.demand import Demand, Sample
 from jigsaw_triton.controller.core.generation import Canary, Generation, Request, Wanted
+from jigsaw_triton.controller.core.lost_gpus import absorb_lost, without_lost
 from jigsaw_triton.controller.core.review import due, next_at_s
 from jigsaw_triton.controller.core.rows import covered_rps, decayed, deviations, measured, still_valid
 from jigsaw_triton.controller.core.state import GATEWAY, Phase, Restarts, State
@@ -77,6 +78,8 @@ def _absorb(state: State, event: e.Event) -> Outcome:
             return state, (a.Report("error", f"{server} has not answered for {seconds:g} s"),)
         case e.Answered(server):
             return replace(state, stalled=state.stalled - {server}), (a.Report("restart", f"{server} answers again"),)
+        case e.GpusLost(gpus):
+            return absorb_lost(state, gpus)
         case e.Noticed(kind, text):
             return state, (a.Report(kind, text),)
         case e.Solved() | e.Done() | e.Failed():
@@ -159,7 +162,10 @@ def _adopt(state: State, action: a.Solve, solved: e.Solved) -> Outcome:
         return _quiet(state), (report, *overload, a.Report("ready", text))
     changes = difference(running.plan if running is not None else None, new.plan)
     canary = action.canary
-    stages = solved.stages if solved.start is state.actual else stages_to(state.actual, running, new, canary)
+    if solved.start is state.actual:
+        stages = solved.stages
+    else:
+        stages = stages_to(state.actual, running, without_lost(new, action.lost), canary)
     if canary is not None and (obstacle := canary_obstacle(stages, running, new)):
         error = f"a canary is impossible, and nothing was changed: {obstacle}"
         state = replace(state, phase=_settled(state), error=error, error_code=StateError.exit_code)
@@ -216,7 +222,8 @@ def _absorb_rates(state: State, rates_rps: Mapping[str, float]) -> State:
 def _restart(state: State, name: str, cause: str) -> Outcome:
     """Restarts a dead server, with exponential backoff up to a limit."""
     state = replace(state, stalled=state.stalled - {name})
-    known = name in state.actual.workers or (name == GATEWAY and state.actual.gateway)
+    leaving = any(isinstance(action, a.Retire) and action.worker.name == name for action in state.inflight.values())
+    known = (name in state.actual.workers and not leaving) or (name == GATEWAY and state.actual.gateway)
     restarts = state.restarts.get(name, Restarts())
     if not known or restarts.waiting or state.phase in (Phase.STOPPING, Phase.STOPPED):
         return state, (a.Report("error", cause),)
@@ -276,10 +283,21 @@ def _advance_ready(state: State) -> Outcome:
             state, asked.wanted, asked.demand_rps, asked.reason, restored=asked.restored, canary=asked.canary
         )
         return replace(state, phase=Phase.SOLVING), outputs
+    if state.replan and state.running is not None:
+        return _replan(state, state.running)
     state, ended = _end_lingering(state)
     state, outputs = _follow_load(state)
     state, reviewing = _review(state)
     return state, (*ended, *outputs, *reviewing)
+
+
+def _replan(state: State, running: Generation) -> Outcome:
+    """Plans again for the present demand on other GPUs than before."""
+    planned_rps = {name: graph.demand_rps for name, graph in running.plan.graphs.items()}
+    demand_rps = {name: max(rps, running.wanted.demand_rps[name]) for name, rps in planned_rps.items()}
+    reason, state = state.replan, replace(state, replan="", asked=None)
+    state, outputs = _solve(state, running.wanted, demand_rps, reason, may_fall_short=True)
+    return replace(state, phase=Phase.SOLVING), outputs
 
 
 def _end_lingering(state: State) -> Outcome:
@@ -340,7 +358,7 @@ def _solve(
     graphs = {name: measured(graph, state.counts, state.settings) for name, graph in wanted.graphs.items()}
     number, running = state.next_generation, state.running
     action = a.Solve(
-        wanted, demand_rps, number, reason, running, graphs, may_fall_short, restored, canary, first, review
+        wanted, demand_rps, number, reason, running, graphs, may_fall_short, restored, canary, first, review, state.lost
     )
     differences = [sentence for name in wanted.graphs for sentence in deviations(wanted.graphs[name], graphs[name])]
     text = f"measured values replace estimates in the next plan: {'; '.join(differences)}"
@@ -393,7 +411,7 @@ def _roll_back(state: State) -> Outcome:
         ready = replace(state, phase=Phase.READY, pending=None, stages=(), rolling_back=False, failed=False)
         return _quiet(ready), (a.Report("error", text),)
     watch = state.watch and state.watch.ended(Verdict(False, state.error))
-    stages = stages_to(state.actual, state.running, state.running)
+    stages = stages_to(state.actual, state.running, without_lost(state.running, state.lost))
     state = replace(state, stages=stages, pending=None, failed=False, rolling_back=True, watch=watch)
     state, outputs = _advance_change(state)
     return state, (a.Report("transition", "the change failed; rolling back to the generation that serves"), *outputs)

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import JigsawError, ServerError
 from jigsaw_triton.gpus.cluster import with_foreign
 from jigsaw_triton.gpus.driver import MigDriver, open_driver
-from jigsaw_triton.gpus.model import Cluster, DeviceUse, GatewayPorts
+from jigsaw_triton.gpus.model import Cluster, DeviceUse, GatewayPorts, GpuId
 from jigsaw_triton.runtime.dtypes import Arrays
 from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.command import Command, shm_prefix
@@ -45,6 +46,13 @@ log = logging.getLogger(__name__)
 
 STARTS_AT_ONCE = 4
 """Number of servers that start concurrently. A start mostly waits for Python interpreters to import modules."""
+
+_REPLACED_S, _REPLACED_POLL_S = 120.0, 0.05
+"""Seconds after the begin of a change of the gateway within which another gateway must replace one that dies or hangs,
+and seconds between two looks. The backoff of its restarts is 30 s at most, and a hang is noticed after as long."""
+
+_MIG = "MIG-"
+"""Begin of the UUID of an instance; that of a whole GPU begins otherwise."""
 
 _GATEWAY_GRACE_S = 3.0
 """Seconds to wait for the gateway to stop. Triton uses all of it if clients are still connected, even if idle."""
@@ -93,6 +101,7 @@ class Fleet:
         self._notify = notify
         self._servers: dict[str, Server] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        self._homeless: set[str] = set()
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
         self._health = Health(paths, self._servers, notify)
 
@@ -207,7 +216,7 @@ class Fleet:
         process = await _process_of(command, leader)
         adopted = self._process(name, command, process)
         server = self._servers[name] = Server(
-            adopted, TritonClient.of(command), repository, uuid, limited=worker is None
+            adopted, TritonClient.of(command), repository, self._journal.check_epoch, uuid, limited=worker is None
         )
         if process is not None:
             self._health.watch(name, server)
@@ -252,6 +261,24 @@ class Fleet:
         surveyed = await asyncio.to_thread(self._driver.survey, cluster)
         return with_foreign(surveyed, await asyncio.to_thread(foreign_instances, self._driver, self._journal))
 
+    async def lost_gpus(self) -> frozenset[GpuId]:
+        """Returns the known GPUs that are lost. Kills workers whose MIG instance no longer exists.
+
+        Raises:
+            MigError: The driver does not answer.
+        """
+        if self._driver is None or self._cluster is None:
+            return frozenset()
+        surveyed = await asyncio.to_thread(self._driver.survey, self._cluster)
+        there = {instance.uuid for instance in await asyncio.to_thread(self._driver.instances)}
+        homeless = {name for name, s in self._servers.items() if s.uuid.startswith(_MIG) and s.uuid not in there}
+        # The driver does not read its list atomically. An instance is gone only if two lists lack it.
+        for name in sorted(homeless & self._homeless):
+            await self._pool.forget(name)
+            self._servers[name].kill("its MIG instance no longer exists")
+        self._homeless = homeless
+        return frozenset(gpu.id for gpu in self._cluster.gpus) - {gpu.id for gpu in surveyed.gpus}
+
     async def use(self) -> Mapping[str, DeviceUse]:
         """Returns the utilisation of MIG instances by worker, for the workers for which the driver reports it."""
         if self._driver is None:
@@ -275,11 +302,11 @@ class Fleet:
     async def restart(self, worker: Worker, delay_s: float) -> None:
         """Restarts a dead worker on the same MIG instance with the same models."""
         async with self.locked(worker.name):
-            dead = self._servers.get(worker.name)
-            if dead is None:
-                raise ServerError("the worker no longer exists", where=worker.name)
-            await dead.stop()
-            await asyncio.sleep(delay_s)
+            await self._registered(worker.name).stop()
+        # A worker that is retired meanwhile does not wait for the restart.
+        await asyncio.sleep(delay_s)
+        async with self.locked(worker.name):
+            self._registered(worker.name)
             # An adopted worker may have lost its instance.
             await self._pool.take(worker)
             try:
@@ -288,6 +315,17 @@ class Fleet:
                 # Otherwise the worker could serve without a model or without MPS.
                 await asyncio.shield(self._servers[worker.name].stop())
                 raise
+
+    def _registered(self, worker: str) -> Server:
+        """Returns a worker, dead or alive.
+
+        Raises:
+            ServerError: It was retired.
+        """
+        server = self._servers.get(worker)
+        if server is None:
+            raise ServerError("the worker no longer exists", where=worker)
+        return server
 
     async def retire(self, worker: str) -> None:
         """Stops a worker and destroys its MIG instance unless others share it. Batches in flight are lost."""
@@ -386,8 +424,7 @@ class Fleet:
 
     async def load_gateway(self, models: Sequence[ModelFolder]) -> None:
         """Loads models at the gateway."""
-        async with self.locked(self.GATEWAY):
-            await self._running(self.GATEWAY).load_all(models)
+        await self._change_gateway(lambda server: server.load_all(models))
 
     async def flip(self, front: ModelFolder, rehearsal: ModelFolder, inputs: Arrays | None) -> None:
         """Replaces the front that serves, after a copy of the new one has answered a probe under another name.
@@ -397,13 +434,15 @@ class Fleet:
             rehearsal: Copy of the front under a name that no client uses.
             inputs: Real request with its batch dimension; None for zeros.
         """
-        async with self.locked(self.GATEWAY):
-            server = self._running(self.GATEWAY)
+
+        async def change(server: Server) -> None:
             await self._rehearsed(server, rehearsal, inputs)
             await asyncio.to_thread(write_model, front, server.repository)
             await server.load(front.name)
             await server.verify([front.name])
             self.edge.admit()
+
+        await self._change_gateway(change)
 
     async def compare(self, front: ModelFolder, rehearsal: ModelFolder, inputs: Arrays | None) -> tuple[Arrays, Arrays]:
         """Returns the answers to one request: of the front that serves, and of a copy of the next one.
@@ -428,8 +467,28 @@ class Fleet:
 
     async def unload_gateway(self, models: Iterable[str]) -> None:
         """Unloads models at the gateway, and waits until their last requests have been answered."""
-        async with self.locked(self.GATEWAY):
-            await self._running(self.GATEWAY).unload_all(models)
+        names = tuple(models)
+        await self._change_gateway(lambda server: server.unload_all(names))
+
+    async def _change_gateway(self, change: Callable[[Server], Awaitable[None]]) -> None:
+        """Carries out a change of the gateway. If the gateway dies or hangs, the one that replaces it is changed."""
+        give_up_at = time.monotonic() + _REPLACED_S
+        while True:
+            server = self._servers.get(self.GATEWAY)
+            try:
+                async with self.locked(self.GATEWAY):
+                    return await change(self._running(self.GATEWAY))
+            except ServerError:
+                if server is None or await server.client.ready() or not await self._replaced(server, give_up_at):
+                    raise
+
+    async def _replaced(self, server: Server, give_up_at: float) -> bool:
+        """Waits until another gateway runs in place of one. Returns False if none does in time."""
+        while self._servers.get(self.GATEWAY) is server:
+            if time.monotonic() > give_up_at:
+                return False
+            await asyncio.sleep(_REPLACED_POLL_S)
+        return self.GATEWAY in self._servers
 
     async def _forget_regions(self) -> None:
         """Has the workers unmap the dead gateway's shared memory, as far as they answer in time."""
@@ -454,9 +513,11 @@ class Fleet:
     async def _start(self, name: str, command: Command, repository: Path, uuid: str) -> Server:
         await asyncio.to_thread(repository.mkdir, parents=True, exist_ok=True)
         process = self._process(name, command)
+        fence = self._journal.check_epoch
         async with self._starting:
+            fence()
             await process.start(timeout_s=_STARTUP_S)
-        server = Server(process, TritonClient.of(command), repository, uuid, limited=name == self.GATEWAY)
+        server = Server(process, TritonClient.of(command), repository, fence, uuid, limited=name == self.GATEWAY)
         self._servers[name] = server
         self._health.watch(name, server)
         return server

@@ -59,6 +59,7 @@ class Health:
 
     async def _watch(self, name: str, server: Server) -> None:
         status = await server.process.wait()
+        server.fence()
         # The stubs of the dead server hold its connections open, so its clients would keep waiting for answers.
         with contextlib.suppress(ServerError):
             await server.process.stop()
@@ -73,6 +74,7 @@ class Health:
         """
         dead_since_s: dict[int, float] = {}
         models: dict[int, str] = {}
+        probes: dict[int, asyncio.Task[bool]] = {}
         liveness = Liveness(_STALLED_S, _UNRESPONSIVE_S, time.monotonic)
         while self._servers:
             await asyncio.sleep(_HEALTH_POLL_S)
@@ -92,15 +94,20 @@ class Health:
                 _, server = living[stubs[number].server]
                 if now_s - dead_since_s[number] >= (_DEAD_AT_LOAD_S if server.loading else _DEAD_S):
                     server.kill(_death(models[number], status))
-            heard = await asyncio.gather(*(server.client.ready() for _, server in living.values()))
-            for (pid, (name, server)), ready in zip(living.items(), heard, strict=True):
-                match liveness.probed(pid, answered=ready):
+            # Nobody waits for a probe, so that a server which hangs delays no other.
+            probes = {pid: probe for pid, probe in probes.items() if pid in living}
+            for pid, probe in probes.items():
+                name, server = living[pid]
+                match liveness.probed(pid, answered=probe.done() and probe.result()):
                     case Change.STALLED:
                         self._notify(e.Stalled(name, _STALLED_S))
                     case Change.ANSWERED:
                         self._notify(e.Answered(name))
                     case Change.OVERDUE:
                         server.kill(f"it had not answered for {_UNRESPONSIVE_S:g} s")
+            for pid, (_, server) in living.items():
+                if pid not in probes or probes[pid].done():
+                    probes[pid] = asyncio.create_task(server.client.ready(), name=f"probe {server.process.name}")
 
     def _limit_memory(self, server: Server | None) -> None:
         """Limits the gateway's heap, since a request of a few bytes can make it allocate all memory of the machine."""

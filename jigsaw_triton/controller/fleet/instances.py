@@ -9,6 +9,7 @@ from typing import TypeVar
 from jigsaw_triton.controller.fleet.ownership import ours
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.errors import (
+    GpuLostError,
     InstanceInUseError,
     InstanceNotFoundError,
     MigError,
@@ -73,7 +74,7 @@ class Instances:
         """Destroys one of our instances, and retries for a few seconds while a process holds it.
 
         Monitoring agents hold an instance for a moment, and so does a process that was just killed. An instance that no
-        longer exists is not an error.
+        longer exists is not an error; one on a lost GPU does not exist.
 
         Raises:
             InstanceInUseError: A process still holds the instance after the last retry.
@@ -203,7 +204,7 @@ class Instances:
 
     def _destroy(self, uuid: str) -> None:
         """Destroys an instance, or what an interrupted destruction has left of it."""
-        with suppress(InstanceNotFoundError):
+        with suppress(InstanceNotFoundError, GpuLostError):
             return self._driver.destroy(uuid)
         # An interrupted destruction leaves a half-made instance under another UUID.
         known = next((i for i in self._journal.instances() if i.uuid == uuid), None)

@@ -133,6 +133,21 @@ class MigPool:
             pooled.workers.discard(worker)
             del self._of[worker]
 
+    async def forget(self, worker: str) -> None:
+        """Forgets the instance of a worker, which no longer exists. The next `take` of a worker there creates another.
+
+        Raises:
+            MigError: The driver does not answer.
+        """
+        name = self._of.get(worker)
+        if name is None:
+            return
+        async with self._lock(name):
+            pooled = self._pool.pop(name)
+            for other in pooled.workers:
+                del self._of[other]
+            await self._end(name, pooled)
+
     def uuid(self, worker: str) -> str:
         """UUID of a worker's instance; empty if it has none."""
         return self._pool[self._of[worker]].uuid if worker in self._of else ""

@@ -32,6 +32,7 @@ class Server:
         process: Process of the server.
         client: Client of the server.
         repository: Model repository of the server.
+        fence: Check before each change of the server; it raises if another controller owns the server now.
         uuid: UUID of the MIG instance; empty for the gateway.
         watch: Task that waits for the unexpected end of the process.
         loading: Number of models that are being loaded.
@@ -43,6 +44,7 @@ class Server:
     process: ServerProcess
     client: TritonClient
     repository: Path
+    fence: Callable[[], None]
     uuid: str = ""
     watch: asyncio.Task[None] | None = None
     loading: int = 0
@@ -59,6 +61,7 @@ class Server:
         if not self.cause:
             log.warning("%s is killed, because %s", self.process.name, cause)
             self.cause = cause
+        self.fence()
         self.process.kill()
 
     async def load_all(
@@ -94,6 +97,7 @@ class Server:
 
     async def load(self, model: str) -> None:
         """Loads a model of the repository."""
+        self.fence()
         self.loading += 1
         if self.process.pid is not None and self.limited:
             lift_heap_limit(self.process.pid)
@@ -131,6 +135,7 @@ class Server:
 
     async def unload_all(self, models: Iterable[str]) -> None:
         """Unloads models, waits until they are gone, and removes their folders."""
+        self.fence()
         names = list(models)
         states = await self.client.index()
         for name in names:
@@ -151,6 +156,7 @@ class Server:
         Args:
             grace_s: Seconds to wait for requests in progress.
         """
+        self.fence()
         if self.watch is not None:
             self.watch.cancel()
         await self.client.close()

@@ -1,21 +1,28 @@
-"""Checkpoints of the core's state in the journal, from which the next controller goes on."""
+"""Checkpoints of the core's state in the journal, from which the next controller goes on.
+
+A checkpoint has the fields of each value by name. So a later release reads it too: fields that it has added get their
+defaults.
+"""
 
 import io
 import pickle
-from dataclasses import is_dataclass
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
 from jigsaw_triton import __version__
 from jigsaw_triton.controller.core.state import State
-from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.journal import Journal, JournalReader
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.profiles.table import ProfileTable
 
-_FORMAT = 4
-"""Version of the checkpoint format. Raise it when a class of the state changes its fields."""
+_FORMAT = 5
+"""Version of the checkpoint format. Raise it when a class of the state loses a field, gets one without a default, or
+gives one another meaning: controllers then refuse earlier checkpoints. A new field with a default does not."""
 
 VERSION = f"{__version__}/{_FORMAT}"
+"""Release and format of new checkpoints."""
 
 _CLASSES = frozenset({("pathlib", "PosixPath"), ("builtins", "frozenset"), ("collections", "Counter")})
 """(module, name) of the classes outside this package that a state may contain."""
@@ -32,9 +39,15 @@ _KEPT = (
     "queued",
     "restarts",
     "overloaded",
+    "lost",
+    "replan",
 )
 """Fields of the state whose change causes a new checkpoint. Measurements change each second, and the next controller
 measures anew."""
+
+
+class UnknownFormatError(StateError):
+    """A checkpoint is of a release whose format this one does not know."""
 
 
 def save(journal: Journal, before: State | None, state: State) -> None:
@@ -51,7 +64,9 @@ def save(journal: Journal, before: State | None, state: State) -> None:
 
 def pickled(value: Any) -> bytes:
     """Returns a value of the core as bytes, which `unpickled` reads."""
-    return pickle.dumps(value)
+    data = io.BytesIO()
+    _Pickler(data).dump(value)
+    return data.getvalue()
 
 
 def unpickled(data: bytes) -> Any:
@@ -71,27 +86,77 @@ def load(journal: Journal) -> State | None:
     """Returns the state of the last checkpoint; None if there is none.
 
     Raises:
-        StateError: The checkpoint is of another release, or damaged.
+        UnknownFormatError: A release with another format wrote the checkpoint.
+        StateError: The checkpoint is damaged.
     """
-    version, data = journal.checkpoint()
+    check_format(journal)
+    _, data = journal.checkpoint()
     if not data:
         return None
-    if version != VERSION:
-        raise StateError(
-            f"the last controller was of another release ({version.partition('/')[0]})",
-            where="the checkpoint in the journal",
-            hint="the servers that it left are ended",
-        )
     state = unpickled(data)
     if not isinstance(state, State):
         raise StateError("is not a state", where="the checkpoint in the journal")
     return state
 
 
+def check_format(journal: JournalReader) -> None:
+    """Checks that this release can read the last checkpoint.
+
+    Raises:
+        UnknownFormatError: It cannot.
+    """
+    version, data = journal.checkpoint()
+    if data and not is_readable(version):
+        release = version.partition("/")[0]
+        raise UnknownFormatError(
+            f"the controller that ran here was of release {release}, whose state release {__version__} cannot read",
+            where="the checkpoint in the journal",
+            hint=f"the servers go on: use release {release}, or take them down with `jigsaw-triton down` first",
+        )
+
+
+def is_readable(version: str) -> bool:
+    """True if this release can read what another one wrote.
+
+    Args:
+        version: Its `VERSION`.
+    """
+    return version.partition("/")[2] == str(_FORMAT)
+
+
 def _is_value(cls: type) -> bool:
     """True for classes whose instances are made of their fields alone."""
     named_tuple = issubclass(cls, tuple) and hasattr(cls, "_fields")
     return is_dataclass(cls) or issubclass(cls, Enum) or named_tuple or cls is ProfileTable
+
+
+def _made(cls: type, values: Mapping[str, Any]) -> Any:
+    """Makes a dataclass of its fields, without a call of its code. Fields that are missing get their defaults."""
+    made: Any = object.__new__(cls)
+    known = fields(cls)
+    if lost := values.keys() - {field.name for field in known}:
+        raise pickle.UnpicklingError(f"{cls.__name__} has no field {', '.join(sorted(lost))}")
+    for field in known:
+        if field.name in values:
+            value = values[field.name]
+        elif field.default is not MISSING:
+            value = field.default
+        elif field.default_factory is not MISSING:
+            value = field.default_factory()
+        else:
+            raise pickle.UnpicklingError(f"{cls.__name__} needs a field {field.name}")
+        object.__setattr__(made, field.name, value)
+    return made
+
+
+class _Pickler(pickle.Pickler):
+    """Writes the fields of dataclasses by name."""
+
+    def reducer_override(self, value: Any) -> Any:
+        """Returns how to make a value again."""
+        if is_dataclass(value) and not isinstance(value, type):
+            return _made, (type(value), {field.name: getattr(value, field.name) for field in fields(value)})
+        return NotImplemented
 
 
 class _Unpickler(pickle.Unpickler):
@@ -103,6 +168,8 @@ class _Unpickler(pickle.Unpickler):
         Raises:
             UnpicklingError: A state contains no such thing.
         """
+        if (module_name, global_name) == (__name__, _made.__name__):
+            return _made
         if (module_name, global_name) in _CLASSES:
             return super().find_class(module_name, global_name)
         # A name with dots would reach what a module has imported.

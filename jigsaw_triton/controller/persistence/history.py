@@ -3,7 +3,7 @@
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.state import Phase, State
-from jigsaw_triton.controller.persistence.checkpoint import VERSION, pickled, unpickled
+from jigsaw_triton.controller.persistence.checkpoint import VERSION, is_readable, pickled, unpickled
 from jigsaw_triton.controller.persistence.journal import Journal, Outcome
 from jigsaw_triton.errors import StateError
 
@@ -81,7 +81,7 @@ def earlier(journal: Journal, running: int, number: int | None) -> Generation:
         number: Number of the generation; None for the last one that served before the running one.
 
     Raises:
-        StateError: There is no such generation, it never served, or another release recorded it.
+        StateError: There is no such generation, it never served, or a release with another format recorded it.
     """
     served = [r.number for r in journal.generations() if r.outcome == "replaced"]
     if number is None:
@@ -93,7 +93,7 @@ def earlier(journal: Journal, running: int, number: int | None) -> Generation:
     if number not in served:
         raise StateError(f"generation {number} is unknown, or never served", hint=_HINT)
     version, state = journal.generation_state(number)
-    if version != VERSION:
+    if not is_readable(version):
         raise StateError(
             f"generation {number} was recorded by another release, or is no longer kept",
             hint="deploy its files again",

@@ -10,13 +10,14 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
+from jigsaw_triton.controller.persistence.epoch import EPOCH_FACT, SupersededError, check_epoch, next_epoch, transaction
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import CreationStage, GpuId, MigInstance, Placement
 from jigsaw_triton.spec.words import LOCAL_NODE
@@ -233,15 +234,21 @@ class Journal(JournalReader):
     Calls that must outlive this process before anything else happens raise StateError if the file cannot be written.
     All others change the memory at once, and the file as soon as it can be written.
 
+    Opening the journal begins an epoch. Any call that would change the file after another process has begun the next
+    epoch raises SupersededError instead.
+
     Args:
         path: Journal file, created if missing. Only its owner can read it. A damaged file is moved aside.
+        on_superseded: Callback for the end of the epoch, before SupersededError is raised; a controller ends there.
 
     Raises:
         StateError: The file cannot be opened or created, or has a newer version.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_superseded: Callable[[SupersededError], None] = lambda _: None) -> None:
         self._path = path
+        self._on_superseded = on_superseded
+        self._epoch = ""
         self._lock = threading.RLock()
         self._failure = ""
         self._file: sqlite3.Connection | None = None
@@ -266,13 +273,21 @@ class Journal(JournalReader):
             self._db.close()
 
     def sync(self) -> None:
-        """Writes the file again if it is missing, damaged or incomplete. The controller calls it every second."""
+        """Writes the file again if it is missing, damaged or incomplete. The controller calls it every second.
+
+        Raises:
+            SupersededError: Another process has begun an epoch.
+        """
         with self._lock:
             try:
+                self.check_epoch()
                 if not self._is_intact():
                     self._renew()
                 elif self._failure and self._file is not None:
-                    _copy(self._db, self._file)
+                    with transaction(self._file):
+                        self._check_epoch(self._file)
+                        _copy(self._db, self._file)
+                    self._epoch = self.fact(EPOCH_FACT)
                 else:
                     return
             except (sqlite3.Error, OSError) as error:
@@ -281,6 +296,20 @@ class Journal(JournalReader):
             if self._failure:
                 self._failure = ""
                 self.event("journal", "the journal is complete again")
+
+    def check_epoch(self) -> None:
+        """Checks that no other process has begun an epoch. Whoever changes a server without a record of it calls this.
+
+        Raises:
+            SupersededError: One has.
+        """
+        # A file that is missing or damaged shows nothing.
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            if self._file is not None and self._is_at_path():
+                self._check_epoch(self._file)
+            else:
+                with contextlib.closing(_connect(self._path)) as file:
+                    self._check_epoch(file)
 
     def event(self, kind: str, text: str, code: int = 0) -> None:
         """Adds a line to the event log."""
@@ -403,8 +432,9 @@ class Journal(JournalReader):
     # --- the file --------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        """Opens the file and reads it into memory, or creates it. A damaged one is moved aside."""
+        """Opens the file and reads it into memory, or creates it. A damaged one is moved aside. Begins an epoch."""
         if not self._path.exists():
+            self._begin_epoch()
             self._create()
             return
         try:
@@ -413,14 +443,37 @@ class Journal(JournalReader):
             _check_whole(self._file)
             _check_version(self._file, self._path)
             self._upgrade(self._file)
-            _copy(self._file, self._db)
+            with transaction(self._db):
+                _copy(self._file, self._db)
+            self._epoch = self.fact(EPOCH_FACT)
+            self._begin_epoch()
         except sqlite3.DatabaseError as error:
+            self._close_file()
             if not _is_damage(error):
-                self._close_file()
                 raise
+            self._begin_epoch()
             self._renew()
         except BaseException:
             self._close_file()
+            raise
+
+    def _begin_epoch(self) -> None:
+        """Ends the epoch of the process that wrote the file before. If the file cannot be written, `sync` does so."""
+        epoch = next_epoch(self._epoch)
+        self.keep_fact(EPOCH_FACT, epoch)
+        if self._file is not None and not self._failure:
+            self._epoch = epoch
+
+    def _check_epoch(self, file: sqlite3.Connection) -> None:
+        """Checks that this process still owns the journal.
+
+        Raises:
+            SupersededError: It does not.
+        """
+        try:
+            check_epoch(file, self._epoch, str(self._path))
+        except SupersededError as error:
+            self._on_superseded(error)
             raise
 
     def _upgrade(self, file: sqlite3.Connection) -> None:
@@ -463,14 +516,18 @@ class Journal(JournalReader):
         """True if the open file is still at its path, has not shrunk and begins like a journal."""
         if self._file is None:
             return False
+        size = os.fstat(self._fd).st_size
+        shrunk, self._size = size < self._size, size
+        return self._is_at_path() and not shrunk and os.pread(self._fd, len(_MAGIC), 0) == _MAGIC
+
+    def _is_at_path(self) -> bool:
+        """True if the open file is still at its path."""
         opened = os.fstat(self._fd)
         try:
             at_path = self._path.stat()
         except OSError:
             return False
-        shrunk, self._size = opened.st_size < self._size, opened.st_size
-        same = (at_path.st_dev, at_path.st_ino) == (opened.st_dev, opened.st_ino)
-        return same and not shrunk and os.pread(self._fd, len(_MAGIC), 0) == _MAGIC
+        return (at_path.st_dev, at_path.st_ino) == (opened.st_dev, opened.st_ino)
 
     def _renew(self) -> None:
         """Moves aside whatever is at the path, and writes a new file from memory."""
@@ -488,13 +545,15 @@ class Journal(JournalReader):
         fresh.touch(mode=0o600)
         with contextlib.closing(_connect(fresh)) as file:
             file.executescript(_SCHEMA)
-            _copy(self._db, file)
+            with transaction(file):
+                _copy(self._db, file)
             file.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         for end in _COMPANIONS:
             # SQLite would take those of a deleted file for the new one's.
             self._path.with_name(self._path.name + end).unlink(missing_ok=True)
         fresh.replace(self._path)
         self._connect()
+        self._epoch = self.fact(EPOCH_FACT)
 
     def _change(self, statement: str, values: tuple[Any, ...], *, durable: bool = False) -> None:
         """Changes a table in the file and in memory.
@@ -529,11 +588,17 @@ class Journal(JournalReader):
         return cursor
 
     def _attempt(self, statement: str, values: tuple[Any, ...]) -> sqlite3.Cursor | None:
-        """Executes a statement in the file. Returns None if the file lacks earlier changes or cannot be written."""
+        """Executes a statement in the file. Returns None if the file lacks earlier changes or cannot be written.
+
+        Raises:
+            SupersededError: Another process has begun an epoch.
+        """
         if self._failure or self._file is None:
             return None
         try:
-            return self._file.execute(statement, values)
+            with transaction(self._file):
+                self._check_epoch(self._file)
+                return self._file.execute(statement, values)
         except sqlite3.Error as error:
             self._fail(error)
             return None
@@ -610,20 +675,12 @@ def _check_version(file: sqlite3.Connection, path: Path) -> None:
 
 
 def _copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
-    """Replaces the tables that are kept in memory by those of another database: all of them or none."""
-    target.execute("BEGIN IMMEDIATE")
-    try:
-        for table in _IN_MEMORY:
-            rows = source.execute(f"SELECT * FROM {table}").fetchall()
-            target.execute(f"DELETE FROM {table}")
-            if rows:
-                target.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
-        target.execute("COMMIT")
-    except BaseException:
-        # SQLite may have rolled back by itself, as it does on a full disk.
-        if target.in_transaction:
-            target.execute("ROLLBACK")
-        raise
+    """Replaces the tables that are kept in memory by those of another database."""
+    for table in _IN_MEMORY:
+        rows = source.execute(f"SELECT * FROM {table}").fetchall()
+        target.execute(f"DELETE FROM {table}")
+        if rows:
+            target.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
 
 
 def _move_aside(path: Path) -> Path | None:

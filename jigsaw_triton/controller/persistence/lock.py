@@ -1,13 +1,24 @@
-"""Lock that keeps a second controller from starting. The process that takes it holds it until it ends."""
+"""Lock that keeps a second controller from starting. The process that takes it holds it until it ends.
+
+The owner of a lock shows by its heartbeat that it runs. The next one kills an owner that hangs, so that it does nothing
+more.
+"""
 
 import fcntl
 import os
+import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jigsaw_triton.errors import StateError
+
+BEAT_S = 0.5
+"""Seconds between two heartbeats."""
+
+HANG_S = 20.0
+"""Seconds without a heartbeat after which an owner counts as hanging. Its supervisor is faster."""
 
 _POLL_S = 0.02
 
@@ -36,6 +47,8 @@ def take_lock(path: Path) -> int:
     except BlockingIOError as error:
         os.close(file)
         raise AlreadyRunsError("a controller is already running here", where=str(path.parent)) from error
+    # The heartbeat of the owner before.
+    os.ftruncate(file, 0)
     return file
 
 
@@ -47,6 +60,61 @@ def wait_unlocked(path: Path, timeout_s: float) -> bool:
             return False
         time.sleep(_POLL_S)
     return True
+
+
+def take_over(path: Path, hang_s: float = HANG_S) -> tuple[int, int | None]:
+    """Takes the lock as `take_lock` does, but kills an owner whose heartbeat has stopped. Blocks while it watches.
+
+    Args:
+        path: Lock file, created if missing. Its folder must exist.
+        hang_s: Seconds for which an owner is watched.
+
+    Returns:
+        File descriptor that holds the lock, and the process id of the owner that was killed; None if there was none.
+
+    Raises:
+        AlreadyRunsError: Another process holds the lock and has a heartbeat, or never had one.
+    """
+    killed: int | None = None
+    seen, watched_s = _heartbeat(path), time.monotonic()
+    while True:
+        try:
+            return take_lock(path), killed
+        except AlreadyRunsError:
+            owner = _heartbeat(path)
+            if owner is None or owner != seen:
+                raise
+        if killed is None and time.monotonic() > watched_s + hang_s:
+            killed = owner[0]
+            with suppress(ProcessLookupError):
+                os.kill(killed, signal.SIGKILL)
+        time.sleep(_POLL_S)
+
+
+def begin_heartbeat(lock: int) -> None:
+    """Says in the lock's file that its owner has a heartbeat from now on.
+
+    Args:
+        lock: Result of `take_lock`.
+    """
+    # A full disk has no room for it. The owner is then never killed.
+    with suppress(OSError):
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
+
+
+def beat(lock: int) -> None:
+    """Shows that the owner of a lock runs, by the modification time of the lock's file."""
+    os.utime(lock)
+
+
+def _heartbeat(path: Path) -> tuple[int, int] | None:
+    """Returns the process id of a lock's owner and the time of its last heartbeat; None if it has none."""
+    try:
+        with path.open() as file:
+            text, beat_ns = file.read(), os.fstat(file.fileno()).st_mtime_ns
+    except FileNotFoundError:
+        return None
+    return (int(text), beat_ns) if text.isdecimal() else None
 
 
 def is_locked(path: Path) -> bool:

@@ -323,18 +323,29 @@ def test_a_deploy_waits_for_a_change_by_load_and_a_second_deploy_is_refused() ->
     assert world.state.running.wanted.demand_rps["app"] == 30.0
 
 
-def test_a_worker_that_dies_while_it_is_retired_does_no_harm() -> None:
+def test_a_worker_that_dies_while_it_is_retired_is_not_restarted() -> None:
     old = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
     new = bundle(2, [worker("0/1g@0", ("t0", "a")), worker("0/1g@2", ("t1", "b"), generation=2)])
     world = deployed(World({1: old, 2: new}, hold=lambda x: isinstance(x, a.Retire | a.RestartWorker)))
     world.send(e.DeployRequested(wanted(20.0)))
     world.send(e.WorkerExited("n-0-1g-1", "signal 9"))
-    retire, restart = world.held
-    assert isinstance(retire.action, a.Retire) and isinstance(restart.action, a.RestartWorker)
+    (retire,) = world.held
+    assert isinstance(retire.action, a.Retire)
     world.send(e.Done(retire.id))
     assert world.state.phase is Phase.READY
-    world.send(e.Failed(restart.id, "there is no such worker"))
+    assert set(world.state.actual.workers) == {"n-0-1g-0", "n-0-1g-2"}
+
+
+def test_a_worker_that_is_retired_while_it_is_restarted_does_no_harm() -> None:
+    old = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
+    new = bundle(2, [worker("0/1g@0", ("t0", "a")), worker("0/1g@2", ("t1", "b"), generation=2)])
+    world = deployed(World({1: old, 2: new}, hold=lambda x: isinstance(x, a.RestartWorker)))
+    world.send(e.WorkerExited("n-0-1g-1", "signal 9"))
+    (restart,) = world.held
+    world.send(e.DeployRequested(wanted(20.0)))
     assert world.state.phase is Phase.READY
+    world.send(e.Failed(restart.id, "there is no such worker"))
+    assert len(world.held) == 1
     assert set(world.state.actual.workers) == {"n-0-1g-0", "n-0-1g-2"}
 
 

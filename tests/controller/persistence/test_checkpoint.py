@@ -1,7 +1,7 @@
 import pickle
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -9,14 +9,16 @@ import pytest
 from jigsaw_triton.api.files import read_wanted
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core.recovery import recovered
 from jigsaw_triton.controller.core.rows import Count, Source
 from jigsaw_triton.controller.core.state import Restarts, State
-from jigsaw_triton.controller.persistence.checkpoint import VERSION, load, save
+from jigsaw_triton.controller.persistence.checkpoint import VERSION, UnknownFormatError, _made, load, pickled, save
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.resources import applications_dir
 from tests.controller.worlds import World, bundle, wanted, worker
 
+STORED = Path(__file__).parent / "checkpoint.pickle"
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
 
 
@@ -58,10 +60,42 @@ def test_measurements_alone_are_not_written(journal: Journal) -> None:
     assert load(journal) == later
 
 
-def test_another_releases_checkpoint_is_refused(journal: Journal) -> None:
-    journal.keep_checkpoint("0.0.1/1", pickle.dumps(deployed()))
-    with pytest.raises(StateError, match=r"another release \(0\.0\.1\)"):
+def test_a_checkpoint_of_an_unknown_format_is_refused(journal: Journal) -> None:
+    journal.keep_checkpoint("0.0.1/1", pickled(deployed()))
+    with pytest.raises(UnknownFormatError, match=r"was of release 0\.0\.1, whose state release .* cannot read"):
         load(journal)
+
+
+def test_a_later_release_reads_a_checkpoint_of_the_same_format(journal: Journal) -> None:
+    state = deployed()
+    journal.keep_checkpoint(f"0.0.1/{VERSION.partition('/')[2]}", pickled(state))
+    assert load(journal) == state
+
+
+def test_a_stored_checkpoint_of_the_present_format_can_be_read(journal: Journal) -> None:
+    # A change of the state that this release cannot read must raise the format, and renew the file.
+    journal.keep_checkpoint(VERSION, STORED.read_bytes())
+    state = load(journal)
+    assert state is not None
+    next_state = recovered(state)
+    assert next_state is not None and next_state.running is not None
+    assert next_state.running.bundle.workers.keys() == ONE.workers.keys()
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """Value of an earlier release: `one` was its only field."""
+
+    one: int
+    two: int = 2
+    more: list[int] = field(default_factory=list)
+
+
+def test_fields_that_a_checkpoint_lacks_get_their_defaults() -> None:
+    assert _made(Thing, {"one": 1}) == Thing(1)
+    for values, message in (({"one": 1, "old": 2}, "Thing has no field old"), ({}, "Thing needs a field one")):
+        with pytest.raises(pickle.UnpicklingError, match=message):
+            _made(Thing, values)
 
 
 class Trap:

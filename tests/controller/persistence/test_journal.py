@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from jigsaw_triton.controller.persistence import journal
+from jigsaw_triton.controller.persistence.epoch import EPOCH_FACT, SupersededError
 from jigsaw_triton.controller.persistence.journal import KEPT, Journal, JournalReader, Revision
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import CreationStage, GpuId, MigInstance, Placement
@@ -223,3 +225,76 @@ def test_a_remark_is_added_to_the_reason_of_a_generation(tmp_path: Path) -> None
             "requested by the user",
             "requested by the user; canary promoted: it is good",
         ]
+
+
+# --- epochs -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_process_whose_epoch_is_over_changes_nothing_more(tmp_path: Path) -> None:
+    seen: list[SupersededError] = []
+    with closing(Journal(tmp_path / "j", seen.append)) as old:
+        old.event("plan", "one")
+        old.check_epoch()
+        with closing(Journal(tmp_path / "j")) as new:
+            changes: list[Callable[[], object]] = [
+                old.check_epoch,
+                old.sync,
+                lambda: old.event("plan", "two"),
+                lambda: old.begin(1, "Solve", ""),
+                lambda: old.keep_checkpoint("1", b"old"),
+                lambda: old.keep_instance(INSTANCE),
+            ]
+            for change in changes:
+                with pytest.raises(
+                    SupersededError, match=r"in epoch 2\..*, and this controller's epoch, 1\..*, is over"
+                ):
+                    change()
+            assert len(seen) == len(changes)
+            new.event("ready", "three")
+        with closing(JournalReader(tmp_path / "j")) as reader:
+            assert [event.text for event in reader.events()] == ["one", "three"]
+            assert reader.checkpoint() == ("", b"") and reader.instances() == ()
+
+
+def test_a_journal_that_a_successor_wrote_anew_is_not_taken_for_a_lost_one(tmp_path: Path) -> None:
+    with closing(filled(tmp_path / "j")) as old:
+        for path in tmp_path.iterdir():
+            path.unlink()
+        # The epochs of both files have the same number.
+        with closing(Journal(tmp_path / "j")) as new:
+            for change in (old.check_epoch, old.sync):
+                with pytest.raises(SupersededError):
+                    change()
+            new.event("ready", "one")
+        with closing(JournalReader(tmp_path / "j")) as reader:
+            assert [event.text for event in reader.events()] == ["one"]
+
+
+def test_an_epoch_begins_later_if_the_file_cannot_be_written_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Journal(tmp_path / "j").close()
+    before = epoch_of(tmp_path / "j")
+
+    def connect_read_only(path: Path) -> sqlite3.Connection:
+        found = connect(path)
+        found.execute("PRAGMA query_only=ON")
+        return found
+
+    connect = journal._connect
+    monkeypatch.setattr(journal, "_connect", connect_read_only)
+    with closing(Journal(tmp_path / "j")) as opened:
+        assert opened.failure
+        opened.check_epoch()
+        assert epoch_of(tmp_path / "j") == before
+        assert opened._file is not None
+        opened._file.execute("PRAGMA query_only=OFF")
+        opened.sync()
+        opened.event("ready", "one")
+        assert epoch_of(tmp_path / "j") != before
+
+
+def epoch_of(path: Path) -> str:
+    """Epoch that a journal's file is in."""
+    with closing(JournalReader(path)) as reader:
+        return reader.fact(EPOCH_FACT)

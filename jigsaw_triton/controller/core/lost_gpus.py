@@ -1,0 +1,36 @@
+"""GPUs that fall off the bus, and come back. Pure.
+
+A lost GPU stays part of the cluster. The planner gets the GPUs that are left (`Fleet.around_others`), and a change of
+which are left is a reason to plan again.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.state import State
+from jigsaw_triton.gpus.model import GpuId
+
+
+def absorb_lost(state: State, lost: Collection[GpuId]) -> tuple[State, tuple[a.Report, ...]]:
+    """Notes which GPUs are lost now, and reports those that are newly lost or back."""
+    cluster = state.wanted.cluster if state.wanted is not None else None
+    now = frozenset(gpu.id for gpu in cluster.gpus if gpu.id in lost) if cluster is not None else frozenset()
+    reports = []
+    for gpu in sorted(now - state.lost):
+        names = sorted(w.name for w in state.actual.workers.values() if w.place is not None and w.place.gpu == gpu)
+        workers = f", and with it {', '.join(names)}" if names else ""
+        reports.append(a.Report("error", f"GPU {gpu} is lost{workers}; planning on the others"))
+    reports += [a.Report("gpu", f"GPU {gpu} is back; planning with it") for gpu in sorted(state.lost - {*lost})]
+    if not reports:
+        return replace(state, lost=now), ()
+    reason = "; ".join(report.text.partition(";")[0] for report in reports)
+    return replace(state, lost=now, replan=reason), tuple(reports)
+
+
+def without_lost(generation: Generation, lost: Collection[GpuId]) -> Generation:
+    """Returns a generation whose cluster has no lost GPU, so that no replica stands in on one during a change."""
+    cluster = generation.wanted.cluster
+    gpus = tuple(gpu for gpu in cluster.gpus if gpu.id not in lost)
+    return replace(generation, wanted=replace(generation.wanted, cluster=replace(cluster, gpus=gpus)))

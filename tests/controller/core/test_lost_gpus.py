@@ -1,0 +1,78 @@
+"""GPUs that are lost while a deployment serves."""
+
+from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core.service import troubles
+from jigsaw_triton.controller.core.state import Phase
+from jigsaw_triton.gpus.model import GpuId
+from tests.controller.worlds import World, bundle, wanted, worker
+
+ZERO, ONE = GpuId("n", 0), GpuId("n", 1)
+BOTH = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("1/1g@0", ("t1", "a"))])
+MOVED = bundle(2, [worker("1/1g@1", ("t0", "a"), generation=2), worker("1/1g@0", ("t1", "a"))])
+
+
+def deployed() -> World:
+    world = World({1: BOTH, 2: MOVED, 3: bundle(3, MOVED.workers.values())})
+    world.send(e.DeployRequested(wanted()))
+    assert world.state.phase is Phase.READY
+    return world
+
+
+def test_workers_of_a_lost_gpu_move_to_the_others() -> None:
+    world = deployed()
+    world.send(e.GpusLost(frozenset({ZERO})))
+    assert ("error", "GPU n/0 is lost, and with it n-0-1g-0; planning on the others") in world.reports
+    assert world.state.actual.workers.keys() == MOVED.workers.keys()
+    assert world.state.phase is Phase.READY
+    assert troubles(world.state) == ("GPU n/0 is lost",)
+
+
+def test_a_plan_for_the_gpus_that_are_left_may_serve_less_than_the_user_asked_for() -> None:
+    world = deployed()
+    world.hold = lambda action: isinstance(action, a.Solve)
+    world.send(e.GpusLost(frozenset({ZERO})))
+    (issued,) = world.held
+    solve = issued.action
+    assert isinstance(solve, a.Solve)
+    assert solve.may_fall_short and solve.lost == {ZERO}
+    assert solve.reason == "GPU n/0 is lost, and with it n-0-1g-0"
+    assert solve.demand_rps == {"app": 10.0}
+
+
+def test_a_gpu_that_stays_lost_is_reported_and_planned_around_once() -> None:
+    world = deployed()
+    world.send(e.GpusLost(frozenset({ZERO})))
+    reports, number = list(world.reports), world.state.next_generation
+    world.send(e.GpusLost(frozenset({ZERO})))
+    assert world.reports == reports and world.state.next_generation == number
+
+
+def test_a_gpu_that_is_lost_during_a_change_is_planned_around_after_it() -> None:
+    world = World({1: BOTH, 2: BOTH, 3: MOVED})
+    world.send(e.DeployRequested(wanted()))
+    world.hold = lambda action: isinstance(action, a.Solve)
+    world.send(e.DeployRequested(wanted(20.0)))
+    world.send(e.GpusLost(frozenset({ZERO})))
+    assert len(world.held) == 1
+    world.end()
+    assert len(world.held) == 1
+    world.end()
+    assert world.state.actual.workers.keys() == MOVED.workers.keys()
+
+
+def test_a_gpu_that_is_back_is_planned_with() -> None:
+    world = deployed()
+    world.send(e.GpusLost(frozenset({ZERO})))
+    number = world.state.next_generation
+    world.send(e.GpusLost(frozenset()))
+    assert ("gpu", "GPU n/0 is back; planning with it") in world.reports
+    assert world.state.next_generation == number + 1
+    assert troubles(world.state) == ()
+
+
+def test_lost_gpus_of_other_clusters_do_not_matter() -> None:
+    world = deployed()
+    world.send(e.GpusLost(frozenset({GpuId("n", 5)})))
+    assert troubles(world.state) == ()
+    assert world.state.next_generation == 2
