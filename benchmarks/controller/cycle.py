@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -41,7 +41,7 @@ RISE = 1.25
 BEAT_S = 0.005
 """Seconds between the wake-ups of the task that measures how long the event loop is blocked."""
 
-WAIT_S = 240.0
+WAIT_S = 900.0
 """Seconds to wait for a plan before the benchmark gives up."""
 
 
@@ -139,17 +139,18 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
     )
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as folder:
         journal = Journal(Path(folder) / "journal.sqlite")
+        servers = Servers(journal, Planner(system.templates(), frozenset({"python"}), str))
+        controller = Controller(cast(Executor, servers), cast(Fleet, servers), journal, Settings(cooldown_s=0.0))
+        running = asyncio.create_task(controller.run())
         try:
-            return await _cycle(progress, wanted, journal)
+            return await _cycle(progress, wanted, servers, controller)
         finally:
+            controller.leave()
+            await running
             journal.close()
 
 
-async def _cycle(progress: Progress, wanted: Wanted, journal: Journal) -> list[Figure]:
-    servers = Servers(journal, Planner(system.templates(), frozenset({"python"}), str))
-    controller = Controller(cast(Executor, servers), cast(Fleet, servers), journal, replace(Settings(), cooldown_s=0.0))
-    running = asyncio.create_task(controller.run())
-
+async def _cycle(progress: Progress, wanted: Wanted, servers: Servers, controller: Controller) -> list[Figure]:
     async def until(plans: int) -> None:
         async with asyncio.timeout(WAIT_S):
             while len(servers.planned) < plans or controller.state.phase is not Phase.READY:
@@ -174,8 +175,6 @@ async def _cycle(progress: Progress, wanted: Wanted, journal: Journal) -> list[F
         await until(3)
     (first_at, _, first), (improved_at, review, improved) = servers.planned[1], servers.planned[2]
     assert first.solver.constructed and review.review
-    controller.leave()
-    await running
     note = f"{size}; from the decision; simulated servers; {first.slices_used} slices; {first_cpu_s:.2f} s of processor"
     found = [figure("controller.cycle_s.first", first_at - began, "s", note, at_most=1.0)]
     note = f"{size}; from the first plan, which serves meanwhile; {improved.slices_used} slices"

@@ -10,6 +10,7 @@ from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.review import worth
 from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.core.slowness import slowed
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import Workload
@@ -79,7 +80,7 @@ class Planner:
         problem = Problem(
             workloads=tuple(Workload(action.graphs[n], action.demand_rps[n]) for n in sorted(action.graphs)),
             cluster=cluster,
-            profiles=wanted.profiles,
+            profiles=slowed(wanted.profiles, action.slow),
             running=running.plan if running is not None else None,
         )
         return self.plan(problem, wanted.options, action, self.solvers)
