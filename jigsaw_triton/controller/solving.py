@@ -58,7 +58,8 @@ class Planner:
     def solve(self, action: a.Solve, cluster: Cluster) -> tuple[Plan, Bundle]:
         """Computes a plan, or takes that of an earlier generation, and compiles it.
 
-        A review that does not save enough returns the plan and the bundle that run.
+        A review that does not save enough returns the plan and the bundle that run. With the objective `accuracy`, the
+        planner itself prices changes.
 
         Args:
             action: Action of the core.
@@ -71,7 +72,8 @@ class Planner:
         plan = action.restored.plan if action.restored is not None else self._planned(action, cluster)
         if action.review and action.running is not None:
             running = action.running
-            if not worth(running.plan, plan, action.wanted.change_price, self.settings):
+            by_slices = action.wanted.objective == "slices"
+            if by_slices and not worth(running.plan, plan, action.wanted.change_price, self.settings):
                 return running.plan, running.bundle
         return plan, self._compiled(action, plan, cluster)
 

@@ -51,6 +51,13 @@ def test_a_review_that_saves_nothing_returns_what_runs(planner: Planner) -> None
     assert again.plan is running.plan
 
 
+def test_a_review_with_the_objective_accuracy_need_not_save_slices(planner: Planner) -> None:
+    running = solve(planner, 20.0)
+    wanted = replace(WANTED, objective="accuracy")
+    review = solve(planner, 20.0, running, wanted=wanted, review=True, may_fall_short=True)
+    assert review.bundle is not running.bundle
+
+
 def test_slow_slices_are_planned_with_their_measured_times(planner: Planner) -> None:
     slow = {
         Kind("docread", task, variant, "cpu", slice_): 2.0

@@ -81,7 +81,7 @@ class State:
         times: Recent service times of batches.
         slow: Model on a worker -> ratio of its service times to the profile, if it is slow.
         slow_kinds: Model on a kind of slice -> ratio by which the next plans scale its profile.
-        slow_planned: The same ratios at the last plan.
+        slow_planned: Ratios of `slow_kinds` at the last plan.
         overloaded: Graphs whose load exceeds the cluster's capacity. The running plan covers only the part of it that
             their priorities allow.
         quiet_until_s: Time before which the measured load causes no change.
