@@ -169,7 +169,7 @@ def _slowed(table: ProfileTable, slow: tuple[tuple[Kind, float], ...]) -> Profil
     return ProfileTable(_scaled(row, ratios) for row in table.rows()) if slow else table
 
 
-def _scaled(row: ProfileRow, ratios: Mapping[tuple[str, ...], float]) -> ProfileRow:
+def _scaled(row: ProfileRow, ratios: Mapping[tuple[str, str, str, str], float]) -> ProfileRow:
     ratio = ratios.get((row.key.task, row.key.variant, row.key.gpu, row.key.slice), 1.0)
     if ratio == 1:
         return row
