@@ -15,6 +15,7 @@ from jigsaw_triton.controller.core.generation import Request
 from jigsaw_triton.controller.core.immutable_settings import check_ports
 from jigsaw_triton.controller.core.rows import Counts, read_counts, since
 from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.core.slowness import ServedTimes, read_times, times_since
 from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.tallies import Tallies, read_tallies, tallies_since
 from jigsaw_triton.controller.executor import Executor
@@ -61,6 +62,7 @@ class Controller:
         self._rates_rps: Mapping[str, float] = {}
         self._counted: Counts = {}
         self._tallied: Tallies = {}
+        self._timed: ServedTimes = {}
         self._measured_at_s = time.monotonic()
         self._changed = asyncio.Condition()
         self._saved: State | None = None
@@ -237,8 +239,8 @@ class Controller:
         while True:
             await asyncio.sleep(TICK_S)
             self._journal.sync()
-            self._rates_rps, counts, tallies = await self._measure()
-            self._queue.put_nowait(e.Tick(time.monotonic(), self._rates_rps, counts, tallies))
+            self._rates_rps, counts, tallies, times = await self._measure()
+            self._queue.put_nowait(e.Tick(time.monotonic(), self._rates_rps, counts, tallies, times))
 
     async def _survey(self) -> None:
         """Tells the core when GPUs are lost, or back."""
@@ -252,32 +254,39 @@ class Controller:
             if lost or self.state.lost:
                 self._queue.put_nowait(e.GpusLost(lost))
 
-    async def _measure(self) -> tuple[Mapping[str, float], Counts, Tallies]:
+    async def _measure(self) -> tuple[Mapping[str, float], Counts, Tallies, ServedTimes]:
         """Returns what was counted since the last measurement.
 
-        This is each graph's arrival rate, rows and branches, and the requests of each generation.
+        This is each graph's arrival rate, rows and branches, the requests of each generation, and service times.
         """
         server = self._fleet.server(Fleet.GATEWAY)
         running = self.state.running
         if server is None or running is None:
-            return {}, {}, {}
+            return {}, {}, {}, {}
         try:
             samples = await server.client.metrics()
         except (ServerError, ValueError):
-            return {}, {}, {}
+            return {}, {}, {}, {}
         now_s = time.monotonic()
         elapsed_s, self._measured_at_s = now_s - self._measured_at_s, now_s
         if self._baseline:
             # An adopted gateway has counted since it started.
             self._baseline, self._seen, self._counted = False, arrived(samples), read_counts(samples)
             self._tallied = read_tallies(samples)
-            return {}, {}, {}
+            self._timed = read_times(samples)
+            return {}, {}, {}, {}
         seen, self._seen = self._seen, arrived(samples)
         came = arrivals(seen, self._seen)
         rates = {graph: came.get(graph, 0.0) / elapsed_s for graph in running.wanted.graphs}
         counted, self._counted = self._counted, read_counts(samples)
         tallied, self._tallied = self._tallied, read_tallies(samples)
-        return rates, since(counted, self._counted), tallies_since(tallied, self._tallied)
+        timed, self._timed = self._timed, read_times(samples)
+        return (
+            rates,
+            since(counted, self._counted),
+            tallies_since(tallied, self._tallied),
+            times_since(timed, self._timed),
+        )
 
 
 def _subject(action: a.Action) -> str:

@@ -10,6 +10,7 @@ from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.review import worth
 from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.core.slowness import slowed
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import Workload
@@ -62,7 +63,8 @@ class Planner:
     def solve(self, action: a.Solve, cluster: Cluster) -> tuple[Plan, Bundle]:
         """Computes a plan, or takes that of an earlier generation, and compiles it.
 
-        A review that does not save enough returns the plan and the bundle that run.
+        A review that does not save enough returns the plan and the bundle that run. With the objective `accuracy`, the
+        planner itself prices changes.
 
         Args:
             action: Action of the core.
@@ -75,7 +77,8 @@ class Planner:
         plan = action.restored.plan if action.restored is not None else self._planned(action, cluster)
         if action.review and action.running is not None:
             running = action.running
-            if not worth(running.plan, plan, action.wanted.change_price, self.settings):
+            by_slices = action.wanted.objective == "slices"
+            if by_slices and not worth(running.plan, plan, action.wanted.change_price, self.settings):
                 return running.plan, running.bundle
         return plan, self._compiled(action, plan, cluster)
 
@@ -84,7 +87,7 @@ class Planner:
         problem = Problem(
             workloads=tuple(Workload(action.graphs[n], action.demand_rps[n]) for n in sorted(action.graphs)),
             cluster=cluster,
-            profiles=wanted.profiles,
+            profiles=slowed(wanted.profiles, action.slow),
             running=running.plan if running is not None else None,
         )
         return self.plan(problem, wanted.options, action, self.solvers)

@@ -9,20 +9,21 @@
 
 #include "core/http.h"
 #include "core/job.h"
+#include "core/metrics.h"
 #include "core/region.h"
 #include "core/worker.h"
 
 namespace jigsaw {
 
 class Task;
-struct RouteEntry;
 
 // The call of a batch to a worker.
 struct Call {
   uint64_t number = 0;  // Number of the call in this process; also its token.
   Task* task = nullptr;
   std::shared_ptr<Worker> worker;
-  size_t variant = 0;  // Index of the variant in the task's metrics.
+  size_t variant = 0;      // Index of the variant in the task's metrics.
+  ServiceMetrics service;  // Service times of the model at the worker.
   std::string variant_name;
   bool again = false;  // True if some of its items were sent before.
   int64_t tokens = 0;  // Number of outputs that carry the token.

@@ -208,6 +208,7 @@ void Engine::call(Work& work, Task& task, const Entry& entry, std::vector<Piece>
   call.task = &task;
   call.worker = entry.worker;
   call.variant = entry.variant;
+  call.service = entry.service;
   call.variant_name = entry.route.variant;
   call.tokens = entry.route.tokens;
   call.pads = entry.route.pads;
@@ -455,6 +456,7 @@ void Engine::on_answer(Connection& connection, Work& work) {
     std::lock_guard lock(mutex_);
     Call& call = connection.call;
     call.worker->answered(call.items, at - call.sent);
+    call.service.add(double(at - call.sent), call.worker->service.profiled(double(call.items)));
     TaskMetrics& metrics = call.task->metrics();
     VariantMetrics& variant = metrics.variants[call.variant];
     variant.seconds->observe(double(at - call.sent) / 1e9);

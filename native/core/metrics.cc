@@ -142,6 +142,23 @@ TaskMetrics::TaskMetrics(MetricRegistry& registry, const std::string& graph, con
   }
 }
 
+ServiceMetrics::ServiceMetrics(MetricRegistry& registry, const std::string& graph, const std::string& task,
+                               const RouteEntry& entry) {
+  if (entry.service_ms.empty()) return;
+  Labels labels = {{"graph", graph}, {"task", task}, {"variant", entry.variant}, {"worker", entry.worker}};
+  batches = &registry.counter("jigsaw_service_batches_total", "Batches that a worker answered", labels);
+  seconds = &registry.counter("jigsaw_service_seconds_total", "Service time of these batches, in seconds", labels);
+  profiled_seconds = &registry.counter("jigsaw_service_profiled_seconds_total",
+                                       "Service time of these batches by the profile, in seconds", labels);
+}
+
+void ServiceMetrics::add(double took, double profiled) const {
+  if (!batches) return;
+  batches->add(1);
+  seconds->add(took / 1e9);
+  profiled_seconds->add(profiled / 1e9);
+}
+
 void TaskMetrics::clear_gauges() {
   for (Metric* gauge : {&queue_length, &queue_age, &headroom, &slots, &slots_busy}) gauge->set(0);
 }

@@ -63,6 +63,19 @@ struct VariantMetrics {
   std::vector<std::pair<Metric*, Metric*>> yields;  // (items, rows) counters of each output that yields rows.
 };
 
+// Series of a model at one worker, by which its service times are compared with its profile; nullptr without a profile.
+struct ServiceMetrics {
+  ServiceMetrics() = default;
+  ServiceMetrics(MetricRegistry& registry, const std::string& graph, const std::string& task, const RouteEntry& entry);
+
+  // Records the service time of a batch, in nanoseconds.
+  void add(double took, double profiled) const;
+
+  Metric* batches = nullptr;
+  Metric* seconds = nullptr;
+  Metric* profiled_seconds = nullptr;
+};
+
 // Series of a task.
 struct TaskMetrics {
   TaskMetrics(MetricRegistry& registry, const std::string& graph, const TaskSpec& task);

@@ -16,6 +16,9 @@ class ServiceTimes {
   // Sets the profiled service times of the model.
   void profile(const Durations& profile_ms) { profile_ms_ = profile_ms; }
 
+  // Returns the profiled service time of a batch in nanoseconds; 0 without a profile.
+  double profiled(double items) const;
+
   // Records the service time of a batch.
   void add(int64_t items, Time took);
 
@@ -33,7 +36,6 @@ class ServiceTimes {
   static constexpr size_t kBuckets = 21;
 
   static size_t bucket_of(int64_t items);
-  double profiled(double items) const;
 
   std::array<Bucket, kBuckets> buckets_{};
   Durations profile_ms_;

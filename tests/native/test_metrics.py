@@ -34,7 +34,7 @@ def exported(bench: Bench) -> dict[str, MetricDescription]:
         ),
         task("step", step=True, mode="items", outputs={"R": ROWS}, yields=("R",)),
     ]
-    bench.route("w", name="split", generations=[3])
+    bench.route("w", name="split", generations=[3], service_ms={"1": 1.0})
     bench.engine.front(spec(tasks, outputs={"Y": ("each.Y", ROWS)}))
     labels: dict[str, set[str]] = {}
     kinds: dict[str, str] = {}
@@ -122,3 +122,23 @@ def test_series_outlive_their_fronts(bench: Bench) -> None:
         with bench.front() as front:
             front.ask({"X": column(1)})
     assert bench.engine.metric("jigsaw_requests_total") == 3
+
+
+def test_service_times_are_counted_beside_those_of_the_profile(bench: Bench) -> None:
+    bench.worker()
+    bench.route("w", variant="v", service_ms={"1": 20.0, "4": 50.0})
+    front = bench.front()
+    front.ask({"X": column(1)})
+    front.ask({"X": column(1, 2, 3, 4)})
+    engine = bench.engine
+    assert engine.metric("jigsaw_service_batches_total", variant="v", worker="w") == 2
+    assert engine.metric("jigsaw_service_profiled_seconds_total", worker="w") == pytest.approx(0.07)
+    taken_s = engine.metric("jigsaw_batch_seconds")
+    assert engine.metric("jigsaw_service_seconds_total", worker="w") == pytest.approx(taken_s)
+
+
+def test_workers_without_a_profile_have_no_service_times(bench: Bench) -> None:
+    bench.worker()
+    bench.route("w")
+    bench.front().ask({"X": column(1)})
+    assert not any(series["name"].startswith("jigsaw_service_") for series in bench.engine.series)

@@ -1,10 +1,11 @@
 """Actions that the controller's core asks its shell to carry out, as plain values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jigsaw_triton.compiler.bundle import ModelFolder, RouteEntry, Worker, WorkerModel
 from jigsaw_triton.controller.core.generation import Canary, Generation, Wanted
+from jigsaw_triton.controller.core.slowness import Kind
 from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.graph.model import TaskGraph
 
@@ -26,6 +27,7 @@ class Solve:
         first: True to take the first feasible plan, if one can be constructed without a solver.
         review: True if the outcome is the running plan unless another one saves enough; see `core.review`.
         lost: GPUs of the cluster that are lost. If there are any, even the user's own demand may be cut.
+        slow: Model on a kind of slice -> ratio by which its profile is scaled.
     """
 
     wanted: Wanted
@@ -40,6 +42,7 @@ class Solve:
     first: bool = False
     review: bool = False
     lost: frozenset[GpuId] = frozenset()
+    slow: Mapping[Kind, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

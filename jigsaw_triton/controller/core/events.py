@@ -7,6 +7,7 @@ from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Canary, Generation, Wanted
 from jigsaw_triton.controller.core.rows import Counts
+from jigsaw_triton.controller.core.slowness import ServedTimes
 from jigsaw_triton.controller.core.tallies import Tallies
 from jigsaw_triton.controller.core.transition import Stage
 from jigsaw_triton.gpus.model import GpuId
@@ -176,12 +177,14 @@ class Tick:
         rates_rps: Graph -> arrival rate since the last tick. Graphs that could not be measured are absent.
         counts: Rows and branches counted since the last tick.
         tallies: Requests of each generation since the last tick.
+        times: Service times of batches since the last tick.
     """
 
     now_s: float
     rates_rps: Mapping[str, float]
     counts: Counts = field(default_factory=dict)
     tallies: Tallies = field(default_factory=dict)
+    times: ServedTimes = field(default_factory=dict)
 
 
 Exited = WorkerExited | GatewayExited

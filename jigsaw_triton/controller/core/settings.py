@@ -21,6 +21,10 @@ class Settings:
         headroom: Ratio of the demand to plan for to the measured demand.
         rows_least: Number of items or requests that must be counted before a measured ratio replaces an estimate.
         rows_half_life_s: Half-life, in seconds, of the counts of rows and branches.
+        slow_over: Ratio of measured to profiled service times above which a model counts as slow.
+        slow_over_ms: Milliseconds that a batch of a slow model takes longer than profiled, at least.
+        slow_least: Number of recent batches by which a model is judged, at least.
+        slow_half_life_s: Half-life, in seconds, of the service times.
         cooldown_s: Seconds between the end of a change and the next one that the load triggers.
         linger_s: Seconds to keep an earlier generation's routes, so that requests in its queues are answered.
         restart_delay_s: Base of the restart backoff in seconds. The first restart is immediate; the n-th one after it
@@ -33,12 +37,16 @@ class Settings:
     rise_over: float = 1.0
     forecast: str = "highest"
     fall_window_s: float = 60.0
-    fall_under: float = 0.5
+    fall_under: float = 0.65
     period_s: float = 60.0
     review_saves: float = 0.05
     headroom: float = 1.25
     rows_least: float = 200.0
     rows_half_life_s: float = 300.0
+    slow_over: float = 1.2
+    slow_over_ms: float = 2.0
+    slow_least: float = 200.0
+    slow_half_life_s: float = 30.0
     cooldown_s: float = 10.0
     linger_s: float = 30.0
     restart_delay_s: float = 0.5

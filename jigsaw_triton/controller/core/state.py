@@ -11,6 +11,7 @@ from jigsaw_triton.controller.core.demand import Demand
 from jigsaw_triton.controller.core.generation import Generation, Request, Wanted
 from jigsaw_triton.controller.core.rows import Counts
 from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.core.slowness import Kind, Served, ServedTimes
 from jigsaw_triton.controller.core.transition import Stage
 from jigsaw_triton.gpus.model import GpuId
 
@@ -80,6 +81,10 @@ class State:
         replan: Reason to plan again as soon as no change is in progress; empty if there is none.
         demand: Graph -> recent arrivals.
         counts: Rows and branches counted recently.
+        times: Recent service times of batches.
+        slow: Model on a worker -> ratio of its service times to the profile, if it is slow.
+        slow_kinds: Model on a kind of slice -> ratio by which the next plans scale its profile.
+        slow_planned: Ratios of `slow_kinds` at the last plan.
         overloaded: Graphs whose load exceeds the cluster's capacity. The running plan covers only the part of it that
             their priorities allow.
         quiet_until_s: Time before which the measured load causes no change.
@@ -114,6 +119,10 @@ class State:
     replan: str = ""
     demand: Mapping[str, Demand] = field(default_factory=dict)
     counts: Counts = field(default_factory=dict)
+    times: ServedTimes = field(default_factory=dict)
+    slow: Mapping[Served, float] = field(default_factory=dict)
+    slow_kinds: Mapping[Kind, float] = field(default_factory=dict)
+    slow_planned: Mapping[Kind, float] = field(default_factory=dict)
     overloaded: frozenset[str] = frozenset()
     quiet_until_s: float = 0.0
     review_at_s: float = 0.0

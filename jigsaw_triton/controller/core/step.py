@@ -18,6 +18,7 @@ from jigsaw_triton.controller.core.generation import Canary, Generation, Request
 from jigsaw_triton.controller.core.lost_gpus import absorb_lost, without_lost
 from jigsaw_triton.controller.core.review import due, next_at_s
 from jigsaw_triton.controller.core.rows import covered_rps, decayed, deviations, measured, still_valid
+from jigsaw_triton.controller.core.slowness import judged, sentences, slow_kinds, with_times
 from jigsaw_triton.controller.core.state import GATEWAY, Phase, Restarts, State
 from jigsaw_triton.controller.core.transition import lingering, stages_down, stages_to
 from jigsaw_triton.errors import StateError
@@ -65,10 +66,13 @@ def _absorb(state: State, event: e.Event) -> Outcome:
             watch = state.watch and state.watch.ended(Verdict(False, "the deployment is taken down"))
             stopping = replace(state, phase=Phase.STOPPING, stages=(), queued=None, failed=False, watch=watch)
             return stopping, (a.Report("down", "requested by the user; stopping all servers"),)
-        case e.Tick(now_s, rates_rps, counts, tallies):
+        case e.Tick(now_s, rates_rps, counts, tallies, times):
             counts = decayed(state.counts, counts, now_s - state.now_s, state.settings)
-            state = _absorb_rates(replace(state, now_s=now_s, counts=counts), rates_rps)
-            return _absorb_verdict(state, state.watch and state.watch.observed(tallies, now_s))
+            times = with_times(state.times, times, now_s - state.now_s, state.settings)
+            state = _absorb_rates(replace(state, now_s=now_s, counts=counts, times=times), rates_rps)
+            state, told = _absorb_times(state)
+            state, verdict = _absorb_verdict(state, state.watch and state.watch.observed(tallies, now_s))
+            return state, (*told, *verdict)
         case e.WorkerExited(worker, status):
             return _restart(state, worker, f"worker {worker} ended unexpectedly ({status})")
         case e.GatewayExited(status):
@@ -216,6 +220,17 @@ def _absorb_rates(state: State, rates_rps: Mapping[str, float]) -> State:
     return replace(state, demand=demand)
 
 
+def _absorb_times(state: State) -> Outcome:
+    """Judges the models by their recent service times."""
+    verdicts = judged(state.times, state.slow, state.settings)
+    reports = tuple(a.Report("slow", text) for text in sentences(state.slow, verdicts))
+    workers = state.actual.workers
+    known = {served: ratio for served, ratio in state.slow.items() if served.worker in workers}
+    slow = {served: ratio for served, ratio in {**known, **verdicts}.items() if ratio > 1}
+    kinds = slow_kinds(state.slow_kinds, verdicts, workers)
+    return replace(state, slow=slow, slow_kinds=kinds), reports
+
+
 # --- restarts -------------------------------------------------------------------------------------------------------
 
 
@@ -311,10 +326,16 @@ def _end_lingering(state: State) -> Outcome:
 
 
 def _follow_load(state: State) -> Outcome:
-    """Plans again at once if the measured load exceeds the capacity of the running plan."""
+    """Plans again at once if the measured load exceeds the capacity of the running plan, or slices are slow."""
     running = state.running
     if running is None or state.paused or state.now_s < state.quiet_until_s:
         return state, ()
+    if any(ratio > state.slow_planned.get(kind, 1.0) for kind, ratio in state.slow_kinds.items()):
+        planned_for = {name: graph.demand_rps for name, graph in running.plan.graphs.items()}
+        state, issued = _solve(
+            state, running.wanted, planned_for, "slices are slower than profiled", may_fall_short=True
+        )
+        return replace(state, phase=Phase.SOLVING), issued
     changes: dict[str, float] = {}
     loads: list[str] = []
     for name, demand in state.demand.items():
@@ -357,13 +378,26 @@ def _solve(
 ) -> Outcome:
     graphs = {name: measured(graph, state.counts, state.settings) for name, graph in wanted.graphs.items()}
     number, running = state.next_generation, state.running
+    slow = state.slow_kinds
     action = a.Solve(
-        wanted, demand_rps, number, reason, running, graphs, may_fall_short, restored, canary, first, review, state.lost
+        wanted,
+        demand_rps,
+        number,
+        reason,
+        running,
+        graphs,
+        may_fall_short,
+        restored,
+        canary,
+        first,
+        review,
+        state.lost,
+        slow,
     )
     differences = [sentence for name in wanted.graphs for sentence in deviations(wanted.graphs[name], graphs[name])]
     text = f"measured values replace estimates in the next plan: {'; '.join(differences)}"
     report = (a.Report("rows", text),) if differences and not review else ()
-    state, issued = _issue(replace(state, next_generation=number + 1), [action])
+    state, issued = _issue(replace(state, next_generation=number + 1, slow_planned=slow), [action])
     return state, (*report, *issued)
 
 

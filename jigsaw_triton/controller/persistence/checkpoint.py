@@ -9,6 +9,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
+from functools import cache
 from typing import Any
 
 from jigsaw_triton import __version__
@@ -64,9 +65,9 @@ def save(journal: Journal, before: State | None, state: State) -> None:
 
 def pickled(value: Any) -> bytes:
     """Returns a value of the core as bytes, which `unpickled` reads."""
-    data = io.BytesIO()
-    _Pickler(data).dump(value)
-    return data.getvalue()
+    written = io.BytesIO()
+    _Pickler(written, pickle.HIGHEST_PROTOCOL).dump(value)
+    return written.getvalue()
 
 
 def unpickled(data: bytes) -> Any:
@@ -153,10 +154,15 @@ class _Pickler(pickle.Pickler):
     """Writes the fields of dataclasses by name."""
 
     def reducer_override(self, value: Any) -> Any:
-        """Returns how to make a value again."""
-        if is_dataclass(value) and not isinstance(value, type):
-            return _made, (type(value), {field.name: getattr(value, field.name) for field in fields(value)})
-        return NotImplemented
+        """Returns what makes a dataclass, in the form of `__reduce__`; `NotImplemented` for everything else."""
+        names = _fields_of(type(value))
+        return NotImplemented if names is None else (_made, (type(value), {n: getattr(value, n) for n in names}))
+
+
+@cache
+def _fields_of(cls: type) -> tuple[str, ...] | None:
+    """Returns the names of a dataclass's fields; None for another class."""
+    return tuple(field.name for field in fields(cls)) if is_dataclass(cls) else None
 
 
 class _Unpickler(pickle.Unpickler):

@@ -76,7 +76,7 @@ def _queue_uses(
     return _queues(usable, table, rows, quantile).uses(staying)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=128)
 def _queues(
     usable: tuple[ProfileKey, ...], table: ProfileTable, rows: tuple[tuple[str, float], ...], quantile: float
 ) -> "_Queues":
