@@ -22,6 +22,7 @@ from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.persistence.checkpoint import save
 from jigsaw_triton.controller.persistence.history import outcomes, verdicts
 from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.watch import ArrivalWatch
 from jigsaw_triton.errors import JigsawError, ServerError, StateError
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,11 @@ class Controller:
     async def run(self) -> State:
         """Runs until the deployment has been taken down, or until `leave`. Returns the last state."""
         leaving = asyncio.create_task(self._leaving.wait(), name="leave")
-        tasks = [asyncio.create_task(self._tick(), name="tick"), leaving]
+        tasks = [
+            asyncio.create_task(self._tick(), name="tick"),
+            asyncio.create_task(self._watch(), name="watch"),
+            leaving,
+        ]
         try:
             while self.state.phase is not Phase.STOPPED and not self._leaving.is_set():
                 event = asyncio.create_task(self._queue.get(), name="next event")
@@ -190,7 +195,7 @@ class Controller:
                     self._journal.event(kind, text, code)
                 case a.Issued(number):
                     self._tasks[number] = asyncio.create_task(self._run(output), name=f"action {number}")
-        if outputs or not isinstance(event, e.Tick):
+        if outputs or not isinstance(event, e.Tick | e.Arrived):
             async with self._changed:
                 self._changed.notify_all()
 
@@ -204,9 +209,9 @@ class Controller:
             with contextlib.suppress(StateError) if isinstance(action, _UNCONDITIONAL) else contextlib.nullcontext():
                 row = self._journal.begin(number, type(action).__name__, _subject(action), issued.node)
             if isinstance(action, a.Solve):
-                start = self.state.actual
-                plan, bundle, stages = await self._executor.solve(action, start)
-                event = e.Solved(number, plan, bundle, start, stages)
+                start, standby = self.state.actual, self.state.standby
+                plan, bundle, stages = await self._executor.solve(action, start, standby)
+                event = e.Solved(number, plan, bundle, start, stages, standby)
             else:
                 await self._executor.run(action)
                 event = e.Done(number)
@@ -232,6 +237,13 @@ class Controller:
             self._journal.sync()
             self._rates_rps, counts, tallies = await self._measure()
             self._queue.put_nowait(e.Tick(time.monotonic(), self._rates_rps, counts, tallies))
+
+    async def _watch(self) -> None:
+        watch = ArrivalWatch(self._fleet)
+        while True:
+            event = await watch.next(needed=bool(self.state.arrivals))
+            if event is not None:
+                self._queue.put_nowait(event)
 
     async def _measure(self) -> tuple[Mapping[str, float], Counts, Tallies]:
         """Returns what was counted since the last measurement.

@@ -21,6 +21,8 @@ class Settings:
         headroom: Ratio of the demand to plan for to the measured demand.
         rows_least: Number of items or requests that must be counted before a measured ratio replaces an estimate.
         rows_half_life_s: Half-life, in seconds, of the counts of rows and branches.
+        standby_hold_s: Seconds of arrivals that the usual variants must be able to carry before standby variants give
+            back.
         cooldown_s: Seconds between the end of a change and the next one that the load triggers.
         linger_s: Seconds to keep an earlier generation's routes, so that requests in its queues are answered.
         restart_delay_s: Base of the restart backoff in seconds. The first restart is immediate; the n-th one after it
@@ -39,6 +41,7 @@ class Settings:
     headroom: float = 1.25
     rows_least: float = 200.0
     rows_half_life_s: float = 300.0
+    standby_hold_s: float = 5.0
     cooldown_s: float = 10.0
     linger_s: float = 30.0
     restart_delay_s: float = 0.5

@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from jigsaw_triton.controller.core.actions import Action
+from jigsaw_triton.controller.core.actions import Action, Solve
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.canary import Watch
 from jigsaw_triton.controller.core.demand import Demand
+from jigsaw_triton.controller.core.events import Solved
 from jigsaw_triton.controller.core.generation import Generation, Request, Wanted
 from jigsaw_triton.controller.core.rows import Counts
 from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.core.standby import RecentArrivals
 from jigsaw_triton.controller.core.transition import Stage
 
 GATEWAY = "gateway"
@@ -61,6 +63,7 @@ class State:
         now_s: Time of the last tick.
         wanted: Input of the last accepted request, on which later plans are based.
         running: Generation that serves.
+        solved: Solve that has found a plan, and the plan, while a switch of variants has not ended; else None.
         pending: Generation that the transition leads to.
         actual: Servers, models and routes that exist now.
         stages: Stages of the transition that have not started.
@@ -77,6 +80,9 @@ class State:
         stalled: Names of the servers that run but have not answered for some seconds.
         demand: Graph -> recent arrivals.
         counts: Rows and branches counted recently.
+        arrivals: Graph -> recent arrivals, for the graphs that have standby variants.
+        standby: Graphs that standby variants serve.
+        switch_at_s: Time before which no switch of variants begins, because the last one failed.
         overloaded: Graphs whose load exceeds the cluster's capacity. The running plan covers only the part of it that
             their priorities allow.
         quiet_until_s: Time before which the measured load causes no change.
@@ -93,6 +99,7 @@ class State:
     now_s: float = 0.0
     wanted: Wanted | None = None
     running: Generation | None = None
+    solved: tuple[Solve, Solved] | None = None
     pending: Generation | None = None
     actual: Actual = field(default_factory=Actual)
     stages: tuple[Stage, ...] = ()
@@ -109,6 +116,9 @@ class State:
     stalled: frozenset[str] = frozenset()
     demand: Mapping[str, Demand] = field(default_factory=dict)
     counts: Counts = field(default_factory=dict)
+    arrivals: Mapping[str, RecentArrivals] = field(default_factory=dict)
+    standby: frozenset[str] = frozenset()
+    switch_at_s: float = 0.0
     overloaded: frozenset[str] = frozenset()
     quiet_until_s: float = 0.0
     review_at_s: float = 0.0

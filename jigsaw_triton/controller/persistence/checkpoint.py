@@ -12,7 +12,7 @@ from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.profiles.table import ProfileTable
 
-_FORMAT = 4
+_FORMAT = 5
 """Version of the checkpoint format. Raise it when a class of the state changes its fields."""
 
 VERSION = f"{__version__}/{_FORMAT}"
@@ -26,6 +26,8 @@ _KEPT = (
     "paused",
     "wanted",
     "running",
+    "standby",
+    "solved",
     "pending",
     "actual",
     "inflight",
