@@ -37,11 +37,12 @@ ROOMS = {
         "bounds",
         "placement",
         "capacity",
+        "standby",
         "transition",
         "search",
         "explain",
     ),
-    "controller": ("core", "persistence", "fleet", "solving", "executor", "shell"),
+    "controller": ("core", "persistence", "fleet", "solving", "executor", "watch", "shell"),
     "api": (
         "reporting",
         "machine",

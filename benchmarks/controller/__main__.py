@@ -4,13 +4,26 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from benchmarks import harness, system
-from benchmarks.controller import changes, cycle, kills, rehearsed, replans, simulated, soak, swap, takeover, twitter
+from benchmarks.controller import (
+    burst,
+    changes,
+    cycle,
+    kills,
+    rehearsed,
+    replans,
+    simulated,
+    soak,
+    swap,
+    takeover,
+    twitter,
+)
 from benchmarks.effort import FULL, SMOKE, Effort
 from benchmarks.harness import Figure, Progress
 
 Part = Callable[[Progress, Effort], Awaitable[list[Figure]]]
 
 PARTS: dict[str, Part] = {
+    "burst": burst.measure,
     "changes": changes.measure,
     "replans": replans.measure,
     "cycle": cycle.measure,

@@ -82,7 +82,9 @@ class Servers:
     counted: dict[str, float] = field(default_factory=dict)
     at_s: float = field(default_factory=time.monotonic)
 
-    async def solve(self, action: a.Solve, actual: Actual) -> tuple[Plan, Bundle, tuple[Stage, ...]]:
+    async def solve(
+        self, action: a.Solve, actual: Actual, standby: frozenset[str]
+    ) -> tuple[Plan, Bundle, tuple[Stage, ...]]:
         """Plans as `Executor.solve` does."""
 
         def timed() -> tuple[Plan, Bundle]:
@@ -95,7 +97,7 @@ class Servers:
         if action.running is not None and bundle is action.running.bundle:
             return plan, bundle, ()
         made = Generation(action.wanted, plan, bundle)
-        stages = await asyncio.to_thread(stages_to, actual, action.running, made)
+        stages = await asyncio.to_thread(stages_to, actual, action.running, made, action.canary, standby)
         keep(self.journal, made, action.reason, by_load=action.may_fall_short)
         return plan, bundle, stages
 
@@ -111,7 +113,7 @@ class Servers:
         """Client of the gateway."""
         return self
 
-    async def metrics(self) -> list[Sample]:
+    async def metrics(self, _: tuple[str, ...] = ()) -> list[Sample]:
         """Returns the gateway's counters of requests."""
         now_s = time.monotonic()
         for name, rps in self.rates_rps.items():

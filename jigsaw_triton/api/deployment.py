@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from jigsaw_triton.gpus.model import Cluster
     from jigsaw_triton.graph.model import Target
     from jigsaw_triton.planner.domain.gateway_load import GatewayLoad
-    from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, Problem
+    from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, Problem, StandbyMode
     from jigsaw_triton.servers.installation import Installation
 
 SETTLED = ("ready", "stopped")
@@ -238,6 +238,7 @@ class Deployment:
         deterministic: bool | None = None,
         canary: float | None = None,
         canary_s: float = CANARY_S,
+        standby: "StandbyMode | None" = None,
         reporter: Reporter = LOG,
     ) -> None:
         """Updates the running deployment. New models are loaded and checked beside the old ones; no request is lost.
@@ -262,6 +263,7 @@ class Deployment:
             canary: Share of the requests, such as 0.05, that the new generation answers first; then it takes over, or
                 the update is rolled back if it makes more errors or is slower. None for no canary.
             canary_s: Seconds that the canary takes.
+            standby: See `deploy`.
             reporter: See `deploy`.
 
         Raises:
@@ -293,6 +295,7 @@ class Deployment:
             "formulation": formulation,
             "objective": objective,
             "deterministic": deterministic,
+            "standby": standby,
         }
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         request = replace(request, canary=canary, canary_s=canary_s, **changes)
@@ -573,6 +576,7 @@ class Deployment:
         from jigsaw_triton.api.machine import uncut_gpus
         from jigsaw_triton.planner.domain.gateway_load import gateway_load
         from jigsaw_triton.planner.search.solve import make_plan
+        from jigsaw_triton.planner.standby import with_standby
 
         check_canary(request, before, wording)
         if before is not None:
@@ -589,7 +593,7 @@ class Deployment:
                 "`processes` changes, which the plan does not show: every server is replaced, one slice after another"
             )
         problem = make_problem(wanted, running=running_plan(before))
-        plan = make_plan(problem, wanted.options)
+        plan = with_standby(problem, make_plan(problem, wanted.options), wanted.options)
         if (warning := exposure(wanted.cluster)) is not None:
             reporter.warn(warning)
         if (warning := _gateway_overload(gateway_load(wanted.graphs, plan))) is not None:
@@ -692,6 +696,7 @@ def deploy(
     deterministic: bool = False,
     canary: float | None = None,
     canary_s: float = CANARY_S,
+    standby: "StandbyMode" = "auto",
     state: "PathLike | None" = None,
     wait: bool = True,
     reporter: Reporter = LOG,
@@ -726,6 +731,7 @@ def deploy(
             drawing both.
         canary: See `Deployment.update`; only for the update of a running deployment.
         canary_s: See `Deployment.update`.
+        standby: `auto` to load lighter variants in the same slices for bursts, where they fit; `off` not to.
         state: Folder of the deployment; by default `jigsaw-triton` in `$XDG_STATE_HOME` or `~/.local/state`.
         wait: True to return once the deployment serves; False to return at once.
         reporter: Receives notes, events and warnings; by default the logger `jigsaw_triton`.
@@ -762,6 +768,7 @@ def deploy(
         deterministic=deterministic,
         canary=canary,
         canary_s=canary_s,
+        standby=standby,
     )
     deployment.adopt(reporter=reporter)
     rollout = deployment.prepare(request, reporter=reporter)

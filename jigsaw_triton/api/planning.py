@@ -15,6 +15,7 @@ from jigsaw_triton.planner.explain.conflict import find_conflict, with_conflict
 from jigsaw_triton.planner.explain.explain import Explanation, explained
 from jigsaw_triton.planner.search.solve import LargestDemand, largest_demand, make_largest_plan, make_plan
 from jigsaw_triton.planner.solver.solver import lasting_solvers
+from jigsaw_triton.planner.standby import with_standby
 from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.spec.words import nearest
 
@@ -116,7 +117,8 @@ def plan(
     """Chooses variants, slices and GPUs for a demand.
 
     The plan uses the fewest compute slices that meet the latency and accuracy of each graph at the demand, then the
-    fewest GPUs, then has the highest accuracy. Notebooks show it as a drawing of the GPUs.
+    fewest GPUs, then has the highest accuracy. Slices with room get a lighter standby variant for bursts, unless the
+    options say otherwise. Notebooks show the plan as a drawing of the GPUs.
 
     Args:
         graphs: A problem, or graphs as in `load_problem`.
@@ -173,7 +175,7 @@ def make_diagnosed_plan(problem: Problem, options: Options, progress: Callable[[
     """
     with lasting_solvers() as solvers:
         try:
-            return make_plan(problem, options, solvers=solvers)
+            return with_standby(problem, make_plan(problem, options, solvers=solvers), options)
         except UnplacedError:
             raise
         except InfeasibleError as error:

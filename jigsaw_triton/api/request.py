@@ -13,7 +13,7 @@ from jigsaw_triton.errors import Diagnostic, SpecError
 from jigsaw_triton.gpus.cluster import gateway_mistakes
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.graph.model import Target
-from jigsaw_triton.planner.domain.problem import FEATURES, Formulation, LatencyModel, Objective
+from jigsaw_triton.planner.domain.problem import FEATURES, Formulation, LatencyModel, Objective, StandbyMode
 
 DEFAULT_RPS = 1.0
 """Demand of graphs that are deployed without one, in requests a second."""
@@ -40,6 +40,7 @@ class Request:
         features: Features of the planner; fewer are a baseline.
         formulation: Formulation of the planner; the paper's is a baseline.
         objective: Objective of the planner: the fewest slices, or the highest accuracy.
+        standby: `auto` loads standby variants where they fit, `off` does not.
         deterministic: True if emulated variants do not draw their times and rows.
         canary: Share of the requests that the update answers before it takes over; None for no canary.
         canary_s: Seconds that the canary takes.
@@ -61,6 +62,7 @@ class Request:
     features: str = FEATURES
     formulation: Formulation = "exact"
     objective: Objective = "slices"
+    standby: StandbyMode = "auto"
     deterministic: bool = False
     canary: float | None = None
     canary_s: float = CANARY_S
@@ -123,6 +125,7 @@ class Request:
             formulation=self.formulation,
             objective=self.objective,
             deterministic=self.deterministic,
+            standby=self.standby,
         )
 
     def as_running(self, status: Mapping[str, Any]) -> "Request":

@@ -114,6 +114,7 @@ def simulate(
         features=options.features,
         formulation=options.formulation,
         objective=options.objective,
+        standby=options.standby,
     )
     with lasting_solvers() as solvers:
         plan = remembering(PlanMemory())

@@ -98,6 +98,7 @@ class Worker:
         place: Place of the MIG instance; None for a steps worker, which runs on the host's CPU.
         memory_mib: Memory of the slice, or the worker's part of it; None if unknown.
         process: Number of the worker among those that share the instance, from 1; 0 if it is alone there.
+        standby: Models that are loaded after the others and stay idle until they replace them on the routes.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Worker:
     place: Place | None = None
     memory_mib: int | None = None
     process: int = 0
+    standby: tuple[WorkerModel, ...] = ()
 
     @property
     def node(self) -> str:
@@ -164,12 +166,14 @@ class TaskFront:
         task: Name of the task; `first~second` for a chain.
         route: Workers' models that execute the task, in order of preference.
         folder: One-task front; None if the graph's front executes the task.
+        standby: Standby models of these workers. They may take the places of their workers' models on the route.
     """
 
     name: str
     task: str
     route: tuple[RouteEntry, ...]
     folder: ModelFolder | None = None
+    standby: tuple[RouteEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from jigsaw_triton.compiler.bundle import (
     WorkerModel,
     in_order,
 )
-from jigsaw_triton.compiler.route import route, step_route
+from jigsaw_triton.compiler.route import route, standby_route, step_route
 from jigsaw_triton.compiler.service import rest_ms, service_ms
 from jigsaw_triton.compiler.steps import steps_worker
 from jigsaw_triton.compiler.templates import Template, template
@@ -141,7 +141,7 @@ def _check_slice(placed: PlacedSlice, graphs: Mapping[str, TaskGraph], *, where:
         InputError: A model does not exist or occurs twice.
     """
     seen: set[tuple[str, str, str]] = set()
-    for model in placed.models:
+    for model in (*placed.models, *placed.standby):
         if model.graph not in graphs or model.task not in graphs[model.graph].tasks:
             raise InputError(f"there is no task {model.graph}.{model.task}", where=where, hint=PLAN_AGAIN)
         task = graphs[model.graph].tasks[model.task]
@@ -181,8 +181,9 @@ def _workers(job: _Job, gpu: PlannedGpu, board: Board, placed: PlacedSlice, runn
         processes=placed.models[0].instances if mps else 1,
     )
     made = [_worker_model(job, model, server) for model in placed.models]
+    standby = [_worker_model(job, model, server) for model in placed.standby]
     for process in range(1, server.processes + 1) if mps else (0,):
-        yield _worker(job, gpu, server, placement, made, process, running)
+        yield _worker(job, gpu, server, placement, made, standby, process, running)
 
 
 def _worker(
@@ -191,16 +192,17 @@ def _worker(
     server: Server,
     placement: Placement,
     made: Sequence[WorkerModel],
+    standby: Sequence[WorkerModel],
     process: int,
     running: Bundle | None,
 ) -> Worker:
     name = names.worker(gpu.id, placement, process)
     before = running.workers.get(name) if running is not None else None
-    kept = {_identity(model): model for model in before.models} if before is not None else {}
-    models = [kept.get(_identity(model), model) for model in made]
+    kept = {_identity(model): model for model in (*before.models, *before.standby)} if before is not None else {}
+    models, idle = ([kept.get(_identity(model), model) for model in part] for part in (made, standby))
     chain_models = (_chain_models(job, graph, models) for graph in sorted(job.graphs))
     models += [kept.get(_identity(model), model) for graph_models in chain_models for model in graph_models]
-    names.require_unique((model.name for model in models), where=f"worker {name}")
+    names.require_unique((model.name for model in (*models, *idle)), where=f"worker {name}")
     memory_mib = server.board.profiles[placement.slice].memory_mib
     return Worker(
         name=name,
@@ -208,6 +210,7 @@ def _worker(
         place=Place(gpu.id, server.board.name, placement),
         memory_mib=None if memory_mib is None else memory_mib // server.processes,
         process=process,
+        standby=in_order(idle),
     )
 
 
@@ -298,14 +301,20 @@ def _form(
         name: route(graph, task, plan.tasks[name], workers, job.profiles, one_by_one=front.one_by_one(graph, task))
         for name, task in graph.tasks.items()
     }
+    standby = {
+        name: standby_route(graph, task, workers, job.profiles, one_by_one=front.one_by_one(graph, task))
+        for name, task in graph.tasks.items()
+    }
     if graph.target in ("auto", "graph"):
         routes |= {name: step_route(workers[names.steps_worker(graph.name)], name) for name in graph.steps}
         # The front binds each request to this generation, until a change lets others serve it.
+        own = (job.generation,)
         tasks = tuple(
             TaskFront(
                 names.route(graph.name, node.name, job.generation),
                 node.name,
-                tuple(replace(entry, generations=(job.generation,)) for entry in routes[node.name]),
+                tuple(replace(entry, generations=own) for entry in routes[node.name]),
+                standby=tuple(replace(entry, generations=own) for entry in standby.get(node.name, ())),
             )
             for node in graph.in_order()
         )
@@ -315,14 +324,17 @@ def _form(
         return CompiledGraph(folder, None, tasks, "graph")
     tasks = tuple(
         made.get(name)
-        or front.task_front(
-            graph,
-            task,
-            routes[name],
-            job.template("front"),
-            rest_ms=rest[name],
-            generation=job.generation,
-            blaming=graph.target == "bls",
+        or replace(
+            front.task_front(
+                graph,
+                task,
+                routes[name],
+                job.template("front"),
+                rest_ms=rest[name],
+                generation=job.generation,
+                blaming=graph.target == "bls",
+            ),
+            standby=standby[name],
         )
         for name, task in graph.tasks.items()
     )

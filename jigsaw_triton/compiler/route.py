@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from jigsaw_triton.compiler.bundle import RouteEntry, Worker
+from jigsaw_triton.compiler.bundle import RouteEntry, Worker, WorkerModel
 from jigsaw_triton.compiler.service import call_times
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.model import Task, TaskGraph
@@ -53,26 +53,52 @@ def route(
             hint="plan again with the current graph",
         )
     shares = plan.mix if graph.slo.accuracy_mode == "mean" else {}
-    entries = []
-    for *_, worker, model in sorted(found, key=lambda item: item[:3]):
-        processes = sum(other.shares_with(worker) for other in workers.values()) or 1
-        alone = one_by_one and not model.pads
-        times = call_times(worker, model, profiles, processes=processes, one_by_one=alone)
-        entries.append(
-            RouteEntry(
-                worker=worker.name,
-                model=model.name,
-                batch=model.batch,
-                slots=model.instances,
-                variant=model.variant,
-                share=shares.get(model.variant, 0.0),
-                tokens=model.tokens,
-                pads=model.pads,
-                service_ms=times.service_ms,
-                deadline_ms=times.deadline_ms,
-            )
-        )
-    return tuple(entries)
+    return tuple(
+        _entry(worker, model, workers, profiles, one_by_one, share=shares.get(model.variant, 0.0))
+        for *_, worker, model in sorted(found, key=lambda item: item[:3])
+    )
+
+
+def standby_route(
+    graph: TaskGraph,
+    task: Task,
+    workers: Mapping[str, Worker],
+    profiles: Mapping[str, ProfileTable],
+    *,
+    one_by_one: bool,
+) -> tuple[RouteEntry, ...]:
+    """Returns the standby models of a task, by worker name. They have no shares. Arguments as for `route`."""
+    return tuple(
+        _entry(replace(worker, models=(model,)), model, workers, profiles, one_by_one)
+        for _, worker in sorted(workers.items())
+        for model in worker.standby
+        if (model.graph, model.task) == (graph.name, task.name)
+    )
+
+
+def _entry(
+    worker: Worker,
+    model: WorkerModel,
+    workers: Mapping[str, Worker],
+    profiles: Mapping[str, ProfileTable],
+    one_by_one: bool,
+    share: float = 0.0,
+) -> RouteEntry:
+    processes = sum(other.shares_with(worker) for other in workers.values()) or 1
+    alone = one_by_one and not model.pads
+    times = call_times(worker, model, profiles, processes=processes, one_by_one=alone)
+    return RouteEntry(
+        worker=worker.name,
+        model=model.name,
+        batch=model.batch,
+        slots=model.instances,
+        variant=model.variant,
+        share=share,
+        tokens=model.tokens,
+        pads=model.pads,
+        service_ms=times.service_ms,
+        deadline_ms=times.deadline_ms,
+    )
 
 
 def step_route(worker: Worker, step: str) -> tuple[RouteEntry, ...]:

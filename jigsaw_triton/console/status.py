@@ -10,6 +10,7 @@ from typing import Any
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.rows import deviations, measured
 from jigsaw_triton.controller.core.service import troubles, unserved
+from jigsaw_triton.controller.core.standby import idle, in_service
 from jigsaw_triton.controller.core.state import GATEWAY, Restarts, State
 from jigsaw_triton.controller.core.tallies import Tally
 from jigsaw_triton.controller.fleet.fleet import Fleet
@@ -40,6 +41,7 @@ def snapshot(
         failing.append("the edge does not serve")
     if controller.journal_failure:
         degrading.append(f"journal: {controller.journal_failure}")
+    serving = in_service(running, state.actual, state.standby) if running is not None else None
     return {
         "state": state.phase.value,
         "serving": not failing,
@@ -59,7 +61,7 @@ def snapshot(
         "gateway": _gateway(state, fleet),
         "edge": edge,
         "graphs": _graphs(controller, running) if running is not None else {},
-        "workers": [_worker(state, fleet, name, use.get(name)) for name in sorted(state.actual.workers)],
+        "workers": [_worker(state, fleet, name, use.get(name), serving) for name in sorted(state.actual.workers)],
         "plan": running.plan.to_json() if running is not None else None,
     }
 
@@ -150,15 +152,17 @@ def _graphs(controller: Controller, running: Generation) -> dict[str, Any]:
             "percentile": slo.percentile,
             "accuracy": plan.accuracy,
             "slo_accuracy": slo.accuracy,
+            "standby": None if plan.standby is None else {**asdict(plan.standby), "serving": name in state.standby},
             "rows": list(deviations(graph, measured(graph, state.counts, state.settings))),
         }
     return graphs
 
 
-def _worker(state: State, fleet: Fleet, name: str, use: DeviceUse | None) -> dict[str, Any]:
+def _worker(state: State, fleet: Fleet, name: str, use: DeviceUse | None, serving: Generation | None) -> dict[str, Any]:
     worker = state.actual.workers[name]
     place = worker.place
     server = fleet.server(name)
+    idle_models = idle(worker, serving)
     return {
         "name": name,
         "state": _server_state(state, name, True),
@@ -180,6 +184,7 @@ def _worker(state: State, fleet: Fleet, name: str, use: DeviceUse | None) -> dic
                 "variant": m.variant,
                 "instances": m.instances,
                 "batch": m.batch,
+                "standby": m.name in idle_models,
             }
             for m in worker.models
         ],

@@ -65,8 +65,15 @@ class Executor:
             if path.stem not in routes:
                 path.unlink()
 
-    async def solve(self, action: a.Solve, actual: Actual) -> tuple[Plan, Bundle, tuple[Stage, ...]]:
+    async def solve(
+        self, action: a.Solve, actual: Actual, standby: frozenset[str]
+    ) -> tuple[Plan, Bundle, tuple[Stage, ...]]:
         """Computes a plan that leaves the MIG instances of others alone, and compiles it.
+
+        Args:
+            action: Action of the core.
+            actual: Servers and models that exist now.
+            standby: Graphs that standby variants serve now.
 
         Returns:
             The plan, its bundle, and the stages of the change from `actual`.
@@ -81,7 +88,7 @@ class Executor:
         await asyncio.to_thread(check_space, bundle, served, self._paths.state)
         made = Generation(action.wanted, plan, bundle)
         target = without_lost(made, action.lost)
-        stages = await asyncio.to_thread(stages_to, actual, action.running, target, action.canary)
+        stages = await asyncio.to_thread(stages_to, actual, action.running, target, action.canary, standby)
         keep(self._journal, made, action.reason, by_load=action.may_fall_short)
         self._graphs = action.wanted.graphs
         if action.running is not None:

@@ -23,6 +23,7 @@ from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.persistence.checkpoint import save
 from jigsaw_triton.controller.persistence.history import outcomes, verdicts
 from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.watch import ArrivalWatch
 from jigsaw_triton.errors import JigsawError, ServerError, StateError
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class Controller:
         tasks = [
             asyncio.create_task(self._tick(), name="tick"),
             asyncio.create_task(self._survey(), name="survey of the GPUs"),
+            asyncio.create_task(self._watch(), name="watch"),
             leaving,
         ]
         try:
@@ -199,7 +201,7 @@ class Controller:
                     self._journal.event(kind, text, code)
                 case a.Issued(number):
                     self._tasks[number] = asyncio.create_task(self._run(output), name=f"action {number}")
-        if outputs or not isinstance(event, e.Tick):
+        if outputs or not isinstance(event, e.Tick | e.Arrived):
             async with self._changed:
                 self._changed.notify_all()
 
@@ -213,9 +215,9 @@ class Controller:
             with contextlib.suppress(StateError) if isinstance(action, _UNCONDITIONAL) else contextlib.nullcontext():
                 row = self._journal.begin(number, type(action).__name__, _subject(action), issued.node)
             if isinstance(action, a.Solve):
-                start = self.state.actual
-                plan, bundle, stages = await self._executor.solve(action, start)
-                event = e.Solved(number, plan, bundle, start, stages)
+                start, standby = self.state.actual, self.state.standby
+                plan, bundle, stages = await self._executor.solve(action, start, standby)
+                event = e.Solved(number, plan, bundle, start, stages, standby)
             else:
                 await self._executor.run(action)
                 event = e.Done(number)
@@ -253,6 +255,13 @@ class Controller:
                 continue
             if lost or self.state.lost:
                 self._queue.put_nowait(e.GpusLost(lost))
+
+    async def _watch(self) -> None:
+        watch = ArrivalWatch(self._fleet)
+        while True:
+            event = await watch.next(needed=bool(self.state.arrivals))
+            if event is not None:
+                self._queue.put_nowait(event)
 
     async def _measure(self) -> tuple[Mapping[str, float], Counts, Tallies, ServedTimes]:
         """Returns what was counted since the last measurement.

@@ -19,6 +19,7 @@ from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.search.demand_shedding import make_shedding_plan
 from jigsaw_triton.planner.search.solve import SolverFactory, make_first_plan, make_plan
 from jigsaw_triton.planner.solver.solver import SolverProcess
+from jigsaw_triton.planner.standby import with_standby
 
 _LEAST_SHARE = 0.01
 """Share of the user's demand for which each graph keeps serving on what lost GPUs leave."""
@@ -90,7 +91,7 @@ class Planner:
             profiles=slowed(wanted.profiles, action.slow),
             running=running.plan if running is not None else None,
         )
-        return self.plan(problem, wanted.options, action, self.solvers)
+        return with_standby(problem, self.plan(problem, wanted.options, action, self.solvers), wanted.options)
 
     def _compiled(self, action: a.Solve, plan: Plan, cluster: Cluster) -> Bundle:
         wanted, running = action.wanted, action.running
@@ -117,9 +118,11 @@ def check_same_models(earlier: Bundle, now: Bundle) -> None:
     Raises:
         InputError: The files of a model have changed since.
     """
-    digests = {(m.graph, m.task, m.variant, m.digest) for w in earlier.workers.values() for m in w.models}
+    digests = {
+        (m.graph, m.task, m.variant, m.digest) for w in earlier.workers.values() for m in (*w.models, *w.standby)
+    }
     for worker in now.workers.values():
-        for m in worker.models:
+        for m in (*worker.models, *worker.standby):
             if (m.graph, m.task, m.variant, m.digest) not in digests:
                 raise InputError(
                     f"the files of variant {m.variant!r} have changed since generation {earlier.generation}",

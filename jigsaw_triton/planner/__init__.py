@@ -9,8 +9,8 @@ A problem becomes a plan in this order. Each folder imports only the folders bef
 5. `validation` checks a finished plan; it shares only the queueing model with the code that makes plans.
 6. `formulation` writes the mixed-integer program and reads budgets and shares from its solution.
 7. `bounds` computes lower bounds, which remove configurations that no optimal plan uses.
-8. `placement` cuts the GPUs and places the replicas; `capacity` computes the load that a plan carries, and `transition`
-   the steps from the running plan to a new one.
+8. `placement` cuts the GPUs and places the replicas; `capacity` computes the load that a plan carries, `standby` adds
+   lighter variants for bursts, and `transition` finds the steps from the running plan to a new one.
 9. `search` runs these parts to find a plan, or the reasons why none exists.
 10. `explain` explains a plan, or which requirements conflict.
 """

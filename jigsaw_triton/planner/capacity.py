@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.candidates.sharing import shared_load
-from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
+from jigsaw_triton.planner.domain.plan import PlacedModel, Plan, TaskPlan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.throughput import of_all_tasks, throughput_by_task
 from jigsaw_triton.planner.domain.tolerances import TOLERANCE
-from jigsaw_triton.planner.latency.latency import uses
+from jigsaw_triton.planner.latency.latency import Use, uses
 from jigsaw_triton.profiles.service import busy
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 
@@ -110,13 +110,20 @@ class Service:
         for name, columns in self._columns.items():
             key = (name, serving[columns].tobytes())
             if (known := self._known.get(key)) is None:
-                known = self._known[key] = max(map(of_all_tasks, self._carried(name, serving)))
+                known = self._known[key] = self.capacity(name, serving)
             capacities[name] = known
         return capacities
 
-    def _carried(self, name: str, serving: Array) -> list[dict[str, float]]:
-        """Returns the capacity of each task, for each way to share out the graph's calls among variants."""
-        graph, values = self._graphs[name], iter(serving[self._columns[name]].tolist())
+    def capacity(self, name: str, serving: Array) -> float:
+        """Returns the capacity of a graph, in requests a second."""
+        return max(map(of_all_tasks, self.carried(name, serving)))
+
+    def carried(self, name: str, serving: Array) -> list[dict[str, float]]:
+        """Returns the capacity of each task, for each way to share out the graph's calls among variants.
+
+        The first way hands each batch to any idle replica. The others are the mixes of the plans.
+        """
+        graph, values = self._graphs[name], iter(_rounded(serving[self._columns[name]]).tolist())
         usable = {t: {v.name: next(values) for v in task.variants} for t, task in graph.tasks.items()}
         return [throughput_by_task(graph, usable, mix) for mix in (usable, *self._mixes[name])]
 
@@ -137,7 +144,7 @@ class Service:
         return sum(
             min(
                 sum(max(0.0, self.held_rps[name] - carried) for carried in tasks.values())
-                for tasks in self._carried(name, _rounded(serving))
+                for tasks in self.carried(name, serving)
             )
             for name in self.missing(self.capacities(serving))
         )
@@ -171,7 +178,7 @@ def _busiest(
         (m.graph, ProfileKey(gpu.model, m.task, m.variant, placed.placement.slice, m.instances, m.batch))
         for gpu in plan.gpus
         for placed in gpu.layout
-        for m in placed.models
+        for m in (*placed.models, *placed.standby)
     }
     found: dict[tuple[str, ProfileKey], float] = {}
     for name in plan.graphs.keys() & graphs.keys():
@@ -180,12 +187,21 @@ def _busiest(
         rows = (table.get(key) for owner, key in sorted(replicas) if owner == name and key.task in known)
         usable = [row for row in rows if row is not None and row.throughput_rps > 0]
         for key, loads in uses(graph, usable, table, options, [row.key for row in usable]).items():
-            task = planned[key.task]
-            count = sum(s.count for s in task.segments)
-            at = [use for use in loads if use.replica_range[0] <= count <= use.replica_range[1]]
-            within = [use.utilisation for use in at if use.latency_ms <= task.budget_ms * (1 + TOLERANCE)]
+            at = of_count(loads, planned[key.task])
+            within = within_budget(at, planned[key.task])
             found[name, key] = max(within, default=min((use.utilisation for use in at), default=0.0))
     return found
+
+
+def of_count(loads: Iterable[Use], task: TaskPlan) -> list[Use]:
+    """Returns the uses of a configuration for a task's number of replicas."""
+    count = sum(segment.count for segment in task.segments)
+    return [use for use in loads if use.replica_range[0] <= count <= use.replica_range[1]]
+
+
+def within_budget(loads: Iterable[Use], task: TaskPlan) -> list[float]:
+    """Returns the utilisations at which a configuration keeps a task's latency budget."""
+    return [use.utilisation for use in loads if use.latency_ms <= task.budget_ms * (1 + TOLERANCE)]
 
 
 def _planned_rates(plan: Plan) -> dict[tuple[str, str, str], float]:

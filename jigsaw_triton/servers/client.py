@@ -152,10 +152,14 @@ class TritonClient:
         stats: list[dict[str, Any]] = json.loads(await self._call("GET", path))["model_stats"]
         return stats
 
-    async def metrics(self) -> tuple[Sample, ...]:
-        """Returns all samples at /metrics."""
+    async def metrics(self, names: tuple[str, ...] = ("",)) -> tuple[Sample, ...]:
+        """Returns the samples at /metrics.
+
+        Args:
+            names: Beginnings of the names of the samples to return; by default all.
+        """
         text = await self._call("GET", "metrics", address=self._metrics_address)
-        return parse_metrics(text.decode())
+        return parse_metrics(text.decode(), names)
 
     async def infer(self, model: str, inputs: Arrays, *, timeout_s: float = 30.0) -> dict[str, Array]:
         """Runs a model.

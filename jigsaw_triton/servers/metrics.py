@@ -24,13 +24,18 @@ class Sample:
     value: float
 
 
-def parse_metrics(text: str) -> tuple[Sample, ...]:
+def parse_metrics(text: str, names: tuple[str, ...] = ("",)) -> tuple[Sample, ...]:
     """Parses the text of /metrics into samples in the same order, without comments.
+
+    Args:
+        text: Text of /metrics.
+        names: Beginnings of the names of the samples to parse, which saves most of the time; by default all.
 
     Raises:
         ValueError: A line does not follow the format.
     """
-    return tuple(_sample(line) for line in text.splitlines() if line.strip() and not line.startswith("#"))
+    lines = (line for line in text.splitlines() if line.startswith(names))
+    return tuple(_sample(line) for line in lines if line.strip() and not line.startswith("#"))
 
 
 def _sample(line: str) -> Sample:

@@ -9,6 +9,7 @@ from benchmarks.effort import SMOKE
 pytestmark = pytest.mark.e2e
 
 FIGURES = {
+    "burst": "controller.burst_reaction_s",
     "changes": "controller.update_failed",
     "replans": "controller.replans_2_under_load.mixed",
     "cycle": "controller.cycle_s.block",

@@ -22,7 +22,9 @@ from jigsaw_triton.servers.installation import Installation
 class Idle(Executor):
     """Executor whose actions never end."""
 
-    async def solve(self, action: a.Solve, actual: Actual) -> tuple[Plan, Bundle, tuple[Stage, ...]]:
+    async def solve(
+        self, action: a.Solve, actual: Actual, standby: frozenset[str]
+    ) -> tuple[Plan, Bundle, tuple[Stage, ...]]:
         await asyncio.Event().wait()
         raise AssertionError
 

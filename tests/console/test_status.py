@@ -53,7 +53,15 @@ def test_the_status_describes_the_running_generation(desk: Desk) -> None:
     assert (first["name"], first["node"], first["gpu"], first["slice"], first["start"]) == ("n-0-1g-0", "n", 0, "1g", 0)
     assert (first["model"], first["state"], first["restarts"]) == ("A100-80GB", "ready", 0)
     assert second["models"] == [
-        {"name": "app.t1.v0.g1", "graph": "app", "task": "t1", "variant": "v0", "instances": 1, "batch": 4}
+        {
+            "name": "app.t1.v0.g1",
+            "graph": "app",
+            "task": "t1",
+            "variant": "v0",
+            "instances": 1,
+            "batch": 4,
+            "standby": False,
+        }
     ]
     assert status["plan"]["slices_used"] == 2
 

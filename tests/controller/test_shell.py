@@ -32,7 +32,9 @@ class Idle:
     def __init__(self) -> None:
         self.planned = asyncio.Event()
 
-    async def solve(self, action: a.Solve, actual: Actual) -> tuple[Plan, Bundle, tuple[Stage, ...]]:
+    async def solve(
+        self, action: a.Solve, actual: Actual, standby: frozenset[str]
+    ) -> tuple[Plan, Bundle, tuple[Stage, ...]]:
         await self.planned.wait()
         return plan(10.0), ONE, stages_to(actual, action.running, generation(ONE))
 
@@ -77,7 +79,9 @@ class Recording:
     def __init__(self) -> None:
         self.ran: list[str] = []
 
-    async def solve(self, action: a.Solve, actual: Actual) -> tuple[Plan, Bundle, tuple[Stage, ...]]:
+    async def solve(
+        self, action: a.Solve, actual: Actual, standby: frozenset[str]
+    ) -> tuple[Plan, Bundle, tuple[Stage, ...]]:
         made = bundle(action.generation, ONE.workers.values() if action.generation == 1 else [MORE])
         return plan(10.0), made, stages_to(actual, action.running, generation(made))
 

@@ -23,7 +23,7 @@ from jigsaw_triton.controller.core.step import step
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
 from jigsaw_triton.graph.model import Slo, TaskGraph, Variant
-from jigsaw_triton.planner.domain.plan import GraphPlan, Plan, SolverReport
+from jigsaw_triton.planner.domain.plan import GraphPlan, Plan, SolverReport, Standby
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.layouts import graph_of
@@ -129,13 +129,42 @@ def chained(made: Bundle) -> Bundle:
     return Bundle(number, workers, {"app": CompiledGraph(front, None, tasks, apart.target, apart=apart)})
 
 
-def plan(demand_rps: float) -> Plan:
-    graphs = {"app": GraphPlan(demand_rps, demand_rps, 1.0, 100.0, {})}
+def standing_by(made: Bundle, generation: int | None = None) -> Bundle:
+    """Adds a standby model of the other variant to every worker with one model.
+
+    Args:
+        made: Bundle.
+        generation: Generation in the names of the standby models; None for the bundle's.
+    """
+    number, graph = made.generation if generation is None else generation, made.graphs["app"]
+    workers, entries = dict(made.workers), dict[str, list[RouteEntry]]()
+    for name, alone in made.workers.items():
+        if len(alone.models) == 1 and alone.place is not None:
+            (model,) = alone.models
+            variant = {"a": "b", "b": "a"}[model.variant]
+            folder = ModelFolder(f"app.{model.task}.{variant}.g{number}", {})
+            other = replace(model, folder=folder, variant=variant, digest=f"{model.task}{variant}")
+            workers[name] = replace(alone, standby=(other,))
+            generations = (made.generation,) if graph.target == "graph" else ()
+            entry = RouteEntry(name, other.name, other.batch, other.instances, variant, generations=generations)
+            entries.setdefault(model.task, []).append(entry)
+    tasks = tuple(replace(task, standby=tuple(entries.get(task.task, ()))) for task in graph.tasks)
+    return replace(made, workers=workers, graphs={"app": replace(graph, tasks=tasks)})
+
+
+def plan(demand_rps: float, standby: Standby | None = None) -> Plan:
+    graphs = {"app": GraphPlan(demand_rps, demand_rps, 1.0, 100.0, {}, standby)}
     return Plan(graphs, (), 2, 14, 1, "AST", "exact", "2p95", SolverReport("HiGHS", "optimal", 0.1, 0.0))
 
 
+def planned(demand_rps: float, made: Bundle) -> Plan:
+    """Returns a plan for a demand, which carries three times as much with the standby variants of the bundle."""
+    some = any(worker.standby for worker in made.workers.values())
+    return plan(demand_rps, Standby(3 * demand_rps, 0.9) if some else None)
+
+
 def generation(made: Bundle, demand_rps: float = 10.0) -> Generation:
-    return Generation(wanted(demand_rps), plan(demand_rps), made)
+    return Generation(wanted(demand_rps), planned(demand_rps, made), made)
 
 
 def profiled(made: Bundle, *, demand_rps: float = 8.0, memory_mib: float = 900.0) -> Generation:
@@ -170,6 +199,7 @@ class World:
         held: Actions that `hold` has kept back; `end` carries them out.
         hold: Function that returns True for actions to keep back.
         carries_rps: Capacity of the cluster, for plans that may fall short of the demand.
+        clock_s: Time of the last count of arrivals.
     """
 
     bundles: Mapping[int, Bundle | str]
@@ -180,6 +210,7 @@ class World:
     hold: Callable[[a.Action], bool] = lambda _: False
     carries_rps: float = math.inf
     held: list[a.Issued] = field(default_factory=list)
+    clock_s: float = 0.0
 
     def send(self, event: e.Event) -> None:
         queue: list[e.Event] = [event]
@@ -210,7 +241,7 @@ class World:
                 return e.Failed(issued.id, made, 3)
             asked_rps = action.demand_rps["app"]
             served_rps = min(asked_rps, self.carries_rps) if action.may_fall_short else asked_rps
-            return e.Solved(issued.id, plan(served_rps), made)
+            return e.Solved(issued.id, planned(served_rps, made), made)
         self.done.append(action)
         return e.Done(issued.id)
 
@@ -218,6 +249,12 @@ class World:
         """Sends one tick a second with these arrival rates."""
         for rate in rates_rps:
             self.send(e.Tick(self.state.now_s + 1.0, {"app": rate}))
+
+    def arrive(self, rates_rps: Iterable[float], seconds: float = 0.25) -> None:
+        """Sends counts of arrivals at these rates."""
+        for rate in rates_rps:
+            self.clock_s += seconds
+            self.send(e.Arrived(self.clock_s, seconds, {"app": rate * seconds}))
 
     def kinds(self) -> list[str]:
         """Returns the type names of the actions carried out."""

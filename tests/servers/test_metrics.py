@@ -22,6 +22,11 @@ def test_samples_are_parsed_in_order() -> None:
     )
 
 
+def test_only_samples_with_certain_names_are_parsed() -> None:
+    samples = parse_metrics(TEXT, ("nv_inference_request_f", "jigsaw_"))
+    assert [sample.name for sample in samples] == ["nv_inference_request_failure", "jigsaw_latency_ms"]
+
+
 def test_text_that_is_not_a_metric_is_refused() -> None:
     with pytest.raises(ValueError, match="not a metric"):
         parse_metrics("<html>not found</html>")

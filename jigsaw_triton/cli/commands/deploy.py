@@ -36,6 +36,7 @@ from jigsaw_triton.planner.transition.transition import Transition, check_room, 
 @options.objective()
 @options.share()
 @options.change_price()
+@options.standby()
 @options.baseline()
 @options.option(
     "--target",

@@ -20,7 +20,7 @@ from jigsaw_triton.cli.views.plan import plan_view
 from jigsaw_triton.cli.views.transition import transition_view
 from jigsaw_triton.planner.domain.picture import svg
 from jigsaw_triton.planner.domain.plan import plan_to_text
-from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, Options
+from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, Options, StandbyMode
 from jigsaw_triton.planner.transition.transition import check_room, transition
 
 
@@ -59,6 +59,7 @@ from jigsaw_triton.planner.transition.transition import check_room, transition
     "deployment's]",
 )
 @options.change_price()
+@options.standby()
 @options.state()
 @options.out_file("Write the plan to this file as JSON, for `compile`.")
 def command(
@@ -79,6 +80,7 @@ def command(
     diff: bool,
     running: Path | None,
     change_price: float,
+    standby: StandbyMode,
     state: Path | None,
     out_path: Path | None,
 ) -> None:
@@ -128,6 +130,7 @@ def command(
         share=share,
         change_price=change_price,
         objective=objective,
+        standby=standby,
     )
     with out.working("planning") as report:
         plan = make_diagnosed_plan(problem, planner_options, report)

@@ -53,6 +53,7 @@ _LISTED = 10
 @options.objective()
 @options.share()
 @options.change_price()
+@options.standby()
 @options.baseline()
 @options.option(
     "--forecast",

@@ -17,6 +17,7 @@ from jigsaw_triton.planner.domain.problem import (
     LATENCY_MODEL_OF,
     LATENCY_MODELS,
     OBJECTIVES,
+    STANDBY_MODES,
     LatencyModel,
 )
 
@@ -303,6 +304,17 @@ def objective() -> Decorator[Any]:
         default=OBJECTIVES[0],
         show_default=True,
         help="slices takes the fewest; accuracy takes the highest accuracy that the GPUs carry at the demand.",
+    )
+
+
+def standby() -> Decorator[Any]:
+    """Adds --standby: lighter variants in the same slices take over bursts."""
+    return option(
+        "--standby",
+        type=click.Choice(STANDBY_MODES),
+        default=STANDBY_MODES[0],
+        show_default=True,
+        help="Load lighter variants in the same slices, where they fit, to take over bursts; or off.",
     )
 
 

@@ -32,6 +32,7 @@ def plan_view(plan: Plan, graphs: dict[str, TaskGraph], cluster: Cluster, *, wid
     for name in plan.graphs:
         yield _tasks(plan, name)
         yield _slo(plan, graphs[name])
+        yield _standby(plan, name)
     yield from _shared(plan, graphs)
     yield _totals(plan, cluster)
     yield ""
@@ -70,6 +71,18 @@ def _slo(plan: Plan, graph: TaskGraph) -> str:
         f"demand {figures(planned.demand_rps)} requests/s, capacity {figures(planned.capacity_rps)}; "
         f"p{slo.percentile:g} latency {figures(planned.latency_ms)} ms{steps}, at most {slo.latency_ms:g}; "
         f"accuracy {planned.accuracy:.3f}{means}, at least {slo.accuracy:g}{average}\n"
+    )
+
+
+def _standby(plan: Plan, name: str) -> str:
+    standby = plan.graphs[name].standby
+    if standby is None:
+        return "no standby variants for bursts\n"
+    models = {(m.task, m.variant) for gpu in plan.gpus for s in gpu.layout for m in s.standby if m.graph == name}
+    variants = listed([f"{task} {variant}" for task, variant in sorted(models)])
+    return (
+        f"standby variants for bursts: {variants}; with them capacity {figures(standby.capacity_rps)} requests/s, "
+        f"accuracy {standby.accuracy:.3f}\n"
     )
 
 

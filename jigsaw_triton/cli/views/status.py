@@ -39,6 +39,12 @@ def status_view(status: dict[str, Any], out: Output) -> list[View]:
     if status["canary"] is not None:
         parts += _canary(status["canary"])
     parts += [f"measured: {sentence}" for graph in status["graphs"].values() for sentence in graph["rows"]]
+    parts += [
+        f"standby variants serve {name}: capacity {figures(graph['standby']['capacity_rps'])} requests/s, "
+        f"accuracy {graph['standby']['accuracy']:.3f}"
+        for name, graph in status["graphs"].items()
+        if graph["standby"] is not None and graph["standby"]["serving"]
+    ]
     parts.append("")
     parts.append(_graphs(status))
     parts.append(_workers(status))
@@ -107,7 +113,7 @@ def _workers(status: dict[str, Any]) -> Table:
     rows = [
         (
             *(_worker(w, with_use=with_use) if number == 0 else ("",) * len(columns)),
-            model["name"],
+            f"{model['name']} (standby)" if model["standby"] else model["name"],
             model["instances"],
             model["batch"],
         )

@@ -12,6 +12,10 @@ _ARRIVED = "jigsaw_arrivals_total"
 _REFUSED = "jigsaw_refused_total"
 
 
+COUNTERS = (_ARRIVED, _REFUSED)
+"""Names of the counters that `arrived` reads."""
+
+
 def arrived(samples: Iterable[Sample]) -> dict[str, float]:
     """Returns the number of requests that each graph has received since the gateway started.
 

@@ -14,7 +14,7 @@ def canary_obstacle(stages: Iterable[Stage], running: Generation | None, target:
 
     Args:
         stages: Stages of the change with the canary.
-        running: Generation that serves; None if none does.
+        running: Generation in service, by `standby.in_service`; None if there is none.
         target: Generation to serve next.
     """
     if running is None:
@@ -25,7 +25,7 @@ def canary_obstacle(stages: Iterable[Stage], running: Generation | None, target:
     for name in names:
         if reason := _unlike(name, running, target):
             return f"{reason}; deploy without a canary"
-    lacking = list(dict.fromkeys(_lacking(stages)))
+    lacking = list(dict.fromkeys(_lacking(stages, running)))
     if lacking:
         return f"both generations do not fit at once: {'; '.join(lacking)}; free the room, or deploy without a canary"
     return ""
@@ -62,11 +62,15 @@ def _flow(task: Task) -> object:
     return dict(task.inputs), dict(task.outputs), task.for_each, when, dict(task.counts), task.retry
 
 
-def _lacking(stages: Iterable[Stage]) -> Iterator[str]:
-    """Yields a sentence for each action that takes something away before the new generation serves."""
+def _lacking(stages: Iterable[Stage], running: Generation) -> Iterator[str]:
+    """Yields a sentence for each action that takes something away before the new generation serves.
+
+    Models that stand by carry no load, so that they may make room.
+    """
+    idle = {(worker.name, model.name) for worker in running.bundle.workers.values() for model in worker.standby}
     for action in (action for stage in takewhile(lambda stage: not stage.watches, stages) for action in stage.actions):
         match action:
-            case a.UnloadModels(worker):
+            case a.UnloadModels(worker, models) if not {(worker, model) for model in models} <= idle:
                 yield f"{worker} has no memory for its old models beside the new ones"
             case a.Retire(worker):
                 yield f"{worker.name} must make room for another slice"

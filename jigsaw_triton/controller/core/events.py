@@ -69,6 +69,7 @@ class Solved:
         bundle: Bundle compiled from the plan.
         start: Servers and models from which `stages` leads to the plan; None if the core has to compute the stages.
         stages: Stages of the change. Computing those of a large cluster would delay the core for seconds.
+        standby: Graphs that standby variants serve at `start`.
     """
 
     id: int
@@ -76,6 +77,7 @@ class Solved:
     bundle: Bundle
     start: Actual | None = None
     stages: tuple[Stage, ...] = ()
+    standby: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,21 @@ class Tick:
     times: ServedTimes = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """Arrivals have been counted, more often than ticks come, for graphs that have standby variants.
+
+    Attributes:
+        now_s: Current time of the monotonic clock.
+        seconds: Seconds since the last count.
+        requests: Graph -> requests that arrived in these seconds.
+    """
+
+    now_s: float
+    seconds: float
+    requests: Mapping[str, float]
+
+
 Exited = WorkerExited | GatewayExited
 Event = (
     DeployRequested
@@ -203,4 +220,5 @@ Event = (
     | GpusLost
     | Noticed
     | Tick
+    | Arrived
 )

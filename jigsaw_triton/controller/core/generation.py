@@ -7,7 +7,7 @@ from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.domain.plan import Plan
-from jigsaw_triton.planner.domain.problem import FEATURES, Formulation, LatencyModel, Objective, Options
+from jigsaw_triton.planner.domain.problem import FEATURES, Formulation, LatencyModel, Objective, Options, StandbyMode
 from jigsaw_triton.profiles.table import ProfileTable
 
 SHARE_DIGITS = 4
@@ -34,6 +34,7 @@ class Wanted:
         formulation: Formulation of the planner; the paper's is a baseline.
         objective: Objective of the planner: the fewest slices, or the highest accuracy.
         deterministic: True if emulated variants do not draw their times and rows.
+        standby: `auto` loads standby variants where they fit, `off` does not.
     """
 
     graphs: Mapping[str, TaskGraph]
@@ -47,6 +48,7 @@ class Wanted:
     formulation: Formulation = "exact"
     objective: Objective = "slices"
     deterministic: bool = False
+    standby: StandbyMode = "auto"
 
     @property
     def options(self) -> Options:
@@ -59,6 +61,7 @@ class Wanted:
             features=self.features,
             formulation=self.formulation,
             objective=self.objective,
+            standby=self.standby,
         )
 
 

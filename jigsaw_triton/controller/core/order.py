@@ -6,6 +6,7 @@ from dataclasses import replace
 from jigsaw_triton.compiler.bundle import Worker
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.standby import idle
 from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.domain.difference import Place
@@ -23,9 +24,9 @@ def ordered(actual: Actual, running: Generation | None, target: Generation) -> T
         target: Generation to serve next.
     """
     wanted, demand = target.wanted, target.plan.graphs
+    existing = _without_idle(actual, running)
     before = replace(
-        running.plan if running is not None else replace(target.plan, graphs={}),
-        gpus=placed_gpus(actual.workers.values()),
+        running.plan if running is not None else replace(target.plan, graphs={}), gpus=placed_gpus(existing)
     )
     problem = Problem(
         workloads=tuple(Workload(graph, demand[name].demand_rps) for name, graph in wanted.graphs.items()),
@@ -34,7 +35,7 @@ def ordered(actual: Actual, running: Generation | None, target: Generation) -> T
         running=before if running is not None or actual.workers else None,
     )
     plan = replace(target.plan, gpus=placed_gpus(target.bundle.workers.values()))
-    reloads, restarts = _reloads(actual, target)
+    reloads, restarts = _reloads(existing, target)
     return transition(problem, plan, wanted.options, reloads=reloads, restarts=restarts)
 
 
@@ -73,9 +74,17 @@ def placed_gpus(workers: Iterable[Worker]) -> tuple[PlannedGpu, ...]:
     return tuple(PlannedGpu(gpu, board, tuple(layout)) for (gpu, board), layout in layouts.items())
 
 
-def _reloads(actual: Actual, target: Generation) -> tuple[frozenset[Place], frozenset[Place]]:
+def _without_idle(actual: Actual, running: Generation | None) -> list[Worker]:
+    """Returns the workers without the models that stand by, since these carry no load."""
+    return [
+        replace(worker, models=tuple(model for model in worker.models if model.name not in idle(worker, running)))
+        for worker in actual.workers.values()
+    ]
+
+
+def _reloads(existing: Iterable[Worker], target: Generation) -> tuple[frozenset[Place], frozenset[Place]]:
     """Returns the MIG instances with other models, by name, than in the generation, and those with other servers."""
-    before, after = by_place(actual.workers.values()), by_place(target.bundle.workers.values())
+    before, after = by_place(existing), by_place(target.bundle.workers.values())
     reloads = frozenset(p for p in before.keys() & after.keys() if _names(before[p]) != _names(after[p]))
     return reloads, frozenset(place for place in reloads if displaced(before[place], after[place]))
 

@@ -33,11 +33,13 @@ def recovered(state: State) -> State | None:
         stage=None,
         watch=None,
         stage_ids=frozenset(),
+        solved=None,
         pending=None,
         queued=None,
         failed=False,
         # The samples and the next one are apart by the time that no controller ran.
         demand={},
+        arrivals={},
         rolling_back=False,
         asked=None,
     )
@@ -47,7 +49,8 @@ def recovered(state: State) -> State | None:
         return None
     settled = replace(settled, wanted=running.wanted)
     if state.phase is Phase.CHANGING:
-        stages = stages_to(actual, running, without_lost(running, state.lost))
+        target = without_lost(running, state.lost)
+        stages = stages_to(actual, running, target, standby=state.standby)
         return replace(settled, stages=stages, rolling_back=running is not state.pending)
     return replace(settled, phase=Phase.READY)
 

@@ -25,6 +25,8 @@ class Settings:
         slow_over_ms: Milliseconds that a batch of a slow model takes longer than profiled, at least.
         slow_least: Number of recent batches by which a model is judged, at least.
         slow_half_life_s: Half-life, in seconds, of the service times.
+        standby_hold_s: Seconds of arrivals that the usual variants must be able to carry before standby variants give
+            back.
         cooldown_s: Seconds between the end of a change and the next one that the load triggers.
         linger_s: Seconds to keep an earlier generation's routes, so that requests in its queues are answered.
         restart_delay_s: Base of the restart backoff in seconds. The first restart is immediate; the n-th one after it
@@ -47,6 +49,7 @@ class Settings:
     slow_over_ms: float = 2.0
     slow_least: float = 200.0
     slow_half_life_s: float = 30.0
+    standby_hold_s: float = 5.0
     cooldown_s: float = 10.0
     linger_s: float = 30.0
     restart_delay_s: float = 0.5

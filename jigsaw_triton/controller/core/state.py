@@ -4,14 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from jigsaw_triton.controller.core.actions import Action
+from jigsaw_triton.controller.core.actions import Action, Solve
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.canary import Watch
 from jigsaw_triton.controller.core.demand import Demand
+from jigsaw_triton.controller.core.events import Solved
 from jigsaw_triton.controller.core.generation import Generation, Request, Wanted
 from jigsaw_triton.controller.core.rows import Counts
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.slowness import Kind, Served, ServedTimes
+from jigsaw_triton.controller.core.standby import RecentArrivals
 from jigsaw_triton.controller.core.transition import Stage
 from jigsaw_triton.gpus.model import GpuId
 
@@ -63,6 +65,7 @@ class State:
         now_s: Time of the last tick.
         wanted: Input of the last accepted request, on which later plans are based.
         running: Generation that serves.
+        solved: Solve that has found a plan, and the plan, while a switch of variants has not ended; else None.
         pending: Generation that the transition leads to.
         actual: Servers, models and routes that exist now.
         stages: Stages of the transition that have not started.
@@ -85,6 +88,9 @@ class State:
         slow: Model on a worker -> ratio of its service times to the profile, if it is slow.
         slow_kinds: Model on a kind of slice -> ratio by which the next plans scale its profile.
         slow_planned: Ratios of `slow_kinds` at the last plan.
+        arrivals: Graph -> recent arrivals, for the graphs that have standby variants.
+        standby: Graphs that standby variants serve.
+        switch_at_s: Time before which no switch of variants begins, because the last one failed.
         overloaded: Graphs whose load exceeds the cluster's capacity. The running plan covers only the part of it that
             their priorities allow.
         quiet_until_s: Time before which the measured load causes no change.
@@ -101,6 +107,7 @@ class State:
     now_s: float = 0.0
     wanted: Wanted | None = None
     running: Generation | None = None
+    solved: tuple[Solve, Solved] | None = None
     pending: Generation | None = None
     actual: Actual = field(default_factory=Actual)
     stages: tuple[Stage, ...] = ()
@@ -123,6 +130,9 @@ class State:
     slow: Mapping[Served, float] = field(default_factory=dict)
     slow_kinds: Mapping[Kind, float] = field(default_factory=dict)
     slow_planned: Mapping[Kind, float] = field(default_factory=dict)
+    arrivals: Mapping[str, RecentArrivals] = field(default_factory=dict)
+    standby: frozenset[str] = frozenset()
+    switch_at_s: float = 0.0
     overloaded: frozenset[str] = frozenset()
     quiet_until_s: float = 0.0
     review_at_s: float = 0.0

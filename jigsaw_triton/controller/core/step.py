@@ -19,7 +19,9 @@ from jigsaw_triton.controller.core.lost_gpus import absorb_lost, without_lost
 from jigsaw_triton.controller.core.review import due, next_at_s
 from jigsaw_triton.controller.core.rows import covered_rps, decayed, deviations, measured, still_valid
 from jigsaw_triton.controller.core.slowness import judged, sentences, slow_kinds, with_times
+from jigsaw_triton.controller.core.standby import in_service
 from jigsaw_triton.controller.core.state import GATEWAY, Phase, Restarts, State
+from jigsaw_triton.controller.core.switching import is_switching, switched, with_arrivals, with_capacities
 from jigsaw_triton.controller.core.transition import lingering, stages_down, stages_to
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.planner.domain.difference import difference
@@ -70,9 +72,11 @@ def _absorb(state: State, event: e.Event) -> Outcome:
             counts = decayed(state.counts, counts, now_s - state.now_s, state.settings)
             times = with_times(state.times, times, now_s - state.now_s, state.settings)
             state = _absorb_rates(replace(state, now_s=now_s, counts=counts, times=times), rates_rps)
-            state, told = _absorb_times(state)
+            state, told = _absorb_times(with_capacities(state))
             state, verdict = _absorb_verdict(state, state.watch and state.watch.observed(tallies, now_s))
             return state, (*told, *verdict)
+        case e.Arrived():
+            return _switch(with_arrivals(state, event))
         case e.WorkerExited(worker, status):
             return _restart(state, worker, f"worker {worker} ended unexpectedly ({status})")
         case e.GatewayExited(status):
@@ -106,7 +110,7 @@ def _absorb_end(state: State, event: e.Solved | e.Done | e.Failed) -> Outcome:
     state = replace(state, actual=actual, stalled=state.stalled & {GATEWAY, *actual.workers})
     match action:
         case a.Solve() if isinstance(event, e.Solved) and state.phase is Phase.SOLVING:
-            return _adopt(state, action, event)
+            return replace(state, solved=(action, event)), ()
         case a.RestartWorker(worker):
             return _restarted(state, worker.name)
         case a.RestartGateway():
@@ -119,7 +123,7 @@ def _absorb_review(state: State, action: a.Solve, event: e.Solved | e.Done | e.F
     state, running = replace(state, review_at_s=state.now_s + state.settings.period_s), state.running
     if not isinstance(event, e.Solved) or state.phase is not Phase.READY or state.paused:
         return state, ()
-    if running is None or running is not action.running:
+    if running is None or running is not action.running or is_switching(state):
         return state, ()
     if event.bundle is running.bundle:
         planned = running.plan.graphs
@@ -143,10 +147,14 @@ def _absorb_failure(state: State, action: a.Action, failure: e.Failed, in_stage:
         case a.Retire() | a.StopGateway() if state.phase is Phase.STOPPING:
             # A failed teardown cannot be repaired here, and `down` must come to an end.
             state = replace(state, actual=state.actual.after(action))
+        case a.SetRoutes() if not in_stage:
+            # A later count of arrivals repeats the switch.
+            state = replace(state, switch_at_s=state.now_s + state.settings.standby_hold_s)
+            return state, (a.Report("error", error, failure.code),)
     if in_stage:
         state = replace(state, failed=True, error=error, error_code=failure.code)
     else:
-        # Outside of a stage, the only such action unloads lingering models and routes. Retry it later.
+        # Outside of a stage, the only other action unloads lingering models and routes. Retry it later.
         state = replace(state, linger_until_s=state.now_s + state.settings.linger_s)
     return state, (a.Report("error", error, failure.code),)
 
@@ -154,6 +162,7 @@ def _absorb_failure(state: State, action: a.Action, failure: e.Failed, in_stage:
 def _adopt(state: State, action: a.Solve, solved: e.Solved) -> Outcome:
     """Starts the transition to a new plan."""
     new = Generation(action.wanted, solved.plan, solved.bundle)
+    state = replace(state, solved=None)
     demand = ", ".join(f"{name} at {_rate(rps)}" for name, rps in action.demand_rps.items())
     slices = f"{new.plan.slices_used} of {new.plan.slices_total} slices"
     report = a.Report("plan", f"generation {new.bundle.generation} for {demand} uses {slices} ({action.reason})")
@@ -166,11 +175,13 @@ def _adopt(state: State, action: a.Solve, solved: e.Solved) -> Outcome:
         return _quiet(state), (report, *overload, a.Report("ready", text))
     changes = difference(running.plan if running is not None else None, new.plan)
     canary = action.canary
-    if solved.start is state.actual:
+    known = solved.start is state.actual and solved.standby == state.standby
+    if known:
         stages = solved.stages
     else:
-        stages = stages_to(state.actual, running, without_lost(new, action.lost), canary)
-    if canary is not None and (obstacle := canary_obstacle(stages, running, new)):
+        stages = stages_to(state.actual, running, without_lost(new, action.lost), canary, state.standby)
+    serving = in_service(running, state.actual, state.standby) if running is not None else None
+    if canary is not None and (obstacle := canary_obstacle(stages, serving, new)):
         error = f"a canary is impossible, and nothing was changed: {obstacle}"
         state = replace(state, phase=_settled(state), error=error, error_code=StateError.exit_code)
         return _quiet(state), (report, *overload, a.Report("error", error, StateError.exit_code))
@@ -231,6 +242,18 @@ def _absorb_times(state: State) -> Outcome:
     return replace(state, slow=slow, slow_kinds=kinds), reports
 
 
+# --- standby variants -----------------------------------------------------------------------------------------------
+
+
+def _switch(state: State) -> Outcome:
+    """Switches graphs between their usual variants and their standby variants, if their arrivals call for it."""
+    if state.phase not in (Phase.READY, Phase.SOLVING) or is_switching(state) or state.now_s < state.switch_at_s:
+        return state, ()
+    state, routes, reports = switched(state)
+    state, issued = _issue(state, [a.SetRoutes(routes)] if routes else [])
+    return state, (*reports, *issued)
+
+
 # --- restarts -------------------------------------------------------------------------------------------------------
 
 
@@ -284,7 +307,9 @@ def _advance(state: State) -> Outcome:
             return _advance_change(state)
         case Phase.STOPPING:
             return _advance_stop(state)
-        case Phase.SOLVING | Phase.STOPPED:
+        case Phase.SOLVING:
+            return _advance_solved(state)
+        case Phase.STOPPED:
             return state, ()
 
 
@@ -313,6 +338,15 @@ def _replan(state: State, running: Generation) -> Outcome:
     reason, state = state.replan, replace(state, replan="", asked=None)
     state, outputs = _solve(state, running.wanted, demand_rps, reason, may_fall_short=True)
     return replace(state, phase=Phase.SOLVING), outputs
+
+
+def _advance_solved(state: State) -> Outcome:
+    """Adopts a plan that was found, once no switch of variants is under way, so that it is known what serves."""
+    if state.solved is None or is_switching(state):
+        return state, ()
+    state, outputs = _adopt(state, *state.solved)
+    state, more = _advance(state)
+    return state, (*outputs, *more)
 
 
 def _end_lingering(state: State) -> Outcome:
@@ -411,7 +445,7 @@ def _advance_change(state: State) -> Outcome:
             return state, ()
     if state.stage is not None:
         if state.stage.commits and not state.failed and state.pending is not None:
-            state = replace(state, running=state.pending, wanted=state.pending.wanted)
+            state = replace(state, running=state.pending, wanted=state.pending.wanted, arrivals={})
         state = replace(state, stage=None)
     committed = state.running is not None and state.running is state.pending
     if state.failed and not committed:
@@ -445,7 +479,8 @@ def _roll_back(state: State) -> Outcome:
         ready = replace(state, phase=Phase.READY, pending=None, stages=(), rolling_back=False, failed=False)
         return _quiet(ready), (a.Report("error", text),)
     watch = state.watch and state.watch.ended(Verdict(False, state.error))
-    stages = stages_to(state.actual, state.running, without_lost(state.running, state.lost))
+    target = without_lost(state.running, state.lost)
+    stages = stages_to(state.actual, state.running, target, standby=state.standby)
     state = replace(state, stages=stages, pending=None, failed=False, rolling_back=True, watch=watch)
     state, outputs = _advance_change(state)
     return state, (a.Report("transition", "the change failed; rolling back to the generation that serves"), *outputs)

@@ -9,7 +9,7 @@ If a worker that must make room executes a chain in one call, the fronts of the 
 calling its tasks one by one, since only a worker with the same chain could take over calls of the chain.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from jigsaw_triton.compiler import names
@@ -26,6 +26,7 @@ from jigsaw_triton.controller.core.interim_routes import (
     interim_routes,
 )
 from jigsaw_triton.controller.core.order import by_place, displaced, ordered, placed_models
+from jigsaw_triton.controller.core.standby import idle, in_service
 from jigsaw_triton.planner.domain.difference import Change
 from jigsaw_triton.planner.transition.transition import Step
 
@@ -57,7 +58,11 @@ class Stage:
 
 
 def stages_to(
-    actual: Actual, running: Generation | None, target: Generation, canary: Canary | None = None
+    actual: Actual,
+    running: Generation | None,
+    target: Generation,
+    canary: Canary | None = None,
+    standby: Collection[str] = (),
 ) -> tuple[Stage, ...]:
     """Returns the stages of the change to a generation.
 
@@ -66,11 +71,15 @@ def stages_to(
         running: Generation that serves; None if none does.
         target: Generation to serve next.
         canary: Canary before the generation serves, if there is room for both; see `canary_obstacle`. None for none.
+        standby: Graphs that standby variants serve, before and after the change.
 
     Returns:
         Stages in order, without those that have nothing to do.
     """
-    return _Change(actual, running, target, canary).stages()
+    goal = in_service(target, actual, standby)
+    if running is not None:
+        running = goal if running is target else in_service(running, actual, standby)
+    return _Change(actual, running, goal, canary).stages()
 
 
 def stages_down(actual: Actual) -> tuple[Stage, ...]:
@@ -142,6 +151,7 @@ class _Change:
             case "instances" | "variant":
                 self._leave(self._displaced(step.changes))
                 if step.beside:
+                    self._make_room(self._staying(step.changes))
                     self._add("load models beside those that serve", self._loads(self._staying(step.changes)))
                 else:
                     self._replace_models(step)
@@ -158,6 +168,22 @@ class _Change:
                 if not step.stand_in:
                     self._switch()
                 self._leave(self._workers_at(step.changes, "remove"))
+
+    def _make_room(self, staying: Iterable[Worker]) -> None:
+        """Unloads the models that stand by in slices whose other models change: the plan has no memory for all."""
+        reached = {(entry.worker, entry.model) for route in self._actual.routes.values() for entry in route}
+        spare: dict[str, tuple[WorkerModel, ...]] = {}
+        for worker in staying:
+            existing = self._actual.workers[worker.name]
+            stay = {model.name for model in worker.models} | {m for w, m in reached if w == worker.name}
+            names = idle(existing, self._running) - stay
+            spare[worker.name] = tuple(model for model in existing.models if model.name in names)
+        self._unload("standby variants, to make room", {name: models for name, models in spare.items() if models})
+
+    def _unload(self, title: str, models: Mapping[str, tuple[WorkerModel, ...]]) -> None:
+        """Unloads models that no route leads to any more, by worker, once their last batches have ended."""
+        self._add(f"drain {title}", [a.Drain(name, _names(gone)) for name, gone in models.items()])
+        self._add(f"unload {title}", [a.UnloadModels(name, _backwards(gone)) for name, gone in models.items()])
 
     def _replace_models(self, step: Step) -> None:
         """Unloads the old models of slices that have no memory for both, and loads the new ones."""
@@ -345,18 +371,17 @@ class _Change:
         self._route("restore the routes", own)
 
     def _end(self) -> None:
-        """Unloads the models that have been replaced, and stops the workers that the target does not have."""
-        drains: list[a.Action] = []
-        unloads: list[a.Action] = []
+        """Ends what the target does not have, models and workers, and loads its standby variants."""
+        replaced: dict[str, tuple[WorkerModel, ...]] = {}
         for name, worker in self._target.bundle.workers.items():
-            keep = {model.name for model in worker.models}
+            keep = {model.name for model in (*worker.models, *worker.standby)}
             gone = tuple(model for model in self._actual.workers[name].models if model.name not in keep)
             if gone:
-                drains.append(a.Drain(name, _names(gone)))
-                unloads.append(a.UnloadModels(name, _backwards(gone)))
-        self._add("drain models that have been replaced", drains)
-        self._add("unload these models", unloads)
+                replaced[name] = gone
+        self._unload("models that have been replaced", replaced)
         self._leave(w for name, w in self._actual.workers.items() if name not in self._target.bundle.workers)
+        standby = [replace(worker, models=worker.standby) for worker in self._target.bundle.workers.values()]
+        self._add("load standby variants", self._loads(standby))
 
 
 def lingering(actual: Actual, running: Generation | None) -> tuple[tuple[str, ...], tuple[str, ...]]:

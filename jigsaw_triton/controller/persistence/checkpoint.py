@@ -34,6 +34,8 @@ _KEPT = (
     "paused",
     "wanted",
     "running",
+    "standby",
+    "solved",
     "pending",
     "actual",
     "inflight",
@@ -155,8 +157,9 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, value: Any) -> Any:
         """Returns what makes a dataclass, in the form of `__reduce__`; `NotImplemented` for everything else."""
-        names = _fields_of(type(value))
-        return NotImplemented if names is None else (_made, (type(value), {n: getattr(value, n) for n in names}))
+        cls: type = type(value)
+        names = _fields_of(cls)
+        return NotImplemented if names is None else (_made, (cls, {name: getattr(value, name) for name in names}))
 
 
 @cache

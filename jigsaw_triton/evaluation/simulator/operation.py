@@ -113,6 +113,8 @@ class Deployment:
 
     def tick(self, rates_rps: Mapping[str, float]) -> None:
         """Handles the arrivals of the last second."""
+        if self._state.arrivals:
+            self._send(e.Arrived(self.now_s, 1.0, rates_rps))
         self._send(e.Tick(self.now_s, rates_rps))
 
     def curves(self) -> Mapping[str, Curve]:
@@ -128,9 +130,12 @@ class Deployment:
         return self._meter.slices(self._state.actual)
 
     def accuracy(self, graph: str) -> float:
-        """Returns the accuracy of the running plan."""
+        """Returns the accuracy of the running plan with the variants that serve; 0 if none do."""
         running = self._state.running
-        return running.plan.graphs[graph].accuracy if running is not None else 0.0
+        if running is None:
+            return 0.0
+        plan = running.plan.graphs[graph]
+        return plan.standby.accuracy if graph in self._state.standby and plan.standby is not None else plan.accuracy
 
     def changes(self) -> Sequence[Change]:
         """Returns the changes so far, with times on the system's clock."""

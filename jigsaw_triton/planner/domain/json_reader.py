@@ -39,6 +39,10 @@ class Field:
             raise FieldError(f"{path}: missing")
         return Field(fields[key], path)
 
+    def get(self, key: str) -> "Field | None":
+        """Returns the value of an optional key of an object; None if it is missing."""
+        return self[key] if key in self._object() else None
+
     def only(self, keys: Sequence[str]) -> "Field":
         """Checks that this is an object without any other keys, and returns it."""
         for key in self._object():

@@ -66,6 +66,19 @@ class TaskPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Standby:
+    """A graph's service while its standby variants are in use.
+
+    Attributes:
+        capacity_rps: Requests a second that the graph then carries within its latency SLO, more than without them.
+        accuracy: Least relative accuracy of a request that standby variants answer, alone or with others.
+    """
+
+    capacity_rps: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
 class GraphPlan:
     """A graph's part of the plan.
 
@@ -75,6 +88,7 @@ class GraphPlan:
         accuracy: Relative accuracy along the worst path: the minimum over requests, or the mean if the SLO is a mean.
         latency_ms: Predicted end-to-end latency, by `Plan.latency_model`.
         tasks: Task name -> its part.
+        standby: Service with standby variants in use; None if the graph has none.
     """
 
     demand_rps: float
@@ -82,6 +96,7 @@ class GraphPlan:
     accuracy: float
     latency_ms: float
     tasks: Mapping[str, TaskPlan]
+    standby: Standby | None = None
 
     @property
     def mix(self) -> dict[str, dict[str, float]]:
@@ -102,10 +117,17 @@ class PlacedModel:
 
 @dataclass(frozen=True, slots=True)
 class PlacedSlice:
-    """A MIG instance of the plan and the models in it."""
+    """A MIG instance of the plan and the models in it.
+
+    Attributes:
+        placement: Slice and its start on the GPU.
+        models: Models that serve.
+        standby: Lighter model of the same task, loaded beside the only model that serves; empty if there is none.
+    """
 
     placement: Placement
     models: tuple[PlacedModel, ...]
+    standby: tuple[PlacedModel, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +210,7 @@ class Plan:
                         "slice": placed.placement.slice,
                         "start": placed.placement.start,
                         "models": [asdict(model) for model in placed.models],
+                        "standby": [asdict(model) for model in placed.standby],
                     }
                     for placed in gpu.layout
                 ],
@@ -243,7 +266,15 @@ def _graph(data: Field) -> GraphPlan:
         accuracy=data["accuracy"].number(),
         latency_ms=data["latency_ms"].number(),
         tasks={name: _task(task) for name, task in data["tasks"].named().items()},
+        standby=_standby(data.get("standby")),
     )
+
+
+def _standby(data: Field | None) -> Standby | None:
+    if data is None or data.value is None:
+        return None
+    data.only(_names_of(Standby))
+    return Standby(capacity_rps=data["capacity_rps"].number(), accuracy=data["accuracy"].number())
 
 
 def _task(data: Field) -> TaskPlan:
@@ -287,10 +318,12 @@ def _gpu(data: Field) -> PlannedGpu:
 
 
 def _placed_slice(data: Field) -> PlacedSlice:
-    data.only(("slice", "start", "models"))
+    data.only(("slice", "start", "models", "standby"))
+    standby = data.get("standby")
     return PlacedSlice(
         Placement(data["start"].integer(0, _MAX_INT), data["slice"].one_of(_SLICES)),
         tuple(_placed_model(model) for model in data["models"].listed()),
+        tuple(_placed_model(model) for model in standby.listed()) if standby is not None else (),
     )
 
 
@@ -315,7 +348,7 @@ def _solver(data: Field) -> SolverReport:
     )
 
 
-def _names_of(part: type[GraphPlan | TaskPlan | Segment | PlacedModel | SolverReport]) -> tuple[str, ...]:
+def _names_of(part: type[GraphPlan | Standby | TaskPlan | Segment | PlacedModel | SolverReport]) -> tuple[str, ...]:
     return tuple(field.name for field in fields(part))
 
 

@@ -36,6 +36,9 @@ LATENCY_MODELS: tuple[LatencyModel, ...] = ("queue", "2p95")
 Objective = Literal["slices", "accuracy"]
 OBJECTIVES: tuple[Objective, ...] = ("slices", "accuracy")
 
+StandbyMode = Literal["auto", "off"]
+STANDBY_MODES: tuple[StandbyMode, ...] = ("auto", "off")
+
 LATENCY_MODEL_OF: Mapping[Formulation, LatencyModel] = {"exact": "queue", "paper": "2p95"}
 """Formulation -> its default latency model; the paper's formulation supports no other."""
 
@@ -166,6 +169,8 @@ class Options:
             0.001 for a tenth of a percent.
         objective: `slices` for the fewest compute slices, then the fewest GPUs, then the highest accuracy. `accuracy`
             for the highest accuracy that the cluster carries at the demand, then the fewest slices.
+        standby: `auto` loads lighter variants beside those that serve, where they fit; `off` does not. See
+            `planner.standby`.
     """
 
     time_limit_s: float = 10.0
@@ -178,6 +183,7 @@ class Options:
     share: bool = False
     change_price: float = 0.0
     objective: Objective = "slices"
+    standby: StandbyMode = "auto"
 
     def checked(self) -> "Options":
         """Returns these options, validated, with the features in canonical order.
@@ -214,6 +220,8 @@ class Options:
         if self.objective == "accuracy" and (self.share or self.formulation == "paper"):
             other = "--share" if self.share else "the paper's formulation"
             raise InputError(f"the objective `accuracy` does not work with {other}", hint="omit one of the two")
+        if self.standby not in STANDBY_MODES:
+            raise InputError(f"standby {self.standby!r} is unknown", hint=f"use {' or '.join(STANDBY_MODES)}")
         if self.solver not in ("highs", "cbc"):
             raise InputError(f"solver {self.solver!r} is unknown", hint="use highs or cbc")
         if not (math.isfinite(self.time_limit_s) and self.time_limit_s > 0):

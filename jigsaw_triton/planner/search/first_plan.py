@@ -108,11 +108,13 @@ def first_plan(problem: Problem, options: Options, running: ConfigurationsOf, ev
 
 
 def _staying(problem: Problem) -> dict[GpuId, tuple[PlacedSlice, ...]]:
-    """Returns the running slices of the problem's graphs, on GPUs that the cluster still has."""
+    """Returns the running slices of the problem's graphs, without standby, on GPUs that the cluster still has."""
     boards = {gpu.id: gpu.board.name for gpu in problem.cluster.gpus}
     names = {w.graph.name for w in problem.workloads}
     return {
-        gpu.id: tuple(placed for placed in gpu.layout if {model.graph for model in placed.models} <= names)
+        gpu.id: tuple(
+            replace(placed, standby=()) for placed in gpu.layout if {model.graph for model in placed.models} <= names
+        )
         for gpu in (problem.running.gpus if problem.running is not None else ())
         if boards.get(gpu.id) == gpu.model
     }

@@ -179,11 +179,11 @@ class GraphCheck:
                 yield f"{name}: {needed[name]} ms exceed its budget of {task.budget_ms} ms"
         limit = self.graph.tasks_ms
         for what, per_task in (("latencies", needed), ("budgets", _budgets(self.promised.tasks))):
-            total = _worst(self.graph, per_task)
+            total = worst(self.graph, per_task)
             if total > limit * (1 + TOLERANCE):
                 yield f"the {what} along a path add up to {total} ms, over {limit} ms"
         # The replicas may have a lower load than the one at which the plan predicts their latency.
-        said, counted = self.promised.latency_ms, _worst(self.graph, needed) + self.graph.steps_ms
+        said, counted = self.promised.latency_ms, worst(self.graph, needed) + self.graph.steps_ms
         slo_ms = self.graph.slo.latency_ms
         less_busy = self.options.latency_model == "queue" and counted <= said <= slo_ms * (1 + TOLERANCE)
         if not less_busy and not _close(said, counted):
@@ -287,7 +287,7 @@ class GraphCheck:
     def _accuracy_violations(self) -> Iterator[str]:
         mean = self.graph.slo.accuracy_mode == "mean"
         accuracy = self._mean_accuracy if mean else self._least_accuracy
-        least = math.exp(-_worst(self.graph, {name: -math.log(accuracy(name)) for name in self.promised.tasks}))
+        least = math.exp(-worst(self.graph, {name: -math.log(accuracy(name)) for name in self.promised.tasks}))
         if least < self.graph.slo.accuracy * (1 - TOLERANCE):
             yield f"the accuracy along a path is {least}, below {self.graph.slo.accuracy}"
         if not _close(self.promised.accuracy, least):
@@ -343,7 +343,7 @@ def _budgets(tasks: Mapping[str, TaskPlan]) -> dict[str, float]:
     return {name: task.budget_ms for name, task in tasks.items()}
 
 
-def _worst(graph: TaskGraph, weight: Mapping[str, float]) -> float:
+def worst(graph: TaskGraph, weight: Mapping[str, float]) -> float:
     """Returns the largest sum of weights along a path."""
     ending: dict[str, float] = {}
     for name, task in graph.tasks.items():

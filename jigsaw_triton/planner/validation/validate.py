@@ -13,6 +13,7 @@ from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.planner.domain.plan import PlacedSlice, Plan
 from jigsaw_triton.planner.domain.problem import SHARED_LOAD, Options, Problem
 from jigsaw_triton.planner.validation.graph_validation import TOLERANCE, GraphCheck, busy, profiled, replicas_placed
+from jigsaw_triton.planner.validation.standby_validation import standby_violations
 from jigsaw_triton.profiles.table import ProfileTable
 
 
@@ -29,6 +30,7 @@ def violations(plan: Plan, problem: Problem, options: Options) -> tuple[str, ...
     names = {w.graph.name for w in problem.workloads}
     if names != set(plan.graphs):
         return (*found, f"the plan is for {sorted(plan.graphs)}, not for {sorted(names)}")
+    found += standby_violations(plan, problem, options)
     placed = replicas_placed(plan)
     for workload in problem.workloads:
         table = problem.profiles.get(workload.graph.name, ProfileTable(()))
@@ -99,7 +101,7 @@ def _board_violations(plan: Plan, problem: Problem) -> Iterator[str]:
 
 def _memory_violations(where: str, board: Board, placed: PlacedSlice, problem: Problem) -> Iterator[str]:
     room, taken = board.profiles[placed.placement.slice].memory_mib, 0.0
-    for model in placed.models:
+    for model in (*placed.models, *placed.standby):
         row = profiled(problem.profiles.get(model.graph, ProfileTable(())), board.name, placed.placement.slice, model)
         if row is None:
             yield f"{where}: {model.graph}/{model.task} {model.variant} has no profile there"

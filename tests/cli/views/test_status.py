@@ -7,7 +7,10 @@ import pytest
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.views.status import _workers, status_view
 
-MODELS = [{"name": "app.a.v0.g1", "instances": 1, "batch": 4}, {"name": "app.b.v0.g1", "instances": 2, "batch": 1}]
+MODELS = [
+    {"name": "app.a.v0.g1", "instances": 1, "batch": 4, "standby": False},
+    {"name": "app.b.v0.g1", "instances": 2, "batch": 1, "standby": True},
+]
 
 
 def worker(name: str, use: dict[str, Any] | None, models: list[dict[str, Any]] = MODELS) -> dict[str, Any]:
@@ -19,7 +22,7 @@ def test_workers_without_use_have_no_columns_for_it() -> None:
     assert table.header == ("worker", "state", "pid", "restarts", "model", "instances", "batch")
     assert table.rows == (
         ("n-0-1g-0", "ready", "7", "0", "app.a.v0.g1", "1", "4"),
-        ("", "", "", "", "app.b.v0.g1", "2", "1"),
+        ("", "", "", "", "app.b.v0.g1 (standby)", "2", "1"),
     )
 
 
@@ -99,3 +102,21 @@ def test_a_canary_is_printed() -> None:
     assert "canary of 5%, generation 4: promoted: it is good" in ended
     waiting = status_view({**STATUS, "canary": {**canary, "elapsed_s": None}}, Output())
     assert "canary of 5%, generation 4: has not begun" in waiting
+
+
+@pytest.mark.parametrize("serving", [True, False])
+def test_the_status_says_that_standby_variants_serve(serving: bool) -> None:
+    graph: dict[str, Any] = {
+        "target": "graph",
+        "arrivals_rps": 90.0,
+        "demand_rps": 40.0,
+        "capacity_rps": 50.0,
+        "latency_ms": 80.0,
+        "slo_latency_ms": 100.0,
+        "accuracy": 1.0,
+        "slo_accuracy": 0.9,
+        "standby": {"capacity_rps": 150.0, "accuracy": 0.93, "serving": serving},
+        "rows": [],
+    }
+    said = "standby variants serve app: capacity 150 requests/s, accuracy 0.930"
+    assert (said in status_view({**STATUS, "graphs": {"app": graph}}, Output())) is serving

@@ -12,13 +12,14 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.generation import Canary, Generation
 from jigsaw_triton.controller.core.recovery import recovered
+from jigsaw_triton.controller.core.standby import routes_to_set
 from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.step import refusal, step
 from jigsaw_triton.controller.core.tallies import Tally
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.layouts import fits
 from tests.controller.core.test_transition import bundles
-from tests.controller.worlds import BOARD, bundle, plan, wanted, worker
+from tests.controller.worlds import BOARD, bundle, planned, wanted, worker
 
 MOST_CHANGES = 6
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
@@ -35,6 +36,7 @@ class Machine(RuleBasedStateMachine):
         self.made: dict[int, Bundle] = {}
         self.served: list[Generation] = []
         self.broken = False
+        self.clock_s = 0.0
 
     @initialize(canary=st.booleans())
     def deploy_first(self, canary: bool = False) -> None:
@@ -73,7 +75,7 @@ class Machine(RuleBasedStateMachine):
         elif isinstance(action, a.Solve):
             assert made is not None
             self.made[action.generation] = made
-            self.send(e.Solved(number, plan(action.demand_rps["app"]), made))
+            self.send(e.Solved(number, planned(action.demand_rps["app"], made), made))
         else:
             self.send(e.Done(number))
 
@@ -139,6 +141,16 @@ class Machine(RuleBasedStateMachine):
         rps = rps if self.state.next_generation <= MOST_CHANGES else 8.0
         for _ in range(seconds):
             self.send(e.Tick(self.state.now_s + 1.0, {"app": rps}))
+
+    @rule(rps=st.sampled_from([0.0, 8.0, 500.0]), times=st.integers(1, 40))
+    def count_arrivals(self, rps: float, times: int) -> None:
+        for _ in range(times):
+            self.clock_s += 0.25
+            self.send(e.Arrived(self.clock_s, 0.25, {"app": rps / 4}))
+        state = self.state
+        if state.phase is Phase.READY and not any(isinstance(action, a.SetRoutes) for action in self.waiting.values()):
+            assert state.running is not None
+            assert routes_to_set(state.actual, state.running, state.standby) == {}
 
     @precondition(lambda self: self.state.actual.workers)
     @rule(data=st.data())

@@ -9,10 +9,11 @@ from jigsaw_triton.compiler.bundle import Bundle, Worker
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.standby import routes_to_set
 from jigsaw_triton.controller.core.transition import Stage, stages_down, stages_to
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.layouts import fits, maximal_layouts
-from tests.controller.worlds import BOARD, bundle, chained, generation, profiled, steps, worker
+from tests.controller.worlds import BOARD, bundle, chained, generation, profiled, standing_by, steps, worker
 
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
 
@@ -34,13 +35,18 @@ def after(target: Bundle, before: Bundle | None = None, actual: Actual | None = 
     return run(actual, stages_to(actual, running, generation(target)))
 
 
+def loaded(actual: Actual) -> dict[str, set[str]]:
+    return {name: {model.name for model in found.models} for name, found in actual.workers.items()}
+
+
 def reached(actual: Actual, target: Bundle) -> bool:
     tasks = {t.name: t for g in target.graphs.values() for t in g.tasks}
     models = {m.name for g in target.graphs.values() for m in g.models}
-    ours = {(e.worker, e.model) for g in target.graphs.values() for t in g.every_task.values() for e in t.route}
+    every = [task for g in target.graphs.values() for task in g.every_task.values()]
+    ours = {(e.worker, e.model) for task in every for e in (*task.route, *task.standby)}
     return (
         actual.gateway
-        and dict(actual.workers) == dict(target.workers)
+        and loaded(actual) == {w.name: {m.name for m in (*w.models, *w.standby)} for w in target.workers.values()}
         and actual.models.keys() >= models
         and all(actual.routes[name] == task.route for name, task in tasks.items())
         # Lingering routes lead only to the target's models.
@@ -247,8 +253,10 @@ def bundles(draw: st.DrawFn, number: int) -> Bundle:
     """Bundles with random slices on two GPUs and random models in them, some of them as processes under MPS.
 
     Each task has at least one model, or every worker has a chain of both. The graph is compiled to one front, or to an
-    ensemble with a front for each task. It may have a Python step.
+    ensemble with a front for each task. It may have a Python step. Models may be those of generation 1, and workers
+    with one model may have another one that stands by.
     """
+    kept = st.sampled_from([1, number])
     target = draw(st.sampled_from(["graph", "ensemble"]))
     workers: list[Worker] = []
     both = [(task, draw(st.sampled_from("ab"))) for task in ("t0", "t1")] if draw(st.booleans()) else []
@@ -256,7 +264,7 @@ def bundles(draw: st.DrawFn, number: int) -> Bundle:
         layout = draw(st.sampled_from(PLACES))
         for placement in draw(st.lists(st.sampled_from(layout), unique=True, min_size=1)):
             models = both or [(draw(st.sampled_from(["t0", "t1"])), draw(st.sampled_from("ab")))]
-            alone = worker(f"{gpu}/{placement.slice}@{placement.start}", *models, generation=number)
+            alone = worker(f"{gpu}/{placement.slice}@{placement.start}", *models, generation=draw(kept))
             count = 0 if both else draw(st.sampled_from([0, 0, 0, 1, 2]))
             workers += [replace(alone, name=f"{alone.name}-p{n}", process=n) for n in range(1, count + 1)] or [alone]
     made = bundle(number, workers, target=target)
@@ -272,16 +280,24 @@ def bundles(draw: st.DrawFn, number: int) -> Bundle:
         workers.insert(0, worker(at, *extra, generation=number))
     if draw(st.booleans()):
         workers.append(steps(number))
-    return bundle(number, workers, target=target)
+    made = bundle(number, workers, target=target)
+    return standing_by(made, draw(kept)) if draw(st.booleans()) else made
+
+
+def switched(actual: Actual, running: Generation, serving: frozenset[str]) -> Actual:
+    """Returns the record after a switch to the standby variants of these graphs, and to the usual ones of others."""
+    return actual.after(a.SetRoutes(routes_to_set(actual, running, serving)))
 
 
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None)
-@given(before=bundles(1), target=bundles(2))
-def test_any_transition_reaches_its_target_and_keeps_the_invariants(before: Bundle, target: Bundle) -> None:
-    actual = after(before)
+@given(before=bundles(1), target=bundles(2), standby=st.sampled_from([frozenset[str](), frozenset({"app"})]))
+def test_any_transition_reaches_its_target_and_keeps_the_invariants(
+    before: Bundle, target: Bundle, standby: frozenset[str]
+) -> None:
     running = generation(before)
-    for stage in stages_to(actual, running, generation(target)):
+    actual = switched(after(before), running, standby)
+    for stage in stages_to(actual, running, generation(target), standby=standby):
         for action in stage.actions:
             _check_action(actual, action)
             actual = actual.after(action)
@@ -289,7 +305,7 @@ def test_any_transition_reaches_its_target_and_keeps_the_invariants(before: Bund
         for gpu in range(2):
             places = {w.place for w in actual.workers.values() if w.place is not None and w.place.gpu.index == gpu}
             assert fits(CATALOG[BOARD], [place.placement for place in places]) is None
-    assert reached(actual, target)
+    assert reached(switched(actual, generation(target), frozenset()), target)
 
 
 def _check_action(actual: Actual, action: a.Action) -> None:
@@ -326,22 +342,29 @@ def _check_routes(actual: Actual, *generations: Bundle) -> None:
 
 def _own(made: Bundle, task: str) -> set[str]:
     """Returns the models of a bundle that do a task."""
-    return {e.model for t in made.graphs["app"].every_task.values() if t.task == task for e in t.route}
+    tasks = [t for t in made.graphs["app"].every_task.values() if t.task == task]
+    return {e.model for t in tasks for e in (*t.route, *t.standby)}
 
 
 @settings(max_examples=60, deadline=None)
-@given(before=bundles(1), target=bundles(2), stop=st.integers(0, 30))
+@given(
+    before=bundles(1),
+    target=bundles(2),
+    stop=st.integers(0, 30),
+    standby=st.sampled_from([frozenset[str](), frozenset({"app"})]),
+)
 def test_a_transition_can_be_rolled_back_from_any_stage_before_the_switch(
-    before: Bundle, target: Bundle, stop: int
+    before: Bundle, target: Bundle, stop: int, standby: frozenset[str]
 ) -> None:
-    actual = after(before)
     running = generation(before)
-    for stage in stages_to(actual, running, generation(target))[:stop]:
+    actual = switched(after(before), running, standby)
+    for stage in stages_to(actual, running, generation(target), standby=standby)[:stop]:
         if stage.commits:
             break
         for action in stage.actions:
             actual = actual.after(action)
-    assert reached(run(actual, stages_to(actual, running, running)), before)
+    back = run(actual, stages_to(actual, running, running, standby=standby))
+    assert reached(switched(back, running, frozenset()), before)
 
 
 def processes(count: int, *models: tuple[str, str], place: str = "0/2g@0", generation: int = 1) -> list[Worker]:

@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.evaluation.simulator.accounting import Array, Operation
 from jigsaw_triton.evaluation.simulator.operation import Solver, simulate_operation
-from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.plan import PlacedSlice, Plan, Standby
 from jigsaw_triton.planner.transition.moves import Durations
-from tests.controller.worlds import bundle, profiled, worker
+from jigsaw_triton.profiles.table import ProfileTable
+from tests.controller.worlds import BOARD, bundle, profiled, standing_by, worker
+from tests.fakes.problems import row
 
 DURATIONS = Durations(shares_s=0.0, drain_s=0.0, load_s=1.0, create_s=0.0, destroy_s=0.0, start_s=1.0)
 """Round numbers: a worker with one model takes two seconds to start."""
@@ -63,6 +66,32 @@ def test_a_rise_is_violations_until_new_workers_are_on_the_routes() -> None:
     assert found.capacity_rps["app"][-1] == 20.0
     assert found.slices[-1] == 4.0
     assert found.violation_share == pytest.approx(missed.sum() / (8 * 20 + 18 * 60))
+
+
+def test_standby_variants_carry_a_burst_from_the_next_second_on_at_their_accuracy() -> None:
+    made = standing_by(SMALL)
+    small = profiled(made)
+    fast = [row(t, "b", batch=4, rps=37.5, gpu=BOARD, memory_mib=900.0) for t in ("t0", "t1")]
+    slow = [row(t, "a", batch=4, rps=12.5, gpu=BOARD, memory_mib=900.0) for t in ("t0", "t1")]
+
+    def beside(placed: PlacedSlice) -> PlacedSlice:
+        return replace(placed, standby=tuple(replace(model, variant="b") for model in placed.models))
+
+    plan = replace(
+        small.plan,
+        graphs={"app": replace(small.plan.graphs["app"], capacity_rps=10.0, standby=Standby(30.0, 0.9))},
+        gpus=tuple(replace(gpu, layout=tuple(map(beside, gpu.layout))) for gpu in small.plan.gpus),
+    )
+    arrivals: Mapping[str, Array] = {"app": np.array([8.0] * 20 + [30.0] * 3 + [8.0] * 20, np.float64)}
+    asked = replace(small.wanted, profiles={"app": ProfileTable([*slow, *fast])})
+    found = simulate_operation(asked, arrivals, lambda _: (plan, made), durations=DURATIONS)
+    assert found.violations["app"].nonzero()[0].tolist() == [20]
+    assert found.capacity_rps["app"][[20, 21, 22, 42]].tolist() == [10.0, 30.0, 30.0, 10.0]
+    assert found.accuracy["app"][[20, 22, 42]].tolist() == [
+        small.plan.graphs["app"].accuracy,
+        0.9,
+        small.plan.graphs["app"].accuracy,
+    ]
 
 
 def test_a_plan_that_is_not_found_is_a_failed_change() -> None:

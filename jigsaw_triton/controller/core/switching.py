@@ -1,0 +1,57 @@
+"""Switches between usual and standby variants in the controller's state; `standby` has the rules. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core.rows import covered_rps
+from jigsaw_triton.controller.core.standby import Reading, RecentArrivals, Route, routes_to_set, to_serve
+from jigsaw_triton.controller.core.state import State
+
+
+def with_capacities(state: State) -> State:
+    """Returns the state with the present capacities of the usual variants, for the graphs that have standby variants.
+
+    A graph whose plan has no standby variants any more is served by the usual ones.
+    """
+    running = state.running
+    arrivals: dict[str, RecentArrivals] = {}
+    for name, plan in running.plan.graphs.items() if running is not None else ():
+        if running is not None and plan.standby is not None:
+            usual_rps = covered_rps(running.wanted.graphs[name], plan, state.counts, state.settings)
+            arrivals[name] = replace(state.arrivals.get(name, RecentArrivals(usual_rps)), usual_rps=usual_rps)
+    return replace(state, arrivals=arrivals, standby=state.standby & arrivals.keys())
+
+
+def with_arrivals(state: State, event: e.Arrived) -> State:
+    """Returns the state with one more reading of the arrivals."""
+    readings = {name: Reading(event.now_s, event.seconds, count) for name, count in event.requests.items()}
+    arrivals = {
+        name: recent.with_reading(readings[name], state.settings) if name in readings else recent
+        for name, recent in state.arrivals.items()
+    }
+    return replace(state, arrivals=arrivals)
+
+
+def switched(state: State) -> tuple[State, Mapping[str, Route], tuple[a.Report, ...]]:
+    """Decides which variants serve. Returns the new state, the routes to set, and a report for each switch."""
+    serving = to_serve(state.standby, state.arrivals, state.settings)
+    changed = serving ^ state.standby
+    reports = tuple(a.Report("standby", _sentence(state.arrivals[name], name, serving)) for name in sorted(changed))
+    arrivals = {
+        name: RecentArrivals(recent.usual_rps) if name in changed else recent for name, recent in state.arrivals.items()
+    }
+    state = replace(state, standby=serving, arrivals=arrivals)
+    routes = routes_to_set(state.actual, state.running, serving) if state.running is not None else {}
+    return state, routes, reports
+
+
+def is_switching(state: State) -> bool:
+    """Returns True while the routes of a switch are being set. Stages set routes only while no switch is possible."""
+    return any(isinstance(action, a.SetRoutes) for action in state.inflight.values())
+
+
+def _sentence(recent: RecentArrivals, name: str, serving: frozenset[str]) -> str:
+    rates = f"{name} receives {recent.rps:.4g}/s, and its usual variants carry {recent.usual_rps:.4g}/s"
+    return f"{rates}; standby variants take over" if name in serving else f"{rates}; they serve again"

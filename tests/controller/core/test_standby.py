@@ -1,0 +1,308 @@
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jigsaw_triton.compiler.bundle import Bundle
+from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core.actual import Actual
+from jigsaw_triton.controller.core.generation import Canary
+from jigsaw_triton.controller.core.recovery import recovered
+from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.core.standby import Reading, RecentArrivals, in_service, routes_to_set
+from jigsaw_triton.controller.core.state import Phase
+from jigsaw_triton.controller.core.transition import stages_to
+from tests.controller.worlds import World, bundle, generation, profiled, standing_by, wanted, worker
+
+PLAIN = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
+ONE = standing_by(PLAIN)
+"""Generation 1, which carries 10 requests a second, and 30 with its standby variants b."""
+
+TWO = standing_by(
+    bundle(
+        2,
+        [
+            worker("0/1g@0", ("t0", "a")),
+            worker("0/1g@1", ("t1", "a")),
+            worker("0/1g@2", ("t0", "a"), generation=2),
+            worker("0/1g@3", ("t1", "a"), generation=2),
+        ],
+    ),
+    1,
+)
+"""Generation 2: the same, and one more slice for each task."""
+
+CALM, BURST = [8.0] * 40, [30.0] * 8
+
+
+def deployed(world: World) -> World:
+    world.send(e.Tick(100.0, {}))
+    world.send(e.DeployRequested(wanted()))
+    assert world.state.phase is Phase.READY
+    world.ticks([8.0])
+    return world
+
+
+def routed(world: World, generation: int = 1) -> dict[str, list[str]]:
+    """Returns the models to which the routes of a generation lead, by task."""
+    routes = world.state.actual.routes
+    return {task: [entry.model for entry in routes[f"app.{task}.g{generation}"]] for task in ("t0", "t1")}
+
+
+USUAL = {"t0": ["app.t0.a.g1"], "t1": ["app.t1.a.g1"]}
+STANDBY = {"t0": ["app.t0.b.g1"], "t1": ["app.t1.b.g1"]}
+
+
+def test_standby_models_are_loaded_after_the_front_serves_and_have_no_route() -> None:
+    world = deployed(World({1: ONE}))
+    flip = next(i for i, action in enumerate(world.done) if isinstance(action, a.Flip))
+    loads = [(i, action.models) for i, action in enumerate(world.done) if isinstance(action, a.LoadModels)]
+    assert [models for _, models in loads] == [ONE.workers[name].standby for name in sorted(ONE.workers)]
+    assert all(i > flip for i, _ in loads)
+    assert routed(world) == USUAL
+
+
+def test_a_standby_model_that_does_not_load_does_not_fail_the_deployment() -> None:
+    world = deployed(World({1: ONE}, fault=lambda x: "no memory" if isinstance(x, a.LoadModels) else ""))
+    assert world.state.error == ""
+    assert ("error", "no memory") in world.reports
+    world.arrive(BURST)
+    assert routed(world) == USUAL
+
+
+def test_a_burst_is_taken_over_within_half_a_second_and_given_back_after_it() -> None:
+    world = deployed(World({1: ONE}))
+    world.arrive(CALM)
+    assert routed(world) == USUAL
+    world.arrive([40.0, 40.0])
+    assert routed(world) == STANDBY
+    assert world.state.standby == {"app"}
+    said = "app receives 40/s, and its usual variants carry 10/s; standby variants take over"
+    assert world.reports[-1] == ("standby", said)
+    world.arrive([40.0] * 40)
+    assert routed(world) == STANDBY
+    # The burst leaves the window of 5 s after 5 s.
+    world.arrive([8.0] * 10)
+    assert routed(world) == STANDBY
+    world.arrive([8.0] * 10)
+    assert routed(world) == USUAL
+    assert world.reports[-1] == ("standby", "app receives 8/s, and its usual variants carry 10/s; they serve again")
+
+
+def test_routes_keep_their_generation_and_get_their_shares_back() -> None:
+    task = PLAIN.graphs["app"].tasks[0]
+    shared = tuple(replace(entry, share=1.0) for entry in task.route)
+    graph = ONE.graphs["app"]
+    made = replace(ONE, graphs={"app": replace(graph, tasks=(replace(graph.tasks[0], route=shared), *graph.tasks[1:]))})
+    world = deployed(World({1: made}))
+    world.arrive(BURST)
+    (entry,) = world.state.actual.routes["app.t0.g1"]
+    assert (entry.variant, entry.share, entry.generations) == ("b", 0.0, (1,))
+    world.arrive(CALM)
+    assert world.state.actual.routes["app.t0.g1"] == shared
+
+
+def test_a_plan_without_standby_variants_is_not_recented() -> None:
+    world = deployed(World({1: PLAIN}))
+    world.arrive(BURST)
+    assert routed(world) == USUAL
+    assert not world.state.standby
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_below_the_capacity_is_no_burst(seed: int) -> None:
+    counts = np.random.default_rng(seed).poisson(0.25 * 95, size=4 * 600)
+    recent, bursts = RecentArrivals(100.0), 0
+    for number, count in enumerate(counts.tolist()):
+        recent = recent.with_reading(Reading(0.25 * number, 0.25, count), Settings())
+        bursts += recent.bursts()
+    assert bursts == 0
+
+
+@pytest.mark.parametrize(("rps", "most_s"), [(300.0, 0.25), (150.0, 1.25), (130.0, 3.0)])
+def test_a_larger_excess_is_seen_sooner(rps: float, most_s: float) -> None:
+    recent = RecentArrivals(100.0)
+    for number in range(1, 13):
+        recent = recent.with_reading(Reading(0.25 * number, 0.25, 0.25 * rps), Settings())
+        if recent.bursts():
+            break
+    assert recent.bursts()
+    assert 0.25 * number <= most_s
+
+
+def test_a_switch_that_fails_is_repeated_after_some_seconds() -> None:
+    world = deployed(World({1: ONE}))
+    world.fault = lambda x: "the disk is full" if isinstance(x, a.SetRoutes) else ""
+    world.arrive([40.0, 40.0])
+    world.fault = lambda _: ""
+    world.arrive([40.0] * 4)
+    assert routed(world) == USUAL
+    assert [text for kind, text in world.reports if kind == "error"] == ["the disk is full"]
+    world.ticks([40.0] * 5)
+    world.arrive([40.0])
+    assert routed(world) == STANDBY
+
+
+def test_a_plan_found_during_a_switch_is_adopted_after_it() -> None:
+    world = deployed(World({1: ONE, 2: TWO}))
+    world.hold = lambda x: isinstance(x, a.Solve | a.SetRoutes)
+    world.send(e.DeployRequested(wanted(20.0)))
+    world.arrive([40.0, 40.0])
+    solve, switch = world.held
+    world.held = []
+    world.send(world.outcome(solve))
+    assert (world.state.phase, world.state.pending) == (Phase.SOLVING, None)
+    world.hold = lambda _: False
+    world.send(world.outcome(switch))
+    assert world.state.phase is Phase.READY
+    assert world.state.running is not None and world.state.running.bundle is TWO
+
+
+def routes_set(world: World, since: int, name: str) -> Iterable[list[str]]:
+    """Yields the models to which a route leads, each time that it is set."""
+    for action in world.done[since:]:
+        if isinstance(action, a.SetRoutes | a.LoadGateway) and name in action.routes:
+            yield [entry.model for entry in action.routes[name]]
+
+
+def test_a_change_goes_on_with_the_standby_variants_and_they_give_back_after_it() -> None:
+    world = deployed(World({1: ONE, 2: TWO}))
+    world.arrive([40.0, 40.0])
+    since = len(world.done)
+    world.send(e.DeployRequested(wanted(40.0)))
+    assert world.state.phase is Phase.READY
+    for number in (1, 2):
+        assert all("app.t0.b.g1" in models for models in routes_set(world, since, f"app.t0.g{number}"))
+    # The new slices load their standby variants last, and the next count of arrivals brings them into service.
+    assert routed(world, 2)["t0"] == ["app.t0.b.g1", "app.t0.a.g2"]
+    world.ticks([8.0])
+    world.arrive([8.0])
+    assert routed(world, 2)["t0"] == ["app.t0.b.g1", "app.t0.b.g1"]
+    world.arrive(CALM)
+    assert routed(world, 2) == {"t0": ["app.t0.a.g1", "app.t0.a.g2"], "t1": ["app.t1.a.g1", "app.t1.a.g2"]}
+
+
+def test_the_variants_of_a_change_do_not_switch_during_it() -> None:
+    world = deployed(World({1: ONE, 2: TWO}))
+    world.hold = lambda x: isinstance(x, a.BringUp)
+    world.send(e.DeployRequested(wanted(40.0)))
+    world.arrive(BURST)
+    assert world.state.phase is Phase.CHANGING
+    assert routed(world) == USUAL
+    world.hold = lambda _: False
+    world.end()
+    world.ticks([8.0])
+    world.arrive([200.0] * 2)
+    assert world.state.standby == {"app"}
+
+
+def test_a_plan_without_standby_variants_ends_their_service() -> None:
+    plain = bundle(2, PLAIN.workers.values())
+    world = deployed(World({1: ONE, 2: plain}))
+    world.arrive(BURST)
+    world.send(e.DeployRequested(wanted(40.0)))
+    world.ticks([8.0])
+    assert routed(world, 2) == USUAL
+    assert not world.state.standby
+    assert {m.name for w in world.state.actual.workers.values() for m in w.models} == {"app.t0.a.g1", "app.t1.a.g1"}
+
+
+def test_the_next_controller_knows_that_standby_variants_serve() -> None:
+    world = deployed(World({1: ONE}))
+    world.arrive(BURST)
+    found = recovered(world.state)
+    assert found is not None
+    world.state = found
+    world.ticks([40.0])
+    world.arrive([40.0])
+    assert routed(world) == STANDBY
+    world.arrive(CALM)
+    assert routed(world) == USUAL
+
+
+OTHER = bundle(2, [worker("0/1g@0", ("t0", "b"), generation=2), worker("0/1g@1", ("t1", "a"))])
+
+
+def existing(made: Bundle) -> Actual:
+    actual = Actual()
+    for stage in stages_to(actual, None, generation(made)):
+        for action in stage.actions:
+            actual = actual.after(action)
+    return actual
+
+
+def actions_to(actual: Actual, before: Bundle, target: Bundle, standby: Iterable[str] = ()) -> list[a.Action]:
+    stages = stages_to(actual, profiled(before), profiled(target), standby=frozenset(standby))
+    return [action for stage in stages for action in stage.actions]
+
+
+def test_a_model_that_stands_by_makes_room_for_the_new_model_of_its_slice() -> None:
+    actions = actions_to(existing(ONE), ONE, OTHER)
+    unload, load = (
+        a.UnloadModels("n-0-1g-0", ("app.t0.b.g1",)),
+        a.LoadModels("n-0-1g-0", OTHER.workers["n-0-1g-0"].models),
+    )
+    assert actions.index(unload) < actions.index(load)
+    assert a.UnloadModels("n-0-1g-1", ("app.t1.b.g1",)) in actions[actions.index(load) :]
+
+
+def test_the_usual_model_makes_room_while_its_standby_variant_serves() -> None:
+    actual = existing(ONE)
+    actual = actual.after(a.SetRoutes(routes_to_set(actual, generation(ONE), ["app"])))
+    actions = actions_to(actual, ONE, OTHER, ["app"])
+    unload, load = (
+        a.UnloadModels("n-0-1g-0", ("app.t0.a.g1",)),
+        a.LoadModels("n-0-1g-0", OTHER.workers["n-0-1g-0"].models),
+    )
+    assert actions.index(unload) < actions.index(load)
+    for action in actions[: actions.index(load)]:
+        actual = actual.after(action)
+    # The change fails here. The rollback loads the usual model again.
+    running = generation(ONE)
+    for stage in stages_to(actual, running, running, standby=["app"]):
+        for action in stage.actions:
+            actual = actual.after(action)
+    assert {model.name for model in actual.workers["n-0-1g-0"].models} == {"app.t0.a.g1", "app.t0.b.g1"}
+    assert routes_to_set(actual, running, []) != {}
+
+
+@pytest.mark.parametrize("burst", [False, True])
+def test_models_that_stand_by_make_room_for_a_canary_and_are_loaded_again_after_it(burst: bool) -> None:
+    world = deployed(World({1: ONE, 2: OTHER}))
+    if burst:
+        world.arrive(BURST)
+    world.send(e.DeployRequested(wanted(20.0), Canary(0.05, 60.0)))
+    assert world.state.watch is not None and world.state.watch.verdict is None
+    assert sum(len(w.models) for w in world.state.actual.workers.values()) == 4
+    world.send(e.CanaryEndRequested())
+    assert world.state.phase is Phase.READY
+    loaded = {m.name for w in world.state.actual.workers.values() for m in w.models}
+    assert loaded == {"app.t0.a.g1", "app.t0.b.g1", "app.t1.a.g1", "app.t1.b.g1"}
+    world.ticks([8.0])
+    world.arrive([8.0])
+    assert routed(world) == (STANDBY if burst else USUAL)
+
+
+def test_a_model_that_an_old_route_reaches_makes_no_room() -> None:
+    actual = existing(ONE)
+    lingering = replace(ONE.graphs["app"].tasks[0].standby[0], generations=(1,))
+    actual = actual.after(a.SetRoutes({"app.t0.g0": (lingering,)}))
+    actions = actions_to(actual, ONE, OTHER)
+    load = actions.index(a.LoadModels("n-0-1g-0", OTHER.workers["n-0-1g-0"].models))
+    assert not any(isinstance(action, a.UnloadModels) for action in actions[:load])
+
+
+def test_only_slices_with_both_models_loaded_are_in_service() -> None:
+    actual = existing(ONE)
+    actual = actual.after(a.UnloadModels("n-0-1g-0", ("app.t0.b.g1",)))
+    found = in_service(generation(ONE), actual, ["app"]).bundle
+    assert [[m.name for m in w.models] for w in found.workers.values()] == [["app.t0.a.g1"], ["app.t1.b.g1"]]
+    assert [[entry.model for entry in t.route] for t in found.graphs["app"].tasks] == [["app.t0.a.g1"], ["app.t1.b.g1"]]
+
+
+def test_a_few_requests_at_once_are_no_burst() -> None:
+    recent = RecentArrivals(10.0).with_reading(Reading(0.1, 0.1, 9.0), Settings())
+    assert not recent.bursts()
+    assert recent.with_reading(Reading(0.2, 0.1, 9.0), Settings()).bursts()
