@@ -202,7 +202,14 @@ class Deployment:
         """
         deadline, seen = time.monotonic() + timeout_s, False
         while True:
-            status = self.wait_status() if seen else self.find_status()
+            try:
+                status = self.wait_status() if seen else self.find_status()
+            except ControllerHungError:
+                if time.monotonic() > deadline:
+                    raise
+                seen = True
+                time.sleep(_POLL_S)
+                continue
             left = status is None and bool(controller.unattended_servers(self.paths))
             current = status["state"] if status is not None else "left" if left else "stopped"
             if current == state and (status is None or _all_ready(status)):

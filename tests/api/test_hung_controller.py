@@ -123,6 +123,17 @@ def test_status_says_that_the_controller_does_not_answer(deployment: Deployment)
     assert not deployment.running
 
 
+def test_a_wait_outlasts_a_controller_that_does_not_answer_until_its_timeout(deployment: Deployment) -> None:
+    _, pid = pids(deployment)
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(ControllerHungError):
+        deployment.wait("stopped", timeout_s=0.0)
+    killing = threading.Timer(2 * PATIENCE_S, controller.kill, (deployment.paths,))
+    killing.start()
+    deployment.wait("stopped", timeout_s=60.0)
+    killing.join()
+
+
 def test_whoever_follows_the_events_waits_for_a_controller_that_does_not_answer(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
