@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from jigsaw_triton.controller.core import actions as a
@@ -23,6 +23,7 @@ from jigsaw_triton.controller.persistence.checkpoint import save
 from jigsaw_triton.controller.persistence.history import outcomes, verdicts
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.errors import JigsawError, ServerError, StateError
+from jigsaw_triton.servers.metrics import Sample
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Controller:
         self._seen: dict[str, float] = {}
         self._rates_rps: Mapping[str, float] = {}
         self._counted: Counts = {}
-        self._tallied: Tallies = {}
+        self._tallied: Tallies | None = None
         self._measured_at_s = time.monotonic()
         self._changed = asyncio.Condition()
         self._saved: State | None = None
@@ -236,7 +237,7 @@ class Controller:
     async def _measure(self) -> tuple[Mapping[str, float], Counts, Tallies]:
         """Returns what was counted since the last measurement.
 
-        This is each graph's arrival rate, rows and branches, and the requests of each generation.
+        This is each graph's arrival rate, rows and branches, and during a canary the requests of each generation.
         """
         server = self._fleet.server(Fleet.GATEWAY)
         running = self.state.running
@@ -251,14 +252,21 @@ class Controller:
         if self._baseline:
             # An adopted gateway has counted since it started.
             self._baseline, self._seen, self._counted = False, arrived(samples), read_counts(samples)
-            self._tallied = read_tallies(samples)
             return {}, {}, {}
         seen, self._seen = self._seen, arrived(samples)
         came = arrivals(seen, self._seen)
         rates = {graph: came.get(graph, 0.0) / elapsed_s for graph in running.wanted.graphs}
         counted, self._counted = self._counted, read_counts(samples)
-        tallied, self._tallied = self._tallied, read_tallies(samples)
-        return rates, since(counted, self._counted), tallies_since(tallied, self._tallied)
+        return rates, since(counted, self._counted), self._tally(samples)
+
+    def _tally(self, samples: Sequence[Sample]) -> Tallies:
+        """Returns the requests of each generation since the last measurement, if a canary is in progress."""
+        watch = self.state.watch
+        if watch is None or watch.verdict is not None:
+            self._tallied = None
+            return {}
+        before, self._tallied = self._tallied, read_tallies(samples)
+        return tallies_since(before, self._tallied) if before is not None else {}
 
 
 def _subject(action: a.Action) -> str:
