@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from jigsaw_triton.controller.core import actions as a
@@ -25,6 +25,7 @@ from jigsaw_triton.controller.persistence.history import outcomes, verdicts
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.watch import ArrivalWatch
 from jigsaw_triton.errors import JigsawError, ServerError, StateError
+from jigsaw_triton.servers.metrics import Sample
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Controller:
         self._seen: dict[str, float] = {}
         self._rates_rps: Mapping[str, float] = {}
         self._counted: Counts = {}
-        self._tallied: Tallies = {}
+        self._tallied: Tallies | None = None
         self._timed: ServedTimes = {}
         self._measured_at_s = time.monotonic()
         self._changed = asyncio.Condition()
@@ -266,7 +267,8 @@ class Controller:
     async def _measure(self) -> tuple[Mapping[str, float], Counts, Tallies, ServedTimes]:
         """Returns what was counted since the last measurement.
 
-        This is each graph's arrival rate, rows and branches, the requests of each generation, and service times.
+        This is each graph's arrival rate, rows and branches, during a canary the requests of each generation, and service
+        times.
         """
         server = self._fleet.server(Fleet.GATEWAY)
         running = self.state.running
@@ -281,21 +283,23 @@ class Controller:
         if self._baseline:
             # An adopted gateway has counted since it started.
             self._baseline, self._seen, self._counted = False, arrived(samples), read_counts(samples)
-            self._tallied = read_tallies(samples)
             self._timed = read_times(samples)
             return {}, {}, {}, {}
         seen, self._seen = self._seen, arrived(samples)
         came = arrivals(seen, self._seen)
         rates = {graph: came.get(graph, 0.0) / elapsed_s for graph in running.wanted.graphs}
         counted, self._counted = self._counted, read_counts(samples)
-        tallied, self._tallied = self._tallied, read_tallies(samples)
         timed, self._timed = self._timed, read_times(samples)
-        return (
-            rates,
-            since(counted, self._counted),
-            tallies_since(tallied, self._tallied),
-            times_since(timed, self._timed),
-        )
+        return rates, since(counted, self._counted), self._tally(samples), times_since(timed, self._timed)
+
+    def _tally(self, samples: Sequence[Sample]) -> Tallies:
+        """Returns the requests of each generation since the last measurement, if a canary is in progress."""
+        watch = self.state.watch
+        if watch is None or watch.verdict is not None:
+            self._tallied = None
+            return {}
+        before, self._tallied = self._tallied, read_tallies(samples)
+        return tallies_since(before, self._tallied) if before is not None else {}
 
 
 def _subject(action: a.Action) -> str:

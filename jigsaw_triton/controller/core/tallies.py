@@ -66,17 +66,19 @@ def read_tallies(samples: Iterable[Sample]) -> Tallies:
     Args:
         samples: Samples of the gateway's /metrics.
     """
-    found: dict[tuple[str, int], Tally] = {}
+    outcomes: dict[tuple[str, int], dict[str, float]] = {}
+    within: dict[tuple[str, int], dict[float, float]] = {}
     for sample in samples:
-        if sample.name not in (_REQUESTS, _SECONDS):
-            continue
-        key = sample.labels["graph"], int(sample.labels["generation"])
-        if sample.name == _SECONDS:
-            more = Tally(within={float(sample.labels["le"]): sample.value})
-        else:
-            more = Tally(sample.value, sample.value if sample.labels["outcome"] == "failed" else 0.0)
-        found[key] = found.get(key, Tally()) + more
-    return found
+        if sample.name in (_REQUESTS, _SECONDS):
+            key = sample.labels["graph"], int(sample.labels["generation"])
+            if sample.name == _REQUESTS:
+                outcomes.setdefault(key, {})[sample.labels["outcome"]] = sample.value
+            else:
+                within.setdefault(key, {})[float(sample.labels["le"])] = sample.value
+    return {
+        key: Tally(sum(counts.values()), counts.get("failed", 0.0), within.get(key, {}))
+        for key, counts in outcomes.items()
+    }
 
 
 def tallies_since(before: Tallies, now: Tallies) -> Tallies:
