@@ -1,13 +1,17 @@
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.console import daemon
 from jigsaw_triton.console.daemon import run_controller
 from jigsaw_triton.controller.core.generation import Request
 from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.persistence.journal import Journal, JournalReader
 from jigsaw_triton.controller.persistence.lock import take_lock
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.servers.members import marks
@@ -30,19 +34,49 @@ def test_only_the_owner_can_open_the_lock(tmp_path: Path) -> None:
     assert (tmp_path / "lock").stat().st_mode & 0o077 == 0
 
 
-def test_a_controller_that_has_lost_its_state_leaves_the_servers_alone(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def server(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
+    """A running process of the deployment."""
     monkeypatch.setattr(daemon, "_log_to", lambda _: None)
     desk.paths.secret.write_text("0123456789abcdef")
     env = {**os.environ, **marks(desk.paths.state, "gateway")}
-    with subprocess.Popen(["/bin/sleep", "60"], env=env, start_new_session=True) as server:
-        try:
-            installation = desk.fleet.commands.installation
-            with pytest.raises(StateError, match="is lost") as caught:
-                run_controller(desk.paths, installation, lambda _: Request(wanted()), Settings(), resume=True)
-            assert caught.value.exit_code == daemon.UNREADABLE
-            assert server.poll() is None
-            assert desk.paths.run.exists() and desk.paths.secret.exists()
-        finally:
-            server.kill()
+    with subprocess.Popen(["/bin/sleep", "60"], env=env, start_new_session=True) as process:
+        yield process
+        process.kill()
+
+
+def test_a_controller_that_has_lost_its_state_leaves_the_servers_alone(
+    desk: Desk, server: subprocess.Popen[bytes]
+) -> None:
+    installation = desk.fleet.commands.installation
+    with pytest.raises(StateError, match="is lost") as caught:
+        run_controller(desk.paths, installation, lambda _: Request(wanted()), Settings(), resume=True)
+    assert caught.value.exit_code == daemon.UNREADABLE
+    assert server.poll() is None
+    assert desk.paths.run.exists() and desk.paths.secret.exists()
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_controller_that_cannot_read_another_releases_state_leaves_the_servers_alone(
+    desk: Desk, server: subprocess.Popen[bytes], resume: bool
+) -> None:
+    with closing(Journal(desk.paths.journal)) as journal:
+        journal.keep_checkpoint("9.9.9/1000", b"state")
+    installation = desk.fleet.commands.installation
+    with pytest.raises(StateError, match=r"was of release 9\.9\.9") as caught:
+        run_controller(desk.paths, installation, lambda _: Request(wanted()), Settings(), resume=resume)
+    assert caught.value.exit_code == daemon.UNREADABLE
+    assert server.poll() is None
+    with closing(JournalReader(desk.paths.journal)) as reader:
+        assert reader.checkpoint() == ("9.9.9/1000", b"state")
+
+
+def test_a_deploy_is_refused_beside_servers_of_a_release_whose_state_it_cannot_read(
+    desk: Desk, server: subprocess.Popen[bytes]
+) -> None:
+    with closing(Journal(desk.paths.journal)) as journal:
+        journal.keep_checkpoint("9.9.9/1000", b"state")
+    with pytest.raises(StateError, match=r"was of release 9\.9\.9") as caught:
+        Deployment(desk.paths.state).adopt()
+    assert "use release 9.9.9, or take them down with `jigsaw-triton down` first" in caught.value.hint
+    assert server.poll() is None

@@ -18,6 +18,7 @@ from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.immutable_settings import check_ground
 from jigsaw_triton.controller.core.state import GATEWAY
 from jigsaw_triton.controller.fleet.commands import Commands
+from jigsaw_triton.controller.fleet.devices import Devices
 from jigsaw_triton.controller.fleet.edge import NAME as EDGE
 from jigsaw_triton.controller.fleet.edge import EdgeKeeper
 from jigsaw_triton.controller.fleet.health import Health
@@ -50,9 +51,6 @@ STARTS_AT_ONCE = 4
 _REPLACED_S, _REPLACED_POLL_S = 120.0, 0.05
 """Seconds after the begin of a change of the gateway within which another gateway must replace one that dies or hangs,
 and seconds between two looks. The backoff of its restarts is 30 s at most, and a hang is noticed after as long."""
-
-_MIG = "MIG-"
-"""Begin of the UUID of an instance; that of a whole GPU begins otherwise."""
 
 _GATEWAY_GRACE_S = 3.0
 """Seconds to wait for the gateway to stop. Triton uses all of it if clients are still connected, even if idle."""
@@ -101,7 +99,7 @@ class Fleet:
         self._notify = notify
         self._servers: dict[str, Server] = {}
         self._locks: dict[str, asyncio.Lock] = {}
-        self._homeless: set[str] = set()
+        self._devices = Devices(self._servers, self._pool)
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
         self._health = Health(paths, self._servers, notify)
 
@@ -269,15 +267,7 @@ class Fleet:
         """
         if self._driver is None or self._cluster is None:
             return frozenset()
-        surveyed = await asyncio.to_thread(self._driver.survey, self._cluster)
-        there = {instance.uuid for instance in await asyncio.to_thread(self._driver.instances)}
-        homeless = {name for name, s in self._servers.items() if s.uuid.startswith(_MIG) and s.uuid not in there}
-        # The driver does not read its list atomically. An instance is gone only if two lists lack it.
-        for name in sorted(homeless & self._homeless):
-            await self._pool.forget(name)
-            self._servers[name].kill("its MIG instance no longer exists")
-        self._homeless = homeless
-        return frozenset(gpu.id for gpu in self._cluster.gpus) - {gpu.id for gpu in surveyed.gpus}
+        return await self._devices.lost(self._driver, self._cluster)
 
     async def use(self) -> Mapping[str, DeviceUse]:
         """Returns the utilisation of MIG instances by worker, for the workers for which the driver reports it."""

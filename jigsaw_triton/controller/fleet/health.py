@@ -9,6 +9,7 @@ from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.state import GATEWAY
 from jigsaw_triton.controller.fleet.condemned import POLL_S, Condemned, Damaged, listens, take
 from jigsaw_triton.controller.fleet.liveness import Change, Liveness
+from jigsaw_triton.controller.fleet.progress import Progress, work_of
 from jigsaw_triton.controller.fleet.server import Server
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import ServerError
@@ -22,6 +23,9 @@ _DEAD_S, _DEAD_AT_LOAD_S = 0.5, 6.0
 """Seconds after which the server of a model's dead process is restarted, normally and while the server loads a model.
 Processes that Triton ends itself exist as dead ones for a moment, and Triton notices one that dies during loading after
 three seconds."""
+
+_STUCK_S = 60.0
+"""Seconds without processor time or input after which the process of a model that is being loaded counts as hanging."""
 
 _UNRESPONSIVE_S = 30.0
 """Seconds without any answer after which a server counts as hanging. Less would kill servers on busy machines."""
@@ -75,6 +79,7 @@ class Health:
         dead_since_s: dict[int, float] = {}
         models: dict[int, str] = {}
         probes: dict[int, asyncio.Task[bool]] = {}
+        progress = Progress(_STUCK_S, time.monotonic)
         liveness = Liveness(_STALLED_S, _UNRESPONSIVE_S, time.monotonic)
         while self._servers:
             await asyncio.sleep(_HEALTH_POLL_S)
@@ -89,6 +94,15 @@ class Health:
             dead_since_s = {number: dead_since_s.get(number, now_s) for number in dead}
             # A process that has died no longer shows which model it ran.
             models = {number: stub.model or models.get(number, "") for number, stub in stubs.items()}
+            loading = {
+                number: await asyncio.to_thread(work_of, number)
+                for number, stub in stubs.items()
+                if stub.status is None and stub.model in living[stub.server][1].loading
+            }
+            for number in progress.looked(loading):
+                living[stubs[number].server][1].kill(
+                    f"its model {stubs[number].model} made no progress for {_STUCK_S:g} s while it was loaded"
+                )
             self._limit_memory(self._servers.get(GATEWAY))
             for number, status in dead.items():
                 _, server = living[stubs[number].server]

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jigsaw_triton.compiler.bundle import ModelFolder
@@ -35,7 +35,7 @@ class Server:
         fence: Check before each change of the server; it raises if another controller owns the server now.
         uuid: UUID of the MIG instance; empty for the gateway.
         watch: Task that waits for the unexpected end of the process.
-        loading: Number of models that are being loaded.
+        loading: Names of the models that are being loaded.
         reconciling: Task that checks the models of an adopted server.
         cause: Reason why it was killed; empty if it was not.
         limited: True if its heap is limited except while it loads models.
@@ -47,7 +47,7 @@ class Server:
     fence: Callable[[], None]
     uuid: str = ""
     watch: asyncio.Task[None] | None = None
-    loading: int = 0
+    loading: list[str] = field(default_factory=list)
     reconciling: asyncio.Task[None] | None = None
     cause: str = ""
     limited: bool = False
@@ -98,7 +98,7 @@ class Server:
     async def load(self, model: str) -> None:
         """Loads a model of the repository."""
         self.fence()
-        self.loading += 1
+        self.loading.append(model)
         if self.process.pid is not None and self.limited:
             lift_heap_limit(self.process.pid)
         try:
@@ -107,7 +107,7 @@ class Server:
             name, log = self.process.name, self.process.log
             raise ServerError(f"cannot load model {model}: {error.message}", where=name, hint=f"see {log}") from error
         finally:
-            self.loading -= 1
+            self.loading.remove(model)
 
     async def verify(self, models: Sequence[str]) -> None:
         """Checks that models are ready, since Triton may report success for a load that left a model out."""
