@@ -49,6 +49,18 @@ def test_with_the_objective_accuracy_quality_gives_way_to_load(run: Run, tmp_pat
     assert intervals[2]["violations"] == 0
 
 
+def test_slices_are_given_back_once_a_period(run: Run, app: Path, tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text("second,rps\n" + "".join(f"{s},{9000 if 60 <= s < 120 else 1000}\n" for s in range(300)))
+    asked = ("simulate", app, "--trace", path, *GPUS, "-o", "json")
+    slices = {
+        period: [interval["slices"] for interval in json.loads(run(*asked, "--period", period).stdout)["intervals"]]
+        for period in ("30", "1000")
+    }
+    assert slices["30"][-1] == slices["30"][0] < slices["30"][2]
+    assert slices["1000"][-1] > slices["1000"][0]
+
+
 def test_a_plot_is_written(run: Run, app: Path, trace: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     picture = tmp_path / "run.svg"
