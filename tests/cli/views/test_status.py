@@ -42,6 +42,7 @@ STATUS: dict[str, Any] = {
     "reasons": [],
     "canary": None,
     "doing": "",
+    "canary": None,
     "generation": 1,
     "emulated": [],
     "error": "",
