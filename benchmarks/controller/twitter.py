@@ -81,7 +81,7 @@ def _measure(progress: Progress, effort: Effort) -> Iterator[Figure]:
         began = cpu_s()
         check = run(contender, events_s, check_s=events_s).checks[contender]
         speed = events_s / (cpu_s() - began)
-        note = f"percentage points: {check.events:.4%} event by event, {check.fluid:.4%} fluid; first {events_s} s, {contender}"
+        note = f"{contender}: {check.events:.4%} event by event, {check.fluid:.4%} fluid; first {events_s} s"
         yield figure(f"controller.fluid_error.{name}", 100 * (check.events - check.fluid), "points", note)
         if contender == OURS:
             note = "simulated over processor time, event by event, planning and the fluid run included"
