@@ -58,6 +58,12 @@ def test_a_fall_never_plans_below_the_base_demand() -> None:
     assert demand([0.0] * 61).fallen(50, 10, FIGURES) == 10
 
 
+def test_a_fall_within_the_noise_of_poisson_arrivals_does_not_count() -> None:
+    """Windows of 4 s vary by 1.1 requests a second at 5 a second, and by 11 at 500."""
+    assert demand([5.0] * 61).fallen(7, 1, FIGURES) is None
+    assert demand([500.0] * 61).fallen(700, 1, FIGURES) == 500 * FIGURES.headroom
+
+
 @given(st.lists(st.floats(0, 1000), min_size=1, max_size=90), st.floats(1, 1000))
 def test_a_change_moves_towards_the_load_and_then_settles(rates_rps: list[float], planned_rps: float) -> None:
     base_rps = planned_rps / 3
