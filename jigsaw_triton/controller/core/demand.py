@@ -9,7 +9,7 @@ from jigsaw_triton.controller.core.settings import Settings
 PEAK_S = 10.0
 """Length in seconds of the intervals whose peaks are remembered."""
 
-_DEVIATIONS = 2.0
+_DEVIATIONS = 3.0
 """Standard deviations of a window's mean rate by which a load must fall to count as fallen."""
 
 
@@ -81,7 +81,7 @@ class Demand:
         half_s = settings.rise_window_s / 2
         whole, later = self.mean_rps(settings.rise_window_s), self.mean_rps(half_s)
         if min(2 * whole - later, later) > covered_rps * settings.rise_over:
-            return self._level_rps(settings) * settings.headroom
+            return self._target_rps(settings)
         return None
 
     def fallen(self, planned_rps: float, base_rps: float, settings: Settings) -> float | None:
@@ -97,10 +97,15 @@ class Demand:
         """
         if not self.samples or planned_rps <= base_rps or self._covered_s() < settings.fall_window_s - 2.0:
             return None
+        level_rps, target_rps = self._level_rps(settings), max(base_rps, self._target_rps(settings))
+        noise_rps = _DEVIATIONS * _noise_rps(level_rps, settings.rise_window_s)
+        fallen = level_rps + noise_rps < planned_rps * settings.fall_under
+        return target_rps if fallen and target_rps < planned_rps else None
+
+    def _target_rps(self, settings: Settings) -> float:
+        """Returns the demand to plan for: chance alone must seldom exceed it in both halves of a window."""
         level_rps = self._level_rps(settings)
-        target = max(base_rps, level_rps * settings.headroom)
-        noise_rps = _DEVIATIONS * math.sqrt(level_rps / settings.rise_window_s)
-        return target if level_rps + noise_rps < planned_rps * settings.fall_under and target < planned_rps else None
+        return level_rps * settings.headroom + _noise_rps(level_rps, settings.rise_window_s / 2)
 
     def _level_rps(self, settings: Settings) -> float:
         """Returns the level that the load has reached or that the forecast expects, whichever is higher."""
@@ -109,3 +114,8 @@ class Demand:
 
     def _covered_s(self) -> float:
         return self.samples[-1].at_s - self.since_s
+
+
+def _noise_rps(rate_rps: float, window_s: float) -> float:
+    """Returns the standard deviation of the rate that a window shows if arrivals are Poisson."""
+    return math.sqrt(rate_rps / window_s)
