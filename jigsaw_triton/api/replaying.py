@@ -121,7 +121,9 @@ def replay(
             shape = replace(wanted, demand_rps={name: max(1e-3, float(t.rps.max())) for name, t in traces.items()})
             largest = largest_demand(make_problem(shape), Options(), solvers=solvers).rps
             scale = peak * min(rps / shape.demand_rps[name] for name, rps in largest.items())
-        arrivals = arrivals_of({name: one.scaled(scale) for name, one in traces.items()}, seed)
+        traces = {name: one.scaled(scale) for name, one in traces.items()}
+        arrivals = arrivals_of(traces, seed)
+        means = {name: one.faster(1.0).rps[: len(arrivals[name])] for name, one in traces.items()}
         first_rps = {name: max(1e-3, float(np.mean(counts[:FIRST_S]))) for name, counts in arrivals.items()}
         memory = PlanMemory()
         templates = load_templates(templates_dir())
@@ -140,7 +142,9 @@ def replay(
                 yardstick=yardstick,
             )
 
-        systems = tuple(replayed(contender, begin, arrivals, partial(progress, contender)) for contender in contenders)
+        systems = tuple(
+            replayed(contender, begin, arrivals, means, partial(progress, contender)) for contender in contenders
+        )
         head = {name: counts[:check_s] for name, counts in arrivals.items()}
         checks = {
             one.contender: Check(

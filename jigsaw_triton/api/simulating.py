@@ -134,9 +134,9 @@ def remembering(memory: PlanMemory) -> Callable[[Problem, Options, Solve, Solver
     """Returns the controller's function that makes a plan, with a memory for those that the solver makes."""
 
     def plan(problem: Problem, options: Options, action: Solve, solvers: SolverFactory) -> Plan:
-        if action.first:
-            return planned(problem, options, action, solvers)
         patient = replace(options, time_limit_s=PATIENCE_S)
+        if action.first:
+            return planned(problem, patient, action, solvers)
         return memory.plan(problem, patient, lambda: planned(problem, patient, action, solvers))
 
     return plan

@@ -267,8 +267,8 @@ class Controller:
     async def _measure(self) -> tuple[Mapping[str, float], Counts, Tallies, ServedTimes]:
         """Returns what was counted since the last measurement.
 
-        This is each graph's arrival rate, rows and branches, during a canary the requests of each generation, and service
-        times.
+        This is each graph's arrival rate, rows and branches, the service times, and during a canary the requests of each
+        generation.
         """
         server = self._fleet.server(Fleet.GATEWAY)
         running = self.state.running

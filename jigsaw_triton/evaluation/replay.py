@@ -130,6 +130,7 @@ def replayed(
     contender: Contender,
     begin: Callable[[Contender], System],
     arrivals: Mapping[str, Array],
+    means: Mapping[str, Array],
     progress: Callable[[float], None] = lambda _: None,
 ) -> Replayed:
     """Simulates a system over a trace.
@@ -138,10 +139,11 @@ def replayed(
         contender: System.
         begin: Function that starts it.
         arrivals: Graph -> requests in each second, arrays of equal length.
+        means: Graph -> mean rate in each second.
         progress: Receives the share of the trace that has been simulated.
     """
     try:
         system = begin(contender)
     except InfeasibleError as error:
         return Replayed(contender, None, "; ".join(error.reasons))
-    return Replayed(contender, operate(system, arrivals, progress))
+    return Replayed(contender, operate(system, arrivals, means, progress))

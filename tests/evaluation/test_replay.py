@@ -35,7 +35,7 @@ def run(contender: Contender, rates: list[float], wanted: Wanted = WANTED) -> Re
             yardstick=Measured(),
         )
 
-    return replayed(contender, begin, arrivals)
+    return replayed(contender, begin, arrivals, {"docread": np.array(rates)})
 
 
 @pytest.mark.slow

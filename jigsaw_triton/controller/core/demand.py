@@ -1,5 +1,6 @@
 """Measured demand of a graph, and the decision to plan again. Pure functions."""
 
+import math
 from dataclasses import dataclass
 
 from jigsaw_triton.controller.core.forecast import FORECASTS
@@ -7,6 +8,9 @@ from jigsaw_triton.controller.core.settings import Settings
 
 PEAK_S = 10.0
 """Length in seconds of the intervals whose peaks are remembered."""
+
+_DEVIATIONS = 3.0
+"""Standard deviations of a window's mean rate by which a load must fall to count as fallen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +76,19 @@ class Demand:
         """
         if not self.samples or self._covered_s() < settings.rise_window_s - 0.5:
             return None
-        expected = FORECASTS[settings.forecast]([peak.rps for peak in self.peaks])
         # Both halves of the window must be above the capacity, since one burst is not a rise. The later half shows the
         # level that a rise has reached.
         half_s = settings.rise_window_s / 2
         whole, later = self.mean_rps(settings.rise_window_s), self.mean_rps(half_s)
         if min(2 * whole - later, later) > covered_rps * settings.rise_over:
-            return max(whole, later, expected) * settings.headroom
+            return self._target_rps(settings)
         return None
 
     def fallen(self, planned_rps: float, base_rps: float, settings: Settings) -> float | None:
         """Returns the demand for which another plan may save slices; None unless the forecast expects a lower load.
 
-        The forecast needs a whole window of peaks for that.
+        The forecast needs a whole window of peaks for that, and the fall must exceed the noise of Poisson arrivals:
+        the fewer requests, the more their rate varies by chance.
 
         Args:
             planned_rps: Demand that the running plan was made for.
@@ -93,9 +97,25 @@ class Demand:
         """
         if not self.samples or planned_rps <= base_rps or self._covered_s() < settings.fall_window_s - 2.0:
             return None
+        level_rps, target_rps = self._level_rps(settings), max(base_rps, self._target_rps(settings))
+        noise_rps = _DEVIATIONS * _noise_rps(level_rps, settings.rise_window_s)
+        fallen = level_rps + noise_rps < planned_rps * settings.fall_under
+        return target_rps if fallen and target_rps < planned_rps else None
+
+    def _target_rps(self, settings: Settings) -> float:
+        """Returns the demand to plan for: chance alone must seldom exceed it in both halves of a window."""
+        level_rps = self._level_rps(settings)
+        return level_rps * settings.headroom + _noise_rps(level_rps, settings.rise_window_s / 2)
+
+    def _level_rps(self, settings: Settings) -> float:
+        """Returns the level that the load has reached or that the forecast expects, whichever is higher."""
         expected = FORECASTS[settings.forecast]([peak.rps for peak in self.peaks])
-        target = max(base_rps, expected * settings.headroom)
-        return target if expected < planned_rps * settings.fall_under and target < planned_rps else None
+        return max(self.mean_rps(settings.rise_window_s), self.mean_rps(settings.rise_window_s / 2), expected)
 
     def _covered_s(self) -> float:
         return self.samples[-1].at_s - self.since_s
+
+
+def _noise_rps(rate_rps: float, window_s: float) -> float:
+    """Returns the standard deviation of the rate that a window shows if arrivals are Poisson."""
+    return math.sqrt(rate_rps / window_s)

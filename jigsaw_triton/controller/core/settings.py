@@ -39,10 +39,10 @@ class Settings:
     rise_over: float = 1.0
     forecast: str = "highest"
     fall_window_s: float = 60.0
-    fall_under: float = 0.65
+    fall_under: float = 0.95
     period_s: float = 60.0
     review_saves: float = 0.05
-    headroom: float = 1.25
+    headroom: float = 1.05
     rows_least: float = 200.0
     rows_half_life_s: float = 300.0
     slow_over: float = 1.2

@@ -48,7 +48,7 @@ class Operation:
 
     Attributes:
         arrived: Graph -> requests in each second, arrays of shape [seconds].
-        violations: Graph -> requests in each second that were late or refused.
+        violations: Graph -> expected number of requests in each second that were late or refused.
         capacity_rps: Graph -> mean capacity in each second.
         accuracy: Graph -> accuracy of the running plan in each second.
         slices: Compute slices in use in each second.
@@ -168,18 +168,24 @@ class System(Protocol):
 
 
 def operate(
-    system: System, arrivals: Mapping[str, Array], progress: Callable[[float], None] = lambda _: None
+    system: System,
+    arrivals: Mapping[str, Array],
+    means: Mapping[str, Array] | None = None,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> Operation:
     """Simulates a system that serves, from now on to the end of the arrivals.
 
     Args:
         system: System, simulated up to the moment at which it serves.
-        arrivals: Graph -> requests in each second, arrays of equal length.
+        arrivals: Graph -> requests in each second, arrays of equal length. The system sees these.
+        means: Graph -> mean rate in each second, around which arrivals vary by chance; None if they do not. Curves that
+            are measured with random arrivals contain this variation, so they apply to the means.
         progress: Receives the share of the trace that has been simulated, once for each of its minutes.
     """
     start_s = system.now_s
     seconds = len(next(iter(arrivals.values())))
-    rates = {name: counts.tolist() for name, counts in arrivals.items()}
+    seen = {name: counts.tolist() for name, counts in arrivals.items()}
+    rates = {name: counts.tolist() for name, counts in (means or arrivals).items()}
     capacity, violations, accuracy = ({name: np.zeros(seconds) for name in arrivals} for _ in range(3))
     slices = np.zeros(seconds)
     for second in range(seconds):
@@ -195,7 +201,7 @@ def operate(
             system.advance(until_s)
         for name in arrivals:
             accuracy[name][second] = system.accuracy(name)
-        system.tick({name: counts[second] for name, counts in rates.items()})
+        system.tick({name: counts[second] for name, counts in seen.items()})
         if second % 60 == 0:
             progress(second / seconds)
     return Operation(dict(arrivals), violations, capacity, accuracy, slices, _since(start_s, system.changes()))

@@ -56,7 +56,7 @@ def simulate_operation(
         JigsawError: The first plan is not feasible.
     """
     deployment = Deployment(wanted, solve, settings or Settings(), durations or Durations(), solve_s, yardstick)
-    return operate(deployment, arrivals, progress)
+    return operate(deployment, arrivals, progress=progress)
 
 
 class Deployment:

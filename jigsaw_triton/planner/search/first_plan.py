@@ -53,7 +53,7 @@ def constructed(attempt: Attempt) -> Plan | None:
         return attempt.configurations[workload.graph.name]
 
     problem = attempt.problem
-    for running in dict.fromkeys((problem.running, None)):
+    for running in (problem.running, None) if problem.running is not None else (None,):
         found = first_plan(replace(problem, running=running), attempt.options, configurations, configurations)
         if found is not None:
             return found

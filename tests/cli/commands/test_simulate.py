@@ -23,17 +23,18 @@ def test_the_run_is_a_table_with_the_changes_and_the_violations(run: Run, app: P
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
     assert [line.split()[0] for line in lines if line.startswith("0:0")][:3] == ["0:00:00", "0:01:00", "0:02:00"]
-    assert re.search(r"measured load: hello receives \d+/s, planned 1250/s", result.stdout)
+    assert re.search(r"measured load: hello receives \d+/s, planned 1050/s", result.stdout)
     assert lines[-1].startswith("1140000 requests, ")
-    assert lines[-1].endswith("1 changes")
+    assert lines[-1].endswith("2 changes")
 
 
 def test_json_has_the_changes_and_the_intervals(run: Run, app: Path, trace: Path) -> None:
     document = json.loads(run("simulate", app, "--trace", trace, *GPUS, "-o", "json").stdout)
     assert document["requests"] == {"hello": 1140000.0}
     assert [interval["from_s"] for interval in document["intervals"]] == [0, 60, 120]
-    (change,) = document["changes"]
-    assert 60 <= change["at_s"] <= 66
+    rise, review = document["changes"]
+    assert 60 <= rise["at_s"] <= 66 < review["at_s"]
+    assert (review["reason"], review["slices"]) == ("review of the plan", rise["slices"] - 1)
     missed = document["violations"]["hello"]
     assert 0 < missed == pytest.approx(1140000 * document["violation_share"])
     assert document["intervals"][0]["violations"] == document["intervals"][2]["violations"] == 0

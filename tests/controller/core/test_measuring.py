@@ -1,3 +1,7 @@
+import math
+
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,7 +45,8 @@ def test_one_burst_is_not_a_rise() -> None:
 
 
 def test_a_rise_is_planned_for_at_the_level_that_it_has_reached() -> None:
-    assert demand([10, 10, 10, 40, 40, 40]).risen(FIGURES, covered_rps=10) == 40 * FIGURES.headroom
+    expected_rps = 40 * FIGURES.headroom + math.sqrt(40 / 2)
+    assert demand([10, 10, 10, 40, 40, 40]).risen(FIGURES, covered_rps=10) == pytest.approx(expected_rps)
 
 
 def test_load_within_the_plans_capacity_is_not_a_rise() -> None:
@@ -56,6 +61,25 @@ def test_too_few_samples_cause_no_change() -> None:
 def test_a_fall_never_plans_below_the_base_demand() -> None:
     assert demand([0.0] * 61).fallen(10, 10, FIGURES) is None
     assert demand([0.0] * 61).fallen(50, 10, FIGURES) == 10
+
+
+def test_a_fall_within_the_noise_of_poisson_arrivals_does_not_count() -> None:
+    """Windows of 4 s vary by 1.1 requests a second at 5 a second, and by 11 at 500."""
+    assert demand([5.0] * 61).fallen(7, 1, FIGURES) is None
+    expected_rps = 500 * FIGURES.headroom + math.sqrt(500 / 2)
+    assert demand([500.0] * 61).fallen(700, 1, FIGURES) == pytest.approx(expected_rps)
+
+
+@pytest.mark.parametrize("rate_rps", [2.0, 20.0, 200.0, 2000.0])
+def test_random_arrivals_at_a_constant_rate_stay_within_what_was_planned_for_them(rate_rps: float) -> None:
+    arrivals = np.random.default_rng(1).poisson(rate_rps, 1200).tolist()
+    planned_rps = demand(arrivals[:60]).risen(FIGURES, covered_rps=0.0)
+    assert planned_rps is not None
+    seen = demand(arrivals[:60])
+    for second, rate in enumerate(arrivals[60:], 60):
+        seen = seen.with_sample(Sample(float(second), rate), FIGURES)
+        assert seen.risen(FIGURES, covered_rps=planned_rps) is None
+        assert seen.fallen(planned_rps, 0.0, FIGURES) is None
 
 
 @given(st.lists(st.floats(0, 1000), min_size=1, max_size=90), st.floats(1, 1000))

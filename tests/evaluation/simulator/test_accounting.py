@@ -57,6 +57,14 @@ def test_an_event_within_a_second_splits_it() -> None:
     assert system.ticks == [(101.0, 8.0), (102.0, 8.0), (103.0, 4.0)]
 
 
+def test_violations_follow_the_mean_rate_and_the_system_sees_the_arrivals() -> None:
+    system = Halving(at_s=NEVER_S)
+    found = operate(system, {"app": np.array([14.0, 8.0])}, {"app": np.array([11.0, 11.0])})
+    assert found.violations["app"].tolist() == pytest.approx([1, 1])
+    assert found.sent == 22
+    assert system.ticks == [(1.0, 14.0), (2.0, 8.0)]
+
+
 def test_times_of_changes_count_from_the_start_of_the_trace() -> None:
     found = operate(Halving(at_s=101.25, now_s=100.0), {"app": np.ones(3)})
     assert [change.at_s for change in found.changes] == [2.0]

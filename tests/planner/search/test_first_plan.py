@@ -128,3 +128,11 @@ def test_a_removed_graph_gives_up_its_slices(solvers: SolverFactory) -> None:
 )
 def test_there_may_be_no_first_plan(demand_rps: float, options: Options) -> None:
     assert make_first_plan(docread_problem(demand_rps), options) is None
+
+
+def test_a_solve_beside_a_running_plan_that_runs_out_of_time_constructs_a_plan() -> None:
+    problem = docread_problem(20.0, gpus=4)
+    running = first(problem)
+    found = make_plan(replace(problem, running=running), solvers=too_slow)
+    assert found.solver.constructed
+    assert found.gpus == running.gpus
