@@ -267,7 +267,7 @@ class Controller:
     async def _measure(self) -> tuple[Mapping[str, float], Counts, Tallies, ServedTimes]:
         """Returns what was counted since the last measurement.
 
-        This is each graph's arrival rate, rows and branches, the service times, and during a canary the requests of each
+        This is each graph's arrival rate, rows, branches and service times, and during a canary the requests of each
         generation.
         """
         server = self._fleet.server(Fleet.GATEWAY)

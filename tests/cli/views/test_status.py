@@ -42,7 +42,6 @@ STATUS: dict[str, Any] = {
     "reasons": [],
     "canary": None,
     "doing": "",
-    "canary": None,
     "generation": 1,
     "emulated": [],
     "error": "",
