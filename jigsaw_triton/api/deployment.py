@@ -1,7 +1,6 @@
 """Deployments: starting them, updating them, watching them, and taking them down."""
 
 import ipaddress
-import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -581,6 +580,7 @@ class Deployment:
     ) -> Rollout:
         from jigsaw_triton.api.files import make_problem
         from jigsaw_triton.api.machine import uncut_gpus
+        from jigsaw_triton.api.request import check_canary
         from jigsaw_triton.planner.domain.gateway_load import gateway_load
         from jigsaw_triton.planner.search.solve import make_plan
         from jigsaw_triton.planner.standby import with_standby
@@ -782,31 +782,6 @@ def deploy(
     deployment.ensure_programs(rollout, reporter.note, reporter)
     deployment.roll_out(rollout, wait=wait, reporter=reporter)
     return deployment
-
-
-def check_canary(request: "Request", before: Mapping[str, Any] | None, wording: Wording) -> None:
-    """Checks the canary that a request asks for, if any.
-
-    Args:
-        request: Request to deploy.
-        before: Status of the running deployment; None if nothing is served.
-        wording: Form in which mistakes name an option.
-
-    Raises:
-        InputError: It is not a share or not a duration, or nothing runs with which it could be compared.
-    """
-    share, where = request.canary, wording.name("canary")
-    if share is None:
-        return
-    if not 0 < share < 1:
-        hint = f"choose a share of the requests, such as {wording.setting('canary', '0.05')}"
-        raise InputError(f"{share:g} is not a share between 0 and 1", where=where, hint=hint)
-    if not (request.canary_s > 0 and math.isfinite(request.canary_s)):
-        name = wording.name("canary-for" if wording.flags else "canary_s")
-        raise InputError(f"{request.canary_s:g} is not a number of seconds above 0", where=name, hint="choose 300")
-    if before is None or before["generation"] == 0:
-        hint = "deploy without it; the next update can be a canary"
-        raise InputError("nothing is served here yet with which a canary could be compared", where=where, hint=hint)
 
 
 def ensure_programs(wanted: "Wanted", report: Callable[[str], None]) -> "Installation":

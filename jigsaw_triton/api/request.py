@@ -1,5 +1,6 @@
 """Requests to deploy, in a form that the controller's process reads."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -9,7 +10,7 @@ from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.controller.core.generation import Canary, Wanted
 from jigsaw_triton.controller.core.settings import CANARY_S
-from jigsaw_triton.errors import Diagnostic, SpecError
+from jigsaw_triton.errors import Diagnostic, InputError, SpecError
 from jigsaw_triton.gpus.cluster import gateway_mistakes
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.graph.model import Target
@@ -166,3 +167,28 @@ class Request:
         if mistakes:
             raise SpecError(mistakes)
         return ports
+
+
+def check_canary(request: Request, before: Mapping[str, Any] | None, wording: Wording) -> None:
+    """Checks the canary that a request asks for, if any.
+
+    Args:
+        request: Request to deploy.
+        before: Status of the running deployment; None if nothing is served.
+        wording: Form in which mistakes name an option.
+
+    Raises:
+        InputError: It is not a share or not a duration, or nothing runs with which it could be compared.
+    """
+    share, where = request.canary, wording.name("canary")
+    if share is None:
+        return
+    if not 0 < share < 1:
+        hint = f"choose a share of the requests, such as {wording.setting('canary', '0.05')}"
+        raise InputError(f"{share:g} is not a share between 0 and 1", where=where, hint=hint)
+    if not (request.canary_s > 0 and math.isfinite(request.canary_s)):
+        name = wording.name("canary-for" if wording.flags else "canary_s")
+        raise InputError(f"{request.canary_s:g} is not a number of seconds above 0", where=name, hint="choose 300")
+    if before is None or before["generation"] == 0:
+        hint = "deploy without it; the next update can be a canary"
+        raise InputError("nothing is served here yet with which a canary could be compared", where=where, hint=hint)
