@@ -60,7 +60,7 @@ def _measure(progress: Progress, effort: Effort) -> Iterator[Figure]:
         def note(one: Contender, part: float) -> None:
             if int(50 * part) > reported[-1]:
                 reported.append(int(50 * part))
-                progress(f"twitter: {one}, {part:.0%} of {seconds / 86400:.1f} days")
+                progress(f"twitter: {one}, {part:.0%} of {seconds / 3600:.1f} hours")
 
         reported = [0]
         graph = a100.reference_graph(GRAPH)
