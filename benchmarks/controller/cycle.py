@@ -32,6 +32,7 @@ from jigsaw_triton.controller.persistence.history import keep
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.controller.solving import Planner
+from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.servers.metrics import Sample
 
@@ -103,6 +104,10 @@ class Servers:
 
     async def run(self, action: a.Action) -> None:
         """Does nothing."""
+
+    async def lost_gpus(self) -> frozenset[GpuId]:
+        """Returns nothing, since no GPU is ever lost."""
+        return frozenset()
 
     def server(self, _: str) -> "Servers":
         """Returns the gateway."""
