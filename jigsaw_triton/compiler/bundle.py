@@ -221,8 +221,10 @@ class Bundle:
         generation: Number of the generation.
         workers: Workers, sorted by name.
         graphs: Compiled graphs, sorted by name.
+        artifacts: File that a model uses, or has used since the user's last deploy -> identity of its content.
     """
 
     generation: int
     workers: Mapping[str, Worker]
     graphs: Mapping[str, CompiledGraph]
+    artifacts: Mapping[Path, str] = field(default_factory=dict)

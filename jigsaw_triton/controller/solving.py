@@ -1,10 +1,10 @@
 """Plans and compiles for the core's action `Solve`. Used by the executor and by the simulator."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from jigsaw_triton.compiler.bundle import Bundle
+from jigsaw_triton.compiler.bundle import Artifact, Bundle
 from jigsaw_triton.compiler.compile import compile_plan
 from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.controller.core import actions as a
@@ -109,7 +109,37 @@ class Planner:
         )
         if action.restored is not None:
             check_same_models(action.restored.bundle, bundle)
-        return bundle
+        artifacts = {path: self.identity(path) for path in _artifacts(bundle)}
+        if action.may_fall_short and running is not None:
+            # The user has not asked for this change, nor for what has been done to the files since the last deploy.
+            check_same_artifacts(running.bundle, artifacts)
+            artifacts = {**running.bundle.artifacts, **artifacts}
+        return replace(bundle, artifacts=artifacts)
+
+
+def check_same_artifacts(running: Bundle, now: Mapping[Path, str]) -> None:
+    """Checks that the files of models are those of the last deploy.
+
+    Args:
+        running: Bundle that serves.
+        now: File -> identity of its present content.
+
+    Raises:
+        InputError: A file has changed since.
+    """
+    for path, identity in now.items():
+        if running.artifacts.get(path, identity) != identity:
+            raise InputError(
+                "the file has changed since the last deploy, and the measured load alone does not put it in use",
+                where=str(path),
+                hint="deploy it, or restore it",
+            )
+
+
+def _artifacts(bundle: Bundle) -> Iterator[Path]:
+    for worker in bundle.workers.values():
+        for model in (*worker.models, *worker.standby):
+            yield from (c.source for c in model.folder.files.values() if isinstance(c, Artifact))
 
 
 def check_same_models(earlier: Bundle, now: Bundle) -> None:

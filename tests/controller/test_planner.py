@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,7 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.generation import Generation, Wanted
 from jigsaw_triton.controller.core.slowness import Kind
 from jigsaw_triton.controller.solving import Planner
+from jigsaw_triton.errors import InputError
 from jigsaw_triton.planner.solver.solver import lasting_solvers
 from jigsaw_triton.resources import templates_dir
 from tests.fakes.problems import cluster, docread, docread_profiles
@@ -42,6 +44,31 @@ def test_a_rise_that_no_first_plan_covers_is_solved(planner: Planner) -> None:
     found = solve(planner, 1000.0, low, first=True, may_fall_short=True)
     assert not found.plan.solver.constructed
     assert 55.0 < found.plan.graphs["docread"].demand_rps < 1000.0
+
+
+def test_a_file_that_was_edited_is_not_deployed_because_of_the_load(planner: Planner, tmp_path: Path) -> None:
+    graph, weights = docread(), tmp_path / "weights.bin"
+    tasks = {
+        name: replace(task, variants=tuple(replace(v, artifacts={"weights.bin": weights}) for v in task.variants))
+        for name, task in graph.tasks.items()
+    }
+    wanted = replace(WANTED, graphs={"docread": replace(graph, tasks=tasks)})
+    planner = replace(planner, identity=lambda path: path.read_text())
+    weights.write_text("good")
+
+    def solved(number: int, running: Generation | None, *, by_load: bool) -> Generation:
+        demand_rps = {"docread": 5.0 * number}
+        action = a.Solve(wanted, demand_rps, number, "test", running, wanted.graphs, may_fall_short=by_load)
+        return Generation(wanted, *planner.solve(action, wanted.cluster))
+
+    first = solved(1, None, by_load=False)
+    second = solved(2, first, by_load=True)
+    weights.write_text("bad")
+    with pytest.raises(InputError, match="the file has changed since the last deploy") as caught:
+        solved(3, second, by_load=True)
+    assert caught.value.where == str(weights)
+    third = solved(3, second, by_load=False)
+    assert solved(4, third, by_load=True).bundle.artifacts == {weights: "bad"}
 
 
 def test_a_review_that_saves_nothing_returns_what_runs(planner: Planner) -> None:
