@@ -1,18 +1,17 @@
 """Deployments: starting them, updating them, watching them, and taking them down."""
 
-import ipaddress
 import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from jigsaw_triton.api import controller
-from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording, download_progress
+from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.console.client import ControllerClient, ControllerGoneError, ControllerHungError, hung
 from jigsaw_triton.controller.core.settings import CANARY_S
 from jigsaw_triton.controller.persistence.journal import LEFT, STOPPED, JournalEvent, JournalReader, Revision
@@ -27,12 +26,9 @@ if TYPE_CHECKING:
     from jigsaw_triton.api.machine import Driver
     from jigsaw_triton.api.planning import Demand, Graphs, Profiles
     from jigsaw_triton.api.request import Request
-    from jigsaw_triton.controller.core.generation import Wanted
-    from jigsaw_triton.gpus.model import Cluster
+    from jigsaw_triton.api.rollout import Rollout
     from jigsaw_triton.graph.model import Target
-    from jigsaw_triton.planner.domain.gateway_load import GatewayLoad
-    from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, Problem, StandbyMode
-    from jigsaw_triton.servers.installation import Installation
+    from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, StandbyMode
 
 SETTLED = ("ready", "stopped")
 """States in which no change is in progress."""
@@ -48,27 +44,6 @@ _CLOSING_EVENT_S = 5.0
 """Seconds to wait for the event that says why a controller has ended, if servers are running."""
 
 _EVENT_WAIT_S = 5.0
-_GATEWAY_SHARE = 0.7
-"""Largest share of a host's processors that the gateway may need: workers, clients and bursts need the rest."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """A deployment or an update that is planned and not yet in progress.
-
-    Attributes:
-        request: Request for the controller.
-        wanted: Graphs, profiles and cluster of the request, with the GPUs as they are now.
-        problem: Planner's problem.
-        plan: Plan that the controller will make too, unless the machine changes meanwhile.
-        before: Status of the running deployment; None if nothing is served.
-    """
-
-    request: "Request"
-    wanted: "Wanted"
-    problem: "Problem"
-    plan: Plan
-    before: Mapping[str, Any] | None
 
 
 class Deployment:
@@ -166,7 +141,7 @@ class Deployment:
         Raises:
             StateError: None is.
         """
-        plan = running_plan(self.status())
+        plan = _running_plan(self.status())
         if plan is None:
             raise StateError("no plan is served here yet", where=str(self.paths.state), hint=controller.WAIT_HINT)
         return plan
@@ -545,7 +520,7 @@ class Deployment:
         mistakes: "Mistakes | None" = None,
         reporter: Reporter = LOG,
         wording: Wording = PYTHON,
-    ) -> Rollout:
+    ) -> "Rollout":
         """Reads a request and plans for it, before anything is changed.
 
         Args:
@@ -563,51 +538,24 @@ class Deployment:
         if before is not None and before["state"] == "idle":
             # A controller that found no servers to adopt is like a new one.
             before = None
+        from jigsaw_triton.api.rollout import planned_rollout
+
         try:
-            return self._planned(request, before, mistakes, reporter, wording)
+            return planned_rollout(
+                self.paths,
+                request,
+                before,
+                _running_plan(before),
+                mistakes=mistakes,
+                reporter=reporter,
+                wording=wording,
+            )
         except BaseException:
             if before is None:
                 self._end_started_controller(reporter)
             raise
 
-    def _planned(
-        self,
-        request: "Request",
-        before: Mapping[str, Any] | None,
-        mistakes: "Mistakes | None",
-        reporter: Reporter,
-        wording: Wording,
-    ) -> Rollout:
-        from jigsaw_triton.api.files import make_problem
-        from jigsaw_triton.api.machine import uncut_gpus
-        from jigsaw_triton.api.request import check_canary
-        from jigsaw_triton.planner.domain.gateway_load import gateway_load
-        from jigsaw_triton.planner.search.solve import make_plan
-        from jigsaw_triton.planner.standby import with_standby
-
-        check_canary(request, before, wording)
-        if before is not None:
-            request = request.as_running(before)
-        wanted = request.read(mistakes=mistakes, reporter=reporter, wording=wording)
-        named = {gpu.id for gpu in wanted.cluster.gpus}
-        wanted = replace(wanted, cluster=controller.surveyed_with_foreign(self.paths, wanted.cluster))
-        for gpu in sorted(named - {gpu.id for gpu in wanted.cluster.gpus}):
-            reporter.warn(f"GPU {gpu} is lost; the plan does without it. Check dmesg")
-        for sentence in uncut_gpus(wanted.cluster):
-            reporter.warn(sentence)
-        if before is not None and changes_processes(before, wanted.cluster):
-            reporter.warn(
-                "`processes` changes, which the plan does not show: every server is replaced, one slice after another"
-            )
-        problem = make_problem(wanted, running=running_plan(before))
-        plan = with_standby(problem, make_plan(problem, wanted.options), wanted.options)
-        if (warning := exposure(wanted.cluster)) is not None:
-            reporter.warn(warning)
-        if (warning := _gateway_overload(gateway_load(wanted.graphs, plan))) is not None:
-            reporter.warn(warning)
-        return Rollout(request, wanted, problem, plan, before)
-
-    def ensure_programs(self, rollout: Rollout, report: Callable[[str], None], reporter: Reporter = LOG) -> None:
+    def ensure_programs(self, rollout: "Rollout", report: Callable[[str], None], reporter: Reporter = LOG) -> None:
         """Finds or downloads everything that the servers run, so that the user sees a download before the start.
 
         Args:
@@ -619,15 +567,17 @@ class Deployment:
             MissingDependencyError: This machine lacks something; the hint says how to get it.
             ArtifactError: A download failed.
         """
+        from jigsaw_triton.api import programs
+
         try:
-            ensure_programs(rollout.wanted, report)
+            programs.ensure_programs(rollout.wanted, report)
         except BaseException:
             if rollout.before is None:
                 self._end_started_controller(reporter)
             raise
 
     def roll_out(
-        self, rollout: Rollout, *, wait: bool = True, keep_serving: bool = True, reporter: Reporter = LOG
+        self, rollout: "Rollout", *, wait: bool = True, keep_serving: bool = True, reporter: Reporter = LOG
     ) -> None:
         """Starts the controller if none runs, and has it carry out a rollout.
 
@@ -784,60 +734,6 @@ def deploy(
     return deployment
 
 
-def ensure_programs(wanted: "Wanted", report: Callable[[str], None]) -> "Installation":
-    """Finds or downloads everything that the servers run, so that the user sees a download before the start.
-
-    Args:
-        wanted: Graphs, and the cluster to serve on.
-        report: Receives progress.
-
-    Returns:
-        The tritonserver of this machine.
-
-    Raises:
-        MissingDependencyError: This machine lacks something; the hint says how to get it.
-        ArtifactError: A download failed.
-    """
-    from jigsaw_triton.servers.edge.haproxy import find_haproxy
-    from jigsaw_triton.servers.image import pull_image
-    from jigsaw_triton.servers.mps import find_control
-
-    cluster = wanted.cluster
-    if cluster.processes == "mps" and cluster.driver == "nvml":
-        find_control()
-    for image in (cluster.image, cluster.gateway_image):
-        if image is not None:
-            report(f"looking for the image {image.name}; pulling it takes minutes")
-            pull_image(image)
-    if cluster.edge is not None:
-        report("looking for HAProxy")
-        find_haproxy(download_progress(report))
-    report("looking for tritonserver")
-    return find_server(wanted, report)
-
-
-def find_server(wanted: "Wanted", report: Callable[[str], None]) -> "Installation":
-    """Finds or downloads a tritonserver that can run the gateway, and checks the packages that workers need.
-
-    Args:
-        wanted: Graphs, and the cluster to serve on.
-        report: Receives the progress of a download.
-
-    Raises:
-        MissingDependencyError: This machine lacks something; the hint says how to get it.
-        ArtifactError: The download failed.
-    """
-    from jigsaw_triton.compiler.templates import load_templates
-    from jigsaw_triton.resources import templates_dir
-    from jigsaw_triton.servers.installation import find_installation, require_compiled_backend
-    from jigsaw_triton.servers.runner_packages import require_packages
-
-    found = find_installation(download_progress(report))
-    if wanted.cluster.image is None:
-        require_packages(wanted.graphs.values(), load_templates(templates_dir()), found.backends)
-    return require_compiled_backend(found)
-
-
 def _settled(state: Mapping[str, Any]) -> bool:
     """True if no change is in progress, in a state that `Deployment.follow` reads."""
     return state["state"] in SETTLED and not state["queued"]
@@ -848,7 +744,7 @@ def _all_ready(status: Mapping[str, Any]) -> bool:
     return status["serving"] and all(worker["state"] == "ready" for worker in status["workers"])
 
 
-def running_plan(status: Mapping[str, Any] | None) -> Plan | None:
+def _running_plan(status: Mapping[str, Any] | None) -> Plan | None:
     """Returns the plan that is served, from a status; None if no plan is served."""
     if status is None or status["plan"] is None:
         return None
@@ -879,18 +775,6 @@ def absolute_path(path: "PathLike") -> str:
     return os.path.abspath(path)  # noqa: PTH100 - Path.resolve would follow links
 
 
-def changes_processes(status: Mapping[str, Any], cluster: "Cluster") -> bool:
-    """True if an update changes whether each instance of a model is a server of its own.
-
-    Args:
-        status: Status of the running deployment.
-        cluster: Cluster of the update.
-    """
-    # A steps worker has no MIG instance.
-    on_instances = (worker for worker in status["workers"] if worker["slice"] is not None)
-    return any(bool(worker["process"]) != (cluster.processes == "mps") for worker in on_instances)
-
-
 def raise_failure(state: Mapping[str, Any]) -> None:
     """Raises the error of the last change, if it failed.
 
@@ -904,37 +788,6 @@ def raise_failure(state: Mapping[str, Any]) -> None:
         failure = JigsawError(state["error"], hint="see the events before it: `jigsaw-triton events`")
         failure.exit_code = state["error_code"] or 1
         raise failure
-
-
-def exposure(cluster: "Cluster") -> str | None:
-    """Returns a warning if clients on other machines reach the gateway; None if none do.
-
-    Args:
-        cluster: Cluster with the gateway's address.
-    """
-    gateway, edge = cluster.gateway, cluster.edge
-    if ipaddress.IPv4Address(gateway.address).is_loopback:
-        return None
-    tls = edge.tls if edge is not None else None
-    guarded = (edge is not None and edge.api_keys is not None) or (tls is not None and tls.client_ca is not None)
-    open_to_all = "the metrics" if guarded else "inference, the models' metadata and the metrics"
-    advice = "" if guarded else "; `edge` in cluster.yaml adds API keys, TLS and client certificates"
-    return (
-        f"the gateway listens on {gateway.address}, so other machines can reach it. Commands that change servers need "
-        f"the deployment's secret, but {open_to_all} are open to everyone: restrict the ports "
-        f"{gateway.http}, {gateway.grpc} and {gateway.metrics} with a firewall{advice}"
-    )
-
-
-def _gateway_overload(load: "GatewayLoad") -> str | None:
-    """Returns a warning if the gateway may need more processors than this host has."""
-    processors = len(os.sched_getaffinity(0))
-    if load.processors <= _GATEWAY_SHARE * processors:
-        return None
-    return (
-        f"the gateway would keep about {load.processors:.1f} of this host's {processors} processors busy with "
-        f"{load.requests_rps:.4g} requests and {load.megabytes_s:.4g} MB a second: plan for less, or use a larger host"
-    )
 
 
 def _request_graphs(graphs: "Graphs", profiles: "Profiles | None") -> tuple[Any, ...]:

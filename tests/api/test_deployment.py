@@ -14,8 +14,9 @@ import pytest
 
 import jigsaw_triton as jt
 from jigsaw_triton.api import controller
-from jigsaw_triton.api.deployment import Deployment, absolute_path, event_line, exposure, raise_failure
+from jigsaw_triton.api.deployment import Deployment, absolute_path, event_line, raise_failure
 from jigsaw_triton.api.request import Request
+from jigsaw_triton.api.rollout import exposure
 from jigsaw_triton.console.client import ControllerGoneError
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import take_lock

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import jigsaw_triton
-from jigsaw_triton.api import deployment
+from jigsaw_triton.api import deployment, programs
+from jigsaw_triton.api.rollout import Rollout
 
 ROOT = Path(jigsaw_triton.__file__).parents[1]
 MODULES = sorted(path.stem for path in (ROOT / "jigsaw_triton" / "api").glob("*.py") if path.stem != "__init__")
@@ -45,7 +46,7 @@ def test_the_tutorial_works(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JIGSAW_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr(deployment, "ensure_programs", lambda *_: None)
+    monkeypatch.setattr(programs, "ensure_programs", lambda *_: None)
     monkeypatch.setattr(deployment.Deployment, "roll_out", _remember)
     monkeypatch.setattr(deployment.Deployment, "status", lambda _: status)
     page = ROOT / "docs" / "tutorial" / "library.md"
@@ -61,5 +62,5 @@ def test_the_tutorial_works(
     assert "127.0.0.1:8000" in printed
 
 
-def _remember(self: deployment.Deployment, rollout: deployment.Rollout, **_: object) -> None:
+def _remember(self: deployment.Deployment, rollout: Rollout, **_: object) -> None:
     self._request = rollout.request

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jigsaw_triton.api import controller, deployment
+from jigsaw_triton.api import controller, deployment, programs
 from jigsaw_triton.console.client import ControllerGoneError
 
 
@@ -43,7 +43,7 @@ class FakeController:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> "FakeController":
         """Takes the place of the controller of every deployment."""
         monkeypatch.setattr(controller, "start", self._start)
-        monkeypatch.setattr(deployment, "ensure_programs", lambda *_: None)
+        monkeypatch.setattr(programs, "ensure_programs", lambda *_: None)
         monkeypatch.setattr(deployment.Deployment, "client", property(lambda _: self))
         return self
 

@@ -4,10 +4,12 @@ from typing import Any
 
 import click
 
-from jigsaw_triton.api.deployment import Deployment, Rollout, absolute_path, find_server, raise_failure
+from jigsaw_triton.api.deployment import Deployment, absolute_path, raise_failure
 from jigsaw_triton.api.files import Mistakes
+from jigsaw_triton.api.programs import find_server
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.api.request import Request
+from jigsaw_triton.api.rollout import Rollout
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.demand import parse_demand
 from jigsaw_triton.cli.io.output import Output

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from jigsaw_triton.api.controller import next_generation, orphaned_instances
-from jigsaw_triton.api.deployment import Rollout
+from jigsaw_triton.api.rollout import Rollout
 from jigsaw_triton.cli.io.output import View
 from jigsaw_triton.compiler import names
 from jigsaw_triton.compiler.bundle import Bundle, ModelFolder, Worker, WorkerModel
