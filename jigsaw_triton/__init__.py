@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from jigsaw_triton.api.simulating import simulate as simulate
     from jigsaw_triton.errors import ArtifactError as ArtifactError
     from jigsaw_triton.errors import Diagnostic as Diagnostic
+    from jigsaw_triton.errors import GpuLostError as GpuLostError
     from jigsaw_triton.errors import InfeasibleError as InfeasibleError
     from jigsaw_triton.errors import InputError as InputError
     from jigsaw_triton.errors import InstanceInUseError as InstanceInUseError
@@ -70,6 +71,7 @@ _MODULES = {
     "errors": (
         "ArtifactError",
         "Diagnostic",
+        "GpuLostError",
         "InfeasibleError",
         "InputError",
         "InstanceInUseError",
@@ -105,6 +107,7 @@ __all__ = [
     "Deployment",
     "Diagnostic",
     "Explanation",
+    "GpuLostError",
     "GraphBuilder",
     "InfeasibleError",
     "InputError",

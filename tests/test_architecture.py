@@ -56,6 +56,8 @@ ROOMS = {
         "supervisor",
         "controller",
         "daemon",
+        "programs",
+        "rollout",
         "deployment",
         "rehearsing",
         "asynchronous",

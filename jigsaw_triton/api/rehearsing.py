@@ -161,6 +161,7 @@ def rehearse(
         features=options.features,
         formulation=options.formulation,
         objective=options.objective,
+        standby=options.standby,
     )
     seconds = len(simulated.operation.slices)
     loads = _loads(found, simulated.operation.arrived, seed)

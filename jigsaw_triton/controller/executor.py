@@ -78,7 +78,9 @@ class Executor:
         Returns:
             The plan, its bundle, and the stages of the change from `actual`.
         """
-        await self._fleet.serve_on(action.wanted.cluster)
+        if not action.review:
+            # A review may overlap with the solve of a deploy, whose cluster and samples it must not replace.
+            await self._fleet.serve_on(action.wanted.cluster)
         cluster = await self._fleet.around_others(action.wanted.cluster)
         planner = Planner(self._templates, self._fleet.commands.workers.backends, self._identities)
         plan, bundle = await asyncio.to_thread(planner.solve, action, cluster)
@@ -90,7 +92,8 @@ class Executor:
         target = without_lost(made, action.lost)
         stages = await asyncio.to_thread(stages_to, actual, action.running, target, action.canary, standby)
         keep(self._journal, made, action.reason, by_load=action.may_fall_short)
-        self._graphs = action.wanted.graphs
+        if not action.review:
+            self._graphs = action.wanted.graphs
         if action.running is not None:
             self._forget_generations(action.running.bundle.generation)
         return plan, bundle, stages

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.candidates.configurations import accuracy_budget, loss
+from jigsaw_triton.planner.candidates.configurations import accuracy_budget, loss, why_not
 from jigsaw_triton.planner.capacity import Array, Service, of_count, within_budget
 from jigsaw_triton.planner.domain.paths import longest_through
 from jigsaw_triton.planner.domain.plan import GraphPlan, PlacedModel, PlacedSlice, Plan, PlannedGpu, Standby
@@ -102,6 +102,7 @@ def _lighter(
 ) -> dict[Content, Lighter]:
     """Returns, for each slice, the configuration of each lighter variant that fits and carries most."""
     table, planned = problem.profiles.get(graph.name, ProfileTable(())), plan.graphs[graph.name]
+    boards = {board.name: board for board in problem.boards}
     # Most plans use up the accuracy SLO, and predicting latencies takes most of the time.
     accurate = {
         (name, v.name)
@@ -110,7 +111,12 @@ def _lighter(
         if _is_accurate(graph, planned, {name: v.name})
     }
     rows = {
-        content: [row for row in _fitting(content, table, plan, problem) if (row.key.task, row.key.variant) in accurate]
+        content: [
+            row
+            for row in _fitting(content, table, plan, problem)
+            if (row.key.task, row.key.variant) in accurate
+            and why_not(row, graph.tasks[row.key.task], boards[row.key.gpu], options) is None
+        ]
         for content in contents
     }
     distinct = list({row.key: row for found in rows.values() for row in found}.values())

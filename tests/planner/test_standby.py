@@ -57,6 +57,20 @@ def test_the_slices_and_the_models_that_serve_stay() -> None:
     assert plan.slices_used == plain.slices_used
 
 
+def test_without_spatial_partitioning_a_variant_with_several_instances_does_not_stand_by() -> None:
+    of, places = asked(), {0: {"7g@0": "t0.v0"}, 1: {"7g@0": "t1.v0"}}
+    rows = [
+        row(task, variant, slice_="7g", instances=instances, rps=12.5 * SPEED[variant])
+        for task in ("t0", "t1")
+        for variant, instances in (("v0", 1), ("v1", 2))
+    ]
+    of = replace(
+        of, profiles={"chain": ProfileTable(rows)}, cluster=problem(chain(1), ProfileTable([]), gpus=2).cluster
+    )
+    assert standby(found(of, places)) == {"t0": "v1", "t1": "v1"}
+    assert standby(found(of, places, replace(TWO_P95, features="AT"))) == {}
+
+
 def test_there_is_none_if_one_task_cannot_carry_more() -> None:
     # The accuracy allows the small variant for one of the tasks, but then the other limits the graph.
     plan = found(asked(accuracy=0.93))

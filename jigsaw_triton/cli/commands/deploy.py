@@ -3,6 +3,7 @@
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from jigsaw_triton.api.deployment import Deployment, absolute_path, raise_failure
 from jigsaw_triton.api.files import Mistakes
@@ -86,6 +87,9 @@ def command(out: Output, detach: bool, dry_run: bool, yes: bool, no_wait: bool, 
     of the requests, and are compared with the running ones on errors and latency. In the foreground the deployment
     serves until Ctrl-C, which takes it down.
     """
+    source = click.get_current_context().get_parameter_source("canary_s")
+    if given["canary"] is None and source is not ParameterSource.DEFAULT:
+        raise click.UsageError("--canary-for needs a canary; add --canary.")
     mistakes = Mistakes()
     deployment, request = Deployment(state), _request(given, mistakes)
     # In the foreground, the command that started the controller takes the deployment down at the end.

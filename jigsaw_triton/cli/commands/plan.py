@@ -95,7 +95,7 @@ def command(
     """
     if out.form == "svg" and (explain or diff):
         raise click.UsageError(f"-o svg draws only the plan; leave out {'--explain' if explain else '--diff'}.")
-    if change_price and running is None and not diff:
+    if change_price and objective == "slices" and running is None and not diff:
         raise click.UsageError("--change-price needs a running plan; add --from or --diff.")
     if change_price and explain:
         raise click.UsageError("--explain cannot be used with --change-price; leave one of them out.")

@@ -61,6 +61,7 @@ _LAGGING_MS = 20.0
 @options.objective()
 @options.share()
 @options.change_price()
+@options.standby()
 @options.baseline()
 @options.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random arrivals.")
 @options.option(

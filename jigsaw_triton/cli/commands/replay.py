@@ -90,6 +90,8 @@ def command(
     for its changes. The servers exist only as numbers; what they answer on time is measured by an event-by-event
     simulation of each plan. Violations are late, refused and failed requests, as a share of all.
     """
+    if scale is not None and peak != PEAK:
+        raise click.UsageError("--peak and --scale exclude each other; leave one of them out.")
     if plot_path is not None:
         check_plot(plot_path)
     contenders = tuple(_contender(text) for text in systems) or _DEFAULT
@@ -124,9 +126,10 @@ def command(
 
 def _contender(text: str) -> Contender:
     name, _, letters = text.partition(":")
-    features = "" if letters.lower() == "none" else "".join(f for f in FEATURES if f in letters.upper())
+    without = letters.lower() == "none"
+    features = "" if without else "".join(f for f in FEATURES if f in letters.upper())
     for formulation in FORMULATIONS:
-        if name == formulation and letters and len(features) == len(letters if features else ""):
+        if name == formulation and (without or 0 < len(features) == len(letters)):
             return Contender(formulation, features)
     raise InputError(
         f"{text!r} is no system",

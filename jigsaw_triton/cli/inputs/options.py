@@ -292,7 +292,8 @@ def change_price() -> Decorator[Any]:
         type=Number(min=0),
         default=0.0,
         show_default=True,
-        help="Compute slices that a plan must save for each running MIG instance that it changes.",
+        help="Compute slices that a plan must save for each running MIG instance that it changes. With --objective "
+        "accuracy: the accuracy that each slice and each change must gain.",
     )
 
 

@@ -107,6 +107,7 @@ def _shared(plan: Plan, graphs: dict[str, TaskGraph]) -> Iterator[str]:
 def _totals(plan: Plan, cluster: Cluster) -> str:
     solver = plan.solver
     proof = "proven optimal" if solver.status == "optimal" else f"{solver.status}, gap at most {solver.gap:.1%}"
+    proof = "constructed without a solver" if solver.constructed else proof
     baseline = (plan.features, plan.formulation) != (FEATURES, FORMULATIONS[0])
     how = f"; features {plan.features or 'none'}, {plan.formulation} formulation" if baseline else ""
     taken = sum(gpu.board.compute_slices for gpu in cluster.gpus) - cluster.compute_slices

@@ -26,7 +26,7 @@ def absorb_lost(state: State, lost: Collection[GpuId]) -> tuple[State, tuple[a.R
     if not reports:
         return replace(state, lost=now), ()
     reason = "; ".join(report.text.partition(";")[0] for report in reports)
-    return replace(state, lost=now, replan=reason), tuple(reports)
+    return replace(state, lost=now, replan=reason, replan_at_s=state.now_s), tuple(reports)
 
 
 def without_lost(generation: Generation, lost: Collection[GpuId]) -> Generation:

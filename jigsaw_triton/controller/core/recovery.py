@@ -34,6 +34,7 @@ def recovered(state: State) -> State | None:
         watch=None,
         stage_ids=frozenset(),
         solved=None,
+        carried=None,
         pending=None,
         queued=None,
         failed=False,

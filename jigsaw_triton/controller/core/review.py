@@ -7,6 +7,7 @@ it, while the first plan already serves. Other reviews follow at regular interva
 from collections.abc import Mapping
 
 from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core.rows import covered_rps
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.planner.domain.difference import difference
@@ -29,10 +30,29 @@ def due(state: State) -> Mapping[str, float] | None:
     return {**planned, **fallen} if fallen or running.plan.solver.constructed else None
 
 
-def next_at_s(state: State) -> float:
-    """Returns the time from which on a review of the running plan may begin, if the plan serves from now on."""
+def next_at_s(state: State, *, reviewed: bool) -> float:
+    """Returns the time from which on a review of the running plan may begin, if the plan serves from now on.
+
+    Args:
+        state: State of the core.
+        reviewed: True if the plan is that of a review. It may still be one that was constructed, if time ran out.
+    """
     constructed = state.running is not None and state.running.plan.solver.constructed
-    return state.now_s if constructed else state.now_s + state.settings.period_s
+    return state.now_s if constructed and not reviewed else state.now_s + state.settings.period_s
+
+
+def risen_above(state: State, plan: Plan) -> bool:
+    """Returns True if the load of any graph has risen above the capacity of a plan."""
+    running = state.running
+    return running is not None and any(
+        demand.risen(
+            state.settings,
+            covered_rps=covered_rps(running.wanted.graphs[name], plan.graphs[name], state.counts, state.settings),
+        )
+        is not None
+        for name, demand in state.demand.items()
+        if name in plan.graphs
+    )
 
 
 def worth(running: Plan, plan: Plan, price: float, settings: Settings) -> bool:

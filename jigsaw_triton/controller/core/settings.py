@@ -15,7 +15,7 @@ class Settings:
         rise_over: Ratio of arrivals to the plan's capacity above which the controller plans again.
         forecast: Name of the forecast of the load; see `forecast.FORECASTS`.
         fall_window_s: Seconds of arrivals that the forecast sees, so that capacity outlasts short lulls.
-        fall_under: Ratio of the forecast to the planned demand below which the controller plans again.
+        fall_under: Ratio of the forecast to the planned demand below which a review follows.
         period_s: Seconds between two reviews of a plan whose load has fallen.
         review_saves: Share of the slices in use that a review must save to take effect.
         headroom: Ratio of the demand to plan for to the measured demand.

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from jigsaw_triton.compiler.bundle import Worker
+from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from jigsaw_triton.servers.metrics import Sample
@@ -132,6 +133,24 @@ def sentences(before: Mapping[Served, float], now: Mapping[Served, float]) -> It
             yield f"{name} takes {ratio:.2g} times as long as profiled"
         elif ratio == 1 and served in before:
             yield f"{name} is as fast as profiled again"
+
+
+def unchanged(before: Wanted | None, after: Wanted) -> frozenset[str]:
+    """Returns the graphs whose tasks and profiles are those of before, so that their service times still say something.
+
+    Args:
+        before: Input of the deployment so far; None if there is none.
+        after: Input of a new deploy.
+    """
+    if before is None:
+        return frozenset()
+    return frozenset(
+        name
+        for name, graph in after.graphs.items()
+        if name in before.graphs
+        and before.graphs[name].tasks == graph.tasks
+        and before.profiles[name].rows() == after.profiles[name].rows()
+    )
 
 
 def slow_kinds(

@@ -82,6 +82,8 @@ class State:
         stalled: Names of the servers that run but have not answered for some seconds.
         lost: GPUs of the cluster that are lost.
         replan: Reason to plan again as soon as no change is in progress; empty if there is none.
+        replan_at_s: Time before which that is not tried again.
+        carried: Solve whose plan the change in progress carries out; None if there is none.
         demand: Graph -> recent arrivals.
         counts: Rows and branches counted recently.
         times: Recent service times of batches.
@@ -124,6 +126,8 @@ class State:
     stalled: frozenset[str] = frozenset()
     lost: frozenset[GpuId] = frozenset()
     replan: str = ""
+    replan_at_s: float = 0.0
+    carried: Solve | None = None
     demand: Mapping[str, Demand] = field(default_factory=dict)
     counts: Counts = field(default_factory=dict)
     times: ServedTimes = field(default_factory=dict)

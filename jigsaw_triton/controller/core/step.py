@@ -6,7 +6,7 @@ If a stage fails before the fronts have switched, the core rolls back to the gen
 if none does. In every phase, `down` leads to stopping and then to stopped.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from jigsaw_triton.controller.core import actions as a
@@ -16,14 +16,15 @@ from jigsaw_triton.controller.core.canary_room import canary_obstacle
 from jigsaw_triton.controller.core.demand import Demand, Sample
 from jigsaw_triton.controller.core.generation import Canary, Generation, Request, Wanted
 from jigsaw_triton.controller.core.lost_gpus import absorb_lost, without_lost
-from jigsaw_triton.controller.core.review import due, next_at_s
+from jigsaw_triton.controller.core.review import due, next_at_s, risen_above
 from jigsaw_triton.controller.core.rows import covered_rps, decayed, deviations, measured, still_valid
-from jigsaw_triton.controller.core.slowness import judged, sentences, slow_kinds, with_times
+from jigsaw_triton.controller.core.slowness import judged, sentences, slow_kinds, unchanged, with_times
 from jigsaw_triton.controller.core.standby import in_service
 from jigsaw_triton.controller.core.state import GATEWAY, Phase, Restarts, State
 from jigsaw_triton.controller.core.switching import is_switching, switched, with_arrivals, with_capacities
 from jigsaw_triton.controller.core.transition import lingering, stages_down, stages_to
 from jigsaw_triton.errors import StateError
+from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.planner.domain.difference import difference
 
 _SHORTFALL = 1e-3
@@ -87,7 +88,7 @@ def _absorb(state: State, event: e.Event) -> Outcome:
         case e.Answered(server):
             return replace(state, stalled=state.stalled - {server}), (a.Report("restart", f"{server} answers again"),)
         case e.GpusLost(gpus):
-            return absorb_lost(state, gpus)
+            return _absorb_lost(state, gpus)
         case e.Noticed(kind, text):
             return state, (a.Report(kind, text),)
         case e.Solved() | e.Done() | e.Failed():
@@ -110,6 +111,9 @@ def _absorb_end(state: State, event: e.Solved | e.Done | e.Failed) -> Outcome:
     state = replace(state, actual=actual, stalled=state.stalled & {GATEWAY, *actual.workers})
     match action:
         case a.Solve() if isinstance(event, e.Solved) and state.phase is Phase.SOLVING:
+            if state.paused and action.first:
+                text = "the plan that the load called for is dropped, because the user has paused"
+                return _quiet(replace(state, phase=Phase.READY)), (a.Report("paused", text),)
             return replace(state, solved=(action, event)), ()
         case a.RestartWorker(worker):
             return _restarted(state, worker.name)
@@ -120,10 +124,12 @@ def _absorb_end(state: State, event: e.Solved | e.Done | e.Failed) -> Outcome:
 
 def _absorb_review(state: State, action: a.Solve, event: e.Solved | e.Done | e.Failed) -> Outcome:
     """Adopts the plan of a review, unless it is the one that runs or something has changed meanwhile."""
-    state, running = replace(state, review_at_s=state.now_s + state.settings.period_s), state.running
+    running = state.running
+    if running is action.running:
+        state = replace(state, review_at_s=state.now_s + state.settings.period_s)
     if not isinstance(event, e.Solved) or state.phase is not Phase.READY or state.paused:
         return state, ()
-    if running is None or running is not action.running or is_switching(state):
+    if running is None or running is not action.running or is_switching(state) or risen_above(state, event.plan):
         return state, ()
     if event.bundle is running.bundle:
         planned = running.plan.graphs
@@ -138,7 +144,11 @@ def _absorb_failure(state: State, action: a.Action, failure: e.Failed, in_stage:
         case a.Solve(reason=reason):
             if state.phase is not Phase.SOLVING:
                 return state, ()
-            state = replace(state, phase=_settled(state), error=error, error_code=failure.code)
+            # The same slow slices do not cause the same failure again and again.
+            planned_slow = action.slow if action.restored is None else state.slow_planned
+            state = replace(
+                state, phase=_settled(state), slow_planned=planned_slow, error=error, error_code=failure.code
+            )
             return _quiet(state), (a.Report("error", f"planning failed ({reason}): {error}", failure.code),)
         case a.RestartWorker(worker):
             return _restart(_not_waiting(state, worker.name), worker.name, error)
@@ -171,8 +181,9 @@ def _adopt(state: State, action: a.Solve, solved: e.Solved) -> Outcome:
     if running is not None and new.serves_like(running):
         kept = replace(new, bundle=running.bundle)
         state = replace(state, phase=Phase.READY, running=kept, wanted=new.wanted, error="", error_code=0)
+        state = _planned_for(state, action)
         text = "the running generation already matches the plan; nothing has to change"
-        return _quiet(state), (report, *overload, a.Report("ready", text))
+        return _quiet(state, reviewed=action.review), (report, *overload, a.Report("ready", text))
     changes = difference(running.plan if running is not None else None, new.plan)
     canary = action.canary
     known = solved.start is state.actual and solved.standby == state.standby
@@ -185,10 +196,29 @@ def _adopt(state: State, action: a.Solve, solved: e.Solved) -> Outcome:
         error = f"a canary is impossible, and nothing was changed: {obstacle}"
         state = replace(state, phase=_settled(state), error=error, error_code=StateError.exit_code)
         return _quiet(state), (report, *overload, a.Report("error", error, StateError.exit_code))
-    state = replace(state, phase=Phase.CHANGING, pending=new, stages=stages, failed=False, error="", error_code=0)
+    state = replace(
+        state, phase=Phase.CHANGING, pending=new, carried=action, stages=stages, failed=False, error="", error_code=0
+    )
     watch = Watch.of(canary, running, new) if canary is not None and running is not None else None
     state = replace(state, watch=watch)
     return state, (report, *overload, *(a.Report("diff", str(change)) for change in changes))
+
+
+def _planned_for(state: State, solve: a.Solve) -> State:
+    """Returns the state in which the plan of a solve runs, which took into account what was known at its begin."""
+    slow = solve.slow if solve.restored is None else state.slow_planned
+    return replace(state, slow_planned=slow, replan="" if solve.lost == state.lost else state.replan)
+
+
+def _absorb_lost(state: State, gpus: Collection[GpuId]) -> Outcome:
+    """Notes which GPUs are lost. A canary ends, since part of what it compares may be gone."""
+    before = state.lost
+    state, reports = absorb_lost(state, gpus)
+    newly, watch = sorted(state.lost - before), state.watch
+    if newly and watch is not None:
+        watch = watch.ended(Verdict(False, f"GPU {', '.join(map(str, newly))} is lost"))
+    state, verdict = _absorb_verdict(state, watch)
+    return state, (*reports, *verdict)
 
 
 def _absorb_shortfall(state: State, action: a.Solve, new: Generation) -> Outcome:
@@ -318,12 +348,23 @@ def _advance_ready(state: State) -> Outcome:
         asked = state.queued
         before = state.wanted.graphs if state.wanted is not None else {}
         counts = still_valid(state.counts, before, asked.wanted.graphs)
-        state = replace(state, queued=None, asked=asked, wanted=asked.wanted, demand={}, counts=counts)
+        kept = unchanged(state.wanted, asked.wanted)
+        state = replace(
+            state,
+            queued=None,
+            asked=asked,
+            wanted=asked.wanted,
+            demand={},
+            counts=counts,
+            times={served: times for served, times in state.times.items() if served.graph in kept},
+            slow={served: ratio for served, ratio in state.slow.items() if served.graph in kept},
+            slow_kinds={kind: ratio for kind, ratio in state.slow_kinds.items() if kind.graph in kept},
+        )
         state, outputs = _solve(
             state, asked.wanted, asked.demand_rps, asked.reason, restored=asked.restored, canary=asked.canary
         )
         return replace(state, phase=Phase.SOLVING), outputs
-    if state.replan and state.running is not None:
+    if state.replan and state.running is not None and state.now_s >= state.replan_at_s:
         return _replan(state, state.running)
     state, ended = _end_lingering(state)
     state, outputs = _follow_load(state)
@@ -335,8 +376,9 @@ def _replan(state: State, running: Generation) -> Outcome:
     """Plans again for the present demand on other GPUs than before."""
     planned_rps = {name: graph.demand_rps for name, graph in running.plan.graphs.items()}
     demand_rps = {name: max(rps, running.wanted.demand_rps[name]) for name, rps in planned_rps.items()}
-    reason, state = state.replan, replace(state, replan="", asked=None)
-    state, outputs = _solve(state, running.wanted, demand_rps, reason, may_fall_short=True)
+    # It is tried again until such a plan serves.
+    state = replace(state, replan_at_s=state.now_s + state.settings.cooldown_s, asked=None)
+    state, outputs = _solve(state, running.wanted, demand_rps, state.replan, may_fall_short=True)
     return replace(state, phase=Phase.SOLVING), outputs
 
 
@@ -412,7 +454,6 @@ def _solve(
 ) -> Outcome:
     graphs = {name: measured(graph, state.counts, state.settings) for name, graph in wanted.graphs.items()}
     number, running = state.next_generation, state.running
-    slow = state.slow_kinds
     action = a.Solve(
         wanted,
         demand_rps,
@@ -426,12 +467,12 @@ def _solve(
         first,
         review,
         state.lost,
-        slow,
+        state.slow_kinds,
     )
     differences = [sentence for name in wanted.graphs for sentence in deviations(wanted.graphs[name], graphs[name])]
     text = f"measured values replace estimates in the next plan: {'; '.join(differences)}"
     report = (a.Report("rows", text),) if differences and not review else ()
-    state, issued = _issue(replace(state, next_generation=number + 1, slow_planned=slow), [action])
+    state, issued = _issue(replace(state, next_generation=number + 1), [action])
     return state, (*report, *issued)
 
 
@@ -446,6 +487,7 @@ def _advance_change(state: State) -> Outcome:
     if state.stage is not None:
         if state.stage.commits and not state.failed and state.pending is not None:
             state = replace(state, running=state.pending, wanted=state.pending.wanted, arrivals={})
+            state = with_capacities(state if state.carried is None else _planned_for(state, state.carried))
         state = replace(state, stage=None)
     committed = state.running is not None and state.running is state.pending
     if state.failed and not committed:
@@ -467,7 +509,8 @@ def _advance_change(state: State) -> Outcome:
         restarts=restarts,
         linger_until_s=state.now_s + state.settings.linger_s,
     )
-    state, outputs = _advance_ready(_quiet(state))
+    reviewed = state.carried is not None and state.carried.review
+    state, outputs = _advance_ready(_quiet(replace(state, carried=None), reviewed=reviewed))
     return state, (a.Report("ready", text), *outputs)
 
 
@@ -476,7 +519,9 @@ def _roll_back(state: State) -> Outcome:
         return _advance_stop(replace(state, phase=Phase.STOPPING, stages=(), stage=None))
     if state.rolling_back:
         text = "the rollback failed, so the previous generation is only partly restored; deploy again or take it down"
-        ready = replace(state, phase=Phase.READY, pending=None, stages=(), rolling_back=False, failed=False)
+        ready = replace(
+            state, phase=Phase.READY, pending=None, carried=None, stages=(), rolling_back=False, failed=False
+        )
         return _quiet(ready), (a.Report("error", text),)
     watch = state.watch and state.watch.ended(Verdict(False, state.error))
     target = without_lost(state.running, state.lost)
@@ -514,10 +559,10 @@ def _rate(rps: float) -> str:
     return f"{rps:.3g}/s" if rps < 1000 else f"{rps:.0f}/s"
 
 
-def _quiet(state: State) -> State:
+def _quiet(state: State, *, reviewed: bool = False) -> State:
     """Starts the cooldown, during which the measured load causes no change, and sets the time of the next review."""
     quiet_until_s = state.now_s + state.settings.cooldown_s
-    return replace(state, asked=None, quiet_until_s=quiet_until_s, review_at_s=next_at_s(state))
+    return replace(state, asked=None, quiet_until_s=quiet_until_s, review_at_s=next_at_s(state, reviewed=reviewed))
 
 
 def _settled(state: State) -> Phase:

@@ -78,7 +78,9 @@ def stages_to(
     """
     goal = in_service(target, actual, standby)
     if running is not None:
-        running = goal if running is target else in_service(running, actual, standby)
+        # A generation without lost GPUs is a copy with the same bundle.
+        same = running.bundle is target.bundle
+        running = replace(running, bundle=goal.bundle) if same else in_service(running, actual, standby)
     return _Change(actual, running, goal, canary).stages()
 
 

@@ -55,9 +55,13 @@ def check_space(bundle: Bundle, running: Bundle | None, state: Path, shm: Path =
 
 
 def _added(bundle: Bundle, running: Bundle | None) -> list[WorkerModel]:
-    """Returns the models that workers do not have yet."""
-    present = {(w.name, m.name) for w in running.workers.values() for m in w.models} if running is not None else set()
-    return [m for w in bundle.workers.values() for m in w.models if (w.name, m.name) not in present]
+    """Returns the models that workers do not have yet, with those that stand by."""
+
+    def models(made: Bundle) -> Iterator[tuple[str, WorkerModel]]:
+        yield from ((w.name, m) for w in made.workers.values() for m in (*w.models, *w.standby))
+
+    present = {(name, m.name) for name, m in models(running)} if running is not None else set()
+    return [m for name, m in models(bundle) if (name, m.name) not in present]
 
 
 def _folders(bundle: Bundle, models: list[WorkerModel]) -> Iterator[ModelFolder]:

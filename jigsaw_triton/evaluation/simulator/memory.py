@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from jigsaw_triton.planner.domain.plan import GraphPlan, Plan, PlannedGpu
+from jigsaw_triton.gpus.model import Placement
+from jigsaw_triton.planner.domain.plan import GraphPlan, PlacedModel, Plan, PlannedGpu
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.validation.validate import violations
 
@@ -125,4 +126,9 @@ def _staying(gpus: tuple[PlannedGpu, ...], running: Plan | None) -> int:
 
 
 def _common(gpu: PlannedGpu, other: PlannedGpu | None) -> int:
-    return len({*gpu.layout} & {*other.layout}) if other is not None else 0
+    return len(_slices(gpu) & _slices(other)) if other is not None else 0
+
+
+def _slices(gpu: PlannedGpu) -> set[tuple[Placement, tuple[PlacedModel, ...]]]:
+    """Returns the slices with the models that serve; remembered plans have no standby variants yet."""
+    return {(placed.placement, placed.models) for placed in gpu.layout}

@@ -58,11 +58,11 @@ class LargestDemand:
 
 
 def make_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFactory = SolverProcess) -> Plan:
-    """Makes the plan of the fewest compute slices.
+    """Makes the best plan by `options.objective`: by default, the one of the fewest compute slices.
 
-    Ties are decided by the fewest GPUs, then the highest accuracy, then the most running replicas that stay. The same
-    problem gives the same plan, except for `plan.solver.seconds` and unless the time limit ends the search. Blocks for
-    tenths of a second up to the time limit, and runs the solver in a process of its own.
+    Ties of the default are decided by the fewest GPUs, then the highest accuracy, then the most running replicas that
+    stay. The same problem gives the same plan, except for `plan.solver.seconds` and unless the time limit ends the
+    search. Blocks for tenths of a second up to the time limit, and runs the solver in a process of its own.
 
     Args:
         problem: Graphs, demands, cluster and profiles.

@@ -203,4 +203,6 @@ def test_a_canary_is_asked_for_with_the_update(
     assert run(*arguments).exit_code == 0
     assert run(*arguments, "--canary", "5%", "--canary-for", "10m").exit_code == 0
     assert run(*arguments, "--canary", "0.2").exit_code == 0
+    alone = run(*arguments, "--canary-for", "10m")
+    assert (alone.exit_code, "--canary-for needs a canary" in alone.stderr) == (2, True)
     assert [(r["canary"], r["canary_s"]) for r in fake.requests] == [(None, 300.0), (0.05, 600.0), (0.2, 300.0)]

@@ -69,6 +69,12 @@ def test_the_objective_accuracy_uses_idle_slices(run: Run) -> None:
     assert fewest["graphs"]["docread"]["accuracy"] < accurate["graphs"]["docread"]["accuracy"]
 
 
+def test_a_price_keeps_slices_from_being_used_for_little_accuracy(run: Run) -> None:
+    asked = ("plan", applications_dir() / "docread", *GPUS, "--demand", "6", "--objective", "accuracy", "-o", "json")
+    plans = [json.loads(run(*asked, *price).stdout) for price in ((), ("--change-price", "1"))]
+    assert plans[0]["slices_used"] > plans[1]["slices_used"]
+
+
 def test_the_mean_accuracy_is_printed_beside_that_of_the_worst_path(run: Run) -> None:
     result = run("plan", applications_dir() / "docread", *GPUS, "--demand", "60", "--objective", "accuracy")
     found = re.search(r"accuracy ([\d.]+) \(([\d.]+) on average\)", result.stdout)

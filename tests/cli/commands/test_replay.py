@@ -46,7 +46,12 @@ def test_json_and_the_plot_have_the_run_of_each_system(run: Run, app: Path, trac
     assert "A+S+T" in picture.read_text()
 
 
-@pytest.mark.parametrize("system", ["exact", "other:A", "paper:", "paper:AX", "exact:AA"])
+def test_a_peak_excludes_a_scale(run: Run, app: Path, trace: Path) -> None:
+    result = run("evaluate", "replay", app, "--trace", trace, *GPUS, "--peak", "0.5", "--scale", "2")
+    assert (result.exit_code, "--peak and --scale exclude each other" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("system", ["exact", "other:A", "paper:", "paper:AX", "exact:AA", "paper:X", "exact:QQ"])
 def test_an_unknown_system_is_refused(run: Run, app: Path, trace: Path, system: str) -> None:
     result = run("evaluate", "replay", app, "--trace", trace, *GPUS, "--system", system)
     assert result.exit_code == 2

@@ -85,6 +85,10 @@ def running(script: str, paths: Paths, server: str, **variables: str) -> Iterato
         start_new_session=True,
     ) as process:
         try:
+            # The kernel shows the environment a moment after the start of the program.
+            environment = Path(f"/proc/{process.pid}/environ")
+            while not environment.read_bytes():
+                time.sleep(0.001)
             yield process
         finally:
             process.kill()

@@ -6,7 +6,7 @@ import pytest
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.evaluation.simulator.memory import PlanMemory
 from jigsaw_triton.gpus.model import GpuId
-from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.search.solve import make_plan
 from jigsaw_triton.planner.validation.validate import violations
@@ -60,6 +60,16 @@ def test_a_remembered_plan_is_given_for_the_gpus_on_which_it_runs() -> None:
     again = memory.plan(asking(20, moved), TWO_P95, making(made, asking(20, moved)))
     assert made == [20]
     assert again.gpus == moved.gpus
+
+
+def test_a_remembered_plan_stays_where_slices_with_standby_variants_run() -> None:
+    memory, made = PlanMemory(), list[float]()
+    plan = memory.plan(asking(20), TWO_P95, making(made, asking(20)))
+    (gpu,) = plan.gpus
+    layout = tuple(replace(s, standby=(PlacedModel("docread", "detect", "tiny", 1, 1),)) for s in gpu.layout)
+    moved = replace(plan, gpus=(replace(gpu, id=GpuId("a", 1), layout=layout),))
+    again = memory.plan(asking(20, moved), TWO_P95, making(made, asking(20, moved)))
+    assert [found.id for found in again.gpus] == [GpuId("a", 1)]
 
 
 def test_other_options_are_planned_anew() -> None:
