@@ -144,12 +144,13 @@ def unchanged(before: Wanted | None, after: Wanted) -> frozenset[str]:
     """
     if before is None:
         return frozenset()
+    nothing = ProfileTable(())
     return frozenset(
         name
         for name, graph in after.graphs.items()
         if name in before.graphs
         and before.graphs[name].tasks == graph.tasks
-        and before.profiles[name].rows() == after.profiles[name].rows()
+        and before.profiles.get(name, nothing).rows() == after.profiles.get(name, nothing).rows()
     )
 
 

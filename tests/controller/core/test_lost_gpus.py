@@ -2,8 +2,10 @@
 
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core.generation import Canary
+from jigsaw_triton.controller.core.recovery import recovered
 from jigsaw_triton.controller.core.service import troubles
-from jigsaw_triton.controller.core.state import Phase
+from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.gpus.model import GpuId
 from tests.controller.worlds import World, bundle, wanted, worker
 
@@ -76,3 +78,38 @@ def test_lost_gpus_of_other_clusters_do_not_matter() -> None:
     world.send(e.GpusLost(frozenset({GpuId("n", 5)})))
     assert troubles(world.state) == ()
     assert world.state.next_generation == 2
+
+
+def test_a_plan_around_a_lost_gpu_is_tried_again_until_it_serves() -> None:
+    world = World({1: BOTH, 2: "no plan", 3: "no plan", 4: MOVED})
+    world.send(e.DeployRequested(wanted()))
+    world.send(e.GpusLost(frozenset({ZERO})))
+    assert world.state.next_generation == 3
+    world.ticks([8.0] * 9)
+    assert world.state.next_generation == 3
+    world.ticks([8.0] * 20)
+    assert world.state.actual.workers.keys() == MOVED.workers.keys()
+    world.ticks([8.0] * 30)
+    assert world.state.next_generation == 5
+
+
+def test_the_next_controller_plans_around_a_gpu_that_was_lost_before() -> None:
+    world = deployed()
+    world.hold = lambda action: isinstance(action, a.Solve)
+    world.send(e.GpusLost(frozenset({ZERO})))
+    world.state = recovered(world.state) or State()
+    world.hold, world.held = lambda _: False, []
+    world.bundles = {3: bundle(3, MOVED.workers.values())}
+    world.ticks([8.0] * 11)
+    assert world.state.actual.workers.keys() == MOVED.workers.keys()
+
+
+def test_a_lost_gpu_ends_a_canary() -> None:
+    beside = bundle(2, [worker("0/1g@0", ("t0", "b"), generation=2), worker("1/1g@0", ("t1", "a"))])
+    world = World({1: BOTH, 2: beside, 3: bundle(3, MOVED.workers.values())})
+    world.send(e.DeployRequested(wanted()))
+    world.send(e.DeployRequested(wanted(20.0), Canary(0.05, 300.0)))
+    assert world.state.watch is not None and world.state.watch.verdict is None
+    world.send(e.GpusLost(frozenset({ZERO})))
+    assert ("canary", "rolled back: GPU n/0 is lost") in world.reports
+    assert world.state.actual.workers.keys() == MOVED.workers.keys()

@@ -173,3 +173,42 @@ def test_a_plan_that_saves_a_small_share_of_the_slices_is_not_worth_a_change() -
     running = replace(plan(10.0), slices_used=100)
     for slices, expected in ((96, False), (95, True)):
         assert worth(running, replace(running, slices_used=slices), 0.0, Settings(review_saves=0.05)) is expected
+
+
+def test_a_review_of_a_fallen_load_is_dropped_if_the_load_has_risen_again() -> None:
+    world = World({1: ONE})
+    world.send(e.Tick(100.0, {}))
+    world.send(e.DeployRequested(wanted()))
+    assert world.state.running is not None
+    high = replace(world.state.running, plan=plan(50.0))
+    world.state = replace(world.state, running=high)
+    world.hold = lambda action: isinstance(action, a.Solve)
+    world.ticks([4.0] * 70)
+    assert held(world).review
+    world.ticks([40.0] * 8)
+    answer(world, plan(10.0), TWO)
+    assert world.state.running is high
+
+
+def test_a_review_that_ends_with_a_constructed_plan_is_not_repeated_at_once() -> None:
+    world = reviewed()
+    answer(world, first(25.0), THREE)
+    assert world.state.running is not None and world.state.running.bundle == THREE
+    assert world.held == []
+    world.ticks([20.0] * 61)
+    assert held(world).review
+
+
+def test_a_plan_that_the_load_called_for_is_dropped_after_a_pause() -> None:
+    world = World({1: ONE})
+    world.send(e.Tick(100.0, {}))
+    world.send(e.DeployRequested(wanted()))
+    running = world.state.running
+    world.hold = lambda action: isinstance(action, a.Solve)
+    world.ticks([9.0] * 15)
+    world.ticks([20.0] * 4)
+    assert held(world).first
+    world.send(e.PauseRequested(True))
+    answer(world, first(25.0), TWO)
+    assert (world.state.phase, world.state.running) == (Phase.READY, running)
+    assert world.reports[-1] == ("paused", "the plan that the load called for is dropped, because the user has paused")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from jigsaw_triton.controller.core import actions as a
@@ -12,9 +14,11 @@ from jigsaw_triton.controller.core.slowness import (
     slow_kinds,
     slowed,
     times_since,
+    unchanged,
     with_times,
 )
 from jigsaw_triton.controller.core.state import Phase
+from jigsaw_triton.planner.domain.plan import CONSTRUCTED, Plan, SolverReport
 from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.servers.metrics import parse_metrics
 from tests.controller.worlds import World, bundle, wanted, worker
@@ -136,3 +140,41 @@ def test_slow_slices_cause_no_plan_while_the_deployment_is_paused() -> None:
     world.send(e.Tick(world.state.now_s + 1.0, {"app": 9.0}, times={FIRST: took(1.5), SECOND: took(1.4)}))
     assert world.held == []
     assert world.state.slow_kinds == {KIND: pytest.approx(1.4)}
+
+
+def test_ratios_of_graphs_with_new_profiles_are_forgotten() -> None:
+    world = deployed()
+    slow = {FIRST: took(1.5), SECOND: took(1.4)}
+    world.send(e.Tick(world.state.now_s + 1.0, {"app": 9.0}, times=slow))
+    world.held.clear()
+    same, other = wanted(), replace(wanted(), profiles={"app": ProfileTable([row("t0", "a", gpu="A100-80GB")])})
+    assert unchanged(world.state.wanted, same) == {"app"}
+    assert unchanged(world.state.wanted, other) == unchanged(None, other) == frozenset()
+    world.state = replace(world.state, phase=Phase.READY, inflight={})
+    world.send(e.DeployRequested(other))
+    (issued,) = world.held
+    assert isinstance(issued.action, a.Solve) and issued.action.slow == {}
+
+
+def test_slow_slices_are_planned_for_even_if_a_review_saw_them_first() -> None:
+    world = deployed()
+    running = world.state.running
+    assert running is not None
+    world.state = replace(world.state, quiet_until_s=world.state.now_s + 20.0)
+    world.send(e.Tick(world.state.now_s + 1.0, {"app": 9.0}, times={FIRST: took(1.5), SECOND: took(1.4)}))
+    assert world.held == []
+    world.state = replace(world.state, running=replace(running, plan=constructed(running.plan)), review_at_s=0.0)
+    world.ticks([9.0])
+    (review,) = world.held
+    world.held = []
+    assert isinstance(review.action, a.Solve) and review.action.review
+    assert world.state.running is not None
+    world.send(e.Solved(review.id, world.state.running.plan, world.state.running.bundle))
+    world.ticks([9.0] * 21)
+    (solve,) = world.held
+    assert isinstance(solve.action, a.Solve) and solve.action.slow == {KIND: pytest.approx(1.4)}
+    assert not solve.action.review
+
+
+def constructed(plan: Plan) -> Plan:
+    return replace(plan, solver=SolverReport(CONSTRUCTED, "feasible", 0.1, 0.2))

@@ -305,3 +305,12 @@ def test_a_few_requests_at_once_are_no_burst() -> None:
     recent = RecentArrivals(10.0).with_reading(Reading(0.1, 0.1, 9.0), Settings())
     assert not recent.bursts()
     assert recent.with_reading(Reading(0.2, 0.1, 9.0), Settings()).bursts()
+
+
+def test_arrivals_right_after_a_change_during_a_burst_are_counted() -> None:
+    world = deployed(World({1: ONE, 2: OTHER}))
+    world.arrive(BURST)
+    assert routed(world) == STANDBY
+    world.send(e.DeployRequested(wanted(20.0)))
+    world.arrive([30.0])
+    assert world.state.phase is Phase.READY
