@@ -24,7 +24,8 @@ STRIPS = applications_dir() / "digits-strip"
 def served(shared: System) -> System:
     fetched = shared.run("fetch", DIGITS, STRIPS)
     assert fetched.code == 0, fetched.err
-    shared.deploy(DIGITS, STRIPS, "--gpus", "2xcpu", "--demand", "digits=50,digits-strip=20")
+    # A lighter variant that takes over a burst would have another accuracy.
+    shared.deploy(DIGITS, STRIPS, "--gpus", "2xcpu", "--demand", "digits=50,digits-strip=20", "--standby", "off")
     return shared
 
 
