@@ -406,7 +406,7 @@ def _follow_load(state: State) -> Outcome:
     running = state.running
     if running is None or state.paused or state.now_s < state.quiet_until_s:
         return state, ()
-    if any(ratio > state.slow_planned.get(kind, 1.0) for kind, ratio in state.slow_kinds.items()):
+    if any(r > state.settings.slow_over * state.slow_planned.get(k, 1.0) for k, r in state.slow_kinds.items()):
         planned_for = {name: graph.demand_rps for name, graph in running.plan.graphs.items()}
         state, issued = _solve(
             state, running.wanted, planned_for, "slices are slower than profiled", may_fall_short=True

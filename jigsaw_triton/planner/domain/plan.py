@@ -139,7 +139,7 @@ class PlannedGpu:
     layout: tuple[PlacedSlice, ...]
 
 
-CONSTRUCTED = "first fit"
+CONSTRUCTED = "first-fit"
 """Name, in place of a solver's, of the construction of a plan without a solver."""
 
 
@@ -148,7 +148,7 @@ class SolverReport:
     """The solver's part in the plan.
 
     Attributes:
-        name: `HiGHS` or `CBC`; `first fit` if the plan was constructed without a solver.
+        name: `HiGHS` or `CBC`; `first-fit` if the plan was constructed without a solver.
         status: `optimal` (proven) or `feasible` (the time limit came first; see `gap`).
         seconds: Wall-clock time of planning.
         gap: Relative gap of the first objective: compute slices or the loss of accuracy, less the price of changes if

@@ -178,3 +178,14 @@ def test_slow_slices_are_planned_for_even_if_a_review_saw_them_first() -> None:
 
 def constructed(plan: Plan) -> Plan:
     return replace(plan, solver=SolverReport(CONSTRUCTED, "feasible", 0.1, 0.2))
+
+
+def test_a_ratio_that_grows_a_little_causes_no_further_plan() -> None:
+    world = deployed()
+    for ratio, solves in ((1.5, 1), (1.7, 0), (2.0, 1)):
+        times = {FIRST: took(ratio, batches=1e6), SECOND: took(ratio, batches=1e6)}
+        world.state = replace(world.state, times={})
+        for _ in range(12):
+            world.send(e.Tick(world.state.now_s + 1.0, {"app": 9.0}, times=times))
+        assert len(world.held) == solves, ratio
+        world.end()

@@ -6,7 +6,7 @@ import pytest
 from jigsaw_triton.gpus.model import Cluster, Placement
 from jigsaw_triton.graph.model import Slo, Workload
 from jigsaw_triton.planner.domain.difference import difference
-from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.plan import Plan, plan_from_json
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.search.solve import (
     SolverFactory,
@@ -48,7 +48,7 @@ def test_a_first_plan_is_valid_and_near_the_optimum(demand_rps: float, features:
     plan, best = first(problem, options), make_plan(problem, options, solvers=solvers)
     assert violations(plan, problem, options) == ()
     assert best.slices_used <= plan.slices_used <= 1.5 * best.slices_used
-    assert (plan.solver.name, plan.solver.status) == ("first fit", "feasible")
+    assert (plan.solver.name, plan.solver.status) == ("first-fit", "feasible")
     assert plan.slices_used * (1 - plan.solver.gap) <= best.slices_used
 
 
@@ -61,7 +61,7 @@ def test_without_an_answer_of_the_solver_the_first_plan_is_the_plan() -> None:
     problem = docread_problem(20.0)
     plan = make_plan(problem, solvers=too_slow)
     assert violations(plan, problem, Options()) == ()
-    assert plan.solver.name == "first fit"
+    assert plan.solver.name == "first-fit"
     assert has_plan(problem, solvers=too_slow) is True
 
 
@@ -136,3 +136,9 @@ def test_a_solve_beside_a_running_plan_that_runs_out_of_time_constructs_a_plan()
     found = make_plan(replace(problem, running=running), solvers=too_slow)
     assert found.solver.constructed
     assert found.gpus == running.gpus
+
+
+def test_a_constructed_plan_is_read_back_from_its_json() -> None:
+    plan = make_first_plan(docread_problem(20), Options())
+    assert plan is not None and plan.solver.constructed
+    assert plan_from_json(plan.to_json(), where="the plan") == plan
