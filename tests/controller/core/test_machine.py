@@ -213,11 +213,6 @@ class Machine(RuleBasedStateMachine):
             assert self.waiting or self.watches()
 
     @invariant()
-    def only_a_canary_weights_generations(self) -> None:
-        if self.state.phase is Phase.READY and not self.broken:
-            assert not any(entry.weights for route in self.state.actual.routes.values() for entry in route)
-
-    @invariant()
     def no_canary_outlives_its_deadline(self) -> None:
         watch = self.state.watch
         if self.watches() and watch is not None and watch.began_s is not None:
