@@ -65,7 +65,7 @@ def test_old_times_count_less_and_are_forgotten() -> None:
         (took(1.15), True, 1.15),
         (took(1.05), True, 1.0),
         (took(0.7), False, 1.0),
-        # Of a batch of one millisecond, a call's own delay may be a half.
+        # The delay of a call itself may be half of a batch of one millisecond.
         (took(1.9, profiled_ms=1.0), False, 1.0),
         (took(1.5, batches=50.0), False, None),
     ],

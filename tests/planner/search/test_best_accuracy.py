@@ -55,7 +55,7 @@ def replicas(plan: Plan) -> Counter[str]:
     [
         (8, 1, 0),
         (40, 4, 0),
-        # Of seven slices, one serves the light variant, which carries what the others leave.
+        # One of the seven slices serves the light variant, which carries what the others leave.
         (75, 6, 1),
         (100, 6, 1),
     ],
