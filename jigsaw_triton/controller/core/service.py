@@ -20,11 +20,13 @@ def unserved(state: State) -> tuple[str, ...]:
 
 
 def troubles(state: State) -> tuple[str, ...]:
-    """Returns a sentence for each lost GPU, and each server that is missing, is being restarted or does not answer."""
+    """Returns what is wrong with the servers, in a sentence each: lost, missing, silent, restarting, half restored."""
     restarting = {name: restarts.cause for name, restarts in state.restarts.items() if restarts.waiting}
     found = [f"{name} is restarting: {cause}" for name, cause in restarting.items()]
     found += [f"GPU {gpu} is lost" for gpu in sorted(state.lost)]
     found += [f"{name} does not answer" for name in sorted(state.stalled - restarting.keys())]
+    if state.unrestored:
+        found.append("the generation that serves is only partly restored, since the last rollback failed")
     if state.phase is Phase.READY and state.running is not None:
         missing = sorted(state.running.bundle.workers.keys() - state.actual.workers.keys())
         found += [f"{name} is missing" for name in (*missing, *([] if state.actual.gateway else [GATEWAY]))]

@@ -178,7 +178,7 @@ def _adopt(state: State, action: a.Solve, solved: e.Solved) -> Outcome:
     report = a.Report("plan", f"generation {new.bundle.generation} for {demand} uses {slices} ({action.reason})")
     state, overload = _absorb_shortfall(state, action, new)
     running = state.running
-    if running is not None and new.serves_like(running):
+    if running is not None and new.serves_like(running) and not state.unrestored:
         kept = replace(new, bundle=running.bundle)
         state = replace(state, phase=Phase.READY, running=kept, wanted=new.wanted, error="", error_code=0)
         state = _planned_for(state, action)
@@ -366,6 +366,10 @@ def _advance_ready(state: State) -> Outcome:
         return replace(state, phase=Phase.SOLVING), outputs
     if state.replan and state.running is not None and state.now_s >= state.replan_at_s:
         return _replan(state, state.running)
+    if state.unrestored and state.running is not None and state.now_s >= state.quiet_until_s:
+        state, outputs = _restore(state, state.running)
+        text = "restoring the generation that serves, since the last rollback failed"
+        return state, (a.Report("transition", text), *outputs)
     state, ended = _end_lingering(state)
     state, outputs = _follow_load(state)
     state, reviewing = _review(state)
@@ -486,7 +490,7 @@ def _advance_change(state: State) -> Outcome:
             return state, ()
     if state.stage is not None:
         if state.stage.commits and not state.failed and state.pending is not None:
-            state = replace(state, running=state.pending, wanted=state.pending.wanted, arrivals={})
+            state = replace(state, running=state.pending, wanted=state.pending.wanted, arrivals={}, unrestored=False)
             state = with_capacities(state if state.carried is None else _planned_for(state, state.carried))
         state = replace(state, stage=None)
     committed = state.running is not None and state.running is state.pending
@@ -505,6 +509,7 @@ def _advance_change(state: State) -> Outcome:
         phase=Phase.READY,
         pending=None,
         rolling_back=False,
+        unrestored=state.unrestored and not state.rolling_back,
         failed=False,
         restarts=restarts,
         linger_until_s=state.now_s + state.settings.linger_s,
@@ -518,17 +523,28 @@ def _roll_back(state: State) -> Outcome:
     if state.running is None:
         return _advance_stop(replace(state, phase=Phase.STOPPING, stages=(), stage=None))
     if state.rolling_back:
-        text = "the rollback failed, so the previous generation is only partly restored; deploy again or take it down"
+        again = f"trying again in {state.settings.cooldown_s:g} s"
+        text = f"the rollback failed, so the previous generation is only partly restored; {again}"
         ready = replace(
-            state, phase=Phase.READY, pending=None, carried=None, stages=(), rolling_back=False, failed=False
+            state,
+            phase=Phase.READY,
+            pending=None,
+            carried=None,
+            stages=(),
+            rolling_back=False,
+            unrestored=True,
+            failed=False,
         )
         return _quiet(ready), (a.Report("error", text),)
     watch = state.watch and state.watch.ended(Verdict(False, state.error))
-    target = without_lost(state.running, state.lost)
-    stages = stages_to(state.actual, state.running, target, standby=state.standby)
-    state = replace(state, stages=stages, pending=None, failed=False, rolling_back=True, watch=watch)
-    state, outputs = _advance_change(state)
+    state, outputs = _restore(replace(state, pending=None, failed=False, watch=watch), state.running)
     return state, (a.Report("transition", "the change failed; rolling back to the generation that serves"), *outputs)
+
+
+def _restore(state: State, running: Generation) -> Outcome:
+    """Starts the transition back to the generation that serves."""
+    stages = stages_to(state.actual, running, without_lost(running, state.lost), standby=state.standby)
+    return _advance_change(replace(state, phase=Phase.CHANGING, stages=stages, rolling_back=True))
 
 
 def _next_stage(state: State) -> Outcome:

@@ -37,6 +37,7 @@ _KEPT = (
     "standby",
     "solved",
     "pending",
+    "unrestored",
     "actual",
     "inflight",
     "queued",

@@ -7,6 +7,7 @@ from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.generation import Request
+from jigsaw_triton.controller.core.recovery import recovered
 from jigsaw_triton.controller.core.rows import Count, Source
 from jigsaw_triton.controller.core.service import troubles, unserved
 from jigsaw_triton.controller.core.state import Phase
@@ -87,6 +88,50 @@ def test_an_update_that_fails_before_the_switch_is_rolled_back() -> None:
     assert dict(world.state.actual.workers) == dict(ONE.workers)
     assert world.state.running is not None and world.state.running.bundle == ONE
     assert ("ready", "rolled back: the previous generation still serves") in world.reports
+
+
+def partly_restored() -> World:
+    """A world whose second generation did not start, and whose rollback failed, so that routes of both are left."""
+    world = deployed(World({1: ONE, 2: TWO, 3: bundle(3, ONE.workers.values())}))
+    world.fault = lambda x: "stuck" if isinstance(x, a.Flip | a.UnloadGateway) else ""
+    world.send(e.DeployRequested(wanted(20.0)))
+    assert world.state.phase is Phase.READY and world.state.unrestored
+    assert "app.t0.g2" in world.state.actual.routes
+    assert troubles(world.state) == (
+        "the generation that serves is only partly restored, since the last rollback failed",
+    )
+    return world
+
+
+def test_a_failed_rollback_is_repeated_until_the_running_generation_is_restored() -> None:
+    world = partly_restored()
+    world.ticks([9.0] * 12)
+    assert world.state.unrestored
+    world.fault = lambda x: ""
+    world.ticks([9.0] * 12)
+    assert not world.state.unrestored and troubles(world.state) == ()
+    assert world.state.actual.routes.keys() == {"app.t0.g1", "app.t1.g1"}
+    assert world.state.running is not None and world.state.running.bundle == ONE
+
+
+def test_the_next_controller_repeats_a_failed_rollback() -> None:
+    world = partly_restored()
+    state = recovered(world.state)
+    assert state is not None
+    world.state, world.fault = state, lambda x: ""
+    world.ticks([9.0] * 12)
+    assert not world.state.unrestored
+    assert world.state.actual.routes.keys() == {"app.t0.g1", "app.t1.g1"}
+
+
+def test_deploying_the_running_plan_again_completes_a_failed_rollback() -> None:
+    world = partly_restored()
+    world.fault = lambda x: ""
+    world.send(e.DeployRequested(wanted(10.0)))
+    assert world.state.phase is Phase.READY and not world.state.unrestored
+    assert world.state.running is not None and world.state.running.bundle.generation == 3
+    world.ticks([9.0] * 40)
+    assert world.state.actual.routes.keys() == {"app.t0.g3", "app.t1.g3"}
 
 
 def test_the_new_generation_serves_even_if_cleaning_up_the_old_one_fails() -> None:
