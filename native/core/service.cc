@@ -10,6 +10,9 @@ namespace {
 // Weight of a new value in the moving averages.
 constexpr double kSmoothing = 0.1;
 
+// Number of measured batches whose weight the profile has in the average with the first ones.
+constexpr uint32_t kProfileCount = 4;
+
 // Values are clipped at this multiple of the mean, so that an outlier changes it little.
 constexpr double kMaxRatio = 4;
 
@@ -25,13 +28,12 @@ void ServiceTimes::add(int64_t items, Time took) {
   if (double profile_time = profiled(double(items)); profile_time > 0)
     profile_ratio_ += kSmoothing * (std::min(value / profile_time, kMaxRatio * profile_ratio_) - profile_ratio_);
   if (bucket.count == 0) {
-    // The first batch may be slow because it is the first: average it with the previous estimate.
+    // The first batches may be slow because they are the first: average them with the previous estimate.
     double expected = mean(items);
-    bucket.mean = expected > 0 ? (expected + std::min(value, kMaxRatio * expected)) / 2 : value;
+    bucket.mean = expected > 0 ? expected : value;
     bucket.items = double(items);
     bucket.deviation = bucket.mean / 8;
-    bucket.count = 1;
-    return;
+    bucket.count = profiled(double(items)) > 0 ? kProfileCount : 1;
   }
   // Early values have a larger weight, so that one slow first batch is soon forgotten. Later, a single value from a
   // host that was busy for a moment changes the mean little.

@@ -44,6 +44,14 @@ def test_one_slow_batch_is_soon_forgotten() -> None:
     assert times.mean(1) < 30
 
 
+def test_two_slow_batches_after_a_load_do_not_outweigh_the_profile() -> None:
+    times = ServiceTimes({1: 50.0})
+    times.add(1, 300.0)
+    times.add(1, 300.0)
+    assert times.mean(1) < 150
+    assert times.high(1) < 300
+
+
 def test_the_high_estimate_grows_with_the_variation() -> None:
     steady, varying = ServiceTimes({}), ServiceTimes({})
     for turn in range(200):
