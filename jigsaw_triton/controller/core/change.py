@@ -1,0 +1,99 @@
+"""Changes under way: their stages, their rollback, and the stop of everything. Pure."""
+
+from dataclasses import replace
+
+from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core.adoption import planned_for
+from jigsaw_triton.controller.core.canary import Verdict
+from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.lost_gpus import without_lost
+from jigsaw_triton.controller.core.outcome import Outcome, issue, quiet
+from jigsaw_triton.controller.core.state import GATEWAY, Phase, State
+from jigsaw_triton.controller.core.switching import with_capacities
+from jigsaw_triton.controller.core.transition import stages_down, stages_to
+
+
+def advance_change(state: State) -> Outcome:
+    """Takes the next step of a change if nothing of it is under way: a stage, a rollback, or its end."""
+    if state.stage_ids:
+        return state, ()
+    if state.stage is not None and state.stage.watches and not state.failed and state.watch is not None:
+        if state.watch.began_s is None:
+            state = replace(state, watch=state.watch.begun(state.now_s))
+        if state.watch is not None and state.watch.verdict is None:
+            return state, ()
+    if state.stage is not None:
+        if state.stage.commits and not state.failed and state.pending is not None:
+            state = replace(state, running=state.pending, wanted=state.pending.wanted, arrivals={}, unrestored=False)
+            state = with_capacities(state if state.carried is None else planned_for(state, state.carried))
+        state = replace(state, stage=None)
+    committed = state.running is not None and state.running is state.pending
+    if state.failed and not committed:
+        return _roll_back(state)
+    if state.stages:
+        return _next_stage(state)
+    restarts = {n: r for n, r in state.restarts.items() if n == GATEWAY or n in state.actual.workers}
+    rolled_back = "rolled back: the previous generation still serves"
+    text = rolled_back if state.rolling_back else "the new generation serves"
+    if not state.rolling_back:
+        # Failures to clean up have been reported. The change itself has succeeded.
+        state = replace(state, error="", error_code=0)
+    state = replace(
+        state,
+        phase=Phase.READY,
+        pending=None,
+        rolling_back=False,
+        unrestored=state.unrestored and not state.rolling_back,
+        failed=False,
+        restarts=restarts,
+        linger_until_s=state.now_s + state.settings.linger_s,
+    )
+    reviewed = state.carried is not None and state.carried.review
+    return quiet(replace(state, carried=None), reviewed=reviewed), (a.Report("ready", text),)
+
+
+def _roll_back(state: State) -> Outcome:
+    if state.running is None:
+        return replace(state, phase=Phase.STOPPING, stages=(), stage=None), ()
+    if state.rolling_back:
+        again = f"trying again in {state.settings.cooldown_s:g} s"
+        text = f"the rollback failed, so the previous generation is only partly restored; {again}"
+        ready = replace(
+            state,
+            phase=Phase.READY,
+            pending=None,
+            carried=None,
+            stages=(),
+            rolling_back=False,
+            unrestored=True,
+            failed=False,
+        )
+        return quiet(ready), (a.Report("error", text),)
+    watch = state.watch and state.watch.ended(Verdict(False, state.error))
+    state = restore(replace(state, pending=None, failed=False, watch=watch), state.running)
+    return state, (a.Report("transition", "the change failed; rolling back to the generation that serves"),)
+
+
+def restore(state: State, running: Generation) -> State:
+    """Starts the transition back to the generation that serves."""
+    stages = stages_to(state.actual, running, without_lost(running, state.lost), standby=state.standby)
+    return replace(state, phase=Phase.CHANGING, stages=stages, rolling_back=True)
+
+
+def _next_stage(state: State) -> Outcome:
+    stage, *rest = state.stages
+    state = replace(state, stage=stage, stages=tuple(rest))
+    state, issued = issue(state, stage.actions)
+    state = replace(state, stage_ids=frozenset(o.id for o in issued if isinstance(o, a.Issued)))
+    return state, (a.Report("transition", str(stage)), *issued)
+
+
+def advance_stop(state: State) -> Outcome:
+    """Waits for the actions in flight, which the shell cancels where it can, and then stops everything."""
+    if state.inflight:
+        return state, ()
+    stages = stages_down(state.actual)
+    if stages:
+        return _next_stage(replace(state, stages=stages[:1]))
+    stopped = replace(state, phase=Phase.STOPPED, running=None, pending=None, stages=(), stage=None)
+    return stopped, (a.Report("stopped", "all servers of the deployment have ended"),)

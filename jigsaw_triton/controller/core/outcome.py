@@ -1,0 +1,39 @@
+"""Outcomes of a step of the core: the new state, and the actions and reports for the shell. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core.review import next_at_s
+from jigsaw_triton.controller.core.state import Phase, State
+
+Output = a.Issued | a.Report
+Outcome = tuple[State, tuple[Output, ...]]
+
+
+def issue(state: State, actions: Iterable[a.Action]) -> tuple[State, tuple[Output, ...]]:
+    """Gives actions to the shell, each with an id and the node that carries it out."""
+    inflight = dict(state.inflight)
+    issued: list[Output] = []
+    number = state.next_id
+    for action in actions:
+        inflight[number] = action
+        issued.append(a.Issued(number, action, state.actual.node_of(action)))
+        number += 1
+    return replace(state, inflight=inflight, next_id=number), tuple(issued)
+
+
+def quiet(state: State, *, reviewed: bool = False) -> State:
+    """Starts the cooldown, during which the measured load causes no change, and sets the time of the next review."""
+    quiet_until_s = state.now_s + state.settings.cooldown_s
+    return replace(state, asked=None, quiet_until_s=quiet_until_s, review_at_s=next_at_s(state, reviewed=reviewed))
+
+
+def settled(state: State) -> Phase:
+    """Returns the phase after a failed solve."""
+    return Phase.READY if state.running is not None else Phase.STOPPING
+
+
+def rate(rps: float) -> str:
+    """Formats requests a second for people."""
+    return f"{rps:.3g}/s" if rps < 1000 else f"{rps:.0f}/s"
