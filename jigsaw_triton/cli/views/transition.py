@@ -20,7 +20,7 @@ def transition_view(found: Transition, plan: Plan) -> Iterator[View]:
         plan: Plan that it leads to.
     """
     if not found.steps:
-        yield "nothing that is running has to change"
+        yield "no slice and no choice of a model has to change"
         return
     several = len(plan.graphs) > 1
     rows = [row for number, step in enumerate(found.steps, 1) for row in _rows(number, step, several)]

@@ -331,7 +331,9 @@ class _Change:
             for name, graph in bundle.graphs.items()
             if self._actual.fronts.get(name) != graph.front
         ]
-        self._add("switch the fronts to the new generation", flips, commits=True)
+        stays = self._running is not None and self._running.bundle is bundle
+        generation = "the generation that serves" if stays else "the new generation"
+        self._add(f"switch the fronts to {generation}", flips, commits=True)
         routes = {
             d: r for d, r in handover(self._actual, self._running, self._target).items() if d not in task_names(bundle)
         }

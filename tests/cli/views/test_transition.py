@@ -62,7 +62,7 @@ def test_the_running_plan_may_come_from_a_file(run: Run, app: Path, tmp_path: Pa
     assert run("plan", app, *GPUS, "--demand", "20", "-O", file).exit_code == 0
     same = run("plan", app, *GPUS, "--demand", "20", "--from", file, "--diff")
     assert same.exit_code == 0
-    assert "nothing that is running has to change" in same.stdout
+    assert "no slice and no choice of a model has to change" in same.stdout
     demand = 1.5 * json.loads(file.read_text())["graphs"]["hello"]["capacity_rps"]
     more = run("plan", app, *GPUS, "--demand", str(demand), "--from", file, "--diff", "-o", "json")
     document = json.loads(more.stdout)

@@ -88,6 +88,7 @@ def test_an_update_that_fails_before_the_switch_is_rolled_back() -> None:
     assert dict(world.state.actual.workers) == dict(ONE.workers)
     assert world.state.running is not None and world.state.running.bundle == ONE
     assert ("ready", "rolled back: the previous generation still serves") in world.reports
+    assert any(text.endswith("switch the fronts to the generation that serves") for _, text in world.reports)
 
 
 def partly_restored() -> World:
