@@ -26,7 +26,6 @@ from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.solving import Planner
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.runtime.dtypes import Arrays
 
@@ -50,16 +49,9 @@ class Executor:
         self._templates = templates
         self._journal = journal
         self._identities = Identities()
-        self._graphs: Mapping[str, TaskGraph] = {}
 
-    async def resume(self, running: Generation, routes: Mapping[str, tuple[RouteEntry, ...]]) -> None:
-        """Goes on where an earlier controller stopped.
-
-        Args:
-            running: The generation that serves.
-            routes: All routes, which are written once more; others are removed.
-        """
-        self._graphs = running.wanted.graphs
+    async def resume(self, routes: Mapping[str, tuple[RouteEntry, ...]]) -> None:
+        """Goes on where an earlier controller stopped: writes all routes once more, and removes others."""
         await self._set_routes(routes)
         for path in (self._paths.run / "routes").glob("*.json"):
             if path.stem not in routes:
@@ -79,7 +71,7 @@ class Executor:
             The plan, its bundle, and the stages of the change from `actual`.
         """
         if not action.review:
-            # A review may overlap with the solve of a deploy, whose cluster and samples it must not replace.
+            # A review may overlap with the solve of a deploy, whose cluster it must not replace.
             await self._fleet.serve_on(action.wanted.cluster)
         cluster = await self._fleet.around_others(action.wanted.cluster)
         planner = Planner(self._templates, self._fleet.commands.workers.backends, self._identities)
@@ -92,8 +84,6 @@ class Executor:
         target = without_lost(made, action.lost)
         stages = await asyncio.to_thread(stages_to, actual, action.running, target, action.canary, standby)
         keep(self._journal, made, action.reason, by_load=action.may_fall_short)
-        if not action.review:
-            self._graphs = action.wanted.graphs
         if action.running is not None:
             self._forget_generations(action.running.bundle.generation)
         return plan, bundle, stages
@@ -142,11 +132,11 @@ class Executor:
                 await self._fleet.load_gateway(folders)
             case a.SetRoutes(routes):
                 await self._set_routes(routes)
-            case a.Flip(graph, front):
-                sample = await asyncio.to_thread(self._sample, graph)
+            case a.Flip(_, front, samples):
+                sample = await asyncio.to_thread(_request, samples)
                 await self._fleet.flip(front, rehearsal(front), sample)
-            case a.Compare(graph, front):
-                sample = await asyncio.to_thread(self._sample, graph)
+            case a.Compare(graph, front, samples):
+                sample = await asyncio.to_thread(_request, samples)
                 answers = await self._fleet.compare(front, rehearsal(front), sample)
                 request = "the sample request" if sample is not None else "a request of zeros"
                 self._journal.event("canary", f"{graph}: in the answer to {request}, {agreement(*answers)}")
@@ -193,14 +183,12 @@ class Executor:
         (self._paths.run / "routes" / f"{name}.json").unlink(missing_ok=True)
         held.unlink(missing_ok=True)
 
-    def _sample(self, graph: str) -> Arrays | None:
-        """Returns the graph's sample request with a batch dimension of 1; None unless every input has a sample."""
-        known = self._graphs.get(graph)
-        if known is None or known.samples.keys() != known.inputs.keys():
-            return None
-        with contextlib.suppress(OSError, ValueError):
-            return {name: np.load(path, allow_pickle=False)[None] for name, path in known.samples.items()}
-        return None
+
+def _request(samples: Mapping[str, Path]) -> Arrays | None:
+    """Returns a sample request with a batch dimension of 1; None without samples, or if one cannot be read."""
+    with contextlib.suppress(OSError, ValueError):
+        return {name: np.load(path, allow_pickle=False)[None] for name, path in samples.items()} or None
+    return None
 
 
 def _unused(path: Path) -> bool:

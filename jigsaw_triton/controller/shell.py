@@ -122,7 +122,7 @@ class Controller:
                 self._journal.conclude(revision.number, "failed")
         ended = await self._fleet.adopt(wanted.cluster, state.actual, wanted.graphs)
         if state.running is not None:
-            await self._executor.resume(state.running, state.actual.routes)
+            await self._executor.resume(state.actual.routes)
         count = len(self._fleet.pids())
         self._journal.event("adopt", f"the controller was restarted and adopted {count} servers")
         for name in ended:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from jigsaw_triton.compiler.bundle import ModelFolder, RouteEntry, Worker, WorkerModel
 from jigsaw_triton.controller.core.generation import Canary, Generation, Wanted
@@ -85,18 +86,32 @@ class LoadGateway:
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """Replace a graph's front after the new one has answered a probe through the whole graph, and verify it."""
+    """Replace a graph's front after the new one has answered a probe through the whole graph, and verify it.
+
+    Attributes:
+        graph: Name of the graph.
+        front: The new front.
+        samples: Graph input -> file with the tensor of the probe; empty for a probe of zeros.
+    """
 
     graph: str
     front: ModelFolder
+    samples: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """Send one request to a graph's front and to a copy of its next one, and report how far the answers agree."""
+    """Send one request to a graph's front and to a copy of its next one, and report how far the answers agree.
+
+    Attributes:
+        graph: Name of the graph.
+        front: The next front.
+        samples: Graph input -> file with the tensor of the request; empty for a request of zeros.
+    """
 
     graph: str
     front: ModelFolder
+    samples: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

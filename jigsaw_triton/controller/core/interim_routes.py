@@ -33,7 +33,7 @@ class Serving:
     Attributes:
         graph: Name of the graph.
         front: Task with its compiled route.
-        own: Entries of its own generation that can serve.
+        own: Entries of its own generation that can serve; if there are none, those of the target with the same models.
         coming: Entries of the target that can serve; empty if the front cannot call the target's models.
     """
 
@@ -234,7 +234,10 @@ def _serving(
         for task in compiled.every_task.values():
             if task.name in actual.routes:
                 coming = up(_coming(running, target, graph, task.task), target.bundle)
-                yield Serving(graph, task, up(task.route, running.bundle), coming)
+                # A worker of the target with the same model replaces the last one of the running generation.
+                models = {entry.model for entry in (*task.route, *task.standby)}
+                same = tuple(entry for entry in coming if entry.model in models)
+                yield Serving(graph, task, up(task.route, running.bundle) or same, coming)
 
 
 def stand_ins(actual: Actual, *bundles: Bundle) -> dict[str, Worker]:

@@ -11,6 +11,7 @@ calling its tasks one by one, since only a worker with the same chain could take
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from jigsaw_triton.compiler import names
 from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph, Place, Worker, WorkerModel
@@ -313,7 +314,7 @@ class _Change:
         pipelines, tasks = _by_kind(actual, gone)
         loads = (a.LoadGateway(models, routes),) if models or routes else ()
         self._add("add routes for the single tasks of chains", loads)
-        flips = [a.Flip(name, apart.front) for name, (_, apart) in parting.items()]
+        flips = [a.Flip(n, apart.front, _samples(self._running, n)) for n, (_, apart) in parting.items()]
         self._add("switch the fronts to calling these tasks one by one", flips)
         self._add("unload the pipelines that call chains", _unload(pipelines))
         self._add("remove the routes of chains", _unload(tasks))
@@ -327,7 +328,7 @@ class _Change:
         self._share()
         bundle = self._target.bundle
         flips = [
-            a.Flip(name, graph.front)
+            a.Flip(name, graph.front, _samples(self._target, name))
             for name, graph in bundle.graphs.items()
             if self._actual.fronts.get(name) != graph.front
         ]
@@ -353,7 +354,11 @@ class _Change:
         """Gives the target the canary's share of the requests."""
         if self._canary is not None and self._running is not None:
             fronts = {name: graph.front for name, graph in self._target.bundle.graphs.items()}
-            compared = [a.Compare(n, front) for n, front in fronts.items() if n in self._running.bundle.graphs]
+            compared = [
+                a.Compare(name, front, _samples(self._target, name))
+                for name, front in fronts.items()
+                if name in self._running.bundle.graphs
+            ]
             self._add("compare the answers of both generations to one request", compared)
             routes = canary_routes(self._actual, self._running, self._target, self._canary.share)
             title = f"answer {100 * self._canary.share:g}% of the requests with the new generation"
@@ -398,6 +403,12 @@ def lingering(actual: Actual, running: Generation | None) -> tuple[tuple[str, ..
     wanted = {name for form in forms for name in _gateway_names(form)}
     existing = dict.fromkeys((*actual.models, *actual.routes))
     return _by_kind(actual, (name for name in existing if name not in wanted))
+
+
+def _samples(generation: Generation | None, graph: str) -> Mapping[str, Path]:
+    """Returns the files of a graph's sample request; none unless every input has one."""
+    known = generation.wanted.graphs.get(graph) if generation is not None else None
+    return known.samples if known is not None and known.samples.keys() == known.inputs.keys() else {}
 
 
 def task_names(bundle: Bundle) -> frozenset[str]:

@@ -9,6 +9,7 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Canary
+from jigsaw_triton.controller.core.lost_gpus import without_lost
 from jigsaw_triton.controller.core.recovery import recovered
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.standby import Reading, RecentArrivals, in_service, routes_to_set
@@ -314,3 +315,15 @@ def test_arrivals_right_after_a_change_during_a_burst_are_counted() -> None:
     world.send(e.DeployRequested(wanted(20.0)))
     world.arrive([30.0])
     assert world.state.phase is Phase.READY
+
+
+def test_a_rollback_to_a_copy_of_the_running_generation_without_lost_gpus_keeps_the_standby_variants() -> None:
+    world = deployed(World({1: ONE}))
+    world.arrive(CALM)
+    world.arrive([40.0, 40.0])
+    state = world.state
+    assert state.running is not None and routed(world) == STANDBY
+    copy = without_lost(state.running, frozenset())
+    assert copy is not state.running
+    found = stages_to(state.actual, state.running, copy, standby=state.standby)
+    assert [stage for stage in found if stage.actions] == []

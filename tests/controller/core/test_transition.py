@@ -1,5 +1,6 @@
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -75,6 +76,36 @@ def test_another_variant_at_the_same_place_is_loaded_beside_the_old_model() -> N
     assert reached(run(actual, stages), two)
 
 
+def test_where_its_last_worker_makes_room_a_generation_keeps_its_model_on_a_worker_of_the_target() -> None:
+    before = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("1/1gx2@6", ("t1", "a"))])
+    target = bundle(
+        2,
+        [
+            worker("0/1g@0", ("t1", "a")),
+            worker("1/1g@6", ("t0", "a")),
+            worker("1/1gx2@0", ("t1", "a"), generation=2),
+        ],
+    )
+    assert routes_while(before, target)["remove workers that leave from the routes"] == ["app.t1.a.g1"]
+
+
+def test_the_probe_of_a_front_is_the_sample_request_of_its_own_generation() -> None:
+    def sampled(made: Bundle, file: str) -> Generation:
+        found = generation(made)
+        graph = found.wanted.graphs["app"]
+        samples = dict.fromkeys(graph.inputs, Path(file))
+        return replace(found, wanted=replace(found.wanted, graphs={"app": replace(graph, samples=samples)}))
+
+    def flips(stages: Iterable[Stage]) -> list[a.Flip]:
+        return [action for stage in stages for action in stage.actions if isinstance(action, a.Flip)]
+
+    old, new = sampled(ONE, "old.npy"), sampled(bundle(2, ONE.workers.values()), "new.npy")
+    actual = run(Actual(), stages_to(Actual(), None, old))
+    there = flips(stages_to(actual, old, new))
+    back = flips(stages_to(actual.after(there[0]), old, old))
+    assert [set(map(str, flip.samples.values())) for flip in (*there, *back)] == [{"new.npy"}, {"old.npy"}]
+
+
 def test_a_worker_that_must_make_room_is_drained_before_it_stops() -> None:
     two = bundle(2, [worker("0/2g@0", ("t0", "a"), generation=2), worker("1/1g@0", ("t1", "a"), generation=2)])
     actual = after(ONE)
@@ -95,7 +126,7 @@ def routes_while(before: Bundle, target: Bundle) -> dict[str, list[str]]:
         stage.title: [entry.model for entry in action.routes["app.t1.g1"]]
         for stage in stages
         for action in stage.actions
-        if isinstance(action, a.SetRoutes)
+        if isinstance(action, a.SetRoutes) and "app.t1.g1" in action.routes
     }
 
 

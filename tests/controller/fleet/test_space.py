@@ -86,3 +86,18 @@ def test_each_process_of_a_python_model_needs_shared_memory(tmp_path: Path, monk
     assert "--shm-size" in caught.value.hint
     check_space(two, served(model, "0/1g@0"), tmp_path)
     check_space(served(model, "0/1g@0", "0/1g@1", config=b'backend: "onnxruntime"'), None, tmp_path)
+
+
+def test_models_that_stand_by_need_memory_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tmp_path / "model.bin"
+    model.touch()
+    made = served(model, "0/1g@0")
+    lighter = {
+        name: tuple(replace(m, folder=replace(m.folder, name=f"{m.name}-lighter")) for m in w.models)
+        for name, w in made.workers.items()
+    }
+    beside = {name: replace(w, standby=lighter[name]) for name, w in made.workers.items()}
+    free(monkeypatch, shm=5)
+    check_space(made, None, tmp_path)
+    with pytest.raises(InputError, match="the 6 new processes"):
+        check_space(replace(made, workers=beside), None, tmp_path)
