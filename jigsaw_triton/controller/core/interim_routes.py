@@ -167,6 +167,11 @@ def graph_of(route: str) -> str:
     return route.partition(".")[0]
 
 
+def generation_of(route: str) -> int:
+    """Returns the generation that added a route: names of routes are `<graph>.<task>.g<generation>`."""
+    return int(route.rpartition(".g")[2])
+
+
 def _generations(routes: Mapping[str, Route], names: Iterable[str]) -> set[int]:
     return {generation for name in names for entry in routes[name] for generation in entry.generations}
 

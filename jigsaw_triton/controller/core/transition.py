@@ -23,6 +23,8 @@ from jigsaw_triton.controller.core.interim_routes import (
     Served,
     canary_routes,
     closing,
+    generation_of,
+    graph_of,
     handover,
     interim_routes,
 )
@@ -118,6 +120,9 @@ class _Change:
         """Returns the stages."""
         steps = ordered(self._actual, self._running, self._target).steps
         self._first = (*self._gateway(), *self._steps_workers())
+        if unused := self._unused():
+            self._add("prepare the gateway", ())
+            self._add("remove the routes of a generation that failed before it served", _unload(unused))
         for number, step in enumerate(steps, 1):
             begin = len(self._stages)
             self._take(step)
@@ -137,6 +142,20 @@ class _Change:
     def _gateway(self) -> tuple[a.Action, ...]:
         pipelines, _ = lingering(self._actual, self._running)
         return _unload(pipelines) if self._actual.gateway else (a.StartGateway(self._target.wanted),)
+
+    def _unused(self) -> tuple[str, ...]:
+        """Returns routes of later generations than the running one, for the graphs whose front has never called them.
+
+        They may lead to workers that make room. No request waits in them.
+        """
+        if self._running is None:
+            return ()
+        number, graphs = self._running.bundle.generation, self._running.bundle.graphs
+        actual = self._actual
+        serving = {n for n, graph in graphs.items() if actual.fronts.get(n) in [form.front for form in graph.forms]}
+        _, tasks = lingering(actual, self._running)
+        stay = task_names(self._target.bundle)
+        return tuple(n for n in tasks if n not in stay and generation_of(n) > number and graph_of(n) in serving)
 
     def _steps_workers(self) -> tuple[a.Action, ...]:
         """Returns the actions that start the workers of Python steps, which need no slice, and load their models."""

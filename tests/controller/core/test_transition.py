@@ -89,6 +89,19 @@ def test_where_its_last_worker_makes_room_a_generation_keeps_its_model_on_a_work
     assert routes_while(before, target)["remove workers that leave from the routes"] == ["app.t1.a.g1"]
 
 
+def test_a_rollback_first_removes_routes_that_no_front_has_called() -> None:
+    two = bundle(2, [worker("0/2g@0", ("t0", "b"), generation=2), worker("0/1g@2", ("t1", "a"), generation=2)])
+    actual = after(ONE)
+    for stage in stages_to(actual, generation(ONE), generation(two)):
+        if stage.commits:
+            break
+        actual = run(actual, (stage,))
+    assert actual.routes.keys() == {f"app.{task}.g{number}" for task in ("t0", "t1") for number in (1, 2)}
+    back = stages_to(actual, generation(ONE), generation(ONE))
+    assert back[0].actions == (a.UnloadGateway(("app.t0.g2", "app.t1.g2")),)
+    assert reached(run(actual, back), ONE)
+
+
 def test_the_probe_of_a_front_is_the_sample_request_of_its_own_generation() -> None:
     def sampled(made: Bundle, file: str) -> Generation:
         found = generation(made)
