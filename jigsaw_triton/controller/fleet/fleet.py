@@ -27,7 +27,8 @@ from jigsaw_triton.controller.fleet.mig_pool import MigPool, daemon_name
 from jigsaw_triton.controller.fleet.orphans import DRIVER_FACT, NOTHING, Kept, end_orphans, note_runtime
 from jigsaw_triton.controller.fleet.ownership import foreign_instances
 from jigsaw_triton.controller.fleet.server import Server
-from jigsaw_triton.controller.persistence.journal import CallRecord, Journal
+from jigsaw_triton.controller.persistence.call_record import CallRecord
+from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import JigsawError, ServerError
 from jigsaw_triton.gpus.cluster import with_foreign

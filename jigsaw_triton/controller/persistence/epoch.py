@@ -5,10 +5,8 @@ that lock without its notice: the lock's file was removed, or is on a file syste
 epoch in the journal before each action.
 """
 
-import contextlib
 import secrets
 import sqlite3
-from collections.abc import Iterator
 
 from jigsaw_triton.controller.persistence.lock import AlreadyRunsError
 
@@ -48,17 +46,3 @@ def check_epoch(file: sqlite3.Connection, epoch: str, where: str) -> None:
             f"and this controller's epoch, {epoch}, is over",
             where=where,
         )
-
-
-@contextlib.contextmanager
-def transaction(file: sqlite3.Connection) -> Iterator[None]:
-    """Carries out all changes of a file inside the `with` block, or none of them. Others cannot write meanwhile."""
-    file.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        file.execute("COMMIT")
-    except BaseException:
-        # SQLite may have rolled back by itself, as it does on a full disk.
-        if file.in_transaction:
-            file.execute("ROLLBACK")
-        raise
