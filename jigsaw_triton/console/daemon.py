@@ -68,7 +68,7 @@ def run_controller(
     paths.create()
     lock, killed = take_over(paths.lock)
     _log_to(paths.log("controller"))
-    with closing(Journal(paths.journal, _end_superseded)) as journal:
+    with closing(Journal(paths.journal, _end_superseded, paths.epoch)) as journal:
         if killed is not None:
             journal.event("takeover", f"the controller before, process {killed}, hung and was killed")
         down = False

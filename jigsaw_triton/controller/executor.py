@@ -51,6 +51,8 @@ class Executor:
         self._journal = journal
         self._identities = Identities()
         self._graphs: Mapping[str, TaskGraph] = {}
+        self._routes: dict[str, tuple[RouteEntry, ...]] = {}
+        self._writing_routes = asyncio.Lock()
 
     async def resume(self, running: Generation, routes: Mapping[str, tuple[RouteEntry, ...]]) -> None:
         """Goes on where an earlier controller stopped.
@@ -136,6 +138,8 @@ class Executor:
             case a.StartGateway(wanted):
                 await self._fleet.start_gateway(wanted.cluster.gateway)
             case a.RestartGateway(wanted, folders, delay_s):
+                # A controller that this one has replaced may have changed a file; the gateway then refused it.
+                await self._set_routes(self._routes)
                 await self._fleet.restart_gateway(wanted.cluster.gateway, folders, delay_s)
             case a.LoadGateway(folders, routes):
                 await self._set_routes(routes)
@@ -161,9 +165,11 @@ class Executor:
 
     async def _set_routes(self, routes: Mapping[str, tuple[RouteEntry, ...]]) -> None:
         # Tasks come after those that they depend on. A request that an early task binds to a generation finds it later.
-        for name, entries in reversed(list(routes.items())):
-            self._journal.check_epoch()
-            await asyncio.to_thread(write_route, self._paths.run, name, entries)
+        async with self._writing_routes:
+            for name, entries in reversed(list(routes.items())):
+                self._journal.check_epoch()
+                await asyncio.to_thread(write_route, self._paths.run, name, entries, self._journal.epoch)
+                self._routes[name] = entries
 
     async def _drain(self, worker: str, models: Iterable[str]) -> None:
         for model in models:
@@ -190,6 +196,7 @@ class Executor:
         held = self._paths.task(name)
         if not await asyncio.to_thread(_unused, held):
             raise ServerError(f"route {name} still has a request in flight after {DRAIN_S:g} s", where="gateway")
+        self._routes.pop(name, None)
         (self._paths.run / "routes" / f"{name}.json").unlink(missing_ok=True)
         held.unlink(missing_ok=True)
 

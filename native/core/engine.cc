@@ -58,6 +58,7 @@ Engine::Engine(Host& host, Settings settings)
       settings_(std::move(settings)),
       metrics_(host),
       tracer_(settings_.run_dir + "/traces/gateway"),
+      highest_epoch_(settings_.run_dir + "/epoch"),
       // A random start that is positive as an INT64 and leaves room to count.
       next_number_((random_number() >> 16) + 1) {
   epoll_ = epoll_create1(EPOLL_CLOEXEC);
@@ -348,7 +349,11 @@ void Engine::tick(Time at, Work& work) {
   wake_ = next;
   if (at >= gauges_due_) {
     gauges_due_ = at + kGaugeInterval;
-    for (Task* task : tasks_) task->update_gauges(at);
+    for (Task* task : tasks_) {
+      // Idle tasks, too, so that the epoch of a new controller is known soon.
+      task->refresh_route();
+      task->update_gauges(at);
+    }
   }
   dispatch_dirty(work, at);
 }

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "core/connection.h"
+#include "core/epoch.h"
 #include "core/flow.h"
 #include "core/generation.h"
 #include "core/host.h"
@@ -34,7 +35,8 @@ namespace jigsaw {
 
 // Settings of an engine.
 struct Settings {
-  std::string run_dir;        // Folder with workers/, routes/, tasks/, slots/, generations/, condemned/ and traces/.
+  // Folder with workers/, routes/, tasks/, slots/, generations/, condemned/, traces/ and the file `epoch`.
+  std::string run_dir;
   std::string secret;         // Secret that workers require for the registration of shared memory.
   std::string region_prefix;  // Prefix of the names of shared memory; empty to use none.
 };
@@ -74,6 +76,8 @@ class Engine {
 
   // Returns a generation of a graph that a route names.
   std::shared_ptr<Generation> generation(const std::string& graph, int64_t number);
+
+  HighestEpoch& highest_epoch() { return highest_epoch_; }
 
   // Registers and unregisters a task.
   void add(Task* task);
@@ -168,6 +172,7 @@ class Engine {
   std::mutex mutex_;
   MetricRegistry metrics_;
   Tracer tracer_;
+  HighestEpoch highest_epoch_;
   std::map<std::string, std::unique_ptr<GraphMetrics>> graphs_;
   std::map<std::string, std::weak_ptr<Server>> servers_;
   std::map<std::pair<std::string, std::string>, std::weak_ptr<Worker>> workers_;

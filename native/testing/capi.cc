@@ -165,7 +165,7 @@ char* jigsaw_parse_spec(const char* text, size_t size) {
 
 char* jigsaw_parse_route(const char* text, size_t size) {
   return jigsaw::text_or_error(
-      [&] { return "{\"entries\":" + std::to_string(jigsaw::parse_route({text, size}).size()) + "}"; });
+      [&] { return "{\"entries\":" + std::to_string(jigsaw::parse_route({text, size}).entries.size()) + "}"; });
 }
 
 char* jigsaw_read_answer(const char* data, size_t size, const size_t* sizes, size_t count, int inference) {

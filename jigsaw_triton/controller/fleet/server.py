@@ -104,6 +104,8 @@ class Server:
         try:
             await self.client.load(model)
         except ServerError as error:
+            # The gateway refuses a front whose routes are of an epoch that is over.
+            self.fence()
             name, log = self.process.name, self.process.log
             raise ServerError(f"cannot load model {model}: {error.message}", where=name, hint=f"see {log}") from error
         finally:

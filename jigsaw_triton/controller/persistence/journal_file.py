@@ -8,12 +8,20 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jigsaw_triton.controller.persistence.epoch import EPOCH_FACT, SupersededError, check_epoch, next_epoch
+from jigsaw_triton.controller.persistence.epoch import (
+    EPOCH_FACT,
+    SupersededError,
+    check_epoch,
+    check_gateway,
+    gateway_epoch,
+    next_epoch,
+    number_of,
+)
 from jigsaw_triton.controller.persistence.reader import ROOM, JournalReader
 from jigsaw_triton.controller.persistence.schema import SCHEMA, SCHEMA_VERSION, check_version, copy, upgrade
 from jigsaw_triton.controller.persistence.sqlite_file import (
@@ -38,14 +46,22 @@ class JournalFile(JournalReader):
     Args:
         path: File, created if missing. Only its owner can read it. A damaged file is moved aside.
         on_superseded: Callback for the end of the epoch, before SupersededError is raised; a controller ends there.
+        gateway: File in which the gateway keeps the highest epoch that it knows; None if no gateway gets routes from
+            this process.
 
     Raises:
         StateError: The file cannot be opened or created, or has a newer version.
     """
 
-    def __init__(self, path: Path, on_superseded: Callable[[SupersededError], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        on_superseded: Callable[[SupersededError], None] = lambda _: None,
+        gateway: Path | None = None,
+    ) -> None:
         self._path = path
         self._on_superseded = on_superseded
+        self._gateway = gateway
         self._epoch = ""
         self._lock = threading.RLock()
         self._failure = ""
@@ -63,6 +79,11 @@ class JournalFile(JournalReader):
     def failure(self) -> str:
         """Reason why the file lacks the latest changes: `cannot be written: ...`. Empty if it has all of them."""
         return self._failure
+
+    @property
+    def epoch(self) -> int:
+        """Number of this process's epoch, which its routes carry."""
+        return number_of(self.fact(EPOCH_FACT))
 
     def close(self) -> None:
         """Closes the file."""
@@ -98,16 +119,22 @@ class JournalFile(JournalReader):
     def check_epoch(self) -> None:
         """Checks that no other process has begun an epoch. Whoever changes a server without a record of it calls this.
 
+        The journal shows it, and so does the gateway once it has read a route of the other process.
+
         Raises:
             SupersededError: One has.
         """
-        # A file that is missing or damaged shows nothing.
-        with self._lock, contextlib.suppress(sqlite3.Error):
-            if self._file is not None and self._is_at_path():
-                self._check_epoch(self._file)
-            else:
-                with contextlib.closing(connect(self._path)) as file:
-                    self._check_epoch(file)
+        with self._lock:
+            if self._gateway is not None:
+                with self._telling_superseded():
+                    check_gateway(self._gateway, self.fact(EPOCH_FACT))
+            # A file that is missing or damaged shows nothing.
+            with contextlib.suppress(sqlite3.Error):
+                if self._file is not None and self._is_at_path():
+                    self._check_epoch(self._file)
+                else:
+                    with contextlib.closing(connect(self._path)) as file:
+                        self._check_epoch(file)
 
     def event(self, kind: str, text: str, code: int = 0) -> None:
         """Adds a line to the event log."""
@@ -145,7 +172,8 @@ class JournalFile(JournalReader):
 
     def _begin_epoch(self) -> None:
         """Ends the epoch of the process that wrote the file before. If the file cannot be written, `sync` does so."""
-        epoch = next_epoch(self._epoch)
+        known = gateway_epoch(self._gateway) if self._gateway is not None else 0
+        epoch = next_epoch(self._epoch, known)
         self.keep_fact(EPOCH_FACT, epoch)
         if self._file is not None and not self._failure:
             self._epoch = epoch
@@ -156,8 +184,14 @@ class JournalFile(JournalReader):
         Raises:
             SupersededError: It does not.
         """
-        try:
+        with self._telling_superseded():
             check_epoch(file, self._epoch, str(self._path))
+
+    @contextlib.contextmanager
+    def _telling_superseded(self) -> Iterator[None]:
+        """Calls the callback for the end of the epoch if the `with` block finds that it has ended."""
+        try:
+            yield
         except SupersededError as error:
             self._on_superseded(error)
             raise
