@@ -136,30 +136,30 @@ class Executor:
     async def _run_at_gateway(self, action: a.Action) -> None:
         match action:
             case a.StartGateway(wanted):
-                await self._fleet.start_gateway(wanted.cluster.gateway)
+                await self._fleet.gateway.start(wanted.cluster.gateway)
             case a.RestartGateway(wanted, folders, delay_s):
                 # A controller that this one has replaced may have changed a file; the gateway then refused it.
                 await self._set_routes(self._routes)
-                await self._fleet.restart_gateway(wanted.cluster.gateway, folders, delay_s)
+                await self._fleet.gateway.restart(wanted.cluster.gateway, folders, delay_s)
             case a.LoadGateway(folders, routes):
                 await self._set_routes(routes)
-                await self._fleet.load_gateway(folders)
+                await self._fleet.gateway.load(folders)
             case a.SetRoutes(routes):
                 await self._set_routes(routes)
             case a.Flip(graph, front):
                 sample = await asyncio.to_thread(self._sample, graph)
-                await self._fleet.flip(front, rehearsal(front), sample)
+                await self._fleet.gateway.flip(front, rehearsal(front), sample)
             case a.Compare(graph, front):
                 sample = await asyncio.to_thread(self._sample, graph)
-                answers = await self._fleet.compare(front, rehearsal(front), sample)
+                answers = await self._fleet.gateway.compare(front, rehearsal(front), sample)
                 request = "the sample request" if sample is not None else "a request of zeros"
                 self._journal.event("canary", f"{graph}: in the answer to {request}, {agreement(*answers)}")
             case a.UnloadGateway(names):
-                await self._fleet.unload_gateway(names)
+                await self._fleet.gateway.unload(names)
                 for name in names:
                     await self._end_route(name)
             case a.StopGateway():
-                await self._fleet.stop_gateway()
+                await self._fleet.gateway.stop()
             case _:
                 raise ValueError(f"not an action to run: {action!r}")
 

@@ -12,7 +12,7 @@ REFUSED = "route t is refused: it is of controller epoch 4, but a controller of 
 
 
 def published(run_dir: Path) -> str:
-    """Highest epoch that the engine tells the controllers."""
+    """Reads the epoch that the engine tells the controllers."""
     path = run_dir / "epoch"
     return path.read_text() if path.exists() else ""
 
