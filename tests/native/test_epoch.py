@@ -12,7 +12,7 @@ REFUSED = "route t is refused: it is of controller epoch 4, but a controller of 
 
 
 def published(run_dir: Path) -> str:
-    """Reads the epoch that the engine tells the controllers."""
+    """Returns the highest epoch in the file of an engine; empty if there is none."""
     path = run_dir / "epoch"
     return path.read_text() if path.exists() else ""
 
