@@ -1,8 +1,11 @@
 """The fleet: starts, adopts, changes and stops a deployment's tritonservers on their MIG instances."""
 
 import asyncio
+import itertools
 import logging
+import math
 import shutil
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,6 +15,7 @@ from jigsaw_triton.compiler.names import worker as worker_name
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.immutable_settings import check_ground
+from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import GATEWAY
 from jigsaw_triton.controller.fleet.commands import Commands
 from jigsaw_triton.controller.fleet.devices import Devices
@@ -23,7 +27,7 @@ from jigsaw_triton.controller.fleet.mig_pool import MigPool, daemon_name
 from jigsaw_triton.controller.fleet.orphans import DRIVER_FACT, NOTHING, Kept, end_orphans, note_runtime
 from jigsaw_triton.controller.fleet.ownership import foreign_instances
 from jigsaw_triton.controller.fleet.server import Server
-from jigsaw_triton.controller.fleet.servers import Servers
+from jigsaw_triton.controller.fleet.servers import REPLACED_S, Servers
 from jigsaw_triton.controller.persistence.call_record import CallRecord
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
@@ -74,6 +78,7 @@ class Fleet:
         survives: bool = False,
     ) -> None:
         self._paths = paths
+        self._notify = notify
         self.edge = EdgeKeeper(paths, lambda kind, text: notify(e.Noticed(kind, text)), survives=survives)
         self._commands = Commands(paths, installation, secret)
         self._cluster: Cluster | None = None
@@ -246,7 +251,7 @@ class Fleet:
         async with self._servers.locked(worker.name):
             await self._pool.take(worker)
             try:
-                await self._start_worker(worker)
+                await self._start_worker_again_if_it_dies(worker)
             except BaseException:
                 await asyncio.shield(self._remove(worker.name))
                 raise
@@ -277,8 +282,11 @@ class Fleet:
 
     async def load(self, worker: str, models: Sequence[WorkerModel]) -> None:
         """Loads and verifies more models on a worker."""
-        async with self._servers.locked(worker):
-            await self._load_models(self._servers.running(worker), models, await self._pool.daemon(worker))
+
+        async def change(server: Server) -> None:
+            await self._load_models(server, models, await self._pool.daemon(worker))
+
+        await self._servers.change(worker, change)
 
     async def unload(self, worker: str, models: Iterable[str]) -> None:
         """Unloads models of a worker, waits until they are gone, and removes their folders."""
@@ -290,6 +298,24 @@ class Fleet:
                 # If the server has died, its models are gone, too.
                 if server is not None and not await server.has_ended():
                     raise
+
+    async def _start_worker_again_if_it_dies(self, worker: Worker) -> None:
+        """Starts a worker with its models, on the same MIG instance again if it dies while it loads them."""
+        give_up_at = math.inf
+        for restarts in itertools.count():
+            try:
+                return await self._start_worker(worker)
+            except ServerError:
+                server = self._servers.by_name.get(worker.name)
+                delay_s = Settings().backoff_s(restarts)
+                give_up_at = min(give_up_at, time.monotonic() + REPLACED_S)
+                if server is None or not await server.has_died() or time.monotonic() + delay_s > give_up_at:
+                    raise
+                when = f"in {delay_s:g} s" if delay_s else "now"
+                text = f"worker {worker.name} ended while it loaded its models; starting it again {when}"
+                self._notify(e.Noticed("error", text))
+                await server.stop()
+                await asyncio.sleep(delay_s)
 
     async def _start_worker(self, worker: Worker) -> None:
         uuid, daemon = self._pool.uuid(worker.name), await self._pool.daemon(worker.name)

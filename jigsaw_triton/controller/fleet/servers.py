@@ -1,6 +1,7 @@
 """The running servers of a deployment by name: starts, locks and changes of any of them."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,9 +20,11 @@ from jigsaw_triton.servers.process import ServerProcess
 STARTS_AT_ONCE = 4
 """Number of servers that start concurrently. A start mostly waits for Python interpreters to import modules."""
 
-_REPLACED_S, _REPLACED_POLL_S = 120.0, 0.05
-"""Seconds after the begin of a change of a server within which another process must replace one that dies or hangs,
-and seconds between two looks. The backoff of restarts is 30 s at most, and a hang is noticed after as long."""
+REPLACED_S = 120.0
+"""Seconds after the first failure of a change of a server within which another process must replace one that dies or
+hangs. The backoff of restarts is 30 s at most, and a hang is noticed after as long."""
+
+_REPLACED_POLL_S = 0.05
 
 _STARTUP_S = 120.0
 
@@ -118,14 +121,17 @@ class Servers:
 
     async def change(self, name: str, change: Callable[[Server], Awaitable[None]]) -> None:
         """Carries out a change of a server. If the server dies or hangs, the one that replaces it is changed."""
-        give_up_at = time.monotonic() + _REPLACED_S
+        give_up_at = math.inf
         while True:
             server = self.by_name.get(name)
             try:
                 async with self.locked(name):
                     return await change(self.running(name))
             except ServerError:
-                if server is None or await server.client.ready() or not await self._replaced(name, server, give_up_at):
+                give_up_at = min(give_up_at, time.monotonic() + REPLACED_S)
+                if server is None or server.stuck or await server.client.ready():
+                    raise
+                if not await self._replaced(name, server, give_up_at):
                     raise
 
     async def _replaced(self, name: str, server: Server, give_up_at: float) -> bool:
