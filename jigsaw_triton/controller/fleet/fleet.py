@@ -27,7 +27,7 @@ from jigsaw_triton.controller.fleet.mig_pool import MigPool, daemon_name
 from jigsaw_triton.controller.fleet.orphans import DRIVER_FACT, NOTHING, Kept, end_orphans, note_runtime
 from jigsaw_triton.controller.fleet.ownership import foreign_instances
 from jigsaw_triton.controller.fleet.server import Server
-from jigsaw_triton.controller.fleet.servers import REPLACED_S, Servers
+from jigsaw_triton.controller.fleet.servers import Servers
 from jigsaw_triton.controller.persistence.call_record import CallRecord
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
@@ -44,6 +44,10 @@ from jigsaw_triton.servers.os_process import OsProcess, start_time
 from jigsaw_triton.servers.process import group_members
 
 log = logging.getLogger(__name__)
+
+RELOAD_S = 30.0
+"""Seconds after the first death of a worker that loads its models within which it loads them again. That is enough for
+a shortage of memory to pass, and short enough for a model that always kills its server."""
 
 _RECONCILE_S = 10.0
 """Seconds between tries to bring the models of an adopted server in line."""
@@ -286,7 +290,7 @@ class Fleet:
         async def change(server: Server) -> None:
             await self._load_models(server, models, await self._pool.daemon(worker))
 
-        await self._servers.change(worker, change)
+        await self._servers.change(worker, change, replaced_s=RELOAD_S)
 
     async def unload(self, worker: str, models: Iterable[str]) -> None:
         """Unloads models of a worker, waits until they are gone, and removes their folders."""
@@ -308,7 +312,7 @@ class Fleet:
             except ServerError:
                 server = self._servers.by_name.get(worker.name)
                 delay_s = Settings().backoff_s(restarts)
-                give_up_at = min(give_up_at, time.monotonic() + REPLACED_S)
+                give_up_at = min(give_up_at, time.monotonic() + RELOAD_S)
                 if server is None or not await server.has_died() or time.monotonic() + delay_s > give_up_at:
                     raise
                 when = f"in {delay_s:g} s" if delay_s else "now"

@@ -20,7 +20,7 @@ from jigsaw_triton.servers.process import ServerProcess
 STARTS_AT_ONCE = 4
 """Number of servers that start concurrently. A start mostly waits for Python interpreters to import modules."""
 
-REPLACED_S = 120.0
+_REPLACED_S = 120.0
 """Seconds after the first failure of a change of a server within which another process must replace one that dies or
 hangs. The backoff of restarts is 30 s at most, and a hang is noticed after as long."""
 
@@ -119,8 +119,16 @@ class Servers:
             server.reconciling.cancel()
             await asyncio.wait((server.reconciling,))
 
-    async def change(self, name: str, change: Callable[[Server], Awaitable[None]]) -> None:
-        """Carries out a change of a server. If the server dies or hangs, the one that replaces it is changed."""
+    async def change(
+        self, name: str, change: Callable[[Server], Awaitable[None]], *, replaced_s: float = _REPLACED_S
+    ) -> None:
+        """Carries out a change of a server. If the server dies or hangs, the one that replaces it is changed.
+
+        Args:
+            name: Name of the server.
+            change: Change, which may be repeated.
+            replaced_s: Seconds after the first failure within which another process must replace the server.
+        """
         give_up_at = math.inf
         while True:
             server = self.by_name.get(name)
@@ -128,7 +136,7 @@ class Servers:
                 async with self.locked(name):
                     return await change(self.running(name))
             except ServerError:
-                give_up_at = min(give_up_at, time.monotonic() + REPLACED_S)
+                give_up_at = min(give_up_at, time.monotonic() + replaced_s)
                 if server is None or server.stuck or await server.client.ready():
                     raise
                 if not await self._replaced(name, server, give_up_at):

@@ -106,7 +106,7 @@ def test_a_worker_that_dies_while_it_loads_is_started_again_on_the_same_slice(st
 def test_a_worker_that_keeps_dying_is_given_up_and_leaves_nothing(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet_module, "REPLACED_S", 0.0)
+    monkeypatch.setattr(fleet_module, "RELOAD_S", 0.0)
     model = stand.dying(100)
 
     async def main() -> None:
