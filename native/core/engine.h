@@ -27,6 +27,7 @@
 #include "core/generation.h"
 #include "core/host.h"
 #include "core/metrics.h"
+#include "core/running_time.h"
 #include "core/task.h"
 #include "core/trace.h"
 #include "core/worker.h"
@@ -179,7 +180,8 @@ class Engine {
   std::map<std::pair<std::string, int64_t>, std::weak_ptr<Generation>> generations_;
   std::map<std::string, size_t> generations_named_;  // Number of generations of each graph so far.
   std::unordered_map<uint64_t, Connection*> calls_;  // Connections by the number of their call or registration.
-  using Deadline = std::pair<Time, uint64_t>;
+  RunningTime running_time_;
+  using Deadline = std::pair<Time, uint64_t>;  // Running time, and number of the call or registration.
   std::priority_queue<Deadline, std::vector<Deadline>, std::greater<>> deadlines_;
   std::set<Task*> tasks_;
   std::map<std::string, std::vector<Task*>> tasks_of_;  // Tasks by graph.
