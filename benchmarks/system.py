@@ -184,11 +184,11 @@ async def lone_server(installation: Installation, ports: GatewayPorts) -> AsyncI
         journal = Journal(paths.journal)
         fleet = Fleet(paths, installation, journal, secrets.token_urlsafe(24), lambda _: None)
         try:
-            await fleet.start_gateway(ports)
+            await fleet.gateway.start(ports)
             yield fleet
         finally:
             # With models in Python, Triton takes seconds to stop.
             if (server := fleet.server(fleet.GATEWAY)) is not None:
                 server.process.kill()
-            await fleet.stop_gateway()
+            await fleet.gateway.stop()
             journal.close()

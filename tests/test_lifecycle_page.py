@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jigsaw_triton.controller.core.state import Phase
-from jigsaw_triton.controller.persistence.journal import _SCHEMA
+from jigsaw_triton.controller.persistence.schema import SCHEMA
 from jigsaw_triton.gpus.model import CreationStage
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,7 +75,7 @@ def test_stages_of_the_creation_of_an_instance() -> None:
 
 
 def test_named_tables_are_in_the_journal() -> None:
-    tables = set(re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)", _SCHEMA))
+    tables = set(re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)", SCHEMA))
     assert {"creations", "instances", "destructions"} <= tables
     named = re.findall(r"rows? in `(\w+)`(?: and `(\w+)`)?", TEXT)
     assert {name for names in named for name in names if name} <= tables

@@ -94,7 +94,7 @@ async def _run(workers: int, hold_ms: float, effort: Effort) -> Run:
                 write_route(run_dir, route, entries)
                 task = TaskFront(route, "work", entries)
                 front = graph_front(graph, [task], system.templates()["front"], rest_ms={"work": 0.0})
-                await fleet.load_gateway([front])
+                await fleet.gateway.load([front])
                 request = client.request(graph.name, {"X": np.ones((1, graphs.FLOATS), np.float32)})
                 (gateway,) = fleet.pids()
 

@@ -112,7 +112,7 @@ async def native(
 ) -> AsyncIterator[dict[str, Side]]:
     """Runs one server with these models. Yields the side of each graph."""
     async with system.lone_server(installation, cluster.gateway) as server:
-        await server.load_gateway(models)
+        await server.gateway.load(models)
         yield _sides(graphs, cluster, server)
 
 

@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from jigsaw_triton.api.deployment import Deployment, deploy
-from jigsaw_triton.controller.persistence.journal import JournalEvent, Revision
+from jigsaw_triton.controller.persistence.records import JournalEvent, Revision
 from jigsaw_triton.planner.domain.plan import Plan
 
 if TYPE_CHECKING:

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
-from jigsaw_triton.controller.persistence.journal import STOPPED, Journal, JournalReader
+from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, take_over, wait_unlocked
 from jigsaw_triton.controller.persistence.paths import Paths
+from jigsaw_triton.controller.persistence.reader import JournalReader
+from jigsaw_triton.controller.persistence.records import STOPPED
 from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.gpus.model import Cluster, MigInstance
 from jigsaw_triton.servers.logfile import tail

@@ -14,9 +14,10 @@ from jigsaw_triton.api import controller
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.console.client import ControllerClient, ControllerGoneError, ControllerHungError, hung
 from jigsaw_triton.controller.core.settings import CANARY_S
-from jigsaw_triton.controller.persistence.journal import LEFT, STOPPED, JournalEvent, JournalReader, Revision
 from jigsaw_triton.controller.persistence.lock import is_locked, wait_unlocked
 from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
+from jigsaw_triton.controller.persistence.reader import JournalReader
+from jigsaw_triton.controller.persistence.records import LEFT, STOPPED, JournalEvent, Revision
 from jigsaw_triton.errors import InputError, JigsawError, StateError
 from jigsaw_triton.planner.domain.plan import Plan, plan_from_json
 

@@ -112,7 +112,13 @@ def step_route(worker: Worker, step: str) -> tuple[RouteEntry, ...]:
     return (RouteEntry(worker.name, model.name, model.batch, model.instances, tokens=model.tokens),)
 
 
-def route_json(entries: Iterable[RouteEntry]) -> bytes:
-    """Returns the content of `routes/<name>.json`."""
+def route_json(entries: Iterable[RouteEntry], epoch: int = 0) -> bytes:
+    """Returns the content of `routes/<name>.json`.
+
+    Args:
+        entries: Entries of the route.
+        epoch: Epoch of the controller that writes it; 0 for none.
+    """
+    written = {"epoch": epoch} if epoch else {}
     workers = [asdict(entry) for entry in entries]
-    return (json.dumps({"version": ROUTE_VERSION, "workers": workers}, indent=1) + "\n").encode()
+    return (json.dumps({"version": ROUTE_VERSION, **written, "workers": workers}, indent=1) + "\n").encode()

@@ -97,13 +97,14 @@ def remove_model(name: str, repository: Path) -> None:
         target.rename(leaving)
 
 
-def write_route(run_dir: Path, name: str, entries: Iterable[RouteEntry]) -> Path:
+def write_route(run_dir: Path, name: str, entries: Iterable[RouteEntry], epoch: int = 0) -> Path:
     """Writes a task's route. A reader sees either the old route or the new one.
 
     Args:
         run_dir: Run directory of the deployment.
         name: Name of the route.
         entries: Entries in order of preference.
+        epoch: Epoch of the controller that writes it; 0 for none.
 
     Raises:
         InputError: Space or permission is missing. The old route remains.
@@ -112,7 +113,7 @@ def write_route(run_dir: Path, name: str, entries: Iterable[RouteEntry]) -> Path
     with _explained(target, "written"):
         target.parent.mkdir(parents=True, exist_ok=True)
         with _fresh(target.parent) as fresh:
-            fresh.write_bytes(route_json(entries))
+            fresh.write_bytes(route_json(entries, epoch))
             fresh.replace(target)
     return target
 

@@ -22,9 +22,10 @@ from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.fleet.orphans import reclaim
 from jigsaw_triton.controller.persistence.checkpoint import UnknownFormatError, load
 from jigsaw_triton.controller.persistence.epoch import SupersededError
-from jigsaw_triton.controller.persistence.journal import LEFT, Journal
+from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import BEAT_S, beat, begin_heartbeat, take_over
 from jigsaw_triton.controller.persistence.paths import Paths
+from jigsaw_triton.controller.persistence.records import LEFT
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.resources import templates_dir
@@ -67,7 +68,7 @@ def run_controller(
     paths.create()
     lock, killed = take_over(paths.lock)
     _log_to(paths.log("controller"))
-    with closing(Journal(paths.journal, _end_superseded)) as journal:
+    with closing(Journal(paths.journal, _end_superseded, paths.epoch)) as journal:
         if killed is not None:
             journal.event("takeover", f"the controller before, process {killed}, hung and was killed")
         down = False

@@ -49,6 +49,8 @@ class Executor:
         self._templates = templates
         self._journal = journal
         self._identities = Identities()
+        self._routes: dict[str, tuple[RouteEntry, ...]] = {}
+        self._writing_routes = asyncio.Lock()
 
     async def resume(self, routes: Mapping[str, tuple[RouteEntry, ...]]) -> None:
         """Goes on where an earlier controller stopped: writes all routes once more, and removes others."""
@@ -124,36 +126,40 @@ class Executor:
     async def _run_at_gateway(self, action: a.Action) -> None:
         match action:
             case a.StartGateway(wanted):
-                await self._fleet.start_gateway(wanted.cluster.gateway)
+                await self._fleet.gateway.start(wanted.cluster.gateway)
             case a.RestartGateway(wanted, folders, delay_s):
-                await self._fleet.restart_gateway(wanted.cluster.gateway, folders, delay_s)
+                # A controller that this one has replaced may have changed a file; the gateway then refused it.
+                await self._set_routes(self._routes)
+                await self._fleet.gateway.restart(wanted.cluster.gateway, folders, delay_s)
             case a.LoadGateway(folders, routes):
                 await self._set_routes(routes)
-                await self._fleet.load_gateway(folders)
+                await self._fleet.gateway.load(folders)
             case a.SetRoutes(routes):
                 await self._set_routes(routes)
             case a.Flip(_, front, samples):
                 sample = await asyncio.to_thread(_request, samples)
-                await self._fleet.flip(front, rehearsal(front), sample)
+                await self._fleet.gateway.flip(front, rehearsal(front), sample)
             case a.Compare(graph, front, samples):
                 sample = await asyncio.to_thread(_request, samples)
-                answers = await self._fleet.compare(front, rehearsal(front), sample)
+                answers = await self._fleet.gateway.compare(front, rehearsal(front), sample)
                 request = "the sample request" if sample is not None else "a request of zeros"
                 self._journal.event("canary", f"{graph}: in the answer to {request}, {agreement(*answers)}")
             case a.UnloadGateway(names):
-                await self._fleet.unload_gateway(names)
+                await self._fleet.gateway.unload(names)
                 for name in names:
                     await self._end_route(name)
             case a.StopGateway():
-                await self._fleet.stop_gateway()
+                await self._fleet.gateway.stop()
             case _:
                 raise ValueError(f"not an action to run: {action!r}")
 
     async def _set_routes(self, routes: Mapping[str, tuple[RouteEntry, ...]]) -> None:
         # Tasks come after those that they depend on. A request that an early task binds to a generation finds it later.
-        for name, entries in reversed(list(routes.items())):
-            self._journal.check_epoch()
-            await asyncio.to_thread(write_route, self._paths.run, name, entries)
+        async with self._writing_routes:
+            for name, entries in reversed(list(routes.items())):
+                self._journal.check_epoch()
+                await asyncio.to_thread(write_route, self._paths.run, name, entries, self._journal.epoch)
+                self._routes[name] = entries
 
     async def _drain(self, worker: str, models: Iterable[str]) -> None:
         for model in models:
@@ -180,6 +186,7 @@ class Executor:
         held = self._paths.task(name)
         if not await asyncio.to_thread(_unused, held):
             raise ServerError(f"route {name} still has a request in flight after {DRAIN_S:g} s", where="gateway")
+        self._routes.pop(name, None)
         (self._paths.run / "routes" / f"{name}.json").unlink(missing_ok=True)
         held.unlink(missing_ok=True)
 

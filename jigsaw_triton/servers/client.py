@@ -20,7 +20,9 @@ from jigsaw_triton.servers.metrics import Sample, parse_metrics
 _GRPC_PREFIX = "triton-grpc-protocol-"
 """Prefix that Triton adds to the name of a restricted protocol's header over gRPC."""
 
-_NO_PROXY = (("grpc.enable_http_proxy", 0),)
+_CHANNEL_ARGS = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1))
+"""Arguments of gRPC channels. Channels with one address otherwise share a connection and its backoff, also with a
+server that died there before."""
 
 _LARGE_BYTES = 2**20
 
@@ -197,7 +199,7 @@ class TritonClient:
         from tritonclient.grpc.aio import InferenceServerClient
 
         headers = {f"{_GRPC_PREFIX}{SECRET_HEADER}": self._secret} if self._secret else None
-        client = InferenceServerClient(self._grpc_address, channel_args=_NO_PROXY)
+        client = InferenceServerClient(self._grpc_address, channel_args=_CHANNEL_ARGS)
         try:
             await client.load_model(model, headers=headers, client_timeout=timeout_s)
         except InferenceServerException as error:

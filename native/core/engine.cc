@@ -58,6 +58,7 @@ Engine::Engine(Host& host, Settings settings)
       settings_(std::move(settings)),
       metrics_(host),
       tracer_(settings_.run_dir + "/traces/gateway"),
+      highest_epoch_(settings_.run_dir + "/epoch"),
       // A random start that is positive as an INT64 and leaves room to count.
       next_number_((random_number() >> 16) + 1) {
   epoll_ = epoll_create1(EPOLL_CLOEXEC);
@@ -228,7 +229,7 @@ void Engine::call(Work& work, Task& task, const Entry& entry, std::vector<Piece>
   connection->state = Connection::State::kSending;
   connection->aborted = false;
   calls_[call.number] = connection;
-  deadlines_.emplace(call.deadline, call.number);
+  deadlines_.emplace(running_time_.at(at) + (call.deadline - at), call.number);
   work.sends.push_back(connection);
 }
 
@@ -309,17 +310,23 @@ void Engine::arm(Connection& connection) {
 void Engine::loop() {
   pthread_setname_np(pthread_self(), "jigsaw");
   std::vector<epoll_event> events(256);
+  bool caught_up = true;
   while (!stopping_) {
     Work work;
     int timeout_ms = -1;
     {
       std::lock_guard lock(mutex_);
       Time at = now();
+      // After a stop of this process, the answers that have arrived meanwhile are read before any call is judged.
+      caught_up = running_time_.step(at) || !caught_up;
       // Deadlines of calls that have ended must not wake the loop.
       while (!deadlines_.empty() && !calls_.contains(deadlines_.top().second)) deadlines_.pop();
-      if (at >= wake_ || at >= gauges_due_ || (!deadlines_.empty() && at >= deadlines_.top().first)) tick(at, work);
-      Time next = std::min(wake_.load(), gauges_due_);
-      if (!deadlines_.empty()) next = std::min(next, deadlines_.top().first);
+      Time running = running_time_.at(at);
+      bool expired = !deadlines_.empty() && running >= deadlines_.top().first;
+      if (caught_up && (at >= wake_ || at >= gauges_due_ || expired)) tick(at, work);
+      Time next = caught_up ? std::min(wake_.load(), gauges_due_) : at;
+      if (!deadlines_.empty())
+        next = std::min(next, at + deadlines_.top().first - std::min(deadlines_.top().first, running));
       if (next != kNever) timeout_ms = next <= at ? 0 : int(std::min<Time>((next - at) / kMillisecond + 1, 1000));
     }
     if (!work.empty()) {
@@ -348,13 +355,17 @@ void Engine::tick(Time at, Work& work) {
   wake_ = next;
   if (at >= gauges_due_) {
     gauges_due_ = at + kGaugeInterval;
-    for (Task* task : tasks_) task->update_gauges(at);
+    for (Task* task : tasks_) {
+      // Idle tasks, too, so that the epoch of a new controller is known soon.
+      task->refresh_route();
+      task->update_gauges(at);
+    }
   }
   dispatch_dirty(work, at);
 }
 
 void Engine::expire(Time at, Work& work) {
-  while (!deadlines_.empty() && deadlines_.top().first <= at) {
+  while (!deadlines_.empty() && deadlines_.top().first <= running_time_.at(at)) {
     uint64_t number = deadlines_.top().second;
     deadlines_.pop();
     auto found = calls_.find(number);
@@ -584,9 +595,9 @@ void Engine::region_loop() {
     }
     try {
       discard(connection.register_region(std::move(made), settings_.secret));
-      Time deadline = now() + kSecond;
-      deadlines_.emplace(deadline, request.number);
-      wake_at(deadline);
+      Time at = now();
+      deadlines_.emplace(running_time_.at(at) + kSecond, request.number);
+      wake_at(at + kSecond);
       arm(connection);
     } catch (const std::exception&) {
       // The server is gone; the next call will report it.

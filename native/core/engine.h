@@ -22,10 +22,12 @@
 #include <vector>
 
 #include "core/connection.h"
+#include "core/epoch.h"
 #include "core/flow.h"
 #include "core/generation.h"
 #include "core/host.h"
 #include "core/metrics.h"
+#include "core/running_time.h"
 #include "core/task.h"
 #include "core/trace.h"
 #include "core/worker.h"
@@ -34,7 +36,8 @@ namespace jigsaw {
 
 // Settings of an engine.
 struct Settings {
-  std::string run_dir;        // Folder with workers/, routes/, tasks/, slots/, generations/, condemned/ and traces/.
+  // Folder with workers/, routes/, tasks/, slots/, generations/, condemned/, traces/ and the file `epoch`.
+  std::string run_dir;
   std::string secret;         // Secret that workers require for the registration of shared memory.
   std::string region_prefix;  // Prefix of the names of shared memory; empty to use none.
 };
@@ -74,6 +77,8 @@ class Engine {
 
   // Returns a generation of a graph that a route names.
   std::shared_ptr<Generation> generation(const std::string& graph, int64_t number);
+
+  HighestEpoch& highest_epoch() { return highest_epoch_; }
 
   // Registers and unregisters a task.
   void add(Task* task);
@@ -168,13 +173,15 @@ class Engine {
   std::mutex mutex_;
   MetricRegistry metrics_;
   Tracer tracer_;
+  HighestEpoch highest_epoch_;
   std::map<std::string, std::unique_ptr<GraphMetrics>> graphs_;
   std::map<std::string, std::weak_ptr<Server>> servers_;
   std::map<std::pair<std::string, std::string>, std::weak_ptr<Worker>> workers_;
   std::map<std::pair<std::string, int64_t>, std::weak_ptr<Generation>> generations_;
   std::map<std::string, size_t> generations_named_;  // Number of generations of each graph so far.
   std::unordered_map<uint64_t, Connection*> calls_;  // Connections by the number of their call or registration.
-  using Deadline = std::pair<Time, uint64_t>;
+  RunningTime running_time_;
+  using Deadline = std::pair<Time, uint64_t>;  // Running time, and number of the call or registration.
   std::priority_queue<Deadline, std::vector<Deadline>, std::greater<>> deadlines_;
   std::set<Task*> tasks_;
   std::map<std::string, std::vector<Task*>> tasks_of_;  // Tasks by graph.

@@ -301,18 +301,22 @@ FrontSpec FrontSpec::parse(std::string_view text) {
   return SpecReader(json.object("spec")).read();
 }
 
-std::vector<RouteEntry> parse_route(std::string_view text) {
+Route parse_route(std::string_view text) {
   Json json = Json::parse(text);
   int64_t version = json.at("version", "route").integer("route.version");
   if (version != kRouteVersion) throw FormatError("route.version is not " + std::to_string(kRouteVersion));
-  std::vector<RouteEntry> entries;
+  Route route;
+  if (const Json* epoch = json.find("epoch")) {
+    route.epoch = epoch->integer("route.epoch");
+    if (route.epoch < 0) throw FormatError("route.epoch is below 0");
+  }
   const auto& workers = json.at("workers", "route").array("route.workers");
-  for (size_t i = 0; i < workers.size(); i++) entries.push_back(read_entry(workers[i], in("route.workers", i)));
+  for (size_t i = 0; i < workers.size(); i++) route.entries.push_back(read_entry(workers[i], in("route.workers", i)));
   std::set<int64_t> generations;
-  for (const RouteEntry& entry : entries) generations.insert(entry.generations.begin(), entry.generations.end());
+  for (const RouteEntry& entry : route.entries) generations.insert(entry.generations.begin(), entry.generations.end());
   if (generations.size() > kMaxGenerations)
     throw FormatError("route.workers names more than " + std::to_string(kMaxGenerations) + " generations");
-  return entries;
+  return route;
 }
 
 }  // namespace jigsaw

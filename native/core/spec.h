@@ -147,7 +147,13 @@ struct RouteEntry {
 
 inline constexpr int64_t kRouteVersion = 3;
 
+// Content of a route file.
+struct Route {
+  int64_t epoch = 0;  // Epoch of the controller that wrote it; 0 for none.
+  std::vector<RouteEntry> entries;
+};
+
 // Parses the content of a route file. Throws FormatError.
-std::vector<RouteEntry> parse_route(std::string_view text);
+Route parse_route(std::string_view text);
 
 }  // namespace jigsaw

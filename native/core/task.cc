@@ -66,8 +66,10 @@ Task::Task(Engine& engine, Front& front, const TaskSpec& spec, size_t index)
       route_set_(now()) {
   // The controller locks this file before it removes a route, to be sure that no front uses the route.
   route_lock_.lock(FileLock::Kind::kShared);
-  engine_.add(this);
   refresh_route();
+  // A front without its route would let requests wait for workers in vain.
+  if (!route_refusal_.empty()) throw std::runtime_error(route_refusal_);
+  engine_.add(this);
 }
 
 Task::~Task() {
@@ -92,7 +94,17 @@ bool Task::refresh_route() {
   // Keep the entries of a deleted route: its front is about to be removed.
   if (inode == 0) return false;
   try {
-    set_route(parse_route(read_file(route_path_)));
+    Route route = parse_route(read_file(route_path_));
+    if (!engine_.highest_epoch().admit(route.epoch)) {
+      route_refusal_ = "route " + spec_.route + " is refused: it is of controller epoch " +
+                       std::to_string(route.epoch) + ", but a controller of epoch " +
+                       std::to_string(engine_.highest_epoch().value()) + " has taken over";
+      engine_.log(LogLevel::kError,
+                  route_refusal_ + "; its previous " + std::to_string(entries_.size()) + " entries stay in use");
+      return false;
+    }
+    route_refusal_.clear();
+    set_route(std::move(route.entries));
   } catch (const std::exception& error) {
     engine_.log(LogLevel::kError, "route " + spec_.route + " cannot be read; its previous " +
                                       std::to_string(entries_.size()) + " entries stay in use: " + error.what());

@@ -107,6 +107,10 @@ class Task {
   // Remembers the last failure of a worker for error messages.
   void note_failure(std::string reason) { last_failure_ = std::move(reason); }
 
+  // Reads the route file if it has changed. A route of an epoch that is over is refused. Returns true if the route was
+  // replaced.
+  bool refresh_route();
+
   // Sets the gauges of the queue and of the slots.
   void update_gauges(Time at);
 
@@ -123,8 +127,6 @@ class Task {
 
   using Shares = std::vector<Share>;
 
-  // Reads the route file if it has changed. Returns true if the route was replaced.
-  bool refresh_route();
   void set_route(std::vector<RouteEntry> entries);
   // Binds a request to a generation if the route weights its generations and the request is bound to none yet.
   void draw(Binding& binding, Time at);
@@ -172,8 +174,9 @@ class Task {
   // to choose from, so their items are counted separately.
   std::map<GenerationSet, Shares> shares_;
   std::string route_path_;
-  FileLock route_lock_;  // Locked while the task uses its route.
-  Time route_set_ = 0;   // Time at which the entries were replaced.
+  FileLock route_lock_;        // Locked while the task uses its route.
+  Time route_set_ = 0;         // Time at which the entries were replaced.
+  std::string route_refusal_;  // Reason why the last route was refused; empty if it was not.
   int64_t route_inode_ = -1, route_changed_ns_ = -1, route_size_ = -1;
   size_t next_entry_ = 0;  // Start of the next round-robin search for a worker.
   Time wake_ = kNever;

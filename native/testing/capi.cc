@@ -104,6 +104,7 @@ std::string read_answer(std::string_view data, const std::vector<size_t>& sizes,
 
 using jigsaw::Client;
 using jigsaw::Front;
+using jigsaw::RunningTime;
 using jigsaw::ServiceTimes;
 using jigsaw::TestEngine;
 
@@ -165,7 +166,7 @@ char* jigsaw_parse_spec(const char* text, size_t size) {
 
 char* jigsaw_parse_route(const char* text, size_t size) {
   return jigsaw::text_or_error(
-      [&] { return "{\"entries\":" + std::to_string(jigsaw::parse_route({text, size}).size()) + "}"; });
+      [&] { return "{\"entries\":" + std::to_string(jigsaw::parse_route({text, size}).entries.size()) + "}"; });
 }
 
 char* jigsaw_read_answer(const char* data, size_t size, const size_t* sizes, size_t count, int inference) {
@@ -186,5 +187,13 @@ void jigsaw_times_add(ServiceTimes* times, int64_t items, uint64_t took) { times
 double jigsaw_times_mean(ServiceTimes* times, int64_t items) { return times->mean(items); }
 
 double jigsaw_times_high(ServiceTimes* times, int64_t items) { return times->high(items); }
+
+RunningTime* jigsaw_running_new() { return new RunningTime; }
+
+void jigsaw_running_free(RunningTime* running) { delete running; }
+
+int jigsaw_running_step(RunningTime* running, uint64_t now) { return running->step(now); }
+
+uint64_t jigsaw_running_at(RunningTime* running, uint64_t now) { return running->at(now); }
 
 }  // extern "C"

@@ -11,8 +11,9 @@ from jigsaw_triton.console import daemon
 from jigsaw_triton.console.daemon import run_controller
 from jigsaw_triton.controller.core.generation import Request
 from jigsaw_triton.controller.core.settings import Settings
-from jigsaw_triton.controller.persistence.journal import Journal, JournalReader
+from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import take_lock
+from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.servers.members import marks
 from tests.console.conftest import Desk

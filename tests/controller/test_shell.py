@@ -16,7 +16,8 @@ from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.transition import Stage, stages_to
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
-from jigsaw_triton.controller.persistence.journal import Journal, JournalReader
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.planner.domain.plan import Plan
 from tests.controller.disks import fill_disk, free_disk

@@ -107,6 +107,15 @@ def gated(gate: Path) -> str:
     return SQUARE.replace("import time", "import os\nimport time").replace("        self.sleep_s", wait)
 
 
+def dying(once: Path) -> str:
+    """Returns the source of a square model that kills its server while it loads, if it can remove the file `once`."""
+    kill = (
+        f'        if os.path.exists("{once}"):\n            os.unlink("{once}")\n'
+        "            os.kill(os.getppid(), signal.SIGKILL)\n        self.sleep_s"
+    )
+    return SQUARE.replace("import time", "import os\nimport signal\nimport time").replace("        self.sleep_s", kill)
+
+
 def write_application(
     folder: Path,
     *,

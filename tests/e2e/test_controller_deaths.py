@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from jigsaw_triton.compiler.store import write_route
 from tests.e2e.app import gated, write_application
 from tests.e2e.clients import Client, Crowd, expected
 from tests.e2e.system import PATIENCE_S, System
+from tests.native.core import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -129,6 +131,31 @@ def test_a_controller_that_was_replaced_while_it_was_stopped_ends_and_touches_no
     assert after["controller"]["pid"] not in stopped
     assert shared.status()["controller"] == after["controller"]
     assert server_pids(shared.status()) == server_pids(before)
+
+
+def test_the_gateway_refuses_routes_of_a_controller_that_was_replaced(
+    shared: System, deployed: Callable[..., dict[str, Any]]
+) -> None:
+    before = deployed()
+    known = shared.run_dir / "epoch"
+    epoch = int(known.read_text())
+    last = shared.last_event()
+    with Crowd(shared) as crowd:
+        os.kill(shared.controller_pid(), signal.SIGKILL)
+        shared.wait_started()
+        last = shared.wait_event("adopt: the controller was restarted", after=last)
+        eventually(lambda: int(known.read_text()) > epoch)
+        # The controller before would take all workers out of service.
+        for route in (shared.run_dir / "routes").glob("*.json"):
+            write_route(shared.run_dir, route.stem, (), epoch)
+        crowd.wait_answers(30)
+    crowd.assert_none_failed()
+    assert f"is refused: it is of controller epoch {epoch}" in (shared.state / "logs" / "gateway.log").read_text()
+    # The next gateway gets the routes once more.
+    os.kill(before["gateway"]["pid"], signal.SIGKILL)
+    shared.wait_event("gateway serves again", after=last)
+    with Client(shared, "grpc") as client:
+        assert client.squares([4, 5]) == expected([4, 5])
 
 
 def test_down_ends_servers_whose_controller_and_journal_are_gone(

@@ -8,7 +8,7 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from jigsaw_triton.servers.process import python_stubs
-from tests.e2e.app import POISON, POISONABLE, gated, write_application
+from tests.e2e.app import POISON, POISONABLE, dying, gated, write_application
 from tests.e2e.clients import PROTOCOLS, Client, Crowd, expected
 from tests.e2e.system import System
 
@@ -130,6 +130,19 @@ def test_a_worker_that_dies_during_an_update_is_restarted_and_the_update_continu
         crowd.wait_answers(30)
     crowd.assert_none_failed()
     assert served.worker_of("total")["pid"] != before["pid"]
+
+
+def test_an_update_outlives_a_worker_that_dies_while_it_loads(served: System, app: Path, tmp_path: Path) -> None:
+    once = tmp_path / "once"
+    once.touch()
+    write_application(app, square=dying(once))
+    last = served.last_event()
+    with Crowd(served) as crowd:
+        served.deploy(app, "--gpus", "2xcpu", "--demand", 60)
+        crowd.wait_answers(30)
+    crowd.assert_none_failed()
+    assert not once.exists()
+    assert any("ended unexpectedly (signal 9)" in text for text in served.events(after=last))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "hangs"])

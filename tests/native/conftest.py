@@ -37,11 +37,18 @@ class Bench:
         self.workers.append(made)
         return made
 
-    def route(self, *workers: str, name: str = "t", batch: int = 4, slots: int = 1, **more: object) -> None:
+    def route(
+        self,
+        *workers: str,
+        name: str = "t",
+        batch: int = 4,
+        slots: int = 1,
+        epoch: int | None = None,
+        **more: object,
+    ) -> None:
         """Writes a route with the same entry for each worker."""
-        specs.write_route(
-            self.run_dir, *(specs.entry(worker, batch=batch, slots=slots, **more) for worker in workers), name=name
-        )
+        entries = [specs.entry(worker, batch=batch, slots=slots, **more) for worker in workers]
+        specs.write_route(self.run_dir, *entries, name=name, epoch=epoch)
 
     def front(self, **more: object) -> Front:
         """Makes a front of one task that doubles its input."""

@@ -43,6 +43,10 @@ _FUNCTIONS: Mapping[str, tuple[Any, list[Any]]] = {
     "times_add": (None, [_P, ctypes.c_int64, ctypes.c_uint64]),
     "times_mean": (_D, [_P, ctypes.c_int64]),
     "times_high": (_D, [_P, ctypes.c_int64]),
+    "running_new": (_P, []),
+    "running_free": (None, [_P]),
+    "running_step": (ctypes.c_int, [_P, ctypes.c_uint64]),
+    "running_at": (ctypes.c_uint64, [_P, ctypes.c_uint64]),
 }
 
 
@@ -286,6 +290,24 @@ class ServiceTimes:
     def high(self, items: int) -> float:
         """Service time that few batches exceed."""
         return float(call("times_high", self._pointer, items)) / 1e6
+
+
+class RunningTime:
+    """Time as far as an event loop has run, in milliseconds."""
+
+    def __init__(self) -> None:
+        self._pointer = call("running_new")
+
+    def __del__(self) -> None:
+        call("running_free", self._pointer)
+
+    def step(self, now_ms: float) -> bool:
+        """Takes a step of the loop. Returns False if the process was stopped before it."""
+        return bool(call("running_step", self._pointer, int(now_ms * 1e6)))
+
+    def at(self, now_ms: float) -> float:
+        """Running time at a time after the last step."""
+        return int(call("running_at", self._pointer, int(now_ms * 1e6))) / 1e6
 
 
 def parse_spec(text: str | bytes) -> dict[str, Any]:

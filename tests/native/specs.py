@@ -89,9 +89,10 @@ def entry(worker: str, *, batch: int = 4, slots: int = 1, **more: Any) -> dict[s
     return {"worker": worker, "model": "m", "batch": batch, "slots": slots, **more}
 
 
-def write_route(run_dir: Path, *entries: Mapping[str, Any], name: str = "t") -> Path:
+def write_route(run_dir: Path, *entries: Mapping[str, Any], name: str = "t", epoch: int | None = None) -> Path:
     """Writes a route as the controller does: a new file replaces the old one."""
-    return write_text(run_dir, json.dumps({"version": 3, "workers": list(entries)}), name)
+    route = {"version": 3, "workers": list(entries), **({} if epoch is None else {"epoch": epoch})}
+    return write_text(run_dir, json.dumps(route), name)
 
 
 def write_text(run_dir: Path, text: str, name: str = "t") -> Path:

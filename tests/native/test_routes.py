@@ -42,6 +42,8 @@ def test_an_empty_route_fails_requests_at_their_deadline(bench: Bench) -> None:
         "{",
         '{"version": 2, "workers": []}',
         '{"version": 3}',
+        '{"version": 3, "epoch": -1, "workers": []}',
+        '{"version": 3, "epoch": "2", "workers": []}',
         '{"version": 3, "workers": [{"worker": "../w", "model": "m", "batch": 1, "slots": 1}]}',
         '{"version": 3, "workers": [{"worker": "w", "model": "m", "batch": 0, "slots": 1}]}',
         '{"version": 3, "workers": [{"worker": "w", "model": "m", "batch": 1, "slots": 1, "generations": ["3"]}]}',

@@ -7,9 +7,11 @@ from typing import Literal
 
 from jigsaw_triton.controller.fleet.instances import Instances
 from jigsaw_triton.controller.fleet.ownership import ours
-from jigsaw_triton.controller.persistence.journal import CallRecord, Journal, JournalReader
+from jigsaw_triton.controller.persistence.call_record import CallRecord
+from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import locked
 from jigsaw_triton.controller.persistence.paths import Paths
+from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.errors import InputError, MigError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.driver import require_ownership

@@ -17,7 +17,7 @@ def restart(state: State, name: str, cause: str) -> Outcome:
         return state, (a.Report("error", cause),)
     settings = state.settings
     recent = tuple(t for t in restarts.at_s if t > state.now_s - settings.restart_window_s)
-    delay_s = min(settings.restart_delay_s * 2 ** len(recent), settings.restart_most_s) if recent else 0.0
+    delay_s = settings.backoff_s(len(recent))
     restarts = Restarts((*recent, state.now_s), waiting=True, cause=cause)
     state = replace(state, restarts={**state.restarts, name: restarts})
     state, issued = issue(state, [_restart_action(state, name, delay_s)])

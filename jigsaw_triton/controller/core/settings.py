@@ -55,3 +55,11 @@ class Settings:
     restart_delay_s: float = 0.5
     restart_most_s: float = 30.0
     restart_window_s: float = 300.0
+
+    def backoff_s(self, restarts: int) -> float:
+        """Returns the delay in seconds of a server's restart.
+
+        Args:
+            restarts: Number of its recent restarts.
+        """
+        return min(self.restart_delay_s * 2**restarts, self.restart_most_s) if restarts else 0.0

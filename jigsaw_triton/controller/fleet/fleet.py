@@ -1,67 +1,56 @@
 """The fleet: starts, adopts, changes and stops a deployment's tritonservers on their MIG instances."""
 
 import asyncio
-import contextlib
+import itertools
 import logging
+import math
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
-from jigsaw_triton.compiler.bundle import ModelFolder, Worker, WorkerModel
+from jigsaw_triton.compiler.bundle import Worker, WorkerModel
 from jigsaw_triton.compiler.names import worker as worker_name
-from jigsaw_triton.compiler.store import write_model
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.immutable_settings import check_ground
+from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import GATEWAY
 from jigsaw_triton.controller.fleet.commands import Commands
 from jigsaw_triton.controller.fleet.devices import Devices
 from jigsaw_triton.controller.fleet.edge import NAME as EDGE
 from jigsaw_triton.controller.fleet.edge import EdgeKeeper
-from jigsaw_triton.controller.fleet.health import Health
+from jigsaw_triton.controller.fleet.gateway import Gateway
 from jigsaw_triton.controller.fleet.instances import Instances
 from jigsaw_triton.controller.fleet.mig_pool import MigPool, daemon_name
 from jigsaw_triton.controller.fleet.orphans import DRIVER_FACT, NOTHING, Kept, end_orphans, note_runtime
 from jigsaw_triton.controller.fleet.ownership import foreign_instances
 from jigsaw_triton.controller.fleet.server import Server
-from jigsaw_triton.controller.persistence.journal import CallRecord, Journal
+from jigsaw_triton.controller.fleet.servers import Servers
+from jigsaw_triton.controller.persistence.call_record import CallRecord
+from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import JigsawError, ServerError
 from jigsaw_triton.gpus.cluster import with_foreign
 from jigsaw_triton.gpus.driver import MigDriver, open_driver
-from jigsaw_triton.gpus.model import Cluster, DeviceUse, GatewayPorts, GpuId
-from jigsaw_triton.runtime.dtypes import Arrays
-from jigsaw_triton.servers.client import TritonClient
-from jigsaw_triton.servers.command import Command, shm_prefix
+from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId
+from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.image import find_image, main_process
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.members import Member, leaders, members
 from jigsaw_triton.servers.mps import MpsDaemon, why_without
 from jigsaw_triton.servers.os_process import OsProcess, start_time
-from jigsaw_triton.servers.process import ServerProcess, group_members
+from jigsaw_triton.servers.process import group_members
 
 log = logging.getLogger(__name__)
 
-STARTS_AT_ONCE = 4
-"""Number of servers that start concurrently. A start mostly waits for Python interpreters to import modules."""
-
-_REPLACED_S, _REPLACED_POLL_S = 120.0, 0.05
-"""Seconds after the begin of a change of the gateway within which another gateway must replace one that dies or hangs,
-and seconds between two looks. The backoff of its restarts is 30 s at most, and a hang is noticed after as long."""
-
-_GATEWAY_GRACE_S = 3.0
-"""Seconds to wait for the gateway to stop. Triton uses all of it if clients are still connected, even if idle."""
-
-_STARTUP_S = 120.0
+RELOAD_S = 30.0
+"""Seconds after the first death of a worker that loads its models within which it loads them again. That is enough for
+a shortage of memory to pass, and short enough for a model that always kills its server."""
 
 _RECONCILE_S = 10.0
 """Seconds between tries to bring the models of an adopted server in line."""
-
-_FORGET_S = 2.0
-"""Seconds to wait for workers to unmap the dead gateway's shared memory."""
 
 
 class Fleet:
@@ -74,6 +63,10 @@ class Fleet:
         secret: Secret of the restricted protocols.
         notify: Callback for events that concern servers.
         survives: True if the servers outlive this process, so that the next controller can adopt them.
+
+    Attributes:
+        edge: Edge in front of the gateway.
+        gateway: Gateway.
     """
 
     GATEWAY = GATEWAY
@@ -89,19 +82,16 @@ class Fleet:
         survives: bool = False,
     ) -> None:
         self._paths = paths
-        self._survives = survives
+        self._notify = notify
         self.edge = EdgeKeeper(paths, lambda kind, text: notify(e.Noticed(kind, text)), survives=survives)
         self._commands = Commands(paths, installation, secret)
         self._cluster: Cluster | None = None
         self._driver: MigDriver | None = None
         self._journal = journal
         self._pool = MigPool(paths, journal, self._end_without_mps, survives=survives)
-        self._notify = notify
-        self._servers: dict[str, Server] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
-        self._devices = Devices(self._servers, self._pool)
-        self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
-        self._health = Health(paths, self._servers, notify)
+        self._servers = Servers(paths, journal.check_epoch, notify, survives=survives)
+        self._devices = Devices(self._servers.by_name, self._pool)
+        self.gateway = Gateway(paths, self._servers, self.edge, lambda ports: self._commands.gateway(ports))
 
     @property
     def commands(self) -> Commands:
@@ -115,15 +105,11 @@ class Fleet:
 
     def server(self, name: str) -> Server | None:
         """Returns a running server; None if there is none with this name."""
-        return self._servers.get(name)
+        return self._servers.by_name.get(name)
 
     def pids(self) -> tuple[int, ...]:
         """Returns the process ids of the running servers, each the leader of its process group."""
-        return tuple(server.process.pid for server in self._servers.values() if server.process.pid is not None)
-
-    def locked(self, name: str) -> asyncio.Lock:
-        """Returns the lock that is held during any change of a server."""
-        return self._locks.setdefault(name, asyncio.Lock())
+        return tuple(server.process.pid for server in self._servers.by_name.values() if server.process.pid is not None)
 
     async def serve_on(self, cluster: Cluster, keep: Kept = NOTHING) -> None:
         """Sets the cluster to serve on. GPUs of earlier clusters remain known, since workers may still run there.
@@ -156,7 +142,7 @@ class Fleet:
         driver = await asyncio.to_thread(open_driver, known, self._paths.state, CallRecord(self._journal))
         self._cluster, self._driver = known, driver
         await self.edge.configure(known.edge, known.gateway)
-        self._health.gateway_memory_mib = known.gateway_memory_mib
+        self._servers.health.gateway_memory_mib = known.gateway_memory_mib
         self._commands = replace(self._commands, gpu=known.driver == "nvml", edge=known.edge is not None)
         self._pool.drive(Instances(self._journal, driver), daemons=known.driver == "nvml")
         self._journal.keep_fact(DRIVER_FACT, known.driver)
@@ -177,7 +163,7 @@ class Fleet:
         Raises:
             JigsawError: The MIG driver or an image cannot be used.
         """
-        names = {*actual.workers, self.GATEWAY} if actual.gateway else set(actual.workers)
+        names = {*actual.workers, GATEWAY} if actual.gateway else set(actual.workers)
         existing = await asyncio.to_thread(members, self._paths.state)
         leading = leaders(existing)
         kept = leading.keys() & {*names, *((EDGE,) if actual.gateway else ())}
@@ -194,10 +180,10 @@ class Fleet:
             edges = sorted((m for m in existing if m.server == EDGE and m.leads), key=lambda m: m.started)
             await self.edge.adopt(OsProcess.find(edges[-1].pid, edges[-1].started) if edges else None)
         wanted = {name: {m.name for m in worker.models} for name, worker in actual.workers.items()}
-        wanted[self.GATEWAY] = {*actual.models, *actual.fronts}
-        adopted = {name for name in names if self._servers[name].process.pid is not None}
+        wanted[GATEWAY] = {*actual.models, *actual.fronts}
+        adopted = {name for name in names if self._servers.by_name[name].process.pid is not None}
         for name in sorted(adopted):
-            server = self._servers[name]
+            server = self._servers.by_name[name]
             server.reconciling = asyncio.create_task(self._reconcile(name, wanted[name], keep=graphs))
         return tuple(sorted(names - adopted))
 
@@ -212,15 +198,7 @@ class Fleet:
             command = self._commands.worker(worker, uuid, self._pool.daemon_env(name))
             repository = self._paths.worker_repository(name)
         process = await _process_of(command, leader)
-        adopted = self._process(name, command, process)
-        server = self._servers[name] = Server(
-            adopted, TritonClient.of(command), repository, self._journal.check_epoch, uuid, limited=worker is None
-        )
-        if process is not None:
-            self._health.watch(name, server)
-
-    def _process(self, name: str, command: Command, found: OsProcess | None = None) -> ServerProcess:
-        return ServerProcess(name, command, self._paths.log(name), survives=self._survives, found=found)
+        self._servers.adopt(name, command, repository, uuid, process)
 
     async def _reconcile(self, name: str, wanted: Collection[str], *, keep: Collection[str]) -> None:
         """Kills a server that lacks a wanted model, and unloads models that are neither wanted nor kept.
@@ -228,29 +206,22 @@ class Fleet:
         The server goes on while it does not answer, or while a model cannot be unloaded yet; both are tried again. The
         edge forwards requests to the gateway from then on.
         """
-        server = self._servers[name]
+        server = self._servers.by_name[name]
         while server.process.returncode is None:
             try:
                 states = await server.client.index()
                 if missing := sorted(model for model in wanted if states.get(model) != "READY"):
                     server.kill(f"it did not have {', '.join(missing)}")
                     return
-                if name == self.GATEWAY:
+                if name == GATEWAY:
                     self.edge.admit()
                 found = {model for model, state in states.items() if state != "UNAVAILABLE"}
-                async with self.locked(name):
+                async with self._servers.locked(name):
                     await server.unload_all(found - {*wanted, *keep})
                 return
             except (JigsawError, TimeoutError, OSError) as error:
                 log.warning("%s: models of a change that was undone are still loaded: %r", name, error)
                 await asyncio.sleep(_RECONCILE_S)
-
-    async def _end_reconciling(self, name: str) -> None:
-        """Cancels the task that checks the models of an adopted server, which may hold the server's lock for long."""
-        server = self._servers.get(name)
-        if server is not None and server.reconciling is not None:
-            server.reconciling.cancel()
-            await asyncio.wait((server.reconciling,))
 
     async def around_others(self, cluster: Cluster) -> Cluster:
         """Returns a known cluster in its current state, including the MIG instances of others on its GPUs."""
@@ -273,7 +244,7 @@ class Fleet:
         """Returns the utilisation of MIG instances by worker, for the workers for which the driver reports it."""
         if self._driver is None:
             return {}
-        uuids = {name: server.uuid for name, server in self._servers.items() if server.uuid}
+        uuids = {name: server.uuid for name, server in self._servers.by_name.items() if server.uuid}
         found = await asyncio.to_thread(self._driver.use, sorted(set(uuids.values())))
         return {name: found[uuid] for name, uuid in uuids.items() if uuid in found}
 
@@ -281,69 +252,79 @@ class Fleet:
 
     async def bring_up(self, worker: Worker) -> None:
         """Creates the MIG instance if it does not exist, starts the server, and loads and verifies its models."""
-        async with self.locked(worker.name):
+        async with self._servers.locked(worker.name):
             await self._pool.take(worker)
             try:
-                await self._start_worker(worker)
+                await self._start_worker_again_if_it_dies(worker)
             except BaseException:
                 await asyncio.shield(self._remove(worker.name))
                 raise
 
     async def restart(self, worker: Worker, delay_s: float) -> None:
         """Restarts a dead worker on the same MIG instance with the same models."""
-        async with self.locked(worker.name):
-            await self._registered(worker.name).stop()
+        async with self._servers.locked(worker.name):
+            await self._servers.registered(worker.name).stop()
         # A worker that is retired meanwhile does not wait for the restart.
         await asyncio.sleep(delay_s)
-        async with self.locked(worker.name):
-            self._registered(worker.name)
+        async with self._servers.locked(worker.name):
+            self._servers.registered(worker.name)
             # An adopted worker may have lost its instance.
             await self._pool.take(worker)
             try:
                 await self._start_worker(worker)
             except BaseException:
                 # Otherwise the worker could serve without a model or without MPS.
-                await asyncio.shield(self._servers[worker.name].stop())
+                await asyncio.shield(self._servers.by_name[worker.name].stop())
                 raise
-
-    def _registered(self, worker: str) -> Server:
-        """Returns a worker, dead or alive.
-
-        Raises:
-            ServerError: It was retired.
-        """
-        server = self._servers.get(worker)
-        if server is None:
-            raise ServerError("the worker no longer exists", where=worker)
-        return server
 
     async def retire(self, worker: str) -> None:
         """Stops a worker and destroys its MIG instance unless others share it. Batches in flight are lost."""
-        await self._end_reconciling(worker)
-        async with self.locked(worker):
-            if worker in self._servers:
+        await self._servers.end_reconciling(worker)
+        async with self._servers.locked(worker):
+            if worker in self._servers.by_name:
                 await asyncio.shield(self._remove(worker))
 
     async def load(self, worker: str, models: Sequence[WorkerModel]) -> None:
         """Loads and verifies more models on a worker."""
-        async with self.locked(worker):
-            await self._load_models(self._running(worker), models, await self._pool.daemon(worker))
+
+        async def change(server: Server) -> None:
+            await self._load_models(server, models, await self._pool.daemon(worker))
+
+        await self._servers.change(worker, change, replaced_s=RELOAD_S)
 
     async def unload(self, worker: str, models: Iterable[str]) -> None:
         """Unloads models of a worker, waits until they are gone, and removes their folders."""
-        async with self.locked(worker):
-            server = self._servers.get(worker)
+        async with self._servers.locked(worker):
+            server = self._servers.by_name.get(worker)
             try:
-                await self._running(worker).unload_all(models)
+                await self._servers.running(worker).unload_all(models)
             except ServerError:
                 # If the server has died, its models are gone, too.
                 if server is not None and not await server.has_ended():
                     raise
 
+    async def _start_worker_again_if_it_dies(self, worker: Worker) -> None:
+        """Starts a worker with its models, on the same MIG instance again if it dies while it loads them."""
+        give_up_at = math.inf
+        for restarts in itertools.count():
+            try:
+                return await self._start_worker(worker)
+            except ServerError:
+                server = self._servers.by_name.get(worker.name)
+                delay_s = Settings().backoff_s(restarts)
+                give_up_at = min(give_up_at, time.monotonic() + RELOAD_S)
+                if server is None or not await server.has_died() or time.monotonic() + delay_s > give_up_at:
+                    raise
+                when = f"in {delay_s:g} s" if delay_s else "now"
+                text = f"worker {worker.name} ended while it loaded its models; starting it again {when}"
+                self._notify(e.Noticed("error", text))
+                await server.stop()
+                await asyncio.sleep(delay_s)
+
     async def _start_worker(self, worker: Worker) -> None:
         uuid, daemon = self._pool.uuid(worker.name), await self._pool.daemon(worker.name)
         command = self._commands.worker(worker, uuid, daemon.env if daemon is not None else {})
-        server = await self._start(worker.name, command, self._paths.worker_repository(worker.name), uuid)
+        server = await self._servers.start(worker.name, command, self._paths.worker_repository(worker.name), uuid)
         await self._load_models(server, worker.models, daemon)
 
     async def _load_models(self, server: Server, models: Sequence[WorkerModel], daemon: MpsDaemon | None) -> None:
@@ -364,153 +345,19 @@ class Fleet:
             raise ServerError(reason, where=server.process.name, hint=hint)
 
     async def _remove(self, worker: str) -> None:
-        server = self._servers.get(worker)
+        server = self._servers.by_name.get(worker)
         if server is not None:
             await server.stop()
         await self._pool.leave(worker)
         # Only now, so that `retire` can be repeated after a failed destruction.
-        self._servers.pop(worker, None)
+        self._servers.by_name.pop(worker, None)
         await asyncio.to_thread(shutil.rmtree, self._paths.worker_repository(worker), True)
 
     def _end_without_mps(self, workers: Iterable[str]) -> None:
         """Kills the servers whose MPS daemon has ended. They are then restarted like any servers that die."""
         for name in workers:
-            if name in self._servers:
-                self._servers[name].kill("its MPS daemon ended")
-
-    # --- the gateway -----------------------------------------------------------------------------------------------
-
-    async def start_gateway(self, ports: GatewayPorts) -> None:
-        """Starts the gateway without models."""
-        async with self.locked(self.GATEWAY):
-            await self._start_gateway(ports)
-            try:
-                await self.edge.start()
-            except BaseException:
-                server = self._servers.pop(self.GATEWAY)
-                await asyncio.shield(server.stop())
-                raise
-
-    async def restart_gateway(self, ports: GatewayPorts, models: Sequence[ModelFolder], delay_s: float) -> None:
-        """Restarts a dead gateway with the same models."""
-        async with self.locked(self.GATEWAY):
-            dead = self._servers.get(self.GATEWAY)
-            if dead is not None:
-                await dead.stop()
-            await asyncio.gather(asyncio.sleep(delay_s), self._forget_regions())
-            await self._start_gateway(ports)
-            await self._running(self.GATEWAY).load_all(models)
-            self.edge.admit()
-
-    async def stop_gateway(self) -> None:
-        """Stops the gateway, after a few seconds for requests in progress."""
-        await self._end_reconciling(self.GATEWAY)
-        async with self.locked(self.GATEWAY):
-            await asyncio.shield(self.edge.stop())
-            server = self._servers.pop(self.GATEWAY, None)
-            if server is not None:
-                await asyncio.shield(server.stop(grace_s=_GATEWAY_GRACE_S))
-            await asyncio.to_thread(shutil.rmtree, self._paths.gateway_repository, True)
-
-    async def load_gateway(self, models: Sequence[ModelFolder]) -> None:
-        """Loads models at the gateway."""
-        await self._change_gateway(lambda server: server.load_all(models))
-
-    async def flip(self, front: ModelFolder, rehearsal: ModelFolder, inputs: Arrays | None) -> None:
-        """Replaces the front that serves, after a copy of the new one has answered a probe under another name.
-
-        Args:
-            front: Front to serve.
-            rehearsal: Copy of the front under a name that no client uses.
-            inputs: Real request with its batch dimension; None for zeros.
-        """
-
-        async def change(server: Server) -> None:
-            await self._rehearsed(server, rehearsal, inputs)
-            await asyncio.to_thread(write_model, front, server.repository)
-            await server.load(front.name)
-            await server.verify([front.name])
-            self.edge.admit()
-
-        await self._change_gateway(change)
-
-    async def compare(self, front: ModelFolder, rehearsal: ModelFolder, inputs: Arrays | None) -> tuple[Arrays, Arrays]:
-        """Returns the answers to one request: of the front that serves, and of a copy of the next one.
-
-        Args:
-            front: Front to serve next.
-            rehearsal: Copy of the front under a name that no client uses.
-            inputs: Real request with its batch dimension; None for zeros.
-        """
-        async with self.locked(self.GATEWAY):
-            server = self._running(self.GATEWAY)
-            new = await self._rehearsed(server, rehearsal, inputs)
-            return await server.probe(front.name, inputs), new
-
-    async def _rehearsed(self, server: Server, rehearsal: ModelFolder, inputs: Arrays | None) -> Arrays:
-        """Returns the answer of a front that is loaded for one request."""
-        await server.load_all([rehearsal])
-        try:
-            return await server.probe(rehearsal.name, inputs)
-        finally:
-            await asyncio.shield(server.unload_all([rehearsal.name]))
-
-    async def unload_gateway(self, models: Iterable[str]) -> None:
-        """Unloads models at the gateway, and waits until their last requests have been answered."""
-        names = tuple(models)
-        await self._change_gateway(lambda server: server.unload_all(names))
-
-    async def _change_gateway(self, change: Callable[[Server], Awaitable[None]]) -> None:
-        """Carries out a change of the gateway. If the gateway dies or hangs, the one that replaces it is changed."""
-        give_up_at = time.monotonic() + _REPLACED_S
-        while True:
-            server = self._servers.get(self.GATEWAY)
-            try:
-                async with self.locked(self.GATEWAY):
-                    return await change(self._running(self.GATEWAY))
-            except ServerError:
-                if server is None or await server.client.ready() or not await self._replaced(server, give_up_at):
-                    raise
-
-    async def _replaced(self, server: Server, give_up_at: float) -> bool:
-        """Waits until another gateway runs in place of one. Returns False if none does in time."""
-        while self._servers.get(self.GATEWAY) is server:
-            if time.monotonic() > give_up_at:
-                return False
-            await asyncio.sleep(_REPLACED_POLL_S)
-        return self.GATEWAY in self._servers
-
-    async def _forget_regions(self) -> None:
-        """Has the workers unmap the dead gateway's shared memory, as far as they answer in time."""
-        prefix = shm_prefix(self._paths.run, self.GATEWAY)
-        workers = [server for name, server in self._servers.items() if name != self.GATEWAY]
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_FORGET_S):
-                await asyncio.gather(*(w.client.forget_regions(prefix) for w in workers), return_exceptions=True)
-
-    async def _start_gateway(self, ports: GatewayPorts) -> None:
-        command = self._commands.gateway(ports)
-        await self._start(self.GATEWAY, command, self._paths.gateway_repository, "")
-
-    # --- any server ------------------------------------------------------------------------------------------------
-
-    def _running(self, name: str) -> Server:
-        server = self._servers.get(name)
-        if server is None or server.process.pid is None or server.process.returncode is not None:
-            raise ServerError("the server is not running", where=name)
-        return server
-
-    async def _start(self, name: str, command: Command, repository: Path, uuid: str) -> Server:
-        await asyncio.to_thread(repository.mkdir, parents=True, exist_ok=True)
-        process = self._process(name, command)
-        fence = self._journal.check_epoch
-        async with self._starting:
-            fence()
-            await process.start(timeout_s=_STARTUP_S)
-        server = Server(process, TritonClient.of(command), repository, fence, uuid, limited=name == self.GATEWAY)
-        self._servers[name] = server
-        self._health.watch(name, server)
-        return server
+            if name in self._servers.by_name:
+                self._servers.by_name[name].kill("its MPS daemon ended")
 
 
 def _probed(models: Iterable[WorkerModel]) -> list[str]:

@@ -100,9 +100,9 @@ class Health:
                 if stub.status is None and stub.model in living[stub.server][1].loading
             }
             for number in progress.looked(loading):
-                living[stubs[number].server][1].kill(
-                    f"its model {stubs[number].model} made no progress for {_STUCK_S:g} s while it was loaded"
-                )
+                stuck = living[stubs[number].server][1]
+                stuck.stuck = True
+                stuck.kill(f"its model {stubs[number].model} made no progress for {_STUCK_S:g} s while it was loaded")
             self._limit_memory(self._servers.get(GATEWAY))
             for number, status in dead.items():
                 _, server = living[stubs[number].server]

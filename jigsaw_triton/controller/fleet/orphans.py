@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from jigsaw_triton.controller.fleet.instances import Instances
-from jigsaw_triton.controller.persistence.journal import CallRecord, Journal
+from jigsaw_triton.controller.persistence.call_record import CallRecord
+from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.gpus.driver import MigDriver, open_driver
 from jigsaw_triton.gpus.model import Cluster, GpuId, Placement

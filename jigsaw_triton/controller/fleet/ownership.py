@@ -1,6 +1,6 @@
 """Ownership of MIG instances: ours are those that the journal accounts for. All others are left alone."""
 
-from jigsaw_triton.controller.persistence.journal import JournalReader
+from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.gpus.driver import MigDriver
 from jigsaw_triton.gpus.model import MigInstance
 

@@ -38,6 +38,7 @@ class Server:
         loading: Names of the models that are being loaded.
         reconciling: Task that checks the models of an adopted server.
         cause: Reason why it was killed; empty if it was not.
+        stuck: True if it was killed because a model made no progress while it was loaded.
         limited: True if its heap is limited except while it loads models.
     """
 
@@ -50,6 +51,7 @@ class Server:
     loading: list[str] = field(default_factory=list)
     reconciling: asyncio.Task[None] | None = None
     cause: str = ""
+    stuck: bool = False
     limited: bool = False
 
     def kill(self, cause: str) -> None:
@@ -104,6 +106,8 @@ class Server:
         try:
             await self.client.load(model)
         except ServerError as error:
+            # The gateway refuses a front whose routes are of an epoch that is over.
+            self.fence()
             name, log = self.process.name, self.process.log
             raise ServerError(f"cannot load model {model}: {error.message}", where=name, hint=f"see {log}") from error
         finally:
@@ -163,6 +167,10 @@ class Server:
         await self.process.stop(grace_s=grace_s)
         # A concurrent call may have opened a new connection.
         await self.client.close(for_good=True)
+
+    async def has_died(self) -> bool:
+        """Waits a moment for the end of the server. Returns True if it has ended, and another one may do better."""
+        return not self.stuck and await self.has_ended()
 
     async def has_ended(self) -> bool:
         """Waits a moment for the end of the server, which does not answer. Returns True if it has ended."""

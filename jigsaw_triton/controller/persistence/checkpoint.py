@@ -14,7 +14,8 @@ from typing import Any
 
 from jigsaw_triton import __version__
 from jigsaw_triton.controller.core.state import State
-from jigsaw_triton.controller.persistence.journal import Journal, JournalReader
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.profiles.table import ProfileTable
 

@@ -4,7 +4,8 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.persistence.checkpoint import VERSION, is_readable, pickled, unpickled
-from jigsaw_triton.controller.persistence.journal import Journal, Outcome
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.records import Outcome
 from jigsaw_triton.errors import StateError
 
 _HINT = "`jigsaw-triton history` lists the generations"

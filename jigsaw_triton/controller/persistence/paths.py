@@ -110,6 +110,11 @@ class Paths:
         return self.run / "generations"
 
     @property
+    def epoch(self) -> Path:
+        """File in which the gateway keeps the highest epoch of the routes that it has read."""
+        return self.run / "epoch"
+
+    @property
     def condemned(self) -> Path:
         """Folder with a file for each worker that the gateway has permanently taken out of service."""
         return self.run / "condemned"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jigsaw_triton.controller.persistence.journal import Revision
+from jigsaw_triton.controller.persistence.records import Revision
 from jigsaw_triton.evaluation.rehearsal.outcomes import Tally
 from jigsaw_triton.evaluation.simulator.accounting import Change, Operation
 from jigsaw_triton.gpus.catalog import CATALOG

@@ -8,7 +8,8 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.step import step
 from jigsaw_triton.controller.persistence.history import earlier, keep, outcomes
-from jigsaw_triton.controller.persistence.journal import RESTORABLE, Journal, Outcome
+from jigsaw_triton.controller.persistence.journal import RESTORABLE, Journal
+from jigsaw_triton.controller.persistence.records import Outcome
 from jigsaw_triton.errors import StateError
 from tests.controller.core.test_step import ONE, TWO
 from tests.controller.worlds import World, generation, wanted

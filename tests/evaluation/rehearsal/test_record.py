@@ -3,7 +3,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jigsaw_triton.controller.persistence.journal import Outcome, Revision
+from jigsaw_triton.controller.persistence.records import Outcome, Revision
 from jigsaw_triton.evaluation.rehearsal.outcomes import Tally
 from jigsaw_triton.evaluation.rehearsal.record import Sample, operation, sample
 from jigsaw_triton.evaluation.simulator.accounting import Operation

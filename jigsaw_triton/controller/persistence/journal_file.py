@@ -1,0 +1,317 @@
+"""The file of a journal, and the copy of its tables in memory.
+
+The controller keeps in memory what it writes, except logs that only people read. So the file may fill its disk, be
+damaged or be deleted while the controller runs: `JournalFile.sync` writes it again from memory.
+"""
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jigsaw_triton.controller.persistence.epoch import (
+    EPOCH_FACT,
+    SupersededError,
+    check_epoch,
+    check_gateway,
+    gateway_epoch,
+    next_epoch,
+    number_of,
+)
+from jigsaw_triton.controller.persistence.reader import ROOM, JournalReader
+from jigsaw_triton.controller.persistence.schema import SCHEMA, SCHEMA_VERSION, check_version, copy, upgrade
+from jigsaw_triton.controller.persistence.sqlite_file import (
+    COMPANIONS,
+    MAGIC,
+    check_whole,
+    connect,
+    is_damage,
+    move_aside,
+    reason,
+    transaction,
+)
+from jigsaw_triton.errors import StateError
+
+
+class JournalFile(JournalReader):
+    """Tables in memory and their copy in a file. Any thread may call it.
+
+    Opening the file begins an epoch. Any call that would change the file after another process has begun the next epoch
+    raises SupersededError instead.
+
+    Args:
+        path: File, created if missing. Only its owner can read it. A damaged file is moved aside.
+        on_superseded: Callback for the end of the epoch, before SupersededError is raised; a controller ends there.
+        gateway: File in which the gateway keeps the highest epoch that it knows; None if no gateway gets routes from
+            this process.
+
+    Raises:
+        StateError: The file cannot be opened or created, or has a newer version.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        on_superseded: Callable[[SupersededError], None] = lambda _: None,
+        gateway: Path | None = None,
+    ) -> None:
+        self._path = path
+        self._on_superseded = on_superseded
+        self._gateway = gateway
+        self._epoch = ""
+        self._lock = threading.RLock()
+        self._failure = ""
+        self._file: sqlite3.Connection | None = None
+        self._fd = -1
+        self._size = 0
+        self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._db.executescript(SCHEMA)
+        try:
+            self._open()
+        except (sqlite3.Error, OSError) as error:
+            raise StateError(f"the journal cannot be opened ({error})", where=str(path), hint=ROOM) from error
+
+    @property
+    def failure(self) -> str:
+        """Reason why the file lacks the latest changes: `cannot be written: ...`. Empty if it has all of them."""
+        return self._failure
+
+    @property
+    def epoch(self) -> int:
+        """Number of this process's epoch, which its routes carry."""
+        return number_of(self.fact(EPOCH_FACT))
+
+    def close(self) -> None:
+        """Closes the file."""
+        with self._lock:
+            self._close_file()
+            self._db.close()
+
+    def sync(self) -> None:
+        """Writes the file again if it is missing, damaged or incomplete. The controller calls it every second.
+
+        Raises:
+            SupersededError: Another process has begun an epoch.
+        """
+        with self._lock:
+            try:
+                self.check_epoch()
+                if not self._is_intact():
+                    self._renew()
+                elif self._failure and self._file is not None:
+                    with transaction(self._file):
+                        self._check_epoch(self._file)
+                        copy(self._db, self._file)
+                    self._epoch = self.fact(EPOCH_FACT)
+                else:
+                    return
+            except (sqlite3.Error, OSError) as error:
+                self._fail(error)
+                return
+            if self._failure:
+                self._failure = ""
+                self.event("journal", "the journal is complete again")
+
+    def check_epoch(self) -> None:
+        """Checks that no other process has begun an epoch. Whoever changes a server without a record of it calls this.
+
+        The journal shows it, and so does the gateway once it has read a route of the other process.
+
+        Raises:
+            SupersededError: One has.
+        """
+        with self._lock:
+            if self._gateway is not None:
+                with self._telling_superseded():
+                    check_gateway(self._gateway, self.fact(EPOCH_FACT))
+            # A file that is missing or damaged shows nothing.
+            with contextlib.suppress(sqlite3.Error):
+                if self._file is not None and self._is_at_path():
+                    self._check_epoch(self._file)
+                else:
+                    with contextlib.closing(connect(self._path)) as file:
+                        self._check_epoch(file)
+
+    def event(self, kind: str, text: str, code: int = 0) -> None:
+        """Adds a line to the event log."""
+        self._change("INSERT INTO events (at, kind, text, code) VALUES (?, ?, ?, ?)", (now(), kind, text, code))
+
+    def keep_fact(self, name: str, value: str) -> None:
+        """Records a value that concerns the whole deployment."""
+        self._change("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+    def _open(self) -> None:
+        """Opens the file and reads it into memory, or creates it. A damaged one is moved aside. Begins an epoch."""
+        if not self._path.exists():
+            self._begin_epoch()
+            self._create()
+            return
+        try:
+            self._connect()
+            assert self._file is not None
+            check_whole(self._file)
+            check_version(self._file, self._path)
+            upgrade(self._file)
+            with transaction(self._db):
+                copy(self._file, self._db)
+            self._epoch = self.fact(EPOCH_FACT)
+            self._begin_epoch()
+        except sqlite3.DatabaseError as error:
+            self._close_file()
+            if not is_damage(error):
+                raise
+            self._begin_epoch()
+            self._renew()
+        except BaseException:
+            self._close_file()
+            raise
+
+    def _begin_epoch(self) -> None:
+        """Ends the epoch of the process that wrote the file before. If the file cannot be written, `sync` does so."""
+        known = gateway_epoch(self._gateway) if self._gateway is not None else 0
+        epoch = next_epoch(self._epoch, known)
+        self.keep_fact(EPOCH_FACT, epoch)
+        if self._file is not None and not self._failure:
+            self._epoch = epoch
+
+    def _check_epoch(self, file: sqlite3.Connection) -> None:
+        """Checks that this process still owns the journal.
+
+        Raises:
+            SupersededError: It does not.
+        """
+        with self._telling_superseded():
+            check_epoch(file, self._epoch, str(self._path))
+
+    @contextlib.contextmanager
+    def _telling_superseded(self) -> Iterator[None]:
+        """Calls the callback for the end of the epoch if the `with` block finds that it has ended."""
+        try:
+            yield
+        except SupersededError as error:
+            self._on_superseded(error)
+            raise
+
+    def _connect(self) -> None:
+        # SQLite's locks would end with any later descriptor of the file that this process closes.
+        self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        self._size = 0
+        self._file = connect(self._path)
+        self._file.execute("PRAGMA journal_mode=WAL")
+        self._file.execute("PRAGMA synchronous=NORMAL")
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _is_intact(self) -> bool:
+        """True if the open file is still at its path, has not shrunk and begins like a journal."""
+        if self._file is None:
+            return False
+        size = os.fstat(self._fd).st_size
+        shrunk, self._size = size < self._size, size
+        return self._is_at_path() and not shrunk and os.pread(self._fd, len(MAGIC), 0) == MAGIC
+
+    def _is_at_path(self) -> bool:
+        """True if the open file is still at its path."""
+        opened = os.fstat(self._fd)
+        try:
+            at_path = self._path.stat()
+        except OSError:
+            return False
+        return (at_path.st_dev, at_path.st_ino) == (opened.st_dev, opened.st_ino)
+
+    def _renew(self) -> None:
+        """Moves aside whatever is at the path, and writes a new file from memory."""
+        self._close_file()
+        aside = move_aside(self._path)
+        lost = f"is damaged and was moved to {aside}" if aside is not None else "is missing"
+        self._create()
+        self.event("error", f"the journal's file {lost}; a new one was written, without the record of earlier actions")
+
+    def _create(self) -> None:
+        """Writes a new file from memory and opens it."""
+        fresh = self._path.with_name(f".{self._path.name}.new")
+        for end in ("", *COMPANIONS):
+            fresh.with_name(fresh.name + end).unlink(missing_ok=True)
+        fresh.touch(mode=0o600)
+        with contextlib.closing(connect(fresh)) as file:
+            file.executescript(SCHEMA)
+            with transaction(file):
+                copy(self._db, file)
+            file.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        for end in COMPANIONS:
+            # SQLite would take those of a deleted file for the new one's.
+            self._path.with_name(self._path.name + end).unlink(missing_ok=True)
+        fresh.replace(self._path)
+        self._connect()
+        self._epoch = self.fact(EPOCH_FACT)
+
+    def _change(self, statement: str, values: tuple[Any, ...], *, durable: bool = False) -> None:
+        """Changes a table in the file and in memory.
+
+        Args:
+            statement: Statement of SQL.
+            values: Its values.
+            durable: True if nothing may change unless the file does.
+
+        Raises:
+            StateError: The change is `durable`, and the file cannot be written.
+        """
+        with self._lock:
+            if durable:
+                self._insist(statement, values)
+            else:
+                self._attempt(statement, values)
+            self._db.execute(statement, values)
+
+    def _insist(self, statement: str, values: tuple[Any, ...]) -> sqlite3.Cursor:
+        """Executes a statement in the file, which is written again first if necessary.
+
+        Raises:
+            StateError: The file cannot be written.
+        """
+        cursor = self._attempt(statement, values)
+        if cursor is None:
+            self.sync()
+            cursor = self._attempt(statement, values)
+        if cursor is None:
+            raise StateError(f"the journal {self._failure}", where=str(self._path), hint=ROOM)
+        return cursor
+
+    def _attempt(self, statement: str, values: tuple[Any, ...]) -> sqlite3.Cursor | None:
+        """Executes a statement in the file. Returns None if the file lacks earlier changes or cannot be written.
+
+        Raises:
+            SupersededError: Another process has begun an epoch.
+        """
+        if self._failure or self._file is None:
+            return None
+        try:
+            with transaction(self._file):
+                self._check_epoch(self._file)
+                return self._file.execute(statement, values)
+        except sqlite3.Error as error:
+            self._fail(error)
+            return None
+
+    def _fail(self, error: sqlite3.Error | OSError) -> None:
+        """Notes that the file lacks changes, and logs the first failure. A damaged file is used no more."""
+        if isinstance(error, sqlite3.DatabaseError) and is_damage(error):
+            self._close_file()
+        before, self._failure = self._failure, f"cannot be written: {reason(error)}"
+        if not before:
+            self.event("error", f"the journal {self._failure}. What serves goes on; changes of the plan wait")
+
+
+def now() -> str:
+    """Returns the current time as records have it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,79 @@
+"""SQLite files that may be damaged."""
+
+import contextlib
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+MAGIC = b"SQLite format 3\0"
+"""First bytes of every SQLite file."""
+
+_DAMAGE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_SCHEMA)
+"""Primary result codes of a file that is not, or no longer, a journal. SQLITE_ERROR reports a missing table."""
+
+COMPANIONS = ("-wal", "-shm")
+"""Ends of the names of the files that SQLite keeps beside its main file."""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Opens an existing SQLite file."""
+    address = f"file:{quote(str(path))}?mode=rw"
+    return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+
+
+@contextlib.contextmanager
+def transaction(file: sqlite3.Connection) -> Iterator[None]:
+    """Carries out all changes of a file inside the `with` block, or none of them. Others cannot write meanwhile."""
+    file.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        file.execute("COMMIT")
+    except BaseException:
+        # SQLite may have rolled back by itself, as it does on a full disk.
+        if file.in_transaction:
+            file.execute("ROLLBACK")
+        raise
+
+
+def check_whole(file: sqlite3.Connection) -> None:
+    """Checks that SQLite finds no damage in a file.
+
+    Raises:
+        DatabaseError: It does.
+    """
+    (found,) = file.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        damage = sqlite3.DatabaseError(found)
+        damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise damage
+
+
+def move_aside(path: Path) -> Path | None:
+    """Gives a damaged journal another name. Returns its new path; None if there is no such file."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    for end in COMPANIONS:
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + end).replace(aside.with_name(aside.name + end))
+    try:
+        return path.replace(aside)
+    except FileNotFoundError:
+        return None
+
+
+def is_damage(error: sqlite3.DatabaseError) -> bool:
+    """True if an error means that the file is not, or no longer, a journal."""
+    # The low byte is the primary code.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
+
+
+def reason(error: sqlite3.Error | OSError) -> str:
+    """Returns the cause of an error in the words of the operating system where it has any."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    return os.strerror(errno.ENOSPC) if full else str(error)

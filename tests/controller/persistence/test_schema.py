@@ -1,0 +1,49 @@
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.records import Revision
+from jigsaw_triton.gpus.model import CreationStage, GpuId, Placement
+
+
+def test_generations_of_a_journal_without_outcomes_stay_in_the_history(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "j", isolation_level=None)) as old:
+        old.execute("CREATE TABLE generations (number INTEGER PRIMARY KEY, at TEXT, reason TEXT, plan TEXT)")
+        old.execute("INSERT INTO generations VALUES (4, '2026-01-01', 'requested by the user', '{\"slices_used\": 3}')")
+        old.execute("PRAGMA user_version=5")
+    with closing(Journal(tmp_path / "j")) as journal:
+        assert journal.generations() == (Revision(4, "2026-01-01", "user", "requested by the user", 3, 0, ""),)
+        assert journal.generation_state(4) == ("", b"")
+        assert journal.last_generation() == 4
+
+
+def test_actions_of_a_journal_without_nodes_were_carried_out_by_the_controllers_own(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "j", isolation_level=None)) as old:
+        old.execute(
+            "CREATE TABLE actions (id INTEGER PRIMARY KEY, number INTEGER, kind TEXT, subject TEXT, begun TEXT, "
+            "ended TEXT, error TEXT)"
+        )
+        old.execute("INSERT INTO actions VALUES (1, 1, 'BringUp', 'n-0-1g-0', '2026-01-01', NULL, NULL)")
+        old.execute("PRAGMA user_version=6")
+    with closing(Journal(tmp_path / "j")) as journal:
+        journal.begin(2, "BringUp", "n-0-1g-1", "n")
+    with closing(sqlite3.connect(tmp_path / "j")) as file:
+        assert file.execute("SELECT subject, node FROM actions").fetchall() == [
+            ("n-0-1g-0", "local"),
+            ("n-0-1g-1", "n"),
+        ]
+
+
+def test_creations_of_a_journal_without_stages_count_as_whole(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "j", isolation_level=None)) as old:
+        old.execute("CREATE TABLE creations (node TEXT, gpu INTEGER, slice TEXT, start INTEGER)")
+        old.execute("INSERT INTO creations VALUES ('n', 0, '3g', 4)")
+        old.execute("PRAGMA user_version=3")
+    with closing(Journal(tmp_path / "j")) as journal:
+        place = (GpuId("n", 0), Placement(4, "3g"))
+        assert journal.creations() == {place: CreationStage.WHOLE}
+        journal.reach(*place, CreationStage.PART)
+        assert journal.creations() == {place: CreationStage.PART}
+        journal.end_creation(*place)
+        assert journal.creations() == {}

@@ -1,0 +1,82 @@
+"""A gateway that was stopped for a while: the time of the stop counts against no worker."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.native import specs
+from tests.native.conftest import double
+from tests.native.core import RunningTime
+from tests.native.worker import Worker
+
+DEADLINE_S = 2.0
+"""Seconds after which a call counts as hanging."""
+
+GATEWAY = """
+import json, sys
+from pathlib import Path
+from tests.native import specs
+from tests.native.conftest import column
+from tests.native.core import Engine
+
+with Engine(Path(sys.argv[1])) as engine:
+    front = engine.front(json.loads(sys.argv[2]))
+    print(front.ask({"X": column(1)}).failure or "answered", flush=True)
+"""
+"""Program that sends a request to task `t` and prints its outcome."""
+
+
+@contextmanager
+def gateway(run_dir: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Runs `GATEWAY` in a process of its own, with a deadline of `DEADLINE_S`."""
+    spec = specs.spec([specs.task(deadline_ms=1e3 * DEADLINE_S, retry=False)])
+    command = [sys.executable, "-c", GATEWAY, str(run_dir), json.dumps(spec)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["that answered meanwhile", "that hangs"])
+def test_a_worker_is_condemned_after_a_stop_only_if_it_hangs(run_dir: Path, answered: bool) -> None:
+    specs.write_route(run_dir, specs.entry("w"))
+    with Worker(run_dir, "w", double) as worker, gateway(run_dir) as process:
+        worker.answering.clear()
+        worker.wait(1)
+        os.kill(process.pid, signal.SIGSTOP)
+        if answered:
+            worker.answering.set()
+        time.sleep(DEADLINE_S + 0.5)
+        os.kill(process.pid, signal.SIGCONT)
+        out, _ = process.communicate(timeout=60)
+        worker.answering.set()
+    assert ("answered" in out) is answered
+    assert (run_dir / "condemned" / "w.json").exists() is not answered
+
+
+def test_running_time_passes_like_time_while_the_loop_takes_steps() -> None:
+    running = RunningTime()
+    for now_ms in range(1000, 6000, 250):
+        assert running.step(now_ms)
+        assert running.at(now_ms + 100) == now_ms - 1000 + 100
+
+
+def test_a_stop_counts_for_at_most_one_step() -> None:
+    running = RunningTime()
+    running.step(1000)
+    running.step(1200)
+    # Before the loop takes its next step, other threads may send calls.
+    assert running.at(61_200) == 700
+    assert not running.step(61_200)
+    assert running.at(61_200) == 700
+    assert running.step(61_300)
+    assert running.at(61_300) == 800
