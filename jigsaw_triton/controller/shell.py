@@ -20,7 +20,7 @@ from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.tallies import Tallies, read_tallies, tallies_since
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
-from jigsaw_triton.controller.persistence.checkpoint import save
+from jigsaw_triton.controller.persistence.checkpoint import Checkpoints
 from jigsaw_triton.controller.persistence.history import outcomes, verdicts
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.watch import ArrivalWatch
@@ -67,7 +67,7 @@ class Controller:
         self._timed: ServedTimes = {}
         self._measured_at_s = time.monotonic()
         self._changed = asyncio.Condition()
-        self._saved: State | None = None
+        self._checkpoints = Checkpoints(journal)
         self._baseline = state is not None
         self._leaving = asyncio.Event()
         first = State(next_generation=journal.last_generation() + 1) if state is None else state
@@ -187,8 +187,7 @@ class Controller:
         for number, verdict in verdicts(before, self.state):
             self._journal.annotate(number, verdict)
         # Before the actions begin: the next controller must know which may have been carried out.
-        save(self._journal, self._saved, self.state)
-        self._saved = self.state
+        self._checkpoints.save(self.state)
         if isinstance(event, e.DownRequested):
             # A task that is cancelled before it starts would never report its outcome.
             await asyncio.sleep(0)

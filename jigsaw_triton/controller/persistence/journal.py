@@ -22,7 +22,7 @@ from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import CreationStage, GpuId, MigInstance, Placement
 from jigsaw_triton.spec.words import LOCAL_NODE
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 KEPT = {"events": 20_000, "actions": 20_000, "generations": 200}
 """Table -> number of its last rows to keep, plus a few between two trims. A deployment may run for years."""
@@ -32,7 +32,7 @@ RESTORABLE = 20
 
 _TRIM_INTERVAL = 64
 
-_IN_MEMORY = ("events", "instances", "creations", "destructions", "facts", "generations", "checkpoint")
+_IN_MEMORY = ("events", "instances", "creations", "destructions", "facts", "generations", "checkpoints")
 """Tables that the controller keeps in memory, too."""
 
 _GENERATION_FACT = "last generation"
@@ -64,9 +64,11 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS generations (
   number INTEGER PRIMARY KEY, at TEXT NOT NULL, reason TEXT NOT NULL, plan TEXT NOT NULL,
   by TEXT NOT NULL DEFAULT 'user', outcome TEXT NOT NULL DEFAULT '', version TEXT NOT NULL DEFAULT '', state BLOB);
-CREATE TABLE IF NOT EXISTS checkpoint (
-  id INTEGER PRIMARY KEY CHECK (id = 1), version TEXT NOT NULL, state BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS checkpoints (id INTEGER PRIMARY KEY, version TEXT NOT NULL, state BLOB NOT NULL);
 """
+
+_LAST_WHOLE = "SELECT MAX(id) FROM checkpoints WHERE version != ''"
+"""Query of the last row with a whole state. The rows after it have what has changed since, and no version."""
 
 _ADDED = {
     "generations": {
@@ -186,8 +188,8 @@ class JournalReader:
 
     def checkpoint(self) -> tuple[str, bytes]:
         """Version and state of the last checkpoint; both empty where there is none."""
-        rows = self._rows("SELECT version, state FROM checkpoint")
-        return (str(rows[0][0]), bytes(rows[0][1])) if rows else ("", b"")
+        rows = self._rows(f"SELECT version, state FROM checkpoints WHERE id >= ({_LAST_WHOLE}) ORDER BY id")
+        return (str(rows[0][0]), b"".join(state for _, state in rows)) if rows else ("", b"")
 
     def generations(self, limit: int = KEPT["generations"]) -> tuple[Revision, ...]:
         """Returns the latest generations, oldest first.
@@ -393,11 +395,20 @@ class Journal(JournalReader):
             version: Release and form that can read it.
             state: The state, by `controller.persistence.checkpoint`.
         """
-        self._change("INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?)", (version, state))
+        self._change("INSERT INTO checkpoints (version, state) VALUES (?, ?)", (version, state))
+        self._change(f"DELETE FROM checkpoints WHERE id < ({_LAST_WHOLE})", ())
+
+    def extend_checkpoint(self, state: bytes) -> None:
+        """Records what has changed since the last checkpoint.
+
+        Args:
+            state: Bytes that follow those of the last checkpoint.
+        """
+        self._change("INSERT INTO checkpoints (version, state) VALUES ('', ?)", (state,))
 
     def forget_checkpoint(self) -> None:
         """Removes the state of the core: nothing is left that the next controller could go on with."""
-        self._change("DELETE FROM checkpoint", ())
+        self._change("DELETE FROM checkpoints", ())
 
     def generation(
         self, number: int, by: str, reason: str, plan: Mapping[str, Any], version: str = "", state: bytes | None = None
@@ -494,7 +505,12 @@ class Journal(JournalReader):
             "INSERT OR REPLACE INTO facts SELECT ?, MAX(number) FROM generations HAVING MAX(number) > 0",
             (_GENERATION_FACT,),
         )
-        file.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        with transaction(file):
+            # Up to version 7, a table of one row had the checkpoint.
+            if file.execute("SELECT 1 FROM sqlite_master WHERE name = 'checkpoint'").fetchone():
+                file.execute("INSERT INTO checkpoints (version, state) SELECT version, state FROM checkpoint")
+                file.execute("DROP TABLE checkpoint")
+            file.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     def _connect(self) -> None:
         # SQLite's locks would end with any later descriptor of the file that this process closes.

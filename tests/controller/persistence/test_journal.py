@@ -216,6 +216,29 @@ def test_creations_of_a_journal_without_stages_count_as_whole(tmp_path: Path) ->
         assert journal.creations() == {}
 
 
+def test_a_checkpoint_consists_of_the_last_whole_state_and_what_follows(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path / "j")) as journal:
+        for whole in (b"one", b"two"):
+            journal.keep_checkpoint("1", whole)
+            for added in (b"+a", b"+b"):
+                journal.extend_checkpoint(added)
+            assert journal.checkpoint() == ("1", whole + b"+a+b")
+    with closing(Journal(tmp_path / "j")) as journal:
+        assert journal.checkpoint() == ("1", b"two+a+b")
+        journal.forget_checkpoint()
+        assert journal.checkpoint() == ("", b"")
+
+
+def test_the_checkpoint_of_a_journal_with_one_row_for_it_stays(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "j", isolation_level=None)) as old:
+        old.execute("CREATE TABLE checkpoint (id INTEGER PRIMARY KEY CHECK (id = 1), version TEXT, state BLOB)")
+        old.execute("INSERT INTO checkpoint VALUES (1, '0.1/5', x'6f6c64')")
+        old.execute("PRAGMA user_version=7")
+    for _ in range(2):
+        with closing(Journal(tmp_path / "j")) as journal:
+            assert journal.checkpoint() == ("0.1/5", b"old")
+
+
 def test_a_remark_is_added_to_the_reason_of_a_generation(tmp_path: Path) -> None:
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
         for number in (1, 2):
