@@ -68,6 +68,7 @@ class Checkpoints:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._saved: State | None = None
+        self._whole = self._added = 0
         self._begin()
 
     def save(self, state: State) -> None:
