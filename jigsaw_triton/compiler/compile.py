@@ -234,7 +234,7 @@ def _steps_worker(job: _Job, graph: TaskGraph, running: Bundle | None) -> Worker
 
 
 def _worker_model(job: _Job, model: PlacedModel, server: Server) -> WorkerModel:
-    # Boards have names, by which they are told apart sooner than by their contents.
+    # The name of a board identifies it, and is compared much faster than its contents.
     key = (model, (server.board.name, server.slice, server.shared, server.processes))
     if key not in job.compiled:
         job.compiled[key] = _compiled_model(job, model, server)
