@@ -194,13 +194,13 @@ class Controller:
             for number, action in self.state.inflight.items():
                 if not isinstance(action, _TEARDOWN) and number in self._tasks:
                     self._tasks[number].cancel()
+        reports = [(output.kind, output.text, output.code) for output in outputs if isinstance(output, a.Report)]
+        self._journal.add_events(reports)
+        for kind, text, _ in reports:
+            log.info("%s: %s", kind, text)
         for output in outputs:
-            match output:
-                case a.Report(kind, text, code):
-                    log.info("%s: %s", kind, text)
-                    self._journal.event(kind, text, code)
-                case a.Issued(number):
-                    self._tasks[number] = asyncio.create_task(self._run(output), name=f"action {number}")
+            if isinstance(output, a.Issued):
+                self._tasks[output.id] = asyncio.create_task(self._run(output), name=f"action {output.id}")
         if outputs or not isinstance(event, e.Tick | e.Arrived):
             async with self._changed:
                 self._changed.notify_all()

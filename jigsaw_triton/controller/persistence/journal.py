@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +31,9 @@ RESTORABLE = 20
 """Number of generations, the latest, to which a rollback can return."""
 
 _TRIM_INTERVAL = 64
+
+_LINES_AT_ONCE = 1000
+"""Number of events in one write of the file. SQLite limits the values in a statement."""
 
 _IN_MEMORY = ("events", "instances", "creations", "destructions", "facts", "generations", "checkpoints")
 """Tables that the controller keeps in memory, too."""
@@ -315,7 +318,20 @@ class Journal(JournalReader):
 
     def event(self, kind: str, text: str, code: int = 0) -> None:
         """Adds a line to the event log."""
-        self._change("INSERT INTO events (at, kind, text, code) VALUES (?, ?, ?, ?)", (_now(), kind, text, code))
+        self.add_events([(kind, text, code)])
+
+    def add_events(self, lines: Sequence[tuple[str, str, int]]) -> None:
+        """Adds lines to the event log: a change of a large cluster has thousands.
+
+        Args:
+            lines: Kind, text and exit code of each line.
+        """
+        at = _now()
+        for begin in range(0, len(lines), _LINES_AT_ONCE):
+            part = lines[begin : begin + _LINES_AT_ONCE]
+            rows = ", ".join(["(?, ?, ?, ?)"] * len(part))
+            values = tuple(value for line in part for value in (at, *line))
+            self._change(f"INSERT INTO events (at, kind, text, code) VALUES {rows}", values)
 
     def begin(self, number: int, kind: str, subject: str, node: str = LOCAL_NODE) -> int:
         """Records an action before it is carried out.

@@ -239,6 +239,17 @@ def test_the_checkpoint_of_a_journal_with_one_row_for_it_stays(tmp_path: Path) -
             assert journal.checkpoint() == ("0.1/5", b"old")
 
 
+def test_many_events_are_added_in_order(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path / "j")) as journal:
+        journal.event("plan", "before")
+        journal.add_events([("diff", str(number), number) for number in range(2500)])
+        journal.add_events([])
+    with closing(JournalReader(tmp_path / "j")) as reader:
+        first, *others = reader.events(limit=5000)
+        assert first.text == "before"
+        assert [(x.kind, x.text, x.code) for x in others] == [("diff", str(n), n) for n in range(2500)]
+
+
 def test_a_remark_is_added_to_the_reason_of_a_generation(tmp_path: Path) -> None:
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
         for number in (1, 2):
