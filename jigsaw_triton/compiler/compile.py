@@ -1,7 +1,7 @@
 """Compiles a plan to a bundle: the models of each worker and of the gateway, and the routes of the tasks' batches."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -91,14 +91,19 @@ def compile_plan(
             worker = _steps_worker(job, graph, running)
             workers[worker.name] = worker
     workers = dict(sorted(workers.items()))
-    compiled = {name: _graph(job, graphs[name], workers) for name in sorted(plan.graphs)}
+    serving = _serving(workers)
+    compiled = {name: _graph(job, graphs[name], serving.get(name, {})) for name in sorted(plan.graphs)}
     names.require_unique((name for graph in compiled.values() for name in _gateway_names(graph)), where="gateway")
     return Bundle(generation, workers, compiled)
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """The arguments of `compile_plan`, and by graph the chains that workers execute in one call."""
+    """The arguments of `compile_plan`, by graph the chains that workers execute in one call, and what was compiled.
+
+    Attributes:
+        compiled: Models that were compiled. Most slices of a large cluster hold copies of a few models.
+    """
 
     plan: Plan
     graphs: Mapping[str, TaskGraph]
@@ -110,6 +115,7 @@ class _Job:
     identity: Identity
     chains: Mapping[str, tuple[Chain, ...]]
     deterministic: bool
+    compiled: dict[tuple[PlacedModel, tuple[object, ...]], WorkerModel] = field(default_factory=dict)
 
     def template(self, name: str) -> Template:
         """Returns one of the compiler's own templates."""
@@ -200,7 +206,7 @@ def _worker(
     before = running.workers.get(name) if running is not None else None
     kept = {_identity(model): model for model in (*before.models, *before.standby)} if before is not None else {}
     models, idle = ([kept.get(_identity(model), model) for model in part] for part in (made, standby))
-    chain_models = (_chain_models(job, graph, models) for graph in sorted(job.graphs))
+    chain_models = (_chain_models(job, graph, models) for graph in sorted({model.graph for model in models}))
     models += [kept.get(_identity(model), model) for graph_models in chain_models for model in graph_models]
     names.require_unique((model.name for model in (*models, *idle)), where=f"worker {name}")
     memory_mib = server.board.profiles[placement.slice].memory_mib
@@ -228,6 +234,14 @@ def _steps_worker(job: _Job, graph: TaskGraph, running: Bundle | None) -> Worker
 
 
 def _worker_model(job: _Job, model: PlacedModel, server: Server) -> WorkerModel:
+    # The name of a board identifies it, and is compared much faster than its contents.
+    key = (model, (server.board.name, server.slice, server.shared, server.processes))
+    if key not in job.compiled:
+        job.compiled[key] = _compiled_model(job, model, server)
+    return job.compiled[key]
+
+
+def _compiled_model(job: _Job, model: PlacedModel, server: Server) -> WorkerModel:
     graph = job.graphs[model.graph]
     chain = next((chain for chain in job.chains[model.graph] if model.task in chain.tasks), None)
     return worker_model(
@@ -262,6 +276,15 @@ def _identity(model: WorkerModel) -> tuple[str, str, str, str]:
     return model.graph, model.task, model.variant, model.digest
 
 
+def _serving(workers: Mapping[str, Worker]) -> dict[str, dict[str, Worker]]:
+    """Returns the workers that have a model of each graph, by name."""
+    found: dict[str, dict[str, Worker]] = {}
+    for worker in workers.values():
+        for model in (*worker.models, *worker.standby):
+            found.setdefault(model.graph, {})[worker.name] = worker
+    return found
+
+
 def _graph(job: _Job, graph: TaskGraph, workers: Mapping[str, Worker]) -> CompiledGraph:
     ensemble.check_target(graph)
     plan = job.plan.graphs[graph.name]
@@ -292,7 +315,7 @@ def _form(
         graph: Graph, in which each chain is one task.
         plan: Plan of the graph, in which each chain is one task.
         services: Task -> milliseconds of a batch.
-        workers: Workers, by name.
+        workers: Workers of the graph, by name.
         made: Tasks of the form without chains, which this form reuses.
         apart: True if this is the form without chains of a graph that has chains.
     """

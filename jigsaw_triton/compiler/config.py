@@ -1,6 +1,7 @@
 """config.pbtxt files through Triton's own protobuf: parsed from a template, completed, and rendered reproducibly."""
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
@@ -27,14 +28,22 @@ def parse(text: str, *, where: str) -> ModelConfig:
     Raises:
         InputError: The text is not a valid model configuration.
     """
+    config = ModelConfig()
     try:
-        return text_format.Parse(text, ModelConfig())
+        config.CopyFrom(_parsed(text))
+        return config
     except text_format.ParseError as error:
         raise InputError(
             f"the base of the model's configuration is not valid ({error})",
             where=where,
             hint="use the format of Triton's config.pbtxt",
         ) from error
+
+
+@lru_cache
+def _parsed(text: str) -> ModelConfig:
+    """Parses a config.pbtxt; cached, as many models begin with the same template. Nobody may change the result."""
+    return text_format.Parse(text, ModelConfig())
 
 
 def render(config: ModelConfig) -> bytes:

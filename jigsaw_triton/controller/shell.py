@@ -20,7 +20,7 @@ from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.tallies import Tallies, read_tallies, tallies_since
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
-from jigsaw_triton.controller.persistence.checkpoint import save
+from jigsaw_triton.controller.persistence.checkpoint import Checkpoints
 from jigsaw_triton.controller.persistence.history import outcomes, verdicts
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.watch import ArrivalWatch
@@ -67,7 +67,7 @@ class Controller:
         self._timed: ServedTimes = {}
         self._measured_at_s = time.monotonic()
         self._changed = asyncio.Condition()
-        self._saved: State | None = None
+        self._checkpoints = Checkpoints(journal)
         self._baseline = state is not None
         self._leaving = asyncio.Event()
         first = State(next_generation=journal.last_generation() + 1) if state is None else state
@@ -187,21 +187,20 @@ class Controller:
         for number, verdict in verdicts(before, self.state):
             self._journal.annotate(number, verdict)
         # Before the actions begin: the next controller must know which may have been carried out.
-        save(self._journal, self._saved, self.state)
-        self._saved = self.state
+        self._checkpoints.save(self.state)
         if isinstance(event, e.DownRequested):
             # A task that is cancelled before it starts would never report its outcome.
             await asyncio.sleep(0)
             for number, action in self.state.inflight.items():
                 if not isinstance(action, _TEARDOWN) and number in self._tasks:
                     self._tasks[number].cancel()
+        reports = [(output.kind, output.text, output.code) for output in outputs if isinstance(output, a.Report)]
+        self._journal.add_events(reports)
+        for kind, text, _ in reports:
+            log.info("%s: %s", kind, text)
         for output in outputs:
-            match output:
-                case a.Report(kind, text, code):
-                    log.info("%s: %s", kind, text)
-                    self._journal.event(kind, text, code)
-                case a.Issued(number):
-                    self._tasks[number] = asyncio.create_task(self._run(output), name=f"action {number}")
+            if isinstance(output, a.Issued):
+                self._tasks[output.id] = asyncio.create_task(self._run(output), name=f"action {output.id}")
         if outputs or not isinstance(event, e.Tick | e.Arrived):
             async with self._changed:
                 self._changed.notify_all()

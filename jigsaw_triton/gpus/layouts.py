@@ -11,6 +11,10 @@ from types import MappingProxyType
 
 from jigsaw_triton.gpus.model import SLICES, Board, Layout, MigProfile, Placement
 
+_MOST_CACHED = 1024
+"""Number of combinations of a board, slice kinds and existing placements whose layouts are kept. The GPUs of a large
+cluster hold hundreds of different placements."""
+
 Multiset = tuple[str, ...]
 """Slice kinds with repetition, in the order of `SLICES`: `("1g", "1g", "2g", "3g")`."""
 
@@ -79,27 +83,27 @@ def maximal_multisets(board: Board, slices: Collection[str] = SLICES, around: La
     return _maximal_multisets(board, frozenset(slices), around)
 
 
-@lru_cache
+@lru_cache(maxsize=_MOST_CACHED)
 def _maximal_layouts(board: Board, slices: frozenset[str], around: Layout) -> tuple[Layout, ...]:
-    places = sorted(
-        Placement(start, kind) for kind in board.profiles if kind in slices for start in board.profiles[kind].starts
-    )
+    def beside(layout: Layout, places: Iterable[Placement]) -> list[Placement]:
+        """Returns the places that can be added to a layout."""
+        return [place for place in places if fits(board, (*around, *layout, place)) is None]
 
-    def grown(layout: Layout, rest: list[Placement]) -> Iterator[Layout]:
-        """Yields the layout and all its extensions by placements of `rest`."""
-        yield layout
-        for i, place in enumerate(rest):
-            wider = (*layout, place)
-            if fits(board, (*around, *wider)) is None:
-                yield from grown(wider, rest[i + 1 :])
+    def grown(layout: Layout, places: list[Placement]) -> Iterator[Layout]:
+        """Yields the maximal layouts that add later placements to a layout, beside which these places are free."""
+        if not places and layout:
+            yield layout
+        for place in places:
+            if not layout or place > layout[-1]:
+                wider = (*layout, place)
+                yield from grown(wider, beside(wider, places))
 
-    def complete(layout: Layout) -> bool:
-        return all(fits(board, (*around, *layout, place)) is not None for place in places)
+    kinds = (kind for kind in board.profiles if kind in slices)
+    places = (Placement(start, kind) for kind in kinds for start in board.profiles[kind].starts)
+    return tuple(grown((), beside((), sorted(places))))
 
-    return tuple(sorted(layout for layout in grown((), places) if layout and complete(layout)))
 
-
-@lru_cache
+@lru_cache(maxsize=_MOST_CACHED)
 def _maximal_multisets(board: Board, slices: frozenset[str], around: Layout) -> Mapping[Multiset, Layout]:
     found: dict[Multiset, Layout] = {}
     for layout in _maximal_layouts(board, slices, around):

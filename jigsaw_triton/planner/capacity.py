@@ -55,6 +55,9 @@ class Service:
         self._mixes = {g: [p.graphs[g].mix for p in plans if g in p.graphs] for g in self._graphs}
         self._planned = {key: rate for p in plans for key, rate in _planned_rates(p).items()}
         self._known: dict[tuple[str, bytes], float] = {}
+        self._graph_at = [graph for graph, *_ in self._column]
+        nothing = np.zeros(len(self._column))
+        self._last = nothing, {name: self.capacity(name, nothing) for name in self._graphs}
         busiest = [_busiest(p, self._graphs, self._tables, options) for p in plans]
         self._busiest: Busiest = {
             key: max(used.get(key, 0.0) for used in busiest) for key in {key for used in busiest for key in used}
@@ -103,16 +106,20 @@ class Service:
         key = ProfileKey(board, m.task, m.variant, kind, m.instances, m.batch)
         return self._tables.get(m.graph, ProfileTable(())).get(key)
 
-    def capacities(self, serving: Array) -> dict[str, float]:
+    def capacities(self, serving: Array) -> Mapping[str, float]:
         """Returns the capacity of each graph, in requests a second."""
         # A transition of a large cluster asks for thousands of moments, between which only few graphs change.
-        serving, capacities = _rounded(serving), dict[str, float]()
-        for name, columns in self._columns.items():
-            key = (name, serving[columns].tobytes())
-            if (known := self._known.get(key)) is None:
-                known = self._known[key] = self.capacity(name, serving)
-            capacities[name] = known
-        return capacities
+        serving = _rounded(serving)
+        last, capacities = self._last
+        changed = {self._graph_at[column] for column in np.flatnonzero(serving != last).tolist()}
+        self._last = serving, {**capacities, **{name: self._remembered(name, serving) for name in changed}}
+        return self._last[1]
+
+    def _remembered(self, name: str, serving: Array) -> float:
+        key = (name, serving[self._columns[name]].tobytes())
+        if (known := self._known.get(key)) is None:
+            known = self._known[key] = self.capacity(name, serving)
+        return known
 
     def capacity(self, name: str, serving: Array) -> float:
         """Returns the capacity of a graph, in requests a second."""

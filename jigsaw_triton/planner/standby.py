@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.candidates.configurations import accuracy_budget, loss, why_not
 from jigsaw_triton.planner.capacity import Array, Service, of_count, within_budget
@@ -113,7 +114,7 @@ def _lighter(
     rows = {
         content: [
             row
-            for row in _fitting(content, table, plan, problem)
+            for row in _fitting(content, table, boards[content[0]], plan, problem)
             if (row.key.task, row.key.variant) in accurate
             and why_not(row, graph.tasks[row.key.task], boards[row.key.gpu], options) is None
         ]
@@ -137,13 +138,13 @@ def _lighter(
     return lighter
 
 
-def _fitting(content: Content, table: ProfileTable, plan: Plan, problem: Problem) -> Iterator[ProfileRow]:
+def _fitting(content: Content, table: ProfileTable, board: Board, plan: Plan, problem: Problem) -> Iterator[ProfileRow]:
     """Yields the profiles of other variants that have a higher throughput and fit beside the model of a slice."""
     gpu, kind, model = content
     row = table.get(ProfileKey(gpu, model.task, model.variant, kind, model.instances, model.batch))
     if row is None:
         return
-    room_mib = next(b for b in problem.boards if b.name == gpu).profiles[kind].memory_mib
+    room_mib = board.profiles[kind].memory_mib
     budget_ms = plan.graphs[model.graph].tasks[model.task].budget_ms
     for other in table.rows(task=model.task, gpu=gpu):
         key = other.key

@@ -57,11 +57,17 @@ class ProfileTable:
         rows: Rows with distinct keys.
     """
 
-    __slots__ = ("_packed", "_rows")
+    __slots__ = ("_by_task", "_packed", "_rows")
 
     def __init__(self, rows: Iterable[ProfileRow]) -> None:
-        self._rows = {row.key: row for row in sorted(rows, key=lambda r: r.key)}
+        self._keep(sorted(rows, key=lambda r: r.key))
         self._packed = ""
+
+    def _keep(self, rows: Iterable[ProfileRow]) -> None:
+        self._rows = {row.key: row for row in rows}
+        self._by_task: dict[str, list[ProfileRow]] = {}
+        for row in self._rows.values():
+            self._by_task.setdefault(row.key.task, []).append(row)
 
     def __getstate__(self) -> str:
         """Returns the rows as JSON for pickle, encoded once: a controller pickles its tables before every action."""
@@ -71,7 +77,7 @@ class ProfileTable:
 
     def __setstate__(self, packed: str) -> None:
         """Sets the rows from `__getstate__`."""
-        self._rows = {(row := ProfileRow(ProfileKey(*key), *rest)).key: row for key, *rest in json.loads(packed)}
+        self._keep(ProfileRow(ProfileKey(*key), *rest) for key, *rest in json.loads(packed))
         self._packed = packed
 
     def __len__(self) -> int:
@@ -83,10 +89,8 @@ class ProfileTable:
         """Returns the rows that match all given names, sorted by key."""
         return tuple(
             row
-            for key, row in self._rows.items()
-            if (task is None or key.task == task)
-            and (variant is None or key.variant == variant)
-            and (gpu is None or key.gpu == gpu)
+            for row in (self._rows.values() if task is None else self._by_task.get(task, ()))
+            if (variant is None or row.key.variant == variant) and (gpu is None or row.key.gpu == gpu)
         )
 
     def get(self, key: ProfileKey) -> ProfileRow | None:

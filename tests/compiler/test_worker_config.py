@@ -246,6 +246,11 @@ def test_the_error_names_an_invalid_template_config() -> None:
         made(detector(), templates={**TEMPLATES, "onnxruntime": Template("onnxruntime", "backend python")})
 
 
+def test_a_change_of_a_parsed_config_reaches_no_other() -> None:
+    cfg.parse('backend: "python"', where="base").name = "changed"
+    assert cfg.parse('backend: "python"', where="base").name == ""
+
+
 def test_other_fields_of_a_template_config_are_kept() -> None:
     base = 'backend: "python"\ndynamic_batching { max_queue_delay_microseconds: 70 }\nresponse_cache { enable: true }'
     config = config_of(made(detector(), templates={**TEMPLATES, "onnxruntime": Template("onnxruntime", base)}))

@@ -193,13 +193,18 @@ def _both(tasks: Iterable[Serving], old: int, new: int) -> Routes:
         )
     if all(_serves(route, old) for route in routes.values()):
         # Shares hold within a plan, not between two.
-        return {name: tuple(replace(e, share=0.0) for e in route) for name, route in routes.items()}
+        return {name: tuple(replace(e, share=0.0) if e.share else e for e in route) for name, route in routes.items()}
     only_new = {name: tuple(e for e in route if new in e.generations) for name, route in routes.items()}
     return {name: _tagged(route, (new,)) for name, route in only_new.items()}
 
 
 def _tagged(entries: Iterable[RouteEntry], generations: tuple[int, ...]) -> Route:
-    return tuple(replace(entry, generations=generations, weights=(), closed=False) for entry in entries)
+    return tuple(
+        entry
+        if (entry.generations, entry.weights, entry.closed) == (generations, (), False)
+        else replace(entry, generations=generations, weights=(), closed=False)
+        for entry in entries
+    )
 
 
 def _binds(running: Generation, target: Generation, graph: str) -> bool:

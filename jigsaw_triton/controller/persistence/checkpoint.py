@@ -1,7 +1,8 @@
 """Checkpoints of the core's state in the journal, from which the next controller goes on.
 
 A checkpoint has the fields of each value by name. So a later release reads it too: fields that it has added get their
-defaults.
+defaults. It consists of a pickle of a whole state and of later pickles, each of which has only the values that no
+earlier one has.
 """
 
 import io
@@ -55,16 +56,52 @@ class UnknownFormatError(StateError):
     """A checkpoint is of a release whose format this one does not know."""
 
 
-def save(journal: Journal, before: State | None, state: State) -> None:
-    """Writes a checkpoint if anything has changed that the next controller needs.
+class Checkpoints:
+    """Writes checkpoints of the core's state. The next one takes the place of the last.
+
+    A change of a large deployment consists of hundreds of steps, and each alters little of the state. So a checkpoint
+    adds to the last one what is new, until the additions are larger than a whole state.
 
     Args:
         journal: Journal of the deployment.
-        before: State of the last checkpoint; None if there is none.
-        state: State to keep.
     """
-    if before is None or any(getattr(before, name) is not getattr(state, name) for name in _KEPT):
-        journal.keep_checkpoint(VERSION, pickled(state))
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._saved: State | None = None
+        self._whole = self._added = 0
+        self._begin()
+
+    def save(self, state: State) -> None:
+        """Writes a checkpoint if anything has changed that the next controller needs.
+
+        Args:
+            state: State to keep. Its values never change.
+        """
+        saved, self._saved = self._saved, state
+        if saved is not None and all(getattr(saved, name) is getattr(state, name) for name in _KEPT):
+            return
+        if self._added > self._whole:
+            self._begin()
+        data = self._pickled(state)
+        if not self._whole:
+            self._whole = len(data)
+            self._journal.keep_checkpoint(VERSION, data)
+        else:
+            self._added += len(data)
+            self._journal.extend_checkpoint(data)
+
+    def _begin(self) -> None:
+        """Begins with a whole state. A pickler refers to the values that it has written before, and keeps them."""
+        self._written = io.BytesIO()
+        self._pickler = _Pickler(self._written, pickle.HIGHEST_PROTOCOL)
+        self._whole = self._added = 0
+
+    def _pickled(self, state: State) -> bytes:
+        self._written.seek(0)
+        self._written.truncate()
+        self._pickler.dump(state)
+        return self._written.getvalue()
 
 
 def pickled(value: Any) -> bytes:
@@ -75,13 +112,20 @@ def pickled(value: Any) -> bytes:
 
 
 def unpickled(data: bytes) -> Any:
-    """Returns the value that `pickled` wrote. Makes values of this package's classes, and calls nothing else.
+    """Returns the value that `pickled` or `Checkpoints` wrote.
+
+    Makes values of this package's classes, and calls nothing else.
 
     Raises:
         StateError: The data is damaged.
     """
     try:
-        return _Unpickler(io.BytesIO(data)).load()
+        read = io.BytesIO(data)
+        unpickler = _Unpickler(read)
+        value = unpickler.load()
+        while read.tell() < len(data):
+            value = unpickler.load()
+        return value
     except Exception as error:
         # Damaged data makes unpickling raise nearly anything.
         raise StateError(f"cannot be read ({error})", where="the checkpoint in the journal") from error

@@ -6,7 +6,7 @@ from typing import Any
 
 from jigsaw_triton.controller.persistence.journal_file import JournalFile, now
 from jigsaw_triton.controller.persistence.records import Outcome
-from jigsaw_triton.controller.persistence.schema import GENERATION_FACT, IN_MEMORY, KEPT
+from jigsaw_triton.controller.persistence.schema import GENERATION_FACT, IN_MEMORY, KEPT, LAST_WHOLE
 from jigsaw_triton.gpus.model import CreationStage, GpuId, MigInstance, Placement
 from jigsaw_triton.spec.words import LOCAL_NODE
 
@@ -107,11 +107,20 @@ class Journal(JournalFile):
             version: Release and form that can read it.
             state: The state, by `controller.persistence.checkpoint`.
         """
-        self._change("INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?)", (version, state))
+        self._change("INSERT INTO checkpoints (version, state) VALUES (?, ?)", (version, state))
+        self._change(f"DELETE FROM checkpoints WHERE id < ({LAST_WHOLE})", ())
+
+    def extend_checkpoint(self, state: bytes) -> None:
+        """Records what has changed since the last checkpoint.
+
+        Args:
+            state: Bytes that follow those of the last checkpoint.
+        """
+        self._change("INSERT INTO checkpoints (version, state) VALUES ('', ?)", (state,))
 
     def forget_checkpoint(self) -> None:
         """Removes the state of the core: nothing is left that the next controller could go on with."""
-        self._change("DELETE FROM checkpoint", ())
+        self._change("DELETE FROM checkpoints", ())
 
     def generation(
         self, number: int, by: str, reason: str, plan: Mapping[str, Any], version: str = "", state: bytes | None = None

@@ -8,7 +8,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ from jigsaw_triton.controller.persistence.sqlite_file import (
     transaction,
 )
 from jigsaw_triton.errors import StateError
+
+_LINES_AT_ONCE = 1000
+"""Number of events in one write of the file. SQLite limits the values in a statement."""
 
 
 class JournalFile(JournalReader):
@@ -138,7 +141,20 @@ class JournalFile(JournalReader):
 
     def event(self, kind: str, text: str, code: int = 0) -> None:
         """Adds a line to the event log."""
-        self._change("INSERT INTO events (at, kind, text, code) VALUES (?, ?, ?, ?)", (now(), kind, text, code))
+        self.add_events([(kind, text, code)])
+
+    def add_events(self, lines: Sequence[tuple[str, str, int]]) -> None:
+        """Adds lines to the event log: a change of a large cluster has thousands.
+
+        Args:
+            lines: Kind, text and exit code of each line.
+        """
+        at = now()
+        for begin in range(0, len(lines), _LINES_AT_ONCE):
+            part = lines[begin : begin + _LINES_AT_ONCE]
+            rows = ", ".join(["(?, ?, ?, ?)"] * len(part))
+            values = tuple(value for line in part for value in (at, *line))
+            self._change(f"INSERT INTO events (at, kind, text, code) VALUES {rows}", values)
 
     def keep_fact(self, name: str, value: str) -> None:
         """Records a value that concerns the whole deployment."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw_triton.controller.persistence.records import JournalEvent, Revision
-from jigsaw_triton.controller.persistence.schema import GENERATION_FACT, KEPT, check_version
+from jigsaw_triton.controller.persistence.schema import GENERATION_FACT, KEPT, LAST_WHOLE, check_version
 from jigsaw_triton.controller.persistence.sqlite_file import connect, is_damage
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import CreationStage, GpuId, MigInstance, Placement
@@ -72,8 +72,8 @@ class JournalReader:
 
     def checkpoint(self) -> tuple[str, bytes]:
         """Version and state of the last checkpoint; both empty where there is none."""
-        rows = self._rows("SELECT version, state FROM checkpoint")
-        return (str(rows[0][0]), bytes(rows[0][1])) if rows else ("", b"")
+        rows = self._rows(f"SELECT version, state FROM checkpoints WHERE id >= ({LAST_WHOLE}) ORDER BY id")
+        return (str(rows[0][0]), b"".join(state for _, state in rows)) if rows else ("", b"")
 
     def generations(self, limit: int = KEPT["generations"]) -> tuple[Revision, ...]:
         """Returns the latest generations, oldest first.

@@ -3,13 +3,14 @@
 import sqlite3
 from pathlib import Path
 
+from jigsaw_triton.controller.persistence.sqlite_file import transaction
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import CreationStage
 from jigsaw_triton.spec.words import LOCAL_NODE
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
-IN_MEMORY = ("events", "instances", "creations", "destructions", "facts", "generations", "checkpoint")
+IN_MEMORY = ("events", "instances", "creations", "destructions", "facts", "generations", "checkpoints")
 """Tables that the controller keeps in memory, too."""
 
 KEPT = {"events": 20_000, "actions": 20_000, "generations": 200}
@@ -33,9 +34,11 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS generations (
   number INTEGER PRIMARY KEY, at TEXT NOT NULL, reason TEXT NOT NULL, plan TEXT NOT NULL,
   by TEXT NOT NULL DEFAULT 'user', outcome TEXT NOT NULL DEFAULT '', version TEXT NOT NULL DEFAULT '', state BLOB);
-CREATE TABLE IF NOT EXISTS checkpoint (
-  id INTEGER PRIMARY KEY CHECK (id = 1), version TEXT NOT NULL, state BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS checkpoints (id INTEGER PRIMARY KEY, version TEXT NOT NULL, state BLOB NOT NULL);
 """
+
+LAST_WHOLE = "SELECT MAX(id) FROM checkpoints WHERE version != ''"
+"""Query of the last row with a whole state. The rows after it have what has changed since, and no version."""
 
 _ADDED = {
     "generations": {
@@ -80,7 +83,12 @@ def upgrade(file: sqlite3.Connection) -> None:
         "INSERT OR REPLACE INTO facts SELECT ?, MAX(number) FROM generations HAVING MAX(number) > 0",
         (GENERATION_FACT,),
     )
-    file.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+    with transaction(file):
+        # Up to version 7, a table of one row had the checkpoint.
+        if file.execute("SELECT 1 FROM sqlite_master WHERE name = 'checkpoint'").fetchone():
+            file.execute("INSERT INTO checkpoints (version, state) SELECT version, state FROM checkpoint")
+            file.execute("DROP TABLE checkpoint")
+        file.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
 
 def copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:

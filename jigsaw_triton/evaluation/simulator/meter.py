@@ -86,7 +86,7 @@ def _service(running: Generation | None, pending: Generation | None) -> Service 
     return Service(problem, target.plan, wanted.options)
 
 
-def _capacities(state: State, service: Service) -> dict[str, float]:
+def _capacities(state: State, service: Service) -> Mapping[str, float]:
     """Returns the capacity of the workers in service."""
     serving = 0 * service.start
     for place, models in _in_service(state):

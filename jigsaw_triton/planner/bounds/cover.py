@@ -413,17 +413,20 @@ def _most_carried(best: Array, sizes: Sequence[int], replicas: ReplicaRange) -> 
     least, most = replicas
     ends = most <= _COUNTED
     last = int(most) if ends else least if 1 < least <= _COUNTED else 0
-    carried = np.full((last + 1, len(best), EXACT_SLICES + 1), -math.inf)
-    carried[0] = 0.0
+    # The number of slices is the first axis here, so that each step works on whole rows.
+    carried = np.full((EXACT_SLICES + 1, last + 1, len(best)), -math.inf)
+    carried[:, 0] = 0.0
+    best_of = np.ascontiguousarray(best.T)
     for n in range(1, EXACT_SLICES + 1):
-        np.maximum(carried[:, :, n], carried[:, :, n - 1], out=carried[:, :, n])
+        np.maximum(carried[n], carried[n - 1], out=carried[n])
         for column, size in enumerate(sizes):
             if size <= n:
-                more = carried[:, :, n - size] + best[:, column]
-                np.maximum(carried[1:, :, n], more[:-1], out=carried[1:, :, n])
+                more = carried[n - size] + best_of[column]
+                np.maximum(carried[n, 1:], more[:-1], out=carried[n, 1:])
                 if not ends:
-                    np.maximum(carried[-1, :, n], more[-1], out=carried[-1, :, n])
-    return carried
+                    np.maximum(carried[n, -1], more[-1], out=carried[n, -1])
+    by_replicas: Array = np.moveaxis(carried, 0, -1)
+    return by_replicas
 
 
 def _bin(c: Configuration, bin_ms: float) -> int:

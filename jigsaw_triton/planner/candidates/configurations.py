@@ -202,12 +202,17 @@ def _latency(use: Use) -> float:
     return use.latency_ms
 
 
-def by_load(everything: Mapping[str, TaskConfigurations]) -> dict[tuple[Replica, ReplicaRange], list[Configuration]]:
-    """Groups the configurations that differ only in utilisation (and its latency), by rising utilisation."""
-    found: dict[tuple[Replica, ReplicaRange], list[Configuration]] = {}
-    for c in sorted((c for tasks in everything.values() for of in tasks.values() for c in of), key=_utilisation):
-        found.setdefault((c.replica, c.replica_range), []).append(c)
-    return found
+def by_load(
+    chosen: Iterable[Configuration], everything: Mapping[str, TaskConfigurations]
+) -> dict[tuple[Replica, ReplicaRange], list[Configuration]]:
+    """Groups the configurations that differ from chosen ones only in utilisation and latency, by rising utilisation."""
+    found: dict[tuple[Replica, ReplicaRange], list[Configuration]] = {(c.replica, c.replica_range): [] for c in chosen}
+    for tasks in everything.values():
+        for configurations in tasks.values():
+            for c in configurations:
+                if (alike := found.get((c.replica, c.replica_range))) is not None:
+                    alike.append(c)
+    return {key: sorted(alike, key=_utilisation) for key, alike in found.items()}
 
 
 def _utilisation(c: Configuration) -> float:

@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
-from itertools import chain
+from itertools import chain, compress
+
+import numpy as np
 
 from jigsaw_triton.gpus.layouts import maximal_layouts
 from jigsaw_triton.gpus.model import Board, Cluster, GpuId, Layout, Occupancy, Placement
@@ -103,12 +105,16 @@ def placement(
     kept, in_place = list[tuple[int, float]](), list[tuple[int, float]]()
     for name, by_kind in needs.items():
         own = {column: cut for column, cut in cuts.items() if groups[cut.group].board.name == name}
+        keeping: dict[tuple[str, Models], list[tuple[int, float]]] = {}
+        for column, cut in own.items():
+            for replica, number in cut.kept.items():
+                keeping.setdefault(replica, []).append((column, number))
         for kind, replicas in by_kind.items():
             need = sum(replicas.values())
             draft.at_least(need, [(column, cut.multiset[kind]) for column, cut in own.items()])
             in_place += _counted(draft, need, [(column, cut.in_place[kind]) for column, cut in own.items()])
             for models, count in replicas.items():
-                kept += _counted(draft, count, [(column, cut.kept[kind, models]) for column, cut in own.items()])
+                kept += _counted(draft, count, keeping.get((kind, models), ()))
     recut = [(column, 1.0) for column, cut in cuts.items() if cut.recut]
     for objective in (kept, in_place, recut, [(column, 1.0) for column in cuts]):
         if objective:
@@ -184,20 +190,23 @@ def _cuts(index: int, group: _Group, kinds: Mapping[str, Mapping[Models, int]]) 
             in_place=Counter(p.slice for p in needed),
             recut=len(staying) < len(group.running),
         )
-        if not any(_at_least(other, cut) for other in cuts):
-            cuts = [other for other in cuts if not _at_least(cut, other)]
-            cuts.append(cut)
-    return cuts
+        cuts.append(cut)
+    return _undominated(cuts) if cuts else []
 
 
-def _at_least(one: _Cut, other: _Cut) -> bool:
-    """Returns True if one cut is at least as good as the other in every respect."""
-    return (
-        one.recut <= other.recut
-        and one.multiset >= other.multiset
-        and one.in_place >= other.in_place
-        and one.kept >= other.kept
+def _undominated(cuts: Sequence[_Cut]) -> list[_Cut]:
+    """Returns the cuts than which no other is at least as good in every respect; of equal ones, the first."""
+    kinds, kept = sorted({k for c in cuts for k in c.multiset}), list({k for c in cuts for k in c.kept})
+    merits = np.array(
+        [
+            [not c.recut, *(c.multiset[k] for k in kinds), *(c.in_place[k] for k in kinds), *(c.kept[k] for k in kept)]
+            for c in cuts
+        ]
     )
+    at_least = (merits[:, None] >= merits[None]).all(axis=2)
+    earlier = np.triu(np.ones_like(at_least), 1)
+    beaten = (at_least & (~at_least.T | earlier)).any(axis=0)
+    return list(compress(cuts, ~beaten))
 
 
 def _filled(

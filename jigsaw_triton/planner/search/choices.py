@@ -51,7 +51,9 @@ def worth_trying(problem: Problem, everything: Candidates, options: Options) -> 
 def with_room(problem: Problem, candidates: Candidates, options: Options) -> dict[str, TaskConfigurations]:
     """Returns the configurations whose slice fits a GPU of the cluster, beside MIG instances of others."""
     by_board = {s.board.name: s for s in supplies(problem, candidates, options)}
-    return filtered(candidates, lambda c: by_board[c.board].most(c.slice) > 0)
+    kinds = ((board, kind) for board, slices in slices_by_board(candidates).items() for kind in slices)
+    fitting = {(board, kind) for board, kind in kinds if by_board[board].most(kind) > 0}
+    return filtered(candidates, lambda c: (c.board, c.slice) in fitting)
 
 
 def numerous(workloads: Sequence[Workload], candidates: Candidates) -> dict[str, TaskConfigurations]:

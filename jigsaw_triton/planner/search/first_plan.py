@@ -88,7 +88,7 @@ def first_plan(problem: Problem, options: Options, running: ConfigurationsOf, ev
     placed = greedy(problem.cluster, more, staying)
     if placed.unplaced:
         return None
-    loads = by_load({name: part.candidates for name, part in parts.items()})
+    loads = by_load(counts, {name: part.candidates for name, part in parts.items()})
     rates = {key: rate for part in parts.values() for key, rate in part.calls.items()}
     even = "T" not in options.features
     slices = sum(n * c.compute_slices for c, n in counts.items())

@@ -24,7 +24,7 @@ def plan_of(attempt: Attempt, allotment: Allotment, time: Deadline) -> Plan:
     flow = flows(problem.workloads, counts)
     rates = flow.calls(_values(attempt.solver, flow.program, time))
     gpus = _placed(attempt, allotment, time)
-    loads, even = by_load(attempt.configurations), "T" not in options.features
+    loads, even = by_load(counts, attempt.configurations), "T" not in options.features
     plan = Plan(
         graphs={w.graph.name: graph_plan(w, counts, rates, loads=loads, even=even) for w in problem.workloads},
         gpus=gpus,

@@ -88,11 +88,11 @@ def make_first_plan(problem: Problem, options: Options = DEFAULTS) -> Plan | Non
         InfeasibleError: A graph that does not run yet has no plan, whatever its demand.
     """
     options, problem = options.checked(), problem.prepared()
-    staying = replicas(problem)
+    boards, staying = problem.boards, replicas(problem)
 
     def running(workload: Workload) -> TaskConfigurations:
         table = problem.profiles.get(workload.graph.name, ProfileTable(()))
-        return available(workload.graph, table, problem.boards, options, staying, others=False)
+        return available(workload.graph, table, boards, options, staying, others=False)
 
     def every(workload: Workload) -> TaskConfigurations:
         return _available(replace(problem, workloads=(workload,)), options)[workload.graph.name]
@@ -265,12 +265,12 @@ def _available(problem: Problem, options: Options) -> dict[str, TaskConfiguratio
         )
     everything: dict[str, TaskConfigurations] = {}
     reasons: list[str] = []
-    staying = replicas(problem)
+    boards, staying = problem.boards, replicas(problem)
     for workload in problem.workloads:
         graph = workload.graph
         table = problem.profiles.get(graph.name, ProfileTable(()))
-        everything[graph.name] = available(graph, table, problem.boards, options, staying)
-        reasons += diagnosis.missing_profiles(graph, table, problem.boards, everything[graph.name], options)
+        everything[graph.name] = available(graph, table, boards, options, staying)
+        reasons += diagnosis.missing_profiles(graph, table, boards, everything[graph.name], options)
     if reasons:
         hint = diagnosis.missing_hint(problem.workloads, problem.profiles, problem.boards, options)
         raise InfeasibleError(reasons, hint=hint)

@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from jigsaw_triton.graph.chain import followers, runs
 from jigsaw_triton.graph.model import Task, TaskGraph, Workload
@@ -172,7 +173,7 @@ class GraphCheck:
         return rows
 
     def _latency_violations(self) -> Iterator[str]:
-        needed = {name: self._needed_ms(name) for name in self.promised.tasks}
+        needed = {name: self._needed_ms(name, alone_ms) for name, alone_ms in self._alone_ms().items()}
         for name, task in self.promised.tasks.items():
             # Written so that NaN exceeds any budget.
             if not needed[name] <= task.budget_ms * (1 + TOLERANCE):
@@ -189,12 +190,12 @@ class GraphCheck:
         if not less_busy and not _close(said, counted):
             yield f"the plan says {said} ms, counted {counted} ms"
 
-    def _needed_ms(self, name: str) -> float:
+    def _needed_ms(self, name: str, alone_ms: float) -> float:
         """Returns the latency of a task: that of its slowest segment, or by the slice's cycle if it shares one."""
-        alone, sharing = self._alone_ms(name), self._sharing_ms(name)
+        sharing = self._sharing_ms(name)
         if sharing is None:
-            return alone
-        return sharing[0] if sharing[1] > 1 else min(alone, sharing[0])
+            return alone_ms
+        return sharing[0] if sharing[1] > 1 else min(alone_ms, sharing[0])
 
     def _sharing_ms(self, name: str) -> tuple[float, int] | None:
         """Returns the latency of a task in a shared slice, and the number of models there; None if it shares none."""
@@ -241,33 +242,55 @@ class GraphCheck:
         chain = next((tasks for tasks in runs(after) if own.task in tasks), ())
         return [by_task[task] for task in chain if task != own.task]
 
-    def _alone_ms(self, name: str) -> float:
+    def _alone_ms(self) -> dict[str, float]:
+        """Returns the latency of each task, that of its slowest segment, if its replicas share no slice."""
+        if self.options.latency_model == "2p95":
+            return {name: self._two_p95_ms(name) for name in self.promised.tasks}
+        queues = {name: list(self._queues(name)) for name in self.promised.tasks}
+        # One call computes all latencies, because a call takes as long as hundreds of cases.
+        cases = [case for ranges in queues.values() for _, found in ranges for case in found]
+        ms = iter(latencies_ms(cases, self._quantile))
+        return {
+            name: min(max((full_ms, *islice(ms, len(found)))) for full_ms, found in ranges)
+            for name, ranges in queues.items()
+        }
+
+    @property
+    def _quantile(self) -> float:
+        """Quantile of each task's latency."""
+        return 1 - (1 - self.graph.slo.percentile / 100) / len(self.graph.tasks)
+
+    def _two_p95_ms(self, name: str) -> float:
+        rows = self._rows_at_once(self.graph.tasks[name])
+        segments = self.promised.tasks[name].segments
+        return max((_latency_ms(row, rows) for s in segments for row, _ in self._rows(name, s)), default=0.0)
+
+    def _queues(self, name: str) -> Iterator[tuple[float, list[Case]]]:
+        """Yields the time of a full batch and the queues of a task, for each range with its number of replicas.
+
+        The queues are those of all segments at all loads up to theirs, and at both ends of the range.
+        """
         rows = self._rows_at_once(self.graph.tasks[name])
         segments = [(s, self._rows(name, s)) for s in self.promised.tasks[name].segments]
-        if self.options.latency_model == "2p95":
-            return max((_latency_ms(row, rows) for _, found in segments for row, _ in found), default=0.0)
         rate, times = self._rates()[name], service_times(self.table)
-        quantile = 1 - (1 - self.graph.slo.percentile / 100) / len(self.graph.tasks)
         replicas = sum(segment.count for segment, _ in segments)
-
-        def slowest_ms(ends: tuple[float, float]) -> float:
-            """Returns the slowest segment's latency, at the slower of these two numbers of replicas."""
-            slowest = 0.0
+        for ends in REPLICA_RANGES:
+            if not ends[0] <= replicas <= ends[1]:
+                continue
+            full_ms, cases = 0.0, list[Case]()
             for segment, found in segments:
                 load = _load(segment.share * rate, found)
                 for row, _ in found:
                     time, key = times[row.key], row.key
+                    full_ms = max(full_ms, time.full_ms(self._quantile))
                     full = row.throughput_rps * time.occupied_ms / (1000 * key.batch * key.instances)
-                    cases = tuple(
+                    cases += [
                         Case(time, int(min(n * key.instances, MAX_SERVERS)), u * full, rows)
                         for n in ends
                         for u in LOADS
                         if u <= load
-                    )
-                    slowest = max(slowest, time.full_ms(quantile), *latencies_ms(cases, quantile))
-            return slowest
-
-        return min(slowest_ms(ends) for ends in REPLICA_RANGES if ends[0] <= replicas <= ends[1])
+                    ]
+            yield full_ms, cases
 
     def _rows_at_once(self, task: Task) -> float:
         """Returns the rows of one request, from the variants that yield most."""

@@ -12,7 +12,14 @@ from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.recovery import recovered
 from jigsaw_triton.controller.core.rows import Count, Source
 from jigsaw_triton.controller.core.state import Restarts, State
-from jigsaw_triton.controller.persistence.checkpoint import VERSION, UnknownFormatError, _made, load, pickled, save
+from jigsaw_triton.controller.persistence.checkpoint import (
+    VERSION,
+    Checkpoints,
+    UnknownFormatError,
+    _made,
+    load,
+    pickled,
+)
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.resources import applications_dir
@@ -20,6 +27,7 @@ from tests.controller.worlds import World, bundle, wanted, worker
 
 STORED = Path(__file__).parent / "checkpoint.pickle"
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
+TWO = bundle(2, [worker("0/2g@0", ("t0", "a"), generation=2), worker("1/1g@0", ("t1", "b"), generation=2)])
 
 
 @pytest.fixture
@@ -36,7 +44,7 @@ def deployed() -> State:
 
 def test_a_state_comes_back_equal_and_with_what_is_one_thing_as_one_thing(journal: Journal) -> None:
     state = deployed()
-    save(journal, None, replace(state, pending=state.running))
+    Checkpoints(journal).save(replace(state, pending=state.running))
     found = load(journal)
     assert found is not None
     assert found == replace(state, pending=state.running)
@@ -45,19 +53,51 @@ def test_a_state_comes_back_equal_and_with_what_is_one_thing_as_one_thing(journa
 
 def test_without_a_checkpoint_there_is_no_state(journal: Journal) -> None:
     assert load(journal) is None
-    save(journal, None, deployed())
+    Checkpoints(journal).save(deployed())
     journal.forget_checkpoint()
     assert load(journal) is None
 
 
 def test_measurements_alone_are_not_written(journal: Journal) -> None:
-    state = deployed()
-    save(journal, None, state)
-    save(journal, state, replace(state, now_s=5.0))
+    state, checkpoints = deployed(), Checkpoints(journal)
+    checkpoints.save(state)
+    checkpoints.save(replace(state, now_s=5.0))
     assert load(journal) == state
     later = replace(state, now_s=5.0, restarts={})
-    save(journal, state, later)
+    checkpoints.save(later)
     assert load(journal) == later
+
+
+def test_each_step_of_a_change_can_be_read(journal: Journal) -> None:
+    checkpoints, world = Checkpoints(journal), World({1: ONE, 2: TWO})
+    world.send(e.DeployRequested(wanted()))
+    world.hold = lambda _: True
+    world.send(e.DeployRequested(wanted(20.0)))
+    steps = 0
+    while world.held:
+        checkpoints.save(world.state)
+        found = load(journal)
+        assert found is not None and found == world.state
+        assert (found.running is found.pending) == (world.state.running is world.state.pending)
+        world.end()
+        steps += 1
+    assert steps > 5 and world.state.running is not None and world.state.running.bundle == TWO
+
+
+def test_a_checkpoint_adds_what_is_new_until_that_exceeds_a_whole_state(journal: Journal) -> None:
+    state, checkpoints = deployed(), Checkpoints(journal)
+    checkpoints.save(state)
+    whole = len(journal.checkpoint()[1])
+    sizes = []
+    for _ in range(100):
+        state = replace(state, restarts={})
+        checkpoints.save(state)
+        assert load(journal) == state
+        sizes.append(len(journal.checkpoint()[1]))
+    added = sizes[0] - whole
+    assert 0 < added < whole / 2
+    assert max(sizes) <= 2 * whole + added
+    assert sizes[-1] < max(sizes)
 
 
 def test_a_checkpoint_of_an_unknown_format_is_refused(journal: Journal) -> None:
@@ -146,7 +186,7 @@ def test_a_state_with_all_that_a_deployment_knows_comes_back(journal: Journal) -
         restarts={"gateway": Restarts((1.0,), cause="the gateway ended unexpectedly")},
         inflight={1: a.Flip("app", ONE.graphs["app"].front)},
     )
-    save(journal, None, full)
+    Checkpoints(journal).save(full)
     found = load(journal)
     assert found is not None
     assert (found.counts, found.restarts, found.inflight) == (full.counts, full.restarts, full.inflight)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.controller.persistence.schema import KEPT
 from jigsaw_triton.gpus.model import GpuId, MigInstance, Placement
 
@@ -53,6 +54,30 @@ def test_the_journal_has_a_bounded_size(tmp_path: Path, monkeypatch: pytest.Monk
     assert journal.last_generation() == 999
     assert journal.instances() == (INSTANCE,)
     journal.close()
+
+
+def test_a_checkpoint_consists_of_the_last_whole_state_and_what_follows(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path / "j")) as journal:
+        for whole in (b"one", b"two"):
+            journal.keep_checkpoint("1", whole)
+            for added in (b"+a", b"+b"):
+                journal.extend_checkpoint(added)
+            assert journal.checkpoint() == ("1", whole + b"+a+b")
+    with closing(Journal(tmp_path / "j")) as journal:
+        assert journal.checkpoint() == ("1", b"two+a+b")
+        journal.forget_checkpoint()
+        assert journal.checkpoint() == ("", b"")
+
+
+def test_many_events_are_added_in_order(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path / "j")) as journal:
+        journal.event("plan", "before")
+        journal.add_events([("diff", str(number), number) for number in range(2500)])
+        journal.add_events([])
+    with closing(JournalReader(tmp_path / "j")) as reader:
+        first, *others = reader.events(limit=5000)
+        assert first.text == "before"
+        assert [(x.kind, x.text, x.code) for x in others] == [("diff", str(n), n) for n in range(2500)]
 
 
 def test_a_remark_is_added_to_the_reason_of_a_generation(tmp_path: Path) -> None:

@@ -47,3 +47,13 @@ def test_creations_of_a_journal_without_stages_count_as_whole(tmp_path: Path) ->
         assert journal.creations() == {place: CreationStage.PART}
         journal.end_creation(*place)
         assert journal.creations() == {}
+
+
+def test_the_checkpoint_of_a_journal_with_one_row_for_it_stays(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "j", isolation_level=None)) as old:
+        old.execute("CREATE TABLE checkpoint (id INTEGER PRIMARY KEY CHECK (id = 1), version TEXT, state BLOB)")
+        old.execute("INSERT INTO checkpoint VALUES (1, '0.1/5', x'6f6c64')")
+        old.execute("PRAGMA user_version=7")
+    for _ in range(2):
+        with closing(Journal(tmp_path / "j")) as journal:
+            assert journal.checkpoint() == ("0.1/5", b"old")

@@ -93,7 +93,7 @@ def test_the_queue_model_has_a_configuration_for_each_load_and_replica_range() -
     graph = chain(1)
     rows = ProfileTable([row("t0", "v0", batch=4, p95_ms=10)])
     found = available(graph, rows, [CPU], Options())
-    ranges = by_load({graph.name: found})
+    ranges = by_load(found["t0"], {graph.name: found})
     assert {among for _, among in ranges} == set(REPLICA_RANGES)
     for at in ranges.values():
         assert [c.utilisation for c in at] == list(LOADS)

@@ -9,6 +9,7 @@ from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import fits, maximal_layouts
 from jigsaw_triton.gpus.model import GpuId, Placement
+from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.capacity import Service
 from jigsaw_triton.planner.domain.difference import difference
 from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
@@ -307,6 +308,22 @@ def test_any_plan_can_follow_any_other(old: Places, new: Places, part: float) ->
     missing = sum(s.seconds * max(0.0, demand - s.during_rps["chain"]) for s in found.steps)
     if capacity(old) >= demand:
         assert sum(s.requests for s in found.shortfalls) == pytest.approx(missing, abs=0.1)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(layouts(2), min_size=2, max_size=5))
+def test_capacities_do_not_depend_on_the_moments_asked_about_before(moments: list[Places]) -> None:
+    """A service computes again only what has changed since the last moment; here another graph does not change."""
+    names, plans = ("chain", "other"), [plan_of(places) for places in moments]
+    both = {name: replace(GRAPH, name=name) for name in names}
+    asked = replace(
+        asked_for(plans[0], 1e-6),
+        workloads=tuple(Workload(graph, 1e-6) for graph in both.values()),
+        profiles=dict.fromkeys(names, PROFILES),
+    )
+    service, *others = (Service(replace(asked, running=plan).prepared(), plan, TWO_P95) for plan in plans)
+    for other in others:
+        assert service.capacities(other.start) == other.capacities(other.start)
 
 
 @settings(deadline=None, max_examples=60)
