@@ -4,7 +4,8 @@ import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from jigsaw_triton.api.deployment import Deployment, deploy
+from jigsaw_triton.api.deploying import deploy
+from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.controller.persistence.journal import JournalEvent, Revision
 from jigsaw_triton.planner.domain.plan import Plan
 

@@ -5,12 +5,14 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from jigsaw_triton.api.deployment import Deployment, absolute_path, raise_failure
+from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.api.files import Mistakes
+from jigsaw_triton.api.observed import raise_failure
 from jigsaw_triton.api.programs import find_server
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.api.rollout import Rollout
+from jigsaw_triton.api.sources import absolute_path
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.demand import parse_demand
 from jigsaw_triton.cli.io.output import Output
