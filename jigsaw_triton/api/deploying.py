@@ -7,7 +7,7 @@ from jigsaw_triton.api.planning import Demand, Graphs, Profiles, as_mapping
 from jigsaw_triton.api.reporting import LOG, Reporter
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.api.sources import absolute_path, request_graphs
-from jigsaw_triton.controller.core.settings import CANARY_S
+from jigsaw_triton.controller.core.settings import CANARY_S, PERIOD_S
 from jigsaw_triton.graph.model import Target
 from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, StandbyMode
 
@@ -35,6 +35,7 @@ def deploy(
     canary: float | None = None,
     canary_s: float = CANARY_S,
     standby: StandbyMode = "auto",
+    period_s: float = PERIOD_S,
     state: PathLike | None = None,
     wait: bool = True,
     reporter: Reporter = LOG,
@@ -70,6 +71,7 @@ def deploy(
         canary: See `Deployment.update`; only for the update of a running deployment.
         canary_s: See `Deployment.update`.
         standby: `auto` to load lighter variants in the same slices for bursts, where they fit; `off` not to.
+        period_s: Seconds between two reviews of the plan, which save slices once the load has fallen.
         state: Folder of the deployment; by default `jigsaw-triton` in `$XDG_STATE_HOME` or `~/.local/state`.
         wait: True to return once the deployment serves; False to return at once.
         reporter: Receives notes, events and warnings; by default the logger `jigsaw_triton`.
@@ -104,6 +106,7 @@ def deploy(
         canary=canary,
         canary_s=canary_s,
         standby=standby,
+        period_s=period_s,
     )
     deployment.adopt(reporter=reporter)
     rollout = deployment.prepare(request, reporter=reporter)

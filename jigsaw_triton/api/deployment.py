@@ -81,6 +81,7 @@ class Deployment(ObservedDeployment):
         canary: float | None = None,
         canary_s: float = CANARY_S,
         standby: "StandbyMode | None" = None,
+        period_s: float | None = None,
         reporter: Reporter = LOG,
     ) -> None:
         """Updates the running deployment. New models are loaded and checked beside the old ones; no request is lost.
@@ -106,6 +107,7 @@ class Deployment(ObservedDeployment):
                 the update is rolled back if it makes more errors or is slower. None for no canary.
             canary_s: Seconds that the canary takes.
             standby: See `deploy`.
+            period_s: See `deploy`.
             reporter: See `deploy`.
 
         Raises:
@@ -139,6 +141,7 @@ class Deployment(ObservedDeployment):
             "objective": objective,
             "deterministic": deterministic,
             "standby": standby,
+            "period_s": period_s,
         }
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         request = replace(request, canary=canary, canary_s=canary_s, **changes)

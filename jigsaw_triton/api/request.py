@@ -9,7 +9,7 @@ from jigsaw_triton.api.files import GraphText, Mistakes, read_graphs, read_wante
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.controller.core.generation import Canary, Wanted
-from jigsaw_triton.controller.core.settings import CANARY_S
+from jigsaw_triton.controller.core.settings import CANARY_S, LEAST_PERIOD_S, PERIOD_S
 from jigsaw_triton.errors import Diagnostic, InputError, SpecError
 from jigsaw_triton.gpus.cluster import gateway_mistakes
 from jigsaw_triton.gpus.model import GatewayPorts
@@ -45,6 +45,7 @@ class Request:
         deterministic: True if emulated variants do not draw their times and rows.
         canary: Share of the requests that the update answers before it takes over; None for no canary.
         canary_s: Seconds that the canary takes.
+        period_s: Seconds between two reviews of a plan whose load has fallen.
     """
 
     graphs: tuple[str | GraphText, ...]
@@ -67,6 +68,7 @@ class Request:
     deterministic: bool = False
     canary: float | None = None
     canary_s: float = CANARY_S
+    period_s: float = PERIOD_S
 
     @property
     def wanted_canary(self) -> Canary | None:
@@ -127,6 +129,7 @@ class Request:
             objective=self.objective,
             deterministic=self.deterministic,
             standby=self.standby,
+            period_s=self._checked_period(wording),
         )
 
     def as_running(self, status: Mapping[str, Any]) -> "Request":
@@ -152,6 +155,13 @@ class Request:
                 address=self.address or ports["address"],
             )
         return request
+
+    def _checked_period(self, wording: Wording) -> float:
+        if self.period_s >= LEAST_PERIOD_S and math.isfinite(self.period_s):
+            return self.period_s
+        where = wording.name("period" if wording.flags else "period_s")
+        hint = f"give {LEAST_PERIOD_S:g} or more; the default is {PERIOD_S:g}"
+        raise InputError(f"{self.period_s:g} is not a period in seconds", where=where, hint=hint)
 
     def _ports(self, configured: GatewayPorts, wording: Wording) -> GatewayPorts:
         ports = GatewayPorts(

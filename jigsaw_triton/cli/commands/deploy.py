@@ -42,6 +42,7 @@ from jigsaw_triton.planner.transition.transition import Transition, check_room, 
 @options.share()
 @options.change_price()
 @options.standby()
+@options.period()
 @options.baseline()
 @options.option(
     "--target",

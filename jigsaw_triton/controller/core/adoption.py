@@ -10,7 +10,7 @@ from jigsaw_triton.controller.core.canary_room import canary_obstacle
 from jigsaw_triton.controller.core.generation import Canary, Generation, Wanted
 from jigsaw_triton.controller.core.lost_gpus import without_lost
 from jigsaw_triton.controller.core.outcome import Outcome, issue, quiet, rate, settled
-from jigsaw_triton.controller.core.review import risen_above
+from jigsaw_triton.controller.core.review import next_at_s, risen_above
 from jigsaw_triton.controller.core.rows import deviations, measured
 from jigsaw_triton.controller.core.standby import in_service
 from jigsaw_triton.controller.core.state import Phase, State
@@ -111,7 +111,7 @@ def absorb_review(state: State, action: a.Solve, event: e.Solved | e.Done | e.Fa
     """Adopts the plan of a review, unless it is the one that runs or something has changed meanwhile."""
     running = state.running
     if running is action.running:
-        state = replace(state, review_at_s=state.now_s + state.settings.period_s)
+        state = replace(state, review_at_s=next_at_s(state, reviewed=True))
     if not isinstance(event, e.Solved) or state.phase is not Phase.READY or state.paused:
         return state, ()
     if running is None or running is not action.running or is_switching(state) or risen_above(state, event.plan):

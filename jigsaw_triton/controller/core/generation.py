@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jigsaw_triton.compiler.bundle import Bundle
+from jigsaw_triton.controller.core.settings import PERIOD_S
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.domain.plan import Plan
@@ -35,6 +36,7 @@ class Wanted:
         objective: Objective of the planner: the fewest slices, or the highest accuracy.
         deterministic: True if emulated variants do not draw their times and rows.
         standby: `auto` loads standby variants where they fit, `off` does not.
+        period_s: Seconds between two reviews of a plan whose load has fallen.
     """
 
     graphs: Mapping[str, TaskGraph]
@@ -49,6 +51,7 @@ class Wanted:
     objective: Objective = "slices"
     deterministic: bool = False
     standby: StandbyMode = "auto"
+    period_s: float = PERIOD_S
 
     @property
     def options(self) -> Options:
