@@ -70,6 +70,14 @@ class AsyncDeployment:
         """See `Deployment.update`."""
         await asyncio.to_thread(self._deployment.update, graphs, **changes)
 
+    async def add(self, graphs: "Graphs", **settings: Any) -> None:
+        """See `Deployment.add`."""
+        await asyncio.to_thread(self._deployment.add, graphs, **settings)
+
+    async def remove(self, *names: str) -> None:
+        """See `Deployment.remove`."""
+        await asyncio.to_thread(self._deployment.remove, *names)
+
     async def history(self, *, limit: int = 100) -> tuple[Revision, ...]:
         """See `Deployment.history`."""
         return await asyncio.to_thread(self._deployment.history, limit=limit)

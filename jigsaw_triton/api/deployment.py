@@ -1,17 +1,15 @@
 """Deployments: updating them, watching them, and taking them down."""
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from jigsaw_triton.api import controller
-from jigsaw_triton.api.observed import ObservedDeployment, raise_failure, running_plan
+from jigsaw_triton.api.controlled import ControlledDeployment
+from jigsaw_triton.api.observed import raise_failure, running_plan
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
-from jigsaw_triton.console.client import ControllerGoneError, ControllerHungError
 from jigsaw_triton.controller.core.settings import CANARY_S
-from jigsaw_triton.controller.persistence.lock import is_locked
 from jigsaw_triton.errors import InputError, JigsawError
 
 if TYPE_CHECKING:
@@ -28,7 +26,7 @@ SETTLED = ("ready", "stopped")
 """States in which no change is in progress."""
 
 
-class Deployment(ObservedDeployment):
+class Deployment(ControlledDeployment):
     """A deployment, running or not. `deploy` returns one; `Deployment()` finds one that runs already.
 
     As a context manager it takes the deployment down at the end of the block.
@@ -48,7 +46,6 @@ class Deployment(ObservedDeployment):
     def __init__(self, state: "PathLike | None" = None) -> None:
         super().__init__(state)
         self._request: Request | None = None
-        self._started_controller = False
 
     def __repr__(self) -> str:
         return f"Deployment({str(self.paths.state)!r})"
@@ -147,6 +144,111 @@ class Deployment(ObservedDeployment):
         request = replace(request, canary=canary, canary_s=canary_s, **changes)
         self.roll_out(self.prepare(request, reporter=reporter), reporter=reporter)
 
+    def add(
+        self,
+        graphs: "Graphs",
+        *,
+        demand: "Demand | None" = None,
+        profiles: "Profiles | None" = None,
+        target: "Target | None" = None,
+        gpus: str | None = None,
+        cluster: "PathLike | None" = None,
+        driver: "Driver | None" = None,
+        shed: bool = False,
+        reporter: Reporter = LOG,
+    ) -> None:
+        """Adds graphs to the running deployment. The others go on as they were deployed, without a lost request.
+
+        Files of the other graphs that have changed since are not read. Afterwards `update` needs all graphs.
+
+        Args:
+            graphs: Graphs to add.
+            demand: Requests a second to provide for; 1 for each new graph by default. It may change the demand of the
+                other graphs.
+            profiles: See `deploy`.
+            target: Target to compile the new graphs to, instead of their own.
+            gpus: See `deploy`; by default the deployment keeps its GPUs.
+            cluster: See `deploy`.
+            driver: See `deploy`.
+            shed: True to accept that graphs of lower priority are provided for less if not all fit.
+            reporter: See `deploy`.
+
+        Raises:
+            StateError: Nothing is deployed, or another change is in progress.
+            InfeasibleError: The graphs do not fit, or only if others shed load; the error says what would be enough.
+            SpecError: There are mistakes in the files or arguments, or a graph of the same name is deployed.
+            JigsawError: The change failed. The previous state continues to serve.
+        """
+        from jigsaw_triton.api.planning import as_mapping
+        from jigsaw_triton.api.request import Request
+        from jigsaw_triton.api.shedding import shedding_refused
+        from jigsaw_triton.api.sources import absolute_path, request_graphs
+
+        request = Request(
+            graphs=request_graphs(graphs, profiles),
+            joins=True,
+            gpus=gpus,
+            cluster=absolute_path(cluster) if cluster is not None else None,
+            driver=driver,
+            demand=as_mapping(demand),
+            target=target,
+            **self.settings(),
+        )
+        rollout = self.prepare(request, reporter=reporter)
+        if rollout.sheds and not shed:
+            raise shedding_refused(rollout.sheds, PYTHON)
+        self.ensure_programs(rollout, reporter.note, reporter)
+        self.roll_out(rollout, reporter=reporter)
+
+    def remove(self, *names: str, reporter: Reporter = LOG) -> None:
+        """Removes graphs from the running deployment. The others are served on without a lost request.
+
+        Requests that a removed graph has received are answered; later ones are refused. Without the last graph nothing
+        is left to serve, so that the deployment is taken down. Afterwards `update` needs all graphs.
+
+        Args:
+            names: Names of the graphs.
+            reporter: See `deploy`.
+
+        Raises:
+            StateError: Nothing is deployed, or another change is in progress.
+            InputError: No graph of this name is deployed.
+            JigsawError: The change failed. The previous state continues to serve.
+        """
+        if self.is_all(names):
+            self.down(reporter=reporter)
+        else:
+            self.roll_out(self.prepare(self.removal(names), reporter=reporter), reporter=reporter)
+
+    def is_all(self, names: Collection[str]) -> bool:
+        """Returns True if these are the names of all deployed graphs.
+
+        Raises:
+            StateError: Nothing is deployed.
+        """
+        return bool(names) and self.status()["graphs"].keys() == set(names)
+
+    def removal(self, names: Collection[str]) -> "Request":
+        """Returns the request that removes graphs.
+
+        Raises:
+            StateError: Nothing is deployed, or no graph is served yet.
+        """
+        from jigsaw_triton.api.request import Request
+
+        return Request(graphs=(), leaving=tuple(dict.fromkeys(names)), **self.settings())
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the settings of the running deployment, as arguments of a request that keeps them.
+
+        Raises:
+            StateError: Nothing is deployed, or no graph is served yet.
+        """
+        from jigsaw_triton.api import membership
+
+        self.status()
+        return membership.settings_of(membership.deployed(self.paths).wanted)
+
     def rollback(self, generation: int | None = None, *, wait: bool = True, reporter: Reporter = LOG) -> None:
         """Returns to the graphs and the plan of an earlier generation, under a new number.
 
@@ -198,79 +300,6 @@ class Deployment(ObservedDeployment):
             raise self.missing()
         self.client.pause(paused)
 
-    def down(self, *, missing_ok: bool = False, reporter: Reporter = LOG) -> None:
-        """Stops the gateway and the workers, and destroys their MIG instances. Logs and events are kept.
-
-        A controller that does not answer is killed; the rest is then done without it.
-
-        Args:
-            missing_ok: True if it is no error that nothing is deployed.
-            reporter: Receives the events as notes.
-
-        Raises:
-            StateError: Nothing is deployed, or a controller is starting or ending.
-            InstanceInUseError: A process outside the deployment holds a MIG instance.
-        """
-        stopped = self._stop(reporter.note)
-        ended = controller.end_orphans(self.paths)
-        if ended:
-            reporter.note(f"ended {ended} servers and MIG instances that a killed controller left")
-        if not stopped and not ended and not missing_ok:
-            raise self.missing()
-
-    def _stop(self, report: Callable[[str], None]) -> bool:
-        """Has the controller end the servers, or kills it and does so itself; returns False if there is none."""
-        try:
-            if self.wait_status() is not None:
-                self._stop_orderly(report)
-                return True
-            if not is_locked(self.paths.supervisor_lock):
-                return False
-        except ControllerHungError:
-            pass
-        report("the controller does not answer: it is killed, and its servers are ended without it")
-        controller.kill(self.paths)
-        controller.end_orphans(self.paths)
-        return True
-
-    def _stop_orderly(self, report: Callable[[str], None]) -> None:
-        """Asks the controller to stop, and waits for its end."""
-        after = self.last_event()
-
-        def stopped(state: Mapping[str, Any]) -> bool:
-            if state["state"] not in ("stopping", "stopped"):
-                # The controller died before it took note of the request, and was restarted.
-                self._ask_to_stop()
-            return bool(state["state"] == "stopped")
-
-        self._ask_to_stop()
-        self.follow(report, after, stopped, patient=False)
-
-    def _ask_to_stop(self) -> None:
-        with suppress(ControllerGoneError):
-            self.client.down()
-
-    def adopt(self, *, reporter: Reporter = LOG) -> bool:
-        """Starts a controller if servers are running without one. It continues to serve with them.
-
-        Args:
-            reporter: Receives a note.
-
-        Returns:
-            True if a controller was started.
-
-        Raises:
-            StateError: Another process has just started a controller, or a release with another format of its state
-                started the servers.
-            JigsawError: The controller did not start.
-        """
-        if self.wait_status() is not None or not controller.unattended_servers(self.paths):
-            return False
-        controller.check_adoptable(self.paths)
-        reporter.note("servers are running here without a controller; a new controller adopts them")
-        self._start()
-        return True
-
     def prepare(
         self,
         request: "Request",
@@ -310,7 +339,7 @@ class Deployment(ObservedDeployment):
             )
         except BaseException:
             if before is None:
-                self._end_started_controller(reporter)
+                self.end_started(reporter)
             raise
 
     def ensure_programs(self, rollout: "Rollout", report: Callable[[str], None], reporter: Reporter = LOG) -> None:
@@ -331,7 +360,7 @@ class Deployment(ObservedDeployment):
             programs.ensure_programs(rollout.wanted, report)
         except BaseException:
             if rollout.before is None:
-                self._end_started_controller(reporter)
+                self.end_started(reporter)
             raise
 
     def roll_out(
@@ -351,10 +380,10 @@ class Deployment(ObservedDeployment):
             JigsawError: The rollout failed. A first deployment is taken down; after a failed update, the previous
                 state continues to serve.
         """
-        self._request = rollout.request
+        self._request = None if rollout.request.changes_membership else rollout.request
         if self.wait_status() is None:
             controller.check_ports_free(rollout.wanted.cluster)
-            self._start()
+            self.start()
         try:
             after = self.last_event()
             self.client.deploy(rollout.request.to_json())
@@ -362,7 +391,7 @@ class Deployment(ObservedDeployment):
                 self._wait_settled(after, reporter)
         except BaseException as error:
             if rollout.before is None and not (keep_serving and self._serves()):
-                self._end_started_controller(reporter)
+                self.end_started(reporter)
             else:
                 _note_interruption(error, reporter)
             raise
@@ -370,23 +399,6 @@ class Deployment(ObservedDeployment):
     def _wait_settled(self, after: int, reporter: Reporter) -> None:
         """Reports events until no change is in progress. Raises the error of the last change."""
         raise_failure(self.follow(reporter.note, after, _settled))
-
-    def _start(self) -> None:
-        controller.start(self.paths, self._supervisor_pid)
-        self._started_controller = True
-
-    def _supervisor_pid(self) -> int | None:
-        status = self.find_status()
-        return int(status["controller"]["supervisor"]) if status is not None else None
-
-    def _end_started_controller(self, reporter: Reporter) -> None:
-        """Ends the controller if this object started it."""
-        if self._started_controller:
-            self._stop(reporter.note)
-
-    def _serves(self) -> bool:
-        status = self.find_status()
-        return status is not None and status["generation"] > 0 and status["state"] != "stopping"
 
 
 def _settled(state: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from jigsaw_triton.compiler.bundle import Artifact, Bundle
 from jigsaw_triton.compiler.compile import compile_plan
 from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core.generation import Generation, Wanted
 from jigsaw_triton.controller.core.review import worth
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.slowness import slowed
@@ -111,26 +112,35 @@ class Planner:
             check_same_models(action.restored.bundle, bundle)
         artifacts = {path: self.identity(path) for path in _artifacts(bundle)}
         if action.may_fall_short and running is not None:
-            # The user has not asked for this change, nor for what has been done to the files since the last deploy.
-            check_same_artifacts(running.bundle, artifacts)
-            artifacts = {**running.bundle.artifacts, **artifacts}
+            # The user has not asked for what has been done to the files of these graphs since they were deployed.
+            deployed = _deployed_artifacts(running, wanted)
+            check_same_artifacts(deployed, artifacts)
+            artifacts = {**deployed, **artifacts}
         return replace(bundle, artifacts=artifacts)
 
 
-def check_same_artifacts(running: Bundle, now: Mapping[Path, str]) -> None:
+def _deployed_artifacts(running: Generation, wanted: Wanted) -> dict[Path, str]:
+    """Returns the identities of the files with which the graphs that stay were deployed."""
+    staying = (graph for name, graph in running.wanted.graphs.items() if name in wanted.graphs)
+    variants = (variant for graph in staying for task in graph.tasks.values() for variant in task.variants)
+    files = {path for variant in variants for path in variant.artifacts.values()}
+    return {path: identity for path, identity in running.bundle.artifacts.items() if path in files}
+
+
+def check_same_artifacts(deployed: Mapping[Path, str], now: Mapping[Path, str]) -> None:
     """Checks that the files of models are those of the last deploy.
 
     Args:
-        running: Bundle that serves.
+        deployed: File -> identity of its content at the last deploy.
         now: File -> identity of its present content.
 
     Raises:
         InputError: A file has changed since.
     """
     for path, identity in now.items():
-        if running.artifacts.get(path, identity) != identity:
+        if deployed.get(path, identity) != identity:
             raise InputError(
-                "the file has changed since the last deploy, and the measured load alone does not put it in use",
+                "the file has changed since its graph was deployed, and only a deploy of the graph puts it in use",
                 where=str(path),
                 hint="deploy it, or restore it",
             )

@@ -40,7 +40,7 @@ class Notes(Reporter):
 def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
     """A deployment whose controller has just been started, seen by a client with little patience."""
     deployment = Deployment(tmp_path / "state")
-    deployment._start()
+    deployment.start()
     monkeypatch.setattr(
         Deployment, "client", property(lambda self: ControllerClient(self.paths.control_socket, PATIENCE_S))
     )

@@ -12,7 +12,7 @@ import pytest
 from jigsaw_triton.console.client import ControllerClient
 from jigsaw_triton.console.server import StatusServer
 from jigsaw_triton.controller.core.canary import Watch
-from jigsaw_triton.controller.core.generation import Canary, Request
+from jigsaw_triton.controller.core.generation import Canary, Generation, Request
 from jigsaw_triton.controller.core.state import Phase
 from jigsaw_triton.controller.core.transition import Stage
 from jigsaw_triton.controller.persistence.history import keep
@@ -24,10 +24,10 @@ from tests.controller.core.test_step import ONE
 from tests.controller.disks import fill_disk, free_disk
 from tests.controller.worlds import generation, wanted
 
-Read = Callable[[Mapping[str, Any]], Request]
+Read = Callable[[Mapping[str, Any], Generation | None], Request]
 
 
-def always(_request: Mapping[str, Any]) -> Request:
+def always(_request: Mapping[str, Any], _running: Generation | None) -> Request:
     return Request(wanted())
 
 
@@ -95,7 +95,7 @@ def test_the_socket_of_a_dead_controller_is_replaced(desk: Desk) -> None:
 def test_a_deploy_starts_and_a_second_one_is_refused(desk: Desk) -> None:
     seen: list[Mapping[str, Any]] = []
 
-    def read(request: Mapping[str, Any]) -> Request:
+    def read(request: Mapping[str, Any], _running: Generation | None) -> Request:
         seen.append(request)
         return Request(wanted(25.0))
 
@@ -122,7 +122,7 @@ def test_a_deploy_starts_and_a_second_one_is_refused(desk: Desk) -> None:
 def test_the_client_raises_the_errors_of_its_request(
     desk: Desk, error: Exception, kind: type[JigsawError], code: int
 ) -> None:
-    def read(_request: Mapping[str, Any]) -> Request:
+    def read(_request: Mapping[str, Any], _running: Generation | None) -> Request:
         raise error
 
     async def ask(client: ControllerClient) -> None:
@@ -136,7 +136,7 @@ def test_the_client_raises_the_errors_of_its_request(
 
 
 def test_an_internal_error_names_the_call_and_the_log(desk: Desk) -> None:
-    def read(_request: Mapping[str, Any]) -> Request:
+    def read(_request: Mapping[str, Any], _running: Generation | None) -> Request:
         raise AttributeError("no such thing")
 
     async def ask(client: ControllerClient) -> None:

@@ -64,7 +64,7 @@ def test_a_file_that_was_edited_is_not_deployed_because_of_the_load(planner: Pla
     first = solved(1, None, by_load=False)
     second = solved(2, first, by_load=True)
     weights.write_text("bad")
-    with pytest.raises(InputError, match="the file has changed since the last deploy") as caught:
+    with pytest.raises(InputError, match="the file has changed since its graph was deployed") as caught:
         solved(3, second, by_load=True)
     assert caught.value.where == str(weights)
     third = solved(3, second, by_load=False)
@@ -92,3 +92,30 @@ def test_slow_slices_are_planned_with_their_measured_times(planner: Planner) -> 
         for slice_ in ("1g", "2g", "3g", "4g", "7g")
     }
     assert solve(planner, 20.0, slow=slow).plan.slices_used > solve(planner, 20.0).plan.slices_used
+
+
+def test_files_of_a_graph_that_has_left_may_change_before_it_joins_again(planner: Planner, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.bin"
+    tasks = {
+        name: replace(task, variants=tuple(replace(v, artifacts={"weights.bin": weights}) for v in task.variants))
+        for name, task in docread().tasks.items()
+    }
+    both = replace(
+        WANTED,
+        graphs={"docread": docread(), "other": replace(docread(), name="other", tasks=tasks)},
+        profiles=dict.fromkeys(("docread", "other"), docread_profiles()),
+        demand_rps={"docread": 5.0, "other": 5.0},
+    )
+    planner = replace(planner, identity=lambda path: path.read_text())
+
+    def solved(number: int, wanted: Wanted, running: Generation | None) -> Generation:
+        demand_rps = {name: 5.0 for name in wanted.graphs}
+        action = a.Solve(wanted, demand_rps, number, "test", running, wanted.graphs, may_fall_short=running is not None)
+        return Generation(wanted, *planner.solve(action, wanted.cluster))
+
+    weights.write_text("first")
+    first = solved(1, both, None)
+    alone = solved(2, WANTED, first)
+    assert alone.bundle.artifacts == {}
+    weights.write_text("second")
+    assert solved(3, both, alone).bundle.artifacts == {weights: "second"}

@@ -24,6 +24,7 @@ class FakeController:
         starts: Number of times that the controller was started.
         state: State while the controller is running.
         serving: True if all graphs are served.
+        graphs: Names of the graphs that are served; by default `hello`, after the first request.
         interrupt: Called when a user follows the events of a deployment that serves.
     """
 
@@ -37,6 +38,7 @@ class FakeController:
         self.starts = 0
         self.state = "ready"
         self.serving = True
+        self.graphs: list[str] = []
         self.interrupt: Callable[[], None] = lambda: None
         self._reported = False
 
@@ -54,13 +56,13 @@ class FakeController:
     def status(self) -> dict[str, Any]:
         if not self.running:
             raise ControllerGoneError("gone")
-        graphs = {"hello": {"base_rps": 20.0, "rows": []}} if self.requests else {}
+        names = self.graphs or (["hello"] if self.requests else [])
         return {
             "state": self.state,
             "generation": 0 if self.error else len(self.requests),
             "controller": {"pid": 1},
             "plan": None,
-            "graphs": graphs,
+            "graphs": {name: {"base_rps": 20.0, "rows": []} for name in names},
             "serving": self.serving,
             "reasons": [] if self.serving else ["the gateway does not serve"],
             "workers": [],

@@ -34,6 +34,7 @@ def solve(
     canary: Canary | None = None,
     first: bool = False,
     review: bool = False,
+    by_user: bool = False,
 ) -> Outcome:
     """Begins to look for a plan.
 
@@ -47,6 +48,7 @@ def solve(
         canary: Canary before the plan is carried out; None for none.
         first: True if the plan is needed at once, so that it is constructed without a solver.
         review: True if it reviews the running plan in the background.
+        by_user: True if the user has asked for the plan.
     """
     graphs = {name: measured(graph, state.counts, state.settings) for name, graph in wanted.graphs.items()}
     number, running = state.next_generation, state.running
@@ -64,6 +66,7 @@ def solve(
         review,
         state.lost,
         state.slow_kinds,
+        by_user,
     )
     differences = [sentence for name in wanted.graphs for sentence in deviations(wanted.graphs[name], graphs[name])]
     text = f"measured values replace estimates in the next plan: {'; '.join(differences)}"

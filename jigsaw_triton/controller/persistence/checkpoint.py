@@ -86,7 +86,7 @@ def unpickled(data: bytes) -> Any:
         raise StateError(f"cannot be read ({error})", where="the checkpoint in the journal") from error
 
 
-def load(journal: Journal) -> State | None:
+def load(journal: JournalReader) -> State | None:
     """Returns the state of the last checkpoint; None if there is none.
 
     Raises:

@@ -174,7 +174,7 @@ def test_an_update_that_will_refuse_requests_asks_on_a_terminal(
     code: int,
 ) -> None:
     fake = FakeController().install(monkeypatch)
-    monkeypatch.setattr(deploy, "_show_plan", lambda *_: REFUSING)
+    monkeypatch.setattr(deploy, "show_rollout", lambda *_: REFUSING)
     monkeypatch.setattr(Output, "interactive", property(lambda _: terminal))
     monkeypatch.setattr(click, "confirm", lambda *_, **__: answer)
     result = run("deploy", app, "--gpus", "2xcpu", "--state", tmp_path / "state", "--no-wait", *flags)
