@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from jigsaw_triton.compiler.bundle import Artifact, Bundle
+from jigsaw_triton.compiler.bundle import Artifact, Bundle, WorkerModel
 from jigsaw_triton.compiler.compile import compile_plan
 from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.controller.core import actions as a
@@ -96,6 +96,8 @@ class Planner:
 
     def _compiled(self, action: a.Solve, plan: Plan, cluster: Cluster) -> Bundle:
         wanted, running = action.wanted, action.running
+        # The user may not have asked for what has been done to the files of a graph since it was deployed.
+        deployed = _deployed_artifacts(running, wanted) if action.may_fall_short and running is not None else {}
         bundle = compile_plan(
             plan,
             wanted.graphs,
@@ -104,19 +106,16 @@ class Planner:
             generation=action.generation,
             templates=self.templates,
             backends=self.backends,
-            identity=self.identity,
+            identity=lambda path: deployed.get(path) or self.identity(path),
             running=running.bundle if running is not None else None,
             deterministic=wanted.deterministic,
         )
         if action.restored is not None:
             check_same_models(action.restored.bundle, bundle)
-        artifacts = {path: self.identity(path) for path in _artifacts(bundle)}
-        if action.may_fall_short and running is not None:
-            # The user has not asked for what has been done to the files of these graphs since they were deployed.
-            deployed = _deployed_artifacts(running, wanted)
-            check_same_artifacts(deployed, artifacts)
-            artifacts = {**deployed, **artifacts}
-        return replace(bundle, artifacts=artifacts)
+        present = running.bundle if running is not None and deployed else None
+        artifacts = {path: self.identity(path) for path in _artifacts(bundle, without=present)}
+        check_same_artifacts(deployed, artifacts)
+        return replace(bundle, artifacts={**deployed, **artifacts})
 
 
 def _deployed_artifacts(running: Generation, wanted: Wanted) -> dict[Path, str]:
@@ -128,10 +127,10 @@ def _deployed_artifacts(running: Generation, wanted: Wanted) -> dict[Path, str]:
 
 
 def check_same_artifacts(deployed: Mapping[Path, str], now: Mapping[Path, str]) -> None:
-    """Checks that the files of models are those of the last deploy.
+    """Checks that the files of models to load are those with which their graphs were deployed.
 
     Args:
-        deployed: File -> identity of its content at the last deploy.
+        deployed: File -> identity of its content when its graph was deployed.
         now: File -> identity of its present content.
 
     Raises:
@@ -146,10 +145,17 @@ def check_same_artifacts(deployed: Mapping[Path, str], now: Mapping[Path, str]) 
             )
 
 
-def _artifacts(bundle: Bundle) -> Iterator[Path]:
-    for worker in bundle.workers.values():
-        for model in (*worker.models, *worker.standby):
+def _artifacts(bundle: Bundle, *, without: Bundle | None) -> Iterator[Path]:
+    """Yields the files of a bundle's models, except those that have been loaded with another bundle."""
+    loaded = set(_models(without)) if without is not None else set()
+    for name, model in _models(bundle).items():
+        if name not in loaded:
             yield from (c.source for c in model.folder.files.values() if isinstance(c, Artifact))
+
+
+def _models(bundle: Bundle) -> dict[tuple[str, str], WorkerModel]:
+    """Returns the models of a bundle by worker and name. A name stands for a content."""
+    return {(w.name, m.name): m for w in bundle.workers.values() for m in (*w.models, *w.standby)}
 
 
 def check_same_models(earlier: Bundle, now: Bundle) -> None:

@@ -99,6 +99,8 @@ def command(out: Output, detach: bool, dry_run: bool, yes: bool, no_wait: bool, 
     """
     if given["canary"] is None and _is_given("canary_s"):
         raise click.UsageError("--canary-for needs a canary; add --canary.")
+    if given["joins"] and given["canary"] is not None:
+        raise click.UsageError("--canary compares changed graphs, and --add changes none; omit one of the two.")
     mistakes, deployment = Mistakes(), Deployment(state)
     # In the foreground, the command that started the controller takes the deployment down at the end.
     started = deployment.wait_status() is None

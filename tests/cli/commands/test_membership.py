@@ -78,6 +78,7 @@ def test_what_cannot_be_added_is_refused_before_anything_changes(
         (("nowhere",), 2, "there is no such file"),
         ((app,), 2, "a graph named 'hello' is deployed already; to change it, deploy all graphs together"),
         ((other, "--demand", "9000"), 3, "give the cluster 2 GPUs of cpu, or lower the demand of hello to"),
+        ((other, "--canary", "5%"), 2, "--canary compares changed graphs, and --add changes none"),
         ((other, "--demand", "othr=3"), 2, "there is no graph 'othr'; did you mean 'other'?"),
     ):
         result = change("deploy", "--add", *arguments)
