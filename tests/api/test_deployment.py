@@ -1,6 +1,8 @@
 """Deployments, without tritonservers."""
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 import jigsaw_triton as jt
 from jigsaw_triton.api import controller
 from jigsaw_triton.api.deployment import Deployment
+from jigsaw_triton.api.request import Request
 from jigsaw_triton.controller.persistence.lock import take_lock
 from jigsaw_triton.errors import InputError, JigsawError, StateError
 from tests.cli.conftest import Run
@@ -67,6 +70,53 @@ def test_an_update_needs_the_graphs_if_another_process_deployed_them(
         Deployment(tmp_path).update(demand=30)
     Deployment(tmp_path).update(app, gpus="2xcpu")
     assert fake.requests[-1]["demand"] == {"hello": 20.0}
+
+
+def test_graphs_are_added_and_removed(
+    app: Path, named: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+    other, state = named("other"), tmp_path / "state"
+    deployment = jt.deploy(app, demand=20, gpus="2xcpu", period_s=5, state=state)
+    controllers.keep_deployed(state, Request.from_json(fake.requests[0]))
+    deployment.add(jt.load_graph(other), demand=3, target="bls")
+    with pytest.raises(InputError, match="this process does not know what is deployed"):
+        deployment.update(demand=30)
+    controllers.keep_deployed(state, Request((str(app), str(other)), gpus="2xcpu"))
+    fake.graphs = ["hello", "other"]
+    deployment.remove("other")
+    assert [(r["joins"], r["leaving"], r["period_s"]) for r in fake.requests] == [
+        (False, (), 5),
+        (True, (), 5),
+        (False, ("other",), 60.0),
+    ]
+    assert (fake.requests[1]["demand"], fake.requests[1]["target"]) == ({"": 3}, "bls")
+    with pytest.raises(InputError, match="no graph of this name is deployed; deployed graphs: hello, other"):
+        deployment.remove("hello", "third")
+    deployment.remove("other", "hello")
+    assert not fake.running
+
+
+def test_others_shed_load_for_a_graph_only_if_that_is_agreed_to(
+    app: Path, named: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+    state, urgent = tmp_path / "state", replace(jt.load_graph(named("other")), priority=1)
+    controllers.keep_deployed(state, Request((str(app),), gpus="1xcpu", demand={"hello": 10_000.0}))
+    fake.running, fake.graphs = True, ["hello"]
+
+    async def add(*, shed: bool) -> None:
+        await jt.AsyncDeployment(state).add(urgent, demand=9000, shed=shed)
+
+    with pytest.raises(
+        jt.InfeasibleError, match=r"hello \(priority 0\) would be provided for with 3\d+ instead of 10000"
+    ):
+        asyncio.run(add(shed=False))
+    assert fake.requests == []
+    asyncio.run(add(shed=True))
+    assert fake.requests[0]["demand"] == {"": 9000, "hello": pytest.approx(3870, rel=0.1)}
+    asyncio.run(jt.AsyncDeployment(state).remove("hello"))
+    assert not fake.running
 
 
 def test_a_first_deployment_that_fails_is_taken_down(

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -106,6 +107,24 @@ def test_a_deploy_starts_and_a_second_one_is_refused(desk: Desk) -> None:
         with pytest.raises(StateError, match="another deploy is under way") as caught:
             await asyncio.to_thread(client.deploy, {"graphs": ["/app"]})
         assert "--wait ready" in caught.value.hint
+
+    asked(desk, ask, read)
+
+
+def test_two_changes_of_what_serves_are_not_read_at_the_same_time(desk: Desk) -> None:
+    reading: list[int] = []
+
+    def read(_request: Mapping[str, Any], _running: Generation | None) -> Request:
+        assert not reading
+        reading.append(1)
+        time.sleep(0.1)
+        reading.clear()
+        return Request(wanted(25.0))
+
+    async def ask(client: ControllerClient) -> None:
+        calls = (asyncio.to_thread(client.deploy, {}) for _ in range(2))
+        refused = [error for error in await asyncio.gather(*calls, return_exceptions=True) if error is not None]
+        assert [str(error).partition(";")[0] for error in refused] == ["another deploy is under way"]
 
     asked(desk, ask, read)
 

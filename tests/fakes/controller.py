@@ -1,12 +1,37 @@
 """A stand-in for the controller's process that plans nothing and starts no server."""
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jigsaw_triton.api import controller, deployment, programs
+from jigsaw_triton.api.request import Request
 from jigsaw_triton.console.client import ControllerGoneError
+from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.state import State
+from jigsaw_triton.controller.persistence.checkpoint import save
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.paths import deployment_paths
+from tests.controller.worlds import bundle, plan
+
+
+def keep_deployed(state: Path, request: Request) -> None:
+    """Writes the checkpoint of a deployment that serves the graphs of a request, with plans for their demands.
+
+    Args:
+        state: Folder of the deployment.
+        request: Request that was carried out.
+    """
+    paths, wanted = deployment_paths(state), request.read()
+    paths.create()
+    graphs = {name: plan(rps).graphs["app"] for name, rps in wanted.demand_rps.items()}
+    running = Generation(wanted, replace(plan(1.0), graphs=graphs), bundle(1, []))
+    with closing(Journal(paths.journal)) as journal:
+        save(journal, None, State(running=running))
 
 
 class FakeController:

@@ -2,8 +2,6 @@
 
 import re
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -13,14 +11,8 @@ from click.testing import Result
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.cli.commands import deploy, down
 from jigsaw_triton.cli.io.output import Output
-from jigsaw_triton.controller.core.generation import Generation
-from jigsaw_triton.controller.core.state import State
-from jigsaw_triton.controller.persistence.checkpoint import save
-from jigsaw_triton.controller.persistence.journal import Journal
-from jigsaw_triton.controller.persistence.paths import deployment_paths
 from tests.cli.conftest import Run
-from tests.controller.worlds import bundle, plan
-from tests.fakes.controller import FakeController
+from tests.fakes.controller import FakeController, keep_deployed
 
 HELLO_RPS = 10_000.0
 """Demand of the deployed graph `hello`. The processor carries 12,879 requests/s of such graphs."""
@@ -29,12 +21,8 @@ HELLO_RPS = 10_000.0
 @pytest.fixture
 def fake(app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeController:
     """Controller of a deployment that serves the graph `hello` on one processor."""
-    paths = deployment_paths(tmp_path / "state")
-    paths.create()
     request = Request((str(app),), gpus="1xcpu", demand={"hello": HELLO_RPS}, deterministic=True, period_s=9.0)
-    running = replace(plan(HELLO_RPS), graphs={"hello": plan(HELLO_RPS).graphs["app"]})
-    with closing(Journal(paths.journal)) as journal:
-        save(journal, None, State(running=Generation(request.read(), running, bundle(1, []))))
+    keep_deployed(tmp_path / "state", request)
     for module in (deploy, down):
         monkeypatch.setattr(module, "status_view", lambda *_: ["the status"])
     fake = FakeController().install(monkeypatch)
@@ -117,10 +105,7 @@ def test_a_graph_that_others_shed_load_for_is_added_only_if_the_user_agrees(
 def test_graphs_are_removed_by_name(
     fake: FakeController, change: Callable[..., Result], named: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    wanted = Request((str(tmp_path / "app"), str(named("other"))), gpus="1xcpu").read()
-    with closing(Journal(deployment_paths(tmp_path / "state").journal)) as journal:
-        both = replace(plan(1.0), graphs=dict.fromkeys(("hello", "other"), plan(1.0).graphs["app"]))
-        save(journal, None, State(running=Generation(wanted, both, bundle(1, []))))
+    keep_deployed(tmp_path / "state", Request((str(tmp_path / "app"), str(named("other"))), gpus="1xcpu"))
     fake.graphs = ["hello", "other"]
     unknown = change("down", "othr")
     assert (unknown.exit_code, unknown.stderr) == (
