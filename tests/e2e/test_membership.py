@@ -46,8 +46,7 @@ def test_graphs_join_and_leave_one_by_one_without_a_lost_request(system: System,
             assert removed.code == 0, removed.err
             others.wait_answers(20)
     others.assert_none_failed()
-    refused = [failure for failure in crowd.failures if "unknown model: 'words'" not in failure]
-    assert refused == []
+    assert [failure for failure in crowd.failures if "unknown model: 'words'" not in failure] == []
     with Client(system, "grpc") as client, pytest.raises(InferenceServerException, match="unknown model: 'words'"):
         client.squares([1, 2])
     assert removed.json["graphs"].keys() == {"other"}
@@ -64,3 +63,25 @@ def test_graphs_join_and_leave_one_by_one_without_a_lost_request(system: System,
         assert client.squares([3, 4]) == expected([3, 4])
     assert system.run("down", "words", "other", "third").code == 0
     system.wait_gone()
+
+
+def test_a_graph_joins_others_whose_load_is_far_above_their_demand(system: System, tmp_path: Path) -> None:
+    app = write_application(tmp_path / "app", square_ms=100)
+    system.deploy(app, "--gpus", "2xcpu", "--demand", 2, "--standby", "off")
+    with Crowd(system) as crowd:
+        last = system.wait_event("demand: words receives")
+        system.wait_event("ready: the new generation serves", after=last)
+        # Neither a rise of the load nor a review may change the plan meanwhile.
+        assert system.run("pause").code == 0
+        assert system.run("status", "--wait", "ready").code == 0
+        before = system.status()["graphs"]["words"]
+        assert before["demand_rps"] > 2 * before["base_rps"]
+        crowd.wait_answers(20)
+        other = write_application(tmp_path / "other", name="other")
+        added = system.run("deploy", "--add", other, "-o", "json")
+        assert added.code == 0, added.err
+        crowd.wait_answers(20)
+    crowd.assert_none_failed()
+    after = added.json["graphs"]["words"]
+    assert (after["base_rps"], after["demand_rps"]) == (2, before["demand_rps"])
+    assert after["capacity_rps"] >= before["demand_rps"]
