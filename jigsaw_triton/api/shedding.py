@@ -82,10 +82,12 @@ def fit(
         InfeasibleError: No plan meets the requirements, or none without a cut of graphs of the same or a higher
             priority. The error says what would be enough.
     """
-    if options.formulation != "exact":
-        return Fit(problem, make_diagnosed_plan(problem, options, progress))
     demand_rps = {w.graph.name: w.demand_rps for w in problem.workloads}
     load_rps = {name: max(rps, provided_rps.get(name, 0.0)) for name, rps in demand_rps.items()}
+    if options.formulation != "exact":
+        # The paper's formulation, a baseline, sheds nothing.
+        loaded = _with_rates(problem, load_rps)
+        return Fit(loaded, make_diagnosed_plan(loaded, options, progress))
     if (found := _fit(problem, options, load_rps, demand_rps)) is not None:
         return found
     least_rps = {**demand_rps, **_least_rps(problem, joining)}

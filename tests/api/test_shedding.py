@@ -9,20 +9,23 @@ from jigsaw_triton.api.reporting import COMMAND_LINE, PYTHON, Wording
 from jigsaw_triton.api.shedding import Fit, Shed, fit, shedding_refused
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.graph.model import Workload
-from jigsaw_triton.planner.domain.problem import Problem
+from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.problems import TWO_P95, cluster, row
 
 
 def fitted(
-    demand_rps: Mapping[str, float], provided_rps: Mapping[str, float], priorities: Mapping[str, int] | None = None
+    demand_rps: Mapping[str, float],
+    provided_rps: Mapping[str, float],
+    priorities: Mapping[str, int] | None = None,
+    options: Options = TWO_P95,
 ) -> Fit:
     """Adds the graph `new` to others, on seven slices; each slice carries 80 requests/s of one graph."""
     graphs = [replace(chain(1, name=name), priority=(priorities or {}).get(name, 0)) for name in demand_rps]
     workloads = tuple(Workload(graph, demand_rps[graph.name]) for graph in graphs)
     problem = Problem(workloads, cluster(1), {name: ProfileTable([row("t0", "v0", rps=100.0)]) for name in demand_rps})
-    return fit(problem, TWO_P95, provided_rps=provided_rps, joining={"new"}, progress=lambda _: None)
+    return fit(problem, options, provided_rps=provided_rps, joining={"new"}, progress=lambda _: None)
 
 
 def planned_rps(found: Fit) -> dict[str, float]:
@@ -65,6 +68,13 @@ def test_a_demand_gives_way_to_no_graph_of_the_same_priority_and_the_error_says_
 def test_a_graph_that_joins_gets_its_whole_demand_or_is_refused() -> None:
     with pytest.raises(InfeasibleError, match="the demand exceeds the cluster"):
         fitted({"a": 80.0, "new": 600.0}, {}, {"new": 1})
+
+
+def test_the_formulation_of_the_paper_sheds_nothing() -> None:
+    paper = replace(TWO_P95, formulation="paper", features="AST")
+    assert planned_rps(fitted({"a": 80.0, "new": 160.0}, {"a": 200.0}, options=paper)) == {"a": 200.0, "new": 160.0}
+    with pytest.raises(InfeasibleError):
+        fitted({"a": 80.0, "new": 320.0}, {"a": 700.0}, options=paper)
 
 
 @pytest.mark.parametrize(("wording", "way"), [(COMMAND_LINE, "--yes"), (PYTHON, "shed=True")])
