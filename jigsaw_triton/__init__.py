@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from jigsaw_triton.api.builders import GraphBuilder as GraphBuilder
     from jigsaw_triton.api.builders import ProfileBuilder as ProfileBuilder
     from jigsaw_triton.api.compiling import compile as compile
+    from jigsaw_triton.api.deploying import deploy as deploy
     from jigsaw_triton.api.deployment import Deployment as Deployment
-    from jigsaw_triton.api.deployment import deploy as deploy
     from jigsaw_triton.api.files import load_cluster as load_cluster
     from jigsaw_triton.api.files import load_graph as load_graph
     from jigsaw_triton.api.files import load_plan as load_plan
@@ -62,7 +62,8 @@ _MODULES = {
     "api.asynchronous": ("AsyncDeployment", "deploy_async"),
     "api.builders": ("GraphBuilder", "ProfileBuilder"),
     "api.compiling": ("compile",),
-    "api.deployment": ("Deployment", "deploy"),
+    "api.deploying": ("deploy",),
+    "api.deployment": ("Deployment",),
     "api.files": ("load_cluster", "load_graph", "load_plan", "load_profiles"),
     "api.planning": ("Capacity", "capacity", "explain", "load_problem", "plan"),
     "api.rehearsing": ("Rehearsed", "rehearse"),

@@ -99,7 +99,7 @@ class Servers:
             return plan, bundle, ()
         made = Generation(action.wanted, plan, bundle)
         stages = await asyncio.to_thread(stages_to, actual, action.running, made, action.canary, standby)
-        await asyncio.to_thread(keep, self.journal, made, action.reason, by_load=action.may_fall_short)
+        await asyncio.to_thread(keep, self.journal, made, action.reason, by_load=not action.by_user)
         return plan, bundle, stages
 
     async def run(self, action: a.Action) -> None:

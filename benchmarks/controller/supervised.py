@@ -16,7 +16,8 @@ from typing import Any
 
 from benchmarks import system
 from benchmarks.controller.replans import BOARD, GRAPH, MODEL, ROWS, Target, profiles
-from jigsaw_triton.api.deployment import Deployment, deploy
+from jigsaw_triton.api.deploying import deploy
+from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.console.client import ControllerHungError
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.model import GatewayPorts

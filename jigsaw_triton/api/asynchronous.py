@@ -4,7 +4,8 @@ import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from jigsaw_triton.api.deployment import Deployment, deploy
+from jigsaw_triton.api.deploying import deploy
+from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.controller.persistence.records import JournalEvent, Revision
 from jigsaw_triton.planner.domain.plan import Plan
 
@@ -68,6 +69,14 @@ class AsyncDeployment:
     async def update(self, graphs: "Graphs | None" = None, **changes: Any) -> None:
         """See `Deployment.update`."""
         await asyncio.to_thread(self._deployment.update, graphs, **changes)
+
+    async def add(self, graphs: "Graphs", **settings: Any) -> None:
+        """See `Deployment.add`."""
+        await asyncio.to_thread(self._deployment.add, graphs, **settings)
+
+    async def remove(self, *names: str) -> None:
+        """See `Deployment.remove`."""
+        await asyncio.to_thread(self._deployment.remove, *names)
 
     async def history(self, *, limit: int = 100) -> tuple[Revision, ...]:
         """See `Deployment.history`."""

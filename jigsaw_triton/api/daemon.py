@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jigsaw_triton.api import membership
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.api.supervisor import CRASHED
 from jigsaw_triton.console.daemon import run_controller
+from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.generation import Request as ChangeRequest
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.persistence.paths import deployment_paths
@@ -21,10 +23,24 @@ from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.servers.installation import find_installation
 
 
-def read(request: Mapping[str, Any]) -> ChangeRequest:
-    """Reads the files that a request to deploy names."""
+def read(request: Mapping[str, Any], running: Generation | None) -> ChangeRequest:
+    """Reads the files that a request to deploy names.
+
+    Args:
+        request: The request.
+        running: Generation that serves, which graphs may join or leave; None if none does.
+    """
     asked = Request.from_json(request)
-    return ChangeRequest(asked.read(), canary=asked.wanted_canary)
+    if not asked.changes_membership:
+        return ChangeRequest(asked.read(), canary=asked.wanted_canary)
+    before = membership.serving(running)
+    wanted = asked.read(before.wanted)
+    return ChangeRequest(
+        wanted,
+        membership.reason(before.wanted, wanted),
+        canary=asked.wanted_canary,
+        provided_rps=membership.provided_rps(before, wanted),
+    )
 
 
 def main(state: str, *, resume: bool) -> int:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from jigsaw_triton.api.deployment import Deployment, absolute_path
+from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.api.files import GraphText, Mistakes, PathLike, read_graphs, read_profile_tables
 from jigsaw_triton.api.planning import Demand, Graphs, Profiles, as_profiles, as_sources
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.api.simulating import Simulated, scaled, simulate
+from jigsaw_triton.api.sources import absolute_path
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.rehearsal.clients import Load, due_times, send
 from jigsaw_triton.evaluation.rehearsal.emulation import Requests, emulated

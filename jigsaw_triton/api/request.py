@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from jigsaw_triton.api.files import GraphText, Mistakes, read_graphs, read_wanted
+from jigsaw_triton.api import membership
+from jigsaw_triton.api.files import GraphText, Mistakes, read_demand, read_graphs, read_wanted
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.controller.core.generation import Canary, Wanted
-from jigsaw_triton.controller.core.settings import CANARY_S
+from jigsaw_triton.controller.core.settings import CANARY_S, LEAST_PERIOD_S, PERIOD_S
 from jigsaw_triton.errors import Diagnostic, InputError, SpecError
 from jigsaw_triton.gpus.cluster import gateway_mistakes
 from jigsaw_triton.gpus.model import GatewayPorts
@@ -26,7 +27,10 @@ class Request:
 
     Attributes:
         graphs: Absolute paths of graph.yaml files or their folders, and graphs that were built in Python.
-        gpus: GPUs of this machine, such as `4xA100-80GB`; None if `cluster` is given.
+        joins: True if the graphs join those that are deployed, which stay as they were deployed.
+        leaving: Names of the deployed graphs that leave; the others stay as they were deployed.
+        gpus: GPUs of this machine, such as `4xA100-80GB`; None if `cluster` is given, or to keep those of the
+            deployment that the graphs join or leave.
         cluster: Absolute path of a cluster.yaml or its folder.
         driver: MIG driver, instead of the one of the cluster.
         demand: Requests a second by graph; the key `files.ONLY_GRAPH` is the only graph.
@@ -45,9 +49,12 @@ class Request:
         deterministic: True if emulated variants do not draw their times and rows.
         canary: Share of the requests that the update answers before it takes over; None for no canary.
         canary_s: Seconds that the canary takes.
+        period_s: Seconds between two reviews of a plan whose load has fallen.
     """
 
     graphs: tuple[str | GraphText, ...]
+    joins: bool = False
+    leaving: tuple[str, ...] = ()
     gpus: str | None = None
     cluster: str | None = None
     driver: Driver | None = None
@@ -67,6 +74,12 @@ class Request:
     deterministic: bool = False
     canary: float | None = None
     canary_s: float = CANARY_S
+    period_s: float = PERIOD_S
+
+    @property
+    def changes_membership(self) -> bool:
+        """True if graphs join or leave a deployment, whose other graphs and settings stay."""
+        return self.joins or bool(self.leaving)
 
     @property
     def wanted_canary(self) -> Canary | None:
@@ -86,27 +99,44 @@ class Request:
         """
         try:
             graphs = tuple(graph if isinstance(graph, str) else GraphText(**graph) for graph in data["graphs"])
-            return cls(**{**data, "graphs": graphs, "demand": {**data["demand"]}})
+            return cls(**{**data, "graphs": graphs, "leaving": tuple(data["leaving"]), "demand": {**data["demand"]}})
         except (TypeError, KeyError) as error:
             raise ValueError("the controller and this program are of different releases") from error
 
-    def read(self, *, mistakes: Mistakes | None = None, reporter: Reporter = LOG, wording: Wording = PYTHON) -> Wanted:
+    def read(
+        self,
+        deployed: Wanted | None = None,
+        *,
+        mistakes: Mistakes | None = None,
+        reporter: Reporter = LOG,
+        wording: Wording = PYTHON,
+    ) -> Wanted:
         """Reads the files that the request names.
 
         Args:
+            deployed: Input of the running deployment, if graphs join or leave it; else None.
             mistakes: Mistakes that were found before.
             reporter: Receives notes and warnings.
             wording: Form in which mistakes name an option.
 
         Raises:
             SpecError: There are mistakes; the error has all of them.
+            InputError: A graph that leaves is not deployed.
         """
+        mistakes = mistakes or Mistakes()
+        kept = membership.without(deployed, self.leaving) if deployed is not None else None
+        staying = kept.graphs if kept is not None else {}
+        given_rps = {name: rps for name, rps in self.demand.items() if name in staying}
+        if kept is not None:
+            demand_rps = read_demand({**kept.demand_rps, **given_rps}, list(staying), mistakes, wording=wording)
+            kept = replace(kept, demand_rps=demand_rps)
+        keeps_gpus = self.gpus is None and self.cluster is None
         wanted = read_wanted(
             self.graphs,
             gpus=self.gpus,
-            cluster=self.cluster,
+            cluster=kept.cluster if kept is not None and keeps_gpus else self.cluster,
             driver=self.driver,
-            demand=self.demand,
+            demand={name: rps for name, rps in self.demand.items() if name not in staying},
             default_rps=DEFAULT_RPS,
             mistakes=mistakes,
             reporter=reporter,
@@ -115,6 +145,8 @@ class Request:
         if self.target is not None:
             graphs = {name: replace(graph, target=self.target) for name, graph in wanted.graphs.items()}
             wanted = replace(wanted, graphs=graphs)
+        if kept is not None:
+            wanted = membership.joined(kept, wanted)
         cluster = replace(wanted.cluster, gateway=self._ports(wanted.cluster.gateway, wording))
         return replace(
             wanted,
@@ -127,6 +159,7 @@ class Request:
             objective=self.objective,
             deterministic=self.deterministic,
             standby=self.standby,
+            period_s=self._checked_period(wording),
         )
 
     def as_running(self, status: Mapping[str, Any]) -> "Request":
@@ -152,6 +185,13 @@ class Request:
                 address=self.address or ports["address"],
             )
         return request
+
+    def _checked_period(self, wording: Wording) -> float:
+        if self.period_s >= LEAST_PERIOD_S and math.isfinite(self.period_s):
+            return self.period_s
+        where = wording.name("period" if wording.flags else "period_s")
+        hint = f"give {LEAST_PERIOD_S:g} or more; the default is {PERIOD_S:g}"
+        raise InputError(f"{self.period_s:g} is not a period in seconds", where=where, hint=hint)
 
     def _ports(self, configured: GatewayPorts, wording: Wording) -> GatewayPorts:
         ports = GatewayPorts(

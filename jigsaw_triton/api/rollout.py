@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jigsaw_triton.api import controller
+from jigsaw_triton.api import controller, membership
 from jigsaw_triton.api.files import Mistakes, make_problem
 from jigsaw_triton.api.machine import uncut_gpus
+from jigsaw_triton.api.planning import make_diagnosed_plan
 from jigsaw_triton.api.reporting import Reporter, Wording
 from jigsaw_triton.api.request import Request, check_canary
+from jigsaw_triton.api.shedding import Fit, Shed, fit
 from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.planner.domain.gateway_load import GatewayLoad, gateway_load
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Problem
-from jigsaw_triton.planner.search.solve import make_plan
-from jigsaw_triton.planner.standby import with_standby
 
 _GATEWAY_SHARE = 0.7
 """Largest share of a host's processors that the gateway may need: workers, clients and bursts need the rest."""
@@ -34,6 +34,7 @@ class Rollout:
         problem: Planner's problem.
         plan: Plan that the controller will make too, unless the machine changes meanwhile.
         before: Status of the running deployment; None if nothing is served.
+        sheds: Load that graphs have to shed, so that those that join fit.
     """
 
     request: Request
@@ -41,6 +42,7 @@ class Rollout:
     problem: Problem
     plan: Plan
     before: Mapping[str, Any] | None
+    sheds: tuple[Shed, ...] = ()
 
 
 def planned_rollout(
@@ -67,7 +69,10 @@ def planned_rollout(
     check_canary(request, before, wording)
     if before is not None:
         request = request.as_running(before)
-    wanted = request.read(mistakes=mistakes, reporter=reporter, wording=wording)
+    deployed = membership.deployed(paths) if request.changes_membership else None
+    wanted = request.read(
+        deployed.wanted if deployed is not None else None, mistakes=mistakes, reporter=reporter, wording=wording
+    )
     named = {gpu.id for gpu in wanted.cluster.gpus}
     wanted = replace(wanted, cluster=controller.surveyed_with_foreign(paths, wanted.cluster))
     for gpu in sorted(named - {gpu.id for gpu in wanted.cluster.gpus}):
@@ -79,12 +84,19 @@ def planned_rollout(
             "`processes` changes, which the plan does not show: every server is replaced, one slice after another"
         )
     problem = make_problem(wanted, running=running)
-    plan = with_standby(problem, make_plan(problem, wanted.options), wanted.options)
+    if deployed is None:
+        found = Fit(problem, make_diagnosed_plan(problem, wanted.options, reporter.note))
+    else:
+        joining = wanted.graphs.keys() - deployed.wanted.graphs.keys()
+        provided_rps = membership.provided_rps(deployed, wanted)
+        found = fit(problem, wanted.options, provided_rps=provided_rps, joining=joining, progress=reporter.note)
+        request = replace(request, demand={**request.demand, **found.lowered_rps})
+        wanted = replace(wanted, demand_rps={**wanted.demand_rps, **found.lowered_rps})
     if (warning := exposure(wanted.cluster)) is not None:
         reporter.warn(warning)
-    if (warning := _gateway_overload(gateway_load(wanted.graphs, plan))) is not None:
+    if (warning := _gateway_overload(gateway_load(wanted.graphs, found.plan))) is not None:
         reporter.warn(warning)
-    return Rollout(request, wanted, problem, plan, before)
+    return Rollout(request, wanted, found.problem, found.plan, before, found.sheds)
 
 
 def changes_processes(status: Mapping[str, Any], cluster: Cluster) -> bool:

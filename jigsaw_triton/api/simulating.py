@@ -14,7 +14,7 @@ from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.controller.core.actions import Solve
 from jigsaw_triton.controller.core.generation import Wanted
-from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.core.settings import PERIOD_S, Settings
 from jigsaw_triton.controller.solving import Planner, planned
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.simulator.accounting import Operation
@@ -57,6 +57,7 @@ def simulate(
     profiles: Profiles | None = None,
     options: Options | None = None,
     settings: Settings | None = None,
+    period_s: float = PERIOD_S,
     seed: int = 0,
     progress: Callable[[float], None] = lambda _: None,
     reporter: Reporter = LOG,
@@ -78,6 +79,7 @@ def simulate(
         profiles: Profiles; by default those in profiles.csv beside each graph.
         options: Options of the planner.
         settings: Settings of the controller.
+        period_s: Seconds between two reviews of the plan, which save slices once the load has fallen.
         seed: Seed of the arrivals within intervals that are longer than a second.
         progress: Receives the share of the trace that has been simulated, once for each of its minutes.
         reporter: Receives notes and warnings; by default the logger `jigsaw_triton`.
@@ -115,6 +117,7 @@ def simulate(
         formulation=options.formulation,
         objective=options.objective,
         standby=options.standby,
+        period_s=period_s,
     )
     with lasting_solvers() as solvers:
         plan = remembering(PlanMemory())

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from jigsaw_triton.console.metrics import CONTENT_TYPE, exposition
 from jigsaw_triton.console.status import snapshot
-from jigsaw_triton.controller.core.generation import Request
+from jigsaw_triton.controller.core.generation import Generation, Request
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.persistence.history import earlier
 from jigsaw_triton.controller.persistence.journal import Journal
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 MAX_WAIT_S = 30.0
 
-Read = Callable[[Mapping[str, Any]], Request]
-"""Function that loads a deploy request, whose files and flags come from the command line."""
+Read = Callable[[Mapping[str, Any], Generation | None], Request]
+"""Function that loads a deploy request, whose files and flags come from the command line, given what serves now."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -45,6 +45,7 @@ class StatusServer:
         self._fleet = fleet
         self._journal = journal
         self._read = read
+        self._reading = asyncio.Lock()
         app = web.Application(middlewares=[_errors])
         app.router.add_get("/status", self._status)
         app.router.add_get("/metrics", self._metrics)
@@ -96,8 +97,12 @@ class StatusServer:
         )
 
     async def _deploy(self, request: web.Request) -> web.Response:
-        # The files are read before the response, so that it can report mistakes in them.
-        await self._controller.ask(await asyncio.to_thread(self._read, await request.json()))
+        document = await request.json()
+        # Between reading what serves and asking for a change of it, nobody else may ask for one.
+        async with self._reading:
+            # The files are read before the response, so that it can report mistakes in them.
+            asked = await asyncio.to_thread(self._read, document, self._controller.state.running)
+            await self._controller.ask(asked)
         return web.json_response({}, status=202)
 
     async def _rollback(self, request: web.Request) -> web.Response:

@@ -85,7 +85,7 @@ class Executor:
         made = Generation(action.wanted, plan, bundle)
         target = without_lost(made, action.lost)
         stages = await asyncio.to_thread(stages_to, actual, action.running, target, action.canary, standby)
-        await asyncio.to_thread(keep, self._journal, made, action.reason, by_load=action.may_fall_short)
+        await asyncio.to_thread(keep, self._journal, made, action.reason, by_load=not action.by_user)
         if action.running is not None:
             self._forget_generations(action.running.bundle.generation)
         return plan, bundle, stages

@@ -148,7 +148,8 @@ class Controller:
         if before is not None and self.state.actual.gateway:
             check_ports(before.cluster.gateway, request.wanted.cluster.gateway)
         if request.restored is None:
-            await self._handle(e.DeployRequested(request.wanted, request.canary))
+            asked = e.DeployRequested(request.wanted, request.canary, request.reason, request.provided_rps)
+            await self._handle(asked)
         else:
             await self._handle(e.RollbackRequested(request.restored))
 

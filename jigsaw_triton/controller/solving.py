@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from jigsaw_triton.compiler.bundle import Artifact, Bundle
+from jigsaw_triton.compiler.bundle import Artifact, Bundle, WorkerModel
 from jigsaw_triton.compiler.compile import compile_plan
 from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core.generation import Generation, Wanted
 from jigsaw_triton.controller.core.review import worth
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.slowness import slowed
@@ -95,6 +96,8 @@ class Planner:
 
     def _compiled(self, action: a.Solve, plan: Plan, cluster: Cluster) -> Bundle:
         wanted, running = action.wanted, action.running
+        # The user may not have asked for what has been done to the files of a graph since it was deployed.
+        deployed = _deployed_artifacts(running, wanted) if action.may_fall_short and running is not None else {}
         bundle = compile_plan(
             plan,
             wanted.graphs,
@@ -103,43 +106,56 @@ class Planner:
             generation=action.generation,
             templates=self.templates,
             backends=self.backends,
-            identity=self.identity,
+            identity=lambda path: deployed.get(path) or self.identity(path),
             running=running.bundle if running is not None else None,
             deterministic=wanted.deterministic,
         )
         if action.restored is not None:
             check_same_models(action.restored.bundle, bundle)
-        artifacts = {path: self.identity(path) for path in _artifacts(bundle)}
-        if action.may_fall_short and running is not None:
-            # The user has not asked for this change, nor for what has been done to the files since the last deploy.
-            check_same_artifacts(running.bundle, artifacts)
-            artifacts = {**running.bundle.artifacts, **artifacts}
-        return replace(bundle, artifacts=artifacts)
+        present = running.bundle if running is not None and deployed else None
+        artifacts = {path: self.identity(path) for path in _artifacts(bundle, without=present)}
+        check_same_artifacts(deployed, artifacts)
+        return replace(bundle, artifacts={**deployed, **artifacts})
 
 
-def check_same_artifacts(running: Bundle, now: Mapping[Path, str]) -> None:
-    """Checks that the files of models are those of the last deploy.
+def _deployed_artifacts(running: Generation, wanted: Wanted) -> dict[Path, str]:
+    """Returns the identities of the files with which the graphs that stay were deployed."""
+    staying = (graph for name, graph in running.wanted.graphs.items() if name in wanted.graphs)
+    variants = (variant for graph in staying for task in graph.tasks.values() for variant in task.variants)
+    files = {path for variant in variants for path in variant.artifacts.values()}
+    return {path: identity for path, identity in running.bundle.artifacts.items() if path in files}
+
+
+def check_same_artifacts(deployed: Mapping[Path, str], now: Mapping[Path, str]) -> None:
+    """Checks that the files of models to load are those with which their graphs were deployed.
 
     Args:
-        running: Bundle that serves.
+        deployed: File -> identity of its content when its graph was deployed.
         now: File -> identity of its present content.
 
     Raises:
         InputError: A file has changed since.
     """
     for path, identity in now.items():
-        if running.artifacts.get(path, identity) != identity:
+        if deployed.get(path, identity) != identity:
             raise InputError(
-                "the file has changed since the last deploy, and the measured load alone does not put it in use",
+                "the file has changed since its graph was deployed, and only a deploy of the graph puts it in use",
                 where=str(path),
                 hint="deploy it, or restore it",
             )
 
 
-def _artifacts(bundle: Bundle) -> Iterator[Path]:
-    for worker in bundle.workers.values():
-        for model in (*worker.models, *worker.standby):
+def _artifacts(bundle: Bundle, *, without: Bundle | None) -> Iterator[Path]:
+    """Yields the files of a bundle's models, except those that have been loaded with another bundle."""
+    loaded = set(_models(without)) if without is not None else set()
+    for name, model in _models(bundle).items():
+        if name not in loaded:
             yield from (c.source for c in model.folder.files.values() if isinstance(c, Artifact))
+
+
+def _models(bundle: Bundle) -> dict[tuple[str, str], WorkerModel]:
+    """Returns the models of a bundle by worker and name. A name stands for a content."""
+    return {(w.name, m.name): m for w in bundle.workers.values() for m in (*w.models, *w.standby)}
 
 
 def check_same_models(earlier: Bundle, now: Bundle) -> None:

@@ -1,3 +1,26 @@
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.api.deployment import Deployment
+from jigsaw_triton.controller.persistence.journal import Journal
 from tests.cli.conftest import app as app
 from tests.cli.conftest import named as named
 from tests.cli.conftest import run as run
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Iterator[Deployment]:
+    deployment = Deployment(tmp_path / "state")
+    deployment.paths.create()
+    yield deployment
+    shutil.rmtree(deployment.paths.run, ignore_errors=True)
+
+
+@pytest.fixture
+def journal(deployment: Deployment) -> Iterator[Journal]:
+    journal = Journal(deployment.paths.journal)
+    yield journal
+    journal.close()

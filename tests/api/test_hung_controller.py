@@ -40,7 +40,7 @@ class Notes(Reporter):
 def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
     """A deployment whose controller has just been started, seen by a client with little patience."""
     deployment = Deployment(tmp_path / "state")
-    deployment._start()
+    deployment.start()
     monkeypatch.setattr(
         Deployment, "client", property(lambda self: ControllerClient(self.paths.control_socket, PATIENCE_S))
     )
@@ -107,7 +107,7 @@ def test_a_controller_that_always_dies_is_ended_with_its_supervisor(
     deployment.paths.gateway_repository.rmdir()
     deployment.paths.gateway_repository.write_text("no controller can create its folders")
     os.kill(pid, signal.SIGKILL)
-    monkeypatch.setattr("jigsaw_triton.api.deployment._RESTART_S", 2.0)
+    monkeypatch.setattr("jigsaw_triton.api.observed._RESTART_S", 2.0)
     deployment.down()
     assert server.wait() == -signal.SIGKILL
     assert not is_locked(deployment.paths.supervisor_lock)
@@ -137,7 +137,7 @@ def test_a_wait_outlasts_a_controller_that_does_not_answer_until_its_timeout(dep
 def test_whoever_follows_the_events_waits_for_a_controller_that_does_not_answer(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jigsaw_triton.api.deployment._EVENT_WAIT_S", 0.1)
+    monkeypatch.setattr("jigsaw_triton.api.observed._EVENT_WAIT_S", 0.1)
     _, pid = pids(deployment)
     os.kill(pid, signal.SIGSTOP)
     lines: list[str] = []

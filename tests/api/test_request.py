@@ -1,5 +1,6 @@
 """Requests to deploy, and reading them in the controller's process."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from jigsaw_triton.api.files import GraphText, load_graph, load_profiles
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.api.request import Request
-from jigsaw_triton.errors import SpecError
+from jigsaw_triton.errors import InputError, SpecError
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.planner.domain.problem import Options
 
@@ -66,6 +67,19 @@ def test_a_request_has_the_options_of_the_planner(app: Path) -> None:
     assert baseline.read().options == Options(features="AS", formulation="paper")
     assert not request.read().deterministic
     assert Request.from_json(replace(request, deterministic=True).to_json()).read().deterministic
+
+
+def test_a_request_has_the_period_of_the_reviews(app: Path) -> None:
+    request = Request((str(app),), gpus="1xcpu")
+    assert request.read().period_s == 60
+    assert Request.from_json(replace(request, period_s=5).to_json()).read().period_s == 5
+
+
+@pytest.mark.parametrize("period_s", [0.5, math.inf, math.nan])
+def test_a_period_that_is_too_short_or_endless_is_refused(app: Path, period_s: float) -> None:
+    with pytest.raises(InputError, match="is not a period in seconds; give 1 or more") as caught:
+        Request((str(app),), gpus="1xcpu", period_s=period_s).read()
+    assert caught.value.where == "period_s"
 
 
 def test_a_graph_that_was_built_in_python_is_read_from_its_text(app: Path) -> None:

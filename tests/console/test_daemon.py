@@ -25,7 +25,7 @@ def test_a_deployment_has_one_controller(desk: Desk) -> None:
     socket = desk.paths.control_socket
     socket.touch()
     with pytest.raises(StateError, match="a controller is already running here") as caught:
-        run_controller(desk.paths, desk.fleet.commands.installation, lambda _: Request(wanted()), Settings())
+        run_controller(desk.paths, desk.fleet.commands.installation, lambda *_: Request(wanted()), Settings())
     assert caught.value.where == str(desk.paths.state)
     assert socket.exists()
 
@@ -51,7 +51,7 @@ def test_a_controller_that_has_lost_its_state_leaves_the_servers_alone(
 ) -> None:
     installation = desk.fleet.commands.installation
     with pytest.raises(StateError, match="is lost") as caught:
-        run_controller(desk.paths, installation, lambda _: Request(wanted()), Settings(), resume=True)
+        run_controller(desk.paths, installation, lambda *_: Request(wanted()), Settings(), resume=True)
     assert caught.value.exit_code == daemon.UNREADABLE
     assert server.poll() is None
     assert desk.paths.run.exists() and desk.paths.secret.exists()
@@ -65,7 +65,7 @@ def test_a_controller_that_cannot_read_another_releases_state_leaves_the_servers
         journal.keep_checkpoint("9.9.9/1000", b"state")
     installation = desk.fleet.commands.installation
     with pytest.raises(StateError, match=r"was of release 9\.9\.9") as caught:
-        run_controller(desk.paths, installation, lambda _: Request(wanted()), Settings(), resume=resume)
+        run_controller(desk.paths, installation, lambda *_: Request(wanted()), Settings(), resume=resume)
     assert caught.value.exit_code == daemon.UNREADABLE
     assert server.poll() is None
     with closing(JournalReader(desk.paths.journal)) as reader:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 from jigsaw_triton.console.client import ControllerClient
 from jigsaw_triton.console.server import StatusServer
 from jigsaw_triton.controller.core.canary import Watch
-from jigsaw_triton.controller.core.generation import Canary, Request
+from jigsaw_triton.controller.core.generation import Canary, Generation, Request
 from jigsaw_triton.controller.core.state import Phase
 from jigsaw_triton.controller.core.transition import Stage
 from jigsaw_triton.controller.persistence.history import keep
@@ -24,10 +25,10 @@ from tests.controller.core.test_step import ONE
 from tests.controller.disks import fill_disk, free_disk
 from tests.controller.worlds import generation, wanted
 
-Read = Callable[[Mapping[str, Any]], Request]
+Read = Callable[[Mapping[str, Any], Generation | None], Request]
 
 
-def always(_request: Mapping[str, Any]) -> Request:
+def always(_request: Mapping[str, Any], _running: Generation | None) -> Request:
     return Request(wanted())
 
 
@@ -95,7 +96,7 @@ def test_the_socket_of_a_dead_controller_is_replaced(desk: Desk) -> None:
 def test_a_deploy_starts_and_a_second_one_is_refused(desk: Desk) -> None:
     seen: list[Mapping[str, Any]] = []
 
-    def read(request: Mapping[str, Any]) -> Request:
+    def read(request: Mapping[str, Any], _running: Generation | None) -> Request:
         seen.append(request)
         return Request(wanted(25.0))
 
@@ -106,6 +107,24 @@ def test_a_deploy_starts_and_a_second_one_is_refused(desk: Desk) -> None:
         with pytest.raises(StateError, match="another deploy is under way") as caught:
             await asyncio.to_thread(client.deploy, {"graphs": ["/app"]})
         assert "--wait ready" in caught.value.hint
+
+    asked(desk, ask, read)
+
+
+def test_two_changes_of_what_serves_are_not_read_at_the_same_time(desk: Desk) -> None:
+    reading: list[int] = []
+
+    def read(_request: Mapping[str, Any], _running: Generation | None) -> Request:
+        assert not reading
+        reading.append(1)
+        time.sleep(0.1)
+        reading.clear()
+        return Request(wanted(25.0))
+
+    async def ask(client: ControllerClient) -> None:
+        calls = (asyncio.to_thread(client.deploy, {}) for _ in range(2))
+        refused = [error for error in await asyncio.gather(*calls, return_exceptions=True) if error is not None]
+        assert [str(error).partition(";")[0] for error in refused] == ["another deploy is under way"]
 
     asked(desk, ask, read)
 
@@ -122,7 +141,7 @@ def test_a_deploy_starts_and_a_second_one_is_refused(desk: Desk) -> None:
 def test_the_client_raises_the_errors_of_its_request(
     desk: Desk, error: Exception, kind: type[JigsawError], code: int
 ) -> None:
-    def read(_request: Mapping[str, Any]) -> Request:
+    def read(_request: Mapping[str, Any], _running: Generation | None) -> Request:
         raise error
 
     async def ask(client: ControllerClient) -> None:
@@ -136,7 +155,7 @@ def test_the_client_raises_the_errors_of_its_request(
 
 
 def test_an_internal_error_names_the_call_and_the_log(desk: Desk) -> None:
-    def read(_request: Mapping[str, Any]) -> Request:
+    def read(_request: Mapping[str, Any], _running: Generation | None) -> Request:
         raise AttributeError("no such thing")
 
     async def ask(client: ControllerClient) -> None:

@@ -64,7 +64,7 @@ def test_a_file_that_was_edited_is_not_deployed_because_of_the_load(planner: Pla
     first = solved(1, None, by_load=False)
     second = solved(2, first, by_load=True)
     weights.write_text("bad")
-    with pytest.raises(InputError, match="the file has changed since the last deploy") as caught:
+    with pytest.raises(InputError, match="the file has changed since its graph was deployed") as caught:
         solved(3, second, by_load=True)
     assert caught.value.where == str(weights)
     third = solved(3, second, by_load=False)
@@ -92,3 +92,47 @@ def test_slow_slices_are_planned_with_their_measured_times(planner: Planner) -> 
         for slice_ in ("1g", "2g", "3g", "4g", "7g")
     }
     assert solve(planner, 20.0, slow=slow).plan.slices_used > solve(planner, 20.0).plan.slices_used
+
+
+def with_other(folder: Path) -> tuple[Wanted, Path]:
+    """Returns the graphs `docread` and `other`, and the file of all models of `other`."""
+    weights, graph = folder / "weights.bin", docread(name="other")
+    tasks = {
+        name: replace(task, variants=tuple(replace(v, artifacts={"weights.bin": weights}) for v in task.variants))
+        for name, task in graph.tasks.items()
+    }
+    graphs = {"docread": docread(), "other": replace(graph, tasks=tasks)}
+    profiles, demand_rps = dict.fromkeys(graphs, docread_profiles()), dict.fromkeys(graphs, 5.0)
+    return replace(WANTED, graphs=graphs, profiles=profiles, demand_rps=demand_rps), weights
+
+
+def solved_for(planner: Planner, number: int, wanted: Wanted, running: Generation | None) -> Generation:
+    """Solves for a change of the graphs."""
+    demand_rps = dict.fromkeys(wanted.graphs, 5.0)
+    action = a.Solve(wanted, demand_rps, number, "test", running, wanted.graphs, may_fall_short=running is not None)
+    return Generation(wanted, *planner.solve(action, wanted.cluster))
+
+
+def test_a_file_that_was_edited_prevents_no_change_that_does_not_load_it(planner: Planner, tmp_path: Path) -> None:
+    both, weights = with_other(tmp_path)
+    planner = replace(planner, identity=lambda path: path.read_text())
+    weights.write_text("first")
+    running = solved_for(planner, 1, both, None)
+    weights.write_text("second")
+    alone = replace(both, graphs={"other": both.graphs["other"]})
+    found = solved_for(planner, 2, alone, running)
+    assert {w.name for w in found.bundle.workers.values()} <= {*running.bundle.workers}
+    assert found.bundle.artifacts == {weights: "first"}
+    weights.unlink()
+    assert solved_for(planner, 3, both, found).bundle.artifacts == {weights: "first"}
+
+
+def test_files_of_a_graph_that_has_left_may_change_before_it_joins_again(planner: Planner, tmp_path: Path) -> None:
+    both, weights = with_other(tmp_path)
+    planner = replace(planner, identity=lambda path: path.read_text())
+    weights.write_text("first")
+    first = solved_for(planner, 1, both, None)
+    alone = solved_for(planner, 2, WANTED, first)
+    assert alone.bundle.artifacts == {}
+    weights.write_text("second")
+    assert solved_for(planner, 3, both, alone).bundle.artifacts == {weights: "second"}

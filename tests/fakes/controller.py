@@ -1,12 +1,37 @@
 """A stand-in for the controller's process that plans nothing and starts no server."""
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jigsaw_triton.api import controller, deployment, programs
+from jigsaw_triton.api.request import Request
 from jigsaw_triton.console.client import ControllerGoneError
+from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.state import State
+from jigsaw_triton.controller.persistence.checkpoint import save
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.paths import deployment_paths
+from tests.controller.worlds import bundle, plan
+
+
+def keep_deployed(state: Path, request: Request) -> None:
+    """Writes the checkpoint of a deployment that serves the graphs of a request, with plans for their demands.
+
+    Args:
+        state: Folder of the deployment.
+        request: Request that was carried out.
+    """
+    paths, wanted = deployment_paths(state), request.read()
+    paths.create()
+    graphs = {name: plan(rps).graphs["app"] for name, rps in wanted.demand_rps.items()}
+    running = Generation(wanted, replace(plan(1.0), graphs=graphs), bundle(1, []))
+    with closing(Journal(paths.journal)) as journal:
+        save(journal, None, State(running=running))
 
 
 class FakeController:
@@ -24,6 +49,7 @@ class FakeController:
         starts: Number of times that the controller was started.
         state: State while the controller is running.
         serving: True if all graphs are served.
+        graphs: Names of the graphs that are served; by default `hello`, after the first request.
         interrupt: Called when a user follows the events of a deployment that serves.
     """
 
@@ -37,6 +63,7 @@ class FakeController:
         self.starts = 0
         self.state = "ready"
         self.serving = True
+        self.graphs: list[str] = []
         self.interrupt: Callable[[], None] = lambda: None
         self._reported = False
 
@@ -54,13 +81,13 @@ class FakeController:
     def status(self) -> dict[str, Any]:
         if not self.running:
             raise ControllerGoneError("gone")
-        graphs = {"hello": {"base_rps": 20.0, "rows": []}} if self.requests else {}
+        names = self.graphs or (["hello"] if self.requests else [])
         return {
             "state": self.state,
             "generation": 0 if self.error else len(self.requests),
             "controller": {"pid": 1},
             "plan": None,
-            "graphs": graphs,
+            "graphs": {name: {"base_rps": 20.0, "rows": []} for name in names},
             "serving": self.serving,
             "reasons": [] if self.serving else ["the gateway does not serve"],
             "workers": [],

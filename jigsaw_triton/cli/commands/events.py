@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from jigsaw_triton.api.deployment import Deployment, event_line, raise_failure
+from jigsaw_triton.api.deployment import Deployment
+from jigsaw_triton.api.observed import event_line, raise_failure
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.io.output import Output
 

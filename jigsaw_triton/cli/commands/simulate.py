@@ -70,14 +70,7 @@ _LISTED = 10
     show_default=True,
     help="Seconds of load that the forecast sees.",
 )
-@options.option(
-    "--period",
-    metavar="SECONDS",
-    type=options.Number(min=1.0),
-    default=DEFAULTS.period_s,
-    show_default=True,
-    help="Seconds between two reviews of the plan, which save slices once the load has fallen.",
-)
+@options.period()
 @options.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random arrivals.")
 @options.option(
     "--plot",
@@ -94,7 +87,7 @@ def command(
     demand: tuple[str, ...],
     forecast: str,
     window: float,
-    period: float,
+    period_s: float,
     seed: int,
     plot_path: Path | None,
     gpus: str | None,
@@ -132,7 +125,8 @@ def command(
             cluster=cluster,
             driver=driver,
             options=Options(**planning),
-            settings=replace(DEFAULTS, forecast=forecast, fall_window_s=window, period_s=period),
+            settings=replace(DEFAULTS, forecast=forecast, fall_window_s=window),
+            period_s=period_s,
             seed=seed,
             progress=progress,
             reporter=out,

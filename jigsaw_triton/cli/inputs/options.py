@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import click
 
 from jigsaw_triton.cli.io.output import FORMS, Output
+from jigsaw_triton.controller.core.settings import LEAST_PERIOD_S, PERIOD_S
 from jigsaw_triton.planner.domain.problem import (
     FEATURES,
     FORMULATIONS,
@@ -316,6 +317,19 @@ def standby() -> Decorator[Any]:
         default=STANDBY_MODES[0],
         show_default=True,
         help="Load lighter variants in the same slices, where they fit, to take over bursts; or off.",
+    )
+
+
+def period() -> Decorator[Any]:
+    """Adds --period: seconds between two reviews of the plan."""
+    return option(
+        "--period",
+        "period_s",
+        metavar="SECONDS",
+        type=Number(min=LEAST_PERIOD_S),
+        default=PERIOD_S,
+        show_default=True,
+        help="Seconds between two reviews of the plan, which save slices once the load has fallen.",
     )
 
 

@@ -29,6 +29,7 @@ class Solve:
         review: True if the outcome is the running plan unless another one saves enough; see `core.review`.
         lost: GPUs of the cluster that are lost. If there are any, even the user's own demand may be cut.
         slow: Model on a kind of slice -> ratio by which its profile is scaled.
+        by_user: True if the user has asked for the change.
     """
 
     wanted: Wanted
@@ -44,6 +45,7 @@ class Solve:
     review: bool = False
     lost: frozenset[GpuId] = frozenset()
     slow: Mapping[Kind, float] = field(default_factory=dict)
+    by_user: bool = False
 
 
 @dataclass(frozen=True, slots=True)

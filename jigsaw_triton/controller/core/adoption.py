@@ -10,7 +10,7 @@ from jigsaw_triton.controller.core.canary_room import canary_obstacle
 from jigsaw_triton.controller.core.generation import Canary, Generation, Wanted
 from jigsaw_triton.controller.core.lost_gpus import without_lost
 from jigsaw_triton.controller.core.outcome import Outcome, issue, quiet, rate, settled
-from jigsaw_triton.controller.core.review import risen_above
+from jigsaw_triton.controller.core.review import next_at_s, risen_above
 from jigsaw_triton.controller.core.rows import deviations, measured
 from jigsaw_triton.controller.core.standby import in_service
 from jigsaw_triton.controller.core.state import Phase, State
@@ -34,6 +34,7 @@ def solve(
     canary: Canary | None = None,
     first: bool = False,
     review: bool = False,
+    by_user: bool = False,
 ) -> Outcome:
     """Begins to look for a plan.
 
@@ -47,6 +48,7 @@ def solve(
         canary: Canary before the plan is carried out; None for none.
         first: True if the plan is needed at once, so that it is constructed without a solver.
         review: True if it reviews the running plan in the background.
+        by_user: True if the user has asked for the plan.
     """
     graphs = {name: measured(graph, state.counts, state.settings) for name, graph in wanted.graphs.items()}
     number, running = state.next_generation, state.running
@@ -64,6 +66,7 @@ def solve(
         review,
         state.lost,
         state.slow_kinds,
+        by_user,
     )
     differences = [sentence for name in wanted.graphs for sentence in deviations(wanted.graphs[name], graphs[name])]
     text = f"measured values replace estimates in the next plan: {'; '.join(differences)}"
@@ -111,7 +114,7 @@ def absorb_review(state: State, action: a.Solve, event: e.Solved | e.Done | e.Fa
     """Adopts the plan of a review, unless it is the one that runs or something has changed meanwhile."""
     running = state.running
     if running is action.running:
-        state = replace(state, review_at_s=state.now_s + state.settings.period_s)
+        state = replace(state, review_at_s=next_at_s(state, reviewed=True))
     if not isinstance(event, e.Solved) or state.phase is not Phase.READY or state.paused:
         return state, ()
     if running is None or running is not action.running or is_switching(state) or risen_above(state, event.plan):

@@ -24,7 +24,9 @@ def advance_change(state: State) -> Outcome:
             return state, ()
     if state.stage is not None:
         if state.stage.commits and not state.failed and state.pending is not None:
-            state = replace(state, running=state.pending, wanted=state.pending.wanted, arrivals={}, unrestored=False)
+            wanted = state.pending.wanted
+            demand = {name: recent for name, recent in state.demand.items() if name in wanted.graphs}
+            state = replace(state, running=state.pending, wanted=wanted, arrivals={}, demand=demand, unrestored=False)
             state = with_capacities(state if state.carried is None else planned_for(state, state.carried))
         state = replace(state, stage=None)
     committed = state.running is not None and state.running is state.pending

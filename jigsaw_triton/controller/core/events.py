@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core.actual import Actual
-from jigsaw_triton.controller.core.generation import Canary, Generation, Wanted
+from jigsaw_triton.controller.core.generation import REQUESTED, Canary, Generation, Wanted
 from jigsaw_triton.controller.core.rows import Counts
 from jigsaw_triton.controller.core.slowness import ServedTimes
 from jigsaw_triton.controller.core.tallies import Tallies
@@ -21,10 +21,14 @@ class DeployRequested:
     Attributes:
         wanted: Deployment input.
         canary: Canary that decides about the update; None for none.
+        reason: Reason, as the event log and the history show it.
+        provided_rps: See `Request`.
     """
 
     wanted: Wanted
     canary: Canary | None = None
+    reason: str = REQUESTED
+    provided_rps: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """The input of a deployment, and the generations that are planned from it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jigsaw_triton.compiler.bundle import Bundle
+from jigsaw_triton.controller.core.settings import PERIOD_S
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.domain.plan import Plan
@@ -16,6 +17,9 @@ SHARE_DIGITS = 4
 LEAST_ACCURACY_GAIN = 0.001
 """Accuracy, as a share, that a deployment must gain by each slice and each change, with the objective `accuracy`. A
 convention: without a price, a plan would change with every change of the load."""
+
+REQUESTED = "requested by the user"
+"""Reason of a change, if there is no better one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Wanted:
         objective: Objective of the planner: the fewest slices, or the highest accuracy.
         deterministic: True if emulated variants do not draw their times and rows.
         standby: `auto` loads standby variants where they fit, `off` does not.
+        period_s: Seconds between two reviews of a plan whose load has fallen.
     """
 
     graphs: Mapping[str, TaskGraph]
@@ -49,6 +54,7 @@ class Wanted:
     objective: Objective = "slices"
     deterministic: bool = False
     standby: StandbyMode = "auto"
+    period_s: float = PERIOD_S
 
     @property
     def options(self) -> Options:
@@ -111,18 +117,21 @@ class Request:
         reason: Reason, as the event log and the history show it.
         restored: Earlier generation to return to; None to plan anew.
         canary: Canary that decides about the change; None for none.
+        provided_rps: Graph -> requests a second that the running plan provides for. The next plan provides for them,
+            too, as far as there is room beside the demand. Empty to plan for the demand alone.
     """
 
     wanted: Wanted
-    reason: str = "requested by the user"
+    reason: str = REQUESTED
     restored: Generation | None = None
     canary: Canary | None = None
+    provided_rps: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def demand_rps(self) -> Mapping[str, float]:
         """Graph -> requests a second to plan for."""
         if self.restored is None:
-            return self.wanted.demand_rps
+            return {name: max(rps, self.provided_rps.get(name, 0.0)) for name, rps in self.wanted.demand_rps.items()}
         return {name: graph.demand_rps for name, graph in self.restored.plan.graphs.items()}
 
 

@@ -37,8 +37,10 @@ def next_at_s(state: State, *, reviewed: bool) -> float:
         state: State of the core.
         reviewed: True if the plan is that of a review. It may still be one that was constructed, if time ran out.
     """
-    constructed = state.running is not None and state.running.plan.solver.constructed
-    return state.now_s if constructed and not reviewed else state.now_s + state.settings.period_s
+    running = state.running
+    if running is None or (running.plan.solver.constructed and not reviewed):
+        return state.now_s
+    return state.now_s + running.wanted.period_s
 
 
 def risen_above(state: State, plan: Plan) -> bool:

@@ -5,6 +5,12 @@ from dataclasses import dataclass
 CANARY_S = 300.0
 """Seconds that a canary takes unless the user says otherwise."""
 
+PERIOD_S = 60.0
+"""Seconds between two reviews of the plan unless the user says otherwise."""
+
+LEAST_PERIOD_S = 1.0
+"""Shortest period of the reviews in seconds: the controller looks at the load once a second."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -16,7 +22,6 @@ class Settings:
         forecast: Name of the forecast of the load; see `forecast.FORECASTS`.
         fall_window_s: Seconds of arrivals that the forecast sees, so that capacity outlasts short lulls.
         fall_under: Ratio of the forecast to the planned demand below which a review follows.
-        period_s: Seconds between two reviews of a plan whose load has fallen.
         review_saves: Share of the slices in use that a review must save to take effect.
         headroom: Ratio of the demand to plan for to the measured demand.
         rows_least: Number of items or requests that must be counted before a measured ratio replaces an estimate.
@@ -40,7 +45,6 @@ class Settings:
     forecast: str = "highest"
     fall_window_s: float = 60.0
     fall_under: float = 0.95
-    period_s: float = 60.0
     review_saves: float = 0.05
     headroom: float = 1.05
     rows_least: float = 200.0

@@ -49,8 +49,9 @@ def refusal(state: State) -> str | None:
 
 def _absorb(state: State, event: e.Event) -> Outcome:
     match event:
-        case e.DeployRequested(wanted, canary):
-            return replace(state, queued=Request(wanted, canary=canary)), ()
+        case e.DeployRequested(wanted, canary, reason, provided_rps):
+            request = Request(wanted, reason, canary=canary, provided_rps=provided_rps)
+            return replace(state, queued=request), ()
         case e.RollbackRequested(earlier):
             reason = f"rollback to generation {earlier.bundle.generation}"
             return replace(state, queued=Request(earlier.wanted, reason, earlier)), ()
@@ -235,7 +236,14 @@ def _advance_ready(state: State) -> Outcome:
             slow_kinds={kind: ratio for kind, ratio in state.slow_kinds.items() if kind.graph in kept},
         )
         state, outputs = solve(
-            state, asked.wanted, asked.demand_rps, asked.reason, restored=asked.restored, canary=asked.canary
+            state,
+            asked.wanted,
+            asked.demand_rps,
+            asked.reason,
+            may_fall_short=bool(asked.provided_rps),
+            restored=asked.restored,
+            canary=asked.canary,
+            by_user=True,
         )
         return replace(state, phase=Phase.SOLVING), outputs
     if state.replan and state.running is not None and state.now_s >= state.replan_at_s:

@@ -20,7 +20,7 @@ from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.profiles.table import ProfileTable
 
-_FORMAT = 5
+_FORMAT = 6
 """Version of the checkpoint format. Raise it when a class of the state loses a field, gets one without a default, or
 gives one another meaning: controllers then refuse earlier checkpoints. A new field with a default does not."""
 
@@ -131,7 +131,7 @@ def unpickled(data: bytes) -> Any:
         raise StateError(f"cannot be read ({error})", where="the checkpoint in the journal") from error
 
 
-def load(journal: Journal) -> State | None:
+def load(journal: JournalReader) -> State | None:
     """Returns the state of the last checkpoint; None if there is none.
 
     Raises:

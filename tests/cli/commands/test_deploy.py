@@ -145,6 +145,17 @@ def test_emulated_models_may_be_deterministic(
     assert [request["deterministic"] for request in fake.requests] == [False, True]
 
 
+def test_the_period_of_the_reviews_belongs_to_the_deployment(
+    run: Run, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeController().install(monkeypatch)
+    arguments = ("deploy", app, "--gpus", "2xcpu", "--state", tmp_path / "state", "--no-wait")
+    assert run(*arguments).exit_code == run(*arguments, "--period", "15").exit_code == 0
+    refused = run(*arguments, "--period", "0.5")
+    assert (refused.exit_code, "0.5 is not in the range" in refused.stderr) == (2, True)
+    assert [request["period_s"] for request in fake.requests] == [60.0, 15.0]
+
+
 REFUSING = Transition({"hello": 5.0}, (), (Shortfall("hello", 5.0, 3.0, 15.0),))
 
 
@@ -163,7 +174,7 @@ def test_an_update_that_will_refuse_requests_asks_on_a_terminal(
     code: int,
 ) -> None:
     fake = FakeController().install(monkeypatch)
-    monkeypatch.setattr(deploy, "_show_plan", lambda *_: REFUSING)
+    monkeypatch.setattr(deploy, "show_rollout", lambda *_: REFUSING)
     monkeypatch.setattr(Output, "interactive", property(lambda _: terminal))
     monkeypatch.setattr(click, "confirm", lambda *_, **__: answer)
     result = run("deploy", app, "--gpus", "2xcpu", "--state", tmp_path / "state", "--no-wait", *flags)

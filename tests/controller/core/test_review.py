@@ -5,6 +5,7 @@ import pytest
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core.recovery import recovered
 from jigsaw_triton.controller.core.review import worth
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import Phase
@@ -117,6 +118,22 @@ def test_a_load_that_falls_is_reviewed_once_a_period() -> None:
     assert (held(world).review, held(world).demand_rps) == (True, {"app": 10.0})
     answer(world, high.plan, high.bundle)
     world.ticks([4.0] * 59)
+    assert world.held == []
+    world.ticks([4.0] * 2)
+    assert held(world).review
+
+
+def test_the_next_controller_keeps_the_period_that_the_user_has_set() -> None:
+    world = World({1: ONE})
+    world.send(e.DeployRequested(replace(wanted(), period_s=200.0)))
+    state = recovered(world.state)
+    assert state is not None and state.running is not None
+    high = replace(state.running, plan=plan(50.0))
+    world = World({}, state=replace(state, running=high, settings=Settings()))
+    world.hold = lambda action: isinstance(action, a.Solve)
+    world.ticks([4.0] * 205)
+    answer(world, high.plan, high.bundle)
+    world.ticks([4.0] * 199)
     assert world.held == []
     world.ticks([4.0] * 2)
     assert held(world).review

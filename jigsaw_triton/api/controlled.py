@@ -1,0 +1,122 @@
+"""Deployments whose controller is started, adopted and ended."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from jigsaw_triton.api import controller
+from jigsaw_triton.api.observed import ObservedDeployment
+from jigsaw_triton.api.reporting import LOG, Reporter
+from jigsaw_triton.console.client import ControllerGoneError, ControllerHungError
+from jigsaw_triton.controller.persistence.lock import is_locked
+
+if TYPE_CHECKING:
+    from jigsaw_triton.api.files import PathLike
+
+
+class ControlledDeployment(ObservedDeployment):
+    """A deployment whose controller can be started and ended.
+
+    Args:
+        state: Folder of the deployment; see `ObservedDeployment`.
+    """
+
+    def __init__(self, state: "PathLike | None" = None) -> None:
+        super().__init__(state)
+        self._started_controller = False
+
+    def down(self, *, missing_ok: bool = False, reporter: Reporter = LOG) -> None:
+        """Stops the gateway and the workers, and destroys their MIG instances. Logs and events are kept.
+
+        A controller that does not answer is killed; the rest is then done without it.
+
+        Args:
+            missing_ok: True if it is no error that nothing is deployed.
+            reporter: Receives the events as notes.
+
+        Raises:
+            StateError: Nothing is deployed, or a controller is starting or ending.
+            InstanceInUseError: A process outside the deployment holds a MIG instance.
+        """
+        stopped = self._stop(reporter.note)
+        ended = controller.end_orphans(self.paths)
+        if ended:
+            reporter.note(f"ended {ended} servers and MIG instances that a killed controller left")
+        if not stopped and not ended and not missing_ok:
+            raise self.missing()
+
+    def _stop(self, report: Callable[[str], None]) -> bool:
+        """Has the controller end the servers, or kills it and does so itself; returns False if there is none."""
+        try:
+            if self.wait_status() is not None:
+                self._stop_orderly(report)
+                return True
+            if not is_locked(self.paths.supervisor_lock):
+                return False
+        except ControllerHungError:
+            pass
+        report("the controller does not answer: it is killed, and its servers are ended without it")
+        controller.kill(self.paths)
+        controller.end_orphans(self.paths)
+        return True
+
+    def _stop_orderly(self, report: Callable[[str], None]) -> None:
+        """Asks the controller to stop, and waits for its end."""
+        after = self.last_event()
+
+        def stopped(state: Mapping[str, Any]) -> bool:
+            if state["state"] not in ("stopping", "stopped"):
+                # The controller died before it took note of the request, and was restarted.
+                self._ask_to_stop()
+            return bool(state["state"] == "stopped")
+
+        self._ask_to_stop()
+        self.follow(report, after, stopped, patient=False)
+
+    def _ask_to_stop(self) -> None:
+        with suppress(ControllerGoneError):
+            self.client.down()
+
+    def adopt(self, *, reporter: Reporter = LOG) -> bool:
+        """Starts a controller if servers are running without one. It continues to serve with them.
+
+        Args:
+            reporter: Receives a note.
+
+        Returns:
+            True if a controller was started.
+
+        Raises:
+            StateError: Another process has just started a controller, or a release with another format of its state
+                started the servers.
+            JigsawError: The controller did not start.
+        """
+        if self.wait_status() is not None or not controller.unattended_servers(self.paths):
+            return False
+        controller.check_adoptable(self.paths)
+        reporter.note("servers are running here without a controller; a new controller adopts them")
+        self.start()
+        return True
+
+    def start(self) -> None:
+        """Starts a controller.
+
+        Raises:
+            StateError: Another process has just started a controller.
+            JigsawError: The controller did not start.
+        """
+        controller.start(self.paths, self._supervisor_pid)
+        self._started_controller = True
+
+    def _supervisor_pid(self) -> int | None:
+        status = self.find_status()
+        return int(status["controller"]["supervisor"]) if status is not None else None
+
+    def end_started(self, reporter: Reporter) -> None:
+        """Ends the controller if this object started it."""
+        if self._started_controller:
+            self._stop(reporter.note)
+
+    def _serves(self) -> bool:
+        status = self.find_status()
+        return status is not None and status["generation"] > 0 and status["state"] != "stopping"
