@@ -12,7 +12,7 @@ from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.controller.core.generation import Generation, Wanted
 from jigsaw_triton.controller.core.state import State
-from jigsaw_triton.controller.persistence.checkpoint import save
+from jigsaw_triton.controller.persistence.checkpoint import Checkpoints
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.errors import InputError, SpecError, StateError
 from tests.controller.worlds import bundle, plan
@@ -95,7 +95,7 @@ def test_the_deployed_graphs_are_those_that_the_next_controller_would_serve(
 ) -> None:
     with pytest.raises(StateError, match="no graph is served yet"):
         membership.deployed(deployment.paths)
-    save(journal, None, State(running=served(both), wanted=replace(both, graphs={})))
+    Checkpoints(journal).save(State(running=served(both), wanted=replace(both, graphs={})))
     found = membership.deployed(deployment.paths).wanted
     assert (found.graphs, membership.settings_of(found)) == (both.graphs, membership.settings_of(both))
 

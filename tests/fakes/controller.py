@@ -13,7 +13,7 @@ from jigsaw_triton.api.request import Request
 from jigsaw_triton.console.client import ControllerGoneError
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.state import State
-from jigsaw_triton.controller.persistence.checkpoint import save
+from jigsaw_triton.controller.persistence.checkpoint import Checkpoints
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import deployment_paths
 from tests.controller.worlds import bundle, plan
@@ -31,7 +31,7 @@ def keep_deployed(state: Path, request: Request) -> None:
     graphs = {name: plan(rps).graphs["app"] for name, rps in wanted.demand_rps.items()}
     running = Generation(wanted, replace(plan(1.0), graphs=graphs), bundle(1, []))
     with closing(Journal(paths.journal)) as journal:
-        save(journal, None, State(running=running))
+        Checkpoints(journal).save(State(running=running))
 
 
 class FakeController:
