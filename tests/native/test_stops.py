@@ -14,7 +14,7 @@ import pytest
 
 from tests.native import specs
 from tests.native.conftest import double
-from tests.native.core import RunningTime
+from tests.native.core import RunningTime, library
 from tests.native.worker import Worker
 
 DEADLINE_S = 2.0
@@ -37,6 +37,7 @@ with Engine(Path(sys.argv[1])) as engine:
 @contextmanager
 def gateway(run_dir: Path) -> Iterator["subprocess.Popen[str]"]:
     """Runs `GATEWAY` in a process of its own, with a deadline of `DEADLINE_S`."""
+    library()  # It may have to be built.
     spec = specs.spec([specs.task(deadline_ms=1e3 * DEADLINE_S, retry=False)])
     command = [sys.executable, "-c", GATEWAY, str(run_dir), json.dumps(spec)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
