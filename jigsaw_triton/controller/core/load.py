@@ -27,6 +27,8 @@ def absorb_rates(state: State, rates_rps: Mapping[str, float]) -> State:
 
 def absorb_times(state: State) -> Outcome:
     """Judges the models by their recent service times."""
+    if not state.times and not state.slow and not state.slow_kinds:
+        return state, ()
     verdicts = judged(state.times, state.slow, state.settings)
     reports = tuple(a.Report("slow", text) for text in sentences(state.slow, verdicts))
     workers = state.actual.workers

@@ -160,7 +160,10 @@ def _absorb_lost(state: State, gpus: Collection[GpuId]) -> Outcome:
 
 def _absorb_verdict(state: State, watch: Watch | None) -> Outcome:
     """Records the progress of a canary. With a verdict, the change goes on or is rolled back."""
-    before, state = state.watch, replace(state, watch=watch)
+    before = state.watch
+    if watch is before:
+        return state, ()
+    state = replace(state, watch=watch)
     if watch is None or watch.verdict is None or (before is not None and before.verdict is not None):
         return state, ()
     report = a.Report("canary", str(watch.verdict))
