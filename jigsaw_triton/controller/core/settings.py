@@ -19,6 +19,8 @@ class Settings:
         period_s: Seconds between two reviews of a plan whose load has fallen.
         review_saves: Share of the slices in use that a review must save to take effect.
         headroom: Ratio of the demand to plan for to the measured demand.
+        burst_share: Share of the load up to which bursts are no reason for a reserve; see `bursts`.
+        burst_half_life_s: Half-life, in seconds, of the bursts from which the reserve follows.
         rows_least: Number of items or requests that must be counted before a measured ratio replaces an estimate.
         rows_half_life_s: Half-life, in seconds, of the counts of rows and branches.
         slow_over: Ratio of measured to profiled service times above which a model counts as slow.
@@ -43,6 +45,8 @@ class Settings:
     period_s: float = 60.0
     review_saves: float = 0.05
     headroom: float = 1.05
+    burst_share: float = 0.01
+    burst_half_life_s: float = 1800.0
     rows_least: float = 200.0
     rows_half_life_s: float = 300.0
     slow_over: float = 1.2

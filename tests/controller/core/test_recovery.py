@@ -122,4 +122,4 @@ def test_samples_from_before_the_death_are_dropped() -> None:
     world.ticks([10.0] * 5)
     assert world.state.demand
     after = recovered(world.state)
-    assert after is not None and after.demand == {}
+    assert after is not None and {one.samples for one in after.demand.values()} == {()}
