@@ -70,6 +70,14 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
     return await asyncio.to_thread(lambda: list(_measure(progress, effort)))
 
 
+async def measure_forecasts(progress: Progress, effort: Effort) -> list[Figure]:
+    """Simulates all traces with each forecast of the load, on a small application that is simulated quickly."""
+    if not TRACES.exists():
+        progress("forecasts: skipped: the traces are not beside the checkout")
+        return []
+    return await asyncio.to_thread(lambda: list(_forecasts(progress, effort)))
+
+
 def largest_rps(progress: Progress, effort: Effort) -> float:
     """Returns the largest demand that the GPUs carry, in requests a second."""
     graph = a100.reference_graph(GRAPH)
@@ -107,7 +115,6 @@ def _measure(progress: Progress, effort: Effort) -> Iterator[Figure]:
         yield figure(
             f"controller.{name}.slices", ratio, "ratio", note, at_most=0.9, baseline=float(paper.slices.mean())
         )
-    yield from _forecasts(progress, effort)
     progress("simulated: constant load")
     steady = np.random.default_rng(1).poisson(STEADY_RPS, STEADY_S).astype(np.float64)
     found = run(_shortened(Trace(1.0, steady), effort), OURS)
@@ -119,12 +126,11 @@ def _measure(progress: Progress, effort: Effort) -> Iterator[Figure]:
 
 
 def _forecasts(progress: Progress, effort: Effort) -> Iterator[Figure]:
-    """Yields the violations of each forecast of the load, on a small application that is simulated quickly."""
     most = capacity(APPLICATION, gpus="2xcpu", driver="emulated").rps["digits"]
 
     def run(name: str, trace: Trace, settings: Settings, kind: str = "") -> Figure:
         forecast = f"{settings.forecast}_{settings.fall_window_s:g}{kind}"
-        progress(f"simulated: {name}, forecast {forecast}")
+        progress(f"forecasts: {name}, {forecast}")
         scaled = trace.scaled(PEAK * most / float(trace.rps.max()))
         found = simulate(APPLICATION, scaled, gpus="2xcpu", driver="emulated", settings=settings).operation
         note = f"{found.slices.mean():.2f} of 14 slices on average, {len(found.changes)} changes; digits on 2 GPUs"

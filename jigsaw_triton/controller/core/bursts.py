@@ -44,6 +44,6 @@ class Bursts:
         falls exponentially with the reserve, down to that share.
         """
         allowed = settings.burst_share * self.load
-        if self.excess <= allowed or not allowed:
+        if not self.excess or self.excess <= allowed:
             return 0.0
         return _TAIL * self.squares / (2 * self.excess) * math.log(self.excess / allowed)
