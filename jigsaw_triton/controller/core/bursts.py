@@ -8,6 +8,10 @@ from jigsaw_triton.controller.core.settings import Settings
 _TAIL = 1.5
 """Factor of the reserve, because the largest bursts are rarer and larger than an exponential distribution says."""
 
+_LEAST = 1.5
+"""Number of equal bursts, in effect, from which on they are expected to recur. A single one may be a step of the load
+that stays."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bursts:
@@ -17,11 +21,13 @@ class Bursts:
         load: Sum of the peaks.
         excess: Sum of the parts of the peaks beyond what was to be planned for when their intervals began.
         squares: Sum of the squares of these parts.
+        current: Largest of these parts since a burst began that has not ended; 0 if there is none. A burst counts once.
     """
 
     load: float = 0.0
     excess: float = 0.0
     squares: float = 0.0
+    current: float = 0.0
 
     def with_interval(self, peak_rps: float, planned_rps: float, seconds: float, settings: Settings) -> "Bursts":
         """Returns the sums with one more interval.
@@ -33,8 +39,14 @@ class Bursts:
             settings: Settings, with the half-life.
         """
         kept = 0.5 ** (seconds / settings.burst_half_life_s)
-        excess = max(0.0, peak_rps - planned_rps)
-        return Bursts(self.load * kept + peak_rps, self.excess * kept + excess, self.squares * kept + excess * excess)
+        before, now = self.current, max(0.0, peak_rps - planned_rps)
+        largest = max(before, now) if now else 0.0
+        return Bursts(
+            load=self.load * kept + peak_rps,
+            excess=self.excess * kept + max(0.0, largest - before),
+            squares=self.squares * kept + max(0.0, largest**2 - before**2),
+            current=largest,
+        )
 
     def reserve_rps(self, settings: Settings) -> float:
         """Returns the demand to plan for beyond the forecast, so that most bursts stay below it.
@@ -44,6 +56,6 @@ class Bursts:
         falls exponentially with the reserve, down to that share.
         """
         allowed = settings.burst_share * self.load
-        if not self.excess or self.excess <= allowed:
+        if self.excess <= allowed or self.excess**2 < _LEAST * self.squares:
             return 0.0
         return _TAIL * self.squares / (2 * self.excess) * math.log(self.excess / allowed)
