@@ -5,7 +5,6 @@ of what these GPUs carry. Beside this controller runs the paper's.
 """
 
 import asyncio
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -140,7 +139,7 @@ def _forecasts(progress: Progress, effort: Effort) -> Iterator[Figure]:
         trace = _shortened(read_trace(TRACES / file), effort)
         for forecast, window_s in FORECASTS[: effort.count(len(FORECASTS))]:
             yield run(name, trace, Settings(forecast=forecast, fall_window_s=window_s))
-        yield run(name, trace, Settings(burst_share=math.inf), "_without_reserve")
+        yield run(name, trace, Settings(burst_share=1.0), "_without_reserve")
     read = read_trace(TRACES / "twitter_5min.csv")
     means = read.rps[read.rps > 0][: DAYS * 86400 // round(read.step_s)]
     for forecast, window_s in DAYS_FORECASTS[: effort.count(len(DAYS_FORECASTS))]:

@@ -19,7 +19,7 @@ class Settings:
         period_s: Seconds between two reviews of a plan whose load has fallen.
         review_saves: Share of the slices in use that a review must save to take effect.
         headroom: Ratio of the demand to plan for to the measured demand.
-        burst_share: Share of the load up to which bursts are no reason for a reserve; see `bursts`.
+        burst_share: Share of the load up to which bursts are no reason for a reserve; 1 for no reserve. See `bursts`.
         burst_half_life_s: Half-life, in seconds, of the bursts from which the reserve follows.
         rows_least: Number of items or requests that must be counted before a measured ratio replaces an estimate.
         rows_half_life_s: Half-life, in seconds, of the counts of rows and branches.
