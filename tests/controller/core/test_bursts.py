@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -41,6 +43,17 @@ def test_random_arrivals_at_a_constant_rate_leave_no_reserve(rate_rps: float) ->
 
 def test_a_load_that_steps_up_every_five_minutes_leaves_no_reserve() -> None:
     assert seen([100.0 + 5 * (second // 300) for second in range(3600)]).bursts.reserve_rps(SETTINGS) == 0
+
+
+def test_a_single_step_of_the_load_leaves_no_reserve() -> None:
+    assert seen([10.0] * 100 + [100.0] * 30 + [10.0] * 100).bursts.reserve_rps(SETTINGS) == 0
+    assert seen([10.0] * 100 + [50.0] * 10 + [100.0] * 30).bursts.reserve_rps(SETTINGS) == 0
+
+
+def test_bursts_that_are_a_small_share_of_the_load_leave_no_reserve() -> None:
+    rare = seen(([1000.0] * 280 + [1500.0] * 20) * 4)
+    assert rare.bursts.reserve_rps(SETTINGS) > 0
+    assert rare.bursts.reserve_rps(replace(SETTINGS, burst_share=0.1)) == 0
 
 
 def test_the_first_load_of_a_deployment_is_no_burst() -> None:
