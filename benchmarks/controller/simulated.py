@@ -53,7 +53,10 @@ FORECASTS = (
 )
 """(Forecast, seconds of load that it sees)."""
 
-DAYS, DAYS_FORECASTS = 3, (("highest", 60.0), ("kalman", 60.0), ("seasonal", 60.0))
+FORECASTS_S = 8 * 3600
+"""Seconds of a trace that are simulated with each forecast, at most."""
+
+DAYS, DAYS_FORECASTS = 2, (("highest", 60.0), ("kalman", 60.0), ("seasonal", 60.0))
 """Days of Twitter, with the means of five minutes, and forecasts that are compared on them. The seasonal one learns on
 the first day."""
 
@@ -132,11 +135,15 @@ def _forecasts(progress: Progress, effort: Effort) -> Iterator[Figure]:
         progress(f"forecasts: {name}, {forecast}")
         scaled = trace.scaled(PEAK * most / float(trace.rps.max()))
         found = simulate(APPLICATION, scaled, gpus="2xcpu", driver="emulated", settings=settings).operation
-        note = f"{found.slices.mean():.2f} of 14 slices on average, {len(found.changes)} changes; digits on 2 GPUs"
+        note = (
+            f"{found.slices.mean():.2f} of 14 slices on average, {len(found.changes)} changes in {trace.seconds} s; "
+            "digits on 2 GPUs"
+        )
         return figure(f"controller.forecast.{name}.{forecast}", found.violation_share, "share", note)
 
     for name, file in FILES.items():
-        trace = _shortened(read_trace(TRACES / file), effort)
+        read = read_trace(TRACES / file)
+        trace = _shortened(replace(read, rps=read.rps[:FORECASTS_S]), effort)
         for forecast, window_s in FORECASTS[: effort.count(len(FORECASTS))]:
             yield run(name, trace, Settings(forecast=forecast, fall_window_s=window_s))
         yield run(name, trace, Settings(burst_share=1.0), "_without_reserve")
