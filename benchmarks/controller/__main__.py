@@ -32,6 +32,7 @@ PARTS: dict[str, Part] = {
     "swap": swap.measure,
     "soak": soak.measure,
     "simulated": simulated.measure,
+    "forecasts": simulated.measure_forecasts,
     "rehearsed": rehearsed.measure,
     "twitter": twitter.measure,
 }

@@ -49,8 +49,16 @@ FORECASTS = (
     ("holt", 300.0),
     ("kalman", 60.0),
     ("kalman", 300.0),
+    ("seasonal", 60.0),
 )
 """(Forecast, seconds of load that it sees)."""
+
+FORECASTS_S = 8 * 3600
+"""Seconds of a trace that are simulated with each forecast, at most."""
+
+DAYS, DAYS_FORECASTS = 2, (("highest", 60.0), ("kalman", 60.0), ("seasonal", 60.0))
+"""Days of Twitter, with the means of five minutes, and forecasts that are compared on them. The seasonal one learns on
+the first day."""
 
 STEADY_RPS, STEADY_S = 200.0, 3600
 """Constant load of the test for flapping, Poisson in each second."""
@@ -62,6 +70,14 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
         progress("simulated: skipped: the A100 table and the traces are not beside the checkout")
         return []
     return await asyncio.to_thread(lambda: list(_measure(progress, effort)))
+
+
+async def measure_forecasts(progress: Progress, effort: Effort) -> list[Figure]:
+    """Simulates all traces with each forecast of the load, on a small application that is simulated quickly."""
+    if not TRACES.exists():
+        progress("forecasts: skipped: the traces are not beside the checkout")
+        return []
+    return await asyncio.to_thread(lambda: list(_forecasts(progress, effort)))
 
 
 def largest_rps(progress: Progress, effort: Effort) -> float:
@@ -101,7 +117,6 @@ def _measure(progress: Progress, effort: Effort) -> Iterator[Figure]:
         yield figure(
             f"controller.{name}.slices", ratio, "ratio", note, at_most=0.9, baseline=float(paper.slices.mean())
         )
-    yield from _forecasts(progress, effort)
     progress("simulated: constant load")
     steady = np.random.default_rng(1).poisson(STEADY_RPS, STEADY_S).astype(np.float64)
     found = run(_shortened(Trace(1.0, steady), effort), OURS)
@@ -113,20 +128,32 @@ def _measure(progress: Progress, effort: Effort) -> Iterator[Figure]:
 
 
 def _forecasts(progress: Progress, effort: Effort) -> Iterator[Figure]:
-    """Yields the violations of each forecast of the load, on a small application that is simulated quickly."""
     most = capacity(APPLICATION, gpus="2xcpu", driver="emulated").rps["digits"]
+
+    def run(name: str, trace: Trace, settings: Settings, kind: str = "") -> Figure:
+        forecast = f"{settings.forecast}_{settings.fall_window_s:g}{kind}"
+        progress(f"forecasts: {name}, {forecast}")
+        scaled = trace.scaled(PEAK * most / float(trace.rps.max()))
+        found = simulate(APPLICATION, scaled, gpus="2xcpu", driver="emulated", settings=settings).operation
+        note = (
+            f"{found.slices.mean():.2f} of 14 slices on average, {len(found.changes)} changes in {trace.seconds} s; "
+            "digits on 2 GPUs"
+        )
+        return figure(f"controller.forecast.{name}.{forecast}", found.violation_share, "share", note)
+
     for name, file in FILES.items():
-        trace = _shortened(read_trace(TRACES / file), effort)
-        trace = trace.scaled(PEAK * most / float(trace.rps.max()))
+        read = read_trace(TRACES / file)
+        trace = _shortened(replace(read, rps=read.rps[:FORECASTS_S]), effort)
         for forecast, window_s in FORECASTS[: effort.count(len(FORECASTS))]:
-            progress(f"simulated: {name}, forecast {forecast} of {window_s:g} s")
-            settings = Settings(forecast=forecast, fall_window_s=window_s)
-            found = simulate(APPLICATION, trace, gpus="2xcpu", driver="emulated", settings=settings).operation
-            note = f"{found.slices.mean():.2f} of 14 slices on average, {len(found.changes)} changes; digits on 2 GPUs"
-            identifier = f"controller.forecast.{name}.{forecast}_{window_s:g}"
-            yield figure(identifier, found.violation_share, "share", note)
+            yield run(name, trace, Settings(forecast=forecast, fall_window_s=window_s))
+        yield run(name, trace, Settings(burst_share=1.0), "_without_reserve")
+    read = read_trace(TRACES / "twitter_5min.csv")
+    means = read.rps[read.rps > 0][: DAYS * 86400 // round(read.step_s)]
+    for forecast, window_s in DAYS_FORECASTS[: effort.count(len(DAYS_FORECASTS))]:
+        settings = Settings(forecast=forecast, fall_window_s=window_s)
+        yield run(f"twitter_{DAYS}_days", _shortened(Trace(read.step_s, means), effort), settings)
 
 
 def _shortened(trace: Trace, effort: Effort) -> Trace:
     seconds = round(effort.seconds(trace.seconds, least_s=120.0)) if effort.rounds == 1 else trace.seconds
-    return replace(trace, rps=trace.rps[:seconds])
+    return replace(trace, rps=trace.rps[: round(seconds / trace.step_s)])

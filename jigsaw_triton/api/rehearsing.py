@@ -18,7 +18,7 @@ from jigsaw_triton.api.files import GraphText, Mistakes, PathLike, read_graphs, 
 from jigsaw_triton.api.planning import Demand, Graphs, Profiles, as_profiles, as_sources
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.api.request import Request
-from jigsaw_triton.api.simulating import Simulated, scaled, simulate
+from jigsaw_triton.api.simulating import Simulated, lasting, scaled, simulate
 from jigsaw_triton.api.sources import absolute_path
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.rehearsal.clients import Load, due_times, send
@@ -156,13 +156,7 @@ def rehearse(
         grpc=grpc,
         metrics=metrics,
         address=ADDRESS,
-        share=options.share,
-        change_price=options.change_price,
-        latency_model=options.latency_model,
-        features=options.features,
-        formulation=options.formulation,
-        objective=options.objective,
-        standby=options.standby,
+        **lasting(options),
     )
     seconds = len(simulated.operation.slices)
     loads = _loads(found, simulated.operation.arrived, seed)

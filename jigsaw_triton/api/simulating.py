@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,18 +108,7 @@ def simulate(
         headroom = (settings or Settings()).headroom
         first = {name: headroom * float(counts[:FIRST_S].mean()) for name, counts in arrivals.items()}
         wanted = replace(wanted, demand_rps={name: max(rps, 1e-3) for name, rps in first.items()})
-    options = options or Options()
-    wanted = replace(
-        wanted,
-        share=options.share,
-        change_price=options.change_price,
-        latency_model=options.latency_model,
-        features=options.features,
-        formulation=options.formulation,
-        objective=options.objective,
-        standby=options.standby,
-        period_s=period_s,
-    )
+    wanted = replace(wanted, **lasting(options or Options()), period_s=period_s)
     with lasting_solvers() as solvers:
         plan = remembering(PlanMemory())
         backends = frozenset({"python"})
@@ -131,6 +121,19 @@ def simulate(
             progress=progress,
         )
     return Simulated(wanted, operation)
+
+
+def lasting(options: Options) -> dict[str, Any]:
+    """Returns the options of the planner that a deployment keeps, as arguments of `Wanted` and of `Request`."""
+    return {
+        "share": options.share,
+        "change_price": options.change_price,
+        "latency_model": options.latency_model,
+        "features": options.features,
+        "formulation": options.formulation,
+        "objective": options.objective,
+        "standby": options.standby,
+    }
 
 
 def remembering(memory: PlanMemory) -> Callable[[Problem, Options, Solve, SolverFactory], Plan]:

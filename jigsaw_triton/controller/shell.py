@@ -243,7 +243,8 @@ class Controller:
             await asyncio.sleep(TICK_S)
             self._journal.sync()
             self._rates_rps, counts, tallies, times = await self._measure()
-            self._queue.put_nowait(e.Tick(time.monotonic(), self._rates_rps, counts, tallies, times))
+            now_s = time.monotonic()
+            self._queue.put_nowait(e.Tick(now_s, self._rates_rps, counts, tallies, times, time.time() - now_s))
 
     async def _survey(self) -> None:
         """Tells the core when GPUs are lost, or back."""

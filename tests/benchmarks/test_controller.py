@@ -18,6 +18,7 @@ FIGURES = {
     "swap": "controller.swap_s",
     "soak": "controller.soak.descriptors",
     "simulated": "controller.flapping",
+    "forecasts": "controller.forecast.twitter_1s.highest_60",
     "rehearsed": "controller.rehearse_gap.steady",
     "twitter": "controller.twitter.regret",
 }
@@ -30,7 +31,7 @@ def test_every_part_has_a_smoke_run() -> None:
 
 @pytest.mark.parametrize("part", FIGURES)
 def test_a_part_returns_its_figures(part: str) -> None:
-    if part in ("simulated", "rehearsed", "twitter") and not a100.TABLE.exists():
+    if part in ("simulated", "forecasts", "rehearsed", "twitter") and not a100.TABLE.exists():
         pytest.skip("the A100 table and the traces are not beside the checkout")
     found = system.run(measure(print, {part: PARTS[part]}, SMOKE), harness.limit_s("controller"))
     assert FIGURES[part] in {figure.id for figure in found}

@@ -39,13 +39,7 @@ def command() -> None:
 )
 @options.graphs()
 @options.cluster()
-@options.option(
-    "--plot",
-    "plot_path",
-    metavar="PATH",
-    type=click.Path(path_type=Path),
-    help="Plot the largest demand of each subset into this .svg or .png file. Needs matplotlib.",
-)
+@options.plot("the largest demand of each subset")
 @options.time_limit()
 def _ablation(
     out: Output,

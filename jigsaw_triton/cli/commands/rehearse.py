@@ -12,10 +12,11 @@ from jigsaw_triton.api.files import Mistakes
 from jigsaw_triton.api.rehearsing import Rehearsed, rehearse
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs import traces as trace_options
 from jigsaw_triton.cli.inputs.demand import parse_demand
-from jigsaw_triton.cli.inputs.traces import parse_traces, trace_option
 from jigsaw_triton.cli.io.output import Output, View, figures
 from jigsaw_triton.cli.io.table import Table
+from jigsaw_triton.cli.views import changes
 from jigsaw_triton.evaluation.operation_plot import plot
 from jigsaw_triton.evaluation.plots import check_plot
 from jigsaw_triton.evaluation.simulator.accounting import Operation
@@ -23,9 +24,6 @@ from jigsaw_triton.planner.domain.problem import Options
 
 _HEADER = ("from", "requests", "late", "refused", "failed", "violations", "simulated", "slices", "simulated", "changes")
 _ROWS = 12
-_LISTED = 10
-"""Largest number of changes that are listed."""
-
 _LAGGING_MS = 20.0
 """Delay of the clients above which a warning says that the machine is too busy."""
 
@@ -40,7 +38,7 @@ _LAGGING_MS = 20.0
 @options.graphs()
 @options.option("--gpus", metavar="COUNTxMODEL,...", help="GPUs of one machine, such as 4xA100-80GB, or 2xcpu.")
 @options.option("--cluster", metavar="FILE", type=click.Path(), help="cluster.yaml or its folder, instead of --gpus.")
-@trace_option()
+@trace_options.trace()
 @options.option(
     "--speed",
     metavar="FACTOR",
@@ -49,28 +47,15 @@ _LAGGING_MS = 20.0
     show_default=True,
     help="Play the trace this much faster, at the same rates.",
 )
-@options.option(
-    "--scale",
-    metavar="FACTOR",
-    type=options.Number(min=0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Multiply all rates of the trace by this factor.",
-)
+@trace_options.scale()
 @options.demand(required=False)
 @options.objective()
 @options.share()
 @options.change_price()
 @options.standby()
 @options.baseline()
-@options.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random arrivals.")
-@options.option(
-    "--plot",
-    "plot_path",
-    metavar="PATH",
-    type=click.Path(path_type=Path),
-    help="Plot the run into this .svg or .png file. Needs matplotlib.",
-)
+@trace_options.seed()
+@options.plot("the run")
 @options.option(
     "--state",
     metavar="DIR",
@@ -106,7 +91,7 @@ def command(
     with out.working("reading the files") as report:
         found = rehearse(
             graphs,
-            parse_traces(traces),
+            trace_options.parse_traces(traces),
             speed=speed,
             scale=scale,
             demand=given or None,
@@ -191,7 +176,7 @@ def _figures(run: Operation) -> dict[str, Any]:
 def _view(found: Rehearsed) -> Iterator[View]:
     rows = [
         (
-            _clock(row["from_s"]),
+            changes.clock(row["from_s"]),
             row["requests"],
             row["late"],
             row["refused"],
@@ -206,11 +191,7 @@ def _view(found: Rehearsed) -> Iterator[View]:
     ]
     yield Table.of(_HEADER, rows, title="the rehearsal, over all graphs; changes (simulated)")
     real, simulated = found.operation, found.simulated.operation
-    for change in real.changes[:_LISTED]:
-        outcome = f"failed: {change.failure}" if change.failure else f"{change.slices} slices"
-        yield f"{_clock(change.at_s)}  {outcome}, in {change.seconds:.1f} s: {change.reason}"
-    if len(real.changes) > _LISTED:
-        yield f"and {len(real.changes) - _LISTED} more changes; `-o json` lists all"
+    yield from changes.lines(real.changes)
     sent = sum(one.totals()["sent"] for one in found.tallies.values())
     yield f"{sent} requests, up to {found.workers} workers; host load {figures(found.host_load)} for each processor"
     for name, run in (("rehearsed", real), ("simulated", simulated)):
@@ -219,8 +200,3 @@ def _view(found: Rehearsed) -> Iterator[View]:
             f"{len(run.changes)} changes"
         )
     yield f"difference: {100 * found.difference:+.3f} percentage points"
-
-
-def _clock(seconds: float) -> str:
-    whole = int(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

@@ -1,6 +1,7 @@
 """`jigsaw-triton evaluate replay`: replays a trace on this project's controller and on the paper's."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from jigsaw_triton.api.replaying import PEAK, Check, Replay, replay
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.cli.inputs.traces import parse_traces, trace_option
+from jigsaw_triton.cli.inputs import traces as trace_options
 from jigsaw_triton.cli.io.output import Output, View
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.errors import InputError
@@ -37,7 +38,7 @@ _HEADER = ("system", "slices", "of all", "violations", "accuracy", "changes", "p
 )
 @options.graphs()
 @options.cluster()
-@trace_option()
+@trace_options.trace()
 @options.option(
     "--peak",
     metavar="SHARE",
@@ -46,11 +47,8 @@ _HEADER = ("system", "slices", "of all", "violations", "accuracy", "changes", "p
     show_default=True,
     help="Scale the trace so that its highest rate needs this share of the cluster's capacity.",
 )
-@options.option(
-    "--scale",
-    metavar="FACTOR",
-    type=options.Number(min=0, min_open=True),
-    help="Multiply all rates of the trace by this factor, instead of --peak.",
+@trace_options.scale(
+    default=None, show_default=False, help="Multiply all rates of the trace by this factor, instead of --peak."
 )
 @options.option(
     "--system",
@@ -61,14 +59,9 @@ _HEADER = ("system", "slices", "of all", "violations", "accuracy", "changes", "p
     "[default: exact:AST, and paper with every subset]",
 )
 @options.option("--check", is_flag=True, help="Simulate the first hour event by event too, and print the difference.")
-@options.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random arrivals.")
-@options.option(
-    "--plot",
-    "plot_path",
-    metavar="PATH",
-    type=click.Path(path_type=Path),
-    help="Plot load, slices and violations into this .svg or .png file. Needs matplotlib.",
-)
+@trace_options.forecast()
+@trace_options.seed()
+@options.plot("load, slices and violations")
 def command(
     out: Output,
     graphs: tuple[str, ...],
@@ -80,6 +73,8 @@ def command(
     scale: float | None,
     systems: tuple[str, ...],
     check: bool,
+    forecast: str,
+    window: float,
     seed: int,
     plot_path: Path | None,
 ) -> None:
@@ -105,13 +100,14 @@ def command(
 
         found = replay(
             graphs,
-            parse_traces(traces),
+            trace_options.parse_traces(traces),
             contenders=contenders,
             peak=peak,
             scale=scale,
             gpus=gpus,
             cluster=cluster,
             driver=driver,
+            settings=replace(trace_options.DEFAULTS, forecast=forecast, fall_window_s=window),
             check_s=CHECK_S if check else 0,
             seed=seed,
             progress=progress,

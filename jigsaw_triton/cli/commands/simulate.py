@@ -5,29 +5,23 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 
 from jigsaw_triton.api.files import Mistakes
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.api.simulating import Simulated, simulate
 from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs import traces as trace_options
 from jigsaw_triton.cli.inputs.demand import parse_demand
-from jigsaw_triton.cli.inputs.traces import parse_traces, trace_option
 from jigsaw_triton.cli.io.output import Output, View, figures
 from jigsaw_triton.cli.io.table import Table
-from jigsaw_triton.controller.core.demand import PEAK_S
-from jigsaw_triton.controller.core.forecast import FORECASTS
-from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.cli.views import changes
 from jigsaw_triton.evaluation.operation_plot import plot
 from jigsaw_triton.evaluation.plots import check_plot
 from jigsaw_triton.planner.domain.problem import Options
 
 _HEADER = ("from", "arrivals/s", "peak/s", "capacity/s", "slices", "accuracy", "violations", "changes")
 _ROWS = 12
-DEFAULTS = Settings()
-_LISTED = 10
-"""Largest number of changes that are listed."""
 
 
 @options.command(
@@ -40,45 +34,18 @@ _LISTED = 10
 )
 @options.graphs()
 @options.cluster()
-@trace_option()
-@options.option(
-    "--scale",
-    metavar="FACTOR",
-    type=options.Number(min=0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Multiply all rates of the trace by this factor.",
-)
+@trace_options.trace()
+@trace_options.scale()
 @options.demand(required=False)
 @options.objective()
 @options.share()
 @options.change_price()
 @options.standby()
 @options.baseline()
-@options.option(
-    "--forecast",
-    type=click.Choice(tuple(FORECASTS)),
-    default=DEFAULTS.forecast,
-    show_default=True,
-    help="Forecast of the load, from its peaks in the last --window seconds.",
-)
-@options.option(
-    "--window",
-    metavar="SECONDS",
-    type=options.Number(min=PEAK_S),
-    default=DEFAULTS.fall_window_s,
-    show_default=True,
-    help="Seconds of load that the forecast sees.",
-)
+@trace_options.forecast()
 @options.period()
-@options.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random arrivals.")
-@options.option(
-    "--plot",
-    "plot_path",
-    metavar="PATH",
-    type=click.Path(path_type=Path),
-    help="Plot the run into this .svg or .png file. Needs matplotlib.",
-)
+@trace_options.seed()
+@options.plot("the run")
 def command(
     out: Output,
     graphs: tuple[str, ...],
@@ -118,14 +85,14 @@ def command(
         reported = [0]
         simulated = simulate(
             graphs,
-            parse_traces(traces),
+            trace_options.parse_traces(traces),
             scale=scale,
             demand=given or None,
             gpus=gpus,
             cluster=cluster,
             driver=driver,
             options=Options(**planning),
-            settings=replace(DEFAULTS, forecast=forecast, fall_window_s=window),
+            settings=replace(trace_options.DEFAULTS, forecast=forecast, fall_window_s=window),
             period_s=period_s,
             seed=seed,
             progress=progress,
@@ -179,7 +146,7 @@ def _view(simulated: Simulated) -> Iterator[View]:
     run = simulated.operation
     rows = [
         (
-            _clock(row["from_s"]),
+            changes.clock(row["from_s"]),
             figures(row["arrivals_rps"]),
             figures(row["peak_rps"]),
             figures(row["capacity_rps"]),
@@ -191,11 +158,7 @@ def _view(simulated: Simulated) -> Iterator[View]:
         for row in _intervals(simulated)
     ]
     yield Table.of(_HEADER, rows, title="the run, over all graphs")
-    for change in run.changes[:_LISTED]:
-        outcome = f"failed: {change.failure}" if change.failure else f"{change.slices} slices"
-        yield f"{_clock(change.at_s)}  {outcome}, in {change.seconds:.1f} s: {change.reason}"
-    if len(run.changes) > _LISTED:
-        yield f"and {len(run.changes) - _LISTED} more changes; `-o json` lists all"
+    yield from changes.lines(run.changes)
     total = sum(float(counts.sum()) for counts in run.arrived.values())
     yield (
         f"{total:.0f} requests, {run.violation_share:.3%} of them violations; "
@@ -205,8 +168,3 @@ def _view(simulated: Simulated) -> Iterator[View]:
 
 def _all_slices(simulated: Simulated) -> int:
     return sum(gpu.board.compute_slices for gpu in simulated.wanted.cluster.gpus)
-
-
-def _clock(seconds: float) -> str:
-    whole = int(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

@@ -333,6 +333,21 @@ def period() -> Decorator[Any]:
     )
 
 
+def plot(what: str) -> Decorator[Any]:
+    """Adds --plot: a file to plot into.
+
+    Args:
+        what: Subject of the plot, for the help.
+    """
+    return option(
+        "--plot",
+        "plot_path",
+        metavar="PATH",
+        type=click.Path(path_type=Path),
+        help=f"Plot {what} into this .svg or .png file. Needs matplotlib.",
+    )
+
+
 def out_file(help_text: str, *, required: bool = False) -> Decorator[Any]:
     """Adds -O/--out: the path to write to."""
     return option(

@@ -1,12 +1,19 @@
-"""The option --trace: arrivals over time, for one graph or several."""
+"""Options of the commands that play a trace: arrivals over time, for one graph or several."""
 
 from typing import Any
 
+import click
+
 from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.controller.core.demand import PEAK_S
+from jigsaw_triton.controller.core.forecast import FORECASTS
+from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.errors import InputError
 
+DEFAULTS = Settings()
 
-def trace_option() -> options.Decorator[Any]:
+
+def trace() -> options.Decorator[Any]:
     """Adds --trace: CSV files with arrivals."""
     return options.option(
         "--trace",
@@ -16,6 +23,45 @@ def trace_option() -> options.Decorator[Any]:
         required=True,
         help="Arrivals over time; with several graphs NAME=CSV, repeated, or one file that they share equally.",
     )
+
+
+def scale(**attributes: Any) -> options.Decorator[Any]:
+    """Adds --scale: a factor of all rates, by default 1.
+
+    Args:
+        attributes: Attributes of the option that differ.
+    """
+    usual = {"default": 1.0, "show_default": True, "help": "Multiply all rates of the trace by this factor."}
+    return options.option(
+        "--scale", metavar="FACTOR", type=options.Number(min=0, min_open=True), **{**usual, **attributes}
+    )
+
+
+def seed() -> options.Decorator[Any]:
+    """Adds --seed: the seed of the random arrivals."""
+    return options.option(
+        "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random arrivals."
+    )
+
+
+def forecast() -> options.Decorator[Any]:
+    """Adds --forecast and --window: the forecast of the load, and the seconds of load that it sees."""
+    by_name = options.option(
+        "--forecast",
+        type=click.Choice(tuple(FORECASTS)),
+        default=DEFAULTS.forecast,
+        show_default=True,
+        help="Forecast of the load, from its peaks in the last --window seconds.",
+    )
+    window = options.option(
+        "--window",
+        metavar="SECONDS",
+        type=options.Number(min=PEAK_S),
+        default=DEFAULTS.fall_window_s,
+        show_default=True,
+        help="Seconds of load that the forecast sees.",
+    )
+    return lambda function: by_name(window(function))
 
 
 def parse_traces(given: tuple[str, ...]) -> str | dict[str, str]:

@@ -1,9 +1,11 @@
 """Measured demand of a graph, and the decision to plan again. Pure functions."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from jigsaw_triton.controller.core.forecast import FORECASTS
+from jigsaw_triton.controller.core.bursts import Bursts
+from jigsaw_triton.controller.core.forecast import FORECASTS, SEASONAL
+from jigsaw_triton.controller.core.season import Season
 from jigsaw_triton.controller.core.settings import Settings
 
 PEAK_S = 10.0
@@ -28,35 +30,61 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Recent arrivals of a graph.
+    """Recent arrivals of a graph, and what has been learned from earlier ones.
 
     Attributes:
         samples: Samples of the last `Settings.rise_window_s` seconds and one more, oldest first.
         peaks: Peaks of the intervals of `PEAK_S` in the last `Settings.fall_window_s` seconds, oldest first.
         since_s: Time of the first sample.
+        bursts: Bursts in the intervals so far.
+        season: Usual load by the time of day.
+        utc_offset_s: Seconds by which the time since the epoch is ahead of the controller's monotonic clock.
     """
 
     samples: tuple[Sample, ...] = ()
     peaks: tuple[Sample, ...] = ()
     since_s: float = 0.0
+    bursts: Bursts = field(default_factory=Bursts)
+    season: Season = field(default_factory=Season)
+    utc_offset_s: float = 0.0
 
-    def with_sample(self, sample: Sample, settings: Settings) -> "Demand":
-        """Returns a copy with one more sample and without those that are too old."""
+    def with_sample(
+        self, sample: Sample, settings: Settings, *, base_rps: float = 0.0, utc_offset_s: float = 0.0
+    ) -> "Demand":
+        """Returns a copy with one more sample and without those that are too old.
+
+        Args:
+            sample: Sample.
+            settings: Settings, with the windows.
+            base_rps: Demand that every plan covers.
+            utc_offset_s: See `utc_offset_s`.
+        """
         kept = tuple(s for s in self.samples if s.at_s >= sample.at_s - settings.rise_window_s)
         samples = (*kept, sample)
         if not self.peaks:
-            return Demand(samples, (sample,), sample.at_s)
+            return replace(self, samples=samples, peaks=(sample,), since_s=sample.at_s, utc_offset_s=utc_offset_s)
         begin_s = self.peaks[-1].at_s
         if sample.at_s >= begin_s + PEAK_S:
             oldest_s = sample.at_s - settings.fall_window_s
             first = next((i for i, peak in enumerate(self.peaks) if peak.at_s > oldest_s), len(self.peaks))
-            return Demand(samples, (*self.peaks[first:], sample), self.since_s)
+            return replace(
+                self,
+                samples=samples,
+                peaks=(*self.peaks[first:], sample),
+                bursts=self._bursts_now(settings, base_rps),
+                season=self.season.with_peak(begin_s + self.utc_offset_s, self.peaks[-1].rps),
+                utc_offset_s=utc_offset_s,
+            )
         # Windows do not reach into the interval before: after a fall, its load must not count twice.
         inside = Demand(tuple(s for s in samples if s.at_s >= begin_s))
         rps, whole_s = inside.mean_rps(settings.rise_window_s), begin_s + settings.rise_window_s - 0.5
         if self.samples[-1].at_s >= whole_s:
             rps = max(rps, self.peaks[-1].rps)
-        return Demand(samples, (*self.peaks[:-1], Sample(begin_s, rps)), self.since_s)
+        return replace(self, samples=samples, peaks=(*self.peaks[:-1], Sample(begin_s, rps)))
+
+    def learned(self) -> "Demand":
+        """Returns what has been learned, without the recent arrivals."""
+        return Demand(bursts=self.bursts, season=self.season)
 
     def mean_rps(self, window_s: float) -> float:
         """Returns the mean rate of the samples in the last `window_s` seconds; 0 if there are none."""
@@ -66,7 +94,7 @@ class Demand:
         return sum(recent) / len(recent)
 
     def risen(self, settings: Settings, *, covered_rps: float) -> float | None:
-        """Returns the demand to plan for at once, if the load exceeds the capacity; else None.
+        """Returns the demand to plan for at once, if the load exceeds the capacity or is about to; else None.
 
         It is the level that the load has reached or that the forecast expects, whichever is higher.
 
@@ -80,7 +108,9 @@ class Demand:
         # level that a rise has reached.
         half_s = settings.rise_window_s / 2
         whole, later = self.mean_rps(settings.rise_window_s), self.mean_rps(half_s)
-        if min(2 * whole - later, later) > covered_rps * settings.rise_over:
+        level_rps = min(2 * whole - later, later)
+        ahead_rps = max(level_rps + self._rise_rps(level_rps, settings), self.bursts.reserve_rps(settings))
+        if ahead_rps > covered_rps * settings.rise_over:
             return self._target_rps(settings)
         return None
 
@@ -99,21 +129,41 @@ class Demand:
             return None
         level_rps, target_rps = self._level_rps(settings), max(base_rps, self._target_rps(settings))
         noise_rps = _DEVIATIONS * _noise_rps(level_rps, settings.rise_window_s)
-        fallen = level_rps + noise_rps < planned_rps * settings.fall_under
+        fallen = level_rps + noise_rps + self.bursts.reserve_rps(settings) < planned_rps * settings.fall_under
         return target_rps if fallen and target_rps < planned_rps else None
 
     def _target_rps(self, settings: Settings) -> float:
         """Returns the demand to plan for: chance alone must seldom exceed it in both halves of a window."""
-        level_rps = self._level_rps(settings)
-        return level_rps * settings.headroom + _noise_rps(level_rps, settings.rise_window_s / 2)
+        return _to_plan_rps(self._level_rps(settings), settings) + self.bursts.reserve_rps(settings)
 
     def _level_rps(self, settings: Settings) -> float:
         """Returns the level that the load has reached or that the forecast expects, whichever is higher."""
         expected = FORECASTS[settings.forecast]([peak.rps for peak in self.peaks])
+        expected += self._rise_rps(expected, settings)
         return max(self.mean_rps(settings.rise_window_s), self.mean_rps(settings.rise_window_s / 2), expected)
+
+    def _rise_rps(self, level_rps: float, settings: Settings) -> float:
+        """Returns the rise from a level that is usual at this time of day, if the forecast takes it into account."""
+        if settings.forecast != SEASONAL:
+            return 0.0
+        return self.season.rise_rps(self.samples[-1].at_s + self.utc_offset_s, level_rps)
+
+    def _bursts_now(self, settings: Settings, base_rps: float) -> Bursts:
+        """Returns the bursts with the last interval, which has ended. Before it a whole window must have been seen."""
+        *before, peak = self.peaks
+        if not before or peak.at_s - self.since_s < settings.fall_window_s - PEAK_S / 2:
+            return self.bursts
+        expected_rps = FORECASTS[settings.forecast]([one.rps for one in before])
+        planned_rps = max(base_rps, _to_plan_rps(expected_rps, settings))
+        return self.bursts.with_interval(peak.rps, planned_rps, PEAK_S, settings)
 
     def _covered_s(self) -> float:
         return self.samples[-1].at_s - self.since_s
+
+
+def _to_plan_rps(level_rps: float, settings: Settings) -> float:
+    """Returns the demand to plan for at a level of the load, without a reserve for bursts."""
+    return level_rps * settings.headroom + _noise_rps(level_rps, settings.rise_window_s / 2)
 
 
 def _noise_rps(rate_rps: float, window_s: float) -> float:

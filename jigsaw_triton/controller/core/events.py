@@ -184,6 +184,7 @@ class Tick:
         counts: Rows and branches counted since the last tick.
         tallies: Requests of each generation since the last tick.
         times: Service times of batches since the last tick.
+        utc_offset_s: Seconds by which the time since the epoch is ahead of the monotonic clock.
     """
 
     now_s: float
@@ -191,6 +192,7 @@ class Tick:
     counts: Counts = field(default_factory=dict)
     tallies: Tallies = field(default_factory=dict)
     times: ServedTimes = field(default_factory=dict)
+    utc_offset_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,5 +57,14 @@ def kalman(peaks: Sequence[float]) -> float:
     return level + _DEVIATIONS * math.sqrt(variance + noise)
 
 
-FORECASTS: Mapping[str, Forecast] = {"highest": highest, "last": last, "holt": holt, "kalman": kalman}
+SEASONAL = "seasonal"
+"""Name of the forecast to which the rise is added that is usual at the time of day (`season`)."""
+
+FORECASTS: Mapping[str, Forecast] = {
+    "highest": highest,
+    "last": last,
+    "holt": holt,
+    "kalman": kalman,
+    SEASONAL: kalman,
+}
 """Name -> forecast; the first is the default."""

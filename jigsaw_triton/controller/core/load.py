@@ -14,19 +14,31 @@ from jigsaw_triton.controller.core.slowness import judged, sentences, slow_kinds
 from jigsaw_triton.controller.core.state import Phase, State
 
 
-def absorb_rates(state: State, rates_rps: Mapping[str, float]) -> State:
+def absorb_rates(state: State, rates_rps: Mapping[str, float], utc_offset_s: float) -> State:
     """Notes the arrivals of the last second, by graph."""
     if state.running is None:
         return state
     graphs = state.running.wanted.graphs
     demand = {name: state.demand.get(name, Demand()) for name in graphs}
     for name in graphs.keys() & rates_rps.keys():
-        demand[name] = demand[name].with_sample(Sample(state.now_s, rates_rps[name]), state.settings)
+        demand[name] = demand[name].with_sample(
+            Sample(state.now_s, rates_rps[name]),
+            state.settings,
+            base_rps=state.running.wanted.demand_rps[name],
+            utc_offset_s=utc_offset_s,
+        )
     return replace(state, demand=demand)
+
+
+def learned(demand: Mapping[str, Demand]) -> dict[str, Demand]:
+    """Returns what has been learned of each graph's load, without the recent arrivals."""
+    return {name: one.learned() for name, one in demand.items()}
 
 
 def absorb_times(state: State) -> Outcome:
     """Judges the models by their recent service times."""
+    if not state.times and not state.slow and not state.slow_kinds:
+        return state, ()
     verdicts = judged(state.times, state.slow, state.settings)
     reports = tuple(a.Report("slow", text) for text in sentences(state.slow, verdicts))
     workers = state.actual.workers

@@ -39,7 +39,7 @@ def recovered(state: State) -> State | None:
         queued=None,
         failed=False,
         # The samples and the next one are apart by the time that no controller ran.
-        demand={},
+        demand={name: demand.learned() for name, demand in state.demand.items()},
         arrivals={},
         rolling_back=False,
         asked=None,

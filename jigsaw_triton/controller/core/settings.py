@@ -24,6 +24,8 @@ class Settings:
         fall_under: Ratio of the forecast to the planned demand below which a review follows.
         review_saves: Share of the slices in use that a review must save to take effect.
         headroom: Ratio of the demand to plan for to the measured demand.
+        burst_share: Share of the load up to which bursts are no reason for a reserve; 1 for no reserve. See `bursts`.
+        burst_half_life_s: Half-life, in seconds, of the bursts from which the reserve follows.
         rows_least: Number of items or requests that must be counted before a measured ratio replaces an estimate.
         rows_half_life_s: Half-life, in seconds, of the counts of rows and branches.
         slow_over: Ratio of measured to profiled service times above which a model counts as slow.
@@ -47,6 +49,8 @@ class Settings:
     fall_under: float = 0.95
     review_saves: float = 0.05
     headroom: float = 1.05
+    burst_share: float = 0.01
+    burst_half_life_s: float = 1800.0
     rows_least: float = 200.0
     rows_half_life_s: float = 300.0
     slow_over: float = 1.2

@@ -15,7 +15,7 @@ from jigsaw_triton.controller.core.adoption import absorb_review, adopt, solve
 from jigsaw_triton.controller.core.canary import Verdict, Watch
 from jigsaw_triton.controller.core.change import advance_change, advance_stop, restore
 from jigsaw_triton.controller.core.generation import Request
-from jigsaw_triton.controller.core.load import absorb_rates, absorb_times, follow_load, replan, review
+from jigsaw_triton.controller.core.load import absorb_rates, absorb_times, follow_load, learned, replan, review
 from jigsaw_triton.controller.core.lost_gpus import absorb_lost
 from jigsaw_triton.controller.core.outcome import Outcome, Output, issue, quiet, settled
 from jigsaw_triton.controller.core.restarts import not_waiting, restart, restarted
@@ -64,10 +64,10 @@ def _absorb(state: State, event: e.Event) -> Outcome:
             watch = state.watch and state.watch.ended(Verdict(False, "the deployment is taken down"))
             stopping = replace(state, phase=Phase.STOPPING, stages=(), queued=None, failed=False, watch=watch)
             return stopping, (a.Report("down", "requested by the user; stopping all servers"),)
-        case e.Tick(now_s, rates_rps, counts, tallies, times):
+        case e.Tick(now_s, rates_rps, counts, tallies, times, utc_offset_s):
             counts = decayed(state.counts, counts, now_s - state.now_s, state.settings)
             times = with_times(state.times, times, now_s - state.now_s, state.settings)
-            state = absorb_rates(replace(state, now_s=now_s, counts=counts, times=times), rates_rps)
+            state = absorb_rates(replace(state, now_s=now_s, counts=counts, times=times), rates_rps, utc_offset_s)
             state, told = absorb_times(with_capacities(state))
             state, verdict = _absorb_verdict(state, state.watch and state.watch.observed(tallies, now_s))
             return state, (*told, *verdict)
@@ -161,7 +161,10 @@ def _absorb_lost(state: State, gpus: Collection[GpuId]) -> Outcome:
 
 def _absorb_verdict(state: State, watch: Watch | None) -> Outcome:
     """Records the progress of a canary. With a verdict, the change goes on or is rolled back."""
-    before, state = state.watch, replace(state, watch=watch)
+    before = state.watch
+    if watch is before:
+        return state, ()
+    state = replace(state, watch=watch)
     if watch is None or watch.verdict is None or (before is not None and before.verdict is not None):
         return state, ()
     report = a.Report("canary", str(watch.verdict))
@@ -175,7 +178,9 @@ def _absorb_pause(state: State, paused: bool) -> Outcome:
         return state, ()
     text = "the measured load causes no change until `resume`" if paused else "the plan follows the measured load again"
     # Arrivals during the pause say little about the load from now on.
-    return replace(state, paused=paused, demand={}), (a.Report("paused" if paused else "resumed", text),)
+    return replace(state, paused=paused, demand=learned(state.demand)), (
+        a.Report("paused" if paused else "resumed", text),
+    )
 
 
 # --- standby variants -----------------------------------------------------------------------------------------------
@@ -229,7 +234,7 @@ def _advance_ready(state: State) -> Outcome:
             queued=None,
             asked=asked,
             wanted=asked.wanted,
-            demand={},
+            demand=learned(state.demand),
             counts=counts,
             times={served: times for served, times in state.times.items() if served.graph in kept},
             slow={served: ratio for served, ratio in state.slow.items() if served.graph in kept},

@@ -20,7 +20,10 @@ def with_capacities(state: State) -> State:
     for name, plan in running.plan.graphs.items() if running is not None else ():
         if running is not None and plan.standby is not None:
             usual_rps = covered_rps(running.wanted.graphs[name], plan, state.counts, state.settings)
-            arrivals[name] = replace(state.arrivals.get(name, RecentArrivals(usual_rps)), usual_rps=usual_rps)
+            recent = state.arrivals.get(name, RecentArrivals(usual_rps))
+            arrivals[name] = recent if recent.usual_rps == usual_rps else replace(recent, usual_rps=usual_rps)
+    if arrivals == state.arrivals and state.standby <= arrivals.keys():
+        return state
     return replace(state, arrivals=arrivals, standby=state.standby & arrivals.keys())
 
 
@@ -39,10 +42,12 @@ def switched(state: State) -> tuple[State, Mapping[str, Route], tuple[a.Report, 
     serving = to_serve(state.standby, state.arrivals, state.settings)
     changed = serving ^ state.standby
     reports = tuple(a.Report("standby", _sentence(state.arrivals[name], name, serving)) for name in sorted(changed))
-    arrivals = {
-        name: RecentArrivals(recent.usual_rps) if name in changed else recent for name, recent in state.arrivals.items()
-    }
-    state = replace(state, standby=serving, arrivals=arrivals)
+    if changed:
+        arrivals = {
+            name: RecentArrivals(recent.usual_rps) if name in changed else recent
+            for name, recent in state.arrivals.items()
+        }
+        state = replace(state, standby=serving, arrivals=arrivals)
     routes = routes_to_set(state.actual, state.running, serving) if state.running is not None else {}
     return state, routes, reports
 

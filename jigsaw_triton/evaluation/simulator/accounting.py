@@ -148,6 +148,9 @@ class System(Protocol):
     def advance(self, to_s: float) -> None:
         """Moves the time on and handles all events that are due."""
 
+    def begin_second(self, rates_rps: Mapping[str, float]) -> None:
+        """Announces the arrivals of the next second. The system must not use what it cannot know yet."""
+
     def tick(self, rates_rps: Mapping[str, float]) -> None:
         """Handles the arrivals of the last second."""
 
@@ -186,10 +189,13 @@ def operate(
     seconds = len(next(iter(arrivals.values())))
     seen = {name: counts.tolist() for name, counts in arrivals.items()}
     rates = {name: counts.tolist() for name, counts in (means or arrivals).items()}
-    capacity, violations, accuracy = ({name: np.zeros(seconds) for name in arrivals} for _ in range(3))
-    slices = np.zeros(seconds)
+    # Lists, because each number is written on its own.
+    capacity, violations, accuracy = ({name: [0.0] * seconds for name in arrivals} for _ in range(3))
+    slices = [0.0] * seconds
     for second in range(seconds):
         end_s = start_s + second + 1
+        arrived = {name: counts[second] for name, counts in seen.items()}
+        system.begin_second(arrived)
         while system.now_s < end_s:
             until_s = min(end_s, system.next_s)
             part_s = until_s - system.now_s
@@ -201,10 +207,21 @@ def operate(
             system.advance(until_s)
         for name in arrivals:
             accuracy[name][second] = system.accuracy(name)
-        system.tick({name: counts[second] for name, counts in seen.items()})
+        system.tick(arrived)
         if second % 60 == 0:
             progress(second / seconds)
-    return Operation(dict(arrivals), violations, capacity, accuracy, slices, _since(start_s, system.changes()))
+    return Operation(
+        arrived=dict(arrivals),
+        violations=_arrays(violations),
+        capacity_rps=_arrays(capacity),
+        accuracy=_arrays(accuracy),
+        slices=np.array(slices),
+        changes=_since(start_s, system.changes()),
+    )
+
+
+def _arrays(by_graph: Mapping[str, list[float]]) -> dict[str, Array]:
+    return {name: np.array(values) for name, values in by_graph.items()}
 
 
 def _since(start_s: float, changes: Sequence[Change]) -> tuple[Change, ...]:

@@ -82,12 +82,14 @@ def _services(system: System, arrivals: Mapping[str, Array]) -> list[_Service]:
 
     for second in range(len(next(iter(arrivals.values())))):
         end_s = start_s + second + 1
+        arrived = {name: float(counts[second]) for name, counts in arrivals.items()}
+        system.begin_second(arrived)
         while system.now_s < end_s:
             due = system.next_s <= end_s
             system.advance(min(end_s, system.next_s))
             if due:
                 note()
-        system.tick({name: float(counts[second]) for name, counts in arrivals.items()})
+        system.tick(arrived)
     return [*found, *(_Service(replica, from_s, math.inf) for replica, from_s in since.items())]
 
 

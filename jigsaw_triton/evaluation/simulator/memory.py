@@ -1,6 +1,6 @@
 """Remembers plans: a controller asks for similar plans thousands of times in a simulation of days."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from jigsaw_triton.gpus.model import Placement
@@ -15,6 +15,50 @@ _DIGITS = 6
 """Decimal digits to which the accuracies of equally good plans agree."""
 
 
+@dataclass(slots=True)
+class _Remembered:
+    """Optimal plan, with what is known of the demands for which it is valid.
+
+    Latencies and the rates of replicas rise with the demand. So a plan is valid between two demands for which it is
+    valid, and invalid above a demand for which it is not.
+
+    Attributes:
+        plan: Plan, for the demand that it was made for.
+        valid_rps: Graph -> lowest and highest demand for which the plan is valid.
+        invalid_rps: Demands by graph for which the plan is not valid.
+    """
+
+    plan: Plan
+    valid_rps: dict[str, tuple[float, float]]
+    invalid_rps: list[Mapping[str, float]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, plan: Plan) -> "_Remembered":
+        """Remembers a plan, which is valid for its own demand."""
+        return cls(plan, {name: (graph.demand_rps, graph.demand_rps) for name, graph in plan.graphs.items()})
+
+    def is_valid(self, found: Plan, problem: Problem, options: Options) -> bool:
+        """Returns True if the plan is valid for a problem.
+
+        Args:
+            found: The plan for the demand of the problem.
+            problem: Problem.
+            options: Options of planning.
+        """
+        demand_rps = {w.graph.name: w.demand_rps for w in problem.workloads}
+        if all(self.valid_rps[name][0] <= rps <= self.valid_rps[name][1] for name, rps in demand_rps.items()):
+            return True
+        if any(all(demand_rps[name] >= rps for name, rps in one.items()) for one in self.invalid_rps):
+            return False
+        if violations(found, problem, options):
+            self.invalid_rps.append(demand_rps)
+            return False
+        for name, rps in demand_rps.items():
+            low, high = self.valid_rps[name]
+            self.valid_rps[name] = (min(low, rps), max(high, rps))
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
     """Plans of problems that differ only in their demand and in what runs.
@@ -25,7 +69,7 @@ class _Known:
     """
 
     problem: Problem
-    plans: list[Plan] = field(default_factory=list)
+    plans: list[_Remembered] = field(default_factory=list)
 
 
 class PlanMemory:
@@ -52,15 +96,15 @@ class PlanMemory:
         if problem.averages or options.share or options.change_price:
             return make()
         known = self._known.setdefault(_key(problem, options), _Known(problem))
-        reached = {_value(p) for p in known.plans if _exceeds_demand_of(problem, p)}
-        able = (p for p in known.plans if _value(p) in reached and _may_carry(p, problem))
-        fitting = [_beside(_for_demand(p, problem), problem) for p in able]
-        for found in sorted(fitting, key=lambda plan: _staying(plan.gpus, problem.running), reverse=True):
-            if not violations(found, problem, options):
+        reached = {_value(p.plan) for p in known.plans if _exceeds_demand_of(problem, p.plan)}
+        able = [p for p in known.plans if _value(p.plan) in reached and _may_carry(p.plan, problem)]
+        fitting = [(_beside(_for_demand(p.plan, problem), problem), p) for p in able]
+        for found, remembered in sorted(fitting, key=lambda pair: -_staying(pair[0].gpus, problem.running)):
+            if remembered.is_valid(found, problem, options):
                 return found
         plan = make()
         if plan.solver.status == "optimal":
-            known.plans.append(plan)
+            known.plans.append(_Remembered.of(plan))
         return plan
 
 

@@ -15,6 +15,7 @@ from jigsaw_triton.controller.core import step as core
 from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import Phase, State
+from jigsaw_triton.controller.watch import WATCH_S
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.evaluation.simulator.accounting import NEVER_S, Array, Change, Curve, Operation, Replica, operate
 from jigsaw_triton.evaluation.simulator.meter import Meter
@@ -24,6 +25,9 @@ from jigsaw_triton.planner.transition.moves import Durations
 
 SOLVE_S = 1.0
 """Seconds that planning takes by default."""
+
+_READINGS = round(1 / WATCH_S)
+"""Readings of the arrivals in a second in which they exceed the capacity."""
 
 Solver = Callable[[a.Solve], tuple[Plan, Bundle]]
 """Function that plans and compiles; it raises a JigsawError if it cannot."""
@@ -111,10 +115,23 @@ class Deployment:
         while self._due and self._due[0][0] <= to_s:
             self._next()
 
+    def begin_second(self, rates_rps: Mapping[str, float]) -> None:
+        """Schedules the readings of arrivals in the next second.
+
+        The shell reads them ten times a second. If no graph receives more than its usual variants carry, one reading
+        leads to the same decisions.
+        """
+        arrivals = self._state.arrivals
+        if arrivals:
+            exceeds = any(rates_rps[name] > recent.usual_rps for name, recent in arrivals.items())
+            readings = _READINGS if exceeds else 1
+            requests = {name: rate / readings for name, rate in rates_rps.items()}
+            for number in range(1, readings + 1):
+                after_s = number / readings
+                self._later(after_s, e.Arrived(self.now_s + after_s, 1 / readings, requests))
+
     def tick(self, rates_rps: Mapping[str, float]) -> None:
         """Handles the arrivals of the last second."""
-        if self._state.arrivals:
-            self._send(e.Arrived(self.now_s, 1.0, rates_rps))
         self._send(e.Tick(self.now_s, rates_rps))
 
     def curves(self) -> Mapping[str, Curve]:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.errors import InputError
 from tests.cli.conftest import Run
 
 pytestmark = pytest.mark.slow
@@ -56,3 +58,18 @@ def test_an_unknown_system_is_refused(run: Run, app: Path, trace: Path, system: 
     result = run("evaluate", "replay", app, "--trace", trace, *GPUS, "--system", system)
     assert result.exit_code == 2
     assert f"{system!r} is no system" in result.stderr
+
+
+def test_the_forecast_is_that_of_this_projects_controller(
+    run: Run, app: Path, trace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Settings] = []
+
+    def stop(*_: object, settings: Settings, **__: object) -> None:
+        seen.append(settings)
+        raise InputError("stop here")
+
+    monkeypatch.setattr("jigsaw_triton.cli.commands.replay.replay", stop)
+    result = run("evaluate", "replay", app, "--trace", trace, *GPUS, "--forecast", "seasonal", "--window", "120")
+    assert "stop here" in result.stderr
+    assert [(one.forecast, one.fall_window_s) for one in seen] == [("seasonal", 120.0)]

@@ -122,4 +122,15 @@ def test_samples_from_before_the_death_are_dropped() -> None:
     world.ticks([10.0] * 5)
     assert world.state.demand
     after = recovered(world.state)
-    assert after is not None and after.demand == {}
+    assert after is not None and {one.samples for one in after.demand.values()} == {()}
+
+
+def test_what_was_learned_of_the_load_outlives_the_controller() -> None:
+    world = World({1: ONE})
+    world.send(e.DeployRequested(wanted()))
+    world.ticks([10.0] * 1000)
+    after = recovered(world.state)
+    assert after is not None
+    (before,), (kept,) = world.state.demand.values(), after.demand.values()
+    assert (kept.bursts, kept.season) == (before.bursts, before.season)
+    assert kept.bursts.load > 0

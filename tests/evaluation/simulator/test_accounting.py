@@ -20,6 +20,8 @@ class Halving:
     def advance(self, to_s: float) -> None:
         self.now_s = to_s
 
+    def begin_second(self, rates_rps: Mapping[str, float]) -> None: ...
+
     def tick(self, rates_rps: Mapping[str, float]) -> None:
         self.ticks.append((self.now_s, rates_rps["app"]))
 

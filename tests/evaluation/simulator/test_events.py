@@ -29,6 +29,8 @@ class Growing:
     def advance(self, to_s: float) -> None:
         self.now_s = to_s
 
+    def begin_second(self, rates_rps: Mapping[str, float]) -> None: ...
+
     def tick(self, rates_rps: Mapping[str, float]) -> None: ...
 
     def curves(self) -> Mapping[str, Curve]:

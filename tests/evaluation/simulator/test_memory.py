@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from jigsaw_triton.errors import InfeasibleError
+from jigsaw_triton.evaluation.simulator import memory as memory_module
 from jigsaw_triton.evaluation.simulator.memory import PlanMemory
 from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
@@ -43,6 +44,36 @@ def test_remembered_plans_are_valid_and_as_good_as_new_ones() -> None:
     assert 40 in made
     assert made.count(40) == 1
     assert len(made) < 12
+
+
+def test_a_plan_is_validated_once_for_the_demands_between_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    validated: list[float] = []
+
+    def counting(plan: Plan, problem: Problem, options: Options) -> tuple[str, ...]:
+        validated.append(problem.workloads[0].demand_rps)
+        return violations(plan, problem, options)
+
+    monkeypatch.setattr(memory_module, "violations", counting)
+    memory, made = PlanMemory(), list[float]()
+    plans = [memory.plan(asking(rps), TWO_P95, making(made, asking(rps))) for rps in (20.0, 23.0, 21.0, 22.0)]
+    assert (made, validated) == ([20.0], [23.0])
+    assert {plan.slices_used for plan in plans} == {plans[0].slices_used}
+
+
+def test_a_plan_that_is_invalid_for_a_demand_is_not_validated_for_a_higher_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    validated: list[float] = []
+
+    def refusing(plan: Plan, problem: Problem, options: Options) -> tuple[str, ...]:
+        validated.append(problem.workloads[0].demand_rps)
+        return ("too much",)
+
+    monkeypatch.setattr(memory_module, "violations", refusing)
+    memory, made = PlanMemory(), list[float]()
+    for rps in (20.0, 21.0, 22.0):
+        memory.plan(asking(rps), TWO_P95, making(made, asking(rps)))
+    assert made == [20.0, 21.0, 22.0]
+    # The plan for 20 is tried for 21 alone, and that for 21 is tried for 22.
+    assert validated == [21.0, 22.0]
 
 
 def test_a_lower_demand_than_any_known_one_is_planned_anew() -> None:

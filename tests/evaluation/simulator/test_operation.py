@@ -68,7 +68,7 @@ def test_a_rise_is_violations_until_new_workers_are_on_the_routes() -> None:
     assert found.violation_share == pytest.approx(missed.sum() / (8 * 20 + 18 * 60))
 
 
-def test_standby_variants_carry_a_burst_from_the_next_second_on_at_their_accuracy() -> None:
+def test_standby_variants_carry_a_burst_within_a_second_at_their_accuracy() -> None:
     made = standing_by(SMALL)
     small = profiled(made)
     fast = [row(t, "b", batch=4, rps=37.5, gpu=BOARD, memory_mib=900.0) for t in ("t0", "t1")]
@@ -86,8 +86,11 @@ def test_standby_variants_carry_a_burst_from_the_next_second_on_at_their_accurac
     asked = replace(small.wanted, profiles={"app": ProfileTable([*slow, *fast])})
     found = simulate_operation(asked, arrivals, lambda _: (plan, made), durations=DURATIONS)
     assert found.violations["app"].nonzero()[0].tolist() == [20]
-    assert found.capacity_rps["app"][[20, 21, 22, 42]].tolist() == [10.0, 30.0, 30.0, 10.0]
-    assert found.accuracy["app"][[20, 22, 42]].tolist() == [
+    # The excess of 20 requests a second is beyond noise after 0.7 s.
+    assert found.violations["app"][20] == pytest.approx(0.7 * 20)
+    carried = found.capacity_rps["app"][[19, 20, 21, 42]]
+    assert carried.tolist() == pytest.approx([10.0, 0.7 * 10 + 0.3 * 30, 30.0, 10.0])
+    assert found.accuracy["app"][[19, 20, 42]].tolist() == [
         small.plan.graphs["app"].accuracy,
         0.9,
         small.plan.graphs["app"].accuracy,
