@@ -84,7 +84,7 @@ def adopt(state: State, action: a.Solve, solved: e.Solved) -> Outcome:
     report = a.Report("plan", f"generation {new.bundle.generation} for {demand} uses {slices} ({action.reason})")
     state, overload = _absorb_shortfall(state, action, new)
     running = state.running
-    if running is not None and new.serves_like(running) and not state.unrestored:
+    if running is not None and new.serves_like(running) and state.restore_at_s is None:
         kept = replace(new, bundle=running.bundle)
         state = replace(state, phase=Phase.READY, running=kept, wanted=new.wanted, error="", error_code=0)
         state = planned_for(state, action)

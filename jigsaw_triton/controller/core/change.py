@@ -26,7 +26,7 @@ def advance_change(state: State) -> Outcome:
         if state.stage.commits and not state.failed and state.pending is not None:
             wanted = state.pending.wanted
             demand = {name: recent for name, recent in state.demand.items() if name in wanted.graphs}
-            state = replace(state, running=state.pending, wanted=wanted, arrivals={}, demand=demand, unrestored=False)
+            state = replace(state, running=state.pending, wanted=wanted, arrivals={}, demand=demand, restore_at_s=None)
             state = with_capacities(state if state.carried is None else planned_for(state, state.carried))
         state = replace(state, stage=None)
     committed = state.running is not None and state.running is state.pending
@@ -45,7 +45,7 @@ def advance_change(state: State) -> Outcome:
         phase=Phase.READY,
         pending=None,
         rolling_back=False,
-        unrestored=state.unrestored and not state.rolling_back,
+        restore_at_s=None if state.rolling_back else state.restore_at_s,
         failed=False,
         restarts=restarts,
         linger_until_s=state.now_s + state.settings.linger_s,
@@ -67,7 +67,7 @@ def _roll_back(state: State) -> Outcome:
             carried=None,
             stages=(),
             rolling_back=False,
-            unrestored=True,
+            restore_at_s=state.now_s + state.settings.cooldown_s,
             failed=False,
         )
         return quiet(ready), (a.Report("error", text),)

@@ -75,7 +75,8 @@ class State:
         inflight: Actions that the shell has not finished, by id.
         failed: True if an action of the transition has failed.
         rolling_back: True if the transition undoes a failed one.
-        unrestored: True if the last rollback failed, so that the running generation is only partly restored.
+        restore_at_s: Time at which the running generation is restored, which a failed rollback left incomplete; None if
+            it is complete.
         queued: Request of the user that waits for the change in progress to end.
         asked: Request of the user that the change in progress carries out; None if the load caused it.
         paused: True if the measured load causes no change.
@@ -96,7 +97,7 @@ class State:
         switch_at_s: Time before which no switch of variants begins, because the last one failed.
         overloaded: Graphs whose load exceeds the cluster's capacity. The running plan covers only the part of it that
             their priorities allow.
-        quiet_until_s: Time before which neither the measured load nor a failed rollback causes a change.
+        quiet_until_s: Time before which the measured load causes no change.
         review_at_s: Time before which no review of the plan begins.
         linger_until_s: Time before which routes and pipelines of earlier generations stay.
         error: Error of the last change; empty if it succeeded.
@@ -120,7 +121,7 @@ class State:
     inflight: Mapping[int, Action] = field(default_factory=dict)
     failed: bool = False
     rolling_back: bool = False
-    unrestored: bool = False
+    restore_at_s: float | None = None
     queued: Request | None = None
     asked: Request | None = None
     paused: bool = False

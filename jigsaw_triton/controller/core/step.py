@@ -253,13 +253,18 @@ def _advance_ready(state: State) -> Outcome:
         return replace(state, phase=Phase.SOLVING), outputs
     if state.replan and state.running is not None and state.now_s >= state.replan_at_s:
         return replan(state, state.running)
-    if state.unrestored and state.running is not None and state.now_s >= state.quiet_until_s:
-        text = "restoring the generation that serves, since the last rollback failed"
-        return restore(state, state.running), (a.Report("transition", text),)
-    state, ended = _end_lingering(state)
     state, outputs = follow_load(state)
+    if state.phase is Phase.READY and _restorable(state) and state.running is not None:
+        text = "restoring the generation that serves, since the last rollback failed"
+        return restore(state, state.running), (*outputs, a.Report("transition", text))
+    state, ended = _end_lingering(state)
     state, reviewing = review(state)
-    return state, (*ended, *outputs, *reviewing)
+    return state, (*outputs, *ended, *reviewing)
+
+
+def _restorable(state: State) -> bool:
+    """Returns True if it is time to restore the running generation, and no switch alters what has to be restored."""
+    return state.restore_at_s is not None and state.now_s >= state.restore_at_s and not is_switching(state)
 
 
 def _advance_solved(state: State) -> Outcome:

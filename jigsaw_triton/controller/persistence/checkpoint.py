@@ -39,7 +39,7 @@ _KEPT = (
     "standby",
     "solved",
     "pending",
-    "unrestored",
+    "restore_at_s",
     "actual",
     "inflight",
     "queued",

@@ -216,7 +216,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def only_a_canary_weights_generations(self) -> None:
-        if self.state.phase is Phase.READY and not self.state.unrestored:
+        if self.state.phase is Phase.READY and self.state.restore_at_s is None:
             assert not any(entry.weights for route in self.state.actual.routes.values() for entry in route)
 
     @invariant()
@@ -228,7 +228,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def when_it_is_ready_the_plan_runs(self) -> None:
         """Models that could not be unloaded, and workers that could not be stopped, may be left beside it."""
-        if self.state.phase is Phase.READY and not self.state.unrestored:
+        if self.state.phase is Phase.READY and self.state.restore_at_s is None:
             assert self.state.running is not None
             assert self.state.actual.gateway
             for name, worker in self.state.running.bundle.workers.items():

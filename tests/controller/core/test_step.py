@@ -96,7 +96,7 @@ def partly_restored() -> World:
     world = deployed(World({1: ONE, 2: TWO, 3: bundle(3, ONE.workers.values())}))
     world.fault = lambda x: "stuck" if isinstance(x, a.Flip | a.UnloadGateway) else ""
     world.send(e.DeployRequested(wanted(20.0)))
-    assert world.state.phase is Phase.READY and world.state.unrestored
+    assert world.state.phase is Phase.READY and world.state.restore_at_s is not None
     assert "app.t0.g2" in world.state.actual.routes
     assert troubles(world.state) == (
         "the generation that serves is only partly restored, since the last rollback failed",
@@ -115,13 +115,29 @@ def test_a_failed_rollback_is_repeated_until_the_running_generation_is_restored(
     assert world.state.running is not None and world.state.running.bundle == ONE
 
 
+def test_the_load_is_followed_although_a_rollback_fails_again_and_again() -> None:
+    world = partly_restored()
+    world.fault = lambda x: "stuck" if isinstance(x, a.Flip | a.UnloadGateway | a.Solve) else ""
+    before = world.state.next_generation
+    world.ticks([500.0] * 30)
+    assert world.state.next_generation > before
+
+
+def test_a_replan_that_fails_again_and_again_does_not_keep_a_generation_incomplete() -> None:
+    world = partly_restored()
+    world.fault = lambda x: "no plan" if isinstance(x, a.Solve) else ""
+    world.state = replace(world.state, replan="a GPU is lost")
+    world.ticks([9.0] * 30)
+    assert world.state.replan and world.state.restore_at_s is None
+
+
 def test_the_next_controller_repeats_a_failed_rollback() -> None:
     world = partly_restored()
     state = recovered(world.state)
     assert state is not None
     world.state, world.fault = state, lambda x: ""
     world.ticks([9.0] * 12)
-    assert not world.state.unrestored
+    assert world.state.restore_at_s is None
     assert world.state.actual.routes.keys() == {"app.t0.g1", "app.t1.g1"}
 
 
@@ -129,7 +145,7 @@ def test_deploying_the_running_plan_again_completes_a_failed_rollback() -> None:
     world = partly_restored()
     world.fault = lambda x: ""
     world.send(e.DeployRequested(wanted(10.0)))
-    assert world.state.phase is Phase.READY and not world.state.unrestored
+    assert world.state.phase is Phase.READY and world.state.restore_at_s is None
     assert world.state.running is not None and world.state.running.bundle.generation == 3
     world.ticks([9.0] * 40)
     assert world.state.actual.routes.keys() == {"app.t0.g3", "app.t1.g3"}
