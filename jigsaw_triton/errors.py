@@ -139,6 +139,10 @@ class ServerError(JigsawError):
     """A tritonserver failed, refused a call or did not answer."""
 
 
+class RefusedError(ServerError):
+    """A tritonserver refused a request that it could not serve in time. Another one may be served."""
+
+
 class MigError(JigsawError):
     """A MIG driver refused an operation."""
 

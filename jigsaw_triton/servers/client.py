@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -11,7 +12,7 @@ import aiohttp
 import numpy as np
 from tritonclient.utils import InferenceServerException, deserialize_bytes_tensor, serialize_byte_tensor
 
-from jigsaw_triton.errors import ServerError
+from jigsaw_triton.errors import RefusedError, ServerError
 from jigsaw_triton.runtime.dtypes import Array, Arrays, to_numpy, to_triton
 from jigsaw_triton.runtime.spec import SECRET_HEADER
 from jigsaw_triton.servers.command import Command
@@ -163,23 +164,26 @@ class TritonClient:
         text = await self._call("GET", "metrics", address=self._metrics_address)
         return parse_metrics(text.decode(), names)
 
-    async def infer(self, model: str, inputs: Arrays, *, timeout_s: float = 30.0) -> dict[str, Array]:
+    async def infer(
+        self, model: str, inputs: Arrays, *, timeout_s: float = 30.0, deadline_s: float | None = None
+    ) -> dict[str, Array]:
         """Runs a model.
 
         Args:
             model: Name of the model.
             inputs: Inputs by name, with a leading batch dimension if the model has one; BYTES are object arrays of
                 bytes.
-            timeout_s: Seconds to wait for the answer. They are also the timeout of the request, which replaces the SLO
-                of a front.
+            timeout_s: Seconds to wait for the answer.
+            deadline_s: Timeout of the request, which replaces the SLO of a front; None for `timeout_s`.
 
         Returns:
             All outputs by name.
 
         Raises:
-            ServerError: The request was refused or failed; the message is Triton's.
+            RefusedError: The server had no capacity for the request in time.
+            ServerError: The request failed; the message is Triton's.
         """
-        head, body = _encode(inputs, timeout_s)
+        head, body = _encode(inputs, deadline_s or timeout_s)
         status, headers, content = await self._exchange(
             "POST",
             f"v2/models/{quote(model)}/infer",
@@ -187,7 +191,9 @@ class TritonClient:
             headers={_HEADER_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"},
             timeout_s=timeout_s,
         )
-        if status != 200:
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            raise RefusedError(_message(content, status), where=model)
+        if status != HTTPStatus.OK:
             raise ServerError(_message(content, status), where=model)
         try:
             return _decode(content, int(headers.get(_HEADER_LENGTH, len(content))))

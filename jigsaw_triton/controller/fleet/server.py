@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jigsaw_triton.compiler.bundle import ModelFolder
 from jigsaw_triton.compiler.store import remove_model, write_model
-from jigsaw_triton.errors import ServerError
+from jigsaw_triton.errors import RefusedError, ServerError
 from jigsaw_triton.runtime.dtypes import Arrays
 from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.memory import lift_heap_limit
@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 _GONE_POLL_S = 0.02
 _DEATH_S = 1.0
 _PROBE_S = 120.0
+_PROBE_DEADLINES_S = (3.0, 12.0, 60.0)
+"""Timeouts of the requests of a probe. Under overload a request is served shortly before its deadline, or refused."""
+
 _UNLOAD_S = 120.0
 
 
@@ -122,14 +125,17 @@ class Server:
             raise ServerError(f"not all models are ready: {found}", where=self.process.name)
 
     async def probe(self, model: str, inputs: Arrays | None = None) -> Arrays:
-        """Sends one request to a model, with zeros if there are no inputs. Returns the answer.
+        """Sends a request to a model, with zeros if there are no inputs, again if it is refused. Returns the answer.
 
         Raises:
             ServerError: The model does not answer.
         """
-        config = await self.client.config(model)
+        inputs = inputs or probe_inputs(await self.client.config(model))
         try:
-            return await self.client.infer(model, inputs or probe_inputs(config), timeout_s=_PROBE_S)
+            for deadline_s in _PROBE_DEADLINES_S:
+                with contextlib.suppress(RefusedError):
+                    return await self.client.infer(model, inputs, timeout_s=_PROBE_S, deadline_s=deadline_s)
+            return await self.client.infer(model, inputs, timeout_s=_PROBE_S)
         except ServerError as error:
             raise ServerError(
                 f"model {model} loaded but does not answer a probe: {error.message}",
