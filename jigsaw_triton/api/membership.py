@@ -1,4 +1,4 @@
-"""Graphs that join or leave a running deployment. The others stay as deployed, whatever became of their files."""
+"""Graphs that join or leave a running deployment. The others stay as deployed; their files are not read again."""
 
 from collections.abc import Collection
 from contextlib import closing

@@ -94,7 +94,7 @@ def command(out: Output, detach: bool, dry_run: bool, yes: bool, no_wait: bool, 
     ones, and no request is lost. If there is no room for that, the table of steps says how many requests will find no
     capacity, and on a terminal the command asks before it goes on. With --canary, the new models first answer a share
     of the requests, and are compared with the running ones on errors and latency. With --add, the graphs join those
-    that are deployed, which stay as they were deployed, whatever became of their files. In the foreground the
+    that are deployed, which stay as they were deployed: their files are not read again. In the foreground the
     deployment serves until Ctrl-C, which takes it down.
     """
     if given["canary"] is None and _is_given("canary_s"):

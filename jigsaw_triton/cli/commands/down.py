@@ -13,7 +13,11 @@ from jigsaw_triton.cli.views.status import status_view
 
 @options.command("down", examples=("down", "down other", "down --state ./state"))
 @click.argument("graphs", metavar="[GRAPH]...", nargs=-1)
-@options.option("--yes", is_flag=True, help="Do not ask before a change during which requests will be refused.")
+@options.option(
+    "--yes",
+    is_flag=True,
+    help="Do not ask before a change during which requests will be refused, or by which graphs shed load.",
+)
 @options.state()
 def command(out: Output, graphs: tuple[str, ...], yes: bool, state: Path | None) -> None:
     """Stop the gateway and the workers, and destroy their MIG instances. With names, remove only these graphs.

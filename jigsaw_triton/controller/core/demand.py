@@ -72,7 +72,7 @@ class Demand:
                 samples=samples,
                 peaks=(*self.peaks[first:], sample),
                 bursts=self._bursts_now(settings, base_rps),
-                season=self.season.with_peak(begin_s + self.utc_offset_s, self.peaks[-1].rps),
+                season=self._season_now(settings, begin_s),
                 utc_offset_s=utc_offset_s,
             )
         # Windows do not reach into the interval before: after a fall, its load must not count twice.
@@ -81,6 +81,12 @@ class Demand:
         if self.samples[-1].at_s >= whole_s:
             rps = max(rps, self.peaks[-1].rps)
         return replace(self, samples=samples, peaks=(*self.peaks[:-1], Sample(begin_s, rps)))
+
+    def _season_now(self, settings: Settings, begin_s: float) -> Season:
+        """Returns the season with the last peak, if the forecast uses it."""
+        if settings.forecast != SEASONAL:
+            return self.season
+        return self.season.with_peak(begin_s + self.utc_offset_s, self.peaks[-1].rps)
 
     def learned(self) -> "Demand":
         """Returns what has been learned, without the recent arrivals."""

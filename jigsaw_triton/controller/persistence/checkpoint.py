@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from jigsaw_triton import __version__
+from jigsaw_triton.controller.core.load import learned
 from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.reader import JournalReader
@@ -52,6 +53,10 @@ _KEPT = (
 measures anew."""
 
 
+_LEARNED_S = 60.0
+"""Seconds between two checkpoints for what has been learned of the load, which changes all the time."""
+
+
 class UnknownFormatError(StateError):
     """A checkpoint is of a release whose format this one does not know."""
 
@@ -78,9 +83,10 @@ class Checkpoints:
         Args:
             state: State to keep. Its values never change.
         """
-        saved, self._saved = self._saved, state
-        if saved is not None and all(getattr(saved, name) is getattr(state, name) for name in _KEPT):
+        saved = self._saved
+        if saved is not None and not _differs(saved, state):
             return
+        self._saved = state
         if self._added > self._whole:
             self._begin()
         data = self._pickled(state)
@@ -102,6 +108,13 @@ class Checkpoints:
         self._written.truncate()
         self._pickler.dump(state)
         return self._written.getvalue()
+
+
+def _differs(saved: State, state: State) -> bool:
+    """Returns True if a state has something that the next controller needs, and the last checkpoint lacks."""
+    if any(getattr(saved, name) is not getattr(state, name) for name in _KEPT):
+        return True
+    return state.now_s >= saved.now_s + _LEARNED_S and learned(state.demand) != learned(saved.demand)
 
 
 def pickled(value: Any) -> bytes:

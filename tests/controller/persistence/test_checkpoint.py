@@ -9,6 +9,7 @@ import pytest
 from jigsaw_triton.api.files import read_wanted
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core.demand import Demand, Sample
 from jigsaw_triton.controller.core.recovery import recovered
 from jigsaw_triton.controller.core.rows import Count, Source
 from jigsaw_triton.controller.core.state import Restarts, State
@@ -66,6 +67,22 @@ def test_measurements_alone_are_not_written(journal: Journal) -> None:
     later = replace(state, now_s=5.0, restarts={})
     checkpoints.save(later)
     assert load(journal) == later
+
+
+def test_what_was_learned_of_the_load_is_written_once_a_minute(journal: Journal) -> None:
+    state, checkpoints = deployed(), Checkpoints(journal)
+    checkpoints.save(state)
+    burst = Demand()
+    for second in range(120):
+        rps = 500.0 if second % 20 == 7 else 5.0
+        burst = burst.with_sample(Sample(state.now_s + second, rps), state.settings)
+    assert burst.learned() != Demand()
+    soon = replace(state, now_s=state.now_s + 59.0, demand={"app": burst})
+    checkpoints.save(soon)
+    assert load(journal) == state
+    late = replace(soon, now_s=state.now_s + 60.0)
+    checkpoints.save(late)
+    assert load(journal) == late
 
 
 def test_each_step_of_a_change_can_be_read(journal: Journal) -> None:
