@@ -118,7 +118,7 @@ class StatusServer:
         return Request(found.wanted, restored=found)
 
     async def _ask(self, read: Callable[[Generation | None], Request]) -> None:
-        """Asks for a change of what serves when the controller accepts it.
+        """Reads a request to change what serves, and has the controller carry it out.
 
         Args:
             read: Function that reads the request, given what serves.
