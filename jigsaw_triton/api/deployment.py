@@ -192,7 +192,6 @@ class Deployment(ControlledDeployment):
             driver=driver,
             demand=as_mapping(demand),
             target=target,
-            **self.settings(),
         )
         rollout = self.prepare(request, reporter=reporter)
         if rollout.sheds and not shed:
@@ -212,42 +211,43 @@ class Deployment(ControlledDeployment):
 
         Raises:
             StateError: Nothing is deployed, or another change is in progress.
-            InputError: No graph of this name is deployed.
+            InputError: No name is given, or no graph of this name is deployed.
             JigsawError: The change failed. The previous state continues to serve.
         """
+        if not names:
+            raise InputError("no graph is named", hint="give names of graphs; `down` takes the whole deployment down")
         if self.is_all(names):
-            self.down(reporter=reporter)
+            self.remove_all(names, reporter=reporter)
         else:
             self.roll_out(self.prepare(self.removal(names), reporter=reporter), reporter=reporter)
 
     def is_all(self, names: Collection[str]) -> bool:
-        """Returns True if these are the names of all deployed graphs.
+        """Returns True if these are the names of all graphs that are served.
 
         Raises:
             StateError: Nothing is deployed.
         """
-        return bool(names) and self.status()["graphs"].keys() == set(names)
+        return bool(self.status()["graphs"].keys() == set(names))
+
+    def remove_all(self, names: Collection[str], *, reporter: Reporter = LOG) -> None:
+        """Takes the deployment down if it still serves only graphs of these names, and no graph is being added.
+
+        Args:
+            names: Names of the graphs.
+            reporter: Receives the events as notes.
+
+        Raises:
+            StateError: Another change is in progress, or other graphs are served meanwhile.
+        """
+        self.client.remove_all(names)
+        reporter.note("no graph remains, so the whole deployment is stopped")
+        self.down(missing_ok=True, reporter=reporter)
 
     def removal(self, names: Collection[str]) -> "Request":
-        """Returns the request that removes graphs.
-
-        Raises:
-            StateError: Nothing is deployed, or no graph is served yet.
-        """
+        """Returns the request that removes graphs."""
         from jigsaw_triton.api.request import Request
 
-        return Request(graphs=(), leaving=tuple(dict.fromkeys(names)), **self.settings())
-
-    def settings(self) -> dict[str, Any]:
-        """Returns the settings of the running deployment, as arguments of a request that keeps them.
-
-        Raises:
-            StateError: Nothing is deployed, or no graph is served yet.
-        """
-        from jigsaw_triton.api import membership
-
-        self.status()
-        return membership.settings_of(membership.deployed(self.paths).wanted)
+        return Request(graphs=(), leaving=tuple(dict.fromkeys(names)))
 
     def rollback(self, generation: int | None = None, *, wait: bool = True, reporter: Reporter = LOG) -> None:
         """Returns to the graphs and the plan of an earlier generation, under a new number.
@@ -319,9 +319,12 @@ class Deployment(ControlledDeployment):
         Raises:
             SpecError: There are mistakes in the files or arguments; the error has a diagnostic for each.
             InfeasibleError: No plan meets the requirements.
+            StateError: Graphs join or leave, and nothing is deployed.
             MigError: The MIG driver does not answer.
         """
         before = self.wait_status()
+        if before is None and request.changes_membership:
+            raise self.missing()
         if before is not None and before["state"] == "idle":
             # A controller that found no servers to adopt is like a new one.
             before = None
@@ -380,15 +383,19 @@ class Deployment(ControlledDeployment):
             JigsawError: The rollout failed. A first deployment is taken down; after a failed update, the previous
                 state continues to serve.
         """
-        self._request = None if rollout.request.changes_membership else rollout.request
         if self.wait_status() is None:
             controller.check_ports_free(rollout.wanted.cluster)
             self.start()
         try:
             after = self.last_event()
             self.client.deploy(rollout.request.to_json())
+            served, self._request = self._request, None if rollout.request.changes_membership else rollout.request
             if wait:
-                self._wait_settled(after, reporter)
+                try:
+                    self._wait_settled(after, reporter)
+                except JigsawError:
+                    self._request = served
+                    raise
         except BaseException as error:
             if rollout.before is None and not (keep_serving and self._serves()):
                 self.end_started(reporter)

@@ -3,7 +3,6 @@
 from collections.abc import Collection
 from contextlib import closing
 from dataclasses import replace
-from typing import Any
 
 from jigsaw_triton.api import controller
 from jigsaw_triton.api.files import shown_path
@@ -12,19 +11,6 @@ from jigsaw_triton.controller.persistence.checkpoint import load
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.errors import Diagnostic, InputError, SpecError, StateError
-
-_SETTINGS = (
-    "share",
-    "change_price",
-    "latency_model",
-    "features",
-    "formulation",
-    "objective",
-    "deterministic",
-    "standby",
-    "period_s",
-)
-"""Settings of a whole deployment, which a request and the deployment's input have under the same names."""
 
 
 def deployed(paths: Paths) -> Generation:
@@ -47,11 +33,6 @@ def serving(running: Generation | None) -> Generation:
     if running is None:
         raise StateError("no graph is served yet, so that none can join or leave", hint=controller.WAIT_HINT)
     return running
-
-
-def settings_of(wanted: Wanted) -> dict[str, Any]:
-    """Returns the settings of a whole deployment, as arguments of a request that keeps them."""
-    return {name: getattr(wanted, name) for name in _SETTINGS}
 
 
 def without(wanted: Wanted, leaving: Collection[str]) -> Wanted:
@@ -108,7 +89,8 @@ def joined(kept: Wanted, new: Wanted) -> Wanted:
     if mistakes:
         raise SpecError(mistakes)
     return replace(
-        new,
+        kept,
+        cluster=new.cluster,
         graphs={**kept.graphs, **new.graphs},
         demand_rps={**kept.demand_rps, **new.demand_rps},
         profiles={**kept.profiles, **new.profiles},

@@ -15,15 +15,32 @@ from jigsaw_triton.errors import Diagnostic, InputError, SpecError
 from jigsaw_triton.gpus.cluster import gateway_mistakes
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.graph.model import Target
-from jigsaw_triton.planner.domain.problem import FEATURES, Formulation, LatencyModel, Objective, StandbyMode
+from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, StandbyMode
 
 DEFAULT_RPS = 1.0
 """Demand of graphs that are deployed without one, in requests a second."""
 
 
+SETTINGS = (
+    "share",
+    "change_price",
+    "latency_model",
+    "features",
+    "formulation",
+    "objective",
+    "deterministic",
+    "standby",
+    "period_s",
+)
+"""Settings of a whole deployment, which a request and the deployment's input have under the same names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """Request to deploy graphs.
+
+    A setting of the whole deployment (`SETTINGS`) that is None has its default, or, if graphs join or leave, the value
+    that it has in the deployment.
 
     Attributes:
         graphs: Absolute paths of graph.yaml files or their folders, and graphs that were built in Python.
@@ -64,17 +81,17 @@ class Request:
     grpc: int | None = None
     metrics: int | None = None
     address: str | None = None
-    share: bool = False
-    change_price: float = 0.0
-    latency_model: LatencyModel = "queue"
-    features: str = FEATURES
-    formulation: Formulation = "exact"
-    objective: Objective = "slices"
-    standby: StandbyMode = "auto"
-    deterministic: bool = False
+    share: bool | None = None
+    change_price: float | None = None
+    latency_model: LatencyModel | None = None
+    features: str | None = None
+    formulation: Formulation | None = None
+    objective: Objective | None = None
+    standby: StandbyMode | None = None
+    deterministic: bool | None = None
     canary: float | None = None
     canary_s: float = CANARY_S
-    period_s: float = PERIOD_S
+    period_s: float | None = None
 
     @property
     def changes_membership(self) -> bool:
@@ -148,19 +165,9 @@ class Request:
         if kept is not None:
             wanted = membership.joined(kept, wanted)
         cluster = replace(wanted.cluster, gateway=self._ports(wanted.cluster.gateway, wording))
-        return replace(
-            wanted,
-            cluster=cluster,
-            share=self.share,
-            change_price=self.change_price,
-            latency_model=self.latency_model,
-            features=self.features,
-            formulation=self.formulation,
-            objective=self.objective,
-            deterministic=self.deterministic,
-            standby=self.standby,
-            period_s=self._checked_period(wording),
-        )
+        self._check_period(wording)
+        given = {name: value for name in SETTINGS if (value := getattr(self, name)) is not None}
+        return replace(wanted, cluster=cluster, **given)
 
     def as_running(self, status: Mapping[str, Any]) -> "Request":
         """Returns the request of an update, which keeps what it does not name.
@@ -186,9 +193,9 @@ class Request:
             )
         return request
 
-    def _checked_period(self, wording: Wording) -> float:
-        if self.period_s >= LEAST_PERIOD_S and math.isfinite(self.period_s):
-            return self.period_s
+    def _check_period(self, wording: Wording) -> None:
+        if self.period_s is None or (self.period_s >= LEAST_PERIOD_S and math.isfinite(self.period_s)):
+            return
         where = wording.name("period" if wording.flags else "period_s")
         hint = f"give {LEAST_PERIOD_S:g} or more; the default is {PERIOD_S:g}"
         raise InputError(f"{self.period_s:g} is not a period in seconds", where=where, hint=hint)

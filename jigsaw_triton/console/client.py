@@ -3,7 +3,7 @@
 import http.client
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,14 @@ class ControllerClient:
     def pause(self, paused: bool) -> None:
         """Requests that the measured load cause no change, or that it do so again."""
         self._call("POST", "/pause", json.dumps({"paused": paused}))
+
+    def remove_all(self, names: Collection[str]) -> None:
+        """Requests that the deployment be taken down if it serves only graphs of these names.
+
+        Raises:
+            StateError: Another deploy is in progress, or other graphs are served.
+        """
+        self._call("POST", "/remove-all", json.dumps({"graphs": list(names)}))
 
     def down(self) -> None:
         """Requests that the deployment be taken down."""

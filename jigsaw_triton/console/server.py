@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class StatusServer:
-    """Serves GET /status, /metrics and /events, and POST /deploy, /rollback, /pause and /down.
+    """Serves GET /status, /metrics and /events, and POST /deploy, /rollback, /pause, /remove-all and /down.
 
     Args:
         socket: Path of the socket to listen on.
@@ -45,7 +46,7 @@ class StatusServer:
         self._fleet = fleet
         self._journal = journal
         self._read = read
-        self._reading = asyncio.Lock()
+        self._asking = asyncio.Lock()
         app = web.Application(middlewares=[_errors])
         app.router.add_get("/status", self._status)
         app.router.add_get("/metrics", self._metrics)
@@ -53,6 +54,7 @@ class StatusServer:
         app.router.add_post("/deploy", self._deploy)
         app.router.add_post("/rollback", self._rollback)
         app.router.add_post("/pause", self._pause)
+        app.router.add_post("/remove-all", self._remove_all)
         app.router.add_post("/down", self._down)
         self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=2.0, access_log=None)
 
@@ -97,27 +99,47 @@ class StatusServer:
         )
 
     async def _deploy(self, request: web.Request) -> web.Response:
-        document = await request.json()
-        # Between reading what serves and asking for a change of it, nobody else may ask for one.
-        async with self._reading:
-            # The files are read before the response, so that it can report mistakes in them.
-            asked = await asyncio.to_thread(self._read, document, self._controller.state.running)
-            await self._controller.ask(asked)
+        # The files are read before the response, so that it can report mistakes in them.
+        await self._ask(partial(self._read, await request.json()))
         return web.json_response({}, status=202)
 
     async def _rollback(self, request: web.Request) -> web.Response:
         number = (await request.json())["generation"]
         if number is None and await self._controller.end_canary():
             return web.json_response({"ended_canary": True}, status=202)
-        running = self._controller.state.running
+        await self._ask(partial(self._restoring, number))
+        return web.json_response({}, status=202)
+
+    def _restoring(self, number: int | None, running: Generation | None) -> Request:
+        """Returns the request to return to an earlier generation."""
         if running is None:
             raise StateError("nothing serves yet", hint="wait for it: `jigsaw-triton status --wait ready`")
-        found = await asyncio.to_thread(earlier, self._journal, running.bundle.generation, number)
-        await self._controller.ask(Request(found.wanted, restored=found))
-        return web.json_response({}, status=202)
+        found = earlier(self._journal, running.bundle.generation, number)
+        return Request(found.wanted, restored=found)
+
+    async def _ask(self, read: Callable[[Generation | None], Request]) -> None:
+        """Reads a request to change what serves, and has the controller carry it out.
+
+        Args:
+            read: Function that reads the request, given what serves.
+        """
+        # One user at a time: the change of another would begin from what served before it.
+        async with self._asking:
+            while True:
+                self._controller.check_free()
+                running = self._controller.state.running
+                asked = await asyncio.to_thread(read, running)
+                # A change that the load has called for may have ended meanwhile.
+                if self._controller.state.running is running:
+                    break
+            await self._controller.ask(asked)
 
     async def _pause(self, request: web.Request) -> web.Response:
         await self._controller.pause((await request.json())["paused"])
+        return web.json_response({}, status=202)
+
+    async def _remove_all(self, request: web.Request) -> web.Response:
+        await self._controller.remove_all((await request.json())["graphs"])
         return web.json_response({}, status=202)
 
     async def _down(self, _: web.Request) -> web.Response:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from jigsaw_triton.controller.core import actions as a
@@ -133,6 +133,17 @@ class Controller:
         """Ends the controller and leaves the servers to the next one."""
         self._leaving.set()
 
+    def check_free(self) -> None:
+        """Checks that the user may ask for a change.
+
+        Raises:
+            StateError: Another deploy is in progress, or the deployment is being taken down.
+        """
+        reason = core.refusal(self.state)
+        if reason is not None:
+            goal = "stopped" if self.state.phase in (Phase.STOPPING, Phase.STOPPED) else "ready"
+            raise StateError(reason, hint=f"wait for it: `jigsaw-triton status --wait {goal}`")
+
     async def ask(self, request: Request) -> None:
         """Accepts a request of the user, which `state` shows when the call returns.
 
@@ -140,10 +151,7 @@ class Controller:
             StateError: Another deploy is in progress, or the deployment is being taken down.
             InputError: The gateway's ports differ from those that it listens on.
         """
-        reason = core.refusal(self.state)
-        if reason is not None:
-            goal = "stopped" if self.state.phase in (Phase.STOPPING, Phase.STOPPED) else "ready"
-            raise StateError(reason, hint=f"wait for it: `jigsaw-triton status --wait {goal}`")
+        self.check_free()
         before = self.state.wanted
         if before is not None and self.state.actual.gateway:
             check_ports(before.cluster.gateway, request.wanted.cluster.gateway)
@@ -169,6 +177,20 @@ class Controller:
         """Requests that the deployment be taken down. The call may be repeated."""
         if self.state.phase not in (Phase.STOPPING, Phase.STOPPED):
             self._queue.put_nowait(e.DownRequested())
+
+    async def remove_all(self, names: Collection[str]) -> None:
+        """Takes the deployment down if it serves only graphs of these names, and none is about to join them.
+
+        Raises:
+            StateError: Another deploy is in progress, other graphs are served, or the deployment is being taken down.
+        """
+        self.check_free()
+        running = self.state.running
+        if running is None or running.wanted.graphs.keys() != set(names):
+            hint = "list them with `jigsaw-triton status`, and run the command again"
+            raise StateError("graphs have joined or left the deployment meanwhile", hint=hint)
+        # Not through the queue, since no deploy may be accepted in between.
+        await self._handle(e.DownRequested())
 
     def notify(self, event: e.Event) -> None:
         """Handles an event that concerns a server."""

@@ -87,14 +87,48 @@ def test_graphs_are_added_and_removed(
     deployment.remove("other")
     assert [(r["joins"], r["leaving"], r["period_s"]) for r in fake.requests] == [
         (False, (), 5),
-        (True, (), 5),
-        (False, ("other",), 60.0),
+        (True, (), None),
+        (False, ("other",), None),
     ]
     assert (fake.requests[1]["demand"], fake.requests[1]["target"]) == ({"": 3}, "bls")
     with pytest.raises(InputError, match="no graph of this name is deployed; deployed graphs: hello, other"):
         deployment.remove("hello", "third")
+    with pytest.raises(InputError, match="no graph is named"):
+        deployment.remove()
     deployment.remove("other", "hello")
     assert not fake.running
+
+
+def test_graphs_that_others_may_be_joining_are_not_taken_down(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+    deployment = jt.deploy(app, gpus="2xcpu", state=tmp_path / "state")
+    fake.refusing = True
+    with pytest.raises(StateError, match="another deploy is under way"):
+        deployment.remove("hello")
+    assert fake.running
+
+
+def test_an_update_goes_on_from_the_last_change_that_took_effect(
+    app: Path, named: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, state = controllers.FakeController().install(monkeypatch), tmp_path / "state"
+    deployment = jt.deploy(app, gpus="2xcpu", state=state)
+    controllers.keep_deployed(state, Request.from_json(fake.requests[0]))
+    other = named("other")
+    fake.refusing = True
+    with pytest.raises(StateError, match="another deploy is under way"):
+        deployment.add(other)
+    fake.refusing, fake.error = False, "no room"
+    with pytest.raises(JigsawError, match="no room"):
+        deployment.add(other)
+    with pytest.raises(JigsawError, match="no room"):
+        deployment.update(share=True)
+    fake.error = ""
+    deployment.update(demand=30)
+    last = fake.requests[-1]
+    assert (last["graphs"], last["demand"], last["share"]) == ((str(app),), {"": 30}, False)
 
 
 def test_others_shed_load_for_a_graph_only_if_that_is_agreed_to(

@@ -40,7 +40,7 @@ def break_files(folder: Path) -> None:
 def test_a_graph_joins_others_whose_files_are_not_read_again(both: Wanted, named: Named, tmp_path: Path) -> None:
     new = named("c")
     break_files(tmp_path / "a")
-    request = Request((str(new),), joins=True, demand={"": 7.0}, target="bls", **membership.settings_of(both))
+    request = Request((str(new),), joins=True, demand={"": 7.0}, target="bls")
     found = request.read(both)
     assert found.graphs == {**both.graphs, "c": found.graphs["c"]}
     assert found.graphs["c"].target == "bls"
@@ -56,9 +56,14 @@ def test_a_request_to_add_may_change_the_gpus_and_the_demand_of_the_others(both:
     assert len(found.cluster.gpus) == 3
 
 
+def test_a_request_to_add_changes_only_the_settings_that_it_gives(both: Wanted, named: Named) -> None:
+    found = Request((str(named("c")),), joins=True, objective="accuracy", share=False).read(both)
+    assert (found.objective, found.share, found.period_s) == ("accuracy", False, 5.0)
+
+
 def test_graphs_leave_and_the_others_stay_as_they_were_deployed(both: Wanted, tmp_path: Path) -> None:
     break_files(tmp_path / "a")
-    found = Request((), leaving=("b",), **membership.settings_of(both)).read(both)
+    found = Request((), leaving=("b",)).read(both)
     assert found == replace(
         both, graphs={"a": both.graphs["a"]}, demand_rps={"a": 20.0}, profiles={"a": both.profiles["a"]}
     )
@@ -78,7 +83,7 @@ def test_mistakes_in_the_change_of_a_deployment_are_reported(both: Wanted, named
 
 
 def test_the_controller_changes_what_serves_when_it_is_asked(both: Wanted, named: Named) -> None:
-    request = Request((str(named("c")),), joins=True, **membership.settings_of(both)).to_json()
+    request = Request((str(named("c")),), joins=True).to_json()
     asked = daemon.read(request, served(both))
     assert set(asked.wanted.graphs) == {"a", "b", "c"}
     assert asked.demand_rps == {"a": 50.0, "b": 50.0, "c": 1.0}
@@ -97,7 +102,7 @@ def test_the_deployed_graphs_are_those_that_the_next_controller_would_serve(
         membership.deployed(deployment.paths)
     Checkpoints(journal).save(State(running=served(both), wanted=replace(both, graphs={})))
     found = membership.deployed(deployment.paths).wanted
-    assert (found.graphs, membership.settings_of(found)) == (both.graphs, membership.settings_of(both))
+    assert replace(found, profiles=both.profiles) == both
 
 
 def test_a_change_of_another_release_is_refused(deployment: Deployment) -> None:

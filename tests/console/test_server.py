@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -107,6 +108,7 @@ def test_a_deploy_starts_and_a_second_one_is_refused(desk: Desk) -> None:
         with pytest.raises(StateError, match="another deploy is under way") as caught:
             await asyncio.to_thread(client.deploy, {"graphs": ["/app"]})
         assert "--wait ready" in caught.value.hint
+        assert len(seen) == 1
 
     asked(desk, ask, read)
 
@@ -125,6 +127,50 @@ def test_two_changes_of_what_serves_are_not_read_at_the_same_time(desk: Desk) ->
         calls = (asyncio.to_thread(client.deploy, {}) for _ in range(2))
         refused = [error for error in await asyncio.gather(*calls, return_exceptions=True) if error is not None]
         assert [str(error).partition(";")[0] for error in refused] == ["another deploy is under way"]
+
+    asked(desk, ask, read)
+
+
+def test_a_request_is_read_again_if_the_load_has_changed_what_serves_meanwhile(desk: Desk) -> None:
+    first, second = (generation(replace(ONE, generation=n)) for n in (1, 2))
+    desk.controller.state = replace(desk.controller.state, phase=Phase.READY, running=first, wanted=first.wanted)
+    bases: list[Generation | None] = []
+
+    def read(_request: Mapping[str, Any], running: Generation | None) -> Request:
+        bases.append(running)
+        desk.controller.state = replace(desk.controller.state, running=second)
+        return Request(wanted(25.0 if running is second else 15.0))
+
+    async def ask(client: ControllerClient) -> None:
+        await asyncio.to_thread(client.deploy, {})
+        assert bases == [first, second]
+        assert desk.controller.state.asked == Request(wanted(25.0))
+
+    asked(desk, ask, read)
+
+
+def test_a_rollback_does_not_overtake_a_deploy_that_is_being_read(desk: Desk) -> None:
+    served_twice(desk)
+    refused: list[StateError] = []
+
+    def roll_back() -> None:
+        try:
+            ControllerClient(desk.paths.control_socket).rollback(1)
+        except StateError as error:
+            refused.append(error)
+
+    rollback = threading.Thread(target=roll_back)
+
+    def read(_request: Mapping[str, Any], _running: Generation | None) -> Request:
+        rollback.start()
+        rollback.join(0.3)
+        return Request(wanted(25.0))
+
+    async def ask(client: ControllerClient) -> None:
+        await asyncio.to_thread(client.deploy, {})
+        await asyncio.to_thread(rollback.join)
+        assert [error.message for error in refused] == ["another deploy is under way"]
+        assert desk.controller.state.asked == Request(wanted(25.0))
 
     asked(desk, ask, read)
 
@@ -200,7 +246,8 @@ def test_a_pause_is_shown_by_the_status(desk: Desk) -> None:
     asked(desk, ask)
 
 
-def test_a_rollback_goes_to_the_generation_that_served_before(desk: Desk) -> None:
+def served_twice(desk: Desk) -> tuple[Generation, Generation]:
+    """Has the controller serve a second generation; returns both."""
     first, second = (generation(replace(ONE, generation=n), 10.0 * n) for n in (1, 2))
     for made in (first, second):
         keep(desk.journal, made, "requested by the user", by_load=False)
@@ -208,6 +255,11 @@ def test_a_rollback_goes_to_the_generation_that_served_before(desk: Desk) -> Non
     desk.controller.state = replace(
         desk.controller.state, phase=Phase.READY, running=second, wanted=second.wanted, next_generation=3
     )
+    return first, second
+
+
+def test_a_rollback_goes_to_the_generation_that_served_before(desk: Desk) -> None:
+    first, _ = served_twice(desk)
 
     async def ask(client: ControllerClient) -> None:
         with pytest.raises(StateError, match="generation 7 is unknown"):
@@ -262,5 +314,32 @@ def test_down_stops_the_deployment(desk: Desk) -> None:
         with pytest.raises(StateError, match="being taken down") as caught:
             await asyncio.to_thread(client.deploy, {})
         assert "--wait stopped" in caught.value.hint
+
+    asked(desk, ask)
+
+
+def test_the_removal_of_all_graphs_stops_the_deployment(desk: Desk) -> None:
+    running = generation(ONE)
+    desk.controller.state = replace(desk.controller.state, phase=Phase.READY, running=running, wanted=running.wanted)
+
+    async def ask(client: ControllerClient) -> None:
+        with pytest.raises(StateError, match="graphs have joined or left the deployment meanwhile") as caught:
+            await asyncio.to_thread(client.remove_all, ["other"])
+        assert "jigsaw-triton status" in caught.value.hint
+        await asyncio.to_thread(client.remove_all, ["app"])
+        assert desk.controller.state.phase in (Phase.STOPPING, Phase.STOPPED)
+
+    asked(desk, ask)
+
+
+def test_the_removal_of_all_graphs_is_refused_while_others_may_be_joining(desk: Desk) -> None:
+    running = generation(ONE)
+    desk.controller.state = replace(desk.controller.state, phase=Phase.READY, running=running, wanted=running.wanted)
+
+    async def ask(client: ControllerClient) -> None:
+        await asyncio.to_thread(client.deploy, {})
+        with pytest.raises(StateError, match="another deploy is under way"):
+            await asyncio.to_thread(client.remove_all, ["app"])
+        assert desk.controller.state.phase is Phase.SOLVING
 
     asked(desk, ask)

@@ -1,6 +1,6 @@
 """A stand-in for the controller's process that plans nothing and starts no server."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.persistence.checkpoint import Checkpoints
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import deployment_paths
+from jigsaw_triton.errors import StateError
 from tests.controller.worlds import bundle, plan
 
 
@@ -45,6 +46,7 @@ class FakeController:
         rollbacks: Generations to return to, in order.
         canary: True while a canary is in progress, which every rollback ends.
         paused: True while the load causes no change.
+        refusing: True while another user's change is in progress, so that requests are refused.
         running: True between the start and the end.
         starts: Number of times that the controller was started.
         state: State while the controller is running.
@@ -59,6 +61,7 @@ class FakeController:
         self.rollbacks: list[int | None] = []
         self.canary = False
         self.paused = False
+        self.refusing = False
         self.running = False
         self.starts = 0
         self.state = "ready"
@@ -94,7 +97,12 @@ class FakeController:
             "gateway": {"state": "absent"},
         }
 
+    def _check_free(self) -> None:
+        if self.refusing:
+            raise StateError("another deploy is under way")
+
     def deploy(self, request: Mapping[str, Any]) -> None:
+        self._check_free()
         self.requests.append(request)
         self._reported = False
 
@@ -112,6 +120,11 @@ class FakeController:
 
     def pause(self, paused: bool) -> None:
         self.paused = paused
+
+    def remove_all(self, names: Collection[str]) -> None:
+        self._check_free()
+        assert set(names) == self.status()["graphs"].keys()
+        self.running = False
 
     def down(self) -> None:
         self.running = False

@@ -10,7 +10,7 @@ from jigsaw_triton.api.files import Mistakes
 from jigsaw_triton.api.observed import raise_failure
 from jigsaw_triton.api.programs import find_server
 from jigsaw_triton.api.reporting import COMMAND_LINE
-from jigsaw_triton.api.request import Request
+from jigsaw_triton.api.request import SETTINGS, Request
 from jigsaw_triton.api.sources import absolute_path
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.demand import parse_demand
@@ -107,7 +107,7 @@ def command(out: Output, detach: bool, dry_run: bool, yes: bool, no_wait: bool, 
     if not dry_run:
         deployment.adopt(reporter=out)
     if given["joins"]:
-        given |= {name: kept for name, kept in deployment.settings().items() if not _is_given(name)}
+        given |= {name: None for name in SETTINGS if not _is_given(name)}
     request = _request(given, mistakes)
     rollout = deployment.prepare(request, mistakes=mistakes, reporter=out, wording=COMMAND_LINE)
     change = show_rollout(out, rollout)

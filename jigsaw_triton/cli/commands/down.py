@@ -29,8 +29,9 @@ def command(out: Output, graphs: tuple[str, ...], yes: bool, state: Path | None)
     deployment = Deployment(state)
     if not graphs or deployment.is_all(graphs):
         if graphs:
-            out.note("no graph remains, so the whole deployment is stopped")
-        deployment.down(reporter=out)
+            deployment.remove_all(graphs, reporter=out)
+        else:
+            deployment.down(reporter=out)
         out.result({"state": "stopped"}, "the deployment is stopped")
         return
     # Planning takes half a second to import, which the end of a deployment does not wait for.

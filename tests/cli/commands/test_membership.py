@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import Result
 
-from jigsaw_triton.api.request import Request
+from jigsaw_triton.api.request import SETTINGS, Request
 from jigsaw_triton.cli.commands import deploy, down
 from jigsaw_triton.cli.io.output import Output
 from tests.cli.conftest import Run
@@ -54,8 +54,8 @@ def test_a_graph_is_added_with_the_settings_that_are_deployed(
     assert change("deploy", "--add", other, "--no-wait", "--period", "20", "--gpus", "2xcpu").exit_code == 0
     kept, changed = fake.requests
     assert (kept["graphs"], kept["joins"], kept["demand"], kept["gpus"]) == ((str(other),), True, {"": 3.0}, None)
-    assert (kept["deterministic"], kept["period_s"]) == (True, 9.0)
-    assert (changed["deterministic"], changed["period_s"], changed["gpus"]) == (True, 20.0, "2xcpu")
+    assert {kept[name] for name in SETTINGS} == {None}
+    assert (changed["deterministic"], changed["period_s"], changed["gpus"]) == (None, 20.0, "2xcpu")
 
 
 def test_what_cannot_be_added_is_refused_before_anything_changes(
@@ -125,3 +125,12 @@ def test_without_its_last_graph_a_deployment_is_stopped(fake: FakeController, ch
     assert "no graph remains, so the whole deployment is stopped" in result.stderr
     assert (fake.running, fake.requests) == (False, [])
     assert change("down", "hello").exit_code == 4
+
+
+def test_a_graph_that_others_may_be_joining_is_not_the_last_one(
+    fake: FakeController, change: Callable[..., Result]
+) -> None:
+    fake.refusing = True
+    result = change("down", "hello")
+    assert (result.exit_code, "another deploy is under way" in result.stderr) == (4, True)
+    assert fake.running
