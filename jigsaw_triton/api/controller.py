@@ -156,9 +156,7 @@ def check_adoptable(paths: Paths) -> None:
     """
     from jigsaw_triton.controller.persistence.checkpoint import check_format
 
-    if paths.journal.exists():
-        with closing(JournalReader(paths.journal)) as journal:
-            check_format(journal)
+    check_format(paths.journal)
 
 
 def check_ports_free(cluster: Cluster) -> None:

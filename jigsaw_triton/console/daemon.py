@@ -20,7 +20,7 @@ from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.fleet.orphans import reclaim
-from jigsaw_triton.controller.persistence.checkpoint import UnknownFormatError, load
+from jigsaw_triton.controller.persistence.checkpoint import UnknownFormatError, check_format, load
 from jigsaw_triton.controller.persistence.epoch import SupersededError
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import BEAT_S, beat, begin_heartbeat, take_over
@@ -63,11 +63,13 @@ def run_controller(
 
     Raises:
         AlreadyRunsError: A controller of this deployment is already running.
+        UnknownFormatError: A release that this one does not know left servers that are running.
         StateError: The state of the last controller cannot be read, and `resume` requires it.
     """
     paths.create()
     lock, killed = take_over(paths.lock)
     _log_to(paths.log("controller"))
+    _check_format(paths, resume)
     with closing(Journal(paths.journal, _end_superseded, paths.epoch)) as journal:
         if killed is not None:
             journal.event("takeover", f"the controller before, process {killed}, hung and was killed")
@@ -153,11 +155,27 @@ def _repeated(journal: Journal, before: State) -> Request | None:
     return request
 
 
+def _check_format(paths: Paths, resume: bool) -> None:
+    """Checks that this release can read the state of the last controller where it matters.
+
+    Raises:
+        UnknownFormatError: It cannot, and servers are running or `resume` asks for the state. They go on.
+    """
+    if not (resume or members(paths.state)):
+        return
+    try:
+        check_format(paths.journal)
+    except UnknownFormatError as error:
+        error.exit_code = UNREADABLE
+        raise
+    except StateError:
+        pass  # `Journal` moves a damaged file aside.
+
+
 def _last_state(journal: Journal, paths: Paths, resume: bool) -> State | None:
     """State that the last controller left; None where nothing of it runs.
 
     Raises:
-        UnknownFormatError: Servers are running, and a release that this one does not know left them. They go on.
         StateError: It is lost or cannot be read, servers are running, and `resume` asks for it. They go on.
     """
     running = bool(members(paths.state))
@@ -166,7 +184,7 @@ def _last_state(journal: Journal, paths: Paths, resume: bool) -> State | None:
         if state is None and running:
             raise StateError("is lost", where="the checkpoint in the journal")
     except StateError as error:
-        if resume or (running and isinstance(error, UnknownFormatError)):
+        if resume:
             error.exit_code = UNREADABLE
             raise
         journal.event("error", f"{error}: the next deploy replaces the servers that the last controller left")

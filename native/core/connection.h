@@ -31,6 +31,7 @@ struct Call {
   std::vector<Piece> pieces;
   int64_t items = 0;
   Time sent = 0;
+  Time sent_running = 0;  // Running time of the loop at `sent`.
   Time deadline = kNever;
   size_t sent_bytes = 0;
   std::string ids;               // Ids of the traced requests, separated by commas.

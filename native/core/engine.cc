@@ -214,6 +214,7 @@ void Engine::call(Work& work, Task& task, const Entry& entry, std::vector<Piece>
   call.tokens = entry.route.tokens;
   call.pads = entry.route.pads;
   call.sent = at;
+  call.sent_running = running_time_.at(at);
   call.regions_allowed = server.local && !settings_.region_prefix.empty() && at >= server.no_regions_until;
   for (Piece& piece : pieces) {
     call.items += piece.size();
@@ -229,7 +230,7 @@ void Engine::call(Work& work, Task& task, const Entry& entry, std::vector<Piece>
   connection->state = Connection::State::kSending;
   connection->aborted = false;
   calls_[call.number] = connection;
-  deadlines_.emplace(running_time_.at(at) + (call.deadline - at), call.number);
+  deadlines_.emplace(call.sent_running + (call.deadline - at), call.number);
   work.sends.push_back(connection);
 }
 
@@ -466,11 +467,12 @@ void Engine::on_answer(Connection& connection, Work& work) {
   {
     std::lock_guard lock(mutex_);
     Call& call = connection.call;
-    call.worker->answered(call.items, at - call.sent);
-    call.service.add(double(at - call.sent), call.worker->service.profiled(double(call.items)));
+    Time took = running_time_.at(at) - call.sent_running;
+    call.worker->answered(call.items, took);
+    call.service.add(double(took), call.worker->service.profiled(double(call.items)));
     TaskMetrics& metrics = call.task->metrics();
     VariantMetrics& variant = metrics.variants[call.variant];
-    variant.seconds->observe(double(at - call.sent) / 1e9);
+    variant.seconds->observe(double(took) / 1e9);
     variant.items->observe(double(call.items));
     metrics.sent_bytes.add(double(call.sent_bytes));
     metrics.received_bytes.add(double(connection.received_bytes()));

@@ -1,4 +1,5 @@
 import os
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,6 +12,7 @@ from jigsaw_triton.console import daemon
 from jigsaw_triton.console.daemon import run_controller
 from jigsaw_triton.controller.core.generation import Request
 from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.persistence.checkpoint import UnknownFormatError
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import take_lock
 from jigsaw_triton.controller.persistence.reader import JournalReader
@@ -57,6 +59,18 @@ def test_a_controller_that_has_lost_its_state_leaves_the_servers_alone(
     assert desk.paths.run.exists() and desk.paths.secret.exists()
 
 
+def test_a_controller_whose_journal_is_damaged_leaves_the_servers_alone(
+    desk: Desk, server: subprocess.Popen[bytes]
+) -> None:
+    desk.paths.journal.unlink()
+    desk.paths.journal.write_bytes(b"not a journal")
+    installation = desk.fleet.commands.installation
+    with pytest.raises(StateError, match="is lost"):
+        run_controller(desk.paths, installation, lambda *_: Request(wanted()), Settings(), resume=True)
+    assert desk.paths.journal.with_name(f"{desk.paths.journal.name}.damaged-1").read_bytes() == b"not a journal"
+    assert server.poll() is None
+
+
 @pytest.mark.parametrize("resume", [True, False])
 def test_a_controller_that_cannot_read_another_releases_state_leaves_the_servers_alone(
     desk: Desk, server: subprocess.Popen[bytes], resume: bool
@@ -80,4 +94,25 @@ def test_a_deploy_is_refused_beside_servers_of_a_release_whose_state_it_cannot_r
     with pytest.raises(StateError, match=r"was of release 9\.9\.9") as caught:
         Deployment(desk.paths.state).adopt()
     assert "use release 9.9.9, or take them down with `jigsaw-triton down` first" in caught.value.hint
+    assert server.poll() is None
+
+
+@pytest.mark.parametrize("opens", ["deploy", "controller", "next controller"])
+def test_a_journal_of_a_release_whose_state_cannot_be_read_stays_readable_for_that_release(
+    desk: Desk, server: subprocess.Popen[bytes], opens: str
+) -> None:
+    desk.paths.journal.unlink()
+    with closing(sqlite3.connect(desk.paths.journal, isolation_level=None)) as old:
+        old.execute("CREATE TABLE checkpoint (id INTEGER PRIMARY KEY CHECK (id = 1), version TEXT, state BLOB)")
+        old.execute("INSERT INTO checkpoint VALUES (1, '0.0.9/5', x'6f6c64')")
+        old.execute("PRAGMA user_version=7")
+        before = list(old.iterdump())
+        with pytest.raises(UnknownFormatError, match=r"was of release 0\.0\.9"):
+            if opens == "deploy":
+                Deployment(desk.paths.state).adopt()
+            else:
+                installation, resume = desk.fleet.commands.installation, opens == "next controller"
+                run_controller(desk.paths, installation, lambda *_: Request(wanted()), Settings(), resume=resume)
+        assert list(old.iterdump()) == before
+        assert old.execute("PRAGMA user_version").fetchone() == (7,)
     assert server.poll() is None

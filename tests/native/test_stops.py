@@ -20,6 +20,9 @@ from tests.native.worker import Worker
 DEADLINE_S = 2.0
 """Seconds after which a call counts as hanging."""
 
+STOP_S = DEADLINE_S + 0.5
+"""Seconds for which a gateway is stopped."""
+
 GATEWAY = """
 import json, sys
 from pathlib import Path
@@ -29,9 +32,10 @@ from tests.native.core import Engine
 
 with Engine(Path(sys.argv[1])) as engine:
     front = engine.front(json.loads(sys.argv[2]))
-    print(front.ask({"X": column(1)}).failure or "answered", flush=True)
+    print(front.ask({"X": column(1)}).failure or "answered")
+    print(engine.metric("jigsaw_service_seconds_total"), engine.metric("jigsaw_batch_seconds"))
 """
-"""Program that sends a request to task `t` and prints its outcome."""
+"""Program that sends a request to task `t`, and prints its outcome and the seconds that its batch took."""
 
 
 @contextmanager
@@ -47,21 +51,37 @@ def gateway(run_dir: Path) -> Iterator["subprocess.Popen[str]"]:
             process.kill()
 
 
-@pytest.mark.parametrize("answered", [True, False], ids=["that answered meanwhile", "that hangs"])
-def test_a_worker_is_condemned_after_a_stop_only_if_it_hangs(run_dir: Path, answered: bool) -> None:
-    specs.write_route(run_dir, specs.entry("w"))
+def stopped_during_a_call(run_dir: Path, *, answered: bool) -> str:
+    """Stops a gateway for `STOP_S` during a call. Returns what it prints.
+
+    Args:
+        run_dir: Its run directory.
+        answered: True if the worker answers meanwhile, False if it hangs.
+    """
+    specs.write_route(run_dir, specs.entry("w", service_ms={"1": 20.0}))
     with Worker(run_dir, "w", double) as worker, gateway(run_dir) as process:
         worker.answering.clear()
         worker.wait(1)
         os.kill(process.pid, signal.SIGSTOP)
         if answered:
             worker.answering.set()
-        time.sleep(DEADLINE_S + 0.5)
+        time.sleep(STOP_S)
         os.kill(process.pid, signal.SIGCONT)
         out, _ = process.communicate(timeout=60)
         worker.answering.set()
+    return out
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["that answered meanwhile", "that hangs"])
+def test_a_worker_is_condemned_after_a_stop_only_if_it_hangs(run_dir: Path, answered: bool) -> None:
+    out = stopped_during_a_call(run_dir, answered=answered)
     assert ("answered" in out) is answered
     assert (run_dir / "condemned" / "w.json").exists() is not answered
+
+
+def test_a_stop_makes_no_worker_slower_than_its_profile(run_dir: Path) -> None:
+    _, seconds = stopped_during_a_call(run_dir, answered=True).splitlines()
+    assert all(0 < float(taken) < STOP_S for taken in seconds.split())
 
 
 def test_running_time_passes_like_time_while_the_loop_takes_steps() -> None:

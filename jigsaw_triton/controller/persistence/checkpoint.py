@@ -8,9 +8,11 @@ earlier one has.
 import io
 import pickle
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from jigsaw_triton import __version__
@@ -151,7 +153,7 @@ def load(journal: JournalReader) -> State | None:
         UnknownFormatError: A release with another format wrote the checkpoint.
         StateError: The checkpoint is damaged.
     """
-    check_format(journal)
+    _check_format(journal)
     _, data = journal.checkpoint()
     if not data:
         return None
@@ -161,12 +163,25 @@ def load(journal: JournalReader) -> State | None:
     return state
 
 
-def check_format(journal: JournalReader) -> None:
-    """Checks that this release can read the last checkpoint.
+def check_format(journal: Path) -> None:
+    """Checks that this release can read the last checkpoint in a journal, if there is one.
+
+    Whoever goes on with the servers of the last controller calls this before `Journal` upgrades the file, because the
+    release that can read the checkpoint may refuse an upgraded journal.
+
+    Args:
+        journal: Path of the journal.
 
     Raises:
         UnknownFormatError: It cannot.
+        StateError: The journal cannot be read.
     """
+    if journal.exists():
+        with closing(JournalReader(journal)) as reader:
+            _check_format(reader)
+
+
+def _check_format(journal: JournalReader) -> None:
     version, data = journal.checkpoint()
     if data and not is_readable(version):
         release = version.partition("/")[0]

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw_triton.controller.persistence.records import JournalEvent, Revision
-from jigsaw_triton.controller.persistence.schema import GENERATION_FACT, KEPT, LAST_WHOLE, check_version
+from jigsaw_triton.controller.persistence.schema import (
+    GENERATION_FACT,
+    KEPT,
+    LAST_WHOLE,
+    check_version,
+    is_earlier,
+    upgraded_copy,
+)
 from jigsaw_triton.controller.persistence.sqlite_file import connect, is_damage
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import CreationStage, GpuId, MigInstance, Placement
@@ -19,6 +26,8 @@ REPAIR = "`jigsaw-triton deploy` and `jigsaw-triton down` move a damaged journal
 class JournalReader:
     """A journal that another process may be writing. Each call returns the current rows. Any thread may call it.
 
+    A journal of an earlier release stays as it is, and calls return the rows that it had when it was opened.
+
     Args:
         path: Journal file.
 
@@ -29,12 +38,7 @@ class JournalReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._db = connect(path)
-            try:
-                check_version(self._db, path)
-            except BaseException:
-                self._db.close()
-                raise
+            self._db = _opened(path)
         except sqlite3.DatabaseError as error:
             raise self._unreadable(error) from error
 
@@ -112,3 +116,18 @@ class JournalReader:
             where=str(self._path),
             hint=REPAIR if is_damage(error) else ROOM,
         )
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """Opens a journal. One of an earlier release is read from a copy, since that release may have to go on with it."""
+    file = connect(path)
+    try:
+        check_version(file, path)
+        if not is_earlier(file):
+            return file
+        made = upgraded_copy(file)
+    except BaseException:
+        file.close()
+        raise
+    file.close()
+    return made

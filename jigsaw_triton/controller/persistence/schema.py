@@ -64,6 +64,24 @@ def check_version(file: sqlite3.Connection, path: Path) -> None:
         raise StateError(message, where=str(path), hint="use the release that wrote it to take the deployment down")
 
 
+def is_earlier(file: sqlite3.Connection) -> bool:
+    """True if an earlier release wrote a journal, with another version."""
+    (version,) = file.execute("PRAGMA user_version").fetchone()
+    return bool(0 < version < SCHEMA_VERSION)
+
+
+def upgraded_copy(file: sqlite3.Connection) -> sqlite3.Connection:
+    """Returns a copy in memory of a journal of an earlier release, brought to the current version."""
+    made = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    try:
+        file.backup(made)
+        upgrade(made)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
 def upgrade(file: sqlite3.Connection) -> None:
     """Brings a journal of an earlier release to the current version."""
     (version,) = file.execute("PRAGMA user_version").fetchone()

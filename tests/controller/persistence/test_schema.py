@@ -3,6 +3,7 @@ from contextlib import closing
 from pathlib import Path
 
 from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.controller.persistence.records import Revision
 from jigsaw_triton.gpus.model import CreationStage, GpuId, Placement
 
@@ -57,3 +58,20 @@ def test_the_checkpoint_of_a_journal_with_one_row_for_it_stays(tmp_path: Path) -
     for _ in range(2):
         with closing(Journal(tmp_path / "j")) as journal:
             assert journal.checkpoint() == ("0.1/5", b"old")
+
+
+def test_a_reader_leaves_a_journal_of_an_earlier_release_as_it_is(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "j", isolation_level=None)) as old:
+        old.execute("PRAGMA journal_mode=WAL")
+        old.execute("CREATE TABLE generations (number INTEGER PRIMARY KEY, at TEXT, reason TEXT, plan TEXT)")
+        old.execute("INSERT INTO generations VALUES (4, '2026-01-01', 'requested by the user', '{}')")
+        old.execute("CREATE TABLE checkpoint (id INTEGER PRIMARY KEY CHECK (id = 1), version TEXT, state BLOB)")
+        old.execute("INSERT INTO checkpoint VALUES (1, '0.1/5', x'6f6c64')")
+        old.execute("PRAGMA user_version=7")
+        before = list(old.iterdump())
+        with closing(JournalReader(tmp_path / "j")) as reader:
+            assert reader.checkpoint() == ("0.1/5", b"old")
+            assert reader.generations() == (Revision(4, "2026-01-01", "user", "requested by the user", 0, 0, ""),)
+            assert reader.last_generation() == 4
+        assert list(old.iterdump()) == before
+        assert old.execute("PRAGMA user_version").fetchone() == (7,)
