@@ -216,6 +216,7 @@ class Deployment(ControlledDeployment):
         """
         if not names:
             raise InputError("no graph is named", hint="give names of graphs; `down` takes the whole deployment down")
+        self.adopt(reporter=reporter)
         if self.is_all(names):
             self.remove_all(names, reporter=reporter)
         else:

@@ -1,7 +1,7 @@
 """Reading graphs, profiles, clusters and plans. All mistakes in all of them are reported at once."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -330,6 +330,7 @@ def read_demand(
     mistakes: Mistakes,
     *,
     default_rps: float | None = None,
+    others: Collection[str] = (),
     wording: Wording = PYTHON,
 ) -> dict[str, float]:
     """Checks the demand of each graph.
@@ -339,6 +340,7 @@ def read_demand(
         graphs: Names of the graphs.
         mistakes: Collects mistakes.
         default_rps: Requests a second of graphs without a demand; None if each graph must have one.
+        others: Names of graphs whose demand is read elsewhere, to suggest instead of an unknown name.
         wording: Form in which mistakes name an option.
 
     Returns:
@@ -351,7 +353,9 @@ def read_demand(
                 hint = f"write {wording.demand(graphs)}"
                 raise InputError(f"it is not clear which graph has a demand of {rps:g}", where=where, hint=hint)
             if key != ONLY_GRAPH and key not in graphs:
-                raise InputError(f"there is no graph '{key}'", where=where, hint=nearest(key, graphs, "graphs"))
+                raise InputError(
+                    f"there is no graph '{key}'", where=where, hint=nearest(key, (*others, *graphs), "graphs")
+                )
             if not 0 < rps <= MAX_DEMAND_RPS:
                 hint = f"give a number above 0 and up to {MAX_DEMAND_RPS:.0f}"
                 raise InputError(f"{rps:g} is not a number of requests a second", where=where, hint=hint)
@@ -376,6 +380,7 @@ def read_wanted(
     driver: Driver | None = None,
     demand: Mapping[str, float],
     default_rps: float | None = None,
+    others: Collection[str] = (),
     profiles: Mapping[str, ProfileTable | PathLike] | None = None,
     to_serve: bool = True,
     mistakes: Mistakes | None = None,
@@ -391,6 +396,7 @@ def read_wanted(
         driver: See `read_cluster`.
         demand: See `read_demand`.
         default_rps: See `read_demand`.
+        others: See `read_demand`.
         profiles: See `read_profile_tables`.
         to_serve: True if model files must exist and this release must be able to serve on the cluster.
         mistakes: Mistakes that were found before.
@@ -407,7 +413,9 @@ def read_wanted(
     # The demand of a graph that could not be read would be reported as that of an unknown graph.
     complete = len(found) == len(graphs)
     demand_rps = (
-        read_demand(demand, list(found), mistakes, default_rps=default_rps, wording=wording) if complete else {}
+        read_demand(demand, list(found), mistakes, default_rps=default_rps, others=others, wording=wording)
+        if complete
+        else {}
     )
     if to_serve and built is not None and built.engine == "ray":
         mistakes.add("engine", "this release cannot serve on several machines (engine: ray)", "write engine: local")

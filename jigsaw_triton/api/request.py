@@ -155,6 +155,7 @@ class Request:
             driver=self.driver,
             demand={name: rps for name, rps in self.demand.items() if name not in staying},
             default_rps=DEFAULT_RPS,
+            others=staying,
             mistakes=mistakes,
             reporter=reporter,
             wording=wording,

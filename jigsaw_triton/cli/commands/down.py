@@ -27,6 +27,8 @@ def command(out: Output, graphs: tuple[str, ...], yes: bool, state: Path | None)
     The command exits with 4 if nothing is deployed.
     """
     deployment = Deployment(state)
+    if graphs:
+        deployment.adopt(reporter=out)
     if not graphs or deployment.is_all(graphs):
         if graphs:
             deployment.remove_all(graphs, reporter=out)

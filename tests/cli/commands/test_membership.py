@@ -8,6 +8,7 @@ import click
 import pytest
 from click.testing import Result
 
+from jigsaw_triton.api import controller
 from jigsaw_triton.api.request import SETTINGS, Request
 from jigsaw_triton.cli.commands import deploy, down
 from jigsaw_triton.cli.io.output import Output
@@ -68,6 +69,7 @@ def test_what_cannot_be_added_is_refused_before_anything_changes(
         ((other, "--demand", "9000"), 3, "give the cluster 2 GPUs of cpu, or lower the demand of hello to"),
         ((other, "--canary", "5%"), 2, "--canary compares changed graphs, and --add changes none"),
         ((other, "--demand", "othr=3"), 2, "there is no graph 'othr'; did you mean 'other'?"),
+        ((other, "--demand", "bogus=3"), 2, "there is no graph 'bogus'; graphs: hello, other"),
     ):
         result = change("deploy", "--add", *arguments)
         assert (result.exit_code, message in result.stderr) == (code, True), result.stderr
@@ -117,6 +119,21 @@ def test_graphs_are_removed_by_name(
     assert "plan for hello 1/s" in removed.stderr
     assert [(r["graphs"], r["leaving"], r["joins"]) for r in fake.requests] == [((), ("other",), False)]
     assert fake.running
+
+
+def test_servers_without_a_controller_are_adopted_before_a_graph_is_removed(
+    fake: FakeController,
+    change: Callable[..., Result],
+    named: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keep_deployed(tmp_path / "state", Request((str(tmp_path / "app"), str(named("other"))), gpus="1xcpu"))
+    fake.graphs, fake.running = ["hello", "other"], False
+    monkeypatch.setattr(controller, "unattended_servers", lambda _: ["gateway"])
+    removed = change("down", "other")
+    assert removed.exit_code == 0, removed.stderr
+    assert (fake.starts, fake.requests[0]["leaving"]) == (1, ("other",))
 
 
 def test_without_its_last_graph_a_deployment_is_stopped(fake: FakeController, change: Callable[..., Result]) -> None:
