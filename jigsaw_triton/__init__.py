@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from jigsaw_triton.errors import MigTimeoutError as MigTimeoutError
     from jigsaw_triton.errors import MissingDependencyError as MissingDependencyError
     from jigsaw_triton.errors import PlacementError as PlacementError
+    from jigsaw_triton.errors import RefusedError as RefusedError
     from jigsaw_triton.errors import ServerError as ServerError
     from jigsaw_triton.errors import SpecError as SpecError
     from jigsaw_triton.errors import StateError as StateError
@@ -82,6 +83,8 @@ _MODULES = {
         "MigTimeoutError",
         "MissingDependencyError",
         "PlacementError",
+        "RefusedError",
+        "RefusedError",
         "ServerError",
         "SpecError",
         "StateError",
@@ -124,6 +127,7 @@ __all__ = [
     "Problem",
     "ProfileBuilder",
     "ProfileTable",
+    "RefusedError",
     "Rehearsed",
     "Replay",
     "ServerError",
