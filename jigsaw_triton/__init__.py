@@ -84,7 +84,6 @@ _MODULES = {
         "MissingDependencyError",
         "PlacementError",
         "RefusedError",
-        "RefusedError",
         "ServerError",
         "SpecError",
         "StateError",
