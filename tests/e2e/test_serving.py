@@ -144,7 +144,8 @@ def test_the_gateways_repository_protocol_needs_the_secret(served: System) -> No
 
 def test_status_events_and_logs_describe_the_deployment(served: System) -> None:
     status = served.run("status", "-o", "json").json
-    assert status["state"] == "ready"
+    # Bursts of other tests may be a reason to plan again, while the graphs are served.
+    assert status["state"] in ("ready", "solving")
     assert not status["degraded"]
     assert any("only in a state file" in sentence for sentence in status["emulated"])
     tasks = {(m["graph"], m["task"]) for worker in status["workers"] for m in worker["models"]}
