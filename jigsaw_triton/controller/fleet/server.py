@@ -175,8 +175,11 @@ class Server:
         await self.client.close(for_good=True)
 
     async def has_died(self) -> bool:
-        """Waits a moment for the end of the server. Returns True if it has ended, and another one may do better."""
-        return not self.stuck and await self.has_ended()
+        """Waits a moment for the end of the server. Returns True if it has ended or no longer answers.
+
+        Another one may do better then. Returns False if it was killed because a model made no progress.
+        """
+        return not self.stuck and (await self.has_ended() or not await self.client.ready())
 
     async def has_ended(self) -> bool:
         """Waits a moment for the end of the server, which does not answer. Returns True if it has ended."""
