@@ -360,9 +360,9 @@ class Fleet:
                 self._servers.by_name[name].kill("its MPS daemon ended")
 
 
-def _probed(models: Iterable[WorkerModel]) -> list[str]:
-    """Returns the names of the models to probe. Python steps are not probed, since their code may refuse zeros."""
-    return [model.name for model in models if model.variant]
+def _probed(models: Iterable[WorkerModel]) -> dict[str, int]:
+    """Returns the models to probe, with their instances. Python steps are not probed: their code may refuse zeros."""
+    return {model.name: model.instances for model in models if model.variant}
 
 
 async def _process_of(command: Command, leader: Member | None) -> OsProcess | None:

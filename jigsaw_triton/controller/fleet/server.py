@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from jigsaw_triton.compiler.bundle import ModelFolder
 from jigsaw_triton.compiler.store import remove_model, write_model
@@ -73,14 +74,15 @@ class Server:
         self,
         models: Sequence[ModelFolder],
         *,
-        probed: Iterable[str] = (),
+        probed: Mapping[str, int] = MappingProxyType({}),
         check: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Loads and verifies models: all of them or none.
 
         Args:
             models: Models in loading order.
-            probed: Names of the models that must answer a probe of zeros.
+            probed: Models that must answer a probe of zeros -> number of probes at once. One for each instance, so that
+                no first batch of a request is slow.
             check: Further check after the models have been loaded; None if there is none.
         """
         loaded: list[str] = []
@@ -90,8 +92,8 @@ class Server:
                 loaded.append(model.name)
                 await self.load(model.name)
             await self.verify(loaded)
-            for name in probed:
-                await self.probe(name)
+            for name, count in probed.items():
+                await asyncio.gather(*(self.probe(name) for _ in range(count)))
             if check is not None and loaded:
                 await check()
         except BaseException:

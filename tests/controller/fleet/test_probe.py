@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from aiohttp import web
 
+from jigsaw_triton.compiler.bundle import ModelFolder
 from jigsaw_triton.controller.fleet.server import Server
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.runtime.dtypes import Arrays
@@ -69,3 +70,38 @@ def test_a_probe_fails_with_the_model_or_after_the_last_refusal(run_dir: Path, s
     assert isinstance(error, ServerError)
     assert error.message == f"model m loaded but does not answer a probe: status {statuses[-1]}"
     assert len(timeouts) == sent
+
+
+def test_each_instance_of_a_model_answers_a_probe_before_the_model_serves(run_dir: Path) -> None:
+    """The model answers only once all probes have arrived."""
+    instances, arrived = 3, list[str]()
+    calls = {"load": {}, "index": [{"name": "m", "state": "READY"}], "config": {"input": []}}
+
+    async def main() -> None:
+        complete = asyncio.Event()
+
+        async def handler(request: web.Request) -> web.Response:
+            call = request.path.rpartition("/")[2]
+            if call != "infer":
+                return web.json_response(calls[call])
+            arrived.append(call)
+            if len(arrived) == instances:
+                complete.set()
+            await complete.wait()
+            return web.json_response(ANSWER)
+
+        application = web.Application()
+        application.router.add_route("*", "/{path:.*}", handler)
+        runner = web.AppRunner(application, shutdown_timeout=0)
+        await runner.setup()
+        await web.UnixSite(runner, str(run_dir / "s")).start()
+        try:
+            async with asyncio.timeout(20), TritonClient(str(run_dir / "s")) as client:
+                command = Command((), {}, str(run_dir / "s"), "", "", (), (), "", "", run_dir / "arguments")
+                server = Server(ServerProcess("n-0-1g-0", command, run_dir / "log"), client, run_dir, lambda: None)
+                await server.load_all([ModelFolder("m", {"config.pbtxt": b""})], probed={"m": instances})
+        finally:
+            await runner.cleanup()
+
+    asyncio.run(main())
+    assert len(arrived) == instances
