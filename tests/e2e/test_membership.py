@@ -24,7 +24,7 @@ def test_graphs_join_and_leave_one_by_one_without_a_lost_request(system: System,
     nothing = system.run("deploy", "--add", app)
     assert (nothing.code, "nothing is deployed here" in nothing.err) == (4, True)
     before = system.deploy(app, "--gpus", "2xcpu", "--demand", 6, "--period", 7)
-    # What happens to these files afterwards is not deployed.
+    # Later changes of these files are not deployed.
     (app / "graph.yaml").write_text("kind: Mistake")
     (app / "profiles.csv").unlink()
     with Crowd(system) as crowd:
