@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from jigsaw_triton.controller.core import actions as a
@@ -66,6 +66,7 @@ class Controller:
         self._tallied: Tallies | None = None
         self._timed: ServedTimes = {}
         self._measured_at_s = time.monotonic()
+        self._arrivals = ArrivalWatch(fleet)
         self._changed = asyncio.Condition()
         self._checkpoints = Checkpoints(journal)
         self._baseline = state is not None
@@ -87,9 +88,9 @@ class Controller:
         """Runs until the deployment has been taken down, or until `leave`. Returns the last state."""
         leaving = asyncio.create_task(self._leaving.wait(), name="leave")
         tasks = [
-            asyncio.create_task(self._tick(), name="tick"),
-            asyncio.create_task(self._survey(), name="survey of the GPUs"),
-            asyncio.create_task(self._watch(), name="watch"),
+            asyncio.create_task(_repeat(self._tick, "measurement of the load")),
+            asyncio.create_task(_repeat(self._survey, "survey of the GPUs")),
+            asyncio.create_task(_repeat(self._watch, "watch over arrivals")),
             leaving,
         ]
         try:
@@ -261,31 +262,24 @@ class Controller:
         self._queue.put_nowait(event)
 
     async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(TICK_S)
-            self._journal.sync()
-            self._rates_rps, counts, tallies, times = await self._measure()
-            now_s = time.monotonic()
-            self._queue.put_nowait(e.Tick(now_s, self._rates_rps, counts, tallies, times, time.time() - now_s))
+        await asyncio.sleep(TICK_S)
+        self._journal.sync()
+        self._rates_rps, counts, tallies, times = await self._measure()
+        now_s = time.monotonic()
+        self._queue.put_nowait(e.Tick(now_s, self._rates_rps, counts, tallies, times, time.time() - now_s))
 
     async def _survey(self) -> None:
         """Tells the core when GPUs are lost, or back."""
-        while True:
-            await asyncio.sleep(SURVEY_S)
-            try:
-                lost = await self._fleet.lost_gpus()
-            except JigsawError as error:
-                log.warning("the GPUs cannot be surveyed: %s", error)
-                continue
-            if lost or self.state.lost:
-                self._queue.put_nowait(e.GpusLost(lost))
+        await asyncio.sleep(SURVEY_S)
+        lost = await self._fleet.lost_gpus()
+        if lost or self.state.lost:
+            self._queue.put_nowait(e.GpusLost(lost))
 
     async def _watch(self) -> None:
-        watch = ArrivalWatch(self._fleet)
-        while True:
-            event = await watch.next(needed=bool(self.state.arrivals))
-            if event is not None:
-                self._queue.put_nowait(event)
+        """Tells the core of arrivals as soon as they are counted, while a graph can react to them."""
+        event = await self._arrivals.next(needed=bool(self.state.arrivals))
+        if event is not None:
+            self._queue.put_nowait(event)
 
     async def _measure(self) -> tuple[Mapping[str, float], Counts, Tallies, ServedTimes]:
         """Returns what was counted since the last measurement.
@@ -342,3 +336,18 @@ def _subject(action: a.Action) -> str:
             return f"generation {generation}"
         case _:
             return Fleet.GATEWAY
+
+
+async def _repeat(turn: Callable[[], Awaitable[None]], name: str) -> None:
+    """Repeats a turn until the task is cancelled. A turn that fails is logged, and the next one begins a second later.
+
+    Without this, one unforeseen error would end for good what watches over a deployment.
+    """
+    while True:
+        try:
+            await turn()
+        except JigsawError as error:
+            log.warning("%s: %s", name, error)
+        except Exception:
+            log.exception("%s failed", name)
+            await asyncio.sleep(TICK_S)

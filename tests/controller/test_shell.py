@@ -6,7 +6,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import cast
 
+import pytest
+
 from jigsaw_triton.compiler.bundle import Bundle
+from jigsaw_triton.controller import shell
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.actual import Actual
@@ -19,6 +22,7 @@ from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.controller.shell import Controller
+from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.planner.domain.plan import Plan
 from tests.controller.disks import fill_disk, free_disk
 from tests.controller.worlds import bundle, generation, plan, wanted, worker
@@ -137,3 +141,34 @@ def test_a_full_disk_delays_changes_but_no_restart(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as file:
         nodes = dict(file.execute("SELECT kind, node FROM actions"))
     assert nodes["BringUp"] == "n" and nodes["StartGateway"] == "local"
+
+
+class FailingOnce(NoServers):
+    """A fleet whose first survey of the GPUs fails by a programming error."""
+
+    def __init__(self) -> None:
+        self.surveys = 0
+
+    async def lost_gpus(self) -> frozenset[GpuId]:
+        self.surveys += 1
+        if self.surveys == 1:
+            raise KeyError("unforeseen")
+        return frozenset({wanted().cluster.gpus[0].id})
+
+
+def test_an_unforeseen_error_does_not_end_the_survey_of_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shell, "SURVEY_S", 0.0)
+    monkeypatch.setattr(shell, "TICK_S", 0.01)
+
+    async def main(journal: Journal) -> None:
+        controller = Controller(cast(Executor, Recording()), cast(Fleet, FailingOnce()), journal, Settings())
+        await controller.ask(Request(wanted()))
+        running = asyncio.create_task(controller.run())
+        async with asyncio.timeout(10):
+            while not controller.state.lost:
+                await controller.wait_changed(1.0)
+        controller.leave()
+        await running
+
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        asyncio.run(main(journal))

@@ -125,6 +125,9 @@ class MigPool:
         if name is None:
             return
         async with self._lock(name):
+            # Another call may have taken the worker off its instance while this one waited for the lock.
+            if worker not in self._of:
+                return
             pooled = self._pool[name]
             if pooled.workers == {worker}:
                 await self._end(name, pooled)
@@ -143,6 +146,8 @@ class MigPool:
         if name is None:
             return
         async with self._lock(name):
+            if worker not in self._of:
+                return
             pooled = self._pool.pop(name)
             for other in pooled.workers:
                 del self._of[other]
@@ -164,6 +169,8 @@ class MigPool:
         if name is None:
             return None
         async with self._lock(name):
+            if worker not in self._of:
+                return None
             pooled = self._pool[name]
             if pooled.daemon is not None and not await pooled.daemon.answers():
                 # Kernels that still run through a hanging daemon end with it, as they do with a dead one.

@@ -162,3 +162,16 @@ def test_leaving_can_be_repeated_after_a_failed_destruction(world: World) -> Non
 
     asyncio.run(main())
     assert world.uuids == []
+
+
+def test_a_worker_leaves_an_instance_that_is_forgotten_at_the_same_moment(world: World) -> None:
+    async def main() -> None:
+        for calls in ((world.pool.leave, world.pool.forget), (world.pool.forget, world.pool.leave)):
+            await world.take(ALONE)
+            world.driver.lose(GpuId("n", 0))
+            await asyncio.gather(*(call(ALONE.name) for call in calls))
+            assert world.pool.uuid(ALONE.name) == ""
+            world.driver.find(GpuId("n", 0))
+
+    asyncio.run(main())
+    assert not world.journal.instances() and not world.uuids
