@@ -7,9 +7,10 @@ SUPPORTED := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in (
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do "$$p" -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
 
 CXX_SOURCES = $(wildcard native/*/*.h native/*/*.cc)
-E2E_TESTS = $(shell grep -rl --include='test_*.py' 'pytest.mark.e2e' tests)
-UNIT_RUN = -m pytest -n auto --maxprocesses 4 --dist loadfile
-E2E_RUN = -m pytest -n auto --maxprocesses 2 --dist loadfile
+# The order of the files in a run is that of tests/conftest.py.
+RUN = -m pytest --dist loadfile --no-loadscope-reorder
+# Tests without tritonservers compute: one process for each processor.
+UNIT_RUN = $(RUN) -n auto --maxprocesses 4 -m
 
 # Python keeps compiled modules, whatever the environment says: the tests start hundreds of Python processes.
 export PYTHONDONTWRITEBYTECODE :=
@@ -30,26 +31,25 @@ $(STAMP): pyproject.toml hatch_build.py
 demo: setup
 	@$(BIN)/python -m demo $(DRIVER)
 
-# A deployment mostly waits for its servers, so two at a time keep two processors busy. More would delay each other.
+# Tests with tritonservers mostly wait. Four files at a time, among them some without, keep two processors busy.
 test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES) </dev/null
 	$(BIN)/mypy
 	$(BIN)/jigsaw-triton fetch ensembles/docread ensembles/digits ensembles/digits-strip
-	$(BIN)/python $(UNIT_RUN) -m "not e2e"
-	$(BIN)/python $(E2E_RUN) -m e2e $(E2E_TESTS)
+	$(BIN)/python $(RUN) -n 4
 
 # The inner loop of development: everything that needs no tritonserver and is not marked slow.
 test-fast: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python $(UNIT_RUN) -m "not e2e and not slow"
+	$(BIN)/python $(UNIT_RUN) "not e2e and not slow"
 
 # Branch coverage of the tests that start no tritonserver; fails below the floor in pyproject.toml.
 coverage: setup
-	$(BIN)/python $(UNIT_RUN) -m "not e2e" --cov --cov-report=term:skip-covered
+	$(BIN)/python $(UNIT_RUN) "not e2e" --cov --cov-report=term:skip-covered
 
 # Runs the tests of the backend's core under AddressSanitizer with UndefinedBehaviorSanitizer, then under ThreadSanitizer.
 test-sanitizers: setup

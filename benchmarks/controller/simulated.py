@@ -63,9 +63,12 @@ the first day."""
 STEADY_RPS, STEADY_S = 200.0, 3600
 """Constant load of the test for flapping, Poisson in each second."""
 
+SMOKE_S = 60
+"""Seconds of each trace in a smoke run, at least one of its intervals."""
+
 
 async def measure(progress: Progress, effort: Effort) -> list[Figure]:
-    """Simulates all traces. A smoke run takes their first minutes."""
+    """Simulates all traces. A smoke run takes their first minute."""
     if not a100.TABLE.exists():
         progress("simulated: skipped: the A100 table and the traces are not beside the checkout")
         return []
@@ -155,5 +158,6 @@ def _forecasts(progress: Progress, effort: Effort) -> Iterator[Figure]:
 
 
 def _shortened(trace: Trace, effort: Effort) -> Trace:
-    seconds = round(effort.seconds(trace.seconds, least_s=120.0)) if effort.rounds == 1 else trace.seconds
-    return replace(trace, rps=trace.rps[: round(seconds / trace.step_s)])
+    """Returns the first minute of the trace for a smoke run."""
+    intervals = max(1, round(SMOKE_S / trace.step_s)) if effort.rounds == 1 else len(trace.rps)
+    return replace(trace, rps=trace.rps[:intervals])

@@ -32,12 +32,12 @@ BIN_S = 300
 EVENTS_S = 3600
 """Seconds simulated event by event."""
 
-SMOKE_BINS = 2
-"""Intervals of the trace in a smoke run."""
+SMOKE_BINS = 1
+"""Number of the trace's intervals in a smoke run."""
 
 
 async def measure(progress: Progress, effort: Effort) -> list[Figure]:
-    """Simulates both controllers over 14 days. A smoke run takes the first ten minutes."""
+    """Simulates both controllers over 14 days. A smoke run takes the first five minutes."""
     if not a100.TABLE.exists():
         progress("twitter: skipped: the A100 table and the traces are not beside the checkout")
         return []

@@ -19,6 +19,10 @@ TWO_P95 = Options(latency_model="2p95")
 """Options for results that can be computed by hand: 80% of a throughput is used, and latencies are multiples of p95."""
 
 
+SOLVE_S = 3.0
+"""Time limit of a solver in seconds, for tests in which an incumbent will do if the optimum takes longer."""
+
+
 def row(
     task_name: str,
     variant: str,

@@ -1,12 +1,20 @@
 import gc
+from types import ModuleType
 
 import numpy as np
 import pytest
-import torch
 
 from jigsaw_triton.runtime import dlpack
 from jigsaw_triton.runtime.dlpack import from_capsule, to_capsule
 from jigsaw_triton.runtime.dtypes import BF16, Array
+
+
+@pytest.fixture
+def torch() -> ModuleType:
+    """Imports torch, which takes too long for every run that collects this file."""
+    import torch
+
+    return torch
 
 
 def bits(*shape: int) -> Array:
@@ -19,23 +27,23 @@ def test_an_array_survives_a_round_trip_through_a_capsule(array: Array) -> None:
     assert (back.dtype, back.shape, back.tobytes()) == (array.dtype, array.shape, array.tobytes())
 
 
-def test_torch_can_read_and_create_capsules() -> None:
+def test_torch_can_read_and_create_capsules(torch: ModuleType) -> None:
     array = bits(2, 3)
-    tensor = torch.from_dlpack(to_capsule(array))  # type: ignore[attr-defined]
+    tensor = torch.from_dlpack(to_capsule(array))
     assert tensor.dtype == torch.bfloat16
     assert tensor.view(torch.int16).numpy().view(np.uint16).tolist() == array.view(np.uint16).tolist()
-    assert from_capsule(torch.to_dlpack(tensor)).tobytes() == array.tobytes()  # type: ignore[attr-defined]
+    assert from_capsule(torch.to_dlpack(tensor)).tobytes() == array.tobytes()
 
 
-def test_the_array_is_kept_alive_until_the_consumer_releases_it() -> None:
+def test_the_array_is_kept_alive_until_the_consumer_releases_it(torch: ModuleType) -> None:
     before = len(dlpack._kept)
-    tensor = torch.from_dlpack(to_capsule(bits(2)))  # type: ignore[attr-defined]
+    tensor = torch.from_dlpack(to_capsule(bits(2)))
     assert len(dlpack._kept) == before + 1
     del tensor
     gc.collect()
     assert len(dlpack._kept) == before
 
 
-def test_another_type_is_refused() -> None:
+def test_another_type_is_refused(torch: ModuleType) -> None:
     with pytest.raises(ValueError, match="DLPack type 2 with 32 bits, not BF16"):
-        from_capsule(torch.to_dlpack(torch.ones(2)))  # type: ignore[attr-defined]
+        from_capsule(torch.to_dlpack(torch.ones(2)))

@@ -87,9 +87,11 @@ def problems(draw: st.DrawFn) -> Problem:
 @pytest.mark.slow
 @given(p=problems())
 @settings(max_examples=16, deadline=None, derandomize=True)
-def test_any_plan_is_valid(p: Problem, solvers: SolverFactory) -> None:
-    plan = plan_or_none(p, solvers)
+def test_any_plan_is_valid_and_make_find_and_has_plan_agree(p: Problem, solvers: SolverFactory) -> None:
+    plan, found = plan_or_none(p, solvers), find_plan(p, PATIENT, solvers=solvers)
     event("planned" if plan else "infeasible")
+    assert (found and untimed(found)) == (plan and untimed(plan))
+    assert has_plan(p, PATIENT, solvers=solvers) is (plan is not None)
     if plan is not None:
         assert violations(plan, p, Options()) == ()
         assert plan_from_json(plan.to_json(), where="plan.json") == plan
@@ -161,15 +163,6 @@ def test_equal_foreign_instances_on_many_gpus_are_one_group(solvers: SolverFacto
     p = occupied(p, {index: (Placement(index % 2, "1g"),) for index in range(1, 1000)})
     plan = make_plan(p, solvers=solvers)
     assert (plan.slices_total, plan.solver.status) == (6001, "optimal")
-
-
-@pytest.mark.slow
-@given(p=problems())
-@FEW
-def test_make_find_and_has_plan_agree(p: Problem, solvers: SolverFactory) -> None:
-    plan, found = plan_or_none(p, solvers), find_plan(p, solvers=solvers)
-    assert (found and untimed(found)) == (plan and untimed(plan))
-    assert has_plan(p, PATIENT, solvers=solvers) is (plan is not None)
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from jigsaw_triton.runtime.dtypes import BF16
 from jigsaw_triton.runtime.outcome import Failure
@@ -13,13 +12,15 @@ A, B = TensorSpec("A", "FP32", (2,)), TensorSpec("B", "FP32", (2,))
 SUM, PRODUCT = TensorSpec("SUM", "FP32", (2,)), TensorSpec("PRODUCT", "FP32", (2,))
 
 
-class Both(torch.nn.Module):
-    def forward(self, a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return a - b, a * b
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    # Importing torch takes too long for every run that collects this file.
+    import torch
+
+    class Both(torch.nn.Module):
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return a - b, a * b
+
     with pytest.warns(DeprecationWarning):
         torch.jit.trace(Both(), (torch.ones(1, 2), torch.ones(1, 2))).save(str(tmp_path / "model.pt"))  # type: ignore[no-untyped-call]
     return tmp_path
