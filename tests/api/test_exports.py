@@ -12,7 +12,6 @@ HEAVY = (
     "aiohttp",
     "click",
     "highspy",
-    "networkx",
     "numpy",
     "pulp",
     "pydantic",
