@@ -149,9 +149,17 @@ def part(module: str) -> str:
     return head if rest or any(head in line for line in ORDER) or head == RUNTIME else COMMON
 
 
+@cache
+def uses(text: str) -> tuple[ast.Import | ast.ImportFrom | ast.Call, ...]:
+    """Returns the imports and calls in a module, which many tests look at."""
+    return tuple(
+        node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom | ast.Call)
+    )
+
+
 def imports(module: str, text: str) -> Iterator[tuple[str, str | None]]:
     """Yields all imports of a module: absolute module names, and the name imported from each."""
-    for node in ast.walk(ast.parse(text)):
+    for node in uses(text):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, None
@@ -212,7 +220,7 @@ def back_imports_of_rooms(texts: Sources) -> list[str]:
 def io_uses(module: str, text: str) -> list[str]:
     """Returns the imports and calls by which a module does I/O."""
     found = [f"{module} imports {name}" for name, _ in imports(module, text) if name.split(".")[0] in IO_MODULES]
-    for node in ast.walk(ast.parse(text)):
+    for node in uses(text):
         if isinstance(node, ast.Call):
             called = node.func
             name = (
@@ -247,7 +255,7 @@ def prints(texts: Sources) -> list[str]:
         f"{module}:{node.lineno}"
         for module, text in texts.items()
         if part(module) != "cli"
-        for node in ast.walk(ast.parse(text))
+        for node in uses(text)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
 
