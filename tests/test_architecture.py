@@ -152,9 +152,7 @@ def part(module: str) -> str:
 @cache
 def uses(text: str) -> tuple[ast.Import | ast.ImportFrom | ast.Call, ...]:
     """Returns the imports and calls in a module, which many tests look at."""
-    return tuple(
-        node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom | ast.Call)
-    )
+    return tuple(node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom | ast.Call))
 
 
 def imports(module: str, text: str) -> Iterator[tuple[str, str | None]]:

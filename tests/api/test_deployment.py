@@ -131,6 +131,7 @@ def test_an_update_goes_on_from_the_last_change_that_took_effect(
     assert (last["graphs"], last["demand"], last["share"]) == ((str(app),), {"": 30}, False)
 
 
+@pytest.mark.slow
 def test_others_shed_load_for_a_graph_only_if_that_is_agreed_to(
     app: Path, named: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,8 @@ from jigsaw_triton.controller.persistence.lock import is_locked
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.servers.members import marks, members
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_S = 1.0
 
 

@@ -78,6 +78,7 @@ def test_a_review_that_saves_nothing_returns_what_runs(planner: Planner) -> None
     assert again.plan is running.plan
 
 
+@pytest.mark.slow
 def test_a_review_with_the_objective_accuracy_need_not_save_slices(planner: Planner) -> None:
     running = solve(planner, 20.0)
     wanted = replace(WANTED, objective="accuracy")

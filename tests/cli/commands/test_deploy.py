@@ -53,6 +53,7 @@ def test_mistakes_are_reported_before_anything_changes(
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--detach", "--dry-run"])
 def test_a_graph_whose_package_is_missing_is_refused(
     run: Run, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str

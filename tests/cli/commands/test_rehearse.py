@@ -78,6 +78,7 @@ def test_json_has_both_sides(run: Run, app: Path, trace: Path, rehearsed: dict[s
     assert len(found["intervals"]) == 12
 
 
+@pytest.mark.slow
 def test_a_plot_shows_both_sides(run: Run, app: Path, trace: Path, tmp_path: Path, rehearsed: dict[str, Any]) -> None:
     pytest.importorskip("matplotlib")
     picture = tmp_path / "run.svg"

@@ -33,6 +33,7 @@ def cost(plan: Plan) -> tuple[int, int, float]:
     return plan.slices_used, plan.gpus_used, round(plan.graphs["docread"].accuracy, 6)
 
 
+@pytest.mark.slow
 def test_remembered_plans_are_valid_and_as_good_as_new_ones() -> None:
     memory, made = PlanMemory(), list[float]()
     for demand_rps in (20, 40, 21, 39, 30, 25, 35, 40, 22, 60, 50, 41):

@@ -147,6 +147,7 @@ def test_a_plan_far_above_the_bound_is_found(solvers: SolverFactory) -> None:
     assert make_plan(p, TWO_P95, solvers=solvers).slices_used == 4 * 4 + 10
 
 
+@pytest.mark.slow
 def test_coarser_bins_only_lower_the_bound(monkeypatch: pytest.MonkeyPatch, highs: SolverProcess) -> None:
     workload, found = candidates(docread_problem(60))
     fine = least_slices(workload, found)

@@ -65,6 +65,7 @@ def test_without_an_answer_of_the_solver_the_first_plan_is_the_plan() -> None:
     assert has_plan(problem, solvers=too_slow) is True
 
 
+@pytest.mark.slow
 def test_without_an_answer_of_the_solver_there_is_still_a_capacity(solvers: SolverFactory) -> None:
     problem = docread_problem(20.0)
     largest = largest_demand(problem, solvers=solvers).rps["docread"]
