@@ -5,8 +5,8 @@ what its usual variants carry, one change of its routes replaces them by their s
 lower load. The models stay loaded, and requests stay bound to the same generation. Each batch goes to the variant that
 is on the route when it is formed, so batches of one request may be answered by both.
 
-A transition goes on with whichever variants serve when it begins (`in_service`): the routes lead to them until the new
-plan serves, and nothing switches meanwhile.
+A transition goes on with whichever variants serve (`in_service`): the routes lead to them until the new plan serves. If
+they switch while workers start or models load, its remaining stages are computed again.
 """
 
 import math
