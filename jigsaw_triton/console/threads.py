@@ -3,8 +3,9 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-THREADS = 16
-"""Number of threads. Blocking calls are short: files, the journal, the MIG driver. A few may hang with the driver."""
+THREADS = 8
+"""Number of threads. Blocking calls are short: files, the journal, the MIG driver. A few may hang with the driver.
+Each thread has its own heap, so more threads need more memory."""
 
 
 def started_pool(count: int = THREADS) -> ThreadPoolExecutor:
