@@ -133,6 +133,9 @@ class RouteEntry:
         pads: True if the model pads rows, so that items with different numbers of rows can form one batch.
         service_ms: Batch size -> usual milliseconds of a batch, from the profile.
         deadline_ms: Batch size -> milliseconds after which a call counts as hanging.
+        slo_ms: Latency SLO for which the plan has the entry; 0 if it is not known. A front promises the longest of its
+            own and those on its routes: during a change, the workers of the next plan may be too slow for a shorter
+            one.
         generations: Generations whose requests it may answer; empty for all. While a graph changes from one generation
             to the next, all calls of a request go to entries of one generation.
         weights: Share of the requests that are bound to each of these generations on arrival, during a canary; empty if
@@ -151,6 +154,7 @@ class RouteEntry:
     pads: bool = False
     service_ms: Mapping[str, float] = field(default_factory=dict, hash=False)
     deadline_ms: Mapping[str, float] = field(default_factory=dict, hash=False)
+    slo_ms: float = 0.0
     generations: tuple[int, ...] = ()
     weights: tuple[float, ...] = ()
     closed: bool = False

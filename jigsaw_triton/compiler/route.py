@@ -54,7 +54,7 @@ def route(
         )
     shares = plan.mix if graph.slo.accuracy_mode == "mean" else {}
     return tuple(
-        _entry(worker, model, workers, profiles, one_by_one, share=shares.get(model.variant, 0.0))
+        _entry(graph, worker, model, workers, profiles, one_by_one, share=shares.get(model.variant, 0.0))
         for *_, worker, model in sorted(found, key=lambda item: item[:3])
     )
 
@@ -69,7 +69,7 @@ def standby_route(
 ) -> tuple[RouteEntry, ...]:
     """Returns the standby models of a task, by worker name. They have no shares. Arguments as for `route`."""
     return tuple(
-        _entry(replace(worker, models=(model,)), model, workers, profiles, one_by_one)
+        _entry(graph, replace(worker, models=(model,)), model, workers, profiles, one_by_one)
         for _, worker in sorted(workers.items())
         for model in worker.standby
         if (model.graph, model.task) == (graph.name, task.name)
@@ -77,6 +77,7 @@ def standby_route(
 
 
 def _entry(
+    graph: TaskGraph,
     worker: Worker,
     model: WorkerModel,
     workers: Mapping[str, Worker],
@@ -98,6 +99,7 @@ def _entry(
         pads=model.pads,
         service_ms=times.service_ms,
         deadline_ms=times.deadline_ms,
+        slo_ms=graph.slo.latency_ms,
     )
 
 

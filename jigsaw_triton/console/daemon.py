@@ -12,6 +12,7 @@ from pathlib import Path
 
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.console.server import Read, StatusServer
+from jigsaw_triton.console.threads import started_pool
 from jigsaw_triton.controller.core.events import Event
 from jigsaw_triton.controller.core.generation import Request
 from jigsaw_triton.controller.core.recovery import recovered, unfinished
@@ -89,6 +90,8 @@ async def _serve(
 ) -> bool:
     """Runs the controller. Returns True if nothing of the deployment is left."""
     controller: Controller
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(started_pool())
 
     def notify(event: Event) -> None:
         controller.notify(event)
@@ -102,7 +105,6 @@ async def _serve(
     executor = Executor(paths, fleet, load_templates(templates_dir()), journal)
     controller = Controller(executor, fleet, journal, settings, state)
     server = StatusServer(paths.control_socket, controller, fleet, journal, read)
-    loop = asyncio.get_running_loop()
     heartbeat = asyncio.create_task(_beat(lock), name="heartbeat")
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, controller.leave)

@@ -27,9 +27,6 @@ server that died there before."""
 
 _LARGE_BYTES = 2**20
 
-_UNCONNECTED = "failed to connect"
-"""Beginning of gRPC's message if it has sent nothing."""
-
 _TRACEBACK = "\n\nAt:\n"
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 _REGIONS = "v2/systemsharedmemory"
@@ -123,12 +120,13 @@ class TritonClient:
         """Loads or reloads a model; returns when it is ready.
 
         Over HTTP, Triton 24.10 loads the model in the thread that serves the connection, which delays inferences on all
-        other connections of that thread. Over gRPC it does not. HTTP is used if gRPC does not connect.
+        other connections of that thread. Over gRPC it does not.
 
         Raises:
             ServerError: The model could not be loaded; the message is Triton's.
         """
-        if self._grpc_address and await self._load_over_grpc(model, timeout_s):
+        if self._grpc_address:
+            await self._load_over_grpc(model, timeout_s)
             return
         await self._call("POST", f"v2/repository/models/{quote(model)}/load", data=b"{}", timeout_s=timeout_s)
 
@@ -202,8 +200,7 @@ class TritonClient:
         except (ValueError, KeyError, TypeError, InferenceServerException) as error:
             raise ServerError(f"the answer does not follow Triton's protocol: {error}", where=model) from error
 
-    async def _load_over_grpc(self, model: str, timeout_s: float) -> bool:
-        """Loads a model. Returns False, with nothing done, if no connection is made."""
+    async def _load_over_grpc(self, model: str, timeout_s: float) -> None:
         # This import is slow, and most commands load nothing.
         from tritonclient.grpc.aio import InferenceServerClient
 
@@ -211,11 +208,8 @@ class TritonClient:
         client = InferenceServerClient(self._grpc_address, channel_args=_CHANNEL_ARGS)
         try:
             await client.load_model(model, headers=headers, client_timeout=timeout_s)
-            return True
         except InferenceServerException as error:
             message = _without_traceback(str(error.message()))
-            if message.startswith(_UNCONNECTED):
-                return False
             match error.status():
                 case "StatusCode.UNAVAILABLE":
                     message = f"does not answer: {message}"

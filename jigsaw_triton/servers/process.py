@@ -47,6 +47,7 @@ class ServerProcess:
         self._survives = survives
         self._process = found
         self._rotation: asyncio.Task[None] | None = None
+        self._removal: asyncio.Task[None] | None = None
         self._log_start = 0
         self._main: int | None = None
         if found is not None:
@@ -83,7 +84,7 @@ class ServerProcess:
             if self.command.container is not None:
                 self._main = await asyncio.to_thread(main_process, self.command.container)
         except BaseException:
-            await asyncio.shield(self._clean())
+            await self._remove()
             raise
         finally:
             self.command.argument_file.unlink(missing_ok=True)
@@ -114,7 +115,7 @@ class ServerProcess:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._process.wait(), grace_s)
         finally:
-            await asyncio.shield(self._clean())
+            await self._remove()
 
     def _check_listeners(self) -> None:
         for address, port in self.command.ports:
@@ -166,6 +167,16 @@ class ServerProcess:
         while True:
             await asyncio.sleep(_ROTATE_INTERVAL_S)
             await asyncio.to_thread(rotate, self.log)
+
+    async def _remove(self) -> None:
+        """Removes all traces of the server.
+
+        A removal goes on if its caller is cancelled, and later callers wait for its end. Otherwise it could remove the
+        sockets of the server that is started next.
+        """
+        if self._removal is None or self._removal.done():
+            self._removal = asyncio.create_task(self._clean(), name=f"remove {self.name}")
+        await asyncio.shield(self._removal)
 
     async def _clean(self) -> None:
         if self._rotation is not None:

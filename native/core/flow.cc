@@ -335,7 +335,7 @@ void Flow::respond() {
     }
   }
   Time took = now() - arrival_;
-  bool in_time = took <= Time(front_.spec().slo_ms * 1e6);
+  bool in_time = took <= front_.slo();
   auto outcome = size_t(failure_ ? Outcome::kFailed : in_time ? Outcome::kMet : Outcome::kMissed);
   // A one-task front sees only a part of the request's time.
   if (!front_.spec().clock) front_.metrics().slo[outcome]->add(1);

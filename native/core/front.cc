@@ -169,7 +169,7 @@ Time add_microseconds(Time at, uint64_t microseconds) {
 }  // namespace
 
 Front::Front(Engine& engine, std::string model, std::string_view spec)
-    : engine_(engine), model_(std::move(model)), spec_(FrontSpec::parse(spec)) {
+    : engine_(engine), model_(std::move(model)), spec_(FrontSpec::parse(spec)), slo_ms_(spec_.slo_ms) {
   std::lock_guard lock(engine_.mutex());
   metrics_ = &engine_.graph_metrics(spec_.graph);
   if (spec_.capacity_rps > 0) metrics_->capacity.set(spec_.capacity_rps);
@@ -181,6 +181,7 @@ Front::Front(Engine& engine, std::string model, std::string_view spec)
     tasks_.clear();  // Requires the lock, so not left to the destructor.
     throw;
   }
+  route_replaced();
   for (size_t t = 0; t < spec_.tasks.size(); t++) {
     for (size_t other = 0; other < spec_.tasks.size(); other++) {
       const TaskSpec& follower = spec_.tasks[other];
@@ -203,6 +204,12 @@ Front::~Front() {
   idle_.wait(lock, [this] { return flows_ == 0; });
   tasks_.clear();
   if (engine_.tasks_of(spec_.graph).empty()) metrics_->capacity.set(0);
+}
+
+void Front::route_replaced() {
+  double longest = spec_.slo_ms;
+  for (const auto& task : tasks_) longest = std::max(longest, task->longest_slo_ms());
+  slo_ms_ = longest;
 }
 
 void Front::released() {
@@ -352,7 +359,7 @@ void Front::split(Request* request, std::vector<Value> inputs, const RequestOpti
 
 void Front::begin(Request* request, std::vector<Value> inputs, const RequestOptions& options,
                   std::shared_ptr<Binding> binding) {
-  Time slo_end = options.arrival + Time(spec_.slo_ms * 1e6);
+  Time slo_end = options.arrival + slo();
   Time deadline = spec_.queue_overload ? kNever : slo_end, order = slo_end;
   std::string deadline_text = "the latency promised";
   if (options.timeout_us) {

@@ -1,6 +1,7 @@
 // A front: a model of the gateway that executes a task graph, or one task of it, on workers.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <map>
 #include <memory>
@@ -40,6 +41,14 @@ class Front {
   Engine& engine() { return engine_; }
   const std::vector<std::unique_ptr<Task>>& tasks() const { return tasks_; }
   GraphMetrics& metrics() { return *metrics_; }
+
+  // Latency within which requests without a timeout are answered: the longest SLO of the front and of the entries on
+  // its routes. While the routes lead to the workers of two plans, those of one may be too slow for the SLO of the
+  // other. Any thread may call this.
+  Time slo() const { return Time(slo_ms_ * 1e6); }
+
+  // Notes that the route of a task was replaced.
+  void route_replaced();
 
   // Executes a request. The inputs are in the order of the specification. Returns immediately; `request` gets the
   // response.
@@ -83,6 +92,7 @@ class Front {
   Engine& engine_;
   std::string model_;
   FrontSpec spec_;
+  std::atomic<double> slo_ms_;
   GraphMetrics* metrics_;
   std::vector<std::unique_ptr<Task>> tasks_;
   std::vector<std::vector<size_t>> followers_;  // Tasks that consume a tensor of each task.

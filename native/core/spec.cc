@@ -262,6 +262,8 @@ RouteEntry read_entry(const Json& json, const std::string& where) {
   entry.pads = flag(json, "pads", where, false);
   entry.service_ms = read_durations(json, "service_ms", where);
   entry.deadline_ms = read_durations(json, "deadline_ms", where);
+  if (const Json* slo = json.find("slo_ms"); slo && slo->number(in(where, "slo_ms")) != 0)
+    entry.slo_ms = positive(json, "slo_ms", where);
   if (const Json* generations = json.find("generations")) {
     const auto& numbers = generations->array(in(where, "generations"));
     for (size_t i = 0; i < numbers.size(); i++) {

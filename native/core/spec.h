@@ -136,6 +136,7 @@ struct RouteEntry {
   bool pads = false;      // True if the model pads rows, so that such items can share a batch; see `kRowsPrefix`.
   Durations service_ms;   // Expected service time of a batch.
   Durations deadline_ms;  // Time after which a call counts as hanging.
+  double slo_ms = 0;      // Latency SLO for which the plan has this entry; 0 if it is not known.
   std::vector<int64_t> generations;  // Generations whose requests it may answer; empty for all.
   // Share of the requests that are bound to each of these generations when they arrive; empty if the first worker that
   // is free decides.

@@ -105,6 +105,7 @@ bool Task::refresh_route() {
     }
     route_refusal_.clear();
     set_route(std::move(route.entries));
+    front_.route_replaced();
   } catch (const std::exception& error) {
     engine_.log(LogLevel::kError, "route " + spec_.route + " cannot be read; its previous " +
                                       std::to_string(entries_.size()) + " entries stay in use: " + error.what());
@@ -217,6 +218,12 @@ void Task::update_estimates(Time at) {
     double mean = entry.worker->service.mean(entry.limit);
     if (mean > 0) items_per_ns_ += double(entry.limit) * double(entry.capacity) / mean;
   }
+}
+
+double Task::longest_slo_ms() const {
+  double longest = 0;
+  for (const Entry& entry : entries_) longest = std::max(longest, entry.route.slo_ms);
+  return longest;
 }
 
 Time Task::unreachable_since(GenerationSet generations, Time at) {
@@ -360,7 +367,7 @@ bool Task::is_late(const Job& job, Time at) {
   if (job.deadline == kNever) {
     // With `overload: queue` jobs wait for busy workers, but not for workers that are all unreachable.
     Time since = unreachable_since(job.flow->binding().generations(), at);
-    return since != kNever && at >= std::max(job.arrival, since) + Time(front_.spec().slo_ms * 1e6);
+    return since != kNever && at >= std::max(job.arrival, since) + front_.slo();
   }
   // A job that has not waited yet gets a chance: otherwise one slow batch could end all service.
   bool waited = at > job.arrival + kMillisecond;

@@ -101,6 +101,9 @@ class Task {
   // Service time of a full batch on the slowest worker in nanoseconds, at the high end.
   double max_batch_time(Time at);
 
+  // Longest latency SLO of the route's entries, in milliseconds; 0 if none has one.
+  double longest_slo_ms() const;
+
   // Returns true if an open entry of a generation has a worker that can be used.
   bool serves(GenerationSet generation, Time at);
 

@@ -274,8 +274,7 @@ class TritonRequest : public Request {
       clock_[0] = int64_t(options.arrival);
       // Avoid an overflow: the timeout may be longer than an INT64 of nanoseconds.
       Time most = Time(INT64_MAX) - options.arrival;
-      Time limit =
-          options.timeout_us ? 1000 * std::min(options.timeout_us, most / 1000) : Time(front_.spec().slo_ms * 1e6);
+      Time limit = options.timeout_us ? 1000 * std::min(options.timeout_us, most / 1000) : front_.slo();
       clock_[1] = int64_t(options.arrival + limit);
     }
     read_outputs(options);

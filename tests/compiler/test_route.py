@@ -89,6 +89,12 @@ def test_the_service_times_of_an_emulated_model_are_those_that_it_emulates() -> 
     assert detect.route[0].service_ms == classify.route[0].service_ms
 
 
+def test_entries_have_the_slo_of_their_graph() -> None:
+    of = chain(2)
+    made = compiled(replace(of, slo=replace(of.slo, latency_ms=750.0))).graphs["chain"].tasks
+    assert [entry.slo_ms for task in made for entry in task.route] == [750.0, 750.0]
+
+
 def test_a_chain_that_yields_rows_takes_items_one_by_one() -> None:
     base = fan_out()
     detect = replace(base.tasks["detect"], inputs={"X": ref("crop.Y")})
@@ -102,8 +108,8 @@ def test_a_chain_that_yields_rows_takes_items_one_by_one() -> None:
 
 
 def test_fronts_can_read_route_files() -> None:
-    entry = RouteEntry("n-0-1g-0", "chain.t0.v0.g3", 4, 2, "v0", 0.5, 1, True, {"4": 20.5}, {"4": 2000.0}, (3, 4))
-    entry = replace(entry, weights=(0.9, 0.1), closed=True)
+    entry = RouteEntry("n-0-1g-0", "chain.t0.v0.g3", 4, 2, "v0", 0.5, 1, True, {"4": 20.5}, {"4": 2000.0})
+    entry = replace(entry, slo_ms=750.0, generations=(3, 4), weights=(0.9, 0.1), closed=True)
     text = route_json([entry])
     written = {**asdict(entry), "generations": [3, 4], "weights": [0.9, 0.1]}
     assert json.loads(text) == {"version": 3, "workers": [written]}

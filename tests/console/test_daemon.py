@@ -1,6 +1,9 @@
+import asyncio
 import os
 import sqlite3
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,12 +13,14 @@ import pytest
 from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.console import daemon
 from jigsaw_triton.console.daemon import run_controller
+from jigsaw_triton.console.threads import THREADS
 from jigsaw_triton.controller.core.generation import Request
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.persistence.checkpoint import UnknownFormatError
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import take_lock
 from jigsaw_triton.controller.persistence.reader import JournalReader
+from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.servers.members import marks
 from tests.console.conftest import Desk
@@ -35,6 +40,22 @@ def test_a_deployment_has_one_controller(desk: Desk) -> None:
 def test_only_the_owner_can_open_the_lock(tmp_path: Path) -> None:
     take_lock(tmp_path / "lock")
     assert (tmp_path / "lock").stat().st_mode & 0o077 == 0
+
+
+def test_a_controller_has_all_its_threads_from_the_start(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+
+    async def adopt(_: Controller) -> None:
+        counts.append(threading.active_count())
+        await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.01) for _ in range(100)))
+        counts.append(threading.active_count())
+        raise StateError("enough")
+
+    monkeypatch.setattr(daemon, "_log_to", lambda _: None)
+    monkeypatch.setattr(Controller, "adopt", adopt)
+    with pytest.raises(StateError, match="enough"):
+        run_controller(desk.paths, desk.fleet.commands.installation, lambda *_: Request(wanted()), Settings())
+    assert counts[0] == counts[1] > THREADS
 
 
 @pytest.fixture

@@ -26,6 +26,24 @@ def test_a_request_that_cannot_meet_its_deadline_is_refused_at_once(bench: Bench
     assert bench.engine.metric("jigsaw_slo_total", outcome="failed") == 1
 
 
+def test_the_longest_slo_on_the_route_is_promised(bench: Bench) -> None:
+    """During a change to a plan for a longer SLO, its slower workers are on the route of the front for the shorter."""
+    worker = bench.worker()
+    bench.route("w", service_ms={"4": 1500.0}, slo_ms=60_000)
+    front = bench.front(slo_ms=100)
+    occupied = occupy(front, worker)
+    waiting = front.send({"X": column(1)})
+    assert not waiting.ended(0.05)
+    # The next request still finds the old route when it arrives.
+    bench.route("w", service_ms={"4": 1500.0}, slo_ms=50)
+    late = front.send({"X": column(1)})
+    assert "cannot be answered within the latency promised" in front.ask({"X": column(1)}).message
+    time.sleep(0.15)
+    worker.answering.set()
+    assert [request.wait()["Y"].item() for request in (*occupied, waiting, late)] == [-2, 2, 2]
+    assert bench.engine.metric("jigsaw_slo_total", outcome="missed") == 3
+
+
 def test_the_backlog_counts_against_the_deadline(bench: Bench) -> None:
     worker = bench.worker()
     bench.route("w", batch=1, service_ms={"1": 200.0})

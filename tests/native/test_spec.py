@@ -139,6 +139,8 @@ def test_a_tensor_is_produced_only_once() -> None:
         ({"generations": [-1]}, "route.workers[0].generations[0] is below 0"),
         ({"generations": [*range(65)]}, "route.workers names more than 64 generations"),
         ({"closed": 1}, "route.workers[0].closed is not true or false"),
+        ({"slo_ms": -1}, "route.workers[0].slo_ms is not above 0"),
+        ({"slo_ms": 1e300}, "route.workers[0].slo_ms is too long"),
     ],
 )
 def test_errors_of_a_route_name_the_place(change: dict[str, Any], words: str) -> None:

@@ -178,18 +178,3 @@ def test_a_malformed_answer_is_an_error(run_dir: Path) -> None:
 
     with pytest.raises(ServerError, match="does not follow Triton's protocol"):
         served(run_dir, handler, lambda client: client.infer("m", {}))
-
-
-def test_a_model_is_loaded_over_http_if_grpc_does_not_connect(run_dir: Path) -> None:
-    seen: list[str] = []
-
-    async def handler(request: web.Request) -> web.Response:
-        seen.append(request.path)
-        return web.json_response({})
-
-    async def use(client: TritonClient) -> None:
-        async with TritonClient(str(run_dir / "t.sock"), grpc_address=f"unix:{run_dir}/nowhere:1") as other:
-            await other.load("m")
-
-    served(run_dir, handler, use)
-    assert seen == ["/v2/repository/models/m/load"]

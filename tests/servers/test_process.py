@@ -9,14 +9,18 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.errors import InputError, ServerError
+from jigsaw_triton.servers import process as process_module
 from jigsaw_triton.servers.command import Command
+from jigsaw_triton.servers.os_process import OsProcess
 from jigsaw_triton.servers.process import ServerProcess, Stub, group_members, python_stubs, sweep
 
 SECRET = "0123456789abcdef"
 PREFIX = f"jigsaw-test-{os.getpid()}-"
 
 
-def process(run_dir: Path, script: str, *, ports: tuple[tuple[str, int], ...] = ()) -> ServerProcess:
+def process(
+    run_dir: Path, script: str, *, ports: tuple[tuple[str, int], ...] = (), found: OsProcess | None = None
+) -> ServerProcess:
     """Returns a server process that runs a shell script, so that nothing ever listens on its socket."""
     http = run_dir / "t.sock"
     command = Command(
@@ -31,7 +35,7 @@ def process(run_dir: Path, script: str, *, ports: tuple[tuple[str, int], ...] = 
         secret=SECRET,
         argument_file=run_dir / "t.restriction",
     )
-    return ServerProcess("a-0-1g-0", command, run_dir / "t.log")
+    return ServerProcess("a-0-1g-0", command, run_dir / "t.log", found=found)
 
 
 def test_an_early_exit_is_reported_with_the_end_of_the_log(run_dir: Path) -> None:
@@ -81,6 +85,30 @@ def test_a_server_that_ignores_sigterm_is_killed(run_dir: Path) -> None:
     asyncio.run(main())
     assert server.returncode == -9
     assert_nothing_left(server)
+
+
+def test_a_stop_waits_for_an_earlier_one_that_was_cancelled(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the earlier one would remove the sockets of the next server."""
+    looks: list[int] = []
+
+    def members(group: int) -> list[int]:
+        # At the first look, the processes of the server have not ended yet.
+        looks.append(group)
+        return [group] if len(looks) == 1 else []
+
+    monkeypatch.setattr(process_module, "group_members", members)
+
+    async def main() -> None:
+        server = process(run_dir, "", found=OsProcess.spawn(("/bin/sleep", "60"), output=subprocess.DEVNULL))
+        earlier = asyncio.create_task(server.stop())
+        await until(lambda: bool(looks))
+        earlier.cancel()
+        await server.stop()
+        (run_dir / "t.sock").touch()
+        await asyncio.sleep(0.2)
+
+    asyncio.run(main())
+    assert (run_dir / "t.sock").exists()
 
 
 def test_nothing_is_started_if_a_port_is_in_use(run_dir: Path) -> None:
