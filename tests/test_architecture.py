@@ -42,7 +42,7 @@ ROOMS = {
         "search",
         "explain",
     ),
-    "controller": ("core", "persistence", "fleet", "solving", "executor", "watch", "shell"),
+    "controller": ("core", "persistence", "fleet", "solving", "planning", "executor", "watch", "shell"),
     "api": (
         "reporting",
         "machine",
