@@ -18,11 +18,11 @@ from jigsaw_triton.child_process import ChildProcess
 from tests.planner.solver.test_solver import hard
 from jigsaw_triton.planner.solver.solver import SolverProcess
 with SolverProcess("cbc") as solver:
-    waiting = ChildProcess("jigsaw_triton.planner.solver.worker", "highs")
+    waiting = ChildProcess("jigsaw_triton.controller.planning.worker")
     print(solver.pid, waiting.pid, flush=True)
     solver.solve(hard(), 600.0)
 """
-"""Starts a solver that is busy for minutes, in a process of its own, and one that waits."""
+"""Starts a solver that is busy for minutes, in a process of its own, and a planning process that waits."""
 
 GONE_S = 20.0
 
