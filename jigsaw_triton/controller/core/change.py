@@ -9,13 +9,13 @@ from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.lost_gpus import without_lost
 from jigsaw_triton.controller.core.outcome import Outcome, issue, quiet
 from jigsaw_triton.controller.core.state import GATEWAY, Phase, State
-from jigsaw_triton.controller.core.switching import with_capacities
+from jigsaw_triton.controller.core.switching import is_switching, with_capacities
 from jigsaw_triton.controller.core.transition import stages_down, stages_to
 
 
 def advance_change(state: State) -> Outcome:
     """Takes the next step of a change if nothing of it is under way: a stage, a rollback, or its end."""
-    if state.stage_ids:
+    if state.stage_ids or is_switching(state):
         return state, ()
     if state.stage is not None and state.stage.watches and not state.failed and state.watch is not None:
         if state.watch.began_s is None:
@@ -32,6 +32,9 @@ def advance_change(state: State) -> Outcome:
     committed = state.running is not None and state.running is state.pending
     if state.failed and not committed:
         return _roll_back(state)
+    if state.reorder and not committed:
+        text = "other variants serve now, so the rest of the change is ordered anew"
+        return _reordered(state), (a.Report("transition", text),)
     if state.stages:
         return _next_stage(state)
     restarts = {n: r for n, r in state.restarts.items() if n == GATEWAY or n in state.actual.workers}
@@ -79,7 +82,18 @@ def _roll_back(state: State) -> Outcome:
 def restore(state: State, running: Generation) -> State:
     """Starts the transition back to the generation that serves."""
     stages = stages_to(state.actual, running, without_lost(running, state.lost), standby=state.standby)
-    return replace(state, phase=Phase.CHANGING, stages=stages, rolling_back=True)
+    return replace(state, phase=Phase.CHANGING, stages=stages, rolling_back=True, reorder=False)
+
+
+def _reordered(state: State) -> State:
+    """Computes the stages that have not started again. A canary that has been watched is not repeated."""
+    solve, new, running = state.carried, state.pending, state.running
+    assert running is not None
+    if state.rolling_back or solve is None or new is None:
+        return restore(state, running)
+    watched = state.watch is not None and state.watch.began_s is not None
+    target, canary = without_lost(new, solve.lost), None if watched else solve.canary
+    return replace(state, stages=stages_to(state.actual, running, target, canary, state.standby), reorder=False)
 
 
 def _next_stage(state: State) -> Outcome:

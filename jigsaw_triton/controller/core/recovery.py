@@ -42,6 +42,7 @@ def recovered(state: State) -> State | None:
         demand={name: demand.learned() for name, demand in state.demand.items()},
         arrivals={},
         rolling_back=False,
+        reorder=False,
         asked=None,
     )
     if state.phase in (Phase.STOPPING, Phase.STOPPED):

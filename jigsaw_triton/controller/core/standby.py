@@ -5,8 +5,8 @@ what its usual variants carry, one change of its routes replaces them by their s
 lower load. The models stay loaded, and requests stay bound to the same generation. Each batch goes to the variant that
 is on the route when it is formed, so batches of one request may be answered by both.
 
-A transition goes on with whichever variants serve when it begins (`in_service`): the routes lead to them until the new
-plan serves, and nothing switches meanwhile.
+A transition goes on with whichever variants serve (`in_service`): the routes lead to them until the new plan serves. If
+they switch while workers start or models load, its remaining stages are computed again.
 """
 
 import math
@@ -162,7 +162,7 @@ def _worker(worker: Worker, actual: Actual, serving: Collection[str]) -> Worker:
 
 
 def _with_variants(route: Route, task: TaskFront, actual: Actual, *, standby: bool) -> Route:
-    """Returns a route over the standby variants of its workers, where both variants are loaded, or the usual ones."""
+    """Returns a route over the standby variants of its workers, or the usual ones, where both variants are loaded."""
     usual = {entry.worker: entry for entry in task.route}
     other = {entry.worker: entry for entry in task.standby}
 
@@ -170,10 +170,12 @@ def _with_variants(route: Route, task: TaskFront, actual: Actual, *, standby: bo
         one, two = usual.get(entry.worker), other.get(entry.worker)
         if one is None or entry.model not in {one.model, two.model if two is not None else ""}:
             return entry
-        if standby and two is not None:
-            both = _is_loaded(actual, entry.worker, one.model) and _is_loaded(actual, entry.worker, two.model)
-            one = two if both else one
-        return replace(one, generations=entry.generations, weights=entry.weights, closed=entry.closed)
+        loaded = [_is_loaded(actual, entry.worker, each.model) for each in (one, two) if each is not None]
+        if not all(loaded):
+            # A change has unloaded one of them to make room, or has not loaded it yet.
+            return entry
+        chosen = two if standby and two is not None else one
+        return replace(chosen, generations=entry.generations, weights=entry.weights, closed=entry.closed)
 
     entries = tuple(wanted(entry) for entry in route)
     if {(e.worker, e.model) for e in entries} & {(e.worker, e.model) for e in task.standby}:

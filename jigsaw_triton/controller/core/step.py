@@ -22,7 +22,7 @@ from jigsaw_triton.controller.core.restarts import not_waiting, restart, restart
 from jigsaw_triton.controller.core.rows import decayed, still_valid
 from jigsaw_triton.controller.core.slowness import unchanged, with_times
 from jigsaw_triton.controller.core.state import GATEWAY, Phase, State
-from jigsaw_triton.controller.core.switching import is_switching, switched, with_arrivals, with_capacities
+from jigsaw_triton.controller.core.switching import is_switching, may_switch, switched, with_arrivals, with_capacities
 from jigsaw_triton.controller.core.transition import lingering
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import GpuId
@@ -188,9 +188,12 @@ def _absorb_pause(state: State, paused: bool) -> Outcome:
 
 def _switch(state: State) -> Outcome:
     """Switches graphs between their usual variants and their standby variants, if their arrivals call for it."""
-    if state.phase not in (Phase.READY, Phase.SOLVING) or is_switching(state) or state.now_s < state.switch_at_s:
+    if not may_switch(state):
         return state, ()
+    before = state.standby
     state, routes, reports = switched(state)
+    if state.phase is Phase.CHANGING and state.standby != before:
+        state = replace(state, reorder=True)
     state, issued = issue(state, [a.SetRoutes(routes)] if routes else [])
     return state, (*reports, *issued)
 

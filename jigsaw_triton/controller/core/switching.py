@@ -7,7 +7,7 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.rows import covered_rps
 from jigsaw_triton.controller.core.standby import Reading, RecentArrivals, Route, routes_to_set, to_serve
-from jigsaw_triton.controller.core.state import State
+from jigsaw_triton.controller.core.state import Phase, State
 
 
 def with_capacities(state: State) -> State:
@@ -55,6 +55,20 @@ def switched(state: State) -> tuple[State, Mapping[str, Route], tuple[a.Report, 
 def is_switching(state: State) -> bool:
     """Returns True while the routes of a switch are being set. Stages set routes only while no switch is possible."""
     return any(isinstance(action, a.SetRoutes) for action in state.inflight.values())
+
+
+def may_switch(state: State) -> bool:
+    """Returns True if variants may switch now.
+
+    In a change they may until the new generation serves, while workers start, models load, or a canary is watched.
+    """
+    if is_switching(state) or state.now_s < state.switch_at_s:
+        return False
+    if state.phase is not Phase.CHANGING:
+        return state.phase in (Phase.READY, Phase.SOLVING)
+    if state.stage is None or state.running is None or state.running is state.pending:
+        return False
+    return state.stage.watches or all(isinstance(act, a.BringUp | a.LoadModels) for act in state.stage.actions)
 
 
 def _sentence(recent: RecentArrivals, name: str, serving: frozenset[str]) -> str:

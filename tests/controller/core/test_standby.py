@@ -14,6 +14,7 @@ from jigsaw_triton.controller.core.recovery import recovered
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.standby import Reading, RecentArrivals, in_service, routes_to_set
 from jigsaw_triton.controller.core.state import Phase
+from jigsaw_triton.controller.core.tallies import Tally
 from jigsaw_triton.controller.core.transition import stages_to
 from tests.controller.worlds import World, bundle, generation, profiled, standing_by, wanted, worker
 
@@ -105,7 +106,7 @@ def test_routes_keep_their_generation_and_get_their_shares_back() -> None:
     assert world.state.actual.routes["app.t0.g1"] == shared
 
 
-def test_a_plan_without_standby_variants_is_not_recented() -> None:
+def test_a_graph_without_standby_variants_does_not_switch() -> None:
     world = deployed(World({1: PLAIN}))
     world.arrive(BURST)
     assert routed(world) == USUAL
@@ -185,18 +186,66 @@ def test_a_change_goes_on_with_the_standby_variants_and_they_give_back_after_it(
     assert routed(world, 2) == {"t0": ["app.t0.a.g1", "app.t0.a.g2"], "t1": ["app.t1.a.g1", "app.t1.a.g2"]}
 
 
-def test_the_variants_of_a_change_do_not_switch_during_it() -> None:
+def test_standby_variants_take_over_while_workers_start_and_the_change_goes_on_with_them() -> None:
     world = deployed(World({1: ONE, 2: TWO}))
     world.hold = lambda x: isinstance(x, a.BringUp)
     world.send(e.DeployRequested(wanted(40.0)))
     world.arrive(BURST)
     assert world.state.phase is Phase.CHANGING
-    assert routed(world) == USUAL
+    assert routed(world) == STANDBY
+    since = len(world.done)
     world.hold = lambda _: False
     world.end()
-    world.ticks([8.0])
-    world.arrive([200.0] * 2)
-    assert world.state.standby == {"app"}
+    assert world.state.phase is Phase.READY
+    said = "other variants serve now, so the rest of the change is ordered anew"
+    assert world.reports.count(("transition", said)) == 1
+    for number in (1, 2):
+        assert all("app.t0.b.g1" in models for models in routes_set(world, since, f"app.t0.g{number}"))
+    assert routed(world, 2)["t0"] == ["app.t0.b.g1", "app.t0.a.g2"]
+
+
+def test_a_stage_that_sets_routes_waits_for_a_switch() -> None:
+    world = deployed(World({1: ONE, 2: TWO}))
+    world.hold = lambda x: isinstance(x, a.BringUp | a.SetRoutes)
+    world.send(e.DeployRequested(wanted(40.0)))
+    world.arrive(BURST)
+    *started, switch = world.held
+    assert isinstance(switch.action, a.SetRoutes)
+    world.held = []
+    world.hold = lambda _: False
+    for issued in started:
+        world.send(world.outcome(issued))
+    assert world.state.phase is Phase.CHANGING and world.state.stages
+    assert routed(world) == USUAL
+    world.send(world.outcome(switch))
+    assert world.state.phase is Phase.READY
+    assert routed(world, 2)["t0"] == ["app.t0.b.g1", "app.t0.a.g2"]
+
+
+def test_variants_do_not_switch_while_a_change_sets_routes() -> None:
+    world = deployed(World({1: ONE, 2: TWO}))
+    world.hold = lambda x: isinstance(x, a.SetRoutes | a.LoadGateway)
+    world.send(e.DeployRequested(wanted(40.0)))
+    held = list(world.held)
+    world.arrive(BURST)
+    assert world.state.phase is Phase.CHANGING
+    assert (world.held, world.state.standby) == (held, frozenset())
+
+
+def test_standby_variants_take_over_during_a_canary_which_is_not_repeated() -> None:
+    world = deployed(World({1: ONE, 2: TWO}))
+    world.send(e.DeployRequested(wanted(20.0), Canary(0.05, 5.0)))
+    watch = world.state.watch
+    assert watch is not None and watch.verdict is None
+    world.arrive(BURST)
+    assert routed(world)["t0"][0] == "app.t0.b.g1"
+    assert any(entry.weights for entry in world.state.actual.routes["app.t0.g1"])
+    tallies = {("app", watch.running): Tally(5000.0), ("app", watch.new): Tally(500.0)}
+    for _ in range(6):
+        world.send(e.Tick(world.state.now_s + 1.0, {"app": 30.0}, tallies=tallies))
+    assert world.state.phase is Phase.READY
+    assert world.state.running is not None and world.state.running.bundle is TWO
+    assert routed(world, 2)["t0"] == ["app.t0.b.g1", "app.t0.a.g2"]
 
 
 def test_a_plan_without_standby_variants_ends_their_service() -> None:
@@ -300,6 +349,15 @@ def test_only_slices_with_both_models_loaded_are_in_service() -> None:
     found = in_service(generation(ONE), actual, ["app"]).bundle
     assert [[m.name for m in w.models] for w in found.workers.values()] == [["app.t0.a.g1"], ["app.t1.b.g1"]]
     assert [[entry.model for entry in t.route] for t in found.graphs["app"].tasks] == [["app.t0.a.g1"], ["app.t1.b.g1"]]
+
+
+def test_a_slice_whose_usual_model_has_made_room_keeps_its_standby_variant() -> None:
+    actual = existing(ONE)
+    actual = actual.after(a.SetRoutes(routes_to_set(actual, generation(ONE), ["app"])))
+    actual = actual.after(a.UnloadModels("n-0-1g-0", ("app.t0.a.g1",)))
+    assert routes_to_set(actual, generation(ONE), ["app"]) == {}
+    found = routes_to_set(actual, generation(ONE), [])
+    assert {name: [entry.model for entry in route] for name, route in found.items()} == {"app.t1.g1": ["app.t1.a.g1"]}
 
 
 def test_a_few_requests_at_once_are_no_burst() -> None:
