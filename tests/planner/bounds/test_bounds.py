@@ -156,11 +156,11 @@ def test_coarser_bins_only_lower_the_bound(monkeypatch: pytest.MonkeyPatch, high
 
 
 def test_what_does_not_depend_on_the_demand_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, cover = [], bounds_module.FloorCover
+    made = []
 
     def counted(found: Sequence[Configuration], bin_ms: float) -> FloorCover:
         made.append(found)
-        return cover(found, bin_ms)
+        return FloorCover(found, bin_ms)
 
     monkeypatch.setattr(bounds_module, "FloorCover", counted)
     workload, found = candidates(docread_problem(batches=(1, 3)))

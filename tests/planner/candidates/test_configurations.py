@@ -1,7 +1,7 @@
 import math
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +11,8 @@ from jigsaw_triton.graph.model import Slo, TaskGraph
 from jigsaw_triton.planner.candidates.configurations import Configuration, available, by_load, merged, worthwhile
 from jigsaw_triton.planner.domain.problem import LOADS, REPLICA_RANGES, Options
 from jigsaw_triton.planner.latency import latency
+from jigsaw_triton.planner.latency.queueing import Array, many_latencies_ms
+from jigsaw_triton.profiles.service import ServiceTime
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.problems import TWO_P95, docread, docread_profiles, row
@@ -146,11 +148,11 @@ def test_running_replicas_add_nothing_that_an_optimum_needs(running: set[Profile
 
 
 def test_the_latencies_of_running_replicas_are_predicted_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    cases, predict = [], latency.many_latencies_ms
+    cases = []
 
-    def counted(times: object, kind: np.ndarray, *others: Any) -> Any:
+    def counted(times: Sequence[ServiceTime], kind: Array, *others: Any) -> Array:
         cases.append(len(kind))
-        return predict(times, kind, *others)
+        return many_latencies_ms(times, kind, *others)
 
     monkeypatch.setattr(latency, "many_latencies_ms", counted)
     running = [("docread", "detect", "tiny", "cpu", kind, 1, 4) for kind in ("1g", "2g")]
