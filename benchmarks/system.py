@@ -24,6 +24,7 @@ from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
+from jigsaw_triton.controller.planning.process import PlanningProcess
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.catalog import board
@@ -158,14 +159,16 @@ async def system(installation: Installation, settings: Settings | None = None) -
             controller.notify(event)
 
         fleet = Fleet(paths, installation, journal, secrets.token_urlsafe(24), notify)
-        controller = Controller(Executor(paths, fleet, templates(), journal), fleet, journal, settings or Settings())
-        running = asyncio.create_task(controller.run())
-        try:
-            yield System(controller, fleet)
-        finally:
-            controller.down()
-            await running
-            journal.close()
+        with PlanningProcess() as planning:
+            executor = Executor(paths, fleet, templates(), journal, planning)
+            controller = Controller(executor, fleet, journal, settings or Settings())
+            running = asyncio.create_task(controller.run())
+            try:
+                yield System(controller, fleet)
+            finally:
+                controller.down()
+                await running
+                journal.close()
 
 
 def cpu_s(pid: int) -> float:

@@ -38,10 +38,20 @@ class JigsawError(Exception):
         self.where = where
         self.hint = hint
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Returns what makes an equal error in another process, whatever the arguments of its class are."""
+        return _again, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         remedy = f"; {self.hint}" if self.hint else ""
         return f"{place}{self.message}{remedy}"
+
+
+def _again(kind: type[JigsawError], args: tuple[object, ...], attributes: Mapping[str, object]) -> JigsawError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class InputError(JigsawError):

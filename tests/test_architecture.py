@@ -42,7 +42,7 @@ ROOMS = {
         "search",
         "explain",
     ),
-    "controller": ("core", "persistence", "fleet", "solving", "executor", "watch", "shell"),
+    "controller": ("core", "persistence", "fleet", "solving", "planning", "executor", "watch", "shell"),
     "api": (
         "reporting",
         "machine",
@@ -217,7 +217,11 @@ def back_imports_of_rooms(texts: Sources) -> list[str]:
 
 def io_uses(module: str, text: str) -> list[str]:
     """Returns the imports and calls by which a module does I/O."""
-    found = [f"{module} imports {name}" for name, _ in imports(module, text) if name.split(".")[0] in IO_MODULES]
+    found = [
+        f"{module} imports {name}"
+        for name, _ in imports(module, text)
+        if name.split(".")[0] in IO_MODULES or name == f"{PACKAGE}.child_process"
+    ]
     for node in uses(text):
         if isinstance(node, ast.Call):
             called = node.func

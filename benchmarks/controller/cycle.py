@@ -11,7 +11,7 @@ import random
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -25,13 +25,14 @@ from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Generation, Request, Wanted
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import Phase
-from jigsaw_triton.controller.core.transition import Stage, stages_to
+from jigsaw_triton.controller.core.transition import Stage
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.persistence.history import keep
 from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.planning.job import Job
+from jigsaw_triton.controller.planning.process import PlanningProcess
 from jigsaw_triton.controller.shell import Controller
-from jigsaw_triton.controller.solving import Planner
 from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.servers.metrics import Sample
@@ -55,7 +56,7 @@ class Planned:
         action: Action that asked for it.
         plan: The plan.
         at_s: Monotonic time.
-        worked_s: Seconds of processor that the planner took, without the solver's process.
+        worked_s: Seconds of processor that planning took: the compiled plan, the stages of the change, and the solver.
     """
 
     action: a.Solve
@@ -70,14 +71,14 @@ class Servers:
 
     Attributes:
         journal: Journal that records the plans.
-        planner: Planner of the controller.
+        planning: Process that makes the plans.
         rates_rps: Graph -> requests a second that arrive.
         planned: Plans found.
         at_s: Time of the last reading of the metrics.
     """
 
     journal: Journal
-    planner: Planner
+    planning: PlanningProcess
     rates_rps: Mapping[str, float] = field(default_factory=dict)
     planned: list[Planned] = field(default_factory=list)
     counted: dict[str, float] = field(default_factory=dict)
@@ -87,20 +88,17 @@ class Servers:
         self, action: a.Solve, actual: Actual, standby: frozenset[str]
     ) -> tuple[Plan, Bundle, tuple[Stage, ...]]:
         """Plans as `Executor.solve` does."""
-
-        def timed() -> tuple[Plan, Bundle]:
-            began_s = time.thread_time()
-            plan, bundle = self.planner.solve(action, action.wanted.cluster)
-            self.planned.append(Planned(action, plan, time.monotonic(), time.thread_time() - began_s))
-            return plan, bundle
-
-        plan, bundle = await asyncio.to_thread(timed)
-        if action.running is not None and bundle is action.running.bundle:
-            return plan, bundle, ()
-        made = Generation(action.wanted, plan, bundle)
-        stages = await asyncio.to_thread(stages_to, actual, action.running, made, action.canary, standby)
+        began_s = _worked_s(self.planning.start().pid)
+        job = Job(action, action.wanted.cluster, actual, standby, system.templates(), frozenset({"python"}))
+        change, running = await self.planning.change(job), action.running
+        worked_s = _worked_s(self.planning.start().pid) - began_s
+        if change is None:
+            assert running is not None, "only a review changes nothing"
+            return running.plan, running.bundle, ()
+        self.planned.append(Planned(action, change.plan, time.monotonic(), worked_s))
+        made = Generation(action.wanted, change.plan, change.bundle)
         await asyncio.to_thread(keep, self.journal, made, action.reason, by_load=not action.by_user)
-        return plan, bundle, stages
+        return change.plan, change.bundle, change.stages
 
     async def run(self, action: a.Action) -> None:
         """Does nothing."""
@@ -168,9 +166,10 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
         problem.profiles,
         problem.cluster,
     )
-    with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as folder, ExitStack() as exits:
         journal = Journal(Path(folder) / "journal.sqlite")
-        servers = Servers(journal, Planner(system.templates(), frozenset({"python"}), str))
+        planning = exits.enter_context(PlanningProcess())
+        servers = Servers(journal, planning)
         controller = Controller(cast(Executor, servers), cast(Fleet, servers), journal, Settings(cooldown_s=0.0))
         running = asyncio.create_task(controller.run())
         try:
@@ -179,6 +178,12 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
             controller.leave()
             await running
             journal.close()
+
+
+def _worked_s(pid: int) -> float:
+    """Returns the processor time of a process and of its children that have ended, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 async def _cycle(progress: Progress, wanted: Wanted, servers: Servers, controller: Controller) -> list[Figure]:
@@ -192,6 +197,10 @@ async def _cycle(progress: Progress, wanted: Wanted, servers: Servers, controlle
     await controller.ask(Request(wanted))
     await until(1)
     assert controller.state.running is not None
+    if controller.state.running.plan.solver.constructed:
+        # On a busy machine, the solver may find no plan in time, and a review follows.
+        await until(2)
+    known = len(servers.planned)
     capacity = {name: graph.capacity_rps for name, graph in controller.state.running.plan.graphs.items()}
     async with Pulse().measured() as idle:
         await asyncio.sleep(1.0)
@@ -201,8 +210,8 @@ async def _cycle(progress: Progress, wanted: Wanted, servers: Servers, controlle
         while controller.state.phase is Phase.READY:
             await controller.wait_changed(1.0)
         began = time.monotonic()
-        await until(3)
-    first, improved = servers.planned[1:3]
+        await until(known + 2)
+    first, improved = servers.planned[known : known + 2]
     assert first.plan.solver.constructed
     assert improved.action.review
     note = (
@@ -212,7 +221,7 @@ async def _cycle(progress: Progress, wanted: Wanted, servers: Servers, controlle
     found = [figure("controller.cycle_s.first", first.at_s - began, "s", note, at_most=1.0)]
     note = (
         f"{size}; from the first plan, which serves meanwhile; {improved.plan.slices_used} slices; "
-        f"{improved.worked_s:.1f} s of processor, without the solver"
+        f"{improved.worked_s:.1f} s of processor"
     )
     found.append(figure("controller.cycle_s.improved", improved.at_s - first.at_s, "s", note, at_most=15.0))
     note = (

@@ -27,6 +27,7 @@ from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import BEAT_S, beat, begin_heartbeat, take_over
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.persistence.records import LEFT
+from jigsaw_triton.controller.planning.process import PlanningProcess
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.resources import templates_dir
@@ -102,27 +103,30 @@ async def _serve(
     if resume and state is None and request is None:
         return True
     fleet = Fleet(paths, installation, journal, _secret(paths), notify, survives=True)
-    executor = Executor(paths, fleet, load_templates(templates_dir()), journal)
-    controller = Controller(executor, fleet, journal, settings, state)
-    server = StatusServer(paths.control_socket, controller, fleet, journal, read)
-    heartbeat = asyncio.create_task(_beat(lock), name="heartbeat")
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(number, controller.leave)
-    await controller.adopt()
-    if request is not None:
-        await controller.ask(request)
-    await server.start()
-    try:
-        last = await controller.run()
-    finally:
-        heartbeat.cancel()
-        await server.stop()
-    if last.phase is not Phase.STOPPED and last.wanted is not None:
-        journal.event(LEFT, "the controller has ended; its servers go on without it")
-        # No task is cancelled, since that would undo what is under way: the next controller sees to it.
-        journal.close()
-        logging.shutdown()
-        os._exit(0)
+    with PlanningProcess() as planning:
+        executor = Executor(paths, fleet, load_templates(templates_dir()), journal, planning)
+        controller = Controller(executor, fleet, journal, settings, state)
+        server = StatusServer(paths.control_socket, controller, fleet, journal, read)
+        heartbeat = asyncio.create_task(_beat(lock), name="heartbeat")
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, controller.leave)
+        await controller.adopt()
+        # Not earlier: it would delay the adoption, for which it is not needed.
+        planning.start()
+        if request is not None:
+            await controller.ask(request)
+        await server.start()
+        try:
+            last = await controller.run()
+        finally:
+            heartbeat.cancel()
+            await server.stop()
+        if last.phase is not Phase.STOPPED and last.wanted is not None:
+            journal.event(LEFT, "the controller has ended; its servers go on without it")
+            # No task is cancelled, since that would undo what is under way: the next controller sees to it.
+            journal.close()
+            logging.shutdown()
+            os._exit(0)
     return True
 
 

@@ -10,21 +10,21 @@ import numpy as np
 
 from jigsaw_triton.compiler.bundle import Bundle, RouteEntry
 from jigsaw_triton.compiler.rehearsal import rehearsal
-from jigsaw_triton.compiler.store import Identities, write_route
+from jigsaw_triton.compiler.store import write_route
 from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.agreement import agreement
 from jigsaw_triton.controller.core.generation import Generation
-from jigsaw_triton.controller.core.lost_gpus import without_lost
-from jigsaw_triton.controller.core.transition import Stage, stages_to
+from jigsaw_triton.controller.core.transition import Stage
 from jigsaw_triton.controller.fleet.drain import drained
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.fleet.space import check_space
 from jigsaw_triton.controller.persistence.history import keep
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.controller.solving import Planner
+from jigsaw_triton.controller.planning.job import Job
+from jigsaw_triton.controller.planning.process import PlanningProcess
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.runtime.dtypes import Arrays
@@ -41,14 +41,22 @@ class Executor:
         fleet: Servers of the deployment.
         templates: Templates of model repositories, by name.
         journal: Journal that records the plans.
+        planning: Process that makes the plans.
     """
 
-    def __init__(self, paths: Paths, fleet: Fleet, templates: Mapping[str, Template], journal: Journal) -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        fleet: Fleet,
+        templates: Mapping[str, Template],
+        journal: Journal,
+        planning: PlanningProcess,
+    ) -> None:
         self._paths = paths
         self._fleet = fleet
         self._templates = templates
         self._journal = journal
-        self._identities = Identities()
+        self._planning = planning
         self._routes: dict[str, tuple[RouteEntry, ...]] = {}
         self._writing_routes = asyncio.Lock()
 
@@ -76,19 +84,19 @@ class Executor:
             # A review may overlap with the solve of a deploy, whose cluster it must not replace.
             await self._fleet.serve_on(action.wanted.cluster)
         cluster = await self._fleet.around_others(action.wanted.cluster)
-        planner = Planner(self._templates, self._fleet.commands.workers.backends, self._identities)
-        plan, bundle = await asyncio.to_thread(planner.solve, action, cluster)
-        if action.running is not None and bundle is action.running.bundle:
-            return plan, bundle, ()
-        served = action.running.bundle if action.running is not None else None
-        await asyncio.to_thread(check_space, bundle, served, self._paths.state)
-        made = Generation(action.wanted, plan, bundle)
-        target = without_lost(made, action.lost)
-        stages = await asyncio.to_thread(stages_to, actual, action.running, target, action.canary, standby)
+        backends = self._fleet.commands.workers.backends
+        change = await self._planning.change(Job(action, cluster, actual, standby, self._templates, backends))
+        running = action.running
+        if change is None:
+            assert running is not None, "only a review changes nothing"
+            return running.plan, running.bundle, ()
+        served = running.bundle if running is not None else None
+        await asyncio.to_thread(check_space, change.bundle, served, self._paths.state)
+        made = Generation(action.wanted, change.plan, change.bundle)
         await asyncio.to_thread(keep, self._journal, made, action.reason, by_load=not action.by_user)
-        if action.running is not None:
-            self._forget_generations(action.running.bundle.generation)
-        return plan, bundle, stages
+        if running is not None:
+            self._forget_generations(running.bundle.generation)
+        return change.plan, change.bundle, change.stages
 
     def _forget_generations(self, before: int) -> None:
         """Removes the files of generations that no request can be bound to any more."""

@@ -14,6 +14,7 @@ from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
+from jigsaw_triton.controller.planning.process import PlanningProcess
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.servers.installation import Installation
@@ -56,6 +57,6 @@ def desk(run_dir: Path) -> Iterator[Desk]:
         origin="package",
     )
     fleet = Fleet(paths, installation, journal, "0123456789abcdef", lambda _: None)
-    controller = Controller(Idle(paths, fleet, {}, journal), fleet, journal, Settings())
+    controller = Controller(Idle(paths, fleet, {}, journal, PlanningProcess()), fleet, journal, Settings())
     yield Desk(paths, journal, fleet, controller)
     journal.close()

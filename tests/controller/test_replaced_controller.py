@@ -17,6 +17,7 @@ from jigsaw_triton.controller.persistence import journal_file
 from jigsaw_triton.controller.persistence.epoch import SupersededError
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
+from jigsaw_triton.controller.planning.process import PlanningProcess
 from jigsaw_triton.gpus.model import Cluster, GatewayPorts
 from tests.native import specs
 from tests.native.conftest import column, double
@@ -59,7 +60,7 @@ class Takeover:
     def controller(self, stack: ExitStack) -> Executor:
         """Returns the executor of a further controller."""
         journal = stack.enter_context(closing(Journal(self.paths.journal, self.ended.append, self.paths.epoch)))
-        return Executor(self.paths, cast(Fleet, QuickFleet()), {}, journal)
+        return Executor(self.paths, cast(Fleet, QuickFleet()), {}, journal, PlanningProcess())
 
     def set_route(self, controller: Executor, worker: str) -> None:
         """Has a controller route the task to a worker."""

@@ -35,6 +35,7 @@ from jigsaw_triton.planner.candidates.configurations import (
 )
 from jigsaw_triton.planner.domain.paths import longest_after, longest_through
 from jigsaw_triton.planner.domain.rates import calls
+from jigsaw_triton.planner.domain.remembered import remembered
 from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR, ROUNDING, TOLERANCE
 
 LEAST_LATENCY_BINS = 400
@@ -385,9 +386,10 @@ def _forest(workload: Workload, found: TaskConfigurations) -> list[_Task]:
     fastest = {task: min(c.latency_ms for c in every) for task, every in found.items()}
     after_ms = longest_after(graph, fastest)
     parents = _parents(graph, fastest)
+    covers = _covers(graph, found, bin_ms, budget, loss_bins)
     made: dict[str, _Task] = {}
     for name, task in graph.tasks.items():
-        cover: Cover = MeanCover(found[name], bin_ms, budget, loss_bins) if mean else FloorCover(found[name], bin_ms)
+        cover = covers[name]
         parent = made.get(parents.get(name, ""))
         rule = calls(graph, task)
         weights: tuple[float, ...] | None = None
@@ -410,6 +412,16 @@ def _forest(workload: Workload, found: TaskConfigurations) -> list[_Task]:
         if parent is not None:
             parent.children.append(node)
     return list(made.values())
+
+
+@remembered(128)
+def _covers(
+    graph: TaskGraph, found: TaskConfigurations, bin_ms: float, budget: float, loss_bins: int
+) -> Mapping[str, Cover]:
+    """Returns the cover of each task; remembered, as it does not depend on the demand."""
+    if graph.slo.accuracy_mode == "mean":
+        return {name: MeanCover(found[name], bin_ms, budget, loss_bins) for name in graph.tasks}
+    return {name: FloorCover(found[name], bin_ms) for name in graph.tasks}
 
 
 def _parents(graph: TaskGraph, fastest: Mapping[str, float]) -> dict[str, str]:

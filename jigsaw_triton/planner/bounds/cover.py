@@ -20,6 +20,9 @@ EXACT_SLICES = 64
 _COUNTED = int(REPLICA_RANGES[-1][0])
 """Largest number of replicas that is exact: the start of the last replica range, beyond which the number is free."""
 
+_MOST_RATES = 64
+"""Number of rates whose slices a cover remembers. A convention; one solve asks for at most `bounds.MOST_CALLS`."""
+
 _EVERY = slice(None)
 
 _NONE_OR_MORE: ReplicaRange = (0, math.inf)
@@ -232,6 +235,8 @@ class MeanCover:
     def slices(self, rate_rps: float) -> Array:
         """See `Cover`."""
         if rate_rps not in self._known:
+            if len(self._known) == _MOST_RATES:
+                self._known.clear()
             slices = self._shared
             for mixtures in self._mixtures.values():
                 slices = np.minimum(slices, mixtures.slices(rate_rps))
@@ -296,6 +301,8 @@ class _Mixtures:
     def slices(self, rate_rps: float) -> Array:
         """Returns, for each level, the fewest slices for at least one replica."""
         if rate_rps not in self._known:
+            if len(self._known) == _MOST_RATES:
+                self._known.clear()
             most = self.others(rate_rps)
             for part, cover in self._needed:
                 np.maximum(most, cover.slices(part * rate_rps), out=most)

@@ -11,6 +11,7 @@ from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.graph.model import Task, TaskGraph
 from jigsaw_triton.planner.domain.paths import longest_through
 from jigsaw_triton.planner.domain.problem import Options, ReplicaRange
+from jigsaw_triton.planner.domain.remembered import remembered
 from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR, TOLERANCE
 from jigsaw_triton.planner.latency.latency import ANY_NUMBER, Use, uses
 from jigsaw_triton.planner.latency.pareto import ParetoFilter
@@ -152,6 +153,27 @@ def available(
         staying: Replicas to keep even if they are dominated.
         others: True for all other configurations as well, which takes far longer.
     """
+    if others and not staying:
+        return _every(graph, table, tuple(boards), options)
+    return _available(graph, table, boards, options, staying, others)
+
+
+@remembered(128)
+def _every(
+    graph: TaskGraph, table: ProfileTable, boards: tuple[Board, ...], options: Options
+) -> dict[str, tuple[Configuration, ...]]:
+    """Returns all configurations; remembered, since a controller plans with the same profiles often."""
+    return _available(graph, table, boards, options, (), True)
+
+
+def _available(
+    graph: TaskGraph,
+    table: ProfileTable,
+    boards: Sequence[Board],
+    options: Options,
+    staying: Collection[Replica],
+    others: bool,
+) -> dict[str, tuple[Configuration, ...]]:
     by_name = {board.name: board for board in boards}
     stay = {
         ProfileKey(board, task, variant, kind, instances, batch)
@@ -279,6 +301,13 @@ def worthwhile(
         configurations: Task -> all its configurations.
         staying: Replicas to keep even if they are dominated.
     """
+    return _worthwhile(graph, configurations, frozenset(staying))
+
+
+@remembered(128)
+def _worthwhile(
+    graph: TaskGraph, configurations: TaskConfigurations, staying: frozenset[Replica]
+) -> dict[str, tuple[Configuration, ...]]:
     fastest = {task: min(c.latency_ms for c in found) for task, found in configurations.items()}
     finest = {task: min(c.loss for c in found) for task, found in configurations.items()}
     quickest_through, finest_through = longest_through(graph, fastest), longest_through(graph, finest)

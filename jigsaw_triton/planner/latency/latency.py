@@ -126,11 +126,12 @@ class _Queues:
         """Returns the uses of each configuration: all loads, for each range of replicas in which it is worthwhile."""
         keep = np.array([row.key in staying for row in self._usable])
         ms: dict[int, Array] = {}
+        self._know({n: keep for replica_range in REPLICA_RANGES for n in _ends(replica_range)})
         for inner in sorted({first for first, _ in REPLICA_RANGES[1:]}):
             self._compute(ms, inner, np.ones_like(keep))
         found: dict[ProfileKey, list[Use]] = {row.key: [] for row in self._usable}
         for replica_range in REPLICA_RANGES:
-            ends = (replica_range[0], int(min(replica_range[1], MAX_SERVERS)))
+            ends = _ends(replica_range)
             # The latency at the end that is known is a lower bound on the latency of the range.
             bound = _slowest([ms[n] for n in ends if n in ms])
             for n in ends:
@@ -148,26 +149,45 @@ class _Queues:
 
     def _compute(self, ms: dict[int, Array], replicas: int, selected: Array) -> None:
         """Adds the latencies of the selected profiles for this number of replicas; those not selected are not known."""
-        nothing = np.full((len(self._usable), len(LOADS)), math.nan)
-        at = self._known.setdefault(replicas, nothing.copy())
-        missing = np.flatnonzero(selected & np.isnan(at[:, 0]))
-        if len(missing):
-            identical = many_latencies_ms(
-                self._times,
-                np.repeat(missing, len(LOADS)),
-                np.repeat(np.minimum(replicas * self._instances[missing], MAX_SERVERS), len(LOADS)),
-                np.outer(self._full_load[missing], LOADS).ravel(),
-                np.repeat(self._rows[missing], len(LOADS)),
-                self._quantile,
-            )
-            at[missing] = np.maximum(identical.reshape(-1, len(LOADS)), self._full_ms[missing])
-        shown = ms.setdefault(replicas, nothing)
-        shown[selected] = at[selected]
+        self._know({replicas: selected})
+        shown = ms.setdefault(replicas, np.full((len(self._usable), len(LOADS)), math.nan))
+        shown[selected] = self._known[replicas][selected]
+
+    def _know(self, selected: Mapping[int, Array]) -> None:
+        """Computes the latencies that are not known yet, all at once, which is faster than one by one.
+
+        Args:
+            selected: Number of replicas -> mask of profiles.
+        """
+        missing: dict[int, Array] = {}
+        for replicas, mask in selected.items():
+            known = self._known.setdefault(replicas, np.full((len(self._usable), len(LOADS)), math.nan))
+            missing[replicas] = np.flatnonzero(mask & np.isnan(known[:, 0]))
+        which = np.concatenate([*missing.values()])
+        if not len(which):
+            return
+        replicas_of = np.repeat([*missing], [len(rows) for rows in missing.values()])
+        identical = many_latencies_ms(
+            self._times,
+            np.repeat(which, len(LOADS)),
+            np.repeat(np.minimum(replicas_of * self._instances[which], MAX_SERVERS), len(LOADS)),
+            np.outer(self._full_load[which], LOADS).ravel(),
+            np.repeat(self._rows[which], len(LOADS)),
+            self._quantile,
+        )
+        found = np.maximum(identical.reshape(-1, len(LOADS)), self._full_ms[which])
+        for replicas, rows in missing.items():
+            self._known[replicas][rows], found = found[: len(rows)], found[len(rows) :]
 
     def _any_load(self, points: Array) -> Array:
         """Returns the mask of profiles for which any load is among the points."""
         rows: Array = points.reshape(len(self._usable), len(LOADS)).any(axis=1)
         return rows
+
+
+def _ends(replica_range: ReplicaRange) -> tuple[int, int]:
+    """Returns the ends of a range, as far as they make a difference."""
+    return replica_range[0], int(min(replica_range[1], MAX_SERVERS))
 
 
 def _slowest(ms: Sequence[Array]) -> Array:

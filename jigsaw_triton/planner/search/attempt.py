@@ -7,7 +7,7 @@ from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.planner.candidates.configurations import available
 from jigsaw_triton.planner.candidates.fused_chains import Apart, in_shared_slices, with_fused_chains, without
 from jigsaw_triton.planner.domain.problem import Options, Problem, with_demand_scaled
-from jigsaw_triton.planner.search.choices import Candidates, replicas, worth_trying
+from jigsaw_triton.planner.search.choices import Candidates, staying, worth_trying
 from jigsaw_triton.planner.solver.solver import Solver
 
 
@@ -48,10 +48,9 @@ class Attempt:
             return None
         left_out: Apart = frozenset()
         while (problem := with_fused_chains(self.problem, left_out)) is not None:
+            stay = staying(problem, self.options)
             configurations = {
-                w.graph.name: available(
-                    w.graph, problem.profiles[w.graph.name], problem.boards, self.options, replicas(problem)
-                )
+                w.graph.name: available(w.graph, problem.profiles[w.graph.name], problem.boards, self.options, stay)
                 for w in problem.workloads
             }
             attempt = replace(self, problem=problem, configurations=configurations, unfused=self.problem)

@@ -41,8 +41,8 @@ def filtered(candidates: Candidates, keep: Callable[[Configuration], bool]) -> d
 
 def worth_trying(problem: Problem, everything: Candidates, options: Options) -> Candidates:
     """Returns configurations that suffice for an optimal plan, with `share` on shared slices as well."""
-    staying = replicas(problem) if options.change_price else ()
-    alone = {w.graph.name: worthwhile(w.graph, everything[w.graph.name], staying) for w in problem.workloads}
+    stay = staying(problem, options)
+    alone = {w.graph.name: worthwhile(w.graph, everything[w.graph.name], stay) for w in problem.workloads}
     if not options.share:
         return alone
     return with_shared(problem.workloads, alone, problem.profiles, problem.boards, options)
@@ -141,6 +141,11 @@ def replicas(problem: Problem) -> Counter[Replica]:
         for place, models in slices.items()
         for m in models
     )
+
+
+def staying(problem: Problem, options: Options) -> Collection[Replica]:
+    """Returns the running replicas that an optimal plan may need even if they are dominated: it pays to keep them."""
+    return replicas(problem) if options.change_price else ()
 
 
 def replicas_among(problem: Problem, candidates: Candidates) -> Counter[Replica]:

@@ -14,7 +14,13 @@ from typing import NamedTuple
 from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.bounds.bounds import least_slices
-from jigsaw_triton.planner.candidates.configurations import Configuration, Replica, TaskConfigurations, by_load
+from jigsaw_triton.planner.candidates.configurations import (
+    Configuration,
+    Replica,
+    TaskConfigurations,
+    available,
+    by_load,
+)
 from jigsaw_triton.planner.domain.plan import CONSTRUCTED, GraphPlan, PlacedSlice, Plan, SolverReport
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.rates import calls
@@ -25,6 +31,7 @@ from jigsaw_triton.planner.search.attempt import Attempt
 from jigsaw_triton.planner.search.choices import least_together, replicas
 from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.validation.validate import violations
+from jigsaw_triton.profiles.table import ProfileTable
 
 ConfigurationsOf = Callable[[Workload], TaskConfigurations]
 """Function that returns all configurations of a graph."""
@@ -54,32 +61,33 @@ def constructed(attempt: Attempt) -> Plan | None:
 
     problem = attempt.problem
     for running in (problem.running, None) if problem.running is not None else (None,):
-        found = first_plan(replace(problem, running=running), attempt.options, configurations, configurations)
+        found = first_plan(replace(problem, running=running), attempt.options, configurations)
         if found is not None:
             return found
     return None
 
 
-def first_plan(problem: Problem, options: Options, running: ConfigurationsOf, every: ConfigurationsOf) -> Plan | None:
+def first_plan(problem: Problem, options: Options, every: ConfigurationsOf) -> Plan | None:
     """Returns a feasible plan; None if the construction finds none.
 
     Args:
         problem: Prepared problem.
         options: Checked options of planning.
-        running: Configurations of a graph's running replicas.
-        every: All configurations of a graph, which take longer to compute.
+        every: All configurations of a graph, which take longer to compute than those of its running replicas.
     """
     time = Deadline(math.inf)
     staying = _staying(problem)
     if options.ideal_packing or any(len(placed.models) > 1 for layout in staying.values() for placed in layout):
         return None
-    existing, parts = replicas(problem), dict[str, _Part]()
+    boards, existing, parts = problem.boards, replicas(problem), dict[str, _Part]()
     for workload in problem.workloads:
         planned = problem.running.graphs.get(workload.graph.name) if problem.running is not None else None
         if planned is None:
             part = _chosen(workload, every(workload))
         else:
-            part = _grown(workload, planned, existing, running(workload))
+            table = problem.profiles.get(workload.graph.name, ProfileTable(()))
+            running = available(workload.graph, table, boards, options, existing, others=False)
+            part = _grown(workload, planned, existing, running)
         if part is None:
             return None
         parts[workload.graph.name] = part

@@ -19,7 +19,7 @@ from jigsaw_triton.planner.search import diagnosis
 from jigsaw_triton.planner.search.allotment import Allotment, best_allotment
 from jigsaw_triton.planner.search.attempt import Attempt, OutOfTimeError
 from jigsaw_triton.planner.search.bisection import bisect
-from jigsaw_triton.planner.search.choices import replicas
+from jigsaw_triton.planner.search.choices import staying
 from jigsaw_triton.planner.search.demand_scaling import with_largest_demand
 from jigsaw_triton.planner.search.feasibility import feasible
 from jigsaw_triton.planner.search.first_plan import constructed, first_plan
@@ -88,16 +88,11 @@ def make_first_plan(problem: Problem, options: Options = DEFAULTS) -> Plan | Non
         InfeasibleError: A graph that does not run yet has no plan, whatever its demand.
     """
     options, problem = options.checked(), problem.prepared()
-    boards, staying = problem.boards, replicas(problem)
-
-    def running(workload: Workload) -> TaskConfigurations:
-        table = problem.profiles.get(workload.graph.name, ProfileTable(()))
-        return available(workload.graph, table, boards, options, staying, others=False)
 
     def every(workload: Workload) -> TaskConfigurations:
         return _available(replace(problem, workloads=(workload,)), options)[workload.graph.name]
 
-    return first_plan(problem, options, running, every)
+    return first_plan(problem, options, every)
 
 
 def find_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFactory = SolverProcess) -> Plan | None:
@@ -265,11 +260,11 @@ def _available(problem: Problem, options: Options) -> dict[str, TaskConfiguratio
         )
     everything: dict[str, TaskConfigurations] = {}
     reasons: list[str] = []
-    boards, staying = problem.boards, replicas(problem)
+    boards, stay = problem.boards, staying(problem, options)
     for workload in problem.workloads:
         graph = workload.graph
         table = problem.profiles.get(graph.name, ProfileTable(()))
-        everything[graph.name] = available(graph, table, boards, options, staying)
+        everything[graph.name] = available(graph, table, boards, options, stay)
         reasons += diagnosis.missing_profiles(graph, table, boards, everything[graph.name], options)
     if reasons:
         hint = diagnosis.missing_hint(problem.workloads, problem.profiles, problem.boards, options)

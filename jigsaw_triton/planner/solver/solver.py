@@ -1,23 +1,16 @@
 """One interface to all solvers: a separate process that takes programs and returns outcomes."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from multiprocessing import Pipe
-from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
+from jigsaw_triton.child_process import ChildEndedError, ChildHungError, ChildProcess
 from jigsaw_triton.planner.solver.program import Program, SolverName
 
 MIN_OBJECTIVE_S = 0.05
 """Seconds below which a later objective is not started. A convention."""
-
-_MAX_WAIT_S = 2e6
-"""Longest wait in seconds that `poll` accepts, as it takes milliseconds as a 32-bit integer."""
 
 GRACE_S = 5.0
 """Seconds that a solver may exceed its time limit by before it is killed. A convention: reading a program and presolve
@@ -113,35 +106,19 @@ class SolverProcess:
 
     def __init__(self, name: SolverName) -> None:
         self.name: SolverName = name
-        self._hung = False
 
     def __enter__(self) -> Self:
         self._start()
         return self
 
     def _start(self) -> None:
-        self._hung = False
-        self._connection, theirs = Pipe()
-        # The folder of the package, wherever it was imported from.
-        root = Path(__file__).parents[3]
-        path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
-        with theirs:
-            # -P keeps a module in the user's working directory from shadowing a library.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "jigsaw_triton.planner.solver.worker", self.name, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": path},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+        self._usable = True
+        self._process = ChildProcess("jigsaw_triton.planner.solver.worker", self.name)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._connection.close()
-        self._kill()
+        self._process.close()
 
     @property
     def pid(self) -> int:
@@ -151,13 +128,7 @@ class SolverProcess:
     @property
     def alive(self) -> bool:
         """True while the process runs."""
-        return self._process.poll() is None
-
-    def _kill(self) -> None:
-        # Kill the whole session, because CBC is a child of the worker.
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, 9)
-        self._process.wait()
+        return self._process.alive
 
     def solve(self, program: Program, time_limit_s: float) -> Outcome:
         """Sends the program to the process and waits for the outcome.
@@ -167,21 +138,17 @@ class SolverProcess:
             SolverFailure: The process died or answered with an error.
         """
         title = SOLVER_TITLES[self.name]
-        if self._hung:
+        if not self._usable:
             self._start()
         try:
-            self._connection.send(Request(program, time_limit_s))
-            if not self._connection.poll(min(time_limit_s + GRACE_S, _MAX_WAIT_S)):
-                raise SolverHung(f"{title} did not answer within {time_limit_s + GRACE_S:.0f} s")
-            answer = self._connection.recv()
-        except (EOFError, OSError) as error:
-            self._kill()
-            raise SolverFailure(f"{title} ended with status {self._process.returncode}") from error
+            answer = self._process.call(Request(program, time_limit_s), time_limit_s + GRACE_S)
+        except ChildEndedError as error:
+            raise SolverFailure(f"{title} ended with status {error.status}") from error
+        except ChildHungError as error:
+            self._usable = False
+            raise SolverHung(f"{title} did not answer within {time_limit_s + GRACE_S:.0f} s") from error
         except BaseException:
-            # Hung or interrupted: a late answer must not be taken for the answer to the next request.
-            self._connection.close()
-            self._kill()
-            self._hung = True
+            self._usable = False
             raise
         if not isinstance(answer, Outcome):
             raise SolverFailure(f"{title} failed: {answer}")

@@ -9,18 +9,18 @@ until it finishes, and would take a controller down with it if it crashed.
 import importlib
 import os
 import sys
-from multiprocessing.connection import Connection
 
+from jigsaw_triton.child_process import connected
 from jigsaw_triton.planner.solver.solver import Request
 
 
 def main(solver: str, descriptor: int) -> None:
     """Serves requests until the other end closes the connection."""
+    connection = connected(descriptor)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     # Importing the solver takes a tenth of a second; do it now, while the planner still builds the program.
     module = importlib.import_module(f"jigsaw_triton.planner.solver.{solver}")
-    connection = Connection(descriptor)
     while True:
         try:
             request: Request = connection.recv()

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from jigsaw_triton.graph.model import Slo, TaskGraph, Workload
 from jigsaw_triton.planner.bounds import bounds as bounds_module
 from jigsaw_triton.planner.bounds.bounds import least_slices
+from jigsaw_triton.planner.bounds.cover import FloorCover
 from jigsaw_triton.planner.candidates.configurations import Configuration, TaskConfigurations, available, worthwhile
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.formulation.model import allocation
@@ -155,3 +157,17 @@ def test_coarser_bins_only_lower_the_bound(monkeypatch: pytest.MonkeyPatch, high
     coarse = least_slices(workload, found)
     assert coarse.least <= fine.least <= fewest(docread_problem(60).prepared(), workload, found, highs)
     assert all(coarse.using(1e9)[c] <= fine.using(1e9)[c] for c in fine.using(1e9))
+
+
+def test_what_does_not_depend_on_the_demand_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def counted(found: Sequence[Configuration], bin_ms: float) -> FloorCover:
+        made.append(found)
+        return FloorCover(found, bin_ms)
+
+    monkeypatch.setattr(bounds_module, "FloorCover", counted)
+    workload, found = candidates(docread_problem(batches=(1, 3)))
+    for demand_rps in (10.0, 20.0, 30.0):
+        assert least_slices(replace(workload, demand_rps=demand_rps), found).least > 0
+    assert made == [*found.values()]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jigsaw_triton.planner.bounds.cover import EXACT_SLICES, FloorCover
+from jigsaw_triton.planner.bounds.cover import _MOST_RATES, EXACT_SLICES, FloorCover, MeanCover
 from jigsaw_triton.planner.candidates.configurations import Configuration
 from jigsaw_triton.planner.domain.problem import REPLICA_RANGES, ReplicaRange
 
@@ -95,3 +95,15 @@ def test_large_numbers_of_slices_are_a_lower_bound() -> None:
     found = [configuration(1, 1.0, 10.0, 0.0, REPLICA_RANGES[2]), configuration(3, 4.0, 10.0, 0.0, REPLICA_RANGES[2])]
     rate_rps = 4.0 * EXACT_SLICES
     assert FloorCover(found, bin_ms=1.0).slices(rate_rps).tolist() == [3 * EXACT_SLICES]
+
+
+def test_a_cover_remembers_the_slices_of_a_limited_number_of_rates() -> None:
+    found = [configuration(1, 1.0, 10.0, 0.0, REPLICA_RANGES[0]), configuration(3, 4.0, 10.0, 0.1, REPLICA_RANGES[0])]
+    cover = MeanCover(found, 1.0, 0.2, 4)
+    first = cover.slices(0.5)
+    assert cover.slices(0.5) is first
+    for number in range(200):
+        cover.slices(0.01 * number)
+    kept = [cover._known, *(mixtures._known for mixtures in cover._mixtures.values())]
+    assert all(0 < len(known) <= _MOST_RATES for known in kept)
+    assert cover.slices(0.5).tolist() == first.tolist()

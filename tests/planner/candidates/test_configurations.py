@@ -1,12 +1,19 @@
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.graph.model import Slo, TaskGraph
 from jigsaw_triton.planner.candidates.configurations import Configuration, available, by_load, merged, worthwhile
 from jigsaw_triton.planner.domain.problem import LOADS, REPLICA_RANGES, Options
-from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
+from jigsaw_triton.planner.latency import latency
+from jigsaw_triton.planner.latency.queueing import Array, many_latencies_ms
+from jigsaw_triton.profiles.service import ServiceTime
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.problems import TWO_P95, docread, docread_profiles, row
 
@@ -111,3 +118,44 @@ def test_replicas_that_differ_only_in_utilisation_are_merged() -> None:
     assert together.latency_ms == max(low.latency_ms, high.latency_ms)
     assert 4 * together.throughput_rps == pytest.approx(low.throughput_rps + 3 * high.throughput_rps)
     assert 4 * together.utilisation == pytest.approx(low.utilisation + 3 * high.utilisation)
+
+
+def test_configurations_are_computed_once_for_equal_graphs_and_the_same_profiles() -> None:
+    profiles = docread_profiles()
+    first = available(docread(), profiles, [CPU], Options())
+    assert available(docread(), profiles, [CPU], Options()) is first
+    assert available(docread(lines=7.0), profiles, [CPU], Options()) != first
+    assert available(docread(), docread_profiles(batches=(1, 2)), [CPU], Options()) != first
+    kept = worthwhile(docread(), first)
+    assert worthwhile(docread(), first) is kept
+    assert worthwhile(docread(slo=Slo(50.0, accuracy=0.8)), first) != kept
+
+
+PROFILES = docread_profiles(batches=(1, 4))
+
+
+@given(st.sets(st.sampled_from([row.key for row in PROFILES.rows()])))
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_running_replicas_add_nothing_that_an_optimum_needs(running: set[ProfileKey]) -> None:
+    graph = docread()
+    replicas = {("docread", k.task, k.variant, k.gpu, k.slice, k.instances, k.batch) for k in running}
+    with_running = available(graph, PROFILES, [CPU], Options(), replicas)
+    assert worthwhile(graph, with_running) == worthwhile(graph, available(graph, PROFILES, [CPU], Options()))
+    alone = available(graph, PROFILES, [CPU], Options(), replicas, others=False)
+    assert {c for found in alone.values() for c in found} == {
+        c for found in with_running.values() for c in found if c.replica in replicas
+    }
+
+
+def test_the_latencies_of_running_replicas_are_predicted_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = []
+
+    def counted(times: Sequence[ServiceTime], kind: Array, *others: Any) -> Array:
+        cases.append(len(kind))
+        return many_latencies_ms(times, kind, *others)
+
+    monkeypatch.setattr(latency, "many_latencies_ms", counted)
+    running = [("docread", "detect", "tiny", "cpu", kind, 1, 4) for kind in ("1g", "2g")]
+    available(docread(), docread_profiles(), [CPU], Options(), running, others=False)
+    ends = {n for ends in REPLICA_RANGES for n in ends}
+    assert cases == [len(running) * len(ends) * len(LOADS)]

@@ -295,7 +295,7 @@ def test_the_answer_of_an_interrupted_request_is_not_taken_for_the_next(monkeypa
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(solver._connection, "poll", interrupt, raising=False)
+            patch.setattr(solver._process.connection, "poll", interrupt, raising=False)
             with pytest.raises(KeyboardInterrupt):
                 solver.solve(knapsack(29), 10)
         assert solver.solve(knapsack(13), 10) == expected

@@ -1,0 +1,197 @@
+"""Plans of the planning process, and what happens when it dies, hangs, or is needed for something else."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jigsaw_triton.compiler.templates import load_templates
+from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core.actual import Actual
+from jigsaw_triton.controller.core.generation import Generation, Wanted
+from jigsaw_triton.controller.planning import job as job_module
+from jigsaw_triton.controller.planning import process as process_module
+from jigsaw_triton.controller.planning.job import Change, Job, carried_out, packed, unpacked
+from jigsaw_triton.controller.planning.process import PlanningProcess
+from jigsaw_triton.errors import InfeasibleError, JigsawError
+from jigsaw_triton.planner.solver.solver import lasting_solvers
+from jigsaw_triton.resources import templates_dir
+from tests.fakes.problems import cluster, docread, docread_profiles
+
+WANTED = Wanted({"docread": docread()}, {"docread": 10.0}, {"docread": docread_profiles()}, cluster(4))
+TEMPLATES = load_templates(templates_dir())
+
+
+@pytest.fixture
+def planning() -> Iterator[PlanningProcess]:
+    with PlanningProcess() as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[PlanningProcess]:
+    """A process for the tests that do not end it."""
+    with PlanningProcess() as process:
+        yield process
+
+
+def job(demand_rps: float = 5.0, running: Generation | None = None, wanted: Wanted = WANTED, **more: Any) -> Job:
+    number = 1 if running is None else running.bundle.generation + 1
+    action = a.Solve(wanted, {"docread": demand_rps}, number, "test", running, wanted.graphs, **more)
+    return Job(action, wanted.cluster, Actual(), frozenset(), TEMPLATES, frozenset({"python"}))
+
+
+async def generation(planning: PlanningProcess, made: Job) -> Generation:
+    change = await planning.change(made)
+    assert change is not None
+    return Generation(made.action.wanted, change.plan, change.bundle)
+
+
+def without_time(change: Change | None) -> Change:
+    assert change is not None
+    return replace(change, plan=replace(change.plan, solver=replace(change.plan.solver, seconds=0.0)))
+
+
+def test_the_process_makes_the_plan_that_this_one_would_make(lasting: PlanningProcess) -> None:
+    with lasting_solvers() as solvers:
+        here = without_time(unpacked(packed(carried_out(job(), str, solvers))))
+    assert without_time(asyncio.run(lasting.change(job()))) == here
+    assert here.stages
+
+
+def test_a_review_that_saves_nothing_changes_nothing(lasting: PlanningProcess) -> None:
+    async def reviewed() -> Change | None:
+        running = await generation(lasting, job())
+        return await lasting.change(job(running=running, review=True, may_fall_short=True))
+
+    assert asyncio.run(reviewed()) is None
+
+
+def test_the_reasons_why_there_is_no_plan_arrive(lasting: PlanningProcess) -> None:
+    with pytest.raises(InfeasibleError, match="exceeds the cluster") as caught:
+        asyncio.run(lasting.change(job(1e5)))
+    assert caught.value.reasons
+
+
+def test_an_error_of_the_program_arrives_with_its_traceback(lasting: PlanningProcess) -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)solving\.py.*KeyError: 'docread'"):
+        asyncio.run(lasting.change(replace(job(), action=replace(job().action, demand_rps={}))))
+
+
+def test_profiles_that_come_back_are_those_that_were_sent() -> None:
+    sent = docread_profiles()
+    assert unpacked(packed(sent)) is sent
+
+
+def test_equal_profiles_are_one_object_for_the_planner(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = [packed(docread_profiles(batches=batches)) for batches in ((1, 2), (1, 2), (1, 4))]
+    monkeypatch.setattr(job_module, "_tables", {})
+    one, same, other = map(unpacked, data)
+    assert one is same
+    assert one.rows() == docread_profiles(batches=(1, 2)).rows()
+    assert other.rows() == docread_profiles(batches=(1, 4)).rows()
+
+
+def test_only_the_latest_profiles_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    known: dict[str, Any] = {}
+    monkeypatch.setattr(job_module, "_tables", known)
+    monkeypatch.setattr(job_module, "_MOST_TABLES", 2)
+    first, second, third = (docread_profiles(batches=(1, batch)) for batch in (2, 4, 8))
+    for table in (first, second, first, third):
+        packed(table)
+    assert [*known.values()] == [first, third]
+
+
+def end(
+    planning: PlanningProcess, disturb: Callable[[int, "asyncio.Task[Any]"], None], deadline_s: float = 60.0
+) -> str:
+    """Disturbs a job that the stopped process cannot carry out; returns its error once another job has worked."""
+
+    async def ended() -> str:
+        before = planning.start().pid
+        os.kill(before, signal.SIGSTOP)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(process_module, "DEADLINE_S", deadline_s)
+            task = asyncio.create_task(planning.change(job(6.0)))
+            await asyncio.sleep(0.1)
+            disturb(before, task)
+            with pytest.raises((JigsawError, asyncio.CancelledError)) as caught:
+                await task
+        assert (await generation(planning, job(7.0))).plan.graphs["docread"].demand_rps == 7.0
+        assert planning.pid != before
+        with pytest.raises(ProcessLookupError):
+            os.kill(before, 0)
+        return str(caught.value)
+
+    return asyncio.run(ended())
+
+
+def test_a_process_that_is_killed_fails_its_job_and_is_started_again(planning: PlanningProcess) -> None:
+    error = end(planning, lambda pid, _: os.kill(pid, signal.SIGKILL))
+    assert error == "the process that plans ended with status -9"
+
+
+def test_a_process_that_hangs_is_killed_and_started_again(planning: PlanningProcess) -> None:
+    assert end(planning, lambda *_: None, 0.3) == "the process that plans did not answer within 0.3 s"
+
+
+def test_a_job_that_is_cancelled_ends_its_process(planning: PlanningProcess) -> None:
+    end(planning, lambda _, task: None if task.cancel() else pytest.fail("the job had ended"))
+
+
+def test_no_process_is_left_after_the_end() -> None:
+    with PlanningProcess() as planning:
+        asyncio.run(planning.change(job()))
+        assert planning.pid is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(planning.pid, 0)
+
+
+def interrupted(planning: PlanningProcess, weights: Path, disturb: Callable[[int], None]) -> tuple[int, int]:
+    """Plans while a review waits for a file; returns the ids of the process before and after it."""
+    tasks = {
+        name: replace(task, variants=tuple(replace(v, artifacts={"weights.bin": weights}) for v in task.variants))
+        for name, task in docread().tasks.items()
+    }
+    wanted = replace(WANTED, graphs={"docread": replace(docread(), tasks=tasks)})
+    weights.write_text("weights")
+
+    async def both() -> tuple[int, int]:
+        low = await generation(planning, job(5.0, wanted=wanted))
+        first = await generation(planning, job(55.0, low, wanted, first=True))
+        weights.unlink()  # noqa: ASYNC240
+        os.mkfifo(weights)
+        review = asyncio.create_task(planning.change(job(55.0, first, wanted, review=True)))
+        pipe = await asyncio.to_thread(_opened, weights)
+        before = planning.pid
+        assert before is not None
+        disturb(before)
+        urgent = await generation(planning, job(60.0))
+        os.close(pipe)
+        assert urgent.plan.graphs["docread"].demand_rps == 60.0
+        with pytest.raises(JigsawError):
+            await review
+        assert planning.pid is not None
+        return before, planning.pid
+
+    return asyncio.run(both())
+
+
+def test_a_review_gives_way_to_another_job(planning: PlanningProcess, tmp_path: Path) -> None:
+    before, after = interrupted(planning, tmp_path / "weights.bin", lambda _: None)
+    assert after == before
+
+
+def test_a_review_that_does_not_give_way_is_killed(planning: PlanningProcess, tmp_path: Path) -> None:
+    before, after = interrupted(planning, tmp_path / "weights.bin", lambda pid: os.kill(pid, signal.SIGSTOP))
+    assert after != before
+
+
+def _opened(fifo: Path) -> int:
+    """Opens a FIFO for writing as soon as the review reads it."""
+    return os.open(fifo, os.O_WRONLY)
