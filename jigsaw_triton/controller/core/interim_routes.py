@@ -33,7 +33,7 @@ class Serving:
     Attributes:
         graph: Name of the graph.
         front: Task with its compiled route.
-        own: Entries of its own generation that can serve; if there are none, those of the target with the same models.
+        own: Entries of its own generation that can serve, and those of the target with the same models.
         coming: Entries of the target that can serve; empty if the front cannot call the target's models.
     """
 
@@ -180,8 +180,12 @@ def _serves(route: Route, generation: int) -> bool:
     return any(not entry.generations or generation in entry.generations for entry in route)
 
 
-def _both(tasks: Iterable[Serving], old: int, new: int) -> Routes:
-    """Returns routes over the workers of both generations. Models that both have serve the requests of both."""
+def _both(tasks: Collection[Serving], old: int, new: int) -> Routes:
+    """Returns routes over the workers of both generations. Models that both have serve the requests of both.
+
+    A slice that has models of both serves the new generation. If the old one then lacks workers for a task, so that
+    only one of them can serve, it is the one that carries more.
+    """
     routes: Routes = {}
     for task in tasks:
         shared = {(e.worker, e.model) for e in task.own} & {(e.worker, e.model) for e in task.coming}
@@ -194,8 +198,25 @@ def _both(tasks: Iterable[Serving], old: int, new: int) -> Routes:
     if all(_serves(route, old) for route in routes.values()):
         # Shares hold within a plan, not between two.
         return {name: tuple(replace(e, share=0.0) if e.share else e for e in route) for name, route in routes.items()}
+    if all(task.own for task in tasks) and _carries_more((task.own, task.coming) for task in tasks):
+        return {task.front.name: _tagged(task.own, (old,)) for task in tasks}
     only_new = {name: tuple(e for e in route if new in e.generations) for name, route in routes.items()}
     return {name: _tagged(route, (new,)) for name, route in only_new.items()}
+
+
+def _carries_more(routes: Iterable[tuple[Route, Route]]) -> bool:
+    """Returns True if a graph loses more by the second routes of its tasks than by the first ones.
+
+    Args:
+        routes: Two ways to serve each task, neither of which is empty.
+    """
+    ratios = [_items_per_s(first) / _items_per_s(second) for first, second in routes]
+    return min(ratios) > 1 / max(ratios)
+
+
+def _items_per_s(route: Route) -> float:
+    """Returns the items a second that a route's models carry by their profiles, as if a batch took 1 s without one."""
+    return sum(1000.0 * e.slots * e.batch / e.service_ms.get(str(e.batch), 1000.0) for e in route)
 
 
 def _tagged(entries: Iterable[RouteEntry], generations: tuple[int, ...]) -> Route:
@@ -244,10 +265,16 @@ def _serving(
         for task in compiled.every_task.values():
             if task.name in actual.routes:
                 coming = up(_coming(running, target, graph, task.task), target.bundle)
-                # A worker of the target with the same model replaces the last one of the running generation.
-                models = {entry.model for entry in (*task.route, *task.standby)}
-                same = tuple(entry for entry in coming if entry.model in models)
-                yield Serving(graph, task, up(task.route, running.bundle) or same, coming)
+                own = up(task.route, running.bundle)
+                yield Serving(graph, task, (*own, *_more(own, coming, task)), coming)
+
+
+def _more(own: Route, coming: Route, task: TaskFront) -> Route:
+    """Returns the entries of the target that have the running generation's models on more workers."""
+    shares = {entry.model: entry.share for entry in (*task.standby, *task.route)}
+    known = {entry.worker for entry in own}
+    same = (entry for entry in coming if entry.model in shares and entry.worker not in known)
+    return tuple(replace(entry, share=shares[entry.model]) for entry in same)
 
 
 def stand_ins(actual: Actual, *bundles: Bundle) -> dict[str, Worker]:

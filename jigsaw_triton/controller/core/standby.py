@@ -162,7 +162,7 @@ def _worker(worker: Worker, actual: Actual, serving: Collection[str]) -> Worker:
 
 
 def _with_variants(route: Route, task: TaskFront, actual: Actual, *, standby: bool) -> Route:
-    """Returns a route over the standby variants of its workers, where both variants are loaded, or the usual ones."""
+    """Returns a route over the standby variants of its workers, or the usual ones, where both variants are loaded."""
     usual = {entry.worker: entry for entry in task.route}
     other = {entry.worker: entry for entry in task.standby}
 
@@ -170,10 +170,12 @@ def _with_variants(route: Route, task: TaskFront, actual: Actual, *, standby: bo
         one, two = usual.get(entry.worker), other.get(entry.worker)
         if one is None or entry.model not in {one.model, two.model if two is not None else ""}:
             return entry
-        if standby and two is not None:
-            both = _is_loaded(actual, entry.worker, one.model) and _is_loaded(actual, entry.worker, two.model)
-            one = two if both else one
-        return replace(one, generations=entry.generations, weights=entry.weights, closed=entry.closed)
+        loaded = [_is_loaded(actual, entry.worker, each.model) for each in (one, two) if each is not None]
+        if not all(loaded):
+            # A change has unloaded one of them to make room, or has not loaded it yet.
+            return entry
+        chosen = two if standby and two is not None else one
+        return replace(chosen, generations=entry.generations, weights=entry.weights, closed=entry.closed)
 
     entries = tuple(wanted(entry) for entry in route)
     if {(e.worker, e.model) for e in entries} & {(e.worker, e.model) for e in task.standby}:

@@ -333,6 +333,7 @@ class _Change:
         pipelines, tasks = _by_kind(actual, gone)
         loads = (a.LoadGateway(models, routes),) if models or routes else ()
         self._add("add routes for the single tasks of chains", loads)
+        self._route("add the new workers to these routes", self._interim())
         flips = [a.Flip(n, apart.front, _samples(self._running, n)) for n, (_, apart) in parting.items()]
         self._add("switch the fronts to calling these tasks one by one", flips)
         self._add("unload the pipelines that call chains", _unload(pipelines))

@@ -147,7 +147,8 @@ class Machine(RuleBasedStateMachine):
             self.clock_s += 0.25
             self.send(e.Arrived(self.clock_s, 0.25, {"app": rps / 4}))
         state = self.state
-        if state.phase is Phase.READY and not any(isinstance(action, a.SetRoutes) for action in self.waiting.values()):
+        switches = any(isinstance(action, a.SetRoutes) for action in self.waiting.values())
+        if state.phase is Phase.READY and not switches and state.now_s >= state.switch_at_s:
             assert state.running is not None
             assert routes_to_set(state.actual, state.running, state.standby) == {}
 

@@ -351,6 +351,15 @@ def test_only_slices_with_both_models_loaded_are_in_service() -> None:
     assert [[entry.model for entry in t.route] for t in found.graphs["app"].tasks] == [["app.t0.a.g1"], ["app.t1.b.g1"]]
 
 
+def test_a_slice_whose_usual_model_has_made_room_keeps_its_standby_variant() -> None:
+    actual = existing(ONE)
+    actual = actual.after(a.SetRoutes(routes_to_set(actual, generation(ONE), ["app"])))
+    actual = actual.after(a.UnloadModels("n-0-1g-0", ("app.t0.a.g1",)))
+    assert routes_to_set(actual, generation(ONE), ["app"]) == {}
+    found = routes_to_set(actual, generation(ONE), [])
+    assert {name: [entry.model for entry in route] for name, route in found.items()} == {"app.t1.g1": ["app.t1.a.g1"]}
+
+
 def test_a_few_requests_at_once_are_no_burst() -> None:
     recent = RecentArrivals(10.0).with_reading(Reading(0.1, 0.1, 9.0), Settings())
     assert not recent.bursts()

@@ -1,15 +1,16 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from jigsaw_triton.compiler.bundle import Bundle, Worker
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.order import ordered
 from jigsaw_triton.controller.core.standby import routes_to_set
 from jigsaw_triton.controller.core.transition import Stage, stages_down, stages_to
 from jigsaw_triton.gpus.catalog import CATALOG
@@ -272,6 +273,44 @@ def test_a_chain_takes_over_the_same_chain() -> None:
     ]
 
 
+def test_tasks_that_are_called_one_by_one_are_served_by_the_new_workers_of_a_chain_from_the_start() -> None:
+    one = chained(bundle(1, [worker("0/1g@0", ("t0", "a"), ("t1", "a")), worker("1/2g@0", ("t0", "a"), ("t1", "a"))]))
+    same = [worker(place, ("t0", "a"), ("t1", "a")) for place in ("0/1g@0", "0/1g@1", "1/1g@0")]
+    two = chained(bundle(2, same))
+    actual = after(one)
+    for stage in stages_to(actual, generation(one), generation(two)):
+        actual = run(actual, (stage,))
+        if stage.title == "switch the fronts to calling these tasks one by one":
+            workers = {entry.worker for entry in actual.routes["app.t0.g1"]}
+            assert workers == {"n-0-1g-0", "n-0-1g-1", "n-1-2g-0"}
+            return
+    pytest.fail("the chain was not taken apart")
+
+
+def test_the_generation_that_carries_more_serves_while_only_one_can() -> None:
+    one = bundle(1, [worker("0/1g@0", ("t0", "a"), ("t1", "a")), worker("1/1g@0", ("t0", "a"))])
+    two = bundle(2, [worker("0/1g@0", ("t0", "b"), ("t1", "b"), generation=2), worker("1/1g@1", ("t0", "b"))])
+    actual, served = after(one), []
+    for stage in stages_to(actual, generation(one), generation(two)):
+        if stage.commits:
+            break
+        actual = run(actual, (stage,))
+        served.append([(entry.worker, entry.model) for entry in actual.routes["app.t0.g1"] if not entry.closed])
+    old = [("n-0-1g-0", "app.t0.a.g1"), ("n-1-1g-0", "app.t0.a.g1")]
+    new = [("n-0-1g-0", "app.t0.b.g2"), ("n-1-1g-1", "app.t0.b.g1")]
+    assert [served[0], served[-1]] == [old, new]
+    assert all(entries in (old, new) for entries in served)
+
+
+@pytest.mark.parametrize("target", ["graph", "ensemble"])
+def test_a_new_worker_with_a_model_that_runs_serves_the_running_generation(target: str) -> None:
+    one = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))], target=target)
+    two = bundle(2, [*one.workers.values(), worker("0/1g@2", ("t1", "a"))], target=target)
+    stages = stages_to(after(one), generation(one), generation(two))
+    joined = [action.routes for stage in stages for action in stage.actions if isinstance(action, a.SetRoutes)]
+    assert [entry.worker for entry in joined[0]["app.t1.g1"]] == ["n-0-1g-1", "n-0-1g-2"]
+
+
 def test_a_chain_is_loaded_after_its_members_and_unloaded_before_them() -> None:
     two = bundle(2, [worker("0/1g@0", ("t0", "b"), generation=2), worker("0/1g@1", ("t1", "a"), generation=2)])
     forth = stages_to(after(two), generation(two), generation(CHAINED))
@@ -293,21 +332,27 @@ PLACES = [layout for layout in maximal_layouts(CATALOG[BOARD]) if len(layout) > 
 
 
 @st.composite
-def bundles(draw: st.DrawFn, number: int) -> Bundle:
+def bundles(draw: st.DrawFn, number: int, *, variants: str = "ab", generations: Sequence[int] = ()) -> Bundle:
     """Bundles with random slices on two GPUs and random models in them, some of them as processes under MPS.
 
     Each task has at least one model, or every worker has a chain of both. The graph is compiled to one front, or to an
     ensemble with a front for each task. It may have a Python step. Models may be those of generation 1, and workers
     with one model may have another one that stands by.
+
+    Args:
+        draw: Function that draws from a strategy.
+        number: Number of the generation.
+        variants: Variants of the tasks.
+        generations: Generations of the models; none for the first and this one.
     """
-    kept = st.sampled_from([1, number])
+    kept = st.sampled_from(generations or [1, number])
     target = draw(st.sampled_from(["graph", "ensemble"]))
     workers: list[Worker] = []
-    both = [(task, draw(st.sampled_from("ab"))) for task in ("t0", "t1")] if draw(st.booleans()) else []
+    both = [(task, draw(st.sampled_from(variants))) for task in ("t0", "t1")] if draw(st.booleans()) else []
     for gpu in range(2):
         layout = draw(st.sampled_from(PLACES))
         for placement in draw(st.lists(st.sampled_from(layout), unique=True, min_size=1)):
-            models = both or [(draw(st.sampled_from(["t0", "t1"])), draw(st.sampled_from("ab")))]
+            models = both or [(draw(st.sampled_from(["t0", "t1"])), draw(st.sampled_from(variants)))]
             alone = worker(f"{gpu}/{placement.slice}@{placement.start}", *models, generation=draw(kept))
             count = 0 if both else draw(st.sampled_from([0, 0, 0, 1, 2]))
             workers += [replace(alone, name=f"{alone.name}-p{n}", process=n) for n in range(1, count + 1)] or [alone]
@@ -321,7 +366,7 @@ def bundles(draw: st.DrawFn, number: int) -> Bundle:
         assert first.place is not None
         at = f"{first.place.gpu.index}/{first.place.placement}"
         workers = [w for w in workers if w.place != first.place]
-        workers.insert(0, worker(at, *extra, generation=number))
+        workers.insert(0, worker(at, *extra, generation=draw(kept)))
     if draw(st.booleans()):
         workers.append(steps(number))
     made = bundle(number, workers, target=target)
@@ -350,6 +395,29 @@ def test_any_transition_reaches_its_target_and_keeps_the_invariants(
             places = {w.place for w in actual.workers.values() if w.place is not None and w.place.gpu.index == gpu}
             assert fits(CATALOG[BOARD], [place.placement for place in places]) is None
     assert reached(switched(actual, generation(target), frozenset()), target)
+
+
+@settings(max_examples=60, deadline=None)
+@given(before=bundles(1, variants="a"), target=bundles(2, variants="a", generations=[1]))
+def test_routes_lead_to_as_many_workers_as_the_capacity_of_the_step_needs(before: Bundle, target: Bundle) -> None:
+    """Every replica of these plans carries 10 requests a second. Chains of one plan only serve it alone."""
+    assume((before.graphs["app"].apart is None) == (target.graphs["app"].apart is None))
+    actual = after(before)
+    planned = ordered(actual, profiled(before), profiled(target))
+    demand_rps = min(planned.before_rps["app"], planned.steps[-1].after_rps["app"]) if planned.steps else 0.0
+    assume(demand_rps > 0)
+    running, new = (profiled(made, demand_rps=demand_rps) for made in (before, target))
+    told = ordered(actual, running, new).steps
+    forms = [form for made in (before, target) for form in made.graphs["app"].forms]
+    for stage in stages_to(actual, running, new):
+        for action in stage.actions:
+            actual = actual.after(action)
+            if stage.step:
+                step = told[stage.step - 1]
+                form = next(form for form in forms if form.front == actual.fronts["app"])
+                routes = [actual.routes[task.name] for task in form.tasks if task.task != "s"]
+                carried_rps = min(10.0 * len({e.worker for e in route if not e.closed}) for route in routes)
+                assert carried_rps >= 0.999 * min(step.during_rps["app"], step.after_rps["app"], demand_rps), stage
 
 
 def _check_action(actual: Actual, action: a.Action) -> None:
