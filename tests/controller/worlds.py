@@ -18,6 +18,7 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.generation import Generation, Wanted
 from jigsaw_triton.controller.core.order import placed_gpus
+from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.core.step import step
 from jigsaw_triton.gpus.catalog import CATALOG
@@ -30,6 +31,9 @@ from tests.fakes.layouts import graph_of
 from tests.fakes.problems import row
 
 BOARD = "A100-80GB"
+
+LEARNED = Settings(learning_s=0.0)
+"""Settings of a controller that believes the first fall of a load."""
 VARIANTS = (Variant("a", 1.0, "emulated"), Variant("b", 0.9, "emulated"))
 GRAPH = replace(
     chain(2, name="app"),
@@ -204,7 +208,7 @@ class World:
 
     bundles: Mapping[int, Bundle | str]
     fault: Fault = lambda _: ""
-    state: State = field(default_factory=State)
+    state: State = field(default_factory=lambda: State(settings=LEARNED))
     done: list[a.Action] = field(default_factory=list)
     reports: list[tuple[str, str]] = field(default_factory=list)
     hold: Callable[[a.Action], bool] = lambda _: False

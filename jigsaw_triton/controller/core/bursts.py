@@ -22,12 +22,14 @@ class Bursts:
         excess: Sum of the parts of the peaks beyond what was to be planned for when their intervals began.
         squares: Sum of the squares of these parts.
         current: Largest of these parts since a burst began that has not ended; 0 if there is none. A burst counts once.
+        seen_s: Length of all intervals in seconds.
     """
 
     load: float = 0.0
     excess: float = 0.0
     squares: float = 0.0
     current: float = 0.0
+    seen_s: float = 0.0
 
     def with_interval(self, peak_rps: float, planned_rps: float, seconds: float, settings: Settings) -> "Bursts":
         """Returns the sums with one more interval.
@@ -46,6 +48,7 @@ class Bursts:
             excess=self.excess * kept + max(0.0, largest - before),
             squares=self.squares * kept + max(0.0, largest**2 - before**2),
             current=largest,
+            seen_s=self.seen_s + seconds,
         )
 
     def reserve_rps(self, settings: Settings) -> float:

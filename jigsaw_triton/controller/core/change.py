@@ -7,7 +7,7 @@ from jigsaw_triton.controller.core.adoption import planned_for
 from jigsaw_triton.controller.core.canary import Verdict
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.lost_gpus import without_lost
-from jigsaw_triton.controller.core.outcome import Outcome, issue, quiet
+from jigsaw_triton.controller.core.outcome import Outcome, ended, issue, quiet
 from jigsaw_triton.controller.core.state import GATEWAY, Phase, State
 from jigsaw_triton.controller.core.switching import is_switching, with_capacities
 from jigsaw_triton.controller.core.transition import stages_down, stages_to
@@ -43,6 +43,7 @@ def advance_change(state: State) -> Outcome:
     if not state.rolling_back:
         # Failures to clean up have been reported. The change itself has succeeded.
         state = replace(state, error="", error_code=0)
+    close = quiet if state.rolling_back else ended
     state = replace(
         state,
         phase=Phase.READY,
@@ -54,7 +55,7 @@ def advance_change(state: State) -> Outcome:
         linger_until_s=state.now_s + state.settings.linger_s,
     )
     reviewed = state.carried is not None and state.carried.review
-    return quiet(replace(state, carried=None), reviewed=reviewed), (a.Report("ready", text),)
+    return close(replace(state, carried=None), reviewed=reviewed), (a.Report("ready", text),)
 
 
 def _roll_back(state: State) -> Outcome:

@@ -124,7 +124,8 @@ class Demand:
         """Returns the demand for which another plan may save slices; None unless the forecast expects a lower load.
 
         The forecast needs a whole window of peaks for that, and the fall must exceed the noise of Poisson arrivals:
-        the fewer requests, the more their rate varies by chance.
+        the fewer requests, the more their rate varies by chance. At first, a fall may be a lull between bursts: a load
+        must have been seen for `Settings.learning_s`.
 
         Args:
             planned_rps: Demand that the running plan was made for.
@@ -132,6 +133,8 @@ class Demand:
             settings: Thresholds of the decision.
         """
         if not self.samples or planned_rps <= base_rps or self._covered_s() < settings.fall_window_s - 2.0:
+            return None
+        if self.bursts.seen_s < settings.learning_s:
             return None
         level_rps, target_rps = self._level_rps(settings), max(base_rps, self._target_rps(settings))
         noise_rps = _DEVIATIONS * _noise_rps(level_rps, settings.rise_window_s)

@@ -14,20 +14,22 @@ from jigsaw_triton.controller.core.slowness import judged, sentences, slow_kinds
 from jigsaw_triton.controller.core.state import Phase, State
 
 
-def absorb_rates(state: State, rates_rps: Mapping[str, float], utc_offset_s: float) -> State:
-    """Notes the arrivals of the last second, by graph."""
+def demand_with(
+    state: State, now_s: float, rates_rps: Mapping[str, float], utc_offset_s: float
+) -> Mapping[str, Demand]:
+    """Returns the demand of each graph with the arrivals of the last second."""
     if state.running is None:
-        return state
+        return state.demand
     graphs = state.running.wanted.graphs
     demand = {name: state.demand.get(name, Demand()) for name in graphs}
     for name in graphs.keys() & rates_rps.keys():
         demand[name] = demand[name].with_sample(
-            Sample(state.now_s, rates_rps[name]),
+            Sample(now_s, rates_rps[name]),
             state.settings,
             base_rps=state.running.wanted.demand_rps[name],
             utc_offset_s=utc_offset_s,
         )
-    return replace(state, demand=demand)
+    return demand
 
 
 def learned(demand: Mapping[str, Demand]) -> dict[str, Demand]:

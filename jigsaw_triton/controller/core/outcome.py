@@ -23,10 +23,14 @@ def issue(state: State, actions: Iterable[a.Action]) -> tuple[State, tuple[Outpu
     return replace(state, inflight=inflight, next_id=number), tuple(issued)
 
 
+def ended(state: State, *, reviewed: bool = False) -> State:
+    """Ends the request of the user, and sets the time of the next review."""
+    return replace(state, asked=None, review_at_s=next_at_s(state, reviewed=reviewed))
+
+
 def quiet(state: State, *, reviewed: bool = False) -> State:
-    """Starts the cooldown, during which the measured load causes no change, and sets the time of the next review."""
-    quiet_until_s = state.now_s + state.settings.cooldown_s
-    return replace(state, asked=None, quiet_until_s=quiet_until_s, review_at_s=next_at_s(state, reviewed=reviewed))
+    """Does the same, and starts the cooldown: trying again at once would fail again, or change nothing again."""
+    return replace(ended(state, reviewed=reviewed), quiet_until_s=state.now_s + state.settings.cooldown_s)
 
 
 def settled(state: State) -> Phase:

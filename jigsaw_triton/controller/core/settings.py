@@ -26,6 +26,7 @@ class Settings:
         headroom: Ratio of the demand to plan for to the measured demand.
         burst_share: Share of the load up to which bursts are no reason for a reserve; 1 for no reserve. See `bursts`.
         burst_half_life_s: Half-life, in seconds, of the bursts from which the reserve follows.
+        learning_s: Seconds of a graph's load that must be seen before a fall counts, since its bursts are unknown.
         rows_least: Number of items or requests that must be counted before a measured ratio replaces an estimate.
         rows_half_life_s: Half-life, in seconds, of the counts of rows and branches.
         slow_over: Ratio of measured to profiled service times above which a model counts as slow.
@@ -34,7 +35,7 @@ class Settings:
         slow_half_life_s: Half-life, in seconds, of the service times.
         standby_hold_s: Seconds of arrivals that the usual variants must be able to carry before standby variants give
             back.
-        cooldown_s: Seconds between the end of a change and the next one that the load triggers.
+        cooldown_s: Seconds after a plan that failed, or changed nothing, in which the load triggers no other.
         linger_s: Seconds to keep an earlier generation's routes, so that requests in its queues are answered.
         restart_delay_s: Base of the restart backoff in seconds. The first restart is immediate; the n-th one after it
             waits this delay times 2**n.
@@ -51,6 +52,7 @@ class Settings:
     headroom: float = 1.05
     burst_share: float = 0.01
     burst_half_life_s: float = 1800.0
+    learning_s: float = 900.0
     rows_least: float = 200.0
     rows_half_life_s: float = 300.0
     slow_over: float = 1.2

@@ -15,7 +15,7 @@ from jigsaw_triton.controller.core.adoption import absorb_review, adopt, solve
 from jigsaw_triton.controller.core.canary import Verdict, Watch
 from jigsaw_triton.controller.core.change import advance_change, advance_stop, restore
 from jigsaw_triton.controller.core.generation import Request
-from jigsaw_triton.controller.core.load import absorb_rates, absorb_times, follow_load, learned, replan, review
+from jigsaw_triton.controller.core.load import absorb_times, demand_with, follow_load, learned, replan, review
 from jigsaw_triton.controller.core.lost_gpus import absorb_lost
 from jigsaw_triton.controller.core.outcome import Outcome, Output, issue, quiet, settled
 from jigsaw_triton.controller.core.restarts import not_waiting, restart, restarted
@@ -67,7 +67,9 @@ def _absorb(state: State, event: e.Event) -> Outcome:
         case e.Tick(now_s, rates_rps, counts, tallies, times, utc_offset_s):
             counts = decayed(state.counts, counts, now_s - state.now_s, state.settings)
             times = with_times(state.times, times, now_s - state.now_s, state.settings)
-            state = absorb_rates(replace(state, now_s=now_s, counts=counts, times=times), rates_rps, utc_offset_s)
+            demand = demand_with(state, now_s, rates_rps, utc_offset_s)
+            # Copies of the whole state are most of the work of a second in which nothing changes.
+            state = replace(state, now_s=now_s, counts=counts, times=times, demand=demand)
             state, told = absorb_times(with_capacities(state))
             state, verdict = _absorb_verdict(state, state.watch and state.watch.observed(tallies, now_s))
             return state, (*told, *verdict)

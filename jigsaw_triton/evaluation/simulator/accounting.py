@@ -6,6 +6,7 @@ accounted for in this way.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
@@ -95,30 +96,40 @@ class Curve:
 
     Attributes:
         loads_rps: Loads in requests a second, ascending from 0.
-        on_time_rps: Requests a second answered on time at each load.
+        on_time_rps: Function that returns the requests a second answered on time at the load with an index.
+        part: Part of the servers that the curve applies to. All rates are multiplied by it.
     """
 
-    loads_rps: Array
-    on_time_rps: Array
+    loads_rps: tuple[float, ...]
+    on_time_rps: Callable[[int], float]
+    part: float = 1.0
 
     @property
     def capacity_rps(self) -> float:
         """Largest rate of requests answered on time."""
-        return float(self.on_time_rps[-1])
+        return self.part * self.on_time_rps(len(self.loads_rps) - 1)
 
     def violations_rps(self, load_rps: float) -> float:
         """Returns the requests a second that are late or refused at a load."""
-        return max(0.0, load_rps - float(np.interp(load_rps, self.loads_rps, self.on_time_rps)))
+        if not self.part:
+            return load_rps
+        load = load_rps / self.part
+        above = bisect_right(self.loads_rps, load)
+        if above == len(self.loads_rps):
+            return max(0.0, load_rps - self.capacity_rps)
+        low, high = self.loads_rps[above - 1 : above + 1]
+        before, after = self.on_time_rps(above - 1), self.on_time_rps(above)
+        return max(0.0, load_rps - self.part * (before + (after - before) * (load - low) / (high - low)))
 
     def scaled(self, factor: float) -> "Curve":
         """Returns the curve of servers with this part of the capacity."""
-        return Curve(self.loads_rps * factor, self.on_time_rps * factor)
+        return replace(self, part=self.part * factor)
 
 
 def all_on_time(capacity_rps: float) -> Curve:
     """Returns the curve of servers that answer all requests on time up to a capacity."""
-    ends = np.array([0.0, capacity_rps])
-    return Curve(ends, ends)
+    ends = (0.0, capacity_rps)
+    return Curve(ends, ends.__getitem__)
 
 
 class Replica(NamedTuple):

@@ -1,6 +1,6 @@
 """Measures what the servers of a simulated deployment carry, from the record of what runs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from jigsaw_triton.compiler.bundle import CompiledGraph, Place, Worker
@@ -11,6 +11,7 @@ from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.evaluation.simulator.accounting import Curve, Replica, all_on_time
 from jigsaw_triton.evaluation.simulator.yardstick import Yardstick
 from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.model import GpuId, Placement
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.capacity import Service
 from jigsaw_triton.planner.domain.plan import PlacedModel
@@ -87,11 +88,35 @@ def _service(running: Generation | None, pending: Generation | None) -> Service 
 
 
 def _capacities(state: State, service: Service) -> Mapping[str, float]:
-    """Returns the capacity of the workers in service."""
+    """Returns the capacity of the workers in service.
+
+    A slice on whose routes are models of two generations gives each generation half of its time.
+    """
     serving = 0 * service.start
+    layouts = [_layout(generation) for generation in (state.running, state.pending) if generation is not None]
     for place, models in _in_service(state):
-        serving = serving + service.rates(models, place.board, place.placement.slice)
+        groups = _groups(models, [layout.get((place.gpu, place.placement), frozenset()) for layout in layouts])
+        rates = [service.rates(group, place.board, place.placement.slice) for group in groups]
+        serving = serving + sum(rates[1:], rates[0]) / len(rates)
     return service.capacities(serving)
+
+
+def _layout(generation: Generation) -> dict[tuple[GpuId, Placement], frozenset[PlacedModel]]:
+    """Returns the models of each slice of a plan, those that stand by included."""
+    return {
+        (gpu.id, placed.placement): frozenset((*placed.models, *placed.standby))
+        for gpu in generation.plan.gpus
+        for placed in gpu.layout
+    }
+
+
+def _groups(
+    models: tuple[PlacedModel, ...], planned: Sequence[frozenset[PlacedModel]]
+) -> list[tuple[PlacedModel, ...]]:
+    """Returns the models in service of each plan, if no plan has all of them; all together otherwise."""
+    if any(known.issuperset(models) for known in planned):
+        return [models]
+    return [group for known in planned if (group := tuple(m for m in models if m in known))] or [models]
 
 
 def _in_service(state: State) -> Iterator[tuple[Place, tuple[PlacedModel, ...]]]:

@@ -6,6 +6,7 @@ A planner's own capacity says little about another planner's plans: the paper's 
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -38,7 +39,8 @@ def planned(graph: TaskGraph, gpus: Sequence[PlannedGpu], profiles: ProfileTable
 class Measured:
     """Yardstick that simulates the servers of a plan event by event, with early drops; see `simulate.simulate`.
 
-    Curves are remembered by the replicas of the plan, wherever they are placed.
+    Curves are remembered by the replicas of the plan, wherever they are placed. A load is simulated when a curve is
+    first asked about it, since most plans serve for a short time, at one or two of the loads.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -74,12 +76,23 @@ class Measured:
         servers = stations(graph.name, gpus, profiles)
         if full_rps <= 0 or servers.keys() < graph.tasks.keys():
             return all_on_time(0.0)
-        on_time = [0.0]
-        for number, load in enumerate(LOADS):
-            arrivals_s = poisson(load * full_rps, REQUESTS, np.random.default_rng((self._seed, number)))
+        loads_rps = (0.0, *(load * full_rps for load in LOADS))
+
+        @cache
+        def answered_rps(number: int) -> float:
+            rng = np.random.default_rng((self._seed, number - 1))
+            arrivals_s = poisson(loads_rps[number], REQUESTS, rng)
             found = simulate(graph, servers, arrivals_s, seed=self._seed, drops=True)
             counted = found.latency_ms[int(_WARM_UP * REQUESTS) :]
-            answered = load * full_rps * float((counted <= graph.slo.latency_ms).mean())
-            # Who refuses the excess serves at least what it serves at a lower load.
-            on_time.append(max(on_time[-1], answered))
-        return Curve(np.array([0.0, *LOADS]) * full_rps, np.array(on_time))
+            return loads_rps[number] * float((counted <= graph.slo.latency_ms).mean())
+
+        @cache
+        def on_time_rps(number: int) -> float:
+            # Who refuses the excess serves at least what it serves at a lower load, which is at most that load.
+            found_rps = 0.0
+            while loads_rps[number] > found_rps:
+                found_rps = max(found_rps, answered_rps(number))
+                number -= 1
+            return found_rps
+
+        return Curve(loads_rps, on_time_rps)

@@ -52,14 +52,14 @@ def test_with_the_objective_accuracy_quality_gives_way_to_load(run: Run, tmp_pat
 
 def test_slices_are_given_back_once_a_period(run: Run, app: Path, tmp_path: Path) -> None:
     path = tmp_path / "trace.csv"
-    path.write_text("second,rps\n" + "".join(f"{s},{9000 if 60 <= s < 120 else 1000}\n" for s in range(300)))
+    path.write_text("second,rps\n" + "".join(f"{s},{9000 if 130 <= s < 190 else 1000}\n" for s in range(1200)))
     asked = ("simulate", app, "--trace", path, *GPUS, "-o", "json")
     slices = {
         period: [interval["slices"] for interval in json.loads(run(*asked, "--period", period).stdout)["intervals"]]
-        for period in ("30", "1000")
+        for period in ("30", "2000")
     }
-    assert slices["30"][-1] == slices["30"][0] < slices["30"][2]
-    assert slices["1000"][-1] > slices["1000"][0]
+    assert slices["30"][-1] == slices["30"][0] < slices["30"][2] == slices["30"][6]
+    assert slices["2000"][-1] > slices["2000"][0]
 
 
 def test_a_plot_is_written(run: Run, app: Path, trace: Path, tmp_path: Path) -> None:

@@ -25,8 +25,20 @@ def bursting(count: int) -> list[float]:
 def test_bursts_from_idle_times_leave_a_reserve_that_covers_them() -> None:
     demand = seen(bursting(5))
     assert 100 < demand.bursts.reserve_rps(SETTINGS) < 500
-    planned_rps = demand.fallen(1000, 0.0, SETTINGS)
+    planned_rps = demand.fallen(1000, 0.0, replace(SETTINGS, learning_s=0.0))
     assert planned_rps is not None and planned_rps > 100
+
+
+def test_a_fall_counts_once_the_load_has_been_seen_for_a_quarter_of_an_hour() -> None:
+    assert seen(bursting(5)).fallen(1000, 0.0, SETTINGS) is None
+    assert seen(bursting(8)).fallen(1000, 0.0, SETTINGS) is not None
+
+
+def test_what_was_learned_before_a_deploy_need_not_be_learned_again() -> None:
+    demand = seen(bursting(8)).learned()
+    for second in range(100):
+        demand = demand.with_sample(Sample(float(second), 0.0), SETTINGS)
+    assert demand.fallen(1000, 0.0, SETTINGS) is not None
 
 
 def test_a_reserve_above_the_capacity_is_planned_for_before_the_next_burst() -> None:

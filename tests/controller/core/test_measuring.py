@@ -10,7 +10,7 @@ from jigsaw_triton.controller.core.demand import Demand, Sample
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.servers.metrics import parse_metrics
 
-FIGURES = Settings()
+FIGURES = Settings(learning_s=0.0)
 
 METRICS = """
 # HELP jigsaw_arrivals_total Requests that came to a graph

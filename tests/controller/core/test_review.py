@@ -13,7 +13,7 @@ from jigsaw_triton.controller.core.step import refusal
 from jigsaw_triton.controller.core.transition import stages_to
 from jigsaw_triton.controller.persistence.history import outcomes
 from jigsaw_triton.planner.domain.plan import CONSTRUCTED, Plan, SolverReport
-from tests.controller.worlds import World, bundle, generation, plan, wanted, worker
+from tests.controller.worlds import LEARNED, World, bundle, generation, plan, wanted, worker
 from tests.fakes.layouts import placed
 
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
@@ -129,7 +129,7 @@ def test_the_next_controller_keeps_the_period_that_the_user_has_set() -> None:
     state = recovered(world.state)
     assert state is not None and state.running is not None
     high = replace(state.running, plan=plan(50.0))
-    world = World({}, state=replace(state, running=high, settings=Settings()))
+    world = World({}, state=replace(state, running=high, settings=LEARNED))
     world.hold = lambda action: isinstance(action, a.Solve)
     world.ticks([4.0] * 205)
     answer(world, high.plan, high.bundle)

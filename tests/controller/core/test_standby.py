@@ -142,7 +142,7 @@ def test_a_switch_that_fails_is_repeated_after_some_seconds() -> None:
     world.arrive([40.0] * 4)
     assert routed(world) == USUAL
     assert [text for kind, text in world.reports if kind == "error"] == ["the disk is full"]
-    world.ticks([40.0] * 5)
+    world.ticks([8.0] * 5)
     world.arrive([40.0])
     assert routed(world) == STANDBY
 
@@ -242,7 +242,7 @@ def test_standby_variants_take_over_during_a_canary_which_is_not_repeated() -> N
     assert any(entry.weights for entry in world.state.actual.routes["app.t0.g1"])
     tallies = {("app", watch.running): Tally(5000.0), ("app", watch.new): Tally(500.0)}
     for _ in range(6):
-        world.send(e.Tick(world.state.now_s + 1.0, {"app": 30.0}, tallies=tallies))
+        world.send(e.Tick(world.state.now_s + 1.0, {"app": 8.0}, tallies=tallies))
     assert world.state.phase is Phase.READY
     assert world.state.running is not None and world.state.running.bundle is TWO
     assert routed(world, 2)["t0"] == ["app.t0.b.g1", "app.t0.a.g2"]

@@ -270,12 +270,20 @@ def test_a_failure_to_remove_lingering_routes_is_retried_and_fails_no_change() -
     assert world.kinds()[-1] == "UnloadGateway"
 
 
-def test_the_load_triggers_no_change_during_the_cooldown() -> None:
-    world = deployed(World({1: ONE, 2: TWO}))
-    world.ticks([50.0] * 9)
-    assert world.state.next_generation == 2
-    world.ticks([50.0] * 2)
+def test_a_load_that_rises_above_a_new_plan_is_planned_for_at_once() -> None:
+    world = deployed(World({1: ONE, 2: TWO, 3: bundle(3, TWO.workers.values())}))
+    world.ticks([20.0] * 5)
     assert world.state.next_generation == 3
+    world.ticks([60.0] * 4)
+    assert world.state.next_generation == 4
+
+
+def test_a_plan_that_fails_is_tried_again_after_the_cooldown() -> None:
+    world = deployed(World({1: ONE, 2: "no feasible plan", 3: TWO}))
+    world.ticks([50.0] * 13)
+    assert world.state.next_generation == 3
+    world.ticks([50.0] * 2)
+    assert world.state.next_generation == 4
 
 
 def test_a_dead_worker_is_restarted_with_its_models() -> None:

@@ -42,11 +42,11 @@ class Halving:
 
 
 def test_a_curve_is_linear_between_its_loads_and_refuses_the_rest() -> None:
-    curve = Curve(np.array([0.0, 10.0, 20.0]), np.array([0.0, 10.0, 16.0]))
+    curve = Curve((0.0, 10.0, 20.0), (0.0, 10.0, 16.0).__getitem__)
     assert [curve.violations_rps(load) for load in (5, 10, 15, 20, 30)] == pytest.approx([0, 0, 2, 4, 14])
     assert curve.capacity_rps == 16
     assert [curve.scaled(0.5).violations_rps(load) for load in (5, 10)] == pytest.approx([0, 2])
-    assert all_on_time(0.0).violations_rps(3.0) == 3.0
+    assert [curve.scaled(0.0).violations_rps(3.0), all_on_time(0.0).violations_rps(3.0)] == [3.0, 3.0]
 
 
 def test_an_event_within_a_second_splits_it() -> None:

@@ -68,6 +68,15 @@ def test_a_rise_is_violations_until_new_workers_are_on_the_routes() -> None:
     assert found.violation_share == pytest.approx(missed.sum() / (8 * 20 + 18 * 60))
 
 
+def test_slices_that_exchange_their_models_carry_the_load_while_both_are_on_the_routes() -> None:
+    exchanged = bundle(2, [worker(f"0/1g@{i}", (f"t{1 - i}", "a"), generation=2) for i in range(2)])
+    arrivals: Mapping[str, Array] = {"app": np.array([10.0] * 10 + [11.0] * 30, np.float64)}
+    slow_routes = replace(DURATIONS, shares_s=0.5)
+    found = simulate_operation(wanted(), arrivals, planner(SMALL, exchanged), durations=slow_routes)
+    assert len(found.changes) == 1
+    assert set(found.capacity_rps["app"].tolist()) == {10.0}
+
+
 def test_standby_variants_carry_a_burst_within_a_second_at_their_accuracy() -> None:
     made = standing_by(SMALL)
     small = profiled(made)

@@ -3,8 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from jigsaw_triton.evaluation.simulator import yardstick
+from jigsaw_triton.evaluation.simulator.accounting import Array
+from jigsaw_triton.evaluation.simulator.simulate import Simulated, Stations, simulate
 from jigsaw_triton.evaluation.simulator.yardstick import Measured, planned
-from jigsaw_triton.graph.model import Slo
+from jigsaw_triton.graph.model import Slo, TaskGraph
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.layouts import placed
@@ -22,7 +25,7 @@ def test_servers_answer_almost_all_requests_below_their_throughput_and_refuse_th
     assert [curve.violations_rps(load) for load in (20, 40)] == pytest.approx([0, 0], abs=0.01)
     assert 70 < curve.capacity_rps <= 80 * 1.02
     assert curve.violations_rps(160) == pytest.approx(160 - curve.capacity_rps)
-    assert (np.diff(curve.on_time_rps) >= 0).all()
+    assert (np.diff([curve.on_time_rps(number) for number in range(len(curve.loads_rps))]) >= 0).all()
 
 
 def test_a_tighter_slo_leaves_less_capacity() -> None:
@@ -40,6 +43,19 @@ def test_the_same_replicas_elsewhere_are_not_measured_again() -> None:
     measured = Measured()
     elsewhere = placed({1: {"1g@5": "t0.v0"}})
     assert measured(GRAPH, elsewhere, TABLE, 1.0) is measured(GRAPH, ONE, TABLE, 2.0)
+
+
+def test_only_loads_that_a_curve_is_asked_about_are_simulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulated = []
+
+    def counting(graph: TaskGraph, servers: Stations, arrivals_s: Array, *, seed: int, drops: bool) -> Simulated:
+        simulated.append(len(arrivals_s) / arrivals_s[-1])
+        return simulate(graph, servers, arrivals_s, seed=seed, drops=drops)
+
+    monkeypatch.setattr(yardstick, "simulate", counting)
+    curve = Measured()(GRAPH, ONE, TABLE, 1.0)
+    assert [curve.violations_rps(load) for load in (41, 42, 43)] == pytest.approx([0, 0, 0], abs=0.01)
+    assert simulated == pytest.approx([40, 48], rel=0.05)
 
 
 def test_the_planned_capacity_answers_everything_up_to_it() -> None:
