@@ -1,9 +1,11 @@
 """Algorithms on a graph of dependencies: topological order, cycles, number of paths."""
 
-import heapq
-from collections.abc import Iterable, Mapping, Set
-from contextlib import suppress
-from graphlib import CycleError, TopologicalSorter
+from collections.abc import Mapping, Set
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # networkx takes a tenth of a second to import, which commands that plan nothing would wait for.
+    import networkx as nx
 
 
 def topological_order(dependencies: Mapping[str, Set[str]]) -> tuple[str, ...]:
@@ -15,17 +17,13 @@ def topological_order(dependencies: Mapping[str, Set[str]]) -> tuple[str, ...]:
     Returns:
         All nodes except those that lie on a cycle or depend on one.
     """
-    sorter = _sorter(dependencies, dependencies)
-    with suppress(CycleError):
-        sorter.prepare()
-    found, ready = [], list(sorter.get_ready())
-    heapq.heapify(ready)
-    while ready:
-        found.append(heapq.heappop(ready))
-        sorter.done(found[-1])
-        for node in sorter.get_ready():
-            heapq.heappush(ready, node)
-    return tuple(found)
+    import networkx as nx
+
+    graph = _digraph(dependencies)
+    for cycle in cycles(dependencies):
+        if cycle[0] in graph:
+            graph.remove_nodes_from([*nx.descendants(graph, cycle[0]), cycle[0]])
+    return tuple(nx.lexicographical_topological_sort(graph))
 
 
 def cycles(dependencies: Mapping[str, Set[str]]) -> tuple[tuple[str, ...], ...]:
@@ -33,18 +31,18 @@ def cycles(dependencies: Mapping[str, Set[str]]) -> tuple[tuple[str, ...], ...]:
 
     Every cycle of the graph shares a node with one of them. Each begins with the node whose name sorts first.
     """
+    import networkx as nx
+
+    graph = _digraph(dependencies)
     found: list[tuple[str, ...]] = []
-    remaining = set(dependencies)
     while True:
         try:
-            _sorter(dependencies, remaining).prepare()
-        except CycleError as error:
-            cycle: list[str] = error.args[1][:-1]
-            first = cycle.index(min(cycle))
-            found.append((*cycle[first:], *cycle[:first]))
-            remaining -= set(cycle)
-        else:
+            cycle = [node for node, _ in nx.find_cycle(graph)]
+        except nx.NetworkXNoCycle:
             return tuple(sorted(found))
+        first = cycle.index(min(cycle))
+        found.append((*cycle[first:], *cycle[:first]))
+        graph.remove_nodes_from(cycle)
 
 
 def count_paths(dependencies: Mapping[str, Set[str]]) -> int:
@@ -58,7 +56,13 @@ def count_paths(dependencies: Mapping[str, Set[str]]) -> int:
     return sum(ways[node] for node in ends)
 
 
-def _sorter(dependencies: Mapping[str, Set[str]], nodes: Iterable[str]) -> TopologicalSorter[str]:
-    """Returns a sorter of some of the nodes, in which their order depends on their names alone."""
-    kept = set(nodes)
-    return TopologicalSorter({node: sorted(kept & dependencies[node]) for node in sorted(kept)})
+def _digraph(dependencies: Mapping[str, Set[str]]) -> "nx.DiGraph[str]":
+    """Builds a graph with an edge from each node to those that depend on it, in the order of their names."""
+    import networkx as nx
+
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_nodes_from(sorted(dependencies))
+    graph.add_edges_from(
+        (d, node) for node in sorted(dependencies) for d in sorted(dependencies[node]) if d in dependencies
+    )
+    return graph

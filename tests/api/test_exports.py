@@ -12,6 +12,7 @@ HEAVY = (
     "aiohttp",
     "click",
     "highspy",
+    "networkx",
     "numpy",
     "pulp",
     "pydantic",
