@@ -95,9 +95,10 @@ class Servers:
         if change is None:
             assert running is not None, "only a review changes nothing"
             return running.plan, running.bundle, ()
-        self.planned.append(Planned(action, change.plan, time.monotonic(), worked_s))
+        found = Planned(action, change.plan, time.monotonic(), worked_s)
         made = Generation(action.wanted, change.plan, change.bundle)
         await asyncio.to_thread(keep, self.journal, made, action.reason, by_load=not action.by_user)
+        self.planned.append(found)
         return change.plan, change.bundle, change.stages
 
     async def run(self, action: a.Action) -> None:

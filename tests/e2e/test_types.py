@@ -51,8 +51,8 @@ def write_copier(folder: Path, name: str, target: str) -> Path:
         "metadata": {"name": name},
         "spec": {
             "target": target,
-            # The largest tensors pass through two Python processes for each task.
-            "slo": {"latency_ms": 10_000},
+            # The largest tensors pass through two Python processes for each task. Late requests are refused.
+            "slo": {"latency_ms": 60_000},
             "inputs": tensors,
             "outputs": {f"{tensor}_OUT": f"second.{tensor}_OUT" for tensor in TYPES},
             "tasks": {"first": task("inputs", ""), "second": task("first", "_OUT")},

@@ -12,6 +12,10 @@ from jigsaw_triton.planner.solver.program import Program
 from jigsaw_triton.planner.solver.solver import SOLVER_TITLES, Solver, SolverFailure, solved
 from jigsaw_triton.planner.validation.validate import violations
 
+_LEAST_S = 5.0
+"""Seconds that flows and placement get even after the deadline. A convention: a solution exists, and if the solver does
+not find it on a busy machine, the other solver repeats the whole search."""
+
 
 def plan_of(attempt: Attempt, allotment: Allotment, time: Deadline) -> Plan:
     """Returns the plan of an allotment.
@@ -56,7 +60,7 @@ def _placed(attempt: Attempt, allotment: Allotment, time: Deadline) -> tuple[Pla
 
 def _values(solver: Solver, program: Program, time: Deadline) -> tuple[float, ...]:
     """Returns the solution of a program that is known to have one."""
-    outcome = solved(solver, program, time.left_s)
+    outcome = solved(solver, program, max(_LEAST_S, time.left_s))
     if not outcome.stages:
         raise SolverFailure(f"{SOLVER_TITLES[solver.name]} reported {outcome.status} for a program that has a solution")
     return outcome.values
