@@ -9,7 +9,7 @@ from jigsaw_triton.api import membership
 from jigsaw_triton.api.files import GraphText, Mistakes, read_demand, read_graphs, read_wanted
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
-from jigsaw_triton.controller.core.generation import Canary, Wanted
+from jigsaw_triton.controller.core.generation import PLANNING, Canary, Wanted
 from jigsaw_triton.controller.core.settings import CANARY_S, LEAST_PERIOD_S, PERIOD_S
 from jigsaw_triton.errors import Diagnostic, InputError, SpecError
 from jigsaw_triton.gpus.cluster import gateway_mistakes
@@ -21,17 +21,7 @@ DEFAULT_RPS = 1.0
 """Demand of graphs that are deployed without one, in requests a second."""
 
 
-SETTINGS = (
-    "share",
-    "change_price",
-    "latency_model",
-    "features",
-    "formulation",
-    "objective",
-    "deterministic",
-    "standby",
-    "period_s",
-)
+SETTINGS = (*PLANNING, "deterministic", "period_s")
 """Settings of a whole deployment, which a request and the deployment's input have under the same names."""
 
 

@@ -14,7 +14,7 @@ from jigsaw_triton.api.planning import Demand, Graphs, Profiles, as_mapping, as_
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.controller.core.actions import Solve
-from jigsaw_triton.controller.core.generation import Wanted
+from jigsaw_triton.controller.core.generation import PLANNING, Wanted
 from jigsaw_triton.controller.core.settings import PERIOD_S, Settings
 from jigsaw_triton.controller.solving import Planner, planned
 from jigsaw_triton.errors import InputError
@@ -125,15 +125,7 @@ def simulate(
 
 def lasting(options: Options) -> dict[str, Any]:
     """Returns the options of the planner that a deployment keeps, as arguments of `Wanted` and of `Request`."""
-    return {
-        "share": options.share,
-        "change_price": options.change_price,
-        "latency_model": options.latency_model,
-        "features": options.features,
-        "formulation": options.formulation,
-        "objective": options.objective,
-        "standby": options.standby,
-    }
+    return {name: getattr(options, name) for name in PLANNING}
 
 
 def remembering(memory: PlanMemory) -> Callable[[Problem, Options, Solve, SolverFactory], Plan]:

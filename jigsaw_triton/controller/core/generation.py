@@ -18,6 +18,9 @@ LEAST_ACCURACY_GAIN = 0.001
 """Accuracy, as a share, that a deployment must gain by each slice and each change, with the objective `accuracy`. A
 convention: without a price, a plan would change with every change of the load."""
 
+PLANNING = ("share", "change_price", "latency_model", "features", "formulation", "objective", "standby")
+"""Options of the planner that a deployment keeps; `Wanted` has them under the same names."""
+
 REQUESTED = "requested by the user"
 """Reason of a change, if there is no better one."""
 
@@ -60,15 +63,8 @@ class Wanted:
     def options(self) -> Options:
         """Planner options. With the objective `accuracy` a change has a price in any case."""
         least = LEAST_ACCURACY_GAIN if self.objective == "accuracy" else 0.0
-        return Options(
-            share=self.share,
-            change_price=max(self.change_price, least),
-            latency_model=self.latency_model,
-            features=self.features,
-            formulation=self.formulation,
-            objective=self.objective,
-            standby=self.standby,
-        )
+        kept = {name: getattr(self, name) for name in PLANNING}
+        return Options(**{**kept, "change_price": max(self.change_price, least)})
 
 
 @dataclass(frozen=True, slots=True)
