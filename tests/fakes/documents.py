@@ -1,4 +1,4 @@
-"""A valid graph.yaml and a valid cluster.yaml, with functions that introduce errors into them."""
+"""A valid graph.yaml and a valid cluster.yaml, with functions that edit them."""
 
 from pathlib import Path
 
@@ -78,3 +78,17 @@ def built(text: str, folder: Path, *, require_files: bool = False) -> TaskGraph:
     """Writes the text to `folder` as graph.yaml and returns its graph."""
     (folder / "graph.yaml").write_text(text)
     return build_graph(load_graph(folder), templates=TEMPLATES, require_files=require_files)
+
+
+CLASSIFY = "    classify:\n"
+VARIANT = "variants: [{name: a, accuracy: 1, template: emulated}]"
+
+
+def extra(name: str, inputs: str, *, more: str = "", outputs: str = "{Y: {dtype: FP32, shape: [1]}}") -> str:
+    """Returns the line of another task, to insert before classify."""
+    return f"    {name}: {{inputs: {inputs}, outputs: {outputs}, {more}{VARIANT}}}\n{CLASSIFY}"
+
+
+def used(name: str) -> tuple[str, str]:
+    """Returns the edit that adds the output Y of a task to the graph's outputs."""
+    return ("    LABELS: ", f"    OF_{name}: {name}.Y\n    LABELS: ")
