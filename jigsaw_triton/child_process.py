@@ -5,15 +5,12 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from threading import Thread
 from typing import Any
-
-_MAX_WAIT_S = 2e6
-"""Longest wait in seconds that `poll` accepts, as it takes milliseconds as a 32-bit integer."""
 
 
 class ChildEndedError(Exception):
@@ -33,7 +30,9 @@ class ChildHungError(Exception):
 
 
 class ChildProcess:
-    """A process in a session of its own, so that its own children end with it.
+    """A process that leads a session, and is killed with all processes of that session.
+
+    A `ChildProcess` of its own leads another session. It ends because its connection does (`connected`).
 
     Args:
         module: Name of the module to run. Its last argument is the number for `connected`.
@@ -59,7 +58,7 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """Process id."""
+        """Id of the process, also after it has ended."""
         return self._process.pid
 
     @property
@@ -73,21 +72,38 @@ class ChildProcess:
         If it raises, no late answer is taken for the answer to another request: the process is dead.
 
         Raises:
-            ChildHungError: The process did not answer in time.
+            ChildHungError: The process did not read the request and answer it in time.
             ChildEndedError: The process ended, by itself or by `kill`.
         """
+        hung = threading.Event()
+
+        def give_up() -> None:
+            hung.set()
+            self.kill()
+
+        # Neither `send` nor `recv` has a timeout of its own: both end when the process does.
+        timer = threading.Timer(min(timeout_s, threading.TIMEOUT_MAX), give_up)
+        timer.daemon = True
         try:
-            self.connection.send(request)
-            if self.connection.poll(min(timeout_s, _MAX_WAIT_S)):
-                return self.connection.recv()
+            timer.start()
+            try:
+                self.connection.send(request)
+                answer = self.connection.recv()
+            finally:
+                timer.cancel()
+                timer.join()
         except (EOFError, OSError) as error:
             self.kill()
+            if hung.is_set():
+                raise ChildHungError from error
             raise ChildEndedError(self._process.returncode) from error
         except BaseException:
             self.close()
             raise
-        self.close()
-        raise ChildHungError
+        if hung.is_set():
+            # The answer came too late, when the process was about to be killed.
+            raise ChildHungError
+        return answer
 
     def interrupt(self) -> None:
         """Interrupts the process, which raises a KeyboardInterrupt in its main thread."""
@@ -103,8 +119,9 @@ class ChildProcess:
 
     def close(self) -> None:
         """Kills the process and closes the pipe."""
-        self.connection.close()
+        # A call in another thread reads the end of the connection, not one that is closed under it.
         self.kill()
+        self.connection.close()
 
 
 def connected(descriptor: int) -> Connection:
@@ -114,7 +131,7 @@ def connected(descriptor: int) -> Connection:
         descriptor: Last argument of the command line.
     """
     connection = Connection(descriptor)
-    Thread(target=_end_with_other_side, args=(descriptor,), daemon=True, name="other side").start()
+    threading.Thread(target=_end_with_other_side, args=(descriptor,), daemon=True, name="other side").start()
     return connection
 
 
