@@ -44,17 +44,22 @@ class ChildProcess:
         # The folder of the package, wherever it was imported from.
         root = Path(__file__).parents[1]
         path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
-        with theirs:
-            # -P keeps a module in the user's working directory from shadowing a library.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", module, *arguments, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": path},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+        # The process inherits the mask, so that an interrupt does not end it while it still imports its modules.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            with theirs:
+                # -P keeps a module in the user's working directory from shadowing a library.
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", module, *arguments, str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    env={**os.environ, "PYTHONPATH": path},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     @property
     def pid(self) -> int:
@@ -106,7 +111,7 @@ class ChildProcess:
         return answer
 
     def interrupt(self) -> None:
-        """Interrupts the process, which raises a KeyboardInterrupt in its main thread."""
+        """Sends SIGINT to the process, which gets it once it has called `connected`."""
         if self.alive:
             self._process.send_signal(signal.SIGINT)
 
@@ -127,11 +132,14 @@ class ChildProcess:
 def connected(descriptor: int) -> Connection:
     """Connects this process to the one that started it, and kills this one's session when that one ends.
 
+    It also lets SIGINT through. A process that shall survive `ChildProcess.interrupt` sets its handler before.
+
     Args:
         descriptor: Last argument of the command line.
     """
     connection = Connection(descriptor)
     threading.Thread(target=_end_with_other_side, args=(descriptor,), daemon=True, name="other side").start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     return connection
 
 

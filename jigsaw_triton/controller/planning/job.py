@@ -15,6 +15,7 @@ from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.lost_gpus import without_lost
 from jigsaw_triton.controller.core.transition import Stage, stages_to
 from jigsaw_triton.controller.solving import Planner
+from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.search.solve import SolverFactory
@@ -74,6 +75,11 @@ def carried_out(job: Job, identity: Callable[[Path], str], solvers: SolverFactor
         return None
     target = without_lost(Generation(action.wanted, plan, bundle), action.lost)
     return Change(plan, bundle, stages_to(job.actual, action.running, target, action.canary, job.standby))
+
+
+def gave_way() -> StateError:
+    """Returns the error of a review that has ended early."""
+    return StateError("planning was interrupted, because another plan is needed first")
 
 
 def packed(value: object) -> bytes:

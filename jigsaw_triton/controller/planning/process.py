@@ -5,15 +5,16 @@ from types import TracebackType
 from typing import Self
 
 from jigsaw_triton.child_process import ChildEndedError, ChildHungError, ChildProcess
-from jigsaw_triton.controller.planning.job import Change, Job, packed, unpacked
+from jigsaw_triton.controller.planning.job import Change, Job, gave_way, packed, unpacked
 from jigsaw_triton.errors import JigsawError
 
 DEADLINE_S = 900.0
 """Seconds after which a job is given up and its process killed. A convention, far beyond any plan on a busy machine:
 the planner has a time limit for the programs that it solves, but none for what it computes around them."""
 
-INTERRUPT_S = 1.0
-"""Seconds that a review may take to end after it was interrupted, before its process is killed. A convention."""
+INTERRUPT_S = 3.0
+"""Seconds that a review may take to end after it was interrupted, before its process is killed. A convention: a
+process that has just been started takes a second before it can end one."""
 
 
 class PlanningProcess:
@@ -26,6 +27,7 @@ class PlanningProcess:
         self._process: ChildProcess | None = None
         self._free = asyncio.Lock()
         self._reviewing = False
+        self._urgent = 0
 
     def __enter__(self) -> Self:
         return self
@@ -56,16 +58,27 @@ class PlanningProcess:
         Raises:
             JigsawError: No plan is feasible, none was found, the process ended, or the job gave way to another one.
         """
-        if not job.action.review:
+        if job.action.review:
+            return await self._carried_out(job)
+        self._urgent += 1
+        try:
             await self._end_review()
+            return await self._carried_out(job)
+        finally:
+            self._urgent -= 1
+
+    async def _carried_out(self, job: Job) -> Change | None:
+        review = job.action.review
         async with self._free:
-            process, self._reviewing = self.start(), job.action.review
+            if review and self._urgent:
+                raise gave_way()
+            process, self._reviewing = self.start(), review
             try:
                 answer = await asyncio.to_thread(_answer, process, job)
-            except ChildEndedError as error:
-                raise JigsawError(f"the process that plans ended with {error}") from error
-            except ChildHungError as error:
-                raise JigsawError(f"the process that plans did not answer within {DEADLINE_S:g} s") from error
+            except (ChildEndedError, ChildHungError) as error:
+                if review and self._urgent:
+                    raise gave_way() from error
+                raise _failed(error) from error
             except asyncio.CancelledError:
                 process.kill()
                 raise
@@ -86,6 +99,13 @@ class PlanningProcess:
                 pass
         except TimeoutError:
             process.kill()
+
+
+def _failed(error: ChildEndedError | ChildHungError) -> JigsawError:
+    """Returns the error of a job whose process has ended."""
+    if isinstance(error, ChildHungError):
+        return JigsawError(f"the process that plans did not answer within {DEADLINE_S:g} s")
+    return JigsawError(f"the process that plans ended with {error}")
 
 
 def _answer(process: ChildProcess, job: Job) -> Change | Exception | None:

@@ -1,33 +1,35 @@
 """The planning process: reads jobs from connection FD and writes their outcomes to it.
 
 It is started as `python -m jigsaw_triton.controller.planning.worker FD`. What it has computed from the profiles stays
-in memory for the next job. SIGINT ends a job early, but not the process.
+in memory for the next job. SIGINT ends a review early, but not the process.
 """
 
 import signal
 import sys
 import traceback
-from multiprocessing.connection import Connection
 
 from jigsaw_triton.child_process import connected
 from jigsaw_triton.compiler.store import Identities
-from jigsaw_triton.controller.planning.job import carried_out, packed, unpacked
-from jigsaw_triton.errors import JigsawError, StateError
+from jigsaw_triton.controller.planning.job import carried_out, gave_way, packed, unpacked
+from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.planner.solver.solver import lasting_solvers
 
 
 class _Worker:
     """Carries out jobs.
 
+    SIGINT means that the controller has another job that it needs first. A review that is in progress ends at once. If
+    none is, the signal has overtaken a review on its way, which then ends before it begins, or it came too late.
+
     Args:
-        connection: Connection to the controller.
+        descriptor: Descriptor of the connection to the controller.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, descriptor: int) -> None:
         self._identities = Identities()
-        self._busy = False
+        self._interruptible = self._interrupted = False
         signal.signal(signal.SIGINT, self._interrupt)
+        self._connection = connected(descriptor)
 
     def serve(self) -> None:
         """Serves jobs until the other end closes the connection."""
@@ -41,25 +43,34 @@ class _Worker:
     def _answer(self, data: bytes) -> bytes:
         """Returns the outcome of a job, or the error that it ended with."""
         try:
-            self._busy = True
-            with lasting_solvers() as solvers:
-                answer = packed(carried_out(unpacked(data), self._identities, solvers))
-            self._busy = False
+            answer = self._outcome(data)
+            self._interruptible = False
         except KeyboardInterrupt:
-            answer = packed(StateError("planning was interrupted, because another plan is needed first"))
-        except JigsawError as error:
-            answer = packed(error)
-        except Exception as error:
-            answer = packed(RuntimeError("".join(traceback.format_exception(error))))
-        finally:
-            self._busy = False
+            answer = packed(gave_way())
+        # What was interrupted has ended, be it this review, or one before this job.
+        self._interrupted = False
         return answer
 
+    def _outcome(self, data: bytes) -> bytes:
+        try:
+            job = unpacked(data)
+            if job.action.review:
+                self._interruptible = True
+                if self._interrupted:
+                    raise KeyboardInterrupt
+            with lasting_solvers() as solvers:
+                return packed(carried_out(job, self._identities, solvers))
+        except JigsawError as error:
+            return packed(error)
+        except Exception as error:
+            return packed(RuntimeError("".join(traceback.format_exception(error))))
+
     def _interrupt(self, *_: object) -> None:
-        if self._busy:
-            self._busy = False
+        self._interrupted = True
+        if self._interruptible:
+            self._interruptible = False
             raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    _Worker(connected(int(sys.argv[1]))).serve()
+    _Worker(int(sys.argv[1])).serve()

@@ -16,9 +16,10 @@ from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Generation, Wanted
 from jigsaw_triton.controller.planning import job as job_module
 from jigsaw_triton.controller.planning import process as process_module
+from jigsaw_triton.controller.planning import worker as worker_module
 from jigsaw_triton.controller.planning.job import Change, Job, carried_out, packed, unpacked
 from jigsaw_triton.controller.planning.process import PlanningProcess
-from jigsaw_triton.errors import InfeasibleError, JigsawError
+from jigsaw_triton.errors import InfeasibleError, JigsawError, StateError
 from jigsaw_triton.planner.solver.solver import lasting_solvers
 from jigsaw_triton.resources import templates_dir
 from tests.fakes.problems import cluster, docread, docread_profiles
@@ -167,7 +168,7 @@ def interrupted(planning: PlanningProcess, weights: Path, disturb: Callable[[int
         weights.unlink()  # noqa: ASYNC240
         os.mkfifo(weights)
         review = asyncio.create_task(planning.change(job(55.0, first, wanted, review=True)))
-        pipe = await asyncio.to_thread(_opened, weights)
+        pipe = await _opened(weights)
         before = planning.pid
         assert before is not None
         disturb(before)
@@ -182,6 +183,13 @@ def interrupted(planning: PlanningProcess, weights: Path, disturb: Callable[[int
     return asyncio.run(both())
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills no review that takes long to end on a busy machine."""
+    monkeypatch.setattr(process_module, "INTERRUPT_S", 60.0)
+
+
+@pytest.mark.usefixtures("patient")
 def test_a_review_gives_way_to_another_job(planning: PlanningProcess, tmp_path: Path) -> None:
     before, after = interrupted(planning, tmp_path / "weights.bin", lambda _: None)
     assert after == before
@@ -192,6 +200,84 @@ def test_a_review_that_does_not_give_way_is_killed(planning: PlanningProcess, tm
     assert after != before
 
 
-def _opened(fifo: Path) -> int:
+async def _opened(fifo: Path) -> int:
     """Opens a FIFO for writing as soon as the review reads it."""
-    return os.open(fifo, os.O_WRONLY)
+    async with asyncio.timeout(60.0):
+        while True:
+            try:
+                return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError:
+                await asyncio.sleep(0.02)
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("starting", [False, True])
+def test_a_review_that_the_process_has_not_read_gives_way(planning: PlanningProcess, starting: bool) -> None:
+    async def both() -> None:
+        low = None if starting else await generation(planning, job(5.0))
+        before = planning.start().pid
+        # A process that stands still has read nothing, however fast the machine is.
+        os.kill(before, signal.SIGSTOP)
+        review = asyncio.create_task(planning.change(job(55.0, low, review=True)))
+        await asyncio.sleep(0.1)
+        urgent = asyncio.create_task(planning.change(job(60.0)))
+        await asyncio.sleep(0.1)
+        os.kill(before, signal.SIGCONT)
+        with pytest.raises(StateError, match="another plan is needed first"):
+            await review
+        assert await urgent is not None
+        assert planning.pid == before
+        assert await planning.change(job(55.0, review=True)) is not None, "a later review takes place"
+
+    asyncio.run(both())
+
+
+def test_a_review_in_the_queue_gives_way(lasting: PlanningProcess) -> None:
+    async def all_three() -> None:
+        first = asyncio.create_task(lasting.change(job(5.0)))
+        await asyncio.sleep(0)
+        review = asyncio.create_task(lasting.change(job(55.0, review=True)))
+        await asyncio.sleep(0)
+        last = asyncio.create_task(lasting.change(job(60.0)))
+        with pytest.raises(StateError, match="another plan is needed first"):
+            await review
+        assert await first is not None and await last is not None
+
+    asyncio.run(all_three())
+
+
+class Jobs:
+    """A connection with all jobs of a test, and then their answers."""
+
+    def __init__(self, jobs: list[bytes]) -> None:
+        self.jobs = jobs
+        self.answers: list[bytes] = []
+
+    def recv(self) -> bytes:
+        """Returns the next job."""
+        if not self.jobs:
+            raise EOFError
+        return self.jobs.pop(0)
+
+    def send(self, answer: bytes) -> None:
+        """Keeps an answer."""
+        self.answers.append(answer)
+
+
+def test_a_review_that_is_interrupted_while_it_fails_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(value: object) -> bytes:
+        if isinstance(value, InfeasibleError):
+            os.kill(os.getpid(), signal.SIGINT)
+        return packed(value)
+
+    jobs = Jobs([packed(job(1e5, review=True)), packed(job(5.0))])
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(worker_module, "connected", lambda _: jobs)
+    monkeypatch.setattr(worker_module, "packed", interrupted)
+    try:
+        worker_module._Worker(0).serve()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    review, plan = map(unpacked, jobs.answers)
+    assert isinstance(review, StateError)
+    assert isinstance(plan, Change)
