@@ -37,9 +37,13 @@ class ChildProcess:
     Args:
         module: Name of the module to run. Its last argument is the number for `connected`.
         arguments: Arguments before that.
+        stderr: File descriptor that it writes its errors to; None for that of this process.
+
+    Raises:
+        OSError: The process cannot be started.
     """
 
-    def __init__(self, module: str, *arguments: str) -> None:
+    def __init__(self, module: str, *arguments: str, stderr: int | None = subprocess.DEVNULL) -> None:
         self.connection, theirs = Pipe()
         # The folder of the package, wherever it was imported from.
         root = Path(__file__).parents[1]
@@ -55,7 +59,7 @@ class ChildProcess:
                     env={**os.environ, "PYTHONPATH": path},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
+                    stderr=stderr,
                     start_new_session=True,
                 )
         finally:

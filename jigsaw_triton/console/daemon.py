@@ -112,7 +112,10 @@ async def _serve(
             loop.add_signal_handler(number, controller.leave)
         await controller.adopt()
         # Not earlier: it would delay the adoption, for which it is not needed.
-        planning.start()
+        try:
+            planning.start()
+        except JigsawError as error:
+            log.warning("%s", error)
         if request is not None:
             await controller.ask(request)
         await server.start()

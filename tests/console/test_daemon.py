@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import os
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.console import daemon
 from jigsaw_triton.console.daemon import run_controller
+from jigsaw_triton.console.server import StatusServer
 from jigsaw_triton.console.threads import THREADS
 from jigsaw_triton.controller.core.generation import Request
 from jigsaw_triton.controller.core.settings import Settings
@@ -56,6 +58,26 @@ def test_a_controller_has_all_its_threads_from_the_start(desk: Desk, monkeypatch
     with pytest.raises(StateError, match="enough"):
         run_controller(desk.paths, desk.fleet.commands.installation, lambda *_: Request(wanted()), Settings())
     assert counts[0] == counts[1] > THREADS
+
+
+def test_a_controller_that_cannot_start_its_planning_process_yet_serves(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Adopted(Exception):
+        """The controller goes on after it has adopted its servers."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    async def serve(_: StatusServer) -> None:
+        raise Adopted
+
+    monkeypatch.setattr(daemon, "_log_to", lambda _: None)
+    monkeypatch.setattr(subprocess, "Popen", fail)
+    monkeypatch.setattr(StatusServer, "start", serve)
+    with pytest.raises(Adopted):
+        run_controller(desk.paths, desk.fleet.commands.installation, lambda *_: Request(wanted()), Settings())
+    assert "the planning process cannot be started" in caplog.text
 
 
 @pytest.fixture

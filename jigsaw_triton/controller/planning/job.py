@@ -58,6 +58,19 @@ class Change:
     stages: tuple[Stage, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An error of the program that ended a job.
+
+    Attributes:
+        text: Class and message of the error.
+        traceback: Where it was raised, in lines.
+    """
+
+    text: str
+    traceback: str
+
+
 def carried_out(job: Job, identity: Callable[[Path], str], solvers: SolverFactory) -> Change | None:
     """Plans, compiles, and computes the stages of the change; returns None if a review keeps what runs.
 

@@ -1,12 +1,16 @@
 """The controller's side of the planning process, which keeps planning away from the controller's event loop."""
 
 import asyncio
+import logging
+import signal
 from types import TracebackType
 from typing import Self
 
 from jigsaw_triton.child_process import ChildEndedError, ChildHungError, ChildProcess
-from jigsaw_triton.controller.planning.job import Change, Job, gave_way, packed, unpacked
+from jigsaw_triton.controller.planning.job import Change, Fault, Job, gave_way, packed, unpacked
 from jigsaw_triton.errors import JigsawError
+
+log = logging.getLogger(__name__)
 
 DEADLINE_S = 900.0
 """Seconds after which a job is given up and its process killed. A convention, far beyond any plan on a busy machine:
@@ -15,6 +19,10 @@ the planner has a time limit for the programs that it solves, but none for what 
 INTERRUPT_S = 3.0
 """Seconds that a review may take to end after it was interrupted, before its process is killed. A convention: a
 process that has just been started takes a second before it can end one."""
+
+
+_AGAIN = "the next plan starts it again"
+_SEE_LOG = "see the controller's log: `jigsaw-triton logs controller`"
 
 
 class PlanningProcess:
@@ -40,13 +48,23 @@ class PlanningProcess:
 
     @property
     def pid(self) -> int | None:
-        """Process id; None before the first job."""
+        """Id of the latest process, which may have ended; None before the first start."""
         return None if self._process is None else self._process.pid
 
     def start(self) -> ChildProcess:
-        """Starts the process, which takes a second, unless it runs. A job does this as well."""
+        """Starts the process unless it runs, and returns it without waiting for its imports, which take a second.
+
+        A job does this as well.
+
+        Raises:
+            JigsawError: It cannot be started.
+        """
         if self._process is None or not self._process.alive:
-            self._process = ChildProcess("jigsaw_triton.controller.planning.worker")
+            try:
+                self._process = ChildProcess("jigsaw_triton.controller.planning.worker", stderr=None)
+            except OSError as error:
+                hint = "end other processes or free memory; the next plan tries again"
+                raise JigsawError(f"the planning process cannot be started: {error}", hint=hint) from error
         return self._process
 
     async def change(self, job: Job) -> Change | None:
@@ -84,7 +102,10 @@ class PlanningProcess:
                 raise
             finally:
                 self._reviewing = False
-        if isinstance(answer, Exception):
+        if isinstance(answer, Fault):
+            log.error("a plan failed in the planning process\n%s", answer.traceback)
+            raise JigsawError(f"the planner failed: {answer.text}", hint=_SEE_LOG)
+        if isinstance(answer, JigsawError):
             raise answer
         return answer
 
@@ -104,10 +125,13 @@ class PlanningProcess:
 def _failed(error: ChildEndedError | ChildHungError) -> JigsawError:
     """Returns the error of a job whose process has ended."""
     if isinstance(error, ChildHungError):
-        return JigsawError(f"the process that plans did not answer within {DEADLINE_S:g} s")
-    return JigsawError(f"the process that plans ended with {error}")
+        return JigsawError(f"the planning process did not answer within {DEADLINE_S:g} s", hint=_AGAIN)
+    hint = f"{_SEE_LOG}; {_AGAIN}"
+    if error.status == -signal.SIGKILL:
+        hint = f"the kernel's log says whether the machine was short of memory; {_AGAIN}"
+    return JigsawError(f"the planning process ended with {error}", hint=hint)
 
 
-def _answer(process: ChildProcess, job: Job) -> Change | Exception | None:
-    answer: Change | Exception | None = unpacked(process.call(packed(job), DEADLINE_S))
+def _answer(process: ChildProcess, job: Job) -> Change | Fault | JigsawError | None:
+    answer: Change | Fault | JigsawError | None = unpacked(process.call(packed(job), DEADLINE_S))
     return answer

@@ -10,7 +10,7 @@ import traceback
 
 from jigsaw_triton.child_process import connected
 from jigsaw_triton.compiler.store import Identities
-from jigsaw_triton.controller.planning.job import carried_out, gave_way, packed, unpacked
+from jigsaw_triton.controller.planning.job import Fault, carried_out, gave_way, packed, unpacked
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.planner.solver.solver import lasting_solvers
 
@@ -63,7 +63,7 @@ class _Worker:
         except JigsawError as error:
             return packed(error)
         except Exception as error:
-            return packed(RuntimeError("".join(traceback.format_exception(error))))
+            return packed(Fault(f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error))))
 
     def _interrupt(self, *_: object) -> None:
         self._interrupted = True

@@ -1,8 +1,10 @@
 """Plans of the planning process, and what happens when it dies, hangs, or is needed for something else."""
 
 import asyncio
+import errno
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -79,9 +81,35 @@ def test_the_reasons_why_there_is_no_plan_arrive(lasting: PlanningProcess) -> No
     assert caught.value.reasons
 
 
-def test_an_error_of_the_program_arrives_with_its_traceback(lasting: PlanningProcess) -> None:
-    with pytest.raises(RuntimeError, match=r"(?s)solving\.py.*KeyError: 'docread'"):
+def test_an_error_of_the_program_is_a_line_and_its_traceback_is_in_the_log(
+    lasting: PlanningProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(JigsawError) as caught:
         asyncio.run(lasting.change(replace(job(), action=replace(job().action, demand_rps={}))))
+    assert caught.value.message == "the planner failed: KeyError: 'docread'"
+    assert "logs controller" in caught.value.hint
+    assert "solving.py" in caplog.text and "KeyError: 'docread'" in caplog.text
+
+
+def test_a_process_that_cannot_be_started_fails_its_job(
+    planning: PlanningProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(subprocess, "Popen", fail)
+    with pytest.raises(JigsawError, match=r"cannot be started: .*Cannot allocate memory; end other processes"):
+        asyncio.run(planning.change(job()))
+
+
+def test_the_controller_s_log_says_why_the_process_does_not_start(
+    planning: PlanningProcess, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['jigsaw_triton.errors'] = None")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(JigsawError, match="the planning process ended with status 1; see the controller's log"):
+        asyncio.run(planning.change(job()))
+    assert "ModuleNotFoundError: import of jigsaw_triton.errors halted" in capfd.readouterr().err
 
 
 def test_profiles_that_come_back_are_those_that_were_sent() -> None:
@@ -134,11 +162,11 @@ def end(
 
 def test_a_process_that_is_killed_fails_its_job_and_is_started_again(planning: PlanningProcess) -> None:
     error = end(planning, lambda pid, _: os.kill(pid, signal.SIGKILL))
-    assert error == "the process that plans ended with status -9"
+    assert error.startswith("the planning process ended with status -9; the kernel's log says whether")
 
 
 def test_a_process_that_hangs_is_killed_and_started_again(planning: PlanningProcess) -> None:
-    assert end(planning, lambda *_: None, 0.3) == "the process that plans did not answer within 0.3 s"
+    assert end(planning, lambda *_: None, 0.3).startswith("the planning process did not answer within 0.3 s")
 
 
 def test_a_job_that_is_cancelled_ends_its_process(planning: PlanningProcess) -> None:
