@@ -49,7 +49,7 @@ WAIT_S = 900.0
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class Found:
     """A plan that was found.
 
     Attributes:
@@ -75,31 +75,35 @@ class Servers:
         rates_rps: Graph -> requests a second that arrive.
         planned: Plans found.
         at_s: Time of the last reading of the metrics.
+        worked_s: Seconds of processor that the process had used at the end of the last job.
     """
 
     journal: Journal
     planning: PlanningProcess
     rates_rps: Mapping[str, float] = field(default_factory=dict)
-    planned: list[Planned] = field(default_factory=list)
+    planned: list[Found] = field(default_factory=list)
     counted: dict[str, float] = field(default_factory=dict)
     at_s: float = field(default_factory=time.monotonic)
+    worked_s: float = 0.0
 
     async def solve(
         self, action: a.Solve, actual: Actual, standby: frozenset[str]
     ) -> tuple[Plan, Bundle, tuple[Stage, ...]]:
         """Plans as `Executor.solve` does."""
-        began_s = _worked_s(self.planning.start().pid)
         job = Job(action, action.wanted.cluster, actual, standby, system.templates(), frozenset({"python"}))
-        change, running = await self.planning.change(job), action.running
-        worked_s = _worked_s(self.planning.start().pid) - began_s
-        if change is None:
+        try:
+            planned, running = await self.planning.plan(job), action.running
+        finally:
+            # Jobs are carried out one after another, so the time since the end of the last one is that of this one.
+            last_s, self.worked_s = self.worked_s, _worked_s(self.planning.start().pid)
+        if planned is None:
             assert running is not None, "only a review changes nothing"
             return running.plan, running.bundle, ()
-        found = Planned(action, change.plan, time.monotonic(), worked_s)
-        made = Generation(action.wanted, change.plan, change.bundle)
+        found = Found(action, planned.plan, time.monotonic(), self.worked_s - last_s)
+        made = Generation(action.wanted, planned.plan, planned.bundle)
         await asyncio.to_thread(keep, self.journal, made, action.reason, by_load=not action.by_user)
         self.planned.append(found)
-        return change.plan, change.bundle, change.stages
+        return planned.plan, planned.bundle, planned.stages
 
     async def run(self, action: a.Action) -> None:
         """Does nothing."""

@@ -85,18 +85,18 @@ class Executor:
             await self._fleet.serve_on(action.wanted.cluster)
         cluster = await self._fleet.around_others(action.wanted.cluster)
         backends = self._fleet.commands.workers.backends
-        change = await self._planning.change(Job(action, cluster, actual, standby, self._templates, backends))
+        planned = await self._planning.plan(Job(action, cluster, actual, standby, self._templates, backends))
         running = action.running
-        if change is None:
+        if planned is None:
             assert running is not None, "only a review changes nothing"
             return running.plan, running.bundle, ()
         served = running.bundle if running is not None else None
-        await asyncio.to_thread(check_space, change.bundle, served, self._paths.state)
-        made = Generation(action.wanted, change.plan, change.bundle)
+        await asyncio.to_thread(check_space, planned.bundle, served, self._paths.state)
+        made = Generation(action.wanted, planned.plan, planned.bundle)
         await asyncio.to_thread(keep, self._journal, made, action.reason, by_load=not action.by_user)
         if running is not None:
             self._forget_generations(running.bundle.generation)
-        return change.plan, change.bundle, change.stages
+        return planned.plan, planned.bundle, planned.stages
 
     def _forget_generations(self, before: int) -> None:
         """Removes the files of generations that no request can be bound to any more."""

@@ -1,11 +1,8 @@
-"""A job of the planning process, its outcome, and the bytes in which both travel. Pure."""
+"""A job of the planning process, and its outcome. Pure."""
 
-import io
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.compiler.templates import Template
@@ -19,7 +16,6 @@ from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.search.solve import SolverFactory
-from jigsaw_triton.profiles.table import ProfileTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +40,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Planned:
     """A new plan and the change to it.
 
     Attributes:
@@ -64,14 +60,14 @@ class Fault:
 
     Attributes:
         text: Class and message of the error.
-        traceback: Where it was raised, in lines.
+        traceback: Traceback of the error, as Python prints it.
     """
 
     text: str
     traceback: str
 
 
-def carried_out(job: Job, identity: Callable[[Path], str], solvers: SolverFactory) -> Change | None:
+def carried_out(job: Job, identity: Callable[[Path], str], solvers: SolverFactory) -> Planned | None:
     """Plans, compiles, and computes the stages of the change; returns None if a review keeps what runs.
 
     Args:
@@ -87,52 +83,9 @@ def carried_out(job: Job, identity: Callable[[Path], str], solvers: SolverFactor
     if action.running is not None and bundle is action.running.bundle:
         return None
     target = without_lost(Generation(action.wanted, plan, bundle), action.lost)
-    return Change(plan, bundle, stages_to(job.actual, action.running, target, action.canary, job.standby))
+    return Planned(plan, bundle, stages_to(job.actual, action.running, target, action.canary, job.standby))
 
 
 def gave_way() -> StateError:
     """Returns the error of a review that has ended early."""
     return StateError("planning was interrupted, because another plan is needed first")
-
-
-def packed(value: object) -> bytes:
-    """Returns the bytes of a value."""
-    file = io.BytesIO()
-    pickler = pickle.Pickler(file, pickle.HIGHEST_PROTOCOL)
-    pickler.dispatch_table = {ProfileTable: _reduced}
-    pickler.dump(value)
-    return file.getvalue()
-
-
-def unpacked(data: bytes) -> Any:
-    """Returns the value of these bytes. Equal profile tables are one object, by which the planner knows them again."""
-    return pickle.loads(data)
-
-
-_MOST_TABLES = 128
-"""Number of profile tables that are kept. A convention; a graph has one."""
-
-_tables: dict[str, ProfileTable] = {}
-"""State of a profile table -> the table; the latest come last."""
-
-
-def _reduced(table: ProfileTable) -> tuple[Callable[[str], ProfileTable], tuple[str]]:
-    state = table.__getstate__()
-    _keep(state, table)
-    return _table, (state,)
-
-
-def _table(state: str) -> ProfileTable:
-    table = _tables.get(state)
-    if table is None:
-        table = ProfileTable(())
-        table.__setstate__(state)
-    _keep(state, table)
-    return table
-
-
-def _keep(state: str, table: ProfileTable) -> None:
-    _tables.pop(state, None)
-    _tables[state] = table
-    while len(_tables) > _MOST_TABLES:
-        del _tables[next(iter(_tables))]

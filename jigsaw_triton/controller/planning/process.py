@@ -7,8 +7,10 @@ from types import TracebackType
 from typing import Self
 
 from jigsaw_triton.child_process import ChildEndedError, ChildHungError, ChildProcess
-from jigsaw_triton.controller.planning.job import Change, Fault, Job, gave_way, packed, unpacked
-from jigsaw_triton.errors import JigsawError
+from jigsaw_triton.controller.persistence.checkpoint import VERSION
+from jigsaw_triton.controller.planning.job import Fault, Job, Planned, gave_way
+from jigsaw_triton.controller.planning.pickles import Pickles
+from jigsaw_triton.errors import JigsawError, StateError
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ class PlanningProcess:
 
     def __init__(self) -> None:
         self._process: ChildProcess | None = None
+        self._pickles = Pickles()
         self._free = asyncio.Lock()
         self._reviewing = False
         self._urgent = 0
@@ -62,12 +65,14 @@ class PlanningProcess:
         if self._process is None or not self._process.alive:
             try:
                 self._process = ChildProcess("jigsaw_triton.controller.planning.worker", stderr=None)
+                # A job that was cancelled may still use the tables of the process before.
+                self._pickles = Pickles()
             except OSError as error:
                 hint = "end other processes or free memory; the next plan tries again"
                 raise JigsawError(f"the planning process cannot be started: {error}", hint=hint) from error
         return self._process
 
-    async def change(self, job: Job) -> Change | None:
+    async def plan(self, job: Job) -> Planned | None:
         """Carries out a job. If the caller is cancelled, the process is killed.
 
         Returns:
@@ -85,14 +90,14 @@ class PlanningProcess:
         finally:
             self._urgent -= 1
 
-    async def _carried_out(self, job: Job) -> Change | None:
+    async def _carried_out(self, job: Job) -> Planned | None:
         review = job.action.review
         async with self._free:
             if review and self._urgent:
                 raise gave_way()
             process, self._reviewing = self.start(), review
             try:
-                answer = await asyncio.to_thread(_answer, process, job)
+                answer = await asyncio.to_thread(_answer, process, self._pickles, job)
             except (ChildEndedError, ChildHungError) as error:
                 if review and self._urgent:
                     raise gave_way() from error
@@ -132,6 +137,16 @@ def _failed(error: ChildEndedError | ChildHungError) -> JigsawError:
     return JigsawError(f"the planning process ended with {error}", hint=hint)
 
 
-def _answer(process: ChildProcess, job: Job) -> Change | Fault | JigsawError | None:
-    answer: Change | Fault | JigsawError | None = unpacked(process.call(packed(job), DEADLINE_S))
+def _answer(process: ChildProcess, pickles: Pickles, job: Job) -> Planned | Fault | JigsawError | None:
+    """Returns what the process answers to a job. Blocks.
+
+    Raises:
+        StateError: The process runs another release, because a new one was installed after the controller had started.
+    """
+    version, data = process.call((VERSION, pickles.packed(job)), DEADLINE_S)
+    if version != VERSION:
+        text = f"the controller is of release {VERSION}, and the installed package of release {version}"
+        hint = "restart the controller: send SIGTERM to the supervisor and run `jigsaw-triton deploy` again"
+        raise StateError(text, hint=hint)
+    answer: Planned | Fault | JigsawError | None = pickles.unpacked(data)
     return answer

@@ -10,7 +10,9 @@ import traceback
 
 from jigsaw_triton.child_process import connected
 from jigsaw_triton.compiler.store import Identities
-from jigsaw_triton.controller.planning.job import Fault, carried_out, gave_way, packed, unpacked
+from jigsaw_triton.controller.persistence.checkpoint import VERSION
+from jigsaw_triton.controller.planning.job import Fault, carried_out, gave_way
+from jigsaw_triton.controller.planning.pickles import Pickles
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.planner.solver.solver import lasting_solvers
 
@@ -27,6 +29,7 @@ class _Worker:
 
     def __init__(self, descriptor: int) -> None:
         self._identities = Identities()
+        self._pickles = Pickles()
         self._interruptible = self._interrupted = False
         signal.signal(signal.SIGINT, self._interrupt)
         self._connection = connected(descriptor)
@@ -35,10 +38,11 @@ class _Worker:
         """Serves jobs until the other end closes the connection."""
         while True:
             try:
-                data = self._connection.recv()
+                version, data = self._connection.recv()
             except EOFError:
                 return
-            self._connection.send(self._answer(data))
+            # The bytes of another release could be read as something else.
+            self._connection.send((VERSION, self._answer(data) if version == VERSION else b""))
 
     def _answer(self, data: bytes) -> bytes:
         """Returns the outcome of a job, or the error that it ended with."""
@@ -46,24 +50,26 @@ class _Worker:
             answer = self._outcome(data)
             self._interruptible = False
         except KeyboardInterrupt:
-            answer = packed(gave_way())
+            answer = self._pickles.packed(gave_way())
         # What was interrupted has ended, be it this review, or one before this job.
         self._interrupted = False
         return answer
 
     def _outcome(self, data: bytes) -> bytes:
         try:
-            job = unpacked(data)
+            job = self._pickles.unpacked(data)
             if job.action.review:
                 self._interruptible = True
                 if self._interrupted:
                     raise KeyboardInterrupt
             with lasting_solvers() as solvers:
-                return packed(carried_out(job, self._identities, solvers))
+                return self._pickles.packed(carried_out(job, self._identities, solvers))
         except JigsawError as error:
-            return packed(error)
+            return self._pickles.packed(error)
         except Exception as error:
-            return packed(Fault(f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error))))
+            return self._pickles.packed(
+                Fault(f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
+            )
 
     def _interrupt(self, *_: object) -> None:
         self._interrupted = True

@@ -16,10 +16,11 @@ from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Generation, Wanted
-from jigsaw_triton.controller.planning import job as job_module
+from jigsaw_triton.controller.persistence.checkpoint import VERSION
 from jigsaw_triton.controller.planning import process as process_module
 from jigsaw_triton.controller.planning import worker as worker_module
-from jigsaw_triton.controller.planning.job import Change, Job, carried_out, packed, unpacked
+from jigsaw_triton.controller.planning.job import Job, Planned, carried_out
+from jigsaw_triton.controller.planning.pickles import Pickles
 from jigsaw_triton.controller.planning.process import PlanningProcess
 from jigsaw_triton.errors import InfeasibleError, JigsawError, StateError
 from jigsaw_triton.planner.solver.solver import lasting_solvers
@@ -50,34 +51,35 @@ def job(demand_rps: float = 5.0, running: Generation | None = None, wanted: Want
 
 
 async def generation(planning: PlanningProcess, made: Job) -> Generation:
-    change = await planning.change(made)
+    change = await planning.plan(made)
     assert change is not None
     return Generation(made.action.wanted, change.plan, change.bundle)
 
 
-def without_time(change: Change | None) -> Change:
+def without_time(change: Planned | None) -> Planned:
     assert change is not None
     return replace(change, plan=replace(change.plan, solver=replace(change.plan.solver, seconds=0.0)))
 
 
 def test_the_process_makes_the_plan_that_this_one_would_make(lasting: PlanningProcess) -> None:
     with lasting_solvers() as solvers:
-        here = without_time(unpacked(packed(carried_out(job(), str, solvers))))
-    assert without_time(asyncio.run(lasting.change(job()))) == here
+        pickles = Pickles()
+        here = without_time(pickles.unpacked(pickles.packed(carried_out(job(), str, solvers))))
+    assert without_time(asyncio.run(lasting.plan(job()))) == here
     assert here.stages
 
 
 def test_a_review_that_saves_nothing_changes_nothing(lasting: PlanningProcess) -> None:
-    async def reviewed() -> Change | None:
+    async def reviewed() -> Planned | None:
         running = await generation(lasting, job())
-        return await lasting.change(job(running=running, review=True, may_fall_short=True))
+        return await lasting.plan(job(running=running, review=True, may_fall_short=True))
 
     assert asyncio.run(reviewed()) is None
 
 
 def test_the_reasons_why_there_is_no_plan_arrive(lasting: PlanningProcess) -> None:
     with pytest.raises(InfeasibleError, match="exceeds the cluster") as caught:
-        asyncio.run(lasting.change(job(1e5)))
+        asyncio.run(lasting.plan(job(1e5)))
     assert caught.value.reasons
 
 
@@ -85,7 +87,7 @@ def test_an_error_of_the_program_is_a_line_and_its_traceback_is_in_the_log(
     lasting: PlanningProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(JigsawError) as caught:
-        asyncio.run(lasting.change(replace(job(), action=replace(job().action, demand_rps={}))))
+        asyncio.run(lasting.plan(replace(job(), action=replace(job().action, demand_rps={}))))
     assert caught.value.message == "the planner failed: KeyError: 'docread'"
     assert "logs controller" in caught.value.hint
     assert "solving.py" in caplog.text and "KeyError: 'docread'" in caplog.text
@@ -99,7 +101,18 @@ def test_a_process_that_cannot_be_started_fails_its_job(
 
     monkeypatch.setattr(subprocess, "Popen", fail)
     with pytest.raises(JigsawError, match=r"cannot be started: .*Cannot allocate memory; end other processes"):
-        asyncio.run(planning.change(job()))
+        asyncio.run(planning.plan(job()))
+
+
+def test_a_process_of_another_release_makes_no_plan(lasting: PlanningProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(process_module, "VERSION", "0.0.1/1")
+        with pytest.raises(StateError) as caught:
+            asyncio.run(lasting.plan(job()))
+    expected = f"the controller is of release 0.0.1/1, and the installed package of release {VERSION}"
+    assert caught.value.message == expected
+    assert caught.value.hint.startswith("restart the controller")
+    assert asyncio.run(lasting.plan(job())) is not None
 
 
 def test_the_controller_s_log_says_why_the_process_does_not_start(
@@ -108,32 +121,8 @@ def test_the_controller_s_log_says_why_the_process_does_not_start(
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['jigsaw_triton.errors'] = None")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(JigsawError, match="the planning process ended with status 1; see the controller's log"):
-        asyncio.run(planning.change(job()))
+        asyncio.run(planning.plan(job()))
     assert "ModuleNotFoundError: import of jigsaw_triton.errors halted" in capfd.readouterr().err
-
-
-def test_profiles_that_come_back_are_those_that_were_sent() -> None:
-    sent = docread_profiles()
-    assert unpacked(packed(sent)) is sent
-
-
-def test_equal_profiles_are_one_object_for_the_planner(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = [packed(docread_profiles(batches=batches)) for batches in ((1, 2), (1, 2), (1, 4))]
-    monkeypatch.setattr(job_module, "_tables", {})
-    one, same, other = map(unpacked, data)
-    assert one is same
-    assert one.rows() == docread_profiles(batches=(1, 2)).rows()
-    assert other.rows() == docread_profiles(batches=(1, 4)).rows()
-
-
-def test_only_the_latest_profiles_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    known: dict[str, Any] = {}
-    monkeypatch.setattr(job_module, "_tables", known)
-    monkeypatch.setattr(job_module, "_MOST_TABLES", 2)
-    first, second, third = (docread_profiles(batches=(1, batch)) for batch in (2, 4, 8))
-    for table in (first, second, first, third):
-        packed(table)
-    assert [*known.values()] == [first, third]
 
 
 def end(
@@ -146,7 +135,7 @@ def end(
         os.kill(before, signal.SIGSTOP)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(process_module, "DEADLINE_S", deadline_s)
-            task = asyncio.create_task(planning.change(job(6.0)))
+            task = asyncio.create_task(planning.plan(job(6.0)))
             await asyncio.sleep(0.1)
             disturb(before, task)
             with pytest.raises((JigsawError, asyncio.CancelledError)) as caught:
@@ -175,7 +164,7 @@ def test_a_job_that_is_cancelled_ends_its_process(planning: PlanningProcess) -> 
 
 def test_no_process_is_left_after_the_end() -> None:
     with PlanningProcess() as planning:
-        asyncio.run(planning.change(job()))
+        asyncio.run(planning.plan(job()))
         assert planning.pid is not None
     with pytest.raises(ProcessLookupError):
         os.kill(planning.pid, 0)
@@ -195,7 +184,7 @@ def interrupted(planning: PlanningProcess, weights: Path, disturb: Callable[[int
         first = await generation(planning, job(55.0, low, wanted, first=True))
         weights.unlink()  # noqa: ASYNC240
         os.mkfifo(weights)
-        review = asyncio.create_task(planning.change(job(55.0, first, wanted, review=True)))
+        review = asyncio.create_task(planning.plan(job(55.0, first, wanted, review=True)))
         pipe = await _opened(weights)
         before = planning.pid
         assert before is not None
@@ -246,27 +235,27 @@ def test_a_review_that_the_process_has_not_read_gives_way(planning: PlanningProc
         before = planning.start().pid
         # A process that stands still has read nothing, however fast the machine is.
         os.kill(before, signal.SIGSTOP)
-        review = asyncio.create_task(planning.change(job(55.0, low, review=True)))
+        review = asyncio.create_task(planning.plan(job(55.0, low, review=True)))
         await asyncio.sleep(0.1)
-        urgent = asyncio.create_task(planning.change(job(60.0)))
+        urgent = asyncio.create_task(planning.plan(job(60.0)))
         await asyncio.sleep(0.1)
         os.kill(before, signal.SIGCONT)
         with pytest.raises(StateError, match="another plan is needed first"):
             await review
         assert await urgent is not None
         assert planning.pid == before
-        assert await planning.change(job(55.0, review=True)) is not None, "a later review takes place"
+        assert await planning.plan(job(55.0, review=True)) is not None, "a later review takes place"
 
     asyncio.run(both())
 
 
 def test_a_review_in_the_queue_gives_way(lasting: PlanningProcess) -> None:
     async def all_three() -> None:
-        first = asyncio.create_task(lasting.change(job(5.0)))
+        first = asyncio.create_task(lasting.plan(job(5.0)))
         await asyncio.sleep(0)
-        review = asyncio.create_task(lasting.change(job(55.0, review=True)))
+        review = asyncio.create_task(lasting.plan(job(55.0, review=True)))
         await asyncio.sleep(0)
-        last = asyncio.create_task(lasting.change(job(60.0)))
+        last = asyncio.create_task(lasting.plan(job(60.0)))
         with pytest.raises(StateError, match="another plan is needed first"):
             await review
         assert await first is not None and await last is not None
@@ -277,35 +266,39 @@ def test_a_review_in_the_queue_gives_way(lasting: PlanningProcess) -> None:
 class Jobs:
     """A connection with all jobs of a test, and then their answers."""
 
-    def __init__(self, jobs: list[bytes]) -> None:
+    def __init__(self, jobs: list[tuple[str, bytes]]) -> None:
         self.jobs = jobs
-        self.answers: list[bytes] = []
+        self.answers: list[tuple[str, bytes]] = []
 
-    def recv(self) -> bytes:
+    def recv(self) -> tuple[str, bytes]:
         """Returns the next job."""
         if not self.jobs:
             raise EOFError
         return self.jobs.pop(0)
 
-    def send(self, answer: bytes) -> None:
+    def send(self, answer: tuple[str, bytes]) -> None:
         """Keeps an answer."""
         self.answers.append(answer)
 
 
 def test_a_review_that_is_interrupted_while_it_fails_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(value: object) -> bytes:
-        if isinstance(value, InfeasibleError):
-            os.kill(os.getpid(), signal.SIGINT)
-        return packed(value)
+    class Interrupted(Pickles):
+        """Bytes that are interrupted while they are made of an error."""
 
-    jobs = Jobs([packed(job(1e5, review=True)), packed(job(5.0))])
+        def packed(self, value: object) -> bytes:
+            if isinstance(value, InfeasibleError):
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().packed(value)
+
+    pickles = Pickles()
+    jobs = Jobs([(VERSION, pickles.packed(one)) for one in (job(1e5, review=True), job(5.0))])
     handler = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(worker_module, "connected", lambda _: jobs)
-    monkeypatch.setattr(worker_module, "packed", interrupted)
+    monkeypatch.setattr(worker_module, "Pickles", Interrupted)
     try:
         worker_module._Worker(0).serve()
     finally:
         signal.signal(signal.SIGINT, handler)
-    review, plan = map(unpacked, jobs.answers)
+    review, plan = (pickles.unpacked(data) for _, data in jobs.answers)
     assert isinstance(review, StateError)
-    assert isinstance(plan, Change)
+    assert isinstance(plan, Planned)
