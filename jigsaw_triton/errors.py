@@ -39,7 +39,10 @@ class JigsawError(Exception):
         self.hint = hint
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Returns what makes an equal error in another process, whatever the arguments of its class are."""
+        """Returns the constructor and state for pickle.
+
+        Exception's own would call the class with `args`, which are not the arguments of each subclass.
+        """
         return _again, (type(self), self.args, self.__dict__)
 
     def __str__(self) -> str:

@@ -1,7 +1,8 @@
 """Processes of a deployment, found by their environment.
 
-Each process that a controller starts carries the state folder of its deployment and its own name in its environment,
-and passes both on to its children. So the kernel knows the processes of a deployment whatever happens to its files.
+Each server that a controller starts carries the state folder of its deployment and its own name in its environment,
+and passes both on to its children. So the kernel knows the servers of a deployment whatever happens to its files. The
+planning process and its solvers are not among them: they end with their controller.
 """
 
 import contextlib
@@ -32,7 +33,7 @@ class Member:
         pid: Process id.
         started: Start time in kernel ticks since boot. With the id it identifies the process uniquely.
         server: Name of the server that it is, or that it descends from.
-        leads: True if it leads a session of its own, as each process does that a controller starts.
+        leads: True if it leads a session of its own, as each server does that a controller starts.
         device: UUID of the MIG instance or GPU that it sees; empty if it sees none.
     """
 
