@@ -4,8 +4,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 THREADS = 8
-"""Number of threads. One waits for the planning process. The other calls are short: files, the journal, the MIG driver,
-with which a few may hang. Each thread has its own heap, so more threads need more memory."""
+"""Number of threads. One waits for the planning process. The other calls are short: files and the journal. Creating
+and destroying MIG instances has its own threads. Each thread has its own heap, so more threads need more memory."""
 
 
 def started_pool(count: int = THREADS) -> ThreadPoolExecutor:
