@@ -4,8 +4,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 THREADS = 8
-"""Number of threads. Blocking calls are short: files, the journal, the MIG driver. A few may hang with the driver.
-Each thread has its own heap, so more threads need more memory."""
+"""Number of threads. One waits for the planning process. The other calls are short: files and the journal. Creating
+and destroying MIG instances has its own threads. Each thread has its own heap, so more threads need more memory."""
 
 
 def started_pool(count: int = THREADS) -> ThreadPoolExecutor:
@@ -16,10 +16,19 @@ def started_pool(count: int = THREADS) -> ThreadPoolExecutor:
 
     Args:
         count: Number of threads.
+
+    Raises:
+        RuntimeError: The machine has no thread left.
     """
     pool = ThreadPoolExecutor(count, thread_name_prefix="blocking")
     together = threading.Barrier(count + 1)
-    for _ in range(count):
-        pool.submit(together.wait)
+    try:
+        for _ in range(count):
+            pool.submit(together.wait)
+    except BaseException:
+        # Threads that wait would keep the process from ending.
+        together.abort()
+        pool.shutdown()
+        raise
     together.wait()
     return pool

@@ -171,16 +171,12 @@ class Executor:
 
     async def _drain(self, worker: str, models: Iterable[str]) -> None:
         for model in models:
-            if not await asyncio.to_thread(self._drained, worker, model):
+            if not await drained(self._paths.slots(worker, model), DRAIN_S):
                 raise ServerError(f"model {model} still has a batch in flight after {DRAIN_S:g} s", where=worker)
-
-    def _drained(self, worker: str, model: str) -> bool:
-        with drained(self._paths.slots(worker, model), DRAIN_S) as is_drained:
-            return is_drained
 
     async def _settle(self, graph: str, generation: int) -> None:
         path = self._paths.generation(graph, generation)
-        if not await asyncio.to_thread(_unused, path):
+        if not await _unused(path):
             raise ServerError(
                 f"requests of {graph} are still bound to generation {generation} after {DRAIN_S:g} s", where="gateway"
             )
@@ -192,7 +188,7 @@ class Executor:
             ServerError: A request that uses the route does not end in time.
         """
         held = self._paths.task(name)
-        if not await asyncio.to_thread(_unused, held):
+        if not await _unused(held):
             raise ServerError(f"route {name} still has a request in flight after {DRAIN_S:g} s", where="gateway")
         self._routes.pop(name, None)
         (self._paths.run / "routes" / f"{name}.json").unlink(missing_ok=True)
@@ -206,9 +202,6 @@ def _request(samples: Mapping[str, Path]) -> Arrays | None:
     return None
 
 
-def _unused(path: Path) -> bool:
+async def _unused(path: Path) -> bool:
     """Waits until no front locks a file. Returns False on timeout."""
-    if not path.exists():
-        return True
-    with drained(path, DRAIN_S) as is_drained:
-        return is_drained
+    return not path.exists() or await drained(path, DRAIN_S)  # noqa: ASYNC240 a local file

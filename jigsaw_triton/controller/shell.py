@@ -346,8 +346,6 @@ async def _repeat(turn: Callable[[], Awaitable[None]], name: str) -> None:
     while True:
         try:
             await turn()
-        except JigsawError as error:
-            log.warning("%s: %s", name, error)
-        except Exception:
-            log.exception("%s failed", name)
+        except Exception as error:
+            log.warning("%s: %s", name, error, exc_info=not isinstance(error, JigsawError))
             await asyncio.sleep(TICK_S)

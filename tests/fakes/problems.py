@@ -20,7 +20,8 @@ TWO_P95 = Options(latency_model="2p95")
 
 
 SOLVE_S = 3.0
-"""Time limit of a solver in seconds, for tests in which an incumbent will do if the optimum takes longer."""
+"""Time limit of a solver in seconds, for tests in which an incumbent will do if the optimum takes longer. An example
+without either does not count."""
 
 
 def row(

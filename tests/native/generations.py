@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from jigsaw_triton.controller.fleet.drain import drained as drain
 from tests.native import specs
 from tests.native.conftest import Bench, column
 from tests.native.core import Array, Front, Outcome, Request
+from tests.native.draining import drain
 from tests.native.specs import entry, spec, task
 from tests.native.worker import Call, Worker
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.controller.fleet.drain import drained as drain
 from tests.native.conftest import Bench, column, occupy
+from tests.native.draining import drain
 from tests.native.worker import Handler
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -22,7 +22,7 @@ class Bursts:
         excess: Sum of the parts of the peaks beyond what was to be planned for when their intervals began.
         squares: Sum of the squares of these parts.
         current: Largest of these parts since a burst began that has not ended; 0 if there is none. A burst counts once.
-        seen_s: Length of all intervals in seconds.
+        seen_s: Length of the intervals in seconds, at most `Settings.learning_s`.
     """
 
     load: float = 0.0
@@ -48,7 +48,7 @@ class Bursts:
             excess=self.excess * kept + max(0.0, largest - before),
             squares=self.squares * kept + max(0.0, largest**2 - before**2),
             current=largest,
-            seen_s=self.seen_s + seconds,
+            seen_s=min(self.seen_s + seconds, settings.learning_s),
         )
 
     def reserve_rps(self, settings: Settings) -> float:

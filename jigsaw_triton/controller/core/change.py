@@ -32,7 +32,7 @@ def advance_change(state: State) -> Outcome:
     committed = state.running is not None and state.running is state.pending
     if state.failed and not committed:
         return _roll_back(state)
-    if state.reorder and not committed:
+    if state.reorder:
         text = "other variants serve now, so the rest of the change is ordered anew"
         return _reordered(state), (a.Report("transition", text),)
     if state.stages:
@@ -88,13 +88,11 @@ def restore(state: State, running: Generation) -> State:
 
 def _reordered(state: State) -> State:
     """Computes the stages that have not started again. A canary that has been watched is not repeated."""
-    solve, new, running = state.carried, state.pending, state.running
-    assert running is not None
-    if state.rolling_back or solve is None or new is None:
-        return restore(state, running)
+    solve, new = state.carried, state.pending
+    assert solve is not None and new is not None
     watched = state.watch is not None and state.watch.began_s is not None
     target, canary = without_lost(new, solve.lost), None if watched else solve.canary
-    return replace(state, stages=stages_to(state.actual, running, target, canary, state.standby), reorder=False)
+    return replace(state, stages=stages_to(state.actual, state.running, target, canary, state.standby), reorder=False)
 
 
 def _next_stage(state: State) -> Outcome:

@@ -49,8 +49,8 @@ def interim_routes(
     """Returns routes for the running fronts over the running generation's workers and over those of the target.
 
     As soon as the target has a worker for every task of a graph, it serves requests beside the running generation, and
-    takes over the slices that have models of both. If neither has workers for every task, workers of the target replace
-    those that the running generation lacks.
+    takes over the slices that have models of both, unless the running generation could then not serve and carries more.
+    If neither has workers for every task, workers of the target replace those that the running generation lacks.
 
     Args:
         actual: Servers and models that exist now.
@@ -216,7 +216,12 @@ def _carries_more(routes: Iterable[tuple[Route, Route]]) -> bool:
 
 def _items_per_s(route: Route) -> float:
     """Returns the items a second that a route's models carry by their profiles, as if a batch took 1 s without one."""
-    return sum(1000.0 * e.slots * e.batch / e.service_ms.get(str(e.batch), 1000.0) for e in route)
+
+    def per_ms(entry: RouteEntry) -> float:
+        times = {int(size): ms for size, ms in entry.service_ms.items()} or {entry.batch: 1000.0}
+        return entry.slots * max(size / ms for size, ms in times.items())
+
+    return 1000.0 * sum(map(per_ms, route))
 
 
 def _tagged(entries: Iterable[RouteEntry], generations: tuple[int, ...]) -> Route:

@@ -29,7 +29,7 @@ def ended(state: State, *, reviewed: bool = False) -> State:
 
 
 def quiet(state: State, *, reviewed: bool = False) -> State:
-    """Does the same, and starts the cooldown: trying again at once would fail again, or change nothing again."""
+    """Ends the request of the user, and starts the cooldown: another plan would fail or change nothing again."""
     return replace(ended(state, reviewed=reviewed), quiet_until_s=state.now_s + state.settings.cooldown_s)
 
 

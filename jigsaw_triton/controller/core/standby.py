@@ -6,7 +6,7 @@ lower load. The models stay loaded, and requests stay bound to the same generati
 is on the route when it is formed, so batches of one request may be answered by both.
 
 A transition goes on with whichever variants serve (`in_service`): the routes lead to them until the new plan serves. If
-they switch while workers start or models load, its remaining stages are computed again.
+they switch while new workers start, its remaining stages are computed again.
 """
 
 import math
@@ -118,7 +118,7 @@ def routes_to_set(actual: Actual, running: Generation, serving: Collection[str])
 
 
 def in_service(generation: Generation, actual: Actual, serving: Collection[str]) -> Generation:
-    """Returns a generation in which standby variants have the places of the usual ones, where both are loaded.
+    """Returns a generation in which standby variants have the places of the usual ones, where they are loaded.
 
     Args:
         generation: Generation as compiled.
@@ -153,16 +153,15 @@ def _graph(graph: CompiledGraph, actual: Actual) -> CompiledGraph:
 
 
 def _worker(worker: Worker, actual: Actual, serving: Collection[str]) -> Worker:
-    both = (*worker.models, *worker.standby)
     if not worker.standby or worker.standby[0].graph not in serving:
         return worker
-    if not all(_is_loaded(actual, worker.name, model.name) for model in both):
+    if not all(_is_loaded(actual, worker.name, model.name) for model in worker.standby):
         return worker
     return replace(worker, models=worker.standby, standby=worker.models)
 
 
 def _with_variants(route: Route, task: TaskFront, actual: Actual, *, standby: bool) -> Route:
-    """Returns a route over the standby variants of its workers, or the usual ones, where both variants are loaded."""
+    """Returns a route over the standby variants of its workers, or the usual ones, where these are loaded."""
     usual = {entry.worker: entry for entry in task.route}
     other = {entry.worker: entry for entry in task.standby}
 
@@ -170,11 +169,10 @@ def _with_variants(route: Route, task: TaskFront, actual: Actual, *, standby: bo
         one, two = usual.get(entry.worker), other.get(entry.worker)
         if one is None or entry.model not in {one.model, two.model if two is not None else ""}:
             return entry
-        loaded = [_is_loaded(actual, entry.worker, each.model) for each in (one, two) if each is not None]
-        if not all(loaded):
-            # A change has unloaded one of them to make room, or has not loaded it yet.
-            return entry
         chosen = two if standby and two is not None else one
+        if not _is_loaded(actual, entry.worker, chosen.model):
+            # A change has unloaded it to make room, or has not loaded it yet.
+            return entry
         return replace(chosen, generations=entry.generations, weights=entry.weights, closed=entry.closed)
 
     entries = tuple(wanted(entry) for entry in route)

@@ -192,9 +192,8 @@ def _switch(state: State) -> Outcome:
     """Switches graphs between their usual variants and their standby variants, if their arrivals call for it."""
     if not may_switch(state):
         return state, ()
-    before = state.standby
     state, routes, reports = switched(state)
-    if state.phase is Phase.CHANGING and state.standby != before:
+    if state.phase is Phase.CHANGING and routes:
         state = replace(state, reorder=True)
     state, issued = issue(state, [a.SetRoutes(routes)] if routes else [])
     return state, (*reports, *issued)

@@ -1,13 +1,16 @@
 """Switches between usual and standby variants in the controller's state; `standby` has the rules. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core.actual import Actual
+from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.rows import covered_rps
 from jigsaw_triton.controller.core.standby import Reading, RecentArrivals, Route, routes_to_set, to_serve
 from jigsaw_triton.controller.core.state import Phase, State
+from jigsaw_triton.controller.core.transition import Stage
 
 
 def with_capacities(state: State) -> State:
@@ -53,22 +56,47 @@ def switched(state: State) -> tuple[State, Mapping[str, Route], tuple[a.Report, 
 
 
 def is_switching(state: State) -> bool:
-    """Returns True while the routes of a switch are being set. Stages set routes only while no switch is possible."""
+    """Returns True while routes are being set: those of a switch, or of a stage, which waits for a switch to end."""
     return any(isinstance(action, a.SetRoutes) for action in state.inflight.values())
 
 
 def may_switch(state: State) -> bool:
     """Returns True if variants may switch now.
 
-    In a change they may until the new generation serves, while workers start, models load, or a canary is watched.
+    In a change they may while new workers start, or a canary is watched, if the models of the running generation are
+    untouched until the new one serves. The stages of other changes are ordered for the variants that serve.
     """
     if is_switching(state) or state.now_s < state.switch_at_s:
         return False
     if state.phase is not Phase.CHANGING:
         return state.phase in (Phase.READY, Phase.SOLVING)
-    if state.stage is None or state.running is None or state.running is state.pending:
+    committed = state.pending is None or state.pending is state.running
+    if state.stage is None or state.running is None or committed or state.failed:
         return False
-    return state.stage.watches or all(isinstance(act, a.BringUp | a.LoadModels) for act in state.stage.actions)
+    waits = state.stage.watches or all(isinstance(action, a.BringUp) for action in state.stage.actions)
+    return waits and _untouched(state.actual, state.running) and not any(map(_touches, _before_commit(state.stages)))
+
+
+def _untouched(actual: Actual, running: Generation) -> bool:
+    """Returns True if each worker of a generation has its models, and none but these and its standby variants."""
+    for name, worker in running.bundle.workers.items():
+        loaded = {model.name for model in actual.workers[name].models} if name in actual.workers else set()
+        own = {model.name for model in worker.models}
+        if not own <= loaded <= own | {model.name for model in worker.standby}:
+            return False
+    return True
+
+
+def _before_commit(stages: Iterable[Stage]) -> Iterator[a.Action]:
+    """Yields the actions of the stages up to the one after which the new generation serves."""
+    for stage in stages:
+        yield from stage.actions
+        if stage.commits:
+            return
+
+
+def _touches(action: a.Action) -> bool:
+    return isinstance(action, a.LoadModels | a.UnloadModels | a.Drain | a.Retire)
 
 
 def _sentence(recent: RecentArrivals, name: str, serving: frozenset[str]) -> str:

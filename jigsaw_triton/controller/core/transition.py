@@ -320,6 +320,8 @@ class _Change:
             and (apart := graphs[name].apart) is not None
             and self._actual.fronts.get(name) == graphs[name].front
         }
+        if not parting:
+            return
         actual = self._actual
         models = tuple(m for _, apart in parting.values() for m in apart.models if m.name not in actual.models)
         routes = {t.name: t.route for _, apart in parting.values() for t in apart.tasks if t.name not in actual.routes}

@@ -36,10 +36,10 @@ class Devices:
         homeless = {(n, s.uuid) for n, s in self._servers.items() if s.uuid.startswith(_MIG) and s.uuid not in there}
         # The driver does not read its list atomically. An instance is gone only if two lists lack it. The
         # dead server of a worker in restart keeps the UUID of its lost instance until another one runs.
-        gone = [name for name, uuid in sorted(homeless & self._homeless) if self._pool.uuid(name) == uuid]
-        for name in gone:
-            await self._pool.forget(name)
-            if (server := self._servers.get(name)) is not None:
+        gone = [(name, uuid) for name, uuid in sorted(homeless & self._homeless) if self._pool.uuid(name) == uuid]
+        for name, uuid in gone:
+            await self._pool.forget(name, uuid)
+            if (server := self._servers.get(name)) is not None and server.uuid == uuid:
                 server.kill("its MIG instance no longer exists")
         self._homeless = homeless
         return frozenset(gpu.id for gpu in cluster.gpus) - {gpu.id for gpu in surveyed.gpus}

@@ -1,10 +1,11 @@
 """Draining: waiting until a worker's model has no calls in flight, or a generation no requests."""
 
+import asyncio
 import fcntl
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,26 +15,33 @@ _FLOCK = "hhqqi4x"
 """Layout of the kernel's `struct flock`: type, whence, start, length, process."""
 
 
-@contextmanager
-def drained(
-    path: Path,
-    timeout_s: float,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Iterator[bool]:
-    """Waits until the gateway does not use a model or a generation, and locks its file until the `with` block ends.
+async def drained(path: Path, timeout_s: float) -> bool:
+    """Waits until the gateway does not use a model or a generation. Returns False if it still does at the timeout.
 
-    The gateway locks the first byte of a model's file while it has calls in flight there, and of a generation's file
-    while the generation alone may answer one of its requests. The kernel releases the lock if the gateway dies. Remove
-    the model from the routes first, or close the entries of the generation: a front that still routes to it cannot send
-    calls during the block. Blocks, so asyncio code must call it in a thread.
+    Remove the model from the routes first, or close the entries of the generation: a front that still routes to it
+    would go on using it.
 
     Args:
         path: Slot file, `slots/<worker>/<model>` in the run directory, or the file of a generation,
             `generations/<graph>.<generation>`. Created if missing.
-        timeout_s: Seconds to wait for the lock.
-        clock: Monotonic clock, in seconds.
-        sleep: Function that sleeps for a number of seconds.
+        timeout_s: Seconds to wait.
+    """
+    give_up_at = time.monotonic() + timeout_s
+    while True:
+        with locked(path) as unused:
+            if unused or time.monotonic() >= give_up_at:
+                return unused
+        # No thread waits for this: a change may drain the models of hundreds of workers at once.
+        await asyncio.sleep(DRAIN_INTERVAL_S)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Locks the file of a model or a generation until the `with` block ends, unless the gateway uses it.
+
+    The gateway locks the first byte of a model's file while it has calls in flight there, and of a generation's file
+    while the generation alone may answer one of its requests. The kernel releases the lock if the gateway dies. During
+    the block, the gateway begins no such call or request.
 
     Yields:
         True if the file is locked, so that no call is in flight or no request is bound to the generation.
@@ -41,10 +49,7 @@ def drained(
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        give_up_at = clock() + timeout_s
-        while not (locked := _lock(descriptor)) and clock() < give_up_at:
-            sleep(DRAIN_INTERVAL_S)
-        yield locked
+        yield _lock(descriptor)
     finally:
         os.close(descriptor)
 

@@ -3,8 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from jigsaw_triton.compiler import names
 from jigsaw_triton.compiler.bundle import Worker
@@ -16,6 +18,12 @@ from jigsaw_triton.servers.members import marks
 from jigsaw_triton.servers.mps import MpsDaemon, find_control
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_THREADS = 4
+"""Number of threads for calls of the driver. It carries out one at a time, or hangs: those that wait for it must not
+take the threads of other calls."""
 
 
 @dataclass(slots=True)
@@ -61,6 +69,7 @@ class MigPool:
         self._journal = journal
         self._broken = broken
         self._survives = survives
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="driver")
         self._instances: Instances | None = None
         self._daemons = False
         self._pool: dict[str, _PooledInstance] = {}
@@ -136,8 +145,12 @@ class MigPool:
             pooled.workers.discard(worker)
             del self._of[worker]
 
-    async def forget(self, worker: str) -> None:
+    async def forget(self, worker: str, uuid: str) -> None:
         """Forgets the instance of a worker, which no longer exists. The next `take` of a worker there creates another.
+
+        Args:
+            worker: Name of the worker.
+            uuid: UUID of the instance. Nothing happens if the worker has another one by now.
 
         Raises:
             MigError: The driver does not answer.
@@ -146,7 +159,7 @@ class MigPool:
         if name is None:
             return
         async with self._lock(name):
-            if worker not in self._of:
+            if self.uuid(worker) != uuid:
                 return
             pooled = self._pool.pop(name)
             for other in pooled.workers:
@@ -198,12 +211,12 @@ class MigPool:
     async def _create(self, worker: Worker) -> MigInstance:
         assert worker.place is not None
         gpu, placement = worker.place.gpu, worker.place.placement
-        creation = asyncio.ensure_future(asyncio.to_thread(self._mig.create, gpu, placement))
+        creation = asyncio.ensure_future(self._call(self._mig.create, gpu, placement))
         try:
             return await asyncio.shield(creation)
         except asyncio.CancelledError:
             # The thread creates the instance all the same, and nobody needs it.
-            await asyncio.to_thread(self._mig.destroy, (await creation).uuid)
+            await self._call(self._mig.destroy, (await creation).uuid)
             raise
 
     async def _start(self, name: str, pooled: _PooledInstance) -> None:
@@ -224,7 +237,11 @@ class MigPool:
             if pooled.watch is not None:
                 pooled.watch.cancel()
             await pooled.daemon.stop()
-        await asyncio.to_thread(self._mig.destroy, pooled.uuid)
+        await self._call(self._mig.destroy, pooled.uuid)
+
+    async def _call(self, call: Callable[..., T], *arguments: object) -> T:
+        """Calls the driver in one of its threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())

@@ -230,6 +230,35 @@ def test_variants_do_not_switch_while_a_change_sets_routes() -> None:
     assert (world.held, world.state.standby) == (held, frozenset())
 
 
+@pytest.mark.parametrize("canary", [None, Canary(0.05, 60.0)])
+def test_variants_do_not_switch_during_a_change_that_touches_the_running_workers(canary: Canary | None) -> None:
+    world = deployed(World({1: ONE, 2: OTHER}))
+    world.hold = lambda x: isinstance(x, a.LoadModels)
+    world.send(e.DeployRequested(wanted(20.0), canary))
+    before, held = routed(world), list(world.held)
+    assert held
+    world.arrive(BURST)
+    assert (routed(world), world.held, world.state.standby) == (before, held, frozenset())
+    world.hold = lambda _: False
+    world.end()
+    if canary is not None:
+        assert world.state.watch is not None and world.state.watch.verdict is None
+        world.arrive(BURST)
+        assert world.state.standby == frozenset()
+        world.send(e.CanaryEndRequested())
+    assert world.state.phase is Phase.READY
+
+
+def test_variants_do_not_switch_while_what_served_is_restored() -> None:
+    world = deployed(World({1: ONE, 2: TWO}))
+    world.hold = lambda x: isinstance(x, a.BringUp)
+    world.send(e.DeployRequested(wanted(40.0)))
+    # A rollback starts workers, too, and leads to no other generation.
+    world.state = replace(world.state, pending=None, rolling_back=True)
+    world.arrive(BURST)
+    assert not world.state.standby and not world.state.reorder
+
+
 def test_standby_variants_take_over_during_a_canary_which_is_not_repeated() -> None:
     world = deployed(World({1: ONE, 2: TWO}))
     world.send(e.DeployRequested(wanted(20.0), Canary(0.05, 5.0)))

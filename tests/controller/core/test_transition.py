@@ -10,6 +10,7 @@ from jigsaw_triton.compiler.bundle import Bundle, Worker
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.interim_routes import interim_routes
 from jigsaw_triton.controller.core.order import ordered
 from jigsaw_triton.controller.core.standby import routes_to_set
 from jigsaw_triton.controller.core.transition import Stage, stages_down, stages_to
@@ -300,6 +301,23 @@ def test_the_generation_that_carries_more_serves_while_only_one_can() -> None:
     new = [("n-0-1g-0", "app.t0.b.g2"), ("n-1-1g-1", "app.t0.b.g1")]
     assert [served[0], served[-1]] == [old, new]
     assert all(entries in (old, new) for entries in served)
+
+
+@pytest.mark.parametrize(("old_ms", "new_ms", "serves"), [(10.0, 30.0, "app.t0.a.g1"), (30.0, 10.0, "app.t0.b.g2")])
+def test_what_a_generation_carries_follows_from_the_profiles(old_ms: float, new_ms: float, serves: str) -> None:
+    def timed(made: Bundle, service_ms: float) -> Bundle:
+        graph = made.graphs["app"]
+        tasks = (
+            replace(t, route=tuple(replace(entry, service_ms={"1": service_ms}) for entry in t.route))
+            for t in graph.tasks
+        )
+        return replace(made, graphs={"app": replace(graph, tasks=tuple(tasks))})
+
+    one = timed(bundle(1, [worker("0/1g@0", ("t0", "a"), ("t1", "a")), worker("1/1g@0", ("t0", "a"))]), old_ms)
+    two = timed(bundle(2, [worker("0/1g@0", ("t0", "b"), ("t1", "b"), generation=2)]), new_ms)
+    actual = run(after(one), stages_to(after(one), generation(one), generation(two))[:1])
+    routes = interim_routes(actual, generation(one), generation(two))
+    assert routes["app.t0.g1"][0].model == serves
 
 
 @pytest.mark.parametrize("target", ["graph", "ensemble"])

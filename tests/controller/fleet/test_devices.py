@@ -33,9 +33,8 @@ class Pool:
     def uuid(self, worker: str) -> str:
         return self.uuids.get(worker, "")
 
-    async def forget(self, worker: str) -> None:
-        gone = self.uuids.get(worker)
-        self.uuids = {name: uuid for name, uuid in self.uuids.items() if uuid != gone}
+    async def forget(self, worker: str, uuid: str) -> None:
+        self.uuids = {name: known for name, known in self.uuids.items() if known != uuid}
 
 
 class NoInstances:

@@ -1,12 +1,14 @@
+import asyncio
 import fcntl
 import os
 import struct
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.controller.fleet.drain import drained
+from jigsaw_triton.controller.fleet.drain import drained, locked
+
+PATIENCE_S = 30.0
 
 
 class Gateway:
@@ -29,39 +31,39 @@ class Gateway:
         os.close(self._file)
 
 
-def clock(step_s: float = 1.0) -> Callable[[], float]:
-    """A clock that advances by `step_s` with each reading."""
-    seconds = iter(range(1000))
-    return lambda: next(seconds) * step_s
-
-
 def test_an_unlocked_file_is_drained_at_once(tmp_path: Path) -> None:
-    with drained(tmp_path / "slots" / "w" / "m", 0.0) as ended:
-        assert ended
+    assert asyncio.run(drained(tmp_path / "slots" / "w" / "m", 0.0))
 
 
 @pytest.mark.parametrize("kind", [fcntl.F_WRLCK, fcntl.F_RDLCK])
 def test_draining_waits_for_the_gateways_lock(tmp_path: Path, kind: int) -> None:
     path = tmp_path / "w" / "m"
     gateway = Gateway(path, kind)
-    with drained(path, 5.0, clock(), lambda _: None) as ended:
-        assert not ended
-    naps: list[float] = []
 
-    def sleep(seconds: float) -> None:
-        naps.append(seconds)
-        if len(naps) == 3:
-            gateway.lock(fcntl.F_UNLCK)
+    async def main() -> None:
+        assert not await drained(path, 0.02)
+        waiting = asyncio.create_task(drained(path, PATIENCE_S))
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        gateway.lock(fcntl.F_UNLCK)
+        assert await waiting
 
-    with drained(path, 100.0, clock(), sleep) as ended:
-        assert ended and len(naps) == 3
+    asyncio.run(main())
+    gateway.close()
+
+
+def test_the_gateway_uses_nothing_that_is_locked(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path / "m", fcntl.F_UNLCK)
+    with locked(tmp_path / "m") as unused:
+        assert unused
         with pytest.raises(BlockingIOError):
-            gateway.lock(kind)
-    gateway.lock(kind)
+            gateway.lock(fcntl.F_WRLCK)
+    gateway.lock(fcntl.F_WRLCK)
+    with locked(tmp_path / "m") as unused:
+        assert not unused
     gateway.close()
 
 
 def test_a_gateway_that_has_ended_holds_no_lock(tmp_path: Path) -> None:
     Gateway(tmp_path / "m", fcntl.F_WRLCK).close()
-    with drained(tmp_path / "m", 0.0) as ended:
-        assert ended
+    assert asyncio.run(drained(tmp_path / "m", 0.0))

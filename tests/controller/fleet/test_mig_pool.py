@@ -164,14 +164,24 @@ def test_leaving_can_be_repeated_after_a_failed_destruction(world: World) -> Non
     assert world.uuids == []
 
 
-def test_a_worker_leaves_an_instance_that_is_forgotten_at_the_same_moment(world: World) -> None:
+@pytest.mark.parametrize("leaves_first", [True, False])
+def test_a_worker_leaves_an_instance_that_is_forgotten_at_the_same_moment(world: World, leaves_first: bool) -> None:
     async def main() -> None:
-        for calls in ((world.pool.leave, world.pool.forget), (world.pool.forget, world.pool.leave)):
-            await world.take(ALONE)
-            world.driver.lose(GpuId("n", 0))
-            await asyncio.gather(*(call(ALONE.name) for call in calls))
-            assert world.pool.uuid(ALONE.name) == ""
-            world.driver.find(GpuId("n", 0))
+        await world.take(ALONE)
+        world.driver.lose(GpuId("n", 0))
+        calls = [world.pool.leave(ALONE.name), world.pool.forget(ALONE.name, world.pool.uuid(ALONE.name))]
+        await asyncio.gather(*(calls if leaves_first else reversed(calls)))
+        assert world.pool.uuid(ALONE.name) == ""
 
     asyncio.run(main())
     assert not world.journal.instances() and not world.uuids
+
+
+def test_an_instance_that_has_replaced_a_lost_one_is_not_forgotten(world: World) -> None:
+    async def main() -> None:
+        await world.take(ALONE)
+        await world.pool.forget(ALONE.name, "MIG-lost")
+        assert world.uuids == [world.pool.uuid(ALONE.name)]
+        await world.leave(ALONE)
+
+    asyncio.run(main())
