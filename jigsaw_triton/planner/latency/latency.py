@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from functools import lru_cache
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.domain.problem import LOADS, MAX_SERVERS, REPLICA_RANGES, Options, ReplicaRange
 from jigsaw_triton.planner.domain.rates import request_rows
+from jigsaw_triton.planner.domain.remembered import remembered
 from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR
 from jigsaw_triton.planner.latency.pareto import ParetoFilter
 from jigsaw_triton.planner.latency.queueing import many_latencies_ms
@@ -57,32 +58,53 @@ def uses(
         options: Options of planning.
         staying: Configurations that keep their uses even if dominated.
     """
-    rows = request_rows(graph)
-    if options.latency_model == "2p95":
-        return {row.key: [Use(options.usable, two_p95_ms(row, rows[row.key.task]), ANY_NUMBER)] for row in usable}
-    keys = tuple(sorted(row.key for row in usable))
-    return _queue_uses(keys, table, tuple(rows.items()), task_quantile(graph), frozenset(staying)) if keys else {}
+    rows, quantile = request_rows(graph), task_quantile(graph)
+    by_task: dict[str, list[ProfileRow]] = {}
+    for row in usable:
+        by_task.setdefault(row.key.task, []).append(row)
+    found: dict[ProfileKey, Sequence[Use]] = {}
+    for task, own in by_task.items():
+        found |= task_uses(own, table, options, rows[task], quantile, staying)
+    return found
 
 
-@lru_cache(maxsize=128)
-def _queue_uses(
-    usable: tuple[ProfileKey, ...],
+def task_uses(
+    usable: Sequence[ProfileRow],
     table: ProfileTable,
-    rows: tuple[tuple[str, float], ...],
+    options: Options,
+    rows: float,
     quantile: float,
-    staying: frozenset[ProfileKey],
+    staying: Collection[ProfileKey] = (),
 ) -> Mapping[ProfileKey, Sequence[Use]]:
-    """Returns the uses with the latency model `queue`; cached, as one plan asks for them several times."""
-    return _queues(usable, table, rows, quantile).uses(staying)
+    """Returns the uses of each configuration of one task; see `uses`.
+
+    Args:
+        usable: Profiles of the configurations.
+        table: All profiles of the graph.
+        options: Options of planning.
+        rows: Rows of a request.
+        quantile: Quantile of the task's latency.
+        staying: Configurations that keep their uses even if dominated.
+    """
+    if options.latency_model == "2p95":
+        return {row.key: [Use(options.usable, two_p95_ms(row, rows), ANY_NUMBER)] for row in usable}
+    keys = tuple(sorted(row.key for row in usable))
+    return _queues((table, keys[0].task), keys, rows, quantile).uses(staying) if keys else {}
 
 
-@lru_cache(maxsize=128)
-def _queues(
-    usable: tuple[ProfileKey, ...], table: ProfileTable, rows: tuple[tuple[str, float], ...], quantile: float
-) -> "_Queues":
-    """Returns the queues of these profiles; cached, as a controller plans with the same profiles often."""
-    known = {row.key: row for row in table.rows()}
-    return _Queues([known[key] for key in usable], dict(rows), quantile, service_times(table))
+@remembered()
+def _queues(of: tuple[ProfileTable, str], usable: tuple[ProfileKey, ...], rows: float, quantile: float) -> "_Queues":
+    """Returns the queues of these profiles of a task; remembered, as a controller plans with the same profiles often.
+
+    Args:
+        of: All profiles of the graph, and the task.
+        usable: Profiles in use.
+        rows: Rows of a request.
+        quantile: Quantile of the latency.
+    """
+    table, task = of
+    known = {row.key: row for row in table.rows(task=task)}
+    return _Queues([known[key] for key in usable], rows, quantile, service_times(table))
 
 
 class _Queues:
@@ -95,7 +117,7 @@ class _Queues:
 
     Args:
         usable: Profiles, in order of preference between equals.
-        rows: Task -> rows of a request.
+        rows: Rows of a request.
         quantile: Quantile of the latency.
         times: Configuration -> service time of a batch.
     """
@@ -103,17 +125,17 @@ class _Queues:
     def __init__(
         self,
         usable: Sequence[ProfileRow],
-        rows: Mapping[str, float],
+        rows: float,
         quantile: float,
         times: Mapping[ProfileKey, ServiceTime],
     ) -> None:
-        self._usable, self._quantile = usable, quantile
+        self._usable, self._rows, self._quantile = usable, rows, quantile
         self._times = [times[row.key] for row in usable]
-        self._rows = np.array([rows[row.key.task] for row in usable])
         self._instances = np.array([row.key.instances for row in usable])
         self._full_load = np.array([_full_load(row, time) for row, time in zip(usable, self._times, strict=True)])
         self._full_ms = np.array([[time.full_ms(self._quantile)] for time in self._times])
         self._known: dict[int, Array] = {}
+        self._one_at_a_time = Lock()
         groups: dict[tuple[str, ...], int] = {}
         for row in usable:
             groups.setdefault(_group(row), len(groups))
@@ -124,6 +146,10 @@ class _Queues:
 
     def uses(self, staying: Collection[ProfileKey]) -> dict[ProfileKey, list[Use]]:
         """Returns the uses of each configuration: all loads, for each range of replicas in which it is worthwhile."""
+        with self._one_at_a_time:
+            return self._uses(staying)
+
+    def _uses(self, staying: Collection[ProfileKey]) -> dict[ProfileKey, list[Use]]:
         keep = np.array([row.key in staying for row in self._usable])
         ms: dict[int, Array] = {}
         self._know({n: keep for replica_range in REPLICA_RANGES for n in _ends(replica_range)})
@@ -172,7 +198,7 @@ class _Queues:
             np.repeat(which, len(LOADS)),
             np.repeat(np.minimum(replicas_of * self._instances[which], MAX_SERVERS), len(LOADS)),
             np.outer(self._full_load[which], LOADS).ravel(),
-            np.repeat(self._rows[which], len(LOADS)),
+            np.full(len(which) * len(LOADS), self._rows),
             self._quantile,
         )
         found = np.maximum(identical.reshape(-1, len(LOADS)), self._full_ms[which])
