@@ -26,11 +26,11 @@ def remembered(subjects: int = 1024, versions: int = 4) -> Callable[[Function[S,
 
     def decorated(function: Function[S, P, R]) -> Function[S, P, R]:
         @lru_cache(maxsize=subjects)
-        def of(subject: S) -> Callable[P, R]:
+        def of(subject: S) -> Callable[..., R]:
             return lru_cache(maxsize=versions)(partial(function, subject))
 
         @wraps(function)
-        def remembering(subject: S, *args: P.args, **kwargs: P.kwargs) -> R:
+        def remembering(subject: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
             return of(subject)(*args, **kwargs)
 
         return remembering

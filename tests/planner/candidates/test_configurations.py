@@ -139,7 +139,7 @@ def test_configurations_are_computed_once_for_equal_tasks_and_the_same_profiles(
 
 def test_measured_yields_change_only_the_tasks_that_they_concern(monkeypatch: pytest.MonkeyPatch) -> None:
     predicted = []
-    compute = configurations_module.task_uses
+    compute = latency.task_uses
 
     def counted(rows: Sequence[ProfileRow], *others: Any) -> Any:
         predicted.append(rows[0].key.task)
