@@ -14,7 +14,7 @@ from jigsaw_triton.planner.domain.problem import Options, ReplicaRange
 from jigsaw_triton.planner.domain.rates import request_rows
 from jigsaw_triton.planner.domain.remembered import remembered
 from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR, TOLERANCE
-from jigsaw_triton.planner.latency.latency import ANY_NUMBER, Use, task_quantile, task_uses
+from jigsaw_triton.planner.latency.latency import ANY_NUMBER, Use, task_quantile, uses, uses_by_rows
 from jigsaw_triton.planner.latency.pareto import ParetoFilter
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 
@@ -108,6 +108,9 @@ Replica = tuple[str, str, str, str, str, int, int]
 TaskConfigurations = Mapping[str, tuple[Configuration, ...]]
 """Task -> its configurations, sorted."""
 
+Losses = tuple[tuple[str, float], ...]
+"""Variant and its loss, for each variant of a task."""
+
 
 def loss(task: Task, variant: str) -> float:
     """Returns minus the logarithm of a variant's accuracy relative to the task's best variant."""
@@ -165,22 +168,22 @@ def available(
     for name, task, variant, board, kind, instances, batch in staying:
         if name == graph.name and task in stay:
             stay[task].add(ProfileKey(board, task, variant, kind, instances, batch))
-    rows, quantile = request_rows(graph), task_quantile(graph)
-    of_task = _every if others else _profiled
-    return {
-        name: of_task(
-            (graph.name, name),
-            tuple((v.name, loss(task, v.name)) for v in task.variants),
-            rows[name],
-            quantile,
-            table,
-            tuple(boards),
-            _that_matter(options),
-            frozenset(stay[name]),
-            others,
-        )
-        for name, task in graph.tasks.items()
+    losses = {name: tuple((v.name, loss(task, v.name)) for v in task.variants) for name, task in graph.tasks.items()}
+    if others:
+        rows, quantile, known = request_rows(graph), task_quantile(graph), (tuple(boards), _that_matter(options))
+        return {
+            name: _every((graph.name, name), losses[name], rows[name], quantile, table, *known, frozenset(stay[name]))
+            for name in graph.tasks
+        }
+    found = {
+        name: _usable(filter(None, map(table.get, sorted(keys))), losses[name], boards, options)
+        for name, keys in stay.items()
     }
+    # All tasks at once, which is faster for the few configurations that run.
+    used = uses(
+        graph, [row for own in found.values() for row in own], table, options, frozenset().union(*stay.values())
+    )
+    return {name: _configurations(graph.name, own, used, losses[name], boards) for name, own in found.items()}
 
 
 def _that_matter(options: Options) -> Options:
@@ -193,47 +196,63 @@ def _that_matter(options: Options) -> Options:
     )
 
 
-def _profiled(
+@remembered()
+def _every(
     name: tuple[str, str],
-    losses: tuple[tuple[str, float], ...],
-    request_rows: float,
+    losses: Losses,
+    rows: float,
     quantile: float,
     table: ProfileTable,
     boards: tuple[Board, ...],
     options: Options,
     staying: frozenset[ProfileKey],
-    others: bool,
 ) -> tuple[Configuration, ...]:
-    """Returns the configurations of a task.
+    """Returns all configurations of a task; remembered, as most tasks of a controller differ little between plans.
 
     Args:
         name: Names of the graph and of the task.
-        losses: Variant and its loss, for each variant.
-        request_rows: Rows of a request.
+        losses: Losses of the task's variants.
+        rows: Rows of a request.
         quantile: Quantile of the task's latency.
         table: Profiles of the graph.
         boards: Models of GPU in the cluster.
         options: Options of planning.
         staying: Configurations to keep even if they are dominated.
-        others: True for all other configurations as well.
     """
     graph, task = name
+    usable = _usable(table.rows(task=task), losses, boards, options)
+    used = uses_by_rows(usable, table, options, {task: rows}, quantile, staying)
+    return _configurations(graph, usable, used, losses, boards)
+
+
+def _usable(rows: Iterable[ProfileRow], losses: Losses, boards: Sequence[Board], options: Options) -> list[ProfileRow]:
+    """Returns the profiles of a task that can be used on these boards."""
     lost, by_name = dict(losses), {board.name: board for board in boards}
-    rows = [
+    return [
         row
-        for row in (table.rows(task=task) if others else filter(None, map(table.get, sorted(staying))))
+        for row in rows
         if row.key.gpu in by_name
         and row.key.variant in lost
         and row.throughput_rps > 0
         and why_not(row, lost[row.key.variant], by_name[row.key.gpu], options) is None
     ]
-    usable = task_uses(rows, table, options, request_rows, quantile, staying)
+
+
+def _configurations(
+    graph: str,
+    rows: Iterable[ProfileRow],
+    used: Mapping[ProfileKey, Sequence[Use]],
+    losses: Losses,
+    boards: Sequence[Board],
+) -> tuple[Configuration, ...]:
+    """Returns the configurations of a task, sorted: one for each use of each profile."""
+    lost, by_name = dict(losses), {board.name: board for board in boards}
 
     def configuration(row: ProfileRow, use: Use) -> Configuration:
         key = row.key
         return Configuration(
             graph=graph,
-            task=task,
+            task=key.task,
             variant=key.variant,
             board=key.gpu,
             slice=key.slice,
@@ -249,11 +268,7 @@ def _profiled(
 
     # Nearly in the final order, so that sorting is fast.
     in_order = sorted(rows, key=_replica_order)
-    return tuple(sorted(configuration(row, use) for row in in_order for use in sorted(usable[row.key], key=_latency)))
-
-
-_every = remembered()(_profiled)
-"""Configurations of a task; remembered, since most tasks are the same from one plan of a controller to the next."""
+    return tuple(sorted(configuration(row, use) for row in in_order for use in sorted(used[row.key], key=_latency)))
 
 
 def _replica_order(row: ProfileRow) -> tuple[str, str, str, int, int]:

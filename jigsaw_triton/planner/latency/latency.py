@@ -58,53 +58,66 @@ def uses(
         options: Options of planning.
         staying: Configurations that keep their uses even if dominated.
     """
-    rows, quantile = request_rows(graph), task_quantile(graph)
-    by_task: dict[str, list[ProfileRow]] = {}
-    for row in usable:
-        by_task.setdefault(row.key.task, []).append(row)
-    found: dict[ProfileKey, Sequence[Use]] = {}
-    for task, own in by_task.items():
-        found |= task_uses(own, table, options, rows[task], quantile, staying)
-    return found
+    return uses_by_rows(usable, table, options, request_rows(graph), task_quantile(graph), staying)
 
 
-def task_uses(
+def uses_by_rows(
     usable: Sequence[ProfileRow],
     table: ProfileTable,
     options: Options,
-    rows: float,
+    rows: Mapping[str, float],
     quantile: float,
     staying: Collection[ProfileKey] = (),
 ) -> Mapping[ProfileKey, Sequence[Use]]:
-    """Returns the uses of each configuration of one task; see `uses`.
+    """Returns the uses of each configuration; see `uses`.
 
     Args:
         usable: Profiles of the configurations.
         table: All profiles of the graph.
         options: Options of planning.
-        rows: Rows of a request.
-        quantile: Quantile of the task's latency.
+        rows: Task -> rows of a request.
+        quantile: Quantile of each task's latency.
         staying: Configurations that keep their uses even if dominated.
     """
     if options.latency_model == "2p95":
-        return {row.key: [Use(options.usable, two_p95_ms(row, rows), ANY_NUMBER)] for row in usable}
+        return {row.key: [Use(options.usable, two_p95_ms(row, rows[row.key.task]), ANY_NUMBER)] for row in usable}
     keys = tuple(sorted(row.key for row in usable))
-    return _queues((table, keys[0].task), keys, rows, quantile).uses(staying) if keys else {}
+    if not keys:
+        return {}
+    tasks = tuple(sorted({key.task for key in keys}))
+    return _queue_uses((table, tasks), keys, tuple(rows[task] for task in tasks), quantile, frozenset(staying))
 
 
 @remembered()
-def _queues(of: tuple[ProfileTable, str], usable: tuple[ProfileKey, ...], rows: float, quantile: float) -> "_Queues":
-    """Returns the queues of these profiles of a task; remembered, as a controller plans with the same profiles often.
+def _queue_uses(
+    of: tuple[ProfileTable, tuple[str, ...]],
+    usable: tuple[ProfileKey, ...],
+    rows: tuple[float, ...],
+    quantile: float,
+    staying: frozenset[ProfileKey],
+) -> Mapping[ProfileKey, Sequence[Use]]:
+    """Returns the uses with the latency model `queue`; remembered, as one plan asks for them several times."""
+    return _queues(of, usable, rows, quantile).uses(staying)
+
+
+@remembered()
+def _queues(
+    of: tuple[ProfileTable, tuple[str, ...]],
+    usable: tuple[ProfileKey, ...],
+    rows: tuple[float, ...],
+    quantile: float,
+) -> "_Queues":
+    """Returns the queues of these profiles; remembered, as a controller plans with the same profiles often.
 
     Args:
-        of: All profiles of the graph, and the task.
+        of: All profiles of the graph, and the tasks of those in use.
         usable: Profiles in use.
-        rows: Rows of a request.
+        rows: Rows of a request, for each of the tasks.
         quantile: Quantile of the latency.
     """
-    table, task = of
-    known = {row.key: row for row in table.rows(task=task)}
-    return _Queues([known[key] for key in usable], rows, quantile, service_times(table))
+    table, tasks = of
+    known = {row.key: row for task in tasks for row in table.rows(task=task)}
+    return _Queues([known[key] for key in usable], dict(zip(tasks, rows, strict=True)), quantile, service_times(table))
 
 
 class _Queues:
@@ -117,7 +130,7 @@ class _Queues:
 
     Args:
         usable: Profiles, in order of preference between equals.
-        rows: Rows of a request.
+        rows: Task -> rows of a request.
         quantile: Quantile of the latency.
         times: Configuration -> service time of a batch.
     """
@@ -125,12 +138,13 @@ class _Queues:
     def __init__(
         self,
         usable: Sequence[ProfileRow],
-        rows: float,
+        rows: Mapping[str, float],
         quantile: float,
         times: Mapping[ProfileKey, ServiceTime],
     ) -> None:
-        self._usable, self._rows, self._quantile = usable, rows, quantile
+        self._usable, self._quantile = usable, quantile
         self._times = [times[row.key] for row in usable]
+        self._rows = np.array([rows[row.key.task] for row in usable])
         self._instances = np.array([row.key.instances for row in usable])
         self._full_load = np.array([_full_load(row, time) for row, time in zip(usable, self._times, strict=True)])
         self._full_ms = np.array([[time.full_ms(self._quantile)] for time in self._times])
@@ -198,7 +212,7 @@ class _Queues:
             np.repeat(which, len(LOADS)),
             np.repeat(np.minimum(replicas_of * self._instances[which], MAX_SERVERS), len(LOADS)),
             np.outer(self._full_load[which], LOADS).ravel(),
-            np.full(len(which) * len(LOADS), self._rows),
+            np.repeat(self._rows[which], len(LOADS)),
             self._quantile,
         )
         found = np.maximum(identical.reshape(-1, len(LOADS)), self._full_ms[which])

@@ -139,13 +139,13 @@ def test_configurations_are_computed_once_for_equal_tasks_and_the_same_profiles(
 
 def test_measured_yields_change_only_the_tasks_that_they_concern(monkeypatch: pytest.MonkeyPatch) -> None:
     predicted = []
-    compute = latency.task_uses
+    compute = latency.uses_by_rows
 
     def counted(rows: Sequence[ProfileRow], *others: Any) -> Any:
         predicted.append(rows[0].key.task)
         return compute(rows, *others)
 
-    monkeypatch.setattr(configurations_module, "task_uses", counted)
+    monkeypatch.setattr(configurations_module, "uses_by_rows", counted)
     profiles = docread_profiles()
     for lines in (5.0, 5.001, 5.002):
         found = available(docread(lines=lines), profiles, [CPU], Options())
