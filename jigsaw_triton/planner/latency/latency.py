@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -149,7 +148,6 @@ class _Queues:
         self._full_load = np.array([_full_load(row, time) for row, time in zip(usable, self._times, strict=True)])
         self._full_ms = np.array([[time.full_ms(self._quantile)] for time in self._times])
         self._known: dict[int, Array] = {}
-        self._one_at_a_time = Lock()
         groups: dict[tuple[str, ...], int] = {}
         for row in usable:
             groups.setdefault(_group(row), len(groups))
@@ -160,49 +158,49 @@ class _Queues:
 
     def uses(self, staying: Collection[ProfileKey]) -> dict[ProfileKey, list[Use]]:
         """Returns the uses of each configuration: all loads, for each range of replicas in which it is worthwhile."""
-        with self._one_at_a_time:
-            return self._uses(staying)
-
-    def _uses(self, staying: Collection[ProfileKey]) -> dict[ProfileKey, list[Use]]:
+        # Own arrays, as other threads may read the shared ones.
+        known = {replicas: ms.copy() for replicas, ms in self._known.items()}
         keep = np.array([row.key in staying for row in self._usable])
         ms: dict[int, Array] = {}
-        self._know({n: keep for replica_range in REPLICA_RANGES for n in _ends(replica_range)})
+        self._know(known, {n: keep for replica_range in REPLICA_RANGES for n in _ends(replica_range)})
         for inner in sorted({first for first, _ in REPLICA_RANGES[1:]}):
-            self._compute(ms, inner, np.ones_like(keep))
+            self._compute(known, ms, inner, np.ones_like(keep))
         found: dict[ProfileKey, list[Use]] = {row.key: [] for row in self._usable}
         for replica_range in REPLICA_RANGES:
             ends = _ends(replica_range)
             # The latency at the end that is known is a lower bound on the latency of the range.
             bound = _slowest([ms[n] for n in ends if n in ms])
             for n in ends:
-                self._compute(ms, n, keep | self._any_load(self._pareto.front(bound.ravel())))
+                self._compute(known, ms, n, keep | self._any_load(self._pareto.front(bound.ravel())))
             exact = _slowest([ms[n] for n in ends])
             for n in ends:
-                self._compute(ms, n, self._any_load(~self._pareto.dominated(bound.ravel(), exact.ravel())))
+                self._compute(known, ms, n, self._any_load(~self._pareto.dominated(bound.ravel(), exact.ravel())))
             exact = _slowest([ms[n] for n in ends])
             for i in np.flatnonzero(keep | self._any_load(self._pareto.front(exact.ravel()))).tolist():
                 at = zip(LOADS, exact[i].tolist(), strict=True)
                 found[self._usable[i].key] += [
                     Use(load, took, replica_range) for load, took in at if math.isfinite(took)
                 ]
+        self._known = known
         return found
 
-    def _compute(self, ms: dict[int, Array], replicas: int, selected: Array) -> None:
+    def _compute(self, known: dict[int, Array], ms: dict[int, Array], replicas: int, selected: Array) -> None:
         """Adds the latencies of the selected profiles for this number of replicas; those not selected are not known."""
-        self._know({replicas: selected})
+        self._know(known, {replicas: selected})
         shown = ms.setdefault(replicas, np.full((len(self._usable), len(LOADS)), math.nan))
-        shown[selected] = self._known[replicas][selected]
+        shown[selected] = known[replicas][selected]
 
-    def _know(self, selected: Mapping[int, Array]) -> None:
+    def _know(self, known: dict[int, Array], selected: Mapping[int, Array]) -> None:
         """Computes the latencies that are not known yet, all at once, which is faster than one by one.
 
         Args:
+            known: Number of replicas -> known latencies, which are added to.
             selected: Number of replicas -> mask of profiles.
         """
         missing: dict[int, Array] = {}
         for replicas, mask in selected.items():
-            known = self._known.setdefault(replicas, np.full((len(self._usable), len(LOADS)), math.nan))
-            missing[replicas] = np.flatnonzero(mask & np.isnan(known[:, 0]))
+            ms = known.setdefault(replicas, np.full((len(self._usable), len(LOADS)), math.nan))
+            missing[replicas] = np.flatnonzero(mask & np.isnan(ms[:, 0]))
         which = np.concatenate([*missing.values()])
         if not len(which):
             return
@@ -217,7 +215,7 @@ class _Queues:
         )
         found = np.maximum(identical.reshape(-1, len(LOADS)), self._full_ms[which])
         for replicas, rows in missing.items():
-            self._known[replicas][rows], found = found[: len(rows)], found[len(rows) :]
+            known[replicas][rows], found = found[: len(rows)], found[len(rows) :]
 
     def _any_load(self, points: Array) -> Array:
         """Returns the mask of profiles for which any load is among the points."""

@@ -1,16 +1,12 @@
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.domain.problem import LOADS, MAX_SERVERS, REPLICA_RANGES, Options, ReplicaRange
-from jigsaw_triton.planner.latency import latency
 from jigsaw_triton.planner.latency.latency import ANY_NUMBER, Use, task_quantile, two_p95_ms, uses
-from jigsaw_triton.planner.latency.queueing import Array, Case, latencies_ms, many_latencies_ms
+from jigsaw_triton.planner.latency.queueing import Case, latencies_ms
 from jigsaw_triton.profiles.service import service_times
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain, diamond
@@ -140,23 +136,3 @@ def test_predictions_remembered_from_other_calls_do_not_change_the_uses() -> Non
     table = ProfileTable(rows)
     for name, stay in (("a", some), ("b", others), ("a", some)):
         assert uses(graph, rows, table, QUEUE, stay) == alone[name]
-
-
-def test_threads_do_not_read_predictions_that_another_one_is_writing(monkeypatch: pytest.MonkeyPatch) -> None:
-    at_once, most = 0, 0
-
-    def slow(*args: Any) -> Array:
-        nonlocal at_once, most
-        at_once += 1
-        most = max(most, at_once)
-        time.sleep(0.01)
-        found = many_latencies_ms(*args)
-        at_once -= 1
-        return found
-
-    monkeypatch.setattr(latency, "many_latencies_ms", slow)
-    table = ProfileTable([row("t0", "v0", batch=b, p95_ms=5 + 5 * b) for b in (1, 8)])
-    with ThreadPoolExecutor(2) as threads:
-        one, other = threads.map(lambda _: uses(chain(1), table.rows(), table, QUEUE), range(2))
-    assert one == other
-    assert most == 1
