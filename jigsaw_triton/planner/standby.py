@@ -116,7 +116,7 @@ def _lighter(
             row
             for row in _fitting(content, table, boards[content[0]], plan, problem)
             if (row.key.task, row.key.variant) in accurate
-            and why_not(row, graph.tasks[row.key.task], boards[row.key.gpu], options) is None
+            and why_not(row, loss(graph.tasks[row.key.task], row.key.variant), boards[row.key.gpu], options) is None
         ]
         for content in contents
     }

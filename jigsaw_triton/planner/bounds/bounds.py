@@ -386,10 +386,9 @@ def _forest(workload: Workload, found: TaskConfigurations) -> list[_Task]:
     fastest = {task: min(c.latency_ms for c in every) for task, every in found.items()}
     after_ms = longest_after(graph, fastest)
     parents = _parents(graph, fastest)
-    covers = _covers(graph, found, bin_ms, budget, loss_bins)
     made: dict[str, _Task] = {}
     for name, task in graph.tasks.items():
-        cover = covers[name]
+        cover = _cover((graph.name, name), found[name], bin_ms, (budget, loss_bins) if mean else None)
         parent = made.get(parents.get(name, ""))
         rule = calls(graph, task)
         weights: tuple[float, ...] | None = None
@@ -414,14 +413,19 @@ def _forest(workload: Workload, found: TaskConfigurations) -> list[_Task]:
     return list(made.values())
 
 
-@remembered(128)
-def _covers(
-    graph: TaskGraph, found: TaskConfigurations, bin_ms: float, budget: float, loss_bins: int
-) -> Mapping[str, Cover]:
-    """Returns the cover of each task; remembered, as it does not depend on the demand."""
-    if graph.slo.accuracy_mode == "mean":
-        return {name: MeanCover(found[name], bin_ms, budget, loss_bins) for name in graph.tasks}
-    return {name: FloorCover(found[name], bin_ms) for name in graph.tasks}
+@remembered()
+def _cover(
+    name: tuple[str, str], found: tuple[Configuration, ...], bin_ms: float, mean: tuple[float, int] | None
+) -> Cover:
+    """Returns the cover of a task; remembered, as it does not depend on the demand.
+
+    Args:
+        name: Names of the graph and of the task.
+        found: Configurations of the task.
+        bin_ms: Width of a bin in milliseconds.
+        mean: Largest loss along a path and its number of bins, if the accuracy SLO is a mean.
+    """
+    return FloorCover(found, bin_ms) if mean is None else MeanCover(found, bin_ms, *mean)
 
 
 def _parents(graph: TaskGraph, fastest: Mapping[str, float]) -> dict[str, str]:

@@ -234,14 +234,13 @@ class MeanCover:
 
     def slices(self, rate_rps: float) -> Array:
         """See `Cover`."""
-        if rate_rps not in self._known:
-            if len(self._known) == _MOST_RATES:
-                self._known.clear()
+        slices = self._known.get(rate_rps)
+        if slices is None:
             slices = self._shared
             for mixtures in self._mixtures.values():
                 slices = np.minimum(slices, mixtures.slices(rate_rps))
-            self._known[rate_rps] = slices
-        return self._known[rate_rps]
+            _keep(self._known, rate_rps, slices)
+        return slices
 
     def slices_with(self, which: Index, rate_rps: float, levels: Index) -> Array:
         """See `Cover`."""
@@ -300,14 +299,13 @@ class _Mixtures:
 
     def slices(self, rate_rps: float) -> Array:
         """Returns, for each level, the fewest slices for at least one replica."""
-        if rate_rps not in self._known:
-            if len(self._known) == _MOST_RATES:
-                self._known.clear()
+        most = self._known.get(rate_rps)
+        if most is None:
             most = self.others(rate_rps)
             for part, cover in self._needed:
                 np.maximum(most, cover.slices(part * rate_rps), out=most)
-            self._known[rate_rps] = most
-        return self._known[rate_rps]
+            _keep(self._known, rate_rps, most)
+        return most
 
     def others(
         self,
@@ -434,6 +432,13 @@ def _most_carried(best: Array, sizes: Sequence[int], replicas: ReplicaRange) -> 
                     np.maximum(carried[n, -1], more[-1], out=carried[n, -1])
     by_replicas: Array = np.moveaxis(carried, 0, -1)
     return by_replicas
+
+
+def _keep(known: dict[float, Array], rate_rps: float, slices: Array) -> None:
+    """Adds the slices for a rate to those of at most `_MOST_RATES`. Covers are used in several threads at once."""
+    if len(known) >= _MOST_RATES:
+        known.clear()
+    known[rate_rps] = slices
 
 
 def _bin(c: Configuration, bin_ms: float) -> int:

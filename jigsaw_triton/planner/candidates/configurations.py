@@ -1,7 +1,7 @@
 """The configurations that a plan may choose from, and the filters that reduce them."""
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 
@@ -11,9 +11,10 @@ from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.graph.model import Task, TaskGraph
 from jigsaw_triton.planner.domain.paths import longest_through
 from jigsaw_triton.planner.domain.problem import Options, ReplicaRange
+from jigsaw_triton.planner.domain.rates import request_rows
 from jigsaw_triton.planner.domain.remembered import remembered
 from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR, TOLERANCE
-from jigsaw_triton.planner.latency.latency import ANY_NUMBER, Use, uses
+from jigsaw_triton.planner.latency.latency import ANY_NUMBER, Use, task_quantile, uses, uses_by_rows
 from jigsaw_triton.planner.latency.pareto import ParetoFilter
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 
@@ -107,6 +108,9 @@ Replica = tuple[str, str, str, str, str, int, int]
 TaskConfigurations = Mapping[str, tuple[Configuration, ...]]
 """Task -> its configurations, sorted."""
 
+Losses = tuple[tuple[str, float], ...]
+"""Variant and its loss, for each variant of a task."""
+
 
 def loss(task: Task, variant: str) -> float:
     """Returns minus the logarithm of a variant's accuracy relative to the task's best variant."""
@@ -118,8 +122,15 @@ def accuracy_budget(graph: TaskGraph) -> float:
     return -math.log(graph.slo.accuracy)
 
 
-def why_not(row: ProfileRow, task: Task, board: Board, options: Options) -> str | None:
-    """Returns why a profiled configuration cannot be used on this board with these options; None if it can."""
+def why_not(row: ProfileRow, lost: float, board: Board, options: Options) -> str | None:
+    """Returns why a profiled configuration cannot be used on this board with these options; None if it can.
+
+    Args:
+        row: Profile of the configuration.
+        lost: Loss of its variant.
+        board: Model of GPU.
+        options: Options of planning.
+    """
     profile = board.profiles.get(row.key.slice)
     if profile is None:
         return f"{board.name} has no slice {row.key.slice}"
@@ -127,7 +138,7 @@ def why_not(row: ProfileRow, task: Task, board: Board, options: Options) -> str 
         return f"{row.memory_mib:.0f} MiB do not fit {row.key.slice} of {board.name} with {profile.memory_mib} MiB"
     if "S" not in options.features and (profile.compute_slices < board.compute_slices or row.key.instances > 1):
         return "without spatial partitioning (S), a replica takes a whole GPU and one instance"
-    if "A" not in options.features and loss(task, row.key.variant) > 0:
+    if "A" not in options.features and lost > 0:
         return "without accuracy scaling (A), a task uses its most accurate variant"
     if options.formulation == "paper" and row.key.instances > PAPER_INSTANCES:
         return f"the paper's formulation allows at most {PAPER_INSTANCES} instances"
@@ -153,47 +164,94 @@ def available(
         staying: Replicas to keep even if they are dominated.
         others: True for all other configurations as well, which takes far longer.
     """
-    if others and not staying:
-        return _every(graph, table, tuple(boards), options)
-    return _available(graph, table, boards, options, staying, others)
-
-
-@remembered(128)
-def _every(
-    graph: TaskGraph, table: ProfileTable, boards: tuple[Board, ...], options: Options
-) -> dict[str, tuple[Configuration, ...]]:
-    """Returns all configurations; remembered, since a controller plans with the same profiles often."""
-    return _available(graph, table, boards, options, (), True)
-
-
-def _available(
-    graph: TaskGraph,
-    table: ProfileTable,
-    boards: Sequence[Board],
-    options: Options,
-    staying: Collection[Replica],
-    others: bool,
-) -> dict[str, tuple[Configuration, ...]]:
-    by_name = {board.name: board for board in boards}
-    stay = {
-        ProfileKey(board, task, variant, kind, instances, batch)
-        for name, task, variant, board, kind, instances, batch in staying
-        if name == graph.name
+    stay: dict[str, set[ProfileKey]] = {name: set() for name in graph.tasks}
+    for name, task, variant, board, kind, instances, batch in staying:
+        if name == graph.name and task in stay:
+            stay[task].add(ProfileKey(board, task, variant, kind, instances, batch))
+    losses = {name: tuple((v.name, loss(task, v.name)) for v in task.variants) for name, task in graph.tasks.items()}
+    if others:
+        rows, quantile, known = request_rows(graph), task_quantile(graph), (tuple(boards), _that_matter(options))
+        return {
+            name: _every((graph.name, name), losses[name], rows[name], quantile, table, *known, frozenset(stay[name]))
+            for name in graph.tasks
+        }
+    found = {
+        name: _usable(filter(None, map(table.get, sorted(keys))), losses[name], boards, options)
+        for name, keys in stay.items()
     }
-    rows: dict[str, list[ProfileRow]] = {name: [] for name in graph.tasks}
-    for row in table.rows() if others else filter(None, map(table.get, sorted(stay))):
-        task, board = graph.tasks.get(row.key.task), by_name.get(row.key.gpu)
-        if task is None or board is None or row.key.variant not in {v.name for v in task.variants}:
-            continue
-        if row.throughput_rps > 0 and why_not(row, task, board, options) is None:
-            rows[row.key.task].append(row)
-    usable = uses(graph, [row for found in rows.values() for row in found], table, options, stay)
-    losses = {(name, v.name): loss(task, v.name) for name, task in graph.tasks.items() for v in task.variants}
+    # All tasks at once, which is faster for the few configurations that run.
+    used = uses(
+        graph, [row for own in found.values() for row in own], table, options, frozenset().union(*stay.values())
+    )
+    return {name: _configurations(graph.name, own, used, losses[name], boards) for name, own in found.items()}
+
+
+def _that_matter(options: Options) -> Options:
+    """Returns the options on which the configurations depend, with the defaults of all others."""
+    return Options(
+        features=options.features,
+        formulation=options.formulation,
+        latency_model=options.latency_model,
+        utilisation=options.utilisation,
+    )
+
+
+@remembered()
+def _every(
+    name: tuple[str, str],
+    losses: Losses,
+    rows: float,
+    quantile: float,
+    table: ProfileTable,
+    boards: tuple[Board, ...],
+    options: Options,
+    staying: frozenset[ProfileKey],
+) -> tuple[Configuration, ...]:
+    """Returns all configurations of a task; remembered, as most tasks of a controller differ little between plans.
+
+    Args:
+        name: Names of the graph and of the task.
+        losses: Losses of the task's variants.
+        rows: Rows of a request.
+        quantile: Quantile of the task's latency.
+        table: Profiles of the graph.
+        boards: Models of GPU in the cluster.
+        options: Options of planning.
+        staying: Configurations to keep even if they are dominated.
+    """
+    graph, task = name
+    usable = _usable(table.rows(task=task), losses, boards, options)
+    used = uses_by_rows(usable, table, options, {task: rows}, quantile, staying)
+    return _configurations(graph, usable, used, losses, boards)
+
+
+def _usable(rows: Iterable[ProfileRow], losses: Losses, boards: Sequence[Board], options: Options) -> list[ProfileRow]:
+    """Returns the profiles of a task that can be used on these boards."""
+    lost, by_name = dict(losses), {board.name: board for board in boards}
+    return [
+        row
+        for row in rows
+        if row.key.gpu in by_name
+        and row.key.variant in lost
+        and row.throughput_rps > 0
+        and why_not(row, lost[row.key.variant], by_name[row.key.gpu], options) is None
+    ]
+
+
+def _configurations(
+    graph: str,
+    rows: Iterable[ProfileRow],
+    used: Mapping[ProfileKey, Sequence[Use]],
+    losses: Losses,
+    boards: Sequence[Board],
+) -> tuple[Configuration, ...]:
+    """Returns the configurations of a task, sorted: one for each use of each profile."""
+    lost, by_name = dict(losses), {board.name: board for board in boards}
 
     def configuration(row: ProfileRow, use: Use) -> Configuration:
         key = row.key
         return Configuration(
-            graph=graph.name,
+            graph=graph,
             task=key.task,
             variant=key.variant,
             board=key.gpu,
@@ -203,17 +261,14 @@ def _available(
             compute_slices=by_name[key.gpu].profiles[key.slice].compute_slices,
             latency_ms=use.latency_ms,
             throughput_rps=use.utilisation * row.throughput_rps,
-            loss=losses[key.task, key.variant],
+            loss=lost[key.variant],
             utilisation=use.utilisation,
             replica_range=use.replica_range,
         )
 
-    def in_order(found: Iterable[ProfileRow]) -> Iterator[Configuration]:
-        # Nearly in the final order, so that sorting is fast.
-        for row in sorted(found, key=_replica_order):
-            yield from (configuration(row, use) for use in sorted(usable[row.key], key=_latency))
-
-    return {name: tuple(sorted(in_order(found))) for name, found in rows.items()}
+    # Nearly in the final order, so that sorting is fast.
+    in_order = sorted(rows, key=_replica_order)
+    return tuple(sorted(configuration(row, use) for row in in_order for use in sorted(used[row.key], key=_latency)))
 
 
 def _replica_order(row: ProfileRow) -> tuple[str, str, str, int, int]:
@@ -301,13 +356,6 @@ def worthwhile(
         configurations: Task -> all its configurations.
         staying: Replicas to keep even if they are dominated.
     """
-    return _worthwhile(graph, configurations, frozenset(staying))
-
-
-@remembered(128)
-def _worthwhile(
-    graph: TaskGraph, configurations: TaskConfigurations, staying: frozenset[Replica]
-) -> dict[str, tuple[Configuration, ...]]:
     fastest = {task: min(c.latency_ms for c in found) for task, found in configurations.items()}
     finest = {task: min(c.loss for c in found) for task, found in configurations.items()}
     quickest_through, finest_through = longest_through(graph, fastest), longest_through(graph, finest)
@@ -331,8 +379,11 @@ def _undominated(configurations: Sequence[Configuration], staying: Collection[Re
     Both must be for the same range of replicas. Replacing one by the other in a plan changes neither slices, nor GPUs,
     nor accuracy, nor fan-out, and loosens all other constraints, so an optimum remains. Of equal ones, the one with
     fewer instances, then with the smaller batch, is kept.
+
+    Args:
+        configurations: Sorted configurations of a task.
+        staying: Replicas to keep even if they are dominated.
     """
-    configurations = sorted(configurations)
     groups: dict[tuple[str, str, str, ReplicaRange], int] = {}
     group = [groups.setdefault((c.variant, c.board, c.slice, c.replica_range), len(groups)) for c in configurations]
     # Ranks of latencies instead of latencies: the filter shifts them by group, which is exact for integers.

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.domain.problem import LOADS, MAX_SERVERS, REPLICA_RANGES, Options, ReplicaRange
 from jigsaw_triton.planner.domain.rates import request_rows
+from jigsaw_triton.planner.domain.remembered import remembered
 from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR
 from jigsaw_triton.planner.latency.pareto import ParetoFilter
 from jigsaw_triton.planner.latency.queueing import many_latencies_ms
@@ -57,32 +57,66 @@ def uses(
         options: Options of planning.
         staying: Configurations that keep their uses even if dominated.
     """
-    rows = request_rows(graph)
+    return uses_by_rows(usable, table, options, request_rows(graph), task_quantile(graph), staying)
+
+
+def uses_by_rows(
+    usable: Sequence[ProfileRow],
+    table: ProfileTable,
+    options: Options,
+    rows: Mapping[str, float],
+    quantile: float,
+    staying: Collection[ProfileKey] = (),
+) -> Mapping[ProfileKey, Sequence[Use]]:
+    """Returns the uses of each configuration; see `uses`.
+
+    Args:
+        usable: Profiles of the configurations.
+        table: All profiles of the graph.
+        options: Options of planning.
+        rows: Task -> rows of a request.
+        quantile: Quantile of each task's latency.
+        staying: Configurations that keep their uses even if dominated.
+    """
     if options.latency_model == "2p95":
         return {row.key: [Use(options.usable, two_p95_ms(row, rows[row.key.task]), ANY_NUMBER)] for row in usable}
     keys = tuple(sorted(row.key for row in usable))
-    return _queue_uses(keys, table, tuple(rows.items()), task_quantile(graph), frozenset(staying)) if keys else {}
+    if not keys:
+        return {}
+    tasks = tuple(sorted({key.task for key in keys}))
+    return _queue_uses((table, tasks), keys, tuple(rows[task] for task in tasks), quantile, frozenset(staying))
 
 
-@lru_cache(maxsize=128)
+@remembered()
 def _queue_uses(
+    of: tuple[ProfileTable, tuple[str, ...]],
     usable: tuple[ProfileKey, ...],
-    table: ProfileTable,
-    rows: tuple[tuple[str, float], ...],
+    rows: tuple[float, ...],
     quantile: float,
     staying: frozenset[ProfileKey],
 ) -> Mapping[ProfileKey, Sequence[Use]]:
-    """Returns the uses with the latency model `queue`; cached, as one plan asks for them several times."""
-    return _queues(usable, table, rows, quantile).uses(staying)
+    """Returns the uses with the latency model `queue`; remembered, as one plan asks for them several times."""
+    return _queues(of, usable, rows, quantile).uses(staying)
 
 
-@lru_cache(maxsize=128)
+@remembered()
 def _queues(
-    usable: tuple[ProfileKey, ...], table: ProfileTable, rows: tuple[tuple[str, float], ...], quantile: float
+    of: tuple[ProfileTable, tuple[str, ...]],
+    usable: tuple[ProfileKey, ...],
+    rows: tuple[float, ...],
+    quantile: float,
 ) -> "_Queues":
-    """Returns the queues of these profiles; cached, as a controller plans with the same profiles often."""
-    known = {row.key: row for row in table.rows()}
-    return _Queues([known[key] for key in usable], dict(rows), quantile, service_times(table))
+    """Returns the queues of these profiles; remembered, as a controller plans with the same profiles often.
+
+    Args:
+        of: All profiles of the graph, and the tasks of those in use.
+        usable: Profiles in use.
+        rows: Rows of a request, for each of the tasks.
+        quantile: Quantile of the latency.
+    """
+    table, tasks = of
+    known = {row.key: row for task in tasks for row in table.rows(task=task)}
+    return _Queues([known[key] for key in usable], dict(zip(tasks, rows, strict=True)), quantile, service_times(table))
 
 
 class _Queues:
@@ -124,45 +158,49 @@ class _Queues:
 
     def uses(self, staying: Collection[ProfileKey]) -> dict[ProfileKey, list[Use]]:
         """Returns the uses of each configuration: all loads, for each range of replicas in which it is worthwhile."""
+        # Own arrays, as other threads may read the shared ones.
+        known = {replicas: ms.copy() for replicas, ms in self._known.items()}
         keep = np.array([row.key in staying for row in self._usable])
         ms: dict[int, Array] = {}
-        self._know({n: keep for replica_range in REPLICA_RANGES for n in _ends(replica_range)})
+        self._know(known, {n: keep for replica_range in REPLICA_RANGES for n in _ends(replica_range)})
         for inner in sorted({first for first, _ in REPLICA_RANGES[1:]}):
-            self._compute(ms, inner, np.ones_like(keep))
+            self._compute(known, ms, inner, np.ones_like(keep))
         found: dict[ProfileKey, list[Use]] = {row.key: [] for row in self._usable}
         for replica_range in REPLICA_RANGES:
             ends = _ends(replica_range)
             # The latency at the end that is known is a lower bound on the latency of the range.
             bound = _slowest([ms[n] for n in ends if n in ms])
             for n in ends:
-                self._compute(ms, n, keep | self._any_load(self._pareto.front(bound.ravel())))
+                self._compute(known, ms, n, keep | self._any_load(self._pareto.front(bound.ravel())))
             exact = _slowest([ms[n] for n in ends])
             for n in ends:
-                self._compute(ms, n, self._any_load(~self._pareto.dominated(bound.ravel(), exact.ravel())))
+                self._compute(known, ms, n, self._any_load(~self._pareto.dominated(bound.ravel(), exact.ravel())))
             exact = _slowest([ms[n] for n in ends])
             for i in np.flatnonzero(keep | self._any_load(self._pareto.front(exact.ravel()))).tolist():
                 at = zip(LOADS, exact[i].tolist(), strict=True)
                 found[self._usable[i].key] += [
                     Use(load, took, replica_range) for load, took in at if math.isfinite(took)
                 ]
+        self._known = known
         return found
 
-    def _compute(self, ms: dict[int, Array], replicas: int, selected: Array) -> None:
+    def _compute(self, known: dict[int, Array], ms: dict[int, Array], replicas: int, selected: Array) -> None:
         """Adds the latencies of the selected profiles for this number of replicas; those not selected are not known."""
-        self._know({replicas: selected})
+        self._know(known, {replicas: selected})
         shown = ms.setdefault(replicas, np.full((len(self._usable), len(LOADS)), math.nan))
-        shown[selected] = self._known[replicas][selected]
+        shown[selected] = known[replicas][selected]
 
-    def _know(self, selected: Mapping[int, Array]) -> None:
+    def _know(self, known: dict[int, Array], selected: Mapping[int, Array]) -> None:
         """Computes the latencies that are not known yet, all at once, which is faster than one by one.
 
         Args:
+            known: Number of replicas -> known latencies, which are added to.
             selected: Number of replicas -> mask of profiles.
         """
         missing: dict[int, Array] = {}
         for replicas, mask in selected.items():
-            known = self._known.setdefault(replicas, np.full((len(self._usable), len(LOADS)), math.nan))
-            missing[replicas] = np.flatnonzero(mask & np.isnan(known[:, 0]))
+            ms = known.setdefault(replicas, np.full((len(self._usable), len(LOADS)), math.nan))
+            missing[replicas] = np.flatnonzero(mask & np.isnan(ms[:, 0]))
         which = np.concatenate([*missing.values()])
         if not len(which):
             return
@@ -177,7 +215,7 @@ class _Queues:
         )
         found = np.maximum(identical.reshape(-1, len(LOADS)), self._full_ms[which])
         for replicas, rows in missing.items():
-            self._known[replicas][rows], found = found[: len(rows)], found[len(rows) :]
+            known[replicas][rows], found = found[: len(rows)], found[len(rows) :]
 
     def _any_load(self, points: Array) -> Array:
         """Returns the mask of profiles for which any load is among the points."""

@@ -17,6 +17,7 @@ from jigsaw_triton.planner.candidates.configurations import (
     accuracy_budget,
     available,
     even_parts,
+    loss,
     why_not,
     within_even_parts,
 )
@@ -40,12 +41,19 @@ def missing_profiles(
     names = ", ".join(b.name for b in boards)
     reasons = []
     for task in (t for t, configurations in found.items() if not configurations):
-        profiled = [(row, board) for board in boards for row in table.rows(task=task, gpu=board.name)]
-        refusals = [
-            reason for row, board in profiled if (reason := why_not(row, graph.tasks[task], board, options)) is not None
+        losses = {v.name: loss(graph.tasks[task], v.name) for v in graph.tasks[task].variants}
+        profiled = [
+            (row, board)
+            for board in boards
+            for row in table.rows(task=task, gpu=board.name)
+            if row.key.variant in losses
         ]
-        variants = {v.name for v in graph.tasks[task].variants}
-        if not refusals and any(row.key.variant in variants and row.throughput_rps > 0 for row, _ in profiled):
+        refusals = [
+            reason
+            for row, board in profiled
+            if (reason := why_not(row, losses[row.key.variant], board, options)) is not None
+        ]
+        if not refusals and any(row.throughput_rps > 0 for row, _ in profiled):
             # The latency model has no load at which such profiles are consistent.
             refusals = ["the profiled throughput is several times what the profiled latencies allow"]
         if refusals:

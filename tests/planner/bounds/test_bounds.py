@@ -167,7 +167,9 @@ def test_coarser_bins_only_lower_the_bound(monkeypatch: pytest.MonkeyPatch) -> N
     assert all(coarse.using(1e9)[c] <= fine.using(1e9)[c] for c in fine.using(1e9))
 
 
-def test_what_does_not_depend_on_the_demand_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def covers(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Configuration]]:
+    """The configurations of each cover that is computed."""
     made = []
 
     def counted(found: Sequence[Configuration], bin_ms: float) -> FloorCover:
@@ -175,7 +177,21 @@ def test_what_does_not_depend_on_the_demand_is_computed_once(monkeypatch: pytest
         return FloorCover(found, bin_ms)
 
     monkeypatch.setattr(bounds_module, "FloorCover", counted)
+    return made
+
+
+def test_what_does_not_depend_on_the_demand_is_computed_once(covers: list[Sequence[Configuration]]) -> None:
     workload, found = candidates(docread_problem(batches=(1, 3)))
     for demand_rps in (10.0, 20.0, 30.0):
         assert least_slices(replace(workload, demand_rps=demand_rps), found).least > 0
-    assert made == [*found.values()]
+    assert covers == [*found.values()]
+
+
+def test_other_calls_change_the_bound_without_new_covers(covers: list[Sequence[Configuration]]) -> None:
+    rows = [row(t, "v0", slice_="1g", rps=11.0, p95_ms=10.0) for t in fan_out().tasks]
+    workload, found = candidates(problem(fan_out(), rows, demand_rps=60))
+    detect = workload.graph.tasks["detect"]
+    measured = replace(detect, variants=tuple(replace(v, yields={"CROPS": 30.0}) for v in detect.variants))
+    more = replace(workload, graph=replace(workload.graph, tasks={**workload.graph.tasks, "detect": measured}))
+    assert least_slices(more, found).least > least_slices(workload, found).least
+    assert covers == [*found.values()]

@@ -1,4 +1,5 @@
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.graph.model import Slo, TaskGraph
+from jigsaw_triton.planner.candidates import configurations as configurations_module
 from jigsaw_triton.planner.candidates.configurations import Configuration, available, by_load, merged, worthwhile
 from jigsaw_triton.planner.domain.problem import LOADS, REPLICA_RANGES, Options
 from jigsaw_triton.planner.latency import latency
@@ -120,15 +122,36 @@ def test_replicas_that_differ_only_in_utilisation_are_merged() -> None:
     assert 4 * together.utilisation == pytest.approx(low.utilisation + 3 * high.utilisation)
 
 
-def test_configurations_are_computed_once_for_equal_graphs_and_the_same_profiles() -> None:
+def test_configurations_are_computed_once_for_equal_tasks_and_the_same_profiles() -> None:
     profiles = docread_profiles()
     first = available(docread(), profiles, [CPU], Options())
-    assert available(docread(), profiles, [CPU], Options()) is first
-    assert available(docread(lines=7.0), profiles, [CPU], Options()) != first
-    assert available(docread(), docread_profiles(batches=(1, 2)), [CPU], Options()) != first
-    kept = worthwhile(docread(), first)
-    assert worthwhile(docread(), first) is kept
-    assert worthwhile(docread(slo=Slo(50.0, accuracy=0.8)), first) != kept
+    again = available(docread(slo=Slo(50.0)), profiles, [CPU], Options(time_limit_s=1.0))
+    assert all(again[task] is found for task, found in first.items())
+    for other in (
+        available(docread(lines=7.0), profiles, [CPU], Options()),
+        available(docread(), docread_profiles(batches=(1, 2)), [CPU], Options()),
+        available(docread(), profiles, [CPU], Options(features="ST")),
+        available(docread(), profiles, [CPU], Options(latency_model="2p95")),
+        available(docread(slo=Slo(400.0, percentile=90.0, accuracy=0.8)), profiles, [CPU], Options()),
+    ):
+        assert other["recognise"] != first["recognise"]
+
+
+def test_measured_yields_change_only_the_tasks_that_they_concern(monkeypatch: pytest.MonkeyPatch) -> None:
+    predicted = []
+    compute = latency.uses_by_rows
+
+    def counted(rows: Sequence[ProfileRow], *others: Any) -> Any:
+        predicted.append(rows[0].key.task)
+        return compute(rows, *others)
+
+    monkeypatch.setattr(configurations_module, "uses_by_rows", counted)
+    profiles = docread_profiles()
+    for lines in (5.0, 5.001, 5.002):
+        found = available(docread(lines=lines), profiles, [CPU], Options())
+        assert found == available(docread(lines=lines), docread_profiles(), [CPU], Options())
+    # Each new table is computed in full; the first one only where the rows have changed.
+    assert Counter(predicted) == {"detect": 1 + 3, "recognise": 3 + 3}
 
 
 PROFILES = docread_profiles(batches=(1, 4))
