@@ -3,7 +3,9 @@
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from jigsaw_triton.errors import InputError, ServerError
@@ -66,24 +68,48 @@ def _run(command: Sequence[str], timeout_s: float, *, where: str) -> str:
     """Runs the command and returns its output. The command and its children have ended when this returns or raises."""
     # The command runs in its own session, because the packaged program starts another one, which a signal to the first
     # process alone would not reach.
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    ) as process:
-        try:
-            output, _ = process.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired as error:
-            raise ServerError(
-                f"perf_analyzer did not end within {timeout_s:.0f} s",
-                where=where,
-                hint="check with `jigsaw-triton status` that the graph answers",
-            ) from error
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+    process: subprocess.Popen[str] | None = None
+    try:
+        # A signal that ended `Popen` itself would leave a process that nobody knows.
+        with _signals_deferred():
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+        output, _ = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired as error:
+        raise ServerError(
+            f"perf_analyzer did not end within {timeout_s:.0f} s",
+            where=where,
+            hint="check with `jigsaw-triton status` that the graph answers",
+        ) from error
+    finally:
+        if process is not None:
+            with process:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
     return output
+
+
+@contextmanager
+def _signals_deferred() -> Iterator[None]:
+    """Handles the signals that end the program only after the `with` block. Does nothing outside of the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda got, _: received.append(got)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        for got in received:
+            signal.raise_signal(got)

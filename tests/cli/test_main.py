@@ -205,13 +205,14 @@ def test_a_signal_ends_the_program_and_its_children(
         while not marks.exists():
             assert process.poll() is None, process.stderr and process.stderr.read()
             time.sleep(0.01)
+        started = {pid: start_time(pid) for pid in map(int, marks.read_text().split())}
         process.send_signal(number)
         _, stderr = process.communicate()
     assert process.returncode == status
     assert "Traceback" not in stderr
     # The children were killed, which takes the kernel a moment.
     deadline = time.monotonic() + 30
-    while any(start_time(int(pid)) is not None for pid in marks.read_text().split()):
+    while any(time_ is not None and start_time(pid) == time_ for pid, time_ in started.items()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 

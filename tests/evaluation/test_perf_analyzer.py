@@ -1,6 +1,10 @@
 import json
+import signal
 import stat
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,6 +52,20 @@ def test_a_run_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     run.prepare(TENSORS)
     with pytest.raises(ServerError, match="did not end"):
         run.measure()
+
+
+def test_a_signal_while_the_program_starts_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[subprocess.Popen[str]] = []
+
+    def start(*args: Any, **options: Any) -> subprocess.Popen[str]:
+        begun.append(subprocess.Popen(["sleep", "100"], **options))
+        signal.raise_signal(signal.SIGINT)
+        return begun[0]
+
+    monkeypatch.setattr(perf_analyzer, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": start}))
+    with pytest.raises(KeyboardInterrupt):
+        perf_analyzer._run(["perf_analyzer"], 60.0, where="x")
+    assert begun[0].returncode == -signal.SIGKILL
 
 
 def test_a_folder_that_is_not_writable_is_refused(tmp_path: Path) -> None:

@@ -291,11 +291,11 @@ def test_the_answer_of_an_interrupted_request_is_not_taken_for_the_next(monkeypa
     with SolverProcess("highs") as solver:
         expected = solver.solve(knapsack(13), 10)
 
-        def interrupt(_timeout_s: float) -> bool:
+        def interrupt() -> object:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(solver._process.connection, "poll", interrupt, raising=False)
+            patch.setattr(solver._process.connection, "recv", interrupt, raising=False)
             with pytest.raises(KeyboardInterrupt):
                 solver.solve(knapsack(29), 10)
         assert solver.solve(knapsack(13), 10) == expected
