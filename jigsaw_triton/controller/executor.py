@@ -204,4 +204,4 @@ def _request(samples: Mapping[str, Path]) -> Arrays | None:
 
 async def _unused(path: Path) -> bool:
     """Waits until no front locks a file. Returns False on timeout."""
-    return not path.exists() or await drained(path, DRAIN_S)  # noqa: ASYNC240 a local file
+    return not path.exists() or await drained(path, DRAIN_S)  # noqa: ASYNC240 - a local file, looked at in microseconds

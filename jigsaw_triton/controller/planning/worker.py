@@ -51,7 +51,7 @@ class _Worker:
             self._interruptible = False
         except KeyboardInterrupt:
             answer = self._pickles.packed(gave_way())
-        # What was interrupted has ended, be it this review, or one before this job.
+        # The review that was interrupted has ended: this job, or the one before it.
         self._interrupted = False
         return answer
 
