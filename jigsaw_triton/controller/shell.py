@@ -91,6 +91,7 @@ class Controller:
             asyncio.create_task(_repeat(self._tick, "measurement of the load")),
             asyncio.create_task(_repeat(self._survey, "survey of the GPUs")),
             asyncio.create_task(_repeat(self._watch, "watch over arrivals")),
+            asyncio.create_task(_repeat(self._renew, "renewal of the checkpoint")),
             leaving,
         ]
         try:
@@ -280,6 +281,12 @@ class Controller:
         event = await self._arrivals.next(needed=bool(self.state.arrivals))
         if event is not None:
             self._queue.put_nowait(event)
+
+    async def _renew(self) -> None:
+        """Keeps the checkpoint short. Events are handled meanwhile, since a large deployment's whole state takes long."""
+        await asyncio.sleep(TICK_S)
+        if self._checkpoints.is_long:
+            await asyncio.to_thread(self._checkpoints.renew)
 
     async def _measure(self) -> tuple[Mapping[str, float], Counts, Tallies, ServedTimes]:
         """Returns what was counted since the last measurement.

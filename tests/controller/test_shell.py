@@ -2,6 +2,8 @@
 
 import asyncio
 import sqlite3
+import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import cast
@@ -19,6 +21,7 @@ from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.transition import Stage, stages_to
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
+from jigsaw_triton.controller.persistence.checkpoint import Checkpoints, load
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.controller.shell import Controller
@@ -172,3 +175,44 @@ def test_an_unforeseen_error_does_not_end_the_survey_of_gpus(tmp_path: Path, mon
 
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
         asyncio.run(main(journal))
+
+
+async def _paused_during_a_renewal(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    renew, begun, go_on = Checkpoints.renew, threading.Event(), threading.Event()
+
+    def slow(checkpoints: Checkpoints) -> None:
+        begun.set()
+        assert go_on.wait(10)
+        renew(checkpoints)
+
+    async def pause_until(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await controller.pause(not controller.state.paused)
+                await asyncio.sleep(0.001)
+
+    def is_paused_in_the_journal() -> bool:
+        found = load(journal)
+        assert found is not None
+        return found.paused
+
+    monkeypatch.setattr(shell, "TICK_S", 0.01)
+    monkeypatch.setattr(Checkpoints, "renew", slow)
+    controller = Controller(cast(Executor, Idle()), cast(Fleet, NoServers()), journal, Settings())
+    running = asyncio.create_task(controller.run())
+    await controller.ask(Request(wanted()))
+    await pause_until(begun.is_set)
+    for paused in (True, False):
+        await controller.pause(paused)
+        assert is_paused_in_the_journal() is paused
+    long = len(journal.checkpoint()[1])
+    go_on.set()
+    await pause_until(lambda: len(journal.checkpoint()[1]) < long)
+    assert is_paused_in_the_journal() is controller.state.paused
+    controller.leave()
+    await running
+
+
+def test_events_are_handled_while_a_long_checkpoint_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        asyncio.run(_paused_during_a_renewal(journal, monkeypatch))

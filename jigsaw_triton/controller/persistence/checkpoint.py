@@ -1,13 +1,12 @@
 """Checkpoints of the core's state in the journal, from which the next controller goes on.
 
-A checkpoint has the fields of each value by name. So a later release reads it too: fields that it has added get their
-defaults. It consists of a pickle of a whole state and of later pickles, each of which has only the values that no
+A checkpoint has the names of the fields of each class. So a later release reads it too: fields that it has added get
+their defaults. It consists of a pickle of a whole state and of later pickles, each of which has only the values that no
 earlier one has.
 """
 
 import io
 import pickle
-from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
@@ -23,7 +22,7 @@ from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.profiles.table import ProfileTable
 
-_FORMAT = 6
+_FORMAT = 7
 """Version of the checkpoint format. Raise it when a class of the state loses a field, gets one without a default, or
 gives one another meaning: controllers then refuse earlier checkpoints. A new field with a default does not."""
 
@@ -67,7 +66,8 @@ class Checkpoints:
     """Writes checkpoints of the core's state. The next one takes the place of the last.
 
     A change of a large deployment consists of hundreds of steps, and each alters little of the state. So a checkpoint
-    adds to the last one what is new, until the additions are larger than a whole state.
+    adds to the last one what is new. Once the additions are larger than a whole state, `renew` makes a whole one, which
+    the next checkpoint writes in their place.
 
     Args:
         journal: Journal of the deployment.
@@ -76,8 +76,14 @@ class Checkpoints:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._saved: State | None = None
-        self._whole = self._added = 0
-        self._begin()
+        self._chain: _Chain | None = None
+        self._renewed: tuple[_Chain, bytes] | None = None
+
+    @property
+    def is_long(self) -> bool:
+        """True if it is time to call `renew`."""
+        chain = self._chain
+        return chain is not None and chain.added > chain.whole and self._renewed is None
 
     def save(self, state: State) -> None:
         """Writes a checkpoint if anything has changed that the next controller needs.
@@ -89,27 +95,52 @@ class Checkpoints:
         if saved is not None and not _differs(saved, state):
             return
         self._saved = state
-        if self._added > self._whole:
-            self._begin()
-        data = self._pickled(state)
-        if not self._whole:
-            self._whole = len(data)
-            self._journal.keep_checkpoint(VERSION, data)
+        renewed, self._renewed = self._renewed, None
+        if renewed is not None:
+            # The state that was pickled there is an earlier one.
+            self._chain, whole = renewed
+            self._journal.keep_checkpoint(VERSION, whole + self._chain.pickled(state))
+        elif self._chain is not None:
+            self._journal.extend_checkpoint(self._chain.pickled(state))
         else:
-            self._added += len(data)
-            self._journal.extend_checkpoint(data)
+            self._chain = _Chain()
+            self._journal.keep_checkpoint(VERSION, self._chain.pickled(state))
 
-    def _begin(self) -> None:
-        """Begins with a whole state. A pickler refers to the values that it has written before, and keeps them."""
+    def renew(self) -> None:
+        """Makes a whole state for the next checkpoint. It takes long, and may be called in another thread than `save`.
+
+        It writes nothing: until the next checkpoint, the last whole state and its additions stay in the journal.
+        """
+        if self._saved is not None:
+            chain = _Chain()
+            self._renewed = chain, chain.pickled(self._saved)
+
+
+class _Chain:
+    """Pickles of a state and of later ones, which refer to the values of earlier ones and add the others.
+
+    Attributes:
+        whole: Size of the first pickle in bytes.
+        added: Size of the later ones.
+    """
+
+    def __init__(self) -> None:
         self._written = io.BytesIO()
+        # It keeps the values that it has written, to refer to them.
         self._pickler = _Pickler(self._written, pickle.HIGHEST_PROTOCOL)
-        self._whole = self._added = 0
+        self.whole = self.added = 0
 
-    def _pickled(self, state: State) -> bytes:
+    def pickled(self, state: State) -> bytes:
+        """Returns the next pickle."""
         self._written.seek(0)
         self._written.truncate()
         self._pickler.dump(state)
-        return self._written.getvalue()
+        data = self._written.getvalue()
+        if self.whole:
+            self.added += len(data)
+        else:
+            self.whole = len(data)
+        return data
 
 
 def _differs(saved: State, state: State) -> bool:
@@ -207,10 +238,16 @@ def _is_value(cls: type) -> bool:
     return is_dataclass(cls) or issubclass(cls, Enum) or named_tuple or cls is ProfileTable
 
 
-def _made(cls: type, values: Mapping[str, Any]) -> Any:
-    """Makes a dataclass of its fields, without a call of its code. Fields that are missing get their defaults."""
+def _made(layout: tuple[type, tuple[str, ...]], *given: Any) -> Any:
+    """Makes a dataclass of its fields, without a call of its code. Fields that are missing get their defaults.
+
+    Args:
+        layout: The dataclass, and the names of the fields that are given.
+        given: Their values.
+    """
+    cls, names = layout
     made: Any = object.__new__(cls)
-    known = fields(cls)
+    known, values = fields(cls), dict(zip(names, given, strict=True))
     if lost := values.keys() - {field.name for field in known}:
         raise pickle.UnpicklingError(f"{cls.__name__} has no field {', '.join(sorted(lost))}")
     for field in known:
@@ -227,19 +264,22 @@ def _made(cls: type, values: Mapping[str, Any]) -> Any:
 
 
 class _Pickler(pickle.Pickler):
-    """Writes the fields of dataclasses by name."""
+    """Writes the fields of dataclasses, and their names once for each class."""
 
     def reducer_override(self, value: Any) -> Any:
         """Returns what makes a dataclass, in the form of `__reduce__`; `NotImplemented` for everything else."""
         cls: type = type(value)
-        names = _fields_of(cls)
-        return NotImplemented if names is None else (_made, (cls, {name: getattr(value, name) for name in names}))
+        layout = _layout(cls)
+        return NotImplemented if layout is None else (_made, (layout, *[getattr(value, name) for name in layout[1]]))
 
 
 @cache
-def _fields_of(cls: type) -> tuple[str, ...] | None:
-    """Returns the names of a dataclass's fields; None for another class."""
-    return tuple(field.name for field in fields(cls)) if is_dataclass(cls) else None
+def _layout(cls: type) -> tuple[type, tuple[str, ...]] | None:
+    """Returns a dataclass and the names of its fields; None for another class.
+
+    It is one object for each class, to which pickles refer.
+    """
+    return (cls, tuple(field.name for field in fields(cls))) if is_dataclass(cls) else None
 
 
 class _Unpickler(pickle.Unpickler):

@@ -1,4 +1,6 @@
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -22,9 +24,38 @@ from jigsaw_triton.controller.persistence.checkpoint import (
     pickled,
 )
 from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.resources import applications_dir
 from tests.controller.worlds import World, bundle, wanted, worker
+
+WRITER = """
+import sys
+from itertools import count
+from pathlib import Path
+from threading import Thread
+
+from jigsaw_triton.controller.core.state import State
+from jigsaw_triton.controller.persistence.checkpoint import Checkpoints
+from jigsaw_triton.controller.persistence.journal import Journal
+
+journal = Journal(Path(sys.argv[1]))
+checkpoints = Checkpoints(journal)
+large = "x" * 500_000
+
+
+def renew():
+    while True:
+        checkpoints.renew()
+
+
+for number in count(1):
+    checkpoints.save(State(error=large, next_id=number, restarts={}))
+    print(number, flush=True)
+    if number == 1:
+        Thread(target=renew, daemon=True).start()
+"""
+"""Program that saves numbered states and prints the number of each. Most of them take the place of a whole state."""
 
 STORED = Path(__file__).parent / "checkpoint.pickle"
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
@@ -101,20 +132,79 @@ def test_each_step_of_a_change_can_be_read(journal: Journal) -> None:
     assert steps > 5 and world.state.running is not None and world.state.running.bundle == TWO
 
 
-def test_a_checkpoint_adds_what_is_new_until_that_exceeds_a_whole_state(journal: Journal) -> None:
+def test_a_checkpoint_adds_what_is_new_until_a_whole_state_takes_its_place(journal: Journal) -> None:
     state, checkpoints = deployed(), Checkpoints(journal)
+    assert not checkpoints.is_long
     checkpoints.save(state)
     whole = len(journal.checkpoint()[1])
-    sizes = []
-    for _ in range(100):
+    while not checkpoints.is_long:
         state = replace(state, restarts={})
         checkpoints.save(state)
         assert load(journal) == state
-        sizes.append(len(journal.checkpoint()[1]))
-    added = sizes[0] - whole
-    assert 0 < added < whole / 2
-    assert max(sizes) <= 2 * whole + added
-    assert sizes[-1] < max(sizes)
+    long = journal.checkpoint()
+    assert 2 * whole < len(long[1]) < 3 * whole
+    checkpoints.renew()
+    assert not checkpoints.is_long
+    assert journal.checkpoint() == long
+    state = replace(state, restarts={})
+    checkpoints.save(state)
+    assert load(journal) == state
+    assert len(journal.checkpoint()[1]) < 1.5 * whole
+
+
+def test_steps_during_the_renewal_of_a_checkpoint_are_kept(journal: Journal) -> None:
+    checkpoints, world = Checkpoints(journal), World({1: ONE, 2: TWO})
+    world.send(e.DeployRequested(wanted()))
+    checkpoints.save(world.state)
+    world.hold = lambda _: True
+    world.send(e.DeployRequested(wanted(20.0)))
+    checkpoints.save(world.state)
+    world.end()
+    checkpoints.renew()
+    steps = 0
+    while world.held:
+        world.end()
+        checkpoints.save(world.state)
+        found = load(journal)
+        assert found is not None and found == world.state
+        assert (found.running is found.pending) == (world.state.running is world.state.pending)
+        steps += 1
+    assert steps > 5 and world.state.running is not None and world.state.running.bundle == TWO
+
+
+@pytest.mark.parametrize("saves", [10, 37, 100])
+def test_a_process_that_is_killed_leaves_its_last_checkpoint(tmp_path: Path, saves: int) -> None:
+    path = tmp_path / "journal.sqlite"
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        written = [int(process.stdout.readline()) for _ in range(saves)]
+        process.kill()
+        written += [int(line) for line in process.stdout if line.endswith("\n")]
+    with closing(JournalReader(path)) as reader:
+        state = load(reader)
+    # It may be killed between the end of a save and the line that says so.
+    assert state is not None and state.next_id in (written[-1], written[-1] + 1)
+    assert len(state.error) == 500_000
+
+
+def test_an_earlier_whole_state_that_was_not_removed_is_ignored(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, checkpoints = deployed(), Checkpoints(journal)
+    checkpoints.save(state)
+    checkpoints.renew()
+    change = Journal._change
+
+    def killed(self: Journal, statement: str, *args: object) -> None:
+        if statement.startswith("DELETE"):
+            raise KeyboardInterrupt
+        change(self, statement, *args)
+
+    monkeypatch.setattr(Journal, "_change", killed)
+    later = replace(state, restarts={}, paused=True)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.save(later)
+    assert load(journal) == later
 
 
 def test_a_checkpoint_of_an_unknown_format_is_refused(journal: Journal) -> None:
@@ -149,10 +239,11 @@ class Thing:
 
 
 def test_fields_that_a_checkpoint_lacks_get_their_defaults() -> None:
-    assert _made(Thing, {"one": 1}) == Thing(1)
-    for values, message in (({"one": 1, "old": 2}, "Thing has no field old"), ({}, "Thing needs a field one")):
+    assert _made((Thing, ("one",)), 1) == Thing(1)
+    assert _made((Thing, ("two", "one")), 1, 2) == Thing(2, 1)
+    for names, message in ((("one", "old"), "Thing has no field old"), ((), "Thing needs a field one")):
         with pytest.raises(pickle.UnpicklingError, match=message):
-            _made(Thing, values)
+            _made((Thing, names), *names)
 
 
 class Trap:
