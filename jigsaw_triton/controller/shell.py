@@ -283,10 +283,10 @@ class Controller:
             self._queue.put_nowait(event)
 
     async def _renew(self) -> None:
-        """Keeps the checkpoint short. Events are handled meanwhile, since a large deployment's whole state takes long."""
+        """Keeps the checkpoint short. Events are handled while a thread makes the whole state of a large deployment."""
         await asyncio.sleep(TICK_S)
         if self._checkpoints.is_long:
-            await asyncio.to_thread(self._checkpoints.renew)
+            self._checkpoints.replace(await asyncio.to_thread(self._checkpoints.renewed))
 
     async def _measure(self) -> tuple[Mapping[str, float], Counts, Tallies, ServedTimes]:
         """Returns what was counted since the last measurement.

@@ -21,7 +21,7 @@ from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.transition import Stage, stages_to
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
-from jigsaw_triton.controller.persistence.checkpoint import Checkpoints, load
+from jigsaw_triton.controller.persistence.checkpoint import Checkpoints, Renewed, load
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.controller.shell import Controller
@@ -178,12 +178,12 @@ def test_an_unforeseen_error_does_not_end_the_survey_of_gpus(tmp_path: Path, mon
 
 
 async def _paused_during_a_renewal(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    renew, begun, go_on = Checkpoints.renew, threading.Event(), threading.Event()
+    renewed, begun, go_on = Checkpoints.renewed, threading.Event(), threading.Event()
 
-    def slow(checkpoints: Checkpoints) -> None:
+    def slow(checkpoints: Checkpoints) -> Renewed:
         begun.set()
         assert go_on.wait(10)
-        renew(checkpoints)
+        return renewed(checkpoints)
 
     async def pause_until(condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(10):
@@ -197,7 +197,7 @@ async def _paused_during_a_renewal(journal: Journal, monkeypatch: pytest.MonkeyP
         return found.paused
 
     monkeypatch.setattr(shell, "TICK_S", 0.01)
-    monkeypatch.setattr(Checkpoints, "renew", slow)
+    monkeypatch.setattr(Checkpoints, "renewed", slow)
     controller = Controller(cast(Executor, Idle()), cast(Fleet, NoServers()), journal, Settings())
     running = asyncio.create_task(controller.run())
     await controller.ask(Request(wanted()))

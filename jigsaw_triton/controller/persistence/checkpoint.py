@@ -8,7 +8,7 @@ earlier one has.
 import io
 import pickle
 from contextlib import closing
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 from jigsaw_triton import __version__
 from jigsaw_triton.controller.core.load import learned
+from jigsaw_triton.controller.core.recovery import kept
 from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.reader import JournalReader
@@ -39,20 +40,19 @@ _KEPT = (
     "wanted",
     "running",
     "standby",
-    "solved",
     "pending",
     "restore_at_s",
     "actual",
-    "inflight",
     "queued",
     "restarts",
     "overloaded",
     "lost",
     "replan",
+    "next_id",
+    "next_generation",
 )
-"""Fields of the state whose change causes a new checkpoint. Measurements change each second, and the next controller
-measures anew."""
-
+"""Fields that cause a new checkpoint when they change, as `inflight` does. Measurements change each second, and the
+next controller measures anew."""
 
 _LEARNED_S = 60.0
 """Seconds between two checkpoints for what has been learned of the load, which changes all the time."""
@@ -66,8 +66,8 @@ class Checkpoints:
     """Writes checkpoints of the core's state. The next one takes the place of the last.
 
     A change of a large deployment consists of hundreds of steps, and each alters little of the state. So a checkpoint
-    adds to the last one what is new. Once the additions are larger than a whole state, `renew` makes a whole one, which
-    the next checkpoint writes in their place.
+    adds to the last one what is new. Once the additions are larger than a whole state, another whole one takes their
+    place, which is made beside the controller's other work.
 
     Args:
         journal: Journal of the deployment.
@@ -77,13 +77,11 @@ class Checkpoints:
         self._journal = journal
         self._saved: State | None = None
         self._chain: _Chain | None = None
-        self._renewed: tuple[_Chain, bytes] | None = None
 
     @property
     def is_long(self) -> bool:
-        """True if it is time to call `renew`."""
-        chain = self._chain
-        return chain is not None and chain.added > chain.whole and self._renewed is None
+        """True if it is time to call `renewed` and `replace`."""
+        return self._chain is not None and self._chain.added > self._chain.whole
 
     def save(self, state: State) -> None:
         """Writes a checkpoint if anything has changed that the next controller needs.
@@ -91,29 +89,32 @@ class Checkpoints:
         Args:
             state: State to keep. Its values never change.
         """
-        saved = self._saved
-        if saved is not None and not _differs(saved, state):
+        needed, saved = kept(state), self._saved
+        if saved is not None and not _differs(saved, needed):
             return
-        self._saved = state
-        renewed, self._renewed = self._renewed, None
-        if renewed is not None:
-            # The state that was pickled there is an earlier one.
-            self._chain, whole = renewed
-            self._journal.keep_checkpoint(VERSION, whole + self._chain.pickled(state))
-        elif self._chain is not None:
-            self._journal.extend_checkpoint(self._chain.pickled(state))
-        else:
+        self._saved = needed
+        if self._chain is None:
             self._chain = _Chain()
-            self._journal.keep_checkpoint(VERSION, self._chain.pickled(state))
+            self._journal.keep_checkpoint(VERSION, self._chain.pickled(needed))
+        else:
+            self._journal.extend_checkpoint(self._chain.pickled(needed))
 
-    def renew(self) -> None:
-        """Makes a whole state for the next checkpoint. It takes long, and may be called in another thread than `save`.
+    def renewed(self) -> "Renewed":
+        """Returns the last saved state as a whole. It takes long; any thread may call it, also during `save`."""
+        saved = self._saved
+        assert saved is not None
+        chain = _Chain()
+        return Renewed(chain, chain.pickled(saved))
 
-        It writes nothing: until the next checkpoint, the last whole state and its additions stay in the journal.
+    def replace(self, renewed: "Renewed") -> None:
+        """Writes a checkpoint that begins with a whole state, in place of the last one.
+
+        Args:
+            renewed: State by `renewed`. The checkpoint has what was saved since, too.
         """
-        if self._saved is not None:
-            chain = _Chain()
-            self._renewed = chain, chain.pickled(self._saved)
+        assert self._saved is not None
+        self._chain = renewed.chain
+        self._journal.keep_checkpoint(VERSION, renewed.whole + self._chain.pickled(self._saved))
 
 
 class _Chain:
@@ -143,9 +144,22 @@ class _Chain:
         return data
 
 
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """A whole state that no checkpoint has yet.
+
+    Attributes:
+        chain: Chain that begins with it.
+        whole: Its pickle.
+    """
+
+    chain: _Chain
+    whole: bytes
+
+
 def _differs(saved: State, state: State) -> bool:
     """Returns True if a state has something that the next controller needs, and the last checkpoint lacks."""
-    if any(getattr(saved, name) is not getattr(state, name) for name in _KEPT):
+    if saved.inflight != state.inflight or any(getattr(saved, name) is not getattr(state, name) for name in _KEPT):
         return True
     return state.now_s >= saved.now_s + _LEARNED_S and learned(state.demand) != learned(saved.demand)
 

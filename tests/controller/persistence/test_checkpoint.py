@@ -12,7 +12,7 @@ from jigsaw_triton.api.files import read_wanted
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.demand import Demand, Sample
-from jigsaw_triton.controller.core.recovery import recovered
+from jigsaw_triton.controller.core.recovery import kept, recovered
 from jigsaw_triton.controller.core.rows import Count, Source
 from jigsaw_triton.controller.core.state import Restarts, State
 from jigsaw_triton.controller.persistence.checkpoint import (
@@ -33,7 +33,6 @@ WRITER = """
 import sys
 from itertools import count
 from pathlib import Path
-from threading import Thread
 
 from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.persistence.checkpoint import Checkpoints
@@ -44,18 +43,12 @@ checkpoints = Checkpoints(journal)
 large = "x" * 500_000
 
 
-def renew():
-    while True:
-        checkpoints.renew()
-
-
 for number in count(1):
     checkpoints.save(State(error=large, next_id=number, restarts={}))
     print(number, flush=True)
-    if number == 1:
-        Thread(target=renew, daemon=True).start()
+    checkpoints.replace(checkpoints.renewed())
 """
-"""Program that saves numbered states and prints the number of each. Most of them take the place of a whole state."""
+"""Program that saves numbered states, prints the number of each, and then replaces it by a whole one."""
 
 STORED = Path(__file__).parent / "checkpoint.pickle"
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
@@ -74,6 +67,15 @@ def deployed() -> State:
     return world.state
 
 
+def changing() -> State:
+    """State during a change that starts workers."""
+    world = World({1: ONE, 2: TWO})
+    world.send(e.DeployRequested(wanted()))
+    world.hold = lambda action: isinstance(action, a.BringUp)
+    world.send(e.DeployRequested(wanted(20.0)))
+    return world.state
+
+
 def test_a_state_comes_back_equal_and_with_what_is_one_thing_as_one_thing(journal: Journal) -> None:
     state = deployed()
     Checkpoints(journal).save(replace(state, pending=state.running))
@@ -81,6 +83,18 @@ def test_a_state_comes_back_equal_and_with_what_is_one_thing_as_one_thing(journa
     assert found is not None
     assert found == replace(state, pending=state.running)
     assert found.running is found.pending
+
+
+def test_what_the_next_controller_does_not_need_is_not_written(journal: Journal) -> None:
+    state, checkpoints = changing(), Checkpoints(journal)
+    checkpoints.save(state)
+    assert load(journal) == kept(state) != state
+    before = journal.checkpoint()
+    checkpoints.save(replace(state, stages=(), stage_ids=frozenset(), inflight=dict(state.inflight)))
+    assert journal.checkpoint() == before
+    checkpoints.save(replace(state, inflight={9: a.Retire(ONE.workers["n-0-1g-0"])}))
+    found = load(journal)
+    assert found is not None and found.inflight == {9: a.Retire(ONE.workers["n-0-1g-0"])}
 
 
 def test_without_a_checkpoint_there_is_no_state(journal: Journal) -> None:
@@ -116,7 +130,8 @@ def test_what_was_learned_of_the_load_is_written_once_a_minute(journal: Journal)
     assert load(journal) == late
 
 
-def test_each_step_of_a_change_can_be_read(journal: Journal) -> None:
+@pytest.mark.parametrize("renews", [False, True])
+def test_each_step_of_a_change_can_be_read(journal: Journal, renews: bool) -> None:
     checkpoints, world = Checkpoints(journal), World({1: ONE, 2: TWO})
     world.send(e.DeployRequested(wanted()))
     world.hold = lambda _: True
@@ -124,10 +139,14 @@ def test_each_step_of_a_change_can_be_read(journal: Journal) -> None:
     steps = 0
     while world.held:
         checkpoints.save(world.state)
-        found = load(journal)
-        assert found is not None and found == world.state
-        assert (found.running is found.pending) == (world.state.running is world.state.pending)
+        renewed = checkpoints.renewed()
         world.end()
+        checkpoints.save(world.state)
+        if renews:
+            checkpoints.replace(renewed)
+        found = load(journal)
+        assert found is not None and found == kept(world.state)
+        assert (found.running is found.pending) == (world.state.running is world.state.pending)
         steps += 1
     assert steps > 5 and world.state.running is not None and world.state.running.bundle == TWO
 
@@ -140,36 +159,15 @@ def test_a_checkpoint_adds_what_is_new_until_a_whole_state_takes_its_place(journ
     while not checkpoints.is_long:
         state = replace(state, restarts={})
         checkpoints.save(state)
-        assert load(journal) == state
+        assert load(journal) == kept(state)
     long = journal.checkpoint()
     assert 2 * whole < len(long[1]) < 3 * whole
-    checkpoints.renew()
-    assert not checkpoints.is_long
+    renewed = checkpoints.renewed()
     assert journal.checkpoint() == long
-    state = replace(state, restarts={})
-    checkpoints.save(state)
-    assert load(journal) == state
+    checkpoints.replace(renewed)
+    assert load(journal) == kept(state)
     assert len(journal.checkpoint()[1]) < 1.5 * whole
-
-
-def test_steps_during_the_renewal_of_a_checkpoint_are_kept(journal: Journal) -> None:
-    checkpoints, world = Checkpoints(journal), World({1: ONE, 2: TWO})
-    world.send(e.DeployRequested(wanted()))
-    checkpoints.save(world.state)
-    world.hold = lambda _: True
-    world.send(e.DeployRequested(wanted(20.0)))
-    checkpoints.save(world.state)
-    world.end()
-    checkpoints.renew()
-    steps = 0
-    while world.held:
-        world.end()
-        checkpoints.save(world.state)
-        found = load(journal)
-        assert found is not None and found == world.state
-        assert (found.running is found.pending) == (world.state.running is world.state.pending)
-        steps += 1
-    assert steps > 5 and world.state.running is not None and world.state.running.bundle == TWO
+    assert not checkpoints.is_long
 
 
 @pytest.mark.parametrize("saves", [10, 37, 100])
@@ -192,7 +190,7 @@ def test_an_earlier_whole_state_that_was_not_removed_is_ignored(
 ) -> None:
     state, checkpoints = deployed(), Checkpoints(journal)
     checkpoints.save(state)
-    checkpoints.renew()
+    checkpoints.save(replace(state, paused=True))
     change = Journal._change
 
     def killed(self: Journal, statement: str, *args: object) -> None:
@@ -201,10 +199,9 @@ def test_an_earlier_whole_state_that_was_not_removed_is_ignored(
         change(self, statement, *args)
 
     monkeypatch.setattr(Journal, "_change", killed)
-    later = replace(state, restarts={}, paused=True)
     with pytest.raises(KeyboardInterrupt):
-        checkpoints.save(later)
-    assert load(journal) == later
+        checkpoints.replace(checkpoints.renewed())
+    assert load(journal) == kept(replace(state, paused=True))
 
 
 def test_a_checkpoint_of_an_unknown_format_is_refused(journal: Journal) -> None:
