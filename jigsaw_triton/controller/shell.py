@@ -91,7 +91,7 @@ class Controller:
             asyncio.create_task(_repeat(self._tick, "measurement of the load")),
             asyncio.create_task(_repeat(self._survey, "survey of the GPUs")),
             asyncio.create_task(_repeat(self._watch, "watch over arrivals")),
-            asyncio.create_task(_repeat(self._renew, "renewal of the checkpoint")),
+            asyncio.create_task(_repeat(self._tidy, "upkeep of the journal")),
             leaving,
         ]
         try:
@@ -282,9 +282,10 @@ class Controller:
         if event is not None:
             self._queue.put_nowait(event)
 
-    async def _renew(self) -> None:
-        """Keeps the checkpoint short. Events are handled while a thread makes the whole state of a large deployment."""
+    async def _tidy(self) -> None:
+        """Keeps the journal short. Events are handled meanwhile, because threads do what takes long."""
         await asyncio.sleep(TICK_S)
+        await asyncio.to_thread(self._journal.flush)
         if self._checkpoints.is_long:
             self._checkpoints.replace(await asyncio.to_thread(self._checkpoints.renewed))
 
