@@ -106,6 +106,15 @@ class Servers:
         self.planned.append(found)
         return planned.plan, planned.bundle, planned.stages
 
+    async def ordered(
+        self, action: a.Solve, plan: Plan, bundle: Bundle, actual: Actual, standby: frozenset[str]
+    ) -> tuple[Stage, ...]:
+        """Orders a change as `Executor.ordered` does."""
+        job = Job(action, action.wanted.cluster, actual, standby, {}, frozenset(), made=(plan, bundle))
+        planned = await self.planning.plan(job)
+        assert planned is not None
+        return planned.stages
+
     async def run(self, action: a.Action) -> None:
         """Does nothing."""
 

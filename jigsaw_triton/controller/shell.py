@@ -34,6 +34,9 @@ TICK_S = 1.0
 SURVEY_S = 2.0
 """Seconds between two looks at the GPUs, each of which asks the driver once for each GPU."""
 
+_MOST_ORDERS = 3
+"""Times that a change is ordered once more before the core does it. A convention: little changes during a plan."""
+
 _TEARDOWN = (a.Retire, a.StopGateway, a.UnloadGateway, a.UnloadModels)
 """Actions that only remove things, which `down` does not cancel."""
 
@@ -240,9 +243,7 @@ class Controller:
             with contextlib.suppress(StateError) if isinstance(action, _UNCONDITIONAL) else contextlib.nullcontext():
                 row = self._journal.begin(number, type(action).__name__, _subject(action), issued.node)
             if isinstance(action, a.Solve):
-                start, standby = self.state.actual, self.state.standby
-                plan, bundle, stages = await self._executor.solve(action, start, standby)
-                event = e.Solved(number, plan, bundle, start, stages, standby)
+                event = await self._solved(number, action)
             else:
                 await self._executor.run(action)
                 event = e.Done(number)
@@ -261,6 +262,21 @@ class Controller:
         self._journal.end(row, error)
         self._tasks.pop(number, None)
         self._queue.put_nowait(event)
+
+    async def _solved(self, number: int, action: a.Solve) -> e.Solved:
+        """Looks for a plan, and orders the change to it once more if what exists has changed meanwhile.
+
+        The core could order it, but the event loop would wait: for a second if there are a thousand GPUs.
+        """
+        start, standby = self.state.actual, self.state.standby
+        plan, bundle, stages = await self._executor.solve(action, start, standby)
+        for _ in range(_MOST_ORDERS):
+            now, serving = self.state.actual, self.state.standby
+            if not stages or (now is start and serving == standby):
+                break
+            stages = await self._executor.ordered(action, plan, bundle, now, serving)
+            start, standby = now, serving
+        return e.Solved(number, plan, bundle, start, stages, standby)
 
     async def _tick(self) -> None:
         await asyncio.sleep(TICK_S)

@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -216,3 +217,51 @@ async def _paused_during_a_renewal(journal: Journal, monkeypatch: pytest.MonkeyP
 def test_events_are_handled_while_a_long_checkpoint_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
         asyncio.run(_paused_during_a_renewal(journal, monkeypatch))
+
+
+class Interrupted(Recording):
+    """Executor that plans while other servers and models come into existence."""
+
+    def __init__(self, exists: list[Actual]) -> None:
+        super().__init__()
+        self.controller: Controller
+        self.exists = exists
+        self.ordered_from: list[Actual] = []
+
+    async def solve(
+        self, action: a.Solve, actual: Actual, standby: frozenset[str]
+    ) -> tuple[Plan, Bundle, tuple[Stage, ...]]:
+        self._change()
+        return await super().solve(action, actual, standby)
+
+    async def ordered(
+        self, action: a.Solve, plan: Plan, bundle: Bundle, actual: Actual, standby: frozenset[str]
+    ) -> tuple[Stage, ...]:
+        self.ordered_from.append(actual)
+        self._change()
+        return stages_to(actual, action.running, generation(bundle))
+
+    def _change(self) -> None:
+        if self.exists:
+            self.controller.state = replace(self.controller.state, actual=self.exists.pop(0))
+
+
+async def _planned_while_things_change(journal: Journal, executor: Interrupted) -> e.Event:
+    controller = Controller(cast(Executor, executor), cast(Fleet, NoServers()), journal, Settings())
+    executor.controller = controller
+    await controller.ask(Request(wanted()))
+    async with asyncio.timeout(10):
+        return await controller._queue.get()
+
+
+@pytest.mark.parametrize("changes", range(5))
+def test_a_change_is_ordered_from_what_exists_at_the_end(tmp_path: Path, changes: int) -> None:
+    exists = [Actual(gateway=number % 2 == 0) for number in range(changes)]
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        executor = Interrupted(list(exists))
+        event = asyncio.run(_planned_while_things_change(journal, executor))
+    assert executor.ordered_from == exists[:3]
+    assert isinstance(event, e.Solved)
+    if exists:
+        assert event.start is exists[min(changes, 3) - 1]
+        assert event.stages == stages_to(event.start, None, generation(event.bundle))
