@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -153,7 +154,6 @@ def test_each_step_of_a_change_can_be_read(journal: Journal, renews: bool) -> No
 
 def test_a_checkpoint_adds_what_is_new_until_a_whole_state_takes_its_place(journal: Journal) -> None:
     state, checkpoints = deployed(), Checkpoints(journal)
-    assert not checkpoints.is_long
     checkpoints.save(state)
     whole = len(journal.checkpoint()[1])
     while not checkpoints.is_long:
@@ -193,10 +193,10 @@ def test_an_earlier_whole_state_that_was_not_removed_is_ignored(
     checkpoints.save(replace(state, paused=True))
     change = Journal._change
 
-    def killed(self: Journal, statement: str, *args: object) -> None:
+    def killed(self: Journal, statement: str, values: tuple[Any, ...]) -> None:
         if statement.startswith("DELETE"):
             raise KeyboardInterrupt
-        change(self, statement, *args)
+        change(self, statement, values)
 
     monkeypatch.setattr(Journal, "_change", killed)
     with pytest.raises(KeyboardInterrupt):
