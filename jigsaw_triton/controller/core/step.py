@@ -113,7 +113,7 @@ def _absorb_end(state: State, event: e.Solved | e.Done | e.Failed) -> Outcome:
                 return quiet(replace(state, phase=Phase.READY)), (a.Report("paused", text),)
             return replace(state, solved=(action, event)), ()
         case a.RestartWorker(worker):
-            return restarted(state, worker.name)
+            return restarted(state, worker.name, worker.models)
         case a.RestartGateway():
             return restarted(state, GATEWAY)
     return state, ()
