@@ -12,6 +12,7 @@ from jigsaw_triton.api import daemon
 def as_before() -> Iterator[None]:
     mask = os.umask(0o022)
     os.umask(mask)
+    gc.unfreeze()
     yield
     os.umask(mask)
     gc.unfreeze()
@@ -24,6 +25,5 @@ def test_the_garbage_collector_leaves_the_modules_of_a_controller_alone(
     frozen: list[int] = []
     monkeypatch.setattr(daemon, "find_installation", lambda: None)
     monkeypatch.setattr(daemon, "run_controller", lambda *_, **__: frozen.append(gc.get_freeze_count()))
-    assert gc.get_freeze_count() == 0
     assert daemon.main(str(tmp_path), resume=False) == 0
     assert frozen[0] > 10_000
