@@ -12,7 +12,7 @@ from aiohttp import web
 
 from jigsaw_triton.console.metrics import CONTENT_TYPE, exposition
 from jigsaw_triton.console.status import snapshot
-from jigsaw_triton.controller.core.generation import Generation, Request
+from jigsaw_triton.controller.core.generation import ChangeRequest, Generation
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.persistence.checkpoint import pickled
 from jigsaw_triton.controller.persistence.history import earlier
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 MAX_WAIT_S = 30.0
 
-Read = Callable[[Mapping[str, Any], Generation | None], Request]
+Read = Callable[[Mapping[str, Any], Generation | None], ChangeRequest]
 """Function that loads a deploy request, whose files and flags come from the command line, given what serves now."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -111,14 +111,14 @@ class StatusServer:
         await self._ask(partial(self._restoring, number))
         return web.json_response({}, status=202)
 
-    def _restoring(self, number: int | None, running: Generation | None) -> Request:
+    def _restoring(self, number: int | None, running: Generation | None) -> ChangeRequest:
         """Returns the request to return to an earlier generation."""
         if running is None:
             raise StateError("nothing serves yet", hint="wait for it: `jigsaw-triton status --wait ready`")
         found = earlier(self._journal, running.bundle.generation, number)
-        return Request(found.wanted, restored=found)
+        return ChangeRequest(found.wanted, restored=found)
 
-    async def _ask(self, read: Callable[[Generation | None], Request]) -> None:
+    async def _ask(self, read: Callable[[Generation | None], ChangeRequest]) -> None:
         """Reads a request to change what serves, and has the controller carry it out.
 
         Args:
@@ -166,7 +166,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return web.json_response({"error": {"message": message, "where": "", "hint": hint, "code": 1}}, status=500)
 
 
-def _encoded(read: Callable[[Generation | None], Request], running: Generation | None) -> Request:
+def _encoded(read: Callable[[Generation | None], ChangeRequest], running: Generation | None) -> ChangeRequest:
     """Reads a request and encodes its profiles, which takes long for hundreds of models. Blocks.
 
     A profile table encodes itself once. Otherwise the event loop would, for the checkpoint that has the request.

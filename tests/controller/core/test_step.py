@@ -6,7 +6,7 @@ import pytest
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.core.generation import Request
+from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.recovery import recovered
 from jigsaw_triton.controller.core.rows import Count, Source
 from jigsaw_triton.controller.core.service import troubles
@@ -371,7 +371,7 @@ def test_a_rollback_returns_to_the_input_and_the_plan_of_an_earlier_generation()
 
 def test_a_rollback_of_a_plan_that_followed_the_load_keeps_the_load_that_it_was_made_for() -> None:
     earlier = replace(generation(ONE), plan=plan(70.0))
-    assert Request(earlier.wanted, restored=earlier).demand_rps == {"app": 70.0}
+    assert ChangeRequest(earlier.wanted, restored=earlier).demand_rps == {"app": 70.0}
 
 
 def test_while_paused_the_load_causes_no_change_and_the_user_still_may() -> None:
