@@ -48,6 +48,8 @@ class WorkerModel:
         members: Names of the worker's models that a chain calls, in order.
         tokens: Number of outputs that carry the token of the call; 0 for a native backend.
         pads: True if the model pads rows, so that items with different numbers of rows can form one batch.
+        content: SHA-256 of what the answers depend on, whatever the slice, the instances and the batch size; empty if
+            it is not known apart from `digest`.
     """
 
     folder: ModelFolder
@@ -60,11 +62,17 @@ class WorkerModel:
     members: tuple[str, ...] = ()
     tokens: int = 0
     pads: bool = False
+    content: str = ""
 
     @property
     def name(self) -> str:
         """Model name on the worker."""
         return self.folder.name
+
+    @property
+    def answers(self) -> tuple[str, str, str, str]:
+        """Key that is equal for models that give the same answers."""
+        return self.graph, self.task, self.variant, self.content or self.digest
 
 
 def in_order(models: Iterable[WorkerModel]) -> tuple[WorkerModel, ...]:

@@ -88,6 +88,7 @@ def chain_model(
         digest=digest(config, {}, str),
         members=tuple(member.name for member in members),
         tokens=len(_tokens(members)),
+        content=" ".join(member.content for member in members) if all(member.content for member in members) else "",
     )
 
 

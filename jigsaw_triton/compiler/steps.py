@@ -49,13 +49,14 @@ def _model(graph: TaskGraph, step: PythonStep, template: Template, demand_rps: f
         TOKEN_OUTPUT: TOKEN,
     }
     cfg.set_tensors(config, inputs, outputs)
-    instances = min(MAX_INSTANCES, max(1, math.ceil(demand_rps * step.latency_ms / 1000 / BUSY)))
-    cfg.set_instances(config, instances)
     spec = StepSpec(step.name, step.file, _specs(inputs), _specs(step.outputs), _specs(answers))
     cfg.set_spec(config, spec)
     files: dict[str, bytes] = {f"{cfg.VERSION}/{STEP_FILE}": step.source.encode()}
     if template.model_py is not None:
         files[f"{cfg.VERSION}/{MODEL_FILE}"] = template.model_py
+    content = digest(config, files, str)
+    instances = min(MAX_INSTANCES, max(1, math.ceil(demand_rps * step.latency_ms / 1000 / BUSY)))
+    cfg.set_instances(config, instances)
     return WorkerModel(
         folder=ModelFolder(config.name, {CONFIG_FILE: cfg.render(config), **files}),
         graph=graph.name,
@@ -65,6 +66,7 @@ def _model(graph: TaskGraph, step: PythonStep, template: Template, demand_rps: f
         batch=1,
         digest=digest(config, files, str),
         tokens=1,
+        content=content,
     )
 
 

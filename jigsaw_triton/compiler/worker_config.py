@@ -108,6 +108,8 @@ def worker_model(
     if TOKEN_OUTPUT in task.outputs:
         raise InputError(f"no output may be named {TOKEN_OUTPUT}", where=where, hint="rename the output")
     cfg.set_tensors(config, inputs, {**task.outputs, **tokens}, ragged=python)
+    files = _files(base if python else None, variant, config, where)
+    content = _content(config, variant, files, identity)
     instances = placed.instances // server.processes
     cfg.set_instances(config, instances, gpu=server.gpu and base.name != EMULATED)
     items = one_by_one or (front.one_by_one(graph, task) and not pads)
@@ -121,7 +123,6 @@ def worker_model(
     else:
         for key, value in variant.parameters.items():
             config.parameters[key].string_value = value
-    files = _files(base if python else None, variant, config, where)
     return WorkerModel(
         folder=ModelFolder(config.name, {CONFIG_FILE: cfg.render(config), **files}),
         graph=graph.name,
@@ -132,6 +133,7 @@ def worker_model(
         digest=digest(config, files, identity),
         tokens=int(python),
         pads=bool(pads),
+        content=content,
     )
 
 
@@ -247,6 +249,16 @@ def _files(base: Template | None, variant: Variant, config: ModelConfig, where: 
             hint=f"add it to the variant: `artifacts: {{{wanted}: <path>}}`",
         )
     return files
+
+
+def _content(config: ModelConfig, variant: Variant, files: Mapping[str, bytes | Artifact], identity: Identity) -> str:
+    """Returns the digest of a model before it is fitted to a slice. Emulated variants differ by their rows."""
+    unfitted = ModelConfig()
+    unfitted.CopyFrom(config)
+    yields = {f"yields of {output}": str(rows) for output, rows in variant.yields.items()}
+    for key, value in {**variant.parameters, **(yields if variant.template == EMULATED else {})}.items():
+        unfitted.parameters[key].string_value = value
+    return digest(unfitted, files, identity)
 
 
 def digest(config: ModelConfig, files: Mapping[str, bytes | Artifact], identity: Identity) -> str:

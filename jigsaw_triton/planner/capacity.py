@@ -1,7 +1,6 @@
 """Capacity of graphs: the requests a second that replicas in service carry."""
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +9,7 @@ from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.candidates.sharing import shared_load
 from jigsaw_triton.planner.domain.plan import PlacedModel, Plan, TaskPlan
 from jigsaw_triton.planner.domain.problem import Options, Problem
-from jigsaw_triton.planner.domain.throughput import of_all_tasks, throughput_by_task
+from jigsaw_triton.planner.domain.throughput import ByVariant, of_all_tasks, throughput_by_task
 from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.latency.latency import Use, uses
 from jigsaw_triton.profiles.service import busy
@@ -23,7 +22,7 @@ Busiest = Mapping[tuple[str, ProfileKey], float]
 
 
 class Service:
-    """Capacity of graphs during the transition from one plan to another.
+    """Capacity of graphs, by the budgets of one plan or of two.
 
     The replicas in service at a moment are an array: calls a second that may be planned for each variant of each task.
     Accuracy is not considered, since a mean is promised for plans and not for transitions between them. During a
@@ -35,6 +34,8 @@ class Service:
         options: Options that the second plan was made with.
 
     Attributes:
+        graphs: Graphs, by name.
+        columns: Part of the arrays that belongs to each graph.
         start: Calls a second in service at the start.
         before_rps: Capacity of each graph in the first plan, in requests a second.
         after_rps: Capacity of each graph in the second plan, in requests a second.
@@ -42,26 +43,27 @@ class Service:
     """
 
     def __init__(self, problem: Problem, plan: Plan, options: Options) -> None:
-        self._graphs = {w.graph.name: w.graph for w in problem.workloads}
+        self.graphs = {w.graph.name: w.graph for w in problem.workloads}
         self._tables, self._shared_load = problem.profiles, shared_load(problem.workloads, options)
         self._column = {
             key: i
             for i, key in enumerate(
-                (g.name, t, v.name) for g in self._graphs.values() for t in g.tasks for v in g.tasks[t].variants
+                (g.name, t, v.name) for g in self.graphs.values() for t in g.tasks for v in g.tasks[t].variants
             )
         }
-        self._columns = _columns(self._graphs)
+        self.columns = _columns(self.graphs)
+        self.graph_at = [graph for graph, *_ in self._column]
         plans = (problem.running, plan) if problem.running else (plan,)
-        self._mixes = {g: [p.graphs[g].mix for p in plans if g in p.graphs] for g in self._graphs}
+        self._mixes = [{g: p.graphs[g].mix for g in self.graphs if g in p.graphs} for p in plans]
         self._planned = {key: rate for p in plans for key, rate in _planned_rates(p).items()}
         self._known: dict[tuple[str, bytes], float] = {}
-        self._graph_at = [graph for graph, *_ in self._column]
         nothing = np.zeros(len(self._column))
-        self._last = nothing, {name: self.capacity(name, nothing) for name in self._graphs}
-        busiest = [_busiest(p, self._graphs, self._tables, options) for p in plans]
+        self._last = nothing, {name: self.capacity(name, nothing) for name in self.graphs}
+        busiest = [_busiest(p, self.graphs, self._tables, options) for p in plans]
         self._busiest: Busiest = {
             key: max(used.get(key, 0.0) for used in busiest) for key in {key for used in busiest for key in used}
         }
+        self._calls: dict[tuple[tuple[PlacedModel, ...], str, str], tuple[tuple[int, PlacedModel, float], ...]] = {}
         self.start = self._rates_of_plan(problem.running, self._busiest)
         self.before_rps = self.capacities(self._rates_of_plan(problem.running, busiest[0]))
         self.after_rps = self.capacities(self._rates_of_plan(plan, busiest[-1]))
@@ -72,24 +74,36 @@ class Service:
         found = np.zeros(len(self._column))
         for gpu in plan.gpus if plan is not None else ():
             for placed in gpu.layout:
-                found += self._rates(placed.models, gpu.model, placed.placement.slice, busiest)
+                for column, _, rate in self._calls_of(placed.models, gpu.model, placed.placement.slice, busiest):
+                    found[column] += rate
         return found
 
     def rates(self, models: Iterable[PlacedModel], board: str, kind: str) -> Array:
         """Returns the calls a second of the models in a slice; zero for a model without a graph or a profile."""
-        return self._rates(models, board, kind, self._busiest)
+        found = np.zeros(len(self._column))
+        for column, _, rate in self.calls(tuple(models), board, kind):
+            found[column] += rate
+        return found
 
-    def _rates(self, models: Iterable[PlacedModel], board: str, kind: str, busiest: Busiest) -> Array:
-        models = tuple(models)
-        added = np.zeros(len(self._column))
+    def calls(
+        self, models: tuple[PlacedModel, ...], board: str, kind: str
+    ) -> tuple[tuple[int, PlacedModel, float], ...]:
+        """Returns the column and the calls a second of each model in a slice that has a graph and a profile."""
+        key = (models, board, kind)
+        if (known := self._calls.get(key)) is None:
+            known = self._calls[key] = tuple(self._calls_of(models, board, kind, self._busiest))
+        return known
+
+    def _calls_of(
+        self, models: tuple[PlacedModel, ...], board: str, kind: str, busiest: Busiest
+    ) -> Iterator[tuple[int, PlacedModel, float]]:
         rows = {model: row for model in models if (row := self._row(model, board, kind)) is not None}
         carried = self._together(rows) if len(models) > 1 else {}
         for model, row in rows.items():
             column = self._column.get((model.graph, model.task, model.variant))
             if column is not None:
                 alone = busiest.get((model.graph, row.key), 0.0) * row.throughput_rps
-                added[column] += carried.get(model, alone)
-        return added
+                yield column, model, carried.get(model, alone)
 
     def _together(self, rows: Mapping[PlacedModel, ProfileRow]) -> dict[PlacedModel, float]:
         """Returns the calls a second of models in one slice: planned rates, scaled to the slice's largest load."""
@@ -108,15 +122,15 @@ class Service:
 
     def capacities(self, serving: Array) -> Mapping[str, float]:
         """Returns the capacity of each graph, in requests a second."""
-        # A transition of a large cluster asks for thousands of moments, between which only few graphs change.
-        serving = _rounded(serving)
+        # A simulation asks for many moments, between which only few graphs change.
+        serving = rounded(serving)
         last, capacities = self._last
-        changed = {self._graph_at[column] for column in np.flatnonzero(serving != last).tolist()}
+        changed = {self.graph_at[column] for column in np.flatnonzero(serving != last).tolist()}
         self._last = serving, {**capacities, **{name: self._remembered(name, serving) for name in changed}}
         return self._last[1]
 
     def _remembered(self, name: str, serving: Array) -> float:
-        key = (name, serving[self._columns[name]].tobytes())
+        key = (name, serving[self.columns[name]].tobytes())
         if (known := self._known.get(key)) is None:
             known = self._known[key] = self.capacity(name, serving)
         return known
@@ -130,36 +144,19 @@ class Service:
 
         The first way hands each batch to any idle replica. The others are the mixes of the plans.
         """
-        graph, values = self._graphs[name], iter(_rounded(serving[self._columns[name]]).tolist())
-        usable = {t: {v.name: next(values) for v in task.variants} for t, task in graph.tasks.items()}
-        return [throughput_by_task(graph, usable, mix) for mix in (usable, *self._mixes[name])]
+        usable = self.by_variant(name, serving[self.columns[name]])
+        before, after = self.mixes(name)
+        return [throughput_by_task(self.graphs[name], usable, mix) for mix in (usable, *before, *after)]
 
-    def missing(self, capacities: Mapping[str, float]) -> dict[str, float]:
-        """Returns the shortfall of each graph that lacks capacity, in requests a second."""
-        short = {name: held - capacities[name] for name, held in self.held_rps.items()}
-        return {name: lack for name, lack in short.items() if lack > TOLERANCE * self.held_rps[name]}
+    def by_variant(self, name: str, part: Array) -> dict[str, dict[str, float]]:
+        """Returns a graph's part of an array by task and variant."""
+        values = iter(rounded(part).tolist())
+        return {t: {v.name: next(values) for v in task.variants} for t, task in self.graphs[name].tasks.items()}
 
-    def missing_rps(self, serving: Array) -> float:
-        """Returns the sum of the graphs' shortfalls, in requests a second."""
-        return sum(self.missing(self.capacities(serving)).values())
-
-    def distance(self, serving: Array) -> float:
-        """Returns the sum of the tasks' shortfalls, in requests a second of their graphs; 0 if nothing is missing.
-
-        More capacity for a task that lacks some makes it smaller, even while another task limits the graph.
-        """
-        return sum(
-            min(
-                sum(max(0.0, self.held_rps[name] - carried) for carried in tasks.values())
-                for tasks in self.carried(name, serving)
-            )
-            for name in self.missing(self.capacities(serving))
-        )
-
-    def slack(self, serving: Array) -> float:
-        """Returns the least ratio of a graph's capacity to the capacity that it should keep."""
-        capacities = self.capacities(serving)
-        return min((capacities[g] / held for g, held in self.held_rps.items() if held > 0), default=math.inf)
+    def mixes(self, name: str) -> tuple[list[ByVariant], list[ByVariant]]:
+        """Returns the ways in which the first plan and the second one divide a graph's calls among variants."""
+        before, after = self._mixes[:-1], self._mixes[-1:]
+        return [mixes[name] for mixes in before if name in mixes], [mixes[name] for mixes in after if name in mixes]
 
 
 def _columns(graphs: Mapping[str, TaskGraph]) -> dict[str, slice]:
@@ -172,9 +169,10 @@ def _columns(graphs: Mapping[str, TaskGraph]) -> dict[str, slice]:
     return found
 
 
-def _rounded(serving: Array) -> Array:
-    rounded: Array = np.round(serving, 6)
-    return rounded
+def rounded(serving: Array) -> Array:
+    """Returns calls a second without the rounding errors of sums."""
+    found: Array = np.round(serving, 6)
+    return found
 
 
 def _busiest(

@@ -282,6 +282,27 @@ def test_a_digest_covers_everything_except_the_name() -> None:
     assert len(set(digests)) == len(digests)
 
 
+def test_the_content_depends_neither_on_the_slice_nor_on_the_instances_nor_on_the_batch() -> None:
+    content = made(detector()).content
+    assert {made(detector(), batch=8).content, made(detector(), instances=1, generation=9).content} == {content}
+    changed = [
+        made(detector(), known=lambda path: "other content"),
+        made(detector(replace(ONNX, parameters={"threshold": "0.6"}))),
+        made(
+            detector(),
+            templates={**TEMPLATES, "onnxruntime": replace(TEMPLATES["onnxruntime"], model_py=b"newer runner")},
+        ),
+    ]
+    contents = [model.content for model in changed]
+    assert content not in contents
+    assert len(set(contents)) == len(contents)
+
+
+def test_emulated_variants_with_other_yields_have_other_contents() -> None:
+    one, two = (made(fan_out(rows=rows)).content for rows in (2.5, 3.0))
+    assert one != two
+
+
 def test_an_output_with_the_name_of_the_token_is_refused() -> None:
     of = graph([task("t", {"X": "inputs.X"}, outputs={"JIGSAW_TOKEN": VECTOR})], {"Y": "t.JIGSAW_TOKEN"})
     with pytest.raises(InputError, match=r"app\.t\.v0: no output may be named JIGSAW_TOKEN; rename the output"):

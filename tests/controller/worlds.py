@@ -60,7 +60,7 @@ def worker(place: str, *models: tuple[str, str], generation: int = 1) -> Worker:
             variant,
             1,
             4,
-            digest=f"{task}{variant}",
+            digest=f"{task}{variant}{generation}",
         )
         for task, variant in sorted(models)
     )
@@ -147,7 +147,7 @@ def standing_by(made: Bundle, generation: int | None = None) -> Bundle:
             (model,) = alone.models
             variant = {"a": "b", "b": "a"}[model.variant]
             folder = ModelFolder(f"app.{model.task}.{variant}.g{number}", {})
-            other = replace(model, folder=folder, variant=variant, digest=f"{model.task}{variant}")
+            other = replace(model, folder=folder, variant=variant, digest=f"{model.task}{variant}{number}")
             workers[name] = replace(alone, standby=(other,))
             generations = (made.generation,) if graph.target == "graph" else ()
             entry = RouteEntry(name, other.name, other.batch, other.instances, variant, generations=generations)
@@ -172,12 +172,13 @@ def generation(made: Bundle, demand_rps: float = 10.0) -> Generation:
 
 
 def profiled(made: Bundle, *, demand_rps: float = 8.0, memory_mib: float = 900.0) -> Generation:
-    """Returns a generation in which each replica carries 10 requests a second."""
+    """Returns a generation in which each instance of a replica carries 10 requests a second."""
     rows = [
-        row(task, variant, slice_=kind, batch=4, rps=12.5, gpu=BOARD, memory_mib=memory_mib)
+        row(task, variant, slice_=kind, instances=n, batch=4, rps=12.5 * n, gpu=BOARD, memory_mib=memory_mib)
         for task in ("t0", "t1")
         for variant in "ab"
-        for kind in ("1g", "2g", "3g", "4g")
+        for kind in ("1g", "1gx2", "2g", "3g", "4g")
+        for n in (1, 2)
     ]
     base = generation(made, demand_rps)
     gpus = placed_gpus(made.workers.values())

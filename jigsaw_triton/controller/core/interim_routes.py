@@ -3,7 +3,9 @@
 Each entry of a route names the generations whose requests it may serve. A request is bound to one of them when its
 first batch goes to a worker that not all of them share, and all its rows and tasks are then answered by that generation
 (`native/core/generation.h`). So the workers of both generations can serve at once, and whichever is free takes the next
-request. A generation is on the routes only while it has workers for every task of the graph.
+request. If that choice would leave another task of the request without capacity, entries have weights instead, which
+bind a request when it arrives. A generation is on the routes only while it has workers for every task of the graph.
+Models with the same content belong to both generations, wherever they are.
 
 Ensembles and BLS pipelines execute a request as several fronts, which do not know of each other. Their routes lead to
 the workers of one generation only.
@@ -17,6 +19,8 @@ from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.graph.chain import Chain, as_task
 from jigsaw_triton.graph.model import Task, TaskGraph
+from jigsaw_triton.planner.transition.answering import RUNNING, TARGET
+from jigsaw_triton.planner.transition.interim import Moment
 from jigsaw_triton.runtime.chains import members
 
 Route = tuple[RouteEntry, ...]
@@ -34,7 +38,8 @@ class Serving:
         graph: Name of the graph.
         front: Task with its compiled route.
         own: Entries of its own generation that can serve, and those of the target with the same models.
-        coming: Entries of the target that can serve; empty if the front cannot call the target's models.
+        coming: Entries of the target that can serve, and those of its own generation with the same models; empty if the
+            front cannot call the target's models.
     """
 
     graph: str
@@ -44,32 +49,56 @@ class Serving:
 
 
 def interim_routes(
-    actual: Actual, running: Generation | None, target: Generation, leaving: Collection[Served] = ()
+    actual: Actual, running: Generation | None, target: Generation, moment: Moment, leaving: Collection[Served] = ()
 ) -> Routes:
     """Returns routes for the running fronts over the running generation's workers and over those of the target.
 
-    As soon as the target has a worker for every task of a graph, it serves requests beside the running generation, and
-    takes over the slices that have models of both, unless the running generation could then not serve and carries more.
-    If neither has workers for every task, workers of the target replace those that the running generation lacks.
+    The planner says which generation answers the requests of each graph. A generation that lacks a worker for a task
+    answers none. If both do, workers of the target replace those that the running generation lacks.
 
     Args:
         actual: Servers and models that exist now.
         running: Generation that serves; None if none does.
         target: Generation whose workers may help.
+        moment: Moment of the change, as the planner sees it.
         leaving: Models to leave out.
     """
     if running is None:
         return {}
     routes: Routes = {}
-    for graph, tasks in _by_graph(_serving(actual, running, target, leaving)).items():
+    old, new = running.bundle.generation, target.bundle.generation
+    hidden = {*leaving, *_double(actual, running, target, taken=moment.taken)}
+    for graph, tasks in _by_graph(_serving(actual, running, target, hidden)).items():
+        if moment.taken and not all(task.coming for task in tasks):
+            # The target cannot serve this graph yet, so the running generation keeps its slices.
+            tasks = [task for task in _serving(actual, running, target, leaving) if task.graph == graph]
+        share = moment.shares.get(graph, RUNNING)
+        complete = all(task.own for task in tasks), all(task.coming for task in tasks)
         if not _binds(running, target, graph):
             routes |= {task.front.name: task.own or task.coming for task in tasks}
-        elif all(task.coming for task in tasks):
-            routes |= _both(tasks, running.bundle.generation, target.bundle.generation)
+        elif not complete[1] or (complete[0] and share == RUNNING):
+            routes |= {task.front.name: _tagged(task.own or task.coming, (old,)) for task in tasks}
+        elif not complete[0] or share == TARGET:
+            routes |= {task.front.name: _tagged(task.coming, (new,)) for task in tasks}
         else:
-            old = (running.bundle.generation,)
-            routes |= {task.front.name: _tagged(task.own or task.coming, old) for task in tasks}
+            weights = {old: 1.0 - share, new: share} if share is not None else {}
+            routes |= {task.front.name: _both(task, old, new, weights) for task in tasks}
     return routes
+
+
+def _double(actual: Actual, running: Generation, target: Generation, *, taken: bool) -> Iterator[Served]:
+    """Yields the models that must not serve on workers that have loaded the models of both generations.
+
+    They are those of the running generation if the target takes these workers over, and otherwise the target's.
+    """
+    for name, worker in target.bundle.workers.items():
+        before, existing = running.bundle.workers.get(name), actual.workers.get(name)
+        if before is worker or before is None or existing is None:
+            continue
+        loaded = {model.name for model in existing.models}
+        old, new = ({model.name for model in made.models} & loaded for made in (before, worker))
+        if old - new and new - old:
+            yield from ((name, model) for model in (old - new if taken else new - old))
 
 
 def canary_routes(actual: Actual, running: Generation, target: Generation, share: float) -> Routes:
@@ -86,13 +115,9 @@ def canary_routes(actual: Actual, running: Generation, target: Generation, share
     for graph, tasks in _by_graph(_serving(actual, running, target)).items():
         if graph not in target.bundle.graphs:
             continue
-        for task in tasks:
-            own, coming = ({(e.worker, e.model): e for e in route} for route in (task.own, task.coming))
-            routes[task.front.name] = tuple(
-                replace(entry, generations=found, weights=tuple(weights[generation] for generation in found))
-                for at, entry in (own | coming | own).items()
-                if (found := tuple(g for g, entries in zip(weights, (own, coming), strict=True) if at in entries))
-            )
+        routes |= {
+            task.front.name: _both(task, running.bundle.generation, target.bundle.generation, weights) for task in tasks
+        }
     return routes
 
 
@@ -106,7 +131,7 @@ def handover(actual: Actual, running: Generation | None, target: Generation) -> 
     others = (worker for name, worker in actual.workers.items() if name not in target.bundle.workers)
     leaving = {(worker.name, model.name) for worker in others for model in worker.models}
     routes: Routes = {}
-    for graph, tasks in _by_graph(_serving(actual, running, target, leaving)).items():
+    for graph, tasks in _by_graph(_serving(actual, running, target, leaving, same=False)).items():
         if _binds(running, target, graph) and all(task.coming for task in tasks):
             routes |= {task.front.name: _tagged(task.coming, (target.bundle.generation,)) for task in tasks}
     return routes
@@ -180,48 +205,24 @@ def _serves(route: Route, generation: int) -> bool:
     return any(not entry.generations or generation in entry.generations for entry in route)
 
 
-def _both(tasks: Collection[Serving], old: int, new: int) -> Routes:
-    """Returns routes over the workers of both generations. Models that both have serve the requests of both.
-
-    A slice that has models of both serves the new generation. If the old one then lacks workers for a task, so that
-    only one of them can serve, it is the one that carries more.
-    """
-    routes: Routes = {}
-    for task in tasks:
-        shared = {(e.worker, e.model) for e in task.own} & {(e.worker, e.model) for e in task.coming}
-        taken_over = {e.worker for e in task.coming if (e.worker, e.model) not in shared}
-        routes[task.front.name] = (
-            *_tagged((e for e in task.own if (e.worker, e.model) in shared), (old, new)),
-            *_tagged((e for e in task.own if (e.worker, e.model) not in shared and e.worker not in taken_over), (old,)),
-            *_tagged((e for e in task.coming if (e.worker, e.model) not in shared), (new,)),
-        )
-    if all(_serves(route, old) for route in routes.values()):
-        # Shares hold within a plan, not between two.
-        return {name: tuple(replace(e, share=0.0) if e.share else e for e in route) for name, route in routes.items()}
-    if all(task.own for task in tasks) and _carries_more((task.own, task.coming) for task in tasks):
-        return {task.front.name: _tagged(task.own, (old,)) for task in tasks}
-    only_new = {name: tuple(e for e in route if new in e.generations) for name, route in routes.items()}
-    return {name: _tagged(route, (new,)) for name, route in only_new.items()}
-
-
-def _carries_more(routes: Iterable[tuple[Route, Route]]) -> bool:
-    """Returns True if a graph loses more by the second routes of its tasks than by the first ones.
+def _both(task: Serving, old: int, new: int, weights: Mapping[int, float]) -> Route:
+    """Returns a route over the workers of both generations. Models that both have serve the requests of both.
 
     Args:
-        routes: Two ways to serve each task, neither of which is empty.
+        task: Task.
+        old: Number of the running generation.
+        new: Number of the target.
+        weights: Share of the requests that are bound to each generation on arrival; empty if the first worker that is
+            free decides.
     """
-    ratios = [_items_per_s(first) / _items_per_s(second) for first, second in routes]
-    return min(ratios) > 1 / max(ratios)
-
-
-def _items_per_s(route: Route) -> float:
-    """Returns the items a second that a route's models carry by their profiles, as if a batch took 1 s without one."""
-
-    def per_ms(entry: RouteEntry) -> float:
-        times = {int(size): ms for size, ms in entry.service_ms.items()} or {entry.batch: 1000.0}
-        return entry.slots * max(size / ms for size, ms in times.items())
-
-    return 1000.0 * sum(map(per_ms, route))
+    own, coming = ({(e.worker, e.model): e for e in route} for route in (task.own, task.coming))
+    route = []
+    for at, entry in (own | coming | own).items():
+        found = tuple(number for number, entries in ((old, own), (new, coming)) if at in entries)
+        # The shares of variants hold within a plan, not between two.
+        bound = tuple(weights[number] for number in found) if weights else ()
+        route.append(replace(entry, generations=found, weights=bound, closed=False, share=0.0))
+    return tuple(route)
 
 
 def _tagged(entries: Iterable[RouteEntry], generations: tuple[int, ...]) -> Route:
@@ -247,11 +248,19 @@ def _by_graph(serving: Iterable[Serving]) -> dict[str, list[Serving]]:
 
 
 def _serving(
-    actual: Actual, running: Generation, target: Generation, leaving: Collection[Served] = ()
+    actual: Actual, running: Generation, target: Generation, leaving: Collection[Served] = (), *, same: bool = True
 ) -> Iterator[Serving]:
-    """Yields each task of the running generation that has a route."""
+    """Yields each task of the running generation that has a route.
+
+    Args:
+        actual: Servers, models and routes that exist now.
+        running: Generation that serves.
+        target: Generation whose workers may help.
+        leaving: Models to leave out.
+        same: True if a generation may also use the other one's workers that have the same models.
+    """
     alive = {
-        worker.name: {m.name for m in worker.models if (worker.name, m.name) not in leaving}
+        worker.name: {m.name: m.answers for m in worker.models if (worker.name, m.name) not in leaving}
         for worker in actual.workers.values()
     }
     extra = stand_ins(actual, running.bundle, target.bundle)
@@ -266,20 +275,30 @@ def _serving(
                 ]
         return tuple(found)
 
+    def more(route: Route, others: Route, bundle: Bundle, task: TaskFront) -> Route:
+        """Adds the entries of the other generation whose models give the same answers as this one's."""
+        known, shares = {(e.worker, e.model) for e in route}, {e.variant: e.share for e in task.route}
+        answers = {
+            model.answers
+            for entry in (*task.route, *task.standby)
+            for worker in (bundle.workers.get(entry.worker),)
+            for model in ((*worker.models, *worker.standby) if worker is not None else ())
+            if model.name == entry.model
+        }
+        added = (e for e in others if (e.worker, e.model) not in known and alive[e.worker][e.model] in answers)
+        return (*route, *(replace(e, share=shares.get(e.variant, 0.0)) for e in added))
+
     for graph, compiled in running.bundle.graphs.items():
         for task in compiled.every_task.values():
             if task.name in actual.routes:
-                coming = up(_coming(running, target, graph, task.task), target.bundle)
+                theirs = _counterpart(running, target, graph, task.task)
                 own = up(task.route, running.bundle)
-                yield Serving(graph, task, (*own, *_more(own, coming, task)), coming)
-
-
-def _more(own: Route, coming: Route, task: TaskFront) -> Route:
-    """Returns the entries of the target that have the running generation's models on more workers."""
-    shares = {entry.model: entry.share for entry in (*task.standby, *task.route)}
-    known = {entry.worker for entry in own}
-    same = (entry for entry in coming if entry.model in shares and entry.worker not in known)
-    return tuple(replace(entry, share=shares[entry.model]) for entry in same)
+                coming = up(theirs.route, target.bundle) if theirs is not None else ()
+                if theirs is None or not same:
+                    yield Serving(graph, task, own, coming)
+                else:
+                    ours = more(own, coming, running.bundle, task)
+                    yield Serving(graph, task, ours, more(coming, own, target.bundle, theirs))
 
 
 def stand_ins(actual: Actual, *bundles: Bundle) -> dict[str, Worker]:
@@ -305,14 +324,34 @@ def _alike(one: Worker, other: Worker) -> bool:
     return one.models == other.models and kinds[0] == kinds[1]
 
 
-def _coming(running: Generation, target: Generation, name: str, task: str) -> Route:
-    """Returns the target's route for a task; empty if the running graph cannot call its models."""
+def _counterpart(running: Generation, target: Generation, name: str, task: str) -> TaskFront | None:
+    """Returns the target's task whose models the running graph can call for a task; None if there is none."""
     if running.bundle is target.bundle:
-        return ()
-    old, new, compiled = running.wanted.graphs.get(name), target.wanted.graphs.get(name), target.bundle.graphs.get(name)
-    if old is None or new is None or compiled is None or not _same_call(old, new, task):
-        return ()
-    return next((t.route for t in compiled.every_task.values() if t.task == task), ())
+        return None
+    compiled = target.bundle.graphs.get(name)
+    if compiled is None or not callable_by(running, target, name, task):
+        return None
+    return next((t for t in compiled.every_task.values() if t.task == task), None)
+
+
+def callable_by(running: Generation, target: Generation, name: str, task: str) -> bool:
+    """Returns True if a running graph can call the target's models for a task or a chain."""
+    old, new = running.wanted.graphs.get(name), target.wanted.graphs.get(name)
+    return old is not None and new is not None and _same_call(old, new, task)
+
+
+def are_separate(running: Generation, target: Generation, graph: str) -> bool:
+    """Returns True if both generations cannot serve a graph side by side before its front is switched."""
+    known = running.wanted.graphs.get(graph)
+    names = (*known.tasks, *known.steps) if known is not None else ()
+    return not _binds(running, target, graph) or not all(callable_by(running, target, graph, name) for name in names)
+
+
+def in_other_chains(running: Generation, target: Generation, graph: str) -> bool:
+    """Returns True if the target lacks a chain that the running front calls in one call."""
+    compiled = running.bundle.graphs.get(graph)
+    tasks = compiled.tasks if compiled is not None and compiled.apart is not None else ()
+    return any(_counterpart(running, target, graph, task.task) is None for task in tasks)
 
 
 def _same_call(old: TaskGraph, new: TaskGraph, task: str) -> bool:

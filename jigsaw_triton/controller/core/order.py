@@ -6,12 +6,14 @@ from dataclasses import replace
 from jigsaw_triton.compiler.bundle import Worker
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.interim_routes import are_separate, callable_by, in_other_chains
 from jigsaw_triton.controller.core.standby import idle
 from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.domain.difference import Place
 from jigsaw_triton.planner.domain.plan import PlacedModel, PlacedSlice, PlannedGpu
 from jigsaw_triton.planner.domain.problem import Problem
+from jigsaw_triton.planner.transition.generations import Content, Generations
 from jigsaw_triton.planner.transition.transition import Transition, transition
 
 
@@ -36,7 +38,43 @@ def ordered(actual: Actual, running: Generation | None, target: Generation) -> T
     )
     plan = replace(target.plan, gpus=placed_gpus(target.bundle.workers.values()))
     reloads, restarts = _reloads(existing, target)
-    return transition(problem, plan, wanted.options, reloads=reloads, restarts=restarts)
+    generations = _generations(actual, existing, running, target)
+    return transition(problem, plan, wanted.options, reloads=reloads, restarts=restarts, generations=generations)
+
+
+def _generations(
+    actual: Actual, existing: Iterable[Worker], running: Generation | None, target: Generation
+) -> Generations:
+    """Returns the generations of the models that exist and of those that the target has."""
+    present, wanted = _contents(existing), _contents(target.bundle.workers.values())
+    if running is None:
+        return Generations(present, wanted, (), _answers(target))
+    graphs = target.wanted.graphs.keys() & running.bundle.graphs.keys()
+    separate = frozenset(name for name in graphs if are_separate(running, target, name))
+    wanted = {
+        key: content if key[1] not in separate or callable_by(running, target, *key[1:3]) else None
+        for key, content in wanted.items()
+    }
+    reluctant = frozenset(
+        name
+        for name in graphs - separate
+        if actual.fronts.get(name) == running.bundle.graphs[name].front and in_other_chains(running, target, name)
+    )
+    return Generations(present, wanted, _answers(running), _answers(target), separate, reluctant)
+
+
+def _contents(workers: Iterable[Worker]) -> dict[tuple[Place, str, str, str], Content]:
+    return {
+        ((worker.place.gpu, worker.place.placement), model.graph, model.task, model.variant): model.answers
+        for worker in workers
+        if worker.place is not None
+        for model in worker.models
+    }
+
+
+def _answers(generation: Generation) -> frozenset[Content]:
+    workers = generation.bundle.workers.values()
+    return frozenset(model.answers for worker in workers for model in (*worker.models, *worker.standby))
 
 
 def by_place(workers: Iterable[Worker]) -> dict[Place, list[Worker]]:

@@ -26,11 +26,14 @@ from jigsaw_triton.controller.core.interim_routes import (
     generation_of,
     graph_of,
     handover,
+    in_other_chains,
     interim_routes,
 )
 from jigsaw_triton.controller.core.order import by_place, displaced, ordered, placed_models
 from jigsaw_triton.controller.core.standby import idle, in_service
 from jigsaw_triton.planner.domain.difference import Change
+from jigsaw_triton.planner.transition.answering import RUNNING
+from jigsaw_triton.planner.transition.interim import at_last
 from jigsaw_triton.planner.transition.transition import Step
 
 
@@ -115,6 +118,7 @@ class _Change:
         self._stages: list[Stage] = []
         self._first: tuple[a.Action, ...] = ()
         self._switched = False
+        self._moment = at_last({})
 
     def stages(self) -> tuple[Stage, ...]:
         """Returns the stages."""
@@ -167,6 +171,7 @@ class _Change:
         if step.stand_in and self._canary is not None:
             # The running generation stays whole, so that nothing has to stand in for it.
             return
+        self._moment = step.during
         match step.kind:
             case "shares":
                 self._switch()
@@ -178,14 +183,14 @@ class _Change:
                 else:
                     self._replace_models(step)
                 self._start(step)
-                self._join()
+                self._join(step)
             case "add":
                 self._start(step)
-                self._join()
+                self._join(step)
             case "geometry":
                 self._leave(self._workers_at(step.changes, "remove"))
                 self._start(step)
-                self._join()
+                self._join(step)
             case "remove":
                 if not step.stand_in:
                     self._switch()
@@ -283,17 +288,28 @@ class _Change:
     def _part(self, leaving: dict[str, tuple[WorkerModel, ...]]) -> None:
         """Takes models out of the routes, and waits for the batches that they execute."""
         if leaving and not self._switched:
-            self._take_apart(model.graph for models in leaving.values() for model in models if model.members)
+            chained = {model.graph for models in leaving.values() for model in models if model.members}
+            self._take_apart(chained | self._joining())
             gone = {(worker, model.name) for worker, models in leaving.items() for model in models}
             self._route("remove workers that leave from the routes", self._interim(gone))
         self._add("drain these workers", [a.Drain(worker, _names(models)) for worker, models in leaving.items()])
 
     def _interim(self, leaving: Collection[Served] = ()) -> Routes:
-        return interim_routes(self._actual, self._running, self._target, leaving)
+        return interim_routes(self._actual, self._running, self._target, self._moment, leaving)
 
-    def _join(self) -> None:
+    def _joining(self) -> set[str]:
+        """Returns the graphs for which the new generation answers requests although it lacks the running chains."""
+        running = self._running
+        if running is None:
+            return set()
+        joining = {name for name, share in self._moment.shares.items() if share != RUNNING}
+        return {name for name in joining if in_other_chains(running, self._target, name)}
+
+    def _join(self, step: Step) -> None:
+        self._moment = step.after
         # A canary gets its share of the requests once all its workers run, and no request before.
         if self._canary is None:
+            self._take_apart(self._joining())
             self._route("add the new workers to the routes", self._interim())
 
     def _route(self, title: str, wanted: Routes) -> None:

@@ -1,7 +1,9 @@
 """Measures what the servers of a simulated deployment carry, from the record of what runs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from jigsaw_triton.compiler.bundle import CompiledGraph, Place, Worker
 from jigsaw_triton.controller.core.actual import Actual
@@ -13,10 +15,14 @@ from jigsaw_triton.evaluation.simulator.yardstick import Yardstick
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import GpuId, Placement
 from jigsaw_triton.graph.model import Workload
-from jigsaw_triton.planner.capacity import Service
+from jigsaw_triton.planner.capacity import Array, Service
 from jigsaw_triton.planner.domain.plan import PlacedModel
 from jigsaw_triton.planner.domain.problem import Problem
+from jigsaw_triton.planner.transition.answering import Replicas, answering
 from jigsaw_triton.profiles.table import ProfileKey
+
+Variant = tuple[str, str, str]
+"""(Graph, task, variant)."""
 
 
 class Meter:
@@ -52,7 +58,7 @@ class Meter:
         """Returns the replicas in service."""
         return frozenset(
             Replica(str(place), m.graph, ProfileKey(place.board, m.task, m.variant, kind, m.instances, m.batch))
-            for place, models in _in_service(state)
+            for place, models, _ in _in_service(state)
             for kind in (place.placement.slice,)
             for m in models
         )
@@ -88,17 +94,27 @@ def _service(running: Generation | None, pending: Generation | None) -> Service 
 
 
 def _capacities(state: State, service: Service) -> Mapping[str, float]:
-    """Returns the capacity of the workers in service.
+    """Returns the capacity of the workers in service, of which each request uses those of one generation.
 
     A slice on whose routes are models of two generations gives each generation half of its time.
     """
-    serving = 0 * service.start
-    layouts = [_layout(generation) for generation in (state.running, state.pending) if generation is not None]
-    for place, models in _in_service(state):
+    running, pending = state.running, state.pending
+    numbers = [made.bundle.generation for made in (running, pending) if made is not None]
+    serving = np.zeros((3, len(service.start)))
+    layouts = [_layout(generation) for generation in (running, pending) if generation is not None]
+    for place, models, bound in _in_service(state):
         groups = _groups(models, [layout.get((place.gpu, place.placement), frozenset()) for layout in layouts])
-        rates = [service.rates(group, place.board, place.placement.slice) for group in groups]
-        serving = serving + sum(rates[1:], rates[0]) / len(rates)
-    return service.capacities(serving)
+        for group in groups:
+            for column, model, rate in service.calls(group, place.board, place.placement.slice):
+                found = bound[(model.graph, model.task, model.variant)]
+                old, new = (not found or number in found for number in (numbers[0], numbers[-1]))
+                serving[2 if old and new else 1 if new else 0, column] += rate / len(groups)
+    return {name: _capacity(name, serving, service) for name in service.graphs}
+
+
+def _capacity(name: str, serving: Array, service: Service) -> float:
+    replicas = Replicas(*(service.by_variant(name, rates) for rates in serving[:, service.columns[name]]))
+    return answering(service.graphs[name], replicas, *service.mixes(name)).capacity_rps
 
 
 def _layout(generation: Generation) -> dict[tuple[GpuId, Placement], frozenset[PlacedModel]]:
@@ -119,24 +135,33 @@ def _groups(
     return [group for known in planned if (group := tuple(m for m in models if m in known))] or [models]
 
 
-def _in_service(state: State) -> Iterator[tuple[Place, tuple[PlacedModel, ...]]]:
-    """Yields the MIG instances whose workers are on the routes of the fronts that serve, with the models routed to."""
+def _in_service(state: State) -> Iterator[tuple[Place, tuple[PlacedModel, ...], Mapping[Variant, frozenset[int]]]]:
+    """Yields the MIG instances whose workers are on the routes of the fronts that serve.
+
+    With each come the models routed to, and the generations to which these are bound; none for all generations.
+    """
     actual = state.actual
-    routed: dict[str, set[str]] = {}
+    routed: dict[str, dict[str, frozenset[int]]] = {}
     for graph, front in actual.fronts.items():
         form = _form(graph, front.files, state)
         for task in form.tasks if form is not None else ():
             for entry in actual.routes.get(task.name, ()):
                 if not entry.closed:
-                    routed.setdefault(entry.worker, set()).add(entry.model)
+                    routed.setdefault(entry.worker, {})[entry.model] = frozenset(entry.generations)
     # Processes under MPS are workers of their own on one MIG instance, and were profiled together.
     together: dict[Place, list[Worker]] = {}
+    bound: dict[Place, dict[Variant, frozenset[int]]] = {}
     for name, models in routed.items():
         worker = actual.workers.get(name)
         if worker is not None and worker.place is not None:
-            together.setdefault(worker.place, []).append(_only(worker, models))
+            whole = {member: models[m.name] for m in worker.models if m.name in models for member in m.members}
+            served = _only(worker, whole | models)
+            together.setdefault(worker.place, []).append(served)
+            bound.setdefault(worker.place, {}).update(
+                ((m.graph, m.task, m.variant), (whole | models)[m.name]) for m in served.models
+            )
     for place, workers in together.items():
-        yield place, placed_models(workers)
+        yield place, placed_models(workers), bound[place]
 
 
 def _form(graph: str, front: Mapping[str, object], state: State) -> CompiledGraph | None:
@@ -149,7 +174,6 @@ def _form(graph: str, front: Mapping[str, object], state: State) -> CompiledGrap
     return None
 
 
-def _only(worker: Worker, routed: set[str]) -> Worker:
+def _only(worker: Worker, routed: Collection[str]) -> Worker:
     """Returns a worker with the models that have a route, and the members of the chains that have one."""
-    members = {name for model in worker.models if model.name in routed for name in model.members}
-    return replace(worker, models=tuple(m for m in worker.models if m.name in routed | members))
+    return replace(worker, models=tuple(m for m in worker.models if m.name in routed))

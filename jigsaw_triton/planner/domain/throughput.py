@@ -31,19 +31,30 @@ def throughput_by_task(graph: TaskGraph, usable: ByVariant, mix: ByVariant) -> d
     Arguments as for `graph_throughput_rps`.
     """
     carried: dict[str, float] = {}
-    called: dict[str, dict[str, float]] = {}
+    for name, (total, called) in _calls(graph, mix).items():
+        limits = usable.get(name, {})
+        busiest = min((limits.get(v, 0.0) / rate for v, rate in called.items() if rate > 0), default=math.inf)
+        carried[name] = busiest if called or total <= 0 else 0.0
+    return carried
+
+
+def calls_by_task(graph: TaskGraph, mix: ByVariant) -> dict[str, float]:
+    """Returns the calls of each task for a request, if each task divides its calls among its variants by a mix."""
+    return {name: total for name, (total, _) in _calls(graph, mix).items()}
+
+
+def _calls(graph: TaskGraph, mix: ByVariant) -> dict[str, tuple[float, dict[str, float]]]:
+    """Returns the calls of each task for a request: all of them, and those of each variant if the task has weights."""
+    found: dict[str, tuple[float, dict[str, float]]] = {}
     for name, task in graph.tasks.items():
         rule = calls(graph, task)
         total = rule.factor
         if rule.source is not None:
-            total = sum(n * rule.weight(graph, variant) for variant, n in called[rule.source].items())
+            total = sum(n * rule.weight(graph, variant) for variant, n in found[rule.source][1].items())
         parts = mix.get(name, {})
         whole = sum(parts.values())
-        called[name] = {variant: total * part / whole for variant, part in parts.items()} if whole > 0 else {}
-        limits = usable.get(name, {})
-        busiest = min((limits.get(v, 0.0) / rate for v, rate in called[name].items() if rate > 0), default=math.inf)
-        carried[name] = busiest if whole > 0 or total <= 0 else 0.0
-    return carried
+        found[name] = total, {v: total * part / whole for v, part in parts.items()} if whole > 0 else {}
+    return found
 
 
 def of_all_tasks(carried: Mapping[str, float]) -> float:

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
+import numpy as np
+
 from jigsaw_triton.gpus.layouts import occupied
 from jigsaw_triton.gpus.model import Board, GpuId, MigProfile, Placement
-from jigsaw_triton.planner.capacity import Array, Service
+from jigsaw_triton.planner.capacity import Array
 from jigsaw_triton.planner.domain.difference import Change, Place
 from jigsaw_triton.planner.domain.plan import PlacedModel
+from jigsaw_triton.planner.transition.interim import Interim
 
 Kind = Literal["shares", "instances", "variant", "add", "geometry", "remove"]
 KINDS: tuple[Kind, ...] = ("instances", "variant", "add", "geometry", "shares", "remove")
@@ -59,8 +62,8 @@ class Move:
         kind: Kind of move: `instances` and `variant` keep the slice, `geometry` replaces slices by others.
         changes: Changes of slices, all on one GPU.
         seconds: Expected duration.
-        out: Calls a second that are out of service during the move.
-        net: Calls a second that the move adds, negative where it takes some away.
+        out: Replicas that are out of service during the move; see `Interim` for the form.
+        net: Replicas that the move adds, negative where it takes some away.
         beside: True if new models of a slice that stays are loaded while its old models still serve; False if the slice
             has too little memory for both, or its server is replaced, so that the old models are unloaded first.
         stand_in: True if it adds or removes a stand-in, a replica that serves only during the transition.
@@ -75,19 +78,36 @@ class Move:
     stand_in: bool = False
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Replica:
+    """A replica that may stand in.
+
+    Attributes:
+        board: Model of its GPU.
+        kind: Slice, the kind of MIG instance.
+        models: Models in the slice.
+        carried: Calls a second of the models, by generation.
+    """
+
+    board: str
+    kind: str
+    models: tuple[PlacedModel, ...]
+    carried: Array
+
+
 @dataclass(frozen=True, slots=True)
 class Movers:
     """Factory of moves.
 
     Attributes:
         boards: Boards of the GPUs that either plan uses.
-        service: Capacity of replicas.
+        interim: Capacity during the change.
         durations: Durations of operations.
         restarts: MIG instances that stay, but whose servers are replaced.
     """
 
     boards: Mapping[GpuId, Board]
-    service: Service
+    interim: Interim
     durations: Durations
     restarts: frozenset[Place] = frozenset()
 
@@ -109,9 +129,9 @@ class Movers:
         # A model is reloaded if it starts or stops taking turns with others. If only contents are new, all models are.
         alike = (len(change.before) > 1) == (len(change.after) > 1) and change.before != change.after
         coming = [m for m in change.after if not (alike and m in change.before)]
-        before, after = self._carried(change, change.before), self._carried(change, change.after)
+        before, after = self._before(change), self._after(change)
         room = profile(board, kind).memory_mib
-        both = self.service.memory_mib([*change.before, *coming], board.name, kind)
+        both = self.interim.service.memory_mib([*change.before, *coming], board.name, kind)
         restarts = (change.gpu, change.placement) in self.restarts
         beside = (room is None or both <= room) and not restarts
         variants = [sorted((m.graph, m.task, m.variant) for m in models) for models in (change.before, change.after)]
@@ -121,38 +141,43 @@ class Movers:
             seconds=self.durations.loading_s(coming)
             + (0.0 if beside else self.durations.drain_s)
             + (self.durations.start_s if restarts else 0.0),
-            out=0 * before if beside else before,
-            net=after - before,
+            out=np.stack([0 * before if beside else before] * 2),
+            # A slice that has loaded the new models beside the old ones can still serve with the old ones.
+            net=np.stack([0 * before if beside else after - before, after - before]),
             beside=beside,
         )
 
-    def _cut(self, changes: Sequence[Change], *, stand_in: bool = False) -> Move:
+    def _cut(self, changes: Sequence[Change]) -> Move:
         leaving = [change for change in changes if change.kind == "remove"]
         coming = [change for change in changes if change.kind == "add"]
-        nothing = 0 * self.service.start
-        out = sum((self._carried(change, change.before) for change in leaving), nothing)
-        come = sum((self._carried(change, change.after) for change in coming), nothing)
+        out = sum(map(self._before, leaving), self.interim.nothing[0])
+        come = sum(map(self._after, coming), self.interim.nothing[0])
         return Move(
             kind="geometry" if leaving and coming else "add" if coming else "remove",
             changes=tuple(changes),
             seconds=(self.durations.removing_s if leaving else 0.0)
             + max((self.durations.adding_s(change.after) for change in coming), default=0.0),
-            out=out,
-            net=come - out,
-            stand_in=stand_in,
+            out=np.stack([out] * 2),
+            net=np.stack([come - out] * 2),
         )
 
-    def bring(self, gpu: GpuId, placement: Placement, models: tuple[PlacedModel, ...]) -> Move:
+    def bring(self, gpu: GpuId, placement: Placement, replica: Replica) -> Move:
         """Returns the move that adds a stand-in."""
-        return self._cut([Change(gpu, placement, "add", (), models)], stand_in=True)
+        net = np.stack([replica.carried] * 2)
+        change = Change(gpu, placement, "add", (), replica.models)
+        return Move("add", (change,), self.durations.adding_s(replica.models), 0 * net, net, stand_in=True)
 
     def dismiss(self, brought: Move) -> Move:
         """Returns the move that removes a stand-in again."""
         (change,) = brought.changes
-        return self._cut([Change(change.gpu, change.placement, "remove", change.after, ())], stand_in=True)
+        gone = Change(change.gpu, change.placement, "remove", change.after, ())
+        return Move("remove", (gone,), self.durations.removing_s, brought.net, -brought.net, stand_in=True)
 
-    def _carried(self, change: Change, models: Sequence[PlacedModel]) -> Array:
-        return self.service.rates(models, self.boards[change.gpu].name, change.placement.slice)
+    def _before(self, change: Change) -> Array:
+        return self.interim.existing((change.gpu, change.placement), change.before, self.boards[change.gpu].name)
+
+    def _after(self, change: Change) -> Array:
+        return self.interim.wanted((change.gpu, change.placement), change.after, self.boards[change.gpu].name)
 
 
 def profile(board: Board, kind: str) -> MigProfile:

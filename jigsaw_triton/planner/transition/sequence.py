@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 
 from jigsaw_triton.gpus.model import Board, GpuId, Placement
-from jigsaw_triton.planner.capacity import Array, Service
+from jigsaw_triton.planner.capacity import Array
 from jigsaw_triton.planner.domain.difference import Change
-from jigsaw_triton.planner.domain.plan import PlacedModel
-from jigsaw_triton.planner.transition.moves import KINDS, Move, Movers, memory_slices, profile
+from jigsaw_triton.planner.transition.interim import Interim
+from jigsaw_triton.planner.transition.moves import KINDS, Move, Movers, Replica, memory_slices, profile
 
 EXACT_STATES = 2000
 """Number of states up to which dynamic programming finds the best order; beyond, a greedy rule does."""
@@ -23,9 +23,6 @@ _ROUNDING = 1e-9
 
 Wave = tuple[Move, ...]
 """Moves of one kind that are made at once, all beside the old models or none."""
-
-Replica = tuple[str, str, tuple[PlacedModel, ...]]
-"""Model of GPU, slice, and the models in it."""
 
 Rooms = Mapping[GpuId, tuple[Board, frozenset[int]]]
 """GPU -> its board, and its memory slices that are free in both plans and not used by others."""
@@ -40,15 +37,15 @@ def sequence(moves: Sequence[Move], movers: Movers, replicas: Sequence[Replica],
         replicas: Replicas that may stand in.
         rooms: Free places for stand-ins.
     """
-    service = movers.service
-    ordered = sorted(moves, key=_cheapness)
-    waves = _waves(ordered, service, service.held_rps)
-    if not requests_missed(waves, service):
+    interim = movers.interim
+    ordered, held_rps = sorted(moves, key=_cheapness), interim.service.held_rps
+    waves = _waves(ordered, interim, held_rps)
+    if not requests_missed(waves, interim):
         return waves
-    ordered = _best(ordered, service)
-    covered = _Cover(movers, replicas, rooms).covering(_waves(ordered, service, service.held_rps))
-    waves = _waves(ordered, service, _floors(ordered, service))
-    return min(waves, covered, key=lambda w: round(requests_missed(w, service), 6))
+    ordered = _best(ordered, interim)
+    covered = _Cover(movers, replicas, rooms).covering(_waves(ordered, interim, held_rps))
+    waves = _waves(ordered, interim, _floors(ordered, interim))
+    return min(waves, covered, key=lambda w: round(requests_missed(w, interim), 6))
 
 
 def seconds(wave: Wave) -> float:
@@ -66,30 +63,30 @@ def after(serving: Array, wave: Iterable[Move]) -> Array:
     return sum((move.net for move in wave), serving)
 
 
-def requests_missed(waves: Iterable[Wave], service: Service) -> float:
+def requests_missed(waves: Iterable[Wave], interim: Interim) -> float:
     """Returns the number of requests that find no capacity on the way, but would have before."""
-    missed, serving = 0.0, service.start
+    missed, serving = 0.0, interim.start
     for wave in waves:
-        missed += _missed(serving, wave, service)
+        missed += _missed(serving, wave, interim)
         serving = after(serving, wave)
     return missed
 
 
-def _missed(serving: Array, wave: Wave, service: Service) -> float:
-    return service.missing_rps(during(serving, wave)) * seconds(wave)
+def _missed(serving: Array, wave: Wave, interim: Interim) -> float:
+    return interim.missing_rps(during(serving, wave)) * seconds(wave)
 
 
 def _cheapness(move: Move) -> tuple[int, bool, object]:
     return KINDS.index(move.kind), not move.beside, move.changes[0]
 
 
-def _waves(ordered: Iterable[Move], service: Service, floors_rps: Mapping[str, float]) -> tuple[Wave, ...]:
+def _waves(ordered: Iterable[Move], interim: Interim, floors_rps: Mapping[str, float]) -> tuple[Wave, ...]:
     """Joins successive moves of one kind into waves, as long as no graph falls below its floor."""
     waves: list[Wave] = []
-    serving = meanwhile = service.start
+    serving = meanwhile = interim.start
     for move in ordered:
         joined = meanwhile - move.out
-        if waves and _joins(move, waves[-1][0]) and _keeps(service.capacities(joined), floors_rps):
+        if waves and _joins(move, waves[-1][0]) and _keeps(interim.capacities(joined), floors_rps):
             waves[-1] = (*waves[-1], move)
             meanwhile = joined
         else:
@@ -107,17 +104,17 @@ def _keeps(capacities: Mapping[str, float], floors_rps: Mapping[str, float]) -> 
     return all(capacities[graph] >= floor * (1 - 1e-6) for graph, floor in floors_rps.items())
 
 
-def _floors(ordered: Iterable[Move], service: Service) -> dict[str, float]:
+def _floors(ordered: Iterable[Move], interim: Interim) -> dict[str, float]:
     """Returns the least capacity of each graph while the moves are made one by one, at most what it should keep."""
-    floors, serving = dict(service.held_rps), service.start
+    floors, serving = dict(interim.service.held_rps), interim.start
     for move in ordered:
-        capacities = service.capacities(during(serving, (move,)))
+        capacities = interim.capacities(during(serving, (move,)))
         floors = {graph: min(floor, capacities[graph]) for graph, floor in floors.items()}
         serving = after(serving, (move,))
     return floors
 
 
-def _best(moves: Sequence[Move], service: Service) -> list[Move]:
+def _best(moves: Sequence[Move], interim: Interim) -> list[Move]:
     """Returns additions first, removals last, and between them the order that misses the fewest requests."""
     first = [move for move in moves if move.kind == "add"]
     last = [move for move in moves if move.kind == "remove"]
@@ -129,12 +126,12 @@ def _best(moves: Sequence[Move], service: Service) -> list[Move]:
             )
     groups = list(alike.values())
     exact = math.prod(len(group) + 1 for group in groups) <= EXACT_STATES
-    picks = (_exact if exact else _greedy)(groups, after(service.start, first), service)
+    picks = (_exact if exact else _greedy)(groups, after(interim.start, first), interim)
     left = [iter(group) for group in groups]
     return [*first, *(next(left[i]) for i in picks), *last]
 
 
-def _exact(groups: Sequence[Sequence[Move]], start: Array, service: Service) -> list[int]:
+def _exact(groups: Sequence[Sequence[Move]], start: Array, interim: Interim) -> list[int]:
     """Returns the group of each next move, by dynamic programming over the number of moves done in each group."""
     none, every = (0,) * len(groups), tuple(len(group) for group in groups)
     found: dict[tuple[int, ...], tuple[float, int]] = {none: (0.0, -1)}
@@ -143,7 +140,7 @@ def _exact(groups: Sequence[Sequence[Move]], start: Array, service: Service) -> 
         for i, group in enumerate(groups):
             if done[i] < every[i]:
                 then = (*done[:i], done[i] + 1, *done[i + 1 :])
-                missed = found[done][0] + _missed(serving, (group[0],), service)
+                missed = found[done][0] + _missed(serving, (group[0],), interim)
                 if then not in found or missed < found[then][0] - _ROUNDING:
                     found[then] = (missed, i)
     picks: list[int] = []
@@ -155,20 +152,20 @@ def _exact(groups: Sequence[Sequence[Move]], start: Array, service: Service) -> 
     return picks
 
 
-def _greedy(groups: Sequence[Sequence[Move]], start: Array, service: Service) -> list[int]:
+def _greedy(groups: Sequence[Sequence[Move]], start: Array, interim: Interim) -> list[int]:
     """Returns the group of each next move: fewest requests missed, then least capacity missing, then most slack."""
     left = {i: len(group) for i, group in enumerate(groups)}
     serving = start
     picks: list[int] = []
     while left:
+        missed = {i: round(_missed(serving, (groups[i][0],), interim), 6) for i in left}
+        least = min(missed.values())
 
-        def cost(i: int, serving: Array = serving) -> tuple[float, float, float, int]:
-            move = groups[i][0]
-            then = serving + move.net
-            lacking = service.missing_rps(then)
-            return round(_missed(serving, (move,), service), 6), round(lacking, 6), -round(service.slack(then), 6), i
+        def cost(i: int, serving: Array = serving) -> tuple[float, float, int]:
+            then = serving + groups[i][0].net
+            return round(interim.missing_rps(then), 6), -round(interim.slack(then), 6), i
 
-        best = min(left, key=cost)
+        best = min((i for i in left if missed[i] == least), key=cost)
         picks.append(best)
         serving = serving + groups[best][0].net
         left[best] -= 1
@@ -187,13 +184,13 @@ class _Cover:
     """
 
     def __init__(self, movers: Movers, replicas: Sequence[Replica], rooms: Rooms) -> None:
-        self._movers, self._service, self._replicas = movers, movers.service, replicas
+        self._movers, self._interim, self._replicas = movers, movers.interim, replicas
         self._rooms = {gpu: room for gpu, room in rooms.items() if room[1]}
 
     def covering(self, waves: Iterable[Wave]) -> tuple[Wave, ...]:
         """Returns the waves with those that add and remove stand-ins in between."""
         covered: list[Wave] = []
-        serving = self._service.start
+        serving = self._interim.start
         present: dict[Change, Move] = {}
         for wave in waves:
             wanted = self._wanted(serving, wave, present)
@@ -218,7 +215,7 @@ class _Cover:
     def _lacking(self, serving: Array, wave: Wave) -> float:
         """Returns the missing capacity during a wave and after it."""
         moments = (during(serving, wave), after(serving, wave))
-        return round(sum(map(self._service.distance, moments)), 6)
+        return round(sum(map(self._interim.distance, moments)), 6)
 
     def _grown(self, chosen: dict[Change, Move], serving: Array, wave: Wave) -> dict[Change, Move]:
         """Adds the stand-in that helps most, one after another, until nothing is missing or nothing helps."""
@@ -237,10 +234,12 @@ class _Cover:
         for change in chosen:
             board, _ = self._rooms[change.gpu]
             taken.setdefault(change.gpu, set()).update(memory_slices(board, change.placement))
-        for board_name, kind, models in self._replicas:
+        for replica in self._replicas:
             for gpu, (board, free) in self._rooms.items():
-                places = (Placement(s, kind) for s in profile(board, kind).starts) if board.name == board_name else ()
+                if board.name != replica.board:
+                    continue
+                places = (Placement(start, replica.kind) for start in profile(board, replica.kind).starts)
                 room = next((p for p in places if free - taken.get(gpu, set()) >= set(memory_slices(board, p))), None)
                 if room is not None:
-                    yield self._movers.bring(gpu, room, models)
+                    yield self._movers.bring(gpu, room, replica)
                     break

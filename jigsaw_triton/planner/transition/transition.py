@@ -17,10 +17,12 @@ from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import Board, Cluster, GpuId
 from jigsaw_triton.planner.capacity import Array, Service
 from jigsaw_triton.planner.domain.difference import Change, Place, difference
-from jigsaw_triton.planner.domain.plan import GraphPlan, Plan
+from jigsaw_triton.planner.domain.plan import GraphPlan, PlacedModel, PlacedSlice, Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
-from jigsaw_triton.planner.transition.moves import Durations, Kind, Movers, memory_slices
-from jigsaw_triton.planner.transition.sequence import Replica, Rooms, Wave, after, during, seconds, sequence
+from jigsaw_triton.planner.transition.generations import Generations, of_plans
+from jigsaw_triton.planner.transition.interim import Interim, Moment, at_last
+from jigsaw_triton.planner.transition.moves import Durations, Kind, Movers, Replica, memory_slices
+from jigsaw_triton.planner.transition.sequence import Rooms, Wave, after, during, seconds, sequence
 
 DURATIONS = Durations()
 
@@ -42,8 +44,8 @@ class Step:
             old ones first.
         stand_in: True if it adds or removes stand-ins, replicas that serve only during the transition.
         seconds: Expected duration.
-        during_rps: Capacity of each graph of the new plan during the step, in requests a second.
-        after_rps: Capacity of each graph of the new plan after the step, in requests a second.
+        during: Moment during the step.
+        after: Moment after the step.
     """
 
     kind: Kind
@@ -52,8 +54,18 @@ class Step:
     beside: bool
     stand_in: bool
     seconds: float
-    during_rps: Mapping[str, float]
-    after_rps: Mapping[str, float]
+    during: Moment
+    after: Moment
+
+    @property
+    def during_rps(self) -> Mapping[str, float]:
+        """Capacity of each graph of the new plan during the step, in requests a second."""
+        return self.during.capacities_rps
+
+    @property
+    def after_rps(self) -> Mapping[str, float]:
+        """Capacity of each graph of the new plan after the step, in requests a second."""
+        return self.after.capacities_rps
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +121,7 @@ def transition(
     durations: Durations = DURATIONS,
     reloads: Collection[Place] = (),
     restarts: Collection[Place] = (),
+    generations: Generations | None = None,
 ) -> Transition:
     """Returns the transition from the problem's running plan, or from empty GPUs, to a plan.
 
@@ -119,6 +132,8 @@ def transition(
         durations: Durations of operations.
         reloads: MIG instances whose models are loaded again although the plans agree, because their content is new.
         restarts: Instances in `reloads` whose servers are replaced, so that no model can be loaded beside an old one.
+        generations: Generations of the models; None if variants have the same content in both plans, except in
+            `reloads`.
 
     Raises:
         InputError: The problem is invalid, or the cluster lacks a GPU of one of the plans and its board is unknown.
@@ -126,15 +141,18 @@ def transition(
     problem = problem.prepared()
     running = _running(problem)
     boards = _boards(problem, running, plan)
-    service = Service(replace(problem, running=running), plan, options or Options())
-    movers = Movers(boards, service, durations, frozenset(restarts))
+    if generations is None:
+        separate = [w.graph.name for w in problem.workloads if w.graph.target not in ("auto", "graph")]
+        generations = of_plans(running, plan, reloads, separate)
+    served = _of_generation(running, generations)
+    service = Service(replace(problem, running=served), plan, options or Options())
+    interim = Interim(service, generations, running)
+    movers = Movers(boards, interim, durations, frozenset(restarts))
     changes = difference(running, plan, reloads)
     rooms = _rooms(problem.cluster, boards, running, plan)
-    waves = sequence(list(movers.moves(changes)), movers, _replicas(running, plan), rooms)
-    steps = _with_shares(_steps(waves, service), running, plan, service, durations)
-    if steps:
-        steps[-1] = replace(steps[-1], after_rps=service.after_rps)
-    return Transition(service.before_rps, tuple(steps), _shortfalls(steps, service))
+    waves = sequence(list(movers.moves(changes)), movers, _replicas(running, plan, interim), rooms)
+    steps = _with_shares(_steps(waves, interim), running, plan, interim, durations)
+    return Transition(service.before_rps, tuple(steps), _shortfalls(steps, interim))
 
 
 def check_room(problem: Problem, plan: Plan) -> None:
@@ -170,14 +188,30 @@ def _boards(problem: Problem, *plans: Plan | None) -> dict[GpuId, Board]:
     return boards
 
 
-def _replicas(*plans: Plan | None) -> list[Replica]:
-    found = {
-        (gpu.model, placed.placement.slice, placed.models)
-        for plan in plans
-        for gpu in (plan.gpus if plan is not None else ())
-        for placed in gpu.layout
-    }
-    return sorted(found, key=str)
+def _of_generation(running: Plan | None, generations: Generations) -> Plan | None:
+    """Returns the running plan with the models of the running generation alone."""
+    if running is None:
+        return None
+
+    def served(gpu: GpuId, placed: PlacedSlice) -> PlacedSlice:
+        place = (gpu, placed.placement)
+        models = tuple(model for model in placed.models if generations.of_existing(place, model)[0])
+        return placed if models == placed.models else replace(placed, models=models)
+
+    gpus = (replace(gpu, layout=tuple(served(gpu.id, placed) for placed in gpu.layout)) for gpu in running.gpus)
+    return replace(running, gpus=tuple(gpus))
+
+
+def _replicas(running: Plan | None, plan: Plan, interim: Interim) -> list[Replica]:
+    """Returns the replicas that may stand in: those of the running generation, and others of the target."""
+    found: dict[tuple[str, str, tuple[PlacedModel, ...]], Replica] = {}
+    for of_plan, carried in ((_of_generation(running, interim.generations), interim.existing), (plan, interim.wanted)):
+        for gpu in of_plan.gpus if of_plan is not None else ():
+            for placed in gpu.layout:
+                key = (gpu.model, placed.placement.slice, placed.models)
+                if placed.models and key not in found:
+                    found[key] = Replica(*key, carried((gpu.id, placed.placement), placed.models, gpu.model))
+    return [found[key] for key in sorted(found, key=str)]
 
 
 def _rooms(cluster: Cluster, boards: Mapping[GpuId, Board], *plans: Plan | None) -> Rooms:
@@ -196,18 +230,21 @@ def _rooms(cluster: Cluster, boards: Mapping[GpuId, Board], *plans: Plan | None)
 
 
 def _with_shares(
-    steps: list[Step], running: Plan | None, plan: Plan, service: Service, durations: Durations
+    steps: list[Step], running: Plan | None, plan: Plan, interim: Interim, durations: Durations
 ) -> list[Step]:
-    """Adds the step from which on requests follow the new plan: after the last step that adds capacity for it."""
+    """Adds the step from which on requests follow the new plan: after the last step that adds capacity for it.
+
+    Only replicas of the new plan serve from then on.
+    """
     before = running.graphs if running is not None else {}
     moved = {graph for step in steps for graph in step.graphs} | (before.keys() ^ plan.graphs.keys())
     moved |= {name for name in before.keys() & plan.graphs.keys() if _differ(before[name], plan.graphs[name])}
     if not moved:
         return steps
     at = max((i for i, step in enumerate(steps, 1) if step.kind != "remove"), default=0)
-    capacities = steps[at - 1].after_rps if at else service.capacities(service.start)
-    shares = Step("shares", tuple(sorted(moved)), (), True, False, durations.shares_s, capacities, capacities)
-    return [*steps[:at], shares, *steps[at:]]
+    now, last = steps[at - 1].after if at else interim.at(interim.start), at_last(interim.service.after_rps)
+    shares = Step("shares", tuple(sorted(moved)), (), True, False, durations.shares_s, now, last)
+    return [*steps[:at], shares, *(replace(step, during=last, after=last) for step in steps[at:])]
 
 
 def _differ(before: GraphPlan, now: GraphPlan) -> bool:
@@ -224,9 +261,9 @@ def _by_segment(planned: GraphPlan) -> dict[tuple[str, str, str, int, int], floa
     }
 
 
-def _steps(waves: Iterable[Wave], service: Service) -> list[Step]:
+def _steps(waves: Iterable[Wave], interim: Interim) -> list[Step]:
     steps = []
-    serving: Array = service.start
+    serving: Array = interim.start
     for wave in waves:
         changes = tuple(sorted((c for move in wave for c in move.changes), key=_in_order))
         models = [model for change in changes for model in (*change.before, *change.after)]
@@ -237,8 +274,8 @@ def _steps(waves: Iterable[Wave], service: Service) -> list[Step]:
             beside=wave[0].beside,
             stand_in=wave[0].stand_in,
             seconds=seconds(wave),
-            during_rps=service.capacities(during(serving, wave)),
-            after_rps=service.capacities(after(serving, wave)),
+            during=interim.at(during(serving, wave)),
+            after=interim.at(after(serving, wave)),
         )
         steps.append(step)
         serving = after(serving, wave)
@@ -250,10 +287,10 @@ def _in_order(change: Change) -> tuple[GpuId, bool, Change]:
     return change.gpu, change.kind != "remove", change
 
 
-def _shortfalls(steps: Iterable[Step], service: Service) -> tuple[Shortfall, ...]:
+def _shortfalls(steps: Iterable[Step], interim: Interim) -> tuple[Shortfall, ...]:
     found: dict[str, Shortfall] = {}
     for step in steps:
-        for graph, lack in service.missing(step.during_rps).items():
+        for graph, lack in interim.missing(step.during_rps).items():
             before = found.get(graph, Shortfall(graph, 0.0, 0.0, 0.0))
             found[graph] = Shortfall(
                 graph,

@@ -35,7 +35,7 @@ def test_steps_are_in_order_with_time_and_capacity() -> None:
     assert [" ".join(line.split()) for line in rows] == [
         "1 variant ~ t0 v0 1x b1 -> t0 v1 1x b1 a/0 1g@0 1.05 10 10",
         "2 add + t1 v0 1x b1 a/1 2g@0 and 1 more 2.75 10 20",
-        "3 shares chain 0.05 20 20",
+        "3 shares chain 0.05 20 10",
         "4 remove - t0 v0 1x b1 a/0 1g@2 1.25 10 10",
     ]
     assert sentence == "expected to take 5.1 s in total; the capacity covers the demand throughout"

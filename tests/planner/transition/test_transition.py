@@ -15,6 +15,8 @@ from jigsaw_triton.planner.domain.difference import difference
 from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
 from jigsaw_triton.planner.domain.problem import LATENCY_MODELS, LOADS, LatencyModel, Options, Problem
 from jigsaw_triton.planner.search.solve import SolverFactory, make_plan
+from jigsaw_triton.planner.transition.generations import of_plans
+from jigsaw_triton.planner.transition.interim import Interim
 from jigsaw_triton.planner.transition.moves import Durations, Movers
 from jigsaw_triton.planner.transition.sequence import _best, requests_missed
 from jigsaw_triton.planner.transition.transition import Step, Transition, check_room, transition
@@ -74,8 +76,7 @@ def test_equal_plans_need_no_steps() -> None:
 def test_a_first_plan_is_added_at_once() -> None:
     found = way(None, {0: {"1g@0": "t0.v0"}, 1: {"1g@1": "t1.v0"}})
     assert kinds(found) == ["add", "shares"]
-    step, _ = found.steps
-    assert (step.during_rps, step.after_rps) == ({"chain": 0.0}, {"chain": 10.0})
+    assert [step.after_rps["chain"] for step in found.steps] == [0.0, 10.0]
     assert found.seconds == pytest.approx(0.2 + 1.5 + 1.0 + 0.05 + 0.05)
     assert found.shortfalls == ()
 
@@ -127,11 +128,21 @@ def test_models_that_do_not_fit_together_are_out_of_service_meanwhile() -> None:
 
 
 def test_without_room_the_order_keeps_the_most_capacity_in_service() -> None:
-    # t0 has a spare replica until 1g@0 goes to t1, so the GPU is repartitioned before that.
+    # t0 has a spare replica until 4g@0 goes to t1, so the GPU is repartitioned before that.
+    large = ProfileTable(replace(r, memory_mib=30000.0) for r in PROFILES.rows())
+    before = {0: {"4g@0": "t0.v0", "3g@4": "t0.v0"}, 1: {"4g@0": "t0.v0", "3g@4": "t1.v0"}, 2: {"7g@0": "t1.v0"}}
+    after = {0: {"4g@0": "t1.v0", "3g@4": "t0.v0"}, 1: {"2g@0": "t0.v0", "2g@2": "t0.v0", "3g@4": "t1.v0"}}
+    found = way(before, {**after, 2: {"7g@0": "t1.v0"}}, demand=60, profiles=large)
+    assert kinds(found) == ["geometry", "variant", "shares"]
+    assert found.shortfalls == ()
+
+
+def test_a_slice_serves_with_its_old_model_beside_the_new_one_as_long_as_that_is_better() -> None:
     before = {0: {"4g@0": "t0.v0", "3g@4": "t0.v0"}, 1: {"4g@0": "t0.v0", "3g@4": "t1.v0"}, 2: {"7g@0": "t1.v0"}}
     after = {0: {"4g@0": "t1.v0", "3g@4": "t0.v0"}, 1: {"2g@0": "t0.v0", "2g@2": "t0.v0", "3g@4": "t1.v0"}}
     found = way(before, {**after, 2: {"7g@0": "t1.v0"}}, demand=60)
-    assert kinds(found) == ["geometry", "variant", "shares"]
+    assert kinds(found) == ["variant", "geometry", "shares"]
+    assert [step.during.taken for step in found.steps] == [True, False, True]
     assert found.shortfalls == ()
 
 
@@ -347,11 +358,12 @@ def test_the_exact_order_is_the_best_of_all(old: Places, new: Places) -> None:
     if demand <= 0:
         return
     service = Service(asked_for(before, demand).prepared(), after, TWO_P95)
-    moves = list(Movers(boards, service, Durations()).moves(difference(before, after)))
+    interim = Interim(service, of_plans(before, after, (), ()), before)
+    moves = list(Movers(boards, interim, Durations()).moves(difference(before, after)))
     changed = [move for move in moves if move.kind not in ("add", "remove")]
     if len(changed) > 5:
         return
     first = [move for move in moves if move.kind == "add"]
     last = [move for move in moves if move.kind == "remove"]
-    missed = [requests_missed([(m,) for m in (*first, *order, *last)], service) for order in permutations(changed)]
-    assert requests_missed([(m,) for m in _best(moves, service)], service) == pytest.approx(min(missed), abs=1e-6)
+    missed = [requests_missed([(m,) for m in (*first, *order, *last)], interim) for order in permutations(changed)]
+    assert requests_missed([(m,) for m in _best(moves, interim)], interim) == pytest.approx(min(missed), abs=1e-6)

@@ -1,0 +1,125 @@
+import math
+from collections.abc import Sequence
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jigsaw_triton.planner.transition.answering import (
+    RUNNING,
+    TARGET,
+    Answering,
+    Replicas,
+    answering,
+    apart,
+    lacking,
+)
+from tests.fakes.graphs import chain
+
+GRAPH = chain(3)
+TASKS = tuple(GRAPH.tasks)
+
+Rates = tuple[int, int, int]
+"""Calls a second of a task's replicas of the running generation, of the target, and of both."""
+
+
+def replicas(*rates: Rates) -> Replicas:
+    sides = [{task: {"v0": float(n)} for task, n in zip(TASKS, side, strict=True)} for side in zip(*rates, strict=True)]
+    return Replicas(*sides)
+
+
+def found(*rates: Rates) -> Answering:
+    return answering(GRAPH, replicas(*rates), (), ())
+
+
+def best(rates: Sequence[Rates]) -> int:
+    """Returns the largest capacity of all pairs of whole numbers that each task can serve; -1 if there is none."""
+    best_rps = -1
+    for of_running in range(21):
+        for of_target in range(21):
+            extra = [(max(0, of_running - o), max(0, of_target - n), s) for o, n, s in rates]
+            if all(more + other <= s for more, other, s in extra):
+                best_rps = max(best_rps, of_running + of_target)
+    return best_rps
+
+
+def always_fits(rates: Sequence[Rates], free: int, of_running: int = 0, of_target: int = 0) -> bool:
+    """Returns True if all requests are answered, whichever replicas take those that have not chosen a generation.
+
+    Args:
+        rates: Rates of the tasks that are left.
+        free: Requests that have not chosen.
+        of_running: Requests that have chosen the running generation.
+        of_target: Requests that have chosen the target.
+    """
+    if not rates:
+        return True
+    o, n, s = rates[0]
+    if of_running > o + s or of_target > n + s or free + of_running + of_target > o + n + s:
+        return False
+    for x, y in product(range(min(o, free) + 1), range(min(n, free) + 1)):
+        open_ = free - x - y
+        fits = open_ >= 0 and max(0, of_running - (o - x)) + max(0, of_target - (n - y)) <= s - open_
+        if fits and not always_fits(rates[1:], open_, of_running + x, of_target + y):
+            return False
+    return True
+
+
+RATES = st.lists(st.tuples(*[st.integers(0, 5)] * 3), min_size=3, max_size=3)
+
+
+@given(RATES)
+def test_the_capacity_is_the_best_division_of_the_requests(rates: list[Rates]) -> None:
+    answered = found(*rates)
+    if not answered.mixed:
+        assert answered.capacity_rps == pytest.approx(best(rates))
+
+
+@given(RATES)
+def test_the_shares_of_the_generations_fit_every_task(rates: list[Rates]) -> None:
+    answered = found(*rates)
+    if answered.share is not None and not answered.mixed:
+        of_target = answered.share * answered.capacity_rps
+        of_running = answered.capacity_rps - of_target
+        for o, n, s in rates:
+            assert max(0.0, of_running - o) + max(0.0, of_target - n) <= s + 1e-6
+
+
+@given(RATES)
+def test_requests_choose_freely_only_where_every_choice_fits(rates: list[Rates]) -> None:
+    answered = found(*rates)
+    if answered.share is None and not answered.mixed:
+        assert always_fits(rates, math.floor(answered.capacity_rps + 1e-6))
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [
+        # One task differs: whichever replica is free takes the request.
+        ([(2, 3, 0), (0, 0, 9), (0, 0, 9)], Answering(5.0, None)),
+        # Two tasks differ: the target gets as much as its second task carries.
+        ([(6, 6, 0), (9, 3, 0), (0, 0, 20)], Answering(9.0, 1 / 3)),
+        # The target lacks a task, or the running generation does.
+        ([(4, 4, 0), (4, 0, 0), (0, 0, 9)], Answering(4.0, RUNNING)),
+        ([(4, 4, 0), (0, 4, 0), (0, 0, 9)], Answering(4.0, TARGET)),
+        # Neither has all tasks.
+        ([(4, 0, 0), (0, 3, 0), (0, 0, 9)], Answering(3.0, None, mixed=True)),
+        ([(0, 0, 0), (4, 4, 0), (0, 0, 9)], Answering(0.0, None)),
+    ],
+)
+def test_examples(rates: list[Rates], expected: Answering) -> None:
+    answered = found(*rates)
+    assert answered.capacity_rps == pytest.approx(expected.capacity_rps)
+    assert (answered.share, answered.mixed) == (expected.share, expected.mixed)
+
+
+def test_a_separate_graph_uses_the_target_only_for_tasks_that_it_lacks() -> None:
+    assert apart(GRAPH, replicas((4, 4, 1), (0, 3, 0), (0, 0, 9))).capacity_rps == 3.0
+
+
+def test_more_replicas_where_some_are_missing_bring_a_rate_closer() -> None:
+    now = replicas((4, 4, 0), (4, 2, 0), (0, 0, 7))
+    more = replicas((4, 4, 0), (4, 2, 2), (0, 0, 7))
+    assert lacking(GRAPH, more, 8.0) < lacking(GRAPH, now, 8.0)
+    assert lacking(GRAPH, more, 6.0) == 0.0
