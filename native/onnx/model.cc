@@ -260,11 +260,9 @@ Answer Model::answer_items(const Values& inputs) const {
     std::set<Shape> shapes;
     for (const Value& part : parts[o]) shapes.emplace(part.shape.begin() + 1, part.shape.end());
     if (shapes.size() > 1) {
-      std::string text;
-      for (const Shape& shape : shapes) text += (text.empty() ? "" : ", ") + text_of(shape);
-      return {
-          {},
-          Failure{Blame::kRequest, "output " + name + " differs in shape between the items of the request: " + text}};
+      std::string text = "output " + name + " differs in shape between the items of the request: ";
+      for (const Shape& shape : shapes) text += (shape == *shapes.begin() ? "" : ", ") + text_of(shape);
+      return {{}, Failure{Blame::kRequest, std::move(text)}};
     }
     all.outputs.push_back({name, concatenated(parts[o])});
   }
