@@ -3,6 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from jigsaw_triton.runtime.dtypes import Array, to_triton
+
 TYPES = {
     "FP32": 1,
     "UINT8": 2,
@@ -48,12 +52,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in topological order, with inputs and outputs by name, and INT64 constants: vectors, or scalars."""
+    """Nodes in topological order, with inputs, outputs and constants by name; integers become INT64."""
 
     nodes: Sequence[Node]
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
-    constants: Mapping[str, Sequence[int] | int] = field(default_factory=dict)
+    constants: Mapping[str, Array | Sequence[int] | int] = field(default_factory=dict)
 
 
 def onnx_file(graph: Graph) -> bytes:
@@ -121,11 +125,11 @@ def _node(node: Node) -> bytes:
     )
 
 
-def _constant(name: str, values: Sequence[int] | int) -> bytes:
-    """Encodes a TensorProto of INT64."""
-    dims, numbers = ([], [values]) if isinstance(values, int) else ([len(values)], values)
-    raw = b"".join(number.to_bytes(8, "little", signed=True) for number in numbers)
-    return b"".join(_field(1, dim) for dim in dims) + _field(2, TYPES["INT64"]) + _field(8, name) + _field(9, raw)
+def _constant(name: str, values: Array | Sequence[int] | int) -> bytes:
+    """Encodes a TensorProto."""
+    array = np.asarray(values)
+    dims = b"".join(_field(1, dim) for dim in array.shape)
+    return dims + _field(2, TYPES[to_triton(array.dtype)]) + _field(8, name) + _field(9, array.tobytes())
 
 
 def _value(name: str, tensor: Tensor) -> bytes:
