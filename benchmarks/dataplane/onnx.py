@@ -121,7 +121,7 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
         rates: dict[tuple[str, str, int], list[float]] = {}
         wanted = sides.one_worker_per_task(alone, system.cluster("cpu"))
         models = sides.worker_models(wanted, installation.backends)
-        names = {graph.name: model.name for graph, model in zip(alone, models, strict=True)}
+        names = {model.graph: model.name for model in models}
         progress("onnx: starting one server with both models")
         async with system.lone_server(installation, wanted.cluster.gateway) as server:
             await server.gateway.load([model.folder for model in models])

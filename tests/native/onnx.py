@@ -64,11 +64,11 @@ def find_library(folders: str = PACKAGES) -> Path:
 
 def runner(inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec], **more: Any) -> RunnerSpec:
     """Specification of a variant; the names of the tensors are the keys."""
-    named = [
-        tuple(TensorSpec(name, tensor.dtype, tensor.shape) for name, tensor in tensors.items())
-        for tensors in (inputs, outputs)
-    ]
-    return RunnerSpec("onnxruntime", *named, **more)
+    return RunnerSpec("onnxruntime", _named(inputs), _named(outputs), **more)
+
+
+def _named(tensors: Mapping[str, TensorSpec]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(name, tensor.dtype, tensor.shape) for name, tensor in tensors.items())
 
 
 class OnnxModel:
