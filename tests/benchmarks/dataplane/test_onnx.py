@@ -1,5 +1,8 @@
+import json
+
 from benchmarks.dataplane import onnx
-from benchmarks.dataplane.onnx import CLIENTS
+from benchmarks.dataplane.client import OK, Reply
+from benchmarks.dataplane.onnx import CLIENTS, outputs
 
 
 def test_rates_are_relative_to_the_python_backend_in_the_same_round() -> None:
@@ -18,3 +21,11 @@ def test_rates_are_relative_to_the_python_backend_in_the_same_round() -> None:
 def test_no_answer_may_differ() -> None:
     assert onnx.different_figure(0).met
     assert not onnx.different_figure(1).met
+
+
+def test_outputs_are_compared_by_name() -> None:
+    def reply(**found: bytes) -> Reply:
+        described = [{"name": n, "parameters": {"binary_data_size": len(data)}} for n, data in found.items()]
+        return Reply(OK, json.dumps({"outputs": described}).encode(), b"".join(found.values()))
+
+    assert outputs(reply(A=b"1", B=b"23")) == outputs(reply(B=b"23", A=b"1")) == {"A": b"1", "B": b"23"}
