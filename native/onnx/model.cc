@@ -186,7 +186,12 @@ std::vector<Answer> Model::answer(const std::vector<std::vector<Value>>& request
   for (const auto& [key, indices] : groups) {
     std::vector<const Values*> group;
     for (size_t index : indices) group.push_back(&requests[index]);
-    std::vector<Answer> made = answer_joined(group);
+    std::vector<Answer> made;
+    try {
+      made = answer_joined(group);
+    } catch (const std::exception& error) {  // There is no memory for a batch or its outputs.
+      made.assign(group.size(), {{}, Failure{Blame::kModel, shortened(error.what())}});
+    }
     for (size_t i = 0; i < indices.size(); i++) answers[indices[i]] = std::move(made[i]);
   }
   return answers;

@@ -1,6 +1,7 @@
 """ONNX models in a fake server that has loaded the compiled backend."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,21 @@ def test_a_library_without_gpu_support_runs_on_the_cpu_and_says_so(server: Serve
 def test_an_unknown_runner_is_no_onnx_model(server: Server) -> None:
     with pytest.raises(ServerError, match=r'spec has no "version"'):
         server.load(RunnerSpec("torch", SPEC.inputs, SPEC.outputs))
+
+
+def threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def test_instances_share_one_thread_pool_which_ends_with_the_model(server: Server) -> None:
+    server.load().unload()  # The library itself may keep threads.
+    before = threads()
+    model = server.load(replace(SPEC, threads=3))
+    # Each of the two instances computes with three threads, one of which belongs to the server.
+    assert threads() == before + 4
+    assert model.ask(**request(1))["Y"].item() == 11
+    model.unload()
+    assert threads() == before
 
 
 def test_a_model_is_loaded_again_after_it_was_unloaded(server: Server) -> None:
