@@ -17,10 +17,17 @@ from jigsaw_triton.graph.model import Task, TaskGraph, TensorType, Variant
 from jigsaw_triton.planner.domain.plan import PlacedModel
 from jigsaw_triton.profiles.service import service_time
 from jigsaw_triton.profiles.table import ProfileTable
-from jigsaw_triton.runtime.spec import ROWS_PREFIX, TOKEN_OUTPUT, EmulationSpec, RunnerSpec, TensorSpec
+from jigsaw_triton.runtime.spec import (
+    COMPILED_BACKEND,
+    ROWS_PREFIX,
+    TOKEN_OUTPUT,
+    EmulationSpec,
+    RunnerSpec,
+    TensorSpec,
+)
 
 PYTHON = "python"
-"""Name of the backend that runs our own code."""
+"""Name of the backend that runs our own Python code."""
 
 PYTORCH = "pytorch"
 """Name of the backend that identifies tensors by number."""
@@ -98,23 +105,25 @@ def worker_model(
     base = template(templates, variant.template, where=where)
     config = base_config(base, task, server.backends, where)
     python = config.backend == PYTHON
+    ours = python or config.backend == COMPILED_BACKEND
     config.name = names.worker_model(graph.name, task.name, variant.name, generation)
     inputs = {name: graph.input_type(task, name) for name in task.inputs}
-    # Our runners return each call's token, so that the front can check that an answer belongs to its call.
+    # Runners in processes of their own return each call's token, so that the front can check that an answer belongs to
+    # its call.
     tokens = {TOKEN_OUTPUT: TensorType("INT64", (1,))} if python else {}
-    # They also pad rows, so that items with different numbers of rows can form one batch.
-    pads = front.yields(graph, task) if python and not one_by_one and front.mode(graph, task) != "items" else ()
+    # All of our runners pad rows, so that items with different numbers of rows can form one batch.
+    pads = front.yields(graph, task) if ours and not one_by_one and front.mode(graph, task) != "items" else ()
     tokens |= {f"{ROWS_PREFIX}{name}": TensorType("INT64", (1,)) for name in pads}
     if TOKEN_OUTPUT in task.outputs:
         raise InputError(f"no output may be named {TOKEN_OUTPUT}", where=where, hint="rename the output")
-    cfg.set_tensors(config, inputs, {**task.outputs, **tokens}, ragged=python)
-    files = _files(base if python else None, variant, config, where)
+    cfg.set_tensors(config, inputs, {**task.outputs, **tokens}, ragged=ours)
+    files = _files(base if ours else None, variant, config, where)
     content = _content(config, variant, files, identity)
     instances = placed.instances // server.processes
     cfg.set_instances(config, instances, gpu=server.gpu and base.name != EMULATED)
     items = one_by_one or (front.one_by_one(graph, task) and not pads)
     _set_scheduling(config, placed.batch, items=items, shared=server.shared)
-    if python:
+    if ours:
         spec = replace(_runner_spec(base, task, variant, inputs, server, placed), pads=pads)
         if base.name == EMULATED:
             emulation = _emulation(placed, server, profile, where)
@@ -164,6 +173,8 @@ def _set_scheduling(config: ModelConfig, batch: int, *, items: bool, shared: boo
 def base_config(base: Template, task: Task, backends: frozenset[str], where: str) -> ModelConfig:
     """Returns the template's native configuration if the server has its backend, otherwise the other one.
 
+    Every server has the compiled backend, whether `backends` names it or not.
+
     Raises:
         InputError: The server has the backend of neither.
     """
@@ -172,7 +183,7 @@ def base_config(base: Template, task: Task, backends: frozenset[str], where: str
         if native.backend in backends and (native.backend != PYTORCH or _numbered(task)):
             return native
     config = cfg.parse(base.config_text, where=f"{base.name}/{CONFIG_FILE}")
-    if config.backend not in backends:
+    if config.backend not in backends | {COMPILED_BACKEND}:
         raise InputError(
             f"template {base.name!r} needs the backend {config.backend!r}, which the tritonserver does not have",
             where=where,
