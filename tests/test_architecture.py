@@ -49,6 +49,7 @@ ROOMS = {
         "files",
         "builders",
         "planning",
+        "profiles",
         "compiling",
         "simulating",
         "replaying",

@@ -9,7 +9,7 @@ import numpy as np
 
 from jigsaw_triton.profiles.fit import LatencyFit
 from jigsaw_triton.profiles.latency_model import Array, Configuration
-from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable, Source
+from jigsaw_triton.profiles.table import MEASURED, ProfileKey, ProfileRow, ProfileTable, Source
 
 QUANTILE = 0.9
 """Quantile of the prediction that a fitted row has by default: one measurement in ten would be slower."""
@@ -65,17 +65,30 @@ class _Figures:
         )
 
 
-def crossed(rows: Iterable[ProfileRow]) -> list[ProfileKey]:
-    """Returns every combination of the slices, instances and batches of a variant's rows on a GPU model."""
+def crossed(
+    rows: Iterable[ProfileRow],
+    *,
+    slices: Collection[str] = (),
+    instances: Collection[int] = (),
+    batches: Collection[int] = (),
+) -> list[ProfileKey]:
+    """Returns every combination of slices, instances and batches of each variant on each GPU model.
+
+    Args:
+        rows: Rows of the variants.
+        slices: Kinds of slices; by default those of the variant's rows.
+        instances: Numbers of instances; by default those of the variant's rows.
+        batches: Batch sizes; by default those of the variant's rows.
+    """
     known: dict[tuple[str, str, str], list[ProfileKey]] = {}
     for row in rows:
         known.setdefault((row.key.gpu, row.key.task, row.key.variant), []).append(row.key)
     return [
-        ProfileKey(*name, kind, instances, batch)
+        ProfileKey(*name, kind, count, batch)
         for name, keys in known.items()
-        for kind in sorted({key.slice for key in keys})
-        for instances in sorted({key.instances for key in keys})
-        for batch in sorted({key.batch for key in keys})
+        for kind in sorted(slices or {key.slice for key in keys})
+        for count in sorted(instances or {key.instances for key in keys})
+        for batch in sorted(batches or {key.batch for key in keys})
     ]
 
 
@@ -86,7 +99,7 @@ def fitted_rows(
     *,
     quantile: float = QUANTILE,
     rooms: Rooms,
-    sources: Collection[Source] = ("measured",),
+    sources: Collection[Source] = MEASURED,
 ) -> list[ProfileRow]:
     """Returns fitted rows for configurations without a row. Fitted rows of the table do not count as rows.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from jigsaw_triton.profiles.estimation import Estimate, Prior, Sample, estimate, pooled
 from jigsaw_triton.profiles.latency_model import Array, Configuration
-from jigsaw_triton.profiles.table import ProfileRow, Source
+from jigsaw_triton.profiles.table import MEASURED, ProfileRow, Source
 
 LEAST_ROWS = 4
 """Smallest number of rows from which a variant is fitted: fewer cannot separate its floor from its work."""
@@ -87,7 +87,7 @@ class LatencyFit:
         return found
 
 
-def fit_latency(rows: Iterable[ProfileRow], sources: Collection[Source] = ("measured",)) -> dict[str, LatencyFit]:
+def fit_latency(rows: Iterable[ProfileRow], sources: Collection[Source] = MEASURED) -> dict[str, LatencyFit]:
     """Fits the latency model.
 
     Args:

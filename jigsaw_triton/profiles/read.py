@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -76,6 +76,11 @@ def parse_profiles(text: str, file: str) -> ProfileTable:
     Raises:
         SpecError: The text has mistakes. The error has the first `LIMIT_PROBLEMS` of them and the number of the others.
     """
+    return parse_with_lines(text, file)[0]
+
+
+def parse_with_lines(text: str, file: str) -> tuple[ProfileTable, Mapping[ProfileKey, int]]:
+    """Parses the text of a profiles.csv like `parse_profiles`, and returns also the line of each row."""
     problems: list[Diagnostic] = []
     rows: dict[ProfileKey, ProfileRow] = {}
     lines: dict[ProfileKey, int] = {}
@@ -95,11 +100,20 @@ def parse_profiles(text: str, file: str) -> ProfileTable:
     except csv.Error as error:
         message = f"this is not valid CSV: {error}"
         problems.append(Diagnostic(file, reader.line_num, message, "check quotes and line ends"))
+    raise_all(problems, file)
+    return ProfileTable(rows.values()), lines
+
+
+def raise_all(problems: Sequence[Diagnostic], file: str) -> None:
+    """Raises the mistakes in a file, if there are any.
+
+    Raises:
+        SpecError: There are mistakes. The error has the first `LIMIT_PROBLEMS` of them and the number of the others.
+    """
     if problems:
         more = len(problems) - LIMIT_PROBLEMS
         rest = [Diagnostic(file, 0, f"{more} more mistakes are not shown")] if more > 0 else []
         raise SpecError([*problems[:LIMIT_PROBLEMS], *rest])
-    return ProfileTable(rows.values())
 
 
 def _columns(cells: list[str], file: str) -> tuple[str, ...]:
@@ -150,7 +164,7 @@ def _check_words(row: dict[str, str]) -> list[tuple[str, str]]:
     if _BOARD.fullmatch(row["gpu"]) is None:
         reasons.append((f"gpu is {shown(row['gpu'])}", "write a GPU model of the catalog, such as A100-80GB"))
     for column in ("task", "variant"):
-        if _NAME.fullmatch(row[column]) is None:
+        if not is_name(row[column]):
             reasons.append((f"{column} is {shown(row[column])}", f"write the name of a {column} of the graph"))
     if row["slice"] not in SLICES:
         reasons.append((f"there is no slice {shown(row['slice'])}", nearest(row["slice"], SLICES, "known slices")))
@@ -160,6 +174,11 @@ def _check_words(row: dict[str, str]) -> list[tuple[str, str]]:
     if not is_origin(row.get("origin", "")):
         reasons.append((f"origin is {shown(row['origin'])}", f"write up to {LIMIT_ORIGIN} printable characters"))
     return reasons
+
+
+def is_name(text: str) -> bool:
+    """Returns true if a text can be the name of a task or a variant."""
+    return _NAME.fullmatch(text) is not None
 
 
 def is_origin(text: str) -> bool:

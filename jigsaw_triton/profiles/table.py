@@ -8,6 +8,9 @@ from typing import Literal
 Source = Literal["measured", "fitted", "assumed"]
 """Kind of the figures of a row."""
 
+MEASURED: tuple[Source, ...] = ("measured",)
+"""Sources of rows that a fit rests on by default."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class ProfileKey:

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 from jigsaw_triton.gpus import model as gpus
 from jigsaw_triton.gpus.catalog import board
-from jigsaw_triton.profiles.latency_model import NAMES, SHARES, Points, log_latency, monotone
+from jigsaw_triton.profiles.latency_model import NAMES, SHARES, Array, Points, log_latency, monotone
 
 TYPICAL = np.array((1.6, 0.5, -0.7, 0.0, 0.1, 0.5, -3.0, 1.4, -4.0))
 PARAMETERS = st.lists(st.floats(-1.5, 1.5), min_size=len(NAMES), max_size=len(NAMES)).map(np.array)
 KINDS = st.sampled_from(sorted(SHARES))
 
 
-def latency_ms(kind: str, instances: int, batch: int, parameters: np.ndarray = TYPICAL) -> float:
+def latency_ms(kind: str, instances: int, batch: int, parameters: Array = TYPICAL) -> float:
     logs, _ = log_latency(parameters, Points.of([(kind, instances, batch)], {}))
     return float(np.exp(logs[0]))
 
@@ -53,10 +53,8 @@ def test_a_correction_scales_a_kind_of_slice() -> None:
 
 
 @given(PARAMETERS, KINDS, st.integers(1, 5), st.sampled_from([1, 2, 8, 64]))
-def test_the_derivatives_are_those_of_the_latency(
-    parameters: np.ndarray, kind: str, instances: int, batch: int
-) -> None:
-    def at(shift: np.ndarray, correction: float = 0.05) -> float:
+def test_the_derivatives_are_those_of_the_latency(parameters: Array, kind: str, instances: int, batch: int) -> None:
+    def at(shift: Array, correction: float = 0.05) -> float:
         return float(log_latency(parameters + shift, Points.of([(kind, instances, batch)], {kind: correction}))[0][0])
 
     _, derivatives = log_latency(parameters, Points.of([(kind, instances, batch)], {kind: 0.05}))
@@ -67,9 +65,7 @@ def test_the_derivatives_are_those_of_the_latency(
 
 
 @given(PARAMETERS, KINDS, st.integers(1, 5))
-def test_a_larger_batch_and_more_instances_never_take_less_time(
-    parameters: np.ndarray, kind: str, instances: int
-) -> None:
+def test_a_larger_batch_and_more_instances_never_take_less_time(parameters: Array, kind: str, instances: int) -> None:
     limited = monotone(parameters)
     by_batch = [latency_ms(kind, instances, batch, limited) for batch in (1, 2, 3, 4, 16, 256)]
     by_instances = [latency_ms(kind, count, 4, limited) for count in (1, 2, 3, 5)]
