@@ -1,12 +1,17 @@
 """A sparse table of profiles: the rows of the A100 table that a profiler would measure first."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+from benchmarks import a100
+from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.profiles.design import most_informative
 from jigsaw_triton.profiles.estimation import Prior, Sample, estimate
+from jigsaw_triton.profiles.filling import QUANTILE, fitted_rows
+from jigsaw_triton.profiles.fit import fit_latency
 from jigsaw_triton.profiles.latency_model import Configuration
-from jigsaw_triton.profiles.table import ProfileRow
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 
 POINTS = 12
 """Number of rows of each variant that are measured."""
@@ -39,3 +44,32 @@ def _measured(known: dict[Configuration, ProfileRow], points: int) -> list[Profi
         latencies_ms = tuple(row.latency_p50_ms for row in measured.values())
         found = estimate(Sample(tuple(measured), latencies_ms), prior, found.parameters)
     return list(measured.values())
+
+
+def filled(measured: Collection[ProfileRow], complete: ProfileTable, quantile: float = QUANTILE) -> ProfileTable:
+    """Returns the measured rows, and fitted rows for the other configurations of a complete table."""
+    rooms = {(a100.BOARD, kind): float(p.memory_mib or 0) for kind, p in board(a100.BOARD).profiles.items()}
+    wanted = [row.key for row in complete.rows()]
+    fits = fit_latency(measured)
+    fitted = fitted_rows(ProfileTable(measured), fits, wanted, quantile=quantile, rooms=rooms)
+    return ProfileTable([*measured, *fitted])
+
+
+def measured_too(
+    measured: Collection[ProfileRow], used: Iterable[ProfileKey], complete: ProfileTable, points: int = POINTS
+) -> list[ProfileRow]:
+    """Returns the measured rows and those of configurations that a plan uses.
+
+    Args:
+        measured: Measured rows.
+        used: Configurations that a plan uses, the most important first.
+        complete: Table with the rows of all configurations.
+        points: Largest number of measured rows of each variant.
+    """
+    known = {row.key: row for row in measured}
+    counts = Counter((key.task, key.variant) for key in known)
+    for key in used:
+        if key not in known and counts[key.task, key.variant] < points and (row := complete.get(key)) is not None:
+            known[key] = replace(row, source="measured")
+            counts[key.task, key.variant] += 1
+    return list(known.values())

@@ -22,7 +22,7 @@ def words(found: list[Finding]) -> list[tuple[str, str, str]]:
 def test_consistent_profiles_have_no_findings() -> None:
     rows = grid("t0", "v0", 10.0)
     assert findings(*rows) == []
-    assert check_profiles(ProfileTable(rows), rooms=ROOMS, fits=fit_latency(rows, ("assumed",))) == []
+    assert check_profiles(ProfileTable(rows), rooms=ROOMS, fits=fit_latency(rows, ["assumed"])) == []
 
 
 @pytest.mark.parametrize(("factor", "unit"), [(1e-3, "seconds"), (1e3, "microseconds"), (1e6, "nanoseconds")])

@@ -56,8 +56,8 @@ def test_a_higher_quantile_gives_slower_rows_and_both_say_it() -> None:
     assert all(careful[key].latency_p50_ms >= median[key].latency_p50_ms for key in median)
     assert sum(careful[key].throughput_rps for key in median) < 0.97 * sum(m.throughput_rps for m in median.values())
     assert {r.origin for r in careful.values()} == {"fit of 14 rows, quantile 0.9"}
-    errors = {r.error for r in careful.values()}
-    assert len(errors) == 1 and 0 < next(iter(errors) or 0) < 0.5  # type: ignore[operator]
+    (error,) = {r.error for r in careful.values()}
+    assert error is not None and 0 < error < 0.5
 
 
 def test_a_fitted_latency_lies_between_those_of_smaller_and_larger_batches() -> None:

@@ -129,7 +129,8 @@ def test_a_larger_batch_is_never_predicted_to_be_faster() -> None:
 
 def test_each_chosen_point_tells_more_than_a_repeated_one() -> None:
     prior = Prior()
-    found, measured = estimate(Sample((), ()), prior), []
+    found = estimate(Sample((), ()), prior)
+    measured: list[Configuration] = []
     for _ in range(8):
         measured.append(most_informative(found, GRID, measured))
         found = estimate(Sample(tuple(measured), tuple(true_ms("large", measured))), prior)
