@@ -248,8 +248,8 @@ def _export(text: str, file: str) -> list[_Found]:
         if mode == "concurrency" and len(times) >= _LEAST_REQUESTS:
             took = sorted((end - start) / 1e6 for start, end in times)
             seconds = (max(end for _, end in times) - min(start for start, _ in times)) / 1e9
-            p50, p95, p99 = (took[math.ceil(share * len(took)) - 1] for share in (0.5, 0.95, 0.99))
-            found.append(_Found(0, value, p50, p95, p99, len(took) / seconds, by_request=True))
+            p50, p95, p99 = (round(took[math.ceil(share * len(took)) - 1], 3) for share in (0.5, 0.95, 0.99))
+            found.append(_Found(0, value, p50, p95, p99, round(len(took) / seconds, 3), by_request=True))
     if not found:
         message = f"no experiment with a concurrency has {_LEAST_REQUESTS} requests"
         raise SpecError([Diagnostic(file, 0, message, "measure for longer, with --concurrency-range")])

@@ -1,12 +1,12 @@
 """Merges rows of profiles from another source into a table."""
 
+import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Merged:
     """A table and what has become of the rows that were merged into it.
 
@@ -26,6 +26,8 @@ class Merged:
 def merged(table: ProfileTable, rows: Iterable[ProfileRow], *, replace: bool = False) -> Merged:
     """Merges rows into a table. Rows that equal those of the table count as neither replaced nor kept.
 
+    A row without memory has that of the row that it replaces.
+
     Args:
         table: Known rows.
         rows: Rows to merge, of distinct configurations.
@@ -35,6 +37,8 @@ def merged(table: ProfileTable, rows: Iterable[ProfileRow], *, replace: bool = F
     added, replaced, kept = [], [], []
     for row in rows:
         before = known.get(row.key)
+        if before is not None and row.memory_mib == 0:
+            row = dataclasses.replace(row, memory_mib=before.memory_mib)
         if before is not None and before.source == "measured" and not replace:
             if before != row:
                 kept.append(row.key)

@@ -31,3 +31,10 @@ def test_merging_twice_changes_nothing() -> None:
     again = merged(once, NEW)
     assert again.table.rows() == once.rows()
     assert again.added == again.replaced == again.kept == ()
+
+
+def test_a_row_without_memory_keeps_that_of_the_row_that_it_replaces() -> None:
+    found = merged(TABLE, [replace(ASSUMED, source="measured", memory_mib=0.0)])
+    assert found.table.get(ASSUMED.key) == replace(ASSUMED, source="measured")
+    added = replace(row("t", "v", batch=4), memory_mib=0.0)
+    assert merged(TABLE, [added]).table.get(added.key) == added

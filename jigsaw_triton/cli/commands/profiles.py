@@ -88,7 +88,7 @@ def _check(out: Output, source: str, strict: bool) -> int | None:
 @options.option("--batches", metavar="N,...", help="Batch sizes to fill.  [default: those of the variant]")
 @options.option("--assumed", is_flag=True, help="Fit to assumed rows too.")
 @options.option("--dry-run", is_flag=True, help="Print the errors of the fit, and write nothing.")
-@options.out_file("File to write.  [default: the file that was read]")
+@options.out_file("File to write, or its folder.  [default: the file that was read]")
 def _fit(
     out: Output,
     source: str,
@@ -119,7 +119,7 @@ def _fit(
         batches=numbers(batches, "--batches") if batches else (),
         sources=sources,
     )
-    target = out_path or file
+    target = _file(out_path or file)
     if not dry_run:
         Sheet(target, fresh=True).replace(filled.rows())
     count = sum(row.source == "fitted" for row in filled.rows())
@@ -194,7 +194,7 @@ def _import(
     one that equals the number of instances is imported. Every row says which file it is from.
     """
     assert out_path is not None
-    file = out_path / PROFILES_FILE if out_path.is_dir() else out_path
+    file = _file(out_path)
     sheet = Sheet(file)
     rows = import_profiles(
         files,
@@ -208,7 +208,7 @@ def _import(
     )
     result = merged(sheet.table, rows.rows(), replace=replace)
     sheet.replace(result.table.rows())
-    if any(row.memory_mib == 0 for row in rows.rows()):
+    if any(row.memory_mib == 0 and result.table.get(row.key) == row for row in rows.rows()):
         out.warn("the files do not say how much memory the model takes; plans take 0 MiB unless --memory-mib is given")
     if result.kept:
         out.warn(f"{len(result.kept)} configurations keep their measured rows; --replace replaces them")
@@ -234,6 +234,11 @@ def _located(source: str) -> tuple[TaskGraph | None, Path]:
         hint = f"`jigsaw-triton profile {shown_path(graph.folder)}` writes it"
         raise InputError("there is no such file", where=shown_path(file), hint=hint)
     return graph, file
+
+
+def _file(path: Path) -> Path:
+    """Returns the path of a profiles.csv, given that or its folder."""
+    return path / PROFILES_FILE if path.is_dir() else path
 
 
 def _document(finding: Finding, lines: Mapping[ProfileKey, int]) -> dict[str, Any]:

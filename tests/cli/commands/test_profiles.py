@@ -156,11 +156,19 @@ def test_import_keeps_measured_rows_unless_they_are_to_be_replaced(run: Run, app
     result = run("profiles", "import", perf, *WHERE, "-O", app)
     assert result.exit_code == 0
     assert "1 configurations keep their measured rows; --replace replaces them" in result.stderr
-    assert "how much memory the model takes" in result.stderr
     assert "0 rows added, 0 replaced, 1 kept" in result.stdout
     assert "95.5" in (app / "profiles.csv").read_text()
     assert run("profiles", "import", perf, *WHERE, "-O", app, "--replace").exit_code == 0
     assert "96.5" in (app / "profiles.csv").read_text()
+
+
+def test_import_warns_if_the_memory_is_unknown(run: Run, app: Path, tmp_path: Path) -> None:
+    perf = tmp_path / "perf.csv"
+    perf.write_text(PERF)
+    result = run("profiles", "import", perf, *WHERE, "-O", app)
+    assert "memory" not in result.stderr  # The assumed row of this configuration has it.
+    result = run("profiles", "import", perf, *WHERE, "--instances", "2", "-O", app)
+    assert "the files do not say how much memory the model takes" in result.stderr
 
 
 def test_import_reports_all_mistakes_and_changes_nothing(run: Run, app: Path, tmp_path: Path) -> None:
