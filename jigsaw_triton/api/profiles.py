@@ -20,6 +20,9 @@ from jigsaw_triton.spec.words import nearest, shown
 
 RESULT_LIMIT_BYTES = 256 * 1024 * 1024
 
+LIMIT_CHECKED_ROWS = 10_000
+"""Largest number of rows in which outliers are searched, so that a check takes seconds."""
+
 
 def memory_rooms() -> dict[str, dict[str, float]]:
     """Returns the memory of each kind of slice in MiB by GPU model; infinity where the catalog does not know it."""
@@ -121,7 +124,8 @@ def filled_profiles(
 def check_profiles(table: ProfileTable, *, graph: TaskGraph | None = None) -> list[Finding]:
     """Returns everything that may be wrong with profiles: figures that contradict each other, and unknown names.
 
-    Outliers are found by the fitted latency model. That needs scipy, the extra `fit`, and is left out without it.
+    Outliers are found by the fitted latency model. That needs scipy, the extra `fit`. It is left out without scipy, and
+    for tables of more than `LIMIT_CHECKED_ROWS` rows.
 
     Args:
         table: The profiles.
@@ -133,7 +137,7 @@ def check_profiles(table: ProfileTable, *, graph: TaskGraph | None = None) -> li
         []
     """
     try:
-        fits = fit_latency(table.rows())
+        fits = fit_latency(table.rows()) if len(table) <= LIMIT_CHECKED_ROWS else {}
     except MissingDependencyError:
         fits = {}
     return check_table(table, rooms=memory_rooms(), graph=graph, fits=fits)
