@@ -1,9 +1,10 @@
 """Checks a table of profiles for figures that contradict each other, the graph or the GPU models."""
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
 
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.profiles.fit import LatencyFit
@@ -118,35 +119,34 @@ def _figures(row: ProfileRow) -> Iterator[Finding]:
 
 
 def _curves(table: ProfileTable) -> Iterator[Finding]:
-    """Finds latencies that fall where they should not, and rows that repeat those of fewer instances."""
-    rows = {row.key: row for row in table.rows()}
-    for row in rows.values():
-        for other, what in _lesser(row.key, rows):
-            if row.latency_p50_ms < FASTER * other.latency_p50_ms:
+    """Finds latencies that fall along a curve, and rows that repeat those of fewer instances."""
+    for group, order, description in _CURVES:
+        rows = sorted(table.rows(), key=lambda row: (group(row.key), order(row.key)))
+        for lesser, row in pairwise(rows):
+            if group(lesser.key) != group(row.key):
+                continue
+            other = description.format(key=lesser.key)
+            if row.latency_p50_ms < FASTER * lesser.latency_p50_ms:
                 message = (
-                    f"the latency of {row.latency_p50_ms:g} ms is less than the {other.latency_p50_ms:g} ms {what}"
+                    f"the latency of {row.latency_p50_ms:g} ms is less than the {lesser.latency_p50_ms:g} ms {other}"
                 )
                 yield Finding(row.key, "warning", message, "measure both again")
-        fewer = rows.get(replace(row.key, instances=row.key.instances - 1))
-        if fewer is not None and (fewer.latency_p50_ms, fewer.throughput_rps) == (
-            row.latency_p50_ms,
-            row.throughput_rps,
-        ):
-            message = f"the figures repeat those of {fewer.key.instances} instances"
-            yield Finding(row.key, "warning", message, "measure again")
+            figures = [(one.latency_p50_ms, one.throughput_rps) for one in (lesser, row)]
+            if lesser.key.instances < row.key.instances and figures[0] == figures[1]:
+                yield Finding(row.key, "warning", f"the figures repeat those {other}", "measure again")
 
 
-def _lesser(key: ProfileKey, rows: Mapping[ProfileKey, ProfileRow]) -> Iterator[tuple[ProfileRow, str]]:
-    """Yields rows of configurations that should be at most as slow, each with a description of the difference."""
-    batches = [b for b in (key.batch // 2, key.batch - 1) if b and replace(key, batch=b) in rows]
-    if batches:
-        yield rows[replace(key, batch=batches[0])], f"of a batch of {batches[0]}"
-    fewer = replace(key, instances=key.instances - 1)
-    if fewer in rows:
-        yield rows[fewer], f"with {fewer.instances} instances"
-    larger = [kind for kind in SHARES if SHARES[kind] > SHARES[key.slice] and replace(key, slice=kind) in rows]
-    if larger:
-        yield rows[replace(key, slice=larger[0])], f"on a {larger[0]}"
+_CURVES: tuple[tuple[Callable[[ProfileKey], tuple[Any, ...]], Callable[[ProfileKey], Any], str], ...] = (
+    (lambda k: (k.gpu, k.task, k.variant, k.slice, k.instances), lambda k: k.batch, "of a batch of {key.batch}"),
+    (lambda k: (k.gpu, k.task, k.variant, k.slice, k.batch), lambda k: k.instances, "with {key.instances} instances"),
+    (
+        lambda k: (k.gpu, k.task, k.variant, k.instances, k.batch),
+        lambda k: [-share for share in SHARES[k.slice]],
+        "on a {key.slice}",
+    ),
+)
+"""Curves along which the latency should not fall: what their rows have in common, their order, and the words for the
+row before."""
 
 
 def _outliers(table: ProfileTable, fits: Mapping[str, LatencyFit]) -> Iterator[Finding]:

@@ -88,6 +88,7 @@ def test_more_memory_than_the_slice_has_is_an_error() -> None:
     ("lesser", "what"),
     [
         (row("t", "v", instances=2, batch=2, p95_ms=20.0), "16 ms of a batch of 2"),
+        (row("t", "v", instances=2, batch=1, p95_ms=20.0), "16 ms of a batch of 1"),
         (row("t", "v", instances=1, batch=4, p95_ms=20.0), "16 ms with 1 instances"),
         (row("t", "v", instances=2, batch=4, slice_="3g", p95_ms=20.0), "16 ms on a 3g"),
     ],
@@ -102,7 +103,7 @@ def test_a_latency_that_falls_where_it_should_not_is_a_warning(lesser: ProfileRo
 def test_figures_that_repeat_those_of_fewer_instances_are_a_warning() -> None:
     one = row("t", "v", instances=1, rps=100.0)
     ((_, message, _),) = words(findings(one, row("t", "v", instances=2, rps=100.0)))
-    assert message == "the figures repeat those of 1 instances"
+    assert message == "the figures repeat those with 1 instances"
 
 
 def test_a_row_far_from_the_fit_is_a_warning() -> None:
