@@ -45,6 +45,7 @@ ROOMS = {
     "controller": ("core", "persistence", "fleet", "solving", "planning", "executor", "watch", "shell"),
     "api": (
         "reporting",
+        "settings",
         "machine",
         "files",
         "builders",

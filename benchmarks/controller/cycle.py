@@ -6,6 +6,7 @@ improves it. Meanwhile a task of the same event loop notes how late it is woken.
 """
 
 import asyncio
+import gc
 import os
 import random
 import tempfile
@@ -22,7 +23,7 @@ from benchmarks.harness import Figure, Progress, figure
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
-from jigsaw_triton.controller.core.generation import Generation, Request, Wanted
+from jigsaw_triton.controller.core.generation import ChangeRequest, Generation, Wanted
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import Phase
 from jigsaw_triton.controller.core.transition import Stage
@@ -105,6 +106,15 @@ class Servers:
         self.planned.append(found)
         return planned.plan, planned.bundle, planned.stages
 
+    async def ordered(
+        self, action: a.Solve, plan: Plan, bundle: Bundle, actual: Actual, standby: frozenset[str]
+    ) -> tuple[Stage, ...]:
+        """Orders a change as `Executor.ordered` does."""
+        job = Job(action, action.wanted.cluster, actual, standby, {}, frozenset(), made=(plan, bundle))
+        planned = await self.planning.plan(job)
+        assert planned is not None
+        return planned.stages
+
     async def run(self, action: a.Action) -> None:
         """Does nothing."""
 
@@ -162,6 +172,8 @@ class Pulse:
 
 async def measure(progress: Progress, effort: Effort) -> list[Figure]:
     """Deploys, raises the load of all graphs, and waits for both plans. A smoke run has two graphs."""
+    # As the controller's process does when it starts.
+    gc.freeze()
     graphs = max(2, effort.count(GRAPHS))
     gpus = GPUS * graphs // GRAPHS
     problem = problems.many_graphs(random.Random(SEED), graphs, gpus)
@@ -199,7 +211,7 @@ async def _cycle(progress: Progress, wanted: Wanted, servers: Servers, controlle
 
     size = f"{len(wanted.cluster.gpus)} GPUs, {len(wanted.graphs)} graphs"
     progress(f"cycle: {size}: the first deployment")
-    await controller.ask(Request(wanted))
+    await controller.ask(ChangeRequest(wanted))
     await until(1)
     assert controller.state.running is not None
     if controller.state.running.plan.solver.constructed:

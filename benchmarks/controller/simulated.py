@@ -17,6 +17,7 @@ from benchmarks.harness import Figure, Progress, figure
 from jigsaw_triton.api.planning import capacity
 from jigsaw_triton.api.replaying import replay
 from jigsaw_triton.api.simulating import simulate
+from jigsaw_triton.controller.core.forecast import ForecastSettings
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.evaluation.replay import OURS, Contender
 from jigsaw_triton.evaluation.simulator.accounting import Operation
@@ -133,11 +134,21 @@ def _measure(progress: Progress, effort: Effort) -> Iterator[Figure]:
 def _forecasts(progress: Progress, effort: Effort) -> Iterator[Figure]:
     most = capacity(APPLICATION, gpus="2xcpu", driver="emulated").rps["digits"]
 
-    def run(name: str, trace: Trace, settings: Settings, kind: str = "") -> Figure:
-        forecast = f"{settings.forecast}_{settings.fall_window_s:g}{kind}"
+    def run(
+        name: str, trace: Trace, chosen: ForecastSettings, settings: Settings | None = None, kind: str = ""
+    ) -> Figure:
+        forecast = f"{chosen.name}_{chosen.window_s:g}{kind}"
         progress(f"forecasts: {name}, {forecast}")
         scaled = trace.scaled(PEAK * most / float(trace.rps.max()))
-        found = simulate(APPLICATION, scaled, gpus="2xcpu", driver="emulated", settings=settings).operation
+        found = simulate(
+            APPLICATION,
+            scaled,
+            gpus="2xcpu",
+            driver="emulated",
+            forecast=chosen.name,
+            window_s=chosen.window_s,
+            settings=settings,
+        ).operation
         note = (
             f"{found.slices.mean():.2f} of 14 slices on average, {len(found.changes)} changes in {trace.seconds} s; "
             "digits on 2 GPUs"
@@ -148,13 +159,13 @@ def _forecasts(progress: Progress, effort: Effort) -> Iterator[Figure]:
         read = read_trace(TRACES / file)
         trace = _shortened(replace(read, rps=read.rps[:FORECASTS_S]), effort)
         for forecast, window_s in FORECASTS[: effort.count(len(FORECASTS))]:
-            yield run(name, trace, Settings(forecast=forecast, fall_window_s=window_s))
-        yield run(name, trace, Settings(burst_share=1.0), "_without_reserve")
+            yield run(name, trace, ForecastSettings(forecast, window_s))
+        yield run(name, trace, ForecastSettings(), Settings(burst_share=1.0), "_without_reserve")
     read = read_trace(TRACES / "twitter_5min.csv")
     means = read.rps[read.rps > 0][: DAYS * 86400 // round(read.step_s)]
     for forecast, window_s in DAYS_FORECASTS[: effort.count(len(DAYS_FORECASTS))]:
-        settings = Settings(forecast=forecast, fall_window_s=window_s)
-        yield run(f"twitter_{DAYS}_days", _shortened(Trace(read.step_s, means), effort), settings)
+        chosen = ForecastSettings(forecast, window_s)
+        yield run(f"twitter_{DAYS}_days", _shortened(Trace(read.step_s, means), effort), chosen)
 
 
 def _shortened(trace: Trace, effort: Effort) -> Trace:

@@ -4,6 +4,7 @@ The supervisor starts it.
 """
 
 import argparse
+import gc
 import os
 import sys
 import traceback
@@ -15,8 +16,7 @@ from jigsaw_triton.api import membership
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.api.supervisor import CRASHED
 from jigsaw_triton.console.daemon import run_controller
-from jigsaw_triton.controller.core.generation import Generation
-from jigsaw_triton.controller.core.generation import Request as ChangeRequest
+from jigsaw_triton.controller.core.generation import ChangeRequest, Generation
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.persistence.paths import deployment_paths
 from jigsaw_triton.errors import JigsawError
@@ -52,6 +52,8 @@ def main(state: str, *, resume: bool) -> int:
     """
     # Files that the controller and its servers write are readable by their owner alone.
     os.umask(0o077)
+    # The event loop waits for the garbage collector, and most of the objects that it looks at are those of the modules.
+    gc.freeze()
     try:
         run_controller(deployment_paths(Path(state)), find_installation(), read, Settings(), resume=resume)
     except JigsawError as error:

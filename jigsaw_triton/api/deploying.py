@@ -7,6 +7,7 @@ from jigsaw_triton.api.planning import Demand, Graphs, Profiles, as_mapping
 from jigsaw_triton.api.reporting import LOG, Reporter
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.api.sources import absolute_path, request_graphs
+from jigsaw_triton.controller.core.forecast import DEFAULT_FORECAST, WINDOW_S
 from jigsaw_triton.controller.core.settings import CANARY_S, PERIOD_S
 from jigsaw_triton.graph.model import Target
 from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, StandbyMode
@@ -36,6 +37,8 @@ def deploy(
     canary_s: float = CANARY_S,
     standby: StandbyMode = "auto",
     period_s: float = PERIOD_S,
+    forecast: str = DEFAULT_FORECAST,
+    window_s: float = WINDOW_S,
     state: PathLike | None = None,
     wait: bool = True,
     reporter: Reporter = LOG,
@@ -72,6 +75,8 @@ def deploy(
         canary_s: See `Deployment.update`.
         standby: `auto` to load lighter variants in the same slices for bursts, where they fit; `off` not to.
         period_s: Seconds between two reviews of the plan, which save slices once the load has fallen.
+        forecast: Forecast of the load: `highest`, `last`, `holt`, `kalman` or `seasonal`.
+        window_s: Seconds of load whose peaks the forecast sees, 10 or more.
         state: Folder of the deployment; by default `jigsaw-triton` in `$XDG_STATE_HOME` or `~/.local/state`.
         wait: True to return once the deployment serves; False to return at once.
         reporter: Receives notes, events and warnings; by default the logger `jigsaw_triton`.
@@ -107,6 +112,8 @@ def deploy(
         canary_s=canary_s,
         standby=standby,
         period_s=period_s,
+        forecast=forecast,
+        window_s=window_s,
     )
     deployment.adopt(reporter=reporter)
     rollout = deployment.prepare(request, reporter=reporter)

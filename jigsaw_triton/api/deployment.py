@@ -79,6 +79,8 @@ class Deployment(ControlledDeployment):
         canary_s: float = CANARY_S,
         standby: "StandbyMode | None" = None,
         period_s: float | None = None,
+        forecast: str | None = None,
+        window_s: float | None = None,
         reporter: Reporter = LOG,
     ) -> None:
         """Updates the running deployment. New models are loaded and checked beside the old ones; no request is lost.
@@ -105,6 +107,8 @@ class Deployment(ControlledDeployment):
             canary_s: Seconds that the canary takes.
             standby: See `deploy`.
             period_s: See `deploy`.
+            forecast: See `deploy`.
+            window_s: See `deploy`.
             reporter: See `deploy`.
 
         Raises:
@@ -139,6 +143,8 @@ class Deployment(ControlledDeployment):
             "deterministic": deterministic,
             "standby": standby,
             "period_s": period_s,
+            "forecast": forecast,
+            "window_s": window_s,
         }
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         request = replace(request, canary=canary, canary_s=canary_s, **changes)

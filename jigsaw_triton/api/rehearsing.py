@@ -20,6 +20,8 @@ from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.api.simulating import Simulated, lasting, scaled, simulate
 from jigsaw_triton.api.sources import absolute_path
+from jigsaw_triton.controller.core.forecast import DEFAULT_FORECAST, WINDOW_S
+from jigsaw_triton.controller.core.settings import PERIOD_S
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.rehearsal.clients import Load, due_times, send
 from jigsaw_triton.evaluation.rehearsal.emulation import Requests, emulated
@@ -82,6 +84,9 @@ def rehearse(
     cluster: PathLike | None = None,
     profiles: Profiles | None = None,
     options: Options | None = None,
+    period_s: float = PERIOD_S,
+    forecast: str = DEFAULT_FORECAST,
+    window_s: float = WINDOW_S,
     seed: int = 0,
     state: PathLike | None = None,
     progress: Callable[[str], None] = lambda _: None,
@@ -104,6 +109,9 @@ def rehearse(
         cluster: Path of a cluster.yaml or its folder.
         profiles: Profiles; by default those in profiles.csv beside each graph.
         options: Options of the planner.
+        period_s: Seconds between two reviews of the plan, which save slices once the load has fallen.
+        forecast: Forecast of the load: `highest`, `last`, `holt`, `kalman` or `seasonal`.
+        window_s: Seconds of load whose peaks the forecast sees, 10 or more.
         seed: Seed of the arrivals.
         state: New or empty folder of the deployment, which keeps its logs; by default a temporary one.
         progress: Receives sentences about the progress. If it raises an exception, the rehearsal ends.
@@ -135,6 +143,9 @@ def rehearse(
         driver="emulated",
         profiles=tables,
         options=options,
+        period_s=period_s,
+        forecast=forecast,
+        window_s=window_s,
         reporter=reporter,
         wording=wording,
     )
@@ -157,6 +168,9 @@ def rehearse(
         metrics=metrics,
         address=ADDRESS,
         **lasting(options),
+        period_s=period_s,
+        forecast=forecast,
+        window_s=window_s,
     )
     seconds = len(simulated.operation.slices)
     loads = _loads(found, simulated.operation.arrived, seed)

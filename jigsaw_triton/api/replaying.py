@@ -10,8 +10,10 @@ from jigsaw_triton.api.files import PathLike, make_problem, read_wanted
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.planning import Graphs, Profiles, as_profiles, as_sources
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
+from jigsaw_triton.api.settings import check_settings
 from jigsaw_triton.api.simulating import FIRST_S, arrivals_of, remembering, scaled
 from jigsaw_triton.compiler.templates import load_templates
+from jigsaw_triton.controller.core.forecast import DEFAULT_FORECAST, WINDOW_S
 from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.solving import Planner
@@ -72,6 +74,8 @@ def replay(
     cluster: PathLike | Cluster | None = None,
     driver: Driver | None = None,
     profiles: Profiles | None = None,
+    forecast: str = DEFAULT_FORECAST,
+    window_s: float = WINDOW_S,
     settings: Settings | None = None,
     check_s: int = 0,
     seed: int = 0,
@@ -91,6 +95,8 @@ def replay(
         cluster: A cluster, or the path of a cluster.yaml or its folder.
         driver: MIG driver, instead of the one of the cluster.
         profiles: Profiles; by default those in profiles.csv beside each graph.
+        forecast: Forecast of the load: `highest`, `last`, `holt`, `kalman` or `seasonal`.
+        window_s: Seconds of load whose peaks the forecast sees, 10 or more.
         settings: Settings of this project's controller.
         check_s: Seconds at the start of the trace to simulate event by event as well; 0 for none.
         seed: Seed of the arrivals within intervals that are longer than a second.
@@ -103,6 +109,7 @@ def replay(
         InputError: A trace cannot be read, or belongs to no graph.
         InfeasibleError: The cluster can serve no demand.
     """
+    check_settings(forecast=forecast, window_s=window_s, wording=wording)
     wanted = read_wanted(
         as_sources(graphs),
         gpus=gpus,
@@ -115,6 +122,7 @@ def replay(
         reporter=reporter,
         wording=wording,
     )
+    wanted = replace(wanted, forecast=forecast, window_s=window_s)
     traces = scaled(trace, list(wanted.graphs), 1.0)
     with lasting_solvers() as solvers:
         if scale is None:

@@ -9,8 +9,9 @@ from jigsaw_triton.api import membership
 from jigsaw_triton.api.files import GraphText, Mistakes, read_demand, read_graphs, read_wanted
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
+from jigsaw_triton.api.settings import check_settings
 from jigsaw_triton.controller.core.generation import PLANNING, Canary, Wanted
-from jigsaw_triton.controller.core.settings import CANARY_S, LEAST_PERIOD_S, PERIOD_S
+from jigsaw_triton.controller.core.settings import CANARY_S
 from jigsaw_triton.errors import Diagnostic, InputError, SpecError
 from jigsaw_triton.gpus.cluster import gateway_mistakes
 from jigsaw_triton.gpus.model import GatewayPorts
@@ -21,7 +22,7 @@ DEFAULT_RPS = 1.0
 """Demand of graphs that are deployed without one, in requests a second."""
 
 
-SETTINGS = (*PLANNING, "deterministic", "period_s")
+SETTINGS = (*PLANNING, "deterministic", "period_s", "forecast", "window_s")
 """Settings of a whole deployment, which a request and the deployment's input have under the same names."""
 
 
@@ -57,6 +58,8 @@ class Request:
         canary: Share of the requests that the update answers before it takes over; None for no canary.
         canary_s: Seconds that the canary takes.
         period_s: Seconds between two reviews of a plan whose load has fallen.
+        forecast: Name of the forecast of the load.
+        window_s: Seconds of load whose peaks the forecast sees.
     """
 
     graphs: tuple[str | GraphText, ...]
@@ -82,6 +85,8 @@ class Request:
     canary: float | None = None
     canary_s: float = CANARY_S
     period_s: float | None = None
+    forecast: str | None = None
+    window_s: float | None = None
 
     @property
     def changes_membership(self) -> bool:
@@ -156,8 +161,8 @@ class Request:
         if kept is not None:
             wanted = membership.joined(kept, wanted)
         cluster = replace(wanted.cluster, gateway=self._ports(wanted.cluster.gateway, wording))
-        self._check_period(wording)
         given = {name: value for name in SETTINGS if (value := getattr(self, name)) is not None}
+        check_settings(period_s=self.period_s, forecast=self.forecast, window_s=self.window_s, wording=wording)
         return replace(wanted, cluster=cluster, **given)
 
     def as_running(self, status: Mapping[str, Any]) -> "Request":
@@ -183,13 +188,6 @@ class Request:
                 address=self.address or ports["address"],
             )
         return request
-
-    def _check_period(self, wording: Wording) -> None:
-        if self.period_s is None or (self.period_s >= LEAST_PERIOD_S and math.isfinite(self.period_s)):
-            return
-        where = wording.name("period" if wording.flags else "period_s")
-        hint = f"give {LEAST_PERIOD_S:g} or more; the default is {PERIOD_S:g}"
-        raise InputError(f"{self.period_s:g} is not a period in seconds", where=where, hint=hint)
 
     def _ports(self, configured: GatewayPorts, wording: Wording) -> GatewayPorts:
         ports = GatewayPorts(

@@ -12,8 +12,10 @@ from jigsaw_triton.api.files import PathLike, read_wanted
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.planning import Demand, Graphs, Profiles, as_mapping, as_profiles, as_sources
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
+from jigsaw_triton.api.settings import check_settings
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.controller.core.actions import Solve
+from jigsaw_triton.controller.core.forecast import DEFAULT_FORECAST, WINDOW_S
 from jigsaw_triton.controller.core.generation import PLANNING, Wanted
 from jigsaw_triton.controller.core.settings import PERIOD_S, Settings
 from jigsaw_triton.controller.solving import Planner, planned
@@ -59,6 +61,8 @@ def simulate(
     options: Options | None = None,
     settings: Settings | None = None,
     period_s: float = PERIOD_S,
+    forecast: str = DEFAULT_FORECAST,
+    window_s: float = WINDOW_S,
     seed: int = 0,
     progress: Callable[[float], None] = lambda _: None,
     reporter: Reporter = LOG,
@@ -81,6 +85,8 @@ def simulate(
         options: Options of the planner.
         settings: Settings of the controller.
         period_s: Seconds between two reviews of the plan, which save slices once the load has fallen.
+        forecast: Forecast of the load: `highest`, `last`, `holt`, `kalman` or `seasonal`.
+        window_s: Seconds of load whose peaks the forecast sees, 10 or more.
         seed: Seed of the arrivals within intervals that are longer than a second.
         progress: Receives the share of the trace that has been simulated, once for each of its minutes.
         reporter: Receives notes and warnings; by default the logger `jigsaw_triton`.
@@ -91,6 +97,7 @@ def simulate(
         InputError: A trace cannot be read, or belongs to no graph.
         InfeasibleError: The cluster cannot serve the demand of the first plan.
     """
+    check_settings(period_s=period_s, forecast=forecast, window_s=window_s, wording=wording)
     wanted = read_wanted(
         as_sources(graphs),
         gpus=gpus,
@@ -108,7 +115,7 @@ def simulate(
         headroom = (settings or Settings()).headroom
         first = {name: headroom * float(counts[:FIRST_S].mean()) for name, counts in arrivals.items()}
         wanted = replace(wanted, demand_rps={name: max(rps, 1e-3) for name, rps in first.items()})
-    wanted = replace(wanted, **lasting(options or Options()), period_s=period_s)
+    wanted = replace(wanted, **lasting(options or Options()), period_s=period_s, forecast=forecast, window_s=window_s)
     with lasting_solvers() as solvers:
         plan = remembering(PlanMemory())
         backends = frozenset({"python"})

@@ -10,6 +10,7 @@ import pytest
 from jigsaw_triton.api.files import GraphText, load_graph, load_profiles
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.api.request import Request
+from jigsaw_triton.controller.core.forecast import ForecastSettings
 from jigsaw_triton.errors import InputError, SpecError
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.planner.domain.problem import Options
@@ -80,6 +81,27 @@ def test_a_period_that_is_too_short_or_endless_is_refused(app: Path, period_s: f
     with pytest.raises(InputError, match="is not a period in seconds; give 1 or more") as caught:
         Request((str(app),), gpus="1xcpu", period_s=period_s).read()
     assert caught.value.where == "period_s"
+
+
+def test_a_request_has_the_forecast_of_the_load(app: Path) -> None:
+    request = Request((str(app),), gpus="1xcpu")
+    assert request.read().forecast_settings == ForecastSettings("highest", 60)
+    chosen = Request.from_json(replace(request, forecast="kalman", window_s=300.0).to_json())
+    assert chosen.read().forecast_settings == ForecastSettings("kalman", 300)
+
+
+@pytest.mark.parametrize(
+    ("given", "message", "where"),
+    [
+        ({"forecast": "kalmann"}, "there is no forecast 'kalmann'; did you mean 'kalman'", "forecast"),
+        ({"window_s": 9.0}, "9 is not a window in seconds; give 10 or more", "window_s"),
+        ({"window_s": math.nan}, "nan is not a window in seconds", "window_s"),
+    ],
+)
+def test_a_forecast_that_does_not_exist_is_refused(app: Path, given: dict[str, Any], message: str, where: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        Request((str(app),), gpus="1xcpu", **given).read()
+    assert caught.value.where == where
 
 
 def test_a_graph_that_was_built_in_python_is_read_from_its_text(app: Path) -> None:

@@ -45,6 +45,7 @@ from jigsaw_triton.cli.views.status import status_view
 @options.change_price()
 @options.standby()
 @options.period()
+@options.forecast()
 @options.baseline()
 @options.option(
     "--target",

@@ -53,6 +53,8 @@ _LAGGING_MS = 20.0
 @options.share()
 @options.change_price()
 @options.standby()
+@options.period()
+@options.forecast()
 @options.baseline()
 @trace_options.seed()
 @options.plot("the run")
@@ -74,6 +76,9 @@ def command(
     gpus: str | None,
     cluster: str | None,
     state: Path | None,
+    period_s: float,
+    forecast: str,
+    window_s: float,
     **planning: Any,
 ) -> None:
     """Rehearse a deployment over a trace of arrivals, and simulate the same.
@@ -98,6 +103,9 @@ def command(
             gpus=gpus,
             cluster=cluster,
             options=Options(**planning),
+            period_s=period_s,
+            forecast=forecast,
+            window_s=window_s,
             seed=seed,
             state=state,
             progress=report,

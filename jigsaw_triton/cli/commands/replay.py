@@ -1,7 +1,6 @@
 """`jigsaw-triton evaluate replay`: replays a trace on this project's controller and on the paper's."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,7 @@ _HEADER = ("system", "slices", "of all", "violations", "accuracy", "changes", "p
     "[default: exact:AST, and paper with every subset]",
 )
 @options.option("--check", is_flag=True, help="Simulate the first hour event by event too, and print the difference.")
-@trace_options.forecast()
+@options.forecast()
 @trace_options.seed()
 @options.plot("load, slices and violations")
 def command(
@@ -74,7 +73,7 @@ def command(
     systems: tuple[str, ...],
     check: bool,
     forecast: str,
-    window: float,
+    window_s: float,
     seed: int,
     plot_path: Path | None,
 ) -> None:
@@ -107,7 +106,8 @@ def command(
             gpus=gpus,
             cluster=cluster,
             driver=driver,
-            settings=replace(trace_options.DEFAULTS, forecast=forecast, fall_window_s=window),
+            forecast=forecast,
+            window_s=window_s,
             check_s=CHECK_S if check else 0,
             seed=seed,
             progress=progress,

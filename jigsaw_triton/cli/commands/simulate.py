@@ -1,7 +1,7 @@
 """`jigsaw-triton simulate`: simulates a deployment over a trace of arrivals."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ _ROWS = 12
 @options.change_price()
 @options.standby()
 @options.baseline()
-@trace_options.forecast()
+@options.forecast()
 @options.period()
 @trace_options.seed()
 @options.plot("the run")
@@ -53,7 +53,7 @@ def command(
     scale: float,
     demand: tuple[str, ...],
     forecast: str,
-    window: float,
+    window_s: float,
     period_s: float,
     seed: int,
     plot_path: Path | None,
@@ -92,7 +92,8 @@ def command(
             cluster=cluster,
             driver=driver,
             options=Options(**planning),
-            settings=replace(trace_options.DEFAULTS, forecast=forecast, fall_window_s=window),
+            forecast=forecast,
+            window_s=window_s,
             period_s=period_s,
             seed=seed,
             progress=progress,

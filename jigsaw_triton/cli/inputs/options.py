@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import click
 
 from jigsaw_triton.cli.io.output import FORMS, Output
+from jigsaw_triton.controller.core.forecast import DEFAULT_FORECAST, FORECASTS, PEAK_S, WINDOW_S
 from jigsaw_triton.controller.core.settings import LEAST_PERIOD_S, PERIOD_S
 from jigsaw_triton.planner.domain.problem import (
     FEATURES,
@@ -331,6 +332,27 @@ def period() -> Decorator[Any]:
         show_default=True,
         help="Seconds between two reviews of the plan, which save slices once the load has fallen.",
     )
+
+
+def forecast() -> Decorator[Any]:
+    """Adds --forecast and --window: the forecast of the load, and the seconds of load that it sees."""
+    by_name = option(
+        "--forecast",
+        type=click.Choice(tuple(FORECASTS)),
+        default=DEFAULT_FORECAST,
+        show_default=True,
+        help="Forecast of the load, from its peaks in the last --window seconds.",
+    )
+    window = option(
+        "--window",
+        "window_s",
+        metavar="SECONDS",
+        type=Number(min=PEAK_S),
+        default=WINDOW_S,
+        show_default=True,
+        help="Seconds of load that the forecast sees.",
+    )
+    return lambda function: by_name(window(function))
 
 
 def plot(what: str) -> Decorator[Any]:

@@ -5,12 +5,7 @@ from typing import Any
 import click
 
 from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.controller.core.demand import PEAK_S
-from jigsaw_triton.controller.core.forecast import FORECASTS
-from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.errors import InputError
-
-DEFAULTS = Settings()
 
 
 def trace() -> options.Decorator[Any]:
@@ -42,26 +37,6 @@ def seed() -> options.Decorator[Any]:
     return options.option(
         "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random arrivals."
     )
-
-
-def forecast() -> options.Decorator[Any]:
-    """Adds --forecast and --window: the forecast of the load, and the seconds of load that it sees."""
-    by_name = options.option(
-        "--forecast",
-        type=click.Choice(tuple(FORECASTS)),
-        default=DEFAULTS.forecast,
-        show_default=True,
-        help="Forecast of the load, from its peaks in the last --window seconds.",
-    )
-    window = options.option(
-        "--window",
-        metavar="SECONDS",
-        type=options.Number(min=PEAK_S),
-        default=DEFAULTS.fall_window_s,
-        show_default=True,
-        help="Seconds of load that the forecast sees.",
-    )
-    return lambda function: by_name(window(function))
 
 
 def parse_traces(given: tuple[str, ...]) -> str | dict[str, str]:

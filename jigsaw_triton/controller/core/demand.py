@@ -4,12 +4,9 @@ import math
 from dataclasses import dataclass, field, replace
 
 from jigsaw_triton.controller.core.bursts import Bursts
-from jigsaw_triton.controller.core.forecast import FORECASTS, SEASONAL
+from jigsaw_triton.controller.core.forecast import PEAK_S, SEASONAL, ForecastSettings
 from jigsaw_triton.controller.core.season import Season
 from jigsaw_triton.controller.core.settings import Settings
-
-PEAK_S = 10.0
-"""Length in seconds of the intervals whose peaks are remembered."""
 
 _DEVIATIONS = 3.0
 """Standard deviations of a window's mean rate by which a load must fall to count as fallen."""
@@ -34,11 +31,12 @@ class Demand:
 
     Attributes:
         samples: Samples of the last `Settings.rise_window_s` seconds and one more, oldest first.
-        peaks: Peaks of the intervals of `PEAK_S` in the last `Settings.fall_window_s` seconds, oldest first.
+        peaks: Peaks of the intervals of `PEAK_S` in the window of the forecast, oldest first.
         since_s: Time of the first sample.
         bursts: Bursts in the intervals so far.
         season: Usual load by the time of day.
         utc_offset_s: Seconds by which the time since the epoch is ahead of the controller's monotonic clock.
+        forecast: Forecast of the load.
     """
 
     samples: tuple[Sample, ...] = ()
@@ -47,6 +45,7 @@ class Demand:
     bursts: Bursts = field(default_factory=Bursts)
     season: Season = field(default_factory=Season)
     utc_offset_s: float = 0.0
+    forecast: ForecastSettings = field(default_factory=ForecastSettings)
 
     def with_sample(
         self, sample: Sample, settings: Settings, *, base_rps: float = 0.0, utc_offset_s: float = 0.0
@@ -65,14 +64,14 @@ class Demand:
             return replace(self, samples=samples, peaks=(sample,), since_s=sample.at_s, utc_offset_s=utc_offset_s)
         begin_s = self.peaks[-1].at_s
         if sample.at_s >= begin_s + PEAK_S:
-            oldest_s = sample.at_s - settings.fall_window_s
+            oldest_s = sample.at_s - self.forecast.window_s
             first = next((i for i, peak in enumerate(self.peaks) if peak.at_s > oldest_s), len(self.peaks))
             return replace(
                 self,
                 samples=samples,
                 peaks=(*self.peaks[first:], sample),
                 bursts=self._bursts_now(settings, base_rps),
-                season=self._season_now(settings, begin_s),
+                season=self._season_now(begin_s),
                 utc_offset_s=utc_offset_s,
             )
         # Windows do not reach into the interval before: after a fall, its load must not count twice.
@@ -82,9 +81,9 @@ class Demand:
             rps = max(rps, self.peaks[-1].rps)
         return replace(self, samples=samples, peaks=(*self.peaks[:-1], Sample(begin_s, rps)))
 
-    def _season_now(self, settings: Settings, begin_s: float) -> Season:
+    def _season_now(self, begin_s: float) -> Season:
         """Returns the season with the last peak, if the forecast uses it."""
-        if settings.forecast != SEASONAL:
+        if self.forecast.name != SEASONAL:
             return self.season
         return self.season.with_peak(begin_s + self.utc_offset_s, self.peaks[-1].rps)
 
@@ -115,7 +114,7 @@ class Demand:
         half_s = settings.rise_window_s / 2
         whole, later = self.mean_rps(settings.rise_window_s), self.mean_rps(half_s)
         level_rps = min(2 * whole - later, later)
-        ahead_rps = max(level_rps + self._rise_rps(level_rps, settings), self.bursts.reserve_rps(settings))
+        ahead_rps = max(level_rps + self._rise_rps(level_rps), self.bursts.reserve_rps(settings))
         if ahead_rps > covered_rps * settings.rise_over:
             return self._target_rps(settings)
         return None
@@ -132,7 +131,7 @@ class Demand:
             base_rps: Demand that every plan must cover.
             settings: Thresholds of the decision.
         """
-        if not self.samples or planned_rps <= base_rps or self._covered_s() < settings.fall_window_s - 2.0:
+        if not self.samples or planned_rps <= base_rps or self._covered_s() < self.forecast.window_s - 2.0:
             return None
         if self.bursts.seen_s < settings.learning_s:
             return None
@@ -147,22 +146,22 @@ class Demand:
 
     def _level_rps(self, settings: Settings) -> float:
         """Returns the level that the load has reached or that the forecast expects, whichever is higher."""
-        expected = FORECASTS[settings.forecast]([peak.rps for peak in self.peaks])
-        expected += self._rise_rps(expected, settings)
+        expected = self.forecast.expected_rps([peak.rps for peak in self.peaks])
+        expected += self._rise_rps(expected)
         return max(self.mean_rps(settings.rise_window_s), self.mean_rps(settings.rise_window_s / 2), expected)
 
-    def _rise_rps(self, level_rps: float, settings: Settings) -> float:
+    def _rise_rps(self, level_rps: float) -> float:
         """Returns the rise from a level that is usual at this time of day, if the forecast takes it into account."""
-        if settings.forecast != SEASONAL:
+        if self.forecast.name != SEASONAL:
             return 0.0
         return self.season.rise_rps(self.samples[-1].at_s + self.utc_offset_s, level_rps)
 
     def _bursts_now(self, settings: Settings, base_rps: float) -> Bursts:
         """Returns the bursts with the last interval, which has ended. Before it a whole window must have been seen."""
         *before, peak = self.peaks
-        if not before or peak.at_s - self.since_s < settings.fall_window_s - PEAK_S / 2:
+        if not before or peak.at_s - self.since_s < self.forecast.window_s - PEAK_S / 2:
             return self.bursts
-        expected_rps = FORECASTS[settings.forecast]([one.rps for one in before])
+        expected_rps = self.forecast.expected_rps([one.rps for one in before])
         planned_rps = max(base_rps, _to_plan_rps(expected_rps, settings))
         return self.bursts.with_interval(peak.rps, planned_rps, PEAK_S, settings)
 

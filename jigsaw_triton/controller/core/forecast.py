@@ -2,10 +2,14 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 Forecast = Callable[[Sequence[float]], float]
 """Function that returns the peak to expect in the next minute from the peaks of equal intervals, oldest first."""
+
+PEAK_S = 10.0
+"""Length of the intervals in seconds; a forecast sees one peak at least."""
 
 _AHEAD = 6
 """Intervals to look ahead."""
@@ -67,4 +71,27 @@ FORECASTS: Mapping[str, Forecast] = {
     "kalman": kalman,
     SEASONAL: kalman,
 }
-"""Name -> forecast; the first is the default."""
+"""Name -> forecast."""
+
+DEFAULT_FORECAST = "highest"
+"""Name of the forecast unless the user chooses another."""
+
+WINDOW_S = 60.0
+"""Seconds of load that the forecast sees unless the user says otherwise: capacity outlasts lulls that are shorter."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastSettings:
+    """Choice of a forecast.
+
+    Attributes:
+        name: Name of the forecast, of `FORECASTS`.
+        window_s: Seconds of load whose peaks it sees, `PEAK_S` or more.
+    """
+
+    name: str = DEFAULT_FORECAST
+    window_s: float = WINDOW_S
+
+    def expected_rps(self, peaks: Sequence[float]) -> float:
+        """Returns the peak to expect in the next minute from the peaks of equal intervals, oldest first."""
+        return FORECASTS[self.name](peaks)

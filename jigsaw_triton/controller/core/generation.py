@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from jigsaw_triton.compiler.bundle import Bundle
+from jigsaw_triton.controller.core.forecast import DEFAULT_FORECAST, WINDOW_S, ForecastSettings
 from jigsaw_triton.controller.core.settings import PERIOD_S
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph
@@ -43,6 +44,8 @@ class Wanted:
         deterministic: True if emulated variants do not draw their times and rows.
         standby: `auto` loads standby variants where they fit, `off` does not.
         period_s: Seconds between two reviews of a plan whose load has fallen.
+        forecast: Name of the forecast of the load, of `forecast.FORECASTS`.
+        window_s: Seconds of load whose peaks the forecast sees.
     """
 
     graphs: Mapping[str, TaskGraph]
@@ -58,6 +61,13 @@ class Wanted:
     deterministic: bool = False
     standby: StandbyMode = "auto"
     period_s: float = PERIOD_S
+    forecast: str = DEFAULT_FORECAST
+    window_s: float = WINDOW_S
+
+    @property
+    def forecast_settings(self) -> ForecastSettings:
+        """Forecast of the load."""
+        return ForecastSettings(self.forecast, self.window_s)
 
     @property
     def options(self) -> Options:
@@ -105,7 +115,7 @@ class Canary:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ChangeRequest:
     """A change that the user has asked for.
 
     Attributes:

@@ -20,8 +20,8 @@ def demand_with(
     """Returns the demand of each graph with the arrivals of the last second."""
     if state.running is None:
         return state.demand
-    graphs = state.running.wanted.graphs
-    demand = {name: state.demand.get(name, Demand()) for name in graphs}
+    graphs, forecast = state.running.wanted.graphs, state.running.wanted.forecast_settings
+    demand = {name: replace(state.demand.get(name, Demand()), forecast=forecast) for name in graphs}
     for name in graphs.keys() & rates_rps.keys():
         demand[name] = demand[name].with_sample(
             Sample(now_s, rates_rps[name]),

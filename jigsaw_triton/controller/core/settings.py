@@ -19,8 +19,6 @@ class Settings:
     Attributes:
         rise_window_s: Seconds of arrivals to average before a rise is believed: long enough to smooth Poisson noise.
         rise_over: Ratio of arrivals to the plan's capacity above which the controller plans again.
-        forecast: Name of the forecast of the load; see `forecast.FORECASTS`.
-        fall_window_s: Seconds of arrivals that the forecast sees, so that capacity outlasts short lulls.
         fall_under: Ratio of the forecast to the planned demand below which a review follows.
         review_saves: Share of the slices in use that a review must save to take effect.
         headroom: Ratio of the demand to plan for to the measured demand.
@@ -45,8 +43,6 @@ class Settings:
 
     rise_window_s: float = 4.0
     rise_over: float = 1.0
-    forecast: str = "highest"
-    fall_window_s: float = 60.0
     fall_under: float = 0.95
     review_saves: float = 0.05
     headroom: float = 1.05

@@ -157,6 +157,16 @@ def test_the_period_of_the_reviews_belongs_to_the_deployment(
     assert [request["period_s"] for request in fake.requests] == [60.0, 15.0]
 
 
+def test_the_forecast_belongs_to_the_deployment(
+    run: Run, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeController().install(monkeypatch)
+    arguments = ("deploy", app, "--gpus", "2xcpu", "--state", tmp_path / "state", "--no-wait")
+    assert run(*arguments).exit_code == run(*arguments, "--forecast", "holt", "--window", "300").exit_code == 0
+    assert run(*arguments, "--forecast", "oracle").exit_code == run(*arguments, "--window", "5").exit_code == 2
+    assert [(r["forecast"], r["window_s"]) for r in fake.requests] == [("highest", 60.0), ("holt", 300.0)]
+
+
 REFUSING = Transition({"hello": 5.0}, (), (Shortfall("hello", 5.0, 3.0, 15.0),))
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.errors import InputError
 from tests.cli.conftest import Run
 
@@ -63,13 +62,13 @@ def test_an_unknown_system_is_refused(run: Run, app: Path, trace: Path, system: 
 def test_the_forecast_is_that_of_this_projects_controller(
     run: Run, app: Path, trace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[Settings] = []
+    seen: list[tuple[str, float]] = []
 
-    def stop(*_: object, settings: Settings, **__: object) -> None:
-        seen.append(settings)
+    def stop(*_: object, forecast: str, window_s: float, **__: object) -> None:
+        seen.append((forecast, window_s))
         raise InputError("stop here")
 
     monkeypatch.setattr("jigsaw_triton.cli.commands.replay.replay", stop)
     result = run("evaluate", "replay", app, "--trace", trace, *GPUS, "--forecast", "seasonal", "--window", "120")
     assert "stop here" in result.stderr
-    assert [(one.forecast, one.fall_window_s) for one in seen] == [("seasonal", 120.0)]
+    assert seen == [("seasonal", 120.0)]

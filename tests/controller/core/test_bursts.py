@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from jigsaw_triton.controller.core.bursts import Bursts
-from jigsaw_triton.controller.core.demand import PEAK_S, Demand, Sample
+from jigsaw_triton.controller.core.demand import Demand, Sample
+from jigsaw_triton.controller.core.forecast import PEAK_S
 from jigsaw_triton.controller.core.settings import Settings
 
 SETTINGS = Settings()

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jigsaw_triton.controller.core.demand import PEAK_S, Demand, Sample
-from jigsaw_triton.controller.core.forecast import FORECASTS, highest, holt, kalman, last
+from jigsaw_triton.controller.core.demand import Demand, Sample
+from jigsaw_triton.controller.core.forecast import FORECASTS, PEAK_S, ForecastSettings, highest, holt, kalman, last
 from jigsaw_triton.controller.core.settings import Settings
 
 PEAKS = st.lists(st.floats(0, 1e6), min_size=1, max_size=40)
@@ -17,7 +17,7 @@ def test_no_forecast_is_negative_and_a_constant_load_is_expected_to_stay(name: s
 
 
 def test_the_default_is_a_forecast() -> None:
-    assert Settings().forecast in FORECASTS
+    assert ForecastSettings().name in FORECASTS
 
 
 def test_last_and_highest_peak() -> None:

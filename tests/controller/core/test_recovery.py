@@ -7,8 +7,8 @@ import pytest
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.core.generation import Request
-from jigsaw_triton.controller.core.recovery import least, recovered, unfinished
+from jigsaw_triton.controller.core.generation import ChangeRequest
+from jigsaw_triton.controller.core.recovery import kept, least, recovered, unfinished
 from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.transition import lingering
 from tests.controller.worlds import World, bundle, wanted, worker
@@ -53,6 +53,16 @@ def test_an_update_that_was_broken_off_at_any_action_leaves_one_whole_generation
     assert lingering(world.state.actual, world.state.running) == ((), ())
 
 
+@pytest.mark.parametrize("actions", range(16))
+@pytest.mark.parametrize("target", [MOVED, SWAPPED], ids=["moved", "swapped"])
+def test_what_is_not_kept_makes_no_difference(target: Bundle, actions: int) -> None:
+    state = crashed(target, actions)
+    assert recovered(kept(state)) == recovered(state)
+    assert unfinished(kept(state)) == unfinished(state)
+    if state.phase is Phase.CHANGING and state.running is not None and state.running.bundle == ONE:
+        assert (kept(state).pending, kept(state).stages) == (None, ())
+
+
 def test_what_the_user_asked_for_is_asked_for_again_until_it_serves() -> None:
     for actions in range(16):
         state = crashed(MOVED, actions)
@@ -79,7 +89,7 @@ def test_a_deployment_that_never_served_begins_anew() -> None:
     world = World({1: ONE}, hold=lambda action: isinstance(action, a.BringUp))
     world.send(e.DeployRequested(wanted()))
     assert recovered(world.state) is None
-    assert unfinished(world.state) == Request(wanted())
+    assert unfinished(world.state) == ChangeRequest(wanted())
 
 
 def test_a_deployment_that_was_going_down_goes_down() -> None:

@@ -123,6 +123,19 @@ def test_a_load_that_falls_is_reviewed_once_a_period() -> None:
     assert held(world).review
 
 
+@pytest.mark.parametrize("window_s", [60, 300])
+def test_a_fall_counts_once_the_forecast_of_the_deployment_has_seen_it_for_its_whole_window(window_s: int) -> None:
+    world = World({1: ONE})
+    world.send(e.DeployRequested(replace(wanted(), forecast="highest", window_s=float(window_s))))
+    assert world.state.running is not None
+    world.state = replace(world.state, running=replace(world.state.running, plan=plan(50.0)))
+    world.hold = lambda action: isinstance(action, a.Solve)
+    world.ticks([4.0] * (window_s - 5))
+    assert world.held == []
+    world.ticks([4.0] * 10)
+    assert held(world).review
+
+
 def test_the_next_controller_keeps_the_period_that_the_user_has_set() -> None:
     world = World({1: ONE})
     world.send(e.DeployRequested(replace(wanted(), period_s=200.0)))

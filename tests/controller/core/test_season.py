@@ -3,11 +3,13 @@ from dataclasses import replace
 import pytest
 
 from jigsaw_triton.controller.core.demand import Demand, Sample
+from jigsaw_triton.controller.core.forecast import ForecastSettings
 from jigsaw_triton.controller.core.season import AHEAD_S, BIN_S, BINS, DAY_S, Season
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.persistence.checkpoint import pickled, unpickled
 
-SEASONAL = Settings(forecast="seasonal")
+SETTINGS = Settings()
+SEASONAL = ForecastSettings("seasonal")
 NOON_S = DAY_S / 2
 
 
@@ -47,19 +49,19 @@ def test_a_usual_fall_is_no_rise() -> None:
 
 
 def seasonal(rate_rps: float, at_s: float) -> Demand:
-    demand = Demand(season=learned(2))
+    demand = Demand(season=learned(2), forecast=SEASONAL)
     for second in range(60):
-        demand = demand.with_sample(Sample(float(second), rate_rps), SEASONAL, utc_offset_s=at_s - 60)
+        demand = demand.with_sample(Sample(float(second), rate_rps), SETTINGS, utc_offset_s=at_s - 60)
     return demand
 
 
 def test_the_seasonal_forecast_plans_ahead_of_a_usual_rise() -> None:
     before_rise, at_night = seasonal(200.0, NOON_S + 3600), seasonal(200.0, NOON_S - 3600)
-    assert at_night.risen(SEASONAL, covered_rps=210) is None
-    planned_rps = before_rise.risen(SEASONAL, covered_rps=210)
+    assert at_night.risen(SETTINGS, covered_rps=210) is None
+    planned_rps = before_rise.risen(SETTINGS, covered_rps=210)
     assert planned_rps is not None
     assert planned_rps > 200 + AHEAD_S / 36
-    assert before_rise.risen(replace(SEASONAL, forecast="kalman"), covered_rps=210) is None
+    assert replace(before_rise, forecast=ForecastSettings("kalman")).risen(SETTINGS, covered_rps=210) is None
 
 
 def test_what_was_learned_is_part_of_a_checkpoint() -> None:
