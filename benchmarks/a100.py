@@ -95,6 +95,15 @@ def reference_graph(name: str) -> TaskGraph:
     return build_graph(load_graph(GRAPHS / name), templates=variant_templates())
 
 
+def is_wrong(key: ProfileKey) -> bool:
+    """Returns true if the row of a configuration repeats another row of the table, or contradicts all its neighbours.
+
+    Args:
+        key: Configuration, whose variant has the name of the table's model.
+    """
+    return (key.variant, int(key.slice[:-1]), key.batch, key.instances) in _WRONG
+
+
 @cache
 def _measured() -> list[tuple[str, int, int, int, float]]:
     """Reads (model, compute slices, batch, processes, seconds per batch) of each row, without the rows in `_WRONG`."""

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from jigsaw_triton.api.planning import explain as explain
     from jigsaw_triton.api.planning import load_problem as load_problem
     from jigsaw_triton.api.planning import plan as plan
+    from jigsaw_triton.api.profiles import check_profiles as check_profiles
+    from jigsaw_triton.api.profiles import fit_profiles as fit_profiles
+    from jigsaw_triton.api.profiles import import_profiles as import_profiles
     from jigsaw_triton.api.rehearsing import Rehearsed as Rehearsed
     from jigsaw_triton.api.rehearsing import rehearse as rehearse
     from jigsaw_triton.api.replaying import Replay as Replay
@@ -67,6 +70,7 @@ _MODULES = {
     "api.deployment": ("Deployment",),
     "api.files": ("load_cluster", "load_graph", "load_plan", "load_profiles"),
     "api.planning": ("Capacity", "capacity", "explain", "load_problem", "plan"),
+    "api.profiles": ("check_profiles", "fit_profiles", "import_profiles"),
     "api.rehearsing": ("Rehearsed", "rehearse"),
     "api.replaying": ("Replay", "replay"),
     "api.simulating": ("Simulated", "simulate"),
@@ -137,10 +141,13 @@ __all__ = [
     "TensorType",
     "UnplacedError",
     "capacity",
+    "check_profiles",
     "compile",
     "deploy",
     "deploy_async",
     "explain",
+    "fit_profiles",
+    "import_profiles",
     "load_cluster",
     "load_graph",
     "load_plan",

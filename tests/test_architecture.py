@@ -50,6 +50,7 @@ ROOMS = {
         "files",
         "builders",
         "planning",
+        "profiles",
         "compiling",
         "simulating",
         "replaying",

@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     },
     "Plans": {
         "profile": "Measure the variants of a graph, and write profiles.csv.",
+        "profiles": "Check, fit and import profiles.",
         "plan": "Choose variants, slices and GPUs for a demand.",
         "capacity": "Find the largest demand that a cluster can serve.",
         "compile": "Write the model repositories of a plan.",
