@@ -1,6 +1,6 @@
 """config.pbtxt files through Triton's own protobuf: parsed from a template, completed, and rendered reproducibly."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 
 from google.protobuf import text_format
@@ -85,6 +85,20 @@ def set_tensors(config: ModelConfig, inputs: Tensors, outputs: Tensors, *, ragge
         )
     for name, tensor in outputs.items():
         config.output.add(name=name, data_type=_data_type(tensor, name, config.name), dims=tensor.shape)
+
+
+def set_scalars(config: ModelConfig, inputs: Collection[str], outputs: Collection[str]) -> None:
+    """Makes Triton remove the dimension of inputs, and add it to outputs, that the model has without one.
+
+    Args:
+        config: Configuration whose tensors are set.
+        inputs: Names of inputs of shape [1] that the model takes without any dimension but the batch.
+        outputs: Names of outputs of shape [1] that the model returns so.
+    """
+    for tensors, names in ((config.input, inputs), (config.output, outputs)):
+        for tensor in tensors:
+            if tensor.name in names:
+                tensor.reshape.SetInParent()
 
 
 def set_instances(config: ModelConfig, count: int, *, gpu: bool = False) -> None:

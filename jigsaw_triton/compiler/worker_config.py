@@ -1,7 +1,7 @@
 """Compiles a variant to a worker's model: configuration, files, and a digest by which unchanged models are kept."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -108,6 +108,7 @@ def worker_model(
     if TOKEN_OUTPUT in task.outputs:
         raise InputError(f"no output may be named {TOKEN_OUTPUT}", where=where, hint="rename the output")
     cfg.set_tensors(config, inputs, {**task.outputs, **tokens}, ragged=python)
+    cfg.set_scalars(config, task.scalar_inputs, task.scalar_outputs)
     instances = placed.instances // server.processes
     cfg.set_instances(config, instances, gpu=server.gpu and base.name != EMULATED)
     items = one_by_one or (front.one_by_one(graph, task) and not pads)
@@ -195,12 +196,16 @@ def _runner_spec(
 ) -> RunnerSpec:
     return RunnerSpec(
         runner=base.name,
-        inputs=tuple(TensorSpec(name, t.dtype, t.shape) for name, t in inputs.items()),
-        outputs=tuple(TensorSpec(name, t.dtype, t.shape) for name, t in task.outputs.items()),
+        inputs=_model_tensors(inputs, task.scalar_inputs),
+        outputs=_model_tensors(task.outputs, task.scalar_outputs),
         stack=not any(cfg.varies(t) for t in (*inputs.values(), *task.outputs.values())),
         threads=_threads(server, placed.instances),
         parameters=dict(variant.parameters),
     )
+
+
+def _model_tensors(tensors: cfg.Tensors, scalars: Collection[str]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(name, t.dtype, () if name in scalars else t.shape) for name, t in tensors.items())
 
 
 def _threads(server: Server, instances: int) -> int:

@@ -121,6 +121,8 @@ class Task:
         when: Condition under which the task runs; None if it always runs.
         counts: Additional output, computed at the gateway -> model output whose rows it counts for each call.
         retry: True if a failed call may be retried on another worker although the first may have executed it.
+        scalar_inputs: Inputs of shape [1] that the models take without any dimension but the batch.
+        scalar_outputs: Outputs of shape [1] that the models return without any dimension but the batch.
     """
 
     name: str
@@ -131,6 +133,8 @@ class Task:
     when: When | None = None
     counts: Mapping[str, str] = field(default_factory=dict)
     retry: bool = True
+    scalar_inputs: frozenset[str] = frozenset()
+    scalar_outputs: frozenset[str] = frozenset()
 
     @property
     def makes(self) -> tuple[str, ...]:

@@ -107,7 +107,7 @@ def check_yields(
     for name in yields:
         entry = (*owner, "yields", name)
         if name in task.outputs:
-            if task.outputs[name].shape[0] != -1:
+            if task.outputs[name].served_shape[0] != -1:
                 shape = task.outputs[name].shape
                 hint = "declare a shape that begins with -1, or remove the output from yields"
                 report.add(entry, f"yields has '{name}', whose shape {shape} has no varying number of rows", hint)

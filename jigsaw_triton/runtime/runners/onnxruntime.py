@@ -22,7 +22,7 @@ class OnnxRunner(Runner):
 
     Raises:
         RuntimeError: The model lacks an input or output of the spec, needs another input, or has a tensor of a type
-            that onnxruntime cannot exchange with numpy.
+            that onnxruntime cannot exchange with numpy. An input with a default need not be in the spec.
     """
 
     def __init__(self, spec: RunnerSpec, session: Any) -> None:
@@ -34,10 +34,11 @@ class OnnxRunner(Runner):
             )
         self._session = session
         self._outputs = [output.name for output in spec.outputs]
-        given = {i.name for i in session.get_inputs()}
+        needed = {i.name for i in session.get_inputs()}
+        optional = {i.name for i in session.get_overridable_initializers()}
         made = {o.name for o in session.get_outputs()}
-        _same("inputs", {i.name for i in spec.inputs}, given, exact=True)
-        _same("outputs", set(self._outputs), made, exact=False)
+        _check("inputs", {i.name for i in spec.inputs}, needed, optional)
+        _check("outputs", set(self._outputs), set(), made)
 
     def run(self, inputs: Arrays) -> Arrays:
         """Runs the session once."""
@@ -58,11 +59,11 @@ def load(folder: Path, spec: RunnerSpec, _instance: str) -> OnnxRunner:
     return OnnxRunner(spec, onnxruntime.InferenceSession(str(path), options, providers=providers))
 
 
-def _same(what: str, declared: set[str], actual: set[str], *, exact: bool) -> None:
-    if declared - actual or (exact and actual - declared):
+def _check(what: str, declared: set[str], needed: set[str], optional: set[str]) -> None:
+    if needed - declared or declared - needed - optional:
         raise RuntimeError(
             f"the graph declares the {what} {', '.join(sorted(declared))}, but model.onnx has"
-            f" {', '.join(sorted(actual))}; declare the same names"
+            f" {', '.join(sorted(needed | optional))}; declare the same names"
         )
 
 
