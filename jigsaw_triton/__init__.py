@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jigsaw_triton.api.asynchronous import deploy_async as deploy_async
     from jigsaw_triton.api.builders import GraphBuilder as GraphBuilder
     from jigsaw_triton.api.builders import ProfileBuilder as ProfileBuilder
+    from jigsaw_triton.api.checking import check_models as check_models
     from jigsaw_triton.api.compiling import compile as compile
     from jigsaw_triton.api.deploying import deploy as deploy
     from jigsaw_triton.api.deployment import Deployment as Deployment
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "api.asynchronous": ("AsyncDeployment", "deploy_async"),
     "api.builders": ("GraphBuilder", "ProfileBuilder"),
+    "api.checking": ("check_models",),
     "api.compiling": ("compile",),
     "api.deploying": ("deploy",),
     "api.deployment": ("Deployment",),
@@ -137,6 +139,7 @@ __all__ = [
     "TensorType",
     "UnplacedError",
     "capacity",
+    "check_models",
     "compile",
     "deploy",
     "deploy_async",

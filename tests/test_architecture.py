@@ -23,6 +23,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("servers",),
     ("controller",),
     ("applications", "console", "evaluation"),
+    ("models",),
     ("api",),
     ("cli",),
 )
@@ -48,6 +49,7 @@ ROOMS = {
         "settings",
         "machine",
         "files",
+        "checking",
         "builders",
         "planning",
         "compiling",

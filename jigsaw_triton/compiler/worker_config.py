@@ -114,7 +114,7 @@ def worker_model(
     items = one_by_one or (front.one_by_one(graph, task) and not pads)
     _set_scheduling(config, placed.batch, items=items, shared=server.shared)
     if python:
-        spec = replace(_runner_spec(base, task, variant, inputs, server, placed), pads=pads)
+        spec = replace(runner_spec(graph, task, variant, threads=_threads(server, placed.instances)), pads=pads)
         if base.name == EMULATED:
             emulation = _emulation(placed, server, profile, where)
             spec = replace(spec, emulation=replace(emulation, yields=dict(variant.yields), deterministic=deterministic))
@@ -186,20 +186,22 @@ def _numbered(task: Task) -> bool:
     return all(name.endswith(f"__{index}") for side in sides for index, name in enumerate(side))
 
 
-def _runner_spec(
-    base: Template,
-    task: Task,
-    variant: Variant,
-    inputs: cfg.Tensors,
-    server: Server,
-    placed: PlacedModel,
-) -> RunnerSpec:
+def runner_spec(graph: TaskGraph, task: Task, variant: Variant, *, threads: int = 1) -> RunnerSpec:
+    """Returns the specification of a variant that a runner executes.
+
+    Args:
+        graph: Graph of the task.
+        task: Task of the variant.
+        variant: The variant, whose template is the name of its runner.
+        threads: Number of threads of one instance.
+    """
+    inputs = {name: graph.input_type(task, name) for name in task.inputs}
     return RunnerSpec(
-        runner=base.name,
+        runner=variant.template,
         inputs=_model_tensors(inputs, task.scalar_inputs),
         outputs=_model_tensors(task.outputs, task.scalar_outputs),
         stack=not any(cfg.varies(t) for t in (*inputs.values(), *task.outputs.values())),
-        threads=_threads(server, placed.instances),
+        threads=threads,
         parameters=dict(variant.parameters),
     )
 
@@ -231,12 +233,22 @@ def _emulation(placed: PlacedModel, server: Server, profile: ProfileTable | None
     return EmulationSpec(tuple(time.medians_ms.round(6).tolist()), time.p95, time.p99, time.rest)
 
 
+def stored_name(artifact: str, *, templated: bool) -> str:
+    """Returns the name of a variant's artifact in the version folder.
+
+    Args:
+        artifact: Name of the artifact in graph.yaml.
+        templated: True if the template has a model.py of its own.
+    """
+    return VARIANT_FILE if artifact == MODEL_FILE and templated else artifact
+
+
 def _files(base: Template | None, variant: Variant, config: ModelConfig, where: str) -> dict[str, bytes | Artifact]:
     """Returns the files of the version folder: the template's code and the variant's artifacts."""
     code = base.model_py if base is not None else None
     files: dict[str, bytes | Artifact] = {} if code is None else {f"{cfg.VERSION}/{MODEL_FILE}": code}
     for name, source in sorted(variant.artifacts.items()):
-        path = PurePosixPath(cfg.VERSION, VARIANT_FILE if name == MODEL_FILE and code is not None else name)
+        path = PurePosixPath(cfg.VERSION, stored_name(name, templated=code is not None))
         if PurePosixPath(name).is_absolute() or ".." in path.parts or str(path) in files:
             raise InputError(
                 f"an artifact cannot be stored as {name!r}",

@@ -1,0 +1,95 @@
+"""Checks the files of models against their graph, without running them. It takes milliseconds."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.graph.reference import TASKS
+from jigsaw_triton.models.comparison import input_mismatches, output_mismatches
+from jigsaw_triton.models.interface import Interface
+from jigsaw_triton.models.onnx_file import read_onnx
+from jigsaw_triton.models.python_file import read_python
+from jigsaw_triton.models.torchscript_file import read_torchscript
+from jigsaw_triton.spec.source import Path, Report
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Files of the models of a template.
+
+    Attributes:
+        artifact: Name of the artifact that each variant has.
+        read: Function that returns the inputs and outputs in the file, or None if they are not in it.
+    """
+
+    artifact: str
+    read: Callable[[FilePath], Interface | None]
+
+
+KINDS: Mapping[str, Kind] = {
+    "onnxruntime": Kind("model.onnx", read_onnx),
+    "python": Kind("model.py", read_python),
+    "torch": Kind("model.pt", read_torchscript),
+}
+"""Template -> files of its models."""
+
+
+def check_files(graph: TaskGraph, report: Report) -> frozenset[tuple[str, str]]:
+    """Reports models whose files are not of their template, or whose inputs or outputs are not those of the task.
+
+    A model whose file does not exist is left out.
+
+    Args:
+        graph: Graph with the models.
+        report: Report to which mistakes are added.
+
+    Returns:
+        (task, variant) pairs of the models that were found to be wrong.
+    """
+    found: dict[FilePath, Interface | InputError | None] = {}
+    wrong = set()
+    for task in graph.tasks.values():
+        for index, variant in enumerate(task.variants):
+            kind = KINDS.get(variant.template)
+            if kind is None:
+                continue
+            place: Path = (*TASKS, task.name, "variants", index)
+            file = variant.artifacts.get(kind.artifact)
+            if file is None:
+                message = f"variant '{variant.name}' has no file {kind.artifact}, which its template needs"
+                report.add(place, message, f"add artifacts: {{{kind.artifact}: PATH}}")
+                wrong.add((task.name, variant.name))
+                continue
+            if not file.is_file():
+                continue
+            model = written_path(graph, file)
+            if file not in found:
+                found[file] = _read(kind, file)
+            match found[file]:
+                case InputError() as error:
+                    where = error.where.replace(str(file), model)
+                    report.add((*place, "artifacts", kind.artifact), f"{where}: {error.message}", error.hint)
+                    wrong.add((task.name, variant.name))
+                case Interface() as interface:
+                    mismatches = [
+                        *input_mismatches(graph, task, model, interface),
+                        *output_mismatches(task, model, interface, exact=False),
+                    ]
+                    for mismatch in mismatches:
+                        report.add(*mismatch)
+                        wrong.add((task.name, variant.name))
+    return frozenset(wrong)
+
+
+def _read(kind: Kind, file: FilePath) -> Interface | InputError | None:
+    try:
+        return kind.read(file)
+    except InputError as error:
+        return error
+
+
+def written_path(graph: TaskGraph, file: FilePath) -> str:
+    """Returns the path of a file as graph.yaml has it."""
+    return file.relative_to(graph.folder).as_posix() if file.is_relative_to(graph.folder) else str(file)
