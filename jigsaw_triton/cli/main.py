@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "fetch": "Fetch the model files of an application.",
         "validate": "Check graphs, profiles and clusters.",
         "show": "Draw a graph.",
+        "templates": "List the kinds of models that can be served.",
     },
     "Plans": {
         "profile": "Measure the variants of a graph, and write profiles.csv.",

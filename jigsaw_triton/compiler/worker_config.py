@@ -31,6 +31,9 @@ VARIANT_FILE = "variant.py"
 EMULATED = "emulated"
 """Name of the template whose models only wait, for times as in the profile."""
 
+ON_PROCESSORS = frozenset({EMULATED, "openvino"})
+"""Names of the templates whose models run on the host's processors, also on a slice of a GPU."""
+
 SLICE_RESOURCE = "slice"
 """Resource of Triton's rate limiter that serialises the executions of models in a shared slice."""
 
@@ -110,7 +113,7 @@ def worker_model(
     cfg.set_tensors(config, inputs, {**task.outputs, **tokens}, ragged=python)
     cfg.set_scalars(config, task.scalar_inputs, task.scalar_outputs)
     instances = placed.instances // server.processes
-    cfg.set_instances(config, instances, gpu=server.gpu and base.name != EMULATED)
+    cfg.set_instances(config, instances, gpu=server.gpu and base.name not in ON_PROCESSORS)
     items = one_by_one or (front.one_by_one(graph, task) and not pads)
     _set_scheduling(config, placed.batch, items=items, shared=server.shared)
     if python:

@@ -39,8 +39,9 @@ def input_mismatches(graph: TaskGraph, task: Task, model: str, found: Interface)
     unknown = [name for name in task.inputs if name not in found.inputs]
     for name in unknown:
         hint = nearest(name, found.inputs, "inputs of the model")
-        if len(unknown) == len(lacking) == 1:
-            hint = f"write {lacking[0]}: {_source(task, name, lacking[0], found)}"
+        alike = _alike(graph.input_type(task, name).dtype, unknown, {key: found.inputs[key] for key in lacking})
+        if alike is not None:
+            hint = f"write {alike}: {_source(task, name, alike, found)}"
         yield Mismatch((*path, name), f"{model} has no input '{name}'", hint)
     if len(unknown) != len(lacking):
         for name in lacking:
@@ -63,11 +64,12 @@ def output_mismatches(task: Task, model: str, found: Interface, *, exact: bool) 
     """
     path: Path = (*TASKS, task.name, "outputs")
     unknown = [name for name in task.outputs if name not in found.outputs]
-    spare = [name for name in found.outputs if name not in task.outputs]
+    spare = {name: tensor for name, tensor in found.outputs.items() if name not in task.outputs}
     for name in unknown:
         hint = nearest(name, found.outputs, "outputs of the model")
-        if len(unknown) == len(spare) == 1 and found.outputs[spare[0]].dtype is not None:
-            hint = f"write {_line(spare[0], found.outputs[spare[0]], task.outputs[name].shape)}"
+        alike = _alike(task.outputs[name].dtype, unknown, spare)
+        if alike is not None:
+            hint = f"write {_line(alike, spare[alike], task.outputs[name].shape)}"
         yield Mismatch((*path, name), f"{model} has no output '{name}'", hint)
     for name, declared in task.outputs.items():
         if name not in found.outputs:
@@ -119,6 +121,19 @@ def _wrong(declared: TensorType, tensor: ModelTensor, *, scalar: bool, exact: bo
         assert item is not None
         same = all(a == b or a == -1 or (b == -1 and not fixed) for a, b in zip(item, shape, strict=True))
     return None if same and tensor.dtype == declared.dtype else _words(tensor)
+
+
+def _alike(dtype: str, unknown: Collection[str], spare: Mapping[str, ModelTensor]) -> str | None:
+    """Returns the tensor of a model that a declaration with a wrong name must mean; None if there may be several.
+
+    Args:
+        dtype: Declared data type.
+        unknown: Declared names that the model does not have.
+        spare: Tensors of the model that are not declared.
+    """
+    usable = [name for name, tensor in spare.items() if tensor.dtype is not None]
+    same = [name for name in usable if spare[name].dtype == dtype]
+    return same[0] if len(same) == 1 else usable[0] if len(unknown) == len(spare) == len(usable) == 1 else None
 
 
 def _remedy(name: str, tensor: ModelTensor, declared: tuple[int, ...]) -> str:

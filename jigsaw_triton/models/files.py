@@ -1,7 +1,5 @@
 """Checks the files of models against their graph, without running them. It takes milliseconds."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path as FilePath
 
 from jigsaw_triton.errors import InputError
@@ -9,31 +7,8 @@ from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.graph.reference import TASKS
 from jigsaw_triton.models.comparison import input_mismatches, output_mismatches
 from jigsaw_triton.models.interface import Interface
-from jigsaw_triton.models.onnx_file import read_onnx
-from jigsaw_triton.models.python_file import read_python
-from jigsaw_triton.models.torchscript_file import read_torchscript
+from jigsaw_triton.models.kinds import Kind, kind_of
 from jigsaw_triton.spec.source import Path, Report
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """Files of the models of a template.
-
-    Attributes:
-        artifact: Name of the artifact that each variant has.
-        read: Function that returns the inputs and outputs in the file, or None if they are not in it.
-    """
-
-    artifact: str
-    read: Callable[[FilePath], Interface | None]
-
-
-KINDS: Mapping[str, Kind] = {
-    "onnxruntime": Kind("model.onnx", read_onnx),
-    "python": Kind("model.py", read_python),
-    "torch": Kind("model.pt", read_torchscript),
-}
-"""Template -> files of its models."""
 
 
 def check_files(graph: TaskGraph, report: Report) -> frozenset[tuple[str, str]]:
@@ -52,8 +27,8 @@ def check_files(graph: TaskGraph, report: Report) -> frozenset[tuple[str, str]]:
     wrong = set()
     for task in graph.tasks.values():
         for index, variant in enumerate(task.variants):
-            kind = KINDS.get(variant.template)
-            if kind is None:
+            kind = kind_of(variant.template)
+            if not kind.artifact:
                 continue
             place: Path = (*TASKS, task.name, "variants", index)
             file = variant.artifacts.get(kind.artifact)
@@ -85,7 +60,7 @@ def check_files(graph: TaskGraph, report: Report) -> frozenset[tuple[str, str]]:
 
 def _read(kind: Kind, file: FilePath) -> Interface | InputError | None:
     try:
-        return kind.read(file)
+        return kind.read(file) if kind.read is not None else None
     except InputError as error:
         return error
 

@@ -27,7 +27,7 @@ def read_python(path: Path) -> None:
         where = f"{path}:{error.lineno}" if error.lineno else str(path)
         raise InputError(f"this is not valid Python ({error.msg})", where=where) from error
     except (ValueError, RecursionError, MemoryError) as error:
-        raise InputError(f"this is not valid Python ({error or 'nested too deeply'})", where=str(path)) from error
+        raise InputError(f"this is not valid Python ({str(error) or 'nested too deeply'})", where=str(path)) from error
     names = {name for node in ast.walk(module) for name in _bound(node)}
     if not names & {CLASS, "*"}:
         raise InputError(

@@ -13,8 +13,8 @@ from jigsaw_triton.evaluation.profiling.tensors import made_up, sample_inputs
 from jigsaw_triton.graph.model import Task, TaskGraph, TensorRef, Variant
 from jigsaw_triton.graph.reference import TASKS
 from jigsaw_triton.models.comparison import output_mismatches
-from jigsaw_triton.models.files import KINDS
 from jigsaw_triton.models.interface import Interface
+from jigsaw_triton.models.kinds import kind_of
 from jigsaw_triton.models.trial import Outcome, Trial
 from jigsaw_triton.runtime.dtypes import Array, Arrays
 from jigsaw_triton.spec.source import Path, Report
@@ -53,7 +53,7 @@ def run_models(
             inputs, real = _inputs(graph, task, samples)
             for index, variant in enumerate(task.variants):
                 complete = all(path.is_file() for path in variant.artifacts.values())
-                if variant.template in KINDS and complete and (task.name, variant.name) not in without:
+                if kind_of(variant.template).runs and complete and (task.name, variant.name) not in without:
                     place: Path = (*TASKS, task.name, "variants", index)
                     model = f"{task.name}.{variant.name}"
                     try:

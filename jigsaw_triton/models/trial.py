@@ -58,7 +58,7 @@ def attempt(trial: Trial) -> Outcome:
             return Outcome("packages", missing.name)
         return Outcome("load", _words(error))
     try:
-        made = runner.run(trial.inputs)
+        made: Any = runner.run(trial.inputs)
         if not isinstance(made, Mapping):
             return Outcome("run", f"the model returned {type(made).__name__}, not outputs by name")
         outputs = {str(name): _described(output, 1) for name, output in made.items()}

@@ -120,8 +120,8 @@ def test_a_tensor_without_dimensions_is_served_with_one(tmp_path: Path) -> None:
     )
     graph = built(text, tmp_path)
     classify, rank = graph.tasks["classify"], graph.tasks["rank"]
-    assert (classify.scalar_inputs, classify.scalar_outputs) == (frozenset(), {"LABEL"})
-    assert (rank.scalar_inputs, rank.scalar_outputs) == ({"X"}, frozenset())
+    assert (classify.scalar_inputs, classify.scalar_outputs) == (frozenset(), frozenset({"LABEL"}))
+    assert (rank.scalar_inputs, rank.scalar_outputs) == (frozenset({"X"}), frozenset())
     assert graph.type_of(TensorRef("classify", "LABEL")) == TensorType("INT64", (-1, 1))
     assert graph.input_type(rank, "X") == TensorType("FP32", (1,))
     assert built(graph.to_yaml(), tmp_path) == graph

@@ -84,6 +84,17 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], bytes, str, str]] = {
         "LABEL: {dtype",
         "model.onnx has no output 'LABEL'; write output_label: {dtype: INT64, shape: []}",
     ),
+    "two outputs of other names, of which one has the type": (
+        [
+            (
+                "LABEL: {dtype: INT64, shape: []}",
+                "LABEL: {dtype: INT64, shape: []}\n        P: {dtype: FP32, shape: [2]}",
+            )
+        ],
+        labels(X, outputs=(tensor("output_label", INT64, ["N"]), sequence("output_probability"))),
+        "LABEL: {dtype",
+        "model.onnx has no output 'LABEL'; write output_label: {dtype: INT64, shape: []}",
+    ),
     "data type of an output": (
         [("dtype: INT64, shape: []", "dtype: FP32, shape: []")],
         classifier(),

@@ -75,7 +75,7 @@ def test_tensors_are_matched_by_the_names_that_the_model_has(tmp_path: Path, for
             return Pair(2.0 * A - B, A * B)
 
     module = Named() if form == "dictionary" else Fields()
-    torch.jit.script(module).save(str(tmp_path / "model.pt"))
+    torch.jit.script(module).save(str(tmp_path / "model.pt"))  # type: ignore[no-untyped-call]
     runner = load_runner(tmp_path, RunnerSpec("torch", (B, A), (PRODUCT, SUM)))
     (result,) = runner.answer([{"B": np.array([[2, 3]], np.float32), "A": np.array([[5, 6]], np.float32)}])
     assert isinstance(result, dict)
@@ -91,7 +91,7 @@ def test_an_output_that_a_dictionary_lacks_is_an_error(tmp_path: Path) -> None:
         def forward(self, a: torch.Tensor) -> dict[str, torch.Tensor]:
             return {"PRODUCT": a}
 
-    torch.jit.script(Named()).save(str(tmp_path / "model.pt"))
+    torch.jit.script(Named()).save(str(tmp_path / "model.pt"))  # type: ignore[no-untyped-call]
     runner = load_runner(tmp_path, RunnerSpec("torch", (A,), (SUM,)))
     (result,) = runner.answer([{"A": np.ones((1, 2), np.float32)}])
     assert result == Failure("ValueError: model.pt returned no output SUM; it returned PRODUCT", "model")
