@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 """True for type checkers only, as `typing.TYPE_CHECKING`, which is not imported here."""
 
 if TYPE_CHECKING:
+    from jigsaw_triton.api.adding import add_models as add_models
     from jigsaw_triton.api.asynchronous import AsyncDeployment as AsyncDeployment
     from jigsaw_triton.api.asynchronous import deploy_async as deploy_async
     from jigsaw_triton.api.builders import GraphBuilder as GraphBuilder
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from jigsaw_triton.profiles.table import ProfileTable as ProfileTable
 
 _MODULES = {
+    "api.adding": ("add_models",),
     "api.asynchronous": ("AsyncDeployment", "deploy_async"),
     "api.builders": ("GraphBuilder", "ProfileBuilder"),
     "api.checking": ("check_models",),
@@ -138,6 +140,7 @@ __all__ = [
     "TaskGraph",
     "TensorType",
     "UnplacedError",
+    "add_models",
     "capacity",
     "check_models",
     "compile",

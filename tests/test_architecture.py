@@ -50,6 +50,7 @@ ROOMS = {
         "machine",
         "files",
         "checking",
+        "adding",
         "builders",
         "planning",
         "compiling",

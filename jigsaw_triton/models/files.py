@@ -55,6 +55,11 @@ def check_files(graph: TaskGraph, report: Report) -> frozenset[tuple[str, str]]:
                     for mismatch in mismatches:
                         report.add(*mismatch)
                         wrong.add((task.name, variant.name))
+                    for name in sorted(interface.files - variant.artifacts.keys()):
+                        path = written_path(graph, file.parent / name)
+                        message = f"{model} has weights in '{name}', which is not an artifact of '{variant.name}'"
+                        report.add((*place, "artifacts"), message, f"add {name}: {path} to the artifacts")
+                        wrong.add((task.name, variant.name))
     return frozenset(wrong)
 
 

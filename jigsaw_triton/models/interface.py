@@ -30,8 +30,10 @@ class Interface:
         inputs: Inputs by name.
         outputs: Outputs by name.
         optional: Names of inputs that have a default.
+        files: Names of further files that hold weights, beside the model.
     """
 
     inputs: Mapping[str, ModelTensor]
     outputs: Mapping[str, ModelTensor]
     optional: frozenset[str] = frozenset()
+    files: frozenset[str] = frozenset()

@@ -29,7 +29,8 @@ _DTYPES = {
 }
 _MODEL_GRAPH = 7
 _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 5, 11, 12
-_TENSOR_NAME = 8
+_TENSOR_NAME, _TENSOR_EXTERNAL = 8, 13
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _VALUE_NAME, _VALUE_TYPE = 1, 2
 _TYPE_TENSOR = 1
 _TENSOR_TYPE_ELEMENT, _TENSOR_TYPE_SHAPE = 1, 2
@@ -70,16 +71,21 @@ def _interface(model: memoryview) -> Interface:
         raise ValueError("there is no graph")
     inputs: dict[str, ModelTensor] = {}
     outputs: dict[str, ModelTensor] = {}
-    defaults = set()
+    defaults, files = set(), set()
     for number, value in _fields(graphs[-1]):
         if number in (_GRAPH_INPUT, _GRAPH_OUTPUT):
             name, kind = _value(_message(value))
             (inputs if number == _GRAPH_INPUT else outputs)[name] = kind
         elif number == _GRAPH_INITIALIZER:
-            defaults |= {_text(part) for key, part in _fields(_message(value)) if key == _TENSOR_NAME}
+            for key, part in _fields(_message(value)):
+                if key == _TENSOR_NAME:
+                    defaults.add(_text(part))
+                elif key == _TENSOR_EXTERNAL:
+                    entry = {field: _text(text) for field, text in _fields(_message(part))}
+                    files |= {entry[_ENTRY_VALUE]} if entry.get(_ENTRY_KEY) == "location" else set()
     if not outputs:
         raise ValueError("the graph has no output")
-    return Interface(inputs, outputs, frozenset(defaults & inputs.keys()))
+    return Interface(inputs, outputs, frozenset(defaults & inputs.keys()), frozenset(files))
 
 
 def _value(message: memoryview) -> tuple[str, ModelTensor]:

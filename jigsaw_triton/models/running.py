@@ -22,7 +22,9 @@ from jigsaw_triton.spec.source import Path, Report
 TIMEOUT_S = 120.0
 """Seconds that a model may take to load and to run three items; large models take half a minute to load."""
 
-_MODULE = "jigsaw_triton.models.worker"
+WORKER_MODULE = "jigsaw_triton.models.worker"
+"""Module of the process that runs models; it takes a `Trial` and returns an `Outcome`."""
+
 _SEED = 1
 
 
@@ -62,7 +64,7 @@ def run_models(
                         report.add(place, f"{model} has not answered after {timeout_s:g} s", _LEAVE_OUT)
                         continue
                     except ChildEndedError as error:
-                        report.add(place, f"{model} ends its process{_cause(error.status)}", _LEAVE_OUT)
+                        report.add(place, f"{model} ends its process{cause(error.status)}", _LEAVE_OUT)
                         continue
                     notes += _judge(task, model, place, outcome, report, real=real)
     return notes
@@ -104,7 +106,8 @@ def _inputs(graph: TaskGraph, task: Task, samples: Mapping[TensorRef, Array]) ->
     return inputs, all(ref in samples for ref in task.inputs.values())
 
 
-def _cause(status: int) -> str:
+def cause(status: int) -> str:
+    """Returns how a process ended, for a message."""
     return f" (signal {signal.Signals(-status).name})" if status < 0 else f" with status {status}"
 
 
@@ -132,7 +135,7 @@ class _Children:
         if self._child is None or not self._child.alive:
             if self._child is not None:
                 self._child.close()
-            self._child = ChildProcess(_MODULE)
+            self._child = ChildProcess(WORKER_MODULE)
         with tempfile.TemporaryDirectory(prefix="jigsaw-model-") as folder:
             for name, path in variant.artifacts.items():
                 (FilePath(folder) / stored_name(name, templated=True)).symlink_to(path)

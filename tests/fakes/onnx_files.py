@@ -36,6 +36,12 @@ def constant(name: str, numbers: Sequence[int]) -> bytes:
     return _field(1, len(numbers)) + _field(2, INT64) + _field(8, name) + _field(9, content)
 
 
+def external(name: str, file: str) -> bytes:
+    """Encodes an FP32 tensor whose content is in another file."""
+    location = _field(1, "location") + _field(2, file)
+    return _field(1, 1) + _field(2, FLOAT) + _field(8, name) + _field(13, location) + _field(14, 1)
+
+
 def model(
     nodes: Iterable[bytes],
     inputs: Iterable[bytes],

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.documents import edited, line_of
-from tests.fakes.onnx_files import FLOAT, INT64, classifier, constant, model, node, sequence, tensor
+from tests.fakes.onnx_files import FLOAT, INT64, classifier, constant, external, model, node, sequence, tensor
 from tests.models.conftest import GRAPH, MODEL, PYTHON, Check
 
 
@@ -114,6 +114,17 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], bytes, str, str]] = {
         "LABEL: {dtype",
         "model.onnx returns 'LABEL' as something other than a tensor of Triton's types, but classify declares INT64 [];"
         " export the model with tensors; skl2onnx does so with options={'zipmap': False}",
+    ),
+    "weights in another file": (
+        [],
+        model(
+            [node("Add", ["X", "W"], "LABEL")],
+            [X],
+            [tensor("LABEL", INT64, ["N"])],
+            constants=[external("W", "w.data")],
+        ),
+        "name: only",
+        "model.onnx has weights in 'w.data', which is not an artifact of 'only'; add w.data: w.data to the artifacts",
     ),
     "not a model": (
         [],

@@ -5,7 +5,7 @@ import pytest
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.models.interface import Interface, ModelTensor
 from jigsaw_triton.models.onnx_file import read_onnx
-from tests.fakes.onnx_files import FLOAT, INT64, STRING, classifier, constant, model, node, sequence, tensor
+from tests.fakes.onnx_files import FLOAT, INT64, STRING, classifier, constant, external, model, node, sequence, tensor
 
 
 def test_inputs_and_outputs_are_read(tmp_path: Path) -> None:
@@ -13,7 +13,7 @@ def test_inputs_and_outputs_are_read(tmp_path: Path) -> None:
         [node("Add", ["A", "STEP"], "SUM")],
         [tensor("A", FLOAT, ["batch", 300, "width"]), tensor("STEP", INT64, [2]), tensor("TEXT", STRING, [])],
         [tensor("SUM", FLOAT, ["batch", 1]), tensor("ANY", 99, None), sequence("MAPS")],
-        constants=[constant("STEP", [5, 1]), constant("WEIGHT", [7] * 1000)],
+        constants=[constant("STEP", [5, 1]), constant("WEIGHT", [7] * 1000), external("LARGE", "weights.data")],
     )
     (tmp_path / "m.onnx").write_bytes(content)
     assert read_onnx(tmp_path / "m.onnx") == Interface(
@@ -28,6 +28,7 @@ def test_inputs_and_outputs_are_read(tmp_path: Path) -> None:
             "MAPS": ModelTensor(None, None),
         },
         optional=frozenset({"STEP"}),
+        files=frozenset({"weights.data"}),
     )
 
 

@@ -45,9 +45,9 @@ class TorchRunner(Runner):
         return {name: _array(tensor.cpu()) for name, tensor in self._named(result).items()}
 
     def _named(self, result: Any) -> dict[str, Any]:
-        """Returns the declared outputs by name."""
-        declared = [output.name for output in self.spec.outputs]
+        """Returns the declared outputs by name, or all outputs if none is declared."""
         fields = getattr(result, "_fields", ())
+        declared = [output.name for output in self.spec.outputs] or _own_names(result)
         if isinstance(result, Mapping) or set(fields).issuperset(declared):
             named = result if isinstance(result, Mapping) else result._asdict()
             if lacking := [name for name in declared if name not in named]:
@@ -59,6 +59,14 @@ class TorchRunner(Runner):
         if len(results) != len(declared):
             raise ValueError(f"model.pt returned {len(results)} outputs where {len(declared)} are declared")
         return dict(zip(declared, results, strict=True))
+
+
+def _own_names(result: Any) -> list[str]:
+    """Returns the names that the model has for its outputs, or names by which Triton's pytorch backend counts them."""
+    if isinstance(result, Mapping):
+        return [str(name) for name in result]
+    count = len(result) if isinstance(result, tuple | list) else 1
+    return list(getattr(result, "_fields", ())) or [f"OUTPUT__{number}" for number in range(count)]
 
 
 def _tensor(array: Array) -> torch.Tensor:
