@@ -76,7 +76,7 @@ def _node(text: str, path: Path) -> yaml.CollectionNode:
     return node
 
 
-def _end(entry: Any) -> yaml.Mark:
+def _end(entry: yaml.Node | tuple[yaml.Node, yaml.Node]) -> yaml.Mark:
     """Returns the end of an entry's text. The end of a block is that of its last entry, before comments that follow."""
     node = entry[1] if isinstance(entry, tuple) else entry
     if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:

@@ -233,7 +233,7 @@ def test_an_entry_of_a_model_repository_is_added(tmp_path: Path) -> None:
     added = add_models([entry(tmp_path / "resnet", CONFIG)], task="t", graph=tmp_path / "app")
     task = added.graph.tasks["t"]
     (variant,) = task.variants
-    assert (variant.name, variant.template, task.scalar_outputs) == ("resnet", "onnxruntime", {"LABEL"})
+    assert (variant.name, variant.template, task.scalar_outputs) == ("resnet", "onnxruntime", frozenset({"LABEL"}))
     assert task.outputs["SCORES"] == TensorType("FP32", (-1,))
     assert variant.artifacts["model.onnx"].read_bytes() == classifier()
 
