@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from benchmarks.harness import LIMIT_S
 from jigsaw_triton.compiler.templates import Template, load_templates
 from jigsaw_triton.controller.core.events import Event
-from jigsaw_triton.controller.core.generation import Request, Wanted
+from jigsaw_triton.controller.core.generation import ChangeRequest, Wanted
 from jigsaw_triton.controller.core.service import troubles
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import Phase
@@ -126,7 +126,7 @@ class System:
         Raises:
             ServerError: The deployment failed.
         """
-        await self.controller.ask(Request(wanted))
+        await self.controller.ask(ChangeRequest(wanted))
         await self.settled()
 
     async def settled(self) -> None:

@@ -22,7 +22,7 @@ from benchmarks.harness import Figure, Progress, figure
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
-from jigsaw_triton.controller.core.generation import Generation, Request, Wanted
+from jigsaw_triton.controller.core.generation import ChangeRequest, Generation, Wanted
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import Phase
 from jigsaw_triton.controller.core.transition import Stage
@@ -199,7 +199,7 @@ async def _cycle(progress: Progress, wanted: Wanted, servers: Servers, controlle
 
     size = f"{len(wanted.cluster.gpus)} GPUs, {len(wanted.graphs)} graphs"
     progress(f"cycle: {size}: the first deployment")
-    await controller.ask(Request(wanted))
+    await controller.ask(ChangeRequest(wanted))
     await until(1)
     assert controller.state.running is not None
     if controller.state.running.plan.solver.constructed:

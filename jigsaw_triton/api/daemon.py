@@ -15,8 +15,7 @@ from jigsaw_triton.api import membership
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.api.supervisor import CRASHED
 from jigsaw_triton.console.daemon import run_controller
-from jigsaw_triton.controller.core.generation import Generation
-from jigsaw_triton.controller.core.generation import Request as ChangeRequest
+from jigsaw_triton.controller.core.generation import ChangeRequest, Generation
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.persistence.paths import deployment_paths
 from jigsaw_triton.errors import JigsawError

@@ -14,7 +14,7 @@ from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.console.server import Read, StatusServer
 from jigsaw_triton.console.threads import started_pool
 from jigsaw_triton.controller.core.events import Event
-from jigsaw_triton.controller.core.generation import Request
+from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.recovery import recovered, unfinished
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import Phase, State
@@ -148,7 +148,7 @@ def _end_superseded(error: SupersededError) -> None:
     os._exit(error.exit_code)
 
 
-def _repeated(journal: Journal, before: State) -> Request | None:
+def _repeated(journal: Journal, before: State) -> ChangeRequest | None:
     """Returns the user's last request if it is to be repeated; None if there is none, or if it killed controllers."""
     request = unfinished(before)
     if request is None:

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from jigsaw_triton.console.metrics import CONTENT_TYPE, exposition
 from jigsaw_triton.console.status import snapshot
-from jigsaw_triton.controller.core.generation import Generation, Request
+from jigsaw_triton.controller.core.generation import ChangeRequest, Generation
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.persistence.history import earlier
 from jigsaw_triton.controller.persistence.journal import Journal
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 MAX_WAIT_S = 30.0
 
-Read = Callable[[Mapping[str, Any], Generation | None], Request]
+Read = Callable[[Mapping[str, Any], Generation | None], ChangeRequest]
 """Function that loads a deploy request, whose files and flags come from the command line, given what serves now."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -110,14 +110,14 @@ class StatusServer:
         await self._ask(partial(self._restoring, number))
         return web.json_response({}, status=202)
 
-    def _restoring(self, number: int | None, running: Generation | None) -> Request:
+    def _restoring(self, number: int | None, running: Generation | None) -> ChangeRequest:
         """Returns the request to return to an earlier generation."""
         if running is None:
             raise StateError("nothing serves yet", hint="wait for it: `jigsaw-triton status --wait ready`")
         found = earlier(self._journal, running.bundle.generation, number)
-        return Request(found.wanted, restored=found)
+        return ChangeRequest(found.wanted, restored=found)
 
-    async def _ask(self, read: Callable[[Generation | None], Request]) -> None:
+    async def _ask(self, read: Callable[[Generation | None], ChangeRequest]) -> None:
         """Reads a request to change what serves, and has the controller carry it out.
 
         Args:

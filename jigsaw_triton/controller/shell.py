@@ -11,7 +11,7 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core import step as core
 from jigsaw_triton.controller.core.arrivals import arrivals, arrived
-from jigsaw_triton.controller.core.generation import Request
+from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.immutable_settings import check_ports
 from jigsaw_triton.controller.core.rows import Counts, read_counts, since
 from jigsaw_triton.controller.core.settings import Settings
@@ -145,7 +145,7 @@ class Controller:
             goal = "stopped" if self.state.phase in (Phase.STOPPING, Phase.STOPPED) else "ready"
             raise StateError(reason, hint=f"wait for it: `jigsaw-triton status --wait {goal}`")
 
-    async def ask(self, request: Request) -> None:
+    async def ask(self, request: ChangeRequest) -> None:
         """Accepts a request of the user, which `state` shows when the call returns.
 
         Raises:

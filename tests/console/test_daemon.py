@@ -16,7 +16,7 @@ from jigsaw_triton.console import daemon
 from jigsaw_triton.console.daemon import run_controller
 from jigsaw_triton.console.server import StatusServer
 from jigsaw_triton.console.threads import THREADS
-from jigsaw_triton.controller.core.generation import Request
+from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.persistence.checkpoint import UnknownFormatError
 from jigsaw_triton.controller.persistence.journal import Journal
@@ -34,7 +34,7 @@ def test_a_deployment_has_one_controller(desk: Desk) -> None:
     socket = desk.paths.control_socket
     socket.touch()
     with pytest.raises(StateError, match="a controller is already running here") as caught:
-        run_controller(desk.paths, desk.fleet.commands.installation, lambda *_: Request(wanted()), Settings())
+        run_controller(desk.paths, desk.fleet.commands.installation, lambda *_: ChangeRequest(wanted()), Settings())
     assert caught.value.where == str(desk.paths.state)
     assert socket.exists()
 
@@ -56,7 +56,7 @@ def test_a_controller_has_all_its_threads_from_the_start(desk: Desk, monkeypatch
     monkeypatch.setattr(daemon, "_log_to", lambda _: None)
     monkeypatch.setattr(Controller, "adopt", adopt)
     with pytest.raises(StateError, match="enough"):
-        run_controller(desk.paths, desk.fleet.commands.installation, lambda *_: Request(wanted()), Settings())
+        run_controller(desk.paths, desk.fleet.commands.installation, lambda *_: ChangeRequest(wanted()), Settings())
     assert counts[0] == counts[1] > THREADS
 
 
@@ -76,7 +76,7 @@ def test_a_controller_that_cannot_start_its_planning_process_yet_serves(
     monkeypatch.setattr(subprocess, "Popen", fail)
     monkeypatch.setattr(StatusServer, "start", serve)
     with pytest.raises(Adopted):
-        run_controller(desk.paths, desk.fleet.commands.installation, lambda *_: Request(wanted()), Settings())
+        run_controller(desk.paths, desk.fleet.commands.installation, lambda *_: ChangeRequest(wanted()), Settings())
     assert "the planning process cannot be started" in caplog.text
 
 
@@ -96,7 +96,7 @@ def test_a_controller_that_has_lost_its_state_leaves_the_servers_alone(
 ) -> None:
     installation = desk.fleet.commands.installation
     with pytest.raises(StateError, match="is lost") as caught:
-        run_controller(desk.paths, installation, lambda *_: Request(wanted()), Settings(), resume=True)
+        run_controller(desk.paths, installation, lambda *_: ChangeRequest(wanted()), Settings(), resume=True)
     assert caught.value.exit_code == daemon.UNREADABLE
     assert server.poll() is None
     assert desk.paths.run.exists() and desk.paths.secret.exists()
@@ -109,7 +109,7 @@ def test_a_controller_whose_journal_is_damaged_leaves_the_servers_alone(
     desk.paths.journal.write_bytes(b"not a journal")
     installation = desk.fleet.commands.installation
     with pytest.raises(StateError, match="is lost"):
-        run_controller(desk.paths, installation, lambda *_: Request(wanted()), Settings(), resume=True)
+        run_controller(desk.paths, installation, lambda *_: ChangeRequest(wanted()), Settings(), resume=True)
     assert desk.paths.journal.with_name(f"{desk.paths.journal.name}.damaged-1").read_bytes() == b"not a journal"
     assert server.poll() is None
 
@@ -122,7 +122,7 @@ def test_a_controller_that_cannot_read_another_releases_state_leaves_the_servers
         journal.keep_checkpoint("9.9.9/1000", b"state")
     installation = desk.fleet.commands.installation
     with pytest.raises(StateError, match=r"was of release 9\.9\.9") as caught:
-        run_controller(desk.paths, installation, lambda *_: Request(wanted()), Settings(), resume=resume)
+        run_controller(desk.paths, installation, lambda *_: ChangeRequest(wanted()), Settings(), resume=resume)
     assert caught.value.exit_code == daemon.UNREADABLE
     assert server.poll() is None
     with closing(JournalReader(desk.paths.journal)) as reader:
@@ -155,7 +155,7 @@ def test_a_journal_of_a_release_whose_state_cannot_be_read_stays_readable_for_th
                 Deployment(desk.paths.state).adopt()
             else:
                 installation, resume = desk.fleet.commands.installation, opens == "next controller"
-                run_controller(desk.paths, installation, lambda *_: Request(wanted()), Settings(), resume=resume)
+                run_controller(desk.paths, installation, lambda *_: ChangeRequest(wanted()), Settings(), resume=resume)
         assert list(old.iterdump()) == before
         assert old.execute("PRAGMA user_version").fetchone() == (7,)
     assert server.poll() is None

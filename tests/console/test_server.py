@@ -14,7 +14,7 @@ import pytest
 from jigsaw_triton.console.client import ControllerClient
 from jigsaw_triton.console.server import StatusServer
 from jigsaw_triton.controller.core.canary import Watch
-from jigsaw_triton.controller.core.generation import Canary, Generation, Request
+from jigsaw_triton.controller.core.generation import Canary, ChangeRequest, Generation
 from jigsaw_triton.controller.core.state import Phase
 from jigsaw_triton.controller.core.transition import Stage
 from jigsaw_triton.controller.persistence.history import keep
@@ -26,11 +26,11 @@ from tests.controller.core.test_step import ONE
 from tests.controller.disks import fill_disk, free_disk
 from tests.controller.worlds import generation, wanted
 
-Read = Callable[[Mapping[str, Any], Generation | None], Request]
+Read = Callable[[Mapping[str, Any], Generation | None], ChangeRequest]
 
 
-def always(_request: Mapping[str, Any], _running: Generation | None) -> Request:
-    return Request(wanted())
+def always(_request: Mapping[str, Any], _running: Generation | None) -> ChangeRequest:
+    return ChangeRequest(wanted())
 
 
 @asynccontextmanager
@@ -97,9 +97,9 @@ def test_the_socket_of_a_dead_controller_is_replaced(desk: Desk) -> None:
 def test_a_deploy_starts_and_a_second_one_is_refused(desk: Desk) -> None:
     seen: list[Mapping[str, Any]] = []
 
-    def read(request: Mapping[str, Any], _running: Generation | None) -> Request:
+    def read(request: Mapping[str, Any], _running: Generation | None) -> ChangeRequest:
         seen.append(request)
-        return Request(wanted(25.0))
+        return ChangeRequest(wanted(25.0))
 
     async def ask(client: ControllerClient) -> None:
         await asyncio.to_thread(client.deploy, {"graphs": ["/app"]})
@@ -116,12 +116,12 @@ def test_a_deploy_starts_and_a_second_one_is_refused(desk: Desk) -> None:
 def test_two_changes_of_what_serves_are_not_read_at_the_same_time(desk: Desk) -> None:
     reading: list[int] = []
 
-    def read(_request: Mapping[str, Any], _running: Generation | None) -> Request:
+    def read(_request: Mapping[str, Any], _running: Generation | None) -> ChangeRequest:
         assert not reading
         reading.append(1)
         time.sleep(0.1)
         reading.clear()
-        return Request(wanted(25.0))
+        return ChangeRequest(wanted(25.0))
 
     async def ask(client: ControllerClient) -> None:
         calls = (asyncio.to_thread(client.deploy, {}) for _ in range(2))
@@ -136,15 +136,15 @@ def test_a_request_is_read_again_if_the_load_has_changed_what_serves_meanwhile(d
     desk.controller.state = replace(desk.controller.state, phase=Phase.READY, running=first, wanted=first.wanted)
     bases: list[Generation | None] = []
 
-    def read(_request: Mapping[str, Any], running: Generation | None) -> Request:
+    def read(_request: Mapping[str, Any], running: Generation | None) -> ChangeRequest:
         bases.append(running)
         desk.controller.state = replace(desk.controller.state, running=second)
-        return Request(wanted(25.0 if running is second else 15.0))
+        return ChangeRequest(wanted(25.0 if running is second else 15.0))
 
     async def ask(client: ControllerClient) -> None:
         await asyncio.to_thread(client.deploy, {})
         assert bases == [first, second]
-        assert desk.controller.state.asked == Request(wanted(25.0))
+        assert desk.controller.state.asked == ChangeRequest(wanted(25.0))
 
     asked(desk, ask, read)
 
@@ -161,16 +161,16 @@ def test_a_rollback_does_not_overtake_a_deploy_that_is_being_read(desk: Desk) ->
 
     rollback = threading.Thread(target=roll_back)
 
-    def read(_request: Mapping[str, Any], _running: Generation | None) -> Request:
+    def read(_request: Mapping[str, Any], _running: Generation | None) -> ChangeRequest:
         rollback.start()
         rollback.join(0.3)
-        return Request(wanted(25.0))
+        return ChangeRequest(wanted(25.0))
 
     async def ask(client: ControllerClient) -> None:
         await asyncio.to_thread(client.deploy, {})
         await asyncio.to_thread(rollback.join)
         assert [error.message for error in refused] == ["another deploy is under way"]
-        assert desk.controller.state.asked == Request(wanted(25.0))
+        assert desk.controller.state.asked == ChangeRequest(wanted(25.0))
 
     asked(desk, ask, read)
 
@@ -187,7 +187,7 @@ def test_a_rollback_does_not_overtake_a_deploy_that_is_being_read(desk: Desk) ->
 def test_the_client_raises_the_errors_of_its_request(
     desk: Desk, error: Exception, kind: type[JigsawError], code: int
 ) -> None:
-    def read(_request: Mapping[str, Any], _running: Generation | None) -> Request:
+    def read(_request: Mapping[str, Any], _running: Generation | None) -> ChangeRequest:
         raise error
 
     async def ask(client: ControllerClient) -> None:
@@ -201,7 +201,7 @@ def test_the_client_raises_the_errors_of_its_request(
 
 
 def test_an_internal_error_names_the_call_and_the_log(desk: Desk) -> None:
-    def read(_request: Mapping[str, Any], _running: Generation | None) -> Request:
+    def read(_request: Mapping[str, Any], _running: Generation | None) -> ChangeRequest:
         raise AttributeError("no such thing")
 
     async def ask(client: ControllerClient) -> None:

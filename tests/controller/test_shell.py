@@ -13,7 +13,7 @@ from jigsaw_triton.controller import shell
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.actual import Actual
-from jigsaw_triton.controller.core.generation import Request
+from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.transition import Stage, stages_to
@@ -58,7 +58,7 @@ class NoServers:
 async def _down_as_a_plan_is_found(journal: Journal) -> State:
     executor = Idle()
     controller = Controller(cast(Executor, executor), cast(Fleet, NoServers()), journal, Settings())
-    await controller.ask(Request(wanted()))
+    await controller.ask(ChangeRequest(wanted()))
     running = asyncio.create_task(controller.run())
     await asyncio.sleep(0)
     executor.planned.set()
@@ -103,7 +103,7 @@ async def _on_a_full_disk(journal: Journal, executor: Recording) -> Controller:
             while controller.state.phase is not Phase.READY or controller.state.inflight:
                 await controller.wait_changed(1.0)
 
-    await controller.ask(Request(wanted()))
+    await controller.ask(ChangeRequest(wanted()))
     await settled()
     fill_disk(journal)
     executor.ran.clear()
@@ -114,7 +114,7 @@ async def _on_a_full_disk(journal: Journal, executor: Recording) -> Controller:
             await controller.wait_changed(0.1)
     assert executor.ran == ["RestartWorker", "RestartGateway"]
     await settled()
-    await controller.ask(Request(wanted(11.0)))
+    await controller.ask(ChangeRequest(wanted(11.0)))
     await settled()
     assert executor.ran == ["RestartWorker", "RestartGateway"]
     assert "cannot be written: No space left on device" in controller.state.error
@@ -122,7 +122,7 @@ async def _on_a_full_disk(journal: Journal, executor: Recording) -> Controller:
     async with asyncio.timeout(10):
         while journal.failure:  # noqa: ASYNC110 the controller tries again every second
             await asyncio.sleep(0.05)
-    await controller.ask(Request(wanted(12.0)))
+    await controller.ask(ChangeRequest(wanted(12.0)))
     await settled()
     assert "BringUp" in executor.ran
     controller.leave()
@@ -162,7 +162,7 @@ def test_an_unforeseen_error_does_not_end_the_survey_of_gpus(tmp_path: Path, mon
 
     async def main(journal: Journal) -> None:
         controller = Controller(cast(Executor, Recording()), cast(Fleet, FailingOnce()), journal, Settings())
-        await controller.ask(Request(wanted()))
+        await controller.ask(ChangeRequest(wanted()))
         running = asyncio.create_task(controller.run())
         async with asyncio.timeout(10):
             while not controller.state.lost:

@@ -22,7 +22,7 @@ class DeployRequested:
         wanted: Deployment input.
         canary: Canary that decides about the update; None for none.
         reason: Reason, as the event log and the history show it.
-        provided_rps: See `Request`.
+        provided_rps: See `ChangeRequest`.
     """
 
     wanted: Wanted

@@ -115,7 +115,7 @@ class Canary:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ChangeRequest:
     """A change that the user has asked for.
 
     Attributes:

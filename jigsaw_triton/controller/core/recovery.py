@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
-from jigsaw_triton.controller.core.generation import Request
+from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.lost_gpus import without_lost
 from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.transition import stages_to
@@ -57,7 +57,7 @@ def recovered(state: State) -> State | None:
     return replace(settled, phase=Phase.READY)
 
 
-def unfinished(state: State) -> Request | None:
+def unfinished(state: State) -> ChangeRequest | None:
     """Returns the user's last request if it was not carried out yet, so that it can be repeated; else None.
 
     Args:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from jigsaw_triton.compiler.bundle import WorkerModel
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.outcome import Outcome, issue
 from jigsaw_triton.controller.core.state import GATEWAY, Phase, Restarts, State
@@ -25,9 +26,22 @@ def restart(state: State, name: str, cause: str) -> Outcome:
     return state, (a.Report("error", f"{cause}; restarting it {when}"), *issued)
 
 
-def restarted(state: State, name: str) -> Outcome:
-    """Notes that a restarted server serves again."""
-    return not_waiting(state, name), (a.Report("restart", f"{name} serves again"),)
+def restarted(state: State, name: str, loaded: tuple[WorkerModel, ...] = ()) -> Outcome:
+    """Notes that a restarted server serves again, and unloads models that were to be unloaded during its restart.
+
+    Args:
+        state: State of the core.
+        name: Name of the server.
+        loaded: Models that the restart has loaded on a worker.
+    """
+    state, report = not_waiting(state, name), a.Report("restart", f"{name} serves again")
+    worker = state.actual.workers.get(name)
+    if worker is None:
+        return state, (report,)
+    kept = {model.name for model in worker.models} | _in_flight(state, a.LoadModels, name)
+    late = tuple(model.name for model in reversed(loaded) if model.name not in kept)
+    state, issued = issue(state, [a.UnloadModels(name, late)] if late else [])
+    return state, (report, *issued)
 
 
 def not_waiting(state: State, name: str) -> State:
@@ -40,9 +54,18 @@ def not_waiting(state: State, name: str) -> State:
 
 def _restart_action(state: State, name: str, delay_s: float) -> a.Action:
     if name != GATEWAY:
-        return a.RestartWorker(state.actual.workers[name], delay_s)
+        # Models that are being unloaded are gone with the server that has died.
+        worker, leaving = state.actual.workers[name], _in_flight(state, a.UnloadModels, name)
+        models = tuple(model for model in worker.models if model.name not in leaving)
+        return a.RestartWorker(replace(worker, models=models), delay_s)
     actual = state.actual
     wanted = state.running.wanted if state.running is not None else state.wanted
     if wanted is None:
         raise ValueError("the gateway is running without a deploy request")
     return a.RestartGateway(wanted, (*actual.models.values(), *actual.fronts.values()), delay_s)
+
+
+def _in_flight(state: State, kind: type[a.LoadModels | a.UnloadModels], name: str) -> set[str]:
+    """Returns the names of the models of a worker that are being loaded or unloaded."""
+    actions = [action for action in state.inflight.values() if isinstance(action, kind) and action.worker == name]
+    return {model if isinstance(model, str) else model.name for action in actions for model in action.models}

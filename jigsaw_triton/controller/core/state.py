@@ -9,7 +9,7 @@ from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.canary import Watch
 from jigsaw_triton.controller.core.demand import Demand
 from jigsaw_triton.controller.core.events import Solved
-from jigsaw_triton.controller.core.generation import Generation, Request, Wanted
+from jigsaw_triton.controller.core.generation import ChangeRequest, Generation, Wanted
 from jigsaw_triton.controller.core.rows import Counts
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.slowness import Kind, Served, ServedTimes
@@ -124,8 +124,8 @@ class State:
     rolling_back: bool = False
     reorder: bool = False
     restore_at_s: float | None = None
-    queued: Request | None = None
-    asked: Request | None = None
+    queued: ChangeRequest | None = None
+    asked: ChangeRequest | None = None
     paused: bool = False
     restarts: Mapping[str, Restarts] = field(default_factory=dict)
     stalled: frozenset[str] = frozenset()

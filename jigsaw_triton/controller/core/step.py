@@ -14,7 +14,7 @@ from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.adoption import absorb_review, adopt, solve
 from jigsaw_triton.controller.core.canary import Verdict, Watch
 from jigsaw_triton.controller.core.change import advance_change, advance_stop, restore
-from jigsaw_triton.controller.core.generation import Request
+from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.load import absorb_times, demand_with, follow_load, learned, replan, review
 from jigsaw_triton.controller.core.lost_gpus import absorb_lost
 from jigsaw_triton.controller.core.outcome import Outcome, Output, issue, quiet, settled
@@ -50,11 +50,11 @@ def refusal(state: State) -> str | None:
 def _absorb(state: State, event: e.Event) -> Outcome:
     match event:
         case e.DeployRequested(wanted, canary, reason, provided_rps):
-            request = Request(wanted, reason, canary=canary, provided_rps=provided_rps)
+            request = ChangeRequest(wanted, reason, canary=canary, provided_rps=provided_rps)
             return replace(state, queued=request), ()
         case e.RollbackRequested(earlier):
             reason = f"rollback to generation {earlier.bundle.generation}"
-            return replace(state, queued=Request(earlier.wanted, reason, earlier)), ()
+            return replace(state, queued=ChangeRequest(earlier.wanted, reason, earlier)), ()
         case e.CanaryEndRequested():
             watch = state.watch and state.watch.ended(Verdict(False, "requested by the user"))
             return _absorb_verdict(state, watch)
@@ -113,7 +113,7 @@ def _absorb_end(state: State, event: e.Solved | e.Done | e.Failed) -> Outcome:
                 return quiet(replace(state, phase=Phase.READY)), (a.Report("paused", text),)
             return replace(state, solved=(action, event)), ()
         case a.RestartWorker(worker):
-            return restarted(state, worker.name)
+            return restarted(state, worker.name, worker.models)
         case a.RestartGateway():
             return restarted(state, GATEWAY)
     return state, ()

@@ -1,7 +1,4 @@
-"""The fewest slices that cover a task's rate, given its latency and accuracy loss; for `planner.bounds.bounds`.
-
-Small numbers of slices are exact; larger ones follow from the best throughput for each slice.
-"""
+"""The fewest slices that cover a task's rate, given its latency and accuracy loss; for `planner.bounds.bounds`."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,26 +7,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from jigsaw_triton.planner.bounds.mixtures import Mixtures, lower_line
+from jigsaw_triton.planner.bounds.rate_cover import Array, Index, RateCover, most_carried, remember, sizes_of
 from jigsaw_triton.planner.candidates.configurations import Configuration
-from jigsaw_triton.planner.domain.problem import REPLICA_RANGES, ReplicaRange
-from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR, ROUNDING, TOLERANCE
-
-EXACT_SLICES = 64
-"""Largest number of slices of a task that is exact. A convention that limits time; see ADR 4 for its effect."""
-
-_COUNTED = int(REPLICA_RANGES[-1][0])
-"""Largest number of replicas that is exact: the start of the last replica range, beyond which the number is free."""
-
-_MOST_RATES = 64
-"""Number of rates whose slices a cover remembers. A convention; one solve asks for at most `bounds.MOST_CALLS`."""
-
-_EVERY = slice(None)
-
-_NONE_OR_MORE: ReplicaRange = (0, math.inf)
-"""Range without a limit, which includes no replica at all."""
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
+from jigsaw_triton.planner.domain.problem import ReplicaRange
+from jigsaw_triton.planner.domain.tolerances import ROUNDING, TOLERANCE
 
 
 class Cover(Protocol):
@@ -126,21 +108,21 @@ class FloorCover:
         self.most_loss = self.loss
         self._shared = _sharing(configurations, self)
         alone = [c for c in configurations if not c.shares]
-        self._rate_cover: dict[ReplicaRange, _RateCover] = {}
-        self._rest: dict[ReplicaRange, _RateCover] = {}
+        self._rate_cover: dict[ReplicaRange, RateCover] = {}
+        self._rest: dict[ReplicaRange, RateCover] = {}
         for replicas in {c.replica_range for c in alone}:
             self._rate_cover[replicas], self._rest[replicas] = self._rate_covers(
                 [c for c in alone if c.replica_range == replicas], replicas
             )
 
-    def _rate_covers(self, alone: Sequence[Configuration], replicas: ReplicaRange) -> "tuple[_RateCover, _RateCover]":
+    def _rate_covers(self, alone: Sequence[Configuration], replicas: ReplicaRange) -> "tuple[RateCover, RateCover]":
         """Returns the rate covers for a number of replicas in the range, and for one replica fewer."""
-        sizes = _sizes(alone)
+        sizes = sizes_of(alone)
         best, kind = np.unique(self._best(alone, sizes), axis=0, return_inverse=True)
         kind = kind.ravel()
-        (least, most), carried = replicas, _most_carried(best, sizes, replicas)
+        (least, most), carried = replicas, most_carried(best, sizes, replicas)
         fewer = (least - 1, most - 1)
-        return _RateCover(best, kind, sizes, carried, replicas), _RateCover(best, kind, sizes, carried, fewer)
+        return RateCover(best, kind, sizes, carried, replicas), RateCover(best, kind, sizes, carried, fewer)
 
     def _best(self, alone: Sequence[Configuration], sizes: Sequence[int]) -> Array:
         """Returns the best throughput of a replica, shape [levels, sizes]."""
@@ -209,7 +191,7 @@ class MeanCover:
         self._shared = _sharing(configurations, self)
         alone = [c for c in configurations if not c.shares]
         self._mixtures = {
-            replicas: _Mixtures([c for c in alone if c.replica_range == replicas], self.latency_ms, self._least)
+            replicas: Mixtures([c for c in alone if c.replica_range == replicas], self.latency_ms, self._least)
             for replicas in {c.replica_range for c in alone}
         }
         self._known: dict[float, Array] = {}
@@ -228,7 +210,7 @@ class MeanCover:
         price = np.full((len(variants), len(self.loss)), np.inf)
         for c in self.configurations:
             price[variants.index(c.variant), self.latency_ms >= c.latency_ms] = calls[c.variant]
-        base, rise = _line(price, np.array([accuracies[v] for v in variants]), self._least)
+        base, rise = lower_line(price, np.array([accuracies[v] for v in variants]), self._least)
         least = base + rise * self._least
         return tuple(np.where(np.isfinite(least), least, min(calls.values())).tolist())
 
@@ -239,7 +221,7 @@ class MeanCover:
             slices = self._shared
             for mixtures in self._mixtures.values():
                 slices = np.minimum(slices, mixtures.slices(rate_rps))
-            _keep(self._known, rate_rps, slices)
+            remember(self._known, rate_rps, slices)
         return slices
 
     def slices_with(self, which: Index, rate_rps: float, levels: Index) -> Array:
@@ -254,193 +236,6 @@ class MeanCover:
         return slices
 
 
-class _Mixtures:
-    """Lower bounds on the slices of mixtures of variants, for one replica range.
-
-    There are two bounds, of which the greater counts:
-
-    - By price: the fewest slices for each call of a mixture with the required accuracy, if each variant has its best
-      throughput for each slice. That is a linear program with two rows, whose dual solution is a line below the prices
-      of the variants over their accuracies: lambda + mu * accuracy, mu >= 0. With a replica of one configuration, which
-      is paid for in full, the rest needs less: the value of the replica's calls on that line.
-    - By share: the variants of at least some accuracy must have a share of the calls that follows from the best variant
-      and the best of the less accurate ones.
-
-    Args:
-        alone: Configurations, all for the same replica range.
-        latency_ms: Level -> largest latency of a configuration in use.
-        least: Level -> least mean accuracy.
-    """
-
-    def __init__(self, alone: Sequence[Configuration], latency_ms: Array, least: Array) -> None:
-        (replicas,) = {c.replica_range for c in alone}
-        self._least = least
-        accuracy = {c.variant: math.exp(-c.loss) for c in alone}
-        variants, sizes = sorted(accuracy, key=lambda v: (-accuracy[v], v)), _sizes(alone)
-        accuracies = np.array([accuracy[v] for v in variants])
-        best = np.zeros((len(variants), len(least), len(sizes)))
-        for c in alone:
-            allowed, column = latency_ms >= c.latency_ms, sizes.index(c.compute_slices)
-            part = best[variants.index(c.variant)]
-            part[allowed, column] = np.maximum(part[allowed, column], c.throughput_rps)
-        base, self._rise = _line(_price(best, sizes), accuracies, least)
-        self._possible = np.isfinite(base)
-        self._base = np.where(self._possible, base, 0.0)
-        self._needed: list[tuple[Array, _RateCover]] = []
-        self._known: dict[float, Array] = {}
-        there = best.max(axis=2, initial=0.0) > 0
-        for lowest in sorted(set(accuracy.values())):
-            such = best[accuracies >= lowest].max(axis=0, initial=0.0)
-            # The first entry is for all variants, to whose replicas the range applies. Of the others there may be none.
-            number = _NONE_OR_MORE if self._needed else replicas
-            such, kind = np.unique(such, axis=0, return_inverse=True)
-            cover = _RateCover(such, kind.ravel(), sizes, _most_carried(such, sizes, number), number)
-            self._needed.append((_part(lowest, there, accuracies, least), cover))
-
-    def slices(self, rate_rps: float) -> Array:
-        """Returns, for each level, the fewest slices for at least one replica."""
-        most = self._known.get(rate_rps)
-        if most is None:
-            most = self.others(rate_rps)
-            for part, cover in self._needed:
-                np.maximum(most, cover.slices(part * rate_rps), out=most)
-            _keep(self._known, rate_rps, most)
-        return most
-
-    def others(
-        self,
-        rate_rps: float,
-        levels: Index | slice = _EVERY,
-        accuracy: float | Array = 0.0,
-        done_rps: float | Array = 0.0,
-    ) -> Array:
-        """Returns, for these levels, the bound by price for the calls that a given replica leaves.
-
-        Args:
-            rate_rps: Calls a second.
-            levels: Levels; all by default.
-            accuracy: Accuracy of the replica's variant, one for all levels or one for each.
-            done_rps: Throughput of the replica, one for all levels or one for each.
-        """
-        base, rise = self._base[levels], self._rise[levels]
-        saved = np.maximum(0.0, base + rise * accuracy) * done_rps
-        most = rate_rps * (1 - TOLERANCE) * (base + rise * self._least[levels]) - saved
-        return np.where(self._possible[levels], np.ceil(np.maximum(0.0, most) - ROUNDING), np.inf)
-
-
-def _line(price: Array, accuracies: Array, least: Array) -> tuple[Array, Array]:
-    """Returns lambda and mu for each level; lambda is infinite if no mixture is accurate enough.
-
-    Args:
-        price: Fewest slices for a call a second, shape [variants, levels].
-        accuracies: Accuracy of each variant.
-        least: Level -> least mean accuracy.
-    """
-    base, rise = price.min(axis=0, initial=np.inf), np.zeros(len(least))
-    for i, high in enumerate(accuracies):
-        for j, low in enumerate(accuracies):
-            if high - low <= ROUNDING:
-                continue
-            usable = np.isfinite(price[i]) & np.isfinite(price[j]) & (price[i] > price[j])
-            mu = np.subtract(price[i], price[j], out=np.zeros(len(usable)), where=usable) / (high - low)
-            lam = np.where(usable, price[j] - mu * low, -np.inf)
-            under = (lam + mu * accuracies[:, None] <= price * (1 + FLOAT_ERROR)).all(axis=0)
-            better = under & (lam + mu * least > base + rise * least)
-            base, rise = np.where(better, lam, base), np.where(better, mu, rise)
-    finest = np.where(np.isfinite(price), accuracies[:, None], 0.0).max(axis=0, initial=0.0)
-    return np.where(least > finest * (1 + ROUNDING), np.inf, base), rise
-
-
-def _part(accuracy: float, there: NDArray[np.bool_], accuracies: Array, least: Array) -> Array:
-    """Returns, for each level, the share of calls that variants of at least this accuracy must have.
-
-    Args:
-        accuracy: The accuracy.
-        there: Mask of the variants that can be used, shape [variants, levels].
-        accuracies: Accuracy of each variant.
-        least: Level -> least mean accuracy.
-    """
-    by_variant = accuracies[:, None]
-    below = there & (by_variant < accuracy)
-    finest = np.where(there, by_variant, 0.0).max(axis=0, initial=0.0)
-    next_below = np.where(below, by_variant, 0.0).max(axis=0, initial=0.0)
-    width = np.maximum(finest - next_below, ROUNDING)
-    part = np.where(finest > next_below, (least - next_below) / width, 0.0)
-    clipped: Array = np.where(~below.any(axis=0), 1.0, np.clip(part, 0.0, 1.0))
-    return clipped
-
-
-class _RateCover:
-    """The fewest slices that cover a rate. Levels with the same best throughputs are of one kind.
-
-    Args:
-        best: Best throughput of a replica, shape [kinds, sizes].
-        kind: Level -> kind.
-        sizes: Sizes of slices.
-        carried: Result of `_most_carried`.
-        replicas: Range of the number of replicas.
-    """
-
-    def __init__(
-        self, best: Array, kind: NDArray[np.int64], sizes: Sequence[int], carried: Array, replicas: ReplicaRange
-    ) -> None:
-        least, most = replicas
-        self._kind = kind
-        self._price = _price(best, sizes)
-        self._fewest = least * _smallest(best, sizes) if least else np.zeros(len(best))
-        self._greatest = most * best.max(axis=1, initial=0.0) if most < math.inf else np.full(len(best), math.inf)
-        last = len(carried) - 1
-        carried = carried[min(least, last) : int(most) + 1 if most <= last else None].max(axis=0)
-        # All kinds in one ascending array, so that one search finds the rates of all.
-        self._beyond = carried.max(initial=0.0) + 1
-        self._shift = 2 * self._beyond * np.arange(len(best))
-        self._place = (EXACT_SLICES + 1) * np.arange(len(best))
-        self._most = (np.maximum(carried, -1.0) + self._shift[:, None]).ravel()
-
-    def slices(self, rate_rps: float | Array, levels: NDArray[np.int64] | slice = _EVERY) -> Array:
-        """Returns the slices for all levels or for these; the rate is one for all or one for each."""
-        # Solvers may miss the rate by their tolerance.
-        rate, kind = np.maximum(0.0, np.multiply(rate_rps, 1 - TOLERANCE)), self._kind[levels]
-        places = np.searchsorted(self._most, np.minimum(rate, self._beyond) + self._shift[kind])
-        exactly = places - self._place[kind]
-        # A rate above 0, as 0 times an infinite price would be NaN.
-        by_price = np.ceil(np.maximum(rate, 1e-9) * self._price[kind] - ROUNDING)
-        slices = np.maximum(np.where(exactly <= EXACT_SLICES, exactly, by_price), self._fewest[kind])
-        return np.where(rate > self._greatest[kind], math.inf, slices)
-
-
-def _most_carried(best: Array, sizes: Sequence[int], replicas: ReplicaRange) -> Array:
-    """Returns the largest throughput, shape [numbers of replicas, levels, numbers of slices]; -inf if it is impossible.
-
-    The last number of replicas also stands for all larger ones, unless it is the largest allowed. It is at most
-    `_COUNTED`, and 0 if the range does not constrain small numbers.
-    """
-    least, most = replicas
-    ends = most <= _COUNTED
-    last = int(most) if ends else least if 1 < least <= _COUNTED else 0
-    # The number of slices is the first axis here, so that each step works on whole rows.
-    carried = np.full((EXACT_SLICES + 1, last + 1, len(best)), -math.inf)
-    carried[:, 0] = 0.0
-    best_of = np.ascontiguousarray(best.T)
-    for n in range(1, EXACT_SLICES + 1):
-        np.maximum(carried[n], carried[n - 1], out=carried[n])
-        for column, size in enumerate(sizes):
-            if size <= n:
-                more = carried[n - size] + best_of[column]
-                np.maximum(carried[n, 1:], more[:-1], out=carried[n, 1:])
-                if not ends:
-                    np.maximum(carried[n, -1], more[-1], out=carried[n, -1])
-    by_replicas: Array = np.moveaxis(carried, 0, -1)
-    return by_replicas
-
-
-def _keep(known: dict[float, Array], rate_rps: float, slices: Array) -> None:
-    """Adds the slices for a rate to those of at most `_MOST_RATES`. Covers are used in several threads at once."""
-    if len(known) >= _MOST_RATES:
-        known.clear()
-    known[rate_rps] = slices
-
-
 def _bin(c: Configuration, bin_ms: float) -> int:
     return int(c.latency_ms / bin_ms + ROUNDING)
 
@@ -452,23 +247,6 @@ def _longest(configurations: Sequence[Configuration], bin_ms: float) -> dict[int
         number = _bin(c, bin_ms)
         longest[number] = max(c.latency_ms, longest.get(number, 0.0))
     return longest
-
-
-def _sizes(alone: Sequence[Configuration]) -> list[int]:
-    return sorted({c.compute_slices for c in alone})
-
-
-def _price(best: Array, sizes: Sequence[int]) -> Array:
-    """Returns the fewest slices for a call a second; the last axis of `best` is that of the sizes."""
-    with np.errstate(divide="ignore"):
-        price: Array = (np.array(sizes) / best).min(axis=-1, initial=np.inf)
-    return price
-
-
-def _smallest(best: Array, sizes: Sequence[int]) -> Array:
-    """Returns, for each level, the size of the smallest replica."""
-    smallest: Array = np.where(best > 0, np.array(sizes), np.inf).min(axis=1, initial=np.inf)
-    return smallest
 
 
 def _sharing(configurations: Sequence[Configuration], cover: Cover) -> Array:

@@ -11,7 +11,7 @@ from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.canary import LEAST
 from jigsaw_triton.controller.core.canary_room import canary_obstacle
-from jigsaw_triton.controller.core.generation import Canary, Generation, Request
+from jigsaw_triton.controller.core.generation import Canary, ChangeRequest, Generation
 from jigsaw_triton.controller.core.recovery import recovered, unfinished
 from jigsaw_triton.controller.core.tallies import Tally
 from jigsaw_triton.controller.core.transition import stages_to
@@ -148,7 +148,7 @@ def test_down_ends_a_canary() -> None:
 
 def test_the_next_controller_undoes_a_canary_and_asks_for_it_again() -> None:
     state = deployed().state
-    assert unfinished(state) == Request(wanted(20.0), canary=CANARY)
+    assert unfinished(state) == ChangeRequest(wanted(20.0), canary=CANARY)
     after = recovered(state)
     assert after is not None
     world = World({}, state=after)

@@ -27,7 +27,10 @@ BESIDE = bundle(2, [worker("0/1g@0", ("t0", "b"), generation=2), worker("0/1g@1"
 
 
 class Machine(RuleBasedStateMachine):
-    """A shell that ends actions in any order, with success or failure, and sends any event at any time."""
+    """A shell that ends actions in any order, with success or failure, and sends any event at any time.
+
+    `servers` has the models that each worker's process has loaded.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,6 +39,7 @@ class Machine(RuleBasedStateMachine):
         self.made: dict[int, Bundle] = {}
         self.served: list[Generation] = []
         self.stuck: set[str] = set()
+        self.servers: dict[str, set[str]] = {}
         self.clock_s = 0.0
 
     @initialize(canary=st.booleans())
@@ -67,9 +71,14 @@ class Machine(RuleBasedStateMachine):
             self.served.append(self.state.running)
 
     def end(self, number: int, *, error: str = "", made: Bundle | None = None) -> None:
-        action = self.waiting.pop(number)
+        action = self.waiting[number]
+        if isinstance(action, a.LoadModels) and not error:
+            self._await_restart(action.worker)
+        del self.waiting[number]
+        if not error:
+            self._carry_out(action)
         if error:
-            self.stuck.update(action.models if isinstance(action, a.UnloadGateway) else ())
+            self.stuck.update(action.models if isinstance(action, a.UnloadGateway | a.UnloadModels) else ())
             self.send(e.Failed(number, error))
         elif isinstance(action, a.Solve):
             assert made is not None
@@ -77,6 +86,23 @@ class Machine(RuleBasedStateMachine):
             self.send(e.Solved(number, planned(action.demand_rps["app"], made), made))
         else:
             self.send(e.Done(number))
+
+    def _await_restart(self, worker: str) -> None:
+        """Ends the restart of a worker, for which the load of a model waits."""
+        for number, action in sorted(self.waiting.items()):
+            if isinstance(action, a.RestartWorker) and action.worker.name == worker:
+                self.end(number)
+
+    def _carry_out(self, action: a.Action) -> None:
+        match action:
+            case a.BringUp(worker) | a.RestartWorker(worker):
+                self.servers[worker.name] = {model.name for model in worker.models}
+            case a.LoadModels(worker=name, models=models):
+                self.servers[name] |= {model.name for model in models}
+            case a.UnloadModels(worker=name, models=names):
+                self.servers.get(name, set()).difference_update(names)
+            case a.Retire(worker):
+                self.servers.pop(worker.name, None)
 
     # --- events -------------------------------------------------------------------------------------------------------
 
@@ -95,6 +121,8 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data())
     def end_all_actions(self, data: st.DataObject) -> None:
         for number in sorted(self.waiting):
+            if number not in self.waiting:
+                continue  # A load has waited for this restart.
             action = self.waiting[number]
             made = data.draw(bundles(action.generation)) if isinstance(action, a.Solve) else None
             self.end(number, made=made)
@@ -155,7 +183,9 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.state.actual.workers)
     @rule(data=st.data())
     def kill_a_worker(self, data: st.DataObject) -> None:
-        self.send(e.WorkerExited(data.draw(st.sampled_from(sorted(self.state.actual.workers))), "signal 9"))
+        name = data.draw(st.sampled_from(sorted(self.state.actual.workers)))
+        self.servers[name] = set()
+        self.send(e.WorkerExited(name, "signal 9"))
 
     @precondition(lambda self: self.state.actual.gateway)
     @rule()
@@ -173,6 +203,8 @@ class Machine(RuleBasedStateMachine):
             self.deploy_first()
         else:
             self.state = state
+            workers = state.actual.workers.values()
+            self.servers = {worker.name: {model.name for model in worker.models} for worker in workers}
             self.send(e.Tick(self.state.now_s + 1.0, {"app": 8.0}))
 
     # --- invariants ---------------------------------------------------------------------------------------------------
@@ -235,6 +267,14 @@ class Machine(RuleBasedStateMachine):
             for name, worker in self.state.running.bundle.workers.items():
                 loaded = {model.name for model in self.state.actual.workers[name].models}
                 assert {model.name for model in worker.models} <= loaded
+
+    @invariant()
+    def workers_have_the_models_that_the_core_knows(self) -> None:
+        """A model that could not be unloaded may be left."""
+        if not self.waiting:
+            for name, worker in self.state.actual.workers.items():
+                models = {model.name for model in worker.models}
+                assert models - self.stuck == self.servers[name] - self.stuck, name
 
     def teardown(self) -> None:
         """From every state, `down` ends everything."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.demand import Demand
-from jigsaw_triton.controller.core.generation import Request
+from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.recovery import unfinished
 from jigsaw_triton.controller.core.state import Phase
 from jigsaw_triton.planner.domain.plan import CONSTRUCTED, SolverReport
@@ -42,7 +42,7 @@ def test_a_demand_that_the_user_asks_for_alone_may_not_fall_short() -> None:
 
 def test_the_next_controller_asks_again_for_the_same_change() -> None:
     world = changing(replace(JOINED, provided_rps={"app": 50.0}))
-    asked = Request(JOINED.wanted, JOINED.reason, provided_rps={"app": 50.0})
+    asked = ChangeRequest(JOINED.wanted, JOINED.reason, provided_rps={"app": 50.0})
     assert unfinished(world.state) == asked
 
 

@@ -7,7 +7,7 @@ import pytest
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.core.generation import Request
+from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.recovery import least, recovered, unfinished
 from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.transition import lingering
@@ -79,7 +79,7 @@ def test_a_deployment_that_never_served_begins_anew() -> None:
     world = World({1: ONE}, hold=lambda action: isinstance(action, a.BringUp))
     world.send(e.DeployRequested(wanted()))
     assert recovered(world.state) is None
-    assert unfinished(world.state) == Request(wanted())
+    assert unfinished(world.state) == ChangeRequest(wanted())
 
 
 def test_a_deployment_that_was_going_down_goes_down() -> None:

@@ -6,10 +6,10 @@ import pytest
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.core.generation import Request
+from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.recovery import recovered
 from jigsaw_triton.controller.core.rows import Count, Source
-from jigsaw_triton.controller.core.service import troubles, unserved
+from jigsaw_triton.controller.core.service import troubles
 from jigsaw_triton.controller.core.state import Phase
 from jigsaw_triton.controller.core.step import refusal
 from jigsaw_triton.planner.domain.plan import GraphPlan, Segment, TaskPlan
@@ -286,41 +286,12 @@ def test_a_plan_that_fails_is_tried_again_after_the_cooldown() -> None:
     assert world.state.next_generation == 4
 
 
-def test_a_dead_worker_is_restarted_with_its_models() -> None:
-    world = deployed(World({1: ONE}, hold=lambda action: isinstance(action, a.RestartWorker)))
-    world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
-    cause = "worker n-0-1g-0 ended unexpectedly (signal 9)"
-    assert troubles(world.state) == (f"n-0-1g-0 is restarting: {cause}",)
-    world.end()
-    assert world.done[-1] == a.RestartWorker(ONE.workers["n-0-1g-0"], 0.0)
-    assert troubles(world.state) == ()
-
-
 def test_an_observation_about_a_server_is_reported_and_changes_nothing() -> None:
     world = deployed(World({1: ONE}))
     before = world.state
     world.send(e.Noticed("condemned", "worker n-0-1g-0 hangs"))
     assert world.reports[-1] == ("condemned", "worker n-0-1g-0 hangs")
     assert world.state == before
-
-
-def test_a_worker_that_keeps_dying_is_restarted_after_ever_longer_delays_up_to_a_limit() -> None:
-    world = deployed(World({1: ONE}))
-    for _ in range(9):
-        world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
-    delays = [x.delay_s for x in world.done if isinstance(x, a.RestartWorker)]
-    assert delays == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
-    world.ticks([9.0] * int(world.state.settings.restart_window_s))
-    world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
-    assert world.done[-1] == a.RestartWorker(ONE.workers["n-0-1g-0"], 0.0)
-
-
-def test_a_gateway_that_keeps_dying_is_restarted() -> None:
-    world = deployed(World({1: ONE}))
-    for _ in range(9):
-        world.send(e.GatewayExited("signal 11"))
-    assert world.kinds()[-9:] == ["RestartGateway"] * 9
-    assert unserved(world.state) == ()
 
 
 def test_a_stalled_server_is_reported_and_no_trouble_once_it_answers() -> None:
@@ -342,26 +313,6 @@ def test_a_stalled_server_is_forgotten_when_it_ends() -> None:
     world.send(e.DeployRequested(wanted()))
     assert "n-0-1g-2" not in world.state.actual.workers
     assert world.state.stalled == frozenset()
-
-
-def test_a_failed_restart_is_retried() -> None:
-    world = deployed(World({1: ONE}))
-    faults = ["does not start", ""]
-    world.fault = lambda x: faults.pop(0) if isinstance(x, a.RestartWorker) and faults else ""
-    world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
-    assert troubles(world.state) == ()
-    errors = [text for kind, text in world.reports if kind == "error"]
-    exited = "worker n-0-1g-0 ended unexpectedly (signal 9); restarting it now"
-    assert errors == [exited, "does not start; restarting it in 1 s"]
-    assert ("restart", "n-0-1g-0 serves again") in world.reports
-
-
-def test_a_restarted_gateway_loads_the_fronts_of_tasks_before_those_of_graphs() -> None:
-    world = deployed(World({1: bundle(1, ONE.workers.values(), target="ensemble")}))
-    world.send(e.GatewayExited("signal 9"))
-    action = world.done[-1]
-    assert isinstance(action, a.RestartGateway)
-    assert [m.name for m in action.models] == ["app.t0.g1", "app.t1.g1", "app"]
 
 
 def test_down_during_a_change_waits_for_actions_in_flight() -> None:
@@ -397,32 +348,6 @@ def test_a_deploy_waits_for_a_change_by_load_and_a_second_deploy_is_refused() ->
     assert world.state.running.wanted.demand_rps["app"] == 30.0
 
 
-def test_a_worker_that_dies_while_it_is_retired_is_not_restarted() -> None:
-    old = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
-    new = bundle(2, [worker("0/1g@0", ("t0", "a")), worker("0/1g@2", ("t1", "b"), generation=2)])
-    world = deployed(World({1: old, 2: new}, hold=lambda x: isinstance(x, a.Retire | a.RestartWorker)))
-    world.send(e.DeployRequested(wanted(20.0)))
-    world.send(e.WorkerExited("n-0-1g-1", "signal 9"))
-    (retire,) = world.held
-    assert isinstance(retire.action, a.Retire)
-    world.send(e.Done(retire.id))
-    assert world.state.phase is Phase.READY
-    assert set(world.state.actual.workers) == {"n-0-1g-0", "n-0-1g-2"}
-
-
-def test_a_worker_that_is_retired_while_it_is_restarted_does_no_harm() -> None:
-    old = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
-    new = bundle(2, [worker("0/1g@0", ("t0", "a")), worker("0/1g@2", ("t1", "b"), generation=2)])
-    world = deployed(World({1: old, 2: new}, hold=lambda x: isinstance(x, a.RestartWorker)))
-    world.send(e.WorkerExited("n-0-1g-1", "signal 9"))
-    (restart,) = world.held
-    world.send(e.DeployRequested(wanted(20.0)))
-    assert world.state.phase is Phase.READY
-    world.send(e.Failed(restart.id, "there is no such worker"))
-    assert len(world.held) == 1
-    assert set(world.state.actual.workers) == {"n-0-1g-0", "n-0-1g-2"}
-
-
 def test_a_rollback_returns_to_the_input_and_the_plan_of_an_earlier_generation() -> None:
     world = World({1: ONE, 2: TWO, 3: replace(ONE, generation=3)})
     world.send(e.DeployRequested(wanted()))
@@ -446,7 +371,7 @@ def test_a_rollback_returns_to_the_input_and_the_plan_of_an_earlier_generation()
 
 def test_a_rollback_of_a_plan_that_followed_the_load_keeps_the_load_that_it_was_made_for() -> None:
     earlier = replace(generation(ONE), plan=plan(70.0))
-    assert Request(earlier.wanted, restored=earlier).demand_rps == {"app": 70.0}
+    assert ChangeRequest(earlier.wanted, restored=earlier).demand_rps == {"app": 70.0}
 
 
 def test_while_paused_the_load_causes_no_change_and_the_user_still_may() -> None:

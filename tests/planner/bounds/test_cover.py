@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jigsaw_triton.planner.bounds.cover import _MOST_RATES, EXACT_SLICES, FloorCover, MeanCover
+from jigsaw_triton.planner.bounds.cover import FloorCover, MeanCover
+from jigsaw_triton.planner.bounds.rate_cover import _MOST_RATES, EXACT_SLICES
 from jigsaw_triton.planner.candidates.configurations import Configuration
 from jigsaw_triton.planner.domain.problem import REPLICA_RANGES, ReplicaRange
 
