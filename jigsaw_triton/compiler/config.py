@@ -46,6 +46,27 @@ def _parsed(text: str) -> ModelConfig:
     return text_format.Parse(text, ModelConfig())
 
 
+PLATFORMS = {
+    "onnxruntime_onnx": "onnxruntime",
+    "pytorch_libtorch": "pytorch",
+    "tensorflow_graphdef": "tensorflow",
+    "tensorflow_savedmodel": "tensorflow",
+    "tensorrt_plan": "tensorrt",
+}
+"""Platform in an older config.pbtxt -> backend, as Triton completes it."""
+
+
+def backend_of(config: ModelConfig) -> str:
+    """Returns the backend that serves a model; empty if the configuration does not say it."""
+    return str(config.backend or PLATFORMS.get(config.platform, ""))
+
+
+def on_processors(config: ModelConfig) -> bool:
+    """Returns True if a configuration says that all instances run on processors."""
+    groups = config.instance_group
+    return bool(groups) and all(group.kind == ModelInstanceGroup.KIND_CPU for group in groups)
+
+
 def render(config: ModelConfig) -> bytes:
     """Renders a configuration as protobuf text. Equal configurations give equal text."""
     text: str = text_format.MessageToString(config, as_utf8=True)

@@ -31,8 +31,8 @@ VARIANT_FILE = "variant.py"
 EMULATED = "emulated"
 """Name of the template whose models only wait, for times as in the profile."""
 
-ON_PROCESSORS = frozenset({EMULATED, "openvino"})
-"""Names of the templates whose models run on the host's processors, also on a slice of a GPU."""
+FOLDER = "folder"
+"""Name of the template whose variants have a config.pbtxt of their own."""
 
 SLICE_RESOURCE = "slice"
 """Resource of Triton's rate limiter that serialises the executions of models in a shared slice."""
@@ -99,8 +99,10 @@ def worker_model(
     variant = task.variant(placed.variant)
     where = f"{graph.name}.{task.name}.{variant.name}"
     base = template(templates, variant.template, where=where)
+    own = base.name == FOLDER
+    base = replace(base, config_text=variant.config) if own else base
     config = base_config(base, task, server.backends, where)
-    python = config.backend == PYTHON
+    python = config.backend == PYTHON and not own
     config.name = names.worker_model(graph.name, task.name, variant.name, generation)
     inputs = {name: graph.input_type(task, name) for name in task.inputs}
     # Our runners return each call's token, so that the front can check that an answer belongs to its call.
@@ -110,10 +112,12 @@ def worker_model(
     tokens |= {f"{ROWS_PREFIX}{name}": TensorType("INT64", (1,)) for name in pads}
     if TOKEN_OUTPUT in task.outputs:
         raise InputError(f"no output may be named {TOKEN_OUTPUT}", where=where, hint="rename the output")
-    cfg.set_tensors(config, inputs, {**task.outputs, **tokens}, ragged=python)
-    cfg.set_scalars(config, task.scalar_inputs, task.scalar_outputs)
+    if not (own and config.input and config.output):
+        cfg.set_tensors(config, inputs, {**task.outputs, **tokens}, ragged=python)
+        cfg.set_scalars(config, task.scalar_inputs, task.scalar_outputs)
     instances = placed.instances // server.processes
-    cfg.set_instances(config, instances, gpu=server.gpu and base.name not in ON_PROCESSORS)
+    gpu = server.gpu and base.name != EMULATED and not cfg.on_processors(config)
+    cfg.set_instances(config, instances, gpu=gpu)
     items = one_by_one or (front.one_by_one(graph, task) and not pads)
     _set_scheduling(config, placed.batch, items=items, shared=server.shared)
     if python:
@@ -174,6 +178,7 @@ def base_config(base: Template, task: Task, backends: frozenset[str], where: str
         if native.backend in backends and (native.backend != PYTORCH or _numbered(task)):
             return native
     config = cfg.parse(base.config_text, where=f"{base.name}/{CONFIG_FILE}")
+    config.backend = cfg.backend_of(config)
     if config.backend not in backends:
         raise InputError(
             f"template {base.name!r} needs the backend {config.backend!r}, which the tritonserver does not have",
@@ -251,6 +256,8 @@ def _files(base: Template | None, variant: Variant, config: ModelConfig, where: 
     code = base.model_py if base is not None else None
     files: dict[str, bytes | Artifact] = {} if code is None else {f"{cfg.VERSION}/{MODEL_FILE}": code}
     for name, source in sorted(variant.artifacts.items()):
+        if name == CONFIG_FILE and variant.template == FOLDER:
+            continue
         path = PurePosixPath(cfg.VERSION, stored_name(name, templated=code is not None))
         if PurePosixPath(name).is_absolute() or ".." in path.parts or str(path) in files:
             raise InputError(

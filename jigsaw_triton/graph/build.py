@@ -120,7 +120,13 @@ class _Builder:
                 inputs=resolved,
                 outputs={key: TensorType(value.dtype, value.served_shape) for key, value in entry.outputs.items()},
                 variants=build_variants(
-                    entry, path, templates=self.templates, files=files, source=self.loaded.source, report=self.report
+                    entry,
+                    path,
+                    templates=self.templates,
+                    files=files,
+                    configs=self.loaded.configs,
+                    source=self.loaded.source,
+                    report=self.report,
                 ),
                 for_each=for_each,
                 when=when,

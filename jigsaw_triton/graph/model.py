@@ -81,6 +81,7 @@ class Variant:
         artifacts: File name in the model's version folder -> absolute path of the source file.
         parameters: Parameters that the variant's runner receives as strings.
         yields: Output with rows -> expected number of rows per call.
+        config: Text of its own config.pbtxt, an artifact; empty if it has none.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Variant:
     artifacts: Mapping[str, Path] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
     yields: Mapping[str, float] = field(default_factory=dict)
+    config: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

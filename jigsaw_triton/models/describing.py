@@ -5,13 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tritonclient.grpc.model_config_pb2 import ModelInput, ModelOutput
-
 from jigsaw_triton.child_process import ChildEndedError, ChildHungError, ChildProcess
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler.templates import CONFIG_FILE
-from jigsaw_triton.compiler.worker_config import stored_name
+from jigsaw_triton.compiler.worker_config import FOLDER, stored_name
 from jigsaw_triton.errors import InputError, MissingDependencyError
+from jigsaw_triton.models.config_file import interface_of, parse_config, read_config
 from jigsaw_triton.models.interface import Interface, ModelTensor
 from jigsaw_triton.models.kinds import KINDS
 from jigsaw_triton.models.onnx_file import read_onnx
@@ -19,23 +18,12 @@ from jigsaw_triton.models.running import TIMEOUT_S, WORKER_MODULE, cause
 from jigsaw_triton.models.trial import Outcome, Trial
 from jigsaw_triton.runtime.dtypes import Arrays, to_triton
 from jigsaw_triton.runtime.spec import RunnerSpec, TensorSpec
-from jigsaw_triton.spec.files import load_text
 
 TEMPLATES = {".onnx": "onnxruntime", ".pt": "torch", ".pth": "torch", ".torchscript": "torch", ".py": "python"}
 """Suffix of a file -> template of the model."""
 
-_BACKENDS = {
-    "onnxruntime": "onnxruntime",
-    "onnxruntime_onnx": "onnxruntime",
-    "openvino": "openvino",
-    "pytorch": "torch",
-    "pytorch_libtorch": "torch",
-    "tensorrt": "tensorrt",
-    "tensorrt_plan": "tensorrt",
-}
-"""Backend or platform in a config.pbtxt -> template."""
-
-_CONFIG_LIMIT_BYTES = 1024 * 1024
+_BACKENDS = {"onnxruntime": "onnxruntime", "openvino": "openvino", "pytorch": "torch", "tensorrt": "tensorrt"}
+"""Backend in a config.pbtxt -> template. Models of other backends are served with the config.pbtxt that they have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,38 +116,31 @@ def _run(path: Path, template: str, samples: Arrays, timeout_s: float) -> Interf
 def _of_folder(folder: Path) -> Described:
     """Describes an entry of a Triton model repository."""
     file = folder / CONFIG_FILE
-    config = cfg.parse(load_text(file, limit_bytes=_CONFIG_LIMIT_BYTES), where=str(file))
-    backend = config.backend or config.platform
-    template = _BACKENDS.get(backend)
-    if template is None:
-        hint = f"use one of {', '.join(sorted(_BACKENDS))}, or bring a Python model as a class: template python"
-        raise InputError(f"the backend {backend!r} has no template", where=str(file), hint=hint)
+    config = parse_config(file)
+    backend = cfg.backend_of(config)
+    template = _BACKENDS.get(backend, FOLDER)
     versions = sorted((path for path in folder.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
-    main = config.default_model_filename or KINDS[template].artifact
-    if not versions or not (versions[-1] / main).is_file():
-        place = versions[-1].name if versions else "1"
-        raise InputError(f"there is no file {place}/{main}", where=str(folder), hint="add the model's file")
-    artifacts = {path.name: path for path in sorted(versions[-1].iterdir()) if path.is_file() and path.name != main}
-    artifacts[KINDS[template].artifact] = versions[-1] / main
-    if config.input and config.output:
-        batched = config.max_batch_size > 0
-        inputs, outputs = (
-            {tensor.name: _tensor(tensor, str(file), batched=batched) for tensor in tensors}
-            for tensors in (config.input, config.output)
+    if not versions:
+        raise InputError("the folder has no version", where=str(folder), hint="add a folder 1 with the model's file")
+    if folders := [path.name for path in versions[-1].iterdir() if path.is_dir()]:
+        raise InputError(
+            f"the model has folders ({', '.join(folders)}), but artifacts are files",
+            where=str(versions[-1]),
+            hint="convert the model to a format of one file, such as ONNX",
         )
-        optional = frozenset(tensor.name for tensor in config.input if tensor.optional)
-        interface = Interface(inputs, outputs, optional)
-    elif template == "onnxruntime":
-        interface = read_onnx(versions[-1] / main)
+    files = {path.name: path for path in sorted(versions[-1].iterdir()) if path.is_file()}
+    if template == FOLDER:
+        interface = read_config(file)
+        artifacts = {CONFIG_FILE: file, **files}
     else:
+        main = config.default_model_filename or KINDS[template].artifact
+        if main not in files:
+            where = str(versions[-1])
+            raise InputError(f"there is no file {main}", where=where, hint="add the model's file")
+        artifacts = {KINDS[template].artifact: files.pop(main), **files}
+        interface = interface_of(config, str(file))
+        if interface is None and template == "onnxruntime":
+            interface = read_onnx(artifacts[KINDS[template].artifact])
+    if interface is None:
         raise InputError("the inputs or outputs are missing", where=str(file), hint="add input [...] and output [...]")
     return Described(folder.name, template, artifacts, interface)
-
-
-def _tensor(tensor: ModelInput | ModelOutput, where: str, *, batched: bool) -> ModelTensor:
-    dims, name = tuple(tensor.dims), tensor.name
-    if tensor.HasField("reshape"):
-        if tensor.reshape.shape or dims != (1,):
-            raise InputError(f"the reshape of {name} is not supported", where=where, hint="only [1] to [] is")
-        dims = ()
-    return ModelTensor(cfg.data_type_name(tensor.data_type), (-1, *dims) if batched else dims)

@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from jigsaw_triton.compiler.templates import CONFIG_FILE
+from jigsaw_triton.compiler.worker_config import FOLDER
+from jigsaw_triton.models.config_file import read_config
 from jigsaw_triton.models.interface import Interface
 from jigsaw_triton.models.onnx_file import read_onnx
 from jigsaw_triton.models.python_file import read_python
@@ -29,6 +32,7 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "emulated": Kind("no model: the profiled time of each batch, and zeros"),
+    FOLDER: Kind("a model with a config.pbtxt of its own", CONFIG_FILE, read_config),
     "onnxruntime": Kind("ONNX models", "model.onnx", read_onnx, runs=True),
     "openvino": Kind("OpenVINO models, on processors", "model.xml"),
     "python": Kind("a Python class", "model.py", read_python, runs=True),

@@ -225,6 +225,7 @@ def entry(folder: Path, config: str, file: str = "model.onnx") -> Path:
     (folder / "2").mkdir()
     (folder / "config.pbtxt").write_text(config)
     (folder / "1" / "old.onnx").write_bytes(b"old")
+    (folder / "2" / file).parent.mkdir(exist_ok=True)
     (folder / "2" / file).write_bytes(classifier())
     return folder
 
@@ -241,8 +242,15 @@ def test_an_entry_of_a_model_repository_is_added(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "file", "message"),
     [
-        ("onnxruntime_onnx", "tensorflow_savedmodel", "model.onnx", "the backend 'tensorflow_savedmodel' has no templ"),
-        ("onnxruntime_onnx", "tensorrt_plan", "model.onnx", r"there is no file 2/model\.plan; add the model's file"),
+        ("onnxruntime_onnx", "tensorflow_savedmodel", "model/x", r"2: the model has folders \(model\), but artifacts"),
+        ("onnxruntime_onnx", "tensorrt_plan", "model.onnx", r"2: there is no file model\.plan; add the model's file"),
+        ("onnxruntime_onnx", "ensemble", "model.onnx", "the configuration has no backend"),
+        (
+            'platform: "onnxruntime_onnx"\nmax_batch_size: 8',
+            'backend: "python"',
+            "model.py",
+            "the model takes no batches",
+        ),
         ("dims: [4]", "dims: [2, 2] reshape { shape: [4] }", "model.onnx", "the reshape of X is not supported"),
         ("platform", "plattform", "model.onnx", "is not valid"),
     ],
@@ -253,6 +261,17 @@ def test_an_entry_that_no_template_serves_is_refused(
     with pytest.raises(InputError, match=message):
         add_models([entry(tmp_path / "m", CONFIG.replace(old, new), file)], task="t", graph=tmp_path / "app")
     assert not (tmp_path / "app").exists()
+
+
+def test_a_model_of_another_backend_keeps_its_configuration(tmp_path: Path) -> None:
+    config = CONFIG.replace('platform: "onnxruntime_onnx"', 'backend: "python"')
+    added = add_models([entry(tmp_path / "m", config, "model.py")], task="t", graph=tmp_path / "app")
+    (variant,) = added.graph.tasks["t"].variants
+    assert (variant.template, variant.config) == ("folder", config)
+    assert {name: path.name for name, path in variant.artifacts.items()} == {
+        "config.pbtxt": "config.pbtxt",
+        "model.py": "model.py",
+    }
 
 
 def test_an_engine_is_added_by_its_configuration(tmp_path: Path) -> None:
