@@ -87,4 +87,7 @@ def _described(output: Any, items: int) -> ModelTensor:
 
 
 def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {plain(shortened(str(error)))}"
+    """Returns an exception on one line. Of several lines the last says most: those between are often a traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = f"{lines[0]} ... {lines[-1]}" if len(lines) > 1 else "".join(lines)
+    return f"{type(error).__name__}: {plain(shortened(text))}"

@@ -62,6 +62,11 @@ def test_a_model_that_returns_what_is_declared_is_accepted(tmp_path: Path, check
             "return 5",
             "classify.only fails on random data, which may not suit it: the model returned int, not outputs by name",
         ),
+        (
+            CALL,
+            'raise ValueError("first\\nsecond\\nthird\\n")',
+            "classify.only fails on random data, which may not suit it: ValueError: first ... third",
+        ),
         (CALL, "raise KeyError(7)", "classify.only fails on random data, which may not suit it: KeyError: 7"),
         (
             "import numpy",
