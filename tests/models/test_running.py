@@ -93,6 +93,7 @@ def test_a_model_that_returns_what_is_declared_is_accepted(tmp_path: Path, check
         "crash",
         "exit",
         "no outputs",
+        "lines",
         "random data",
         "package",
         "batch",
