@@ -1,6 +1,6 @@
-"""A run of a model on one sample, as a worker's runner would execute it."""
+"""A run of a model on one sample, as a worker would execute it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -8,10 +8,14 @@ from typing import Any, Literal
 import numpy as np
 
 from jigsaw_triton.models.interface import ModelTensor
+from jigsaw_triton.models.onnx_session import load_onnx
 from jigsaw_triton.runtime.dtypes import Arrays, to_triton
 from jigsaw_triton.runtime.messages import plain, shortened
-from jigsaw_triton.runtime.runners import Runner, load_runner
+from jigsaw_triton.runtime.runners import load_runner
 from jigsaw_triton.runtime.spec import RunnerSpec
+
+Run = Callable[[Arrays], Arrays]
+"""Function that runs a model on inputs by name, and returns its outputs by name."""
 
 Phase = Literal["packages", "load", "run", "done"]
 
@@ -51,25 +55,31 @@ class Outcome:
 def attempt(trial: Trial) -> Outcome:
     """Loads a model and runs it on one item and, if items are joined, on two. Exceptions of any kind are outcomes."""
     try:
-        runner = load_runner(trial.folder, trial.spec)
+        run = _loaded(trial)
     except BaseException as error:
         missing = error if isinstance(error, ModuleNotFoundError) else error.__cause__
         if isinstance(missing, ModuleNotFoundError) and missing.name:
             return Outcome("packages", missing.name)
         return Outcome("load", _words(error))
     try:
-        made: Any = runner.run(trial.inputs)
+        made: Any = run(trial.inputs)
         if not isinstance(made, Mapping):
             return Outcome("run", f"the model returned {type(made).__name__}, not outputs by name")
         outputs = {str(name): _described(output, 1) for name, output in made.items()}
     except BaseException as error:
         return Outcome("run", _words(error))
-    return Outcome("done", outputs=outputs, batch_error=_batch_error(runner, trial) if trial.spec.stack else "")
+    return Outcome("done", outputs=outputs, batch_error=_batch_error(run, trial.inputs) if trial.spec.stack else "")
 
 
-def _batch_error(runner: Runner, trial: Trial) -> str:
+def _loaded(trial: Trial) -> Run:
+    if trial.spec.runner == "onnxruntime":
+        return load_onnx(trial.folder / "model.onnx", trial.spec)
+    return load_runner(trial.folder, trial.spec).run
+
+
+def _batch_error(run: Run, inputs: Arrays) -> str:
     try:
-        made = runner.run({name: np.concatenate([array, array]) for name, array in trial.inputs.items()})
+        made = run({name: np.concatenate([array, array]) for name, array in inputs.items()})
         wrong = [name for name, output in made.items() if not _described(output, 2).shape]
     except BaseException as error:
         return _words(error)

@@ -8,7 +8,7 @@ from jigsaw_triton.api import adding
 from jigsaw_triton.api.adding import add_models
 from jigsaw_triton.errors import InputError, SpecError
 from jigsaw_triton.graph.model import TensorRef, TensorType
-from tests.fakes.onnx_files import FLOAT, INT64, classifier, constant, external, model, node, sequence, tensor
+from tests.fakes.onnx_models import FLOAT, INT64, classifier, constant, external, model, node, sequence, tensor
 
 X = tensor("X", FLOAT, ["N", 4])
 LABEL = tensor("LABEL", INT64, ["N"])

@@ -13,7 +13,7 @@ from jigsaw_triton.profiles.read import write_profiles
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from tests.e2e.clients import PROTOCOLS
 from tests.e2e.system import System
-from tests.fakes.onnx_files import classifier
+from tests.fakes.onnx_models import classifier
 
 pytestmark = pytest.mark.e2e
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.documents import edited, line_of
-from tests.fakes.onnx_files import FLOAT, INT64, classifier, constant, external, model, node, sequence, tensor
+from tests.fakes.onnx_models import FLOAT, INT64, classifier, constant, external, model, node, sequence, tensor
 from tests.models.conftest import GRAPH, MODEL, PYTHON, Check
 
 

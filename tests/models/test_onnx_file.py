@@ -5,7 +5,7 @@ import pytest
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.models.interface import Interface, ModelTensor
 from jigsaw_triton.models.onnx_file import read_onnx
-from tests.fakes.onnx_files import FLOAT, INT64, STRING, classifier, constant, external, model, node, sequence, tensor
+from tests.fakes.onnx_models import FLOAT, INT64, STRING, classifier, constant, external, model, node, sequence, tensor
 
 
 def test_inputs_and_outputs_are_read(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from jigsaw_triton.planner.domain.plan import PlacedModel
 from jigsaw_triton.resources import templates_dir
 from tests.compiler.samples import identity
 from tests.compiler.test_worker_config import SERVER
-from tests.fakes.onnx_files import FLOAT, INT64, constant, model, node, tensor
+from tests.fakes.onnx_models import FLOAT, INT64, constant, model, node, tensor
 
 PAGES = Path(__file__).parents[2] / "docs" / "templates"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.fakes.documents import edited, line_of
-from tests.fakes.onnx_files import FLOAT, INT64, classifier, model, node, tensor
+from tests.fakes.onnx_models import FLOAT, INT64, STRING, classifier, model, node, tensor
 from tests.models.conftest import GRAPH, MODEL, PYTHON, Check
 
 CALL = 'return {"LABEL": inputs["X"].argmax(axis=1)}'
@@ -142,6 +142,18 @@ def test_an_onnx_model_is_run(tmp_path: Path, check: Check) -> None:
     (found,) = check(GRAPH, run=True)
     assert "classify.only cannot be loaded" in found
     assert "NoSuchOperator" in found
+
+
+def test_text_is_passed_to_an_onnx_model(tmp_path: Path, check: Check) -> None:
+    pytest.importorskip("onnxruntime")
+    content = model(
+        [node("Identity", ["X"], "LABEL")], [tensor("X", STRING, ["N", 4])], [tensor("LABEL", STRING, ["N", 4])]
+    )
+    (tmp_path / "model.onnx").write_bytes(content)
+    text = edited(
+        GRAPH, ("X: {dtype: FP32", "X: {dtype: BYTES"), ("dtype: INT64, shape: []", "dtype: BYTES, shape: [4]")
+    )
+    assert check(text, run=True) == []
 
 
 def test_files_of_a_variant_are_beside_each_other(tmp_path: Path, check: Check) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from jigsaw_triton.api.files import load_graph
 from tests.cli.conftest import Run
-from tests.fakes.onnx_files import classifier
+from tests.fakes.onnx_models import classifier
 
 CODE = """\
 class Model:

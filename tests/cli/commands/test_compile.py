@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run
-from tests.fakes.onnx_files import classifier
+from tests.fakes.onnx_models import classifier
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 
 from jigsaw_triton.runtime.runners import load_runner
 from jigsaw_triton.runtime.spec import RunnerSpec, TensorSpec
-from tests.fakes.onnx_files import FLOAT, INT64, STRING, classifier, constant, model, node, tensor
+from tests.fakes.onnx_models import FLOAT, INT64, STRING, classifier, constant, model, node, tensor
 
 pytest.importorskip("onnxruntime")
 
