@@ -17,10 +17,17 @@ from jigsaw_triton.graph.model import Task, TaskGraph, TensorType, Variant
 from jigsaw_triton.planner.domain.plan import PlacedModel
 from jigsaw_triton.profiles.service import service_time
 from jigsaw_triton.profiles.table import ProfileTable
-from jigsaw_triton.runtime.spec import ROWS_PREFIX, TOKEN_OUTPUT, EmulationSpec, RunnerSpec, TensorSpec
+from jigsaw_triton.runtime.spec import (
+    COMPILED_BACKEND,
+    ROWS_PREFIX,
+    TOKEN_OUTPUT,
+    EmulationSpec,
+    RunnerSpec,
+    TensorSpec,
+)
 
 PYTHON = "python"
-"""Name of the backend that runs our own code."""
+"""Name of the backend that runs our own Python code."""
 
 PYTORCH = "pytorch"
 """Name of the backend that identifies tensors by number."""
@@ -103,24 +110,26 @@ def worker_model(
     base = replace(base, config_text=variant.config) if own else base
     config = base_config(base, task, server.backends, where)
     python = config.backend == PYTHON and not own
+    ours = python or (config.backend == COMPILED_BACKEND and not own)
     config.name = names.worker_model(graph.name, task.name, variant.name, generation)
     inputs = {name: graph.input_type(task, name) for name in task.inputs}
-    # Our runners return each call's token, so that the front can check that an answer belongs to its call.
+    # Runners in processes of their own return each call's token, so that the front can check that an answer belongs to
+    # its call.
     tokens = {TOKEN_OUTPUT: TensorType("INT64", (1,))} if python else {}
-    # They also pad rows, so that items with different numbers of rows can form one batch.
-    pads = front.yields(graph, task) if python and not one_by_one and front.mode(graph, task) != "items" else ()
+    # All of our runners pad rows, so that items with different numbers of rows can form one batch.
+    pads = front.yields(graph, task) if ours and not one_by_one and front.mode(graph, task) != "items" else ()
     tokens |= {f"{ROWS_PREFIX}{name}": TensorType("INT64", (1,)) for name in pads}
     if TOKEN_OUTPUT in task.outputs:
         raise InputError(f"no output may be named {TOKEN_OUTPUT}", where=where, hint="rename the output")
     if not (own and config.input and config.output):
-        cfg.set_tensors(config, inputs, {**task.outputs, **tokens}, ragged=python)
+        cfg.set_tensors(config, inputs, {**task.outputs, **tokens}, ragged=ours)
         cfg.set_scalars(config, task.scalar_inputs, task.scalar_outputs)
     instances = placed.instances // server.processes
     gpu = server.gpu and base.name != EMULATED and not cfg.on_processors(config)
     cfg.set_instances(config, instances, gpu=gpu)
     items = one_by_one or (front.one_by_one(graph, task) and not pads)
     _set_scheduling(config, placed.batch, items=items, shared=server.shared)
-    if python:
+    if ours:
         spec = replace(runner_spec(graph, task, variant, threads=_threads(server, placed.instances)), pads=pads)
         if base.name == EMULATED:
             emulation = _emulation(placed, server, profile, where)
@@ -129,7 +138,7 @@ def worker_model(
     else:
         for key, value in variant.parameters.items():
             config.parameters[key].string_value = value
-    files = _files(base if python else None, variant, config, where)
+    files = _files(base if ours else None, variant, config, where)
     return WorkerModel(
         folder=ModelFolder(config.name, {CONFIG_FILE: cfg.render(config), **files}),
         graph=graph.name,
@@ -170,6 +179,8 @@ def _set_scheduling(config: ModelConfig, batch: int, *, items: bool, shared: boo
 def base_config(base: Template, task: Task, backends: frozenset[str], where: str) -> ModelConfig:
     """Returns the template's native configuration if the server has its backend, otherwise the other one.
 
+    Every server has the compiled backend, whether `backends` names it or not.
+
     Raises:
         InputError: The server has the backend of neither.
     """
@@ -179,7 +190,7 @@ def base_config(base: Template, task: Task, backends: frozenset[str], where: str
             return native
     config = cfg.parse(base.config_text, where=f"{base.name}/{CONFIG_FILE}")
     config.backend = cfg.backend_of(config)
-    if config.backend not in backends:
+    if config.backend not in backends | {COMPILED_BACKEND}:
         raise InputError(
             f"template {base.name!r} needs the backend {config.backend!r}, which the tritonserver does not have",
             where=where,

@@ -1,4 +1,4 @@
-"""Tensors of every type pass unchanged through a graph, with each target and protocol."""
+"""Tensors of every type pass unchanged through a Python and an ONNX model, with each target and protocol."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -13,6 +13,8 @@ from jigsaw_triton.profiles.read import write_profiles
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from tests.e2e.clients import PROTOCOLS
 from tests.e2e.system import System
+from tests.fakes.onnx_files import Graph, Node, onnx_file
+from tests.fakes.onnx_files import Tensor as Element
 from tests.fakes.onnx_models import classifier
 
 pytestmark = pytest.mark.e2e
@@ -56,19 +58,25 @@ TWICE = MODEL.replace(
         return {"TWICE": 2 * inputs["LABEL"].reshape(count)}""",
 )
 
+COPIER = Graph(
+    [Node("Identity", [tensor], [f"{tensor}_OUT"]) for tensor in TYPES],
+    {tensor: Element(dtype, ("batch", "size")) for tensor, dtype in TYPES.items()},
+    {f"{tensor}_OUT": Element(dtype, ("batch", "size")) for tensor, dtype in TYPES.items()},
+)
+
 Tensor = tuple[tuple[int, ...], bytes]
 """Shape with the batch dimension, and content in Triton's binary format."""
 
 
 def write_copier(folder: Path, name: str, target: str) -> Path:
-    """Writes an application of two tasks that return their inputs."""
+    """Writes an application of two tasks that return their inputs: a Python and an ONNX model."""
     folder.mkdir()
     tensors = {tensor: {"dtype": dtype, "shape": [-1]} for tensor, dtype in TYPES.items()}
-    variant = {"name": "only", "accuracy": 1.0, "template": "python", "artifacts": {"model.py": "model.py"}}
 
-    def task(source: str, suffix: str) -> object:
+    def task(source: str, suffix: str, template: str, artifact: str) -> object:
         inputs = {tensor: f"{source}.{tensor}{suffix}" for tensor in TYPES}
         outputs = {f"{tensor}_OUT": kind for tensor, kind in tensors.items()}
+        variant = {"name": "only", "accuracy": 1.0, "template": template, "artifacts": {artifact: artifact}}
         return {"inputs": inputs, "outputs": outputs, "variants": [variant]}
 
     document = {
@@ -77,15 +85,19 @@ def write_copier(folder: Path, name: str, target: str) -> Path:
         "metadata": {"name": name},
         "spec": {
             "target": target,
-            # The largest tensors pass through two Python processes for each task. Late requests are refused.
+            # The largest tensors pass through the Python model's two processes. Late requests are refused.
             "slo": {"latency_ms": 60_000},
             "inputs": tensors,
             "outputs": {f"{tensor}_OUT": f"second.{tensor}_OUT" for tensor in TYPES},
-            "tasks": {"first": task("inputs", ""), "second": task("first", "_OUT")},
+            "tasks": {
+                "first": task("inputs", "", "python", "model.py"),
+                "second": task("first", "_OUT", "onnxruntime", "model.onnx"),
+            },
         },
     }
     (folder / "graph.yaml").write_text(json.dumps(document))
     (folder / "model.py").write_text(MODEL)
+    (folder / "model.onnx").write_bytes(onnx_file(COPIER))
     rows = [
         ProfileRow(ProfileKey("cpu", task_name, "only", "1g", 1, 1), 5.0, 5.0, 5.0, 200.0, 60, "assumed")
         for task_name in ("first", "second")

@@ -11,6 +11,7 @@ from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler.templates import CONFIG_FILE, NATIVE_CONFIG_FILE, Template, load_templates
 from jigsaw_triton.models.kinds import kind_of
 from jigsaw_triton.resources import templates_dir
+from jigsaw_triton.runtime.spec import COMPILED_BACKEND
 from jigsaw_triton.servers.installation import installed_backends
 from jigsaw_triton.servers.runner_packages import RUNNER_PACKAGES, install_command, installed_version
 
@@ -40,7 +41,7 @@ def _described(template: Template, backends: Set[str]) -> dict[str, Any]:
     served_by, hint = None, None
     if native in backends:
         served_by = f"backend {native}"
-    elif backend not in backends:
+    elif backend not in {*backends, COMPILED_BACKEND}:
         hint = f"use a tritonserver with the backend {backend}"
     elif package is not None and version is None:
         hint = install_command(package)
