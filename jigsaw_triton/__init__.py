@@ -10,10 +10,12 @@ TYPE_CHECKING = False
 """True for type checkers only, as `typing.TYPE_CHECKING`, which is not imported here."""
 
 if TYPE_CHECKING:
+    from jigsaw_triton.api.adding import add_models as add_models
     from jigsaw_triton.api.asynchronous import AsyncDeployment as AsyncDeployment
     from jigsaw_triton.api.asynchronous import deploy_async as deploy_async
     from jigsaw_triton.api.builders import GraphBuilder as GraphBuilder
     from jigsaw_triton.api.builders import ProfileBuilder as ProfileBuilder
+    from jigsaw_triton.api.checking import check_models as check_models
     from jigsaw_triton.api.compiling import compile as compile
     from jigsaw_triton.api.deploying import deploy as deploy
     from jigsaw_triton.api.deployment import Deployment as Deployment
@@ -63,8 +65,10 @@ if TYPE_CHECKING:
     from jigsaw_triton.profiles.table import ProfileTable as ProfileTable
 
 _MODULES = {
+    "api.adding": ("add_models",),
     "api.asynchronous": ("AsyncDeployment", "deploy_async"),
     "api.builders": ("GraphBuilder", "ProfileBuilder"),
+    "api.checking": ("check_models",),
     "api.compiling": ("compile",),
     "api.deploying": ("deploy",),
     "api.deployment": ("Deployment",),
@@ -140,7 +144,9 @@ __all__ = [
     "TaskGraph",
     "TensorType",
     "UnplacedError",
+    "add_models",
     "capacity",
+    "check_models",
     "check_profiles",
     "compile",
     "deploy",

@@ -23,6 +23,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("servers",),
     ("controller",),
     ("applications", "console", "evaluation"),
+    ("models",),
     ("api",),
     ("cli",),
 )
@@ -48,6 +49,8 @@ ROOMS = {
         "settings",
         "machine",
         "files",
+        "checking",
+        "adding",
         "builders",
         "planning",
         "profiles",

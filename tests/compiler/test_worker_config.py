@@ -12,7 +12,7 @@ from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.compiler.worker_config import Identity, Server, worker_model
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.catalog import CATALOG
-from jigsaw_triton.graph.model import TaskGraph, TensorType, Variant
+from jigsaw_triton.graph.model import GraphInput, TaskGraph, TensorType, Variant
 from jigsaw_triton.planner.domain.plan import PlacedModel
 from jigsaw_triton.profiles.service import service_times
 from jigsaw_triton.profiles.table import ProfileKey
@@ -22,6 +22,7 @@ from tests.fakes.graphs import VECTOR, chain, fan_out, graph, task
 
 SERVER = Server(CATALOG["A100-80GB"], "1g", frozenset({"python"}), gpu=False, shared=False)
 IMAGE = TensorType("UINT8", (-1, -1, 3))
+ONE = TensorType("FP32", (1,))
 ONNX = Variant("s", 1.0, "onnxruntime", {"model.onnx": Path("/models/s.onnx")}, {"threshold": "0.5"})
 PYTHON = Variant("s", 1.0, "python", {"model.py": Path("/models/s.py")}, {"threshold": "0.5"})
 
@@ -337,3 +338,24 @@ def test_tensors_that_triton_does_not_support_are_refused() -> None:
     unknown = graph([task("t", {"X": "inputs.X"}, outputs={"Y": TensorType("FP8", (1,))})], {"Y": "t.Y"})
     with pytest.raises(InputError, match="Triton has no data type 'FP8'"):
         made(unknown)
+
+
+@pytest.mark.parametrize("backends", [{"python"}, {"python", "onnxruntime"}])
+def test_triton_reshapes_tensors_that_a_model_has_without_dimensions(backends: set[str]) -> None:
+    base = detector()
+    detect = replace(
+        task("detect", {"X": "inputs.X", "Y": "inputs.X"}, outputs={"A": ONE, "B": ONE}, of=[ONNX]),
+        scalar_inputs=frozenset({"Y"}),
+        scalar_outputs=frozenset({"A"}),
+    )
+    model = made(
+        replace(base, tasks={"detect": detect}, inputs={"X": GraphInput(ONE)}),
+        replace(SERVER, backends=frozenset(backends)),
+    )
+    config = config_of(model)
+    tensors = [*config.input, *config.output]
+    assert {t.name: list(t.dims) for t in tensors if t.name != "JIGSAW_TOKEN"} == {name: [1] for name in "XYAB"}
+    assert {t.name: list(t.reshape.shape) for t in tensors if t.HasField("reshape")} == {"Y": [], "A": []}
+    if "onnxruntime" not in backends:
+        spec = spec_of(model)
+        assert {t.name: t.shape for t in (*spec.inputs, *spec.outputs)} == {"X": (1,), "Y": (), "A": (), "B": (1,)}

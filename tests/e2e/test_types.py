@@ -7,7 +7,7 @@ from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
-from tritonclient.grpc import InferenceServerClient, service_pb2, service_pb2_grpc
+from tritonclient.grpc import InferenceServerClient, InferInput, service_pb2, service_pb2_grpc
 
 from jigsaw_triton.profiles.read import write_profiles
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
@@ -15,6 +15,7 @@ from tests.e2e.clients import PROTOCOLS
 from tests.e2e.system import System
 from tests.fakes.onnx_files import Graph, Node, onnx_file
 from tests.fakes.onnx_files import Tensor as Element
+from tests.fakes.onnx_models import classifier
 
 pytestmark = pytest.mark.e2e
 
@@ -31,6 +32,31 @@ class Model:
     def __call__(self, inputs):
         return {f"{name}_OUT": array for name, array in inputs.items()}
 """
+
+CLASSIFIER = """\
+apiVersion: jigsaw-triton/v1
+kind: TaskGraph
+metadata: {name: labels}
+spec:
+  slo: {latency_ms: 60000}
+  inputs: {X: {dtype: FP32, shape: [4]}}
+  outputs: {LABEL: classify.LABEL, TWICE: double.TWICE}
+  tasks:
+    classify:
+      inputs: {X: inputs.X}
+      outputs: {LABEL: {dtype: INT64, shape: []}, SCORES: {dtype: FP32, shape: [4]}}
+      variants: [{name: only, accuracy: 1, template: onnxruntime, artifacts: {model.onnx: model.onnx}}]
+    double:
+      inputs: {LABEL: {from: classify.LABEL, shape: []}}
+      outputs: {TWICE: {dtype: INT64, shape: []}}
+      variants: [{name: only, accuracy: 1, template: python, artifacts: {model.py: model.py}}]
+"""
+
+TWICE = MODEL.replace(
+    'return {f"{name}_OUT": array for name, array in inputs.items()}',
+    """(count,) = inputs["LABEL"].shape
+        return {"TWICE": 2 * inputs["LABEL"].reshape(count)}""",
+)
 
 COPIER = Graph(
     [Node("Identity", [tensor], [f"{tensor}_OUT"]) for tensor in TYPES],
@@ -80,11 +106,26 @@ def write_copier(folder: Path, name: str, target: str) -> Path:
     return folder
 
 
+def write_classifier(folder: Path) -> Path:
+    """Writes an application whose models take and return tensors with the batch dimension alone."""
+    folder.mkdir()
+    (folder / "graph.yaml").write_text(CLASSIFIER)
+    (folder / "model.onnx").write_bytes(classifier())
+    (folder / "model.py").write_text(TWICE)
+    rows = [
+        ProfileRow(ProfileKey("cpu", task, "only", "1g", 1, 4), 5.0, 5.0, 5.0, 800.0, 60, "assumed")
+        for task in ("classify", "double")
+    ]
+    (folder / "profiles.csv").write_text(write_profiles(rows))
+    return folder
+
+
 @pytest.fixture(scope="module")
 def served(shared: System, tmp_path_factory: pytest.TempPathFactory) -> System:
     folder = tmp_path_factory.mktemp("apps")
     apps = [write_copier(folder / name, name, target) for name, target in TARGETS.items()]
-    shared.deploy(*apps, "--gpus", "1xcpu", "--demand", ",".join(f"{name}=1" for name in MODELS))
+    apps.append(write_classifier(folder / "labels"))
+    shared.deploy(*apps, "--gpus", "2xcpu", "--demand", ",".join(f"{app.name}=1" for app in apps))
     return shared
 
 
@@ -159,3 +200,14 @@ def test_64_mib_are_returned_unchanged(served: System, model: str, protocol: str
     # The difference would be too large to print.
     assert answer.pop("DATA") == sent.pop("DATA") or pytest.fail("DATA differs")
     assert answer == sent
+
+
+@pytest.mark.parametrize("items", [1, 3])
+def test_tensors_with_the_batch_dimension_alone_are_served_with_one_dimension(served: System, items: int) -> None:
+    labels = np.array([2, 0, 3][:items])
+    given = InferInput("X", (items, 4), "FP32")
+    given.set_data_from_numpy(np.eye(4, dtype=np.float32)[labels])
+    with InferenceServerClient(f"127.0.0.1:{served.grpc}") as client:
+        answer = client.infer("labels", [given], client_timeout=60)
+    assert answer.as_numpy("LABEL").tolist() == labels[:, None].tolist()
+    assert answer.as_numpy("TWICE").tolist() == (2 * labels)[:, None].tolist()
