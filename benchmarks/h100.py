@@ -17,6 +17,7 @@ multiprocessor is faster by its share of the memory bandwidth, because most oper
 memory.
 """
 
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.graph.build import build_graph
 from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.planner.domain.rates import request_rows
 from jigsaw_triton.profiles.read import write_profiles
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from jigsaw_triton.resources import applications_dir
@@ -76,11 +78,13 @@ class Assumptions:
     Attributes:
         launch_us: Time to launch an operator, in microseconds.
         batches: Batch sizes that are profiled.
+        slices: Kinds of slices that are profiled.
         instances: Numbers of instances that are profiled.
     """
 
     launch_us: float = LAUNCH_US
     batches: tuple[int, ...] = BATCHES
+    slices: tuple[str, ...] = SLICES
     instances: tuple[int, ...] = INSTANCES
 
 
@@ -123,6 +127,21 @@ def application(name: str) -> TaskGraph:
     return build_graph(load_graph(applications_dir() / name), templates=variant_templates())
 
 
+def alone_ms(graph: TaskGraph, launch_us: float = LAUNCH_US) -> float:
+    """Returns the 95th percentile of the best variants on the slowest path, each alone on a whole GPU.
+
+    The rows that a request brings to a task are in one batch of the next power of two.
+    """
+    sm = board(BOARD).profiles["7g"].sm
+    assert sm is not None
+    taken_ms = {}
+    for name, rows in request_rows(graph).items():
+        best = max(graph.tasks[name].variants, key=lambda variant: variant.accuracy)
+        batch = 2 ** math.ceil(math.log2(rows))
+        taken_ms[name] = 1000 * P95 * cost(NETWORKS[best.name], launch_us).batch_s(batch, 1, sm)
+    return max(sum(taken_ms[name] for name in path) for path in graph.paths())
+
+
 def h100_table(graph: TaskGraph, assumptions: Assumptions = Assumptions()) -> ProfileTable:
     """Returns the profiles of a graph whose variants all have names of known networks. Rows fit their slices."""
     return ProfileTable(
@@ -137,7 +156,7 @@ def _rows(task: str, variant: str, assumptions: Assumptions) -> Iterator[Profile
     network = NETWORKS[variant]
     taken = cost(network, assumptions.launch_us)
     profiles = board(BOARD).profiles
-    for slice_ in SLICES:
+    for slice_ in assumptions.slices:
         sm, room_mib = profiles[slice_].sm, profiles[slice_].memory_mib
         assert sm is not None and room_mib is not None
         for instances in assumptions.instances:

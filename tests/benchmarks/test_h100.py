@@ -5,17 +5,19 @@ import pytest
 from benchmarks.a100 import TABLE
 from benchmarks.h100 import (
     _FROM_A100,
+    BOARD,
     GFLOPS_PER_SM,
     LAUNCH_US,
     NAMES,
-    Assumptions,
     Cost,
+    alone_ms,
     application,
     fitted,
     h100_table,
 )
 from benchmarks.networks import NETWORKS, TABLE_OPERATORS, Family
 from jigsaw_triton.profiles.read import write_profiles
+from jigsaw_triton.profiles.table import ProfileKey
 from jigsaw_triton.resources import applications_dir
 
 beside_the_checkout = pytest.mark.skipif(not TABLE.exists(), reason=f"{TABLE.name} is not beside the checkout")
@@ -38,16 +40,18 @@ def test_the_profiles_of_an_application_are_what_the_model_gives(name: str) -> N
 @pytest.mark.parametrize("name", NAMES)
 def test_the_slo_is_four_times_the_best_variants_alone_on_a_whole_gpu(name: str) -> None:
     graph = application(name)
-    alone_ms = {
-        (row.key.task, row.key.variant): row.latency_p95_ms
-        for row in h100_table(graph, Assumptions(batches=(1,), instances=(1,))).rows()
-        if row.key.slice == "7g"
-    }
-    best_ms = {
-        task.name: alone_ms[task.name, max(task.variants, key=lambda v: v.accuracy).name]
-        for task in graph.tasks.values()
-    }
-    assert graph.slo.latency_ms == pytest.approx(4 * max(sum(best_ms[t] for t in p) for p in graph.paths()), rel=0.05)
+    assert graph.slo.latency_ms == pytest.approx(4 * alone_ms(graph), rel=0.05)
+
+
+def test_the_rows_of_a_request_are_one_batch_of_the_best_variants() -> None:
+    graph = application("traffic")
+    table = h100_table(graph)
+    keys = [
+        ProfileKey(BOARD, "detect", "yolov5x", "7g", 1, 1),
+        ProfileKey(BOARD, "cars", "efficientnet-b7", "7g", 1, 4),
+    ]
+    rows = [table.get(key) for key in keys]
+    assert alone_ms(graph) == pytest.approx(sum(row.latency_p95_ms for row in rows if row is not None), rel=1e-3)
 
 
 def test_an_instance_alone_launches_and_then_computes() -> None:
