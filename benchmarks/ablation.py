@@ -9,11 +9,14 @@ these assumptions vary:
 - the largest batch;
 - the parts of spatial partitioning: MIG slices (M), or several instances in a slice (P), or both.
 
+The same gain is computed for the reference graphs with the A100 table (`benchmarks.a100`), by the largest batch. There
+the batch times are measurements, not assumptions.
+
 `--plot FILE` draws the gains into a .svg or .png file, which needs matplotlib.
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
@@ -41,10 +44,11 @@ from benchmarks.networks import TABLE_OPERATORS
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId
-from jigsaw_triton.graph.model import Workload
+from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.search.solve import SolverFactory, largest_demand
 from jigsaw_triton.planner.solver.solver import lasting_solvers
+from jigsaw_triton.profiles.table import ProfileTable
 
 GPUS = 120
 PUBLISHED = 11.3
@@ -56,6 +60,7 @@ TIGHTNESS = 4.0
 LAUNCHES_US = (2.5, LAUNCH_US, 250.0)
 TIGHTNESSES = (2.2, 2.5, 3.0, 4.0, 6.0, 10.0, 20.0)
 TIGHTNESS_BATCHES = (1, 4, 64)
+A100_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 PARTS = {"M": (SLICES, (1,)), "P": (("7g",), INSTANCES), "M+P": (SLICES, INSTANCES)}
 """Part of spatial partitioning -> slices and numbers of instances."""
 
@@ -113,20 +118,49 @@ class Study:
         slices, instances = PARTS[case.part]
         batches = tuple(takewhile(lambda batch: batch <= case.largest_batch, BATCHES))
         table = h100_table(graph, Assumptions(case.launch_us, batches, slices, instances))
-        gpus = Cluster(tuple(Gpu(GpuId(f"n{index // 8:04}", index % 8), board(BOARD)) for index in range(GPUS)))
-        problem = Problem((Workload(replace(graph, slo=slo), 1.0),), gpus, {name: table})
-        try:
-            least, most = (self._largest_rps(problem, features) for features in ("AT", "AST"))
-        except InfeasibleError:
-            return None
-        return most / least
+        return gain(replace(graph, slo=slo), table, BOARD, self._solvers)
 
-    def _largest_rps(self, problem: Problem, features: str) -> float:
+
+def gain(graph: TaskGraph, table: ProfileTable, gpu: str, solvers: SolverFactory) -> float | None:
+    """Returns the largest demand of A+S+T relative to that of A+T on a cluster of these GPUs.
+
+    The gain is None if no plan serves the graph without S.
+    """
+    gpus = Cluster(tuple(Gpu(GpuId(f"n{index // 8:04}", index % 8), board(gpu)) for index in range(GPUS)))
+    problem = Problem((Workload(graph, 1.0),), gpus, {graph.name: table})
+
+    def largest_rps(features: str) -> float:
         options = Options(
             time_limit_s=LIMIT_S, features=features, formulation="paper", latency_model="2p95", utilisation=1.0
         )
-        (rps,) = largest_demand(problem, options, solvers=self._solvers).rps.values()
-        return rps
+        return largest_demand(problem, options, solvers=solvers).rps[graph.name]
+
+    try:
+        return largest_rps("AST") / largest_rps("AT")
+    except InfeasibleError:
+        return None
+
+
+def measured_gains(solvers: SolverFactory, progress: Progress, effort: Effort) -> dict[int, float]:
+    """Returns largest batch -> geometric mean of the gains on the reference graphs, with the A100 table.
+
+    Batches for which a graph cannot be served without S are left out, and all if the table is missing.
+    """
+    if not a100.TABLE.exists():
+        progress("no gains on the A100: the table is not beside the checkout")
+        return {}
+    names, batches = (a100.NAMES, A100_BATCHES) if effort.rounds > 1 else (a100.NAMES[:1], A100_BATCHES[:1])
+    found = {}
+    for largest in batches:
+        gains = []
+        for graph in map(a100.reference_graph, names):
+            rows = (row for row in a100.a100_table(graph).rows() if row.key.batch <= largest)
+            table = ProfileTable(row for row in rows if row.key.instances <= INSTANCES[-1])
+            gains.append(gain(graph, table, a100.BOARD, solvers))
+        if None not in gains:
+            found[largest] = geometric_mean(each for each in gains if each is not None)
+            progress(f"A100 table, batch up to {largest}: {found[largest]:.2f}")
+    return found
 
 
 def model_error(progress: Progress) -> list[Figure]:
@@ -163,18 +197,26 @@ def gain_figures(study: Study, effort: Effort) -> list[Figure]:
         cases += [(f"launch_{us:g}us.batch_1", Case(launch_us=us, largest_batch=1)) for us in LAUNCHES_US]
         cases += [(f"slo_{t:g}", Case(tightness=t)) for t in TIGHTNESSES]
     for name, case in cases:
-        if (gain := study.mean(case)) is not None:
+        if (mean := study.mean(case)) is not None:
             note = f"geometric mean over the applications with {case}"
-            found.append(figure(f"ablation.gain.{name}", gain, "ratio", note))
+            found.append(figure(f"ablation.gain.{name}", mean, "ratio", note))
     return found
 
 
-def lines(study: Study) -> tuple[list[Line], list[Line], list[Line]]:
+def measured_figures(measured: Mapping[int, float]) -> list[Figure]:
+    """Returns the figures of `measured_gains`."""
+    note = f"geometric mean over the reference graphs with the measured A100 table, {GPUS} {a100.BOARD}"
+    return [figure(f"ablation.gain.a100.batch_{batch}", gain, "ratio", note) for batch, gain in measured.items()]
+
+
+def lines(study: Study, measured: Mapping[int, float]) -> tuple[list[Line], list[Line], list[Line]]:
     """Returns the lines of the three panels of the plot: by launch time, by part, and by SLO."""
     by_launch = [
         _line(study, f"{us:g} µs an operator", ((b, Case(launch_us=us, largest_batch=b)) for b in BATCHES))
         for us in LAUNCHES_US
     ]
+    if measured:
+        by_launch.append(Line("measured: A100 table", tuple(measured.items())))
     by_part = [_line(study, part, ((b, Case(largest_batch=b, part=part)) for b in BATCHES)) for part in PARTS]
     by_slo = [
         _line(study, f"batch up to {b}", ((t, Case(tightness=t, largest_batch=b)) for t in TIGHTNESSES))
@@ -185,7 +227,7 @@ def lines(study: Study) -> tuple[list[Line], list[Line], list[Line]]:
 
 def _line(study: Study, label: str, cases: Iterable[tuple[float, Case]]) -> Line:
     means = ((x, study.mean(case)) for x, case in cases)
-    return Line(label, tuple((x, gain) for x, gain in means if gain is not None))
+    return Line(label, tuple((x, mean) for x, mean in means if mean is not None))
 
 
 def measure(progress: Progress, effort: Effort = FULL, picture: Path | None = None) -> Sequence[Figure]:
@@ -198,9 +240,10 @@ def measure(progress: Progress, effort: Effort = FULL, picture: Path | None = No
     """
     with lasting_solvers() as solvers:
         study = Study(NAMES if effort.rounds > 1 else NAMES[:1], solvers, progress)
-        found = [*model_error(progress), *gain_figures(study, effort)]
+        measured = measured_gains(solvers, progress, effort)
+        found = [*model_error(progress), *gain_figures(study, effort), *measured_figures(measured)]
         if picture is not None:
-            plot(lines(study), PUBLISHED, picture)
+            plot(lines(study, measured), PUBLISHED, picture)
     return found
 
 
