@@ -58,7 +58,7 @@ TIGHTNESS = 4.0
 """SLO of the applications, as a multiple of `alone_ms`."""
 
 LAUNCHES_US = (2.5, LAUNCH_US, 250.0)
-TIGHTNESSES = (2.2, 2.5, 3.0, 4.0, 6.0, 10.0, 20.0)
+TIGHTNESSES = (2.2, 3.0, 4.0, 6.0, 10.0, 20.0)
 TIGHTNESS_BATCHES = (1, 4, 64)
 A100_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 PARTS = {"M": (SLICES, (1,)), "P": (("7g",), INSTANCES), "M+P": (SLICES, INSTANCES)}

@@ -59,6 +59,6 @@ def _panel(axes: Any, lines: Sequence[Line], published: float) -> None:
     axes.set_yticks(_GAINS, map(str, _GAINS))
     axes.minorticks_off()
     axes.grid(color="#dddddd")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(fontsize=8, edgecolor="white", loc="best")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
