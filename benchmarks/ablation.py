@@ -84,6 +84,12 @@ class Case:
     largest_batch: int = BATCHES[-1]
     part: str = "M+P"
 
+    def __str__(self) -> str:
+        return (
+            f"{self.part}, batches up to {self.largest_batch}, {self.launch_us:g} us an operator, "
+            f"an SLO of {self.tightness:g} times the best variants alone"
+        )
+
 
 class Study:
     """Gains of cases, each computed once.
@@ -181,15 +187,8 @@ def model_error(progress: Progress) -> list[Figure]:
 
 def gain_figures(study: Study, effort: Effort) -> list[Figure]:
     """Measures the gains with the shipped profiles, and their dependence on each assumption."""
-    found = [
-        figure(
-            f"ablation.gain.{name}",
-            gain,
-            "ratio",
-            f"largest demand of A+S+T over A+T, {GPUS} {BOARD}; paper {PUBLISHED}",
-        )
-        for name, gain in study.gains(Case()).items()
-    ]
+    note = f"largest demand of A+S+T over that of A+T on {GPUS} {BOARD}; the paper reports {PUBLISHED} on {GPUS} GPUs"
+    found = [figure(f"ablation.gain.{name}", gain, "ratio", note) for name, gain in study.gains(Case()).items()]
     batches = BATCHES if effort.rounds > 1 else BATCHES[:1]
     cases = [(f"batch_{b}.{part}", Case(largest_batch=b, part=part)) for b in batches for part in PARTS]
     if effort.rounds > 1:
@@ -198,7 +197,7 @@ def gain_figures(study: Study, effort: Effort) -> list[Figure]:
         cases += [(f"slo_{t:g}", Case(tightness=t)) for t in TIGHTNESSES]
     for name, case in cases:
         if (mean := study.mean(case)) is not None:
-            note = f"geometric mean over the applications with {case}"
+            note = f"geometric mean over the applications: {case}"
             found.append(figure(f"ablation.gain.{name}", mean, "ratio", note))
     return found
 

@@ -8,6 +8,9 @@ from typing import Any
 from jigsaw_triton.evaluation.plots import COLOURS, check_plot, new_figure, save
 
 _GAINS = (1, 2, 5, 10, 20)
+_TOP = 100
+"""Upper end of the axis of gains, which leaves room for the legend above the lines."""
+
 _TITLES = ("by the time to launch an operator", "by the part: MIG slices (M), instances (P)", "by the SLO")
 _LABELS = ("largest batch", "largest batch", "SLO, relative to the best variants alone on a GPU")
 
@@ -56,9 +59,10 @@ def _panel(axes: Any, lines: Sequence[Line], published: float) -> None:
     ticks = sorted({x for line in lines for x, _ in line.points})
     axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
     axes.set_yscale("log")
+    axes.set_ylim(0.9, _TOP)
     axes.set_yticks(_GAINS, map(str, _GAINS))
     axes.minorticks_off()
     axes.grid(color="#dddddd")
-    axes.legend(fontsize=8, edgecolor="white", loc="best")
+    axes.legend(frameon=False, fontsize=8, loc="upper right")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
