@@ -6,6 +6,7 @@ improves it. Meanwhile a task of the same event loop notes how late it is woken.
 """
 
 import asyncio
+import gc
 import os
 import random
 import tempfile
@@ -105,6 +106,15 @@ class Servers:
         self.planned.append(found)
         return planned.plan, planned.bundle, planned.stages
 
+    async def ordered(
+        self, action: a.Solve, plan: Plan, bundle: Bundle, actual: Actual, standby: frozenset[str]
+    ) -> tuple[Stage, ...]:
+        """Orders a change as `Executor.ordered` does."""
+        job = Job(action, action.wanted.cluster, actual, standby, {}, frozenset(), made=(plan, bundle))
+        planned = await self.planning.plan(job)
+        assert planned is not None
+        return planned.stages
+
     async def run(self, action: a.Action) -> None:
         """Does nothing."""
 
@@ -162,6 +172,8 @@ class Pulse:
 
 async def measure(progress: Progress, effort: Effort) -> list[Figure]:
     """Deploys, raises the load of all graphs, and waits for both plans. A smoke run has two graphs."""
+    # As the controller's process does when it starts.
+    gc.freeze()
     graphs = max(2, effort.count(GRAPHS))
     gpus = GPUS * graphs // GRAPHS
     problem = problems.many_graphs(random.Random(SEED), graphs, gpus)

@@ -4,6 +4,7 @@ The supervisor starts it.
 """
 
 import argparse
+import gc
 import os
 import sys
 import traceback
@@ -51,6 +52,8 @@ def main(state: str, *, resume: bool) -> int:
     """
     # Files that the controller and its servers write are readable by their owner alone.
     os.umask(0o077)
+    # The event loop waits for the garbage collector, and most of the objects that it looks at are those of the modules.
+    gc.freeze()
     try:
         run_controller(deployment_paths(Path(state)), find_installation(), read, Settings(), resume=resume)
     except JigsawError as error:

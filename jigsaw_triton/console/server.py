@@ -14,6 +14,7 @@ from jigsaw_triton.console.metrics import CONTENT_TYPE, exposition
 from jigsaw_triton.console.status import snapshot
 from jigsaw_triton.controller.core.generation import ChangeRequest, Generation
 from jigsaw_triton.controller.fleet.fleet import Fleet
+from jigsaw_triton.controller.persistence.checkpoint import pickled
 from jigsaw_triton.controller.persistence.history import earlier
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.shell import Controller
@@ -128,7 +129,7 @@ class StatusServer:
             while True:
                 self._controller.check_free()
                 running = self._controller.state.running
-                asked = await asyncio.to_thread(read, running)
+                asked = await asyncio.to_thread(_encoded, read, running)
                 # A change that the load has called for may have ended meanwhile.
                 if self._controller.state.running is running:
                     break
@@ -163,3 +164,13 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         message = f"{request.path} failed: {type(error).__name__}: {error}"
         hint = "see the controller's log: `jigsaw-triton logs controller`"
         return web.json_response({"error": {"message": message, "where": "", "hint": hint, "code": 1}}, status=500)
+
+
+def _encoded(read: Callable[[Generation | None], ChangeRequest], running: Generation | None) -> ChangeRequest:
+    """Reads a request and encodes its profiles, which takes long for hundreds of models. Blocks.
+
+    A profile table encodes itself once. Otherwise the event loop would, for the checkpoint that has the request.
+    """
+    asked = read(running)
+    pickled(asked)
+    return asked

@@ -34,6 +34,9 @@ TICK_S = 1.0
 SURVEY_S = 2.0
 """Seconds between two looks at the GPUs, each of which asks the driver once for each GPU."""
 
+_MOST_ORDERS = 3
+"""Times that a change is ordered once more before the core does it. A convention: little changes during a plan."""
+
 _TEARDOWN = (a.Retire, a.StopGateway, a.UnloadGateway, a.UnloadModels)
 """Actions that only remove things, which `down` does not cancel."""
 
@@ -91,6 +94,7 @@ class Controller:
             asyncio.create_task(_repeat(self._tick, "measurement of the load")),
             asyncio.create_task(_repeat(self._survey, "survey of the GPUs")),
             asyncio.create_task(_repeat(self._watch, "watch over arrivals")),
+            asyncio.create_task(_repeat(self._tidy, "upkeep of the journal")),
             leaving,
         ]
         try:
@@ -239,9 +243,7 @@ class Controller:
             with contextlib.suppress(StateError) if isinstance(action, _UNCONDITIONAL) else contextlib.nullcontext():
                 row = self._journal.begin(number, type(action).__name__, _subject(action), issued.node)
             if isinstance(action, a.Solve):
-                start, standby = self.state.actual, self.state.standby
-                plan, bundle, stages = await self._executor.solve(action, start, standby)
-                event = e.Solved(number, plan, bundle, start, stages, standby)
+                event = await self._solved(number, action)
             else:
                 await self._executor.run(action)
                 event = e.Done(number)
@@ -260,6 +262,21 @@ class Controller:
         self._journal.end(row, error)
         self._tasks.pop(number, None)
         self._queue.put_nowait(event)
+
+    async def _solved(self, number: int, action: a.Solve) -> e.Solved:
+        """Looks for a plan, and orders the change to it once more if what exists has changed meanwhile.
+
+        The core could order it, but the event loop would wait: for a second if there are a thousand GPUs.
+        """
+        start, standby = self.state.actual, self.state.standby
+        plan, bundle, stages = await self._executor.solve(action, start, standby)
+        for _ in range(_MOST_ORDERS):
+            now, serving = self.state.actual, self.state.standby
+            if not stages or (now is start and serving == standby):
+                break
+            stages = await self._executor.ordered(action, plan, bundle, now, serving)
+            start, standby = now, serving
+        return e.Solved(number, plan, bundle, start, stages, standby)
 
     async def _tick(self) -> None:
         await asyncio.sleep(TICK_S)
@@ -280,6 +297,13 @@ class Controller:
         event = await self._arrivals.next(needed=bool(self.state.arrivals))
         if event is not None:
             self._queue.put_nowait(event)
+
+    async def _tidy(self) -> None:
+        """Keeps the journal short. Events are handled meanwhile, because threads do what takes long."""
+        await asyncio.sleep(TICK_S)
+        await asyncio.to_thread(self._journal.flush)
+        if self._checkpoints.is_long:
+            self._checkpoints.replace(await asyncio.to_thread(self._checkpoints.renewed))
 
     async def _measure(self) -> tuple[Mapping[str, float], Counts, Tallies, ServedTimes]:
         """Returns what was counted since the last measurement.

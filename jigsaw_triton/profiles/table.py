@@ -1,9 +1,13 @@
 """A table of profiles, with one row per configuration of a variant."""
 
 import json
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
+
+_LEVEL = 1
+"""Level of compression, the fastest. Figures with many digits get little smaller at any other."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -61,7 +65,7 @@ class ProfileTable:
 
     def __init__(self, rows: Iterable[ProfileRow]) -> None:
         self._keep(sorted(rows, key=lambda r: r.key))
-        self._packed = ""
+        self._packed = b""
 
     def _keep(self, rows: Iterable[ProfileRow]) -> None:
         self._rows = {row.key: row for row in rows}
@@ -69,15 +73,16 @@ class ProfileTable:
         for row in self._rows.values():
             self._by_task.setdefault(row.key.task, []).append(row)
 
-    def __getstate__(self) -> str:
-        """Returns the rows as JSON for pickle, encoded once: a controller pickles its tables before every action."""
+    def __getstate__(self) -> bytes:
+        """Returns the rows for pickle, as compressed JSON, encoded once: a controller pickles its tables often."""
         if not self._packed:
-            self._packed = json.dumps([_cells(row) for row in self._rows.values()])
+            text = json.dumps([_cells(row) for row in self._rows.values()])
+            self._packed = zlib.compress(text.encode(), _LEVEL)
         return self._packed
 
-    def __setstate__(self, packed: str) -> None:
+    def __setstate__(self, packed: bytes) -> None:
         """Sets the rows from `__getstate__`."""
-        self._keep(ProfileRow(ProfileKey(*key), *rest) for key, *rest in json.loads(packed))
+        self._keep(ProfileRow(ProfileKey(*key), *rest) for key, *rest in json.loads(zlib.decompress(packed)))
         self._packed = packed
 
     def __len__(self) -> int:

@@ -19,12 +19,15 @@ from jigsaw_triton.controller.core.state import Phase
 from jigsaw_triton.controller.core.transition import Stage
 from jigsaw_triton.controller.persistence.history import keep
 from jigsaw_triton.errors import Diagnostic, InputError, JigsawError, SpecError, StateError
+from jigsaw_triton.profiles import table
+from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from jigsaw_triton.servers.metrics import parse_metrics
 from tests.console.conftest import Desk
 from tests.controller.core.test_canary_change import BESIDE
 from tests.controller.core.test_step import ONE
 from tests.controller.disks import fill_disk, free_disk
 from tests.controller.worlds import generation, wanted
+from tests.fakes.problems import row
 
 Read = Callable[[Mapping[str, Any], Generation | None], ChangeRequest]
 
@@ -109,6 +112,25 @@ def test_a_deploy_starts_and_a_second_one_is_refused(desk: Desk) -> None:
             await asyncio.to_thread(client.deploy, {"graphs": ["/app"]})
         assert "--wait ready" in caught.value.hint
         assert len(seen) == 1
+
+    asked(desk, ask, read)
+
+
+def test_profiles_are_encoded_outside_the_event_loop(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, loop, encoding = table._cells, threading.current_thread(), list[threading.Thread]()
+
+    def encoded(profile: ProfileRow) -> tuple[object, ...]:
+        encoding.append(threading.current_thread())
+        return cells(profile)
+
+    monkeypatch.setattr(table, "_cells", encoded)
+
+    def read(_request: Mapping[str, Any], _running: Generation | None) -> ChangeRequest:
+        return ChangeRequest(replace(wanted(), profiles={"app": ProfileTable([row("t0", "a"), row("t1", "a")])}))
+
+    async def ask(client: ControllerClient) -> None:
+        await asyncio.to_thread(client.deploy, {})
+        assert len(encoding) == 2 and loop not in encoding
 
     asked(desk, ask, read)
 

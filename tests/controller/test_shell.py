@@ -2,7 +2,10 @@
 
 import asyncio
 import sqlite3
+import threading
+from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -19,6 +22,7 @@ from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.transition import Stage, stages_to
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
+from jigsaw_triton.controller.persistence.checkpoint import Checkpoints, Renewed, load
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.controller.shell import Controller
@@ -172,3 +176,92 @@ def test_an_unforeseen_error_does_not_end_the_survey_of_gpus(tmp_path: Path, mon
 
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
         asyncio.run(main(journal))
+
+
+async def _paused_during_a_renewal(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    renewed, begun, go_on = Checkpoints.renewed, threading.Event(), threading.Event()
+
+    def slow(checkpoints: Checkpoints) -> Renewed:
+        begun.set()
+        assert go_on.wait(10)
+        return renewed(checkpoints)
+
+    async def pause_until(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await controller.pause(not controller.state.paused)
+                await asyncio.sleep(0.001)
+
+    def is_paused_in_the_journal() -> bool:
+        found = load(journal)
+        assert found is not None
+        return found.paused
+
+    monkeypatch.setattr(shell, "TICK_S", 0.01)
+    monkeypatch.setattr(Checkpoints, "renewed", slow)
+    controller = Controller(cast(Executor, Idle()), cast(Fleet, NoServers()), journal, Settings())
+    running = asyncio.create_task(controller.run())
+    await controller.ask(ChangeRequest(wanted()))
+    await pause_until(begun.is_set)
+    for paused in (True, False):
+        await controller.pause(paused)
+        assert is_paused_in_the_journal() is paused
+    long = len(journal.checkpoint()[1])
+    go_on.set()
+    await pause_until(lambda: len(journal.checkpoint()[1]) < long)
+    assert is_paused_in_the_journal() is controller.state.paused
+    controller.leave()
+    await running
+
+
+def test_events_are_handled_while_a_long_checkpoint_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        asyncio.run(_paused_during_a_renewal(journal, monkeypatch))
+
+
+class Interrupted(Recording):
+    """Executor that plans while other servers and models come into existence."""
+
+    def __init__(self, exists: list[Actual]) -> None:
+        super().__init__()
+        self.controller: Controller
+        self.exists = exists
+        self.ordered_from: list[Actual] = []
+
+    async def solve(
+        self, action: a.Solve, actual: Actual, standby: frozenset[str]
+    ) -> tuple[Plan, Bundle, tuple[Stage, ...]]:
+        self._change()
+        return await super().solve(action, actual, standby)
+
+    async def ordered(
+        self, action: a.Solve, plan: Plan, bundle: Bundle, actual: Actual, standby: frozenset[str]
+    ) -> tuple[Stage, ...]:
+        self.ordered_from.append(actual)
+        self._change()
+        return stages_to(actual, action.running, generation(bundle))
+
+    def _change(self) -> None:
+        if self.exists:
+            self.controller.state = replace(self.controller.state, actual=self.exists.pop(0))
+
+
+async def _planned_while_things_change(journal: Journal, executor: Interrupted) -> e.Event:
+    controller = Controller(cast(Executor, executor), cast(Fleet, NoServers()), journal, Settings())
+    executor.controller = controller
+    await controller.ask(ChangeRequest(wanted()))
+    async with asyncio.timeout(10):
+        return await controller._queue.get()
+
+
+@pytest.mark.parametrize("changes", range(5))
+def test_a_change_is_ordered_from_what_exists_at_the_end(tmp_path: Path, changes: int) -> None:
+    exists = [Actual(gateway=number % 2 == 0) for number in range(changes)]
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        executor = Interrupted(list(exists))
+        event = asyncio.run(_planned_while_things_change(journal, executor))
+    assert executor.ordered_from == exists[:3]
+    assert isinstance(event, e.Solved)
+    if exists:
+        assert event.start is exists[min(changes, 3) - 1]
+        assert event.stages == stages_to(event.start, None, generation(event.bundle))

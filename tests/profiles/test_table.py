@@ -1,4 +1,6 @@
+import json
 import pickle
+from dataclasses import astuple
 
 from tests.fakes.problems import docread_profiles
 
@@ -8,3 +10,9 @@ def test_a_table_is_pickled_exactly() -> None:
     again = pickle.loads(pickle.dumps(table))
     assert (again.rows(), pickle.dumps(again)) == (table.rows(), pickle.dumps(table))
     assert all(again.get(row.key) == row for row in table.rows())
+
+
+def test_a_pickled_table_is_smaller_than_its_text() -> None:
+    table = docread_profiles()
+    text = json.dumps([astuple(row) for row in table.rows()])
+    assert len(pickle.dumps(table)) < len(text) / 2

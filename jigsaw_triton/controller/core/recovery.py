@@ -14,6 +14,36 @@ from jigsaw_triton.controller.core.lost_gpus import without_lost
 from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.transition import stages_to
 
+_REMOVING = (a.UnloadModels, a.UnloadGateway, a.Retire, a.StopGateway, a.Flip)
+"""Actions that may have taken something away when a controller dies: what it started, the next one does not need."""
+
+
+def kept(state: State) -> State:
+    """Returns a state without what `recovered` and `unfinished` do not need.
+
+    A change under way is undone, or the rest of it is computed again. So neither its stages nor the generation that it
+    leads to are needed, and of the actions under way only those that may have taken something away.
+
+    Args:
+        state: State at any moment.
+    """
+    removing = {number: action for number, action in state.inflight.items() if isinstance(action, _REMOVING)}
+    return replace(
+        state,
+        stalled=frozenset(),
+        inflight=removing,
+        stages=(),
+        stage=None,
+        watch=None,
+        stage_ids=frozenset(),
+        solved=None,
+        carried=None,
+        pending=state.pending if state.pending is state.running else None,
+        failed=False,
+        arrivals={},
+        reorder=False,
+    )
+
 
 def recovered(state: State) -> State | None:
     """Returns the state to go on from; None if nothing served yet, so that the next controller starts from nothing.
@@ -24,25 +54,15 @@ def recovered(state: State) -> State | None:
     actual, running = least(state), state.running
     restarts = {name: replace(r, waiting=False) for name, r in state.restarts.items()}
     settled = replace(
-        state,
+        kept(state),
         actual=actual,
         restarts=restarts,
-        stalled=frozenset(),
         inflight={},
-        stages=(),
-        stage=None,
-        watch=None,
-        stage_ids=frozenset(),
-        solved=None,
-        carried=None,
         pending=None,
         queued=None,
-        failed=False,
         # The samples and the next one are apart by the time that no controller ran.
         demand={name: demand.learned() for name, demand in state.demand.items()},
-        arrivals={},
         rolling_back=False,
-        reorder=False,
         asked=None,
     )
     if state.phase in (Phase.STOPPING, Phase.STOPPED):
@@ -82,9 +102,8 @@ def least(state: State) -> Actual:
     """
     actual = state.actual
     for action in state.inflight.values():
-        match action:
-            case a.UnloadModels() | a.UnloadGateway() | a.Retire() | a.StopGateway():
-                actual = actual.after(action)
-            case a.Flip(graph):
-                actual = replace(actual, fronts={name: f for name, f in actual.fronts.items() if name != graph})
+        if isinstance(action, a.Flip):
+            actual = replace(actual, fronts={name: f for name, f in actual.fronts.items() if name != action.graph})
+        elif isinstance(action, _REMOVING):
+            actual = actual.after(action)
     return actual

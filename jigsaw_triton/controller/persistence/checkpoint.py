@@ -1,15 +1,14 @@
 """Checkpoints of the core's state in the journal, from which the next controller goes on.
 
-A checkpoint has the fields of each value by name. So a later release reads it too: fields that it has added get their
-defaults. It consists of a pickle of a whole state and of later pickles, each of which has only the values that no
+A checkpoint has the names of the fields of each class. So a later release reads it too: fields that it has added get
+their defaults. It consists of a pickle of a whole state and of later pickles, each of which has only the values that no
 earlier one has.
 """
 
 import io
 import pickle
-from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -17,13 +16,14 @@ from typing import Any
 
 from jigsaw_triton import __version__
 from jigsaw_triton.controller.core.load import learned
+from jigsaw_triton.controller.core.recovery import kept
 from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.profiles.table import ProfileTable
 
-_FORMAT = 7
+_FORMAT = 8
 """Version of the checkpoint format. Raise it when a class of the state loses a field, gets one without a default, or
 gives one another meaning: controllers then refuse earlier checkpoints. A new field with a default does not."""
 
@@ -40,20 +40,19 @@ _KEPT = (
     "wanted",
     "running",
     "standby",
-    "solved",
     "pending",
     "restore_at_s",
     "actual",
-    "inflight",
     "queued",
     "restarts",
     "overloaded",
     "lost",
     "replan",
+    "next_id",
+    "next_generation",
 )
-"""Fields of the state whose change causes a new checkpoint. Measurements change each second, and the next controller
-measures anew."""
-
+"""Fields that cause a new checkpoint when they change, as `inflight` does. Measurements change each second, and the
+next controller measures anew."""
 
 _LEARNED_S = 60.0
 """Seconds between two checkpoints for what has been learned of the load, which changes all the time."""
@@ -67,7 +66,8 @@ class Checkpoints:
     """Writes checkpoints of the core's state. The next one takes the place of the last.
 
     A change of a large deployment consists of hundreds of steps, and each alters little of the state. So a checkpoint
-    adds to the last one what is new, until the additions are larger than a whole state.
+    adds to the last one what is new. Once the additions are larger than a whole state, another whole one takes their
+    place, which is made beside the controller's other work.
 
     Args:
         journal: Journal of the deployment.
@@ -76,8 +76,12 @@ class Checkpoints:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._saved: State | None = None
-        self._whole = self._added = 0
-        self._begin()
+        self._chain: _Chain | None = None
+
+    @property
+    def is_long(self) -> bool:
+        """True if it is time to call `renewed` and `replace`."""
+        return self._chain is not None and self._chain.added > self._chain.whole
 
     def save(self, state: State) -> None:
         """Writes a checkpoint if anything has changed that the next controller needs.
@@ -85,36 +89,77 @@ class Checkpoints:
         Args:
             state: State to keep. Its values never change.
         """
-        saved = self._saved
-        if saved is not None and not _differs(saved, state):
+        needed, saved = kept(state), self._saved
+        if saved is not None and not _differs(saved, needed):
             return
-        self._saved = state
-        if self._added > self._whole:
-            self._begin()
-        data = self._pickled(state)
-        if not self._whole:
-            self._whole = len(data)
-            self._journal.keep_checkpoint(VERSION, data)
+        self._saved = needed
+        if self._chain is None:
+            self._chain = _Chain()
+            self._journal.keep_checkpoint(VERSION, self._chain.pickled(needed))
         else:
-            self._added += len(data)
-            self._journal.extend_checkpoint(data)
+            self._journal.extend_checkpoint(self._chain.pickled(needed))
 
-    def _begin(self) -> None:
-        """Begins with a whole state. A pickler refers to the values that it has written before, and keeps them."""
+    def renewed(self) -> "Renewed":
+        """Returns the last saved state as a whole. It takes long; any thread may call it, also during `save`."""
+        saved = self._saved
+        assert saved is not None
+        chain = _Chain()
+        return Renewed(chain, chain.pickled(saved))
+
+    def replace(self, renewed: "Renewed") -> None:
+        """Writes a checkpoint that begins with a whole state, in place of the last one.
+
+        Args:
+            renewed: State by `renewed`. The checkpoint has what was saved since, too.
+        """
+        assert self._saved is not None
+        self._chain = renewed.chain
+        self._journal.keep_checkpoint(VERSION, renewed.whole + self._chain.pickled(self._saved))
+
+
+class _Chain:
+    """Pickles of a state and of later ones, which refer to the values of earlier ones and add the others.
+
+    Attributes:
+        whole: Size of the first pickle in bytes.
+        added: Size of the later ones.
+    """
+
+    def __init__(self) -> None:
         self._written = io.BytesIO()
+        # It keeps the values that it has written, to refer to them.
         self._pickler = _Pickler(self._written, pickle.HIGHEST_PROTOCOL)
-        self._whole = self._added = 0
+        self.whole = self.added = 0
 
-    def _pickled(self, state: State) -> bytes:
+    def pickled(self, state: State) -> bytes:
+        """Returns the next pickle."""
         self._written.seek(0)
         self._written.truncate()
         self._pickler.dump(state)
-        return self._written.getvalue()
+        data = self._written.getvalue()
+        if self.whole:
+            self.added += len(data)
+        else:
+            self.whole = len(data)
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """A whole state that no checkpoint has yet.
+
+    Attributes:
+        chain: Chain that begins with it.
+        whole: Its pickle.
+    """
+
+    chain: _Chain
+    whole: bytes
 
 
 def _differs(saved: State, state: State) -> bool:
     """Returns True if a state has something that the next controller needs, and the last checkpoint lacks."""
-    if any(getattr(saved, name) is not getattr(state, name) for name in _KEPT):
+    if saved.inflight != state.inflight or any(getattr(saved, name) is not getattr(state, name) for name in _KEPT):
         return True
     return state.now_s >= saved.now_s + _LEARNED_S and learned(state.demand) != learned(saved.demand)
 
@@ -207,10 +252,16 @@ def _is_value(cls: type) -> bool:
     return is_dataclass(cls) or issubclass(cls, Enum) or named_tuple or cls is ProfileTable
 
 
-def _made(cls: type, values: Mapping[str, Any]) -> Any:
-    """Makes a dataclass of its fields, without a call of its code. Fields that are missing get their defaults."""
+def _made(layout: tuple[type, tuple[str, ...]], *given: Any) -> Any:
+    """Makes a dataclass of its fields, without a call of its code. Fields that are missing get their defaults.
+
+    Args:
+        layout: The dataclass, and the names of the fields that are given.
+        given: Their values.
+    """
+    cls, names = layout
     made: Any = object.__new__(cls)
-    known = fields(cls)
+    known, values = fields(cls), dict(zip(names, given, strict=True))
     if lost := values.keys() - {field.name for field in known}:
         raise pickle.UnpicklingError(f"{cls.__name__} has no field {', '.join(sorted(lost))}")
     for field in known:
@@ -227,19 +278,22 @@ def _made(cls: type, values: Mapping[str, Any]) -> Any:
 
 
 class _Pickler(pickle.Pickler):
-    """Writes the fields of dataclasses by name."""
+    """Writes the fields of dataclasses, and their names once for each class."""
 
     def reducer_override(self, value: Any) -> Any:
         """Returns what makes a dataclass, in the form of `__reduce__`; `NotImplemented` for everything else."""
         cls: type = type(value)
-        names = _fields_of(cls)
-        return NotImplemented if names is None else (_made, (cls, {name: getattr(value, name) for name in names}))
+        layout = _layout(cls)
+        return NotImplemented if layout is None else (_made, (layout, *[getattr(value, name) for name in layout[1]]))
 
 
 @cache
-def _fields_of(cls: type) -> tuple[str, ...] | None:
-    """Returns the names of a dataclass's fields; None for another class."""
-    return tuple(field.name for field in fields(cls)) if is_dataclass(cls) else None
+def _layout(cls: type) -> tuple[type, tuple[str, ...]] | None:
+    """Returns a dataclass and the names of its fields; None for another class.
+
+    It is one object for each class, to which pickles refer.
+    """
+    return (cls, tuple(field.name for field in fields(cls))) if is_dataclass(cls) else None
 
 
 class _Unpickler(pickle.Unpickler):

@@ -139,9 +139,12 @@ class Journal(JournalFile):
             StateError: The file cannot be written.
         """
         with self._lock:
-            row = (number, now(), reason, json.dumps(plan), by, "", version, state)
+            row = (number, now(), reason, json.dumps(plan), by, "")
             self._change(f"INSERT OR REPLACE INTO generations VALUES ({', '.join('?' * len(row))})", row, durable=True)
-            self._change("UPDATE generations SET state = NULL WHERE number <= ?", (number - RESTORABLE,))
+            self._change("DELETE FROM generation_states WHERE number <= ?", (number - RESTORABLE,))
+            if state is not None:
+                kept = (number, version, state)
+                self._change("INSERT OR REPLACE INTO generation_states VALUES (?, ?, ?)", kept, durable=True)
             self.keep_fact(GENERATION_FACT, str(max(number, self.last_generation())))
 
     def conclude(self, number: int, outcome: Outcome) -> None:

@@ -27,6 +27,7 @@ from jigsaw_triton.controller.persistence.schema import SCHEMA, SCHEMA_VERSION, 
 from jigsaw_triton.controller.persistence.sqlite_file import (
     COMPANIONS,
     MAGIC,
+    NO_OVERWRITING,
     check_whole,
     connect,
     is_damage,
@@ -38,6 +39,9 @@ from jigsaw_triton.errors import StateError
 
 _LINES_AT_ONCE = 1000
 """Number of events in one write of the file. SQLite limits the values in a statement."""
+
+_LOG_PAGES = 16_384
+"""Pages of the write-ahead log after which a change waits until it is copied into the file, if nobody calls `flush`."""
 
 
 class JournalFile(JournalReader):
@@ -67,11 +71,14 @@ class JournalFile(JournalReader):
         self._gateway = gateway
         self._epoch = ""
         self._lock = threading.RLock()
+        self._flushing = threading.Lock()
         self._failure = ""
         self._file: sqlite3.Connection | None = None
         self._fd = -1
         self._size = 0
+        self._flushed = 0
         self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._db.execute(NO_OVERWRITING)
         self._db.executescript(SCHEMA)
         try:
             self._open()
@@ -118,6 +125,19 @@ class JournalFile(JournalReader):
             if self._failure:
                 self._failure = ""
                 self.event("journal", "the journal is complete again")
+
+    def flush(self) -> None:
+        """Copies the write-ahead log into the file, and waits for the disk. Others may change the journal meanwhile.
+
+        A thread of the controller calls it every second, so that no change has to wait for the disk.
+        """
+        with self._lock:
+            if self._file is None or self._file.total_changes == self._flushed:
+                return
+            self._flushed = self._file.total_changes
+        # A file that is missing, damaged or full is the business of `sync`.
+        with self._flushing, contextlib.suppress(sqlite3.Error), contextlib.closing(connect(self._path)) as file:
+            file.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def check_epoch(self) -> None:
         """Checks that no other process has begun an epoch. Whoever changes a server without a record of it calls this.
@@ -219,6 +239,9 @@ class JournalFile(JournalReader):
         self._file = connect(self._path)
         self._file.execute("PRAGMA journal_mode=WAL")
         self._file.execute("PRAGMA synchronous=NORMAL")
+        self._file.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
+        self._file.execute(NO_OVERWRITING)
+        self._flushed = self._file.total_changes
 
     def _close_file(self) -> None:
         if self._file is not None:
@@ -264,10 +287,11 @@ class JournalFile(JournalReader):
             with transaction(file):
                 copy(self._db, file)
             file.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        for end in COMPANIONS:
-            # SQLite would take those of a deleted file for the new one's.
-            self._path.with_name(self._path.name + end).unlink(missing_ok=True)
-        fresh.replace(self._path)
+        with self._flushing:
+            for end in COMPANIONS:
+                # SQLite would take those of a deleted file for the new one's.
+                self._path.with_name(self._path.name + end).unlink(missing_ok=True)
+            fresh.replace(self._path)
         self._connect()
         self._epoch = self.fact(EPOCH_FACT)
 

@@ -97,7 +97,7 @@ class JournalReader:
 
     def generation_state(self, number: int) -> tuple[str, bytes]:
         """Returns the version and the state of a generation; both empty if it is unknown or no longer restorable."""
-        rows = self._rows("SELECT version, state FROM generations WHERE number = ? AND state IS NOT NULL", (number,))
+        rows = self._rows("SELECT version, state FROM generation_states WHERE number = ?", (number,))
         return (str(rows[0][0]), bytes(rows[0][1])) if rows else ("", b"")
 
     def last_generation(self) -> int:

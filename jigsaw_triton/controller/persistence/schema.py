@@ -8,9 +8,18 @@ from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import CreationStage
 from jigsaw_triton.spec.words import LOCAL_NODE
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 
-IN_MEMORY = ("events", "instances", "creations", "destructions", "facts", "generations", "checkpoints")
+IN_MEMORY = (
+    "events",
+    "instances",
+    "creations",
+    "destructions",
+    "facts",
+    "generations",
+    "generation_states",
+    "checkpoints",
+)
 """Tables that the controller keeps in memory, too."""
 
 KEPT = {"events": 20_000, "actions": 20_000, "generations": 200}
@@ -33,7 +42,8 @@ CREATE TABLE IF NOT EXISTS destructions (uuid TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS generations (
   number INTEGER PRIMARY KEY, at TEXT NOT NULL, reason TEXT NOT NULL, plan TEXT NOT NULL,
-  by TEXT NOT NULL DEFAULT 'user', outcome TEXT NOT NULL DEFAULT '', version TEXT NOT NULL DEFAULT '', state BLOB);
+  by TEXT NOT NULL DEFAULT 'user', outcome TEXT NOT NULL DEFAULT '');
+CREATE TABLE IF NOT EXISTS generation_states (number INTEGER PRIMARY KEY, version TEXT NOT NULL, state BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS checkpoints (id INTEGER PRIMARY KEY, version TEXT NOT NULL, state BLOB NOT NULL);
 """
 
@@ -41,12 +51,7 @@ LAST_WHOLE = "SELECT MAX(id) FROM checkpoints WHERE version != ''"
 """Query of the last row with a whole state. The rows after it have what has changed since, and no version."""
 
 _ADDED = {
-    "generations": {
-        "by": "TEXT NOT NULL DEFAULT 'user'",
-        "outcome": "TEXT NOT NULL DEFAULT ''",
-        "version": "TEXT NOT NULL DEFAULT ''",
-        "state": "BLOB",
-    },
+    "generations": {"by": "TEXT NOT NULL DEFAULT 'user'", "outcome": "TEXT NOT NULL DEFAULT ''"},
     "actions": {"node": f"TEXT NOT NULL DEFAULT '{LOCAL_NODE}'"},
 }
 """Table -> columns that journals of earlier versions lack."""
@@ -93,7 +98,7 @@ def upgrade(file: sqlite3.Connection) -> None:
         file.execute(f"ALTER TABLE creations ADD COLUMN stage INTEGER DEFAULT {CreationStage.WHOLE}")
     file.executescript(SCHEMA)
     for table, columns in _ADDED.items():
-        known = {row[1] for row in file.execute(f"PRAGMA table_info({table})")}
+        known = _columns(file, table)
         for name, declared in columns.items():
             if name not in known:
                 file.execute(f"ALTER TABLE {table} ADD COLUMN {name} {declared}")
@@ -106,7 +111,18 @@ def upgrade(file: sqlite3.Connection) -> None:
         if file.execute("SELECT 1 FROM sqlite_master WHERE name = 'checkpoint'").fetchone():
             file.execute("INSERT INTO checkpoints (version, state) SELECT version, state FROM checkpoint")
             file.execute("DROP TABLE checkpoint")
+        # Up to version 8, the states of generations were columns, which each change of an outcome wrote again.
+        if "state" in _columns(file, "generations"):
+            file.execute(
+                "INSERT INTO generation_states SELECT number, version, state FROM generations WHERE state IS NOT NULL"
+            )
+            file.execute("ALTER TABLE generations DROP COLUMN state")
+            file.execute("ALTER TABLE generations DROP COLUMN version")
         file.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+
+def _columns(file: sqlite3.Connection, table: str) -> set[str]:
+    return {row[1] for row in file.execute(f"PRAGMA table_info({table})")}
 
 
 def copy(source: sqlite3.Connection, target: sqlite3.Connection) -> None:

@@ -17,6 +17,9 @@ _DAMAGE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, 
 COMPANIONS = ("-wal", "-shm")
 """Ends of the names of the files that SQLite keeps beside its main file."""
 
+NO_OVERWRITING = "PRAGMA secure_delete=OFF"
+"""Statement that keeps a build of SQLite from overwriting all that is deleted. Only its owner can read a journal."""
+
 
 def connect(path: Path) -> sqlite3.Connection:
     """Opens an existing SQLite file."""

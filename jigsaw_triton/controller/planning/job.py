@@ -20,7 +20,7 @@ from jigsaw_triton.planner.search.solve import SolverFactory
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A plan to make.
+    """A plan to make, or to order: the stages of the change to it.
 
     Attributes:
         action: Action of the core.
@@ -29,6 +29,7 @@ class Job:
         standby: Graphs that standby variants serve now.
         templates: Templates of model repositories, by name.
         backends: Backends of the workers' tritonserver.
+        made: Plan to order, and its bundle; None to make one.
     """
 
     action: a.Solve
@@ -37,6 +38,7 @@ class Job:
     standby: frozenset[str]
     templates: Mapping[str, Template]
     backends: frozenset[str]
+    made: tuple[Plan, Bundle] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +70,21 @@ class Fault:
 
 
 def carried_out(job: Job, identity: Callable[[Path], str], solvers: SolverFactory) -> Planned | None:
-    """Plans, compiles, and computes the stages of the change; returns None if a review keeps what runs.
+    """Plans and compiles, unless the job has a plan, and computes the stages of the change to it.
 
     Args:
         job: Job.
         identity: Function that maps an artifact's path to a string that identifies its content.
         solvers: Factory of solvers by name.
 
+    Returns:
+        The plan; None if a review keeps what runs.
+
     Raises:
         JigsawError: No plan is feasible, or none was found, or it cannot be compiled.
     """
     action = job.action
-    plan, bundle = Planner(job.templates, job.backends, identity, solvers).solve(action, job.cluster)
+    plan, bundle = job.made or Planner(job.templates, job.backends, identity, solvers).solve(action, job.cluster)
     if action.running is not None and bundle is action.running.bundle:
         return None
     target = without_lost(Generation(action.wanted, plan, bundle), action.lost)

@@ -19,7 +19,7 @@ class Pickles:
     """
 
     def __init__(self) -> None:
-        self._tables: dict[str, ProfileTable] = {}
+        self._tables: dict[bytes, ProfileTable] = {}
         """State of a profile table -> the table; the latest come last."""
 
     def packed(self, value: object) -> bytes:
@@ -34,12 +34,12 @@ class Pickles:
         """Returns the value of these bytes. Equal profile tables are one object."""
         return _Unpickler(io.BytesIO(data), self._table).load()
 
-    def _reduced(self, table: ProfileTable) -> tuple[Callable[[str], ProfileTable], tuple[str]]:
+    def _reduced(self, table: ProfileTable) -> tuple[Callable[[bytes], ProfileTable], tuple[bytes]]:
         state = table.__getstate__()
         self._keep(state, table)
         return known_table, (state,)
 
-    def _table(self, state: str) -> ProfileTable:
+    def _table(self, state: bytes) -> ProfileTable:
         table = self._tables.get(state)
         if table is None:
             table = ProfileTable(())
@@ -47,14 +47,14 @@ class Pickles:
         self._keep(state, table)
         return table
 
-    def _keep(self, state: str, table: ProfileTable) -> None:
+    def _keep(self, state: bytes, table: ProfileTable) -> None:
         self._tables.pop(state, None)
         self._tables[state] = table
         while len(self._tables) > MOST_TABLES:
             del self._tables[next(iter(self._tables))]
 
 
-def known_table(state: str) -> ProfileTable:
+def known_table(state: bytes) -> ProfileTable:
     """Stands in the bytes for the reader's own function that returns the table of this state.
 
     Raises:
@@ -71,7 +71,7 @@ class _Unpickler(pickle.Unpickler):
         table: Function that returns the table of a state.
     """
 
-    def __init__(self, file: io.BytesIO, table: Callable[[str], ProfileTable]) -> None:
+    def __init__(self, file: io.BytesIO, table: Callable[[bytes], ProfileTable]) -> None:
         super().__init__(file)
         self._table = table
 

@@ -8,7 +8,7 @@ from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.generation import ChangeRequest
-from jigsaw_triton.controller.core.recovery import least, recovered, unfinished
+from jigsaw_triton.controller.core.recovery import kept, least, recovered, unfinished
 from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.transition import lingering
 from tests.controller.worlds import World, bundle, wanted, worker
@@ -51,6 +51,16 @@ def test_an_update_that_was_broken_off_at_any_action_leaves_one_whole_generation
     for task in serves.graphs["app"].tasks:
         assert world.state.actual.routes[task.name] == task.route
     assert lingering(world.state.actual, world.state.running) == ((), ())
+
+
+@pytest.mark.parametrize("actions", range(16))
+@pytest.mark.parametrize("target", [MOVED, SWAPPED], ids=["moved", "swapped"])
+def test_what_is_not_kept_makes_no_difference(target: Bundle, actions: int) -> None:
+    state = crashed(target, actions)
+    assert recovered(kept(state)) == recovered(state)
+    assert unfinished(kept(state)) == unfinished(state)
+    if state.phase is Phase.CHANGING and state.running is not None and state.running.bundle == ONE:
+        assert (kept(state).pending, kept(state).stages) == (None, ())
 
 
 def test_what_the_user_asked_for_is_asked_for_again_until_it_serves() -> None:

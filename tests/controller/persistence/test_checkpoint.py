@@ -1,8 +1,11 @@
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +13,7 @@ from jigsaw_triton.api.files import read_wanted
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.demand import Demand, Sample
-from jigsaw_triton.controller.core.recovery import recovered
+from jigsaw_triton.controller.core.recovery import kept, recovered
 from jigsaw_triton.controller.core.rows import Count, Source
 from jigsaw_triton.controller.core.state import Restarts, State
 from jigsaw_triton.controller.persistence.checkpoint import (
@@ -22,9 +25,31 @@ from jigsaw_triton.controller.persistence.checkpoint import (
     pickled,
 )
 from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.resources import applications_dir
 from tests.controller.worlds import World, bundle, wanted, worker
+
+WRITER = """
+import sys
+from itertools import count
+from pathlib import Path
+
+from jigsaw_triton.controller.core.state import State
+from jigsaw_triton.controller.persistence.checkpoint import Checkpoints
+from jigsaw_triton.controller.persistence.journal import Journal
+
+journal = Journal(Path(sys.argv[1]))
+checkpoints = Checkpoints(journal)
+large = "x" * 500_000
+
+
+for number in count(1):
+    checkpoints.save(State(error=large, next_id=number, restarts={}))
+    print(number, flush=True)
+    checkpoints.replace(checkpoints.renewed())
+"""
+"""Program that saves numbered states, prints the number of each, and then replaces it by a whole one."""
 
 STORED = Path(__file__).parent / "checkpoint.pickle"
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
@@ -43,6 +68,15 @@ def deployed() -> State:
     return world.state
 
 
+def changing() -> State:
+    """State during a change that starts workers."""
+    world = World({1: ONE, 2: TWO})
+    world.send(e.DeployRequested(wanted()))
+    world.hold = lambda action: isinstance(action, a.BringUp)
+    world.send(e.DeployRequested(wanted(20.0)))
+    return world.state
+
+
 def test_a_state_comes_back_equal_and_with_what_is_one_thing_as_one_thing(journal: Journal) -> None:
     state = deployed()
     Checkpoints(journal).save(replace(state, pending=state.running))
@@ -50,6 +84,18 @@ def test_a_state_comes_back_equal_and_with_what_is_one_thing_as_one_thing(journa
     assert found is not None
     assert found == replace(state, pending=state.running)
     assert found.running is found.pending
+
+
+def test_what_the_next_controller_does_not_need_is_not_written(journal: Journal) -> None:
+    state, checkpoints = changing(), Checkpoints(journal)
+    checkpoints.save(state)
+    assert load(journal) == kept(state) != state
+    before = journal.checkpoint()
+    checkpoints.save(replace(state, stages=(), stage_ids=frozenset(), inflight=dict(state.inflight)))
+    assert journal.checkpoint() == before
+    checkpoints.save(replace(state, inflight={9: a.Retire(ONE.workers["n-0-1g-0"])}))
+    found = load(journal)
+    assert found is not None and found.inflight == {9: a.Retire(ONE.workers["n-0-1g-0"])}
 
 
 def test_without_a_checkpoint_there_is_no_state(journal: Journal) -> None:
@@ -85,7 +131,8 @@ def test_what_was_learned_of_the_load_is_written_once_a_minute(journal: Journal)
     assert load(journal) == late
 
 
-def test_each_step_of_a_change_can_be_read(journal: Journal) -> None:
+@pytest.mark.parametrize("renews", [False, True])
+def test_each_step_of_a_change_can_be_read(journal: Journal, renews: bool) -> None:
     checkpoints, world = Checkpoints(journal), World({1: ONE, 2: TWO})
     world.send(e.DeployRequested(wanted()))
     world.hold = lambda _: True
@@ -93,28 +140,68 @@ def test_each_step_of_a_change_can_be_read(journal: Journal) -> None:
     steps = 0
     while world.held:
         checkpoints.save(world.state)
-        found = load(journal)
-        assert found is not None and found == world.state
-        assert (found.running is found.pending) == (world.state.running is world.state.pending)
+        renewed = checkpoints.renewed()
         world.end()
+        checkpoints.save(world.state)
+        if renews:
+            checkpoints.replace(renewed)
+        found = load(journal)
+        assert found is not None and found == kept(world.state)
+        assert (found.running is found.pending) == (world.state.running is world.state.pending)
         steps += 1
     assert steps > 5 and world.state.running is not None and world.state.running.bundle == TWO
 
 
-def test_a_checkpoint_adds_what_is_new_until_that_exceeds_a_whole_state(journal: Journal) -> None:
+def test_a_checkpoint_adds_what_is_new_until_a_whole_state_takes_its_place(journal: Journal) -> None:
     state, checkpoints = deployed(), Checkpoints(journal)
     checkpoints.save(state)
     whole = len(journal.checkpoint()[1])
-    sizes = []
-    for _ in range(100):
+    while not checkpoints.is_long:
         state = replace(state, restarts={})
         checkpoints.save(state)
-        assert load(journal) == state
-        sizes.append(len(journal.checkpoint()[1]))
-    added = sizes[0] - whole
-    assert 0 < added < whole / 2
-    assert max(sizes) <= 2 * whole + added
-    assert sizes[-1] < max(sizes)
+        assert load(journal) == kept(state)
+    long = journal.checkpoint()
+    assert 2 * whole < len(long[1]) < 3 * whole
+    renewed = checkpoints.renewed()
+    assert journal.checkpoint() == long
+    checkpoints.replace(renewed)
+    assert load(journal) == kept(state)
+    assert len(journal.checkpoint()[1]) < 1.5 * whole
+    assert not checkpoints.is_long
+
+
+@pytest.mark.parametrize("saves", [10, 37, 100])
+def test_a_process_that_is_killed_leaves_its_last_checkpoint(tmp_path: Path, saves: int) -> None:
+    path = tmp_path / "journal.sqlite"
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        written = [int(process.stdout.readline()) for _ in range(saves)]
+        process.kill()
+        written += [int(line) for line in process.stdout if line.endswith("\n")]
+    with closing(JournalReader(path)) as reader:
+        state = load(reader)
+    # It may be killed between the end of a save and the line that says so.
+    assert state is not None and state.next_id in (written[-1], written[-1] + 1)
+    assert len(state.error) == 500_000
+
+
+def test_an_earlier_whole_state_that_was_not_removed_is_ignored(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, checkpoints = deployed(), Checkpoints(journal)
+    checkpoints.save(state)
+    checkpoints.save(replace(state, paused=True))
+    change = Journal._change
+
+    def killed(self: Journal, statement: str, values: tuple[Any, ...]) -> None:
+        if statement.startswith("DELETE"):
+            raise KeyboardInterrupt
+        change(self, statement, values)
+
+    monkeypatch.setattr(Journal, "_change", killed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.replace(checkpoints.renewed())
+    assert load(journal) == kept(replace(state, paused=True))
 
 
 def test_a_checkpoint_of_an_unknown_format_is_refused(journal: Journal) -> None:
@@ -149,10 +236,11 @@ class Thing:
 
 
 def test_fields_that_a_checkpoint_lacks_get_their_defaults() -> None:
-    assert _made(Thing, {"one": 1}) == Thing(1)
-    for values, message in (({"one": 1, "old": 2}, "Thing has no field old"), ({}, "Thing needs a field one")):
+    assert _made((Thing, ("one",)), 1) == Thing(1)
+    assert _made((Thing, ("two", "one")), 1, 2) == Thing(2, 1)
+    for names, message in ((("one", "old"), "Thing has no field old"), ((), "Thing needs a field one")):
         with pytest.raises(pickle.UnpicklingError, match=message):
-            _made(Thing, values)
+            _made((Thing, names), *names)
 
 
 class Trap:

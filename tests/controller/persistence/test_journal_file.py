@@ -95,6 +95,35 @@ def test_a_file_that_is_deleted_while_it_is_open_is_written_anew(tmp_path: Path,
     assert path.stat().st_mode & 0o077 == 0
 
 
+def test_a_flush_completes_the_main_file_and_changes_go_on(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    with closing(filled(path)) as journal:
+        for text in ("written before", "written after"):
+            journal.event("plan", text)
+            assert text.encode() not in path.read_bytes()
+            journal.flush()
+            assert text.encode() in path.read_bytes()
+
+
+@pytest.mark.parametrize("damaged", [lambda _: GARBAGE, without_pages, None])
+def test_a_flush_leaves_a_damaged_or_missing_file_to_the_next_sync(
+    tmp_path: Path, damaged: Callable[[bytes], bytes] | None
+) -> None:
+    path = tmp_path / "j"
+    with closing(filled(path)) as journal:
+        if damaged is None:
+            path.unlink()
+        else:
+            path.write_bytes(damaged(path.read_bytes()))
+        journal.flush()
+        journal.sync()
+        journal.event("ready", "two")
+        journal.flush()
+        with closing(JournalReader(path)) as reader:
+            assert reader.instances() == (INSTANCE,)
+            assert reader.events() == journal.events()
+
+
 def test_a_full_disk_refuses_what_must_be_durable_and_nothing_else(tmp_path: Path) -> None:
     with closing(filled(tmp_path / "j")) as journal:
         fill_disk(journal)

@@ -60,6 +60,22 @@ def test_the_checkpoint_of_a_journal_with_one_row_for_it_stays(tmp_path: Path) -
             assert journal.checkpoint() == ("0.1/5", b"old")
 
 
+def test_the_states_of_generations_in_a_journal_with_columns_for_them_stay(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "j", isolation_level=None)) as old:
+        old.execute(
+            "CREATE TABLE generations (number INTEGER PRIMARY KEY, at TEXT, reason TEXT, plan TEXT, by TEXT, "
+            "outcome TEXT, version TEXT, state BLOB)"
+        )
+        old.execute("INSERT INTO generations VALUES (4, '2026', 'load', '{}', 'load', 'replaced', '0.1/6', x'6f6c64')")
+        old.execute("INSERT INTO generations VALUES (3, '2026', 'load', '{}', 'load', 'failed', '', NULL)")
+        old.execute("PRAGMA user_version=8")
+    for _ in range(2):
+        with closing(Journal(tmp_path / "j")) as journal:
+            assert journal.generation_state(4) == ("0.1/6", b"old")
+            assert journal.generation_state(3) == ("", b"")
+            assert [revision.outcome for revision in journal.generations()] == ["failed", "replaced"]
+
+
 def test_a_reader_leaves_a_journal_of_an_earlier_release_as_it_is(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "j", isolation_level=None)) as old:
         old.execute("PRAGMA journal_mode=WAL")

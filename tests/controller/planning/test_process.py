@@ -16,6 +16,7 @@ from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Generation, Wanted
+from jigsaw_triton.controller.core.transition import stages_to
 from jigsaw_triton.controller.persistence.checkpoint import VERSION
 from jigsaw_triton.controller.planning import process as process_module
 from jigsaw_triton.controller.planning import worker as worker_module
@@ -75,6 +76,17 @@ def test_a_review_that_saves_nothing_changes_nothing(lasting: PlanningProcess) -
         return await lasting.plan(job(running=running, review=True, may_fall_short=True))
 
     assert asyncio.run(reviewed()) is None
+
+
+def test_a_change_is_ordered_once_more_from_what_exists_then(lasting: PlanningProcess) -> None:
+    made = asyncio.run(lasting.plan(job()))
+    assert made is not None
+    exists = Actual(gateway=True, workers=dict(made.bundle.workers))
+    again = asyncio.run(lasting.plan(replace(job(), actual=exists, made=(made.plan, made.bundle), templates={})))
+    assert again is not None
+    assert (again.plan, again.bundle) == (made.plan, made.bundle)
+    expected = stages_to(exists, None, Generation(WANTED, made.plan, made.bundle))
+    assert again.stages == expected != made.stages
 
 
 def test_the_reasons_why_there_is_no_plan_arrive(lasting: PlanningProcess) -> None:
