@@ -76,7 +76,7 @@ def a100_profiles(task: str, models: Sequence[str]) -> list[ProfileRow]:
     Raises:
         InputError: The table is missing.
     """
-    return [_row(task, *found) for found in _measured() if found[0] in models]
+    return [_row(task, *found) for found in measured() if found[0] in models]
 
 
 def a100_table(graph: TaskGraph) -> ProfileTable:
@@ -105,7 +105,7 @@ def is_wrong(key: ProfileKey) -> bool:
 
 
 @cache
-def _measured() -> list[tuple[str, int, int, int, float]]:
+def measured() -> list[tuple[str, int, int, int, float]]:
     """Reads (model, compute slices, batch, processes, seconds per batch) of each row, without the rows in `_WRONG`."""
     if not TABLE.exists():
         raise InputError("the table of measurements is missing", where=str(TABLE), hint="put it beside the checkout")
