@@ -273,12 +273,17 @@ class JournalFile(JournalReader):
         self._flushed = self._file.total_changes
 
     def _close_file(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Closes the file once no flush is in progress, whose locks would end with this descriptor.
+
+        That may take as long as the disk does, like the closing itself and the new file after it.
+        """
+        with self._flushing:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
 
     def _is_intact(self) -> bool:
         """True if the open file is still at its path, has not shrunk and begins like a journal."""

@@ -1,5 +1,6 @@
 import os
 import sqlite3
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -145,6 +146,32 @@ def test_a_flush_copies_a_long_log_into_the_file_once(tmp_path: Path, monkeypatc
         journal.event("plan", "one")
         journal.flush()
         assert log_header(path) == begun
+
+
+def test_the_file_is_closed_after_a_flush_that_has_opened_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, go_on, descriptors = threading.Event(), threading.Event(), list[int]()
+
+    def slow(path: Path) -> sqlite3.Connection:
+        file = sqlite_file.connect(path)
+        opened.set()
+        assert go_on.wait(10)
+        descriptors.append(journal._fd)
+        return file
+
+    journal = filled(tmp_path / "j")
+    monkeypatch.setattr(journal_file, "_LONG_LOG_BYTES", 0)
+    monkeypatch.setattr(journal_file, "connect", slow)
+    flush, close = threading.Thread(target=journal.flush), threading.Thread(target=journal.close)
+    flush.start()
+    assert opened.wait(10)
+    close.start()
+    close.join(0.2)
+    go_on.set()
+    flush.join(10)
+    close.join(10)
+    # Its closing would have ended the locks of the flush.
+    assert descriptors[0] >= 0
+    assert not close.is_alive() and journal._fd < 0
 
 
 @pytest.mark.parametrize("damaged", [lambda _: GARBAGE, without_pages, None])
