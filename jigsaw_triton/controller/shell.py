@@ -274,7 +274,12 @@ class Controller:
             now, serving = self.state.actual, self.state.standby
             if not stages or (now is start and serving == standby):
                 break
-            stages = await self._executor.ordered(action, plan, bundle, now, serving)
+            try:
+                stages = await self._executor.ordered(action, plan, bundle, now, serving)
+            except JigsawError as error:
+                # The plan is as good as before. The core sees that the stages are not, and computes them.
+                log.warning("the stages of generation %d are computed on the event loop: %s", action.generation, error)
+                break
             start, standby = now, serving
         return e.Solved(number, plan, bundle, start, stages, standby)
 

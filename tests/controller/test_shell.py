@@ -19,6 +19,7 @@ from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import Phase, State
+from jigsaw_triton.controller.core.step import step
 from jigsaw_triton.controller.core.transition import Stage, stages_to
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
@@ -26,6 +27,7 @@ from jigsaw_triton.controller.persistence.checkpoint import Checkpoints, Renewed
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.controller.shell import Controller
+from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.planner.domain.plan import Plan
 from tests.controller.disks import fill_disk, free_disk
@@ -265,3 +267,24 @@ def test_a_change_is_ordered_from_what_exists_at_the_end(tmp_path: Path, changes
     if exists:
         assert event.start is exists[min(changes, 3) - 1]
         assert event.stages == stages_to(event.start, None, generation(event.bundle))
+
+
+class Dying(Interrupted):
+    """Executor whose planning process dies whenever it computes the stages of a change again."""
+
+    async def ordered(
+        self, action: a.Solve, plan: Plan, bundle: Bundle, actual: Actual, standby: frozenset[str]
+    ) -> tuple[Stage, ...]:
+        raise JigsawError("the planning process ended with signal 9")
+
+
+def test_a_plan_is_adopted_even_if_the_planning_process_dies_after_it(tmp_path: Path) -> None:
+    now = Actual(gateway=True)
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        executor = Dying([now])
+        event = asyncio.run(_planned_while_things_change(journal, executor))
+    assert isinstance(event, e.Solved) and event.start is not now
+    state, _ = step(executor.controller.state, event)
+    assert state.phase is Phase.CHANGING and state.pending is not None
+    expected = stages_to(now, None, generation(event.bundle))
+    assert (state.stage, *state.stages) == expected
