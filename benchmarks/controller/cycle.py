@@ -106,10 +106,10 @@ class Servers:
         self.planned.append(found)
         return planned.plan, planned.bundle, planned.stages
 
-    async def ordered(
+    async def stages(
         self, action: a.Solve, plan: Plan, bundle: Bundle, actual: Actual, standby: frozenset[str]
     ) -> tuple[Stage, ...]:
-        """Orders a change as `Executor.ordered` does."""
+        """Computes the stages of a change as `Executor.stages` does."""
         job = Job(action, action.wanted.cluster, actual, standby, {}, frozenset(), made=(plan, bundle))
         planned = await self.planning.plan(job)
         assert planned is not None

@@ -98,7 +98,7 @@ class Executor:
             self._forget_generations(running.bundle.generation)
         return planned.plan, planned.bundle, planned.stages
 
-    async def ordered(
+    async def stages(
         self, action: a.Solve, plan: Plan, bundle: Bundle, actual: Actual, standby: frozenset[str]
     ) -> tuple[Stage, ...]:
         """Computes the stages of a change again, because what exists is no longer what `solve` got.
@@ -111,9 +111,9 @@ class Executor:
             standby: Graphs that standby variants serve now.
         """
         job = Job(action, action.wanted.cluster, actual, standby, {}, frozenset(), made=(plan, bundle))
-        ordered = await self._planning.plan(job)
-        assert ordered is not None, "the plan has been found to change something"
-        return ordered.stages
+        planned = await self._planning.plan(job)
+        assert planned is not None, "the plan has been found to change something"
+        return planned.stages
 
     def _forget_generations(self, before: int) -> None:
         """Removes the files of generations that no request can be bound to any more."""

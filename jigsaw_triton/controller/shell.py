@@ -17,6 +17,7 @@ from jigsaw_triton.controller.core.rows import Counts, read_counts, since
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.slowness import ServedTimes, read_times, times_since
 from jigsaw_triton.controller.core.state import Phase, State
+from jigsaw_triton.controller.core.switching import is_switching
 from jigsaw_triton.controller.core.tallies import Tallies, read_tallies, tallies_since
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
@@ -34,8 +35,9 @@ TICK_S = 1.0
 SURVEY_S = 2.0
 """Seconds between two looks at the GPUs, each of which asks the driver once for each GPU."""
 
-_MOST_ORDERS = 3
-"""Times that a change is ordered once more before the core does it. A convention: little changes during a plan."""
+_MOST_TRIES = 3
+"""Times that the stages of a change are computed again before the core does it. A convention: little changes during a
+plan."""
 
 _TEARDOWN = (a.Retire, a.StopGateway, a.UnloadGateway, a.UnloadModels)
 """Actions that only remove things, which `down` does not cancel."""
@@ -264,17 +266,25 @@ class Controller:
         self._queue.put_nowait(event)
 
     async def _solved(self, number: int, action: a.Solve) -> e.Solved:
-        """Looks for a plan, and orders the change to it once more if what exists has changed meanwhile.
+        """Looks for a plan, and computes the stages of the change to it again if what exists has changed meanwhile.
 
-        The core could order it, but the event loop would wait: for a second if there are a thousand GPUs.
+        The core could compute them, but the event loop would wait: for a second if there are a thousand GPUs.
         """
         start, standby = self.state.actual, self.state.standby
         plan, bundle, stages = await self._executor.solve(action, start, standby)
-        for _ in range(_MOST_ORDERS):
+        for _ in range(_MOST_TRIES):
+            while is_switching(self.state):
+                # Its end changes what exists, and the core adopts no plan before.
+                await self.wait_changed(TICK_S)
             now, serving = self.state.actual, self.state.standby
             if not stages or (now is start and serving == standby):
                 break
-            stages = await self._executor.ordered(action, plan, bundle, now, serving)
+            try:
+                stages = await self._executor.stages(action, plan, bundle, now, serving)
+            except JigsawError as error:
+                # The plan is as good as before. The core sees that the stages are not, and computes them.
+                log.warning("the stages of generation %d are computed on the event loop: %s", action.generation, error)
+                break
             start, standby = now, serving
         return e.Solved(number, plan, bundle, start, stages, standby)
 

@@ -19,6 +19,7 @@ from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import Phase, State
+from jigsaw_triton.controller.core.step import step
 from jigsaw_triton.controller.core.transition import Stage, stages_to
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
@@ -26,6 +27,7 @@ from jigsaw_triton.controller.persistence.checkpoint import Checkpoints, Renewed
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.controller.shell import Controller
+from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.planner.domain.plan import Plan
 from tests.controller.disks import fill_disk, free_disk
@@ -226,7 +228,7 @@ class Interrupted(Recording):
         super().__init__()
         self.controller: Controller
         self.exists = exists
-        self.ordered_from: list[Actual] = []
+        self.staged_from: list[Actual] = []
 
     async def solve(
         self, action: a.Solve, actual: Actual, standby: frozenset[str]
@@ -234,10 +236,10 @@ class Interrupted(Recording):
         self._change()
         return await super().solve(action, actual, standby)
 
-    async def ordered(
+    async def stages(
         self, action: a.Solve, plan: Plan, bundle: Bundle, actual: Actual, standby: frozenset[str]
     ) -> tuple[Stage, ...]:
-        self.ordered_from.append(actual)
+        self.staged_from.append(actual)
         self._change()
         return stages_to(actual, action.running, generation(bundle))
 
@@ -255,13 +257,77 @@ async def _planned_while_things_change(journal: Journal, executor: Interrupted) 
 
 
 @pytest.mark.parametrize("changes", range(5))
-def test_a_change_is_ordered_from_what_exists_at_the_end(tmp_path: Path, changes: int) -> None:
+def test_the_stages_of_a_change_begin_with_what_exists_at_the_end(tmp_path: Path, changes: int) -> None:
     exists = [Actual(gateway=number % 2 == 0) for number in range(changes)]
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
         executor = Interrupted(list(exists))
         event = asyncio.run(_planned_while_things_change(journal, executor))
-    assert executor.ordered_from == exists[:3]
+    assert executor.staged_from == exists[:3]
     assert isinstance(event, e.Solved)
     if exists:
         assert event.start is exists[min(changes, 3) - 1]
         assert event.stages == stages_to(event.start, None, generation(event.bundle))
+
+
+class Dying(Interrupted):
+    """Executor whose planning process dies whenever it computes the stages of a change again."""
+
+    async def stages(
+        self, action: a.Solve, plan: Plan, bundle: Bundle, actual: Actual, standby: frozenset[str]
+    ) -> tuple[Stage, ...]:
+        raise JigsawError("the planning process ended with signal 9")
+
+
+def test_a_plan_is_adopted_even_if_the_planning_process_dies_after_it(tmp_path: Path) -> None:
+    now = Actual(gateway=True)
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        executor = Dying([now])
+        event = asyncio.run(_planned_while_things_change(journal, executor))
+    assert isinstance(event, e.Solved) and event.start is not now
+    state, _ = step(executor.controller.state, event)
+    assert state.phase is Phase.CHANGING and state.pending is not None
+    expected = stages_to(now, None, generation(event.bundle))
+    assert (state.stage, *state.stages) == expected
+
+
+class Switched(Interrupted):
+    """Executor that plans while a switch of variants begins, which the test ends.
+
+    Attributes:
+        SWITCH: Id of the switch.
+    """
+
+    SWITCH = 99
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.planned = asyncio.Event()
+
+    async def solve(
+        self, action: a.Solve, actual: Actual, standby: frozenset[str]
+    ) -> tuple[Plan, Bundle, tuple[Stage, ...]]:
+        state = self.controller.state
+        self.controller.state = replace(state, inflight={**state.inflight, self.SWITCH: a.SetRoutes({"app.t0": ()})})
+        self.planned.set()
+        return await super().solve(action, actual, standby)
+
+
+async def _planned_during_a_switch(journal: Journal, executor: Switched) -> e.Event:
+    controller = Controller(cast(Executor, executor), cast(Fleet, NoServers()), journal, Settings())
+    executor.controller = controller
+    await controller.ask(ChangeRequest(wanted()))
+    async with asyncio.timeout(10):
+        await executor.planned.wait()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        await controller._handle(e.Done(Switched.SWITCH))
+        return await controller._queue.get()
+
+
+def test_stages_are_computed_after_a_switch_that_is_in_progress_when_the_plan_is_found(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        executor = Switched()
+        event = asyncio.run(_planned_during_a_switch(journal, executor))
+    after = executor.controller.state.actual
+    assert after.routes and executor.staged_from == [after]
+    assert isinstance(event, e.Solved) and event.start is after

@@ -33,7 +33,7 @@ def advance_change(state: State) -> Outcome:
     if state.failed and not committed:
         return _roll_back(state)
     if state.reorder:
-        text = "other variants serve now, so the rest of the change is ordered anew"
+        text = "other variants serve now, so the stages of the rest of the change are computed again"
         return _reordered(state), (a.Report("transition", text),)
     if state.stages:
         return _next_stage(state)

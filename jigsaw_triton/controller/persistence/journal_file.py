@@ -28,6 +28,7 @@ from jigsaw_triton.controller.persistence.sqlite_file import (
     COMPANIONS,
     MAGIC,
     NO_OVERWRITING,
+    WAL,
     check_whole,
     connect,
     is_damage,
@@ -42,6 +43,9 @@ _LINES_AT_ONCE = 1000
 
 _LOG_PAGES = 16_384
 """Pages of the write-ahead log after which a change waits until it is copied into the file, if nobody calls `flush`."""
+
+_LONG_LOG_BYTES = 16 * 2**20
+"""Size of the write-ahead log above which `flush` copies it into the file, a quarter of `_LOG_PAGES`. A convention."""
 
 
 class JournalFile(JournalReader):
@@ -127,17 +131,40 @@ class JournalFile(JournalReader):
                 self.event("journal", "the journal is complete again")
 
     def flush(self) -> None:
-        """Copies the write-ahead log into the file, and waits for the disk. Others may change the journal meanwhile.
+        """Waits until the disk has all changes. Others may change the journal meanwhile.
 
-        A thread of the controller calls it every second, so that no change has to wait for the disk.
+        A thread of the controller calls it every second, so that no change has to wait for the disk. A long write-ahead
+        log is copied into the file and begun anew. Only a change that comes just then waits for the disk, too.
         """
         with self._lock:
             if self._file is None or self._file.total_changes == self._flushed:
                 return
             self._flushed = self._file.total_changes
         # A file that is missing, damaged or full is the business of `sync`.
-        with self._flushing, contextlib.suppress(sqlite3.Error), contextlib.closing(connect(self._path)) as file:
-            file.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        with contextlib.suppress(sqlite3.Error, OSError):
+            with self._flushing:
+                copied = self._flush_log()
+            if copied:
+                self._begin_log()
+
+    def _flush_log(self) -> bool:
+        """Waits until the disk has the write-ahead log. Returns True if all of it was copied into the file."""
+        with self._path.with_name(self._path.name + WAL).open("rb") as log:
+            if os.fstat(log.fileno()).st_size <= _LONG_LOG_BYTES:
+                os.fdatasync(log.fileno())
+                return False
+        with contextlib.closing(connect(self._path)) as file:
+            _, pages, copied = file.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            return bool(pages == copied)
+
+    def _begin_log(self) -> None:
+        """Makes the first change after the log was copied, for which SQLite waits until the disk has the log's header.
+
+        Without the wait, frames of the last log could count as new ones after a power failure.
+        """
+        with self._lock:
+            if self._file is not None:
+                self.keep_fact(EPOCH_FACT, self.fact(EPOCH_FACT))
 
     def check_epoch(self) -> None:
         """Checks that no other process has begun an epoch. Whoever changes a server without a record of it calls this.
@@ -240,16 +267,23 @@ class JournalFile(JournalReader):
         self._file.execute("PRAGMA journal_mode=WAL")
         self._file.execute("PRAGMA synchronous=NORMAL")
         self._file.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
+        # The file of a log that begins anew keeps its size otherwise, and would seem to be long.
+        self._file.execute("PRAGMA journal_size_limit=0")
         self._file.execute(NO_OVERWRITING)
         self._flushed = self._file.total_changes
 
     def _close_file(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Closes the file once no flush is in progress, whose locks would end with this descriptor.
+
+        That may take as long as the disk does, like the closing itself and the new file after it.
+        """
+        with self._flushing:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
 
     def _is_intact(self) -> bool:
         """True if the open file is still at its path, has not shrunk and begins like a journal."""

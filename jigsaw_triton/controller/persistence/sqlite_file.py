@@ -14,7 +14,10 @@ MAGIC = b"SQLite format 3\0"
 _DAMAGE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_SCHEMA)
 """Primary result codes of a file that is not, or no longer, a journal. SQLITE_ERROR reports a missing table."""
 
-COMPANIONS = ("-wal", "-shm")
+WAL = "-wal"
+"""End of the name of the write-ahead log."""
+
+COMPANIONS = (WAL, "-shm")
 """Ends of the names of the files that SQLite keeps beside its main file."""
 
 NO_OVERWRITING = "PRAGMA secure_delete=OFF"

@@ -20,7 +20,7 @@ from jigsaw_triton.planner.search.solve import SolverFactory
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A plan to make, or to order: the stages of the change to it.
+    """A plan to make, or an existing one for which to compute the stages of the change to it.
 
     Attributes:
         action: Action of the core.
@@ -29,7 +29,7 @@ class Job:
         standby: Graphs that standby variants serve now.
         templates: Templates of model repositories, by name.
         backends: Backends of the workers' tritonserver.
-        made: Plan to order, and its bundle; None to make one.
+        made: Plan whose stages are computed, and its bundle; None to make a plan.
     """
 
     action: a.Solve

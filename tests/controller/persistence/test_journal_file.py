@@ -1,4 +1,6 @@
+import os
 import sqlite3
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -95,14 +97,81 @@ def test_a_file_that_is_deleted_while_it_is_open_is_written_anew(tmp_path: Path,
     assert path.stat().st_mode & 0o077 == 0
 
 
-def test_a_flush_completes_the_main_file_and_changes_go_on(tmp_path: Path) -> None:
-    path = tmp_path / "j"
+def log_header(path: Path) -> bytes:
+    """Header of the write-ahead log. SQLite waits for the disk whenever it writes one, and only then."""
+    return Path(f"{path}-wal").read_bytes()[:32]
+
+
+def test_a_flush_makes_the_disk_have_all_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, synced = tmp_path / "j", list[bytes]()
+    monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").read_bytes()))
     with closing(filled(path)) as journal:
-        for text in ("written before", "written after"):
-            journal.event("plan", text)
-            assert text.encode() not in path.read_bytes()
+        journal.flush()
+        journal.event("plan", "written since")
+        journal.flush()
+        assert [b"written since" in log for log in synced] == [False, True]
+        journal.flush()
+        assert len(synced) == 2
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_no_change_after_a_flush_begins_the_log_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long: bool
+) -> None:
+    path = tmp_path / "j"
+    if long:
+        monkeypatch.setattr(journal_file, "_LONG_LOG_BYTES", 0)
+    with closing(filled(path)) as journal:
+        for _ in range(3):
+            before = log_header(path)
             journal.flush()
-            assert text.encode() in path.read_bytes()
+            flushed = log_header(path)
+            assert (flushed != before) == long
+            journal.event("plan", "one")
+            assert log_header(path) == flushed
+
+
+def test_a_flush_copies_a_long_log_into_the_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, log = tmp_path / "j", Path(f"{tmp_path / 'j'}-wal")
+    monkeypatch.setattr(journal_file, "_LONG_LOG_BYTES", 2**18)
+    with closing(filled(path)) as journal:
+        journal.event("plan", "in a short log")
+        journal.flush()
+        assert b"in a short log" not in path.read_bytes()
+        journal.keep_checkpoint("1", b"long" * 2**16)
+        journal.flush()
+        assert b"in a short log" in path.read_bytes()
+        assert log.stat().st_size < 2**16
+        begun = log_header(path)
+        journal.event("plan", "one")
+        journal.flush()
+        assert log_header(path) == begun
+
+
+def test_the_file_is_closed_after_a_flush_that_has_opened_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, go_on, descriptors = threading.Event(), threading.Event(), list[int]()
+
+    def slow(path: Path) -> sqlite3.Connection:
+        file = sqlite_file.connect(path)
+        opened.set()
+        assert go_on.wait(10)
+        descriptors.append(journal._fd)
+        return file
+
+    journal = filled(tmp_path / "j")
+    monkeypatch.setattr(journal_file, "_LONG_LOG_BYTES", 0)
+    monkeypatch.setattr(journal_file, "connect", slow)
+    flush, close = threading.Thread(target=journal.flush), threading.Thread(target=journal.close)
+    flush.start()
+    assert opened.wait(10)
+    close.start()
+    close.join(0.2)
+    go_on.set()
+    flush.join(10)
+    close.join(10)
+    # Its closing would have ended the locks of the flush.
+    assert descriptors[0] >= 0
+    assert not close.is_alive() and journal._fd < 0
 
 
 @pytest.mark.parametrize("damaged", [lambda _: GARBAGE, without_pages, None])
