@@ -41,7 +41,7 @@ print(ctypes.CFUNCTYPE(ctypes.c_char_p)(function)().decode())
 _ASK_SERVER = """
 import ctypes, sys
 major, minor = ctypes.c_uint32(), ctypes.c_uint32()
-ctypes.CDLL(sys.argv[1]).TRITONCOMPILED_BACKEND_ApiVersion(ctypes.byref(major), ctypes.byref(minor))
+ctypes.CDLL(sys.argv[1]).TRITONBACKEND_ApiVersion(ctypes.byref(major), ctypes.byref(minor))
 print(f"{major.value}.{minor.value}")
 """
 

@@ -1,6 +1,7 @@
 """The command `deploy`, without servers."""
 
 import socket
+import zipfile
 from pathlib import Path
 
 import click
@@ -62,7 +63,11 @@ def test_a_graph_whose_package_is_missing_is_refused(
     monkeypatch.setattr(installation, "find_installation", lambda _: server)
     monkeypatch.setattr(runner_packages, "find_spec", lambda _: None)
     graph = (app / "graph.yaml").read_text()
-    (app / "graph.yaml").write_text(graph.replace("template: python", "template: torch"))
+    served = graph.replace("template: python", "template: torch").replace("{model.py:", "{model.pt:")
+    (app / "graph.yaml").write_text(served)
+    for script in (app / "models").glob("*.py"):
+        with zipfile.ZipFile(script, "w") as archive:
+            archive.writestr("model/code/__torch__.py", "")
     result = run("deploy", app, "--gpus", "2xcpu", "--state", tmp_path / "state", flag)
     assert result.exit_code == 1
     assert "hello.average.exact" in result.stderr
