@@ -76,7 +76,7 @@ def a100_profiles(task: str, models: Sequence[str]) -> list[ProfileRow]:
     Raises:
         InputError: The table is missing.
     """
-    return [_row(task, *found) for found in _measured() if found[0] in models]
+    return [_row(task, *found) for found in measured() if found[0] in models]
 
 
 def a100_table(graph: TaskGraph) -> ProfileTable:
@@ -95,8 +95,17 @@ def reference_graph(name: str) -> TaskGraph:
     return build_graph(load_graph(GRAPHS / name), templates=variant_templates())
 
 
+def is_wrong(key: ProfileKey) -> bool:
+    """Returns true if the row of a configuration repeats another row of the table, or contradicts all its neighbours.
+
+    Args:
+        key: Configuration, whose variant has the name of the table's model.
+    """
+    return (key.variant, int(key.slice[:-1]), key.batch, key.instances) in _WRONG
+
+
 @cache
-def _measured() -> list[tuple[str, int, int, int, float]]:
+def measured() -> list[tuple[str, int, int, int, float]]:
     """Reads (model, compute slices, batch, processes, seconds per batch) of each row, without the rows in `_WRONG`."""
     if not TABLE.exists():
         raise InputError("the table of measurements is missing", where=str(TABLE), hint="put it beside the checkout")

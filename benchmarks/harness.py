@@ -21,7 +21,7 @@ from jigsaw_triton.errors import JigsawError
 LIMIT_S = 280.0
 """Seconds after which a benchmark has failed."""
 
-LIMITS_S = {"dataplane": 3600.0, "controller": 18000.0}
+LIMITS_S = {"ablation": 1800.0, "dataplane": 3600.0, "controller": 18000.0, "profiles": 1800.0}
 """Time limits of benchmarks that take longer, in seconds."""
 
 Progress = Callable[[str], None]
@@ -120,14 +120,14 @@ def table(figures: Sequence[dict[str, Any]]) -> str:
 
 
 @contextmanager
-def alarm() -> Iterator[None]:
+def alarm(limit_s: float = LIMIT_S) -> Iterator[None]:
     """Raises TimeoutError inside the `with` block when the time limit is reached. For code without an event loop."""
 
     def expired(_number: int, _frame: FrameType | None) -> None:
-        raise TimeoutError(f"not done within {LIMIT_S:g} s")
+        raise TimeoutError(f"not done within {limit_s:g} s")
 
     before = signal.signal(signal.SIGALRM, expired)
-    signal.alarm(round(LIMIT_S))
+    signal.alarm(round(limit_s))
     try:
         yield
     finally:

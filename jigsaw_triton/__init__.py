@@ -10,10 +10,12 @@ TYPE_CHECKING = False
 """True for type checkers only, as `typing.TYPE_CHECKING`, which is not imported here."""
 
 if TYPE_CHECKING:
+    from jigsaw_triton.api.adding import add_models as add_models
     from jigsaw_triton.api.asynchronous import AsyncDeployment as AsyncDeployment
     from jigsaw_triton.api.asynchronous import deploy_async as deploy_async
     from jigsaw_triton.api.builders import GraphBuilder as GraphBuilder
     from jigsaw_triton.api.builders import ProfileBuilder as ProfileBuilder
+    from jigsaw_triton.api.checking import check_models as check_models
     from jigsaw_triton.api.compiling import compile as compile
     from jigsaw_triton.api.deploying import deploy as deploy
     from jigsaw_triton.api.deployment import Deployment as Deployment
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from jigsaw_triton.api.planning import explain as explain
     from jigsaw_triton.api.planning import load_problem as load_problem
     from jigsaw_triton.api.planning import plan as plan
+    from jigsaw_triton.api.profiles import check_profiles as check_profiles
+    from jigsaw_triton.api.profiles import fit_profiles as fit_profiles
+    from jigsaw_triton.api.profiles import import_profiles as import_profiles
     from jigsaw_triton.api.rehearsing import Rehearsed as Rehearsed
     from jigsaw_triton.api.rehearsing import rehearse as rehearse
     from jigsaw_triton.api.replaying import Replay as Replay
@@ -60,13 +65,16 @@ if TYPE_CHECKING:
     from jigsaw_triton.profiles.table import ProfileTable as ProfileTable
 
 _MODULES = {
+    "api.adding": ("add_models",),
     "api.asynchronous": ("AsyncDeployment", "deploy_async"),
     "api.builders": ("GraphBuilder", "ProfileBuilder"),
+    "api.checking": ("check_models",),
     "api.compiling": ("compile",),
     "api.deploying": ("deploy",),
     "api.deployment": ("Deployment",),
     "api.files": ("load_cluster", "load_graph", "load_plan", "load_profiles"),
     "api.planning": ("Capacity", "capacity", "explain", "load_problem", "plan"),
+    "api.profiles": ("check_profiles", "fit_profiles", "import_profiles"),
     "api.rehearsing": ("Rehearsed", "rehearse"),
     "api.replaying": ("Replay", "replay"),
     "api.simulating": ("Simulated", "simulate"),
@@ -136,11 +144,16 @@ __all__ = [
     "TaskGraph",
     "TensorType",
     "UnplacedError",
+    "add_models",
     "capacity",
+    "check_models",
+    "check_profiles",
     "compile",
     "deploy",
     "deploy_async",
     "explain",
+    "fit_profiles",
+    "import_profiles",
     "load_cluster",
     "load_graph",
     "load_plan",

@@ -1,8 +1,8 @@
 """Builds the compiled backend: `python -m native.build` installs it where the package loads it from.
 
-tritonserver loads `libtriton_jigsaw.so`, built from `core/` and `triton/`. Functions of Triton stay undefined in it,
-because the server that loads it defines them. `libjigsaw_private.so`, built from `preload/`, is loaded before the
-server itself. Tests load `libjigsaw_core_testing.so`, which also contains the fake server in `testing/`.
+tritonserver loads `libtriton_jigsaw.so`, built from `core/`, `onnx/` and `triton/`. Functions of Triton stay undefined
+in it, because the server that loads it defines them. `libjigsaw_private.so`, built from `preload/`, is loaded before
+the server itself. Tests load `libjigsaw_core_testing.so`, which also contains the fake server in `testing/`.
 """
 
 import argparse
@@ -42,6 +42,8 @@ _OPTIMISED = ("-O2", "-g0")
 _INSTRUMENTED = ("-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
 # g++ gives false warnings of these kinds about its own library; AddressSanitizer finds the real errors.
 _FALSE_ALARMS = ("-Wno-array-bounds", "-Wno-restrict", "-Wno-stringop-overflow", "-Wno-stringop-overread")
+# Before glibc 2.34, dlopen() is in a library of its own.
+_LIBRARIES = ("-ldl",)
 _SANITIZE = {"address": "-fsanitize=address,undefined", "thread": "-fsanitize=thread"}
 
 
@@ -70,7 +72,7 @@ def build_backend(
     """Builds the backend and the library that servers preload; does nothing if they are up to date.
 
     Args:
-        sources: Folder that contains the sources `core`, `triton` and `preload`.
+        sources: Folder that contains the sources `core`, `onnx`, `triton` and `preload`.
         folder: Folder of outputs and caches.
         compiler: Compiler to use; None finds one.
         strict: True if a warning of the compiler is an error.
@@ -82,7 +84,7 @@ def build_backend(
         BuildError: There is no compiler, or something does not compile.
     """
     compiler = compiler or find_compiler()
-    backend = Library(BACKEND, ("core", "triton"), _BACKEND_EXPORTS, strict=strict)
+    backend = Library(BACKEND, ("core", "onnx", "triton"), _BACKEND_EXPORTS, strict=strict)
     preload = Library(PRELOAD, ("preload",), _PRELOAD_EXPORTS, strict=strict)
     return _build(backend, sources, folder, compiler), _build(preload, sources, folder, compiler)
 
@@ -99,7 +101,7 @@ def build_testing(
     Args:
         sanitizer: Sanitizer to instrument it for; None takes JIGSAW_SANITIZER from the environment, else none. An
             instrumented library loads only if LD_PRELOAD names the sanitizer's runtime (`native.sanitize`).
-        sources: Folder that contains the sources `core`, `triton` and `testing`.
+        sources: Folder that contains the sources `core`, `onnx`, `triton` and `testing`.
         folder: Folder of outputs and caches.
         compiler: Compiler to use; None finds one.
 
@@ -110,7 +112,7 @@ def build_testing(
         BuildError: There is no compiler, or something does not compile.
     """
     chosen = sanitizer or _sanitizer(os.environ.get(SANITIZER_VARIABLE, ""))
-    library = Library(TESTING, ("core", "triton", "testing"), sanitizer=chosen)
+    library = Library(TESTING, ("core", "onnx", "triton", "testing"), sanitizer=chosen)
     return _build(library, sources, folder, compiler or find_compiler())
 
 
@@ -198,14 +200,14 @@ def _link(library: Library, compiler: Compiler, objects: Sequence[Path], output:
     flags += shlex.split(os.environ.get("LDFLAGS", ""))
     target, record = output / library.name, output / f"{library.name}.key"
     key = hashlib.sha256(
-        repr((compiler.identity, flags, library.exports, [path.name for path in objects])).encode()
+        repr((compiler.identity, flags, _LIBRARIES, library.exports, [path.name for path in objects])).encode()
     ).hexdigest()
     if target.is_file() and record.is_file() and record.read_text(encoding="utf-8") == key:
         return target
     exports.write_text(library.exports, encoding="utf-8")
     temporary = output / f".{library.name}.new"
     names = [path.relative_to(output).as_posix() for path in objects]
-    ran = run([*compiler.command, *flags, "-o", temporary.name, *names], output, caches)
+    ran = run([*compiler.command, *flags, "-o", temporary.name, *names, *_LIBRARIES], output, caches)
     if ran.returncode != 0:
         raise BuildError(f"{library.name} cannot be linked by {compiler.name}:\n{ran.stderr.strip()}")
     temporary.replace(target)

@@ -27,7 +27,7 @@ _RUNTIMES = {
 }
 _ADDR_NO_RANDOMIZE = 0x0040000
 _REPORT = re.compile(r"^(?==+\n|(?:Direct|Indirect) leak|WARNING: )", re.MULTILINE)
-_SOURCE_LINE = re.compile(r"\b(?:core|triton|testing)/\w+\.(?:cc|h):\d+")
+_SOURCE_LINE = re.compile(r"\b(?:core|onnx|triton|testing)/\w+\.(?:cc|h):\d+")
 
 
 def run_tests(sanitizer: Sanitizer, compiler: Compiler, arguments: Sequence[str], tests: Path = TESTS) -> list[str]:

@@ -23,6 +23,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("servers",),
     ("controller",),
     ("applications", "console", "evaluation"),
+    ("models",),
     ("api",),
     ("cli",),
 )
@@ -48,8 +49,11 @@ ROOMS = {
         "settings",
         "machine",
         "files",
+        "checking",
+        "adding",
         "builders",
         "planning",
+        "profiles",
         "compiling",
         "simulating",
         "replaying",
@@ -87,7 +91,7 @@ COMMON = "common"
 """Modules directly in the package, such as `errors`. All parts except `runtime` may import them."""
 
 RUNTIME_MAY_IMPORT = frozenset({"numpy", "triton_python_backend_utils"})
-RUNNERS_MAY_IMPORT = RUNTIME_MAY_IMPORT | {"onnxruntime", "torch"}
+RUNNERS_MAY_IMPORT = RUNTIME_MAY_IMPORT | {"torch"}
 """Libraries that runners may import; each runner needs the library that runs its models."""
 
 PURE_PARTS = ("graph", "gpus", "profiles", "planner", "compiler")
@@ -115,8 +119,9 @@ SHELLS = frozenset(
 NATIVE_ROOT = ROOT.parent / "native"
 NATIVE = {
     "core": frozenset({"core"}),
-    "triton": frozenset({"core", "triton"}),
-    "testing": frozenset({"core", "testing", "triton"}),
+    "onnx": frozenset({"core", "onnx"}),
+    "triton": frozenset({"core", "onnx", "triton"}),
+    "testing": frozenset({"core", "onnx", "testing", "triton"}),
 }
 """Folder of the compiled backend -> folders whose headers its files may include."""
 
@@ -392,7 +397,7 @@ def test_code_of_workers_is_valid_in_the_oldest_supported_python() -> None:
         ast.parse(sources()[module], feature_version=(3, 10))
 
 
-@pytest.mark.parametrize("template", ["emulated", "onnxruntime", "pipeline", "python", "step", "torch"])
+@pytest.mark.parametrize("template", ["emulated", "pipeline", "python", "step", "torch"])
 def test_a_template_imports_only_the_runtime(template: str) -> None:
     code = (ROOT.parent / "model_repository_templates" / template / "model.py").read_text()
     names = [name for name, _ in imports("template", code)]

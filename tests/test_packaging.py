@@ -60,6 +60,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         "demo/__main__.py",
         "docs/reference/files.md",
         "ensembles/docread/golden/page.npy",
+        "ensembles/traffic/profiles.csv",
         "hatch_build.py",
         "jigsaw_triton/cli/commands/skeleton/graph.yaml",
         "jigsaw_triton/py.typed",

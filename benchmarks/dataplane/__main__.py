@@ -17,6 +17,7 @@ from benchmarks.dataplane import (
     hangs,
     http_lost,
     native,
+    onnx,
     overload,
     peers,
     promise,
@@ -33,6 +34,7 @@ Part = Callable[[Progress, Effort], Awaitable[list[Figure]]]
 PARTS: dict[str, Part] = {
     "native": native.measure,
     "fused": fused.measure,
+    "onnx": onnx.measure,
     "depth": depth.measure,
     "cost": cost.measure,
     "saturation": saturation.measure,

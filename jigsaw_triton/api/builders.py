@@ -148,7 +148,7 @@ class GraphBuilder:
         self,
         name: str,
         *,
-        inputs: Mapping[str, str],
+        inputs: Mapping[str, str | Mapping[str, Any]],
         outputs: Mapping[str, TensorType],
         for_each: str | None = None,
         when: str | None = None,
@@ -162,7 +162,8 @@ class GraphBuilder:
 
         Args:
             name: Name of the task.
-            inputs: Input of the models -> reference to a tensor: `task.OUTPUT`, or `inputs.NAME`.
+            inputs: Input of the models -> reference to a tensor, `task.OUTPUT` or `inputs.NAME`, or a mapping with the
+                reference as `from` and the type that the models expect as `dtype` and `shape`.
             outputs: Output of the models -> type for one call.
             for_each: Reference to the tensor whose rows the task is called for, one call a row.
             when: Reference to the tensor that decides whether the task runs: numeric, one element a request.
@@ -172,7 +173,7 @@ class GraphBuilder:
             counts: Name of a further output -> output of the models whose rows it counts.
             retry: `never` if a call must not be repeated that may have been executed.
         """
-        entry: dict[str, Any] = {"inputs": dict(inputs), "outputs": {n: _tensor(kind) for n, kind in outputs.items()}}
+        entry: dict[str, Any] = {"inputs": {**inputs}, "outputs": {n: _tensor(kind) for n, kind in outputs.items()}}
         if for_each is not None:
             entry["for_each"] = for_each
         if when is not None:

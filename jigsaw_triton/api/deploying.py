@@ -76,7 +76,7 @@ def deploy(
         standby: `auto` to load lighter variants in the same slices for bursts, where they fit; `off` not to.
         period_s: Seconds between two reviews of the plan, which save slices once the load has fallen.
         forecast: Forecast of the load: `highest`, `last`, `holt`, `kalman` or `seasonal`.
-        window_s: Seconds of load whose peaks the forecast sees, 10 or more.
+        window_s: Seconds of load whose peaks the forecast sees, 20 or more.
         state: Folder of the deployment; by default `jigsaw-triton` in `$XDG_STATE_HOME` or `~/.local/state`.
         wait: True to return once the deployment serves; False to return at once.
         reporter: Receives notes, events and warnings; by default the logger `jigsaw_triton`.

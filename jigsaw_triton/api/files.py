@@ -16,6 +16,7 @@ from jigsaw_triton.gpus.cluster import build_cluster
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.build import build_graph
 from jigsaw_triton.graph.model import TaskGraph, Workload
+from jigsaw_triton.models.files import check_files
 from jigsaw_triton.planner.domain.picture import planned_gpus
 from jigsaw_triton.planner.domain.plan import Plan, plan_from_json
 from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Problem
@@ -24,6 +25,7 @@ from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.spec import load as spec
 from jigsaw_triton.spec.files import load_text
+from jigsaw_triton.spec.source import Report, SourceMap
 from jigsaw_triton.spec.words import nearest
 
 GATEWAY_TEMPLATES = frozenset({"ensemble", "front", "pipeline", "step"})
@@ -204,21 +206,37 @@ def read_graphs(
     Returns:
         The graphs by name, in the order given.
     """
+    found = read_graphs_and_lines(sources, mistakes, require_files=require_files)
+    return {name: graph for name, (graph, _) in found.items()}
+
+
+def read_graphs_and_lines(
+    sources: Iterable[GraphSource], mistakes: Mistakes, *, require_files: bool = False
+) -> dict[str, tuple[TaskGraph, SourceMap]]:
+    """Reads graphs, and returns the lines of their entries too. See `read_graphs`.
+
+    If files must exist, the files of models are compared with the graph. The models themselves are not run.
+    """
     templates = variant_templates()
-    graphs: dict[str, TaskGraph] = {}
+    graphs: dict[str, tuple[TaskGraph, SourceMap]] = {}
     for source in sources:
         with mistakes:
             match source:
                 case TaskGraph():
-                    graph = source
+                    graph, lines = source, SourceMap(_place(source))
                 case GraphText():
                     loaded = spec.load_graph_text(source.yaml, name=_place(source), folder=Path(source.folder))
-                    graph = build_graph(loaded, templates=templates, require_files=require_files)
+                    graph, lines = build_graph(loaded, templates=templates, require_files=require_files), loaded.source
                 case _:
-                    graph = build_graph(spec.load_graph(source), templates=templates, require_files=require_files)
+                    loaded = spec.load_graph(source)
+                    graph, lines = build_graph(loaded, templates=templates, require_files=require_files), loaded.source
             if graph.name in graphs:
                 mistakes.add(_place(source), f"another graph is named '{graph.name}'", "give each graph its own name")
-            graphs.setdefault(graph.name, graph)
+            graphs.setdefault(graph.name, (graph, lines))
+            if require_files:
+                report = Report(lines)
+                check_files(graph, report)
+                report.raise_if_any()
     return graphs
 
 

@@ -111,7 +111,7 @@ def rehearse(
         options: Options of the planner.
         period_s: Seconds between two reviews of the plan, which save slices once the load has fallen.
         forecast: Forecast of the load: `highest`, `last`, `holt`, `kalman` or `seasonal`.
-        window_s: Seconds of load whose peaks the forecast sees, 10 or more.
+        window_s: Seconds of load whose peaks the forecast sees, 20 or more.
         seed: Seed of the arrivals.
         state: New or empty folder of the deployment, which keeps its logs; by default a temporary one.
         progress: Receives sentences about the progress. If it raises an exception, the rehearsal ends.

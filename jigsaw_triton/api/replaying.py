@@ -96,7 +96,7 @@ def replay(
         driver: MIG driver, instead of the one of the cluster.
         profiles: Profiles; by default those in profiles.csv beside each graph.
         forecast: Forecast of the load: `highest`, `last`, `holt`, `kalman` or `seasonal`.
-        window_s: Seconds of load whose peaks the forecast sees, 10 or more.
+        window_s: Seconds of load whose peaks the forecast sees, 20 or more.
         settings: Settings of this project's controller.
         check_s: Seconds at the start of the trace to simulate event by event as well; 0 for none.
         seed: Seed of the arrivals within intervals that are longer than a second.

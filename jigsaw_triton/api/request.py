@@ -166,9 +166,9 @@ class Request:
         return replace(wanted, cluster=cluster, **given)
 
     def as_running(self, status: Mapping[str, Any]) -> "Request":
-        """Returns the request of an update, which keeps what it does not name.
+        """Returns the request of an update, which keeps the demand if it names none.
 
-        It keeps the demand, and the gateway's ports unless a cluster.yaml sets them.
+        It keeps the gateway's ports, too, unless a cluster.yaml sets them.
 
         Args:
             status: Status of the running deployment.

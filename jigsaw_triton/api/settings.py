@@ -3,7 +3,7 @@
 import math
 
 from jigsaw_triton.api.reporting import Wording
-from jigsaw_triton.controller.core.forecast import FORECASTS, PEAK_S, WINDOW_S
+from jigsaw_triton.controller.core.forecast import FORECASTS, LEAST_WINDOW_S, WINDOW_S
 from jigsaw_triton.controller.core.settings import LEAST_PERIOD_S, PERIOD_S
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.spec.words import nearest
@@ -35,7 +35,7 @@ def check_settings(
         raise InputError(
             f"there is no forecast {forecast!r}", where=wording.name("forecast"), hint=nearest(forecast, FORECASTS)
         )
-    if window_s is not None and not PEAK_S <= window_s < math.inf:
-        hint = f"give {PEAK_S:g} or more; the default is {WINDOW_S:g}"
+    if window_s is not None and not LEAST_WINDOW_S <= window_s < math.inf:
+        hint = f"give {LEAST_WINDOW_S:g} or more; the default is {WINDOW_S:g}"
         where = wording.name("window" if wording.flags else "window_s")
         raise InputError(f"{window_s:g} is not a window in seconds", where=where, hint=hint)

@@ -86,7 +86,7 @@ def simulate(
         settings: Settings of the controller.
         period_s: Seconds between two reviews of the plan, which save slices once the load has fallen.
         forecast: Forecast of the load: `highest`, `last`, `holt`, `kalman` or `seasonal`.
-        window_s: Seconds of load whose peaks the forecast sees, 10 or more.
+        window_s: Seconds of load whose peaks the forecast sees, 20 or more.
         seed: Seed of the arrivals within intervals that are longer than a second.
         progress: Receives the share of the trace that has been simulated, once for each of its minutes.
         reporter: Receives notes and warnings; by default the logger `jigsaw_triton`.

@@ -30,11 +30,14 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     "Applications": {
         "init": "Create an application, from a ready one or from scratch.",
         "fetch": "Fetch the model files of an application.",
+        "add": "Add models to a graph as variants of a task.",
         "validate": "Check graphs, profiles and clusters.",
         "show": "Draw a graph.",
+        "templates": "List the kinds of models that can be served.",
     },
     "Plans": {
         "profile": "Measure the variants of a graph, and write profiles.csv.",
+        "profiles": "Check, fit and import profiles.",
         "plan": "Choose variants, slices and GPUs for a demand.",
         "capacity": "Find the largest demand that a cluster can serve.",
         "compile": "Write the model repositories of a plan.",

@@ -1,6 +1,6 @@
 """config.pbtxt files through Triton's own protobuf: parsed from a template, completed, and rendered reproducibly."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 
 from google.protobuf import text_format
@@ -46,6 +46,27 @@ def _parsed(text: str) -> ModelConfig:
     return text_format.Parse(text, ModelConfig())
 
 
+PLATFORMS = {
+    "onnxruntime_onnx": "onnxruntime",
+    "pytorch_libtorch": "pytorch",
+    "tensorflow_graphdef": "tensorflow",
+    "tensorflow_savedmodel": "tensorflow",
+    "tensorrt_plan": "tensorrt",
+}
+"""Platform in an older config.pbtxt -> backend, as Triton completes it."""
+
+
+def backend_of(config: ModelConfig) -> str:
+    """Returns the backend that serves a model; empty if the configuration does not say it."""
+    return str(config.backend or PLATFORMS.get(config.platform, ""))
+
+
+def on_processors(config: ModelConfig) -> bool:
+    """Returns True if a configuration says that all instances run on processors."""
+    groups = config.instance_group
+    return bool(groups) and all(group.kind == ModelInstanceGroup.KIND_CPU for group in groups)
+
+
 def render(config: ModelConfig) -> bytes:
     """Renders a configuration as protobuf text. Equal configurations give equal text."""
     text: str = text_format.MessageToString(config, as_utf8=True)
@@ -85,6 +106,20 @@ def set_tensors(config: ModelConfig, inputs: Tensors, outputs: Tensors, *, ragge
         )
     for name, tensor in outputs.items():
         config.output.add(name=name, data_type=_data_type(tensor, name, config.name), dims=tensor.shape)
+
+
+def set_scalars(config: ModelConfig, inputs: Collection[str], outputs: Collection[str]) -> None:
+    """Makes Triton remove the dimension of inputs, and add it to outputs, that the model has without one.
+
+    Args:
+        config: Configuration whose tensors are set.
+        inputs: Names of inputs of shape [1] that the model takes without any dimension but the batch.
+        outputs: Names of outputs of shape [1] that the model returns so.
+    """
+    for tensors, names in ((config.input, inputs), (config.output, outputs)):
+        for tensor in tensors:
+            if tensor.name in names:
+                tensor.reshape.SetInParent()
 
 
 def set_instances(config: ModelConfig, count: int, *, gpu: bool = False) -> None:

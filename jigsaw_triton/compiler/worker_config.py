@@ -1,7 +1,7 @@
 """Compiles a variant to a worker's model: configuration, files, and a digest by which unchanged models are kept."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -17,10 +17,17 @@ from jigsaw_triton.graph.model import Task, TaskGraph, TensorType, Variant
 from jigsaw_triton.planner.domain.plan import PlacedModel
 from jigsaw_triton.profiles.service import service_time
 from jigsaw_triton.profiles.table import ProfileTable
-from jigsaw_triton.runtime.spec import ROWS_PREFIX, TOKEN_OUTPUT, EmulationSpec, RunnerSpec, TensorSpec
+from jigsaw_triton.runtime.spec import (
+    COMPILED_BACKEND,
+    ROWS_PREFIX,
+    TOKEN_OUTPUT,
+    EmulationSpec,
+    RunnerSpec,
+    TensorSpec,
+)
 
 PYTHON = "python"
-"""Name of the backend that runs our own code."""
+"""Name of the backend that runs our own Python code."""
 
 PYTORCH = "pytorch"
 """Name of the backend that identifies tensors by number."""
@@ -30,6 +37,9 @@ VARIANT_FILE = "variant.py"
 
 EMULATED = "emulated"
 """Name of the template whose models only wait, for times as in the profile."""
+
+FOLDER = "folder"
+"""Name of the template whose variants have a config.pbtxt of their own."""
 
 SLICE_RESOURCE = "slice"
 """Resource of Triton's rate limiter that serialises the executions of models in a shared slice."""
@@ -96,26 +106,33 @@ def worker_model(
     variant = task.variant(placed.variant)
     where = f"{graph.name}.{task.name}.{variant.name}"
     base = template(templates, variant.template, where=where)
+    own = base.name == FOLDER
+    base = replace(base, config_text=variant.config) if own else base
     config = base_config(base, task, server.backends, where)
-    python = config.backend == PYTHON
+    python = config.backend == PYTHON and not own
+    ours = python or (config.backend == COMPILED_BACKEND and not own)
     config.name = names.worker_model(graph.name, task.name, variant.name, generation)
     inputs = {name: graph.input_type(task, name) for name in task.inputs}
-    # Our runners return each call's token, so that the front can check that an answer belongs to its call.
+    # Runners in processes of their own return each call's token, so that the front can check that an answer belongs to
+    # its call.
     tokens = {TOKEN_OUTPUT: TensorType("INT64", (1,))} if python else {}
-    # They also pad rows, so that items with different numbers of rows can form one batch.
-    pads = front.yields(graph, task) if python and not one_by_one and front.mode(graph, task) != "items" else ()
+    # All of our runners pad rows, so that items with different numbers of rows can form one batch.
+    pads = front.yields(graph, task) if ours and not one_by_one and front.mode(graph, task) != "items" else ()
     tokens |= {f"{ROWS_PREFIX}{name}": TensorType("INT64", (1,)) for name in pads}
     if TOKEN_OUTPUT in task.outputs:
         raise InputError(f"no output may be named {TOKEN_OUTPUT}", where=where, hint="rename the output")
-    cfg.set_tensors(config, inputs, {**task.outputs, **tokens}, ragged=python)
-    files = _files(base if python else None, variant, config, where)
+    if not (own and config.input and config.output):
+        cfg.set_tensors(config, inputs, {**task.outputs, **tokens}, ragged=ours)
+        cfg.set_scalars(config, task.scalar_inputs, task.scalar_outputs)
+    files = _files(base if ours else None, variant, config, where)
     content = _content(config, variant, files, identity)
     instances = placed.instances // server.processes
-    cfg.set_instances(config, instances, gpu=server.gpu and base.name != EMULATED)
+    gpu = server.gpu and base.name != EMULATED and not cfg.on_processors(config)
+    cfg.set_instances(config, instances, gpu=gpu)
     items = one_by_one or (front.one_by_one(graph, task) and not pads)
     _set_scheduling(config, placed.batch, items=items, shared=server.shared)
-    if python:
-        spec = replace(_runner_spec(base, task, variant, inputs, server, placed), pads=pads)
+    if ours:
+        spec = replace(runner_spec(graph, task, variant, threads=_threads(server, placed.instances)), pads=pads)
         if base.name == EMULATED:
             emulation = _emulation(placed, server, profile, where)
             spec = replace(spec, emulation=replace(emulation, yields=dict(variant.yields), deterministic=deterministic))
@@ -164,6 +181,8 @@ def _set_scheduling(config: ModelConfig, batch: int, *, items: bool, shared: boo
 def base_config(base: Template, task: Task, backends: frozenset[str], where: str) -> ModelConfig:
     """Returns the template's native configuration if the server has its backend, otherwise the other one.
 
+    Every server has the compiled backend, whether `backends` names it or not.
+
     Raises:
         InputError: The server has the backend of neither.
     """
@@ -172,7 +191,8 @@ def base_config(base: Template, task: Task, backends: frozenset[str], where: str
         if native.backend in backends and (native.backend != PYTORCH or _numbered(task)):
             return native
     config = cfg.parse(base.config_text, where=f"{base.name}/{CONFIG_FILE}")
-    if config.backend not in backends:
+    config.backend = cfg.backend_of(config)
+    if config.backend not in backends | {COMPILED_BACKEND}:
         raise InputError(
             f"template {base.name!r} needs the backend {config.backend!r}, which the tritonserver does not have",
             where=where,
@@ -187,22 +207,28 @@ def _numbered(task: Task) -> bool:
     return all(name.endswith(f"__{index}") for side in sides for index, name in enumerate(side))
 
 
-def _runner_spec(
-    base: Template,
-    task: Task,
-    variant: Variant,
-    inputs: cfg.Tensors,
-    server: Server,
-    placed: PlacedModel,
-) -> RunnerSpec:
+def runner_spec(graph: TaskGraph, task: Task, variant: Variant, *, threads: int = 1) -> RunnerSpec:
+    """Returns the specification of a variant that a runner executes.
+
+    Args:
+        graph: Graph of the task.
+        task: Task of the variant.
+        variant: The variant, whose template is the name of its runner.
+        threads: Number of threads of one instance.
+    """
+    inputs = {name: graph.input_type(task, name) for name in task.inputs}
     return RunnerSpec(
-        runner=base.name,
-        inputs=tuple(TensorSpec(name, t.dtype, t.shape) for name, t in inputs.items()),
-        outputs=tuple(TensorSpec(name, t.dtype, t.shape) for name, t in task.outputs.items()),
+        runner=variant.template,
+        inputs=_model_tensors(inputs, task.scalar_inputs),
+        outputs=_model_tensors(task.outputs, task.scalar_outputs),
         stack=not any(cfg.varies(t) for t in (*inputs.values(), *task.outputs.values())),
-        threads=_threads(server, placed.instances),
+        threads=threads,
         parameters=dict(variant.parameters),
     )
+
+
+def _model_tensors(tensors: cfg.Tensors, scalars: Collection[str]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(name, t.dtype, () if name in scalars else t.shape) for name, t in tensors.items())
 
 
 def _threads(server: Server, instances: int) -> int:
@@ -228,12 +254,24 @@ def _emulation(placed: PlacedModel, server: Server, profile: ProfileTable | None
     return EmulationSpec(tuple(time.medians_ms.round(6).tolist()), time.p95, time.p99, time.rest)
 
 
+def stored_name(artifact: str, *, templated: bool) -> str:
+    """Returns the name of a variant's artifact in the version folder.
+
+    Args:
+        artifact: Name of the artifact in graph.yaml.
+        templated: True if the template has a model.py of its own.
+    """
+    return VARIANT_FILE if artifact == MODEL_FILE and templated else artifact
+
+
 def _files(base: Template | None, variant: Variant, config: ModelConfig, where: str) -> dict[str, bytes | Artifact]:
     """Returns the files of the version folder: the template's code and the variant's artifacts."""
     code = base.model_py if base is not None else None
     files: dict[str, bytes | Artifact] = {} if code is None else {f"{cfg.VERSION}/{MODEL_FILE}": code}
     for name, source in sorted(variant.artifacts.items()):
-        path = PurePosixPath(cfg.VERSION, VARIANT_FILE if name == MODEL_FILE and code is not None else name)
+        if name == CONFIG_FILE and variant.template == FOLDER:
+            continue
+        path = PurePosixPath(cfg.VERSION, stored_name(name, templated=code is not None))
         if PurePosixPath(name).is_absolute() or ".." in path.parts or str(path) in files:
             raise InputError(
                 f"an artifact cannot be stored as {name!r}",

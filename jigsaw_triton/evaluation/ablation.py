@@ -9,6 +9,7 @@ from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.domain.problem import FORMULATIONS, Formulation, Options, Problem
 from jigsaw_triton.planner.placement.greedy import greedy
+from jigsaw_triton.planner.search.attempt import OutOfTimeError
 from jigsaw_triton.planner.search.solve import LargestDemand, SolverFactory, allot, largest_demand
 from jigsaw_triton.planner.solver.solver import SolverProcess
 
@@ -47,8 +48,9 @@ class Case:
         largest_rps: Largest demand in requests per second that the cluster can serve, before placement; None if it can
             serve none.
         proven: True if `largest_rps` is proven maximal; False if the time limit came first.
-        at_largest: Slices that the largest demand needs; None if the cluster can serve none.
-        at_common: Slices that the ablation's common demand needs; None if the cluster can serve none.
+        at_largest: Slices that the largest demand needs; None if the cluster can serve none, or if no plan was found
+            within the time limit.
+        at_common: Slices that the ablation's common demand needs; None under the same conditions.
         reason: Reason why the cluster can serve no demand; empty if it can.
     """
 
@@ -118,7 +120,7 @@ def ablation(
     Raises:
         InputError: The problem or the options are invalid.
         InfeasibleError: No case can serve any demand.
-        JigsawError: No plan was found within the time limit, or no solver gave a valid answer.
+        JigsawError: No largest demand was found within the time limit, or no solver gave a valid answer.
     """
     (workload,) = problem.workloads
     name = workload.graph.name
@@ -149,9 +151,12 @@ def ablation(
     return Ablation(name, common_rps, problem.cluster.compute_slices, cases)
 
 
-def _slices(problem: Problem, options: Options, rps: float, solvers: SolverFactory) -> Slices:
+def _slices(problem: Problem, options: Options, rps: float, solvers: SolverFactory) -> Slices | None:
     (workload,) = problem.workloads
-    found = allot(replace(problem, workloads=(Workload(workload.graph, rps),)), options, solvers=solvers)
+    try:
+        found = allot(replace(problem, workloads=(Workload(workload.graph, rps),)), options, solvers=solvers)
+    except OutOfTimeError:
+        return None
     unplaced = greedy(problem.cluster, found.counts).unplaced_slices if options.formulation == "paper" else 0
     return Slices(found.slices, unplaced, found.outcome.stages[0].proven)
 

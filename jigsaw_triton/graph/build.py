@@ -21,7 +21,7 @@ from jigsaw_triton.graph.python_steps import build_step, check_kind, check_time
 from jigsaw_triton.graph.reference import INPUTS, OUTPUTS, TASKS, References
 from jigsaw_triton.graph.variants import Files, build_variants
 from jigsaw_triton.spec.load import Loaded
-from jigsaw_triton.spec.schema import GraphDocument, GraphSpec, TaskEntry, TensorEntry, WhenEntry
+from jigsaw_triton.spec.schema import GraphDocument, GraphSpec, TaskEntry, WhenEntry
 from jigsaw_triton.spec.source import Path, Report
 from jigsaw_triton.spec.words import nearest, shown
 
@@ -76,7 +76,7 @@ class _Builder:
             name=document.metadata.name,
             slo=Slo(spec.slo.latency_ms, spec.slo.percentile, spec.slo.accuracy, spec.slo.accuracy_mode),
             inputs={
-                name: GraphInput(_type(entry), 1.0 if entry.rows is None else entry.rows)
+                name: GraphInput(TensorType(entry.dtype, tuple(entry.shape)), 1.0 if entry.rows is None else entry.rows)
                 for name, entry in spec.inputs.items()
             },
             outputs=outputs,
@@ -118,14 +118,22 @@ class _Builder:
             node = Task(
                 name=name,
                 inputs=resolved,
-                outputs={key: _type(value) for key, value in entry.outputs.items()},
+                outputs={key: TensorType(value.dtype, value.served_shape) for key, value in entry.outputs.items()},
                 variants=build_variants(
-                    entry, path, templates=self.templates, files=files, source=self.loaded.source, report=self.report
+                    entry,
+                    path,
+                    templates=self.templates,
+                    files=files,
+                    configs=self.loaded.configs,
+                    source=self.loaded.source,
+                    report=self.report,
                 ),
                 for_each=for_each,
                 when=when,
                 counts=check_counts(entry, path, self.loaded.source, self.report),
                 retry=entry.retry == "once",
+                scalar_inputs=frozenset(key for key, value in entry.inputs.items() if value.shape == []),
+                scalar_outputs=frozenset(key for key, value in entry.outputs.items() if value.shape == []),
             )
         lost = (
             len(resolved) < len(inputs)
@@ -208,7 +216,3 @@ class _Builder:
                 if name not in used and name != GRAPH_INPUTS:
                     hint = "add one of its outputs to spec.outputs, or remove the task"
                     self.report.add((*TASKS, name), f"no output of the graph depends on task '{name}'", hint)
-
-
-def _type(entry: TensorEntry) -> TensorType:
-    return TensorType(entry.dtype, tuple(entry.shape))

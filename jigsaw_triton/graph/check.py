@@ -3,7 +3,7 @@
 from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef, TensorType
 from jigsaw_triton.graph.order import count_paths
 from jigsaw_triton.graph.reference import INPUTS, TASKS
-from jigsaw_triton.spec.schema import GraphSpec, TaskEntry
+from jigsaw_triton.spec.schema import SCALAR_SHAPE, GraphSpec, TaskEntry
 from jigsaw_triton.spec.source import Path, Report, SourceMap
 from jigsaw_triton.spec.words import nearest
 
@@ -122,9 +122,15 @@ def _check_types(graph: TaskGraph, task: Task | PythonStep, spec: GraphSpec, pat
     """Compares the types that a node declares for its inputs with the types of the tensors that it receives."""
     for name, entry in spec.tasks[task.name].inputs.items():
         actual = graph.input_type(task, name)
-        wanted = TensorType(entry.dtype or actual.dtype, tuple(entry.shape or actual.shape))
-        agree = len(wanted.shape) == len(actual.shape) and all(
-            a == w or -1 in (a, w) for a, w in zip(actual.shape, wanted.shape, strict=True)
+        shape = actual.shape if entry.shape is None else tuple(entry.shape)
+        wanted = TensorType(entry.dtype or actual.dtype, shape)
+        agree = (
+            (
+                len(shape) == len(actual.shape)
+                and all(a == w or -1 in (a, w) for a, w in zip(actual.shape, shape, strict=True))
+            )
+            if shape
+            else actual.shape == SCALAR_SHAPE
         )
         if wanted.dtype != actual.dtype or not agree:
             rows = " per row" if graph.iterated(task, task.inputs[name]) else ""
@@ -153,7 +159,7 @@ def check_counts(entry: TaskEntry, path: Path, source: SourceMap, report: Report
             if (*path, "outputs", counted) not in source:
                 hint = nearest(counted, entry.outputs, "outputs")
                 report.add(count, f"'{name}' counts the rows of '{counted}', which is not an output", hint)
-        elif entry.outputs[counted].shape[0] != -1:
+        elif entry.outputs[counted].served_shape[0] != -1:
             shape = entry.outputs[counted].shape
             hint = "count an output whose shape begins with -1"
             report.add(count, f"{counted} has no varying number of rows: its shape is {shape}", hint)

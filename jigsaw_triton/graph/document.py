@@ -53,10 +53,12 @@ def _tensor(kind: TensorType) -> Inline:
 
 
 def _ends(node: Task | PythonStep) -> dict[str, Any]:
-    return {
-        "inputs": {name: str(ref) for name, ref in node.inputs.items()},
-        "outputs": {name: _tensor(kind) for name, kind in node.outputs.items()},
-    }
+    inputs: dict[str, Any] = {name: str(ref) for name, ref in node.inputs.items()}
+    outputs = {name: _tensor(kind) for name, kind in node.outputs.items()}
+    if isinstance(node, Task):
+        inputs |= {name: Inline({"from": inputs[name]}, shape=[]) for name in inputs if name in node.scalar_inputs}
+        outputs |= {name: Inline(kind, shape=[]) for name, kind in outputs.items() if name in node.scalar_outputs}
+    return {"inputs": inputs, "outputs": outputs}
 
 
 def _task(task: Task, folder: Path) -> dict[str, Any]:

@@ -81,6 +81,7 @@ class Variant:
         artifacts: File name in the model's version folder -> absolute path of the source file.
         parameters: Parameters that the variant's runner receives as strings.
         yields: Output with rows -> expected number of rows per call.
+        config: Text of its own config.pbtxt, an artifact; empty if it has none.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Variant:
     artifacts: Mapping[str, Path] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
     yields: Mapping[str, float] = field(default_factory=dict)
+    config: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,8 @@ class Task:
         when: Condition under which the task runs; None if it always runs.
         counts: Additional output, computed at the gateway -> model output whose rows it counts for each call.
         retry: True if a failed call may be retried on another worker although the first may have executed it.
+        scalar_inputs: Inputs of shape [1] that the models take without any dimension but the batch.
+        scalar_outputs: Outputs of shape [1] that the models return without any dimension but the batch.
     """
 
     name: str
@@ -131,6 +135,8 @@ class Task:
     when: When | None = None
     counts: Mapping[str, str] = field(default_factory=dict)
     retry: bool = True
+    scalar_inputs: frozenset[str] = frozenset()
+    scalar_outputs: frozenset[str] = frozenset()
 
     @property
     def makes(self) -> tuple[str, ...]:

@@ -46,6 +46,11 @@ def check_kind(name: str, entry: TaskEntry, source: SourceMap, report: Report) -
         report.add(path, f"{name} has both variants and python", "keep one of the two")
     for key in sorted(written.intersection(_TASK_KEYS)):
         report.add((*path, key), f"a python step cannot have the key '{key}'", _TASK_KEYS[key])
+    for side, tensors in (("inputs", entry.inputs), ("outputs", entry.outputs)):
+        for tensor, declared in tensors.items():
+            if declared.shape == []:
+                message = f"'{tensor}' of a python step has no dimension, which only tensors of models may have"
+                report.add((*path, side, tensor), message, "write shape: [1]")
 
 
 def build_step(
@@ -82,7 +87,7 @@ def build_step(
     return PythonStep(
         name=name,
         inputs=inputs,
-        outputs={key: TensorType(value.dtype, tuple(value.shape)) for key, value in entry.outputs.items()},
+        outputs={key: TensorType(value.dtype, value.served_shape) for key, value in entry.outputs.items()},
         file=entry.python,
         source=file.source,
         latency_ms=DEFAULT_LATENCY_MS if entry.latency_ms is None else entry.latency_ms,

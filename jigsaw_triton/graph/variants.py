@@ -6,6 +6,7 @@ from pathlib import Path as FilePath
 
 from jigsaw_triton.graph.model import Variant
 from jigsaw_triton.spec.files import LocalFile
+from jigsaw_triton.spec.load import CONFIG_ARTIFACT
 from jigsaw_triton.spec.schema import TaskEntry
 from jigsaw_triton.spec.source import Path, Report, SourceMap
 from jigsaw_triton.spec.words import nearest, shown
@@ -48,7 +49,14 @@ class Files:
 
 
 def build_variants(
-    entry: TaskEntry, path: Path, *, templates: Collection[str], files: Files, source: SourceMap, report: Report
+    entry: TaskEntry,
+    path: Path,
+    *,
+    templates: Collection[str],
+    files: Files,
+    configs: Mapping[str, str],
+    source: SourceMap,
+    report: Report,
 ) -> tuple[Variant, ...]:
     """Builds the variants of a task in the order written, and reports mistakes in them.
 
@@ -57,6 +65,7 @@ def build_variants(
         path: Path of the task.
         templates: Names of the known templates.
         files: Files that the graph refers to.
+        configs: Path as written -> text of a config.pbtxt.
         source: Lines of the document.
         report: Report to which mistakes are added.
     """
@@ -86,6 +95,7 @@ def build_variants(
                 },
                 parameters=dict(variant.parameters),
                 yields=dict(variant.yields),
+                config=configs.get(variant.artifacts.get(CONFIG_ARTIFACT, ""), ""),
             )
         )
     return tuple(built)
@@ -107,7 +117,7 @@ def check_yields(
     for name in yields:
         entry = (*owner, "yields", name)
         if name in task.outputs:
-            if task.outputs[name].shape[0] != -1:
+            if task.outputs[name].served_shape[0] != -1:
                 shape = task.outputs[name].shape
                 hint = "declare a shape that begins with -1, or remove the output from yields"
                 report.add(entry, f"yields has '{name}', whose shape {shape} has no varying number of rows", hint)

@@ -4,17 +4,15 @@ import csv
 import io
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from jigsaw_triton.errors import Diagnostic, SpecError
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable, Source
 from jigsaw_triton.spec.files import load_text
 from jigsaw_triton.spec.words import NAME_PATTERN, nearest, shown
-
-Source = Literal["measured", "fitted", "assumed"]
 
 HEADER = (
     "gpu",
@@ -30,6 +28,12 @@ HEADER = (
     "memory_mib",
     "source",
 )
+ORIGIN_COLUMNS = ("origin", "error")
+"""Columns that a file has if it says where a row is from. Earlier releases refuse such a file, naming the columns."""
+
+FIGURES = HEADER[6:11]
+"""Columns of the figures."""
+
 SLICES = ("1g", "1gx2", "2g", "3g", "4g", "7g")
 """Kinds of slices: a copy of `gpus.model.SLICES`, which this package must not import."""
 
@@ -41,6 +45,9 @@ _NAME = re.compile(NAME_PATTERN.replace("$", r"\Z"))
 _BOARD = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 LIMIT_COUNT = 999_999
 """Largest number of instances, and of items in a batch."""
+
+LIMIT_ORIGIN = 200
+"""Largest number of characters of an origin."""
 
 _COUNT = re.compile(r"[1-9][0-9]{0,5}")
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
@@ -69,14 +76,19 @@ def parse_profiles(text: str, file: str) -> ProfileTable:
     Raises:
         SpecError: The text has mistakes. The error has the first `LIMIT_PROBLEMS` of them and the number of the others.
     """
+    return parse_with_lines(text, file)[0]
+
+
+def parse_with_lines(text: str, file: str) -> tuple[ProfileTable, Mapping[ProfileKey, int]]:
+    """Parses the text of a profiles.csv like `parse_profiles`, and returns also the line of each row."""
     problems: list[Diagnostic] = []
     rows: dict[ProfileKey, ProfileRow] = {}
     lines: dict[ProfileKey, int] = {}
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        _check_header(next(reader, []), file)
+        columns = _columns(next(reader, []), file)
         for cells in reader:
-            reasons, row = _row(cells)
+            reasons, row = _row(cells, columns)
             if row is not None and row.key in rows:
                 reasons = [
                     ("duplicate configuration", f"remove one of the rows; the first is on line {lines[row.key]}")
@@ -88,27 +100,42 @@ def parse_profiles(text: str, file: str) -> ProfileTable:
     except csv.Error as error:
         message = f"this is not valid CSV: {error}"
         problems.append(Diagnostic(file, reader.line_num, message, "check quotes and line ends"))
+    raise_all(problems, file)
+    return ProfileTable(rows.values()), lines
+
+
+def raise_all(problems: Sequence[Diagnostic], file: str) -> None:
+    """Raises the mistakes in a file, if there are any.
+
+    Raises:
+        SpecError: There are mistakes. The error has the first `LIMIT_PROBLEMS` of them and the number of the others.
+    """
     if problems:
         more = len(problems) - LIMIT_PROBLEMS
         rest = [Diagnostic(file, 0, f"{more} more mistakes are not shown")] if more > 0 else []
         raise SpecError([*problems[:LIMIT_PROBLEMS], *rest])
-    return ProfileTable(rows.values())
 
 
-def _check_header(cells: list[str], file: str) -> None:
-    if tuple(cells) == HEADER:
-        return
+def _columns(cells: list[str], file: str) -> tuple[str, ...]:
+    """Returns the columns of a file.
+
+    Raises:
+        SpecError: The header is wrong.
+    """
+    if tuple(cells) in (HEADER, HEADER + ORIGIN_COLUMNS):
+        return tuple(cells)
     if not cells:
         raise SpecError([Diagnostic(file, 1, "the header is missing", f"the first line must be {','.join(HEADER)}")])
     lacking = [name for name in HEADER if name not in cells]
-    unknown = [name for name in cells if name not in HEADER]
+    unknown = [name for name in cells if name not in HEADER + ORIGIN_COLUMNS]
     parts = [f"lacks {', '.join(lacking)}"] if lacking else []
     parts += [f"has unknown columns {', '.join(shown(name) for name in unknown)}"] if unknown else []
     message = f"the header {' and '.join(parts) or 'has its columns in the wrong order or twice'}"
-    raise SpecError([Diagnostic(file, 1, message, f"the first line must be {','.join(HEADER)}")])
+    hint = f"the first line must be {','.join(HEADER)}, and may end with ,{','.join(ORIGIN_COLUMNS)}"
+    raise SpecError([Diagnostic(file, 1, message, hint)])
 
 
-def _row(cells: list[str]) -> tuple[list[tuple[str, str]], ProfileRow | None]:
+def _row(cells: list[str], columns: tuple[str, ...]) -> tuple[list[tuple[str, str]], ProfileRow | None]:
     """Parses a row.
 
     Returns:
@@ -116,18 +143,20 @@ def _row(cells: list[str]) -> tuple[list[tuple[str, str]], ProfileRow | None]:
     """
     if not cells:
         return [("the line is empty", "remove it")], None
-    if len(cells) != len(HEADER):
-        return [(f"the row must have {len(HEADER)} cells, not {len(cells)}", _MEASURE)], None
-    row = dict(zip(HEADER, cells, strict=True))
+    if len(cells) != len(columns):
+        return [(f"the row must have {len(columns)} cells, not {len(cells)}", _MEASURE)], None
+    row = dict(zip(columns, cells, strict=True))
     reasons = [*_check_words(row), *_check_numbers(row)]
     if reasons:
         return reasons, None
     key = ProfileKey(row["gpu"], row["task"], row["variant"], row["slice"], int(row["instances"]), int(row["batch"]))
-    p50, p95, p99, throughput, memory = (float(row[column]) for column in HEADER[6:11])
+    p50, p95, p99, throughput, memory = (float(row[column]) for column in FIGURES)
     if not p50 <= p95 <= p99:
         found = f"p50 {row['latency_p50_ms']}, p95 {row['latency_p95_ms']}, p99 {row['latency_p99_ms']} ms"
         return [(f"the latencies are not ascending: {found}", "they must satisfy p50 <= p95 <= p99")], None
-    return [], ProfileRow(key, p50, p95, p99, throughput, memory, _source(row["source"]))
+    error = float(row["error"]) if row.get("error") else None
+    origin = row.get("origin", "")
+    return [], ProfileRow(key, p50, p95, p99, throughput, memory, _source(row["source"]), origin, error)
 
 
 def _check_words(row: dict[str, str]) -> list[tuple[str, str]]:
@@ -135,14 +164,26 @@ def _check_words(row: dict[str, str]) -> list[tuple[str, str]]:
     if _BOARD.fullmatch(row["gpu"]) is None:
         reasons.append((f"gpu is {shown(row['gpu'])}", "write a GPU model of the catalog, such as A100-80GB"))
     for column in ("task", "variant"):
-        if _NAME.fullmatch(row[column]) is None:
+        if not is_name(row[column]):
             reasons.append((f"{column} is {shown(row[column])}", f"write the name of a {column} of the graph"))
     if row["slice"] not in SLICES:
         reasons.append((f"there is no slice {shown(row['slice'])}", nearest(row["slice"], SLICES, "known slices")))
     if row["source"] not in get_args(Source):
         hint = nearest(row["source"], get_args(Source), "known sources")
         reasons.append((f"source is {shown(row['source'])}", hint))
+    if not is_origin(row.get("origin", "")):
+        reasons.append((f"origin is {shown(row['origin'])}", f"write up to {LIMIT_ORIGIN} printable characters"))
     return reasons
+
+
+def is_name(text: str) -> bool:
+    """Returns true if a text can be the name of a task or a variant."""
+    return _NAME.fullmatch(text) is not None
+
+
+def is_origin(text: str) -> bool:
+    """Returns true if a text can be the origin of a row."""
+    return len(text) <= LIMIT_ORIGIN and text.isprintable()
 
 
 def _check_numbers(row: dict[str, str]) -> list[tuple[str, str]]:
@@ -150,11 +191,14 @@ def _check_numbers(row: dict[str, str]) -> list[tuple[str, str]]:
     for column in ("instances", "batch"):
         if _COUNT.fullmatch(row[column]) is None:
             reasons.append((f"{column} is {shown(row[column])}", f"write a whole number from 1 to {LIMIT_COUNT}"))
-    for column in HEADER[6:11]:
+    for column in FIGURES:
         value = float(row[column]) if _NUMBER.fullmatch(row[column]) else math.nan
         bound = "of at least 0" if column == "memory_mib" else "greater than 0"
         if not (math.isfinite(value) and (value > 0 or (value == 0 and column == "memory_mib"))):
             reasons.append((f"{column} is {shown(row[column])}", f"write a finite number {bound}"))
+    error = row.get("error", "")
+    if error and not (_NUMBER.fullmatch(error) and math.isfinite(float(error))):
+        reasons.append((f"error is {shown(error)}", "write a relative error such as 0.03, or nothing"))
     return reasons
 
 
@@ -166,17 +210,20 @@ def write_profiles(rows: Iterable[ProfileRow]) -> str:
     """Returns the text of a profiles.csv, from which `parse_profiles` reads the same rows.
 
     Args:
-        rows: Rows of distinct configurations. They are written sorted by configuration.
+        rows: Rows of distinct configurations. They are written sorted by configuration. The columns of the origin are
+            left out if they would be empty.
     """
+    rows = sorted(rows, key=lambda r: r.key)
+    columns = HEADER + ORIGIN_COLUMNS if any(row.origin or row.error is not None for row in rows) else HEADER
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(HEADER)
-    for row in sorted(rows, key=lambda r: r.key):
+    writer.writerow(columns)
+    for row in rows:
         key = row.key
         figures = (row.latency_p50_ms, row.latency_p95_ms, row.latency_p99_ms, row.throughput_rps, row.memory_mib)
-        writer.writerow(
-            [key.gpu, key.task, key.variant, key.slice, key.instances, key.batch, *map(repr, figures), row.source]
-        )
+        cells = [key.gpu, key.task, key.variant, key.slice, key.instances, key.batch, *map(repr, figures), row.source]
+        error = "" if row.error is None else repr(row.error)
+        writer.writerow([*cells, row.origin, error][: len(columns)])
     return out.getvalue()
 
 

@@ -6,6 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+Source = Literal["measured", "fitted", "assumed"]
+"""Kind of the figures of a row."""
+
+MEASURED: tuple[Source, ...] = ("measured",)
+"""Sources of rows that a fit rests on by default."""
+
 _LEVEL = 1
 """Level of compression, the fastest. Figures with many digits get little smaller at any other."""
 
@@ -42,7 +48,10 @@ class ProfileRow:
         latency_p99_ms: 99th percentile of that latency.
         throughput_rps: Items per second of all instances together.
         memory_mib: Memory of all instances together.
-        source: Origin of the figures.
+        source: Kind of the figures: measured, fitted from other rows, or assumed.
+        origin: Description of where the figures are from, such as the file that they were imported from. Empty if it
+            is not known.
+        error: Relative error that is stated for the median latency. None if it is not known.
     """
 
     key: ProfileKey
@@ -51,7 +60,9 @@ class ProfileRow:
     latency_p99_ms: float
     throughput_rps: float
     memory_mib: float
-    source: Literal["measured", "fitted", "assumed"]
+    source: Source
+    origin: str = ""
+    error: float | None = None
 
 
 class ProfileTable:
@@ -113,4 +124,6 @@ def _cells(row: ProfileRow) -> tuple[object, ...]:
         row.throughput_rps,
         row.memory_mib,
         row.source,
+        row.origin,
+        row.error,
     )

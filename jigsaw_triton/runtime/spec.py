@@ -10,12 +10,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+COMPILED_BACKEND = "jigsaw"
+"""Name of the compiled backend in Triton's model configurations."""
+
 SPEC_PARAMETER = "spec"
 """Key of the config.pbtxt parameter that holds the JSON."""
 
 RUN_DIR_VARIABLE = "JIGSAW_RUN_DIR"
 """Environment variable of all servers: path of the run directory, which contains `workers/*.sock`, `routes/*.json`,
 `slots/`, `generations/`, `condemned/` and `traces/`."""
+
+PACKAGES_VARIABLE = "JIGSAW_PACKAGES"
+"""Environment variable of all servers: folders of the Python packages of the server's interpreter, separated by colons.
+The compiled backend finds ONNX Runtime in them."""
 
 SECRET_HEADER = "x-jigsaw-secret"
 """HTTP header that carries the deployment's secret."""
@@ -233,14 +240,15 @@ class EmulationSpec:
 
 @dataclass(frozen=True, slots=True)
 class RunnerSpec:
-    """A variant that the python backend runs on a worker.
+    """A variant that our own code runs on a worker.
 
     Attributes:
-        runner: Name of a module in runtime.runners: `onnxruntime`, `torch`, `python`, `emulated`.
+        runner: `onnxruntime`, which the compiled backend runs (`native/onnx`), or the name of a module in
+            runtime.runners, which the python backend runs: `torch`, `python`, `emulated`.
         inputs: Inputs of one item.
         outputs: Outputs of one item.
         stack: True if items are joined along the batch dimension and run together; otherwise they run one at a time.
-        threads: Number of threads in the runner's own thread pools, at least 1.
+        threads: Number of threads of one instance in the runner's own thread pools, at least 1.
         parameters: Parameters of the variant.
         pads: Outputs whose rows are padded so that items stack; see `ROWS_PREFIX`.
         emulation: Behaviour of an emulated variant; None for any other.

@@ -1,4 +1,4 @@
-"""The compiled backend: the library of this package in which the gateway runs fronts.
+"""The compiled backend: the library of this package in which the gateway runs fronts, and workers run ONNX models.
 
 With it comes the library that every server preloads (`native/preload`), so that other users of the machine can read
 neither the deployment's secret nor tensors in shared memory.
@@ -16,11 +16,9 @@ from pathlib import Path
 import jigsaw_triton
 from jigsaw_triton.errors import MissingDependencyError, ServerError
 from jigsaw_triton.packages import build_folder, cache_dir
+from jigsaw_triton.runtime.spec import COMPILED_BACKEND
 
-BACKEND = "jigsaw"
-"""Name of the backend in Triton's model configurations."""
-
-LIBRARY = Path(jigsaw_triton.__file__).resolve().parent / "_native" / f"libtriton_{BACKEND}.so"
+LIBRARY = Path(jigsaw_triton.__file__).resolve().parent / "_native" / f"libtriton_{COMPILED_BACKEND}.so"
 _PRELOAD = "libjigsaw_private.so"
 PRELOAD_VARIABLE = "LD_PRELOAD"
 """Environment variable of the dynamic loader with the libraries that a program loads first."""
@@ -43,7 +41,7 @@ print(ctypes.CFUNCTYPE(ctypes.c_char_p)(function)().decode())
 _ASK_SERVER = """
 import ctypes, sys
 major, minor = ctypes.c_uint32(), ctypes.c_uint32()
-ctypes.CDLL(sys.argv[1]).TRITONBACKEND_ApiVersion(ctypes.byref(major), ctypes.byref(minor))
+ctypes.CDLL(sys.argv[1]).TRITONCOMPILED_BACKEND_ApiVersion(ctypes.byref(major), ctypes.byref(minor))
 print(f"{major.value}.{minor.value}")
 """
 
@@ -97,7 +95,7 @@ def preload_beside(library: Path) -> Path:
 
 def library_in(backend_dir: Path) -> Path:
     """Returns the path of the backend's library in a folder of backends."""
-    return backend_dir / BACKEND / LIBRARY.name
+    return backend_dir / COMPILED_BACKEND / LIBRARY.name
 
 
 def missing_library() -> MissingDependencyError:
@@ -122,16 +120,16 @@ def merge_backends(backend_dir: Path, library: Path) -> Path:
         ArtifactError: The cache cannot be written.
     """
     contents = {path.name: path.read_bytes() for path in (library, preload_beside(library))}
-    others = sorted(path for path in backend_dir.iterdir() if path.name != BACKEND)
+    others = sorted(path for path in backend_dir.iterdir() if path.name != COMPILED_BACKEND)
     digest = hashlib.sha256(repr([str(path) for path in others]).encode())
     for content in contents.values():
         digest.update(hashlib.sha256(content).digest())
     folder = cache_dir() / "backends" / digest.hexdigest()[:16]
 
     def write(fresh: Path) -> None:
-        (fresh / BACKEND).mkdir()
+        (fresh / COMPILED_BACKEND).mkdir()
         for name, content in contents.items():
-            copy = fresh / BACKEND / name
+            copy = fresh / COMPILED_BACKEND / name
             copy.write_bytes(content)
             copy.chmod(0o755)
         for path in others:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jigsaw_triton.errors import InputError, MissingDependencyError, ServerError
 from jigsaw_triton.gpus.model import ServerImage
+from jigsaw_triton.runtime.spec import COMPILED_BACKEND, PACKAGES_VARIABLE
 from jigsaw_triton.servers import backend, interpreter
 from jigsaw_triton.servers.installation import Installation
 
@@ -27,6 +28,7 @@ _LEAST_PYTHON = (3, 10)
 _PROBE = (
     'echo "path=$PATH"; echo "version=${TRITON_SERVER_VERSION:-unknown}"; '
     "echo \"python=$(python3 -c 'import sys; print(*sys.version_info[:2], sep=chr(46))')\"; "
+    "echo \"packages=$(python3 -c 'import site; print(*site.getsitepackages(), sep=chr(58))')\"; "
     f'echo "backends="$(ls {_ROOT}/backends)'
 )
 _NO_SHELL = (126, 127)
@@ -168,11 +170,12 @@ def find_image(wanted: ServerImage) -> Image:
         binary=_ROOT / "bin" / "tritonserver",
         backend_dir=backend_dir,
         # The image itself has no compiled backend: containers get it by a mount.
-        backends=backends | {backend.BACKEND} if backend.find_library() else backends - {backend.BACKEND},
+        backends=backends | {COMPILED_BACKEND} if backend.find_library() else backends - {COMPILED_BACKEND},
         version=found["version"],
         origin="image",
         env={
             "PATH": f"{folder / 'bin'}{os.pathsep}{found['path']}",
+            PACKAGES_VARIABLE: found["packages"],
             backend.PRELOAD_VARIABLE: str(backend.preload_beside(backend.library_in(backend_dir))),
         },
     )

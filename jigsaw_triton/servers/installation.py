@@ -12,6 +12,7 @@ from typing import Literal
 
 from jigsaw_triton.errors import MissingDependencyError
 from jigsaw_triton.packages import Package, Progress, build_folder, extract
+from jigsaw_triton.runtime.spec import COMPILED_BACKEND
 from jigsaw_triton.servers import backend, interpreter
 
 PACKAGE = Package(
@@ -89,7 +90,7 @@ def require_compiled_backend(installation: Installation) -> Installation:
     Raises:
         MissingDependencyError: The compiled backend is not built.
     """
-    if backend.BACKEND not in installation.backends:
+    if COMPILED_BACKEND not in installation.backends:
         raise backend.missing_library()
     return installation
 
@@ -189,13 +190,13 @@ def _with_compiled(backend_dir: Path, backends: Set[str]) -> tuple[Path, frozens
     """Adds the compiled backend, if it is built, to a server's backends; returns their folder and names."""
     library = backend.find_library()
     if library is None:
-        return backend_dir, frozenset(backends - {backend.BACKEND})
-    return backend.merge_backends(backend_dir, library), frozenset({*backends, backend.BACKEND})
+        return backend_dir, frozenset(backends - {COMPILED_BACKEND})
+    return backend.merge_backends(backend_dir, library), frozenset({*backends, COMPILED_BACKEND})
 
 
 def _preload(backend_dir: Path, backends: Set[str]) -> Mapping[str, str]:
     """Returns the variable that makes a server preload our library before those that the user preloads."""
-    if backend.BACKEND not in backends:
+    if COMPILED_BACKEND not in backends:
         return {}
     library = backend.preload_beside(backend.library_in(backend_dir))
     return {backend.PRELOAD_VARIABLE: _append(str(library), os.environ.get(backend.PRELOAD_VARIABLE, ""))}

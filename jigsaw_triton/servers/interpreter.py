@@ -16,6 +16,7 @@ from pathlib import Path
 import jigsaw_triton
 from jigsaw_triton.errors import MissingDependencyError
 from jigsaw_triton.packages import build_folder, cache_dir
+from jigsaw_triton.runtime.spec import PACKAGES_VARIABLE
 
 INSIDE = Path("/opt/jigsaw-triton")
 """Folder in containers into which this package is mounted."""
@@ -84,10 +85,16 @@ def prepare_inside(version: str) -> Path:
 
 
 def environment(folder: Path, inherited: Mapping[str, str]) -> dict[str, str]:
-    """Returns PATH and LD_LIBRARY_PATH with the folder that `prepare` created in front of their inherited values."""
+    """Returns the variables through which a server finds this interpreter and its packages.
+
+    Args:
+        folder: Folder that `prepare` created, which comes first on PATH and LD_LIBRARY_PATH.
+        inherited: Variables that the server inherits.
+    """
     return {
         "PATH": _join(folder / "bin", inherited.get("PATH", os.defpath)),
         "LD_LIBRARY_PATH": _join(folder / "lib", inherited.get("LD_LIBRARY_PATH", "")),
+        PACKAGES_VARIABLE: os.pathsep.join(_package_folders()),
     }
 
 
@@ -126,10 +133,13 @@ def _path_file() -> str:
     The module `site` executes lines of a .pth file that begin with `import`.
     """
     package = Path(jigsaw_triton.__file__).resolve().parent.parent
-    folders = [folder for folder in site.getsitepackages() if Path(folder).is_dir()]
-    if site.ENABLE_USER_SITE and Path(site.getusersitepackages()).is_dir():
-        folders.insert(0, site.getusersitepackages())
     # A __pycache__ in a model's version folder would change its time stamp, and Triton would reload the model.
     lines = [str(package), "import sys; sys.dont_write_bytecode = True"]
-    lines += [f"import site; site.addsitedir({folder!r})" for folder in folders]
+    lines += [f"import site; site.addsitedir({folder!r})" for folder in _package_folders()]
     return "\n".join(lines) + "\n"
+
+
+def _package_folders() -> list[str]:
+    """Returns the folders of the installed packages, in the order of the interpreter's search path."""
+    folders = [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
+    return [folder for folder in [*folders, *site.getsitepackages()] if Path(folder).is_dir()]

@@ -1,6 +1,7 @@
-"""Python packages that run models inside Triton's python backend, and checks that they are installed.
+"""Python packages with the libraries that run models, and checks that they are installed.
 
-Triton's stubs run this interpreter with its packages, so a package that is missing here is missing in every worker.
+Workers use the packages of this interpreter: in Triton's python stubs, or, for ONNX Runtime, in the compiled backend. A
+package that is missing here is therefore missing in every worker.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,7 @@ from jigsaw_triton.compiler.templates import Template, template
 from jigsaw_triton.compiler.worker_config import PYTHON, base_config
 from jigsaw_triton.errors import MissingDependencyError
 from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.runtime.spec import COMPILED_BACKEND
 
 RUNNER_PACKAGES = ("onnxruntime", "torch")
 """Packages that a template needs. Each has the name of its template, of its module and of its extra."""
@@ -52,7 +54,8 @@ def missing_packages(graph: TaskGraph, templates: Mapping[str, Template], backen
             if name not in RUNNER_PACKAGES or name in missing or installed_version(name) is not None:
                 continue
             where = f"{graph.name}.{place}"
-            if base_config(template(templates, name, where=where), task, backends | {PYTHON}, where).backend == PYTHON:
+            base = base_config(template(templates, name, where=where), task, backends | {PYTHON}, where)
+            if base.backend in (PYTHON, COMPILED_BACKEND):
                 missing[name] = place
     return missing
 

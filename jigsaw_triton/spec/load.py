@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -29,6 +30,9 @@ from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES, Parsed, parse_yaml
 
 Document = TypeVar("Document", bound=BaseModel)
 
+CONFIG_ARTIFACT = "config.pbtxt"
+"""Name of the artifact that is the configuration of a variant, in place of that of its template."""
+
 _STAND_INS: Mapping[EntryPath, Any] = {
     ("apiVersion",): API_VERSION,
     ("metadata",): {"name": "unnamed"},
@@ -51,6 +55,7 @@ class Loaded(Generic[Document]):
         folder: Absolute path of the file's folder.
         files: Path as written in the document -> the file it names.
         steps: Path as written in the document -> content of the python step's file, for each such file that exists.
+        configs: Path as written in the document -> text of a variant's own config.pbtxt, for each that can be read.
     """
 
     document: Document
@@ -60,6 +65,7 @@ class Loaded(Generic[Document]):
     folder: Path = Path()
     files: Mapping[str, LocalFile] = field(default_factory=dict)
     steps: Mapping[str, StepFile] = field(default_factory=dict)
+    configs: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_graph(path: Path | str) -> Loaded[GraphDocument]:
@@ -112,7 +118,11 @@ def _with_named_files(loaded: Loaded[GraphDocument], folder: Path) -> Loaded[Gra
         for text in _step_files(loaded.document.spec)
         if files[text].inside and files[text].exists
     }
-    return replace(loaded, folder=folder, files=files, steps=steps)
+    configs = {}
+    for text in _config_files(loaded.document.spec):
+        with suppress(SpecError):
+            configs[text] = load_text(files[text].path, limit_bytes=LIMIT_BYTES) if files[text].inside else ""
+    return replace(loaded, folder=folder, files=files, steps=steps, configs=configs)
 
 
 def load_cluster(path: Path | str) -> Loaded[ClusterDocument]:
@@ -180,6 +190,14 @@ def _named_files(spec: GraphSpec) -> Iterator[str]:
 
 def _step_files(spec: GraphSpec) -> Iterator[str]:
     return (task.python for task in spec.tasks.values() if task.python is not None)
+
+
+def _config_files(spec: GraphSpec) -> Iterator[str]:
+    """Yields the paths of the config.pbtxt files that variants have of their own."""
+    for task in spec.tasks.values():
+        for variant in task.variants:
+            if CONFIG_ARTIFACT in variant.artifacts:
+                yield variant.artifacts[CONFIG_ARTIFACT]
 
 
 def _edge_files(spec: ClusterSpec) -> Iterator[str]:

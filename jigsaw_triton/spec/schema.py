@@ -18,6 +18,8 @@ LIMIT_TENSORS = 64
 LIMIT_GPUS = 4096
 LIMIT_PRIORITY = 1000
 LIMIT_WEIGHT = 1000.0
+SCALAR_SHAPE = (1,)
+"""Shape in which a model's tensor without dimensions is served, because Triton has no other."""
 
 DType = Literal[
     "BOOL",
@@ -75,6 +77,7 @@ Dimension = Annotated[
     BeforeValidator(_dimension),
 ]
 Shape = Annotated[list[Dimension], Field(min_length=1, max_length=16, examples=[[-1, 3, 64, 64]])]
+ModelShape = Annotated[list[Dimension], Field(max_length=16, examples=[[-1, 3, 64, 64]])]
 Scalar = Annotated[
     str,
     BeforeValidator(_text),
@@ -108,20 +111,30 @@ class SloEntry(_Entry):
     """Scope of accuracy. floor: it holds for each request; mean: it holds on average over requests."""
 
 
-class TensorEntry(_Entry):
-    """Type of a tensor of one request or one call, without a batch dimension."""
+class InputEntry(_Entry):
+    """Type of an input of the graph for one request, without a batch dimension."""
 
     dtype: DType = Field(examples=["FP32"])
     """Triton data type."""
     shape: Shape
     """Dimensions; -1 for one that varies."""
-
-
-class InputEntry(TensorEntry):
-    """Type of an input of the graph for one request, without a batch dimension."""
-
     rows: float | None = Field(default=None, gt=0, examples=[5])
     """Expected leading dimension, if a task iterates over this input; 1 by default."""
+
+
+class OutputEntry(_Entry):
+    """Type of an output of a task for one call, without a batch dimension."""
+
+    dtype: DType = Field(examples=["FP32"])
+    """Triton data type."""
+    shape: ModelShape
+    """Dimensions; -1 for one that varies. [] is for a model whose output has the batch dimension alone: it is served as
+    [1]."""
+
+    @property
+    def served_shape(self) -> tuple[int, ...]:
+        """Shape that clients and other tasks see."""
+        return tuple(self.shape) or SCALAR_SHAPE
 
 
 class TaskInputEntry(_Entry):
@@ -131,8 +144,9 @@ class TaskInputEntry(_Entry):
     """Tensor that the input receives: task.OUTPUT, or inputs.NAME for an input of the graph."""
     dtype: DType | None = Field(default=None, examples=["FP32"])
     """Expected data type, checked against that of the source."""
-    shape: Shape | None = None
-    """Expected shape of one call, checked against that of the source; -1 matches any size."""
+    shape: ModelShape | None = None
+    """Expected shape of one call, checked against that of the source; -1 matches any size. [] is for a model whose
+    input has the batch dimension alone: the source is [1]."""
 
 
 class WhenEntry(_Entry):
@@ -178,7 +192,7 @@ class TaskEntry(_Entry):
         ],
     ] = Field(min_length=1, max_length=LIMIT_TENSORS, examples=[{"IMAGE": "inputs.FRAME"}])
     """Input of the model: task.OUTPUT, inputs.NAME, or {from, dtype, shape}."""
-    outputs: dict[Name, TensorEntry] = Field(
+    outputs: dict[Name, OutputEntry] = Field(
         min_length=1, max_length=LIMIT_TENSORS, examples=[{"BOXES": {"dtype": "FP32", "shape": [-1, 4]}}]
     )
     """Output of the model: its type for one call."""

@@ -1,5 +1,6 @@
 """Writing YAML that `yaml_loader` reads back as the same values."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,6 +50,12 @@ def dump_yaml(data: Mapping[str, Any]) -> str:
         data: Mappings with text keys, lists, text, finite numbers, booleans and None; an `Inline` takes one line.
     """
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_COLUMNS)
+
+
+def dump_inline(data: Any) -> str:
+    """Returns a value as YAML text on one line: `{dtype: FP32, shape: [1]}`."""
+    text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=True, width=math.inf)
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def _is_plain(text: str) -> bool:

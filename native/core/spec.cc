@@ -49,14 +49,6 @@ Shape read_shape(const Json& json, std::string_view where) {
   return shape;
 }
 
-void read_tensor(TensorSpec& tensor, const Json& json, std::string_view where) {
-  tensor.name = name_at(json, "name", where);
-  const std::string& type = json.at("dtype", where).string(in(where, "dtype"));
-  tensor.type = data_type(type);
-  if (tensor.type == DataType::kInvalid) throw FormatError(in(where, "dtype") + " is not a data type: " + type);
-  tensor.shape = read_shape(json.at("shape", where), in(where, "shape"));
-}
-
 class SpecReader {
  public:
   explicit SpecReader(const Json& json) : json_(json) {}
@@ -111,7 +103,7 @@ class SpecReader {
     for (size_t i = 0; i < inputs.size(); i++) {
       std::string where = in("spec.inputs", i);
       BoundaryTensor input;
-      read_tensor(input, inputs[i], where);
+      input.read(inputs[i], where);
       input.tensor = add("inputs." + input.name, where);
       spec_.inputs.push_back(std::move(input));
     }
@@ -123,7 +115,7 @@ class SpecReader {
     for (size_t i = 0; i < outputs.size(); i++) {
       std::string where = in("spec.outputs", i);
       BoundaryTensor output;
-      read_tensor(output, outputs[i], where);
+      output.read(outputs[i], where);
       output.tensor = find(outputs[i].at("tensor", where), in(where, "tensor"));
       spec_.outputs.push_back(std::move(output));
     }
@@ -147,7 +139,7 @@ class SpecReader {
     for (size_t i = 0; i < inputs.size(); i++) {
       std::string at = in(in(where, "inputs"), i);
       InputSpec input;
-      read_tensor(input, inputs[i], at);
+      input.read(inputs[i], at);
       input.iterated = flag(inputs[i], "iterated", at, false);
       if (input.iterated && task.mode != Mode::kRows)
         throw FormatError(in(at, "iterated") + " is only allowed in mode rows");
@@ -163,7 +155,7 @@ class SpecReader {
     for (size_t i = 0; i < outputs.size(); i++) {
       std::string at = in(in(where, "outputs"), i);
       OutputSpec output;
-      read_tensor(output, outputs[i], at);
+      output.read(outputs[i], at);
       output.yields = flag(outputs[i], "yields", at, false);
       if (output.yields && output.shape.empty())
         throw FormatError(in(at, "shape") + " has no dimension of rows, but the output yields rows");
@@ -287,6 +279,14 @@ RouteEntry read_entry(const Json& json, const std::string& where) {
 }
 
 }  // namespace
+
+void TensorSpec::read(const Json& json, std::string_view where) {
+  name = name_at(json, "name", where);
+  const std::string& dtype = json.at("dtype", where).string(in(where, "dtype"));
+  type = data_type(dtype);
+  if (type == DataType::kInvalid) throw FormatError(in(where, "dtype") + " is not a data type: " + dtype);
+  shape = read_shape(json.at("shape", where), in(where, "shape"));
+}
 
 bool TensorSpec::fixed() const {
   if (type == DataType::kBytes) return false;

@@ -11,6 +11,8 @@
 
 namespace jigsaw {
 
+class Json;
+
 // Version of the specification that this library reads.
 inline constexpr int64_t kSpecVersion = 2;
 
@@ -42,6 +44,9 @@ struct TensorSpec {
   std::string name;
   DataType type = DataType::kInvalid;
   Shape shape;  // Dimensions without the batch dimension; -1 for a dimension that varies.
+
+  // Reads name, type and shape from their JSON, which is at `where` in its document. Throws FormatError.
+  void read(const Json& json, std::string_view where);
 
   // Returns true if all values of the tensor have the same size.
   bool fixed() const;

@@ -1,14 +1,11 @@
 #include "core/trace.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdio>
 
 #include "core/json.h"
 #include "core/task.h"
+#include "core/trace_file.h"
 
 namespace jigsaw {
 namespace {
@@ -16,7 +13,6 @@ namespace {
 constexpr uint64_t kHashRange = uint64_t{1} << 32;
 constexpr uint64_t kMaxTracesPerSecond = 20;
 constexpr size_t kMaxIdLength = 128;
-constexpr off_t kMaxFileBytes = 256 * 1024;
 
 // Computes a CRC-32, as zlib does.
 uint32_t crc32(std::string_view text) {
@@ -93,20 +89,7 @@ Hop Tracer::hop(const Job& job, std::string_view request, std::string_view graph
 
 void Tracer::write(const Hop& hop) {
   std::lock_guard lock(mutex_);
-  std::string path = folder_ + "/" + hop.route + ".jsonl";
-  int file = open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
-  if (file < 0) {
-    mkdir(folder_.substr(0, folder_.rfind('/')).c_str(), 0700);
-    mkdir(folder_.c_str(), 0700);
-    file = open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
-    if (file < 0) return;
-  }
-  // If the disk is full, only this line is lost.
-  [[maybe_unused]] ssize_t n = ::write(file, hop.line.data(), hop.line.size());
-  struct stat status;
-  bool full = fstat(file, &status) == 0 && status.st_size >= kMaxFileBytes;
-  close(file);
-  if (full) rename(path.c_str(), (path + ".1").c_str());
+  append_line(folder_ + "/" + hop.route + ".jsonl", hop.line);
 }
 
 }  // namespace jigsaw

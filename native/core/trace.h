@@ -30,8 +30,8 @@ struct Hop {
   std::string route, line;
 };
 
-// Chooses requests to trace and writes their hops. A full file is renamed, so that one older file is kept. Owned by the
-// engine; `write` is thread-safe, `choose` requires the engine's lock.
+// Chooses requests to trace and writes their hops. Owned by the engine; `write` is thread-safe, `choose` requires the
+// engine's lock.
 class Tracer {
  public:
   explicit Tracer(std::string folder) : folder_(std::move(folder)) {}

@@ -68,6 +68,7 @@ struct TRITONBACKEND_Output {
 
 struct TRITONBACKEND_Model {
   std::string config;
+  std::string folder;
   void* state = nullptr;
   TRITONBACKEND_ModelInstance* instance = nullptr;
   std::atomic<int64_t> succeeded{0}, failed{0}, batches{0}, batch_items{0};
@@ -163,6 +164,7 @@ std::unique_ptr<TRITONBACKEND_Request> read_request(const Json& json, std::strin
   if (const Json* id = json.find("id")) request->id = id->string("id");
   request->timeout_us = uint64_t(number(json, "timeout_us", 0));
   request->output_on_gpu = number(json, "output_on_gpu", 0) != 0;
+  request->cancelled = number(json, "cancelled", 0) != 0;
   for (const Json& item : json.at("inputs", "request").array("inputs")) {
     TRITONBACKEND_Input input;
     input.name = item.at("name", "input").string("name");
@@ -321,6 +323,18 @@ TRITONSERVER_Error* TRITONBACKEND_ModelConfig(TRITONBACKEND_Model* model, uint32
   return nullptr;
 }
 
+TRITONSERVER_Error* TRITONBACKEND_ModelRepository(TRITONBACKEND_Model* model, TRITONBACKEND_ArtifactType* type,
+                                                  const char** location) {
+  *type = TRITONBACKEND_ARTIFACT_FILESYSTEM;
+  *location = model->folder.c_str();
+  return nullptr;
+}
+
+TRITONSERVER_Error* TRITONBACKEND_ModelVersion(TRITONBACKEND_Model*, uint64_t* version) {
+  *version = 1;
+  return nullptr;
+}
+
 TRITONSERVER_Error* TRITONBACKEND_ModelState(TRITONBACKEND_Model* model, void** state) {
   *state = model->state;
   return nullptr;
@@ -328,6 +342,11 @@ TRITONSERVER_Error* TRITONBACKEND_ModelState(TRITONBACKEND_Model* model, void** 
 
 TRITONSERVER_Error* TRITONBACKEND_ModelSetState(TRITONBACKEND_Model* model, void* state) {
   model->state = state;
+  return nullptr;
+}
+
+TRITONSERVER_Error* TRITONBACKEND_ModelInstanceName(TRITONBACKEND_ModelInstance*, const char** name) {
+  *name = "instance_0";
   return nullptr;
 }
 
@@ -526,9 +545,9 @@ void triton_fail(const char* function) {
   server().failing = function;
 }
 
-// Loads a model. Returns nullptr and sets `message` if that fails.
-TRITONBACKEND_Model* triton_load(const char* config, char** message) {
-  auto* model = new TRITONBACKEND_Model{config};
+// Loads a model from its folder. Returns nullptr and sets `message` if that fails.
+TRITONBACKEND_Model* triton_load(const char* config, const char* folder, char** message) {
+  auto* model = new TRITONBACKEND_Model{config, folder};
   *message = text_of_error(TRITONBACKEND_ModelInitialize(model));
   if (*message) {
     delete model;

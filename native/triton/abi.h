@@ -48,6 +48,7 @@ typedef enum {
   TRITONSERVER_METRIC_KIND_GAUGE,
   TRITONSERVER_METRIC_KIND_HISTOGRAM
 } TRITONSERVER_MetricKind;
+typedef enum { TRITONBACKEND_ARTIFACT_FILESYSTEM } TRITONBACKEND_ArtifactType;
 typedef enum { TRITONSERVER_PARAMETER_STRING, TRITONSERVER_PARAMETER_INT } TRITONSERVER_ParameterType;
 
 // The numbers are those of jigsaw::DataType.
@@ -90,8 +91,13 @@ JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_MetricObserve(TRITONSERVER_Metric* 
 JIGSAW_WEAK TRITONSERVER_Error* TRITONBACKEND_ApiVersion(uint32_t* major, uint32_t* minor);
 JIGSAW_WEAK TRITONSERVER_Error* TRITONBACKEND_ModelConfig(TRITONBACKEND_Model* model, uint32_t version,
                                                           TRITONSERVER_Message** config);
+JIGSAW_WEAK TRITONSERVER_Error* TRITONBACKEND_ModelRepository(TRITONBACKEND_Model* model,
+                                                              TRITONBACKEND_ArtifactType* type, const char** location);
+JIGSAW_WEAK TRITONSERVER_Error* TRITONBACKEND_ModelVersion(TRITONBACKEND_Model* model, uint64_t* version);
 JIGSAW_WEAK TRITONSERVER_Error* TRITONBACKEND_ModelState(TRITONBACKEND_Model* model, void** state);
 JIGSAW_WEAK TRITONSERVER_Error* TRITONBACKEND_ModelSetState(TRITONBACKEND_Model* model, void* state);
+JIGSAW_WEAK TRITONSERVER_Error* TRITONBACKEND_ModelInstanceName(TRITONBACKEND_ModelInstance* instance,
+                                                                const char** name);
 JIGSAW_WEAK TRITONSERVER_Error* TRITONBACKEND_ModelInstanceModel(TRITONBACKEND_ModelInstance* instance,
                                                                  TRITONBACKEND_Model** model);
 JIGSAW_WEAK TRITONSERVER_Error* TRITONBACKEND_ModelInstanceState(TRITONBACKEND_ModelInstance* instance, void** state);

@@ -1,4 +1,5 @@
-// The entry points of the Triton backend: each model is a front, and requests are passed to the core.
+// The entry points of the Triton backend. Each model is a front, whose requests are passed to the core, or an ONNX
+// model.
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -6,6 +7,7 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "core/engine.h"
@@ -13,6 +15,8 @@
 #include "core/json.h"
 #include "triton/abi.h"
 #include "triton/answer_gate.h"
+#include "triton/calls.h"
+#include "triton/onnx_model.h"
 
 #ifndef JIGSAW_VERSION
 #define JIGSAW_VERSION "unknown"
@@ -27,26 +31,6 @@
 
 namespace jigsaw {
 namespace {
-
-// Throws an error of the server as an exception.
-void check(TRITONSERVER_Error* error) {
-  if (!error) return;
-  std::string text = TRITONSERVER_ErrorMessage(error);
-  TRITONSERVER_ErrorDelete(error);
-  throw std::runtime_error(text);
-}
-
-void log_message(TRITONSERVER_LogLevel level, const std::string& text) {
-  if (TRITONSERVER_Error* error = TRITONSERVER_LogMessage(level, "jigsaw", 0, text.c_str()))
-    TRITONSERVER_ErrorDelete(error);
-}
-
-// Logs an error of a call that only fails if the server is broken, where no caller could handle the error.
-void log_failure(TRITONSERVER_Error* error) {
-  if (!error) return;
-  log_message(TRITONSERVER_LOG_ERROR, TRITONSERVER_ErrorMessage(error));
-  TRITONSERVER_ErrorDelete(error);
-}
 
 // A series of the server. Thread-safe, as the server's functions are.
 class TritonMetric : public Metric {
@@ -103,9 +87,27 @@ class TritonHost : public Host {
 // State that all models of the process share. Never destroyed, because Triton unloads backends while threads may still
 // run.
 struct Process {
+  std::mutex mutex;
   TritonHost host;
-  std::unique_ptr<Engine> engine;
-  std::string error;  // Reason why there is no engine.
+  std::unique_ptr<Engine> shared;  // Engine of all fronts; workers have none.
+
+  // Returns the engine, which the first front starts.
+  Engine& engine() {
+    std::lock_guard lock(mutex);
+    if (!shared) shared = std::make_unique<Engine>(host, settings());
+    return *shared;
+  }
+
+ private:
+  static Settings settings() {
+    auto text = [](const char* name) {
+      const char* value = getenv(name);
+      return std::string(value ? value : "");
+    };
+    if (text("JIGSAW_RUN_DIR").empty())
+      throw std::runtime_error("JIGSAW_RUN_DIR is not set; set it to the run directory before the gateway starts");
+    return {text("JIGSAW_RUN_DIR"), text("JIGSAW_SECRET"), text("JIGSAW_SHM_PREFIX")};
+  }
 };
 
 Process& process() {
@@ -113,37 +115,25 @@ Process& process() {
   return *made;
 }
 
-// State of a model.
+// State of a model, which is one of these.
 struct Model {
-  std::string name;
   std::unique_ptr<Front> front;
+  std::unique_ptr<OnnxModel> onnx;
 };
 
-// State of a model instance: counts its requests, because Triton may finalize an instance while requests are in flight.
+// State of a model instance: counts its requests, because Triton may finalize an instance while a front has requests in
+// flight.
 struct Instance {
   std::mutex mutex;
   std::condition_variable idle;
   size_t under_way = 0;
+  std::optional<RunTrace> trace;  // Trace file of an ONNX model's instance.
 
   void ended() {
     std::lock_guard lock(mutex);
     if (--under_way == 0) idle.notify_all();
   }
 };
-
-TRITONSERVER_Error_Code code_of(Blame blame) {
-  switch (blame) {
-    case Blame::kRequest:
-      return TRITONSERVER_ERROR_INVALID_ARG;
-    case Blame::kModel:
-      return TRITONSERVER_ERROR_INTERNAL;
-    case Blame::kWorker:
-      return TRITONSERVER_ERROR_UNAVAILABLE;
-    case Blame::kCancelled:
-      return TRITONSERVER_ERROR_CANCELLED;
-  }
-  return TRITONSERVER_ERROR_INTERNAL;
-}
 
 const char* blame_prefix(Blame blame) {
   switch (blame) {
@@ -169,12 +159,7 @@ class TritonRequest : public Request {
 
   std::string_view id() const override { return id_; }
 
-  bool cancelled() const override {
-    bool cancelled = false;
-    if (TRITONSERVER_Error* error = TRITONBACKEND_RequestIsCancelled(request_, &cancelled))
-      TRITONSERVER_ErrorDelete(error);
-    return cancelled;
-  }
+  bool cancelled() const override { return is_cancelled(request_); }
 
   char* allocate(size_t output, DataType type, const Shape& shape, size_t size) override {
     return allocate(front_.spec().outputs[output].name.c_str(), type, shape, size);
@@ -244,26 +229,17 @@ class TritonRequest : public Request {
   char* allocate(const char* name, DataType type, const Shape& shape, size_t size) {
     std::lock_guard lock(mutex_);
     if (!response_) check(TRITONBACKEND_ResponseNew(&response_, request_));
-    TRITONBACKEND_Output* output = nullptr;
-    check(TRITONBACKEND_ResponseOutput(response_, &output, name, TRITONSERVER_DataType(type), shape.data(),
-                                       uint32_t(shape.size())));
-    void* buffer = nullptr;
-    TRITONSERVER_MemoryType memory = TRITONSERVER_MEMORY_CPU;
-    int64_t memory_id = 0;
-    check(TRITONBACKEND_OutputBuffer(output, &buffer, size, &memory, &memory_id));
-    if (memory == TRITONSERVER_MEMORY_GPU)
-      throw std::runtime_error("an output buffer is in GPU memory, which the gateway cannot write");
-    return static_cast<char*>(buffer);
+    return output_buffer(response_, name, type, shape, size);
   }
 
   void read(std::vector<Value>& inputs, RequestOptions& options) {
-    for (const BoundaryTensor& input : front_.spec().inputs) inputs.push_back(input_of(input.name.c_str()));
+    for (const BoundaryTensor& input : front_.spec().inputs) inputs.push_back(input_of(request_, input.name.c_str()));
     if (TRITONSERVER_Error* error = TRITONBACKEND_InferenceRequestTimeoutMicroseconds(request_, &options.timeout_us))
       TRITONSERVER_ErrorDelete(error);
     uint32_t count = 0;
     log_failure(TRITONBACKEND_RequestInputCount(request_, &count));
     if (front_.spec().clock && count > inputs.size()) {
-      Value clock = input_of(kClockTensor);
+      Value clock = input_of(request_, kClockTensor);
       if (clock.type == DataType::kInt64 && clock.size >= sizeof clock_) {
         memcpy(clock_, clock.data, sizeof clock_);
         if (clock_[0] > 0) options.arrival = Time(clock_[0]);
@@ -283,12 +259,8 @@ class TritonRequest : public Request {
 
   void read_outputs(RequestOptions& options) {
     const auto& outputs = front_.spec().outputs;
-    uint32_t count = 0;
-    log_failure(TRITONBACKEND_RequestOutputCount(request_, &count));
-    for (uint32_t i = 0; i < count; i++) {
-      const char* name = nullptr;
-      check(TRITONBACKEND_RequestOutputName(request_, i, &name));
-      if (std::string_view(name) == kClockTensor) {
+    for (const std::string& name : output_names_of(request_)) {
+      if (name == kClockTensor) {
         wants_clock_ = true;
         continue;
       }
@@ -316,41 +288,6 @@ class TritonRequest : public Request {
     }
   }
 
-  Value input_of(const char* name) {
-    TRITONBACKEND_Input* input = nullptr;
-    check(TRITONBACKEND_RequestInput(request_, name, &input));
-    TRITONSERVER_DataType type;
-    const int64_t* shape = nullptr;
-    uint32_t dims = 0, buffers = 0;
-    uint64_t size = 0;
-    check(TRITONBACKEND_InputProperties(input, nullptr, &type, &shape, &dims, &size, &buffers));
-    Value value;
-    value.type = DataType(type);
-    value.shape.assign(shape, shape + dims);
-    value.size = size;
-    if (buffers > 1) value.owner = std::shared_ptr<char[]>(new char[std::max<uint64_t>(size, 1)]);
-    size_t at = 0;
-    for (uint32_t i = 0; i < buffers; i++) {
-      const void* data = nullptr;
-      uint64_t part = 0;
-      TRITONSERVER_MemoryType memory = TRITONSERVER_MEMORY_CPU;
-      int64_t memory_id = 0;
-      check(TRITONBACKEND_InputBuffer(input, i, &data, &part, &memory, &memory_id));
-      if (memory == TRITONSERVER_MEMORY_GPU)
-        throw std::runtime_error(std::string("input ") + name +
-                                 " is in GPU memory, which the gateway cannot read; send it in host memory");
-      if (!value.owner) {
-        value.data = static_cast<const char*>(data);
-        value.size = part;
-      } else if (part) {
-        memcpy(value.owner.get() + at, data, part);
-        at += part;
-      }
-    }
-    if (value.owner) value.data = value.owner.get();
-    return value;
-  }
-
   Front& front_;
   TRITONBACKEND_Request* request_;
   TRITONBACKEND_ModelInstance* instance_;
@@ -369,38 +306,40 @@ TRITONSERVER_Error* failed(const std::exception& error) {
   return TRITONSERVER_ErrorNew(TRITONSERVER_ERROR_INVALID_ARG, error.what());
 }
 
-std::string config_of(TRITONBACKEND_Model* model) {
-  TRITONSERVER_Message* message = nullptr;
-  check(TRITONBACKEND_ModelConfig(model, 1, &message));
-  const char* text = nullptr;
-  size_t size = 0;
-  TRITONSERVER_Error* error = TRITONSERVER_MessageSerializeToJson(message, &text, &size);
-  std::string config;
-  if (!error) config.assign(text, size);
-  log_failure(TRITONSERVER_MessageDelete(message));
-  check(error);
-  return config;
+// Returns the state of an instance's model.
+const Model& model_of(TRITONBACKEND_ModelInstance* instance) {
+  TRITONBACKEND_Model* model = nullptr;
+  void* state = nullptr;
+  check(TRITONBACKEND_ModelInstanceModel(instance, &model));
+  check(TRITONBACKEND_ModelState(model, &state));
+  return *static_cast<Model*>(state);
 }
 
-void start_engine() {
-  process().engine.reset();
-  const char* run_dir = getenv("JIGSAW_RUN_DIR");
-  if (!run_dir) {
-    process().error = "JIGSAW_RUN_DIR is not set; set it to the run directory before the gateway starts";
-    return;
+// Returns the specification in a model's configuration.
+const std::string& spec_of(const Json& config) {
+  return config.at("parameters", "config")
+      .at("spec", "config.parameters")
+      .at("string_value", "config.parameters.spec")
+      .string("config.parameters.spec.string_value");
+}
+
+std::unique_ptr<Model> load(TRITONBACKEND_Model* model) {
+  Json config = Json::parse(config_of(model));
+  const std::string& text = spec_of(config);
+  auto made = std::make_unique<Model>();
+  Json spec = Json::parse(text);
+  if (const Json* runner = spec.find("runner"); runner && runner->string("spec.runner") == kOnnxRunner) {
+    made->onnx = std::make_unique<OnnxModel>(model, config, spec);
+  } else {
+    made->front = std::make_unique<Front>(process().engine(), config.at("name", "config").string("config.name"), text);
+    AnswerGate::get().find_pairs();
   }
-  auto text = [](const char* name) {
-    const char* value = getenv(name);
-    return std::string(value ? value : "");
-  };
-  process().engine =
-      std::make_unique<Engine>(process().host, Settings{run_dir, text("JIGSAW_SECRET"), text("JIGSAW_SHM_PREFIX")});
+  return made;
 }
 
 }  // namespace
 }  // namespace jigsaw
 
-using jigsaw::check;
 using jigsaw::log_failure;
 using jigsaw::process;
 
@@ -421,27 +360,13 @@ JIGSAW_EXPORT TRITONSERVER_Error* TRITONBACKEND_Initialize(TRITONBACKEND_Backend
                            JIGSAW_BACKEND_API_MINOR) " or a later minor version; use tritonserver 24.10 or later";
     return TRITONSERVER_ErrorNew(TRITONSERVER_ERROR_UNSUPPORTED, text.c_str());
   }
-  try {
-    jigsaw::start_engine();
-  } catch (const std::exception& error) {
-    return jigsaw::failed(error);
-  }
+  process().shared.reset();
   return nullptr;
 }
 
 JIGSAW_EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelInitialize(TRITONBACKEND_Model* model) {
   try {
-    if (!process().engine) throw std::runtime_error(process().error);
-    jigsaw::Json config = jigsaw::Json::parse(jigsaw::config_of(model));
-    auto made = std::make_unique<jigsaw::Model>();
-    made->name = config.at("name", "config").string("config.name");
-    const std::string& spec = config.at("parameters", "config")
-                                  .at("spec", "config.parameters")
-                                  .at("string_value", "config.parameters.spec")
-                                  .string("config.parameters.spec.string_value");
-    made->front = std::make_unique<jigsaw::Front>(*process().engine, made->name, spec);
-    jigsaw::AnswerGate::get().find_pairs();
-    return TRITONBACKEND_ModelSetState(model, made.release());
+    return TRITONBACKEND_ModelSetState(model, jigsaw::load(model).release());
   } catch (const std::exception& error) {
     return jigsaw::failed(error);
   }
@@ -455,7 +380,13 @@ JIGSAW_EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelFinalize(TRITONBACKEND_Mode
 }
 
 JIGSAW_EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelInstanceInitialize(TRITONBACKEND_ModelInstance* instance) {
-  return TRITONBACKEND_ModelInstanceSetState(instance, new jigsaw::Instance);
+  try {
+    auto made = std::make_unique<jigsaw::Instance>();
+    if (const auto& onnx = jigsaw::model_of(instance).onnx) made->trace = onnx->trace_of(instance);
+    return TRITONBACKEND_ModelInstanceSetState(instance, made.release());
+  } catch (const std::exception& error) {
+    return jigsaw::failed(error);
+  }
 }
 
 JIGSAW_EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelInstanceFinalize(TRITONBACKEND_ModelInstance* instance) {
@@ -475,19 +406,20 @@ JIGSAW_EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelInstanceExecute(TRITONBACKE
                                                                      TRITONBACKEND_Request** requests,
                                                                      const uint32_t count) {
   jigsaw::Time begin = jigsaw::now();
-  TRITONBACKEND_Model* model = nullptr;
-  void *model_state = nullptr, *instance_state = nullptr;
-  if (TRITONSERVER_Error* error = TRITONBACKEND_ModelInstanceModel(instance, &model)) return error;
-  if (TRITONSERVER_Error* error = TRITONBACKEND_ModelState(model, &model_state)) return error;
-  if (TRITONSERVER_Error* error = TRITONBACKEND_ModelInstanceState(instance, &instance_state)) return error;
-  jigsaw::Front& front = *static_cast<jigsaw::Model*>(model_state)->front;
-  auto* state = static_cast<jigsaw::Instance*>(instance_state);
+  void* found = nullptr;
+  if (TRITONSERVER_Error* error = TRITONBACKEND_ModelInstanceState(instance, &found)) return error;
+  auto* state = static_cast<jigsaw::Instance*>(found);
+  const jigsaw::Model& model = jigsaw::model_of(instance);
+  if (model.onnx) {
+    model.onnx->execute(instance, *state->trace, requests, count);
+    return nullptr;
+  }
   {
     std::lock_guard lock(state->mutex);
     state->under_way += count;
   }
   for (uint32_t i = 0; i < count; i++)
-    (new jigsaw::TritonRequest(front, requests[i], instance, *state, begin))->submit();
+    (new jigsaw::TritonRequest(*model.front, requests[i], instance, *state, begin))->submit();
   return nullptr;
 }
 

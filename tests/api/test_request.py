@@ -94,7 +94,7 @@ def test_a_request_has_the_forecast_of_the_load(app: Path) -> None:
     ("given", "message", "where"),
     [
         ({"forecast": "kalmann"}, "there is no forecast 'kalmann'; did you mean 'kalman'", "forecast"),
-        ({"window_s": 9.0}, "9 is not a window in seconds; give 10 or more", "window_s"),
+        ({"window_s": 19.0}, "19 is not a window in seconds; give 20 or more", "window_s"),
         ({"window_s": math.nan}, "nan is not a window in seconds", "window_s"),
     ],
 )

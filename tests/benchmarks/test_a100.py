@@ -52,6 +52,6 @@ def test_every_variant_has_profiles_that_fit_its_slices(name: str) -> None:
 
 def test_a_missing_table_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(a100, "TABLE", TABLE.with_name("elsewhere.csv"))
-    a100._measured.cache_clear()
+    a100.measured.cache_clear()
     with pytest.raises(InputError, match="put it beside the checkout"):
         a100_profiles("read", ["bert"])

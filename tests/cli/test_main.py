@@ -19,7 +19,11 @@ from tests.cli.conftest import Run
 pytestmark = pytest.mark.slow
 
 NAMES = [name for section in COMMANDS.values() for name in section]
-GROUPS = {"evaluate": ["ablation", "rehearse", "replay"], "mig": ["list", "enable", "apply", "assert", "export"]}
+GROUPS = {
+    "evaluate": ["ablation", "rehearse", "replay"],
+    "mig": ["list", "enable", "apply", "assert", "export"],
+    "profiles": ["check", "fit", "import"],
+}
 LEAVES = [
     leaf for name in NAMES for leaf in ([f"{name} {word}" for word in GROUPS[name]] if name in GROUPS else [name])
 ]

@@ -37,9 +37,8 @@ TEMPLATES: Mapping[str, Template] = {
         Template("python", PYTHON_BASE, model_py=b"runner"),
         Template(
             "onnxruntime",
-            PYTHON_BASE,
+            'backend: "jigsaw"\ndefault_model_filename: "model.onnx"\n',
             'backend: "onnxruntime"\ndefault_model_filename: "model.onnx"\n',
-            model_py=b"runner",
         ),
     )
 }

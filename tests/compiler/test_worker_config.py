@@ -12,7 +12,7 @@ from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.compiler.worker_config import Identity, Server, worker_model
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.catalog import CATALOG
-from jigsaw_triton.graph.model import TaskGraph, TensorType, Variant
+from jigsaw_triton.graph.model import GraphInput, TaskGraph, TensorType, Variant
 from jigsaw_triton.planner.domain.plan import PlacedModel
 from jigsaw_triton.profiles.service import service_times
 from jigsaw_triton.profiles.table import ProfileKey
@@ -22,12 +22,20 @@ from tests.fakes.graphs import VECTOR, chain, fan_out, graph, task
 
 SERVER = Server(CATALOG["A100-80GB"], "1g", frozenset({"python"}), gpu=False, shared=False)
 IMAGE = TensorType("UINT8", (-1, -1, 3))
+ONE = TensorType("FP32", (1,))
 ONNX = Variant("s", 1.0, "onnxruntime", {"model.onnx": Path("/models/s.onnx")}, {"threshold": "0.5"})
+PYTHON = Variant("s", 1.0, "python", {"model.py": Path("/models/s.py")}, {"threshold": "0.5"})
 
 
 def detector(variant: Variant = ONNX) -> TaskGraph:
     detect = task("detect", {"IMAGE": "inputs.FRAME"}, outputs={"BOXES": TensorType("FP32", (-1, 4))}, of=[variant])
     return graph([detect], {"BOXES": "detect.BOXES"}, inputs={"FRAME": IMAGE})
+
+
+def with_onnx(base: TaskGraph) -> TaskGraph:
+    """Returns the graph with an ONNX model for its task `detect`."""
+    detect = replace(base.tasks["detect"], variants=(replace(ONNX, yields={"CROPS": 3.0}),))
+    return replace(base, tasks={**base.tasks, "detect": detect})
 
 
 def made(
@@ -65,16 +73,16 @@ def spec_of(model: WorkerModel) -> RunnerSpec:
     return runner_from_json(config_of(model).parameters["spec"].string_value)
 
 
-def test_a_variant_uses_the_python_backend_if_the_native_one_is_missing() -> None:
-    model = made(detector())
+def test_a_variant_uses_the_python_backend() -> None:
+    model = made(detector(PYTHON))
     config = config_of(model)
 
     assert model.name == config.name == "app.detect.s.g3"
     assert (config.backend, config.max_batch_size, model.batch, model.instances) == ("python", 4, 4, 2)
     assert model.folder.files["1/model.py"] == b"runner"
-    assert model.folder.files["1/model.onnx"] == Artifact(Path("/models/s.onnx"))
+    assert model.folder.files["1/variant.py"] == Artifact(Path("/models/s.py"))
     assert spec_of(model) == RunnerSpec(
-        runner="onnxruntime",
+        runner="python",
         inputs=(TensorSpec("IMAGE", "UINT8", (-1, -1, 3)),),
         outputs=(TensorSpec("BOXES", "FP32", (-1, 4)),),
         stack=False,
@@ -84,6 +92,25 @@ def test_a_variant_uses_the_python_backend_if_the_native_one_is_missing() -> Non
     assert model.tokens == 1
     assert config.input[0].allow_ragged_batch
     assert config.HasField("dynamic_batching")
+
+
+def test_an_onnx_model_uses_the_compiled_backend_if_the_native_one_is_missing() -> None:
+    model = made(detector())
+    config = config_of(model)
+
+    assert (config.backend, config.default_model_filename) == ("jigsaw", "model.onnx")
+    assert set(model.folder.files) == {"config.pbtxt", "1/model.onnx"}
+    assert spec_of(model) == replace(spec_of(made(detector(PYTHON))), runner="onnxruntime")
+    assert ([o.name for o in config.output], model.tokens) == (["BOXES"], 0)
+    assert config.input[0].allow_ragged_batch
+    assert config.HasField("dynamic_batching")
+
+
+def test_the_compiled_backend_pads_rows() -> None:
+    model = made(with_onnx(fan_out()))
+    assert (model.pads, spec_of(model).pads, model.tokens) == (True, ("CROPS",), 0)
+    assert [o.name for o in config_of(model).output] == ["BOX", "CROPS", "JIGSAW_ROWS.CROPS"]
+    assert not config_of(model).HasField("dynamic_batching")
 
 
 def test_a_variant_uses_the_native_backend_if_the_server_has_it() -> None:
@@ -123,10 +150,7 @@ def test_rows_are_not_padded_if_items_arrive_one_by_one(shape: tuple[int, ...], 
 
 
 def test_rows_of_a_native_backend_are_not_padded() -> None:
-    base = fan_out()
-    detect = replace(base.tasks["detect"], variants=(replace(ONNX, yields={"CROPS": 3.0}),))
-    of = replace(base, tasks={**base.tasks, "detect": detect})
-    model = made(of, replace(SERVER, backends=frozenset({"python", "onnxruntime"})))
+    model = made(with_onnx(fan_out()), replace(SERVER, backends=frozenset({"python", "onnxruntime"})))
     assert (model.pads, [o.name for o in config_of(model).output]) == (False, ["BOX", "CROPS"])
     assert config_of(model).HasField("dynamic_batching")
 
@@ -224,11 +248,11 @@ def test_an_artifact_outside_the_model_folder_is_refused(name: str) -> None:
 
 
 def test_a_users_model_py_becomes_variant_py() -> None:
-    model = made(detector(replace(ONNX, template="python", artifacts={"model.py": Path("/mine.py")})))
+    model = made(detector(replace(PYTHON, artifacts={"model.py": Path("/mine.py")})))
     assert model.folder.files["1/model.py"] == b"runner"
     assert model.folder.files["1/variant.py"] == Artifact(Path("/mine.py"))
     with pytest.raises(InputError, match=r"an artifact cannot be stored as 'variant\.py'"):
-        made(detector(replace(ONNX, artifacts={"model.py": Path("/mine.py"), "variant.py": Path("/other.py")})))
+        made(detector(replace(PYTHON, artifacts={"model.py": Path("/mine.py"), "variant.py": Path("/other.py")})))
 
 
 @pytest.mark.parametrize(("output", "backend"), [("BOXES__0", "pytorch"), ("BOXES", "python"), ("BOXES__1", "python")])
@@ -272,11 +296,9 @@ def test_a_digest_covers_everything_except_the_name() -> None:
         made(detector(), known=lambda path: "other content"),
         made(detector(replace(ONNX, artifacts={"model.onnx": Path("/models/l.onnx")})), known=lambda path: "same"),
         made(detector(replace(ONNX, parameters={"threshold": "0.6"}))),
-        made(
-            detector(),
-            templates={**TEMPLATES, "onnxruntime": replace(TEMPLATES["onnxruntime"], model_py=b"newer runner")},
-        ),
     ]
+    templates = {**TEMPLATES, "python": replace(TEMPLATES["python"], model_py=b"newer runner")}
+    changed += [made(detector(PYTHON)), made(detector(PYTHON), templates=templates)]
     digests = [model.digest for model in changed]
     assert digest not in digests
     assert len(set(digests)) == len(digests)
@@ -316,3 +338,24 @@ def test_tensors_that_triton_does_not_support_are_refused() -> None:
     unknown = graph([task("t", {"X": "inputs.X"}, outputs={"Y": TensorType("FP8", (1,))})], {"Y": "t.Y"})
     with pytest.raises(InputError, match="Triton has no data type 'FP8'"):
         made(unknown)
+
+
+@pytest.mark.parametrize("backends", [{"python"}, {"python", "onnxruntime"}])
+def test_triton_reshapes_tensors_that_a_model_has_without_dimensions(backends: set[str]) -> None:
+    base = detector()
+    detect = replace(
+        task("detect", {"X": "inputs.X", "Y": "inputs.X"}, outputs={"A": ONE, "B": ONE}, of=[ONNX]),
+        scalar_inputs=frozenset({"Y"}),
+        scalar_outputs=frozenset({"A"}),
+    )
+    model = made(
+        replace(base, tasks={"detect": detect}, inputs={"X": GraphInput(ONE)}),
+        replace(SERVER, backends=frozenset(backends)),
+    )
+    config = config_of(model)
+    tensors = [*config.input, *config.output]
+    assert {t.name: list(t.dims) for t in tensors if t.name != "JIGSAW_TOKEN"} == {name: [1] for name in "XYAB"}
+    assert {t.name: list(t.reshape.shape) for t in tensors if t.HasField("reshape")} == {"Y": [], "A": []}
+    if "onnxruntime" not in backends:
+        spec = spec_of(model)
+        assert {t.name: t.shape for t in (*spec.inputs, *spec.outputs)} == {"X": (1,), "Y": (), "A": (), "B": (1,)}

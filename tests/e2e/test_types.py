@@ -1,4 +1,4 @@
-"""Tensors of every type pass unchanged through a graph, with each target and protocol."""
+"""Tensors of every type pass unchanged through a Python and an ONNX model, with each target and protocol."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -7,12 +7,15 @@ from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
-from tritonclient.grpc import InferenceServerClient, service_pb2, service_pb2_grpc
+from tritonclient.grpc import InferenceServerClient, InferInput, service_pb2, service_pb2_grpc
 
 from jigsaw_triton.profiles.read import write_profiles
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from tests.e2e.clients import PROTOCOLS
 from tests.e2e.system import System
+from tests.fakes.onnx_files import Graph, Node, onnx_file
+from tests.fakes.onnx_files import Tensor as Element
+from tests.fakes.onnx_models import classifier
 
 pytestmark = pytest.mark.e2e
 
@@ -30,19 +33,50 @@ class Model:
         return {f"{name}_OUT": array for name, array in inputs.items()}
 """
 
+CLASSIFIER = """\
+apiVersion: jigsaw-triton/v1
+kind: TaskGraph
+metadata: {name: labels}
+spec:
+  slo: {latency_ms: 60000}
+  inputs: {X: {dtype: FP32, shape: [4]}}
+  outputs: {LABEL: classify.LABEL, TWICE: double.TWICE}
+  tasks:
+    classify:
+      inputs: {X: inputs.X}
+      outputs: {LABEL: {dtype: INT64, shape: []}, SCORES: {dtype: FP32, shape: [4]}}
+      variants: [{name: only, accuracy: 1, template: onnxruntime, artifacts: {model.onnx: model.onnx}}]
+    double:
+      inputs: {LABEL: {from: classify.LABEL, shape: []}}
+      outputs: {TWICE: {dtype: INT64, shape: []}}
+      variants: [{name: only, accuracy: 1, template: python, artifacts: {model.py: model.py}}]
+"""
+
+TWICE = MODEL.replace(
+    'return {f"{name}_OUT": array for name, array in inputs.items()}',
+    """(count,) = inputs["LABEL"].shape
+        return {"TWICE": 2 * inputs["LABEL"].reshape(count)}""",
+)
+
+COPIER = Graph(
+    [Node("Identity", [tensor], [f"{tensor}_OUT"]) for tensor in TYPES],
+    {tensor: Element(dtype, ("batch", "size")) for tensor, dtype in TYPES.items()},
+    {f"{tensor}_OUT": Element(dtype, ("batch", "size")) for tensor, dtype in TYPES.items()},
+)
+
 Tensor = tuple[tuple[int, ...], bytes]
 """Shape with the batch dimension, and content in Triton's binary format."""
 
 
 def write_copier(folder: Path, name: str, target: str) -> Path:
-    """Writes an application of two tasks that return their inputs."""
+    """Writes an application of two tasks that return their inputs: a Python and an ONNX model."""
     folder.mkdir()
     tensors = {tensor: {"dtype": dtype, "shape": [-1]} for tensor, dtype in TYPES.items()}
-    variant = {"name": "only", "accuracy": 1.0, "template": "python", "artifacts": {"model.py": "model.py"}}
 
-    def task(source: str, suffix: str) -> object:
+    def task(source: str, suffix: str, template: str, artifact: str) -> object:
         inputs = {tensor: f"{source}.{tensor}{suffix}" for tensor in TYPES}
         outputs = {f"{tensor}_OUT": kind for tensor, kind in tensors.items()}
+        variant = {"name": "only", "accuracy": 1.0, "template": template, "artifacts": {artifact: artifact}}
         return {"inputs": inputs, "outputs": outputs, "variants": [variant]}
 
     document = {
@@ -51,18 +85,36 @@ def write_copier(folder: Path, name: str, target: str) -> Path:
         "metadata": {"name": name},
         "spec": {
             "target": target,
-            # The largest tensors pass through two Python processes for each task. Late requests are refused.
+            # The largest tensors pass through the Python model's two processes. Late requests are refused.
             "slo": {"latency_ms": 60_000},
             "inputs": tensors,
             "outputs": {f"{tensor}_OUT": f"second.{tensor}_OUT" for tensor in TYPES},
-            "tasks": {"first": task("inputs", ""), "second": task("first", "_OUT")},
+            "tasks": {
+                "first": task("inputs", "", "python", "model.py"),
+                "second": task("first", "_OUT", "onnxruntime", "model.onnx"),
+            },
         },
     }
     (folder / "graph.yaml").write_text(json.dumps(document))
     (folder / "model.py").write_text(MODEL)
+    (folder / "model.onnx").write_bytes(onnx_file(COPIER))
     rows = [
         ProfileRow(ProfileKey("cpu", task_name, "only", "1g", 1, 1), 5.0, 5.0, 5.0, 200.0, 60, "assumed")
         for task_name in ("first", "second")
+    ]
+    (folder / "profiles.csv").write_text(write_profiles(rows))
+    return folder
+
+
+def write_classifier(folder: Path) -> Path:
+    """Writes an application whose models take and return tensors with the batch dimension alone."""
+    folder.mkdir()
+    (folder / "graph.yaml").write_text(CLASSIFIER)
+    (folder / "model.onnx").write_bytes(classifier())
+    (folder / "model.py").write_text(TWICE)
+    rows = [
+        ProfileRow(ProfileKey("cpu", task, "only", "1g", 1, 4), 5.0, 5.0, 5.0, 800.0, 60, "assumed")
+        for task in ("classify", "double")
     ]
     (folder / "profiles.csv").write_text(write_profiles(rows))
     return folder
@@ -72,7 +124,8 @@ def write_copier(folder: Path, name: str, target: str) -> Path:
 def served(shared: System, tmp_path_factory: pytest.TempPathFactory) -> System:
     folder = tmp_path_factory.mktemp("apps")
     apps = [write_copier(folder / name, name, target) for name, target in TARGETS.items()]
-    shared.deploy(*apps, "--gpus", "1xcpu", "--demand", ",".join(f"{name}=1" for name in MODELS))
+    apps.append(write_classifier(folder / "labels"))
+    shared.deploy(*apps, "--gpus", "2xcpu", "--demand", ",".join(f"{app.name}=1" for app in apps))
     return shared
 
 
@@ -147,3 +200,14 @@ def test_64_mib_are_returned_unchanged(served: System, model: str, protocol: str
     # The difference would be too large to print.
     assert answer.pop("DATA") == sent.pop("DATA") or pytest.fail("DATA differs")
     assert answer == sent
+
+
+@pytest.mark.parametrize("items", [1, 3])
+def test_tensors_with_the_batch_dimension_alone_are_served_with_one_dimension(served: System, items: int) -> None:
+    labels = np.array([2, 0, 3][:items])
+    given = InferInput("X", (items, 4), "FP32")
+    given.set_data_from_numpy(np.eye(4, dtype=np.float32)[labels])
+    with InferenceServerClient(f"127.0.0.1:{served.grpc}") as client:
+        answer = client.infer("labels", [given], client_timeout=60)
+    assert answer.as_numpy("LABEL").tolist() == labels[:, None].tolist()
+    assert answer.as_numpy("TWICE").tolist() == (2 * labels)[:, None].tolist()

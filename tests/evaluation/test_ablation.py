@@ -12,6 +12,7 @@ from jigsaw_triton.evaluation.ablation_plot import plot
 from jigsaw_triton.evaluation.plots import check_plot
 from jigsaw_triton.graph.model import Slo
 from jigsaw_triton.planner.domain.problem import FORMULATIONS, Options
+from jigsaw_triton.planner.search.attempt import OutOfTimeError
 from jigsaw_triton.planner.search.solve import SolverFactory
 from jigsaw_triton.planner.solver.solver import lasting_solvers
 from tests.fakes.graphs import chain
@@ -85,6 +86,18 @@ def test_a_subset_that_serves_no_demand_gives_the_reason(solvers: SolverFactory)
     assert "no room for as many replicas as the tasks need" in none.reason
     assert found.gain("S", "exact") is None
     assert mean_gain([found], "S", "exact") is None
+
+
+def test_slices_that_are_not_counted_in_time_are_unknown(
+    solvers: SolverFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_slow(*_: object, **__: object) -> None:
+        raise OutOfTimeError(5.0)
+
+    monkeypatch.setattr("jigsaw_triton.evaluation.ablation.allot", too_slow)
+    case = ablation(problem(chain(1), [row("t0", "v0", slice_="7g")]), OPTIONS, solvers=solvers).case("AST", "exact")
+    assert case.largest_rps is not None
+    assert (case.at_largest, case.at_common, case.reason) == (None, None, "")
 
 
 def test_an_ablation_in_which_no_case_serves_any_demand_is_infeasible() -> None:

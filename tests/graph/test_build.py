@@ -109,3 +109,19 @@ def test_both_sides_of_a_condition_may_meet_again(tmp_path: Path) -> None:
 )
 def test_fake_graphs_survive_a_round_trip_through_yaml(graph: TaskGraph, tmp_path: Path) -> None:
     assert replace(built(graph.to_yaml(), tmp_path), folder=Path()) == graph
+
+
+def test_a_tensor_without_dimensions_is_served_with_one(tmp_path: Path) -> None:
+    text = edited(
+        GRAPH,
+        ("LABEL: {dtype: INT64, shape: [1]}", "LABEL: {dtype: INT64, shape: []}"),
+        (CLASSIFY, extra("rank", "{X: {from: detect.SCORE, shape: []}}")),
+        used("rank"),
+    )
+    graph = built(text, tmp_path)
+    classify, rank = graph.tasks["classify"], graph.tasks["rank"]
+    assert (classify.scalar_inputs, classify.scalar_outputs) == (frozenset(), frozenset({"LABEL"}))
+    assert (rank.scalar_inputs, rank.scalar_outputs) == (frozenset({"X"}), frozenset())
+    assert graph.type_of(TensorRef("classify", "LABEL")) == TensorType("INT64", (-1, 1))
+    assert graph.input_type(rank, "X") == TensorType("FP32", (1,))
+    assert built(graph.to_yaml(), tmp_path) == graph

@@ -66,7 +66,7 @@ def test_the_example_mistakes_have_these_messages(tmp_path: Path) -> None:
     )
     with pytest.raises(SpecError) as caught:
         built(text, tmp_path)
-    assert str(caught.value).replace(str(tmp_path), "traffic") == block("text").rstrip()
+    assert str(caught.value).replace(str(tmp_path), "traffic") == block("text", "percentle").rstrip()
 
 
 def test_the_example_steps_are_valid() -> None:

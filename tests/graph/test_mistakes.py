@@ -73,6 +73,26 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str]] = {
         "    inputs: {inputs",
         "a task cannot be named 'inputs'; rename it, because inputs.NAME refers to an input of the graph",
     ),
+    "input without dimensions of another shape": (
+        [("CROP: detect.CROPS", "CROP: detect.CROPS\n        BOX: {from: detect.SCORE, dtype: INT64, shape: []}")],
+        "BOX:",
+        "classify expects INT64 [], but detect.SCORE is FP32 [1]; change one of the two types",
+    ),
+    "input without dimensions of a row": (
+        [("CROP: detect.CROPS", "CROP: {from: detect.CROPS, shape: []}")],
+        "CROP:",
+        "classify expects FP32 [], but detect.CROPS is FP32 [3, 64, 64] per row; change one of the two types",
+    ),
+    "graph input without dimensions": (
+        [("shape: [-1, -1, 3]", "shape: []")],
+        "FRAME:",
+        "spec.inputs.FRAME.shape must not be empty",
+    ),
+    "rows of an output without dimensions": (
+        [("SCORE: {dtype: FP32, shape: [1]}", "SCORE: {dtype: FP32, shape: []}"), ("CROPS: 2.6", "CROPS: 2, SCORE: 1")],
+        "{name: n,",
+        "yields has 'SCORE', whose shape [] has no varying number of rows",
+    ),
     "reserved tensor": (
         [("CROP: detect.CROPS", "JIGSAW_WHEN: detect.CROPS")],
         "JIGSAW_WHEN",

@@ -105,6 +105,12 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str, str]] = {
         "counts:",
         "a python step cannot have the key 'counts'; count in the code",
     ),
+    "tensor without dimensions": (
+        [("outputs: {CROPS", "outputs: {ONE: {dtype: FP32, shape: []}, CROPS")],
+        CROP,
+        "ONE:",
+        "'ONE' of a python step has no dimension, which only tensors of models may have; write shape: [1]",
+    ),
     "latency of a task": (
         [("    detect:\n", "    detect:\n      latency_ms: 3\n")],
         CROP,

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from jigsaw_triton.runtime.dtypes import to_triton
@@ -18,7 +19,7 @@ _PP = ctypes.POINTER(_P)
 _FUNCTIONS: Mapping[str, tuple[Any, list[Any]]] = {
     "start": (_P, [ctypes.c_uint32, ctypes.c_uint32]),
     "fail": (None, [_S]),
-    "load": (_P, [_S, _PP]),
+    "load": (_P, [_S, _S, _PP]),
     "unload": (None, [_P]),
     "execute": (_P, [_P, _S, _I, _S, _I, _PP, _PP]),
     "cancel": (None, [_P]),
@@ -99,10 +100,10 @@ class Request:
 class Model:
     """A model that the server has loaded through the backend."""
 
-    def __init__(self, config: Mapping[str, Any] | str) -> None:
+    def __init__(self, config: Mapping[str, Any] | str, folder: Path = Path()) -> None:
         wrong = _P()
         text = config if isinstance(config, str) else json.dumps(config)
-        self._pointer = call("load", text.encode(), ctypes.byref(wrong))
+        self._pointer = call("load", text.encode(), str(folder).encode(), ctypes.byref(wrong))
         if wrong.value:
             raise ServerError(take_text(wrong.value))
 

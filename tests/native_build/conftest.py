@@ -10,6 +10,7 @@ FILES = {
     "core/sum.h": "#pragma once\nint Sum(int a, int b);\n",
     "core/sum.cc": '#include "core/sum.h"\nint Sum(int a, int b) { return a + b; }\n',
     "core/other.cc": "int Other() { return 1; }\n",
+    "onnx/model.cc": "int Model() { return 1; }\n",
     "triton/backend.cc": """
 #include "core/sum.h"
 extern "C" __attribute__((weak)) int TRITONSERVER_LogLevel(int level);

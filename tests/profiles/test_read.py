@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -137,11 +138,15 @@ KEYS = st.builds(
 )
 
 
+ORIGINS = st.text(max_size=read.LIMIT_ORIGIN).filter(str.isprintable)
+
+
 @st.composite
 def rows(draw: st.DrawFn) -> ProfileRow:
     p50, p95, p99 = sorted(draw(st.tuples(NUMBERS, NUMBERS, NUMBERS)))
     source: Literal["measured", "fitted", "assumed"] = draw(st.sampled_from(["measured", "fitted", "assumed"]))
-    return ProfileRow(draw(KEYS), p50, p95, p99, draw(NUMBERS), draw(NUMBERS | st.just(0.0)), source)
+    memory, origin, error = draw(NUMBERS | st.just(0.0)), draw(ORIGINS), draw(st.none() | NUMBERS)
+    return ProfileRow(draw(KEYS), p50, p95, p99, draw(NUMBERS), memory, source, origin, error)
 
 
 @settings(max_examples=40, deadline=None)
@@ -151,6 +156,42 @@ def test_written_profiles_can_be_read_back(some: list[ProfileRow]) -> None:
     table = parse_profiles(text, "p.csv")
     assert set(table.rows()) == set(some)
     assert write_profiles(reversed(some)) == text
+
+
+def test_the_columns_of_the_origin_are_written_only_if_a_row_has_one() -> None:
+    key = ProfileKey("cpu", "t", "v", "1g", 1, 1)
+    plain = ProfileRow(key, 1.0, 2.0, 3.0, 4.0, 5.0, "fitted")
+    assert write_profiles([plain]).splitlines()[0] == TOP
+    for row in (replace(plain, origin="a fit, of 7 rows"), replace(plain, error=0.03)):
+        text = write_profiles([row])
+        assert text.splitlines()[0] == f"{TOP},origin,error"
+        assert parse_profiles(text, "p.csv").get(key) == row
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ("a\tb,", "origin is 'a\\tb'; write up to 200 printable characters"),
+        (f"{'x' * 201},", "write up to 200 printable characters"),
+        (",-0.1", "error is '-0.1'; write a relative error such as 0.03, or nothing"),
+        (",1e999", "error is '1e999'"),
+        ("fit", "the row must have 14 cells, not 13"),
+    ],
+)
+def test_a_wrong_origin_is_reported(cells: str, words: str) -> None:
+    (message,) = refusal(f"{TOP},origin,error\n{ROW},{cells}\n")
+    assert message.startswith("p.csv:2: ")
+    assert words in message
+
+
+def test_one_column_of_the_origin_alone_is_refused() -> None:
+    (message,) = refusal(f"{TOP},origin\n{ROW},x\n")
+    assert "and may end with ,origin,error" in message
+
+
+def test_the_lines_of_rows_are_those_of_the_file() -> None:
+    table, lines = read.parse_with_lines(f"{TOP}\n{OTHER}\n{ROW}\n", "p.csv")
+    assert [lines[row.key] for row in table.rows()] == [3, 2]
 
 
 def test_a_missing_profile_is_reported_with_the_command_that_measures_it() -> None:

@@ -40,6 +40,7 @@ def test_the_content_of_an_image_is_inspected(docker: Docker, cache: Path) -> No
     assert installation.env["LD_PRELOAD"] == "/opt/tritonserver/backends/jigsaw/libjigsaw_private.so"
     assert (installation.version, installation.origin) == ("2.51.0", "image")
     assert installation.env["PATH"] == f"{image.python}/bin:/opt/tritonserver/bin:/usr/bin"
+    assert installation.env["JIGSAW_PACKAGES"] == "/usr/lib/python3"
     assert (image.python / "bin" / "python3").readlink() == Path("/usr/bin/python3")
     (path_file,) = image.python.glob("lib/python3.10/site-packages/jigsaw.pth")
     assert path_file.read_text().splitlines()[0] == "/opt/jigsaw-triton"

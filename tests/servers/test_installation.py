@@ -166,5 +166,11 @@ def test_the_folder_of_the_interpreter_is_a_virtual_environment(cache: Path) -> 
 
 def test_the_folder_of_the_interpreter_comes_first_in_the_environment() -> None:
     env = interpreter.environment(Path("/f"), {"PATH": "/usr/bin", "LD_LIBRARY_PATH": "/cuda"})
-    assert env == {"PATH": "/f/bin:/usr/bin", "LD_LIBRARY_PATH": "/f/lib:/cuda"}
+    assert (env["PATH"], env["LD_LIBRARY_PATH"]) == ("/f/bin:/usr/bin", "/f/lib:/cuda")
     assert interpreter.environment(Path("/f"), {"PATH": "/b"})["LD_LIBRARY_PATH"] == "/f/lib"
+
+
+def test_a_server_knows_the_folders_of_the_packages() -> None:
+    folders = interpreter.environment(Path("/f"), {})["JIGSAW_PACKAGES"].split(":")
+    assert str(Path(pytest.__file__).parents[1]) in folders
+    assert all(Path(folder).is_dir() for folder in folders)

@@ -124,7 +124,7 @@ def _view(found: Sequence[Ablation], gpus: str) -> Iterator[View]:
     yield Table.of(header, rows, title=title)
     yield "published: JigsawServe (arXiv 2603.08797), its own applications on 120 GPUs"
     if not all(_proven(case) for one in found for case in one.cases):
-        yield "~ not proven within the time limit"
+        yield "~ not proven, or no plan found, within the time limit"
 
 
 def _table(one: Ablation, gpus: str) -> Table:
@@ -139,13 +139,19 @@ def _cells(one: Ablation, case: Case) -> tuple[str, str, str]:
     """Returns the largest demand, its ratio to that without features, and the slices for the common demand."""
     largest = "-" if case.largest_rps is None else figures(case.largest_rps) + ("" if case.proven else "~")
     common = case.at_common
-    slices = "-" if common is None else f"{common.used}" + ("" if common.proven else "~")
+    slices = _unknown(case) if common is None else f"{common.used}" + ("" if common.proven else "~")
     return largest, _times(one.gain(case.features, case.formulation)), slices
 
 
 def _unplaced(one: Ablation, features: str) -> str:
-    largest = one.case(features, "paper").at_largest
-    return "-" if largest is None else f"{largest.unplaced} of {largest.used}"
+    case = one.case(features, "paper")
+    largest = case.at_largest
+    return _unknown(case) if largest is None else f"{largest.unplaced} of {largest.used}"
+
+
+def _unknown(case: Case) -> str:
+    """Returns the text for slices that are unknown: there is no demand to serve, or no plan was found in time."""
+    return "-" if case.largest_rps is None else "~"
 
 
 def _named(features: str) -> str:
@@ -157,4 +163,6 @@ def _times(gain: float | None) -> str:
 
 
 def _proven(case: Case) -> bool:
-    return case.proven and (case.at_common is None or case.at_common.proven)
+    if case.largest_rps is None:
+        return True
+    return case.proven and case.at_common is not None and case.at_common.proven

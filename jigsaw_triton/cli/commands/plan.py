@@ -17,6 +17,7 @@ from jigsaw_triton.cli.inputs.demand import parse_demand
 from jigsaw_triton.cli.io.output import Output, write_file
 from jigsaw_triton.cli.views.explanation import explanation_view
 from jigsaw_triton.cli.views.plan import plan_view
+from jigsaw_triton.cli.views.profiles import sources_document, sources_words
 from jigsaw_triton.cli.views.transition import transition_view
 from jigsaw_triton.planner.domain.picture import svg
 from jigsaw_triton.planner.domain.plan import plan_to_text
@@ -141,10 +142,12 @@ def command(
         out.raw(svg(plan, wanted.cluster.gpus))
         return
     document, view = plan.to_json(), [*plan_view(plan, dict(wanted.graphs), wanted.cluster, width=out.width)]
+    view += sources_words(plan, wanted.profiles)
     if explain:
         with out.working("comparing with other plans"):
             explanation = explain_plan(plan, problem, options=planner_options)
-        document |= {"explanation": explanation.to_json()}
+        sources = sources_document(plan, wanted.profiles)
+        document |= {"explanation": explanation.to_json() | {"profiles": sources}}
         view += ["", *explanation_view(explanation)]
     if diff:
         check_room(problem, plan)

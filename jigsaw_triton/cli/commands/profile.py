@@ -16,10 +16,10 @@ from jigsaw_triton.api.files import PROFILES_FILE, Mistakes, read_cluster, read_
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.reporting import COMMAND_LINE, download_progress
 from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs.numbers import numbers, words
 from jigsaw_triton.cli.io.output import Output, figures
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.compiler.templates import load_templates
-from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.profiling.load import Pace
 from jigsaw_triton.evaluation.profiling.measure import Measurement, Profiler
 from jigsaw_triton.evaluation.profiling.points import Grid, chosen, measurable, points, unmeasured
@@ -112,7 +112,7 @@ def command(
     mistakes.raise_if_any()
     assert built is not None
     (task_graph,) = found.values()
-    grid = Grid(_words(slices), _numbers(instances, "--instances"), _numbers(batches, "--batches"))
+    grid = Grid(words(slices), numbers(instances, "--instances"), numbers(batches, "--batches"))
     names = chosen(task_graph, tasks, variants)
     measured_gpus = measurable(built)
     configurations = {name: points(gpu.board, names, grid) for name, gpu in measured_gpus.items()}
@@ -231,16 +231,3 @@ def _document(row: ProfileRow, measurement: Measurement | None) -> dict[str, Any
     del document["key"]
     certainty = {"batches": measurement.batches, "full": measurement.full} if measurement is not None else {}
     return document | certainty
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(item.strip() for item in text.split(","))
-
-
-def _numbers(text: str, flag: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(item) for item in _words(text))
-    except ValueError as error:
-        raise InputError(
-            f"'{text}' is not a list of whole numbers", where=flag, hint="separate them by commas: 1,2,4"
-        ) from error

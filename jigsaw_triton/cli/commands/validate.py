@@ -4,12 +4,13 @@ import json
 
 import click
 
+from jigsaw_triton.api.checking import models_of
 from jigsaw_triton.api.files import (
     PROFILES_FILE,
     Mistakes,
     missing_files,
     read_cluster,
-    read_graphs,
+    read_graphs_and_lines,
     read_profile_tables,
     shown_path,
 )
@@ -38,6 +39,7 @@ from jigsaw_triton.spec.json_schema import Kind, json_schema
 )
 @options.graphs(required=False)
 @options.cluster()
+@options.option("--no-models", is_flag=True, help="Do not run the models; their files are still read.")
 @options.option(
     "--schema", type=click.Choice(("graph", "cluster")), help="Print the JSON Schema of this file, for editors."
 )
@@ -47,12 +49,14 @@ def command(
     gpus: str | None,
     cluster: str | None,
     driver: Driver | None,
+    no_models: bool,
     schema: Kind | None,
 ) -> None:
     """Check graphs, profiles and clusters.
 
     Every mistake is reported with file, line and a correction. A profiles.csv beside a graph is checked too, and so is
-    the cluster of --gpus or --cluster. Model files may still be missing.
+    the cluster of --gpus or --cluster. Model files may still be missing. Those that exist are compared with the graph,
+    and each model is run on a sample, or on random data without one, in a process of its own.
     """
     if schema is not None:
         out.raw(json.dumps(json_schema(schema), indent=2) + "\n")
@@ -60,7 +64,8 @@ def command(
     if not graphs and gpus is None and cluster is None:
         raise click.UsageError("Missing argument 'GRAPH...'.")
     mistakes = Mistakes()
-    found = read_graphs(graphs, mistakes)
+    read = read_graphs_and_lines(graphs, mistakes)
+    found = {name: graph for name, (graph, _) in read.items()}
     for graph in found.values():
         with mistakes:
             check_target(graph)
@@ -69,7 +74,14 @@ def command(
     built = None
     if gpus is not None or cluster is not None:
         built = read_cluster(mistakes, gpus=gpus, cluster=cluster, driver=driver, reporter=out, wording=COMMAND_LINE)
+    notes = {}
+    for name, (graph, lines) in read.items():
+        with mistakes:
+            notes[name] = models_of(graph, lines, run=not no_models)
     mistakes.raise_if_any()
+    for name, texts in notes.items():
+        for text in texts:
+            out.warn(f"{name}: {text}")
     missing = {name: missing_files(graph) for name, graph in found.items()}
     for name, files in missing.items():
         if files:
@@ -91,6 +103,7 @@ def command(
                 "profiles": len(tables[name]) if name in tables else None,
                 "missing_files": missing[name],
                 "missing_packages": packages[name],
+                "model_notes": notes[name],
             }
             for name, graph in found.items()
         },

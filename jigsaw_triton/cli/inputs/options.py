@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import click
 
 from jigsaw_triton.cli.io.output import FORMS, Output
-from jigsaw_triton.controller.core.forecast import DEFAULT_FORECAST, FORECASTS, PEAK_S, WINDOW_S
+from jigsaw_triton.controller.core.forecast import DEFAULT_FORECAST, FORECASTS, LEAST_WINDOW_S, WINDOW_S
 from jigsaw_triton.controller.core.settings import LEAST_PERIOD_S, PERIOD_S
 from jigsaw_triton.planner.domain.problem import (
     FEATURES,
@@ -347,7 +347,7 @@ def forecast() -> Decorator[Any]:
         "--window",
         "window_s",
         metavar="SECONDS",
-        type=Number(min=PEAK_S),
+        type=Number(min=LEAST_WINDOW_S),
         default=WINDOW_S,
         show_default=True,
         help="Seconds of load that the forecast sees.",

@@ -35,7 +35,8 @@ class Actual:
                 return replace(self, workers={**self.workers, worker.name: worker})
             case a.LoadModels(name, models):
                 worker = self.workers[name]
-                return self._with_worker(replace(worker, models=in_order((*worker.models, *models))))
+                loaded = {model.name: model for model in (*worker.models, *models)}
+                return self._with_worker(replace(worker, models=in_order(loaded.values())))
             case a.UnloadModels(name, gone):
                 if name not in self.workers:
                     return self

@@ -81,6 +81,14 @@ class Demand:
             rps = max(rps, self.peaks[-1].rps)
         return replace(self, samples=samples, peaks=(*self.peaks[:-1], Sample(begin_s, rps)))
 
+    def with_forecast(self, forecast: ForecastSettings) -> "Demand":
+        """Returns a copy with another forecast. Of a longer window, only what the peaks cover has been seen."""
+        if forecast == self.forecast:
+            return self
+        longer = forecast.window_s > self.forecast.window_s and self.peaks
+        since_s = max(self.since_s, self.peaks[0].at_s) if longer else self.since_s
+        return replace(self, forecast=forecast, since_s=since_s)
+
     def _season_now(self, begin_s: float) -> Season:
         """Returns the season with the last peak, if the forecast uses it."""
         if self.forecast.name != SEASONAL:

@@ -9,7 +9,10 @@ Forecast = Callable[[Sequence[float]], float]
 """Function that returns the peak to expect in the next minute from the peaks of equal intervals, oldest first."""
 
 PEAK_S = 10.0
-"""Length of the intervals in seconds; a forecast sees one peak at least."""
+"""Length of the intervals in seconds whose peaks a forecast sees."""
+
+LEAST_WINDOW_S = 2 * PEAK_S
+"""Shortest window of a forecast in seconds: beside the interval in progress, it has a whole one."""
 
 _AHEAD = 6
 """Intervals to look ahead."""
@@ -86,7 +89,7 @@ class ForecastSettings:
 
     Attributes:
         name: Name of the forecast, of `FORECASTS`.
-        window_s: Seconds of load whose peaks it sees, `PEAK_S` or more.
+        window_s: Seconds of load whose peaks it sees, `LEAST_WINDOW_S` or more.
     """
 
     name: str = DEFAULT_FORECAST

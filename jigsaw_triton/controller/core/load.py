@@ -21,7 +21,7 @@ def demand_with(
     if state.running is None:
         return state.demand
     graphs, forecast = state.running.wanted.graphs, state.running.wanted.forecast_settings
-    demand = {name: replace(state.demand.get(name, Demand()), forecast=forecast) for name in graphs}
+    demand = {name: state.demand.get(name, Demand()).with_forecast(forecast) for name in graphs}
     for name in graphs.keys() & rates_rps.keys():
         demand[name] = demand[name].with_sample(
             Sample(now_s, rates_rps[name]),

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from jigsaw_triton.compiler.bundle import WorkerModel
+from jigsaw_triton.compiler.bundle import WorkerModel, in_order
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.outcome import Outcome, issue
 from jigsaw_triton.controller.core.state import GATEWAY, Phase, Restarts, State
@@ -27,7 +27,7 @@ def restart(state: State, name: str, cause: str) -> Outcome:
 
 
 def restarted(state: State, name: str, loaded: tuple[WorkerModel, ...] = ()) -> Outcome:
-    """Notes that a restarted server serves again, and unloads models that were to be unloaded during its restart.
+    """Notes that a restarted server serves again, and makes up for what was loaded and unloaded during its restart.
 
     Args:
         state: State of the core.
@@ -38,9 +38,16 @@ def restarted(state: State, name: str, loaded: tuple[WorkerModel, ...] = ()) -> 
     worker = state.actual.workers.get(name)
     if worker is None:
         return state, (report,)
-    kept = {model.name for model in worker.models} | _in_flight(state, a.LoadModels, name)
-    late = tuple(model.name for model in reversed(loaded) if model.name not in kept)
-    state, issued = issue(state, [a.UnloadModels(name, late)] if late else [])
+    there = {model.name for model in loaded} | _in_flight(state, a.UnloadModels, name)
+    lacking = tuple(model for model in worker.models if model.name not in there)
+    known = {model.name for model in worker.models} | _in_flight(state, a.LoadModels, name)
+    late = tuple(model for model in loaded if model.name not in known)
+    # If they cannot be unloaded, the next change does it.
+    worker = replace(worker, models=in_order((*worker.models, *late)))
+    state = replace(state, actual=replace(state.actual, workers={**state.actual.workers, name: worker}))
+    actions: list[a.Action] = [a.LoadModels(name, lacking)] if lacking else []
+    actions += [a.UnloadModels(name, tuple(model.name for model in reversed(late)))] if late else []
+    state, issued = issue(state, actions)
     return state, (report, *issued)
 
 

@@ -142,11 +142,13 @@ def _absorb_failure(state: State, action: a.Action, failure: e.Failed, in_stage:
             # A later count of arrivals repeats the switch.
             state = replace(state, switch_at_s=state.now_s + state.settings.standby_hold_s)
             return state, (a.Report("error", error, failure.code),)
+        case a.LoadModels(worker=name) if not in_stage:
+            # The worker lacks models that it should have since its restart.
+            return restart(state, name, error)
+        case a.UnloadGateway() if not in_stage:
+            state = replace(state, linger_until_s=state.now_s + state.settings.linger_s)
     if in_stage:
         state = replace(state, failed=True, error=error, error_code=failure.code)
-    else:
-        # Outside of a stage, the only other action unloads lingering models and routes. Retry it later.
-        state = replace(state, linger_until_s=state.now_s + state.settings.linger_s)
     return state, (a.Report("error", error, failure.code),)
 
 

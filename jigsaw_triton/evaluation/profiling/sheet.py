@@ -1,6 +1,7 @@
 """The profiles.csv for measurements, which is always complete, so that an interrupted run can be continued."""
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from jigsaw_triton.errors import InputError
@@ -13,28 +14,37 @@ class Sheet:
 
     Args:
         path: Path of the file. Existing rows are kept.
+        fresh: True if the rows of an existing file are not read, because they will be replaced.
 
     Raises:
         SpecError: The file exists and has errors.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, fresh: bool = False) -> None:
         self.path = path
-        self._table = read_profiles(path) if path.exists() else ProfileTable(())
+        self._table = read_profiles(path) if path.exists() and not fresh else ProfileTable(())
 
     @property
     def table(self) -> ProfileTable:
         """Rows of the file."""
         return self._table
 
-    def add(self, row: ProfileRow) -> None:
-        """Adds or replaces the row of a configuration, and atomically replaces the file.
+    def add(self, *added: ProfileRow) -> None:
+        """Adds or replaces the rows of configurations, and atomically replaces the file.
 
         Raises:
             InputError: The file cannot be written.
         """
-        rows = {known.key: known for known in self._table.rows()} | {row.key: row}
-        self._table = ProfileTable(rows.values())
+        rows = {row.key: row for row in (*self._table.rows(), *added)}
+        self.replace(rows.values())
+
+    def replace(self, rows: Iterable[ProfileRow]) -> None:
+        """Atomically replaces all rows of the file.
+
+        Raises:
+            InputError: The file cannot be written.
+        """
+        self._table = ProfileTable(rows)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self.path.parent, prefix=".part-") as folder:

@@ -1,5 +1,10 @@
-"""Runner of TorchScript models. The artifact is `model.pt`; inputs and outputs are positional, in the task's order."""
+"""Runner of TorchScript models. The artifact is `model.pt`.
 
+Tensors are matched by name where the model has names: those of the parameters of its `forward`, and those of outputs in
+a dictionary or a named tuple. Otherwise they are matched by position, in the task's order.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +29,44 @@ class TorchRunner(Runner):
         super().__init__(spec)
         self._module = module
         self._device = device
+        parameters = {argument.name for argument in module.forward.schema.arguments[1:]}
+        self._by_name = parameters.issuperset(tensor.name for tensor in spec.inputs)
 
     def run(self, inputs: Arrays) -> Arrays:
         """Calls the module once.
 
         Raises:
-            ValueError: The module returned a different number of outputs than the spec has.
+            ValueError: The module returned fewer or other outputs than the spec has.
         """
         # torch warns about read-only memory, such as Triton's, so the inputs are copied.
-        tensors = [_tensor(np.array(inputs[t.name])).to(self._device) for t in self.spec.inputs]
+        tensors = {t.name: _tensor(np.array(inputs[t.name])).to(self._device) for t in self.spec.inputs}
         with torch.inference_mode():
-            result = self._module(*tensors)
+            result = self._module(**tensors) if self._by_name else self._module(*tensors.values())
+        return {name: _array(tensor.cpu()) for name, tensor in self._named(result).items()}
+
+    def _named(self, result: Any) -> dict[str, Any]:
+        """Returns the declared outputs by name, or all outputs if none is declared."""
+        fields = getattr(result, "_fields", ())
+        declared = [output.name for output in self.spec.outputs] or _own_names(result)
+        if isinstance(result, Mapping) or set(fields).issuperset(declared):
+            named = result if isinstance(result, Mapping) else result._asdict()
+            if lacking := [name for name in declared if name not in named]:
+                raise ValueError(
+                    f"model.pt returned no output {', '.join(lacking)}; it returned {', '.join(map(str, named))}"
+                )
+            return {name: named[name] for name in declared}
         results = result if isinstance(result, tuple | list) else (result,)
-        if len(results) != len(self.spec.outputs):
-            raise ValueError(f"model.pt returned {len(results)} outputs where {len(self.spec.outputs)} are declared")
-        return {output.name: _array(tensor.cpu()) for output, tensor in zip(self.spec.outputs, results, strict=True)}
+        if len(results) != len(declared):
+            raise ValueError(f"model.pt returned {len(results)} outputs where {len(declared)} are declared")
+        return dict(zip(declared, results, strict=True))
+
+
+def _own_names(result: Any) -> list[str]:
+    """Returns the names that the model has for its outputs, or names by which Triton's pytorch backend counts them."""
+    if isinstance(result, Mapping):
+        return [str(name) for name in result]
+    count = len(result) if isinstance(result, tuple | list) else 1
+    return list(getattr(result, "_fields", ())) or [f"OUTPUT__{number}" for number in range(count)]
 
 
 def _tensor(array: Array) -> torch.Tensor:

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.e2e
 FIGURES = {
     "native": "dataplane.chain2.rate.32_clients",
     "fused": "dataplane.fused.rate.32_clients",
+    "onnx": "dataplane.onnx.worker.rate.1_client",
     "depth": "dataplane.depth",
     "cost": "dataplane.cost.call_us",
     "saturation": "dataplane.workers",

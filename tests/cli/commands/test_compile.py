@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run
+from tests.fakes.onnx_models import classifier
 
 
 @pytest.fixture
@@ -28,6 +29,17 @@ def test_repositories_are_written(run: Run, app: Path, plan: Path, tmp_path: Pat
     before = contents(out)
     assert run("compile", app, "--plan", plan, "-O", out, "--backend", "python").exit_code == 0
     assert contents(out) == before
+
+
+def test_a_model_with_other_tensors_is_refused(run: Run, app: Path, plan: Path, tmp_path: Path) -> None:
+    graph = app / "graph.yaml"
+    text = graph.read_text().replace("template: python ", "template: onnxruntime ", 1)
+    graph.write_text(text.replace("{model.py: models/average.py}", "{model.onnx: models/average.onnx}", 1))
+    (app / "models" / "average.onnx").write_bytes(classifier())
+    result = run("compile", app, "--plan", plan, "-O", tmp_path / "out", "--backend", "python")
+    assert result.exit_code == 2
+    assert f"{graph}:19: models/average.onnx has no input 'VALUES'; write X: inputs.VALUES" in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_json_has_the_generation_in_model_names(run: Run, app: Path, plan: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.evaluation.ablation import SUBSETS
+from jigsaw_triton.planner.search.attempt import OutOfTimeError
 from tests.cli.conftest import Run
 
 pytestmark = pytest.mark.slow
@@ -47,6 +48,19 @@ def test_feature_sets_that_can_serve_nothing_have_a_reason(run: Run, app: Path) 
     shown = run("evaluate", "ablation", app, *GPUS).stdout
     assert "features none, exact: hello: task average has no usable configuration" in shown
     assert "without spatial partitioning (S)" in shown
+
+
+def test_slices_that_are_not_counted_in_time_are_marked(
+    run: Run, profiled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_slow(*_: object, **__: object) -> None:
+        raise OutOfTimeError(5.0)
+
+    monkeypatch.setattr("jigsaw_triton.evaluation.ablation.allot", too_slow)
+    result = run("evaluate", "ablation", profiled, *GPUS)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[2].split() == ["none", "200", "1.00", "~", "200", "1.00", "~", "~"]
+    assert "no plan found, within the time limit" in result.stdout
 
 
 def test_a_plot_with_an_unknown_suffix_is_refused_before_planning(run: Run, profiled: Path, tmp_path: Path) -> None:

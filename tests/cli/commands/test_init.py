@@ -48,6 +48,17 @@ def test_a_ready_application_is_copied_without_fetched_files(run: Run) -> None:
     assert {"graph.yaml", "sources.yaml", "client.py"} <= files(Path("mine"))
 
 
+@pytest.mark.parametrize("name", ["social", "traffic", "ar"])
+def test_an_emulated_application_can_be_planned_as_it_is(run: Run, name: str) -> None:
+    result = run("init", "mine", "--from", name)
+    assert files(Path("mine")) == {"graph.yaml", "profiles.csv", "README.md"}
+    commands = [line.split()[1:] for line in result.stdout.splitlines() if line.startswith("  jigsaw-triton ")]
+    assert "--gpus 2xH100-80GB" in result.stdout
+    for command in commands:
+        if command[0] != "deploy":
+            assert run(*command).exit_code == 0
+
+
 @pytest.mark.usefixtures("no_downloads")
 def test_a_second_run_overwrites_nothing(run: Run) -> None:
     run("init", "mine", "--from", "digits")

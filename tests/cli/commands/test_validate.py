@@ -42,7 +42,8 @@ def test_json_describes_the_graph(run: Run, app: Path) -> None:
 def test_a_missing_package_is_a_warning_with_the_command_that_installs_it(
     run: Run, app: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (app / "graph.yaml").write_text((app / "graph.yaml").read_text().replace("template: python", "template: torch"))
+    text = (app / "graph.yaml").read_text().replace("template: python", "template: torch")
+    (app / "graph.yaml").write_text(text.replace("model.py: models/average.py", "model.pt: models/average.pt"))
     monkeypatch.setattr(runner_packages, "find_spec", lambda _: None)
     result = run("validate", app, "-o", "json")
     assert result.exit_code == 0
@@ -73,6 +74,30 @@ def test_a_python_step_is_checked_drawn_and_planned(run: Run, app: Path) -> None
     plan = run("plan", app, "--gpus", "1xcpu", "--demand", "20")
     assert plan.exit_code == 0
     assert "ms (20 of them for python steps), at most 100;" in plan.stdout
+
+
+WRONG = [
+    ("MEAN: {dtype: FP32, shape: [1]}", "MEAN: {dtype: FP64, shape: [1]}", "write MEAN: {dtype: FP32, shape: [1]}"),
+    ("MEAN: {dtype: FP32, shape: [1]}", "MEAN: {dtype: FP32, shape: []}", "write MEAN: {dtype: FP32, shape: [1]}"),
+    ("{VALUES: inputs.VALUES}", "{VALUE: inputs.VALUES}", "fails on random data, which may not suit it: KeyError"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), WRONG, ids=["type", "shape", "name"])
+def test_a_model_that_does_not_fit_its_task_is_found_by_a_run(
+    run: Run, app: Path, old: str, new: str, message: str
+) -> None:
+    edit(app / "graph.yaml", old, new)
+    result = run("validate", app)
+    assert message in result.stderr
+    assert result.exit_code == (0 if "random" in message else 2)
+    if "random" in message:
+        assert len(json.loads(run("validate", app, "-o", "json").stdout)["graphs"]["hello"]["model_notes"]) == 2
+    else:
+        assert (
+            f"{app / 'graph.yaml'}:21: average.exact returns 'MEAN' as FP32 [1], but average declares" in result.stderr
+        )
+    assert run("validate", app, "--no-models").exit_code == 0
 
 
 def test_a_graph_is_read_from_a_file_or_standard_input(run: Run, app: Path) -> None:

@@ -1,9 +1,21 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jigsaw_triton.controller.core.bursts import Bursts
 from jigsaw_triton.controller.core.demand import Demand, Sample
-from jigsaw_triton.controller.core.forecast import FORECASTS, PEAK_S, ForecastSettings, highest, holt, kalman, last
+from jigsaw_triton.controller.core.forecast import (
+    FORECASTS,
+    LEAST_WINDOW_S,
+    PEAK_S,
+    ForecastSettings,
+    highest,
+    holt,
+    kalman,
+    last,
+)
 from jigsaw_triton.controller.core.settings import Settings
 
 PEAKS = st.lists(st.floats(0, 1e6), min_size=1, max_size=40)
@@ -14,6 +26,25 @@ PEAKS = st.lists(st.floats(0, 1e6), min_size=1, max_size=40)
 def test_no_forecast_is_negative_and_a_constant_load_is_expected_to_stay(name: str, peaks: list[float]) -> None:
     assert FORECASTS[name](peaks) >= 0
     assert FORECASTS[name]([peaks[0]] * len(peaks)) == pytest.approx(peaks[0])
+
+
+def test_a_longer_window_counts_as_seen_only_as_far_as_there_are_peaks() -> None:
+    demand = Demand(bursts=replace(Bursts(), seen_s=5000.0))
+    for second in range(310):
+        demand = demand.with_sample(Sample(float(second), 100.0 if second < 200 else 10.0), Settings())
+    assert demand.fallen(110.0, 1.0, Settings()) is not None
+    longer = demand.with_forecast(ForecastSettings("highest", 300.0))
+    assert longer.fallen(110.0, 1.0, Settings()) is None
+    for second in range(310, 600):
+        longer = longer.with_sample(Sample(float(second), 10.0), Settings())
+    assert longer.fallen(110.0, 1.0, Settings()) is not None
+
+
+def test_capacity_is_given_back_with_the_shortest_window() -> None:
+    demand = Demand(forecast=ForecastSettings("highest", LEAST_WINDOW_S))
+    for second in range(1200):
+        demand = demand.with_sample(Sample(float(second), 10.0), Settings())
+    assert demand.fallen(110.0, 1.0, Settings()) is not None
 
 
 def test_the_default_is_a_forecast() -> None:

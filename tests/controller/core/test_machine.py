@@ -72,8 +72,6 @@ class Machine(RuleBasedStateMachine):
 
     def end(self, number: int, *, error: str = "", made: Bundle | None = None) -> None:
         action = self.waiting[number]
-        if isinstance(action, a.LoadModels) and not error:
-            self._await_restart(action.worker)
         del self.waiting[number]
         if not error:
             self._carry_out(action)
@@ -86,12 +84,6 @@ class Machine(RuleBasedStateMachine):
             self.send(e.Solved(number, planned(action.demand_rps["app"], made), made))
         else:
             self.send(e.Done(number))
-
-    def _await_restart(self, worker: str) -> None:
-        """Ends the restart of a worker, for which the load of a model waits."""
-        for number, action in sorted(self.waiting.items()):
-            if isinstance(action, a.RestartWorker) and action.worker.name == worker:
-                self.end(number)
 
     def _carry_out(self, action: a.Action) -> None:
         match action:
@@ -121,8 +113,6 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data())
     def end_all_actions(self, data: st.DataObject) -> None:
         for number in sorted(self.waiting):
-            if number not in self.waiting:
-                continue  # A load has waited for this restart.
             action = self.waiting[number]
             made = data.draw(bundles(action.generation)) if isinstance(action, a.Solve) else None
             self.end(number, made=made)

@@ -123,6 +123,42 @@ def test_a_model_that_is_unloaded_during_the_restart_of_its_worker_is_unloaded_a
     assert loaded(world) == ("app.t0.a.g1",)
     world.end()
     assert [held.action for held in world.held] == [a.UnloadModels(NAME, ("app.t0.b.g1",))]
+    assert loaded(world) == ("app.t0.a.g1", "app.t0.b.g1")
     world.end()
     assert loaded(world) == ("app.t0.a.g1",)
     assert world.state.inflight == {}
+
+
+def test_a_model_that_cannot_be_unloaded_after_a_restart_is_unloaded_by_the_next_change() -> None:
+    world = deployed(World({1: STANDBY, 2: bundle(2, [worker("0/1g@0", ("t0", "a"))])}))
+    world.hold = lambda action: isinstance(action, a.RestartWorker)
+    world.fault = lambda action: "it does not answer" if isinstance(action, a.UnloadModels) else ""
+    world.send(e.WorkerExited(NAME, "signal 9"))
+    world.state, (issued,) = issue(world.state, [a.UnloadModels(NAME, ("app.t0.b.g1",))])
+    assert isinstance(issued, a.Issued)
+    world.send(e.Done(issued.id))
+    world.end()
+    assert ("error", "it does not answer") in world.reports
+    assert loaded(world) == ("app.t0.a.g1", "app.t0.b.g1")
+    world.fault = lambda _: ""
+    world.send(e.DeployRequested(wanted(20.0)))
+    assert loaded(world) == ("app.t0.a.g1",)
+
+
+def test_a_model_that_was_loaded_just_before_its_worker_died_is_loaded_again() -> None:
+    new = bundle(2, [worker("0/1g@0", ("t0", "a"), ("t0", "b"))])
+    world = deployed(World({1: bundle(1, [worker("0/1g@0", ("t0", "a"))])}))
+    world.hold = lambda action: isinstance(action, a.LoadModels | a.RestartWorker)
+    (added,) = (model for model in new.workers[NAME].models if model.name not in loaded(world))
+    world.state, (issued,) = issue(world.state, [a.LoadModels(NAME, (added,))])
+    assert isinstance(issued, a.Issued)
+    world.send(e.WorkerExited(NAME, "signal 9"))
+    world.send(e.Done(issued.id))
+    assert loaded(world) == ("app.t0.a.g1", added.name)
+    world.end()
+    (again,) = world.held
+    assert again.action == a.LoadModels(NAME, (added,))
+    world.send(e.Failed(again.id, "it does not load"))
+    restart = world.held[-1].action
+    assert isinstance(restart, a.RestartWorker)
+    assert added in restart.worker.models

@@ -65,7 +65,7 @@ def run(arguments: list[str]) -> int:
             fail('exec: "/bin/sh": no such file or directory')
             return 127
         backends = BACKENDS if "bare" not in image else set()
-        print("path=/opt/tritonserver/bin:/usr/bin", "version=2.51.0", sep="\n")
+        print("path=/opt/tritonserver/bin:/usr/bin", "version=2.51.0", "packages=/usr/lib/python3", sep="\n")
         python = {"old": "3.8", "snakeless": ""}.get(image, "3.10")
         print(f"python={python}", f"backends={' '.join(sorted(backends))}", sep="\n")
         return 0

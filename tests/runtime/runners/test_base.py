@@ -192,7 +192,7 @@ def test_strings_of_every_numpy_type_become_bytes(texts: Array) -> None:
 
 
 def test_an_unknown_runner_is_reported_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="no runner 'tf'; use one of emulated, onnxruntime, python, torch"):
+    with pytest.raises(RuntimeError, match="no runner 'tf'; use one of emulated, python, torch"):
         load_runner(tmp_path, RunnerSpec("tf", X, Y))
 
 
@@ -207,9 +207,7 @@ def test_a_missing_package_is_reported_with_the_command_that_installs_it(
         load_runner(tmp_path, RunnerSpec("torch", X, Y))
 
 
-@pytest.mark.parametrize(
-    ("runner", "file"), [("onnxruntime", "model.onnx"), ("torch", "model.pt"), ("python", "model.py")]
-)
+@pytest.mark.parametrize(("runner", "file"), [("torch", "model.pt"), ("python", "model.py")])
 def test_a_missing_artifact_is_reported(tmp_path: Path, runner: str, file: str) -> None:
     with pytest.raises(RuntimeError, match=f"artifact {file} is missing"):
         load_runner(tmp_path, RunnerSpec(runner, X, Y))

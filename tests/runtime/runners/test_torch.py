@@ -1,3 +1,4 @@
+from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from jigsaw_triton.runtime.spec import RunnerSpec, TensorSpec
 
 A, B = TensorSpec("A", "FP32", (2,)), TensorSpec("B", "FP32", (2,))
 SUM, PRODUCT = TensorSpec("SUM", "FP32", (2,)), TensorSpec("PRODUCT", "FP32", (2,))
+
+Pair = namedtuple("Pair", ["SUM", "PRODUCT"])
 
 
 @pytest.fixture
@@ -55,3 +58,40 @@ def test_a_wrong_number_of_outputs_is_an_error(folder: Path) -> None:
     ones = np.ones((1, 2), np.float32)
     (result,) = runner.answer([{"A": ones, "B": ones}])
     assert result == Failure("ValueError: model.pt returned 2 outputs where 1 are declared", "model")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("form", ["dictionary", "named tuple"])
+def test_tensors_are_matched_by_the_names_that_the_model_has(tmp_path: Path, form: str) -> None:
+    import torch
+
+    class Named(torch.nn.Module):
+        def forward(self, A: torch.Tensor, B: torch.Tensor, scale: float = 2.0) -> dict[str, torch.Tensor]:
+            return {"SUM": scale * A - B, "PRODUCT": A * B, "UNUSED": A}
+
+    class Fields(torch.nn.Module):
+        def forward(self, A: torch.Tensor, B: torch.Tensor) -> Pair:
+            return Pair(2.0 * A - B, A * B)
+
+    module = Named() if form == "dictionary" else Fields()
+    torch.jit.script(module).save(str(tmp_path / "model.pt"))  # type: ignore[no-untyped-call]
+    runner = load_runner(tmp_path, RunnerSpec("torch", (B, A), (PRODUCT, SUM)))
+    (result,) = runner.answer([{"B": np.array([[2, 3]], np.float32), "A": np.array([[5, 6]], np.float32)}])
+    assert isinstance(result, dict)
+    assert (result["SUM"].tolist(), result["PRODUCT"].tolist()) == ([[8, 9]], [[10, 18]])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_output_that_a_dictionary_lacks_is_an_error(tmp_path: Path) -> None:
+    import torch
+
+    class Named(torch.nn.Module):
+        def forward(self, a: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"PRODUCT": a}
+
+    torch.jit.script(Named()).save(str(tmp_path / "model.pt"))  # type: ignore[no-untyped-call]
+    runner = load_runner(tmp_path, RunnerSpec("torch", (A,), (SUM,)))
+    (result,) = runner.answer([{"A": np.ones((1, 2), np.float32)}])
+    assert result == Failure("ValueError: model.pt returned no output SUM; it returned PRODUCT", "model")

@@ -1,0 +1,1 @@
+"""Benchmark of profiles: how well few measurements stand for all of them."""

@@ -1,0 +1,365 @@
+"""Adding a task to a graph.yaml from the models that perform it."""
+
+import filecmp
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jigsaw_triton.api.files import PathLike, load_graph, variant_templates
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.evaluation.profiling.tensors import made_up
+from jigsaw_triton.graph.build import build_graph
+from jigsaw_triton.graph.model import GRAPH_INPUTS, Task, TaskGraph
+from jigsaw_triton.models.comparison import described
+from jigsaw_triton.models.describing import Described, describe
+from jigsaw_triton.models.files import check_files
+from jigsaw_triton.models.interface import Interface, ModelTensor
+from jigsaw_triton.runtime.dtypes import Array, Arrays
+from jigsaw_triton.spec.files import load_text
+from jigsaw_triton.spec.load import load_graph_text
+from jigsaw_triton.spec.schema import API_VERSION
+from jigsaw_triton.spec.source import Path as Entry
+from jigsaw_triton.spec.source import Report
+from jigsaw_triton.spec.words import NAME_PATTERN
+from jigsaw_triton.spec.yaml_editor import with_entry
+from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES
+from jigsaw_triton.spec.yaml_writer import Inline, dump_yaml
+
+GRAPH_FILE = "graph.yaml"
+MODELS_FOLDER = "models"
+"""Folder beside graph.yaml to which models are copied that lie elsewhere."""
+
+DEFAULT_LATENCY_MS = 1000.0
+"""Latency SLO of a new graph, which its user has to choose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Result of `add_models`.
+
+    Attributes:
+        file: The graph.yaml.
+        graph: Graph that it now has.
+        task: Name of the task.
+        variants: Names of the variants that were added to the task.
+        copied: Files that were copied beside the graph.yaml.
+        notes: Choices that the user should look at.
+    """
+
+    file: Path
+    graph: TaskGraph
+    task: str
+    variants: tuple[str, ...]
+    copied: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+def add_models(
+    models: Sequence[PathLike],
+    *,
+    task: str,
+    graph: PathLike = GRAPH_FILE,
+    accuracy: Sequence[float] = (),
+    inputs: Mapping[str, str] | None = None,
+    samples: Arrays | None = None,
+) -> Added:
+    """Adds models to a graph.yaml as the variants of a task, with the inputs and outputs that they have.
+
+    A task that exists gets them as further variants. Else it is added, with an input and an output of the graph for
+    each of its own. A graph.yaml that does not exist is created. Comments and layout of one that exists are kept. If
+    anything fails, all files are as before.
+
+    Args:
+        models: ONNX files, TorchScript files, Python files, or folders of a Triton model repository. Files outside the
+            folder of the graph are copied into it.
+        task: Name of the task.
+        graph: Path of the graph.yaml or of its folder.
+        accuracy: Accuracy of each model, or one for all; 1 by default.
+        inputs: Input of the models -> tensor that it receives, such as `detect.CROPS`; an input of the graph by
+            default.
+        samples: Inputs of one item by name, without a batch dimension, for models whose files do not have their inputs
+            and outputs: TorchScript files and Python files. By default those of a task that exists are random data.
+
+    Raises:
+        InputError: A model cannot be described, the models differ in inputs or outputs, or the graph.yaml cannot be
+            changed.
+        SpecError: The graph.yaml has mistakes, or would have some with the task.
+        MissingDependencyError: A Python package that runs a model is not installed.
+    """
+    file = Path(graph)
+    file = file / GRAPH_FILE if file.is_dir() or file.suffix not in (".yaml", ".yml") else file
+    if len(accuracy) not in (0, 1, len(models)):
+        message = f"there are {len(models)} models, but {len(accuracy)} accuracies"
+        raise InputError(message, where="accuracy", hint="give one for each model, or one for all")
+    accuracies = list(accuracy) if len(accuracy) > 1 else [*accuracy, 1.0][:1] * len(models)
+    notes = [] if accuracy else ["accuracy is 1; write the measured one of each variant"]
+    with _Undo() as undo:
+        undo.folder(file.parent)
+        before = load_text(file, limit_bytes=LIMIT_BYTES) if file.exists() else None
+        old = load_graph(file) if before is not None else None
+        if old is not None and task in old.tasks and samples is None:
+            samples = _random(old, old.tasks[task])
+        found = [describe(Path(model), samples or {}) for model in models]
+        names = _variant_names(found, [v.name for v in old.tasks[task].variants] if old and task in old.tasks else [])
+        variants = [
+            _variant(model, name, figure, _placed(model, file.parent, undo))
+            for model, name, figure in zip(found, names, accuracies, strict=True)
+        ]
+        if old is None or before is None:
+            text = _new(file, task, found[0], variants, inputs or {}, notes)
+        else:
+            text = _extended(before, old, task, found[0], variants, inputs or {}, notes)
+        built = _checked(text, file)
+        _write(file, text)
+        return Added(file, built, task, tuple(names), tuple(undo.made), tuple(notes))
+
+
+def _extended(
+    text: str,
+    graph: TaskGraph,
+    task: str,
+    model: Described,
+    variants: Sequence[Inline],
+    inputs: Mapping[str, str],
+    notes: list[str],
+) -> str:
+    """Returns the text of a graph.yaml with the task, or with further variants of it."""
+    tasks: Entry = ("spec", "tasks")
+    edits: list[tuple[Entry, Any]] = []
+    if task in graph.steps:
+        raise InputError("this is a python step", where=task, hint="give the task another name")
+    if task in graph.tasks:
+        if inputs:
+            hint = "change its inputs in the file, or give the new task another name"
+            raise InputError("the task exists, with inputs of its own", where=task, hint=hint)
+        count = len(graph.tasks[task].variants)
+        edits += [((*tasks, task, "variants", count + index), variant) for index, variant in enumerate(variants)]
+    else:
+        entry, given, made = _task(task, model.interface, graph, inputs, notes)
+        edits += [(("spec", "inputs", name), kind) for name, kind in given.items()]
+        edits += [(("spec", "outputs", name), ref) for name, ref in made.items()]
+        edits.append(((*tasks, task), {**entry, "variants": list(variants)}))
+    for path, value in edits:
+        try:
+            text = with_entry(text, path, value)
+        except ValueError as error:
+            raise InputError(str(error), where=str(graph.folder / GRAPH_FILE), hint="add the entry by hand") from error
+    return text
+
+
+def _new(
+    file: Path, task: str, model: Described, variants: Sequence[Inline], inputs: Mapping[str, str], notes: list[str]
+) -> str:
+    """Returns the text of a new graph.yaml."""
+    folder = file.resolve().parent.name
+    entry, given, made = _task(task, model.interface, None, inputs, notes)
+    notes.append(f"latency_ms is {DEFAULT_LATENCY_MS:g}; write the latency that clients need")
+    document = {
+        "apiVersion": API_VERSION,
+        "kind": "TaskGraph",
+        "metadata": Inline(name=folder if re.fullmatch(NAME_PATTERN, folder) else task),
+        "spec": {
+            "slo": Inline(latency_ms=DEFAULT_LATENCY_MS),
+            "inputs": given,
+            "outputs": made,
+            "tasks": {task: {**entry, "variants": list(variants)}},
+        },
+    }
+    return dump_yaml(document)
+
+
+def _task(
+    task: str, interface: Interface, graph: TaskGraph | None, inputs: Mapping[str, str], notes: list[str]
+) -> tuple[dict[str, Any], dict[str, Inline], dict[str, str]]:
+    """Returns the entry of a new task, and the inputs and outputs of the graph that it adds."""
+    for name in inputs:
+        if name not in interface.inputs:
+            hint = f"the model has {described(interface.inputs)}"
+            raise InputError(f"the model has no input '{name}'", where="input", hint=hint)
+    given: dict[str, Inline] = {}
+    sources: dict[str, Any] = {}
+    for name, tensor in interface.inputs.items():
+        if name in interface.optional and name not in inputs:
+            notes.append(f"input {name} has a default and is left out")
+            continue
+        item = _item(name, tensor)
+        ref = inputs.get(name)
+        if ref is None:
+            served = Inline(dtype=tensor.dtype, shape=list(item) or [1])
+            own = name if graph is None or _is_free(name, served, graph) else f"{task}_{name}"
+            if graph is None or own not in graph.inputs:
+                given[own] = served
+            ref = f"{GRAPH_INPUTS}.{own}"
+        sources[name] = ref if item else Inline({"from": ref}, shape=[])
+    outputs: dict[str, Inline] = {}
+    made: dict[str, str] = {}
+    for name, tensor in interface.outputs.items():
+        if tensor.dtype is None:
+            notes.append(f"output {name} is left out, because it is no tensor of a type that Triton has")
+            continue
+        outputs[name] = Inline(dtype=tensor.dtype, shape=list(_item(name, tensor)))
+        made[name if graph is None or name not in graph.outputs else f"{task}_{name}"] = f"{task}.{name}"
+    if not outputs:
+        hint = "export the model with tensors; skl2onnx does so with options={'zipmap': False}"
+        raise InputError("the model has no output that Triton can carry", where=task, hint=hint)
+    return {"inputs": sources, "outputs": outputs}, given, made
+
+
+def _random(graph: TaskGraph, task: Task) -> dict[str, Array]:
+    """Returns random inputs of a task, as its models take them."""
+    rng = np.random.default_rng(1)
+    made = {name: made_up(graph.input_type(task, name), rng) for name in task.inputs}
+    return {name: array.reshape(()) if name in task.scalar_inputs else array for name, array in made.items()}
+
+
+def _is_free(name: str, served: Mapping[str, Any], graph: TaskGraph) -> bool:
+    """Returns True if the graph has no input of this name, or one of this type, which the task can share."""
+    kind = graph.inputs[name].type if name in graph.inputs else None
+    return kind is None or (kind.dtype, list(kind.shape)) == (served["dtype"], served["shape"])
+
+
+def _item(name: str, tensor: ModelTensor) -> tuple[int, ...]:
+    """Returns the dimensions of one item.
+
+    Raises:
+        InputError: A graph.yaml cannot declare the tensor.
+    """
+    if re.fullmatch(NAME_PATTERN, name) is None:
+        hint = "export the model with names of letters, digits, '_' and '-'; torch.onnx.export has input_names"
+        raise InputError(f"the tensor '{name}' has a name that graph.yaml cannot have", where=name, hint=hint)
+    if tensor.dtype is None:
+        raise InputError("the input is no tensor of a type that Triton has", where=name, hint="export another model")
+    if tensor.item is None:
+        hint = "export the model with a batch dimension" if tensor.shape == () else "write the task by hand"
+        why = "has no batch dimension" if tensor.shape == () else "has a shape that the file does not say"
+        raise InputError(f"the tensor {why}", where=name, hint=hint)
+    return tensor.item
+
+
+def _variant(model: Described, name: str, accuracy: float, artifacts: Mapping[str, str]) -> Inline:
+    return Inline(name=name, accuracy=accuracy, template=model.template, artifacts=Inline(artifacts))
+
+
+def _variant_names(models: Sequence[Described], taken: Sequence[str]) -> list[str]:
+    """Returns a valid and unused name for each model."""
+    names: list[str] = []
+    for model in models:
+        base = re.sub(r"[^A-Za-z0-9_-]", "_", model.name)[:60]
+        base = base if re.fullmatch(NAME_PATTERN, base) else f"v{base}"[:60]
+        number, name = 1, base
+        while name in taken or name in names:
+            number += 1
+            name = f"{base}_{number}"
+        names.append(name)
+    return names
+
+
+def _placed(model: Described, folder: Path, undo: "_Undo") -> dict[str, str]:
+    """Copies files that lie outside the graph's folder into it; returns the artifacts with their relative paths."""
+    root = folder.resolve()
+    artifacts = {}
+    for name, path in model.artifacts.items():
+        source = path.resolve()
+        if not source.is_file():
+            raise InputError("there is no such file", where=str(path), hint="it belongs to the model; put it there")
+        if not source.is_relative_to(root):
+            stem = path.name if len(model.artifacts) == 1 or path.stem == model.name else f"{model.name}/{path.name}"
+            target = root / MODELS_FOLDER / stem
+            undo.copy(source, target)
+            source = target
+        artifacts[name] = source.relative_to(root).as_posix()
+    return artifacts
+
+
+def _checked(text: str, file: Path) -> TaskGraph:
+    """Builds the graph and compares the models with it.
+
+    Raises:
+        SpecError: There are mistakes.
+    """
+    loaded = load_graph_text(text, name=f"{file} (not written)", folder=file.parent)
+    built = build_graph(loaded, templates=variant_templates(), require_files=True)
+    report = Report(loaded.source)
+    check_files(built, report)
+    report.raise_if_any()
+    return built
+
+
+def _write(file: Path, text: str) -> None:
+    """Replaces the content of a file in one step."""
+    with _writing(file):
+        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+        fresh = Path(name)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
+                stream.write(text)
+            fresh.chmod(file.stat().st_mode & 0o777 if file.exists() else 0o666 & ~_umask())
+            fresh.replace(file)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"this cannot be written ({reason})", where=str(path), hint="choose another folder") from error
+
+
+class _Undo:
+    """Creates files and folders, and removes them again if the block raises."""
+
+    def __init__(self) -> None:
+        self.made: list[Path] = []
+        self._folders: list[Path] = []
+
+    def __enter__(self) -> "_Undo":
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if error is not None:
+            for path in self.made:
+                path.unlink(missing_ok=True)
+            for folder in reversed(self._folders):
+                with suppress(OSError):
+                    folder.rmdir()
+
+    def folder(self, folder: Path) -> None:
+        """Creates a folder and those that contain it."""
+        with _writing(folder):
+            for path in reversed([folder, *folder.parents]):
+                if not path.is_dir():
+                    path.mkdir()
+                    self._folders.append(path)
+
+    def copy(self, source: Path, target: Path) -> None:
+        """Copies a file, unless the target has its content already.
+
+        Raises:
+            InputError: The target is another file, or cannot be written.
+        """
+        self.folder(target.parent)
+        with _writing(target):
+            if target.exists():
+                if not filecmp.cmp(source, target, shallow=False):
+                    raise InputError("another file is there already", where=str(target), hint=f"rename {source.name}")
+                return
+            self.made.append(target)
+            shutil.copyfile(source, target)

@@ -1,0 +1,208 @@
+"""Fits, checks and imports profiles."""
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from jigsaw_triton.api.files import PathLike, shown_path
+from jigsaw_triton.errors import Diagnostic, InputError, MissingDependencyError, SpecError
+from jigsaw_triton.gpus.catalog import CATALOG, board
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.profiles.check import Finding
+from jigsaw_triton.profiles.check import check_profiles as check_table
+from jigsaw_triton.profiles.filling import QUANTILE, crossed, fitted_rows
+from jigsaw_triton.profiles.fit import LEAST_ROWS, LatencyFit, fit_latency
+from jigsaw_triton.profiles.importing import Target, parse_results
+from jigsaw_triton.profiles.read import LIMIT_COUNT, is_name, raise_all
+from jigsaw_triton.profiles.table import MEASURED, ProfileKey, ProfileRow, ProfileTable, Source
+from jigsaw_triton.spec.files import load_text
+from jigsaw_triton.spec.words import nearest, shown
+
+RESULT_LIMIT_BYTES = 256 * 1024 * 1024
+
+LIMIT_CHECKED_ROWS = 10_000
+"""Largest number of rows in which outliers are searched, so that a check takes seconds."""
+
+
+def memory_rooms() -> dict[str, dict[str, float]]:
+    """Returns the memory of each kind of slice in MiB by GPU model; infinity where the catalog does not know it."""
+    return {
+        name: {kind: math.inf if p.memory_mib is None else p.memory_mib for kind, p in known.profiles.items()}
+        for name, known in CATALOG.items()
+    }
+
+
+def fit_profiles(
+    table: ProfileTable,
+    *,
+    quantile: float = QUANTILE,
+    slices: Sequence[str] = (),
+    instances: Sequence[int] = (),
+    batches: Sequence[int] = (),
+    assumed: bool = False,
+) -> ProfileTable:
+    """Adds fitted rows for configurations that were not measured. This needs scipy, the extra `fit`.
+
+    Measured and assumed rows stay as they are. Fitted rows are replaced.
+
+    Args:
+        table: Measured profiles.
+        quantile: Quantile of the predicted latency that the rows get: 0.9 plans for the slower of likely latencies.
+        slices: Kinds of slices to fill; by default those of the variant's rows.
+        instances: Numbers of instances to fill; by default those of the variant's rows.
+        batches: Batch sizes to fill; by default those of the variant's rows.
+        assumed: True if the model is fitted to assumed rows too.
+
+    Raises:
+        InputError: No variant has enough rows, or an argument is out of range.
+        MissingDependencyError: Scipy is not installed.
+    """
+    sources = fit_sources(assumed=assumed)
+    return filled_profiles(
+        table,
+        fit_or_refuse(table, sources),
+        quantile=quantile,
+        slices=slices,
+        instances=instances,
+        batches=batches,
+        sources=sources,
+    )
+
+
+def fit_sources(*, assumed: bool) -> tuple[Source, ...]:
+    """Returns the sources of the rows that a model is fitted to."""
+    return (*MEASURED, "assumed") if assumed else MEASURED
+
+
+def fit_or_refuse(table: ProfileTable, sources: Sequence[Source]) -> dict[str, LatencyFit]:
+    """Fits the latency model to each GPU model of a table.
+
+    Raises:
+        InputError: No variant has enough rows.
+        MissingDependencyError: Scipy is not installed.
+    """
+    fits = fit_latency(table.rows(), sources)
+    if not fits:
+        hint = "measure more with `jigsaw-triton profile`" if "assumed" in sources else "measure more, or use --assumed"
+        message = f"no variant has {LEAST_ROWS} {' or '.join(sources)} rows on a GPU model"
+        raise InputError(message, where="profiles", hint=hint)
+    return fits
+
+
+def filled_profiles(
+    table: ProfileTable,
+    fits: dict[str, LatencyFit],
+    *,
+    quantile: float,
+    slices: Sequence[str],
+    instances: Sequence[int],
+    batches: Sequence[int],
+    sources: Sequence[Source],
+) -> ProfileTable:
+    """Returns the table without its fitted rows, and with new ones; see `fit_profiles`.
+
+    Raises:
+        InputError: An argument is out of range.
+    """
+    if not 0 < quantile < 1:
+        raise InputError(f"{quantile:g} is not a quantile", where="quantile", hint="give a number between 0 and 1")
+    for name, numbers in (("instances", instances), ("batches", batches)):
+        if not all(1 <= number <= LIMIT_COUNT for number in numbers):
+            raise InputError("a number is out of range", where=name, hint=f"give numbers from 1 to {LIMIT_COUNT}")
+    known = {kind for gpu in fits if gpu in CATALOG for kind in board(gpu).profiles}
+    for kind in slices:
+        if kind not in known:
+            hint = nearest(kind, known, "slices of the GPU models")
+            raise InputError(f"there is no slice {shown(kind)}", where="slices", hint=hint)
+    kept = [row for row in table.rows() if row.source != "fitted"]
+    wanted = crossed(kept, slices=slices, instances=instances, batches=batches)
+    rooms = {(gpu, kind): room for gpu, kinds in memory_rooms().items() for kind, room in kinds.items()}
+    rows = fitted_rows(ProfileTable(kept), fits, wanted, quantile=quantile, rooms=rooms, sources=sources)
+    return ProfileTable([*kept, *rows])
+
+
+def check_profiles(table: ProfileTable, *, graph: TaskGraph | None = None) -> list[Finding]:
+    """Returns everything that may be wrong with profiles: figures that contradict each other, and unknown names.
+
+    Outliers are found by the fitted latency model. That needs scipy, the extra `fit`. It is left out without scipy, and
+    for tables of more than `LIMIT_CHECKED_ROWS` rows.
+
+    Args:
+        table: The profiles.
+        graph: Graph that they belong to.
+
+    Example:
+        >>> import jigsaw_triton as jt
+        >>> jt.check_profiles(jt.load_profiles("app"), graph=jt.load_graph("app"))
+        []
+    """
+    try:
+        fits = fit_latency(table.rows()) if len(table) <= LIMIT_CHECKED_ROWS else {}
+    except MissingDependencyError:
+        fits = {}
+    return check_table(table, rooms=memory_rooms(), graph=graph, fits=fits)
+
+
+def import_profiles(
+    files: Iterable[PathLike],
+    *,
+    gpu: str,
+    task: str,
+    variant: str | None = None,
+    slice: str | None = None,
+    instances: int = 1,
+    batch: int = 1,
+    memory_mib: float = 0.0,
+) -> ProfileTable:
+    """Reads results of other tools as profiles.
+
+    The formats are CSV and JSON of perf_analyzer, CSV of Model Analyzer and genai-perf, the table of ParvaGPU, and
+    profiles.csv itself. Of a file with several levels of concurrency, only that of `instances` counts, since a profile
+    has no waiting requests.
+
+    Args:
+        files: Paths of the files. `-` is standard input.
+        gpu: Name of the GPU model.
+        task: Name of the task.
+        variant: Name of the variant; by default the name of the model, if the file has it.
+        slice: Kind of slice, if the file does not say it.
+        instances: Number of Triton instances, if the file does not say it.
+        batch: Number of items in each request, if the file does not say it.
+        memory_mib: Memory of all instances together, if the file does not say it.
+
+    Raises:
+        InputError: An argument is wrong.
+        SpecError: A file has mistakes.
+    """
+    profiles = board(gpu, where="gpu").profiles
+    if slice is not None and slice not in profiles:
+        hint = nearest(slice, profiles, f"slices of {gpu}")
+        raise InputError(f"{gpu} has no slice {shown(slice)}", where="slice", hint=hint)
+    for where, name in (("task", task), ("variant", variant)):
+        if name is not None and not is_name(name):
+            hint = "begin with a letter, and use letters, digits, _ and -"
+            raise InputError(f"{shown(name)} is not a name", where=where, hint=hint)
+    target = Target(gpu, task, variant, slice, instances, batch, memory_mib)
+    rows: dict[ProfileKey, tuple[ProfileRow, str]] = {}
+    problems: list[Diagnostic] = []
+    for path in files:
+        file = str(path) if str(path) == "-" else shown_path(Path(path))
+        try:
+            found = parse_results(load_text(path, limit_bytes=RESULT_LIMIT_BYTES), file, target)
+        except SpecError as error:
+            problems += error.diagnostics
+            continue
+        for row in found:
+            if row.key in rows:
+                message = f"{_named(row.key)} is in {rows[row.key][1]} too"
+                problems.append(Diagnostic(file, 0, message, "give only one of the files"))
+            elif row.key.slice not in board(row.key.gpu, where=file).profiles:
+                problems.append(Diagnostic(file, 0, f"{row.key.gpu} has no slice '{row.key.slice}'", "check --gpu"))
+            else:
+                rows[row.key] = row, file
+    raise_all(problems, "")
+    return ProfileTable(row for row, _ in rows.values())
+
+
+def _named(key: ProfileKey) -> str:
+    return f"{key.task}.{key.variant} on {key.slice}, {key.instances} x batch {key.batch}"

@@ -1,0 +1,294 @@
+"""`jigsaw-triton profiles`: checks profiles, fits what was not measured, and imports the results of other tools."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jigsaw_triton.api.files import PROFILES_FILE, Mistakes, load_profiles, read_graphs, shown_path
+from jigsaw_triton.api.profiles import check_profiles, filled_profiles, fit_or_refuse, fit_sources, import_profiles
+from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs.numbers import numbers, words
+from jigsaw_triton.cli.io.output import Output
+from jigsaw_triton.cli.io.table import Table
+from jigsaw_triton.errors import Diagnostic, InputError
+from jigsaw_triton.evaluation.profiling.sheet import Sheet
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.profiles.check import Finding
+from jigsaw_triton.profiles.filling import QUANTILE
+from jigsaw_triton.profiles.fit import LatencyFit
+from jigsaw_triton.profiles.merging import Merged, merged
+from jigsaw_triton.profiles.read import LIMIT_BYTES, LIMIT_COUNT, parse_with_lines
+from jigsaw_triton.profiles.table import ProfileKey, ProfileTable
+from jigsaw_triton.spec.files import load_text
+
+_INVALID = 2
+_MOST_SHOWN = 50
+
+_SOURCE = click.argument("source", metavar="GRAPH|CSV", type=click.Path())
+
+
+@click.group("profiles")
+def command() -> None:
+    """Check profiles, fit what was not measured, and import the results of other tools."""
+
+
+@options.command("check", examples=("profiles check traffic/", "profiles check measured.csv --strict"))
+@_SOURCE
+@options.option("--strict", is_flag=True, help="Exit with 2 for warnings too.")
+def _check(out: Output, source: str, strict: bool) -> int | None:
+    """Check profiles for figures that contradict each other, and for unknown names.
+
+    Errors are rows that cannot be right or that no plan can use, such as latencies in seconds, a throughput that the
+    latency does not allow, and GPU models, tasks or variants that do not exist. Warnings are rows to measure again,
+    such as latencies far from those of the other rows. The command exits with 2 if there are errors. Names of tasks and
+    variants are checked if GRAPH is given.
+    """
+    graph, file = _located(source)
+    table, lines = parse_with_lines(load_text(shown_path(file), limit_bytes=LIMIT_BYTES), shown_path(file))
+    found = check_profiles(table, graph=graph)
+    found.sort(key=lambda finding: lines[finding.key] if finding.key is not None else len(lines) + 2)
+    errors = sum(finding.severity == "error" for finding in found)
+    counts = f"{errors} errors, {len(found) - errors} warnings in {len(table)} rows"
+    data = {
+        "file": str(file),
+        "rows": len(table),
+        "errors": errors,
+        "warnings": len(found) - errors,
+        "findings": [_document(finding, lines) for finding in found],
+    }
+    shown = [_line(finding, shown_path(file), lines) for finding in found[:_MOST_SHOWN]]
+    if len(found) > _MOST_SHOWN:
+        shown.append(f"{len(found) - _MOST_SHOWN} more are not shown; -o json has all of them")
+    out.result(data, *shown, f"{shown_path(file)}: {counts}" if found else f"{shown_path(file)}: no mistakes")
+    return _INVALID if errors or (strict and found) else None
+
+
+@options.command(
+    "fit",
+    examples=(
+        "profiles fit traffic/",
+        "profiles fit traffic/ --slices 1g,2g,3g --instances 1,2,3 --batches 1,2,4,8,16",
+        "profiles fit measured.csv -O filled.csv --quantile 0.5",
+    ),
+)
+@_SOURCE
+@options.option(
+    "--quantile",
+    metavar="SHARE",
+    type=options.Share(),
+    default=str(QUANTILE),
+    show_default=True,
+    help="Quantile of the predicted latency that a row gets.",
+)
+@options.option("--slices", metavar="SLICE,...", help="Kinds of slices to fill.  [default: those of the variant]")
+@options.option("--instances", metavar="N,...", help="Instance counts to fill.  [default: those of the variant]")
+@options.option("--batches", metavar="N,...", help="Batch sizes to fill.  [default: those of the variant]")
+@options.option("--assumed", is_flag=True, help="Fit to assumed rows too.")
+@options.option("--dry-run", is_flag=True, help="Print the errors of the fit, and write nothing.")
+@options.out_file("File to write, or its folder.  [default: the file that was read]")
+def _fit(
+    out: Output,
+    source: str,
+    quantile: float,
+    slices: str | None,
+    instances: str | None,
+    batches: str | None,
+    assumed: bool,
+    dry_run: bool,
+    out_path: Path | None,
+) -> None:
+    """Add rows for configurations that were not measured, from a latency model that is fitted to those that were.
+
+    Measured and assumed rows stay as they are; fitted rows are replaced. The error of each variant is that of
+    cross-validation: each row is predicted from the others. This needs scipy (`pip install 'jigsaw-triton[fit]'`).
+    """
+    _, file = _located(source)
+    table = load_profiles(file)
+    sources = fit_sources(assumed=assumed)
+    with out.working("fitting the latency model"):
+        fits = fit_or_refuse(table, sources)
+    filled = filled_profiles(
+        table,
+        fits,
+        quantile=quantile,
+        slices=words(slices) if slices else (),
+        instances=numbers(instances, "--instances") if instances else (),
+        batches=numbers(batches, "--batches") if batches else (),
+        sources=sources,
+    )
+    target = _file(out_path or file)
+    if not dry_run:
+        Sheet(target, fresh=True).replace(filled.rows())
+    count = sum(row.source == "fitted" for row in filled.rows())
+    variants = _variants(fits, filled)
+    data = {"file": str(target), "quantile": quantile, "fitted": count, "written": not dry_run, "variants": variants}
+    header = ("gpu", "task", "variant", "rows", "fitted", "median error", "p95 error")
+    view = Table.of(
+        header,
+        [
+            (*(one[name] for name in header[:5]), f"{one['median_error']:.1%}", f"{one['p95_error']:.1%}")
+            for one in variants
+        ],
+    )
+    for name in _unfitted(table, fits):
+        out.note(f"{name} has too few rows to be fitted")
+    done = "would be added" if dry_run else "added"
+    out.result(data, view, f"{count} fitted rows {done} at the {quantile:.0%} quantile; {shown_path(target)}")
+
+
+@options.command(
+    "import",
+    examples=(
+        "profiles import perf.csv --gpu A30-24GB --task detect --variant n --slice 2g --instances 2 -O traffic/",
+        "profiles import export.json --gpu A30-24GB --task detect --variant n --slice 1g -O traffic/profiles.csv",
+        "profiles import metrics-model-inference.csv --gpu A30-24GB --task detect --variant n --slice 4g -O traffic/",
+    ),
+)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+@options.option("--gpu", metavar="MODEL", required=True, help="GPU model that was measured, such as A100-80GB.")
+@options.option("--task", metavar="TASK", required=True, help="Task of the model.")
+@options.option("--variant", metavar="VARIANT", help="Variant.  [default: the name of the model, if the file has it]")
+@options.option("--slice", "slice_", metavar="SLICE", help="Kind of slice, if the file does not say it.")
+@options.option(
+    "--instances",
+    type=click.IntRange(1, LIMIT_COUNT),
+    default=1,
+    show_default=True,
+    help="Number of Triton instances, if the file does not say it.",
+)
+@options.option(
+    "--batch",
+    type=click.IntRange(1, LIMIT_COUNT),
+    default=1,
+    show_default=True,
+    help="Number of items in each request, if the file does not say it.",
+)
+@options.option(
+    "--memory-mib",
+    type=options.Number(min=0),
+    default=0.0,
+    help="Memory of all instances together, if the file does not say it.",
+)
+@options.option("--replace", is_flag=True, help="Replace measured rows too, not only fitted and assumed ones.")
+@options.out_file("profiles.csv to merge the rows into, or its folder.", required=True)
+def _import(
+    out: Output,
+    files: tuple[str, ...],
+    gpu: str,
+    task: str,
+    variant: str | None,
+    slice_: str | None,
+    instances: int,
+    batch: int,
+    memory_mib: float,
+    replace: bool,
+    out_path: Path | None,
+) -> None:
+    """Import the results of other tools into a profiles.csv.
+
+    The formats are CSV and JSON of perf_analyzer (-f, --profile-export-file), CSV of Model Analyzer and of genai-perf,
+    the table of ParvaGPU, and profiles.csv. A profile has no waiting requests: of several levels of concurrency, the
+    one that equals the number of instances is imported. Every row says which file it is from.
+    """
+    assert out_path is not None
+    file = _file(out_path)
+    sheet = Sheet(file)
+    rows = import_profiles(
+        files,
+        gpu=gpu,
+        task=task,
+        variant=variant,
+        slice=slice_,
+        instances=instances,
+        batch=batch,
+        memory_mib=memory_mib,
+    )
+    result = merged(sheet.table, rows.rows(), replace=replace)
+    sheet.replace(result.table.rows())
+    if any(row.memory_mib == 0 and result.table.get(row.key) == row for row in rows.rows()):
+        out.warn("the files do not say how much memory the model takes; plans take 0 MiB unless --memory-mib is given")
+    if result.kept:
+        out.warn(f"{len(result.kept)} configurations keep their measured rows; --replace replaces them")
+    out.result(_merge_document(file, result), _merge_words(file, result))
+
+
+command.add_command(_check)
+command.add_command(_fit)
+command.add_command(_import)
+
+
+def _located(source: str) -> tuple[TaskGraph | None, Path]:
+    """Returns the graph, if one was given, and the profiles."""
+    path = Path(source)
+    if path.suffix == ".csv":
+        return None, path
+    mistakes = Mistakes()
+    found = read_graphs([source], mistakes)
+    mistakes.raise_if_any()
+    (graph,) = found.values()
+    file = graph.folder / PROFILES_FILE
+    if not file.exists():
+        hint = f"`jigsaw-triton profile {shown_path(graph.folder)}` writes it"
+        raise InputError("there is no such file", where=shown_path(file), hint=hint)
+    return graph, file
+
+
+def _file(path: Path) -> Path:
+    """Returns the path of a profiles.csv, given that or its folder."""
+    return path / PROFILES_FILE if path.is_dir() else path
+
+
+def _document(finding: Finding, lines: Mapping[ProfileKey, int]) -> dict[str, Any]:
+    key = asdict(finding.key) if finding.key is not None else None
+    line = lines[finding.key] if finding.key is not None else None
+    return {
+        "severity": finding.severity,
+        "line": line,
+        "configuration": key,
+        "message": finding.message,
+        "hint": finding.hint,
+    }
+
+
+def _line(finding: Finding, file: str, lines: Mapping[ProfileKey, int]) -> str:
+    line = lines[finding.key] if finding.key is not None else 0
+    return str(Diagnostic(file, line, f"{finding.severity}: {finding.message}", finding.hint))
+
+
+def _variants(fits: Mapping[str, LatencyFit], filled: ProfileTable) -> list[dict[str, Any]]:
+    return [
+        {
+            "gpu": gpu,
+            "task": task,
+            "variant": variant,
+            "rows": one.rows,
+            "fitted": sum(r.source == "fitted" for r in filled.rows(task=task, variant=variant, gpu=gpu)),
+            "median_error": one.median_error,
+            "p95_error": one.p95_error,
+        }
+        for gpu, fit in fits.items()
+        for (task, variant), one in fit.variants.items()
+    ]
+
+
+def _unfitted(table: ProfileTable, fits: Mapping[str, LatencyFit]) -> list[str]:
+    names = {(row.key.gpu, row.key.task, row.key.variant) for row in table.rows()}
+    fitted = {(gpu, *name) for gpu, fit in fits.items() for name in fit.variants}
+    return [f"{task}.{variant} on {gpu}" for gpu, task, variant in sorted(names - fitted)]
+
+
+def _merge_document(file: Path, result: Merged) -> dict[str, Any]:
+    parts = {"added": result.added, "replaced": result.replaced, "kept": result.kept}
+    return {"file": str(file), "rows": len(result.table)} | {
+        name: [asdict(key) for key in keys] for name, keys in parts.items()
+    }
+
+
+def _merge_words(file: Path, result: Merged) -> str:
+    return (
+        f"{len(result.added)} rows added, {len(result.replaced)} replaced, {len(result.kept)} kept; {shown_path(file)} "
+        f"has {len(result.table)} rows"
+    )

@@ -1,0 +1,146 @@
+"""Describes a model that a user brings: its template, its files, and its inputs and outputs."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jigsaw_triton.child_process import ChildEndedError, ChildHungError, ChildProcess
+from jigsaw_triton.compiler import config as cfg
+from jigsaw_triton.compiler.templates import CONFIG_FILE
+from jigsaw_triton.compiler.worker_config import FOLDER, stored_name
+from jigsaw_triton.errors import InputError, MissingDependencyError
+from jigsaw_triton.models.config_file import interface_of, parse_config, read_config
+from jigsaw_triton.models.interface import Interface, ModelTensor
+from jigsaw_triton.models.kinds import KINDS
+from jigsaw_triton.models.onnx_file import read_onnx
+from jigsaw_triton.models.running import TIMEOUT_S, WORKER_MODULE, cause
+from jigsaw_triton.models.trial import Outcome, Trial
+from jigsaw_triton.runtime.dtypes import Arrays, to_triton
+from jigsaw_triton.runtime.spec import RunnerSpec, TensorSpec
+
+TEMPLATES = {".onnx": "onnxruntime", ".pt": "torch", ".pth": "torch", ".torchscript": "torch", ".py": "python"}
+"""Suffix of a file -> template of the model."""
+
+_BACKENDS = {"onnxruntime": "onnxruntime", "openvino": "openvino", "pytorch": "torch", "tensorrt": "tensorrt"}
+"""Backend in a config.pbtxt -> template. Models of other backends are served with the config.pbtxt that they have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A model that a user brings.
+
+    Attributes:
+        name: Name for a variant, from the name of the file or folder.
+        template: Template that serves the model.
+        artifacts: Name in the version folder -> file.
+        interface: Inputs and outputs.
+    """
+
+    name: str
+    template: str
+    artifacts: Mapping[str, Path]
+    interface: Interface = field(repr=False)
+
+
+def describe(path: Path, samples: Arrays, *, timeout_s: float = TIMEOUT_S) -> Described:
+    """Describes a model. TorchScript models and Python classes are run on samples, in a process of their own.
+
+    Args:
+        path: An ONNX or TorchScript file, a Python file, or a folder of a Triton model repository with a config.pbtxt.
+        samples: Inputs of one item by name, without a batch dimension.
+        timeout_s: Seconds that a run may take.
+
+    Raises:
+        InputError: The model cannot be read or run, or its inputs and outputs cannot be found.
+        MissingDependencyError: A Python package that runs the model is not installed.
+    """
+    if path.is_dir():
+        return _of_folder(path)
+    template = TEMPLATES.get(path.suffix.lower())
+    if template is None:
+        raise InputError(
+            "the inputs and outputs of such a file cannot be found",
+            where=str(path),
+            hint=f"give a file that ends with {', '.join(TEMPLATES)}, or a Triton model folder with a {CONFIG_FILE}",
+        )
+    if not path.is_file():
+        raise InputError("there is no such file", where=str(path))
+    kind = KINDS[template]
+    assert kind.read is not None
+    interface, artifacts = kind.read(path), {kind.artifact: path}
+    if interface is None:
+        interface = _run(path, template, samples, timeout_s)
+    artifacts |= {name: path.parent / name for name in sorted(interface.files)}
+    return Described(path.stem, template, artifacts, interface)
+
+
+def _run(path: Path, template: str, samples: Arrays, timeout_s: float) -> Interface:
+    """Returns the inputs that the samples show, and the outputs of a run on them."""
+    where = str(path)
+    if not samples:
+        raise InputError(
+            "the inputs of such a model are not in its file",
+            where=where,
+            hint="give an item of each input: --sample NAME=FILE.npy, or NAME=FP32[3,224,224] for random data",
+        )
+    inputs = {name: ModelTensor(to_triton(array.dtype), (-1, *array.shape)) for name, array in samples.items()}
+    tensors = tuple(TensorSpec(name, to_triton(array.dtype), array.shape) for name, array in samples.items())
+    child = ChildProcess(WORKER_MODULE)
+    try:
+        with tempfile.TemporaryDirectory(prefix="jigsaw-model-") as folder:
+            name = stored_name(KINDS[template].artifact, templated=True)
+            (Path(folder) / name).symlink_to(path.absolute())
+            # Without declared outputs, a runner returns all of them.
+            spec = RunnerSpec(template, tensors, ())
+            trial = Trial(Path(folder), spec, {name: array[None] for name, array in samples.items()})
+            outcome: Outcome = child.call(trial, timeout_s)
+    except ChildHungError as error:
+        raise InputError(f"the model has not answered after {timeout_s:g} s", where=where) from error
+    except ChildEndedError as error:
+        raise InputError(f"the model ends its process{cause(error.status)}", where=where) from error
+    finally:
+        child.close()
+    match outcome.phase:
+        case "packages":
+            hint = f"run pip install {outcome.error}"
+            raise MissingDependencyError(f"the Python package {outcome.error} is not installed", where=where, hint=hint)
+        case "load":
+            raise InputError(f"the model cannot be loaded: {outcome.error}", where=where)
+        case "run":
+            raise InputError(f"the model fails on the sample: {outcome.error}", where=where, hint="correct --sample")
+        case "done":
+            return Interface(inputs, outcome.outputs)
+
+
+def _of_folder(folder: Path) -> Described:
+    """Describes an entry of a Triton model repository."""
+    file = folder / CONFIG_FILE
+    config = parse_config(file)
+    backend = cfg.backend_of(config)
+    template = _BACKENDS.get(backend, FOLDER)
+    versions = sorted((path for path in folder.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
+    if not versions:
+        raise InputError("the folder has no version", where=str(folder), hint="add a folder 1 with the model's file")
+    if folders := [path.name for path in versions[-1].iterdir() if path.is_dir()]:
+        raise InputError(
+            f"the model has folders ({', '.join(folders)}), but artifacts are files",
+            where=str(versions[-1]),
+            hint="convert the model to a format of one file, such as ONNX",
+        )
+    files = {path.name: path for path in sorted(versions[-1].iterdir()) if path.is_file()}
+    if template == FOLDER:
+        interface = read_config(file)
+        artifacts = {CONFIG_FILE: file, **files}
+    else:
+        main = config.default_model_filename or KINDS[template].artifact
+        if main not in files:
+            where = str(versions[-1])
+            raise InputError(f"there is no file {main}", where=where, hint="add the model's file")
+        artifacts = {KINDS[template].artifact: files.pop(main), **files}
+        interface = interface_of(config, str(file))
+        if interface is None and template == "onnxruntime":
+            interface = read_onnx(artifacts[KINDS[template].artifact])
+    if interface is None:
+        raise InputError("the inputs or outputs are missing", where=str(file), hint="add input [...] and output [...]")
+    return Described(folder.name, template, artifacts, interface)

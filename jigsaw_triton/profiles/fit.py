@@ -1,0 +1,142 @@
+"""Fits the latency model to a table of profiles, with the error of its predictions."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from jigsaw_triton.profiles.estimation import Estimate, Prior, Sample, estimate, pooled
+from jigsaw_triton.profiles.latency_model import Array, Configuration
+from jigsaw_triton.profiles.table import MEASURED, ProfileRow, Source
+
+LEAST_ROWS = 4
+"""Smallest number of rows from which a variant is fitted: fewer cannot separate its floor from its work."""
+
+FOLDS = 12
+"""Largest number of parts into which the rows of a variant are divided for cross-validation."""
+
+INTERVAL = 0.9
+"""Probability of the interval whose width is calibrated."""
+
+_LEAST_CALIBRATION = 20
+_DEFAULT_SCALE = 2.0
+"""Factor of the standard deviations if fewer than `_LEAST_CALIBRATION` rows can calibrate it. On the public A100 table
+the calibrated factor is about 1.3."""
+
+VariantName = tuple[str, str]
+"""Task and variant."""
+
+
+@dataclass(frozen=True)
+class VariantFit:
+    """Fit of one variant on one GPU model.
+
+    Attributes:
+        rows: Number of rows that it was fitted to.
+        estimate: Estimated parameters.
+        deviations: Logarithm of measured over predicted latency, of each row, predicted without that row's fold.
+        expected: Standard deviation that the prediction stated for each of them.
+    """
+
+    rows: int
+    estimate: Estimate
+    deviations: tuple[float, ...]
+    expected: tuple[float, ...]
+
+    @property
+    def median_error(self) -> float:
+        """Median of the relative errors of the latency in cross-validation."""
+        return float(np.median(self._errors))
+
+    @property
+    def p95_error(self) -> float:
+        """95th percentile of the relative errors of the latency in cross-validation."""
+        return float(np.quantile(self._errors, 0.95))
+
+    @property
+    def _errors(self) -> Array:
+        errors: Array = np.abs(np.expm1(-np.array(self.deviations)))
+        return errors
+
+
+@dataclass(frozen=True)
+class LatencyFit:
+    """Fitted latency of the variants on one GPU model.
+
+    Attributes:
+        prior: Distribution of the parameters over the variants.
+        variants: Fit by task and variant.
+        scale: Factor of the standard deviations with which `INTERVAL` of the rows in cross-validation are within.
+    """
+
+    prior: Prior
+    variants: Mapping[VariantName, VariantFit]
+    scale: float
+
+    def predict(self, variant: VariantName, configurations: Sequence[Configuration], *, quantile: float = 0.5) -> Array:
+        """Returns a quantile of the median latency in each configuration, in milliseconds.
+
+        Args:
+            variant: Task and variant.
+            configurations: Configurations, measured or not.
+            quantile: Probability, in (0, 1), that the latency is at most the result.
+        """
+        logs, sds = self.variants[variant].estimate.predict(configurations)
+        found: Array = np.exp(logs + self.scale * NormalDist().inv_cdf(quantile) * sds)
+        return found
+
+
+def fit_latency(rows: Iterable[ProfileRow], sources: Collection[Source] = MEASURED) -> dict[str, LatencyFit]:
+    """Fits the latency model.
+
+    Args:
+        rows: Rows of a table. Variants with fewer than `LEAST_ROWS` rows of these sources are left out.
+        sources: Sources of the rows that the model is fitted to.
+
+    Returns:
+        Fits by GPU model. GPU models without a variant that can be fitted are left out.
+
+    Raises:
+        MissingDependencyError: Scipy is not installed.
+    """
+    known: dict[str, dict[VariantName, list[ProfileRow]]] = {}
+    for row in rows:
+        if row.source in sources:
+            known.setdefault(row.key.gpu, {}).setdefault((row.key.task, row.key.variant), []).append(row)
+    enough = {
+        gpu: {name: _sample(found) for name, found in variants.items() if len(found) >= LEAST_ROWS}
+        for gpu, variants in known.items()
+    }
+    return {gpu: _fitted(samples) for gpu, samples in enough.items() if samples}
+
+
+def _sample(rows: Sequence[ProfileRow]) -> Sample:
+    return Sample(
+        tuple((row.key.slice, row.key.instances, row.key.batch) for row in rows),
+        tuple(row.latency_p50_ms for row in rows),
+    )
+
+
+def _fitted(samples: Mapping[VariantName, Sample]) -> LatencyFit:
+    prior, estimates = pooled(samples)
+    variants = {name: _validated(sample, prior, estimates[name]) for name, sample in samples.items()}
+    ratios = np.abs([d / sd for one in variants.values() for d, sd in zip(one.deviations, one.expected, strict=True)])
+    # The quantile of split conformal prediction (Lei et al., 2018), which allows for the size of the sample.
+    share = min(1.0, INTERVAL * (1 + 1 / len(ratios)))
+    scale = float(np.quantile(ratios, share)) / NormalDist().inv_cdf((1 + INTERVAL) / 2)
+    return LatencyFit(prior, variants, scale if len(ratios) >= _LEAST_CALIBRATION else max(scale, _DEFAULT_SCALE))
+
+
+def _validated(sample: Sample, prior: Prior, found: Estimate) -> VariantFit:
+    """Predicts each row from an estimate without its fold. The prior is that of all rows."""
+    count = len(sample.configurations)
+    deviations, expected = np.empty(count), np.empty(count)
+    for fold in range(min(FOLDS, count)):
+        left_out = range(fold, count, FOLDS)
+        without = estimate(sample.without(left_out), prior, found.parameters)
+        for index in left_out:
+            (log,), (sd,) = without.predict([sample.configurations[index]])
+            deviations[index] = np.log(sample.latency_ms[index]) - log
+            expected[index] = sd
+    return VariantFit(count, found, tuple(deviations.tolist()), tuple(expected.tolist()))

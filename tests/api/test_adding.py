@@ -1,0 +1,372 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jigsaw_triton as jt
+from jigsaw_triton.api import adding
+from jigsaw_triton.api.adding import add_models
+from jigsaw_triton.errors import InputError, SpecError
+from jigsaw_triton.graph.model import TensorRef, TensorType
+from tests.fakes.onnx_models import FLOAT, INT64, classifier, constant, external, model, node, sequence, tensor
+
+X = tensor("X", FLOAT, ["N", 4])
+LABEL = tensor("LABEL", INT64, ["N"])
+
+COMMENTED = """\
+# The application.
+apiVersion: jigsaw-triton/v1
+kind: TaskGraph
+metadata: {name: shop}   # its name
+spec:
+  slo: {latency_ms: 50}
+  inputs: {X: {dtype: FP32, shape: [4]}, IMAGE: {dtype: UINT8, shape: [-1, -1, 3]}} # inputs
+  outputs:
+    LABEL: first.LABEL   # the label
+    # more to come
+
+  tasks:
+    first:
+      inputs: {X: inputs.X, IMAGE: inputs.IMAGE}
+      outputs: {LABEL: {dtype: INT64, shape: [1]}}
+      variants: [{name: a, accuracy: 1, template: emulated}]
+  # The end of the tasks.
+  target: graph
+"""
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """Folder with a model, outside the folder of the graph."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "m.onnx").write_bytes(classifier())
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_new_graph_has_the_inputs_and_outputs_of_the_model(tmp_path: Path, outside: Path) -> None:
+    added = add_models([outside / "m.onnx"], task="classify", graph=tmp_path / "my-app", accuracy=[0.9])
+    graph = jt.load_graph(tmp_path / "my-app", require_files=True)
+    assert added.graph == graph
+    task = graph.tasks["classify"]
+    assert graph.name == "my-app"
+    assert graph.inputs["X"].type == TensorType("FP32", (4,))
+    assert graph.outputs == {"LABEL": TensorRef("classify", "LABEL"), "SCORES": TensorRef("classify", "SCORES")}
+    assert task.outputs == {"LABEL": TensorType("INT64", (1,)), "SCORES": TensorType("FP32", (4,))}
+    assert task.scalar_outputs == {"LABEL"}
+    (variant,) = task.variants
+    assert (variant.name, variant.accuracy, variant.template) == ("m", 0.9, "onnxruntime")
+    assert variant.artifacts == {"model.onnx": (tmp_path / "my-app" / "models" / "m.onnx").resolve()}
+    assert added.copied == (variant.artifacts["model.onnx"],)
+    assert variant.artifacts["model.onnx"].read_bytes() == classifier()
+
+
+def test_comments_and_layout_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "graph.yaml").write_text(COMMENTED)
+    (tmp_path / "head.onnx").write_bytes(
+        model(
+            [node("Add", ["IMAGE", "LABEL"], "LABEL")],
+            [tensor("IMAGE", FLOAT, ["N", "H"]), tensor("X", FLOAT, ["N", 4])],
+            [LABEL],
+        )
+    )
+    added = add_models([tmp_path / "head.onnx"], task="second", graph=tmp_path, accuracy=[2])
+    text = (tmp_path / "graph.yaml").read_text()
+    lines = text.splitlines()
+    assert [line for line in lines if line in COMMENTED.splitlines()] == [
+        line for line in COMMENTED.splitlines() if not line.startswith("  inputs:")
+    ]
+    assert lines[lines.index("    LABEL: first.LABEL   # the label") + 1] == "    second_LABEL: second.LABEL"
+    assert lines[6].endswith("second_IMAGE: {dtype: FP32, shape: [-1]}} # inputs")
+    assert added.graph == jt.load_graph(tmp_path)
+    second = added.graph.tasks["second"]
+    assert second.inputs == {"IMAGE": TensorRef("inputs", "second_IMAGE"), "X": TensorRef("inputs", "X")}
+    assert added.copied == ()
+
+
+def test_windows_line_ends_and_permissions_are_kept(tmp_path: Path, outside: Path) -> None:
+    file = tmp_path / "graph.yaml"
+    file.write_bytes(COMMENTED.replace("\n", "\r\n").encode())
+    file.chmod(0o640)
+    add_models([outside / "m.onnx"], task="second", graph=file)
+    content = file.read_bytes()
+    assert content.count(b"\r\n") == content.count(b"\n") > COMMENTED.count("\n")
+    assert file.stat().st_mode & 0o777 == 0o640
+
+
+def test_several_models_are_variants_of_one_task_and_more_may_follow(tmp_path: Path, outside: Path) -> None:
+    (outside / "2 big.onnx").write_bytes(classifier())
+    graph = tmp_path / "app"
+    add_models([outside / "m.onnx", outside / "2 big.onnx"], task="classify", graph=graph, accuracy=[0.8, 0.9])
+    add_models([outside / "m.onnx"], task="classify", graph=graph, accuracy=[0.7])
+    variants = jt.load_graph(graph).tasks["classify"].variants
+    assert [(v.name, v.accuracy) for v in variants] == [("m", 0.8), ("v2_big", 0.9), ("m_2", 0.7)]
+
+
+def test_an_input_may_come_from_another_task(tmp_path: Path, outside: Path) -> None:
+    content = model([node("Identity", ["LABEL"], "Y")], [tensor("LABEL", INT64, ["N"])], [tensor("Y", INT64, ["N", 1])])
+    (outside / "second.onnx").write_bytes(content)
+    graph = tmp_path / "app"
+    add_models([outside / "m.onnx"], task="classify", graph=graph)
+    added = add_models([outside / "second.onnx"], task="second", graph=graph, inputs={"LABEL": "classify.LABEL"})
+    task = added.graph.tasks["second"]
+    assert task.inputs == {"LABEL": TensorRef("classify", "LABEL")}
+    assert task.scalar_inputs == {"LABEL"}
+    assert list(added.graph.inputs) == ["X"]
+
+
+def test_defaults_and_outputs_that_are_no_tensors_are_left_out(tmp_path: Path) -> None:
+    content = model(
+        [node("Add", ["X", "STEP"], "Y")],
+        [X, tensor("STEP", INT64, [1])],
+        [tensor("Y", FLOAT, ["N", 4]), sequence("MAPS")],
+        constants=[constant("STEP", [1])],
+    )
+    (tmp_path / "m.onnx").write_bytes(content)
+    added = add_models([tmp_path / "m.onnx"], task="t", graph=tmp_path)
+    assert (list(added.graph.tasks["t"].inputs), list(added.graph.tasks["t"].outputs)) == (["X"], ["Y"])
+    assert "input STEP has a default and is left out" in added.notes
+    assert "output MAPS is left out, because it is no tensor of a type that Triton has" in added.notes
+
+
+def test_files_with_weights_come_along(tmp_path: Path, outside: Path) -> None:
+    content = model([node("Add", ["X", "W"], "LABEL")], [X], [LABEL], constants=[external("W", "w.data")])
+    (outside / "m.onnx").write_bytes(content)
+    with pytest.raises(InputError, match=r"w\.data: there is no such file; it belongs to the model"):
+        add_models([outside / "m.onnx"], task="t", graph=tmp_path / "app")
+    assert not (tmp_path / "app").exists()
+    (outside / "w.data").write_bytes(b"weights")
+    added = add_models([outside / "m.onnx"], task="t", graph=tmp_path / "app")
+    artifacts = added.graph.tasks["t"].variants[0].artifacts
+    assert artifacts.keys() == {"model.onnx", "w.data"}
+    assert artifacts["w.data"].read_bytes() == b"weights"
+
+
+CODE = """\
+class Model:
+    def __init__(self, folder, parameters, threads):
+        pass
+
+    def __call__(self, inputs):
+        return {"SUM": inputs["X"].sum(axis=1), "SAME": inputs["X"]}
+"""
+
+
+def test_a_python_class_is_run_on_a_sample(tmp_path: Path) -> None:
+    (tmp_path / "sum.py").write_text(CODE)
+    with pytest.raises(InputError, match="the inputs of such a model are not in its file; give an item of each input"):
+        add_models([tmp_path / "sum.py"], task="t", graph=tmp_path)
+    samples = {"X": np.ones(3, np.float32)}
+    added = add_models([tmp_path / "sum.py"], task="t", graph=tmp_path, samples=samples)
+    task = added.graph.tasks["t"]
+    assert added.graph.inputs["X"].type == TensorType("FP32", (3,))
+    assert task.outputs == {"SUM": TensorType("FP32", (1,)), "SAME": TensorType("FP32", (3,))}
+    assert task.scalar_outputs == {"SUM"}
+    # A further variant of the task needs no sample.
+    (tmp_path / "other.py").write_text(CODE)
+    more = add_models([tmp_path / "other.py"], task="t", graph=tmp_path)
+    assert [v.name for v in more.graph.tasks["t"].variants] == ["sum", "other"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("pass", "import os; os.abort()", r"the model ends its process \(signal SIGABRT\)"),
+        ("pass", "raise OSError('disk')", "the model cannot be loaded: OSError: disk"),
+        (
+            "return",
+            "raise OSError('disk')\n        return",
+            "the model fails on the sample: OSError: disk; correct --s",
+        ),
+        ("pass", "import no_such_module", "the Python package no_such_module is not installed"),
+    ],
+)
+def test_a_model_that_fails_is_not_added(tmp_path: Path, old: str, new: str, message: str) -> None:
+    (tmp_path / "sum.py").write_text(CODE.replace(old, new))
+    with pytest.raises(jt.JigsawError, match=message):
+        add_models([tmp_path / "sum.py"], task="t", graph=tmp_path, samples={"X": np.ones(3, np.float32)})
+    assert not (tmp_path / "graph.yaml").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_outputs_of_torchscript_are_counted_if_they_have_no_names(tmp_path: Path) -> None:
+    import torch
+
+    class Both(torch.nn.Module):
+        def forward(self, a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return 2 * a, a.sum(1)
+
+    torch.jit.script(Both()).save(str(tmp_path / "both.pt"))  # type: ignore[no-untyped-call]
+    added = add_models([tmp_path / "both.pt"], task="t", graph=tmp_path, samples={"a": np.ones(3, np.float32)})
+    task = added.graph.tasks["t"]
+    assert list(task.outputs) == ["OUTPUT__0", "OUTPUT__1"]
+    assert task.scalar_outputs == {"OUTPUT__1"}
+    assert jt.check_models(tmp_path) == []
+
+
+CONFIG = """\
+platform: "onnxruntime_onnx"
+max_batch_size: 8
+input [{ name: "X" data_type: TYPE_FP32 dims: [4] }]
+output [
+  { name: "LABEL" data_type: TYPE_INT64 dims: [1] reshape { shape: [] } },
+  { name: "SCORES" data_type: TYPE_FP32 dims: [-1] }
+]
+"""
+
+
+def entry(folder: Path, config: str, file: str = "model.onnx") -> Path:
+    (folder / "1").mkdir(parents=True)
+    (folder / "2").mkdir()
+    (folder / "config.pbtxt").write_text(config)
+    (folder / "1" / "old.onnx").write_bytes(b"old")
+    (folder / "2" / file).parent.mkdir(exist_ok=True)
+    (folder / "2" / file).write_bytes(classifier())
+    return folder
+
+
+def test_an_entry_of_a_model_repository_is_added(tmp_path: Path) -> None:
+    added = add_models([entry(tmp_path / "resnet", CONFIG)], task="t", graph=tmp_path / "app")
+    task = added.graph.tasks["t"]
+    (variant,) = task.variants
+    assert (variant.name, variant.template, task.scalar_outputs) == ("resnet", "onnxruntime", frozenset({"LABEL"}))
+    assert task.outputs["SCORES"] == TensorType("FP32", (-1,))
+    assert variant.artifacts["model.onnx"].read_bytes() == classifier()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "file", "message"),
+    [
+        ("onnxruntime_onnx", "tensorflow_savedmodel", "model/x", r"2: the model has folders \(model\), but artifacts"),
+        ("onnxruntime_onnx", "tensorrt_plan", "model.onnx", r"2: there is no file model\.plan; add the model's file"),
+        ("onnxruntime_onnx", "ensemble", "model.onnx", "the configuration has no backend"),
+        (
+            'platform: "onnxruntime_onnx"\nmax_batch_size: 8',
+            'backend: "python"',
+            "model.py",
+            "the model takes no batches",
+        ),
+        ("dims: [4]", "dims: [2, 2] reshape { shape: [4] }", "model.onnx", "the reshape of X is not supported"),
+        ("platform", "plattform", "model.onnx", "is not valid"),
+    ],
+)
+def test_an_entry_that_no_template_serves_is_refused(
+    tmp_path: Path, old: str, new: str, file: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        add_models([entry(tmp_path / "m", CONFIG.replace(old, new), file)], task="t", graph=tmp_path / "app")
+    assert not (tmp_path / "app").exists()
+
+
+def test_a_model_of_another_backend_keeps_its_configuration(tmp_path: Path) -> None:
+    config = CONFIG.replace('platform: "onnxruntime_onnx"', 'backend: "python"')
+    added = add_models([entry(tmp_path / "m", config, "model.py")], task="t", graph=tmp_path / "app")
+    (variant,) = added.graph.tasks["t"].variants
+    assert (variant.template, variant.config) == ("folder", config)
+    assert {name: path.name for name, path in variant.artifacts.items()} == {
+        "config.pbtxt": "config.pbtxt",
+        "model.py": "model.py",
+    }
+
+
+def test_an_engine_is_added_by_its_configuration(tmp_path: Path) -> None:
+    config = CONFIG.replace("onnxruntime_onnx", "tensorrt_plan") + 'default_model_filename: "engine.plan"\n'
+    added = add_models([entry(tmp_path / "m", config, "engine.plan")], task="t", graph=tmp_path / "app")
+    assert added.graph.tasks["t"].variants[0].template == "tensorrt"
+    assert list(added.graph.tasks["t"].variants[0].artifacts) == ["model.plan"]
+
+
+def broken(content: bytes) -> bytes:
+    return content.replace(b"LABEL", b"LA/EL")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            broken(classifier()),
+            "the tensor 'LA/EL' has a name that graph.yaml cannot have; export the model with names",
+        ),
+        (b"no model", "this is not an ONNX model"),
+        (model([], [X], [sequence("MAPS")]), "the model has no output that Triton can carry; export the model with"),
+        (model([], [tensor("X", FLOAT, None)], [LABEL]), "the tensor has a shape that the file does not say"),
+        (model([], [tensor("X", FLOAT, [])], [LABEL]), "the tensor has no batch dimension"),
+        (model([], [tensor("X", 99, ["N"])], [LABEL]), "the input is no tensor of a type that Triton has"),
+    ],
+)
+def test_a_model_that_cannot_be_declared_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "m.onnx").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        add_models([tmp_path / "m.onnx"], task="t", graph=tmp_path / "app")
+    assert not (tmp_path / "app").exists()
+
+
+def test_models_that_differ_are_refused_and_nothing_is_changed(tmp_path: Path, outside: Path) -> None:
+    (outside / "other.onnx").write_bytes(model([], [X], [tensor("LABEL", FLOAT, ["N"])]))
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "graph.yaml").write_text(COMMENTED)
+    before = contents(app)
+    with pytest.raises(SpecError, match=r"other\.onnx returns 'LABEL' as FP32 \[\], but t declares INT64 \[\]"):
+        add_models([outside / "m.onnx", outside / "other.onnx"], task="t", graph=app)
+    assert contents(app) == before
+    assert not (app / "models").exists()
+
+
+def test_an_interrupt_leaves_everything_as_it_was(
+    tmp_path: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        add_models([outside / "m.onnx"], task="t", graph=tmp_path / "deep" / "app")
+    assert not (tmp_path / "deep").exists()
+
+
+def test_an_unrelated_file_is_never_overwritten(tmp_path: Path, outside: Path) -> None:
+    app = tmp_path / "app"
+    (app / "models").mkdir(parents=True)
+    (app / "models" / "m.onnx").write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"m\.onnx: another file is there already; rename m\.onnx"):
+        add_models([outside / "m.onnx"], task="t", graph=app)
+    assert contents(app) == {"models/m.onnx": b"mine"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"accuracy": [1, 2]}, "there are 1 models, but 2 accuracies"),
+        ({"inputs": {"Z": "inputs.X"}}, "the model has no input 'Z'; the model has X FP32"),
+        ({"inputs": {"X": "nothing.X"}}, "there is no task 'nothing'"),
+        ({"task": "first", "inputs": {"X": "inputs.X"}}, "the task exists, with inputs of its own"),
+        ({"task": "first"}, "m.onnx needs|m.onnx has no input 'IMAGE'"),
+        ({"task": "a b"}, "'a b' is not a valid name"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(
+    tmp_path: Path, outside: Path, options: dict[str, object], message: str
+) -> None:
+    (tmp_path / "graph.yaml").write_text(COMMENTED)
+    with pytest.raises(InputError, match=message):
+        add_models([outside / "m.onnx"], graph=tmp_path, **{"task": "t", **options})  # type: ignore[arg-type]
+    assert (tmp_path / "graph.yaml").read_text() == COMMENTED
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot be found; give a file that ends with \.onnx, \.pt"):
+        add_models([tmp_path / "m.plan"], task="t", graph=tmp_path)
+    with pytest.raises(InputError, match=r"m\.onnx: there is no such file"):
+        add_models([tmp_path / "m.onnx"], task="t", graph=tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, outside: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="this cannot be written"):
+        add_models([outside / "m.onnx"], task="t", graph=tmp_path / "file" / "app" / adding.GRAPH_FILE)

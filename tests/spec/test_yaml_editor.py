@@ -1,0 +1,67 @@
+import pytest
+
+from jigsaw_triton.spec.yaml_editor import with_entry
+from jigsaw_triton.spec.yaml_loader import parse_yaml
+from jigsaw_triton.spec.yaml_writer import Inline
+
+KIND = Inline(x=1, y=[2])
+PATH = ("a", "new")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("a:\n  b: 1\n", "a:\n  b: 1\n  new: {x: 1, y: [2]}\n"),
+        ("a:\n    b: 1", "a:\n    b: 1\n    new: {x: 1, y: [2]}"),
+        (
+            "a:\n  b: 1  # one\n\n# rest\nc: 2\n",
+            "a:\n  b: 1  # one\n  new: {x: 1, y: [2]}\n\n# rest\nc: 2\n",
+        ),
+        ("a: {b: 1}  # one\n", "a: {b: 1, new: {x: 1, y: [2]}}  # one\n"),
+        ("a: {}\nc: 2\n", "a: {new: {x: 1, y: [2]}}\nc: 2\n"),
+        ("a: {\n  b: [1, 2], # two\n}\n", "a: {\n  b: [1, 2], new: {x: 1, y: [2]}, # two\n}\n"),
+        ("a:\n  b:\n    c: x # last\n", "a:\n  b:\n    c: x # last\n  new: {x: 1, y: [2]}\n"),
+        ("a:\n  b:\nc: 1\n", "a:\n  b:\n  new: {x: 1, y: [2]}\nc: 1\n"),
+        ('{"a": {"b": "{"}}', '{"a": {"b": "{", new: {x: 1, y: [2]}}}'),
+        ("a:\r\n  b: 1\r\n", "a:\r\n  b: 1\r\n  new: {x: 1, y: [2]}\r\n"),
+        (
+            "a:\n  b: 'x'\n  é: \"ü # no comment\"\n",
+            "a:\n  b: 'x'\n  é: \"ü # no comment\"\n  new: {x: 1, y: [2]}\n",
+        ),
+    ],
+    ids=["block", "no end of line", "comments", "flow", "empty", "lines", "nested", "null", "JSON", "Windows", "text"],
+)
+def test_an_entry_is_added_at_the_end_of_its_mapping(before: str, after: str) -> None:
+    assert with_entry(before, PATH, KIND) == after
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("a:\n- {b: 1}\n- c: 2\n  d: 3 # three\n", "a:\n- {b: 1}\n- c: 2\n  d: 3 # three\n- {e: x}\n"),
+        ("a:\n    - {b: 1}\n    - {b: 2}\nf: 1\n", "a:\n    - {b: 1}\n    - {b: 2}\n    - {e: x}\nf: 1\n"),
+        ("a: [1, 2]\n", "a: [1, 2, {e: x}]\n"),
+    ],
+)
+def test_an_item_is_added_at_the_end_of_its_list(before: str, after: str) -> None:
+    assert with_entry(before, ("a", 2), Inline(e="x")) == after
+
+
+def test_a_value_may_take_several_lines() -> None:
+    text = with_entry("a:\n  b: {c: 1}\n", PATH, {"x": KIND, "y": [Inline(z=1)]})
+    assert text == "a:\n  b: {c: 1}\n  new:\n    x: {x: 1, y: [2]}\n    y:\n    - {z: 1}\n"
+    assert parse_yaml(text, "").data["a"]["new"] == {"x": KIND, "y": [{"z": 1}]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: 1\n", "b: {c: 1}\n", "a:\n", "a:\n  b: |\n    one\n    two\n\n\nc: 1\n", "a: {b: 1, # one\n  c}\n"],
+    ids=["scalar", "missing", "null", "block text", "comment in flow"],
+)
+def test_a_layout_that_cannot_be_edited_is_refused_or_edited_correctly(text: str) -> None:
+    try:
+        edited = with_entry(text, PATH, 5)
+    except ValueError:
+        return
+    before = parse_yaml(text, "").data
+    assert parse_yaml(edited, "").data == {**before, "a": {**before["a"], "new": 5}}
