@@ -18,9 +18,11 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.generation import Generation, Wanted
 from jigsaw_triton.controller.core.order import placed_gpus
+from jigsaw_triton.controller.core.recovery import essential
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.core.step import step
+from jigsaw_triton.controller.persistence.checkpoint import pickled, unpickled
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
 from jigsaw_triton.graph.model import Slo, TaskGraph, Variant
@@ -185,6 +187,12 @@ def profiled(made: Bundle, *, demand_rps: float = 8.0, memory_mib: float = 900.0
     planned = replace(base.plan, graphs={"app": graph_of(gpus, demand_rps)}, gpus=gpus)
     asked = replace(base.wanted, profiles={"app": ProfileTable(rows)}, latency_model="2p95")
     return Generation(asked, planned, made)
+
+
+def checkpointed(state: State) -> State:
+    """Returns what the next controller finds of a state after a crash: the essential part, written and read again."""
+    found: State = unpickled(pickled(essential(state)))
+    return found
 
 
 Fault = Callable[[a.Action], str]

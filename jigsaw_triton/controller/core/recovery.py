@@ -15,14 +15,15 @@ from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.transition import stages_to
 
 _REMOVING = (a.UnloadModels, a.UnloadGateway, a.Retire, a.StopGateway, a.Flip)
-"""Actions that may have taken something away when a controller dies: what it started, the next one does not need."""
+"""Actions that remove or replace something. Recovery assumes that it is gone, and that no other action was done."""
 
 
-def kept(state: State) -> State:
+def essential(state: State) -> State:
     """Returns a state without what `recovered` and `unfinished` do not need.
 
-    A change under way is undone, or the rest of it is computed again. So neither its stages nor the generation that it
-    leads to are needed, and of the actions under way only those that may have taken something away.
+    A change in progress is undone, or the rest of it is computed again. So neither its stages nor the generation that
+    it leads to are needed, and of the actions in flight only those that may have removed something. Samples of the load
+    are not needed either: between the last one and the next one, no controller measured.
 
     Args:
         state: State at any moment.
@@ -38,6 +39,7 @@ def kept(state: State) -> State:
         stage_ids=frozenset(),
         solved=None,
         carried=None,
+        demand={name: demand.learned() for name, demand in state.demand.items()},
         pending=state.pending if state.pending is state.running else None,
         failed=False,
         arrivals={},
@@ -54,14 +56,12 @@ def recovered(state: State) -> State | None:
     actual, running = least(state), state.running
     restarts = {name: replace(r, waiting=False) for name, r in state.restarts.items()}
     settled = replace(
-        kept(state),
+        essential(state),
         actual=actual,
         restarts=restarts,
         inflight={},
         pending=None,
         queued=None,
-        # The samples and the next one are apart by the time that no controller ran.
-        demand={name: demand.learned() for name, demand in state.demand.items()},
         rolling_back=False,
         asked=None,
     )

@@ -8,15 +8,14 @@ earlier one has.
 import io
 import pickle
 from contextlib import closing
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jigsaw_triton import __version__
-from jigsaw_triton.controller.core.load import learned
-from jigsaw_triton.controller.core.recovery import kept
+from jigsaw_triton.controller.core.recovery import essential
 from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.reader import JournalReader
@@ -33,7 +32,7 @@ VERSION = f"{__version__}/{_FORMAT}"
 _CLASSES = frozenset({("pathlib", "PosixPath"), ("builtins", "frozenset"), ("collections", "Counter")})
 """(module, name) of the classes outside this package that a state may contain."""
 
-_KEPT = (
+_TRIGGERS = (
     "phase",
     "asked",
     "paused",
@@ -51,7 +50,7 @@ _KEPT = (
     "next_id",
     "next_generation",
 )
-"""Fields that cause a new checkpoint when they change, as `inflight` does. Measurements change each second, and the
+"""Fields of which each change is written at once, as those of `inflight` are. Measurements change each second, and the
 next controller measures anew."""
 
 _LEARNED_S = 60.0
@@ -89,9 +88,13 @@ class Checkpoints:
         Args:
             state: State to keep. Its values never change.
         """
-        needed, saved = kept(state), self._saved
-        if saved is not None and not _differs(saved, needed):
-            return
+        needed, saved = essential(state), self._saved
+        if saved is not None:
+            if not _differs(saved, needed):
+                return
+            if needed.demand == saved.demand:
+                # The next pickle refers to values that the last one has, but not to their equals.
+                needed = replace(needed, demand=saved.demand)
         self._saved = needed
         if self._chain is None:
             self._chain = _Chain()
@@ -159,9 +162,9 @@ class Renewed:
 
 def _differs(saved: State, state: State) -> bool:
     """Returns True if a state has something that the next controller needs, and the last checkpoint lacks."""
-    if saved.inflight != state.inflight or any(getattr(saved, name) is not getattr(state, name) for name in _KEPT):
+    if saved.inflight != state.inflight or any(getattr(saved, name) is not getattr(state, name) for name in _TRIGGERS):
         return True
-    return state.now_s >= saved.now_s + _LEARNED_S and learned(state.demand) != learned(saved.demand)
+    return state.now_s >= saved.now_s + _LEARNED_S and state.demand != saved.demand
 
 
 def pickled(value: Any) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 
 from jigsaw_triton.controller.persistence.journal_file import JournalFile, now
 from jigsaw_triton.controller.persistence.records import Outcome
-from jigsaw_triton.controller.persistence.schema import GENERATION_FACT, IN_MEMORY, KEPT, LAST_WHOLE
+from jigsaw_triton.controller.persistence.schema import GENERATION_FACT, IN_MEMORY, LAST_WHOLE, MOST_ROWS
 from jigsaw_triton.gpus.model import CreationStage, GpuId, MigInstance, Placement
 from jigsaw_triton.spec.words import LOCAL_NODE
 
@@ -157,12 +157,12 @@ class Journal(JournalFile):
 
     def _trim(self) -> None:
         """Deletes old rows. `begin` triggers it, because all growth of the journal comes with actions."""
-        for table, kept in KEPT.items():
+        for table, rows in MOST_ROWS.items():
             statement = f"DELETE FROM {table} WHERE rowid <= (SELECT MAX(rowid) FROM {table}) - ?"
             if table in IN_MEMORY:
-                self._change(statement, (kept,))
+                self._change(statement, (rows,))
             else:
-                self._attempt(statement, (kept,))
+                self._attempt(statement, (rows,))
 
 
 def _place(gpu: GpuId, placement: Placement) -> tuple[str, int, str, int]:

@@ -9,8 +9,8 @@ from typing import Any
 from jigsaw_triton.controller.persistence.records import JournalEvent, Revision
 from jigsaw_triton.controller.persistence.schema import (
     GENERATION_FACT,
-    KEPT,
     LAST_WHOLE,
+    MOST_ROWS,
     check_version,
     is_earlier,
     upgraded_copy,
@@ -79,7 +79,7 @@ class JournalReader:
         rows = self._rows(f"SELECT version, state FROM checkpoints WHERE id >= ({LAST_WHOLE}) ORDER BY id")
         return (str(rows[0][0]), b"".join(state for _, state in rows)) if rows else ("", b"")
 
-    def generations(self, limit: int = KEPT["generations"]) -> tuple[Revision, ...]:
+    def generations(self, limit: int = MOST_ROWS["generations"]) -> tuple[Revision, ...]:
         """Returns the latest generations, oldest first.
 
         Args:

@@ -22,7 +22,7 @@ IN_MEMORY = (
 )
 """Tables that the controller keeps in memory, too."""
 
-KEPT = {"events": 20_000, "actions": 20_000, "generations": 200}
+MOST_ROWS = {"events": 20_000, "actions": 20_000, "generations": 200}
 """Table -> number of its last rows to keep, plus a few between two trims. A deployment may run for years."""
 
 GENERATION_FACT = "last generation"

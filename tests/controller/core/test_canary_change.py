@@ -18,7 +18,7 @@ from jigsaw_triton.controller.core.transition import stages_to
 from jigsaw_triton.controller.persistence.history import outcomes, verdicts
 from jigsaw_triton.graph.model import Slo, TensorType
 from tests.controller.core.test_step import phase
-from tests.controller.worlds import World, bundle, chained, generation, profiled, steps, wanted, worker
+from tests.controller.worlds import World, bundle, chained, checkpointed, generation, profiled, steps, wanted, worker
 
 CANARY = Canary(0.05, 60.0)
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
@@ -97,7 +97,7 @@ def test_a_generation_that_does_worse_is_rolled_back_within_seconds(
     assert {n: r for n, r in world.state.actual.routes.items()} == {t.name: t.route for t in ONE.graphs["app"].tasks}
     assert world.state.error.startswith("canary: rolled back: app: ") and reason in world.state.error
     assert world.state.error_code == 4
-    assert unfinished(world.state) is None
+    assert unfinished(checkpointed(world.state)) is None
 
 
 def test_a_canary_without_requests_is_rolled_back_at_its_deadline() -> None:
@@ -148,8 +148,8 @@ def test_down_ends_a_canary() -> None:
 
 def test_the_next_controller_undoes_a_canary_and_asks_for_it_again() -> None:
     state = deployed().state
-    assert unfinished(state) == ChangeRequest(wanted(20.0), canary=CANARY)
-    after = recovered(state)
+    assert unfinished(checkpointed(state)) == ChangeRequest(wanted(20.0), canary=CANARY)
+    after = recovered(checkpointed(state))
     assert after is not None
     world = World({}, state=after)
     world.ticks([10.0] * 40)

@@ -7,7 +7,7 @@ from jigsaw_triton.controller.core.recovery import recovered
 from jigsaw_triton.controller.core.service import troubles
 from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.gpus.model import GpuId
-from tests.controller.worlds import World, bundle, wanted, worker
+from tests.controller.worlds import World, bundle, checkpointed, wanted, worker
 
 ZERO, ONE = GpuId("n", 0), GpuId("n", 1)
 BOTH = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("1/1g@0", ("t1", "a"))])
@@ -97,7 +97,7 @@ def test_the_next_controller_plans_around_a_gpu_that_was_lost_before() -> None:
     world = deployed()
     world.hold = lambda action: isinstance(action, a.Solve)
     world.send(e.GpusLost(frozenset({ZERO})))
-    world.state = recovered(world.state) or State()
+    world.state = recovered(checkpointed(world.state)) or State()
     world.hold, world.held = lambda _: False, []
     world.bundles = {3: bundle(3, MOVED.workers.values())}
     world.ticks([8.0] * 11)

@@ -19,7 +19,7 @@ from jigsaw_triton.controller.core.tallies import Tally
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.layouts import fits
 from tests.controller.core.test_transition import bundles
-from tests.controller.worlds import BOARD, bundle, planned, wanted, worker
+from tests.controller.worlds import BOARD, bundle, checkpointed, planned, wanted, worker
 
 MOST_CHANGES = 6
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
@@ -186,7 +186,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def kill_the_controller(self) -> None:
         """The next controller goes on from the last state, and the shell makes true what recovery assumes."""
-        state = recovered(self.state)
+        state = recovered(checkpointed(self.state))
         self.waiting.clear()
         if state is None:
             self.state = State(next_generation=self.state.next_generation)

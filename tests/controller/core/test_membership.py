@@ -9,7 +9,7 @@ from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.recovery import unfinished
 from jigsaw_triton.controller.core.state import Phase
 from jigsaw_triton.planner.domain.plan import CONSTRUCTED, SolverReport
-from tests.controller.worlds import World, bundle, plan, wanted, worker
+from tests.controller.worlds import World, bundle, checkpointed, plan, wanted, worker
 
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
 TWO = bundle(2, [*ONE.workers.values(), worker("0/1g@2", ("t1", "a"), generation=2)])
@@ -43,7 +43,7 @@ def test_a_demand_that_the_user_asks_for_alone_may_not_fall_short() -> None:
 def test_the_next_controller_asks_again_for_the_same_change() -> None:
     world = changing(replace(JOINED, provided_rps={"app": 50.0}))
     asked = ChangeRequest(JOINED.wanted, JOINED.reason, provided_rps={"app": 50.0})
-    assert unfinished(world.state) == asked
+    assert unfinished(checkpointed(world.state)) == asked
 
 
 def test_the_load_of_a_graph_that_has_left_is_forgotten() -> None:

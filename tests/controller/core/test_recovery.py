@@ -1,17 +1,24 @@
 """A controller that dies at any moment, and the next one that goes on."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.core.generation import ChangeRequest
-from jigsaw_triton.controller.core.recovery import kept, least, recovered, unfinished
-from jigsaw_triton.controller.core.state import Phase, State
+from jigsaw_triton.controller.core.bursts import Bursts
+from jigsaw_triton.controller.core.canary import Watch
+from jigsaw_triton.controller.core.demand import Demand, Sample
+from jigsaw_triton.controller.core.generation import Canary, ChangeRequest
+from jigsaw_triton.controller.core.recovery import essential, least, recovered, unfinished
+from jigsaw_triton.controller.core.rows import Count, Source
+from jigsaw_triton.controller.core.slowness import Kind, Served, Times
+from jigsaw_triton.controller.core.standby import RecentArrivals
+from jigsaw_triton.controller.core.state import Phase, Restarts, State
 from jigsaw_triton.controller.core.transition import lingering
-from tests.controller.worlds import World, bundle, wanted, worker
+from jigsaw_triton.gpus.model import GpuId
+from tests.controller.worlds import World, bundle, checkpointed, wanted, worker
 
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
 MOVED = bundle(2, [worker("0/2g@0", ("t0", "a"), generation=2), worker("1/1g@0", ("t1", "b"), generation=2)])
@@ -30,7 +37,7 @@ def crashed(target: Bundle, actions: int) -> State:
 
 def gone_on(state: State) -> World:
     """The world after the next controller has gone on from a checkpoint to rest."""
-    after = recovered(state)
+    after = recovered(checkpointed(state))
     assert after is not None
     world = World({}, state=after)
     world.ticks([10.0] * 120)
@@ -53,21 +60,86 @@ def test_an_update_that_was_broken_off_at_any_action_leaves_one_whole_generation
     assert lingering(world.state.actual, world.state.running) == ((), ())
 
 
-@pytest.mark.parametrize("actions", range(16))
-@pytest.mark.parametrize("target", [MOVED, SWAPPED], ids=["moved", "swapped"])
-def test_what_is_not_kept_makes_no_difference(target: Bundle, actions: int) -> None:
-    state = crashed(target, actions)
-    assert recovered(kept(state)) == recovered(state)
-    assert unfinished(kept(state)) == unfinished(state)
-    if state.phase is Phase.CHANGING and state.running is not None and state.running.bundle == ONE:
-        assert (kept(state).pending, kept(state).stages) == (None, ())
+def test_a_checkpoint_lacks_only_what_belongs_to_the_change_in_progress_or_the_present_load() -> None:
+    state = full_state()
+    removing = {7: state.inflight[7]}
+    learned = {"app": Demand(bursts=state.demand["app"].bursts)}
+    assert changed(state, essential(state)) == {
+        "stalled": frozenset(),
+        "inflight": removing,
+        "stages": (),
+        "stage": None,
+        "watch": None,
+        "stage_ids": frozenset(),
+        "solved": None,
+        "carried": None,
+        "demand": learned,
+        "pending": None,
+        "failed": False,
+        "arrivals": {},
+        "reorder": False,
+    }
+    committed = essential(replace(state, pending=state.running))
+    assert committed.pending is state.running
+
+
+def full_state() -> State:
+    """A state in which each field has another value than at the start."""
+    state = crashed(MOVED, 1)
+    assert state.running is not None and state.wanted is not None
+    front, served = ONE.graphs["app"].front, Served("app", "t0", "a", "n-0-1g-0")
+    kind, canary = Kind("app", "t0", "a", "A100-80GB", "1g"), Canary(0.1, 60.0)
+    solve = a.Solve(state.wanted, {"app": 20.0}, 2, "reason", state.running, state.wanted.graphs)
+    demand = Demand(bursts=Bursts(load=1.0)).with_sample(Sample(1.0, 10.0), state.settings)
+    full = replace(
+        state,
+        now_s=1.0,
+        solved=(solve, e.Solved(1, state.running.plan, ONE)),
+        watch=Watch(canary, 1, 2, {}),
+        inflight={6: a.BringUp(MOVED.workers["n-0-2g-0"]), 7: a.Flip("app", front)},
+        failed=True,
+        rolling_back=True,
+        reorder=True,
+        restore_at_s=1.0,
+        queued=ChangeRequest(wanted(30.0)),
+        paused=True,
+        restarts={"gateway": Restarts((1.0,))},
+        stalled=frozenset({"gateway"}),
+        lost=frozenset({GpuId("n", 1)}),
+        replan="a GPU is lost",
+        replan_at_s=1.0,
+        carried=solve,
+        demand={"app": demand},
+        counts={Source("app", "t0", "a", "ROWS"): Count(3.0, 2.0)},
+        times={served: Times(1.0, 1.0, 1.0)},
+        slow={served: 2.0},
+        slow_kinds={kind: 2.0},
+        slow_planned={kind: 2.0},
+        arrivals={"app": RecentArrivals(10.0)},
+        standby=frozenset({"app"}),
+        switch_at_s=1.0,
+        overloaded=frozenset({"app"}),
+        quiet_until_s=1.0,
+        review_at_s=1.0,
+        linger_until_s=1.0,
+        error="broken",
+        error_code=1,
+    )
+    assert changed(State(), full).keys() == {field.name for field in fields(State)}
+    return full
+
+
+def changed(before: State, after: State) -> dict[str, object]:
+    """Fields that differ between two states, and their later values."""
+    names = [field.name for field in fields(State)]
+    return {name: getattr(after, name) for name in names if getattr(before, name) != getattr(after, name)}
 
 
 def test_what_the_user_asked_for_is_asked_for_again_until_it_serves() -> None:
     for actions in range(16):
         state = crashed(MOVED, actions)
         committed = state.running is not None and state.running is state.pending
-        asked = unfinished(state)
+        asked = unfinished(checkpointed(state))
         if committed or state.phase is Phase.READY:
             assert asked is None
         else:
@@ -88,8 +160,8 @@ def test_what_was_being_removed_counts_as_gone() -> None:
 def test_a_deployment_that_never_served_begins_anew() -> None:
     world = World({1: ONE}, hold=lambda action: isinstance(action, a.BringUp))
     world.send(e.DeployRequested(wanted()))
-    assert recovered(world.state) is None
-    assert unfinished(world.state) == ChangeRequest(wanted())
+    assert recovered(checkpointed(world.state)) is None
+    assert unfinished(checkpointed(world.state)) == ChangeRequest(wanted())
 
 
 def test_a_deployment_that_was_going_down_goes_down() -> None:
@@ -97,7 +169,7 @@ def test_a_deployment_that_was_going_down_goes_down() -> None:
     world.send(e.DeployRequested(wanted()))
     world.hold = lambda _: True
     world.send(e.DownRequested())
-    assert unfinished(world.state) is None
+    assert unfinished(checkpointed(world.state)) is None
     after = gone_on(world.state)
     assert after.state.phase is Phase.STOPPED
     assert not after.state.actual.workers and not after.state.actual.gateway
@@ -108,7 +180,7 @@ def test_a_restart_that_was_under_way_is_begun_again() -> None:
     world.send(e.DeployRequested(wanted()))
     world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
     assert world.state.restarts["n-0-1g-0"].waiting
-    after = recovered(world.state)
+    after = recovered(checkpointed(world.state))
     assert after is not None and not after.restarts["n-0-1g-0"].waiting
     next_world = World({}, state=after)
     next_world.send(e.WorkerExited("n-0-1g-0", "while no controller ran"))
@@ -123,7 +195,7 @@ def test_a_request_that_failed_is_not_repeated() -> None:
     world.hold = lambda _: world.state.rolling_back
     world.send(e.DeployRequested(wanted(20.0)))
     assert world.state.rolling_back and world.state.asked is not None
-    assert unfinished(world.state) is None
+    assert unfinished(checkpointed(world.state)) is None
 
 
 def test_samples_from_before_the_death_are_dropped() -> None:
@@ -131,7 +203,7 @@ def test_samples_from_before_the_death_are_dropped() -> None:
     world.send(e.DeployRequested(wanted()))
     world.ticks([10.0] * 5)
     assert world.state.demand
-    after = recovered(world.state)
+    after = recovered(checkpointed(world.state))
     assert after is not None and {one.samples for one in after.demand.values()} == {()}
 
 
@@ -139,7 +211,7 @@ def test_what_was_learned_of_the_load_outlives_the_controller() -> None:
     world = World({1: ONE})
     world.send(e.DeployRequested(wanted()))
     world.ticks([10.0] * 1000)
-    after = recovered(world.state)
+    after = recovered(checkpointed(world.state))
     assert after is not None
     (before,), (kept,) = world.state.demand.values(), after.demand.values()
     assert (kept.bursts, kept.season) == (before.bursts, before.season)

@@ -13,7 +13,7 @@ from jigsaw_triton.controller.core.step import refusal
 from jigsaw_triton.controller.core.transition import stages_to
 from jigsaw_triton.controller.persistence.history import outcomes
 from jigsaw_triton.planner.domain.plan import CONSTRUCTED, Plan, SolverReport
-from tests.controller.worlds import LEARNED, World, bundle, generation, plan, wanted, worker
+from tests.controller.worlds import LEARNED, World, bundle, checkpointed, generation, plan, wanted, worker
 from tests.fakes.layouts import placed
 
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
@@ -139,7 +139,7 @@ def test_a_fall_counts_once_the_forecast_of_the_deployment_has_seen_it_for_its_w
 def test_the_next_controller_keeps_the_period_that_the_user_has_set() -> None:
     world = World({1: ONE})
     world.send(e.DeployRequested(replace(wanted(), period_s=200.0)))
-    state = recovered(world.state)
+    state = recovered(checkpointed(world.state))
     assert state is not None and state.running is not None
     high = replace(state.running, plan=plan(50.0))
     world = World({}, state=replace(state, running=high, settings=LEARNED))

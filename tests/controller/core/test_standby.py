@@ -16,7 +16,7 @@ from jigsaw_triton.controller.core.standby import Reading, RecentArrivals, in_se
 from jigsaw_triton.controller.core.state import Phase
 from jigsaw_triton.controller.core.tallies import Tally
 from jigsaw_triton.controller.core.transition import stages_to
-from tests.controller.worlds import World, bundle, generation, profiled, standing_by, wanted, worker
+from tests.controller.worlds import World, bundle, checkpointed, generation, profiled, standing_by, wanted, worker
 
 PLAIN = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
 ONE = standing_by(PLAIN)
@@ -289,7 +289,7 @@ def test_a_plan_without_standby_variants_ends_their_service() -> None:
 def test_the_next_controller_knows_that_standby_variants_serve() -> None:
     world = deployed(World({1: ONE}))
     world.arrive(BURST)
-    found = recovered(world.state)
+    found = recovered(checkpointed(world.state))
     assert found is not None
     world.state = found
     world.ticks([40.0])

@@ -13,7 +13,7 @@ from jigsaw_triton.controller.core.service import troubles
 from jigsaw_triton.controller.core.state import Phase
 from jigsaw_triton.controller.core.step import refusal
 from jigsaw_triton.planner.domain.plan import GraphPlan, Segment, TaskPlan
-from tests.controller.worlds import World, bundle, generation, plan, wanted, worker
+from tests.controller.worlds import World, bundle, checkpointed, generation, plan, wanted, worker
 from tests.fakes.graphs import fan_out
 
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
@@ -133,7 +133,7 @@ def test_a_replan_that_fails_again_and_again_does_not_keep_a_generation_incomple
 
 def test_the_next_controller_repeats_a_failed_rollback() -> None:
     world = partly_restored()
-    state = recovered(world.state)
+    state = recovered(checkpointed(world.state))
     assert state is not None
     world.state, world.fault = state, lambda x: ""
     world.ticks([9.0] * 12)

@@ -13,7 +13,7 @@ from jigsaw_triton.api.files import read_wanted
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.demand import Demand, Sample
-from jigsaw_triton.controller.core.recovery import kept, recovered
+from jigsaw_triton.controller.core.recovery import essential, recovered
 from jigsaw_triton.controller.core.rows import Count, Source
 from jigsaw_triton.controller.core.state import Restarts, State
 from jigsaw_triton.controller.persistence.checkpoint import (
@@ -89,7 +89,7 @@ def test_a_state_comes_back_equal_and_with_what_is_one_thing_as_one_thing(journa
 def test_what_the_next_controller_does_not_need_is_not_written(journal: Journal) -> None:
     state, checkpoints = changing(), Checkpoints(journal)
     checkpoints.save(state)
-    assert load(journal) == kept(state) != state
+    assert load(journal) == essential(state) != state
     before = journal.checkpoint()
     checkpoints.save(replace(state, stages=(), stage_ids=frozenset(), inflight=dict(state.inflight)))
     assert journal.checkpoint() == before
@@ -128,7 +128,25 @@ def test_what_was_learned_of_the_load_is_written_once_a_minute(journal: Journal)
     assert load(journal) == state
     late = replace(soon, now_s=state.now_s + 60.0)
     checkpoints.save(late)
-    assert load(journal) == late
+    assert load(journal) == essential(late) != late
+
+
+def test_recent_arrivals_add_nothing_to_a_checkpoint(journal: Journal) -> None:
+    state, checkpoints = deployed(), Checkpoints(journal)
+
+    def added(rates_rps: list[float]) -> int:
+        """Size of an addition to the checkpoint after arrivals at these rates, one a second."""
+        nonlocal state
+        before = len(journal.checkpoint()[1])
+        demand = Demand()
+        for second, rps in enumerate(rates_rps):
+            demand = demand.with_sample(Sample(state.now_s + second, rps), state.settings)
+        state = replace(state, paused=not state.paused, demand=dict.fromkeys(map(str, range(50)), demand))
+        checkpoints.save(state)
+        return len(journal.checkpoint()[1]) - before
+
+    first = added([1.0])
+    assert added([2.0]) == added([2.0, 3.0, 4.0]) < first / 20
 
 
 @pytest.mark.parametrize("renews", [False, True])
@@ -146,7 +164,7 @@ def test_each_step_of_a_change_can_be_read(journal: Journal, renews: bool) -> No
         if renews:
             checkpoints.replace(renewed)
         found = load(journal)
-        assert found is not None and found == kept(world.state)
+        assert found is not None and found == essential(world.state)
         assert (found.running is found.pending) == (world.state.running is world.state.pending)
         steps += 1
     assert steps > 5 and world.state.running is not None and world.state.running.bundle == TWO
@@ -159,13 +177,13 @@ def test_a_checkpoint_adds_what_is_new_until_a_whole_state_takes_its_place(journ
     while not checkpoints.is_long:
         state = replace(state, restarts={})
         checkpoints.save(state)
-        assert load(journal) == kept(state)
+        assert load(journal) == essential(state)
     long = journal.checkpoint()
     assert 2 * whole < len(long[1]) < 3 * whole
     renewed = checkpoints.renewed()
     assert journal.checkpoint() == long
     checkpoints.replace(renewed)
-    assert load(journal) == kept(state)
+    assert load(journal) == essential(state)
     assert len(journal.checkpoint()[1]) < 1.5 * whole
     assert not checkpoints.is_long
 
@@ -201,7 +219,7 @@ def test_an_earlier_whole_state_that_was_not_removed_is_ignored(
     monkeypatch.setattr(Journal, "_change", killed)
     with pytest.raises(KeyboardInterrupt):
         checkpoints.replace(checkpoints.renewed())
-    assert load(journal) == kept(replace(state, paused=True))
+    assert load(journal) == essential(replace(state, paused=True))
 
 
 def test_a_checkpoint_of_an_unknown_format_is_refused(journal: Journal) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.reader import JournalReader
-from jigsaw_triton.controller.persistence.schema import KEPT
+from jigsaw_triton.controller.persistence.schema import MOST_ROWS
 from jigsaw_triton.gpus.model import GpuId, MigInstance, Placement
 
 INSTANCE = MigInstance(GpuId("n", 1), Placement(4, "3g"), "MIG-1")
@@ -38,8 +38,8 @@ def test_only_the_owner_can_read_the_journal(tmp_path: Path) -> None:
 
 
 def test_the_journal_has_a_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for table in KEPT:
-        monkeypatch.setitem(KEPT, table, 100)
+    for table in MOST_ROWS:
+        monkeypatch.setitem(MOST_ROWS, table, 100)
     journal = Journal(tmp_path / "j")
     journal.keep_instance(INSTANCE)
     for number in range(1, 1000):
@@ -47,7 +47,7 @@ def test_the_journal_has_a_bounded_size(tmp_path: Path, monkeypatch: pytest.Monk
         journal.end(journal.begin(number, "Solve", ""))
         journal.generation(number, "user", "requested by the user", {})
     with closing(sqlite3.connect(tmp_path / "j")) as file:
-        counts = [file.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in KEPT]
+        counts = [file.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in MOST_ROWS]
     assert all(100 <= count < 200 for count in counts)
     assert 100 <= len(journal.events()) < 200
     assert journal.events()[-1].text == "999"
