@@ -41,6 +41,8 @@ def _described(template: Template, backends: Set[str]) -> dict[str, Any]:
     served_by, hint = None, None
     if native in backends:
         served_by = f"backend {native}"
+    elif not backend:
+        served_by = f"the backend that {kind.artifact} names"
     elif backend not in {*backends, COMPILED_BACKEND}:
         hint = f"use a tritonserver with the backend {backend}"
     elif package is not None and version is None:
@@ -51,7 +53,7 @@ def _described(template: Template, backends: Set[str]) -> dict[str, Any]:
         "name": template.name,
         "serves": kind.serves,
         "artifact": kind.artifact or None,
-        "backends": [name for name in (native, backend) if name is not None],
+        "backends": [name for name in (native, backend) if name],
         "package": package,
         "served_by": served_by,
         "hint": hint,

@@ -28,6 +28,7 @@ def test_each_template_is_listed_with_what_serves_it(run: Run, monkeypatch: pyte
     )
     assert found["tensorrt"]["hint"] == "use a tritonserver with the backend tensorrt"
     assert found["onnxruntime"]["artifact"] == "model.onnx"
+    assert (found["folder"]["served_by"], found["folder"]["backends"]) == ("the backend that config.pbtxt names", [])
     assert not found.keys() & {"front", "ensemble", "pipeline", "step"}
     lines = run("templates").stdout.splitlines()
     line = next(line for line in lines if line.startswith("tensorrt"))
