@@ -82,7 +82,8 @@ def interim_routes(
             routes |= {task.front.name: _tagged(task.coming, (new,)) for task in tasks}
         else:
             weights = {old: 1.0 - share, new: share} if share is not None else {}
-            routes |= {task.front.name: _both(task, old, new, weights) for task in tasks}
+            # The shares of variants hold within a plan, not between two.
+            routes |= {task.front.name: _any_share(_both(task, old, new, weights)) for task in tasks}
     return routes
 
 
@@ -104,6 +105,9 @@ def _double(actual: Actual, running: Generation, target: Generation, *, taken: b
 def canary_routes(actual: Actual, running: Generation, target: Generation, share: float) -> Routes:
     """Returns routes for the running fronts over the workers of both generations, each with its share of the requests.
 
+    Each generation answers with the workers of its own plan and divides its requests among variants as planned, so that
+    the canary shows how the target will serve.
+
     Args:
         actual: Servers and models that exist now, those of both generations.
         running: Generation that serves.
@@ -112,7 +116,7 @@ def canary_routes(actual: Actual, running: Generation, target: Generation, share
     """
     weights = {running.bundle.generation: 1.0 - share, target.bundle.generation: share}
     routes: Routes = {}
-    for graph, tasks in _by_graph(_serving(actual, running, target)).items():
+    for graph, tasks in _by_graph(_serving(actual, running, target, same=False)).items():
         if graph not in target.bundle.graphs:
             continue
         routes |= {
@@ -219,10 +223,13 @@ def _both(task: Serving, old: int, new: int, weights: Mapping[int, float]) -> Ro
     route = []
     for at, entry in (own | coming | own).items():
         found = tuple(number for number, entries in ((old, own), (new, coming)) if at in entries)
-        # The shares of variants hold within a plan, not between two.
         bound = tuple(weights[number] for number in found) if weights else ()
-        route.append(replace(entry, generations=found, weights=bound, closed=False, share=0.0))
+        route.append(replace(entry, generations=found, weights=bound, closed=False))
     return tuple(route)
+
+
+def _any_share(route: Route) -> Route:
+    return tuple(replace(entry, share=0.0) for entry in route)
 
 
 def _tagged(entries: Iterable[RouteEntry], generations: tuple[int, ...]) -> Route:
