@@ -72,11 +72,13 @@ def interim_routes(
         return {}
     routes: Routes = {}
     old, new = running.bundle.generation, target.bundle.generation
-    hidden = {*leaving, *_double(actual, running, target, taken=moment.taken)}
-    for graph, tasks in _by_graph(_serving(actual, running, target, hidden)).items():
-        if moment.taken and not all(task.coming for task in tasks):
+    hidden = set(_double(actual, running, target, taken=moment.taken))
+    serving = _by_graph(_serving(actual, running, target, {*leaving, *hidden}))
+    untaken = _by_graph(_serving(actual, running, target, leaving)) if moment.taken and hidden else serving
+    for graph, tasks in serving.items():
+        if not all(task.coming for task in tasks):
             # The target cannot serve this graph yet, so the running generation keeps its slices.
-            tasks = [task for task in _serving(actual, running, target, leaving) if task.graph == graph]
+            tasks = untaken[graph]
         share = moment.shares.get(graph, RUNNING)
         complete = all(task.own for task in tasks), all(task.coming for task in tasks)
         if not _binds(running, target, graph):
