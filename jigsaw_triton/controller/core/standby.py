@@ -3,7 +3,8 @@
 Some slices hold a lighter variant beside the one that serves (`planner/standby.py`). If the arrivals of a graph exceed
 what its usual variants carry, one change of its routes replaces them by their standby variants, until a new plan or a
 lower load. The models stay loaded, and requests stay bound to the same generation. Each batch goes to the variant that
-is on the route when it is formed, so batches of one request may be answered by both.
+is on the route when it is formed, so batches of one request may be answered by both. During a change, standby variants
+answer no requests of a generation that lacks them.
 
 A transition goes on with whichever variants serve (`in_service`): the routes lead to them until the new plan serves. If
 they switch while new workers start, its remaining stages are computed again.
