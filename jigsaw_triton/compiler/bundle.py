@@ -146,8 +146,8 @@ class RouteEntry:
             one.
         generations: Generations whose requests it may answer; empty for all. While a graph changes from one generation
             to the next, all calls of a request go to entries of one generation.
-        weights: Share of the requests that are bound to each of these generations on arrival, during a canary; empty if
-            the first worker that is free decides.
+        weights: Share of the requests that are bound to each of these generations on arrival, in a canary, or in a
+            change in which the first free worker must not decide; empty if it does.
         closed: True if it gets only requests that no open entry may answer: those that have already used a generation
             that is about to end.
     """

@@ -6,6 +6,8 @@ The plan determines the chains (`planner.candidates.chained`).
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler import ensemble, names
 from jigsaw_triton.compiler.bundle import WorkerModel
@@ -88,8 +90,20 @@ def chain_model(
         digest=digest(config, {}, str),
         members=tuple(member.name for member in members),
         tokens=len(_tokens(members)),
-        content=" ".join(member.content for member in members) if all(member.content for member in members) else "",
+        content=_content(config, members),
     )
+
+
+def _content(config: ModelConfig, members: Sequence[WorkerModel]) -> str:
+    """Returns the digest of a chain's steps with the contents of its members in place of their names."""
+    if not all(member.content for member in members):
+        return ""
+    unnamed = ModelConfig()
+    unnamed.CopyFrom(config)
+    unnamed.max_batch_size = 0
+    for step, member in zip(unnamed.ensemble_scheduling.step, members, strict=True):
+        step.model_name = member.content
+    return digest(unnamed, {}, str)
 
 
 def _tokens(members: Sequence[WorkerModel]) -> dict[str, str]:

@@ -24,6 +24,7 @@ from jigsaw_triton.runtime.spec import (
     EmulationSpec,
     RunnerSpec,
     TensorSpec,
+    to_json,
 )
 
 PYTHON = "python"
@@ -124,22 +125,24 @@ def worker_model(
     if not (own and config.input and config.output):
         cfg.set_tensors(config, inputs, {**task.outputs, **tokens}, ragged=ours)
         cfg.set_scalars(config, task.scalar_inputs, task.scalar_outputs)
-    files = _files(base if ours else None, variant, config, where)
-    content = _content(config, variant, files, identity)
-    instances = placed.instances // server.processes
-    gpu = server.gpu and base.name != EMULATED and not cfg.on_processors(config)
-    cfg.set_instances(config, instances, gpu=gpu)
-    items = one_by_one or (front.one_by_one(graph, task) and not pads)
-    _set_scheduling(config, placed.batch, items=items, shared=server.shared)
+    spec = None
     if ours:
         spec = replace(runner_spec(graph, task, variant, threads=_threads(server, placed.instances)), pads=pads)
         if base.name == EMULATED:
             emulation = _emulation(placed, server, profile, where)
             spec = replace(spec, emulation=replace(emulation, yields=dict(variant.yields), deterministic=deterministic))
-        cfg.set_spec(config, spec)
     else:
         for key, value in variant.parameters.items():
             config.parameters[key].string_value = value
+    files = _files(base if ours else None, variant, config, where)
+    content = _content(config, base.name, spec, files, identity)
+    instances = placed.instances // server.processes
+    gpu = server.gpu and base.name != EMULATED and not cfg.on_processors(config)
+    cfg.set_instances(config, instances, gpu=gpu)
+    items = one_by_one or (front.one_by_one(graph, task) and not pads)
+    _set_scheduling(config, placed.batch, items=items, shared=server.shared)
+    if spec is not None:
+        cfg.set_spec(config, spec)
     return WorkerModel(
         folder=ModelFolder(config.name, {CONFIG_FILE: cfg.render(config), **files}),
         graph=graph.name,
@@ -289,14 +292,27 @@ def _files(base: Template | None, variant: Variant, config: ModelConfig, where: 
     return files
 
 
-def _content(config: ModelConfig, variant: Variant, files: Mapping[str, bytes | Artifact], identity: Identity) -> str:
-    """Returns the digest of a model before it is fitted to a slice. Emulated variants differ by their rows."""
-    unfitted = ModelConfig()
-    unfitted.CopyFrom(config)
-    yields = {f"yields of {output}": str(rows) for output, rows in variant.yields.items()}
-    for key, value in {**variant.parameters, **(yields if variant.template == EMULATED else {})}.items():
-        unfitted.parameters[key].string_value = value
-    return digest(unfitted, files, identity)
+def _content(
+    config: ModelConfig,
+    runner: str,
+    spec: RunnerSpec | None,
+    files: Mapping[str, bytes | Artifact],
+    identity: Identity,
+) -> str:
+    """Returns the digest of all that a model's answers depend on, and of nothing that depends on its slice.
+
+    Args:
+        config: Configuration without instances, batching and specification.
+        runner: Name of the variant's template.
+        spec: Specification of the variant; None if the backend is not ours.
+        files: Files of the version folder.
+        identity: Function that identifies the content of artifacts.
+    """
+    parts = {"runner": runner.encode()}
+    if spec is not None:
+        timeless = spec.emulation and replace(spec.emulation, medians_ms=(), p95=0.0, p99=0.0, rest=0.0)
+        parts["spec"] = to_json(replace(spec, threads=1, emulation=timeless)).encode()
+    return digest(config, {**files, **parts}, identity)
 
 
 def digest(config: ModelConfig, files: Mapping[str, bytes | Artifact], identity: Identity) -> str:

@@ -171,6 +171,19 @@ def test_an_unchanged_chain_keeps_its_name_and_one_with_a_changed_member_does_no
     ]
 
 
+def test_the_content_of_a_chain_depends_on_its_steps_but_neither_on_names_nor_on_the_batch() -> None:
+    def content(first: str, second: str, *, batch: int = 4, generation: int = 3) -> str:
+        a = task("a", {"X": "inputs.X"}, outputs={"Y": VECTOR, "Z": VECTOR})
+        b = task("b", {"P": first, "Q": second})
+        of = graph([a, b], {"Y": "b.Y"})
+        made = compiled(of, together(of, batches={"a": batch, "b": batch}), generation=generation)
+        (whole,) = (model for worker in made.workers.values() for model in worker.models if model.members)
+        return whole.content
+
+    assert content("a.Y", "a.Z") == content("a.Y", "a.Z", batch=8, generation=4)
+    assert content("a.Y", "a.Z") != content("a.Z", "a.Y")
+
+
 @pytest.mark.parametrize("target", ["graph", "ensemble", "bls"])
 def test_tasks_outside_a_chain_are_part_of_both_forms(target: Target) -> None:
     of = chain(3)

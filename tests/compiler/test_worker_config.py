@@ -320,6 +320,32 @@ def test_the_content_depends_neither_on_the_slice_nor_on_the_instances_nor_on_th
     assert len(set(contents)) == len(contents)
 
 
+def test_variants_of_other_templates_have_other_contents() -> None:
+    of_template = [made(detector(replace(ONNX, template=name))) for name in ("onnxruntime", "python")]
+    assert of_template[0].content != of_template[1].content
+
+
+def test_the_content_of_a_native_model_depends_on_its_template_and_parameters() -> None:
+    native, other = replace(SERVER, backends=frozenset({"onnxruntime"})), replace(ONNX, template="mine")
+    templates = {**TEMPLATES, "mine": replace(TEMPLATES["onnxruntime"], name="mine")}
+    changed = [ONNX, other, replace(ONNX, parameters={"threshold": "0.6"})]
+    assert len({made(detector(variant), native, templates=templates).content for variant in changed}) == 3
+
+
+def test_the_content_does_not_depend_on_the_threads_of_a_slice() -> None:
+    sizes = [replace(SERVER, board=CATALOG["cpu"], slice=slice_) for slice_ in ("3g", "7g")]
+    one, two = (made(detector(), server, instances=1) for server in sizes)
+    assert (one.content, spec_of(one).threads) != (two.content, spec_of(two).threads)
+    assert one.content == two.content
+
+
+def test_the_content_of_an_emulated_variant_depends_on_how_it_draws_but_not_on_its_times() -> None:
+    slower = replace(SERVER, board=CATALOG["A100-80GB"])
+    one, two = made(fan_out(), slower, batch=4), made(fan_out(), slower, batch=8)
+    assert spec_of(one).emulation != spec_of(two).emulation
+    assert one.content == two.content != made(fan_out(), deterministic=True).content
+
+
 def test_emulated_variants_with_other_yields_have_other_contents() -> None:
     one, two = (made(fan_out(rows=rows)).content for rows in (2.5, 3.0))
     assert one != two

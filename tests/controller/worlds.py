@@ -158,6 +158,16 @@ def standing_by(made: Bundle, generation: int | None = None) -> Bundle:
     return replace(made, workers=workers, graphs={"app": replace(graph, tasks=tasks)})
 
 
+def with_contents(made: Bundle) -> Bundle:
+    """Gives models of the same variants the same content, whatever their slices and generations."""
+
+    def known(models: Iterable[WorkerModel]) -> tuple[WorkerModel, ...]:
+        return tuple(replace(model, content=f"{model.task} {model.variant}") for model in models)
+
+    workers = {n: replace(w, models=known(w.models), standby=known(w.standby)) for n, w in made.workers.items()}
+    return replace(made, workers=workers)
+
+
 def plan(demand_rps: float, standby: Standby | None = None) -> Plan:
     graphs = {"app": GraphPlan(demand_rps, demand_rps, 1.0, 100.0, {}, standby)}
     return Plan(graphs, (), 2, 14, 1, "AST", "exact", "2p95", SolverReport("HiGHS", "optimal", 0.1, 0.0))

@@ -5,7 +5,8 @@ first batch goes to a worker that not all of them share, and all its rows and ta
 (`native/core/generation.h`). So the workers of both generations can serve at once, and whichever is free takes the next
 request. If that choice would leave another task of the request without capacity, entries have weights instead, which
 bind a request when it arrives. A generation is on the routes only while it has workers for every task of the graph.
-Models with the same content belong to both generations, wherever they are.
+Models with the same content belong to both generations, wherever they are. After a failed change, this
+includes models of the generation that failed.
 
 Ensembles and BLS pipelines execute a request as several fronts, which do not know of each other. Their routes lead to
 the workers of one generation only.
@@ -14,9 +15,10 @@ the workers of one generation only.
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from jigsaw_triton.compiler.bundle import Bundle, RouteEntry, TaskFront, Worker
+from jigsaw_triton.compiler.bundle import Bundle, RouteEntry, TaskFront, Worker, WorkerModel
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.standby import idle
 from jigsaw_triton.graph.chain import Chain, as_task
 from jigsaw_triton.graph.model import Task, TaskGraph
 from jigsaw_triton.planner.transition.answering import RUNNING, TARGET
@@ -29,6 +31,9 @@ Routes = dict[str, Route]
 Served = tuple[str, str]
 """(Worker, model)."""
 
+Answers = tuple[str, str, str, str]
+"""Key of the answers of a model; see `WorkerModel.answers`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Serving:
@@ -37,9 +42,9 @@ class Serving:
     Attributes:
         graph: Name of the graph.
         front: Task with its compiled route.
-        own: Entries of its own generation that can serve, and those of the target with the same models.
-        coming: Entries of the target that can serve, and those of its own generation with the same models; empty if the
-            front cannot call the target's models.
+        own: Entries of its own generation that can serve, and those of all other models that give the same answers.
+        coming: Entries of the target that can serve, and those of all other models that give the same answers; empty if
+            the front cannot call the target's models.
     """
 
     graph: str
@@ -67,11 +72,13 @@ def interim_routes(
         return {}
     routes: Routes = {}
     old, new = running.bundle.generation, target.bundle.generation
-    hidden = {*leaving, *_double(actual, running, target, taken=moment.taken)}
-    for graph, tasks in _by_graph(_serving(actual, running, target, hidden)).items():
-        if moment.taken and not all(task.coming for task in tasks):
+    hidden = set(_double(actual, running, target, taken=moment.taken))
+    serving = _by_graph(_serving(actual, running, target, {*leaving, *hidden}))
+    untaken = _by_graph(_serving(actual, running, target, leaving)) if moment.taken and hidden else serving
+    for graph, tasks in serving.items():
+        if not all(task.coming for task in tasks):
             # The target cannot serve this graph yet, so the running generation keeps its slices.
-            tasks = [task for task in _serving(actual, running, target, leaving) if task.graph == graph]
+            tasks = untaken[graph]
         share = moment.shares.get(graph, RUNNING)
         complete = all(task.own for task in tasks), all(task.coming for task in tasks)
         if not _binds(running, target, graph):
@@ -82,7 +89,8 @@ def interim_routes(
             routes |= {task.front.name: _tagged(task.coming, (new,)) for task in tasks}
         else:
             weights = {old: 1.0 - share, new: share} if share is not None else {}
-            routes |= {task.front.name: _both(task, old, new, weights) for task in tasks}
+            # The shares of variants hold within a plan, not between two.
+            routes |= {task.front.name: _any_share(_both(task, old, new, weights)) for task in tasks}
     return routes
 
 
@@ -104,6 +112,9 @@ def _double(actual: Actual, running: Generation, target: Generation, *, taken: b
 def canary_routes(actual: Actual, running: Generation, target: Generation, share: float) -> Routes:
     """Returns routes for the running fronts over the workers of both generations, each with its share of the requests.
 
+    Each generation answers with the workers of its own plan and divides its requests among variants as planned, so that
+    the canary shows how the target will serve.
+
     Args:
         actual: Servers and models that exist now, those of both generations.
         running: Generation that serves.
@@ -112,7 +123,7 @@ def canary_routes(actual: Actual, running: Generation, target: Generation, share
     """
     weights = {running.bundle.generation: 1.0 - share, target.bundle.generation: share}
     routes: Routes = {}
-    for graph, tasks in _by_graph(_serving(actual, running, target)).items():
+    for graph, tasks in _by_graph(_serving(actual, running, target, same=False)).items():
         if graph not in target.bundle.graphs:
             continue
         routes |= {
@@ -219,10 +230,13 @@ def _both(task: Serving, old: int, new: int, weights: Mapping[int, float]) -> Ro
     route = []
     for at, entry in (own | coming | own).items():
         found = tuple(number for number, entries in ((old, own), (new, coming)) if at in entries)
-        # The shares of variants hold within a plan, not between two.
         bound = tuple(weights[number] for number in found) if weights else ()
-        route.append(replace(entry, generations=found, weights=bound, closed=False, share=0.0))
+        route.append(replace(entry, generations=found, weights=bound, closed=False))
     return tuple(route)
+
+
+def _any_share(route: Route) -> Route:
+    return tuple(replace(entry, share=0.0) for entry in route)
 
 
 def _tagged(entries: Iterable[RouteEntry], generations: tuple[int, ...]) -> Route:
@@ -257,12 +271,13 @@ def _serving(
         running: Generation that serves.
         target: Generation whose workers may help.
         leaving: Models to leave out.
-        same: True if a generation may also use the other one's workers that have the same models.
+        same: True if a generation may also use the other workers whose models give the same answers.
     """
     alive = {
-        worker.name: {m.name: m.answers for m in worker.models if (worker.name, m.name) not in leaving}
+        worker.name: {m.name: m for m in worker.models if (worker.name, m.name) not in leaving}
         for worker in actual.workers.values()
     }
+    alike = _by_answers(actual, running, alive)
     extra = stand_ins(actual, running.bundle, target.bundle)
 
     def up(route: Iterable[RouteEntry], bundle: Bundle) -> Route:
@@ -276,8 +291,7 @@ def _serving(
         return tuple(found)
 
     def more(route: Route, others: Route, bundle: Bundle, task: TaskFront) -> Route:
-        """Adds the entries of the other generation whose models give the same answers as this one's."""
-        known, shares = {(e.worker, e.model) for e in route}, {e.variant: e.share for e in task.route}
+        """Adds all other models that give the same answers, even those of a generation that failed."""
         answers = {
             model.answers
             for entry in (*task.route, *task.standby)
@@ -285,8 +299,20 @@ def _serving(
             for model in ((*worker.models, *worker.standby) if worker is not None else ())
             if model.name == entry.model
         }
-        added = (e for e in others if (e.worker, e.model) not in known and alive[e.worker][e.model] in answers)
-        return (*route, *(replace(e, share=shares.get(e.variant, 0.0)) for e in added))
+        shares = {e.variant: e.share for e in task.route}
+        present = {(e.worker, e.model): e for e in actual.routes.get(task.name, ())}
+        left = (
+            present.get((name, model.name)) or _unprofiled(name, model, task)
+            for key in sorted(answers)
+            for name, model in alike.get(key, ())
+        )
+        # Of several models of a worker with the same answers, one gets requests.
+        found = {(e.worker, alive[e.worker][e.model].answers): e for e in route}
+        for entry in (*others, *left):
+            made = alive[entry.worker][entry.model].answers
+            if made in answers:
+                found.setdefault((entry.worker, made), replace(entry, share=shares.get(entry.variant, 0.0)))
+        return tuple(found.values())
 
     for graph, compiled in running.bundle.graphs.items():
         for task in compiled.every_task.values():
@@ -294,11 +320,41 @@ def _serving(
                 theirs = _counterpart(running, target, graph, task.task)
                 own = up(task.route, running.bundle)
                 coming = up(theirs.route, target.bundle) if theirs is not None else ()
-                if theirs is None or not same:
+                if not same:
                     yield Serving(graph, task, own, coming)
                 else:
                     ours = more(own, coming, running.bundle, task)
-                    yield Serving(graph, task, ours, more(coming, own, target.bundle, theirs))
+                    yield Serving(
+                        graph, task, ours, more(coming, own, target.bundle, theirs) if theirs is not None else ()
+                    )
+
+
+def _by_answers(
+    actual: Actual, running: Generation, alive: Mapping[str, Mapping[str, WorkerModel]]
+) -> dict[Answers, list[tuple[str, WorkerModel]]]:
+    """Returns the models that do not stand by, with the names of their workers, by what they answer."""
+    found: dict[Answers, list[tuple[str, WorkerModel]]] = {}
+    for name, models in alive.items():
+        spare = idle(actual.workers[name], running)
+        for model in models.values():
+            if model.name not in spare:
+                found.setdefault(model.answers, []).append((name, model))
+    return found
+
+
+def _unprofiled(worker: str, model: WorkerModel, task: TaskFront) -> RouteEntry:
+    """Returns an entry for a model of a generation that failed, whose profiled times are not known any more."""
+    slo_ms = max((entry.slo_ms for entry in task.route), default=0.0)
+    return RouteEntry(
+        worker,
+        model.name,
+        model.batch,
+        model.instances,
+        model.variant,
+        tokens=model.tokens,
+        pads=model.pads,
+        slo_ms=slo_ms,
+    )
 
 
 def stand_ins(actual: Actual, *bundles: Bundle) -> dict[str, Worker]:

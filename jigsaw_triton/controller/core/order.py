@@ -26,7 +26,7 @@ def ordered(actual: Actual, running: Generation | None, target: Generation) -> T
         target: Generation to serve next.
     """
     wanted, demand = target.wanted, target.plan.graphs
-    existing = _without_idle(actual, running)
+    existing = _carrying(actual, running)
     before = replace(
         running.plan if running is not None else replace(target.plan, graphs={}), gpus=placed_gpus(existing)
     )
@@ -112,12 +112,20 @@ def placed_gpus(workers: Iterable[Worker]) -> tuple[PlannedGpu, ...]:
     return tuple(PlannedGpu(gpu, board, tuple(layout)) for (gpu, board), layout in layouts.items())
 
 
-def _without_idle(actual: Actual, running: Generation | None) -> list[Worker]:
-    """Returns the workers without the models that stand by, since these carry no load."""
-    return [
-        replace(worker, models=tuple(model for model in worker.models if model.name not in idle(worker, running)))
-        for worker in actual.workers.values()
-    ]
+def _carrying(actual: Actual, running: Generation | None) -> list[Worker]:
+    """Returns the workers without the models that stand by, and with one model of each variant.
+
+    Of several, it is the running generation's: the others wait beside it.
+    """
+    bundled = running.bundle.workers if running is not None else {}
+    own = {(name, model.name) for name, worker in bundled.items() for model in worker.models}
+    found = []
+    for name, worker in actual.workers.items():
+        spare = idle(worker, running)
+        loaded = sorted((m for m in worker.models if m.name not in spare), key=lambda m: (name, m.name) in own)
+        chosen = {(model.graph, model.task, model.variant): model.name for model in loaded}.values()
+        found.append(replace(worker, models=tuple(model for model in worker.models if model.name in chosen)))
+    return found
 
 
 def _reloads(existing: Iterable[Worker], target: Generation) -> tuple[frozenset[Place], frozenset[Place]]:

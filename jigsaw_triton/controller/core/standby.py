@@ -3,7 +3,8 @@
 Some slices hold a lighter variant beside the one that serves (`planner/standby.py`). If the arrivals of a graph exceed
 what its usual variants carry, one change of its routes replaces them by their standby variants, until a new plan or a
 lower load. The models stay loaded, and requests stay bound to the same generation. Each batch goes to the variant that
-is on the route when it is formed, so batches of one request may be answered by both.
+is on the route when it is formed, so batches of one request may be answered by both. During a change, standby variants
+answer no requests of a generation that lacks them.
 
 A transition goes on with whichever variants serve (`in_service`): the routes lead to them until the new plan serves. If
 they switch while new workers start, its remaining stages are computed again.
@@ -99,19 +100,22 @@ def to_serve(serving: frozenset[str], arrivals: Mapping[str, RecentArrivals], se
     return frozenset(burst | held)
 
 
-def routes_to_set(actual: Actual, running: Generation, serving: Collection[str]) -> dict[str, Route]:
+def routes_to_set(
+    actual: Actual, running: Generation, serving: Collection[str], target: Generation | None = None
+) -> dict[str, Route]:
     """Returns the routes of the running generation that lead to the wrong variants, as they should be.
 
     Args:
         actual: Servers, models and routes that exist now.
         running: Generation that serves.
         serving: Graphs that standby variants should serve.
+        target: Generation to which a change leads, whose requests only its own variants may answer; None for none.
     """
     found = {}
     for name, graph in running.bundle.graphs.items():
         for task in graph.every_task.values():
             if task.standby and task.name in actual.routes:
-                route = _with_variants(actual.routes[task.name], task, actual, standby=name in serving)
+                route = _with_variants(actual.routes[task.name], task, actual, standby=name in serving, beside=target)
                 if route != actual.routes[task.name]:
                     found[task.name] = route
     return found
@@ -160,8 +164,18 @@ def _worker(worker: Worker, actual: Actual, serving: Collection[str]) -> Worker:
     return replace(worker, models=worker.standby, standby=worker.models)
 
 
-def _with_variants(route: Route, task: TaskFront, actual: Actual, *, standby: bool) -> Route:
-    """Returns a route over the standby variants of its workers, or the usual ones, where these are loaded."""
+def _with_variants(
+    route: Route, task: TaskFront, actual: Actual, *, standby: bool, beside: Generation | None = None
+) -> Route:
+    """Returns a route over the standby variants of its workers, or the usual ones, where these are loaded.
+
+    Args:
+        route: Present route.
+        task: Task as compiled.
+        actual: Servers and models that exist now.
+        standby: True for standby variants, False for the usual ones.
+        beside: Generation that may lack the variants of the task's own one; None for none.
+    """
     usual = {entry.worker: entry for entry in task.route}
     other = {entry.worker: entry for entry in task.standby}
 
@@ -170,16 +184,50 @@ def _with_variants(route: Route, task: TaskFront, actual: Actual, *, standby: bo
         if one is None or entry.model not in {one.model, two.model if two is not None else ""}:
             return entry
         chosen = two if standby and two is not None else one
-        if not _is_loaded(actual, entry.worker, chosen.model):
-            # A change has unloaded it to make room, or has not loaded it yet.
-            return entry
-        return replace(chosen, generations=entry.generations, weights=entry.weights, closed=entry.closed)
+        # A change may have unloaded it to make room, or not have loaded it yet.
+        return chosen if _is_loaded(actual, entry.worker, chosen.model) else entry
 
-    entries = tuple(wanted(entry) for entry in route)
+    found: dict[tuple[str, str], RouteEntry] = {}
+    staying: list[RouteEntry] = []
+    for entry in route:
+        chosen = wanted(entry)
+        lacks = beside is not None and chosen is not entry and not _gives(beside, actual, chosen)
+        without = {beside.bundle.generation} if beside is not None and lacks else set[int]()
+        if without & {*entry.generations} and chosen.model != entry.model:
+            staying.append(_bound(entry, entry, without))
+        if not entry.generations or {*entry.generations} - without:
+            kept = _bound(chosen, entry, {*entry.generations} - without)
+            at = entry.worker, chosen.model
+            found[at] = _joined(found[at], kept) if at in found else kept
+    # Requests of the other generation still need the replaced variants if they have no others or a share of their own.
+    answered = {number for entry in found.values() for number in entry.generations}
+    entries = (*found.values(), *(e for e in staying if e.weights or not answered.issuperset(e.generations)))
     if {(e.worker, e.model) for e in entries} & {(e.worker, e.model) for e in task.standby}:
         # The plan's shares are those of the usual variants.
         return tuple(replace(entry, share=0.0) for entry in entries)
     return entries
+
+
+def _gives(generation: Generation, actual: Actual, entry: RouteEntry) -> bool:
+    """Returns True if a generation has a model with the same answers as an entry's."""
+    model = next(m for m in actual.workers[entry.worker].models if m.name == entry.model)
+    workers = generation.bundle.workers.values()
+    return any(m.answers == model.answers for worker in workers for m in (*worker.models, *worker.standby))
+
+
+def _bound(entry: RouteEntry, like: RouteEntry, numbers: Collection[int]) -> RouteEntry:
+    """Returns an entry for those of the generations of another entry."""
+    weights = dict(zip(like.generations, like.weights, strict=False))
+    generations = tuple(number for number in like.generations if number in numbers)
+    bound = tuple(weights[number] for number in generations if number in weights)
+    return replace(entry, generations=generations, weights=bound, closed=like.closed)
+
+
+def _joined(one: RouteEntry, other: RouteEntry) -> RouteEntry:
+    """Returns an entry for the generations of two entries with the same model."""
+    weights = dict(zip((*one.generations, *other.generations), (*one.weights, *other.weights), strict=False))
+    numbers = tuple(sorted({*one.generations, *other.generations}))
+    return replace(one, generations=numbers, weights=tuple(weights[n] for n in numbers if n in weights))
 
 
 def _is_loaded(actual: Actual, worker: str, model: str) -> bool:

@@ -51,7 +51,8 @@ def switched(state: State) -> tuple[State, Mapping[str, Route], tuple[a.Report, 
             for name, recent in state.arrivals.items()
         }
         state = replace(state, standby=serving, arrivals=arrivals)
-    routes = routes_to_set(state.actual, state.running, serving) if state.running is not None else {}
+    running, target = state.running, state.pending if state.phase is Phase.CHANGING else None
+    routes = routes_to_set(state.actual, running, serving, target) if running is not None else {}
     return state, routes, reports
 
 

@@ -38,11 +38,6 @@ def throughput_by_task(graph: TaskGraph, usable: ByVariant, mix: ByVariant) -> d
     return carried
 
 
-def calls_by_task(graph: TaskGraph, mix: ByVariant) -> dict[str, float]:
-    """Returns the calls of each task for a request, if each task divides its calls among its variants by a mix."""
-    return {name: total for name, (total, _) in _calls(graph, mix).items()}
-
-
 def _calls(graph: TaskGraph, mix: ByVariant) -> dict[str, tuple[float, dict[str, float]]]:
     """Returns the calls of each task for a request: all of them, and those of each variant if the task has weights."""
     found: dict[str, tuple[float, dict[str, float]]] = {}

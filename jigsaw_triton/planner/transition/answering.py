@@ -16,13 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.domain.throughput import (
-    ByVariant,
-    calls_by_task,
-    graph_throughput_rps,
-    of_all_tasks,
-    throughput_by_task,
-)
+from jigsaw_triton.planner.domain.rates import most_calls
+from jigsaw_triton.planner.domain.throughput import ByVariant, graph_throughput_rps, of_all_tasks, throughput_by_task
 
 RUNNING, TARGET = 0.0, 1.0
 """Shares of the requests that lead to the running generation alone, and to the target alone."""
@@ -72,6 +67,11 @@ class Replicas:
         """Calls of the replicas that may answer requests of the target."""
         return _sum(self.target, self.both)
 
+    @property
+    def every(self) -> ByVariant:
+        """Calls of all replicas."""
+        return _sum(self.of_running, self.target)
+
 
 Mixes = Sequence[ByVariant]
 """Ways of a plan to divide the calls of each task among its variants, besides that of any idle replica."""
@@ -89,20 +89,19 @@ def answering(graph: TaskGraph, replicas: Replicas, running: Mixes, target: Mixe
         target: Mixes of the target.
     """
     old, new = replicas.of_running, replicas.of_target
-    if old == new == replicas.both:
-        return Answering(_capacity(graph, old, (*running, *target)), None)
     present = [task for task in graph.tasks if _complete(old, [task]) or _complete(new, [task])]
     complete = [_complete(usable, present) for usable in (old, new)]
     if not any(complete):
         return replace(apart(graph, replicas), share=None, mixed=True)
     ways = []
-    if all(complete):
-        ways.append(_joined(graph, replicas))
     if complete[0]:
         ways.append(Answering(_capacity(graph, old, running), RUNNING))
     if complete[1]:
         ways.append(Answering(_capacity(graph, new, target), TARGET))
-    # The first of equally good ways: more replicas share the same requests.
+    if all(complete):
+        joined = _joined(graph, replicas)
+        ways.insert(0 if joined.share is None else len(ways), joined)
+    # The first of equally good ways: more replicas share the same requests, but none is bound without need.
     return max(ways, key=lambda way: round(way.capacity_rps, 6))
 
 
@@ -127,7 +126,7 @@ def lacking(graph: TaskGraph, replicas: Replicas, rate_rps: float) -> float:
     """Returns how far the tasks are from carrying a rate, as the sum of their shortfalls in the best answering."""
     old, new = replicas.of_running, replicas.of_target
     own = [throughput_by_task(graph, usable, usable) for usable in (old, new)]
-    together = _together(graph, replicas)
+    together = _at_least(graph, replicas.every)
     least = [of_all_tasks(carried) for carried in own]
     joined = {
         task: min(all_rps, max(own[0][task] + least[1], own[1][task] + least[0])) for task, all_rps in together.items()
@@ -138,9 +137,11 @@ def lacking(graph: TaskGraph, replicas: Replicas, rate_rps: float) -> float:
 
 def _joined(graph: TaskGraph, replicas: Replicas) -> Answering:
     """Returns the answering in which both generations answer requests."""
-    old, new = (throughput_by_task(graph, usable, usable) for usable in (replicas.of_running, replicas.of_target))
+    if replicas.of_running == replicas.of_target == replicas.both:
+        return Answering(graph_throughput_rps(graph, replicas.both, replicas.both), None)
+    old, new = (_at_least(graph, usable) for usable in (replicas.of_running, replicas.of_target))
     own_rps = min(old.values()), min(new.values())
-    capacity_rps = min(sum(own_rps), *_together(graph, replicas).values())
+    capacity_rps = min(sum(own_rps), *_at_least(graph, replicas.every).values())
     if not math.isfinite(capacity_rps):
         return NOTHING
     if _fits_any(graph, replicas.running, old, capacity_rps) and _fits_any(graph, replicas.target, new, capacity_rps):
@@ -148,15 +149,14 @@ def _joined(graph: TaskGraph, replicas: Replicas) -> Answering:
     return Answering(capacity_rps, own_rps[1] / sum(own_rps))
 
 
-def _together(graph: TaskGraph, replicas: Replicas) -> dict[str, float]:
-    """Returns the requests a second that each task's replicas of both generations carry.
+def _at_least(graph: TaskGraph, usable: ByVariant) -> dict[str, float]:
+    """Returns the requests a second that each task carries, whichever usable variants yield the rows for its calls.
 
-    It is a lower bound if the variants of the generations yield different numbers of rows: the larger number counts.
+    Which variants a generation uses depends on those that the other one leaves to it.
     """
-    calls = [calls_by_task(graph, usable) for usable in (replicas.of_running, replicas.of_target)]
-    every = _sum(replicas.of_running, replicas.target)
-    most = {task: max(of_one[task] for of_one in calls) for task in graph.tasks}
-    return {task: sum(every[task].values()) / n if n > 0 else math.inf for task, n in most.items()}
+    choices = {task: [v for v, n in variants.items() if n > 0] or [*variants] for task, variants in usable.items()}
+    most = most_calls(graph, choices)
+    return {task: sum(usable[task].values()) / n if n > 0 else math.inf for task, n in most.items()}
 
 
 def _fits_any(graph: TaskGraph, only: ByVariant, carried: Mapping[str, float], rate_rps: float) -> bool:

@@ -18,7 +18,18 @@ from jigsaw_triton.controller.core.transition import stages_to
 from jigsaw_triton.controller.persistence.history import outcomes, verdicts
 from jigsaw_triton.graph.model import Slo, TensorType
 from tests.controller.core.test_step import phase
-from tests.controller.worlds import World, bundle, chained, checkpointed, generation, profiled, steps, wanted, worker
+from tests.controller.worlds import (
+    World,
+    bundle,
+    chained,
+    checkpointed,
+    generation,
+    profiled,
+    steps,
+    wanted,
+    with_contents,
+    worker,
+)
 
 CANARY = Canary(0.05, 60.0)
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
@@ -82,6 +93,22 @@ def test_a_model_that_both_generations_have_serves_the_requests_of_both() -> Non
     found = entries(deployed(ADDED), "app.t1.g1")
     assert (found["app.t1.a.g1"].generations, found["app.t1.a.g1"].weights) == ((1, 2), (0.95, 0.05))
     assert (found["app.t1.b.g2"].generations, found["app.t1.b.g2"].weights) == ((2,), (0.05,))
+
+
+def test_only_its_own_workers_answer_for_a_generation_and_they_keep_their_shares() -> None:
+    def shared(made: Bundle, share: float) -> Bundle:
+        graph = made.graphs["app"]
+        tasks = (replace(t, route=tuple(replace(entry, share=share) for entry in t.route)) for t in graph.tasks)
+        return with_contents(replace(made, graphs={"app": replace(graph, tasks=tuple(tasks))}))
+
+    moved = bundle(2, [worker("1/2g@0", ("t0", "a"), generation=2), worker("1/2g@2", ("t1", "a"), generation=2)])
+    before, target = profiled(shared(ONE, 0.5)), profiled(shared(moved, 0.7))
+    actual = served(before)
+    (watched,) = (stage for stage in stages_to(actual, before, target, CANARY) if stage.watches)
+    (action,) = (action for action in watched.actions if isinstance(action, a.SetRoutes))
+    for task, first, second in (("t0", "n-0-1g-0", "n-1-2g-0"), ("t1", "n-0-1g-1", "n-1-2g-2")):
+        route = action.routes[f"app.{task}.g1"]
+        assert [(e.worker, e.generations, e.share) for e in route] == [(first, (1,), 0.5), (second, (2,), 0.7)]
 
 
 @pytest.mark.parametrize(("fault", "reason"), [({"failed": 5.0}, "errors 100.0%"), ({"slow": True}, "took longer")])
@@ -186,11 +213,17 @@ def test_a_canary_that_has_no_room_changes_nothing() -> None:
     assert world.state.running is not None and world.state.running.bundle == wide
 
 
-def obstacle(running: Generation | None, target: Generation) -> str:
+def served(running: Generation) -> Actual:
+    """Returns what exists after the first deployment of a generation."""
     actual = Actual()
-    for stage in stages_to(actual, None, running) if running is not None else ():
+    for stage in stages_to(actual, None, running):
         for action in stage.actions:
             actual = actual.after(action)
+    return actual
+
+
+def obstacle(running: Generation | None, target: Generation) -> str:
+    actual = served(running) if running is not None else Actual()
     return canary_obstacle(stages_to(actual, running, target, CANARY), running, target)
 
 

@@ -275,6 +275,47 @@ def test_standby_variants_take_over_during_a_canary_which_is_not_repeated() -> N
     assert routed(world, 2)["t0"] == ["app.t0.b.g1", "app.t0.a.g2"]
 
 
+@pytest.mark.parametrize(
+    ("canary", "t0"),
+    [
+        (None, {("app.t0.b.g1", (1,), ()), ("app.t0.a.g2", (2,), ())}),
+        (
+            Canary(0.05, 60.0),
+            {("app.t0.b.g1", (1,), (0.95,)), ("app.t0.a.g2", (2,), (0.05,)), ("app.t0.a.g1", (2,), (0.05,))},
+        ),
+    ],
+)
+def test_a_generation_without_the_standby_variants_keeps_the_usual_ones_that_it_needs(
+    canary: Canary | None, t0: set[object]
+) -> None:
+    """They are those of t1, for which the target has no other worker, and in a canary those of t0."""
+    added = worker("0/1g@2", ("t0", "a"), generation=2)
+    running, target = profiled(ONE), profiled(bundle(2, [*PLAIN.workers.values(), added]))
+    actual = existing(ONE)
+    for stage in stages_to(actual, running, target, canary):
+        if stage.commits:
+            break
+        for action in stage.actions:
+            actual = actual.after(action)
+    before = dict(actual.routes)
+    actual = actual.after(a.SetRoutes(routes_to_set(actual, running, ["app"], target)))
+    found = {task: {(e.model, e.generations, e.weights) for e in actual.routes[f"app.{task}.g1"]} for task in USUAL}
+    assert found["t0"] == t0
+    assert {(model, numbers) for model, numbers, _ in found["t1"]} == {("app.t1.b.g1", (1,)), ("app.t1.a.g1", (2,))}
+    assert routes_to_set(actual, running, ["app"], target) == {}
+    actual = actual.after(a.SetRoutes(routes_to_set(actual, running, [], target)))
+    assert actual.routes["app.t1.g1"] == before["app.t1.g1"]
+
+
+def test_a_switch_during_a_canary_leads_no_request_to_variants_that_its_generation_lacks() -> None:
+    plain = bundle(2, [*PLAIN.workers.values(), worker("0/1g@2", ("t0", "a"), generation=2)])
+    world = deployed(World({1: ONE, 2: plain}))
+    world.send(e.DeployRequested(wanted(20.0), Canary(0.05, 60.0)))
+    world.arrive(BURST)
+    found = {(entry.model, entry.generations) for entry in world.state.actual.routes["app.t1.g1"]}
+    assert found == {("app.t1.b.g1", (1,)), ("app.t1.a.g1", (2,))}
+
+
 def test_a_plan_without_standby_variants_ends_their_service() -> None:
     plain = bundle(2, PLAIN.workers.values())
     world = deployed(World({1: ONE, 2: plain}))

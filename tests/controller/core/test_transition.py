@@ -1,5 +1,5 @@
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
@@ -17,7 +17,17 @@ from jigsaw_triton.controller.core.standby import routes_to_set
 from jigsaw_triton.controller.core.transition import Stage, stages_down, stages_to
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.layouts import fits, maximal_layouts
-from tests.controller.worlds import BOARD, bundle, chained, generation, profiled, standing_by, steps, worker
+from tests.controller.worlds import (
+    BOARD,
+    bundle,
+    chained,
+    generation,
+    profiled,
+    standing_by,
+    steps,
+    with_contents,
+    worker,
+)
 
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
 
@@ -349,6 +359,39 @@ def test_a_model_with_the_same_content_on_a_new_slice_serves_both_generations() 
     assert [(e.worker, e.generations) for e in routes[0]["t0"]] == [("n-0-1g-0", (1, 2)), ("n-1-2g-0", (1, 2))]
 
 
+T1 = worker("0/3g@4", ("t1", "a"))
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_rollback_uses_workers_of_the_failed_generation_whose_models_have_the_same_content(joined: bool) -> None:
+    one = with_contents(bundle(1, [worker(at, ("t0", "a")) for at in ("0/4g@0", "1/4g@0")] + [T1]))
+    two = with_contents(bundle(2, [worker(at, ("t0", "a"), generation=2) for at in ("0/2g@0", "1/2g@0")] + [T1]))
+    actual, stages = way(profiled(one), profiled(two))
+    before = actual.routes
+    for stage in stages:
+        if stage.commits:
+            break
+        actual = run(actual, (stage,))
+    actual = actual if joined else replace(actual, routes=before)
+    found = set()
+    for stage in stages_to(actual, profiled(one), profiled(one)):
+        actual = run(actual, (stage,))
+        live = [e for e in actual.routes["app.t0.g1"] if e.worker in actual.workers]
+        found |= {(e.batch, e.slots) for e in live if e.worker == "n-1-2g-0" and 1 in e.generations}
+        assert live or not joined, stage.title
+    assert found == {(4, 1)}
+
+
+def test_models_of_a_failed_generation_beside_the_running_ones_add_no_capacity() -> None:
+    one = with_contents(ONE)
+    actual = after(one)
+    for place, task in (("0/1g@0", "t0"), ("0/1g@1", "t1")):
+        beside = with_contents(bundle(2, [worker(place, (task, "a"), generation=2)])).workers
+        actual = run(actual, (Stage("", tuple(a.LoadModels(name, w.models) for name, w in beside.items())),))
+    told = ordered(actual, profiled(one), profiled(one))
+    assert (told.before_rps, told.steps) == ({"app": 10.0}, ())
+
+
 @pytest.mark.parametrize("target", ["graph", "ensemble"])
 def test_a_new_worker_with_a_model_that_runs_serves_the_running_generation(target: str) -> None:
     one = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))], target=target)
@@ -445,27 +488,52 @@ def test_any_transition_reaches_its_target_and_keeps_the_invariants(
 
 
 @settings(max_examples=100, deadline=None)
-@given(before=bundles(1), target=bundles(2), memory_mib=st.sampled_from([900.0, 4000.0]))
-def test_routes_carry_the_capacity_that_the_step_states(before: Bundle, target: Bundle, memory_mib: float) -> None:
-    """Every worker of these plans carries at most 10 requests a second. Large models do not fit beside others."""
+@given(
+    before=bundles(1),
+    target=bundles(2),
+    memory_mib=st.sampled_from([900.0, 4000.0]),
+    known=st.sampled_from([lambda made: made, with_contents]),
+    stop=st.integers(0, 12),
+)
+def test_routes_carry_the_capacity_that_the_step_states(
+    before: Bundle, target: Bundle, memory_mib: float, known: Callable[[Bundle], Bundle], stop: int
+) -> None:
+    """Every worker of these plans carries at most 10 requests a second. Large models do not fit beside others.
+
+    The change stops at some stage and goes back.
+    """
+    before, target = known(before), known(target)
     actual = after(before)
     planned = ordered(actual, profiled(before), profiled(target))
     demand_rps = min(planned.before_rps["app"], planned.steps[-1].after_rps["app"]) if planned.steps else 0.0
     assume(demand_rps > 0)
     running, new = (profiled(made, demand_rps=demand_rps, memory_mib=memory_mib) for made in (before, target))
+    for stage in _carries_what_it_states(actual, running, new, demand_rps):
+        stop = -1 if stage.commits else stop - 1
+        actual = run(actual, (stage,)) if stop >= 0 else actual
+    for _ in _carries_what_it_states(actual, running, running, demand_rps):
+        pass
+
+
+def _carries_what_it_states(actual: Actual, running: Generation, new: Generation, demand_rps: float) -> Iterator[Stage]:
+    """Yields the stages of a change, and checks after each action that its routes carry what its step states."""
     told = ordered(actual, running, new).steps
-    forms = [form for made in (before, target) for form in made.graphs["app"].forms]
+    forms = [form for made in (running, new) for form in made.bundle.graphs["app"].forms]
+    chains = {task.name for task in forms[0].tasks if "~" in task.task}
+    chained = bool(chains)
     for stage in stages_to(actual, running, new):
         for action in stage.actions:
             actual = actual.after(action)
+            # Until the routes after those of the chains, the running generation alone answers.
+            chained = bool(chains & actual.routes.keys()) or (chained and not isinstance(action, a.SetRoutes))
             if stage.step:
                 step = told[stage.step - 1]
                 form = next(form for form in forms if form.front == actual.fronts["app"])
                 routes = [actual.routes[task.name] for task in form.tasks if task.task != "s"]
                 carried_rps = _carried_rps([[e for e in route if not e.closed] for route in routes])
-                # A front that still calls chains is served by the running generation until its next form is loaded.
-                least_rps = demand_rps if form.apart is not None else math.inf
+                least_rps = demand_rps if chained or form.apart is not None else math.inf
                 assert carried_rps >= 0.999 * min(step.during_rps["app"], step.after_rps["app"], least_rps), stage
+        yield stage
 
 
 def _carried_rps(routes: Sequence[Sequence[RouteEntry]]) -> float:

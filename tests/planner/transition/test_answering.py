@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jigsaw_triton.graph.model import TaskGraph, Variant
+from jigsaw_triton.planner.domain.throughput import ByVariant
 from jigsaw_triton.planner.transition.answering import (
     RUNNING,
     TARGET,
@@ -15,7 +17,7 @@ from jigsaw_triton.planner.transition.answering import (
     apart,
     lacking,
 )
-from tests.fakes.graphs import chain
+from tests.fakes.graphs import VECTOR, chain, graph, task
 
 GRAPH = chain(3)
 TASKS = tuple(GRAPH.tasks)
@@ -112,6 +114,55 @@ def test_examples(rates: list[Rates], expected: Answering) -> None:
     answered = found(*rates)
     assert answered.capacity_rps == pytest.approx(expected.capacity_rps)
     assert (answered.share, answered.mixed) == (expected.share, expected.mixed)
+
+
+def test_requests_are_not_bound_on_arrival_if_one_generation_carries_as_much() -> None:
+    assert found((100, 1, 0), (100, 1, 0), (0, 0, 100)) == Answering(100.0, RUNNING)
+    assert found((1, 100, 0), (1, 100, 0), (0, 0, 100)) == Answering(100.0, TARGET)
+
+
+def yielding() -> TaskGraph:
+    """A graph of task a, whose variant v1 yields ten rows and v0 one, task b for each row, and task c."""
+    variants = (
+        Variant("v0", 1.0, "emulated", yields={"R": 1.0}),
+        Variant("v1", 0.9, "emulated", yields={"R": 10.0}),
+    )
+    a = task("a", {"X": "inputs.X"}, outputs={"R": VECTOR.rows()}, of=variants)
+    b, c = task("b", {"X": "a.R"}, for_each="a.R"), task("c", {"X": "inputs.X"})
+    return graph([a, b, c], {"Y": "b.Y", "Z": "c.Y"})
+
+
+def of_variants(v0: float, v1: float, b: float, c: float) -> ByVariant:
+    return {"a": {"v0": v0, "v1": v1}, "b": {"v0": b}, "c": {"v0": c}}
+
+
+NONE = of_variants(0.0, 0.0, 0.0, 0.0)
+
+
+def test_together_generations_carry_the_rows_of_the_variant_that_yields_most() -> None:
+    def together(v1: float) -> Answering:
+        own, target = of_variants(0.0, 0.0, 0.0, 5.0), of_variants(0.0, v1, 0.0, 5.0)
+        return answering(yielding(), Replicas(own, target, of_variants(10.0, 0.0, 25.0, 0.0)), (), ())
+
+    # With v1, the target's requests could all use it: 2.5 requests a second have 25 rows.
+    assert together(0.0) == Answering(10.0, None)
+    assert together(2.0) == Answering(5.0, RUNNING)
+
+
+def test_a_generation_that_could_use_its_own_variant_alone_carries_the_rows_of_that() -> None:
+    own, target = of_variants(10.0, 0.0, 30.0, 0.0), of_variants(0.0, 10.0, 30.0, 0.0)
+    answered = answering(yielding(), Replicas(own, target, of_variants(0.0, 0.0, 60.0, 20.0)), (), ())
+    assert answered == Answering(12.0, 9.0 / 19.0)
+
+
+def test_requests_follow_the_plan_whose_mix_carries_most() -> None:
+    def shared(running: Sequence[ByVariant], target: Sequence[ByVariant]) -> Answering:
+        return answering(yielding(), Replicas(NONE, NONE, of_variants(10.0, 10.0, 22.0, 50.0)), running, target)
+
+    light, heavy = of_variants(1.0, 0.0, 1.0, 1.0), of_variants(0.0, 1.0, 1.0, 1.0)
+    assert shared((), ()) == shared((heavy,), (heavy,)) == Answering(4.0, None)
+    assert shared((light,), (heavy,)) == Answering(10.0, RUNNING)
+    assert shared((heavy,), (light,)) == Answering(10.0, TARGET)
 
 
 def test_a_separate_graph_uses_the_target_only_for_tasks_that_it_lacks() -> None:
