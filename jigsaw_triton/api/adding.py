@@ -1,18 +1,14 @@
 """Adding a task to a graph.yaml from the models that perform it."""
 
-import filecmp
-import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jigsaw_triton.api.file_changes import Undo, write_text
 from jigsaw_triton.api.files import PathLike, load_graph, variant_templates
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.profiling.tensors import made_up
@@ -101,13 +97,14 @@ def add_models(
         raise InputError(message, where="accuracy", hint="give one for each model, or one for all")
     accuracies = list(accuracy) if len(accuracy) > 1 else [*accuracy, 1.0][:1] * len(models)
     notes = [] if accuracy else ["accuracy is 1; write the measured one of each variant"]
-    with _Undo() as undo:
+    with Undo() as undo:
         undo.folder(file.parent)
         before = load_text(file, limit_bytes=LIMIT_BYTES) if file.exists() else None
         old = load_graph(file) if before is not None else None
         if old is not None and task in old.tasks and samples is None:
             samples = _random(old, old.tasks[task])
         found = [describe(Path(model), samples or {}) for model in models]
+        notes += [note for model in found for note in model.notes]
         names = _variant_names(found, [v.name for v in old.tasks[task].variants] if old and task in old.tasks else [])
         variants = [
             _variant(model, name, figure, _placed(model, file.parent, undo))
@@ -118,7 +115,7 @@ def add_models(
         else:
             text = _extended(before, old, task, found[0], variants, inputs or {}, notes)
         built = _checked(text, file)
-        _write(file, text)
+        write_text(file, text)
         return Added(file, built, task, tuple(names), tuple(undo.made), tuple(notes))
 
 
@@ -262,7 +259,7 @@ def _variant_names(models: Sequence[Described], taken: Sequence[str]) -> list[st
     return names
 
 
-def _placed(model: Described, folder: Path, undo: "_Undo") -> dict[str, str]:
+def _placed(model: Described, folder: Path, undo: Undo) -> dict[str, str]:
     """Copies files that lie outside the graph's folder into it; returns the artifacts with their relative paths."""
     root = folder.resolve()
     artifacts = {}
@@ -271,9 +268,10 @@ def _placed(model: Described, folder: Path, undo: "_Undo") -> dict[str, str]:
         if not source.is_file():
             raise InputError("there is no such file", where=str(path), hint="it belongs to the model; put it there")
         if not source.is_relative_to(root):
-            stem = path.name if len(model.artifacts) == 1 or path.stem == model.name else f"{model.name}/{path.name}"
-            target = root / MODELS_FOLDER / stem
-            undo.copy(source, target)
+            # The files of a folder have names that Triton or the model prescribes, so several models share them.
+            own = root / MODELS_FOLDER if path == model.path else root / MODELS_FOLDER / model.name
+            target = own / path.name
+            undo.copy(source, target, hint=f"rename {model.path.name}")
             source = target
         artifacts[name] = source.relative_to(root).as_posix()
     return artifacts
@@ -291,75 +289,3 @@ def _checked(text: str, file: Path) -> TaskGraph:
     check_files(built, report)
     report.raise_if_any()
     return built
-
-
-def _write(file: Path, text: str) -> None:
-    """Replaces the content of a file in one step."""
-    with _writing(file):
-        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        fresh = Path(name)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
-                stream.write(text)
-            fresh.chmod(file.stat().st_mode & 0o777 if file.exists() else 0o666 & ~_umask())
-            fresh.replace(file)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"this cannot be written ({reason})", where=str(path), hint="choose another folder") from error
-
-
-class _Undo:
-    """Creates files and folders, and removes them again if the block raises."""
-
-    def __init__(self) -> None:
-        self.made: list[Path] = []
-        self._folders: list[Path] = []
-
-    def __enter__(self) -> "_Undo":
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if error is not None:
-            for path in self.made:
-                path.unlink(missing_ok=True)
-            for folder in reversed(self._folders):
-                with suppress(OSError):
-                    folder.rmdir()
-
-    def folder(self, folder: Path) -> None:
-        """Creates a folder and those that contain it."""
-        with _writing(folder):
-            for path in reversed([folder, *folder.parents]):
-                if not path.is_dir():
-                    path.mkdir()
-                    self._folders.append(path)
-
-    def copy(self, source: Path, target: Path) -> None:
-        """Copies a file, unless the target has its content already.
-
-        Raises:
-            InputError: The target is another file, or cannot be written.
-        """
-        self.folder(target.parent)
-        with _writing(target):
-            if target.exists():
-                if not filecmp.cmp(source, target, shallow=False):
-                    raise InputError("another file is there already", where=str(target), hint=f"rename {source.name}")
-                return
-            self.made.append(target)
-            shutil.copyfile(source, target)

@@ -1,7 +1,7 @@
 """Describes a model that a user brings: its template, its files, and its inputs and outputs."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,16 +31,20 @@ class Described:
     """A model that a user brings.
 
     Attributes:
+        path: File or folder that the user gives.
         name: Name for a variant, from the name of the file or folder.
         template: Template that serves the model.
         artifacts: Name in the version folder -> file.
         interface: Inputs and outputs.
+        notes: Parts of the model that are not served.
     """
 
+    path: Path
     name: str
     template: str
     artifacts: Mapping[str, Path]
     interface: Interface = field(repr=False)
+    notes: tuple[str, ...] = ()
 
 
 def describe(path: Path, samples: Arrays, *, timeout_s: float = TIMEOUT_S) -> Described:
@@ -72,7 +76,7 @@ def describe(path: Path, samples: Arrays, *, timeout_s: float = TIMEOUT_S) -> De
     if interface is None:
         interface = _run(path, template, samples, timeout_s)
     artifacts |= {name: path.parent / name for name in sorted(interface.files)}
-    return Described(path.stem, template, artifacts, interface)
+    return Described(path, path.stem, template, artifacts, interface)
 
 
 def _run(path: Path, template: str, samples: Arrays, timeout_s: float) -> Interface:
@@ -143,4 +147,10 @@ def _of_folder(folder: Path) -> Described:
             interface = read_onnx(artifacts[KINDS[template].artifact])
     if interface is None:
         raise InputError("the inputs or outputs are missing", where=str(file), hint="add input [...] and output [...]")
-    return Described(folder.name, template, artifacts, interface)
+    left_out = () if template == FOLDER or not config.parameters else (_left_out(file, sorted(config.parameters)),)
+    return Described(folder, folder.name, template, artifacts, interface, left_out)
+
+
+def _left_out(file: Path, parameters: Sequence[str]) -> str:
+    names = ", ".join(parameters)
+    return f"parameters in {file} are left out ({names}); write those that the template has into the variant"

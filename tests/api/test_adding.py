@@ -239,6 +239,29 @@ def test_an_entry_of_a_model_repository_is_added(tmp_path: Path) -> None:
     assert variant.artifacts["model.onnx"].read_bytes() == classifier()
 
 
+def test_models_of_two_folders_have_files_of_the_same_name(tmp_path: Path) -> None:
+    first, second = (entry(tmp_path / name, CONFIG) for name in ("net", "net2"))
+    (second / "2" / "model.onnx").write_bytes(classifier() + classifier())
+    added = add_models([first, second], task="t", graph=tmp_path / "app")
+    copies = [variant.artifacts["model.onnx"] for variant in added.graph.tasks["t"].variants]
+    assert [path.relative_to((tmp_path / "app" / "models").resolve()).as_posix() for path in copies] == [
+        "net/model.onnx",
+        "net2/model.onnx",
+    ]
+    other = entry(tmp_path / "elsewhere" / "net", CONFIG)
+    (other / "2" / "model.onnx").write_bytes(classifier() * 3)
+    with pytest.raises(InputError, match=r"net/model\.onnx: another file is there already; rename net$"):
+        add_models([other], task="t", graph=tmp_path / "app")
+
+
+def test_parameters_of_a_configuration_that_are_left_out_are_noted(tmp_path: Path) -> None:
+    config = CONFIG + 'parameters { key: "intra_op_thread_count" value { string_value: "2" } }\n'
+    added = add_models([entry(tmp_path / "m", config)], task="t", graph=tmp_path / "app", accuracy=[1])
+    (note,) = (note for note in added.notes if "config.pbtxt" in note)
+    assert "are left out (intra_op_thread_count); write those that the template has into the variant" in note
+    assert not added.graph.tasks["t"].variants[0].parameters
+
+
 @pytest.mark.parametrize(
     ("old", "new", "file", "message"),
     [

@@ -1,0 +1,88 @@
+"""Changes of files that are undone if a later one fails."""
+
+import filecmp
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from jigsaw_triton.errors import InputError
+
+
+def write_text(file: Path, text: str) -> None:
+    """Replaces the content of a file in one step."""
+    with _writing(file):
+        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+        fresh = Path(name)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
+                stream.write(text)
+            fresh.chmod(file.stat().st_mode & 0o777 if file.exists() else 0o666 & ~_umask())
+            fresh.replace(file)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"this cannot be written ({reason})", where=str(path), hint="choose another folder") from error
+
+
+class Undo:
+    """Creates files and folders, and removes them again if the block raises."""
+
+    def __init__(self) -> None:
+        self.made: list[Path] = []
+        self._folders: list[Path] = []
+
+    def __enter__(self) -> "Undo":
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if error is not None:
+            for path in self.made:
+                path.unlink(missing_ok=True)
+            for folder in reversed(self._folders):
+                with suppress(OSError):
+                    folder.rmdir()
+
+    def folder(self, folder: Path) -> None:
+        """Creates a folder and those that contain it."""
+        with _writing(folder):
+            for path in reversed([folder, *folder.parents]):
+                if not path.is_dir():
+                    path.mkdir()
+                    self._folders.append(path)
+
+    def copy(self, source: Path, target: Path, *, hint: str) -> None:
+        """Copies a file, unless the target has its content already.
+
+        Args:
+            source: File to copy.
+            target: Path of the copy.
+            hint: What to do if the target is another file.
+
+        Raises:
+            InputError: The target is another file, or cannot be written.
+        """
+        self.folder(target.parent)
+        with _writing(target):
+            if target.exists():
+                if not filecmp.cmp(source, target, shallow=False):
+                    raise InputError("another file is there already", where=str(target), hint=hint)
+                return
+            self.made.append(target)
+            shutil.copyfile(source, target)
