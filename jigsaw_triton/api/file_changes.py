@@ -80,9 +80,10 @@ class Undo:
         """
         self.folder(target.parent)
         with _writing(target):
-            if target.exists():
-                if not filecmp.cmp(source, target, shallow=False):
+            if os.path.lexists(target):  # A link to nothing would be written through.
+                if not (target.is_file() and filecmp.cmp(source, target, shallow=False)):
                     raise InputError("another file is there already", where=str(target), hint=hint)
                 return
-            self.made.append(target)
-            shutil.copyfile(source, target)
+            with source.open("rb") as content, target.open("xb") as copy:
+                self.made.append(target)
+                shutil.copyfileobj(content, copy)

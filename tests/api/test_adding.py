@@ -362,6 +362,16 @@ def test_an_unrelated_file_is_never_overwritten(tmp_path: Path, outside: Path) -
     assert contents(app) == {"models/m.onnx": b"mine"}
 
 
+def test_a_copy_does_not_follow_a_link_to_nothing(tmp_path: Path, outside: Path) -> None:
+    link, target = tmp_path / "app" / "models" / "m.onnx", tmp_path / "later.onnx"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(target)
+    with pytest.raises(InputError, match=r"m\.onnx: another file is there already; rename m\.onnx"):
+        add_models([outside / "m.onnx"], task="t", graph=tmp_path / "app")
+    assert link.readlink() == target
+    assert not target.exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
