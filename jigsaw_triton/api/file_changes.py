@@ -12,8 +12,9 @@ from jigsaw_triton.errors import InputError
 
 
 def write_text(file: Path, text: str) -> None:
-    """Replaces the content of a file in one step."""
+    """Replaces the content of a file in one step. A symbolic link stays, and the file that it names is replaced."""
     with _writing(file):
+        file = file.resolve()
         descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
         fresh = Path(name)
         try:

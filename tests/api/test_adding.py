@@ -98,6 +98,17 @@ def test_windows_line_ends_and_permissions_are_kept(tmp_path: Path, outside: Pat
     assert file.stat().st_mode & 0o777 == 0o640
 
 
+def test_the_file_that_a_link_names_is_changed(tmp_path: Path, outside: Path) -> None:
+    real, link = tmp_path / "shared.yaml", tmp_path / "app" / "graph.yaml"
+    real.write_text(COMMENTED)
+    link.parent.mkdir()
+    link.symlink_to(real)
+    add_models([outside / "m.onnx"], task="second", graph=link)
+    assert link.readlink() == real
+    assert real.read_text().startswith(COMMENTED[:20])
+    assert "second" in jt.load_graph(link).tasks
+
+
 def test_several_models_are_variants_of_one_task_and_more_may_follow(tmp_path: Path, outside: Path) -> None:
     (outside / "2 big.onnx").write_bytes(classifier())
     graph = tmp_path / "app"
