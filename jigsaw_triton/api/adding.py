@@ -66,6 +66,7 @@ def add_models(
     accuracy: Sequence[float] = (),
     inputs: Mapping[str, str] | None = None,
     samples: Arrays | None = None,
+    files: Sequence[PathLike] = (),
 ) -> Added:
     """Adds models to a graph.yaml as the variants of a task, with the inputs and outputs that they have.
 
@@ -83,6 +84,8 @@ def add_models(
             default.
         samples: Inputs of one item by name, without a batch dimension, for models whose files do not have their inputs
             and outputs: TorchScript files and Python files. By default those of a task that exists are random data.
+        files: Further files that each model finds beside it when it is loaded, such as weights that a Python file
+            reads.
 
     Raises:
         InputError: A model cannot be described, the models differ in inputs or outputs, or the graph.yaml cannot be
@@ -103,7 +106,7 @@ def add_models(
         old = load_graph(file) if before is not None else None
         if old is not None and task in old.tasks and samples is None:
             samples = _random(old, old.tasks[task])
-        found = [describe(Path(model), samples or {}) for model in models]
+        found = [describe(Path(model), samples or {}, [Path(name) for name in files]) for model in models]
         notes += [note for model in found for note in model.notes]
         names = _variant_names(found, [v.name for v in old.tasks[task].variants] if old and task in old.tasks else [])
         variants = [

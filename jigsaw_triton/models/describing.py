@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from jigsaw_triton.child_process import ChildEndedError, ChildHungError, ChildProcess
@@ -47,12 +47,13 @@ class Described:
     notes: tuple[str, ...] = ()
 
 
-def describe(path: Path, samples: Arrays, *, timeout_s: float = TIMEOUT_S) -> Described:
+def describe(path: Path, samples: Arrays, files: Sequence[Path] = (), *, timeout_s: float = TIMEOUT_S) -> Described:
     """Describes a model. TorchScript models and Python classes are run on samples, in a process of their own.
 
     Args:
         path: An ONNX or TorchScript file, a Python file, or a folder of a Triton model repository with a config.pbtxt.
         samples: Inputs of one item by name, without a batch dimension.
+        files: Further files that the model finds beside it when it is loaded.
         timeout_s: Seconds that a run may take.
 
     Raises:
@@ -60,7 +61,8 @@ def describe(path: Path, samples: Arrays, *, timeout_s: float = TIMEOUT_S) -> De
         MissingDependencyError: A Python package that runs the model is not installed.
     """
     if path.is_dir():
-        return _of_folder(path)
+        found = _of_folder(path)
+        return replace(found, artifacts=_with_files(found.artifacts, files))
     template = TEMPLATES.get(path.suffix.lower())
     if template is None:
         raise InputError(
@@ -72,14 +74,31 @@ def describe(path: Path, samples: Arrays, *, timeout_s: float = TIMEOUT_S) -> De
         raise InputError("there is no such file", where=str(path))
     kind = KINDS[template]
     assert kind.read is not None
-    interface, artifacts = kind.read(path), {kind.artifact: path}
+    interface = kind.read(path)
+    weights = {name: path.parent / name for name in sorted(interface.files)} if interface is not None else {}
+    artifacts = _with_files({kind.artifact: path, **weights}, files)
     if interface is None:
-        interface = _run(path, template, samples, timeout_s)
-    artifacts |= {name: path.parent / name for name in sorted(interface.files)}
+        interface = _run(path, template, artifacts, samples, timeout_s)
     return Described(path, path.stem, template, artifacts, interface)
 
 
-def _run(path: Path, template: str, samples: Arrays, timeout_s: float) -> Interface:
+def _with_files(artifacts: Mapping[str, Path], files: Sequence[Path]) -> dict[str, Path]:
+    """Returns the artifacts of a model with further files.
+
+    Raises:
+        InputError: A file does not exist, or another one has its name.
+    """
+    result = dict(artifacts)
+    for file in files:
+        if not file.is_file():
+            raise InputError("there is no such file", where=str(file), hint="correct --file")
+        if result.setdefault(file.name, file).resolve() != file.resolve():
+            hint = "add models whose files share names one by one, or rename the file"
+            raise InputError(f"the model has another file {file.name}", where=str(file), hint=hint)
+    return result
+
+
+def _run(path: Path, template: str, artifacts: Mapping[str, Path], samples: Arrays, timeout_s: float) -> Interface:
     """Returns the inputs that the samples show, and the outputs of a run on them."""
     where = str(path)
     if not samples:
@@ -93,8 +112,8 @@ def _run(path: Path, template: str, samples: Arrays, timeout_s: float) -> Interf
     child = ChildProcess(WORKER_MODULE)
     try:
         with tempfile.TemporaryDirectory(prefix="jigsaw-model-") as folder:
-            name = stored_name(KINDS[template].artifact, templated=True)
-            (Path(folder) / name).symlink_to(path.absolute())
+            for name, file in artifacts.items():
+                (Path(folder) / stored_name(name, templated=True)).symlink_to(file.absolute())
             # Without declared outputs, a runner returns all of them.
             spec = RunnerSpec(template, tensors, ())
             trial = Trial(Path(folder), spec, {name: array[None] for name, array in samples.items()})
@@ -110,7 +129,8 @@ def _run(path: Path, template: str, samples: Arrays, timeout_s: float) -> Interf
             hint = f"run pip install {outcome.error}"
             raise MissingDependencyError(f"the Python package {outcome.error} is not installed", where=where, hint=hint)
         case "load":
-            raise InputError(f"the model cannot be loaded: {outcome.error}", where=where)
+            hint = "correct the model; name each file that it reads beside it with --file"
+            raise InputError(f"the model cannot be loaded: {outcome.error}", where=where, hint=hint)
         case "run":
             raise InputError(f"the model fails on the sample: {outcome.error}", where=where, hint="correct --sample")
         case "done":

@@ -183,6 +183,26 @@ def test_a_python_class_is_run_on_a_sample(tmp_path: Path) -> None:
     assert [v.name for v in more.graph.tasks["t"].variants] == ["sum", "other"]
 
 
+def test_files_that_a_class_reads_come_along(tmp_path: Path, outside: Path) -> None:
+    file, weights = outside / "sum.py", outside / "w.txt"
+    file.write_text(CODE.replace("pass", "(folder / 'w.txt').read_text()"))
+    samples = {"X": np.ones(3, np.float32)}
+    with pytest.raises(InputError, match=r"FileNotFoundError: .*; correct the model; name each file .* with --file"):
+        add_models([file], task="t", graph=tmp_path / "app", samples=samples)
+    with pytest.raises(InputError, match=r"w\.txt: there is no such file; correct --file"):
+        add_models([file], task="t", graph=tmp_path / "app", samples=samples, files=[weights])
+    weights.write_text("1")
+    added = add_models([file], task="t", graph=tmp_path / "app", samples=samples, files=[weights])
+    (variant,) = added.graph.tasks["t"].variants
+    assert variant.artifacts["w.txt"] == (tmp_path / "app" / "models" / "sum" / "w.txt").resolve()
+
+
+def test_a_further_file_must_have_a_name_of_its_own(tmp_path: Path, outside: Path) -> None:
+    (outside / "model.onnx").write_bytes(b"another")
+    with pytest.raises(InputError, match=r"the model has another file model\.onnx; add models"):
+        add_models([outside / "m.onnx"], task="t", graph=tmp_path / "app", files=[outside / "model.onnx"])
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -29,6 +29,7 @@ _RANDOM = re.compile(r"([A-Z0-9]+)\[([0-9, ]*)\]")
         "add small.onnx large.onnx --task detect --graph traffic/ --accuracy 28.0 --accuracy 37.4",
         "add head.onnx --task classify --graph traffic/ --input X=detect.CROP",
         "add scores.pt --task score --sample X=FP32[4]",
+        "add model.py --task classify --sample X=FP32[4] --file weights.npy",
     ),
 )
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -62,6 +63,14 @@ _RANDOM = re.compile(r"([A-Z0-9]+)\[([0-9, ]*)\]")
     metavar="NAME=FILE",
     help="Run TorchScript and Python models on an item: a .npy file, or a type like FP32[3,224,224] for random data.",
 )
+@options.option(
+    "--file",
+    "files",
+    multiple=True,
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="Take along a file that the models read beside them, such as weights.npy; may be repeated.",
+)
 def command(
     out: Output,
     models: tuple[Path, ...],
@@ -70,6 +79,7 @@ def command(
     accuracy: tuple[float, ...],
     inputs: tuple[str, ...],
     samples: tuple[str, ...],
+    files: tuple[Path, ...],
 ) -> None:
     """Add models to a graph as variants of a task.
 
@@ -84,6 +94,7 @@ def command(
         accuracy=accuracy,
         inputs=_pairs("--input", inputs),
         samples={name: _sample(text) for name, text in _pairs("--sample", samples).items()} or None,
+        files=files,
     )
     for note in added.notes:
         out.note(note)
