@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.profiling.tensors import made_up
 from jigsaw_triton.graph.build import build_graph
 from jigsaw_triton.graph.model import GRAPH_INPUTS, Task, TaskGraph
-from jigsaw_triton.models.comparison import described
+from jigsaw_triton.models.comparison import described, input_mismatches, output_mismatches
 from jigsaw_triton.models.describing import Described, describe
 from jigsaw_triton.models.files import check_files
 from jigsaw_triton.models.interface import Interface, ModelTensor
@@ -117,7 +118,7 @@ def add_models(
             text = _new(file, task, found[0], variants, inputs or {}, notes)
         else:
             text = _extended(before, old, task, found[0], variants, inputs or {}, notes)
-        built = _checked(text, file)
+        built = _checked(text, file, task, found, exists=old is not None and task in old.tasks)
         write_text(file, text)
         return Added(file, built, task, tuple(names), tuple(undo.made), tuple(notes))
 
@@ -280,15 +281,36 @@ def _placed(model: Described, folder: Path, undo: Undo) -> dict[str, str]:
     return artifacts
 
 
-def _checked(text: str, file: Path) -> TaskGraph:
+def _checked(text: str, file: Path, task: str, models: Sequence[Described], *, exists: bool) -> TaskGraph:
     """Builds the graph and compares the models with it.
 
     Raises:
+        InputError: A model cannot be a variant of the task, because it has other inputs or outputs.
         SpecError: There are mistakes.
     """
     loaded = load_graph_text(text, name=f"{file} (not written)", folder=file.parent)
     built = build_graph(loaded, templates=variant_templates(), require_files=True)
+    _compare(built, built.tasks[task], models, exists=exists)
     report = Report(loaded.source)
     check_files(built, report)
     report.raise_if_any()
     return built
+
+
+def _compare(graph: TaskGraph, task: Task, models: Sequence[Described], *, exists: bool) -> None:
+    """Compares the models with a task that other models have shaped: those that it had, or the first of the new ones.
+
+    Raises:
+        InputError: A model has other inputs or outputs.
+    """
+    for index, model in enumerate(models):
+        name = str(model.path)
+        inputs = () if model.sampled else input_mismatches(graph, task, name, model.interface)
+        outputs = output_mismatches(task, name, model.interface, exact=False)
+        mismatch = next(chain(inputs, outputs), None)
+        if mismatch is None:
+            continue
+        if index == 0 and not exists:
+            return  # Its inputs are connected to tensors of other types, which the check of the files explains.
+        hint = f"use another task name; variants of {task.name} have the same inputs and outputs"
+        raise InputError(mismatch.message, where=task.name, hint=hint)

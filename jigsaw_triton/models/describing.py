@@ -36,6 +36,7 @@ class Described:
         template: Template that serves the model.
         artifacts: Name in the version folder -> file.
         interface: Inputs and outputs.
+        sampled: True if the inputs are those of a sample, whose sizes the model need not have.
         notes: Parts of the model that are not served.
     """
 
@@ -44,6 +45,7 @@ class Described:
     template: str
     artifacts: Mapping[str, Path]
     interface: Interface = field(repr=False)
+    sampled: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -75,11 +77,12 @@ def describe(path: Path, samples: Arrays, files: Sequence[Path] = (), *, timeout
     kind = KINDS[template]
     assert kind.read is not None
     interface = kind.read(path)
+    sampled = interface is None
     weights = {name: path.parent / name for name in sorted(interface.files)} if interface is not None else {}
     artifacts = _with_files({kind.artifact: path, **weights}, files)
     if interface is None:
         interface = _run(path, template, artifacts, samples, timeout_s)
-    return Described(path, path.stem, template, artifacts, interface)
+    return Described(path, path.stem, template, artifacts, interface, sampled)
 
 
 def _with_files(artifacts: Mapping[str, Path], files: Sequence[Path]) -> dict[str, Path]:
@@ -168,7 +171,7 @@ def _of_folder(folder: Path) -> Described:
     if interface is None:
         raise InputError("the inputs or outputs are missing", where=str(file), hint="add input [...] and output [...]")
     left_out = () if template == FOLDER or not config.parameters else (_left_out(file, sorted(config.parameters)),)
-    return Described(folder, folder.name, template, artifacts, interface, left_out)
+    return Described(folder, folder.name, template, artifacts, interface, notes=left_out)
 
 
 def _left_out(file: Path, parameters: Sequence[str]) -> str:

@@ -361,15 +361,44 @@ def test_a_model_that_cannot_be_declared_is_refused(tmp_path: Path, content: byt
 
 
 def test_models_that_differ_are_refused_and_nothing_is_changed(tmp_path: Path, outside: Path) -> None:
-    (outside / "other.onnx").write_bytes(model([], [X], [tensor("LABEL", FLOAT, ["N"])]))
+    outputs = [tensor("LABEL", FLOAT, ["N"]), tensor("SCORES", FLOAT, ["N", 4])]
+    (outside / "other.onnx").write_bytes(model([], [X], outputs))
     app = tmp_path / "app"
     app.mkdir()
     (app / "graph.yaml").write_text(COMMENTED)
     before = contents(app)
-    with pytest.raises(SpecError, match=r"other\.onnx returns 'LABEL' as FP32 \[\], but t declares INT64 \[\]"):
+    with pytest.raises(InputError, match=r"other\.onnx returns 'LABEL' as FP32 \[\], but t declares INT64 \[\]; use"):
         add_models([outside / "m.onnx", outside / "other.onnx"], task="t", graph=app)
     assert contents(app) == before
     assert not (app / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b"LABEL", b"LEBAL"), (classifier(), model([], [tensor("X", INT64, ["N", 4])], [LABEL]))]
+)
+def test_a_further_variant_does_not_ask_to_change_the_task(
+    tmp_path: Path, outside: Path, old: bytes, new: bytes
+) -> None:
+    add_models([outside / "m.onnx"], task="t", graph=tmp_path / "app")
+    (outside / "m2.onnx").write_bytes(classifier().replace(old, new))
+    with pytest.raises(InputError) as raised:
+        add_models([outside / "m2.onnx"], task="t", graph=tmp_path / "app")
+    assert raised.value.hint == "use another task name; variants of t have the same inputs and outputs"
+
+
+def test_a_further_class_must_return_the_outputs_of_the_task(tmp_path: Path) -> None:
+    (tmp_path / "sum.py").write_text(CODE)
+    add_models([tmp_path / "sum.py"], task="t", graph=tmp_path, samples={"X": np.ones(3, np.float32)})
+    (tmp_path / "other.py").write_text(CODE.replace("SUM", "TOTAL"))
+    with pytest.raises(InputError, match=r"other\.py has no output 'SUM'; use another task name"):
+        add_models([tmp_path / "other.py"], task="t", graph=tmp_path)
+
+
+def test_an_input_from_a_tensor_of_another_type_is_explained(tmp_path: Path, outside: Path) -> None:
+    (tmp_path / "graph.yaml").write_text(COMMENTED)
+    (outside / "m2.onnx").write_bytes(classifier())
+    with pytest.raises(SpecError, match=r"m\.onnx takes 'X' as FP32"):
+        add_models([outside / "m.onnx", outside / "m2.onnx"], task="t", graph=tmp_path, inputs={"X": "inputs.IMAGE"})
 
 
 def test_an_interrupt_leaves_everything_as_it_was(
