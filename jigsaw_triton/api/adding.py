@@ -1,5 +1,6 @@
 """Adding a task to a graph.yaml from the models that perform it."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -99,6 +100,8 @@ def add_models(
     if len(accuracy) not in (0, 1, len(models)):
         message = f"there are {len(models)} models, but {len(accuracy)} accuracies"
         raise InputError(message, where="accuracy", hint="give one for each model, or one for all")
+    if not all(0 < figure < math.inf for figure in accuracy):
+        raise InputError("an accuracy is not a positive number", where="accuracy", hint="write the measured one")
     accuracies = list(accuracy) if len(accuracy) > 1 else [*accuracy, 1.0][:1] * len(models)
     notes = [] if accuracy else ["accuracy is 1; write the measured one of each variant"]
     with Undo() as undo:

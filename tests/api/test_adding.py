@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import numpy as np
@@ -436,6 +437,8 @@ def test_a_copy_does_not_follow_a_link_to_nothing(tmp_path: Path, outside: Path)
     ("options", "message"),
     [
         ({"accuracy": [1, 2]}, "there are 1 models, but 2 accuracies"),
+        ({"accuracy": [math.nan]}, "an accuracy is not a positive number; write the measured one"),
+        ({"accuracy": [math.inf]}, "an accuracy is not a positive number; write the measured one"),
         ({"inputs": {"Z": "inputs.X"}}, "the model has no input 'Z'; the model has X FP32"),
         ({"inputs": {"X": "nothing.X"}}, "there is no task 'nothing'"),
         ({"task": "first", "inputs": {"X": "inputs.X"}}, "the task exists, with inputs of its own"),
