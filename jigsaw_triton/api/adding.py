@@ -15,7 +15,7 @@ from jigsaw_triton.api.files import PathLike, load_graph, variant_templates
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.profiling.tensors import made_up
 from jigsaw_triton.graph.build import build_graph
-from jigsaw_triton.graph.model import GRAPH_INPUTS, Task, TaskGraph
+from jigsaw_triton.graph.model import GRAPH_INPUTS, Task, TaskGraph, Variant
 from jigsaw_triton.models.comparison import described, input_mismatches, output_mismatches
 from jigsaw_triton.models.describing import Described, describe
 from jigsaw_triton.models.files import check_files
@@ -108,20 +108,24 @@ def add_models(
         undo.folder(file.parent)
         before = load_text(file, limit_bytes=LIMIT_BYTES) if file.exists() else None
         old = load_graph(file) if before is not None else None
-        if old is not None and task in old.tasks and samples is None:
-            samples = _random(old, old.tasks[task])
+        present = old.tasks.get(task) if old is not None else None
+        if old is not None and present is not None and samples is None:
+            samples = _random(old, present)
         found = [describe(Path(model), samples or {}, [Path(name) for name in files]) for model in models]
         notes += [note for model in found for note in model.notes]
-        names = _variant_names(found, [v.name for v in old.tasks[task].variants] if old and task in old.tasks else [])
+        variants_before = present.variants if present is not None else ()
+        names = _variant_names(found, [variant.name for variant in variants_before])
+        placed = [_placed(model, file.parent, undo) for model in found]
+        _refuse_repeated(found, names, placed, file.parent, variants_before)
         variants = [
-            _variant(model, name, figure, _placed(model, file.parent, undo))
-            for model, name, figure in zip(found, names, accuracies, strict=True)
+            _variant(model, name, figure, artifacts)
+            for model, name, figure, artifacts in zip(found, names, accuracies, placed, strict=True)
         ]
         if old is None or before is None:
             text = _new(file, task, found[0], variants, inputs or {}, notes)
         else:
             text = _extended(before, old, task, found[0], variants, inputs or {}, notes)
-        built = _checked(text, file, task, found, exists=old is not None and task in old.tasks)
+        built = _checked(text, file, task, found, exists=present is not None)
         write_text(file, text)
         return Added(file, built, task, tuple(names), tuple(undo.made), tuple(notes))
 
@@ -282,6 +286,28 @@ def _placed(model: Described, folder: Path, undo: Undo) -> dict[str, str]:
             source = target
         artifacts[name] = source.relative_to(root).as_posix()
     return artifacts
+
+
+def _refuse_repeated(
+    models: Sequence[Described],
+    names: Sequence[str],
+    placed: Sequence[Mapping[str, str]],
+    folder: Path,
+    present: Sequence[Variant],
+) -> None:
+    """Refuses models that the task has already, and those that are given twice.
+
+    Raises:
+        InputError: Two variants would have the same template and files.
+    """
+    root = folder.resolve()
+    known = {(variant.template, frozenset(variant.artifacts.items())): variant.name for variant in present}
+    for model, name, artifacts in zip(models, names, placed, strict=True):
+        files = frozenset((artifact, root / path) for artifact, path in artifacts.items())
+        same = known.setdefault((model.template, files), name)
+        if same != name:
+            hint = f"change '{same}' in the file instead"
+            raise InputError(f"the variant '{same}' has this model already", where=str(model.path), hint=hint)
 
 
 def _checked(text: str, file: Path, task: str, models: Sequence[Described], *, exists: bool) -> TaskGraph:

@@ -114,9 +114,22 @@ def test_several_models_are_variants_of_one_task_and_more_may_follow(tmp_path: P
     (outside / "2 big.onnx").write_bytes(classifier())
     graph = tmp_path / "app"
     add_models([outside / "m.onnx", outside / "2 big.onnx"], task="classify", graph=graph, accuracy=[0.8, 0.9])
-    add_models([outside / "m.onnx"], task="classify", graph=graph, accuracy=[0.7])
+    add_models([entry(outside / "deep" / "m", CONFIG)], task="classify", graph=graph, accuracy=[0.7])
     variants = jt.load_graph(graph).tasks["classify"].variants
     assert [(v.name, v.accuracy) for v in variants] == [("m", 0.8), ("v2_big", 0.9), ("m_2", 0.7)]
+
+
+def test_a_model_is_added_once(tmp_path: Path, outside: Path) -> None:
+    graph = tmp_path / "app"
+    with pytest.raises(InputError, match="the variant 'm' has this model already"):
+        add_models([outside / "m.onnx", outside / "m.onnx"], task="classify", graph=graph)
+    assert not graph.exists()
+    add_models([outside / "m.onnx"], task="classify", graph=graph)
+    before = contents(graph)
+    with pytest.raises(InputError, match="the variant 'm' has this model already; change 'm' in the file instead"):
+        add_models([outside / "m.onnx"], task="classify", graph=graph)
+    assert contents(graph) == before
+    add_models([outside / "m.onnx"], task="again", graph=graph)
 
 
 def test_an_input_may_come_from_another_task(tmp_path: Path, outside: Path) -> None:

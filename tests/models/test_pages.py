@@ -63,7 +63,8 @@ def test_the_example_of_python_can_be_added(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     np.save("weights.npy", np.eye(4, 3, dtype=np.float32))
     Path("model.py").write_text(*blocks("python", "python"))
-    _, *arguments = shlex.split(*blocks("python", "sh"))
+    (line,) = blocks("python", "sh")
+    _, *arguments = shlex.split(line)
     assert CliRunner().invoke(program, arguments).exit_code == 0
     assert check_models(tmp_path) == []
     (variant,) = load_graph(tmp_path).tasks["classify"].variants
