@@ -37,7 +37,7 @@ class Described:
         artifacts: Name in the version folder -> file.
         interface: Inputs and outputs.
         sampled: True if the inputs are those of a sample, whose sizes the model need not have.
-        notes: Parts of the model that are not served.
+        notes: Parts of the model that are not served, and limits of it.
     """
 
     path: Path
@@ -64,7 +64,8 @@ def describe(path: Path, samples: Arrays, files: Sequence[Path] = (), *, timeout
     """
     if path.is_dir():
         found = _of_folder(path)
-        return replace(found, artifacts=_with_files(found.artifacts, files))
+        notes = (*found.notes, *_batch_notes(path, found.interface))
+        return replace(found, artifacts=_with_files(found.artifacts, files), notes=notes)
     template = TEMPLATES.get(path.suffix.lower())
     if template is None:
         raise InputError(
@@ -77,12 +78,24 @@ def describe(path: Path, samples: Arrays, files: Sequence[Path] = (), *, timeout
     kind = KINDS[template]
     assert kind.read is not None
     interface = kind.read(path)
-    sampled = interface is None
     weights = {name: path.parent / name for name in sorted(interface.files)} if interface is not None else {}
     artifacts = _with_files({kind.artifact: path, **weights}, files)
-    if interface is None:
-        interface = _run(path, template, artifacts, samples, timeout_s)
-    return Described(path, path.stem, template, artifacts, interface, sampled)
+    if interface is not None:
+        return Described(path, path.stem, template, artifacts, interface, notes=_batch_notes(path, interface))
+    interface, batch_error = _run(path, template, artifacts, samples, timeout_s)
+    notes = (f"{path} fails on a batch of 2, so only a batch size of 1 can be used: {batch_error}",)
+    return Described(path, path.stem, template, artifacts, interface, sampled=True, notes=notes if batch_error else ())
+
+
+def _batch_notes(path: Path, interface: Interface) -> tuple[str, ...]:
+    """Returns a note if an input has a batch dimension that does not vary."""
+    for name, tensor in interface.inputs.items():
+        if tensor.shape and tensor.shape[0] > 0:
+            only = (
+                f"{path} takes {name} with a batch dimension of {tensor.shape[0]}, so no other batch size can be used"
+            )
+            return (f"{only}; export the model with a batch dimension that varies",)
+    return ()
 
 
 def _with_files(artifacts: Mapping[str, Path], files: Sequence[Path]) -> dict[str, Path]:
@@ -101,8 +114,10 @@ def _with_files(artifacts: Mapping[str, Path], files: Sequence[Path]) -> dict[st
     return result
 
 
-def _run(path: Path, template: str, artifacts: Mapping[str, Path], samples: Arrays, timeout_s: float) -> Interface:
-    """Returns the inputs that the samples show, and the outputs of a run on them."""
+def _run(
+    path: Path, template: str, artifacts: Mapping[str, Path], samples: Arrays, timeout_s: float
+) -> tuple[Interface, str]:
+    """Returns the inputs that the samples show and the outputs of a run on them, and the error of a batch of two."""
     where = str(path)
     if not samples:
         raise InputError(
@@ -137,7 +152,7 @@ def _run(path: Path, template: str, artifacts: Mapping[str, Path], samples: Arra
         case "run":
             raise InputError(f"the model fails on the sample: {outcome.error}", where=where, hint="correct --sample")
         case "done":
-            return Interface(inputs, outcome.outputs)
+            return Interface(inputs, outcome.outputs), outcome.batch_error
 
 
 def _of_folder(folder: Path) -> Described:

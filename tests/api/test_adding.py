@@ -158,6 +158,18 @@ def test_defaults_and_outputs_that_are_no_tensors_are_left_out(tmp_path: Path) -
     assert "output MAPS is left out, because it is no tensor of a type that Triton has" in added.notes
 
 
+def test_a_batch_dimension_that_does_not_vary_is_noted(tmp_path: Path) -> None:
+    inputs, outputs = [tensor("X", FLOAT, [1, 4])], [tensor("Y", FLOAT, [1, 4])]
+    (tmp_path / "m.onnx").write_bytes(model([node("Identity", ["X"], "Y")], inputs, outputs))
+    added = add_models([tmp_path / "m.onnx"], task="t", graph=tmp_path)
+    (note,) = (note for note in added.notes if "batch" in note)
+    assert "m.onnx takes X with a batch dimension of 1, so no other batch size can be used; export" in note
+    (tmp_path / "one.py").write_text(CODE.replace("return", "assert len(inputs['X']) == 1\n        return"))
+    added = add_models([tmp_path / "one.py"], task="u", graph=tmp_path, samples={"X": np.ones(3, np.float32)})
+    (note,) = (note for note in added.notes if "batch" in note)
+    assert "one.py fails on a batch of 2, so only a batch size of 1 can be used: AssertionError" in note
+
+
 def test_files_with_weights_come_along(tmp_path: Path, outside: Path) -> None:
     content = model([node("Add", ["X", "W"], "LABEL")], [X], [LABEL], constants=[external("W", "w.data")])
     (outside / "m.onnx").write_bytes(content)
