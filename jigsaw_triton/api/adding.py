@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jigsaw_triton.api.file_changes import Undo, write_text
+from jigsaw_triton.api.file_changes import Undo, writing
 from jigsaw_triton.api.files import PathLike, load_graph, variant_templates
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.profiling.tensors import made_up
@@ -21,7 +21,7 @@ from jigsaw_triton.models.describing import Described, describe
 from jigsaw_triton.models.files import check_files
 from jigsaw_triton.models.interface import Interface, ModelTensor
 from jigsaw_triton.runtime.dtypes import Array, Arrays
-from jigsaw_triton.spec.files import load_text
+from jigsaw_triton.spec.files import load_text, replace_text
 from jigsaw_triton.spec.load import load_graph_text
 from jigsaw_triton.spec.schema import API_VERSION
 from jigsaw_triton.spec.source import Path as Entry
@@ -126,7 +126,8 @@ def add_models(
         else:
             text = _extended(before, old, task, found[0], variants, inputs or {}, notes)
         built = _checked(text, file, task, found, exists=present is not None)
-        write_text(file, text)
+        with writing(file):
+            replace_text(file, text)
         return Added(file, built, task, tuple(names), tuple(undo.made), tuple(notes))
 
 

@@ -3,7 +3,6 @@
 import filecmp
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,30 +10,9 @@ from pathlib import Path
 from jigsaw_triton.errors import InputError
 
 
-def write_text(file: Path, text: str) -> None:
-    """Replaces the content of a file in one step. A symbolic link stays, and the file that it names is replaced."""
-    with _writing(file):
-        file = file.resolve()
-        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        fresh = Path(name)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
-                stream.write(text)
-            fresh.chmod(file.stat().st_mode & 0o777 if file.exists() else 0o666 & ~_umask())
-            fresh.replace(file)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Turns failures to write a path into an `InputError`."""
     try:
         yield
     except OSError as error:
@@ -62,7 +40,7 @@ class Undo:
 
     def folder(self, folder: Path) -> None:
         """Creates a folder and those that contain it."""
-        with _writing(folder):
+        with writing(folder):
             for path in reversed([folder, *folder.parents]):
                 if not path.is_dir():
                     path.mkdir()
@@ -80,7 +58,7 @@ class Undo:
             InputError: The target is another file, or cannot be written.
         """
         self.folder(target.parent)
-        with _writing(target):
+        with writing(target):
             if os.path.lexists(target):  # A link to nothing would be written through.
                 if not (target.is_file() and filecmp.cmp(source, target, shallow=False)):
                     raise InputError("another file is there already", where=str(target), hint=hint)
