@@ -50,6 +50,7 @@ ROOMS = {
         "machine",
         "files",
         "checking",
+        "file_changes",
         "adding",
         "builders",
         "planning",

@@ -1,29 +1,27 @@
 """Adding a task to a graph.yaml from the models that perform it."""
 
-import filecmp
-import os
+import math
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jigsaw_triton.api.file_changes import Undo, writing
 from jigsaw_triton.api.files import PathLike, load_graph, variant_templates
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.profiling.tensors import made_up
 from jigsaw_triton.graph.build import build_graph
-from jigsaw_triton.graph.model import GRAPH_INPUTS, Task, TaskGraph
-from jigsaw_triton.models.comparison import described
+from jigsaw_triton.graph.model import GRAPH_INPUTS, Task, TaskGraph, Variant
+from jigsaw_triton.models.comparison import described, input_mismatches, output_mismatches
 from jigsaw_triton.models.describing import Described, describe
 from jigsaw_triton.models.files import check_files
 from jigsaw_triton.models.interface import Interface, ModelTensor
 from jigsaw_triton.runtime.dtypes import Array, Arrays
-from jigsaw_triton.spec.files import load_text
+from jigsaw_triton.spec.files import load_text, replace_text
 from jigsaw_triton.spec.load import load_graph_text
 from jigsaw_triton.spec.schema import API_VERSION
 from jigsaw_triton.spec.source import Path as Entry
@@ -70,6 +68,7 @@ def add_models(
     accuracy: Sequence[float] = (),
     inputs: Mapping[str, str] | None = None,
     samples: Arrays | None = None,
+    files: Sequence[PathLike] = (),
 ) -> Added:
     """Adds models to a graph.yaml as the variants of a task, with the inputs and outputs that they have.
 
@@ -87,6 +86,8 @@ def add_models(
             default.
         samples: Inputs of one item by name, without a batch dimension, for models whose files do not have their inputs
             and outputs: TorchScript files and Python files. By default those of a task that exists are random data.
+        files: Further files that each model finds beside it when it is loaded, such as weights that a Python file
+            reads.
 
     Raises:
         InputError: A model cannot be described, the models differ in inputs or outputs, or the graph.yaml cannot be
@@ -99,26 +100,34 @@ def add_models(
     if len(accuracy) not in (0, 1, len(models)):
         message = f"there are {len(models)} models, but {len(accuracy)} accuracies"
         raise InputError(message, where="accuracy", hint="give one for each model, or one for all")
+    if not all(0 < figure < math.inf for figure in accuracy):
+        raise InputError("an accuracy is not a positive number", where="accuracy", hint="write the measured one")
     accuracies = list(accuracy) if len(accuracy) > 1 else [*accuracy, 1.0][:1] * len(models)
     notes = [] if accuracy else ["accuracy is 1; write the measured one of each variant"]
-    with _Undo() as undo:
+    with Undo() as undo:
         undo.folder(file.parent)
         before = load_text(file, limit_bytes=LIMIT_BYTES) if file.exists() else None
         old = load_graph(file) if before is not None else None
-        if old is not None and task in old.tasks and samples is None:
-            samples = _random(old, old.tasks[task])
-        found = [describe(Path(model), samples or {}) for model in models]
-        names = _variant_names(found, [v.name for v in old.tasks[task].variants] if old and task in old.tasks else [])
+        present = old.tasks.get(task) if old is not None else None
+        if old is not None and present is not None and samples is None:
+            samples = _random(old, present)
+        found = [describe(Path(model), samples or {}, [Path(name) for name in files]) for model in models]
+        notes += [note for model in found for note in model.notes]
+        variants_before = present.variants if present is not None else ()
+        names = _variant_names(found, [variant.name for variant in variants_before])
+        placed = [_placed(model, file.parent, undo) for model in found]
+        _refuse_repeated(found, names, placed, file.parent, variants_before)
         variants = [
-            _variant(model, name, figure, _placed(model, file.parent, undo))
-            for model, name, figure in zip(found, names, accuracies, strict=True)
+            _variant(model, name, figure, artifacts)
+            for model, name, figure, artifacts in zip(found, names, accuracies, placed, strict=True)
         ]
         if old is None or before is None:
             text = _new(file, task, found[0], variants, inputs or {}, notes)
         else:
             text = _extended(before, old, task, found[0], variants, inputs or {}, notes)
-        built = _checked(text, file)
-        _write(file, text)
+        built = _checked(text, file, task, found, exists=present is not None)
+        with writing(file):
+            replace_text(file, text)
         return Added(file, built, task, tuple(names), tuple(undo.made), tuple(notes))
 
 
@@ -262,7 +271,7 @@ def _variant_names(models: Sequence[Described], taken: Sequence[str]) -> list[st
     return names
 
 
-def _placed(model: Described, folder: Path, undo: "_Undo") -> dict[str, str]:
+def _placed(model: Described, folder: Path, undo: Undo) -> dict[str, str]:
     """Copies files that lie outside the graph's folder into it; returns the artifacts with their relative paths."""
     root = folder.resolve()
     artifacts = {}
@@ -271,95 +280,67 @@ def _placed(model: Described, folder: Path, undo: "_Undo") -> dict[str, str]:
         if not source.is_file():
             raise InputError("there is no such file", where=str(path), hint="it belongs to the model; put it there")
         if not source.is_relative_to(root):
-            stem = path.name if len(model.artifacts) == 1 or path.stem == model.name else f"{model.name}/{path.name}"
-            target = root / MODELS_FOLDER / stem
-            undo.copy(source, target)
+            # The files of a folder have names that Triton or the model prescribes, so several models share them.
+            own = root / MODELS_FOLDER if path == model.path else root / MODELS_FOLDER / model.name
+            target = own / path.name
+            undo.copy(source, target, hint=f"rename {model.path.name}")
             source = target
         artifacts[name] = source.relative_to(root).as_posix()
     return artifacts
 
 
-def _checked(text: str, file: Path) -> TaskGraph:
+def _refuse_repeated(
+    models: Sequence[Described],
+    names: Sequence[str],
+    placed: Sequence[Mapping[str, str]],
+    folder: Path,
+    present: Sequence[Variant],
+) -> None:
+    """Refuses models that the task has already, and those that are given twice.
+
+    Raises:
+        InputError: Two variants would have the same template and files.
+    """
+    root = folder.resolve()
+    known = {(variant.template, frozenset(variant.artifacts.items())): variant.name for variant in present}
+    for model, name, artifacts in zip(models, names, placed, strict=True):
+        files = frozenset((artifact, root / path) for artifact, path in artifacts.items())
+        same = known.setdefault((model.template, files), name)
+        if same != name:
+            hint = f"change '{same}' in the file instead"
+            raise InputError(f"the variant '{same}' has this model already", where=str(model.path), hint=hint)
+
+
+def _checked(text: str, file: Path, task: str, models: Sequence[Described], *, exists: bool) -> TaskGraph:
     """Builds the graph and compares the models with it.
 
     Raises:
+        InputError: A model cannot be a variant of the task, because it has other inputs or outputs.
         SpecError: There are mistakes.
     """
     loaded = load_graph_text(text, name=f"{file} (not written)", folder=file.parent)
     built = build_graph(loaded, templates=variant_templates(), require_files=True)
+    _compare(built, built.tasks[task], models, exists=exists)
     report = Report(loaded.source)
     check_files(built, report)
     report.raise_if_any()
     return built
 
 
-def _write(file: Path, text: str) -> None:
-    """Replaces the content of a file in one step."""
-    with _writing(file):
-        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        fresh = Path(name)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
-                stream.write(text)
-            fresh.chmod(file.stat().st_mode & 0o777 if file.exists() else 0o666 & ~_umask())
-            fresh.replace(file)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
+def _compare(graph: TaskGraph, task: Task, models: Sequence[Described], *, exists: bool) -> None:
+    """Compares the models with a task that other models have shaped: those that it had, or the first of the new ones.
 
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"this cannot be written ({reason})", where=str(path), hint="choose another folder") from error
-
-
-class _Undo:
-    """Creates files and folders, and removes them again if the block raises."""
-
-    def __init__(self) -> None:
-        self.made: list[Path] = []
-        self._folders: list[Path] = []
-
-    def __enter__(self) -> "_Undo":
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if error is not None:
-            for path in self.made:
-                path.unlink(missing_ok=True)
-            for folder in reversed(self._folders):
-                with suppress(OSError):
-                    folder.rmdir()
-
-    def folder(self, folder: Path) -> None:
-        """Creates a folder and those that contain it."""
-        with _writing(folder):
-            for path in reversed([folder, *folder.parents]):
-                if not path.is_dir():
-                    path.mkdir()
-                    self._folders.append(path)
-
-    def copy(self, source: Path, target: Path) -> None:
-        """Copies a file, unless the target has its content already.
-
-        Raises:
-            InputError: The target is another file, or cannot be written.
-        """
-        self.folder(target.parent)
-        with _writing(target):
-            if target.exists():
-                if not filecmp.cmp(source, target, shallow=False):
-                    raise InputError("another file is there already", where=str(target), hint=f"rename {source.name}")
-                return
-            self.made.append(target)
-            shutil.copyfile(source, target)
+    Raises:
+        InputError: A model has other inputs or outputs.
+    """
+    for index, model in enumerate(models):
+        name = str(model.path)
+        inputs = () if model.sampled else input_mismatches(graph, task, name, model.interface)
+        outputs = output_mismatches(task, name, model.interface, exact=False)
+        mismatch = next(chain(inputs, outputs), None)
+        if mismatch is None:
+            continue
+        if index == 0 and not exists:
+            return  # Its inputs are connected to tensors of other types, which the check of the files explains.
+        hint = f"use another task name; variants of {task.name} have the same inputs and outputs"
+        raise InputError(mismatch.message, where=task.name, hint=hint)

@@ -1,8 +1,8 @@
 """Describes a model that a user brings: its template, its files, and its inputs and outputs."""
 
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from jigsaw_triton.child_process import ChildEndedError, ChildHungError, ChildProcess
@@ -31,24 +31,31 @@ class Described:
     """A model that a user brings.
 
     Attributes:
+        path: File or folder that the user gives.
         name: Name for a variant, from the name of the file or folder.
         template: Template that serves the model.
         artifacts: Name in the version folder -> file.
         interface: Inputs and outputs.
+        sampled: True if the inputs are those of a sample, whose sizes the model need not have.
+        notes: Parts of the model that are not served, and limits of it.
     """
 
+    path: Path
     name: str
     template: str
     artifacts: Mapping[str, Path]
     interface: Interface = field(repr=False)
+    sampled: bool = False
+    notes: tuple[str, ...] = ()
 
 
-def describe(path: Path, samples: Arrays, *, timeout_s: float = TIMEOUT_S) -> Described:
+def describe(path: Path, samples: Arrays, files: Sequence[Path] = (), *, timeout_s: float = TIMEOUT_S) -> Described:
     """Describes a model. TorchScript models and Python classes are run on samples, in a process of their own.
 
     Args:
         path: An ONNX or TorchScript file, a Python file, or a folder of a Triton model repository with a config.pbtxt.
         samples: Inputs of one item by name, without a batch dimension.
+        files: Further files that the model finds beside it when it is loaded.
         timeout_s: Seconds that a run may take.
 
     Raises:
@@ -56,7 +63,9 @@ def describe(path: Path, samples: Arrays, *, timeout_s: float = TIMEOUT_S) -> De
         MissingDependencyError: A Python package that runs the model is not installed.
     """
     if path.is_dir():
-        return _of_folder(path)
+        found = _of_folder(path)
+        notes = (*found.notes, *_batch_notes(path, found.interface))
+        return replace(found, artifacts=_with_files(found.artifacts, files), notes=notes)
     template = TEMPLATES.get(path.suffix.lower())
     if template is None:
         raise InputError(
@@ -68,15 +77,47 @@ def describe(path: Path, samples: Arrays, *, timeout_s: float = TIMEOUT_S) -> De
         raise InputError("there is no such file", where=str(path))
     kind = KINDS[template]
     assert kind.read is not None
-    interface, artifacts = kind.read(path), {kind.artifact: path}
-    if interface is None:
-        interface = _run(path, template, samples, timeout_s)
-    artifacts |= {name: path.parent / name for name in sorted(interface.files)}
-    return Described(path.stem, template, artifacts, interface)
+    interface = kind.read(path)
+    weights = {name: path.parent / name for name in sorted(interface.files)} if interface is not None else {}
+    artifacts = _with_files({kind.artifact: path, **weights}, files)
+    if interface is not None:
+        return Described(path, path.stem, template, artifacts, interface, notes=_batch_notes(path, interface))
+    interface, batch_error = _run(path, template, artifacts, samples, timeout_s)
+    notes = (f"{path} fails on a batch of 2, so only a batch size of 1 can be used: {batch_error}",)
+    return Described(path, path.stem, template, artifacts, interface, sampled=True, notes=notes if batch_error else ())
 
 
-def _run(path: Path, template: str, samples: Arrays, timeout_s: float) -> Interface:
-    """Returns the inputs that the samples show, and the outputs of a run on them."""
+def _batch_notes(path: Path, interface: Interface) -> tuple[str, ...]:
+    """Returns a note if an input has a batch dimension that does not vary."""
+    for name, tensor in interface.inputs.items():
+        if tensor.shape and tensor.shape[0] > 0:
+            only = (
+                f"{path} takes {name} with a batch dimension of {tensor.shape[0]}, so no other batch size can be used"
+            )
+            return (f"{only}; export the model with a batch dimension that varies",)
+    return ()
+
+
+def _with_files(artifacts: Mapping[str, Path], files: Sequence[Path]) -> dict[str, Path]:
+    """Returns the artifacts of a model with further files.
+
+    Raises:
+        InputError: A file does not exist, or another one has its name.
+    """
+    result = dict(artifacts)
+    for file in files:
+        if not file.is_file():
+            raise InputError("there is no such file", where=str(file), hint="correct --file")
+        if result.setdefault(file.name, file).resolve() != file.resolve():
+            hint = "add models whose files share names one by one, or rename the file"
+            raise InputError(f"the model has another file {file.name}", where=str(file), hint=hint)
+    return result
+
+
+def _run(
+    path: Path, template: str, artifacts: Mapping[str, Path], samples: Arrays, timeout_s: float
+) -> tuple[Interface, str]:
+    """Returns the inputs that the samples show and the outputs of a run on them, and the error of a batch of two."""
     where = str(path)
     if not samples:
         raise InputError(
@@ -89,8 +130,8 @@ def _run(path: Path, template: str, samples: Arrays, timeout_s: float) -> Interf
     child = ChildProcess(WORKER_MODULE)
     try:
         with tempfile.TemporaryDirectory(prefix="jigsaw-model-") as folder:
-            name = stored_name(KINDS[template].artifact, templated=True)
-            (Path(folder) / name).symlink_to(path.absolute())
+            for name, file in artifacts.items():
+                (Path(folder) / stored_name(name, templated=True)).symlink_to(file.absolute())
             # Without declared outputs, a runner returns all of them.
             spec = RunnerSpec(template, tensors, ())
             trial = Trial(Path(folder), spec, {name: array[None] for name, array in samples.items()})
@@ -106,11 +147,12 @@ def _run(path: Path, template: str, samples: Arrays, timeout_s: float) -> Interf
             hint = f"run pip install {outcome.error}"
             raise MissingDependencyError(f"the Python package {outcome.error} is not installed", where=where, hint=hint)
         case "load":
-            raise InputError(f"the model cannot be loaded: {outcome.error}", where=where)
+            hint = "correct the model; name each file that it reads beside it with --file"
+            raise InputError(f"the model cannot be loaded: {outcome.error}", where=where, hint=hint)
         case "run":
             raise InputError(f"the model fails on the sample: {outcome.error}", where=where, hint="correct --sample")
         case "done":
-            return Interface(inputs, outcome.outputs)
+            return Interface(inputs, outcome.outputs), outcome.batch_error
 
 
 def _of_folder(folder: Path) -> Described:
@@ -143,4 +185,10 @@ def _of_folder(folder: Path) -> Described:
             interface = read_onnx(artifacts[KINDS[template].artifact])
     if interface is None:
         raise InputError("the inputs or outputs are missing", where=str(file), hint="add input [...] and output [...]")
-    return Described(folder.name, template, artifacts, interface)
+    left_out = () if template == FOLDER or not config.parameters else (_left_out(file, sorted(config.parameters)),)
+    return Described(folder, folder.name, template, artifacts, interface, notes=left_out)
+
+
+def _left_out(file: Path, parameters: Sequence[str]) -> str:
+    names = ", ".join(parameters)
+    return f"parameters in {file} are left out ({names}); write those that the template has into the variant"

@@ -6,7 +6,7 @@ are skipped by their length, so a large model takes milliseconds. Numbers of fie
 
 import mmap
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.models.interface import Interface, ModelTensor
@@ -43,7 +43,7 @@ def read_onnx(path: Path) -> Interface:
     """Returns the inputs and outputs of an ONNX file.
 
     Raises:
-        InputError: The file cannot be read, or is not an ONNX model.
+        InputError: The file cannot be read, is not an ONNX model, or has its weights in another folder.
     """
     try:
         with path.open("rb") as file:
@@ -51,13 +51,18 @@ def read_onnx(path: Path) -> Interface:
             content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         if content[: len(_LFS)] == _LFS:
             raise InputError("this is a pointer of Git LFS, not a model", where=str(path), hint="run git lfs pull")
-        return _interface(content)
+        interface = _interface(content)
     except OSError as error:
         raise InputError(f"the model cannot be read ({error})", where=str(path)) from error
     except (ValueError, IndexError) as error:  # An empty file cannot be mapped.
         raise InputError(
             "this is not an ONNX model", where=str(path), hint="export the model again, or correct the path"
         ) from error
+    if distant := [name for name in sorted(interface.files) if PurePosixPath(name).name != name]:
+        hint = "save the model again with its weights in a file beside it"
+        message = f"the model has weights in another folder ({distant[0]}), where no artifact can be"
+        raise InputError(message, where=str(path), hint=hint)
+    return interface
 
 
 def _interface(model: memoryview) -> Interface:

@@ -1,6 +1,7 @@
-"""Reads users' files and resolves the paths in them, which must stay in the file's folder."""
+"""Reads and replaces users' files, and resolves the paths in them, which must stay in the file's folder."""
 
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,25 @@ def _read_bytes(path: Path | str, size: int) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise _error(path, f"the file cannot be read ({reason})", hint="check the path and its permissions") from error
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replaces the content of a UTF-8 file in one step, or creates it. Its permissions stay.
+
+    Args:
+        path: Path of the file. If it is a symbolic link, the file that it names is replaced.
+        text: New content, with the line ends to write.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    path = path.resolve()
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as folder:
+        fresh = Path(folder, path.name)
+        fresh.write_text(text, encoding="utf-8", newline="")
+        if path.exists():
+            fresh.chmod(path.stat().st_mode & 0o777)
+        fresh.replace(path)
 
 
 def _error(path: Path | str, message: str, *, line: int = 0, hint: str = "") -> SpecError:

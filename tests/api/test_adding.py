@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import numpy as np
@@ -98,13 +99,37 @@ def test_windows_line_ends_and_permissions_are_kept(tmp_path: Path, outside: Pat
     assert file.stat().st_mode & 0o777 == 0o640
 
 
+def test_the_file_that_a_link_names_is_changed(tmp_path: Path, outside: Path) -> None:
+    real, link = tmp_path / "shared.yaml", tmp_path / "app" / "graph.yaml"
+    real.write_text(COMMENTED)
+    link.parent.mkdir()
+    link.symlink_to(real)
+    add_models([outside / "m.onnx"], task="second", graph=link)
+    assert link.readlink() == real
+    assert real.read_text().startswith(COMMENTED[:20])
+    assert "second" in jt.load_graph(link).tasks
+
+
 def test_several_models_are_variants_of_one_task_and_more_may_follow(tmp_path: Path, outside: Path) -> None:
     (outside / "2 big.onnx").write_bytes(classifier())
     graph = tmp_path / "app"
     add_models([outside / "m.onnx", outside / "2 big.onnx"], task="classify", graph=graph, accuracy=[0.8, 0.9])
-    add_models([outside / "m.onnx"], task="classify", graph=graph, accuracy=[0.7])
+    add_models([entry(outside / "deep" / "m", CONFIG)], task="classify", graph=graph, accuracy=[0.7])
     variants = jt.load_graph(graph).tasks["classify"].variants
     assert [(v.name, v.accuracy) for v in variants] == [("m", 0.8), ("v2_big", 0.9), ("m_2", 0.7)]
+
+
+def test_a_model_is_added_once(tmp_path: Path, outside: Path) -> None:
+    graph = tmp_path / "app"
+    with pytest.raises(InputError, match="the variant 'm' has this model already"):
+        add_models([outside / "m.onnx", outside / "m.onnx"], task="classify", graph=graph)
+    assert not graph.exists()
+    add_models([outside / "m.onnx"], task="classify", graph=graph)
+    before = contents(graph)
+    with pytest.raises(InputError, match="the variant 'm' has this model already; change 'm' in the file instead"):
+        add_models([outside / "m.onnx"], task="classify", graph=graph)
+    assert contents(graph) == before
+    add_models([outside / "m.onnx"], task="again", graph=graph)
 
 
 def test_an_input_may_come_from_another_task(tmp_path: Path, outside: Path) -> None:
@@ -131,6 +156,18 @@ def test_defaults_and_outputs_that_are_no_tensors_are_left_out(tmp_path: Path) -
     assert (list(added.graph.tasks["t"].inputs), list(added.graph.tasks["t"].outputs)) == (["X"], ["Y"])
     assert "input STEP has a default and is left out" in added.notes
     assert "output MAPS is left out, because it is no tensor of a type that Triton has" in added.notes
+
+
+def test_a_batch_dimension_that_does_not_vary_is_noted(tmp_path: Path) -> None:
+    inputs, outputs = [tensor("X", FLOAT, [1, 4])], [tensor("Y", FLOAT, [1, 4])]
+    (tmp_path / "m.onnx").write_bytes(model([node("Identity", ["X"], "Y")], inputs, outputs))
+    added = add_models([tmp_path / "m.onnx"], task="t", graph=tmp_path)
+    (note,) = (note for note in added.notes if "batch" in note)
+    assert "m.onnx takes X with a batch dimension of 1, so no other batch size can be used; export" in note
+    (tmp_path / "one.py").write_text(CODE.replace("return", "assert len(inputs['X']) == 1\n        return"))
+    added = add_models([tmp_path / "one.py"], task="u", graph=tmp_path, samples={"X": np.ones(3, np.float32)})
+    (note,) = (note for note in added.notes if "batch" in note)
+    assert "one.py fails on a batch of 2, so only a batch size of 1 can be used: AssertionError" in note
 
 
 def test_files_with_weights_come_along(tmp_path: Path, outside: Path) -> None:
@@ -170,6 +207,26 @@ def test_a_python_class_is_run_on_a_sample(tmp_path: Path) -> None:
     (tmp_path / "other.py").write_text(CODE)
     more = add_models([tmp_path / "other.py"], task="t", graph=tmp_path)
     assert [v.name for v in more.graph.tasks["t"].variants] == ["sum", "other"]
+
+
+def test_files_that_a_class_reads_come_along(tmp_path: Path, outside: Path) -> None:
+    file, weights = outside / "sum.py", outside / "w.txt"
+    file.write_text(CODE.replace("pass", "(folder / 'w.txt').read_text()"))
+    samples = {"X": np.ones(3, np.float32)}
+    with pytest.raises(InputError, match=r"FileNotFoundError: .*; correct the model; name each file .* with --file"):
+        add_models([file], task="t", graph=tmp_path / "app", samples=samples)
+    with pytest.raises(InputError, match=r"w\.txt: there is no such file; correct --file"):
+        add_models([file], task="t", graph=tmp_path / "app", samples=samples, files=[weights])
+    weights.write_text("1")
+    added = add_models([file], task="t", graph=tmp_path / "app", samples=samples, files=[weights])
+    (variant,) = added.graph.tasks["t"].variants
+    assert variant.artifacts["w.txt"] == (tmp_path / "app" / "models" / "sum" / "w.txt").resolve()
+
+
+def test_a_further_file_must_have_a_name_of_its_own(tmp_path: Path, outside: Path) -> None:
+    (outside / "model.onnx").write_bytes(b"another")
+    with pytest.raises(InputError, match=r"the model has another file model\.onnx; add models"):
+        add_models([outside / "m.onnx"], task="t", graph=tmp_path / "app", files=[outside / "model.onnx"])
 
 
 @pytest.mark.parametrize(
@@ -237,6 +294,29 @@ def test_an_entry_of_a_model_repository_is_added(tmp_path: Path) -> None:
     assert (variant.name, variant.template, task.scalar_outputs) == ("resnet", "onnxruntime", frozenset({"LABEL"}))
     assert task.outputs["SCORES"] == TensorType("FP32", (-1,))
     assert variant.artifacts["model.onnx"].read_bytes() == classifier()
+
+
+def test_models_of_two_folders_have_files_of_the_same_name(tmp_path: Path) -> None:
+    first, second = (entry(tmp_path / name, CONFIG) for name in ("net", "net2"))
+    (second / "2" / "model.onnx").write_bytes(classifier() + classifier())
+    added = add_models([first, second], task="t", graph=tmp_path / "app")
+    copies = [variant.artifacts["model.onnx"] for variant in added.graph.tasks["t"].variants]
+    assert [path.relative_to((tmp_path / "app" / "models").resolve()).as_posix() for path in copies] == [
+        "net/model.onnx",
+        "net2/model.onnx",
+    ]
+    other = entry(tmp_path / "elsewhere" / "net", CONFIG)
+    (other / "2" / "model.onnx").write_bytes(classifier() * 3)
+    with pytest.raises(InputError, match=r"net/model\.onnx: another file is there already; rename net$"):
+        add_models([other], task="t", graph=tmp_path / "app")
+
+
+def test_parameters_of_a_configuration_that_are_left_out_are_noted(tmp_path: Path) -> None:
+    config = CONFIG + 'parameters { key: "intra_op_thread_count" value { string_value: "2" } }\n'
+    added = add_models([entry(tmp_path / "m", config)], task="t", graph=tmp_path / "app", accuracy=[1])
+    (note,) = (note for note in added.notes if "config.pbtxt" in note)
+    assert "are left out (intra_op_thread_count); write those that the template has into the variant" in note
+    assert not added.graph.tasks["t"].variants[0].parameters
 
 
 @pytest.mark.parametrize(
@@ -307,15 +387,44 @@ def test_a_model_that_cannot_be_declared_is_refused(tmp_path: Path, content: byt
 
 
 def test_models_that_differ_are_refused_and_nothing_is_changed(tmp_path: Path, outside: Path) -> None:
-    (outside / "other.onnx").write_bytes(model([], [X], [tensor("LABEL", FLOAT, ["N"])]))
+    outputs = [tensor("LABEL", FLOAT, ["N"]), tensor("SCORES", FLOAT, ["N", 4])]
+    (outside / "other.onnx").write_bytes(model([], [X], outputs))
     app = tmp_path / "app"
     app.mkdir()
     (app / "graph.yaml").write_text(COMMENTED)
     before = contents(app)
-    with pytest.raises(SpecError, match=r"other\.onnx returns 'LABEL' as FP32 \[\], but t declares INT64 \[\]"):
+    with pytest.raises(InputError, match=r"other\.onnx returns 'LABEL' as FP32 \[\], but t declares INT64 \[\]; use"):
         add_models([outside / "m.onnx", outside / "other.onnx"], task="t", graph=app)
     assert contents(app) == before
     assert not (app / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b"LABEL", b"LEBAL"), (classifier(), model([], [tensor("X", INT64, ["N", 4])], [LABEL]))]
+)
+def test_a_further_variant_does_not_ask_to_change_the_task(
+    tmp_path: Path, outside: Path, old: bytes, new: bytes
+) -> None:
+    add_models([outside / "m.onnx"], task="t", graph=tmp_path / "app")
+    (outside / "m2.onnx").write_bytes(classifier().replace(old, new))
+    with pytest.raises(InputError) as raised:
+        add_models([outside / "m2.onnx"], task="t", graph=tmp_path / "app")
+    assert raised.value.hint == "use another task name; variants of t have the same inputs and outputs"
+
+
+def test_a_further_class_must_return_the_outputs_of_the_task(tmp_path: Path) -> None:
+    (tmp_path / "sum.py").write_text(CODE)
+    add_models([tmp_path / "sum.py"], task="t", graph=tmp_path, samples={"X": np.ones(3, np.float32)})
+    (tmp_path / "other.py").write_text(CODE.replace("SUM", "TOTAL"))
+    with pytest.raises(InputError, match=r"other\.py has no output 'SUM'; use another task name"):
+        add_models([tmp_path / "other.py"], task="t", graph=tmp_path)
+
+
+def test_an_input_from_a_tensor_of_another_type_is_explained(tmp_path: Path, outside: Path) -> None:
+    (tmp_path / "graph.yaml").write_text(COMMENTED)
+    (outside / "m2.onnx").write_bytes(classifier())
+    with pytest.raises(SpecError, match=r"m\.onnx takes 'X' as FP32"):
+        add_models([outside / "m.onnx", outside / "m2.onnx"], task="t", graph=tmp_path, inputs={"X": "inputs.IMAGE"})
 
 
 def test_an_interrupt_leaves_everything_as_it_was(
@@ -339,10 +448,22 @@ def test_an_unrelated_file_is_never_overwritten(tmp_path: Path, outside: Path) -
     assert contents(app) == {"models/m.onnx": b"mine"}
 
 
+def test_a_copy_does_not_follow_a_link_to_nothing(tmp_path: Path, outside: Path) -> None:
+    link, target = tmp_path / "app" / "models" / "m.onnx", tmp_path / "later.onnx"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(target)
+    with pytest.raises(InputError, match=r"m\.onnx: another file is there already; rename m\.onnx"):
+        add_models([outside / "m.onnx"], task="t", graph=tmp_path / "app")
+    assert link.readlink() == target
+    assert not target.exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"accuracy": [1, 2]}, "there are 1 models, but 2 accuracies"),
+        ({"accuracy": [math.nan]}, "an accuracy is not a positive number; write the measured one"),
+        ({"accuracy": [math.inf]}, "an accuracy is not a positive number; write the measured one"),
         ({"inputs": {"Z": "inputs.X"}}, "the model has no input 'Z'; the model has X FP32"),
         ({"inputs": {"X": "nothing.X"}}, "there is no task 'nothing'"),
         ({"task": "first", "inputs": {"X": "inputs.X"}}, "the task exists, with inputs of its own"),

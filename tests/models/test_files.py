@@ -126,6 +126,18 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], bytes, str, str]] = {
         "name: only",
         "model.onnx has weights in 'w.data', which is not an artifact of 'only'; add w.data: w.data to the artifacts",
     ),
+    "weights in another folder": (
+        [],
+        model(
+            [node("Add", ["X", "W"], "LABEL")],
+            [X],
+            [tensor("LABEL", INT64, ["N"])],
+            constants=[external("W", "weights/w.data")],
+        ),
+        "name: only",
+        "model.onnx: the model has weights in another folder (weights/w.data), where no artifact can be; save the "
+        "model again with its weights in a file beside it",
+    ),
     "not a model": (
         [],
         b"no model",

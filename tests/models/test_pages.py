@@ -1,15 +1,18 @@
 """The examples of docs/templates."""
 
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from jigsaw_triton.api.checking import check_models
 from jigsaw_triton.api.files import load_graph, variant_templates
+from jigsaw_triton.cli.main import program
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler.bundle import WorkerModel
 from jigsaw_triton.compiler.templates import load_templates
@@ -54,6 +57,18 @@ def test_the_example_of_python_runs(tmp_path: Path) -> None:
     np.save(tmp_path / "weights.npy", np.eye(4, 3, dtype=np.float32))
     (tmp_path / "model.py").write_text(*blocks("python", "python"))
     assert check_models(written("python", tmp_path)) == []
+
+
+def test_the_example_of_python_can_be_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("weights.npy", np.eye(4, 3, dtype=np.float32))
+    Path("model.py").write_text(*blocks("python", "python"))
+    (line,) = blocks("python", "sh")
+    _, *arguments = shlex.split(line)
+    assert CliRunner().invoke(program, arguments).exit_code == 0
+    assert check_models(tmp_path) == []
+    (variant,) = load_graph(tmp_path).tasks["classify"].variants
+    assert set(variant.artifacts) == {"model.py", "weights.npy"}
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """`jigsaw-triton add`: adds models to a graph.yaml as variants of a task."""
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,10 @@ from jigsaw_triton.graph.draw import tensor_words
 from jigsaw_triton.graph.model import TensorType
 from jigsaw_triton.runtime.dtypes import Array, to_numpy
 
-_RANDOM = re.compile(r"([A-Z0-9]+)\[([0-9, ]*)\]")
+_RANDOM = re.compile(r"([A-Z0-9]+)\[(.*)\]")
+
+_MOST_VALUES = 2**28
+"""Values that random data may have; the memory that they take is a small multiple of 1 GiB."""
 
 
 @options.command(
@@ -29,6 +33,7 @@ _RANDOM = re.compile(r"([A-Z0-9]+)\[([0-9, ]*)\]")
         "add small.onnx large.onnx --task detect --graph traffic/ --accuracy 28.0 --accuracy 37.4",
         "add head.onnx --task classify --graph traffic/ --input X=detect.CROP",
         "add scores.pt --task score --sample X=FP32[4]",
+        "add model.py --task classify --sample X=FP32[4] --file weights.npy",
     ),
 )
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -44,7 +49,7 @@ _RANDOM = re.compile(r"([A-Z0-9]+)\[([0-9, ]*)\]")
 @options.option(
     "--accuracy",
     multiple=True,
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Number(min=0, min_open=True),
     metavar="A",
     help="Set the accuracy of all models, or of each if repeated.  [default: 1]",
 )
@@ -62,6 +67,14 @@ _RANDOM = re.compile(r"([A-Z0-9]+)\[([0-9, ]*)\]")
     metavar="NAME=FILE",
     help="Run TorchScript and Python models on an item: a .npy file, or a type like FP32[3,224,224] for random data.",
 )
+@options.option(
+    "--file",
+    "files",
+    multiple=True,
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="Take along a file that the models read beside them, such as weights.npy; may be repeated.",
+)
 def command(
     out: Output,
     models: tuple[Path, ...],
@@ -70,6 +83,7 @@ def command(
     accuracy: tuple[float, ...],
     inputs: tuple[str, ...],
     samples: tuple[str, ...],
+    files: tuple[Path, ...],
 ) -> None:
     """Add models to a graph as variants of a task.
 
@@ -84,6 +98,7 @@ def command(
         accuracy=accuracy,
         inputs=_pairs("--input", inputs),
         samples={name: _sample(text) for name, text in _pairs("--sample", samples).items()} or None,
+        files=files,
     )
     for note in added.notes:
         out.note(note)
@@ -123,15 +138,29 @@ def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
 def _sample(text: str) -> Array:
     """Returns the tensor in a .npy file, or random data of a type such as `FP32[3, 224, 224]`."""
     if match := _RANDOM.fullmatch(text):
-        shape = tuple(int(dim) for dim in match[2].split(",") if dim.strip())
-        try:
-            to_numpy(match[1])
-        except ValueError as error:
-            raise InputError(str(error), where="--sample") from error
-        return made_up(TensorType(match[1], shape), np.random.default_rng(1))
+        return made_up(_type(text, match[1], match[2]), np.random.default_rng(1))
     try:
         array: Array = np.load(text, allow_pickle=False)
     except (OSError, ValueError) as error:
         hint = "save the tensor of one item, without a batch dimension, with numpy.save"
         raise InputError(f"the sample cannot be read ({error})", where=text, hint=hint) from error
     return array.astype(np.bytes_).astype(np.object_) if array.dtype.kind in "SU" else array
+
+
+def _type(text: str, dtype: str, dims: str) -> TensorType:
+    """Returns the type that random data should have."""
+    try:
+        to_numpy(dtype)
+    except ValueError as error:
+        raise InputError(str(error), where="--sample") from error
+    try:
+        shape = tuple(int(dim) for dim in dims.split(",") if dim.strip())
+    except ValueError:
+        shape = (0,)
+    if any(dim < 1 for dim in shape):
+        hint = "write the sizes of one item, such as FP32[3,224,224]"
+        raise InputError(f"'{text}' has a dimension that is not a positive number", where="--sample", hint=hint)
+    if math.prod(shape) > _MOST_VALUES:
+        hint = f"write the sizes of one item, with up to {_MOST_VALUES} values"
+        raise InputError(f"'{text}' has {math.prod(shape)} values, too many for a sample", where="--sample", hint=hint)
+    return TensorType(dtype, shape)

@@ -1,12 +1,12 @@
 """The profiles.csv for measurements, which is always complete, so that an interrupted run can be continued."""
 
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.profiles.read import read_profiles, write_profiles
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
+from jigsaw_triton.spec.files import replace_text
 
 
 class Sheet:
@@ -47,10 +47,7 @@ class Sheet:
         self._table = ProfileTable(rows)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self.path.parent, prefix=".part-") as folder:
-                fresh = Path(folder, self.path.name)
-                fresh.write_text(write_profiles(self._table.rows()), encoding="utf-8")
-                fresh.replace(self.path)
+            replace_text(self.path, write_profiles(self._table.rows()))
         except OSError as error:
             raise InputError(
                 f"the file cannot be written ({error.strerror})", where=str(self.path), hint="choose another with -O"

@@ -58,8 +58,12 @@ def test_a_variant_is_added_to_a_task_that_exists(run: Run, app: Path, tmp_path:
     [
         ("--sample", "X", "--sample: 'X' is not NAME=VALUE"),
         ("--sample", "X=FP99[3]", "data type FP99 has no numpy type"),
+        ("--sample", "X=FP32[-1]", "'FP32[-1]' has a dimension that is not a positive number\nhint: write the sizes"),
+        ("--sample", "X=FP32[1 2]", "'FP32[1 2]' has a dimension that is not a positive number\nhint: write the sizes"),
+        ("--sample", "X=FP32[99999999,9999]", "has 999899990001 values, too many for a sample\nhint: write the sizes"),
         ("--sample", "X=nothing.npy", "the sample cannot be read"),
         ("--input", "=y", "--input: '=y' is not NAME=VALUE"),
+        ("--accuracy", "nan", "'nan' is not a finite number"),
         ("--accuracy", "0", "0.0 is not in the range x>0"),
     ],
 )

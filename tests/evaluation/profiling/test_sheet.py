@@ -35,6 +35,17 @@ def test_existing_rows_are_kept_and_the_row_of_the_same_configuration_is_replace
     assert rows(path) == (ROW, OTHER)
 
 
+def test_the_file_that_a_link_names_is_changed_and_keeps_its_permissions(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.csv", tmp_path / "profiles.csv"
+    Sheet(real).replace(())
+    real.chmod(0o640)
+    link.symlink_to(real)
+    Sheet(link).add(ROW)
+    assert link.readlink() == real
+    assert rows(real) == (ROW,)
+    assert real.stat().st_mode & 0o777 == 0o640
+
+
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "profiles.csv"
     path.write_text("not,a,profile\n")

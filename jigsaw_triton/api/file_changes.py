@@ -1,0 +1,68 @@
+"""Changes of files that are undone if a later one fails."""
+
+import filecmp
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from jigsaw_triton.errors import InputError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns failures to write a path into an `InputError`."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"this cannot be written ({reason})", where=str(path), hint="choose another folder") from error
+
+
+class Undo:
+    """Creates files and folders, and removes them again if the block raises."""
+
+    def __init__(self) -> None:
+        self.made: list[Path] = []
+        self._folders: list[Path] = []
+
+    def __enter__(self) -> "Undo":
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if error is not None:
+            for path in self.made:
+                path.unlink(missing_ok=True)
+            for folder in reversed(self._folders):
+                with suppress(OSError):
+                    folder.rmdir()
+
+    def folder(self, folder: Path) -> None:
+        """Creates a folder and those that contain it."""
+        with writing(folder):
+            for path in reversed([folder, *folder.parents]):
+                if not path.is_dir():
+                    path.mkdir()
+                    self._folders.append(path)
+
+    def copy(self, source: Path, target: Path, *, hint: str) -> None:
+        """Copies a file, unless the target has its content already.
+
+        Args:
+            source: File to copy.
+            target: Path of the copy.
+            hint: What to do if the target is another file.
+
+        Raises:
+            InputError: The target is another file, or cannot be written.
+        """
+        self.folder(target.parent)
+        with writing(target):
+            if os.path.lexists(target):  # A link to nothing would be written through.
+                if not (target.is_file() and filecmp.cmp(source, target, shallow=False)):
+                    raise InputError("another file is there already", where=str(target), hint=hint)
+                return
+            with source.open("rb") as content, target.open("xb") as copy:
+                self.made.append(target)
+                shutil.copyfileobj(content, copy)
