@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jigsaw_triton.runtime.dtypes import BF16, to_numpy
+from jigsaw_triton.runtime.spec import to_json
 from native.compiler import find_compiler
 from tests.fakes.onnx_files import TYPES, Graph, Node, Tensor, identity, onnx_file
 from tests.native.core import Array, Failure
@@ -182,6 +183,42 @@ def test_rows_are_padded_and_counted(tmp_path: Path) -> None:
     ]
 
 
+def test_a_request_without_items_has_no_rows(tmp_path: Path) -> None:
+    shape = ("batch", "rows", 2)
+    types = {"X": tensor("FP32", -1, 2)}, {"Y": tensor("FP32", -1, 2)}
+    model = load(tmp_path, identity("FP32", shape), *types, stack=False, pads=("Y",))
+    found = model.ask(X=np.empty((0, 3, 2), np.float32))
+    assert (found["Y"].shape, found["JIGSAW_ROWS.Y"].shape) == ((0, 3, 2), (0, 1))
+
+
+@pytest.mark.parametrize("stack", [True, False])
+@pytest.mark.parametrize("shape", [(), (0, 2), (1, 1, 2, 1), (1, 1, 3)])
+def test_an_input_of_another_shape_is_the_fault_of_the_request(
+    tmp_path: Path, shape: tuple[int, ...], stack: bool
+) -> None:
+    types = {"X": tensor("FP32", -1, 2)}, {"Y": tensor("FP32", -1, 2)}
+    model = load(tmp_path, identity("FP32", ("batch", "rows", 2)), *types, stack=stack, pads=() if stack else ("Y",))
+    good = {"X": np.ones((1, 1, 2), np.float32)}
+    bad, found = model.answer({"X": np.zeros(shape, np.float32)}, good)
+    assert bad == Failure("request", f"input X has shape {list(shape)} where [-1, -1, 2] was declared")
+    assert outputs(found)["Y"] == [[[1, 1]]]
+
+
+@pytest.mark.parametrize("stack", [True, False])
+def test_an_input_of_another_size_is_the_fault_of_the_request(tmp_path: Path, stack: bool) -> None:
+    model = load(tmp_path, identity("FP32"), PAIR, {"Y": tensor("FP32", 2)}, stack=stack)
+    good, bad = model.answer({"X": rows(1)}, {"X": rows(1, 2)}, cut=4)
+    assert outputs(good) == {"Y": [[1, 10]]}
+    assert bad == Failure("request", "input X has 12 bytes, which its shape [2, 2] contradicts")
+
+
+def test_an_input_of_another_type_is_the_fault_of_the_request(tmp_path: Path) -> None:
+    model = load(tmp_path, identity("FP32"), PAIR, {"Y": tensor("FP32", 2)})
+    good, bad = model.answer({"X": rows(1)}, {"X": rows(1).astype(np.float64)})
+    assert outputs(good) == {"Y": [[1, 10]]}
+    assert bad == Failure("request", "input X is of type FP64 where FP32 was declared")
+
+
 def test_padded_texts_are_empty(tmp_path: Path) -> None:
     # Y has as many texts as the number N says, which are the number itself.
     nodes = [
@@ -282,6 +319,10 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> N
         ("{}", 'spec has no "inputs"'),
         ('{"inputs": [{"name": "X", "dtype": "FP8", "shape": [1]}]}', "spec.inputs.dtype is not a data type: FP8"),
         ('{"inputs": []}', "spec.inputs is empty"),
+        (
+            to_json(runner(PAIR, {"Y": tensor("FP32")}, stack=False, pads=("Y",))),
+            "spec.pads has an output without rows",
+        ),
     ],
 )
 def test_an_invalid_specification_is_refused(tmp_path: Path, spec: str, message: str) -> None:
