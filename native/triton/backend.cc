@@ -1,7 +1,6 @@
 // The entry points of the Triton backend. Each model is a front, whose requests are passed to the core, or an ONNX
 // model.
 #include <algorithm>
-#include <atomic>
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
@@ -332,8 +331,8 @@ std::unique_ptr<Model> load(TRITONBACKEND_Model* model) {
     made->onnx = std::make_unique<OnnxModel>(model, config, spec);
   } else {
     made->front = std::make_unique<Front>(process().engine(), config.at("name", "config").string("config.name"), text);
-    AnswerGate::get().find_pairs();
   }
+  AnswerGate::get().find_pairs();
   return made;
 }
 
