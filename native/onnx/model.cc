@@ -122,10 +122,12 @@ std::set<std::string> names_of(const auto& tensors) {
   return names;
 }
 
-// Checks that the model has the tensors of the specification; for inputs, also that it has no others.
+// Checks that the model has the tensors of the specification; for inputs, also that it needs no others.
 void match(const char* kind, const std::vector<TensorSpec>& wanted, const std::vector<Declared>& found, bool inputs) {
-  std::set<std::string> names = names_of(wanted), has = names_of(found);
-  if (!std::ranges::includes(has, names) || (inputs && names != has))
+  std::set<std::string> names = names_of(wanted), has = names_of(found), needed;
+  for (const Declared& tensor : found)
+    if (inputs && !tensor.optional) needed.insert(tensor.name);
+  if (!std::ranges::includes(has, names) || !std::ranges::includes(names, needed))
     throw std::runtime_error(std::string("the graph declares the ") + kind + "s " + joined(names) + ", but " +
                              kModelFile + " has " + joined(has) + "; declare the same names");
   for (const TensorSpec& tensor : wanted) {
@@ -138,11 +140,8 @@ void match(const char* kind, const std::vector<TensorSpec>& wanted, const std::v
       throw std::runtime_error("the graph declares " + name + " as " + name_of(tensor.type) + ", but it is " +
                                name_of(declared.type) + " in " + kModelFile + "; declare " + name_of(declared.type));
     // The declared shapes of outputs are only hints of whoever made the model.
-    if (!inputs || !declared.shape) continue;
-    const Shape& shape = *declared.shape;
-    if (shape.empty())
-      throw std::runtime_error(name + " of " + kModelFile + " has no batch dimension; add one to the model");
-    std::span<const int64_t> rest = std::span(shape).subspan(1);
+    if (!inputs || declared.shape.empty()) continue;
+    std::span<const int64_t> rest = std::span(declared.shape).subspan(1);
     if (!fits(tensor.shape, rest))
       throw std::runtime_error("the graph declares " + name + " with shape " + text_of(tensor.shape) +
                                ", but without its batch dimension it is " + text_of(rest) + " in " + kModelFile +

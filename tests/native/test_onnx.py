@@ -296,9 +296,27 @@ def test_a_subset_of_the_outputs_may_be_declared(tmp_path: Path) -> None:
     assert outputs(model.answer({"A": rows(1), "B": rows(2), "TEXT": texts_of([[b"a"]])})[0]) == {"SUM": [[3, 30]]}
 
 
-def test_an_input_without_a_batch_dimension_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LoadError, match=r"input X of model\.onnx has no batch dimension; add one to the model"):
-        load(tmp_path, identity("FP32", ()), PAIR, {"Y": tensor("FP32", 2)})
+def test_an_input_with_a_default_may_be_left_out(tmp_path: Path) -> None:
+    graph = Graph(
+        [Node("Add", ["X", "B"], ["Y"])],
+        {"X": Tensor("FP32"), "B": Tensor("FP32")},
+        {"Y": Tensor("FP32")},
+        {"B": np.full((1, 2), 5, np.float32)},
+    )
+    model = load(tmp_path, onnx_file(graph), PAIR, {"Y": tensor("FP32", 2)})
+    assert model.ask(X=rows(1))["Y"].tolist() == [[6, 15]]
+    model = load(tmp_path, onnx_file(graph), {**PAIR, "B": tensor("FP32", 2)}, {"Y": tensor("FP32", 2)})
+    assert model.ask(X=rows(1), B=rows(2))["Y"].tolist() == [[3, 30]]
+    with pytest.raises(LoadError, match="the graph declares input B with shape"):
+        load(tmp_path, onnx_file(graph), {**PAIR, "B": tensor("FP32", 3)}, {"Y": tensor("FP32", 2)})
+
+
+@pytest.mark.parametrize("shape", [None, ()])
+def test_an_input_may_have_no_declared_shape(tmp_path: Path, shape: tuple[int, ...] | None) -> None:
+    any_shape = Tensor("FP32", shape)  # ONNX Runtime takes a scalar for a tensor without a declared shape.
+    graph = Graph([Node("Identity", ["X"], ["Y"])], {"X": any_shape}, {"Y": any_shape})
+    model = load(tmp_path, onnx_file(graph), PAIR, {"Y": tensor("FP32", 2)})
+    assert model.ask(X=rows(1, 2))["Y"].tolist() == [[1, 10], [2, 20]]
 
 
 def test_an_unknown_operator_is_named(tmp_path: Path) -> None:
