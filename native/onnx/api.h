@@ -8,9 +8,9 @@
 
 namespace jigsaw::onnx {
 
-// Version of the API that the library requires: the first one that has all of these functions.
+// Version of the API that the library requires: the first one that has all of these functions. The package onnxruntime
+// contains the library since release 1.19.
 inline constexpr uint32_t kApiVersion = 15;
-inline constexpr const char* kFirstRelease = "1.15";
 
 struct OrtAllocator;
 struct OrtCUDAProviderOptionsV2;

@@ -360,6 +360,14 @@ def test_the_error_for_a_missing_library_says_what_to_install(folders: str) -> N
         find_library(folders)
 
 
+def test_a_package_without_the_library_is_too_old(tmp_path: Path) -> None:
+    capi = tmp_path / "onnxruntime" / "capi"
+    capi.mkdir(parents=True)
+    with pytest.raises(LoadError, match=r"/onnxruntime/capi is too old: .*; install .* onnxruntime 1\.20 or later"):
+        find_library(f"{tmp_path}:/nowhere")
+    assert find_library(f"{tmp_path}:{PACKAGES}") == find_library()
+
+
 def compiled(folder: Path, code: str) -> Path:
     """Compiles a library in place of ONNX Runtime's."""
     source, library = folder / "library.c", folder / "libonnxruntime.so"
@@ -383,7 +391,7 @@ const struct base *OrtGetApiBase(void) { return &made; }
     [
         (
             OLD,
-            r"libonnxruntime\.so is ONNX Runtime 1\.9\.0, and models need 1\.15 or later; install a newer onnxruntime",
+            r"libonnxruntime\.so is ONNX Runtime 1\.9\.0, which is too old; install the Python package onnxruntime 1",
         ),
         ("int other;", r"libonnxruntime\.so is not ONNX Runtime; install the Python package onnxruntime"),
     ],
