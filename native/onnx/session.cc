@@ -57,9 +57,15 @@ Shape shape_of(const Library& library, const OrtTensorTypeAndShapeInfo* info) {
 void use_gpu(const Library& library, OrtSessionOptions* options) {
   const Api& api = library.api();
   OrtCUDAProviderOptionsV2* cuda = nullptr;
-  library.check(api.create_cuda_options(&cuda));
-  auto owner = owned(cuda, api.release_cuda_options);
-  library.check(api.use_cuda(options, cuda));
+  try {
+    library.check(api.create_cuda_options(&cuda));
+    auto owner = owned(cuda, api.release_cuda_options);
+    library.check(api.use_cuda(options, cuda));
+  } catch (const std::exception& error) {
+    throw std::runtime_error("ONNX Runtime " + library.release() + " cannot use the GPU: " + error.what() +
+                             "; install the CUDA and cuDNN libraries that this onnxruntime-gpu needs where servers "
+                             "find them (LD_LIBRARY_PATH), or onnxruntime in its place to run on the processor");
+  }
 }
 
 }  // namespace

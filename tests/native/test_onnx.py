@@ -348,6 +348,17 @@ def test_an_invalid_specification_is_refused(tmp_path: Path, spec: str, message:
         OnnxModel(tmp_path / "model.onnx", spec)
 
 
+def test_the_error_for_an_unusable_gpu_says_what_to_install(tmp_path: Path) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime supports GPUs")
+    with pytest.raises(
+        LoadError, match=r"ONNX Runtime .* cannot use the GPU: .*; install the CUDA and cuDNN libraries"
+    ):
+        OnnxModel(tmp_path / "model.onnx", runner(PAIR, PAIR), gpu=True)
+
+
 def test_the_library_is_found_in_the_packages() -> None:
     found = find_library(f"/nowhere:{PACKAGES}")
     assert found.parent.parts[-2:] == ("onnxruntime", "capi")
