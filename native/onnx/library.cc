@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::string_view kFileName = "libonnxruntime.so";
 constexpr const char* kInstall = "install the Python package onnxruntime 1.20 or later, or onnxruntime-gpu for GPUs";
+constexpr size_t kLongestText = 500;
 constexpr const char* kCudaProvider = "CUDAExecutionProvider";
 
 // Returns the libraries in a folder. Their names end with the release: libonnxruntime.so.1.20.0.
@@ -44,6 +45,10 @@ std::string find_library(const std::string& folders) {
                              std::string(kFileName) + "; " + kInstall);
   throw std::runtime_error("ONNX Runtime was not found in " + (folders.empty() ? "any folder" : folders) + "; " +
                            kInstall);
+}
+
+std::string shortened(const std::string& text) {
+  return text.size() <= kLongestText ? text : text.substr(0, kLongestText) + "...";
 }
 
 const Library& Library::load(const std::string& path) {
@@ -83,7 +88,7 @@ void Library::check(OrtStatus* status) const {
   if (!status) return;
   std::string text = api_.message(status);
   api_.release_status(status);
-  throw std::runtime_error(text);
+  throw std::runtime_error(shortened(text));
 }
 
 }  // namespace jigsaw::onnx

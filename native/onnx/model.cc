@@ -10,23 +10,17 @@
 namespace jigsaw::onnx {
 namespace {
 
-// Largest number of bytes of an error text: gRPC drops responses whose message exceeds 8 KB.
-constexpr size_t kLongestError = 500;
-
 int64_t items_of(const Value& value) { return value.shape[0]; }
 
 // Returns the size in bytes of an element; for BYTES, that of the length which stands before its text.
 size_t least_size(DataType type) { return type == DataType::kBytes ? sizeof(uint32_t) : element_size(type); }
 
-std::string shortened(const std::string& text) {
-  return text.size() <= kLongestError ? text : text.substr(0, kLongestError) + "...";
-}
-
+// Joins texts for an error text.
 template <typename Texts>
 std::string joined(const Texts& texts) {
   std::string all;
   for (const std::string& text : texts) all += (all.empty() ? "" : ", ") + text;
-  return all;
+  return shortened(all);
 }
 
 // Joins values along their first dimension.
@@ -298,7 +292,7 @@ Answer Model::answer_items(const Values& inputs) const {
     if (shapes.size() > 1) {
       std::string text = "output " + name + " differs in shape between the items of the request: ";
       for (const Shape& shape : shapes) text += (shape == *shapes.begin() ? "" : ", ") + text_of(shape);
-      return {{}, Failure{Blame::kRequest, std::move(text)}};
+      return {{}, Failure{Blame::kRequest, shortened(text)}};
     }
     all.outputs.push_back({name, concatenated(parts[o])});
   }

@@ -291,6 +291,18 @@ def test_a_model_that_does_not_match_is_refused(tmp_path: Path, inputs: Any, mad
     assert str(caught.value) == message
 
 
+def test_texts_of_errors_fit_into_a_response(tmp_path: Path) -> None:
+    many = {f"a_long_name_of_an_input_{number}": Tensor("FP32") for number in range(999)}
+    graph = Graph([Node("Identity", [next(iter(many))], ["Y"])], many, {"Y": Tensor("FP32")})
+    with pytest.raises(LoadError, match="declare the same names") as caught:
+        load(tmp_path, onnx_file(graph), PAIR, {"Y": tensor("FP32", 2)})
+    assert len(str(caught.value)) < 2000
+    model = load(tmp_path, up_to(), {"N": tensor("INT64", 1)}, {"Y": tensor("INT64", -1, 1)}, stack=False)
+    (found,) = model.answer({"N": np.arange(1, 500, dtype=np.int64).reshape(-1, 1)})
+    assert isinstance(found, Failure)
+    assert len(found.message) < 2000
+
+
 def test_a_subset_of_the_outputs_may_be_declared(tmp_path: Path) -> None:
     model = load(tmp_path, ADD, ADD_INPUTS, {"SUM": tensor("FP32", -1)})
     assert outputs(model.answer({"A": rows(1), "B": rows(2), "TEXT": texts_of([[b"a"]])})[0]) == {"SUM": [[3, 30]]}
