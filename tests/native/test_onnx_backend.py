@@ -183,7 +183,7 @@ def test_a_library_without_gpu_support_runs_on_the_cpu_and_says_so(server: Serve
 
 
 def test_an_unknown_runner_is_no_onnx_model(server: Server) -> None:
-    with pytest.raises(ServerError, match="^the backend jigsaw cannot run the template torch; only the template onnx"):
+    with pytest.raises(ServerError, match="cannot run the template torch"):
         server.load(RunnerSpec("torch", SPEC.inputs, SPEC.outputs))
 
 
