@@ -107,7 +107,7 @@ def _run(path: Path, template: str, samples: Arrays, timeout_s: float) -> Interf
             raise MissingDependencyError(f"the Python package {outcome.error} is not installed", where=where, hint=hint)
         case "load":
             raise InputError(f"the model cannot be loaded: {outcome.error}", where=where)
-        case "run":
+        case "run" | "types":
             raise InputError(f"the model fails on the sample: {outcome.error}", where=where, hint="correct --sample")
         case "done":
             return Interface(inputs, outcome.outputs)
