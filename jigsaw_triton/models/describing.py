@@ -149,7 +149,7 @@ def _run(
         case "load":
             hint = "correct the model; name each file that it reads beside it with --file"
             raise InputError(f"the model cannot be loaded: {outcome.error}", where=where, hint=hint)
-        case "run":
+        case "run" | "types":
             raise InputError(f"the model fails on the sample: {outcome.error}", where=where, hint="correct --sample")
         case "done":
             return Interface(inputs, outcome.outputs), outcome.batch_error

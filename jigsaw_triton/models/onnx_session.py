@@ -9,6 +9,11 @@ from jigsaw_triton.runtime.dtypes import Arrays
 from jigsaw_triton.runtime.spec import RunnerSpec
 
 
+def passes(spec: RunnerSpec) -> bool:
+    """Returns True if onnxruntime's Python package can pass all tensors of a model. It cannot pass BF16."""
+    return all(tensor.dtype != "BF16" for tensor in spec.inputs + spec.outputs)
+
+
 def load_onnx(path: Path, spec: RunnerSpec) -> Callable[[Arrays], Arrays]:
     """Loads a model with onnxruntime; returns a function that maps inputs to the outputs of the spec.
 

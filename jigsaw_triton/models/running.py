@@ -80,6 +80,8 @@ def _judge(task: Task, model: str, place: Path, outcome: Outcome, report: Report
             yield f"{model} was not run, because the Python package {outcome.error} is not installed"
         case "load":
             report.add(place, f"{model} cannot be loaded: {outcome.error}", "correct the model or its parameters")
+        case "types":
+            yield f"{model} was loaded but not run, because onnxruntime can pass BF16 in workers only"
         case "run" if real:
             report.add(place, f"{model} fails on the sample: {outcome.error}", "correct the model or the sample")
         case "run":

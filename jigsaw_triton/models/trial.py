@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jigsaw_triton.models.interface import ModelTensor
-from jigsaw_triton.models.onnx_session import load_onnx
+from jigsaw_triton.models.onnx_session import load_onnx, passes
 from jigsaw_triton.runtime.dtypes import Arrays, to_triton
 from jigsaw_triton.runtime.messages import plain, shortened
 from jigsaw_triton.runtime.runners import load_runner
@@ -17,7 +17,7 @@ from jigsaw_triton.runtime.spec import RunnerSpec
 Run = Callable[[Arrays], Arrays]
 """Function that runs a model on inputs by name, and returns its outputs by name."""
 
-Phase = Literal["packages", "load", "run", "done"]
+Phase = Literal["packages", "load", "types", "run", "done"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,8 @@ class Outcome:
     """Result of a trial.
 
     Attributes:
-        phase: Phase that failed, or `done`. packages: a Python package is missing.
+        phase: Phase that failed, or `done`. packages: a Python package is missing. types: the model was loaded, but has
+            tensors that only workers can pass.
         error: Message of the failure, or the name of the package.
         outputs: Types of the outputs, by name.
         batch_error: Message of the failure of a batch of two items; empty if it did not fail or was not tried.
@@ -61,6 +62,8 @@ def attempt(trial: Trial) -> Outcome:
         if isinstance(missing, ModuleNotFoundError) and missing.name:
             return Outcome("packages", missing.name)
         return Outcome("load", _words(error))
+    if trial.spec.runner == "onnxruntime" and not passes(trial.spec):
+        return Outcome("types")
     try:
         made: Any = run(trial.inputs)
         if not isinstance(made, Mapping):

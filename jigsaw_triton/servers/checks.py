@@ -18,7 +18,7 @@ from jigsaw_triton.servers.edge import haproxy
 from jigsaw_triton.servers.image import find_runtime, require_answer
 from jigsaw_triton.servers.installation import PACKAGE, find_installation, find_installed, require_packaged_platform
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
-from jigsaw_triton.servers.runner_packages import RUNNER_PACKAGES, install_command, installed_version
+from jigsaw_triton.servers.runner_packages import RUNNER_PACKAGES, described, install_command, installed_version
 
 SHM = Path("/dev/shm")
 SEND_BUFFER = Path("/proc/sys/net/core/wmem_default")
@@ -145,11 +145,15 @@ def _python(name: str) -> Check:
 
 
 def _runner_package(name: str) -> Check:
-    """A package that runs models in the python backend; only graphs with its template need it."""
+    """A package that runs models in workers; only graphs with its template need it."""
     needed = f"for `template: {name}` in graph.yaml"
     found = installed_version(name)
     return Check(
-        name, "ok", f"not installed; {install_command(name)} {needed}" if found is None else f"{found}, {needed}"
+        name,
+        "ok",
+        f"no {described(name)} is installed; {install_command(name)} {needed}"
+        if found is None
+        else f"{found}, {needed}",
     )
 
 

@@ -94,8 +94,14 @@ def environment(folder: Path, inherited: Mapping[str, str]) -> dict[str, str]:
     return {
         "PATH": _join(folder / "bin", inherited.get("PATH", os.defpath)),
         "LD_LIBRARY_PATH": _join(folder / "lib", inherited.get("LD_LIBRARY_PATH", "")),
-        PACKAGES_VARIABLE: os.pathsep.join(_package_folders()),
+        PACKAGES_VARIABLE: os.pathsep.join(package_folders()),
     }
+
+
+def package_folders() -> list[str]:
+    """Returns the folders of the installed packages, in the order of the interpreter's search path."""
+    folders = [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
+    return [folder for folder in [*folders, *site.getsitepackages()] if Path(folder).is_dir()]
 
 
 def _folder(name: str, files: Mapping[str, str], links: Mapping[str, Path]) -> Path:
@@ -135,11 +141,5 @@ def _path_file() -> str:
     package = Path(jigsaw_triton.__file__).resolve().parent.parent
     # A __pycache__ in a model's version folder would change its time stamp, and Triton would reload the model.
     lines = [str(package), "import sys; sys.dont_write_bytecode = True"]
-    lines += [f"import site; site.addsitedir({folder!r})" for folder in _package_folders()]
+    lines += [f"import site; site.addsitedir({folder!r})" for folder in package_folders()]
     return "\n".join(lines) + "\n"
-
-
-def _package_folders() -> list[str]:
-    """Returns the folders of the installed packages, in the order of the interpreter's search path."""
-    folders = [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
-    return [folder for folder in [*folders, *site.getsitepackages()] if Path(folder).is_dir()]

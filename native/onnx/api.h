@@ -8,9 +8,9 @@
 
 namespace jigsaw::onnx {
 
-// Version of the API that the library requires: the first one that has all of these functions.
+// Version of the API that the library requires: the first one that has all of these functions. The package onnxruntime
+// contains the library since release 1.19.
 inline constexpr uint32_t kApiVersion = 15;
-inline constexpr const char* kFirstRelease = "1.15";
 
 struct OrtAllocator;
 struct OrtCUDAProviderOptionsV2;
@@ -81,10 +81,13 @@ struct Api {
   Function<25, OrtStatus*(OrtSessionOptions*, int)> set_inter_op_threads{table};
   Function<30, OrtStatus*(const OrtSession*, size_t*)> input_count{table};
   Function<31, OrtStatus*(const OrtSession*, size_t*)> output_count{table};
+  Function<32, OrtStatus*(const OrtSession*, size_t*)> default_count{table};
   Function<33, OrtStatus*(const OrtSession*, size_t, OrtTypeInfo**)> input_type{table};
   Function<34, OrtStatus*(const OrtSession*, size_t, OrtTypeInfo**)> output_type{table};
+  Function<35, OrtStatus*(const OrtSession*, size_t, OrtTypeInfo**)> default_type{table};
   Function<36, OrtStatus*(const OrtSession*, size_t, OrtAllocator*, char**)> input_name{table};
   Function<37, OrtStatus*(const OrtSession*, size_t, OrtAllocator*, char**)> output_name{table};
+  Function<38, OrtStatus*(const OrtSession*, size_t, OrtAllocator*, char**)> default_name{table};
   Function<48, OrtStatus*(OrtAllocator*, const int64_t*, size_t, int, OrtValue**)> create_tensor{table};
   Function<49, OrtStatus*(const OrtMemoryInfo*, void*, size_t, const int64_t*, size_t, int, OrtValue**)> wrap_tensor{
       table};

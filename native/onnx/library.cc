@@ -13,7 +13,8 @@ namespace jigsaw::onnx {
 namespace {
 
 constexpr std::string_view kFileName = "libonnxruntime.so";
-constexpr const char* kInstall = "install the Python package onnxruntime, or onnxruntime-gpu for GPUs";
+constexpr const char* kInstall = "install the Python package onnxruntime 1.20 or later, or onnxruntime-gpu for GPUs";
+constexpr size_t kLongestText = 500;
 constexpr const char* kCudaProvider = "CUDAExecutionProvider";
 
 // Returns the libraries in a folder. Their names end with the release: libonnxruntime.so.1.20.0.
@@ -29,14 +30,25 @@ std::vector<std::string> libraries_in(const std::filesystem::path& folder) {
 }  // namespace
 
 std::string find_library(const std::string& folders) {
+  std::error_code error;
+  std::vector<std::string> old;
   for (size_t begin = 0; begin < folders.size();) {
     size_t end = std::min(folders.find(':', begin), folders.size());
     std::filesystem::path folder = folders.substr(begin, end - begin);
-    if (auto found = libraries_in(folder / "onnxruntime" / "capi"); !found.empty()) return found.back();
+    folder = folder / "onnxruntime" / "capi";
+    if (auto found = libraries_in(folder); !found.empty()) return found.back();
+    if (std::filesystem::is_directory(folder, error)) old.push_back(folder.string());
     begin = end + 1;
   }
+  if (!old.empty())
+    throw std::runtime_error("the package onnxruntime in " + old.front() + " is too old: it has no " +
+                             std::string(kFileName) + "; " + kInstall);
   throw std::runtime_error("ONNX Runtime was not found in " + (folders.empty() ? "any folder" : folders) + "; " +
                            kInstall);
+}
+
+std::string shortened(const std::string& text) {
+  return text.size() <= kLongestText ? text : text.substr(0, kLongestText) + "...";
 }
 
 const Library& Library::load(const std::string& path) {
@@ -50,9 +62,7 @@ const Library& Library::load(const std::string& path) {
   if (!base) throw std::runtime_error(path + " is not ONNX Runtime; " + kInstall);
   std::string release = base()->release();
   Table table = base()->api(kApiVersion);
-  if (!table)
-    throw std::runtime_error(path + " is ONNX Runtime " + release + ", and models need " + kFirstRelease +
-                             " or later; install a newer onnxruntime");
+  if (!table) throw std::runtime_error(path + " is ONNX Runtime " + release + ", which is too old; " + kInstall);
   auto& made = (*loaded)[path];
   made.reset(new Library(table, std::move(release)));
   return *made;
@@ -78,7 +88,7 @@ void Library::check(OrtStatus* status) const {
   if (!status) return;
   std::string text = api_.message(status);
   api_.release_status(status);
-  throw std::runtime_error(text);
+  throw std::runtime_error(shortened(text));
 }
 
 }  // namespace jigsaw::onnx

@@ -13,6 +13,9 @@ namespace jigsaw::onnx {
 // Throws std::runtime_error, whose message says what to do.
 std::string find_library(const std::string& folders);
 
+// Cuts a part of an error text off if it is long: gRPC drops responses whose message exceeds 8 KB.
+std::string shortened(const std::string& text);
+
 // A loaded library. Shared by all models and never unloaded, because a library with threads cannot be unloaded safely.
 class Library {
  public:
@@ -29,7 +32,7 @@ class Library {
   // Returns true if it can run models on NVIDIA's GPUs.
   bool has_cuda() const;
 
-  // Throws the error of a function as std::runtime_error.
+  // Throws the error of a function as std::runtime_error, whose text is shortened.
   void check(OrtStatus* status) const;
 
  private:

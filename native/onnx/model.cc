@@ -10,24 +10,17 @@
 namespace jigsaw::onnx {
 namespace {
 
-// Largest number of bytes of an error text: gRPC drops responses whose message exceeds 8 KB.
-constexpr size_t kLongestError = 500;
-
-int64_t items_of(const Value& value) { return value.shape.empty() ? 0 : value.shape[0]; }
+int64_t items_of(const Value& value) { return value.shape[0]; }
 
 // Returns the size in bytes of an element; for BYTES, that of the length which stands before its text.
 size_t least_size(DataType type) { return type == DataType::kBytes ? sizeof(uint32_t) : element_size(type); }
 
-std::string shortened(const char* message) {
-  std::string text = message;
-  return text.size() <= kLongestError ? text : text.substr(0, kLongestError) + "...";
-}
-
+// Joins texts for an error text.
 template <typename Texts>
 std::string joined(const Texts& texts) {
   std::string all;
   for (const std::string& text : texts) all += (all.empty() ? "" : ", ") + text;
-  return all;
+  return shortened(all);
 }
 
 // Joins values along their first dimension.
@@ -98,12 +91,23 @@ Value column(const std::vector<int64_t>& numbers) {
 
 // Returns true if all values have the same number of items.
 bool same_items(const std::vector<Value>& values) {
-  return std::ranges::all_of(values,
-                             [&](const Value& v) { return !v.shape.empty() && v.shape[0] == items_of(values[0]); });
+  return std::ranges::all_of(values, [&](const Value& v) { return items_of(v) == items_of(values[0]); });
 }
 
 bool fits(const Shape& declared, std::span<const int64_t> actual) {
   return std::ranges::equal(declared, actual, [](int64_t d, int64_t a) { return d < 0 || a < 0 || d == a; });
+}
+
+// Returns the difference of a value from its specification, or an empty text. -1 stands for any number of items.
+std::string difference(const char* kind, const TensorSpec& spec, int64_t items, const Value& value) {
+  if (value.type != spec.type)
+    return std::string(kind) + " " + spec.name + " is of type " + name_of(value.type) + " where " + name_of(spec.type) +
+           " was declared";
+  Shape wanted = {items};
+  wanted.insert(wanted.end(), spec.shape.begin(), spec.shape.end());
+  if (fits(wanted, value.shape)) return {};
+  return std::string(kind) + " " + spec.name + " has shape " + text_of(value.shape) + " where " + text_of(wanted) +
+         " was declared";
 }
 
 std::set<std::string> names_of(const auto& tensors) {
@@ -112,10 +116,12 @@ std::set<std::string> names_of(const auto& tensors) {
   return names;
 }
 
-// Checks that the model has the tensors of the specification; for inputs, also that it has no others.
+// Checks that the model has the tensors of the specification; for inputs, also that it needs no others.
 void match(const char* kind, const std::vector<TensorSpec>& wanted, const std::vector<Declared>& found, bool inputs) {
-  std::set<std::string> names = names_of(wanted), has = names_of(found);
-  if (!std::ranges::includes(has, names) || (inputs && names != has))
+  std::set<std::string> names = names_of(wanted), has = names_of(found), needed;
+  for (const Declared& tensor : found)
+    if (inputs && !tensor.optional) needed.insert(tensor.name);
+  if (!std::ranges::includes(has, names) || !std::ranges::includes(names, needed))
     throw std::runtime_error(std::string("the graph declares the ") + kind + "s " + joined(names) + ", but " +
                              kModelFile + " has " + joined(has) + "; declare the same names");
   for (const TensorSpec& tensor : wanted) {
@@ -128,11 +134,8 @@ void match(const char* kind, const std::vector<TensorSpec>& wanted, const std::v
       throw std::runtime_error("the graph declares " + name + " as " + name_of(tensor.type) + ", but it is " +
                                name_of(declared.type) + " in " + kModelFile + "; declare " + name_of(declared.type));
     // The declared shapes of outputs are only hints of whoever made the model.
-    if (!inputs || !declared.shape) continue;
-    const Shape& shape = *declared.shape;
-    if (shape.empty())
-      throw std::runtime_error(name + " of " + kModelFile + " has no batch dimension; add one to the model");
-    std::span<const int64_t> rest = std::span(shape).subspan(1);
+    if (!inputs || declared.shape.empty()) continue;
+    std::span<const int64_t> rest = std::span(declared.shape).subspan(1);
     if (!fits(tensor.shape, rest))
       throw std::runtime_error("the graph declares " + name + " with shape " + text_of(tensor.shape) +
                                ", but without its batch dimension it is " + text_of(rest) + " in " + kModelFile +
@@ -157,8 +160,11 @@ ModelSpec ModelSpec::parse(const Json& json) {
   spec.threads = int(std::clamp<int64_t>(json.at("threads", "spec").integer("spec.threads"), 1, 1024));
   spec.padded.resize(spec.outputs.size());
   for (const Json& name : json.at("pads", "spec").array("spec.pads"))
-    for (size_t i = 0; i < spec.outputs.size(); i++)
-      if (spec.outputs[i].name == name.string("spec.pads")) spec.padded[i] = true;
+    for (size_t i = 0; i < spec.outputs.size(); i++) {
+      if (spec.outputs[i].name != name.string("spec.pads")) continue;
+      if (spec.outputs[i].shape.empty()) throw FormatError("spec.pads has an output without rows");
+      spec.padded[i] = true;
+    }
   return spec;
 }
 
@@ -174,14 +180,13 @@ std::vector<Answer> Model::answer(const std::vector<std::vector<Value>>& request
   std::vector<Answer> answers(requests.size());
   std::map<std::pair<size_t, std::vector<Shape>>, std::vector<size_t>> groups;
   for (size_t i = 0; i < requests.size(); i++) {
-    std::vector<Shape> shapes;
-    for (const Value& input : requests[i]) {
-      if (!input.shape.empty()) shapes.emplace_back(input.shape.begin() + 1, input.shape.end());
+    if (std::string wrong = fault_of(requests[i]); !wrong.empty()) {
+      answers[i].failure = {Blame::kRequest, shortened(wrong)};
+      continue;
     }
-    if (same_items(requests[i]))
-      groups[{spec_.stack ? 0 : i, std::move(shapes)}].push_back(i);
-    else
-      answers[i].failure = {Blame::kRequest, "inputs differ in batch size: " + sizes_text(requests[i])};
+    std::vector<Shape> shapes;
+    for (const Value& input : requests[i]) shapes.emplace_back(input.shape.begin() + 1, input.shape.end());
+    groups[{spec_.stack ? 0 : i, std::move(shapes)}].push_back(i);
   }
   for (const auto& [key, indices] : groups) {
     std::vector<const Values*> group;
@@ -197,11 +202,21 @@ std::vector<Answer> Model::answer(const std::vector<std::vector<Value>>& request
   return answers;
 }
 
-std::string Model::sizes_text(const Values& inputs) const {
-  std::string text;
+// Returns what is wrong with the inputs of a request, or an empty text.
+std::string Model::fault_of(const Values& inputs) const {
+  for (size_t i = 0; i < inputs.size(); i++) {
+    const Value& value = inputs[i];
+    if (std::string wrong = difference("input", spec_.inputs[i], -1, value); !wrong.empty()) return wrong;
+    std::optional<int64_t> count = element_count(value.shape);
+    if (!count || (value.type != DataType::kBytes && value.size != size_t(*count) * element_size(value.type)))
+      return "input " + input_names_[i] + " has " + std::to_string(value.size) + " bytes, which its shape " +
+             text_of(value.shape) + " contradicts";
+  }
+  if (same_items(inputs)) return {};
+  std::string sizes;
   for (size_t i = 0; i < inputs.size(); i++)
-    text += (i ? ", " : "") + input_names_[i] + " has " + std::to_string(items_of(inputs[i]));
-  return text;
+    sizes += (i ? ", " : "") + input_names_[i] + " has " + std::to_string(items_of(inputs[i]));
+  return "inputs differ in batch size: " + sizes;
 }
 
 std::vector<Answer> Model::answer_joined(const std::vector<const Values*>& requests) const {
@@ -230,12 +245,22 @@ std::vector<Answer> Model::answer_joined(const std::vector<const Values*>& reque
 
 Answer Model::answer_one(const Values& inputs) const {
   bool pads = std::ranges::find(spec_.padded, true) != spec_.padded.end();
-  if (spec_.stack || (items_of(inputs[0]) <= 1 && !pads)) return run(inputs);
+  int64_t items = items_of(inputs[0]);
+  if (spec_.stack || (items == 1 && !pads)) return run(inputs);
+  if (items == 0) return answer_empty(inputs);
   try {
     return answer_items(inputs);
   } catch (const FormatError& error) {
     return {{}, Failure{Blame::kRequest, error.what()}};
   }
+}
+
+// Answers a request without items.
+Answer Model::answer_empty(const Values& inputs) const {
+  Answer answer = run(inputs);
+  for (size_t o = 0; o < spec_.padded.size() && !answer.failure; o++)
+    if (spec_.padded[o]) answer.outputs.push_back({std::string(kRowsPrefix) + output_names_[o], column({})});
+  return answer;
 }
 
 // Answers a request with one run for each item.
@@ -258,7 +283,7 @@ Answer Model::answer_items(const Values& inputs) const {
     if (spec_.padded[o]) {
       std::vector<int64_t> rows;
       for (const Value& part : parts[o]) rows.push_back(part.shape[1]);
-      int64_t most = rows.empty() ? 0 : std::ranges::max(rows);
+      int64_t most = std::ranges::max(rows);
       for (Value& part : parts[o]) part = padded(part, most);
       counts.push_back({std::string(kRowsPrefix) + name, column(rows)});
     }
@@ -267,7 +292,7 @@ Answer Model::answer_items(const Values& inputs) const {
     if (shapes.size() > 1) {
       std::string text = "output " + name + " differs in shape between the items of the request: ";
       for (const Shape& shape : shapes) text += (shape == *shapes.begin() ? "" : ", ") + text_of(shape);
-      return {{}, Failure{Blame::kRequest, std::move(text)}};
+      return {{}, Failure{Blame::kRequest, shortened(text)}};
     }
     all.outputs.push_back({name, concatenated(parts[o])});
   }
@@ -292,18 +317,9 @@ Answer Model::run(const Values& inputs) const {
 
 // Throws std::runtime_error if an output has another type or shape than the specification.
 void Model::check(const Values& outputs, int64_t items) const {
-  for (size_t o = 0; o < outputs.size(); o++) {
-    const TensorSpec& spec = spec_.outputs[o];
-    const Value& value = outputs[o];
-    if (value.type != spec.type)
-      throw std::runtime_error("output " + spec.name + " is of type " + name_of(value.type) + " where " +
-                               name_of(spec.type) + " was declared");
-    Shape wanted = {items};
-    wanted.insert(wanted.end(), spec.shape.begin(), spec.shape.end());
-    if (!fits(wanted, value.shape))
-      throw std::runtime_error("output " + spec.name + " has shape " + text_of(value.shape) + " where " +
-                               text_of(wanted) + " was declared");
-  }
+  for (size_t o = 0; o < outputs.size(); o++)
+    if (std::string wrong = difference("output", spec_.outputs[o], items, outputs[o]); !wrong.empty())
+      throw std::runtime_error(wrong);
 }
 
 }  // namespace jigsaw::onnx

@@ -3,7 +3,6 @@
 
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "core/base.h"
@@ -58,9 +57,10 @@ class Model {
 
   std::vector<Answer> answer_joined(const std::vector<const Values*>& requests) const;
   Answer answer_one(const Values& inputs) const;
+  Answer answer_empty(const Values& inputs) const;
   Answer answer_items(const Values& inputs) const;
   Answer run(const Values& inputs) const;
-  std::string sizes_text(const Values& inputs) const;
+  std::string fault_of(const Values& inputs) const;
   void check(const Values& outputs, int64_t items) const;
 
   ModelSpec spec_;

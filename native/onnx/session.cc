@@ -57,9 +57,15 @@ Shape shape_of(const Library& library, const OrtTensorTypeAndShapeInfo* info) {
 void use_gpu(const Library& library, OrtSessionOptions* options) {
   const Api& api = library.api();
   OrtCUDAProviderOptionsV2* cuda = nullptr;
-  library.check(api.create_cuda_options(&cuda));
-  auto owner = owned(cuda, api.release_cuda_options);
-  library.check(api.use_cuda(options, cuda));
+  try {
+    library.check(api.create_cuda_options(&cuda));
+    auto owner = owned(cuda, api.release_cuda_options);
+    library.check(api.use_cuda(options, cuda));
+  } catch (const std::exception& error) {
+    throw std::runtime_error("ONNX Runtime " + library.release() + " cannot use the GPU: " + error.what() +
+                             "; install the CUDA and cuDNN libraries that this onnxruntime-gpu needs where servers "
+                             "find them (LD_LIBRARY_PATH), or onnxruntime in its place to run on the processor");
+  }
 }
 
 }  // namespace
@@ -82,23 +88,28 @@ Session::Session(const Library& library, const std::string& path, const Executio
                              "; export the model again, or install a newer onnxruntime if it lacks an operator");
   }
   session_ = owned(session, api.release_session);
-  inputs_ = declared(true);
-  outputs_ = declared(false);
+  inputs_ = declared(api.input_count, api.input_name, api.input_type);
+  for (Declared& input : declared(api.default_count, api.default_name, api.default_type)) {
+    input.optional = true;
+    inputs_.push_back(std::move(input));
+  }
+  outputs_ = declared(api.output_count, api.output_name, api.output_type);
 }
 
-std::vector<Declared> Session::declared(bool inputs) const {
+template <typename Count, typename Name, typename Type>
+std::vector<Declared> Session::declared(const Count& count_of, const Name& name_of, const Type& type_info_of) const {
   const Api& api = library_.api();
   size_t count = 0;
-  library_.check(inputs ? api.input_count(session_.get(), &count) : api.output_count(session_.get(), &count));
+  library_.check(count_of(session_.get(), &count));
   std::vector<Declared> found;
   for (size_t i = 0; i < count; i++) {
     char* name = nullptr;
-    library_.check(inputs ? api.input_name(session_.get(), i, library_.allocator(), &name)
-                          : api.output_name(session_.get(), i, library_.allocator(), &name));
-    Declared declared{name, DataType::kInvalid, std::nullopt};
+    library_.check(name_of(session_.get(), i, library_.allocator(), &name));
+    Declared declared;
+    declared.name = name;
     library_.check(api.free(library_.allocator(), name));
     OrtTypeInfo* type = nullptr;
-    library_.check(inputs ? api.input_type(session_.get(), i, &type) : api.output_type(session_.get(), i, &type));
+    library_.check(type_info_of(session_.get(), i, &type));
     auto owner = owned(type, api.release_type);
     const OrtTensorTypeAndShapeInfo* info = nullptr;
     library_.check(api.tensor_info(type, &info));

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,7 +15,8 @@ namespace jigsaw::onnx {
 struct Declared {
   std::string name;
   DataType type = DataType::kInvalid;  // kInvalid if Triton has no such type.
-  std::optional<Shape> shape;          // -1 for a dimension that varies; nothing if it has no declared shape.
+  Shape shape;  // -1 for a dimension that varies. Empty for a scalar, and also if the model declares no shape.
+  bool optional = false;  // True for an input with a default: an initializer of its name.
 };
 
 // Way in which a session runs.
@@ -45,7 +45,9 @@ class Session {
   Handle tensor(const Value& value) const;
   Handle strings(const Value& value) const;
   Value value(Handle tensor) const;
-  std::vector<Declared> declared(bool inputs) const;
+  // Reads what the model declares, with the functions of the library for one kind of tensor.
+  template <typename Count, typename Name, typename Type>
+  std::vector<Declared> declared(const Count& count_of, const Name& name_of, const Type& type_info_of) const;
 
   const Library& library_;
   std::shared_ptr<OrtSession> session_;

@@ -78,10 +78,10 @@ char* jigsaw_onnx_find(const char* folders, char** error) {
 }
 
 // Returns nullptr and sets `error` if the library or the model cannot be loaded.
-Model* jigsaw_onnx_load(const char* library, const char* path, const char* spec, int threads, char** error) {
+Model* jigsaw_onnx_load(const char* library, const char* path, const char* spec, int threads, int gpu, char** error) {
   try {
     return new Model(jigsaw::onnx::Library::load(library), path, jigsaw::onnx::ModelSpec::parse(Json::parse(spec)),
-                     {threads, false});
+                     {threads, gpu != 0});
   } catch (const std::exception& wrong) {
     *error = copy(wrong.what());
     return nullptr;

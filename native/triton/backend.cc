@@ -1,7 +1,6 @@
 // The entry points of the Triton backend. Each model is a front, whose requests are passed to the core, or an ONNX
 // model.
 #include <algorithm>
-#include <atomic>
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
@@ -328,12 +327,15 @@ std::unique_ptr<Model> load(TRITONBACKEND_Model* model) {
   const std::string& text = spec_of(config);
   auto made = std::make_unique<Model>();
   Json spec = Json::parse(text);
-  if (const Json* runner = spec.find("runner"); runner && runner->string("spec.runner") == kOnnxRunner) {
+  if (const Json* runner = spec.find("runner")) {
+    if (const std::string& name = runner->string("spec.runner"); name != kOnnxRunner)
+      throw std::runtime_error("the backend jigsaw cannot run the template " + name +
+                               "; only the template onnxruntime may name this backend");
     made->onnx = std::make_unique<OnnxModel>(model, config, spec);
   } else {
     made->front = std::make_unique<Front>(process().engine(), config.at("name", "config").string("config.name"), text);
-    AnswerGate::get().find_pairs();
   }
+  AnswerGate::get().find_pairs();
   return made;
 }
 

@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "triton/answer_gate.h"
 #include "triton/calls.h"
 
 namespace jigsaw {
@@ -57,16 +58,14 @@ void send(TRITONBACKEND_Request* request, const std::vector<onnx::Output>& outpu
     log_failure(TRITONBACKEND_ResponseDelete(response));
     throw;
   }
-  log_failure(TRITONBACKEND_ResponseSend(response, TRITONSERVER_RESPONSE_COMPLETE_FINAL, nullptr));
+  AnswerGate::get().send(response, nullptr);
 }
 
 void send(TRITONBACKEND_Request* request, const Failure& failure) {
   TRITONBACKEND_Response* response = nullptr;
   log_failure(TRITONBACKEND_ResponseNew(&response, request));
   if (!response) return;
-  TRITONSERVER_Error* error = TRITONSERVER_ErrorNew(code_of(failure.blame), failure.message.c_str());
-  log_failure(TRITONBACKEND_ResponseSend(response, TRITONSERVER_RESPONSE_COMPLETE_FINAL, error));
-  TRITONSERVER_ErrorDelete(error);  // Unlike the response, it still belongs to the backend.
+  AnswerGate::get().send(response, TRITONSERVER_ErrorNew(code_of(failure.blame), failure.message.c_str()));
 }
 
 // Sends an answer. Returns true if it has outputs, false if it is an error.

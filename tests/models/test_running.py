@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.fakes.documents import edited, line_of
+from tests.fakes.onnx_files import identity
 from tests.fakes.onnx_models import FLOAT, INT64, STRING, classifier, model, node, tensor
 from tests.models.conftest import GRAPH, MODEL, PYTHON, Check
 
@@ -154,6 +155,20 @@ def test_text_is_passed_to_an_onnx_model(tmp_path: Path, check: Check) -> None:
         GRAPH, ("X: {dtype: FP32", "X: {dtype: BYTES"), ("dtype: INT64, shape: []", "dtype: BYTES, shape: [4]")
     )
     assert check(text, run=True) == []
+
+
+def test_an_onnx_model_with_bf16_is_only_loaded(tmp_path: Path, check: Check) -> None:
+    pytest.importorskip("onnxruntime")
+    text = edited(
+        GRAPH,
+        ("X: {dtype: FP32", "X: {dtype: BF16"),
+        ("dtype: INT64, shape: []", "dtype: BF16, shape: [4]"),
+        ("    LABEL: classify.LABEL", "    Y: classify.Y"),
+        ("        LABEL: {", "        Y: {"),
+    )
+    (tmp_path / "model.onnx").write_bytes(identity("BF16", ("batch", 4)))
+    note = "classify.only was loaded but not run, because onnxruntime can pass BF16 in workers only"
+    assert check(text, run=True) == [note]
 
 
 def test_files_of_a_variant_are_beside_each_other(tmp_path: Path, check: Check) -> None:

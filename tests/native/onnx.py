@@ -19,7 +19,7 @@ _P, _S, _I = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
 _PP = ctypes.POINTER(_P)
 _FUNCTIONS: Mapping[str, tuple[Any, list[Any]]] = {
     "find": (_P, [_S, _PP]),
-    "load": (_P, [_S, _S, _S, ctypes.c_int, _PP]),
+    "load": (_P, [_S, _S, _S, ctypes.c_int, ctypes.c_int, _PP]),
     "free": (None, [_P]),
     "answer": (_P, [_P, _S, _S, _I, ctypes.c_int]),
     "answer_text": (_P, [_P, _I]),
@@ -74,12 +74,12 @@ def _named(tensors: Mapping[str, TensorSpec]) -> tuple[TensorSpec, ...]:
 class OnnxModel:
     """A loaded ONNX model."""
 
-    def __init__(self, path: Path, spec: RunnerSpec | str, at: Path | None = None) -> None:
+    def __init__(self, path: Path, spec: RunnerSpec | str, at: Path | None = None, *, gpu: bool = False) -> None:
         text = spec if isinstance(spec, str) else to_json(spec)
         self._inputs = [] if isinstance(spec, str) else [tensor.name for tensor in spec.inputs]
         wrong = _P()
         arguments = (str(at or find_library()).encode(), str(path).encode(), text.encode())
-        self._pointer = call("load", *arguments, 1, ctypes.byref(wrong))
+        self._pointer = call("load", *arguments, 1, int(gpu), ctypes.byref(wrong))
         if wrong.value:
             raise LoadError(take_text(wrong.value))
 

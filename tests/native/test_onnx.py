@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jigsaw_triton.runtime.dtypes import BF16, to_numpy
+from jigsaw_triton.runtime.spec import to_json
 from native.compiler import find_compiler
 from tests.fakes.onnx_files import TYPES, Graph, Node, Tensor, identity, onnx_file
 from tests.native.core import Array, Failure
@@ -182,6 +183,42 @@ def test_rows_are_padded_and_counted(tmp_path: Path) -> None:
     ]
 
 
+def test_a_request_without_items_has_no_rows(tmp_path: Path) -> None:
+    shape = ("batch", "rows", 2)
+    types = {"X": tensor("FP32", -1, 2)}, {"Y": tensor("FP32", -1, 2)}
+    model = load(tmp_path, identity("FP32", shape), *types, stack=False, pads=("Y",))
+    found = model.ask(X=np.empty((0, 3, 2), np.float32))
+    assert (found["Y"].shape, found["JIGSAW_ROWS.Y"].shape) == ((0, 3, 2), (0, 1))
+
+
+@pytest.mark.parametrize("stack", [True, False])
+@pytest.mark.parametrize("shape", [(), (0, 2), (1, 1, 2, 1), (1, 1, 3)])
+def test_an_input_of_another_shape_is_the_fault_of_the_request(
+    tmp_path: Path, shape: tuple[int, ...], stack: bool
+) -> None:
+    types = {"X": tensor("FP32", -1, 2)}, {"Y": tensor("FP32", -1, 2)}
+    model = load(tmp_path, identity("FP32", ("batch", "rows", 2)), *types, stack=stack, pads=() if stack else ("Y",))
+    good = {"X": np.ones((1, 1, 2), np.float32)}
+    bad, found = model.answer({"X": np.zeros(shape, np.float32)}, good)
+    assert bad == Failure("request", f"input X has shape {list(shape)} where [-1, -1, 2] was declared")
+    assert outputs(found)["Y"] == [[[1, 1]]]
+
+
+@pytest.mark.parametrize("stack", [True, False])
+def test_an_input_of_another_size_is_the_fault_of_the_request(tmp_path: Path, stack: bool) -> None:
+    model = load(tmp_path, identity("FP32"), PAIR, {"Y": tensor("FP32", 2)}, stack=stack)
+    good, bad = model.answer({"X": rows(1)}, {"X": rows(1, 2)}, cut=4)
+    assert outputs(good) == {"Y": [[1, 10]]}
+    assert bad == Failure("request", "input X has 12 bytes, which its shape [2, 2] contradicts")
+
+
+def test_an_input_of_another_type_is_the_fault_of_the_request(tmp_path: Path) -> None:
+    model = load(tmp_path, identity("FP32"), PAIR, {"Y": tensor("FP32", 2)})
+    good, bad = model.answer({"X": rows(1)}, {"X": rows(1).astype(np.float64)})
+    assert outputs(good) == {"Y": [[1, 10]]}
+    assert bad == Failure("request", "input X is of type FP64 where FP32 was declared")
+
+
 def test_padded_texts_are_empty(tmp_path: Path) -> None:
     # Y has as many texts as the number N says, which are the number itself.
     nodes = [
@@ -254,14 +291,44 @@ def test_a_model_that_does_not_match_is_refused(tmp_path: Path, inputs: Any, mad
     assert str(caught.value) == message
 
 
+def test_texts_of_errors_fit_into_a_response(tmp_path: Path) -> None:
+    many = {f"a_long_name_of_an_input_{number}": Tensor("FP32") for number in range(999)}
+    graph = Graph([Node("Identity", [next(iter(many))], ["Y"])], many, {"Y": Tensor("FP32")})
+    with pytest.raises(LoadError, match="declare the same names") as caught:
+        load(tmp_path, onnx_file(graph), PAIR, {"Y": tensor("FP32", 2)})
+    assert len(str(caught.value)) < 2000
+    model = load(tmp_path, up_to(), {"N": tensor("INT64", 1)}, {"Y": tensor("INT64", -1, 1)}, stack=False)
+    (found,) = model.answer({"N": np.arange(1, 500, dtype=np.int64).reshape(-1, 1)})
+    assert isinstance(found, Failure)
+    assert len(found.message) < 2000
+
+
 def test_a_subset_of_the_outputs_may_be_declared(tmp_path: Path) -> None:
     model = load(tmp_path, ADD, ADD_INPUTS, {"SUM": tensor("FP32", -1)})
     assert outputs(model.answer({"A": rows(1), "B": rows(2), "TEXT": texts_of([[b"a"]])})[0]) == {"SUM": [[3, 30]]}
 
 
-def test_an_input_without_a_batch_dimension_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LoadError, match=r"input X of model\.onnx has no batch dimension; add one to the model"):
-        load(tmp_path, identity("FP32", ()), PAIR, {"Y": tensor("FP32", 2)})
+def test_an_input_with_a_default_may_be_left_out(tmp_path: Path) -> None:
+    graph = Graph(
+        [Node("Add", ["X", "B"], ["Y"])],
+        {"X": Tensor("FP32"), "B": Tensor("FP32")},
+        {"Y": Tensor("FP32")},
+        {"B": np.full((1, 2), 5, np.float32)},
+    )
+    model = load(tmp_path, onnx_file(graph), PAIR, {"Y": tensor("FP32", 2)})
+    assert model.ask(X=rows(1))["Y"].tolist() == [[6, 15]]
+    model = load(tmp_path, onnx_file(graph), {**PAIR, "B": tensor("FP32", 2)}, {"Y": tensor("FP32", 2)})
+    assert model.ask(X=rows(1), B=rows(2))["Y"].tolist() == [[3, 30]]
+    with pytest.raises(LoadError, match="the graph declares input B with shape"):
+        load(tmp_path, onnx_file(graph), {**PAIR, "B": tensor("FP32", 3)}, {"Y": tensor("FP32", 2)})
+
+
+@pytest.mark.parametrize("shape", [None, ()])
+def test_an_input_may_have_no_declared_shape(tmp_path: Path, shape: tuple[int, ...] | None) -> None:
+    any_shape = Tensor("FP32", shape)  # ONNX Runtime takes a scalar for a tensor without a declared shape.
+    graph = Graph([Node("Identity", ["X"], ["Y"])], {"X": any_shape}, {"Y": any_shape})
+    model = load(tmp_path, onnx_file(graph), PAIR, {"Y": tensor("FP32", 2)})
+    assert model.ask(X=rows(1, 2))["Y"].tolist() == [[1, 10], [2, 20]]
 
 
 def test_an_unknown_operator_is_named(tmp_path: Path) -> None:
@@ -282,11 +349,26 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> N
         ("{}", 'spec has no "inputs"'),
         ('{"inputs": [{"name": "X", "dtype": "FP8", "shape": [1]}]}', "spec.inputs.dtype is not a data type: FP8"),
         ('{"inputs": []}', "spec.inputs is empty"),
+        (
+            to_json(runner(PAIR, {"Y": tensor("FP32")}, stack=False, pads=("Y",))),
+            "spec.pads has an output without rows",
+        ),
     ],
 )
 def test_an_invalid_specification_is_refused(tmp_path: Path, spec: str, message: str) -> None:
     with pytest.raises(LoadError, match=message):
         OnnxModel(tmp_path / "model.onnx", spec)
+
+
+def test_the_error_for_an_unusable_gpu_says_what_to_install(tmp_path: Path) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime supports GPUs")
+    with pytest.raises(
+        LoadError, match=r"ONNX Runtime .* cannot use the GPU: .*; install the CUDA and cuDNN libraries"
+    ):
+        OnnxModel(tmp_path / "model.onnx", runner(PAIR, PAIR), gpu=True)
 
 
 def test_the_library_is_found_in_the_packages() -> None:
@@ -299,6 +381,14 @@ def test_the_library_is_found_in_the_packages() -> None:
 def test_the_error_for_a_missing_library_says_what_to_install(folders: str) -> None:
     with pytest.raises(LoadError, match=r"ONNX Runtime was not found in .*; install the Python package onnxruntime"):
         find_library(folders)
+
+
+def test_a_package_without_the_library_is_too_old(tmp_path: Path) -> None:
+    capi = tmp_path / "onnxruntime" / "capi"
+    capi.mkdir(parents=True)
+    with pytest.raises(LoadError, match=r"/onnxruntime/capi is too old: .*; install .* onnxruntime 1\.20 or later"):
+        find_library(f"{tmp_path}:/nowhere")
+    assert find_library(f"{tmp_path}:{PACKAGES}") == find_library()
 
 
 def compiled(folder: Path, code: str) -> Path:
@@ -324,7 +414,7 @@ const struct base *OrtGetApiBase(void) { return &made; }
     [
         (
             OLD,
-            r"libonnxruntime\.so is ONNX Runtime 1\.9\.0, and models need 1\.15 or later; install a newer onnxruntime",
+            r"libonnxruntime\.so is ONNX Runtime 1\.9\.0, which is too old; install the Python package onnxruntime 1",
         ),
         ("int other;", r"libonnxruntime\.so is not ONNX Runtime; install the Python package onnxruntime"),
     ],

@@ -26,6 +26,7 @@ TORCH = GRAPH.replace("{name: s, accuracy: 37.4, template: emulated", "{name: s,
 @pytest.fixture
 def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner_packages, "find_spec", lambda _: None)
+    monkeypatch.setattr(runner_packages, "package_folders", lambda: [])
 
 
 def graph(folder: Path, text: str) -> TaskGraph:
@@ -67,7 +68,25 @@ def test_a_package_from_another_distribution_counts_as_installed(monkeypatch: py
 
     monkeypatch.setattr(runner_packages, "version", unknown)
     monkeypatch.setattr(runner_packages, "find_spec", lambda _: object())
-    assert installed_version("onnxruntime") == "unknown version"
+    assert installed_version("torch") == "unknown version"
+
+
+def test_onnxruntime_counts_as_installed_if_workers_find_its_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_packages, "find_spec", lambda _: object())
+    monkeypatch.setattr(runner_packages, "package_folders", lambda: ["/nowhere", str(tmp_path)])
+    monkeypatch.setattr(runner_packages, "version", lambda _: "1.18.0")
+    capi = tmp_path / "onnxruntime" / "capi"
+    capi.mkdir(parents=True)
+    (capi / "onnxruntime_pybind11_state.so").touch()
+    assert installed_version("onnxruntime") is None
+    onnx = graph(tmp_path, TORCH.replace("template: torch", "template: onnxruntime, artifacts: {model.onnx: m.onnx}"))
+    with pytest.raises(MissingDependencyError, match=r"needs the Python package onnxruntime 1\.20 or later"):
+        require_packages([onnx], TEMPLATES, PYTHON)
+    (capi / "libonnxruntime.so.1.20.0").touch()
+    assert installed_version("onnxruntime") == "1.18.0"
+    require_packages([onnx], TEMPLATES, PYTHON)
 
 
 def test_each_package_has_a_template_of_its_name() -> None:

@@ -25,7 +25,7 @@ from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.graph.draw import slo_words
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.installation import installed_backends
-from jigsaw_triton.servers.runner_packages import install_command, missing_packages
+from jigsaw_triton.servers.runner_packages import described, install_command, missing_packages
 from jigsaw_triton.spec.json_schema import Kind, json_schema
 
 
@@ -93,7 +93,7 @@ def command(
         for name, graph in found.items():
             for package, variant in missing_packages(graph, templates, backends).items():
                 packages[name].append(package)
-                needed = f"{variant} needs the Python package {package}"
+                needed = f"{variant} needs the Python package {described(package)}"
                 out.warn(f"{name}: {needed} to be deployed from here; `{install_command(package)}` installs it")
     data = {
         "graphs": {

@@ -19,6 +19,7 @@ def listed(run: Run) -> dict[str, dict[str, object]]:
 def test_each_template_is_listed_with_what_serves_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "installed_backends", lambda: frozenset({"python", "pytorch"}))
     monkeypatch.setattr(runner_packages, "find_spec", lambda name: None)
+    monkeypatch.setattr(runner_packages, "package_folders", lambda: [])
     found = listed(run)
     assert found["torch"]["served_by"] == "backend pytorch"
     assert found["python"]["served_by"] == "backend python"
