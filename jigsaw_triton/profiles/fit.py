@@ -6,15 +6,15 @@ from statistics import NormalDist
 
 import numpy as np
 
-from jigsaw_triton.profiles.estimation import Estimate, Prior, Sample, estimate, pooled
+from jigsaw_triton.profiles.estimation import Estimate, Prior, Sample, pooled
 from jigsaw_triton.profiles.latency_model import Array, Configuration
 from jigsaw_triton.profiles.table import MEASURED, ProfileRow, Source
 
 LEAST_ROWS = 4
 """Smallest number of rows from which a variant is fitted: fewer cannot separate its floor from its work."""
 
-FOLDS = 12
-"""Largest number of parts into which the rows of a variant are divided for cross-validation."""
+FOLDS = 6
+"""Largest number of parts into which the rows are divided for cross-validation. Each part needs a fit of the others."""
 
 INTERVAL = 0.9
 """Probability of the interval whose width is calibrated."""
@@ -120,7 +120,7 @@ def _sample(rows: Sequence[ProfileRow]) -> Sample:
 
 def _fitted(samples: Mapping[VariantName, Sample]) -> LatencyFit:
     prior, estimates = pooled(samples)
-    variants = {name: _validated(sample, prior, estimates[name]) for name, sample in samples.items()}
+    variants = _validated(samples, estimates)
     ratios = np.abs([d / sd for one in variants.values() for d, sd in zip(one.deviations, one.expected, strict=True)])
     # The quantile of split conformal prediction (Lei et al., 2018), which allows for the size of the sample.
     share = min(1.0, INTERVAL * (1 + 1 / len(ratios)))
@@ -128,15 +128,27 @@ def _fitted(samples: Mapping[VariantName, Sample]) -> LatencyFit:
     return LatencyFit(prior, variants, scale if len(ratios) >= _LEAST_CALIBRATION else max(scale, _DEFAULT_SCALE))
 
 
-def _validated(sample: Sample, prior: Prior, found: Estimate) -> VariantFit:
-    """Predicts each row from an estimate without its fold. The prior is that of all rows."""
-    count = len(sample.configurations)
-    deviations, expected = np.empty(count), np.empty(count)
-    for fold in range(min(FOLDS, count)):
-        left_out = range(fold, count, FOLDS)
-        without = estimate(sample.without(left_out), prior, found.parameters)
-        for index in left_out:
-            (log,), (sd,) = without.predict([sample.configurations[index]])
-            deviations[index] = np.log(sample.latency_ms[index]) - log
-            expected[index] = sd
-    return VariantFit(count, found, tuple(deviations.tolist()), tuple(expected.tolist()))
+def _validated(
+    samples: Mapping[VariantName, Sample], estimates: Mapping[VariantName, Estimate]
+) -> dict[VariantName, VariantFit]:
+    """Predicts each row from a fit without its fold, whose prior does not know the fold either.
+
+    A fold has rows of all variants, so that there are few fits. The folds of the variants are shifted against each
+    other: otherwise a fold would leave out the same configuration of variants that were measured alike.
+    """
+    folds = min(FOLDS, max(len(sample.configurations) for sample in samples.values()))
+    found = {name: np.empty((2, len(sample.configurations))) for name, sample in samples.items()}
+    for fold in range(folds):
+        left_out = {
+            name: range((fold + shift) % folds, len(sample.configurations), folds)
+            for shift, (name, sample) in enumerate(samples.items())
+        }
+        _, without = pooled({name: sample.without(left_out[name]) for name, sample in samples.items()})
+        for name, sample in samples.items():
+            for index in left_out[name]:
+                (log,), (sd,) = without[name].predict([sample.configurations[index]])
+                found[name][:, index] = np.log(sample.latency_ms[index]) - log, sd
+    return {
+        name: VariantFit(len(deviations), estimates[name], tuple(deviations.tolist()), tuple(expected.tolist()))
+        for name, (deviations, expected) in found.items()
+    }

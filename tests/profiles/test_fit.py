@@ -85,6 +85,18 @@ def test_the_interval_covers_nine_of_ten_rows_and_the_stated_error_is_about_righ
     assert np.median(stated) == pytest.approx(np.median(off), rel=0.3)
 
 
+@pytest.mark.parametrize("variants", [{"large"}, set(SHIFTS)])
+def test_the_prediction_of_a_row_in_cross_validation_does_not_depend_on_it(variants: set[str]) -> None:
+    measured = [r for r in rows(SPARSE[:6], noise=0.05) if r.key.variant in variants]
+    index = next(i for i, r in enumerate(measured) if r.key.variant == "large")
+    predicted = []
+    for factor in (1.0, 3.0):
+        ms = factor * measured[index].latency_p50_ms
+        changed = [*measured[:index], replace(measured[index], latency_p50_ms=ms), *measured[index + 1 :]]
+        predicted.append(np.log(ms) - fit_of(changed).variants["t", "large"].deviations[0])
+    assert predicted[1] == pytest.approx(predicted[0], abs=1e-9)
+
+
 def test_variants_share_what_one_of_them_cannot_tell() -> None:
     """The lone rows have no configuration with several instances on a large slice."""
     few = [("1g", 1, 1), ("1g", 1, 8), ("7g", 1, 1), ("7g", 1, 32)]
