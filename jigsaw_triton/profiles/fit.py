@@ -74,6 +74,11 @@ class LatencyFit:
     variants: Mapping[VariantName, VariantFit]
     scale: float
 
+    def deviations(self, variant: VariantName, configurations: Sequence[Configuration]) -> Array:
+        """Returns the relative standard deviation of the prediction in each configuration."""
+        found: Array = self.scale * self.variants[variant].estimate.predict(configurations)[1]
+        return found
+
     def predict(self, variant: VariantName, configurations: Sequence[Configuration], *, quantile: float = 0.5) -> Array:
         """Returns a quantile of the median latency in each configuration, in milliseconds.
 

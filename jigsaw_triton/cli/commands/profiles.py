@@ -17,7 +17,7 @@ from jigsaw_triton.errors import Diagnostic, InputError
 from jigsaw_triton.evaluation.profiling.sheet import Sheet
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.profiles.check import Finding
-from jigsaw_triton.profiles.filling import QUANTILE
+from jigsaw_triton.profiles.filling import QUANTILE, extrapolated
 from jigsaw_triton.profiles.fit import LatencyFit
 from jigsaw_triton.profiles.merging import Merged, merged
 from jigsaw_triton.profiles.read import LIMIT_BYTES, LIMIT_COUNT, parse_with_lines
@@ -124,7 +124,15 @@ def _fit(
         Sheet(target, fresh=True).replace(filled.rows())
     count = sum(row.source == "fitted" for row in filled.rows())
     variants = _variants(fits, filled)
-    data = {"file": str(target), "quantile": quantile, "fitted": count, "written": not dry_run, "variants": variants}
+    outside = len(extrapolated(filled, sources))
+    data = {
+        "file": str(target),
+        "quantile": quantile,
+        "fitted": count,
+        "extrapolated": outside,
+        "written": not dry_run,
+        "variants": variants,
+    }
     header = ("gpu", "task", "variant", "rows", "fitted", "median error", "p95 error")
     view = Table.of(
         header,
@@ -135,6 +143,8 @@ def _fit(
     )
     for name in _unfitted(table, fits):
         out.note(f"{name} has too few rows to be fitted")
+    if outside:
+        out.note(f"{outside} fitted rows are outside of the measured slices, instances or batches of their variant")
     done = "would be added" if dry_run else "added"
     out.result(data, view, f"{count} fitted rows {done} at the {quantile:.0%} quantile; {shown_path(target)}")
 
