@@ -72,6 +72,7 @@ class _Found:
         batch: Number of items in each request.
         slice: Kind of slice.
         variant: Name of the variant.
+        model: Name of the model, if that need not be the variant's.
         memory_mib: Memory of all instances together.
         by_request: True if the throughput counts requests, each of a batch.
     """
@@ -86,6 +87,7 @@ class _Found:
     batch: int | None = None
     slice: str | None = None
     variant: str | None = None
+    model: str | None = None
     memory_mib: float | None = None
     by_request: bool = False
 
@@ -171,7 +173,8 @@ def _model_analyzer(row: Cells, line: int) -> _Found:
     group = _GROUP.fullmatch(row.get("Instance Group", "").strip())
     memory = _number(row, "GPU Memory Usage (MB)") * 1e6 / 2**20 if row.get("GPU Memory Usage (MB)") else None
     instances = int(group[1]) if group is not None else None
-    return _Found(line, concurrency, p50, p95, p99, throughput, instances, batch, memory_mib=memory)
+    model = row.get("Model", "").strip() or None
+    return _Found(line, concurrency, p50, p95, p99, throughput, instances, batch, model=model, memory_mib=memory)
 
 
 def _parva(row: Cells, line: int) -> _Found:
@@ -279,7 +282,7 @@ def _rows(found: Sequence[_Found], tool: str, file: str, target: Target) -> list
     rows: dict[ProfileKey, tuple[ProfileRow, int]] = {}
     problems: list[Diagnostic] = []
     origin = f"{tool}: {file}"
-    for one in found:
+    for one in _of_one_model(found, file, target):
         instances, batch = one.instances or target.instances, one.batch or target.batch
         if one.concurrency is not None and one.concurrency != instances:
             continue
@@ -313,6 +316,22 @@ def _rows(found: Sequence[_Found], tool: str, file: str, target: Target) -> list
             message = f"no row is of {target.variant}" if found else "the file has no rows"
         raise SpecError([Diagnostic(file, 0, message, "measure with as many requests in flight as instances")])
     return [row for row, _ in rows.values()]
+
+
+def _of_one_model(found: Sequence[_Found], file: str, target: Target) -> Sequence[_Found]:
+    """Returns the measurements of the model: the only one, or the one with the name of the variant.
+
+    Raises:
+        SpecError: There are several models, and none has that name.
+    """
+    models = {one.model for one in found} - {None}
+    if len(models) <= 1:
+        return found
+    if target.variant not in models:
+        message = f"the file has several models: {', '.join(sorted(map(str, models)))}"
+        hint = "keep the rows of one of them, or give the name of one with --variant"
+        raise SpecError([Diagnostic(file, 0, message, hint)])
+    return [one for one in found if one.model == target.variant]
 
 
 def _number(row: Cells, column: str) -> float:

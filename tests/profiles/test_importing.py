@@ -79,6 +79,14 @@ def test_model_analyzer_names_instances_batch_and_memory() -> None:
     assert (two.key.instances, two.latency_p50_ms, two.memory_mib) == (2, 32.0, 2000.0)
 
 
+def test_several_models_of_model_analyzer_are_not_mixed() -> None:
+    both = ANALYZER + "other,16,1,other_config_0,1:GPU,Yes,300.0,60.0,1048.576\n"
+    (message,) = refusal(both)
+    assert "the file has several models: detect, other; keep the rows of one of them" in message
+    (found,) = parse_results(both, "m.csv", Target("A30", "detect", "other", "2g"))
+    assert (found.key.variant, found.key.batch) == ("other", 16)
+
+
 def test_genai_perf_counts_requests_of_a_batch() -> None:
     (found,) = parse_results(GENAI, "g.csv", TARGET)
     assert (found.latency_p50_ms, found.latency_p95_ms, found.latency_p99_ms) == (1300.25, 1980.5, 2000.44)
