@@ -87,6 +87,7 @@ def _check(out: Output, source: str, strict: bool) -> int | None:
 @options.option("--instances", metavar="N,...", help="Instance counts to fill.  [default: those of the variant]")
 @options.option("--batches", metavar="N,...", help="Batch sizes to fill.  [default: those of the variant]")
 @options.option("--assumed", is_flag=True, help="Fit to assumed rows too.")
+@options.option("--replace", is_flag=True, help="Replace the rows of another file that exists.")
 @options.option("--dry-run", is_flag=True, help="Print the errors of the fit, and write nothing.")
 @options.out_file("File to write, or its folder.  [default: the file that was read]")
 def _fit(
@@ -97,6 +98,7 @@ def _fit(
     instances: str | None,
     batches: str | None,
     assumed: bool,
+    replace: bool,
     dry_run: bool,
     out_path: Path | None,
 ) -> None:
@@ -107,6 +109,11 @@ def _fit(
     """
     _, file = _located(source)
     table = load_profiles(file)
+    target = _file(out_path or file)
+    in_place = target.resolve() == file.resolve()
+    if not (in_place or replace or dry_run) and target.exists():
+        hint = "--replace replaces all of its rows, measured ones included; or choose another with -O"
+        raise InputError("the file exists", where=shown_path(target), hint=hint)
     sources = fit_sources(assumed=assumed)
     with out.working("fitting the latency model"):
         fits = fit_or_refuse(table, sources)
@@ -119,8 +126,9 @@ def _fit(
         batches=numbers(batches, "--batches") if batches else (),
         sources=sources,
     )
-    target = _file(out_path or file)
     if not dry_run:
+        if in_place and load_profiles(file).rows() != table.rows():
+            raise InputError("the file has changed during the fit", where=shown_path(file), hint="run it again")
         Sheet(target, fresh=True).replace(filled.rows())
     count = sum(row.source == "fitted" for row in filled.rows())
     variants = _variants(fits, filled)

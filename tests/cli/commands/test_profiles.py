@@ -1,10 +1,14 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from jigsaw_triton.api.profiles import filled_profiles
+from jigsaw_triton.cli.commands import profiles
 from jigsaw_triton.profiles import estimation
 from jigsaw_triton.profiles.read import HEADER, read_profiles
+from jigsaw_triton.profiles.table import ProfileTable
 from tests.cli.conftest import Run
 
 PERF = (
@@ -114,6 +118,37 @@ def test_fit_refuses_what_it_cannot_fill(run: Run, tmp_path: Path, options: tupl
     assert result.exit_code == 2
     assert words in result.stderr
     assert file.read_text() == measured_rows()
+
+
+def test_fit_replaces_another_file_only_if_it_is_asked_to(run: Run, app: Path, tmp_path: Path) -> None:
+    file, other = tmp_path / "p.csv", app / "profiles.csv"
+    file.write_text(measured_rows())
+    before = other.read_text()
+    result = run("profiles", "fit", file, "-O", app)
+    assert result.exit_code == 2
+    assert (
+        "profiles.csv: the file exists\nhint: --replace replaces all of its rows, measured ones included"
+        in result.stderr
+    )
+    assert other.read_text() == before
+    assert run("profiles", "fit", file, "-O", app, "--replace").exit_code == 0
+    assert len(read_profiles(other)) == 8
+
+
+def test_fit_keeps_a_row_that_is_added_meanwhile(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "p.csv"
+    file.write_text(measured_rows())
+    added = measured_rows() + "cpu,average,exact,1g,2,2,8,9,10,500,200,measured\n"
+
+    def filled_meanwhile(*args: Any, **options: Any) -> ProfileTable:
+        file.write_text(added)
+        return filled_profiles(*args, **options)
+
+    monkeypatch.setattr(profiles, "filled_profiles", filled_meanwhile)
+    result = run("profiles", "fit", file)
+    assert result.exit_code == 2
+    assert "p.csv: the file has changed during the fit\nhint: run it again" in result.stderr
+    assert file.read_text() == added
 
 
 def test_fit_needs_measured_rows(run: Run, app: Path) -> None:
