@@ -119,9 +119,10 @@ def _figures(row: ProfileRow) -> Iterator[Finding]:
 
 
 def _curves(table: ProfileTable) -> Iterator[Finding]:
-    """Finds latencies that fall along a curve, and rows that repeat those of fewer instances."""
+    """Finds latencies that fall along a curve, and rows that repeat those of fewer instances, among unfitted rows."""
     for group, order, description in _CURVES:
-        rows = sorted(table.rows(), key=lambda row: (group(row.key), order(row.key)))
+        unfitted = [row for row in table.rows() if row.source != "fitted"]
+        rows = sorted(unfitted, key=lambda row: (group(row.key), order(row.key)))
         for lesser, row in pairwise(rows):
             if group(lesser.key) != group(row.key):
                 continue

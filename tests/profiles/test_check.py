@@ -98,6 +98,7 @@ def test_a_latency_that_falls_where_it_should_not_is_a_warning(lesser: ProfileRo
     ((severity, message, _),) = words(findings(lesser, fast))
     assert (severity, message) == ("warning", f"the latency of 8 ms is less than the {what}")
     assert findings(lesser, row("t", "v", instances=2, batch=4, p95_ms=18.0)) == []
+    assert findings(replace(lesser, source="fitted"), fast) == []
 
 
 def test_figures_that_repeat_those_of_fewer_instances_are_a_warning() -> None:
