@@ -18,7 +18,7 @@ from typing import Any
 from jigsaw_triton.errors import Diagnostic, SpecError
 from jigsaw_triton.profiles.latency_model import SHARES
 from jigsaw_triton.profiles.read import HEADER, LIMIT_ORIGIN, is_name, parse_profiles, raise_all
-from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from jigsaw_triton.spec.words import nearest, shown
 
 KNOWN = (
@@ -120,7 +120,7 @@ def parse_results(text: str, file: str, target: Target) -> list[ProfileRow]:
         header = next(lines, [])
         columns = [name.strip() for name in header]
         if tuple(columns[: len(HEADER)]) == HEADER:
-            return list(parse_profiles(text, file).rows())
+            return _of_target(parse_profiles(text, file), file, target)
         if columns[:1] == ["Metric"]:
             return _rows(_genai_perf(chain([header], lines), file), "genai-perf", file, target)
         for tool, (needed, read) in _TABLES.items():
@@ -131,6 +131,21 @@ def parse_results(text: str, file: str, target: Target) -> list[ProfileRow]:
     missing = [f"{tool} needs {', '.join(sorted(needed - set(columns)))}" for tool, (needed, _) in _TABLES.items()]
     message = f"the format is unknown: the first line lacks columns ({'; '.join(missing)})"
     raise SpecError([Diagnostic(file, 1, message, f"known are {KNOWN}")])
+
+
+def _of_target(table: ProfileTable, file: str, target: Target) -> list[ProfileRow]:
+    """Returns the rows of the target's GPU model, task, variant and slice.
+
+    Raises:
+        SpecError: There are none.
+    """
+    known = table.rows(task=target.task, variant=target.variant, gpu=target.gpu)
+    found = [row for row in known if target.slice in (None, row.key.slice)]
+    if not found:
+        wanted = [target.gpu, target.task, *filter(None, (target.variant, target.slice))]
+        hint = "change --gpu, --task, --variant or --slice"
+        raise SpecError([Diagnostic(file, 0, f"no row is of {', '.join(wanted)}", hint)])
+    return found
 
 
 def _table(lines: Any, columns: Sequence[str], file: str, read: Callable[[Cells, int], _Found]) -> list[_Found]:

@@ -139,9 +139,14 @@ def test_a_variant_selects_the_rows_of_its_model() -> None:
     assert "no row is of vgg19" in refusal(PARVA, Target("A100-80GB", "label", "vgg19"))[0]
 
 
-def test_profiles_csv_keeps_its_configurations() -> None:
-    known = [row("t", "v"), row("t", "v", batch=2)]
-    assert parse_results(write_profiles(known), "profiles.csv", TARGET) == known
+def test_profiles_csv_gives_the_rows_of_the_target() -> None:
+    known = [row("t", "v"), row("t", "v", batch=2), row("t", "w"), row("u", "v"), row("t", "v", slice_="2g")]
+    known.append(row("t", "v", gpu="A30"))
+    text = write_profiles(known)
+    assert parse_results(text, "profiles.csv", Target("cpu", "t", "v", "1g", instances=2, batch=4)) == known[:2]
+    assert len(parse_results(text, "profiles.csv", Target("cpu", "t"))) == 4
+    (message,) = refusal(text, Target("A30", "u", "v", "2g"))
+    assert "no row is of A30, u, v, 2g" in message
 
 
 @pytest.mark.parametrize(

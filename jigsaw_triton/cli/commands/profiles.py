@@ -190,7 +190,7 @@ def _fit(
     default=0.0,
     help="Memory of all instances together, if the file does not say it.",
 )
-@options.option("--replace", is_flag=True, help="Replace measured rows too, not only fitted and assumed ones.")
+@options.option("--replace", is_flag=True, help="Let measured rows replace measured ones too.")
 @options.out_file("profiles.csv to merge the rows into, or its folder.", required=True)
 def _import(
     out: Output,
@@ -229,7 +229,8 @@ def _import(
     if any(row.memory_mib == 0 and result.table.get(row.key) == row for row in rows.rows()):
         out.warn("the files do not say how much memory the model takes; plans take 0 MiB unless --memory-mib is given")
     if result.kept:
-        out.warn(f"{len(result.kept)} configurations keep their measured rows; --replace replaces them")
+        advice = "what was not measured does not replace them" if replace else "--replace replaces them"
+        out.warn(f"{len(result.kept)} configurations keep their measured rows; {advice}")
     out.result(_merge_document(file, result), _merge_words(file, result))
 
 
