@@ -31,6 +31,7 @@ LIMIT_LINES = 200_000
 _LEAST_REQUESTS = 20
 """Smallest number of requests from which a 95th percentile is taken."""
 
+_THOUSANDS = re.compile(r"[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?")
 _GROUP = re.compile(r"([1-9][0-9]*)\s*[:/]\s*(?:GPU|CPU|AUTO)", re.IGNORECASE)
 
 
@@ -350,13 +351,15 @@ def _of_one_model(found: Sequence[_Found], file: str, target: Target) -> Sequenc
 
 
 def _number(row: Cells, column: str) -> float:
-    """Returns the number in a cell, which must be greater than 0."""
+    """Returns the number in a cell, which must be greater than 0. Commas may separate thousands."""
+    text = row[column].strip()
     try:
-        value = float(row[column].replace(",", ""))
+        value = float(text.replace(",", "") if _THOUSANDS.fullmatch(text) else text)
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value > 0):
-        raise _RowError(f"{column} is {shown(row[column])}", "it must be a finite number greater than 0")
+        point = ", with a decimal point" if "," in text else ""
+        raise _RowError(f"{column} is {shown(row[column])}", f"it must be a finite number greater than 0{point}")
     return value
 
 

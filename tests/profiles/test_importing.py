@@ -93,6 +93,11 @@ def test_genai_perf_counts_requests_of_a_batch() -> None:
     assert found.throughput_rps == 6.0
 
 
+def test_commas_separate_thousands() -> None:
+    (found,) = parse_results(GENAI.replace("1300.25", '"1,300.25"'), "g.csv", TARGET)
+    assert found.latency_p50_ms == 1300.25
+
+
 def test_an_export_of_perf_analyzer_gives_percentiles_of_its_requests() -> None:
     # Two requests are in flight: each begins when another ends. The hundredth takes 20 ms.
     requests = [(10.0 * (i // 2), 10.0 * (i // 2) + (20 if i == 99 else 10)) for i in range(100)]
@@ -160,6 +165,7 @@ def test_profiles_csv_gives_the_rows_of_the_target() -> None:
         (PERF, "p95 latency", "p90 of it", "r.csv:1: the format is unknown: the first line lacks columns"),
         (ANALYZER, "detect,8,1", "detect,1.5,1", "r.csv:2: Batch is '1.5'; it must be a whole number from 1 to 999999"),
         (GENAI, "Request Throughput", "Throughput", "the metric 'request throughput (per sec)' is missing"),
+        (GENAI, "1300.25", '"1300,25"', "p50 is '1300,25'; it must be a finite number greater than 0, with a decimal"),
         (GENAI, "1300.25", "N/A", "p50 is 'N/A'"),
         (PARVA, "bert,7", "bert,5", "r.csv:3: mig_gpcs is '5'; known slices: 1g"),
         (PARVA, "vgg16,", "v g,", "r.csv:4: the model 'v g' is no name of a variant; give one with --variant"),
