@@ -39,18 +39,19 @@ class Sheet:
         self.replace(rows.values())
 
     def replace(self, rows: Iterable[ProfileRow]) -> None:
-        """Atomically replaces all rows of the file.
+        """Atomically replaces all rows of the file, or of the file that a link leads to.
 
         Raises:
             InputError: The file cannot be written.
         """
         self._table = ProfileTable(rows)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self.path.parent, prefix=".part-") as folder:
-                fresh = Path(folder, self.path.name)
+            target = self.path.resolve()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part-") as folder:
+                fresh = Path(folder, target.name)
                 fresh.write_text(write_profiles(self._table.rows()), encoding="utf-8")
-                fresh.replace(self.path)
+                fresh.replace(target)
         except OSError as error:
             raise InputError(
                 f"the file cannot be written ({error.strerror})", where=str(self.path), hint="choose another with -O"

@@ -35,6 +35,15 @@ def test_existing_rows_are_kept_and_the_row_of_the_same_configuration_is_replace
     assert rows(path) == (ROW, OTHER)
 
 
+def test_a_link_stays_and_leads_to_the_new_rows(tmp_path: Path) -> None:
+    target, link = tmp_path / "shared" / "rows.csv", tmp_path / "profiles.csv"
+    Sheet(target).add(OTHER)
+    link.symlink_to(target)
+    Sheet(link).add(ROW)
+    assert link.is_symlink()
+    assert rows(target) == (ROW, OTHER)
+
+
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "profiles.csv"
     path.write_text("not,a,profile\n")
