@@ -1,6 +1,7 @@
 """Checks a table of profiles for figures that contradict each other, the graph or the GPU models."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -69,7 +70,7 @@ def check_profiles(
         fits: Fits by GPU model, to find outliers; none are found without them.
     """
     found = [finding for row in table.rows() for finding in (*_names(row, rooms, graph), *_figures(row))]
-    found += [*_curves(table), *_outliers(table, fits or {})]
+    found += [*_curves(table), *_outliers(table, fits or {}), *_without_memory(table, rooms)]
     if graph is not None:
         boards = {row.key.gpu for row in table.rows()} & set(rooms)
         found += [Finding(None, "warning", message) for message in missing(graph, table, boards)]
@@ -148,6 +149,18 @@ _CURVES: tuple[tuple[Callable[[ProfileKey], tuple[Any, ...]], Callable[[ProfileK
 )
 """Curves along which the latency should not fall: what their rows have in common, their order, and the words for the
 row before."""
+
+
+def _without_memory(table: ProfileTable, rooms: Rooms) -> Iterator[Finding]:
+    """Finds variants with rows of 0 MiB on slices whose memory is known."""
+    counts = Counter(
+        (row.key.gpu, row.key.task, row.key.variant)
+        for row in table.rows()
+        if row.memory_mib == 0 and math.isfinite(rooms.get(row.key.gpu, {}).get(row.key.slice, math.inf))
+    )
+    for (gpu, task, variant), count in counts.items():
+        message = f"the memory of {task}.{variant} on {gpu} is 0 MiB in {count} rows, so plans do not limit it"
+        yield Finding(None, "warning", message, "measure it, or write that of all instances together")
 
 
 def _outliers(table: ProfileTable, fits: Mapping[str, LatencyFit]) -> Iterator[Finding]:

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -82,6 +83,15 @@ def test_a_variant_without_profiles_is_a_warning() -> None:
 def test_more_memory_than_the_slice_has_is_an_error() -> None:
     ((severity, message, _),) = words(findings(row("t", "v", memory_mib=5001.0)))
     assert (severity, message) == ("error", "5001 MiB are more than the 5000 MiB of a 1g of cpu")
+
+
+def test_no_memory_is_a_warning_where_the_slice_has_a_known_one() -> None:
+    ((severity, message, _),) = words(
+        findings(row("t", "v", memory_mib=0.0), row("t", "v", batch=2, memory_mib=0.0), row("t", "w"))
+    )
+    assert (severity, message) == ("warning", "the memory of t.v on cpu is 0 MiB in 2 rows, so plans do not limit it")
+    rooms = {"cpu": {"1g": math.inf}}
+    assert check_profiles(ProfileTable([row("t", "v", memory_mib=0.0)]), rooms=rooms) == []
 
 
 @pytest.mark.parametrize(
