@@ -89,7 +89,7 @@ def _check(out: Output, source: str, strict: bool) -> int | None:
 @options.option("--assumed", is_flag=True, help="Fit to assumed rows too.")
 @options.option("--replace", is_flag=True, help="Replace the rows of another file that exists.")
 @options.option("--dry-run", is_flag=True, help="Print the errors of the fit, and write nothing.")
-@options.out_file("File to write, or its folder.  [default: the file that was read]")
+@options.out_file("File to write, or its folder.  [default: the file that was read]", name=PROFILES_FILE)
 def _fit(
     out: Output,
     source: str,
@@ -109,7 +109,7 @@ def _fit(
     """
     _, file = _located(source)
     table = load_profiles(file)
-    target = _file(out_path or file)
+    target = out_path or file
     in_place = target.resolve() == file.resolve()
     if not (in_place or replace or dry_run) and target.exists():
         hint = "--replace replaces all of its rows, measured ones included; or choose another with -O"
@@ -151,6 +151,8 @@ def _fit(
     )
     for name in _unfitted(table, fits):
         out.note(f"{name} has too few rows to be fitted")
+    if any(row.source == "fitted" and row.memory_mib == 0 for row in filled.rows()):
+        out.note("the memory of some fitted rows is 0 MiB, as in the rows of their variant; plans do not limit it")
     if outside:
         out.note(f"{outside} fitted rows are outside of the measured slices, instances or batches of their variant")
     done = "would be added" if dry_run else "added"
@@ -191,7 +193,7 @@ def _fit(
     help="Memory of all instances together, if the file does not say it.",
 )
 @options.option("--replace", is_flag=True, help="Let measured rows replace measured ones too.")
-@options.out_file("profiles.csv to merge the rows into, or its folder.", required=True)
+@options.out_file("profiles.csv to merge the rows into, or its folder.", required=True, name=PROFILES_FILE)
 def _import(
     out: Output,
     files: tuple[str, ...],
@@ -212,8 +214,7 @@ def _import(
     one that equals the number of instances is imported. Every row says which file it is from.
     """
     assert out_path is not None
-    file = _file(out_path)
-    sheet = Sheet(file)
+    sheet = Sheet(out_path)
     rows = import_profiles(
         files,
         gpu=gpu,
@@ -231,7 +232,7 @@ def _import(
     if result.kept:
         advice = "what was not measured does not replace them" if replace else "--replace replaces them"
         out.warn(f"{len(result.kept)} configurations keep their measured rows; {advice}")
-    out.result(_merge_document(file, result), _merge_words(file, result))
+    out.result(_merge_document(out_path, result), _merge_words(out_path, result))
 
 
 command.add_command(_check)
@@ -253,11 +254,6 @@ def _located(source: str) -> tuple[TaskGraph | None, Path]:
         hint = f"`jigsaw-triton profile {shown_path(graph.folder)}` writes it"
         raise InputError("there is no such file", where=shown_path(file), hint=hint)
     return graph, file
-
-
-def _file(path: Path) -> Path:
-    """Returns the path of a profiles.csv, given that or its folder."""
-    return path / PROFILES_FILE if path.is_dir() else path
 
 
 def _document(finding: Finding, lines: Mapping[ProfileKey, int]) -> dict[str, Any]:

@@ -120,6 +120,12 @@ def test_fit_refuses_what_it_cannot_fill(run: Run, tmp_path: Path, options: tupl
     assert file.read_text() == measured_rows()
 
 
+def test_fit_says_if_the_memory_is_unknown(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "p.csv"
+    file.write_text(measured_rows().replace(",200,measured", ",0,measured"))
+    assert "the memory of some fitted rows is 0 MiB" in run("profiles", "fit", file, "--dry-run").stderr
+
+
 def test_fit_replaces_another_file_only_if_it_is_asked_to(run: Run, app: Path, tmp_path: Path) -> None:
     file, other = tmp_path / "p.csv", app / "profiles.csv"
     file.write_text(measured_rows())
@@ -183,6 +189,13 @@ def test_import_merges_rows_with_their_origin(run: Run, app: Path, tmp_path: Pat
     assert (imported.latency_p50_ms, imported.memory_mib) == (10.0, 300.0)
     assert imported.origin == f"perf_analyzer: {tmp_path / 'perf.csv'}"
     assert result.stderr == ""
+
+
+def test_import_writes_into_a_new_folder_if_the_path_ends_with_a_slash(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "perf.csv").write_text(PERF)
+    result = run("profiles", "import", tmp_path / "perf.csv", *WHERE, "-O", f"{tmp_path}/new/")
+    assert result.exit_code == 0, result.stderr
+    assert len(read_profiles(tmp_path / "new" / "profiles.csv")) == 1
 
 
 def test_import_keeps_measured_rows_unless_they_are_to_be_replaced(run: Run, app: Path, tmp_path: Path) -> None:
