@@ -54,10 +54,10 @@ class _Figures:
         """Returns the fitted row of a configuration."""
         return ProfileRow(
             key,
-            latency_p50_ms=round(p50_ms, 3),
-            latency_p95_ms=round(self.p95 * p50_ms, 3),
-            latency_p99_ms=round(self.p99 * p50_ms, 3),
-            throughput_rps=round(self.throughput * 1000 * key.batch * key.instances / p50_ms, 3),
+            latency_p50_ms=_rounded(p50_ms),
+            latency_p95_ms=_rounded(self.p95 * p50_ms),
+            latency_p99_ms=_rounded(self.p99 * p50_ms),
+            throughput_rps=_rounded(self.throughput * 1000 * key.batch * key.instances / p50_ms),
             memory_mib=round(key.instances * (self.fixed_mib + self.item_mib * key.batch), 1),
             source="fitted",
             origin=origin,
@@ -178,6 +178,11 @@ def _between(keys: Sequence[ProfileKey], latencies_ms: Array, rows: Sequence[Pro
         most = min((ms for batch, ms in same.items() if batch > key.batch), default=latency_ms)
         limited.append(min(max(latency_ms, least), max(most, least)))
     return limited
+
+
+def _rounded(figure: float) -> float:
+    """Returns six digits of a figure, which so stays greater than 0."""
+    return float(f"{figure:.6g}")
 
 
 def _line(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, float]:

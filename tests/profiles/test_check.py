@@ -47,6 +47,11 @@ def test_a_throughput_that_the_latency_does_not_allow_is_an_error() -> None:
     assert findings(row("t", "v", instances=2, rps=250.0)) == []
 
 
+def test_a_latency_of_almost_nothing_is_a_finding() -> None:
+    tiny = replace(row("t", "v"), latency_p50_ms=1e-320)
+    assert [severity for severity, _, _ in words(findings(tiny))] == ["warning"]
+
+
 def test_a_low_throughput_is_a_warning() -> None:
     ((severity, message, _),) = words(findings(row("t", "v", rps=30.0)))
     assert (severity, message) == (

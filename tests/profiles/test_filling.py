@@ -50,6 +50,11 @@ def test_a_fitted_row_is_near_the_measurement_and_follows_its_percentiles_and_me
     )
 
 
+def test_a_small_throughput_is_not_rounded_to_nothing() -> None:
+    slow = [replace(r, throughput_rps=1e-7 * r.throughput_rps) for r in measured(every=3)]
+    assert all(r.throughput_rps > 0 for r in filled(slow, crossed(measured())).values())
+
+
 def test_a_higher_quantile_gives_slower_rows_and_both_say_it() -> None:
     known, wanted = measured(every=3), crossed(measured())
     median, careful = (filled(known, wanted, quantile=q) for q in (0.5, 0.9))

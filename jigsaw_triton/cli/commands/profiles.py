@@ -115,6 +115,10 @@ def _fit(
         hint = "--replace replaces all of its rows, measured ones included; or choose another with -O"
         raise InputError("the file exists", where=shown_path(target), hint=hint)
     sources = fit_sources(assumed=assumed)
+    grid = {
+        "instances": numbers(instances, "--instances") if instances else (),
+        "batches": numbers(batches, "--batches") if batches else (),
+    }
     with out.working("fitting the latency model"):
         fits = fit_or_refuse(table, sources)
     filled = filled_profiles(
@@ -122,8 +126,7 @@ def _fit(
         fits,
         quantile=quantile,
         slices=words(slices) if slices else (),
-        instances=numbers(instances, "--instances") if instances else (),
-        batches=numbers(batches, "--batches") if batches else (),
+        **grid,
         sources=sources,
     )
     if not dry_run:
