@@ -1,6 +1,8 @@
 """Checks a table of profiles for figures that contradict each other, the graph or the GPU models."""
 
 import math
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -69,7 +71,7 @@ def check_profiles(
         fits: Fits by GPU model, to find outliers; none are found without them.
     """
     found = [finding for row in table.rows() for finding in (*_names(row, rooms, graph), *_figures(row))]
-    found += [*_curves(table), *_outliers(table, fits or {})]
+    found += [*_curves(table), *_outliers(table, fits or {}), *_without_memory(table, rooms)]
     if graph is not None:
         boards = {row.key.gpu for row in table.rows()} & set(rooms)
         found += [Finding(None, "warning", message) for message in missing(graph, table, boards)]
@@ -103,7 +105,7 @@ def _names(row: ProfileRow, rooms: Rooms, graph: TaskGraph | None) -> Iterator[F
 def _figures(row: ProfileRow) -> Iterator[Finding]:
     """Compares the throughput with that of back-to-back batches."""
     most_rps = 1000 * row.key.instances * row.key.batch / row.latency_p50_ms
-    ratio = row.throughput_rps / most_rps
+    ratio = max(row.throughput_rps / most_rps, sys.float_info.min)
     said = f"{row.throughput_rps:g} items/s"
     allowed = f"{row.key.instances} x batch {row.key.batch} every {row.latency_p50_ms:g} ms are {most_rps:.4g} items/s"
     unit = next((u for factor, u in _UNITS.items() if abs(math.log(ratio / factor)) < math.log(_UNIT_FACTOR)), None)
@@ -119,9 +121,10 @@ def _figures(row: ProfileRow) -> Iterator[Finding]:
 
 
 def _curves(table: ProfileTable) -> Iterator[Finding]:
-    """Finds latencies that fall along a curve, and rows that repeat those of fewer instances."""
+    """Finds latencies that fall along a curve, and rows that repeat those of fewer instances, among unfitted rows."""
     for group, order, description in _CURVES:
-        rows = sorted(table.rows(), key=lambda row: (group(row.key), order(row.key)))
+        unfitted = [row for row in table.rows() if row.source != "fitted"]
+        rows = sorted(unfitted, key=lambda row: (group(row.key), order(row.key)))
         for lesser, row in pairwise(rows):
             if group(lesser.key) != group(row.key):
                 continue
@@ -147,6 +150,18 @@ _CURVES: tuple[tuple[Callable[[ProfileKey], tuple[Any, ...]], Callable[[ProfileK
 )
 """Curves along which the latency should not fall: what their rows have in common, their order, and the words for the
 row before."""
+
+
+def _without_memory(table: ProfileTable, rooms: Rooms) -> Iterator[Finding]:
+    """Finds variants with rows of 0 MiB on slices whose memory is known."""
+    counts = Counter(
+        (row.key.gpu, row.key.task, row.key.variant)
+        for row in table.rows()
+        if row.memory_mib == 0 and math.isfinite(rooms.get(row.key.gpu, {}).get(row.key.slice, math.inf))
+    )
+    for (gpu, task, variant), count in counts.items():
+        message = f"the memory of {task}.{variant} on {gpu} is 0 MiB in {count} rows, so plans do not limit it"
+        yield Finding(None, "warning", message, "measure it, or write that of all instances together")
 
 
 def _outliers(table: ProfileTable, fits: Mapping[str, LatencyFit]) -> Iterator[Finding]:

@@ -38,6 +38,8 @@ Name = TypeVar("Name")
 
 _ROUNDS = 12
 _MOST_STEPS = 100
+_TOLERANCE = 1e-4
+"""Relative change of loss and parameters at which a search ends; far below what the measurements can tell."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,9 @@ def estimate(sample: Sample, prior: Prior, start: Array | None = None) -> Estima
         loss=loss,
         x_scale=prior.sd,
         max_nfev=_MOST_STEPS,
+        ftol=_TOLERANCE,
+        xtol=_TOLERANCE,
+        gtol=_TOLERANCE,
     )
     jacobian = slopes(found.x)
     weights = np.concatenate((_weights(residuals(found.x)[:count]), np.ones(len(prior.mean))))

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from jigsaw_triton.profiles.fit import LatencyFit
-from jigsaw_triton.profiles.latency_model import Array, Configuration
+from jigsaw_triton.profiles.latency_model import SHARES, Array, Configuration
 from jigsaw_triton.profiles.table import MEASURED, ProfileKey, ProfileRow, ProfileTable, Source
 
 QUANTILE = 0.9
@@ -54,10 +54,10 @@ class _Figures:
         """Returns the fitted row of a configuration."""
         return ProfileRow(
             key,
-            latency_p50_ms=round(p50_ms, 3),
-            latency_p95_ms=round(self.p95 * p50_ms, 3),
-            latency_p99_ms=round(self.p99 * p50_ms, 3),
-            throughput_rps=round(self.throughput * 1000 * key.batch * key.instances / p50_ms, 3),
+            latency_p50_ms=_rounded(p50_ms),
+            latency_p95_ms=_rounded(self.p95 * p50_ms),
+            latency_p99_ms=_rounded(self.p99 * p50_ms),
+            throughput_rps=_rounded(self.throughput * 1000 * key.batch * key.instances / p50_ms),
             memory_mib=round(key.instances * (self.fixed_mib + self.item_mib * key.batch), 1),
             source="fitted",
             origin=origin,
@@ -104,7 +104,8 @@ def fitted_rows(
     """Returns fitted rows for configurations without a row. Fitted rows of the table do not count as rows.
 
     The latency is a quantile of the prediction, between the measured latencies of the next smaller and the next larger
-    batch. Percentiles, throughput and memory follow the rows of the variant.
+    batch. Percentiles, throughput and memory follow the rows of the variant. The stated error of a row is the relative
+    standard deviation of its own prediction.
 
     Args:
         table: Known rows.
@@ -124,14 +125,45 @@ def fitted_rows(
     found: list[ProfileRow] = []
     for (gpu, task, variant), keys in by_variant.items():
         rows = [row for row in table.rows(task=task, variant=variant, gpu=gpu) if row.key in known]
-        latencies_ms = fits[gpu].predict((task, variant), [_configuration(key) for key in keys], quantile=quantile)
+        configurations = [_configuration(key) for key in keys]
+        latencies_ms = fits[gpu].predict((task, variant), configurations, quantile=quantile)
+        errors = fits[gpu].deviations((task, variant), configurations).tolist()
         figures, one = _Figures.of(rows), fits[gpu].variants[task, variant]
         origin = f"fit of {one.rows} rows, quantile {quantile:g}"
-        for key, latency_ms in zip(keys, _between(keys, latencies_ms, rows), strict=True):
-            row = figures.row(key, latency_ms, origin, one.median_error)
+        for key, latency_ms, error in zip(keys, _between(keys, latencies_ms, rows), errors, strict=True):
+            row = figures.row(key, latency_ms, origin, error)
             if row.memory_mib <= rooms.get((key.gpu, key.slice), 0.0):
                 found.append(row)
     return found
+
+
+def extrapolated(table: ProfileTable, sources: Collection[Source] = MEASURED) -> list[ProfileKey]:
+    """Returns the configurations of fitted rows that are outside of the range of their variant's rows.
+
+    The range is from the smallest to the largest slice, number of instances and batch size.
+
+    Args:
+        table: Filled table.
+        sources: Sources of the rows that the model was fitted to.
+    """
+    ranges: dict[tuple[str, str, str], list[tuple[int, ...]]] = {}
+    for row in table.rows():
+        if row.source in sources:
+            ranges.setdefault((row.key.gpu, row.key.task, row.key.variant), []).append(_extent(row.key))
+    return [
+        row.key
+        for row in table.rows()
+        if row.source == "fitted"
+        and (known := ranges.get((row.key.gpu, row.key.task, row.key.variant)))
+        and not all(
+            min(axis) <= value <= max(axis)
+            for value, axis in zip(_extent(row.key), zip(*known, strict=True), strict=True)
+        )
+    ]
+
+
+def _extent(key: ProfileKey) -> tuple[int, ...]:
+    return *SHARES[key.slice], key.instances, key.batch
 
 
 def _between(keys: Sequence[ProfileKey], latencies_ms: Array, rows: Sequence[ProfileRow]) -> list[float]:
@@ -146,6 +178,11 @@ def _between(keys: Sequence[ProfileKey], latencies_ms: Array, rows: Sequence[Pro
         most = min((ms for batch, ms in same.items() if batch > key.batch), default=latency_ms)
         limited.append(min(max(latency_ms, least), max(most, least)))
     return limited
+
+
+def _rounded(figure: float) -> float:
+    """Returns six digits of a figure, which so stays greater than 0."""
+    return float(f"{figure:.6g}")
 
 
 def _line(xs: Sequence[float], ys: Sequence[float]) -> tuple[float, float]:

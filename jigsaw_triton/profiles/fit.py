@@ -6,15 +6,15 @@ from statistics import NormalDist
 
 import numpy as np
 
-from jigsaw_triton.profiles.estimation import Estimate, Prior, Sample, estimate, pooled
+from jigsaw_triton.profiles.estimation import Estimate, Prior, Sample, pooled
 from jigsaw_triton.profiles.latency_model import Array, Configuration
 from jigsaw_triton.profiles.table import MEASURED, ProfileRow, Source
 
 LEAST_ROWS = 4
 """Smallest number of rows from which a variant is fitted: fewer cannot separate its floor from its work."""
 
-FOLDS = 12
-"""Largest number of parts into which the rows of a variant are divided for cross-validation."""
+FOLDS = 6
+"""Largest number of parts into which the rows are divided for cross-validation. Each part needs a fit of the others."""
 
 INTERVAL = 0.9
 """Probability of the interval whose width is calibrated."""
@@ -74,8 +74,16 @@ class LatencyFit:
     variants: Mapping[VariantName, VariantFit]
     scale: float
 
+    def deviations(self, variant: VariantName, configurations: Sequence[Configuration]) -> Array:
+        """Returns the relative standard deviation of the prediction in each configuration."""
+        found: Array = self.scale * self.variants[variant].estimate.predict(configurations)[1]
+        return found
+
     def predict(self, variant: VariantName, configurations: Sequence[Configuration], *, quantile: float = 0.5) -> Array:
         """Returns a quantile of the median latency in each configuration, in milliseconds.
+
+        It is at least that of each other given configuration on the same kind of slice with no more instances and no
+        larger batch. The model itself promises this for the quantile 0.5 alone.
 
         Args:
             variant: Task and variant.
@@ -83,8 +91,20 @@ class LatencyFit:
             quantile: Probability, in (0, 1), that the latency is at most the result.
         """
         logs, sds = self.variants[variant].estimate.predict(configurations)
-        found: Array = np.exp(logs + self.scale * NormalDist().inv_cdf(quantile) * sds)
-        return found
+        return _ascending(configurations, np.exp(logs + self.scale * NormalDist().inv_cdf(quantile) * sds))
+
+
+def _ascending(configurations: Sequence[Configuration], latencies_ms: Array) -> Array:
+    """Returns the largest latency of each configuration and those on its slice that cannot be slower."""
+    kinds = np.array([kind for kind, _, _ in configurations])
+    sizes = np.array([size for _, *size in configurations]).reshape(-1, 2)
+    found = latencies_ms.copy()
+    for kind in set(kinds.tolist()):
+        (same,) = np.nonzero(kinds == kind)
+        for index in same:
+            below = same[(sizes[same] <= sizes[index]).all(axis=1)]
+            found[index] = latencies_ms[below].max()
+    return found
 
 
 def fit_latency(rows: Iterable[ProfileRow], sources: Collection[Source] = MEASURED) -> dict[str, LatencyFit]:
@@ -120,7 +140,7 @@ def _sample(rows: Sequence[ProfileRow]) -> Sample:
 
 def _fitted(samples: Mapping[VariantName, Sample]) -> LatencyFit:
     prior, estimates = pooled(samples)
-    variants = {name: _validated(sample, prior, estimates[name]) for name, sample in samples.items()}
+    variants = _validated(samples, estimates)
     ratios = np.abs([d / sd for one in variants.values() for d, sd in zip(one.deviations, one.expected, strict=True)])
     # The quantile of split conformal prediction (Lei et al., 2018), which allows for the size of the sample.
     share = min(1.0, INTERVAL * (1 + 1 / len(ratios)))
@@ -128,15 +148,27 @@ def _fitted(samples: Mapping[VariantName, Sample]) -> LatencyFit:
     return LatencyFit(prior, variants, scale if len(ratios) >= _LEAST_CALIBRATION else max(scale, _DEFAULT_SCALE))
 
 
-def _validated(sample: Sample, prior: Prior, found: Estimate) -> VariantFit:
-    """Predicts each row from an estimate without its fold. The prior is that of all rows."""
-    count = len(sample.configurations)
-    deviations, expected = np.empty(count), np.empty(count)
-    for fold in range(min(FOLDS, count)):
-        left_out = range(fold, count, FOLDS)
-        without = estimate(sample.without(left_out), prior, found.parameters)
-        for index in left_out:
-            (log,), (sd,) = without.predict([sample.configurations[index]])
-            deviations[index] = np.log(sample.latency_ms[index]) - log
-            expected[index] = sd
-    return VariantFit(count, found, tuple(deviations.tolist()), tuple(expected.tolist()))
+def _validated(
+    samples: Mapping[VariantName, Sample], estimates: Mapping[VariantName, Estimate]
+) -> dict[VariantName, VariantFit]:
+    """Predicts each row from a fit without its fold, whose prior does not know the fold either.
+
+    A fold has rows of all variants, so that there are few fits. The folds of the variants are shifted against each
+    other: otherwise a fold would leave out the same configuration of variants that were measured alike.
+    """
+    folds = min(FOLDS, max(len(sample.configurations) for sample in samples.values()))
+    found = {name: np.empty((2, len(sample.configurations))) for name, sample in samples.items()}
+    for fold in range(folds):
+        left_out = {
+            name: range((fold + shift) % folds, len(sample.configurations), folds)
+            for shift, (name, sample) in enumerate(samples.items())
+        }
+        _, without = pooled({name: sample.without(left_out[name]) for name, sample in samples.items()})
+        for name, sample in samples.items():
+            for index in left_out[name]:
+                (log,), (sd,) = without[name].predict([sample.configurations[index]])
+                found[name][:, index] = np.log(sample.latency_ms[index]) - log, sd
+    return {
+        name: VariantFit(len(deviations), estimates[name], tuple(deviations.tolist()), tuple(expected.tolist()))
+        for name, (deviations, expected) in found.items()
+    }

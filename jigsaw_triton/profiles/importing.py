@@ -18,7 +18,7 @@ from typing import Any
 from jigsaw_triton.errors import Diagnostic, SpecError
 from jigsaw_triton.profiles.latency_model import SHARES
 from jigsaw_triton.profiles.read import HEADER, LIMIT_ORIGIN, is_name, parse_profiles, raise_all
-from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from jigsaw_triton.spec.words import nearest, shown
 
 KNOWN = (
@@ -31,6 +31,7 @@ LIMIT_LINES = 200_000
 _LEAST_REQUESTS = 20
 """Smallest number of requests from which a 95th percentile is taken."""
 
+_THOUSANDS = re.compile(r"[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?")
 _GROUP = re.compile(r"([1-9][0-9]*)\s*[:/]\s*(?:GPU|CPU|AUTO)", re.IGNORECASE)
 
 
@@ -72,6 +73,7 @@ class _Found:
         batch: Number of items in each request.
         slice: Kind of slice.
         variant: Name of the variant.
+        model: Name of the model, if that need not be the variant's.
         memory_mib: Memory of all instances together.
         by_request: True if the throughput counts requests, each of a batch.
     """
@@ -86,6 +88,7 @@ class _Found:
     batch: int | None = None
     slice: str | None = None
     variant: str | None = None
+    model: str | None = None
     memory_mib: float | None = None
     by_request: bool = False
 
@@ -118,7 +121,7 @@ def parse_results(text: str, file: str, target: Target) -> list[ProfileRow]:
         header = next(lines, [])
         columns = [name.strip() for name in header]
         if tuple(columns[: len(HEADER)]) == HEADER:
-            return list(parse_profiles(text, file).rows())
+            return _of_target(parse_profiles(text, file), file, target)
         if columns[:1] == ["Metric"]:
             return _rows(_genai_perf(chain([header], lines), file), "genai-perf", file, target)
         for tool, (needed, read) in _TABLES.items():
@@ -129,6 +132,21 @@ def parse_results(text: str, file: str, target: Target) -> list[ProfileRow]:
     missing = [f"{tool} needs {', '.join(sorted(needed - set(columns)))}" for tool, (needed, _) in _TABLES.items()]
     message = f"the format is unknown: the first line lacks columns ({'; '.join(missing)})"
     raise SpecError([Diagnostic(file, 1, message, f"known are {KNOWN}")])
+
+
+def _of_target(table: ProfileTable, file: str, target: Target) -> list[ProfileRow]:
+    """Returns the rows of the target's GPU model, task, variant and slice.
+
+    Raises:
+        SpecError: There are none.
+    """
+    known = table.rows(task=target.task, variant=target.variant, gpu=target.gpu)
+    found = [row for row in known if target.slice in (None, row.key.slice)]
+    if not found:
+        wanted = [target.gpu, target.task, *filter(None, (target.variant, target.slice))]
+        hint = "change --gpu, --task, --variant or --slice"
+        raise SpecError([Diagnostic(file, 0, f"no row is of {', '.join(wanted)}", hint)])
+    return found
 
 
 def _table(lines: Any, columns: Sequence[str], file: str, read: Callable[[Cells, int], _Found]) -> list[_Found]:
@@ -171,7 +189,8 @@ def _model_analyzer(row: Cells, line: int) -> _Found:
     group = _GROUP.fullmatch(row.get("Instance Group", "").strip())
     memory = _number(row, "GPU Memory Usage (MB)") * 1e6 / 2**20 if row.get("GPU Memory Usage (MB)") else None
     instances = int(group[1]) if group is not None else None
-    return _Found(line, concurrency, p50, p95, p99, throughput, instances, batch, memory_mib=memory)
+    model = row.get("Model", "").strip() or None
+    return _Found(line, concurrency, p50, p95, p99, throughput, instances, batch, model=model, memory_mib=memory)
 
 
 def _parva(row: Cells, line: int) -> _Found:
@@ -279,7 +298,7 @@ def _rows(found: Sequence[_Found], tool: str, file: str, target: Target) -> list
     rows: dict[ProfileKey, tuple[ProfileRow, int]] = {}
     problems: list[Diagnostic] = []
     origin = f"{tool}: {file}"
-    for one in found:
+    for one in _of_one_model(found, file, target):
         instances, batch = one.instances or target.instances, one.batch or target.batch
         if one.concurrency is not None and one.concurrency != instances:
             continue
@@ -315,14 +334,32 @@ def _rows(found: Sequence[_Found], tool: str, file: str, target: Target) -> list
     return [row for row, _ in rows.values()]
 
 
+def _of_one_model(found: Sequence[_Found], file: str, target: Target) -> Sequence[_Found]:
+    """Returns the measurements of the model: the only one, or the one with the name of the variant.
+
+    Raises:
+        SpecError: There are several models, and none has that name.
+    """
+    models = {one.model for one in found} - {None}
+    if len(models) <= 1:
+        return found
+    if target.variant not in models:
+        message = f"the file has several models: {', '.join(sorted(map(str, models)))}"
+        hint = "keep the rows of one of them, or give the name of one with --variant"
+        raise SpecError([Diagnostic(file, 0, message, hint)])
+    return [one for one in found if one.model == target.variant]
+
+
 def _number(row: Cells, column: str) -> float:
-    """Returns the number in a cell, which must be greater than 0."""
+    """Returns the number in a cell, which must be greater than 0. Commas may separate thousands."""
+    text = row[column].strip()
     try:
-        value = float(row[column].replace(",", ""))
+        value = float(text.replace(",", "") if _THOUSANDS.fullmatch(text) else text)
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value > 0):
-        raise _RowError(f"{column} is {shown(row[column])}", "it must be a finite number greater than 0")
+        point = ", with a decimal point" if "," in text else ""
+        raise _RowError(f"{column} is {shown(row[column])}", f"it must be a finite number greater than 0{point}")
     return value
 
 

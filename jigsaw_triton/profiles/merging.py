@@ -31,7 +31,7 @@ def merged(table: ProfileTable, rows: Iterable[ProfileRow], *, replace: bool = F
     Args:
         table: Known rows.
         rows: Rows to merge, of distinct configurations.
-        replace: True if measured rows are replaced too; otherwise only fitted and assumed ones are.
+        replace: True if measured rows replace measured ones too; otherwise only fitted and assumed ones are replaced.
     """
     known = {row.key: row for row in table.rows()}
     added, replaced, kept = [], [], []
@@ -39,7 +39,7 @@ def merged(table: ProfileTable, rows: Iterable[ProfileRow], *, replace: bool = F
         before = known.get(row.key)
         if before is not None and row.memory_mib == 0:
             row = dataclasses.replace(row, memory_mib=before.memory_mib)
-        if before is not None and before.source == "measured" and not replace:
+        if before is not None and before.source == "measured" and not (replace and row.source == "measured"):
             if before != row:
                 kept.append(row.key)
             continue

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -46,6 +47,11 @@ def test_a_throughput_that_the_latency_does_not_allow_is_an_error() -> None:
     assert findings(row("t", "v", instances=2, rps=250.0)) == []
 
 
+def test_a_latency_of_almost_nothing_is_a_finding() -> None:
+    tiny = replace(row("t", "v"), latency_p50_ms=1e-320)
+    assert [severity for severity, _, _ in words(findings(tiny))] == ["warning"]
+
+
 def test_a_low_throughput_is_a_warning() -> None:
     ((severity, message, _),) = words(findings(row("t", "v", rps=30.0)))
     assert (severity, message) == (
@@ -84,6 +90,15 @@ def test_more_memory_than_the_slice_has_is_an_error() -> None:
     assert (severity, message) == ("error", "5001 MiB are more than the 5000 MiB of a 1g of cpu")
 
 
+def test_no_memory_is_a_warning_where_the_slice_has_a_known_one() -> None:
+    ((severity, message, _),) = words(
+        findings(row("t", "v", memory_mib=0.0), row("t", "v", batch=2, memory_mib=0.0), row("t", "w"))
+    )
+    assert (severity, message) == ("warning", "the memory of t.v on cpu is 0 MiB in 2 rows, so plans do not limit it")
+    rooms = {"cpu": {"1g": math.inf}}
+    assert check_profiles(ProfileTable([row("t", "v", memory_mib=0.0)]), rooms=rooms) == []
+
+
 @pytest.mark.parametrize(
     ("lesser", "what"),
     [
@@ -98,6 +113,7 @@ def test_a_latency_that_falls_where_it_should_not_is_a_warning(lesser: ProfileRo
     ((severity, message, _),) = words(findings(lesser, fast))
     assert (severity, message) == ("warning", f"the latency of 8 ms is less than the {what}")
     assert findings(lesser, row("t", "v", instances=2, batch=4, p95_ms=18.0)) == []
+    assert findings(replace(lesser, source="fitted"), fast) == []
 
 
 def test_figures_that_repeat_those_of_fewer_instances_are_a_warning() -> None:

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from jigsaw_triton.profiles.filling import crossed, fitted_rows
+from jigsaw_triton.profiles.filling import crossed, extrapolated, fitted_rows
 from jigsaw_triton.profiles.fit import fit_latency
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from tests.fakes.problems import grid, row
@@ -50,14 +50,26 @@ def test_a_fitted_row_is_near_the_measurement_and_follows_its_percentiles_and_me
     )
 
 
+def test_a_small_throughput_is_not_rounded_to_nothing() -> None:
+    slow = [replace(r, throughput_rps=1e-7 * r.throughput_rps) for r in measured(every=3)]
+    assert all(r.throughput_rps > 0 for r in filled(slow, crossed(measured())).values())
+
+
 def test_a_higher_quantile_gives_slower_rows_and_both_say_it() -> None:
     known, wanted = measured(every=3), crossed(measured())
     median, careful = (filled(known, wanted, quantile=q) for q in (0.5, 0.9))
     assert all(careful[key].latency_p50_ms >= median[key].latency_p50_ms for key in median)
     assert sum(careful[key].throughput_rps for key in median) < 0.97 * sum(m.throughput_rps for m in median.values())
     assert {r.origin for r in careful.values()} == {"fit of 14 rows, quantile 0.9"}
-    (error,) = {r.error for r in careful.values()}
-    assert error is not None and 0 < error < 0.5
+
+
+def test_the_stated_error_of_a_row_grows_with_its_distance_from_the_measured_rows() -> None:
+    known = [r for r in measured() if r.key.slice in ("1g", "2g") and r.key.batch <= 4]
+    near, far = ProfileKey("cpu", "t", "v", "2g", 2, 3), ProfileKey("cpu", "t", "v", "7g", 2, 64)
+    found = filled(known, [near, far])
+    errors = [found[key].error or 0.0 for key in (near, far)]
+    assert 0 < 2 * errors[0] < errors[1]
+    assert extrapolated(ProfileTable([*known, *found.values()])) == [far]
 
 
 def test_a_fitted_latency_lies_between_those_of_smaller_and_larger_batches() -> None:

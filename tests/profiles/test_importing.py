@@ -79,10 +79,23 @@ def test_model_analyzer_names_instances_batch_and_memory() -> None:
     assert (two.key.instances, two.latency_p50_ms, two.memory_mib) == (2, 32.0, 2000.0)
 
 
+def test_several_models_of_model_analyzer_are_not_mixed() -> None:
+    both = ANALYZER + "other,16,1,other_config_0,1:GPU,Yes,300.0,60.0,1048.576\n"
+    (message,) = refusal(both)
+    assert "the file has several models: detect, other; keep the rows of one of them" in message
+    (found,) = parse_results(both, "m.csv", Target("A30", "detect", "other", "2g"))
+    assert (found.key.variant, found.key.batch) == ("other", 16)
+
+
 def test_genai_perf_counts_requests_of_a_batch() -> None:
     (found,) = parse_results(GENAI, "g.csv", TARGET)
     assert (found.latency_p50_ms, found.latency_p95_ms, found.latency_p99_ms) == (1300.25, 1980.5, 2000.44)
     assert found.throughput_rps == 6.0
+
+
+def test_commas_separate_thousands() -> None:
+    (found,) = parse_results(GENAI.replace("1300.25", '"1,300.25"'), "g.csv", TARGET)
+    assert found.latency_p50_ms == 1300.25
 
 
 def test_an_export_of_perf_analyzer_gives_percentiles_of_its_requests() -> None:
@@ -131,9 +144,14 @@ def test_a_variant_selects_the_rows_of_its_model() -> None:
     assert "no row is of vgg19" in refusal(PARVA, Target("A100-80GB", "label", "vgg19"))[0]
 
 
-def test_profiles_csv_keeps_its_configurations() -> None:
-    known = [row("t", "v"), row("t", "v", batch=2)]
-    assert parse_results(write_profiles(known), "profiles.csv", TARGET) == known
+def test_profiles_csv_gives_the_rows_of_the_target() -> None:
+    known = [row("t", "v"), row("t", "v", batch=2), row("t", "w"), row("u", "v"), row("t", "v", slice_="2g")]
+    known.append(row("t", "v", gpu="A30"))
+    text = write_profiles(known)
+    assert parse_results(text, "profiles.csv", Target("cpu", "t", "v", "1g", instances=2, batch=4)) == known[:2]
+    assert len(parse_results(text, "profiles.csv", Target("cpu", "t"))) == 4
+    (message,) = refusal(text, Target("A30", "u", "v", "2g"))
+    assert "no row is of A30, u, v, 2g" in message
 
 
 @pytest.mark.parametrize(
@@ -147,6 +165,7 @@ def test_profiles_csv_keeps_its_configurations() -> None:
         (PERF, "p95 latency", "p90 of it", "r.csv:1: the format is unknown: the first line lacks columns"),
         (ANALYZER, "detect,8,1", "detect,1.5,1", "r.csv:2: Batch is '1.5'; it must be a whole number from 1 to 999999"),
         (GENAI, "Request Throughput", "Throughput", "the metric 'request throughput (per sec)' is missing"),
+        (GENAI, "1300.25", '"1300,25"', "p50 is '1300,25'; it must be a finite number greater than 0, with a decimal"),
         (GENAI, "1300.25", "N/A", "p50 is 'N/A'"),
         (PARVA, "bert,7", "bert,5", "r.csv:3: mig_gpcs is '5'; known slices: 1g"),
         (PARVA, "vgg16,", "v g,", "r.csv:4: the model 'v g' is no name of a variant; give one with --variant"),

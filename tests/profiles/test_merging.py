@@ -26,6 +26,12 @@ def test_measured_rows_are_replaced_if_it_is_asked_for() -> None:
     assert found.kept == ()
 
 
+def test_assumed_rows_never_replace_measured_ones() -> None:
+    found = merged(TABLE, [replace(row, source="assumed") for row in NEW], replace=True)
+    assert found.table.get(MEASURED.key) == MEASURED
+    assert found.kept == (MEASURED.key,)
+
+
 def test_merging_twice_changes_nothing() -> None:
     once = merged(TABLE, NEW, replace=True).table
     again = merged(once, NEW)

@@ -17,7 +17,7 @@ from jigsaw_triton.errors import Diagnostic, InputError
 from jigsaw_triton.evaluation.profiling.sheet import Sheet
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.profiles.check import Finding
-from jigsaw_triton.profiles.filling import QUANTILE
+from jigsaw_triton.profiles.filling import QUANTILE, extrapolated
 from jigsaw_triton.profiles.fit import LatencyFit
 from jigsaw_triton.profiles.merging import Merged, merged
 from jigsaw_triton.profiles.read import LIMIT_BYTES, LIMIT_COUNT, parse_with_lines
@@ -87,8 +87,9 @@ def _check(out: Output, source: str, strict: bool) -> int | None:
 @options.option("--instances", metavar="N,...", help="Instance counts to fill.  [default: those of the variant]")
 @options.option("--batches", metavar="N,...", help="Batch sizes to fill.  [default: those of the variant]")
 @options.option("--assumed", is_flag=True, help="Fit to assumed rows too.")
+@options.option("--replace", is_flag=True, help="Replace the rows of another file that exists.")
 @options.option("--dry-run", is_flag=True, help="Print the errors of the fit, and write nothing.")
-@options.out_file("File to write, or its folder.  [default: the file that was read]")
+@options.out_file("File to write, or its folder.  [default: the file that was read]", name=PROFILES_FILE)
 def _fit(
     out: Output,
     source: str,
@@ -97,6 +98,7 @@ def _fit(
     instances: str | None,
     batches: str | None,
     assumed: bool,
+    replace: bool,
     dry_run: bool,
     out_path: Path | None,
 ) -> None:
@@ -107,7 +109,16 @@ def _fit(
     """
     _, file = _located(source)
     table = load_profiles(file)
+    target = out_path or file
+    in_place = target.resolve() == file.resolve()
+    if not (in_place or replace or dry_run) and target.exists():
+        hint = "--replace replaces all of its rows, measured ones included; or choose another with -O"
+        raise InputError("the file exists", where=shown_path(target), hint=hint)
     sources = fit_sources(assumed=assumed)
+    grid = {
+        "instances": numbers(instances, "--instances") if instances else (),
+        "batches": numbers(batches, "--batches") if batches else (),
+    }
     with out.working("fitting the latency model"):
         fits = fit_or_refuse(table, sources)
     filled = filled_profiles(
@@ -115,16 +126,24 @@ def _fit(
         fits,
         quantile=quantile,
         slices=words(slices) if slices else (),
-        instances=numbers(instances, "--instances") if instances else (),
-        batches=numbers(batches, "--batches") if batches else (),
+        **grid,
         sources=sources,
     )
-    target = _file(out_path or file)
     if not dry_run:
+        if in_place and load_profiles(file).rows() != table.rows():
+            raise InputError("the file has changed during the fit", where=shown_path(file), hint="run it again")
         Sheet(target, fresh=True).replace(filled.rows())
     count = sum(row.source == "fitted" for row in filled.rows())
     variants = _variants(fits, filled)
-    data = {"file": str(target), "quantile": quantile, "fitted": count, "written": not dry_run, "variants": variants}
+    outside = len(extrapolated(filled, sources))
+    data = {
+        "file": str(target),
+        "quantile": quantile,
+        "fitted": count,
+        "extrapolated": outside,
+        "written": not dry_run,
+        "variants": variants,
+    }
     header = ("gpu", "task", "variant", "rows", "fitted", "median error", "p95 error")
     view = Table.of(
         header,
@@ -135,6 +154,10 @@ def _fit(
     )
     for name in _unfitted(table, fits):
         out.note(f"{name} has too few rows to be fitted")
+    if any(row.source == "fitted" and row.memory_mib == 0 for row in filled.rows()):
+        out.note("the memory of some fitted rows is 0 MiB, as in the rows of their variant; plans do not limit it")
+    if outside:
+        out.note(f"{outside} fitted rows are outside of the measured slices, instances or batches of their variant")
     done = "would be added" if dry_run else "added"
     out.result(data, view, f"{count} fitted rows {done} at the {quantile:.0%} quantile; {shown_path(target)}")
 
@@ -172,8 +195,8 @@ def _fit(
     default=0.0,
     help="Memory of all instances together, if the file does not say it.",
 )
-@options.option("--replace", is_flag=True, help="Replace measured rows too, not only fitted and assumed ones.")
-@options.out_file("profiles.csv to merge the rows into, or its folder.", required=True)
+@options.option("--replace", is_flag=True, help="Let measured rows replace measured ones too.")
+@options.out_file("profiles.csv to merge the rows into, or its folder.", required=True, name=PROFILES_FILE)
 def _import(
     out: Output,
     files: tuple[str, ...],
@@ -194,8 +217,7 @@ def _import(
     one that equals the number of instances is imported. Every row says which file it is from.
     """
     assert out_path is not None
-    file = _file(out_path)
-    sheet = Sheet(file)
+    sheet = Sheet(out_path)
     rows = import_profiles(
         files,
         gpu=gpu,
@@ -211,8 +233,9 @@ def _import(
     if any(row.memory_mib == 0 and result.table.get(row.key) == row for row in rows.rows()):
         out.warn("the files do not say how much memory the model takes; plans take 0 MiB unless --memory-mib is given")
     if result.kept:
-        out.warn(f"{len(result.kept)} configurations keep their measured rows; --replace replaces them")
-    out.result(_merge_document(file, result), _merge_words(file, result))
+        advice = "what was not measured does not replace them" if replace else "--replace replaces them"
+        out.warn(f"{len(result.kept)} configurations keep their measured rows; {advice}")
+    out.result(_merge_document(out_path, result), _merge_words(out_path, result))
 
 
 command.add_command(_check)
@@ -234,11 +257,6 @@ def _located(source: str) -> tuple[TaskGraph | None, Path]:
         hint = f"`jigsaw-triton profile {shown_path(graph.folder)}` writes it"
         raise InputError("there is no such file", where=shown_path(file), hint=hint)
     return graph, file
-
-
-def _file(path: Path) -> Path:
-    """Returns the path of a profiles.csv, given that or its folder."""
-    return path / PROFILES_FILE if path.is_dir() else path
 
 
 def _document(finding: Finding, lines: Mapping[ProfileKey, int]) -> dict[str, Any]:

@@ -370,8 +370,31 @@ def plot(what: str) -> Decorator[Any]:
     )
 
 
-def out_file(help_text: str, *, required: bool = False) -> Decorator[Any]:
-    """Adds -O/--out: the path to write to."""
-    return option(
-        "-O", "--out", "out_path", metavar="PATH", type=click.Path(path_type=Path), required=required, help=help_text
-    )
+class _OutPath(click.Path):
+    """The path of a file to write.
+
+    Args:
+        name: Name of the file in a folder that is given instead: one that exists, or a path that ends with a slash.
+            None if a folder stays one.
+    """
+
+    def __init__(self, name: str | None) -> None:
+        super().__init__(path_type=Path)
+        self._file_name = name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Returns the path."""
+        path = Path(value)
+        is_folder = self._file_name is not None and (str(value).endswith("/") or path.is_dir())
+        return path / str(self._file_name) if is_folder else path
+
+
+def out_file(help_text: str, *, required: bool = False, name: str | None = None) -> Decorator[Any]:
+    """Adds -O/--out: the path to write to.
+
+    Args:
+        help_text: Help of the option.
+        required: True if the option must be given.
+        name: Name of the file in a folder, if a folder can be given too.
+    """
+    return option("-O", "--out", "out_path", metavar="PATH", type=_OutPath(name), required=required, help=help_text)

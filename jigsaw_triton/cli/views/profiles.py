@@ -28,7 +28,7 @@ def sources_words(plan: Plan, tables: Mapping[str, ProfileTable]) -> Iterator[st
     if not counts or set(counts) == {"measured"}:
         return
     error = found["error"]
-    stated = f"; stated error {error['median']:.1%}, at most {error['largest']:.1%}" if error else ""
+    stated = f"; median of the stated errors {error['median']:.1%}, largest {error['largest']:.1%}" if error else ""
     parts = listed([f"{count} {source}" for source, count in counts.items()])
     yield f"profiles in use: {parts}{stated}"
 
