@@ -1,7 +1,6 @@
 """Checks a table of profiles for figures that contradict each other, the graph or the GPU models."""
 
 import math
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -105,7 +104,7 @@ def _names(row: ProfileRow, rooms: Rooms, graph: TaskGraph | None) -> Iterator[F
 def _figures(row: ProfileRow) -> Iterator[Finding]:
     """Compares the throughput with that of back-to-back batches."""
     most_rps = 1000 * row.key.instances * row.key.batch / row.latency_p50_ms
-    ratio = max(row.throughput_rps / most_rps, sys.float_info.min)
+    ratio = max(row.throughput_rps / most_rps, math.ulp(0.0))
     said = f"{row.throughput_rps:g} items/s"
     allowed = f"{row.key.instances} x batch {row.key.batch} every {row.latency_p50_ms:g} ms are {most_rps:.4g} items/s"
     unit = next((u for factor, u in _UNITS.items() if abs(math.log(ratio / factor)) < math.log(_UNIT_FACTOR)), None)
