@@ -28,6 +28,9 @@ _UNITS = {0.001: "seconds", 1000.0: "microseconds", 1e6: "nanoseconds"}
 
 _UNIT_FACTOR = 4.0
 
+_LEAST_RATIO = 1e-300
+"""Smallest ratio of two throughputs; 0 has no logarithm."""
+
 FASTER = 0.85
 """Smallest ratio of latencies that is not a warning, where the latency should not fall."""
 
@@ -104,7 +107,7 @@ def _names(row: ProfileRow, rooms: Rooms, graph: TaskGraph | None) -> Iterator[F
 def _figures(row: ProfileRow) -> Iterator[Finding]:
     """Compares the throughput with that of back-to-back batches."""
     most_rps = 1000 * row.key.instances * row.key.batch / row.latency_p50_ms
-    ratio = max(row.throughput_rps / most_rps, math.ulp(0.0))
+    ratio = max(row.throughput_rps / most_rps, _LEAST_RATIO)
     said = f"{row.throughput_rps:g} items/s"
     allowed = f"{row.key.instances} x batch {row.key.batch} every {row.latency_p50_ms:g} ms are {most_rps:.4g} items/s"
     unit = next((u for factor, u in _UNITS.items() if abs(math.log(ratio / factor)) < math.log(_UNIT_FACTOR)), None)
