@@ -52,7 +52,7 @@ class Undo:
         Args:
             source: File to copy.
             target: Path of the copy.
-            hint: What to do if the target is another file.
+            hint: Advice if the target is another file.
 
         Raises:
             InputError: The target is another file, or cannot be written.

@@ -306,7 +306,7 @@ def _serving(
             for key in sorted(answers)
             for name, model in alike.get(key, ())
         )
-        # Of several models of a worker with the same answers, one gets requests.
+        # If several models of a worker give the same answers, one of them gets requests.
         found = {(e.worker, alive[e.worker][e.model].answers): e for e in route}
         for entry in (*others, *left):
             made = alive[entry.worker][entry.model].answers
