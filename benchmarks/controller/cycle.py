@@ -25,8 +25,8 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import ChangeRequest, Generation, Wanted
 from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.core.stage import Stage
 from jigsaw_triton.controller.core.state import Phase
-from jigsaw_triton.controller.core.transition import Stage
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.persistence.history import keep

@@ -16,7 +16,7 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.agreement import agreement
 from jigsaw_triton.controller.core.generation import Generation
-from jigsaw_triton.controller.core.transition import Stage
+from jigsaw_triton.controller.core.stage import Stage
 from jigsaw_triton.controller.fleet.drain import drained
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.fleet.space import check_space

@@ -9,7 +9,7 @@ from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.settings import Settings
-from jigsaw_triton.controller.core.transition import Stage
+from jigsaw_triton.controller.core.stage import Stage
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.persistence.journal import Journal

@@ -15,8 +15,8 @@ from jigsaw_triton.console.client import ControllerClient
 from jigsaw_triton.console.server import StatusServer
 from jigsaw_triton.controller.core.canary import Watch
 from jigsaw_triton.controller.core.generation import Canary, ChangeRequest, Generation
+from jigsaw_triton.controller.core.stage import Stage
 from jigsaw_triton.controller.core.state import Phase
-from jigsaw_triton.controller.core.transition import Stage
 from jigsaw_triton.controller.persistence.history import keep
 from jigsaw_triton.errors import Diagnostic, InputError, JigsawError, SpecError, StateError
 from jigsaw_triton.profiles import table

@@ -18,9 +18,10 @@ from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.settings import Settings
+from jigsaw_triton.controller.core.stage import Stage
 from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.step import step
-from jigsaw_triton.controller.core.transition import Stage, stages_to
+from jigsaw_triton.controller.core.transition import stages_to
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.persistence.checkpoint import Checkpoints, Renewed, load

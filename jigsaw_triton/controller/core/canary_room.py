@@ -5,7 +5,7 @@ from itertools import takewhile
 
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.generation import Generation
-from jigsaw_triton.controller.core.transition import Stage
+from jigsaw_triton.controller.core.stage import Stage
 from jigsaw_triton.graph.model import Task, TaskGraph
 
 

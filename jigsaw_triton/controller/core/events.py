@@ -8,8 +8,8 @@ from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import REQUESTED, Canary, Generation, Wanted
 from jigsaw_triton.controller.core.rows import Counts
 from jigsaw_triton.controller.core.slowness import ServedTimes
+from jigsaw_triton.controller.core.stage import Stage
 from jigsaw_triton.controller.core.tallies import Tallies
-from jigsaw_triton.controller.core.transition import Stage
 from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.planner.domain.plan import Plan
 

@@ -13,8 +13,8 @@ from jigsaw_triton.controller.core.generation import ChangeRequest, Generation, 
 from jigsaw_triton.controller.core.rows import Counts
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.slowness import Kind, Served, ServedTimes
+from jigsaw_triton.controller.core.stage import Stage
 from jigsaw_triton.controller.core.standby import RecentArrivals
-from jigsaw_triton.controller.core.transition import Stage
 from jigsaw_triton.gpus.model import GpuId
 
 GATEWAY = "gateway"

@@ -14,6 +14,7 @@ from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.adoption import absorb_review, adopt, solve
 from jigsaw_triton.controller.core.canary import Verdict, Watch
 from jigsaw_triton.controller.core.change import advance_change, advance_stop, restore
+from jigsaw_triton.controller.core.gateway_content import lingering
 from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.load import absorb_times, demand_with, follow_load, learned, replan, review
 from jigsaw_triton.controller.core.lost_gpus import absorb_lost
@@ -23,7 +24,6 @@ from jigsaw_triton.controller.core.rows import decayed, still_valid
 from jigsaw_triton.controller.core.slowness import unchanged, with_times
 from jigsaw_triton.controller.core.state import GATEWAY, Phase, State
 from jigsaw_triton.controller.core.switching import is_switching, may_switch, switched, with_arrivals, with_capacities
-from jigsaw_triton.controller.core.transition import lingering
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import GpuId
 

@@ -8,9 +8,9 @@ from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.rows import covered_rps
+from jigsaw_triton.controller.core.stage import Stage
 from jigsaw_triton.controller.core.standby import Reading, RecentArrivals, Route, routes_to_set, to_serve
 from jigsaw_triton.controller.core.state import Phase, State
-from jigsaw_triton.controller.core.transition import Stage
 
 
 def with_capacities(state: State) -> State:

@@ -10,13 +10,14 @@ calling its tasks one by one, since only a worker with the same chain could take
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from jigsaw_triton.compiler import names
-from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph, Place, Worker, WorkerModel
+from jigsaw_triton.compiler.bundle import Bundle, Place, Worker, WorkerModel
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
+from jigsaw_triton.controller.core.gateway_content import by_kind, gateway_names, handed_over, lingering, task_names
 from jigsaw_triton.controller.core.generation import Canary, Generation
 from jigsaw_triton.controller.core.interim_routes import (
     Routes,
@@ -30,37 +31,12 @@ from jigsaw_triton.controller.core.interim_routes import (
     interim_routes,
 )
 from jigsaw_triton.controller.core.order import by_place, displaced, ordered, placed_models
+from jigsaw_triton.controller.core.stage import Stage
 from jigsaw_triton.controller.core.standby import idle, in_service
 from jigsaw_triton.planner.domain.difference import Change
 from jigsaw_triton.planner.transition.answering import RUNNING
 from jigsaw_triton.planner.transition.interim import at_last
 from jigsaw_triton.planner.transition.transition import Step
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """Actions that may be carried out concurrently. The next stage waits for all of them.
-
-    Attributes:
-        title: Description for the event log.
-        actions: Actions of the stage. Only a stage that commits may have none.
-        commits: True if the new generation serves after this stage, so that a rollback is no longer possible.
-        watches: True if the next stage waits for the verdict of the canary.
-        step: Number of the planner's step to which the stage belongs, from 1; 0 for none.
-        steps: Number of steps in the change.
-    """
-
-    title: str
-    actions: tuple[a.Action, ...]
-    commits: bool = False
-    watches: bool = False
-    step: int = 0
-    steps: int = 0
-
-    def __str__(self) -> str:
-        if self.step and self.steps > 1:
-            return f"step {self.step} of {self.steps}: {self.title}"
-        return self.title
 
 
 def stages_to(
@@ -341,14 +317,14 @@ class _Change:
         actual = self._actual
         models = tuple(m for _, apart in parting.values() for m in apart.models if m.name not in actual.models)
         routes = {t.name: t.route for _, apart in parting.values() for t in apart.tasks if t.name not in actual.routes}
-        stay = {name for _, apart in parting.values() for name in _gateway_names(apart)}
+        stay = {name for _, apart in parting.values() for name in gateway_names(apart)}
         gone = [
             name
             for graph, _ in parting.values()
-            for name in _gateway_names(graph)
+            for name in gateway_names(graph)
             if name in (actual.models.keys() | actual.routes.keys()) - stay
         ]
-        pipelines, tasks = _by_kind(actual, gone)
+        pipelines, tasks = by_kind(actual, gone)
         loads = (a.LoadGateway(models, routes),) if models or routes else ()
         self._add("add routes for the single tasks of chains", loads)
         self._route("add the new workers to these routes", self._interim())
@@ -381,9 +357,9 @@ class _Change:
         else:
             routes = {}
         fronts = tuple(name for name in self._actual.fronts if name not in bundle.graphs)
-        stay = task_names(bundle) | _handed_over(self._running, frozenset(routes))
+        stay = task_names(bundle) | handed_over(self._running, frozenset(routes))
         existing = dict.fromkeys((*self._actual.models, *self._actual.routes))
-        pipelines, tasks = _by_kind(self._actual, (name for name in existing if name not in stay))
+        pipelines, tasks = by_kind(self._actual, (name for name in existing if name not in stay))
         self._add("unload graphs that are no longer deployed", _unload(fronts))
         self._add("unload the old pipelines", _unload(pipelines))
         self._add("remove the old routes", _unload(tasks))
@@ -431,45 +407,10 @@ class _Change:
         self._add("load standby variants", self._loads(standby))
 
 
-def lingering(actual: Actual, running: Generation | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Returns the pipelines and the routes of earlier generations that still exist. Pipelines must be removed first.
-
-    They still answer the requests in their queues. Removing one waits for these requests, which can take long after a
-    rise of the load. A change that waited for them would delay the next change.
-    """
-    forms = [form for graph in running.bundle.graphs.values() for form in graph.forms] if running is not None else []
-    wanted = {name for form in forms for name in _gateway_names(form)}
-    existing = dict.fromkeys((*actual.models, *actual.routes))
-    return _by_kind(actual, (name for name in existing if name not in wanted))
-
-
 def _samples(generation: Generation | None, graph: str) -> Mapping[str, Path]:
     """Returns the files of a graph's sample request; none unless every input has one."""
     known = generation.wanted.graphs.get(graph) if generation is not None else None
     return known.samples if known is not None and known.samples.keys() == known.inputs.keys() else {}
-
-
-def task_names(bundle: Bundle) -> frozenset[str]:
-    """Returns the names of all tasks and pipelines of a bundle at the gateway."""
-    return frozenset(name for graph in bundle.graphs.values() for name in _gateway_names(graph))
-
-
-def _gateway_names(graph: CompiledGraph) -> tuple[str, ...]:
-    """Returns the names of the routes and models behind the front of one form of a graph."""
-    return tuple(dict.fromkeys((*(task.name for task in graph.tasks), *(model.name for model in graph.models))))
-
-
-def _handed_over(running: Generation | None, tasks: frozenset[str]) -> frozenset[str]:
-    """Returns the gateway names of the running graphs' forms whose tasks have all been handed over."""
-    forms = [form for graph in running.bundle.graphs.values() for form in graph.forms] if running is not None else []
-    handed = (form for form in forms if all(task.name in tasks for task in form.tasks))
-    return frozenset(name for form in handed for name in _gateway_names(form))
-
-
-def _by_kind(actual: Actual, names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Divides names into pipelines and tasks. Only tasks have routes."""
-    listed = list(names)
-    return tuple(n for n in listed if n not in actual.routes), tuple(n for n in listed if n in actual.routes)
 
 
 def _unload(names: tuple[str, ...]) -> tuple[a.Action, ...]:

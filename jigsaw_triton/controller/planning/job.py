@@ -10,7 +10,8 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.lost_gpus import without_lost
-from jigsaw_triton.controller.core.transition import Stage, stages_to
+from jigsaw_triton.controller.core.stage import Stage
+from jigsaw_triton.controller.core.transition import stages_to
 from jigsaw_triton.controller.solving import Planner
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import Cluster

@@ -18,7 +18,7 @@ from jigsaw_triton.controller.core.step import refusal, step
 from jigsaw_triton.controller.core.tallies import Tally
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.layouts import fits
-from tests.controller.core.test_transition import bundles
+from tests.controller.core.transitions import bundles
 from tests.controller.worlds import BOARD, bundle, checkpointed, planned, wanted, worker
 
 MOST_CHANGES = 6

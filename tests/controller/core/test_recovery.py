@@ -10,13 +10,13 @@ from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.bursts import Bursts
 from jigsaw_triton.controller.core.canary import Watch
 from jigsaw_triton.controller.core.demand import Demand, Sample
+from jigsaw_triton.controller.core.gateway_content import lingering
 from jigsaw_triton.controller.core.generation import Canary, ChangeRequest
 from jigsaw_triton.controller.core.recovery import essential, least, recovered, unfinished
 from jigsaw_triton.controller.core.rows import Count, Source
 from jigsaw_triton.controller.core.slowness import Kind, Served, Times
 from jigsaw_triton.controller.core.standby import RecentArrivals
 from jigsaw_triton.controller.core.state import Phase, Restarts, State
-from jigsaw_triton.controller.core.transition import lingering
 from jigsaw_triton.gpus.model import GpuId
 from tests.controller.worlds import World, bundle, checkpointed, wanted, worker
 

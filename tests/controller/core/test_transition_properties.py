@@ -1,0 +1,183 @@
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import permutations
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from jigsaw_triton.compiler.bundle import Bundle, RouteEntry, Worker
+from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core.actual import Actual
+from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.order import ordered
+from jigsaw_triton.controller.core.stage import Stage
+from jigsaw_triton.controller.core.standby import routes_to_set
+from jigsaw_triton.controller.core.transition import stages_to
+from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.layouts import fits
+from tests.controller.core.transitions import after, bundles, reached, run
+from tests.controller.worlds import BOARD, generation, profiled, with_contents
+
+
+def switched(actual: Actual, running: Generation, serving: frozenset[str]) -> Actual:
+    """Returns the record after a switch to the standby variants of these graphs, and to the usual ones of others."""
+    return actual.after(a.SetRoutes(routes_to_set(actual, running, serving)))
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None)
+@given(before=bundles(1), target=bundles(2), standby=st.sampled_from([frozenset[str](), frozenset({"app"})]))
+def test_any_transition_reaches_its_target_and_keeps_the_invariants(
+    before: Bundle, target: Bundle, standby: frozenset[str]
+) -> None:
+    running = generation(before)
+    actual = switched(after(before), running, standby)
+    for stage in stages_to(actual, running, generation(target), standby=standby):
+        for action in stage.actions:
+            _check_action(actual, action)
+            actual = actual.after(action)
+            _check_routes(actual, before, target)
+        for gpu in range(2):
+            places = {w.place for w in actual.workers.values() if w.place is not None and w.place.gpu.index == gpu}
+            assert fits(CATALOG[BOARD], [place.placement for place in places]) is None
+    assert reached(switched(actual, generation(target), frozenset()), target)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    before=bundles(1),
+    target=bundles(2),
+    memory_mib=st.sampled_from([900.0, 4000.0]),
+    known=st.sampled_from([lambda made: made, with_contents]),
+    stop=st.integers(0, 12),
+)
+def test_routes_carry_the_capacity_that_the_step_states(
+    before: Bundle, target: Bundle, memory_mib: float, known: Callable[[Bundle], Bundle], stop: int
+) -> None:
+    """Every worker of these plans carries at most 10 requests a second. Large models do not fit beside others.
+
+    The change stops at some stage and goes back.
+    """
+    before, target = known(before), known(target)
+    actual = after(before)
+    planned = ordered(actual, profiled(before), profiled(target))
+    demand_rps = min(planned.before_rps["app"], planned.steps[-1].after_rps["app"]) if planned.steps else 0.0
+    assume(demand_rps > 0)
+    running, new = (profiled(made, demand_rps=demand_rps, memory_mib=memory_mib) for made in (before, target))
+    for stage in _carries_what_it_states(actual, running, new, demand_rps):
+        stop = -1 if stage.commits else stop - 1
+        actual = run(actual, (stage,)) if stop >= 0 else actual
+    for _ in _carries_what_it_states(actual, running, running, demand_rps):
+        pass
+
+
+def _carries_what_it_states(actual: Actual, running: Generation, new: Generation, demand_rps: float) -> Iterator[Stage]:
+    """Yields the stages of a change, and checks after each action that its routes carry what its step states."""
+    told = ordered(actual, running, new).steps
+    forms = [form for made in (running, new) for form in made.bundle.graphs["app"].forms]
+    chains = {task.name for task in forms[0].tasks if "~" in task.task}
+    chained = bool(chains)
+    for stage in stages_to(actual, running, new):
+        for action in stage.actions:
+            actual = actual.after(action)
+            # Until the routes after those of the chains, the running generation alone answers.
+            chained = bool(chains & actual.routes.keys()) or (chained and not isinstance(action, a.SetRoutes))
+            if stage.step:
+                step = told[stage.step - 1]
+                form = next(form for form in forms if form.front == actual.fronts["app"])
+                routes = [actual.routes[task.name] for task in form.tasks if task.task != "s"]
+                carried_rps = _carried_rps([[e for e in route if not e.closed] for route in routes])
+                least_rps = demand_rps if chained or form.apart is not None else math.inf
+                assert carried_rps >= 0.999 * min(step.during_rps["app"], step.after_rps["app"], least_rps), stage
+        yield stage
+
+
+def _carried_rps(routes: Sequence[Sequence[RouteEntry]]) -> float:
+    """Returns the requests a second of a graph of two tasks, or of a chain, whichever generation a request chooses."""
+    numbers = sorted({number for route in routes for entry in route for number in entry.generations}) or [0]
+    of_each, only = (
+        [{n: 10.0 * len({e.worker for e in route if belongs(e, n)}) for n in numbers} for route in routes]
+        for belongs in (
+            lambda e, n: not e.generations or n in e.generations,
+            lambda e, n: e.generations == (n,),
+        )
+    )
+    rate_rps = min(10.0 * len({e.worker for e in route}) for route in routes)
+    weights = {n: w for route in routes for e in route for n, w in zip(e.generations, e.weights, strict=False)}
+    if weights:
+        return min(rate_rps, *(at[n] / weights[n] for at in of_each for n in numbers if weights[n] > 0))
+    for number in numbers if len(numbers) > 1 else ():
+        for here, there in permutations(range(len(routes)), 2):
+            # Requests that choose a generation at one task cannot choose another one at the next.
+            if only[here][number] > of_each[there][number]:
+                rate_rps = min(rate_rps, of_each[there][number])
+    return rate_rps
+
+
+def _check_action(actual: Actual, action: a.Action) -> None:
+    """Checks that no action removes a model or worker to which a route leads."""
+    led_to = {(e.worker, e.model) for route in actual.routes.values() for e in route}
+    match action:
+        case a.Retire(gone):
+            assert gone.name not in {name for name, _ in led_to}
+        case a.UnloadModels(name, models):
+            assert not {(name, model) for model in models} & led_to
+        case a.Flip(_, front):
+            assert front.name == "app"
+            assert all(actual.routes.values())
+            assert actual.models.keys() <= actual.routes.keys()
+
+
+def _check_routes(actual: Actual, *generations: Bundle) -> None:
+    """Checks that requests of a generation go only to its own models, if it has one for every task on the routes.
+
+    Requests of an ensemble are not bound, so the route of each of its tasks leads to models of one generation only.
+    """
+    for compiled in (made.graphs["app"] for made in generations):
+        routes = {t.task: actual.routes[t.name] for t in compiled.every_task.values() if t.name in actual.routes}
+        answers = {task: {_answers(actual.workers, e) for e in route} for task, route in routes.items()}
+        if compiled.target == "ensemble":
+            assert all(any(answers[task] <= _own(made, task) for made in generations) for task in routes)
+            continue
+        for made in generations:
+            own = {task: _own(made, task) for task in routes}
+            bound = {
+                task: {_answers(actual.workers, e) for e in route if made.generation in e.generations}
+                for task, route in routes.items()
+            }
+            if all(bound[task] & own[task] for task in routes):
+                assert all(bound[task] <= own[task] for task in routes)
+
+
+def _own(made: Bundle, task: str) -> set[object]:
+    """Returns what the models of a bundle that do a task answer."""
+    tasks = [t for t in made.graphs["app"].every_task.values() if t.task == task]
+    return {_answers(made.workers, e) for t in tasks for e in (*t.route, *t.standby)}
+
+
+def _answers(workers: Mapping[str, Worker], entry: RouteEntry) -> object:
+    """Returns the key of the answers that the model of a route's entry gives."""
+    worker = workers[entry.worker]
+    return next(model.answers for model in (*worker.models, *worker.standby) if model.name == entry.model)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    before=bundles(1),
+    target=bundles(2),
+    stop=st.integers(0, 30),
+    standby=st.sampled_from([frozenset[str](), frozenset({"app"})]),
+)
+def test_a_transition_can_be_rolled_back_from_any_stage_before_the_switch(
+    before: Bundle, target: Bundle, stop: int, standby: frozenset[str]
+) -> None:
+    running = generation(before)
+    actual = switched(after(before), running, standby)
+    for stage in stages_to(actual, running, generation(target), standby=standby)[:stop]:
+        if stage.commits:
+            break
+        for action in stage.actions:
+            actual = actual.after(action)
+    back = run(actual, stages_to(actual, running, running, standby=standby))
+    assert reached(switched(back, running, frozenset()), before)
