@@ -91,8 +91,8 @@ NETWORKS: Mapping[str, Network] = {
     "fastspeech2-hifigan-v1": Network("vocoder", 170 + 204, SPEECH_S * (2.3 + 52.8), 27 + 13.9),
     "fastspeech2-hifigan-v2": Network("vocoder", 170 + 204, SPEECH_S * (2.3 + 3.3), 27 + 0.9),
     "fastspeech2-hifigan-v3": Network("vocoder", 170 + 73, SPEECH_S * (2.3 + 3.8), 27 + 1.5),
-    # arXiv 2106.06103: its decoder is HiFi-GAN V1. Encoder, durations and flow have about 450 operators, 1.3 GFLOP for a
-    # second and 15 M parameters, estimated from the published layers.
+    # arXiv 2106.06103: its decoder is HiFi-GAN V1. Encoder, durations and flow have about 450 operators, 1.3 GFLOP for
+    # a second and 15 M parameters, estimated from the published layers.
     "vits": Network("vocoder", 450 + 204, SPEECH_S * (1.3 + 52.8), 29.0),
 }
 """Name of a variant -> network."""

@@ -1,6 +1,6 @@
 """Plots the map of what spatial partitioning gains, by largest batch and SLO, with the optional matplotlib."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ _STEPS = 80
 """Number of SLOs at which the map is computed."""
 
 _BATCHES = tuple(2**power for power in range(9))
-_LEVELS = (1, 1.2, 1.5, 2, 3, 5, 8, PUBLISHED_GAIN, 16, 30)
+_LEVELS = (1, 1.2, 1.5, 2, 3, 5, 8, PUBLISHED_GAIN, 16, 28)
 _COLUMNS = 3
+_LINE: Mapping[str, Any] = {"colors": "white", "linestyles": "--", "linewidths": 1.8}
 
 
 def plot(estimates: Sequence[Estimate], solved: Sequence[float | None], board: Board, path: Path) -> None:
@@ -46,7 +47,7 @@ def plot(estimates: Sequence[Estimate], solved: Sequence[float | None], board: B
         drawn = _panel(axes, estimate, gain, board)
     for axes in panels[len(estimates) :]:
         axes.set_visible(False)
-    bar = figure.colorbar(drawn, ax=list(panels), ticks=_LEVELS)
+    bar = figure.colorbar(drawn, ax=list(panels), ticks=np.log(_LEVELS))
     bar.ax.set_yticklabels([f"{level:g}" for level in _LEVELS])
     save(figure, path)
 
@@ -55,10 +56,9 @@ def _panel(axes: Any, estimate: Estimate, solved: float | None, board: Board) ->
     traits = estimate.traits
     tightnesses = np.geomspace(*_TIGHTNESSES, _STEPS)
     points = ((replace(traits, tightness=float(slo), largest_batch=batch) for batch in _BATCHES) for slo in tightnesses)
-    gains = np.array([[model_gain(point, board) or np.nan for point in row] for row in points])
-    colours = {"levels": _LEVELS, "cmap": "viridis", "extend": "max"}
-    drawn = axes.contourf(_BATCHES, tightnesses, gains, **colours)
-    axes.contour(_BATCHES, tightnesses, gains, levels=[PUBLISHED_GAIN], colors="white", linestyles="--", linewidths=1.5)
+    gains = np.log([[model_gain(point, board) or np.nan for point in row] for row in points])
+    drawn = axes.contourf(_BATCHES, tightnesses, gains, levels=np.log(_LEVELS), cmap="viridis")
+    axes.contour(_BATCHES, tightnesses, gains, levels=[np.log(PUBLISHED_GAIN)], **_LINE)
     at = (min(traits.largest_batch, _BATCHES[-1]), min(max(traits.tightness, _TIGHTNESSES[0]), _TIGHTNESSES[1]))
     axes.plot(*at, marker="o", color="white", markeredgecolor="black", markersize=9, clip_on=False, zorder=5)
     found = "not served without S" if solved is None else f"solved {solved:.2f}"

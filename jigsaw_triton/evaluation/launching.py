@@ -68,6 +68,7 @@ class Cost:
 def _least(parts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Returns factors with which the columns add up to about 1 in every row."""
     weights = np.ones(len(parts))
+    solution: NDArray[np.float64] = np.zeros(parts.shape[1])
     for _ in range(_ROUNDS):
         # Weighted least squares with the inverse of the last errors as weights approaches least absolute errors.
         root = np.sqrt(weights)
