@@ -17,24 +17,26 @@ from jigsaw_triton.controller.core.forecast import DEFAULT_FORECAST, WINDOW_S
 from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.solving import Planner
-from jigsaw_triton.errors import InputError
+from jigsaw_triton.errors import InfeasibleError, InputError
 from jigsaw_triton.evaluation.replay import OURS, Contender, Replayed, replayed, start
 from jigsaw_triton.evaluation.simulator.accounting import System
 from jigsaw_triton.evaluation.simulator.events import event_violations
 from jigsaw_triton.evaluation.simulator.memory import PATIENCE_S, PlanMemory
-from jigsaw_triton.evaluation.simulator.paper import largest_if_short
 from jigsaw_triton.evaluation.simulator.yardstick import Measured
 from jigsaw_triton.evaluation.traces import Trace
 from jigsaw_triton.evaluation.trials import Trials, try_loads
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import LATENCY_MODEL_OF, Options, Problem
-from jigsaw_triton.planner.search.solve import SolverFactory, largest_demand
+from jigsaw_triton.planner.search.solve import SolverFactory, largest_demand, make_largest_plan, make_plan
 from jigsaw_triton.planner.solver.solver import lasting_solvers
 from jigsaw_triton.resources import templates_dir
 
 PEAK = 0.85
 """Share of the cluster's capacity that the peak of the trace needs by default."""
+
+_DIGITS = 6
+"""Decimal digits to which the ratios of two demands must agree to count as equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,12 +247,30 @@ def steady_trials(
                 latency_model=LATENCY_MODEL_OF[contender.formulation],
             )
 
-            def plan(problem: Problem) -> Plan:
-                return memory.plan(problem, options, lambda: largest_if_short(problem, options, solvers))
-
+            plan = _planner(options, memory, solvers)
             return try_loads(contender, problem, loads, plan, yardstick, partial(progress, contender))
 
         return SteadyTrials(wanted, scale, tuple(map(trials, contenders)))
+
+
+def _planner(options: Options, memory: PlanMemory, solvers: SolverFactory) -> Callable[[Problem], Plan]:
+    """Returns a planner that plans for as much as the cluster carries if the demand is larger."""
+    largest: dict[tuple[float, ...], Plan] = {}
+
+    def plan(problem: Problem) -> Plan:
+        demands = [w.demand_rps for w in problem.workloads]
+        # The largest plan depends on the ratios of the demands alone.
+        ratios = tuple(round(rps / sum(demands), _DIGITS) for rps in demands)
+        known = largest.get(ratios)
+        if known is None or sum(demands) < sum(graph.demand_rps for graph in known.graphs.values()):
+            try:
+                return memory.plan(problem, options, lambda: make_plan(problem, options, solvers=solvers))
+            except InfeasibleError:
+                known = known or make_largest_plan(problem, options, solvers=solvers)
+                largest[ratios] = known
+        return known
+
+    return plan
 
 
 def _loads(traces: Mapping[str, Trace]) -> list[dict[str, float]]:

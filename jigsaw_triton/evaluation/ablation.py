@@ -7,7 +7,7 @@ from typing import Any
 
 from jigsaw_triton.errors import InfeasibleError, InputError
 from jigsaw_triton.graph.model import Workload
-from jigsaw_triton.planner.domain.features import FEATURES
+from jigsaw_triton.planner.domain.features import FEATURES, includes
 from jigsaw_triton.planner.domain.problem import FORMULATIONS, Formulation, Options, Problem
 from jigsaw_triton.planner.placement.greedy import greedy
 from jigsaw_triton.planner.search.attempt import OutOfTimeError
@@ -120,7 +120,7 @@ class Ablation:
 
 @dataclass(frozen=True, slots=True)
 class SpatialGain:
-    """What spatial partitioning (S), or a part of it, gains.
+    """Gain of spatial partitioning (S), or of a part of it.
 
     Attributes:
         with_s_rps: Largest demand in requests a second with it.
@@ -171,7 +171,10 @@ def ablation(
     progress(f"{name}: finding the largest demands")
     for setting in settings:
         try:
-            outcomes.append(largest_demand(problem, setting, solvers=solvers))
+            solved = largest_demand(problem, setting, solvers=solvers)
+            outcomes.append(
+                solved if solved.proven else _at_least(solved, setting, zip(settings, outcomes, strict=False))
+            )
         except InfeasibleError as error:
             outcomes.append(error)
     found = [outcome.rps[name] for outcome in outcomes if isinstance(outcome, LargestDemand)]
@@ -190,6 +193,21 @@ def ablation(
 
     cases = tuple(case(setting, outcome) for setting, outcome in zip(settings, outcomes, strict=True))
     return Ablation(name, common_rps, problem.cluster.compute_slices, cases)
+
+
+def _at_least(
+    solved: LargestDemand, setting: Options, others: Iterable[tuple[Options, LargestDemand | InfeasibleError]]
+) -> LargestDemand:
+    """Returns the largest demand, or that of fewer features if it is larger: the time limit came first for more."""
+    fewer = (
+        outcome
+        for other, outcome in others
+        if other.formulation == setting.formulation
+        and includes(setting.features, other.features)
+        and isinstance(outcome, LargestDemand)
+    )
+    (name,) = solved.rps
+    return replace(solved, rps=max((solved, *fewer), key=lambda one: one.rps[name]).rps)
 
 
 def with_batches_up_to(problem: Problem, largest: int) -> Problem:

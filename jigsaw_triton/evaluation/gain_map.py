@@ -53,7 +53,7 @@ class Traits:
 
 @dataclass(frozen=True, slots=True)
 class TaskGain:
-    """What S gains on a task alone.
+    """Gain of S on a task alone.
 
     Attributes:
         task: Name of the task.
@@ -148,7 +148,7 @@ def estimated(graph: TaskGraph, table: ProfileTable, board: Board) -> Estimate |
 
 @dataclass(frozen=True, slots=True)
 class _Offer:
-    """What a variant can do.
+    """Configurations of a variant.
 
     Attributes:
         loss: Loss of accuracy, which adds up along a path.
@@ -170,7 +170,7 @@ class _Offer:
 
 
 _Offers = Mapping[tuple[str, str], _Offer]
-"""(Task, variant) -> what it can do."""
+"""(Task, variant) -> its configurations."""
 
 
 def _offers(graph: TaskGraph, table: ProfileTable, board: Board, features: str) -> _Offers:

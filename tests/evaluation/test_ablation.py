@@ -13,7 +13,7 @@ from jigsaw_triton.evaluation.plots import check_plot
 from jigsaw_triton.graph.model import Slo
 from jigsaw_triton.planner.domain.problem import FORMULATIONS, Options
 from jigsaw_triton.planner.search.attempt import OutOfTimeError
-from jigsaw_triton.planner.search.solve import SolverFactory
+from jigsaw_triton.planner.search.solve import LargestDemand, SolverFactory
 from jigsaw_triton.planner.solver.solver import lasting_solvers
 from tests.fakes.graphs import chain
 from tests.fakes.problems import problem, row
@@ -72,6 +72,26 @@ def test_s_gains_what_its_parts_gain_together(solvers: SolverFactory) -> None:
     found = ablation(problem(chain(1), rows), OPTIONS, subsets=("", "M", "P", "S"), solvers=solvers)
     largest = {c.features: c.largest_rps for c in found.cases if c.formulation == "exact"}
     assert largest == pytest.approx({"": 100.0, "M": 210.0, "P": 150.0, "S": 280.0}, rel=1e-3)
+
+
+def test_more_features_carry_at_least_as_much_if_the_time_limit_comes_first(
+    solvers: SolverFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The more features, the harder the problem, so a time limit may leave a plan that is worse than with fewer."""
+    found = {"": 100.0, "M": 300.0, "P": 200.0, "S": 250.0}
+
+    def limited(_: object, options: Options, **__: object) -> LargestDemand:
+        return LargestDemand({"chain": found[options.features]}, proven=options.features != "S")
+
+    def too_slow(*_: object, **__: object) -> None:
+        raise OutOfTimeError(5.0)
+
+    monkeypatch.setattr("jigsaw_triton.evaluation.ablation.largest_demand", limited)
+    monkeypatch.setattr("jigsaw_triton.evaluation.ablation.allot", too_slow)
+    p = problem(chain(1), [row("t0", "v0", slice_="7g")])
+    study = ablation(p, OPTIONS, subsets=tuple(found), solvers=solvers)
+    assert [c.largest_rps for c in study.cases] == 2 * [100.0, 300.0, 200.0, 300.0]
+    assert [c.proven for c in study.cases] == 2 * [True, True, True, False]
 
 
 def test_larger_batches_are_left_out() -> None:

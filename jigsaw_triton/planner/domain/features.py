@@ -37,6 +37,11 @@ def has(features: str, letter: str) -> bool:
     return letter in _expanded(features)
 
 
+def includes(features: str, fewer: str) -> bool:
+    """Returns True if the features include all of others. A plan with fewer features is also one with more."""
+    return set(_expanded(fewer)) <= set(_expanded(features))
+
+
 def named(features: str) -> str:
     """Returns features as people write them, such as A+S+T; `none` if there are none."""
     return "+".join(features) or "none"

@@ -3,7 +3,7 @@ import itertools
 import pytest
 
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.planner.domain.features import FEATURES, SUBSETS, canonical, has, named
+from jigsaw_triton.planner.domain.features import FEATURES, SUBSETS, canonical, has, includes, named
 
 
 def test_the_sixteen_subsets_are_distinct_and_canonical() -> None:
@@ -30,6 +30,11 @@ def test_s_stands_for_m_and_p(letters: str, form: str) -> None:
 def test_s_includes_its_parts(subset: str) -> None:
     assert (has(subset, "M") and has(subset, "P")) == ("S" in subset)
     assert has(subset, "A") == ("A" in subset)
+
+
+def test_all_features_include_every_subset_and_a_subset_only_its_own() -> None:
+    assert all(includes(FEATURES, subset) and includes(subset, "") for subset in SUBSETS)
+    assert includes("AS", "AP") and not includes("AP", "AS") and not includes("AM", "AP")
 
 
 def test_an_unknown_letter_is_reported_with_all_letters() -> None:
