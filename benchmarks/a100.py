@@ -2,36 +2,27 @@
 
 `python -m benchmarks.a100` writes profiles.csv into the folder of each graph. The table has fp32 PyTorch models on the
 MIG slices of an A100-80GB, by slice, batch and processes (MunQ-Lee/ParvaGPU_SC24, MIT licence). It is not part of this
-repository, but is read from a folder beside the checkout. The rules and constants of this module supply the values that
-the table does not have.
+repository, but is read from a folder beside the checkout. `benchmarks.assumed` supplies the values that it does not
+have.
 """
 
 import csv
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from jigsaw_triton.api.files import variant_templates
-from jigsaw_triton.errors import InputError, JigsawError
-from jigsaw_triton.gpus.catalog import board
-from jigsaw_triton.graph.build import build_graph
+from benchmarks.assumed import assumed_row, graph_in, main, memory_mib, room_mib
+from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.profiles.read import write_profiles
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
-from jigsaw_triton.spec.load import load_graph
 
 BOARD = "A100-80GB"
 TABLE = Path(__file__).parents[2] / "shared" / "data" / "a100_80gb_mig_profiles.csv"
 GRAPHS = Path(__file__).parent / "graphs"
 NAMES = ("social", "traffic", "assistant")
 """Names of the reference graphs, by depth."""
-
-P95, P99 = 1.1, 1.2
-"""Assumed percentiles, as multiples of the median. The table has one latency, which is taken for the median."""
-
-CONTEXT_MIB, ITEM_MIB = 500.0, 20.0
-"""Assumed memory of a process, and of an item in a batch. The table has no memory."""
 
 PARAMETERS_M: Mapping[str, float] = {
     "bert": 335.1,
@@ -46,7 +37,7 @@ PARAMETERS_M: Mapping[str, float] = {
     "vgg16": 138.4,
     "vgg19": 143.7,
 }
-"""Parameters of the table's models, in millions; each takes four bytes."""
+"""Parameters of the table's models, in millions: torchvision's table of weights; bert-large-uncased of transformers."""
 
 # (model, compute slices, batch, processes) of rows that repeat another row, or that contradict all their neighbours.
 _WRONG = {
@@ -62,12 +53,41 @@ _WRONG = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A row of the table.
+
+    Attributes:
+        model: Name of the model.
+        compute_slices: Compute slices of the MIG instance.
+        batch: Batch size.
+        processes: Number of processes in the slice.
+        latency_s: Latency of a batch in seconds, with a resolution of 1 ms.
+        throughput_rps: Items a second of all processes together.
+    """
+
+    model: str
+    compute_slices: int
+    batch: int
+    processes: int
+    latency_s: float
+    throughput_rps: float
+
+    @property
+    def batch_s(self) -> float:
+        """Median time of a batch in seconds.
+
+        It is the latency or batch x processes / throughput, whichever is longer. The table was measured without waiting
+        for the device, so its short times are too short by up to a millisecond.
+        """
+        return max(self.latency_s, self.batch * self.processes / self.throughput_rps)
+
+
 def a100_profiles(task: str, models: Sequence[str]) -> list[ProfileRow]:
     """Returns the profiles of a task whose variants have the names of the table's models.
 
-    The median time of a batch is `latency_s` or batch x processes / total throughput, whichever is longer. The table
-    was measured without waiting for the device, so its short times are too short by up to a millisecond. The throughput
-    follows from the median. Processes of the table become Triton instances.
+    The median time of a batch is `Measurement.batch_s`, from which the throughput follows. Processes of the table
+    become Triton instances.
 
     Args:
         task: Name of the task.
@@ -76,7 +96,7 @@ def a100_profiles(task: str, models: Sequence[str]) -> list[ProfileRow]:
     Raises:
         InputError: The table is missing.
     """
-    return [_row(task, *found) for found in measured() if found[0] in models]
+    return [_row(task, found) for found in measured() if found.model in models]
 
 
 def a100_table(graph: TaskGraph) -> ProfileTable:
@@ -92,7 +112,7 @@ def a100_table(graph: TaskGraph) -> ProfileTable:
 
 def reference_graph(name: str) -> TaskGraph:
     """Loads one of the reference graphs."""
-    return build_graph(load_graph(GRAPHS / name), templates=variant_templates())
+    return graph_in(GRAPHS / name)
 
 
 def is_wrong(key: ProfileKey) -> bool:
@@ -105,51 +125,30 @@ def is_wrong(key: ProfileKey) -> bool:
 
 
 @cache
-def measured() -> list[tuple[str, int, int, int, float]]:
-    """Reads (model, compute slices, batch, processes, seconds per batch) of each row, without the rows in `_WRONG`."""
+def measured() -> list[Measurement]:
+    """Reads the table, without the rows in `_WRONG`.
+
+    Raises:
+        InputError: The table is missing.
+    """
     if not TABLE.exists():
         raise InputError("the table of measurements is missing", where=str(TABLE), hint="put it beside the checkout")
     with TABLE.open(newline="") as file:
         return list(_read(csv.DictReader(file)))
 
 
-def _read(rows: Iterable[Mapping[str, str]]) -> Iterator[tuple[str, int, int, int, float]]:
+def _read(rows: Iterable[Mapping[str, str]]) -> Iterator[Measurement]:
     for row in rows:
         key = (row["model"], int(row["mig_gpcs"]), int(row["batch"]), int(row["mps_procs"]))
         if key not in _WRONG:
-            yield *key, max(float(row["latency_s"]), key[2] * key[3] / float(row["throughput_total_rps"]))
+            yield Measurement(*key, float(row["latency_s"]), float(row["throughput_total_rps"]))
 
 
-def _row(task: str, model: str, compute_slices: int, batch: int, processes: int, batch_s: float) -> ProfileRow:
-    slice_ = f"{compute_slices}g"
-    room_mib = board(BOARD).profiles[slice_].memory_mib or 0
-    weights_mib = PARAMETERS_M[model] * 4e6 / 2**20
-    memory_mib = processes * (CONTEXT_MIB + weights_mib + ITEM_MIB * batch)
-    p50_ms = 1000 * batch_s
-    return ProfileRow(
-        ProfileKey(BOARD, task, model, slice_, processes, batch),
-        latency_p50_ms=round(p50_ms, 3),
-        latency_p95_ms=round(P95 * p50_ms, 3),
-        latency_p99_ms=round(P99 * p50_ms, 3),
-        throughput_rps=round(batch * processes / batch_s, 3),
-        # It ran, so it fitted the slice.
-        memory_mib=round(min(memory_mib, room_mib), 1),
-        source="assumed",
-    )
-
-
-def main() -> int:
-    """Writes the profiles. Returns the exit code."""
-    try:
-        for name in NAMES:
-            file = GRAPHS / name / "profiles.csv"
-            file.write_text(write_profiles(a100_table(reference_graph(name)).rows()))
-            print(f"wrote {file}", file=sys.stderr)
-    except JigsawError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
+def _row(task: str, found: Measurement) -> ProfileRow:
+    key = ProfileKey(BOARD, task, found.model, f"{found.compute_slices}g", found.processes, found.batch)
+    # It ran, so it fitted the slice.
+    return assumed_row(key, found.batch_s, min(memory_mib(key, PARAMETERS_M[found.model]), room_mib(key)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main((GRAPHS / name for name in NAMES), a100_table))

@@ -10,7 +10,7 @@ these assumptions vary:
 - the parts of spatial partitioning: MIG slices (M), or several instances in a slice (P), or both.
 
 The same gain is computed for the reference graphs with the A100 table (`benchmarks.a100`), by the largest batch. There
-the batch times are measurements, not assumptions.
+the batch times are measurements, not assumptions. The table also says what the parts gain on a board with one model.
 
 `--plot FILE` draws the gains into a .svg or .png file, which needs matplotlib.
 """
@@ -32,28 +32,25 @@ from benchmarks.h100 import (
     INSTANCES,
     LAUNCH_US,
     NAMES,
-    SLICES,
     Assumptions,
     alone_ms,
     application,
     fitted,
     h100_table,
 )
-from benchmarks.harness import Figure, Progress, figure
+from benchmarks.harness import Figure, Progress, figure, spread
 from benchmarks.networks import TABLE_OPERATORS
-from jigsaw_triton.errors import InfeasibleError
+from jigsaw_triton.evaluation.ablation import PUBLISHED_GAIN, spatial_gain
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId
 from jigsaw_triton.graph.model import TaskGraph, Workload
+from jigsaw_triton.planner.domain.features import FEATURES, has
 from jigsaw_triton.planner.domain.problem import Options, Problem
-from jigsaw_triton.planner.search.solve import SolverFactory, largest_demand
+from jigsaw_triton.planner.search.solve import SolverFactory
 from jigsaw_triton.planner.solver.solver import lasting_solvers
 from jigsaw_triton.profiles.table import ProfileTable
 
 GPUS = 120
-PUBLISHED = 11.3
-"""Gain that the paper reports (arXiv 2603.08797)."""
-
 TIGHTNESS = 4.0
 """SLO of the applications, as a multiple of `alone_ms`."""
 
@@ -61,8 +58,11 @@ LAUNCHES_US = (2.5, LAUNCH_US, 250.0)
 TIGHTNESSES = (2.2, 3.0, 4.0, 6.0, 10.0, 20.0)
 TIGHTNESS_BATCHES = (1, 4, 64)
 A100_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-PARTS = {"M": (SLICES, (1,)), "P": (("7g",), INSTANCES), "M+P": (SLICES, INSTANCES)}
-"""Part of spatial partitioning -> slices and numbers of instances."""
+PARTS = {"M": "AMT", "P": "APT", "M+P": "AST"}
+"""Part of spatial partitioning -> features of the planner with it."""
+
+BOARD_BATCHES = (1, 256)
+"""Largest batches for which boards of the A100 table are compared."""
 
 LIMIT_S = 5.0
 """Seconds for a solve. The best demand found within them counts."""
@@ -121,30 +121,22 @@ class Study:
     def _gain(self, name: str, case: Case) -> float | None:
         graph = self._graphs[name]
         slo = replace(graph.slo, latency_ms=case.tightness * alone_ms(graph, case.launch_us))
-        slices, instances = PARTS[case.part]
         batches = tuple(takewhile(lambda batch: batch <= case.largest_batch, BATCHES))
-        table = h100_table(graph, Assumptions(case.launch_us, batches, slices, instances))
-        return gain(replace(graph, slo=slo), table, BOARD, self._solvers)
+        table = h100_table(graph, Assumptions(case.launch_us, batches))
+        return gain(replace(graph, slo=slo), table, BOARD, self._solvers, PARTS[case.part])
 
 
-def gain(graph: TaskGraph, table: ProfileTable, gpu: str, solvers: SolverFactory) -> float | None:
-    """Returns the largest demand of A+S+T relative to that of A+T on a cluster of these GPUs.
+def gain(
+    graph: TaskGraph, table: ProfileTable, gpu: str, solvers: SolverFactory, features: str = FEATURES
+) -> float | None:
+    """Returns the largest demand with these features relative to that of A+T on a cluster of these GPUs.
 
-    The gain is None if no plan serves the graph without S.
+    The gain is None if no plan serves the graph without spatial partitioning.
     """
     gpus = Cluster(tuple(Gpu(GpuId(f"n{index // 8:04}", index % 8), board(gpu)) for index in range(GPUS)))
     problem = Problem((Workload(graph, 1.0),), gpus, {graph.name: table})
-
-    def largest_rps(features: str) -> float:
-        options = Options(
-            time_limit_s=LIMIT_S, features=features, formulation="paper", latency_model="2p95", utilisation=1.0
-        )
-        return largest_demand(problem, options, solvers=solvers).rps[graph.name]
-
-    try:
-        return largest_rps("AST") / largest_rps("AT")
-    except InfeasibleError:
-        return None
+    found = spatial_gain(problem, Options(time_limit_s=LIMIT_S), features=features, solvers=solvers)
+    return None if found is None else found.gain
 
 
 def measured_gains(solvers: SolverFactory, progress: Progress, effort: Effort) -> dict[int, float]:
@@ -187,7 +179,9 @@ def model_error(progress: Progress) -> list[Figure]:
 
 def gain_figures(study: Study, effort: Effort) -> list[Figure]:
     """Measures the gains with the shipped profiles, and their dependence on each assumption."""
-    note = f"largest demand of A+S+T over that of A+T on {GPUS} {BOARD}; the paper reports {PUBLISHED} on {GPUS} GPUs"
+    note = (
+        f"largest demand of A+S+T over that of A+T on {GPUS} {BOARD}; the paper reports {PUBLISHED_GAIN} on {GPUS} GPUs"
+    )
     found = [figure(f"ablation.gain.{name}", gain, "ratio", note) for name, gain in study.gains(Case()).items()]
     batches = BATCHES if effort.rounds > 1 else BATCHES[:1]
     cases = [(f"batch_{b}.{part}", Case(largest_batch=b, part=part)) for b in batches for part in PARTS]
@@ -206,6 +200,44 @@ def measured_figures(measured: Mapping[int, float]) -> list[Figure]:
     """Returns the figures of `measured_gains`."""
     note = f"geometric mean over the reference graphs with the measured A100 table, {GPUS} {a100.BOARD}"
     return [figure(f"ablation.gain.a100.batch_{batch}", gain, "ratio", note) for batch, gain in measured.items()]
+
+
+def board_figures(progress: Progress) -> list[Figure]:
+    """Measures what the parts of spatial partitioning gain on whole boards of the A100 table, model by model."""
+    if not a100.TABLE.exists():
+        progress("no boards of the A100: the table is not beside the checkout")
+        return []
+    found = []
+    for largest in BOARD_BATCHES:
+        rows = [r for r in a100.measured() if r.batch <= largest and r.processes <= INSTANCES[-1]]
+        for part, features in PARTS.items():
+            gains = [
+                board_rps([r for r in rows if r.model == model], features)
+                / board_rps([r for r in rows if r.model == model], "")
+                for model in sorted({r.model for r in rows})
+            ]
+            note = (
+                f"items a second of an {a100.BOARD} over those of one process on it, as the A100 table has them; "
+                f"slices of one kind, batches up to {largest}; geometric mean over {len(gains)} models, {spread(gains)}"
+            )
+            found.append(figure(f"ablation.board.a100.batch_{largest}.{part}", geometric_mean(gains), "ratio", note))
+    return found
+
+
+def board_rps(rows: Iterable[a100.Measurement], features: str) -> float:
+    """Returns the most items a second that a board serves, cut into slices of one kind.
+
+    Args:
+        rows: Rows of one model.
+        features: Features of the planner, of which M and P count.
+    """
+    profiles = board(a100.BOARD).profiles
+    return max(
+        profiles[f"{row.compute_slices}g"].max_instances * row.throughput_rps
+        for row in rows
+        if (has(features, "M") or row.compute_slices == board(a100.BOARD).compute_slices)
+        and (has(features, "P") or row.processes == 1)
+    )
 
 
 def lines(study: Study, measured: Mapping[int, float]) -> tuple[list[Line], list[Line], list[Line]]:
@@ -240,9 +272,14 @@ def measure(progress: Progress, effort: Effort = FULL, picture: Path | None = No
     with lasting_solvers() as solvers:
         study = Study(NAMES if effort.rounds > 1 else NAMES[:1], solvers, progress)
         measured = measured_gains(solvers, progress, effort)
-        found = [*model_error(progress), *gain_figures(study, effort), *measured_figures(measured)]
+        found = [
+            *model_error(progress),
+            *gain_figures(study, effort),
+            *measured_figures(measured),
+            *board_figures(progress),
+        ]
         if picture is not None:
-            plot(lines(study, measured), PUBLISHED, picture)
+            plot(lines(study, measured), PUBLISHED_GAIN, picture)
     return found
 
 

@@ -7,9 +7,7 @@ follow from a model with two parameters for each network:
   `LAUNCH_US` for each operator, whatever the batch and the slice.
 - The **compute time** of an item: its operations, over the rate of the slice's multiprocessors.
 
-Several instances of a model in a slice overlap the launch time of one with the compute time of another, but share the
-slice's multiprocessors. The model is a closed queueing network with one customer for each instance: launching is a
-delay, and computing is a server that they share.
+`jigsaw_triton.evaluation.launching` has the model, also for several instances in a slice.
 
 `fitted` estimates both parameters for the models of the A100 table (`benchmarks.a100`). The constants below are derived
 from these estimates. They carry over to an H100 as follows: launching is the processor's work and takes as long; a
@@ -22,20 +20,16 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from benchmarks.a100 import CONTEXT_MIB, ITEM_MIB, P95, P99, measured
+from benchmarks.a100 import Measurement, measured
+from benchmarks.assumed import P95, assumed_row, graph_in, main, memory_mib, room_mib
 from benchmarks.networks import NETWORKS, TABLE_GFLOPS, TABLE_OPERATORS, Family, Network
-from jigsaw_triton.api.files import variant_templates
-from jigsaw_triton.errors import JigsawError
+from jigsaw_triton.evaluation.launching import Cost
 from jigsaw_triton.gpus.catalog import board
-from jigsaw_triton.graph.build import build_graph
 from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.planner.domain.paths import longest_through
 from jigsaw_triton.planner.domain.rates import request_rows
-from jigsaw_triton.profiles.read import write_profiles
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from jigsaw_triton.resources import applications_dir
-from jigsaw_triton.spec.load import load_graph
 
 BOARD = "H100-80GB"
 NAMES = ("social", "traffic", "ar")
@@ -78,43 +72,10 @@ class Assumptions:
     Attributes:
         launch_us: Time to launch an operator, in microseconds.
         batches: Batch sizes that are profiled.
-        slices: Kinds of slices that are profiled.
-        instances: Numbers of instances that are profiled.
     """
 
     launch_us: float = LAUNCH_US
     batches: tuple[int, ...] = BATCHES
-    slices: tuple[str, ...] = SLICES
-    instances: tuple[int, ...] = INSTANCES
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Time that a batch takes.
-
-    Attributes:
-        launch_s: Launch time of a batch, in seconds.
-        item_s: Compute time of an item on one multiprocessor, in seconds.
-    """
-
-    launch_s: float
-    item_s: float
-
-    def batch_s(self, batch: int, instances: int, sm: int) -> float:
-        """Returns the mean time of a batch while all instances are busy, by mean value analysis.
-
-        Args:
-            batch: Batch size.
-            instances: Number of instances in the slice.
-            sm: Number of multiprocessors of the slice.
-        """
-        compute_s = batch * self.item_s / sm
-        computing_s, waiting = 0.0, 0.0
-        for number in range(1, instances + 1):
-            # An instance that arrives sees the others as they are on average without it.
-            computing_s = compute_s * (1 + waiting)
-            waiting = number * computing_s / (self.launch_s + computing_s)
-        return self.launch_s + computing_s
 
 
 def cost(network: Network, launch_us: float = LAUNCH_US) -> Cost:
@@ -124,22 +85,27 @@ def cost(network: Network, launch_us: float = LAUNCH_US) -> Cost:
 
 def application(name: str) -> TaskGraph:
     """Loads the graph of one of the applications."""
-    return build_graph(load_graph(applications_dir() / name), templates=variant_templates())
+    return graph_in(applications_dir() / name)
 
 
 def alone_ms(graph: TaskGraph, launch_us: float = LAUNCH_US) -> float:
-    """Returns the 95th percentile of the best variants on the slowest path, each alone on a whole GPU.
+    """Returns the 95th percentile of the best variants on the slowest path, each alone on a whole GPU."""
+    best = {name: max(task.variants, key=lambda variant: variant.accuracy) for name, task in graph.tasks.items()}
+    return slowest_path_ms(graph, {name: cost(NETWORKS[v.name], launch_us) for name, v in best.items()})
+
+
+def slowest_path_ms(graph: TaskGraph, costs: Mapping[str, Cost]) -> float:
+    """Returns the 95th percentile on the slowest path of tasks with these costs, each alone on a whole GPU.
 
     The rows that a request brings to a task are in one batch of the next power of two.
     """
     sm = board(BOARD).profiles["7g"].sm
     assert sm is not None
-    taken_ms = {}
-    for name, rows in request_rows(graph).items():
-        best = max(graph.tasks[name].variants, key=lambda variant: variant.accuracy)
-        batch = 2 ** math.ceil(math.log2(rows))
-        taken_ms[name] = 1000 * P95 * cost(NETWORKS[best.name], launch_us).batch_s(batch, 1, sm)
-    return max(sum(taken_ms[name] for name in path) for path in graph.paths())
+    rows = request_rows(graph)
+    taken_ms = {
+        name: 1000 * P95 * taken.batch_s(2 ** math.ceil(math.log2(rows[name])), 1, sm) for name, taken in costs.items()
+    }
+    return max(longest_through(graph, taken_ms).values())
 
 
 def h100_table(graph: TaskGraph, assumptions: Assumptions = Assumptions()) -> ProfileTable:
@@ -155,25 +121,30 @@ def h100_table(graph: TaskGraph, assumptions: Assumptions = Assumptions()) -> Pr
 def _rows(task: str, variant: str, assumptions: Assumptions) -> Iterator[ProfileRow]:
     network = NETWORKS[variant]
     taken = cost(network, assumptions.launch_us)
-    profiles = board(BOARD).profiles
-    for slice_ in assumptions.slices:
-        sm, room_mib = profiles[slice_].sm, profiles[slice_].memory_mib
-        assert sm is not None and room_mib is not None
-        for instances in assumptions.instances:
-            for batch in assumptions.batches:
-                memory_mib = instances * (CONTEXT_MIB + network.parameters_m * 4e6 / 2**20 + ITEM_MIB * batch)
-                if memory_mib > room_mib:
-                    continue
-                batch_s = taken.batch_s(batch, instances, sm)
-                yield ProfileRow(
-                    ProfileKey(BOARD, task, variant, slice_, instances, batch),
-                    latency_p50_ms=round(1000 * batch_s, 3),
-                    latency_p95_ms=round(1000 * P95 * batch_s, 3),
-                    latency_p99_ms=round(1000 * P99 * batch_s, 3),
-                    throughput_rps=round(batch * instances / batch_s, 3),
-                    memory_mib=round(memory_mib, 1),
-                    source="assumed",
-                )
+    yield from cost_rows(task, variant, taken, network.parameters_m, assumptions.batches)
+
+
+def cost_rows(
+    task: str, variant: str, taken: Cost, parameters_m: float, batches: Sequence[int] = BATCHES
+) -> Iterator[ProfileRow]:
+    """Yields the profiles of a variant in the slices that it fits.
+
+    Args:
+        task: Name of the task.
+        variant: Name of the variant.
+        taken: Time that a batch takes.
+        parameters_m: Parameters of the network, in millions.
+        batches: Batch sizes.
+    """
+    for slice_ in SLICES:
+        sm = board(BOARD).profiles[slice_].sm
+        assert sm is not None
+        for instances in INSTANCES:
+            for batch in batches:
+                key = ProfileKey(BOARD, task, variant, slice_, instances, batch)
+                taken_mib = memory_mib(key, parameters_m)
+                if taken_mib <= room_mib(key):
+                    yield assumed_row(key, taken.batch_s(batch, instances, sm), taken_mib)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +165,6 @@ class Fit:
 _SM_PER_SLICE = 14
 """Multiprocessors of an A100 for each compute slice under MIG."""
 
-_ROUNDS = 20
-
 
 def fitted(model: str) -> Fit:
     """Fits the launch time and the compute time to a model's rows with one process, by least absolute relative error.
@@ -203,32 +172,16 @@ def fitted(model: str) -> Fit:
     Raises:
         InputError: The A100 table is missing.
     """
-    rows = [row for row in measured() if row[0] == model]
-    alone = np.array([(1 / s, batch / (_SM_PER_SLICE * gpcs) / s) for _, gpcs, batch, n, s in rows if n == 1])
-    weights = np.ones(len(alone))
-    for _ in range(_ROUNDS):
-        # Weighted least squares with the inverse of the last errors as weights approaches least absolute errors.
-        root = np.sqrt(weights)
-        solution = np.linalg.lstsq(alone * root[:, None], root, rcond=None)[0]
-        weights = 1 / np.maximum(1e-3, np.abs(alone @ solution - 1))
-    found = Cost(float(solution[0]), float(solution[1]))
-    errors = [abs(found.batch_s(batch, n, _SM_PER_SLICE * gpcs) / s - 1) for _, gpcs, batch, n, s in rows]
+    rows = [row for row in measured() if row.model == model]
+    found = Cost.fitted([(r.batch / _sm(r), r.batch_s) for r in rows if r.processes == 1])
+    errors = [abs(found.batch_s(r.batch, r.processes, _sm(r)) / r.batch_s - 1) for r in rows]
     launch_us = 1e6 * found.launch_s / TABLE_OPERATORS[model]
     return Fit(launch_us, TABLE_GFLOPS[model] / found.item_s, errors)
 
 
-def main() -> int:
-    """Writes the profiles. Returns the exit code."""
-    try:
-        for name in NAMES:
-            file = applications_dir() / name / "profiles.csv"
-            file.write_text(write_profiles(h100_table(application(name)).rows()))
-            print(f"wrote {file}", file=sys.stderr)
-    except JigsawError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
+def _sm(row: Measurement) -> int:
+    return _SM_PER_SLICE * row.compute_slices
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main((applications_dir() / name for name in NAMES), h100_table))

@@ -30,7 +30,7 @@ class Network:
 
 
 SPEECH_S = 4.0
-"""Assumed length of a spoken caption: ten words at 150 words a minute."""
+"""Assumed length of a spoken caption: ten words at 150 words a minute, a usual rate of speech."""
 
 CAPTION_TOKENS = 12
 """Assumed tokens of a caption: ten words, the mean of COCO's captions, and some words of two tokens."""
@@ -91,7 +91,8 @@ NETWORKS: Mapping[str, Network] = {
     "fastspeech2-hifigan-v1": Network("vocoder", 170 + 204, SPEECH_S * (2.3 + 52.8), 27 + 13.9),
     "fastspeech2-hifigan-v2": Network("vocoder", 170 + 204, SPEECH_S * (2.3 + 3.3), 27 + 0.9),
     "fastspeech2-hifigan-v3": Network("vocoder", 170 + 73, SPEECH_S * (2.3 + 3.8), 27 + 1.5),
-    # arXiv 2106.06103: its decoder is HiFi-GAN V1; encoder, durations and flow have about 450 operators.
+    # arXiv 2106.06103: its decoder is HiFi-GAN V1. Encoder, durations and flow have about 450 operators, 1.3 GFLOP for
+    # a second and 15 M parameters, estimated from the published layers.
     "vits": Network("vocoder", 450 + 204, SPEECH_S * (1.3 + 52.8), 29.0),
 }
 """Name of a variant -> network."""
@@ -109,7 +110,7 @@ TABLE_OPERATORS: Mapping[str, int] = {
     "vgg16": 37,
     "vgg19": 43,
 }
-"""Name of a model in the A100 table -> operators, counted in the same way."""
+"""Name of a model in the A100 table -> operators, counted in the same way from the published architectures."""
 
 TABLE_GFLOPS: Mapping[str, float] = {
     "bert": transformer_gflops(24, 1024, 128),
@@ -124,4 +125,5 @@ TABLE_GFLOPS: Mapping[str, float] = {
     "vgg16": 2 * 15.47,
     "vgg19": 2 * 19.63,
 }
-"""Name of a model in the A100 table -> operations for an item, in billions (torchvision's table of weights)."""
+"""Name of a model in the A100 table -> operations for an item, in billions: torchvision's table of weights, which gives
+multiplications, and `transformer_gflops` for a BERT-large on 128 tokens."""

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from jigsaw_triton.api.rehearsing import Rehearsed as Rehearsed
     from jigsaw_triton.api.rehearsing import rehearse as rehearse
     from jigsaw_triton.api.replaying import Replay as Replay
+    from jigsaw_triton.api.replaying import SteadyTrials as SteadyTrials
     from jigsaw_triton.api.replaying import replay as replay
+    from jigsaw_triton.api.replaying import steady_trials as steady_trials
     from jigsaw_triton.api.simulating import Simulated as Simulated
     from jigsaw_triton.api.simulating import simulate as simulate
     from jigsaw_triton.errors import ArtifactError as ArtifactError
@@ -76,7 +78,7 @@ _MODULES = {
     "api.planning": ("Capacity", "capacity", "explain", "load_problem", "plan"),
     "api.profiles": ("check_profiles", "fit_profiles", "import_profiles"),
     "api.rehearsing": ("Rehearsed", "rehearse"),
-    "api.replaying": ("Replay", "replay"),
+    "api.replaying": ("Replay", "SteadyTrials", "replay", "steady_trials"),
     "api.simulating": ("Simulated", "simulate"),
     "errors": (
         "ArtifactError",
@@ -141,6 +143,7 @@ __all__ = [
     "Simulated",
     "SpecError",
     "StateError",
+    "SteadyTrials",
     "TaskGraph",
     "TensorType",
     "UnplacedError",
@@ -163,6 +166,7 @@ __all__ = [
     "rehearse",
     "replay",
     "simulate",
+    "steady_trials",
 ]
 
 

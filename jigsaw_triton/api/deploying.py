@@ -64,8 +64,8 @@ def deploy(
         share: True if rarely called models may share a slice.
         change_price: Compute slices that a plan must save for each running MIG instance that it changes.
         latency_model: Latency model of the planner: `queue` or `2p95`.
-        features: Features of the planner, of A accuracy scaling, S spatial partitioning and T task-graph-informed
-            budgeting; fewer are a baseline.
+        features: Features of the planner: A accuracy scaling, M MIG slices, P several instances in a slice, T
+            task-graph-informed budgeting. S is short for M and P. Fewer are a baseline.
         formulation: Formulation of the planner: `exact`, or `paper` as a baseline.
         objective: Objective of the planner: `slices` for the fewest, or `accuracy` for the highest that the GPUs carry
             at the measured load. A change must then gain 0.1% of accuracy for each slice and each instance.

@@ -17,20 +17,26 @@ from jigsaw_triton.controller.core.forecast import DEFAULT_FORECAST, WINDOW_S
 from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.solving import Planner
+from jigsaw_triton.errors import InfeasibleError, InputError
 from jigsaw_triton.evaluation.replay import OURS, Contender, Replayed, replayed, start
 from jigsaw_triton.evaluation.simulator.accounting import System
 from jigsaw_triton.evaluation.simulator.events import event_violations
-from jigsaw_triton.evaluation.simulator.memory import PlanMemory
+from jigsaw_triton.evaluation.simulator.memory import PATIENCE_S, PlanMemory
 from jigsaw_triton.evaluation.simulator.yardstick import Measured
 from jigsaw_triton.evaluation.traces import Trace
+from jigsaw_triton.evaluation.trials import Trials, try_loads
 from jigsaw_triton.gpus.model import Cluster
-from jigsaw_triton.planner.domain.problem import Options
-from jigsaw_triton.planner.search.solve import largest_demand
+from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.problem import LATENCY_MODEL_OF, Options, Problem
+from jigsaw_triton.planner.search.solve import SolverFactory, largest_demand, make_largest_plan, make_plan
 from jigsaw_triton.planner.solver.solver import lasting_solvers
 from jigsaw_triton.resources import templates_dir
 
 PEAK = 0.85
 """Share of the cluster's capacity that the peak of the trace needs by default."""
+
+_DIGITS = 6
+"""Decimal digits to which the ratios of two demands must agree to count as equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,21 @@ class Replay:
     scale: float
     systems: tuple[Replayed, ...]
     checks: Mapping[Contender, Check]
+
+
+@dataclass(frozen=True, slots=True)
+class SteadyTrials:
+    """Trials of all systems at the same loads.
+
+    Attributes:
+        wanted: Deployment input.
+        scale: Factor by which the rates of the trace were multiplied.
+        systems: Trials, in the order of the contenders.
+    """
+
+    wanted: Wanted
+    scale: float
+    systems: tuple[Trials, ...]
 
 
 def replay(
@@ -125,10 +146,7 @@ def replay(
     wanted = replace(wanted, forecast=forecast, window_s=window_s)
     traces = scaled(trace, list(wanted.graphs), 1.0)
     with lasting_solvers() as solvers:
-        if scale is None:
-            shape = replace(wanted, demand_rps={name: max(1e-3, float(t.rps.max())) for name, t in traces.items()})
-            largest = largest_demand(make_problem(shape), Options(), solvers=solvers).rps
-            scale = peak * min(rps / shape.demand_rps[name] for name, rps in largest.items())
+        scale = scale if scale is not None else _scale(wanted, traces, peak, solvers)
         traces = {name: one.scaled(scale) for name, one in traces.items()}
         arrivals = arrivals_of(traces, seed)
         means = {name: one.faster(1.0).rps[: len(arrivals[name])] for name, one in traces.items()}
@@ -163,3 +181,117 @@ def replay(
             if one.operation is not None and check_s
         }
     return Replay(wanted, scale, systems, checks)
+
+
+def steady_trials(
+    graphs: Graphs,
+    trace: PathLike | Trace | Mapping[str, PathLike | Trace],
+    *,
+    contenders: Sequence[Contender] = (OURS, Contender("paper")),
+    peak: float = 1.0,
+    gpus: str | None = None,
+    cluster: PathLike | Cluster | None = None,
+    driver: Driver | None = None,
+    profiles: Profiles | None = None,
+    seed: int = 0,
+    progress: Callable[[Contender, float], None] = lambda _contender, _part: None,
+    reporter: Reporter = LOG,
+    wording: Wording = PYTHON,
+) -> SteadyTrials:
+    """Runs a steady trial of each system at the mean rate of each interval of a trace, as in JigsawServe's evaluation.
+
+    Args:
+        graphs: Graphs, or paths of graph.yaml files or their folders.
+        trace: Trace of all graphs together in equal parts, or by graph; each a `Trace`, or the path of a CSV file.
+            Intervals without requests are left out.
+        contenders: Systems to compare.
+        peak: Share of the cluster's capacity that the highest rate of the trace needs after scaling.
+        gpus: GPUs of one machine, such as `4xA100-80GB`. Either `gpus` or `cluster` is required.
+        cluster: A cluster, or the path of a cluster.yaml or its folder.
+        driver: MIG driver, instead of the one of the cluster.
+        profiles: Profiles; by default those in profiles.csv beside each graph.
+        seed: Seed of the simulated arrivals.
+        progress: Receives the system that is tried, and the share of its trials that are done.
+        reporter: Receives notes and warnings; by default the logger `jigsaw_triton`.
+        wording: Form in which mistakes name an option.
+
+    Raises:
+        SpecError: There are mistakes in the files or arguments; the error has a diagnostic for each.
+        InputError: A trace cannot be read, belongs to no graph, or has no requests, or intervals differ in length.
+        InfeasibleError: The cluster can serve no demand.
+    """
+    wanted = read_wanted(
+        as_sources(graphs),
+        gpus=gpus,
+        cluster=cluster,
+        driver=driver,
+        demand={},
+        default_rps=1.0,
+        profiles=as_profiles(profiles),
+        to_serve=False,
+        reporter=reporter,
+        wording=wording,
+    )
+    traces = scaled(trace, list(wanted.graphs), 1.0)
+    loads = _loads(traces)
+    with lasting_solvers() as solvers:
+        scale = _scale(wanted, traces, peak, solvers)
+        loads = [{name: scale * rps for name, rps in load.items()} for load in loads]
+        memory, yardstick, problem = PlanMemory(), Measured(seed), make_problem(wanted)
+
+        def trials(contender: Contender) -> Trials:
+            options = Options(
+                time_limit_s=PATIENCE_S,
+                features=contender.features,
+                formulation=contender.formulation,
+                latency_model=LATENCY_MODEL_OF[contender.formulation],
+            )
+
+            plan = _planner(options, memory, solvers)
+            return try_loads(contender, problem, loads, plan, yardstick, partial(progress, contender))
+
+        return SteadyTrials(wanted, scale, tuple(map(trials, contenders)))
+
+
+def _planner(options: Options, memory: PlanMemory, solvers: SolverFactory) -> Callable[[Problem], Plan]:
+    """Returns a planner that plans for as much as the cluster carries if the demand is larger."""
+    largest: dict[tuple[float, ...], Plan] = {}
+
+    def plan(problem: Problem) -> Plan:
+        demands = [w.demand_rps for w in problem.workloads]
+        # The largest plan depends on the ratios of the demands alone.
+        ratios = tuple(round(rps / sum(demands), _DIGITS) for rps in demands)
+        known = largest.get(ratios)
+        if known is None or sum(demands) < sum(graph.demand_rps for graph in known.graphs.values()):
+            try:
+                return memory.plan(problem, options, lambda: make_plan(problem, options, solvers=solvers))
+            except InfeasibleError:
+                known = known or make_largest_plan(problem, options, solvers=solvers)
+                largest[ratios] = known
+        return known
+
+    return plan
+
+
+def _loads(traces: Mapping[str, Trace]) -> list[dict[str, float]]:
+    """Returns the rates by graph of each interval in which all graphs have requests.
+
+    Raises:
+        InputError: There is no such interval, or the intervals of two traces differ in length.
+    """
+    if len({one.step_s for one in traces.values()}) > 1:
+        raise InputError(
+            "the traces have intervals of different lengths", hint="give traces with intervals of a length"
+        )
+    rates = zip(*(one.rps.tolist() for one in traces.values()), strict=False)
+    found = [dict(zip(traces, row, strict=True)) for row in rates if min(row) > 0]
+    if not found:
+        raise InputError("the trace has no requests", hint="give a trace with rates above 0")
+    return found
+
+
+def _scale(wanted: Wanted, traces: Mapping[str, Trace], peak: float, solvers: SolverFactory) -> float:
+    """Returns the factor of all rates with which the highest of each graph need this share of the capacity."""
+    shape = replace(wanted, demand_rps={name: max(1e-3, float(t.rps.max())) for name, t in traces.items()})
+    largest = largest_demand(make_problem(shape), Options(), solvers=solvers).rps
+    return peak * min(rps / shape.demand_rps[name] for name, rps in largest.items())

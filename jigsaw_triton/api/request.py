@@ -16,6 +16,7 @@ from jigsaw_triton.errors import Diagnostic, InputError, SpecError
 from jigsaw_triton.gpus.cluster import gateway_mistakes
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.graph.model import Target
+from jigsaw_triton.planner.domain.features import canonical
 from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, StandbyMode
 
 DEFAULT_RPS = 1.0
@@ -133,7 +134,7 @@ class Request:
 
         Raises:
             SpecError: There are mistakes; the error has all of them.
-            InputError: A graph that leaves is not deployed.
+            InputError: A graph that leaves is not deployed, or a letter stands for no feature.
         """
         mistakes = mistakes or Mistakes()
         kept = membership.without(deployed, self.leaving) if deployed is not None else None
@@ -162,6 +163,8 @@ class Request:
             wanted = membership.joined(kept, wanted)
         cluster = replace(wanted.cluster, gateway=self._ports(wanted.cluster.gateway, wording))
         given = {name: value for name in SETTINGS if (value := getattr(self, name)) is not None}
+        if self.features is not None:
+            given["features"] = canonical(self.features)
         check_settings(period_s=self.period_s, forecast=self.forecast, window_s=self.window_s, wording=wording)
         return replace(wanted, cluster=cluster, **given)
 

@@ -17,8 +17,9 @@ from jigsaw_triton.evaluation.simulator.memory import PATIENCE_S, PlanMemory
 from jigsaw_triton.evaluation.simulator.operation import SOLVE_S, Deployment
 from jigsaw_triton.evaluation.simulator.paper import LEAST_RPS, PaperDeployment, largest_if_short
 from jigsaw_triton.evaluation.simulator.yardstick import Yardstick
+from jigsaw_triton.planner.domain.features import FEATURES, named
 from jigsaw_triton.planner.domain.plan import Plan
-from jigsaw_triton.planner.domain.problem import FEATURES, LATENCY_MODEL_OF, Formulation, Options, Problem
+from jigsaw_triton.planner.domain.problem import LATENCY_MODEL_OF, Formulation, Options, Problem
 from jigsaw_triton.planner.transition.moves import Durations
 
 
@@ -35,7 +36,7 @@ class Contender:
     features: str = FEATURES
 
     def __str__(self) -> str:
-        return f"{self.formulation} {'+'.join(self.features) or 'none'}"
+        return f"{self.formulation} {named(self.features)}"
 
 
 OURS = Contender("exact")

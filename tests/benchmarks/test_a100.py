@@ -3,7 +3,8 @@ from collections import Counter
 import pytest
 
 from benchmarks import a100
-from benchmarks.a100 import BOARD, NAMES, P95, TABLE, a100_profiles, a100_table, reference_graph
+from benchmarks.a100 import BOARD, NAMES, TABLE, a100_profiles, a100_table, reference_graph
+from benchmarks.assumed import P95
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.profiles.read import parse_profiles, write_profiles

@@ -4,7 +4,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.ablation import Case, Study, measure
+from benchmarks.a100 import Measurement
+from benchmarks.ablation import Case, Study, board_rps, measure
 from benchmarks.ablation_plot import Line, plot
 from benchmarks.effort import SMOKE
 from jigsaw_triton.planner.solver.solver import lasting_solvers
@@ -30,6 +31,15 @@ def test_spatial_partitioning_gains_less_with_larger_batches_and_more_with_both_
     )
     assert one > many > 1
     assert one > slices > 1
+
+
+@pytest.mark.parametrize(("features", "rps"), [("", 50.0), ("P", 60.0), ("M", 70.0), ("S", 140.0)])
+def test_a_board_is_cut_into_slices_of_one_kind(features: str, rps: float) -> None:
+    rows = [
+        Measurement("m", slices, 1, processes, 0.1, rate)
+        for slices, processes, rate in ((7, 1, 50.0), (7, 2, 60.0), (1, 1, 10.0), (1, 2, 20.0))
+    ]
+    assert board_rps(rows, features) == rps
 
 
 def test_an_application_that_needs_partitioning_has_no_gain(study: Study) -> None:

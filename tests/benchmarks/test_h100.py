@@ -9,7 +9,6 @@ from benchmarks.h100 import (
     GFLOPS_PER_SM,
     LAUNCH_US,
     NAMES,
-    Cost,
     alone_ms,
     application,
     fitted,
@@ -52,27 +51,6 @@ def test_the_rows_of_a_request_are_one_batch_of_the_best_variants() -> None:
     ]
     rows = [table.get(key) for key in keys]
     assert alone_ms(graph) == pytest.approx(sum(row.latency_p95_ms for row in rows if row is not None), rel=1e-3)
-
-
-def test_an_instance_alone_launches_and_then_computes() -> None:
-    assert Cost(launch_s=0.004, item_s=0.032).batch_s(8, 1, 16) == pytest.approx(0.004 + 8 * 0.032 / 16)
-
-
-def test_instances_that_mostly_launch_do_not_delay_each_other() -> None:
-    taken = Cost(launch_s=1.0, item_s=1e-6)
-    assert taken.batch_s(1, 4, 1) == pytest.approx(taken.batch_s(1, 1, 1), rel=1e-4)
-
-
-def test_instances_that_mostly_compute_share_the_slice() -> None:
-    taken = Cost(launch_s=1e-6, item_s=1.0)
-    assert taken.batch_s(1, 4, 1) == pytest.approx(4 * taken.batch_s(1, 1, 1), rel=1e-4)
-
-
-def test_more_instances_serve_more_but_not_more_than_the_slice_computes() -> None:
-    taken = Cost(launch_s=0.01, item_s=0.01)
-    rates = [n / taken.batch_s(1, n, 1) for n in range(1, 9)]
-    assert rates == sorted(rates)
-    assert rates[0] == pytest.approx(50.0) and rates[-1] < 100.0
 
 
 @beside_the_checkout

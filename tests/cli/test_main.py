@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 NAMES = [name for section in COMMANDS.values() for name in section]
 GROUPS = {
-    "evaluate": ["ablation", "rehearse", "replay"],
+    "evaluate": ["ablation", "rehearse", "replay", "trials"],
     "mig": ["list", "enable", "apply", "assert", "export"],
     "profiles": ["check", "fit", "import"],
 }

@@ -7,13 +7,13 @@ import pytest
 
 from jigsaw_triton.errors import InfeasibleError, InputError, MissingDependencyError
 from jigsaw_triton.evaluation import plots
-from jigsaw_triton.evaluation.ablation import PUBLISHED, SUBSETS, Ablation, ablation, mean_gain
+from jigsaw_triton.evaluation.ablation import PAPER_SUBSETS, Ablation, ablation, mean_gain, with_batches_up_to
 from jigsaw_triton.evaluation.ablation_plot import plot
 from jigsaw_triton.evaluation.plots import check_plot
 from jigsaw_triton.graph.model import Slo
 from jigsaw_triton.planner.domain.problem import FORMULATIONS, Options
 from jigsaw_triton.planner.search.attempt import OutOfTimeError
-from jigsaw_triton.planner.search.solve import SolverFactory
+from jigsaw_triton.planner.search.solve import LargestDemand, SolverFactory
 from jigsaw_triton.planner.solver.solver import lasting_solvers
 from tests.fakes.graphs import chain
 from tests.fakes.problems import problem, row
@@ -43,8 +43,8 @@ def found(solvers: SolverFactory) -> Ablation:
 
 
 def test_cases_cover_every_subset_in_both_formulations(found: Ablation) -> None:
-    assert [(c.formulation, c.features) for c in found.cases] == [(f, s) for f in FORMULATIONS for s in SUBSETS]
-    assert set(SUBSETS) == set(PUBLISHED) and len(SUBSETS) == 8
+    assert [(c.formulation, c.features) for c in found.cases] == [(f, s) for f in FORMULATIONS for s in PAPER_SUBSETS]
+    assert found.subsets == PAPER_SUBSETS
 
 
 @pytest.mark.parametrize("formulation", FORMULATIONS)
@@ -62,6 +62,49 @@ def test_gains_and_slices_of_the_common_demand(found: Ablation) -> None:
     used = {c.features: c.at_common.used for c in found.cases if c.at_common and c.formulation == "exact"}
     assert used == {"": 7, "T": 7, "A": 7, "AT": 7, "S": 6, "ST": 6, "AS": 3, "AST": 3}
     assert found.to_json()["cases"][7]["gain"] == found.gain("AST", "exact")
+
+
+def test_s_gains_what_its_parts_gain_together(solvers: SolverFactory) -> None:
+    rows = [
+        row("t0", "v0", slice_=kind, instances=n, rps=rps)
+        for kind, n, rps in (("7g", 1, 100.0), ("7g", 2, 150.0), ("1g", 1, 30.0), ("1g", 2, 40.0))
+    ]
+    found = ablation(problem(chain(1), rows), OPTIONS, subsets=("", "M", "P", "S"), solvers=solvers)
+    largest = {c.features: c.largest_rps for c in found.cases if c.formulation == "exact"}
+    assert largest == pytest.approx({"": 100.0, "M": 210.0, "P": 150.0, "S": 280.0}, rel=1e-3)
+
+
+def test_more_features_carry_at_least_as_much_if_the_time_limit_comes_first(
+    solvers: SolverFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The more features, the harder the problem, so a time limit may leave a plan that is worse than with fewer."""
+    found = {"": 100.0, "M": 300.0, "P": 200.0, "S": 250.0}
+
+    def limited(_: object, options: Options, **__: object) -> LargestDemand:
+        return LargestDemand({"chain": found[options.features]}, proven=options.features != "S")
+
+    def too_slow(*_: object, **__: object) -> None:
+        raise OutOfTimeError(5.0)
+
+    monkeypatch.setattr("jigsaw_triton.evaluation.ablation.largest_demand", limited)
+    monkeypatch.setattr("jigsaw_triton.evaluation.ablation.allot", too_slow)
+    p = problem(chain(1), [row("t0", "v0", slice_="7g")])
+    study = ablation(p, OPTIONS, subsets=tuple(found), solvers=solvers)
+    assert [c.largest_rps for c in study.cases] == 2 * [100.0, 300.0, 200.0, 300.0]
+    assert [c.proven for c in study.cases] == 2 * [True, True, True, False]
+
+
+def test_larger_batches_are_left_out() -> None:
+    rows = [row("t0", "v0", batch=batch, rps=100.0 * batch) for batch in (1, 2, 4)]
+    limited = with_batches_up_to(problem(chain(1), rows), 2)
+    assert [r.key.batch for r in limited.profiles["chain"].rows()] == [1, 2]
+
+
+def test_a_task_without_a_small_batch_is_reported() -> None:
+    p = problem(chain(2), [row("t0", "v0"), row("t1", "v0", batch=4)])
+    with pytest.raises(InputError, match="the smallest profiled batch is 4") as caught:
+        with_batches_up_to(p, 2)
+    assert caught.value.where == "chain: task t1"
 
 
 def test_mean_gains_are_geometric(found: Ablation) -> None:

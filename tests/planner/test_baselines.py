@@ -13,6 +13,7 @@ from jigsaw_triton.errors import InfeasibleError, UnplacedError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.graph.model import Slo, TaskGraph
+from jigsaw_triton.planner.domain.features import SUBSETS
 from jigsaw_triton.planner.domain.problem import FORMULATIONS, LATENCY_MODEL_OF, Formulation, Options, Problem
 from jigsaw_triton.planner.search.solve import SolverFactory, allot, largest_demand, make_largest_plan, make_plan
 from jigsaw_triton.planner.validation.validate import violations
@@ -22,7 +23,6 @@ from tests.fakes.problems import TWO_P95, grid, problem, row
 
 CPU = board("cpu")
 CUTS = [Counter(m) for m in maximal_multisets(CPU)]
-SUBSETS = ["".join(letters) for n in range(4) for letters in itertools.combinations("AST", n)]
 every_subset = pytest.mark.parametrize("features", SUBSETS)
 both = pytest.mark.parametrize("formulation", FORMULATIONS)
 PAPER = replace(TWO_P95, formulation="paper")
@@ -74,10 +74,12 @@ def size(r: ProfileRow) -> int:
 
 
 def may_be_used(g: TaskGraph, r: ProfileRow, options: Options) -> bool:
+    letters = options.features.replace("S", "MP")
     n, relative = len(g.tasks), {"v0": 1.0, "v1": 0.9}[r.key.variant]
     return (
         ("A" in options.features or r.key.variant == "v0")
-        and ("S" in options.features or (r.key.slice == "7g" and r.key.instances == 1))
+        and ("M" in letters or r.key.slice == "7g")
+        and ("P" in letters or r.key.instances == 1)
         and (
             "T" in options.features
             or (2 * r.latency_p95_ms <= g.slo.latency_ms / n and relative >= g.slo.accuracy ** (1 / n) - 1e-12)
@@ -150,7 +152,7 @@ def test_an_additional_feature_never_lowers_the_largest_demand(
         features: largest_demand(p, usual(formulation, features), solvers=solvers).rps["chain"] for features in SUBSETS
     }
     for fewer, more in itertools.permutations(SUBSETS, 2):
-        if set(fewer) < set(more):
+        if set(fewer.replace("S", "MP")) < set(more.replace("S", "MP")):
             assert largest[fewer] <= largest[more] * 1.001
     assert largest[""] < largest["AST"]
 
@@ -200,10 +202,14 @@ def test_feature_t_makes_a_problem_feasible(solvers: SolverFactory) -> None:
 
 @pytest.mark.parametrize(
     ("features", "reason"),
-    [("AT", "without spatial partitioning (S)"), ("ST", "without accuracy scaling (A)")],
+    [
+        ("APT", "without MIG slices (M, a part of S)"),
+        ("AMT", "without several instances in a slice (P, a part of S)"),
+        ("ST", "without accuracy scaling (A)"),
+    ],
 )
 def test_the_reason_names_the_missing_feature(features: str, reason: str, solvers: SolverFactory) -> None:
-    p = problem(chain(1, variant_count=2), [row("t0", "v1", slice_="1g")])
+    p = problem(chain(1, variant_count=2), [row("t0", "v1", slice_="1g", instances=2)])
     with pytest.raises(InfeasibleError) as caught:
         make_plan(p, Options(features=features), solvers=solvers)
     assert reason in caught.value.reasons[0]

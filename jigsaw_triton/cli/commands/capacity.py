@@ -9,6 +9,7 @@ from jigsaw_triton.api.planning import EQUAL_RPS
 from jigsaw_triton.api.planning import capacity as find_capacity
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs.baselines import baseline
 from jigsaw_triton.cli.inputs.demand import parse_demand
 from jigsaw_triton.cli.io.output import Output, figures, listed, write_file
 from jigsaw_triton.cli.views.plan import plan_view
@@ -34,7 +35,7 @@ from jigsaw_triton.spec.words import nearest
 @options.demand(required=False)
 @options.option("--scale", metavar="NAME", help="Let only the demand of this graph grow.  [default: all]")
 @options.share()
-@options.baseline()
+@baseline()
 @options.time_limit()
 @options.out_file("Write the plan to this file as JSON, for `compile`.")
 def command(

@@ -13,6 +13,7 @@ from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.api.request import SETTINGS, Request
 from jigsaw_triton.api.sources import absolute_path
 from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs.baselines import baseline
 from jigsaw_triton.cli.inputs.demand import parse_demand
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.views.dry_run import preview_rollout
@@ -46,7 +47,7 @@ from jigsaw_triton.cli.views.status import status_view
 @options.standby()
 @options.period()
 @options.forecast()
-@options.baseline()
+@baseline()
 @options.option(
     "--target",
     type=click.Choice(("auto", "graph", "ensemble", "bls")),

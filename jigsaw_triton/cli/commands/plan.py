@@ -13,6 +13,7 @@ from jigsaw_triton.api.planning import explain as explain_plan
 from jigsaw_triton.api.planning import make_diagnosed_plan
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs.baselines import baseline
 from jigsaw_triton.cli.inputs.demand import parse_demand
 from jigsaw_triton.cli.io.output import Output, write_file
 from jigsaw_triton.cli.views.explanation import explanation_view
@@ -44,7 +45,7 @@ from jigsaw_triton.planner.transition.transition import check_room, transition
 @options.demand()
 @options.objective()
 @options.share()
-@options.baseline()
+@baseline()
 @options.time_limit()
 @options.gap()
 @options.option(

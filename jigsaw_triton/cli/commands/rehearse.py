@@ -13,6 +13,7 @@ from jigsaw_triton.api.rehearsing import Rehearsed, rehearse
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs import traces as trace_options
+from jigsaw_triton.cli.inputs.baselines import baseline
 from jigsaw_triton.cli.inputs.demand import parse_demand
 from jigsaw_triton.cli.io.output import Output, View, figures
 from jigsaw_triton.cli.io.table import Table
@@ -55,7 +56,7 @@ _LAGGING_MS = 20.0
 @options.standby()
 @options.period()
 @options.forecast()
-@options.baseline()
+@baseline()
 @trace_options.seed()
 @options.plot("the run")
 @options.option(

@@ -11,20 +11,17 @@ from jigsaw_triton.api.replaying import PEAK, Check, Replay, replay
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs import traces as trace_options
+from jigsaw_triton.cli.inputs.systems import Parts, parse_systems, published_columns, published_document, system
 from jigsaw_triton.cli.io.output import Output, View
 from jigsaw_triton.cli.io.table import Table
-from jigsaw_triton.errors import InputError
-from jigsaw_triton.evaluation.ablation import SUBSETS
 from jigsaw_triton.evaluation.plots import check_plot
-from jigsaw_triton.evaluation.replay import OURS, PUBLISHED, Contender, Replayed
+from jigsaw_triton.evaluation.replay import Replayed
 from jigsaw_triton.evaluation.replay_plot import BIN_S, plot
 from jigsaw_triton.evaluation.simulator.accounting import Operation
-from jigsaw_triton.planner.domain.problem import FEATURES, FORMULATIONS
 
 CHECK_S = 3600
 """Seconds that are simulated event by event with --check."""
 
-_DEFAULT = (OURS, *(Contender("paper", features) for features in reversed(SUBSETS)))
 _HEADER = ("system", "slices", "of all", "violations", "accuracy", "changes", "published slices", "violations")
 
 
@@ -49,14 +46,7 @@ _HEADER = ("system", "slices", "of all", "violations", "accuracy", "changes", "p
 @trace_options.scale(
     default=None, show_default=False, help="Multiply all rates of the trace by this factor, instead of --peak."
 )
-@options.option(
-    "--system",
-    "systems",
-    metavar="FORMULATION:FEATURES",
-    multiple=True,
-    help="Simulate this system: exact or paper, with features such as AST, or none.  "
-    "[default: exact:AST, and paper with every subset]",
-)
+@system()
 @options.option("--check", is_flag=True, help="Simulate the first hour event by event too, and print the difference.")
 @options.forecast()
 @trace_options.seed()
@@ -88,15 +78,8 @@ def command(
         raise click.UsageError("--peak and --scale exclude each other; leave one of them out.")
     if plot_path is not None:
         check_plot(plot_path)
-    contenders = tuple(_contender(text) for text in systems) or _DEFAULT
-    shown: set[tuple[Contender, int]] = set()
+    contenders = parse_systems(systems)
     with out.working("simulating") as report:
-
-        def progress(contender: Contender, part: float) -> None:
-            if (step := (contender, int(10 * part))) not in shown:
-                shown.add(step)
-                report(f"{contender}: {step[1]}0%")
-
         found = replay(
             graphs,
             trace_options.parse_traces(traces),
@@ -110,7 +93,7 @@ def command(
             window_s=window_s,
             check_s=CHECK_S if check else 0,
             seed=seed,
-            progress=progress,
+            progress=Parts(report),
             reporter=out,
             wording=COMMAND_LINE,
         )
@@ -118,20 +101,6 @@ def command(
         plot(found.systems, plot_path, title=f"{_slices(found)} compute slices, trace times {found.scale:.3g}")
         out.note(f"wrote {plot_path}")
     out.result(_document(found), *_view(found))
-
-
-def _contender(text: str) -> Contender:
-    name, _, letters = text.partition(":")
-    without = letters.lower() == "none"
-    features = "" if without else "".join(f for f in FEATURES if f in letters.upper())
-    for formulation in FORMULATIONS:
-        if name == formulation and (without or 0 < len(features) == len(letters)):
-            return Contender(formulation, features)
-    raise InputError(
-        f"{text!r} is no system",
-        where="--system",
-        hint="write exact or paper, a colon, and some of the letters A, S and T, or none; for example paper:AS",
-    )
 
 
 def _slices(found: Replay) -> int:
@@ -143,10 +112,7 @@ def _document(found: Replay) -> dict[str, Any]:
         "scale": found.scale,
         "slices_total": _slices(found),
         "systems": [_of_system(one, found.checks.get(one.contender)) for one in found.systems],
-        "published": {
-            features: {"slices": figures.slices, "violations": figures.violations}
-            for features, figures in PUBLISHED.items()
-        },
+        "published": published_document(),
     }
 
 
@@ -202,8 +168,7 @@ def _view(found: Replay) -> Iterator[View]:
 
 
 def _row(one: Replayed, total: int) -> tuple[str, ...]:
-    published = PUBLISHED.get(one.contender.features) if one.contender.formulation == "paper" else None
-    beside = (published.slices or "-", published.violations) if published is not None else ("-", "-")
+    beside = published_columns(one.contender)
     run = one.operation
     if run is None:
         return (str(one.contender), "-", "-", "-", "-", "-", *beside)

@@ -12,6 +12,7 @@ from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.api.simulating import Simulated, simulate
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs import traces as trace_options
+from jigsaw_triton.cli.inputs.baselines import baseline
 from jigsaw_triton.cli.inputs.demand import parse_demand
 from jigsaw_triton.cli.io.output import Output, View, figures
 from jigsaw_triton.cli.io.table import Table
@@ -41,7 +42,7 @@ _ROWS = 12
 @options.share()
 @options.change_price()
 @options.standby()
-@options.baseline()
+@baseline()
 @options.forecast()
 @options.period()
 @trace_options.seed()

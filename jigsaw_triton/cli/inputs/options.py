@@ -13,15 +13,7 @@ import click
 from jigsaw_triton.cli.io.output import FORMS, Output
 from jigsaw_triton.controller.core.forecast import DEFAULT_FORECAST, FORECASTS, LEAST_WINDOW_S, WINDOW_S
 from jigsaw_triton.controller.core.settings import LEAST_PERIOD_S, PERIOD_S
-from jigsaw_triton.planner.domain.problem import (
-    FEATURES,
-    FORMULATIONS,
-    LATENCY_MODEL_OF,
-    LATENCY_MODELS,
-    OBJECTIVES,
-    STANDBY_MODES,
-    LatencyModel,
-)
+from jigsaw_triton.planner.domain.problem import OBJECTIVES, STANDBY_MODES
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Function], Function]
@@ -230,54 +222,6 @@ def gap() -> Decorator[Any]:
         default=0.0,
         show_default=True,
         help="Accept this share of compute slices above the optimum, such as 0.005. Large plans are found sooner.",
-    )
-
-
-def baseline() -> Decorator[Any]:
-    """Adds --features, --formulation and --latency-model, which plan as other systems do, for comparison."""
-    options = (
-        option(
-            "--features",
-            metavar="LETTERS",
-            default=FEATURES,
-            show_default=True,
-            callback=lambda _ctx, _param, letters: "" if letters.lower() == "none" else letters.upper(),
-            help="Features: A accuracy scaling, S spatial partitioning, T task-graph-informed budgeting; or none.",
-        ),
-        option(
-            "--formulation",
-            type=click.Choice(FORMULATIONS),
-            default=FORMULATIONS[0],
-            show_default=True,
-            is_eager=True,  # The default of --latency-model depends on it.
-            help="exact optimises over MIG layouts; paper uses ideal packing and greedy placement.",
-        ),
-        latency_model(default="queue; 2p95 in the paper's formulation"),
-    )
-
-    def decorate(function: Any) -> Any:
-        for add in reversed(options):
-            function = add(function)
-        return function
-
-    return decorate
-
-
-def _default_latency_model(ctx: click.Context, _param: click.Parameter, given: LatencyModel | None) -> LatencyModel:
-    return given or LATENCY_MODEL_OF[ctx.params.get("formulation", FORMULATIONS[0])]
-
-
-def latency_model(default: str = LATENCY_MODELS[0]) -> Decorator[Any]:
-    """Adds --latency-model: the model of the time that a task takes.
-
-    Args:
-        default: Description of the default in the help.
-    """
-    return option(
-        "--latency-model",
-        type=click.Choice(LATENCY_MODELS),
-        callback=_default_latency_model,
-        help=f"Latency model: a queueing estimate at the SLO's percentile, or 2 x p95.  [default: {default}]",
     )
 
 

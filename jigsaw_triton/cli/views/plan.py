@@ -9,9 +9,10 @@ from jigsaw_triton.gpus.board import draw_text
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.candidates.chained import chains
+from jigsaw_triton.planner.domain.features import FEATURES
 from jigsaw_triton.planner.domain.picture import strips, task_label
 from jigsaw_triton.planner.domain.plan import Plan
-from jigsaw_triton.planner.domain.problem import FEATURES, FORMULATIONS
+from jigsaw_triton.planner.domain.problem import FORMULATIONS
 from jigsaw_triton.planner.formulation.mixture import mean_accuracy
 
 _NOTABLE = 0.001

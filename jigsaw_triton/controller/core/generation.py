@@ -8,8 +8,9 @@ from jigsaw_triton.controller.core.forecast import DEFAULT_FORECAST, WINDOW_S, F
 from jigsaw_triton.controller.core.settings import PERIOD_S
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.planner.domain.features import FEATURES
 from jigsaw_triton.planner.domain.plan import Plan
-from jigsaw_triton.planner.domain.problem import FEATURES, Formulation, LatencyModel, Objective, Options, StandbyMode
+from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, Options, StandbyMode
 from jigsaw_triton.profiles.table import ProfileTable
 
 SHARE_DIGITS = 4

@@ -9,6 +9,7 @@ import numpy as np
 
 from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.graph.model import Task, TaskGraph
+from jigsaw_triton.planner.domain.features import has
 from jigsaw_triton.planner.domain.paths import longest_through
 from jigsaw_triton.planner.domain.problem import Options, ReplicaRange
 from jigsaw_triton.planner.domain.rates import request_rows
@@ -136,8 +137,10 @@ def why_not(row: ProfileRow, lost: float, board: Board, options: Options) -> str
         return f"{board.name} has no slice {row.key.slice}"
     if profile.memory_mib is not None and row.memory_mib > profile.memory_mib:
         return f"{row.memory_mib:.0f} MiB do not fit {row.key.slice} of {board.name} with {profile.memory_mib} MiB"
-    if "S" not in options.features and (profile.compute_slices < board.compute_slices or row.key.instances > 1):
-        return "without spatial partitioning (S), a replica takes a whole GPU and one instance"
+    if not has(options.features, "M") and profile.compute_slices < board.compute_slices:
+        return "without MIG slices (M, a part of S), a replica takes a whole GPU"
+    if not has(options.features, "P") and row.key.instances > 1:
+        return "without several instances in a slice (P, a part of S), a replica has one instance"
     if "A" not in options.features and lost > 0:
         return "without accuracy scaling (A), a task uses its most accurate variant"
     if options.formulation == "paper" and row.key.instances > PAPER_INSTANCES:

@@ -8,13 +8,13 @@ from typing import Any
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import SLICES, GpuId, Placement
+from jigsaw_triton.planner.domain.features import SUBSETS
 from jigsaw_triton.planner.domain.json_reader import Field, FieldError
 from jigsaw_triton.planner.domain.tolerances import ROUNDING
 
 PLAN_VERSION = 1
 """Version of the format of plan.json. Plans of other versions are rejected."""
 
-_FEATURES = ("", "A", "S", "T", "AS", "AT", "ST", "AST")
 _SLICES = (*SLICES, *(f"{kind}+me" for kind in SLICES))
 
 _MAX_INT = 2**31 - 1
@@ -251,7 +251,7 @@ def _plan(data: Field) -> Plan:
         slices_used=data["slices_used"].integer(0, _MAX_INT),
         slices_total=data["slices_total"].integer(0, _MAX_INT),
         gpus_used=data["gpus_used"].integer(0, _MAX_INT),
-        features=data["features"].one_of(_FEATURES),
+        features=data["features"].one_of(SUBSETS),
         formulation=data["formulation"].word(),
         latency_model=data["latency_model"].word(),
         solver=_solver(data["solver"]),

@@ -11,6 +11,7 @@ from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import Board, Cluster
 from jigsaw_triton.graph.model import TaskGraph, Variant, Workload
 from jigsaw_triton.graph.order import topological_order
+from jigsaw_triton.planner.domain.features import FEATURES, canonical
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.solver.program import SolverName
 from jigsaw_triton.profiles.table import ProfileTable
@@ -23,9 +24,6 @@ MAX_DEMAND_RPS = 1e9
 
 MAX_ROWS = 1e6
 """Largest number of rows accepted for one request or call. A convention."""
-
-FEATURES = "AST"
-"""Letters of the features: accuracy scaling, spatial partitioning, task-graph-informed budgeting."""
 
 Formulation = Literal["exact", "paper"]
 FORMULATIONS: tuple[Formulation, ...] = ("exact", "paper")
@@ -148,8 +146,9 @@ class Options:
 
     Attributes:
         time_limit_s: Seconds for solving; the best plan found by then is returned, marked as unproven.
-        features: Letters of `FEATURES`, possibly none. Without A each task uses its most accurate variant, without S
-            each replica gets a whole GPU and one instance, without T each task gets an even part of the SLO.
+        features: Letters of features, possibly none; see `planner.domain.features`. Without A each task uses its most
+            accurate variant, without M each replica gets a whole GPU, without P it has one instance, without T each
+            task gets an even part of the SLO. S stands for M and P.
         formulation: `exact` optimises GPU layouts together with everything else. `paper` is the baseline, after what
             is known of JigsawServe (arXiv 2603.08797): at most four instances, the full throughput of each replica,
             slices without layouts, and a greedy placement afterwards (`planner.placement.greedy`).
@@ -186,17 +185,12 @@ class Options:
     standby: StandbyMode = "auto"
 
     def checked(self) -> "Options":
-        """Returns these options, validated, with the features in canonical order.
+        """Returns these options, validated, with the features in canonical form.
 
         Raises:
             InputError: An option has an invalid value, or two options contradict each other.
         """
-        unknown = sorted(set(self.features) - set(FEATURES))
-        if unknown:
-            raise InputError(
-                f"features {self.features!r}: {', '.join(unknown)} unknown",
-                hint="use A (accuracy scaling), S (spatial partitioning) or T (task-graph-informed budgeting)",
-            )
+        features = canonical(self.features)
         if self.formulation not in FORMULATIONS:
             raise InputError(f"formulation {self.formulation!r} is unknown", hint=f"use {' or '.join(FORMULATIONS)}")
         if self.latency_model not in LATENCY_MODELS:
@@ -232,7 +226,7 @@ class Options:
             )
         if not 0 < self.utilisation <= 1:
             raise InputError(f"utilisation {self.utilisation} is not in (0, 1]", hint="the default is 0.8")
-        return replace(self, features="".join(f for f in FEATURES if f in self.features))
+        return replace(self, features=features)
 
     @property
     def ideal_packing(self) -> bool:

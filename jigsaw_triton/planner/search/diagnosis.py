@@ -21,8 +21,9 @@ from jigsaw_triton.planner.candidates.configurations import (
     why_not,
     within_even_parts,
 )
+from jigsaw_triton.planner.domain.features import FEATURES
 from jigsaw_triton.planner.domain.paths import longest_path, longest_through
-from jigsaw_triton.planner.domain.problem import FEATURES, Options
+from jigsaw_triton.planner.domain.problem import Options
 from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.formulation.incremental_levels import incremental_levels, path_ends
 from jigsaw_triton.planner.search.attempt import Attempt

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import Board
+from jigsaw_triton.planner.domain.features import canonical, has
 from jigsaw_triton.planner.domain.plan import PlacedSlice, Plan
 from jigsaw_triton.planner.domain.problem import SHARED_LOAD, Options, Problem
 from jigsaw_triton.planner.validation.graph_validation import TOLERANCE, GraphCheck, busy, profiled, replicas_placed
@@ -44,7 +45,7 @@ def violations(plan: Plan, problem: Problem, options: Options) -> tuple[str, ...
 
 def _label_violations(plan: Plan, options: Options) -> Iterator[str]:
     for what, said, asked in (
-        ("features", "".join(sorted(plan.features)), "".join(sorted(options.features))),
+        ("features", plan.features, canonical(options.features)),
         ("formulation", plan.formulation, options.formulation),
         ("latency model", plan.latency_model, options.latency_model),
     ):
@@ -64,13 +65,12 @@ def _segment_violations(plan: Plan, problem: Problem, options: Options) -> Itera
                 if options.formulation == "paper" and model.instances > 4:
                     yield f"{where}: {model.instances} instances exceed the paper's limit of four"
                 board = boards.get(gpu.model)
-                if "S" in options.features or board is None:
-                    continue
-                if model.instances > 1:
-                    yield f"{where}: {model.instances} instances without spatial partitioning"
-                profile = board.profiles.get(placed.placement.slice)
-                if profile is not None and profile.compute_slices != board.compute_slices:
-                    yield f"{where}: a slice smaller than a GPU without spatial partitioning"
+                if model.instances > 1 and not has(options.features, "P"):
+                    yield f"{where}: {model.instances} instances without the feature P"
+                profile = board.profiles.get(placed.placement.slice) if board is not None else None
+                smaller = board is not None and profile is not None and profile.compute_slices != board.compute_slices
+                if smaller and not has(options.features, "M"):
+                    yield f"{where}: a slice smaller than a GPU without the feature M"
 
 
 def _board_violations(plan: Plan, problem: Problem) -> Iterator[str]:

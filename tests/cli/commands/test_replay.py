@@ -52,11 +52,17 @@ def test_a_peak_excludes_a_scale(run: Run, app: Path, trace: Path) -> None:
     assert (result.exit_code, "--peak and --scale exclude each other" in result.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("system", ["exact", "other:A", "paper:", "paper:AX", "exact:AA", "paper:X", "exact:QQ"])
+@pytest.mark.parametrize("system", ["exact", "other:A", "paper:"])
 def test_an_unknown_system_is_refused(run: Run, app: Path, trace: Path, system: str) -> None:
     result = run("evaluate", "replay", app, "--trace", trace, *GPUS, "--system", system)
     assert result.exit_code == 2
     assert f"{system!r} is no system" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["replay", "trials"])
+def test_an_unknown_feature_of_a_system_is_refused(run: Run, app: Path, trace: Path, command: str) -> None:
+    result = run("evaluate", command, app, "--trace", trace, *GPUS, "--system", "paper:AX")
+    assert (result.exit_code, "'AX': X unknown" in result.stderr) == (2, True)
 
 
 def test_the_forecast_is_that_of_this_projects_controller(

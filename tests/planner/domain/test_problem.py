@@ -42,6 +42,7 @@ def test_invalid_options_are_rejected(options: Options, message: str) -> None:
 def test_features_are_put_in_canonical_order() -> None:
     assert Options(features="TSA").checked() == Options()
     assert Options(features="SA").checked().features == "AS"
+    assert Options(features="TPMA").checked() == Options()
     assert Options(features="").checked().features == ""
 
 

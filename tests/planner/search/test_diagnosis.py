@@ -39,7 +39,7 @@ def test_a_task_without_profiles(solvers: SolverFactory) -> None:
 @pytest.mark.parametrize(
     ("options", "profile", "why"),
     [
-        (Options(features="AT"), row("t0", "v0"), "without spatial partitioning"),
+        (Options(features="AT"), row("t0", "v0"), "without MIG slices"),
         (Options(features="ST"), row("t0", "v1"), "without accuracy scaling"),
         (replace(TWO_P95, formulation="paper"), row("t0", "v0", instances=5), "at most 4 instances"),
     ],

@@ -141,7 +141,7 @@ def other(**fields: Any) -> Problem:
         (other(tasks=docread(lines=30.0).tasks), Options(), "has to carry"),
         (PROBLEM, Options(formulation="paper"), "formulation: the plan says 'exact', the options say 'paper'"),
         (PROBLEM, Options(features="ST"), "features: the plan says 'AST', the options say 'ST'"),
-        (PROBLEM, Options(features="AT"), "a slice smaller than a GPU without spatial partitioning"),
+        (PROBLEM, Options(features="APT"), "a slice smaller than a GPU without the feature M"),
         (other(slo=Slo(400.0, accuracy=0.9)), Options(features="AS"), "recognise: a budget of"),
         (other(slo=Slo(400.0, accuracy=0.99)), Options(features="AS"), "below 0.99 over 2 tasks"),
         (replace(PROBLEM, profiles={}), Options(), "has no profile there"),
@@ -178,7 +178,7 @@ def test_violations_of_features_and_formulation_are_found() -> None:
     coarse = other(slo=Slo(400.0, accuracy=0.5))
     for problem, options, reason in (
         (many, Options(formulation="paper"), "instances exceed the paper's limit of four"),
-        (many, Options(features="AT"), "instances without spatial partitioning"),
+        (many, Options(features="AMT"), "instances without the feature P"),
         (coarse, Options(features="ST"), "is not the most accurate variant"),
     ):
         plan = replace(make_plan(problem), features=options.features, formulation=options.formulation)

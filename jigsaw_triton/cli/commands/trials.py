@@ -1,0 +1,136 @@
+"""`jigsaw-triton evaluate trials`: steady trials of this project's planner and the paper's."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jigsaw_triton.api.replaying import SteadyTrials, steady_trials
+from jigsaw_triton.api.reporting import COMMAND_LINE
+from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs import traces as trace_options
+from jigsaw_triton.cli.inputs.systems import Parts, parse_systems, published_columns, published_document, system
+from jigsaw_triton.cli.io.output import Output, View
+from jigsaw_triton.cli.io.table import Table
+from jigsaw_triton.evaluation.plots import check_plot
+from jigsaw_triton.evaluation.trials import Trials
+from jigsaw_triton.evaluation.trials_plot import plot
+
+_HEADER = ("system", "slices", "of all", "violations", "accuracy", "published slices", "violations")
+
+
+@options.command(
+    "trials",
+    examples=(
+        "evaluate trials traffic/ --trace day.csv --gpus 4xH100-80GB --plot trials.svg",
+        "evaluate trials traffic/ --trace day.csv --gpus 4xH100-80GB --system exact:AST --system paper:AST",
+    ),
+)
+@options.graphs()
+@options.cluster()
+@trace_options.trace()
+@options.option(
+    "--peak",
+    metavar="SHARE",
+    type=options.Number(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Scale the trace so that its highest rate needs this share of the cluster's capacity.",
+)
+@system()
+@trace_options.seed()
+@options.plot("slices and violations by load")
+def command(
+    out: Output,
+    graphs: tuple[str, ...],
+    gpus: str | None,
+    cluster: str | None,
+    driver: Any,
+    traces: tuple[str, ...],
+    peak: float,
+    systems: tuple[str, ...],
+    seed: int,
+    plot_path: Path | None,
+) -> None:
+    """Try this project's planner and the paper's at steady loads.
+
+    Each interval of the trace is a trial of its own, as in the evaluation of JigsawServe: a plan is made for its mean
+    rate, and nothing changes. Violations are late and refused requests, as a share of all. An event-by-event simulation
+    of each plan measures what its servers answer on time. `evaluate replay` has continuous runs.
+    """
+    if plot_path is not None:
+        check_plot(plot_path)
+    contenders = parse_systems(systems)
+    with out.working("trying") as report:
+        found = steady_trials(
+            graphs,
+            trace_options.parse_traces(traces),
+            contenders=contenders,
+            peak=peak,
+            gpus=gpus,
+            cluster=cluster,
+            driver=driver,
+            seed=seed,
+            progress=Parts(report),
+            reporter=out,
+            wording=COMMAND_LINE,
+        )
+    total = found.wanted.cluster.compute_slices
+    if plot_path is not None:
+        plot(found.systems, total, plot_path, title=f"{total} compute slices, trace times {found.scale:.3g}")
+        out.note(f"wrote {plot_path}")
+    out.result(_document(found), *_view(found))
+
+
+def _document(found: SteadyTrials) -> dict[str, Any]:
+    return {
+        "scale": found.scale,
+        "slices_total": found.wanted.cluster.compute_slices,
+        "systems": [_of_system(one) for one in found.systems],
+        "published": published_document(),
+    }
+
+
+def _of_system(one: Trials) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "formulation": one.contender.formulation,
+        "features": one.contender.features,
+        "reason": one.reason,
+    }
+    if one.trials:
+        document |= {
+            "violations": one.violation_share,
+            "mean_slices": one.mean_slices,
+            "accuracy": one.mean_accuracy,
+            "trials": [
+                {
+                    "load_rps": trial.load_rps,
+                    "slices": trial.slices,
+                    "violations": trial.violation_share,
+                    "accuracy": trial.accuracy,
+                }
+                for trial in one.trials
+            ],
+        }
+    return document
+
+
+def _view(found: SteadyTrials) -> Iterator[View]:
+    total = found.wanted.cluster.compute_slices
+    trials = max(len(one.trials) for one in found.systems)
+    yield Table.of(_HEADER, (_row(one, total) for one in found.systems), title=f"means over {trials} trials")
+    yield from (f"{one.contender}: {one.reason}" for one in found.systems if not one.trials)
+    yield "published: JigsawServe (arXiv 2603.08797), its own applications on four H100, steady trials"
+
+
+def _row(one: Trials, total: int) -> tuple[str, ...]:
+    beside = published_columns(one.contender)
+    if not one.trials:
+        return (str(one.contender), "-", "-", "-", "-", *beside)
+    return (
+        str(one.contender),
+        f"{one.mean_slices:.2f}",
+        f"{one.mean_slices / total:.1%}",
+        f"{one.violation_share:.3%}",
+        f"{one.mean_accuracy:.3f}",
+        *beside,
+    )
