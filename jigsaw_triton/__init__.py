@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from jigsaw_triton.errors import MigError as MigError
     from jigsaw_triton.errors import MigTimeoutError as MigTimeoutError
     from jigsaw_triton.errors import MissingDependencyError as MissingDependencyError
+    from jigsaw_triton.errors import OverloadedProcessorError as OverloadedProcessorError
     from jigsaw_triton.errors import PlacementError as PlacementError
     from jigsaw_triton.errors import RefusedError as RefusedError
     from jigsaw_triton.errors import ServerError as ServerError
@@ -90,6 +91,7 @@ _MODULES = {
         "MigError",
         "MigTimeoutError",
         "MissingDependencyError",
+        "OverloadedProcessorError",
         "PlacementError",
         "RefusedError",
         "ServerError",
@@ -129,6 +131,7 @@ __all__ = [
     "MigTimeoutError",
     "MissingDependencyError",
     "Options",
+    "OverloadedProcessorError",
     "PlacementError",
     "Plan",
     "Problem",

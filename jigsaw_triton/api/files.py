@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jigsaw_triton.api.machine import Driver, default_driver, processor_only
+from jigsaw_triton.api.machine import Driver, default_driver, processor_only, usable_processors
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.controller.core.generation import Wanted
@@ -372,7 +372,8 @@ def read_cluster(
         if driver is None and document.driver is None and fallback == "emulated" and not processor_only(models):
             setting = wording.setting("driver", "emulated")
             reporter.warn(f"no GPU answers on this machine, so MIG is emulated; {setting} turns this warning off")
-        return replace(built, driver=driver or built.driver)
+        shared = any(gpu.board.arch == "cpu" for gpu in built.gpus)
+        return replace(built, driver=driver or built.driver, processors=usable_processors() if shared else None)
     return None
 
 
