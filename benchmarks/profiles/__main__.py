@@ -6,11 +6,16 @@ from collections.abc import Callable
 from benchmarks import harness
 from benchmarks.effort import FULL, SMOKE, Effort
 from benchmarks.harness import Figure, Progress
-from benchmarks.profiles import checking, fitting, regret
+from benchmarks.profiles import checking, fitting, honest, regret
 
 Part = Callable[[Progress, Effort], list[Figure]]
 
-PARTS: dict[str, Part] = {"fitting": fitting.measure, "checking": checking.measure, "regret": regret.measure}
+PARTS: dict[str, Part] = {
+    "fitting": fitting.measure,
+    "checking": checking.measure,
+    "regret": regret.measure,
+    "honest": honest.measure,
+}
 
 
 def measure(progress: Progress, parts: dict[str, Part], effort: Effort) -> list[Figure]:

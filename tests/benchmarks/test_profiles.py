@@ -10,6 +10,7 @@ FIGURES = {
     "fitting": "profiles.interval_coverage",
     "checking": "profiles.check.found",
     "regret": "profiles.plan_regret.broken",
+    "honest": "profiles.cpu_honest.digits",
 }
 """Part -> one of its figures."""
 
