@@ -1,4 +1,4 @@
-"""What a plan for two boards of this machine's processor promises, relative to what the machine then carries.
+"""Demand that a plan for two boards of this machine's processor promises, relative to what the machine then carries.
 
 The slices of the board `cpu` share the machine's processors. Each application is profiled, planned for its largest
 demand, deployed, and saturated by clients that send the next request when the last one is answered. The clients run on

@@ -1,4 +1,4 @@
-"""What the slices of this machine's processor carry together, in words and as a document."""
+"""Processors that the slices of this machine share, in words and as a document."""
 
 from collections.abc import Iterator
 from typing import Any

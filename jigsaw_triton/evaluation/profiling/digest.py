@@ -1,4 +1,4 @@
-"""Digest of the model of a variant, by which a profile tells whether the model has changed since it was measured."""
+"""Digest of the model of a variant, to find out if it has changed since it was measured."""
 
 import hashlib
 import json
