@@ -69,19 +69,22 @@ def processor_load(plan: Plan, problem: Problem) -> ProcessorLoad | None:
         for one in gpu.layout
         for model in one.models
     )
-    busy = gateway_load(graphs, plan).processors
+    busy, batches_rps = 0.0, 0.0
     for (name, key), count in placed.items():
         board = boards.get(key.gpu)
-        if board is None or _waits(graphs[name], key):
+        if board is None:
             continue
         task = plan.graphs[name].tasks[key.task]
         for segment in task.segments:
             if (segment.variant, segment.slice, segment.instances, segment.batch) == _segment(key):
-                seconds = _item_s(problem.profiles[name], key, board.profiles[key.slice].compute_slices, processors)
                 # A segment may be on several boards.
-                busy += task.rate_rps * segment.share * count / segment.count * seconds
-    if busy <= 0:
-        return None
+                rate_rps = task.rate_rps * segment.share * count / segment.count
+                batches_rps += rate_rps / segment.batch
+                if not _waits(graphs[name], key):
+                    slices = board.profiles[key.slice].compute_slices
+                    busy += rate_rps * _item_s(problem.profiles[name], key, slices, processors)
+    # The batches of a full machine are full, and each is one call.
+    busy += replace(gateway_load(graphs, plan), calls_rps=batches_rps).processors
     carried = {name: one.demand_rps * processors / busy for name, one in plan.graphs.items()}
     return ProcessorLoad(processors, busy, carried)
 

@@ -195,8 +195,7 @@ def _plan(attempt: Attempt) -> Plan:
     if load is None or not load.exceeded:
         return with_carried(plan, load)
     largest, _ = _largest(attempt, None)
-    lighter = _like(attempt, _required(largest, _plan_if_any(largest)))
-    plan = _plan_if_any(lighter) or plan
+    plan = _plan_if_any(replace(attempt, configurations=largest.configurations)) or plan
     load = processor_load(plan, attempt.problem)
     if load is not None and load.exceeded:
         raise diagnosis.overloaded(attempt.problem, load)
@@ -248,7 +247,8 @@ def _largest(attempt: Attempt, scaled: Collection[str] | None) -> tuple[Attempt,
 def _within_processors(attempt: Attempt, growing: Collection[str]) -> Attempt:
     """Returns the attempt with demands of growing graphs that the processors of the machine carry.
 
-    The processor time of a call depends on the plan, which depends on the demand, so several plans are made.
+    If they do not carry what the slices do, only the variants that carry most are left: with less demand there would be
+    room for more accurate ones. The processor time of a call depends on the plan, so several plans are made.
     """
     if attempt.problem.cluster.processors is None:
         return attempt
@@ -257,8 +257,7 @@ def _within_processors(attempt: Attempt, growing: Collection[str]) -> Attempt:
         load = processor_load(plan, attempt.problem)
         if load is None or not load.exceeded:
             break
-        # Some plans for less demand need more processor time for each call.
-        attempt = attempt.scaled(growing, load.scale * (1 - TOLERANCE))
+        attempt = _like(attempt, plan).scaled(growing, load.scale * (1 - TOLERANCE))
     return attempt
 
 

@@ -77,7 +77,7 @@ def test_warnings_fail_only_if_check_is_strict(run: Run, app: Path) -> None:
 def test_live_needs_a_graph_and_a_deployment(run: Run, app: Path, tmp_path: Path) -> None:
     result = run("profiles", "check", app / "profiles.csv", "--live")
     assert result.exit_code == 2
-    assert "--live needs a GRAPH, not a CSV file." in result.stderr
+    assert "--live needs a GRAPH, not a CSV file" in result.stderr
     result = run("profiles", "check", app, "--live", "--state", tmp_path / "state")
     assert result.exit_code == 4
     assert "nothing is deployed here" in result.stderr

@@ -31,7 +31,7 @@ def planned(*rows: ProfileRow, processors: float | None = 2.0, template: str = "
 
 
 def load_of(*rows: ProfileRow, processors: float = 2.0, template: str = "python") -> tuple[ProcessorLoad, float]:
-    """Returns the load, and the processors that the workers alone keep busy."""
+    """Returns the load, and the processors that the workers alone keep busy. All batches are of one item."""
     plan, problem = planned(*rows, processors=processors, template=template)
     load = processor_load(plan, problem)
     assert load is not None
@@ -59,8 +59,8 @@ def test_more_instances_than_processors_keep_only_the_processors_busy() -> None:
 
 
 def test_threads_of_a_larger_slice_keep_processors_busy_too() -> None:
-    _, workers = load_of(row("t0", "v0", slice_="4g", rps=50.0), processors=16.0)
-    assert workers == pytest.approx(DEMAND_RPS * 4 / 50.0)
+    _, workers = load_of(row("t0", "v0", slice_="4g", rps=200.0), processors=16.0)
+    assert workers == pytest.approx(DEMAND_RPS * 4 / 200.0)
 
 
 def test_emulated_variants_keep_no_processor_busy() -> None:
