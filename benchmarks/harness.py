@@ -73,12 +73,14 @@ def figure(
         value: Measured value.
         unit: Unit of the value.
         note: Method of the measurement.
-        at_least: Goal, if more is better.
-        at_most: Goal, if less is better.
+        at_least: Goal, if more is better, or lower end of a range.
+        at_most: Goal, if less is better, or upper end of a range.
         baseline: Value of the baseline; see `Figure`.
     """
     goal, met = None, None
-    if at_least is not None:
+    if at_least is not None and at_most is not None:
+        goal, met = f"{at_least:g} to {at_most:g}", at_least <= value <= at_most
+    elif at_least is not None:
         goal, met = f">= {at_least:g}", value >= at_least
     elif at_most is not None:
         goal, met = f"<= {at_most:g}", value <= at_most

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from jigsaw_triton.errors import MigError as MigError
     from jigsaw_triton.errors import MigTimeoutError as MigTimeoutError
     from jigsaw_triton.errors import MissingDependencyError as MissingDependencyError
+    from jigsaw_triton.errors import OverloadedProcessorError as OverloadedProcessorError
     from jigsaw_triton.errors import PlacementError as PlacementError
     from jigsaw_triton.errors import RefusedError as RefusedError
     from jigsaw_triton.errors import ServerError as ServerError
@@ -92,6 +93,7 @@ _MODULES = {
         "MigError",
         "MigTimeoutError",
         "MissingDependencyError",
+        "OverloadedProcessorError",
         "PlacementError",
         "RefusedError",
         "ServerError",
@@ -131,6 +133,7 @@ __all__ = [
     "MigTimeoutError",
     "MissingDependencyError",
     "Options",
+    "OverloadedProcessorError",
     "PlacementError",
     "Plan",
     "Problem",

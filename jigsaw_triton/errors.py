@@ -132,6 +132,10 @@ class UnplacedError(InfeasibleError):
     """The paper's greedy placement found no place for some slices of a plan."""
 
 
+class OverloadedProcessorError(InfeasibleError):
+    """A plan's slices suffice, but the processors that they share do not."""
+
+
 class StateError(JigsawError):
     """The system is not in the state that the command needs."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from benchmarks import harness
 from benchmarks.effort import FULL, SMOKE, Effort
 from benchmarks.harness import Figure, Progress
-from benchmarks.profiles import checking, fitting, mapping, regret
+from benchmarks.profiles import checking, fitting, honest, mapping, regret
 
 Part = Callable[[Progress, Effort], list[Figure]]
 
@@ -15,6 +15,7 @@ PARTS: dict[str, Part] = {
     "checking": checking.measure,
     "regret": regret.measure,
     "mapping": mapping.measure,
+    "honest": honest.measure,
 }
 
 

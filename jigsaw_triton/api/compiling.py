@@ -6,11 +6,12 @@ from pathlib import Path
 from jigsaw_triton.api.files import (
     Mistakes,
     PathLike,
+    check_processes,
     load_plan,
     planned_cluster,
     read_cluster,
     read_graphs,
-    read_profile_tables,
+    read_profiles_and_lines,
 )
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.planning import Graphs, Profiles, as_profiles, as_sources
@@ -73,7 +74,7 @@ def compile(
     """
     sources, mistakes = as_sources(graphs), Mistakes()
     found = read_graphs(sources, mistakes, require_files=True)
-    tables = read_profile_tables(found, mistakes, given=as_profiles(profiles), sources=sources)
+    tables = read_profiles_and_lines(found, mistakes, given=as_profiles(profiles), sources=sources)
     built: Cluster | None = None
     with mistakes:
         if not isinstance(plan, Plan):
@@ -83,6 +84,8 @@ def compile(
             if gpus is None and cluster is None
             else read_cluster(mistakes, gpus=gpus, cluster=cluster, driver=driver, reporter=reporter, wording=wording)
         )
+    if built is not None:
+        check_processes(found, tables, built, mistakes)
     mistakes.raise_if_any()
     assert isinstance(plan, Plan) and built is not None
     names = backends() if callable(backends) else backends
@@ -90,7 +93,7 @@ def compile(
         plan,
         found,
         built,
-        tables,
+        {name: one.table for name, one in tables.items()},
         generation=generation,
         templates=load_templates(templates_dir()),
         backends=frozenset(names or find_installation().backends),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jigsaw_triton.api.machine import Driver, default_driver, processor_only
+from jigsaw_triton.api.machine import Driver, default_driver, processor_only, usable_processors
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.controller.core.generation import Wanted
@@ -20,8 +20,9 @@ from jigsaw_triton.models.files import check_files
 from jigsaw_triton.planner.domain.picture import planned_gpus
 from jigsaw_triton.planner.domain.plan import Plan, plan_from_json
 from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Problem
-from jigsaw_triton.profiles.read import missing, parse_profiles, read_profiles, write_profiles
-from jigsaw_triton.profiles.table import ProfileTable
+from jigsaw_triton.profiles.processes import of_other_kind, refusal
+from jigsaw_triton.profiles.read import missing, parse_with_lines, read_with_lines, write_profiles
+from jigsaw_triton.profiles.table import ProfileKey, ProfileTable
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.spec import load as spec
 from jigsaw_triton.spec.files import load_text
@@ -69,6 +70,21 @@ class GraphText:
         """
         rows = write_profiles(profiles.rows()) if profiles is not None else None
         return cls(graph.name, graph.to_yaml(), str(graph.folder.absolute()), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTable:
+    """Profiles, and where they were read.
+
+    Attributes:
+        table: The profiles.
+        file: Name of the file, or another place, for messages.
+        lines: Lines of the rows; none if they are not from a file.
+    """
+
+    table: ProfileTable
+    file: str
+    lines: Mapping[ProfileKey, int]
 
 
 GraphSource = str | Path | TaskGraph | GraphText
@@ -149,7 +165,7 @@ def load_profiles(path: PathLike) -> ProfileTable:
         ['cpu']
     """
     path = Path(path)
-    return _read_profiles(path, path if path.is_dir() else path.parent)
+    return _read_profiles(path, path if path.is_dir() else path.parent).table
 
 
 def load_cluster(path: PathLike, *, driver: Driver | None = None) -> Cluster:
@@ -264,7 +280,19 @@ def read_profile_tables(
     Returns:
         Tables by graph.
     """
-    given, tables = dict(given or {}), dict[str, ProfileTable]()
+    found = read_profiles_and_lines(graphs, mistakes, given=given, sources=sources)
+    return {name: one.table for name, one in found.items()}
+
+
+def read_profiles_and_lines(
+    graphs: Mapping[str, TaskGraph],
+    mistakes: Mistakes,
+    *,
+    given: Mapping[str, ProfileTable | PathLike] | None = None,
+    sources: Iterable[GraphSource] = (),
+) -> dict[str, ReadTable]:
+    """Reads the profiles of graphs, and returns the lines of their rows too. See `read_profile_tables`."""
+    given, tables = dict(given or {}), dict[str, ReadTable]()
     if ONLY_GRAPH in given and len(graphs) == 1:
         given = dict.fromkeys(graphs, given.pop(ONLY_GRAPH)) | given
     for name in given.keys() - graphs.keys():
@@ -275,15 +303,15 @@ def read_profile_tables(
         with mistakes:
             source = given.get(name, graph.folder / PROFILES_FILE)
             if isinstance(source, ProfileTable):
-                tables[name] = source
+                tables[name] = ReadTable(source, f"profiles of {name}", {})
             elif (text := texts.get(name)) is not None:
-                tables[name] = parse_profiles(text, f"profiles of {name}")
+                tables[name] = ReadTable(parse_with_lines(text, f"profiles of {name}")[0], f"profiles of {name}", {})
             else:
                 tables[name] = _read_profiles(Path(source), graph.folder)
     return tables
 
 
-def _read_profiles(path: Path, graph: Path) -> ProfileTable:
+def _read_profiles(path: Path, graph: Path) -> ReadTable:
     file = path / PROFILES_FILE if path.is_dir() else path
     if not file.exists():
         raise InputError(
@@ -291,7 +319,19 @@ def _read_profiles(path: Path, graph: Path) -> ProfileTable:
             where=shown_path(file),
             hint=f"it has the speed of each variant; `jigsaw-triton profile {shown_path(graph)}` measures it",
         )
-    return read_profiles(shown_path(file))
+    table, lines = read_with_lines(shown_path(file))
+    return ReadTable(table, shown_path(file), lines)
+
+
+def check_processes(
+    graphs: Mapping[str, TaskGraph], tables: Mapping[str, ReadTable], cluster: Cluster, mistakes: Mistakes
+) -> None:
+    """Checks that profiles are of the kind of instances that the cluster serves: streams, or processes under MPS."""
+    boards = {gpu.board.name for gpu in cluster.gpus}
+    for name, found in tables.items():
+        with mistakes:
+            if rows := of_other_kind(graphs[name], found.table, boards, cluster.processes):
+                raise SpecError([refusal(rows, cluster.processes, found.file, found.lines)])
 
 
 def read_cluster(
@@ -332,7 +372,8 @@ def read_cluster(
         if driver is None and document.driver is None and fallback == "emulated" and not processor_only(models):
             setting = wording.setting("driver", "emulated")
             reporter.warn(f"no GPU answers on this machine, so MIG is emulated; {setting} turns this warning off")
-        return replace(built, driver=driver or built.driver)
+        shared = any(gpu.board.arch == "cpu" for gpu in built.gpus)
+        return replace(built, driver=driver or built.driver, processors=usable_processors() if shared else None)
     return None
 
 
@@ -426,7 +467,7 @@ def read_wanted(
     """
     mistakes = mistakes or Mistakes()
     found = read_graphs(graphs, mistakes, require_files=to_serve)
-    tables = read_profile_tables(found, mistakes, given=profiles, sources=graphs)
+    tables = read_profiles_and_lines(found, mistakes, given=profiles, sources=graphs)
     built = read_cluster(mistakes, gpus=gpus, cluster=cluster, driver=driver, reporter=reporter, wording=wording)
     # The demand of a graph that could not be read would be reported as that of an unknown graph.
     complete = len(found) == len(graphs)
@@ -435,15 +476,17 @@ def read_wanted(
         if complete
         else {}
     )
+    if built is not None:
+        check_processes(found, tables, built, mistakes)
     if to_serve and built is not None and built.engine == "ray":
         mistakes.add("engine", "this release cannot serve on several machines (engine: ray)", "write engine: local")
     mistakes.raise_if_any()
     assert built is not None
     boards = sorted({gpu.board.name for gpu in built.gpus})
     for name, graph in found.items():
-        for sentence in missing(graph, tables[name], boards):
+        for sentence in missing(graph, tables[name].table, boards):
             reporter.note(f"{name}: {sentence}")
-    return Wanted(found, demand_rps, tables, built)
+    return Wanted(found, demand_rps, {name: one.table for name, one in tables.items()}, built)
 
 
 def make_problem(wanted: Wanted, *, running: Plan | None = None) -> Problem:

@@ -1,5 +1,7 @@
 """GPUs of this machine, the MIG driver that they need, and notices about emulation."""
 
+import math
+import os
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -8,6 +10,7 @@ from typing import Literal
 from jigsaw_triton.errors import InputError, MigError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.servers.cgroups import limits
 
 Driver = Literal["nvml", "emulated"]
 
@@ -35,6 +38,11 @@ def visible_gpus() -> tuple[str, ...]:
 def processor_only(models: Collection[str]) -> bool:
     """True if all of these GPU models stand for this machine's processor."""
     return all(name in CATALOG and CATALOG[name].arch == _PROCESSOR for name in models)
+
+
+def usable_processors() -> float:
+    """Returns the processors of this machine that this process and its children may use at a time."""
+    return min(float(len(os.sched_getaffinity(0))), limits().processors or math.inf)
 
 
 def default_driver(models: Collection[str]) -> Driver:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jigsaw_triton.api.files import ONLY_GRAPH, GraphSource, PathLike, make_problem, read_wanted
 from jigsaw_triton.api.machine import Driver, surveyed, uncut_gpus
 from jigsaw_triton.api.reporting import LOG, Reporter
-from jigsaw_triton.errors import InfeasibleError, InputError, UnplacedError
+from jigsaw_triton.errors import InfeasibleError, InputError, OverloadedProcessorError, UnplacedError
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
@@ -176,7 +176,7 @@ def make_diagnosed_plan(problem: Problem, options: Options, progress: Callable[[
     with lasting_solvers() as solvers:
         try:
             return with_standby(problem, make_plan(problem, options, solvers=solvers), options)
-        except UnplacedError:
+        except (UnplacedError, OverloadedProcessorError):
             raise
         except InfeasibleError as error:
             progress("no plan is feasible: looking for the requirements in conflict")

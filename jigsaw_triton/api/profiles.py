@@ -5,7 +5,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from jigsaw_triton.api.files import PathLike, shown_path
+from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.errors import Diagnostic, InputError, MissingDependencyError, SpecError
+from jigsaw_triton.evaluation.profiling.digest import model_digest
 from jigsaw_triton.gpus.catalog import CATALOG, board
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.profiles.check import Finding
@@ -14,7 +16,7 @@ from jigsaw_triton.profiles.filling import QUANTILE, crossed, fitted_rows
 from jigsaw_triton.profiles.fit import LEAST_ROWS, LatencyFit, fit_latency
 from jigsaw_triton.profiles.importing import Target, parse_results
 from jigsaw_triton.profiles.read import LIMIT_COUNT, is_name, raise_all
-from jigsaw_triton.profiles.table import MEASURED, ProfileKey, ProfileRow, ProfileTable, Source
+from jigsaw_triton.profiles.table import MEASURED, Processes, ProfileKey, ProfileRow, ProfileTable, Source
 from jigsaw_triton.spec.files import load_text
 from jigsaw_triton.spec.words import nearest, shown
 
@@ -124,8 +126,9 @@ def filled_profiles(
 def check_profiles(table: ProfileTable, *, graph: TaskGraph | None = None) -> list[Finding]:
     """Returns everything that may be wrong with profiles: figures that contradict each other, and unknown names.
 
-    Outliers are found by the fitted latency model. That needs scipy, the extra `fit`. It is left out without scipy, and
-    for tables of more than `LIMIT_CHECKED_ROWS` rows.
+    With a graph, rows whose model has changed since they were measured are found by a digest of its files, unless files
+    are missing. Outliers are found by the fitted latency model. That needs scipy, the extra `fit`. It is left out
+    without scipy, and for tables of more than `LIMIT_CHECKED_ROWS` rows.
 
     Args:
         table: The profiles.
@@ -140,7 +143,23 @@ def check_profiles(table: ProfileTable, *, graph: TaskGraph | None = None) -> li
         fits = fit_latency(table.rows()) if len(table) <= LIMIT_CHECKED_ROWS else {}
     except MissingDependencyError:
         fits = {}
-    return check_table(table, rooms=memory_rooms(), graph=graph, fits=fits)
+    digests = model_digests(table, graph) if graph is not None else {}
+    return check_table(table, rooms=memory_rooms(), graph=graph, fits=fits, digests=digests)
+
+
+def model_digests(table: ProfileTable, graph: TaskGraph) -> dict[tuple[str, str], str]:
+    """Returns (task, variant) -> digest of its model, for each variant whose files exist and whose rows have a digest.
+
+    Other files are not read.
+    """
+    known = {(row.key.task, row.key.variant) for row in table.rows() if row.model}
+    identities = Identities()
+    return {
+        (task.name, variant.name): model_digest(variant, identities)
+        for task in graph.tasks.values()
+        for variant in task.variants
+        if (task.name, variant.name) in known and all(path.is_file() for path in variant.artifacts.values())
+    }
 
 
 def import_profiles(
@@ -153,6 +172,7 @@ def import_profiles(
     instances: int = 1,
     batch: int = 1,
     memory_mib: float = 0.0,
+    processes: Processes | None = None,
 ) -> ProfileTable:
     """Reads results of other tools as profiles.
 
@@ -169,6 +189,7 @@ def import_profiles(
         instances: Number of Triton instances, if the file does not say it.
         batch: Number of items in each request, if the file does not say it.
         memory_mib: Memory of all instances together, if the file does not say it.
+        processes: Kind of the instances, if the file does not say it: `streams` or `mps`.
 
     Raises:
         InputError: An argument is wrong.
@@ -182,7 +203,7 @@ def import_profiles(
         if name is not None and not is_name(name):
             hint = "begin with a letter, and use letters, digits, _ and -"
             raise InputError(f"{shown(name)} is not a name", where=where, hint=hint)
-    target = Target(gpu, task, variant, slice, instances, batch, memory_mib)
+    target = Target(gpu, task, variant, slice, instances, batch, memory_mib, processes)
     rows: dict[ProfileKey, tuple[ProfileRow, str]] = {}
     problems: list[Diagnostic] = []
     for path in files:

@@ -62,7 +62,12 @@ class Finding:
 
 
 def check_profiles(
-    table: ProfileTable, *, rooms: Rooms, graph: TaskGraph | None = None, fits: Mapping[str, LatencyFit] | None = None
+    table: ProfileTable,
+    *,
+    rooms: Rooms,
+    graph: TaskGraph | None = None,
+    fits: Mapping[str, LatencyFit] | None = None,
+    digests: Mapping[tuple[str, str], str] | None = None,
 ) -> list[Finding]:
     """Returns everything that may be wrong with a table.
 
@@ -71,9 +76,11 @@ def check_profiles(
         rooms: Known GPU models and their slices.
         graph: Graph that the table belongs to.
         fits: Fits by GPU model, to find outliers; none are found without them.
+        digests: (task, variant) -> digest of its present model, to find models that have changed.
     """
     found = [finding for row in table.rows() for finding in (*_names(row, rooms, graph), *_figures(row))]
     found += [*_curves(table), *_outliers(table, fits or {}), *_without_memory(table, rooms)]
+    found += [*_of_both_kinds(table), *_stale(table, digests or {})]
     if graph is not None:
         boards = {row.key.gpu for row in table.rows()} & set(rooms)
         found += [Finding(None, "warning", message) for message in missing(graph, table, boards)]
@@ -164,6 +171,31 @@ def _without_memory(table: ProfileTable, rooms: Rooms) -> Iterator[Finding]:
     for (gpu, task, variant), count in counts.items():
         message = f"the memory of {task}.{variant} on {gpu} is 0 MiB in {count} rows, so plans do not limit it"
         yield Finding(None, "warning", message, "measure it, or write that of all instances together")
+
+
+def _of_both_kinds(table: ProfileTable) -> Iterator[Finding]:
+    """Finds GPU models of which some rows are of streams and some of MPS processes, which no cluster has both."""
+    kinds: dict[str, Counter[str]] = {}
+    for row in table.rows():
+        if row.key.instances > 1 and row.processes is not None:
+            kinds.setdefault(row.key.gpu, Counter())[row.processes] += 1
+    for gpu, counts in kinds.items():
+        if len(counts) > 1:
+            numbers = " and ".join(f"{count} of {kind}" for kind, count in sorted(counts.items()))
+            message = f"of the rows with several instances on {gpu}, {numbers}; no plan can use both"
+            yield Finding(None, "warning", message, "keep those of the cluster's `processes`")
+
+
+def _stale(table: ProfileTable, digests: Mapping[tuple[str, str], str]) -> Iterator[Finding]:
+    """Finds variants whose model is not the one that was measured."""
+    for (task, variant), digest in digests.items():
+        rows = table.rows(task=task, variant=variant)
+        stale = [row for row in rows if row.model and row.model != digest]
+        if stale:
+            message = f"the model of {task}.{variant} has changed since this row was measured"
+            message += f", and {len(stale) - 1} others" if len(stale) > 1 else ""
+            hint = f"measure again with `jigsaw-triton profile GRAPH --again --task {task} --variant {variant}`"
+            yield Finding(stale[0].key, "warning", message, hint)
 
 
 def _outliers(table: ProfileTable, fits: Mapping[str, LatencyFit]) -> Iterator[Finding]:

@@ -3,13 +3,15 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 
 from jigsaw_triton.profiles.fit import LatencyFit
 from jigsaw_triton.profiles.latency_model import SHARES, Array, Configuration
-from jigsaw_triton.profiles.table import MEASURED, ProfileKey, ProfileRow, ProfileTable, Source
+from jigsaw_triton.profiles.table import MEASURED, Processes, ProfileKey, ProfileRow, ProfileTable, Source
+
+T = TypeVar("T")
 
 QUANTILE = 0.9
 """Quantile of the prediction that a fitted row has by default: one measurement in ten would be slower."""
@@ -28,6 +30,8 @@ class _Figures:
         throughput: Throughput over that of back-to-back batches of the median latency.
         fixed_mib: Memory of an instance without items.
         item_mib: Memory of each item of the batch.
+        processes: Kind of the instances, if all rows of several instances agree.
+        model: Digest of the model, if all rows agree; else empty.
     """
 
     p95: float
@@ -35,10 +39,13 @@ class _Figures:
     throughput: float
     fixed_mib: float
     item_mib: float
+    processes: Processes | None
+    model: str
 
     @classmethod
     def of(cls, rows: Sequence[ProfileRow]) -> Self:
         """Returns the medians of the rows, and a line through their memory."""
+        several = [row for row in rows if row.key.instances > 1] or rows
         fixed, item = _line([row.key.batch for row in rows], [row.memory_mib / row.key.instances for row in rows])
         return cls(
             median(row.latency_p95_ms / row.latency_p50_ms for row in rows),
@@ -48,6 +55,8 @@ class _Figures:
             ),
             fixed,
             item,
+            _common({row.processes for row in several}, None),
+            _common({row.model for row in rows}, ""),
         )
 
     def row(self, key: ProfileKey, p50_ms: float, origin: str, error: float) -> ProfileRow:
@@ -62,6 +71,8 @@ class _Figures:
             source="fitted",
             origin=origin,
             error=round(error, 4),
+            processes=self.processes,
+            model=self.model,
         )
 
 
@@ -178,6 +189,11 @@ def _between(keys: Sequence[ProfileKey], latencies_ms: Array, rows: Sequence[Pro
         most = min((ms for batch, ms in same.items() if batch > key.batch), default=latency_ms)
         limited.append(min(max(latency_ms, least), max(most, least)))
     return limited
+
+
+def _common(found: Collection[T], otherwise: T) -> T:
+    """Returns the only value, or `otherwise` if there are several."""
+    return next(iter(found)) if len(found) == 1 else otherwise
 
 
 def _rounded(figure: float) -> float:

@@ -11,14 +11,14 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
 from jigsaw_triton.errors import Diagnostic, SpecError
 from jigsaw_triton.profiles.latency_model import SHARES
 from jigsaw_triton.profiles.read import HEADER, LIMIT_ORIGIN, is_name, parse_profiles, raise_all
-from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
+from jigsaw_triton.profiles.table import Processes, ProfileKey, ProfileRow, ProfileTable
 from jigsaw_triton.spec.words import nearest, shown
 
 KNOWN = (
@@ -47,6 +47,7 @@ class Target:
         instances: Number of Triton instances.
         batch: Number of items in each request.
         memory_mib: Memory of all instances together, for files that do not say it.
+        processes: Kind of the instances, for files that do not say it. None if it is not known.
     """
 
     gpu: str
@@ -56,6 +57,7 @@ class Target:
     instances: int = 1
     batch: int = 1
     memory_mib: float = 0.0
+    processes: Processes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class _Found:
         model: Name of the model, if that need not be the variant's.
         memory_mib: Memory of all instances together.
         by_request: True if the throughput counts requests, each of a batch.
+        processes: Kind of the instances.
     """
 
     line: int
@@ -91,6 +94,7 @@ class _Found:
     model: str | None = None
     memory_mib: float | None = None
     by_request: bool = False
+    processes: Processes | None = None
 
 
 class _RowError(Exception):
@@ -190,7 +194,12 @@ def _model_analyzer(row: Cells, line: int) -> _Found:
     memory = _number(row, "GPU Memory Usage (MB)") * 1e6 / 2**20 if row.get("GPU Memory Usage (MB)") else None
     instances = int(group[1]) if group is not None else None
     model = row.get("Model", "").strip() or None
-    return _Found(line, concurrency, p50, p95, p99, throughput, instances, batch, model=model, memory_mib=memory)
+    return _Found(
+        *(line, concurrency, p50, p95, p99, throughput, instances, batch),
+        model=model,
+        memory_mib=memory,
+        processes="streams",
+    )
 
 
 def _parva(row: Cells, line: int) -> _Found:
@@ -203,7 +212,8 @@ def _parva(row: Cells, line: int) -> _Found:
         raise _RowError(f"mig_gpcs is {shown(row['mig_gpcs'])}", nearest(kind, SHARES, "known slices"))
     seconds = max(_number(row, "latency_s"), batch * processes / _number(row, "throughput_total_rps"))
     ms, throughput = round(1000 * seconds, 3), round(batch * processes / seconds, 3)
-    return _Found(line, None, ms, ms, ms, throughput, processes, batch, kind, row["model"].strip())
+    variant = row["model"].strip()
+    return _Found(line, None, ms, ms, ms, throughput, processes, batch, kind, variant, processes="mps")
 
 
 _TABLES: Mapping[str, tuple[frozenset[str], Callable[[Cells, int], _Found]]] = {
@@ -323,7 +333,7 @@ def _rows(found: Sequence[_Found], tool: str, file: str, target: Target) -> list
             throughput = one.throughput * (batch if one.by_request else 1)
             latencies = (one.p50_ms, one.p95_ms, one.p99_ms)
             row = ProfileRow(key, *latencies, throughput, memory, "measured", origin[:LIMIT_ORIGIN])
-            rows[key] = row, one.line
+            rows[key] = replace(row, processes=one.processes or target.processes), one.line
     raise_all(problems, file)
     if not rows:
         levels = sorted({f"{one.concurrency:g}" for one in found if one.concurrency is not None})

@@ -10,7 +10,7 @@ from typing import get_args
 
 from jigsaw_triton.errors import Diagnostic, SpecError
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable, Source
+from jigsaw_triton.profiles.table import Processes, ProfileKey, ProfileRow, ProfileTable, Source
 from jigsaw_triton.spec.files import load_text
 from jigsaw_triton.spec.words import NAME_PATTERN, nearest, shown
 
@@ -28,8 +28,8 @@ HEADER = (
     "memory_mib",
     "source",
 )
-ORIGIN_COLUMNS = ("origin", "error")
-"""Columns that a file has if it says where a row is from. Earlier releases refuse such a file, naming the columns."""
+OPTIONAL = ("origin", "error", "processes", "model")
+"""Columns that a file has only if a row needs them. Earlier releases refuse such a file, naming the columns."""
 
 FIGURES = HEADER[6:11]
 """Columns of the figures."""
@@ -49,6 +49,7 @@ LIMIT_COUNT = 999_999
 LIMIT_ORIGIN = 200
 """Largest number of characters of an origin."""
 
+_DIGEST = re.compile(r"[0-9a-f]{12}")
 _COUNT = re.compile(r"[1-9][0-9]{0,5}")
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 _MEASURE = "`jigsaw-triton profile GRAPH` writes this file"
@@ -61,9 +62,14 @@ def read_profiles(path: Path | str) -> ProfileTable:
         SpecError: The file cannot be read or has mistakes. The error has the first `LIMIT_PROBLEMS` of them and the
             number of the others.
     """
+    return read_with_lines(path)[0]
+
+
+def read_with_lines(path: Path | str) -> tuple[ProfileTable, Mapping[ProfileKey, int]]:
+    """Reads a profiles.csv like `read_profiles`, and returns also the line of each row."""
     path = Path(path)
     file = path / "profiles.csv" if path.is_dir() else path
-    return parse_profiles(load_text(file, limit_bytes=LIMIT_BYTES), str(file))
+    return parse_with_lines(load_text(file, limit_bytes=LIMIT_BYTES), str(file))
 
 
 def parse_profiles(text: str, file: str) -> ProfileTable:
@@ -122,16 +128,17 @@ def _columns(cells: list[str], file: str) -> tuple[str, ...]:
     Raises:
         SpecError: The header is wrong.
     """
-    if tuple(cells) in (HEADER, HEADER + ORIGIN_COLUMNS):
+    more = cells[len(HEADER) :]
+    if tuple(cells[: len(HEADER)]) == HEADER and set(more) <= set(OPTIONAL) and len(set(more)) == len(more):
         return tuple(cells)
     if not cells:
         raise SpecError([Diagnostic(file, 1, "the header is missing", f"the first line must be {','.join(HEADER)}")])
     lacking = [name for name in HEADER if name not in cells]
-    unknown = [name for name in cells if name not in HEADER + ORIGIN_COLUMNS]
+    unknown = [name for name in cells if name not in HEADER + OPTIONAL]
     parts = [f"lacks {', '.join(lacking)}"] if lacking else []
     parts += [f"has unknown columns {', '.join(shown(name) for name in unknown)}"] if unknown else []
     message = f"the header {' and '.join(parts) or 'has its columns in the wrong order or twice'}"
-    hint = f"the first line must be {','.join(HEADER)}, and may end with ,{','.join(ORIGIN_COLUMNS)}"
+    hint = f"the first line must be {','.join(HEADER)}, and may go on with any of {', '.join(OPTIONAL)}"
     raise SpecError([Diagnostic(file, 1, message, hint)])
 
 
@@ -155,8 +162,9 @@ def _row(cells: list[str], columns: tuple[str, ...]) -> tuple[list[tuple[str, st
         found = f"p50 {row['latency_p50_ms']}, p95 {row['latency_p95_ms']}, p99 {row['latency_p99_ms']} ms"
         return [(f"the latencies are not ascending: {found}", "they must satisfy p50 <= p95 <= p99")], None
     error = float(row["error"]) if row.get("error") else None
-    origin = row.get("origin", "")
-    return [], ProfileRow(key, p50, p95, p99, throughput, memory, _source(row["source"]), origin, error)
+    origin, processes, model = (row.get(column, "") for column in ("origin", "processes", "model"))
+    figures = (p50, p95, p99, throughput, memory)
+    return [], ProfileRow(key, *figures, _source(row["source"]), origin, error, _processes(processes), model)
 
 
 def _check_words(row: dict[str, str]) -> list[tuple[str, str]]:
@@ -173,6 +181,11 @@ def _check_words(row: dict[str, str]) -> list[tuple[str, str]]:
         reasons.append((f"source is {shown(row['source'])}", hint))
     if not is_origin(row.get("origin", "")):
         reasons.append((f"origin is {shown(row['origin'])}", f"write up to {LIMIT_ORIGIN} printable characters"))
+    if row.get("processes") and row["processes"] not in get_args(Processes):
+        reasons.append((f"processes is {shown(row['processes'])}", "write streams, mps or nothing"))
+    if row.get("model") and _DIGEST.fullmatch(row["model"]) is None:
+        hint = "leave it empty: `jigsaw-triton profile` writes the digest of what it measures"
+        reasons.append((f"model is {shown(row['model'])}", hint))
     return reasons
 
 
@@ -206,25 +219,34 @@ def _source(text: str) -> Source:
     return next(known for known in get_args(Source) if known == text)
 
 
+def _processes(text: str) -> Processes | None:
+    return next((known for known in get_args(Processes) if known == text), None)
+
+
 def write_profiles(rows: Iterable[ProfileRow]) -> str:
     """Returns the text of a profiles.csv, from which `parse_profiles` reads the same rows.
 
     Args:
-        rows: Rows of distinct configurations. They are written sorted by configuration. The columns of the origin are
-            left out if they would be empty.
+        rows: Rows of distinct configurations. They are written sorted by configuration. Optional columns that
+            would be empty are left out.
     """
     rows = sorted(rows, key=lambda r: r.key)
-    columns = HEADER + ORIGIN_COLUMNS if any(row.origin or row.error is not None for row in rows) else HEADER
+    texts = [_optional_texts(row) for row in rows]
+    more = [column for column in OPTIONAL if any(text[column] for text in texts)]
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
+    writer.writerow([*HEADER, *more])
+    for row, text in zip(rows, texts, strict=True):
         key = row.key
         figures = (row.latency_p50_ms, row.latency_p95_ms, row.latency_p99_ms, row.throughput_rps, row.memory_mib)
         cells = [key.gpu, key.task, key.variant, key.slice, key.instances, key.batch, *map(repr, figures), row.source]
-        error = "" if row.error is None else repr(row.error)
-        writer.writerow([*cells, row.origin, error][: len(columns)])
+        writer.writerow([*cells, *(text[column] for column in more)])
     return out.getvalue()
+
+
+def _optional_texts(row: ProfileRow) -> dict[str, str]:
+    error = "" if row.error is None else repr(row.error)
+    return {"origin": row.origin, "error": error, "processes": row.processes or "", "model": row.model}
 
 
 def missing(graph: TaskGraph, table: ProfileTable, boards: Collection[str]) -> tuple[str, ...]:

@@ -9,6 +9,9 @@ from typing import Literal
 Source = Literal["measured", "fitted", "assumed"]
 """Kind of the figures of a row."""
 
+Processes = Literal["streams", "mps"]
+"""Kind of the instances of a row: a copy of `gpus.model.Processes`, which this package must not import."""
+
 MEASURED: tuple[Source, ...] = ("measured",)
 """Sources of rows that a fit rests on by default."""
 
@@ -52,6 +55,9 @@ class ProfileRow:
         origin: Description of where the figures are from, such as the file that they were imported from. Empty if it
             is not known.
         error: Relative error that is stated for the median latency. None if it is not known.
+        processes: Kind of the instances: Triton instances of one server (`streams`), or processes under MPS (`mps`).
+            None if it is not known.
+        model: Digest of the model that was measured; see `evaluation.profiling.digest`. Empty if it is not known.
     """
 
     key: ProfileKey
@@ -63,6 +69,15 @@ class ProfileRow:
     source: Source
     origin: str = ""
     error: float | None = None
+    processes: Processes | None = None
+    model: str = ""
+
+    def holds_for(self, processes: Processes) -> bool:
+        """Returns true if the row describes a cluster whose instances are of this kind.
+
+        One instance is the same in both. A row that does not say its kind counts as of the cluster's.
+        """
+        return self.key.instances == 1 or self.processes in (None, processes)
 
 
 class ProfileTable:
@@ -126,4 +141,6 @@ def _cells(row: ProfileRow) -> tuple[object, ...]:
         row.source,
         row.origin,
         row.error,
+        row.processes,
+        row.model,
     )

@@ -22,8 +22,8 @@ struct Call {
   uint64_t number = 0;  // Number of the call in this process; also its token.
   Task* task = nullptr;
   std::shared_ptr<Worker> worker;
-  size_t variant = 0;      // Index of the variant in the task's metrics.
-  ServiceMetrics service;  // Service times of the model at the worker.
+  size_t variant = 0;                             // Index of the variant in the task's metrics.
+  std::shared_ptr<const ServiceMetrics> service;  // Service times of the model at the worker.
   std::string variant_name;
   bool again = false;  // True if some of its items were sent before.
   int64_t tokens = 0;  // Number of outputs that carry the token.

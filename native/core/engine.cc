@@ -469,7 +469,7 @@ void Engine::on_answer(Connection& connection, Work& work) {
     Call& call = connection.call;
     Time took = running_time_.at(at) - call.sent_running;
     call.worker->answered(call.items, took);
-    call.service.add(double(took), call.worker->service.profiled(double(call.items)));
+    call.service->add(call.items, double(took), call.worker->service.profiled(double(call.items)));
     TaskMetrics& metrics = call.task->metrics();
     VariantMetrics& variant = metrics.variants[call.variant];
     variant.seconds->observe(double(took) / 1e9);

@@ -1,5 +1,6 @@
 #include "core/metrics.h"
 
+#include <algorithm>
 #include <cmath>
 #include <sstream>
 
@@ -144,19 +145,27 @@ TaskMetrics::TaskMetrics(MetricRegistry& registry, const std::string& graph, con
 
 ServiceMetrics::ServiceMetrics(MetricRegistry& registry, const std::string& graph, const std::string& task,
                                const RouteEntry& entry) {
-  if (entry.service_ms.empty()) return;
-  Labels labels = {{"graph", graph}, {"task", task}, {"variant", entry.variant}, {"worker", entry.worker}};
-  batches = &registry.counter("jigsaw_service_batches_total", "Batches that a worker answered", labels);
-  seconds = &registry.counter("jigsaw_service_seconds_total", "Service time of these batches, in seconds", labels);
-  profiled_seconds = &registry.counter("jigsaw_service_profiled_seconds_total",
-                                       "Service time of these batches by the profile, in seconds", labels);
+  for (const auto& [items, ms] : entry.service_ms) {
+    Labels labels = {{"graph", graph},
+                     {"task", task},
+                     {"variant", entry.variant},
+                     {"worker", entry.worker},
+                     {"batch", std::to_string(items)}};
+    sizes.push_back(
+        {items, &registry.counter("jigsaw_service_batches_total", "Batches that a worker answered", labels),
+         &registry.counter("jigsaw_service_seconds_total", "Service time of these batches, in seconds", labels),
+         &registry.counter("jigsaw_service_profiled_seconds_total",
+                           "Service time of these batches by the profile, in seconds", labels)});
+  }
 }
 
-void ServiceMetrics::add(double took, double profiled) const {
-  if (!batches) return;
-  batches->add(1);
-  seconds->add(took / 1e9);
-  profiled_seconds->add(profiled / 1e9);
+void ServiceMetrics::add(int64_t items, double took, double profiled) const {
+  if (sizes.empty()) return;
+  auto size = std::find_if(sizes.begin(), sizes.end(), [&](const Size& each) { return each.items >= items; });
+  if (size == sizes.end()) --size;
+  size->batches->add(1);
+  size->seconds->add(took / 1e9);
+  size->profiled_seconds->add(profiled / 1e9);
 }
 
 void TaskMetrics::clear_gauges() {

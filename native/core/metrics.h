@@ -63,17 +63,21 @@ struct VariantMetrics {
   std::vector<std::pair<Metric*, Metric*>> yields;  // (items, rows) counters of each output that yields rows.
 };
 
-// Series of a model at one worker, by which its service times are compared with its profile; nullptr without a profile.
+// Series of a model at one worker, by which its service times are compared with its profile: some for each profiled
+// batch size. None without a profile.
 struct ServiceMetrics {
-  ServiceMetrics() = default;
   ServiceMetrics(MetricRegistry& registry, const std::string& graph, const std::string& task, const RouteEntry& entry);
 
-  // Records the service time of a batch, in nanoseconds.
-  void add(double took, double profiled) const;
+  // Records the service time of a batch, in nanoseconds, at the next profiled size.
+  void add(int64_t items, double took, double profiled) const;
 
-  Metric* batches = nullptr;
-  Metric* seconds = nullptr;
-  Metric* profiled_seconds = nullptr;
+  struct Size {
+    int64_t items;
+    Metric* batches;
+    Metric* seconds;
+    Metric* profiled_seconds;
+  };
+  std::vector<Size> sizes;
 };
 
 // Series of a task.

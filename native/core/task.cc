@@ -126,7 +126,7 @@ void Task::set_route(std::vector<RouteEntry> routes) {
     entry.capacity = alone ? route.batch * route.slots : route.slots;
     auto variant = std::find(spec_.variants.begin(), spec_.variants.end(), route.variant);
     entry.variant = size_t(variant - spec_.variants.begin());
-    entry.service = ServiceMetrics(engine_.metrics(), front_.spec().graph, spec_.name, route);
+    entry.service = std::make_shared<ServiceMetrics>(engine_.metrics(), front_.spec().graph, spec_.name, route);
     if (!route.generations.empty()) entry.generations = 0;
     for (int64_t number : route.generations) {
       entry.named.push_back(engine_.generation(front_.spec().graph, number));

@@ -28,7 +28,7 @@ struct Entry {
   int64_t capacity = 1;                            // Maximum number of concurrent calls.
   int64_t limit = 1;                               // Maximum number of items in one call.
   size_t variant = 0;                              // Index of the variant in the task's metrics.
-  ServiceMetrics service;                          // Service times of the model at the worker.
+  std::shared_ptr<const ServiceMetrics> service;   // Service times of the model at the worker.
   GenerationSet generations = kAnyGeneration;      // Generations whose requests the entry may answer.
   std::vector<std::shared_ptr<Generation>> named;  // The generations that the route names for it.
 

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -182,6 +183,34 @@ def test_all_mistakes_are_reported_at_once(named: Named, monkeypatch: pytest.Mon
         wanted(first, second, demand={"a": 1}, gpus="1xH1000")
     places = [line.split(": ")[0] for line in found(error.value)]
     assert places == ["a/profiles.csv", "b/profiles.csv:2", "gpus", "demand"]
+
+
+def test_profiles_of_the_other_kind_of_instances_are_refused_with_file_and_line(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = app / "profiles.csv"
+    header, first, *_ = file.read_text().splitlines()
+    first = first.replace(",1g,1,", ",1g,2,")
+    file.write_text(f"{header},processes\n{first},mps\n")
+    with pytest.raises(SpecError) as error:
+        wanted(app)
+    (line,) = found(error.value)
+    assert line.startswith("app/profiles.csv:2: 2 instances of average.")
+    assert "were measured as processes under MPS, but the cluster serves instances of one tritonserver" in line
+    (tmp_path / "cluster.yaml").write_text(
+        "apiVersion: jigsaw-triton/v1\nkind: Cluster\nspec:\n  processes: mps\n"
+        "  nodes: [{name: a, gpus: [{model: cpu, count: 1}]}]\n"
+    )
+    assert len(read_wanted([app], cluster=tmp_path, demand={"": 1}).profiles["hello"]) == 1
+
+
+def test_a_cluster_of_this_processor_knows_its_processors() -> None:
+    mistakes = Mistakes()
+    built, on_gpus = (read_cluster(mistakes, gpus=gpus, driver="emulated") for gpus in ("2xcpu", "1xA100-80GB"))
+    assert built is not None and on_gpus is not None
+    assert built.processors is not None and 0 < built.processors <= len(os.sched_getaffinity(0))
+    assert on_gpus.processors is None
 
 
 def test_the_demand_of_a_graph_that_cannot_be_read_is_not_a_second_mistake(named: Named) -> None:

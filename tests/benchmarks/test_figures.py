@@ -23,6 +23,8 @@ from tests.fakes.problems import problem, row
         ({"at_least": 0.85}, ">= 0.85", True),
         ({"at_least": 0.8502}, ">= 0.8502", False),
         ({"at_most": 0.85}, "<= 0.85", False),
+        ({"at_least": 0.8, "at_most": 0.85}, "0.8 to 0.85", False),
+        ({"at_least": 0.85, "at_most": 0.9}, "0.85 to 0.9", True),
         ({}, None, None),
     ],
 )

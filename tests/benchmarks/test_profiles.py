@@ -11,6 +11,7 @@ FIGURES = {
     "checking": "profiles.check.found",
     "regret": "profiles.plan_regret.broken",
     "mapping": "profiles.map_error",
+    "honest": "profiles.cpu_honest.digits",
 }
 """Part -> one of its figures."""
 

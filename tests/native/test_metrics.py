@@ -130,9 +130,13 @@ def test_service_times_are_counted_beside_those_of_the_profile(bench: Bench) -> 
     front = bench.front()
     front.ask({"X": column(1)})
     front.ask({"X": column(1, 2, 3, 4)})
+    front.ask({"X": column(1, 2, 3)})
     engine = bench.engine
-    assert engine.metric("jigsaw_service_batches_total", variant="v", worker="w") == 2
-    assert engine.metric("jigsaw_service_profiled_seconds_total", worker="w") == pytest.approx(0.07)
+    assert engine.metric("jigsaw_service_batches_total", variant="v", worker="w") == 3
+    assert engine.metric("jigsaw_service_batches_total", worker="w", batch="1") == 1
+    assert engine.metric("jigsaw_service_batches_total", worker="w", batch="4") == 2
+    assert engine.metric("jigsaw_service_profiled_seconds_total", worker="w", batch="4") == pytest.approx(0.09)
+    assert engine.metric("jigsaw_service_profiled_seconds_total", worker="w") == pytest.approx(0.11)
     taken_s = engine.metric("jigsaw_batch_seconds")
     assert engine.metric("jigsaw_service_seconds_total", worker="w") == pytest.approx(taken_s)
 

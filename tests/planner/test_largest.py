@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from jigsaw_triton.errors import InfeasibleError
+from jigsaw_triton.errors import InfeasibleError, OverloadedProcessorError
 from jigsaw_triton.graph.model import Slo, Workload
 from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Options, Problem
-from jigsaw_triton.planner.search.solve import SolverFactory, make_largest_plan, make_plan
+from jigsaw_triton.planner.domain.processors import processor_load
+from jigsaw_triton.planner.search.solve import SolverFactory, make_first_plan, make_largest_plan, make_plan
 from jigsaw_triton.planner.solver.program import Program, SolverName
 from jigsaw_triton.planner.solver.solver import Outcome, SolverProcess, Stage
 from jigsaw_triton.planner.validation.validate import violations
@@ -86,3 +87,48 @@ def test_the_largest_demand_is_limited_to_what_can_be_planned(solvers: SolverFac
     table = ProfileTable([row("t0", "v0", p95_ms=1e-6, rps=1e9)])
     plan = make_largest_plan(problem(chain(1), table, demand_rps=1.0, gpus=4), solvers=solvers)
     assert plan.graphs["chain"].demand_rps == pytest.approx(MAX_DEMAND_RPS, rel=1e-4)
+
+
+def shared(rps: float, processors: float) -> Problem:
+    """Returns a graph of one task on 14 slices; each carries 80 of 100 requests/s, with one processor to itself."""
+    graph = replace(chain(1, slo=Slo(1000.0, accuracy=0.5)), name="a")
+    (task,) = graph.tasks.values()
+    variant = replace(task.variant("v0"), template="python")
+    graph = replace(graph, tasks={task.name: replace(task, variants=(variant,))})
+    table = ProfileTable([row("t0", "v0", p95_ms=5.0, rps=100.0)])
+    on = replace(cluster(2), processors=processors)
+    return Problem((Workload(graph, rps),), on, {"a": table})
+
+
+def test_slices_of_one_processor_carry_together_what_its_processors_do(solvers: SolverFactory) -> None:
+    plan = make_largest_plan(shared(1.0, 3.0), TWO_P95, solvers=solvers)
+    load = processor_load(plan, shared(1.0, 3.0))
+    assert load is not None
+    assert load.busy == pytest.approx(3.0, rel=1e-3)
+    assert plan.graphs["a"].capacity_rps == pytest.approx(plan.graphs["a"].demand_rps, rel=1e-3)
+    assert plan.graphs["a"].demand_rps < 300.0
+    assert plan.slices_used < 14
+
+
+def test_a_demand_that_the_processors_do_not_carry_is_infeasible(solvers: SolverFactory) -> None:
+    assert make_plan(shared(250.0, 3.0), TWO_P95, solvers=solvers).slices_used == 4
+    with pytest.raises(OverloadedProcessorError) as error:
+        make_plan(shared(400.0, 3.0), TWO_P95, solvers=solvers)
+    (reason,) = error.value.reasons
+    assert reason.startswith("the slices share 3 processors, which carry at most a 29")
+    assert reason.endswith("of 400 requests/s")
+    assert make_first_plan(shared(400.0, 3.0), TWO_P95) is None
+
+
+def test_a_lighter_variant_is_used_if_the_processors_do_not_carry_the_best_one(solvers: SolverFactory) -> None:
+    p = shared(110.0, 1.0)
+    (task,) = p.workloads[0].graph.tasks.values()
+    (variant,) = task.variants
+    light = replace(variant, name="light", accuracy=0.9 * variant.accuracy)
+    graph = replace(p.workloads[0].graph, tasks={task.name: replace(task, variants=(variant, light))})
+    table = ProfileTable(row("t0", name, p95_ms=5.0, rps=rps) for name, rps in (("v0", 100.0), ("light", 130.0)))
+    p = replace(p, workloads=(Workload(graph, 110.0),), profiles={"a": table})
+    larger = replace(p, cluster=replace(p.cluster, processors=2.0))
+    for one, name in ((larger, "v0"), (p, "light")):
+        (segment,) = make_plan(one, TWO_P95, solvers=solvers).graphs["a"].tasks["t0"].segments
+        assert (segment.variant, segment.count) == (name, 2)

@@ -122,6 +122,26 @@ def test_figures_that_repeat_those_of_fewer_instances_are_a_warning() -> None:
     assert message == "the figures repeat those with 1 instances"
 
 
+def test_rows_of_streams_and_of_processes_on_one_gpu_model_are_a_warning() -> None:
+    streams = replace(row("t", "v", instances=2, p95_ms=20.0), processes="streams")
+    mps = replace(row("t", "w", instances=2, p95_ms=20.0), processes="mps")
+    ((severity, message, _),) = words(findings(streams, mps))
+    assert (severity, message) == (
+        "warning",
+        "of the rows with several instances on cpu, 1 of mps and 1 of streams; no plan can use both",
+    )
+    assert findings(streams, replace(row("t", "w"), processes="mps")) == []
+
+
+def test_a_model_that_has_changed_since_it_was_measured_is_a_warning() -> None:
+    rows = [replace(row("t", "v", batch=batch, p95_ms=10.0 * batch), model="a" * 12) for batch in (1, 2)]
+    table = ProfileTable([*rows, row("t", "v", batch=4, p95_ms=40.0)])
+    assert check_profiles(table, rooms=ROOMS, digests={("t", "v"): "a" * 12, ("t", "w"): "b" * 12}) == []
+    (finding,) = check_profiles(table, rooms=ROOMS, digests={("t", "v"): "b" * 12})
+    assert (finding.key, finding.severity) == (rows[0].key, "warning")
+    assert finding.message == "the model of t.v has changed since this row was measured, and 1 others"
+
+
 def test_a_row_far_from_the_fit_is_a_warning() -> None:
     rows = [replace(r, source="measured") for r in grid("t", "v", 10.0)]
     wrong = rows[21]

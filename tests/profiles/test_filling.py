@@ -29,6 +29,16 @@ def test_missing_configurations_are_filled_and_rows_that_exist_are_kept() -> Non
     assert {r.source for r in found.values()} == {"fitted"}
 
 
+def test_fitted_rows_have_the_kind_and_the_model_of_the_measured_rows_if_these_agree() -> None:
+    known = [replace(r, processes="streams", model="a" * 12) for r in measured(every=3)]
+    wanted = crossed(measured())
+    assert {(r.processes, r.model) for r in filled(known, wanted).values()} == {("streams", "a" * 12)}
+    ones = [replace(r, processes=None) if r.key.instances == 1 else r for r in known]
+    assert {r.processes for r in filled(ones, wanted).values()} == {"streams"}
+    mixed = [replace(r, processes="mps", model="b" * 12) if i % 2 else r for i, r in enumerate(known)]
+    assert {(r.processes, r.model) for r in filled(mixed, wanted).values()} == {(None, "")}
+
+
 def test_fitted_rows_are_filled_anew() -> None:
     known = measured(every=2)
     wanted = crossed(measured())

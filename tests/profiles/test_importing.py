@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -136,6 +137,14 @@ def test_the_table_of_parva_names_models_slices_and_processes() -> None:
     ]
     assert [row.latency_p50_ms for row in found] == [13.439, 50.0, 20.0]
     assert found[1].throughput_rps == 320.0
+    assert {row.processes for row in found} == {"mps"}
+
+
+def test_the_kind_of_instances_is_that_of_the_tool_or_else_the_given_one() -> None:
+    target = replace(TARGET, batch=8, processes="mps")
+    assert [row.processes for row in parse_results(PERF, "perf.csv", target)] == ["mps"]
+    assert [row.processes for row in parse_results(PERF, "perf.csv", TARGET)] == [None]
+    assert {row.processes for row in parse_results(ANALYZER, "a.csv", target)} == {"streams"}
 
 
 def test_a_variant_selects_the_rows_of_its_model() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from jigsaw_triton.errors import SpecError
 from jigsaw_triton.gpus import model as gpus
 from jigsaw_triton.profiles import read
+from jigsaw_triton.profiles import table as tables
 from jigsaw_triton.profiles.read import HEADER, LIMIT_PROBLEMS, missing, parse_profiles, read_profiles, write_profiles
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from tests.fakes import graphs
@@ -146,7 +147,9 @@ def rows(draw: st.DrawFn) -> ProfileRow:
     p50, p95, p99 = sorted(draw(st.tuples(NUMBERS, NUMBERS, NUMBERS)))
     source: Literal["measured", "fitted", "assumed"] = draw(st.sampled_from(["measured", "fitted", "assumed"]))
     memory, origin, error = draw(NUMBERS | st.just(0.0)), draw(ORIGINS), draw(st.none() | NUMBERS)
-    return ProfileRow(draw(KEYS), p50, p95, p99, draw(NUMBERS), memory, source, origin, error)
+    processes: tables.Processes | None = draw(st.sampled_from([None, "streams", "mps"]))
+    model = draw(st.just("") | st.from_regex(r"[0-9a-f]{12}", fullmatch=True))
+    return ProfileRow(draw(KEYS), p50, p95, p99, draw(NUMBERS), memory, source, origin, error, processes, model)
 
 
 @settings(max_examples=40, deadline=None)
@@ -158,14 +161,35 @@ def test_written_profiles_can_be_read_back(some: list[ProfileRow]) -> None:
     assert write_profiles(reversed(some)) == text
 
 
-def test_the_columns_of_the_origin_are_written_only_if_a_row_has_one() -> None:
+def test_optional_columns_are_written_only_if_a_row_needs_them() -> None:
     key = ProfileKey("cpu", "t", "v", "1g", 1, 1)
     plain = ProfileRow(key, 1.0, 2.0, 3.0, 4.0, 5.0, "fitted")
     assert write_profiles([plain]).splitlines()[0] == TOP
-    for row in (replace(plain, origin="a fit, of 7 rows"), replace(plain, error=0.03)):
+    for row, columns in (
+        (replace(plain, origin="a fit, of 7 rows"), "origin"),
+        (replace(plain, error=0.03), "error"),
+        (replace(plain, processes="mps"), "processes"),
+        (replace(plain, model="0123456789ab", origin="x"), "origin,model"),
+    ):
         text = write_profiles([row])
-        assert text.splitlines()[0] == f"{TOP},origin,error"
+        assert text.splitlines()[0] == f"{TOP},{columns}"
         assert parse_profiles(text, "p.csv").get(key) == row
+
+
+def test_optional_columns_may_be_in_any_order() -> None:
+    table = parse_profiles(f"{TOP},model,origin,processes\n{ROW},0123456789ab,here,streams\n", "p.csv")
+    (row,) = table.rows()
+    assert (row.origin, row.error, row.processes, row.model) == ("here", None, "streams", "0123456789ab")
+
+
+@pytest.mark.parametrize(("instances", "kinds"), [(1, {None, "streams", "mps"}), (2, {None, "streams"})])
+def test_a_row_holds_for_its_own_kind_of_instances_and_one_instance_for_both(
+    instances: int, kinds: set[tables.Processes | None]
+) -> None:
+    key = ProfileKey("cpu", "t", "v", "1g", instances, 1)
+    row = ProfileRow(key, 1.0, 2.0, 3.0, 4.0, 5.0, "measured")
+    every: tuple[tables.Processes | None, ...] = (None, "streams", "mps")
+    assert {kind for kind in every if replace(row, processes=kind).holds_for("streams")} == kinds
 
 
 @pytest.mark.parametrize(
@@ -184,9 +208,24 @@ def test_a_wrong_origin_is_reported(cells: str, words: str) -> None:
     assert words in message
 
 
-def test_one_column_of_the_origin_alone_is_refused() -> None:
-    (message,) = refusal(f"{TOP},origin\n{ROW},x\n")
-    assert "and may end with ,origin,error" in message
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ("both,", "processes is 'both'; write streams, mps or nothing"),
+        (",0123", "model is '0123'; leave it empty: `jigsaw-triton profile` writes the digest"),
+        (",0123456789AB", "model is '0123456789AB'"),
+    ],
+)
+def test_a_wrong_kind_of_instances_and_a_wrong_digest_are_reported(cells: str, words: str) -> None:
+    (message,) = refusal(f"{TOP},processes,model\n{ROW},{cells}\n")
+    assert message.startswith("p.csv:2: ")
+    assert words in message
+
+
+def test_an_unknown_column_is_refused_with_those_that_are_known() -> None:
+    (message,) = refusal(f"{TOP},hash\n{ROW},x\n")
+    assert "has unknown columns 'hash'" in message
+    assert "and may go on with any of origin, error, processes, model" in message
 
 
 def test_the_lines_of_rows_are_those_of_the_file() -> None:

@@ -13,10 +13,12 @@ from jigsaw_triton.cli.inputs.baselines import baseline
 from jigsaw_triton.cli.inputs.demand import parse_demand
 from jigsaw_triton.cli.io.output import Output, figures, listed, write_file
 from jigsaw_triton.cli.views.plan import plan_view
+from jigsaw_triton.cli.views.processors import processors_document, processors_words
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.planner.domain.picture import svg
 from jigsaw_triton.planner.domain.plan import Plan, plan_to_text
 from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Options
+from jigsaw_triton.planner.domain.processors import processor_load
 from jigsaw_triton.planner.search.solve import LargestDemand
 from jigsaw_triton.spec.words import nearest
 
@@ -78,7 +80,8 @@ def command(
         time_limit_s=time_limit, features=features, formulation=formulation, latency_model=latency_model, share=share
     )
     with out.working("planning"):
-        found = find_capacity(make_problem(wanted), scale=growing, options=planner_options)
+        problem = make_problem(wanted)
+        found = find_capacity(problem, scale=growing, options=planner_options)
     plan = found.plan
     if out_path is not None:
         write_file(out_path, plan_to_text(plan))
@@ -87,8 +90,9 @@ def command(
         out.raw(svg(plan, wanted.cluster.gpus))
     else:
         view = plan_view(plan, dict(wanted.graphs), wanted.cluster, width=out.width)
-        data = plan.to_json() | {"largest_rps": dict(found.rps)}
-        out.result(data, _largest(plan, growing, found.ideal), *view)
+        load = processor_load(plan, problem)
+        data = plan.to_json() | {"largest_rps": dict(found.rps)} | processors_document(load)
+        out.result(data, _largest(plan, growing, found.ideal), *view, *processors_words(load))
 
 
 def _check_demand(texts: Sequence[str], scale: str | None, names: Sequence[str]) -> None:

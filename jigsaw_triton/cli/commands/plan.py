@@ -18,11 +18,13 @@ from jigsaw_triton.cli.inputs.demand import parse_demand
 from jigsaw_triton.cli.io.output import Output, write_file
 from jigsaw_triton.cli.views.explanation import explanation_view
 from jigsaw_triton.cli.views.plan import plan_view
+from jigsaw_triton.cli.views.processors import processors_document, processors_words
 from jigsaw_triton.cli.views.profiles import sources_document, sources_words
 from jigsaw_triton.cli.views.transition import transition_view
 from jigsaw_triton.planner.domain.picture import svg
 from jigsaw_triton.planner.domain.plan import plan_to_text
 from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, Options, StandbyMode
+from jigsaw_triton.planner.domain.processors import processor_load
 from jigsaw_triton.planner.transition.transition import check_room, transition
 
 
@@ -144,6 +146,9 @@ def command(
         return
     document, view = plan.to_json(), [*plan_view(plan, dict(wanted.graphs), wanted.cluster, width=out.width)]
     view += sources_words(plan, wanted.profiles)
+    load = processor_load(plan, problem)
+    view += processors_words(load)
+    document |= processors_document(load)
     if explain:
         with out.working("comparing with other plans"):
             explanation = explain_plan(plan, problem, options=planner_options)

@@ -118,7 +118,9 @@ def command(
     configurations = {name: points(gpu.board, names, grid) for name, gpu in measured_gpus.items()}
     file = out_path or task_graph.folder / PROFILES_FILE
     sheet = Sheet(file)
-    keys = {name: tuple(k) if again else unmeasured(k, sheet.table) for name, k in configurations.items()}
+    keys = {
+        name: tuple(k) if again else unmeasured(k, sheet.table, built.processes) for name, k in configurations.items()
+    }
     machine = _machine(out)
     done: dict[ProfileKey, Measurement] = {}
     try:

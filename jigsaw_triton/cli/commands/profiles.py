@@ -7,21 +7,25 @@ from typing import Any
 
 import click
 
+from jigsaw_triton.api.drift import live_drifts
 from jigsaw_triton.api.files import PROFILES_FILE, Mistakes, load_profiles, read_graphs, shown_path
+from jigsaw_triton.api.observed import ObservedDeployment
 from jigsaw_triton.api.profiles import check_profiles, filled_profiles, fit_or_refuse, fit_sources, import_profiles
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.numbers import numbers, words
-from jigsaw_triton.cli.io.output import Output
+from jigsaw_triton.cli.io.output import Output, View
 from jigsaw_triton.cli.io.table import Table
+from jigsaw_triton.cli.views.drift import drift_document, drift_view
 from jigsaw_triton.errors import Diagnostic, InputError
 from jigsaw_triton.evaluation.profiling.sheet import Sheet
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.profiles.check import Finding
+from jigsaw_triton.profiles.drift import drift_findings
 from jigsaw_triton.profiles.filling import QUANTILE, extrapolated
 from jigsaw_triton.profiles.fit import LatencyFit
 from jigsaw_triton.profiles.merging import Merged, merged
 from jigsaw_triton.profiles.read import LIMIT_BYTES, LIMIT_COUNT, parse_with_lines
-from jigsaw_triton.profiles.table import ProfileKey, ProfileTable
+from jigsaw_triton.profiles.table import Processes, ProfileKey, ProfileTable
 from jigsaw_triton.spec.files import load_text
 
 _INVALID = 2
@@ -35,20 +39,32 @@ def command() -> None:
     """Check profiles, fit what was not measured, and import the results of other tools."""
 
 
-@options.command("check", examples=("profiles check traffic/", "profiles check measured.csv --strict"))
+@options.command(
+    "check",
+    examples=("profiles check traffic/", "profiles check measured.csv --strict", "profiles check traffic/ --live"),
+)
 @_SOURCE
 @options.option("--strict", is_flag=True, help="Exit with 2 for warnings too.")
-def _check(out: Output, source: str, strict: bool) -> int | None:
+@options.option("--live", is_flag=True, help="Compare the profiles with the service times of the running deployment.")
+@options.state()
+def _check(out: Output, source: str, strict: bool, live: bool, state: Path | None) -> int | None:
     """Check profiles for figures that contradict each other, and for unknown names.
 
     Errors are rows that cannot be right or that no plan can use, such as latencies in seconds, a throughput that the
     latency does not allow, and GPU models, tasks or variants that do not exist. Warnings are rows to measure again,
     such as latencies far from those of the other rows. The command exits with 2 if there are errors. Names of tasks and
-    variants are checked if GRAPH is given.
+    variants are checked if GRAPH is given, and so are the files of models against those that were measured.
+
+    With --live, each configuration that has answered 100 batches or more since the gateway started is compared with its
+    row. One that is more than 1.25 times as slow is a warning. If nothing can be compared, the command exits with 4.
     """
     graph, file = _located(source)
+    if live and graph is None:
+        raise click.UsageError("--live needs a GRAPH, not a CSV file.")
     table, lines = parse_with_lines(load_text(shown_path(file), limit_bytes=LIMIT_BYTES), shown_path(file))
     found = check_profiles(table, graph=graph)
+    drifts = live_drifts(graph.name, table, ObservedDeployment(state)) if live and graph is not None else []
+    found += drift_findings(drifts)
     found.sort(key=lambda finding: lines[finding.key] if finding.key is not None else len(lines) + 2)
     errors = sum(finding.severity == "error" for finding in found)
     counts = f"{errors} errors, {len(found) - errors} warnings in {len(table)} rows"
@@ -58,10 +74,13 @@ def _check(out: Output, source: str, strict: bool) -> int | None:
         "errors": errors,
         "warnings": len(found) - errors,
         "findings": [_document(finding, lines) for finding in found],
+        "live": [drift_document(one) for one in drifts] if live else None,
     }
-    shown = [_line(finding, shown_path(file), lines) for finding in found[:_MOST_SHOWN]]
+    shown: list[View] = [_line(finding, shown_path(file), lines) for finding in found[:_MOST_SHOWN]]
     if len(found) > _MOST_SHOWN:
         shown.append(f"{len(found) - _MOST_SHOWN} more are not shown; -o json has all of them")
+    if live:
+        shown.append(drift_view(drifts))
     out.result(data, *shown, f"{shown_path(file)}: {counts}" if found else f"{shown_path(file)}: no mistakes")
     return _INVALID if errors or (strict and found) else None
 
@@ -195,6 +214,11 @@ def _fit(
     default=0.0,
     help="Memory of all instances together, if the file does not say it.",
 )
+@options.option(
+    "--processes",
+    type=click.Choice(("streams", "mps")),
+    help="Kind of the instances, if the file does not say it.",
+)
 @options.option("--replace", is_flag=True, help="Let measured rows replace measured ones too.")
 @options.out_file("profiles.csv to merge the rows into, or its folder.", required=True, name=PROFILES_FILE)
 def _import(
@@ -207,6 +231,7 @@ def _import(
     instances: int,
     batch: int,
     memory_mib: float,
+    processes: Processes | None,
     replace: bool,
     out_path: Path | None,
 ) -> None:
@@ -227,6 +252,7 @@ def _import(
         instances=instances,
         batch=batch,
         memory_mib=memory_mib,
+        processes=processes,
     )
     result = merged(sheet.table, rows.rows(), replace=replace)
     sheet.replace(result.table.rows())

@@ -8,10 +8,11 @@ from jigsaw_triton.api.checking import models_of
 from jigsaw_triton.api.files import (
     PROFILES_FILE,
     Mistakes,
+    check_processes,
     missing_files,
     read_cluster,
     read_graphs_and_lines,
-    read_profile_tables,
+    read_profiles_and_lines,
     shown_path,
 )
 from jigsaw_triton.api.machine import Driver
@@ -70,10 +71,12 @@ def command(
         with mistakes:
             check_target(graph)
     profiled = {name: graph for name, graph in found.items() if (graph.folder / PROFILES_FILE).exists()}
-    tables = read_profile_tables(profiled, mistakes)
+    tables = read_profiles_and_lines(profiled, mistakes)
     built = None
     if gpus is not None or cluster is not None:
         built = read_cluster(mistakes, gpus=gpus, cluster=cluster, driver=driver, reporter=out, wording=COMMAND_LINE)
+    if built is not None:
+        check_processes(found, tables, built, mistakes)
     notes = {}
     for name, (graph, lines) in read.items():
         with mistakes:
@@ -100,7 +103,7 @@ def command(
             name: {
                 **graph_document(graph),
                 "folder": str(graph.folder),
-                "profiles": len(tables[name]) if name in tables else None,
+                "profiles": len(tables[name].table) if name in tables else None,
                 "missing_files": missing[name],
                 "missing_packages": packages[name],
                 "model_notes": notes[name],
@@ -114,7 +117,7 @@ def command(
             name,
             f"{len(graph.tasks)} and {len(graph.steps)} python steps" if graph.steps else len(graph.tasks),
             sum(len(task.variants) for task in graph.tasks.values()),
-            len(tables[name]) if name in tables else "none",
+            len(tables[name].table) if name in tables else "none",
             slo_words(graph),
         )
         for name, graph in found.items()

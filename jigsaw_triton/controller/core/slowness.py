@@ -70,14 +70,22 @@ class Times:
 ServedTimes = Mapping[Served, Times]
 
 
-def read_times(samples: Iterable[Sample]) -> dict[Served, Times]:
-    """Reads the counters from samples of the gateway's /metrics."""
-    found: dict[Served, dict[str, float]] = {}
+def read_times_by_batch(samples: Iterable[Sample]) -> dict[tuple[Served, str], Times]:
+    """Reads the counters from samples of the gateway's /metrics: of each model on a worker, by profiled batch size."""
+    found: dict[tuple[Served, str], dict[str, float]] = {}
     for sample in samples:
         if sample.name in (_BATCHES, _SECONDS, _PROFILED):
             served = Served(*(sample.labels.get(name, "") for name in Served._fields))
-            found.setdefault(served, {})[sample.name] = sample.value
+            found.setdefault((served, sample.labels.get("batch", "")), {})[sample.name] = sample.value
     return {s: Times(*(sums.get(name, 0.0) for name in (_BATCHES, _SECONDS, _PROFILED))) for s, sums in found.items()}
+
+
+def read_times(samples: Iterable[Sample]) -> dict[Served, Times]:
+    """Reads the counters from samples of the gateway's /metrics: of each model on a worker."""
+    found: dict[Served, Times] = {}
+    for (served, _), times in read_times_by_batch(samples).items():
+        found[served] = _plus(found.get(served, Times()), times, 1.0)
+    return found
 
 
 def times_since(before: ServedTimes, now: ServedTimes) -> dict[Served, Times]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -14,6 +14,7 @@ from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.compiler.worker_config import EMULATED, Server, worker_model
 from jigsaw_triton.evaluation.load import request_tensors
+from jigsaw_triton.evaluation.profiling.digest import model_digest
 from jigsaw_triton.evaluation.profiling.figures import Figures, figures
 from jigsaw_triton.evaluation.profiling.load import Pace, Target, closed_loop
 from jigsaw_triton.evaluation.profiling.tensors import batches, calls, gather, made_up
@@ -127,7 +128,9 @@ class Profiler:
             memory_mib = await self._workers.model_mib()
             after = await self._workers.statistics(model.name)
         found = figures(lanes, key.batch)
-        return Measurement(_row(key, found, memory_mib), found.batches, full_share(before, after, key.batch))
+        digest = model_digest(task.variant(key.variant), self._identities)
+        row = replace(_row(key, found, memory_mib), processes="mps" if self._workers.mps else "streams", model=digest)
+        return Measurement(row, found.batches, full_share(before, after, key.batch))
 
     def _real_calls(self, task: Task, tensors: Mapping[TensorRef, Array]) -> list[Arrays]:
         found: list[Arrays] = list(calls(self._graph, task, tensors))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from jigsaw_triton.compiler.worker_config import EMULATED
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.gpus.model import Board, Cluster, Gpu
+from jigsaw_triton.gpus.model import Board, Cluster, Gpu, Processes
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.profiles.read import LIMIT_COUNT
 from jigsaw_triton.profiles.table import ProfileKey, ProfileTable
@@ -112,7 +112,12 @@ def points(board: Board, variants: dict[str, tuple[str, ...]], grid: Grid) -> tu
     )
 
 
-def unmeasured(keys: Sequence[ProfileKey], table: ProfileTable) -> tuple[ProfileKey, ...]:
-    """Returns the configurations without a measured row in the table; fitted and assumed rows are measured anew."""
+def unmeasured(keys: Sequence[ProfileKey], table: ProfileTable, processes: Processes) -> tuple[ProfileKey, ...]:
+    """Returns the configurations without a measured row in the table that holds for this kind of instances.
+
+    Fitted and assumed rows are measured anew.
+    """
     rows = {key: table.get(key) for key in keys}
-    return tuple(key for key, row in rows.items() if row is None or row.source != "measured")
+    return tuple(
+        key for key, row in rows.items() if row is None or row.source != "measured" or not row.holds_for(processes)
+    )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from jigsaw_triton.errors import InfeasibleError
+from jigsaw_triton.errors import InfeasibleError, OverloadedProcessorError
 from jigsaw_triton.gpus.model import Board, Cluster
 from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.candidates.configurations import (
@@ -23,7 +23,8 @@ from jigsaw_triton.planner.candidates.configurations import (
 )
 from jigsaw_triton.planner.domain.features import FEATURES
 from jigsaw_triton.planner.domain.paths import longest_path, longest_through
-from jigsaw_triton.planner.domain.problem import Options
+from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.domain.processors import ProcessorLoad
 from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.formulation.incremental_levels import incremental_levels, path_ends
 from jigsaw_triton.planner.search.attempt import Attempt
@@ -126,6 +127,17 @@ def infeasible(attempt: Attempt) -> InfeasibleError:
         if (conflict := _both_limits(w.graph, attempt.configurations[w.graph.name], attempt.solver, limit_s))
     ] or [_too_small(attempt)]
     return InfeasibleError([reason for reason, _ in found], hint="; ".join(hint for _, hint in found))
+
+
+def overloaded(problem: Problem, load: ProcessorLoad) -> OverloadedProcessorError:
+    """Returns the error that the slices of this machine's processor suffice, but not the processors that they share."""
+    parts = ", ".join(
+        f"{w.graph.name} {rounded_down(load.carried_rps[w.graph.name])} of {w.demand_rps:g} requests/s"
+        for w in problem.workloads
+    )
+    reason = f"the slices share {load.processors:g} processors, which carry at most {parts}"
+    share = rounded_down(100 * load.scale)
+    return OverloadedProcessorError([reason], hint=f"lower the demand to {share}% of it, or use a larger machine")
 
 
 def _both_limits(

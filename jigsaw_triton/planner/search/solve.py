@@ -15,11 +15,13 @@ from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.candidates.configurations import TaskConfigurations, available, within_even_parts
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.domain.processors import processor_load, with_carried
+from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.search import diagnosis
 from jigsaw_triton.planner.search.allotment import Allotment, best_allotment
 from jigsaw_triton.planner.search.attempt import Attempt, OutOfTimeError
 from jigsaw_triton.planner.search.bisection import bisect
-from jigsaw_triton.planner.search.choices import staying
+from jigsaw_triton.planner.search.choices import filtered, staying
 from jigsaw_triton.planner.search.demand_scaling import with_largest_demand
 from jigsaw_triton.planner.search.feasibility import feasible
 from jigsaw_triton.planner.search.first_plan import constructed, first_plan
@@ -32,6 +34,9 @@ from jigsaw_triton.planner.solver.solver import (
     SolverProcess,
 )
 from jigsaw_triton.profiles.table import ProfileTable
+
+_ROUNDS = 6
+"""Largest number of plans that are made to find the demand that processors carry."""
 
 _PLACING_GAP = 1 / 256
 """Absolute gap of the largest part of a demand that the paper's greedy placement finds a place for."""
@@ -92,7 +97,9 @@ def make_first_plan(problem: Problem, options: Options = DEFAULTS) -> Plan | Non
     def every(workload: Workload) -> TaskConfigurations:
         return _available(replace(problem, workloads=(workload,)), options)[workload.graph.name]
 
-    return first_plan(problem, options, every)
+    plan = first_plan(problem, options, every)
+    load = processor_load(plan, problem) if plan is not None else None
+    return None if plan is None or (load is not None and load.exceeded) else with_carried(plan, load)
 
 
 def find_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFactory = SolverProcess) -> Plan | None:
@@ -176,7 +183,35 @@ def make_largest_plan(
 
 
 def _plan(attempt: Attempt) -> Plan:
-    return _required(attempt, _plan_if_any(attempt))
+    """Returns the plan, with capacities that the processors of the machine carry.
+
+    A plan for the board `cpu` may need more processors than there are. Then variants that carry more are tried.
+
+    Raises:
+        OverloadedProcessorError: The processors do not carry the demand.
+    """
+    plan = _required(attempt, _plan_if_any(attempt))
+    load = processor_load(plan, attempt.problem)
+    if load is None or not load.exceeded:
+        return with_carried(plan, load)
+    largest, _ = _largest(attempt, None)
+    plan = _plan_if_any(replace(attempt, configurations=largest.configurations)) or plan
+    load = processor_load(plan, attempt.problem)
+    if load is not None and load.exceeded:
+        raise diagnosis.overloaded(attempt.problem, load)
+    return with_carried(plan, load)
+
+
+def _like(attempt: Attempt, plan: Plan) -> Attempt:
+    """Returns the attempt with only the variants that a plan uses."""
+    used = {
+        (graph, task, s.variant)
+        for graph, one in plan.graphs.items()
+        for task, part in one.tasks.items()
+        for s in part.segments
+    }
+    kept = filtered(attempt.configurations, lambda c: (c.graph, c.task, c.variant) in used)
+    return replace(attempt, configurations=kept)
 
 
 def _plan_if_any(attempt: Attempt) -> Plan | None:
@@ -204,8 +239,26 @@ def _required(attempt: Attempt, found: Found | None) -> Found:
 
 def _largest(attempt: Attempt, scaled: Collection[str] | None) -> tuple[Attempt, float]:
     """Returns the attempt with the largest demands, and their relative gap; 0 if proven."""
-    problem, gap = _required(attempt, with_largest_demand(attempt, _growing(attempt.problem, scaled)))
-    return replace(attempt, problem=problem), gap
+    growing = _growing(attempt.problem, scaled)
+    problem, gap = _required(attempt, with_largest_demand(attempt, growing))
+    return _within_processors(replace(attempt, problem=problem), growing), gap
+
+
+def _within_processors(attempt: Attempt, growing: Collection[str]) -> Attempt:
+    """Returns the attempt with demands of growing graphs that the processors of the machine carry.
+
+    If they do not carry what the slices do, only the variants that carry most are left: with less demand there would be
+    room for more accurate ones. The processor time of a call depends on the plan, so several plans are made.
+    """
+    if attempt.problem.cluster.processors is None:
+        return attempt
+    for _ in range(_ROUNDS):
+        plan = _required(attempt, _plan_if_any(attempt))
+        load = processor_load(plan, attempt.problem)
+        if load is None or not load.exceeded:
+            break
+        attempt = _like(attempt, plan).scaled(growing, load.scale * (1 - TOLERANCE))
+    return attempt
 
 
 def _lowered(attempt: Attempt, scaled: Collection[str] | None) -> Plan | None:

@@ -1,13 +1,18 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jigsaw_triton.api.files import load_graph
 from jigsaw_triton.api.profiles import filled_profiles
 from jigsaw_triton.cli.commands import profiles
+from jigsaw_triton.compiler.store import Identities
+from jigsaw_triton.evaluation.profiling.digest import model_digest
 from jigsaw_triton.profiles import estimation
-from jigsaw_triton.profiles.read import HEADER, read_profiles
+from jigsaw_triton.profiles.drift import Drift
+from jigsaw_triton.profiles.read import HEADER, read_profiles, write_profiles
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.cli.conftest import Run
 
@@ -67,6 +72,49 @@ def test_warnings_fail_only_if_check_is_strict(run: Run, app: Path) -> None:
     assert "profiles.csv:4: warning: the throughput is only 50 items/s" in result.stdout
     assert "0 errors, 1 warnings in 4 rows" in result.stdout
     assert run("profiles", "check", file, "--strict").exit_code == 2
+
+
+def test_live_needs_a_graph_and_a_deployment(run: Run, app: Path, tmp_path: Path) -> None:
+    result = run("profiles", "check", app / "profiles.csv", "--live")
+    assert result.exit_code == 2
+    assert "--live needs a GRAPH, not a CSV file" in result.stderr
+    result = run("profiles", "check", app, "--live", "--state", tmp_path / "state")
+    assert result.exit_code == 4
+    assert "nothing is deployed here" in result.stderr
+
+
+def test_live_shows_each_configuration_and_warns_of_slower_ones(
+    run: Run, app: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = read_profiles(app).rows()[0].key
+    slow = Drift(key, 2, 500.0, 3.0, 2.0)
+    few = Drift(replace(key, batch=2), 1, 5.0, 3.0, 2.0)
+    monkeypatch.setattr(profiles, "live_drifts", lambda *_: [slow, few])
+    result = run("profiles", "check", app, "--live")
+    assert result.exit_code == 0
+    assert "profiles.csv:2: warning: batches take 1.50 times as long as profiled: 3 instead of 2 ms" in result.stdout
+    assert "too few batches" in result.stdout
+    assert run("profiles", "check", app, "--live", "--strict").exit_code == 2
+    found = json.loads(run("profiles", "check", app, "--live", "-o", "json").stdout)
+    assert found["warnings"] == 1
+    assert [(one["batch"], one["ratio"], one["verdict"]) for one in found["live"]] == [
+        (key.batch, 1.5, "slower"),
+        (2, 1.5, "too few batches"),
+    ]
+
+
+def test_a_model_that_has_changed_since_it_was_measured_is_a_warning(run: Run, app: Path) -> None:
+    graph, table = load_graph(app), read_profiles(app)
+    variant = graph.tasks["average"].variant("exact")
+    digest = model_digest(variant, Identities())
+    rows = [replace(row, model=digest) if row.key.variant == "exact" else row for row in table.rows()]
+    (app / "profiles.csv").write_text(write_profiles(rows))
+    assert "no mistakes" in run("profiles", "check", app).stdout
+    for path in variant.artifacts.values():
+        path.write_text(path.read_text() + "\n# changed\n")
+    result = run("profiles", "check", app)
+    assert "warning: the model of average.exact has changed since this row was measured" in result.stdout
+    assert result.exit_code == 0
 
 
 def test_fit_adds_the_missing_configuration_and_keeps_the_others(run: Run, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from jigsaw_triton.controller.core.slowness import (
     Times,
     judged,
     read_times,
+    read_times_by_batch,
     slow_kinds,
     slowed,
     times_since,
@@ -42,6 +43,18 @@ def test_times_are_read_from_the_metrics_of_the_gateway() -> None:
         for name, value in (("batches", 4), ("seconds", 0.5), ("profiled_seconds", 0.25))
     )
     assert read_times(parse_metrics(text)) == {FIRST: Times(4.0, 0.5, 0.25)}
+
+
+def test_times_of_all_batch_sizes_count_together() -> None:
+    labels = 'graph="app",task="t0",variant="a",worker="n-0-1g-0"'
+    text = "\n".join(
+        f'jigsaw_service_{name}_total{{{labels},batch="{batch}"}} {batch * value}'
+        for name, value in (("batches", 4), ("seconds", 0.5), ("profiled_seconds", 0.25))
+        for batch in (1, 2)
+    )
+    samples = parse_metrics(text)
+    assert read_times(samples) == {FIRST: Times(12.0, 1.5, 0.75)}
+    assert read_times_by_batch(samples)[FIRST, "2"] == Times(8.0, 1.0, 0.5)
 
 
 def test_times_since_a_reading_survive_a_restart_of_the_gateway() -> None:

@@ -74,7 +74,14 @@ def test_assumed_rows_are_measured_again_and_measured_rows_are_not() -> None:
     keys = points(CPU, {"a": ("small",)}, Grid(instances=(1,), batches=(1, 2, 4)))
     measured = ProfileRow(keys[0], 1, 2, 3, 10, 5, "measured")
     assumed = ProfileRow(keys[1], 1, 2, 3, 10, 5, "assumed")
-    assert unmeasured(keys, ProfileTable([measured, assumed])) == keys[1:]
+    assert unmeasured(keys, ProfileTable([measured, assumed]), "streams") == keys[1:]
+
+
+def test_rows_of_the_other_kind_of_instances_are_measured_again() -> None:
+    keys = points(CPU, {"a": ("small",)}, Grid(instances=(1, 2), batches=(1,)))
+    table = ProfileTable(ProfileRow(key, 1, 2, 3, 10, 5, "measured", processes="mps") for key in keys)
+    assert unmeasured(keys, table, "mps") == ()
+    assert unmeasured(keys, table, "streams") == keys[1:]
 
 
 def test_each_board_is_measured_on_one_gpu() -> None:

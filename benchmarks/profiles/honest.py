@@ -1,0 +1,154 @@
+"""Demand that a plan for two boards of this machine's processor promises, relative to what the machine then carries.
+
+The slices of the board `cpu` share the machine's processors. Each application is profiled, planned for its largest
+demand, deployed, and saturated by clients that send the next request when the last one is answered. The clients run on
+the same machine, so the rate is divided by the share of the processors that they leave.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from benchmarks import system
+from benchmarks.dataplane import client
+from benchmarks.dataplane.sides import SETTINGS
+from benchmarks.effort import Effort
+from benchmarks.harness import Figure, Progress, figure, spread
+from jigsaw_triton.api.machine import usable_processors
+from jigsaw_triton.applications import fetch_application
+from jigsaw_triton.controller.core.generation import Wanted
+from jigsaw_triton.errors import ServerError
+from jigsaw_triton.evaluation.load import request_tensors
+from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.graph.build import build_graph
+from jigsaw_triton.graph.model import TaskGraph, Workload
+from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.problem import Problem
+from jigsaw_triton.planner.search.solve import make_largest_plan
+from jigsaw_triton.profiles.read import read_profiles
+from jigsaw_triton.profiles.table import ProfileTable
+from jigsaw_triton.resources import applications_dir
+from jigsaw_triton.servers.installation import find_installation
+from jigsaw_triton.spec.load import load_graph
+
+APPLICATIONS = ("docread", "digits")
+BOARD, BOARDS = "cpu", 2
+PROFILE_S = 3.0
+WARM_UP_S = 3.0
+RUN_S = 12.0
+LEAST_S = 2.0
+"""Seconds that are enough for a few pages."""
+
+IN_FLIGHT = 2
+"""Requests in flight for each item that the first task's workers hold: enough to keep all of them busy."""
+
+MOST_CLIENTS = 64
+GOAL_LEAST, GOAL_MOST = 0.9, 1.1
+_PROFILE_TIMEOUT_S = 300
+
+
+def measure(progress: Progress, effort: Effort) -> list[Figure]:
+    """Measures both applications, one after the other."""
+    return [found for name in APPLICATIONS for found in system.run(_application(name, progress, effort), 600.0)]
+
+
+async def _application(name: str, progress: Progress, effort: Effort) -> list[Figure]:
+    source = applications_dir() / name
+    fetch_application(source, progress)
+    graph = build_graph(load_graph(source), templates=frozenset(system.templates()), require_files=True)
+    cluster = replace(system.cluster(BOARD, BOARDS), processors=usable_processors())
+    table = read_profiles(source)
+    progress(f"cpu_honest: profiling {name}")
+    table = _profiled(source, _largest(graph, table, cluster), effort)
+    plan = _largest(graph, table, cluster)
+    alone = _largest(graph, table, replace(cluster, processors=None))
+    promised_rps = plan.graphs[name].demand_rps
+    rates_rps, shares = [], []
+    async with system.system(find_installation(), SETTINGS) as running:
+        progress(f"cpu_honest: deploying {name} for {promised_rps:.4g} requests/s on {plan.slices_used} slices")
+        await running.deploy(Wanted({name: graph}, {name: promised_rps}, {name: table}, cluster))
+        tensors, _ = request_tensors(graph)
+        request = client.request(name, {key: np.ascontiguousarray(value[None]) for key, value in tensors.items()})
+        clients = min(MOST_CLIENTS, IN_FLIGHT * _held(graph, plan))
+        for number in range(effort.rounds):
+            progress(f"cpu_honest: {name}, round {number + 1} of {effort.rounds}, {clients} clients")
+            before_s, started_s = time.process_time(), time.monotonic()
+            rate_rps = await client.closed_loop(
+                cluster.gateway,
+                request,
+                clients,
+                warm_up_s=effort.seconds(WARM_UP_S),
+                seconds=effort.seconds(RUN_S, least_s=LEAST_S),
+            )
+            own = (time.process_time() - before_s) / (time.monotonic() - started_s)
+            shares.append(1 - own / usable_processors())
+            rates_rps.append(rate_rps)
+    if not min(rates_rps):
+        raise ServerError("no request was answered", where=name)
+    return _figures(name, plan, alone, rates_rps, shares)
+
+
+def _largest(graph: TaskGraph, table: ProfileTable, cluster: Cluster) -> Plan:
+    """Returns the plan of the largest demand."""
+    return make_largest_plan(Problem((Workload(graph, 1.0),), cluster, {graph.name: table}))
+
+
+def _held(graph: TaskGraph, plan: Plan) -> int:
+    """Returns the number of items that the workers of the first task hold."""
+    first = next(iter(graph.in_order())).name
+    return sum(s.count * s.instances * s.batch for s in plan.graphs[graph.name].tasks[first].segments)
+
+
+def _profiled(source: Path, plan: Plan, effort: Effort) -> ProfileTable:
+    """Measures the configurations of a plan, alone and with as many instances as there are processors."""
+    (graph,) = plan.graphs.values()
+    with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as folder:
+        file = Path(folder) / "profiles.csv"
+        for task, part in graph.tasks.items():
+            for segment in part.segments:
+                counts = sorted({1, segment.instances, round(usable_processors())})
+                options: Mapping[str, str] = {
+                    "--task": task,
+                    "--variant": segment.variant,
+                    "--slices": segment.slice,
+                    "--instances": ",".join(map(str, counts)),
+                    "--batches": str(segment.batch),
+                    "--seconds": str(effort.seconds(PROFILE_S)),
+                    "-O": str(file),
+                }
+                command = [str(Path(sys.executable).with_name("jigsaw-triton")), "profile", str(source)]
+                command += [word for pair in options.items() for word in pair]
+                done = subprocess.run(command, capture_output=True, text=True, timeout=_PROFILE_TIMEOUT_S)
+                if done.returncode:
+                    raise ServerError(f"`profile` failed: {done.stderr[-500:]}", where=source.name)
+        return read_profiles(file)
+
+
+def _figures(name: str, plan: Plan, alone: Plan, rates_rps: list[float], shares: list[float]) -> list[Figure]:
+    promised_rps, apart_rps = plan.graphs[name].demand_rps, alone.graphs[name].demand_rps
+    carried_rps = [rate / share for rate, share in zip(rates_rps, shares, strict=True)]
+    ratios = [promised_rps / rate for rate in carried_rps]
+    ratio = median(ratios)
+    note = (
+        f"promised {promised_rps:.4g} requests/s on {plan.slices_used} slices, carried {median(carried_rps):.4g} "
+        f"(answers {median(rates_rps):.4g}, clients take {1 - median(shares):.0%} of the processors), median of "
+        f"{len(ratios)} rounds, {spread(ratios)}; baseline: the same if each slice carried what it carries alone, ratio"
+    )
+    return [
+        figure(
+            f"profiles.cpu_honest.{name}",
+            ratio,
+            "ratio",
+            note,
+            at_least=GOAL_LEAST,
+            at_most=GOAL_MOST,
+            baseline=apart_rps / median(carried_rps),
+        )
+    ]

@@ -1,0 +1,87 @@
+from dataclasses import replace
+
+import pytest
+
+from jigsaw_triton.graph.model import Slo, TaskGraph, Workload
+from jigsaw_triton.planner.domain.gateway_load import gateway_load
+from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.problem import Problem
+from jigsaw_triton.planner.domain.processors import ProcessorLoad, processor_load, with_carried
+from jigsaw_triton.planner.search.solve import make_plan
+from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
+from tests.fakes.graphs import chain
+from tests.fakes.problems import TWO_P95, cluster, row
+
+DEMAND_RPS = 100.0
+
+
+def one_task(*, template: str = "python") -> TaskGraph:
+    graph = chain(1, slo=Slo(1000.0, accuracy=0.5))
+    (task,) = graph.tasks.values()
+    variant = replace(task.variant("v0"), template=template)
+    return replace(graph, tasks={task.name: replace(task, variants=(variant,))})
+
+
+def planned(*rows: ProfileRow, processors: float | None = 2.0, template: str = "python") -> tuple[Plan, Problem]:
+    graph = one_task(template=template)
+    workload = Workload(graph, DEMAND_RPS)
+    problem = Problem((workload,), cluster(2), {graph.name: ProfileTable(rows)})
+    plan = make_plan(problem, TWO_P95)
+    return plan, replace(problem, cluster=replace(problem.cluster, processors=processors))
+
+
+def load_of(*rows: ProfileRow, processors: float = 2.0, template: str = "python") -> tuple[ProcessorLoad, float]:
+    """Returns the load, and the processors that the workers alone keep busy. All batches are of one item."""
+    plan, problem = planned(*rows, processors=processors, template=template)
+    load = processor_load(plan, problem)
+    assert load is not None
+    graphs = {w.graph.name: w.graph for w in problem.workloads}
+    return load, load.busy - gateway_load(graphs, plan).processors
+
+
+def test_an_instance_keeps_a_processor_busy_for_the_time_of_its_items() -> None:
+    load, workers = load_of(row("t0", "v0", rps=50.0))
+    assert workers == pytest.approx(DEMAND_RPS / 50.0)
+    assert load.carried_rps == {"chain": pytest.approx(DEMAND_RPS * 2.0 / load.busy)}
+    assert load.exceeded
+
+
+def test_the_time_of_an_item_is_that_on_the_fullest_machine() -> None:
+    """Two instances carry 80 items a second on two processors, instead of twice 50."""
+    alone, both = row("t0", "v0", rps=50.0), row("t0", "v0", instances=2, rps=80.0, memory_mib=1e6)
+    _, workers = load_of(alone, both)
+    assert workers == pytest.approx(DEMAND_RPS * 2 / 80.0)
+
+
+def test_more_instances_than_processors_keep_only_the_processors_busy() -> None:
+    _, workers = load_of(row("t0", "v0", instances=4, rps=80.0))
+    assert workers == pytest.approx(DEMAND_RPS * 2 / 80.0)
+
+
+def test_threads_of_a_larger_slice_keep_processors_busy_too() -> None:
+    _, workers = load_of(row("t0", "v0", slice_="4g", rps=200.0), processors=16.0)
+    assert workers == pytest.approx(DEMAND_RPS * 4 / 200.0)
+
+
+def test_emulated_variants_keep_no_processor_busy() -> None:
+    load, workers = load_of(row("t0", "v0", rps=50.0), template="emulated")
+    assert workers == 0
+    assert not load.exceeded
+
+
+def test_nothing_is_known_of_gpus_or_of_an_unknown_number_of_processors() -> None:
+    plan, problem = planned(row("t0", "v0", rps=50.0), processors=None)
+    assert processor_load(plan, problem) is None
+    assert with_carried(plan, None) == plan
+    on_gpus = replace(problem, cluster=replace(cluster(2, of="A100-80GB"), processors=2.0))
+    assert processor_load(plan, on_gpus) is None
+
+
+def test_the_capacity_of_a_plan_is_at_most_what_the_processors_carry() -> None:
+    plan, problem = planned(row("t0", "v0", rps=500.0))
+    load = processor_load(plan, problem)
+    assert load is not None
+    limited = with_carried(plan, replace(load, carried_rps={"chain": 150.0}))
+    assert (plan.graphs["chain"].capacity_rps, limited.graphs["chain"].capacity_rps) == (400.0, 150.0)
+    least = with_carried(plan, replace(load, carried_rps={"chain": 50.0}))
+    assert least.graphs["chain"].capacity_rps == DEMAND_RPS
