@@ -64,6 +64,7 @@ def fit_profiles(
         MissingDependencyError: Scipy is not installed.
     """
     sources = fit_sources(assumed=assumed)
+    check_grid(table, quantile=quantile, slices=slices, instances=instances, batches=batches)
     return filled_profiles(
         table,
         fit_or_refuse(table, sources),
@@ -95,6 +96,27 @@ def fit_or_refuse(table: ProfileTable, sources: Sequence[Source]) -> dict[str, L
     return fits
 
 
+def check_grid(
+    table: ProfileTable, *, quantile: float, slices: Sequence[str], instances: Sequence[int], batches: Sequence[int]
+) -> None:
+    """Checks the arguments of a fit, before it takes seconds; see `fit_profiles`.
+
+    Raises:
+        InputError: An argument is out of range.
+    """
+    if not 0 < quantile < 1:
+        raise InputError(f"{quantile:g} is not a quantile", where="quantile", hint="give a number between 0 and 1")
+    for name, numbers in (("instances", instances), ("batches", batches)):
+        if not all(1 <= number <= LIMIT_COUNT for number in numbers):
+            raise InputError("a number is out of range", where=name, hint=f"give numbers from 1 to {LIMIT_COUNT}")
+    gpus = {row.key.gpu for row in table.rows()} & set(CATALOG)
+    known = {kind for gpu in gpus for kind in board(gpu).profiles}
+    for kind in slices:
+        if kind not in known:
+            hint = nearest(kind, known, "slices of the GPU models")
+            raise InputError(f"there is no slice {shown(kind)}", where="slices", hint=hint)
+
+
 def filled_profiles(
     table: ProfileTable,
     fits: dict[str, LatencyFit],
@@ -105,21 +127,7 @@ def filled_profiles(
     batches: Sequence[int],
     sources: Sequence[Source],
 ) -> ProfileTable:
-    """Returns the table without its fitted rows, and with new ones; see `fit_profiles`.
-
-    Raises:
-        InputError: An argument is out of range.
-    """
-    if not 0 < quantile < 1:
-        raise InputError(f"{quantile:g} is not a quantile", where="quantile", hint="give a number between 0 and 1")
-    for name, numbers in (("instances", instances), ("batches", batches)):
-        if not all(1 <= number <= LIMIT_COUNT for number in numbers):
-            raise InputError("a number is out of range", where=name, hint=f"give numbers from 1 to {LIMIT_COUNT}")
-    known = {kind for gpu in fits if gpu in CATALOG for kind in board(gpu).profiles}
-    for kind in slices:
-        if kind not in known:
-            hint = nearest(kind, known, "slices of the GPU models")
-            raise InputError(f"there is no slice {shown(kind)}", where="slices", hint=hint)
+    """Returns the table without its fitted rows, and with new ones; see `fit_profiles`."""
     kept = [row for row in table.rows() if row.source != "fitted"]
     wanted = crossed(kept, slices=slices, instances=instances, batches=batches)
     rooms = {(gpu, kind): room for gpu, kinds in memory_rooms().items() for kind, room in kinds.items()}

@@ -9,6 +9,7 @@ import click
 
 from jigsaw_triton.api.files import PROFILES_FILE, Mistakes, load_profiles, read_graphs, shown_path
 from jigsaw_triton.api.profiles import (
+    check_grid,
     check_profiles,
     filled_profiles,
     fit_or_refuse,
@@ -124,17 +125,18 @@ def _fit(
         hint = "--replace replaces all of its rows, measured ones included; or choose another with -O"
         raise InputError("the file exists", where=shown_path(target), hint=hint)
     sources = fit_sources(assumed=assumed)
-    grid = {
+    grid: dict[str, Any] = {
+        "slices": words(slices) if slices else (),
         "instances": numbers(instances, "--instances") if instances else (),
         "batches": numbers(batches, "--batches") if batches else (),
     }
+    check_grid(table, quantile=quantile, **grid)
     with out.working("fitting the latency model"):
         fits = fit_or_refuse(table, sources)
     filled = filled_profiles(
         table,
         fits,
         quantile=quantile,
-        slices=words(slices) if slices else (),
         **grid,
         sources=sources,
     )
@@ -258,8 +260,8 @@ def _report(out: Output, source: str, out_path: Path | None) -> None:
 
     It is one HTML file without scripts, which needs no other file. It has the Pareto fronts of the variants, latency
     against batch, throughput against slice, memory, the fitted latency model against the rows, the sources of the rows,
-    and what `profiles check` finds. Accuracies and the SLO are known if GRAPH is given. With -o json the output holds the
-    same figures.
+    and what `profiles check` finds. Accuracies and the SLO are known if GRAPH is given. With -o json the output holds
+    the same figures.
     """
     graph, file = _located(source)
     table = load_profiles(file)

@@ -5,17 +5,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from jigsaw_triton.profiles.report.numbers import number
+
 Value = TypeVar("Value", int, float)
 
 _MOST_TICKS = 7
 _LEAST_TICKS = 3
-_STEPS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0), tuple(1 + step / 10 for step in range(90)))
+_STEPS = (
+    (1.0,),
+    (1.0, 3.0),
+    (1.0, 2.0, 5.0),
+    (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
+    tuple(1 + step / 10 for step in range(90)),
+)
 """Leading digits of the ticks of a logarithmic axis. The first with enough ticks are taken."""
 
-_DEVIATIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_DEVIATIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Ticks of an axis of deviations, on both sides of 0."""
 
-_LARGEST_DEVIATION = 1.0
+_LEAST, _MOST = 1e-300, 1e300
+"""Smallest and largest value of an axis, so that no figure of a table overflows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +49,14 @@ class Axis:
         """Returns the place of a value, from 0 at the lower end to 1. Values beyond an end are at that end."""
         low, high, at = self.low, self.high, value
         if self.log:
-            low, high, at = math.log(low), math.log(high), math.log(value)
+            low, high, at = math.log(low), math.log(high), math.log(max(value, _LEAST))
         return min(1.0, max(0.0, (at - low) / (high - low)))
-
-
-def number(value: float) -> str:
-    """Returns a number with three digits, and whole from 100 on: `0.031`, `12.5`, `1,480`."""
-    return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:.3g}"
 
 
 def log_axis(label: str, values: Iterable[float]) -> Axis:
     """Returns a logarithmic axis with round ticks for values above 0, of which there is at least one."""
-    known = list(values)
-    low, high = min(known) / 1.15, max(known) * 1.15
+    known = _bounded(values)
+    low, high = max(min(known), _LEAST) / 1.15, max(known) * 1.15
     found: list[float] = []
     for digits in _STEPS:
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -71,7 +75,7 @@ def sizes_axis(label: str, sizes: Iterable[int]) -> Axis:
 
 def linear_axis(label: str, values: Iterable[float]) -> Axis:
     """Returns an axis from 0 with round ticks for values of at least 0."""
-    high = 1.05 * max(values, default=0.0) or 1.0
+    high = 1.05 * max(_bounded(values), default=0.0) or 1.0
     raw = high / 4
     magnitude = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= raw * 0.999)
@@ -80,8 +84,8 @@ def linear_axis(label: str, values: Iterable[float]) -> Axis:
 
 
 def span_axis(label: str, values: Iterable[float]) -> Axis:
-    """Returns an axis with round ticks that begins near the smallest value, for values of which there is at least one."""
-    known = list(values)
+    """Returns an axis with round ticks that begins near the smallest of the values, of which there is at least one."""
+    known = _bounded(values)
     room = max(max(known) - min(known), 0.02 * abs(max(known)), 1e-9)
     low, high = min(known) - 0.12 * room, max(known) + 0.12 * room
     raw = (high - low) / 5
@@ -96,15 +100,18 @@ def groups_axis(label: str, names: Sequence[str]) -> Axis:
     return Axis(label, -0.5, len(names) - 0.5, tuple((float(index), name) for index, name in enumerate(names)))
 
 
-def deviation_axis(label: str, factors: Iterable[float]) -> Axis:
-    """Returns a logarithmic axis of factors around 1, with ticks in percent. It ends at half and at twice."""
-    largest = max((abs(math.log(factor)) for factor in factors), default=0.0)
-    width = min(max(largest, 0.02) * 1.1, math.log(1 + _LARGEST_DEVIATION))
-    sizes = [size for size in _DEVIATIONS if math.log1p(size) <= width]
-    ticks = [(1.0, "0%")]
-    for size in sizes[-3:]:
-        ticks += [(1 / (1 + size), f"{-size / (1 + size):.0%}".replace("-", "\u2212")), (1 + size, f"+{size:.0%}")]
-    return Axis(label, math.exp(-width), math.exp(width), tuple(sorted(ticks)), log=True)
+def deviation_axis(label: str, deviations: Iterable[float]) -> Axis:
+    """Returns an axis of logarithms of factors, with ticks in percent. It ends at half and at twice."""
+    largest = max((abs(deviation) for deviation in deviations), default=0.0)
+    width = min(1.1 * max(largest, _DEVIATIONS[1]), math.log(2))
+    ticks = [(0.0, "0%")]
+    for size in [size for size in _DEVIATIONS if -math.log1p(-size) <= width][-3:]:
+        ticks += [(math.log1p(-size), f"\u2212{size:.0%}"), (math.log1p(size), f"+{size:.0%}")]
+    return Axis(label, -width, width, tuple(sorted(ticks)))
+
+
+def _bounded(values: Iterable[float]) -> list[float]:
+    return [min(max(value, -_MOST), _MOST) for value in values]
 
 
 def _thinned(ticks: Sequence[Value]) -> list[Value]:

@@ -13,7 +13,7 @@ def report_document(report: ReportFigures) -> dict[str, Any]:
     return {
         "file": report.file,
         "modified": report.modified.isoformat(timespec="seconds") if report.modified is not None else None,
-        "graph": report.graph or None,
+        "graph": report.graph.name if report.graph is not None else None,
         "slo": asdict(report.slo) if report.slo is not None else None,
         "gpus": list(report.gpus),
         "rows": len(report.rows),
@@ -38,6 +38,7 @@ def _variant(variant: VariantFigures) -> dict[str, Any]:
         "variant": variant.name,
         "accuracy": variant.accuracy,
         "relative_accuracy": variant.relative_accuracy,
+        "accurate_enough": variant.accurate,
         "on_pareto_front": variant.on_front,
         "dominated_by": variant.dominated_by or None,
         "best": _row(variant.best) if variant.best is not None else None,
@@ -61,8 +62,7 @@ def _validation(validation: Validation) -> dict[str, Any]:
                 "batch": one.row.key.batch,
                 "measured_ms": one.row.latency_p50_ms,
                 "predicted_ms": one.predicted_ms,
-                "low_ms": one.low_ms,
-                "high_ms": one.high_ms,
+                "interval_ms": list(one.interval_ms),
             }
             for one in validation.predictions
         ],

@@ -12,6 +12,12 @@ from jigsaw_triton.profiles.fit import INTERVAL, LatencyFit
 from jigsaw_triton.profiles.latency_model import SHARES
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable, Source
 
+_ROUNDING = 1e-9
+"""Relative error that an accuracy may have."""
+
+_MOST_DEVIATION = 50.0
+"""Largest logarithm of a factor between latency and prediction. Rows that are further off have no useful prediction."""
+
 
 @dataclass(frozen=True, slots=True)
 class Basis:
@@ -32,20 +38,29 @@ class Prediction:
 
     Attributes:
         row: The row.
-        predicted_ms: Predicted latency in milliseconds.
-        low_ms: Lower end of the interval that has the latency with the probability `INTERVAL`.
-        high_ms: Upper end of the interval.
+        deviation: Logarithm of the row's latency over the predicted one.
+        width: Largest size of `deviation` with which the row is in the interval of the probability `INTERVAL`.
     """
 
     row: ProfileRow
-    predicted_ms: float
-    low_ms: float
-    high_ms: float
+    deviation: float
+    width: float
+
+    @property
+    def predicted_ms(self) -> float:
+        """Predicted latency in milliseconds."""
+        return self.row.latency_p50_ms / math.exp(self.deviation)
+
+    @property
+    def interval_ms(self) -> tuple[float, float]:
+        """Ends of the interval in milliseconds."""
+        factor = math.exp(self.width)
+        return self.predicted_ms / factor, self.predicted_ms * factor
 
     @property
     def inside(self) -> bool:
         """True if the row's latency is in the interval."""
-        return self.low_ms <= self.row.latency_p50_ms <= self.high_ms
+        return abs(self.deviation) <= self.width
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +93,7 @@ class VariantFigures:
         name: Name of the variant.
         accuracy: Accuracy in the unit of the graph; None if it is not known.
         relative_accuracy: Accuracy relative to the best variant of the task; None if it is not known.
+        accurate: False if every request that the variant answers misses the SLO's accuracy.
         rows: Rows, sorted by configuration.
         within: Rows whose 95th percentile alone is within the latency of the SLO; all rows without an SLO.
         best: Row of `within` with the highest throughput per compute slice; None if there is none.
@@ -91,6 +107,7 @@ class VariantFigures:
     name: str
     accuracy: float | None
     relative_accuracy: float | None
+    accurate: bool
     rows: tuple[ProfileRow, ...]
     within: tuple[ProfileRow, ...]
     best: ProfileRow | None
@@ -129,8 +146,7 @@ class ReportFigures:
     Attributes:
         file: Name of the file that the rows are from.
         modified: Time at which that file was written last; None if it is not known.
-        graph: Name of the graph; empty if there is none.
-        slo: SLO of the graph; None if there is no graph.
+        graph: Graph that the rows belong to; None if it is not known.
         rows: All rows.
         findings: Findings of the check.
         tasks: Figures by task and GPU model.
@@ -139,12 +155,16 @@ class ReportFigures:
 
     file: str
     modified: datetime | None
-    graph: str
-    slo: Slo | None
+    graph: TaskGraph | None
     rows: tuple[ProfileRow, ...]
     findings: tuple[Finding, ...]
     tasks: tuple[TaskFigures, ...]
     unfitted: str = ""
+
+    @property
+    def slo(self) -> Slo | None:
+        """SLO of the graph; None if there is no graph."""
+        return self.graph.slo if self.graph is not None else None
 
     @property
     def gpus(self) -> tuple[str, ...]:
@@ -182,12 +202,13 @@ def report_figures(
     """
     known = list(graph.tasks) if graph is not None else []
     names = {(row.key.task, row.key.gpu) for row in table.rows()}
-    order = sorted(names, key=lambda name: (name[0] not in known, known.index(name[0]) if name[0] in known else 0, name))
+    order = sorted(
+        names, key=lambda name: (name[0] not in known, known.index(name[0]) if name[0] in known else 0, name)
+    )
     return ReportFigures(
         file,
         modified,
-        graph.name if graph is not None else "",
-        graph.slo if graph is not None else None,
+        graph,
         table.rows(),
         tuple(findings),
         tuple(_task(table, task, gpu, graph, bases.get(gpu), rooms.get(gpu, {})) for task, gpu in order),
@@ -209,12 +230,12 @@ def _task(
     for row in table.rows(task=task, gpu=gpu):
         by_variant.setdefault(row.key.variant, []).append(row)
     latency_ms = graph.slo.latency_ms if graph is not None else math.inf
-    within = {
-        name: tuple(row for row in rows if row.latency_p95_ms <= latency_ms) for name, rows in by_variant.items()
-    }
+    within = {name: tuple(row for row in rows if row.latency_p95_ms <= latency_ms) for name, rows in by_variant.items()}
     best = {name: max(rows, key=per_slice, default=None) for name, rows in within.items()}
     offers = {name: (accuracies[name], per_slice(row)) for name, row in best.items() if row and name in accuracies}
-    top = described.best_accuracy if described is not None else math.nan
+    top = described.best_accuracy if described is not None else 0.0
+    floor = graph.slo.accuracy if graph is not None and graph.slo.accuracy_mode == "floor" else 0.0
+    least = top * floor * (1 - _ROUNDING)
     return TaskFigures(
         task,
         gpu,
@@ -223,6 +244,7 @@ def _task(
                 name,
                 accuracies.get(name),
                 accuracies[name] / top if name in accuracies else None,
+                accuracies.get(name, top) >= least,
                 tuple(by_variant[name]),
                 within[name],
                 best[name],
@@ -250,9 +272,7 @@ def _dominating(name: str, offers: Mapping[str, tuple[float, float]]) -> str:
     mine = offers.get(name)
     if mine is None:
         return ""
-    better = [
-        other for other, offer in offers.items() if offer != mine and offer[0] >= mine[0] and offer[1] >= mine[1]
-    ]
+    better = [other for other, offer in offers.items() if offer != mine and offer[0] >= mine[0] and offer[1] >= mine[1]]
     return max(better, key=lambda other: offers[other][1], default="")
 
 
@@ -263,8 +283,8 @@ def _validation(rows: Sequence[ProfileRow], basis: Basis | None) -> Validation |
     one = basis.fit.variants[name]
     width = basis.fit.scale * NormalDist().inv_cdf((1 + INTERVAL) / 2)
     used = [row for row in rows if row.source in basis.sources]
-    predictions = []
-    for row, deviation, sd in zip(used, one.deviations, one.expected, strict=True):
-        predicted_ms, factor = row.latency_p50_ms / math.exp(deviation), math.exp(width * sd)
-        predictions.append(Prediction(row, predicted_ms, predicted_ms / factor, predicted_ms * factor))
-    return Validation(basis.sources, one.median_error, one.p95_error, tuple(predictions))
+    predictions = tuple(
+        Prediction(row, min(max(deviation, -_MOST_DEVIATION), _MOST_DEVIATION), min(width * sd, _MOST_DEVIATION))
+        for row, deviation, sd in zip(used, one.deviations, one.expected, strict=True)
+    )
+    return Validation(basis.sources, one.median_error, one.p95_error, predictions)

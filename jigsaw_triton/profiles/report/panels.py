@@ -11,12 +11,13 @@ from jigsaw_triton.profiles.report.axes import (
     groups_axis,
     linear_axis,
     log_axis,
-    number,
     sizes_axis,
     span_axis,
 )
 from jigsaw_triton.profiles.report.chart import Bar, Chart, Mark, Rule, Series
 from jigsaw_triton.profiles.report.figures import Prediction, TaskFigures, VariantFigures, per_slice
+from jigsaw_triton.profiles.report.numbers import number
+from jigsaw_triton.profiles.report.sentences import place, row_words
 from jigsaw_triton.profiles.table import ProfileRow
 
 SHADES = 7
@@ -79,7 +80,9 @@ def accuracy_front(task: TaskFigures, slo: Slo | None) -> Panel | None:
         chart.rule(Rule(slo.accuracy * top, f"SLO: {slo.accuracy:.0%} of the best", vertical=True))
     marks = [
         (
-            Mark(accuracy, per_slice(best), f"{one.name}: accuracy {accuracy:g}, {words(best)}", filled=one.on_front),
+            Mark(
+                accuracy, per_slice(best), f"{one.name}: accuracy {accuracy:g}, {row_words(best)}", filled=one.on_front
+            ),
             one.name,
             styles[one.name],
         )
@@ -111,7 +114,7 @@ def latency_front(task: TaskFigures, slo: Slo | None) -> Panel:
         [
             Series(
                 tuple(
-                    Mark(row.latency_p95_ms, per_slice(row), f"{one.name}: {words(row)}", filled=_is_measured(row))
+                    Mark(row.latency_p95_ms, per_slice(row), f"{one.name}: {row_words(row)}", filled=_is_measured(row))
                     for row in one.front
                 ),
                 styles[one.name],
@@ -138,7 +141,7 @@ def latency_panels(variant: VariantFigures, styles: dict[int, str]) -> Iterator[
                         Mark(
                             row.key.batch,
                             row.latency_p50_ms,
-                            words(row),
+                            row_words(row),
                             row.latency_p50_ms,
                             row.latency_p95_ms,
                             _is_measured(row),
@@ -174,7 +177,7 @@ def throughput_panel(variant: VariantFigures, styles: dict[int, str]) -> Panel:
     places = {count: place for place, count in enumerate(sorted({count for _, count in best}))}
     chart.bars(
         [
-            Bar(kinds.index(kind), places[count], row.throughput_rps, words(row), styles[count], _is_measured(row))
+            Bar(kinds.index(kind), places[count], row.throughput_rps, row_words(row), styles[count], _is_measured(row))
             for (kind, count), row in sorted(best.items())
         ],
         len(places),
@@ -207,7 +210,7 @@ def memory_panel(variant: VariantFigures, styles: dict[int, str], task: TaskFigu
         [
             Series(
                 tuple(
-                    Mark(batch, row.memory_mib / scale, words(row), filled=_is_measured(row))
+                    Mark(batch, row.memory_mib / scale, row_words(row), filled=_is_measured(row))
                     for (instances, batch), row in sorted(largest.items())
                     if instances == count
                 ),
@@ -226,13 +229,12 @@ def fit_panel(variant: VariantFigures) -> Panel | None:
     if variant.validation is None:
         return None
     found = sorted(variant.validation.predictions, key=lambda one: one.row.latency_p50_ms)
-    factors = [one.row.latency_p50_ms / one.predicted_ms for one in found]
     chart = Chart(
         log_axis("latency, ms", [one.row.latency_p50_ms for one in found]),
-        deviation_axis("latency over prediction", [*factors, *(one.high_ms / one.predicted_ms for one in found)]),
+        deviation_axis("latency over prediction", [size for one in found for size in (one.deviation, one.width)]),
         f"Latency of {variant.name} over its prediction",
     )
-    chart.rule(Rule(1.0, ""))
+    chart.rule(Rule(0.0, ""))
     for style, chosen in (("inside", True), ("outside", False)):
         marks = tuple(_deviation(one) for one in found if one.inside is chosen)
         chart.series([Series(marks, style, joined=False)])
@@ -240,26 +242,13 @@ def fit_panel(variant: VariantFigures) -> Panel | None:
 
 
 def _deviation(one: Prediction) -> Mark:
-    return Mark(
-        one.row.latency_p50_ms,
-        one.row.latency_p50_ms / one.predicted_ms,
-        f"{one.row.key.slice}, {one.row.key.instances} \u00d7 batch {one.row.key.batch}: "
-        f"{number(one.row.latency_p50_ms)} ms, predicted {number(one.predicted_ms)} ms "
-        f"({number(one.low_ms)} to {number(one.high_ms)})",
-        one.low_ms / one.predicted_ms,
-        one.high_ms / one.predicted_ms,
-        one.inside,
+    low_ms, high_ms = one.interval_ms
+    title = (
+        f"{place(one.row.key)}: {number(one.row.latency_p50_ms)} ms, "
+        f"predicted {number(one.predicted_ms)} ms ({number(low_ms)} to {number(high_ms)})"
     )
+    return Mark(one.row.latency_p50_ms, one.deviation, title, -one.width, one.width, one.inside)
 
 
 def _is_measured(row: ProfileRow) -> bool:
     return row.source == "measured"
-
-
-def words(row: ProfileRow) -> str:
-    """Describes a row: `2g, 3 × batch 8: p50 21.3 ms, p95 23.9 ms, 1,130 items/s, measured`."""
-    error = f" \u00b1{row.error:.1%}" if row.error is not None else ""
-    return (
-        f"{row.key.slice}, {row.key.instances} \u00d7 batch {row.key.batch}: p50 {number(row.latency_p50_ms)} ms, "
-        f"p95 {number(row.latency_p95_ms)} ms, {number(row.throughput_rps)} items/s, {row.source}{error}"
-    )
