@@ -21,7 +21,10 @@ _STEPS = (
 """Leading digits of the ticks of a logarithmic axis. The first with enough ticks are taken."""
 
 _DEVIATIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-"""Ticks of an axis of deviations, on both sides of 0."""
+"""Ticks of an axis of deviations, on both sides of 0. The largest that are on the axis are taken."""
+
+_DEVIATION_TICKS = 2
+"""Largest number of these ticks on each side."""
 
 _LEAST, _MOST = 1e-300, 1e300
 """Smallest and largest value of an axis, so that no figure of a table overflows."""
@@ -55,8 +58,8 @@ class Axis:
 
 def log_axis(label: str, values: Iterable[float]) -> Axis:
     """Returns a logarithmic axis with round ticks for values above 0, of which there is at least one."""
-    known = _bounded(values)
-    low, high = max(min(known), _LEAST) / 1.15, max(known) * 1.15
+    known = _bounded(values, least=_LEAST)
+    low, high = min(known) / 1.15, max(known) * 1.15
     found: list[float] = []
     for digits in _STEPS:
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -105,13 +108,13 @@ def deviation_axis(label: str, deviations: Iterable[float]) -> Axis:
     largest = max((abs(deviation) for deviation in deviations), default=0.0)
     width = min(1.1 * max(largest, _DEVIATIONS[1]), math.log(2))
     ticks = [(0.0, "0%")]
-    for size in [size for size in _DEVIATIONS if -math.log1p(-size) <= width][-3:]:
+    for size in [size for size in _DEVIATIONS if -math.log1p(-size) <= width][-_DEVIATION_TICKS:]:
         ticks += [(math.log1p(-size), f"\u2212{size:.0%}"), (math.log1p(size), f"+{size:.0%}")]
     return Axis(label, -width, width, tuple(sorted(ticks)))
 
 
-def _bounded(values: Iterable[float]) -> list[float]:
-    return [min(max(value, -_MOST), _MOST) for value in values]
+def _bounded(values: Iterable[float], least: float = -_MOST) -> list[float]:
+    return [min(max(value, least), _MOST) for value in values]
 
 
 def _thinned(ticks: Sequence[Value]) -> list[Value]:

@@ -11,15 +11,17 @@ from xml.etree.ElementTree import Element
 from jigsaw_triton.profiles.report.axes import Axis
 from jigsaw_triton.profiles.report.markup import append, tag
 
-_CHARACTER = 6.2
+_CHARACTER, _BOLD = 6.2, 7.2
 _LINE = 11
 _TOP = 20
 _BOTTOM = 34
 _RIGHT = 10
 _RADIUS = 2.6
+_MOST_BAR = 30
+_MOST_CHARACTERS = 20
 
 _POINT_PLACES = ((1, 0.35), (-1, 0.35), (0, -0.75), (0, 1.35), (1, -0.6), (1, 1.3), (-1, -0.6), (-1, 1.3))
-_END_PLACES = tuple((1, 0.35 + step * side) for step in (0, 0.5, 1, 1.5, 2, 2.5, 3, 4) for side in (-1, 1))
+_END_PLACES = tuple((1, 0.35 + step * side) for step in (0, 0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8) for side in (-1, 1))
 """Places of a label to try, relative to its point: the side of the point, and the lines below it."""
 
 
@@ -30,7 +32,7 @@ class Mark:
     Attributes:
         x: Value on the horizontal axis.
         y: Value on the vertical axis.
-        title: Description, which browsers show when the pointer is on the mark.
+        title: Description, which browsers show when the pointer is on the mark; empty for none.
         low: Lower end of a vertical bar through the point; None without one.
         high: Upper end of that bar.
         filled: True if the point is filled, because it was measured.
@@ -106,7 +108,7 @@ class Chart:
         title: Description for those who cannot see it.
         width: Width in units of which a character has `_CHARACTER`.
         height: Height in the same units.
-        right: Room on the right for labels, in characters.
+        right: Room on the right for labels, in characters; that of the longest label is enough.
     """
 
     def __init__(
@@ -114,7 +116,7 @@ class Chart:
     ) -> None:
         self._x, self._y = x, y
         self._left = 8 + _CHARACTER * max((len(text) for _, text in y.ticks), default=1)
-        self._right = width - _RIGHT - _CHARACTER * right
+        self._right = width - _RIGHT - _BOLD * min(right, _MOST_CHARACTERS)
         self._width, self._bottom = width, height - _BOTTOM
         self._taken: list[tuple[float, float, float, float]] = []
         self.svg = tag("svg", viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=title)
@@ -175,7 +177,7 @@ class Chart:
         if series.joined and len(places) > 1:
             append(group, tag("path", class_="line", d="M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in places)))
         for (x, y), mark in zip(places, series.marks, strict=True):
-            circle = tag("circle", tag("title", mark.title), cx=x, cy=y, r=_RADIUS)
+            circle = tag("circle", *([tag("title", mark.title)] if mark.title else []), cx=x, cy=y, r=_RADIUS)
             if not mark.filled:
                 circle.set("class", "hollow")
             append(group, circle)
@@ -189,7 +191,7 @@ class Chart:
             bars: The bars.
             places: Number of places in each group.
         """
-        width = 0.8 * (self._right - self._left) / len(self._x.ticks) / places
+        width = min(_MOST_BAR, 0.8 * (self._right - self._left) / len(self._x.ticks) / places)
         for bar in bars:
             x = self._at_x(bar.group) + width * (bar.place - places / 2)
             y = self._at_y(bar.height)
@@ -206,20 +208,21 @@ class Chart:
     def labels(self, marks: Sequence[tuple[Mark, str, str]]) -> None:
         """Writes a label beside each point: the point, the text, and classes of the style sheet."""
         for mark, text, style in marks:
-            self._label(mark, text, style, _POINT_PLACES)
+            self._label(mark, text, style, _POINT_PLACES, away=8)
 
-    def _label(self, mark: Mark, text: str, style: str, places: Sequence[tuple[float, float]]) -> None:
+    def _label(self, mark: Mark, text: str, style: str, places: Sequence[tuple[int, float]], away: float = 6) -> None:
         """Writes a label at the first of the places that is free, or at the first one."""
-        x, y, wide = self._at_x(mark.x), self._at_y(mark.y), _CHARACTER * len(text)
-        boxes = []
+        text = text if len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 1]}\u2026"
+        x, y, wide = self._at_x(mark.x), self._at_y(mark.y), _BOLD * len(text)
+        found = []
         for side, down in places:
-            left = x + 6 if side > 0 else x - 6 - wide if side < 0 else x - wide / 2
-            base = y + _LINE * down
-            boxes.append((left, base - 8, left + wide, base + 2))
-        free = [box for box in boxes if self._is_free(box)]
-        box = (free or boxes)[0]
+            at, base = x + away * side, y + _LINE * down
+            left = at - wide * (1 - side) / 2
+            found.append(((left, base - 8, left + wide, base + 2), side, at, base))
+        box, side, at, base = next((one for one in found if self._is_free(one[0])), found[0])
         self._taken.append(box)
-        append(self.svg, tag("text", text, class_=f"label {style}", x=box[0], y=box[3] - 2))
+        anchor = {1: "", 0: " middle", -1: " end"}[side]
+        append(self.svg, tag("text", text, class_=f"label {style}{anchor}", x=at, y=base))
 
     def _is_free(self, box: tuple[float, float, float, float]) -> bool:
         inside = box[0] >= self._left and box[2] <= self._width and box[1] >= 0 and box[3] <= self._bottom

@@ -287,4 +287,5 @@ def _validation(rows: Sequence[ProfileRow], basis: Basis | None) -> Validation |
         Prediction(row, min(max(deviation, -_MOST_DEVIATION), _MOST_DEVIATION), min(width * sd, _MOST_DEVIATION))
         for row, deviation, sd in zip(used, one.deviations, one.expected, strict=True)
     )
-    return Validation(basis.sources, one.median_error, one.p95_error, predictions)
+    sources = tuple(source for source in basis.sources if any(row.source == source for row in used))
+    return Validation(sources, one.median_error, one.p95_error, predictions)

@@ -120,8 +120,11 @@ def _legend(styles: dict[int, str]) -> Element:
 
 
 def _charts(panels: Iterable[Panel], style: str) -> Element:
-    figures = (tag("figure", tag("figcaption", panel.title), panel.chart) for panel in panels)
-    return tag("div", *figures, class_=style)
+    made = tag("div", class_=style)
+    for panel in panels:
+        note = (tag("small", panel.note),) if panel.note else ()
+        append(made, tag("figure", tag("figcaption", panel.title), panel.chart, *note))
+    return made
 
 
 def _title(task: TaskFigures) -> str:

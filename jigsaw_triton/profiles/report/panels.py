@@ -1,7 +1,7 @@
 """Draws the charts of a task and of its variants."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from xml.etree.ElementTree import Element
 
 from jigsaw_triton.graph.model import Slo
@@ -38,10 +38,12 @@ class Panel:
     Attributes:
         title: Short title.
         chart: SVG of the chart.
+        note: What a reader has to know; empty for nothing.
     """
 
     title: str
     chart: Element
+    note: str = ""
 
 
 def shades(instances: Iterable[int]) -> dict[int, str]:
@@ -78,26 +80,21 @@ def accuracy_front(task: TaskFigures, slo: Slo | None) -> Panel | None:
     if slo is not None and slo.accuracy_mode == "floor" and slo.accuracy < 1:
         top = max(accuracy / one.relative_accuracy for one, accuracy, _ in known if one.relative_accuracy)
         chart.rule(Rule(slo.accuracy * top, f"SLO: {slo.accuracy:.0%} of the best", vertical=True))
-    marks = [
-        (
-            Mark(
-                accuracy, per_slice(best), f"{one.name}: accuracy {accuracy:g}, {row_words(best)}", filled=one.on_front
-            ),
-            one.name,
-            styles[one.name],
-        )
-        for one, accuracy, best in known
-    ]
-    front = sorted((mark for mark, *_ in marks if mark.filled), key=lambda mark: mark.x)
+    marks = []
+    for one, accuracy, best in known:
+        title = f"{one.name}: accuracy {accuracy:g}, {row_words(best)}"
+        marks.append((Mark(accuracy, per_slice(best), title, filled=one.on_front), one.name, styles[one.name]))
+    front = sorted((replace(mark, title="") for mark, *_ in marks if mark.filled), key=lambda mark: mark.x)
     chart.series([Series(tuple(front), "front")] if front else [])
     chart.series([Series((mark,), f"big {style}") for mark, _, style in marks])
     chart.labels(marks)
-    return Panel("Pareto front: throughput per compute slice against accuracy", chart.svg)
+    return Panel("Throughput per compute slice against accuracy", chart.svg, "Filled points are on the Pareto front.")
 
 
 def latency_front(task: TaskFigures, slo: Slo | None) -> Panel:
     """Draws the throughput per compute slice that a latency allows, for each variant."""
     styles = hues([one.name for one in task.variants])
+    chosen = [one.name for one in task.variants if one.on_front and one.accurate]
     rows = [row for one in task.variants for row in one.front]
     longest = max(len(one.name) for one in task.variants)
     chart = Chart(
@@ -106,7 +103,7 @@ def latency_front(task: TaskFigures, slo: Slo | None) -> Panel:
         f"Throughput per compute slice against latency of {task.task} on {task.gpu}",
         width=_WIDE,
         height=_HIGH,
-        right=min(longest, 14),
+        right=longest,
     )
     if slo is not None:
         chart.rule(Rule(slo.latency_ms, f"SLO {number(slo.latency_ms)} ms", vertical=True))
@@ -117,13 +114,14 @@ def latency_front(task: TaskFigures, slo: Slo | None) -> Panel:
                     Mark(row.latency_p95_ms, per_slice(row), f"{one.name}: {row_words(row)}", filled=_is_measured(row))
                     for row in one.front
                 ),
-                styles[one.name],
+                styles[one.name] if one.name in chosen or not chosen else f"{styles[one.name]} faint",
                 one.name,
             )
             for one in task.variants
         ]
     )
-    return Panel("Throughput per compute slice that a latency allows", chart.svg)
+    note = "Faint variants are not worth a choice; the table says why." if 0 < len(chosen) < len(task.variants) else ""
+    return Panel("Throughput per compute slice that a latency allows", chart.svg, note)
 
 
 def latency_panels(variant: VariantFigures, styles: dict[int, str]) -> Iterator[Panel]:

@@ -44,15 +44,15 @@ def trust_words(report: ReportFigures) -> Iterator[str]:
     if by_source["measured"]:
         imported = sum(kind(row) == "imported" for row in report.rows)
         others = f", {imported} of them by another tool" if imported else ""
-        yield f"{by_source['measured']} of {len(report.rows)} rows were measured{others}."
+        yield f"Rows that were measured: {by_source['measured']} of {len(report.rows)}{others}."
     else:
         yield "No row was measured. What follows is no better than the assumptions and fits that it was made from."
     if by_source["fitted"]:
         errors = [row.error for row in report.rows if row.source == "fitted" and row.error is not None]
         known = f"median {percent(median(errors))}, largest {percent(max(errors))}" if errors else "none"
-        yield f"{by_source['fitted']} rows are predictions of a latency model. Errors that they state: {known}."
+        yield f"Rows that a latency model predicts: {by_source['fitted']}. Errors that they state: {known}."
     if by_source["assumed"]:
-        yield f"{by_source['assumed']} rows are assumed: nobody measured them, and they state no error."
+        yield f"Rows that are assumed: {by_source['assumed']}. Nobody measured them, and their error is not known."
     yield _fit_words(report)
     errors_found = sum(finding.severity == "error" for finding in report.findings)
     if report.findings:

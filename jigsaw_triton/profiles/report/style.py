@@ -18,7 +18,7 @@ font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,s
 h1{font-size:1.6rem;margin:.2rem 0 .8rem;line-height:1.2}
 h2{font-size:1.3rem;margin:2.4rem 0 .6rem;padding-top:.6rem;border-top:2px solid var(--edge)}
 h3{font-size:1.1rem;margin:1.8rem 0 .3rem}
-h1,h2,h3,p,td,a{overflow-wrap:anywhere}
+h1,h2,h3,p{overflow-wrap:anywhere}
 p{margin:.4rem 0;max-width:60rem}
 a{color:var(--link)}
 .soft{color:var(--soft)}
@@ -32,13 +32,15 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9rem
 caption{text-align:left;color:var(--soft);padding-bottom:.3rem}
 th,td{padding:.2rem .7rem .2rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--edge)}
 th{font-weight:600;vertical-align:bottom}
-td:first-child,th:first-child{overflow-wrap:normal}
-.n{text-align:right;white-space:nowrap}
+td{white-space:nowrap}.n{text-align:right}
+.words td{white-space:normal}.words td:last-child{min-width:18rem;max-width:50rem}
+td:first-child,th:first-child{position:sticky;left:0;background:var(--paper)}
 .error{color:var(--bad);font-weight:600}.warning{color:var(--warn);font-weight:600}
 details{margin:.5rem 0}summary{cursor:pointer;color:var(--link)}
 .charts{display:grid;gap:.8rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,16.5rem),1fr));margin:.6rem 0}
-.charts.large{grid-template-columns:repeat(auto-fill,minmax(min(100%,26rem),1fr))}
+.charts.large{grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),36rem))}
 figure{margin:0;padding:.5rem .6rem .2rem;background:var(--card);border-radius:6px;break-inside:avoid}
+small{color:var(--soft)}
 figcaption{font-weight:600;font-size:.9rem}
 .key{display:flex;flex-wrap:wrap;gap:.2rem 1rem;font-size:.9rem;color:var(--soft);margin:.3rem 0}
 .key svg{width:.8em;height:.8em;margin-right:.3em}
@@ -54,6 +56,7 @@ circle{fill:var(--c);stroke:var(--c);stroke-width:1.2}
 rect{fill:var(--c);stroke:var(--c);stroke-width:1}
 .hollow{fill:var(--card)}
 .big circle{r:4.5px;stroke-width:2}
+.faint .line,.faint circle{opacity:.45}
 .front{--c:var(--edge)}.front .line{stroke-width:3}
 .inside{--c:var(--h0)}.outside{--c:var(--h1)}.outside circle{stroke-width:2}
 .s0{--c:var(--s0)}.s1{--c:var(--s1)}.s2{--c:var(--s2)}.s3{--c:var(--s3)}.s4{--c:var(--s4)}.s5{--c:var(--s5)}.s6{--c:var(--s6)}

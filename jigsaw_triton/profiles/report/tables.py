@@ -76,7 +76,7 @@ def findings_table(findings: Iterable[Finding]) -> Element:
         where = f"{one.key.task}.{one.key.variant} on {one.key.gpu}, {place(one.key)}" if one.key is not None else ""
         advice = f"; {one.hint}" if one.hint else ""
         rows.append((tag("span", one.severity, class_=one.severity), where, one.message + advice))
-    table = _table(("severity", "configuration", "finding"), rows)
+    table = _table(("severity", "configuration", "finding"), rows, style="wide words")
     if len(found) <= _MOST_FINDINGS:
         return table
     more = f"{len(found) - _MOST_FINDINGS} more are not shown; `jigsaw-triton profiles check` has all of them."
@@ -94,7 +94,8 @@ def origins_table(task: TaskFigures) -> Element:
             more = f" and {len(origins) - _MOST_ORIGINS} more" if len(origins) > _MOST_ORIGINS else ""
             figures = [percent(median(errors)), percent(max(errors))] if errors else ["", ""]
             rows.append([variant.name, name, str(len(same)), *figures, ", ".join(origins[:_MOST_ORIGINS]) + more])
-    return _table(("variant", "source", "#rows", "#stated error, median", "#largest", "origin"), rows)
+    header = ("variant", "source", "#rows", "#stated error, median", "#largest", "origin")
+    return _table(header, rows, style="wide words")
 
 
 def rows_table(variant: VariantFigures) -> Element:
@@ -109,13 +110,13 @@ def rows_table(variant: VariantFigures) -> Element:
     return _table(_ROW_HEADER, body)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[Content]]) -> Element:
+def _table(header: Sequence[str], rows: Sequence[Sequence[Content]], style: str = "wide") -> Element:
     """Returns a table without its empty columns. Columns whose header begins with # have numbers."""
     used = [index for index in range(len(header)) if any(cells[index] != "" for cells in rows)]
     names = [header[index] for index in used]
     head = tag("tr", *(_cell("th", name, name.removeprefix("#")) for name in names))
     body = [tag("tr", *(_cell("td", header[index], cells[index]) for index in used)) for cells in rows]
-    return tag("div", tag("table", tag("thead", head), tag("tbody", *body)), class_="wide")
+    return tag("div", tag("table", tag("thead", head), tag("tbody", *body)), class_=style)
 
 
 def _cell(name: str, header: str, content: Content) -> Element:

@@ -58,7 +58,7 @@ def test_an_axis_of_groups_centres_each_group() -> None:
 
 
 def test_an_axis_of_deviations_is_in_percent_and_ends_at_half_and_twice() -> None:
-    assert texts(deviation_axis("", [0.06])) == ["\u22125%", "\u22122%", "\u22121%", "0%", "+1%", "+2%", "+5%"]
+    assert texts(deviation_axis("", [0.06])) == ["\u22125%", "\u22122%", "0%", "+2%", "+5%"]
     axis = deviation_axis("", [9.0])
     assert (axis.share(9.0), axis.share(-9.0), axis.share(0)) == (1.0, 0.0, 0.5)
 

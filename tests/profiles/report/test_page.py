@@ -57,8 +57,8 @@ class Page(HTMLParser):
         return [value or "" for known, value in self.attributes if known == name]
 
 
-def application(count: int = 2, latency_ms: float = 1000.0) -> TaskGraph:
-    return chain(1, variant_count=count, slo=Slo(latency_ms, accuracy=0.9), name="app")
+def application(count: int = 2, accuracy: float = 0.9) -> TaskGraph:
+    return chain(1, variant_count=count, slo=Slo(1000.0, accuracy=accuracy), name="app")
 
 
 def figures(
@@ -101,7 +101,7 @@ def test_a_page_says_which_variant_to_choose_and_how_far_to_trust_it() -> None:
     page = Page(report_html(figures(two_variants(), application(), fitted=True)))
     assert "Profiles of app" in page.text
     assert "p.csv" in page.text and "2026-03-04 05:06 UTC" in page.text
-    assert "32: 32 measured" in page.text
+    assert "Rows 32 measured" in page.text
     assert "p99 within 1000 ms, accuracy at least 0.9 for each request" in page.text
     assert "from accurate to fast, with items per second and compute slice within 1,000 ms: v0 (" in page.text
     assert page.text.count("Pareto front") == 3
@@ -124,11 +124,12 @@ def test_every_variant_has_its_charts() -> None:
     assert page.tags.count("circle") > 2 * 32
 
 
-def test_a_dominated_variant_and_one_that_is_too_slow_are_named() -> None:
-    rows = [row("t0", "v0", rps=50.0), row("t0", "v1", rps=40.0), row("t0", "v2", p95_ms=5000.0)]
-    page = Page(report_html(figures(rows, application(3))))
+def test_the_page_says_why_a_variant_is_not_worth_a_choice() -> None:
+    rows = [row("t0", "v0", rps=50.0), row("t0", "v1", rps=40.0), row("t0", "v2", p95_ms=5000.0), row("t0", "v3")]
+    page = Page(report_html(figures(rows, application(4, accuracy=0.75))))
     assert "v0 is better" in page.text
     assert "too slow for the SLO" in page.text
+    assert "below the SLO's accuracy" in page.text
     assert "None has a p95 within 1,000 ms; the throughput ignores the SLO." in page.text
 
 
@@ -140,11 +141,9 @@ def test_sources_origins_and_errors_are_shown() -> None:
         row("t0", "v0", batch=8),
     ]
     page = Page(report_html(figures(rows)))
-    assert "2 of 4 rows were measured, 1 of them by another tool." in page.text
-    assert "1 rows are predictions of a latency model. Their stated errors (standard deviations): median 3.4%" in (
-        page.text
-    )
-    assert "1 rows are assumed" in page.text
+    assert "Rows that were measured: 2 of 4, 1 of them by another tool." in page.text
+    assert "Rows that a latency model predicts: 1. Errors that they state: median 3.4%, largest 3.4%." in page.text
+    assert "Rows that are assumed: 1." in page.text
     assert "1 measured, 1 imported, 1 fitted, 1 assumed" in page.text
     assert "perf_analyzer: a.csv" in page.text and "fit of 9 rows" in page.text
     assert page.values("class").count("hollow") >= 2
