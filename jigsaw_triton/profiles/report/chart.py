@@ -147,10 +147,10 @@ class Chart:
             return
         if rule.vertical:
             x = self._at_x(rule.value)
-            left = x + 4 + _CHARACTER * len(rule.label) > self._width
             append(self.svg, tag("path", class_="rule", d=f"M{x:.1f},{_TOP - 4:.1f}V{self._bottom:.1f}"))
-            place = {"x": x - 4, "class_": "soft end"} if left else {"x": x + 4, "class_": "soft"}
-            append(self.svg, tag("text", rule.label, y=_TOP + 2, **place))
+            side = -1 if x + 4 + _CHARACTER * len(rule.label) > self._width else 1
+            style = "soft" if side > 0 else "soft end"
+            append(self.svg, tag("text", rule.label, class_=style, x=x + 4 * side, y=_TOP + 2))
         else:
             y = self._at_y(rule.value)
             append(self.svg, tag("path", class_="rule", d=f"M{self._left:.1f},{y:.1f}H{self._right:.1f}"))

@@ -14,7 +14,7 @@ STYLE = """
 --h0:#4aa8e0;--h1:#f0803c;--h2:#25c295;--h3:#dd94c2;--h4:#e6a620;--h5:#8fd0f5;--h6:#b4b4b4}}
 *{box-sizing:border-box}
 body{margin:0 auto;padding:1rem;max-width:86rem;background:var(--paper);color:var(--ink);
-font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
+font:.94rem/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
 h1{font-size:1.6rem;margin:.2rem 0 .8rem;line-height:1.2}
 h2{font-size:1.3rem;margin:2.4rem 0 .6rem;padding-top:.6rem;border-top:2px solid var(--edge)}
 h3{font-size:1.1rem;margin:1.8rem 0 .3rem}
@@ -64,6 +64,6 @@ rect{fill:var(--c);stroke:var(--c);stroke-width:1}
 .d1 .line{stroke-dasharray:6 3}.d2 .line{stroke-dasharray:2 2}
 footer{margin-top:3rem;color:var(--soft);font-size:.85rem}
 @media (max-width:40rem){body{padding:.7rem}dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.4rem}}
-@media print{body{max-width:none;font-size:11px}.charts{grid-template-columns:repeat(4,1fr)}
-.charts.large{grid-template-columns:repeat(2,1fr)}nav{display:none}h2,h3{break-after:avoid}}
+@media print{html{font-size:9.5px}body{max-width:none}.charts{grid-template-columns:repeat(4,1fr)}.wide{overflow:visible}
+.charts.large{grid-template-columns:repeat(2,1fr)}nav,details{display:none}h2{break-after:avoid}section section{break-inside:avoid}}
 """

@@ -13,7 +13,7 @@ from jigsaw_triton.profiles.fit import fit_latency
 from jigsaw_triton.profiles.report.document import report_document
 from jigsaw_triton.profiles.report.figures import Basis, ReportFigures, report_figures
 from jigsaw_triton.profiles.report.page import report_html
-from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
+from jigsaw_triton.profiles.table import ProfileRow, ProfileTable, Source
 from tests.fakes.graphs import chain
 from tests.fakes.problems import grid, row
 
@@ -69,7 +69,7 @@ def figures(
     unfitted: str = "",
     findings: Sequence[Finding] = (),
 ) -> ReportFigures:
-    sources = ("measured", "assumed")
+    sources: tuple[Source, ...] = ("measured", "assumed")
     return report_figures(
         ProfileTable(rows),
         file="p.csv",
