@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from jigsaw_triton.api.profiles import check_profiles as check_profiles
     from jigsaw_triton.api.profiles import fit_profiles as fit_profiles
     from jigsaw_triton.api.profiles import import_profiles as import_profiles
+    from jigsaw_triton.api.profiles import report_profiles as report_profiles
     from jigsaw_triton.api.rehearsing import Rehearsed as Rehearsed
     from jigsaw_triton.api.rehearsing import rehearse as rehearse
     from jigsaw_triton.api.replaying import Replay as Replay
@@ -77,7 +78,7 @@ _MODULES = {
     "api.deployment": ("Deployment",),
     "api.files": ("load_cluster", "load_graph", "load_plan", "load_profiles"),
     "api.planning": ("Capacity", "capacity", "explain", "load_problem", "plan"),
-    "api.profiles": ("check_profiles", "fit_profiles", "import_profiles"),
+    "api.profiles": ("check_profiles", "fit_profiles", "import_profiles", "report_profiles"),
     "api.rehearsing": ("Rehearsed", "rehearse"),
     "api.replaying": ("Replay", "SteadyTrials", "replay", "steady_trials"),
     "api.simulating": ("Simulated", "simulate"),
@@ -168,6 +169,7 @@ __all__ = [
     "plan",
     "rehearse",
     "replay",
+    "report_profiles",
     "simulate",
     "steady_trials",
 ]

@@ -1,10 +1,11 @@
-"""Fits, checks and imports profiles."""
+"""Fits, checks, imports and reports profiles."""
 
 import math
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
-from jigsaw_triton.api.files import PathLike, shown_path
+from jigsaw_triton.api.files import PROFILES_FILE, PathLike, shown_path
 from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.errors import Diagnostic, InputError, MissingDependencyError, SpecError
 from jigsaw_triton.evaluation.profiling.digest import model_digest
@@ -16,14 +17,19 @@ from jigsaw_triton.profiles.filling import QUANTILE, crossed, fitted_rows
 from jigsaw_triton.profiles.fit import LEAST_ROWS, LatencyFit, fit_latency
 from jigsaw_triton.profiles.importing import Target, parse_results
 from jigsaw_triton.profiles.read import LIMIT_COUNT, is_name, raise_all
+from jigsaw_triton.profiles.report.figures import Basis, ReportFigures, report_figures
+from jigsaw_triton.profiles.report.page import report_html
 from jigsaw_triton.profiles.table import MEASURED, Processes, ProfileKey, ProfileRow, ProfileTable, Source
-from jigsaw_triton.spec.files import load_text
+from jigsaw_triton.spec.files import load_text, replace_text
 from jigsaw_triton.spec.words import nearest, shown
 
 RESULT_LIMIT_BYTES = 256 * 1024 * 1024
 
 LIMIT_CHECKED_ROWS = 10_000
 """Largest number of rows in which outliers are searched, so that a check takes seconds."""
+
+LIMIT_REPORTED_ROWS = 20_000
+"""Largest number of rows of a report, so that browsers open it in seconds."""
 
 
 def memory_rooms() -> dict[str, dict[str, float]]:
@@ -60,6 +66,7 @@ def fit_profiles(
         MissingDependencyError: Scipy is not installed.
     """
     sources = fit_sources(assumed=assumed)
+    check_grid(table, quantile=quantile, slices=slices, instances=instances, batches=batches)
     return filled_profiles(
         table,
         fit_or_refuse(table, sources),
@@ -91,6 +98,27 @@ def fit_or_refuse(table: ProfileTable, sources: Sequence[Source]) -> dict[str, L
     return fits
 
 
+def check_grid(
+    table: ProfileTable, *, quantile: float, slices: Sequence[str], instances: Sequence[int], batches: Sequence[int]
+) -> None:
+    """Checks the arguments of a fit, before it takes seconds; see `fit_profiles`.
+
+    Raises:
+        InputError: An argument is out of range.
+    """
+    if not 0 < quantile < 1:
+        raise InputError(f"{quantile:g} is not a quantile", where="quantile", hint="give a number between 0 and 1")
+    for name, numbers in (("instances", instances), ("batches", batches)):
+        if not all(1 <= number <= LIMIT_COUNT for number in numbers):
+            raise InputError("a number is out of range", where=name, hint=f"give numbers from 1 to {LIMIT_COUNT}")
+    gpus = {row.key.gpu for row in table.rows()} & set(CATALOG)
+    known = {kind for gpu in gpus for kind in board(gpu).profiles}
+    for kind in slices:
+        if kind not in known:
+            hint = nearest(kind, known, "slices of the GPU models")
+            raise InputError(f"there is no slice {shown(kind)}", where="slices", hint=hint)
+
+
 def filled_profiles(
     table: ProfileTable,
     fits: dict[str, LatencyFit],
@@ -101,21 +129,7 @@ def filled_profiles(
     batches: Sequence[int],
     sources: Sequence[Source],
 ) -> ProfileTable:
-    """Returns the table without its fitted rows, and with new ones; see `fit_profiles`.
-
-    Raises:
-        InputError: An argument is out of range.
-    """
-    if not 0 < quantile < 1:
-        raise InputError(f"{quantile:g} is not a quantile", where="quantile", hint="give a number between 0 and 1")
-    for name, numbers in (("instances", instances), ("batches", batches)):
-        if not all(1 <= number <= LIMIT_COUNT for number in numbers):
-            raise InputError("a number is out of range", where=name, hint=f"give numbers from 1 to {LIMIT_COUNT}")
-    known = {kind for gpu in fits if gpu in CATALOG for kind in board(gpu).profiles}
-    for kind in slices:
-        if kind not in known:
-            hint = nearest(kind, known, "slices of the GPU models")
-            raise InputError(f"there is no slice {shown(kind)}", where="slices", hint=hint)
+    """Returns the table without its fitted rows, and with new ones; see `fit_profiles`."""
     kept = [row for row in table.rows() if row.source != "fitted"]
     wanted = crossed(kept, slices=slices, instances=instances, batches=batches)
     rooms = {(gpu, kind): room for gpu, kinds in memory_rooms().items() for kind, room in kinds.items()}
@@ -160,6 +174,99 @@ def model_digests(table: ProfileTable, graph: TaskGraph) -> dict[tuple[str, str]
         for variant in task.variants
         if (task.name, variant.name) in known and all(path.is_file() for path in variant.artifacts.values())
     }
+
+
+def report_profiles(
+    table: ProfileTable,
+    *,
+    graph: TaskGraph | None = None,
+    file: str = PROFILES_FILE,
+    modified: datetime | None = None,
+) -> str:
+    """Returns a report about profiles as the text of an HTML file, which needs no other file.
+
+    It shows the Pareto fronts of the variants, latency, throughput and memory of their configurations, and how far the
+    figures can be trusted: their sources, the findings of `check_profiles`, and the fitted latency model against the
+    rows. The last one needs scipy, the extra `fit`.
+
+    Args:
+        table: The profiles.
+        graph: Graph that they belong to, which has the accuracies and the SLO.
+        file: Name of the file that they are from.
+        modified: Time at which that file was written last.
+
+    Raises:
+        InputError: The table has too many rows.
+    """
+    return report_html(profile_figures(table, graph=graph, file=file, modified=modified))
+
+
+def write_report(graph: TaskGraph | None, table: ProfileTable, path: Path, *, profiles: Path) -> ReportFigures:
+    """Writes a report about profiles to an HTML file.
+
+    Args:
+        graph: Graph that the profiles belong to.
+        table: The profiles.
+        path: Path of the HTML file, which is replaced in one step.
+        profiles: Path of the profiles.csv that they are from.
+
+    Returns:
+        The figures of the report.
+
+    Raises:
+        InputError: The file cannot be written, or the table has too many rows.
+    """
+    modified = datetime.fromtimestamp(profiles.stat().st_mtime, UTC) if profiles.exists() else None
+    figures = profile_figures(table, graph=graph, file=shown_path(profiles), modified=modified)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, report_html(figures))
+    except OSError as error:
+        hint = "choose another with -O"
+        raise InputError(f"the file cannot be written ({error.strerror})", where=shown_path(path), hint=hint) from error
+    return figures
+
+
+def profile_figures(
+    table: ProfileTable, *, graph: TaskGraph | None, file: str, modified: datetime | None
+) -> ReportFigures:
+    """Returns the figures of a report; see `report_profiles`."""
+    if len(table) > LIMIT_REPORTED_ROWS:
+        hint = f"a report has at most {LIMIT_REPORTED_ROWS}; write the rows of some tasks to a file of their own"
+        raise InputError(f"the table has {len(table)} rows", where=file, hint=hint)
+    bases, unfitted = _bases(table)
+    measured = {gpu: basis.fit for gpu, basis in bases.items() if basis.sources == MEASURED}
+    rooms = memory_rooms()
+    return report_figures(
+        table,
+        file=file,
+        modified=modified,
+        graph=graph,
+        bases=bases,
+        unfitted=unfitted,
+        findings=check_table(table, rooms=rooms, graph=graph, fits=measured),
+        rooms=rooms,
+    )
+
+
+def _bases(table: ProfileTable) -> tuple[dict[str, Basis], str]:
+    """Fits each GPU model to its measured rows, or to the assumed ones too if those are too few.
+
+    Returns:
+        The fits, and the reason if there are none.
+    """
+    if len(table) > LIMIT_CHECKED_ROWS:
+        return {}, f"The latency model is fitted to tables of up to {LIMIT_CHECKED_ROWS} rows only."
+    found: dict[str, Basis] = {}
+    try:
+        for gpu in sorted({row.key.gpu for row in table.rows()}):
+            for sources in (MEASURED, fit_sources(assumed=True)):
+                if fits := fit_latency(table.rows(gpu=gpu), sources):
+                    found[gpu] = Basis(fits[gpu], sources)
+                    break
+    except MissingDependencyError as error:
+        return {}, f"The latency model was not fitted: {error}."
+    return found, ""
 
 
 def import_profiles(

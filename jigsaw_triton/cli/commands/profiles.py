@@ -1,4 +1,4 @@
-"""`jigsaw-triton profiles`: checks profiles, fits what was not measured, and imports the results of other tools."""
+"""`jigsaw-triton profiles`: checks, fits, imports and reports profiles."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -10,7 +10,15 @@ import click
 from jigsaw_triton.api.drift import live_drifts
 from jigsaw_triton.api.files import PROFILES_FILE, Mistakes, load_profiles, read_graphs, shown_path
 from jigsaw_triton.api.observed import ObservedDeployment
-from jigsaw_triton.api.profiles import check_profiles, filled_profiles, fit_or_refuse, fit_sources, import_profiles
+from jigsaw_triton.api.profiles import (
+    check_grid,
+    check_profiles,
+    filled_profiles,
+    fit_or_refuse,
+    fit_sources,
+    import_profiles,
+    write_report,
+)
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.numbers import numbers, words
 from jigsaw_triton.cli.io.output import Output, View
@@ -25,18 +33,20 @@ from jigsaw_triton.profiles.filling import QUANTILE, extrapolated
 from jigsaw_triton.profiles.fit import LatencyFit
 from jigsaw_triton.profiles.merging import Merged, merged
 from jigsaw_triton.profiles.read import LIMIT_BYTES, LIMIT_COUNT, parse_with_lines
+from jigsaw_triton.profiles.report.document import report_document
 from jigsaw_triton.profiles.table import Processes, ProfileKey, ProfileTable
 from jigsaw_triton.spec.files import load_text
 
 _INVALID = 2
 _MOST_SHOWN = 50
+_REPORT_FILE = "profiles.html"
 
 _SOURCE = click.argument("source", metavar="GRAPH|CSV", type=click.Path())
 
 
 @click.group("profiles")
 def command() -> None:
-    """Check profiles, fit what was not measured, and import the results of other tools."""
+    """Check profiles, fit what was not measured, import the results of other tools, and report it all."""
 
 
 @options.command(
@@ -134,17 +144,18 @@ def _fit(
         hint = "--replace replaces all of its rows, measured ones included; or choose another with -O"
         raise InputError("the file exists", where=shown_path(target), hint=hint)
     sources = fit_sources(assumed=assumed)
-    grid = {
+    grid: dict[str, Any] = {
+        "slices": words(slices) if slices else (),
         "instances": numbers(instances, "--instances") if instances else (),
         "batches": numbers(batches, "--batches") if batches else (),
     }
+    check_grid(table, quantile=quantile, **grid)
     with out.working("fitting the latency model"):
         fits = fit_or_refuse(table, sources)
     filled = filled_profiles(
         table,
         fits,
         quantile=quantile,
-        slices=words(slices) if slices else (),
         **grid,
         sources=sources,
     )
@@ -264,9 +275,35 @@ def _import(
     out.result(_merge_document(out_path, result), _merge_words(out_path, result))
 
 
+@options.command(
+    "report",
+    examples=("profiles report traffic/", "profiles report measured.csv -O report.html"),
+)
+@_SOURCE
+@options.out_file(f"File to write, or its folder.  [default: {_REPORT_FILE} beside profiles.csv]", name=_REPORT_FILE)
+def _report(out: Output, source: str, out_path: Path | None) -> None:
+    """Write a report about profiles: which variant to choose, and how far to trust the figures.
+
+    It is one HTML file without scripts, which needs no other file. It has the Pareto fronts of the variants, latency
+    against batch, throughput against slice, memory, the fitted latency model against the rows, the sources of the rows,
+    and what `profiles check` finds. Accuracies and the SLO are known if GRAPH is given. With -o json the output holds
+    the same figures.
+    """
+    graph, file = _located(source)
+    table = load_profiles(file)
+    target = out_path or file.parent / _REPORT_FILE
+    with out.working("fitting the latency model"):
+        figures = write_report(graph, table, target, profiles=file)
+    if figures.unfitted:
+        out.note(figures.unfitted)
+    document = {"report": str(target), **report_document(figures)}
+    out.result(document, f"report of {len(table)} profiles: {shown_path(target)}")
+
+
 command.add_command(_check)
 command.add_command(_fit)
 command.add_command(_import)
+command.add_command(_report)
 
 
 def _located(source: str) -> tuple[TaskGraph | None, Path]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from jigsaw_triton.api import profiles as api
 from jigsaw_triton.api.files import load_graph
 from jigsaw_triton.api.profiles import filled_profiles
 from jigsaw_triton.cli.commands import profiles
@@ -154,6 +155,7 @@ def test_fit_takes_a_grid_and_can_write_nothing(run: Run, tmp_path: Path) -> Non
     ("options", "words"),
     [
         (("--slices", "9g"), "slices: there is no slice '9g'"),
+        (("--slices", "1g,"), "slices: there is no slice ''"),
         (("--batches", "1,x"), "--batches: '1,x' is not a list of whole numbers"),
         (("--instances", "0"), "instances: a number is out of range"),
         (("--quantile", "2"), "is not a share between 0% and 100%"),
@@ -165,6 +167,7 @@ def test_fit_refuses_what_it_cannot_fill(run: Run, tmp_path: Path, options: tupl
     result = run("profiles", "fit", file, *options)
     assert result.exit_code == 2
     assert words in result.stderr
+    assert "fitting" not in result.stderr
     assert file.read_text() == measured_rows()
 
 
@@ -316,3 +319,72 @@ def test_plan_says_how_many_profiles_are_assumed_fitted_and_measured(run: Run, a
     assert "profiles in use: 1 fitted; median of the stated errors 4.0%, largest 4.0%" in run(*plan).stdout
     found = json.loads(run(*plan, "--explain", "-o", "json").stdout)["explanation"]["profiles"]
     assert found == {"measured": 0, "fitted": 1, "assumed": 0, "error": {"median": 0.04, "largest": 0.04}}
+
+
+def test_report_writes_one_file_beside_the_profiles_and_prints_its_figures(run: Run, app: Path) -> None:
+    result = run("profiles", "report", app)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"report of 4 profiles: {app / 'profiles.html'}\n"
+    page = (app / "profiles.html").read_text()
+    assert page.startswith("<!doctype html>\n") and "average on cpu" in page
+    found = json.loads(run("profiles", "report", app, "-o", "json").stdout)
+    assert (found["report"], found["rows"]) == (str(app / "profiles.html"), 4)
+    assert found["modified"] is not None
+    assert [one["accuracy"] for one in found["tasks"][0]["variants"]] == sorted(
+        (one["accuracy"] for one in found["tasks"][0]["variants"]), reverse=True
+    )
+    assert (app / "profiles.html").read_text() == page
+
+
+def test_report_takes_a_file_alone_and_writes_where_it_is_told(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "p.csv"
+    file.write_text(measured_rows())
+    result = run("profiles", "report", file, "-O", tmp_path / "new" / "r.html")
+    assert result.exit_code == 0, result.stderr
+    page = (tmp_path / "new" / "r.html").read_text()
+    assert "Rows that were measured: 7 of 7." in page and "predicted 7 rows from others" in page
+    assert run("profiles", "report", file, "-O", tmp_path).exit_code == 0
+    assert (tmp_path / "profiles.html").exists()
+
+
+def test_report_without_scipy_names_the_extra(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(estimation, "import_module", missing)
+    file = tmp_path / "p.csv"
+    file.write_text(measured_rows())
+    result = run("profiles", "report", file)
+    assert result.exit_code == 0
+    words = "The latency model was not fitted: scipy is needed to fit profiles, but not installed"
+    assert words in result.stderr
+    page = (tmp_path / "profiles.html").read_text()
+    assert words in page and "pip install 'jigsaw-triton[fit]'" in page
+
+
+@pytest.mark.parametrize("name", ["no.csv", "bad.csv"])
+def test_report_refuses_a_file_with_mistakes_and_writes_nothing(run: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / "bad.csv").write_text(measured_rows().replace(",200,measured", ",200,guessed"))
+    result = run("profiles", "report", tmp_path / name)
+    assert result.exit_code == 2
+    assert name in result.stderr
+    assert not (tmp_path / "profiles.html").exists()
+
+
+def test_report_says_if_it_cannot_be_written_or_would_be_too_long(
+    run: Run, app: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = run("profiles", "report", app, "-O", app / "graph.yaml" / "r.html")
+    assert result.exit_code == 2
+    assert "r.html: the file cannot be written (File exists)\nhint: choose another with -O" in result.stderr
+    monkeypatch.setattr(api, "LIMIT_REPORTED_ROWS", 3)
+    result = run("profiles", "report", app)
+    assert result.exit_code == 2
+    assert "profiles.csv: the table has 4 rows\nhint: a report has at most 3" in result.stderr
+
+
+def test_report_has_what_check_finds(run: Run, app: Path) -> None:
+    file = app / "profiles.csv"
+    file.write_text(file.read_text().replace("1.5,2.0,3.0", "0.0015,0.0020,0.0030"))
+    assert run("profiles", "report", app).exit_code == 0
+    assert "the latencies seem to be in seconds; write milliseconds" in (app / "profiles.html").read_text()

@@ -91,3 +91,8 @@ def test_a_file_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> None
     (tmp_path / "a").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         write_file(tmp_path / "a" / "b.txt", "x")
+
+
+def test_json_has_null_for_what_is_not_a_number(capsys: pytest.CaptureFixture[str]) -> None:
+    Output("json").result({"error": float("nan"), "most": [1.5, (float("inf"), "NaN", 2)]})
+    assert json.loads(capsys.readouterr().out) == {"error": None, "most": [1.5, [None, "NaN", 2]]}

@@ -1,0 +1,69 @@
+"""Style sheet of a report.
+
+Distinct colours are those of Okabe and Ito (2008), ordered ones those of viridis. Readers with all common kinds of
+colour vision can tell them apart; on dark pages the same colours are lighter. The labels in charts do not need colours.
+"""
+
+STYLE = """
+:root{--paper:#fff;--card:#f5f7f9;--ink:#19202a;--soft:#586373;--edge:#d3d9e0;--link:#0b5aa5;--bad:#b3261e;--warn:#8a5a00;
+--s0:#440154;--s1:#443a83;--s2:#31688e;--s3:#21908c;--s4:#2aa876;--s5:#5fb83a;--s6:#a59a00;
+--h0:#0072b2;--h1:#d55e00;--h2:#008a65;--h3:#b8639a;--h4:#b07800;--h5:#2f9bd6;--h6:#5b5b5b}
+@media screen and (prefers-color-scheme:dark){
+:root{color-scheme:dark;--paper:#12161c;--card:#1a2028;--ink:#e4e9ef;--soft:#9aa7b6;--edge:#343e4a;--link:#7ab8f5;--bad:#ff8a80;
+--warn:#f0b849;--s0:#f2e24a;--s1:#b5de2b;--s2:#6ece58;--s3:#35b779;--s4:#25a2a0;--s5:#5b93d6;--s6:#a98ae8;
+--h0:#4aa8e0;--h1:#f0803c;--h2:#25c295;--h3:#dd94c2;--h4:#e6a620;--h5:#8fd0f5;--h6:#b4b4b4}}
+*{box-sizing:border-box}
+body{margin:0 auto;padding:1rem;max-width:86rem;background:var(--paper);color:var(--ink);
+font:.94rem/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
+h1{font-size:1.6rem;margin:.2rem 0 .8rem;line-height:1.2}
+h2{font-size:1.3rem;margin:2.4rem 0 .6rem;padding-top:.6rem;border-top:2px solid var(--edge)}
+h3{font-size:1.1rem;margin:1.8rem 0 .3rem}
+h1,h2,h3,p{overflow-wrap:anywhere}
+p{margin:.4rem 0;max-width:60rem}
+a{color:var(--link)}
+.soft{color:var(--soft)}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1rem;margin:0 0 1rem}
+dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
+nav ul{list-style:none;padding:0;margin:.3rem 0}
+nav li{margin:.15rem 0}
+nav .of a{margin-right:.8rem;white-space:nowrap}
+.wide{overflow-x:auto;margin:.6rem 0}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9rem}
+caption{text-align:left;color:var(--soft);padding-bottom:.3rem}
+th,td{padding:.2rem .7rem .2rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--edge)}
+th{font-weight:600;vertical-align:bottom}
+td{white-space:nowrap}.n{text-align:right}
+.words td{white-space:normal}.words td:last-child{min-width:18rem;max-width:50rem}
+td:first-child,th:first-child{position:sticky;left:0;background:var(--paper)}
+.error{color:var(--bad);font-weight:600}.warning{color:var(--warn);font-weight:600}
+details{margin:.5rem 0}summary{cursor:pointer;color:var(--link)}
+.charts{display:grid;gap:.8rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,16.5rem),1fr));margin:.6rem 0}
+.charts.large{grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),36rem))}
+figure{margin:0;padding:.5rem .6rem .2rem;background:var(--card);border-radius:6px;break-inside:avoid}
+small{color:var(--soft)}
+figcaption{font-weight:600;font-size:.9rem}
+.key{display:flex;flex-wrap:wrap;gap:.2rem 1rem;font-size:.9rem;color:var(--soft);margin:.3rem 0}
+.key svg{width:.8em;height:.8em;margin-right:.3em}
+svg{display:block;width:100%;height:auto;overflow:visible}
+.key svg{display:inline-block}
+svg text{font:11px system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif;fill:var(--soft)}
+svg .end{text-anchor:end}svg .middle{text-anchor:middle}
+svg .label{fill:var(--c);font-weight:600;paint-order:stroke;stroke:var(--card);stroke-width:2px}
+.grid{stroke:var(--edge);stroke-width:.6;fill:none}.axis{stroke:var(--soft);fill:none}
+.rule{stroke:var(--soft);stroke-dasharray:3 3;fill:none}
+.line{stroke:var(--c);stroke-width:1.6;fill:none}.bar{stroke:var(--c);stroke-width:3.4;stroke-opacity:.35;fill:none}
+circle{fill:var(--c);stroke:var(--c);stroke-width:1.2}
+rect{fill:var(--c);stroke:var(--c);stroke-width:1}
+.hollow{fill:var(--card)}
+.big circle{r:4.5px;stroke-width:2}
+.faint .line,.faint circle{opacity:.45}
+.front{--c:var(--edge)}.front .line{stroke-width:3}
+.inside{--c:var(--h0)}.outside{--c:var(--h1)}.outside circle{stroke-width:2}
+.s0{--c:var(--s0)}.s1{--c:var(--s1)}.s2{--c:var(--s2)}.s3{--c:var(--s3)}.s4{--c:var(--s4)}.s5{--c:var(--s5)}.s6{--c:var(--s6)}
+.h0{--c:var(--h0)}.h1{--c:var(--h1)}.h2{--c:var(--h2)}.h3{--c:var(--h3)}.h4{--c:var(--h4)}.h5{--c:var(--h5)}.h6{--c:var(--h6)}
+.d1 .line{stroke-dasharray:6 3}.d2 .line{stroke-dasharray:2 2}
+footer{margin-top:3rem;color:var(--soft);font-size:.85rem}
+@media (max-width:40rem){body{padding:.7rem}dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.4rem}}
+@media print{html{font-size:9.5px}body{max-width:none}.charts{grid-template-columns:repeat(4,1fr)}.wide{overflow:visible}
+.charts.large{grid-template-columns:repeat(2,1fr)}nav,details{display:none}h2{break-after:avoid}section section{break-inside:avoid}}
+"""
