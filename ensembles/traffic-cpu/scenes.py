@@ -159,7 +159,11 @@ def _plate(text: str, rng: np.random.Generator) -> tuple[Pixels, Pixels, Box]:
 
 
 def _free(wide: int, high: int, taken: list[Box], rng: np.random.Generator) -> tuple[int, int] | None:
-    """Finds a place that overlaps nothing, adds it to `taken`, and returns its top left corner; None if there is none."""
+    """Finds a place that overlaps nothing, and adds it to `taken`.
+
+    Returns:
+        Top left corner of the place; None if none was found.
+    """
     for _ in range(TRIES):
         x, y = int(rng.integers(WIDTH - wide)), int(rng.integers(HEIGHT - high))
         if all(x > b[2] + GAP or b[0] > x + wide + GAP or y > b[3] + GAP or b[1] > y + high + GAP for b in taken):
