@@ -80,7 +80,7 @@ def test_every_variant_tells_the_faces_of_the_golden_scene_from_other_places(
     model = accuracy.load("faces", name)
     assert (model({"FACE": found["FACES"][0]})["SCORE"] > 0.9).all()
     others = np.stack([scene[y : y + 48, x : x + 48] for x in (0, 240) for y in (0, 150, 400)])
-    assert (model({"FACE": others})["SCORE"] < 0.1).all()
+    assert (model({"FACE": others})["SCORE"] < 0.2).all()
 
 
 def test_the_expected_answer_is_what_its_variants_give(

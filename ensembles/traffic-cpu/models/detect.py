@@ -35,7 +35,7 @@ MIN_SIDE = 3.0
 """Least height and width of a line on the probability map, in pixels."""
 
 MAX_PLATES, MAX_FACES = 100, 100
-FACE_THRESHOLD = 0.1
+FACE_THRESHOLD = 0.15
 """Least value of the heat map at the centre of a face."""
 
 OVERLAP = 0.3
@@ -44,8 +44,15 @@ OVERLAP = 0.3
 STRIDE = 4
 """Pixels of CenterFace's input for each pixel of its maps."""
 
-MAPS = ("537", "538", "539", "540")
-"""Names of CenterFace's outputs: heat map, logarithm of height and width, offset of the centre, landmarks."""
+MAPS = ("537", "538", "539")
+"""Names of CenterFace's outputs: heat map, logarithm of height and width, offset of the centre."""
+
+FIXED = b"".join(b"\n\2\x08" + bytes([side]) for side in (10, 3, 32, 32))
+FREE = b"\n\2\x08\1" + b"\n\2\x08\3" + 2 * b"\n\2\x12\0"
+"""Shape [10, 3, 32, 32] of CenterFace's input as its file declares it, and [1, 3, ?, ?], which is what it can do."""
+
+ERRORS = 3
+"""Least severity of messages. ONNX Runtime warns about the shapes of outputs that CenterFace's file declares."""
 
 Quad = NDArray[np.float32]
 """Corners in pixels of the frame, [4, 2]: top left, top right, bottom right, bottom left."""
@@ -62,12 +69,13 @@ class Model:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        options.log_severity_level = ERRORS
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._text = ort.InferenceSession(folder / "text.onnx", options, providers=["CPUExecutionProvider"])
-        self._input = self._text.get_inputs()[0].name
-        cv2.setNumThreads(threads)
-        # The file declares a fixed input, which ONNX Runtime insists on and OpenCV does not.
-        self._faces = cv2.dnn.readNetFromONNX(str(folder / "faces.onnx"))
+        faces = (folder / "faces.onnx").read_bytes().replace(FIXED, FREE)
+        self._text, self._faces = (
+            ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            for model in (folder / "text.onnx", faces)
+        )
         self._long_side = int(parameters["long_side"])
 
     def __call__(self, inputs: Mapping[str, NDArray[np.uint8]]) -> dict[str, NDArray[np.float32 | np.uint8]]:
@@ -96,7 +104,8 @@ class Model:
         this.
         """
         scaled = (frame[:, :, ::-1].astype(np.float32) - MEAN) / DEVIATION
-        (output,) = self._text.run(None, {self._input: np.ascontiguousarray(scaled.transpose(2, 0, 1))[None]})
+        pixels = np.ascontiguousarray(scaled.transpose(2, 0, 1))[None]
+        (output,) = self._text.run(None, {self._text.get_inputs()[0].name: pixels})
         probability = output[0, 0]
         likely = (probability > PIXEL_THRESHOLD).astype(np.uint8)
         contours, _ = cv2.findContours(likely, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
@@ -108,13 +117,13 @@ class Model:
             yield corners(cv2.boxPoints((centre, (width + grow, height + grow), angle)))
 
     def _face_boxes(self, frame: NDArray[np.uint8]) -> Iterator[Quad]:
-        self._faces.setInput(cv2.dnn.blobFromImage(frame))
-        heat, log_sides, offset, _ = (output[0] for output in self._faces.forward(MAPS))
-        rows, columns = np.nonzero(heat[0] > FACE_THRESHOLD)
+        pixels = np.ascontiguousarray(frame.transpose(2, 0, 1), np.float32)[None]
+        (heat,), log_sides, offset = (output[0] for output in self._faces.run(MAPS, {"input.1": pixels}))
+        rows, columns = np.nonzero(heat > FACE_THRESHOLD)
         height, width = np.exp(log_sides[:, rows, columns]) * STRIDE
         y, x = (np.stack([rows, columns]) + offset[:, rows, columns] + 0.5) * STRIDE
         boxes = np.stack([x - width / 2, y - height / 2, width, height], axis=1)
-        kept = cv2.dnn.NMSBoxes(boxes.tolist(), heat[0, rows, columns].tolist(), FACE_THRESHOLD, OVERLAP)
+        kept = cv2.dnn.NMSBoxes(boxes.tolist(), heat[rows, columns].tolist(), FACE_THRESHOLD, OVERLAP)
         for left, top, wide, high in boxes[np.array(kept, np.int64)[:MAX_FACES]]:
             yield rectangle(left, top, left + wide, top + high)
 
