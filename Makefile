@@ -37,7 +37,7 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES) </dev/null
 	$(BIN)/mypy
-	$(BIN)/jigsaw-triton fetch ensembles/docread ensembles/digits ensembles/digits-strip
+	$(BIN)/jigsaw-triton fetch ensembles/docread ensembles/digits ensembles/digits-strip ensembles/traffic-cpu
 	$(BIN)/python $(RUN) -n 4
 
 # The inner loop of development: everything that needs no tritonserver and is not marked slow.

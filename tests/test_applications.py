@@ -183,7 +183,7 @@ def test_duplicate_keys_are_refused(tmp_path: Path) -> None:
     assert mistakes(tmp_path) == ["2: duplicate key 'kind'"]
 
 
-@pytest.mark.parametrize("name", ["docread", "digits", "digits-strip"])
+@pytest.mark.parametrize("name", ["docread", "digits", "digits-strip", "traffic-cpu"])
 def test_sources_of_ready_applications_are_valid(name: str) -> None:
     found = load_sources(applications_dir() / name)
     assert found.pinned or found.build

@@ -61,6 +61,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         "docs/reference/files.md",
         "ensembles/docread/golden/page.npy",
         "ensembles/traffic/profiles.csv",
+        "ensembles/traffic-cpu/golden/scene.npy",
         "hatch_build.py",
         "jigsaw_triton/cli/commands/skeleton/graph.yaml",
         "jigsaw_triton/py.typed",

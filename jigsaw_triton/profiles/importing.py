@@ -1,4 +1,6 @@
-"""Reads the results of other tools as profiles: Triton's Model Analyzer and perf_analyzer, genai-perf, and ParvaGPU.
+"""Reads the results of other tools as profiles.
+
+They are Triton's Model Analyzer and perf_analyzer, genai-perf, MLPerf's LoadGen, and ParvaGPU.
 
 All of these tools keep a number of requests in flight, their concurrency. A profile says how a configuration behaves
 while all of its instances are busy and no request waits. So of each file the measurements count whose concurrency is
@@ -22,16 +24,24 @@ from jigsaw_triton.profiles.table import Processes, ProfileKey, ProfileRow, Prof
 from jigsaw_triton.spec.words import nearest, shown
 
 KNOWN = (
-    "CSV files of perf_analyzer (-f), Model Analyzer, genai-perf and ParvaGPU, perf_analyzer's JSON, and profiles.csv"
+    "CSV files of perf_analyzer (-f), Model Analyzer, genai-perf and ParvaGPU, perf_analyzer's JSON, "
+    "MLPerf's mlperf_log_summary.txt, and profiles.csv"
 )
 
 LIMIT_LINES = 200_000
 """Largest number of lines of a table, so that reading takes seconds. The profiles of a model are a few hundred."""
 
+_LIMIT_TITLE = 10_000
+"""Number of characters before which a text file must say what it is."""
+
 _LEAST_REQUESTS = 20
 """Smallest number of requests from which a 95th percentile is taken."""
 
 _THOUSANDS = re.compile(r"[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?")
+_SUMMARY = "MLPerf Results Summary"
+"""Title of the summary that MLPerf's LoadGen writes."""
+
+_FACT = re.compile(r"^\s*([^:\n]*?)\s*:\s*(\S.*?)\s*$", re.MULTILINE)
 _GROUP = re.compile(r"([1-9][0-9]*)\s*[:/]\s*(?:GPU|CPU|AUTO)", re.IGNORECASE)
 
 
@@ -117,6 +127,8 @@ def parse_results(text: str, file: str, target: Target) -> list[ProfileRow]:
     """
     if text.lstrip().startswith("{"):
         return _rows(_export(text, file), "perf_analyzer", file, target)
+    if _SUMMARY in text[:_LIMIT_TITLE]:
+        return _rows(_loadgen(text, file), "LoadGen", file, target)
     if text.count("\n") > LIMIT_LINES:
         hint = "keep the rows of the models that you need"
         raise SpecError([Diagnostic(file, 0, f"the file has more than {LIMIT_LINES} lines", hint)])
@@ -133,6 +145,10 @@ def parse_results(text: str, file: str, target: Target) -> list[ProfileRow]:
                 return _rows(_table(lines, columns, file, read), tool, file, target)
     except csv.Error as error:
         raise SpecError([Diagnostic(file, lines.line_num, f"this is not valid CSV: {error}")]) from error
+    if "Scenario" in columns:
+        message = "MLPerf's tables of results have no batch size, no kind of slice and no 95th percentile"
+        hint = "import the mlperf_log_summary.txt of a SingleStream or MultiStream run on the slice"
+        raise SpecError([Diagnostic(file, 1, message, hint)])
     missing = [f"{tool} needs {', '.join(sorted(needed - set(columns)))}" for tool, (needed, _) in _TABLES.items()]
     message = f"the format is unknown: the first line lacks columns ({'; '.join(missing)})"
     raise SpecError([Diagnostic(file, 1, message, f"known are {KNOWN}")])
@@ -257,6 +273,33 @@ def _genai_perf(lines: Iterator[list[str]], file: str) -> list[_Found]:
     except _RowError as error:
         raise SpecError([Diagnostic(file, 0, *error.args)]) from error
     return [_Found(0, None, p50, p95, p99, value, by_request=True)]
+
+
+def _loadgen(text: str, file: str) -> list[_Found]:
+    """Reads the summary of MLPerf's LoadGen. Its latencies are in nanoseconds.
+
+    The scenarios SingleStream and MultiStream keep one query in flight, whose samples are a batch. In the others,
+    queries wait, and the summary does not say in which batches they ran.
+
+    Raises:
+        SpecError: The scenario is another one, the run is not valid, or a figure is missing.
+    """
+    facts = dict(_FACT.findall(text))
+    scenario = facts.get("Scenario", "").replace(" ", "")
+    if scenario not in ("SingleStream", "MultiStream"):
+        message = f"the scenario {shown(scenario)} does not say in which batches samples ran"
+        raise SpecError([Diagnostic(file, 0, message, "run LoadGen with SingleStream or MultiStream")])
+    if facts.get("Result is") != "VALID":
+        raise SpecError([Diagnostic(file, 0, "LoadGen does not say that the result is valid", "run it for longer")])
+    try:
+        batch = _count(facts, "samples_per_query")
+        p50, p95, p99 = (_number(facts, f"{p}.00 percentile latency (ns)") / 1e6 for p in (50, 95, 99))
+        throughput = round(batch * 1e9 / _number(facts, "Mean latency (ns)"), 3)
+    except KeyError as error:
+        raise SpecError([Diagnostic(file, 0, f"the summary lacks {shown(error.args[0])}")]) from error
+    except _RowError as error:
+        raise SpecError([Diagnostic(file, 0, *error.args)]) from error
+    return [_Found(0, 1, p50, p95, p99, throughput, batch=batch)]
 
 
 def _export(text: str, file: str) -> list[_Found]:

@@ -86,21 +86,48 @@ def test_strips_are_read_as_accurately_as_stated(served: System, script: Script)
     assert np.mean(right) == pytest.approx(stated_accuracy(served, STRIPS, "classify"), abs=0.01)
 
 
-def test_a_copy_of_docread_reads_its_golden_page(system: System, tmp_path: Path) -> None:
-    """The test runs init, edits graph.yaml and deploys. The edit keeps the variants that made the golden answer."""
-    folder = tmp_path / "reader"
-    made = system.run("init", folder, "--from", "docread")
+def deploy_copy(system: System, folder: Path, application: str, golden_file: str) -> Any:
+    """Deploys a copy of an application as a user would: init, an edit of graph.yaml, deploy.
+
+    The edit keeps the variants that made the golden answer.
+
+    Returns:
+        Content of the golden file.
+    """
+    made = system.run("init", folder, "--from", application)
     if "could not be downloaded" in made.err:
-        pytest.skip("docread's weights are not in the cache, and no network brings them")
+        pytest.skip(f"{application}'s weights are not in the cache, and no network brings them")
     assert made.code == 0, made.err
-    page = golden(folder, "page.json")["expected"]
+    document = golden(folder, golden_file)
     graph = yaml.safe_load((folder / "graph.yaml").read_text())
     for name, task in graph["spec"]["tasks"].items():
-        task["variants"] = [variant for variant in task["variants"] if variant["name"] == page[name]]
+        task["variants"] = [v for v in task["variants"] if v["name"] == document["expected"][name]]
     (folder / "graph.yaml").write_text(yaml.safe_dump(graph, sort_keys=False))
     system.deploy(folder, "--gpus", "1xcpu", "--demand", 1)
+    return document["expected"]
+
+
+def test_a_copy_of_docread_reads_its_golden_page(system: System, tmp_path: Path) -> None:
+    folder = tmp_path / "reader"
+    expected = deploy_copy(system, folder, "docread", "page.json")
     with Client(system, "http") as client:
         answer = client.ask("docread", {"IMAGE": golden(folder, "page.npy")[None]}, ("BOXES", "TEXT", "SCORE"))
-    assert [text.decode() for text in answer["TEXT"][0, :, 0]] == [line["text"] for line in page["lines"]]
-    assert answer["BOXES"][0] == pytest.approx(np.array([line["box"] for line in page["lines"]]), abs=1)
-    assert answer["SCORE"].shape == (1, len(page["lines"]), 1)
+    assert [text.decode() for text in answer["TEXT"][0, :, 0]] == [line["text"] for line in expected["lines"]]
+    assert answer["BOXES"][0] == pytest.approx(np.array([line["box"] for line in expected["lines"]]), abs=1)
+    assert answer["SCORE"].shape == (1, len(expected["lines"]), 1)
+
+
+def test_a_copy_of_traffic_cpu_answers_its_golden_scene(system: System, tmp_path: Path) -> None:
+    """A frame has plates and faces, a bare one has neither: the two branches have other numbers of rows."""
+    folder = tmp_path / "crossing"
+    expected = deploy_copy(system, folder, "traffic-cpu", "scene.json")
+    names = ("PLATE_BOXES", "TEXT", "TEXT_SCORE", "FACE_BOXES", "FACE_SCORE")
+    scene = golden(folder, "scene.npy")
+    with Client(system, "http") as client:
+        answer = client.ask("traffic-cpu", {"FRAME": scene[None]}, names)
+        bare = client.ask("traffic-cpu", {"FRAME": np.zeros_like(scene)[None]}, names)
+    for name in ("PLATE_BOXES", "FACE_BOXES"):
+        assert answer[name][0] == pytest.approx(np.array(expected[name]), abs=2)
+    assert [text.decode() for text in answer["TEXT"][0, :, 0]] == expected["TEXT"]
+    assert answer["FACE_SCORE"][0, :, 0] == pytest.approx(np.array(expected["FACE_SCORE"]), abs=0.02)
+    assert [bare[name].shape[:2] for name in names] == [(1, 0)] * len(names)

@@ -20,7 +20,7 @@ def script() -> Iterator[Script]:
     """Puts the applications' folders on the import path: their files import each other by their bare names."""
     root = applications_dir()
     before = list(sys.path)
-    sys.path[:0] = [str(root / name) for name in ("docread", "digits-strip", "digits")]
+    sys.path[:0] = [str(root / name) for name in ("docread", "digits-strip", "digits", "traffic-cpu")]
 
     def load(path: str) -> ModuleType:
         spec = importlib.util.spec_from_file_location(path.replace("/", "_").removesuffix(".py"), root / path)

@@ -42,6 +42,36 @@ PARVA = (
     "vgg16,2,4,1,200.0,0.02,200.0\n"
 )
 
+LOADGEN = """No warnings encountered during test.
+
+================================================
+MLPerf Results Summary
+================================================
+SUT name : PySUT
+Scenario : MultiStream
+Mode     : PerformanceOnly
+99th percentile latency (ns) : 21000000
+Result is : VALID
+  Min duration satisfied : Yes
+
+================================================
+Additional Stats
+================================================
+Per-query latency:
+Min latency (ns)                : 15000000
+Mean latency (ns)               : 16000000
+50.00 percentile latency (ns)   : 15900000
+90.00 percentile latency (ns)   : 17000000
+95.00 percentile latency (ns)   : 18000000
+99.00 percentile latency (ns)   : 21000000
+
+================================================
+Test Parameters Used
+================================================
+samples_per_query : 8
+target_latency (ns): 0
+"""
+
 
 def refusal(text: str, target: Target = TARGET) -> list[str]:
     with pytest.raises(SpecError) as caught:
@@ -126,6 +156,38 @@ def test_requests_outside_of_the_windows_do_not_count() -> None:
 )
 def test_other_json_is_refused(text: str, words: str) -> None:
     assert words in refusal(text)[0]
+
+
+def test_the_summary_of_loadgen_is_one_batch_in_flight() -> None:
+    one = Target("A30", "detect", "n", "2g", memory_mib=700.0)
+    assert parse_results(LOADGEN, "s.txt", one) == [
+        ProfileRow(
+            ProfileKey("A30", "detect", "n", "2g", 1, 8), 15.9, 18.0, 21.0, 500.0, 700.0, "measured", "LoadGen: s.txt"
+        )
+    ]
+    single = LOADGEN.replace("MultiStream", "Single Stream").replace("query : 8", "query : 1")
+    assert [(row.key.batch, row.throughput_rps) for row in parse_results(single, "s.txt", one)] == [(1, 62.5)]
+    assert "concurrency of the number of instances (2), only 1" in refusal(LOADGEN)[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("MultiStream", "Offline", "the scenario 'Offline' does not say in which batches samples ran"),
+        ("VALID", "INVALID", "does not say that the result is valid"),
+        ("50.00 percentile", "51.00 percentile", "lacks '50.00 percentile latency (ns)'"),
+        (": 18000000", ": many", "95.00 percentile latency (ns) is 'many'"),
+    ],
+)
+def test_a_summary_of_loadgen_that_is_no_profile_is_refused(old: str, new: str, words: str) -> None:
+    (message,) = refusal(LOADGEN.replace(old, new))
+    assert words in message
+
+
+def test_a_table_of_mlperf_results_is_refused_with_the_reason() -> None:
+    (message,) = refusal("Organization,System Name,Accelerator,Scenario,Units,Result\nA,B,H100,Offline,Samples/s,9\n")
+    assert "no batch size, no kind of slice and no 95th percentile" in message
+    assert "mlperf_log_summary.txt" in message
 
 
 def test_the_table_of_parva_names_models_slices_and_processes() -> None:

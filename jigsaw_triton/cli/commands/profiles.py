@@ -249,8 +249,9 @@ def _import(
     """Import the results of other tools into a profiles.csv.
 
     The formats are CSV and JSON of perf_analyzer (-f, --profile-export-file), CSV of Model Analyzer and of genai-perf,
-    the table of ParvaGPU, and profiles.csv. A profile has no waiting requests: of several levels of concurrency, the
-    one that equals the number of instances is imported. Every row says which file it is from.
+    the table of ParvaGPU, the summary of MLPerf's LoadGen, and profiles.csv. A profile has no waiting requests: of
+    several levels of concurrency, the one that equals the number of instances is imported. Every row says which file it
+    is from.
     """
     assert out_path is not None
     sheet = Sheet(out_path)
