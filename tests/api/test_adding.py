@@ -490,7 +490,8 @@ def test_a_further_variant_does_not_ask_to_change_the_task(
     (outside / "m2.onnx").write_bytes(classifier().replace(old, new))
     with pytest.raises(InputError) as raised:
         add_models([outside / "m2.onnx"], task="t", graph=tmp_path / "app")
-    assert raised.value.hint == "use another task name; variants of t have the same inputs and outputs"
+    hint = "give the model's tensors the names of t with --rename OLD=NEW, or use another task name; variants of t have"
+    assert raised.value.hint == f"{hint} the same inputs and outputs"
 
 
 def test_a_further_class_must_return_the_outputs_of_the_task(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class TransformersRunner(Runner):
             ValueError: A result has no value for an output, or one of another form.
         """
         count = len(next(iter(inputs.values())))
-        items = [self._item({name: array[index] for name, array in inputs.items()}) for index in range(count)]
+        items = [self._item({name: array[index, ...] for name, array in inputs.items()}) for index in range(count)]
         if count == 1:
             # Some pipelines treat a list of one item as the item.
             results = [self._pipeline(items[0], **self._arguments)]
@@ -104,10 +104,10 @@ def _tensor(result: Any, output: TensorSpec, spec: RunnerSpec) -> Array:
     found = [_entry(part, output.name) for part in result] if _listed(result) else _entry(result, output.name, spec)
     array = _array(found, output.dtype)
     if not output.dtype:
-        return array[0] if array.shape[:1] == (1,) else array
+        return array[0, ...] if array.shape[:1] == (1,) else array
     # A pipeline wraps the result of one item in lists of one element.
     while array.ndim > len(output.shape) and array.shape[0] == 1:
-        array = array[0]
+        array = array[0, ...]  # Without the dots, an element of an array of objects would be no array.
     return array.reshape((1,) * (len(output.shape) - array.ndim) + array.shape)
 
 
@@ -143,8 +143,9 @@ def _array(value: Any, dtype: str) -> Array:
         return to_bytes(value)
     if not dtype:
         dtype = "FP32" if array.dtype == np.float64 else ""
+    casting: Any = "same_kind" if array.size else "unsafe"  # An empty list has no type.
     try:
-        return array.astype(to_numpy(dtype), casting="same_kind") if dtype else array
+        return array.astype(to_numpy(dtype), casting=casting) if dtype else array
     except TypeError as error:
         raise ValueError(str(error)) from error
 
