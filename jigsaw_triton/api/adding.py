@@ -33,6 +33,9 @@ from jigsaw_triton.spec.yaml_writer import Inline, dump_yaml
 MODELS_FOLDER = "models"
 """Folder beside graph.yaml to which models are copied that lie elsewhere."""
 
+_FILES_IN_A_LINE = 2
+"""Largest number of files of a variant whose entry is one line."""
+
 DEFAULT_LATENCY_MS = 1000.0
 """Latency SLO of a new graph, which its user has to choose."""
 
@@ -169,7 +172,7 @@ def _extended(
     graph: TaskGraph,
     task: str,
     model: Described,
-    variants: Sequence[Inline],
+    variants: Sequence[Mapping[str, Any]],
     inputs: Mapping[str, str],
     notes: list[str],
 ) -> str:
@@ -193,7 +196,12 @@ def _extended(
 
 
 def _new(
-    file: Path, task: str, model: Described, variants: Sequence[Inline], inputs: Mapping[str, str], notes: list[str]
+    file: Path,
+    task: str,
+    model: Described,
+    variants: Sequence[Mapping[str, Any]],
+    inputs: Mapping[str, str],
+    notes: list[str],
 ) -> str:
     """Returns the text of a new graph.yaml."""
     folder = file.resolve().parent.name
@@ -281,9 +289,13 @@ def _item(name: str, tensor: ModelTensor) -> tuple[int, ...]:
     return tensor.item
 
 
-def _variant(model: Described, name: str, accuracy: float, artifacts: Mapping[str, str]) -> Inline:
+def _variant(model: Described, name: str, accuracy: float, artifacts: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the entry of a variant: one line, or one for each file if there are more than two."""
     parameters = {"parameters": Inline(model.parameters)} if model.parameters else {}
-    return Inline(name=name, accuracy=accuracy, template=model.template, artifacts=Inline(artifacts), **parameters)
+    one_line = len(artifacts) <= _FILES_IN_A_LINE
+    files = Inline(artifacts) if one_line else dict(artifacts)
+    entry = {"name": name, "accuracy": accuracy, "template": model.template, "artifacts": files, **parameters}
+    return Inline(entry) if one_line else entry
 
 
 def _variant_names(models: Sequence[Described], taken: Sequence[str]) -> list[str]:

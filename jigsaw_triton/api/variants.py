@@ -244,8 +244,8 @@ def _find(graph: TaskGraph, model: Path, task: str | None, file: Path) -> tuple[
         and (path.samefile(model) or filecmp.cmp(path, model, shallow=False))
     ]
     if not same:
-        name = task or "NAME"
-        hint = f"jigsaw-triton add {model} --task {name} --graph {shown_path(file)} adds it"
+        known = ", ".join(sorted({shown_path(variant.artifacts[_FILE]) for _, variant in variants})) or "none"
+        hint = f"ONNX models in the graph: {known}; jigsaw-triton add adds another"
         raise InputError(f"no variant in {shown_path(file)} has this model", where=str(model), hint=hint)
     if len({place.name for place, _ in same}) > 1:
         names = ", ".join(place.name for place, _ in same)

@@ -131,7 +131,10 @@ def _batch_notes(path: Path, interface: Interface) -> tuple[str, ...]:
             only = (
                 f"{path} takes {name} with a batch dimension of {tensor.shape[0]}, so no other batch size can be used"
             )
-            return (f"{only}; export the model with a batch dimension that varies",)
+            remedy = "export the model with one that varies"
+            if path.suffix.lower() == ".onnx":
+                remedy += f", or try jigsaw-triton variants {path} --kind batch"
+            return (f"{only}; {remedy}",)
     return ()
 
 

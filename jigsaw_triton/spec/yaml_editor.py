@@ -7,7 +7,7 @@ import yaml
 from jigsaw_triton.errors import SpecError
 from jigsaw_triton.spec.source import Path, dotted
 from jigsaw_triton.spec.yaml_loader import parse_yaml
-from jigsaw_triton.spec.yaml_writer import dump_inline, dump_yaml
+from jigsaw_triton.spec.yaml_writer import Inline, dump_inline, dump_yaml
 
 
 def with_entry(text: str, path: Path, value: Any, *, comment: str = "") -> str:
@@ -35,7 +35,12 @@ def with_entry(text: str, path: Path, value: Any, *, comment: str = "") -> str:
         end = _end(holder.value[-1])
         at = text.find("\n", end.index)
         at = len(text) if at < 0 else at - (text[at - 1] == "\r")
-        lines = f"- {dump_inline(value)}" if isinstance(key, int) else dump_yaml({key: value}).rstrip("\n")
+        if not isinstance(key, int):
+            lines = dump_yaml({key: value}).rstrip("\n")
+        elif isinstance(value, dict) and not isinstance(value, Inline):
+            lines = "- " + dump_yaml(value).rstrip("\n").replace("\n", "\n  ")
+        else:
+            lines = f"- {dump_inline(value)}"
         lines = f"# {comment}\n{lines}" if comment else lines
         indent = " " * holder.start_mark.column
         new = "".join(f"\n{indent}{line}" for line in lines.split("\n"))

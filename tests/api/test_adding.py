@@ -187,7 +187,9 @@ def test_files_with_weights_come_along(tmp_path: Path, outside: Path) -> None:
 
 def exported(folder: Path, given: str, made: str) -> Path:
     """Writes a model with such names of its tensors."""
-    content = model([node("Identity", [given], made)], [tensor(given, FLOAT, ["N", 4])], [tensor(made, FLOAT, ["N", 4])])
+    content = model(
+        [node("Identity", [given], made)], [tensor(given, FLOAT, ["N", 4])], [tensor(made, FLOAT, ["N", 4])]
+    )
     (folder / "exported.onnx").write_bytes(content)
     return folder / "exported.onnx"
 
@@ -474,7 +476,9 @@ def test_models_that_differ_are_refused_and_nothing_is_changed(tmp_path: Path, o
     app.mkdir()
     (app / "graph.yaml").write_text(COMMENTED)
     before = contents(app)
-    with pytest.raises(InputError, match=r"other\.onnx returns 'LABEL' as FP32 \[\], but t declares INT64 \[\]; give the"):
+    with pytest.raises(
+        InputError, match=r"other\.onnx returns 'LABEL' as FP32 \[\], but t declares INT64 \[\]; give the"
+    ):
         add_models([outside / "m.onnx", outside / "other.onnx"], task="t", graph=app)
     assert contents(app) == before
     assert not (app / "models").exists()

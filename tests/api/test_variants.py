@@ -165,7 +165,10 @@ def test_the_model_may_be_the_file_that_was_added(app: App, tmp_path: Path) -> N
     [
         ({"model": "none.onnx"}, r"none\.onnx: there is no such file"),
         ({"model": "m.pt"}, r"variants are made of ONNX models only; export the model to ONNX"),
-        ({"model": "other.onnx"}, r"no variant in .* has this model; jigsaw-triton add .*other\.onnx --task NAME"),
+        (
+            {"model": "other.onnx"},
+            r"no variant in .* has this model; ONNX models in the graph: .*m\.onnx; jigsaw-triton add",
+        ),
         ({"task": "u"}, "there is no task 'u'; tasks: t"),
         ({"scales": [1.5], "kinds": ["resize"]}, "the scale 1.5 is not between 0 and 1"),
         ({"samples": {"Y": np.ones((2, 16), np.float32)}}, "'X' has no samples; inputs: X|'Y' is not an input of t"),

@@ -115,7 +115,9 @@ def branch(name: str) -> Any:
     helper, weight = onnx.helper, perceptron().graph.initializer[0]
     weight.name = f"W_{name}"
     output = helper.make_tensor_value_info(f"OUT_{name}", onnx.TensorProto.FLOAT, ["N", 32])
-    return helper.make_graph([helper.make_node("MatMul", ["X", weight.name], [output.name])], name, [], [output], [weight])
+    return helper.make_graph(
+        [helper.make_node("MatMul", ["X", weight.name], [output.name])], name, [], [output], [weight]
+    )
 
 
 def test_weights_of_inner_graphs_count() -> None:

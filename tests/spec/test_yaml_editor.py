@@ -47,6 +47,13 @@ def test_an_item_is_added_at_the_end_of_its_list(before: str, after: str) -> Non
     assert with_entry(before, ("a", 2), Inline(e="x")) == after
 
 
+def test_an_item_may_take_several_lines() -> None:
+    value = {"e": "x", "f": {"g": Inline(h=1), "i": [2]}}
+    text = with_entry("a:\n  - {b: 1}\nc: 2\n", ("a", 1), value)
+    assert text == "a:\n  - {b: 1}\n  - e: x\n    f:\n      g: {h: 1}\n      i:\n      - 2\nc: 2\n"
+    assert with_entry("a: [1]\n", ("a", 1), value) == "a: [1, {e: x, f: {g: {h: 1}, i: [2]}}]\n"
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
