@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from jigsaw_triton.api.replaying import steady_trials as steady_trials
     from jigsaw_triton.api.simulating import Simulated as Simulated
     from jigsaw_triton.api.simulating import simulate as simulate
+    from jigsaw_triton.api.variants import make_variants as make_variants
     from jigsaw_triton.errors import ArtifactError as ArtifactError
     from jigsaw_triton.errors import Diagnostic as Diagnostic
     from jigsaw_triton.errors import GpuLostError as GpuLostError
@@ -82,6 +83,7 @@ _MODULES = {
     "api.rehearsing": ("Rehearsed", "rehearse"),
     "api.replaying": ("Replay", "SteadyTrials", "replay", "steady_trials"),
     "api.simulating": ("Simulated", "simulate"),
+    "api.variants": ("make_variants",),
     "errors": (
         "ArtifactError",
         "Diagnostic",
@@ -166,6 +168,7 @@ __all__ = [
     "load_plan",
     "load_problem",
     "load_profiles",
+    "make_variants",
     "plan",
     "rehearse",
     "replay",

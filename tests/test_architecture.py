@@ -51,7 +51,9 @@ ROOMS = {
         "files",
         "checking",
         "file_changes",
+        "graph_changes",
         "adding",
+        "variants",
         "builders",
         "planning",
         "profiles",
@@ -92,7 +94,7 @@ COMMON = "common"
 """Modules directly in the package, such as `errors`. All parts except `runtime` may import them."""
 
 RUNTIME_MAY_IMPORT = frozenset({"numpy", "triton_python_backend_utils"})
-RUNNERS_MAY_IMPORT = RUNTIME_MAY_IMPORT | {"torch"}
+RUNNERS_MAY_IMPORT = RUNTIME_MAY_IMPORT | {"PIL", "torch", "transformers"}
 """Libraries that runners may import; each runner needs the library that runs its models."""
 
 PURE_PARTS = ("graph", "gpus", "profiles", "planner", "compiler")
@@ -398,7 +400,7 @@ def test_code_of_workers_is_valid_in_the_oldest_supported_python() -> None:
         ast.parse(sources()[module], feature_version=(3, 10))
 
 
-@pytest.mark.parametrize("template", ["emulated", "pipeline", "python", "step", "torch"])
+@pytest.mark.parametrize("template", ["emulated", "pipeline", "python", "step", "torch", "transformers"])
 def test_a_template_imports_only_the_runtime(template: str) -> None:
     code = (ROOT.parent / "model_repository_templates" / template / "model.py").read_text()
     names = [name for name, _ in imports("template", code)]

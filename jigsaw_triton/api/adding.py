@@ -2,8 +2,9 @@
 
 import math
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,29 +12,29 @@ from typing import Any
 import numpy as np
 
 from jigsaw_triton.api.file_changes import Undo, writing
-from jigsaw_triton.api.files import PathLike, load_graph, variant_templates
+from jigsaw_triton.api.files import PathLike, load_graph
+from jigsaw_triton.api.graph_changes import GRAPH_FILE, Edit, checked_graph, graph_file, with_edits
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.profiling.tensors import made_up
-from jigsaw_triton.graph.build import build_graph
 from jigsaw_triton.graph.model import GRAPH_INPUTS, Task, TaskGraph, Variant
 from jigsaw_triton.models.comparison import described, input_mismatches, output_mismatches
 from jigsaw_triton.models.describing import Described, describe
-from jigsaw_triton.models.files import check_files
 from jigsaw_triton.models.interface import Interface, ModelTensor
+from jigsaw_triton.models.kinds import KINDS, ONNX
+from jigsaw_triton.models.onnx_names import new_names, write_renamed
 from jigsaw_triton.runtime.dtypes import Array, Arrays
 from jigsaw_triton.spec.files import load_text, replace_text
-from jigsaw_triton.spec.load import load_graph_text
 from jigsaw_triton.spec.schema import API_VERSION
 from jigsaw_triton.spec.source import Path as Entry
-from jigsaw_triton.spec.source import Report
 from jigsaw_triton.spec.words import NAME_PATTERN
-from jigsaw_triton.spec.yaml_editor import with_entry
 from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES
 from jigsaw_triton.spec.yaml_writer import Inline, dump_yaml
 
-GRAPH_FILE = "graph.yaml"
 MODELS_FOLDER = "models"
 """Folder beside graph.yaml to which models are copied that lie elsewhere."""
+
+_FILES_IN_A_LINE = 2
+"""Largest number of files of a variant whose entry is one line."""
 
 DEFAULT_LATENCY_MS = 1000.0
 """Latency SLO of a new graph, which its user has to choose."""
@@ -69,6 +70,8 @@ def add_models(
     inputs: Mapping[str, str] | None = None,
     samples: Arrays | None = None,
     files: Sequence[PathLike] = (),
+    parameters: Mapping[str, str] | None = None,
+    rename: Mapping[str, str] | None = None,
 ) -> Added:
     """Adds models to a graph.yaml as the variants of a task, with the inputs and outputs that they have.
 
@@ -77,8 +80,8 @@ def add_models(
     anything fails, all files are as before.
 
     Args:
-        models: ONNX files, TorchScript files, Python files, or folders of a Triton model repository. Files outside the
-            folder of the graph are copied into it.
+        models: ONNX files, TorchScript files, Python files, folders of a Triton model repository, or folders of a
+            Hugging Face model. Files outside the folder of the graph are copied into it.
         task: Name of the task.
         graph: Path of the graph.yaml or of its folder.
         accuracy: Accuracy of each model, or one for all; 1 by default.
@@ -88,6 +91,9 @@ def add_models(
             and outputs: TorchScript files and Python files. By default those of a task that exists are random data.
         files: Further files that each model finds beside it when it is loaded, such as weights that a Python file
             reads.
+        parameters: Parameters of the variants, which models with a runner of their template receive.
+        rename: Input or output of an ONNX model -> name that it gets, in a copy of the file. Names that graph.yaml
+            cannot have, such as `input.1`, are replaced in any case.
 
     Raises:
         InputError: A model cannot be described, the models differ in inputs or outputs, or the graph.yaml cannot be
@@ -95,8 +101,7 @@ def add_models(
         SpecError: The graph.yaml has mistakes, or would have some with the task.
         MissingDependencyError: A Python package that runs a model is not installed.
     """
-    file = Path(graph)
-    file = file / GRAPH_FILE if file.is_dir() or file.suffix not in (".yaml", ".yml") else file
+    file = graph_file(graph)
     if len(accuracy) not in (0, 1, len(models)):
         message = f"there are {len(models)} models, but {len(accuracy)} accuracies"
         raise InputError(message, where="accuracy", hint="give one for each model, or one for all")
@@ -104,14 +109,17 @@ def add_models(
         raise InputError("an accuracy is not a positive number", where="accuracy", hint="write the measured one")
     accuracies = list(accuracy) if len(accuracy) > 1 else [*accuracy, 1.0][:1] * len(models)
     notes = [] if accuracy else ["accuracy is 1; write the measured one of each variant"]
-    with Undo() as undo:
+    with Undo() as undo, tempfile.TemporaryDirectory(prefix="jigsaw-renamed-") as folder:
         undo.folder(file.parent)
         before = load_text(file, limit_bytes=LIMIT_BYTES) if file.exists() else None
         old = load_graph(file) if before is not None else None
         present = old.tasks.get(task) if old is not None else None
         if old is not None and present is not None and samples is None:
             samples = _random(old, present)
-        found = [describe(Path(model), samples or {}, [Path(name) for name in files]) for model in models]
+        found = [
+            describe(Path(model), samples or {}, [Path(name) for name in files], parameters or {}) for model in models
+        ]
+        found = [_renamed(model, rename or {}, Path(folder, str(index))) for index, model in enumerate(found)]
         notes += [note for model in found for note in model.notes]
         variants_before = present.variants if present is not None else ()
         names = _variant_names(found, [variant.name for variant in variants_before])
@@ -131,18 +139,46 @@ def add_models(
         return Added(file, built, task, tuple(names), tuple(undo.made), tuple(notes))
 
 
+def _renamed(model: Described, wanted: Mapping[str, str], folder: Path) -> Described:
+    """Returns a model whose inputs and outputs have names that graph.yaml can have, in a copy of its file."""
+    if model.template != ONNX:
+        if wanted:
+            hint = "change the names in the model"
+            raise InputError("only the tensors of ONNX models can be renamed", where=str(model.path), hint=hint)
+        return model
+    names = new_names(model.interface, wanted, str(model.path))
+    if not names:
+        return model
+    folder.mkdir()
+    main = KINDS[ONNX].artifact
+    copy = folder / f"{model.artifacts[main].stem}-renamed.onnx"
+    with writing(copy):
+        write_renamed(model.artifacts[main], copy, names)
+    inputs, outputs = (
+        {names.get(name, name): tensor for name, tensor in tensors.items()}
+        for tensors in (model.interface.inputs, model.interface.outputs)
+    )
+    note = f"in {MODELS_FOLDER}/{copy.name} " + ", ".join(f"'{old}' is called {new}" for old, new in names.items())
+    return replace(
+        model,
+        artifacts={**model.artifacts, main: copy},
+        interface=replace(model.interface, inputs=inputs, outputs=outputs),
+        notes=(*model.notes, note),
+    )
+
+
 def _extended(
     text: str,
     graph: TaskGraph,
     task: str,
     model: Described,
-    variants: Sequence[Inline],
+    variants: Sequence[Mapping[str, Any]],
     inputs: Mapping[str, str],
     notes: list[str],
 ) -> str:
     """Returns the text of a graph.yaml with the task, or with further variants of it."""
     tasks: Entry = ("spec", "tasks")
-    edits: list[tuple[Entry, Any]] = []
+    edits: list[Edit] = []
     if task in graph.steps:
         raise InputError("this is a python step", where=task, hint="give the task another name")
     if task in graph.tasks:
@@ -150,22 +186,22 @@ def _extended(
             hint = "change its inputs in the file, or give the new task another name"
             raise InputError("the task exists, with inputs of its own", where=task, hint=hint)
         count = len(graph.tasks[task].variants)
-        edits += [((*tasks, task, "variants", count + index), variant) for index, variant in enumerate(variants)]
+        edits += [Edit((*tasks, task, "variants", count + index), variant) for index, variant in enumerate(variants)]
     else:
         entry, given, made = _task(task, model.interface, graph, inputs, notes)
-        edits += [(("spec", "inputs", name), kind) for name, kind in given.items()]
-        edits += [(("spec", "outputs", name), ref) for name, ref in made.items()]
-        edits.append(((*tasks, task), {**entry, "variants": list(variants)}))
-    for path, value in edits:
-        try:
-            text = with_entry(text, path, value)
-        except ValueError as error:
-            raise InputError(str(error), where=str(graph.folder / GRAPH_FILE), hint="add the entry by hand") from error
-    return text
+        edits += [Edit(("spec", "inputs", name), kind) for name, kind in given.items()]
+        edits += [Edit(("spec", "outputs", name), ref) for name, ref in made.items()]
+        edits.append(Edit((*tasks, task), {**entry, "variants": list(variants)}))
+    return with_edits(text, edits, where=str(graph.folder / GRAPH_FILE))
 
 
 def _new(
-    file: Path, task: str, model: Described, variants: Sequence[Inline], inputs: Mapping[str, str], notes: list[str]
+    file: Path,
+    task: str,
+    model: Described,
+    variants: Sequence[Mapping[str, Any]],
+    inputs: Mapping[str, str],
+    notes: list[str],
 ) -> str:
     """Returns the text of a new graph.yaml."""
     folder = file.resolve().parent.name
@@ -242,7 +278,7 @@ def _item(name: str, tensor: ModelTensor) -> tuple[int, ...]:
         InputError: A graph.yaml cannot declare the tensor.
     """
     if re.fullmatch(NAME_PATTERN, name) is None:
-        hint = "export the model with names of letters, digits, '_' and '-'; torch.onnx.export has input_names"
+        hint = "change the model to use names of a letter, followed by letters, digits, '_' and '-'"
         raise InputError(f"the tensor '{name}' has a name that graph.yaml cannot have", where=name, hint=hint)
     if tensor.dtype is None:
         raise InputError("the input is no tensor of a type that Triton has", where=name, hint="export another model")
@@ -253,8 +289,13 @@ def _item(name: str, tensor: ModelTensor) -> tuple[int, ...]:
     return tensor.item
 
 
-def _variant(model: Described, name: str, accuracy: float, artifacts: Mapping[str, str]) -> Inline:
-    return Inline(name=name, accuracy=accuracy, template=model.template, artifacts=Inline(artifacts))
+def _variant(model: Described, name: str, accuracy: float, artifacts: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the entry of a variant: one line, or one for each file if there are more than two."""
+    parameters = {"parameters": Inline(model.parameters)} if model.parameters else {}
+    one_line = len(artifacts) <= _FILES_IN_A_LINE
+    files = Inline(artifacts) if one_line else dict(artifacts)
+    entry = {"name": name, "accuracy": accuracy, "template": model.template, "artifacts": files, **parameters}
+    return Inline(entry) if one_line else entry
 
 
 def _variant_names(models: Sequence[Described], taken: Sequence[str]) -> list[str]:
@@ -281,7 +322,8 @@ def _placed(model: Described, folder: Path, undo: Undo) -> dict[str, str]:
             raise InputError("there is no such file", where=str(path), hint="it belongs to the model; put it there")
         if not source.is_relative_to(root):
             # The files of a folder have names that Triton or the model prescribes, so several models share them.
-            own = root / MODELS_FOLDER if path == model.path else root / MODELS_FOLDER / model.name
+            single = name == KINDS[model.template].artifact and model.path.is_file()
+            own = root / MODELS_FOLDER if single else root / MODELS_FOLDER / model.name
             target = own / path.name
             undo.copy(source, target, hint=f"rename {model.path.name}")
             source = target
@@ -318,13 +360,7 @@ def _checked(text: str, file: Path, task: str, models: Sequence[Described], *, e
         InputError: A model cannot be a variant of the task, because it has other inputs or outputs.
         SpecError: There are mistakes.
     """
-    loaded = load_graph_text(text, name=f"{file} (not written)", folder=file.parent)
-    built = build_graph(loaded, templates=variant_templates(), require_files=True)
-    _compare(built, built.tasks[task], models, exists=exists)
-    report = Report(loaded.source)
-    check_files(built, report)
-    report.raise_if_any()
-    return built
+    return checked_graph(text, file, lambda graph: _compare(graph, graph.tasks[task], models, exists=exists))
 
 
 def _compare(graph: TaskGraph, task: Task, models: Sequence[Described], *, exists: bool) -> None:
@@ -343,4 +379,6 @@ def _compare(graph: TaskGraph, task: Task, models: Sequence[Described], *, exist
         if index == 0 and not exists:
             return  # Its inputs are connected to tensors of other types, which the check of the files explains.
         hint = f"use another task name; variants of {task.name} have the same inputs and outputs"
+        if model.template == ONNX:
+            hint = f"give the model's tensors the names of {task.name} with --rename OLD=NEW, or {hint}"
         raise InputError(mismatch.message, where=task.name, hint=hint)

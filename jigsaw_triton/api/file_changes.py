@@ -21,11 +21,16 @@ def writing(path: Path) -> Iterator[None]:
 
 
 class Undo:
-    """Creates files and folders, and removes them again if the block raises."""
+    """Creates files and folders, and removes them again if the block raises.
+
+    Attributes:
+        made: Files that were created or replaced.
+    """
 
     def __init__(self) -> None:
         self.made: list[Path] = []
         self._folders: list[Path] = []
+        self._before: dict[Path, Path] = {}
 
     def __enter__(self) -> "Undo":
         return self
@@ -34,9 +39,14 @@ class Undo:
         if error is not None:
             for path in self.made:
                 path.unlink(missing_ok=True)
+            for path, kept in self._before.items():
+                kept.replace(path)
             for folder in reversed(self._folders):
                 with suppress(OSError):
                     folder.rmdir()
+        else:
+            for kept in self._before.values():
+                kept.unlink(missing_ok=True)
 
     def folder(self, folder: Path) -> None:
         """Creates a folder and those that contain it."""
@@ -46,23 +56,37 @@ class Undo:
                     path.mkdir()
                     self._folders.append(path)
 
-    def copy(self, source: Path, target: Path, *, hint: str) -> None:
+    def copy(self, source: Path, target: Path, *, hint: str, replace: bool = False) -> None:
         """Copies a file, unless the target has its content already.
 
         Args:
             source: File to copy.
-            target: Path of the copy.
+            target: Path of the copy, which appears when it is complete.
             hint: Advice if the target is another file.
+            replace: True if another file at the target is replaced.
 
         Raises:
-            InputError: The target is another file, or cannot be written.
+            InputError: The target is another file that is not to be replaced, or cannot be written.
         """
         self.folder(target.parent)
         with writing(target):
-            if os.path.lexists(target):  # A link to nothing would be written through.
-                if not (target.is_file() and filecmp.cmp(source, target, shallow=False)):
+            present = os.path.lexists(target)  # A link to nothing would be written through.
+            if present:
+                if target.is_file() and filecmp.cmp(source, target, shallow=False):
+                    return
+                if not replace:
                     raise InputError("another file is there already", where=str(target), hint=hint)
-                return
-            with source.open("rb") as content, target.open("xb") as copy:
+            part = target.with_name(f".{target.name}.part")
+            part.unlink(missing_ok=True)  # A process that was killed may have left it.
+            try:
+                with source.open("rb") as content, part.open("xb") as copy:
+                    shutil.copyfileobj(content, copy)
+                if present:
+                    kept = target.with_name(f".{target.name}.before")
+                    target.replace(kept)
+                    self._before[target] = kept
                 self.made.append(target)
-                shutil.copyfileobj(content, copy)
+                part.replace(target)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise

@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "init": "Create an application, from a ready one or from scratch.",
         "fetch": "Fetch the model files of an application.",
         "add": "Add models to a graph as variants of a task.",
+        "variants": "Make variants of an ONNX model, and add them to its task.",
         "validate": "Check graphs, profiles and clusters.",
         "show": "Draw a graph.",
         "templates": "List the kinds of models that can be served.",

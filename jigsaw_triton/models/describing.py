@@ -4,12 +4,14 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from jigsaw_triton.child_process import ChildEndedError, ChildHungError, ChildProcess
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler.templates import CONFIG_FILE
 from jigsaw_triton.compiler.worker_config import FOLDER, stored_name
 from jigsaw_triton.errors import InputError, MissingDependencyError
+from jigsaw_triton.models import transformers_folder
 from jigsaw_triton.models.config_file import interface_of, parse_config, read_config
 from jigsaw_triton.models.interface import Interface, ModelTensor
 from jigsaw_triton.models.kinds import KINDS
@@ -26,6 +28,10 @@ _BACKENDS = {"onnxruntime": "onnxruntime", "openvino": "openvino", "pytorch": "t
 """Backend in a config.pbtxt -> template. Models of other backends are served with the config.pbtxt that they have."""
 
 
+_UNKNOWN = Interface({}, {})
+"""Inputs and outputs that only a run shows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Described:
     """A model that a user brings.
@@ -37,6 +43,7 @@ class Described:
         artifacts: Name in the version folder -> file.
         interface: Inputs and outputs.
         sampled: True if the inputs are those of a sample, whose sizes the model need not have.
+        parameters: Parameters of the variant.
         notes: Parts of the model that are not served, and limits of it.
     """
 
@@ -46,45 +53,75 @@ class Described:
     artifacts: Mapping[str, Path]
     interface: Interface = field(repr=False)
     sampled: bool = False
+    parameters: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-def describe(path: Path, samples: Arrays, files: Sequence[Path] = (), *, timeout_s: float = TIMEOUT_S) -> Described:
-    """Describes a model. TorchScript models and Python classes are run on samples, in a process of their own.
+def describe(
+    path: Path,
+    samples: Arrays,
+    files: Sequence[Path] = (),
+    parameters: Mapping[str, str] = MappingProxyType({}),
+    *,
+    timeout_s: float = TIMEOUT_S,
+) -> Described:
+    """Describes a model. Models whose files do not have their inputs are run on samples, in a process of their own.
 
     Args:
-        path: An ONNX or TorchScript file, a Python file, or a folder of a Triton model repository with a config.pbtxt.
+        path: An ONNX or TorchScript file, a Python file, a folder of a Triton model repository with a config.pbtxt, or
+            a folder of a Hugging Face model with a config.json.
         samples: Inputs of one item by name, without a batch dimension.
         files: Further files that the model finds beside it when it is loaded.
+        parameters: Parameters of the variant.
         timeout_s: Seconds that a run may take.
 
     Raises:
         InputError: The model cannot be read or run, or its inputs and outputs cannot be found.
         MissingDependencyError: A Python package that runs the model is not installed.
     """
-    if path.is_dir():
+    if not path.is_dir():
+        found = _of_file(path)
+    elif (path / CONFIG_FILE).exists() or not (path / transformers_folder.CONFIG).exists():
         found = _of_folder(path)
-        notes = (*found.notes, *_batch_notes(path, found.interface))
-        return replace(found, artifacts=_with_files(found.artifacts, files), notes=notes)
+    else:
+        found = _of_transformers(path, parameters)
+    artifacts = _with_files(found.artifacts, files)
+    found = replace(found, artifacts=artifacts, parameters={**found.parameters, **parameters})
+    if not found.interface.outputs:
+        found = _run(found, samples, timeout_s)
+    return replace(found, notes=(*found.notes, *_batch_notes(path, found.interface)))
+
+
+def _of_file(path: Path) -> Described:
+    """Describes a file. The inputs and outputs are empty if they are not in the file."""
     template = TEMPLATES.get(path.suffix.lower())
     if template is None:
         raise InputError(
             "the inputs and outputs of such a file cannot be found",
             where=str(path),
-            hint=f"give a file that ends with {', '.join(TEMPLATES)}, or a Triton model folder with a {CONFIG_FILE}",
+            hint=f"give a file that ends with {', '.join(TEMPLATES)}, or a folder of a Triton model repository"
+            f" ({CONFIG_FILE}) or of a Hugging Face model ({transformers_folder.CONFIG})",
         )
     if not path.is_file():
         raise InputError("there is no such file", where=str(path))
     kind = KINDS[template]
     assert kind.read is not None
-    interface = kind.read(path)
-    weights = {name: path.parent / name for name in sorted(interface.files)} if interface is not None else {}
-    artifacts = _with_files({kind.artifact: path, **weights}, files)
-    if interface is not None:
-        return Described(path, path.stem, template, artifacts, interface, notes=_batch_notes(path, interface))
-    interface, batch_error = _run(path, template, artifacts, samples, timeout_s)
-    notes = (f"{path} fails on a batch of 2, so only a batch size of 1 can be used: {batch_error}",)
-    return Described(path, path.stem, template, artifacts, interface, sampled=True, notes=notes if batch_error else ())
+    interface = kind.read(path) or _UNKNOWN
+    weights = {name: path.parent / name for name in sorted(interface.files)}
+    return Described(path, path.stem, template, {kind.artifact: path, **weights}, interface)
+
+
+def _of_transformers(folder: Path, parameters: Mapping[str, str]) -> Described:
+    """Describes a folder of a Hugging Face model, whose inputs and outputs only a run shows."""
+    pipeline = parameters.get(transformers_folder.PIPELINE) or transformers_folder.pipeline_of(folder)
+    files = transformers_folder.model_files(folder)
+    known = {transformers_folder.PIPELINE: pipeline}
+    return Described(folder, _name(folder), transformers_folder.TEMPLATE, files, _UNKNOWN, parameters=known)
+
+
+def _name(folder: Path) -> str:
+    """Returns the name of a folder, also of `.`."""
+    return folder.resolve().name
 
 
 def _batch_notes(path: Path, interface: Interface) -> tuple[str, ...]:
@@ -94,7 +131,10 @@ def _batch_notes(path: Path, interface: Interface) -> tuple[str, ...]:
             only = (
                 f"{path} takes {name} with a batch dimension of {tensor.shape[0]}, so no other batch size can be used"
             )
-            return (f"{only}; export the model with a batch dimension that varies",)
+            remedy = "export the model with one that varies"
+            if path.suffix.lower() == ".onnx":
+                remedy += f", or try jigsaw-triton variants {path} --kind batch"
+            return (f"{only}; {remedy}",)
     return ()
 
 
@@ -114,26 +154,27 @@ def _with_files(artifacts: Mapping[str, Path], files: Sequence[Path]) -> dict[st
     return result
 
 
-def _run(
-    path: Path, template: str, artifacts: Mapping[str, Path], samples: Arrays, timeout_s: float
-) -> tuple[Interface, str]:
-    """Returns the inputs that the samples show and the outputs of a run on them, and the error of a batch of two."""
-    where = str(path)
+def _run(model: Described, samples: Arrays, timeout_s: float) -> Described:
+    """Returns the model with the inputs that the samples show, and the outputs of a run on them."""
+    where = str(model.path)
+    pipeline = model.parameters.get(transformers_folder.PIPELINE, "")
+    samples = samples or transformers_folder.example(pipeline)
     if not samples:
         raise InputError(
             "the inputs of such a model are not in its file",
             where=where,
-            hint="give an item of each input: --sample NAME=FILE.npy, or NAME=FP32[3,224,224] for random data",
+            hint="give an item of each input: --sample NAME=FILE.npy, NAME=FP32[3,224,224] for random data, or"
+            " NAME=text:WORDS",
         )
     inputs = {name: ModelTensor(to_triton(array.dtype), (-1, *array.shape)) for name, array in samples.items()}
     tensors = tuple(TensorSpec(name, to_triton(array.dtype), array.shape) for name, array in samples.items())
     child = ChildProcess(WORKER_MODULE)
     try:
         with tempfile.TemporaryDirectory(prefix="jigsaw-model-") as folder:
-            for name, file in artifacts.items():
+            for name, file in model.artifacts.items():
                 (Path(folder) / stored_name(name, templated=True)).symlink_to(file.absolute())
             # Without declared outputs, a runner returns all of them.
-            spec = RunnerSpec(template, tensors, ())
+            spec = RunnerSpec(model.template, tensors, (), parameters=model.parameters)
             trial = Trial(Path(folder), spec, {name: array[None] for name, array in samples.items()})
             outcome: Outcome = child.call(trial, timeout_s)
     except ChildHungError as error:
@@ -152,7 +193,17 @@ def _run(
         case "run" | "types":
             raise InputError(f"the model fails on the sample: {outcome.error}", where=where, hint="correct --sample")
         case "done":
-            return Interface(inputs, outcome.outputs), outcome.batch_error
+            outputs = dict(outcome.outputs)
+            if transformers_folder.varies(pipeline):
+                outputs = {name: _varying(tensor) for name, tensor in outputs.items()}
+            limit = f"{model.path} fails on a batch of 2, so only a batch size of 1 can be used: {outcome.batch_error}"
+            notes = (*model.notes, limit) if outcome.batch_error else model.notes
+            return replace(model, interface=Interface(inputs, outputs), sampled=True, notes=notes)
+
+
+def _varying(tensor: ModelTensor) -> ModelTensor:
+    """Returns a tensor whose items differ in their first dimension."""
+    return replace(tensor, shape=(-1, -1, *tensor.shape[2:])) if tensor.shape else tensor
 
 
 def _of_folder(folder: Path) -> Described:
@@ -186,7 +237,7 @@ def _of_folder(folder: Path) -> Described:
     if interface is None:
         raise InputError("the inputs or outputs are missing", where=str(file), hint="add input [...] and output [...]")
     left_out = () if template == FOLDER or not config.parameters else (_left_out(file, sorted(config.parameters)),)
-    return Described(folder, folder.name, template, artifacts, interface, notes=left_out)
+    return Described(folder, _name(folder), template, artifacts, interface, notes=left_out)
 
 
 def _left_out(file: Path, parameters: Sequence[str]) -> str:

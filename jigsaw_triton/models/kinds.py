@@ -11,6 +11,8 @@ from jigsaw_triton.models.interface import Interface
 from jigsaw_triton.models.onnx_file import read_onnx
 from jigsaw_triton.models.python_file import read_python
 from jigsaw_triton.models.torchscript_file import read_torchscript
+from jigsaw_triton.models.transformers_folder import CONFIG, read_transformers
+from jigsaw_triton.models.transformers_folder import TEMPLATE as TRANSFORMERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +32,18 @@ class Kind:
     runs: bool = False
 
 
+ONNX = "onnxruntime"
+"""Template of ONNX models."""
+
 KINDS: Mapping[str, Kind] = {
     "emulated": Kind("no model: the profiled time of each batch, and zeros"),
     FOLDER: Kind("a model with a config.pbtxt of its own", CONFIG_FILE, read_config),
-    "onnxruntime": Kind("ONNX models", "model.onnx", read_onnx, runs=True),
+    ONNX: Kind("ONNX models", "model.onnx", read_onnx, runs=True),
     "openvino": Kind("OpenVINO models, on processors", "model.xml"),
     "python": Kind("a Python class", "model.py", read_python, runs=True),
     "tensorrt": Kind("TensorRT engines", "model.plan"),
     "torch": Kind("TorchScript models", "model.pt", read_torchscript, runs=True),
+    TRANSFORMERS: Kind("Hugging Face models", CONFIG, read_transformers, runs=True),
 }
 """Template -> the models that it serves."""
 

@@ -5,8 +5,9 @@ are skipped by their length, so a large model takes milliseconds. Numbers of fie
 """
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.models.interface import Interface, ModelTensor
@@ -38,6 +39,8 @@ _SHAPE_DIM, _DIM_VALUE = 1, 1
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _LFS = b"version https://git-lfs"
 
+Result = TypeVar("Result")
+
 
 def read_onnx(path: Path) -> Interface:
     """Returns the inputs and outputs of an ONNX file.
@@ -45,24 +48,33 @@ def read_onnx(path: Path) -> Interface:
     Raises:
         InputError: The file cannot be read, is not an ONNX model, or has its weights in another folder.
     """
+    interface = parsed(path, _interface)
+    if distant := [name for name in sorted(interface.files) if PurePosixPath(name).name != name]:
+        hint = "save the model again with its weights in a file beside it"
+        message = f"the model has weights in another folder ({distant[0]}), where no artifact can be"
+        raise InputError(message, where=str(path), hint=hint)
+    return interface
+
+
+def parsed(path: Path, parse: Callable[[memoryview], Result]) -> Result:
+    """Returns what a function finds in the content of an ONNX file.
+
+    Raises:
+        InputError: The file cannot be read, or is not an ONNX model.
+    """
     try:
         with path.open("rb") as file:
             # The map is closed when the last view of it is gone; closing it before would be an error.
             content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         if content[: len(_LFS)] == _LFS:
             raise InputError("this is a pointer of Git LFS, not a model", where=str(path), hint="run git lfs pull")
-        interface = _interface(content)
+        return parse(content)
     except OSError as error:
         raise InputError(f"the model cannot be read ({error})", where=str(path)) from error
     except (ValueError, IndexError) as error:  # An empty file cannot be mapped.
         raise InputError(
             "this is not an ONNX model", where=str(path), hint="export the model again, or correct the path"
         ) from error
-    if distant := [name for name in sorted(interface.files) if PurePosixPath(name).name != name]:
-        hint = "save the model again with its weights in a file beside it"
-        message = f"the model has weights in another folder ({distant[0]}), where no artifact can be"
-        raise InputError(message, where=str(path), hint=hint)
-    return interface
 
 
 def _interface(model: memoryview) -> Interface:
@@ -122,7 +134,13 @@ def _dim(message: memoryview) -> int:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yields the number and the value of each field of a message.
+    """Yields the number and the value of each field of a message. See `raw_fields`."""
+    for number, value, _ in raw_fields(message):
+        yield number, value
+
+
+def raw_fields(message: memoryview) -> Iterator[tuple[int, int | memoryview, memoryview]]:
+    """Yields the number of each field of a message, its value, and the bytes of both.
 
     Raises:
         ValueError: The content is not a message.
@@ -130,11 +148,12 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """
     at = 0
     while at < len(message):
+        start = at
         key, at = _varint(message, at)
         form = key & 7
         if form == _VARINT:
             value, at = _varint(message, at)
-            yield key >> 3, value
+            yield key >> 3, value, message[start:at]
             continue
         if form == _BYTES:
             size, at = _varint(message, at)
@@ -144,7 +163,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             raise ValueError(f"there is no wire type {form}")
         if at + size > len(message):
             raise ValueError("a field is longer than its message")
-        yield key >> 3, message[at : at + size]
+        yield key >> 3, message[at : at + size], message[start : at + size]
         at += size
 
 

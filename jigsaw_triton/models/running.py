@@ -23,7 +23,7 @@ TIMEOUT_S = 120.0
 """Seconds that a model may take to load and to run three items; large models take half a minute to load."""
 
 WORKER_MODULE = "jigsaw_triton.models.worker"
-"""Module of the process that runs models; it takes a `Trial` and returns an `Outcome`."""
+"""Module of the process that runs and converts models, such as a `Trial`."""
 
 _SEED = 1
 

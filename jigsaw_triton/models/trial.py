@@ -34,6 +34,13 @@ class Trial:
     spec: RunnerSpec
     inputs: Arrays
 
+    def perform(self) -> "Outcome":
+        """Loads the model and runs it on one item and, if items are joined, on two.
+
+        Exceptions of any kind are outcomes.
+        """
+        return _attempt(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -53,15 +60,14 @@ class Outcome:
     batch_error: str = ""
 
 
-def attempt(trial: Trial) -> Outcome:
-    """Loads a model and runs it on one item and, if items are joined, on two. Exceptions of any kind are outcomes."""
+def _attempt(trial: Trial) -> Outcome:
     try:
         run = _loaded(trial)
     except BaseException as error:
         missing = error if isinstance(error, ModuleNotFoundError) else error.__cause__
         if isinstance(missing, ModuleNotFoundError) and missing.name:
             return Outcome("packages", missing.name)
-        return Outcome("load", _words(error))
+        return Outcome("load", error_words(error))
     if trial.spec.runner == "onnxruntime" and not passes(trial.spec):
         return Outcome("types")
     try:
@@ -70,7 +76,7 @@ def attempt(trial: Trial) -> Outcome:
             return Outcome("run", f"the model returned {type(made).__name__}, not outputs by name")
         outputs = {str(name): _described(output, 1) for name, output in made.items()}
     except BaseException as error:
-        return Outcome("run", _words(error))
+        return Outcome("run", error_words(error))
     return Outcome("done", outputs=outputs, batch_error=_batch_error(run, trial.inputs) if trial.spec.stack else "")
 
 
@@ -85,7 +91,7 @@ def _batch_error(run: Run, inputs: Arrays) -> str:
         made = run({name: np.concatenate([array, array]) for name, array in inputs.items()})
         wrong = [name for name, output in made.items() if not _described(output, 2).shape]
     except BaseException as error:
-        return _words(error)
+        return error_words(error)
     return f"the output {', '.join(wrong)} has no batch dimension of 2" if wrong else ""
 
 
@@ -99,7 +105,7 @@ def _described(output: Any, items: int) -> ModelTensor:
     return ModelTensor(dtype, (-1, *array.shape[1:]) if array.shape[:1] == (items,) else ())
 
 
-def _words(error: BaseException) -> str:
+def error_words(error: BaseException) -> str:
     """Returns an exception on one line. Of several lines the last says most: those between are often a traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = f"{lines[0]} ... {lines[-1]}" if len(lines) > 1 else "".join(lines)

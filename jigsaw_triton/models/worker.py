@@ -1,23 +1,22 @@
-"""The process that runs models on samples. It is started as `python -m jigsaw_triton.models.worker FD`.
+"""The process that handles models. It is started as `python -m jigsaw_triton.models.worker FD`.
 
-Models run in a process of their own because they may crash or hang it.
+Models are loaded, run and converted in a process of their own because they may crash or hang it.
 """
 
 import sys
 
 from jigsaw_triton.child_process import connected
-from jigsaw_triton.models.trial import attempt
 
 
 def main(descriptor: int) -> None:
-    """Serves trials until the other end closes the connection."""
+    """Performs jobs until the other end closes the connection. A job is an object with a method `perform`."""
     connection = connected(descriptor)
     while True:
         try:
-            trial = connection.recv()
+            job = connection.recv()
         except EOFError:
             return
-        connection.send(attempt(trial))
+        connection.send(job.perform())
 
 
 if __name__ == "__main__":

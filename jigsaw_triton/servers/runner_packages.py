@@ -16,7 +16,7 @@ from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.runtime.spec import COMPILED_BACKEND
 from jigsaw_triton.servers.interpreter import package_folders
 
-RUNNER_PACKAGES = ("onnxruntime", "torch")
+RUNNER_PACKAGES = ("onnxruntime", "torch", "transformers")
 """Packages that a template needs. Each has the name of its template, of its module and of its extra."""
 
 

@@ -7,16 +7,17 @@ import yaml
 from jigsaw_triton.errors import SpecError
 from jigsaw_triton.spec.source import Path, dotted
 from jigsaw_triton.spec.yaml_loader import parse_yaml
-from jigsaw_triton.spec.yaml_writer import dump_inline, dump_yaml
+from jigsaw_triton.spec.yaml_writer import Inline, dump_inline, dump_yaml
 
 
-def with_entry(text: str, path: Path, value: Any) -> str:
+def with_entry(text: str, path: Path, value: Any, *, comment: str = "") -> str:
     """Returns the text with a further entry, at the end of the mapping or the list that is to contain it.
 
     Args:
         text: YAML document that `parse_yaml` accepts.
         path: Path of the new entry. For an item of a list, the last element is the number of items.
         value: Value of the entry.
+        comment: Comment on the line above the entry; none if empty. It has no line breaks.
 
     Raises:
         ValueError: The layout of the text is such that the entry cannot be added.
@@ -25,14 +26,22 @@ def with_entry(text: str, path: Path, value: Any) -> str:
     key = path[-1]
     if holder.flow_style:
         added = dump_inline(value) if isinstance(key, int) else f"{dump_inline(key)}: {dump_inline(value)}"
-        at, new = (holder.start_mark.index + 1, added)
+        indent = " " * (holder.start_mark.column + 1)
+        above = f"\n{indent}# {comment}\n{indent}" if comment else ""
+        at, new = (holder.start_mark.index + 1, above + added)
         if holder.value:
-            at, new = _end(holder.value[-1]).index, f", {added}"
+            at, new = _end(holder.value[-1]).index, f",{above or ' '}{added}"
     else:
         end = _end(holder.value[-1])
         at = text.find("\n", end.index)
         at = len(text) if at < 0 else at - (text[at - 1] == "\r")
-        lines = f"- {dump_inline(value)}" if isinstance(key, int) else dump_yaml({key: value}).rstrip("\n")
+        if not isinstance(key, int):
+            lines = dump_yaml({key: value}).rstrip("\n")
+        elif isinstance(value, dict) and not isinstance(value, Inline):
+            lines = "- " + dump_yaml(value).rstrip("\n").replace("\n", "\n  ")
+        else:
+            lines = f"- {dump_inline(value)}"
+        lines = f"# {comment}\n{lines}" if comment else lines
         indent = " " * holder.start_mark.column
         new = "".join(f"\n{indent}{line}" for line in lines.split("\n"))
     newline = "\r\n" if "\r\n" in text else "\n"

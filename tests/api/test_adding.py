@@ -1,15 +1,17 @@
 import math
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import jigsaw_triton as jt
-from jigsaw_triton.api import adding
 from jigsaw_triton.api.adding import add_models
+from jigsaw_triton.api.graph_changes import GRAPH_FILE
 from jigsaw_triton.errors import InputError, SpecError
 from jigsaw_triton.graph.model import TensorRef, TensorType
 from tests.fakes.onnx_models import FLOAT, INT64, classifier, constant, external, model, node, sequence, tensor
+from tests.fakes.transformers_models import save_bert
 
 X = tensor("X", FLOAT, ["N", 4])
 LABEL = tensor("LABEL", INT64, ["N"])
@@ -183,6 +185,45 @@ def test_files_with_weights_come_along(tmp_path: Path, outside: Path) -> None:
     assert artifacts["w.data"].read_bytes() == b"weights"
 
 
+def exported(folder: Path, given: str, made: str) -> Path:
+    """Writes a model with such names of its tensors."""
+    content = model(
+        [node("Identity", [given], made)], [tensor(given, FLOAT, ["N", 4])], [tensor(made, FLOAT, ["N", 4])]
+    )
+    (folder / "exported.onnx").write_bytes(content)
+    return folder / "exported.onnx"
+
+
+def test_names_of_exporters_are_replaced_in_a_copy(tmp_path: Path, outside: Path) -> None:
+    added = add_models([exported(outside, "input.1", "495")], task="t", graph=tmp_path / "app")
+    task = added.graph.tasks["t"]
+    assert (list(task.inputs), list(task.outputs)) == (["input_1"], ["output_495"])
+    assert "in models/exported-renamed.onnx 'input.1' is called input_1, '495' is called output_495" in added.notes
+    assert [path.name for path in added.copied] == ["exported-renamed.onnx"]
+    assert jt.check_models(tmp_path / "app") == []
+
+
+def test_a_model_of_another_exporter_becomes_a_variant(tmp_path: Path, outside: Path) -> None:
+    graph = tmp_path / "app"
+    add_models([exported(outside, "X", "Y")], task="t", graph=graph)
+    other = exported(tmp_path, "images", "495")
+    with pytest.raises(InputError, match="give the model's tensors the names of t with --rename OLD=NEW, or use"):
+        add_models([other], task="t", graph=graph)
+    added = add_models([other], task="t", graph=graph, rename={"images": "X", "495": "Y"})
+    assert added.variants == ("exported_2",)
+    assert jt.check_models(graph) == []
+
+
+def test_only_tensors_of_onnx_models_are_renamed(tmp_path: Path) -> None:
+    (tmp_path / "sum.py").write_text(CODE)
+    samples = {"X": np.ones(3, np.float32)}
+    with pytest.raises(InputError, match="only the tensors of ONNX models can be renamed; change the names"):
+        add_models([tmp_path / "sum.py"], task="t", graph=tmp_path, samples=samples, rename={"X": "Y"})
+    with pytest.raises(InputError, match=r"exported\.onnx: the model has no 'A'; it has X, Y"):
+        add_models([exported(tmp_path, "X", "Y")], task="t", graph=tmp_path, rename={"A": "B"})
+    assert not (tmp_path / "graph.yaml").exists()
+
+
 CODE = """\
 class Model:
     def __init__(self, folder, parameters, threads):
@@ -207,6 +248,14 @@ def test_a_python_class_is_run_on_a_sample(tmp_path: Path) -> None:
     (tmp_path / "other.py").write_text(CODE)
     more = add_models([tmp_path / "other.py"], task="t", graph=tmp_path)
     assert [v.name for v in more.graph.tasks["t"].variants] == ["sum", "other"]
+
+
+def test_parameters_are_passed_to_the_run_and_written(tmp_path: Path) -> None:
+    (tmp_path / "sum.py").write_text(CODE.replace("pass", "assert parameters == {'scale': '0.5', 'mode': 'yes'}"))
+    samples = {"X": np.ones(3, np.float32)}
+    parameters = {"scale": "0.5", "mode": "yes"}
+    added = add_models([tmp_path / "sum.py"], task="t", graph=tmp_path, samples=samples, parameters=parameters)
+    assert added.graph.tasks["t"].variants[0].parameters == parameters
 
 
 def test_files_that_a_class_reads_come_along(tmp_path: Path, outside: Path) -> None:
@@ -296,6 +345,41 @@ def test_an_entry_of_a_model_repository_is_added(tmp_path: Path) -> None:
     assert variant.artifacts["model.onnx"].read_bytes() == classifier()
 
 
+def test_the_current_folder_has_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(entry(tmp_path / "resnet", CONFIG))
+    added = add_models(["."], task="t", graph=tmp_path / "app")
+    assert added.variants == ("resnet",)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("transformers") is None, reason="the extra `transformers` is not installed")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_hugging_face_model_is_added(tmp_path: Path) -> None:
+    folder = save_bert(tmp_path / "bert", "BertForSequenceClassification")
+    (folder / "README.md").touch()
+    added = add_models([folder], task="t", graph=tmp_path / "app")
+    task = added.graph.tasks["t"]
+    (variant,) = task.variants
+    assert (variant.name, variant.template) == ("bert", "transformers")
+    assert variant.parameters == {"pipeline": "text-classification"}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= variant.artifacts.keys()
+    assert "README.md" not in variant.artifacts
+    assert added.graph.inputs["TEXT"].type == TensorType("BYTES", (1,))
+    assert task.outputs == {"label": TensorType("BYTES", (1,)), "score": TensorType("FP32", (1,))}
+    assert task.scalar_outputs == {"label", "score"}
+    assert jt.check_models(tmp_path / "app") == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("transformers") is None, reason="the extra `transformers` is not installed")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_results_that_differ_in_number_have_a_dimension_that_varies(tmp_path: Path) -> None:
+    add_models([save_bert(tmp_path / "bert", "BertForTokenClassification")], task="t", graph=tmp_path / "app")
+    task = jt.load_graph(tmp_path / "app").tasks["t"]
+    assert {kind.shape for kind in task.outputs.values()} == {(-1,)}
+    assert jt.check_models(tmp_path / "app") == []
+
+
 def test_models_of_two_folders_have_files_of_the_same_name(tmp_path: Path) -> None:
     first, second = (entry(tmp_path / name, CONFIG) for name in ("net", "net2"))
     (second / "2" / "model.onnx").write_bytes(classifier() + classifier())
@@ -361,17 +445,9 @@ def test_an_engine_is_added_by_its_configuration(tmp_path: Path) -> None:
     assert list(added.graph.tasks["t"].variants[0].artifacts) == ["model.plan"]
 
 
-def broken(content: bytes) -> bytes:
-    return content.replace(b"LABEL", b"LA/EL")
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (
-            broken(classifier()),
-            "the tensor 'LA/EL' has a name that graph.yaml cannot have; export the model with names",
-        ),
         (b"no model", "this is not an ONNX model"),
         (model([], [X], [sequence("MAPS")]), "the model has no output that Triton can carry; export the model with"),
         (model([], [tensor("X", FLOAT, None)], [LABEL]), "the tensor has a shape that the file does not say"),
@@ -386,6 +462,13 @@ def test_a_model_that_cannot_be_declared_is_refused(tmp_path: Path, content: byt
     assert not (tmp_path / "app").exists()
 
 
+def test_a_name_that_cannot_be_declared_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sum.py").write_text(CODE.replace('"SUM"', '"S.M"'))
+    message = "the tensor 'S.M' has a name that graph.yaml cannot have; change the model to use names of a letter"
+    with pytest.raises(InputError, match=message):
+        add_models([tmp_path / "sum.py"], task="t", graph=tmp_path, samples={"X": np.ones(3, np.float32)})
+
+
 def test_models_that_differ_are_refused_and_nothing_is_changed(tmp_path: Path, outside: Path) -> None:
     outputs = [tensor("LABEL", FLOAT, ["N"]), tensor("SCORES", FLOAT, ["N", 4])]
     (outside / "other.onnx").write_bytes(model([], [X], outputs))
@@ -393,7 +476,9 @@ def test_models_that_differ_are_refused_and_nothing_is_changed(tmp_path: Path, o
     app.mkdir()
     (app / "graph.yaml").write_text(COMMENTED)
     before = contents(app)
-    with pytest.raises(InputError, match=r"other\.onnx returns 'LABEL' as FP32 \[\], but t declares INT64 \[\]; use"):
+    with pytest.raises(
+        InputError, match=r"other\.onnx returns 'LABEL' as FP32 \[\], but t declares INT64 \[\]; give the"
+    ):
         add_models([outside / "m.onnx", outside / "other.onnx"], task="t", graph=app)
     assert contents(app) == before
     assert not (app / "models").exists()
@@ -409,7 +494,8 @@ def test_a_further_variant_does_not_ask_to_change_the_task(
     (outside / "m2.onnx").write_bytes(classifier().replace(old, new))
     with pytest.raises(InputError) as raised:
         add_models([outside / "m2.onnx"], task="t", graph=tmp_path / "app")
-    assert raised.value.hint == "use another task name; variants of t have the same inputs and outputs"
+    hint = "give the model's tensors the names of t with --rename OLD=NEW, or use another task name; variants of t have"
+    assert raised.value.hint == f"{hint} the same inputs and outputs"
 
 
 def test_a_further_class_must_return_the_outputs_of_the_task(tmp_path: Path) -> None:
@@ -490,4 +576,4 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, outside: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="this cannot be written"):
-        add_models([outside / "m.onnx"], task="t", graph=tmp_path / "file" / "app" / adding.GRAPH_FILE)
+        add_models([outside / "m.onnx"], task="t", graph=tmp_path / "file" / "app" / GRAPH_FILE)

@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from jigsaw_triton.resources import templates_dir
 from tests.compiler.samples import identity
 from tests.compiler.test_worker_config import SERVER
 from tests.fakes.onnx_models import FLOAT, INT64, constant, model, node, tensor
+from tests.fakes.transformers_models import save_bert
 
 PAGES = Path(__file__).parents[2] / "docs" / "templates"
 
@@ -96,6 +98,14 @@ def test_the_example_of_onnxruntime_runs(tmp_path: Path) -> None:
     )
     (tmp_path / "iris.onnx").write_bytes(content)
     assert check_models(written("onnxruntime", tmp_path)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("transformers") is None, reason="the extra `transformers` is not installed")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_the_example_of_transformers_runs(tmp_path: Path) -> None:
+    save_bert(tmp_path / "sentiment", "BertForSequenceClassification")
+    assert check_models(written("transformers", tmp_path)) == []
 
 
 def test_the_example_of_folder_is_served_with_its_own_configuration(tmp_path: Path) -> None:

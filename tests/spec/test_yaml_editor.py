@@ -47,6 +47,27 @@ def test_an_item_is_added_at_the_end_of_its_list(before: str, after: str) -> Non
     assert with_entry(before, ("a", 2), Inline(e="x")) == after
 
 
+def test_an_item_may_take_several_lines() -> None:
+    value = {"e": "x", "f": {"g": Inline(h=1), "i": [2]}}
+    text = with_entry("a:\n  - {b: 1}\nc: 2\n", ("a", 1), value)
+    assert text == "a:\n  - {b: 1}\n  - e: x\n    f:\n      g: {h: 1}\n      i:\n      - 2\nc: 2\n"
+    assert with_entry("a: [1]\n", ("a", 1), value) == "a: [1, {e: x, f: {g: {h: 1}, i: [2]}}]\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("a:\n- {b: 1}\n- 2 # two\nc: 3\n", "a:\n- {b: 1}\n- 2 # two\n# why: this\n- {e: x}\nc: 3\n"),
+        ("  a: [1, 2] # two\n", "  a: [1, 2,\n      # why: this\n      {e: x}] # two\n"),
+        ("a: []\r\n", "a: [\r\n    # why: this\r\n    {e: x}]\r\n"),
+    ],
+    ids=["block", "flow", "empty"],
+)
+def test_a_comment_is_on_the_line_above(before: str, after: str) -> None:
+    count = len(parse_yaml(before, "").data["a"])
+    assert with_entry(before, ("a", count), Inline(e="x"), comment="why: this") == after
+
+
 def test_a_value_may_take_several_lines() -> None:
     text = with_entry("a:\n  b: {c: 1}\n", PATH, {"x": KIND, "y": [Inline(z=1)]})
     assert text == "a:\n  b: {c: 1}\n  new:\n    x: {x: 1, y: [2]}\n    y:\n    - {z: 1}\n"

@@ -8,7 +8,7 @@ from jigsaw_triton.runtime.spec import RunnerSpec
 
 __all__ = ["RUNNERS", "Runner", "load_runner"]
 
-RUNNERS = ("emulated", "python", "torch")
+RUNNERS = ("emulated", "python", "torch", "transformers")
 
 
 def load_runner(folder: Path, spec: RunnerSpec, instance: str = "") -> Runner:

@@ -45,6 +45,19 @@ def test_a_sample_is_a_file_or_random_data(run: Run, tmp_path: Path, form: str) 
     assert load_graph(tmp_path).inputs["VALUES"].type.shape == (16,)
 
 
+def test_tensors_are_renamed_and_parameters_written(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(classifier())
+    result = run(
+        "add", tmp_path / "m.onnx", "--task", "t", "--graph", tmp_path, "--rename", "X=IMAGE",
+        "--rename", "LABEL=CLASS", "--parameter", "a=b=c",
+    )  # fmt: skip
+    assert result.exit_code == 0
+    assert "'X' is called IMAGE, 'LABEL' is called CLASS" in result.stderr
+    task = load_graph(tmp_path).tasks["t"]
+    assert (list(task.inputs), list(task.outputs)) == (["IMAGE"], ["CLASS", "SCORES"])
+    assert task.variants[0].parameters == {"a": "b=c"}
+
+
 def test_a_variant_is_added_to_a_task_that_exists(run: Run, app: Path, tmp_path: Path) -> None:
     (tmp_path / "mean.py").write_text(CODE)
     result = run("add", tmp_path / "mean.py", "--task", "average", "--graph", app, "--accuracy", "0.99")
@@ -63,6 +76,9 @@ def test_a_variant_is_added_to_a_task_that_exists(run: Run, app: Path, tmp_path:
         ("--sample", "X=FP32[99999999,9999]", "has 999899990001 values, too many for a sample\nhint: write the sizes"),
         ("--sample", "X=nothing.npy", "the sample cannot be read"),
         ("--input", "=y", "--input: '=y' is not NAME=VALUE"),
+        ("--rename", "X", "--rename: 'X' is not NAME=VALUE"),
+        ("--rename", "X=1", "'1' is not a valid name"),
+        ("--parameter", "pipeline", "--parameter: 'pipeline' is not NAME=VALUE"),
         ("--accuracy", "nan", "'nan' is not a finite number"),
         ("--accuracy", "0", "0.0 is not in the range x>0"),
     ],

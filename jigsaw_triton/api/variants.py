@@ -1,0 +1,355 @@
+"""Making variants of an ONNX model, and adding them to the graph.yaml that has the model."""
+
+import filecmp
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from jigsaw_triton.api.file_changes import Undo, writing
+from jigsaw_triton.api.files import PathLike, load_graph, shown_path
+from jigsaw_triton.api.graph_changes import Edit, checked_graph, graph_file, with_edits
+from jigsaw_triton.child_process import ChildEndedError, ChildHungError, ChildProcess
+from jigsaw_triton.compiler.worker_config import runner_spec
+from jigsaw_triton.errors import InputError, MissingDependencyError
+from jigsaw_triton.evaluation.profiling.tensors import made_up, sample_inputs
+from jigsaw_triton.graph.model import Task, TaskGraph, TensorType, Variant
+from jigsaw_triton.models.agreement import Agreement, Metric
+from jigsaw_triton.models.kinds import KINDS, ONNX
+from jigsaw_triton.models.making import Comparison, Conversion
+from jigsaw_triton.models.onnx_session import passes
+from jigsaw_triton.models.running import WORKER_MODULE, cause
+from jigsaw_triton.runtime.dtypes import Arrays, to_numpy
+from jigsaw_triton.spec.files import load_text, replace_text
+from jigsaw_triton.spec.words import NAME_PATTERN
+from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES
+from jigsaw_triton.spec.yaml_writer import Inline
+
+Kind = Literal["int8", "fp16", "resize", "batch"]
+KINDS_OF_VARIANTS: tuple[Kind, ...] = get_args(Kind)
+
+DEFAULT_SCALE = 0.5
+LEAST_AGREEMENT = 0.9
+"""Agreement below which a variant is not added: it would rarely be planned, and often has a defect."""
+
+RANDOM_ITEMS = 64
+"""Items of random data to compare on: the share of a top-1 agreement is then known to a few percent."""
+
+TIMEOUT_S = 600.0
+"""Seconds that each conversion and each comparison may take."""
+
+_FILE = KINDS[ONNX].artifact
+_PACKAGES = ("onnx", "onnxruntime")
+_TOGETHER = 4
+"""Items in a batch of a variant whose batch dimension has become a varying one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A variant that was made.
+
+    Attributes:
+        name: Name of the variant.
+        kind: Conversion that made it.
+        file: Its ONNX file.
+        size_bytes: Size of the file.
+        agreement: Agreement with the original.
+        accuracy: Accuracy in graph.yaml: that of the original times the agreement.
+    """
+
+    name: str
+    kind: Kind
+    file: Path
+    size_bytes: int
+    agreement: Agreement
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotMade:
+    """A variant that was not made.
+
+    Attributes:
+        kind: Conversion that was asked for.
+        reason: Reason, as a clause.
+        present: True if the graph has this variant already.
+    """
+
+    kind: Kind
+    reason: str
+    present: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Variants:
+    """Result of `make_variants`.
+
+    Attributes:
+        file: The graph.yaml.
+        graph: Graph that it now has.
+        task: Name of the task.
+        original: Name of the variant that was converted.
+        items: Description of the items on which the variants were compared with it.
+        made: Variants that were made and added.
+        not_made: Variants that were not.
+    """
+
+    file: Path
+    graph: TaskGraph
+    task: str
+    original: str
+    items: str
+    made: tuple[Made, ...]
+    not_made: tuple[NotMade, ...]
+
+
+def make_variants(
+    model: PathLike,
+    *,
+    graph: PathLike = "graph.yaml",
+    task: str | None = None,
+    kinds: Sequence[Kind] = KINDS_OF_VARIANTS,
+    scales: Sequence[float] = (DEFAULT_SCALE,),
+    samples: Arrays | None = None,
+    metric: Metric | None = None,
+    least_agreement: float = LEAST_AGREEMENT,
+    overwrite: Callable[[Path], bool] = lambda _: False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Variants:
+    """Makes variants of an ONNX model of a graph, and adds those that agree with the model to its task.
+
+    A conversion that does not apply to the model is reported with its reason. If anything else fails, all files are as
+    before.
+
+    Args:
+        model: ONNX file of a variant in the graph, or a file with the same content.
+        graph: Path of the graph.yaml or of its folder.
+        task: Name of the task; needed if several tasks have the model.
+        kinds: Conversions: `int8` quantises the weights, `fp16` halves them, `resize` makes images smaller before the
+            model sees them, `batch` lifts the limit of a model that was exported for one batch size.
+        scales: Heights and widths of the images for `resize`, relative to those that the model takes; one variant each.
+        samples: Inputs of the task by name, with a leading dimension that counts the items. By default the samples of
+            the graph, or random data.
+        metric: Metric of the agreement; by default the one that suits the outputs.
+        least_agreement: Agreement below which a variant is not added, above 0 and at most 1.
+        overwrite: Function that decides whether a file that exists is replaced; by default none is.
+        progress: Function that gets a sentence about each step.
+
+    Raises:
+        InputError: The graph has no such model, or a sample does not fit the task.
+        SpecError: The graph.yaml has mistakes.
+        MissingDependencyError: The package onnx or onnxruntime is not installed.
+    """
+    for package in _PACKAGES:
+        if find_spec(package) is None:
+            message = f"the Python package {package}, which converts models, is not installed"
+            raise MissingDependencyError(message, hint="pip install 'jigsaw-triton[variants]'")
+    file = graph_file(graph)
+    text, found = load_text(file, limit_bytes=LIMIT_BYTES), load_graph(file)
+    place, original = _find(found, Path(model), task, file)
+    source = original.artifacts[_FILE]
+    items, items_words = _items(found, place, samples)
+    spec = runner_spec(found, place, original, threads=os.cpu_count() or 1)
+    if not passes(spec):
+        raise InputError("onnxruntime can pass BF16 in workers only", where=str(model), hint="convert it by hand")
+    made: list[Made] = []
+    not_made: list[NotMade] = []
+    taken = {variant.name for variant in place.variants}
+    with Undo() as undo, tempfile.TemporaryDirectory(prefix="jigsaw-variants-") as folder, _Worker() as worker:
+        for kind, suffix, scale in _wanted(kinds, scales):
+            target = source.with_name(f"{source.stem}-{suffix}.onnx")
+            if same := next((v.name for v in place.variants if v.artifacts.get(_FILE) == target), None):
+                not_made.append(NotMade(kind, f"the variant '{same}' exists already", present=True))
+                continue
+            if target.exists() and not overwrite(target):
+                not_made.append(NotMade(kind, f"{shown_path(target)} exists; --overwrite replaces it"))
+                continue
+            progress(f"{place.name}.{original.name}: {suffix}")
+            temporary = Path(folder) / target.name
+            together = _TOGETHER if kind == "batch" else 1
+            conversion = Conversion(source, temporary, kind, scale)
+            comparison = Comparison(source, temporary, spec, items, together, metric)
+            agreed = worker.call(conversion) or worker.call(comparison)
+            if isinstance(agreed, str):
+                not_made.append(NotMade(kind, agreed))
+                continue
+            if agreed.value < least_agreement:
+                reason = f"{agreed} is less than {least_agreement:g} ({items_words})"
+                not_made.append(NotMade(kind, reason))
+                continue
+            undo.copy(temporary, target, hint="", replace=True)
+            name = _free_name(original.name, suffix, taken)
+            taken.add(name)
+            accuracy = float(f"{original.accuracy * agreed.value:.6g}")
+            made.append(Made(name, kind, target, target.stat().st_size, agreed, accuracy))
+        if made:
+            first = len(place.variants)
+            edits = [
+                Edit(
+                    ("spec", "tasks", place.name, "variants", first + index),
+                    _entry(original, variant, found.folder),
+                    f"accuracy of {original.name} times the agreement with it: {variant.agreement} ({items_words})",
+                )
+                for index, variant in enumerate(made)
+            ]
+            text = with_edits(text, edits, where=str(file))
+            found = checked_graph(text, file)
+            with writing(file):
+                replace_text(file, text)
+    return Variants(file, found, place.name, original.name, items_words, tuple(made), tuple(not_made))
+
+
+def _wanted(kinds: Sequence[Kind], scales: Sequence[float]) -> Iterator[tuple[Kind, str, float]]:
+    """Yields the kind, the suffix of the name, and the scale of each variant."""
+    for kind in dict.fromkeys(kinds):
+        if kind == "resize":
+            for scale in dict.fromkeys(scales):
+                if not 0 < scale < 1:
+                    message = f"the scale {scale:g} is not between 0 and 1"
+                    raise InputError(message, where="scale", hint="write 0.5 for half of the height and width")
+                yield kind, f"resize{100 * scale:.3g}".replace(".", "_"), scale
+        else:
+            yield kind, kind, 1.0
+
+
+def _find(graph: TaskGraph, model: Path, task: str | None, file: Path) -> tuple[Task, Variant]:
+    """Returns the variant that has a model, and its task.
+
+    Raises:
+        InputError: There is no such variant, or there are several.
+    """
+    if not model.is_file():
+        raise InputError("there is no such file", where=str(model))
+    if model.suffix.lower() != ".onnx":
+        hint = "export the model to ONNX, such as with torch.onnx.export"
+        raise InputError("variants are made of ONNX models only", where=str(model), hint=hint)
+    if task is not None and task not in graph.tasks:
+        raise InputError(f"there is no task '{task}'", where=str(file), hint=f"tasks: {', '.join(graph.tasks)}")
+    variants = [
+        (place, variant)
+        for place in graph.tasks.values()
+        for variant in place.variants
+        if variant.template == ONNX and place.name == (task or place.name) and _FILE in variant.artifacts
+    ]
+    same = [
+        (place, variant)
+        for place, variant in variants
+        if (path := variant.artifacts[_FILE]).is_file()
+        and (path.samefile(model) or filecmp.cmp(path, model, shallow=False))
+    ]
+    if not same:
+        known = ", ".join(sorted({shown_path(variant.artifacts[_FILE]) for _, variant in variants})) or "none"
+        hint = f"ONNX models in the graph: {known}; jigsaw-triton add adds another"
+        raise InputError(f"no variant in {shown_path(file)} has this model", where=str(model), hint=hint)
+    if len({place.name for place, _ in same}) > 1:
+        names = ", ".join(place.name for place, _ in same)
+        raise InputError(f"several tasks have this model ({names})", where=str(model), hint="choose one with --task")
+    return same[0]
+
+
+def _items(graph: TaskGraph, task: Task, samples: Arrays | None) -> tuple[Arrays, str]:
+    """Returns the inputs to compare on, with a leading dimension that counts the items, and a description of them.
+
+    Raises:
+        InputError: The samples do not fit the task.
+    """
+    types = {name: graph.input_type(task, name) for name in task.inputs}
+    if samples is not None:
+        return _given(task, types, samples), "your samples"
+    found = sample_inputs(graph) if all(path.is_file() for path in graph.samples.values()) else {}
+    if all(ref in found for ref in task.inputs.values()):
+        rows = {n: found[ref] if graph.iterated(task, ref) else found[ref][None] for n, ref in task.inputs.items()}
+        count = max(len(array) for array in rows.values())
+        if all(len(array) for array in rows.values()):
+            whole = {n: array if len(array) == count else np.repeat(array, count, 0) for n, array in rows.items()}
+            return _flat(task, whole), "the graph's samples"
+    rng = np.random.default_rng(1)
+    made = {n: made_up(TensorType(kind.dtype, (RANDOM_ITEMS, *kind.shape)), rng) for n, kind in types.items()}
+    return _flat(task, made), "random data"
+
+
+def _given(task: Task, types: Mapping[str, TensorType], samples: Arrays) -> Arrays:
+    """Checks samples that the user gives.
+
+    Raises:
+        InputError: They do not fit the task.
+    """
+    for name in samples.keys() ^ types.keys():
+        lacks = "has no samples" if name in types else f"is not an input of {task.name}"
+        raise InputError(f"'{name}' {lacks}", where="samples", hint=f"inputs: {', '.join(types)}")
+    for name, array in samples.items():
+        kind, shape = types[name], () if name in task.scalar_inputs else types[name].shape
+        fits = array.ndim == 1 + len(shape) and all(b in (-1, a) for a, b in zip(array.shape[1:], shape, strict=True))
+        if array.dtype != to_numpy(kind.dtype) or not fits or not len(array):
+            raise InputError(
+                f"the samples of {name} are {array.dtype} {list(array.shape)}, but {task.name} takes {kind.dtype}"
+                f" {list(shape)}",
+                where="samples",
+                hint="save an array whose first dimension counts the items, with numpy.save",
+            )
+    if len({len(array) for array in samples.values()}) > 1:
+        counts = ", ".join(f"{name} has {len(array)}" for name, array in samples.items())
+        raise InputError(f"the samples differ in their number of items: {counts}", where="samples")
+    return samples
+
+
+def _flat(task: Task, inputs: Arrays) -> Arrays:
+    """Returns inputs in the form in which the model has them: those with the batch dimension alone lose the other."""
+    return {name: array.reshape(-1) if name in task.scalar_inputs else array for name, array in inputs.items()}
+
+
+def _entry(original: Variant, made: Made, folder: Path) -> Inline:
+    """Returns the entry of a variant: that of the original with another name, file and accuracy."""
+    path = made.file.relative_to(folder).as_posix() if made.file.is_relative_to(folder) else str(made.file)
+    entry = Inline(name=made.name, accuracy=made.accuracy, template=ONNX, artifacts=Inline({_FILE: path}))
+    if original.parameters:
+        entry["parameters"] = Inline(original.parameters)
+    if original.yields:
+        entry["yields"] = Inline(original.yields)
+    return entry
+
+
+def _free_name(original: str, suffix: str, taken: set[str]) -> str:
+    """Returns a name of a variant that the task does not have."""
+    base, number = f"{original[: 60 - len(suffix)]}-{suffix}", 1
+    assert re.fullmatch(NAME_PATTERN, base)
+    name = base
+    while name in taken:
+        number += 1
+        name = f"{base}_{number}"
+    return name
+
+
+class _Worker:
+    """A process that converts and compares models; a model that ends or hangs it is reported."""
+
+    def __init__(self) -> None:
+        self._child: ChildProcess | None = None
+
+    def __enter__(self) -> "_Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._child is not None:
+            self._child.close()
+
+    def call(self, job: Conversion | Comparison) -> Agreement | str:
+        """Performs a job; returns its result, or the reason why it failed."""
+        if self._child is None or not self._child.alive:
+            if self._child is not None:
+                self._child.close()
+            self._child = ChildProcess(WORKER_MODULE)
+        what = "its conversion" if isinstance(job, Conversion) else "its comparison with the original"
+        try:
+            result: Agreement | str = self._child.call(job, TIMEOUT_S)
+        except ChildHungError:
+            return f"{what} has not ended after {TIMEOUT_S:g} s"
+        except ChildEndedError as error:
+            return f"{what} ends its process{cause(error.status)}"
+        return result

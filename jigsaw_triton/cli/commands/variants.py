@@ -1,0 +1,147 @@
+"""`jigsaw-triton variants`: makes variants of an ONNX model, and adds them to its task."""
+
+from pathlib import Path
+
+import click
+
+from jigsaw_triton.api.files import shown_path
+from jigsaw_triton.api.variants import DEFAULT_SCALE, KINDS_OF_VARIANTS, LEAST_AGREEMENT, Kind, make_variants
+from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs.samples import pairs, read_tensor
+from jigsaw_triton.cli.io.output import Output
+from jigsaw_triton.cli.io.table import Table
+from jigsaw_triton.models.agreement import Metric
+
+MIB = 2**20
+
+
+@options.command(
+    "variants",
+    examples=(
+        "variants app/models/resnet.onnx --graph app/",
+        "variants resnet.onnx --graph app/ --kind int8 --samples X=images.npy",
+        "variants resnet.onnx --graph app/ --kind resize --scale 0.75 --scale 0.5",
+    ),
+)
+@click.argument("model", metavar="MODEL", type=click.Path(path_type=Path))
+@options.option(
+    "--graph",
+    default="graph.yaml",
+    show_default=True,
+    metavar="GRAPH",
+    type=click.Path(path_type=Path),
+    help="File that has the model, or its folder.",
+)
+@options.option("--task", metavar="NAME", help="Name the task, if several tasks have the model.")
+@options.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(KINDS_OF_VARIANTS),
+    help="Make variants of this kind; may be repeated.  [default: all]",
+)
+@options.option(
+    "--scale",
+    "scales",
+    multiple=True,
+    default=(DEFAULT_SCALE,),
+    show_default=True,
+    type=options.Number(min=0, max=1, min_open=True, max_open=True),
+    metavar="S",
+    help="Make images for 'resize' this high and wide, relative to those of the model; may be repeated.",
+)
+@options.option(
+    "--samples",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="Compare on these inputs: a .npy file whose first dimension counts the items.  [default: random data]",
+)
+@options.option(
+    "--metric",
+    type=click.Choice(("top-1", "error")),
+    help="Compare labels or largest scores, or all numbers.  [default: by the outputs]",
+)
+@options.option(
+    "--min-agreement",
+    default=LEAST_AGREEMENT,
+    show_default=True,
+    type=options.Number(min=0, max=1, min_open=True),
+    metavar="A",
+    help="Leave out variants that agree less with the model.",
+)
+@options.option("--overwrite", is_flag=True, help="Replace files that exist, without asking.")
+def command(
+    out: Output,
+    model: Path,
+    graph: Path,
+    task: str | None,
+    kinds: tuple[Kind, ...],
+    scales: tuple[float, ...],
+    samples: tuple[str, ...],
+    metric: Metric | None,
+    min_agreement: float,
+    overwrite: bool,
+) -> int:
+    """Make variants of an ONNX model, and add them to its task.
+
+    int8 quantises the weights, fp16 halves them, resize makes images smaller before the model sees them, and batch
+    lifts the limit of a model that was exported for one batch size. Each variant is written beside the model. It is
+    compared with the model, and its accuracy in GRAPH is that of the model times the agreement: an estimate, not a
+    measurement.
+    """
+
+    def may_overwrite(path: Path) -> bool:
+        return overwrite or (out.interactive and click.confirm(f"{shown_path(path)} exists. Replace it?", err=True))
+
+    found = make_variants(
+        model,
+        graph=graph,
+        task=task,
+        kinds=kinds or KINDS_OF_VARIANTS,
+        scales=scales,
+        samples={name: read_tensor(text) for name, text in pairs("--samples", samples).items()} or None,
+        metric=metric,
+        least_agreement=min_agreement,
+        overwrite=may_overwrite,
+        progress=out.note,
+    )
+    if found.items == "random data" and found.made:
+        out.warn("the variants were compared on random data, which says little about real inputs; give --samples")
+    for variant in found.not_made:
+        out.note(f"no {variant.kind}: {variant.reason}")
+    folder = shown_path(found.file.resolve().parent)
+    commands = [f"jigsaw-triton profile {folder} --gpus 1xcpu"] if found.made else []
+    data = {
+        "file": str(found.file),
+        "task": found.task,
+        "original": found.original,
+        "items": found.items,
+        "variants": [
+            {
+                "name": variant.name,
+                "kind": variant.kind,
+                "file": str(variant.file),
+                "size_bytes": variant.size_bytes,
+                "accuracy": variant.accuracy,
+                "metric": variant.agreement.metric,
+                "agreement": variant.agreement.value,
+                "mean_error": variant.agreement.mean_error,
+                "max_error": variant.agreement.max_error,
+                "items": variant.agreement.items,
+            }
+            for variant in found.made
+        ],
+        "not_made": [{"kind": v.kind, "reason": v.reason, "present": v.present} for v in found.not_made],
+        "next": commands,
+    }
+    rows = (
+        (v.name, v.accuracy, f"{v.agreement} ({found.items})", f"{v.size_bytes / MIB:.3g} MiB", shown_path(v.file))
+        for v in found.made
+    )
+    view: list[Table | str] = [Table.of(("variant", "accuracy", "agreement", "size", "file"), rows)]
+    if found.made:
+        view += [f"{found.file} is changed. Next:", *(f"  {line}" for line in commands)]
+    else:
+        view = ["no variant was made"]
+    out.result(data, *view)
+    return 0 if found.made or all(variant.present for variant in found.not_made) else 1

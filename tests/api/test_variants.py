@@ -1,0 +1,216 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jigsaw_triton as jt
+from jigsaw_triton.api import variants as module
+from jigsaw_triton.api.adding import add_models
+from jigsaw_triton.api.variants import make_variants
+from jigsaw_triton.errors import InputError, MissingDependencyError
+from tests.fakes.onnx_models import classifier
+from tests.fakes.onnx_networks import convolution, exported_for_one, perceptron
+
+onnx = pytest.importorskip("onnx", reason="the extra `variants` is not installed")
+pytest.importorskip("onnxruntime")
+
+App = Callable[[Any], Path]
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> App:
+    """Makes an application of a model, in the folder app; its task is called t, and the model m."""
+
+    def make(model: Any) -> Path:
+        onnx.save(model, tmp_path / "m.onnx")
+        add_models([tmp_path / "m.onnx"], task="t", graph=tmp_path / "app", accuracy=[0.8])
+        return tmp_path / "app"
+
+    return make
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_variants_are_written_beside_the_model_and_added(app: App) -> None:
+    folder = app(perceptron())
+    found = make_variants(folder / "models" / "m.onnx", graph=folder, samples={"X": np.eye(16, dtype=np.float32)})
+    assert [(v.name, v.file) for v in found.made] == [
+        (f"m-{kind}", (folder / "models" / f"m-{kind}.onnx").resolve()) for kind in ("int8", "fp16")
+    ]
+    assert {v.kind: v.reason for v in found.not_made} == {
+        "resize": "no input is an image, [N, C, H, W] or [N, H, W, C] with C of (1, 3, 4)",
+        "batch": "the batch dimension varies already",
+    }
+    graph = jt.load_graph(folder, require_files=True)
+    assert graph == found.graph
+    original, int8, fp16 = graph.tasks["t"].variants
+    for variant, made in zip((int8, fp16), found.made, strict=True):
+        assert made.agreement.items == 16
+        assert made.agreement.metric == "top-1"
+        assert variant.accuracy == pytest.approx(original.accuracy * made.agreement.value)
+        assert made.size_bytes < original.artifacts["model.onnx"].stat().st_size
+    assert jt.check_models(folder) == []
+    text = (folder / "graph.yaml").read_text()
+    assert "# accuracy of m times the agreement with it: top-1 agreement 1 of 16 items (your samples)\n" in text
+
+
+def test_a_model_for_one_image_becomes_smaller_and_takes_batches(app: App) -> None:
+    folder = app(convolution(batch=1))
+    found = make_variants(
+        folder / "models" / "m.onnx", graph=folder, kinds=["resize", "batch"], scales=[0.75, 0.5], least_agreement=0.01
+    )
+    assert [v.name for v in found.made] == ["m-resize75", "m-resize50", "m-batch"]
+    assert found.made[2].agreement.value == 1
+    assert found.items == "random data"
+    notes = jt.check_models(folder)
+    # The original and the smaller ones take one item; the last takes batches.
+    assert [note.split()[0] for note in notes] == ["t.m", "t.m-resize75", "t.m-resize50"]
+    assert all("fails on a batch of 2" in note for note in notes)
+
+
+def test_a_conversion_that_fails_is_named_and_leaves_nothing(app: App) -> None:
+    folder = app(convolution(flat=True))
+    before = contents(folder)
+    found = make_variants(folder / "models" / "m.onnx", graph=folder, kinds=["resize"])
+    ((kind, reason),) = [(v.kind, v.reason) for v in found.not_made]
+    assert kind == "resize"
+    assert reason.startswith("it cannot be loaded: ")
+    assert (found.made, contents(folder)) == ((), before)
+
+
+def test_a_variant_that_agrees_too_little_is_left_out(app: App) -> None:
+    folder = app(perceptron())
+    before = contents(folder)
+    found = make_variants(
+        folder / "models" / "m.onnx", graph=folder, kinds=["int8"], metric="error", least_agreement=0.99999
+    )
+    (variant,) = found.not_made
+    assert variant.reason.startswith("mean error 0.0")
+    assert variant.reason.endswith("of 64 items is less than 0.99999 (random data)")
+    assert contents(folder) == before
+
+
+def test_variants_that_exist_are_not_made_again(app: App) -> None:
+    folder = app(perceptron())
+    make_variants(folder / "models" / "m.onnx", graph=folder, kinds=["fp16"])
+    before = contents(folder)
+    found = make_variants(folder / "models" / "m.onnx", graph=folder, kinds=["fp16"])
+    assert [(v.reason, v.present) for v in found.not_made] == [("the variant 'm-fp16' exists already", True)]
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_file_is_replaced_only_if_the_user_says_so(app: App, allowed: bool) -> None:
+    folder = app(perceptron())
+    file = folder / "models" / "m-fp16.onnx"
+    file.write_bytes(b"mine")
+    asked = []
+
+    def overwrite(path: Path) -> bool:
+        asked.append(path.name)
+        return allowed
+
+    found = make_variants(folder / "models" / "m.onnx", graph=folder, kinds=["fp16"], overwrite=overwrite)
+    assert asked == ["m-fp16.onnx"]
+    assert (file.read_bytes() != b"mine") is allowed
+    assert bool(found.made) is allowed
+    if not allowed:
+        assert found.not_made[0].reason.endswith("m-fp16.onnx exists; --overwrite replaces it")
+    assert {path.name for path in file.parent.iterdir()} == {"m.onnx", "m-fp16.onnx"}
+
+
+def test_all_is_as_before_if_the_graph_cannot_be_written(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = app(perceptron())
+    (folder / "models" / "m-fp16.onnx").write_bytes(b"mine")
+    before = contents(folder)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "replace_text", full)
+    with pytest.raises(InputError, match=r"this cannot be written \(No space left on device\)"):
+        make_variants(folder / "models" / "m.onnx", graph=folder, overwrite=lambda _: True)
+    assert contents(folder) == before
+
+
+def test_a_variant_keeps_the_parameters_of_its_original(app: App) -> None:
+    folder = app(perceptron())
+    file = folder / "graph.yaml"
+    file.write_text(file.read_text().replace("m.onnx}}", "m.onnx}, parameters: {a: 1}}"))
+    make_variants(folder / "models" / "m.onnx", graph=folder, kinds=["int8"])
+    assert [dict(v.parameters) for v in jt.load_graph(folder).tasks["t"].variants] == [{"a": "1"}] * 2
+
+
+def test_the_samples_of_the_graph_are_used(app: App) -> None:
+    folder = app(perceptron())
+    np.save(folder / "x.npy", np.ones(16, np.float32))
+    file = folder / "graph.yaml"
+    file.write_text(file.read_text() + "  sample: {X: x.npy}\n")
+    found = make_variants(folder / "models" / "m.onnx", graph=folder, kinds=["fp16"])
+    assert (found.items, found.made[0].agreement.items) == ("the graph's samples", 1)
+
+
+def test_the_model_may_be_the_file_that_was_added(app: App, tmp_path: Path) -> None:
+    folder = app(perceptron())
+    found = make_variants(tmp_path / "m.onnx", graph=folder, kinds=["fp16"])
+    assert found.made[0].file == (folder / "models" / "m-fp16.onnx").resolve()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "none.onnx"}, r"none\.onnx: there is no such file"),
+        ({"model": "m.pt"}, r"variants are made of ONNX models only; export the model to ONNX"),
+        (
+            {"model": "other.onnx"},
+            r"no variant in .* has this model; ONNX models in the graph: .*m\.onnx; jigsaw-triton add",
+        ),
+        ({"task": "u"}, "there is no task 'u'; tasks: t"),
+        ({"scales": [1.5], "kinds": ["resize"]}, "the scale 1.5 is not between 0 and 1"),
+        ({"samples": {"Y": np.ones((2, 16), np.float32)}}, "'X' has no samples; inputs: X|'Y' is not an input of t"),
+        ({"samples": {"X": np.ones((2, 15), np.float32)}}, r"X are float32 \[2, 15\], but t takes FP32 \[16\]; save"),
+        ({"samples": {"X": np.ones((2, 16))}}, r"the samples of X are float64 \[2, 16\], but t takes FP32"),
+        ({"samples": {"X": np.ones((0, 16), np.float32)}}, r"the samples of X are float32 \[0, 16\]"),
+    ],
+)
+def test_bad_input_is_refused(app: App, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    folder = app(perceptron())
+    (tmp_path / "other.onnx").write_bytes(classifier())
+    (tmp_path / "m.pt").touch()
+    before = contents(tmp_path)
+    arguments = {"model": "m.onnx", "graph": folder, **change}
+    with pytest.raises(InputError, match=message):
+        make_variants(tmp_path / arguments.pop("model"), **arguments)
+    assert contents(tmp_path) == before
+
+
+def test_a_model_of_several_tasks_needs_the_task(app: App, tmp_path: Path) -> None:
+    folder = app(perceptron())
+    add_models([tmp_path / "m.onnx"], task="u", graph=folder)
+    with pytest.raises(InputError, match=r"several tasks have this model \(t, u\); choose one with --task"):
+        make_variants(tmp_path / "m.onnx", graph=folder, kinds=["fp16"])
+    make_variants(tmp_path / "m.onnx", graph=folder, kinds=["fp16"], task="u")
+    assert [v.name for v in jt.load_graph(folder).tasks["u"].variants] == ["m", "m-fp16"]
+
+
+def test_a_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    with pytest.raises(MissingDependencyError, match=r"onnx, which .* pip install 'jigsaw-triton\[variants\]'"):
+        make_variants(tmp_path / "m.onnx", graph=tmp_path)
+
+
+def test_a_conversion_that_hangs_is_ended_and_the_others_go_on(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = app(perceptron())
+    monkeypatch.setattr(module, "TIMEOUT_S", 0.01)
+    found = make_variants(folder / "models" / "m.onnx", graph=folder, kinds=["int8", "fp16"])
+    assert [v.reason for v in found.not_made] == ["its conversion has not ended after 0.01 s"] * 2
+
+
+def test_a_model_whose_reshape_has_the_batch_size_takes_batches(app: App) -> None:
+    folder = app(exported_for_one(reshape=[1, 6]))
+    found = make_variants(folder / "models" / "m.onnx", graph=folder, kinds=["batch"])
+    assert [(v.name, v.agreement.value) for v in found.made] == [("m-batch", 1.0)]
