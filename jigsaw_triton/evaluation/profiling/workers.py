@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jigsaw_triton.compiler import names
 from jigsaw_triton.compiler.bundle import Place, Worker, WorkerModel
@@ -28,6 +28,10 @@ from jigsaw_triton.servers.process import group_members
 TIMEOUT_S = 60.0
 """Seconds to wait for one batch."""
 
+MemoryMethod = Literal["nvml", "pss"]
+"""Method by which memory is measured: that of the slice, by the GPU's driver, or the proportional set size (PSS) of the
+processes, which divides shared pages among their users."""
+
 _LOG_LINES = 12
 _PERSISTENT_FOLDER = "profile"
 """Name of the persistent state folder, within the folder of deployments."""
@@ -40,6 +44,9 @@ class ProfilingWorkers:
         fleet: Fleet that serves on the GPU and is used for nothing else.
         gpu: GPU that holds the slice.
         mps: True if each instance of a model is a server of its own.
+
+    Attributes:
+        memory: Method by which the last memory was measured.
     """
 
     def __init__(self, fleet: Fleet, gpu: Gpu, *, mps: bool = False) -> None:
@@ -49,6 +56,7 @@ class ProfilingWorkers:
         self._workers: list[Worker] = []
         self._kind = ""
         self._idle_mib = 0.0
+        self.memory: MemoryMethod = "pss"
 
     @property
     def backends(self) -> frozenset[str]:
@@ -89,9 +97,7 @@ class ProfilingWorkers:
         Raises:
             PlacementError: There is no room.
         """
-        board, others = self._gpu.board, self._gpu.foreign
-        placements = [Placement(start, kind) for start in board.profiles[kind].starts]
-        free = [placement for placement in placements if fits(board, [*others, placement]) is None]
+        free, others = self._free(kind), self._gpu.foreign
         if not free:
             raise PlacementError(
                 f"there is no room for a {kind} slice beside others' {', '.join(map(str, others))}",
@@ -99,6 +105,15 @@ class ProfilingWorkers:
                 hint="destroy the other instances, or leave the slice out with --slices",
             )
         return free[0]
+
+    def has_room(self, kind: str) -> bool:
+        """Returns true if the GPU has room for a slice of this kind beside the instances of others."""
+        return bool(self._free(kind))
+
+    def _free(self, kind: str) -> list[Placement]:
+        board = self._gpu.board
+        placements = [Placement(start, kind) for start in board.profiles[kind].starts]
+        return [placement for placement in placements if fits(board, [*self._gpu.foreign, placement]) is None]
 
     async def stop(self) -> None:
         """Stops the workers and destroys the slice."""
@@ -154,7 +169,9 @@ class ProfilingWorkers:
     async def _held_mib(self) -> float:
         """Returns the memory used on a GPU's slice if the driver reports it, else the memory of the processes."""
         if self._gpu.board.arch != "cpu" and (use := (await self._fleet.use()).get(self._workers[0].name)):
+            self.memory = "nvml"
             return use.memory_mib
+        self.memory = "pss"
         pids = [server.process.pid for server in self._servers()]
         return sum(held_mib(group_members(pid)) for pid in pids if pid is not None)
 
