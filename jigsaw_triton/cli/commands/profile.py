@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,27 @@ from jigsaw_triton.api.reporting import COMMAND_LINE, download_progress
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.numbers import numbers, words
 from jigsaw_triton.cli.io.output import Output
-from jigsaw_triton.cli.views.profiling import Result, print_result, sweep_progress, warn_of_doubts, warn_of_failure
+from jigsaw_triton.cli.views.profiling import (
+    Result,
+    configuration,
+    print_result,
+    sweep_progress,
+    warn_of_doubts,
+    warn_of_failure,
+)
 from jigsaw_triton.compiler.templates import load_templates
-from jigsaw_triton.errors import InputError, MissingDependencyError
+from jigsaw_triton.errors import InputError, MissingDependencyError, PlacementError, ServerError
 from jigsaw_triton.evaluation.profiling.agenda import Agenda, default_points
 from jigsaw_triton.evaluation.profiling.budget import Budget
 from jigsaw_triton.evaluation.profiling.completion import can_fit, completed
 from jigsaw_triton.evaluation.profiling.failures import Failures
+from jigsaw_triton.evaluation.profiling.interference import interference, most_efficient
 from jigsaw_triton.evaluation.profiling.load import Pace
 from jigsaw_triton.evaluation.profiling.measure import Profiler
 from jigsaw_triton.evaluation.profiling.points import Grid, chosen, configurations, measurable
 from jigsaw_triton.evaluation.profiling.sheet import Sheet
 from jigsaw_triton.evaluation.profiling.sweep import Outcome, Records, sweep
-from jigsaw_triton.evaluation.profiling.workers import profiling_workers
+from jigsaw_triton.evaluation.profiling.workers import ProfilingWorkers, profiling_workers
 from jigsaw_triton.gpus.model import Cluster, Gpu
 from jigsaw_triton.graph.model import Slo, TaskGraph
 from jigsaw_triton.profiles.fit import LatencyFit
@@ -108,6 +117,12 @@ class _Points(click.ParamType[int | str]):
     type=options.Duration(),
     help="Stop measuring after this time, such as 15m; what is left is fitted.",
 )
+@options.option(
+    "--neighbours",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Also measure the best configuration of each variant while N other slices of the GPU are idle, then busy.",
+)
 @options.option("--again", is_flag=True, help="Measure again what the file already has, and try again what failed.")
 @options.out_file(f"The file.  [default: {PROFILES_FILE} beside the graph]")
 def command(
@@ -124,6 +139,7 @@ def command(
     points: int | str | None,
     seconds: float,
     budget: float | None,
+    neighbours: int | None,
     again: bool,
     out_path: Path | None,
 ) -> int | None:
@@ -159,7 +175,7 @@ def command(
     records = Records(Sheet(file), Failures(file))
     limit = _limit(out, points)
     agendas = {name: _agenda(found, records, limit, task_graph.slo, again=again) for name, found in keys.items()}
-    due = {name: agenda for name, agenda in agendas.items() if agenda.round()}
+    due = {name: agenda for name, agenda in agendas.items() if neighbours or agenda.round()}
     every = [key for found in keys.values() for key in found]
     machine, outcome = _machine(out), Outcome()
     if due:
@@ -168,9 +184,11 @@ def command(
             records.failures.remove(every)
     try:
         for name, agenda in due.items():
-            asyncio.run(_measure(out, task_graph, built, measured_gpus[name], agenda, records, spending, outcome))
+            run = _Run(out, task_graph, built, measured_gpus[name], records, spending, outcome)
+            asyncio.run(run.measure(agenda, keys[name], neighbours or 0))
     except KeyboardInterrupt:
         out.note(f"interrupted; {shown_path(file)} has the {len(outcome.measured)} configurations that were measured")
+        _fit(out, records, every)
         raise
     except InputError:
         _print_unwritten(out, records, outcome)
@@ -179,17 +197,7 @@ def command(
     warn_of_doubts(out, outcome.measured)
     failed = {key: records.failures.reasons[key] for key in every if key in records.failures.reasons}
     rows = [row for key in every if (row := records.sheet.table.get(key)) is not None]
-    result = Result(
-        file,
-        records.failures.path,
-        rows,
-        outcome.measured,
-        failed,
-        frozenset(outcome.failed),
-        fits,
-        outcome.complete,
-        machine,
-    )
+    result = Result(file, records.failures.path, rows, failed, outcome, fits, machine)
     print_result(out, result)
     return _FAILED if failed else None
 
@@ -217,28 +225,57 @@ def _agenda(keys: Sequence[ProfileKey], records: Records, limit: int | str | Non
     return Agenda(keys, points, slo.latency_ms, measured, () if again else records.failures.reasons)
 
 
-async def _measure(
-    out: Output,
-    graph: TaskGraph,
-    cluster: Cluster,
-    gpu: Gpu,
-    agenda: Agenda,
-    records: Records,
-    spending: Budget,
-    outcome: Outcome,
-) -> None:
-    with out.working("looking for tritonserver") as report:
-        installation = find_installation(download_progress(report))
-    async with profiling_workers(installation, cluster, gpu) as workers:
-        for kind in agenda.leave_out(lambda kind: not workers.has_room(kind)):
-            out.warn(f"there is no room for a {kind} slice beside the instances of others on {gpu.id}; it is left out")
-        if not agenda.remaining:
-            return
-        profiler = Profiler(graph, workers, load_templates(templates_dir()), out.warn)
-        with out.working("computing inputs from the graph's samples") as report:
-            await profiler.prepare(agenda.tasks, agenda.kinds[0], report)
-        with sweep_progress(out) as begin:
-            await sweep(profiler, agenda, records, spending, outcome, begin, partial(warn_of_failure, out))
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Measurements on one GPU."""
+
+    out: Output
+    graph: TaskGraph
+    cluster: Cluster
+    gpu: Gpu
+    records: Records
+    budget: Budget
+    outcome: Outcome
+
+    async def measure(self, agenda: Agenda, keys: Sequence[ProfileKey], neighbours: int) -> None:
+        """Measures the configurations of an agenda, and the best ones of `keys` with neighbours if there are any."""
+        out, graph = self.out, self.graph
+        with out.working("looking for tritonserver") as report:
+            installation = find_installation(download_progress(report))
+        async with profiling_workers(installation, self.cluster, self.gpu) as workers:
+            for kind in agenda.leave_out(lambda kind: not workers.has_room(kind)):
+                out.warn(f"{self.gpu.id} has no room for a {kind} slice beside the instances of others; it is left out")
+            if not agenda.kinds:
+                return
+            profiler = Profiler(graph, workers, load_templates(templates_dir()), out.warn)
+            with out.working("computing inputs from the graph's samples") as report:
+                await profiler.prepare(agenda.tasks, agenda.kinds[0], report)
+            with sweep_progress(out) as begin:
+                await sweep(
+                    profiler, agenda, self.records, self.budget, self.outcome, begin, partial(warn_of_failure, out)
+                )
+            if neighbours:
+                await self._interference(profiler, workers, keys, neighbours)
+
+    async def _interference(
+        self, profiler: Profiler, workers: ProfilingWorkers, keys: Sequence[ProfileKey], neighbours: int
+    ) -> None:
+        table = self.records.sheet.table
+        rows = [row for key in keys if (row := table.get(key)) is not None]
+        best = most_efficient(rows, self.graph.slo.latency_ms)
+        for number, key in enumerate(best):
+            pace = self.budget.pace(2 * (len(best) - number))
+            if pace is None:
+                self.outcome.complete = False
+                return
+            self.out.note(f"measuring {configuration(key)} with {neighbours} neighbours, idle and busy")
+            try:
+                found = await interference(profiler, workers, key, neighbours, pace)
+            except (PlacementError, ServerError) as error:
+                self.out.warn(f"{configuration(key)} was not measured with neighbours: {error.message}")
+                await workers.stop()
+                continue
+            self.outcome.interference.append(found)
 
 
 def _fit(out: Output, records: Records, keys: Sequence[ProfileKey]) -> Mapping[str, LatencyFit]:

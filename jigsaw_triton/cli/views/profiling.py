@@ -13,8 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from jigsaw_triton.api.files import shown_path
 from jigsaw_triton.cli.io.output import Output, figures
 from jigsaw_triton.cli.io.table import Table
+from jigsaw_triton.evaluation.profiling.interference import Interference
 from jigsaw_triton.evaluation.profiling.measure import Failure, Measurement
-from jigsaw_triton.evaluation.profiling.sweep import Step
+from jigsaw_triton.evaluation.profiling.sweep import Outcome, Step
 from jigsaw_triton.profiles.filling import QUANTILE
 from jigsaw_triton.profiles.fit import LatencyFit
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
@@ -36,23 +37,24 @@ class Result:
         file: The profiles.csv.
         failures_file: File with the configurations that failed.
         rows: Rows of the configurations of the sweep, measured and others.
-        measured: Measurements of this run by configuration.
         failed: Reason by configuration that failed, in this run or in an earlier one.
-        failed_now: Configurations of them that failed in this run.
+        outcome: Outcome of this run.
         fits: Fits by GPU model.
-        complete: True if the budget was not spent before all was measured.
         machine: Cores and load of the machine.
     """
 
     file: Path
     failures_file: Path
     rows: Sequence[ProfileRow]
-    measured: Mapping[ProfileKey, Measurement]
     failed: Mapping[ProfileKey, str]
-    failed_now: frozenset[ProfileKey]
+    outcome: Outcome
     fits: Mapping[str, LatencyFit]
-    complete: bool
     machine: Mapping[str, Any]
+
+    @property
+    def measured(self) -> Mapping[ProfileKey, Measurement]:
+        """Measurements of this run by configuration."""
+        return self.outcome.measured
 
     @property
     def kept(self) -> int:
@@ -118,7 +120,8 @@ def warn_of_doubts(out: Output, measured: Mapping[ProfileKey, Measurement]) -> N
 
 def print_result(out: Output, result: Result) -> None:
     """Prints the result of a sweep: the measured rows as a table, or everything as JSON."""
-    out.result(_document(result), _table(result), *_summary(result))
+    views = [_table(result), *_interference_views(result.outcome.interference)]
+    out.result(_document(result), *views, *_summary(result))
 
 
 def _table(result: Result) -> Table:
@@ -140,6 +143,33 @@ def _table(result: Result) -> Table:
     )
 
 
+def _interference_views(found: Sequence[Interference]) -> Iterator[Table]:
+    """Yields a table of the measurements with neighbours, if there are any."""
+    if not found:
+        return
+    header = (
+        "configuration",
+        "neighbours",
+        "p95 ms",
+        "with busy ones",
+        "factor",
+        "items/s",
+        "with busy ones",
+        "factor",
+    )
+    rows = [
+        (
+            *(configuration(one.key), one.neighbours),
+            *(figures(side.latency_p95_ms) for side in (one.idle, one.busy)),
+            figures(one.latency),
+            *(figures(side.throughput_rps) for side in (one.idle, one.busy)),
+            figures(one.throughput),
+        )
+        for one in found
+    ]
+    yield Table.of(header, rows)
+
+
 def _half_width(measurement: Measurement | None) -> str:
     if measurement is None:
         return ""
@@ -150,7 +180,7 @@ def _summary(result: Result) -> Iterator[str]:
     if methods := sorted({measurement.memory for measurement in result.measured.values()}):
         yield f"memory: {'; '.join(_MEMORY[method] for method in methods)}"
     for key, reason in result.failed.items():
-        when = "failed" if key in result.failed_now else "failed in an earlier run and was not tried again"
+        when = "failed" if key in result.outcome.failed else "failed in an earlier run and was not tried again"
         yield f"{configuration(key)} {when}: {reason}"
     if result.failed:
         yield f"{shown_path(result.failures_file)} lists what failed; --again tries it again"
@@ -162,7 +192,7 @@ def _summary(result: Result) -> Iterator[str]:
     parts = [f"{len(result.measured)} configurations measured"]
     if result.kept:
         parts.append(f"{result.kept} kept (--again measures them again)")
-    if not result.complete:
+    if not result.outcome.complete:
         parts.append("the budget is spent: repeat the command to measure more")
     yield f"{', '.join(parts)}; {shown_path(result.file)}"
 
@@ -171,12 +201,12 @@ def _document(result: Result) -> dict[str, Any]:
     return {
         "file": str(result.file),
         "machine": dict(result.machine),
-        "complete": result.complete,
+        "complete": result.outcome.complete,
         "measured": len(result.measured),
         "kept": result.kept,
         "fitted": result.fitted,
         "failed": [
-            {**asdict(key), "reason": reason, "in_this_run": key in result.failed_now}
+            {**asdict(key), "reason": reason, "in_this_run": key in result.outcome.failed}
             for key, reason in result.failed.items()
         ],
         "fits": [
@@ -184,6 +214,11 @@ def _document(result: Result) -> dict[str, Any]:
             | {"median_error": one.median_error, "p95_error": one.p95_error}
             for gpu, fit in result.fits.items()
             for (task, variant), one in fit.variants.items()
+        ],
+        "interference": [
+            {**asdict(one.key), "neighbours": one.neighbours, "latency_p95_factor": one.latency}
+            | {"throughput_factor": one.throughput, "idle": asdict(one.idle), "busy": asdict(one.busy)}
+            for one in result.outcome.interference
         ],
         "rows": [_row_document(row, result.measured.get(row.key)) for row in result.rows],
     }

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -14,8 +15,8 @@ from jigsaw_triton.compiler.front import one_by_one
 from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.compiler.worker_config import EMULATED, Server, worker_model
-from jigsaw_triton.evaluation.load import request_tensors
 from jigsaw_triton.errors import InputError, ServerError
+from jigsaw_triton.evaluation.load import request_tensors
 from jigsaw_triton.evaluation.profiling.confidence import HalfWidths
 from jigsaw_triton.evaluation.profiling.figures import Figures, figures
 from jigsaw_triton.evaluation.profiling.load import Load, Pace, Target, closed_loop
@@ -98,6 +99,12 @@ class Profiler:
         self._identities = Identities()
         self._generations = count(1)
         self._calls: dict[str, list[Arrays]] = {}
+
+    def on(self, workers: ProfilingWorkers) -> "Profiler":
+        """Returns a profiler with the same inputs that measures on other workers."""
+        other = copy(self)
+        other._workers = workers
+        return other
 
     async def prepare(self, tasks: Sequence[str], kind: str, progress: Notify) -> None:
         """Makes the inputs of tasks from the graph's samples, for which upstream tasks run once.

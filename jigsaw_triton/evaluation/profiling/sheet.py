@@ -37,12 +37,10 @@ class Sheet:
         Raises:
             InputError: The file cannot be written.
         """
-        if self.path.exists() or self.path.is_symlink():
-            return self.replace(self._table.rows())
-        # A file without rows would look as if all were known.
         with _writing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryDirectory(dir=self.path.parent, prefix=".part-").cleanup()
+            folder = self.path.resolve().parent
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryDirectory(dir=folder, prefix=".part-").cleanup()
 
     def add(self, *added: ProfileRow) -> None:
         """Adds or replaces the rows of configurations, and atomically replaces the file.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from jigsaw_triton.evaluation.profiling.agenda import Agenda
 from jigsaw_triton.evaluation.profiling.budget import Budget
 from jigsaw_triton.evaluation.profiling.failures import Failures
+from jigsaw_triton.evaluation.profiling.interference import Interference
 from jigsaw_triton.evaluation.profiling.measure import Failure, Measurement, Profiler
 from jigsaw_triton.evaluation.profiling.sheet import Sheet
 from jigsaw_triton.profiles.table import ProfileKey
@@ -37,11 +38,13 @@ class Outcome:
         measured: Measurements by configuration.
         failed: Failures by configuration.
         complete: True if the sweep has not ended early because its budget was spent.
+        interference: Measurements with neighbours.
     """
 
     measured: dict[ProfileKey, Measurement] = field(default_factory=dict)
     failed: dict[ProfileKey, Failure] = field(default_factory=dict)
     complete: bool = True
+    interference: list[Interference] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
