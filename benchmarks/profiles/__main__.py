@@ -6,11 +6,20 @@ from collections.abc import Callable
 from benchmarks import harness
 from benchmarks.effort import FULL, SMOKE, Effort
 from benchmarks.harness import Figure, Progress
-from benchmarks.profiles import checking, fitting, regret
+from benchmarks.profiles import agreement, bringing, checking, fitting, points, regret, repeat, resume
 
 Part = Callable[[Progress, Effort], list[Figure]]
 
-PARTS: dict[str, Part] = {"fitting": fitting.measure, "checking": checking.measure, "regret": regret.measure}
+PARTS: dict[str, Part] = {
+    "fitting": fitting.measure,
+    "checking": checking.measure,
+    "regret": regret.measure,
+    "points": points.measure,
+    "repeat": repeat.measure,
+    "agreement": agreement.measure,
+    "resume": resume.measure,
+    "bring": bringing.measure,
+}
 
 
 def measure(progress: Progress, parts: dict[str, Part], effort: Effort) -> list[Figure]:

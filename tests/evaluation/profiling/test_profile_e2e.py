@@ -132,7 +132,10 @@ import numpy as np
 
 
 class Model:
-    def run(self, inputs):
+    def __init__(self, folder, parameters, threads):
+        pass
+
+    def __call__(self, inputs):
         if len(inputs["IMAGE"]) == 4 and np.any(inputs["IMAGE"]):
             {fault}
         return {{"NORMAL": inputs["IMAGE"]}}
