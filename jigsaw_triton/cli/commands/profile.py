@@ -155,7 +155,7 @@ def command(
     """
     spending = Budget(budget, Pace(most_s=seconds))
     mistakes = Mistakes()
-    found = read_graphs([graph], mistakes, require_files=True)
+    graphs = read_graphs([graph], mistakes, require_files=True)
     built = read_cluster(
         mistakes,
         gpus=gpus or (None if cluster else THIS_PROCESSOR),
@@ -166,17 +166,17 @@ def command(
     )
     mistakes.raise_if_any()
     assert built is not None
-    (task_graph,) = found.values()
+    (task_graph,) = graphs.values()
     grid = Grid(words(slices) if slices else (), numbers(instances, "--instances"), numbers(batches, "--batches"))
     names = chosen(task_graph, tasks, variants)
     measured_gpus = measurable(built)
     keys = {name: configurations(gpu.board, names, grid) for name, gpu in measured_gpus.items()}
+    every = [key for group in keys.values() for key in group]
     file = out_path or task_graph.folder / PROFILES_FILE
     records = Records(Sheet(file), Failures(file))
     limit = _limit(out, points)
-    agendas = {name: _agenda(found, records, limit, task_graph.slo, again=again) for name, found in keys.items()}
+    agendas = {name: _agenda(group, records, limit, task_graph.slo, again=again) for name, group in keys.items()}
     due = {name: agenda for name, agenda in agendas.items() if neighbours or agenda.round()}
-    every = [key for found in keys.values() for key in found]
     machine, outcome = _machine(out), Outcome()
     if due:
         records.sheet.require_writable()
