@@ -197,7 +197,7 @@ def command(
     warn_of_doubts(out, outcome.measured)
     failed = {key: records.failures.reasons[key] for key in every if key in records.failures.reasons}
     rows = [row for key in every if (row := records.sheet.table.get(key)) is not None]
-    result = Result(file, records.failures.path, rows, failed, outcome, fits, machine)
+    result = Result(file, records.failures.path, len(every), rows, failed, outcome, fits, machine)
     print_result(out, result)
     return _FAILED if failed else None
 

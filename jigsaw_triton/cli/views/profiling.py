@@ -17,7 +17,7 @@ from jigsaw_triton.evaluation.profiling.interference import Interference
 from jigsaw_triton.evaluation.profiling.measure import Failure, Measurement
 from jigsaw_triton.evaluation.profiling.sweep import Outcome, Step
 from jigsaw_triton.profiles.filling import QUANTILE
-from jigsaw_triton.profiles.fit import LatencyFit
+from jigsaw_triton.profiles.fit import LEAST_ROWS, LatencyFit
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 
 _FULL_BATCHES = 0.9
@@ -36,7 +36,8 @@ class Result:
     Attributes:
         file: The profiles.csv.
         failures_file: File with the configurations that failed.
-        rows: Rows of the configurations of the sweep, measured and others.
+        configurations: Number of configurations of the sweep.
+        rows: Rows of those that have one, measured and others.
         failed: Reason by configuration that failed, in this run or in an earlier one.
         outcome: Outcome of this run.
         fits: Fits by GPU model.
@@ -45,6 +46,7 @@ class Result:
 
     file: Path
     failures_file: Path
+    configurations: int
     rows: Sequence[ProfileRow]
     failed: Mapping[ProfileKey, str]
     outcome: Outcome
@@ -189,6 +191,11 @@ def _summary(result: Result) -> Iterator[str]:
             f"{result.fitted} configurations fitted at the {QUANTILE:.0%} quantile; median error of the variants in "
             f"cross-validation {min(errors):.1%} to {max(errors):.1%}"
         )
+    if lacking := result.configurations - len(result.rows):
+        yield (
+            f"{lacking} configurations have no row: they failed, or do not fit into the slice, or their variant has fewer "
+            f"than the {LEAST_ROWS} measured ones that a fit needs"
+        )
     parts = [f"{len(result.measured)} configurations measured"]
     if result.kept:
         parts.append(f"{result.kept} kept (--again measures them again)")
@@ -202,6 +209,7 @@ def _document(result: Result) -> dict[str, Any]:
         "file": str(result.file),
         "machine": dict(result.machine),
         "complete": result.outcome.complete,
+        "configurations": result.configurations,
         "measured": len(result.measured),
         "kept": result.kept,
         "fitted": result.fitted,

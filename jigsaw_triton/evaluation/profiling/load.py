@@ -157,7 +157,10 @@ async def closed_loop(load: Load, pace: Pace) -> Loop:
                 seconds = min(max(seconds, end - start) * _GROWTH, pace.most_s)
         finally:
             stop.set()
-        await asyncio.gather(*tasks)
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+    for error in ended:
+        if isinstance(error, BaseException):
+            raise error
     return Loop(measured, end - start, found, confident)
 
 
