@@ -23,6 +23,7 @@ from jigsaw_triton.evaluation.profiling.connection import Connection
 from jigsaw_triton.evaluation.profiling.figures import figures
 from jigsaw_triton.evaluation.profiling.load import Load, Pace, Target, closed_loop
 from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.servers.installation import find_installation
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
 
@@ -83,5 +84,5 @@ def _theirs(analyzer: Path, ports: GatewayPorts, model: str, seconds: float, fol
     return run.measure().latency_ms[95]
 
 
-def _image() -> np.ndarray:
+def _image() -> Array:
     return np.random.default_rng(SEED).random((1, SIZE, SIZE), np.float32)

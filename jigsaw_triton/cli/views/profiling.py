@@ -193,8 +193,8 @@ def _summary(result: Result) -> Iterator[str]:
         )
     if lacking := result.configurations - len(result.rows):
         yield (
-            f"{lacking} configurations have no row: they failed, or do not fit into the slice, or their variant has fewer "
-            f"than the {LEAST_ROWS} measured ones that a fit needs"
+            f"{lacking} configurations have no row: they failed, or do not fit into the slice, or their variant has "
+            f"fewer than the {LEAST_ROWS} measured ones that a fit needs"
         )
     parts = [f"{len(result.measured)} configurations measured"]
     if result.kept:
