@@ -6,7 +6,18 @@ from collections.abc import Callable
 from benchmarks import harness
 from benchmarks.effort import FULL, SMOKE, Effort
 from benchmarks.harness import Figure, Progress
-from benchmarks.profiles import checking, fitting, honest, mapping, regret
+from benchmarks.profiles import (
+    agreement,
+    bringing,
+    checking,
+    fitting,
+    honest,
+    mapping,
+    points,
+    regret,
+    repeat,
+    resume,
+)
 
 Part = Callable[[Progress, Effort], list[Figure]]
 
@@ -16,6 +27,11 @@ PARTS: dict[str, Part] = {
     "regret": regret.measure,
     "mapping": mapping.measure,
     "honest": honest.measure,
+    "points": points.measure,
+    "repeat": repeat.measure,
+    "agreement": agreement.measure,
+    "resume": resume.measure,
+    "bring": bringing.measure,
 }
 
 

@@ -1,11 +1,59 @@
 """Design of a sparse sweep: chooses the configurations that are most informative to measure."""
 
+import math
 from collections.abc import Collection, Sequence
+from statistics import NormalDist
 
 import numpy as np
 
-from jigsaw_triton.profiles.estimation import DEVIATION, Estimate
-from jigsaw_triton.profiles.latency_model import Configuration, Points, log_latency
+from jigsaw_triton.profiles.estimation import DEVIATION, Estimate, Prior, Sample, estimate
+from jigsaw_triton.profiles.latency_model import SHARES, Configuration, Points, log_latency
+
+_OPTIMISTIC = 0.1
+"""Quantile of the prediction that must be within the largest useful latency: a configuration that may be useful is not
+left out."""
+
+
+def next_configuration(
+    candidates: Collection[Configuration],
+    sample: Sample,
+    *,
+    failed: Collection[Configuration] = (),
+    most_ms: float = math.inf,
+) -> Configuration | None:
+    """Returns the next configuration of a variant to measure; None if no useful one is left.
+
+    The first is the smallest, since every plan can use it and it is measured soonest. The next ones are the most
+    informative. This needs scipy for all but the first.
+
+    Args:
+        candidates: Configurations that can be measured.
+        sample: Measurements of the variant.
+        failed: Configurations that failed. Larger ones on the same kind of slice are left out too.
+        most_ms: Largest useful latency, such as the SLO of the graph. Configurations that are slower with a probability
+            of more than 90% are left out.
+    """
+    known = set(sample.configurations)
+    left = [c for c in candidates if c not in known and not beyond(c, failed)]
+    if not left or not known:
+        return min(left, key=size, default=None)
+    found = estimate(sample, Prior())
+    logs, deviations = found.predict(left)
+    quick = logs + NormalDist().inv_cdf(_OPTIMISTIC) * deviations <= math.log(most_ms)
+    useful = [configuration for configuration, within in zip(left, quick, strict=True) if within]
+    return most_informative(found, [*useful, *sample.configurations], known) if useful else None
+
+
+def beyond(configuration: Configuration, failed: Collection[Configuration]) -> bool:
+    """Returns true if a configuration is one that failed, or is larger than one on the same kind of slice."""
+    kind, instances, batch = configuration
+    return any(kind == k and instances >= i and batch >= b for k, i, b in failed)
+
+
+def size(configuration: Configuration) -> tuple[int, ...]:
+    """Returns a key that sorts configurations by the work of all instances together, and then by slice."""
+    kind, instances, batch = configuration
+    return instances * batch, *SHARES[kind], instances
 
 
 def most_informative(

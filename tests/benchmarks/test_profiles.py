@@ -15,13 +15,22 @@ FIGURES = {
 }
 """Part -> one of its figures."""
 
+LIVE_FIGURES = {
+    "points": "profiles.points",
+    "repeat": "profiles.repeat",
+    "agreement": "profiles.perf_analyzer_agreement",
+    "resume": "profiles.resume",
+    "bring": "profiles.bring_s",
+}
+"""Part that starts tritonservers -> one of its figures."""
+
 beside_the_checkout = pytest.mark.skipif(
     not a100.TABLE.exists(), reason=f"{a100.TABLE.name} is not beside the checkout"
 )
 
 
 def test_every_part_has_a_smoke_run() -> None:
-    assert FIGURES.keys() == PARTS.keys()
+    assert FIGURES.keys() | LIVE_FIGURES.keys() == PARTS.keys()
 
 
 @pytest.mark.slow
@@ -31,6 +40,16 @@ def test_a_part_returns_its_figures(part: str) -> None:
     with harness.alarm():
         found = measure(print, {part: PARTS[part]}, SMOKE)
     assert FIGURES[part] in {figure.id for figure in found}
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.parametrize("part", LIVE_FIGURES)
+def test_a_part_with_servers_returns_its_figures(part: str) -> None:
+    with harness.alarm():
+        found = {figure.id: figure.value for figure in measure(print, {part: PARTS[part]}, SMOKE)}
+    assert LIVE_FIGURES[part] in found
+    assert found.get("profiles.resume", 0) == found.get("profiles.resume.lost", 0) == 0
 
 
 @beside_the_checkout

@@ -2,52 +2,77 @@
 
 import asyncio
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+import click
 
 from jigsaw_triton.api.files import PROFILES_FILE, Mistakes, read_cluster, read_graphs, shown_path
 from jigsaw_triton.api.machine import Driver
+from jigsaw_triton.api.profiles import memory_rooms
 from jigsaw_triton.api.reporting import COMMAND_LINE, download_progress
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.numbers import numbers, words
-from jigsaw_triton.cli.io.output import Output, figures
-from jigsaw_triton.cli.io.table import Table
+from jigsaw_triton.cli.io.output import Output
+from jigsaw_triton.cli.views.profiling import (
+    Result,
+    configuration,
+    print_result,
+    sweep_progress,
+    warn_of_doubts,
+    warn_of_failure,
+)
 from jigsaw_triton.compiler.templates import load_templates
+from jigsaw_triton.errors import InputError, MissingDependencyError, PlacementError, ServerError
+from jigsaw_triton.evaluation.profiling.agenda import Agenda, default_points
+from jigsaw_triton.evaluation.profiling.budget import Budget
+from jigsaw_triton.evaluation.profiling.completion import can_fit, completed
+from jigsaw_triton.evaluation.profiling.failures import Failures
+from jigsaw_triton.evaluation.profiling.interference import interference, most_efficient
 from jigsaw_triton.evaluation.profiling.load import Pace
-from jigsaw_triton.evaluation.profiling.measure import Measurement, Profiler
-from jigsaw_triton.evaluation.profiling.points import Grid, chosen, measurable, points, unmeasured
+from jigsaw_triton.evaluation.profiling.measure import Profiler
+from jigsaw_triton.evaluation.profiling.points import Grid, chosen, configurations, measurable
 from jigsaw_triton.evaluation.profiling.sheet import Sheet
-from jigsaw_triton.evaluation.profiling.workers import profiling_workers
-from jigsaw_triton.gpus.model import Cluster, Gpu
-from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
+from jigsaw_triton.evaluation.profiling.sweep import Outcome, Records, sweep
+from jigsaw_triton.evaluation.profiling.workers import ProfilingWorkers, profiling_workers
+from jigsaw_triton.gpus.model import Cluster, Gpu, Processes
+from jigsaw_triton.graph.model import Slo, TaskGraph
+from jigsaw_triton.profiles.fit import LatencyFit
+from jigsaw_triton.profiles.read import read_profiles, write_profiles
+from jigsaw_triton.profiles.table import ProfileKey
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.installation import find_installation
 
 THIS_PROCESSOR = "1xcpu"
 """GPUs to measure by default: the processor of this machine."""
 
-_FULL_BATCHES = 0.9
-"""Least share of executions with a full batch. Below it the latencies are mostly those of smaller batches."""
+ALL = "all"
+_FAILED = 1
 
-_LATENCIES = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms")
 
-Begin = Callable[[ProfileKey], None]
+class _Points(click.ParamType[int | str]):
+    """A number of points, or `all`."""
+
+    name = "points"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        if value == ALL:
+            return ALL
+        if not (str(value).isdecimal() and int(value) > 0):
+            self.fail(f"{value!r} is neither a number of at least 1 nor `{ALL}`", param, ctx)
+        return int(value)
 
 
 @options.command(
     "profile",
     examples=(
         "profile traffic/",
-        "profile traffic/ --task detect --variant s --instances 1,2,3 --batches 1,4",
-        "profile traffic/ --again --seconds 10 -O careful.csv",
+        "profile traffic/ --budget 15m",
+        "profile traffic/ --task detect --variant s --instances 1,2,3 --batches 1,4 --points all",
+        "profile traffic/ --again --seconds 30 -O careful.csv",
     ),
 )
 @options.graph()
@@ -63,20 +88,42 @@ Begin = Callable[[ProfileKey], None]
     help="Variant to measure; may be repeated.  [default: all]",
 )
 @options.option(
-    "--slices", metavar="SLICE,...", default="1g", show_default=True, help="Kinds of MIG instance to measure on."
+    "--slices",
+    metavar="SLICE,...",
+    help="Kinds of MIG instance to profile.  [default: all of the GPU; 1g on a processor]",
 )
 @options.option(
-    "--instances", metavar="N,...", default="1,2", show_default=True, help="Triton instance counts to measure."
+    "--instances", metavar="N,...", default="1,2,3,4", show_default=True, help="Triton instance counts to profile."
 )
-@options.option("--batches", metavar="N,...", default="1,2,4,8", show_default=True, help="Batch sizes to measure.")
+@options.option(
+    "--batches", metavar="N,...", default="1,2,4,8,16,32", show_default=True, help="Batch sizes to profile."
+)
+@options.option(
+    "--points",
+    metavar=f"N|{ALL}",
+    type=_Points(),
+    help="Configurations of each variant to measure; the others are fitted.  [default: a quarter, from 4 to 12]",
+)
 @options.option(
     "--seconds",
     type=options.Number(min=0, min_open=True),
-    default=3.0,
+    default=10.0,
     show_default=True,
-    help="Measure each configuration for this long, after a warm-up.",
+    help="Measure each configuration for at most this long, after a warm-up.",
 )
-@options.option("--again", is_flag=True, help="Measure again what the file already has rows for.")
+@options.option(
+    "--budget",
+    metavar="DURATION",
+    type=options.Duration(),
+    help="Stop measuring after this time, such as 15m; what is left is fitted.",
+)
+@options.option(
+    "--neighbours",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Also measure the best configuration of each variant while N other slices of the GPU are idle, then busy.",
+)
+@options.option("--again", is_flag=True, help="Measure again what the file already has, and try again what failed.")
 @options.out_file(f"The file.  [default: {PROFILES_FILE} beside the graph]")
 def command(
     out: Output,
@@ -86,21 +133,29 @@ def command(
     driver: Driver | None,
     tasks: Sequence[str],
     variants: Sequence[str],
-    slices: str,
+    slices: str | None,
     instances: str,
     batches: str,
+    points: int | str | None,
     seconds: float,
+    budget: float | None,
+    neighbours: int | None,
     again: bool,
     out_path: Path | None,
-) -> None:
+) -> int | None:
     """Measure the variants of a graph on live tritonservers, and write profiles.csv.
 
-    Each variant is measured for each slice, instance count and batch size, served as a deployment serves it, with all
-    instances busy. Inputs come from the graph's `sample`; the tasks upstream run once to make them. The file is written
-    after each configuration and keeps the rows that it has. To continue an interrupted run, repeat the command.
+    Each variant is served as a deployment serves it, with all instances busy, in those combinations of slice,
+    instances and batch size that say most about the others. The others get fitted rows. A measurement ends when the
+    95% confidence intervals of p95 and throughput are within 5%, or after --seconds.
+
+    The file is written after each measurement and keeps the rows that it has. To continue an interrupted run, repeat
+    the command. A configuration that fails is listed beside the file, and is not tried again; the command then exits
+    with 1. Inputs come from the graph's `sample`; the tasks upstream run once to make them.
     """
+    spending = Budget(budget, Pace(most_s=seconds))
     mistakes = Mistakes()
-    found = read_graphs([graph], mistakes, require_files=True)
+    graphs = read_graphs([graph], mistakes, require_files=True)
     built = read_cluster(
         mistakes,
         gpus=gpus or (None if cluster else THIS_PROCESSOR),
@@ -111,74 +166,152 @@ def command(
     )
     mistakes.raise_if_any()
     assert built is not None
-    (task_graph,) = found.values()
-    grid = Grid(words(slices), numbers(instances, "--instances"), numbers(batches, "--batches"))
+    (task_graph,) = graphs.values()
+    grid = Grid(words(slices) if slices else (), numbers(instances, "--instances"), numbers(batches, "--batches"))
     names = chosen(task_graph, tasks, variants)
     measured_gpus = measurable(built)
-    configurations = {name: points(gpu.board, names, grid) for name, gpu in measured_gpus.items()}
+    keys = {name: configurations(gpu.board, names, grid) for name, gpu in measured_gpus.items()}
+    every = [key for group in keys.values() for key in group]
     file = out_path or task_graph.folder / PROFILES_FILE
-    sheet = Sheet(file)
-    keys = {
-        name: tuple(k) if again else unmeasured(k, sheet.table, built.processes) for name, k in configurations.items()
+    records = Records(Sheet(file), Failures(file))
+    limit = _limit(out, points)
+    agendas = {
+        name: _agenda(group, records, limit, task_graph.slo, built.processes, again=again)
+        for name, group in keys.items()
     }
-    machine = _machine(out)
-    done: dict[ProfileKey, Measurement] = {}
+    due = {name: agenda for name, agenda in agendas.items() if neighbours or agenda.round()}
+    machine, outcome = _machine(out), Outcome()
+    if due:
+        records.sheet.require_writable()
+        if again:
+            records.failures.remove(every)
     try:
-        for name, gpu in measured_gpus.items():
-            if keys[name]:
-                asyncio.run(_measure(out, task_graph, built, gpu, keys[name], Pace(seconds), sheet, done))
+        for name, agenda in due.items():
+            run = _Run(out, task_graph, built, measured_gpus[name], records, spending, outcome)
+            asyncio.run(run.measure(agenda, keys[name], neighbours or 0))
     except KeyboardInterrupt:
-        out.note(f"interrupted; {shown_path(file)} has the {len(done)} configurations that were measured")
+        out.note(f"interrupted; {shown_path(file)} has the {len(outcome.measured)} configurations that were measured")
+        _fit(out, records, every)
         raise
-    rows = [row for name in measured_gpus for key in configurations[name] if (row := sheet.table.get(key)) is not None]
-    _warn_of_partial_batches(out, done)
-    _print_result(out, file, rows, done, machine)
+    except InputError:
+        _print_unwritten(out, records, outcome)
+        raise
+    fits = _fit(out, records, every)
+    warn_of_doubts(out, outcome.measured)
+    failed = {key: records.failures.reasons[key] for key in every if key in records.failures.reasons}
+    rows = [row for key in every if (row := records.sheet.table.get(key)) is not None]
+    result = Result(file, records.failures.path, len(every), rows, failed, outcome, fits, machine)
+    print_result(out, result)
+    return _FAILED if failed else None
 
 
-async def _measure(
-    out: Output,
-    graph: TaskGraph,
-    cluster: Cluster,
-    gpu: Gpu,
+def _limit(out: Output, wanted: int | str | None) -> int | str | None:
+    """Returns the wanted number of points. Without scipy, which chooses the points and fits the others, it is `all`.
+
+    Raises:
+        MissingDependencyError: A number is wanted, but scipy is not installed.
+    """
+    if can_fit() or wanted == ALL:
+        return wanted
+    hint = "pip install 'jigsaw-triton[fit]'"
+    if wanted is not None:
+        raise MissingDependencyError(f"scipy is needed for --points {wanted}, but not installed", hint=hint)
+    out.note(f"scipy is not installed, so all configurations are measured: none can be fitted ({hint})")
+    return ALL
+
+
+def _agenda(
     keys: Sequence[ProfileKey],
-    pace: Pace,
-    sheet: Sheet,
-    done: dict[ProfileKey, Measurement],
-) -> None:
-    with out.working("looking for tritonserver") as report:
-        installation = find_installation(download_progress(report))
-    async with profiling_workers(installation, cluster, gpu) as workers:
-        profiler = Profiler(graph, workers, load_templates(templates_dir()), pace, out.warn)
-        with out.working("computing inputs from the graph's samples") as report:
-            await profiler.prepare(tuple({key.task: None for key in keys}), keys[0].slice, report)
-        with _progress(out, len(keys)) as begin:
-            for key in keys:
-                begin(key)
-                done[key] = await profiler.measure(key)
-                sheet.add(done[key].row)
+    records: Records,
+    limit: int | str | None,
+    slo: Slo,
+    processes: Processes,
+    *,
+    again: bool,
+) -> Agenda:
+    variants = {(key.task, key.variant) for key in keys}
+    points = default_points(len(keys) // len(variants)) if limit is None else None if isinstance(limit, str) else limit
+    known = () if again else records.sheet.table.rows()
+    measured = {row.key: row.latency_p50_ms for row in known if row.source == "measured" and row.holds_for(processes)}
+    return Agenda(keys, points, slo.latency_ms, measured, () if again else records.failures.reasons)
 
 
-@contextmanager
-def _progress(out: Output, total: int) -> Iterator[Begin]:
-    """Yields a function to call before each measurement. It moves a progress bar on a terminal, else prints a line."""
-    if not sys.stderr.isatty():
-        yield lambda key: out.note(f"measuring {_configuration(key)}")
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("", total=total)
-        started = -1
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Measurements on one GPU."""
 
-        def begin(key: ProfileKey) -> None:
-            nonlocal started
-            started += 1
-            progress.update(bar, description=_configuration(key), completed=started)
+    out: Output
+    graph: TaskGraph
+    cluster: Cluster
+    gpu: Gpu
+    records: Records
+    budget: Budget
+    outcome: Outcome
 
-        yield begin
+    async def measure(self, agenda: Agenda, keys: Sequence[ProfileKey], neighbours: int) -> None:
+        """Measures the configurations of an agenda, and the best ones of `keys` with neighbours if there are any."""
+        out, graph = self.out, self.graph
+        with out.working("looking for tritonserver") as report:
+            installation = find_installation(download_progress(report))
+        async with profiling_workers(installation, self.cluster, self.gpu) as workers:
+            for kind in agenda.leave_out(lambda kind: not workers.has_room(kind)):
+                out.warn(f"{self.gpu.id} has no room for a {kind} slice beside the instances of others; it is left out")
+            if not agenda.kinds:
+                return
+            profiler = Profiler(graph, workers, load_templates(templates_dir()), out.warn)
+            with out.working("computing inputs from the graph's samples") as report:
+                await profiler.prepare(agenda.tasks, agenda.kinds[0], report)
+            with sweep_progress(out) as begin:
+                await sweep(
+                    profiler, agenda, self.records, self.budget, self.outcome, begin, partial(warn_of_failure, out)
+                )
+            if neighbours:
+                await self._interference(profiler, workers, keys, neighbours)
+
+    async def _interference(
+        self, profiler: Profiler, workers: ProfilingWorkers, keys: Sequence[ProfileKey], neighbours: int
+    ) -> None:
+        table = self.records.sheet.table
+        rows = [row for key in keys if (row := table.get(key)) is not None]
+        best = most_efficient(rows, self.graph.slo.latency_ms)
+        for number, key in enumerate(best):
+            pace = self.budget.pace(2 * (len(best) - number))
+            if pace is None:
+                self.outcome.complete = False
+                return
+            self.out.note(f"measuring {configuration(key)} with {neighbours} neighbours, idle and busy")
+            try:
+                found = await interference(profiler, workers, key, neighbours, pace)
+            except (PlacementError, ServerError) as error:
+                self.out.warn(f"{configuration(key)} was not measured with neighbours: {error.message}")
+                await workers.stop()
+                continue
+            self.outcome.interference.append(found)
 
 
-def _configuration(key: ProfileKey) -> str:
-    return f"{key.task}.{key.variant} on {key.slice}, {key.instances} x batch {key.batch}"
+def _fit(out: Output, records: Records, keys: Sequence[ProfileKey]) -> Mapping[str, LatencyFit]:
+    """Adds fitted rows to the file. Returns the fits; none without scipy."""
+    if not can_fit():
+        return {}
+    with out.working("fitting the configurations that were not measured"):
+        table, fits = completed(records.sheet.table, keys, records.failures.reasons, _rooms())
+    if table.rows() != records.sheet.table.rows():
+        records.sheet.replace(table.rows())
+    return fits
+
+
+def _rooms() -> dict[tuple[str, str], float]:
+    return {(gpu, kind): room for gpu, kinds in memory_rooms().items() for kind, room in kinds.items()}
+
+
+def _print_unwritten(out: Output, records: Records, outcome: Outcome) -> None:
+    """Prints the measured rows that the file does not have, because it could not be written."""
+    path = records.sheet.path
+    written = {row.key: row for row in read_profiles(path).rows()} if path.exists() else {}
+    lost = [found.row for key, found in outcome.measured.items() if written.get(key) != found.row]
+    if lost:
+        out.warn("these rows are not in the file:")
+        out.note(write_profiles(lost).rstrip())
 
 
 def _machine(out: Output) -> dict[str, Any]:
@@ -189,47 +322,3 @@ def _machine(out: Output) -> dict[str, Any]:
             f"the machine is busy (load average {load:.1f} on {cores} cores): expect worse figures than on an idle one"
         )
     return {"cores": cores, "load_average": round(load, 2)}
-
-
-def _warn_of_partial_batches(out: Output, done: dict[ProfileKey, Measurement]) -> None:
-    partial = [key for key, measurement in done.items() if measurement.full < _FULL_BATCHES]
-    for key in partial:
-        out.warn(f"{_configuration(key)}: only {done[key].full:.0%} of the executions had a full batch")
-
-
-def _print_result(
-    out: Output,
-    file: Path,
-    rows: Sequence[ProfileRow],
-    done: dict[ProfileKey, Measurement],
-    machine: dict[str, Any],
-) -> None:
-    data = {
-        "file": str(file),
-        "machine": machine,
-        "measured": len(done),
-        "kept": len(rows) - len(done),
-        "rows": [_document(row, done.get(row.key)) for row in rows],
-    }
-    header = ("gpu", "task", "variant", "slice", "inst", "batch", "p50 ms", "p95 ms", "p99 ms", "items/s", "MiB")
-    table = Table.of(
-        header,
-        [
-            (
-                *(row.key.gpu, row.key.task, row.key.variant, row.key.slice, row.key.instances, row.key.batch),
-                *(figures(getattr(row, name)) for name in _LATENCIES),
-                figures(row.throughput_rps),
-                figures(row.memory_mib),
-            )
-            for row in rows
-        ],
-    )
-    kept = f", {len(rows) - len(done)} kept (--again measures them again)" if len(rows) > len(done) else ""
-    out.result(data, table, f"{len(done)} configurations measured{kept}; {shown_path(file)}")
-
-
-def _document(row: ProfileRow, measurement: Measurement | None) -> dict[str, Any]:
-    document = {**asdict(row.key), **asdict(row)}
-    del document["key"]
-    certainty = {"batches": measurement.batches, "full": measurement.full} if measurement is not None else {}
-    return document | certainty

@@ -1,7 +1,9 @@
 """Measures the configurations of a graph's variants, each served as a deployment would serve it."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
@@ -13,12 +15,14 @@ from jigsaw_triton.compiler.front import one_by_one
 from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.compiler.worker_config import EMULATED, Server, worker_model
+from jigsaw_triton.errors import InputError, ServerError
 from jigsaw_triton.evaluation.load import request_tensors
+from jigsaw_triton.evaluation.profiling.confidence import HalfWidths
 from jigsaw_triton.evaluation.profiling.digest import model_digest
 from jigsaw_triton.evaluation.profiling.figures import Figures, figures
-from jigsaw_triton.evaluation.profiling.load import Pace, Target, closed_loop
+from jigsaw_triton.evaluation.profiling.load import Load, Pace, Target, closed_loop
 from jigsaw_triton.evaluation.profiling.tensors import batches, calls, gather, made_up
-from jigsaw_triton.evaluation.profiling.workers import ProfilingWorkers
+from jigsaw_triton.evaluation.profiling.workers import MemoryMethod, ProfilingWorkers
 from jigsaw_triton.graph.model import GRAPH_INPUTS, PythonStep, Task, TaskGraph, TensorRef
 from jigsaw_triton.planner.domain.plan import PlacedModel
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
@@ -39,11 +43,34 @@ class Measurement:
         row: Row with the measured figures.
         batches: Number of measured batches.
         full: Share of the model's executions that had a full batch.
+        seconds: Duration of the measurement, without the start of the model and the warm-up.
+        half_widths: Half widths of the confidence intervals; None if there are too few batches for them.
+        confident: True if the measurement ended because the intervals were narrow enough.
+        memory: Method by which the memory was measured.
     """
 
     row: ProfileRow
     batches: int
     full: float
+    seconds: float
+    half_widths: HalfWidths | None
+    confident: bool
+    memory: MemoryMethod
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A configuration that could not be measured.
+
+    Attributes:
+        key: Configuration.
+        reason: Reason in one line.
+        log: End of the workers' logs, in lines; empty if they say nothing.
+    """
+
+    key: ProfileKey
+    reason: str
+    log: str = ""
 
 
 class Profiler:
@@ -56,7 +83,6 @@ class Profiler:
         graph: Graph with the variants.
         workers: Workers that serve the models.
         templates: Templates of model repositories by name.
-        pace: Duration of each measurement.
         warn: Callback for warnings to the user.
     """
 
@@ -65,17 +91,21 @@ class Profiler:
         graph: TaskGraph,
         workers: ProfilingWorkers,
         templates: Mapping[str, Template],
-        pace: Pace,
         warn: Notify,
     ) -> None:
         self._graph = graph
         self._workers = workers
         self._templates = templates
-        self._pace = pace
         self._warn = warn
         self._identities = Identities()
         self._generations = count(1)
         self._calls: dict[str, list[Arrays]] = {}
+
+    def on(self, workers: ProfilingWorkers) -> "Profiler":
+        """Returns a profiler with the same inputs that measures on other workers."""
+        other = copy(self)
+        other._workers = workers
+        return other
 
     async def prepare(self, tasks: Sequence[str], kind: str, progress: Notify) -> None:
         """Makes the inputs of tasks from the graph's samples, for which upstream tasks run once.
@@ -86,8 +116,8 @@ class Profiler:
             progress: Callback that receives a description of each step.
 
         Raises:
-            InputError: A sample has errors, or a model cannot be compiled.
-            ServerError: An upstream task fails.
+            InputError: A sample has errors.
+            ServerError: The workers do not start.
         """
         inputs, without_sample = request_tensors(self._graph)
         if without_sample:
@@ -109,12 +139,38 @@ class Profiler:
                 progress(f"running {task.name} to make the input of later tasks")
                 tensors |= await self._run(task, kind)
 
-    async def measure(self, key: ProfileKey) -> Measurement:
+    async def measure(self, key: ProfileKey, pace: Pace) -> Measurement | Failure:
         """Measures one configuration of a task that `prepare` has made inputs for.
+
+        Args:
+            key: Configuration.
+            pace: Duration of the measurement.
+
+        Returns:
+            The measurement; a failure if the model cannot be compiled or does not load, or if a batch fails. The
+            workers are stopped after a failure, which may have damaged them.
+
+        Raises:
+            ServerError: The workers do not start.
+        """
+        await self._workers.start(key.slice, key.instances)
+        try:
+            return await self._measured(key, pace)
+        except (InputError, ServerError) as error:
+            await self._workers.stop()
+            reason, _, log = error.message.partition("\n")
+            return Failure(key, reason.removesuffix("; the server's log:"), log)
+
+    @asynccontextmanager
+    async def serving(self, key: ProfileKey) -> AsyncIterator[Load]:
+        """Serves a configuration of a task that `prepare` has made inputs for within the context.
+
+        Yields:
+            The load of a closed loop on the configuration.
 
         Raises:
             InputError: The model cannot be compiled.
-            ServerError: The model does not load, or fails.
+            ServerError: The workers do not start, or the model does not load or fails.
         """
         task = self._graph.tasks[key.task]
         await self._workers.start(key.slice, key.instances)
@@ -122,15 +178,26 @@ class Profiler:
         separate = one_by_one(self._graph, task) and not model.pads
         requests = batches(self._calls[key.task], key.batch, side_by_side=separate)
         async with self._workers.loaded(model):
-            before = await self._workers.statistics(model.name)
-            target = Target(model.name, tuple(task.outputs), self._workers.connect)
-            lanes = await closed_loop(target, requests, key.instances, self._pace)
+            yield Load(Target(model.name, tuple(task.outputs), self._workers.connect), requests, key.instances)
+
+    async def _measured(self, key: ProfileKey, pace: Pace) -> Measurement:
+        async with self.serving(key) as load:
+            before = await self._workers.statistics(load.target.model)
+            loop = await closed_loop(load, pace)
             memory_mib = await self._workers.model_mib()
-            after = await self._workers.statistics(model.name)
-        found = figures(lanes, key.batch)
-        digest = model_digest(task.variant(key.variant), self._identities)
+            after = await self._workers.statistics(load.target.model)
+        found = figures(loop.lanes, key.batch)
+        digest = model_digest(self._graph.tasks[key.task].variant(key.variant), self._identities)
         row = replace(_row(key, found, memory_mib), processes="mps" if self._workers.mps else "streams", model=digest)
-        return Measurement(row, found.batches, full_share(before, after, key.batch))
+        return Measurement(
+            row,
+            found.batches,
+            full_share(before, after, key.batch),
+            loop.seconds,
+            loop.half_widths,
+            loop.confident,
+            self._workers.memory,
+        )
 
     def _real_calls(self, task: Task, tensors: Mapping[TensorRef, Array]) -> list[Arrays]:
         found: list[Arrays] = list(calls(self._graph, task, tensors))
@@ -143,20 +210,24 @@ class Profiler:
         return [{name: made_up(self._graph.input_type(task, name), rng) for name in task.inputs}]
 
     async def _run(self, task: Task, kind: str) -> dict[TensorRef, Array]:
-        """Returns the tensors that a task's most accurate variant makes; made-up ones if all variants are emulated."""
+        """Returns the tensors that a task makes, by its most accurate variant that works; made-up ones without any."""
         real = [variant for variant in task.variants if variant.template != EMULATED]
-        if not real:
-            self._warn(f"all variants of {task.name} are emulated: tasks after it are measured with made-up data")
-            return self._made_up(task)
-        best = max(real, key=lambda variant: variant.accuracy)
-        await self._workers.start(kind, 1)
-        model = self._compile(task, best.name, kind, 1, 1)
-        async with self._workers.loaded(model):
-            answers = [
-                await self._workers.infer(model.name, {name: array[None] for name, array in call.items()})
-                for call in self._calls[task.name]
-            ]
-        return gather(self._graph, task, answers)
+        for variant in sorted(real, key=lambda v: v.accuracy, reverse=True):
+            await self._workers.start(kind, 1)
+            try:
+                model = self._compile(task, variant.name, kind, 1, 1)
+                async with self._workers.loaded(model):
+                    answers = [
+                        await self._workers.infer(model.name, {name: array[None] for name, array in call.items()})
+                        for call in self._calls[task.name]
+                    ]
+                return gather(self._graph, task, answers)
+            except (InputError, ServerError) as error:
+                await self._workers.stop()
+                self._warn(f"{task.name}.{variant.name} cannot make the input of later tasks: {error.message}")
+        lacking = f"no variant of {task.name} works" if real else f"all variants of {task.name} are emulated"
+        self._warn(f"{lacking}: tasks after it are measured with made-up data")
+        return self._made_up(task)
 
     def _made_up(self, node: Task | PythonStep) -> dict[TensorRef, Array]:
         rng = np.random.default_rng(_SEED)

@@ -1,14 +1,14 @@
 """Enumerates the configurations to measure: variants x slices x instances x batch sizes. Does no I/O."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from jigsaw_triton.compiler.worker_config import EMULATED
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.gpus.model import Board, Cluster, Gpu, Processes
+from jigsaw_triton.gpus.model import Board, Cluster, Gpu
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.profiles.read import LIMIT_COUNT
-from jigsaw_triton.profiles.table import ProfileKey, ProfileTable
+from jigsaw_triton.profiles.table import ProfileKey
 from jigsaw_triton.spec.words import nearest
 
 
@@ -17,14 +17,14 @@ class Grid:
     """Configurations in which each variant is measured.
 
     Attributes:
-        slices: Slice kinds.
+        slices: Slice kinds; empty for all of the board.
         instances: Triton instance counts.
         batches: Batch sizes.
     """
 
-    slices: tuple[str, ...] = ("1g",)
-    instances: tuple[int, ...] = (1, 2)
-    batches: tuple[int, ...] = (1, 2, 4, 8)
+    slices: tuple[str, ...]
+    instances: tuple[int, ...]
+    batches: tuple[int, ...]
 
 
 def measurable(cluster: Cluster) -> dict[str, Gpu]:
@@ -82,7 +82,7 @@ def chosen(graph: TaskGraph, tasks: Collection[str], variants: Collection[str]) 
     return {task: names for task, names in found.items() if names}
 
 
-def points(board: Board, variants: dict[str, tuple[str, ...]], grid: Grid) -> tuple[ProfileKey, ...]:
+def configurations(board: Board, variants: dict[str, tuple[str, ...]], grid: Grid) -> tuple[ProfileKey, ...]:
     """Returns every configuration of the variants on a board, grouped by variant and then by slice kind.
 
     Args:
@@ -106,18 +106,12 @@ def points(board: Board, variants: dict[str, tuple[str, ...]], grid: Grid) -> tu
         ProfileKey(board.name, task, variant, kind, instances, batch)
         for task, names in variants.items()
         for variant in names
-        for kind in dict.fromkeys(grid.slices)
+        for kind in dict.fromkeys(grid.slices or _kinds(board))
         for instances in sorted(set(grid.instances))
         for batch in sorted(set(grid.batches))
     )
 
 
-def unmeasured(keys: Sequence[ProfileKey], table: ProfileTable, processes: Processes) -> tuple[ProfileKey, ...]:
-    """Returns the configurations without a measured row in the table that holds for this kind of instances.
-
-    Fitted and assumed rows are measured anew.
-    """
-    rows = {key: table.get(key) for key in keys}
-    return tuple(
-        key for key, row in rows.items() if row is None or row.source != "measured" or not row.holds_for(processes)
-    )
+def _kinds(board: Board) -> tuple[str, ...]:
+    """Returns the slice kinds of a board. Those of a processor are all alike: each has all cores."""
+    return ("1g",) if board.arch == "cpu" else tuple(board.profiles)

@@ -1,6 +1,8 @@
 """The profiles.csv for measurements, which is always complete, so that an interrupted run can be continued."""
 
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from jigsaw_triton.errors import InputError
@@ -29,6 +31,17 @@ class Sheet:
         """Rows of the file."""
         return self._table
 
+    def require_writable(self) -> None:
+        """Checks that the file can be written, before hours are spent on its rows.
+
+        Raises:
+            InputError: The file cannot be written.
+        """
+        with _writing(self.path):
+            folder = self.path.resolve().parent
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryDirectory(dir=folder, prefix=".part-").cleanup()
+
     def add(self, *added: ProfileRow) -> None:
         """Adds or replaces the rows of configurations, and atomically replaces the file.
 
@@ -45,10 +58,16 @@ class Sheet:
             InputError: The file cannot be written.
         """
         self._table = ProfileTable(rows)
-        try:
+        with _writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             replace_text(self.path, write_profiles(self._table.rows()))
-        except OSError as error:
-            raise InputError(
-                f"the file cannot be written ({error.strerror})", where=str(self.path), hint="choose another with -O"
-            ) from error
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"the file cannot be written ({error.strerror})", where=str(path), hint="choose another with -O"
+        ) from error

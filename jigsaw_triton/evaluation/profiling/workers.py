@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jigsaw_triton.compiler import names
 from jigsaw_triton.compiler.bundle import Place, Worker, WorkerModel
@@ -28,6 +28,10 @@ from jigsaw_triton.servers.process import group_members
 TIMEOUT_S = 60.0
 """Seconds to wait for one batch."""
 
+MemoryMethod = Literal["nvml", "pss"]
+"""Method by which memory is measured: that of the slice, by the GPU's driver, or the proportional set size (PSS) of the
+processes, which divides shared pages among their users."""
+
 _LOG_LINES = 12
 _PERSISTENT_FOLDER = "profile"
 """Name of the persistent state folder, within the folder of deployments."""
@@ -40,15 +44,23 @@ class ProfilingWorkers:
         fleet: Fleet that serves on the GPU and is used for nothing else.
         gpu: GPU that holds the slice.
         mps: True if each instance of a model is a server of its own.
+        taken: Placements that are in use on the GPU, which all workers on it share.
+
+    Attributes:
+        memory: Method by which the last memory was measured.
     """
 
-    def __init__(self, fleet: Fleet, gpu: Gpu, *, mps: bool = False) -> None:
+    def __init__(
+        self, fleet: Fleet, gpu: Gpu, *, mps: bool = False, taken: dict["ProfilingWorkers", Placement] | None = None
+    ) -> None:
         self._fleet = fleet
         self._gpu = gpu
+        self._taken = {} if taken is None else taken
         self.mps = mps
         self._workers: list[Worker] = []
         self._kind = ""
         self._idle_mib = 0.0
+        self.memory: MemoryMethod = "pss"
 
     @property
     def backends(self) -> frozenset[str]:
@@ -69,7 +81,7 @@ class ProfilingWorkers:
         if len(self._workers) == processes and self._kind == kind:
             return
         await self.stop()
-        placement = self._place(kind)
+        placement = self._taken[self] = self._place(kind)
         memory_mib = self._gpu.board.profiles[kind].memory_mib
         for process in range(1, processes + 1) if self.mps else (0,):
             worker = Worker(
@@ -89,22 +101,36 @@ class ProfilingWorkers:
         Raises:
             PlacementError: There is no room.
         """
-        board, others = self._gpu.board, self._gpu.foreign
-        placements = [Placement(start, kind) for start in board.profiles[kind].starts]
-        free = [placement for placement in placements if fits(board, [*others, placement]) is None]
+        free = self._free(kind)
         if not free:
+            others = ", ".join(map(str, (*self._gpu.foreign, *self._taken.values())))
             raise PlacementError(
-                f"there is no room for a {kind} slice beside others' {', '.join(map(str, others))}",
+                f"there is no room for a {kind} slice beside {others}",
                 where=str(self._gpu.id),
-                hint="destroy the other instances, or leave the slice out with --slices",
+                hint="destroy the instances of others, or leave the slice out with --slices",
             )
         return free[0]
+
+    def has_room(self, kind: str) -> bool:
+        """Returns true if the GPU has room for one more slice of this kind."""
+        return bool(self._free(kind))
+
+    def _free(self, kind: str) -> list[Placement]:
+        board = self._gpu.board
+        placements = [Placement(start, kind) for start in board.profiles[kind].starts]
+        others = (*self._gpu.foreign, *self._taken.values())
+        return [placement for placement in placements if fits(board, [*others, placement]) is None]
 
     async def stop(self) -> None:
         """Stops the workers and destroys the slice."""
         while self._workers:
             await self._fleet.retire(self._workers[-1].name)
             self._workers.pop()
+        self._taken.pop(self, None)
+
+    def neighbour(self) -> "ProfilingWorkers":
+        """Returns workers for another slice of the same GPU. They must be stopped before the context of these ends."""
+        return ProfilingWorkers(self._fleet, self._gpu, mps=self.mps, taken=self._taken)
 
     @asynccontextmanager
     async def loaded(self, model: WorkerModel) -> AsyncIterator[None]:
@@ -140,10 +166,14 @@ class ProfilingWorkers:
         """Returns Triton's statistics of a loaded model, one entry per server."""
         return [entry for server in self._servers() for entry in await server.client.statistics(model)]
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Addresses of the servers."""
+        return tuple(f"unix:{server.process.command.address}" for server in self._servers())
+
     def connect(self, lane: int) -> Connection:
         """Opens a connection as the gateway would, for which lanes use the servers in turn."""
-        servers = self._servers()
-        return Connection(f"unix:{servers[lane % len(servers)].process.command.address}", TIMEOUT_S)
+        return Connection(self.addresses[lane % len(self.addresses)], TIMEOUT_S)
 
     def _servers(self) -> list[RunningServer]:
         found = [server for worker in self._workers if (server := self._fleet.server(worker.name)) is not None]
@@ -154,7 +184,9 @@ class ProfilingWorkers:
     async def _held_mib(self) -> float:
         """Returns the memory used on a GPU's slice if the driver reports it, else the memory of the processes."""
         if self._gpu.board.arch != "cpu" and (use := (await self._fleet.use()).get(self._workers[0].name)):
+            self.memory = "nvml"
             return use.memory_mib
+        self.memory = "pss"
         pids = [server.process.pid for server in self._servers()]
         return sum(held_mib(group_members(pid)) for pid in pids if pid is not None)
 

@@ -1,17 +1,21 @@
 """The command `profile` in cases that start no server."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from jigsaw_triton.cli.main import program
+from jigsaw_triton.evaluation.profiling.failures import Failures
 from jigsaw_triton.evaluation.profiling.sheet import Sheet
+from jigsaw_triton.profiles.read import read_profiles
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from tests.e2e.app import write_application
 
 KEY = ProfileKey("cpu", "square", "slow", "1g", 1, 1)
 ONE = ("--task", "square", "--variant", "slow", "--instances", "1", "--batches", "1")
+FOUR = ("--task", "square", "--variant", "slow", "--instances", "1", "--batches", "1,2,4,8,16")
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -58,6 +62,10 @@ def test_existing_measurements_are_shown_without_starting_a_server(
         (("--batches", "1,1000000"), "1000000 is out of range"),
         (("--gpus", "1xA100-80GB", "--driver", "emulated"), "nothing can be measured on A100-80GB"),
         (("--seconds", "0"), "--seconds"),
+        (("--points", "0"), "--points"),
+        (("--points", "some"), "neither a number of at least 1 nor `all`"),
+        (("--budget", "soon"), "not a duration"),
+        (("--neighbours", "0"), "--neighbours"),
     ],
 )
 def test_invalid_arguments_are_refused_before_anything_runs(
@@ -66,6 +74,64 @@ def test_invalid_arguments_are_refused_before_anything_runs(
     status, out, err = run(capsys, application, *arguments)
     assert (status, out) == (2, "")
     assert message in err
+
+
+def test_the_rest_is_fitted_once_enough_is_measured(
+    application: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jigsaw_triton.cli.commands.profile.find_installation", None)
+    sheet = Sheet(Path(application, "profiles.csv"))
+    for batch in (2, 4, 8):
+        sheet.add(ProfileRow(replace(KEY, batch=batch), 4 + batch, 5 + batch, 6 + batch, 100, 48.5, "measured"))
+    status, out, _ = run(capsys, application, *FOUR, "-o", "json")
+    document = json.loads(out)
+    assert status == 0
+    assert (document["measured"], document["kept"], document["fitted"]) == (0, 4, 1)
+    assert [row["batch"] for row in document["rows"] if row["source"] == "fitted"] == [16]
+    assert [fit["variant"] for fit in document["fits"]] == ["slow"]
+    row = read_profiles(sheet.path).get(replace(KEY, batch=16))
+    assert row is not None
+    assert (row.source, row.latency_p50_ms > 12) == ("fitted", True)
+
+
+def test_a_configuration_that_failed_before_is_not_tried_and_the_exit_code_says_so(
+    application: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jigsaw_triton.cli.commands.profile.find_installation", None)
+    Failures(Path(application, "profiles.csv")).add(replace(KEY, batch=2), "out of memory")
+    arguments = (*ONE[:-1], "1,2,4")
+    status, out, _ = run(capsys, application, *arguments, "-o", "json")
+    document = json.loads(out)
+    assert status == 1
+    assert [(one["batch"], one["reason"], one["in_this_run"]) for one in document["failed"]] == [
+        (2, "out of memory", False)
+    ]
+    status, out, _ = run(capsys, application, *arguments)
+    assert status == 1
+    assert "failed in an earlier run and was not tried again: out of memory" in out
+
+
+def test_without_scipy_all_is_measured(
+    application: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jigsaw_triton.cli.commands.profile.find_installation", None)
+    monkeypatch.setattr("jigsaw_triton.cli.commands.profile.can_fit", lambda: False)
+    status, _, err = run(capsys, application, *ONE)
+    assert status == 0
+    assert "scipy is not installed, so all configurations are measured" in err
+    status, _, err = run(capsys, application, *ONE, "--points", "4")
+    assert status == 1
+    assert "pip install 'jigsaw-triton[fit]'" in err
+
+
+def test_a_folder_that_is_not_writable_is_refused_before_anything_runs(
+    application: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jigsaw_triton.cli.commands.profile.find_installation", None)
+    (tmp_path / "file").write_text("")
+    status, _, err = run(capsys, application, *ONE, "-O", str(tmp_path / "file" / "profiles.csv"))
+    assert status == 2
+    assert "cannot be written" in err
 
 
 def test_missing_model_files_are_named(application: str, capsys: pytest.CaptureFixture[str]) -> None:

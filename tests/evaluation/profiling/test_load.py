@@ -2,18 +2,19 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from itertools import count, pairwise
+from collections.abc import Iterator
+from itertools import chain, count, cycle, pairwise, repeat
 
 import numpy as np
 import pytest
 
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.evaluation.profiling.load import Pace, Target, closed_loop
+from jigsaw_triton.evaluation.profiling.load import Load, Loop, Pace, Target, closed_loop
 from jigsaw_triton.evaluation.profiling.protocol import CallError
 from jigsaw_triton.evaluation.profiling.tensors import batches
 from jigsaw_triton.runtime.dtypes import Array, Arrays
 
-QUICK = Pace(seconds=0.0, warm_up_s=0.0, warm_up_batches=1, least_batches=3)
+QUICK = Pace(most_s=0.0, warm_up_s=0.0, warm_up_batches=1, least_batches=3)
 
 
 class FakeWorker:
@@ -35,8 +36,9 @@ class FakeWorker:
 
 
 class FakeConnection:
-    def __init__(self, worker: FakeWorker) -> None:
+    def __init__(self, worker: FakeWorker, delays_s: Iterator[float] | None = None) -> None:
         self.worker = worker
+        self.delays_s = delays_s or repeat(0.0)
 
     def send(self, model: str, inputs: Arrays, outputs: tuple[str, ...]) -> None:
         assert (model, outputs) == ("m", ("Y",))
@@ -48,7 +50,7 @@ class FakeConnection:
             self.worker.most_in_flight = max(self.worker.most_in_flight, self.worker.in_flight.total())
 
     def receive(self) -> dict[str, Array]:
-        time.sleep(0)  # Lets other threads run.
+        time.sleep(next(self.delays_s))  # Lets other threads run.
         with self.worker.lock:
             self.worker.in_flight[threading.get_ident()] -= 1
         return {"Y": np.zeros(1)}
@@ -57,15 +59,15 @@ class FakeConnection:
         self.worker.closed += 1
 
 
-def run(worker: FakeWorker, *, size: int, lanes: int, side_by_side: bool) -> list[list[tuple[float, float]]]:
+def run(worker: FakeWorker, *, size: int, lanes: int, side_by_side: bool, pace: Pace = QUICK) -> Loop:
     prepared = batches([{"X": np.array([n])} for n in range(6)], size, side_by_side=side_by_side)
-    return asyncio.run(closed_loop(Target("m", ("Y",), worker.connect), prepared, lanes, QUICK))
+    return asyncio.run(closed_loop(Load(Target("m", ("Y",), worker.connect), prepared, lanes), pace))
 
 
 @pytest.mark.parametrize("side_by_side", [False, True])
 def test_each_lane_has_one_batch_in_flight_and_is_measured(side_by_side: bool) -> None:
     worker = FakeWorker()
-    lanes = run(worker, size=2, lanes=3, side_by_side=side_by_side)
+    lanes = run(worker, size=2, lanes=3, side_by_side=side_by_side).lanes
     assert len(lanes) == 3
     assert all(len(spans) >= 3 for spans in lanes)
     assert all(a[1] <= b[0] for spans in lanes for a, b in pairwise(spans))
@@ -78,11 +80,49 @@ def test_each_lane_has_one_batch_in_flight_and_is_measured(side_by_side: bool) -
 
 def test_batches_in_flight_at_the_start_of_the_measurement_do_not_count() -> None:
     worker = FakeWorker()
-    (spans,) = run(worker, size=1, lanes=1, side_by_side=False)
+    (spans,) = run(worker, size=1, lanes=1, side_by_side=False).lanes
     assert len(spans) < len(worker.items)
 
 
-@pytest.mark.parametrize("fail_at", [1, 2, 30])
+class SlowWorker(FakeWorker):
+    """Worker whose answers take given times."""
+
+    def __init__(self, delays_s: Iterator[float]) -> None:
+        super().__init__()
+        self.delays_s = delays_s
+
+    def connect(self, _lane: int) -> FakeConnection:
+        return FakeConnection(self, self.delays_s)
+
+
+def test_a_steady_measurement_ends_when_it_is_certain() -> None:
+    pace = Pace(most_s=30.0, least_s=0.2, half_width=0.5, warm_up_s=0.0)
+    found = run(SlowWorker(repeat(0.001)), size=1, lanes=1, side_by_side=False, pace=pace)
+    assert found.confident
+    assert found.half_widths is not None
+    assert found.half_widths.widest <= 0.5
+    assert 0.2 <= found.seconds < 10
+
+
+def test_an_erratic_measurement_ends_at_the_end_of_its_time() -> None:
+    # Latencies grow tenfold halfway, so that no interval is narrow.
+    growing = chain(repeat(0.001, 200), repeat(0.01))
+    pace = Pace(most_s=1.0, least_s=0.1, half_width=0.05, warm_up_s=0.0)
+    found = run(SlowWorker(growing), size=1, lanes=1, side_by_side=False, pace=pace)
+    assert not found.confident
+    assert found.half_widths is not None
+    assert found.half_widths.widest > 0.05
+    assert found.seconds >= 1.0
+
+
+def test_a_measurement_with_few_batches_states_no_confidence() -> None:
+    pace = Pace(most_s=0.1, warm_up_s=0.0, warm_up_batches=1)
+    found = run(SlowWorker(cycle([0.02])), size=1, lanes=1, side_by_side=False, pace=pace)
+    assert (found.half_widths, found.confident) == (None, False)
+    assert len(found.lanes[0]) >= pace.least_batches
+
+
+@pytest.mark.parametrize("fail_at", [1, 2, 15])
 def test_a_failed_batch_ends_the_loop_with_its_reason(fail_at: int) -> None:
     worker = FakeWorker(fail_at)
     with pytest.raises(ServerError, match="not answered: connection closed") as caught:

@@ -1,6 +1,6 @@
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +12,10 @@ import pytest
 
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler.bundle import WorkerModel
+from jigsaw_triton.errors import ServerError
 from jigsaw_triton.evaluation.profiling.connection import Connection
 from jigsaw_triton.evaluation.profiling.load import Pace
-from jigsaw_triton.evaluation.profiling.measure import Profiler, full_share
+from jigsaw_triton.evaluation.profiling.measure import Failure, Measurement, Profiler, full_share
 from jigsaw_triton.evaluation.profiling.workers import ProfilingWorkers
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Gpu, GpuId
@@ -24,7 +25,7 @@ from jigsaw_triton.runtime.dtypes import Array, Arrays
 from tests.compiler.samples import TEMPLATES
 from tests.fakes.graphs import fan_out
 
-QUICK = Pace(seconds=0.0, warm_up_s=0.0, warm_up_batches=1, least_batches=3)
+QUICK = Pace(most_s=0.0, warm_up_s=0.0, warm_up_batches=1, least_batches=3)
 REAL = (Variant("small", 0.8, "python"), Variant("large", 0.9, "python"))
 
 
@@ -39,9 +40,11 @@ def application(tmp_path: Path, *, sample: bool = True) -> TaskGraph:
 class FakeWorkers(ProfilingWorkers):
     """Workers that answer as `detect` does, with `rows` crops per request, and record all calls."""
 
-    def __init__(self, rows: int = 3) -> None:
+    def __init__(self, rows: int = 3, broken: Collection[str] = ()) -> None:
         super().__init__(cast(Any, SimpleNamespace()), Gpu(GpuId("n", 0), CATALOG["cpu"]))
         self.rows = rows
+        self.broken = broken
+        self.stops = 0
         self.slices: list[str] = []
         self.loads: list[WorkerModel] = []
         self.sizes: Counter[int] = Counter()
@@ -57,7 +60,12 @@ class FakeWorkers(ProfilingWorkers):
     @asynccontextmanager
     async def loaded(self, model: WorkerModel) -> AsyncIterator[None]:
         self.loads.append(model)
+        if model.variant in self.broken:
+            raise ServerError("it does not load; the server's log:\n  line 1\n  line 2")
         yield
+
+    async def stop(self) -> None:
+        self.stops += 1
 
     async def model_mib(self) -> float:
         return 12.34
@@ -79,7 +87,7 @@ class FakeWorkers(ProfilingWorkers):
 
 def profiler_on(graph: TaskGraph, workers: FakeWorkers) -> tuple[Profiler, list[str]]:
     warnings: list[str] = []
-    return Profiler(graph, workers, TEMPLATES, QUICK, warnings.append), warnings
+    return Profiler(graph, workers, TEMPLATES, warnings.append), warnings
 
 
 def test_a_configuration_is_measured_with_real_input_on_a_deployment_s_model(tmp_path: Path) -> None:
@@ -89,7 +97,8 @@ def test_a_configuration_is_measured_with_real_input_on_a_deployment_s_model(tmp
 
     async def main() -> None:
         await profiler.prepare(["classify"], "1g", steps.append)
-        found = await profiler.measure(key)
+        found = await profiler.measure(key, QUICK)
+        assert isinstance(found, Measurement)
         assert found.row.key == key
         assert (found.row.source, found.row.memory_mib) == ("measured", 12.3)
         assert 0 < found.row.latency_p50_ms <= found.row.latency_p95_ms <= found.row.latency_p99_ms
@@ -102,7 +111,7 @@ def test_a_configuration_is_measured_with_real_input_on_a_deployment_s_model(tmp
     assert (measured.task, measured.variant, measured.instances, measured.batch) == ("classify", "small", 2, 4)
     assert cfg.of_folder(measured.folder).max_batch_size == 4
     assert upstream.name != measured.name
-    assert workers.slices == ["1g", "2g"]
+    assert list(dict.fromkeys(workers.slices)) == ["1g", "2g"]
     assert workers.crops == {0.0, 1.0, 2.0}
     assert list(workers.sizes) == [4]
     assert steps == ["running detect to make the input of later tasks"]
@@ -115,7 +124,7 @@ def test_made_up_input_causes_warnings(tmp_path: Path) -> None:
 
     async def main() -> None:
         await profiler.prepare(["classify"], "1g", lambda _: None)
-        await profiler.measure(ProfileKey("cpu", "classify", "small", "1g", 1, 2))
+        await profiler.measure(ProfileKey("cpu", "classify", "small", "1g", 1, 2), QUICK)
 
     asyncio.run(main())
     assert len(warnings) == 2
@@ -129,6 +138,41 @@ def test_a_task_without_upstream_tasks_needs_no_run(tmp_path: Path) -> None:
     profiler, _ = profiler_on(application(tmp_path), workers)
     asyncio.run(profiler.prepare(["detect"], "1g", lambda _: None))
     assert workers.loads == []
+
+
+def test_a_model_that_does_not_load_is_a_failure_and_its_server_is_not_used_again(tmp_path: Path) -> None:
+    workers = FakeWorkers(broken=["small"])
+    profiler, _ = profiler_on(application(tmp_path), workers)
+    key = ProfileKey("cpu", "detect", "small", "1g", 1, 2)
+
+    async def main() -> None:
+        await profiler.prepare(["detect"], "1g", lambda _: None)
+        assert await profiler.measure(key, QUICK) == Failure(key, "it does not load", "  line 1\n  line 2")
+
+    asyncio.run(main())
+    assert workers.stops == 1
+
+
+@pytest.mark.parametrize(
+    ("broken", "tried", "warnings"),
+    [
+        (("large",), ["large", "small"], ["detect.large"]),
+        (
+            ("large", "small"),
+            ["large", "small"],
+            ["detect.large", "detect.small", "no variant of detect"],
+        ),
+    ],
+)
+def test_another_variant_makes_the_input_if_the_best_one_fails(
+    tmp_path: Path, broken: tuple[str, ...], tried: list[str], warnings: list[str]
+) -> None:
+    workers = FakeWorkers(broken=broken)
+    profiler, told = profiler_on(application(tmp_path), workers)
+    asyncio.run(profiler.prepare(["classify"], "1g", lambda _: None))
+    assert [model.variant for model in workers.loads] == tried
+    assert len(told) == len(warnings)
+    assert all(text.startswith(begin) for begin, text in zip(warnings, told, strict=True))
 
 
 @pytest.mark.parametrize(

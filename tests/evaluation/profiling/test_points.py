@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.evaluation.profiling.points import Grid, chosen, measurable, points, unmeasured
+from jigsaw_triton.evaluation.profiling.points import Grid, chosen, configurations, measurable
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId
 from jigsaw_triton.graph.model import TaskGraph, Variant
-from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
+from jigsaw_triton.profiles.table import ProfileKey
 from tests.fakes.graphs import graph, task, variants
 
 CPU = CATALOG["cpu"]
@@ -51,7 +51,7 @@ def test_unknown_or_emulated_names_are_refused(tasks: list[str], names: list[str
 
 def test_points_are_grouped_by_variant_and_numbers_ascend() -> None:
     grid = Grid(slices=("2g", "1g"), instances=(2, 1), batches=(4, 1, 4))
-    assert points(CPU, {"a": ("small",), "b": ("small",)}, grid) == tuple(
+    assert configurations(CPU, {"a": ("small",), "b": ("small",)}, grid) == tuple(
         ProfileKey("cpu", name, "small", kind, instances, batch)
         for name in ("a", "b")
         for kind in ("2g", "1g")
@@ -62,26 +62,23 @@ def test_points_are_grouped_by_variant_and_numbers_ascend() -> None:
 
 @pytest.mark.parametrize(
     ("grid", "where"),
-    [(Grid(slices=("5g",)), "--slices"), (Grid(instances=(0,)), "--instances"), (Grid(batches=(1, -2)), "--batches")],
+    [
+        (Grid(("5g",), (1,), (1,)), "--slices"),
+        (Grid((), (0,), (1,)), "--instances"),
+        (Grid((), (1,), (1, -2)), "--batches"),
+    ],
 )
 def test_an_impossible_grid_is_refused(grid: Grid, where: str) -> None:
     with pytest.raises(InputError) as caught:
-        points(CPU, {"a": ("small",)}, grid)
+        configurations(CPU, {"a": ("small",)}, grid)
     assert caught.value.where == where
 
 
-def test_assumed_rows_are_measured_again_and_measured_rows_are_not() -> None:
-    keys = points(CPU, {"a": ("small",)}, Grid(instances=(1,), batches=(1, 2, 4)))
-    measured = ProfileRow(keys[0], 1, 2, 3, 10, 5, "measured")
-    assumed = ProfileRow(keys[1], 1, 2, 3, 10, 5, "assumed")
-    assert unmeasured(keys, ProfileTable([measured, assumed]), "streams") == keys[1:]
-
-
-def test_rows_of_the_other_kind_of_instances_are_measured_again() -> None:
-    keys = points(CPU, {"a": ("small",)}, Grid(instances=(1, 2), batches=(1,)))
-    table = ProfileTable(ProfileRow(key, 1, 2, 3, 10, 5, "measured", processes="mps") for key in keys)
-    assert unmeasured(keys, table, "mps") == ()
-    assert unmeasured(keys, table, "streams") == keys[1:]
+def test_all_slices_of_a_gpu_are_measured_by_default_and_one_of_a_processor() -> None:
+    grid = Grid((), (1,), (1,))
+    kinds = {key.slice for key in configurations(CATALOG["A100-80GB"], {"a": ("small",)}, grid)}
+    assert kinds == set(CATALOG["A100-80GB"].profiles)
+    assert [key.slice for key in configurations(CPU, {"a": ("small",)}, grid)] == ["1g"]
 
 
 def test_each_board_is_measured_on_one_gpu() -> None:

@@ -104,3 +104,73 @@ def test_instances_that_are_processes_are_measured_under_mps(
     assert (found["measured"], row["instances"], row["slice"]) == (1, 2, "2g")
     # There are two lanes with at least five batches each.
     assert row["batches"] >= 10
+    assert row["memory_method"] == "pss"
+
+
+@pytest.mark.e2e
+def test_a_sparse_sweep_fits_what_it_does_not_measure(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = profile(digits, capsys, "--batches", "1,2,4,8,16,32")
+    assert (found["measured"], found["kept"], found["fitted"], found["complete"]) == (4, 0, 2, True)
+    assert {row.source for row in read_profiles(digits).rows()} == {"measured", "fitted"}
+    more = profile(digits, capsys, "--batches", "1,2,4,8,16,32", "--points", "all")
+    assert (more["measured"], more["kept"], more["fitted"]) == (2, 4, 0)
+
+
+@pytest.mark.e2e
+def test_a_measurement_ends_when_it_is_certain(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = profile(digits, capsys, "--batches", "2", "--seconds", "2")
+    (row,) = found["rows"]
+    assert row["seconds"] >= 1
+    assert row["confident"] == (max(row["half_widths"].values()) <= 0.05)
+    assert row["confident"] or row["seconds"] >= 2
+
+
+BREAKS_AT_4 = """\
+import os
+
+import numpy as np
+
+
+class Model:
+    def __init__(self, folder, parameters, threads):
+        pass
+
+    def __call__(self, inputs):
+        if len(inputs["IMAGE"]) == 4 and np.any(inputs["IMAGE"]):
+            {fault}
+        return {{"NORMAL": inputs["IMAGE"]}}
+"""
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("fault", ["raise ValueError('four is too many')", "os.kill(os.getpid(), 9)"])
+def test_a_configuration_that_fails_is_recorded_and_the_sweep_goes_on(
+    digits: Path, capsys: pytest.CaptureFixture[str], fault: str
+) -> None:
+    (digits / "models" / "normalise.py").write_text(BREAKS_AT_4.format(fault=fault))
+    arguments = ("profile", str(digits), "--task", "normalise", "--instances", "1,2", "--batches", "1,2,4,8")
+    for in_this_run in (True, False):
+        with pytest.raises(SystemExit) as ended:
+            program.main([*arguments, "--points", "all", "--seconds", "0.2", "-o", "json"])
+        document = json.loads(capsys.readouterr().out)
+        assert ended.value.code == 1
+        (failed,) = document["failed"]
+        assert (failed["instances"], failed["batch"], failed["in_this_run"]) == (1, 4, in_this_run)
+        assert {(row.key.instances, row.key.batch) for row in read_profiles(digits).rows()} == {
+            (1, 1),
+            (1, 2),
+            (2, 1),
+            (2, 2),
+        }
+        assert document["measured"] == (4 if in_this_run else 0)
+
+
+@pytest.mark.e2e
+def test_busy_neighbours_are_compared_with_idle_ones(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = profile(digits, capsys, "--batches", "2", "--neighbours", "2", "--seconds", "0.5")
+    (one,) = found["interference"]
+    assert (one["variant"], one["batch"], one["neighbours"]) == ("linear", 2, 2)
+    assert one["busy"]["batches"] >= 5
+    assert one["throughput_factor"] == one["busy"]["throughput_rps"] / one["idle"]["throughput_rps"]
+    # The profile is that of a slice without neighbours.
+    assert len(read_profiles(digits)) == 1

@@ -55,5 +55,18 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_path_that_is_not_writable_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
+    sheet = Sheet(tmp_path / "file" / "profiles.csv")
     with pytest.raises(InputError, match="cannot be written"):
-        Sheet(tmp_path / "file" / "profiles.csv").add(ROW)
+        sheet.require_writable()
+    with pytest.raises(InputError, match="cannot be written"):
+        sheet.add(ROW)
+
+
+def test_a_check_that_a_file_is_writable_changes_nothing(tmp_path: Path) -> None:
+    sheet = Sheet(tmp_path / "profiles.csv")
+    sheet.require_writable()
+    assert list(tmp_path.iterdir()) == []
+    sheet.add(ROW)
+    before = sheet.path.stat()
+    sheet.require_writable()
+    assert sheet.path.stat().st_mtime_ns == before.st_mtime_ns

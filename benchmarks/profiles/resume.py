@@ -1,0 +1,80 @@
+"""Configurations that are measured twice, and rows that are lost, if `profile` is killed at random times."""
+
+import random
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.effort import Effort
+from benchmarks.harness import Figure, Progress, figure
+from benchmarks.profiles.command import LIMIT_S, application, command, environment
+from jigsaw_triton.errors import ServerError
+from jigsaw_triton.profiles.read import read_profiles
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
+
+APPLICATION = "digits"
+SWEEP = ("--points", "all", "--instances", "1,2", "--batches", "1,2,4,8", "--seconds", "0.3")
+KILLS = 10
+LIFE_S = (4.0, 12.0)
+"""Shortest and longest life of a run. It needs about three seconds before it measures."""
+
+SEED = 2603
+
+_BEGUN = re.compile(r"measuring ([\w-]+)\.([\w-]+) on (\w+), ([0-9]+) x batch ([0-9]+)")
+
+
+def measure(progress: Progress, effort: Effort) -> list[Figure]:
+    """Measures all figures."""
+    kills = max(2, effort.count(KILLS))
+    choice = () if effort.load_share == 1 else ("--task", "classify", "--variant", "linear")
+    rng = random.Random(SEED)
+    twice: set[ProfileKey] = set()
+    changed = 0
+    known: dict[ProfileKey, ProfileRow] = {}
+    with application(APPLICATION) as folder:
+        file = folder / "profiles.csv"
+        for number in range(kills + 1):
+            life_s = rng.uniform(*LIFE_S) if number < kills else None
+            begun = _run(folder, choice, life_s)
+            twice |= known.keys() & begun
+            rows = {row.key: row for row in read_profiles(file).rows()} if file.exists() else {}
+            changed += sum(rows.get(key) != row for key, row in known.items())
+            known = rows
+            when = "to its end" if life_s is None else f"killed after {life_s:.1f} s"
+            progress(f"resume: run {number + 1} {when}, {len(known)} rows")
+    what = f"{kills} kills (SIGKILL) at random times during a sweep of {len(known)} configurations of {APPLICATION}"
+    return [
+        figure("profiles.resume", len(twice), "points", f"measured again although they had a row; {what}", at_most=0),
+        figure("profiles.resume.lost", changed, "rows", f"lost or changed; {what}", at_most=0),
+    ]
+
+
+def _run(folder: Path, choice: tuple[str, ...], life_s: float | None) -> set[ProfileKey]:
+    """Runs `profile` and kills it after a time, if there is one. Returns the configurations that it began."""
+    with tempfile.TemporaryFile("w+") as messages:
+        process = subprocess.Popen(
+            command("profile", str(folder), *SWEEP, *choice),
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=messages,
+        )
+        try:
+            status = process.wait(LIMIT_S if life_s is None else life_s)
+        except subprocess.TimeoutExpired:
+            status = None
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        # The servers end with the process that started them.
+        time.sleep(0.0 if life_s is None else 1.0)
+        messages.seek(0)
+        text = messages.read()
+    if status not in (None, 0) or (life_s is None and status is None):
+        raise ServerError(f"profile exits with {status}: {text}")
+    return {
+        ProfileKey("cpu", task, variant, kind, int(instances), int(batch))
+        for task, variant, kind, instances, batch in _BEGUN.findall(text)
+    }

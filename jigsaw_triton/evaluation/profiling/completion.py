@@ -1,0 +1,45 @@
+"""Completes a sweep: adds fitted rows for the configurations that were not measured. This needs scipy."""
+
+from collections.abc import Collection, Mapping, Sequence
+from importlib.util import find_spec
+
+from jigsaw_triton.evaluation.profiling.agenda import configuration
+from jigsaw_triton.profiles.design import beyond
+from jigsaw_triton.profiles.filling import Rooms, fitted_rows
+from jigsaw_triton.profiles.fit import LatencyFit, fit_latency
+from jigsaw_triton.profiles.latency_model import Configuration
+from jigsaw_triton.profiles.table import ProfileKey, ProfileTable
+
+
+def can_fit() -> bool:
+    """Returns true if scipy is installed."""
+    return find_spec("scipy") is not None
+
+
+def completed(
+    table: ProfileTable, keys: Sequence[ProfileKey], failed: Collection[ProfileKey], rooms: Rooms
+) -> tuple[ProfileTable, Mapping[str, LatencyFit]]:
+    """Fits rows for the configurations of a sweep that were not measured. Earlier fitted rows of them are replaced.
+
+    Configurations that failed, and larger ones on the same kind of slice, get no rows.
+
+    Args:
+        table: Known rows.
+        keys: Configurations of the sweep.
+        failed: Configurations that failed.
+        rooms: Memory of the slices.
+
+    Returns:
+        The table with the fitted rows, and the fits by GPU model.
+
+    Raises:
+        MissingDependencyError: Scipy is not installed.
+    """
+    failures: dict[tuple[str, str, str], list[Configuration]] = {}
+    for key in failed:
+        failures.setdefault((key.gpu, key.task, key.variant), []).append(configuration(key))
+    replaced, gpus = set(keys), {key.gpu for key in keys}
+    kept = [row for row in table.rows() if row.source != "fitted" or row.key not in replaced]
+    wanted = [key for key in keys if not beyond(configuration(key), failures.get((key.gpu, key.task, key.variant), ()))]
+    fits = fit_latency(row for row in kept if row.key.gpu in gpus)
+    return ProfileTable([*kept, *fitted_rows(ProfileTable(kept), fits, wanted, rooms=rooms)]), fits
