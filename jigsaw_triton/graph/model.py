@@ -10,6 +10,9 @@ GRAPH_INPUTS = "inputs"
 
 Target = Literal["auto", "graph", "ensemble", "bls"]
 
+METRICS = ("exact", "top1", "f1", "edit")
+"""Metrics that need no code of the user's own."""
+
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
@@ -71,6 +74,68 @@ class Slo:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """Measurement that an accuracy comes from.
+
+    Attributes:
+        metric: Name of the metric.
+        data: Path of the labelled set as written in graph.yaml.
+        n: Number of labelled requests.
+        low: Lower end of the 95% confidence interval of the accuracy.
+        high: Upper end of that interval.
+    """
+
+    metric: str
+    data: str
+    n: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """Way to compare answers with labels.
+
+    Attributes:
+        name: One of `METRICS`, or the name of a function in the file of labels.
+        output: Output that is compared with its labels; empty for a function, which gets all tensors.
+    """
+
+    name: str
+    output: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Labelled set of an application.
+
+    Attributes:
+        file: Absolute path of the file.
+        tasks: Task -> metric of its variants' accuracy.
+        graph: Metric of the accuracy end to end, whose output is one of the graph; None if there is none.
+    """
+
+    file: Path
+    tasks: Mapping[str, Metric] = field(default_factory=dict)
+    graph: Metric | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """Accuracy of a combination of variants end to end.
+
+    Attributes:
+        variants: Task -> its variant, for at least two tasks; the others use their most accurate variants.
+        accuracy: Accuracy, greater than 0, in a unit that all combinations of a graph share.
+        measured: Measurement that it comes from; None if that is not known.
+    """
+
+    variants: Mapping[str, str]
+    accuracy: float
+    measured: Measured | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
     """A model that can perform a task.
 
@@ -82,6 +147,7 @@ class Variant:
         parameters: Parameters that the variant's runner receives as strings.
         yields: Output with rows -> expected number of rows per call.
         config: Text of its own config.pbtxt, an artifact; empty if it has none.
+        measured: Measurement that the accuracy comes from; None if somebody else measured it.
     """
 
     name: str
@@ -91,6 +157,7 @@ class Variant:
     parameters: Mapping[str, str] = field(default_factory=dict)
     yields: Mapping[str, float] = field(default_factory=dict)
     config: str = field(default="", repr=False)
+    measured: Measured | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +302,8 @@ class TaskGraph:
             inversely proportional to it.
         steps: Python steps, in topological order.
         overload: Policy for requests that can no longer meet the SLO: `refuse` them at once, or `queue` them.
+        labels: Labelled set of the application; None if there is none.
+        combinations: Accuracies of combinations of variants, measured end to end.
     """
 
     name: str
@@ -249,6 +318,8 @@ class TaskGraph:
     weight: float = 1.0
     steps: Mapping[str, PythonStep] = field(default_factory=dict)
     overload: Literal["refuse", "queue"] = "refuse"
+    labels: Labels | None = None
+    combinations: tuple[Combination, ...] = ()
 
     def to_yaml(self) -> str:
         """Returns a graph.yaml that loads to an equal graph if it is saved in `folder`.

@@ -9,17 +9,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jigsaw_triton.api.files import PROFILES_FILE, Mistakes, read_cluster, read_graphs, shown_path
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.reporting import COMMAND_LINE, download_progress
+from jigsaw_triton.cli.commands.profile_accuracy import measure_accuracies
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.numbers import numbers, words
 from jigsaw_triton.cli.io.output import Output, figures
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.compiler.templates import load_templates
+from jigsaw_triton.evaluation.accuracy.running import Serving
 from jigsaw_triton.evaluation.profiling.load import Pace
 from jigsaw_triton.evaluation.profiling.measure import Measurement, Profiler
 from jigsaw_triton.evaluation.profiling.points import Grid, chosen, measurable, points, unmeasured
@@ -48,6 +51,8 @@ Begin = Callable[[ProfileKey], None]
         "profile traffic/",
         "profile traffic/ --task detect --variant s --instances 1,2,3 --batches 1,4",
         "profile traffic/ --again --seconds 10 -O careful.csv",
+        "profile traffic/ --accuracy",
+        "profile traffic/ --accuracy --pairs --task detect --task classify",
     ),
 )
 @options.graph()
@@ -76,7 +81,17 @@ Begin = Callable[[ProfileKey], None]
     show_default=True,
     help="Measure each configuration for this long, after a warm-up.",
 )
-@options.option("--again", is_flag=True, help="Measure again what the file already has rows for.")
+@options.option("--again", is_flag=True, help="Measure again what the file already has.")
+@options.option(
+    "--accuracy", is_flag=True, help="Measure accuracies on the labelled set instead, and write them into graph.yaml."
+)
+@options.option("--pairs", is_flag=True, help="With --accuracy: measure the variants of two tasks together, end to end.")
+@options.option(
+    "--requests",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="With --accuracy: use only the first requests of the labelled set.  [default: all]",
+)
 @options.out_file(f"The file.  [default: {PROFILES_FILE} beside the graph]")
 def command(
     out: Output,
@@ -91,6 +106,9 @@ def command(
     batches: str,
     seconds: float,
     again: bool,
+    accuracy: bool,
+    pairs: bool,
+    requests: int | None,
     out_path: Path | None,
 ) -> None:
     """Measure the variants of a graph on live tritonservers, and write profiles.csv.
@@ -98,7 +116,14 @@ def command(
     Each variant is measured for each slice, instance count and batch size, served as a deployment serves it, with all
     instances busy. Inputs come from the graph's `sample`; the tasks upstream run once to make them. The file is written
     after each configuration and keeps the rows that it has. To continue an interrupted run, repeat the command.
+
+    With --accuracy, each variant runs once over the labelled set that graph.yaml names, and its accuracy is written
+    there. Without labels, the command prints how often a variant agrees with the best one.
     """
+    if (pairs or requests is not None) and not accuracy:
+        raise click.UsageError("--pairs and --requests are for accuracies; add --accuracy.")
+    if accuracy and out_path is not None:
+        raise click.UsageError("accuracies are written into graph.yaml; leave out -O.")
     mistakes = Mistakes()
     found = read_graphs([graph], mistakes, require_files=True)
     built = read_cluster(
@@ -116,6 +141,13 @@ def command(
     names = chosen(task_graph, tasks, variants)
     measured_gpus = measurable(built)
     configurations = {name: points(gpu.board, names, grid) for name, gpu in measured_gpus.items()}
+    if accuracy:
+        serving = Serving(grid.slices[0], max(grid.instances), max(grid.batches))
+        gpu = next(iter(measured_gpus.values()))
+        measure_accuracies(
+            out, graph, task_graph, built, gpu, names, serving, pairs=pairs, limit=requests, again=again
+        )
+        return
     file = out_path or task_graph.folder / PROFILES_FILE
     sheet = Sheet(file)
     keys = {name: tuple(k) if again else unmeasured(k, sheet.table) for name, k in configurations.items()}
