@@ -52,6 +52,7 @@ ROOMS = {
         "checking",
         "file_changes",
         "adding",
+        "accuracies",
         "builders",
         "planning",
         "profiles",

@@ -1,9 +1,8 @@
 """Measuring the accuracies of a graph's variants, and writing them into its graph.yaml."""
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from jigsaw_triton.api.file_changes import writing
@@ -43,7 +42,7 @@ class Work:
     variants: Variants
     pairs: tuple[tuple[str, str], ...] = ()
     metric: Metric | None = None
-    names: Variants = MappingProxyType({})
+    names: Variants = field(default_factory=dict)
 
     @property
     def figures(self) -> int:

@@ -40,9 +40,7 @@ def build_labels(spec: GraphSpec, files: Files, report: Report) -> Labels | None
     return Labels(files.path(entry.data, (*LABELS, "data"), optional=True), tasks, graph)
 
 
-def _metric(
-    entry: MetricEntry, labels: LabelsEntry, path: Path, outputs: Collection[str], report: Report
-) -> Metric:
+def _metric(entry: MetricEntry, labels: LabelsEntry, path: Path, outputs: Collection[str], report: Report) -> Metric:
     if entry.metric not in METRICS:
         if PurePath(labels.data).suffix != PYTHON:
             hint = nearest(entry.metric, METRICS, "metrics") + "; only a Python file of labels can define others"
@@ -52,7 +50,9 @@ def _metric(
             report.add((*path, "output"), f"'{entry.metric}' is a function of {labels.data} and has no output", hint)
         return Metric(entry.metric)
     if entry.output is None:
-        report.add(path, f"the metric '{entry.metric}' has no output", f"add, for example, output: {next(iter(outputs))}")
+        report.add(
+            path, f"the metric '{entry.metric}' has no output", f"add, for example, output: {next(iter(outputs))}"
+        )
     elif entry.output not in outputs:
         report.add((*path, "output"), f"there is no output '{entry.output}'", nearest(entry.output, outputs, "outputs"))
     return Metric(entry.metric, entry.output or "")

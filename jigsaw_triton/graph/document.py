@@ -5,7 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.graph.model import Combination, Labels, Measured, Metric, PythonStep, Slo, Task, TaskGraph, TensorType, Variant, When
+from jigsaw_triton.graph.model import (
+    Combination,
+    Labels,
+    Measured,
+    Metric,
+    PythonStep,
+    Slo,
+    Task,
+    TaskGraph,
+    TensorType,
+    Variant,
+    When,
+)
 from jigsaw_triton.spec.schema import API_VERSION
 from jigsaw_triton.spec.yaml_writer import Inline, dump_yaml
 

@@ -85,7 +85,9 @@ Begin = Callable[[ProfileKey], None]
 @options.option(
     "--accuracy", is_flag=True, help="Measure accuracies on the labelled set instead, and write them into graph.yaml."
 )
-@options.option("--pairs", is_flag=True, help="With --accuracy: measure the variants of two tasks together, end to end.")
+@options.option(
+    "--pairs", is_flag=True, help="With --accuracy: measure the variants of two tasks together, end to end."
+)
 @options.option(
     "--requests",
     metavar="N",
@@ -144,9 +146,7 @@ def command(
     if accuracy:
         serving = Serving(grid.slices[0], max(grid.instances), max(grid.batches))
         gpu = next(iter(measured_gpus.values()))
-        measure_accuracies(
-            out, graph, task_graph, built, gpu, names, serving, pairs=pairs, limit=requests, again=again
-        )
+        measure_accuracies(out, graph, task_graph, built, gpu, names, serving, pairs=pairs, limit=requests, again=again)
         return
     file = out_path or task_graph.folder / PROFILES_FILE
     sheet = Sheet(file)

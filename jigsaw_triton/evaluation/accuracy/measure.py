@@ -180,7 +180,9 @@ class AccuracyMeter:
             async for found in self._every(rest, choices, merged, {**chosen, node.name: name}):
                 yield found
 
-    def _accuracy(self, task: Task, name: str, metric: Metric, seen: Sequence[Tensors], answers: Sequence[Answers]) -> Result:
+    def _accuracy(
+        self, task: Task, name: str, metric: Metric, seen: Sequence[Tensors], answers: Sequence[Answers]
+    ) -> Result:
         ref = TensorRef(task.name, metric.output) if metric.output else None
         tensors = [{**before, **gathered(self._graph, task, made)} for before, made in zip(seen, answers, strict=True)]
         scores = [self._score(metric, ref, found, at) for at, found in enumerate(tensors)]

@@ -131,7 +131,8 @@ def gathered(graph: TaskGraph, task: Task, answers: Answers) -> dict[TensorRef, 
         return gather(graph, task, answers)
     types = {ref: graph.type_of(ref) for ref in (TensorRef(task.name, name) for name in task.makes)}
     return {
-        ref: np.empty((0, *(max(dim, 0) for dim in kind.shape[1:])), to_numpy(kind.dtype)) for ref, kind in types.items()
+        ref: np.empty((0, *(max(dim, 0) for dim in kind.shape[1:])), to_numpy(kind.dtype))
+        for ref, kind in types.items()
     }
 
 
