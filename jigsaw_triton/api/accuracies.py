@@ -14,7 +14,8 @@ from jigsaw_triton.evaluation.accuracy.running import Runner, Serving
 from jigsaw_triton.evaluation.profiling.workers import profiling_workers
 from jigsaw_triton.gpus.model import Cluster, Gpu
 from jigsaw_triton.graph.document import combination_entry, measured_entry
-from jigsaw_triton.graph.model import Combination, Measured, Metric, TaskGraph
+from jigsaw_triton.graph.measured import Combination, Measured, Metric
+from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.spec.files import load_text, replace_text
@@ -103,7 +104,7 @@ def plan_work(
 
 
 def _is_known(measured: Measured | None, metric: Metric, data: str, n: int) -> bool:
-    return measured is not None and (measured.metric, measured.data, measured.n) == (metric.name, data, n)
+    return measured is not None and measured.how == (metric.name, data, n)
 
 
 def _all_pairs(pair: tuple[str, str], names: Variants) -> set[frozenset[tuple[str, str]]]:

@@ -1,9 +1,10 @@
 """Builds the labelled set and the measured accuracies of a graph from its document, and checks them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import PurePath
 
-from jigsaw_triton.graph.model import METRICS, Combination, Labels, Metric
+from jigsaw_triton.graph.measured import METRICS, Combination, Labels, Metric
+from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.graph.variants import Files, build_measured
 from jigsaw_triton.spec.schema import GraphSpec, LabelsEntry, MetricEntry
 from jigsaw_triton.spec.source import Path, Report
@@ -80,3 +81,17 @@ def build_combinations(spec: GraphSpec, report: Report) -> tuple[Combination, ..
         elif known:
             built[key] = Combination(dict(entry.variants), entry.accuracy, measured)
     return tuple(built.values())
+
+
+def mixed_accuracies(graph: TaskGraph) -> Iterator[str]:
+    """Yields a sentence for each task whose variants' accuracies come from different measurements."""
+    for task in graph.tasks.values():
+        measured = {variant.name: variant.measured for variant in task.variants}
+        ways = {found.how if found is not None else None for found in measured.values()}
+        if len(ways) > 1:
+            others = [name for name, found in measured.items() if found is None]
+            which = f"those of {', '.join(others)} were not measured" if others else "the sets or metrics differ"
+            yield (
+                f"the accuracies of {task.name} may not be comparable: {which} like the others; "
+                "`jigsaw-triton profile --accuracy` measures them"
+            )

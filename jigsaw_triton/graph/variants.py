@@ -4,7 +4,8 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path as FilePath
 
-from jigsaw_triton.graph.model import Measured, Variant
+from jigsaw_triton.graph.measured import Measured
+from jigsaw_triton.graph.model import Variant
 from jigsaw_triton.spec.files import LocalFile
 from jigsaw_triton.spec.load import CONFIG_ARTIFACT
 from jigsaw_triton.spec.schema import MeasuredEntry, TaskEntry

@@ -9,7 +9,8 @@ from jigsaw_triton.api.accuracies import check_writable, plan_work, write_accura
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.accuracy.estimate import Estimate
 from jigsaw_triton.evaluation.accuracy.measure import AGREEMENT, SAMPLE, Result
-from jigsaw_triton.graph.model import Combination, Measured, TaskGraph
+from jigsaw_triton.graph.measured import Combination, Measured
+from jigsaw_triton.graph.model import TaskGraph
 from tests.e2e.app import write_application
 
 LABELS = """

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.errors import SpecError
-from jigsaw_triton.graph.model import Combination, Measured
+from jigsaw_triton.graph.accuracies import mixed_accuracies
+from jigsaw_triton.graph.measured import Combination, Measured
 from tests.fakes.documents import GRAPH, built, edited, line_of
 
 MEASURED = "{metric: f1, data: labels.py, n: 80, low: 27.5, high: 28.5}"
@@ -31,6 +32,19 @@ def test_combinations_are_kept(tmp_path: Path) -> None:
         Combination({"detect": "s", "classify": "a"}, 0.7, Measured("e", "l.py", 9, 0.6, 0.8)),
     )
     assert built(graph.to_yaml(), tmp_path) == graph
+
+
+def test_accuracies_of_different_measurements_are_not_comparable(tmp_path: Path) -> None:
+    text = MEASURED.replace("low: 27.5", "low: 0")
+    same = [(f"accuracy: {a},", f"accuracy: {a}, measured: {text},") for a in ("28.0", "37.4")]
+    (n, s), other = same, ("n: 80, low: 0, high: 28.5", "n: 40, low: 0, high: 40")
+    s = (s[0], s[1].replace("high: 28.5", "high: 40"))
+    assert list(mixed_accuracies(built(GRAPH, tmp_path))) == []
+    assert list(mixed_accuracies(built(edited(GRAPH, n, s), tmp_path))) == []
+    (found,) = mixed_accuracies(built(edited(GRAPH, n), tmp_path))
+    assert found.startswith("the accuracies of detect may not be comparable: those of s were not measured like")
+    (found,) = mixed_accuracies(built(edited(GRAPH, (n[0], n[1].replace(*other)), s), tmp_path))
+    assert "the sets or metrics differ" in found
 
 
 LABELS = "  labels: {data: labels.py, tasks: {detect: {metric: f1, output: BOXES}}}\n"

@@ -14,7 +14,8 @@ from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.gpus.model import SLICES, Placement
-from jigsaw_triton.graph.model import Combination, Slo, TaskGraph, Variant
+from jigsaw_triton.graph.measured import Combination
+from jigsaw_triton.graph.model import Slo, TaskGraph, Variant
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import LATENCY_MODELS, LatencyModel, Options, Problem, ReplicaRange
 from jigsaw_triton.planner.latency.latency import ANY_NUMBER, Use, uses

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from jigsaw_triton.errors import InfeasibleError
-from jigsaw_triton.graph.model import Combination, Slo
+from jigsaw_triton.graph.measured import Combination
+from jigsaw_triton.graph.model import Slo
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.explain.conflict import find_conflict

@@ -14,7 +14,8 @@ from jigsaw_triton.evaluation.accuracy.labels import LabelledSet, Request, score
 from jigsaw_triton.evaluation.accuracy.metrics import BUILT_IN, Score, same
 from jigsaw_triton.evaluation.accuracy.running import Answers, Runner, gathered, stepped
 from jigsaw_triton.evaluation.profiling.tensors import Tensors, sample_inputs
-from jigsaw_triton.graph.model import Measured, Metric, PythonStep, Task, TaskGraph, TensorRef
+from jigsaw_triton.graph.measured import Measured, Metric
+from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef
 from jigsaw_triton.runtime.dtypes import Array
 
 AGREEMENT = "agreement"
@@ -112,7 +113,7 @@ class AccuracyMeter:
                 _extend(requests, stepped(graph, node, seen))
                 continue
             chosen, metric = names.get(node.name, ()), metrics.get(node.name)
-            accuracies = {variant.name: variant.accuracy for variant in node.variants}
+            accuracies = self._comparable(node, metric)
             ran: dict[str, list[Answers]] = {}
             if metric is not None:
                 for name in chosen:
@@ -131,6 +132,11 @@ class AccuracyMeter:
                         yield self._agreement(node, name, best, await self._run(node, name, seen), ran[best])
             if node.name in needed:
                 _extend(requests, [gathered(graph, node, answers) for answers in ran[best]])
+
+    def _comparable(self, task: Task, metric: Metric | None) -> dict[str, float]:
+        """Returns the accuracies that graph.yaml has by this metric on this set; others may be in another unit."""
+        how = (metric.name, self._data.name, len(self._data.requests)) if metric is not None else None
+        return {v.name: v.accuracy for v in task.variants if v.measured is not None and v.measured.how == how}
 
     async def _run(self, task: Task, name: str, requests: Sequence[Tensors]) -> list[Answers]:
         self._progress(f"running {task.name} {name} on {len(requests)} requests of {self._data.name}")
@@ -254,13 +260,13 @@ def best_variant(task: Task, accuracies: Mapping[str, float] | None = None) -> s
 
     Args:
         task: The task.
-        accuracies: Variant -> its accuracy; those of the graph by default.
+        accuracies: Variant -> its accuracy, for the variants to choose from; those of the graph if it is empty.
 
     Raises:
         InputError: All variants are emulated.
     """
     figures = accuracies or {v.name: v.accuracy for v in task.variants}
-    real = [v.name for v in task.variants if v.template != EMULATED]
+    real = [v.name for v in task.variants if v.template != EMULATED and v.name in figures]
     if not real:
         hint = "add a variant with a model, or labels of its outputs"
         raise InputError("all variants are emulated, so later tasks have no input", where=task.name, hint=hint)

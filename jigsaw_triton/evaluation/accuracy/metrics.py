@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jigsaw_triton.graph.model import METRICS
+from jigsaw_triton.graph.measured import METRICS
 from jigsaw_triton.runtime.dtypes import Array
 
 _TOLERANCE = 1e-5

@@ -5,7 +5,8 @@ import pytest
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.accuracy.labels import LabelledSet, read_labels, scored
-from jigsaw_triton.graph.model import Labels, Metric, TaskGraph, TensorRef
+from jigsaw_triton.graph.measured import Labels, Metric
+from jigsaw_triton.graph.model import TaskGraph, TensorRef
 from tests.e2e.app import GRAPH
 from tests.fakes.documents import built
 

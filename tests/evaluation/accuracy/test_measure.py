@@ -18,7 +18,8 @@ from jigsaw_triton.evaluation.accuracy.running import Runner, Serving
 from jigsaw_triton.evaluation.profiling.workers import ProfilingWorkers
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Gpu, GpuId
-from jigsaw_triton.graph.model import Labels, Metric, Slo, TaskGraph, TensorRef, TensorType, Variant, When
+from jigsaw_triton.graph.measured import Labels, Metric
+from jigsaw_triton.graph.model import Slo, TaskGraph, TensorRef, TensorType, Variant, When
 from jigsaw_triton.runtime.dtypes import Array, Arrays
 from tests.compiler.samples import TEMPLATES
 from tests.fakes.graphs import graph, ref, step, task

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jigsaw_triton.graph.model import Combination, Slo, TaskGraph
+from jigsaw_triton.graph.measured import Combination
+from jigsaw_triton.graph.model import Slo, TaskGraph
 from jigsaw_triton.planner.domain.accuracy import (
     PairTable,
     deciding_tables,
