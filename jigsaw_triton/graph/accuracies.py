@@ -64,7 +64,11 @@ def build_combinations(spec: GraphSpec, report: Report) -> tuple[Combination, ..
     built: dict[tuple[tuple[str, str], ...], Combination] = {}
     for index, entry in enumerate(spec.combinations):
         path = (*COMBINATIONS, index)
-        known = True
+        known = len(entry.variants) > 1
+        if not known:
+            report.add(
+                (*path, "variants"), "a combination has fewer than two variants", "name those of two tasks or more"
+            )
         for task, variant in entry.variants.items():
             names = [v.name for v in spec.tasks[task].variants] if task in spec.tasks else []
             if not names:

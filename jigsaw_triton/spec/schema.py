@@ -263,9 +263,7 @@ class LabelsEntry(_Entry):
 class CombinationEntry(_Entry):
     """Accuracy of a combination of variants end to end, as `profile --accuracy --pairs` writes it."""
 
-    variants: dict[Name, Name] = Field(
-        min_length=2, max_length=LIMIT_TASKS, examples=[{"detect": "small", "classify": "large"}]
-    )
+    variants: dict[Name, Name] = Field(max_length=LIMIT_TASKS, examples=[{"detect": "small", "classify": "large"}])
     """Task: its variant. Tasks that are left out use their most accurate variant."""
     accuracy: float = Field(gt=0, examples=[0.71])
     """Accuracy end to end, in a unit that all combinations share; higher is better."""

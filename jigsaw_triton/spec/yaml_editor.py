@@ -42,12 +42,12 @@ def with_entry(text: str, path: Path, value: Any) -> str:
 
 
 def with_value(text: str, path: Path, value: Any) -> str:
-    """Returns the text with another value of an entry, on one line. The entry is added if its mapping lacks it.
+    """Returns the text with another value of an entry, on one line. It is added if there is none.
 
     Args:
         text: YAML document that `parse_yaml` accepts.
         path: Path of the entry.
-        value: New value. If it is a number, comments at the end of the old one's line stay.
+        value: New value.
 
     Raises:
         ValueError: The layout of the text is such that the entry cannot be written.
@@ -55,7 +55,9 @@ def with_value(text: str, path: Path, value: Any) -> str:
     node = _found(text, path)
     if node is None:
         return with_entry(text, path, value)
-    result = text[: node.start_mark.index] + dump_inline(value) + text[_end(node).index :]
+    begin, end = node.start_mark.index, _end(node).index
+    # The value of a key without one begins at its colon.
+    result = text[:begin] + " " * (begin == end) + dump_inline(value) + text[end:]
     _check(text, result, path, value)
     return result
 

@@ -66,7 +66,7 @@ LABELS = "  labels: {data: labels.py, tasks: {detect: {metric: f1, output: BOXES
         (
             (("metric: f1", "metric: f2"), ("labels.py", "labels.npz")),
             "labels:",
-            "there is no metric 'f2'; did you mean 'f1'?; only a Python file of labels can define others",
+            "there is no metric 'f2'; metrics: edit, exact, f1, top1; only a Python file of labels can define others",
         ),
     ],
 )
@@ -86,7 +86,11 @@ def test_mistakes_in_labels(tmp_path: Path, edits: tuple[tuple[str, str], ...], 
         (("detect: n", "detect: x"), "detect: x", "detect has no variant 'x'; variants: n, s; remove the combination"),
         (("detect: n", "detect: s"), "measured", "a combination of the same variants is above; remove one of the two"),
         (("accuracy: 0.7", "accuracy: 0.9"), "0.9,", "accuracy 0.9 is outside of its measured interval, 0.6 to 0.8"),
-        (("detect: n, ", ""), "classify: a}, accuracy: 0.6", "at least 2"),
+        (
+            ("detect: n, ", ""),
+            "classify: a}, accuracy: 0.6",
+            "a combination has fewer than two variants; name those of two tasks or more",
+        ),
     ],
 )
 def test_mistakes_in_combinations(tmp_path: Path, edit: tuple[str, str], line: str, message: str) -> None:
