@@ -29,7 +29,7 @@ _COMBINATIONS: Entry = ("spec", "combinations")
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is to be measured.
+    """Accuracies to measure.
 
     Attributes:
         data: Labelled set, or the sample.
@@ -55,7 +55,7 @@ class Work:
 def plan_work(
     graph: TaskGraph, names: Variants, *, pairs: bool = False, limit: int | None = None, again: bool = False
 ) -> Work:
-    """Returns what is to be measured: by default, what graph.yaml does not have from this labelled set.
+    """Returns the accuracies to measure: by default, those that graph.yaml does not have from this labelled set.
 
     Args:
         graph: The graph.
@@ -125,7 +125,7 @@ async def measured_accuracies(
 
     Args:
         graph: The graph.
-        work: What is to be measured.
+        work: Accuracies to measure.
         cluster: Cluster with the GPU.
         gpu: GPU to run the models on.
         installation: Installed tritonserver to run.

@@ -1,4 +1,4 @@
-"""What is known about the accuracies of a graph: its labelled set, measurements, and combinations of variants."""
+"""Accuracies of a graph: its labelled set, measurements, and combinations of variants."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

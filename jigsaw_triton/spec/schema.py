@@ -239,7 +239,7 @@ class TaskEntry(_Entry):
 
 
 class MetricEntry(_Entry):
-    """How answers are compared with labels."""
+    """Comparison of answers with labels."""
 
     metric: Name = Field(examples=["exact"])
     """Metric: exact, top1, f1, edit, or the name of a function in the file of labels, a Python file."""

@@ -71,7 +71,7 @@ def read_labels(graph: TaskGraph, labels: Labels, limit: int | None = None) -> L
 
     Args:
         graph: Graph whose tensors the set has.
-        labels: Where the set is, and which functions its metrics name.
+        labels: File of the set, and its metrics.
         limit: Largest number of requests to read; None for all.
 
     Raises:

@@ -52,7 +52,7 @@ class PairTable:
 
 @dataclass(frozen=True, slots=True)
 class ProductError:
-    """How far the product of two tasks' accuracies is from what was measured end to end.
+    """Error of the product of two tasks' accuracies, compared with the accuracy measured end to end.
 
     Attributes:
         tasks: Names of the tasks.

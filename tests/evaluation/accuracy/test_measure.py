@@ -155,7 +155,7 @@ def test_without_a_metric_variants_agree_with_the_best() -> None:
 
 
 def test_pairs_are_measured_end_to_end() -> None:
-    """Of 1 2 and 3 4, the second splitter misses one each, and the second square knows only numbers below 3."""
+    """The second splitter misses a row of each request, and the second square knows only numbers below 3."""
     workers = InProcess(MODELS)
     names = {"split": ("v0", "v1"), "square": ("v0", "v1")}
     found = collected(
