@@ -53,6 +53,7 @@ ROOMS = {
         "file_changes",
         "graph_changes",
         "adding",
+        "accuracies",
         "variants",
         "builders",
         "planning",

@@ -2,14 +2,13 @@
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parent.parent / "digits")
-)  # beside this folder, also in an installed package
+from jigsaw_triton.resources import applications_dir
+
+sys.path.insert(0, str(applications_dir() / "digits"))
 from training import BRIGHTEST, Digits
 
 FEWEST, MOST = 3, 9

@@ -103,10 +103,3 @@ def train(name: str, digits: Digits) -> torch.jit.ScriptModule:
             loss.backward()
             optimiser.step()
     return torch.jit.script(classifier.eval())
-
-
-def accuracy(classifier: nn.Module, digits: Digits) -> float:
-    """Returns the share of the digits that are classified correctly."""
-    with torch.inference_mode():
-        found, _ = classifier(torch.from_numpy(digits.images / BRIGHTEST))
-    return float((found[:, 0].numpy() == digits.labels).mean())

@@ -14,6 +14,7 @@ from jigsaw_triton.errors import Diagnostic, InputError, SpecError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.cluster import build_cluster
 from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.graph.accuracies import mixed_accuracies
 from jigsaw_triton.graph.build import build_graph
 from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.models.files import check_files
@@ -486,6 +487,8 @@ def read_wanted(
     for name, graph in found.items():
         for sentence in missing(graph, tables[name].table, boards):
             reporter.note(f"{name}: {sentence}")
+        for sentence in mixed_accuracies(graph):
+            reporter.warn(f"{name}: {sentence}")
     return Wanted(found, demand_rps, {name: one.table for name, one in tables.items()}, built)
 
 

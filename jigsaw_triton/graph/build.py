@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 
+from jigsaw_triton.graph.accuracies import build_combinations, build_labels
 from jigsaw_triton.graph.check import check_counts, check_inputs, check_tasks
 from jigsaw_triton.graph.model import (
     GRAPH_INPUTS,
@@ -88,6 +89,8 @@ class _Builder:
             weight=spec.weight,
             steps={node.name: node for node in ordered if isinstance(node, PythonStep)},
             overload=spec.overload,
+            labels=build_labels(spec, files, self.report),
+            combinations=build_combinations(spec, self.report),
         )
         check_inputs(spec, self.report)
         check_tasks(graph, spec, self.report)

@@ -1,9 +1,11 @@
 """From a task graph back to its graph.yaml."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from jigsaw_triton.errors import InputError
+from jigsaw_triton.graph.measured import Combination, Labels, Measured, Metric
 from jigsaw_triton.graph.model import PythonStep, Slo, Task, TaskGraph, TensorType, Variant, When
 from jigsaw_triton.spec.schema import API_VERSION
 from jigsaw_triton.spec.yaml_writer import Inline, dump_yaml
@@ -13,7 +15,7 @@ def to_yaml(graph: TaskGraph) -> str:
     """Returns a graph.yaml that loads to an equal graph if it is saved in the folder of the graph.
 
     Raises:
-        InputError: An artifact or a sample is outside the folder of the graph.
+        InputError: An artifact, a sample or the labels are outside the folder of the graph.
     """
     return dump_yaml(to_document(graph))
 
@@ -22,7 +24,7 @@ def to_document(graph: TaskGraph) -> dict[str, Any]:
     """Returns the content of the graph.yaml of a graph, without entries that have their default.
 
     Raises:
-        InputError: An artifact or a sample is outside the folder of the graph.
+        InputError: An artifact, a sample or the labels are outside the folder of the graph.
     """
     inputs = {
         name: Inline(_tensor(value.type), **({} if value.rows == 1 else {"rows": value.rows}))
@@ -40,12 +42,39 @@ def to_document(graph: TaskGraph) -> dict[str, Any]:
     spec |= {name: getattr(graph, name) for name, default in others.items() if getattr(graph, name) != default}
     if graph.samples:
         spec["sample"] = {name: _relative(path, graph.folder) for name, path in graph.samples.items()}
+    if graph.labels is not None:
+        spec["labels"] = _labels(graph.labels, graph.folder)
+    if graph.combinations:
+        spec["combinations"] = [combination_entry(combination) for combination in graph.combinations]
     return {"apiVersion": API_VERSION, "kind": "TaskGraph", "metadata": Inline(name=graph.name), "spec": spec}
 
 
 def _slo(slo: Slo) -> Inline:
     mode = {} if slo.accuracy_mode == "floor" else {"accuracy_mode": slo.accuracy_mode}
     return Inline(latency_ms=slo.latency_ms, percentile=slo.percentile, accuracy=slo.accuracy, **mode)
+
+
+def _labels(labels: Labels, folder: Path) -> dict[str, Any]:
+    return {
+        "data": _relative(labels.file, folder),
+        **({"tasks": {name: _metric(metric) for name, metric in labels.tasks.items()}} if labels.tasks else {}),
+        **({"graph": _metric(labels.graph)} if labels.graph is not None else {}),
+    }
+
+
+def _metric(metric: Metric) -> Inline:
+    return Inline(metric=metric.name, **({"output": metric.output} if metric.output else {}))
+
+
+def combination_entry(combination: Combination) -> Inline:
+    """Returns the entry of a combination of variants."""
+    measured = {} if combination.measured is None else {"measured": measured_entry(combination.measured)}
+    return Inline(variants=Inline(combination.variants), accuracy=combination.accuracy, **measured)
+
+
+def measured_entry(measured: Measured) -> Inline:
+    """Returns the entry of the measurement that an accuracy comes from."""
+    return Inline(asdict(measured))
 
 
 def _tensor(kind: TensorType) -> Inline:
@@ -80,11 +109,13 @@ def _when(when: When) -> Inline:
 def _variant(variant: Variant, folder: Path) -> Inline:
     artifacts = {name: _relative(path, folder) for name, path in variant.artifacts.items()}
     optional = {"artifacts": artifacts, "parameters": dict(variant.parameters), "yields": dict(variant.yields)}
+    measured = {} if variant.measured is None else {"measured": measured_entry(variant.measured)}
     return Inline(
         name=variant.name,
         accuracy=variant.accuracy,
         template=variant.template,
         **{name: value for name, value in optional.items() if value},
+        **measured,
     )
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from jigsaw_triton.graph.measured import Combination, Labels, Measured
+
 GRAPH_INPUTS = "inputs"
 """Name that stands for the graph itself in references to its inputs: `inputs.FRAME`."""
 
@@ -82,6 +84,7 @@ class Variant:
         parameters: Parameters that the variant's runner receives as strings.
         yields: Output with rows -> expected number of rows per call.
         config: Text of its own config.pbtxt, an artifact; empty if it has none.
+        measured: Measurement that the accuracy comes from; None if somebody else measured it.
     """
 
     name: str
@@ -91,6 +94,7 @@ class Variant:
     parameters: Mapping[str, str] = field(default_factory=dict)
     yields: Mapping[str, float] = field(default_factory=dict)
     config: str = field(default="", repr=False)
+    measured: Measured | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +239,8 @@ class TaskGraph:
             inversely proportional to it.
         steps: Python steps, in topological order.
         overload: Policy for requests that can no longer meet the SLO: `refuse` them at once, or `queue` them.
+        labels: Labelled set of the application; None if there is none.
+        combinations: Accuracies of combinations of variants, measured end to end.
     """
 
     name: str
@@ -249,6 +255,8 @@ class TaskGraph:
     weight: float = 1.0
     steps: Mapping[str, PythonStep] = field(default_factory=dict)
     overload: Literal["refuse", "queue"] = "refuse"
+    labels: Labels | None = None
+    combinations: tuple[Combination, ...] = ()
 
     def to_yaml(self) -> str:
         """Returns a graph.yaml that loads to an equal graph if it is saved in `folder`.

@@ -4,10 +4,11 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path as FilePath
 
+from jigsaw_triton.graph.measured import Measured
 from jigsaw_triton.graph.model import Variant
 from jigsaw_triton.spec.files import LocalFile
 from jigsaw_triton.spec.load import CONFIG_ARTIFACT
-from jigsaw_triton.spec.schema import TaskEntry
+from jigsaw_triton.spec.schema import MeasuredEntry, TaskEntry
 from jigsaw_triton.spec.source import Path, Report, SourceMap
 from jigsaw_triton.spec.words import nearest, shown
 
@@ -30,19 +31,20 @@ class Files:
         self._required = required
         self._report = report
 
-    def path(self, text: str, path: Path, *, hint: str = "") -> FilePath:
+    def path(self, text: str, path: Path, *, hint: str = "", optional: bool = False) -> FilePath:
         """Returns the absolute path of a file, and reports a file that is outside the graph's folder or missing.
 
         Args:
             text: Path as written.
             path: Path of the entry that contains it.
             hint: Advice for a missing file that `fetch` does not provide. Such a file must always exist.
+            optional: True if the file may be missing.
         """
         file = self._found[text]
         if not file.inside:
             advice = "move the file there, and write a relative path without '..'"
             self._report.add(path, f"{shown(text)} is outside the graph's folder", advice)
-        elif (self._required or hint) and not file.exists:
+        elif (self._required or hint) and not (file.exists or optional):
             advice = hint or f"run `jigsaw-triton fetch {self._folder}`"
             self._report.add(path, f"there is no file {shown(text)}", advice)
         return file.path
@@ -96,9 +98,28 @@ def build_variants(
                 parameters=dict(variant.parameters),
                 yields=dict(variant.yields),
                 config=configs.get(variant.artifacts.get(CONFIG_ARTIFACT, ""), ""),
+                measured=build_measured(variant.measured, variant.accuracy, item, report),
             )
         )
     return tuple(built)
+
+
+def build_measured(entry: MeasuredEntry | None, accuracy: float, path: Path, report: Report) -> Measured | None:
+    """Builds the measurement of an accuracy, and reports one that the accuracy cannot come from.
+
+    Args:
+        entry: Measurement as written in the document.
+        accuracy: The accuracy.
+        path: Path of the entry that has the keys `accuracy` and `measured`.
+        report: Report to which mistakes are added.
+    """
+    if entry is None:
+        return None
+    if not entry.low <= accuracy <= entry.high:
+        hint = "measure it again with `jigsaw-triton profile --accuracy`, or remove 'measured'"
+        message = f"accuracy {accuracy:g} is outside of its measured interval, {entry.low:g} to {entry.high:g}"
+        report.add((*path, "measured"), message, hint)
+    return Measured(entry.metric, entry.data, entry.n, entry.low, entry.high)
 
 
 def check_yields(

@@ -23,6 +23,7 @@ from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.candidates.configurations import accuracy_budget, loss, why_not
 from jigsaw_triton.planner.capacity import Array, Service, of_count, within_budget
+from jigsaw_triton.planner.domain.accuracy import with_pair_losses
 from jigsaw_triton.planner.domain.paths import longest_through
 from jigsaw_triton.planner.domain.plan import GraphPlan, PlacedModel, PlacedSlice, Plan, PlannedGpu, Standby
 from jigsaw_triton.planner.domain.problem import Options, Problem
@@ -53,7 +54,7 @@ def with_standby(problem: Problem, plan: Plan, options: Options) -> Plan:
     """
     if options.standby == "off" or "A" not in options.features or options.formulation != "exact":
         return plan
-    problem = replace(problem.prepared(), running=None)
+    problem = replace(problem.prepared(options), running=None)
     contents = Counter(content for gpu in plan.gpus for placed in gpu.layout if (content := _content(gpu, placed)))
     lighter: dict[Content, Lighter] = {}
     for workload in problem.workloads:
@@ -167,11 +168,9 @@ def _is_accurate(graph: TaskGraph, planned: GraphPlan, choice: Choice) -> bool:
 
 def _loss(graph: TaskGraph, planned: GraphPlan, choice: Choice) -> float:
     """Returns the largest loss of accuracy along a path, over the variants that serve and those that stand by."""
-    lost = {
-        name: max(loss(graph.tasks[name], v) for v in {*task.mix, *([choice[name]] if name in choice else ())})
-        for name, task in planned.tasks.items()
-    }
-    return max(longest_through(graph, lost).values())
+    loaded = {name: {*task.mix, *([choice[name]] if name in choice else ())} for name, task in planned.tasks.items()}
+    lost = {name: max(loss(graph.tasks[name], v) for v in variants) for name, variants in loaded.items()}
+    return max(longest_through(graph, with_pair_losses(graph, lost, loaded)).values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,6 +182,7 @@ def _place(path: Path | str, name: str) -> tuple[Path | str, Path]:
 
 def _named_files(spec: GraphSpec) -> Iterator[str]:
     yield from spec.sample.values()
+    yield from [spec.labels.data] if spec.labels is not None else []
     yield from _step_files(spec)
     for task in spec.tasks.values():
         for variant in task.variants:

@@ -15,6 +15,7 @@ IMAGE_PATTERN = r"^[a-z0-9][A-Za-z0-9._/:@-]{0,254}$"
 LIMIT_TASKS = 64
 LIMIT_VARIANTS = 64
 LIMIT_TENSORS = 64
+LIMIT_COMBINATIONS = 4096
 LIMIT_GPUS = 4096
 LIMIT_PRIORITY = 1000
 LIMIT_WEIGHT = 1000.0
@@ -162,6 +163,21 @@ class WhenEntry(_Entry):
     """Expected share of requests for which the task runs."""
 
 
+class MeasuredEntry(_Entry):
+    """Measurement that an accuracy comes from, as `profile --accuracy` writes it."""
+
+    metric: Name = Field(examples=["exact"])
+    """Metric: exact, top1, f1, edit, or a function of the file of labels."""
+    data: str = Field(min_length=1, examples=["labels.npz"])
+    """File of the labelled set, relative to graph.yaml's folder."""
+    n: int = Field(ge=1, examples=[719])
+    """Number of labelled requests."""
+    low: float = Field(ge=0, examples=[0.93])
+    """Lower end of the 95% confidence interval of the accuracy."""
+    high: float = Field(ge=0, examples=[0.96])
+    """Upper end of the 95% confidence interval of the accuracy."""
+
+
 class VariantEntry(_Entry):
     """A model that can perform the task."""
 
@@ -169,6 +185,8 @@ class VariantEntry(_Entry):
     """Name of the variant, unique in the task."""
     accuracy: float = Field(gt=0, examples=[37.4])
     """Accuracy in any unit that the task's variants share; higher is better."""
+    measured: MeasuredEntry | None = None
+    """Measurement that `accuracy` comes from; absent if somebody else measured it."""
     template: Name = Field(examples=["onnxruntime"])
     """Model template: the name of a folder of model_repository_templates."""
     artifacts: Annotated[dict[str, str], Field(examples=[{"model.onnx": "models/small.onnx"}])] = {}
@@ -220,6 +238,39 @@ class TaskEntry(_Entry):
     """Output with rows: expected number of rows per call. Only with python."""
 
 
+class MetricEntry(_Entry):
+    """Comparison of answers with labels."""
+
+    metric: Name = Field(examples=["exact"])
+    """Metric: exact, top1, f1, edit, or the name of a function in the file of labels, a Python file."""
+    output: Name | None = Field(default=None, examples=["LABEL"])
+    """Output that the metric compares with its labels; a function gets all of them and needs none."""
+
+
+class LabelsEntry(_Entry):
+    """Labelled set of the application, and the metrics by which accuracies are measured on it."""
+
+    data: str = Field(examples=["labels.npz"])
+    """File of the labelled set, .npz or .py, relative to graph.yaml's folder."""
+    tasks: dict[Name, MetricEntry] = Field(
+        default={}, max_length=LIMIT_TASKS, examples=[{"classify": {"metric": "exact", "output": "LABEL"}}]
+    )
+    """Task: metric of its variants' accuracy."""
+    graph: MetricEntry | None = None
+    """Metric of the accuracy end to end. Its output is one of the graph."""
+
+
+class CombinationEntry(_Entry):
+    """Accuracy of a combination of variants end to end, as `profile --accuracy --pairs` writes it."""
+
+    variants: dict[Name, Name] = Field(max_length=LIMIT_TASKS, examples=[{"detect": "small", "classify": "large"}])
+    """Task: its variant. Tasks that are left out use their most accurate variant."""
+    accuracy: float = Field(gt=0, examples=[0.71])
+    """Accuracy end to end, in a unit that all combinations share; higher is better."""
+    measured: MeasuredEntry | None = None
+    """Measurement that `accuracy` comes from."""
+
+
 class GraphSpec(_Entry):
     """Specification of the graph."""
 
@@ -256,6 +307,14 @@ class GraphSpec(_Entry):
     """Weight among graphs of equal priority: with twice the weight, a graph sheds half as large a share of its load."""
     sample: Annotated[dict[str, str], Field(examples=[{"FRAME": "samples/frame.npy"}])] = {}
     """Input of the graph: a .npy file with the tensor of one real request, for probes and benchmarks."""
+    labels: LabelsEntry | None = Field(default=None, examples=[{"data": "labels.npz"}])
+    """Labelled set on which `profile --accuracy` measures the variants."""
+    combinations: list[CombinationEntry] = Field(
+        default=[],
+        max_length=LIMIT_COMBINATIONS,
+        examples=[[{"variants": {"detect": "small", "classify": "large"}, "accuracy": 0.71}]],
+    )
+    """Accuracies of combinations of variants, measured end to end."""
 
 
 class GraphDocument(_Entry):

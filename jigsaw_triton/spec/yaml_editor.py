@@ -1,4 +1,4 @@
-"""Adds entries to a YAML text, and keeps its comments and its layout."""
+"""Adds entries to a YAML text or replaces them, and keeps its comments and its layout."""
 
 from typing import Any
 
@@ -50,6 +50,27 @@ def with_entry(text: str, path: Path, value: Any, *, comment: str = "") -> str:
     return result
 
 
+def with_value(text: str, path: Path, value: Any) -> str:
+    """Returns the text with another value of an entry, on one line. It is added if there is none.
+
+    Args:
+        text: YAML document that `parse_yaml` accepts.
+        path: Path of the entry.
+        value: New value.
+
+    Raises:
+        ValueError: The layout of the text is such that the entry cannot be written.
+    """
+    node = _found(text, path)
+    if node is None:
+        return with_entry(text, path, value)
+    begin, end = node.start_mark.index, _end(node).index
+    # The value of a key without one begins at its colon.
+    result = text[:begin] + " " * (begin == end) + dump_inline(value) + text[end:]
+    _check(text, result, path, value)
+    return result
+
+
 def _check(before: str, after: str, path: Path, value: Any) -> None:
     """Checks that the entry is the only difference between two texts."""
     expected = parse_yaml(before, "").data
@@ -57,7 +78,7 @@ def _check(before: str, after: str, path: Path, value: Any) -> None:
     for key in path[:-1]:
         holder = holder[key]
     if isinstance(path[-1], int):
-        holder.append(value)
+        holder[path[-1] : path[-1] + 1] = [value]
     else:
         holder[path[-1]] = value
     try:
@@ -70,7 +91,17 @@ def _check(before: str, after: str, path: Path, value: Any) -> None:
 
 def _node(text: str, path: Path) -> yaml.CollectionNode:
     """Returns the node of a mapping or a list."""
-    node = yaml.compose(text, yaml.SafeLoader)
+    node = _found(text, path)
+    if node is None:
+        raise ValueError(f"there is no {dotted(path)}")
+    if not isinstance(node, yaml.CollectionNode) or not (node.flow_style or node.value):
+        raise ValueError(f"{dotted(path)} is not a mapping or a list")
+    return node
+
+
+def _found(text: str, path: Path) -> yaml.Node | None:
+    """Returns the node of an entry; None if there is none."""
+    node: yaml.Node | None = yaml.compose(text, yaml.SafeLoader)
     for key in path:
         children = list(node.value) if isinstance(node, yaml.CollectionNode) else []
         if isinstance(node, yaml.MappingNode):
@@ -78,10 +109,8 @@ def _node(text: str, path: Path) -> yaml.CollectionNode:
         else:
             found = children[key : key + 1] if isinstance(key, int) else []
         if not found:
-            raise ValueError(f"there is no {dotted(path)}")
+            return None
         node = found[0]
-    if not isinstance(node, yaml.CollectionNode) or not (node.flow_style or node.value):
-        raise ValueError(f"{dotted(path)} is not a mapping or a list")
     return node
 
 

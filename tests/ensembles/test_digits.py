@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from jigsaw_triton.applications import fetch_application
+from jigsaw_triton.evaluation.accuracy.estimate import estimate
+from jigsaw_triton.evaluation.accuracy.metrics import f1
 from jigsaw_triton.resources import applications_dir
 from tests.ensembles.conftest import Array, Script
 
@@ -62,23 +64,16 @@ def locator(script: Script, folder: Path, name: str) -> Any:
     return script(f"digits-strip/models/{name}.py").Model(folder / "models", parameters, 1)
 
 
-def cut_out(strips: ModuleType, digits: Any, count: int) -> tuple[Array, Array]:
-    made = [strips.render(seed, digits) for seed in range(10_000, 10_000 + count)]
-    images = [strip.image[:, column : column + 8] for strip in made for column in strip.columns]
-    return np.stack(images).astype(np.float32) / 255, np.concatenate([strip.digits for strip in made])
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_accuracy_is_what_graph_yaml_says(
-    application: Path, training: ModuleType, strips: ModuleType, name: str
-) -> None:
-    _, testing = training.load()
+def test_accuracy_is_what_graph_yaml_says(application: Path, script: Script, name: str) -> None:
+    examples = list(script(f"{application.name}/labels.py").examples())
     if application.name == "digits":
-        images, labels = testing.images / 16, testing.labels
+        images = np.stack([example["IMAGE"] / 16 for example in examples])
     else:
-        images, labels = cut_out(strips, testing, 500)
+        images = np.concatenate([example["locate.DIGITS"] for example in examples])
+    labels = np.concatenate([example["classify.DIGIT"].reshape(-1) for example in examples])
     digit, scores = classify(application, name, images)
     assert digit.dtype == np.int64
     assert digit.shape == (len(images), 1)
@@ -90,15 +85,14 @@ def test_accuracy_is_what_graph_yaml_says(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gaps", "windows"])
-def test_locating_is_as_accurate_as_graph_yaml_says(
-    script: Script, training: ModuleType, strip_folder: Path, name: str
-) -> None:
-    _, testing = training.load()
-    build, strips = script("digits-strip/build.py"), script("digits-strip/strips.py")
-    made = [strips.render(seed, testing) for seed in build.TEST_STRIPS]
-    f1, yields = build.located(locator(script, strip_folder, name), made)
-    variant = variants(strip_folder, "locate")[name]
-    assert f1 == pytest.approx(variant["accuracy"], abs=0.01)
+def test_locating_is_as_accurate_as_graph_yaml_says(script: Script, strip_folder: Path, name: str) -> None:
+    model, found, scores = locator(script, strip_folder, name), 0, []
+    for example in script("digits-strip/labels.py").examples():
+        columns = model({"STRIP": example["STRIP"][None]})["COLUMN"][0]
+        found += len(columns)
+        scores.append(f1(columns, example["locate.COLUMN"]))
+    yields, variant = found / len(scores), variants(strip_folder, "locate")[name]
+    assert estimate(scores).value == pytest.approx(variant["accuracy"], abs=0.01)
     assert variant["yields"] == {"DIGITS": pytest.approx(yields, abs=0.1), "COLUMN": pytest.approx(yields, abs=0.1)}
 
 

@@ -1,7 +1,10 @@
 """Tests of docread on rendered pages, with its real weights."""
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
+from itertools import islice
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jigsaw_triton.api.files import load_graph
 from jigsaw_triton.applications import missing_artifacts
 from jigsaw_triton.resources import applications_dir
 from tests.ensembles.conftest import Array, Script
@@ -23,9 +27,28 @@ DETECT = ("v6_tiny_352", "v6_tiny_480", "v6_tiny_720", "v6_small_720")
 RECOGNISE = ("v6_tiny", "v5_mobile", "v6_small")
 
 
+CallModel = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+Load = Callable[[str, str], CallModel]
+
+
 @pytest.fixture(scope="module")
-def accuracy(script: Script) -> ModuleType:
-    return script("docread/accuracy.py")
+def load(script: Script) -> Load:
+    """Function that loads the model of a task's variant as a worker does: from a folder with its artifacts."""
+
+    def loaded(task: str, name: str) -> CallModel:
+        variant = load_graph(FOLDER).tasks[task].variant(name)
+        with tempfile.TemporaryDirectory() as folder:
+            for file, source in variant.artifacts.items():
+                Path(folder, file).symlink_to(source)
+            model: CallModel = script(f"docread/models/{task}.py").Model(Path(folder), variant.parameters, 1)
+        return model
+
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def labels(script: Script) -> ModuleType:
+    return script("docread/labels.py")
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +68,8 @@ def golden() -> Any:
 
 
 @pytest.fixture(scope="module")
-def crops(accuracy: ModuleType, page: Array) -> Array:
-    found: Array = accuracy.load("detect", "v6_tiny_720")({"IMAGE": page[None]})["CROPS"][0]
+def crops(load: Load, page: Array) -> Array:
+    found: Array = load("detect", "v6_tiny_720")({"IMAGE": page[None]})["CROPS"][0]
     return found
 
 
@@ -54,9 +77,10 @@ def texts(outputs: Mapping[str, Array]) -> list[str]:
     return [text.decode() for text in outputs["TEXT"][:, 0]]
 
 
-def test_graph_yaml_has_the_variants_that_are_tested(accuracy: ModuleType) -> None:
-    assert tuple(accuracy.variants("detect")) == DETECT
-    assert tuple(accuracy.variants("recognise")) == RECOGNISE
+def test_graph_yaml_has_the_variants_that_are_tested() -> None:
+    graph = load_graph(FOLDER)
+    assert tuple(variant.name for variant in graph.tasks["detect"].variants) == DETECT
+    assert tuple(variant.name for variant in graph.tasks["recognise"].variants) == RECOGNISE
 
 
 @pytest.mark.parametrize("flavour", ["easy", "hard"])
@@ -80,26 +104,24 @@ def test_the_golden_page_is_one_page_in_two_formats(page: Array) -> None:
 
 @pytest.mark.parametrize(("name", "least"), list(zip(DETECT, (0.6, 0.9, 0.95, 0.95), strict=True)))
 def test_detect_finds_the_lines_of_the_golden_page(
-    accuracy: ModuleType, pages: ModuleType, page: Array, golden: Any, name: str, least: float
+    load: Load, labels: ModuleType, pages: ModuleType, page: Array, golden: Any, name: str, least: float
 ) -> None:
-    outputs = accuracy.load("detect", name)({"IMAGE": page[None]})
+    outputs = load("detect", name)({"IMAGE": page[None]})
     boxes, crops = outputs["BOXES"], outputs["CROPS"]
     assert boxes.dtype == np.float32
     assert boxes.shape[::2] == (1, 4)
     assert crops.dtype == np.uint8
     assert crops.shape == (1, boxes.shape[1], 48, 640, 3)
     lines = [pages.Line(line["text"], tuple(line["box"])) for line in golden["truth"]]
-    pairs = accuracy.matches(boxes[0], lines)
+    pairs = labels.matches(boxes[0], lines)
     assert 2 * len(pairs) / (boxes.shape[1] + len(lines)) >= least
     assert [line for _, line in pairs] == sorted(line for _, line in pairs), "lines are not in reading order"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "least"), list(zip(RECOGNISE, (0.9, 0.85, 0.95), strict=True)))
-def test_recognise_reads_the_golden_page(
-    accuracy: ModuleType, crops: Array, golden: Any, name: str, least: float
-) -> None:
-    outputs = accuracy.load("recognise", name)({"CROP": crops})
+def test_recognise_reads_the_golden_page(load: Load, crops: Array, golden: Any, name: str, least: float) -> None:
+    outputs = load("recognise", name)({"CROP": crops})
     truth = [line["text"] for line in golden["truth"]]
     assert len(truth) == len(crops)
     assert np.mean([a == b for a, b in zip(texts(outputs), truth, strict=True)]) >= least
@@ -108,10 +130,10 @@ def test_recognise_reads_the_golden_page(
     assert 0.8 < outputs["SCORE"].mean() <= 1
 
 
-def test_the_expected_answer_is_what_its_variants_give(accuracy: ModuleType, page: Array, golden: Any) -> None:
+def test_the_expected_answer_is_what_its_variants_give(load: Load, page: Array, golden: Any) -> None:
     expected = golden["expected"]
-    found = accuracy.load("detect", expected["detect"])({"IMAGE": page[None]})
-    read = texts(accuracy.load("recognise", expected["recognise"])({"CROP": found["CROPS"][0]}))
+    found = load("detect", expected["detect"])({"IMAGE": page[None]})
+    read = texts(load("recognise", expected["recognise"])({"CROP": found["CROPS"][0]}))
     assert len(read) == len(expected["lines"])
     assert np.allclose(found["BOXES"][0], [line["box"] for line in expected["lines"]], atol=2)
     # Processors differ in the last bits of a result, which may change a letter.
@@ -119,27 +141,46 @@ def test_the_expected_answer_is_what_its_variants_give(accuracy: ModuleType, pag
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (1, 1), (5, 3000), (77, 131)])
-def test_an_empty_page_has_no_lines(accuracy: ModuleType, shape: tuple[int, int]) -> None:
-    outputs = accuracy.load("detect", "v6_tiny_480")({"IMAGE": np.zeros((1, *shape, 3), np.uint8)})
+def test_an_empty_page_has_no_lines(load: Load, shape: tuple[int, int]) -> None:
+    outputs = load("detect", "v6_tiny_480")({"IMAGE": np.zeros((1, *shape, 3), np.uint8)})
     assert outputs["BOXES"].shape == (1, 0, 4)
     assert outputs["CROPS"].shape == (1, 0, 48, 640, 3)
 
 
-def test_a_page_without_pixels_is_refused(accuracy: ModuleType) -> None:
+def test_a_page_without_pixels_is_refused(load: Load) -> None:
     with pytest.raises(ValueError, match="IMAGE is empty"):
-        accuracy.load("detect", "v6_tiny_480")({"IMAGE": np.zeros((1, 0, 10, 3), np.uint8)})
+        load("detect", "v6_tiny_480")({"IMAGE": np.zeros((1, 0, 10, 3), np.uint8)})
 
 
-def test_a_line_reads_the_same_alone_and_in_a_batch(accuracy: ModuleType, crops: Array) -> None:
-    model = accuracy.load("recognise", "v6_tiny")
+def test_a_line_reads_the_same_alone_and_in_a_batch(load: Load, crops: Array) -> None:
+    model = load("recognise", "v6_tiny")
     together = texts(model({"CROP": crops[:6]}))
     assert together == [texts(model({"CROP": crop[None]}))[0] for crop in crops[:6]]
 
 
-def test_padding_and_darkness_are_no_text(accuracy: ModuleType) -> None:
-    model = accuracy.load("recognise", "v6_tiny")
+def test_padding_and_darkness_are_no_text(load: Load) -> None:
+    model = load("recognise", "v6_tiny")
     crops = np.stack([np.full((48, 640, 3), 127, np.uint8), np.zeros((48, 640, 3), np.uint8)])
     outputs = model({"CROP": crops})
     assert texts(outputs) == ["", ""]
     assert outputs["SCORE"].tolist() == [[0.0], [0.0]]
     assert model({"CROP": crops[:0]})["TEXT"].shape == (0, 1)
+
+
+def test_labels_are_pages_of_both_flavours(labels: ModuleType) -> None:
+    first, second = islice(labels.examples(), 2)
+    assert first["IMAGE"].shape == second["IMAGE"].shape == (960, 640, 3)
+    assert not np.array_equal(first["IMAGE"], second["IMAGE"])
+    assert len(labels.SEEDS) * len(labels.FLAVOURS) == 80
+
+
+def test_metrics_count_lines(labels: ModuleType, pages: ModuleType) -> None:
+    """Three lines; the first is found and read, the second found and misread, the third found twice."""
+    boxes = [(0, 0, 100, 20), (0, 40, 100, 60), (0, 80, 100, 100)]
+    lines = {"lines": [pages.Line(text, box) for text, box in zip(("one", "two", "three"), boxes, strict=True)]}
+    found = np.array([boxes[0], boxes[1], boxes[2], boxes[2]], np.float32)
+    texts = np.array([[b"one"], [b"tvo"], [b"three"], [b"three"]], np.object_)
+    tensors = {"detect.BOXES": found, "recognise.TEXT": texts}
+    assert labels.f1_of_lines(tensors, lines) == (4, 7)
+    assert labels.found_lines_read(tensors, lines) == (1, 2)
+    assert labels.lines_read(tensors, lines) == (1, 3)

@@ -14,6 +14,7 @@ from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.gpus.model import SLICES, Placement
+from jigsaw_triton.graph.measured import Combination
 from jigsaw_triton.graph.model import Slo, TaskGraph, Variant
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import LATENCY_MODELS, LatencyModel, Options, Problem, ReplicaRange
@@ -53,6 +54,16 @@ def profiles(draw: st.DrawFn, tasks: Sequence[str], kinds: Sequence[str]) -> Pro
 
 
 @st.composite
+def measured_pairs(draw: st.DrawFn) -> tuple[Combination, ...]:
+    """Draws an accuracy of each pair of variants, in a unit of its own and in any order."""
+    return tuple(
+        Combination({"first": one, "second": other}, draw(st.sampled_from([30.0, 40.0, 50.0, 62.0, 70.0, 80.0])))
+        for one in ("good", "light")
+        for other in ("good", "light")
+    )
+
+
+@st.composite
 def problems(draw: st.DrawFn) -> Problem:
     """Draws one task, or two chained ones, with or without fan-out; at most 4 configurations each; one GPU."""
     uncut = draw(st.sampled_from(["", "", "", "MIG is off"]))
@@ -78,6 +89,8 @@ def problems(draw: st.DrawFn) -> Problem:
     tasks = [first] if shape == "one" else [first, second]
     slo = Slo(draw(st.integers(20, 200)), accuracy=draw(st.sampled_from([0.45, 0.64, 0.85, 1.0])))
     g = graph(tasks, {"Y": f"{tasks[-1].name}.Y"}, slo=slo)
+    if len(tasks) == 2 and draw(st.booleans()):
+        g = replace(g, combinations=draw(measured_pairs()))
     p = problem(g, draw(profiles(list(g.tasks), kinds)), demand_rps=draw(st.integers(5, 250)))
     (gpu,) = p.cluster.gpus
     gpu = replace(gpu, foreign=() if uncut else draw(st.sampled_from(FOREIGN)), uncut=uncut)
@@ -212,6 +225,10 @@ def loss_if_carried(g: TaskGraph, demand: float, usable: Mapping[ProfileRow, flo
         loss += sum(f / rate * -math.log(t.variant(v).accuracy / t.best_accuracy) for v, f in flow.items())
         if iterated and t.for_each is None:
             rate = sum(f * t.variant(v).yields["Y"] for v, f in flow.items())
+    if g.combinations:
+        used = {(r.key.task, r.key.variant) for r in usable}
+        best = max(c.accuracy for c in g.combinations)
+        worst = min(c.accuracy / best for c in g.combinations if c.variants.items() <= used)
     return loss if worst >= g.slo.accuracy - 1e-9 else None
 
 
@@ -249,5 +266,6 @@ def test_the_planner_agrees_with_exhaustive_search(p: Problem, model: LatencyMod
     plan = make_plan(p, options, solvers=solvers)
     assert (plan.slices_used, plan.gpus_used, plan.solver.status) == (best.slices, 1, "optimal")
     (workload,) = p.workloads
-    if not workload.graph.fans_out:
+    # With measured pairs the variants' own accuracies decide no ties.
+    if not workload.graph.fans_out and not workload.graph.combinations:
         assert lost(plan, workload.graph) <= best.loss + ACCURACY_GAP + 1e-6

@@ -1,6 +1,6 @@
 import pytest
 
-from jigsaw_triton.spec.yaml_editor import with_entry
+from jigsaw_triton.spec.yaml_editor import with_entry, with_value
 from jigsaw_triton.spec.yaml_loader import parse_yaml
 from jigsaw_triton.spec.yaml_writer import Inline
 
@@ -86,3 +86,26 @@ def test_a_layout_that_cannot_be_edited_is_refused_or_edited_correctly(text: str
         return
     before = parse_yaml(text, "").data
     assert parse_yaml(edited, "").data == {**before, "a": {**before["a"], "new": 5}}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("a:\n  new: 1  # one\n  b: 2\n", "a:\n  new: 0.5  # one\n  b: 2\n"),
+        ("a: {new: 28.0, b: 2} # end\n", "a: {new: 0.5, b: 2} # end\n"),
+        ("a:\n  b: 2\n", "a:\n  b: 2\n  new: 0.5\n"),
+        ("a: {}\n", "a: {new: 0.5}\n"),
+        ("a:\n  new:\n    x: 1\n    y: [2]\n# rest\nb: 1\n", "a:\n  new:\n    0.5\n# rest\nb: 1\n"),
+        ("a:\r\n  new: 'one'\r\n", "a:\r\n  new: 0.5\r\n"),
+        ("a:\n  new:\n  b: 2\n", "a:\n  new: 0.5\n  b: 2\n"),
+    ],
+    ids=["block", "flow", "missing", "empty", "nested", "Windows", "null"],
+)
+def test_a_value_is_replaced_or_added(before: str, after: str) -> None:
+    assert with_value(before, PATH, 0.5) == after
+
+
+@pytest.mark.parametrize("text", ["a:\n- {b: 1} # one\n- {c: 1}\n", "a: [{b: 1}, {c: 1}]\n"])
+def test_an_item_is_replaced_or_added(text: str) -> None:
+    assert parse_yaml(with_value(text, ("a", 1), Inline(d=2)), "").data == {"a": [{"b": 1}, {"d": 2}]}
+    assert parse_yaml(with_value(text, ("a", 2), Inline(d=2)), "").data == {"a": [{"b": 1}, {"c": 1}, {"d": 2}]}

@@ -1,6 +1,6 @@
 """`jigsaw-triton plan`: chooses variants, slices and GPUs for a demand."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -17,7 +17,7 @@ from jigsaw_triton.cli.inputs.baselines import baseline
 from jigsaw_triton.cli.inputs.demand import parse_demand
 from jigsaw_triton.cli.io.output import Output, write_file
 from jigsaw_triton.cli.views.explanation import explanation_view
-from jigsaw_triton.cli.views.plan import plan_view
+from jigsaw_triton.cli.views.plan import errors_of_products, plan_view
 from jigsaw_triton.cli.views.processors import processors_document, processors_words
 from jigsaw_triton.cli.views.profiles import sources_document, sources_words
 from jigsaw_triton.cli.views.transition import transition_view
@@ -145,6 +145,12 @@ def command(
         out.raw(svg(plan, wanted.cluster.gpus))
         return
     document, view = plan.to_json(), [*plan_view(plan, dict(wanted.graphs), wanted.cluster, width=out.width)]
+    measured = {name: errors_of_products(plan, graph) for name, graph in wanted.graphs.items() if graph.combinations}
+    if measured:
+        document["accuracies"] = {
+            name: [asdict(error) | {"error_points": error.points} for error in errors]
+            for name, errors in measured.items()
+        }
     view += sources_words(plan, wanted.profiles)
     load = processor_load(plan, problem)
     view += processors_words(load)

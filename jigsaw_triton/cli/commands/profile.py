@@ -14,6 +14,7 @@ from jigsaw_triton.api.files import PROFILES_FILE, Mistakes, read_cluster, read_
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.profiles import memory_rooms
 from jigsaw_triton.api.reporting import COMMAND_LINE, download_progress
+from jigsaw_triton.cli.commands.profile_accuracy import accuracy_serving, measure_accuracies
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.numbers import numbers, words
 from jigsaw_triton.cli.io.output import Output
@@ -73,6 +74,8 @@ class _Points(click.ParamType[int | str]):
         "profile traffic/ --budget 15m",
         "profile traffic/ --task detect --variant s --instances 1,2,3 --batches 1,4 --points all",
         "profile traffic/ --again --seconds 30 -O careful.csv",
+        "profile traffic/ --accuracy",
+        "profile traffic/ --accuracy --pairs --task detect --task classify",
     ),
 )
 @options.graph()
@@ -124,6 +127,18 @@ class _Points(click.ParamType[int | str]):
     help="Also measure the best configuration of each variant while N other slices of the GPU are idle, then busy.",
 )
 @options.option("--again", is_flag=True, help="Measure again what the file already has, and try again what failed.")
+@options.option(
+    "--accuracy", is_flag=True, help="Measure accuracies on the labelled set instead, and write them into graph.yaml."
+)
+@options.option(
+    "--pairs", is_flag=True, help="With --accuracy: measure the variants of two tasks together, end to end."
+)
+@options.option(
+    "--requests",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="With --accuracy: use only the first requests of the labelled set.  [default: all]",
+)
 @options.out_file(f"The file.  [default: {PROFILES_FILE} beside the graph]")
 def command(
     out: Output,
@@ -141,6 +156,9 @@ def command(
     budget: float | None,
     neighbours: int | None,
     again: bool,
+    accuracy: bool,
+    pairs: bool,
+    requests: int | None,
     out_path: Path | None,
 ) -> int | None:
     """Measure the variants of a graph on live tritonservers, and write profiles.csv.
@@ -152,7 +170,14 @@ def command(
     The file is written after each measurement and keeps the rows that it has. To continue an interrupted run, repeat
     the command. A configuration that fails is listed beside the file, and is not tried again; the command then exits
     with 1. Inputs come from the graph's `sample`; the tasks upstream run once to make them.
+
+    With --accuracy, each variant runs once over the labelled set that graph.yaml names, and its accuracy is written
+    there. Without labels, the command prints how often a variant agrees with the best one.
     """
+    if (pairs or requests is not None) and not accuracy:
+        raise click.UsageError("--pairs and --requests are for accuracies; add --accuracy.")
+    if accuracy and out_path is not None:
+        raise click.UsageError("accuracies are written into graph.yaml; leave out -O.")
     spending = Budget(budget, Pace(most_s=seconds))
     mistakes = Mistakes()
     graphs = read_graphs([graph], mistakes, require_files=True)
@@ -172,6 +197,11 @@ def command(
     measured_gpus = measurable(built)
     keys = {name: configurations(gpu.board, names, grid) for name, gpu in measured_gpus.items()}
     every = [key for group in keys.values() for key in group]
+    if accuracy:
+        gpu = next(iter(measured_gpus.values()))
+        serving = accuracy_serving(keys[gpu.board.name])
+        measure_accuracies(out, graph, task_graph, built, gpu, names, serving, pairs=pairs, limit=requests, again=again)
+        return None
     file = out_path or task_graph.folder / PROFILES_FILE
     records = Records(Sheet(file), Failures(file))
     limit = _limit(out, points)

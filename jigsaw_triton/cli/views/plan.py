@@ -1,6 +1,6 @@
 """A plan as tables of its tasks, totals, and a drawing of the GPUs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from jigsaw_triton.api.machine import emulation
 from jigsaw_triton.cli.io.output import View, drawing, figures, listed
@@ -9,10 +9,11 @@ from jigsaw_triton.gpus.board import draw_text
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.candidates.chained import chains
+from jigsaw_triton.planner.domain.accuracy import ProductError, product_errors
 from jigsaw_triton.planner.domain.features import FEATURES
 from jigsaw_triton.planner.domain.picture import strips, task_label
 from jigsaw_triton.planner.domain.plan import Plan
-from jigsaw_triton.planner.domain.problem import FORMULATIONS
+from jigsaw_triton.planner.domain.problem import FORMULATIONS, uses_pairs
 from jigsaw_triton.planner.formulation.mixture import mean_accuracy
 
 _NOTABLE = 0.001
@@ -32,7 +33,9 @@ def plan_view(plan: Plan, graphs: dict[str, TaskGraph], cluster: Cluster, *, wid
     """
     for name in plan.graphs:
         yield _tasks(plan, name)
-        yield _slo(plan, graphs[name])
+        errors = errors_of_products(plan, graphs[name])
+        yield _slo(plan, graphs[name], errors)
+        yield from map(_product, errors)
         yield _standby(plan, name)
     yield from _shared(plan, graphs)
     yield _totals(plan, cluster)
@@ -62,11 +65,28 @@ def _tasks(plan: Plan, name: str) -> Table:
     return Table.of(_HEADER, rows, title=name)
 
 
-def _slo(plan: Plan, graph: TaskGraph) -> str:
+def errors_of_products(plan: Plan, graph: TaskGraph) -> tuple[ProductError, ...]:
+    """Returns how far products of accuracies are from those measured end to end, for the variants of a plan."""
+    used = {name: task.mix.keys() for name, task in plan.graphs[graph.name].tasks.items()}
+    return product_errors(graph, used, may_decide=uses_pairs(plan.features, plan.formulation))
+
+
+def _product(error: ProductError) -> str:
+    how = "used here" if error.used else "not used here, because it cannot replace the product"
+    side = "too low" if error.points < 0 else "too high"
+    names = " with ".join(f"{task} {variant}" for task, variant in zip(error.tasks, error.variants, strict=True))
+    return (
+        f"accuracy of {names}: {error.measured:.3f} measured end to end ({how}), {error.product:.3f} as a product, "
+        f"{abs(error.points):.1f} points {side}\n"
+    )
+
+
+def _slo(plan: Plan, graph: TaskGraph, errors: Sequence[ProductError]) -> str:
     planned, slo = plan.graphs[graph.name], graph.slo
     average = " on average" if slo.accuracy_mode == "mean" else ""
     mean = mean_accuracy(graph, {name: task.mix for name, task in planned.tasks.items()})
-    means = f" ({mean:.3f} on average)" if mean - planned.accuracy >= _NOTABLE else ""
+    products = not any(error.used for error in errors)
+    means = f" ({mean:.3f} on average)" if products and mean - planned.accuracy >= _NOTABLE else ""
     steps = f" ({graph.steps_ms:g} of them for python steps)" if graph.steps else ""
     return (
         f"demand {figures(planned.demand_rps)} requests/s, capacity {figures(planned.capacity_rps)}; "

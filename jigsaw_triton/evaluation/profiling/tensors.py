@@ -37,20 +37,26 @@ def _sample(graph: TaskGraph, name: str) -> Array:
         array: Array = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise InputError(f"the sample of {name} cannot be read ({error})", where=str(path)) from error
-    if wanted.dtype == "BYTES" and array.dtype.kind in "SU":
-        array = array.astype(np.bytes_).astype(np.object_)
-    if array.dtype != to_numpy(wanted.dtype) or not _fits(array.shape, wanted.shape):
+    found = conforming(array, wanted)
+    if found is None:
         raise InputError(
             f"the sample of {name} is {array.dtype} {list(array.shape)}, but the input is {wanted.dtype} "
             f"{list(wanted.shape)}",
             where=str(path),
             hint="save the tensor of one request, without a batch dimension, with numpy.save",
         )
-    return array
+    return found
 
 
-def _fits(shape: Sequence[int], declared: Sequence[int]) -> bool:
-    return len(shape) == len(declared) and all(d in (-1, s) for s, d in zip(shape, declared, strict=True))
+def conforming(array: Array, wanted: TensorType) -> Array | None:
+    """Returns an array as a tensor of a type, with text as bytes; None if it is of another type."""
+    if wanted.dtype == "BYTES" and array.dtype.kind in "SU":
+        array = np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
+        array = array.astype(np.object_)
+    fits = len(array.shape) == len(wanted.shape) and all(
+        d in (-1, s) for s, d in zip(array.shape, wanted.shape, strict=True)
+    )
+    return array if fits and array.dtype == to_numpy(wanted.dtype) else None
 
 
 def made_up(wanted: TensorType, rng: np.random.Generator) -> Array:

@@ -11,6 +11,7 @@ from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import Board, Cluster
 from jigsaw_triton.graph.model import TaskGraph, Variant, Workload
 from jigsaw_triton.graph.order import topological_order
+from jigsaw_triton.planner.domain.accuracy import with_pairs
 from jigsaw_triton.planner.domain.features import FEATURES, canonical
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.solver.program import SolverName
@@ -57,6 +58,14 @@ convention."""
 
 SHARED_LOAD = 0.2
 """Largest utilisation of a shared slice, chosen by simulation; see `planner.candidates.sharing`."""
+
+
+def uses_pairs(features: str, formulation: str) -> bool:
+    """Returns True if pairs of variants that were measured together replace products of accuracies.
+
+    The baselines know only tasks: each chooses its variants within its own part of the SLO, or by the paper's products.
+    """
+    return formulation == "exact" and {"A", "T"} <= set(features)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +129,11 @@ class Problem:
         """Distinct models of GPU in the cluster, sorted by name."""
         return tuple(sorted({g.board.name: g.board for g in self.cluster.gpus}.values(), key=lambda b: b.name))
 
-    def prepared(self) -> "Problem":
-        """Returns the problem checked, in canonical order, and with the measured multiplicities applied to the graphs.
+    def prepared(self, options: "Options | None" = None) -> "Problem":
+        """Returns the problem checked, in canonical order, and with what was measured applied to the graphs.
+
+        Args:
+            options: Options of planning, if accuracies matter.
 
         Raises:
             InputError: A demand, a multiplicity or the cluster is invalid.
@@ -135,6 +147,8 @@ class Problem:
             order = topological_order({name: graph.before(task) for name, task in graph.tasks.items()})
             tasks = {name: graph.tasks[name] for name in order}
             graph = replace(graph, tasks=tasks)
+            pairs = options is not None and uses_pairs(options.features, options.formulation)
+            graph = with_pairs(graph) if pairs else replace(graph, combinations=())
             workloads.append(Workload(graph, float(workload.demand_rps)))
         gpus = tuple(sorted(self.cluster.gpus, key=lambda g: g.id))
         return replace(self, workloads=tuple(workloads), cluster=replace(self.cluster, gpus=gpus), multiplicities={})

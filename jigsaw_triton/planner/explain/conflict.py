@@ -18,6 +18,7 @@ from jigsaw_triton.planner.candidates.configurations import (
     available,
     even_parts,
 )
+from jigsaw_triton.planner.domain.accuracy import pair_tables
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.rates import most_calls
 from jigsaw_triton.planner.domain.tolerances import TOLERANCE
@@ -73,7 +74,7 @@ def find_conflict(problem: Problem, options: Options, *, solvers: SolverFactory,
         solvers: Factory of solvers by name; it is called repeatedly.
         clock: Clock for the time limit.
     """
-    search = _Search(problem.prepared(), options, solvers, clock)
+    search = _Search(problem.prepared(options), options, solvers, clock)
     if not search.has_plan_without(search.all):
         return None
     found = search.conflict()
@@ -292,6 +293,7 @@ def losses(graph: TaskGraph, configurations: TaskConfigurations) -> list[float]:
         before = {loss for d in graph.before(task) for loss in upto[d]} or {0.0}
         upto[name] = _distinct(a + b for a in before for b in own)
         found += [*upto[name], *(loss / parts[name] for loss in own)]
+    found += [loss for table in pair_tables(graph) for loss in table.loss.values()]
     return _distinct(found)
 
 
@@ -339,7 +341,8 @@ def _slo_for_all(workload: Workload, configurations: TaskConfigurations) -> dict
     graph, every = workload.graph, [c for configs in configurations.values() for c in configs]
     tasks = len(graph.tasks)
     slowest_ms = graph.steps_ms + tasks * max((c.latency_ms for c in every), default=0.0)
-    least = math.exp(-tasks * max((c.loss for c in every), default=0.0))
+    together = [loss for table in pair_tables(graph) for loss in table.loss.values()]
+    least = math.exp(-tasks * max([*(c.loss for c in every), *together], default=0.0))
     return {
         Requirement(graph.name, "latency_ms"): max(graph.slo.latency_ms, slowest_ms),
         Requirement(graph.name, "accuracy"): min(graph.slo.accuracy, least),

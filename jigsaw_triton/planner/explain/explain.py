@@ -12,6 +12,7 @@ from typing import Any, Literal
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.candidates.configurations import Configuration, Replica, available, loss
+from jigsaw_triton.planner.domain.accuracy import with_pair_losses
 from jigsaw_triton.planner.domain.paths import count_paths, longest_path
 from jigsaw_triton.planner.domain.plan import GraphPlan, Plan, Segment, TaskPlan
 from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Options, Problem
@@ -199,7 +200,7 @@ def explained(
         solvers: Factory of solvers by name; it is called repeatedly.
         clock: Clock for the time limit, in seconds.
     """
-    return _Explaining(plan, problem.prepared(), options, solvers, clock).explanation()
+    return _Explaining(plan, problem.prepared(options), options, solvers, clock).explanation()
 
 
 class _Explaining:
@@ -274,9 +275,11 @@ class _Explaining:
         return used
 
     def _paths(self, graph: TaskGraph, budgets: Mapping[str, TaskBudget]) -> Iterator[PathBudget]:
+        used = {task: set(planned.mix) for task, planned in self._plan.graphs[graph.name].tasks.items()}
+        lost = with_pair_losses(graph, {task: -math.log(b.accuracy) for task, b in budgets.items()}, used)
         for path in _reported_paths(graph, {task: b.latency_ms for task, b in budgets.items()}):
             latency_ms = sum(budgets[task].latency_ms for task in path)
-            accuracy = math.prod(budgets[task].accuracy for task in path)
+            accuracy = math.exp(-sum(lost[task] for task in path))
             yield PathBudget(
                 graph=graph.name,
                 tasks=path,

@@ -11,6 +11,7 @@ from jigsaw_triton.planner.candidates.configurations import (
     accuracy_budget,
     even_parts,
 )
+from jigsaw_triton.planner.domain.accuracy import with_pair_losses
 from jigsaw_triton.planner.domain.paths import longest_through
 from jigsaw_triton.planner.domain.plan import GraphPlan, Segment, TaskPlan
 from jigsaw_triton.planner.domain.problem import ReplicaRange
@@ -129,7 +130,8 @@ def graph_plan(
     if graph.slo.accuracy_mode == "mean":
         lost = {t: mean_loss(graph, t, task.mix) for t, task in tasks.items()}
     else:
-        lost = {t: max(c.loss for c in used) for t, used in own.items()}
+        most = {t: max(c.loss for c in used) for t, used in own.items()}
+        lost = with_pair_losses(graph, most, {t: {c.variant for c in used} for t, used in own.items()})
     return GraphPlan(
         demand_rps=rps,
         capacity_rps=_capacity(

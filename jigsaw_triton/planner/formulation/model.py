@@ -9,6 +9,7 @@ integer number z_m of GPUs cut that way; for each task binary levels of latency 
     for each task, one range of replica numbers: sum of x over its configurations is within it, all other x are 0
     x_c <= (upper bound of x_c) * (level of c's latency), same for loss;  f of variants that lose more <= level of loss
     along each path: sum of latency levels <= SLO, sum of loss levels <= -log(accuracy SLO)
+    for each pair of variants that was measured to lose more: at most one of the two in use (`domain.accuracy`)
     sum of x over a kind of slice <= sum of z_m * (slices of that kind in m),  sum of z over a group <= its GPUs
 
 If slices may be shared (`planner.candidates.sharing`), x_c of a configuration that shares is binary. Each pool p has an
@@ -49,6 +50,7 @@ from jigsaw_triton.planner.candidates.sharing import Cut, Pool, pool_of, weights
 from jigsaw_triton.planner.domain.problem import ReplicaRange
 from jigsaw_triton.planner.domain.rates import calls, most_calls
 from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR
+from jigsaw_triton.planner.formulation.exclusions import exclude
 from jigsaw_triton.planner.formulation.incremental_levels import (
     IncrementalLevels,
     Weight,
@@ -308,6 +310,11 @@ class _Part:
                 for level in levels.levels:
                     beyond = [(self._share[task, v], 1.0) for v, lost in variants if lost >= level.weight]
                     self._draft.at_most(0, [*beyond, (level.column, -1)])
+
+        count = {c: (column, self._most[c]) for c, column in self.count.items()}
+        for use, column in exclude(self._draft, graph, count).items():
+            if self._goal != "most" and use in self._share:
+                self._draft.at_most(0, [(self._share[use], 1.0), (column, -1.0)])
 
     def _levels(
         self, configurations: TaskConfigurations, weight: Mapping[Configuration, float]

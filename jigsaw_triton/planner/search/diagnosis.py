@@ -6,6 +6,7 @@ Requirements are checked in turn: profiles, latency or accuracy alone, both toge
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Literal
 
 from jigsaw_triton.errors import InfeasibleError, OverloadedProcessorError
@@ -21,11 +22,13 @@ from jigsaw_triton.planner.candidates.configurations import (
     why_not,
     within_even_parts,
 )
+from jigsaw_triton.planner.domain.accuracy import pair_tables
 from jigsaw_triton.planner.domain.features import FEATURES
 from jigsaw_triton.planner.domain.paths import longest_path, longest_through
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.processors import ProcessorLoad
 from jigsaw_triton.planner.domain.tolerances import TOLERANCE
+from jigsaw_triton.planner.formulation.exclusions import exclude, in_use
 from jigsaw_triton.planner.formulation.incremental_levels import incremental_levels, path_ends
 from jigsaw_triton.planner.search.attempt import Attempt
 from jigsaw_triton.planner.search.demand_scaling import Scale, idle_scale, largest_scale, needs_bisection, rough_scale
@@ -95,6 +98,14 @@ def single_limits(graph: TaskGraph, found: TaskConfigurations) -> list[str]:
             f"{graph.name}: an accuracy of {graph.slo.accuracy:g} is out of reach: along {path} the profiled variants "
             f"reach at most {rounded_down(math.exp(-least_loss))} of the best"
         )
+    for table in pair_tables(graph):
+        variants = [{c.variant for c in found[task]} for task in table.tasks]
+        least_loss = min(table.loss[pair] for pair in product(*variants))
+        if least_loss > accuracy_budget(graph) + TOLERANCE and not reasons:
+            reasons.append(
+                f"{graph.name}: an accuracy of {graph.slo.accuracy:g} is out of reach: the profiled variants of "
+                f"{' and '.join(table.tasks)} reach together at most {rounded_down(math.exp(-least_loss))} of the best"
+            )
     return reasons
 
 
@@ -179,17 +190,27 @@ def _least(
     worst = draft.real()
     for end in _ends(draft, graph, found, use, latency if what == "latency" else loss):
         draft.at_least(0, [(worst, 1), (end, -1)])
+    columns = {c: (column, 1.0) for c, column in use.items()}
+    if what == "latency":
+        exclude(draft, graph, columns)
+    else:
+        variants = in_use(draft, columns)
+        for table in pair_tables(graph):
+            for pair, lost in table.loss.items():
+                one, other = (variants.get(part) for part in zip(table.tasks, pair, strict=True))
+                if one is not None and other is not None:
+                    draft.at_least(-lost, [(worst, 1), (one, -lost), (other, -lost)])
     draft.minimise([(worst, 1.0)], gap=1e-7)
     least = _feasible(solved(solver, draft.program(), time_limit_s)).stages[0].value
     return least * graph.tasks_ms if what == "latency" else least
 
 
 def _quickest(configs: Sequence[Configuration]) -> tuple[Configuration, ...]:
-    """Returns the configuration of least latency for each loss of accuracy."""
-    by_loss: dict[float, Configuration] = {}
+    """Returns the configuration of least latency for each variant."""
+    by_variant: dict[str, Configuration] = {}
     for c in sorted(configs, key=lambda c: c.latency_ms):
-        by_loss.setdefault(c.loss, c)
-    return tuple(by_loss.values())
+        by_variant.setdefault(c.variant, c)
+    return tuple(by_variant.values())
 
 
 def _latency_words(graph: TaskGraph) -> str:

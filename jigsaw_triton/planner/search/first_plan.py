@@ -7,7 +7,7 @@ this package usually find a plan of fewer slices. There may be a plan even if th
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from jigsaw_triton.planner.candidates.configurations import (
     available,
     by_load,
 )
+from jigsaw_triton.planner.domain.accuracy import Use, excluded
 from jigsaw_triton.planner.domain.plan import CONSTRUCTED, GraphPlan, PlacedSlice, Plan, SolverReport
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.rates import calls
@@ -185,13 +186,14 @@ def _chosen(workload: Workload, found: TaskConfigurations) -> _Part | None:
     bounds = least_slices(replace(workload, graph=floor), found)
     if math.isinf(bounds.least):
         return None
+    apart = excluded(graph)
     for name in graph.tasks:
         most_ms, most_loss = bounds.witness[name]
         rps = workload.demand_rps * _calls_of(graph, name, mix)
         options = [
             (n, c)
             for c in found[name]
-            if c.latency_ms <= most_ms and c.loss <= most_loss
+            if c.latency_ms <= most_ms and c.loss <= most_loss and not _barred(c, mix, apart)
             if (n := max(1, c.replica_range[0], _replicas(rps, c))) <= c.replica_range[1]
         ]
         if not options:
@@ -199,6 +201,12 @@ def _chosen(workload: Workload, found: TaskConfigurations) -> _Part | None:
         n, c = min(options, key=lambda option: (option[0] * option[1].compute_slices, option[1].loss, option[1]))
         counts[c], mix[name] = n, {c.variant: 1.0}
     return _Part(counts, _calls(graph, mix), found, bounds.least if floor == graph else 0.0)
+
+
+def _barred(c: Configuration, mix: Mapping[str, Mapping[str, float]], apart: Collection[tuple[Use, Use]]) -> bool:
+    """Returns True if a configuration's variant must not serve beside one that was chosen for another task."""
+    chosen = {(task, variant) for task, shares in mix.items() for variant in shares}
+    return any((c.task, c.variant) in pair and chosen & set(pair) for pair in apart)
 
 
 def _replicas(rps: float, c: Configuration) -> int:

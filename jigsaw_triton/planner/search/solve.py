@@ -92,7 +92,7 @@ def make_first_plan(problem: Problem, options: Options = DEFAULTS) -> Plan | Non
         InputError: The problem or the options are invalid.
         InfeasibleError: A graph that does not run yet has no plan, whatever its demand.
     """
-    options, problem = options.checked(), problem.prepared()
+    options, problem = options.checked(), problem.prepared(options)
 
     def every(workload: Workload) -> TaskConfigurations:
         return _available(replace(problem, workloads=(workload,)), options)[workload.graph.name]
@@ -286,7 +286,7 @@ def _first_valid(
     problem: Problem, options: Options, solvers: SolverFactory, answer: Callable[[Attempt], Found]
 ) -> Found:
     """Returns the answer with the preferred solver, or with the other one if that fails."""
-    options, problem = options.checked(), problem.prepared()
+    options, problem = options.checked(), problem.prepared(options)
     configurations = _available(problem, options)
     failures = []
     order: tuple[SolverName, SolverName] = ("highs", "cbc") if options.solver == "highs" else ("cbc", "highs")

@@ -6,7 +6,7 @@ function would hide its own errors. Only the queueing model and the constants of
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -310,7 +310,9 @@ class GraphCheck:
     def _accuracy_violations(self) -> Iterator[str]:
         mean = self.graph.slo.accuracy_mode == "mean"
         accuracy = self._mean_accuracy if mean else self._least_accuracy
-        least = math.exp(-worst(self.graph, {name: -math.log(accuracy(name)) for name in self.promised.tasks}))
+        lost = {name: -math.log(accuracy(name)) for name in self.promised.tasks}
+        used = {name: {s.variant for s in task.segments} for name, task in self.promised.tasks.items()}
+        least = math.exp(-worst(self.graph, lost | measured_losses(self.graph, used)))
         if least < self.graph.slo.accuracy * (1 - TOLERANCE):
             yield f"the accuracy along a path is {least}, below {self.graph.slo.accuracy}"
         if not _close(self.promised.accuracy, least):
@@ -372,6 +374,27 @@ def worst(graph: TaskGraph, weight: Mapping[str, float]) -> float:
     for name, task in graph.tasks.items():
         ending[name] = weight[name] + max((ending[d] for d in graph.before(task)), default=0.0)
     return max(ending.values())
+
+
+def measured_losses(graph: TaskGraph, used: Mapping[str, Collection[str]]) -> dict[str, float]:
+    """Returns the loss of the worst measured pair of variants in use, at the first task of each pair, 0 at the other.
+
+    Args:
+        graph: Graph whose combinations replace products.
+        used: Task -> variants in use.
+    """
+    best: dict[frozenset[str], float] = {}
+    worst_in_use: dict[frozenset[str], float] = {}
+    for combination in graph.combinations:
+        tasks = frozenset(combination.variants)
+        best[tasks] = max(best.get(tasks, 0.0), combination.accuracy)
+        if all(variant in used[task] for task, variant in combination.variants.items()):
+            worst_in_use[tasks] = min(worst_in_use.get(tasks, math.inf), combination.accuracy)
+    return {
+        task: math.log(best[tasks] / accuracy) if task == min(tasks) else 0.0
+        for tasks, accuracy in worst_in_use.items()
+        for task in tasks
+    }
 
 
 def _tasks_through(graph: TaskGraph) -> dict[str, int]:

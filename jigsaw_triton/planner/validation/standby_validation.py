@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.domain.plan import PlacedSlice, Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
-from jigsaw_triton.planner.validation.graph_validation import TOLERANCE, worst
+from jigsaw_triton.planner.validation.graph_validation import TOLERANCE, measured_losses, worst
 
 
 def standby_violations(plan: Plan, problem: Problem, options: Options) -> Iterator[str]:
@@ -48,4 +48,4 @@ def _least_accuracy(graph: TaskGraph, variants: Mapping[str, set[str]]) -> float
     for name, task in graph.tasks.items():
         best = max(variant.accuracy for variant in task.variants)
         lost[name] = -math.log(min(task.variant(variant).accuracy for variant in variants[name]) / best)
-    return math.exp(-worst(graph, lost))
+    return math.exp(-worst(graph, lost | measured_losses(graph, variants)))

@@ -20,7 +20,7 @@ from jigsaw_triton.profiles.table import ProfileTable
 
 def violations(plan: Plan, problem: Problem, options: Options) -> tuple[str, ...]:
     """Describes every way in which the plan breaks the problem's requirements or contradicts itself; empty if valid."""
-    problem = problem.prepared()
+    problem = problem.prepared(options)
     found = [
         *_label_violations(plan, options),
         *_board_violations(plan, problem),

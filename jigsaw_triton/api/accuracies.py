@@ -1,0 +1,196 @@
+"""Measuring the accuracies of a graph's variants, and writing them into its graph.yaml."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jigsaw_triton.api.file_changes import writing
+from jigsaw_triton.compiler.templates import load_templates
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.evaluation.accuracy.labels import LabelledSet, read_labels
+from jigsaw_triton.evaluation.accuracy.measure import AccuracyMeter, Result, Variants, neighbours, sample_set
+from jigsaw_triton.evaluation.accuracy.running import Runner, Serving
+from jigsaw_triton.evaluation.profiling.workers import profiling_workers
+from jigsaw_triton.gpus.model import Cluster, Gpu
+from jigsaw_triton.graph.document import combination_entry, measured_entry
+from jigsaw_triton.graph.measured import Combination, Measured, Metric
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.resources import templates_dir
+from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.spec.files import load_text, replace_text
+from jigsaw_triton.spec.source import Path as Entry
+from jigsaw_triton.spec.yaml_editor import with_value
+from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES, parse_yaml
+
+_TASKS: Entry = ("spec", "tasks")
+_COMBINATIONS: Entry = ("spec", "combinations")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Accuracies to measure.
+
+    Attributes:
+        data: Labelled set, or the sample.
+        variants: Task -> variants to measure one by one.
+        pairs: Pairs of tasks whose variants are to be measured together.
+        metric: Metric of the pairs; None if there are none.
+        names: Task -> variants to measure together.
+    """
+
+    data: LabelledSet
+    variants: Variants
+    pairs: tuple[tuple[str, str], ...] = ()
+    metric: Metric | None = None
+    names: Variants = field(default_factory=dict)
+
+    @property
+    def figures(self) -> int:
+        """Number of accuracies to measure."""
+        together = sum(len(self.names[first]) * len(self.names[second]) for first, second in self.pairs)
+        return together + sum(map(len, self.variants.values()))
+
+
+def plan_work(
+    graph: TaskGraph, names: Variants, *, pairs: bool = False, limit: int | None = None, again: bool = False
+) -> Work:
+    """Returns the accuracies to measure: by default, those that graph.yaml does not have from this labelled set.
+
+    Args:
+        graph: The graph.
+        names: Task -> variants that the user chose.
+        pairs: True for combinations of variants, False for single variants.
+        limit: Number of requests to measure on; None for all.
+        again: True to measure what the file has, too.
+
+    Raises:
+        InputError: There are no labels that this needs, or they have mistakes.
+    """
+    labels = graph.labels
+    if not pairs:
+        data = read_labels(graph, labels, limit) if labels is not None else sample_set(graph)
+        n = len(data.requests)
+        metrics = labels.tasks if labels is not None else {}
+        return Work(
+            data,
+            {
+                task: tuple(
+                    name
+                    for name in variants
+                    if again
+                    or task not in metrics
+                    or not _is_known(graph.tasks[task].variant(name).measured, metrics[task], data.name, n)
+                )
+                for task, variants in names.items()
+                if task in metrics or len(graph.tasks[task].variants) > 1
+            },
+        )
+    if labels is None or labels.graph is None:
+        hint = "add, for example, graph: {metric: exact, output: LABEL} to spec.labels"
+        raise InputError("there is no metric of the accuracy end to end", where=graph.name, hint=hint)
+    data = read_labels(graph, labels, limit)
+    found = neighbours(graph, names)
+    if not found:
+        hint = "pairs are of two tasks with several variants, one of which uses the outputs of the other"
+        raise InputError("there is no pair of tasks to measure", where=graph.name, hint=hint)
+    known = {
+        frozenset(c.variants.items())
+        for c in graph.combinations
+        if _is_known(c.measured, labels.graph, data.name, len(data.requests))
+    }
+    open_pairs = tuple(pair for pair in found if again or not _all_pairs(pair, names) <= known)
+    return Work(data, {}, open_pairs, labels.graph, names)
+
+
+def _is_known(measured: Measured | None, metric: Metric, data: str, n: int) -> bool:
+    return measured is not None and measured.how == (metric.name, data, n)
+
+
+def _all_pairs(pair: tuple[str, str], names: Variants) -> set[frozenset[tuple[str, str]]]:
+    first, second = pair
+    return {frozenset({(first, one), (second, other)}) for one in names[first] for other in names[second]}
+
+
+async def measured_accuracies(
+    graph: TaskGraph,
+    work: Work,
+    cluster: Cluster,
+    gpu: Gpu,
+    installation: Installation,
+    serving: Serving,
+    progress: Callable[[str], None],
+) -> AsyncIterator[Result]:
+    """Yields the accuracies of variants or of combinations, measured on live tritonservers.
+
+    Args:
+        graph: The graph.
+        work: Accuracies to measure.
+        cluster: Cluster with the GPU.
+        gpu: GPU to run the models on.
+        installation: Installed tritonserver to run.
+        serving: Configuration of each model.
+        progress: Receives a description of each step.
+    """
+    async with profiling_workers(installation, cluster, gpu) as workers:
+        runner = Runner(graph, workers, load_templates(templates_dir()), serving)
+        meter = AccuracyMeter(graph, work.data, runner, progress)
+        async for result in meter.variants(work.variants):
+            yield result
+        for pair in work.pairs:
+            assert work.metric is not None
+            async for result in meter.combinations(pair, work.names, work.metric):
+                yield result
+
+
+def check_writable(file: Path) -> None:
+    """Checks that a graph.yaml can be replaced, before something is measured for it.
+
+    Raises:
+        InputError: It cannot.
+    """
+    with writing(file):
+        replace_text(file, load_text(file, limit_bytes=LIMIT_BYTES))
+
+
+def write_accuracy(file: Path, result: Result) -> bool:
+    """Writes an accuracy into a graph.yaml, whose comments and layout are kept.
+
+    Args:
+        file: The graph.yaml.
+        result: Accuracy of a variant or of a combination, no agreement.
+
+    Returns:
+        False if the accuracy is 0, which a graph.yaml cannot have.
+
+    Raises:
+        InputError: The file cannot be written, or its layout does not allow it.
+    """
+    if result.value <= 0:
+        return False
+    text = load_text(file, limit_bytes=LIMIT_BYTES)
+    try:
+        for path, value in _edits(parse_yaml(text, str(file)).data, result):
+            text = with_value(text, path, value)
+    except (ValueError, KeyError, StopIteration) as error:
+        hint = f"write it by hand: accuracy: {result.value:g}"
+        raise InputError(f"the accuracy cannot be written ({error})", where=str(file), hint=hint) from error
+    with writing(file):
+        replace_text(file, text)
+    return True
+
+
+def _edits(document: Any, result: Result) -> list[tuple[Entry, Any]]:
+    """Returns the entries of a graph.yaml that a result changes, with their values."""
+    spec = document["spec"]
+    if len(result.variants) > 1:
+        items = spec.get("combinations", [])
+        entry = combination_entry(Combination(result.variants, result.value, result.measured))
+        if not items:
+            return [(_COMBINATIONS, [entry])]
+        at = next((i for i, item in enumerate(items) if item["variants"] == result.variants), len(items))
+        return [((*_COMBINATIONS, at), entry)]
+    ((task, variant),) = result.variants.items()
+    at = next(i for i, item in enumerate(spec["tasks"][task]["variants"]) if item["name"] == variant)
+    holder: Entry = (*_TASKS, task, "variants", at)
+    return [((*holder, "accuracy"), result.value), ((*holder, "measured"), measured_entry(result.measured))]

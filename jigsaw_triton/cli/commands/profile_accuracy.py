@@ -1,0 +1,103 @@
+"""`jigsaw-triton profile --accuracy`: measures accuracies on the labelled set, and writes them into graph.yaml."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from jigsaw_triton.api.accuracies import Work, check_writable, measured_accuracies, plan_work, write_accuracy
+from jigsaw_triton.api.adding import GRAPH_FILE
+from jigsaw_triton.api.files import shown_path
+from jigsaw_triton.api.reporting import download_progress
+from jigsaw_triton.cli.io.output import Output
+from jigsaw_triton.cli.views.accuracies import accuracies_document, accuracies_view
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.evaluation.accuracy.measure import SAMPLE, Result, Variants
+from jigsaw_triton.evaluation.accuracy.running import Serving
+from jigsaw_triton.gpus.model import Cluster, Gpu
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.profiles.table import ProfileKey
+from jigsaw_triton.servers.installation import find_installation
+from jigsaw_triton.spec.files import STDIN
+
+_INSTANCES, _BATCH = 2, 8
+"""Most instances, and largest batch: larger ones take memory and are hardly faster here. A convention."""
+
+
+def accuracy_serving(keys: Sequence[ProfileKey]) -> Serving:
+    """Returns how models are served for their accuracies: on the largest of the slices, which all of them fit.
+
+    Args:
+        keys: Configurations that the options of the command allow.
+    """
+    instances, batch = max(key.instances for key in keys), max(key.batch for key in keys)
+    return Serving(keys[-1].slice, min(instances, _INSTANCES), min(batch, _BATCH))
+
+
+def measure_accuracies(
+    out: Output,
+    source: str,
+    graph: TaskGraph,
+    cluster: Cluster,
+    gpu: Gpu,
+    names: Variants,
+    serving: Serving,
+    *,
+    pairs: bool,
+    limit: int | None,
+    again: bool,
+) -> None:
+    """Measures, writes and prints the accuracies of a graph's variants, or of pairs of them.
+
+    Args:
+        out: Output of the command.
+        source: Path of the graph.yaml or of its folder.
+        graph: The graph.
+        cluster: Cluster with the GPU.
+        gpu: GPU to run the models on.
+        names: Task -> variants to measure.
+        serving: Configuration of each model.
+        pairs: True to measure the variants of two tasks together, end to end.
+        limit: Number of requests of the labelled set to use; None for all.
+        again: True to measure what the file has already.
+    """
+    if source == STDIN:
+        raise InputError("accuracies cannot be written to standard input", where="GRAPH", hint="give a file")
+    file = Path(source) / GRAPH_FILE if Path(source).is_dir() else Path(source)
+    with out.working("reading the labelled set"):
+        work = plan_work(graph, names, pairs=pairs, limit=limit, again=again)
+    if work.data.name != SAMPLE:
+        check_writable(file)
+    results: list[Result] = []
+    if work.figures:
+        try:
+            asyncio.run(_measure(out, file, graph, cluster, gpu, work, serving, results))
+        except KeyboardInterrupt:
+            out.note(f"interrupted; {shown_path(file)} has the {len(results)} accuracies that were measured")
+            raise
+    for result in results:
+        if result.value <= 0:
+            out.warn(f"{result.name} has the accuracy 0, which graph.yaml cannot have: it is not written")
+    out.result(accuracies_document(file, work, results), *accuracies_view(file, graph, work, results))
+
+
+async def _measure(
+    out: Output,
+    file: Path,
+    graph: TaskGraph,
+    cluster: Cluster,
+    gpu: Gpu,
+    work: Work,
+    serving: Serving,
+    results: list[Result],
+) -> None:
+    with out.working("looking for tritonserver") as report:
+        installation = find_installation(download_progress(report))
+        report("starting tritonserver")
+
+        def progress(text: str) -> None:
+            report(f"{text} ({len(results)} of {work.figures} measured)")
+
+        async for result in measured_accuracies(graph, work, cluster, gpu, installation, serving, progress):
+            if not result.best:
+                write_accuracy(file, result)
+            results.append(result)

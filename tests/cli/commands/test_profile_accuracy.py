@@ -1,0 +1,120 @@
+"""The command `profile --accuracy` without servers."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import jigsaw_triton as jt
+from jigsaw_triton.evaluation.accuracy.estimate import Estimate
+from jigsaw_triton.evaluation.accuracy.measure import AGREEMENT, Result
+from tests.api.test_accuracies import CODE, LABELS
+from tests.cli.conftest import Run
+from tests.e2e.app import write_application
+
+Measure = Callable[..., AsyncIterator[Result]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = write_application(tmp_path / "words")
+    (made / "labels.py").write_text(CODE)
+    text = (made / "graph.yaml").read_text()
+    (made / "graph.yaml").write_text(text.replace("  outputs:\n    SQUARES", f"{LABELS[1:]}  outputs:\n    SQUARES"))
+    return made
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Function that sets the results of the measurement, the last of which may be an error."""
+
+    def of(*results: Result | BaseException) -> None:
+        async def measured(*arguments: Any, **options: Any) -> AsyncIterator[Result]:
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
+                yield result
+
+        monkeypatch.setattr("jigsaw_triton.cli.commands.profile_accuracy.measured_accuracies", measured)
+        monkeypatch.setattr("jigsaw_triton.cli.commands.profile_accuracy.find_installation", lambda _: None)
+
+    return of
+
+
+def accuracy(value: float, **variants: str) -> Result:
+    return Result(variants, "exact", "labels.py", Estimate(value, value * 0.9, min(1.0, value * 1.1), 3))
+
+
+def test_accuracies_are_written_and_shown(run: Run, folder: Path, answers: Callable[..., None]) -> None:
+    answers(accuracy(0.95, square="slow"), accuracy(0.5, square="fast"))
+    result = run("profile", folder, "--accuracy")
+    assert result.exit_code == 0, result.stderr
+    assert "square slow    0.9500  0.8550 to 1.0000  exact   3     1.0" in result.stdout
+    assert "2 accuracies measured on labels.py, 3 requests, and written to" in result.stdout
+    assert [v.accuracy for v in jt.load_graph(folder).tasks["square"].variants] == [0.95, 0.5]
+    again = run("profile", folder, "--accuracy")
+    assert "nothing to measure" in again.stdout
+    assert again.exit_code == 0
+
+
+def test_an_agreement_is_shown_as_one_and_not_written(run: Run, folder: Path, answers: Callable[..., None]) -> None:
+    before = (folder / "graph.yaml").read_text()
+    answers(Result({"square": "fast"}, AGREEMENT, "labels.py", Estimate(0.5, 0.4, 0.6, 3), "slow"))
+    result = run("profile", folder, "--accuracy")
+    assert "square fast     0.5000  0.4000 to 0.6000  3  slow" in result.stdout
+    assert "an agreement is no accuracy" in result.stdout
+    assert (folder / "graph.yaml").read_text() == before
+    document = json.loads(run("profile", folder, "--accuracy", "-o", "json").stdout)
+    (found,) = document["results"]
+    assert (found["measure"], found["with"], found["value"]) == ("agreement", "slow", 0.5)
+
+
+def test_what_was_measured_before_an_interruption_is_kept(run: Run, folder: Path, answers: Callable[..., None]) -> None:
+    answers(accuracy(0.95, square="slow"), KeyboardInterrupt())
+    result = run("profile", folder, "--accuracy")
+    assert "interrupted" in result.stderr
+    assert "has the 1 accuracies that were measured" in result.stderr
+    slow, fast = jt.load_graph(folder).tasks["square"].variants
+    assert (slow.accuracy, fast.accuracy) == (0.95, 0.9)
+    planned = run("plan", folder, "--gpus", "1xcpu", "--demand", "1")
+    assert "the accuracies of square may not be comparable: those of fast were not measured" in planned.stderr
+
+
+def test_an_accuracy_of_0_is_a_warning(run: Run, folder: Path, answers: Callable[..., None]) -> None:
+    answers(accuracy(0.0, square="fast"))
+    result = run("profile", folder, "--accuracy")
+    assert "square fast has the accuracy 0, which graph.yaml cannot have" in result.stderr
+    assert result.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--pairs",), "--pairs and --requests are for accuracies"),
+        (("--requests", "3"), "--pairs and --requests are for accuracies"),
+        (("--accuracy", "-O", "other.csv"), "accuracies are written into graph.yaml"),
+        (("--accuracy", "--requests", "0"), "--requests"),
+        (("--accuracy", "--pairs"), "there is no pair of tasks to measure"),
+        (("--accuracy", "--slices", "9g"), "no slice '9g'"),
+        (("--accuracy", "--variant", "quick"), "no variant 'quick'"),
+    ],
+)
+def test_mistakes(run: Run, folder: Path, arguments: tuple[str, ...], message: str) -> None:
+    result = run("profile", folder, *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_a_graph_with_neither_labels_nor_sample(run: Run, tmp_path: Path) -> None:
+    result = run("profile", write_application(tmp_path / "words"), "--accuracy")
+    assert result.exit_code == 2
+    assert "there is nothing to measure on: no labels, and no sample of NUMBERS" in result.stderr
+
+
+def test_labels_that_are_missing(run: Run, folder: Path) -> None:
+    (folder / "labels.py").unlink()
+    result = run("profile", folder, "--accuracy")
+    assert result.exit_code == 2
+    assert "labels.py: there is no such file" in result.stderr
