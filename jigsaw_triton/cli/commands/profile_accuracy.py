@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jigsaw_triton.api.accuracies import Work, check_writable, measured_accuracies, plan_work, write_accuracy
-from jigsaw_triton.api.adding import GRAPH_FILE
 from jigsaw_triton.api.files import shown_path
+from jigsaw_triton.api.graph_changes import GRAPH_FILE
 from jigsaw_triton.api.reporting import download_progress
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.views.accuracies import accuracies_document, accuracies_view
