@@ -109,7 +109,7 @@ def legend_words(task: TaskFigures) -> str:
 
 def variant_words(variant: VariantFigures, report: ReportFigures) -> str:
     """Summarises a variant."""
-    parts = [f"{len(variant.rows)} rows: {counts(variant.rows)}."]
+    parts = [f"Rows: {counts(variant.rows)}."]
     if variant.accuracy is not None:
         parts.insert(0, f"Accuracy {variant.accuracy:g}.")
     if not variant.within and report.slo is not None:

@@ -64,6 +64,7 @@ rect{fill:var(--c);stroke:var(--c);stroke-width:1}
 .d1 .line{stroke-dasharray:6 3}.d2 .line{stroke-dasharray:2 2}
 footer{margin-top:3rem;color:var(--soft);font-size:.85rem}
 @media (max-width:40rem){body{padding:.7rem}dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.4rem}}
-@media print{html{font-size:9.5px}body{max-width:none}.charts{grid-template-columns:repeat(4,1fr)}.wide{overflow:visible}
-.charts.large{grid-template-columns:repeat(2,1fr)}nav,details{display:none}h2{break-after:avoid}section section{break-inside:avoid}}
+@media print{html{font-size:9.5px}body{max-width:none}nav,details{display:none}.wide{overflow:visible}
+.charts{grid-template-columns:repeat(4,1fr)}.charts.large{grid-template-columns:repeat(2,1fr)}
+h2{break-after:avoid}section section{break-inside:avoid}}
 """
