@@ -39,8 +39,8 @@ def difference(one: Colour, other: Colour, vision: str) -> float:
     for colour in (one, other):
         xyz = _TO_XYZ @ np.clip(np.array(VISION[vision]) @ colour, 0, 1)
         root = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
-        labs.append([116 * root[1] - 16, 500 * (root[0] - root[1]), 200 * (root[1] - root[2])])
-    return float(np.linalg.norm(np.subtract(*labs)))
+        labs.append(np.array([116 * root[1] - 16, 500 * (root[0] - root[1]), 200 * (root[1] - root[2])]))
+    return float(np.linalg.norm(labs[0] - labs[1]))
 
 
 def contrast(one: Colour, other: Colour) -> float:
