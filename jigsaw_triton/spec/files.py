@@ -63,12 +63,16 @@ def replace_text(path: Path, text: str) -> None:
     """Replaces the content of a UTF-8 file in one step, or creates it. Its permissions stay.
 
     Args:
-        path: Path of the file. If it is a symbolic link, the file that it names is replaced.
+        path: Path of the file. If it is a symbolic link, the file that it names is replaced. A device or a pipe, such
+            as /dev/stdout, is written to.
         text: New content, with the line ends to write.
 
     Raises:
         OSError: The file cannot be written.
     """
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8", newline="")
+        return
     path = path.resolve()
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as folder:
         fresh = Path(folder, path.name)

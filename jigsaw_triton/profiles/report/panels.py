@@ -38,7 +38,7 @@ class Panel:
     Attributes:
         title: Short title.
         chart: SVG of the chart.
-        note: What a reader has to know; empty for nothing.
+        note: Line of advice below the chart; empty for none.
     """
 
     title: str

@@ -85,6 +85,9 @@ def choice_words(task: TaskFigures, report: ReportFigures) -> Iterator[str]:
         yield f"Worth a choice, from accurate to fast, with items per second and compute slice{limit}: {steps}."
     elif offers and len(task.variants) > 1:
         yield f"{offers[0][0]} is the only variant worth a choice."
+    guessed = [one.name for one in task.variants if one.best is not None and one.best.source != "measured"]
+    if guessed and any(row.source == "measured" for one in task.variants for row in one.rows):
+        yield f"Not measured: the best configuration of {', '.join(guessed)}. Measure it before you rely on it."
     if report.graph is None:
         yield "Accuracies are in the graph: give the graph instead of the file to compare the variants by accuracy."
     elif all(one.accuracy is None for one in task.variants):
@@ -109,7 +112,7 @@ def legend_words(task: TaskFigures) -> str:
 
 def variant_words(variant: VariantFigures, report: ReportFigures) -> str:
     """Summarises a variant."""
-    parts = [f"{len(variant.rows)} rows: {counts(variant.rows)}."]
+    parts = [f"Rows: {counts(variant.rows)}."]
     if variant.accuracy is not None:
         parts.insert(0, f"Accuracy {variant.accuracy:g}.")
     if not variant.within and report.slo is not None:

@@ -1,17 +1,18 @@
 """Style sheet of a report.
 
-Distinct colours are those of Okabe and Ito (2008), ordered ones those of viridis. Readers with all common kinds of
-colour vision can tell them apart; on dark pages the same colours are lighter. The labels in charts do not need colours.
+Distinct colours (`h0` to `h6`) are near the palette of Okabe and Ito (2008), and ordered ones (`s0` to `s6`) are from
+matplotlib's inferno and plasma. Readers with all common kinds of colour vision can tell them apart, and each has a
+contrast of at least 3 to the charts; the tests compute both. Labels in the charts say the same as the colours.
 """
 
 STYLE = """
-:root{--paper:#fff;--card:#f5f7f9;--ink:#19202a;--soft:#586373;--edge:#d3d9e0;--link:#0b5aa5;--bad:#b3261e;--warn:#8a5a00;
---s0:#440154;--s1:#443a83;--s2:#31688e;--s3:#21908c;--s4:#2aa876;--s5:#5fb83a;--s6:#a59a00;
---h0:#0072b2;--h1:#d55e00;--h2:#008a65;--h3:#b8639a;--h4:#b07800;--h5:#2f9bd6;--h6:#5b5b5b}
+:root{--paper:#fff;--card:#f5f7f9;--ink:#19202a;--soft:#586373;--edge:#d3d9e0;--link:#0b5aa5;--error:#b3261e;--warning:#8a5a00;
+--s0:#040316;--s1:#270b52;--s2:#530e6d;--s3:#7d1d6c;--s4:#a72d5f;--s5:#cd4247;--s6:#ea6428;
+--h0:#667bc8;--h1:#d17700;--h2:#049857;--h3:#bc6b96;--h4:#6b4800;--h5:#052a6a;--h6:#4b453c}
 @media screen and (prefers-color-scheme:dark){
-:root{color-scheme:dark;--paper:#12161c;--card:#1a2028;--ink:#e4e9ef;--soft:#9aa7b6;--edge:#343e4a;--link:#7ab8f5;--bad:#ff8a80;
---warn:#f0b849;--s0:#f2e24a;--s1:#b5de2b;--s2:#6ece58;--s3:#35b779;--s4:#25a2a0;--s5:#5b93d6;--s6:#a98ae8;
---h0:#4aa8e0;--h1:#f0803c;--h2:#25c295;--h3:#dd94c2;--h4:#e6a620;--h5:#8fd0f5;--h6:#b4b4b4}}
+:root{color-scheme:dark;--paper:#12161c;--card:#1a2028;--ink:#e4e9ef;--soft:#9aa7b6;--edge:#343e4a;--link:#7ab8f5;--error:#ff8a80;
+--warning:#f0b849;--s0:#b93388;--s1:#d04d73;--s2:#e3685e;--s3:#f38649;--s4:#fca735;--s5:#fccc25;--s6:#f0f525;
+--h0:#21a4fe;--h1:#c05109;--h2:#0c8758;--h3:#b969a6;--h4:#e2b215;--h5:#5cedff;--h6:#bdd9b8}}
 *{box-sizing:border-box}
 body{margin:0 auto;padding:1rem;max-width:86rem;background:var(--paper);color:var(--ink);
 font:.94rem/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
@@ -29,13 +30,12 @@ nav li{margin:.15rem 0}
 nav .of a{margin-right:.8rem;white-space:nowrap}
 .wide{overflow-x:auto;margin:.6rem 0}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9rem}
-caption{text-align:left;color:var(--soft);padding-bottom:.3rem}
 th,td{padding:.2rem .7rem .2rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--edge)}
 th{font-weight:600;vertical-align:bottom}
 td{white-space:nowrap}.n{text-align:right}
 .words td{white-space:normal}.words td:last-child{min-width:18rem;max-width:50rem}
 td:first-child,th:first-child{position:sticky;left:0;background:var(--paper)}
-.error{color:var(--bad);font-weight:600}.warning{color:var(--warn);font-weight:600}
+.error{color:var(--error);font-weight:600}.warning{color:var(--warning);font-weight:600}
 details{margin:.5rem 0}summary{cursor:pointer;color:var(--link)}
 .charts{display:grid;gap:.8rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,16.5rem),1fr));margin:.6rem 0}
 .charts.large{grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),36rem))}
@@ -62,8 +62,8 @@ rect{fill:var(--c);stroke:var(--c);stroke-width:1}
 .s0{--c:var(--s0)}.s1{--c:var(--s1)}.s2{--c:var(--s2)}.s3{--c:var(--s3)}.s4{--c:var(--s4)}.s5{--c:var(--s5)}.s6{--c:var(--s6)}
 .h0{--c:var(--h0)}.h1{--c:var(--h1)}.h2{--c:var(--h2)}.h3{--c:var(--h3)}.h4{--c:var(--h4)}.h5{--c:var(--h5)}.h6{--c:var(--h6)}
 .d1 .line{stroke-dasharray:6 3}.d2 .line{stroke-dasharray:2 2}
-footer{margin-top:3rem;color:var(--soft);font-size:.85rem}
 @media (max-width:40rem){body{padding:.7rem}dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.4rem}}
-@media print{html{font-size:9.5px}body{max-width:none}.charts{grid-template-columns:repeat(4,1fr)}.wide{overflow:visible}
-.charts.large{grid-template-columns:repeat(2,1fr)}nav,details{display:none}h2{break-after:avoid}section section{break-inside:avoid}}
+@media print{html{font-size:9.5px}body{max-width:none}nav,details{display:none}.wide{overflow:visible}
+.charts{grid-template-columns:repeat(4,1fr)}.charts.large{grid-template-columns:repeat(2,1fr)}
+h2{break-after:avoid}section section{break-inside:avoid}}
 """

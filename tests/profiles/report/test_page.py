@@ -107,6 +107,7 @@ def test_a_page_says_which_variant_to_choose_and_how_far_to_trust_it() -> None:
     assert page.text.count("Pareto front") == 3
     assert "the latency model predicted 32 rows from others" in page.text
     assert "The check found no mistakes." in page.text
+    assert "Not measured" not in page.text
 
 
 def test_every_variant_has_its_charts() -> None:
@@ -145,6 +146,7 @@ def test_sources_origins_and_errors_are_shown() -> None:
     assert "Rows that a latency model predicts: 1. Errors that they state: median 3.4%, largest 3.4%." in page.text
     assert "Rows that are assumed: 1." in page.text
     assert "1 measured, 1 imported, 1 fitted, 1 assumed" in page.text
+    assert "Not measured: the best configuration of v0. Measure it before you rely on it." in page.text
     assert "perf_analyzer: a.csv" in page.text and "fit of 9 rows" in page.text
     assert page.values("class").count("hollow") >= 2
 
