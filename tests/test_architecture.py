@@ -68,6 +68,7 @@ ROOMS = {
         "rollout",
         "sources",
         "observed",
+        "drift",
         "controlled",
         "deployment",
         "deploying",
