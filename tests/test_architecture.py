@@ -71,6 +71,7 @@ ROOMS = {
         "rollout",
         "sources",
         "observed",
+        "drift",
         "controlled",
         "deployment",
         "deploying",

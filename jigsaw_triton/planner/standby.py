@@ -27,6 +27,7 @@ from jigsaw_triton.planner.domain.accuracy import with_pair_losses
 from jigsaw_triton.planner.domain.paths import longest_through
 from jigsaw_triton.planner.domain.plan import GraphPlan, PlacedModel, PlacedSlice, Plan, PlannedGpu, Standby
 from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.domain.processors import processor_load
 from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR, TOLERANCE
 from jigsaw_triton.planner.latency.latency import uses
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
@@ -74,8 +75,14 @@ def with_standby(problem: Problem, plan: Plan, options: Options) -> Plan:
         counts = {content: contents[content] for content in _of(graph, contents)}
         search = _Search(graph, plan.graphs[graph.name], service, shared, counts, lighter)
         if choice := search.choice():
-            graphs[graph.name] = replace(graphs[graph.name], standby=search.service_of(choice))
-            standby |= search.models(choice)
+            served, models = search.service_of(choice), search.models(choice)
+            load = processor_load(_placed(plan, models), problem, standby=True)
+            carried_rps = load.carried_rps[graph.name] if load is not None else math.inf
+            if carried_rps < LEAST_GAIN * plan.graphs[graph.name].capacity_rps:
+                continue
+            served = replace(served, capacity_rps=min(served.capacity_rps, carried_rps))
+            graphs[graph.name] = replace(graphs[graph.name], standby=served)
+            standby |= models
     return replace(_placed(plan, standby), graphs=graphs)
 
 

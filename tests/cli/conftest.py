@@ -9,6 +9,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from jigsaw_triton.api import files
 from jigsaw_triton.cli.commands.init import SKELETON
 from jigsaw_triton.cli.main import program
 
@@ -17,7 +18,8 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs the program in an empty folder, without the environment variables that it reads."""
+    """Runs the program in an empty folder, without the environment variables that it reads, with many processors."""
+    monkeypatch.setattr(files, "usable_processors", lambda: 64.0)
     for name in list(os.environ):
         if name.startswith(("JIGSAW_", "XDG_")) or name in ("NO_COLOR", "FORCE_COLOR"):
             monkeypatch.delenv(name)

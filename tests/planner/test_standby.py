@@ -49,6 +49,18 @@ def test_the_variant_that_carries_most_within_the_accuracy_slo_stands_by() -> No
     assert standby(found(asked(accuracy=0.6))) == {"t0": "v2", "t1": "v2"}
 
 
+def test_standby_variants_carry_at_most_what_the_processors_of_the_machine_do() -> None:
+    """A request needs a processor for 2 / 37.5 s, if both tasks use the variant that stands by."""
+    of = asked(accuracy=0.9)
+    of = replace(of, cluster=replace(of.cluster, processors=1.0))
+    planned = found(of).graphs["chain"]
+    assert planned.standby is not None
+    assert planned.standby.capacity_rps == pytest.approx(37.5 / 2, rel=0.01)
+    plan = plan_of(PLACES, demand_rps=8.0)
+    full = replace(plan, graphs={"chain": replace(plan.graphs["chain"], capacity_rps=18.0)})
+    assert with_standby(of, full, TWO_P95).graphs["chain"].standby is None
+
+
 def test_the_slices_and_the_models_that_serve_stay() -> None:
     plain, plan = plan_of(PLACES, demand_rps=8.0), found(asked())
     assert [(g.id, [(s.placement, s.models) for s in g.layout]) for g in plan.gpus] == [

@@ -28,7 +28,8 @@ def test_only_rows_of_several_instances_that_say_another_kind_are_wrong(
 
 
 def test_rows_that_no_plan_uses_are_not_wrong() -> None:
-    elsewhere = [replace(TWO, key=replace(TWO.key, **{name: "other"})) for name in ("gpu", "task", "variant")]
+    keys = (replace(TWO.key, gpu="other"), replace(TWO.key, task="other"), replace(TWO.key, variant="other"))
+    elsewhere = [replace(TWO, key=key) for key in keys]
     assert of_other_kind(chain(1), ProfileTable(elsewhere), ["cpu"], "streams") == []
 
 

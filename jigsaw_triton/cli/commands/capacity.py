@@ -13,7 +13,7 @@ from jigsaw_triton.cli.inputs.baselines import baseline
 from jigsaw_triton.cli.inputs.demand import parse_demand
 from jigsaw_triton.cli.io.output import Output, figures, listed, write_file
 from jigsaw_triton.cli.views.plan import plan_view
-from jigsaw_triton.cli.views.processors import processors_document, processors_words
+from jigsaw_triton.cli.views.processors import processors_words
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.planner.domain.picture import svg
 from jigsaw_triton.planner.domain.plan import Plan, plan_to_text
@@ -90,9 +90,9 @@ def command(
         out.raw(svg(plan, wanted.cluster.gpus))
     else:
         view = plan_view(plan, dict(wanted.graphs), wanted.cluster, width=out.width)
-        load = processor_load(plan, problem)
-        data = plan.to_json() | {"largest_rps": dict(found.rps)} | processors_document(load)
-        out.result(data, _largest(plan, growing, found.ideal), *view, *processors_words(load))
+        data = plan.to_json() | {"largest_rps": dict(found.rps)}
+        words = processors_words(processor_load(plan, problem))
+        out.result(data, _largest(plan, growing, found.ideal), *view, *words)
 
 
 def _check_demand(texts: Sequence[str], scale: str | None, names: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from jigsaw_triton.cli.inputs.demand import parse_demand
 from jigsaw_triton.cli.io.output import Output, write_file
 from jigsaw_triton.cli.views.explanation import explanation_view
 from jigsaw_triton.cli.views.plan import errors_of_products, plan_view
-from jigsaw_triton.cli.views.processors import processors_document, processors_words
+from jigsaw_triton.cli.views.processors import processors_words
 from jigsaw_triton.cli.views.profiles import sources_document, sources_words
 from jigsaw_triton.cli.views.transition import transition_view
 from jigsaw_triton.planner.domain.picture import svg
@@ -152,9 +152,7 @@ def command(
             for name, errors in measured.items()
         }
     view += sources_words(plan, wanted.profiles)
-    load = processor_load(plan, problem)
-    view += processors_words(load)
-    document |= processors_document(load)
+    view += processors_words(processor_load(plan, problem))
     if explain:
         with out.working("comparing with other plans"):
             explanation = explain_plan(plan, problem, options=planner_options)

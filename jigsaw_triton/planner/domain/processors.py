@@ -9,15 +9,15 @@ busy processors over the profiled throughput. It is taken from the profile with 
 machine is to being full, the longer an item takes, since processors share memory and execution units.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.domain.gateway_load import gateway_load
-from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.plan import PlacedModel, PlacedSlice, Plan
 from jigsaw_triton.planner.domain.problem import Problem
-from jigsaw_triton.profiles.table import ProfileKey, ProfileTable
+from jigsaw_triton.profiles.table import ProfileTable
 
 _ROUNDING = 1e-6
 """Relative rounding error of a demand that fills the processors."""
@@ -48,66 +48,63 @@ class ProcessorLoad:
         return self.busy > self.processors * (1 + _ROUNDING)
 
 
-def processor_load(plan: Plan, problem: Problem) -> ProcessorLoad | None:
+def processor_load(plan: Plan, problem: Problem, *, standby: bool = False) -> ProcessorLoad | None:
     """Returns the processors that a plan keeps busy; None if it uses no slice of a processor, or they are not known.
 
     Args:
         plan: The plan.
         problem: Problem that it was made for.
+        standby: True if standby variants serve in their slices.
     """
     processors = problem.cluster.processors
     boards = {board.name: board for board in problem.boards if board.arch == "cpu"}
     if processors is None or not any(gpu.model in boards for gpu in plan.gpus):
         return None
     graphs = {workload.graph.name: workload.graph for workload in problem.workloads}
-    placed = Counter(
-        (
-            model.graph,
-            ProfileKey(gpu.model, model.task, model.variant, one.placement.slice, model.instances, model.batch),
-        )
-        for gpu in plan.gpus
-        for one in gpu.layout
-        for model in one.models
-    )
     busy, batches_rps = 0.0, 0.0
-    for (name, key), count in placed.items():
-        board = boards.get(key.gpu)
-        if board is None:
-            continue
-        task = plan.graphs[name].tasks[key.task]
-        for segment in task.segments:
-            if (segment.variant, segment.slice, segment.instances, segment.batch) == _segment(key):
-                # A segment may be on several boards.
-                rate_rps = task.rate_rps * segment.share * count / segment.count
-                batches_rps += rate_rps / segment.batch
-                if not _waits(graphs[name], key):
-                    slices = board.profiles[key.slice].compute_slices
-                    busy += rate_rps * _item_s(problem.profiles[name], key, slices, processors)
+    for gpu in plan.gpus:
+        for placed in gpu.layout if gpu.model in boards else ():
+            for model in placed.models:
+                rate_rps = _rate_rps(plan, placed, model)
+                serving = placed.standby[0] if standby and placed.standby else model
+                batches_rps += rate_rps / serving.batch
+                if not _waits(graphs[model.graph], serving):
+                    table, board = problem.profiles[model.graph], boards[gpu.model]
+                    busy += rate_rps * _item_s(table, serving, board, placed.placement.slice, processors)
     # The batches of a full machine are full, and each is one call.
     busy += replace(gateway_load(graphs, plan), calls_rps=batches_rps).processors
     carried = {name: one.demand_rps * processors / busy for name, one in plan.graphs.items()}
     return ProcessorLoad(processors, busy, carried)
 
 
-def _item_s(table: ProfileTable, key: ProfileKey, slices: int, processors: float) -> float:
+def _rate_rps(plan: Plan, placed: PlacedSlice, model: PlacedModel) -> float:
+    """Returns the planned calls a second of a model in a slice."""
+    task = plan.graphs[model.graph].tasks[model.task]
+    configuration = (model.variant, placed.placement.slice, model.instances, model.batch)
+    for segment in task.segments:
+        if (segment.variant, segment.slice, segment.instances, segment.batch) == configuration:
+            return task.rate_rps * segment.share / segment.count
+    return 0.0
+
+
+def _item_s(table: ProfileTable, model: PlacedModel, board: Board, kind: str, processors: float) -> float:
     """Returns the processor time of an item in seconds.
 
     Args:
         table: Profiles of the graph.
-        key: Configuration of the item.
-        slices: Compute slices of its slice; its instances have this many threads together, at least one each.
+        model: Model of the item.
+        board: Board of its slice.
+        kind: Kind of its slice, whose instances have as many threads together as it has compute slices.
         processors: Processors of the machine.
     """
-    rows = [
-        row
-        for row in table.rows(task=key.task, variant=key.variant, gpu=key.gpu)
-        if (row.key.slice, row.key.batch) == (key.slice, key.batch) and row.throughput_rps > 0
-    ]
-    fullest = max(rows, key=lambda row: row.key.instances, default=None)
-    if fullest is None:
+    rows = table.rows(task=model.task, variant=model.variant, gpu=board.name)
+    alike = [row for row in rows if (row.key.slice, row.key.batch) == (kind, model.batch) and row.throughput_rps > 0]
+    if not alike:
         return 0.0
+    fullest = max(alike, key=lambda row: row.key.instances)
     instances = fullest.key.instances
-    return min(instances * max(1, slices // instances), processors) / fullest.throughput_rps
+    threads = max(1, board.profiles[kind].compute_slices // instances)
+    return min(instances * threads, processors) / fullest.throughput_rps
 
 
 def with_carried(plan: Plan, load: ProcessorLoad | None) -> Plan:
@@ -121,10 +118,6 @@ def with_carried(plan: Plan, load: ProcessorLoad | None) -> Plan:
     return replace(plan, graphs=graphs)
 
 
-def _segment(key: ProfileKey) -> tuple[str, str, int, int]:
-    return key.variant, key.slice, key.instances, key.batch
-
-
-def _waits(graph: TaskGraph, key: ProfileKey) -> bool:
-    """True if a variant waits instead of computing."""
-    return any(v.name == key.variant and v.template == "emulated" for v in graph.tasks[key.task].variants)
+def _waits(graph: TaskGraph, model: PlacedModel) -> bool:
+    """Returns True if a model waits instead of computing."""
+    return graph.tasks[model.task].variant(model.variant).template == "emulated"

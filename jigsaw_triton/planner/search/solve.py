@@ -249,8 +249,9 @@ def _within_processors(attempt: Attempt, growing: Collection[str]) -> Attempt:
 
     If they do not carry what the slices do, only the variants that carry most are left: with less demand there would be
     room for more accurate ones. The processor time of a call depends on the plan, so several plans are made.
+    The paper's formulation, whose placement may fail, is left alone.
     """
-    if attempt.problem.cluster.processors is None:
+    if attempt.problem.cluster.processors is None or attempt.options.ideal_packing:
         return attempt
     for _ in range(_ROUNDS):
         plan = _required(attempt, _plan_if_any(attempt))

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from jigsaw_triton.api import files
 from jigsaw_triton.api.files import load_plan
 from jigsaw_triton.resources import applications_dir
 from tests.cli.conftest import Run
@@ -57,6 +58,23 @@ def test_svg_excludes_explain_and_diff(run: Run, app: Path, flag: str) -> None:
     result = run("plan", app, *GPUS, "--demand", "20", "-o", "svg", flag)
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"-o svg draws only the plan; leave out {flag}" in result.stderr
+
+
+def test_slices_of_this_processor_carry_together_what_its_processors_do(
+    run: Run, app: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "usable_processors", lambda: 2.0)
+    result = run("plan", app, *GPUS, "--demand", "500")
+    found = re.search(
+        r"the slices share 2 processors, of which .* they carry at most hello (\d+) requests/s", result.stdout
+    )
+    assert found is not None
+    result = run("plan", app, *GPUS, "--demand", str(int(found[1]) + 1000))
+    assert result.exit_code == 3
+    assert "the slices share 2 processors, which carry at most hello" in result.stderr
+    assert "these cannot be satisfied together" not in result.stderr
+    largest = json.loads(run("capacity", app, *GPUS, "-o", "json").stdout)["largest_rps"]["hello"]
+    assert run("plan", app, *GPUS, "--demand", str(0.999 * largest)).exit_code == 0
 
 
 def test_the_objective_accuracy_uses_idle_slices(run: Run) -> None:
