@@ -293,5 +293,5 @@ def _loads(traces: Mapping[str, Trace]) -> list[dict[str, float]]:
 def _scale(wanted: Wanted, traces: Mapping[str, Trace], peak: float, solvers: SolverFactory) -> float:
     """Returns the factor of all rates with which the highest of each graph need this share of the capacity."""
     shape = replace(wanted, demand_rps={name: max(1e-3, float(t.rps.max())) for name, t in traces.items()})
-    largest = largest_demand(make_problem(shape), Options(), solvers=solvers).rps
+    largest = largest_demand(make_problem(shape), Options(time_limit_s=PATIENCE_S), solvers=solvers).rps
     return peak * min(rps / shape.demand_rps[name] for name, rps in largest.items())

@@ -1,4 +1,4 @@
-"""Plots steady trials: slices and violations by load, with a line for each system."""
+"""Plots steady trials: slices and violations by load, with a colour for each system."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +30,8 @@ def plot(systems: Sequence[Trials], total: int, path: Path, *, title: str) -> No
         style = {"color": COLOURS[number % len(COLOURS)], "linewidth": 2.0 if one.contender == OURS else 1.0}
         slices.step(loads, [100 * trial.slices / total for trial in trials], where="post", **style)
         label = f"{one.contender}: {one.mean_slices / total:.1%}, {one.violation_share:.2%} late or refused"
-        violations.plot(loads, [100 * trial.violation_share for trial in trials], label=label, **style)
+        shares = [100 * trial.violation_share for trial in trials]
+        violations.plot(loads, shares, label=label, linestyle="none", marker=".", clip_on=False, **style)
     for axes, text in ((slices, "compute slices, % of all"), (violations, "violations, %")):
         axes.set_xlabel("requests/s")
         axes.set_ylabel(text)

@@ -76,7 +76,8 @@ def command(
         )
     total = found.wanted.cluster.compute_slices
     if plot_path is not None:
-        plot(found.systems, total, plot_path, title=f"{total} compute slices, trace times {found.scale:.3g}")
+        names = ", ".join(sorted(found.wanted.graphs))
+        plot(found.systems, total, plot_path, title=f"{names} on {total} compute slices, each load a trial of its own")
         out.note(f"wrote {plot_path}")
     out.result(_document(found), *_view(found))
 
