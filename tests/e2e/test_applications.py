@@ -89,7 +89,7 @@ def test_strips_are_read_as_accurately_as_stated(served: System, script: Script)
 def deploy_copy(system: System, folder: Path, application: str, golden_file: str) -> Any:
     """Deploys a copy of an application as a user would: init, an edit of graph.yaml, deploy.
 
-    The edit keeps the variants that made the golden answer, and allows a minute for it, because the machine may be busy.
+    The edit keeps the variants that made the golden answer, and allows a minute for it: the machine may be busy.
 
     Returns:
         Content of the golden file.
