@@ -1,7 +1,8 @@
 """Tests of traffic-cpu on its golden scene, with its real weights."""
 
 import json
-from types import ModuleType
+from itertools import combinations
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -41,10 +42,37 @@ def found(accuracy: ModuleType, scene: Array) -> dict[str, Array]:
     return outputs
 
 
+@pytest.fixture
+def scenes(script: Script, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Module `scenes` with plain backgrounds in place of scikit-image's photographs."""
+    module = script("traffic-cpu/scenes.py")
+    grey, coloured = np.full((300, 400), 90, np.uint8), np.full((700, 500, 3), 120, np.uint8)
+    photos = {name: lambda n=number: (grey, coloured)[n % 2] for number, name in enumerate(module.BACKGROUNDS)}
+    monkeypatch.setattr(module, "_skimage", lambda: SimpleNamespace(**photos))
+    return module
+
+
 def true_boxes(golden: Any) -> dict[str, Array]:
     truth = golden["truth"]
     boxes = {"PLATE_BOXES": [plate["box"] for plate in truth["plates"]], "FACE_BOXES": truth["faces"]}
     return {name: np.array(rows, np.float32) for name, rows in boxes.items()}
+
+
+def test_scenes_of_a_seed_are_the_same_and_their_parts_are_apart(scenes: ModuleType) -> None:
+    pictures = np.random.default_rng(0).integers(0, 255, (2, 3, 25, 25), np.uint8)
+    for seed in range(6):
+        scene, again = (scenes.render(seed, *pictures) for _ in range(2))
+        assert np.array_equal(scene.image, again.image)
+        assert scene.plates == again.plates
+        assert scene.image.shape == (480, 640, 3)
+        boxes = [*(plate.box for plate in scene.plates), *scene.faces, *scene.others]
+        for x0, y0, x1, y1 in boxes:
+            assert 0 <= x0 < x1 <= 640
+            assert 0 <= y0 < y1 <= 480
+        for a, b in combinations(boxes, 2):
+            assert a[2] < b[0] or b[2] < a[0] or a[3] < b[1] or b[3] < a[1]
+        assert all(len(plate.text) == 7 and plate.text.isalnum() for plate in scene.plates)
+    assert not np.array_equal(scenes.render(0, *pictures).image, scenes.render(1, *pictures).image)
 
 
 def test_the_golden_scene_is_one_scene_in_two_formats(scene: Array) -> None:
