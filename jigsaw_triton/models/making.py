@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from jigsaw_triton.models.agreement import Agreement, Metric, agreement
 from jigsaw_triton.models.onnx_session import load_onnx
 from jigsaw_triton.models.trial import Run, error_words
