@@ -1,5 +1,6 @@
 """Changes of files that are undone if a later one fails."""
 
+import errno
 import filecmp
 import os
 import shutil
@@ -17,7 +18,8 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f"this cannot be written ({reason})", where=str(path), hint="choose another folder") from error
+        hint = "free space on its disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another folder"
+        raise InputError(f"this cannot be written ({reason})", where=str(path), hint=hint) from error
 
 
 class Undo:

@@ -3,6 +3,7 @@
 import filecmp
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -162,6 +163,7 @@ def make_variants(
     not_made: list[NotMade] = []
     taken = {variant.name for variant in place.variants}
     with Undo() as undo, tempfile.TemporaryDirectory(prefix="jigsaw-variants-") as folder, _Worker() as worker:
+        whole = _together(original, Path(folder, "original"))
         for kind, suffix, scale in _wanted(kinds, scales):
             target = source.with_name(f"{source.stem}-{suffix}.onnx")
             if same := next((v.name for v in place.variants if v.artifacts.get(_FILE) == target), None):
@@ -173,8 +175,8 @@ def make_variants(
             progress(f"{place.name}.{original.name}: {suffix}")
             temporary = Path(folder) / target.name
             together = _TOGETHER if kind == "batch" else 1
-            conversion = Conversion(source, temporary, kind, scale)
-            comparison = Comparison(source, temporary, spec, items, together, metric)
+            conversion = Conversion(whole, temporary, kind, scale)
+            comparison = Comparison(whole, temporary, spec, items, together, metric)
             agreed = worker.call(conversion) or worker.call(comparison)
             if isinstance(agreed, str):
                 not_made.append(NotMade(kind, agreed))
@@ -251,6 +253,17 @@ def _find(graph: TaskGraph, model: Path, task: str | None, file: Path) -> tuple[
         names = ", ".join(place.name for place, _ in same)
         raise InputError(f"several tasks have this model ({names})", where=str(model), hint="choose one with --task")
     return same[0]
+
+
+def _together(original: Variant, folder: Path) -> Path:
+    """Returns the file of a model, with the files of its weights beside it: copies, if there are such files."""
+    if len(original.artifacts) == 1:
+        return original.artifacts[_FILE]
+    folder.mkdir()
+    for name, path in original.artifacts.items():
+        with writing(folder / name):
+            shutil.copyfile(path, folder / name)  # The package onnx refuses links.
+    return folder / _FILE
 
 
 def _items(graph: TaskGraph, task: Task, samples: Arrays | None) -> tuple[Arrays, str]:

@@ -81,10 +81,16 @@ def describe(
     """
     if not path.is_dir():
         found = _of_file(path)
-    elif (path / CONFIG_FILE).exists() or not (path / transformers_folder.CONFIG).exists():
+    elif (path / CONFIG_FILE).exists():
         found = _of_folder(path)
-    else:
+    elif (path / transformers_folder.CONFIG).exists():
         found = _of_transformers(path, parameters)
+    else:
+        raise InputError(
+            f"the folder has no {CONFIG_FILE} of Triton, and no {transformers_folder.CONFIG} of Hugging Face",
+            where=str(path),
+            hint="give the folder of one model, or the model's file",
+        )
     artifacts = _with_files(found.artifacts, files)
     found = replace(found, artifacts=artifacts, parameters={**found.parameters, **parameters})
     if not found.interface.outputs:

@@ -93,7 +93,7 @@ def _model_field(
     last: list[bytes] = []
     made: set[str] = set()
     for key, part, bytes_of in raw_fields(value):
-        name = _named(part) if key in (_GRAPH_INPUT, _GRAPH_OUTPUT) and not isinstance(part, int) else None
+        name = _named(part) if key in (_GRAPH_INPUT, _GRAPH_OUTPUT) and not isinstance(part, int) else ""
         if name in names and not isinstance(part, int):
             new = names[name]
             kept.append(_value_info(key, part, new))

@@ -571,6 +571,8 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
         add_models([tmp_path / "m.plan"], task="t", graph=tmp_path)
     with pytest.raises(InputError, match=r"m\.onnx: there is no such file"):
         add_models([tmp_path / "m.onnx"], task="t", graph=tmp_path)
+    with pytest.raises(InputError, match=r"the folder has no config\.pbtxt of Triton, and no config\.json of Hugging"):
+        add_models([tmp_path], task="t", graph=tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, outside: Path) -> None:

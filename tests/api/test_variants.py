@@ -154,6 +154,21 @@ def test_the_samples_of_the_graph_are_used(app: App) -> None:
     assert (found.items, found.made[0].agreement.items) == ("the graph's samples", 1)
 
 
+def test_weights_in_another_file_become_a_part_of_the_variant(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    onnx.save(perceptron(), tmp_path / "m" / "m.onnx", save_as_external_data=True, location="w.data", size_threshold=0)
+    folder = tmp_path / "app"
+    add_models([tmp_path / "m" / "m.onnx"], task="t", graph=folder)
+    make_variants(folder / "models" / "m.onnx", graph=folder, kinds=["int8", "fp16"])
+    variants = jt.load_graph(folder).tasks["t"].variants
+    assert [list(variant.artifacts) for variant in variants] == [
+        ["model.onnx", "w.data"],
+        ["model.onnx"],
+        ["model.onnx"],
+    ]
+    assert jt.check_models(folder) == []
+
+
 def test_the_model_may_be_the_file_that_was_added(app: App, tmp_path: Path) -> None:
     folder = app(perceptron())
     found = make_variants(tmp_path / "m.onnx", graph=folder, kinds=["fp16"])

@@ -93,8 +93,8 @@ def command(
     """Add models to a graph as variants of a task.
 
     The inputs and outputs of the task are those of the models: ONNX files, TorchScript files, Python files, folders of
-    a Triton model repository, or folders of a Hugging Face model. Models outside the folder of the graph are copied into it. Comments and layout of
-    GRAPH are kept; a new one is created.
+    a Triton model repository, or folders of a Hugging Face model. Models outside the folder of the graph are copied
+    into it. Comments and layout of GRAPH are kept; a new one is created.
     """
     added = add_models(
         models,

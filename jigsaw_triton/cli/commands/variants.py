@@ -144,4 +144,4 @@ def command(
     else:
         view = ["no variant was made"]
     out.result(data, *view)
-    return 0 if found.made or all(variant.present for variant in found.not_made) else 1
+    return 0 if found.made or any(variant.present for variant in found.not_made) else 1

@@ -5,6 +5,7 @@ import pytest
 
 from jigsaw_triton.cli.inputs.samples import pairs, read_sample, read_tensor
 from jigsaw_triton.errors import InputError
+from jigsaw_triton.runtime.dtypes import Array
 
 
 def test_names_and_values_are_divided_at_the_first_equals_sign() -> None:
@@ -20,7 +21,7 @@ def test_a_sample_is_random_data_a_text_or_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("array", [np.array(["é", "bc"]), np.array(["é".encode(), b"bc"])])
-def test_texts_become_bytes(tmp_path: Path, array: np.ndarray) -> None:
+def test_texts_become_bytes(tmp_path: Path, array: Array) -> None:
     np.save(tmp_path / "x.npy", array)
     found = read_tensor(str(tmp_path / "x.npy"))
     assert found.dtype == np.object_
