@@ -21,6 +21,9 @@ from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 
 APPLICATION = "docread"
 GRID = ("--instances", "1,2,3,4", "--batches", "1,2,4,8")
+SMALL_GRID = ("--variant", "v6_tiny_352", "--variant", "v6_tiny", "--instances", "1", "--batches", "1,2,3,4,5")
+"""Sweep of a smoke run."""
+
 SECONDS = 2.0
 """Longest measurement of a configuration: there are many, and both tables rest on the same measurements."""
 
@@ -34,12 +37,11 @@ REQUESTS = 5_000
 
 def measure(progress: Progress, effort: Effort) -> list[Figure]:
     """Measures all figures."""
-    whole = effort.load_share == 1
-    choice = () if whole else ("--instances", "1,2", "--batches", "1,2")
+    grid = GRID if effort.load_share == 1 else SMALL_GRID
     seconds = effort.seconds(SECONDS, least_s=0.1)
     with application(APPLICATION) as folder:
         progress(f"points: the complete sweep of {APPLICATION}")
-        profile(folder, "--points", "all", "--seconds", f"{seconds:g}", *(choice or GRID))
+        profile(folder, "--points", "all", "--seconds", f"{seconds:g}", *grid)
         graph, complete = load_graph(folder), read_profiles(folder)
     measured = designed(graph, complete)
     sparse, _ = completed(ProfileTable(measured), [row.key for row in complete.rows()], (), ROOMS)

@@ -2,9 +2,7 @@
 
 import random
 import re
-import signal
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
@@ -16,12 +14,13 @@ from jigsaw_triton.profiles.read import read_profiles
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 
 APPLICATION = "digits"
-SWEEP = ("--points", "all", "--instances", "1,2", "--batches", "1,2,4,8", "--seconds", "0.3")
+SWEEP = ("--points", "all", "--instances", "1,2", "--batches", "1,2,4,8", "--seconds", "0.3", "--variant", "scale")
 KILLS = 10
-LIFE_S = (4.0, 12.0)
-"""Shortest and longest life of a run. It needs about three seconds before it measures."""
+LIFE_S = (0.0, 4.0)
+"""Shortest and longest life of a run after its first measurement has begun."""
 
 SEED = 2603
+_POLL_S = 0.05
 
 _BEGUN = re.compile(r"measuring ([\w-]+)\.([\w-]+) on (\w+), ([0-9]+) x batch ([0-9]+)")
 
@@ -29,7 +28,7 @@ _BEGUN = re.compile(r"measuring ([\w-]+)\.([\w-]+) on (\w+), ([0-9]+) x batch ([
 def measure(progress: Progress, effort: Effort) -> list[Figure]:
     """Measures all figures."""
     kills = max(2, effort.count(KILLS))
-    choice = () if effort.load_share == 1 else ("--task", "classify", "--variant", "linear")
+    choice = ("--variant", "linear") if effort.load_share == 1 else ()
     rng = random.Random(SEED)
     twice: set[ProfileKey] = set()
     changed = 0
@@ -43,7 +42,7 @@ def measure(progress: Progress, effort: Effort) -> list[Figure]:
             rows = {row.key: row for row in read_profiles(file).rows()} if file.exists() else {}
             changed += sum(rows.get(key) != row for key, row in known.items())
             known = rows
-            when = "to its end" if life_s is None else f"killed after {life_s:.1f} s"
+            when = "to its end" if life_s is None else f"killed {life_s:.1f} s after its first measurement began"
             progress(f"resume: run {number + 1} {when}, {len(known)} rows")
     what = f"{kills} kills (SIGKILL) at random times during a sweep of {len(known)} configurations of {APPLICATION}"
     return [
@@ -54,25 +53,26 @@ def measure(progress: Progress, effort: Effort) -> list[Figure]:
 
 def _run(folder: Path, choice: tuple[str, ...], life_s: float | None) -> set[ProfileKey]:
     """Runs `profile` and kills it after a time, if there is one. Returns the configurations that it began."""
-    with tempfile.TemporaryFile("w+") as messages:
+    messages = folder / "messages.txt"
+    with messages.open("w") as file:
         process = subprocess.Popen(
             command("profile", str(folder), *SWEEP, *choice),
             env=environment(),
             stdout=subprocess.DEVNULL,
-            stderr=messages,
+            stderr=file,
         )
+        end_s = time.monotonic() + LIMIT_S
         try:
-            status = process.wait(LIMIT_S if life_s is None else life_s)
-        except subprocess.TimeoutExpired:
-            status = None
+            while process.poll() is None and time.monotonic() < end_s:
+                if life_s is not None and _BEGUN.search(messages.read_text()):
+                    end_s, life_s = time.monotonic() + life_s, None
+                time.sleep(_POLL_S)
+            status = process.poll()
         finally:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             process.wait()
-        # The servers end with the process that started them.
-        time.sleep(0.0 if life_s is None else 1.0)
-        messages.seek(0)
-        text = messages.read()
-    if status not in (None, 0) or (life_s is None and status is None):
+    text = messages.read_text()
+    if status not in (None, 0):
         raise ServerError(f"profile exits with {status}: {text}")
     return {
         ProfileKey("cpu", task, variant, kind, int(instances), int(batch))

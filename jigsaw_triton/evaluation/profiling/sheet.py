@@ -69,5 +69,7 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"the file cannot be written ({error.strerror})", where=str(path), hint="choose another with -O"
+            f"the file cannot be written ({error.strerror})",
+            where=str(path),
+            hint="make room there, or choose another file with -O",
         ) from error
