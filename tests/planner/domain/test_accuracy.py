@@ -137,4 +137,5 @@ def test_the_error_of_the_product_is_that_of_the_worst_pair_in_use() -> None:
     assert error.product == pytest.approx(0.81)
     assert error.points == pytest.approx(100 * (0.81 - 0.6 / 0.9))
     (error,) = product_errors(of, {"t0": {"v0"}, "t1": {"v0"}}, may_decide=False)
-    assert (error.points, error.used) == (pytest.approx(0), False)
+    assert error.points == pytest.approx(0)
+    assert not error.used
