@@ -55,15 +55,15 @@ class ProductError:
     """Error of the product of two tasks' accuracies, compared with the accuracy measured end to end.
 
     Attributes:
-        tasks: Names of the tasks.
+        tasks: Names of the tasks, in the order of the graph.
         variants: The pair of variants in use with the lowest measured accuracy.
         measured: Its accuracy relative to the best measured pair.
         product: Product of the variants' accuracies, relative to the best variants.
         used: True if the plan is made with the measured accuracy, False if with the product.
     """
 
-    tasks: tuple[str, str]
-    variants: tuple[str, str]
+    tasks: tuple[str, ...]
+    variants: tuple[str, ...]
     measured: float
     product: float
     used: bool
@@ -199,5 +199,9 @@ def product_errors(
             product = first.variant(one).accuracy / first.best_accuracy
             product *= second.variant(other).accuracy / second.best_accuracy
             measured = math.exp(-table.loss[one, other])
-            found.append(ProductError(table.tasks, (one, other), measured, product, table.tasks in deciding))
+            ends = {first.name: one, second.name: other}
+            tasks = tuple(name for name in graph.tasks if name in ends)
+            found.append(
+                ProductError(tasks, tuple(map(ends.__getitem__, tasks)), measured, product, table.tasks in deciding)
+            )
     return tuple(found)
