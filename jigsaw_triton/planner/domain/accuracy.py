@@ -38,7 +38,7 @@ class PairTable:
         tasks: Names of the tasks, sorted.
         loss: (variant of the first task, variant of the second) -> minus the logarithm of the accuracy relative to the
             best measured pair.
-        how: How all of them were measured.
+        how: Way in which all of them were measured.
     """
 
     tasks: tuple[str, str]
