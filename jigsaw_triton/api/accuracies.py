@@ -9,7 +9,14 @@ from jigsaw_triton.api.file_changes import writing
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.accuracy.labels import LabelledSet, read_labels
-from jigsaw_triton.evaluation.accuracy.measure import AccuracyMeter, Result, Variants, neighbours, sample_set
+from jigsaw_triton.evaluation.accuracy.measure import (
+    AccuracyMeter,
+    Combinations,
+    Result,
+    Variants,
+    neighbours,
+    sample_set,
+)
 from jigsaw_triton.evaluation.accuracy.running import Runner, Serving
 from jigsaw_triton.evaluation.profiling.workers import profiling_workers
 from jigsaw_triton.gpus.model import Cluster, Gpu
@@ -34,22 +41,19 @@ class Work:
     Attributes:
         data: Labelled set, or the sample.
         variants: Task -> variants to measure one by one.
-        pairs: Pairs of tasks whose variants are to be measured together.
-        metric: Metric of the pairs; None if there are none.
-        names: Task -> variants to measure together.
+        combinations: Combinations of variants to measure end to end.
+        metric: Metric of the combinations; None if there are none.
     """
 
     data: LabelledSet
-    variants: Variants
-    pairs: tuple[tuple[str, str], ...] = ()
+    variants: Variants = field(default_factory=dict)
+    combinations: Combinations = ()
     metric: Metric | None = None
-    names: Variants = field(default_factory=dict)
 
     @property
     def figures(self) -> int:
         """Number of accuracies to measure."""
-        together = sum(len(self.names[first]) * len(self.names[second]) for first, second in self.pairs)
-        return together + sum(map(len, self.variants.values()))
+        return len(self.combinations) + sum(map(len, self.variants.values()))
 
 
 def plan_work(
@@ -94,22 +98,17 @@ def plan_work(
     if not found:
         hint = "pairs are of two tasks with several variants, one of which uses the outputs of the other"
         raise InputError("there is no pair of tasks to measure", where=graph.name, hint=hint)
-    known = {
-        frozenset(c.variants.items())
-        for c in graph.combinations
-        if _is_known(c.measured, labels.graph, data.name, len(data.requests))
-    }
-    open_pairs = tuple(pair for pair in found if again or not _all_pairs(pair, names) <= known)
-    return Work(data, {}, open_pairs, labels.graph, names)
+    known = [
+        combination.variants
+        for combination in graph.combinations
+        if not again and _is_known(combination.measured, labels.graph, data.name, len(data.requests))
+    ]
+    every = [{first: one, second: other} for first, second in found for one in names[first] for other in names[second]]
+    return Work(data, {}, [pair for pair in every if pair not in known], labels.graph)
 
 
 def _is_known(measured: Measured | None, metric: Metric, data: str, n: int) -> bool:
     return measured is not None and measured.how == (metric.name, data, n)
-
-
-def _all_pairs(pair: tuple[str, str], names: Variants) -> set[frozenset[tuple[str, str]]]:
-    first, second = pair
-    return {frozenset({(first, one), (second, other)}) for one in names[first] for other in names[second]}
 
 
 async def measured_accuracies(
@@ -137,9 +136,8 @@ async def measured_accuracies(
         meter = AccuracyMeter(graph, work.data, runner, progress)
         async for result in meter.variants(work.variants):
             yield result
-        for pair in work.pairs:
-            assert work.metric is not None
-            async for result in meter.combinations(pair, work.names, work.metric):
+        if work.metric is not None and work.combinations:
+            async for result in meter.combinations(work.combinations, work.metric):
                 yield result
 
 

@@ -40,8 +40,8 @@ def accuracies_view(file: Path, graph: TaskGraph, work: Work, results: Sequence[
         rows = [(r.name, f"{r.value:.4f}", _interval(r), r.metric, r.measured.n, _before(r, graph)) for r in accuracies]
         yield Table.of(("variant", "accuracy", "95% interval", "metric", "n", "before"), rows)
     if agreements:
-        rows = [(r.name, f"{r.value:.4f}", _interval(r), r.measured.n, r.best) for r in agreements]
-        yield Table.of(("variant", "agreement", "95% interval", "n", "with"), rows)
+        alike = [(r.name, f"{r.value:.4f}", _interval(r), r.measured.n, r.best) for r in agreements]
+        yield Table.of(("variant", "agreement", "95% interval", "n", "with"), alike)
         yield "an agreement is no accuracy: it is the share of calls that both variants answer alike; it is not written"
     where = f"{work.data.name}, {len(work.data.requests)} requests"
     if accuracies:

@@ -19,6 +19,9 @@ from jigsaw_triton.planner.formulation.mixture import mean_accuracy
 _NOTABLE = 0.001
 """Smallest difference of accuracies that is shown."""
 
+_NOTABLE_POINTS = 0.05
+"""Smallest error of a product that is shown, in percentage points."""
+
 _HEADER = ("task", "variant", "slice", "instances", "batch", "count", "share", "calls/s", "budget ms")
 
 
@@ -72,12 +75,13 @@ def errors_of_products(plan: Plan, graph: TaskGraph) -> tuple[ProductError, ...]
 
 
 def _product(error: ProductError) -> str:
-    how = "used here" if error.used else "not used here, because it cannot replace the product"
-    side = "too low" if error.points < 0 else "too high"
     names = " with ".join(f"{task} {variant}" for task, variant in zip(error.tasks, error.variants, strict=True))
+    side = "too low" if error.points < 0 else "too high"
+    off = f"{abs(error.points):.1f} points {side}" if abs(error.points) >= _NOTABLE_POINTS else "which is right"
+    figure = "measured accuracy" if error.used else "product"
     return (
-        f"accuracy of {names}: {error.measured:.3f} measured end to end ({how}), {error.product:.3f} as a product, "
-        f"{abs(error.points):.1f} points {side}\n"
+        f"{names}: accuracy {error.measured:.3f}, measured end to end; the product of both is {error.product:.3f}, "
+        f"{off}; planned with the {figure}\n"
     )
 
 

@@ -27,6 +27,9 @@ SAMPLE = "sample"
 Variants = Mapping[str, Sequence[str]]
 """Task -> names of variants."""
 
+Combinations = Sequence[Mapping[str, str]]
+"""Combinations of variants, each a mapping from tasks to their variants."""
+
 Notify = Callable[[str], None]
 
 
@@ -142,48 +145,49 @@ class AccuracyMeter:
         self._progress(f"running {task.name} {name} on {len(requests)} requests of {self._data.name}")
         return await self._runner.answers(task, name, requests)
 
-    async def combinations(self, pair: tuple[str, str], names: Variants, metric: Metric) -> AsyncIterator[Result]:
-        """Measures every combination of the variants of two tasks end to end; other tasks use their best variants.
+    async def combinations(self, wanted: Combinations, metric: Metric) -> AsyncIterator[Result]:
+        """Measures combinations of variants end to end; their other tasks use their best variants.
 
         Args:
-            pair: The two tasks.
-            names: Variants of these tasks.
+            wanted: Combinations to measure.
             metric: Metric of the accuracy end to end.
         """
         graph = self._graph
         ref = graph.outputs[metric.output] if metric.output else None
-        choices = {name: names[name] if name in pair else (best_variant(task),) for name, task in graph.tasks.items()}
+        others = {name: best_variant(task) for name, task in graph.tasks.items() if any(name not in w for w in wanted)}
         start: list[dict[TensorRef, Array]] = [dict(request.inputs) for request in self._data.requests]
-        async for chosen, tensors in self._every(tuple(graph.in_order()), choices, start, {}):
+        complete = [({**others, **combination}, combination) for combination in wanted]
+        async for combination, tensors in self._every(tuple(graph.in_order()), complete, start):
             scores = [self._score(metric, ref, found, at) for at, found in enumerate(tensors)]
-            variants = {task: variant for task, variant in chosen.items() if task in pair}
-            yield Result(variants, metric.name, self._data.name, self._estimated(scores, "spec.labels.graph"))
+            yield Result(combination, metric.name, self._data.name, self._estimated(scores, "spec.labels.graph"))
 
     async def _every(
         self,
         nodes: Sequence[Task | PythonStep],
-        choices: Variants,
+        wanted: Sequence[tuple[Mapping[str, str], Mapping[str, str]]],
         requests: Sequence[dict[TensorRef, Array]],
-        chosen: Mapping[str, str],
     ) -> AsyncIterator[tuple[Mapping[str, str], Sequence[Tensors]]]:
-        """Yields each combination with the tensors of all requests; nodes upstream run once for those downstream."""
+        """Yields each combination with the tensors of all requests. Variants that combinations begin with run once.
+
+        Args:
+            nodes: Nodes that have not run yet.
+            wanted: Variants of all tasks, and the combination that they belong to; equal up to the first of `nodes`.
+            requests: Tensors of each request so far.
+        """
         if not nodes:
-            yield chosen, requests
+            for _, combination in wanted:
+                yield combination, requests
             return
         node, rest = nodes[0], nodes[1:]
-        if isinstance(node, PythonStep):
-            more = stepped(self._graph, node, requests)
-            merged = [{**tensors, **made} for tensors, made in zip(requests, more, strict=True)]
-            async for found in self._every(rest, choices, merged, chosen):
-                yield found
-            return
-        for name in choices[node.name]:
-            answers = await self._run(node, name, requests)
-            merged = [
-                {**tensors, **gathered(self._graph, node, made)}
-                for tensors, made in zip(requests, answers, strict=True)
-            ]
-            async for found in self._every(rest, choices, merged, {**chosen, node.name: name}):
+        names = ("",) if isinstance(node, PythonStep) else dict.fromkeys(every[node.name] for every, _ in wanted)
+        for name in names:
+            if isinstance(node, PythonStep):
+                made, further = stepped(self._graph, node, requests), wanted
+            else:
+                made = [gathered(self._graph, node, found) for found in await self._run(node, name, requests)]
+                further = [(every, combination) for every, combination in wanted if every[node.name] == name]
+            merged = [{**tensors, **more} for tensors, more in zip(requests, made, strict=True)]
+            async for found in self._every(rest, further, merged):
                 yield found
 
     def _accuracy(

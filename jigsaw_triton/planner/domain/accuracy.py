@@ -17,11 +17,15 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+from jigsaw_triton.graph.measured import Combination
 from jigsaw_triton.graph.model import Task, TaskGraph
 from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR
 
 Use = tuple[str, str]
 """Task and variant."""
+
+Way = tuple[str, str, int] | None
+"""Metric, labelled set and number of requests of a measurement."""
 
 Losses = Mapping[tuple[str, str], float]
 
@@ -34,10 +38,12 @@ class PairTable:
         tasks: Names of the tasks, sorted.
         loss: (variant of the first task, variant of the second) -> minus the logarithm of the accuracy relative to the
             best measured pair.
+        how: Way in which all of them were measured.
     """
 
     tasks: tuple[str, str]
     loss: Losses
+    how: Way = None
 
     def worst(self, used: Mapping[str, Collection[str]]) -> float:
         """Returns the largest loss of the measured pairs of these variants; 0 if there is none.
@@ -55,15 +61,15 @@ class ProductError:
     """Error of the product of two tasks' accuracies, compared with the accuracy measured end to end.
 
     Attributes:
-        tasks: Names of the tasks.
+        tasks: Names of the tasks, in the order of the graph.
         variants: The pair of variants in use with the lowest measured accuracy.
         measured: Its accuracy relative to the best measured pair.
         product: Product of the variants' accuracies, relative to the best variants.
         used: True if the plan is made with the measured accuracy, False if with the product.
     """
 
-    tasks: tuple[str, str]
-    variants: tuple[str, str]
+    tasks: tuple[str, ...]
+    variants: tuple[str, ...]
     measured: float
     product: float
     used: bool
@@ -75,16 +81,23 @@ class ProductError:
 
 
 def pair_tables(graph: TaskGraph) -> tuple[PairTable, ...]:
-    """Returns the measured pairs of a graph, by tasks."""
-    found: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
+    """Returns the measured pairs of a graph, by tasks: of those measured in different ways, the most that are alike."""
+    found: dict[tuple[str, ...], dict[Way, dict[tuple[str, str], float]]] = {}
     for combination in graph.combinations:
         if len(combination.variants) == 2:
             (first, one), (second, other) = sorted(combination.variants.items())
-            found.setdefault((first, second), {})[one, other] = combination.accuracy
-    return tuple(
-        PairTable(tasks, {pair: math.log(max(table.values()) / accuracy) for pair, accuracy in table.items()})
-        for tasks, table in sorted(found.items())
-    )
+            found.setdefault((first, second), {}).setdefault(way(combination), {})[one, other] = combination.accuracy
+    tables = []
+    for (first, second), ways in sorted(found.items()):
+        how, table = max(ways.items(), key=lambda item: len(item[1]))
+        loss = {pair: math.log(max(table.values()) / accuracy) for pair, accuracy in table.items()}
+        tables.append(PairTable((first, second), loss, how))
+    return tuple(tables)
+
+
+def way(combination: Combination) -> Way:
+    """Returns how a combination was measured; None if that is not known."""
+    return combination.measured.how if combination.measured is not None else None
 
 
 def deciding_tables(graph: TaskGraph) -> tuple[PairTable, ...]:
@@ -121,8 +134,8 @@ def with_pairs(graph: TaskGraph) -> TaskGraph:
     for table in tables:
         for name, losses in zip(table.tasks, optimistic(table), strict=True):
             tasks[name] = _with_losses(tasks[name], losses)
-    kept = {table.tasks for table in tables}
-    combinations = tuple(c for c in graph.combinations if tuple(sorted(c.variants)) in kept)
+    kept = {(table.tasks, table.how) for table in tables}
+    combinations = tuple(c for c in graph.combinations if (tuple(sorted(c.variants)), way(c)) in kept)
     return replace(graph, tasks=tasks, combinations=combinations)
 
 
@@ -199,5 +212,9 @@ def product_errors(
             product = first.variant(one).accuracy / first.best_accuracy
             product *= second.variant(other).accuracy / second.best_accuracy
             measured = math.exp(-table.loss[one, other])
-            found.append(ProductError(table.tasks, (one, other), measured, product, table.tasks in deciding))
+            ends = {first.name: one, second.name: other}
+            tasks = tuple(name for name in graph.tasks if name in ends)
+            found.append(
+                ProductError(tasks, tuple(map(ends.__getitem__, tasks)), measured, product, table.tasks in deciding)
+            )
     return tuple(found)

@@ -99,8 +99,8 @@ def single_limits(graph: TaskGraph, found: TaskConfigurations) -> list[str]:
             f"reach at most {rounded_down(math.exp(-least_loss))} of the best"
         )
     for table in pair_tables(graph):
-        variants = [{c.variant for c in found[task]} for task in table.tasks]
-        least_loss = min(table.loss[pair] for pair in product(*variants))
+        first, second = ({c.variant for c in found[task]} for task in table.tasks)
+        least_loss = min(table.loss[pair] for pair in product(first, second))
         if least_loss > accuracy_budget(graph) + TOLERANCE and not reasons:
             reasons.append(
                 f"{graph.name}: an accuracy of {graph.slo.accuracy:g} is out of reach: the profiled variants of "

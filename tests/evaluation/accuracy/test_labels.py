@@ -7,6 +7,7 @@ from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.accuracy.labels import LabelledSet, read_labels, scored
 from jigsaw_triton.graph.measured import Labels, Metric
 from jigsaw_triton.graph.model import TaskGraph, TensorRef
+from jigsaw_triton.runtime.dtypes import Array
 from tests.e2e.app import GRAPH
 from tests.fakes.documents import built
 
@@ -107,7 +108,7 @@ def test_mistakes_in_code_have_their_line(tmp_path: Path, text: str, message: st
         ({"NUMBERS": np.array(3)}, "there are no requests in it"),
     ],
 )
-def test_mistakes_in_arrays(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
+def test_mistakes_in_arrays(tmp_path: Path, arrays: dict[str, Array], message: str) -> None:
     np.savez(tmp_path / "labels.npz", **arrays)
     with pytest.raises(InputError, match=message):
         read(tmp_path, "labels.npz")

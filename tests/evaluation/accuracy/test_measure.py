@@ -157,10 +157,8 @@ def test_without_a_metric_variants_agree_with_the_best() -> None:
 def test_pairs_are_measured_end_to_end() -> None:
     """The second splitter misses a row of each request, and the second square knows only numbers below 3."""
     workers = InProcess(MODELS)
-    names = {"split": ("v0", "v1"), "square": ("v0", "v1")}
-    found = collected(
-        meter(app(), requests([2, 2], [3, 3]), workers).combinations(("split", "square"), names, Metric("exact", "S"))
-    )
+    pairs = [{"split": one, "square": other} for one in ("v0", "v1") for other in ("v0", "v1")]
+    found = collected(meter(app(), requests([2, 2], [3, 3]), workers).combinations(pairs, Metric("exact", "S")))
     assert {name: result.value for name, result in found.items()} == {
         "split v0, square v0": 1.0,
         "split v0, square v1": 0.5,
@@ -168,6 +166,14 @@ def test_pairs_are_measured_end_to_end() -> None:
         "split v1, square v1": 0.25,
     }
     assert workers.loads == ["split.v0", "square.v0", "square.v1", "split.v1", "square.v0", "square.v1"]
+
+
+def test_of_pairs_only_those_that_are_missing_are_measured() -> None:
+    workers = InProcess(MODELS)
+    pairs = [{"split": "v1", "square": "v0"}, {"square": "v1"}]
+    found = collected(meter(app(), requests([2, 2]), workers).combinations(pairs, Metric("exact", "S")))
+    assert {name: result.value for name, result in found.items()} == {"split v1, square v0": 0.5, "square v1": 1.0}
+    assert workers.loads == ["split.v1", "square.v0", "split.v0", "square.v1"]
 
 
 def test_conditions_and_python_steps_are_run() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jigsaw_triton.graph.measured import Combination
+from jigsaw_triton.graph.measured import Combination, Measured
 from jigsaw_triton.graph.model import Slo, TaskGraph
 from jigsaw_triton.planner.domain.accuracy import (
     PairTable,
@@ -35,6 +35,15 @@ def test_losses_are_relative_to_the_best_pair() -> None:
     assert table.tasks == ("t0", "t1")
     assert table.loss["v0", "v0"] == 0
     assert table.loss["v1", "v1"] == pytest.approx(math.log(0.9 / 0.6))
+
+
+def test_pairs_that_were_measured_differently_are_no_table() -> None:
+    of = paired(chain(2, variant_count=2))
+    *alike, last = of.combinations
+    of = replace(of, combinations=(*alike, replace(last, measured=Measured("exact", "labels.py", 20, 0.5, 0.7))))
+    (table,) = pair_tables(of)
+    assert table.loss.keys() == {("v0", "v0"), ("v0", "v1"), ("v1", "v0")}
+    assert deciding_tables(of) == ()
 
 
 def test_pairs_that_miss_the_slo_exclude_each_other() -> None:
@@ -137,4 +146,5 @@ def test_the_error_of_the_product_is_that_of_the_worst_pair_in_use() -> None:
     assert error.product == pytest.approx(0.81)
     assert error.points == pytest.approx(100 * (0.81 - 0.6 / 0.9))
     (error,) = product_errors(of, {"t0": {"v0"}, "t1": {"v0"}}, may_decide=False)
-    assert (error.points, error.used) == (pytest.approx(0), False)
+    assert error.points == pytest.approx(0)
+    assert not error.used
