@@ -2,7 +2,7 @@
 
 perf_analyzer cannot connect to the Unix sockets of workers, so both clients call the same model on one tritonserver
 over HTTP and TCP. Each model is measured by our loop before and after perf_analyzer's run, since the load of a shared
-machine drifts. Our own loop of 60 s tells the stopping rule apart from the difference of the clients.
+machine drifts. Our own loop of 60 s separates the effect of the stopping rule from that of the client.
 """
 
 import asyncio

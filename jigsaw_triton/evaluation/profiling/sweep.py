@@ -32,7 +32,7 @@ class Step:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a sweep has done so far.
+    """Measurements and failures of a sweep so far.
 
     Attributes:
         measured: Measurements by configuration.
