@@ -72,7 +72,9 @@ def measure_accuracies(
         try:
             asyncio.run(_measure(out, file, graph, cluster, gpu, work, serving, results))
         except KeyboardInterrupt:
-            out.note(f"interrupted; {shown_path(file)} has the {len(results)} accuracies that were measured")
+            out.note(
+                f"interrupted; {shown_path(file)} has the accuracies that were measured until then, {len(results)}"
+            )
             raise
     for result in results:
         if result.value <= 0:

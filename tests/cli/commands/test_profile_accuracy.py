@@ -75,7 +75,7 @@ def test_what_was_measured_before_an_interruption_is_kept(run: Run, folder: Path
     answers(accuracy(0.95, square="slow"), KeyboardInterrupt())
     result = run("profile", folder, "--accuracy")
     assert "interrupted" in result.stderr
-    assert "has the 1 accuracies that were measured" in result.stderr
+    assert "has the accuracies that were measured until then, 1" in result.stderr
     slow, fast = jt.load_graph(folder).tasks["square"].variants
     assert (slow.accuracy, fast.accuracy) == (0.95, 0.9)
     planned = run("plan", folder, "--gpus", "1xcpu", "--demand", "1")
