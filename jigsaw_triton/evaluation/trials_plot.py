@@ -27,7 +27,8 @@ def plot(systems: Sequence[Trials], total: int, path: Path, *, title: str) -> No
     for number, one in enumerate(one for one in systems if one.trials):
         trials = sorted(one.trials, key=lambda trial: trial.load_rps)
         loads = [trial.load_rps for trial in trials]
-        style = {"color": COLOURS[number % len(COLOURS)], "linewidth": 2.0 if one.contender == OURS else 1.0}
+        front = {"linewidth": 2.0, "zorder": 4} if one.contender == OURS else {"linewidth": 1.0, "zorder": 3}
+        style = {"color": COLOURS[number % len(COLOURS)], **front}
         slices.step(loads, [100 * trial.slices / total for trial in trials], where="post", **style)
         label = f"{one.contender}: {one.mean_slices / total:.1%}, {one.violation_share:.2%} late or refused"
         shares = [100 * trial.violation_share for trial in trials]
