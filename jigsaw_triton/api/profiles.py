@@ -201,6 +201,12 @@ def report_profiles(
     return report_html(profile_figures(table, graph=graph, file=file, modified=modified))
 
 
+def report_path(profiles: Path) -> Path:
+    """Returns the default path of the report about a profiles.csv, which is beside it."""
+    # A file of profiles may be called .html, too.
+    return profiles.with_name(f"{profiles.name if profiles.suffix == '.html' else profiles.stem}.html")
+
+
 def write_report(graph: TaskGraph | None, table: ProfileTable, path: Path, *, profiles: Path) -> ReportFigures:
     """Writes a report about profiles to an HTML file.
 
@@ -237,6 +243,7 @@ def profile_figures(
     bases, unfitted = _bases(table)
     measured = {gpu: basis.fit for gpu, basis in bases.items() if basis.sources == MEASURED}
     rooms = memory_rooms()
+    digests = model_digests(table, graph) if graph is not None else {}
     return report_figures(
         table,
         file=file,
@@ -244,7 +251,7 @@ def profile_figures(
         graph=graph,
         bases=bases,
         unfitted=unfitted,
-        findings=check_table(table, rooms=rooms, graph=graph, fits=measured),
+        findings=check_table(table, rooms=rooms, graph=graph, fits=measured, digests=digests),
         rooms=rooms,
     )
 

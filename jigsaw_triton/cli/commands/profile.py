@@ -12,7 +12,7 @@ import click
 
 from jigsaw_triton.api.files import PROFILES_FILE, Mistakes, read_cluster, read_graphs, shown_path
 from jigsaw_triton.api.machine import Driver
-from jigsaw_triton.api.profiles import memory_rooms
+from jigsaw_triton.api.profiles import memory_rooms, report_path, write_report
 from jigsaw_triton.api.reporting import COMMAND_LINE, download_progress
 from jigsaw_triton.cli.commands.profile_accuracy import accuracy_serving, measure_accuracies
 from jigsaw_triton.cli.inputs import options
@@ -230,9 +230,22 @@ def command(
     warn_of_doubts(out, outcome.measured)
     failed = {key: records.failures.reasons[key] for key in every if key in records.failures.reasons}
     rows = [row for key in every if (row := records.sheet.table.get(key)) is not None]
-    result = Result(file, records.failures.path, len(every), rows, failed, outcome, fits, machine)
+    report = _report(out, task_graph, records.sheet)
+    result = Result(file, report, records.failures.path, len(every), rows, failed, outcome, fits, machine)
     print_result(out, result)
     return _FAILED if failed else None
+
+
+def _report(out: Output, graph: TaskGraph, sheet: Sheet) -> Path | None:
+    """Writes the report beside the profiles. Returns its path; None if it cannot be written."""
+    path = report_path(sheet.path)
+    try:
+        with out.working("writing the report"):
+            write_report(graph, sheet.table, path, profiles=sheet.path)
+    except InputError as error:
+        out.warn(f"there is no report: {error.message}")
+        return None
+    return path
 
 
 def _limit(out: Output, wanted: int | str | None) -> int | str | None:

@@ -17,6 +17,7 @@ from jigsaw_triton.api.profiles import (
     fit_or_refuse,
     fit_sources,
     import_profiles,
+    report_path,
     write_report,
 )
 from jigsaw_triton.cli.inputs import options
@@ -292,7 +293,7 @@ def _report(out: Output, source: str, out_path: Path | None) -> None:
     """
     graph, file = _located(source)
     table = load_profiles(file)
-    target = out_path or file.parent / _REPORT_FILE
+    target = out_path or report_path(file)
     with out.working("fitting the latency model"):
         figures = write_report(graph, table, target, profiles=file)
     if figures.unfitted:

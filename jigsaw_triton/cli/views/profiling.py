@@ -35,6 +35,7 @@ class Result:
 
     Attributes:
         file: The profiles.csv.
+        report: The report about it; None if there is none.
         failures_file: File with the configurations that failed.
         configurations: Number of configurations of the sweep.
         rows: Rows of those that have one, measured and others.
@@ -45,6 +46,7 @@ class Result:
     """
 
     file: Path
+    report: Path | None
     failures_file: Path
     configurations: int
     rows: Sequence[ProfileRow]
@@ -201,12 +203,14 @@ def _summary(result: Result) -> Iterator[str]:
         parts.append(f"{result.kept} kept (--again measures them again)")
     if not result.outcome.complete:
         parts.append("the budget is spent: repeat the command to measure more")
-    yield f"{', '.join(parts)}; {shown_path(result.file)}"
+    files = " and ".join(shown_path(path) for path in (result.file, result.report) if path is not None)
+    yield f"{', '.join(parts)}; {files}"
 
 
 def _document(result: Result) -> dict[str, Any]:
     return {
         "file": str(result.file),
+        "report": None if result.report is None else str(result.report),
         "machine": dict(result.machine),
         "complete": result.outcome.complete,
         "configurations": result.configurations,

@@ -20,7 +20,7 @@ HELLO_RPS = 10_000.0
 
 
 @pytest.fixture
-def fake(app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeController:
+def fake(run: Run, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeController:
     """Controller of a deployment that serves the graph `hello` on one processor."""
     request = Request((str(app),), gpus="1xcpu", demand={"hello": HELLO_RPS}, deterministic=True, period_s=9.0)
     keep_deployed(tmp_path / "state", request)

@@ -42,6 +42,8 @@ def test_existing_measurements_are_shown_without_starting_a_server(
     document = json.loads(out)
     assert status == 0
     assert (document["measured"], document["kept"]) == (0, 1)
+    assert document["report"] == str(Path(application, "profiles.html"))
+    assert "slow" in Path(document["report"]).read_text()
     (row,) = document["rows"]
     assert {name: row[name] for name in KEY.__slots__} == {name: getattr(KEY, name) for name in KEY.__slots__}
     assert (row["latency_p99_ms"], row["throughput_rps"], row["source"]) == (7, 190.5, "measured")
