@@ -16,7 +16,7 @@ from benchmarks import system
 from benchmarks.dataplane import sides
 from benchmarks.dataplane.onnx import SEED, SIZE, application
 from benchmarks.effort import Effort
-from benchmarks.harness import Figure, Progress, figure
+from benchmarks.harness import Figure, Progress, figure, limit_s
 from jigsaw_triton.evaluation.load import Load as AnalyzerLoad
 from jigsaw_triton.evaluation.perf_analyzer import LoadRun
 from jigsaw_triton.evaluation.profiling.connection import Connection
@@ -36,7 +36,7 @@ _TIMEOUT_S = 30.0
 
 def measure(progress: Progress, effort: Effort) -> list[Figure]:
     """Measures all figures."""
-    return system.run(_measure(progress, effort))
+    return system.run(_measure(progress, effort), limit_s("profiles"))
 
 
 async def _measure(progress: Progress, effort: Effort) -> list[Figure]:
