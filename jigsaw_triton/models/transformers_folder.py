@@ -22,7 +22,6 @@ _LFS = b"version https://git-lfs"
 _PIPELINES = {
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
-    "ForQuestionAnswering": "question-answering",
     "ForMaskedLM": "fill-mask",
     "ForCausalLM": "text-generation",
     "LMHeadModel": "text-generation",
@@ -39,7 +38,6 @@ _VARYING = frozenset({"feature-extraction", "object-detection", "token-classific
 _TEXT = {"TEXT": b"A short text."}
 _EXAMPLES: Mapping[str, Mapping[str, bytes]] = {
     "feature-extraction": _TEXT,
-    "question-answering": {"QUESTION": b"Which text?", "CONTEXT": b"A short text."},
     "text-classification": _TEXT,
     "text-generation": _TEXT,
     "token-classification": _TEXT,

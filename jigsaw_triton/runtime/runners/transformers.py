@@ -181,6 +181,7 @@ def load(folder: Path, spec: RunnerSpec, _instance: str) -> TransformersRunner:
     if name is None:
         raise RuntimeError(f"the parameter {PIPELINE} is missing; write parameters: {{pipeline: text-classification}}")
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     torch.set_num_threads(spec.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipeline = transformers.pipeline(str(name), model=str(folder), device=device, trust_remote_code=False)

@@ -10,7 +10,7 @@ from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.runtime.outcome import Failure
 from jigsaw_triton.runtime.runners import Runner, load_runner
 from jigsaw_triton.runtime.spec import RunnerSpec, TensorSpec
-from tests.fakes.transformers_models import save_bert
+from tests.fakes.transformers_models import save_bert, save_gpt
 
 # Importing transformers takes too long for every run that collects this file.
 pytestmark = [
@@ -95,6 +95,28 @@ def test_tokens_without_a_class_are_no_rows(tmp_path: Path) -> None:
     (answer,) = runner(folder, outputs, "token-classification", ignore_labels="[]").answer([{"TEXT": texts("a film")}])
     assert not isinstance(answer, Failure)
     assert answer["index"].tolist() == [[1, 2]]
+
+
+def test_texts_are_continued_in_batches_without_a_token_for_padding(tmp_path: Path) -> None:
+    outputs = (TensorSpec("generated_text", "BYTES", ()),)
+    loaded = runner(save_gpt(tmp_path), outputs, "text-generation", max_new_tokens="3", do_sample="false")
+    lines = ["the film", "good film is a bad film"]
+    (both,) = loaded.answer([{"TEXT": texts(*lines)}])
+    assert not isinstance(both, Failure)
+    for line, made in zip(lines, both["generated_text"], strict=True):
+        assert made.decode().startswith(line)
+        assert len(made.decode()) > len(line)
+
+
+def test_labels_are_a_parameter(tmp_path: Path) -> None:
+    labels = {0: "contradiction", 1: "neutral", 2: "entailment"}
+    folder = save_bert(tmp_path, "BertForSequenceClassification", id2label=labels)
+    outputs = (TensorSpec("labels", "BYTES", (2,)), TensorSpec("scores", "FP32", (2,)))
+    loaded = runner(folder, outputs, "zero-shot-classification", candidate_labels='["good", "bad"]')
+    (answer,) = loaded.answer([{"TEXT": texts("the film", "a film")}])
+    assert not isinstance(answer, Failure)
+    assert [sorted(row) for row in answer["labels"].tolist()] == [[b"bad", b"good"]] * 2
+    assert answer["scores"].sum(axis=1) == pytest.approx(1)
 
 
 def test_a_masked_word_is_filled(tmp_path: Path) -> None:
