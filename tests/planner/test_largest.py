@@ -95,7 +95,7 @@ def shared(rps: float, processors: float) -> Problem:
     (task,) = graph.tasks.values()
     variant = replace(task.variant("v0"), template="python")
     graph = replace(graph, tasks={task.name: replace(task, variants=(variant,))})
-    table = ProfileTable([row("t0", "v0", p95_ms=5.0, rps=100.0)])
+    table = ProfileTable([replace(row("t0", "v0", p95_ms=5.0, rps=100.0), source="measured")])
     on = replace(cluster(2), processors=processors)
     return Problem((Workload(graph, rps),), on, {"a": table})
 
@@ -126,7 +126,8 @@ def test_a_lighter_variant_is_used_if_the_processors_do_not_carry_the_best_one(s
     (variant,) = task.variants
     light = replace(variant, name="light", accuracy=0.9 * variant.accuracy)
     graph = replace(p.workloads[0].graph, tasks={task.name: replace(task, variants=(variant, light))})
-    table = ProfileTable(row("t0", name, p95_ms=5.0, rps=rps) for name, rps in (("v0", 100.0), ("light", 130.0)))
+    rows = (row("t0", name, p95_ms=5.0, rps=rps) for name, rps in (("v0", 100.0), ("light", 130.0)))
+    table = ProfileTable(replace(row, source="measured") for row in rows)
     p = replace(p, workloads=(Workload(graph, 110.0),), profiles={"a": table})
     larger = replace(p, cluster=replace(p.cluster, processors=2.0))
     for one, name in ((larger, "v0"), (p, "light")):

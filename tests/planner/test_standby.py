@@ -51,7 +51,7 @@ def test_the_variant_that_carries_most_within_the_accuracy_slo_stands_by() -> No
 
 def test_standby_variants_carry_at_most_what_the_processors_of_the_machine_do() -> None:
     """A request needs a processor for 2 / 37.5 s, if both tasks use the variant that stands by."""
-    of = asked(accuracy=0.9)
+    of = asked([replace(row, source="measured") for row in ROWS], accuracy=0.9)
     of = replace(of, cluster=replace(of.cluster, processors=1.0))
     planned = found(of).graphs["chain"]
     assert planned.standby is not None

@@ -49,7 +49,9 @@ class ProcessorLoad:
 
 
 def processor_load(plan: Plan, problem: Problem, *, standby: bool = False) -> ProcessorLoad | None:
-    """Returns the processors that a plan keeps busy; None if it uses no slice of a processor, or they are not known.
+    """Returns the processors that a plan keeps busy; None if they are not known, or it uses no slice of a processor.
+
+    Assumed rows do not say how much processor time a call takes.
 
     Args:
         plan: The plan.
@@ -70,7 +72,10 @@ def processor_load(plan: Plan, problem: Problem, *, standby: bool = False) -> Pr
                 batches_rps += rate_rps / serving.batch
                 if not _waits(graphs[model.graph], serving):
                     table, board = problem.profiles[model.graph], boards[gpu.model]
-                    busy += rate_rps * _item_s(table, serving, board, placed.placement.slice, processors)
+                    item_s = _item_s(table, serving, board, placed.placement.slice, processors)
+                    if item_s is None:
+                        return None
+                    busy += rate_rps * item_s
     # The batches of a full machine are full, and each is one call.
     busy += replace(gateway_load(graphs, plan), calls_rps=batches_rps).processors
     carried = {name: one.demand_rps * processors / busy for name, one in plan.graphs.items()}
@@ -87,8 +92,8 @@ def _rate_rps(plan: Plan, placed: PlacedSlice, model: PlacedModel) -> float:
     return 0.0
 
 
-def _item_s(table: ProfileTable, model: PlacedModel, board: Board, kind: str, processors: float) -> float:
-    """Returns the processor time of an item in seconds.
+def _item_s(table: ProfileTable, model: PlacedModel, board: Board, kind: str, processors: float) -> float | None:
+    """Returns the processor time of an item in seconds; None if no row of it was measured.
 
     Args:
         table: Profiles of the graph.
@@ -98,9 +103,9 @@ def _item_s(table: ProfileTable, model: PlacedModel, board: Board, kind: str, pr
         processors: Processors of the machine.
     """
     rows = table.rows(task=model.task, variant=model.variant, gpu=board.name)
-    alike = [row for row in rows if (row.key.slice, row.key.batch) == (kind, model.batch) and row.throughput_rps > 0]
+    alike = [row for row in rows if (row.key.slice, row.key.batch) == (kind, model.batch) and row.source != "assumed"]
     if not alike:
-        return 0.0
+        return None
     fullest = max(alike, key=lambda row: row.key.instances)
     instances = fullest.key.instances
     threads = max(1, board.profiles[kind].compute_slices // instances)

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,9 +11,14 @@ from jigsaw_triton.planner.domain.processors import ProcessorLoad, processor_loa
 from jigsaw_triton.planner.search.solve import make_plan
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import chain
-from tests.fakes.problems import TWO_P95, cluster, row
+from tests.fakes.problems import TWO_P95, cluster
+from tests.fakes.problems import row as assumed
 
 DEMAND_RPS = 100.0
+
+
+def row(**options: Any) -> ProfileRow:
+    return replace(assumed("t0", "v0", **options), source="measured")
 
 
 def one_task(*, template: str = "python") -> TaskGraph:
@@ -40,7 +46,7 @@ def load_of(*rows: ProfileRow, processors: float = 2.0, template: str = "python"
 
 
 def test_an_instance_keeps_a_processor_busy_for_the_time_of_its_items() -> None:
-    load, workers = load_of(row("t0", "v0", rps=50.0))
+    load, workers = load_of(row(rps=50.0))
     assert workers == pytest.approx(DEMAND_RPS / 50.0)
     assert load.carried_rps == {"chain": pytest.approx(DEMAND_RPS * 2.0 / load.busy)}
     assert load.exceeded
@@ -48,29 +54,34 @@ def test_an_instance_keeps_a_processor_busy_for_the_time_of_its_items() -> None:
 
 def test_the_time_of_an_item_is_that_on_the_fullest_machine() -> None:
     """Two instances carry 80 items a second on two processors, instead of twice 50."""
-    alone, both = row("t0", "v0", rps=50.0), row("t0", "v0", instances=2, rps=80.0, memory_mib=1e6)
+    alone, both = row(rps=50.0), row(instances=2, rps=80.0, memory_mib=1e6)
     _, workers = load_of(alone, both)
     assert workers == pytest.approx(DEMAND_RPS * 2 / 80.0)
 
 
 def test_more_instances_than_processors_keep_only_the_processors_busy() -> None:
-    _, workers = load_of(row("t0", "v0", instances=4, rps=80.0))
+    _, workers = load_of(row(instances=4, rps=80.0))
     assert workers == pytest.approx(DEMAND_RPS * 2 / 80.0)
 
 
 def test_threads_of_a_larger_slice_keep_processors_busy_too() -> None:
-    _, workers = load_of(row("t0", "v0", slice_="4g", rps=200.0), processors=16.0)
+    _, workers = load_of(row(slice_="4g", rps=200.0), processors=16.0)
     assert workers == pytest.approx(DEMAND_RPS * 4 / 200.0)
 
 
 def test_emulated_variants_keep_no_processor_busy() -> None:
-    load, workers = load_of(row("t0", "v0", rps=50.0), template="emulated")
+    load, workers = load_of(row(rps=50.0), template="emulated")
     assert workers == 0
     assert not load.exceeded
 
 
+def test_assumed_rows_do_not_say_what_processors_carry() -> None:
+    plan, problem = planned(assumed("t0", "v0", rps=50.0))
+    assert processor_load(plan, problem) is None
+
+
 def test_nothing_is_known_of_gpus_or_of_an_unknown_number_of_processors() -> None:
-    plan, problem = planned(row("t0", "v0", rps=50.0), processors=None)
+    plan, problem = planned(row(rps=50.0), processors=None)
     assert processor_load(plan, problem) is None
     assert with_carried(plan, None) == plan
     on_gpus = replace(problem, cluster=replace(cluster(2, of="A100-80GB"), processors=2.0))
@@ -78,7 +89,7 @@ def test_nothing_is_known_of_gpus_or_of_an_unknown_number_of_processors() -> Non
 
 
 def test_the_capacity_of_a_plan_is_at_most_what_the_processors_carry() -> None:
-    plan, problem = planned(row("t0", "v0", rps=500.0))
+    plan, problem = planned(row(rps=500.0))
     load = processor_load(plan, problem)
     assert load is not None
     limited = with_carried(plan, replace(load, carried_rps={"chain": 150.0}))
