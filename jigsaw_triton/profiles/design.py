@@ -30,8 +30,8 @@ def next_configuration(
         candidates: Configurations that can be measured.
         sample: Measurements of the variant.
         failed: Configurations that failed. Larger ones on the same kind of slice are left out too.
-        most_ms: Largest useful latency, such as the SLO of the graph. Configurations that are slower with a probability
-            of more than 90% are left out.
+        most_ms: Largest useful latency, such as the SLO of the graph. Configurations that are probably slower come
+            last, and are left out if the probability is more than 90%.
     """
     known = set(sample.configurations)
     left = [c for c in candidates if c not in known and not beyond(c, failed)]
@@ -39,9 +39,11 @@ def next_configuration(
         return min(left, key=size, default=None)
     found = estimate(sample, Prior())
     logs, deviations = found.predict(left)
-    quick = logs + NormalDist().inv_cdf(_OPTIMISTIC) * deviations <= math.log(most_ms)
-    useful = [configuration for configuration, within in zip(left, quick, strict=True) if within]
-    return most_informative(found, [*useful, *sample.configurations], known) if useful else None
+    for quantile in (0.5, _OPTIMISTIC):
+        quick = logs + NormalDist().inv_cdf(quantile) * deviations <= math.log(most_ms)
+        if useful := [configuration for configuration, within in zip(left, quick, strict=True) if within]:
+            return most_informative(found, [*useful, *sample.configurations], known)
+    return None
 
 
 def beyond(configuration: Configuration, failed: Collection[Configuration]) -> bool:
