@@ -9,9 +9,10 @@ import numpy as np
 from jigsaw_triton.profiles.estimation import DEVIATION, Estimate, Prior, Sample, estimate
 from jigsaw_triton.profiles.latency_model import SHARES, Configuration, Points, log_latency
 
-_OPTIMISTIC = 0.1
-"""Quantile of the prediction that must be within the largest useful latency: a configuration that may be useful is not
-left out."""
+_QUANTILES = (0.9, 0.5, 0.1)
+"""Quantiles of the prediction that must be within the largest useful latency. Configurations that are within it at the
+first are measured before the others: after one point it is not known yet how the latency grows with the batch, and a
+large batch may take minutes. Configurations that exceed it even at the last are left out."""
 
 
 def next_configuration(
@@ -30,8 +31,8 @@ def next_configuration(
         candidates: Configurations that can be measured.
         sample: Measurements of the variant.
         failed: Configurations that failed. Larger ones on the same kind of slice are left out too.
-        most_ms: Largest useful latency, such as the SLO of the graph. Configurations that are probably slower come
-            last, and are left out if the probability is more than 90%.
+        most_ms: Largest useful latency, such as the SLO of the graph. The more probably a configuration is
+            slower, the later it comes; it is left out if the probability is more than 90%.
     """
     known = set(sample.configurations)
     left = [c for c in candidates if c not in known and not beyond(c, failed)]
@@ -39,7 +40,7 @@ def next_configuration(
         return min(left, key=size, default=None)
     found = estimate(sample, Prior())
     logs, deviations = found.predict(left)
-    for quantile in (0.5, _OPTIMISTIC):
+    for quantile in _QUANTILES:
         quick = logs + NormalDist().inv_cdf(quantile) * deviations <= math.log(most_ms)
         if useful := [configuration for configuration, within in zip(left, quick, strict=True) if within]:
             return most_informative(found, [*useful, *sample.configurations], known)
