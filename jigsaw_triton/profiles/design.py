@@ -9,10 +9,9 @@ import numpy as np
 from jigsaw_triton.profiles.estimation import DEVIATION, Estimate, Prior, Sample, estimate
 from jigsaw_triton.profiles.latency_model import SHARES, Configuration, Points, log_latency
 
-_QUANTILES = (0.9, 0.5, 0.1)
-"""Quantiles of the prediction that must be within the largest useful latency. Configurations that are within it at the
-first are measured before the others: after one point it is not known yet how the latency grows with the batch, and a
-large batch may take minutes. Configurations that exceed it even at the last are left out."""
+_OPTIMISTIC = 0.1
+"""Quantile of the prediction that must be within the largest useful latency: a configuration that may be useful is not
+left out."""
 
 
 def next_configuration(
@@ -31,8 +30,8 @@ def next_configuration(
         candidates: Configurations that can be measured.
         sample: Measurements of the variant.
         failed: Configurations that failed. Larger ones on the same kind of slice are left out too.
-        most_ms: Largest useful latency, such as the SLO of the graph. The more probably a configuration is
-            slower, the later it comes; it is left out if the probability is more than 90%.
+        most_ms: Largest useful latency, such as the SLO of the graph. Configurations that would exceed it if latency
+            grew in proportion to the items come last. They are left out if they exceed it with a probability of 90%.
     """
     known = set(sample.configurations)
     left = [c for c in candidates if c not in known and not beyond(c, failed)]
@@ -40,11 +39,24 @@ def next_configuration(
         return min(left, key=size, default=None)
     found = estimate(sample, Prior())
     logs, deviations = found.predict(left)
-    for quantile in _QUANTILES:
-        quick = logs + NormalDist().inv_cdf(quantile) * deviations <= math.log(most_ms)
-        if useful := [configuration for configuration, within in zip(left, quick, strict=True) if within]:
-            return most_informative(found, [*useful, *sample.configurations], known)
-    return None
+    quick = logs + NormalDist().inv_cdf(_OPTIMISTIC) * deviations <= math.log(most_ms)
+    useful = [configuration for configuration, within in zip(left, quick, strict=True) if within]
+    # After few points the model knows little of how latency grows, and a large batch may take minutes.
+    certain = [configuration for configuration in useful if _bound_ms(configuration, sample) <= most_ms]
+    return most_informative(found, [*(certain or useful), *sample.configurations], known) if useful else None
+
+
+def _bound_ms(configuration: Configuration, sample: Sample) -> float:
+    """Returns the latency if it grows with the items in flight, from measured configurations that are no larger."""
+    kind, instances, batch = configuration
+    return min(
+        (
+            latency_ms * instances * batch / (i * b)
+            for (k, i, b), latency_ms in zip(sample.configurations, sample.latency_ms, strict=True)
+            if k == kind and i <= instances and b <= batch
+        ),
+        default=0.0,
+    )
 
 
 def beyond(configuration: Configuration, failed: Collection[Configuration]) -> bool:
