@@ -47,13 +47,13 @@ def next_configuration(
 
 
 def _bound_ms(configuration: Configuration, sample: Sample) -> float:
-    """Returns the latency if it grows with the items in flight, from measured configurations that are no larger."""
+    """Returns the latency if it grows with the items in flight, from measured configurations of no more items and no larger slices."""
     kind, instances, batch = configuration
     return min(
         (
             latency_ms * instances * batch / (i * b)
             for (k, i, b), latency_ms in zip(sample.configurations, sample.latency_ms, strict=True)
-            if k == kind and i <= instances and b <= batch
+            if SHARES[k] <= SHARES[kind] and i <= instances and b <= batch
         ),
         default=0.0,
     )
