@@ -47,7 +47,7 @@ def next_configuration(
 
 
 def _bound_ms(configuration: Configuration, sample: Sample) -> float:
-    """Returns the latency if it grows with the items in flight, from measured configurations of no more items and no larger slices."""
+    """Returns the latency if it grows with the items in flight, from smaller configurations on no larger slices."""
     kind, instances, batch = configuration
     return min(
         (
