@@ -30,8 +30,8 @@ def next_configuration(
         candidates: Configurations that can be measured.
         sample: Measurements of the variant.
         failed: Configurations that failed. Larger ones on the same kind of slice are left out too.
-        most_ms: Largest useful latency, such as the SLO of the graph. Configurations that are slower with a probability
-            of more than 90% are left out.
+        most_ms: Largest useful latency, such as the SLO of the graph. Configurations that would exceed it if latency
+            grew in proportion to the items come last. They are left out if they exceed it with a probability of 90%.
     """
     known = set(sample.configurations)
     left = [c for c in candidates if c not in known and not beyond(c, failed)]
@@ -41,7 +41,22 @@ def next_configuration(
     logs, deviations = found.predict(left)
     quick = logs + NormalDist().inv_cdf(_OPTIMISTIC) * deviations <= math.log(most_ms)
     useful = [configuration for configuration, within in zip(left, quick, strict=True) if within]
-    return most_informative(found, [*useful, *sample.configurations], known) if useful else None
+    # After few points the model knows little of how latency grows, and a large batch may take minutes.
+    certain = [configuration for configuration in useful if _bound_ms(configuration, sample) <= most_ms]
+    return most_informative(found, [*(certain or useful), *sample.configurations], known) if useful else None
+
+
+def _bound_ms(configuration: Configuration, sample: Sample) -> float:
+    """Returns the latency if it grows with the items in flight, from smaller configurations on no larger slices."""
+    kind, instances, batch = configuration
+    return min(
+        (
+            latency_ms * instances * batch / (i * b)
+            for (k, i, b), latency_ms in zip(sample.configurations, sample.latency_ms, strict=True)
+            if SHARES[k] <= SHARES[kind] and i <= instances and b <= batch
+        ),
+        default=0.0,
+    )
 
 
 def beyond(configuration: Configuration, failed: Collection[Configuration]) -> bool:
