@@ -4,20 +4,17 @@ import asyncio
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 import numpy as np
 
 from jigsaw_triton.compiler.front import one_by_one
-from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.compiler.templates import Template
-from jigsaw_triton.compiler.worker_config import Server, worker_model
 from jigsaw_triton.errors import InputError
+from jigsaw_triton.evaluation.profiling.models import Models
 from jigsaw_triton.evaluation.profiling.tensors import Tensors, calls, gather
 from jigsaw_triton.evaluation.profiling.workers import ProfilingWorkers
 from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef
-from jigsaw_triton.planner.domain.plan import PlacedModel
 from jigsaw_triton.runtime.dtypes import Array, Arrays, to_numpy
 from jigsaw_triton.runtime.spec import ANSWERED_OUTPUT, StepSpec, TensorSpec
 from jigsaw_triton.runtime.steps import STEP_FILE, Step, StepError
@@ -57,9 +54,8 @@ class Runner:
     def __init__(
         self, graph: TaskGraph, workers: ProfilingWorkers, templates: Mapping[str, Template], serving: Serving
     ) -> None:
-        self._graph, self._workers, self._templates, self._serving = graph, workers, templates, serving
-        self._identities = Identities()
-        self._generations = count(1)
+        self._graph, self._workers, self._serving = graph, workers, serving
+        self._models = Models(graph, templates)
 
     async def answers(self, task: Task, variant: str, requests: Sequence[Tensors]) -> list[Answers]:
         """Returns the answers of a variant to the calls of each request.
@@ -79,14 +75,8 @@ class Runner:
             await self._workers.start(self._serving.kind, self._serving.instances)
             size = 1 if one_by_one(self._graph, task) else self._serving.batch
             waiting = iter(_batches([call for _, call in items], size))
-            model = worker_model(
-                self._graph,
-                PlacedModel(self._graph.name, task.name, variant, self._serving.instances, size),
-                self._server(),
-                None,
-                generation=next(self._generations),
-                templates=self._templates,
-                identity=self._identities,
+            model = self._models.compiled(
+                self._workers, task.name, variant, self._serving.kind, self._serving.instances, size
             )
 
             async def lane() -> None:
@@ -107,12 +97,6 @@ class Runner:
         for row, (at, _) in enumerate(items):
             found[at].append(answers[row])
         return list(found)
-
-    def _server(self) -> Server:
-        board, serving = self._workers.gpu.board, self._serving
-        processes = serving.instances if self._workers.mps else 1
-        gpu = board.arch != "cpu"
-        return Server(board, serving.kind, self._workers.backends, gpu=gpu, shared=False, processes=processes)
 
 
 def needed_calls(graph: TaskGraph, task: Task, tensors: Tensors) -> list[dict[str, Array]]:

@@ -5,26 +5,23 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import Any
 
 import numpy as np
 
-from jigsaw_triton.compiler.bundle import WorkerModel
 from jigsaw_triton.compiler.front import one_by_one
-from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.compiler.templates import Template
-from jigsaw_triton.compiler.worker_config import EMULATED, Server, worker_model
+from jigsaw_triton.compiler.worker_config import EMULATED
 from jigsaw_triton.errors import InputError, ServerError
 from jigsaw_triton.evaluation.load import request_tensors
 from jigsaw_triton.evaluation.profiling.confidence import HalfWidths
 from jigsaw_triton.evaluation.profiling.digest import model_digest
 from jigsaw_triton.evaluation.profiling.figures import Figures, figures
 from jigsaw_triton.evaluation.profiling.load import Load, Pace, Target, closed_loop
+from jigsaw_triton.evaluation.profiling.models import Models
 from jigsaw_triton.evaluation.profiling.tensors import batches, calls, gather, made_up
 from jigsaw_triton.evaluation.profiling.workers import MemoryMethod, ProfilingWorkers
 from jigsaw_triton.graph.model import GRAPH_INPUTS, PythonStep, Task, TaskGraph, TensorRef
-from jigsaw_triton.planner.domain.plan import PlacedModel
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from jigsaw_triton.runtime.dtypes import Array, Arrays
 
@@ -95,10 +92,8 @@ class Profiler:
     ) -> None:
         self._graph = graph
         self._workers = workers
-        self._templates = templates
+        self._models = Models(graph, templates)
         self._warn = warn
-        self._identities = Identities()
-        self._generations = count(1)
         self._calls: dict[str, list[Arrays]] = {}
 
     def on(self, workers: ProfilingWorkers) -> "Profiler":
@@ -174,7 +169,7 @@ class Profiler:
         """
         task = self._graph.tasks[key.task]
         await self._workers.start(key.slice, key.instances)
-        model = self._compile(task, key.variant, key.slice, key.instances, key.batch)
+        model = self._models.compiled(self._workers, key.task, key.variant, key.slice, key.instances, key.batch)
         separate = one_by_one(self._graph, task) and not model.pads
         requests = batches(self._calls[key.task], key.batch, side_by_side=separate)
         async with self._workers.loaded(model):
@@ -187,7 +182,7 @@ class Profiler:
             memory_mib = await self._workers.model_mib()
             after = await self._workers.statistics(load.target.model)
         found = figures(loop.lanes, key.batch)
-        digest = model_digest(self._graph.tasks[key.task].variant(key.variant), self._identities)
+        digest = model_digest(self._graph.tasks[key.task].variant(key.variant), self._models.identities)
         row = replace(_row(key, found, memory_mib), processes="mps" if self._workers.mps else "streams", model=digest)
         return Measurement(
             row,
@@ -215,7 +210,7 @@ class Profiler:
         for variant in sorted(real, key=lambda v: v.accuracy, reverse=True):
             await self._workers.start(kind, 1)
             try:
-                model = self._compile(task, variant.name, kind, 1, 1)
+                model = self._models.compiled(self._workers, task.name, variant.name, kind, 1, 1)
                 async with self._workers.loaded(model):
                     answers = [
                         await self._workers.infer(model.name, {name: array[None] for name, array in call.items()})
@@ -233,26 +228,6 @@ class Profiler:
         rng = np.random.default_rng(_SEED)
         refs = [TensorRef(node.name, name) for name in node.outputs]
         return {ref: made_up(self._graph.type_of(ref), rng) for ref in refs}
-
-    def _compile(self, task: Task, variant: str, kind: str, instances: int, batch: int) -> WorkerModel:
-        board = self._workers.gpu.board
-        server = Server(
-            board,
-            kind,
-            self._workers.backends,
-            gpu=board.arch != "cpu",
-            shared=False,
-            processes=instances if self._workers.mps else 1,
-        )
-        return worker_model(
-            self._graph,
-            PlacedModel(self._graph.name, task.name, variant, instances, batch),
-            server,
-            None,
-            generation=next(self._generations),
-            templates=self._templates,
-            identity=self._identities,
-        )
 
 
 def full_share(before: Statistics, after: Statistics, batch: int) -> float:
