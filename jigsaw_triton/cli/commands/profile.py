@@ -350,6 +350,7 @@ def _fit(
 
     The outdated rows of the sweep stay until it is finished, so that an interrupted one loses nothing.
     """
+    records.sheet.refresh()
     before = records.sheet.table
     old = find_old(before)
     outdated_rows = {row.key: row for row in before.rows() if row.key in old and row.key in keys}
