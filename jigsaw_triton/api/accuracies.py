@@ -159,7 +159,7 @@ def write_accuracy(file: Path, result: Result) -> bool:
         result: Accuracy of a variant or of a combination, no agreement.
 
     Returns:
-        False if the accuracy is 0, which a graph.yaml cannot have.
+        False if the accuracy is not above 0, which a graph.yaml cannot have.
 
     Raises:
         InputError: The file cannot be written, or its layout does not allow it.

@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from http.client import HTTPException
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from jigsaw_triton.api.observed import ObservedDeployment
 from jigsaw_triton.controller.core.slowness import read_times_by_batch
@@ -56,9 +56,10 @@ def _metrics(gateway: Mapping[str, Any], where: str) -> str:
     if url is None:
         raise StateError("the deployment has no gateway", where=where, hint="see `jigsaw-triton status`")
     try:
-        with urlopen(url, timeout=_TIMEOUT_S) as answer:
+        # The gateway is in this cluster; a proxy of the environment is for other networks.
+        with build_opener(ProxyHandler({})).open(url, timeout=_TIMEOUT_S) as answer:
             return str(answer.read(), "utf-8")
-    except (URLError, OSError, ValueError) as error:
+    except (OSError, HTTPException, ValueError) as error:
         message = f"the metrics of the gateway cannot be read ({error})"
         raise StateError(message, where=url, hint="see `jigsaw-triton status`") from error
 

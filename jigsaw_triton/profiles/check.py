@@ -194,7 +194,7 @@ def _stale(table: ProfileTable, digests: Mapping[tuple[str, str], str]) -> Itera
         if stale:
             message = f"the model of {task}.{variant} has changed since this row was measured"
             message += f", and {len(stale) - 1} others" if len(stale) > 1 else ""
-            hint = f"measure again with `jigsaw-triton profile GRAPH --again --task {task} --variant {variant}`"
+            hint = f"measure again with `jigsaw-triton profile GRAPH --task {task} --variant {variant}`"
             yield Finding(stale[0].key, "warning", message, hint)
 
 

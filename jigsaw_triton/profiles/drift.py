@@ -96,7 +96,7 @@ def _drift(table: ProfileTable, key: ProfileKey, parts: list[Answered]) -> Drift
 def drift_findings(found: Iterable[Drift]) -> Iterator[Finding]:
     """Yields a warning for each configuration that is slower than profiled.
 
-    Faster ones are no fault: a profile is of busy neighbours and full batches, and a deployment has often neither.
+    Faster ones are no fault: a profile is of slices whose instances are all busy, and those of a deployment rarely are.
     """
     for one in found:
         if one.verdict == "slower":

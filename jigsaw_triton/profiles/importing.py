@@ -155,7 +155,7 @@ def parse_results(text: str, file: str, target: Target) -> list[ProfileRow]:
 
 
 def _of_target(table: ProfileTable, file: str, target: Target) -> list[ProfileRow]:
-    """Returns the rows of the target's GPU model, task, variant and slice.
+    """Returns the rows of the target's GPU model, task, variant and slice, with its processes unless they say theirs.
 
     Raises:
         SpecError: There are none.
@@ -166,7 +166,7 @@ def _of_target(table: ProfileTable, file: str, target: Target) -> list[ProfileRo
         wanted = [target.gpu, target.task, *filter(None, (target.variant, target.slice))]
         hint = "change --gpu, --task, --variant or --slice"
         raise SpecError([Diagnostic(file, 0, f"no row is of {', '.join(wanted)}", hint)])
-    return found
+    return [replace(row, processes=row.processes or target.processes) for row in found]
 
 
 def _table(lines: Any, columns: Sequence[str], file: str, read: Callable[[Cells, int], _Found]) -> list[_Found]:

@@ -1,5 +1,6 @@
 """Drift of a deployment, from its status and from the metrics of its gateway."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -85,6 +86,34 @@ def test_processes_of_one_slice_are_the_instances_of_a_row(tmp_path: Path, gatew
     lines += [times("w0", 1, 300, 1.0), times("w1", 1, 300, 1.0)]
     (found,) = live_drifts("app", TABLE, observed(tmp_path, url, worker("w0", instances=1), worker("w1", instances=1)))
     assert (found.key.instances, found.workers) == (2, 2)
+
+
+def test_a_proxy_of_the_environment_is_not_asked(
+    tmp_path: Path, gateway: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    url, lines = gateway
+    lines.append(times("w0", 1, 300, 1.0))
+    (found,) = live_drifts("app", TABLE, observed(tmp_path, url, worker("w0")))
+    assert found.batches == 300
+
+
+def test_an_answer_that_is_not_http_is_an_error(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"no status line\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(StateError, match="the metrics of the gateway cannot be read"):
+            live_drifts("app", TABLE, observed(tmp_path, f"http://127.0.0.1:{server.getsockname()[1]}/metrics"))
+        thread.join()
 
 
 def test_too_few_batches_everywhere_is_an_error(tmp_path: Path, gateway: tuple[str, list[str]]) -> None:

@@ -221,6 +221,8 @@ def test_profiles_csv_gives_the_rows_of_the_target() -> None:
     text = write_profiles(known)
     assert parse_results(text, "profiles.csv", Target("cpu", "t", "v", "1g", instances=2, batch=4)) == known[:2]
     assert len(parse_results(text, "profiles.csv", Target("cpu", "t"))) == 4
+    of_mps = parse_results(text, "profiles.csv", Target("cpu", "t", processes="mps"))
+    assert [row.processes for row in of_mps] == ["mps"] * 4
     (message,) = refusal(text, Target("A30", "u", "v", "2g"))
     assert "no row is of A30, u, v, 2g" in message
 

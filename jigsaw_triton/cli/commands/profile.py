@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ import click
 
 from jigsaw_triton.api.files import PROFILES_FILE, Mistakes, read_cluster, read_graphs, shown_path
 from jigsaw_triton.api.machine import Driver
-from jigsaw_triton.api.profiles import memory_rooms, report_path, write_report
+from jigsaw_triton.api.profiles import memory_rooms, model_digests, report_path, write_report
 from jigsaw_triton.api.reporting import COMMAND_LINE, download_progress
 from jigsaw_triton.cli.commands.profile_accuracy import accuracy_serving, measure_accuracies
 from jigsaw_triton.cli.inputs import options
@@ -30,7 +30,7 @@ from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.errors import InputError, MissingDependencyError, PlacementError, ServerError
 from jigsaw_triton.evaluation.profiling.agenda import Agenda, default_points
 from jigsaw_triton.evaluation.profiling.budget import Budget
-from jigsaw_triton.evaluation.profiling.completion import can_fit, completed
+from jigsaw_triton.evaluation.profiling.completion import can_fit, completed, outdated
 from jigsaw_triton.evaluation.profiling.failures import Failures
 from jigsaw_triton.evaluation.profiling.interference import interference, most_efficient
 from jigsaw_triton.evaluation.profiling.load import Pace
@@ -39,11 +39,11 @@ from jigsaw_triton.evaluation.profiling.points import Grid, chosen, configuratio
 from jigsaw_triton.evaluation.profiling.sheet import Sheet
 from jigsaw_triton.evaluation.profiling.sweep import Outcome, Records, sweep
 from jigsaw_triton.evaluation.profiling.workers import ProfilingWorkers, profiling_workers
-from jigsaw_triton.gpus.model import Cluster, Gpu, Processes
+from jigsaw_triton.gpus.model import Cluster, Gpu
 from jigsaw_triton.graph.model import Slo, TaskGraph
 from jigsaw_triton.profiles.fit import LatencyFit
 from jigsaw_triton.profiles.read import read_profiles, write_profiles
-from jigsaw_triton.profiles.table import ProfileKey
+from jigsaw_triton.profiles.table import ProfileKey, ProfileTable
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.installation import find_installation
 
@@ -178,6 +178,8 @@ def command(
         raise click.UsageError("--pairs and --requests are for accuracies; add --accuracy.")
     if accuracy and out_path is not None:
         raise click.UsageError("accuracies are written into graph.yaml; leave out -O.")
+    if accuracy and any(option is not None for option in (points, budget, neighbours)):
+        raise click.UsageError("--points, --budget and --neighbours are for profiles; leave out --accuracy.")
     spending = Budget(budget, Pace(most_s=seconds))
     mistakes = Mistakes()
     graphs = read_graphs([graph], mistakes, require_files=True)
@@ -205,10 +207,14 @@ def command(
     file = out_path or task_graph.folder / PROFILES_FILE
     records = Records(Sheet(file), Failures(file))
     limit = _limit(out, points)
-    agendas = {
-        name: _agenda(group, records, limit, task_graph.slo, built.processes, again=again)
-        for name, group in keys.items()
-    }
+    digests = model_digests(records.sheet.table, task_graph)
+    find_old = partial(outdated, processes=built.processes, digests=digests)
+    if old := find_old(records.sheet.table) & set(every):
+        out.warn(
+            f"{len(old)} rows of {shown_path(file)} are outdated and count as not measured: their instances were of "
+            "another kind than those of the cluster, or their model has changed"
+        )
+    agendas = {name: _agenda(group, records, limit, task_graph.slo, old, again=again) for name, group in keys.items()}
     due = {name: agenda for name, agenda in agendas.items() if neighbours or agenda.round()}
     machine, outcome = _machine(out), Outcome()
     if due:
@@ -221,12 +227,12 @@ def command(
             asyncio.run(run.measure(agenda, keys[name], neighbours or 0))
     except KeyboardInterrupt:
         out.note(f"interrupted; {shown_path(file)} has the {len(outcome.measured)} configurations that were measured")
-        _fit(out, records, every)
+        _fit(out, records, every, find_old, finished=False)
         raise
     except InputError:
         _print_unwritten(out, records, outcome)
         raise
-    fits = _fit(out, records, every)
+    fits = _fit(out, records, every, find_old, finished=outcome.complete)
     warn_of_doubts(out, outcome.measured)
     failed = {key: records.failures.reasons[key] for key in every if key in records.failures.reasons}
     rows = [row for key in every if (row := records.sheet.table.get(key)) is not None]
@@ -268,14 +274,14 @@ def _agenda(
     records: Records,
     limit: int | str | None,
     slo: Slo,
-    processes: Processes,
+    old: Collection[ProfileKey],
     *,
     again: bool,
 ) -> Agenda:
     variants = {(key.task, key.variant) for key in keys}
     points = default_points(len(keys) // len(variants)) if limit is None else None if isinstance(limit, str) else limit
     known = () if again else records.sheet.table.rows()
-    measured = {row.key: row.latency_p50_ms for row in known if row.source == "measured" and row.holds_for(processes)}
+    measured = {row.key: row.latency_p50_ms for row in known if row.source == "measured" and row.key not in old}
     return Agenda(keys, points, slo.latency_ms, measured, () if again else records.failures.reasons)
 
 
@@ -332,13 +338,30 @@ class _Run:
             self.outcome.interference.append(found)
 
 
-def _fit(out: Output, records: Records, keys: Sequence[ProfileKey]) -> Mapping[str, LatencyFit]:
-    """Adds fitted rows to the file. Returns the fits; none without scipy."""
-    if not can_fit():
-        return {}
-    with out.working("fitting the configurations that were not measured"):
-        table, fits = completed(records.sheet.table, keys, records.failures.reasons, _rooms())
-    if table.rows() != records.sheet.table.rows():
+def _fit(
+    out: Output,
+    records: Records,
+    keys: Sequence[ProfileKey],
+    find_old: Callable[[ProfileTable], Collection[ProfileKey]],
+    *,
+    finished: bool,
+) -> Mapping[str, LatencyFit]:
+    """Adds fitted rows to the file. Returns the fits; none without scipy.
+
+    The outdated rows of the sweep stay until it is finished, so that an interrupted one loses nothing.
+    """
+    records.sheet.refresh()
+    before = records.sheet.table
+    old = find_old(before)
+    outdated_rows = {row.key: row for row in before.rows() if row.key in old and row.key in keys}
+    table = ProfileTable(row for row in before.rows() if row.key not in outdated_rows)
+    fits: Mapping[str, LatencyFit] = {}
+    if can_fit():
+        with out.working("fitting the configurations that were not measured"):
+            table, fits = completed(before, keys, records.failures.reasons, _rooms(), old)
+    if not finished:
+        table = ProfileTable(({row.key: row for row in table.rows()} | outdated_rows).values())
+    if table.rows() != before.rows():
         records.sheet.replace(table.rows())
     return fits
 

@@ -15,6 +15,7 @@ from jigsaw_triton.evaluation.accuracy.measure import SAMPLE, Result, Variants
 from jigsaw_triton.evaluation.accuracy.running import Serving
 from jigsaw_triton.gpus.model import Cluster, Gpu
 from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.profiles.design import size
 from jigsaw_triton.profiles.table import ProfileKey
 from jigsaw_triton.servers.installation import find_installation
 from jigsaw_triton.spec.files import STDIN
@@ -30,7 +31,8 @@ def accuracy_serving(keys: Sequence[ProfileKey]) -> Serving:
         keys: Configurations that the options of the command allow.
     """
     instances, batch = max(key.instances for key in keys), max(key.batch for key in keys)
-    return Serving(keys[-1].slice, min(instances, _INSTANCES), min(batch, _BATCH))
+    largest = max(keys, key=lambda key: size((key.slice, 1, 1)))
+    return Serving(largest.slice, min(instances, _INSTANCES), min(batch, _BATCH))
 
 
 def measure_accuracies(
@@ -78,7 +80,9 @@ def measure_accuracies(
             raise
     for result in results:
         if result.value <= 0:
-            out.warn(f"{result.name} has the accuracy 0, which graph.yaml cannot have: it is not written")
+            out.warn(
+                f"{result.name} has the accuracy {result.value:g}, which graph.yaml cannot have: it is not written"
+            )
     out.result(accuracies_document(file, work, results), *accuracies_view(file, graph, work, results))
 
 

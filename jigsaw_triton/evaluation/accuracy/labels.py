@@ -14,6 +14,7 @@ import importlib.util
 import sys
 import traceback
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,6 +34,9 @@ from jigsaw_triton.runtime.dtypes import Array
 
 EXAMPLES = "examples"
 """Function of a Python file that yields the labelled requests."""
+
+_UNREADABLE = (OSError, ValueError, TypeError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
+"""Errors of numpy for files that are no archives of plain arrays, or damaged ones. A single array is a TypeError."""
 
 Function = Callable[[Mapping[str, Array], Mapping[str, Any]], Score]
 """Metric of the user's own: a function of the tensors of a request, by `task.OUTPUT`, and its labels."""
@@ -131,7 +135,7 @@ def _rows(graph: TaskGraph, labels: Labels, limit: int | None) -> Iterator[Mappi
     try:
         with np.load(labels.file, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except _UNREADABLE as error:
         raise InputError(f"the file cannot be read ({error})", where=where, hint="save it with numpy.savez") from error
     known = {*graph.inputs, *(str(TensorRef(node.name, out)) for node in graph.in_order() for out in node.makes)}
     if unknown := sorted(arrays.keys() - known):

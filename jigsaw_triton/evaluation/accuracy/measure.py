@@ -58,8 +58,8 @@ class Result:
 
     @property
     def measured(self) -> Measured:
-        """Description of the measurement, with rounded figures."""
-        low, high = round(self.estimate.low, 4), round(self.estimate.high, 4)
+        """Description of the measurement, with rounded figures. Like an accuracy, its interval is not below 0."""
+        low, high = max(0.0, round(self.estimate.low, 4)), round(self.estimate.high, 4)
         return Measured(self.metric, self.data, self.estimate.n, low, high)
 
     @property

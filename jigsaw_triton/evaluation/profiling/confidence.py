@@ -25,7 +25,9 @@ STUDENT_T = 2.262
 """97.5% quantile of Student's t distribution with `SECTIONS` - 1 degrees of freedom, for a confidence of 95%."""
 
 LEAST_BATCHES = 100
-"""Smallest number of batches, of all lanes, for an interval: the 95th percentile of fewer than ten is their largest."""
+"""Smallest number of batches, of all lanes, for an interval. Sections have at least ten of them. In sections of fewer
+than 20, the 95th percentile is the largest latency, which is above that of the whole: such an interval is too wide
+rather than too narrow."""
 
 
 @dataclass(frozen=True, slots=True)

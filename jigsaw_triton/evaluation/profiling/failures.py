@@ -67,8 +67,10 @@ def _read(path: Path) -> dict[ProfileKey, str]:
         found = {}
         for entry in json.loads(load_text(path, limit_bytes=LIMIT_BYTES)):
             reason, key = str(entry.pop("reason")), ProfileKey(**entry)
+            if not all(isinstance(name, str) for name in (key.gpu, key.task, key.variant, key.slice)):
+                raise TypeError("a name is not a text")
             found[replace(key, instances=int(key.instances), batch=int(key.batch))] = reason
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(
             "this is not a list of failed configurations",
             where=str(path),

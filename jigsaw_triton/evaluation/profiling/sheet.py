@@ -2,12 +2,12 @@
 
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from jigsaw_triton.errors import InputError
+from jigsaw_triton.errors import InputError, SpecError
 from jigsaw_triton.profiles.read import read_profiles, write_profiles
-from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from jigsaw_triton.spec.files import replace_text
 
 
@@ -25,6 +25,7 @@ class Sheet:
     def __init__(self, path: Path, *, fresh: bool = False) -> None:
         self.path = path
         self._table = read_profiles(path) if path.exists() and not fresh else ProfileTable(())
+        self._added: dict[ProfileKey, ProfileRow] = {}
 
     @property
     def table(self) -> ProfileTable:
@@ -42,14 +43,25 @@ class Sheet:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryDirectory(dir=folder, prefix=".part-").cleanup()
 
+    def refresh(self) -> None:
+        """Takes the rows that other commands have written to the file since; those that were added here prevail.
+
+        A file that cannot be read is ignored: the rows are in the table.
+        """
+        if self.path.exists():
+            with suppress(SpecError):
+                known = {row.key: row for row in read_profiles(self.path).rows()}
+                self._table = ProfileTable((known | self._added).values())
+
     def add(self, *added: ProfileRow) -> None:
         """Adds or replaces the rows of configurations, and atomically replaces the file.
 
         Raises:
             InputError: The file cannot be written.
         """
-        rows = {row.key: row for row in (*self._table.rows(), *added)}
-        self.replace(rows.values())
+        self._added |= {row.key: row for row in added}
+        self.refresh()
+        self.replace(({row.key: row for row in self._table.rows()} | self._added).values())
 
     def replace(self, rows: Iterable[ProfileRow]) -> None:
         """Atomically replaces all rows of the file.

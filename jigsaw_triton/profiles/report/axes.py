@@ -78,7 +78,8 @@ def sizes_axis(label: str, sizes: Iterable[int]) -> Axis:
 
 def linear_axis(label: str, values: Iterable[float]) -> Axis:
     """Returns an axis from 0 with round ticks for values of at least 0."""
-    high = 1.05 * max(_bounded(values), default=0.0) or 1.0
+    largest = max(_bounded(values), default=0.0)
+    high = 1.05 * largest if largest > _LEAST else 1.0
     raw = high / 4
     magnitude = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= raw * 0.999)

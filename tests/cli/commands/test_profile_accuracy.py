@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 import jigsaw_triton as jt
+from jigsaw_triton.cli.commands.profile_accuracy import accuracy_serving
 from jigsaw_triton.evaluation.accuracy.estimate import Estimate
 from jigsaw_triton.evaluation.accuracy.measure import AGREEMENT, Result
+from jigsaw_triton.profiles.table import ProfileKey
 from tests.api.test_accuracies import CODE, LABELS
 from tests.cli.conftest import Run
 from tests.e2e.app import write_application
@@ -82,11 +84,30 @@ def test_what_was_measured_before_an_interruption_is_kept(run: Run, folder: Path
     assert "the accuracies of square may not be comparable: those of fast were not measured" in planned.stderr
 
 
-def test_an_accuracy_of_0_is_a_warning(run: Run, folder: Path, answers: Callable[..., None]) -> None:
-    answers(accuracy(0.0, square="fast"))
+@pytest.mark.parametrize("value", [0.0, -0.25])
+def test_an_accuracy_that_is_not_above_0_is_a_warning(
+    run: Run, folder: Path, answers: Callable[..., None], value: float
+) -> None:
+    answers(accuracy(value, square="fast"))
     result = run("profile", folder, "--accuracy")
-    assert "square fast has the accuracy 0, which graph.yaml cannot have" in result.stderr
+    assert f"square fast has the accuracy {value:g}, which graph.yaml cannot have" in result.stderr
     assert result.exit_code == 0
+
+
+def test_an_interval_that_reaches_below_0_leaves_the_file_valid(
+    run: Run, folder: Path, answers: Callable[..., None]
+) -> None:
+    # The metric `edit` gives less than no points for an answer that is much longer than the label.
+    answers(Result({"square": "fast"}, "edit", "labels.py", Estimate(0.2, -0.3, 0.6, 3)))
+    assert run("profile", folder, "--accuracy").exit_code == 0
+    measured = jt.load_graph(folder).tasks["square"].variant("fast").measured
+    assert measured is not None
+    assert (measured.low, measured.high) == (0.0, 0.6)
+
+
+def test_models_are_served_on_the_largest_slice() -> None:
+    keys = [ProfileKey("A100-80GB", "square", "slow", kind, 1, 1) for kind in ("3g", "7g", "1gx2")]
+    assert accuracy_serving(keys).kind == "7g"
 
 
 @pytest.mark.parametrize(
@@ -95,6 +116,9 @@ def test_an_accuracy_of_0_is_a_warning(run: Run, folder: Path, answers: Callable
         (("--pairs",), "--pairs and --requests are for accuracies"),
         (("--requests", "3"), "--pairs and --requests are for accuracies"),
         (("--accuracy", "-O", "other.csv"), "accuracies are written into graph.yaml"),
+        (("--accuracy", "--neighbours", "1"), "--neighbours are for profiles"),
+        (("--accuracy", "--budget", "1m"), "--neighbours are for profiles"),
+        (("--accuracy", "--points", "4"), "--neighbours are for profiles"),
         (("--accuracy", "--requests", "0"), "--requests"),
         (("--accuracy", "--pairs"), "there is no pair of tasks to measure"),
         (("--accuracy", "--slices", "9g"), "no slice '9g'"),

@@ -122,6 +122,20 @@ def test_a_file_that_is_missing_or_no_archive(tmp_path: Path) -> None:
         read(tmp_path, "labels.npz")
 
 
+def test_a_single_array_and_a_damaged_archive_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "labels.npz"
+    with file.open("wb") as single:
+        np.save(single, np.arange(3))
+    with pytest.raises(InputError, match="cannot be read"):
+        read(tmp_path, "labels.npz")
+    np.savez_compressed(file, NUMBERS=np.arange(3000).reshape(3, 1000))
+    damaged = bytearray(file.read_bytes())
+    damaged[200:240] = bytes(40)
+    file.write_bytes(damaged)
+    with pytest.raises(InputError, match="cannot be read"):
+        read(tmp_path, "labels.npz")
+
+
 def test_a_metric_of_ones_own_gets_tensors_and_labels(tmp_path: Path) -> None:
     write_code(tmp_path, EXAMPLES + "\ndef close(tensors, labels):\n    return len(labels['note']), 12\n")
     found = read(tmp_path, "labels.py", "    tasks: {square: {metric: close}}\n")

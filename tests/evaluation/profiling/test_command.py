@@ -96,6 +96,42 @@ def test_the_rest_is_fitted_once_enough_is_measured(
     assert (row.source, row.latency_p50_ms > 12) == ("fitted", True)
 
 
+def test_rows_of_other_instances_are_replaced_once_the_sweep_is_complete(
+    application: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("scipy")
+    monkeypatch.setattr("jigsaw_triton.cli.commands.profile.find_installation", None)
+    sheet = Sheet(Path(application, "profiles.csv"))
+    known = [replace(KEY, instances=2, batch=batch) for batch in (1, 2, 4, 8)]
+    sheet.add(*(ProfileRow(key, 4 + key.batch, 20, 20, 100, 48.5, "measured", processes="streams") for key in known))
+    other = ProfileRow(replace(KEY, instances=2, batch=16), 20, 21, 22, 100, 48.5, "measured", processes="mps")
+    sheet.add(other)
+    arguments = (*FOUR[:5], "2", "--batches", "1,2,4,8,16", "--points", "4")
+    status, _, err = run(capsys, application, *arguments)
+    assert status == 0
+    assert "1 rows of" in err
+    assert "are outdated" in err
+    row = read_profiles(sheet.path).get(other.key)
+    assert row is not None
+    assert (row.source, row.processes) == ("fitted", "streams")
+
+
+def test_an_interrupted_sweep_keeps_outdated_rows(
+    application: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jigsaw_triton.cli.commands.profile.find_installation", interrupt)
+    sheet = Sheet(Path(application, "profiles.csv"))
+    old = ProfileRow(KEY, 5, 6, 7, 190.5, 48.5, "measured", model="0" * 12)
+    sheet.add(old)
+    status, _, err = run(capsys, application, *ONE)
+    assert status == 130
+    assert "are outdated" in err
+    assert read_profiles(sheet.path).get(KEY) == old
+
+
 def test_a_configuration_that_failed_before_is_not_tried_and_the_exit_code_says_so(
     application: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
-from jigsaw_triton.evaluation.profiling.completion import can_fit, completed
+from jigsaw_triton.evaluation.profiling.completion import can_fit, completed, outdated
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable, Source
 
 pytest.importorskip("scipy")
@@ -37,4 +39,28 @@ def test_earlier_fitted_rows_are_replaced_and_those_of_others_stay() -> None:
     # Three rows are too few for a fit.
     assert fits == {}
     assert table.get(stale.key) is None
+    assert table.get(other.key) == other
+
+
+def test_rows_of_other_instances_or_of_another_model_are_outdated() -> None:
+    one, two = (row(key) for key in (KEYS[0], KEYS[5]))
+    rows = [replace(one, processes="mps", model="a" * 12), replace(two, processes="mps", model="a" * 12)]
+    assert outdated(ProfileTable(rows), "mps", {("t", "v"): "a" * 12}) == frozenset()
+    assert outdated(ProfileTable(rows), "mps", {}) == frozenset()
+    assert outdated(ProfileTable(rows), "mps", {("t", "v"): "b" * 12}) == {KEYS[0], KEYS[5]}
+    # One instance is the same in both.
+    assert outdated(ProfileTable(rows), "streams", {}) == {KEYS[5]}
+    assert outdated(ProfileTable([one, two]), "streams", {("t", "v"): "b" * 12}) == frozenset()
+    assert outdated(ProfileTable([replace(two, processes="mps", source="fitted")]), "streams", {}) == frozenset()
+
+
+def test_nothing_is_fitted_to_outdated_rows_and_those_of_the_sweep_are_replaced() -> None:
+    slow = replace(row(KEYS[4]), latency_p50_ms=9e5, latency_p95_ms=9e5, latency_p99_ms=9e5, processes="mps")
+    other = replace(slow, key=ProfileKey("cpu", "t", "v", "1g", 4, 1))
+    rows = [*(row(key) for key in KEYS[:4]), slow, other]
+    table, fits = completed(ProfileTable(rows), KEYS, (), ROOMS, {slow.key, other.key})
+    assert fits["cpu"].variants["t", "v"].rows == 4
+    fitted = table.get(slow.key)
+    assert fitted is not None
+    assert (fitted.source, fitted.processes, fitted.latency_p50_ms < 1000) == ("fitted", None, True)
     assert table.get(other.key) == other

@@ -25,7 +25,11 @@ def test_failures_are_kept_beside_the_profiles_until_they_are_removed(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "3", "[3]", '[{"gpu": "cpu"}]', '[{"reason": "r", "gpu": "cpu"}]', '{"reason": 1}']
+    "text",
+    [
+        *("", "{", "3", "[3]", '[{"gpu": "cpu"}]', '[{"reason": "r", "gpu": "cpu"}]', '{"reason": 1}', "[" * 100_000),
+        '[{"reason": "r", "gpu": null, "task": "a", "variant": "b", "slice": "1g", "instances": 1, "batch": 1}]',
+    ],
 )
 def test_a_damaged_file_is_refused_with_the_way_out(tmp_path: Path, text: str) -> None:
     (tmp_path / "profiles.failed.json").write_text(text)

@@ -35,6 +35,26 @@ def test_existing_rows_are_kept_and_the_row_of_the_same_configuration_is_replace
     assert rows(path) == (ROW, OTHER)
 
 
+def test_rows_that_another_command_writes_meanwhile_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "profiles.csv"
+    one, other = Sheet(path), Sheet(path)
+    other.add(OTHER)
+    one.add(ROW)
+    assert rows(path) == (ROW, OTHER)
+    other.add(replace(OTHER, latency_p99_ms=9.0))
+    one.refresh()
+    assert one.table.rows() == rows(path)
+
+
+def test_a_file_that_was_damaged_meanwhile_gets_all_rows_again(tmp_path: Path) -> None:
+    path = tmp_path / "profiles.csv"
+    sheet = Sheet(path)
+    sheet.add(OTHER)
+    path.write_text("not,a,profile\n")
+    sheet.add(ROW)
+    assert rows(path) == (ROW, OTHER)
+
+
 def test_the_file_that_a_link_names_is_changed_and_keeps_its_permissions(tmp_path: Path) -> None:
     real, link = tmp_path / "real.csv", tmp_path / "profiles.csv"
     Sheet(real).replace(())

@@ -85,6 +85,19 @@ def test_a_sweep_ends_when_its_budget_is_spent(tmp_path: Path) -> None:
     assert all(pace.most_s <= 4 for pace in profiler.paces)
 
 
+def test_failures_do_not_count_as_the_overhead_of_measurements(tmp_path: Path) -> None:
+    spent: list[float] = []
+
+    class Recorded(Budget):
+        def spent(self, total_s: float, measuring_s: float) -> None:
+            spent.append(measuring_s)
+
+    run(
+        tmp_path / "profiles.csv", FakeProfiler([("1g", 1, 4)]), Agenda(KEYS, None, 1e9, {}, ()), Recorded(None, Pace())
+    )
+    assert spent == [2.0] * 4
+
+
 def test_a_row_that_cannot_be_written_is_in_the_outcome(tmp_path: Path) -> None:
     folder = tmp_path / "app"
     folder.mkdir()

@@ -43,6 +43,7 @@ def test_a_linear_axis_begins_at_0() -> None:
     axis = linear_axis("items/s", [3.0, 970.0])
     assert (axis.low, axis.share(0), texts(axis)) == (0.0, 0.0, ["0", "500", "1,000"])
     assert texts(linear_axis("items/s", []))[0] == "0"
+    assert texts(linear_axis("items/s", [5e-324]))[0] == "0"
 
 
 def test_an_axis_of_a_span_begins_near_the_smallest_value() -> None:
