@@ -78,7 +78,7 @@ def processor_load(plan: Plan, problem: Problem, *, standby: bool = False) -> Pr
                 serving = placed.standby[0] if standby and placed.standby else model
                 batches_rps[name] += rate_rps / serving.batch
                 if not _waits(graphs[name], serving):
-                    table, board = problem.profiles[name], boards[gpu.model]
+                    table, board = problem.unloaded.get(name, problem.profiles[name]), boards[gpu.model]
                     busy[name] += rate_rps * _item_s(table, serving, board, placed.placement.slice, processors)
     for name, one in plan.graphs.items():
         # The batches of a full machine are full, and each is one call.
