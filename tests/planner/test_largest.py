@@ -172,6 +172,23 @@ def test_a_lighter_variant_is_used_if_the_processors_do_not_carry_the_best_one(s
         assert plan.solver.status == ("optimal" if name == "v0" else "feasible")
 
 
+def test_the_objective_accuracy_is_kept_as_far_as_processors_allow(solvers: SolverFactory) -> None:
+    """The best variant alone needs 1.65 processors and three slices; with one of the others, two slices are enough."""
+    p = shared(165.0, 1.5)
+    (task,) = p.workloads[0].graph.tasks.values()
+    (variant,) = task.variants
+    others = tuple(
+        replace(variant, name=name, accuracy=a * variant.accuracy) for name, a in (("mid", 0.9), ("low", 0.8))
+    )
+    graph = replace(p.workloads[0].graph, tasks={task.name: replace(task, variants=(variant, *others))})
+    rates = {"v0": 100.0, "mid": 130.0, "low": 140.0}
+    table = ProfileTable(row("t0", name, p95_ms=5.0, rps=rps) for name, rps in rates.items())
+    p = replace(p, workloads=(Workload(graph, 165.0),), profiles={"a": table})
+    plan = make_plan(p, replace(TWO_P95, objective="accuracy"), solvers=solvers)
+    assert "low" not in plan.graphs["a"].tasks["t0"].mix
+    assert plan.graphs["a"].accuracy == pytest.approx(0.9)
+
+
 def test_a_demand_that_processors_limit_is_not_proven_to_be_the_largest(solvers: SolverFactory) -> None:
     assert not largest_demand(shared(1.0, 3.0), TWO_P95, solvers=solvers).proven
     plan = make_largest_plan(shared(1.0, 3.0), TWO_P95, solvers=solvers)

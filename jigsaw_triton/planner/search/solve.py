@@ -5,7 +5,7 @@ answer composes the steps of this package: `allotment` finds the optimum, `plann
 `demand_scaling` finds the largest demand, `feasibility` says if there is a plan, and `diagnosis` why there is none.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -222,14 +222,24 @@ def _carried(attempt: Attempt, plan: Plan) -> Plan:
     load = processor_load(plan, attempt.problem)
     if load is None or not load.exceeded:
         return with_carried(plan, load)
-    largest, _ = _largest(attempt, None)
-    other = _plan_if_any(replace(attempt, configurations=largest.configurations)) or plan
-    load = processor_load(other, attempt.problem)
-    if load is not None and load.exceeded:
-        raise diagnosis.overloaded(attempt.problem, load)
     by_slices = attempt.options.objective == "slices" and not attempt.options.change_price
-    gap = 1 - plan.slices_used * (1 - plan.solver.gap) / other.slices_used if by_slices else 1.0
-    return with_carried(_unproven(other, gap), load)
+    gap = 1.0
+    for other in _lighter(attempt):
+        load = processor_load(other, attempt.problem)
+        if load is None or not load.exceeded:
+            if by_slices:
+                gap = 1 - plan.slices_used * (1 - plan.solver.gap) / other.slices_used
+            return with_carried(_unproven(other, gap), load)
+    raise diagnosis.overloaded(attempt.problem, load)
+
+
+def _lighter(attempt: Attempt) -> Iterator[Plan]:
+    """Yields plans that may need fewer processors, the more accurate ones first."""
+    if attempt.options.objective == "accuracy":
+        options = replace(attempt.options, objective="slices", change_price=0.0)
+        yield from filter(None, [_plan_if_any(replace(attempt, options=options))])
+    largest, _ = _largest(attempt, None)
+    yield from filter(None, [_plan_if_any(replace(attempt, configurations=largest.configurations))])
 
 
 def _unproven(plan: Plan, gap: float) -> Plan:
