@@ -91,6 +91,7 @@ class Planner:
             cluster=cluster,
             profiles=slowed(wanted.profiles, action.slow),
             running=running.plan if running is not None else None,
+            unloaded=wanted.profiles,
         )
         return with_standby(problem, self.plan(problem, wanted.options, action, self.solvers), wanted.options)
 

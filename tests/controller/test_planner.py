@@ -8,8 +8,11 @@ from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.generation import Generation, Wanted
 from jigsaw_triton.controller.core.slowness import Kind
-from jigsaw_triton.controller.solving import Planner
+from jigsaw_triton.controller.solving import Planner, planned
 from jigsaw_triton.errors import InputError
+from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.search.solve import SolverFactory
 from jigsaw_triton.planner.solver.solver import lasting_solvers
 from jigsaw_triton.resources import templates_dir
 from tests.fakes.problems import cluster, docread, docread_profiles
@@ -93,6 +96,20 @@ def test_slow_slices_are_planned_with_their_measured_times(planner: Planner) -> 
         for slice_ in ("1g", "2g", "3g", "4g", "7g")
     }
     assert solve(planner, 20.0, slow=slow).plan.slices_used > solve(planner, 20.0).plan.slices_used
+
+
+def test_slow_slices_are_not_planned_with_more_processor_time(planner: Planner) -> None:
+    """Slices of one processor are slow because the machine is full."""
+    asked: list[Problem] = []
+
+    def plan(problem: Problem, options: Options, action: a.Solve, solvers: SolverFactory) -> Plan:
+        asked.append(problem)
+        return planned(problem, options, action, solvers)
+
+    solve(replace(planner, plan=plan), 20.0, slow={Kind("docread", "detect", "small", "cpu", "1g"): 2.0})
+    (problem,) = asked
+    assert problem.unloaded["docread"] is WANTED.profiles["docread"]
+    assert problem.profiles["docread"].rows() != problem.unloaded["docread"].rows()
 
 
 def with_other(folder: Path) -> tuple[Wanted, Path]:

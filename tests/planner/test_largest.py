@@ -9,7 +9,15 @@ from jigsaw_triton.errors import InfeasibleError, OverloadedProcessorError
 from jigsaw_triton.graph.model import Slo, Workload
 from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Options, Problem
 from jigsaw_triton.planner.domain.processors import processor_load
-from jigsaw_triton.planner.search.solve import SolverFactory, make_first_plan, make_largest_plan, make_plan
+from jigsaw_triton.planner.search.solve import (
+    SolverFactory,
+    find_plan,
+    has_plan,
+    largest_demand,
+    make_first_plan,
+    make_largest_plan,
+    make_plan,
+)
 from jigsaw_triton.planner.solver.program import Program, SolverName
 from jigsaw_triton.planner.solver.solver import Outcome, SolverProcess, Stage
 from jigsaw_triton.planner.validation.validate import violations
@@ -120,6 +128,33 @@ def test_a_demand_that_the_processors_do_not_carry_is_infeasible(solvers: Solver
     assert make_first_plan(shared(400.0, 3.0), TWO_P95) is None
 
 
+def beside(growing_rps: float, kept_rps: float) -> Problem:
+    """Returns two graphs on three processors, of which one carries about 98 requests/s."""
+    a, kept = shared(growing_rps, 3.0), shared(kept_rps, 3.0)
+    (workload,) = kept.workloads
+    workloads = (*a.workloads, replace(workload, graph=replace(workload.graph, name="kept")))
+    return replace(a, workloads=workloads, profiles={"a": a.profiles["a"], "kept": a.profiles["a"]})
+
+
+def test_a_graph_grows_within_the_processors_that_the_others_leave(solvers: SolverFactory) -> None:
+    plan = make_largest_plan(beside(1.0, 250.0), TWO_P95, scaled=["a"], solvers=solvers)
+    assert plan.graphs["kept"].demand_rps == 250.0
+    load = processor_load(plan, beside(1.0, 250.0))
+    assert load is not None
+    assert load.busy == pytest.approx(3.0, rel=1e-3)
+    with pytest.raises(OverloadedProcessorError):
+        make_largest_plan(beside(1.0, 350.0), TWO_P95, scaled=["a"], solvers=solvers)
+
+
+def test_a_plan_that_the_processors_do_not_carry_is_none(solvers: SolverFactory) -> None:
+    assert has_plan(shared(250.0, 3.0), TWO_P95, solvers=solvers) is True
+    assert has_plan(shared(400.0, 3.0), TWO_P95, solvers=solvers) is False
+    assert find_plan(shared(400.0, 3.0), TWO_P95, solvers=solvers) is None
+    found = find_plan(shared(250.0, 3.0), TWO_P95, solvers=solvers)
+    assert found is not None
+    assert found.graphs["a"] == make_plan(shared(250.0, 3.0), TWO_P95, solvers=solvers).graphs["a"]
+
+
 def test_a_lighter_variant_is_used_if_the_processors_do_not_carry_the_best_one(solvers: SolverFactory) -> None:
     p = shared(110.0, 1.0)
     (task,) = p.workloads[0].graph.tasks.values()
@@ -131,5 +166,44 @@ def test_a_lighter_variant_is_used_if_the_processors_do_not_carry_the_best_one(s
     p = replace(p, workloads=(Workload(graph, 110.0),), profiles={"a": table})
     larger = replace(p, cluster=replace(p.cluster, processors=2.0))
     for one, name in ((larger, "v0"), (p, "light")):
-        (segment,) = make_plan(one, TWO_P95, solvers=solvers).graphs["a"].tasks["t0"].segments
+        plan = make_plan(one, TWO_P95, solvers=solvers)
+        (segment,) = plan.graphs["a"].tasks["t0"].segments
         assert (segment.variant, segment.count) == (name, 2)
+        # Only a check after the solve knows the processors.
+        assert plan.solver.status == ("optimal" if name == "v0" else "feasible")
+
+
+def test_the_objective_accuracy_is_kept_as_far_as_processors_allow(solvers: SolverFactory) -> None:
+    """The best variant alone needs 1.65 processors and three slices; with one of the others, two slices are enough."""
+    p = shared(165.0, 1.5)
+    (task,) = p.workloads[0].graph.tasks.values()
+    (variant,) = task.variants
+    others = tuple(
+        replace(variant, name=name, accuracy=a * variant.accuracy) for name, a in (("mid", 0.9), ("low", 0.8))
+    )
+    graph = replace(p.workloads[0].graph, tasks={task.name: replace(task, variants=(variant, *others))})
+    rates = {"v0": 100.0, "mid": 130.0, "low": 140.0}
+    table = ProfileTable(row("t0", name, p95_ms=5.0, rps=rps) for name, rps in rates.items())
+    p = replace(p, workloads=(Workload(graph, 165.0),), profiles={"a": table})
+    plan = make_plan(p, replace(TWO_P95, objective="accuracy"), solvers=solvers)
+    assert "low" not in plan.graphs["a"].tasks["t0"].mix
+    assert plan.graphs["a"].accuracy == pytest.approx(0.9)
+
+
+def test_a_demand_that_processors_limit_is_not_proven_to_be_the_largest(solvers: SolverFactory) -> None:
+    assert not largest_demand(shared(1.0, 3.0), TWO_P95, solvers=solvers).proven
+    plan = make_largest_plan(shared(1.0, 3.0), TWO_P95, solvers=solvers)
+    # The 14 slices carry 1,120 requests/s.
+    assert plan.solver.status == "feasible"
+    assert plan.solver.gap == pytest.approx(1 - plan.graphs["a"].demand_rps / 1120, abs=1e-3)
+    enough = make_largest_plan(shared(1.0, 30.0), TWO_P95, solvers=solvers)
+    assert enough.solver.status == "optimal"
+    assert enough.graphs["a"].demand_rps == pytest.approx(1120, rel=1e-3)
+
+
+def test_the_paper_s_formulation_carries_what_the_processors_do_too(solvers: SolverFactory) -> None:
+    options = Options(formulation="paper", latency_model="2p95")
+    plan = make_largest_plan(shared(1.0, 3.0), options, solvers=solvers)
+    load = processor_load(plan, shared(1.0, 3.0))
+    assert load is not None
+    assert 2.9 < load.busy <= 3.0

@@ -9,7 +9,7 @@ from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.graph.measured import Combination
 from jigsaw_triton.graph.model import Slo
 from jigsaw_triton.planner.domain.plan import Plan
-from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.domain.problem import Objective, Options, Problem
 from jigsaw_triton.planner.explain.conflict import find_conflict
 from jigsaw_triton.planner.explain.explain import explained
 from jigsaw_triton.planner.search.solve import SolverFactory, make_first_plan, make_largest_plan, make_plan
@@ -132,6 +132,24 @@ def test_standby_variants_keep_the_pairs(solvers: SolverFactory) -> None:
     if standby is not None:
         assert standby.accuracy == pytest.approx(lowest)
     assert violations(plan, of, OPTIONS) == ()
+
+
+@pytest.mark.parametrize("objective", ["slices", "accuracy"])
+def test_the_accuracy_of_a_plan_is_as_high_as_by_pairs(objective: Objective, solvers: SolverFactory) -> None:
+    """Each variant is in a pair that loses much and in one that loses little, so no loss of a variant tells which."""
+    rows = [row(task, variant, rps=60.0) for task in ("t0", "t1") for variant in ("v0", "v1")]
+    if objective == "accuracy":
+        rows = [row(r.key.task, r.key.variant, rps=20.0 if r.key.variant == "v0" else 60.0) for r in rows]
+    pairs = {("v0", "v0"): 0.8, ("v0", "v1"): 0.5, ("v1", "v0"): 0.5, ("v1", "v1"): 0.6}
+    graph = replace(
+        chain(2, variant_count=2, slo=Slo(1000.0, accuracy=0.5)),
+        combinations=tuple(Combination({"t0": one, "t1": other}, a) for (one, other), a in pairs.items()),
+    )
+    options = replace(TWO_P95, objective=objective)
+    of = problem(graph, rows, demand_rps=40.0)
+    plan = make_plan(of, options, solvers=solvers)
+    assert (plan.graphs["chain"].accuracy, plan.solver.status) == (1.0, "optimal")
+    assert violations(plan, of, options) == ()
 
 
 def test_the_nearest_accuracy_is_that_of_a_measured_pair(solvers: SolverFactory) -> None:

@@ -188,7 +188,7 @@ def _view(found: Sequence[Ablation], gpus: str) -> Iterator[View]:
     yield Table.of(header, rows, title=title)
     yield "published: JigsawServe (arXiv 2603.08797), its own applications on 120 GPUs"
     if not all(_proven(case) for one in found for case in one.cases):
-        yield "~ not proven, or no plan found, within the time limit"
+        yield "~ not proven, or no plan found within the time limit"
 
 
 def _table(one: Ablation, gpus: str) -> Table:

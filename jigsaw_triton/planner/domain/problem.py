@@ -111,6 +111,8 @@ class Problem:
         profiles: Graph name -> profiles of its variants.
         running: Plan that runs now; of equally good plans, the one that keeps most of it is chosen.
         multiplicities: Graph name -> measured multiplicities.
+        unloaded: Graph name -> profiles that processor time follows from, if `profiles` are those of slices that are
+            slow. On a full machine a batch takes longer, but no more processor time.
     """
 
     workloads: tuple[Workload, ...]
@@ -118,6 +120,7 @@ class Problem:
     profiles: Mapping[str, ProfileTable]
     running: Plan | None = None
     multiplicities: Mapping[str, Multiplicities] = field(default_factory=dict)
+    unloaded: Mapping[str, ProfileTable] = field(default_factory=dict)
 
     @property
     def averages(self) -> bool:

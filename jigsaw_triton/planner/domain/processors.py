@@ -9,7 +9,7 @@ busy processors over the profiled throughput. It is taken from the profile with 
 machine is to being full, the longer an item takes, since processors share memory and execution units.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from jigsaw_triton.gpus.model import Board
@@ -29,18 +29,27 @@ class ProcessorLoad:
 
     Attributes:
         processors: Processors of the machine.
-        busy: Processors that slices and gateway keep busy.
+        busy_by_graph: Graph -> processors that its slices and the gateway keep busy for it.
         carried_rps: Requests a second of each graph that the processors carry, if all demands grow together.
     """
 
     processors: float
-    busy: float
+    busy_by_graph: Mapping[str, float]
     carried_rps: Mapping[str, float]
 
     @property
-    def scale(self) -> float:
-        """Largest factor by which the demands can be multiplied."""
-        return self.processors / self.busy
+    def busy(self) -> float:
+        """Processors that slices and gateway keep busy."""
+        return sum(self.busy_by_graph.values())
+
+    def scale(self, growing: Collection[str] | None = None) -> float:
+        """Returns the largest factor by which demands can be multiplied; 0 if the other demands leave no processor.
+
+        Args:
+            growing: Names of the graphs whose demands are multiplied; None for all.
+        """
+        own = sum(busy for name, busy in self.busy_by_graph.items() if growing is None or name in growing)
+        return max(0.0, self.processors - (self.busy - own)) / own
 
     @property
     def exceeded(self) -> bool:
@@ -63,22 +72,25 @@ def processor_load(plan: Plan, problem: Problem, *, standby: bool = False) -> Pr
     if processors is None or not any(gpu.model in boards for gpu in plan.gpus):
         return None
     graphs = {workload.graph.name: workload.graph for workload in problem.workloads}
-    busy, batches_rps = 0.0, 0.0
+    busy, batches_rps = dict.fromkeys(plan.graphs, 0.0), dict.fromkeys(plan.graphs, 0.0)
     for gpu in plan.gpus:
         for placed in gpu.layout if gpu.model in boards else ():
             for model in placed.models:
-                rate_rps = _rate_rps(plan, placed, model)
+                name, rate_rps = model.graph, _rate_rps(plan, placed, model)
                 serving = placed.standby[0] if standby and placed.standby else model
-                batches_rps += rate_rps / serving.batch
-                if not _waits(graphs[model.graph], serving):
-                    table, board = problem.profiles[model.graph], boards[gpu.model]
+                batches_rps[name] += rate_rps / serving.batch
+                if not _waits(graphs[name], serving):
+                    table, board = problem.unloaded.get(name, problem.profiles[name]), boards[gpu.model]
                     item_s = _item_s(table, serving, board, placed.placement.slice, processors)
                     if item_s is None:
                         return None
-                    busy += rate_rps * item_s
-    # The batches of a full machine are full, and each is one call.
-    busy += replace(gateway_load(graphs, plan), calls_rps=batches_rps).processors
-    carried = {name: one.demand_rps * processors / busy for name, one in plan.graphs.items()}
+                    busy[name] += rate_rps * item_s
+    for name, one in plan.graphs.items():
+        # The batches of a full machine are full, and each is one call.
+        gateway = replace(gateway_load(graphs, replace(plan, graphs={name: one})), calls_rps=batches_rps[name])
+        busy[name] += gateway.processors
+    everything = sum(busy.values())
+    carried = {name: one.demand_rps * processors / everything for name, one in plan.graphs.items()}
     return ProcessorLoad(processors, busy, carried)
 
 

@@ -50,7 +50,7 @@ from jigsaw_triton.planner.candidates.sharing import Cut, Pool, pool_of, weights
 from jigsaw_triton.planner.domain.problem import ReplicaRange
 from jigsaw_triton.planner.domain.rates import calls, most_calls
 from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR
-from jigsaw_triton.planner.formulation.exclusions import exclude
+from jigsaw_triton.planner.formulation.exclusions import exclude, measured_excess
 from jigsaw_triton.planner.formulation.incremental_levels import (
     IncrementalLevels,
     Weight,
@@ -228,6 +228,7 @@ class _Part:
         self.count: dict[Configuration, int] = {}
         self._most: dict[Configuration, float] = {}
         self._share: dict[tuple[str, str], int] = {}
+        self._excess: list[int] = []
 
     def choose(self, supplies: Sequence[Supply]) -> None:
         """Adds the counts of replicas, at least one for each task."""
@@ -312,7 +313,10 @@ class _Part:
                     self._draft.at_most(0, [*beyond, (level.column, -1)])
 
         count = {c: (column, self._most[c]) for c, column in self.count.items()}
-        for use, column in exclude(self._draft, graph, count).items():
+        columns = exclude(self._draft, graph, count)
+        if self._goal in ("least", "accurate"):
+            self._excess = measured_excess(self._draft, graph, count, columns)
+        for use, column in columns.items():
             if self._goal != "most" and use in self._share:
                 self._draft.at_most(0, [(self._share[use], 1.0), (column, -1.0)])
 
@@ -334,13 +338,14 @@ class _Part:
             self._draft.at_most(budget, [(end, 1)])
 
     def losses(self) -> list[tuple[int, float]]:
-        """Returns the terms of the accuracy loss, weighted by shares."""
-        return [
+        """Returns the terms of the accuracy loss: losses of variants by shares, and what pairs in use lose beyond."""
+        own = [
             (self._share[task, v], loss)
             for task, variants in self._variants.items()
             for v, loss in variants.items()
             if loss > 0
         ]
+        return own + [(column, 1.0) for column in self._excess]
 
 
 def _pools(

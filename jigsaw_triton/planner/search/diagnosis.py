@@ -147,7 +147,7 @@ def overloaded(problem: Problem, load: ProcessorLoad) -> OverloadedProcessorErro
         for w in problem.workloads
     )
     reason = f"the slices share {load.processors:g} processors, which carry at most {parts}"
-    share = rounded_down(100 * load.scale)
+    share = rounded_down(100 * load.scale())
     return OverloadedProcessorError([reason], hint=f"lower the demand to {share}% of it, or use a larger machine")
 
 

@@ -5,12 +5,12 @@ answer composes the steps of this package: `allotment` finds the optimum, `plann
 `demand_scaling` finds the largest demand, `feasibility` says if there is a plan, and `diagnosis` why there is none.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from jigsaw_triton.errors import InfeasibleError, InputError, JigsawError, UnplacedError
+from jigsaw_triton.errors import InfeasibleError, InputError, JigsawError, OverloadedProcessorError, UnplacedError
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.candidates.configurations import TaskConfigurations, available, within_even_parts
 from jigsaw_triton.planner.domain.plan import Plan
@@ -55,7 +55,8 @@ class LargestDemand:
 
     Attributes:
         rps: Requests a second of each graph.
-        proven: True if no larger demand is possible, within a relative gap of 1e-4; False if time ran out.
+        proven: True if no larger demand is possible, within a relative gap of 1e-4; False if time ran out, or if
+            processors that slices share limit the demand.
     """
 
     rps: Mapping[str, float]
@@ -105,7 +106,7 @@ def make_first_plan(problem: Problem, options: Options = DEFAULTS) -> Plan | Non
 def find_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFactory = SolverProcess) -> Plan | None:
     """Makes the plan of `make_plan`, or returns None if there is none, which takes less time than a diagnosis."""
     try:
-        return _first_valid(problem, options, solvers, _plan_if_any)
+        return _first_valid(problem, options, solvers, _carried_if_any)
     except InfeasibleError:
         return None
 
@@ -116,7 +117,7 @@ def has_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFa
     Takes less time than making the plan, and raises the same errors except for `InfeasibleError`.
     """
     try:
-        return _first_valid(problem, options, solvers, feasible)
+        return _first_valid(problem, options, solvers, _feasible)
     except InfeasibleError:
         return False
 
@@ -151,8 +152,9 @@ def make_largest_plan(
 ) -> Plan:
     """Makes the plan of the largest demand that the cluster carries, within a relative gap of 1e-4.
 
-    If the time limit left open whether a larger demand is possible, the plan is `feasible`, with the demand's gap. If
-    the paper's placement fails at that demand, the plan is for the largest part of it that can be placed, within 1/256.
+    If the time limit left open whether a larger demand is possible, the plan is `feasible`, with the demand's gap. So
+    it is if slices share processors that carry less than the slices. If the paper's placement fails at that demand, the
+    plan is for the largest part of it that can be placed, within 1/256.
 
     Args:
         problem: Problem whose demands give the proportions in which the graphs grow.
@@ -170,14 +172,12 @@ def make_largest_plan(
         largest, gap = _largest(attempt, scaled)
         try:
             plan = _plan(largest)
-        except UnplacedError as error:
+        except (UnplacedError, OverloadedProcessorError) as error:
             lowered = _lowered(largest, scaled)
             if lowered is None:
                 raise error
             plan = lowered
-        if gap > 0:
-            return replace(plan, solver=replace(plan.solver, status="feasible", gap=max(gap, plan.solver.gap)))
-        return plan
+        return _unproven(plan, gap) if gap > 0 else plan
 
     return _first_valid(problem, options, solvers, answer)
 
@@ -185,21 +185,66 @@ def make_largest_plan(
 def _plan(attempt: Attempt) -> Plan:
     """Returns the plan, with capacities that the processors of the machine carry.
 
-    A plan for the board `cpu` may need more processors than there are. Then variants that carry more are tried.
+    Raises:
+        InfeasibleError: There is no plan, or the processors do not carry the demand.
+    """
+    return _carried(attempt, _required(attempt, _plan_if_any(attempt)))
+
+
+def _carried_if_any(attempt: Attempt) -> Plan | None:
+    plan = _plan_if_any(attempt)
+    return None if plan is None else _carried(attempt, plan)
+
+
+def _feasible(attempt: Attempt) -> bool | None:
+    """Returns True if there is a plan, and None if the time limit ended the search.
+
+    What the processors of the machine carry depends on the plan, so one is made if slices share them.
+    """
+    found = feasible(attempt)
+    if not found or attempt.problem.cluster.processors is None or attempt.options.ideal_packing:
+        return found
+    try:
+        return _carried_if_any(attempt) is not None
+    except OutOfTimeError:
+        return None
+
+
+def _carried(attempt: Attempt, plan: Plan) -> Plan:
+    """Returns the plan, or another that the processors of the machine carry, with the capacities that they carry.
+
+    A plan for the board `cpu` may need more processors than there are. Then variants that carry more are tried. Their
+    plan is not proven optimal: other variants may carry the demand on fewer slices, or be more accurate.
 
     Raises:
         OverloadedProcessorError: The processors do not carry the demand.
     """
-    plan = _required(attempt, _plan_if_any(attempt))
     load = processor_load(plan, attempt.problem)
     if load is None or not load.exceeded:
         return with_carried(plan, load)
+    by_slices = attempt.options.objective == "slices" and not attempt.options.change_price
+    gap = 1.0
+    for other in _lighter(attempt):
+        load = processor_load(other, attempt.problem)
+        if load is None or not load.exceeded:
+            if by_slices:
+                gap = 1 - plan.slices_used * (1 - plan.solver.gap) / other.slices_used
+            return with_carried(_unproven(other, gap), load)
+    raise diagnosis.overloaded(attempt.problem, load)
+
+
+def _lighter(attempt: Attempt) -> Iterator[Plan]:
+    """Yields plans that may need fewer processors, the more accurate ones first."""
+    if attempt.options.objective == "accuracy":
+        options = replace(attempt.options, objective="slices", change_price=0.0)
+        yield from filter(None, [_plan_if_any(replace(attempt, options=options))])
     largest, _ = _largest(attempt, None)
-    plan = _plan_if_any(replace(attempt, configurations=largest.configurations)) or plan
-    load = processor_load(plan, attempt.problem)
-    if load is not None and load.exceeded:
-        raise diagnosis.overloaded(attempt.problem, load)
-    return with_carried(plan, load)
+    yield from filter(None, [_plan_if_any(replace(attempt, configurations=largest.configurations))])
+
+
+def _unproven(plan: Plan, gap: float) -> Plan:
+    """Returns the plan as one that may not be optimal."""
+    return replace(plan, solver=replace(plan.solver, status="feasible", gap=max(gap, plan.solver.gap)))
 
 
 def _like(attempt: Attempt, plan: Plan) -> Attempt:
@@ -241,36 +286,46 @@ def _largest(attempt: Attempt, scaled: Collection[str] | None) -> tuple[Attempt,
     """Returns the attempt with the largest demands, and their relative gap; 0 if proven."""
     growing = _growing(attempt.problem, scaled)
     problem, gap = _required(attempt, with_largest_demand(attempt, growing))
-    return _within_processors(replace(attempt, problem=problem), growing), gap
+    attempt, scale = _within_processors(replace(attempt, problem=problem), growing)
+    # What the slices carry is the only upper bound that is known.
+    return attempt, max(gap, 1 - scale)
 
 
-def _within_processors(attempt: Attempt, growing: Collection[str]) -> Attempt:
-    """Returns the attempt with demands of growing graphs that the processors of the machine carry.
+def _within_processors(attempt: Attempt, growing: Collection[str]) -> tuple[Attempt, float]:
+    """Returns the attempt with demands of growing graphs that the processors of the machine carry, and their scale.
 
     If they do not carry what the slices do, only the variants that carry most are left: with less demand there would be
-    room for more accurate ones. The processor time of a call depends on the plan, so several plans are made.
-    The paper's formulation, whose placement may fail, is left alone.
+    room for more accurate ones. The processor time of a call depends on the plan, so several plans are made. If the
+    placement of the paper's formulation fails, the processors that the demands need are not known.
+
+    Raises:
+        OverloadedProcessorError: The processors do not carry the other graphs.
     """
-    if attempt.problem.cluster.processors is None or attempt.options.ideal_packing:
-        return attempt
-    for _ in range(_ROUNDS):
-        plan = _required(attempt, _plan_if_any(attempt))
+    total = 1.0
+    for _ in range(_ROUNDS if attempt.problem.cluster.processors is not None else 0):
+        try:
+            plan = _required(attempt, _plan_if_any(attempt))
+        except UnplacedError:
+            break
         load = processor_load(plan, attempt.problem)
         if load is None or not load.exceeded:
             break
-        attempt = _like(attempt, plan).scaled(growing, load.scale * (1 - TOLERANCE))
-    return attempt
+        scale = load.scale(growing)
+        if scale == 0:
+            raise diagnosis.overloaded(attempt.problem, load)
+        attempt, total = _like(attempt, plan).scaled(growing, scale * (1 - TOLERANCE)), total * scale
+    return attempt, total
 
 
 def _lowered(attempt: Attempt, scaled: Collection[str] | None) -> Plan | None:
-    """Returns the plan of the largest part of the demand that can be placed; None if there is none."""
+    """Returns the plan of the largest part of the demand that can be placed and carried; None if there is none."""
     growing = _growing(attempt.problem, scaled)
     plans: dict[float, Plan] = {}
 
     def placed(scale: float) -> bool:
         try:
             plans[scale] = _plan(attempt.scaled(growing, scale))
-        except UnplacedError:
+        except (UnplacedError, OverloadedProcessorError):
             return False
         return True
 

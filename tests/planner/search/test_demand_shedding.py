@@ -66,6 +66,33 @@ def test_graphs_keep_their_guaranteed_rate(solvers: SolverFactory) -> None:
     assert found == pytest.approx({"a": 100, "b": 320, "c": 80}, rel=1e-3)
 
 
+def on_processors(p: Problem, processors: float) -> Problem:
+    """Returns the problem with models that compute on processors, on 14 slices that share so many of them."""
+    workloads = []
+    for workload in p.workloads:
+        tasks = {
+            name: replace(task, variants=tuple(replace(v, template="python") for v in task.variants))
+            for name, task in workload.graph.tasks.items()
+        }
+        workloads.append(replace(workload, graph=replace(workload.graph, tasks=tasks)))
+    return replace(p, workloads=tuple(workloads), cluster=replace(cluster(2), processors=processors))
+
+
+def test_a_higher_priority_gets_what_the_processors_carry_first(solvers: SolverFactory) -> None:
+    """The slices would carry 1,120 requests/s; one processor carries about 98, the gateway included."""
+    found = granted(on_processors(three((100, 200, 100), priorities=(0, 1, 0)), 3.0), solvers)
+    assert found["b"] == 200
+    assert 40 < found["a"] < 50
+    assert found["a"] == pytest.approx(found["c"], rel=1e-3)
+
+
+def test_a_weight_counts_where_processors_are_short(solvers: SolverFactory) -> None:
+    found = granted(on_processors(three((200, 200, 1), weights=(1.0, 2.0, 1.0)), 3.0), solvers)
+    short = {name: 1 - rps / 200 for name, rps in found.items() if name != "c"}
+    assert 280 < found["a"] + found["b"] < 300
+    assert short["a"] == pytest.approx(2 * short["b"], rel=1e-2)
+
+
 def test_slices_a_higher_priority_cannot_use_go_to_a_lower_one(solvers: SolverFactory) -> None:
     found = granted(three((70, 900, 900), priorities=(2, 1, 0)), solvers)
     assert found == pytest.approx({"a": 70, "b": 400, "c": 80}, rel=1e-3)
