@@ -7,7 +7,7 @@ from jigsaw_triton.errors import InputError
 from jigsaw_triton.models.interface import Interface, ModelTensor
 from jigsaw_triton.models.onnx_file import read_onnx
 from jigsaw_triton.models.onnx_names import new_names, write_renamed
-from tests.fakes.onnx_models import FLOAT, INT64, classifier, constant, model, node, tensor
+from tests.fakes.onnx_models import INT64, classifier, constant, model, node, tensor
 
 FP32 = ModelTensor("FP32", (-1, 4))
 
