@@ -138,6 +138,13 @@ def test_all_is_as_before_if_the_graph_cannot_be_written(app: App, monkeypatch: 
     assert contents(folder) == before
 
 
+def test_a_model_for_batches_of_eight_takes_others(app: App) -> None:
+    folder = app(perceptron(batch=8))
+    found = make_variants(folder / "models" / "m.onnx", graph=folder, kinds=["fp16", "batch"])
+    assert [(v.name, v.agreement.items) for v in found.made] == [("m-fp16", 64), ("m-batch", 64)]
+    assert found.made[1].agreement.mean_error == pytest.approx(0, abs=1e-5)
+
+
 def test_what_the_user_writes_meanwhile_is_kept(app: App) -> None:
     folder = app(perceptron())
     file = folder / "graph.yaml"
