@@ -13,7 +13,7 @@ import numpy as np
 
 from jigsaw_triton.api.file_changes import Undo, writing
 from jigsaw_triton.api.files import PathLike, load_graph
-from jigsaw_triton.api.graph_changes import GRAPH_FILE, Edit, checked_graph, graph_file, with_edits
+from jigsaw_triton.api.graph_changes import GRAPH_FILE, Edit, checked_graph, graph_file, save, with_edits
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.profiling.tensors import made_up
 from jigsaw_triton.graph.model import GRAPH_INPUTS, Task, TaskGraph, Variant
@@ -23,7 +23,7 @@ from jigsaw_triton.models.interface import Interface, ModelTensor
 from jigsaw_triton.models.kinds import KINDS, ONNX
 from jigsaw_triton.models.onnx_names import new_names, write_renamed
 from jigsaw_triton.runtime.dtypes import Array, Arrays
-from jigsaw_triton.spec.files import load_text, replace_text
+from jigsaw_triton.spec.files import load_text
 from jigsaw_triton.spec.schema import API_VERSION
 from jigsaw_triton.spec.source import Path as Entry
 from jigsaw_triton.spec.words import NAME_PATTERN
@@ -134,8 +134,7 @@ def add_models(
         else:
             text = _extended(before, old, task, found[0], variants, inputs or {}, notes)
         built = _checked(text, file, task, found, exists=present is not None)
-        with writing(file):
-            replace_text(file, text)
+        save(text, file, before=before)
         return Added(file, built, task, tuple(names), tuple(undo.made), tuple(notes))
 
 

@@ -5,15 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jigsaw_triton.api.file_changes import writing
 from jigsaw_triton.api.files import PathLike, variant_templates
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.build import build_graph
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.models.files import check_files
+from jigsaw_triton.spec.files import load_text, replace_text
 from jigsaw_triton.spec.load import load_graph_text
 from jigsaw_triton.spec.source import Path as Entry
 from jigsaw_triton.spec.source import Report
 from jigsaw_triton.spec.yaml_editor import with_entry
+from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES
 
 GRAPH_FILE = "graph.yaml"
 
@@ -51,6 +54,24 @@ def with_edits(text: str, edits: Iterable[Edit], where: str) -> str:
         except ValueError as error:
             raise InputError(str(error), where=where, hint="add the entry by hand") from error
     return text
+
+
+def save(text: str, file: Path, *, before: str | None) -> None:
+    """Writes a graph.yaml that was changed.
+
+    Args:
+        text: Text to write.
+        file: File to replace or create.
+        before: Text of the file that was changed; None if there was none.
+
+    Raises:
+        InputError: The file has changed since `before` was read, or cannot be written.
+    """
+    if (load_text(file, limit_bytes=LIMIT_BYTES) if file.exists() else None) != before:
+        message = "the file has changed since the command read it"
+        raise InputError(message, where=str(file), hint="repeat the command")
+    with writing(file):
+        replace_text(file, text)
 
 
 def checked_graph(text: str, file: Path, look: Callable[[TaskGraph], None] = lambda _: None) -> TaskGraph:

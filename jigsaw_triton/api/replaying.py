@@ -281,7 +281,7 @@ def _loads(traces: Mapping[str, Trace]) -> list[dict[str, float]]:
     """
     if len({one.step_s for one in traces.values()}) > 1:
         raise InputError(
-            "the traces have intervals of different lengths", hint="give traces with intervals of a length"
+            "the traces have intervals of different lengths", hint="give traces with intervals of one length"
         )
     rates = zip(*(one.rps.tolist() for one in traces.values()), strict=False)
     found = [dict(zip(traces, row, strict=True)) for row in rates if min(row) > 0]

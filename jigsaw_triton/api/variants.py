@@ -15,7 +15,7 @@ import numpy as np
 
 from jigsaw_triton.api.file_changes import Undo, writing
 from jigsaw_triton.api.files import PathLike, load_graph, shown_path
-from jigsaw_triton.api.graph_changes import Edit, checked_graph, graph_file, with_edits
+from jigsaw_triton.api.graph_changes import Edit, checked_graph, graph_file, save, with_edits
 from jigsaw_triton.child_process import ChildEndedError, ChildHungError, ChildProcess
 from jigsaw_triton.compiler.worker_config import runner_spec
 from jigsaw_triton.errors import InputError, MissingDependencyError
@@ -27,7 +27,7 @@ from jigsaw_triton.models.making import Comparison, Conversion
 from jigsaw_triton.models.onnx_session import passes
 from jigsaw_triton.models.running import WORKER_MODULE, cause
 from jigsaw_triton.runtime.dtypes import Arrays, to_numpy
-from jigsaw_triton.spec.files import load_text, replace_text
+from jigsaw_triton.spec.files import load_text
 from jigsaw_triton.spec.words import NAME_PATTERN
 from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES
 from jigsaw_triton.spec.yaml_writer import Inline
@@ -200,22 +200,30 @@ def make_variants(
                 )
                 for index, variant in enumerate(made)
             ]
-            text = with_edits(text, edits, where=str(file))
-            found = checked_graph(text, file)
-            with writing(file):
-                replace_text(file, text)
+            changed = with_edits(text, edits, where=str(file))
+            found = checked_graph(changed, file)
+            save(changed, file, before=text)
     return Variants(file, found, place.name, original.name, items_words, tuple(made), tuple(not_made))
 
 
 def _wanted(kinds: Sequence[Kind], scales: Sequence[float]) -> Iterator[tuple[Kind, str, float]]:
-    """Yields the kind, the suffix of the name, and the scale of each variant."""
+    """Yields the kind, the suffix of the name, and the scale of each variant.
+
+    Raises:
+        InputError: A scale is not between 0 and 1, or too near to another.
+    """
     for kind in dict.fromkeys(kinds):
         if kind == "resize":
+            suffixes: dict[str, float] = {}
             for scale in dict.fromkeys(scales):
                 if not 0 < scale < 1:
                     message = f"the scale {scale:g} is not between 0 and 1"
                     raise InputError(message, where="scale", hint="write 0.5 for half of the height and width")
-                yield kind, f"resize{100 * scale:.3g}".replace(".", "_"), scale
+                suffix = f"resize{100 * scale:.3g}".replace(".", "_")
+                if (other := suffixes.setdefault(suffix, scale)) != scale:
+                    message = f"the scales {other:g} and {scale:g} give variants of one name"
+                    raise InputError(message, where="scale", hint="write scales that differ by at least 0.001")
+                yield kind, suffix, scale
         else:
             yield kind, kind, 1.0
 

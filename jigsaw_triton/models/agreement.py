@@ -43,8 +43,8 @@ def agreement(pairs: Iterable[tuple[Arrays, Arrays]], metric: Metric | None = No
 
     Args:
         pairs: Outputs of the original and of the variant for each item, with a batch dimension of 1; at least one pair.
-        metric: Metric; by default `top-1` if the original returns labels (one integer or text for each item) or a
-            single vector of scores, else `error`.
+        metric: Metric; by default `top-1` if all that the original returns are labels (one integer or text for each
+            item) and vectors of scores, with a label or a single vector, else `error`.
     """
     same, errors = [], []
     for original, variant in pairs:
@@ -59,7 +59,10 @@ def agreement(pairs: Iterable[tuple[Arrays, Arrays]], metric: Metric | None = No
 
 def _usual(outputs: Arrays) -> Metric:
     """Returns the metric that suits the outputs of an item."""
-    return "top-1" if _labels(outputs) or len(_scores(outputs)) == 1 else "error"
+    labels, scores = _labels(outputs), _scores(outputs)
+    # The number of boxes of a detector, or their scores, would agree without the boxes.
+    complete = len(labels) + len(scores) == len(outputs)
+    return "top-1" if complete and (labels or len(scores) == 1) else "error"
 
 
 def _labels(outputs: Arrays) -> Mapping[str, Array]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jigsaw_triton.models.agreement import Agreement, Metric, agreement
+from jigsaw_triton.models.onnx_file import read_onnx
 from jigsaw_triton.models.onnx_session import load_onnx
 from jigsaw_triton.models.trial import Run, error_words
 from jigsaw_triton.runtime.dtypes import Arrays
@@ -70,11 +71,11 @@ class Comparison:
     def perform(self) -> Agreement | str:
         """Runs both models on all items; returns their agreement, or the message of a failure."""
         try:
-            original = load_onnx(self.original, self.spec)
+            original = _filled(load_onnx(self.original, self.spec), self.original)
         except BaseException as error:
             return f"the original cannot be loaded: {error_words(error)}"
         try:
-            variant = load_onnx(self.variant, self.spec)
+            variant = _filled(load_onnx(self.variant, self.spec), self.variant)
         except BaseException as error:
             return f"it cannot be loaded: {error_words(error)}"
         try:
@@ -99,6 +100,22 @@ class Comparison:
                     raise _OriginalError(error_words(error)) from error
                 at = index - start
                 yield wanted, {name: array[at : at + 1] for name, array in made.items()}
+
+
+def _filled(run: Run, file: Path) -> Run:
+    """Returns a function that fills the batches of a model up to the only size that it takes, if that is above 1."""
+    interface = read_onnx(file)
+    sizes = {t.shape[0] for name, t in interface.inputs.items() if t.shape and name not in interface.optional}
+    size = max(sizes, default=1)
+    if len(sizes) != 1 or size <= 1:
+        return run
+
+    def filled(inputs: Arrays) -> Arrays:
+        count = len(next(iter(inputs.values())))
+        rows = [*range(count), *(count - 1 for _ in range(size - count))]
+        return {name: array[:count] for name, array in run({n: a[rows] for n, a in inputs.items()}).items()}
+
+    return filled
 
 
 class _OriginalError(Exception):

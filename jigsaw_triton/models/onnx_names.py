@@ -15,7 +15,8 @@ from jigsaw_triton.models.onnx_file import parsed, raw_fields
 from jigsaw_triton.spec.words import NAME_PATTERN
 
 _MODEL_GRAPH = 7
-_GRAPH_NODE, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 11, 12
+_GRAPH_NODE, _GRAPH_CONSTANT, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 5, 11, 12
+_TENSOR_NAME = 8
 _NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR = 1, 2, 4
 _VALUE_NAME = 1
 _RESERVED = "JIGSAW_"
@@ -74,7 +75,7 @@ def write_renamed(source: Path, target: Path, names: Mapping[str, str]) -> None:
         names: Present name of an input or output -> new name.
 
     Raises:
-        InputError: The file is not an ONNX model, or an inner tensor has one of the new names.
+        InputError: The file is not an ONNX model, or another tensor has one of the new names.
         OSError: The copy cannot be written.
     """
     content = parsed(source, lambda model: [_model_field(*field, names, str(source)) for field in raw_fields(model)])
@@ -91,9 +92,13 @@ def _model_field(
     first: list[bytes] = []
     kept: list[memoryview | bytes] = []
     last: list[bytes] = []
-    made: set[str] = set()
+    taken: set[str] = set()
     for key, part, bytes_of in raw_fields(value):
-        name = _named(part) if key in (_GRAPH_INPUT, _GRAPH_OUTPUT) and not isinstance(part, int) else ""
+        name = ""
+        if key in (_GRAPH_INPUT, _GRAPH_OUTPUT) and not isinstance(part, int):
+            name = _named(part, _VALUE_NAME)
+            # The present name stays, as that of an inner tensor.
+            taken.add(name)
         if name in names and not isinstance(part, int):
             new = names[name]
             kept.append(_value_info(key, part, new))
@@ -102,17 +107,19 @@ def _model_field(
         else:
             kept.append(bytes_of)
         if key == _GRAPH_NODE and not isinstance(part, int):
-            made |= {_text(v) for n, v, _ in raw_fields(part) if n == _NODE_OUTPUT and not isinstance(v, int)}
-    if clash := sorted(made & {*names.values()} - names.keys()):
+            taken |= {_text(v) for n, v, _ in raw_fields(part) if n == _NODE_OUTPUT and not isinstance(v, int)}
+        if key == _GRAPH_CONSTANT and not isinstance(part, int):
+            taken.add(_named(part, _TENSOR_NAME))
+    if clash := sorted(taken & {*names.values()}):
         hint = "choose another name with --rename"
-        raise InputError(f"an inner tensor of the model is called '{clash[0]}'", where=where, hint=hint)
+        raise InputError(f"another tensor of the model is called '{clash[0]}'", where=where, hint=hint)
     parts = [*first, *kept, *last]
     return [_varint(_MODEL_GRAPH << 3 | 2), _varint(sum(map(len, parts))), *parts]
 
 
-def _named(value_info: memoryview) -> str:
-    """Returns the name of an input or output."""
-    found = [value for number, value, _ in raw_fields(value_info) if number == _VALUE_NAME]
+def _named(message: memoryview, field: int) -> str:
+    """Returns the name of an input, an output or a constant, which is in a field of its message."""
+    found = [value for number, value, _ in raw_fields(message) if number == field]
     return _text(found[-1]) if found and not isinstance(found[-1], int) else ""
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import jigsaw_triton as jt
+from jigsaw_triton.api import graph_changes
 from jigsaw_triton.api import variants as module
 from jigsaw_triton.api.adding import add_models
 from jigsaw_triton.api.variants import make_variants
@@ -131,10 +132,31 @@ def test_all_is_as_before_if_the_graph_cannot_be_written(app: App, monkeypatch: 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "replace_text", full)
+    monkeypatch.setattr(graph_changes, "replace_text", full)
     with pytest.raises(InputError, match=r"this cannot be written \(No space left on device\)"):
         make_variants(folder / "models" / "m.onnx", graph=folder, overwrite=lambda _: True)
     assert contents(folder) == before
+
+
+def test_a_model_for_batches_of_eight_takes_others(app: App) -> None:
+    folder = app(perceptron(batch=8))
+    found = make_variants(folder / "models" / "m.onnx", graph=folder, kinds=["fp16", "batch"])
+    assert [(v.name, v.agreement.items) for v in found.made] == [("m-fp16", 64), ("m-batch", 64)]
+    assert found.made[1].agreement.mean_error == pytest.approx(0, abs=1e-5)
+
+
+def test_what_the_user_writes_meanwhile_is_kept(app: App) -> None:
+    folder = app(perceptron())
+    file = folder / "graph.yaml"
+    before = contents(folder)
+
+    def edit(_: str) -> None:
+        file.write_text(file.read_text().replace("accuracy: 0.8", "accuracy: 0.7"))
+
+    with pytest.raises(InputError, match=r"graph\.yaml: the file has changed since the command read it; repeat"):
+        make_variants(folder / "models" / "m.onnx", graph=folder, kinds=["fp16"], progress=edit)
+    edited = before["graph.yaml"].replace(b"accuracy: 0.8", b"accuracy: 0.7")
+    assert contents(folder) == {**before, "graph.yaml": edited}
 
 
 def test_a_variant_keeps_the_parameters_of_its_original(app: App) -> None:
@@ -186,6 +208,7 @@ def test_the_model_may_be_the_file_that_was_added(app: App, tmp_path: Path) -> N
         ),
         ({"task": "u"}, "there is no task 'u'; tasks: t"),
         ({"scales": [1.5], "kinds": ["resize"]}, "the scale 1.5 is not between 0 and 1"),
+        ({"scales": [0.5, 0.5001], "kinds": ["resize"]}, "the scales 0.5 and 0.5001 give variants of one name"),
         ({"samples": {"Y": np.ones((2, 16), np.float32)}}, "'X' has no samples; inputs: X|'Y' is not an input of t"),
         ({"samples": {"X": np.ones((2, 15), np.float32)}}, r"X are float32 \[2, 15\], but t takes FP32 \[16\]; save"),
         ({"samples": {"X": np.ones((2, 16))}}, r"the samples of X are float64 \[2, 16\], but t takes FP32"),

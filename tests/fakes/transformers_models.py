@@ -42,6 +42,19 @@ def save_gpt(folder: Path) -> Path:
     return folder
 
 
+def save_vit(folder: Path) -> Path:
+    """Saves a classifier of images with one layer and three labels. Its pipeline needs the package pillow."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    configuration = transformers.ViTConfig(image_size=16, patch_size=8, num_labels=3, **sizes)
+    transformers.ViTForImageClassification(configuration).eval().save_pretrained(folder)
+    transformers.ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
 def save_tokenizer(folder: Path, *special: str) -> None:
     """Saves a tokenizer that splits texts at spaces.
 

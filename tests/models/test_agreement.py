@@ -37,6 +37,13 @@ def test_other_numbers_agree_by_their_error() -> None:
     assert str(found) == "mean error 0.05, largest 0.1 of 2 items"
 
 
+def test_the_boxes_of_a_detector_count() -> None:
+    boxes = np.ones((1, 2, 4), np.float32)
+    for other in ({"S": numbers(0.9, 0.8)}, {"COUNT": np.array([2])}):
+        found = agreement([({"BOXES": boxes, **other}, {"BOXES": boxes * 1.5, **other})])
+        assert (found.metric, found.value) == ("error", 0.5)
+
+
 def test_the_metric_may_be_chosen() -> None:
     found = agreement([({"S": numbers(3, 4)}, {"S": numbers(3.3, 4.4)})], "error")
     assert found.value == pytest.approx(0.9, abs=1e-6)

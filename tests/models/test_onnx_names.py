@@ -7,7 +7,7 @@ from jigsaw_triton.errors import InputError
 from jigsaw_triton.models.interface import Interface, ModelTensor
 from jigsaw_triton.models.onnx_file import read_onnx
 from jigsaw_triton.models.onnx_names import new_names, write_renamed
-from tests.fakes.onnx_models import FLOAT, INT64, classifier, constant, model, node, tensor
+from tests.fakes.onnx_models import INT64, classifier, constant, model, node, tensor
 
 FP32 = ModelTensor("FP32", (-1, 4))
 
@@ -71,15 +71,26 @@ def test_a_copy_has_the_other_names_and_gives_the_same_results(tmp_path: Path) -
     assert (total.tolist(), label.tolist()) == ([[5, 5, 5, 10]], [3])
 
 
-def test_a_name_of_an_inner_tensor_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        ({"X": "inner"}, "inner"),
+        ({"X": "STEP"}, "STEP"),
+        ({"X": "W", "W": "X"}, "W"),
+        ({"X": "Y", "Y": "Z"}, "Y"),
+        ({"Y": "X", "X": "Z"}, "X"),
+    ],
+)
+def test_a_name_of_another_tensor_is_refused(tmp_path: Path, names: dict[str, str], taken: str) -> None:
     content = model(
-        [node("Identity", ["X"], "inner"), node("Identity", ["inner"], "Y")],
-        [tensor("X", FLOAT, ["N", 4])],
-        [tensor("Y", FLOAT, ["N", 4])],
+        [node("Add", ["X", "W"], "inner"), node("Add", ["inner", "STEP"], "Y")],
+        [tensor("X", INT64, ["N", 4]), tensor("W", INT64, ["N", 4])],
+        [tensor("Y", INT64, ["N", 4])],
+        constants=[constant("STEP", [4, 3, 2, 1])],
     )
     (tmp_path / "m.onnx").write_bytes(content)
-    with pytest.raises(InputError, match="an inner tensor of the model is called 'inner'"):
-        write_renamed(tmp_path / "m.onnx", tmp_path / "new.onnx", {"X": "inner"})
+    with pytest.raises(InputError, match=f"another tensor of the model is called '{taken}'"):
+        write_renamed(tmp_path / "m.onnx", tmp_path / "new.onnx", names)
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:

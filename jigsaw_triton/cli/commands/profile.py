@@ -109,6 +109,7 @@ class _Points(click.ParamType[int | str]):
 )
 @options.option(
     "--seconds",
+    metavar="S",
     type=options.Number(min=0, min_open=True),
     default=10.0,
     show_default=True,

@@ -24,15 +24,15 @@ def pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
     """Returns the names and values of an option that may be repeated.
 
     Raises:
-        InputError: A text is not NAME=VALUE.
+        InputError: A text is not NAME=VALUE, or a name is repeated.
     """
-    found = {}
+    found: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name or not value:
-            raise InputError(
-                f"'{text}' is not NAME=VALUE", where=option, hint="write the name of an input, '=', and a value"
-            )
+            raise InputError(f"'{text}' is not NAME=VALUE", where=option, hint="write a name, '=', and a value")
+        if name in found:
+            raise InputError(f"'{name}' has two values", where=option, hint="give it one")
         found[name] = value
     return found
 

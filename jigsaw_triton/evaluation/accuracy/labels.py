@@ -83,7 +83,7 @@ def read_labels(graph: TaskGraph, labels: Labels, limit: int | None = None) -> L
     """
     name = labels.file.relative_to(graph.folder).as_posix()
     if not labels.file.is_file():
-        hint = f"run `jigsaw-triton fetch {graph.folder}`, or what makes the file"
+        hint = f"run `jigsaw-triton fetch {graph.folder}`, or the script that writes the file"
         raise InputError("there is no such file", where=str(labels.file), hint=hint)
     ranked = _ranked(graph, labels)
     functions: dict[str, Function] = {}

@@ -56,9 +56,14 @@ def trust_words(report: ReportFigures) -> Iterator[str]:
     yield _fit_words(report)
     errors_found = sum(finding.severity == "error" for finding in report.findings)
     if report.findings:
-        yield f"The check found {errors_found} errors and {len(report.findings) - errors_found} warnings:"
+        warnings = len(report.findings) - errors_found
+        yield f"The check found {_counted(errors_found, 'error')} and {_counted(warnings, 'warning')}:"
     else:
         yield "The check found no mistakes."
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _fit_words(report: ReportFigures) -> str:

@@ -26,6 +26,12 @@ from jigsaw_triton.runtime.spec import RunnerSpec, TensorSpec
 PIPELINE = "pipeline"
 """Parameter with the name of the pipeline."""
 
+_MEDIA = ("image", "audio", "video")
+"""Begins of the names of inputs that are not texts, in pipelines of several inputs."""
+
+_SPEECH = "text-to-audio"
+"""The pipeline of texts whose models may have a feature extractor."""
+
 ONLY_OUTPUT = "OUTPUT"
 """Name of the output of a pipeline whose results are not dictionaries, if none is declared."""
 
@@ -103,6 +109,8 @@ def _tensor(result: Any, output: TensorSpec, spec: RunnerSpec) -> Array:
     """
     found = [_entry(part, output.name) for part in result] if _listed(result) else _entry(result, output.name, spec)
     array = _array(found, output.dtype)
+    if not array.size and any(dim < 0 for dim in output.shape):
+        return array.reshape([max(dim, 0) for dim in output.shape])  # An empty list has no further dimensions.
     if not output.dtype:
         return array[0, ...] if array.shape[:1] == (1,) else array
     # A pipeline wraps the result of one item in lists of one element.
@@ -169,11 +177,29 @@ def _argument(text: str) -> Any:
         return text
 
 
+def _refuse_addresses(pipeline: Any, spec: RunnerSpec) -> None:
+    """Refuses texts as images, sounds and videos, because a pipeline opens the file or the URL that such a text names.
+
+    Raises:
+        RuntimeError: An input has the type of a text.
+    """
+    parts = (pipeline, getattr(pipeline, "processor", None))
+    processors = ("image_processor", "feature_extractor")
+    media = pipeline.task != _SPEECH and any(getattr(part, name, None) for part in parts for name in processors)
+    for tensor in spec.inputs:
+        named = tensor.name.lower().startswith(_MEDIA)
+        if tensor.dtype == "BYTES" and (named if len(spec.inputs) > 1 else media):
+            raise RuntimeError(
+                f"the input {tensor.name} is a text, which {pipeline.task} would open as a file or a URL;"
+                " declare UINT8 [-1, -1, 3] for an image, or FP32 [-1] for a sound"
+            )
+
+
 def load(folder: Path, spec: RunnerSpec, _instance: str) -> TransformersRunner:
     """Loads the model, on the GPU if torch has one.
 
     Raises:
-        RuntimeError: The parameter `pipeline` or config.json is missing.
+        RuntimeError: The parameter `pipeline` or config.json is missing, or an input may not be a text.
     """
     artifact(folder, "config.json")
     arguments = {name: _argument(text) for name, text in spec.parameters.items()}
@@ -185,6 +211,7 @@ def load(folder: Path, spec: RunnerSpec, _instance: str) -> TransformersRunner:
     torch.set_num_threads(spec.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipeline = transformers.pipeline(str(name), model=str(folder), device=device, trust_remote_code=False)
+    _refuse_addresses(pipeline, spec)
     tokenizer = getattr(pipeline, "tokenizer", None)
     if tokenizer is not None and tokenizer.pad_token is None:
         # Texts of a batch are padded to one length; models for generation often have no token for that.

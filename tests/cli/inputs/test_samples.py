@@ -12,6 +12,18 @@ def test_names_and_values_are_divided_at_the_first_equals_sign() -> None:
     assert pairs("--sample", ["A=1", "B=x=y"]) == {"A": "1", "B": "x=y"}
 
 
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["A"], "--rename: 'A' is not NAME=VALUE; write a name, '=', and a value"),
+        (["A=1", "A=2"], "--rename: 'A' has two values; give it one"),
+    ],
+)
+def test_texts_that_are_not_pairs_are_refused(texts: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        pairs("--rename", texts)
+
+
 def test_a_sample_is_random_data_a_text_or_a_file(tmp_path: Path) -> None:
     assert read_sample("FP32[2,3]").shape == (2, 3)
     assert read_sample("BYTES[]").shape == ()

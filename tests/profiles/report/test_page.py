@@ -155,7 +155,7 @@ def test_findings_are_shown_errors_first_and_not_all_of_many() -> None:
     rows = [row("t0", "v0")]
     findings = [Finding(None, "warning", "odd"), *[Finding(rows[0].key, "error", "bad", "do better")] * 60]
     page = Page(report_html(figures(rows, findings=findings)))
-    assert "The check found 60 errors and 1 warnings:" in page.text
+    assert "The check found 60 errors and 1 warning:" in page.text
     assert page.text.count("bad; do better") == 50
     assert page.text.index("bad") < len(page.text) and "odd" not in page.text
     assert "11 more are not shown; `jigsaw-triton profiles check` has all of them." in page.text

@@ -10,7 +10,7 @@ from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.runtime.outcome import Failure
 from jigsaw_triton.runtime.runners import Runner, load_runner
 from jigsaw_triton.runtime.spec import RunnerSpec, TensorSpec
-from tests.fakes.transformers_models import save_bert, save_gpt
+from tests.fakes.transformers_models import save_bert, save_gpt, save_vit
 
 # Importing transformers takes too long for every run that collects this file.
 pytestmark = [
@@ -168,6 +168,31 @@ def test_code_in_the_folder_is_not_run(tmp_path: Path) -> None:
     with pytest.raises((ValueError, OSError, KeyError)):
         runner(tmp_path, (LABEL,), "text-classification")
     assert not (tmp_path / "ran").exists()
+
+
+def test_an_image_is_classified_and_no_text_is_opened_as_a_file(tmp_path: Path) -> None:
+    pytest.importorskip("PIL")
+    folder = save_vit(tmp_path)
+    parameters = {"pipeline": "image-classification", "top_k": "1"}
+    image = TensorSpec("IMAGE", "UINT8", (-1, -1, 3))
+    loaded = load_runner(folder, RunnerSpec("transformers", (image,), (LABEL,), parameters=parameters))
+    (answer,) = loaded.answer([{"IMAGE": np.zeros((1, 20, 30, 3), np.uint8)}])
+    assert not isinstance(answer, Failure)
+    assert answer["LABEL"][0].decode().startswith("LABEL_")
+    for path in (TensorSpec("IMAGE", "BYTES", ()), TensorSpec("IMAGE", "BYTES", (2,))):
+        with pytest.raises(RuntimeError, match="IMAGE is a text, which image-classification would open as a file"):
+            load_runner(folder, RunnerSpec("transformers", (path,), (LABEL,), parameters=parameters))
+
+
+def test_nothing_found_is_no_rows_of_each_output() -> None:
+    from jigsaw_triton.runtime.runners import transformers
+
+    spec = RunnerSpec("transformers", (TEXT,), ())
+    found = {"label": "cat", "box": {"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4}}
+    for results in ([], [found], [found, found]):
+        boxes = transformers._tensor(results, TensorSpec("box", "FP32", (-1, 4)), spec)
+        labels = transformers._tensor(results, TensorSpec("label", "BYTES", (-1,)), spec)
+        assert (boxes.shape, labels.shape) == ((len(results), 4), (len(results),))
 
 
 def test_the_name_of_the_pipeline_is_required(classifier: Path) -> None:
