@@ -70,9 +70,9 @@ def test_threads_of_a_larger_slice_keep_processors_busy_too() -> None:
 
 
 def test_batches_that_take_longer_on_a_full_machine_take_no_more_processor_time() -> None:
-    plan, problem = planned(row("t0", "v0", rps=50.0))
+    plan, problem = planned(row(rps=50.0))
     load = processor_load(plan, problem)
-    slow = {"chain": ProfileTable([row("t0", "v0", rps=25.0)])}
+    slow = {"chain": ProfileTable([row(rps=25.0)])}
     assert load is not None
     assert processor_load(plan, replace(problem, profiles=slow, unloaded=problem.profiles)) == load
     longer = processor_load(plan, replace(problem, profiles=slow))
