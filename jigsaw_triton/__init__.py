@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from jigsaw_triton.api.files import load_cluster as load_cluster
     from jigsaw_triton.api.files import load_graph as load_graph
     from jigsaw_triton.api.files import load_plan as load_plan
-    from jigsaw_triton.api.files import load_profiles as load_profiles
     from jigsaw_triton.api.planning import Capacity as Capacity
     from jigsaw_triton.api.planning import capacity as capacity
     from jigsaw_triton.api.planning import explain as explain
     from jigsaw_triton.api.planning import load_problem as load_problem
     from jigsaw_triton.api.planning import plan as plan
+    from jigsaw_triton.api.profile_files import load_profiles as load_profiles
     from jigsaw_triton.api.profiles import check_profiles as check_profiles
     from jigsaw_triton.api.profiles import fit_profiles as fit_profiles
     from jigsaw_triton.api.profiles import import_profiles as import_profiles
@@ -77,8 +77,9 @@ _MODULES = {
     "api.compiling": ("compile",),
     "api.deploying": ("deploy",),
     "api.deployment": ("Deployment",),
-    "api.files": ("load_cluster", "load_graph", "load_plan", "load_profiles"),
+    "api.files": ("load_cluster", "load_graph", "load_plan"),
     "api.planning": ("Capacity", "capacity", "explain", "load_problem", "plan"),
+    "api.profile_files": ("load_profiles",),
     "api.profiles": ("check_profiles", "fit_profiles", "import_profiles", "report_profiles"),
     "api.rehearsing": ("Rehearsed", "rehearse"),
     "api.replaying": ("Replay", "SteadyTrials", "replay", "steady_trials"),

@@ -49,6 +49,8 @@ ROOMS = {
         "settings",
         "machine",
         "files",
+        "profile_files",
+        "wanted",
         "checking",
         "file_changes",
         "graph_changes",

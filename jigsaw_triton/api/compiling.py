@@ -3,18 +3,10 @@
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from jigsaw_triton.api.files import (
-    Mistakes,
-    PathLike,
-    check_processes,
-    load_plan,
-    planned_cluster,
-    read_cluster,
-    read_graphs,
-    read_profiles_and_lines,
-)
+from jigsaw_triton.api.files import Mistakes, PathLike, load_plan, planned_cluster, read_cluster, read_graphs
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.planning import Graphs, Profiles, as_profiles, as_sources
+from jigsaw_triton.api.profile_files import check_processes, read_profiles_and_lines
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.compiler.compile import compile_plan

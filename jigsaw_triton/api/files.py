@@ -1,7 +1,7 @@
 """Reading graphs, profiles, clusters and plans. All mistakes in all of them are reported at once."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,31 +9,25 @@ from typing import Any
 from jigsaw_triton.api.machine import Driver, default_driver, processor_only, usable_processors
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.compiler.templates import load_templates
-from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.errors import Diagnostic, InputError, SpecError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.cluster import build_cluster
 from jigsaw_triton.gpus.model import Cluster
-from jigsaw_triton.graph.accuracies import mixed_accuracies
 from jigsaw_triton.graph.build import build_graph
-from jigsaw_triton.graph.model import TaskGraph, Workload
+from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.models.files import check_files
 from jigsaw_triton.planner.domain.picture import planned_gpus
 from jigsaw_triton.planner.domain.plan import Plan, plan_from_json
-from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Problem
-from jigsaw_triton.profiles.processes import of_other_kind, refusal
-from jigsaw_triton.profiles.read import missing, parse_with_lines, read_with_lines, write_profiles
-from jigsaw_triton.profiles.table import ProfileKey, ProfileTable
+from jigsaw_triton.profiles.read import write_profiles
+from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.spec import load as spec
 from jigsaw_triton.spec.files import load_text
 from jigsaw_triton.spec.source import Report, SourceMap
-from jigsaw_triton.spec.words import nearest
 
 GATEWAY_TEMPLATES = frozenset({"ensemble", "front", "pipeline", "step"})
 """Templates of models that the compiler generates; variants cannot use them."""
 
-PROFILES_FILE = "profiles.csv"
 ONLY_GRAPH = ""
 """Key of the demand of the only graph, whose name need not be written."""
 
@@ -71,21 +65,6 @@ class GraphText:
         """
         rows = write_profiles(profiles.rows()) if profiles is not None else None
         return cls(graph.name, graph.to_yaml(), str(graph.folder.absolute()), rows)
-
-
-@dataclass(frozen=True, slots=True)
-class ReadTable:
-    """Profiles, and where they were read.
-
-    Attributes:
-        table: The profiles.
-        file: Name of the file, or another place, for messages.
-        lines: Lines of the rows; none if they are not from a file.
-    """
-
-    table: ProfileTable
-    file: str
-    lines: Mapping[ProfileKey, int]
 
 
 GraphSource = str | Path | TaskGraph | GraphText
@@ -147,26 +126,6 @@ def load_graph(path: PathLike, *, require_files: bool = False) -> TaskGraph:
     graphs = read_graphs([path], mistakes, require_files=require_files)
     mistakes.raise_if_any()
     return next(iter(graphs.values()))
-
-
-def load_profiles(path: PathLike) -> ProfileTable:
-    """Reads measured latencies and throughputs.
-
-    Args:
-        path: Path of a profiles.csv or of its folder.
-
-    Raises:
-        InputError: There is no such file.
-        SpecError: The file has mistakes; the error has a diagnostic for each.
-
-    Example:
-        >>> import jigsaw_triton as jt
-        >>> table = jt.load_profiles("app")
-        >>> sorted({row.key.gpu for row in table.rows()})
-        ['cpu']
-    """
-    path = Path(path)
-    return _read_profiles(path, path if path.is_dir() else path.parent).table
 
 
 def load_cluster(path: PathLike, *, driver: Driver | None = None) -> Cluster:
@@ -262,79 +221,6 @@ def _place(source: GraphSource) -> str:
     return f"graph {source.name}" if isinstance(source, TaskGraph | GraphText) else str(source)
 
 
-def read_profile_tables(
-    graphs: Mapping[str, TaskGraph],
-    mistakes: Mistakes,
-    *,
-    given: Mapping[str, ProfileTable | PathLike] | None = None,
-    sources: Iterable[GraphSource] = (),
-) -> dict[str, ProfileTable]:
-    """Reads the profiles of graphs.
-
-    Args:
-        graphs: Graphs by name.
-        mistakes: Collects mistakes; tables with mistakes are left out of the result.
-        given: Tables, or paths of files, by graph; the key `ONLY_GRAPH` is the only graph. By default profiles are
-            read from profiles.csv beside the graph.
-        sources: Sources of the graphs, some of which may have their profiles with them.
-
-    Returns:
-        Tables by graph.
-    """
-    found = read_profiles_and_lines(graphs, mistakes, given=given, sources=sources)
-    return {name: one.table for name, one in found.items()}
-
-
-def read_profiles_and_lines(
-    graphs: Mapping[str, TaskGraph],
-    mistakes: Mistakes,
-    *,
-    given: Mapping[str, ProfileTable | PathLike] | None = None,
-    sources: Iterable[GraphSource] = (),
-) -> dict[str, ReadTable]:
-    """Reads the profiles of graphs, and returns the lines of their rows too. See `read_profile_tables`."""
-    given, tables = dict(given or {}), dict[str, ReadTable]()
-    if ONLY_GRAPH in given and len(graphs) == 1:
-        given = dict.fromkeys(graphs, given.pop(ONLY_GRAPH)) | given
-    for name in given.keys() - graphs.keys():
-        hint = nearest(name, graphs, "graphs") if name else "give a mapping from the name of each graph to its profiles"
-        mistakes.add("profiles", f"there is no graph '{name}'" if name else "it is not clear for which graph", hint)
-    texts = {source.name: source.profiles for source in sources if isinstance(source, GraphText)}
-    for name, graph in graphs.items():
-        with mistakes:
-            source = given.get(name, graph.folder / PROFILES_FILE)
-            if isinstance(source, ProfileTable):
-                tables[name] = ReadTable(source, f"profiles of {name}", {})
-            elif (text := texts.get(name)) is not None:
-                tables[name] = ReadTable(parse_with_lines(text, f"profiles of {name}")[0], f"profiles of {name}", {})
-            else:
-                tables[name] = _read_profiles(Path(source), graph.folder)
-    return tables
-
-
-def _read_profiles(path: Path, graph: Path) -> ReadTable:
-    file = path / PROFILES_FILE if path.is_dir() else path
-    if not file.exists():
-        raise InputError(
-            "there is no such file",
-            where=shown_path(file),
-            hint=f"it has the speed of each variant; `jigsaw-triton profile {shown_path(graph)}` measures it",
-        )
-    table, lines = read_with_lines(shown_path(file))
-    return ReadTable(table, shown_path(file), lines)
-
-
-def check_processes(
-    graphs: Mapping[str, TaskGraph], tables: Mapping[str, ReadTable], cluster: Cluster, mistakes: Mistakes
-) -> None:
-    """Checks that profiles are of the kind of instances that the cluster serves: streams, or processes under MPS."""
-    boards = {gpu.board.name for gpu in cluster.gpus}
-    for name, found in tables.items():
-        with mistakes:
-            if rows := of_other_kind(graphs[name], found.table, boards, cluster.processes):
-                raise SpecError([refusal(rows, cluster.processes, found.file, found.lines)])
-
-
 def read_cluster(
     mistakes: Mistakes,
     *,
@@ -382,125 +268,6 @@ def _gpus_hint(wording: Wording) -> str:
     real, processor = wording.setting("gpus", "2xA100-80GB"), wording.setting("gpus", "2xcpu")
     file = wording.setting("cluster", "cluster.yaml")
     return f"give {real}, or {processor} to try it without a GPU, or {file} for several machines"
-
-
-def read_demand(
-    demand: Mapping[str, float],
-    graphs: Sequence[str],
-    mistakes: Mistakes,
-    *,
-    default_rps: float | None = None,
-    others: Collection[str] = (),
-    wording: Wording = PYTHON,
-) -> dict[str, float]:
-    """Checks the demand of each graph.
-
-    Args:
-        demand: Requests a second by graph; the key `ONLY_GRAPH` is the only graph.
-        graphs: Names of the graphs.
-        mistakes: Collects mistakes.
-        default_rps: Requests a second of graphs without a demand; None if each graph must have one.
-        others: Names of graphs whose demand is read elsewhere, to suggest instead of an unknown name.
-        wording: Form in which mistakes name an option.
-
-    Returns:
-        Requests a second by graph.
-    """
-    where, found = wording.name("demand"), dict[str, float]()
-    for key, rps in demand.items():
-        with mistakes:
-            if key == ONLY_GRAPH and len(graphs) != 1:
-                hint = f"write {wording.demand(graphs)}"
-                raise InputError(f"it is not clear which graph has a demand of {rps:g}", where=where, hint=hint)
-            if key != ONLY_GRAPH and key not in graphs:
-                raise InputError(
-                    f"there is no graph '{key}'", where=where, hint=nearest(key, (*others, *graphs), "graphs")
-                )
-            if not 0 < rps <= MAX_DEMAND_RPS:
-                hint = f"give a number above 0 and up to {MAX_DEMAND_RPS:.0f}"
-                raise InputError(f"{rps:g} is not a number of requests a second", where=where, hint=hint)
-            name = key or graphs[0]
-            if name in found:
-                raise InputError(f"the graph {name} has two demands", where=where, hint="keep one")
-            found[name] = rps
-    missing_names = [name for name in graphs if name not in found]
-    if default_rps is not None:
-        return found | dict.fromkeys(missing_names, default_rps)
-    if not mistakes.any_in(where):
-        for name in missing_names:
-            mistakes.add(where, f"the graph {name} has no demand", f"add {wording.demand([name])}")
-    return found
-
-
-def read_wanted(
-    graphs: Sequence[GraphSource],
-    *,
-    gpus: str | None = None,
-    cluster: PathLike | Cluster | None = None,
-    driver: Driver | None = None,
-    demand: Mapping[str, float],
-    default_rps: float | None = None,
-    others: Collection[str] = (),
-    profiles: Mapping[str, ProfileTable | PathLike] | None = None,
-    to_serve: bool = True,
-    mistakes: Mistakes | None = None,
-    reporter: Reporter = LOG,
-    wording: Wording = PYTHON,
-) -> Wanted:
-    """Reads everything that a plan or a deployment needs.
-
-    Args:
-        graphs: See `read_graphs`.
-        gpus: See `read_cluster`.
-        cluster: See `read_cluster`.
-        driver: See `read_cluster`.
-        demand: See `read_demand`.
-        default_rps: See `read_demand`.
-        others: See `read_demand`.
-        profiles: See `read_profile_tables`.
-        to_serve: True if model files must exist and this release must be able to serve on the cluster.
-        mistakes: Mistakes that were found before.
-        reporter: Receives notes about variants without profiles, and about emulation.
-        wording: Form in which mistakes name an option.
-
-    Raises:
-        SpecError: There are mistakes; the error has all of them.
-    """
-    mistakes = mistakes or Mistakes()
-    found = read_graphs(graphs, mistakes, require_files=to_serve)
-    tables = read_profiles_and_lines(found, mistakes, given=profiles, sources=graphs)
-    built = read_cluster(mistakes, gpus=gpus, cluster=cluster, driver=driver, reporter=reporter, wording=wording)
-    # The demand of a graph that could not be read would be reported as that of an unknown graph.
-    complete = len(found) == len(graphs)
-    demand_rps = (
-        read_demand(demand, list(found), mistakes, default_rps=default_rps, others=others, wording=wording)
-        if complete
-        else {}
-    )
-    if built is not None:
-        check_processes(found, tables, built, mistakes)
-    if to_serve and built is not None and built.engine == "ray":
-        mistakes.add("engine", "this release cannot serve on several machines (engine: ray)", "write engine: local")
-    mistakes.raise_if_any()
-    assert built is not None
-    boards = sorted({gpu.board.name for gpu in built.gpus})
-    for name, graph in found.items():
-        for sentence in missing(graph, tables[name].table, boards):
-            reporter.note(f"{name}: {sentence}")
-        for sentence in mixed_accuracies(graph):
-            reporter.warn(f"{name}: {sentence}")
-    return Wanted(found, demand_rps, {name: one.table for name, one in tables.items()}, built)
-
-
-def make_problem(wanted: Wanted, *, running: Plan | None = None) -> Problem:
-    """Returns the planner's problem.
-
-    Args:
-        wanted: Graphs, demands, profiles and cluster to plan for.
-        running: Plan that is running now.
-    """
-    workloads = tuple(Workload(graph, wanted.demand_rps[name]) for name, graph in wanted.graphs.items())
-    return Problem(workloads, wanted.cluster, wanted.profiles, running=running)
 
 
 def planned_cluster(plan: Plan, driver: Driver | None) -> Cluster:

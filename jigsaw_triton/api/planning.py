@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from jigsaw_triton.api.files import ONLY_GRAPH, GraphSource, PathLike, make_problem, read_wanted
+from jigsaw_triton.api.files import ONLY_GRAPH, GraphSource, PathLike
 from jigsaw_triton.api.machine import Driver, surveyed, uncut_gpus
 from jigsaw_triton.api.reporting import LOG, Reporter
+from jigsaw_triton.api.wanted import make_problem, read_wanted
 from jigsaw_triton.errors import InfeasibleError, InputError, OverloadedProcessorError, UnplacedError
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.planner.domain.plan import Plan

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from jigsaw_triton.api.files import PROFILES_FILE, PathLike, shown_path
+from jigsaw_triton.api.files import PathLike, shown_path
+from jigsaw_triton.api.profile_files import PROFILES_FILE
 from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.errors import Diagnostic, InputError, MissingDependencyError, SpecError
 from jigsaw_triton.evaluation.profiling.digest import model_digest

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from jigsaw_triton.api.deployment import Deployment
-from jigsaw_triton.api.files import GraphText, Mistakes, PathLike, read_graphs, read_profile_tables
+from jigsaw_triton.api.files import GraphText, Mistakes, PathLike, read_graphs
 from jigsaw_triton.api.planning import Demand, Graphs, Profiles, as_profiles, as_sources
+from jigsaw_triton.api.profile_files import read_profile_tables
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.api.simulating import Simulated, lasting, scaled, simulate

@@ -6,12 +6,13 @@ from functools import partial
 
 import numpy as np
 
-from jigsaw_triton.api.files import PathLike, make_problem, read_wanted
+from jigsaw_triton.api.files import PathLike
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.planning import Graphs, Profiles, as_profiles, as_sources
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.api.settings import check_settings
 from jigsaw_triton.api.simulating import FIRST_S, arrivals_of, remembering, scaled
+from jigsaw_triton.api.wanted import make_problem, read_wanted
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.controller.core.forecast import DEFAULT_FORECAST, WINDOW_S
 from jigsaw_triton.controller.core.generation import Wanted

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from jigsaw_triton.api import membership
-from jigsaw_triton.api.files import GraphText, Mistakes, read_demand, read_graphs, read_wanted
+from jigsaw_triton.api.files import GraphText, Mistakes, read_graphs
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.api.settings import check_settings
+from jigsaw_triton.api.wanted import read_demand, read_wanted
 from jigsaw_triton.controller.core.generation import PLANNING, Canary, Wanted
 from jigsaw_triton.controller.core.settings import CANARY_S
 from jigsaw_triton.errors import Diagnostic, InputError, SpecError

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jigsaw_triton.api import controller, membership
-from jigsaw_triton.api.files import Mistakes, make_problem
+from jigsaw_triton.api.files import Mistakes
 from jigsaw_triton.api.machine import uncut_gpus
 from jigsaw_triton.api.planning import make_diagnosed_plan
 from jigsaw_triton.api.reporting import Reporter, Wording
 from jigsaw_triton.api.request import Request, check_canary
 from jigsaw_triton.api.shedding import Fit, Shed, fit
+from jigsaw_triton.api.wanted import make_problem
 from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.gpus.model import Cluster

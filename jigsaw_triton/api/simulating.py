@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jigsaw_triton.api.files import PathLike, read_wanted
+from jigsaw_triton.api.files import PathLike
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.planning import Demand, Graphs, Profiles, as_mapping, as_profiles, as_sources
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.api.settings import check_settings
+from jigsaw_triton.api.wanted import read_wanted
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.controller.core.actions import Solve
 from jigsaw_triton.controller.core.forecast import DEFAULT_FORECAST, WINDOW_S

@@ -3,8 +3,9 @@
 import os
 from typing import Any
 
-from jigsaw_triton.api.files import ONLY_GRAPH, GraphText, Mistakes, PathLike, load_graph, read_profile_tables
+from jigsaw_triton.api.files import ONLY_GRAPH, GraphText, Mistakes, PathLike, load_graph
 from jigsaw_triton.api.planning import Graphs, Profiles, as_profiles, as_sources
+from jigsaw_triton.api.profile_files import read_profile_tables
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.model import TaskGraph
 

@@ -5,20 +5,11 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.api import machine
-from jigsaw_triton.api.files import (
-    Mistakes,
-    load_cluster,
-    load_graph,
-    load_plan,
-    load_profiles,
-    make_problem,
-    planned_cluster,
-    read_cluster,
-    read_demand,
-    read_wanted,
-)
+from jigsaw_triton.api.files import Mistakes, load_cluster, load_graph, load_plan, planned_cluster, read_cluster
 from jigsaw_triton.api.machine import Driver
+from jigsaw_triton.api.profile_files import load_profiles
 from jigsaw_triton.api.reporting import COMMAND_LINE, PYTHON, Wording
+from jigsaw_triton.api.wanted import make_problem, read_demand, read_wanted
 from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.errors import InputError, SpecError
 from jigsaw_triton.gpus.model import GpuId, Placement

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from jigsaw_triton.api.files import GraphText, load_graph, load_profiles
+from jigsaw_triton.api.files import GraphText, load_graph
+from jigsaw_triton.api.profile_files import load_profiles
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.controller.core.forecast import ForecastSettings

@@ -136,7 +136,7 @@ def test_standby_variants_keep_the_pairs(solvers: SolverFactory) -> None:
 
 @pytest.mark.parametrize("objective", ["slices", "accuracy"])
 def test_the_accuracy_of_a_plan_is_as_high_as_by_pairs(objective: Objective, solvers: SolverFactory) -> None:
-    """Each variant is in a pair that loses much and in one that loses little, so no loss of a variant tells which."""
+    """Each variant is in a pair that loses much and in one that loses little, so its own loss does not decide."""
     rows = [row(task, variant, rps=60.0) for task in ("t0", "t1") for variant in ("v0", "v1")]
     if objective == "accuracy":
         rows = [row(r.key.task, r.key.variant, rps=20.0 if r.key.variant == "v0" else 60.0) for r in rows]

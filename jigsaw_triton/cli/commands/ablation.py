@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from jigsaw_triton.api.files import make_problem, read_wanted
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.planning import EQUAL_RPS
 from jigsaw_triton.api.reporting import COMMAND_LINE
+from jigsaw_triton.api.wanted import make_problem, read_wanted
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.io.output import Output, View, figures
 from jigsaw_triton.cli.io.table import Table

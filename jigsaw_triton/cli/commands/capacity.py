@@ -3,11 +3,12 @@
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from jigsaw_triton.api.files import Mistakes, make_problem, read_wanted
+from jigsaw_triton.api.files import Mistakes
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.planning import EQUAL_RPS
 from jigsaw_triton.api.planning import capacity as find_capacity
 from jigsaw_triton.api.reporting import COMMAND_LINE
+from jigsaw_triton.api.wanted import make_problem, read_wanted
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.baselines import baseline
 from jigsaw_triton.cli.inputs.demand import parse_demand

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from jigsaw_triton.api.files import PROFILES_FILE, Mistakes, load_graph, read_graphs
+from jigsaw_triton.api.files import Mistakes, load_graph, read_graphs
+from jigsaw_triton.api.profile_files import PROFILES_FILE
 from jigsaw_triton.applications import load_sources
 from jigsaw_triton.cli.commands.fetch import fetch_files
 from jigsaw_triton.cli.inputs import options

@@ -7,11 +7,12 @@ import click
 
 from jigsaw_triton.api.controller import surveyed_with_foreign
 from jigsaw_triton.api.deployment import Deployment
-from jigsaw_triton.api.files import Mistakes, load_plan, make_problem, read_wanted
+from jigsaw_triton.api.files import Mistakes, load_plan
 from jigsaw_triton.api.machine import Driver, surveyed, uncut_gpus
 from jigsaw_triton.api.planning import explain as explain_plan
 from jigsaw_triton.api.planning import make_diagnosed_plan
 from jigsaw_triton.api.reporting import COMMAND_LINE
+from jigsaw_triton.api.wanted import make_problem, read_wanted
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.baselines import baseline
 from jigsaw_triton.cli.inputs.demand import parse_demand

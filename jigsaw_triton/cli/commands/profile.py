@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
-from jigsaw_triton.api.files import PROFILES_FILE, Mistakes, read_cluster, read_graphs, shown_path
+from jigsaw_triton.api.files import Mistakes, read_cluster, read_graphs, shown_path
 from jigsaw_triton.api.machine import Driver
+from jigsaw_triton.api.profile_files import PROFILES_FILE
 from jigsaw_triton.api.profiles import memory_rooms, model_digests, report_path, write_report
 from jigsaw_triton.api.reporting import COMMAND_LINE, download_progress
 from jigsaw_triton.cli.commands.profile_accuracy import accuracy_serving, measure_accuracies

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from jigsaw_triton.api.drift import live_drifts
-from jigsaw_triton.api.files import PROFILES_FILE, Mistakes, load_profiles, read_graphs, shown_path
+from jigsaw_triton.api.files import Mistakes, read_graphs, shown_path
 from jigsaw_triton.api.observed import ObservedDeployment
+from jigsaw_triton.api.profile_files import PROFILES_FILE, load_profiles
 from jigsaw_triton.api.profiles import (
     check_grid,
     check_profiles,

@@ -5,17 +5,9 @@ import json
 import click
 
 from jigsaw_triton.api.checking import models_of
-from jigsaw_triton.api.files import (
-    PROFILES_FILE,
-    Mistakes,
-    check_processes,
-    missing_files,
-    read_cluster,
-    read_graphs_and_lines,
-    read_profiles_and_lines,
-    shown_path,
-)
+from jigsaw_triton.api.files import Mistakes, missing_files, read_cluster, read_graphs_and_lines, shown_path
 from jigsaw_triton.api.machine import Driver
+from jigsaw_triton.api.profile_files import PROFILES_FILE, check_processes, read_profiles_and_lines
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.io.output import Output

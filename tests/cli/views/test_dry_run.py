@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from jigsaw_triton.api.files import make_problem, read_wanted
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.api.rollout import Rollout
+from jigsaw_triton.api.wanted import make_problem, read_wanted
 from jigsaw_triton.cli.views.dry_run import DryRun, preview_rollout
 from jigsaw_triton.controller.fleet.instances import Instances
 from jigsaw_triton.controller.fleet.orphans import DRIVER_FACT

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jigsaw_triton.api.files import read_wanted
+from jigsaw_triton.api.wanted import read_wanted
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.demand import Demand, Sample
