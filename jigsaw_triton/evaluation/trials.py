@@ -11,7 +11,7 @@ import numpy as np
 
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.evaluation.replay import Contender
-from jigsaw_triton.evaluation.simulator.yardstick import Yardstick
+from jigsaw_triton.evaluation.simulator.yardstick import Yardstick, within_processors
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Problem
@@ -92,15 +92,18 @@ def try_loads(
         progress(number / len(loads))
         workloads = tuple(Workload(w.graph, load[w.graph.name]) for w in problem.workloads)
         try:
-            made = plan(Problem(workloads, problem.cluster, problem.profiles))
+            asked = Problem(workloads, problem.cluster, problem.profiles)
+            made = plan(asked)
         except InfeasibleError as error:
             return Trials(contender, (), "; ".join(error.reasons))
-        violations_rps = sum(
-            yardstick(
+        curves = {
+            w.graph.name: yardstick(
                 w.graph, made.gpus, problem.profiles[w.graph.name], made.graphs[w.graph.name].capacity_rps
-            ).violations_rps(w.demand_rps)
+            )
             for w in workloads
-        )
+        }
+        curves = within_processors(curves, made, asked)
+        violations_rps = sum(curves[w.graph.name].violations_rps(w.demand_rps) for w in workloads)
         accuracy = min(graph.accuracy for graph in made.graphs.values())
         found.append(Trial(sum(load.values()), violations_rps, made.slices_used, accuracy))
     return Trials(contender, tuple(found))

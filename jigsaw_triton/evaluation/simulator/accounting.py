@@ -98,19 +98,23 @@ class Curve:
         loads_rps: Loads in requests a second, ascending from 0.
         on_time_rps: Function that returns the requests a second answered on time at the load with an index.
         part: Part of the servers that the curve applies to. All rates are multiplied by it.
+        most_rps: Largest rate of requests that anything but the servers carries, such as processors that they share.
     """
 
     loads_rps: tuple[float, ...]
     on_time_rps: Callable[[int], float]
     part: float = 1.0
+    most_rps: float = math.inf
 
     @property
     def capacity_rps(self) -> float:
         """Largest rate of requests answered on time."""
-        return self.part * self.on_time_rps(len(self.loads_rps) - 1)
+        return min(self.most_rps, self.part * self.on_time_rps(len(self.loads_rps) - 1))
 
     def violations_rps(self, load_rps: float) -> float:
         """Returns the requests a second that are late or refused at a load."""
+        if load_rps > self.most_rps:
+            return load_rps - self.most_rps + self.violations_rps(self.most_rps)
         if not self.part:
             return load_rps
         load = load_rps / self.part
@@ -124,6 +128,10 @@ class Curve:
     def scaled(self, factor: float) -> "Curve":
         """Returns the curve of servers with this part of the capacity."""
         return replace(self, part=self.part * factor)
+
+    def limited(self, most_rps: float) -> "Curve":
+        """Returns the curve of servers that get at most this rate of requests."""
+        return replace(self, most_rps=min(self.most_rps, most_rps))
 
 
 def all_on_time(capacity_rps: float) -> Curve:

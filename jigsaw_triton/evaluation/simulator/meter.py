@@ -11,7 +11,7 @@ from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.order import placed_models
 from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.evaluation.simulator.accounting import Curve, Replica, all_on_time
-from jigsaw_triton.evaluation.simulator.yardstick import Yardstick
+from jigsaw_triton.evaluation.simulator.yardstick import Yardstick, within_processors
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import GpuId, Placement
 from jigsaw_triton.graph.model import Workload
@@ -72,7 +72,7 @@ class Meter:
         for name, graph in running.wanted.graphs.items():
             curve = self._yardstick(graph, running.plan.gpus, running.wanted.profiles[name], whole[name])
             found[name] = curve.scaled(now[name] / whole[name]) if whole[name] > 0 else all_on_time(0.0)
-        return found
+        return within_processors(found, running.plan, _problem(running), standby=bool(state.standby))
 
     def slices(self, actual: Actual) -> int:
         """Returns the compute slices of all MIG instances."""
@@ -83,14 +83,19 @@ class Meter:
         return self._slices
 
 
+def _problem(generation: Generation) -> Problem:
+    """Returns the problem that the plan of a generation was made for."""
+    wanted, graphs = generation.wanted, generation.plan.graphs
+    workloads = tuple(Workload(graph, graphs[name].demand_rps) for name, graph in wanted.graphs.items())
+    return Problem(workloads, wanted.cluster, wanted.profiles)
+
+
 def _service(running: Generation | None, pending: Generation | None) -> Service | None:
     target = pending or running
     if target is None:
         return None
-    wanted, before = target.wanted, running.plan if running is not None else None
-    workloads = tuple(Workload(g, target.plan.graphs[n].demand_rps) for n, g in wanted.graphs.items())
-    problem = Problem(workloads, wanted.cluster, wanted.profiles, running=before).prepared()
-    return Service(problem, target.plan, wanted.options)
+    problem = replace(_problem(target), running=running.plan if running is not None else None).prepared()
+    return Service(problem, target.plan, target.wanted.options)
 
 
 def _capacities(state: State, service: Service) -> Mapping[str, float]:

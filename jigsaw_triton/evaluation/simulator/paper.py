@@ -23,7 +23,7 @@ from jigsaw_triton.evaluation.simulator.accounting import (
     Replica,
     all_on_time,
 )
-from jigsaw_triton.evaluation.simulator.yardstick import Yardstick
+from jigsaw_triton.evaluation.simulator.yardstick import Yardstick, within_processors
 from jigsaw_triton.gpus.model import GpuId, Placement
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.capacity import Service
@@ -197,7 +197,8 @@ class PaperDeployment:
     def _measured(self) -> dict[str, Curve]:
         wanted, plan = self._wanted, self._serving.plan
         workloads = tuple(Workload(graph, plan.graphs[name].demand_rps) for name, graph in wanted.graphs.items())
-        service = Service(Problem(workloads, wanted.cluster, wanted.profiles).prepared(), plan, wanted.options)
+        problem = Problem(workloads, wanted.cluster, wanted.profiles)
+        service = Service(problem.prepared(), plan, wanted.options)
         serving = 0 * service.start
         for gpu, placed in self._serving.in_service():
             serving = serving + service.rates(placed.models, gpu.model, placed.placement.slice)
@@ -207,4 +208,4 @@ class PaperDeployment:
             whole_rps = service.after_rps[name]
             curve = self._yardstick(graph, plan.gpus, wanted.profiles[name], whole_rps)
             curves[name] = curve.scaled(now[name] / whole_rps) if whole_rps > 0 else all_on_time(0.0)
-        return curves
+        return within_processors(curves, plan, problem)

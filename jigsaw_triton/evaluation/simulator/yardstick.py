@@ -5,7 +5,7 @@ A planner's own capacity says little about another planner's plans: the paper's 
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -14,7 +14,9 @@ from jigsaw_triton.evaluation.simulator.accounting import Curve, all_on_time
 from jigsaw_triton.evaluation.simulator.arrivals import poisson
 from jigsaw_triton.evaluation.simulator.simulate import simulate, stations
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.domain.plan import PlannedGpu
+from jigsaw_triton.planner.domain.plan import Plan, PlannedGpu
+from jigsaw_triton.planner.domain.problem import Problem
+from jigsaw_triton.planner.domain.processors import processor_load
 from jigsaw_triton.planner.domain.throughput import graph_throughput_rps
 from jigsaw_triton.profiles.table import ProfileKey, ProfileTable
 
@@ -34,6 +36,21 @@ _WARM_UP = 0.1
 def planned(graph: TaskGraph, gpus: Sequence[PlannedGpu], profiles: ProfileTable, capacity_rps: float) -> Curve:
     """Returns the curve that the planner assumes: all requests are on time up to the plan's capacity."""
     return all_on_time(capacity_rps)
+
+
+def within_processors(
+    curves: Mapping[str, Curve], plan: Plan, problem: Problem, *, standby: bool = False
+) -> dict[str, Curve]:
+    """Returns the curve of each graph, limited to what the processors carry that the slices of the plan share.
+
+    Args:
+        curves: Graph -> curve of the servers, each of which has the machine to itself.
+        plan: Plan of the servers.
+        problem: Problem that it was made for.
+        standby: True if standby variants serve.
+    """
+    load = processor_load(plan, problem, standby=standby)
+    return {name: curve if load is None else curve.limited(load.carried_rps[name]) for name, curve in curves.items()}
 
 
 class Measured:

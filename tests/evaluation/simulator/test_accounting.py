@@ -76,3 +76,10 @@ def test_the_first_part_of_a_simulation_has_its_requests_and_changes_alone() -> 
     found = operate(Halving(at_s=101.25, now_s=100.0), {"app": np.array([8.0, 8.0, 4.0])})
     assert (found.first(1).violation_share, found.first(2).sent) == (0.0, 16.0)
     assert found.first(2).changes == ()
+
+
+def test_a_limited_curve_refuses_what_is_above_the_limit() -> None:
+    curve = all_on_time(100.0).limited(60.0)
+    assert (curve.capacity_rps, curve.violations_rps(50.0), curve.violations_rps(80.0)) == (60.0, 0.0, 20.0)
+    half = curve.scaled(0.5)
+    assert (half.capacity_rps, half.violations_rps(80.0)) == (50.0, 30.0)

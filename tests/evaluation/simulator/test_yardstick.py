@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 
 from jigsaw_triton.evaluation.simulator import yardstick
-from jigsaw_triton.evaluation.simulator.accounting import Array
+from jigsaw_triton.evaluation.simulator.accounting import Array, all_on_time
 from jigsaw_triton.evaluation.simulator.simulate import Simulated, Stations, simulate
-from jigsaw_triton.evaluation.simulator.yardstick import Measured, planned
+from jigsaw_triton.evaluation.simulator.yardstick import Measured, planned, within_processors
 from jigsaw_triton.graph.model import Slo, TaskGraph
+from jigsaw_triton.planner.search.solve import make_plan
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.layouts import placed
-from tests.fakes.problems import row
+from tests.fakes.problems import TWO_P95, problem, row
 
 GRAPH = chain(1, slo=Slo(100.0))
 TABLE = ProfileTable([replace(row("t0", "v0", p95_ms=12.5), latency_p50_ms=12.5, latency_p99_ms=12.5)])
@@ -61,3 +62,19 @@ def test_only_loads_that_a_curve_is_asked_about_are_simulated(monkeypatch: pytes
 def test_the_planned_capacity_answers_everything_up_to_it() -> None:
     curve = planned(GRAPH, ONE, TABLE, 50.0)
     assert [curve.violations_rps(load) for load in (50, 60)] == [0, 10]
+
+
+def test_servers_carry_no_more_than_the_processors_that_they_share() -> None:
+    (task,) = GRAPH.tasks.values()
+    variants = tuple(replace(variant, template="python") for variant in task.variants)
+    graph = replace(GRAPH, tasks={task.name: replace(task, variants=variants)})
+    p = problem(graph, [row("t0", "v0", p95_ms=5.0, rps=100.0)], demand_rps=100.0)
+    plan = make_plan(p, TWO_P95)
+    curves = {GRAPH.name: all_on_time(700.0)}
+    assert within_processors(curves, plan, p) == curves
+    shared = replace(p, cluster=replace(p.cluster, processors=2.0))
+    (curve,) = within_processors(curves, plan, shared).values()
+    # A request takes 10 ms of a processor, and some microseconds at the gateway.
+    assert 190 < curve.capacity_rps < 200
+    assert curve.violations_rps(curve.capacity_rps) == 0
+    assert curve.violations_rps(700.0) == pytest.approx(700.0 - curve.capacity_rps)
