@@ -111,7 +111,16 @@ def test_every_option_has_its_environment_variable(name: str) -> None:
     for option in options:
         assert isinstance(option, Option)
         long = next(flag for flag in option.opts if flag.startswith("--"))
-        assert option.envvar == "JIGSAW_" + long[2:].replace("-", "_").upper()
+        assert option.envvar in ("JIGSAW_" + long[2:].replace("-", "_").upper(), "JIGSAW_MEASURE_ACCURACY")
+
+
+def test_an_environment_variable_is_a_flag_for_all_commands_or_for_none() -> None:
+    flags: dict[object, set[bool]] = {}
+    for name in LEAVES:
+        for param in loaded(name).params:
+            if isinstance(param, click.Option):
+                flags.setdefault(param.envvar, set()).add(param.is_flag)
+    assert {variable for variable, kinds in flags.items() if len(kinds) > 1} == set()
 
 
 def test_an_environment_variable_sets_an_option(run: Run, app: Path) -> None:

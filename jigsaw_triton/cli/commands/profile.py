@@ -130,7 +130,10 @@ class _Points(click.ParamType[int | str]):
 )
 @options.option("--again", is_flag=True, help="Measure again what the file already has, and try again what failed.")
 @options.option(
-    "--accuracy", is_flag=True, help="Measure accuracies on the labelled set instead, and write them into graph.yaml."
+    "--accuracy",
+    is_flag=True,
+    variable="JIGSAW_MEASURE_ACCURACY",
+    help="Measure accuracies on the labelled set instead, and write them into graph.yaml.",
 )
 @options.option(
     "--pairs", is_flag=True, help="With --accuracy: measure the variants of two tasks together, end to end."

@@ -20,11 +20,15 @@ Decorator = Callable[[Function], Function]
 
 
 class Option(click.Option):
-    """An option with an environment variable, which the help shows."""
+    """An option with an environment variable, which the help shows.
 
-    def __init__(self, param_decls: Sequence[str], **attributes: Any) -> None:
+    Args:
+        variable: Name of the variable, if another command has an option of the same name that means something else.
+    """
+
+    def __init__(self, param_decls: Sequence[str], *, variable: str = "", **attributes: Any) -> None:
         flag = next(text for text in param_decls if text.startswith("--")).split("/")[0]
-        variable = "JIGSAW_" + flag.removeprefix("--").replace("-", "_").upper()
+        variable = variable or "JIGSAW_" + flag.removeprefix("--").replace("-", "_").upper()
         super().__init__(list(param_decls), envvar=variable, show_envvar=True, **attributes)
 
 
