@@ -22,7 +22,7 @@ NAMES = [name for section in COMMANDS.values() for name in section]
 GROUPS = {
     "evaluate": ["ablation", "rehearse", "replay", "trials"],
     "mig": ["list", "enable", "apply", "assert", "export"],
-    "profiles": ["check", "fit", "import"],
+    "profiles": ["check", "fit", "import", "report"],
 }
 LEAVES = [
     leaf for name in NAMES for leaf in ([f"{name} {word}" for word in GROUPS[name]] if name in GROUPS else [name])
