@@ -234,12 +234,15 @@ class _Change:
         return self._wanted.get((change.gpu, change.placement), [])
 
     def _copies(self, change: Change) -> list[Worker]:
-        """Returns workers for a free slice with the models that another slice of the same kind has."""
+        """Returns workers for a free slice with the models that another slice of the same kind has.
+
+        That slice may be of a generation that failed, which a rollback replaces.
+        """
         board = next(gpu.board.name for gpu in self._target.wanted.cluster.gpus if gpu.id == change.gpu)
         wanted = tuple(sorted(change.after, key=str))
         here = Place(change.gpu, board, change.placement)
-        for bundle in self._bundles():
-            for workers in by_place(bundle.workers.values()).values():
+        for known in (*(bundle.workers for bundle in self._bundles()), self._actual.workers):
+            for workers in by_place(known.values()).values():
                 place = workers[0].place
                 if place is None or (place.board, place.placement.slice) != (board, change.placement.slice):
                     continue
