@@ -223,22 +223,6 @@ def test_a_rollback_uses_workers_of_the_failed_generation_whose_models_have_the_
     assert found == {(4, 1)}
 
 
-def test_a_worker_of_the_failed_generation_stands_in_during_a_rollback() -> None:
-    """The slice of t0 on the second GPU is in the way of the one to go back to."""
-    one = bundle(1, [worker("0/1g@0", ("t1", "a")), worker("1/1gx2@4", ("t0", "b"))])
-    two = bundle(2, [worker("0/1g@0", ("t0", "a"), ("t1", "a")), worker("1/1g@4", ("t0", "b"))])
-    actual, stages = way(profiled(one), profiled(two))
-    for stage in stages:
-        if stage.commits:
-            break
-        actual = run(actual, (stage,))
-    back = stages_to(actual, profiled(one), profiled(one))
-    for stage in back:
-        actual = run(actual, (stage,))
-        assert actual.routes["app.t0.g1"], stage.title
-    assert reached(actual, one)
-
-
 def test_models_of_a_failed_generation_beside_the_running_ones_add_no_capacity() -> None:
     one = with_contents(ONE)
     actual = after(one)

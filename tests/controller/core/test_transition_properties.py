@@ -3,7 +3,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import permutations
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from jigsaw_triton.compiler.bundle import Bundle, RouteEntry, Worker
@@ -17,7 +17,7 @@ from jigsaw_triton.controller.core.transition import stages_to
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.layouts import fits
 from tests.controller.core.transitions import after, bundles, reached, run
-from tests.controller.worlds import BOARD, generation, profiled, with_contents
+from tests.controller.worlds import BOARD, bundle, generation, profiled, with_contents, worker
 
 
 def switched(actual: Actual, running: Generation, serving: frozenset[str]) -> Actual:
@@ -51,6 +51,14 @@ def test_any_transition_reaches_its_target_and_keeps_the_invariants(
     memory_mib=st.sampled_from([900.0, 4000.0]),
     known=st.sampled_from([lambda made: made, with_contents]),
     stop=st.integers(0, 12),
+)
+# In this rollback, a worker of the generation that failed stands in for t0.
+@example(
+    before=bundle(1, [worker("0/1g@0", ("t1", "a")), worker("1/1gx2@4", ("t0", "b"))]),
+    target=bundle(2, [worker("0/1g@0", ("t0", "a"), ("t1", "a")), worker("1/1g@4", ("t0", "b"))]),
+    memory_mib=900.0,
+    known=with_contents,
+    stop=10,
 )
 def test_routes_carry_the_capacity_that_the_step_states(
     before: Bundle, target: Bundle, memory_mib: float, known: Callable[[Bundle], Bundle], stop: int
