@@ -33,12 +33,15 @@ Document = TypeVar("Document", bound=BaseModel)
 CONFIG_ARTIFACT = "config.pbtxt"
 """Name of the artifact that is the configuration of a variant, in place of that of its template."""
 
-_STAND_INS: Mapping[EntryPath, Any] = {
-    ("apiVersion",): API_VERSION,
-    ("metadata",): {"name": "unnamed"},
-    ("spec", "slo"): {"latency_ms": 1.0},
-    ("spec", "inputs"): {"unnamed": {"dtype": "FP32", "shape": [1]}},
-    ("spec", "outputs"): {"unnamed": "inputs.unnamed"},
+_STAND_INS: Mapping[Kind, Mapping[EntryPath, Any]] = {
+    "graph": {
+        ("apiVersion",): API_VERSION,
+        ("metadata",): {"name": "unnamed"},
+        ("spec", "slo"): {"latency_ms": 1.0},
+        ("spec", "inputs"): {"unnamed": {"dtype": "FP32", "shape": [1]}},
+        ("spec", "outputs"): {"unnamed": "inputs.unnamed"},
+    },
+    "cluster": {("apiVersion",): API_VERSION},
 }
 """Placeholders for required entries that are wrong or missing, so that the rest of the file can still be checked."""
 
@@ -220,14 +223,14 @@ def _validate(parsed: Parsed, kind: Kind, model: type[Document]) -> Loaded[Docum
     report = Report(parsed.source, parsed.problems)
     dropped = set(parsed.unusable)
     while True:
-        data, origin = _without(parsed.data, dropped)
+        data, origin = _without(parsed.data, dropped, _STAND_INS[kind])
         try:
             document = model.model_validate(data)
         except ValidationError as error:
             found = {_original(_entry(e["loc"]), origin): e for e in error.errors(include_url=False)}
             _explain(found, dropped, json_schema(kind), report)
             present = set(origin.values())
-            dropped |= {path if path in _STAND_INS else _longest(path, present) for path in found}
+            dropped |= {path if path in _STAND_INS[kind] else _longest(path, present) for path in found}
             if () in dropped:
                 raise SpecError(report.problems) from None
         else:
@@ -254,7 +257,9 @@ def _explain(
         report.raise_if_any()
 
 
-def _without(data: Any, dropped: set[EntryPath]) -> tuple[Any, dict[EntryPath, EntryPath]]:
+def _without(
+    data: Any, dropped: set[EntryPath], stand_ins: Mapping[EntryPath, Any]
+) -> tuple[Any, dict[EntryPath, EntryPath]]:
     """Returns `data` without the dropped entries, and the original path of each entry that is kept.
 
     Placeholders replace required entries. The items of a list move up, so that their paths change.
@@ -271,10 +276,10 @@ def _without(data: Any, dropped: set[EntryPath]) -> tuple[Any, dict[EntryPath, E
         return value
 
     kept = copy(data, (), ())
-    for path in sorted(_STAND_INS.keys() & dropped):
+    for path in sorted(stand_ins.keys() & dropped):
         if path[:-1] in origin:
             holder = kept if len(path) == 1 else kept[path[0]]
-            holder[path[-1]] = _STAND_INS[path]
+            holder[path[-1]] = stand_ins[path]
     return kept, origin
 
 
