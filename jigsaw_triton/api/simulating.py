@@ -24,6 +24,8 @@ from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.simulator.accounting import Operation
 from jigsaw_triton.evaluation.simulator.memory import PATIENCE_S, PlanMemory
 from jigsaw_triton.evaluation.simulator.operation import simulate_operation
+from jigsaw_triton.evaluation.simulator.yardstick import Measured
+from jigsaw_triton.evaluation.simulator.yardstick import planned as planned_curve
 from jigsaw_triton.evaluation.traces import Trace, read_trace
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.planner.domain.plan import Plan
@@ -71,7 +73,9 @@ def simulate(
 ) -> Simulated:
     """Simulates a deployment over a trace: the controller that `deploy` starts, on servers that exist only as numbers.
 
-    Requests beyond the capacity at which the SLO holds are violations: they would be late or refused.
+    Violations are the requests that servers of the plan answer late or refuse. How many these are at each load is
+    found by simulating the servers event by event. If slices are shared (`Options.share`), it is the planner's capacity
+    instead, at which the SLO holds: a real deployment answers more of them on time.
 
     Args:
         graphs: Graphs, or paths of graph.yaml files or their folders.
@@ -126,6 +130,8 @@ def simulate(
             arrivals,
             lambda action: planner.solve(action, wanted.cluster),
             settings=settings,
+            # Only the planner knows that models on a shared slice wait for each other.
+            yardstick=planned_curve if wanted.share else Measured(seed),
             progress=progress,
         )
     return Simulated(wanted, operation)

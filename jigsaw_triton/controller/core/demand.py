@@ -149,8 +149,14 @@ class Demand:
         return target_rps if fallen and target_rps < planned_rps else None
 
     def _target_rps(self, settings: Settings) -> float:
-        """Returns the demand to plan for: chance alone must seldom exceed it in both halves of a window."""
-        return _to_plan_rps(self._level_rps(settings), settings) + self.bursts.reserve_rps(settings)
+        """Returns the demand to plan for: chance alone must seldom exceed it in both halves of a window.
+
+        It is rounded up to a power of `Settings.demand_step`, so that similar loads lead to the same plan.
+        """
+        target_rps = _to_plan_rps(self._level_rps(settings), settings) + self.bursts.reserve_rps(settings)
+        if target_rps <= 0:
+            return target_rps
+        return float(settings.demand_step ** math.ceil(math.log(target_rps, settings.demand_step)))
 
     def _level_rps(self, settings: Settings) -> float:
         """Returns the level that the load has reached or that the forecast expects, whichever is higher."""

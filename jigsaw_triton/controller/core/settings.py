@@ -22,6 +22,7 @@ class Settings:
         fall_under: Ratio of the forecast to the planned demand below which a review follows.
         review_saves: Share of the slices in use that a review must save to take effect.
         headroom: Ratio of the demand to plan for to the measured demand.
+        demand_step: Ratio of a demand to plan for to the next lower one.
         burst_share: Share of the load up to which bursts are no reason for a reserve; 1 for no reserve. See `bursts`.
         burst_half_life_s: Half-life, in seconds, of the bursts from which the reserve follows.
         learning_s: Seconds of a graph's load that must be seen before a fall counts, since its bursts are unknown.
@@ -45,7 +46,8 @@ class Settings:
     rise_over: float = 1.0
     fall_under: float = 0.95
     review_saves: float = 0.05
-    headroom: float = 1.05
+    headroom: float = 1.045
+    demand_step: float = 1.01
     burst_share: float = 0.01
     burst_half_life_s: float = 1800.0
     learning_s: float = 900.0

@@ -140,6 +140,37 @@ def all_on_time(capacity_rps: float) -> Curve:
     return Curve(ends, ends.__getitem__)
 
 
+@dataclass(slots=True)
+class Queue:
+    """Requests of a graph that wait because the load exceeds the capacity. They are served first.
+
+    Attributes:
+        wait_s: Seconds that a request can wait and still be on time.
+        waiting: Number of requests that wait.
+    """
+
+    wait_s: float
+    waiting: float = 0.0
+
+    def violations(self, curve: Curve, load_rps: float, seconds: float) -> float:
+        """Returns the requests that are late or refused during a time in which nothing changes.
+
+        Args:
+            curve: Curve of the servers.
+            load_rps: Arrivals in requests a second.
+            seconds: Length of the time.
+        """
+        late = curve.violations_rps(load_rps) * seconds
+        if not self.wait_s:
+            return late
+        excess = (load_rps - curve.capacity_rps) * seconds
+        # The requests beyond the capacity wait; those below it that are late are late by chance.
+        late -= max(0.0, min(late, excess))
+        waiting = max(0.0, self.waiting + excess)
+        self.waiting = min(waiting, self.wait_s * curve.capacity_rps)
+        return late + waiting - self.waiting
+
+
 class Replica(NamedTuple):
     """A replica in service.
 
@@ -194,6 +225,7 @@ def operate(
     arrivals: Mapping[str, Array],
     means: Mapping[str, Array] | None = None,
     progress: Callable[[float], None] = lambda _: None,
+    waits_s: Mapping[str, float] | None = None,
 ) -> Operation:
     """Simulates a system that serves, from now on to the end of the arrivals.
 
@@ -203,8 +235,11 @@ def operate(
         means: Graph -> mean rate in each second, around which arrivals vary by chance; None if they do not. Curves that
             are measured with random arrivals contain this variation, so they apply to the means.
         progress: Receives the share of the trace that has been simulated, once for each of its minutes.
+        waits_s: Graph -> seconds that a request can wait for servers beyond their capacity and still be on time; 0 for
+            a graph that is not in it, whose excess is refused at once.
     """
     start_s = system.now_s
+    queues = {name: Queue((waits_s or {}).get(name, 0.0)) for name in arrivals}
     seconds = len(next(iter(arrivals.values())))
     seen = {name: counts.tolist() for name, counts in arrivals.items()}
     rates = {name: counts.tolist() for name, counts in (means or arrivals).items()}
@@ -221,7 +256,7 @@ def operate(
             if part_s > 0:
                 for name, curve in system.curves().items():
                     capacity[name][second] += curve.capacity_rps * part_s
-                    violations[name][second] += curve.violations_rps(rates[name][second]) * part_s
+                    violations[name][second] += queues[name].violations(curve, rates[name][second], part_s)
                 slices[second] += system.slices() * part_s
             system.advance(until_s)
         for name in arrivals:

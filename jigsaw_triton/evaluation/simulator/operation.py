@@ -26,6 +26,10 @@ from jigsaw_triton.planner.transition.moves import Durations
 SOLVE_S = 1.0
 """Seconds that planning takes by default."""
 
+WAIT_SHARE = 0.5
+"""Share of the latency SLO for which requests beyond the capacity wait for servers. The planner's default latency model
+leaves half of the SLO for waiting."""
+
 _READINGS = round(1 / WATCH_S)
 """Readings of the arrivals in a second in which they exceed the capacity."""
 
@@ -60,7 +64,8 @@ def simulate_operation(
         JigsawError: The first plan is not feasible.
     """
     deployment = Deployment(wanted, solve, settings or Settings(), durations or Durations(), solve_s, yardstick)
-    return operate(deployment, arrivals, progress=progress)
+    waits_s = {name: WAIT_SHARE * graph.slo.latency_ms / 1000 for name, graph in wanted.graphs.items()}
+    return operate(deployment, arrivals, progress=progress, waits_s=waits_s)
 
 
 class Deployment:

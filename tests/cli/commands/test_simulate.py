@@ -23,7 +23,7 @@ def test_the_run_is_a_table_with_the_changes_and_the_violations(run: Run, app: P
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
     assert [line.split()[0] for line in lines if line.startswith("0:0")][:3] == ["0:00:00", "0:01:00", "0:02:00"]
-    assert re.search(r"measured load: hello receives \d+/s, planned 1050/s", result.stdout)
+    assert re.search(r"measured load: hello receives \d+/s, planned 1045/s", result.stdout)
     assert lines[-1].startswith("1140000 requests, ")
     assert lines[-1].endswith("2 changes")
 

@@ -3,7 +3,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from jigsaw_triton.evaluation.simulator.accounting import NEVER_S, Change, Curve, Replica, all_on_time, operate
+from jigsaw_triton.evaluation.simulator.accounting import NEVER_S, Change, Curve, Queue, Replica, all_on_time, operate
 
 
 class Halving:
@@ -65,6 +65,22 @@ def test_violations_follow_the_mean_rate_and_the_system_sees_the_arrivals() -> N
     assert found.violations["app"].tolist() == pytest.approx([1, 1])
     assert found.sent == 22
     assert system.ticks == [(1.0, 14.0), (2.0, 8.0)]
+
+
+def test_requests_beyond_the_capacity_wait_as_long_as_they_are_on_time() -> None:
+    arrivals = {"app": np.array([14.0, 12.0, 8.0, 10.0, 4.0])}
+    found = operate(Halving(at_s=4.0), arrivals, waits_s={"app": 0.5})
+    # 4, 5 of 6, 3, and 3 requests wait; the servers that are left can answer 2.5 of the last ones in time.
+    assert found.violations["app"].tolist() == pytest.approx([0, 1, 0, 0, 0])
+    found = operate(Halving(at_s=4.0), {"app": np.array([14.0, 12.0, 8.0, 10.0, 5.0])}, waits_s={"app": 0.5})
+    assert found.violations["app"].tolist() == pytest.approx([0, 1, 0, 0, 0.5])
+
+
+def test_requests_that_are_late_by_chance_do_not_wait_for_servers() -> None:
+    curve = Curve((0.0, 10.0, 20.0), (0.0, 10.0, 16.0).__getitem__)
+    queue = Queue(wait_s=0.5)
+    assert [queue.violations(curve, load, 1.0) for load in (15, 20, 24)] == pytest.approx([2, 0, 4])
+    assert queue.waiting == 8
 
 
 def test_times_of_changes_count_from_the_start_of_the_trace() -> None:
