@@ -1,8 +1,6 @@
 import math
 from dataclasses import replace
 
-import pytest
-
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e

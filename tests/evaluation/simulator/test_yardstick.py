@@ -68,7 +68,8 @@ def test_servers_carry_no_more_than_the_processors_that_they_share() -> None:
     (task,) = GRAPH.tasks.values()
     variants = tuple(replace(variant, template="python") for variant in task.variants)
     graph = replace(GRAPH, tasks={task.name: replace(task, variants=variants)})
-    p = problem(graph, [row("t0", "v0", p95_ms=5.0, rps=100.0)], demand_rps=100.0)
+    measured = replace(row("t0", "v0", p95_ms=5.0, rps=100.0), source="measured")
+    p = problem(graph, [measured], demand_rps=100.0)
     plan = make_plan(p, TWO_P95)
     curves = {GRAPH.name: all_on_time(700.0)}
     assert within_processors(curves, plan, p) == curves
