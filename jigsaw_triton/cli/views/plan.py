@@ -1,6 +1,6 @@
 """A plan as tables of its tasks, totals, and a drawing of the GPUs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from jigsaw_triton.api.machine import emulation
 from jigsaw_triton.cli.io.output import View, drawing, figures, listed
@@ -9,7 +9,7 @@ from jigsaw_triton.gpus.board import draw_text
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.candidates.chained import chains
-from jigsaw_triton.planner.domain.accuracy import ProductError, product_errors
+from jigsaw_triton.planner.domain.accuracy import ProductError, deciding_tables, product_errors
 from jigsaw_triton.planner.domain.features import FEATURES
 from jigsaw_triton.planner.domain.picture import strips, task_label
 from jigsaw_triton.planner.domain.plan import Plan
@@ -37,7 +37,7 @@ def plan_view(plan: Plan, graphs: dict[str, TaskGraph], cluster: Cluster, *, wid
     for name in plan.graphs:
         yield _tasks(plan, name)
         errors = errors_of_products(plan, graphs[name])
-        yield _slo(plan, graphs[name], errors)
+        yield _slo(plan, graphs[name])
         yield from map(_product, errors)
         yield _standby(plan, name)
     yield from _shared(plan, graphs)
@@ -85,12 +85,12 @@ def _product(error: ProductError) -> str:
     )
 
 
-def _slo(plan: Plan, graph: TaskGraph, errors: Sequence[ProductError]) -> str:
+def _slo(plan: Plan, graph: TaskGraph) -> str:
     planned, slo = plan.graphs[graph.name], graph.slo
     average = " on average" if slo.accuracy_mode == "mean" else ""
-    mean = mean_accuracy(graph, {name: task.mix for name, task in planned.tasks.items()})
-    products = not any(error.used for error in errors)
-    means = f" ({mean:.3f} on average)" if products and mean - planned.accuracy >= _NOTABLE else ""
+    tables = deciding_tables(graph) if uses_pairs(plan.features, plan.formulation) else ()
+    mean = mean_accuracy(graph, {name: task.mix for name, task in planned.tasks.items()}, tables)
+    means = f" ({mean:.3f} on average)" if mean - planned.accuracy >= _NOTABLE else ""
     steps = f" ({graph.steps_ms:g} of them for python steps)" if graph.steps else ""
     return (
         f"demand {figures(planned.demand_rps)} requests/s, capacity {figures(planned.capacity_rps)}; "

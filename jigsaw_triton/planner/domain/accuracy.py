@@ -55,6 +55,17 @@ class PairTable:
         pairs = ((one, other) for one in used[first] for other in used[second])
         return max((self.loss[pair] for pair in pairs if pair in self.loss), default=0.0)
 
+    def mean(self, mixes: Mapping[str, Mapping[str, float]]) -> float:
+        """Returns minus the logarithm of the mean accuracy, if the tasks' variants are chosen independently.
+
+        Args:
+            mixes: Task -> variant -> share of the task's calls, whose sum must be above 0.
+        """
+        first, second = (mixes[task] for task in self.tasks)
+        total = sum(first.values()) * sum(second.values())
+        pairs = ((one, other, a * b) for one, a in first.items() for other, b in second.items())
+        return -math.log(sum(weight * math.exp(-self.loss[one, other]) for one, other, weight in pairs) / total)
+
 
 @dataclass(frozen=True, slots=True)
 class ProductError:

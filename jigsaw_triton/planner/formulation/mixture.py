@@ -18,11 +18,12 @@ by the lower bound `low T + least T (E - low)`. That requires too much by at mos
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.candidates.configurations import accuracy_budget, loss
+from jigsaw_triton.planner.domain.accuracy import PairTable
 from jigsaw_triton.planner.domain.paths import longest_through
 from jigsaw_triton.planner.domain.rates import least_calls, most_calls
 from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR, TOLERANCE
@@ -143,14 +144,21 @@ def _secant(low: float, high: float) -> tuple[float, float]:
     return low + slope * math.exp(-low), slope
 
 
-def mean_accuracy(graph: TaskGraph, mixes: Mapping[str, Mapping[str, float]]) -> float:
+def mean_accuracy(
+    graph: TaskGraph, mixes: Mapping[str, Mapping[str, float]], tables: Iterable[PairTable] = ()
+) -> float:
     """Returns the mean relative accuracy along the worst path.
 
     Args:
         graph: Graph of the tasks.
         mixes: Task -> variant -> share of the task's calls.
+        tables: Measured pairs that replace products of accuracies; see `deciding_tables`.
     """
     lost = {task: mean_loss(graph, task, shares) for task, shares in mixes.items()}
+    for table in tables:
+        # Both tasks are on the same paths.
+        first, second = table.tasks
+        lost |= {first: table.mean(mixes), second: 0.0}
     return math.exp(-max(longest_through(graph, lost).values()))
 
 

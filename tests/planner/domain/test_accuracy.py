@@ -148,3 +148,10 @@ def test_the_error_of_the_product_is_that_of_the_worst_pair_in_use() -> None:
     (error,) = product_errors(of, {"t0": {"v0"}, "t1": {"v0"}}, may_decide=False)
     assert error.points == pytest.approx(0)
     assert not error.used
+
+
+def test_the_mean_accuracy_of_pairs_weighs_each_by_the_shares_of_its_variants() -> None:
+    accuracies = {("a", "x"): 1.0, ("a", "y"): 0.5, ("b", "x"): 0.8, ("b", "y"): 0.4}
+    table = PairTable(("t0", "t1"), {pair: -math.log(accuracy) for pair, accuracy in accuracies.items()})
+    mean = math.exp(-table.mean({"t0": {"a": 3.0, "b": 1.0}, "t1": {"x": 0.5, "y": 0.5}}))
+    assert mean == pytest.approx(0.375 * 1.0 + 0.375 * 0.5 + 0.125 * 0.8 + 0.125 * 0.4)
