@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,9 @@ def server(deployment: Deployment) -> Iterator[None]:
     """A server of the deployment that has no controller."""
     env = {**os.environ, **marks(deployment.paths.state, "a-0-1g-0")}
     with subprocess.Popen(["sleep", "1000"], env=env, start_new_session=True) as process:
+        # `Popen` returns while the kernel still sets up the environment.
+        while not Path(f"/proc/{process.pid}/environ").read_bytes():
+            time.sleep(0.001)
         yield
         process.kill()
 

@@ -183,7 +183,8 @@ def test_the_objective_accuracy_is_kept_as_far_as_processors_allow(solvers: Solv
     )
     graph = replace(p.workloads[0].graph, tasks={task.name: replace(task, variants=(variant, *others))})
     rates = {"v0": 100.0, "mid": 130.0, "low": 140.0}
-    table = ProfileTable(row("t0", name, p95_ms=5.0, rps=rps) for name, rps in rates.items())
+    rows = (row("t0", name, p95_ms=5.0, rps=rps) for name, rps in rates.items())
+    table = ProfileTable(replace(row, source="measured") for row in rows)
     p = replace(p, workloads=(Workload(graph, 165.0),), profiles={"a": table})
     plan = make_plan(p, replace(TWO_P95, objective="accuracy"), solvers=solvers)
     assert "low" not in plan.graphs["a"].tasks["t0"].mix

@@ -27,7 +27,8 @@ def three(
         for name, priority, weight in zip("abc", priorities, weights, strict=True)
     ]
     workloads = tuple(Workload(g, rps) for g, rps in zip(graphs, demands, strict=True))
-    return Problem(workloads, cluster(1), {g.name: ProfileTable([row("t0", "v0", rps=100.0)]) for g in graphs})
+    measured = replace(row("t0", "v0", rps=100.0), source="measured")
+    return Problem(workloads, cluster(1), {g.name: ProfileTable([measured]) for g in graphs})
 
 
 def granted(
