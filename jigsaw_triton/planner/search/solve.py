@@ -287,7 +287,7 @@ def _largest(attempt: Attempt, scaled: Collection[str] | None) -> tuple[Attempt,
     growing = _growing(attempt.problem, scaled)
     problem, gap = _required(attempt, with_largest_demand(attempt, growing))
     attempt, scale = _within_processors(replace(attempt, problem=problem), growing)
-    # What the slices carry is the only upper bound that is known.
+    # Only the capacity of the slices is known as an upper bound.
     return attempt, max(gap, 1 - scale)
 
 
