@@ -106,6 +106,8 @@ def _kill_all(arguments: list[bytes]) -> None:
 def surveyed_with_foreign(paths: Paths, cluster: Cluster) -> Cluster:
     """Returns the cluster's GPUs as their driver reports them, with the MIG instances of others on them.
 
+    GPUs of agents are returned as cluster.yaml has them.
+
     Raises:
         InputError: The driver does not have these GPUs.
         MigError: The driver does not answer.
@@ -114,6 +116,9 @@ def surveyed_with_foreign(paths: Paths, cluster: Cluster) -> Cluster:
     from jigsaw_triton.gpus.cluster import with_foreign
     from jigsaw_triton.gpus.driver import open_driver
 
+    if cluster.agents is not None:
+        # Only the controller calls the agents.
+        return cluster
     driver = open_driver(cluster, paths.state)
     cluster = driver.survey(cluster)
     if not paths.journal.exists():

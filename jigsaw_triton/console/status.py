@@ -60,6 +60,7 @@ def snapshot(
         "server": {"version": server.version, "origin": server.origin, "workers": _workers_server(fleet)},
         "gateway": _gateway(state, fleet),
         "edge": edge,
+        "nodes": fleet.nodes.status(),
         "graphs": _graphs(controller, running) if running is not None else {},
         "workers": [_worker(state, fleet, name, use.get(name), serving) for name in sorted(state.actual.workers)],
         "plan": running.plan.to_json() if running is not None else None,
@@ -132,7 +133,8 @@ def _gateway(state: State, fleet: Fleet) -> dict[str, Any]:
 def _workers_server(fleet: Fleet) -> dict[str, Any]:
     """Returns the version of the workers' tritonserver and its container image."""
     commands = fleet.commands
-    return {"version": commands.workers.version, "image": commands.image.name if commands.image is not None else None}
+    version = fleet.nodes.version or commands.workers.version
+    return {"version": version, "image": commands.image.name if commands.image is not None else None}
 
 
 def _graphs(controller: Controller, running: Generation) -> dict[str, Any]:
@@ -161,7 +163,7 @@ def _graphs(controller: Controller, running: Generation) -> dict[str, Any]:
 def _worker(state: State, fleet: Fleet, name: str, use: DeviceUse | None, serving: Generation | None) -> dict[str, Any]:
     worker = state.actual.workers[name]
     place = worker.place
-    server = fleet.server(name)
+    process = fleet.process(name)
     idle_models = idle(worker, serving)
     return {
         "name": name,
@@ -172,8 +174,8 @@ def _worker(state: State, fleet: Fleet, name: str, use: DeviceUse | None, servin
         "slice": place.placement.slice if place is not None else None,
         "start": place.placement.start if place is not None else None,
         "process": worker.process,
-        "uuid": server.uuid if server is not None else "",
-        "pid": server.process.pid if server is not None else None,
+        "uuid": process.uuid if process is not None else "",
+        "pid": process.pid if process is not None else None,
         "restarts": len(state.restarts.get(name, Restarts()).at_s),
         "use": asdict(use) if use is not None else None,
         "models": [

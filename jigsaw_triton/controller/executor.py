@@ -84,7 +84,7 @@ class Executor:
             # A review may overlap with the solve of a deploy, whose cluster it must not replace.
             await self._fleet.serve_on(action.wanted.cluster)
         cluster = await self._fleet.around_others(action.wanted.cluster)
-        backends = self._fleet.commands.workers.backends
+        backends = self._fleet.backends
         planned = await self._planning.plan(Job(action, cluster, actual, standby, self._templates, backends))
         running = action.running
         if planned is None:

@@ -130,7 +130,7 @@ class Controller:
         ended = await self._fleet.adopt(wanted.cluster, state.actual, wanted.graphs)
         if state.running is not None:
             await self._executor.resume(state.actual.routes)
-        count = len(self._fleet.pids())
+        count = len(state.actual.workers) + state.actual.gateway - len(ended)
         self._journal.event("adopt", f"the controller was restarted and adopted {count} servers")
         for name in ended:
             said = "while no controller ran"
@@ -296,8 +296,11 @@ class Controller:
         self._queue.put_nowait(e.Tick(now_s, self._rates_rps, counts, tallies, times, time.time() - now_s))
 
     async def _survey(self) -> None:
-        """Tells the core when GPUs are lost, or back."""
-        await asyncio.sleep(SURVEY_S)
+        """Tells the core when GPUs are lost, or back. A node that is lost or back is a reason to look at once."""
+        changed = self._fleet.nodes.lost_changed
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(changed.wait(), SURVEY_S)
+        changed.clear()
         lost = await self._fleet.lost_gpus()
         if lost or self.state.lost:
             self._queue.put_nowait(e.GpusLost(lost))
