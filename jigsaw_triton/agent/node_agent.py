@@ -235,9 +235,7 @@ class NodeAgent:
             self._change(name, names)
 
     async def _kill(self, body: Json) -> None:
-        server = self._node.server(body["name"])
-        if server is not None:
-            server.kill(body["cause"])
+        await self._node.kill(body["name"], body["cause"])
 
     async def _end(self, name: str) -> None:
         await self._node.retire(name)

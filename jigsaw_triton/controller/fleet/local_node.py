@@ -284,6 +284,12 @@ class LocalNode:
                 if server is not None and not await server.has_ended():
                     raise
 
+    async def kill(self, worker: str, cause: str) -> None:
+        """Kills a worker, which is then restarted like any that dies; see `Node.kill`."""
+        server = self.servers.by_name.get(worker)
+        if server is not None:
+            server.kill(cause)
+
     async def _start_worker_again_if_it_dies(self, worker: Worker) -> None:
         """Starts a worker with its models, on the same MIG instance again if it dies while it loads them."""
         give_up_at = math.inf

@@ -142,7 +142,7 @@ class RemoteNodes:
         return set()
 
     async def survey(self, cluster: Cluster) -> Cluster:
-        """Returns the cluster in its current state, with the MIG instances of others; without the GPUs of lost nodes."""
+        """Returns the cluster in its current state, with the MIG instances of others and without lost nodes."""
         found = await asyncio.gather(*(node.survey(_part(cluster, node.name)) for node in self))
         return replace(cluster, gpus=tuple(sorted((gpu for one in found for gpu in one.gpus), key=lambda g: g.id)))
 
