@@ -55,10 +55,12 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "events": "Show the events of the deployment.",
         "logs": "Show the end of the servers' logs.",
         "trace": "Show where the time of a request went.",
+        "node": "List the machines of the deployment, and withdraw or return one.",
         "down": "Stop the deployment, and destroy its MIG instances.",
         "bench": "Measure a running graph with perf_analyzer.",
     },
     "This machine": {
+        "agent": "Run the agent of a machine, for a controller on another one.",
         "mig": "List and change the MIG instances of GPUs.",
         "doctor": "Check this machine for everything that a deployment needs.",
         "completion": "Print the completion script of a shell.",

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from types import MappingProxyType
@@ -60,7 +61,7 @@ def snapshot(
         "server": {"version": server.version, "origin": server.origin, "workers": _workers_server(fleet)},
         "gateway": _gateway(state, fleet),
         "edge": edge,
-        "nodes": fleet.nodes.status(),
+        "nodes": _nodes(state, fleet),
         "graphs": _graphs(controller, running) if running is not None else {},
         "workers": [_worker(state, fleet, name, use.get(name), serving) for name in sorted(state.actual.workers)],
         "plan": running.plan.to_json() if running is not None else None,
@@ -135,6 +136,29 @@ def _workers_server(fleet: Fleet) -> dict[str, Any]:
     commands = fleet.commands
     version = fleet.nodes.version or commands.workers.version
     return {"version": version, "image": commands.image.name if commands.image is not None else None}
+
+
+def _nodes(state: State, fleet: Fleet) -> list[dict[str, Any]]:
+    """Returns the nodes of the cluster, in the order of their names."""
+    wanted = state.wanted
+    if wanted is None:
+        return []
+    agents = dict(wanted.cluster.agents.addresses) if wanted.cluster.agents is not None else {}
+    boards: dict[str, Counter[str]] = {}
+    for gpu in wanted.cluster.gpus:
+        boards.setdefault(gpu.id.node, Counter())[gpu.board.name] += 1
+    away = {node.name for node in fleet.nodes if node.away}
+    return [
+        {
+            "name": name,
+            "agent": agents.get(name),
+            "state": "lost" if name in away else "cordoned" if name in state.cordoned else "ready",
+            "gpus": dict(sorted(counts.items())),
+            "lost": sorted(gpu.index for gpu in state.lost if gpu.node == name),
+            "workers": sorted(w.name for w in state.actual.workers.values() if w.place is not None and w.node == name),
+        }
+        for name, counts in sorted(boards.items())
+    ]
 
 
 def _graphs(controller: Controller, running: Generation) -> dict[str, Any]:

@@ -77,19 +77,6 @@ class RemoteNodes:
         """Version of the nodes' tritonserver; empty if there are no nodes."""
         return next((str(one["tritonserver"]) for one in self._described.values()), "")
 
-    def status(self) -> list[dict[str, object]]:
-        """Returns the nodes' part of the status."""
-        addresses = dict(self._agents.addresses) if self._agents is not None else {}
-        return [
-            {
-                "name": node.name,
-                "agent": addresses.get(node.name, ""),
-                "state": "lost" if node.away else "ready",
-                "workers": sorted(node.workers),
-            }
-            for node in self
-        ]
-
     def process(self, name: str) -> Process | None:
         """Returns the process of a worker on its node; None if it has none."""
         return next((found for node in self if (found := node.process(name)) is not None), None)

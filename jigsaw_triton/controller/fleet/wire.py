@@ -1,6 +1,7 @@
 """What a controller and an agent tell each other, as JSON.
 
-Files of models travel apart, by the digest of their content. Both have the same release of jigsaw-triton, which they check first, so there is no versioning of single messages.
+Files of models travel apart, by the digest of their content. Both sides have the same release of jigsaw-triton, which
+the controller checks first, so there is no versioning of single messages.
 """
 
 import hashlib

@@ -46,6 +46,7 @@ _TRIGGERS = (
     "restarts",
     "overloaded",
     "lost",
+    "cordoned",
     "replan",
     "next_id",
     "next_generation",
