@@ -60,6 +60,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     },
     "This machine": {
         "mig": "List and change the MIG instances of GPUs.",
+        "certificates": "Create the certificates of a deployment's nodes.",
         "doctor": "Check this machine for everything that a deployment needs.",
         "completion": "Print the completion script of a shell.",
     },
