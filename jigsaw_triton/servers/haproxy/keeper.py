@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
@@ -37,8 +37,8 @@ class Contents:
     """
 
     files: Mapping[str, str]
-    links: Mapping[str, str] = MappingProxyType({})
-    digests: Mapping[str, bytes] = MappingProxyType({})
+    links: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, bytes] = field(default_factory=dict)
 
 
 NOTHING = Contents({})
