@@ -62,6 +62,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     "This machine": {
         "agent": "Run the agent of a machine, for a controller on another one.",
         "mig": "List and change the MIG instances of GPUs.",
+        "certificates": "Create the certificates of a deployment's nodes.",
         "doctor": "Check this machine for everything that a deployment needs.",
         "completion": "Print the completion script of a shell.",
     },

@@ -150,6 +150,8 @@ class RouteEntry:
             change in which the first free worker must not decide; empty if it does.
         closed: True if it gets only requests that no open entry may answer: those that have already used a generation
             that is about to end.
+        remote: True if the worker runs on another host than the gateway, behind a proxy that listens at its socket.
+            Large tensors then do not use shared memory.
     """
 
     worker: str
@@ -166,6 +168,7 @@ class RouteEntry:
     generations: tuple[int, ...] = ()
     weights: tuple[float, ...] = ()
     closed: bool = False
+    remote: bool = False
 
 
 @dataclass(frozen=True, slots=True)

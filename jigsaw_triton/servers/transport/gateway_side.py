@@ -1,19 +1,26 @@
 """The transport's side at a gateway: HAProxy offers workers and agents of other nodes as Unix sockets of this one."""
 
-from collections.abc import Callable, Iterable, Mapping
+import asyncio
+import contextlib
+import csv
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from jigsaw_triton.errors import InputError
 from jigsaw_triton.servers.certificates.credentials import Credentials
+from jigsaw_triton.servers.haproxy.config import Place
 from jigsaw_triton.servers.os_process import OsProcess
-from jigsaw_triton.servers.transport.config import Link, Node
+from jigsaw_triton.servers.transport.config import LINKS, Link, Node, agent_socket, gateway_files
+from jigsaw_triton.servers.transport.side import Report, Side
 
 NAME = "gateway-transport"
 """Name among the servers of a deployment, in its status, and of its log."""
 
-Report = Callable[[str, str], None]
-"""Function that records an event, given its kind and a sentence."""
+_ANSWER_S = 2.0
+"""Seconds within which HAProxy answers a question about its nodes."""
 
 
 class GatewaySide:
@@ -41,7 +48,23 @@ class GatewaySide:
         env: Mapping[str, str] = MappingProxyType({}),
         survives: bool = False,
     ) -> None:
-        raise NotImplementedError
+        self._nodes: dict[str, Node] = {}
+        self._links: tuple[Link, ...] = ()
+        self._offered: tuple[Link, ...] = ()
+        self._made: dict[Path, Path] = {}
+        self._side = Side(
+            NAME,
+            "the transport to other nodes",
+            "",
+            credentials,
+            folder=folder,
+            log=log,
+            files=self._files,
+            listening=self._connect,
+            report=report,
+            env=env,
+            survives=survives,
+        )
 
     async def start(
         self, nodes: Iterable[Node] = (), links: Iterable[Link] = (), *, found: OsProcess | None = None
@@ -58,11 +81,15 @@ class GatewaySide:
             MissingDependencyError: A package that checks certificates is missing.
             JigsawError: HAProxy cannot be downloaded or does not start.
         """
-        raise NotImplementedError
+        self._nodes = {node.name: node for node in nodes}
+        self._links = self._known(links)
+        await self._side.start((), found)
 
     async def set_nodes(self, nodes: Iterable[Node]) -> None:
         """Replaces the nodes, and drops the links to those that are gone. Otherwise as `set_links`."""
-        raise NotImplementedError
+        self._nodes = {node.name: node for node in nodes}
+        self._links = tuple(link for link in self._links if link.node in self._nodes)
+        await self._side.reload()
 
     async def set_links(self, links: Iterable[Link]) -> None:
         """Replaces the links, without losing a call. Returns once all new sockets exist and accept calls.
@@ -77,19 +104,69 @@ class GatewaySide:
             InputError: A link names an unknown node.
             JigsawError: HAProxy does not accept the change. It goes on as before, and the change is tried again.
         """
-        raise NotImplementedError
+        self._links = self._known(links)
+        await self._side.reload()
 
     def agent_socket(self, node: str) -> Path:
         """Returns the Unix socket on which the agent of a node can be called over HTTP, once the node is set."""
-        raise NotImplementedError
+        return agent_socket(self._side.place, node)
 
     def status(self) -> dict[str, Any]:
-        """Returns state (`absent`, `ready` or `restarting`), pid, restarts and version of HAProxy, and its nodes.
+        """Returns the state (`absent`, `ready` or `restarting`), pid, restarts and version of HAProxy."""
+        return self._side.status()
 
-        Each node has the state in which the last health check found it.
+    async def reachable(self) -> frozenset[str]:
+        """Returns the names of the nodes that answered the last health check, which is at most two seconds old.
+
+        Nodes that have not been checked yet are included. If HAProxy does not answer, no node is.
         """
-        raise NotImplementedError
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_ANSWER_S):
+                reader, writer = await asyncio.open_unix_connection(self._side.place.admin)
+                try:
+                    writer.write(b"show stat -1 4 -1\n")
+                    text = (await reader.read()).decode()
+                finally:
+                    writer.close()
+            rows = csv.DictReader(text.removeprefix("# ").splitlines())
+            return frozenset(row["svname"] for row in rows if row["status"].startswith("UP"))
+        return frozenset()
 
     async def stop(self) -> None:
         """Stops HAProxy, after up to two seconds for calls in progress, and removes the sockets. May be repeated."""
-        raise NotImplementedError
+        await self._side.stop()
+        for socket in self._made:
+            socket.unlink(missing_ok=True)
+        self._made = {}
+
+    def _known(self, links: Iterable[Link]) -> tuple[Link, ...]:
+        found = tuple(links)
+        for link in found:
+            if link.node not in self._nodes:
+                hint = f"nodes: {', '.join(self._nodes) or 'none'}"
+                raise InputError(f"worker {link.worker} is on an unknown node", where=link.node, hint=hint)
+        return found
+
+    def _files(self, place: Place) -> dict[str, str]:
+        (place.folder / LINKS).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._offered = self._links
+        return gateway_files(self._nodes.values(), self._offered, place)
+
+    def _connect(self) -> None:
+        """Leads the sockets of callers to those on which HAProxy has begun to listen."""
+        place = self._side.place
+        made = {link.socket: link.bound(place) for link in self._offered}
+        for socket, bound in made.items():
+            # Another link to the same socket would change its inode's time, and look like a new server.
+            if not (socket.exists() and socket.samefile(bound)):
+                fresh = socket.with_name(f".{socket.name}.{os.getpid()}")
+                fresh.unlink(missing_ok=True)
+                fresh.hardlink_to(bound)
+                fresh.replace(socket)
+        for socket, bound in self._made.items():
+            if socket not in made:
+                socket.unlink(missing_ok=True)
+        for path in (place.folder / LINKS).iterdir():
+            if path not in made.values():
+                path.unlink(missing_ok=True)
+        self._made = made

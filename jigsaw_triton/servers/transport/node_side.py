@@ -1,18 +1,17 @@
 """The transport's side at a node: HAProxy takes calls over mutual TLS to the Unix sockets of workers and agent."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from jigsaw_triton.servers.certificates.credentials import Credentials
 from jigsaw_triton.servers.os_process import OsProcess
+from jigsaw_triton.servers.transport.config import node_files
+from jigsaw_triton.servers.transport.side import Report, Side
 
 NAME = "node-transport"
 """Name among the servers of a node, in its status, and of its log."""
-
-Report = Callable[[str, str], None]
-"""Function that records an event, given its kind and a sentence."""
 
 
 class NodeSide:
@@ -48,7 +47,20 @@ class NodeSide:
         env: Mapping[str, str] = MappingProxyType({}),
         survives: bool = False,
     ) -> None:
-        raise NotImplementedError
+        self._address, self._port = address, port
+        self._workers: Mapping[str, Path] = {}
+        self._side = Side(
+            NAME,
+            f"the transport of node {node}",
+            node,
+            credentials,
+            folder=folder,
+            log=log,
+            files=lambda place: node_files(node, address, port, self._workers, agent, place),
+            report=report,
+            env=env,
+            survives=survives,
+        )
 
     async def start(
         self, workers: Mapping[str, Path] = MappingProxyType({}), *, found: OsProcess | None = None
@@ -64,7 +76,8 @@ class NodeSide:
             MissingDependencyError: A package that checks certificates is missing.
             JigsawError: HAProxy cannot be downloaded or does not start.
         """
-        raise NotImplementedError
+        self._workers = dict(workers)
+        await self._side.start([(self._address, self._port)], found)
 
     async def set_workers(self, workers: Mapping[str, Path]) -> None:
         """Replaces the workers of the node, without losing a call. Returns once they can be called.
@@ -77,12 +90,13 @@ class NodeSide:
         Raises:
             JigsawError: HAProxy does not accept the change. It goes on as before, and the change is tried again.
         """
-        raise NotImplementedError
+        self._workers = dict(workers)
+        await self._side.reload()
 
     def status(self) -> dict[str, Any]:
         """Returns the state (`absent`, `ready` or `restarting`), pid, restarts and version of HAProxy, and the port."""
-        raise NotImplementedError
+        return {**self._side.status(), "address": self._address, "port": self._port}
 
     async def stop(self) -> None:
         """Stops HAProxy, after up to two seconds for calls in progress. The call may be repeated."""
-        raise NotImplementedError
+        await self._side.stop()
