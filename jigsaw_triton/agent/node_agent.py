@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from jigsaw_triton.agent.contents import Contents
+from jigsaw_triton.agent.operations import Operations
 from jigsaw_triton.compiler.bundle import Worker
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.fleet.local_node import LocalNode
@@ -49,6 +50,7 @@ class NodeAgent:
 
     Attributes:
         id: Random text that differs after each start.
+        operations: Operations that were ordered.
         changed: Set whenever workers begin or end, or an event occurs; whoever waits clears it.
     """
 
@@ -68,6 +70,7 @@ class NodeAgent:
         self._locks: dict[str, asyncio.Lock] = {}
         self._events: list[tuple[int, e.Event]] = []
         self._numbers = itertools.count(1)
+        self.operations = Operations()
         self.id = secrets.token_hex(8)
         self.changed = asyncio.Condition()
 

@@ -16,7 +16,6 @@ from aiohttp import web
 from jigsaw_triton import __version__
 from jigsaw_triton.agent.contents import Contents
 from jigsaw_triton.agent.node_agent import KINDS, NodeAgent
-from jigsaw_triton.agent.operations import Operations
 from jigsaw_triton.controller.fleet.wire import DEPLOYMENT_HEADER, EPOCH_HEADER, Json
 from jigsaw_triton.errors import InputError, JigsawError
 from jigsaw_triton.servers.installation import Installation
@@ -38,17 +37,24 @@ class AgentServer:
         agent: The agent.
         contents: Files of models.
         installation: Tritonserver of this machine.
+        grace_s: Seconds that `stop` waits for calls in progress.
     """
 
     def __init__(
-        self, socket: Path, name: str, agent: NodeAgent, contents: Contents, installation: Installation
+        self,
+        socket: Path,
+        name: str,
+        agent: NodeAgent,
+        contents: Contents,
+        installation: Installation,
+        *,
+        grace_s: float = 2.0,
     ) -> None:
         self._socket = socket
         self._name = name
         self._agent = agent
         self._contents = contents
         self._installation = installation
-        self._operations = Operations()
         app = web.Application(middlewares=[_errors], client_max_size=_BODY_BYTES)
         app.router.add_get("/node", self._node)
         app.router.add_get("/pulse", self._pulse)
@@ -59,7 +65,7 @@ class AgentServer:
         app.router.add_post("/operations/{number}", self._begin)
         app.router.add_get("/operations/{number}", self._outcome)
         app.router.add_delete("/operations/{number}", self._cancel)
-        self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=2.0, access_log=None)
+        self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=grace_s, access_log=None)
 
     async def start(self) -> None:
         """Starts to listen."""
@@ -69,7 +75,7 @@ class AgentServer:
         self._socket.chmod(0o600)
 
     async def stop(self) -> None:
-        """Stops, after up to two seconds for calls in progress."""
+        """Stops, after a moment for calls in progress."""
         await self._runner.cleanup()
         self._socket.unlink(missing_ok=True)
 
@@ -120,20 +126,20 @@ class AgentServer:
         kind, body = order["kind"], order["body"]
         if kind not in KINDS:
             raise InputError(f"there is no operation {kind!r}", where="the agent")
-        if number not in self._operations:
+        if number not in self._agent.operations:
             if missing := await asyncio.to_thread(self._agent.missing, body):
                 return web.json_response({"missing": missing})
-            self._operations.begin(number, self._agent.run(kind, body))
+            self._agent.operations.begin(number, self._agent.run(kind, body))
         return web.json_response({"missing": {}}, status=202)
 
     async def _outcome(self, request: web.Request) -> web.Response:
         self._admit(request)
         wait_s = min(_seconds(request), MAX_WAIT_S)
-        return web.json_response({"done": await self._operations.outcome(request.match_info["number"], wait_s)})
+        return web.json_response({"done": await self._agent.operations.outcome(request.match_info["number"], wait_s)})
 
     async def _cancel(self, request: web.Request) -> web.Response:
         self._admit(request)
-        await self._operations.cancel(request.match_info["number"])
+        await self._agent.operations.cancel(request.match_info["number"])
         return web.json_response({})
 
     def _admit(self, request: web.Request) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
@@ -32,11 +33,15 @@ log = logging.getLogger(__name__)
 AWAY_S = 4.0
 """Seconds without an answer after which a node counts as lost. Short pauses of its processor or of the network pass."""
 
-_PULSE_S, _PULSE_TIMEOUT_S = 1.0, 1.5
+_PULSE_S, _PULSE_TIMEOUT_S = 1.0, 2.0
 """Seconds that the agent waits for news before it answers, and that it may take in addition."""
 
 _RETRY_S = 0.2
-_OUTCOME_S = 20.0
+_UNDO_S = 60.0
+"""Seconds that a cancelled operation may take to undo what it has begun."""
+
+_OUTCOME_S = 2.0
+"""Seconds that the agent waits for the end of an operation before it answers that it goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,22 +241,22 @@ class RemoteNode:
             JigsawError: The operation failed and left nothing behind.
         """
         path = f"/operations/{self._prefix}.{next(self._numbers)}"
-        give_up_at = time.monotonic() + AWAY_S
-        begun = False
+        give_up_at, begun = math.inf, False
         while True:
             try:
                 if not begun:
                     begun = await self._begin(path, kind, body, made)
                 elif (await self._calls.get(path, wait_s=_OUTCOME_S))["done"]:
                     return
-                give_up_at = time.monotonic() + AWAY_S
+                give_up_at = math.inf
             except AwayError:
+                give_up_at = min(give_up_at, time.monotonic() + AWAY_S)
                 if self._away or time.monotonic() > give_up_at:
                     raise
                 await asyncio.sleep(_RETRY_S)
             except asyncio.CancelledError:
                 with contextlib.suppress(JigsawError):
-                    await asyncio.shield(self._calls.call("DELETE", path, timeout_s=_OUTCOME_S))
+                    await asyncio.shield(self._calls.call("DELETE", path, timeout_s=_UNDO_S))
                 raise
 
     async def _begin(self, path: str, kind: str, body: Json, made: Sealed | None) -> bool:
