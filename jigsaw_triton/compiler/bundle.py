@@ -107,6 +107,7 @@ class Worker:
         memory_mib: Memory of the slice, or the worker's part of it; None if unknown.
         process: Number of the worker among those that share the instance, from 1; 0 if it is alone there.
         standby: Models that are loaded after the others and stay idle until they replace them on the routes.
+        remote: True if the worker runs on another machine than the gateway.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Worker:
     memory_mib: int | None = None
     process: int = 0
     standby: tuple[WorkerModel, ...] = ()
+    remote: bool = False
 
     @property
     def node(self) -> str:

@@ -34,7 +34,7 @@ def listing(out: Output, state: Path | None) -> None:
         )
         for node in nodes
     ]
-    out.result({"nodes": nodes}, Table(("node", "state", "agent", "GPUs", "workers"), rows))
+    out.result({"nodes": nodes}, Table.of(("node", "state", "agent", "GPUs", "workers"), rows))
 
 
 @options.command("cordon", examples=("node cordon a",))
