@@ -67,6 +67,7 @@ class NodeAgent:
         self._publish = publish
         self._workers: dict[str, Worker] = {}
         self._sealed: dict[str, Json] = {}
+        self._starting: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
         self._events: list[tuple[int, e.Event]] = []
         self._numbers = itertools.count(1)
@@ -207,9 +208,13 @@ class NodeAgent:
                     return
                 await self._end(name)
             worker = opened(body, self._contents.path)
-            await self._publish({*self._workers, name})
-            await self._node.bring_up(worker)
-            self._keep(worker, body)
+            self._starting.add(name)
+            try:
+                await self._publish_all()
+                await self._node.bring_up(worker)
+                self._keep(worker, body)
+            finally:
+                self._starting.discard(name)
 
     async def _restart(self, body: Json) -> None:
         worker = opened(body["worker"], self._contents.path)
@@ -219,7 +224,7 @@ class NodeAgent:
             else:
                 await self._node.restart(worker, body["delay_s"])
             self._keep(worker, body["worker"])
-            await self._publish(self._workers)
+            await self._publish_all()
 
     async def _retire(self, body: Json) -> None:
         async with self._lock(body["name"]):
@@ -245,7 +250,10 @@ class NodeAgent:
         self._workers.pop(name, None)
         self._sealed.pop(name, None)
         self._save()
-        await self._publish(self._workers)
+        await self._publish_all()
+
+    async def _publish_all(self) -> None:
+        await self._publish({*self._workers, *self._starting})
 
     def _change(self, name: str, gone: set[str], add: tuple[Json, ...] | list[Json] = ()) -> None:
         """Records that models of a worker are gone or have come."""

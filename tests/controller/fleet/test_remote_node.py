@@ -270,3 +270,18 @@ def test_lost_gpus_and_use_come_from_the_node(run_dir: Path) -> None:
         assert (await remote.node.use())[W].memory_mib == 10
 
     run(run_dir, test)
+
+
+def test_workers_that_start_together_can_all_be_called(run_dir: Path) -> None:
+    names = [f"a-0-1g-{start}" for start in range(4)]
+
+    async def test(remote: Remote) -> None:
+        remote.machine.node.gate.clear()
+        starting = [asyncio.create_task(remote.node.bring_up(worker(n, start=i))) for i, n in enumerate(names)]
+        await until(lambda: len(remote.machine.published) == len(names))
+        assert remote.machine.published[-1] == set(names)
+        remote.machine.node.gate.set()
+        await asyncio.gather(*starting)
+        assert set(remote.node.running) == set(names)
+
+    run(run_dir, test)
