@@ -162,6 +162,10 @@ class Fleet:
                 self._own.servers.by_name[GATEWAY].reconciling = asyncio.create_task(checking)
         return tuple(sorted(ended))
 
+    async def close(self) -> None:
+        """Ends what calls other machines, after the last server has been stopped."""
+        await self.nodes.stop()
+
     async def around_others(self, cluster: Cluster) -> Cluster:
         """Returns a known cluster in its current state, including the MIG instances of others on its GPUs."""
         if cluster.agents is not None:

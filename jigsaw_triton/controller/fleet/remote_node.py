@@ -130,8 +130,9 @@ class RemoteNode:
         first, self._cluster = self._cluster is None, cluster
         try:
             if first:
-                await self._meet()
-            if not self._away:
+                # Workers that a node kept because it was away when they were to end, end now.
+                await self._bring_in_line()
+            elif not self._away:
                 await self._operate("serve-on", {"cluster": cluster_json(cluster)})
         except AwayError:
             if first:

@@ -1,8 +1,8 @@
 """The other machines of a deployment: their agents, and the transport by which the gateway calls their workers."""
 
 import asyncio
-import hashlib
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
@@ -28,6 +28,9 @@ from jigsaw_triton.servers.transport.gateway_side import NAME as SIDE
 from jigsaw_triton.servers.transport.gateway_side import GatewaySide
 
 log = logging.getLogger(__name__)
+
+_IDENTITY_FACT = "deployment"
+"""Journal key of the identity by which agents know whose workers they have."""
 
 _CLOCKS_S = 60.0
 """Seconds by which the clocks of two machines may differ. Certificates are valid from one moment to another, and logs
@@ -177,13 +180,18 @@ class RemoteNodes:
         else:
             await self._side.set_nodes(nodes)
         self._agents = replace(agents, addresses=tuple((n.name, f"{n.host}:{n.port}") for n in nodes))
-        secret = self._paths.secret.read_bytes()
-        deployment = hashlib.sha256(secret).hexdigest()[:16]
+        deployment = self._identity()
         for node in nodes:
             if node.name not in self._nodes:
                 socket = self._side.agent_socket(node.name)
                 calls = AgentCalls(node.name, socket, deployment, self._journal.epoch)
                 self._nodes[node.name] = RemoteNode(node.name, calls, self._digest, self._notify, self._changed)
+
+    def _identity(self) -> str:
+        """Returns the identity of the deployment, which lasts as long as its journal."""
+        if not self._journal.fact(_IDENTITY_FACT):
+            self._journal.keep_fact(_IDENTITY_FACT, secrets.token_hex(8))
+        return self._journal.fact(_IDENTITY_FACT)
 
     async def _each(self, call: Callable[[RemoteNode], Awaitable[object]]) -> None:
         """Calls all nodes at once, and raises the first error after all have ended."""
