@@ -44,8 +44,8 @@ std::string unregister_request(std::string_view region, std::string_view secret)
 // Header of an answer.
 struct AnswerHead {
   int status = 0;
-  size_t body = 0;  // Bytes of the body.
-  size_t json = 0;  // Bytes of JSON at the start of the body.
+  size_t body = 0;      // Bytes of the body.
+  size_t json = 0;      // Bytes of JSON at the start of the body.
   bool closes = false;  // True if the server closes the connection after the answer.
 };
 

@@ -246,25 +246,26 @@ class HaproxyKeeper:
                 delay_s = _DELAY_FIRST_S
                 refused = await self._reload_changes(refused)
                 continue
-            if process is not self._process:
-                continue
-            if process is not ended:
-                self._report(
-                    "error", f"{self._title} ended unexpectedly ({describe_status(status)}); restarting it now"
-                )
-                self._restarts += 1
-                ended, failure = process, ""
-            try:
-                async with self._lock:
-                    if process is self._process:
-                        await self._run(None)
-                self._report("restart", f"{self._title} serves again")
-            except (JigsawError, OSError) as error:
-                if str(error) != failure:
-                    self._report("error", f"{self._title} does not start and will be retried: {error}")
-                    failure = str(error)
-                await asyncio.sleep(delay_s)
-                delay_s = min(2 * delay_s, _DELAY_MOST_S)
+            async with self._lock:
+                # After a reload, the process before ends, and may do so before the reload does.
+                if process is not self._process:
+                    continue
+                if process is not ended:
+                    self._report(
+                        "error", f"{self._title} ended unexpectedly ({describe_status(status)}); restarting it now"
+                    )
+                    self._restarts += 1
+                    ended, failure = process, ""
+                try:
+                    await self._run(None)
+                    self._report("restart", f"{self._title} serves again")
+                    continue
+                except (JigsawError, OSError) as error:
+                    if str(error) != failure:
+                        self._report("error", f"{self._title} does not start and will be retried: {error}")
+                        failure = str(error)
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, _DELAY_MOST_S)
 
     async def _reload_changes(self, refused: str) -> str:
         """Reloads HAProxy if its files have changed.
