@@ -24,14 +24,15 @@ from jigsaw_triton.controller.fleet.wire import (
     read_cluster,
 )
 from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.records import WORKERS_FACT
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import DeviceUse
 from jigsaw_triton.servers.os_process import start_time
 
 log = logging.getLogger(__name__)
 
-_WORKERS_FACT, _CLUSTER_FACT = "workers", "cluster"
-"""Journal keys of the workers and of the node's GPUs, as they travelled."""
+_CLUSTER_FACT = "cluster"
+"""Journal key of the node's GPUs, as they travelled."""
 
 _DEPLOYMENT_FACT, _EPOCH_FACT = "deployment", "controller epoch"
 """Journal keys of the deployment that the workers belong to, and of the highest epoch of its controllers."""
@@ -109,7 +110,7 @@ class NodeAgent:
         known = self._journal.fact(_CLUSTER_FACT)
         if not known:
             return
-        data: Mapping[str, Json] = json.loads(self._journal.fact(_WORKERS_FACT) or "{}")
+        data: Mapping[str, Json] = json.loads(self._journal.fact(WORKERS_FACT) or "{}")
         # Files that are gone prevent no adoption; a restart would get them again.
         self._sealed = dict(data)
         self._workers = {name: opened(entry, self._contents.path) for name, entry in data.items()}
@@ -270,7 +271,7 @@ class NodeAgent:
         self._save()
 
     def _save(self) -> None:
-        self._journal.keep_fact(_WORKERS_FACT, json.dumps(self._sealed))
+        self._journal.keep_fact(WORKERS_FACT, json.dumps(self._sealed))
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())

@@ -33,6 +33,10 @@ log = logging.getLogger(__name__)
 AWAY_S = 4.0
 """Seconds without an answer after which a node counts as lost. Short pauses of its processor or of the network pass."""
 
+HEADLESS_S = 60.0
+"""Seconds without an answer of its agent after which a node counts as lost although its workers can be called. An agent
+that is restarted answers sooner. Longer, and workers that die there would be missed."""
+
 _PULSE_S, _PULSE_TIMEOUT_S = 1.0, 2.0
 """Seconds that the agent waits for news before it answers, and that it may take in addition."""
 
@@ -68,6 +72,7 @@ class RemoteNode:
         calls: Client of its agent.
         digest: Function that returns the SHA-256 of a file.
         notify: Callback for events that concern its workers.
+        reachable: Returns true if the node itself answers, whether or not its agent does.
         changed: Called when workers begin or end, and when the node is lost or back.
     """
 
@@ -77,12 +82,14 @@ class RemoteNode:
         calls: AgentCalls,
         digest: Digest,
         notify: Callable[[e.Event], None],
+        reachable: Callable[[], Awaitable[bool]],
         changed: Callable[[], Awaitable[None]],
     ) -> None:
         self.name = name
         self._calls = calls
         self._digest = digest
         self._notify = notify
+        self._reachable = reachable
         self._changed = changed
         self._cluster: Cluster | None = None
         self._workers: dict[str, Worker] = {}
@@ -251,7 +258,8 @@ class RemoteNode:
                     return
                 give_up_at = math.inf
             except AwayError:
-                give_up_at = min(give_up_at, time.monotonic() + AWAY_S)
+                patience_s = HEADLESS_S if self._follower is not None else AWAY_S
+                give_up_at = min(give_up_at, time.monotonic() + patience_s)
                 if self._away or time.monotonic() > give_up_at:
                     raise
                 await asyncio.sleep(_RETRY_S)
@@ -300,7 +308,7 @@ class RemoteNode:
                     await self._heard(found)
                 heard_s = time.monotonic()
             except AwayError as error:
-                if not self._away and time.monotonic() - heard_s > AWAY_S:
+                if not self._away and await self._is_lost(time.monotonic() - heard_s):
                     self._away = True
                     self._notify(e.Noticed("error", f"node {self.name} is lost: {error.message}"))
                     await self._changed()
@@ -308,6 +316,10 @@ class RemoteNode:
             except JigsawError as error:
                 log.warning("%s", error)
                 await asyncio.sleep(_PULSE_S)
+
+    async def _is_lost(self, silent_s: float) -> bool:
+        """Returns true if the node counts as lost, given the seconds since its agent last answered."""
+        return silent_s > HEADLESS_S or (silent_s > AWAY_S and not await self._reachable())
 
     async def _heard(self, found: Json) -> None:
         if found["agent"] != self._agent or found["at"] < self._seen_at:

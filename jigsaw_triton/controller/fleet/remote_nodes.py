@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from jigsaw_triton import __version__
@@ -185,7 +186,10 @@ class RemoteNodes:
             if node.name not in self._nodes:
                 socket = self._side.agent_socket(node.name)
                 calls = AgentCalls(node.name, socket, deployment, self._journal.epoch)
-                self._nodes[node.name] = RemoteNode(node.name, calls, self._digest, self._notify, self._changed)
+                reachable = partial(self._is_reachable, node.name)
+                self._nodes[node.name] = RemoteNode(
+                    node.name, calls, self._digest, self._notify, reachable, self._changed
+                )
 
     def _identity(self) -> str:
         """Returns the identity of the deployment, which lasts as long as its journal."""
@@ -199,6 +203,10 @@ class RemoteNodes:
         for error in found:
             if isinstance(error, BaseException):
                 raise error
+
+    async def _is_reachable(self, name: str) -> bool:
+        """Returns true if the proxy of a node answered the last health check."""
+        return self._side is not None and name in await self._side.reachable()
 
     async def _changed(self) -> None:
         """Links the workers that run, after a change of them. Those of a lost node fail at once from then on."""

@@ -40,6 +40,7 @@ class Remote:
     machine: FakeMachine
     events: list[e.Event] = field(default_factory=list)
     changes: int = 0
+    reachable: bool = False
 
     def __post_init__(self) -> None:
         self.node = self.controller(1)
@@ -47,7 +48,10 @@ class Remote:
     def controller(self, epoch: int, deployment: str = "d") -> RemoteNode:
         """Returns the node as another controller sees it."""
         calls = AgentCalls(NODE, self.machine.socket, deployment, epoch)
-        return RemoteNode(NODE, calls, digest, self.events.append, self._changed)
+        return RemoteNode(NODE, calls, digest, self.events.append, self._is_reachable, self._changed)
+
+    async def _is_reachable(self) -> bool:
+        return self.reachable
 
     async def _changed(self) -> None:
         self.changes += 1
@@ -187,6 +191,24 @@ def test_a_node_that_does_not_answer_is_lost_with_its_gpus_and_is_brought_in_lin
         assert remote.machine.node.log == ["serve-on", f"retire {other}", f"reconcile {W} "]
         assert remote.said("node a is back") and set(remote.node.running) == {W}
         assert await remote.node.lost_gpus() == frozenset()
+
+    run(run_dir, test)
+
+
+def test_a_node_whose_workers_can_be_called_is_not_lost_with_its_agent(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        remote.reachable = True
+        await remote.node.bring_up(worker(W, model("m")))
+        await remote.machine.stop()
+        starting = asyncio.create_task(remote.node.load(W, [model("n")]))
+        await asyncio.sleep(1.5)
+        assert not remote.node.away and set(remote.node.running) == {W}
+        await remote.machine.start()
+        await starting
+        assert f"load {W} n" in remote.machine.node.log
+        remote.reachable = False
+        await remote.machine.cut()
+        await until(lambda: remote.node.away)
 
     run(run_dir, test)
 

@@ -50,7 +50,11 @@ def test_an_authority_is_not_replaced_by_mistake(tmp_path: Path) -> None:
 
 
 def test_without_an_authority_nothing_is_issued(tmp_path: Path) -> None:
-    for act in (lambda: issue(tmp_path, "a"), lambda: issued(tmp_path), lambda: create_authority(tmp_path, "", renew=True)):
+    for act in (
+        lambda: issue(tmp_path, "a"),
+        lambda: issued(tmp_path),
+        lambda: create_authority(tmp_path, "", renew=True),
+    ):
         with pytest.raises(StateError, match="there is no authority; create one: jigsaw-triton certificates create"):
             act()
 

@@ -12,15 +12,13 @@ import pytest
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.servers.os_process import OsProcess, start_time
-from jigsaw_triton.servers.transport.config import Link, Node
+from jigsaw_triton.servers.transport.config import Node
 from tests.native import specs
 from tests.native.conftest import column
-from tests.native.worker import Call
 from tests.servers.transport.world import (
     PATIENCE_S,
     Load,
     Machine,
-    World,
     eventually_reachable,
     get,
     make_credentials,
