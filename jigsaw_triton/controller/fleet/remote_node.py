@@ -241,8 +241,16 @@ class RemoteNode:
 
     # --- operations ------------------------------------------------------------------------------------------------
 
-    async def _operate(self, kind: str, body: Json, made: Sealed | None = None) -> None:
+    async def _operate(
+        self, kind: str, body: Json, made: Sealed | None = None, *, patience_s: float = HEADLESS_S
+    ) -> None:
         """Has the agent carry out an operation exactly once, whatever happens to the connection.
+
+        Args:
+            kind: Name of the operation.
+            body: Its arguments.
+            made: Files that it needs; None if it needs none.
+            patience_s: Seconds to wait for an agent that does not answer, unless the node is lost before.
 
         Raises:
             AwayError: The node is lost. Whatever it has done is undone when it is back.
@@ -258,7 +266,6 @@ class RemoteNode:
                     return
                 give_up_at = math.inf
             except AwayError:
-                patience_s = HEADLESS_S if self._follower is not None else AWAY_S
                 give_up_at = min(give_up_at, time.monotonic() + patience_s)
                 if self._away or time.monotonic() > give_up_at:
                     raise
@@ -299,6 +306,7 @@ class RemoteNode:
         while True:
             try:
                 found = await self._calls.get("/pulse", wait_s=_PULSE_S, timeout_s=_PULSE_TIMEOUT_S, after=self._last)
+                heard_s = time.monotonic()
                 if self._away or found["agent"] != self._agent:
                     await self._bring_in_line()
                     if self._away:
@@ -306,7 +314,6 @@ class RemoteNode:
                     self._away = False
                 else:
                     await self._heard(found)
-                heard_s = time.monotonic()
             except AwayError as error:
                 if not self._away and await self._is_lost(time.monotonic() - heard_s):
                     self._away = True
@@ -348,5 +355,5 @@ class RemoteNode:
             contents |= made.contents
             workers.append(made.json)
         body = {"cluster": cluster_json(self._cluster), "workers": workers}
-        await self._operate("adopt", body, Sealed(body, contents))
+        await self._operate("adopt", body, Sealed(body, contents), patience_s=AWAY_S)
         await self._look()
