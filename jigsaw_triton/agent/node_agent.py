@@ -14,6 +14,7 @@ from jigsaw_triton.agent.operations import Operations
 from jigsaw_triton.compiler.bundle import Worker
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.fleet.local_node import LocalNode
+from jigsaw_triton.controller.fleet.server import Server
 from jigsaw_triton.controller.fleet.wire import (
     Json,
     cluster_json,
@@ -140,14 +141,21 @@ class NodeAgent:
         """
         running = {}
         for name in self._workers:
-            server = self._node.server(name)
-            if server is None or server.process.pid is None or server.process.returncode is not None:
+            server = self._running(name)
+            if server is None:
                 continue
             pid = server.process.pid
             running[name] = {"pid": pid, "uuid": server.uuid, "incarnation": f"{pid}.{start_time(pid)}"}
         events = [(number, event_json(event)) for number, event in self._events if number > after]
         last = self._events[-1][0] if self._events else 0
         return {"agent": self.id, "at": time.monotonic_ns(), "workers": running, "events": events, "last": last}
+
+    def _running(self, name: str) -> Server | None:
+        """Returns the server of a worker if its process runs."""
+        server = self._node.server(name)
+        if server is None or server.process.pid is None or server.process.returncode is not None:
+            return None
+        return server
 
     async def wait(self, after: int, wait_s: float) -> None:
         """Waits for an event after a number, or for a change of the workers."""
@@ -193,8 +201,8 @@ class NodeAgent:
         for name in sorted(self._workers.keys() - wanted.keys()):
             await self._retire({"name": name})
         for name, entry in sorted(wanted.items()):
-            server = self._node.server(name)
-            if server is None or server.process.returncode is not None:
+            server = self._running(name)
+            if server is None:
                 self.notify(e.WorkerExited(name, "while its node did not answer"))
             else:
                 models = {model["name"] for model in entry["models"]}
@@ -205,7 +213,7 @@ class NodeAgent:
         name = body["name"]
         async with self._lock(name):
             if name in self._workers:
-                if self._sealed[name] == body and self._node.process(name) is not None:
+                if self._sealed[name] == body and self._running(name) is not None:
                     return
                 await self._end(name)
             worker = opened(body, self._contents.path)

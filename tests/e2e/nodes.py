@@ -10,7 +10,7 @@ from pathlib import Path
 from jigsaw_triton.api.controller import end_orphans
 from jigsaw_triton.controller.persistence.paths import deployment_paths
 from jigsaw_triton.servers.certificates.authority import create_authority, issue
-from jigsaw_triton.servers.members import members
+from jigsaw_triton.servers.members import leaders, members
 from tests.e2e.system import COMMAND, PATIENCE_S, System, free_ports
 
 _POLL_S = 0.05
@@ -69,8 +69,8 @@ class Machine:
         return {member.pid for member in members(self.state)}
 
     def servers(self) -> dict[str, int]:
-        """Returns the worker processes of the machine: name -> process id of the one that leads."""
-        return {m.server: m.pid for m in members(self.state) if m.leads and m.server != "node-transport"}
+        """Returns the workers of the machine: name -> id of the process."""
+        return {name: m.pid for name, m in leaders(members(self.state)).items() if name != "node-transport"}
 
     def end_agent(self, number: int = signal.SIGKILL) -> None:
         """Ends the agent by a signal. Its workers go on."""

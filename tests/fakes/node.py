@@ -77,7 +77,11 @@ class FakeNode:
 
     async def adopt(self, cluster: Cluster, workers: Mapping[str, Worker], others: Any = ()) -> frozenset[str]:
         await self._done(f"adopt {' '.join(sorted(workers))}")
-        return frozenset(workers.keys() - self._processes.keys())
+        ended = frozenset(workers.keys() - self._processes.keys())
+        for name in ended:
+            # As a server of which no process was found.
+            self._processes[name] = SimpleNamespace(process=SimpleNamespace(pid=None, returncode=None), uuid="")
+        return ended
 
     async def reconcile(self, name: str, wanted: Collection[str]) -> None:
         self.log.append(f"reconcile {name} {' '.join(sorted(wanted))}")
@@ -101,7 +105,7 @@ class FakeNode:
 
     async def restart(self, one: Worker, delay_s: float) -> None:
         await self._done(f"restart {one.name}")
-        self._processes[one.name].process.returncode = None
+        self._processes[one.name].process = SimpleNamespace(pid=os.getpid(), returncode=None)
         self.workers[one.name] = one
 
     async def retire(self, name: str) -> None:
@@ -117,6 +121,10 @@ class FakeNode:
 
     async def kill(self, name: str, cause: str) -> None:
         await self._done(f"kill {name}: {cause}")
+
+    def vanish(self, name: str) -> None:
+        """Ends a worker so that the next agent finds no trace of it."""
+        del self._processes[name]
 
     async def _done(self, what: str) -> None:
         await self.gate.wait()

@@ -239,6 +239,20 @@ def test_the_next_agent_knows_the_workers_of_the_one_before(run_dir: Path) -> No
     run(run_dir, test)
 
 
+def test_a_worker_that_ended_while_no_agent_ran_is_restarted(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        await remote.node.bring_up(worker(W, model("m")))
+        await remote.machine.stop()
+        remote.machine.node.vanish(W)
+        await remote.machine.start()
+        await until(lambda: remote.said("WorkerExited"))
+        await until(lambda: W not in remote.node.running)
+        await remote.node.restart(worker(W, model("m")), 0.0)
+        assert W in remote.node.running
+
+    run(run_dir, test)
+
+
 def test_the_next_controller_goes_on_and_ends_the_one_before(run_dir: Path) -> None:
     async def test(remote: Remote) -> None:
         one = worker(W, model("m"))
