@@ -38,7 +38,10 @@ class ControlledDeployment(ObservedDeployment):
             StateError: Nothing is deployed, or a controller is starting or ending.
             InstanceInUseError: A process outside the deployment holds a MIG instance.
         """
-        stopped = self._stop(reporter.note)
+        if not (stopped := self._stop(reporter.note)) and controller.agents_serve(self.paths):
+            reporter.note("the deployment has workers on other machines; a new controller ends them")
+            self.start()
+            stopped = self._stop(reporter.note)
         ended = controller.end_orphans(self.paths)
         if ended:
             reporter.note(f"ended {ended} servers and MIG instances that a killed controller left")

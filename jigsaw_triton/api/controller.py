@@ -153,6 +153,19 @@ def unattended_servers(paths: Paths) -> list[str]:
     return sorted(leaders(members(paths.state)))
 
 
+def agents_serve(paths: Paths) -> bool:
+    """Returns true if a controller has left workers on other machines, which only a controller can end."""
+    from jigsaw_triton.controller.persistence.checkpoint import load
+
+    if not paths.journal.exists():
+        return False
+    # A state that cannot be read names no agents. The next deploy ends what they still run.
+    with suppress(StateError), closing(JournalReader(paths.journal)) as journal:
+        state = load(journal)
+        return state is not None and state.wanted is not None and state.wanted.cluster.agents is not None
+    return False
+
+
 def check_adoptable(paths: Paths) -> None:
     """Checks that a controller of this release can go on with the servers of the last one.
 

@@ -132,6 +132,16 @@ def test_the_next_controller_goes_on_with_the_machines(system: System, machines:
     crowd.assert_none_failed()
 
 
+def test_down_ends_the_workers_of_machines_without_their_controller(
+    system: System, machines: Machines, tmp_path: Path
+) -> None:
+    machine = deploy(system, machines, tmp_path)
+    system.kill_controller()
+    result = system.run("down")
+    assert result.code == 0, result.err
+    assert machine.servers() == {}
+
+
 def test_a_machine_is_drained_without_a_lost_request(system: System, machines: Machines, tmp_path: Path) -> None:
     machine = deploy(system, machines, tmp_path)
     other = other_than(machine, machines).name
