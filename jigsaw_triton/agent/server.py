@@ -16,7 +16,7 @@ from aiohttp import web
 from jigsaw_triton import __version__
 from jigsaw_triton.agent.contents import Contents
 from jigsaw_triton.agent.node_agent import KINDS, NodeAgent
-from jigsaw_triton.controller.fleet.wire import DEPLOYMENT_HEADER, EPOCH_HEADER, Json
+from jigsaw_triton.controller.fleet.wire import DEPLOYMENT_HEADER, EPOCH_HEADER, WIRE_VERSION, Json
 from jigsaw_triton.errors import InputError, JigsawError
 from jigsaw_triton.servers.installation import Installation
 
@@ -86,6 +86,7 @@ class AgentServer:
             {
                 "name": self._name,
                 "release": __version__,
+                "wire": WIRE_VERSION,
                 "agent": self._agent.id,
                 "tritonserver": workers.version,
                 "backends": sorted(workers.backends),

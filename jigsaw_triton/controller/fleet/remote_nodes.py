@@ -16,7 +16,7 @@ from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls
 from jigsaw_triton.controller.fleet.node import Process
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
-from jigsaw_triton.controller.fleet.wire import Json
+from jigsaw_triton.controller.fleet.wire import WIRE_VERSION, Json
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import InputError, JigsawError
@@ -127,9 +127,7 @@ class RemoteNodes:
         for name, worker in workers.items():
             by_node[worker.node][name] = worker
         await self._each(lambda node: node.adopt(_part(cluster, node.name), by_node[node.name]))
-        for node in self:
-            if not node.away:
-                self._described[node.name] = await node.describe()
+        self._described |= {node.name: await node.describe() for node in self if not node.away}
         return set()
 
     async def survey(self, cluster: Cluster) -> Cluster:
@@ -235,9 +233,13 @@ class RemoteNodes:
             where = f"node {name}"
             if one["name"] != name:
                 raise InputError(f"the agent there has the name {one['name']!r}", where=where, hint="correct `agent`")
+            if one["wire"] != WIRE_VERSION:
+                hint = f"install jigsaw-triton {__version__} there"
+                message = f"it has jigsaw-triton {one['release']}, which does not work together with {__version__}"
+                raise InputError(message, where=where, hint=hint)
             if one["release"] != __version__:
-                hint = "install the same release on all machines"
-                raise InputError(f"it has jigsaw-triton {one['release']}, not {__version__}", where=where, hint=hint)
+                text = f"{where} has jigsaw-triton {one['release']}, the controller {__version__}"
+                self._notify(e.Noticed("node", text))
             if abs(difference_s := one["utc_s"] - time.time()) > _CLOCKS_S:
                 hint = "let all machines set their clocks by NTP"
                 raise InputError(

@@ -1,7 +1,6 @@
 """What a controller and an agent tell each other, as JSON.
 
-Files of models travel apart, by the digest of their content. Both sides have the same release of jigsaw-triton, which
-the controller checks first, so there is no versioning of single messages.
+Files of models travel apart, by the digest of their content.
 """
 
 import hashlib
@@ -17,6 +16,10 @@ from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement, ServerImage
 
 Json = Mapping[str, Any]
+
+WIRE_VERSION = 1
+"""Version of these messages. Raise it when one changes so that the other side could misread it. Releases with the same
+version work together, so that machines can be upgraded one after the other."""
 
 DEPLOYMENT_HEADER, EPOCH_HEADER = "jigsaw-deployment", "jigsaw-epoch"
 """HTTP headers with the identity of the deployment, and with the number of the epoch of its controller."""
