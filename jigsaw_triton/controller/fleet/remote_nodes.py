@@ -9,17 +9,17 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from jigsaw_triton import __version__
 from jigsaw_triton.compiler.bundle import Worker
 from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls
+from jigsaw_triton.controller.fleet.agent_checks import check_agents
 from jigsaw_triton.controller.fleet.node import Process
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
-from jigsaw_triton.controller.fleet.wire import WIRE_VERSION, Json
+from jigsaw_triton.controller.fleet.wire import Json
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.errors import InputError, JigsawError
+from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.gpus.model import Agents, Cluster, DeviceUse, GpuId
 from jigsaw_triton.servers.certificates.credentials import credentials_in
 from jigsaw_triton.servers.members import leaders, marks, members
@@ -32,10 +32,6 @@ log = logging.getLogger(__name__)
 
 _IDENTITY_FACT = "deployment"
 """Journal key of the identity by which agents know whose workers they have."""
-
-_CLOCKS_S = 60.0
-"""Seconds by which the clocks of two machines may differ. Certificates are valid from one moment to another, and logs
-are compared by their times."""
 
 
 class RemoteNodes:
@@ -108,8 +104,10 @@ class RemoteNodes:
         await self._connect(cluster.agents)
         new = [name for name in self._nodes if name not in self._described]
         found = await asyncio.gather(*(self._nodes[name].describe() for name in new))
-        self._check(dict(zip(new, found, strict=True)))
-        self._described |= dict(zip(new, found, strict=True))
+        described = {**self._described, **dict(zip(new, found, strict=True))}
+        for text in check_agents(described, time.time()):
+            self._notify(e.Noticed("node", text))
+        self._described = described
         await self._each(lambda node: node.serve_on(_part(cluster, node.name)))
 
     async def adopt(self, cluster: Cluster, workers: Mapping[str, Worker]) -> set[str]:
@@ -221,35 +219,6 @@ class RemoteNodes:
                 await self._side.set_links(links)
             except JigsawError as error:
                 self._notify(e.Noticed("error", f"the gateway cannot call workers of other nodes: {error}"))
-
-    def _check(self, described: Mapping[str, Json]) -> None:
-        """Checks that the agents fit to this release and to each other.
-
-        Raises:
-            InputError: One does not.
-        """
-        versions = {one["tritonserver"] for one in (*self._described.values(), *described.values())}
-        for name, one in described.items():
-            where = f"node {name}"
-            if one["name"] != name:
-                raise InputError(f"the agent there has the name {one['name']!r}", where=where, hint="correct `agent`")
-            if one["wire"] != WIRE_VERSION:
-                hint = f"install jigsaw-triton {__version__} there"
-                message = f"it has jigsaw-triton {one['release']}, which does not work together with {__version__}"
-                raise InputError(message, where=where, hint=hint)
-            if one["release"] != __version__:
-                text = f"{where} has jigsaw-triton {one['release']}, the controller {__version__}"
-                self._notify(e.Noticed("node", text))
-            if abs(difference_s := one["utc_s"] - time.time()) > _CLOCKS_S:
-                hint = "let all machines set their clocks by NTP"
-                raise InputError(
-                    f"its clock differs from this machine's by {difference_s:.0f} s", where=where, hint=hint
-                )
-        if len(versions) > 1:
-            found = ", ".join(f"{name} has {one['tritonserver']}" for name, one in sorted(described.items()))
-            raise InputError(
-                f"the nodes have different tritonservers: {found}", where="nodes", hint="install the same one on all"
-            )
 
 
 def _part(cluster: Cluster, node: str) -> Cluster:

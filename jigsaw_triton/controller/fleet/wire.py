@@ -139,13 +139,13 @@ def read_gpu(data: Json) -> Gpu:
 
 def event_json(event: e.Event) -> Json:
     """Returns an event that concerns a worker."""
-    return {"kind": type(event).__name__, **{f.name: getattr(event, f.name) for f in fields(event)}}
+    return {"event": type(event).__name__, **{f.name: getattr(event, f.name) for f in fields(event)}}
 
 
 def read_event(data: Json) -> e.Event:
     """Returns the event of `event_json`."""
     values = dict(data)
-    return _EVENTS[values.pop("kind")](**values)
+    return _EVENTS[values.pop("event")](**values)
 
 
 def _model_json(model: WorkerModel, digest: Digest, contents: dict[str, bytes | Path]) -> Json:

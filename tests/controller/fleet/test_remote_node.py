@@ -62,7 +62,7 @@ class Remote:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - most conditions have no event
             await asyncio.sleep(0.01)
 
 
