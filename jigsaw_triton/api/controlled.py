@@ -94,7 +94,9 @@ class ControlledDeployment(ObservedDeployment):
                 started the servers.
             JigsawError: The controller did not start.
         """
-        if self.wait_status() is not None or not controller.unattended_servers(self.paths):
+        if self.wait_status() is not None:
+            return False
+        if not controller.unattended_servers(self.paths) and not controller.agents_serve(self.paths):
             return False
         controller.check_adoptable(self.paths)
         reporter.note("servers are running here without a controller; a new controller adopts them")

@@ -162,7 +162,9 @@ def agents_serve(paths: Paths) -> bool:
     # A state that cannot be read names no agents. The next deploy ends what they still run.
     with suppress(StateError), closing(JournalReader(paths.journal)) as journal:
         state = load(journal)
-        return state is not None and state.wanted is not None and state.wanted.cluster.agents is not None
+        if state is None or state.wanted is None:
+            return False
+        return state.wanted.cluster.agents is not None and bool(state.actual.workers)
     return False
 
 

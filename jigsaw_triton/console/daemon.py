@@ -203,7 +203,9 @@ def _last_state(journal: Journal, paths: Paths, resume: bool) -> State | None:
         return None
     if state is None or state.phase is Phase.STOPPED:
         return None
-    return state if running or resume else None
+    # Workers on other machines go on whatever happens to this one, such as a reboot.
+    elsewhere = state.wanted is not None and state.wanted.cluster.agents is not None and bool(state.actual.workers)
+    return state if running or resume or elsewhere else None
 
 
 def _log_to(path: Path) -> None:

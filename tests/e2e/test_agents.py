@@ -1,6 +1,7 @@
 """Machines with agents that come, go and die under load. Each is a group of processes with a port of its own."""
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.servers.members import members
 from tests.e2e.app import write_application
 from tests.e2e.clients import Crowd
 from tests.e2e.nodes import Machine, Machines
@@ -129,6 +131,21 @@ def test_the_next_controller_goes_on_with_the_machines(system: System, machines:
         system.wait_event("adopted", after=last)
         crowd.wait_answers(30)
         assert machine.servers() == before
+    crowd.assert_none_failed()
+
+
+def test_workers_outlive_the_machine_of_the_controller(system: System, machines: Machines, tmp_path: Path) -> None:
+    machine = deploy(system, machines, tmp_path)
+    before = machine.servers()
+    system.kill_controller()
+    for pid in {member.pid for member in members(system.state)}:
+        os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(system.run_dir)
+    result = system.run("deploy", tmp_path / "app", "--cluster", machines.cluster(system), "--demand", 60, "--detach")
+    assert result.code == 0, result.err
+    assert machine.servers() == before
+    with Crowd(system) as crowd:
+        crowd.wait_answers(10)
     crowd.assert_none_failed()
 
 
