@@ -22,7 +22,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("compiler",),
     ("servers",),
     ("controller",),
-    ("applications", "console", "evaluation"),
+    ("agent", "applications", "console", "evaluation"),
     ("models",),
     ("api",),
     ("cli",),

@@ -62,7 +62,7 @@ def test_states_of_a_server() -> None:
 def test_states_of_the_edge() -> None:
     (assigned,) = (
         node.value
-        for node in ast.walk(function("controller/fleet/edge.py", "status"))
+        for node in ast.walk(function("servers/haproxy/keeper.py", "status"))
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "state"
     )
     assert listed("Edge", "state | meaning") == set(texts(assigned))

@@ -38,7 +38,10 @@ class ControlledDeployment(ObservedDeployment):
             StateError: Nothing is deployed, or a controller is starting or ending.
             InstanceInUseError: A process outside the deployment holds a MIG instance.
         """
-        stopped = self._stop(reporter.note)
+        if not (stopped := self._stop(reporter.note)) and controller.agents_serve(self.paths):
+            reporter.note("the deployment has workers on other machines; a new controller ends them")
+            self.start()
+            stopped = self._stop(reporter.note)
         ended = controller.end_orphans(self.paths)
         if ended:
             reporter.note(f"ended {ended} servers and MIG instances that a killed controller left")
@@ -91,7 +94,9 @@ class ControlledDeployment(ObservedDeployment):
                 started the servers.
             JigsawError: The controller did not start.
         """
-        if self.wait_status() is not None or not controller.unattended_servers(self.paths):
+        if self.wait_status() is not None:
+            return False
+        if not controller.unattended_servers(self.paths) and not controller.agents_serve(self.paths):
             return False
         controller.check_adoptable(self.paths)
         reporter.note("servers are running here without a controller; a new controller adopts them")

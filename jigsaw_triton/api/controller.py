@@ -15,7 +15,7 @@ from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, take_over, wait_unlocked
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.persistence.reader import JournalReader
-from jigsaw_triton.controller.persistence.records import STOPPED
+from jigsaw_triton.controller.persistence.records import STOPPED, WORKERS_FACT
 from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.gpus.model import Cluster, MigInstance
 from jigsaw_triton.servers.logfile import tail
@@ -106,6 +106,8 @@ def _kill_all(arguments: list[bytes]) -> None:
 def surveyed_with_foreign(paths: Paths, cluster: Cluster) -> Cluster:
     """Returns the cluster's GPUs as their driver reports them, with the MIG instances of others on them.
 
+    GPUs of agents are returned as cluster.yaml has them.
+
     Raises:
         InputError: The driver does not have these GPUs.
         MigError: The driver does not answer.
@@ -114,6 +116,9 @@ def surveyed_with_foreign(paths: Paths, cluster: Cluster) -> Cluster:
     from jigsaw_triton.gpus.cluster import with_foreign
     from jigsaw_triton.gpus.driver import open_driver
 
+    if cluster.agents is not None:
+        # Only the controller calls the agents.
+        return cluster
     driver = open_driver(cluster, paths.state)
     cluster = driver.survey(cluster)
     if not paths.journal.exists():
@@ -146,6 +151,21 @@ def unattended_servers(paths: Paths) -> list[str]:
     from jigsaw_triton.servers.members import leaders, members
 
     return sorted(leaders(members(paths.state)))
+
+
+def agents_serve(paths: Paths) -> bool:
+    """Returns true if a controller has left workers on other machines, which only a controller can end."""
+    from jigsaw_triton.controller.persistence.checkpoint import load
+
+    if not paths.journal.exists():
+        return False
+    # A state that cannot be read names no agents. The next deploy ends what they still run.
+    with suppress(StateError), closing(JournalReader(paths.journal)) as journal:
+        state = load(journal)
+        if state is None or state.wanted is None:
+            return False
+        return state.wanted.cluster.agents is not None and bool(state.actual.workers)
+    return False
 
 
 def check_adoptable(paths: Paths) -> None:
@@ -205,6 +225,7 @@ def end_orphans(paths: Paths) -> int:
             if ended := end_orphans(journal, paths):
                 journal.event(STOPPED, "all servers of the deployment were ended without their controller")
             journal.forget_checkpoint()
+            journal.keep_fact(WORKERS_FACT, "")
         for folder in (paths.run, paths.repositories):
             shutil.rmtree(folder, ignore_errors=True)
         paths.secret.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from jigsaw_triton.api.controlled import ControlledDeployment
 from jigsaw_triton.api.observed import raise_failure, running_plan
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.controller.core.settings import CANARY_S
-from jigsaw_triton.errors import InputError, JigsawError
+from jigsaw_triton.errors import InputError, JigsawError, StateError
 
 if TYPE_CHECKING:
     # These take half a second to import, which `status` and `events` would wait for.
@@ -285,6 +285,53 @@ class Deployment(ControlledDeployment):
         except BaseException as error:
             _note_interruption(error, reporter)
             raise
+
+    def cordon(self, node: str) -> None:
+        """Withdraws a machine from new plans. Its workers stay until the next plan.
+
+        Args:
+            node: Name of the machine in the cluster.
+
+        Raises:
+            StateError: Nothing is deployed.
+            InputError: The cluster has no such machine.
+        """
+        self.status()
+        self.client.cordon(node, cordoned=True)
+
+    def uncordon(self, node: str) -> None:
+        """Returns a machine that was withdrawn, and has the controller plan with it; see `cordon`."""
+        self.status()
+        self.client.cordon(node, cordoned=False)
+
+    def drain(self, node: str, *, reporter: Reporter = LOG) -> None:
+        """Withdraws a machine from new plans and replaces its workers now, without a lost request.
+
+        Args:
+            node: Name of the machine in the cluster.
+            reporter: Receives the events as notes.
+
+        Raises:
+            StateError: Nothing is deployed, or the other machines cannot carry the demand: the workers stay.
+            InputError: The cluster has no such machine.
+        """
+        self.status()
+        after = self.last_event()
+        self.client.cordon(node, cordoned=True, drain=True)
+
+        def ended(answer: Mapping[str, Any]) -> bool:
+            settled = answer["state"] in SETTLED and not answer["queued"]
+            return settled and (bool(answer["error"]) or not self._workers_on(node))
+
+        last = self.follow(reporter.note, after, ended)
+        if last["state"] == "ready" and last["error"]:
+            hint = f"free capacity on the others, or return the node: `jigsaw-triton node uncordon {node}`"
+            raise StateError(f"node {node} still serves: {last['error']}", hint=hint)
+
+    def _workers_on(self, node: str) -> list[str]:
+        status = self.find_status()
+        nodes = status["nodes"] if status is not None else []
+        return [worker for one in nodes if one["name"] == node for worker in one["workers"]]
 
     def pause(self) -> None:
         """Makes the controller ignore the measured load.

@@ -256,7 +256,8 @@ def read_cluster(
         models = {entry.model for node in document.nodes for entry in node.gpus}
         fallback = driver or default_driver(models)
         built = build_cluster(loaded, CATALOG, driver=fallback)
-        if driver is None and document.driver is None and fallback == "emulated" and not processor_only(models):
+        undecided = driver is None and document.driver is None and built.agents is None
+        if undecided and fallback == "emulated" and not processor_only(models):
             setting = wording.setting("driver", "emulated")
             reporter.warn(f"no GPU answers on this machine, so MIG is emulated; {setting} turns this warning off")
         shared = any(gpu.board.arch == "cpu" for gpu in built.gpus)

@@ -51,11 +51,11 @@ def default_driver(models: Collection[str]) -> Driver:
 
 
 def surveyed(cluster: Cluster) -> Cluster:
-    """Returns the cluster as NVML reports it, or unchanged if this machine does not have its GPUs."""
+    """Returns the cluster as NVML reports it, or unchanged if its GPUs are not those of this machine."""
     from jigsaw_triton.gpus.nvml_gpus import NvmlGpus
 
     boards = {gpu.id.index: gpu.board for gpu in cluster.gpus}
-    if cluster.driver != "nvml" or len({gpu.id.node for gpu in cluster.gpus}) > 1:
+    if cluster.agents is not None or cluster.driver != "nvml" or len({gpu.id.node for gpu in cluster.gpus}) > 1:
         return cluster
     gpus = NvmlGpus(cluster.gpus[0].id.node if cluster.gpus else "", boards)
     with suppress(InputError, MigError):

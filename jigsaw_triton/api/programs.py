@@ -6,7 +6,7 @@ from jigsaw_triton.api.reporting import download_progress
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.resources import templates_dir
-from jigsaw_triton.servers.edge.haproxy import find_haproxy
+from jigsaw_triton.servers.haproxy.program import find_haproxy
 from jigsaw_triton.servers.image import pull_image
 from jigsaw_triton.servers.installation import Installation, find_installation, require_compiled_backend
 from jigsaw_triton.servers.mps import find_control

@@ -113,8 +113,6 @@ def read_wanted(
     )
     if built is not None:
         check_processes(found, tables, built, mistakes)
-    if to_serve and built is not None and built.engine == "ray":
-        mistakes.add("engine", "this release cannot serve on several machines (engine: ray)", "write engine: local")
     mistakes.raise_if_any()
     assert built is not None
     boards = sorted({gpu.board.name for gpu in built.gpus})

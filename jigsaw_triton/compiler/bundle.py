@@ -107,6 +107,7 @@ class Worker:
         memory_mib: Memory of the slice, or the worker's part of it; None if unknown.
         process: Number of the worker among those that share the instance, from 1; 0 if it is alone there.
         standby: Models that are loaded after the others and stay idle until they replace them on the routes.
+        remote: True if the worker runs on another machine than the gateway.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Worker:
     memory_mib: int | None = None
     process: int = 0
     standby: tuple[WorkerModel, ...] = ()
+    remote: bool = False
 
     @property
     def node(self) -> str:
@@ -150,6 +152,8 @@ class RouteEntry:
             change in which the first free worker must not decide; empty if it does.
         closed: True if it gets only requests that no open entry may answer: those that have already used a generation
             that is about to end.
+        remote: True if the worker runs on another host than the gateway, behind a proxy that listens at its socket.
+            Large tensors then do not use shared memory.
     """
 
     worker: str
@@ -166,6 +170,7 @@ class RouteEntry:
     generations: tuple[int, ...] = ()
     weights: tuple[float, ...] = ()
     closed: bool = False
+    remote: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,6 +217,7 @@ def _worker(
         memory_mib=None if memory_mib is None else memory_mib // server.processes,
         process=process,
         standby=in_order(idle),
+        remote=job.cluster.agents is not None,
     )
 
 

@@ -100,6 +100,7 @@ def _entry(
         service_ms=times.service_ms,
         deadline_ms=times.deadline_ms,
         slo_ms=graph.slo.latency_ms,
+        remote=worker.remote,
     )
 
 

@@ -65,6 +65,19 @@ class ControllerClient:
         """Requests that the measured load cause no change, or that it do so again."""
         self._call("POST", "/pause", json.dumps({"paused": paused}))
 
+    def cordon(self, node: str, *, cordoned: bool, drain: bool = False) -> None:
+        """Requests that a node be withdrawn from new plans, or returned.
+
+        Args:
+            node: Name of the node.
+            cordoned: True to withdraw it.
+            drain: True to plan at once, so that the workers on it are replaced.
+
+        Raises:
+            InputError: The cluster has no such node.
+        """
+        self._call("POST", "/cordon", json.dumps({"node": node, "cordoned": cordoned, "drain": drain}))
+
     def remove_all(self, names: Collection[str]) -> None:
         """Requests that the deployment be taken down if it serves only graphs of these names.
 

@@ -4,10 +4,9 @@ import asyncio
 import logging
 import logging.handlers
 import os
-import secrets
 import shutil
 import signal
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 from jigsaw_triton.compiler.templates import load_templates
@@ -27,6 +26,7 @@ from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import BEAT_S, beat, begin_heartbeat, take_over
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.persistence.records import LEFT
+from jigsaw_triton.controller.persistence.secret import deployment_secret
 from jigsaw_triton.controller.planning.process import PlanningProcess
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.errors import JigsawError, StateError
@@ -102,7 +102,7 @@ async def _serve(
     request = _repeated(journal, before) if before is not None and resume else None
     if resume and state is None and request is None:
         return True
-    fleet = Fleet(paths, installation, journal, _secret(paths), notify, survives=True)
+    fleet = Fleet(paths, installation, journal, deployment_secret(paths), notify, survives=True)
     with PlanningProcess() as planning:
         executor = Executor(paths, fleet, load_templates(templates_dir()), journal, planning)
         controller = Controller(executor, fleet, journal, settings, state)
@@ -124,6 +124,8 @@ async def _serve(
         finally:
             heartbeat.cancel()
             await server.stop()
+        if last.phase is Phase.STOPPED:
+            await fleet.close()
         if last.phase is not Phase.STOPPED and last.wanted is not None:
             journal.event(LEFT, "the controller has ended; its servers go on without it")
             # No task is cancelled, since that would undo what is under way: the next controller sees to it.
@@ -201,23 +203,9 @@ def _last_state(journal: Journal, paths: Paths, resume: bool) -> State | None:
         return None
     if state is None or state.phase is Phase.STOPPED:
         return None
-    return state if running or resume else None
-
-
-def _secret(paths: Paths) -> str:
-    """Secret of the deployment, which its servers know; made with the first of them."""
-    with suppress(FileNotFoundError):
-        # An empty secret would keep nobody out.
-        if secret := paths.secret.read_text(encoding="ascii"):
-            return secret
-    fresh = paths.secret.with_name(".secret")
-    fresh.unlink(missing_ok=True)
-    with fresh.open("x", encoding="ascii") as file:
-        file.write(secrets.token_urlsafe(24))
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.chmod(0o600)
-    return fresh.replace(paths.secret).read_text(encoding="ascii")
+    # Workers on other machines go on whatever happens to this one, such as a reboot.
+    elsewhere = state.wanted is not None and state.wanted.cluster.agents is not None and bool(state.actual.workers)
+    return state if running or resume or elsewhere else None
 
 
 def _log_to(path: Path) -> None:

@@ -31,7 +31,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class StatusServer:
-    """Serves GET /status, /metrics and /events, and POST /deploy, /rollback, /pause, /remove-all and /down.
+    """Serves GET /status, /metrics and /events, and POST /deploy, /rollback, /pause, /cordon, /remove-all and /down.
 
     Args:
         socket: Path of the socket to listen on.
@@ -55,6 +55,7 @@ class StatusServer:
         app.router.add_post("/deploy", self._deploy)
         app.router.add_post("/rollback", self._rollback)
         app.router.add_post("/pause", self._pause)
+        app.router.add_post("/cordon", self._cordon)
         app.router.add_post("/remove-all", self._remove_all)
         app.router.add_post("/down", self._down)
         self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=2.0, access_log=None)
@@ -137,6 +138,11 @@ class StatusServer:
 
     async def _pause(self, request: web.Request) -> web.Response:
         await self._controller.pause((await request.json())["paused"])
+        return web.json_response({}, status=202)
+
+    async def _cordon(self, request: web.Request) -> web.Response:
+        asked = await request.json()
+        await self._controller.cordon(asked["node"], cordoned=asked["cordoned"], drain=asked["drain"])
         return web.json_response({}, status=202)
 
     async def _remove_all(self, request: web.Request) -> web.Response:

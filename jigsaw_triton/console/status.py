@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from types import MappingProxyType
@@ -60,6 +61,7 @@ def snapshot(
         "server": {"version": server.version, "origin": server.origin, "workers": _workers_server(fleet)},
         "gateway": _gateway(state, fleet),
         "edge": edge,
+        "nodes": _nodes(state, fleet),
         "graphs": _graphs(controller, running) if running is not None else {},
         "workers": [_worker(state, fleet, name, use.get(name), serving) for name in sorted(state.actual.workers)],
         "plan": running.plan.to_json() if running is not None else None,
@@ -132,7 +134,31 @@ def _gateway(state: State, fleet: Fleet) -> dict[str, Any]:
 def _workers_server(fleet: Fleet) -> dict[str, Any]:
     """Returns the version of the workers' tritonserver and its container image."""
     commands = fleet.commands
-    return {"version": commands.workers.version, "image": commands.image.name if commands.image is not None else None}
+    version = fleet.nodes.version or commands.workers.version
+    return {"version": version, "image": commands.image.name if commands.image is not None else None}
+
+
+def _nodes(state: State, fleet: Fleet) -> list[dict[str, Any]]:
+    """Returns the nodes of the cluster, in the order of their names."""
+    wanted = state.wanted
+    if wanted is None:
+        return []
+    agents = dict(wanted.cluster.agents.addresses) if wanted.cluster.agents is not None else {}
+    boards: dict[str, Counter[str]] = {}
+    for gpu in wanted.cluster.gpus:
+        boards.setdefault(gpu.id.node, Counter())[gpu.board.name] += 1
+    away = {node.name for node in fleet.nodes if node.away}
+    return [
+        {
+            "name": name,
+            "agent": agents.get(name),
+            "state": "lost" if name in away else "cordoned" if name in state.cordoned else "ready",
+            "gpus": dict(sorted(counts.items())),
+            "lost": sorted(gpu.index for gpu in state.lost if gpu.node == name),
+            "workers": sorted(w.name for w in state.actual.workers.values() if w.place is not None and w.node == name),
+        }
+        for name, counts in sorted(boards.items())
+    ]
 
 
 def _graphs(controller: Controller, running: Generation) -> dict[str, Any]:
@@ -161,7 +187,7 @@ def _graphs(controller: Controller, running: Generation) -> dict[str, Any]:
 def _worker(state: State, fleet: Fleet, name: str, use: DeviceUse | None, serving: Generation | None) -> dict[str, Any]:
     worker = state.actual.workers[name]
     place = worker.place
-    server = fleet.server(name)
+    process = fleet.process(name)
     idle_models = idle(worker, serving)
     return {
         "name": name,
@@ -172,8 +198,8 @@ def _worker(state: State, fleet: Fleet, name: str, use: DeviceUse | None, servin
         "slice": place.placement.slice if place is not None else None,
         "start": place.placement.start if place is not None else None,
         "process": worker.process,
-        "uuid": server.uuid if server is not None else "",
-        "pid": server.process.pid if server is not None else None,
+        "uuid": process.uuid if process is not None else "",
+        "pid": process.pid if process is not None else None,
         "restarts": len(state.restarts.get(name, Restarts()).at_s),
         "use": asdict(use) if use is not None else None,
         "models": [

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +84,9 @@ class Executor:
         if not action.review:
             # A review may overlap with the solve of a deploy, whose cluster it must not replace.
             await self._fleet.serve_on(action.wanted.cluster)
-        cluster = await self._fleet.around_others(action.wanted.cluster)
-        backends = self._fleet.commands.workers.backends
+        surveyed = await self._fleet.around_others(action.wanted.cluster)
+        cluster = replace(surveyed, gpus=tuple(gpu for gpu in surveyed.gpus if gpu.id not in action.cordoned))
+        backends = self._fleet.backends
         planned = await self._planning.plan(Job(action, cluster, actual, standby, self._templates, backends))
         running = action.running
         if planned is None:

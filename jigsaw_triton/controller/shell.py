@@ -25,12 +25,15 @@ from jigsaw_triton.controller.persistence.checkpoint import Checkpoints
 from jigsaw_triton.controller.persistence.history import outcomes, verdicts
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.watch import ArrivalWatch
-from jigsaw_triton.errors import JigsawError, ServerError, StateError
+from jigsaw_triton.errors import InputError, JigsawError, ServerError, StateError
 from jigsaw_triton.servers.metrics import Sample
+from jigsaw_triton.spec.words import nearest, shown
 
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
+
+_WAIT_HINT = "deploy first: `jigsaw-triton deploy`"
 
 SURVEY_S = 2.0
 """Seconds between two looks at the GPUs, each of which asks the driver once for each GPU."""
@@ -130,7 +133,7 @@ class Controller:
         ended = await self._fleet.adopt(wanted.cluster, state.actual, wanted.graphs)
         if state.running is not None:
             await self._executor.resume(state.actual.routes)
-        count = len(self._fleet.pids())
+        count = len(state.actual.workers) + state.actual.gateway - len(ended)
         self._journal.event("adopt", f"the controller was restarted and adopted {count} servers")
         for name in ended:
             said = "while no controller ran"
@@ -179,6 +182,21 @@ class Controller:
     async def pause(self, paused: bool) -> None:
         """Stops or starts following the measured load."""
         await self._handle(e.PauseRequested(paused))
+
+    async def cordon(self, node: str, *, cordoned: bool, drain: bool = False) -> None:
+        """Withdraws a node from new plans, or returns it; see `events.CordonRequested`.
+
+        Raises:
+            StateError: Nothing is deployed, or the deployment is being taken down.
+            InputError: The cluster has no such node.
+        """
+        wanted = self.state.wanted
+        if wanted is None or self.state.phase in (Phase.STOPPING, Phase.STOPPED):
+            raise StateError("nothing is deployed", hint=_WAIT_HINT)
+        names = sorted({gpu.id.node for gpu in wanted.cluster.gpus})
+        if node not in names:
+            raise InputError(f"the cluster has no node {shown(node)}", hint=nearest(node, names, "nodes"))
+        await self._handle(e.CordonRequested(node, cordoned, drain))
 
     def down(self) -> None:
         """Requests that the deployment be taken down. The call may be repeated."""
@@ -296,8 +314,11 @@ class Controller:
         self._queue.put_nowait(e.Tick(now_s, self._rates_rps, counts, tallies, times, time.time() - now_s))
 
     async def _survey(self) -> None:
-        """Tells the core when GPUs are lost, or back."""
-        await asyncio.sleep(SURVEY_S)
+        """Tells the core when GPUs are lost, or back. A node that is lost or back is a reason to look at once."""
+        changed = self._fleet.nodes.lost_changed
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(changed.wait(), SURVEY_S)
+        changed.clear()
         lost = await self._fleet.lost_gpus()
         if lost or self.state.lost:
             self._queue.put_nowait(e.GpusLost(lost))

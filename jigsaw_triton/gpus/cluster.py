@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import (
+    Agents,
     Board,
     Cluster,
     Edge,
@@ -21,9 +22,17 @@ from jigsaw_triton.gpus.model import (
     ServerImage,
 )
 from jigsaw_triton.spec.load import Loaded
-from jigsaw_triton.spec.schema import LIMIT_GPUS, ClusterDocument, EdgeEntry, ForeignEntry, NodeEntry
+from jigsaw_triton.spec.schema import (
+    CERTIFICATE_FILES,
+    LIMIT_GPUS,
+    ClusterDocument,
+    ClusterSpec,
+    EdgeEntry,
+    ForeignEntry,
+    NodeEntry,
+)
 from jigsaw_triton.spec.source import Path, Report
-from jigsaw_triton.spec.words import nearest, shown
+from jigsaw_triton.spec.words import LOCAL_NODE, nearest, shown
 
 
 def build_cluster(
@@ -49,18 +58,20 @@ def build_cluster(
     for mistake in gateway_mistakes(gateway):
         report.add(("spec", "gateway", *mistake.field), mistake.message, mistake.hint)
     edge = _edge(spec.edge, gateway, loaded, report)
+    agents = _agents(spec, loaded, report)
     report.raise_if_any()
     image = ServerImage(spec.gateway.image, spec.gateway.runtime) if spec.gateway.image is not None else None
     return Cluster(
         gpus=tuple(sorted(gpus, key=lambda gpu: gpu.id)),
-        driver=spec.driver or driver,
-        engine=spec.engine,
+        # Whether there are GPUs here says nothing about other machines.
+        driver=spec.driver or ("nvml" if agents is not None else driver),
         processes=spec.processes,
         gateway=gateway,
         image=ServerImage(spec.server.image, spec.server.runtime) if spec.server is not None else None,
         edge=edge,
         gateway_image=image,
         gateway_memory_mib=spec.gateway.memory_mib,
+        agents=agents,
     )
 
 
@@ -108,6 +119,39 @@ def gateway_mistakes(gateway: GatewayPorts) -> Iterator[Mistake]:
     except ValueError:
         hint = "write 127.0.0.1 for this machine only, 0.0.0.0 for all networks"
         yield Mistake(("address",), f"{shown(gateway.address)} is not an IPv4 address", hint)
+
+
+def _agents(spec: ClusterSpec, loaded: Loaded[ClusterDocument], report: Report) -> Agents | None:
+    """Builds the addresses and certificates of the engine `agents`, and checks that all are there."""
+    of_agents = [("nodes", number) for number, node in enumerate(spec.nodes) if node.agent is not None]
+    if spec.engine != "agents":
+        others = (*of_agents, *((("certificates",),) if spec.certificates is not None else ()))
+        for path in others:
+            report.add(("spec", *path), "this belongs to the engine `agents`", "write `engine: agents`, or remove it")
+        return None
+    lines: dict[str, int] = {}
+    for number, node in enumerate(spec.nodes):
+        place: Path = ("spec", "nodes", number)
+        if node.agent is None:
+            hint = "write `agent: HOST:PORT`, where `jigsaw-triton agent` listens on that machine"
+            report.add(place, f"node '{node.name}' has no agent", hint)
+        elif node.agent in lines:
+            report.add((*place, "agent"), f"two nodes have the agent {node.agent}", f"see line {lines[node.agent]}")
+        else:
+            lines[node.agent] = loaded.source.line((*place, "agent"))
+        if node.name == LOCAL_NODE:
+            report.add((*place, "name"), f"'{LOCAL_NODE}' is the controller's own machine", "choose another name")
+    folder = spec.certificates
+    if folder is None:
+        hint = "write the folder that `jigsaw-triton certificates issue` made for the controller"
+        report.add(("spec",), "the engine `agents` needs `certificates`", hint)
+        return None
+    files = [loaded.files[f"{folder}/{name}"] for name in CERTIFICATE_FILES]
+    if missing := [file.path.name for file in files if not file.exists]:
+        hint = "make them with `jigsaw-triton certificates`; the path is relative to this file's folder"
+        report.add(("spec", "certificates"), f"the folder {shown(folder)} has no {', '.join(missing)}", hint)
+    addresses = tuple((node.name, node.agent) for node in spec.nodes if node.agent is not None)
+    return Agents(addresses, str(files[0].path.parent))
 
 
 def _edge(

@@ -247,13 +247,25 @@ class ServerImage:
 
 
 @dataclass(frozen=True, slots=True)
+class Agents:
+    """The agents of the nodes, which start the workers there.
+
+    Attributes:
+        addresses: Name of each node, and the host and port of its agent.
+        certificates: Folder with the controller's certificates, as an absolute path.
+    """
+
+    addresses: tuple[tuple[str, str], ...]
+    certificates: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
     """The machines that a plan is made for.
 
     Attributes:
         gpus: GPUs sorted by id.
         driver: MIG driver.
-        engine: Engine that starts workers.
         processes: Implementation of a segment's instances: Triton instances of one server, which overlap by CUDA
             streams (`streams`), or one server per instance under MPS (`mps`).
         gateway: Address and ports of the gateway.
@@ -261,19 +273,20 @@ class Cluster:
         edge: Proxy in front of the gateway; None if clients talk to the gateway directly.
         gateway_image: Image that the gateway runs from; None for the machine's own tritonserver.
         gateway_memory_mib: Largest heap of the gateway.
+        agents: Agents that start the workers; None if the controller does, on its own machine.
         processors: Processors that slices of the board `cpu` share; None if there is no such board, or if their number
             is not known.
     """
 
     gpus: tuple[Gpu, ...]
     driver: Literal["nvml", "emulated"] = "emulated"
-    engine: Literal["local", "ray"] = "local"
     processes: Processes = "streams"
     gateway: GatewayPorts = GatewayPorts()
     image: ServerImage | None = None
     edge: Edge | None = None
     gateway_image: ServerImage | None = None
     gateway_memory_mib: int = 4096
+    agents: Agents | None = None
     processors: float | None = None
 
     @property

@@ -14,7 +14,7 @@ from jigsaw_triton.errors import JigsawError, MissingDependencyError, ServerErro
 from jigsaw_triton.packages import cache_dir
 from jigsaw_triton.servers import backend, interpreter
 from jigsaw_triton.servers.cgroups import limits
-from jigsaw_triton.servers.edge import haproxy
+from jigsaw_triton.servers.haproxy import program as haproxy
 from jigsaw_triton.servers.image import find_runtime, require_answer
 from jigsaw_triton.servers.installation import PACKAGE, find_installation, find_installed, require_packaged_platform
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer

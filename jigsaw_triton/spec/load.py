@@ -16,6 +16,7 @@ from jigsaw_triton.spec.files import STDIN, LocalFile, load_text, locate, locate
 from jigsaw_triton.spec.json_schema import Kind, json_schema
 from jigsaw_triton.spec.schema import (
     API_VERSION,
+    CERTIFICATE_FILES,
     LIMIT_GPUS,
     ClusterDocument,
     ClusterSpec,
@@ -139,7 +140,7 @@ def load_cluster(path: Path | str) -> Loaded[ClusterDocument]:
     """
     file, folder = _place(path, "cluster.yaml")
     loaded = _load(file, "cluster", ClusterDocument)
-    files = {text: locate_anywhere(folder, text) for text in _edge_files(loaded.document.spec)}
+    files = {text: locate_anywhere(folder, text) for text in _secured_files(loaded.document.spec)}
     return replace(loaded, folder=folder, files=files)
 
 
@@ -204,12 +205,15 @@ def _config_files(spec: GraphSpec) -> Iterator[str]:
                 yield variant.artifacts[CONFIG_ARTIFACT]
 
 
-def _edge_files(spec: ClusterSpec) -> Iterator[str]:
-    """Yields the paths of the edge's files: certificates and API keys, which may lie anywhere."""
-    if spec.edge is None:
-        return
-    tls = spec.edge.tls
-    texts = (spec.edge.api_keys, *((tls.cert, tls.key, tls.client_ca) if tls is not None else ()))
+def _secured_files(spec: ClusterSpec) -> Iterator[str]:
+    """Yields the paths of certificates and API keys, which may lie anywhere."""
+    edge, own = spec.edge, spec.certificates
+    tls = edge.tls if edge is not None else None
+    texts = (
+        edge.api_keys if edge is not None else None,
+        *((tls.cert, tls.key, tls.client_ca) if tls is not None else ()),
+        *((f"{own}/{name}" for name in CERTIFICATE_FILES) if own is not None else ()),
+    )
     yield from (text for text in texts if text is not None)
 
 

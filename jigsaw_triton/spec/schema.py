@@ -11,6 +11,12 @@ from pydantic_core import PydanticCustomError
 from jigsaw_triton.spec.words import NAME_PATTERN
 
 API_VERSION = "jigsaw-triton/v1"
+CERTIFICATE_FILES = ("cert.pem", "key.pem", "ca.pem")
+"""Files in a folder of certificates: the certificate, its private key, and the authorities to trust."""
+
+ADDRESS_PATTERN = r"^([A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]):[1-9][0-9]{0,4}$"
+"""Host name, IPv4 address or IPv6 address in brackets, and a port."""
+
 IMAGE_PATTERN = r"^[a-z0-9][A-Za-z0-9._/:@-]{0,254}$"
 LIMIT_TASKS = 64
 LIMIT_VARIANTS = 64
@@ -355,6 +361,8 @@ class NodeEntry(_Entry):
 
     name: Name = Field(examples=["a"])
     """Name of the machine, unique in the cluster."""
+    agent: str | None = Field(default=None, pattern=ADDRESS_PATTERN, examples=["10.0.0.1:7440"])
+    """Host and port of the machine's agent, with the engine `agents`."""
     gpus: list[GpusEntry] = Field(min_length=1, max_length=64, examples=[[{"model": "A100-80GB", "count": 4}]])
     """GPUs of the machine, in the order of their indices."""
 
@@ -445,8 +453,10 @@ class ClusterSpec(_Entry):
 
     driver: Literal["nvml", "emulated"] | None = None
     """MIG driver; nvml if a GPU is found, else emulated, by default."""
-    engine: Literal["local", "ray"] = "local"
-    """Engine that starts the workers."""
+    engine: Literal["local", "agents"] = "local"
+    """Engine that starts the workers. local: the controller, on its own machine; agents: an agent on each machine."""
+    certificates: str | None = Field(default=None, min_length=1, examples=["certificates/controller"])
+    """Folder with the controller's `cert.pem`, `key.pem` and `ca.pem`, with the engine `agents`."""
     processes: Literal["streams", "mps"] = "streams"
     """Form of a model's instances on a slice. streams: instances of one server; mps: one server each, under MPS."""
     server: ServerEntry | None = Field(default=None, examples=[{"image": "nvcr.io/nvidia/tritonserver:24.10-py3"}])

@@ -2,9 +2,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -53,43 +50,18 @@ void Connection::close() {
 }
 
 void Connection::open() {
-  if (server_.local) {
-    sockaddr_un to{};
-    to.sun_family = AF_UNIX;
-    if (server_.address.size() >= sizeof to.sun_path)
-      throw ConnectionLost("the path of its socket is too long: " + server_.address, false);
-    memcpy(to.sun_path, server_.address.data(), server_.address.size());
-    socket_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (socket_ < 0) throw_lost("cannot create a socket", errno, false);
-    if (connect(socket_, reinterpret_cast<sockaddr*>(&to), sizeof to) != 0) {
-      int error = errno;
-      close();
-      throw_lost("cannot connect", error, false);
-    }
-    return;
-  }
-  size_t colon = server_.address.rfind(':');
-  if (colon == std::string::npos) throw ConnectionLost("its address has no port: " + server_.address, false);
-  std::string host = server_.address.substr(0, colon), port = server_.address.substr(colon + 1);
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-  addrinfo hints{};
-  hints.ai_family = AF_UNSPEC;
-  hints.ai_socktype = SOCK_STREAM;
-  // Numeric addresses only: a DNS lookup may block for seconds.
-  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
-  addrinfo* found = nullptr;
-  if (getaddrinfo(host.c_str(), port.c_str(), &hints, &found) != 0)
-    throw ConnectionLost("its address is not numeric: " + server_.address, false);
-  socket_ = ::socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  int error = socket_ < 0 ? errno : 0;
-  if (!error && connect(socket_, found->ai_addr, found->ai_addrlen) != 0 && errno != EINPROGRESS) error = errno;
-  freeaddrinfo(found);
-  if (error) {
+  sockaddr_un to{};
+  to.sun_family = AF_UNIX;
+  if (server_.address.size() >= sizeof to.sun_path)
+    throw ConnectionLost("the path of its socket is too long: " + server_.address, false);
+  memcpy(to.sun_path, server_.address.data(), server_.address.size());
+  socket_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (socket_ < 0) throw_lost("cannot create a socket", errno, false);
+  if (connect(socket_, reinterpret_cast<sockaddr*>(&to), sizeof to) != 0) {
+    int error = errno;
     close();
     throw_lost("cannot connect", error, false);
   }
-  int on = 1;
-  setsockopt(socket_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
 void Connection::send() {
@@ -253,13 +225,15 @@ bool Connection::resume() {
     if (n < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN || errno == EWOULDBLOCK) return false;
-      throw_lost("the connection broke", errno, !sending());
+      // A Unix socket is reset if its other end closes it before it has read all of the call. This happens if a proxy
+      // closes an idle connection at that moment, and such a call was not executed.
+      throw_lost("the connection broke", errno, !sending() && errno != ECONNRESET);
     }
     if (n == 0) throw ConnectionLost("it closed the connection before its answer was complete", !sending());
     reader_.received(size_t(n), to_place);
   }
-  // The server answered before it had read the whole request. It would read the rest as the next request.
-  if (sending()) close();
+  // If the server answered before it had read the whole request, it would read the rest as the next request.
+  if (sending() || reader_.closes()) close();
   return true;
 }
 

@@ -33,6 +33,7 @@ constexpr size_t kMaxRegionBytes = size_t{1} << 30;
 enum class ErrorKind : uint8_t {
   kRejected,   // The model rejected these items, or failed on them.
   kNotRun,     // The server did not execute the call.
+  kLost,       // A proxy lost the server while it may have executed the call.
   kUnhealthy,  // The model's process died or hangs. Its next answer may belong to another call.
 };
 
@@ -48,6 +49,7 @@ ErrorKind classify_error(int status, std::string_view reason) {
   if (status == 404 || status == 503 || reason.starts_with("Request for unknown model") ||
       reason.starts_with("Unable to find shared memory region"))
     return ErrorKind::kNotRun;
+  if (status == 502 || status == 504) return ErrorKind::kLost;
   return ErrorKind::kRejected;
 }
 
@@ -118,11 +120,10 @@ Task* Engine::find(const std::string& graph, const std::string& task) {
 }
 
 std::shared_ptr<Worker> Engine::worker(const RouteEntry& entry) {
-  std::string address =
-      entry.address.empty() ? settings_.run_dir + "/workers/" + entry.worker + ".sock" : entry.address;
   std::shared_ptr<Server> server = servers_[entry.worker].lock();
-  if (!server || server->address != address) {
-    server = std::make_shared<Server>(entry.worker, address, entry.address.empty());
+  if (!server || server->remote != entry.remote) {
+    std::string address = settings_.run_dir + "/workers/" + entry.worker + ".sock";
+    server = std::make_shared<Server>(entry.worker, std::move(address), entry.remote);
     servers_[entry.worker] = server;
   }
   auto& known = workers_[{entry.worker, entry.model}];
@@ -215,7 +216,7 @@ void Engine::call(Work& work, Task& task, const Entry& entry, std::vector<Piece>
   call.pads = entry.route.pads;
   call.sent = at;
   call.sent_running = running_time_.at(at);
-  call.regions_allowed = server.local && !settings_.region_prefix.empty() && at >= server.no_regions_until;
+  call.regions_allowed = !server.remote && !settings_.region_prefix.empty() && at >= server.no_regions_until;
   for (Piece& piece : pieces) {
     call.items += piece.size();
     if (!piece.job->first_sent) piece.job->first_sent = at;
@@ -288,8 +289,8 @@ void Engine::start(Connection& connection, Work& work) {
     executed = true;
   }
   if (reason.empty()) {
-    // A connected Unix socket has a listener. A TCP connection may still be in progress.
-    if (connection.server().local) connection.call.worker->reached();
+    // A connected socket has a listener. If that is a proxy, the server itself may still be unreachable.
+    if (!connection.server().remote) connection.call.worker->reached();
     connection.state = Connection::State::kWaiting;
     arm(connection);
     return;
@@ -441,6 +442,9 @@ void Engine::on_answer(Connection& connection, Work& work) {
       case ErrorKind::kUnhealthy:
         fail_call(connection, reason, true, work);
         condemn(*worker->server, worker->model, reason, work);
+        break;
+      case ErrorKind::kLost:
+        fail_call(connection, reason, true, work);
         break;
       case ErrorKind::kNotRun:
         fail_call(connection, reason, false, work);
@@ -782,7 +786,6 @@ void Engine::condemn(Server& server, const std::string& model, const std::string
 }
 
 void Engine::write_condemned(const Server& server, const std::string& model, const std::string& reason, Work& work) {
-  if (!server.local) return;
   ServerIdentity identity = ServerIdentity::of_socket(server.address);
   std::string text = "{\"worker\":";
   append_json(text, server.name);

@@ -50,9 +50,14 @@ bool equals_ignoring_case(std::string_view name, std::string_view lower) {
          std::equal(name.begin(), name.end(), lower.begin(), [](char a, char b) { return (a | 0x20) == b; });
 }
 
-size_t parse_length(std::string_view value) {
+std::string_view trimmed(std::string_view value) {
   while (!value.empty() && (value.front() == ' ' || value.front() == '\t')) value.remove_prefix(1);
   while (!value.empty() && (value.back() == ' ' || value.back() == '\t')) value.remove_suffix(1);
+  return value;
+}
+
+size_t parse_length(std::string_view value) {
+  value = trimmed(value);
   size_t number = 0;
   auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
   if (error != std::errc() || end != value.data() + value.size())
@@ -162,6 +167,8 @@ AnswerHead parse_answer_head(std::string_view text) {
     } else if (equals_ignoring_case(name, "inference-header-content-length")) {
       head.json = parse_length(value);
       has_json = true;
+    } else if (equals_ignoring_case(name, "connection")) {
+      head.closes = equals_ignoring_case(trimmed(value), "close");
     } else if (equals_ignoring_case(name, "transfer-encoding")) {
       throw FormatError("the answer has a Transfer-Encoding; only Content-Length is supported");
     }

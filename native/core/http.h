@@ -44,8 +44,9 @@ std::string unregister_request(std::string_view region, std::string_view secret)
 // Header of an answer.
 struct AnswerHead {
   int status = 0;
-  size_t body = 0;  // Bytes of the body.
-  size_t json = 0;  // Bytes of JSON at the start of the body.
+  size_t body = 0;      // Bytes of the body.
+  size_t json = 0;      // Bytes of JSON at the start of the body.
+  bool closes = false;  // True if the server closes the connection after the answer.
 };
 
 // Parses an HTTP header without the empty line at its end. Throws FormatError.
@@ -86,6 +87,7 @@ class AnswerReader {
   bool done() const { return state_ == State::kDone; }
   int status() const { return head_.status; }
   size_t body() const { return head_.body; }
+  bool closes() const { return head_.closes; }
 
   // Returns the JSON of an error answer.
   std::string_view text() const { return {buffer_.data() + body_start_, head_.json}; }

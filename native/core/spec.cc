@@ -242,7 +242,6 @@ RouteEntry read_entry(const Json& json, const std::string& where) {
   entry.batch = count("batch");
   entry.slots = count("slots");
   if (const Json* variant = json.find("variant")) entry.variant = variant->string(in(where, "variant"));
-  if (const Json* address = json.find("address")) entry.address = address->string(in(where, "address"));
   if (const Json* share = json.find("share")) {
     entry.share = share->number(in(where, "share"));
     if (entry.share < 0 || entry.share > 1) throw FormatError(in(where, "share") + " is not from 0 to 1");
@@ -252,6 +251,7 @@ RouteEntry read_entry(const Json& json, const std::string& where) {
     if (entry.tokens < 0 || entry.tokens > 1000) throw FormatError(in(where, "tokens") + " is not a count");
   }
   entry.pads = flag(json, "pads", where, false);
+  entry.remote = flag(json, "remote", where, false);
   entry.service_ms = read_durations(json, "service_ms", where);
   entry.deadline_ms = read_durations(json, "deadline_ms", where);
   if (const Json* slo = json.find("slo_ms"); slo && slo->number(in(where, "slo_ms")) != 0)

@@ -133,12 +133,12 @@ struct RouteEntry {
   std::string worker;
   std::string model;
   std::string variant;
-  std::string address;    // host:port of a worker on another host; empty for a worker with a Unix socket.
   int64_t batch = 1;      // Maximum number of items in one call.
   int64_t slots = 1;      // Maximum number of concurrent batches.
   double share = 0;       // Fraction of the task's items that the variant should receive; 0 for no preference.
   int64_t tokens = 0;     // Number of outputs that carry the call's token; 0 for a native backend.
   bool pads = false;      // True if the model pads rows, so that such items can share a batch; see `kRowsPrefix`.
+  bool remote = false;    // True if the worker runs on another host, behind a proxy that listens at its socket.
   Durations service_ms;   // Expected service time of a batch.
   Durations deadline_ms;  // Time after which a call counts as hanging.
   double slo_ms = 0;      // Latency SLO for which the plan has this entry; 0 if it is not known.

@@ -26,18 +26,16 @@ ServerIdentity ServerIdentity::of_socket(const std::string& path) {
   return {status.st_dev, status.st_ino, int64_t(status.st_ctim.tv_sec) * 1'000'000'000 + status.st_ctim.tv_nsec};
 }
 
-Server::Server(std::string name, std::string address, bool local)
-    : name(std::move(name)), address(std::move(address)), local(local) {}
+Server::Server(std::string name, std::string address, bool remote)
+    : name(std::move(name)), address(std::move(address)), remote(remote) {}
 
 Server::~Server() = default;
 
 bool Server::condemned(Time at) {
-  if (at < identity_checked_ + (local ? kIdentityCheckInterval : kRemoteBackoff) ||
-      (!local && condemned_since_ == kNever))
-    return condemned_since_ != kNever;
+  if (at < identity_checked_ + kIdentityCheckInterval) return condemned_since_ != kNever;
   identity_checked_ = at;
-  ServerIdentity found = local ? ServerIdentity::of_socket(address) : ServerIdentity{};
-  if (!local || (found != ServerIdentity{} && found != identity_)) {
+  ServerIdentity found = ServerIdentity::of_socket(address);
+  if (found != ServerIdentity{} && found != identity_) {
     identity_ = found;
     condemned_since_ = kNever;
     epoch++;
@@ -46,7 +44,7 @@ bool Server::condemned(Time at) {
 }
 
 void Server::condemn(Time at) {
-  identity_ = local ? ServerIdentity::of_socket(address) : ServerIdentity{};
+  identity_ = ServerIdentity::of_socket(address);
   condemned_since_ = at;
   identity_checked_ = at;
 }

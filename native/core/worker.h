@@ -32,16 +32,16 @@ struct ServerIdentity {
 // The tritonserver of a worker, with its connections. Shared by its `Worker`s; guarded by the engine's lock.
 class Server {
  public:
-  Server(std::string name, std::string address, bool local);
+  Server(std::string name, std::string address, bool remote);
   ~Server();
 
   const std::string name;
-  const std::string address;  // Path of its Unix socket, or host:port.
-  const bool local;           // True if it listens on a Unix socket of this host.
+  const std::string address;  // Path of its Unix socket.
+  const bool remote;          // True if it runs on another host: a proxy listens on the socket.
 
   // Returns true if the server is out of service, because a model hung or answered another call. This ends when another
-  // process listens at the address, which is checked at most once per kIdentityCheckInterval and raises the epoch. A
-  // server on another host cannot be identified, so it is used again after kRemoteBackoff.
+  // process listens at the address, which is checked at most once per kIdentityCheckInterval and raises the epoch. For
+  // a remote server, the proxy replaces the socket when another process has started there.
   bool condemned(Time at);
 
   // Time since which it is out of service; kNever if it is in service.
@@ -59,7 +59,6 @@ class Server {
 
  private:
   static constexpr Time kIdentityCheckInterval = 50 * kMillisecond;
-  static constexpr Time kRemoteBackoff = 5 * kSecond;
 
   Time condemned_since_ = kNever;
   ServerIdentity identity_;

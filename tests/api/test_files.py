@@ -96,17 +96,17 @@ def test_a_demand_is_a_positive_number(rps: float) -> None:
         demand({"a": rps}, "a")
 
 
-def cluster(gpus: str | None = None, file: Path | None = None, driver: Driver | None = None) -> tuple[str, str, int]:
-    """Driver, engine and number of GPUs."""
+def cluster(gpus: str | None = None, file: Path | None = None, driver: Driver | None = None) -> tuple[str, int]:
+    """Driver and number of GPUs."""
     mistakes = Mistakes()
     built = read_cluster(mistakes, gpus=gpus, cluster=file, driver=driver, wording=COMMAND_LINE)
     mistakes.raise_if_any()
     assert built is not None
-    return built.driver, built.engine, len(built.gpus)
+    return built.driver, len(built.gpus)
 
 
 def test_emulation_that_nobody_asked_for_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    assert cluster("2xA100-80GB") == ("emulated", "local", 2)
+    assert cluster("2xA100-80GB") == ("emulated", 2)
     assert "no GPU answers on this machine, so MIG is emulated" in caplog.text
 
 
@@ -230,14 +230,6 @@ def test_a_variant_without_profiles_is_noted(app: Path, caplog: pytest.LogCaptur
     file.write_text("".join(line for line in file.read_text().splitlines(True) if "quick" not in line))
     wanted(app)
     assert "variant 'quick' of average has no profile on cpu" in caplog.text
-
-
-def test_serving_on_ray_is_refused(tmp_path: Path, app: Path) -> None:
-    file = tmp_path / "cluster.yaml"
-    file.write_text(CLUSTER.replace("spec:", "spec:\n  engine: ray"))
-    read_wanted([app], cluster=file, demand={"": 1}, to_serve=False)
-    with pytest.raises(SpecError, match=r"cannot serve on several machines \(engine: ray\)"):
-        read_wanted([app], cluster=file, demand={"": 1})
 
 
 def plan(model: str = "A100-80GB") -> Plan:

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
 
 NAMES = [name for section in COMMANDS.values() for name in section]
 GROUPS = {
+    "certificates": ["create", "issue", "show"],
     "evaluate": ["ablation", "rehearse", "replay", "trials"],
     "mig": ["list", "enable", "apply", "assert", "export"],
     "profiles": ["check", "fit", "import", "report"],

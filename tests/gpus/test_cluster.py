@@ -6,6 +6,7 @@ from jigsaw_triton.errors import SpecError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.cluster import build_cluster, with_foreign
 from jigsaw_triton.gpus.model import (
+    Agents,
     Cluster,
     Edge,
     EdgeLimits,
@@ -36,7 +37,7 @@ def test_gpus_are_numbered_by_node_and_sorted(tmp_path: Path) -> None:
         ("b/1", "A100-80GB"),
     ]
     assert cluster.gateway == GatewayPorts(9000, 9001, 9002, "127.0.0.1")
-    assert cluster.engine == "local"
+    assert cluster.agents is None
 
 
 def test_a_document_without_a_driver_gets_the_given_driver() -> None:
@@ -52,6 +53,61 @@ def test_the_document_sets_driver_image_and_processes(tmp_path: Path) -> None:
     assert built(imaged, tmp_path).image == ServerImage("nvcr.io/x/y:24.10-py3", "podman")
     assert built(CLUSTER, tmp_path).processes == "streams"
     assert built(edited(CLUSTER, ("engine: local", "processes: mps")), tmp_path).processes == "mps"
+
+
+AGENTS = """\
+apiVersion: jigsaw-triton/v1
+kind: Cluster
+spec:
+  engine: agents
+  certificates: certs
+  nodes:
+    - {name: a, agent: "10.0.0.1:7440", gpus: [{model: A100-80GB}]}
+    - {name: b, agent: "[fd00::1]:7440", gpus: [{model: A100-80GB}]}
+"""
+
+
+def certificates(folder: Path) -> Path:
+    (folder / "certs").mkdir()
+    for name in ("cert.pem", "key.pem", "ca.pem"):
+        (folder / "certs" / name).touch()
+    return folder / "certs"
+
+
+def test_the_document_names_agents(tmp_path: Path) -> None:
+    folder = certificates(tmp_path)
+    cluster = built(AGENTS, tmp_path)
+    assert cluster.agents == Agents((("a", "10.0.0.1:7440"), ("b", "[fd00::1]:7440")), str(folder))
+    assert cluster.driver == "nvml"
+    assert (
+        built(edited(AGENTS, ("engine: agents", "engine: agents\n  driver: emulated")), tmp_path).driver == "emulated"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "message"),
+    [
+        ((', agent: "[fd00::1]:7440"', ""), "name: b", "node 'b' has no agent"),
+        (("[fd00::1]:7440", "10.0.0.1:7440"), "name: b", "two nodes have the agent 10.0.0.1:7440"),
+        (("name: b", "name: local"), "name: local", "'local' is the controller's own machine"),
+        (("engine: agents", "engine: local"), "certificates", "this belongs to the engine `agents`"),
+        (("  certificates: certs\n", ""), "spec", "the engine `agents` needs `certificates`"),
+        (("certs", "elsewhere"), "certificates", "the folder 'elsewhere' has no cert.pem, key.pem, ca.pem"),
+    ],
+)
+def test_mistakes_about_agents(tmp_path: Path, change: tuple[str, str], line: str, message: str) -> None:
+    certificates(tmp_path)
+    text = AGENTS.replace(*change)
+    with pytest.raises(SpecError) as caught:
+        built(text, tmp_path)
+    assert (message, line_of(text, line)) in {(d.message, d.line) for d in caught.value.diagnostics}
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", ":7440", "a b:7440", "10.0.0.1:0", "fd00::1:7440:", "x:70000000"])
+def test_addresses_that_are_none(tmp_path: Path, address: str) -> None:
+    certificates(tmp_path)
+    with pytest.raises(SpecError, match="agent"):
+        built(edited(AGENTS, ("10.0.0.1:7440", address)), tmp_path)
 
 
 def test_the_document_sets_the_edge(tmp_path: Path) -> None:

@@ -4,11 +4,19 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.native.conftest import double
-from tests.native.worker import Answer, Call, HangUp, good, message
+from tests.native.worker import Answer, Call, HangUp, bad, good, message
 
 
 def hang_up(call: Call) -> Answer:
     raise HangUp
+
+
+def lost_by_a_proxy(call: Call) -> Answer:
+    return bad(502, "the connection broke")
+
+
+def late_at_a_proxy(call: Call) -> Answer:
+    return bad(504, "no answer came in time")
 
 
 def half_answer(call: Call) -> Iterator[bytes]:
@@ -90,6 +98,8 @@ def too_much_json(call: Call) -> bytes:
 
 BROKEN = (
     hang_up,
+    lost_by_a_proxy,
+    late_at_a_proxy,
     half_answer,
     half_header,
     one_byte_short,

@@ -10,7 +10,7 @@ import pytest
 from tests.native import specs
 from tests.native.conftest import Bench, column, double
 from tests.native.core import PATIENCE_S
-from tests.native.worker import Worker, bad, message, slowly
+from tests.native.worker import Call, Worker, bad, message, slowly
 
 
 def test_an_answer_may_arrive_byte_by_byte(bench: Bench) -> None:
@@ -61,6 +61,38 @@ class EarlyWorker(Worker):
             with contextlib.suppress(ValueError):  # The connection is already closed.
                 closed.register(connection, select.POLLRDHUP)
                 closed.poll(1000 * PATIENCE_S)
+
+
+def test_a_connection_that_the_worker_closes_after_an_answer_is_not_used_again(bench: Bench) -> None:
+    def closing(call: Call) -> bytes:
+        return call.answer(double(call)).replace(b"Content-Type: any", b"Connection: close", 1)
+
+    worker = bench.worker("w", closing)
+    bench.route("w")
+    front = bench.front()
+    for n in range(3):
+        assert front.ask({"X": column(n)})["Y"].item() == 2 * n
+    # The worker has not closed the connections, so only its announcement can be the reason.
+    assert worker.connections == 3
+
+
+def test_a_call_whose_connection_is_reset_was_not_executed(bench: Bench) -> None:
+    # With `retry: never`, only a call that certainly was not executed goes to another worker.
+    bench.route("a", "b")
+    front = bench.engine.front(specs.spec([specs.task(retry=False)]))
+    with ResettingWorker(bench.run_dir, "a", double) as worker:
+        bench.worker("b")
+        answers = [front.ask({"X": column(n)})["Y"].item() for n in range(20)]
+    assert answers == [2 * n for n in range(20)]
+    assert worker.connections
+
+
+class ResettingWorker(Worker):
+    """Worker that closes each connection when a call has arrived, without reading it."""
+
+    def _serve(self, connection: Any, number: int) -> None:
+        with connection, contextlib.suppress(OSError):
+            select.select([connection], [], [], PATIENCE_S)
 
 
 @pytest.mark.parametrize(

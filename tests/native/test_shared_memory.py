@@ -78,6 +78,19 @@ def test_large_tensors_use_shared_memory_and_small_ones_the_socket(bench: Bench,
     assert 1 <= len(worker.regions) <= 2
 
 
+def test_a_remote_worker_gets_no_shared_memory(bench: Bench, prefix: str) -> None:
+    remote, near = bench.worker("remote"), bench.worker("near")
+    bench.route("remote", remote=True)
+    front = make_front(bench)
+    for n in range(20):
+        ask(front, start=n)
+    bench.route("near")
+    settle(near, front)
+    assert len(remote.calls) == 20
+    assert not any(call.shared for call in remote.calls)
+    assert not remote.region_requests
+
+
 def test_a_region_that_is_too_small_is_replaced(bench: Bench, prefix: str) -> None:
     worker = bench.worker()
     bench.route("w", batch=8, slots=2)

@@ -133,12 +133,12 @@ def test_a_tensor_is_produced_only_once() -> None:
         ({"service_ms": {"1": 1e300}}, "route.workers[0].service_ms has an invalid duration for batch 1"),
         ({"deadline_ms": {"99999999999999999999": 1}}, "route.workers[0].deadline_ms has an invalid batch size"),
         ({"deadline_ms": [1]}, "route.workers[0].deadline_ms is not an object"),
-        ({"address": 8000}, "route.workers[0].address is not a string"),
         ({"generations": 3}, "route.workers[0].generations is not an array"),
         ({"generations": [3, 1.5]}, "route.workers[0].generations[1] is not an integer"),
         ({"generations": [-1]}, "route.workers[0].generations[0] is below 0"),
         ({"generations": [*range(65)]}, "route.workers names more than 64 generations"),
         ({"closed": 1}, "route.workers[0].closed is not true or false"),
+        ({"remote": "b:8000"}, "route.workers[0].remote is not true or false"),
         ({"slo_ms": -1}, "route.workers[0].slo_ms is not above 0"),
         ({"slo_ms": 1e300}, "route.workers[0].slo_ms is too long"),
     ],
@@ -154,7 +154,7 @@ def test_routes_of_other_versions_are_rejected(version: Any) -> None:
 
 
 def test_a_route_with_every_member() -> None:
-    more: dict[str, Any] = {"variant": "v", "share": 0.5, "tokens": 2, "address": "127.0.0.1:1"}
+    more: dict[str, Any] = {"variant": "v", "share": 0.5, "tokens": 2, "remote": True}
     times: dict[str, Any] = {"service_ms": {"1": 2.5, "8": 9}, "deadline_ms": {"8": 100}}
     generations: dict[str, Any] = {"generations": [63, 126], "closed": True}
     whole = {"version": 3, "workers": [entry("a"), entry("b", **more, **times, **generations)]}

@@ -204,7 +204,7 @@ class Worker:
             yield from answer
 
     def _read(self, path: Sequence[str], fields: dict[str, str], body: bytes, connection: int) -> Call:
-        at = int(fields["Inference-Header-Content-Length"])
+        at = int(fields["inference-header-content-length"])
         head = json.loads(body[:at])
         inputs, shared, places = {}, set(), {}
         for item in head["inputs"]:
@@ -247,15 +247,15 @@ class Worker:
 def read_message(
     readline: Callable[[], bytes], read: Callable[[int], bytes]
 ) -> tuple[list[str], dict[str, str], bytes] | None:
-    """Reads path, header and body of a request from a stream; None at the end of the stream."""
+    """Reads path, header (by lower-case names) and body of a request from a stream; None at the end of the stream."""
     first = readline()
     if not first:
         return None
     fields = {}
     while (line := readline().decode().strip()) != "":
         name, _, value = line.partition(": ")
-        fields[name] = value
-    size = int(fields["Content-Length"])
+        fields[name.lower()] = value
+    size = int(fields["content-length"])
     body = read(size)
     return (first.decode().split()[1].split("/"), fields, body) if len(body) == size else None
 

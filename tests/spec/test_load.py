@@ -239,7 +239,7 @@ def test_a_cluster_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "place", "words"),
     [
-        (("engine: local", "engine: rayy"), "engine", "spec.engine is 'rayy'; did you mean 'ray'?"),
+        (("engine: local", "engine: agent"), "engine", "spec.engine is 'agent'; did you mean 'agents'?"),
         (
             ("engine: local", "server: {image: --privileged}"),
             "server",

@@ -28,6 +28,7 @@ class Solve:
         first: True to take the first feasible plan, if one can be constructed without a solver.
         review: True if the outcome is the running plan unless another one saves enough; see `core.review`.
         lost: GPUs of the cluster that are lost. If there are any, even the user's own demand may be cut.
+        cordoned: GPUs of the cluster that the user has withdrawn from new plans.
         slow: Model on a kind of slice -> ratio by which its profile is scaled.
         by_user: True if the user has asked for the change.
     """
@@ -46,6 +47,12 @@ class Solve:
     lost: frozenset[GpuId] = frozenset()
     slow: Mapping[Kind, float] = field(default_factory=dict)
     by_user: bool = False
+    cordoned: frozenset[GpuId] = frozenset()
+
+    @property
+    def unusable(self) -> frozenset[GpuId]:
+        """GPUs on which the plan puts nothing."""
+        return self.lost | self.cordoned
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,7 @@ def solve(
         state.lost,
         state.slow_kinds,
         by_user,
+        state.cordoned_gpus,
     )
     differences = [sentence for name in wanted.graphs for sentence in deviations(wanted.graphs[name], graphs[name])]
     text = f"measured values replace estimates in the next plan: {'; '.join(differences)}"
@@ -96,7 +97,7 @@ def adopt(state: State, action: a.Solve, solved: e.Solved) -> Outcome:
     if known:
         stages = solved.stages
     else:
-        stages = stages_to(state.actual, running, without_lost(new, action.lost), canary, state.standby)
+        stages = stages_to(state.actual, running, without_lost(new, action.unusable), canary, state.standby)
     serving = in_service(running, state.actual, state.standby) if running is not None else None
     if canary is not None and (obstacle := canary_obstacle(stages, serving, new)):
         error = f"a canary is impossible, and nothing was changed: {obstacle}"
@@ -129,7 +130,8 @@ def absorb_review(state: State, action: a.Solve, event: e.Solved | e.Done | e.Fa
 def planned_for(state: State, solve: a.Solve) -> State:
     """Returns the state in which the plan of a solve runs, which took into account what was known at its begin."""
     slow = solve.slow if solve.restored is None else state.slow_planned
-    return replace(state, slow_planned=slow, replan="" if solve.lost == state.lost else state.replan)
+    known = solve.lost == state.lost and solve.cordoned == state.cordoned_gpus
+    return replace(state, slow_planned=slow, replan="" if known else state.replan)
 
 
 def _absorb_shortfall(state: State, action: a.Solve, new: Generation) -> Outcome:

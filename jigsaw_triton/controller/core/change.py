@@ -82,7 +82,9 @@ def _roll_back(state: State) -> Outcome:
 
 def restore(state: State, running: Generation) -> State:
     """Starts the transition back to the generation that serves."""
-    stages = stages_to(state.actual, running, without_lost(running, state.lost), standby=state.standby)
+    stages = stages_to(
+        state.actual, running, without_lost(running, state.lost | state.cordoned_gpus), standby=state.standby
+    )
     return replace(state, phase=Phase.CHANGING, stages=stages, rolling_back=True, reorder=False)
 
 
@@ -91,7 +93,7 @@ def _reordered(state: State) -> State:
     solve, new = state.carried, state.pending
     assert solve is not None and new is not None
     watched = state.watch is not None and state.watch.began_s is not None
-    target, canary = without_lost(new, solve.lost), None if watched else solve.canary
+    target, canary = without_lost(new, solve.unusable), None if watched else solve.canary
     return replace(state, stages=stages_to(state.actual, state.running, target, canary, state.standby), reorder=False)
 
 

@@ -59,6 +59,21 @@ class PauseRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class CordonRequested:
+    """The user has withdrawn a node from new plans, or has returned it.
+
+    Attributes:
+        node: Name of the node.
+        cordoned: True to withdraw it.
+        drain: True to plan at once, so that the workers on it are replaced; False to leave them until the next plan.
+    """
+
+    node: str
+    cordoned: bool
+    drain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class DownRequested:
     """The user has requested that the whole deployment be stopped."""
 
@@ -216,6 +231,7 @@ Event = (
     | RollbackRequested
     | CanaryEndRequested
     | PauseRequested
+    | CordonRequested
     | DownRequested
     | Solved
     | Done

@@ -29,6 +29,24 @@ def absorb_lost(state: State, lost: Collection[GpuId]) -> tuple[State, tuple[a.R
     return replace(state, lost=now, replan=reason, replan_at_s=state.now_s), tuple(reports)
 
 
+def absorb_cordon(state: State, node: str, *, cordoned: bool, drain: bool) -> State:
+    """Notes that the user has withdrawn a node from new plans, or has returned it.
+
+    Args:
+        state: State of the core.
+        node: Name of the node.
+        cordoned: True to withdraw it. A node that is returned is planned with at once.
+        drain: True to plan at once without it.
+    """
+    nodes = state.cordoned | {node} if cordoned else state.cordoned - {node}
+    changed = nodes != state.cordoned
+    state = replace(state, cordoned=nodes)
+    if not (drain or (changed and not cordoned)):
+        return state
+    reason = f"node {node} is drained" if cordoned else f"node {node} is back in service"
+    return replace(state, replan=reason, replan_at_s=state.now_s)
+
+
 def without_lost(generation: Generation, lost: Collection[GpuId]) -> Generation:
     """Returns a generation whose cluster has no lost GPU, so that no replica stands in on one during a change."""
     cluster = generation.wanted.cluster

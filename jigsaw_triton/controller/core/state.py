@@ -84,6 +84,7 @@ class State:
         restarts: Server name (a worker's, or `gateway`) -> its restarts.
         stalled: Names of the servers that run but have not answered for some seconds.
         lost: GPUs of the cluster that are lost.
+        cordoned: Names of the nodes that the user has withdrawn from new plans.
         replan: Reason to plan again as soon as no change is in progress; empty if there is none.
         replan_at_s: Time before which that is not tried again.
         carried: Solve whose plan the change in progress carries out; None if there is none.
@@ -130,6 +131,7 @@ class State:
     restarts: Mapping[str, Restarts] = field(default_factory=dict)
     stalled: frozenset[str] = frozenset()
     lost: frozenset[GpuId] = frozenset()
+    cordoned: frozenset[str] = frozenset()
     replan: str = ""
     replan_at_s: float = 0.0
     carried: Solve | None = None
@@ -150,3 +152,9 @@ class State:
     error_code: int = 0
     next_id: int = 1
     next_generation: int = 1
+
+    @property
+    def cordoned_gpus(self) -> frozenset[GpuId]:
+        """GPUs of the nodes that the user has withdrawn from new plans."""
+        gpus = self.wanted.cluster.gpus if self.wanted is not None and self.cordoned else ()
+        return frozenset(gpu.id for gpu in gpus if gpu.id.node in self.cordoned)

@@ -17,7 +17,7 @@ from jigsaw_triton.controller.core.change import advance_change, advance_stop, r
 from jigsaw_triton.controller.core.gateway_content import lingering
 from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.load import absorb_times, demand_with, follow_load, learned, replan, review
-from jigsaw_triton.controller.core.lost_gpus import absorb_lost
+from jigsaw_triton.controller.core.lost_gpus import absorb_cordon, absorb_lost
 from jigsaw_triton.controller.core.outcome import Outcome, Output, issue, quiet, settled
 from jigsaw_triton.controller.core.restarts import not_waiting, restart, restarted
 from jigsaw_triton.controller.core.rows import decayed, still_valid
@@ -60,6 +60,8 @@ def _absorb(state: State, event: e.Event) -> Outcome:
             return _absorb_verdict(state, watch)
         case e.PauseRequested(paused):
             return _absorb_pause(state, paused)
+        case e.CordonRequested(node, cordoned, drain):
+            return absorb_cordon(state, node, cordoned=cordoned, drain=drain), ()
         case e.DownRequested():
             watch = state.watch and state.watch.ended(Verdict(False, "the deployment is taken down"))
             stopping = replace(state, phase=Phase.STOPPING, stages=(), queued=None, failed=False, watch=watch)

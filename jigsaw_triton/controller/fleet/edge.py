@@ -1,29 +1,22 @@
-"""Supervision of a deployment's edge: it starts with the gateway, restarts when it dies, and reloads changed files."""
+"""A deployment's edge: it starts with the gateway, and forwards requests once the gateway has its models."""
 
-import asyncio
-import contextlib
-from collections.abc import Callable, Mapping
-from hashlib import sha256
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.gpus.model import Edge, GatewayPorts
 from jigsaw_triton.servers.command import gateway_sockets
-from jigsaw_triton.servers.edge.config import PROTOCOLS, Place, files, links
-from jigsaw_triton.servers.edge.haproxy import Haproxy, find_haproxy
+from jigsaw_triton.servers.edge.config import PROTOCOLS, files, links, live
 from jigsaw_triton.servers.edge.keys import read_keys
-from jigsaw_triton.servers.edge.process import EdgeProcess, place_in, remove_files, write_files
+from jigsaw_triton.servers.haproxy.config import Place
+from jigsaw_triton.servers.haproxy.keeper import Contents, HaproxyKeeper, contents
+from jigsaw_triton.servers.haproxy.process import place_in
 from jigsaw_triton.servers.members import marks
-from jigsaw_triton.servers.os_process import OsProcess, describe_status
-from jigsaw_triton.servers.ports import check_free
+from jigsaw_triton.servers.os_process import OsProcess
 
 NAME = "edge"
 """Name of the edge among the servers and in the status, and of its log."""
-
-_LOOK_INTERVAL_S = 2.0
-_DELAY_FIRST_S, _DELAY_MOST_S = 0.05, 5.0
 
 Report = Callable[[str, str], None]
 """Function that records an event, given its kind and a sentence."""
@@ -45,18 +38,18 @@ class EdgeKeeper:
 
     def __init__(self, paths: Paths, report: Report, *, survives: bool = False) -> None:
         self._paths = paths
-        self._report = report
-        self._survives = survives
-        self._place = edge_place(paths)
         self._edge: Edge | None = None
         self._ports = GatewayPorts()
-        self._haproxy: Haproxy | None = None
-        self._process: EdgeProcess | None = None
-        self._leaving: set[EdgeProcess] = set()
-        self._written: Mapping[str, Any] = {}
-        self._watch: asyncio.Task[None] | None = None
-        self._lock = asyncio.Lock()
-        self._restarts = 0
+        self._keeper = HaproxyKeeper(
+            NAME,
+            "the edge",
+            edge_place(paths),
+            paths.log(NAME),
+            self._contents,
+            report,
+            env=marks(paths.state, NAME),
+            survives=survives,
+        )
 
     @property
     def wanted(self) -> bool:
@@ -67,14 +60,10 @@ class EdgeKeeper:
         """Returns the edge's part of the status; None if there is no edge."""
         if self._edge is None:
             return None
-        process, haproxy = self._process, self._haproxy
-        state = "absent" if process is None else "ready" if process.runs else "restarting"
+        keeper = self._keeper
         return {
             "kind": self._edge.kind,
-            "state": state,
-            "pid": process.pid if process is not None else None,
-            "restarts": self._restarts,
-            "version": haproxy.version if haproxy is not None else "",
+            **keeper.status(),
             "tls": self._edge.tls is not None,
             "client_certificates": self._edge.tls is not None and self._edge.tls.client_ca is not None,
             "api_keys": self._edge.api_keys is not None,
@@ -89,9 +78,9 @@ class EdgeKeeper:
         """
         before = (self._edge, self._ports)
         self._edge, self._ports = edge, ports
-        if self._process is not None and edge is not None:
+        if self._keeper.started and edge is not None:
             try:
-                await self._reload()
+                await self._keeper.reload()
             except BaseException:
                 self._edge, self._ports = before
                 raise
@@ -103,17 +92,9 @@ class EdgeKeeper:
             InputError: A port is in use, or a file cannot be read.
             JigsawError: HAProxy cannot be downloaded or does not start.
         """
-        if self._edge is None or self._process is not None:
-            return
-        self._haproxy = await asyncio.to_thread(find_haproxy)
-        for port in (self._ports.http, self._ports.grpc, self._edge.metrics):
-            check_free(self._ports.address, port)
-        try:
-            await self._run(None)
-        except BaseException:
-            await asyncio.shield(asyncio.to_thread(remove_files, self._place))
-            raise
-        self._watch = asyncio.create_task(self._keep(), name="keep the edge")
+        if self._edge is not None:
+            ports = (self._ports.http, self._ports.grpc, self._edge.metrics)
+            await self._keeper.start((self._ports.address, port) for port in ports)
 
     async def adopt(self, found: OsProcess | None) -> None:
         """Takes the place of a HAProxy that an earlier controller left, or of none, without losing a connection.
@@ -121,140 +102,31 @@ class EdgeKeeper:
         Args:
             found: The process; None where it has ended.
 
-        If HAProxy does not start with its present files, the one before goes on, and another start is tried later.
-
         Raises:
             JigsawError: HAProxy cannot be fetched.
         """
-        if self._edge is None or self._process is not None:
-            return
-        self._haproxy = await asyncio.to_thread(find_haproxy)
-        before = EdgeProcess(self._haproxy, self._place, self._paths.log(NAME), found=found) if found else None
-        try:
-            await self._run(before)
-        except (JigsawError, OSError) as error:
-            self._report("error", f"the edge cannot be replaced: {error}")
-            # `_keep` waits for it, or starts another where there is none.
-            self._process = before or EdgeProcess(self._haproxy, self._place, self._paths.log(NAME))
-            self._written = {"files": {}, "links": {}, "contents": {}}
-        else:
-            if before is not None:
-                self._leaving.add(before)
-        self._watch = asyncio.create_task(self._keep(), name="keep the edge")
+        if self._edge is not None:
+            await self._keeper.adopt(found)
 
     def admit(self) -> None:
         """Forwards requests to the gateway from now on. Call it once the gateway has loaded all its models.
 
         Each start of the gateway creates new sockets, so the links to them are replaced each time.
         """
-        if self._process is None:
+        if not self._keeper.started:
             return
+        place = self._keeper.place
         for protocol, path in zip(PROTOCOLS, gateway_sockets(self._paths.run), strict=True):
-            fresh = self._place.folder / f".live.{protocol}"
+            fresh = place.folder / f".live.{protocol}"
             fresh.unlink(missing_ok=True)
             fresh.hardlink_to(path)
-            fresh.replace(self._place.live(protocol))
+            fresh.replace(live(place, protocol))
 
     async def stop(self) -> None:
         """Stops the edge, after up to two seconds for requests in progress. The call may be repeated."""
-        if self._watch is not None:
-            self._watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watch
-            self._watch = None
-        async with self._lock:
-            process, self._process = self._process, None
-            running = [*self._leaving, *([process] if process is not None else [])]
-            self._leaving.clear()
-            await asyncio.gather(*(one.stop(soft=one is process) for one in running))
-            if process is not None:
-                await asyncio.to_thread(remove_files, self._place)
+        await self._keeper.stop()
 
-    async def _run(self, before: EdgeProcess | None) -> None:
-        """Writes the files and starts a process, which takes over from `before` if there is one."""
-        assert self._edge is not None and self._haproxy is not None
-        written = await asyncio.to_thread(self._contents)
-        await asyncio.to_thread(write_files, self._place, written["files"], written["links"])
-        log, env = self._paths.log(NAME), marks(self._paths.state, NAME)
-        process = EdgeProcess(self._haproxy, self._place, log, env=env, survives=self._survives)
-        await process.start(before)
-        self._process, self._written = process, written
-
-    def _contents(self) -> dict[str, Any]:
-        """Returns all that HAProxy reads: generated files, links to the user's files, and digests of the latter."""
+    def _contents(self) -> Contents:
         assert self._edge is not None
         keys = read_keys(Path(self._edge.api_keys)) if self._edge.api_keys is not None else None
-        targets = links(self._edge)
-        return {
-            "files": files(self._edge, self._ports, self._place, keys),
-            "links": targets,
-            "contents": {name: sha256(Path(target).read_bytes()).digest() for name, target in targets.items()},
-        }
-
-    async def _reload(self) -> None:
-        """Starts a process with the current settings and files, which takes over from the running one."""
-        async with self._lock:
-            before = self._process
-            if before is None or await asyncio.to_thread(self._contents) == self._written:
-                return
-            written = self._written
-            try:
-                await self._run(before)
-            except JigsawError:
-                await asyncio.to_thread(write_files, self._place, written["files"], written["links"])
-                raise
-            self._leaving.add(before)
-
-    async def _keep(self) -> None:
-        """Restarts the edge when it dies, and reloads it when a certificate or the API keys change."""
-        delay_s, refused, failure, ended = _DELAY_FIRST_S, "", "", None
-        while True:
-            process = self._process
-            assert process is not None
-            try:
-                status = await asyncio.wait_for(process.wait(), _LOOK_INTERVAL_S)
-            except TimeoutError:
-                delay_s = _DELAY_FIRST_S
-                refused = await self._reload_changes(refused)
-                continue
-            if process is not self._process:
-                continue
-            if process is not ended:
-                self._report("error", f"the edge ended unexpectedly ({describe_status(status)}); restarting it now")
-                self._restarts += 1
-                ended, failure = process, ""
-            try:
-                async with self._lock:
-                    await self._run(None)
-                self._report("restart", "edge serves again")
-            except (JigsawError, OSError) as error:
-                if str(error) != failure:
-                    self._report("error", f"the edge does not start and will be retried: {error}")
-                    failure = str(error)
-                await asyncio.sleep(delay_s)
-                delay_s = min(2 * delay_s, _DELAY_MOST_S)
-
-    async def _reload_changes(self, refused: str) -> str:
-        """Reloads the edge if its files have changed.
-
-        Args:
-            refused: Error of the previous reload, which is not reported again; empty if there was none.
-
-        Returns:
-            Error of this reload; empty if it succeeded.
-        """
-        for one in [one for one in self._leaving if not one.runs]:
-            await one.stop(soft=False)
-            self._leaving.discard(one)
-        before = self._written
-        try:
-            await self._reload()
-        except (JigsawError, OSError) as error:
-            if str(error) != refused:
-                self._report(
-                    "error", f"the edge keeps its previous files, because the changed ones do not work: {error}"
-                )
-            return str(error)
-        if self._written is not before:
-            self._report("edge", "the edge has reloaded its changed files")
-        return ""
+        return contents(files(self._edge, self._ports, self._keeper.place, keys), links(self._edge))

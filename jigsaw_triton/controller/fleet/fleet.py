@@ -1,60 +1,37 @@
-"""The fleet: starts, adopts, changes and stops a deployment's tritonservers on their MIG instances."""
+"""The fleet: the gateway of a deployment, and the nodes that its workers run on."""
 
 import asyncio
-import itertools
-import logging
-import math
-import shutil
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 from jigsaw_triton.compiler.bundle import Worker, WorkerModel
-from jigsaw_triton.compiler.names import worker as worker_name
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.immutable_settings import check_ground
-from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import GATEWAY
 from jigsaw_triton.controller.fleet.commands import Commands
-from jigsaw_triton.controller.fleet.devices import Devices
 from jigsaw_triton.controller.fleet.edge import NAME as EDGE
 from jigsaw_triton.controller.fleet.edge import EdgeKeeper
 from jigsaw_triton.controller.fleet.gateway import Gateway
-from jigsaw_triton.controller.fleet.instances import Instances
-from jigsaw_triton.controller.fleet.mig_pool import MigPool, daemon_name
-from jigsaw_triton.controller.fleet.orphans import DRIVER_FACT, NOTHING, Kept, end_orphans, note_runtime
-from jigsaw_triton.controller.fleet.ownership import foreign_instances
+from jigsaw_triton.controller.fleet.local_node import LocalNode, process_of
+from jigsaw_triton.controller.fleet.node import Node, Process
+from jigsaw_triton.controller.fleet.orphans import note_runtime
+from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.fleet.server import Server
-from jigsaw_triton.controller.fleet.servers import Servers
-from jigsaw_triton.controller.persistence.call_record import CallRecord
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.errors import JigsawError, ServerError
-from jigsaw_triton.gpus.cluster import with_foreign
-from jigsaw_triton.gpus.driver import MigDriver, open_driver
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId
-from jigsaw_triton.servers.command import Command
-from jigsaw_triton.servers.image import find_image, main_process
+from jigsaw_triton.servers.image import Image, find_image
 from jigsaw_triton.servers.installation import Installation
-from jigsaw_triton.servers.members import Member, leaders, members
-from jigsaw_triton.servers.mps import MpsDaemon, why_without
-from jigsaw_triton.servers.os_process import OsProcess, start_time
-from jigsaw_triton.servers.process import group_members
-
-log = logging.getLogger(__name__)
-
-RELOAD_S = 30.0
-"""Seconds after the first death of a worker that loads its models within which it loads them again. That is enough for
-a shortage of memory to pass, and short enough for a model that always kills its server."""
-
-_RECONCILE_S = 10.0
-"""Seconds between tries to bring the models of an adopted server in line."""
+from jigsaw_triton.servers.members import leaders, members
+from jigsaw_triton.servers.os_process import OsProcess
 
 
 class Fleet:
     """Starts, changes and stops servers. A method that fails leaves nothing behind.
+
+    The gateway and workers without a GPU run on the controller's own machine. So do all other workers, unless the
+    engine is `agents`: each node of the cluster then has an agent, which starts those of its node.
 
     Args:
         paths: Paths of the deployment.
@@ -67,6 +44,7 @@ class Fleet:
     Attributes:
         edge: Edge in front of the gateway.
         gateway: Gateway.
+        nodes: The other machines.
     """
 
     GATEWAY = GATEWAY
@@ -82,21 +60,25 @@ class Fleet:
         survives: bool = False,
     ) -> None:
         self._paths = paths
-        self._notify = notify
-        self.edge = EdgeKeeper(paths, lambda kind, text: notify(e.Noticed(kind, text)), survives=survives)
-        self._commands = Commands(paths, installation, secret)
-        self._cluster: Cluster | None = None
-        self._driver: MigDriver | None = None
         self._journal = journal
-        self._pool = MigPool(paths, journal, self._end_without_mps, survives=survives)
-        self._servers = Servers(paths, journal.check_epoch, notify, survives=survives)
-        self._devices = Devices(self._servers.by_name, self._pool)
-        self.gateway = Gateway(paths, self._servers, self.edge, lambda ports: self._commands.gateway(ports))
+        self._cluster: Cluster | None = None
+        self._gateway_image: Image | None = None
+        self._own = LocalNode(paths, installation, journal, secret, notify, survives=survives)
+        self.nodes = RemoteNodes(paths, journal, notify, survives=survives)
+        self.edge = EdgeKeeper(paths, lambda kind, text: notify(e.Noticed(kind, text)), survives=survives)
+        self.gateway = Gateway(paths, self._own.servers, self.edge, lambda ports: self.commands.gateway(ports))
 
     @property
     def commands(self) -> Commands:
-        """Command lines of the servers."""
-        return self._commands
+        """Command lines of the servers on this machine."""
+        edge = self._cluster is not None and self._cluster.edge is not None
+        return replace(self._own.commands, edge=edge, gateway_image=self._gateway_image)
+
+    @property
+    def backends(self) -> frozenset[str]:
+        """Backends that all workers have."""
+        own = self._own.commands.workers.backends
+        return own & self.nodes.backends if self.nodes else own
 
     @property
     def driver(self) -> str:
@@ -104,48 +86,43 @@ class Fleet:
         return self._cluster.driver if self._cluster is not None else ""
 
     def server(self, name: str) -> Server | None:
-        """Returns a running server; None if there is none with this name."""
-        return self._servers.by_name.get(name)
+        """Returns a running server of this machine; None if there is none with this name."""
+        return self._own.server(name)
 
-    def pids(self) -> tuple[int, ...]:
-        """Returns the process ids of the running servers, each the leader of its process group."""
-        return tuple(server.process.pid for server in self._servers.by_name.values() if server.process.pid is not None)
+    def process(self, name: str) -> Process | None:
+        """Returns the process of a server on its node; None if it has none."""
+        return self._own.process(name) or self.nodes.process(name)
 
-    async def serve_on(self, cluster: Cluster, keep: Kept = NOTHING) -> None:
+    async def serve_on(self, cluster: Cluster) -> None:
         """Sets the cluster to serve on. GPUs of earlier clusters remain known, since workers may still run there.
 
         The first call also ends the orphans of an earlier controller of this deployment.
 
         Args:
             cluster: Cluster to serve on.
-            keep: Servers and instances of an earlier controller that are left alone.
 
         Raises:
-            StateError: The driver, an image or the presence of an edge differs from that of the running servers.
+            StateError: The driver, the engine, an image or the presence of an edge differs from that of the running
+                servers.
             InputError: The driver does not have these GPUs, or an image is missing.
             MigError: The driver does not answer.
         """
-        gpus = {gpu.id: gpu for known in (self._cluster, cluster) if known is not None for gpu in known.gpus}
-        known = replace(cluster, gpus=tuple(sorted(gpus.values(), key=lambda g: g.id)))
-        if self._cluster is None:
-            await asyncio.to_thread(end_orphans, self._journal, self._paths, keep)
-            if known.image is not None:
-                image = await asyncio.to_thread(find_image, known.image)
-                self._commands = replace(self._commands, image=image)
-                note_runtime(self._journal, image.runtime, self._paths.run)
-            if known.gateway_image is not None:
-                image = await asyncio.to_thread(find_image, known.gateway_image)
-                self._commands = replace(self._commands, gateway_image=image)
-                note_runtime(self._journal, image.runtime, self._paths.run)
-        else:
-            check_ground(self._cluster, known)
-        driver = await asyncio.to_thread(open_driver, known, self._paths.state, CallRecord(self._journal))
-        self._cluster, self._driver = known, driver
-        await self.edge.configure(known.edge, known.gateway)
-        self._servers.health.gateway_memory_mib = known.gateway_memory_mib
-        self._commands = replace(self._commands, gpu=known.driver == "nvml", edge=known.edge is not None)
-        self._pool.drive(Instances(self._journal, driver), daemons=known.driver == "nvml")
-        self._journal.keep_fact(DRIVER_FACT, known.driver)
+        if self._cluster is not None:
+            check_ground(self._cluster, cluster)
+        await self._own.serve_on(_own_part(cluster))
+        await self.nodes.serve_on(cluster)
+        await self._serve_gateway_on(cluster)
+
+    async def _serve_gateway_on(self, cluster: Cluster) -> None:
+        """Sets what the gateway and the edge need."""
+        if self._cluster is None and cluster.gateway_image is not None:
+            self._gateway_image = await asyncio.to_thread(find_image, cluster.gateway_image)
+            note_runtime(self._journal, self._gateway_image.runtime, self._paths.run)
+        self._cluster = cluster
+        await self.edge.configure(cluster.edge, cluster.gateway)
+        health = self._own.servers.health
+        health.gateway_memory_mib = cluster.gateway_memory_mib
+        health.elsewhere = self.nodes.kill if self.nodes else None
 
     async def adopt(self, cluster: Cluster, actual: Actual, graphs: Collection[str]) -> tuple[str, ...]:
         """Adopts the servers of an earlier controller of this deployment, and ends its other servers and instances.
@@ -163,72 +140,37 @@ class Fleet:
         Raises:
             JigsawError: The MIG driver or an image cannot be used.
         """
-        names = {*actual.workers, GATEWAY} if actual.gateway else set(actual.workers)
         existing = await asyncio.to_thread(members, self._paths.state)
-        leading = leaders(existing)
-        kept = leading.keys() & {*names, *((EDGE,) if actual.gateway else ())}
-        places = {(w.place.gpu, w.place.placement) for w in actual.workers.values() if w.place is not None}
-        daemons = {daemon_name(worker_name(*place)) for place in places}
-        await self.serve_on(cluster, Kept(frozenset(kept | daemons), frozenset(places)))
-        for name in sorted(names):
-            worker = actual.workers.get(name)
-            if worker is not None:
-                self._pool.adopt(worker)
-            await self._register(name, worker, leading.get(name))
+        workers = actual.workers
+        remote = {n: w for n, w in workers.items() if cluster.agents is not None and w.place is not None}
+        own = {name: worker for name, worker in workers.items() if name not in remote}
+        ended = set(await self._own.adopt(_own_part(cluster), own, (GATEWAY, EDGE) if actual.gateway else ()))
+        ended |= await self.nodes.adopt(cluster, remote)
+        await self._serve_gateway_on(cluster)
         if actual.gateway:
+            command = self.commands.gateway(cluster.gateway)
+            process = await process_of(command, leaders(existing).get(GATEWAY))
+            self._own.servers.adopt(GATEWAY, command, self._paths.gateway_repository, "", process)
             # During a reload the one before has not ended yet.
             edges = sorted((m for m in existing if m.server == EDGE and m.leads), key=lambda m: m.started)
             await self.edge.adopt(OsProcess.find(edges[-1].pid, edges[-1].started) if edges else None)
-        wanted = {name: {m.name for m in worker.models} for name, worker in actual.workers.items()}
-        wanted[GATEWAY] = {*actual.models, *actual.fronts}
-        adopted = {name for name in names if self._servers.by_name[name].process.pid is not None}
-        for name in sorted(adopted):
-            server = self._servers.by_name[name]
-            server.reconciling = asyncio.create_task(self._reconcile(name, wanted[name], keep=graphs))
-        return tuple(sorted(names - adopted))
+            if process is None:
+                ended.add(GATEWAY)
+            else:
+                wanted = {*actual.models, *actual.fronts}
+                checking = self._own.reconcile(GATEWAY, wanted, keep=graphs, admit=self.edge.admit)
+                self._own.servers.by_name[GATEWAY].reconciling = asyncio.create_task(checking)
+        return tuple(sorted(ended))
 
-    async def _register(self, name: str, worker: Worker | None, leader: Member | None) -> None:
-        """Registers a server that an earlier controller started. One without a process has ended."""
-        if worker is None:
-            assert self._cluster is not None
-            command = self._commands.gateway(self._cluster.gateway)
-            repository, uuid = self._paths.gateway_repository, ""
-        else:
-            uuid = self._pool.uuid(name)
-            command = self._commands.worker(worker, uuid, self._pool.daemon_env(name))
-            repository = self._paths.worker_repository(name)
-        process = await _process_of(command, leader)
-        self._servers.adopt(name, command, repository, uuid, process)
-
-    async def _reconcile(self, name: str, wanted: Collection[str], *, keep: Collection[str]) -> None:
-        """Kills a server that lacks a wanted model, and unloads models that are neither wanted nor kept.
-
-        The server goes on while it does not answer, or while a model cannot be unloaded yet; both are tried again. The
-        edge forwards requests to the gateway from then on.
-        """
-        server = self._servers.by_name[name]
-        while server.process.returncode is None:
-            try:
-                states = await server.client.index()
-                if missing := sorted(model for model in wanted if states.get(model) != "READY"):
-                    server.kill(f"it did not have {', '.join(missing)}")
-                    return
-                if name == GATEWAY:
-                    self.edge.admit()
-                found = {model for model, state in states.items() if state != "UNAVAILABLE"}
-                async with self._servers.locked(name):
-                    await server.unload_all(found - {*wanted, *keep})
-                return
-            except (JigsawError, TimeoutError, OSError) as error:
-                log.warning("%s: models of a change that was undone are still loaded: %r", name, error)
-                await asyncio.sleep(_RECONCILE_S)
+    async def close(self) -> None:
+        """Ends what calls other machines, after the last server has been stopped."""
+        await self.nodes.stop()
 
     async def around_others(self, cluster: Cluster) -> Cluster:
         """Returns a known cluster in its current state, including the MIG instances of others on its GPUs."""
-        if self._driver is None:
-            raise RuntimeError("call `serve_on` first")
-        surveyed = await asyncio.to_thread(self._driver.survey, cluster)
-        return with_foreign(surveyed, await asyncio.to_thread(foreign_instances, self._driver, self._journal))
+        if cluster.agents is not None:
+            return await self.nodes.survey(cluster)
+        return await self._own.survey(cluster)
 
     async def lost_gpus(self) -> frozenset[GpuId]:
         """Returns the known GPUs that are lost. Kills workers whose MIG instance no longer exists.
@@ -236,144 +178,39 @@ class Fleet:
         Raises:
             MigError: The driver does not answer.
         """
-        if self._driver is None or self._cluster is None:
-            return frozenset()
-        return await self._devices.lost(self._driver, self._cluster)
+        return await self._own.lost_gpus() | await self.nodes.lost_gpus()
 
     async def use(self) -> Mapping[str, DeviceUse]:
         """Returns the utilisation of MIG instances by worker, for the workers for which the driver reports it."""
-        if self._driver is None:
-            return {}
-        uuids = {name: server.uuid for name, server in self._servers.by_name.items() if server.uuid}
-        found = await asyncio.to_thread(self._driver.use, sorted(set(uuids.values())))
-        return {name: found[uuid] for name, uuid in uuids.items() if uuid in found}
-
-    # --- workers ---------------------------------------------------------------------------------------------------
+        return {**await self._own.use(), **await self.nodes.use()}
 
     async def bring_up(self, worker: Worker) -> None:
         """Creates the MIG instance if it does not exist, starts the server, and loads and verifies its models."""
-        async with self._servers.locked(worker.name):
-            await self._pool.take(worker)
-            try:
-                await self._start_worker_again_if_it_dies(worker)
-            except BaseException:
-                await asyncio.shield(self._remove(worker.name))
-                raise
+        await self._node(worker.name, worker).bring_up(worker)
 
     async def restart(self, worker: Worker, delay_s: float) -> None:
         """Restarts a dead worker on the same MIG instance with the same models."""
-        async with self._servers.locked(worker.name):
-            await self._servers.registered(worker.name).stop()
-        # A worker that is retired meanwhile does not wait for the restart.
-        await asyncio.sleep(delay_s)
-        async with self._servers.locked(worker.name):
-            self._servers.registered(worker.name)
-            # An adopted worker may have lost its instance.
-            await self._pool.take(worker)
-            try:
-                await self._start_worker(worker)
-            except BaseException:
-                # Otherwise the worker could serve without a model or without MPS.
-                await asyncio.shield(self._servers.by_name[worker.name].stop())
-                raise
+        await self._node(worker.name, worker).restart(worker, delay_s)
 
     async def retire(self, worker: str) -> None:
         """Stops a worker and destroys its MIG instance unless others share it. Batches in flight are lost."""
-        await self._servers.end_reconciling(worker)
-        async with self._servers.locked(worker):
-            if worker in self._servers.by_name:
-                await asyncio.shield(self._remove(worker))
+        await self._node(worker).retire(worker)
 
     async def load(self, worker: str, models: Sequence[WorkerModel]) -> None:
         """Loads and verifies more models on a worker."""
-
-        async def change(server: Server) -> None:
-            await self._load_models(server, models, await self._pool.daemon(worker))
-
-        await self._servers.change(worker, change, replaced_s=RELOAD_S)
+        await self._node(worker).load(worker, models)
 
     async def unload(self, worker: str, models: Iterable[str]) -> None:
         """Unloads models of a worker, waits until they are gone, and removes their folders."""
-        async with self._servers.locked(worker):
-            server = self._servers.by_name.get(worker)
-            try:
-                await self._servers.running(worker).unload_all(models)
-            except ServerError:
-                # If the server has died, its models are gone, too.
-                if server is not None and not await server.has_ended():
-                    raise
+        await self._node(worker).unload(worker, models)
 
-    async def _start_worker_again_if_it_dies(self, worker: Worker) -> None:
-        """Starts a worker with its models, on the same MIG instance again if it dies while it loads them."""
-        give_up_at = math.inf
-        for restarts in itertools.count():
-            try:
-                return await self._start_worker(worker)
-            except ServerError:
-                server = self._servers.by_name.get(worker.name)
-                delay_s = Settings().backoff_s(restarts)
-                give_up_at = min(give_up_at, time.monotonic() + RELOAD_S)
-                if server is None or not await server.has_died() or time.monotonic() + delay_s > give_up_at:
-                    raise
-                when = f"in {delay_s:g} s" if delay_s else "now"
-                text = f"worker {worker.name} ended while it loaded its models; starting it again {when}"
-                self._notify(e.Noticed("error", text))
-                await server.stop()
-                await asyncio.sleep(delay_s)
-
-    async def _start_worker(self, worker: Worker) -> None:
-        uuid, daemon = self._pool.uuid(worker.name), await self._pool.daemon(worker.name)
-        command = self._commands.worker(worker, uuid, daemon.env if daemon is not None else {})
-        server = await self._servers.start(worker.name, command, self._paths.worker_repository(worker.name), uuid)
-        await self._load_models(server, worker.models, daemon)
-
-    async def _load_models(self, server: Server, models: Sequence[WorkerModel], daemon: MpsDaemon | None) -> None:
-        check = partial(self._require_mps, server, daemon) if daemon is not None else None
-        await server.load_all([model.folder for model in models], probed=_probed(models), check=check)
-
-    async def _require_mps(self, server: Server, daemon: MpsDaemon) -> None:
-        """Checks that a server computes through the MPS daemon. A server that does not find it computes without MPS.
-
-        Raises:
-            ServerError: The server computes without MPS.
-        """
-        assert self._driver is not None and server.process.pid is not None
-        own = await asyncio.to_thread(group_members, server.process.pid)
-        holders = await asyncio.to_thread(self._driver.holders, server.uuid)
-        if reason := why_without(own, holders, await daemon.clients()):
-            hint = "see the daemon's log; if MPS does not work here, set `processes: streams` in cluster.yaml"
-            raise ServerError(reason, where=server.process.name, hint=hint)
-
-    async def _remove(self, worker: str) -> None:
-        server = self._servers.by_name.get(worker)
-        if server is not None:
-            await server.stop()
-        await self._pool.leave(worker)
-        # Only now, so that `retire` can be repeated after a failed destruction.
-        self._servers.by_name.pop(worker, None)
-        await asyncio.to_thread(shutil.rmtree, self._paths.worker_repository(worker), True)
-
-    def _end_without_mps(self, workers: Iterable[str]) -> None:
-        """Kills the servers whose MPS daemon has ended. They are then restarted like any servers that die."""
-        for name in workers:
-            if name in self._servers.by_name:
-                self._servers.by_name[name].kill("its MPS daemon ended")
+    def _node(self, name: str, worker: Worker | None = None) -> Node:
+        """Returns the node of a worker: this machine, unless an agent has it or is to have it."""
+        return self.nodes.of(name, worker) or self._own
 
 
-def _probed(models: Iterable[WorkerModel]) -> dict[str, int]:
-    """Returns the models to probe, with their instances. Python steps are not probed: their code may refuse zeros."""
-    return {model.name: model.instances for model in models if model.variant}
-
-
-async def _process_of(command: Command, leader: Member | None) -> OsProcess | None:
-    """Returns the process of a server that an earlier controller started; None if it has ended.
-
-    Args:
-        command: Command of the server.
-        leader: Process that the controller started, which is not the server itself if that runs in a container.
-    """
-    if leader is None or command.container is None:
-        return OsProcess.find(leader.pid, leader.started) if leader is not None else None
-    pid = await asyncio.to_thread(main_process, command.container)
-    started = start_time(pid) if pid is not None else None
-    return OsProcess.find(pid, started) if pid is not None and started is not None else None
+def _own_part(cluster: Cluster) -> Cluster:
+    """Returns what the controller's own machine serves on: all GPUs, or none if agents have them."""
+    if cluster.agents is not None:
+        return replace(cluster, gpus=(), driver="emulated", image=None)
+    return cluster

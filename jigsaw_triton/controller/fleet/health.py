@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.state import GATEWAY
@@ -27,6 +27,9 @@ three seconds."""
 _STUCK_S = 60.0
 """Seconds without processor time or input after which the process of a model that is being loaded counts as hanging."""
 
+CONDEMNED = "the gateway condemned it"
+"""Cause of the end of a worker, as the event log shows it."""
+
 _UNRESPONSIVE_S = 30.0
 """Seconds without any answer after which a server counts as hanging. Less would kill servers on busy machines."""
 _STALLED_S = 5.0
@@ -43,6 +46,7 @@ class Health:
 
     Attributes:
         gateway_memory_mib: Limit of the gateway's heap in MiB; 0 for none.
+        elsewhere: Kills a worker of another node that the gateway condemns, given its name and the reason.
     """
 
     def __init__(self, paths: Paths, servers: Mapping[str, Server], notify: Callable[[e.Event], None]) -> None:
@@ -52,6 +56,7 @@ class Health:
         self._polls: asyncio.Task[None] | None = None
         self._condemned: asyncio.Task[None] | None = None
         self.gateway_memory_mib = 0
+        self.elsewhere: Callable[[str, str], Awaitable[None]] | None = None
 
     def watch(self, name: str, server: Server) -> None:
         """Starts the task that watches a server, and the tasks that watch all servers if they are not running."""
@@ -142,14 +147,17 @@ class Health:
             self._notify(e.Noticed("error", str(found)))
             return
         server = self._servers.get(found.worker)
-        ended = server is not None and listens(self._paths.worker_socket(found.worker), found.inode)
+        known = server is not None or self.elsewhere is not None
+        ended = known and listens(self._paths.worker_socket(found.worker), found.inode)
         consequence = "killing and restarting its server" if ended else "its server has already been replaced"
         self._notify(e.Noticed("condemned", f"{found}; {consequence}"))
         if server is not None and server.process.pid is not None and ended:
             # The gateway may notice a dead process before `_watch_health` does.
             stubs = await asyncio.to_thread(python_stubs, {server.process.pid})
             statuses = [stub.status for stub in stubs.values() if stub.status is not None]
-            server.kill(_death(found.model, statuses[0]) if statuses else "the gateway condemned it")
+            server.kill(_death(found.model, statuses[0]) if statuses else CONDEMNED)
+        elif server is None and self.elsewhere is not None and ended:
+            await self.elsewhere(found.worker, CONDEMNED)
 
 
 def _death(model: str, status: int) -> str:

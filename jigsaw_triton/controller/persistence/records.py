@@ -6,6 +6,9 @@ from typing import Literal
 STOPPED, LEFT = "stopped", "left"
 """Kinds of the last event of a deployment that has been taken down, and of a controller that left its servers."""
 
+WORKERS_FACT = "workers"
+"""Journal key of the workers of an agent, as JSON."""
+
 
 @dataclass(frozen=True, slots=True)
 class JournalEvent:

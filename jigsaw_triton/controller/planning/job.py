@@ -88,7 +88,7 @@ def carried_out(job: Job, identity: Callable[[Path], str], solvers: SolverFactor
     plan, bundle = job.made or Planner(job.templates, job.backends, identity, solvers).solve(action, job.cluster)
     if action.running is not None and bundle is action.running.bundle:
         return None
-    target = without_lost(Generation(action.wanted, plan, bundle), action.lost)
+    target = without_lost(Generation(action.wanted, plan, bundle), action.unusable)
     return Planned(plan, bundle, stages_to(job.actual, action.running, target, action.canary, job.standby))
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from jigsaw_triton.compiler import names
 from jigsaw_triton.compiler.bundle import Place, Worker, WorkerModel
-from jigsaw_triton.controller.fleet.fleet import Fleet
+from jigsaw_triton.controller.fleet.local_node import LocalNode
 from jigsaw_triton.controller.fleet.server import Server as RunningServer
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import locked
@@ -41,7 +41,7 @@ class ProfilingWorkers:
     """The workers of one slice of a GPU: one tritonserver, or several under MPS.
 
     Args:
-        fleet: Fleet that serves on the GPU and is used for nothing else.
+        node: Node that serves on the GPU and is used for nothing else.
         gpu: GPU that holds the slice.
         mps: True if each instance of a model is a server of its own.
         taken: Placements that are in use on the GPU, which all workers on it share.
@@ -51,9 +51,9 @@ class ProfilingWorkers:
     """
 
     def __init__(
-        self, fleet: Fleet, gpu: Gpu, *, mps: bool = False, taken: dict["ProfilingWorkers", Placement] | None = None
+        self, node: LocalNode, gpu: Gpu, *, mps: bool = False, taken: dict["ProfilingWorkers", Placement] | None = None
     ) -> None:
-        self._fleet = fleet
+        self._node = node
         self._gpu = gpu
         self._taken = {} if taken is None else taken
         self.mps = mps
@@ -65,7 +65,7 @@ class ProfilingWorkers:
     @property
     def backends(self) -> frozenset[str]:
         """Backends of the tritonserver."""
-        return self._fleet.commands.workers.backends
+        return self._node.commands.workers.backends
 
     @property
     def gpu(self) -> Gpu:
@@ -91,7 +91,7 @@ class ProfilingWorkers:
                 memory_mib=None if memory_mib is None else memory_mib // processes,
                 process=process,
             )
-            await self._fleet.bring_up(worker)
+            await self._node.bring_up(worker)
             self._workers.append(worker)
         self._kind = kind
 
@@ -124,13 +124,13 @@ class ProfilingWorkers:
     async def stop(self) -> None:
         """Stops the workers and destroys the slice."""
         while self._workers:
-            await self._fleet.retire(self._workers[-1].name)
+            await self._node.retire(self._workers[-1].name)
             self._workers.pop()
         self._taken.pop(self, None)
 
     def neighbour(self) -> "ProfilingWorkers":
         """Returns workers for another slice of the same GPU. They must be stopped before the context of these ends."""
-        return ProfilingWorkers(self._fleet, self._gpu, mps=self.mps, taken=self._taken)
+        return ProfilingWorkers(self._node, self._gpu, mps=self.mps, taken=self._taken)
 
     @asynccontextmanager
     async def loaded(self, model: WorkerModel) -> AsyncIterator[None]:
@@ -143,10 +143,10 @@ class ProfilingWorkers:
         logs = {server.process.log: server.process.log.stat().st_size for server in self._servers()}
         try:
             for worker in self._workers:
-                await self._fleet.load(worker.name, [model])
+                await self._node.load(worker.name, [model])
             yield
             for worker in self._workers:
-                await self._fleet.unload(worker.name, [model.name])
+                await self._node.unload(worker.name, [model.name])
         except ServerError as error:
             # The log files are deleted before the user reads the message.
             lines = [f"\n  {line}" for log, begun in logs.items() for line in tail(log, _LOG_LINES, since=begun)]
@@ -176,14 +176,14 @@ class ProfilingWorkers:
         return Connection(self.addresses[lane % len(self.addresses)], TIMEOUT_S)
 
     def _servers(self) -> list[RunningServer]:
-        found = [server for worker in self._workers if (server := self._fleet.server(worker.name)) is not None]
+        found = [server for worker in self._workers if (server := self._node.server(worker.name)) is not None]
         if not found:
             raise ServerError("no worker is running")
         return found
 
     async def _held_mib(self) -> float:
         """Returns the memory used on a GPU's slice if the driver reports it, else the memory of the processes."""
-        if self._gpu.board.arch != "cpu" and (use := (await self._fleet.use()).get(self._workers[0].name)):
+        if self._gpu.board.arch != "cpu" and (use := (await self._node.use()).get(self._workers[0].name)):
             self.memory = "nvml"
             return use.memory_mib
         self.memory = "pss"
@@ -201,11 +201,11 @@ async def profiling_workers(installation: Installation, cluster: Cluster, gpu: G
         gpu: GPU to measure on.
     """
     with _folders(cluster) as paths, closing(Journal(paths.journal)) as journal:
-        fleet = Fleet(paths, installation, journal, secrets.token_urlsafe(24), lambda _: None)
-        await fleet.serve_on(cluster)
-        around = await fleet.around_others(cluster)
+        node = LocalNode(paths, installation, journal, secrets.token_urlsafe(24), lambda _: None)
+        await node.serve_on(cluster)
+        around = await node.survey(cluster)
         found = next(found for found in around.gpus if found.id == gpu.id)
-        workers = ProfilingWorkers(fleet, found, mps=cluster.processes == "mps")
+        workers = ProfilingWorkers(node, found, mps=cluster.processes == "mps")
         try:
             yield workers
         finally:

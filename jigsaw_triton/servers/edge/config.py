@@ -2,17 +2,22 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from jigsaw_triton.gpus.model import Edge, EdgeLimits, EdgeTls, GatewayPorts
 from jigsaw_triton.servers.edge.keys import ApiKey
+from jigsaw_triton.servers.haproxy.config import (
+    CONFIG,
+    Place,
+    Section,
+    configuration,
+    http_error,
+    process_lines,
+    reply,
+)
 
 LUA = Path(__file__).with_name("edge.lua")
 """Path of the edge's Lua code."""
-
-CONFIG = "haproxy.cfg"
-"""Name of HAProxy's main configuration file."""
 
 PROTOCOLS = ("http", "grpc")
 """Names of the protocols in the names of sections and sockets."""
@@ -48,36 +53,16 @@ _HTTP_ERRORS = {
     503: "the gateway is not ready",
     504: "the gateway did not answer in time",
 }
-_AGAIN = (429, 502, 503)
-"""Statuses after which a client may retry soon."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Folder of the edge, and resources that HAProxy may use.
+def live(place: Place, protocol: str) -> Path:
+    """Returns the path of the gateway's socket, which exists only while all models are loaded."""
+    return place.folder / f"live.{protocol}"
 
-    Attributes:
-        folder: Folder for files and sockets, in the run directory.
-        threads: Number of HAProxy's threads.
-        files: Largest number of open file descriptors.
-    """
 
-    folder: Path
-    threads: int = 1
-    files: int = 2**16
-
-    def live(self, protocol: str) -> Path:
-        """Returns the path of the gateway's socket, which exists only while all models are loaded."""
-        return self.folder / f"live.{protocol}"
-
-    def hold(self, protocol: str) -> Path:
-        """Returns the path of the queue's socket."""
-        return self.folder / f"hold.{protocol}"
-
-    @property
-    def admin(self) -> Path:
-        """Path of the socket of HAProxy's runtime API, through which a reload hands over the listeners."""
-        return self.folder / "admin.sock"
+def _hold(place: Place, protocol: str) -> Path:
+    """Returns the path of the queue's socket."""
+    return place.folder / f"hold.{protocol}"
 
 
 def links(edge: Edge) -> Mapping[str, str]:
@@ -111,19 +96,15 @@ def files(edge: Edge, ports: GatewayPorts, place: Place, keys: tuple[ApiKey, ...
         *_tables(),
         _exporter(edge, ports),
     ]
-    found = {CONFIG: "\n".join("\n".join((head, *(f"    {line}" for line in lines), "")) for head, *lines in sections)}
+    found = {CONFIG: configuration(sections)}
     for status, message in _HTTP_ERRORS.items():
-        found[f"http.{status}"] = _http_error(status, message)
+        found[f"http.{status}"] = http_error(status, message)
         found[f"grpc.{status}"] = _grpc_error("UNAVAILABLE", message)
     for name, (code, message) in _GRPC_REFUSALS.items():
         found[f"grpc.{name}"] = _grpc_error(code, message.format(edge.limits.body_mib))
     if keys is not None:
         found[_KEYS] = "".join(f"{key.sha256} {key.name}\n" for key in keys)
     return found
-
-
-Section = tuple[str, ...]
-"""Heading of a section, followed by its lines."""
 
 
 def _connections(limits: EdgeLimits, place: Place) -> int:
@@ -133,11 +114,9 @@ def _connections(limits: EdgeLimits, place: Place) -> int:
 def _global(edge: Edge, place: Place) -> Section:
     return (
         "global",
-        "log stdout format raw local0 info",
-        f"nbthread {place.threads}",
+        *process_lines(place),
         f"maxconn {_HELD_FACTOR * len(PROTOCOLS) * _connections(edge.limits, place)}",
         f"lua-load {LUA}",
-        f"stats socket {place.admin} mode 600 level admin expose-fd listeners",
         f"hard-stop-after {edge.limits.answer_s}s",
         # HAProxy copies a whole buffer for each request that it may resend: 128 KiB double the cost of a request.
         f"tune.bufsize {edge.limits.resend_kib * 2**10}",
@@ -241,7 +220,7 @@ def _authentication(protocol: str, place: Place) -> Iterator[str]:
     yield "http-request set-var(txn.key) req.hdr(x-api-key) if !{ var(txn.key) -m found }"
     # Keys are compared as digests, so that the time of the comparison reveals nothing about them.
     yield f"http-request set-var(txn.client) var(txn.key),sha2(256),hex,lower,map_str({place.folder / _KEYS})"
-    http = _reply(401, "a valid API key is required") + " hdr www-authenticate Bearer"
+    http = reply(401, "a valid API key is required") + " hdr www-authenticate Bearer"
     answer = http if protocol == "http" else _refusal("key", place)
     yield f"{answer} if !health !{{ var(txn.client) -m found }}"
     yield "http-request del-header authorization"
@@ -251,18 +230,18 @@ def _authentication(protocol: str, place: Place) -> Iterator[str]:
 def _rate(protocol: str, limits: EdgeLimits, place: Place) -> Iterator[str]:
     if limits.client_rps is not None:
         yield "http-request track-sc0 var(txn.client) table clients if !health"
-        http = _reply(429, "the client exceeds its request rate") + " hdr retry-after 1"
+        http = reply(429, "the client exceeds its request rate") + " hdr retry-after 1"
         answer = http if protocol == "http" else _refusal("rate", place)
         yield f"{answer} if !health {{ sc_http_req_rate(0) gt {limits.client_rps} }}"
 
 
 def _http_bodies(limits: EdgeLimits) -> Iterator[str]:
     largest = limits.body_mib * 2**20
-    no_length = _reply(411, "the request needs a Content-Length")
+    no_length = reply(411, "the request needs a Content-Length")
     yield f"{no_length} if METH_POST !{{ req.hdr(content-length) -m found }}"
-    too_large = _reply(413, f"the body of a request may have at most {limits.body_mib} MiB")
+    too_large = reply(413, f"the body of a request may have at most {limits.body_mib} MiB")
     yield f"{too_large} if {{ req.hdr_val(content-length) gt {largest} }}"
-    packed = _reply(415, "compressed requests are not accepted")
+    packed = reply(415, "compressed requests are not accepted")
     yield f"{packed} if {{ req.hdr(content-encoding) -m found }} !{{ req.hdr(content-encoding) -i identity }}"
     # Triton 24.10 reads a body with the content type of form data into the stack of its thread.
     yield (
@@ -291,18 +270,18 @@ def _servers(protocol: str, place: Place) -> Section:
         "option redispatch 1",
         "retry-on conn-failure empty-response junk-response",
         *(("option httpchk GET /v2/health/ready",) if protocol == "http" else ()),
-        f"server gateway unix@{place.live(protocol)}{_h2(protocol)} {check} {watch}",
+        f"server gateway unix@{live(place, protocol)}{_h2(protocol)} {check} {watch}",
         # The queue takes requests while the gateway is down, and those that it left unanswered.
-        f"server queue unix@{place.hold(protocol)}{_h2(protocol)} backup",
+        f"server queue unix@{_hold(place, protocol)}{_h2(protocol)} backup",
     )
 
 
 def _queue(protocol: str, edge: Edge, place: Place) -> Section:
     """Queues requests until the gateway is up and sends them once, so that no request crashes it more than twice."""
-    http = _reply(503, "the gateway is not ready") + " hdr retry-after 1"
+    http = reply(503, "the gateway is not ready") + " hdr retry-after 1"
     return (
         f"frontend {protocol}_queue",
-        f"bind unix@{place.hold(protocol)} mode 600{_h2(protocol)}",
+        f"bind unix@{_hold(place, protocol)} mode 600{_h2(protocol)}",
         f"errorfiles {protocol}",
         f"http-request lua.hold {protocol}_again {edge.limits.queue_s}",
         f"{http if protocol == 'http' else _refusal('down', place)} if {{ var(txn.given_up) -m bool }}",
@@ -315,7 +294,7 @@ def _again(protocol: str, place: Place) -> Section:
         f"backend {protocol}_again",
         f"errorfiles {protocol}",
         "retry-on conn-failure",
-        f"server gateway unix@{place.live(protocol)}{_h2(protocol)} track {protocol}/gateway",
+        f"server gateway unix@{live(place, protocol)}{_h2(protocol)} track {protocol}/gateway",
     )
 
 
@@ -338,36 +317,9 @@ def _h2(protocol: str) -> str:
     return " proto h2" if protocol == "grpc" else ""
 
 
-def _reply(status: int, message: str) -> str:
-    """Returns a rule that answers over HTTP with JSON in the form of Triton's errors."""
-    body = json.dumps({"error": message}).replace('"', '\\"')
-    return f'http-request return status {status} content-type application/json string "{body}"'
-
-
 def _refusal(name: str, place: Place) -> str:
     """Returns a rule that answers over gRPC with a gRPC status."""
     return f"http-request return status 200 errorfile {place.folder / f'grpc.{name}'}"
-
-
-_REASONS = {400: "Bad Request", 408: "Request Timeout", 413: "Payload Too Large", 429: "Too Many Requests"} | {
-    500: "Internal Server Error",
-    502: "Bad Gateway",
-    503: "Service Unavailable",
-    504: "Gateway Timeout",
-}
-
-
-def _http_error(status: int, message: str) -> str:
-    body = json.dumps({"error": message})
-    again = ("Retry-After: 1",) if status in _AGAIN else ()
-    head = (
-        f"HTTP/1.1 {status} {_REASONS[status]}",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
-        "Cache-Control: no-cache",
-        *again,
-    )
-    return "\r\n".join((*head, "", body))
 
 
 def _grpc_error(code: str, message: str) -> str:

@@ -106,6 +106,7 @@ def full_state() -> State:
         restarts={"gateway": Restarts((1.0,))},
         stalled=frozenset({"gateway"}),
         lost=frozenset({GpuId("n", 1)}),
+        cordoned=frozenset({"n"}),
         replan="a GPU is lost",
         replan_at_s=1.0,
         carried=solve,

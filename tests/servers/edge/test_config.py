@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.gpus.model import Edge, EdgeLimits, EdgeTls, GatewayPorts
-from jigsaw_triton.servers.edge.config import CONFIG, LUA, Place, files, links
+from jigsaw_triton.servers.edge.config import LUA, files, links
 from jigsaw_triton.servers.edge.keys import ApiKey
+from jigsaw_triton.servers.haproxy.config import CONFIG, Place
 
 GOLDEN = Path(__file__).parent / "golden"
 PORTS = GatewayPorts(8000, 8001, 8002, "0.0.0.0")

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from jigsaw_triton.gpus.model import Edge, EdgeLimits, GatewayPorts
-from jigsaw_triton.servers.edge.config import Place, files
-from jigsaw_triton.servers.edge.haproxy import find_haproxy
-from jigsaw_triton.servers.edge.process import edge_argv, write_files
+from jigsaw_triton.servers.edge.config import files, live
+from jigsaw_triton.servers.haproxy.config import Place
+from jigsaw_triton.servers.haproxy.process import haproxy_argv, write_files
+from jigsaw_triton.servers.haproxy.program import find_haproxy
 from tests.e2e.system import free_ports
 
 _PATIENCE_S = 20.0
@@ -72,7 +73,7 @@ class Front:
     def __init__(self, port: int, place: Place) -> None:
         self.port = port
         self.place = place
-        self.stub = Stub(place.live("http"))
+        self.stub = Stub(live(place, "http"))
         threading.Thread(target=self.stub.serve_forever, args=(0.05,), daemon=True).start()
 
     def post(
@@ -94,7 +95,9 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     front = Front(http_port, place)
     with (
         (place.folder / "log").open("wb") as log,
-        subprocess.Popen(edge_argv(find_haproxy(), place), stdout=log, stderr=log, stdin=subprocess.DEVNULL) as haproxy,
+        subprocess.Popen(
+            haproxy_argv(find_haproxy(), place), stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        ) as haproxy,
     ):
         give_up_at = time.monotonic() + _PATIENCE_S
         while True:
@@ -206,12 +209,12 @@ def test_an_answer_may_take_longer_than_the_idle_timeout(front: Front) -> None:
 
 
 def test_requests_wait_for_the_gateway_before_they_are_refused(front: Front) -> None:
-    live = front.place.live("http")
-    away = live.with_name("away")
-    live.rename(away)
+    socket = live(front.place, "http")
+    away = socket.with_name("away")
+    socket.rename(away)
     status, answer, headers = front.post("{}")
     assert (status, answer["error"], headers["retry-after"]) == (503, "the gateway is not ready", "1")
-    back = threading.Timer(0.2, lambda: away.rename(live))
+    back = threading.Timer(0.2, lambda: away.rename(socket))
     back.start()
     assert front.post("{}")[0] == 200
     back.join()

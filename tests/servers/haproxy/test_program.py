@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.servers.edge.haproxy import find_haproxy, find_installed, missing, version
+from jigsaw_triton.servers.haproxy.program import find_haproxy, find_installed, missing, version
 
 OUTPUT = """\
 HAProxy version 3.0.11-1+deb13u3 2026/01/01 - https://haproxy.org/

@@ -54,7 +54,7 @@ def find_haproxy(progress: Progress | None = None) -> Haproxy:
 
 
 def find_installed() -> Haproxy | None:
-    """Returns the HAProxy on PATH if it has what the edge needs, else None."""
+    """Returns the HAProxy on PATH if it has what this package needs, else None."""
     found = shutil.which("haproxy")
     if found is None:
         return None
@@ -80,7 +80,7 @@ def version(output: str) -> str:
 
 
 def missing(output: str) -> tuple[str, ...]:
-    """Returns the version and features that the edge needs but a HAProxy lacks.
+    """Returns the version and features that are needed but a HAProxy lacks.
 
     Args:
         output: Output of `haproxy -vv`.
@@ -96,8 +96,7 @@ def _packaged(progress: Progress | None) -> Haproxy:
         raise MissingDependencyError(
             "the packaged HAProxy does not run on this machine",
             where=str(binary),
-            hint="install HAProxy 2.8 or later with Lua (Debian, Ubuntu: apt-get install haproxy), or remove `edge` "
-            "from cluster.yaml",
+            hint="install HAProxy 2.8 or later with Lua (Debian, Ubuntu: apt-get install haproxy)",
         )
     return Haproxy(binary, PACKAGE.version, "package")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.servers.edge.config import CONFIG, Place
-from jigsaw_triton.servers.edge.haproxy import Haproxy
+from jigsaw_triton.servers.haproxy.config import CONFIG, Place
+from jigsaw_triton.servers.haproxy.program import Haproxy
 from jigsaw_triton.servers.logfile import rotate, tail
 from jigsaw_triton.servers.os_process import UNKNOWN_STATUS, OsProcess, describe_status
 
@@ -31,14 +31,14 @@ _ERROR_LINES = 6
 
 
 def place_in(folder: Path) -> Place:
-    """Returns the place of an edge in this folder, with the threads and files that this machine allows."""
+    """Returns the place of a HAProxy in this folder, with the threads and files that this machine allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
     threads = min(max((os.cpu_count() or 1) // _CORES_A_THREAD, 1), _MOST_THREADS)
     return Place(folder, threads, files)
 
 
-def edge_argv(haproxy: Haproxy, place: Place) -> tuple[str, ...]:
+def haproxy_argv(haproxy: Haproxy, place: Place) -> tuple[str, ...]:
     """Returns HAProxy's command line, in the foreground so that it stays a child that can be watched."""
     return str(haproxy.binary), "-db", "-f", str(place.folder / CONFIG)
 
@@ -57,10 +57,11 @@ def write_files(place: Place, files: Mapping[str, str], links: Mapping[str, str]
         fresh.replace(place.folder / name)
 
 
-class EdgeProcess:
+class HaproxyProcess:
     """One HAProxy process, in a session and process group of its own.
 
     Args:
+        name: Name that errors give as their place.
         haproxy: Program to run.
         place: Folder of its files and sockets.
         log: Log file, which is appended to and rotated; its folder must exist.
@@ -72,6 +73,7 @@ class EdgeProcess:
 
     def __init__(
         self,
+        name: str,
         haproxy: Haproxy,
         place: Place,
         log: Path,
@@ -80,7 +82,8 @@ class EdgeProcess:
         survives: bool = False,
         found: OsProcess | None = None,
     ) -> None:
-        self._argv = edge_argv(haproxy, place)
+        self._name = name
+        self._argv = haproxy_argv(haproxy, place)
         self._place = place
         self._log = log
         self._env = env
@@ -98,7 +101,7 @@ class EdgeProcess:
         """True if the process was started and has not ended."""
         return self._process is not None and self._process.returncode is None
 
-    async def start(self, before: "EdgeProcess | None" = None) -> None:
+    async def start(self, before: "HaproxyProcess | None" = None) -> None:
         """Starts HAProxy and waits until it listens. If that fails or is cancelled, ends it.
 
         Args:
@@ -187,7 +190,7 @@ class EdgeProcess:
     def _failure(self, message: str, since: int) -> ServerError:
         lines = tail(self._log, _ERROR_LINES, since=since)
         log_end = "; the last lines of its log:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
-        return ServerError(message + log_end, where="edge", hint=f"see the whole log in {self._log}")
+        return ServerError(message + log_end, where=self._name, hint=f"see the whole log in {self._log}")
 
     async def _rotate(self) -> None:
         while True:
@@ -196,5 +199,5 @@ class EdgeProcess:
 
 
 def remove_files(place: Place) -> None:
-    """Removes the folder of the edge."""
+    """Removes the folder of a HAProxy."""
     shutil.rmtree(place.folder, ignore_errors=True)

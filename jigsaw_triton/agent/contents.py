@@ -1,0 +1,107 @@
+"""Files of models on a node, by the SHA-256 of their content.
+
+What arrives is verified, and an interrupted transfer goes on where it stopped.
+"""
+
+import asyncio
+import hashlib
+import re
+import time
+from collections.abc import AsyncIterator, Collection, Iterable
+from pathlib import Path
+
+from jigsaw_triton.errors import InputError
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_PART = ".part"
+
+KEPT_S = 600.0
+"""Seconds that a file stays after its last use: the next change of a deployment often needs it again."""
+
+
+class Contents:
+    """A folder of files, each named by the SHA-256 of its content.
+
+    Args:
+        folder: The folder, created if missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._receiving: dict[str, asyncio.Lock] = {}
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def path(self, digest: str) -> Path:
+        """Returns the path of a file, which need not exist.
+
+        Raises:
+            InputError: This is no SHA-256.
+        """
+        if not _DIGEST.fullmatch(digest):
+            raise InputError("a SHA-256 has 64 hexadecimal digits", where=repr(digest))
+        return self._folder / digest
+
+    def missing(self, digests: Iterable[str]) -> dict[str, int]:
+        """Returns the digests whose files are missing, and the number of bytes of each that have arrived."""
+        return {digest: self._arrived(digest) for digest in digests if not self.path(digest).is_file()}
+
+    async def receive(self, digest: str, offset: int, chunks: AsyncIterator[bytes]) -> None:
+        """Writes a file, or the rest of it. What has arrived stays if the transfer is interrupted.
+
+        Args:
+            digest: SHA-256 of the whole content.
+            offset: Position of the first of these bytes in the file.
+            chunks: The bytes.
+
+        Raises:
+            InputError: The bytes do not follow those that have arrived, the content has another digest, or the file
+                cannot be written.
+        """
+        path = self.path(digest)
+        async with self._receiving.setdefault(digest, asyncio.Lock()):
+            if path.is_file():
+                return
+            part = path.with_suffix(_PART)
+            if offset != self._arrived(digest):
+                raise InputError(f"the transfer goes on at byte {self._arrived(digest)}, not at {offset}", where=digest)
+            try:
+                with part.open("ab") as file:
+                    async for chunk in chunks:
+                        await asyncio.to_thread(file.write, chunk)
+                found = await asyncio.to_thread(_sha256, part)
+                if found != digest:
+                    part.unlink()
+                    raise InputError(f"the content has arrived damaged: its SHA-256 is {found}", where=digest)
+                part.rename(path)
+            except OSError as error:
+                hint = "free some space on this node, or give its agent another folder with --state"
+                raise InputError(
+                    f"the files of models cannot be written ({error.strerror})", where=str(self._folder), hint=hint
+                ) from error
+
+    def collect(self, used: Collection[str]) -> int:
+        """Removes files that no worker uses and that have not been used for some minutes. Blocks.
+
+        Args:
+            used: Digests that workers use, whose time of use is now.
+
+        Returns:
+            Number of files that were removed.
+        """
+        removed, now_s = 0, time.time()
+        for path in self._folder.iterdir():
+            if path.stem in used and path.suffix != _PART:
+                path.touch()
+            elif now_s - path.stat().st_mtime > KEPT_S:
+                path.unlink()
+                removed += 1
+        return removed
+
+    def _arrived(self, digest: str) -> int:
+        part = self.path(digest).with_suffix(_PART)
+        return part.stat().st_size if part.is_file() else 0
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,312 @@
+"""What an agent does for a controller: it changes the workers of its node, and remembers them in its journal."""
+
+import asyncio
+import itertools
+import json
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any
+
+from jigsaw_triton.agent.contents import Contents
+from jigsaw_triton.agent.operations import Operations
+from jigsaw_triton.compiler.bundle import Worker
+from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.fleet.local_node import LocalNode
+from jigsaw_triton.controller.fleet.server import Server
+from jigsaw_triton.controller.fleet.wire import (
+    Json,
+    cluster_json,
+    digests,
+    event_json,
+    opened,
+    opened_models,
+    read_cluster,
+)
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.records import WORKERS_FACT
+from jigsaw_triton.errors import StateError
+from jigsaw_triton.gpus.model import DeviceUse
+from jigsaw_triton.servers.os_process import start_time
+
+log = logging.getLogger(__name__)
+
+_CLUSTER_FACT = "cluster"
+"""Journal key of the node's GPUs, as they travelled."""
+
+_DEPLOYMENT_FACT, _EPOCH_FACT = "deployment", "controller epoch"
+"""Journal keys of the deployment that the workers belong to, and of the highest epoch of its controllers."""
+
+_MOST_EVENTS = 1000
+
+
+class NodeAgent:
+    """The workers of a node, changed by the controller whose epoch is the highest.
+
+    Args:
+        node: Workers of this machine.
+        journal: Journal of the node.
+        contents: Files of models.
+        publish: Makes workers of these names callable from other machines.
+
+    Attributes:
+        id: Random text that differs after each start.
+        operations: Operations that were ordered.
+        changed: Set whenever workers begin or end, or an event occurs; whoever waits clears it.
+    """
+
+    def __init__(
+        self,
+        node: LocalNode,
+        journal: Journal,
+        contents: Contents,
+        publish: Callable[[Collection[str]], Awaitable[None]],
+    ) -> None:
+        self._node = node
+        self._journal = journal
+        self._contents = contents
+        self._publish = publish
+        self._workers: dict[str, Worker] = {}
+        self._sealed: dict[str, Json] = {}
+        self._starting: set[str] = set()
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._events: list[tuple[int, e.Event]] = []
+        self._numbers = itertools.count(1)
+        self.operations = Operations()
+        self.id = secrets.token_hex(8)
+        self.changed = asyncio.Condition()
+
+    # --- who commands ----------------------------------------------------------------------------------------------
+
+    def admit(self, deployment: str, epoch: int) -> None:
+        """Checks that a command comes from the controller that owns this node now.
+
+        Args:
+            deployment: Identity of the controller's deployment.
+            epoch: Number of the controller's epoch.
+
+        Raises:
+            StateError: Another deployment has workers here, or a later controller has taken over.
+        """
+        owner, known = self._journal.fact(_DEPLOYMENT_FACT), int(self._journal.fact(_EPOCH_FACT) or 0)
+        if owner != deployment:
+            if owner and self._workers:
+                raise StateError(
+                    f"this node serves another deployment with {len(self._workers)} workers",
+                    where="the agent",
+                    hint="take that one down first, or run a second agent with another --state and --listen",
+                )
+            self._journal.keep_fact(_DEPLOYMENT_FACT, deployment)
+            self._journal.keep_fact(_EPOCH_FACT, str(epoch))
+        elif epoch < known:
+            raise StateError(f"the controller's epoch, {epoch}, is over: another one has begun epoch {known}")
+        elif epoch > known:
+            self._journal.keep_fact(_EPOCH_FACT, str(epoch))
+
+    # --- what runs -------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Goes on with the workers that the journal has, and ends all others of an earlier agent."""
+        known = self._journal.fact(_CLUSTER_FACT)
+        if not known:
+            return
+        data: Mapping[str, Json] = json.loads(self._journal.fact(WORKERS_FACT) or "{}")
+        # Files that are gone prevent no adoption; a restart would get them again.
+        self._sealed = dict(data)
+        self._workers = {name: opened(entry, self._contents.path) for name, entry in data.items()}
+        ended = await self._node.adopt(read_cluster(json.loads(known)), self._workers)
+        for name in sorted(ended):
+            self.notify(e.WorkerExited(name, "while no agent ran"))
+
+    def notify(self, event: e.Event) -> None:
+        """Keeps an event for the controller."""
+        self._events = [*self._events[-_MOST_EVENTS:], (next(self._numbers), event)]
+        task = asyncio.ensure_future(self._tell())
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def _tell(self) -> None:
+        async with self.changed:
+            self.changed.notify_all()
+
+    def names(self) -> tuple[str, ...]:
+        """Returns the names of the workers, running or not."""
+        return tuple(sorted(self._workers))
+
+    def pulse(self, after: int) -> Json:
+        """Returns the running workers, and the events after a number.
+
+        Args:
+            after: Number of the last event that the controller knows; 0 for none.
+        """
+        running = {}
+        for name in self._workers:
+            server = self._running(name)
+            if server is None:
+                continue
+            pid = server.process.pid
+            running[name] = {"pid": pid, "uuid": server.uuid, "incarnation": f"{pid}.{start_time(pid)}"}
+        events = [(number, event_json(event)) for number, event in self._events if number > after]
+        last = self._events[-1][0] if self._events else 0
+        return {"agent": self.id, "at": time.monotonic_ns(), "workers": running, "events": events, "last": last}
+
+    def _running(self, name: str) -> Server | None:
+        """Returns the server of a worker if its process runs."""
+        server = self._node.server(name)
+        if server is None or server.process.pid is None or server.process.returncode is not None:
+            return None
+        return server
+
+    async def wait(self, after: int, wait_s: float) -> None:
+        """Waits for an event after a number, or for a change of the workers."""
+        if self._events and self._events[-1][0] > after:
+            return
+        async with self.changed:
+            try:
+                await asyncio.wait_for(self.changed.wait(), wait_s)
+            except TimeoutError:
+                return
+
+    # --- operations ------------------------------------------------------------------------------------------------
+
+    def missing(self, body: Json) -> dict[str, int]:
+        """Returns the files that an operation needs and that have not arrived; see `Contents.missing`."""
+        needed = [body] if "models" in body else list(body.get("workers", ()))
+        return self._contents.missing(digest for entry in needed for digest in digests(entry))
+
+    async def run(self, kind: str, body: Json) -> None:
+        """Carries out an operation.
+
+        Args:
+            kind: Name of the operation: one of `KINDS`.
+            body: Its arguments.
+
+        Raises:
+            JigsawError: It failed and left nothing behind.
+        """
+        await KINDS[kind](self, body)
+        await self._tell()
+        used = {digest for entry in self._sealed.values() for digest in digests(entry)}
+        await asyncio.to_thread(self._contents.collect, used)
+
+    async def _serve_on(self, body: Json) -> None:
+        cluster = read_cluster(body["cluster"])
+        await self._node.serve_on(cluster)
+        self._journal.keep_fact(_CLUSTER_FACT, json.dumps(cluster_json(cluster)))
+
+    async def _adopt(self, body: Json) -> None:
+        """Brings the workers in line with those that the controller knows, and reports those that must be restarted."""
+        await self._serve_on(body)
+        wanted = {entry["name"]: entry for entry in body["workers"]}
+        for name in sorted(self._workers.keys() - wanted.keys()):
+            await self._retire({"name": name})
+        for name, entry in sorted(wanted.items()):
+            server = self._running(name)
+            if server is None:
+                self.notify(e.WorkerExited(name, "while its node did not answer"))
+            else:
+                models = {model["name"] for model in entry["models"]}
+                server.reconciling = asyncio.create_task(self._node.reconcile(name, models))
+            self._keep(opened(entry, self._contents.path), entry)
+
+    async def _bring_up(self, body: Json) -> None:
+        name = body["name"]
+        async with self._lock(name):
+            if name in self._workers:
+                if self._sealed[name] == body and self._running(name) is not None:
+                    return
+                await self._end(name)
+            worker = opened(body, self._contents.path)
+            self._starting.add(name)
+            try:
+                await self._publish_all()
+                await self._node.bring_up(worker)
+                self._keep(worker, body)
+            finally:
+                self._starting.discard(name)
+
+    async def _restart(self, body: Json) -> None:
+        worker = opened(body["worker"], self._contents.path)
+        async with self._lock(worker.name):
+            if self._node.server(worker.name) is None:
+                await self._node.bring_up(worker)
+            else:
+                await self._node.restart(worker, body["delay_s"])
+            self._keep(worker, body["worker"])
+            await self._publish_all()
+
+    async def _retire(self, body: Json) -> None:
+        async with self._lock(body["name"]):
+            await self._end(body["name"])
+
+    async def _load(self, body: Json) -> None:
+        name, models = body["name"], opened_models(body, self._contents.path)
+        async with self._lock(name):
+            await self._node.load(name, models)
+            self._change(name, {model.name for model in models}, add=body["models"])
+
+    async def _unload(self, body: Json) -> None:
+        name, names = body["name"], set(body["names"])
+        async with self._lock(name):
+            await self._node.unload(name, names)
+            self._change(name, names)
+
+    async def _kill(self, body: Json) -> None:
+        await self._node.kill(body["name"], body["cause"])
+
+    async def _end(self, name: str) -> None:
+        await self._node.retire(name)
+        self._workers.pop(name, None)
+        self._sealed.pop(name, None)
+        self._save()
+        await self._publish_all()
+
+    async def _publish_all(self) -> None:
+        await self._publish({*self._workers, *self._starting})
+
+    def _change(self, name: str, gone: set[str], add: tuple[Json, ...] | list[Json] = ()) -> None:
+        """Records that models of a worker are gone or have come."""
+        if name not in self._workers:
+            return
+        before = self._sealed[name]
+        models = [model for model in before["models"] if model["name"] not in gone]
+        entry = {**before, "models": [*models, *add]}
+        self._keep(opened(entry, self._contents.path), entry)
+
+    def _keep(self, worker: Worker, entry: Json) -> None:
+        self._workers[worker.name] = worker
+        self._sealed[worker.name] = entry
+        self._save()
+
+    def _save(self) -> None:
+        self._journal.keep_fact(WORKERS_FACT, json.dumps(self._sealed))
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    # --- questions -------------------------------------------------------------------------------------------------
+
+    async def survey(self, body: Json) -> Json:
+        """Returns the GPUs of a cluster in their current state, with the MIG instances of others."""
+        return cluster_json(await self._node.survey(read_cluster(body["cluster"])))
+
+    async def lost(self) -> list[int]:
+        """Returns the indices of the lost GPUs."""
+        return sorted(gpu.index for gpu in await self._node.lost_gpus())
+
+    async def use(self) -> Mapping[str, DeviceUse]:
+        """Returns the utilisation of MIG instances by worker."""
+        return await self._node.use()
+
+
+KINDS: Mapping[str, Callable[[NodeAgent, Json], Any]] = {
+    "serve-on": NodeAgent._serve_on,
+    "adopt": NodeAgent._adopt,
+    "bring-up": NodeAgent._bring_up,
+    "restart": NodeAgent._restart,
+    "retire": NodeAgent._retire,
+    "load": NodeAgent._load,
+    "unload": NodeAgent._unload,
+    "kill": NodeAgent._kill,
+}
+"""Operations by name."""

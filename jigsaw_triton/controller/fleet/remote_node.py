@@ -1,0 +1,359 @@
+"""Another machine: a node whose agent changes its workers for the controller."""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import math
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jigsaw_triton.compiler.bundle import Worker, WorkerModel
+from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
+from jigsaw_triton.controller.fleet.node import Process
+from jigsaw_triton.controller.fleet.wire import (
+    Digest,
+    Json,
+    Sealed,
+    cluster_json,
+    read_event,
+    read_gpu,
+    sealed,
+    sealed_models,
+)
+from jigsaw_triton.errors import JigsawError, StateError
+from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId
+
+log = logging.getLogger(__name__)
+
+AWAY_S = 4.0
+"""Seconds without an answer after which a node counts as lost. Short pauses of its processor or of the network pass."""
+
+HEADLESS_S = 60.0
+"""Seconds without an answer of its agent after which a node counts as lost although its workers can be called. An agent
+that is restarted answers sooner. Longer, and workers that die there would be missed."""
+
+_PULSE_S, _PULSE_TIMEOUT_S = 1.0, 2.0
+"""Seconds that the agent waits for news before it answers, and that it may take in addition."""
+
+_RETRY_S = 0.2
+_UNDO_S = 60.0
+"""Seconds that a cancelled operation may take to undo what it has begun."""
+
+_OUTCOME_S = 2.0
+"""Seconds that the agent waits for the end of an operation before it answers that it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A worker that runs on a node.
+
+    Attributes:
+        process: Its process.
+        incarnation: Text that differs for each process of the worker.
+    """
+
+    process: Process
+    incarnation: str
+
+
+class RemoteNode:
+    """A node behind an agent. It follows what runs there, and brings it in line once the node is back.
+
+    A node that does not answer for some seconds is lost, and so are its GPUs: the planner does without them. Nothing is
+    started there meanwhile, and a worker that is retired meanwhile is ended when the node is back.
+
+    Args:
+        name: Name of the node.
+        calls: Client of its agent.
+        digest: Function that returns the SHA-256 of a file.
+        notify: Callback for events that concern its workers.
+        reachable: Returns true if the node itself answers, whether or not its agent does.
+        changed: Called when workers begin or end, and when the node is lost or back.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        calls: AgentCalls,
+        digest: Digest,
+        notify: Callable[[e.Event], None],
+        reachable: Callable[[], Awaitable[bool]],
+        changed: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.name = name
+        self._calls = calls
+        self._digest = digest
+        self._notify = notify
+        self._reachable = reachable
+        self._changed = changed
+        self._cluster: Cluster | None = None
+        self._workers: dict[str, Worker] = {}
+        self._running: Mapping[str, Running] = {}
+        self._lost: frozenset[GpuId] = frozenset()
+        self._away = False
+        self._agent = ""
+        self._last = 0
+        self._prefix = secrets.token_hex(6)
+        self._numbers = itertools.count(1)
+        self._seen_at = 0
+        self._follower: asyncio.Task[None] | None = None
+
+    @property
+    def away(self) -> bool:
+        """True if the node does not answer."""
+        return self._away
+
+    @property
+    def workers(self) -> Mapping[str, Worker]:
+        """Workers of the node, as far as the controller knows."""
+        return self._workers
+
+    @property
+    def running(self) -> Mapping[str, Running]:
+        """Workers that run there; none if the node does not answer."""
+        return {} if self._away else self._running
+
+    def process(self, name: str) -> Process | None:
+        """Returns the process of a worker; None if it has none."""
+        found = self._running.get(name)
+        return found.process if found is not None else None
+
+    async def describe(self) -> Json:
+        """Returns what the agent says of its node.
+
+        Raises:
+            AwayError: It does not answer.
+        """
+        found: Json = await self._calls.get("/node")
+        return found
+
+    async def serve_on(self, cluster: Cluster) -> None:
+        """Sets the GPUs to serve on; see `Node.serve_on`."""
+        first, self._cluster = self._cluster is None, cluster
+        try:
+            if first:
+                # Workers that a node kept because it was away when they were to end, end now.
+                await self._bring_in_line()
+            elif not self._away:
+                await self._operate("serve-on", {"cluster": cluster_json(cluster)})
+        except AwayError:
+            if first:
+                self._cluster = None
+                raise
+        self._follow()
+
+    async def adopt(
+        self, cluster: Cluster, workers: Mapping[str, Worker], others: Collection[str] = ()
+    ) -> frozenset[str]:
+        """Goes on with the workers of an earlier controller; see `Node.adopt`. Those that have ended are events."""
+        self._cluster, self._workers = cluster, dict(workers)
+        try:
+            await self._bring_in_line()
+        except AwayError as error:
+            log.warning("%s", error)
+            self._away = True
+        self._follow()
+        return frozenset()
+
+    async def survey(self, cluster: Cluster) -> Cluster:
+        """Returns the node's GPUs in their current state; none if the node does not answer."""
+        with contextlib.suppress(AwayError):
+            if not self._away:
+                found = await self._calls.post("/survey", {"cluster": cluster_json(cluster)})
+                return replace(cluster, gpus=tuple(map(read_gpu, found["gpus"])))
+        return replace(cluster, gpus=())
+
+    async def lost_gpus(self) -> frozenset[GpuId]:
+        """Returns the known GPUs that are lost: all of them if the node does not answer."""
+        known = frozenset(gpu.id for gpu in self._cluster.gpus) if self._cluster is not None else frozenset()
+        if self._away:
+            return known
+        with contextlib.suppress(AwayError):
+            found = await self._calls.get("/lost")
+            self._lost = frozenset(GpuId(self.name, index) for index in found["lost"])
+        return self._lost
+
+    async def use(self) -> Mapping[str, DeviceUse]:
+        """Returns the utilisation of MIG instances by worker, for the workers for which the driver reports it."""
+        with contextlib.suppress(AwayError):
+            if not self._away:
+                return {name: DeviceUse(**use) for name, use in (await self._calls.get("/use")).items()}
+        return {}
+
+    async def bring_up(self, worker: Worker) -> None:
+        """Starts a worker; see `Node.bring_up`."""
+        made = await asyncio.to_thread(sealed, worker, self._digest)
+        await self._operate("bring-up", made.json, made)
+        self._workers[worker.name] = worker
+        await self._look()
+
+    async def restart(self, worker: Worker, delay_s: float) -> None:
+        """Restarts a dead worker; see `Node.restart`."""
+        made = await asyncio.to_thread(sealed, worker, self._digest)
+        await self._operate("restart", {**made.json, "worker": made.json, "delay_s": delay_s}, made)
+        self._workers[worker.name] = worker
+        await self._look()
+
+    async def retire(self, worker: str) -> None:
+        """Stops a worker; see `Node.retire`. A lost node does so when it is back."""
+        with contextlib.suppress(AwayError):
+            if not self._away:
+                await self._operate("retire", {"name": worker})
+        self._workers.pop(worker, None)
+
+    async def load(self, worker: str, models: Sequence[WorkerModel]) -> None:
+        """Loads more models on a worker; see `Node.load`."""
+        made = await asyncio.to_thread(sealed_models, tuple(models), self._digest)
+        await self._operate("load", {**made.json, "name": worker}, made)
+        self._change(worker, {model.name for model in models}, models)
+
+    async def unload(self, worker: str, models: Iterable[str]) -> None:
+        """Unloads models of a worker; see `Node.unload`. A lost node does so when it is back."""
+        names = sorted(models)
+        with contextlib.suppress(AwayError):
+            if not self._away:
+                await self._operate("unload", {"name": worker, "names": names})
+        self._change(worker, set(names))
+
+    async def kill(self, worker: str, cause: str) -> None:
+        """Kills a worker; see `Node.kill`."""
+        with contextlib.suppress(AwayError):
+            await self._operate("kill", {"name": worker, "cause": cause})
+
+    async def stop(self) -> None:
+        """Stops to follow the node. Its workers go on."""
+        if self._follower is not None:
+            self._follower.cancel()
+            await asyncio.wait((self._follower,))
+            self._follower = None
+        await self._calls.close()
+
+    def _change(self, name: str, gone: Collection[str], come: Sequence[WorkerModel] = ()) -> None:
+        if name in self._workers:
+            worker = self._workers[name]
+            models = tuple(model for model in worker.models if model.name not in gone)
+            self._workers[name] = replace(worker, models=(*models, *come))
+
+    # --- operations ------------------------------------------------------------------------------------------------
+
+    async def _operate(
+        self, kind: str, body: Json, made: Sealed | None = None, *, patience_s: float = HEADLESS_S
+    ) -> None:
+        """Has the agent carry out an operation exactly once, whatever happens to the connection.
+
+        Args:
+            kind: Name of the operation.
+            body: Its arguments.
+            made: Files that it needs; None if it needs none.
+            patience_s: Seconds to wait for an agent that does not answer, unless the node is lost before.
+
+        Raises:
+            AwayError: The node is lost. Whatever it has done is undone when it is back.
+            JigsawError: The operation failed and left nothing behind.
+        """
+        path = f"/operations/{self._prefix}.{next(self._numbers)}"
+        give_up_at, begun = math.inf, False
+        while True:
+            try:
+                if not begun:
+                    begun = await self._begin(path, kind, body, made)
+                elif (await self._calls.get(path, wait_s=_OUTCOME_S))["done"]:
+                    return
+                give_up_at = math.inf
+            except AwayError:
+                give_up_at = min(give_up_at, time.monotonic() + patience_s)
+                if self._away or time.monotonic() > give_up_at:
+                    raise
+                await asyncio.sleep(_RETRY_S)
+            except asyncio.CancelledError:
+                with contextlib.suppress(JigsawError):
+                    await asyncio.shield(self._calls.call("DELETE", path, timeout_s=_UNDO_S))
+                raise
+
+    async def _begin(self, path: str, kind: str, body: Json, made: Sealed | None) -> bool:
+        """Orders an operation, and sends the files that are missing. Returns False if it must be ordered once more."""
+        missing = (await self._calls.post(path, {"kind": kind, "body": body}))["missing"]
+        for digest, arrived in missing.items():
+            if made is None or digest not in made.contents:
+                raise StateError(f"the file with the SHA-256 {digest} is nowhere", where=f"node {self.name}")
+            await self._calls.put(f"/contents/{digest}", made.contents[digest], arrived)
+        return not missing
+
+    # --- following -------------------------------------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        if self._follower is None:
+            self._follower = asyncio.create_task(self._follow_pulse(), name=f"follow node {self.name}")
+
+    async def _meet(self) -> None:
+        """Begins to follow the agent that runs there now. What happened before is not told again."""
+        found = await self._calls.get("/pulse")
+        self._agent, self._last, self._seen_at = found["agent"], found["last"], 0
+
+    async def _look(self) -> None:
+        """Looks at once what runs, so that a new process can be called when this returns."""
+        with contextlib.suppress(AwayError):
+            await self._heard(await self._calls.get("/pulse", after=self._last))
+
+    async def _follow_pulse(self) -> None:
+        """Follows the events of the node, and notices when it is lost or back."""
+        heard_s = time.monotonic()
+        while True:
+            try:
+                found = await self._calls.get("/pulse", wait_s=_PULSE_S, timeout_s=_PULSE_TIMEOUT_S, after=self._last)
+                heard_s = time.monotonic()
+                if self._away or found["agent"] != self._agent:
+                    await self._bring_in_line()
+                    if self._away:
+                        self._notify(e.Noticed("gpu", f"node {self.name} is back"))
+                    self._away = False
+                else:
+                    await self._heard(found)
+            except AwayError as error:
+                if not self._away and await self._is_lost(time.monotonic() - heard_s):
+                    self._away = True
+                    self._notify(e.Noticed("error", f"node {self.name} is lost: {error.message}"))
+                    await self._changed()
+                await asyncio.sleep(_RETRY_S)
+            except JigsawError as error:
+                log.warning("%s", error)
+                await asyncio.sleep(_PULSE_S)
+
+    async def _is_lost(self, silent_s: float) -> bool:
+        """Returns true if the node counts as lost, given the seconds since its agent last answered."""
+        return silent_s > HEADLESS_S or (silent_s > AWAY_S and not await self._reachable())
+
+    async def _heard(self, found: Json) -> None:
+        if found["agent"] != self._agent or found["at"] < self._seen_at:
+            return
+        self._seen_at = found["at"]
+        for number, event in found["events"]:
+            if number > self._last:
+                self._notify(read_event(event))
+        self._last = max(self._last, found["last"])
+        running = {
+            name: Running(Process(entry["pid"], entry["uuid"]), entry["incarnation"])
+            for name, entry in found["workers"].items()
+        }
+        if running != self._running:
+            self._running = running
+            await self._changed()
+
+    async def _bring_in_line(self) -> None:
+        """Has the node end the workers that the controller does not know, and report those that are missing."""
+        assert self._cluster is not None
+        await self._meet()
+        contents: dict[str, bytes | Path] = {}
+        workers = []
+        for _, worker in sorted(self._workers.items()):
+            made = await asyncio.to_thread(sealed, worker, self._digest)
+            contents |= made.contents
+            workers.append(made.json)
+        body = {"cluster": cluster_json(self._cluster), "workers": workers}
+        await self._operate("adopt", body, Sealed(body, contents), patience_s=AWAY_S)
+        await self._look()

@@ -1,0 +1,231 @@
+"""The other machines of a deployment: their agents, and the transport by which the gateway calls their workers."""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from jigsaw_triton.compiler.bundle import Worker
+from jigsaw_triton.compiler.store import Identities
+from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.fleet.agent_calls import AgentCalls
+from jigsaw_triton.controller.fleet.agent_checks import check_agents
+from jigsaw_triton.controller.fleet.node import Process
+from jigsaw_triton.controller.fleet.remote_node import RemoteNode
+from jigsaw_triton.controller.fleet.wire import Json
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.paths import Paths
+from jigsaw_triton.errors import JigsawError
+from jigsaw_triton.gpus.model import Agents, Cluster, DeviceUse, GpuId
+from jigsaw_triton.servers.certificates.credentials import credentials_in
+from jigsaw_triton.servers.members import leaders, marks, members
+from jigsaw_triton.servers.os_process import OsProcess
+from jigsaw_triton.servers.transport.config import Link, Node
+from jigsaw_triton.servers.transport.gateway_side import NAME as SIDE
+from jigsaw_triton.servers.transport.gateway_side import GatewaySide
+
+log = logging.getLogger(__name__)
+
+_IDENTITY_FACT = "deployment"
+"""Journal key of the identity by which agents know whose workers they have."""
+
+
+class RemoteNodes:
+    """The nodes of a cluster that have agents; none for a deployment on one machine.
+
+    Args:
+        paths: Paths of the deployment.
+        journal: Journal of the deployment, whose epoch the agents check.
+        notify: Callback for events that concern workers.
+        survives: True if the transport outlives this process.
+    """
+
+    def __init__(
+        self, paths: Paths, journal: Journal, notify: Callable[[e.Event], None], *, survives: bool = False
+    ) -> None:
+        self._paths = paths
+        self._journal = journal
+        self._notify = notify
+        self._survives = survives
+        self._digest = Identities()
+        self._agents: Agents | None = None
+        self._side: GatewaySide | None = None
+        self._nodes: dict[str, RemoteNode] = {}
+        self._described: dict[str, Json] = {}
+        self._linking = asyncio.Lock()
+        self.lost_changed = asyncio.Event()
+        """Set when a node is lost or back; whoever waits for it clears it."""
+
+    def __bool__(self) -> bool:
+        return bool(self._nodes)
+
+    def __iter__(self) -> Iterator[RemoteNode]:
+        return iter(self._nodes.values())
+
+    @property
+    def backends(self) -> frozenset[str]:
+        """Backends that the tritonservers of all nodes have."""
+        found = [frozenset(one["backends"]) for one in self._described.values()]
+        return frozenset.intersection(*found) if found else frozenset()
+
+    @property
+    def version(self) -> str:
+        """Version of the nodes' tritonserver; empty if there are no nodes."""
+        return next((str(one["tritonserver"]) for one in self._described.values()), "")
+
+    def process(self, name: str) -> Process | None:
+        """Returns the process of a worker on its node; None if it has none."""
+        return next((found for node in self if (found := node.process(name)) is not None), None)
+
+    def of(self, name: str, worker: Worker | None) -> RemoteNode | None:
+        """Returns the node that has a worker, or is to have it; None if it is on the controller's own machine.
+
+        Args:
+            name: Name of the worker.
+            worker: The worker if it may be new; None to look by its name.
+        """
+        if worker is not None:
+            return self._nodes.get(worker.node) if worker.place is not None else None
+        return next((node for node in self if name in node.workers), None)
+
+    async def serve_on(self, cluster: Cluster) -> None:
+        """Sets the cluster to serve on. Before the first one, all agents must answer and agree with each other.
+
+        Raises:
+            InputError: An agent does not fit, or a certificate is invalid.
+            AwayError: An agent does not answer.
+        """
+        if cluster.agents is None:
+            return
+        await self._connect(cluster.agents)
+        new = [name for name in self._nodes if name not in self._described]
+        found = await asyncio.gather(*(self._nodes[name].describe() for name in new))
+        described = {**self._described, **dict(zip(new, found, strict=True))}
+        for text in check_agents(described, time.time()):
+            self._notify(e.Noticed("node", text))
+        self._described = described
+        await self._each(lambda node: node.serve_on(_part(cluster, node.name)))
+
+    async def adopt(self, cluster: Cluster, workers: Mapping[str, Worker]) -> set[str]:
+        """Goes on with the workers of an earlier controller. Those that have ended follow as events.
+
+        Args:
+            cluster: Cluster that they serve on.
+            workers: Workers that are known to run on the nodes.
+        """
+        if cluster.agents is None:
+            return set()
+        running = leaders(await asyncio.to_thread(members, self._paths.state)).get(SIDE)
+        await self._connect(cluster.agents, OsProcess.find(running.pid, running.started) if running else None)
+        by_node: dict[str, dict[str, Worker]] = {name: {} for name in self._nodes}
+        for name, worker in workers.items():
+            by_node[worker.node][name] = worker
+        await self._each(lambda node: node.adopt(_part(cluster, node.name), by_node[node.name]))
+        self._described |= {node.name: await node.describe() for node in self if not node.away}
+        return set()
+
+    async def survey(self, cluster: Cluster) -> Cluster:
+        """Returns the cluster in its current state, with the MIG instances of others and without lost nodes."""
+        found = await asyncio.gather(*(node.survey(_part(cluster, node.name)) for node in self))
+        return replace(cluster, gpus=tuple(sorted((gpu for one in found for gpu in one.gpus), key=lambda g: g.id)))
+
+    async def lost_gpus(self) -> frozenset[GpuId]:
+        """Returns the known GPUs that are lost: all of a node that does not answer."""
+        found = await asyncio.gather(*(node.lost_gpus() for node in self))
+        return frozenset().union(*found)
+
+    async def use(self) -> Mapping[str, DeviceUse]:
+        """Returns the utilisation of MIG instances by worker, for the workers for which the driver reports it."""
+        found = await asyncio.gather(*(node.use() for node in self))
+        return {name: use for one in found for name, use in one.items()}
+
+    async def kill(self, worker: str, cause: str) -> None:
+        """Kills a worker, which is then restarted; see `Node.kill`."""
+        node = self.of(worker, None)
+        if node is not None:
+            await node.kill(worker, cause)
+
+    async def stop(self) -> None:
+        """Ends the transport. The agents go on."""
+        await asyncio.gather(*(node.stop() for node in self))
+        self._nodes, self._described, self._agents = {}, {}, None
+        if self._side is not None:
+            await self._side.stop()
+            self._side = None
+
+    async def _connect(self, agents: Agents, found: OsProcess | None = None) -> None:
+        """Starts the transport to these agents, or brings it in line. A node that has left remains until `stop`."""
+        if agents == self._agents:
+            return
+        known = dict(self._agents.addresses) if self._agents is not None else {}
+        nodes = [_node(name, address) for name, address in {**known, **dict(agents.addresses)}.items()]
+        if self._side is None:
+            side = GatewaySide(
+                credentials_in(Path(agents.certificates)),
+                folder=self._paths.run / "nodes",
+                log=self._paths.log(SIDE),
+                report=lambda kind, text: self._notify(e.Noticed(kind, text)),
+                env=marks(self._paths.state, SIDE),
+                survives=self._survives,
+            )
+            await side.start(nodes, found=found)
+            self._side = side
+        else:
+            await self._side.set_nodes(nodes)
+        self._agents = replace(agents, addresses=tuple((n.name, f"{n.host}:{n.port}") for n in nodes))
+        deployment = self._identity()
+        for node in nodes:
+            if node.name not in self._nodes:
+                socket = self._side.agent_socket(node.name)
+                calls = AgentCalls(node.name, socket, deployment, self._journal.epoch)
+                reachable = partial(self._is_reachable, node.name)
+                self._nodes[node.name] = RemoteNode(
+                    node.name, calls, self._digest, self._notify, reachable, self._changed
+                )
+
+    def _identity(self) -> str:
+        """Returns the identity of the deployment, which lasts as long as its journal."""
+        if not self._journal.fact(_IDENTITY_FACT):
+            self._journal.keep_fact(_IDENTITY_FACT, secrets.token_hex(8))
+        return self._journal.fact(_IDENTITY_FACT)
+
+    async def _each(self, call: Callable[[RemoteNode], Awaitable[object]]) -> None:
+        """Calls all nodes at once, and raises the first error after all have ended."""
+        found = await asyncio.gather(*(call(node) for node in self), return_exceptions=True)
+        for error in found:
+            if isinstance(error, BaseException):
+                raise error
+
+    async def _is_reachable(self, name: str) -> bool:
+        """Returns true if the proxy of a node answered the last health check."""
+        return self._side is not None and name in await self._side.reachable()
+
+    async def _changed(self) -> None:
+        """Links the workers that run, after a change of them. Those of a lost node fail at once from then on."""
+        self.lost_changed.set()
+        async with self._linking:
+            if self._side is None:
+                return
+            links = [
+                Link(name, node.name, running.incarnation, self._paths.worker_socket(name))
+                for node in self
+                for name, running in node.running.items()
+            ]
+            try:
+                await self._side.set_links(links)
+            except JigsawError as error:
+                self._notify(e.Noticed("error", f"the gateway cannot call workers of other nodes: {error}"))
+
+
+def _part(cluster: Cluster, node: str) -> Cluster:
+    """Returns the cluster with the GPUs of one node."""
+    return replace(cluster, gpus=tuple(gpu for gpu in cluster.gpus if gpu.id.node == node))
+
+
+def _node(name: str, address: str) -> Node:
+    host, _, port = address.rpartition(":")
+    return Node(name, host.strip("[]"), int(port))

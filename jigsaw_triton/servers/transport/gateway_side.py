@@ -1,0 +1,172 @@
+"""The transport's side at a gateway: HAProxy offers workers and agents of other nodes as Unix sockets of this one."""
+
+import asyncio
+import contextlib
+import csv
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.servers.certificates.credentials import Credentials
+from jigsaw_triton.servers.haproxy.config import Place
+from jigsaw_triton.servers.os_process import OsProcess
+from jigsaw_triton.servers.transport.config import LINKS, Link, Node, agent_socket, gateway_files
+from jigsaw_triton.servers.transport.side import Report, Side
+
+NAME = "gateway-transport"
+"""Name among the servers of a deployment, in its status, and of its log."""
+
+_ANSWER_S = 2.0
+"""Seconds within which HAProxy answers a question about its nodes."""
+
+
+class GatewaySide:
+    """Keeps one HAProxy running beside a gateway. It restarts when it dies, and reloads changed certificates.
+
+    A call gets status 503 if it certainly was not executed: the node does not answer, has another name or an invalid
+    certificate, or does not have the worker. It gets 502, 504, or an end of the connection, if it may have been.
+
+    Args:
+        credentials: Certificate of this node, and the authorities of the others.
+        folder: Folder for HAProxy's files and sockets, which is created; its path is short.
+        log: Log file, which is appended to and rotated; its folder must exist.
+        report: Function that records an event.
+        env: Environment variables in addition to the inherited ones, such as `members.marks(state, NAME)`.
+        survives: True if HAProxy outlives this process. Otherwise call `start` in the main thread.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        folder: Path,
+        log: Path,
+        report: Report,
+        env: Mapping[str, str] = MappingProxyType({}),
+        survives: bool = False,
+    ) -> None:
+        self._nodes: dict[str, Node] = {}
+        self._links: tuple[Link, ...] = ()
+        self._offered: tuple[Link, ...] = ()
+        self._made: dict[Path, Path] = {}
+        self._side = Side(
+            NAME,
+            "the transport to other nodes",
+            "",
+            credentials,
+            folder=folder,
+            log=log,
+            files=self._files,
+            listening=self._connect,
+            report=report,
+            env=env,
+            survives=survives,
+        )
+
+    async def start(
+        self, nodes: Iterable[Node] = (), links: Iterable[Link] = (), *, found: OsProcess | None = None
+    ) -> None:
+        """Checks the certificates and starts HAProxy. A failure leaves nothing behind.
+
+        Args:
+            nodes: Nodes that can be called.
+            links: Workers that can be called. Sockets of those that `found` serves already stay as they are.
+            found: HAProxy that an earlier process left, whose place the new one takes without losing a connection.
+
+        Raises:
+            InputError: A certificate is missing, invalid or expired, or a link names an unknown node.
+            MissingDependencyError: A package that checks certificates is missing.
+            JigsawError: HAProxy cannot be downloaded or does not start.
+        """
+        self._nodes = {node.name: node for node in nodes}
+        self._links = self._known(links)
+        await self._side.start((), found)
+
+    async def set_nodes(self, nodes: Iterable[Node]) -> None:
+        """Replaces the nodes, and drops the links to those that are gone. Otherwise as `set_links`."""
+        self._nodes = {node.name: node for node in nodes}
+        self._links = tuple(link for link in self._links if link.node in self._nodes)
+        await self._side.reload()
+
+    async def set_links(self, links: Iterable[Link]) -> None:
+        """Replaces the links, without losing a call. Returns once all new sockets exist and accept calls.
+
+        A link whose incarnation is new gets a new socket, which replaces the one before atomically. The sockets of the
+        others stay, and so do the calls in progress of all. Changes within a moment are one reload.
+
+        Args:
+            links: All workers that can be called from now on.
+
+        Raises:
+            InputError: A link names an unknown node.
+            JigsawError: HAProxy does not accept the change. It goes on as before, and the change is tried again.
+        """
+        self._links = self._known(links)
+        await self._side.reload()
+
+    def agent_socket(self, node: str) -> Path:
+        """Returns the Unix socket on which the agent of a node can be called over HTTP, once the node is set."""
+        return agent_socket(self._side.place, node)
+
+    def status(self) -> dict[str, Any]:
+        """Returns the state (`absent`, `ready` or `restarting`), pid, restarts and version of HAProxy."""
+        return self._side.status()
+
+    async def reachable(self) -> frozenset[str]:
+        """Returns the names of the nodes that answered the last health check, which is at most two seconds old.
+
+        Nodes that have not been checked yet are included. If HAProxy does not answer, no node is.
+        """
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_ANSWER_S):
+                reader, writer = await asyncio.open_unix_connection(self._side.place.admin)
+                try:
+                    writer.write(b"show stat -1 4 -1\n")
+                    text = (await reader.read()).decode()
+                finally:
+                    writer.close()
+            rows = csv.DictReader(text.removeprefix("# ").splitlines())
+            return frozenset(row["svname"] for row in rows if row["status"].startswith("UP"))
+        return frozenset()
+
+    async def stop(self) -> None:
+        """Stops HAProxy, after up to two seconds for calls in progress, and removes the sockets. May be repeated."""
+        await self._side.stop()
+        for socket in self._made:
+            socket.unlink(missing_ok=True)
+        self._made = {}
+
+    def _known(self, links: Iterable[Link]) -> tuple[Link, ...]:
+        found = tuple(links)
+        for link in found:
+            if link.node not in self._nodes:
+                hint = f"nodes: {', '.join(self._nodes) or 'none'}"
+                raise InputError(f"worker {link.worker} is on an unknown node", where=link.node, hint=hint)
+        return found
+
+    def _files(self, place: Place) -> dict[str, str]:
+        (place.folder / LINKS).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._offered = self._links
+        return gateway_files(self._nodes.values(), self._offered, place)
+
+    def _connect(self) -> None:
+        """Leads the sockets of callers to those on which HAProxy has begun to listen."""
+        place = self._side.place
+        made = {link.socket: link.bound(place) for link in self._offered}
+        for socket, bound in made.items():
+            # Another link to the same socket would change its inode's time, and look like a new server.
+            if not (socket.exists() and socket.samefile(bound)):
+                fresh = socket.with_name(f".{socket.name}.{os.getpid()}")
+                fresh.unlink(missing_ok=True)
+                fresh.hardlink_to(bound)
+                fresh.replace(socket)
+        for socket, bound in self._made.items():
+            if socket not in made:
+                socket.unlink(missing_ok=True)
+        for path in (place.folder / LINKS).iterdir():
+            if path not in made.values():
+                path.unlink(missing_ok=True)
+        self._made = made

@@ -1,0 +1,323 @@
+"""A node behind an agent: each operation once, whatever happens to the connection, and in line after an absence."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.fleet import remote_node
+from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
+from jigsaw_triton.controller.fleet.remote_node import RemoteNode
+from jigsaw_triton.errors import ServerError, StateError
+from tests.fakes.node import CLUSTER, GPU, NODE, FakeMachine, fake_machine, model, worker
+
+W = "a-0-1g-0"
+PATIENCE_S = 30.0
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a node count as lost sooner."""
+    monkeypatch.setattr(remote_node, "AWAY_S", 1.0)
+    monkeypatch.setattr(remote_node, "_PULSE_S", 0.05)
+    monkeypatch.setattr(remote_node, "_RETRY_S", 0.02)
+    monkeypatch.setattr(remote_node, "_OUTCOME_S", 0.1)
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@dataclass
+class Remote:
+    """A controller's side of a machine."""
+
+    machine: FakeMachine
+    events: list[e.Event] = field(default_factory=list)
+    changes: int = 0
+    reachable: bool = False
+
+    def __post_init__(self) -> None:
+        self.node = self.controller(1)
+
+    def controller(self, epoch: int, deployment: str = "d") -> RemoteNode:
+        """Returns the node as another controller sees it."""
+        calls = AgentCalls(NODE, self.machine.socket, deployment, epoch)
+        return RemoteNode(NODE, calls, digest, self.events.append, self._is_reachable, self._changed)
+
+    async def _is_reachable(self) -> bool:
+        return self.reachable
+
+    async def _changed(self) -> None:
+        self.changes += 1
+
+    def said(self, text: str) -> bool:
+        return any(text in str(event) for event in self.events)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 - most conditions have no event
+            await asyncio.sleep(0.01)
+
+
+def run(folder: Path, test: Callable[[Remote], Awaitable[None]]) -> None:
+    """Runs a test with a machine that serves on its GPU."""
+
+    @asynccontextmanager
+    async def remote() -> AsyncIterator[Remote]:
+        async with fake_machine(folder) as machine:
+            found = Remote(machine)
+            await found.node.serve_on(CLUSTER)
+            try:
+                yield found
+            finally:
+                await found.node.stop()
+
+    async def main() -> None:
+        async with remote() as found:
+            await test(found)
+
+    asyncio.run(main())
+
+
+def test_a_worker_comes_with_its_files_and_goes(run_dir: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"many" * 100_000)
+
+    async def test(remote: Remote) -> None:
+        await remote.node.bring_up(worker(W, model("m", weights)))
+        (found,) = remote.machine.node.workers[W].models
+        files = {name: content.source.read_bytes() for name, content in found.folder.files.items()}  # type: ignore[union-attr]
+        assert files == {"config.pbtxt": b"m", "1/model.onnx": weights.read_bytes()}
+        assert W in remote.node.running and remote.node.process(W) is not None
+        assert remote.machine.published[-1] == {W}
+        await remote.node.load(W, [model("n")])
+        assert [m.name for m in remote.node.workers[W].models] == ["m", "n"]
+        await remote.node.unload(W, ["m"])
+        assert [m.name for m in remote.node.workers[W].models] == ["n"]
+        await remote.node.retire(W)
+        assert remote.node.workers == {} and remote.machine.published[-1] == set()
+        assert remote.machine.node.log == [
+            "serve-on",
+            f"bring up {W}",
+            f"load {W} n",
+            f"unload {W} m",
+            f"retire {W}",
+        ]
+
+    run(run_dir, test)
+
+
+def test_an_operation_is_carried_out_once_over_a_lost_connection(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        remote.machine.node.gate.clear()
+        starting = asyncio.create_task(remote.node.bring_up(worker(W, model("m"))))
+        await asyncio.sleep(0.1)
+        await remote.machine.cut()
+        remote.machine.node.gate.set()
+        await asyncio.sleep(0.1)
+        await remote.machine.reach()
+        await starting
+        assert remote.machine.node.log.count(f"bring up {W}") == 1
+
+    run(run_dir, test)
+
+
+def test_an_operation_that_the_agent_does_not_survive_has_failed(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        remote.machine.node.gate.clear()
+        starting = asyncio.create_task(remote.node.bring_up(worker(W, model("m"))))
+        await asyncio.sleep(0.1)
+        await remote.machine.stop()
+        remote.machine.node.gate.set()
+        await remote.machine.start()
+        with pytest.raises(StateError, match="the agent was restarted during this operation"):
+            await starting
+
+    run(run_dir, test)
+
+
+def test_an_error_of_the_node_has_its_place_and_hint(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        remote.machine.node.fails = "the model does not load"
+        with pytest.raises(ServerError, match="the model does not load") as caught:
+            await remote.node.bring_up(worker(W, model("m")))
+        assert (caught.value.where, caught.value.hint) == ("node a, the node", "look")
+        assert remote.node.workers == {}
+
+    run(run_dir, test)
+
+
+def test_a_cancelled_operation_ends_at_the_node(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        remote.machine.node.gate.clear()
+        starting = asyncio.create_task(remote.node.bring_up(worker(W, model("m"))))
+        await asyncio.sleep(0.1)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        remote.machine.node.gate.set()
+        await asyncio.sleep(0.05)
+        assert f"bring up {W}" not in remote.machine.node.log
+
+    run(run_dir, test)
+
+
+def test_a_node_that_does_not_answer_is_lost_with_its_gpus_and_is_brought_in_line_when_back(run_dir: Path) -> None:
+    other = "a-0-1g-1"
+
+    async def test(remote: Remote) -> None:
+        await remote.node.bring_up(worker(W, model("m")))
+        await remote.node.bring_up(worker(other, model("m"), start=1))
+        assert await remote.node.lost_gpus() == frozenset()
+        await remote.machine.cut()
+        await until(lambda: remote.node.away)
+        assert remote.said("node a is lost") and remote.node.running == {}
+        assert await remote.node.lost_gpus() == {GPU}
+        assert (await remote.node.survey(CLUSTER)).gpus == ()
+        with pytest.raises(AwayError):
+            await remote.node.bring_up(worker("a-0-1g-2", model("m"), start=2))
+        await remote.node.retire(other)
+        await remote.node.unload(W, ["m"])
+        remote.machine.node.log.clear()
+        await remote.machine.reach()
+        await until(lambda: not remote.node.away)
+        assert remote.machine.node.log == ["serve-on", f"retire {other}", f"reconcile {W} "]
+        assert remote.said("node a is back") and set(remote.node.running) == {W}
+        assert await remote.node.lost_gpus() == frozenset()
+
+    run(run_dir, test)
+
+
+def test_a_node_whose_workers_can_be_called_is_not_lost_with_its_agent(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        remote.reachable = True
+        await remote.node.bring_up(worker(W, model("m")))
+        await remote.machine.stop()
+        starting = asyncio.create_task(remote.node.load(W, [model("n")]))
+        await asyncio.sleep(1.5)
+        assert not remote.node.away and set(remote.node.running) == {W}
+        await remote.machine.start()
+        await starting
+        assert f"load {W} n" in remote.machine.node.log
+        remote.reachable = False
+        await remote.machine.cut()
+        await until(lambda: remote.node.away)
+
+    run(run_dir, test)
+
+
+def test_a_worker_that_ended_while_the_node_was_away_is_restarted(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        await remote.node.bring_up(worker(W, model("m")))
+        await remote.machine.cut()
+        await until(lambda: remote.node.away)
+        remote.machine.node.die(W)
+        await remote.machine.reach()
+        await until(lambda: remote.said("WorkerExited"))
+        await remote.node.restart(worker(W, model("m")), 0.0)
+        assert W in remote.node.running
+
+    run(run_dir, test)
+
+
+def test_the_next_agent_knows_the_workers_of_the_one_before(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        await remote.node.bring_up(worker(W, model("m")))
+        await remote.machine.stop()
+        await remote.machine.start()
+        assert f"adopt {W}" in remote.machine.node.log
+        await until(lambda: f"reconcile {W} m" in remote.machine.node.log)
+        assert not remote.said("WorkerExited")
+
+    run(run_dir, test)
+
+
+def test_a_worker_that_ended_while_no_agent_ran_is_restarted(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        await remote.node.bring_up(worker(W, model("m")))
+        await remote.machine.stop()
+        remote.machine.node.vanish(W)
+        await remote.machine.start()
+        await until(lambda: remote.said("WorkerExited"))
+        await until(lambda: W not in remote.node.running)
+        await remote.node.restart(worker(W, model("m")), 0.0)
+        assert W in remote.node.running
+
+    run(run_dir, test)
+
+
+def test_the_next_controller_goes_on_and_ends_the_one_before(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        one = worker(W, model("m"))
+        await remote.node.bring_up(one)
+        await remote.node.bring_up(worker("a-0-1g-1", start=1))
+        successor = remote.controller(2)
+        try:
+            await successor.adopt(CLUSTER, {W: one})
+            assert set(successor.running) == {W} and set(remote.machine.node.workers) == {W}
+            with pytest.raises(StateError, match="the controller's epoch, 1, is over"):
+                await remote.node.bring_up(worker("a-0-1g-2", start=2))
+        finally:
+            await successor.stop()
+
+    run(run_dir, test)
+
+
+def test_a_node_with_workers_of_another_deployment_refuses(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        await remote.node.bring_up(worker(W))
+        other = remote.controller(1, "another")
+        try:
+            with pytest.raises(StateError, match="serves another deployment with 1 workers"):
+                await other.serve_on(CLUSTER)
+            await remote.node.retire(W)
+            await other.serve_on(CLUSTER)
+        finally:
+            await other.stop()
+
+    run(run_dir, test)
+
+
+def test_a_worker_is_not_started_twice(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        one = worker(W, model("m"))
+        await remote.node.bring_up(one)
+        await remote.node.bring_up(one)
+        assert remote.machine.node.log.count(f"bring up {W}") == 1
+        await remote.node.bring_up(replace(one, models=(model("n"),)))
+        assert remote.machine.node.log[-2:] == [f"retire {W}", f"bring up {W}"]
+
+    run(run_dir, test)
+
+
+def test_lost_gpus_and_use_come_from_the_node(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        await remote.node.bring_up(worker(W))
+        remote.machine.node.lost = frozenset({GPU})
+        assert await remote.node.lost_gpus() == {GPU}
+        assert (await remote.node.survey(CLUSTER)).gpus == ()
+        assert (await remote.node.use())[W].memory_mib == 10
+
+    run(run_dir, test)
+
+
+def test_workers_that_start_together_can_all_be_called(run_dir: Path) -> None:
+    names = [f"a-0-1g-{start}" for start in range(4)]
+
+    async def test(remote: Remote) -> None:
+        remote.machine.node.gate.clear()
+        starting = [asyncio.create_task(remote.node.bring_up(worker(n, start=i))) for i, n in enumerate(names)]
+        await until(lambda: len(remote.machine.published) == len(names))
+        assert remote.machine.published[-1] == set(names)
+        remote.machine.node.gate.set()
+        await asyncio.gather(*starting)
+        assert set(remote.node.running) == set(names)
+
+    run(run_dir, test)

@@ -1,0 +1,186 @@
+"""Machines with agents that come, go and die under load. Each is a group of processes with a port of its own."""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.servers.members import members
+from tests.e2e.app import write_application
+from tests.e2e.clients import Crowd
+from tests.e2e.nodes import Machine, Machines
+from tests.e2e.system import PATIENCE_S, System
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def machines(tmp_path_factory: pytest.TempPathFactory, installation: Installation) -> Iterator[Machines]:
+    """Two machines with agents."""
+    machines = Machines(tmp_path_factory.mktemp("machines"), ("a", "b"))
+    machines.start()
+    yield machines
+    machines.end()
+
+
+@pytest.fixture
+def system(machines: Machines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A deployment for one test, which ends before the machines."""
+    system = System(tmp_path_factory.mktemp("controller"))
+    yield system
+    system.end()
+    for machine in machines.by_name.values():
+        assert machine.servers() == {}, "workers are left"
+
+
+def deploy(system: System, machines: Machines, folder: Path) -> Machine:
+    """Deploys the application of the tests. Returns the machine that serves it; the other one is idle."""
+    app = write_application(folder / "app")
+    result = system.run("deploy", app, "--cluster", machines.cluster(system), "--demand", 60, "--detach")
+    assert result.code == 0, result.out + result.err
+    (name,) = {worker["node"] for worker in system.status()["workers"]}
+    return machines.by_name[name]
+
+
+def other_than(machine: Machine, machines: Machines) -> Machine:
+    return next(one for one in machines.by_name.values() if one is not machine)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    give_up_at = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.05)
+
+
+def nodes_of(system: System) -> set[str]:
+    return {worker["node"] for worker in system.status()["workers"]}
+
+
+def test_a_machine_that_dies_is_replaced_and_serves_again_when_it_is_back(
+    system: System, machines: Machines, tmp_path: Path
+) -> None:
+    machine = deploy(system, machines, tmp_path)
+    last = system.last_event()
+    with Crowd(system) as crowd:
+        machine.kill()
+        last = system.wait_event(f"error: node {machine.name} is lost", after=last)
+        last = system.wait_event("ready: the new generation serves", after=last)
+        crowd.wait_answers(30)
+        assert nodes_of(system) == {other_than(machine, machines).name}
+        states = {node["name"]: node["state"] for node in system.status()["nodes"]}
+        assert states == {machine.name: "lost", other_than(machine, machines).name: "ready"}
+        machine.start()
+        system.wait_event(f"node {machine.name} is back", after=last)
+        assert machine.servers() == {}
+        crowd.wait_answers(30)
+    crowd.assert_none_failed()
+
+
+def test_an_agent_that_dies_leaves_its_workers_to_the_next_one(
+    system: System, machines: Machines, tmp_path: Path
+) -> None:
+    machine = deploy(system, machines, tmp_path)
+    before = machine.servers()
+    with Crowd(system) as crowd:
+        machine.end_agent()
+        crowd.wait_answers(30)
+        machine.start()
+        # The next agent must be in charge before its worker dies.
+        wait_until(lambda: machine.log().count("listens on") == 2)
+        crowd.wait_answers(30)
+        assert machine.servers() == before
+        name, pid = next(iter(before.items()))
+        last = system.last_event()
+        os.kill(pid, signal.SIGKILL)
+        system.wait_event(f"{name} serves again", after=last)
+        assert machine.servers()[name] != pid
+    crowd.assert_none_failed()
+
+
+def test_a_machine_that_is_cut_off_for_a_while_starts_nothing_twice(
+    system: System, machines: Machines, tmp_path: Path
+) -> None:
+    machine = deploy(system, machines, tmp_path)
+    last = system.last_event()
+    with Crowd(system) as crowd:
+        machine.freeze()
+        last = system.wait_event(f"error: node {machine.name} is lost", after=last)
+        last = system.wait_event("ready: the new generation serves", after=last)
+        assert nodes_of(system) == {other_than(machine, machines).name}
+        machine.thaw()
+        system.wait_event(f"node {machine.name} is back", after=last)
+        wait_until(lambda: machine.servers() == {})
+        crowd.wait_answers(30)
+    crowd.assert_none_failed()
+
+
+def test_the_next_controller_goes_on_with_the_machines(system: System, machines: Machines, tmp_path: Path) -> None:
+    machine = deploy(system, machines, tmp_path)
+    before = machine.servers()
+    with Crowd(system) as crowd:
+        last = system.last_event()
+        os.kill(system.controller_pid(), signal.SIGKILL)
+        crowd.wait_answers(30)
+        system.wait_started()
+        system.wait_event("adopted", after=last)
+        crowd.wait_answers(30)
+        assert machine.servers() == before
+    crowd.assert_none_failed()
+
+
+def test_workers_outlive_the_machine_of_the_controller(system: System, machines: Machines, tmp_path: Path) -> None:
+    machine = deploy(system, machines, tmp_path)
+    before = machine.servers()
+    system.kill_controller()
+    for pid in {member.pid for member in members(system.state)}:
+        os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(system.run_dir)
+    result = system.run("deploy", tmp_path / "app", "--cluster", machines.cluster(system), "--demand", 60, "--detach")
+    assert result.code == 0, result.err
+    assert machine.servers() == before
+    with Crowd(system) as crowd:
+        crowd.wait_answers(10)
+    crowd.assert_none_failed()
+
+
+def test_down_ends_the_workers_of_machines_without_their_controller(
+    system: System, machines: Machines, tmp_path: Path
+) -> None:
+    machine = deploy(system, machines, tmp_path)
+    system.kill_controller()
+    result = system.run("down")
+    assert result.code == 0, result.err
+    assert machine.servers() == {}
+
+
+def test_a_machine_is_drained_without_a_lost_request(system: System, machines: Machines, tmp_path: Path) -> None:
+    machine = deploy(system, machines, tmp_path)
+    other = other_than(machine, machines).name
+    with Crowd(system) as crowd:
+        result = system.run("node", "drain", machine.name)
+        assert result.code == 0, result.err
+        assert nodes_of(system) == {other} and machine.servers() == {}
+        crowd.wait_answers(30)
+    crowd.assert_none_failed()
+    refused = system.run("node", "drain", "c")
+    assert refused.code == 2 and "the cluster has no node 'c'" in refused.err
+    last = system.run("node", "drain", other)
+    assert last.code == 4 and f"node {other} still serves" in last.err
+    assert nodes_of(system) == {other}
+
+
+def test_a_machine_without_an_agent_is_named_before_anything_starts(
+    system: System, machines: Machines, tmp_path: Path
+) -> None:
+    machines.by_name["b"].end_agent()
+    app = write_application(tmp_path / "app")
+    result = system.run("deploy", app, "--cluster", machines.cluster(system), "--demand", 60, "--detach")
+    assert result.code == 1, result.err
+    assert "node b: the agent does not answer" in result.err
+    assert machines.by_name["a"].servers() == {}

@@ -1,0 +1,196 @@
+"""A node whose workers are entries of a dictionary, behind a real agent's API on a Unix socket."""
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from jigsaw_triton.agent.contents import Contents
+from jigsaw_triton.agent.node_agent import NodeAgent
+from jigsaw_triton.agent.server import AgentServer
+from jigsaw_triton.compiler.bundle import Artifact, ModelFolder, Place, Worker, WorkerModel
+from jigsaw_triton.controller.fleet.local_node import LocalNode
+from jigsaw_triton.controller.fleet.node import Process
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.errors import ServerError
+from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.model import Cluster, DeviceUse, Gpu, GpuId, Placement
+from jigsaw_triton.servers.installation import Installation
+
+NODE = "a"
+GPU = GpuId(NODE, 0)
+CLUSTER = Cluster((Gpu(GPU, CATALOG["A100-80GB"]),))
+INSTALLATION = cast(Installation, SimpleNamespace(version="24.10", backends=frozenset({"python"})))
+
+
+def model(name: str, weights: Path | bytes = b"weights") -> WorkerModel:
+    """Returns a model with two files, one of which may be a user's."""
+    content = Artifact(weights) if isinstance(weights, Path) else weights
+    folder = ModelFolder(name, {"config.pbtxt": name.encode(), "1/model.onnx": content})
+    return WorkerModel(folder, "g", "t", "v", 1, 8, f"digest of {name}")
+
+
+def worker(name: str = "a-0-1g-0", *models: WorkerModel, start: int = 0) -> Worker:
+    """Returns a worker of the node."""
+    return Worker(name, models, Place(GPU, "A100-80GB", Placement(start, "1g")), 1000)
+
+
+@dataclass
+class FakeNode:
+    """Workers without processes.
+
+    Attributes:
+        workers: Workers that run.
+        log: Operations that were carried out, in order.
+        gate: Operations wait for it before they end.
+        fails: Message with which the next operation fails; empty for none.
+    """
+
+    workers: dict[str, Worker] = field(default_factory=dict)
+    log: list[str] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    fails: str = ""
+    lost: frozenset[GpuId] = frozenset()
+    _pids: Iterable[int] = field(default_factory=lambda: itertools.count(1))
+    _processes: dict[str, SimpleNamespace] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    def server(self, name: str) -> SimpleNamespace | None:
+        return self._processes.get(name)
+
+    def process(self, name: str) -> Process | None:
+        return Process(self._processes[name].process.pid, "") if name in self._processes else None
+
+    def die(self, name: str) -> None:
+        """Ends a worker's process."""
+        self._processes[name].process.returncode = 1
+
+    async def serve_on(self, cluster: Cluster) -> None:
+        await self._done("serve-on")
+
+    async def adopt(self, cluster: Cluster, workers: Mapping[str, Worker], others: Any = ()) -> frozenset[str]:
+        await self._done(f"adopt {' '.join(sorted(workers))}")
+        ended = frozenset(workers.keys() - self._processes.keys())
+        for name in ended:
+            # As a server of which no process was found.
+            self._processes[name] = SimpleNamespace(process=SimpleNamespace(pid=None, returncode=None), uuid="")
+        return ended
+
+    async def reconcile(self, name: str, wanted: Collection[str]) -> None:
+        self.log.append(f"reconcile {name} {' '.join(sorted(wanted))}")
+
+    async def survey(self, cluster: Cluster) -> Cluster:
+        return replace(cluster, gpus=tuple(gpu for gpu in cluster.gpus if gpu.id not in self.lost))
+
+    async def lost_gpus(self) -> frozenset[GpuId]:
+        return self.lost
+
+    async def use(self) -> Mapping[str, DeviceUse]:
+        return {name: DeviceUse(10, 1000, 0.5) for name in self._processes}
+
+    async def bring_up(self, one: Worker) -> None:
+        await self._done(f"bring up {one.name}")
+        self.workers[one.name] = one
+        # Our own id, because the agent looks for the start time of the process.
+        self._processes[one.name] = SimpleNamespace(
+            process=SimpleNamespace(pid=os.getpid(), returncode=None), uuid="MIG-1", reconciling=None
+        )
+
+    async def restart(self, one: Worker, delay_s: float) -> None:
+        await self._done(f"restart {one.name}")
+        self._processes[one.name].process = SimpleNamespace(pid=os.getpid(), returncode=None)
+        self.workers[one.name] = one
+
+    async def retire(self, name: str) -> None:
+        await self._done(f"retire {name}")
+        self.workers.pop(name, None)
+        self._processes.pop(name, None)
+
+    async def load(self, name: str, models: Sequence[WorkerModel]) -> None:
+        await self._done(f"load {name} {' '.join(m.name for m in models)}")
+
+    async def unload(self, name: str, models: Iterable[str]) -> None:
+        await self._done(f"unload {name} {' '.join(models)}")
+
+    async def kill(self, name: str, cause: str) -> None:
+        await self._done(f"kill {name}: {cause}")
+
+    def vanish(self, name: str) -> None:
+        """Ends a worker so that the next agent finds no trace of it."""
+        del self._processes[name]
+
+    async def _done(self, what: str) -> None:
+        await self.gate.wait()
+        self.log.append(what)
+        if self.fails:
+            raise ServerError(self.fails, where="the node", hint="look")
+
+
+@dataclass
+class FakeMachine:
+    """A machine with an agent, which can be restarted and cut off.
+
+    Args:
+        folder: Folder of the agent's files.
+    """
+
+    folder: Path
+    node: FakeNode = field(default_factory=FakeNode)
+    published: list[frozenset[str]] = field(default_factory=list)
+    agent: NodeAgent | None = None
+    _server: AgentServer | None = None
+    _journal: Journal | None = None
+
+    @property
+    def socket(self) -> Path:
+        """Socket of the agent."""
+        return self.folder / "agent.sock"
+
+    async def start(self) -> None:
+        """Starts the agent."""
+        self._journal = Journal(self.folder / "journal.sqlite")
+        contents = Contents(self.folder / "contents")
+        self.agent = NodeAgent(cast(LocalNode, self.node), self._journal, contents, self._publish)
+        await self.agent.start()
+        await self.reach(contents)
+
+    async def reach(self, contents: Contents | None = None) -> None:
+        """Lets the agent answer."""
+        assert self.agent is not None
+        contents = contents or Contents(self.folder / "contents")
+        self._server = AgentServer(self.socket, NODE, self.agent, contents, INSTALLATION, grace_s=0.0)
+        await self._server.start()
+
+    async def cut(self) -> None:
+        """Lets the agent answer no more. What it does goes on."""
+        assert self._server is not None
+        await self._server.stop()
+        self._server = None
+
+    async def stop(self) -> None:
+        """Ends the agent; the workers go on."""
+        if self._server is not None:
+            await self.cut()
+        assert self._journal is not None
+        self._journal.close()
+
+    async def _publish(self, names: Collection[str]) -> None:
+        self.published.append(frozenset(names))
+
+
+@asynccontextmanager
+async def fake_machine(folder: Path) -> AsyncIterator[FakeMachine]:
+    """Provides a machine whose agent answers."""
+    machine = FakeMachine(folder)
+    await machine.start()
+    try:
+        yield machine
+    finally:
+        await machine.stop()
