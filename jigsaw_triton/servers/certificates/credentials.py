@@ -189,9 +189,7 @@ def info(certificate: "Certificate") -> CertificateInfo:
     )
 
 
-def _issuers(
-    chain: "list[Certificate]", trusted: "list[Certificate]", credentials: Credentials
-) -> "list[Certificate]":
+def _issuers(chain: "list[Certificate]", trusted: "list[Certificate]", credentials: Credentials) -> "list[Certificate]":
     """Returns the authorities from that of the first certificate of a chain to a trusted one.
 
     Raises:

@@ -163,9 +163,8 @@ class GatewaySide:
                 fresh.unlink(missing_ok=True)
                 fresh.hardlink_to(bound)
                 fresh.replace(socket)
-        for socket, bound in self._made.items():
-            if socket not in made:
-                socket.unlink(missing_ok=True)
+        for socket in self._made.keys() - made.keys():
+            socket.unlink(missing_ok=True)
         for path in (place.folder / LINKS).iterdir():
             if path not in made.values():
                 path.unlink(missing_ok=True)

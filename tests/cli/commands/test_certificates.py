@@ -14,7 +14,9 @@ from tests.cli.conftest import Run
 def test_an_operator_makes_the_files_of_a_node(run: Run) -> None:
     created = run("certificates", "create", "--name", "staging")
     assert created.exit_code == 0
-    assert "created the authority jigsaw-triton staging in certificates; its certificate expires on 20" in created.stdout
+    assert (
+        "created the authority jigsaw-triton staging in certificates; its certificate expires on 20" in created.stdout
+    )
     issued = run("certificates", "issue", "gpu-1", "gpu-1.example", "10.0.0.1", "--days", "90")
     assert issued.exit_code == 0
     assert "issued the certificate of node gpu-1, which expires on 20" in issued.stdout
@@ -22,7 +24,11 @@ def test_an_operator_makes_the_files_of_a_node(run: Run) -> None:
     check_credentials(credentials_in(Path("certificates/gpu-1")), "gpu-1")
     shown = run("certificates", "show")
     assert shown.exit_code == 0
-    assert [line.split("  ")[0] for line in shown.stdout.splitlines()] == ["certificate", "jigsaw-triton staging", "gpu-1"]
+    assert [line.split("  ")[0] for line in shown.stdout.splitlines()] == [
+        "certificate",
+        "jigsaw-triton staging",
+        "gpu-1",
+    ]
     assert "gpu-1.example and 10.0.0.1" in shown.stdout
 
 

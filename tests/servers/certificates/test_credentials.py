@@ -42,7 +42,9 @@ def test_a_missing_file(files: Credentials, name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "words"), [("cert", "no certificate"), ("key", "no private key"), ("ca", "no cert")])
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
 def test_a_file_that_is_no_pem_file(files: Credentials, name: str, words: str, content: bytes) -> None:
     path: Path = getattr(files, name)
     path.write_bytes(content)
@@ -64,7 +66,9 @@ def test_a_key_of_another_certificate(files: Credentials, tmp_path: Path) -> Non
 
 def test_a_certificate_of_another_authority(files: Credentials, tmp_path: Path) -> None:
     foreign = other(tmp_path)
-    message = f"{foreign.cert}: the certificate was issued by 'jigsaw-triton other', which is no authority in {files.ca}"
+    message = (
+        f"{foreign.cert}: the certificate was issued by 'jigsaw-triton other', which is no authority in {files.ca}"
+    )
     with pytest.raises(InputError, match=message):
         check_credentials(Credentials(foreign.cert, foreign.key, files.ca))
 

@@ -95,7 +95,9 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     front = Front(http_port, place)
     with (
         (place.folder / "log").open("wb") as log,
-        subprocess.Popen(haproxy_argv(find_haproxy(), place), stdout=log, stderr=log, stdin=subprocess.DEVNULL) as haproxy,
+        subprocess.Popen(
+            haproxy_argv(find_haproxy(), place), stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        ) as haproxy,
     ):
         give_up_at = time.monotonic() + _PATIENCE_S
         while True:

@@ -12,18 +12,19 @@ import pytest
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.servers.os_process import OsProcess, start_time
-from jigsaw_triton.servers.transport.config import Link, Node
+from jigsaw_triton.servers.transport.config import Node
+from jigsaw_triton.servers.transport.gateway_side import GatewaySide
+from jigsaw_triton.servers.transport.node_side import NodeSide
 from tests.native import specs
 from tests.native.conftest import column
-from tests.native.worker import Call
 from tests.servers.transport.world import (
     PATIENCE_S,
     Load,
     Machine,
-    World,
     eventually_reachable,
     get,
     make_credentials,
+    until,
     world,
 )
 
@@ -160,14 +161,12 @@ def test_new_certificates_lose_no_call(run_dir: Path) -> None:
             await w.machines["a"].add("w")
             await w.side.set_links([w.link("w", "a")])
             w.route("w", slots=8)
-            sides = (w.side, w.machines["a"].side)
+            sides: tuple[GatewaySide | NodeSide, ...] = (w.side, w.machines["a"].side)
             async with Load(w.front()) as load:
-                before = [side.status()["pid"] for side in sides]
+                before = {side.status()["pid"] for side in sides}
                 for node in ("gateway", "a"):
                     make_credentials(run_dir, node)
-                async with asyncio.timeout(PATIENCE_S):
-                    while any(side.status()["pid"] == pid for side, pid in zip(sides, before, strict=True)):
-                        await asyncio.sleep(0.05)
+                await until(lambda: not {side.status()["pid"] for side in sides} & before)
                 await load.grows(200)
             assert load.failures == []
             for events in (w.events, w.machines["a"].events):
@@ -182,9 +181,7 @@ def test_files_that_do_not_work_are_refused_while_the_old_ones_serve(run_dir: Pa
         async with world(run_dir, Machine(run_dir, "a")) as w:
             pid = w.side.status()["pid"]
             w.credentials.key.write_bytes(make_credentials(run_dir, "other").key.read_bytes())
-            async with asyncio.timeout(PATIENCE_S):
-                while not w.events:
-                    await asyncio.sleep(0.05)
+            await until(lambda: bool(w.events))
             assert w.side.status()["pid"] == pid
             assert "keeps its previous files" in w.events[0][1]
             assert f"{w.credentials.key}: the private key is not that of the certificate" in w.events[0][1]
@@ -200,7 +197,8 @@ def test_a_dead_haproxy_is_started_again(run_dir: Path) -> None:
             await w.side.set_links([w.link("w", "a")])
             w.route("w")
             front = w.front()
-            for side in (w.side, w.machines["a"].side):
+            sides: tuple[GatewaySide | NodeSide, ...] = (w.side, w.machines["a"].side)
+            for side in sides:
                 os.kill(side.status()["pid"], signal.SIGKILL)
                 assert (await asyncio.to_thread(front.ask, {"X": column(5)}))["Y"].item() == 10
                 assert side.status()["restarts"] == 1

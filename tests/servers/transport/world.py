@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -175,9 +175,7 @@ class Load:
     async def grows(self, by: int = 50) -> None:
         """Waits until so many more requests have been answered."""
         goal = self.answered + by
-        async with asyncio.timeout(PATIENCE_S):
-            while self.answered < goal and not self.failures:
-                await asyncio.sleep(0.01)
+        await until(lambda: self.answered >= goal or bool(self.failures))
 
     def _call(self, client: int) -> None:
         number = client
@@ -208,8 +206,17 @@ async def get(
     return int(first.split()[1]), rest.partition("\r\n\r\n")[2]
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits until a condition holds."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 other processes and threads fulfil it
+            await asyncio.sleep(0.01)
+
+
 async def eventually_reachable(world: World, *names: str) -> None:
     """Waits until exactly these nodes pass their health checks."""
     async with asyncio.timeout(PATIENCE_S):
-        while await world.side.reachable() != set(names):
+        while True:
+            if await world.side.reachable() == set(names):
+                return
             await asyncio.sleep(0.02)
