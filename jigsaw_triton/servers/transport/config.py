@@ -174,8 +174,9 @@ def _called_node(node: Node, links: Iterable[Link], place: Place) -> Iterator[Se
         f"http-check send meth GET uri {ALIVE_PATH} ver HTTP/1.1 hdr host {name} hdr {NODE_HEADER} {node.name}",
         "http-check expect status 200",
         f"http-request set-header {NODE_HEADER} {node.name}",
-        f"server {node.name} {_address(node.host, node.port)} {_tls(place)} verifyhost {name} "
-        f"sni str({name}) alpn http/1.1 check-sni {name} check-alpn http/1.1 check inter {_CHECK_MS}ms fall 2 rise 1 tcp-ut {_LOST_MS}ms "
+        f"server {node.name} {_address(node.host, node.port)} {_tls(place)} verifyhost {name} sni str({name}) "
+        f"alpn http/1.1 check check-sni {name} check-alpn http/1.1 inter {_CHECK_MS}ms fall 2 rise 1 "
+        f"tcp-ut {_LOST_MS}ms "
         "init-addr last,libc,none",
     )
     yield (
