@@ -16,6 +16,7 @@ from jigsaw_triton.servers.transport.config import Node
 from jigsaw_triton.servers.transport.gateway_side import GatewaySide
 from jigsaw_triton.servers.transport.node_side import NodeSide
 from tests.native import specs
+from tests.native.broken import hang_up
 from tests.native.conftest import column
 from tests.servers.transport.world import (
     PATIENCE_S,
@@ -219,6 +220,7 @@ def test_the_next_controller_takes_over_without_losing_a_call(run_dir: Path) -> 
                 pid = w.side.status()["pid"]
                 started = start_time(pid)
                 assert started is not None
+                w.controller_dies()
                 following = w.new_side()
                 await following.start(w.nodes, links, found=OsProcess.find(pid, started))
                 await load.grows(200)
@@ -282,16 +284,10 @@ def test_a_node_that_does_not_answer_is_noticed(run_dir: Path) -> None:
 def test_a_call_that_may_have_been_executed_is_not_reported_as_not_executed(run_dir: Path) -> None:
     async def main() -> None:
         async with world(run_dir, Machine(run_dir, "a")) as w:
-            worker = await w.machines["a"].add("w")
+            worker = await w.machines["a"].add("w", hang_up)
             await w.side.set_links([w.link("w", "a")])
             w.route("w")
-            front = w.front()
-            worker.answering.clear()
-            request = front.send({"X": column(1)})
-            await asyncio.to_thread(worker.wait, 1)
-            worker.kill()
-            outcome = await asyncio.to_thread(request.wait)
-            assert outcome.blame == "worker"
+            assert (await asyncio.to_thread(w.front().ask, {"X": column(1)})).blame == "worker"
             assert len(worker.calls) == 1, "with `retry: never`, it is not repeated"
 
     asyncio.run(main())

@@ -108,6 +108,12 @@ class World:
             survives=survives,
         )
 
+    def controller_dies(self) -> None:
+        """Has the gateway's side watch its HAProxy no more, as if the process that started it was killed."""
+        watch = self.side._side._keeper._watch
+        assert watch is not None
+        watch.cancel()
+
     @property
     def nodes(self) -> list[Node]:
         """All nodes."""
