@@ -29,6 +29,8 @@ from tests.servers.transport.world import (
     world,
 )
 
+pytestmark = pytest.mark.slow
+
 LARGE = ("INT64", (75_000,))
 
 
@@ -89,7 +91,9 @@ def test_each_incarnation_has_a_socket_with_an_inode_of_its_own(run_dir: Path) -
             await w.side.set_links([w.link("y", "a")])
             assert not w.socket("x").exists()
             assert [path.name for path in w.socket("y").parent.iterdir()] == ["y.sock"]
-            assert len(list((w.folder / "t" / "links").iterdir())) == 1
+            folders = [w.folder / "t", w.folder / "t" / "links", w.machines["a"].folder / "t"]
+            assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o700}
+            assert len(list(folders[1].iterdir())) == 1
         assert not w.socket("y").exists()
         assert not (w.folder / "t").exists()
 
@@ -271,6 +275,7 @@ def test_a_node_that_does_not_answer_is_noticed(run_dir: Path) -> None:
             os.kill(pid, signal.SIGSTOP)
             try:
                 await eventually_reachable(w, "b")
+                assert await w.side.health() == {"a": "does not answer", "b": ""}
                 began = time.monotonic()
                 assert (await get(w.side.agent_socket("a")))[0] == 503
                 assert time.monotonic() - began < 1, "no call waits for a node that is known to be away"
@@ -302,6 +307,7 @@ def test_certificates_of_another_authority_are_refused(run_dir: Path, foreign: s
             worker = await machine.add("w")
             await w.side.set_links([w.link("w", "a")])
             await eventually_reachable(w)
+            assert "a certificate of another node or authority" in (await w.side.health())["a"]
             assert (await get(w.socket("w")))[0] == 503
             assert (await get(w.side.agent_socket("a")))[0] == 503
             assert not worker.calls
@@ -309,17 +315,18 @@ def test_certificates_of_another_authority_are_refused(run_dir: Path, foreign: s
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("wrong", ["certificate", "name"])
-def test_a_node_that_is_another_one_is_refused(run_dir: Path, wrong: str) -> None:
+@pytest.mark.parametrize(("wrong", "reason"), [("certificate", "certificate of another node"), ("name", "is another")])
+def test_a_node_that_is_another_one_is_refused(run_dir: Path, wrong: str, reason: str) -> None:
     async def main() -> None:
         if wrong == "certificate":
             machine = Machine(run_dir, "a")
             machine.node = Node("b", "127.0.0.1", machine.node.port)
         else:
-            machine = Machine(run_dir, "b", make_credentials(run_dir, "b"), answers_to=None)
+            machine = Machine(run_dir, "b")
             machine.node = Node("a", "127.0.0.1", machine.node.port, "b.node.jigsaw-triton")
         async with world(run_dir, machine) as w:
             await eventually_reachable(w)
+            assert reason in (await w.side.health())[machine.node.name]
             assert (await get(w.side.agent_socket(machine.node.name)))[0] == 503
 
     asyncio.run(main())

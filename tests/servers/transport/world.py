@@ -36,12 +36,9 @@ class Machine:
         folder: Folder of the test.
         name: Name of the node.
         credentials: Certificate of the node; None for one of the authority `ca`.
-        answers_to: Name by which the node's side knows itself, if it is another one.
     """
 
-    def __init__(
-        self, folder: Path, name: str, credentials: Credentials | None = None, *, answers_to: str | None = None
-    ) -> None:
+    def __init__(self, folder: Path, name: str, credentials: Credentials | None = None) -> None:
         self.name = name
         self.folder = folder / name
         (self.folder / "workers").mkdir(parents=True)
@@ -50,7 +47,7 @@ class Machine:
         self.events: Events = []
         self.workers: dict[str, Worker] = {}
         self.side = NodeSide(
-            answers_to or name,
+            name,
             "127.0.0.1",
             self.node.port,
             self.credentials,
