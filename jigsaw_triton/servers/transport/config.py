@@ -87,7 +87,7 @@ class Link:
         worker: Name of the worker.
         node: Name of its node.
         incarnation: Number or text that identifies one process of the worker, and differs for the next one. The socket
-            gets a new inode with it, by which the compiled backend tells a restarted worker from its predecessor.
+            gets a new inode with it, by which the compiled backend recognises a restarted worker.
         socket: Path of the socket that callers connect to, on the file system of HAProxy's folder.
     """
 

@@ -344,7 +344,7 @@ def test_a_caller_without_a_certificate_is_refused(run_dir: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_port_that_is_taken_is_told_before_the_start(run_dir: Path) -> None:
+def test_a_port_that_is_taken_is_reported_before_the_start(run_dir: Path) -> None:
     async def main() -> None:
         machine = Machine(run_dir, "a")
         with socket.socket() as taken:
@@ -359,7 +359,7 @@ def test_a_port_that_is_taken_is_told_before_the_start(run_dir: Path) -> None:
     asyncio.run(main())
 
 
-def test_wrong_credentials_are_told_before_the_start(run_dir: Path) -> None:
+def test_wrong_credentials_are_reported_before_the_start(run_dir: Path) -> None:
     async def main() -> None:
         machine = Machine(run_dir, "a", make_credentials(run_dir, "b"))
         with pytest.raises(InputError, match="the certificate is that of node b"):
@@ -385,7 +385,7 @@ def test_a_link_to_an_unknown_node_is_refused(run_dir: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_folder_that_cannot_be_written_is_told_and_tried_again(run_dir: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported_and_tried_again(run_dir: Path) -> None:
     async def main() -> None:
         async with world(run_dir, Machine(run_dir, "a")) as w:
             await w.machines["a"].add("w")
