@@ -74,7 +74,8 @@ class GatewaySide:
         Args:
             nodes: Nodes that can be called.
             links: Workers that can be called. Sockets of those that `found` serves already stay as they are.
-            found: HAProxy that an earlier process left, whose place the new one takes without losing a connection.
+            found: HAProxy that an earlier process left, whose place the new one takes without losing a connection. If
+                the new one does not start, an event reports it, `found` goes on, and the start is tried again.
 
         Raises:
             InputError: A certificate is missing, invalid or expired, or a link names an unknown node.

@@ -5,12 +5,15 @@ import os
 import signal
 import socket
 import time
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jigsaw_triton.errors import InputError, ServerError
+from jigsaw_triton.servers.certificates.authority import create_authority, issue
+from jigsaw_triton.servers.certificates.credentials import credentials_in, info, read_certificates
 from jigsaw_triton.servers.os_process import OsProcess, start_time
 from jigsaw_triton.servers.transport.config import Node
 from jigsaw_triton.servers.transport.gateway_side import GatewaySide
@@ -369,6 +372,22 @@ def test_wrong_credentials_are_reported_before_the_start(run_dir: Path) -> None:
             await machine.side.start()
         assert machine.side.status()["state"] == "absent"
         assert not (machine.folder / "t").exists()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("days", "reminded"), [(20, True), (40, False)])
+def test_an_event_reminds_of_a_certificate_that_expires_soon(run_dir: Path, days: int, reminded: bool) -> None:
+    async def main() -> None:
+        create_authority(run_dir / "ca", "test")
+        files = credentials_in(issue(run_dir / "ca", "a", days=days).path.parent)
+        async with Machine(run_dir, "a", files) as machine:
+            expires = datetime.fromisoformat(machine.side.status()["certificates_expire"])
+            assert expires == info(read_certificates(files.cert)[0]).expires
+            await asyncio.sleep(0)
+            found = [text for kind, text in machine.events if kind == "certificate"]
+            assert len(found) == reminded
+            assert all(f"{expires:%Y-%m-%d}" in text and str(files.cert) in text for text in found)
 
     asyncio.run(main())
 
