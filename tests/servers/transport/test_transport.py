@@ -25,6 +25,7 @@ from tests.servers.transport.world import (
     PATIENCE_S,
     Load,
     Machine,
+    close,
     eventually_reachable,
     get,
     make_credentials,
@@ -342,7 +343,7 @@ def test_a_caller_without_a_certificate_is_refused(run_dir: Path) -> None:
             writer.write(b"GET / HTTP/1.1\r\nhost: x\r\njigsaw-node: a\r\n\r\n")
             async with asyncio.timeout(PATIENCE_S):
                 assert b"got" not in await reader.read()
-            writer.close()
+            await close(writer)
 
     asyncio.run(main())
 

@@ -1,6 +1,7 @@
 """A gateway and nodes, joined by both sides of the transport: real HAProxies, the backend's core, fake workers."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -69,6 +70,7 @@ class Machine:
             await asyncio.to_thread(worker.__exit__, None, None, None)
         if self._agent is not None:
             self._agent.close()
+            await self._agent.wait_closed()
 
     async def add(self, name: str, handler: Handler = double) -> Worker:
         """Starts a worker that can be called through the node's side."""
@@ -81,7 +83,7 @@ class Machine:
         text = f"{self.name} got {head}".encode()
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(text), text))
         await writer.drain()
-        writer.close()
+        await close(writer)
 
 
 class World:
@@ -204,9 +206,16 @@ async def get(
             writer.write("\r\n".join((*head, "", "")).encode() + body)
             answer = await reader.read()
     finally:
-        writer.close()
+        await close(writer)
     first, _, rest = answer.decode().partition("\r\n")
     return int(first.split()[1]), rest.partition("\r\n\r\n")[2]
+
+
+async def close(writer: asyncio.StreamWriter) -> None:
+    """Closes a connection, and waits until that is done."""
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 async def until(condition: Callable[[], bool]) -> None:
