@@ -271,6 +271,32 @@ def test_a_call_that_cannot_reach_its_worker_goes_elsewhere_at_once(run_dir: Pat
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("way", ["worker killed", "worker unknown"])
+def test_a_large_call_that_cannot_reach_its_worker_was_not_executed(run_dir: Path, way: str) -> None:
+    """A refusal before the whole call was read would reset the connection, and the status could be lost."""
+
+    async def main() -> None:
+        async with world(run_dir, Machine(run_dir, "a"), Machine(run_dir, "b")) as w:
+            lost = await w.machines["a"].add("wa")
+            await w.machines["b"].add("wb")
+            await w.side.set_links([w.link("wa", "a"), w.link("wb", "b")])
+            if way == "worker killed":
+                lost.kill()
+            else:
+                await w.machines["a"].side.set_workers({})
+            w.route("wa", "wb", batch=1, slots=2)
+            made = specs.task(inputs={"X": ("inputs.X", LARGE)}, outputs={"Y": LARGE}, retry=False)
+            front = w.engine.front(specs.spec([made], {"X": LARGE}, {"Y": ("t.Y", LARGE)}))
+            array = np.ones((1, *LARGE[1]), np.int64)
+            ends = time.monotonic() + 2
+            while time.monotonic() < ends:
+                for request in [front.send({"X": array}) for _ in range(6)]:
+                    assert ((await asyncio.to_thread(request.wait))["Y"] == 2).all()
+            assert w.engine.metric("jigsaw_batches_lost_total") > 1
+
+    asyncio.run(main())
+
+
 def test_a_node_that_does_not_answer_is_noticed(run_dir: Path) -> None:
     async def main() -> None:
         async with world(run_dir, Machine(run_dir, "a"), Machine(run_dir, "b")) as w:
