@@ -92,7 +92,7 @@ def _issue(out: Output, node: str, hosts: tuple[str, ...], folder: Path, days: i
     out.result(
         _document(made),
         f"issued the certificate of node {node}, which expires on {_date(made.info.expires)}",
-        f"copy cert.pem, key.pem and ca.pem from {made.path.parent} to the node; keep key.pem readable by its owner only",
+        f"copy cert.pem, key.pem and ca.pem from {made.path.parent} to the node; only its owner may read key.pem",
     )
 
 

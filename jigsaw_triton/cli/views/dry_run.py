@@ -24,8 +24,8 @@ from jigsaw_triton.gpus.nvml_texts import calls_of
 from jigsaw_triton.gpus.rearrangement import Rearrangement, rearrangement
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.command import Command
-from jigsaw_triton.servers.haproxy.program import find_haproxy
 from jigsaw_triton.servers.haproxy.process import haproxy_argv
+from jigsaw_triton.servers.haproxy.program import find_haproxy
 from jigsaw_triton.servers.image import find_image
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.mps import daemon_argv, daemon_environment, find_control, mps_environment

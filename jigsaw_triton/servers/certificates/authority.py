@@ -19,7 +19,6 @@ from jigsaw_triton.errors import InputError, StateError
 from jigsaw_triton.servers.certificates.credentials import (
     CA,
     CERT,
-    KEY,
     CertificateInfo,
     Credentials,
     check_key,

@@ -1,6 +1,5 @@
 """Generates HAProxy's files from the cluster's settings. Pure functions without side effects."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 

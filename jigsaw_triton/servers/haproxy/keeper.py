@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from jigsaw_triton.errors import InputError, JigsawError
+from jigsaw_triton.errors import InputError, JigsawError, ServerError
 from jigsaw_triton.servers.haproxy.config import Place
 from jigsaw_triton.servers.haproxy.process import HaproxyProcess, remove_files, write_files
 from jigsaw_triton.servers.haproxy.program import Haproxy, find_haproxy
@@ -105,7 +105,7 @@ class HaproxyKeeper:
         self._written = NOTHING
         self._watch: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
-        self._asked = self._done = 0
+        self._asked = self._done = self._waiting = 0
 
     @property
     def started(self) -> bool:
@@ -162,7 +162,7 @@ class HaproxyKeeper:
         before = self._new(found) if found else None
         try:
             await self._run(before)
-        except (JigsawError, OSError) as error:
+        except JigsawError as error:
             self._report("error", f"{self._title} cannot be replaced: {error}")
             # `_keep` waits for it, or starts another where there is none.
             self._process = before or self._new()
@@ -175,17 +175,21 @@ class HaproxyKeeper:
         """Has HAProxy read its contents again if they have changed. Calls within a moment are one reload.
 
         Raises:
-            JigsawError: HAProxy does not start with them. The running process goes on with those before.
-            OSError: A file cannot be written. The running process goes on, too.
+            JigsawError: HAProxy does not start with them, or they cannot be written. The running process goes on with
+                those before.
         """
         self._asked += 1
+        self._waiting += 1
         mine = self._asked
-        await asyncio.sleep(_GATHER_S)
-        async with self._lock:
-            if self._done < mine:
-                asked = self._asked
-                await self._reload()
-                self._done = asked
+        try:
+            await asyncio.sleep(_GATHER_S)
+            async with self._lock:
+                if self._done < mine:
+                    asked = self._asked
+                    await self._reload()
+                    self._done = asked
+        finally:
+            self._waiting -= 1
 
     async def stop(self) -> None:
         """Stops HAProxy, after up to two seconds for requests in progress. The call may be repeated."""
@@ -211,25 +215,26 @@ class HaproxyKeeper:
     async def _run(self, before: HaproxyProcess | None) -> None:
         """Writes the files and starts a process, which takes over from `before` if there is one."""
         read = await asyncio.to_thread(self._read)
-        await asyncio.to_thread(write_files, self.place, read.files, read.links)
-        process = self._new()
-        await process.start(before)
-        # Should `listening` fail, the contents count as not read, so that the next look tries again.
-        self._process, self._written = process, NOTHING
-        self._listening()
+        try:
+            await asyncio.to_thread(write_files, self.place, read.files, read.links)
+            process = self._new()
+            await process.start(before)
+            # Should `listening` fail, the contents count as not read, so that the next look tries again.
+            self._process, self._written = process, NOTHING
+            self._listening()
+        except OSError as error:
+            hint = "free space on its disk, and check its permissions"
+            message = f"the folder cannot be written: {error.strerror}"
+            raise ServerError(message, where=str(self.place.folder), hint=hint) from error
         self._written = read
 
     async def _reload(self) -> None:
         """Starts a process with the present contents, which takes over from the running one."""
-        before, written = self._process, self._written
-        if before is None or await asyncio.to_thread(self._read) == written:
+        before = self._process
+        if before is None or await asyncio.to_thread(self._read) == self._written:
             return
         try:
             await self._run(before)
-        except (JigsawError, OSError):
-            if self._process is before:
-                await asyncio.to_thread(write_files, self.place, written.files, written.links)
-            raise
         finally:
             if self._process is not before:
                 self._leaving.add(before)
@@ -260,7 +265,7 @@ class HaproxyKeeper:
                     await self._run(None)
                     self._report("restart", f"{self._title} serves again")
                     continue
-                except (JigsawError, OSError) as error:
+                except JigsawError as error:
                     if str(error) != failure:
                         self._report("error", f"{self._title} does not start and will be retried: {error}")
                         failure = str(error)
@@ -279,12 +284,14 @@ class HaproxyKeeper:
         for one in [one for one in self._leaving if not one.runs]:
             await one.stop(soft=False)
             self._leaving.discard(one)
+        if self._waiting:
+            return refused
         before = self._written
         try:
             async with self._lock:
                 await self._reload()
                 reloaded = self._written is not before
-        except (JigsawError, OSError) as error:
+        except JigsawError as error:
             if str(error) != refused:
                 self._report(
                     "error", f"{self._title} keeps its previous files, because the changed ones do not work: {error}"

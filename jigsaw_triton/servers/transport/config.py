@@ -17,7 +17,6 @@ from jigsaw_triton.servers.haproxy.config import (
     configuration,
     http_error,
     process_lines,
-    reply,
 )
 
 WORKER_HEADER = "jigsaw-worker"
@@ -31,6 +30,12 @@ ALIVE_PATH = "/jigsaw-triton/alive"
 
 LINKS = "links"
 """Folder of the sockets that HAProxy creates for links, in its own folder."""
+
+LUA = Path(__file__).with_name("node.lua")
+"""Path of the Lua code of the node's side."""
+
+_REFUSALS = "refused.sock"
+"""Socket at which the node's HAProxy refuses calls that it cannot pass on."""
 
 _CERT, _CA = "node.pem", "ca.pem"
 
@@ -87,7 +92,7 @@ class Link:
         worker: Name of the worker.
         node: Name of its node.
         incarnation: Number or text that identifies one process of the worker, and differs for the next one. The socket
-            gets a new inode with it, by which the compiled backend tells a restarted worker from its predecessor.
+            gets a new inode with it, by which the compiled backend recognises a restarted worker.
         socket: Path of the socket that callers connect to, on the file system of HAProxy's folder.
     """
 
@@ -128,23 +133,49 @@ def node_files(
     Returns:
         Name of a file -> its content.
     """
-    misdirected = reply(503, f"this is node {node}, and the call is for another one")
+    refusals = place.folder / _REFUSALS
     frontend = (
         "frontend calls",
         f"bind {_address(address, port)} {_tls(place)} alpn http/1.1 tcp-ut {_LOST_MS}ms",
         # The gateway's side reuses idle connections: each is closed with an answer, and never under a new call.
         "option idle-close-on-response",
-        f"{misdirected} if !{{ req.fhdr({NODE_HEADER}) -m str {node} }}",
+        f"acl here req.fhdr({NODE_HEADER}) -m str {node}",
+        f"acl for_worker req.fhdr({WORKER_HEADER}) -m found",
+        *_refusal(f"this is node {node}, and the call is for another one", "if !here"),
         f"http-request return status 200 if {{ path {ALIVE_PATH} }}",
-        f"use_backend worker.%[req.fhdr({WORKER_HEADER})] if {{ req.fhdr({WORKER_HEADER}) -m found }}",
-        f"use_backend agent if !{{ req.fhdr({WORKER_HEADER}) -m found }}",
+        f"use_backend worker.%[req.fhdr({WORKER_HEADER})] if for_worker",
+        "use_backend agent if !for_worker",
         # A backend that does not exist leads to the default.
         "default_backend unknown",
     )
-    unknown = ("backend unknown", reply(503, f"node {node} has no worker of this name"))
+    unknown = ("backend unknown", *_refusal(f"node {node} has no worker of this name"))
+    refused = (
+        "frontend refused",
+        f"bind unix@{refusals} mode 600",
+        *_refusal(f"the server on node {node} does not listen"),
+    )
     servers = [("agent", "agent", agent), *((f"worker.{name}", name, path) for name, path in sorted(workers.items()))]
-    backends = ((f"backend {section}", f"server {name} unix@{path}") for section, name, path in servers)
-    return _files((frontend, unknown, *backends), f"the server on node {node} does not listen", place)
+    backends = (
+        (
+            f"backend {section}",
+            # If the first server cannot be connected to, the call goes to the second one, which refuses it.
+            "balance first",
+            "retries 1",
+            "option redispatch 1",
+            f"server {name} unix@{path}",
+            f"server refused unix@{refusals}",
+        )
+        for section, name, path in servers
+    )
+    return _files((frontend, unknown, refused, *backends), f"node {node} refuses the call", place, f"lua-load {LUA}")
+
+
+def _refusal(reason: str, condition: str = "") -> tuple[str, ...]:
+    """Returns rules that answer with status 503, once the whole call has been read."""
+    return (
+        f'http-request set-var-fmt(req.reason) "{reason}" {condition}'.rstrip(),
+        f"http-request use-service lua.refuse {condition}".rstrip(),
+    )
 
 
 def gateway_files(nodes: Iterable[Node], links: Iterable[Link], place: Place) -> dict[str, str]:
@@ -174,8 +205,9 @@ def _called_node(node: Node, links: Iterable[Link], place: Place) -> Iterator[Se
         f"http-check send meth GET uri {ALIVE_PATH} ver HTTP/1.1 hdr host {name} hdr {NODE_HEADER} {node.name}",
         "http-check expect status 200",
         f"http-request set-header {NODE_HEADER} {node.name}",
-        f"server {node.name} {_address(node.host, node.port)} {_tls(place)} verifyhost {name} sni str({name}) check-sni {name} "
-        f"alpn http/1.1 check-alpn http/1.1 check inter {_CHECK_MS}ms fall 2 rise 1 tcp-ut {_LOST_MS}ms "
+        f"server {node.name} {_address(node.host, node.port)} {_tls(place)} verifyhost {name} sni str({name}) "
+        f"alpn http/1.1 check check-sni {name} check-alpn http/1.1 inter {_CHECK_MS}ms fall 2 rise 1 "
+        f"tcp-ut {_LOST_MS}ms "
         "init-addr last,libc,none",
     )
     yield (
@@ -203,10 +235,10 @@ def _tls(place: Place) -> str:
     return f"ssl crt {place.folder / _CERT} ca-file {place.folder / _CA} verify required"
 
 
-def _files(sections: Iterable[Section], unreachable: str, place: Place) -> dict[str, str]:
+def _files(sections: Iterable[Section], unreachable: str, place: Place, *more: str) -> dict[str, str]:
     errors = {**_ERRORS, 503: unreachable}
     found = {f"error.{status}": http_error(status, message) for status, message in errors.items()}
-    return {CONFIG: configuration((_global(place), _defaults(errors, place), *sections)), **found}
+    return {CONFIG: configuration(((*_global(place), *more), _defaults(errors, place), *sections)), **found}
 
 
 def _global(place: Place) -> Section:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import csv
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from jigsaw_triton.servers.certificates.credentials import Credentials
 from jigsaw_triton.servers.haproxy.config import Place
 from jigsaw_triton.servers.os_process import OsProcess
 from jigsaw_triton.servers.transport.config import LINKS, Link, Node, agent_socket, gateway_files
+from jigsaw_triton.servers.transport.health import parse_health
 from jigsaw_triton.servers.transport.side import Report, Side
 
 NAME = "gateway-transport"
@@ -74,7 +74,8 @@ class GatewaySide:
         Args:
             nodes: Nodes that can be called.
             links: Workers that can be called. Sockets of those that `found` serves already stay as they are.
-            found: HAProxy that an earlier process left, whose place the new one takes without losing a connection.
+            found: HAProxy that an earlier process left, whose place the new one takes without losing a connection. If
+                the new one does not start, an event reports it, `found` goes on, and the start is tried again.
 
         Raises:
             InputError: A certificate is missing, invalid or expired, or a link names an unknown node.
@@ -116,21 +117,26 @@ class GatewaySide:
         return self._side.status()
 
     async def reachable(self) -> frozenset[str]:
-        """Returns the names of the nodes that answered the last health check, which is at most two seconds old.
+        """Returns the names of the nodes that passed their last health check. If HAProxy does not answer, none did.
 
-        Nodes that have not been checked yet are included. If HAProxy does not answer, no node is.
+        Nodes that have not been checked yet are included.
+        """
+        return frozenset(node for node, reason in (await self.health()).items() if not reason)
+
+    async def health(self) -> Mapping[str, str]:
+        """Returns name of each node -> reason why it cannot be called; empty if it passed its last health check.
+
+        A check is at most two seconds old. There is no node in the answer if HAProxy does not answer.
         """
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(_ANSWER_S):
                 reader, writer = await asyncio.open_unix_connection(self._side.place.admin)
                 try:
                     writer.write(b"show stat -1 4 -1\n")
-                    text = (await reader.read()).decode()
+                    return parse_health((await reader.read()).decode())
                 finally:
                     writer.close()
-            rows = csv.DictReader(text.removeprefix("# ").splitlines())
-            return frozenset(row["svname"] for row in rows if row["status"].startswith("UP"))
-        return frozenset()
+        return {}
 
     async def stop(self) -> None:
         """Stops HAProxy, after up to two seconds for calls in progress, and removes the sockets. May be repeated."""
@@ -148,7 +154,8 @@ class GatewaySide:
         return found
 
     def _files(self, place: Place) -> dict[str, str]:
-        (place.folder / LINKS).mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (place.folder, place.folder / LINKS):
+            folder.mkdir(mode=0o700, exist_ok=True)
         self._offered = self._links
         return gateway_files(self._nodes.values(), self._offered, place)
 
@@ -163,9 +170,8 @@ class GatewaySide:
                 fresh.unlink(missing_ok=True)
                 fresh.hardlink_to(bound)
                 fresh.replace(socket)
-        for socket, bound in self._made.items():
-            if socket not in made:
-                socket.unlink(missing_ok=True)
+        for socket in self._made.keys() - made.keys():
+            socket.unlink(missing_ok=True)
         for path in (place.folder / LINKS).iterdir():
             if path not in made.values():
                 path.unlink(missing_ok=True)

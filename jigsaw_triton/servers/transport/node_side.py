@@ -69,7 +69,8 @@ class NodeSide:
 
         Args:
             workers: Name of each worker of the node -> its Unix socket, which need not exist yet.
-            found: HAProxy that an earlier process left, whose place the new one takes without losing a connection.
+            found: HAProxy that an earlier process left, whose place the new one takes without losing a connection. If
+                the new one does not start, an event reports it, `found` goes on, and the start is tried again.
 
         Raises:
             InputError: The port is in use, or a certificate is missing, invalid or expired.

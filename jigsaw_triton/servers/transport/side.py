@@ -1,4 +1,4 @@
-"""What both sides of the transport have in common: one HAProxy with the certificates of a node."""
+"""The common part of both sides of the transport: one HAProxy with the certificates of a node."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Checks of certificates: each mistake is told with the file and what to do."""
+"""Checks of certificates: each error names the file and the remedy."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -5,25 +5,35 @@ import os
 import signal
 import socket
 import time
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jigsaw_triton.errors import InputError
+from jigsaw_triton.errors import InputError, ServerError
+from jigsaw_triton.servers.certificates.authority import create_authority, issue
+from jigsaw_triton.servers.certificates.credentials import credentials_in, info, read_certificates
 from jigsaw_triton.servers.os_process import OsProcess, start_time
 from jigsaw_triton.servers.transport.config import Node
+from jigsaw_triton.servers.transport.gateway_side import GatewaySide
+from jigsaw_triton.servers.transport.node_side import NodeSide
 from tests.native import specs
+from tests.native.broken import hang_up
 from tests.native.conftest import column
 from tests.servers.transport.world import (
     PATIENCE_S,
     Load,
     Machine,
+    close,
     eventually_reachable,
     get,
     make_credentials,
+    until,
     world,
 )
+
+pytestmark = pytest.mark.slow
 
 LARGE = ("INT64", (75_000,))
 
@@ -85,7 +95,9 @@ def test_each_incarnation_has_a_socket_with_an_inode_of_its_own(run_dir: Path) -
             await w.side.set_links([w.link("y", "a")])
             assert not w.socket("x").exists()
             assert [path.name for path in w.socket("y").parent.iterdir()] == ["y.sock"]
-            assert len(list((w.folder / "t" / "links").iterdir())) == 1
+            folders = [w.folder / "t", w.folder / "t" / "links", w.machines["a"].folder / "t"]
+            assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o700}
+            assert len(list(folders[1].iterdir())) == 1
         assert not w.socket("y").exists()
         assert not (w.folder / "t").exists()
 
@@ -158,14 +170,12 @@ def test_new_certificates_lose_no_call(run_dir: Path) -> None:
             await w.machines["a"].add("w")
             await w.side.set_links([w.link("w", "a")])
             w.route("w", slots=8)
-            sides = (w.side, w.machines["a"].side)
+            sides: tuple[GatewaySide | NodeSide, ...] = (w.side, w.machines["a"].side)
             async with Load(w.front()) as load:
-                before = [side.status()["pid"] for side in sides]
+                before = {side.status()["pid"] for side in sides}
                 for node in ("gateway", "a"):
                     make_credentials(run_dir, node)
-                async with asyncio.timeout(PATIENCE_S):
-                    while any(side.status()["pid"] == pid for side, pid in zip(sides, before, strict=True)):
-                        await asyncio.sleep(0.05)
+                await until(lambda: not {side.status()["pid"] for side in sides} & before)
                 await load.grows(200)
             assert load.failures == []
             for events in (w.events, w.machines["a"].events):
@@ -180,9 +190,7 @@ def test_files_that_do_not_work_are_refused_while_the_old_ones_serve(run_dir: Pa
         async with world(run_dir, Machine(run_dir, "a")) as w:
             pid = w.side.status()["pid"]
             w.credentials.key.write_bytes(make_credentials(run_dir, "other").key.read_bytes())
-            async with asyncio.timeout(PATIENCE_S):
-                while not w.events:
-                    await asyncio.sleep(0.05)
+            await until(lambda: bool(w.events))
             assert w.side.status()["pid"] == pid
             assert "keeps its previous files" in w.events[0][1]
             assert f"{w.credentials.key}: the private key is not that of the certificate" in w.events[0][1]
@@ -197,8 +205,10 @@ def test_a_dead_haproxy_is_started_again(run_dir: Path) -> None:
             await w.machines["a"].add("w")
             await w.side.set_links([w.link("w", "a")])
             w.route("w")
-            front = w.front()
-            for side in (w.side, w.machines["a"].side):
+            # A call that was on its way when HAProxy died may have been executed, and is repeated once.
+            front = w.engine.front(specs.spec())
+            sides: tuple[GatewaySide | NodeSide, ...] = (w.side, w.machines["a"].side)
+            for side in sides:
                 os.kill(side.status()["pid"], signal.SIGKILL)
                 assert (await asyncio.to_thread(front.ask, {"X": column(5)}))["Y"].item() == 10
                 assert side.status()["restarts"] == 1
@@ -218,6 +228,7 @@ def test_the_next_controller_takes_over_without_losing_a_call(run_dir: Path) -> 
                 pid = w.side.status()["pid"]
                 started = start_time(pid)
                 assert started is not None
+                w.controller_dies()
                 following = w.new_side()
                 await following.start(w.nodes, links, found=OsProcess.find(pid, started))
                 await load.grows(200)
@@ -260,6 +271,32 @@ def test_a_call_that_cannot_reach_its_worker_goes_elsewhere_at_once(run_dir: Pat
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("way", ["worker killed", "worker unknown"])
+def test_a_large_call_that_cannot_reach_its_worker_was_not_executed(run_dir: Path, way: str) -> None:
+    """A refusal before the whole call was read would reset the connection, and the status could be lost."""
+
+    async def main() -> None:
+        async with world(run_dir, Machine(run_dir, "a"), Machine(run_dir, "b")) as w:
+            lost = await w.machines["a"].add("wa")
+            await w.machines["b"].add("wb")
+            await w.side.set_links([w.link("wa", "a"), w.link("wb", "b")])
+            if way == "worker killed":
+                lost.kill()
+            else:
+                await w.machines["a"].side.set_workers({})
+            w.route("wa", "wb", batch=1, slots=2)
+            made = specs.task(inputs={"X": ("inputs.X", LARGE)}, outputs={"Y": LARGE}, retry=False)
+            front = w.engine.front(specs.spec([made], {"X": LARGE}, {"Y": ("t.Y", LARGE)}))
+            array = np.ones((1, *LARGE[1]), np.int64)
+            ends = time.monotonic() + 2
+            while time.monotonic() < ends:
+                for request in [front.send({"X": array}) for _ in range(6)]:
+                    assert ((await asyncio.to_thread(request.wait))["Y"] == 2).all()
+            assert w.engine.metric("jigsaw_batches_lost_total") > 1
+
+    asyncio.run(main())
+
+
 def test_a_node_that_does_not_answer_is_noticed(run_dir: Path) -> None:
     async def main() -> None:
         async with world(run_dir, Machine(run_dir, "a"), Machine(run_dir, "b")) as w:
@@ -268,6 +305,7 @@ def test_a_node_that_does_not_answer_is_noticed(run_dir: Path) -> None:
             os.kill(pid, signal.SIGSTOP)
             try:
                 await eventually_reachable(w, "b")
+                assert await w.side.health() == {"a": "does not answer", "b": ""}
                 began = time.monotonic()
                 assert (await get(w.side.agent_socket("a")))[0] == 503
                 assert time.monotonic() - began < 1, "no call waits for a node that is known to be away"
@@ -281,16 +319,10 @@ def test_a_node_that_does_not_answer_is_noticed(run_dir: Path) -> None:
 def test_a_call_that_may_have_been_executed_is_not_reported_as_not_executed(run_dir: Path) -> None:
     async def main() -> None:
         async with world(run_dir, Machine(run_dir, "a")) as w:
-            worker = await w.machines["a"].add("w")
+            worker = await w.machines["a"].add("w", hang_up)
             await w.side.set_links([w.link("w", "a")])
             w.route("w")
-            front = w.front()
-            worker.answering.clear()
-            request = front.send({"X": column(1)})
-            await asyncio.to_thread(worker.wait, 1)
-            worker.kill()
-            outcome = await asyncio.to_thread(request.wait)
-            assert outcome.blame == "worker"
+            assert (await asyncio.to_thread(w.front().ask, {"X": column(1)})).blame == "worker"
             assert len(worker.calls) == 1, "with `retry: never`, it is not repeated"
 
     asyncio.run(main())
@@ -305,6 +337,7 @@ def test_certificates_of_another_authority_are_refused(run_dir: Path, foreign: s
             worker = await machine.add("w")
             await w.side.set_links([w.link("w", "a")])
             await eventually_reachable(w)
+            assert "a certificate of another node or authority" in (await w.side.health())["a"]
             assert (await get(w.socket("w")))[0] == 503
             assert (await get(w.side.agent_socket("a")))[0] == 503
             assert not worker.calls
@@ -312,17 +345,18 @@ def test_certificates_of_another_authority_are_refused(run_dir: Path, foreign: s
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("wrong", ["certificate", "name"])
-def test_a_node_that_is_another_one_is_refused(run_dir: Path, wrong: str) -> None:
+@pytest.mark.parametrize(("wrong", "reason"), [("certificate", "certificate of another node"), ("name", "is another")])
+def test_a_node_that_is_another_one_is_refused(run_dir: Path, wrong: str, reason: str) -> None:
     async def main() -> None:
         if wrong == "certificate":
             machine = Machine(run_dir, "a")
             machine.node = Node("b", "127.0.0.1", machine.node.port)
         else:
-            machine = Machine(run_dir, "b", make_credentials(run_dir, "b"), answers_to=None)
+            machine = Machine(run_dir, "b")
             machine.node = Node("a", "127.0.0.1", machine.node.port, "b.node.jigsaw-triton")
         async with world(run_dir, machine) as w:
             await eventually_reachable(w)
+            assert reason in (await w.side.health())[machine.node.name]
             assert (await get(w.side.agent_socket(machine.node.name)))[0] == 503
 
     asyncio.run(main())
@@ -335,12 +369,12 @@ def test_a_caller_without_a_certificate_is_refused(run_dir: Path) -> None:
             writer.write(b"GET / HTTP/1.1\r\nhost: x\r\njigsaw-node: a\r\n\r\n")
             async with asyncio.timeout(PATIENCE_S):
                 assert b"got" not in await reader.read()
-            writer.close()
+            await close(writer)
 
     asyncio.run(main())
 
 
-def test_a_port_that_is_taken_is_told_before_the_start(run_dir: Path) -> None:
+def test_a_port_that_is_taken_is_reported_before_the_start(run_dir: Path) -> None:
     async def main() -> None:
         machine = Machine(run_dir, "a")
         with socket.socket() as taken:
@@ -355,7 +389,7 @@ def test_a_port_that_is_taken_is_told_before_the_start(run_dir: Path) -> None:
     asyncio.run(main())
 
 
-def test_wrong_credentials_are_told_before_the_start(run_dir: Path) -> None:
+def test_wrong_credentials_are_reported_before_the_start(run_dir: Path) -> None:
     async def main() -> None:
         machine = Machine(run_dir, "a", make_credentials(run_dir, "b"))
         with pytest.raises(InputError, match="the certificate is that of node b"):
@@ -369,6 +403,22 @@ def test_wrong_credentials_are_told_before_the_start(run_dir: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(("days", "reminded"), [(20, True), (40, False)])
+def test_an_event_reminds_of_a_certificate_that_expires_soon(run_dir: Path, days: int, reminded: bool) -> None:
+    async def main() -> None:
+        create_authority(run_dir / "ca", "test")
+        files = credentials_in(issue(run_dir / "ca", "a", days=days).path.parent)
+        async with Machine(run_dir, "a", files) as machine:
+            expires = datetime.fromisoformat(machine.side.status()["certificates_expire"])
+            assert expires == info(read_certificates(files.cert)[0]).expires
+            await asyncio.sleep(0)
+            found = [text for kind, text in machine.events if kind == "certificate"]
+            assert len(found) == reminded
+            assert all(f"{expires:%Y-%m-%d}" in text and str(files.cert) in text for text in found)
+
+    asyncio.run(main())
+
+
 def test_a_link_to_an_unknown_node_is_refused(run_dir: Path) -> None:
     async def main() -> None:
         async with world(run_dir, Machine(run_dir, "a")) as w:
@@ -377,5 +427,21 @@ def test_a_link_to_an_unknown_node_is_refused(run_dir: Path) -> None:
             await w.side.set_links([w.link("w", "a")])
             await w.side.set_nodes([])
             assert not w.socket("w").exists()
+
+    asyncio.run(main())
+
+
+def test_a_folder_that_cannot_be_written_is_reported_and_tried_again(run_dir: Path) -> None:
+    async def main() -> None:
+        async with world(run_dir, Machine(run_dir, "a")) as w:
+            await w.machines["a"].add("w")
+            blocked = w.socket("w").parent
+            blocked.rename(w.folder / "away")
+            with pytest.raises(ServerError, match="the folder cannot be written: No such file or directory"):
+                await w.side.set_links([w.link("w", "a")])
+            (w.folder / "away").rename(blocked)
+            await until(w.socket("w").exists)
+            w.route("w")
+            assert (await asyncio.to_thread(w.front().ask, {"X": column(2)}))["Y"].item() == 4
 
     asyncio.run(main())

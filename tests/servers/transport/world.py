@@ -1,8 +1,9 @@
 """A gateway and nodes, joined by both sides of the transport: real HAProxies, the backend's core, fake workers."""
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,9 @@ class Machine:
         folder: Folder of the test.
         name: Name of the node.
         credentials: Certificate of the node; None for one of the authority `ca`.
-        answers_to: Name by which the node's side knows itself, if it is another one.
     """
 
-    def __init__(
-        self, folder: Path, name: str, credentials: Credentials | None = None, *, answers_to: str | None = None
-    ) -> None:
+    def __init__(self, folder: Path, name: str, credentials: Credentials | None = None) -> None:
         self.name = name
         self.folder = folder / name
         (self.folder / "workers").mkdir(parents=True)
@@ -50,7 +48,7 @@ class Machine:
         self.events: Events = []
         self.workers: dict[str, Worker] = {}
         self.side = NodeSide(
-            answers_to or name,
+            name,
             "127.0.0.1",
             self.node.port,
             self.credentials,
@@ -72,6 +70,7 @@ class Machine:
             await asyncio.to_thread(worker.__exit__, None, None, None)
         if self._agent is not None:
             self._agent.close()
+            await self._agent.wait_closed()
 
     async def add(self, name: str, handler: Handler = double) -> Worker:
         """Starts a worker that can be called through the node's side."""
@@ -84,7 +83,7 @@ class Machine:
         text = f"{self.name} got {head}".encode()
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(text), text))
         await writer.drain()
-        writer.close()
+        await close(writer)
 
 
 class World:
@@ -107,6 +106,12 @@ class World:
             report=lambda kind, text: self.events.append((kind, text)),
             survives=survives,
         )
+
+    def controller_dies(self) -> None:
+        """Has the gateway's side watch its HAProxy no more, as if the process that started it was killed."""
+        watch = self.side._side._keeper._watch
+        assert watch is not None
+        watch.cancel()
 
     @property
     def nodes(self) -> list[Node]:
@@ -175,9 +180,7 @@ class Load:
     async def grows(self, by: int = 50) -> None:
         """Waits until so many more requests have been answered."""
         goal = self.answered + by
-        async with asyncio.timeout(PATIENCE_S):
-            while self.answered < goal and not self.failures:
-                await asyncio.sleep(0.01)
+        await until(lambda: self.answered >= goal or bool(self.failures))
 
     def _call(self, client: int) -> None:
         number = client
@@ -203,13 +206,29 @@ async def get(
             writer.write("\r\n".join((*head, "", "")).encode() + body)
             answer = await reader.read()
     finally:
-        writer.close()
+        await close(writer)
     first, _, rest = answer.decode().partition("\r\n")
     return int(first.split()[1]), rest.partition("\r\n\r\n")[2]
+
+
+async def close(writer: asyncio.StreamWriter) -> None:
+    """Closes a connection, and waits until that is done."""
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits until a condition holds."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 other processes and threads fulfil it
+            await asyncio.sleep(0.01)
 
 
 async def eventually_reachable(world: World, *names: str) -> None:
     """Waits until exactly these nodes pass their health checks."""
     async with asyncio.timeout(PATIENCE_S):
-        while await world.side.reachable() != set(names):
+        while True:
+            if await world.side.reachable() == set(names):
+                return
             await asyncio.sleep(0.02)
