@@ -22,7 +22,6 @@ from jigsaw_triton.export.kubernetes import settings as kubernetes
 from jigsaw_triton.export.kubernetes.manifests import manifests
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.spec import load as spec
-from jigsaw_triton.spec.files import STDIN
 from jigsaw_triton.spec.schema import ClusterDocument
 from jigsaw_triton.spec.words import LOCAL_NODE, shown
 
@@ -98,7 +97,7 @@ def export_systemd(
     paths = [str(path.parent) for path in found.files.values()]
     options = ("--gpus", gpus) if gpus is not None else ("--cluster", absolute_path(cluster or ""))
     deploy = Deploy(tuple(paths), Gpus(options, found.driver), found.demand)
-    host = _host(program, user, (*paths, *(options[1:] if cluster is not None else ())))
+    host = _host(program, user, (*paths, *(options[1:] if cluster is not None else ())), mistakes, wording)
     _check_plain((*paths, *options), mistakes)
     mistakes.raise_if_any()
     return marker.marked({f"{systemd.NAME}.service": systemd.deployment_unit(host, deploy)})
@@ -146,10 +145,10 @@ def export_systemd_agent(
         mistakes.add(wording.name("gpus"), message, hint)
     folder = absolute_path(certificates)
     _check_plain((folder,), mistakes)
+    host = _host(program, user, (folder,), mistakes, wording)
     mistakes.raise_if_any()
     state = systemd.state_folder(systemd.AGENT_NAME)
     agent = Agent(node, listen, folder, state, driver, gpus or "")
-    host = _host(program, user, (folder,))
     return marker.marked({f"{systemd.AGENT_NAME}.service": systemd.agent_unit(host, agent)})
 
 
@@ -331,9 +330,9 @@ def _read(
         SpecError: There are mistakes; the error has all of them.
     """
     sources = [graphs] if isinstance(graphs, str | Path) else list(graphs)
-    for source in (*sources, cluster):
-        if str(source) == STDIN:
-            mistakes.add(STDIN, "an exported file cannot refer to standard input", "give the path of a file")
+    for path in (*sources, *((cluster,) if cluster is not None else ())):
+        with mistakes:
+            absolute_path(path)
     mistakes.raise_if_any()
     document: ClusterDocument | None = None
     folder = Path.cwd()
@@ -371,9 +370,15 @@ def _file(source: PathLike) -> Path:
     return path / _GRAPH_FILE if path.is_dir() else path
 
 
-def _host(program: PathLike | None, user: str, paths: tuple[str, ...]) -> systemd.Host:
+def _host(
+    program: PathLike | None, user: str, paths: tuple[str, ...], mistakes: Mistakes, wording: Wording
+) -> systemd.Host:
     """Returns the machine of a unit. Python is beside the program, in the same environment."""
     folder = Path(absolute_path(program)).parent if program is not None else Path(sys.executable).parent
+    if not systemd.runnable(str(folder)):
+        hint = f"install it elsewhere, and give its path: {wording.setting('program', '/opt/jigsaw/bin/jigsaw-triton')}"
+        message = "systemd runs no program whose path has quotes, backslashes, dollar signs or control characters"
+        mistakes.add(str(folder), message, hint)
     return systemd.Host(str(folder / PROGRAM), str(folder / "python"), user, paths)
 
 

@@ -57,6 +57,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "trace": "Show where the time of a request went.",
         "down": "Stop the deployment, and destroy its MIG instances.",
         "bench": "Measure a running graph with perf_analyzer.",
+        "export": "Write files for systemd, Compose or Kubernetes.",
     },
     "This machine": {
         "mig": "List and change the MIG instances of GPUs.",

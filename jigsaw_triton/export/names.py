@@ -1,5 +1,6 @@
 """Checks of names and addresses that systemd, Compose or Kubernetes restrict."""
 
+import ipaddress
 import re
 from collections.abc import Iterable
 
@@ -88,10 +89,18 @@ def check_listen(value: str, *, where: str) -> str:
         InputError: This is no IP address with a port.
     """
     match = _LISTEN.fullmatch(value)
-    if match is None or int(match["port"]) > _MOST_PORT:
+    if match is None or int(match["port"]) > _MOST_PORT or not _is_address(match["host"].strip("[]")):
         hint = "write ADDRESS:PORT, such as 0.0.0.0:7440 or [::]:7440"
         raise InputError(f"{shown(value)} is not an IP address with a port", where=where, hint=hint)
     return value
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def check_quantity(value: str, *, where: str) -> str:

@@ -103,6 +103,11 @@ def plain(text: str) -> bool:
     return all(ord(character) >= _CONTROL for character in text)
 
 
+def runnable(path: str) -> bool:
+    """True if systemd runs a program with this path, in which it accepts neither quotes nor backslashes nor $."""
+    return plain(path) and not set(path) & set("\"'\\$")
+
+
 def _quoted(argument: str) -> str:
     # systemd expands % and $ itself, also in quotes.
     text = argument.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")

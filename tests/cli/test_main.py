@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 NAMES = [name for section in COMMANDS.values() for name in section]
 GROUPS = {
     "evaluate": ["ablation", "rehearse", "replay", "trials"],
+    "export": ["systemd", "compose", "kubernetes"],
     "mig": ["list", "enable", "apply", "assert", "export"],
     "profiles": ["check", "fit", "import", "report"],
 }

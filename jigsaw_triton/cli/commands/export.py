@@ -17,14 +17,7 @@ from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.export.kubernetes.agents import OFF
 
 _OVERWRITE = options.option("--overwrite", is_flag=True, help="Also replace files that no export wrote.")
-_FILE = options.option(
-    "-O",
-    "--out",
-    "out_path",
-    metavar="PATH",
-    type=click.Path(path_type=Path),
-    help="File to write, or folder for it.  [default: standard output]",
-)
+_FILE = options.out_file("File to write, or folder for it.  [default: standard output]")
 _DRIVER = options.option(
     "--driver",
     type=click.Choice(("nvml", "emulated")),
@@ -227,8 +220,7 @@ def _deliver_one(out: Output, files: Mapping[str, str], path: Path | None, *, ov
     """Writes the only file to a path, to a folder under its own name, or to standard output."""
     ((name, text),) = files.items()
     if path is not None:
-        is_folder = path.is_dir()
-        target = path / name if is_folder else path
+        target = path / name if path.is_dir() else path
         write_exported(target.parent, {target.name: text}, overwrite=overwrite)
         out.note(f"wrote {target}")
     elif not out.json:

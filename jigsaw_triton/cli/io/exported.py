@@ -25,6 +25,9 @@ def write_exported(folder: Path, files: Mapping[str, str], *, overwrite: bool, a
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in files:
+            if (folder / name).exists() and not (folder / name).is_file():
+                hint = "choose another path; without -O, one file is written to standard output"
+                raise InputError("this is not a regular file", where=str(folder / name), hint=hint)
             if not overwrite and (folder / name).exists() and not _is_exported(folder / name):
                 hint = "choose another path, or replace it with --overwrite"
                 raise InputError("`jigsaw-triton export` did not write this file", where=str(folder / name), hint=hint)
