@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from jigsaw_triton.api.files import Mistakes, PathLike
+from jigsaw_triton.api.files import Mistakes, PathLike, read_cluster
 from jigsaw_triton.api.machine import Driver, processor_only
 from jigsaw_triton.api.planning import Demand, as_mapping
 from jigsaw_triton.api.profile_files import PROFILES_FILE
@@ -22,6 +22,7 @@ from jigsaw_triton.export.kubernetes import settings as kubernetes
 from jigsaw_triton.export.kubernetes.manifests import manifests
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.spec import load as spec
+from jigsaw_triton.spec.files import STDIN
 from jigsaw_triton.spec.schema import ClusterDocument
 from jigsaw_triton.spec.words import LOCAL_NODE, shown
 
@@ -136,9 +137,8 @@ def export_systemd_agent(
         names.check_node(node, where=wording.name("agent"))
     with mistakes:
         names.check_listen(listen, where=wording.name("listen"))
-    with mistakes:
-        if gpus is not None:
-            spec.parse_gpus(gpus, name=wording.name("gpus"))
+    if gpus is not None:
+        read_cluster(mistakes, gpus=gpus, driver=driver, wording=wording)
     if (gpus is None) == (driver == "emulated"):
         message = "an emulated node needs GPUs" if gpus is None else "an agent finds the GPUs of its machine itself"
         hint = f"add {wording.setting('gpus', '4xA100-80GB')}" if gpus is None else "omit it"
@@ -330,10 +330,9 @@ def _read(
         SpecError: There are mistakes; the error has all of them.
     """
     sources = [graphs] if isinstance(graphs, str | Path) else list(graphs)
-    for path in (*sources, *((cluster,) if cluster is not None else ())):
-        with mistakes:
-            absolute_path(path)
-    mistakes.raise_if_any()
+    if STDIN in map(str, (*sources, cluster)):
+        mistakes.add(STDIN, "an exported file cannot refer to standard input", "give the path of a file")
+        mistakes.raise_if_any()
     document: ClusterDocument | None = None
     folder = Path.cwd()
     with mistakes:

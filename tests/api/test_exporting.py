@@ -22,7 +22,7 @@ def cluster(tmp_path: Path) -> Change:
 
     def write(nodes: tuple[str, ...] = ("a", "b"), **spec: Any) -> Path:
         path = tmp_path / "cluster.yaml"
-        entries = [{"name": node, "gpus": [{"model": "A30", "count": 2}]} for node in nodes]
+        entries = [{"name": node, "gpus": [{"model": "A30-24GB", "count": 2}]} for node in nodes]
         document = {"apiVersion": "jigsaw-triton/v1", "kind": "Cluster", "spec": {"nodes": entries, **spec}}
         path.write_text(yaml.safe_dump(document))
         return path
@@ -40,16 +40,16 @@ def manifests(files: dict[str, str]) -> list[dict[str, Any]]:
 
 def test_a_unit_names_absolute_paths_and_the_driver(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(app.parent)
-    (text,) = jt.export_systemd("app", gpus="2xA30", demand=3).values()
+    (text,) = jt.export_systemd("app", gpus="2xA30-24GB", demand=3).values()
     (line,) = re.findall("^ExecReload=(.*)", text, re.MULTILINE)
-    assert f" deploy {app} --gpus 2xA30 --driver nvml --demand hello=3 " in line
+    assert f" deploy {app} --gpus 2xA30-24GB --driver nvml --demand hello=3 " in line
 
 
-@pytest.mark.parametrize(("given", "driver"), [({"gpus": "2xcpu"}, "emulated"), ({"gpus": "2xA30"}, "nvml")])
+@pytest.mark.parametrize(("given", "driver"), [({"gpus": "2xcpu"}, "emulated"), ({"gpus": "2xA30-24GB"}, "nvml")])
 def test_the_driver_is_that_of_the_gpus_and_not_of_this_machine(app: Path, given: Any, driver: str) -> None:
     (text,) = jt.export_systemd(app, **given).values()
     assert f"--driver {driver} " in text
-    (text,) = jt.export_systemd(app, gpus="2xA30", driver="emulated").values()
+    (text,) = jt.export_systemd(app, gpus="2xA30-24GB", driver="emulated").values()
     assert "--driver emulated " in text
 
 
@@ -60,9 +60,9 @@ def test_a_driver_in_the_cluster_stays(app: Path, cluster: Change) -> None:
 
 def test_every_file_begins_with_the_mark(app: Path, cluster: Change) -> None:
     found = [
-        *jt.export_systemd(app, gpus="2xA30").values(),
+        *jt.export_systemd(app, gpus="2xA30-24GB").values(),
         *jt.export_systemd_agent("a", certificates="c").values(),
-        *jt.export_compose(app, gpus="2xA30", image=IMAGE).values(),
+        *jt.export_compose(app, gpus="2xA30-24GB", image=IMAGE).values(),
         *jt.export_kubernetes(app, cluster=cluster(), image=IMAGE).values(),
     ]
     assert len(found) > 6
@@ -74,11 +74,11 @@ def test_every_file_begins_with_the_mark(app: Path, cluster: Change) -> None:
     [
         (jt.export_systemd, {}, "no GPUs are given"),
         (jt.export_systemd, {"gpus": "2xA31"}, "there is no GPU model 'A31'"),
-        (jt.export_systemd, {"gpus": "2xA30", "user": "a b"}, "'a b' is not the name of a user"),
-        (jt.export_systemd, {"gpus": "2xA30", "demand": -1}, "-1 is not a number of requests a second"),
-        (jt.export_systemd, {"gpus": "2xA30", "demand": {"x": 1}}, "there is no graph 'x'"),
-        (jt.export_systemd, {"gpus": "2xA30", "program": "/o'pt/bin/x"}, "systemd runs no program whose path"),
-        (jt.export_compose, {"gpus": "2xA30", "image": "-x"}, "'-x' is not the name of an image"),
+        (jt.export_systemd, {"gpus": "2xA30-24GB", "user": "a b"}, "'a b' is not the name of a user"),
+        (jt.export_systemd, {"gpus": "2xA30-24GB", "demand": -1}, "-1 is not a number of requests a second"),
+        (jt.export_systemd, {"gpus": "2xA30-24GB", "demand": {"x": 1}}, "there is no graph 'x'"),
+        (jt.export_systemd, {"gpus": "2xA30-24GB", "program": "/o'pt/bin/x"}, "systemd runs no program whose path"),
+        (jt.export_compose, {"gpus": "2xA30-24GB", "image": "-x"}, "'-x' is not the name of an image"),
         (jt.export_kubernetes, {"image": IMAGE, "namespace": "A"}, "the namespace 'A' is not a DNS label"),
         (jt.export_kubernetes, {"image": IMAGE, "storage": "lots"}, "'lots' is not a size"),
         (jt.export_kubernetes, {"image": IMAGE, "models": "a b"}, "the claim 'a b' is not a DNS name"),
@@ -122,9 +122,9 @@ def test_nodes_that_kubernetes_cannot_name_are_refused(
 
 
 def test_an_agent_has_gpus_exactly_if_they_are_emulated() -> None:
-    (text,) = jt.export_systemd_agent("a", certificates="/c", driver="emulated", gpus="2xA30").values()
-    assert "--certificates /c " in text and "--driver emulated --gpus 2xA30" in text
-    for driver, gpus in (("emulated", None), ("nvml", "2xA30")):
+    (text,) = jt.export_systemd_agent("a", certificates="/c", driver="emulated", gpus="2xA30-24GB").values()
+    assert "--certificates /c " in text and "--driver emulated --gpus 2xA30-24GB" in text
+    for driver, gpus in (("emulated", None), ("nvml", "2xA30-24GB")):
         with pytest.raises(SpecError) as caught:
             jt.export_systemd_agent("a", certificates="/c", driver=driver, gpus=gpus)  # type: ignore[arg-type]
         assert "GPUs" in mistakes(caught)
@@ -136,7 +136,7 @@ def test_an_agent_has_gpus_exactly_if_they_are_emulated() -> None:
         ({"node": "a b"}, "'a b' is not the name of a node"),
         ({"listen": "7440"}, "'7440' is not an IP address with a port"),
         ({"certificates": "a\nb"}, "the path has control characters"),
-        ({"gpus": "many"}, "'many' does not name a number of GPUs"),
+        ({"gpus": "many"}, "there is no GPU model 'many'"),
     ],
 )
 def test_wrong_arguments_of_an_agent_are_refused(given: Any, message: str) -> None:

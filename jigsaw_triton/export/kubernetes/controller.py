@@ -1,6 +1,7 @@
 """The controller with the gateway: ConfigMaps, a volume claim, a Deployment of one pod, and a disruption budget."""
 
 import base64
+import re
 from collections.abc import Mapping
 
 from jigsaw_triton.export.commands import PROGRAM, SUPERVISOR, Deploy, Gpus
@@ -43,6 +44,9 @@ _CONTROLLER_MIB = 4096
 
 _GRAPH_PREFIX = "graph"
 
+_KEY, _NUMBERED = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}"), "file-"
+"""Keys that a ConfigMap can have, and the beginning of those that stand for other paths."""
+
 
 def controller(settings: Settings) -> list[Object]:
     """Returns the volume claim, the Deployment and its disruption budget."""
@@ -77,8 +81,11 @@ def _config_map(settings: Settings, name: str, content: Object) -> Object:
 
 
 def keys(graph: Graph) -> Mapping[str, str]:
-    """Returns the key of each file of a graph in its ConfigMap, where slashes and most other characters are illegal."""
-    return {path: f"file-{number}" for number, path in enumerate(sorted(graph.files))}
+    """Returns the key of each file of a graph in its ConfigMap: its path, or a number if no key can be like it."""
+    return {
+        path: path if _KEY.fullmatch(path) and not path.startswith(_NUMBERED) else f"{_NUMBERED}{number}"
+        for number, path in enumerate(sorted(graph.files))
+    }
 
 
 def _contents(graph: Graph) -> Object:
