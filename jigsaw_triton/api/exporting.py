@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from jigsaw_triton.api.files import Mistakes, PathLike, read_cluster
+from jigsaw_triton.api.files import Mistakes, PathLike
 from jigsaw_triton.api.machine import Driver, processor_only
 from jigsaw_triton.api.planning import Demand, as_mapping
 from jigsaw_triton.api.profile_files import PROFILES_FILE
@@ -109,7 +109,6 @@ def export_systemd_agent(
     *,
     listen: str = f"0.0.0.0:{kubernetes.AGENT_PORT}",
     certificates: PathLike,
-    gpus: str | None = None,
     driver: Driver = "nvml",
     program: PathLike | None = None,
     user: str = "jigsaw-triton",
@@ -121,8 +120,7 @@ def export_systemd_agent(
         node: Name of the node in cluster.yaml.
         listen: IP address and port to listen on.
         certificates: Folder with the node's certificates, as `jigsaw-triton certificates issue` writes it.
-        gpus: GPUs to emulate, such as `4xA100-80GB`; only with the driver `emulated`.
-        driver: MIG driver.
+        driver: MIG driver of the cluster; without MIG, the agent needs no right and gets none.
         program: See `export_systemd`.
         user: See `export_systemd`.
         wording: Form in which mistakes name an option.
@@ -137,19 +135,13 @@ def export_systemd_agent(
         names.check_node(node, where=wording.name("agent"))
     with mistakes:
         names.check_listen(listen, where=wording.name("listen"))
-    if gpus is not None:
-        read_cluster(mistakes, gpus=gpus, driver=driver, wording=wording)
-    if (gpus is None) == (driver == "emulated"):
-        message = "an emulated node needs GPUs" if gpus is None else "an agent finds the GPUs of its machine itself"
-        hint = f"add {wording.setting('gpus', '4xA100-80GB')}" if gpus is None else "omit it"
-        mistakes.add(wording.name("gpus"), message, hint)
     folder = absolute_path(certificates)
     _check_plain((folder,), mistakes)
     host = _host(program, user, (folder,), mistakes, wording)
     mistakes.raise_if_any()
     state = systemd.state_folder(systemd.AGENT_NAME)
-    agent = Agent(node, listen, folder, state, driver, gpus or "")
-    return marker.marked({f"{systemd.AGENT_NAME}.service": systemd.agent_unit(host, agent)})
+    agent = Agent(node, listen, folder, state)
+    return marker.marked({f"{systemd.AGENT_NAME}.service": systemd.agent_unit(host, agent, driver)})
 
 
 def export_compose(
@@ -287,16 +279,14 @@ def export_kubernetes(
         namespace=namespace,
         image=image,
         driver=found.driver,
-        graphs={
-            name: kubernetes.Graph(labels[name], path.name, contents[name]) for name, path in found.files.items()
-        },
+        graphs={name: kubernetes.Graph(labels[name], path.name, contents[name]) for name, path in found.files.items()},
         demand=found.demand,
         nodes=nodes,
         cluster=cluster_file(
             found.document,
             driver=found.driver,
             edge_folder=kubernetes.EDGE,
-            agents={node.name: f"{kubernetes.agent_name(node.name)}:{port}" for node in nodes},
+            agents={node: f"{kubernetes.agent_name(node)}:{port}" for node in nodes},
             certificates=kubernetes.CERTIFICATES,
         ),
         ports=_ports(found.cluster),
@@ -430,8 +420,8 @@ def _parent(
     return namespace, name
 
 
-def _nodes(document: ClusterDocument, mistakes: Mistakes, wording: Wording) -> tuple[kubernetes.Node, ...]:
-    found = []
+def _nodes(document: ClusterDocument, mistakes: Mistakes, wording: Wording) -> tuple[str, ...]:
+    """Returns the names of the nodes, and checks that Kubernetes accepts them."""
     for node in document.spec.nodes:
         with mistakes:
             hint = f"name nodes with lower-case letters, digits and '-', at most {_MOST_LABEL} in all"
@@ -442,8 +432,7 @@ def _nodes(document: ClusterDocument, mistakes: Mistakes, wording: Wording) -> t
             if node.name == LOCAL_NODE:
                 message = f"the node {LOCAL_NODE} would be the controller's own machine"
                 raise InputError(message, where=where, hint="choose another name")
-        found.append(kubernetes.Node(node.name, ",".join(f"{entry.count}x{entry.model}" for entry in node.gpus)))
-    return tuple(found)
+    return tuple(node.name for node in document.spec.nodes)
 
 
 def _contents(file: Path, models: str | None, mistakes: Mistakes, wording: Wording) -> dict[str, bytes]:
@@ -455,9 +444,7 @@ def _contents(file: Path, models: str | None, mistakes: Mistakes, wording: Wordi
     found |= {PurePosixPath(text).as_posix(): local.path for text, local in spec.load_graph(file).files.items()}
     size = sum(path.stat().st_size for path in found.values())
     if size > _MOST_CONFIG_BYTES:
-        hint = (
-            f"copy the folder into a PersistentVolumeClaim, and give its name: {wording.setting('models', 'CLAIM')}"
-        )
+        hint = f"copy the folder into a PersistentVolumeClaim, and give its name: {wording.setting('models', 'CLAIM')}"
         message = f"the graph's files have {size / 1e6:.1f} MB, and a ConfigMap holds {_MOST_CONFIG_BYTES / 1e6:g} MB"
         mistakes.add(str(file), message, hint)
         return {}

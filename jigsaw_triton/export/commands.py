@@ -14,7 +14,8 @@ MIG_VARIABLES = ("NVIDIA_MIG_CONFIG_DEVICES", "NVIDIA_MIG_MONITOR_DEVICES")
 SUPERVISOR = ("-m", "jigsaw_triton.api.supervisor")
 """Arguments of Python, before the state folder, that run a controller in the foreground and restart it if it dies.
 
-On SIGTERM the controller ends, and its servers go on. Whoever starts it then sends it a deployment by `deploy --detach`.
+On SIGTERM the controller ends, and its servers go on. Whoever starts it then sends it a deployment with `deploy
+--detach`.
 """
 
 
@@ -82,16 +83,12 @@ class Agent:
         listen: Address and port to listen on.
         certificates: Folder with the node's certificate, its key and the authorities.
         state: State folder of the agent.
-        driver: MIG driver.
-        gpus: GPUs to emulate, such as `4xA100-80GB`; empty for those of the machine.
     """
 
     name: str
     listen: str
     certificates: str
     state: str
-    driver: Literal["nvml", "emulated"]
-    gpus: str = ""
 
     @property
     def arguments(self) -> Arguments:
@@ -102,6 +99,4 @@ class Agent:
             *("--listen", self.listen),
             *("--certificates", self.certificates),
             *("--state", self.state),
-            *("--driver", self.driver),
-            *(("--gpus", self.gpus) if self.gpus else ()),
         )

@@ -42,7 +42,9 @@ def check_domain(value: str, what: str, *, where: str) -> str:
     """
     labels = value.removeprefix("*.").split(".")
     if len(value) > _DOMAIN_LENGTH or not all(_LABEL.fullmatch(label) for label in labels):
-        raise InputError(f"the {what} {shown(value)} is not a DNS name", where=where, hint="write a name like a.example")
+        raise InputError(
+            f"the {what} {shown(value)} is not a DNS name", where=where, hint="write a name like a.example"
+        )
     return value
 
 

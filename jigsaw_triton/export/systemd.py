@@ -43,7 +43,8 @@ def deployment_unit(host: Host, deploy: Deploy) -> str:
         f"ExecStartPost={run}",
         "# `systemctl reload` updates the running deployment from the changed files, without losing a request.",
         f"ExecReload={run}",
-        "# `systemctl stop` takes the deployment down. If the supervisor has died, MAINPID is unset: the servers go on.",
+        "# `systemctl stop` takes the deployment down. If the supervisor has died, MAINPID is unset, and the",
+        "# servers go on.",
         f"""ExecStop=/bin/sh -c 'test -z "$$MAINPID" || exec "$$0" down' {command(host.program)}""",
         "TimeoutStartSec=15min",
         "TimeoutStopSec=3min",
@@ -62,14 +63,20 @@ def deployment_unit(host: Host, deploy: Deploy) -> str:
     )
 
 
-def agent_unit(host: Host, agent: Agent) -> str:
-    """Returns the unit of a node's agent."""
+def agent_unit(host: Host, agent: Agent, driver: str) -> str:
+    """Returns the unit of a node's agent.
+
+    Args:
+        host: The machine.
+        agent: The agent.
+        driver: MIG driver, which the controller names to the agent.
+    """
     service = [
-        *_identity(host, AGENT_NAME, agent.driver),
+        *_identity(host, AGENT_NAME, driver),
         f"ExecStart={command(host.program, *agent.arguments)}",
         "TimeoutStopSec=1min",
         *_restarts(),
-        *_hardening(host, agent.driver),
+        *_hardening(host, driver),
     ]
     return _unit(
         (
@@ -134,7 +141,7 @@ def _identity(host: Host, name: str, driver: str) -> Iterable[str]:
         yield from (
             "# Changing MIG needs root, CAP_SYS_ADMIN, or NVIDIA's capability mig/config, which is a device file. The",
             "# last is the least: this lets the user's group read the file, and nothing else runs as root.",
-            f"ExecStartPre=+/bin/sh -ec 'minor=$$(sed -n \"s/^DeviceFileMinor: //p\" {_MIG_CONFIG}); "
+            f'ExecStartPre=+/bin/sh -ec \'minor=$$(sed -n "s/^DeviceFileMinor: //p" {_MIG_CONFIG}); '
             f"file=/dev/nvidia-caps/nvidia-cap$$minor; test -e $$file || nvidia-modprobe -f {_MIG_CONFIG}; "
             f"chgrp {host.user} $$file; chmod 0440 $$file'",
         )
@@ -161,10 +168,10 @@ def _hardening(host: Host, driver: str) -> Iterable[str]:
     )
     if driver == "nvml":
         yield from (
-            "# CUDA and NVML create the device files of a new MIG instance through nvidia-modprobe, which is setuid root.",
-            "# This rules out NoNewPrivileges=, the settings that imply it for a service with User= in some releases of",
-            "# systemd (RestrictNamespaces=, SystemCallFilter= and others), an empty CapabilityBoundingSet=, and",
-            "# PrivateDevices=.",
+            "# CUDA and NVML create the device files of a new MIG instance through nvidia-modprobe, which is setuid",
+            "# root. This rules out NoNewPrivileges=, the settings that imply it for a service with User= in some",
+            "# releases of systemd (RestrictNamespaces=, SystemCallFilter= and others), an empty",
+            "# CapabilityBoundingSet=, and PrivateDevices=.",
         )
     else:
         yield from (
@@ -201,5 +208,3 @@ def _unit(comments: Sequence[str], description: str, service: Iterable[str]) -> 
         "WantedBy=multi-user.target",
     ]
     return "\n".join(lines) + "\n"
-
-

@@ -58,8 +58,8 @@ def dump_yaml(data: Mapping[str, Any]) -> str:
     """Returns a document as YAML text, its entries in the order given.
 
     Args:
-        data: Mappings with text keys, lists, text, finite numbers, booleans and None; an `Inline` takes one line, a `Block`
-            several.
+        data: Mappings with text keys, lists, text, finite numbers, booleans and None; an `Inline` takes one line, and a
+            `Block` one for each of its lines.
     """
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_COLUMNS)
 

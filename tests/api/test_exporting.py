@@ -121,13 +121,12 @@ def test_nodes_that_kubernetes_cannot_name_are_refused(
     assert message in mistakes(caught)
 
 
-def test_an_agent_has_gpus_exactly_if_they_are_emulated() -> None:
-    (text,) = jt.export_systemd_agent("a", certificates="/c", driver="emulated", gpus="2xA30-24GB").values()
-    assert "--certificates /c " in text and "--driver emulated --gpus 2xA30-24GB" in text
-    for driver, gpus in (("emulated", None), ("nvml", "2xA30-24GB")):
-        with pytest.raises(SpecError) as caught:
-            jt.export_systemd_agent("a", certificates="/c", driver=driver, gpus=gpus)  # type: ignore[arg-type]
-        assert "GPUs" in mistakes(caught)
+def test_an_agent_needs_rights_only_for_mig() -> None:
+    (real,) = jt.export_systemd_agent("a", certificates="/c").values()
+    (emulated,) = jt.export_systemd_agent("a", certificates="/c", driver="emulated").values()
+    command = " agent --name a --listen 0.0.0.0:7440 --certificates /c --state /var/lib/jigsaw-triton-agent\n"
+    assert command in real and command in emulated
+    assert "mig/config" in real and "mig/config" not in emulated
 
 
 @pytest.mark.parametrize(
@@ -136,7 +135,6 @@ def test_an_agent_has_gpus_exactly_if_they_are_emulated() -> None:
         ({"node": "a b"}, "'a b' is not the name of a node"),
         ({"listen": "7440"}, "'7440' is not an IP address with a port"),
         ({"certificates": "a\nb"}, "the path has control characters"),
-        ({"gpus": "many"}, "there is no GPU model 'many'"),
     ],
 )
 def test_wrong_arguments_of_an_agent_are_refused(given: Any, message: str) -> None:

@@ -16,7 +16,7 @@ def test_dns_labels_are_accepted(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "A", "a_b", "-a", "a-", "a.b", "x" * 64, "a\n", "ä"])
 def test_other_labels_are_refused(name: str) -> None:
-    with pytest.raises(InputError, match="namespace .* is not a DNS label") as caught:
+    with pytest.raises(InputError, match=r"namespace .* is not a DNS label") as caught:
         names.check_label(name, "namespace", where="--namespace")
     assert caught.value.where == "--namespace"
     assert caught.value.hint
@@ -49,7 +49,9 @@ def test_addresses_to_listen_on_are_accepted(address: str) -> None:
     assert names.check_listen(address, where="x") == address
 
 
-@pytest.mark.parametrize("address", ["", "7440", "0.0.0.0", "0.0.0.0:0", "0.0.0.0:65536", "::1:80", "300.1.1.1:80", "a:1"])
+@pytest.mark.parametrize(
+    "address", ["", "7440", "0.0.0.0", "0.0.0.0:0", "0.0.0.0:65536", "::1:80", "300.1.1.1:80", "a:1"]
+)
 def test_other_addresses_to_listen_on_are_refused(address: str) -> None:
     with pytest.raises(InputError, match="is not an IP address with a port"):
         names.check_listen(address, where="x")

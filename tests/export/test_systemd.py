@@ -16,7 +16,7 @@ ODD = 'a b %n $HOME ${x} "q" it\'s \\ ;#'
 
 HOST = Host("/opt/jigsaw/bin/jigsaw-triton", "/opt/jigsaw/bin/python", "jigsaw")
 DEPLOY = Deploy(("/srv/app",), Gpus(("--gpus", "4xA100-80GB"), "nvml"), {"hello": 2.5})
-AGENT = Agent("a", "0.0.0.0:7440", "/etc/certificates", "/var/lib/jigsaw-triton-agent", "nvml")
+AGENT = Agent("a", "0.0.0.0:7440", "/etc/certificates", "/var/lib/jigsaw-triton-agent")
 
 
 def settings(unit: str) -> dict[str, list[str]]:
@@ -72,7 +72,7 @@ def test_stopping_takes_the_deployment_down_unless_its_supervisor_has_died(
     assert ran.returncode == status
 
 
-@pytest.mark.parametrize("unit", [deployment_unit(HOST, DEPLOY), agent_unit(HOST, AGENT)])
+@pytest.mark.parametrize("unit", [deployment_unit(HOST, DEPLOY), agent_unit(HOST, AGENT, "nvml")])
 def test_a_unit_for_mig_keeps_what_a_setuid_program_needs_and_has_no_other_right(unit: str) -> None:
     found = settings(unit)
     assert found["User"] == ["jigsaw"]
@@ -104,7 +104,7 @@ def test_homes_are_visible_only_if_something_is_there(host: Host, value: str) ->
 
 
 def test_an_agent_ends_alone() -> None:
-    found = settings(agent_unit(HOST, AGENT))
+    found = settings(agent_unit(HOST, AGENT, "nvml"))
     assert words(found["ExecStart"][0]) == [HOST.program, *AGENT.arguments]
     assert "ExecStop" not in found
     assert found["KillMode"] == ["process"]
@@ -125,9 +125,7 @@ def test_systemd_accepts_the_units(tmp_path: Path, driver: str) -> None:
     kind = "nvml" if driver == "nvml" else "emulated"
     units = {
         "jigsaw-triton.service": deployment_unit(host, Deploy((str(odd),), Gpus(("--gpus", "2xcpu"), kind))),
-        "jigsaw-triton-agent.service": agent_unit(
-            host, Agent("a", "[::]:7440", str(odd), str(odd), kind, "" if kind == "nvml" else "2xcpu")
-        ),
+        "jigsaw-triton-agent.service": agent_unit(host, Agent("a", "[::]:7440", str(odd), str(odd)), kind),
     }
     for name, text in units.items():
         (tmp_path / name).write_text(text)

@@ -95,15 +95,15 @@ def _systemd(
             graphs, **given, program=program, user=user, mistakes=mistakes, reporter=out, wording=COMMAND_LINE
         )
     else:
-        if graphs or cluster is not None or demand:
-            raise click.UsageError("An agent serves what its controller deploys; omit GRAPH, --cluster and --demand.")
+        if graphs or gpus is not None or cluster is not None or demand:
+            message = "An agent serves what its controller deploys; omit GRAPH, --gpus, --cluster and --demand."
+            raise click.UsageError(message)
         if certificates is None:
             raise click.UsageError("An agent needs certificates; add --certificates DIR.")
         files = export_systemd_agent(
             agent,
             listen=listen,
             certificates=certificates,
-            gpus=gpus,
             driver=driver or "nvml",
             program=program,
             user=user,
@@ -191,7 +191,9 @@ def _compose(
     help="Gateway of the Gateway API to attach an HTTPRoute and a GRPCRoute to.  [default: no routes]",
 )
 @options.option("--hostname", "hostnames", metavar="NAME", multiple=True, help="Host name of the routes; repeatable.")
-@options.option("--service-monitor", "monitor", is_flag=True, help="Write a ServiceMonitor for the Prometheus Operator.")
+@options.option(
+    "--service-monitor", "monitor", is_flag=True, help="Write a ServiceMonitor for the Prometheus Operator."
+)
 @options.out_file("Folder for the manifests.", required=True)
 @_OVERWRITE
 def _kubernetes(

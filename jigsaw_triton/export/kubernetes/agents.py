@@ -11,7 +11,6 @@ from jigsaw_triton.export.kubernetes.settings import (
     CERTIFICATES,
     NODE_LABEL,
     STATE,
-    Node,
     Object,
     Settings,
     agent_name,
@@ -48,7 +47,8 @@ What changes MIG must be off on these nodes, because it would destroy instances 
 {rights}
 
 A change of these manifests restarts no agent (OnDelete), because the end of an agent's pod ends the node's servers.
-Node by node: `jigsaw-triton node drain NODE` in the controller's pod, delete the pod, `jigsaw-triton node uncordon NODE`.
+For each node in turn, run `jigsaw-triton node drain NODE` in the controller's pod, delete the agent's pod, and run
+`jigsaw-triton node uncordon NODE`.
 There is no liveness probe for the same reason: the shell in the container restarts an agent that dies.
 """
 
@@ -84,32 +84,30 @@ def comment(settings: Settings) -> str:
     return COMMENT.format(label=NODE_LABEL, off="\n".join(f"- {text}" for text in OFF), rights=rights)
 
 
-def _daemon_set(settings: Settings, node: Node) -> Object:
-    name = agent_name(node.name)
+def _daemon_set(settings: Settings, node: str) -> Object:
+    name = agent_name(node)
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
         "metadata": metadata(settings, name, AGENT),
         "spec": {
-            "selector": {"matchLabels": labels(AGENT, node.name)},
+            "selector": {"matchLabels": labels(AGENT, node)},
             "updateStrategy": {"type": "OnDelete"},
             "template": {
-                "metadata": {"labels": labels(AGENT, node.name)},
+                "metadata": {"labels": labels(AGENT, node)},
                 "spec": _pod(settings, node),
             },
         },
     }
 
 
-def _pod(settings: Settings, node: Node) -> Object:
+def _pod(settings: Settings, node: str) -> Object:
     real = settings.driver == "nvml"
     agent = Agent(
-        name=node.name,
+        name=node,
         listen=f"0.0.0.0:{AGENT_PORT}",
         certificates=CERTIFICATES,
         state=STATE,
-        driver=settings.driver,
-        gpus="" if real else node.gpus,
     )
     mig: list[Object] = [
         {"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"},
@@ -136,7 +134,7 @@ def _pod(settings: Settings, node: Node) -> Object:
     # The journal of the node outlives the pod. By it the next agent finds the MIG instances of this one.
     on_host = {"hostPath": {"path": f"{STATE}/{settings.namespace}", "type": "DirectoryOrCreate"}}
     pod: Object = {
-        "nodeSelector": {NODE_LABEL: node.name},
+        "nodeSelector": {NODE_LABEL: node},
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
         "serviceAccountName": AGENT,
         "automountServiceAccountToken": False,
@@ -147,7 +145,7 @@ def _pod(settings: Settings, node: Node) -> Object:
             {"name": "state", **(on_host if real else {"emptyDir": {}})},
             {
                 "name": "certificates",
-                "secret": {"secretName": agent_name(node.name), "defaultMode": 0o400 if real else 0o440},
+                "secret": {"secretName": agent_name(node), "defaultMode": 0o400 if real else 0o440},
             },
             *scratch_volumes(),
         ],
@@ -159,13 +157,13 @@ def _pod(settings: Settings, node: Node) -> Object:
     return pod
 
 
-def _service(settings: Settings, node: Node) -> Object:
+def _service(settings: Settings, node: str) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(settings, agent_name(node.name), AGENT),
+        "metadata": metadata(settings, agent_name(node), AGENT),
         "spec": {
-            "selector": labels(AGENT, node.name),
+            "selector": labels(AGENT, node),
             # The controller decides itself whether an agent can be used.
             "publishNotReadyAddresses": True,
             "ports": [{"name": AGENT, "port": AGENT_PORT, "targetPort": AGENT}],

@@ -42,10 +42,10 @@ def _steps(settings: Settings) -> list[str]:
         "Install, where DIR is the folder of these files:",
         "  kubectl apply --filename DIR/namespace.yaml",
         *(
-            f"  kubectl label node KUBERNETES_NODE {NODE_LABEL}={node.name}"
+            f"  kubectl label node KUBERNETES_NODE {NODE_LABEL}={node}"
             for node in settings.nodes  # Names of Kubernetes nodes need not be those of cluster.yaml.
         ),
-        *(_secret(space, agent_name(node.name), f"certificates/{node.name}") for node in settings.nodes),
+        *(_secret(space, agent_name(node), f"certificates/{node}") for node in settings.nodes),
         _secret(space, CONTROLLER, "certificates/controller"),
         *(
             (

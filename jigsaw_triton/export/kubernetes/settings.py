@@ -46,19 +46,6 @@ class Graph:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
-    """A node of the cluster.
-
-    Attributes:
-        name: Name of the node, a DNS label.
-        gpus: GPUs of the node, such as `4xA100-80GB`.
-    """
-
-    name: str
-    gpus: str
-
-
-@dataclass(frozen=True, slots=True)
 class Ports:
     """Ports on which clients reach the gateway, or the edge in front of it.
 
@@ -85,7 +72,7 @@ class Settings:
         driver: MIG driver.
         graphs: Graphs to serve by name.
         demand: Requests a second by graph.
-        nodes: Nodes with GPUs.
+        nodes: Names of the nodes with GPUs, which are DNS labels.
         cluster: cluster.yaml for the controller.
         ports: Ports of the gateway.
         probe: Probe of the HTTP port: `HTTP` or `HTTPS` for a request, `TCP` where a request would need a key.
@@ -104,7 +91,7 @@ class Settings:
     driver: Literal["nvml", "emulated"]
     graphs: Mapping[str, Graph]
     demand: Mapping[str, float]
-    nodes: tuple[Node, ...]
+    nodes: tuple[str, ...]
     cluster: ClusterFile
     ports: Ports
     probe: Literal["HTTP", "HTTPS", "TCP"] = "HTTP"

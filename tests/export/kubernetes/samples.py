@@ -7,15 +7,17 @@ import yaml
 
 from jigsaw_triton.export.cluster_file import ClusterFile
 from jigsaw_triton.export.kubernetes.manifests import manifests
-from jigsaw_triton.export.kubernetes.settings import Graph, Node, Ports, Settings
+from jigsaw_triton.export.kubernetes.settings import Graph, Ports, Settings
 
 PLAIN = Settings(
     namespace="serving",
     image="registry.example/jigsaw:1",
     driver="nvml",
-    graphs={"Hello_1": Graph("hello-1", "graph.yaml", {"graph.yaml": b"kind: TaskGraph\n", "models/a b.py": b"x = 1\n"})},
+    graphs={
+        "Hello_1": Graph("hello-1", "graph.yaml", {"graph.yaml": b"kind: TaskGraph\n", "models/a b.py": b"x = 1\n"})
+    },
     demand={"Hello_1": 20.0},
-    nodes=(Node("a", "4xH100-80GB"), Node("b", "2xA30")),
+    nodes=("a", "b"),
     cluster=ClusterFile("kind: Cluster\n"),
     ports=Ports(8000, 8001, 8002),
     runtime_class="nvidia",

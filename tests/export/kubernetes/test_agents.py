@@ -40,12 +40,11 @@ def test_an_agent_is_privileged_and_shares_nothing_else_with_its_host() -> None:
 
 
 def test_emulated_gpus_need_no_privilege() -> None:
-    for name, gpus in zip(AGENTS, ("4xH100-80GB", "2xA30"), strict=True):
+    for name in AGENTS:
         pod = pods(EMULATED)[name]
         (container,) = pod["containers"]
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-        assert container["args"][-1] == gpus
         assert not [volume for volume in pod["volumes"] if "hostPath" in volume]
         assert "runtimeClassName" not in pod
     (namespace,) = of_kind(EMULATED, "Namespace").values()
@@ -123,4 +122,4 @@ def test_an_agent_that_dies_is_started_again_and_its_servers_live(tmp_path: Path
 def test_the_script_is_readable_in_the_file() -> None:
     text = manifests(PLAIN)["agents.yaml"]
     assert '            "$@" & agent=$!\n' in text
-    assert list(yaml.safe_load_all(text))[0]["spec"]["template"]["spec"]["containers"][0]["command"][2] == RESTARTING
+    assert next(iter(yaml.safe_load_all(text)))["spec"]["template"]["spec"]["containers"][0]["command"][2] == RESTARTING

@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,8 +11,6 @@ from jigsaw_triton.export.kubernetes.controller import config_maps, keys
 from jigsaw_triton.export.kubernetes.settings import Graph
 from jigsaw_triton.spec.yaml_writer import dump_yaml
 from tests.export.kubernetes.samples import EMULATED, FULL, PLAIN, of_kind, pods
-
-import yaml  # isort: skip
 
 PATHS = st.from_regex(r"[a-zA-Z0-9 äé$%'\"_.-]{1,12}(/[a-z$ ]{1,5})?", fullmatch=True)
 

@@ -134,5 +134,3 @@ def test_the_steps_are_commands_for_every_node_and_secret() -> None:
     update = next(words for words in commands if "exec" in words)
     hook = pods(FULL)["controller"]["containers"][0]["lifecycle"]["postStart"]["exec"]["command"]
     assert update[update.index("--") + 1 :] == hook
-
-
