@@ -67,7 +67,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         "jigsaw_triton/cli/commands/skeleton/graph.yaml",
         "jigsaw_triton/py.typed",
         "jigsaw_triton/servers/edge/edge.lua",
-        "launch/systemd/jigsaw-triton.service",
+        "launch/Dockerfile",
         "model_repository_templates/front/config.pbtxt",
         "native/core/flow.h",
         "pyproject.toml",

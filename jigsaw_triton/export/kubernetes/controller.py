@@ -34,10 +34,25 @@ cluster can mount a volume with the mode ReadWriteOncePod. If a controller never
 reached, agents refuse its commands as those of an earlier epoch. So nothing takes a Lease, and nothing calls the API
 server: the service accounts have no role and no token.
 
-When the container starts, it runs the supervisor, which restarts a controller that dies, and then `deploy`. When it
-ends, the servers of the nodes go on, and the next controller adopts them. The gateway ends with the container: requests
+When the container starts, it runs the supervisor, which restarts a controller that dies, and then `deploy`. If that
+fails, an event of the pod and deploy.log in the volume say why. When the container ends, the servers of the nodes go on, and the next controller adopts them. The gateway ends with the container: requests
 fail until the next one serves. The gateway needs no liveness probe, because the controller restarts it.
 """
+
+DEPLOYING = (
+    "/bin/sh",
+    "-c",
+    Block(
+        """\
+"$@" 2> "$JIGSAW_STATE/deploy.log" && exit
+# If the files have become wrong, or nodes are missing, what is served already is served on.
+cat "$JIGSAW_STATE/deploy.log" >&2
+exec jigsaw-triton status
+"""
+    ),
+    "deploy",
+)
+"""Command that runs its further arguments. It fails if they fail and the deployment does not serve."""
 
 _CONTROLLER_MIB = 4096
 """Memory in MiB that the controller and its solver get beside the gateway."""
@@ -134,7 +149,7 @@ def _pod(settings: Settings) -> Object:
         "name": CONTROLLER,
         "image": settings.image,
         "command": ["python3", *SUPERVISOR, STATE],
-        "lifecycle": {"postStart": {"exec": {"command": list(update_command(settings))}}},
+        "lifecycle": {"postStart": {"exec": {"command": [*DEPLOYING, *update_command(settings)]}}},
         "env": environment(),
         "ports": [
             {"name": "http", "containerPort": ports.http},

@@ -58,7 +58,7 @@ def _steps(settings: Settings) -> list[str]:
             if settings.cluster.edge_files
             else ()
         ),
-        "  kubectl apply --kustomize DIR",
+        "  kubectl apply --server-side --kustomize DIR",
         "Update the running deployment after a change of the graphs, without losing a request: apply again, wait until",
         "the container sees the new files (about a minute), then",
         f"  kubectl {space} exec deployment/{CONTROLLER} -- {update}",

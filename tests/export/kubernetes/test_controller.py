@@ -1,4 +1,6 @@
 import base64
+import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jigsaw_triton.export.kubernetes.controller import config_maps, keys
+from jigsaw_triton.export.kubernetes.controller import DEPLOYING, config_maps, keys
 from jigsaw_triton.export.kubernetes.settings import Graph
 from jigsaw_triton.spec.yaml_writer import dump_yaml
 from tests.export.kubernetes.samples import EMULATED, FULL, PLAIN, of_kind, pods
@@ -26,10 +28,22 @@ def test_there_is_never_a_second_controller() -> None:
 def test_the_supervisor_runs_and_a_hook_deploys() -> None:
     (container,) = pods(PLAIN)["controller"]["containers"]
     assert container["command"] == ["python3", "-m", "jigsaw_triton.api.supervisor", "/var/lib/jigsaw-triton"]
-    hook = container["lifecycle"]["postStart"]["exec"]["command"]
+    hook = container["lifecycle"]["postStart"]["exec"]["command"][len(DEPLOYING) :]
     assert hook[:3] == ["jigsaw-triton", "deploy", "/srv/jigsaw-triton/hello-1/graph.yaml"]
     assert {"--detach", "--yes"} < set(hook)
     assert hook[hook.index("--demand") + 1] == "Hello_1=20"
+
+
+@pytest.mark.parametrize(("deploy", "status", "code"), [(0, 4, 0), (3, 0, 0), (3, 4, 4)])
+def test_a_container_starts_if_it_deploys_or_serves(tmp_path: Path, deploy: int, status: int, code: int) -> None:
+    program = tmp_path / "jigsaw-triton"
+    program.write_text(f'#!/bin/sh\n[ "$1" = status ] && exit {status}\necho "$2" >&2\nexit {deploy}\n')
+    program.chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "JIGSAW_STATE": str(tmp_path)}
+    command = [*map(str, DEPLOYING), "jigsaw-triton", "deploy", "it's $1"]
+    ran = subprocess.run(command, env=variables, capture_output=True, text=True)
+    assert ran.returncode == code
+    assert ran.stderr == ("it's $1\n" if deploy else "")
 
 
 def test_the_controller_has_no_privilege() -> None:
