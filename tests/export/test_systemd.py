@@ -3,6 +3,7 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -111,7 +112,7 @@ def test_an_agent_ends_alone() -> None:
 
 
 @pytest.mark.parametrize("driver", ["nvml", "emulated"])
-def test_systemd_accepts_the_units(tmp_path: Path, driver: str) -> None:
+def test_systemd_accepts_the_units(tmp_path: Path, driver: Literal["nvml", "emulated"]) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("systemd-analyze is not installed")
@@ -122,10 +123,9 @@ def test_systemd_accepts_the_units(tmp_path: Path, driver: str) -> None:
         (folder / name).write_text("#!/bin/sh\n")
         (folder / name).chmod(0o755)
     host = Host(str(folder / "jigsaw-triton"), str(folder / "python"), "root")
-    kind = "nvml" if driver == "nvml" else "emulated"
     units = {
-        "jigsaw-triton.service": deployment_unit(host, Deploy((str(odd),), Gpus(("--gpus", "2xcpu"), kind))),
-        "jigsaw-triton-agent.service": agent_unit(host, Agent("a", "[::]:7440", str(odd), str(odd)), kind),
+        "jigsaw-triton.service": deployment_unit(host, Deploy((str(odd),), Gpus(("--gpus", "2xcpu"), driver))),
+        "jigsaw-triton-agent.service": agent_unit(host, Agent("a", "[::]:7440", str(odd), str(odd)), driver),
     }
     for name, text in units.items():
         (tmp_path / name).write_text(text)
