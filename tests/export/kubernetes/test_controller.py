@@ -4,9 +4,10 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jigsaw_triton.export.kubernetes.controller import DEPLOYING, config_maps, controller, keys
@@ -86,18 +87,18 @@ def test_a_volume_claim_takes_the_place_of_the_graphs_files() -> None:
     assert claims == [{"claimName": "claim", "readOnly": True}]
 
 
-@settings(max_examples=40)
+@hypothesis.settings(max_examples=40)
 @given(st.dictionaries(PATHS, st.binary(max_size=30) | st.text(max_size=30).map(str.encode), min_size=1, max_size=4))
 def test_files_arrive_as_they_were(tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes]) -> None:
-    made_of = replace(PLAIN, graphs={"g": Graph("g", "graph.yaml", files)})
-    text = "---\n".join(dump_yaml(made) for made in config_maps(made_of))
+    settings = replace(PLAIN, graphs={"g": Graph("g", "graph.yaml", files)})
+    text = "---\n".join(dump_yaml(made) for made in config_maps(settings))
     found = {made["metadata"]["name"]: made for made in yaml.safe_load_all(text)}["graph-g"]
     have = {key: value.encode() for key, value in found.get("data", {}).items()}
     have |= {key: base64.b64decode(value) for key, value in found.get("binaryData", {}).items()}
-    (deployment,) = [made for made in controller(made_of) if made["kind"] == "Deployment"]
+    (deployment,) = [made for made in controller(settings) if made["kind"] == "Deployment"]
     (volume,) = [v for v in deployment["spec"]["template"]["spec"]["volumes"] if v["name"] == "graph-g"]
     assert {item["path"]: have[item["key"]] for item in volume["configMap"]["items"]} == files
-    assert set(keys(made_of.graphs["g"]).values()) == have.keys()
+    assert set(keys(settings.graphs["g"]).values()) == have.keys()
 
 
 def test_the_graph_can_be_loaded_from_a_config_map(tmp_path: Path, app: Path) -> None:
