@@ -30,9 +30,9 @@ COMMENT = """\
 The controller, and the gateway that it starts in its own container.
 
 There is one controller at a time. `Recreate` starts no second one beside the first, and only one pod of the whole
-cluster can mount a volume with the mode ReadWriteOncePod. If a controller nevertheless keeps running on a node that cannot be
-reached, agents refuse its commands as those of an earlier epoch. So nothing takes a Lease, and nothing calls the API
-server: the service accounts have no role and no token.
+cluster can mount a volume with the mode ReadWriteOncePod. If a controller nevertheless keeps running on a node that
+cannot be reached, agents refuse its commands as those of an earlier epoch. So nothing takes a Lease, and nothing calls
+the API server: the service accounts have no role and no token.
 
 When the container starts, it runs the supervisor, which restarts a controller that dies, and then `deploy`. If that
 fails, an event of the pod and deploy.log in the volume say why. When the container ends, the servers of the nodes go
