@@ -35,9 +35,9 @@ cannot be reached, agents refuse its commands as those of an earlier epoch. So n
 the API server: the service accounts have no role and no token.
 
 When the container starts, it runs the supervisor, which restarts a controller that dies, and then `deploy`. If that
-fails, an event of the pod and deploy.log in the volume say why. When the container ends, the servers of the nodes go
-on, and the next controller adopts them, but the gateway ends: requests fail until the next one serves. There is no
-liveness probe, because a controller restarts its gateway, and the supervisor a controller that hangs.
+fails, an event of the pod and deploy.log in the volume say why. When the container ends, the gateway ends too, and
+requests fail until the next one serves; the servers of the nodes go on. There is no liveness probe, because a controller
+restarts its gateway, and the supervisor a controller that hangs.
 """
 
 DEPLOYING = (
