@@ -36,8 +36,8 @@ the API server: the service accounts have no role and no token.
 
 When the container starts, it runs the supervisor, which restarts a controller that dies, and then `deploy`. If that
 fails, an event of the pod and deploy.log in the volume say why. When the container ends, the gateway ends too, and
-requests fail until the next one serves; the servers of the nodes go on. There is no liveness probe, because a controller
-restarts its gateway, and the supervisor a controller that hangs.
+requests fail until the next one serves; the servers of the nodes go on. There is no liveness probe, because a
+controller restarts its gateway, and the supervisor a controller that hangs.
 """
 
 DEPLOYING = (
