@@ -363,7 +363,10 @@ def _host(
     program: PathLike | None, user: str, paths: tuple[str, ...], mistakes: Mistakes, wording: Wording
 ) -> systemd.Host:
     """Returns the machine of a unit. Python is beside the program, in the same environment."""
-    folder = Path(absolute_path(program)).parent if program is not None else Path(sys.executable).parent
+    own = Path(sys.executable)
+    folder = Path(absolute_path(program)).parent if program is not None else own.parent
+    # The Python of an environment is a link to another one, which may be in somebody's home.
+    paths = (*paths, str(own.resolve())) if program is None else paths
     if not systemd.runnable(str(folder)):
         hint = f"install it elsewhere, and give its path: {wording.setting('program', '/opt/jigsaw/bin/jigsaw-triton')}"
         message = "systemd runs no program whose path has quotes, backslashes, dollar signs or control characters"

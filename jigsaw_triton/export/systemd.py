@@ -164,7 +164,9 @@ def _hardening(host: Host, driver: str) -> Iterable[str]:
         "ProtectSystem=strict",
         f"ProtectHome={'read-only' if in_homes else 'yes'}",
         "ProtectControlGroups=yes",
-        "# PrivateTmp= stays off: servers that outlive a start would keep the /tmp of that start.",
+        "# The python backend of Triton needs a folder in /tmp. With PrivateTmp=, servers that outlive a start would",
+        "# lose theirs.",
+        "ReadWritePaths=/tmp",
     )
     if driver == "nvml":
         yield from (

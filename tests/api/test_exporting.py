@@ -1,6 +1,7 @@
 """Checks of the input of exports, and their results for whole applications."""
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import yaml
 
 import jigsaw_triton as jt
 from jigsaw_triton.errors import JigsawError, SpecError
+from jigsaw_triton.export import systemd
 from jigsaw_triton.export.marker import MARK
 
 IMAGE = "registry.example/jigsaw:1"
@@ -43,6 +45,22 @@ def test_a_unit_names_absolute_paths_and_the_driver(app: Path, monkeypatch: pyte
     (text,) = jt.export_systemd("app", gpus="2xA30-24GB", demand=3).values()
     (line,) = re.findall("^ExecReload=(.*)", text, re.MULTILINE)
     assert f" deploy {app} --gpus 2xA30-24GB --driver nvml --demand hello=3 " in line
+
+
+@pytest.mark.parametrize(("home", "value"), [("home", "read-only"), ("opt", "yes")])
+def test_the_service_sees_the_home_that_its_python_is_in(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str, value: str
+) -> None:
+    monkeypatch.setattr(systemd, "_HOMES", (str(tmp_path / "home"),))
+    python = tmp_path / home / "python3"
+    python.parent.mkdir()
+    python.touch()
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv" / "python").symlink_to(python)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "venv" / "python"))
+    (text,) = jt.export_systemd(app, gpus="2xcpu").values()
+    assert f"ProtectHome={value}\n" in text
+    assert f"ExecStart={tmp_path}/venv/python -m " in text
 
 
 @pytest.mark.parametrize(("given", "driver"), [({"gpus": "2xcpu"}, "emulated"), ({"gpus": "2xA30-24GB"}, "nvml")])

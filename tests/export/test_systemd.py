@@ -58,6 +58,8 @@ def test_a_deployment_is_started_updated_and_ended_by_its_supervisor() -> None:
     # The servers outlive the main process, and their sockets the service's restart.
     assert found["KillMode"] == ["process"]
     assert found["RuntimeDirectoryPreserve"] == ["restart"]
+    # Triton's python backend needs /tmp, and a server that outlives a start needs the same one.
+    assert "PrivateTmp" not in found and found["ReadWritePaths"] == ["/tmp"]
 
 
 @pytest.mark.parametrize(("pid", "status"), [("17", 3), ("", 0)])
