@@ -72,6 +72,7 @@ ROOMS = {
         "programs",
         "rollout",
         "sources",
+        "export_input",
         "exporting",
         "observed",
         "drift",
