@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from jigsaw_triton.api.compiling import compile as compile
     from jigsaw_triton.api.deploying import deploy as deploy
     from jigsaw_triton.api.deployment import Deployment as Deployment
+    from jigsaw_triton.api.exporting import export_compose as export_compose
+    from jigsaw_triton.api.exporting import export_kubernetes as export_kubernetes
+    from jigsaw_triton.api.exporting import export_systemd as export_systemd
+    from jigsaw_triton.api.exporting import export_systemd_agent as export_systemd_agent
     from jigsaw_triton.api.files import load_cluster as load_cluster
     from jigsaw_triton.api.files import load_graph as load_graph
     from jigsaw_triton.api.files import load_plan as load_plan
@@ -77,6 +81,7 @@ _MODULES = {
     "api.compiling": ("compile",),
     "api.deploying": ("deploy",),
     "api.deployment": ("Deployment",),
+    "api.exporting": ("export_compose", "export_kubernetes", "export_systemd", "export_systemd_agent"),
     "api.files": ("load_cluster", "load_graph", "load_plan"),
     "api.planning": ("Capacity", "capacity", "explain", "load_problem", "plan"),
     "api.profile_files": ("load_profiles",),
@@ -162,6 +167,10 @@ __all__ = [
     "deploy",
     "deploy_async",
     "explain",
+    "export_compose",
+    "export_kubernetes",
+    "export_systemd",
+    "export_systemd_agent",
     "fit_profiles",
     "import_profiles",
     "load_cluster",

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1] / PACKAGE
 # A part may import the parts on earlier lines, but not those on its own line.
 ORDER: tuple[tuple[str, ...], ...] = (
     ("spec",),
-    ("graph",),
+    ("export", "graph"),
     ("gpus", "profiles"),
     ("planner",),
     ("compiler",),
@@ -72,6 +72,8 @@ ROOMS = {
         "programs",
         "rollout",
         "sources",
+        "export_input",
+        "exporting",
         "observed",
         "drift",
         "controlled",
@@ -101,7 +103,7 @@ RUNTIME_MAY_IMPORT = frozenset({"numpy", "triton_python_backend_utils"})
 RUNNERS_MAY_IMPORT = RUNTIME_MAY_IMPORT | {"PIL", "torch", "transformers"}
 """Libraries that runners may import; each runner needs the library that runs its models."""
 
-PURE_PARTS = ("graph", "gpus", "profiles", "planner", "compiler")
+PURE_PARTS = ("export", "graph", "gpus", "profiles", "planner", "compiler")
 SHELLS = frozenset(
     {
         "gpus.emulated",

@@ -68,7 +68,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         "jigsaw_triton/py.typed",
         "jigsaw_triton/servers/edge/edge.lua",
         "jigsaw_triton/servers/transport/node.lua",
-        "launch/systemd/jigsaw-triton.service",
+        "launch/Dockerfile",
         "model_repository_templates/front/config.pbtxt",
         "native/core/flow.h",
         "pyproject.toml",

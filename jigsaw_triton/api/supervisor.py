@@ -52,6 +52,9 @@ _START_CHECKS, _HANG_CHECKS = 60, 10
 """Checks without a heartbeat after which a controller that starts, and one that runs, is killed. Checks are counted and
 not seconds, because the clock also advances while both processes are suspended. A controller costs no request."""
 
+_ORPHAN_S = 10.0
+"""Seconds that a controller whose supervisor has died may take to end after SIGTERM."""
+
 _STABLE_S = 60.0
 """Seconds that a controller must live for the backoff to start over."""
 
@@ -176,6 +179,38 @@ class Supervisor:
                 os.kill(self._controller.pid, number)
 
 
+def end_orphan(lock: str, patience_s: float = _ORPHAN_S) -> None:
+    """Ends a controller whose supervisor has died, so that the next controller adopts its servers.
+
+    A process that holds the lock without being a controller, such as `down`, is only waited for.
+
+    Args:
+        lock: Lock file of the controller, which holds its process id.
+        patience_s: Seconds after which the controller is killed, and no longer waited for.
+    """
+    try:
+        file = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    end_s = time.monotonic() + patience_s
+    try:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                pass
+            late = time.monotonic() > end_s
+            if owner := os.pread(file, 20, 0).decode("ascii", "replace").strip():
+                with contextlib.suppress(ProcessLookupError, ValueError):
+                    os.kill(int(owner), signal.SIGKILL if late else signal.SIGTERM)
+            if late:
+                return
+            time.sleep(_NAP_S)
+    finally:
+        os.close(file)
+
+
 def main(state: str) -> int:
     """Supervises the controller of a deployment; returns the exit code."""
     lock = os.open(f"{state}/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -183,6 +218,7 @@ def main(state: str) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return RUNS_ALREADY
+    end_orphan(f"{state}/{HEARTBEAT}")
     # Children of a dead controller become children of this process, which reaps them.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     return Supervisor([sys.executable, "-m", "jigsaw_triton.api.daemon", state], f"{state}/{HEARTBEAT}").run()

@@ -58,6 +58,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "node": "List the machines of the deployment, and withdraw or return one.",
         "down": "Stop the deployment, and destroy its MIG instances.",
         "bench": "Measure a running graph with perf_analyzer.",
+        "export": "Write files for systemd, Compose or Kubernetes.",
     },
     "This machine": {
         "agent": "Run the agent of a machine, for a controller on another one.",

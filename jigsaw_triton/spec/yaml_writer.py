@@ -17,6 +17,12 @@ class Inline(dict[str, Any]):
     """A mapping that is written on one line: `{dtype: FP32, shape: [1]}`."""
 
 
+class Block(str):
+    """A text of several lines that is written as such, where YAML allows it."""
+
+    __slots__ = ()
+
+
 class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         # The loader refuses anchors, also for a value that occurs twice.
@@ -26,6 +32,10 @@ class _Dumper(yaml.SafeDumper):
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
     # PyYAML quotes what YAML 1.1 reads as something else; the loader reads YAML 1.2, where `1e3` is a number.
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if _is_plain(value) else '"')
+
+
+def _block(dumper: yaml.SafeDumper, value: Block) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", str(value), style="|")
 
 
 def _number(dumper: yaml.SafeDumper, value: float) -> yaml.ScalarNode:
@@ -39,6 +49,7 @@ def _inline(dumper: yaml.SafeDumper, value: Inline) -> yaml.MappingNode:
 
 
 _Dumper.add_representer(str, _text)
+_Dumper.add_representer(Block, _block)
 _Dumper.add_representer(float, _number)
 _Dumper.add_representer(Inline, _inline)
 
@@ -47,7 +58,8 @@ def dump_yaml(data: Mapping[str, Any]) -> str:
     """Returns a document as YAML text, its entries in the order given.
 
     Args:
-        data: Mappings with text keys, lists, text, finite numbers, booleans and None; an `Inline` takes one line.
+        data: Mappings with text keys, lists, text, finite numbers, booleans and None; an `Inline` takes one line, and a
+            `Block` one for each of its lines.
     """
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_COLUMNS)
 

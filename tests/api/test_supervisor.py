@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.api.supervisor import CRASHED, HEARTBEAT, LOCK, RUNS_ALREADY, UNREADABLE
+from jigsaw_triton.api.supervisor import CRASHED, HEARTBEAT, LOCK, RUNS_ALREADY, UNREADABLE, end_orphan
 from jigsaw_triton.console import daemon
 from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, is_locked, take_lock
 from jigsaw_triton.controller.persistence.paths import deployment_paths
@@ -148,6 +148,45 @@ def test_a_deployment_has_one_supervisor(tmp_path: Path) -> None:
     assert is_locked(lock)
     command = [sys.executable, "-m", "jigsaw_triton.api.supervisor", str(tmp_path)]
     assert subprocess.run(command, check=False).returncode == RUNS_ALREADY == AlreadyRunsError.exit_code
+
+
+ORPHAN = """
+import os, signal, sys, time
+from pathlib import Path
+from jigsaw_triton.controller.persistence.lock import begin_heartbeat, take_lock
+signal.signal(signal.SIGTERM, signal.SIG_IGN if "deaf" in sys.argv else lambda *_: sys.exit(7))
+lock = take_lock(Path(sys.argv[1]))
+if "mute" not in sys.argv:
+    begin_heartbeat(lock)
+print(flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("kind", "code"), [("", 7), ("deaf", -signal.SIGKILL)])
+def test_a_controller_whose_supervisor_has_died_is_ended(tmp_path: Path, kind: str, code: int) -> None:
+    command = [sys.executable, "-c", ORPHAN, str(tmp_path / HEARTBEAT), kind]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as orphan:
+        assert orphan.stdout is not None
+        orphan.stdout.readline()
+        end_orphan(str(tmp_path / HEARTBEAT), patience_s=0.5 if kind == "deaf" else 30)
+        assert orphan.wait(timeout=30) == code
+
+
+def test_a_process_that_is_no_controller_keeps_its_lock(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ORPHAN, str(tmp_path / HEARTBEAT), "mute"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        end_orphan(str(tmp_path / HEARTBEAT), patience_s=0.2)
+        assert other.poll() is None
+        other.kill()
+
+
+def test_without_a_controller_nothing_is_ended(tmp_path: Path) -> None:
+    end_orphan(str(tmp_path / HEARTBEAT))
+    (tmp_path / HEARTBEAT).write_text(str(os.getpid()))
+    end_orphan(str(tmp_path / HEARTBEAT))
 
 
 def test_a_state_that_cannot_be_read_is_final(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ NAMES = [name for section in COMMANDS.values() for name in section]
 GROUPS = {
     "certificates": ["create", "issue", "show"],
     "evaluate": ["ablation", "rehearse", "replay", "trials"],
+    "export": ["systemd", "compose", "kubernetes"],
     "mig": ["list", "enable", "apply", "assert", "export"],
     "profiles": ["check", "fit", "import", "report"],
 }

@@ -1,0 +1,61 @@
+"""Settings of manifests, and their objects."""
+
+from dataclasses import replace
+from typing import Any
+
+import yaml
+
+from jigsaw_triton.export.cluster_file import ClusterFile
+from jigsaw_triton.export.kubernetes.manifests import manifests
+from jigsaw_triton.export.kubernetes.settings import Graph, Ports, Settings
+
+PLAIN = Settings(
+    namespace="serving",
+    image="registry.example/jigsaw:1",
+    driver="nvml",
+    graphs={
+        "Hello_1": Graph("hello-1", "graph.yaml", {"graph.yaml": b"kind: TaskGraph\n", "models/a b.py": b"x = 1\n"})
+    },
+    demand={"Hello_1": 20.0},
+    nodes=("a", "b"),
+    cluster=ClusterFile("kind: Cluster\n"),
+    ports=Ports(8000, 8001, 8002),
+    runtime_class="nvidia",
+)
+FULL = replace(
+    PLAIN,
+    cluster=ClusterFile("kind: Cluster\n", {"cert.pem": "secret/cert.pem", "key.pem": "secret/key.pem"}),
+    ports=Ports(8000, 8001, 8002, 8003),
+    graphs={"Hello_1": Graph("hello-1", "graph.yaml")},
+    probe="HTTPS",
+    models="claim",
+    parent=("infra", "public"),
+    hostnames=("a.example", "*.b.example"),
+    monitor=True,
+)
+EMULATED = replace(PLAIN, driver="emulated", parent=("", "public"))
+ALL = {"plain": PLAIN, "full": FULL, "emulated": EMULATED}
+
+
+def objects(settings: Settings) -> list[dict[str, Any]]:
+    """Returns all objects of the manifests but the kustomization."""
+    return [
+        made
+        for name, text in manifests(settings).items()
+        if name != "kustomization.yaml"
+        for made in yaml.safe_load_all(text)
+    ]
+
+
+def of_kind(settings: Settings, kind: str) -> dict[str, dict[str, Any]]:
+    """Returns the objects of one kind by name."""
+    return {made["metadata"]["name"]: made for made in objects(settings) if made["kind"] == kind}
+
+
+def pods(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Returns the pod of each Deployment and DaemonSet by name."""
+    return {
+        name: made["spec"]["template"]["spec"]
+        for kind in ("Deployment", "DaemonSet")
+        for name, made in of_kind(settings, kind).items()
+    }

@@ -1,0 +1,45 @@
+"""The commands of the how-to pages work, and their links lead somewhere."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.cli.conftest import app as app
+from tests.cli.conftest import run as run
+
+FOLDER = Path(__file__).resolve().parents[1] / "docs" / "how-to"
+PAGES = sorted(path.name for path in FOLDER.glob("*.md"))
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", (FOLDER / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_of_a_page_work(page: str, run: Run, app: Path) -> None:
+    shutil.copytree(app, "app")
+    for text in blocks(page, "yaml"):
+        Path("cluster.yaml").write_text(text)
+    commands = [shlex.split(line) for block in blocks(page, "sh") for line in block.splitlines()]
+    assert commands
+    for program, *words in commands:
+        assert program == "jigsaw-triton"
+        result = run(*words)
+        assert result.exit_code == 0, result.stderr
+        assert Path(words[words.index("-O") + 1]).exists()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_links_of_a_page_lead_to_files(page: str) -> None:
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (FOLDER / page).read_text())
+    assert [target for target in targets if not (FOLDER / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_says_what_was_not_tried(page: str) -> None:
+    _, section = (FOLDER / page).read_text().split("\n## What was tried\n")
+    assert "Not tried yet: " in section.replace("\n", " ")
