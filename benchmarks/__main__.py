@@ -13,7 +13,19 @@ from typing import Any
 
 from benchmarks.harness import limit_s, table
 
-NAMES = ("planner", "sharing", "queueing", "held", "profiles", "ablation", "trials", "dataplane", "controller", "mig")
+NAMES = (
+    "planner",
+    "sharing",
+    "queueing",
+    "held",
+    "profiles",
+    "ablation",
+    "trials",
+    "dataplane",
+    "controller",
+    "cluster",
+    "mig",
+)
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "RESULTS.md"
 

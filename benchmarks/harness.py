@@ -21,7 +21,14 @@ from jigsaw_triton.errors import JigsawError
 LIMIT_S = 280.0
 """Seconds after which a benchmark has failed."""
 
-LIMITS_S = {"ablation": 1800.0, "dataplane": 3600.0, "controller": 18000.0, "profiles": 3600.0, "trials": 3600.0}
+LIMITS_S = {
+    "ablation": 1800.0,
+    "dataplane": 3600.0,
+    "controller": 18000.0,
+    "cluster": 3600.0,
+    "profiles": 3600.0,
+    "trials": 3600.0,
+}
 """Time limits of benchmarks that take longer, in seconds."""
 
 Progress = Callable[[str], None]

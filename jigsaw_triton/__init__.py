@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from jigsaw_triton.api.deployment import Deployment as Deployment
     from jigsaw_triton.api.files import load_cluster as load_cluster
     from jigsaw_triton.api.files import load_graph as load_graph
+    from jigsaw_triton.api.files import load_partition as load_partition
     from jigsaw_triton.api.files import load_plan as load_plan
     from jigsaw_triton.api.planning import Capacity as Capacity
     from jigsaw_triton.api.planning import capacity as capacity
     from jigsaw_triton.api.planning import explain as explain
     from jigsaw_triton.api.planning import load_problem as load_problem
     from jigsaw_triton.api.planning import plan as plan
+    from jigsaw_triton.api.planning import plan_cells as plan_cells
     from jigsaw_triton.api.profile_files import load_profiles as load_profiles
     from jigsaw_triton.api.profiles import check_profiles as check_profiles
     from jigsaw_triton.api.profiles import fit_profiles as fit_profiles
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from jigsaw_triton.errors import MigError as MigError
     from jigsaw_triton.errors import MigTimeoutError as MigTimeoutError
     from jigsaw_triton.errors import MissingDependencyError as MissingDependencyError
+    from jigsaw_triton.errors import OverloadedGatewayError as OverloadedGatewayError
     from jigsaw_triton.errors import OverloadedProcessorError as OverloadedProcessorError
     from jigsaw_triton.errors import PlacementError as PlacementError
     from jigsaw_triton.errors import RefusedError as RefusedError
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
     from jigsaw_triton.gpus.model import Cluster as Cluster
     from jigsaw_triton.graph.model import TaskGraph as TaskGraph
     from jigsaw_triton.graph.model import TensorType as TensorType
+    from jigsaw_triton.planner.cells.model import Partition as Partition
     from jigsaw_triton.planner.domain.plan import Plan as Plan
     from jigsaw_triton.planner.domain.problem import Options as Options
     from jigsaw_triton.planner.domain.problem import Problem as Problem
@@ -77,8 +81,8 @@ _MODULES = {
     "api.compiling": ("compile",),
     "api.deploying": ("deploy",),
     "api.deployment": ("Deployment",),
-    "api.files": ("load_cluster", "load_graph", "load_plan"),
-    "api.planning": ("Capacity", "capacity", "explain", "load_problem", "plan"),
+    "api.files": ("load_cluster", "load_graph", "load_partition", "load_plan"),
+    "api.planning": ("Capacity", "capacity", "explain", "load_problem", "plan", "plan_cells"),
     "api.profile_files": ("load_profiles",),
     "api.profiles": ("check_profiles", "fit_profiles", "import_profiles", "report_profiles"),
     "api.rehearsing": ("Rehearsed", "rehearse"),
@@ -97,6 +101,7 @@ _MODULES = {
         "MigError",
         "MigTimeoutError",
         "MissingDependencyError",
+        "OverloadedGatewayError",
         "OverloadedProcessorError",
         "PlacementError",
         "RefusedError",
@@ -108,6 +113,7 @@ _MODULES = {
     "evaluation.replay": ("Contender",),
     "gpus.model": ("Cluster",),
     "graph.model": ("TaskGraph", "TensorType"),
+    "planner.cells.model": ("Partition",),
     "planner.domain.plan": ("Plan",),
     "planner.domain.problem": ("Options", "Problem"),
     "planner.explain.explain": ("Explanation",),
@@ -137,8 +143,10 @@ __all__ = [
     "MigTimeoutError",
     "MissingDependencyError",
     "Options",
+    "OverloadedGatewayError",
     "OverloadedProcessorError",
     "PlacementError",
+    "Partition",
     "Plan",
     "Problem",
     "ProfileBuilder",
@@ -166,11 +174,13 @@ __all__ = [
     "import_profiles",
     "load_cluster",
     "load_graph",
+    "load_partition",
     "load_plan",
     "load_problem",
     "load_profiles",
     "make_variants",
     "plan",
+    "plan_cells",
     "rehearse",
     "replay",
     "report_profiles",

@@ -12,6 +12,7 @@ from jigsaw_triton.gpus.model import (
     Edge,
     EdgeLimits,
     EdgeTls,
+    GatewayLimits,
     GatewayPorts,
     Gpu,
     GpuId,
@@ -61,6 +62,7 @@ def build_cluster(
         edge=edge,
         gateway_image=image,
         gateway_memory_mib=spec.gateway.memory_mib,
+        gateway_limits=GatewayLimits(spec.gateway.processors, spec.gateway.slots),
     )
 
 

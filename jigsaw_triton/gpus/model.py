@@ -168,6 +168,20 @@ class GatewayPorts:
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayLimits:
+    """What one gateway carries, by which cells are sized.
+
+    Attributes:
+        processors: Processors of its host that it may keep busy. A convention.
+        slots: Worker slots of one task, one for each Triton instance of its replicas. Each call looks for a free slot:
+            with all taken, a gateway took 0.1 ms for that at 56 workers, and 1.2 ms at 700.
+    """
+
+    processors: int = 16
+    slots: int = 64
+
+
+@dataclass(frozen=True, slots=True)
 class EdgeTls:
     """Certificates of the edge, as absolute paths of PEM files.
 
@@ -261,6 +275,7 @@ class Cluster:
         edge: Proxy in front of the gateway; None if clients talk to the gateway directly.
         gateway_image: Image that the gateway runs from; None for the machine's own tritonserver.
         gateway_memory_mib: Largest heap of the gateway.
+        gateway_limits: What the gateway of a cell carries.
         processors: Processors that slices of the board `cpu` share; None if there is no such board, or if their number
             is not known.
     """
@@ -274,6 +289,7 @@ class Cluster:
     edge: Edge | None = None
     gateway_image: ServerImage | None = None
     gateway_memory_mib: int = 4096
+    gateway_limits: GatewayLimits = GatewayLimits()
     processors: float | None = None
 
     @property
