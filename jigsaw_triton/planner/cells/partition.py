@@ -175,9 +175,9 @@ class Cells:
         plans = self._planned(nodes, weights)
         if any(isinstance(plan, InfeasibleError) for plan in plans):
             shares = [self._largest_share(own, other, spread, cells) for own, other in zip(nodes, given, strict=True)]
-            weights = levelled(given, shares, self._sizes, spread)
+            weights = levelled(given, shares, self._sizes, spread) if any(shares) else weights
             plans = self._planned(nodes, weights)
-            if math.fsum(shares) < 1 or any(isinstance(plan, InfeasibleError) for plan in plans):
+            if any(isinstance(plan, InfeasibleError) for plan in plans):
                 raise self._too_small(cells, math.fsum(shares), spread)
         return self._checked(nodes, weights, [plan for plan in plans if isinstance(plan, Plan)])
 
@@ -232,8 +232,9 @@ class Cells:
         return found.rps[first.graph.name] / first.demand_rps
 
     def _too_small(self, cells: int, share: float, spread: Sequence[str]) -> InfeasibleError:
-        names = ", ".join(spread)
-        reason = f"{cells} cells carry {share:.1%} of the demand of {names}, and one pool carries all of it"
+        reason = f"no division among {cells} cells was found that carries the demand, which one pool carries"
+        if share < 1:
+            reason += f"; they carry {share:.1%} of that of {', '.join(spread)}"
         fewer = f", or choose fewer than {cells} cells" if cells > self.fewest else ""
         return InfeasibleError([reason], hint=f"add nodes, or plan for less{fewer}")
 

@@ -15,12 +15,13 @@ _TOLERANCE = 1e-9
 
 def partition_violations(partition: Partition, problem: Problem, options: Options) -> tuple[str, ...]:
     """Describes every way in which a partition breaks the problem's requirements or contradicts itself."""
-    found = [*_node_violations(partition, problem), *_weight_violations(partition, problem)]
+    if found := [*_node_violations(partition, problem), *_weight_violations(partition, problem)]:
+        return tuple(found)
     graphs = {workload.graph.name: workload.graph for workload in problem.workloads}
     for cell in partition.cells:
         own = subproblem(problem, cell.nodes, cell.weights)
         found += [f"{cell.name}: {reason}" for reason in violations(cell.plan, own, options)]
-        if cell.weights.keys() <= graphs.keys() and cell.gateway != gateway_use(graphs, cell.plan):
+        if cell.gateway != gateway_use(graphs, cell.plan):
             found.append(f"{cell.name}: the plan asks the gateway for something else than {cell.gateway}")
         if (load := cell.gateway.load(problem.cluster.gateway_limits)) > 1:
             found.append(f"{cell.name}: the gateway would be loaded to {load:.0%}")
