@@ -14,7 +14,7 @@ from jigsaw_triton.planner.domain.problem import Options, with_demand_scaled
 NODES = 1000
 GPUS_A_NODE = 8
 GRAPHS = 20
-DEMAND_FACTOR = 24.0
+DEMAND_FACTOR = 165.0
 """Factor on the demands of `problems.many_graphs`, with which they take about two thirds of the slices."""
 
 SEED = 1601

@@ -62,7 +62,7 @@ def build_cluster(
         edge=edge,
         gateway_image=image,
         gateway_memory_mib=spec.gateway.memory_mib,
-        gateway_limits=GatewayLimits(spec.gateway.processors, spec.gateway.slots),
+        gateway_limits=GatewayLimits(spec.gateway.processors, spec.gateway.workers),
     )
 
 

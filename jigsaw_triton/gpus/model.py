@@ -172,13 +172,14 @@ class GatewayLimits:
     """What one gateway carries, by which cells are sized.
 
     Attributes:
-        processors: Processors of its host that it may keep busy. A convention.
-        slots: Worker slots of one task, one for each Triton instance of its replicas. Each call looks for a free slot:
-            with all taken, a gateway took 0.1 ms for that at 56 workers, and 1.2 ms at 700.
+        processors: Processors of its host that it may keep busy. A convention: about half of those of a server with
+            eight GPUs.
+        workers: Workers of one task. A gateway's processor time for a request grows with them: by 24% at 700 workers
+            (`python -m benchmarks.dataplane scale`), so by about 5% here.
     """
 
-    processors: int = 16
-    slots: int = 64
+    processors: int = 64
+    workers: int = 128
 
 
 @dataclass(frozen=True, slots=True)

@@ -377,11 +377,10 @@ class GatewayEntry(_Entry):
     """Program that runs the image; docker where it is installed, else podman, by default."""
     memory_mib: int = Field(default=4096, ge=512, le=2**20, examples=[4096])
     """Heap that the gateway may allocate, in MiB; a request that needs more crashes the gateway, which restarts."""
-    processors: int = Field(default=16, ge=1, le=1024, examples=[16])
+    processors: int = Field(default=64, ge=1, le=1024, examples=[64])
     """Processors that the gateway of a cell may keep busy; `plan --cells` makes no larger cells."""
-    slots: int = Field(default=64, ge=1, le=2**16, examples=[64])
-    """Worker slots that one task may have in a cell, one for each Triton instance; `plan --cells` makes no larger
-    cells."""
+    workers: int = Field(default=128, ge=1, le=2**16, examples=[128])
+    """Workers that one task may have in a cell; `plan --cells` makes no larger cells."""
 
 
 class EdgeTlsEntry(_Entry):

@@ -10,7 +10,8 @@ from jigsaw_triton.gpus.model import (
     Edge,
     EdgeLimits,
     EdgeTls,
-    GatewayLimits, GatewayPorts,
+    GatewayLimits,
+    GatewayPorts,
     Gpu,
     GpuId,
     MigInstance,
@@ -78,8 +79,8 @@ def test_the_document_sets_the_image_and_memory_of_the_gateway(tmp_path: Path) -
 
 
 def test_the_document_says_what_a_gateway_carries(tmp_path: Path) -> None:
-    cluster = built(edited(CLUSTER, ("http: 9000", "http: 9000, processors: 8, slots: 40")), tmp_path)
-    assert (cluster.gateway_limits.processors, cluster.gateway_limits.slots) == (8, 40)
+    cluster = built(edited(CLUSTER, ("http: 9000", "http: 9000, processors: 8, workers: 40")), tmp_path)
+    assert (cluster.gateway_limits.processors, cluster.gateway_limits.workers) == (8, 40)
     assert built(CLUSTER, tmp_path).gateway_limits == GatewayLimits()
 
 

@@ -133,7 +133,9 @@ def command(
         wording=COMMAND_LINE,
     )
     if cells is not None and gpus is not None:
-        raise InputError("--gpus is one machine, and cells need several", where="--cells", hint="list nodes in a --cluster")
+        raise InputError(
+            "--gpus is one machine, and cells need several", where="--cells", hint="list nodes in a --cluster"
+        )
     before = None if running is None else load_plan(running) if cells is None else load_plan_or_partition(running)
     if diff and before is None:
         deployment = Deployment(state)
@@ -214,10 +216,13 @@ def _show(
     if out.form == "svg":
         out.raw(draw_svg(cell_strips(partition, wanted.cluster)))
         return
-    document, view = partition.to_json(), [
-        *partition_view(partition, dict(wanted.graphs), wanted.cluster, width=out.width),
-        *sources_words(replace(partition.cells[0].plan, gpus=partition.gpus), wanted.profiles),
-    ]
+    document, view = (
+        partition.to_json(),
+        [
+            *partition_view(partition, dict(wanted.graphs), wanted.cluster, width=out.width),
+            *sources_words(replace(partition.cells[0].plan, gpus=partition.gpus), wanted.profiles),
+        ],
+    )
     if alternatives:
         document["alternatives"] = [asdict(alternative) for alternative in alternatives]
         view += ["", *alternatives_view(partition, alternatives)]

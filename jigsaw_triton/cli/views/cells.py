@@ -108,11 +108,11 @@ def _cells(groups: Sequence[Sequence[Cell]], cluster: Cluster) -> Table:
             len(group[0].plan.graphs),
             f"{group[0].plan.slices_used} of {group[0].plan.slices_total}",
             f"{group[0].gateway.processors:.1f} of {limits.processors}",
-            f"{group[0].gateway.slots} of {limits.slots}",
+            f"{group[0].gateway.workers} of {limits.workers}",
         )
         for group in groups
     ]
-    header = ("cells", "nodes", "names", "graphs", "slices", "gateway processors", "most slots of a task")
+    header = ("cells", "nodes", "names", "graphs", "slices", "gateway processors", "most workers of a task")
     return Table.of(header, rows)
 
 

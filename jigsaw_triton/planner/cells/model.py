@@ -146,7 +146,7 @@ def partition_from_json(data: Mapping[str, Any], *, where: str) -> Partition:
 
 def _cell(data: Field, where: str) -> Cell:
     data.only(("name", "nodes", "weights", "gateway", "plan"))
-    gateway = data["gateway"].only(("processors", "slots"))
+    gateway = data["gateway"].only(("processors", "workers"))
     plan = plan_from_json(data["plan"].value, where=f"{where}: {data['plan'].path}")
     nodes = tuple(node.name() for node in data["nodes"].listed())
     for gpu in plan.gpus:
@@ -156,6 +156,6 @@ def _cell(data: Field, where: str) -> Cell:
         name=data["name"].name(),
         nodes=nodes,
         weights={name: share.number(most=1 + ROUNDING) for name, share in data["weights"].named().items()},
-        gateway=GatewayUse(gateway["processors"].number(), gateway["slots"].integer(0, _MOST_SLICES)),
+        gateway=GatewayUse(gateway["processors"].number(), gateway["workers"].integer(0, _MOST_SLICES)),
         plan=plan,
     )

@@ -5,10 +5,11 @@ what cells cost. Each cell is then planned for its own share on its own nodes; c
 planned once. Every cell's plan is optimal for its share, within the options' gap and time limit. The division itself is
 a heuristic:
 
-- Graphs are either in all cells, in equal proportions, or in as few as carry them (`weights`). Other divisions are not
-  tried, so a cheaper one may exist.
+- Graphs are either in all cells, in equal proportions, or in one (`weights`). Other divisions are not tried, so a
+  cheaper one may exist.
 - The number is the least, counted up from what the pool's plan asks of gateways, whose cells are not too large for
-  theirs: fewer cells round up less often. A larger number may be cheaper by chance.
+  theirs, or the next one that divides the nodes evenly. Fewer cells round up less often, but a larger number may be
+  cheaper by chance.
 - If a cell does not carry its share, the largest share of each cell is computed, and the demand is divided once more in
   proportion to these. Only the graphs that are in all cells are divided anew.
 """
@@ -18,12 +19,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jigsaw_triton.errors import InfeasibleError, InputError, JigsawError, OverloadedGatewayError
-from jigsaw_triton.planner.cells.gateway import gateway_use
+from jigsaw_triton.planner.cells.gateway import GatewayUse, gateway_use
 from jigsaw_triton.planner.cells.model import Cell, Partition
 from jigsaw_triton.planner.cells.nodes import NodeKind, dealt, kinds_of, matched, moved, nodes_of
 from jigsaw_triton.planner.cells.subproblem import subproblem
 from jigsaw_triton.planner.cells.validation import partition_violations
-from jigsaw_triton.planner.cells.weights import Weights, cells_of_graphs, graph_sizes, levelled, pieces
+from jigsaw_triton.planner.cells.weights import Weights, graph_sizes, levelled, settled, spread_graphs
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.search.solve import SolverFactory, largest_demand, make_plan
@@ -108,22 +109,36 @@ class Cells:
         if isinstance(pool, InfeasibleError):
             raise pool
         self._pool = pool
-        self._sizes = graph_sizes(pool, self._graphs, problem.boards)
+        self._sizes = graph_sizes(pool, self._problem)
 
     @property
     def fewest(self) -> int:
         """Least number of cells whose gateways carry the pool's plan, if nodes are divided evenly."""
-        load, nodes = gateway_use(self._graphs, self._pool).load(self._limits), len(self._nodes)
+        load, nodes = self._use(self._pool).load(self._limits), len(self._nodes)
         fitting = (cells for cells in range(1, nodes + 1) if load * math.ceil(nodes / cells) / nodes <= 1)
         return next(fitting, nodes)
 
     def choose(self) -> Partition:
-        """Returns the partition into the fewest cells whose gateways carry the demand.
+        """Returns the cheaper of two partitions, and of equal ones that with fewer cells.
+
+        The first has the fewest cells whose gateways carry the demand, counted up from `fewest`. The second has the next
+        number, up to twice as many, that divides the nodes evenly: then no cell is smaller than others.
 
         Raises:
             InfeasibleError: No partition into cells of that size carries the demand.
             JigsawError: No plan was found within the time limit.
         """
+        first, nodes = self._fewest(), len(self._nodes)
+        cells = len(first.cells)
+        even = next((more for more in range(cells + 1, 2 * cells + 1) if nodes % more == 0), None)
+        if even is None or first.slices_used <= first.pool_bound:
+            return first
+        try:
+            return min(first, self.divide(even), key=lambda partition: partition.slices_used)
+        except InfeasibleError:
+            return first
+
+    def _fewest(self) -> Partition:
         cells = self.fewest
         while True:
             try:
@@ -139,9 +154,8 @@ class Cells:
         Args:
             cells: Chosen number of cells.
         """
-        return tuple(
-            self._alternative(other) for other in (cells - 1, cells + 1, 2 * cells) if 1 <= other <= len(self._nodes)
-        )
+        others = sorted({cells - 1, cells + 1, 2 * cells} & set(range(1, len(self._nodes) + 1)))
+        return tuple(map(self._alternative, others))
 
     def _alternative(self, cells: int) -> Alternative:
         try:
@@ -167,10 +181,9 @@ class Cells:
                 hint=f"give 1 to {len(self._nodes)}, or list more nodes in cluster.yaml",
             )
         nodes = dealt(self._hardware, cells)
-        counts = cells_of_graphs(self._sizes, cells, self._limits)
+        spread = spread_graphs(self._sizes, cells, self._limits)
         slices = [sum(gpu.compute_slices for name in own for gpu in self._nodes[name]) for own in nodes]
-        spread = [name for name, count in counts.items() if count == cells]
-        given, room = pieces(self._sizes, counts, slices)
+        given, room = settled(self._sizes, spread, slices)
         weights = levelled(given, room, self._sizes, spread)
         plans = self._planned(nodes, weights)
         if any(isinstance(plan, InfeasibleError) for plan in plans):
@@ -182,14 +195,38 @@ class Cells:
         return self._checked(nodes, weights, [plan for plan in plans if isinstance(plan, Plan)])
 
     def _planned(self, nodes: Sequence[tuple[str, ...]], weights: Sequence[Weights]) -> list[Plan | InfeasibleError]:
-        """Plans each cell; cells that are alike once."""
+        """Plans each cell; cells that are alike once.
+
+        Raises:
+            OverloadedGatewayError: A gateway does not carry its cell. The cells with most to serve are planned first.
+        """
         parts = [
             _Part(own, shares, self._running.get(frozenset(own))) for own, shares in zip(nodes, weights, strict=True)
         ]
-        kinds = {self._likeness(part) for part in parts} - self._plans.keys()
-        if kinds:
-            self._progress(f"planning {len(parts)} cells, of {len(kinds)} new kinds")
+        kinds = {self._likeness(part): index for index, part in reversed(list(enumerate(parts)))}
+        if new := len(kinds.keys() - self._plans.keys()):
+            self._progress(f"planning {len(parts)} cells; {new} of them differ")
+        for index in sorted(kinds.values(), key=lambda index: (-self._slices(weights[index]), index)):
+            plan = self._plan(parts[index])
+            if isinstance(plan, Plan):
+                self._check_gateway(plan, index, len(parts))
         return [self._plan(part) for part in parts]
+
+    def _slices(self, weights: Weights) -> float:
+        """Returns the compute slices of the pool's plan for these shares of the demand."""
+        return sum(weight * self._sizes[name].slices for name, weight in weights.items())
+
+    def _use(self, plan: Plan) -> GatewayUse:
+        return gateway_use(self._graphs, plan, self._problem.cluster.processes)
+
+    def _check_gateway(self, plan: Plan, index: int, cells: int) -> None:
+        use = self._use(plan)
+        if (load := use.load(self._limits)) > 1:
+            raise OverloadedGatewayError(
+                [f"of {cells} cells, {_name(index, cells)} asks its gateway for {use.described(self._limits)}"],
+                hint="choose more cells, or raise gateway.processors and gateway.workers in cluster.yaml",
+                load=load,
+            )
 
     def _likeness(self, part: _Part) -> _Likeness:
         kinds = self._kinds(part)
@@ -238,22 +275,23 @@ class Cells:
         fewer = f", or choose fewer than {cells} cells" if cells > self.fewest else ""
         return InfeasibleError([reason], hint=f"add nodes, or plan for less{fewer}")
 
-    def _checked(self, nodes: Sequence[tuple[str, ...]], weights: Sequence[Weights], plans: Sequence[Plan]) -> Partition:
-        width = len(str(len(plans)))
+    def _checked(
+        self, nodes: Sequence[tuple[str, ...]], weights: Sequence[Weights], plans: Sequence[Plan]
+    ) -> Partition:
         cells = tuple(
-            Cell(f"cell{number:0{width}}", tuple(sorted(own)), shares, gateway_use(self._graphs, plan), plan)
-            for number, (own, shares, plan) in enumerate(zip(nodes, weights, plans, strict=True), 1)
+            Cell(_name(index, len(plans)), tuple(sorted(own)), shares, self._use(plan), plan)
+            for index, (own, shares, plan) in enumerate(zip(nodes, weights, plans, strict=True))
         )
-        worst = max(cells, key=lambda cell: cell.gateway.load(self._limits))
-        if (load := worst.gateway.load(self._limits)) > 1:
-            raise OverloadedGatewayError(
-                [f"of {len(cells)} cells, {worst.name} asks its gateway for {worst.gateway.described(self._limits)}"],
-                hint="choose more cells, or raise gateway.processors and gateway.slots in cluster.yaml",
-                load=load,
-            )
         proven = self._options.objective == "slices"
         bound = math.ceil(self._pool.slices_used * (1 - self._pool.solver.gap) - _ROUNDING) if proven else 0
         partition = Partition(cells, self._pool.slices_used, bound)
         if wrong := partition_violations(partition, self._problem, self._options):
-            raise JigsawError(f"the partition is invalid: {'; '.join(wrong[:3])}", hint="report this with the input files")
+            raise JigsawError(
+                f"the partition is invalid: {'; '.join(wrong[:3])}", hint="report this with the input files"
+            )
         return partition
+
+
+def _name(index: int, cells: int) -> str:
+    """Returns the name of a cell; names of all cells have the same length."""
+    return f"cell{index + 1:0{len(str(cells))}}"

@@ -21,7 +21,7 @@ def partition_violations(partition: Partition, problem: Problem, options: Option
     for cell in partition.cells:
         own = subproblem(problem, cell.nodes, cell.weights)
         found += [f"{cell.name}: {reason}" for reason in violations(cell.plan, own, options)]
-        if cell.gateway != gateway_use(graphs, cell.plan):
+        if cell.gateway != gateway_use(graphs, cell.plan, problem.cluster.processes):
             found.append(f"{cell.name}: the plan asks the gateway for something else than {cell.gateway}")
         if (load := cell.gateway.load(problem.cluster.gateway_limits)) > 1:
             found.append(f"{cell.name}: the gateway would be loaded to {load:.0%}")

@@ -1,26 +1,24 @@
 """Weights of cells: which cells serve a graph, and which share of its demand each of them gets.
 
-A graph is in all cells if that costs little, or else in the fewest cells that carry it. In each cell where a graph is,
-the replicas of each task are rounded up: half a replica a task is lost on average. For a large graph, that is little;
-a small one, divided among many cells, would take several times its slices. Graphs in all cells then level the cells:
-they get what the others leave.
+A graph is in all cells or in one. In each cell where a graph is, the replicas of each task are rounded up: half a
+replica a task is lost on average. For a large graph, that is little; a small one, divided among many cells, would take
+several times its slices. Graphs in all cells then level the cells: they get what the others leave.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from jigsaw_triton.gpus.model import Board, GatewayLimits
-from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.gpus.model import GatewayLimits
 from jigsaw_triton.planner.cells.gateway import GatewayUse, gateway_use
 from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.problem import Problem
 
 SPREAD_PRICE = 0.04
 """Largest estimated price of a graph in all cells, as a share of its slices. A convention."""
 
-PIECE_SHARE = 0.5
-"""Largest share of a cell for a graph that is not in all cells. A convention: larger pieces would leave cells uneven.
-"""
+ONE_CELL_SHARE = 0.5
+"""Largest share of a cell for a graph that is in one cell. A convention: larger graphs would leave cells uneven."""
 
 Weights = Mapping[str, float]
 """Name of a graph in a cell -> share of the graph's demand. Graphs that the cell does not serve are absent."""
@@ -41,15 +39,15 @@ class GraphSize:
     use: GatewayUse
 
 
-def graph_sizes(plan: Plan, graphs: Mapping[str, TaskGraph], boards: Sequence[Board]) -> dict[str, GraphSize]:
+def graph_sizes(plan: Plan, problem: Problem) -> dict[str, GraphSize]:
     """Returns the size of each graph. A shared slice counts in equal parts for its models.
 
     Args:
         plan: Plan of one pool.
-        graphs: Graphs, by name.
-        boards: Boards of the cluster.
+        problem: Problem that it solves.
     """
-    known = {board.name: board for board in boards}
+    graphs = {workload.graph.name: workload.graph for workload in problem.workloads}
+    known = {board.name: board for board in problem.boards}
     slices: dict[tuple[str, str], list[float]] = {}
     for gpu in plan.gpus:
         for placed in gpu.layout:
@@ -62,13 +60,13 @@ def graph_sizes(plan: Plan, graphs: Mapping[str, TaskGraph], boards: Sequence[Bo
         found[name] = GraphSize(
             slices=sum(map(sum, replicas)),
             rounding=sum(sum(sizes) / len(sizes) for sizes in replicas) / 2,
-            use=gateway_use(graphs, replace(plan, graphs={name: planned})),
+            use=gateway_use(graphs, replace(plan, graphs={name: planned}), problem.cluster.processes),
         )
     return found
 
 
-def cells_of_graphs(sizes: Mapping[str, GraphSize], cells: int, limits: GatewayLimits) -> dict[str, int]:
-    """Returns the number of cells that serve each graph.
+def spread_graphs(sizes: Mapping[str, GraphSize], cells: int, limits: GatewayLimits) -> tuple[str, ...]:
+    """Returns the names of the graphs that are in all cells; each of the others is in one.
 
     The largest graph is in all cells, so no cell is empty.
 
@@ -77,24 +75,25 @@ def cells_of_graphs(sizes: Mapping[str, GraphSize], cells: int, limits: GatewayL
         cells: Number of cells.
         limits: What a gateway carries.
     """
-    most = PIECE_SHARE * sum(size.slices for size in sizes.values()) / cells
+    most = ONE_CELL_SHARE * sum(size.slices for size in sizes.values()) / cells
     largest = max(sizes, key=lambda name: (sizes[name].slices, name))
-    found = {}
-    for name, size in sizes.items():
-        spread = name == largest or size.rounding * cells <= SPREAD_PRICE * size.slices
-        fewest = math.ceil(max(1.0, size.slices / most, size.use.load(limits)))
-        found[name] = cells if spread else min(cells, fewest)
-    return found
+
+    def is_spread(name: str) -> bool:
+        size = sizes[name]
+        cheap = size.rounding * cells <= SPREAD_PRICE * size.slices
+        return cheap or name == largest or size.slices > most or size.use.load(limits) > ONE_CELL_SHARE
+
+    return tuple(name for name in sizes if is_spread(name))
 
 
-def pieces(
-    sizes: Mapping[str, GraphSize], counts: Mapping[str, int], cell_slices: Sequence[int]
+def settled(
+    sizes: Mapping[str, GraphSize], spread: Collection[str], cell_slices: Sequence[int]
 ) -> tuple[tuple[Weights, ...], tuple[float, ...]]:
-    """Gives graphs that are not in all cells to cells in equal pieces, the largest first, where most room is left.
+    """Gives each graph that is in one cell to the cell with the most room left, the largest graph first.
 
     Args:
         sizes: Size of each graph.
-        counts: Number of cells that serve each graph.
+        spread: Names of the graphs that are in all cells.
         cell_slices: Compute slices of each cell.
 
     Returns:
@@ -103,11 +102,10 @@ def pieces(
     total = sum(size.slices for size in sizes.values())
     room = [total * slices / sum(cell_slices) for slices in cell_slices]
     weights: list[dict[str, float]] = [{} for _ in cell_slices]
-    whole = [name for name, count in counts.items() if count < len(cell_slices)]
-    for name in sorted(whole, key=lambda name: (-sizes[name].slices / counts[name], name)):
-        for cell in sorted(range(len(room)), key=lambda cell: (-room[cell], cell))[: counts[name]]:
-            weights[cell][name] = 1 / counts[name]
-            room[cell] -= sizes[name].slices / counts[name]
+    for name in sorted(sizes.keys() - set(spread), key=lambda name: (-sizes[name].slices, name)):
+        cell = max(range(len(room)), key=lambda cell: (room[cell], -cell))
+        weights[cell][name] = 1.0
+        room[cell] -= sizes[name].slices
     return tuple(weights), tuple(max(0.0, left) for left in room)
 
 

@@ -68,8 +68,8 @@ def test_auto_takes_one_cell_if_one_gateway_carries_it(run: Run, app: Path, clus
 
 
 def test_auto_takes_more_cells_if_gateways_carry_less_and_explains_it(run: Run, app: Path, tmp_path: Path) -> None:
-    small = write(tmp_path / "small.yaml", 4, "{slots: 2}")
-    result = run("plan", app, "--cluster", small, "--demand", "900", "--cells", "auto", "--explain")
+    small = write(tmp_path / "small.yaml", 4, "{workers: 2}")
+    result = run("plan", app, "--cluster", small, "--demand", "6000", "--cells", "auto", "--explain")
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
     table = lines[lines.index("price of other numbers of cells") + 1 :]
@@ -86,7 +86,7 @@ def test_svg_draws_all_gpus(run: Run, app: Path, cluster: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "code", "message"),
     [
-        (["--cells", "5"], 2, "a cluster of 4 nodes cannot be divided into 5 cells; give 1 to 4"),
+        (["--cells", "5"], 2, "a cluster of 4 nodes cannot be divided into 5 cells\nhint: give 1 to 4"),
         (["--cells", "0"], 2, "'0' is not a number of cells; give auto or a number from 1"),
         (["--cells", "some"], 2, "'some' is not a number of cells"),
         (["--cells", "2", "--diff"], 2, "--diff is for a plan of one pool; leave it or --cells out"),
@@ -94,9 +94,7 @@ def test_svg_draws_all_gpus(run: Run, app: Path, cluster: Path) -> None:
         (["--cells", "2", "--formulation", "paper"], 2, "the paper's formulation knows no cells"),
     ],
 )
-def test_wrong_flags_are_refused(
-    run: Run, app: Path, cluster: Path, flags: list[str], code: int, message: str
-) -> None:
+def test_wrong_flags_are_refused(run: Run, app: Path, cluster: Path, flags: list[str], code: int, message: str) -> None:
     result = run("plan", app, "--cluster", cluster, "--demand", "20", *flags)
     assert (result.exit_code, result.stdout) == (code, "")
     assert message in result.stderr

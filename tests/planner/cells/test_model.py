@@ -40,7 +40,7 @@ def test_a_plan_is_no_partition(partition: Partition) -> None:
         (("cells", 0, "extra"), 1, r"cells\[0\]: 'extra' is unknown"),
         (("cells", 0, "name"), "a b", r"cells\[0\].name: 'a b' is not a name"),
         (("cells", 0, "weights", "app"), 1.5, r"cells\[0\].weights.app: 1.5 is not a number from 0 to 1"),
-        (("cells", 0, "gateway", "slots"), -1, r"cells\[0\].gateway.slots: -1 is not an integer from 0"),
+        (("cells", 0, "gateway", "workers"), -1, r"cells\[0\].gateway.workers: -1 is not an integer from 0"),
         (("cells", 0, "nodes"), ["n00", "n01", "n02"], "a node is in two cells"),
         (("cells", 0, "nodes"), ["n09"], r"cells\[0\].plan: GPU n00/0 is on none of the cell's nodes"),
         (("cells", 0, "plan", "gpus"), 1, r"cells\[0\].plan: the plan is damaged \(gpus: 1 is not a list\)"),

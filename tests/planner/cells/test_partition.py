@@ -26,14 +26,15 @@ from tests.fakes.graphs import graph, task
 from tests.fakes.problems import SOLVE_S, TWO_P95, docread_problem, problem, row
 
 OPTIONS = Options(time_limit_s=SOLVE_S)
+USUAL = GatewayLimits()
 
 
-def nodes(count: int, gpus: int = 1, limits: GatewayLimits = GatewayLimits()) -> Cluster:
+def nodes(count: int, gpus: int = 1, limits: GatewayLimits = USUAL) -> Cluster:
     made = tuple(Gpu(GpuId(f"n{node:02}", index), board("cpu")) for node in range(count) for index in range(gpus))
     return Cluster(made, gateway_limits=limits)
 
 
-def on_nodes(demand_rps: float, count: int, gpus: int = 1, limits: GatewayLimits = GatewayLimits()) -> Problem:
+def on_nodes(demand_rps: float, count: int, gpus: int = 1, limits: GatewayLimits = USUAL) -> Problem:
     return replace(docread_problem(demand_rps), cluster=nodes(count, gpus, limits))
 
 
@@ -65,9 +66,7 @@ def check(partition: Partition, of: Problem, options: Options) -> None:
 
 @settings(deadline=None, max_examples=12)
 @given(demand=st.floats(1, 60), count=st.integers(1, 5), data=st.data())
-def test_a_partition_keeps_its_promises(
-    solvers: SolverFactory, demand: float, count: int, data: st.DataObject
-) -> None:
+def test_a_partition_keeps_its_promises(solvers: SolverFactory, demand: float, count: int, data: st.DataObject) -> None:
     made = on_nodes(demand, count, gpus=data.draw(st.integers(1, 2)))
     number = data.draw(st.integers(1, count))
     try:
@@ -110,13 +109,13 @@ def test_one_cell_is_the_plan_of_one_pool(solvers: SolverFactory) -> None:
     assert (counting.count, found.price, found.slices_used) == (1, 0, found.pool_slices)
 
 
-@pytest.mark.parametrize(("slots", "cells"), [(64, 1), (6, 2), (3, 4), (2, 6), (1, 12)])
+@pytest.mark.parametrize(("workers", "cells"), [(64, 1), (6, 2), (3, 4), (2, 6), (1, 12)])
 def test_the_fewest_cells_are_chosen_whose_gateways_carry_the_demand(
-    solvers: SolverFactory, slots: int, cells: int
+    solvers: SolverFactory, workers: int, cells: int
 ) -> None:
-    made = one_task(12 * 80, nodes(12, limits=GatewayLimits(slots=slots)))
+    made = one_task(12 * 80, nodes(12, limits=GatewayLimits(workers=workers)))
     found = Cells(made, TWO_P95, solvers=solvers).choose()
-    assert [cell.gateway.slots for cell in found.cells] == [12 // cells] * cells
+    assert [cell.gateway.workers for cell in found.cells] == [12 // cells] * cells
     assert found.price == 0
     check(found, made, TWO_P95)
 
@@ -155,7 +154,10 @@ def test_cells_of_unlike_nodes_get_what_they_carry(solvers: SolverFactory) -> No
     made = nodes(2)
     gpus = (made.gpus[0], replace(made.gpus[1], foreign=(Placement(1, "1g"),)))
     found = Cells(one_task(3 * 80, replace(made, gpus=gpus), "3g"), TWO_P95, solvers=solvers).divide(2)
-    assert [cell.weights["app"] for cell in found.cells] == [pytest.approx(2 / 3, rel=1e-3), pytest.approx(1 / 3, rel=1e-3)]
+    assert [cell.weights["app"] for cell in found.cells] == [
+        pytest.approx(2 / 3, rel=1e-3),
+        pytest.approx(1 / 3, rel=1e-3),
+    ]
 
 
 def partitions(names: Sequence[str], cells: int) -> list[list[tuple[str, ...]]]:
@@ -222,17 +224,17 @@ def test_more_cells_than_nodes_are_refused(solvers: SolverFactory, cells: int) -
 
 
 def test_cells_that_a_gateway_does_not_carry_are_refused(solvers: SolverFactory) -> None:
-    made = one_task(12 * 80, nodes(12, limits=GatewayLimits(slots=4)))
+    made = one_task(12 * 80, nodes(12, limits=GatewayLimits(workers=4)))
     with pytest.raises(OverloadedGatewayError) as caught:
         Cells(made, TWO_P95, solvers=solvers).divide(2)
-    assert caught.value.reasons == ("of 2 cells, cell1 asks its gateway for 6 slots of a task, of 4",)
-    assert "choose more cells, or raise gateway.processors and gateway.slots" in caught.value.hint
+    assert caught.value.reasons == ("of 2 cells, cell1 asks its gateway for 6 workers of a task, of 4",)
+    assert "choose more cells, or raise gateway.processors and gateway.workers" in caught.value.hint
     assert caught.value.load == 1.5
 
 
 def test_a_demand_that_not_even_single_nodes_carry_is_refused(solvers: SolverFactory) -> None:
-    made = one_task(2 * 2 * 80, nodes(2, limits=GatewayLimits(slots=1)))
-    with pytest.raises(OverloadedGatewayError, match="of 2 cells, cell1 asks its gateway for 2 slots"):
+    made = one_task(2 * 2 * 80, nodes(2, limits=GatewayLimits(workers=1)))
+    with pytest.raises(OverloadedGatewayError, match="of 2 cells, cell1 asks its gateway for 2 workers"):
         Cells(made, TWO_P95, solvers=solvers).choose()
 
 
@@ -261,13 +263,21 @@ def test_the_papers_formulation_knows_no_cells(solvers: SolverFactory) -> None:
         Cells(on_nodes(10, 2), paper, solvers=solvers)
 
 
+def test_a_larger_number_that_divides_the_nodes_is_chosen_if_it_is_cheaper(solvers: SolverFactory) -> None:
+    # Three cells have 4, 3 and 3 of 10 nodes, and round 2, 1.5 and 1.5 replicas up to 6. Five cells have one each.
+    found = Cells(one_task(5 * 80, nodes(10, limits=GatewayLimits(workers=2))), TWO_P95, solvers=solvers)
+    assert (found.fewest, found.divide(3).slices_used) == (3, 6)
+    chosen = found.choose()
+    assert (len(chosen.cells), chosen.slices_used) == (5, 5)
+
+
 def test_other_numbers_of_cells_have_a_price_or_a_reason(solvers: SolverFactory) -> None:
-    made = one_task(12 * 80, nodes(5, limits=GatewayLimits(slots=6)))
+    made = one_task(12 * 80, nodes(5, limits=GatewayLimits(workers=6)))
     found = Cells(made, TWO_P95, solvers=solvers)
     chosen = found.choose()
     others = found.alternatives(len(chosen.cells))
     assert len(chosen.cells) == 3
     assert [(other.cells, other.slices, other.reason) for other in others] == [
-        (2, None, "of 2 cells, cell1 asks its gateway for 8 slots of a task, of 6"),
+        (2, None, "of 2 cells, cell1 asks its gateway for 8 workers of a task, of 6"),
         (4, 14, ""),
     ]

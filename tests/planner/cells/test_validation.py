@@ -49,6 +49,6 @@ def test_a_wrong_cell_is_found(partition: Partition, wrong: Callable[[Cell], Cel
 def test_an_overloaded_gateway_is_found(partition: Partition) -> None:
     few: Problem = replace(
         PROBLEM,
-        cluster=replace(PROBLEM.cluster, gateway_limits=replace(PROBLEM.cluster.gateway_limits, slots=2)),
+        cluster=replace(PROBLEM.cluster, gateway_limits=replace(PROBLEM.cluster.gateway_limits, workers=2)),
     )
     assert "cell1: the gateway would be loaded to 150%" in partition_violations(partition, few, TWO_P95)
