@@ -143,7 +143,7 @@ class OverloadedGatewayError(InfeasibleError):
     Args:
         reasons: The cell and its load, as a sentence.
         hint: Change that would make a plan feasible.
-        load: What the cell asks of its gateway, divided by what a gateway carries.
+        load: Load of the gateway, as a share of its limits; above 1.
     """
 
     def __init__(self, reasons: Sequence[str], *, hint: str = "", load: float) -> None:

@@ -169,7 +169,7 @@ class GatewayPorts:
 
 @dataclass(frozen=True, slots=True)
 class GatewayLimits:
-    """What one gateway carries, by which cells are sized.
+    """Limits of one gateway, by which cells are sized.
 
     Attributes:
         processors: Processors of its host that it may keep busy. A convention: about half of those of a server with
@@ -276,7 +276,7 @@ class Cluster:
         edge: Proxy in front of the gateway; None if clients talk to the gateway directly.
         gateway_image: Image that the gateway runs from; None for the machine's own tritonserver.
         gateway_memory_mib: Largest heap of the gateway.
-        gateway_limits: What the gateway of a cell carries.
+        gateway_limits: Limits of the gateway of a cell.
         processors: Processors that slices of the board `cpu` share; None if there is no such board, or if their number
             is not known.
     """

@@ -1,4 +1,4 @@
-"""What a plan asks of its gateway, compared with what one gateway carries (`GatewayLimits`)."""
+"""Load that a plan puts on its gateway, compared with the limits of one gateway (`GatewayLimits`)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from jigsaw_triton.planner.domain.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class GatewayUse:
-    """What a plan asks of its gateway.
+    """Load that a plan puts on its gateway.
 
     Attributes:
         processors: Processors that the gateway keeps busy at the planned demand.
@@ -33,7 +33,7 @@ class GatewayUse:
 
 
 def gateway_use(graphs: Mapping[str, TaskGraph], plan: Plan, processes: Processes) -> GatewayUse:
-    """Returns what a plan asks of its gateway.
+    """Returns the load that a plan puts on its gateway.
 
     Args:
         graphs: Graph name -> graph, for each graph of the plan.

@@ -23,7 +23,7 @@ class Cell:
         name: Name of the cell.
         nodes: Names of its nodes, sorted. A node is in one cell.
         weights: Name of a graph -> share of the graph's demand that the cell serves. Other graphs are absent.
-        gateway: What the plan asks of the gateway.
+        gateway: Load that the plan puts on the gateway.
         plan: Plan for the cell's share of the demand, on the cell's nodes alone.
     """
 

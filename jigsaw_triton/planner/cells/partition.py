@@ -121,8 +121,8 @@ class Cells:
     def choose(self) -> Partition:
         """Returns the cheaper of two partitions, and of equal ones that with fewer cells.
 
-        The first has the fewest cells whose gateways carry the demand, counted up from `fewest`. The second has the next
-        number, up to twice as many, that divides the nodes evenly: then no cell is smaller than others.
+        The first has the fewest cells whose gateways carry the demand, counted up from `fewest`. The second has the
+        next number, up to twice as many, that divides the nodes evenly: then no cell is smaller than others.
 
         Raises:
             InfeasibleError: No partition into cells of that size carries the demand.

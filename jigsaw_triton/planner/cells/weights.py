@@ -31,7 +31,7 @@ class GraphSize:
     Attributes:
         slices: Compute slices of its replicas.
         rounding: Compute slices that are lost on average in each cell where the graph is: half a replica of each task.
-        use: What it alone asks of a gateway.
+        use: Load that it alone puts on a gateway.
     """
 
     slices: float
@@ -73,7 +73,7 @@ def spread_graphs(sizes: Mapping[str, GraphSize], cells: int, limits: GatewayLim
     Args:
         sizes: Size of each graph.
         cells: Number of cells.
-        limits: What a gateway carries.
+        limits: Limits of a gateway.
     """
     most = ONE_CELL_SHARE * sum(size.slices for size in sizes.values()) / cells
     largest = max(sizes, key=lambda name: (sizes[name].slices, name))
