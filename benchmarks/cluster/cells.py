@@ -12,6 +12,7 @@ from dataclasses import replace
 from benchmarks import problems
 from benchmarks.effort import Effort
 from benchmarks.harness import Figure, Progress, figure, spread
+from jigsaw_triton.gpus.model import GatewayLimits
 from jigsaw_triton.planner.cells.model import Partition
 from jigsaw_triton.planner.cells.partition import Cells
 from jigsaw_triton.planner.domain.problem import Options, Problem, with_demand_scaled
@@ -21,6 +22,7 @@ NODES = 100
 GPUS_A_NODE = 8
 NODES_A_CELL = 8
 OPTIONS = Options(time_limit_s=60.0, standby="off")
+UNLIMITED = GatewayLimits(processors=10**6, workers=10**6)
 SEED = 1600
 
 LARGE_SLICES = 3600.0
@@ -60,11 +62,14 @@ def _price(name: str, found: Sequence[Partition], goal: float | None) -> Figure:
 
 
 def _divided(label: str, problem: Problem, progress: Progress) -> tuple[Partition, Partition]:
-    """Returns the chosen cells, and cells of about eight nodes."""
+    """Returns the chosen cells, and cells of about eight nodes, whatever these ask of their gateways."""
     nodes = len({gpu.id.node for gpu in problem.cluster.gpus})
+    unlimited = replace(problem, cluster=replace(problem.cluster, gateway_limits=UNLIMITED))
     with lasting_solvers() as solvers:
-        cells = Cells(problem, OPTIONS, solvers=solvers)
-        found = cells.choose(), cells.divide(math.ceil(nodes / NODES_A_CELL))
+        found = (
+            Cells(problem, OPTIONS, solvers=solvers).choose(),
+            Cells(unlimited, OPTIONS, solvers=solvers).divide(math.ceil(nodes / NODES_A_CELL)),
+        )
     for partition in found:
         progress(
             f"cells: {label}: {len(partition.cells)} cells, {partition.slices_used} slices, one pool takes "
