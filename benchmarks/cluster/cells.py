@@ -21,7 +21,7 @@ from jigsaw_triton.planner.solver.solver import lasting_solvers
 NODES = 100
 GPUS_A_NODE = 8
 NODES_A_CELL = 8
-OPTIONS = Options(time_limit_s=60.0, standby="off")
+OPTIONS = Options(time_limit_s=60.0, gap=0.001, standby="off")
 UNLIMITED = GatewayLimits(processors=10**6, workers=10**6)
 SEED = 1600
 
