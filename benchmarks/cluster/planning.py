@@ -1,6 +1,7 @@
 """Time to plan 20 graphs on 1,000 nodes of eight A100-80GB into cells, from the problem to the text of the plan."""
 
 import asyncio
+import os
 import random
 import time
 
@@ -31,7 +32,7 @@ def _measure(progress: Progress, effort: Effort) -> Figure:
     made = problems.many_graphs(random.Random(SEED), graphs, nodes * GPUS_A_NODE)
     names = {workload.graph.name for workload in made.workloads}
     problem = with_demand_scaled(made, names, DEMAND_FACTOR * nodes / NODES)
-    began, worked = time.monotonic(), time.process_time()
+    began, worked = time.monotonic(), sum(os.times()[:4])
     found = plan_cells(problem, options=Options())
     planned_s, text = time.monotonic() - began, partition_to_text(found)
     seconds = time.monotonic() - began
@@ -39,8 +40,8 @@ def _measure(progress: Progress, effort: Effort) -> Figure:
     note = (
         f"{graphs} graphs of three tasks; {len(found.cells)} cells, of which {proven} are proven optimal; "
         f"{found.slices_used} of {found.slices_total} slices, price over one pool {found.price:.2%}; of the time "
-        f"{seconds - planned_s:.1f} s for {len(text) / 1e6:.1f} MB of JSON; processor time of this process "
-        f"{time.process_time() - worked:.0f} s"
+        f"{seconds - planned_s:.1f} s for {len(text) / 1e6:.1f} MB of JSON; processor time, the solver's "
+        f"included, {sum(os.times()[:4]) - worked:.0f} s"
     )
     progress(f"planning: {seconds:.1f} s; {note}")
     return figure("cluster.plan_s", seconds, "s", note, at_most=GOAL_S)

@@ -81,6 +81,25 @@ def test_a_partition_keeps_its_promises(solvers: SolverFactory, demand: float, c
     ]
 
 
+@settings(deadline=None, max_examples=15)
+@given(replicas=st.floats(0.1, 40), count=st.integers(1, 6), data=st.data())
+def test_each_cell_has_the_fewest_replicas_for_its_share(
+    solvers: SolverFactory, replicas: float, count: int, data: st.DataObject
+) -> None:
+    made = one_task(80 * replicas, nodes(count))
+    try:
+        found = Cells(made, TWO_P95, solvers=solvers).divide(data.draw(st.integers(1, count)))
+    except InfeasibleError:
+        # Nodes have seven slices each. Cells of like nodes carry what one pool carries.
+        assert replicas > 7 * count * (1 - 1e-4)
+        return
+    shares = [cell.weights["app"] * replicas for cell in found.cells]
+    # A solver's tolerance decides if a share is a whole number of replicas.
+    least, most = (sum(math.ceil(share * (1 + error)) for share in shares) for error in (-1e-4, 1e-4))
+    assert least <= found.slices_used <= most
+    assert found.pool_bound <= found.pool_slices <= found.slices_used
+
+
 class Counting:
     """Solvers that count how often one is asked for: once a plan."""
 
