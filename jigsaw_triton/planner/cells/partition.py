@@ -205,7 +205,7 @@ class Cells:
         ]
         kinds = {self._likeness(part): index for index, part in reversed(list(enumerate(parts)))}
         if new := len(kinds.keys() - self._plans.keys()):
-            self._progress(f"planning {len(parts)} cells; {new} of them differ")
+            self._progress(f"planning {len(parts)} cells: {new} new plan{'s' if new > 1 else ''}")
         for index in sorted(kinds.values(), key=lambda index: (-self._slices(weights[index]), index)):
             plan = self._plan(parts[index])
             if isinstance(plan, Plan):
@@ -222,9 +222,11 @@ class Cells:
     def _check_gateway(self, plan: Plan, index: int, cells: int) -> None:
         use = self._use(plan)
         if (load := use.load(self._limits)) > 1:
+            enough = max(cells + 1, self.fewest)
+            more = f"choose {enough} cells or more, or " if enough <= len(self._nodes) else ""
             raise OverloadedGatewayError(
-                [f"of {cells} cells, {_name(index, cells)} asks its gateway for {use.described(self._limits)}"],
-                hint="choose more cells, or raise gateway.processors and gateway.workers in cluster.yaml",
+                [f"{_name(index, cells)} of {cells} asks its gateway for {use.described(self._limits)}"],
+                hint=f"{more}raise gateway.processors and gateway.workers in cluster.yaml",
                 load=load,
             )
 

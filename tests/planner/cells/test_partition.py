@@ -246,15 +246,18 @@ def test_cells_that_a_gateway_does_not_carry_are_refused(solvers: SolverFactory)
     made = one_task(12 * 80, nodes(12, limits=GatewayLimits(workers=4)))
     with pytest.raises(OverloadedGatewayError) as caught:
         Cells(made, TWO_P95, solvers=solvers).divide(2)
-    assert caught.value.reasons == ("of 2 cells, cell1 asks its gateway for 6 workers of a task, of 4",)
-    assert "choose more cells, or raise gateway.processors and gateway.workers" in caught.value.hint
+    assert caught.value.reasons == ("cell1 of 2 asks its gateway for 6 workers of a task, of 4",)
+    assert caught.value.hint == (
+        "choose 3 cells or more, or raise gateway.processors and gateway.workers in cluster.yaml"
+    )
     assert caught.value.load == 1.5
 
 
 def test_a_demand_that_not_even_single_nodes_carry_is_refused(solvers: SolverFactory) -> None:
     made = one_task(2 * 2 * 80, nodes(2, limits=GatewayLimits(workers=1)))
-    with pytest.raises(OverloadedGatewayError, match="of 2 cells, cell1 asks its gateway for 2 workers"):
+    with pytest.raises(OverloadedGatewayError, match="cell1 of 2 asks its gateway for 2 workers") as caught:
         Cells(made, TWO_P95, solvers=solvers).choose()
+    assert caught.value.hint == "raise gateway.processors and gateway.workers in cluster.yaml"
 
 
 def test_a_demand_that_no_partition_of_that_number_carries_says_what_would(solvers: SolverFactory) -> None:
@@ -297,6 +300,6 @@ def test_other_numbers_of_cells_have_a_price_or_a_reason(solvers: SolverFactory)
     others = found.alternatives(len(chosen.cells))
     assert len(chosen.cells) == 3
     assert [(other.cells, other.slices, other.reason) for other in others] == [
-        (2, None, "of 2 cells, cell1 asks its gateway for 8 workers of a task, of 6"),
+        (2, None, "cell1 of 2 asks its gateway for 8 workers of a task, of 6"),
         (4, 14, ""),
     ]
