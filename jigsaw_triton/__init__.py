@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from jigsaw_triton.api.exporting import export_systemd_agent as export_systemd_agent
     from jigsaw_triton.api.files import load_cluster as load_cluster
     from jigsaw_triton.api.files import load_graph as load_graph
+    from jigsaw_triton.api.files import load_partition as load_partition
     from jigsaw_triton.api.files import load_plan as load_plan
     from jigsaw_triton.api.planning import Capacity as Capacity
     from jigsaw_triton.api.planning import capacity as capacity
     from jigsaw_triton.api.planning import explain as explain
     from jigsaw_triton.api.planning import load_problem as load_problem
     from jigsaw_triton.api.planning import plan as plan
+    from jigsaw_triton.api.planning import plan_cells as plan_cells
     from jigsaw_triton.api.profile_files import load_profiles as load_profiles
     from jigsaw_triton.api.profiles import check_profiles as check_profiles
     from jigsaw_triton.api.profiles import fit_profiles as fit_profiles
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from jigsaw_triton.errors import MigError as MigError
     from jigsaw_triton.errors import MigTimeoutError as MigTimeoutError
     from jigsaw_triton.errors import MissingDependencyError as MissingDependencyError
+    from jigsaw_triton.errors import OverloadedGatewayError as OverloadedGatewayError
     from jigsaw_triton.errors import OverloadedProcessorError as OverloadedProcessorError
     from jigsaw_triton.errors import PlacementError as PlacementError
     from jigsaw_triton.errors import RefusedError as RefusedError
@@ -67,6 +70,7 @@ if TYPE_CHECKING:
     from jigsaw_triton.gpus.model import Cluster as Cluster
     from jigsaw_triton.graph.model import TaskGraph as TaskGraph
     from jigsaw_triton.graph.model import TensorType as TensorType
+    from jigsaw_triton.planner.cells.model import Partition as Partition
     from jigsaw_triton.planner.domain.plan import Plan as Plan
     from jigsaw_triton.planner.domain.problem import Options as Options
     from jigsaw_triton.planner.domain.problem import Problem as Problem
@@ -82,8 +86,8 @@ _MODULES = {
     "api.deploying": ("deploy",),
     "api.deployment": ("Deployment",),
     "api.exporting": ("export_compose", "export_kubernetes", "export_systemd", "export_systemd_agent"),
-    "api.files": ("load_cluster", "load_graph", "load_plan"),
-    "api.planning": ("Capacity", "capacity", "explain", "load_problem", "plan"),
+    "api.files": ("load_cluster", "load_graph", "load_partition", "load_plan"),
+    "api.planning": ("Capacity", "capacity", "explain", "load_problem", "plan", "plan_cells"),
     "api.profile_files": ("load_profiles",),
     "api.profiles": ("check_profiles", "fit_profiles", "import_profiles", "report_profiles"),
     "api.rehearsing": ("Rehearsed", "rehearse"),
@@ -102,6 +106,7 @@ _MODULES = {
         "MigError",
         "MigTimeoutError",
         "MissingDependencyError",
+        "OverloadedGatewayError",
         "OverloadedProcessorError",
         "PlacementError",
         "RefusedError",
@@ -113,6 +118,7 @@ _MODULES = {
     "evaluation.replay": ("Contender",),
     "gpus.model": ("Cluster",),
     "graph.model": ("TaskGraph", "TensorType"),
+    "planner.cells.model": ("Partition",),
     "planner.domain.plan": ("Plan",),
     "planner.domain.problem": ("Options", "Problem"),
     "planner.explain.explain": ("Explanation",),
@@ -142,7 +148,9 @@ __all__ = [
     "MigTimeoutError",
     "MissingDependencyError",
     "Options",
+    "OverloadedGatewayError",
     "OverloadedProcessorError",
+    "Partition",
     "PlacementError",
     "Plan",
     "Problem",
@@ -175,11 +183,13 @@ __all__ = [
     "import_profiles",
     "load_cluster",
     "load_graph",
+    "load_partition",
     "load_plan",
     "load_problem",
     "load_profiles",
     "make_variants",
     "plan",
+    "plan_cells",
     "rehearse",
     "replay",
     "report_profiles",

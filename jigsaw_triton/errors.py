@@ -4,7 +4,8 @@ JigsawError                     exit code 1
 ├── InputError                  exit code 2: the user's input is wrong
 │   └── SpecError               carries one diagnostic for each mistake in the input files
 ├── InfeasibleError             exit code 3: no plan meets the requirements; carries the reasons
-│   └── UnplacedError           the paper's greedy placement left slices without a place
+│   ├── UnplacedError           the paper's greedy placement left slices without a place
+│   └── OverloadedGatewayError  the gateway of a cell does not carry the cell
 ├── StateError                  exit code 4: the system is not in the state that the command needs
 ├── MissingDependencyError      exit code 1: the machine lacks a dependency; the hint says how to install it
 ├── ArtifactError               exit code 2: a download, a checksum or a cache folder is wrong
@@ -134,6 +135,20 @@ class UnplacedError(InfeasibleError):
 
 class OverloadedProcessorError(InfeasibleError):
     """A plan's slices suffice, but the processors that they share do not."""
+
+
+class OverloadedGatewayError(InfeasibleError):
+    """The gateway of a cell does not carry the cell's share of the demand.
+
+    Args:
+        reasons: The cell and its load, as a sentence.
+        hint: Change that would make a plan feasible.
+        load: Load of the gateway, as a share of its limits; above 1.
+    """
+
+    def __init__(self, reasons: Sequence[str], *, hint: str = "", load: float) -> None:
+        self.load = load
+        super().__init__(reasons, hint=hint)
 
 
 class StateError(JigsawError):

@@ -41,6 +41,7 @@ ROOMS = {
         "standby",
         "transition",
         "search",
+        "cells",
         "explain",
     ),
     "controller": ("core", "persistence", "fleet", "solving", "planning", "executor", "watch", "shell"),

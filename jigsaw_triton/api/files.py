@@ -16,6 +16,7 @@ from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.build import build_graph
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.models.files import check_files
+from jigsaw_triton.planner.cells.model import Partition, is_partition, partition_from_json
 from jigsaw_triton.planner.domain.picture import planned_gpus
 from jigsaw_triton.planner.domain.plan import Plan, plan_from_json
 from jigsaw_triton.profiles.read import write_profiles
@@ -150,6 +151,34 @@ def load_plan(path: PathLike) -> Plan:
     """Reads a plan.json.
 
     Raises:
+        InputError: The file cannot be read, is not a plan, or has several cells.
+    """
+    found = load_plan_or_partition(path)
+    if isinstance(found, Partition):
+        raise InputError(
+            f"this plan has {len(found.cells)} cells, and only a plan of one cell can be used here",
+            where=str(path),
+            hint="plan again without --cells",
+        )
+    return found
+
+
+def load_partition(path: PathLike) -> Partition:
+    """Reads a plan of several cells, as `plan --cells` writes it.
+
+    Raises:
+        InputError: The file cannot be read, is not a plan, or has only one cell.
+    """
+    found = load_plan_or_partition(path)
+    if isinstance(found, Plan):
+        raise InputError("this plan has one cell", where=str(path), hint="read it with load_plan")
+    return found
+
+
+def load_plan_or_partition(path: PathLike) -> Plan | Partition:
+    """Reads a plan of one or several cells.
+
+    Raises:
         InputError: The file cannot be read or is not a plan.
     """
     text = load_text(path, limit_bytes=_PLAN_LIMIT_BYTES)
@@ -157,6 +186,8 @@ def load_plan(path: PathLike) -> Plan:
         data: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"this is not JSON: {error}", where=str(path), hint="plan again with -O") from error
+    if is_partition(data):
+        return partition_from_json(data, where=str(path))
     return plan_from_json(data, where=str(path))
 
 

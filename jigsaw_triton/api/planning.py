@@ -1,7 +1,8 @@
 """Plans: making them, finding the largest demand, and explaining them."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from jigsaw_triton.api.files import ONLY_GRAPH, GraphSource, PathLike
@@ -10,11 +11,19 @@ from jigsaw_triton.api.reporting import LOG, Reporter
 from jigsaw_triton.api.wanted import make_problem, read_wanted
 from jigsaw_triton.errors import InfeasibleError, InputError, OverloadedProcessorError, UnplacedError
 from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.planner.cells.model import Partition
+from jigsaw_triton.planner.cells.partition import Alternative, Cells
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.explain.conflict import find_conflict, with_conflict
 from jigsaw_triton.planner.explain.explain import Explanation, explained
-from jigsaw_triton.planner.search.solve import LargestDemand, largest_demand, make_largest_plan, make_plan
+from jigsaw_triton.planner.search.solve import (
+    LargestDemand,
+    SolverFactory,
+    largest_demand,
+    make_largest_plan,
+    make_plan,
+)
 from jigsaw_triton.planner.solver.solver import lasting_solvers
 from jigsaw_triton.planner.standby import with_standby
 from jigsaw_triton.profiles.table import ProfileTable
@@ -174,15 +183,116 @@ def make_diagnosed_plan(problem: Problem, options: Options, progress: Callable[[
         InputError: The problem or the options are wrong.
         JigsawError: No plan was found within the time limit.
     """
+    with lasting_solvers() as solvers, _diagnosed(problem, options, solvers, progress):
+        return with_standby(problem, make_plan(problem, options, solvers=solvers), options)
+
+
+@contextmanager
+def _diagnosed(
+    problem: Problem, options: Options, solvers: SolverFactory, progress: Callable[[str], None]
+) -> Iterator[None]:
+    """Adds the conflict between requirements to the error that no plan of the problem is feasible."""
+    try:
+        yield
+    except (UnplacedError, OverloadedProcessorError):
+        raise
+    except InfeasibleError as error:
+        progress("no plan is feasible: looking for the requirements in conflict")
+        conflict = find_conflict(problem, options, solvers=solvers, clock=time.monotonic)
+        raise error if conflict is None else with_conflict(error, problem, conflict) from None
+
+
+def plan_cells(
+    graphs: Graphs | Problem,
+    *,
+    cells: int | None = None,
+    demand: Demand | None = None,
+    cluster: PathLike | Cluster | None = None,
+    driver: Driver | None = None,
+    profiles: Profiles | None = None,
+    running: Plan | Partition | None = None,
+    options: Options = DEFAULT_OPTIONS,
+    reporter: Reporter = LOG,
+) -> Partition:
+    """Divides a cluster of several nodes into cells, each with one gateway, and plans each cell for its share.
+
+    Args:
+        graphs: A problem, or graphs as in `load_problem`. The running plan of a problem does not count.
+        cells: Number of cells; None for the fewest whose gateways carry the demand.
+        demand: See `load_problem`; required unless `graphs` is a problem.
+        cluster: See `load_problem`.
+        driver: See `load_problem`.
+        profiles: See `load_problem`.
+        running: Plan or partition that is running now. A cell of the same nodes keeps most of what runs there.
+        options: Options of the planner. The time limit holds for each plan.
+        reporter: See `load_problem`.
+
+    Raises:
+        InfeasibleError: No plan meets the requirements, or no division among that number of cells.
+        OverloadedGatewayError: That number of gateways does not carry the demand.
+        SpecError: There are mistakes in the files or arguments; the error has a diagnostic for each.
+        JigsawError: No plan was found within the time limit.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import jigsaw_triton as jt
+        >>> nodes = "[{name: a, gpus: [{model: cpu}]}, {name: b, gpus: [{model: cpu}]}]"
+        >>> text = f"{{apiVersion: jigsaw-triton/v1, kind: Cluster, spec: {{nodes: {nodes}}}}}"
+        >>> _ = Path("cluster.yaml").write_text(text)
+        >>> partition = jt.plan_cells("app", demand=20, cluster="cluster.yaml", cells=2)
+        >>> [(cell.nodes, cell.weights["hello"]) for cell in partition.cells]
+        [(('a',), 0.5), (('b',), 0.5)]
+    """
+    if isinstance(graphs, Problem):
+        problem = graphs
+    elif demand is None:
+        raise InputError("no demand is given", where="demand", hint="give the requests a second to plan for")
+    else:
+        problem = load_problem(
+            graphs, demand=demand, cluster=cluster, driver=driver, profiles=profiles, reporter=reporter
+        )
+    partition, _ = divide(problem, options, cells, running=running, progress=reporter.note)
+    return partition
+
+
+def divide(
+    problem: Problem,
+    options: Options,
+    cells: int | None,
+    *,
+    running: Plan | Partition | None = None,
+    explain: bool = False,
+    progress: Callable[[str], None],
+) -> tuple[Partition, tuple[Alternative, ...]]:
+    """Divides a cluster into cells as `plan_cells` does.
+
+    Args:
+        problem: The problem.
+        options: Options of the planner.
+        cells: Number of cells; None for the fewest whose gateways carry the demand.
+        running: Plan or partition that is running now.
+        explain: True to compare with other numbers of cells.
+        progress: Receives lines about the work in progress.
+
+    Returns:
+        The partition, and other numbers of cells; none unless `explain`.
+    """
     with lasting_solvers() as solvers:
-        try:
-            return with_standby(problem, make_plan(problem, options, solvers=solvers), options)
-        except (UnplacedError, OverloadedProcessorError):
-            raise
-        except InfeasibleError as error:
-            progress("no plan is feasible: looking for the requirements in conflict")
-            conflict = find_conflict(problem, options, solvers=solvers, clock=time.monotonic)
-            raise error if conflict is None else with_conflict(error, problem, conflict) from None
+        with _diagnosed(problem, options, solvers, progress):
+            found = Cells(problem, options, solvers=solvers, running=_by_nodes(running, problem), progress=progress)
+        partition = found.choose() if cells is None else found.divide(cells)
+        return partition, found.alternatives(len(partition.cells)) if explain else ()
+
+
+def _by_nodes(running: Plan | Partition | None, problem: Problem) -> Mapping[frozenset[str], Plan]:
+    """Returns the plans that run now by the nodes of their cells."""
+    match running:
+        case None:
+            return {}
+        case Plan():
+            return {frozenset(gpu.id.node for gpu in problem.cluster.gpus): running}
+        case Partition(cells):
+            return {frozenset(cell.nodes): cell.plan for cell in cells}
 
 
 def capacity(

@@ -13,6 +13,7 @@ from jigsaw_triton.gpus.model import (
     Edge,
     EdgeLimits,
     EdgeTls,
+    GatewayLimits,
     GatewayPorts,
     Gpu,
     GpuId,
@@ -72,6 +73,7 @@ def build_cluster(
         gateway_image=image,
         gateway_memory_mib=spec.gateway.memory_mib,
         agents=agents,
+        gateway_limits=GatewayLimits(spec.gateway.processors, spec.gateway.workers),
     )
 
 

@@ -168,6 +168,21 @@ class GatewayPorts:
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayLimits:
+    """Limits of one gateway, by which cells are sized.
+
+    Attributes:
+        processors: Processors of its host that it may keep busy. A convention: about half of those of a server with
+            eight GPUs.
+        workers: Workers of one task. A gateway's processor time for a request grows with them: by 24% at 700 workers
+            (`python -m benchmarks.dataplane scale`), so by about 5% here.
+    """
+
+    processors: int = 64
+    workers: int = 128
+
+
+@dataclass(frozen=True, slots=True)
 class EdgeTls:
     """Certificates of the edge, as absolute paths of PEM files.
 
@@ -274,6 +289,7 @@ class Cluster:
         gateway_image: Image that the gateway runs from; None for the machine's own tritonserver.
         gateway_memory_mib: Largest heap of the gateway.
         agents: Agents that start the workers; None if the controller does, on its own machine.
+        gateway_limits: Limits of the gateway of a cell.
         processors: Processors that slices of the board `cpu` share; None if there is no such board, or if their number
             is not known.
     """
@@ -287,6 +303,7 @@ class Cluster:
     gateway_image: ServerImage | None = None
     gateway_memory_mib: int = 4096
     agents: Agents | None = None
+    gateway_limits: GatewayLimits = GatewayLimits()
     processors: float | None = None
 
     @property

@@ -12,5 +12,6 @@ A problem becomes a plan in this order. Each folder imports only the folders bef
 8. `placement` cuts the GPUs and places the replicas; `capacity` computes the load that a plan carries, `standby` adds
    lighter variants for bursts, and `transition` finds the steps from the running plan to a new one.
 9. `search` runs these parts to find a plan, or the reasons why none exists.
-10. `explain` explains a plan, or which requirements conflict.
+10. `cells` divides a cluster into cells and plans each.
+11. `explain` explains a plan, or which requirements conflict.
 """

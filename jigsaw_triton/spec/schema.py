@@ -22,7 +22,8 @@ LIMIT_TASKS = 64
 LIMIT_VARIANTS = 64
 LIMIT_TENSORS = 64
 LIMIT_COMBINATIONS = 4096
-LIMIT_GPUS = 4096
+LIMIT_GPUS = 16_384
+LIMIT_NODES = 2048
 LIMIT_PRIORITY = 1000
 LIMIT_WEIGHT = 1000.0
 SCALAR_SHAPE = (1,)
@@ -384,6 +385,10 @@ class GatewayEntry(_Entry):
     """Program that runs the image; docker where it is installed, else podman, by default."""
     memory_mib: int = Field(default=4096, ge=512, le=2**20, examples=[4096])
     """Heap that the gateway may allocate, in MiB; a request that needs more crashes the gateway, which restarts."""
+    processors: int = Field(default=64, ge=1, le=1024, examples=[64])
+    """Processors that the gateway of a cell may keep busy; `plan --cells` makes no larger cells."""
+    workers: int = Field(default=128, ge=1, le=2**16, examples=[128])
+    """Workers that one task may have in a cell; `plan --cells` makes no larger cells."""
 
 
 class EdgeTlsEntry(_Entry):
@@ -462,7 +467,7 @@ class ClusterSpec(_Entry):
     server: ServerEntry | None = Field(default=None, examples=[{"image": "nvcr.io/nvidia/tritonserver:24.10-py3"}])
     """Container image that workers run from; the machine's own tritonserver by default."""
     nodes: list[NodeEntry] = Field(
-        min_length=1, max_length=1024, examples=[[{"name": "a", "gpus": [{"model": "A100-80GB", "count": 4}]}]]
+        min_length=1, max_length=LIMIT_NODES, examples=[[{"name": "a", "gpus": [{"model": "A100-80GB", "count": 4}]}]]
     )
     """Machines of the cluster."""
     gateway: GatewayEntry = Field(default=GatewayEntry(), examples=[{"http": 8000, "grpc": 8001, "metrics": 8002}])

@@ -15,7 +15,7 @@ from jigsaw_triton.spec.source import Path, SourceMap
 
 LIMIT_BYTES = 1024 * 1024
 LIMIT_DEPTH = 32
-LIMIT_NODES = 10_000
+LIMIT_NODES = 50_000
 
 _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOL = re.compile(r"(true|True|TRUE)|false|False|FALSE")

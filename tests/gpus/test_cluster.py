@@ -11,6 +11,7 @@ from jigsaw_triton.gpus.model import (
     Edge,
     EdgeLimits,
     EdgeTls,
+    GatewayLimits,
     GatewayPorts,
     Gpu,
     GpuId,
@@ -133,6 +134,12 @@ def test_the_document_sets_the_image_and_memory_of_the_gateway(tmp_path: Path) -
     assert (cluster.gateway_image, cluster.gateway_memory_mib) == (ServerImage("x/y:25.08"), 1024)
 
 
+def test_the_document_says_what_a_gateway_carries(tmp_path: Path) -> None:
+    cluster = built(edited(CLUSTER, ("http: 9000", "http: 9000, processors: 8, workers: 40")), tmp_path)
+    assert (cluster.gateway_limits.processors, cluster.gateway_limits.workers) == (8, 40)
+    assert built(CLUSTER, tmp_path).gateway_limits == GatewayLimits()
+
+
 @pytest.mark.parametrize(
     ("edit", "place", "words"),
     [
@@ -150,9 +157,9 @@ def test_the_document_sets_the_image_and_memory_of_the_gateway(tmp_path: Path) -
             "unknown key 'queue' in spec.edge.limits; did you mean 'queue_s'?",
         ),
         (
-            ("[{model: A100-80GB, count: 2}]", "[{model: A100-80GB, count: 4096}]"),
+            ("[{model: A100-80GB, count: 2}]", "[{model: A100-80GB, count: 16384}]"),
             "nodes",
-            "the cluster has 4099 GPUs; at most 4096 are supported",
+            "the cluster has 16387 GPUs; at most 16384 are supported",
         ),
     ],
 )

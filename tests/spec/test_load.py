@@ -283,6 +283,6 @@ def test_gpus_of_the_command_line_make_a_cluster_of_one_node() -> None:
 @pytest.mark.parametrize("text", ["", "4x", "0xA100-80GB", "A100 x4", "4xA100-80GB,", "-1xcpu", "99999xcpu", "4x../x"])
 def test_malformed_gpus_are_refused(text: str) -> None:
     with pytest.raises(
-        SpecError, match=r"--gpus: '.*' does not name a number of GPUs; write COUNTxMODEL, with COUNT from 1 to 4096"
+        SpecError, match=r"--gpus: '.*' does not name a number of GPUs; write COUNTxMODEL, with COUNT from 1 to 16384"
     ):
         parse_gpus(text)

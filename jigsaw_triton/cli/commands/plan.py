@@ -7,23 +7,30 @@ import click
 
 from jigsaw_triton.api.controller import surveyed_with_foreign
 from jigsaw_triton.api.deployment import Deployment
-from jigsaw_triton.api.files import Mistakes, load_plan
+from jigsaw_triton.api.files import Mistakes, load_plan, load_plan_or_partition
 from jigsaw_triton.api.machine import Driver, surveyed, uncut_gpus
+from jigsaw_triton.api.planning import divide, make_diagnosed_plan
 from jigsaw_triton.api.planning import explain as explain_plan
-from jigsaw_triton.api.planning import make_diagnosed_plan
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.api.wanted import make_problem, read_wanted
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.baselines import baseline
+from jigsaw_triton.cli.inputs.cells import cells
 from jigsaw_triton.cli.inputs.demand import parse_demand
 from jigsaw_triton.cli.io.output import Output, write_file
+from jigsaw_triton.cli.views.cells import alternatives_view, cell_strips, partition_view
 from jigsaw_triton.cli.views.explanation import explanation_view
 from jigsaw_triton.cli.views.plan import errors_of_products, plan_view
 from jigsaw_triton.cli.views.processors import processors_words
 from jigsaw_triton.cli.views.profiles import sources_document, sources_words
 from jigsaw_triton.cli.views.transition import transition_view
+from jigsaw_triton.controller.core.generation import Wanted
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.gpus.board import draw_svg
+from jigsaw_triton.planner.cells.model import Partition, partition_to_text
+from jigsaw_triton.planner.cells.partition import Alternative
 from jigsaw_triton.planner.domain.picture import svg
-from jigsaw_triton.planner.domain.plan import plan_to_text
+from jigsaw_triton.planner.domain.plan import Plan, plan_to_text
 from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, Options, StandbyMode
 from jigsaw_triton.planner.domain.processors import processor_load
 from jigsaw_triton.planner.transition.transition import check_room, transition
@@ -38,6 +45,7 @@ from jigsaw_triton.planner.transition.transition import check_room, transition
         "plan traffic/ --gpus 4xA100-80GB --demand 120 -o svg > plan.svg",
         "plan traffic/ faces/ --gpus 1xA100-80GB --demand traffic=1,faces=1 --share",
         "plan traffic/ --gpus 4xA100-80GB --demand 120 --explain",
+        "plan traffic/ --cluster cluster.yaml --demand 5000 --cells auto",
         "plan traffic/ --gpus 4xA100-80GB --demand 150 --diff",
         "plan traffic/ --gpus 4xA100-80GB --demand 150 --from plan.json --diff",
         "plan traffic/ --gpus 4xA100-80GB --demand 150 --from plan.json --change-price 0.5",
@@ -45,6 +53,7 @@ from jigsaw_triton.planner.transition.transition import check_room, transition
 )
 @options.graphs()
 @options.cluster()
+@cells()
 @options.demand()
 @options.objective()
 @options.share()
@@ -73,6 +82,7 @@ def command(
     gpus: str | None,
     cluster: str | None,
     driver: Driver | None,
+    cells: int | None,
     demand: tuple[str, ...],
     objective: Objective,
     share: bool,
@@ -96,7 +106,8 @@ def command(
     carry, then the fewest slices. If there is no plan, the command prints the reasons and exits with 3.
     --explain adds what each requirement costs, and what the next best of each choice would cost. --diff adds the steps
     from the running plan to this one, and the capacity meanwhile. With --change-price a running instance is only
-    changed if the change saves more slices than its price.
+    changed if the change saves more slices than its price. --cells divides the nodes of a cluster into cells, each with
+    a gateway and a plan of its own; then --explain adds what other numbers of cells would cost.
     """
     if out.form == "svg" and (explain or diff):
         raise click.UsageError(f"-o svg draws only the plan; leave out {'--explain' if explain else '--diff'}.")
@@ -106,6 +117,9 @@ def command(
         raise click.UsageError("--explain cannot be used with --change-price; leave one of them out.")
     if objective != "slices" and explain:
         raise click.UsageError("--explain compares slices; leave it or --objective accuracy out.")
+    if cells is not None and (diff or change_price):
+        flag = "--diff" if diff else "--change-price"
+        raise click.UsageError(f"{flag} is for a plan of one pool; leave it or --cells out.")
     mistakes = Mistakes()
     wanted = read_wanted(
         graphs,
@@ -118,14 +132,18 @@ def command(
         reporter=out,
         wording=COMMAND_LINE,
     )
-    before = load_plan(running) if running is not None else None
+    if cells is not None and gpus is not None:
+        raise InputError(
+            "--gpus is one machine, and cells need several", where="--cells", hint="list nodes in a --cluster"
+        )
+    before = None if running is None else load_plan(running) if cells is None else load_plan_or_partition(running)
     if diff and before is None:
         deployment = Deployment(state)
         before = deployment.plan()
         wanted = replace(wanted, cluster=surveyed_with_foreign(deployment.paths, wanted.cluster))
     for sentence in uncut_gpus(wanted.cluster if diff else surveyed(wanted.cluster)):
         out.warn(sentence)
-    problem = make_problem(wanted, running=before)
+    problem = make_problem(wanted, running=before if isinstance(before, Plan) else None)
     planner_options = Options(
         time_limit_s=time_limit,
         gap=gap,
@@ -137,8 +155,18 @@ def command(
         objective=objective,
         standby=standby,
     )
+    alternatives: tuple[Alternative, ...] = ()
     with out.working("planning") as report:
-        plan = make_diagnosed_plan(problem, planner_options, report)
+        if cells is None:
+            plan = make_diagnosed_plan(problem, planner_options, report)
+        else:
+            partition, alternatives = divide(
+                problem, planner_options, cells or None, running=before, explain=explain, progress=report
+            )
+            plan = partition.cells[0].plan
+    if cells is not None and len(partition.cells) > 1:
+        _show(out, partition, alternatives, wanted, out_path)
+        return
     if out_path is not None:
         write_file(out_path, plan_to_text(plan))
         out.note(f"wrote {out_path}")
@@ -154,15 +182,48 @@ def command(
         }
     view += sources_words(plan, wanted.profiles)
     view += processors_words(processor_load(plan, problem))
+    if cells is not None:
+        use = partition.cells[0].gateway.described(wanted.cluster.gateway_limits)
+        view.append(f"one cell: its gateway is asked for {use}")
     if explain:
         with out.working("comparing with other plans"):
             explanation = explain_plan(plan, problem, options=planner_options)
         sources = sources_document(plan, wanted.profiles)
         document |= {"explanation": explanation.to_json() | {"profiles": sources}}
         view += ["", *explanation_view(explanation)]
+    if alternatives:
+        document["alternatives"] = [asdict(alternative) for alternative in alternatives]
+        view += ["", *alternatives_view(partition, alternatives)]
     if diff:
         check_room(problem, plan)
         steps = transition(problem, plan, planner_options)
         document |= {"transition": steps.to_json()}
         view += transition_view(steps, plan)
+    out.result(document, *view)
+
+
+def _show(
+    out: Output,
+    partition: Partition,
+    alternatives: tuple[Alternative, ...],
+    wanted: Wanted,
+    out_path: Path | None,
+) -> None:
+    """Prints a partition into several cells, and writes it to a file if there is a path."""
+    if out_path is not None:
+        write_file(out_path, partition_to_text(partition))
+        out.note(f"wrote {out_path}")
+    if out.form == "svg":
+        out.raw(draw_svg(cell_strips(partition, wanted.cluster)))
+        return
+    document, view = (
+        partition.to_json(),
+        [
+            *partition_view(partition, dict(wanted.graphs), wanted.cluster, width=out.width),
+            *sources_words(replace(partition.cells[0].plan, gpus=partition.gpus), wanted.profiles),
+        ],
+    )
+    if alternatives:
+        document["alternatives"] = [asdict(alternative) for alternative in alternatives]
+        view += ["", *alternatives_view(partition, alternatives)]
     out.result(document, *view)

@@ -1,6 +1,6 @@
 """A plan as tables of its tasks, totals, and a drawing of the GPUs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from jigsaw_triton.api.machine import emulation
 from jigsaw_triton.cli.io.output import View, drawing, figures, listed
@@ -34,6 +34,16 @@ def plan_view(plan: Plan, graphs: dict[str, TaskGraph], cluster: Cluster, *, wid
         cluster: Cluster that the plan was made for.
         width: Number of columns for the drawing.
     """
+    yield from graphs_view(plan, graphs)
+    yield _totals(plan, cluster)
+    yield ""
+    yield drawing(draw_text(strips(plan, cluster.gpus), width=width))
+    if words := emulation(cluster):
+        yield words
+
+
+def graphs_view(plan: Plan, graphs: Mapping[str, TaskGraph]) -> Iterator[View]:
+    """Yields what each graph of a plan gets, and the slices that several tasks share."""
     for name in plan.graphs:
         yield _tasks(plan, name)
         errors = errors_of_products(plan, graphs[name])
@@ -41,11 +51,6 @@ def plan_view(plan: Plan, graphs: dict[str, TaskGraph], cluster: Cluster, *, wid
         yield from map(_product, errors)
         yield _standby(plan, name)
     yield from _shared(plan, graphs)
-    yield _totals(plan, cluster)
-    yield ""
-    yield drawing(draw_text(strips(plan, cluster.gpus), width=width))
-    if words := emulation(cluster):
-        yield words
 
 
 def _tasks(plan: Plan, name: str) -> Table:
@@ -111,7 +116,7 @@ def _standby(plan: Plan, name: str) -> str:
     )
 
 
-def _shared(plan: Plan, graphs: dict[str, TaskGraph]) -> Iterator[str]:
+def _shared(plan: Plan, graphs: Mapping[str, TaskGraph]) -> Iterator[str]:
     """Yields a line for each shared slice, and one for each chain of tasks that runs in one call."""
     several = len(plan.graphs) > 1
     lines = [
@@ -123,6 +128,7 @@ def _shared(plan: Plan, graphs: dict[str, TaskGraph]) -> Iterator[str]:
     lines += [
         f"{listed([f'{name}.{task}' if several else task for task in chain.tasks])} run in one call\n"
         for name, graph in graphs.items()
+        if name in plan.graphs
         for chain in chains(graph, plan)
     ]
     if lines:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from jigsaw_triton.errors import InputError
@@ -200,7 +200,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of plan.json."""
-        data = {"version": PLAN_VERSION, **asdict(self)}
+        data = {"version": PLAN_VERSION, **asdict(replace(self, gpus=()))}
         data["gpus"] = [
             {
                 "node": gpu.id.node,

@@ -1,0 +1,29 @@
+"""Smoke tests: every part of the benchmark of clusters returns its figures."""
+
+import pytest
+
+from benchmarks import a100, harness, system
+from benchmarks.cluster.__main__ import PARTS, measure
+from benchmarks.controller.simulated import TRACES
+from benchmarks.effort import SMOKE
+
+pytestmark = pytest.mark.slow
+
+FIGURES = {
+    "cells": "cluster.cells.8_tasks",
+    "planning": "cluster.plan_s",
+    "simulated": "cluster.simulated",
+}
+"""Part -> one of its figures."""
+
+
+def test_every_part_has_a_smoke_run() -> None:
+    assert FIGURES.keys() == PARTS.keys()
+
+
+@pytest.mark.parametrize("part", FIGURES)
+def test_a_part_returns_its_figures(part: str) -> None:
+    if part == "simulated" and not (a100.TABLE.exists() and TRACES.exists()):
+        pytest.skip("the A100 table and the traces are not beside the checkout")
+    found = system.run(measure(print, {part: PARTS[part]}, SMOKE), harness.limit_s("cluster"))
+    assert FIGURES[part] in {figure.id for figure in found}
