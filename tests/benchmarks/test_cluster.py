@@ -12,6 +12,7 @@ pytestmark = pytest.mark.slow
 FIGURES = {
     "cells": "cluster.cells.8_tasks",
     "planning": "cluster.plan_s",
+    "remote": "cluster.remote_cost.tiny",
     "simulated": "cluster.simulated",
 }
 """Part -> one of its figures."""

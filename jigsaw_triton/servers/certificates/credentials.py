@@ -3,6 +3,7 @@
 HAProxy checks most of this, too, but its errors name neither the file that is wrong nor what to do.
 """
 
+import os
 import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -118,6 +119,21 @@ def read_certificates(path: Path) -> "list[Certificate]":
     return found
 
 
+def is_open(mode: int, owner: int, reader: int) -> bool:
+    """Returns true if others than the owner and the reader may use a private key.
+
+    A key of root may be readable by its group, for readers other than root: Kubernetes mounts secrets like that, with a
+    group of the pod's own.
+
+    Args:
+        mode: Mode of the file.
+        owner: User id of its owner.
+        reader: User id of the process that reads it.
+    """
+    allowed = 0o040 if owner == 0 and reader != 0 else 0
+    return bool(stat.S_IMODE(mode) & 0o077 & ~allowed)
+
+
 def read_key(path: Path) -> Any:
     """Reads a private key.
 
@@ -127,7 +143,8 @@ def read_key(path: Path) -> Any:
     """
     serialization = cryptography().serialization
     data = _read(path, "private key")
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+    status = path.stat()
+    if is_open(status.st_mode, status.st_uid, os.getuid()):
         raise InputError("the private key is open to other users", where=str(path), hint=f"run chmod 600 {path}")
     try:
         return serialization.load_pem_private_key(data, None)

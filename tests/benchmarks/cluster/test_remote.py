@@ -1,8 +1,4 @@
-import pytest
-
-from benchmarks import system
 from benchmarks.cluster import remote
-from benchmarks.effort import SMOKE
 
 
 def test_the_cost_compares_runs_of_the_same_round() -> None:
@@ -18,12 +14,3 @@ def test_the_cost_compares_runs_of_the_same_round() -> None:
         "600_kb_shared": (0.425, 200, None),
     }
     assert "median of 3 rounds, 0.7 to 0.9; 900 requests/s; baseline: the same worker" in found["tiny"].note
-
-
-@pytest.mark.e2e
-def test_workers_are_called_through_the_transport() -> None:
-    found = system.run(remote.measure(print, SMOKE))
-    assert [figure.id for figure in found] == [
-        f"cluster.remote_cost.{name}" for name in ("tiny", "600_kb", "600_kb_shared")
-    ]
-    assert all(figure.value > 0 for figure in found)

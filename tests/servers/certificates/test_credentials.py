@@ -12,6 +12,7 @@ from jigsaw_triton.servers.certificates.credentials import (
     check_credentials,
     credentials_in,
     info,
+    is_open,
     read_certificates,
 )
 
@@ -111,3 +112,18 @@ def test_several_authorities_may_be_trusted_during_a_change(files: Credentials, 
     both = tmp_path / "both.pem"
     both.write_bytes(other(tmp_path).ca.read_bytes() + files.ca.read_bytes())
     check_credentials(Credentials(files.cert, files.key, both))
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "reader", "refused"),
+    [
+        (0o600, 1000, 1000, False),
+        (0o640, 1000, 1000, True),
+        (0o440, 0, 1000, False),
+        (0o440, 0, 0, True),
+        (0o460, 0, 1000, True),
+        (0o444, 0, 1000, True),
+    ],
+)
+def test_who_may_use_a_key(mode: int, owner: int, reader: int, refused: bool) -> None:
+    assert is_open(mode, owner, reader) is refused
