@@ -9,7 +9,7 @@ from benchmarks.profiles.command import application, profile
 
 APPLICATION = "digits"
 GRID = ("--instances", "1,2", "--batches", "1,2,4,8")
-SMALL_GRID = ("--variant", "linear", "--instances", "1", "--batches", "1,2")
+SMALL_GRID = ("--variant", "scale", "--instances", "1", "--batches", "1,2")
 """Sweep of a smoke run."""
 
 SECONDS = 10.0
