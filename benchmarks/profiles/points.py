@@ -21,9 +21,8 @@ from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 
 APPLICATION = "docread"
 GRID = ("--instances", "1,2,3,4", "--batches", "1,2,4,8")
-SMALL_APPLICATION = "digits"
-SMALL_GRID = ("--variant", "scale", "--variant", "mlp", "--instances", "1", "--batches", "1,2,3,4,5")
-"""Sweep of a smoke run, whose models are fast."""
+SMALL_GRID = ("--variant", "v6_tiny_480", "--variant", "v6_tiny", "--instances", "1", "--batches", "1,2,3,4,5")
+"""Sweep of a smoke run."""
 
 SECONDS = 2.0
 """Longest measurement of a configuration: there are many, and both tables rest on the same measurements."""
@@ -38,10 +37,10 @@ REQUESTS = 5_000
 
 def measure(progress: Progress, effort: Effort) -> list[Figure]:
     """Measures all figures."""
-    name, grid = (APPLICATION, GRID) if effort.load_share == 1 else (SMALL_APPLICATION, SMALL_GRID)
+    grid = GRID if effort.load_share == 1 else SMALL_GRID
     seconds = effort.seconds(SECONDS, least_s=0.1)
-    with application(name) as folder:
-        progress(f"points: the complete sweep of {name}")
+    with application(APPLICATION) as folder:
+        progress(f"points: the complete sweep of {APPLICATION}")
         profile(folder, "--points", "all", "--seconds", f"{seconds:g}", *grid)
         graph, complete = load_graph(folder), read_profiles(folder)
     measured = designed(graph, complete)
@@ -57,7 +56,7 @@ def measure(progress: Progress, effort: Effort) -> list[Figure]:
         slices, base = slices + ours.slices, base + theirs.slices
         broken, base_broken = broken + (ours.within < within), base_broken + (theirs.within < within)
     share = len(measured) / len(complete)
-    what = f"{len(measured)} of {len(complete)} configurations of {len(graph.tasks)} tasks of {name}"
+    what = f"{len(measured)} of {len(complete)} configurations of {len(graph.tasks)} tasks of {APPLICATION}"
     plans = f"plans for {', '.join(f'{demand:g}' for demand in DEMANDS_RPS)} requests/s on {GPUS} cpu boards"
     judged = f"{plans} with less than {within:.0%} of simulated requests within the SLO; baseline: complete profiles"
     regret = slices / base - 1
