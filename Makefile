@@ -41,10 +41,12 @@ test: setup
 types: setup
 	$(BIN)/mypy
 
-# Tests with tritonservers mostly wait. Four files at a time, among them some without, keep two processors busy.
+# Tests with tritonservers mostly wait. Four files at a time, among them some without, keep two processors busy; a
+# machine with more runs more at a time: make test FILES=8.
+FILES ?= 4
 test-all: setup
 	$(BIN)/jigsaw-triton fetch ensembles/docread ensembles/digits ensembles/digits-strip ensembles/traffic-cpu
-	$(BIN)/python $(RUN) -n 4
+	$(BIN)/python $(RUN) -n $(FILES)
 
 # The inner loop of development: everything that needs no tritonserver and is not marked slow.
 test-fast: setup
