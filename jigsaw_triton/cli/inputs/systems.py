@@ -62,4 +62,4 @@ class Parts:
         step = (contender, int(10 * part))
         if step not in self._shown:
             self._shown.add(step)
-            self._report(f"{contender}: {step[1]}0%")
+            self._report(f"{contender}: {10 * step[1]}%")
