@@ -15,7 +15,7 @@ UNIT_RUN = $(RUN) -n auto --maxprocesses 4 -m
 # Python keeps compiled modules, whatever the environment says: the tests start hundreds of Python processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-fast coverage test-sanitizers tidy bench wheel format clean
+.PHONY: setup demo test test-all types test-fast coverage test-sanitizers tidy bench wheel format clean
 
 # The installation compiles the backend. Later runs compile only files that have changed.
 setup: $(STAMP)
@@ -31,14 +31,22 @@ $(STAMP): pyproject.toml hatch_build.py
 demo: setup
 	@$(BIN)/python -m demo $(DRIVER)
 
-# Tests with tritonservers mostly wait. Four files at a time, among them some without, keep two processors busy.
+# The types are checked while the tests run.
 test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES) </dev/null
+	@$(MAKE) --no-print-directory --jobs 2 types test-all
+
+types: setup
 	$(BIN)/mypy
+
+# Tests with tritonservers mostly wait. Four files at a time, among them some without, keep two processors busy; a
+# machine with more runs more at a time: make test FILES=8.
+FILES ?= 4
+test-all: setup
 	$(BIN)/jigsaw-triton fetch ensembles/docread ensembles/digits ensembles/digits-strip ensembles/traffic-cpu
-	$(BIN)/python $(RUN) -n 4
+	$(BIN)/python $(RUN) -n $(FILES)
 
 # The inner loop of development: everything that needs no tritonserver and is not marked slow.
 test-fast: setup

@@ -64,7 +64,7 @@ PARTS = {"M": "AMT", "P": "APT", "M+P": "AST"}
 BOARD_BATCHES = (1, 256)
 """Largest batches for which boards of the A100 table are compared."""
 
-LIMIT_S = 5.0
+LIMIT_S = 10.0
 """Seconds for a solve. The best demand found within them counts."""
 
 

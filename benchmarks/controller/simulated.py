@@ -88,7 +88,7 @@ def largest_rps(progress: Progress, effort: Effort) -> float:
     """Returns the largest demand that the GPUs carry, in requests a second."""
     graph = a100.reference_graph(GRAPH)
     # On a busy machine a shorter search ends at a lower demand, and so at another scale of the trace.
-    options = Options(time_limit_s=effort.seconds(120.0, least_s=8.0))
+    options = Options(time_limit_s=effort.seconds(120.0, least_s=4.0))
     most = capacity(graph, gpus=GPUS, driver="emulated", profiles=a100.a100_table(graph), options=options).rps[GRAPH]
     progress(f"simulated: {GPUS} carry {most:.0f} requests/s of {GRAPH}")
     return most

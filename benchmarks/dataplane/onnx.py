@@ -148,7 +148,7 @@ async def _load(
     rates: dict[tuple[str, str, int], list[float]],
 ) -> None:
     image = np.random.default_rng(SEED).random((1, SIZE, SIZE), np.float32)
-    rounds = TURNS * effort.rounds
+    rounds = effort.count(TURNS) * effort.rounds
     for number in range(1 - effort.warm_ups, rounds + 1):
         progress(f"onnx, {kind}: round {number} of {rounds}")
         for count in CLIENTS:

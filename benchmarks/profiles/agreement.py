@@ -41,6 +41,8 @@ def measure(progress: Progress, effort: Effort) -> list[Figure]:
 
 async def _measure(progress: Progress, effort: Effort) -> list[Figure]:
     installation, analyzer = find_installation(), find_perf_analyzer()
+    run_s, pace = effort.seconds(RUN_S, least_s=1.0), Pace()
+    pace = pace.at_most(effort.seconds(pace.most_s))
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         graphs = [application(Path(path), f"model-{name}", name, normalised=False) for name in TEMPLATES]
         wanted = sides.one_worker_per_task(graphs, system.cluster("cpu"))
@@ -50,11 +52,10 @@ async def _measure(progress: Progress, effort: Effort) -> list[Figure]:
         async with system.lone_server(installation, ports) as server:
             await server.gateway.load([model.folder for model in models])
             for model in models:
-                run_s = effort.seconds(RUN_S, least_s=1.0)
-                before = await _ours(ports, model.name, Pace())
+                before = await _ours(ports, model.name, pace)
                 progress(f"agreement: perf_analyzer for {run_s:g} s on {model.name}")
                 theirs = await asyncio.to_thread(_theirs, analyzer, ports, model.name, run_s, Path(path))
-                after = await _ours(ports, model.name, Pace())
+                after = await _ours(ports, model.name, pace)
                 longer = await _ours(ports, model.name, Pace(most_s=run_s, least_s=run_s))
                 ours = mean((before[0], after[0]))
                 found.append((ours, theirs, longer[0], before[1] and after[1]))

@@ -21,7 +21,7 @@ from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 
 APPLICATION = "docread"
 GRID = ("--instances", "1,2,3,4", "--batches", "1,2,4,8")
-SMALL_GRID = ("--variant", "v6_tiny_480", "--variant", "v6_small", "--instances", "1", "--batches", "1,2,3,4,5")
+SMALL_GRID = ("--variant", "v6_tiny_480", "--variant", "v6_tiny", "--instances", "1", "--batches", "1,2,3,4,5")
 """Sweep of a smoke run."""
 
 SECONDS = 2.0

@@ -9,19 +9,22 @@ from benchmarks.profiles.command import application, profile
 
 APPLICATION = "digits"
 GRID = ("--instances", "1,2", "--batches", "1,2,4,8")
+SMALL_GRID = ("--variant", "scale", "--instances", "1", "--batches", "1,2")
+"""Sweep of a smoke run."""
+
 SECONDS = 10.0
 FIGURES = ("latency_p50_ms", "latency_p95_ms", "throughput_rps")
 
 
 def measure(progress: Progress, effort: Effort) -> list[Figure]:
     """Measures all figures."""
-    seconds = effort.seconds(SECONDS)
+    grid, seconds = GRID if effort.load_share == 1 else SMALL_GRID, effort.seconds(SECONDS)
     with application(APPLICATION) as folder:
         runs = []
         for number in range(2):
             progress(f"repeat: run {number + 1} of 2")
             file = str(folder / f"run-{number}.csv")
-            runs.append(profile(folder, *GRID, "--seconds", f"{seconds:g}", "-O", file, *_choice(effort)))
+            runs.append(profile(folder, *grid, "--seconds", f"{seconds:g}", "-O", file))
     first, second = (_measured(run) for run in runs)
     both = sorted(first.keys() & second.keys())
     differences = {name: [abs(second[key][name] / first[key][name] - 1) for key in both] for name in FIGURES}
@@ -37,11 +40,6 @@ def measure(progress: Progress, effort: Effort) -> list[Figure]:
         figure("profiles.repeat", median(every), "share", note, at_most=0.05),
         figure("profiles.repeat.p95", median(p95), "share", f"p95 alone, {spread(p95)}"),
     ]
-
-
-def _choice(effort: Effort) -> tuple[str, ...]:
-    """Returns options that restrict a smoke run to one variant."""
-    return () if effort.load_share == 1 else ("--task", "classify", "--variant", "linear")
 
 
 def _measured(run: dict[str, Any]) -> dict[tuple[Any, ...], dict[str, Any]]:

@@ -132,17 +132,8 @@ def replay(
         InfeasibleError: The cluster can serve no demand.
     """
     check_settings(forecast=forecast, window_s=window_s, wording=wording)
-    wanted = read_wanted(
-        as_sources(graphs),
-        gpus=gpus,
-        cluster=cluster,
-        driver=driver,
-        demand={},
-        default_rps=1.0,
-        profiles=as_profiles(profiles),
-        to_serve=False,
-        reporter=reporter,
-        wording=wording,
+    wanted = _read(
+        graphs, gpus=gpus, cluster=cluster, driver=driver, profiles=profiles, reporter=reporter, wording=wording
     )
     wanted = replace(wanted, forecast=forecast, window_s=window_s)
     traces = scaled(trace, list(wanted.graphs), 1.0)
@@ -221,17 +212,8 @@ def steady_trials(
         InputError: A trace cannot be read, belongs to no graph, or has no requests, or intervals differ in length.
         InfeasibleError: The cluster can serve no demand.
     """
-    wanted = read_wanted(
-        as_sources(graphs),
-        gpus=gpus,
-        cluster=cluster,
-        driver=driver,
-        demand={},
-        default_rps=1.0,
-        profiles=as_profiles(profiles),
-        to_serve=False,
-        reporter=reporter,
-        wording=wording,
+    wanted = _read(
+        graphs, gpus=gpus, cluster=cluster, driver=driver, profiles=profiles, reporter=reporter, wording=wording
     )
     traces = scaled(trace, list(wanted.graphs), 1.0)
     loads = _loads(traces)
@@ -252,6 +234,31 @@ def steady_trials(
             return try_loads(contender, problem, loads, plan, yardstick, partial(progress, contender))
 
         return SteadyTrials(wanted, scale, tuple(map(trials, contenders)))
+
+
+def _read(
+    graphs: Graphs,
+    *,
+    gpus: str | None,
+    cluster: PathLike | Cluster | None,
+    driver: Driver | None,
+    profiles: Profiles | None,
+    reporter: Reporter,
+    wording: Wording,
+) -> Wanted:
+    """Reads a deployment that is only simulated, and whose demand the trace decides."""
+    return read_wanted(
+        as_sources(graphs),
+        gpus=gpus,
+        cluster=cluster,
+        driver=driver,
+        demand={},
+        default_rps=1.0,
+        profiles=as_profiles(profiles),
+        to_serve=False,
+        reporter=reporter,
+        wording=wording,
+    )
 
 
 def _planner(options: Options, memory: PlanMemory, solvers: SolverFactory) -> Callable[[Problem], Plan]:

@@ -9,6 +9,7 @@ from jigsaw_triton.controller.persistence.journal import Journal
 from tests.cli.conftest import app as app
 from tests.cli.conftest import named as named
 from tests.cli.conftest import run as run
+from tests.fakes.onnx_models import classifier
 
 
 @pytest.fixture
@@ -24,3 +25,12 @@ def journal(deployment: Deployment) -> Iterator[Journal]:
     journal = Journal(deployment.paths.journal)
     yield journal
     journal.close()
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """Folder with a model, outside the folder of the graph."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "m.onnx").write_bytes(classifier())
+    return folder

@@ -1,5 +1,4 @@
 import math
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,9 @@ from jigsaw_triton.api.adding import add_models
 from jigsaw_triton.api.graph_changes import GRAPH_FILE
 from jigsaw_triton.errors import InputError, SpecError
 from jigsaw_triton.graph.model import TensorRef, TensorType
+from tests.api.test_adding_classes import CODE
+from tests.api.test_adding_entries import CONFIG, entry
 from tests.fakes.onnx_models import FLOAT, INT64, classifier, constant, external, model, node, sequence, tensor
-from tests.fakes.transformers_models import save_bert
 
 X = tensor("X", FLOAT, ["N", 4])
 LABEL = tensor("LABEL", INT64, ["N"])
@@ -36,15 +36,6 @@ spec:
   # The end of the tasks.
   target: graph
 """
-
-
-@pytest.fixture
-def outside(tmp_path: Path) -> Path:
-    """Folder with a model, outside the folder of the graph."""
-    folder = tmp_path / "elsewhere"
-    folder.mkdir()
-    (folder / "m.onnx").write_bytes(classifier())
-    return folder
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -224,225 +215,10 @@ def test_only_tensors_of_onnx_models_are_renamed(tmp_path: Path) -> None:
     assert not (tmp_path / "graph.yaml").exists()
 
 
-CODE = """\
-class Model:
-    def __init__(self, folder, parameters, threads):
-        pass
-
-    def __call__(self, inputs):
-        return {"SUM": inputs["X"].sum(axis=1), "SAME": inputs["X"]}
-"""
-
-
-def test_a_python_class_is_run_on_a_sample(tmp_path: Path) -> None:
-    (tmp_path / "sum.py").write_text(CODE)
-    with pytest.raises(InputError, match="the inputs of such a model are not in its file; give an item of each input"):
-        add_models([tmp_path / "sum.py"], task="t", graph=tmp_path)
-    samples = {"X": np.ones(3, np.float32)}
-    added = add_models([tmp_path / "sum.py"], task="t", graph=tmp_path, samples=samples)
-    task = added.graph.tasks["t"]
-    assert added.graph.inputs["X"].type == TensorType("FP32", (3,))
-    assert task.outputs == {"SUM": TensorType("FP32", (1,)), "SAME": TensorType("FP32", (3,))}
-    assert task.scalar_outputs == {"SUM"}
-    # A further variant of the task needs no sample.
-    (tmp_path / "other.py").write_text(CODE)
-    more = add_models([tmp_path / "other.py"], task="t", graph=tmp_path)
-    assert [v.name for v in more.graph.tasks["t"].variants] == ["sum", "other"]
-
-
-def test_parameters_are_passed_to_the_run_and_written(tmp_path: Path) -> None:
-    (tmp_path / "sum.py").write_text(CODE.replace("pass", "assert parameters == {'scale': '0.5', 'mode': 'yes'}"))
-    samples = {"X": np.ones(3, np.float32)}
-    parameters = {"scale": "0.5", "mode": "yes"}
-    added = add_models([tmp_path / "sum.py"], task="t", graph=tmp_path, samples=samples, parameters=parameters)
-    assert added.graph.tasks["t"].variants[0].parameters == parameters
-
-
-def test_files_that_a_class_reads_come_along(tmp_path: Path, outside: Path) -> None:
-    file, weights = outside / "sum.py", outside / "w.txt"
-    file.write_text(CODE.replace("pass", "(folder / 'w.txt').read_text()"))
-    samples = {"X": np.ones(3, np.float32)}
-    with pytest.raises(InputError, match=r"FileNotFoundError: .*; correct the model; name each file .* with --file"):
-        add_models([file], task="t", graph=tmp_path / "app", samples=samples)
-    with pytest.raises(InputError, match=r"w\.txt: there is no such file; correct --file"):
-        add_models([file], task="t", graph=tmp_path / "app", samples=samples, files=[weights])
-    weights.write_text("1")
-    added = add_models([file], task="t", graph=tmp_path / "app", samples=samples, files=[weights])
-    (variant,) = added.graph.tasks["t"].variants
-    assert variant.artifacts["w.txt"] == (tmp_path / "app" / "models" / "sum" / "w.txt").resolve()
-
-
 def test_a_further_file_must_have_a_name_of_its_own(tmp_path: Path, outside: Path) -> None:
     (outside / "model.onnx").write_bytes(b"another")
     with pytest.raises(InputError, match=r"the model has another file model\.onnx; add models"):
         add_models([outside / "m.onnx"], task="t", graph=tmp_path / "app", files=[outside / "model.onnx"])
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("pass", "import os; os.abort()", r"the model ends its process \(signal SIGABRT\)"),
-        ("pass", "raise OSError('disk')", "the model cannot be loaded: OSError: disk"),
-        (
-            "return",
-            "raise OSError('disk')\n        return",
-            "the model fails on the sample: OSError: disk; correct --s",
-        ),
-        ("pass", "import no_such_module", "the Python package no_such_module is not installed"),
-    ],
-)
-def test_a_model_that_fails_is_not_added(tmp_path: Path, old: str, new: str, message: str) -> None:
-    (tmp_path / "sum.py").write_text(CODE.replace(old, new))
-    with pytest.raises(jt.JigsawError, match=message):
-        add_models([tmp_path / "sum.py"], task="t", graph=tmp_path, samples={"X": np.ones(3, np.float32)})
-    assert not (tmp_path / "graph.yaml").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_outputs_of_torchscript_are_counted_if_they_have_no_names(tmp_path: Path) -> None:
-    import torch
-
-    class Both(torch.nn.Module):
-        def forward(self, a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            return 2 * a, a.sum(1)
-
-    torch.jit.script(Both()).save(str(tmp_path / "both.pt"))  # type: ignore[no-untyped-call]
-    added = add_models([tmp_path / "both.pt"], task="t", graph=tmp_path, samples={"a": np.ones(3, np.float32)})
-    task = added.graph.tasks["t"]
-    assert list(task.outputs) == ["OUTPUT__0", "OUTPUT__1"]
-    assert task.scalar_outputs == {"OUTPUT__1"}
-    assert jt.check_models(tmp_path) == []
-
-
-CONFIG = """\
-platform: "onnxruntime_onnx"
-max_batch_size: 8
-input [{ name: "X" data_type: TYPE_FP32 dims: [4] }]
-output [
-  { name: "LABEL" data_type: TYPE_INT64 dims: [1] reshape { shape: [] } },
-  { name: "SCORES" data_type: TYPE_FP32 dims: [-1] }
-]
-"""
-
-
-def entry(folder: Path, config: str, file: str = "model.onnx") -> Path:
-    (folder / "1").mkdir(parents=True)
-    (folder / "2").mkdir()
-    (folder / "config.pbtxt").write_text(config)
-    (folder / "1" / "old.onnx").write_bytes(b"old")
-    (folder / "2" / file).parent.mkdir(exist_ok=True)
-    (folder / "2" / file).write_bytes(classifier())
-    return folder
-
-
-def test_an_entry_of_a_model_repository_is_added(tmp_path: Path) -> None:
-    added = add_models([entry(tmp_path / "resnet", CONFIG)], task="t", graph=tmp_path / "app")
-    task = added.graph.tasks["t"]
-    (variant,) = task.variants
-    assert (variant.name, variant.template, task.scalar_outputs) == ("resnet", "onnxruntime", frozenset({"LABEL"}))
-    assert task.outputs["SCORES"] == TensorType("FP32", (-1,))
-    assert variant.artifacts["model.onnx"].read_bytes() == classifier()
-
-
-def test_the_current_folder_has_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(entry(tmp_path / "resnet", CONFIG))
-    added = add_models(["."], task="t", graph=tmp_path / "app")
-    assert added.variants == ("resnet",)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(find_spec("transformers") is None, reason="the extra `transformers` is not installed")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_a_hugging_face_model_is_added(tmp_path: Path) -> None:
-    folder = save_bert(tmp_path / "bert", "BertForSequenceClassification")
-    (folder / "README.md").touch()
-    added = add_models([folder], task="t", graph=tmp_path / "app")
-    task = added.graph.tasks["t"]
-    (variant,) = task.variants
-    assert (variant.name, variant.template) == ("bert", "transformers")
-    assert variant.parameters == {"pipeline": "text-classification"}
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= variant.artifacts.keys()
-    assert "README.md" not in variant.artifacts
-    assert added.graph.inputs["TEXT"].type == TensorType("BYTES", (1,))
-    assert task.outputs == {"label": TensorType("BYTES", (1,)), "score": TensorType("FP32", (1,))}
-    assert task.scalar_outputs == {"label", "score"}
-    assert jt.check_models(tmp_path / "app") == []
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(find_spec("transformers") is None, reason="the extra `transformers` is not installed")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_results_that_differ_in_number_have_a_dimension_that_varies(tmp_path: Path) -> None:
-    add_models([save_bert(tmp_path / "bert", "BertForTokenClassification")], task="t", graph=tmp_path / "app")
-    task = jt.load_graph(tmp_path / "app").tasks["t"]
-    assert {kind.shape for kind in task.outputs.values()} == {(-1,)}
-    assert jt.check_models(tmp_path / "app") == []
-
-
-def test_models_of_two_folders_have_files_of_the_same_name(tmp_path: Path) -> None:
-    first, second = (entry(tmp_path / name, CONFIG) for name in ("net", "net2"))
-    (second / "2" / "model.onnx").write_bytes(classifier() + classifier())
-    added = add_models([first, second], task="t", graph=tmp_path / "app")
-    copies = [variant.artifacts["model.onnx"] for variant in added.graph.tasks["t"].variants]
-    assert [path.relative_to((tmp_path / "app" / "models").resolve()).as_posix() for path in copies] == [
-        "net/model.onnx",
-        "net2/model.onnx",
-    ]
-    other = entry(tmp_path / "elsewhere" / "net", CONFIG)
-    (other / "2" / "model.onnx").write_bytes(classifier() * 3)
-    with pytest.raises(InputError, match=r"net/model\.onnx: another file is there already; rename net$"):
-        add_models([other], task="t", graph=tmp_path / "app")
-
-
-def test_parameters_of_a_configuration_that_are_left_out_are_noted(tmp_path: Path) -> None:
-    config = CONFIG + 'parameters { key: "intra_op_thread_count" value { string_value: "2" } }\n'
-    added = add_models([entry(tmp_path / "m", config)], task="t", graph=tmp_path / "app", accuracy=[1])
-    (note,) = (note for note in added.notes if "config.pbtxt" in note)
-    assert "are left out (intra_op_thread_count); write those that the template has into the variant" in note
-    assert not added.graph.tasks["t"].variants[0].parameters
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "file", "message"),
-    [
-        ("onnxruntime_onnx", "tensorflow_savedmodel", "model/x", r"2: the model has folders \(model\), but artifacts"),
-        ("onnxruntime_onnx", "tensorrt_plan", "model.onnx", r"2: there is no file model\.plan; add the model's file"),
-        ("onnxruntime_onnx", "ensemble", "model.onnx", "the configuration has no backend"),
-        (
-            'platform: "onnxruntime_onnx"\nmax_batch_size: 8',
-            'backend: "python"',
-            "model.py",
-            "the model takes no batches",
-        ),
-        ("dims: [4]", "dims: [2, 2] reshape { shape: [4] }", "model.onnx", "the reshape of X is not supported"),
-        ("platform", "plattform", "model.onnx", "is not valid"),
-    ],
-)
-def test_an_entry_that_no_template_serves_is_refused(
-    tmp_path: Path, old: str, new: str, file: str, message: str
-) -> None:
-    with pytest.raises(InputError, match=message):
-        add_models([entry(tmp_path / "m", CONFIG.replace(old, new), file)], task="t", graph=tmp_path / "app")
-    assert not (tmp_path / "app").exists()
-
-
-def test_a_model_of_another_backend_keeps_its_configuration(tmp_path: Path) -> None:
-    config = CONFIG.replace('platform: "onnxruntime_onnx"', 'backend: "python"')
-    added = add_models([entry(tmp_path / "m", config, "model.py")], task="t", graph=tmp_path / "app")
-    (variant,) = added.graph.tasks["t"].variants
-    assert (variant.template, variant.config) == ("folder", config)
-    assert {name: path.name for name, path in variant.artifacts.items()} == {
-        "config.pbtxt": "config.pbtxt",
-        "model.py": "model.py",
-    }
-
-
-def test_an_engine_is_added_by_its_configuration(tmp_path: Path) -> None:
-    config = CONFIG.replace("onnxruntime_onnx", "tensorrt_plan") + 'default_model_filename: "engine.plan"\n'
-    added = add_models([entry(tmp_path / "m", config, "engine.plan")], task="t", graph=tmp_path / "app")
-    assert added.graph.tasks["t"].variants[0].template == "tensorrt"
-    assert list(added.graph.tasks["t"].variants[0].artifacts) == ["model.plan"]
 
 
 @pytest.mark.parametrize(
@@ -460,13 +236,6 @@ def test_a_model_that_cannot_be_declared_is_refused(tmp_path: Path, content: byt
     with pytest.raises(InputError, match=message):
         add_models([tmp_path / "m.onnx"], task="t", graph=tmp_path / "app")
     assert not (tmp_path / "app").exists()
-
-
-def test_a_name_that_cannot_be_declared_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "sum.py").write_text(CODE.replace('"SUM"', '"S.M"'))
-    message = "the tensor 'S.M' has a name that graph.yaml cannot have; change the model to use names of a letter"
-    with pytest.raises(InputError, match=message):
-        add_models([tmp_path / "sum.py"], task="t", graph=tmp_path, samples={"X": np.ones(3, np.float32)})
 
 
 def test_models_that_differ_are_refused_and_nothing_is_changed(tmp_path: Path, outside: Path) -> None:
@@ -496,14 +265,6 @@ def test_a_further_variant_does_not_ask_to_change_the_task(
         add_models([outside / "m2.onnx"], task="t", graph=tmp_path / "app")
     hint = "give the model's tensors the names of t with --rename OLD=NEW, or use another task name; variants of t have"
     assert raised.value.hint == f"{hint} the same inputs and outputs"
-
-
-def test_a_further_class_must_return_the_outputs_of_the_task(tmp_path: Path) -> None:
-    (tmp_path / "sum.py").write_text(CODE)
-    add_models([tmp_path / "sum.py"], task="t", graph=tmp_path, samples={"X": np.ones(3, np.float32)})
-    (tmp_path / "other.py").write_text(CODE.replace("SUM", "TOTAL"))
-    with pytest.raises(InputError, match=r"other\.py has no output 'SUM'; use another task name"):
-        add_models([tmp_path / "other.py"], task="t", graph=tmp_path)
 
 
 def test_an_input_from_a_tensor_of_another_type_is_explained(tmp_path: Path, outside: Path) -> None:

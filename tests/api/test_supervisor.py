@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,16 +19,72 @@ from jigsaw_triton.servers.os_process import start_time
 
 RUN = """
 import sys
-from jigsaw_triton.api.supervisor import Supervisor
-sys.exit(Supervisor(["/bin/sh", sys.argv[1]], sys.argv[1] + ".beat").run())
+from jigsaw_triton.api import supervisor
+script, *constants = sys.argv[1:]
+for name, value in (constant.split("=") for constant in constants):
+    assert hasattr(supervisor, name)
+    setattr(supervisor, name, float(value))
+sys.exit(supervisor.Supervisor(["/bin/sh", script], script + ".beat").run())
 """
+LONG = 1e6
+"""Seconds or checks that no test lasts."""
 
 
-def supervise(folder: Path, script: str) -> subprocess.Popen[str]:
-    """Starts a supervisor of a script. The file `starts` has a line for each start of the script."""
+@contextmanager
+def supervise(folder: Path, script: str, **constants: float) -> Iterator[subprocess.Popen[str]]:
+    """Runs a supervisor of a script. The file `starts` has a line for each start of the script.
+
+    Args:
+        folder: Folder for the script and its files.
+        script: Shell script.
+        **constants: New values of constants of the supervisor's module.
+
+    Yields:
+        Process of the supervisor.
+    """
     path = folder / "controller.sh"
-    path.write_text(f'cd {folder}; echo "$1" >> starts\n{script}\n')
-    return subprocess.Popen([sys.executable, "-c", RUN, str(path)], stderr=subprocess.PIPE, text=True)
+    path.write_text(f'cd {folder}; echo "$*" >> starts\n{script}\n')
+    changed = [f"{name}={value}" for name, value in constants.items()]
+    command = [sys.executable, "-c", RUN, str(path), *changed]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0) as process:
+        try:
+            yield process
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Waits for a condition while a process runs."""
+    while not condition():
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
+class Checked:
+    """A supervisor whose checks the test makes, with the heartbeats of its controller.
+
+    Args:
+        folder: Folder of the script.
+        process: Process of the supervisor, which makes no checks itself.
+    """
+
+    def __init__(self, folder: Path, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self._beat = folder / "controller.sh.beat"
+        self._beat.touch()
+        self._beats = 0
+        wait_for(lambda: bool(starts(folder)), process)
+
+    def check(self) -> None:
+        """Has the supervisor check its controller."""
+        os.kill(self.process.pid, signal.SIGALRM)
+
+    def beat(self) -> None:
+        """Gives the controller a heartbeat, and has the supervisor check it."""
+        self._beats += 1
+        os.utime(self._beat, ns=(self._beats, self._beats))
+        self.check()
 
 
 def starts(folder: Path) -> list[str]:
@@ -67,8 +125,7 @@ def test_a_failed_first_start_is_final_and_a_failed_resume_is_retried(tmp_path: 
 def test_a_signal_ends_supervisor_and_controller(tmp_path: Path, number: signal.Signals) -> None:
     script = "trap 'echo left > left; exit 0' TERM; echo > ready; while :; do sleep 0.01; done"
     with supervise(tmp_path, script) as process:
-        while not (tmp_path / "ready").exists():
-            time.sleep(0.01)
+        wait_for((tmp_path / "ready").exists, process)
         os.kill(process.pid, number)
         assert process.wait(timeout=30) == 0
     assert (tmp_path / "left").exists()
@@ -76,66 +133,73 @@ def test_a_signal_ends_supervisor_and_controller(tmp_path: Path, number: signal.
 
 
 def test_a_controller_that_does_not_end_is_killed(tmp_path: Path) -> None:
-    code = RUN.replace("sys.exit(", "from jigsaw_triton.api import supervisor; supervisor._LEAVE_CHECKS = 1; sys.exit(")
-    (tmp_path / "controller.sh").write_text(f"trap '' TERM; echo > {tmp_path}/ready; while :; do sleep 0.01; done")
-    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "controller.sh")]) as process:
-        while not (tmp_path / "ready").exists():
-            time.sleep(0.01)
+    script = "trap '' TERM; echo > ready; while :; do sleep 0.01; done"
+    with supervise(tmp_path, script, _LEAVE_CHECKS=1) as process:
+        wait_for((tmp_path / "ready").exists, process)
         process.terminate()
         assert process.wait(timeout=30) == 0
 
 
 def test_a_controller_without_heartbeat_is_killed_and_the_next_one_resumes(tmp_path: Path) -> None:
-    code = RUN.replace("sys.exit(", "from jigsaw_triton.api import supervisor; supervisor._HANG_CHECKS = 2; sys.exit(")
-    script = tmp_path / "controller.sh"
-    # The first one stops after some heartbeats.
-    script.write_text(
-        f'cd {tmp_path}; echo "$1" >> starts; [ "$1" ] && exit 0\n'
-        f"for _ in 1 2 3 4 5 6; do touch {script}.beat; sleep 0.5; done; echo > beaten; kill -STOP $$\n"
-    )
-    ended = subprocess.run([sys.executable, "-c", code, str(script)], check=False, timeout=60)
-    assert ended.returncode == 0
-    assert (tmp_path / "beaten").exists()
+    script = 'while [ ! "$1" ] || [ ! -e end ]; do sleep 0.01; done'
+    # A check that is late sees the next heartbeat too, and the check after it none.
+    constants = {"_CHECK_S": LONG, "_START_CHECKS": LONG, "_STANDBY_CHECKS": LONG, "_HANG_CHECKS": 3}
+    with supervise(tmp_path, script, **constants) as process:
+        checked = Checked(tmp_path, process)
+        for _ in range(10):
+            checked.beat()
+            time.sleep(0.01)
+        assert starts(tmp_path) == [""]
+        while len(starts(tmp_path)) == 1:
+            checked.check()
+            time.sleep(0.01)
+        (tmp_path / "end").touch()
+        assert process.wait(timeout=30) == 0
     assert starts(tmp_path) == ["", "--resume"]
 
 
-IMPATIENT = RUN.replace(
-    "sys.exit(",
-    "from jigsaw_triton.api import supervisor; supervisor._CHECK_S = 0.1; supervisor._STANDBY_CHECKS = 1; sys.exit(",
-)
 STANDBY = """
-cd {folder}; echo "$*" >> starts
-if [ "$2" ]; then echo $$ > standby; read go || exit 0; echo "$go" > went; exit 0; fi
-while [ ! -e standby ]; do touch {folder}/controller.sh.beat; sleep 0.05; done
-{end}
+if [ "$2" ]; then echo $$ > standby.part; mv standby.part standby; read go || exit 0; echo "$go" > went; exit 0; fi
+[ "$1" ] && exit 0
+while [ ! -e end ]; do sleep 0.01; done
 """
+"""Script of a controller that ends in some way once there is a file `end`, and of its standby."""
 
 
-def supervise_with_standby(folder: Path, end: str) -> int:
-    """Supervises a controller that ends once it has a standby; returns the supervisor's exit code."""
-    (folder / "controller.sh").write_text(STANDBY.format(folder=folder, end=end))
-    command = [sys.executable, "-c", IMPATIENT, str(folder / "controller.sh")]
-    return subprocess.run(command, check=False, timeout=60).returncode
+@contextmanager
+def with_standby(folder: Path, end: str) -> Iterator[int]:
+    """Supervises a controller until it has a standby. Then has it end, and expects the supervisor to end in order.
+
+    Yields:
+        Process id of the standby.
+    """
+    with supervise(folder, STANDBY + end, _CHECK_S=LONG, _STANDBY_CHECKS=1, _HANG_CHECKS=LONG) as process:
+        checked = Checked(folder, process)
+        while not (folder / "standby").exists():
+            checked.beat()
+            time.sleep(0.01)
+        yield int((folder / "standby").read_text())
+        (folder / "end").touch()
+        assert process.wait(timeout=30) == 0
 
 
 def test_a_standby_takes_the_place_of_a_controller_that_dies(tmp_path: Path) -> None:
-    assert supervise_with_standby(tmp_path, "kill -9 $$") == 0
+    with with_standby(tmp_path, "kill -9 $$"):
+        pass
     assert (tmp_path / "went").read_text() == "go\n"
     assert starts(tmp_path) == ["", "--resume --standby"]
 
 
 def test_a_standby_ends_with_its_controller(tmp_path: Path) -> None:
-    assert supervise_with_standby(tmp_path, "exit 0") == 0
+    with with_standby(tmp_path, "exit 0") as standby:
+        pass
     assert not (tmp_path / "went").exists()
-    assert start_time(int((tmp_path / "standby").read_text())) is None
+    assert start_time(standby) is None
 
 
 def test_a_standby_that_has_died_is_not_counted_on(tmp_path: Path) -> None:
-    end = "kill -9 $(cat standby); sleep 0.3; kill -9 $$"
-    script = STANDBY.replace('if [ "$2" ]', '[ $(wc -l < starts) = 3 ] && exit 0\nif [ "$2" ]')
-    (tmp_path / "controller.sh").write_text(script.format(folder=tmp_path, end=end))
-    command = [sys.executable, "-c", IMPATIENT, str(tmp_path / "controller.sh")]
-    assert subprocess.run(command, check=False, timeout=60).returncode == 0
+    with with_standby(tmp_path, "kill -9 $$") as standby:
+        os.kill(standby, signal.SIGKILL)
     assert starts(tmp_path) == ["", "--resume --standby", "--resume"]
 
 
@@ -197,14 +261,12 @@ def test_a_state_that_cannot_be_read_is_final(tmp_path: Path) -> None:
 
 
 def test_a_signal_between_two_controllers_starts_no_other(tmp_path: Path) -> None:
-    with supervise(tmp_path, "kill -9 $$") as process:
-        # The fifth restart comes 1.6 s after the fourth.
-        while len(starts(tmp_path)) < 5:
-            time.sleep(0.01)
-        time.sleep(0.2)
+    with supervise(tmp_path, "kill -9 $$", _FIRST_DELAY_S=LONG, _MAX_DELAY_S=LONG) as process:
+        assert process.stderr is not None
+        assert "it is restarted in" in process.stderr.readline()
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(timeout=30) == 0
-    assert len(starts(tmp_path)) == 5
+    assert starts(tmp_path) == [""]
 
 
 def test_a_log_on_a_full_disk_does_not_end_the_supervisor(tmp_path: Path) -> None:

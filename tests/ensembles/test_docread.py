@@ -1,10 +1,9 @@
 """Tests of docread on rendered pages, with its real weights."""
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import islice
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +14,7 @@ from PIL import Image
 from jigsaw_triton.api.files import load_graph
 from jigsaw_triton.applications import missing_artifacts
 from jigsaw_triton.resources import applications_dir
-from tests.ensembles.conftest import Array, Script
+from tests.ensembles.conftest import Array, CallModel, Load, Script
 
 FOLDER = applications_dir() / "docread"
 
@@ -27,23 +26,13 @@ DETECT = ("v6_tiny_352", "v6_tiny_480", "v6_tiny_720", "v6_small_720")
 RECOGNISE = ("v6_tiny", "v5_mobile", "v6_small")
 
 
-CallModel = Callable[[Mapping[str, Array]], Mapping[str, Array]]
-Load = Callable[[str, str], CallModel]
+LoadTask = Callable[[str, str], CallModel]
+"""Function that loads the model of a task's variant."""
 
 
 @pytest.fixture(scope="module")
-def load(script: Script) -> Load:
-    """Function that loads the model of a task's variant as a worker does: from a folder with its artifacts."""
-
-    def loaded(task: str, name: str) -> CallModel:
-        variant = load_graph(FOLDER).tasks[task].variant(name)
-        with tempfile.TemporaryDirectory() as folder:
-            for file, source in variant.artifacts.items():
-                Path(folder, file).symlink_to(source)
-            model: CallModel = script(f"docread/models/{task}.py").Model(Path(folder), variant.parameters, 1)
-        return model
-
-    return loaded
+def load(load_model: Load) -> LoadTask:
+    return partial(load_model, "docread")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +57,7 @@ def golden() -> Any:
 
 
 @pytest.fixture(scope="module")
-def crops(load: Load, page: Array) -> Array:
+def crops(load: LoadTask, page: Array) -> Array:
     found: Array = load("detect", "v6_tiny_720")({"IMAGE": page[None]})["CROPS"][0]
     return found
 
@@ -104,7 +93,7 @@ def test_the_golden_page_is_one_page_in_two_formats(page: Array) -> None:
 
 @pytest.mark.parametrize(("name", "least"), list(zip(DETECT, (0.6, 0.9, 0.95, 0.95), strict=True)))
 def test_detect_finds_the_lines_of_the_golden_page(
-    load: Load, labels: ModuleType, pages: ModuleType, page: Array, golden: Any, name: str, least: float
+    load: LoadTask, labels: ModuleType, pages: ModuleType, page: Array, golden: Any, name: str, least: float
 ) -> None:
     outputs = load("detect", name)({"IMAGE": page[None]})
     boxes, crops = outputs["BOXES"], outputs["CROPS"]
@@ -120,7 +109,7 @@ def test_detect_finds_the_lines_of_the_golden_page(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "least"), list(zip(RECOGNISE, (0.9, 0.85, 0.95), strict=True)))
-def test_recognise_reads_the_golden_page(load: Load, crops: Array, golden: Any, name: str, least: float) -> None:
+def test_recognise_reads_the_golden_page(load: LoadTask, crops: Array, golden: Any, name: str, least: float) -> None:
     outputs = load("recognise", name)({"CROP": crops})
     truth = [line["text"] for line in golden["truth"]]
     assert len(truth) == len(crops)
@@ -130,7 +119,7 @@ def test_recognise_reads_the_golden_page(load: Load, crops: Array, golden: Any, 
     assert 0.8 < outputs["SCORE"].mean() <= 1
 
 
-def test_the_expected_answer_is_what_its_variants_give(load: Load, page: Array, golden: Any) -> None:
+def test_the_expected_answer_is_what_its_variants_give(load: LoadTask, page: Array, golden: Any) -> None:
     expected = golden["expected"]
     found = load("detect", expected["detect"])({"IMAGE": page[None]})
     read = texts(load("recognise", expected["recognise"])({"CROP": found["CROPS"][0]}))
@@ -141,24 +130,24 @@ def test_the_expected_answer_is_what_its_variants_give(load: Load, page: Array, 
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (1, 1), (5, 3000), (77, 131)])
-def test_an_empty_page_has_no_lines(load: Load, shape: tuple[int, int]) -> None:
+def test_an_empty_page_has_no_lines(load: LoadTask, shape: tuple[int, int]) -> None:
     outputs = load("detect", "v6_tiny_480")({"IMAGE": np.zeros((1, *shape, 3), np.uint8)})
     assert outputs["BOXES"].shape == (1, 0, 4)
     assert outputs["CROPS"].shape == (1, 0, 48, 640, 3)
 
 
-def test_a_page_without_pixels_is_refused(load: Load) -> None:
+def test_a_page_without_pixels_is_refused(load: LoadTask) -> None:
     with pytest.raises(ValueError, match="IMAGE is empty"):
         load("detect", "v6_tiny_480")({"IMAGE": np.zeros((1, 0, 10, 3), np.uint8)})
 
 
-def test_a_line_reads_the_same_alone_and_in_a_batch(load: Load, crops: Array) -> None:
+def test_a_line_reads_the_same_alone_and_in_a_batch(load: LoadTask, crops: Array) -> None:
     model = load("recognise", "v6_tiny")
     together = texts(model({"CROP": crops[:6]}))
     assert together == [texts(model({"CROP": crop[None]}))[0] for crop in crops[:6]]
 
 
-def test_padding_and_darkness_are_no_text(load: Load) -> None:
+def test_padding_and_darkness_are_no_text(load: LoadTask) -> None:
     model = load("recognise", "v6_tiny")
     crops = np.stack([np.full((48, 640, 3), 127, np.uint8), np.zeros((48, 640, 3), np.uint8)])
     outputs = model({"CROP": crops})

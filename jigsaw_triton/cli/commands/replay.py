@@ -7,13 +7,14 @@ from typing import Any
 import click
 import numpy as np
 
-from jigsaw_triton.api.replaying import PEAK, Check, Replay, replay
+from jigsaw_triton.api.replaying import PEAK, Check, replay
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs import traces as trace_options
-from jigsaw_triton.cli.inputs.systems import Parts, parse_systems, published_columns, published_document, system
-from jigsaw_triton.cli.io.output import Output, View
-from jigsaw_triton.cli.io.table import Table
+from jigsaw_triton.cli.inputs.systems import Parts, parse_systems, system
+from jigsaw_triton.cli.io.output import Output
+from jigsaw_triton.cli.views import systems as view
+from jigsaw_triton.cli.views.systems import Figures, Shown
 from jigsaw_triton.evaluation.plots import check_plot
 from jigsaw_triton.evaluation.replay import Replayed
 from jigsaw_triton.evaluation.replay_plot import BIN_S, plot
@@ -21,8 +22,6 @@ from jigsaw_triton.evaluation.simulator.accounting import Operation
 
 CHECK_S = 3600
 """Seconds that are simulated event by event with --check."""
-
-_HEADER = ("system", "slices", "of all", "violations", "accuracy", "changes", "published slices", "violations")
 
 
 @options.command(
@@ -97,45 +96,39 @@ def command(
             reporter=out,
             wording=COMMAND_LINE,
         )
+    total = found.wanted.cluster.compute_slices
     if plot_path is not None:
-        plot(found.systems, plot_path, title=f"{_slices(found)} compute slices, trace times {found.scale:.3g}")
+        plot(found.systems, plot_path, title=f"{total} compute slices, trace times {found.scale:.3g}")
         out.note(f"wrote {plot_path}")
-    out.result(_document(found), *_view(found))
+    shown = [_shown(one, found.checks.get(one.contender)) for one in found.systems]
+    notes = [
+        f"{contender}, first hour: {check.fluid:.3%} violations, {check.events:.3%} event by event; "
+        f"{100 * (check.fluid - check.events):+.3f} points"
+        for contender, check in found.checks.items()
+    ]
+    out.result(
+        view.document(shown, total, found.scale),
+        *view.view(shown, total, title="means over the trace", columns=("changes",), notes=notes),
+    )
 
 
-def _slices(found: Replay) -> int:
-    return found.wanted.cluster.compute_slices
-
-
-def _document(found: Replay) -> dict[str, Any]:
-    return {
-        "scale": found.scale,
-        "slices_total": _slices(found),
-        "systems": [_of_system(one, found.checks.get(one.contender)) for one in found.systems],
-        "published": published_document(),
+def _shown(one: Replayed, check: Check | None) -> Shown:
+    run = one.operation
+    if run is None:
+        return Shown(one.contender, None, one.reason)
+    figures: dict[str, Any] = {
+        "requests": run.sent,
+        "slice_hours": float(run.slices.sum()) / 3600,
+        "changes": len(run.changes),
+        "intervals": list(_intervals(run)),
     }
-
-
-def _of_system(one: Replayed, check: Check | None) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "formulation": one.contender.formulation,
-        "features": one.contender.features,
-        "reason": one.reason,
-    }
-    if one.operation is not None:
-        run = one.operation
-        document |= {
-            "requests": run.sent,
-            "violations": run.violation_share,
-            "mean_slices": float(run.slices.mean()),
-            "slice_hours": float(run.slices.sum()) / 3600,
-            "accuracy": _accuracy(run),
-            "changes": len(run.changes),
-            "intervals": list(_intervals(run)),
-        }
     if check is not None:
-        document["check"] = {"seconds": CHECK_S, "fluid": check.fluid, "events": check.events}
-    return document
+        figures["check"] = {"seconds": CHECK_S, "fluid": check.fluid, "events": check.events}
+    accuracy = min(float(values.mean()) for values in run.accuracy.values())
+    columns = (str(len(run.changes)),)
+    return Shown(
+        one.contender, Figures(float(run.slices.mean()), run.violation_share, accuracy, columns, document=figures)
+    )
 
 
 def _intervals(run: Operation) -> Iterator[dict[str, float]]:
@@ -148,37 +141,3 @@ def _intervals(run: Operation) -> Iterator[dict[str, float]]:
             "slices": float(run.slices[part].mean()),
             "violations": float(violations[part].sum() / max(1e-9, arrived[part].sum())),
         }
-
-
-def _accuracy(run: Operation) -> float:
-    return min(float(values.mean()) for values in run.accuracy.values())
-
-
-def _view(found: Replay) -> Iterator[View]:
-    yield Table.of(_HEADER, (_row(one, _slices(found)) for one in found.systems), title="means over the trace")
-    for one in found.systems:
-        if one.operation is None:
-            yield f"{one.contender}: {one.reason}"
-    for contender, check in found.checks.items():
-        yield (
-            f"{contender}, first hour: {check.fluid:.3%} violations, {check.events:.3%} event by event; "
-            f"{100 * (check.fluid - check.events):+.3f} points"
-        )
-    yield "published: JigsawServe (arXiv 2603.08797), its own applications on four H100, steady trials"
-
-
-def _row(one: Replayed, total: int) -> tuple[str, ...]:
-    beside = published_columns(one.contender)
-    run = one.operation
-    if run is None:
-        return (str(one.contender), "-", "-", "-", "-", "-", *beside)
-    slices = float(run.slices.mean())
-    return (
-        str(one.contender),
-        f"{slices:.2f}",
-        f"{slices / total:.1%}",
-        f"{run.violation_share:.3%}",
-        f"{_accuracy(run):.3f}",
-        str(len(run.changes)),
-        *beside,
-    )

@@ -1,21 +1,19 @@
 """`jigsaw-triton evaluate trials`: steady trials of this project's planner and the paper's."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jigsaw_triton.api.replaying import SteadyTrials, steady_trials
+from jigsaw_triton.api.replaying import steady_trials
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs import traces as trace_options
-from jigsaw_triton.cli.inputs.systems import Parts, parse_systems, published_columns, published_document, system
-from jigsaw_triton.cli.io.output import Output, View
-from jigsaw_triton.cli.io.table import Table
+from jigsaw_triton.cli.inputs.systems import Parts, parse_systems, system
+from jigsaw_triton.cli.io.output import Output
+from jigsaw_triton.cli.views import systems as view
+from jigsaw_triton.cli.views.systems import Figures, Shown
 from jigsaw_triton.evaluation.plots import check_plot
 from jigsaw_triton.evaluation.trials import Trials
 from jigsaw_triton.evaluation.trials_plot import plot
-
-_HEADER = ("system", "slices", "of all", "violations", "accuracy", "published slices", "violations")
 
 
 @options.command(
@@ -79,59 +77,23 @@ def command(
         names = ", ".join(sorted(found.wanted.graphs))
         plot(found.systems, total, plot_path, title=f"{names} on {total} compute slices, each load a trial of its own")
         out.note(f"wrote {plot_path}")
-    out.result(_document(found), *_view(found))
-
-
-def _document(found: SteadyTrials) -> dict[str, Any]:
-    return {
-        "scale": found.scale,
-        "slices_total": found.wanted.cluster.compute_slices,
-        "systems": [_of_system(one) for one in found.systems],
-        "published": published_document(),
-    }
-
-
-def _of_system(one: Trials) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "formulation": one.contender.formulation,
-        "features": one.contender.features,
-        "reason": one.reason,
-    }
-    if one.trials:
-        document |= {
-            "violations": one.violation_share,
-            "mean_slices": one.mean_slices,
-            "accuracy": one.mean_accuracy,
-            "trials": [
-                {
-                    "load_rps": trial.load_rps,
-                    "slices": trial.slices,
-                    "violations": trial.violation_share,
-                    "accuracy": trial.accuracy,
-                }
-                for trial in one.trials
-            ],
-        }
-    return document
-
-
-def _view(found: SteadyTrials) -> Iterator[View]:
-    total = found.wanted.cluster.compute_slices
+    shown = [_shown(one) for one in found.systems]
     trials = max(len(one.trials) for one in found.systems)
-    yield Table.of(_HEADER, (_row(one, total) for one in found.systems), title=f"means over {trials} trials")
-    yield from (f"{one.contender}: {one.reason}" for one in found.systems if not one.trials)
-    yield "published: JigsawServe (arXiv 2603.08797), its own applications on four H100, steady trials"
+    out.result(view.document(shown, total, found.scale), *view.view(shown, total, title=f"means over {trials} trials"))
 
 
-def _row(one: Trials, total: int) -> tuple[str, ...]:
-    beside = published_columns(one.contender)
+def _shown(one: Trials) -> Shown:
     if not one.trials:
-        return (str(one.contender), "-", "-", "-", "-", *beside)
-    return (
-        str(one.contender),
-        f"{one.mean_slices:.2f}",
-        f"{one.mean_slices / total:.1%}",
-        f"{one.violation_share:.3%}",
-        f"{one.mean_accuracy:.3f}",
-        *beside,
+        return Shown(one.contender, None, one.reason)
+    each = [
+        {
+            "load_rps": trial.load_rps,
+            "slices": trial.slices,
+            "violations": trial.violation_share,
+            "accuracy": trial.accuracy,
+        }
+        for trial in one.trials
+    ]
+    return Shown(
+        one.contender, Figures(one.mean_slices, one.violation_share, one.mean_accuracy, document={"trials": each})
     )

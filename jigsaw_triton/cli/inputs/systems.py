@@ -1,4 +1,4 @@
-"""The option --system of commands that compare planners, and what they print of each."""
+"""The option --system of commands that compare planners, and their progress."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ from jigsaw_triton.cli.inputs.baselines import features
 from jigsaw_triton.cli.inputs.options import Decorator, option
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.ablation import PAPER_SUBSETS
-from jigsaw_triton.evaluation.replay import OURS, PUBLISHED, Contender
+from jigsaw_triton.evaluation.replay import OURS, Contender
 from jigsaw_triton.planner.domain.problem import FORMULATIONS
 
 _DEFAULT = (OURS, *(Contender("paper", subset) for subset in reversed(PAPER_SUBSETS)))
@@ -46,19 +46,6 @@ def _contender(text: str) -> Contender:
     )
 
 
-def published_columns(contender: Contender) -> tuple[str, str]:
-    """Returns what the paper's authors report of a system: its slices and its violations."""
-    found = PUBLISHED.get(contender.features) if contender.formulation == "paper" else None
-    return (found.slices or "-", found.violations) if found is not None else ("-", "-")
-
-
-def published_document() -> dict[str, dict[str, str]]:
-    """Returns what the paper's authors report, by features, for JSON."""
-    return {
-        subset: {"slices": figures.slices, "violations": figures.violations} for subset, figures in PUBLISHED.items()
-    }
-
-
 class Parts:
     """Reports each tenth of what a system has to do, once.
 
@@ -75,4 +62,4 @@ class Parts:
         step = (contender, int(10 * part))
         if step not in self._shown:
             self._shown.add(step)
-            self._report(f"{contender}: {step[1]}0%")
+            self._report(f"{contender}: {10 * step[1]}%")

@@ -12,7 +12,7 @@ from jigsaw_triton.controller.core.generation import Canary
 from jigsaw_triton.controller.core.lost_gpus import without_lost
 from jigsaw_triton.controller.core.recovery import recovered
 from jigsaw_triton.controller.core.settings import Settings
-from jigsaw_triton.controller.core.standby import Reading, RecentArrivals, in_service, routes_to_set
+from jigsaw_triton.controller.core.standby import Reading, RecentArrivals, routes_to_set
 from jigsaw_triton.controller.core.state import Phase
 from jigsaw_triton.controller.core.tallies import Tally
 from jigsaw_triton.controller.core.transition import stages_to
@@ -36,6 +36,9 @@ TWO = standing_by(
 )
 """Generation 2: the same, and one more slice for each task."""
 
+OTHER = bundle(2, [worker("0/1g@0", ("t0", "b"), generation=2), worker("0/1g@1", ("t1", "a"))])
+"""Generation 2 with the standby variant of the first task in place of its usual one."""
+
 CALM, BURST = [8.0] * 40, [30.0] * 8
 
 
@@ -45,6 +48,14 @@ def deployed(world: World) -> World:
     assert world.state.phase is Phase.READY
     world.ticks([8.0])
     return world
+
+
+def existing(made: Bundle) -> Actual:
+    actual = Actual()
+    for stage in stages_to(actual, None, generation(made)):
+        for action in stage.actions:
+            actual = actual.after(action)
+    return actual
 
 
 def routed(world: World, generation: int = 1) -> dict[str, list[str]]:
@@ -340,107 +351,10 @@ def test_the_next_controller_knows_that_standby_variants_serve() -> None:
     assert routed(world) == USUAL
 
 
-OTHER = bundle(2, [worker("0/1g@0", ("t0", "b"), generation=2), worker("0/1g@1", ("t1", "a"))])
-
-
-def existing(made: Bundle) -> Actual:
-    actual = Actual()
-    for stage in stages_to(actual, None, generation(made)):
-        for action in stage.actions:
-            actual = actual.after(action)
-    return actual
-
-
-def actions_to(actual: Actual, before: Bundle, target: Bundle, standby: Iterable[str] = ()) -> list[a.Action]:
-    stages = stages_to(actual, profiled(before), profiled(target), standby=frozenset(standby))
-    return [action for stage in stages for action in stage.actions]
-
-
-def test_a_model_that_stands_by_makes_room_for_the_new_model_of_its_slice() -> None:
-    actions = actions_to(existing(ONE), ONE, OTHER)
-    unload, load = (
-        a.UnloadModels("n-0-1g-0", ("app.t0.b.g1",)),
-        a.LoadModels("n-0-1g-0", OTHER.workers["n-0-1g-0"].models),
-    )
-    assert actions.index(unload) < actions.index(load)
-    assert a.UnloadModels("n-0-1g-1", ("app.t1.b.g1",)) in actions[actions.index(load) :]
-
-
-def test_the_usual_model_makes_room_while_its_standby_variant_serves() -> None:
-    actual = existing(ONE)
-    actual = actual.after(a.SetRoutes(routes_to_set(actual, generation(ONE), ["app"])))
-    actions = actions_to(actual, ONE, OTHER, ["app"])
-    unload, load = (
-        a.UnloadModels("n-0-1g-0", ("app.t0.a.g1",)),
-        a.LoadModels("n-0-1g-0", OTHER.workers["n-0-1g-0"].models),
-    )
-    assert actions.index(unload) < actions.index(load)
-    for action in actions[: actions.index(load)]:
-        actual = actual.after(action)
-    # The change fails here. The rollback loads the usual model again.
-    running = generation(ONE)
-    for stage in stages_to(actual, running, running, standby=["app"]):
-        for action in stage.actions:
-            actual = actual.after(action)
-    assert {model.name for model in actual.workers["n-0-1g-0"].models} == {"app.t0.a.g1", "app.t0.b.g1"}
-    assert routes_to_set(actual, running, []) != {}
-
-
-@pytest.mark.parametrize("burst", [False, True])
-def test_models_that_stand_by_make_room_for_a_canary_and_are_loaded_again_after_it(burst: bool) -> None:
-    world = deployed(World({1: ONE, 2: OTHER}))
-    if burst:
-        world.arrive(BURST)
-    world.send(e.DeployRequested(wanted(20.0), Canary(0.05, 60.0)))
-    assert world.state.watch is not None and world.state.watch.verdict is None
-    assert sum(len(w.models) for w in world.state.actual.workers.values()) == 4
-    world.send(e.CanaryEndRequested())
-    loaded = {m.name for w in world.state.actual.workers.values() for m in w.models}
-    assert loaded == {"app.t0.a.g1", "app.t0.b.g1", "app.t1.a.g1", "app.t1.b.g1"}
-    world.ticks([8.0])
-    world.arrive([8.0])
-    assert routed(world) == (STANDBY if burst else USUAL)
-
-
-def test_a_model_that_an_old_route_reaches_makes_no_room() -> None:
-    actual = existing(ONE)
-    lingering = replace(ONE.graphs["app"].tasks[0].standby[0], generations=(1,))
-    actual = actual.after(a.SetRoutes({"app.t0.g0": (lingering,)}))
-    actions = actions_to(actual, ONE, OTHER)
-    load = actions.index(a.LoadModels("n-0-1g-0", OTHER.workers["n-0-1g-0"].models))
-    assert not any(isinstance(action, a.UnloadModels) for action in actions[:load])
-
-
-def test_only_slices_with_both_models_loaded_are_in_service() -> None:
-    actual = existing(ONE)
-    actual = actual.after(a.UnloadModels("n-0-1g-0", ("app.t0.b.g1",)))
-    found = in_service(generation(ONE), actual, ["app"]).bundle
-    assert [[m.name for m in w.models] for w in found.workers.values()] == [["app.t0.a.g1"], ["app.t1.b.g1"]]
-    assert [[entry.model for entry in t.route] for t in found.graphs["app"].tasks] == [["app.t0.a.g1"], ["app.t1.b.g1"]]
-
-
-def test_a_slice_whose_usual_model_has_made_room_keeps_its_standby_variant() -> None:
-    actual = existing(ONE)
-    actual = actual.after(a.SetRoutes(routes_to_set(actual, generation(ONE), ["app"])))
-    actual = actual.after(a.UnloadModels("n-0-1g-0", ("app.t0.a.g1",)))
-    assert routes_to_set(actual, generation(ONE), ["app"]) == {}
-    found = routes_to_set(actual, generation(ONE), [])
-    assert {name: [entry.model for entry in route] for name, route in found.items()} == {"app.t1.g1": ["app.t1.a.g1"]}
-
-
 def test_a_few_requests_at_once_are_no_burst() -> None:
     recent = RecentArrivals(10.0).with_reading(Reading(0.1, 0.1, 9.0), Settings())
     assert not recent.bursts()
     assert recent.with_reading(Reading(0.2, 0.1, 9.0), Settings()).bursts()
-
-
-def test_arrivals_right_after_a_change_during_a_burst_are_counted() -> None:
-    world = deployed(World({1: ONE, 2: OTHER}))
-    world.arrive(BURST)
-    assert routed(world) == STANDBY
-    world.send(e.DeployRequested(wanted(20.0)))
-    world.arrive([30.0])
-    assert world.state.phase is Phase.READY
 
 
 def test_a_rollback_to_a_copy_of_the_running_generation_without_lost_gpus_keeps_the_standby_variants() -> None:

@@ -13,7 +13,8 @@ from jigsaw_triton.planner.candidates import configurations as configurations_mo
 from jigsaw_triton.planner.candidates.configurations import Configuration, available, by_load, merged, worthwhile
 from jigsaw_triton.planner.domain.problem import LOADS, REPLICA_RANGES, Options
 from jigsaw_triton.planner.latency import latency
-from jigsaw_triton.planner.latency.queueing import Array, many_latencies_ms
+from jigsaw_triton.planner.latency.points import Array
+from jigsaw_triton.planner.latency.queueing import many_latencies_ms
 from jigsaw_triton.profiles.service import ServiceTime
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from tests.fakes.graphs import chain
