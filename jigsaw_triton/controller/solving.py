@@ -12,9 +12,10 @@ from jigsaw_triton.controller.core.generation import Generation, Wanted
 from jigsaw_triton.controller.core.review import worth
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.slowness import slowed
-from jigsaw_triton.errors import InputError
+from jigsaw_triton.errors import InfeasibleError, InputError
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import Workload
+from jigsaw_triton.planner.domain.costs import board_costs
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.search.demand_shedding import make_shedding_plan
@@ -33,10 +34,19 @@ def planned(problem: Problem, options: Options, action: a.Solve, solvers: Solver
     still covers the demand that the user requested for each graph, unless a GPU is lost. The paper's formulation, a
     baseline, cannot do that.
     """
-    if action.first and (plan := make_first_plan(problem, options)) is not None:
-        return plan
+    if action.first:
+        # A review follows, and restores what a loss must leave.
+        for asked in (problem, problem.unprotected()) if problem.survive else (problem,):
+            if (plan := make_first_plan(asked, options)) is not None:
+                return plan
     if not action.may_fall_short or options.formulation != "exact":
         return make_plan(problem, options, solvers=solvers)
+    if problem.survive:
+        try:
+            return make_plan(problem, options, solvers=solvers)
+        except InfeasibleError:
+            # To survive a further loss is worth less than to serve the demand now.
+            problem = problem.unprotected()
     share = _LEAST_SHARE if action.lost else 1.0
     least_rps = {name: min(rps, share * action.wanted.demand_rps[name]) for name, rps in action.demand_rps.items()}
     return make_shedding_plan(problem, options, least_rps=least_rps, solvers=solvers)
@@ -80,7 +90,8 @@ class Planner:
         if action.review and action.running is not None:
             running = action.running
             by_slices = action.wanted.objective == "slices"
-            if by_slices and not worth(running.plan, plan, action.wanted.change_price, self.settings):
+            costs, price = board_costs(cluster, action.wanted.profiles), action.wanted.change_price
+            if by_slices and not worth(running.plan, plan, price, self.settings, costs):
                 return running.plan, running.bundle
         return plan, self._compiled(action, plan, cluster)
 
@@ -92,6 +103,8 @@ class Planner:
             profiles=slowed(wanted.profiles, action.slow),
             running=running.plan if running is not None else None,
             unloaded=wanted.profiles,
+            # Slices that are slow now do not make their board cheaper.
+            costs=board_costs(cluster, wanted.profiles),
         )
         return with_standby(problem, self.plan(problem, wanted.options, action, self.solvers), wanted.options)
 

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import (
     Agents,
+    NODE,
     Board,
     Cluster,
     Edge,
@@ -21,6 +22,7 @@ from jigsaw_triton.gpus.model import (
     MigInstance,
     Placement,
     ServerImage,
+    Survive,
 )
 from jigsaw_triton.spec.load import Loaded
 from jigsaw_triton.spec.schema import (
@@ -30,6 +32,7 @@ from jigsaw_triton.spec.schema import (
     ClusterSpec,
     EdgeEntry,
     ForeignEntry,
+    GpusEntry,
     NodeEntry,
 )
 from jigsaw_triton.spec.source import Path, Report
@@ -60,6 +63,7 @@ def build_cluster(
         report.add(("spec", "gateway", *mistake.field), mistake.message, mistake.hint)
     edge = _edge(spec.edge, gateway, loaded, report)
     agents = _agents(spec, loaded, report)
+    survive = _survive(spec, report)
     report.raise_if_any()
     image = ServerImage(spec.gateway.image, spec.gateway.runtime) if spec.gateway.image is not None else None
     return Cluster(
@@ -74,6 +78,9 @@ def build_cluster(
         gateway_memory_mib=spec.gateway.memory_mib,
         agents=agents,
         gateway_limits=GatewayLimits(spec.gateway.processors, spec.gateway.workers),
+        topology={node.name: dict(node.topology) for node in spec.nodes if node.topology},
+        survive=survive,
+        gateway_node=_gateway_node(spec),
     )
 
 
@@ -183,6 +190,30 @@ def _edge(
     return Edge(entry.kind, tls, keys, EdgeLimits(**entry.limits.model_dump()), entry.metrics, entry.access_log)
 
 
+def _gateway_node(spec: ClusterSpec) -> str:
+    """Returns the node that the controller and its gateway run on, which agents never have."""
+    names = [node.name for node in spec.nodes]
+    if spec.engine == "agents":
+        return LOCAL_NODE
+    return LOCAL_NODE if LOCAL_NODE in names else names[0]
+
+
+def _survive(spec: ClusterSpec, report: Report) -> Survive | None:
+    """Builds the loss to survive, and checks that each node is in a failure domain."""
+    for number, node in enumerate(spec.nodes):
+        if NODE in node.topology:
+            path: Path = ("spec", "nodes", number, "topology", NODE)
+            report.add(path, f"'{NODE}' is no label, for it stands for the node itself", "choose another label")
+        elif spec.survive is not None and spec.survive.loss_of not in (NODE, *node.topology):
+            label = spec.survive.loss_of
+            report.add(
+                ("spec", "nodes", number),
+                f"node '{node.name}' has no label '{label}', whose loss plans must survive",
+                f"add `topology: {{{label}: ...}}`, or write `survive: {NODE}`",
+            )
+    return Survive(spec.survive.loss_of, spec.survive.share) if spec.survive is not None else None
+
+
 def _gpus(
     nodes: list[NodeEntry], catalog: Mapping[str, Board], loaded: Loaded[ClusterDocument], report: Report
 ) -> list[Gpu]:
@@ -197,7 +228,7 @@ def _gpus(
         if node.name in lines:
             report.add(path, f"node '{node.name}' is repeated", f"the first is on line {lines[node.name]}")
         lines.setdefault(node.name, loaded.source.line(path))
-        boards: list[tuple[Board, Layout]] = []
+        found: list[tuple[Board, Layout, float | None]] = []
         for position, entry in enumerate(node.gpus):
             board = catalog.get(entry.model)
             if board is None:
@@ -205,9 +236,42 @@ def _gpus(
                 report.add((*path, "gpus", position, "model"), f"there is no GPU model {shown(entry.model)}", hint)
             else:
                 foreign = _foreign(entry.foreign, board, (*path, "gpus", position, "foreign"), report)
-                boards += [(board, foreign)] * entry.count
-        gpus += [Gpu(GpuId(node.name, index), board, foreign) for index, (board, foreign) in enumerate(boards)]
+                found += [(board, foreign, entry.cost)] * entry.count
+        gpus += [
+            Gpu(GpuId(node.name, index), board, foreign, cost=cost)
+            for index, (board, foreign, cost) in enumerate(found)
+        ]
+    if not loaded.problems:
+        # A cost that is no number is left out of the document.
+        _check_costs(nodes, loaded, report)
     return gpus
+
+
+def _check_costs(nodes: list[NodeEntry], loaded: Loaded[ClusterDocument], report: Report) -> None:
+    """Reports costs that some GPUs have and others have not, and models of GPU with two costs."""
+    entries: list[tuple[Path, GpusEntry]] = [
+        (("spec", "nodes", number, "gpus", position), entry)
+        for number, node in enumerate(nodes)
+        for position, entry in enumerate(node.gpus)
+    ]
+    priced = [(path, entry) for path, entry in entries if entry.cost is not None]
+    first: dict[str, tuple[Path, float | None]] = {}
+    for path, entry in entries:
+        known, cost = first.setdefault(entry.model, (path, entry.cost))
+        if priced and entry.cost is None:
+            line = loaded.source.line((*priced[0][0], "cost"))
+            report.add(
+                path,
+                f"these GPUs have no cost, but others have one on line {line}",
+                "give the cost per hour of all GPUs, or of none",
+            )
+        elif cost is not None and entry.cost != cost:
+            line = loaded.source.line((*known, "cost"))
+            report.add(
+                (*path, "cost"),
+                f"GPUs of the model {entry.model} cost {entry.cost:g} here, but {cost:g} on line {line}",
+                "give all GPUs of a model the same cost",
+            )
 
 
 def _foreign(entries: Iterable[ForeignEntry], board: Board, path: Path, report: Report) -> Layout:

@@ -59,6 +59,8 @@ class Board:
         mode_change: Effect of a change of MIG mode: after a reset (`gpu-reset`) or at once (`immediate`).
         profiles: Plain profiles by slice kind.
         media_profiles: Media-exclusive (`+me`) profiles by slice kind.
+        slice_cost: Cost of a compute slice in the whole units of a planning problem (`planner.domain.costs`); 1 if
+            each compute slice counts alike.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Board:
     mode_change: Literal["gpu-reset", "immediate"]
     profiles: Mapping[str, MigProfile] = field(hash=False)
     media_profiles: Mapping[str, MigProfile] = field(default_factory=dict, hash=False)
+    slice_cost: int = 1
 
     @property
     def whole(self) -> "Placement":
@@ -138,12 +141,14 @@ class Gpu:
         board: Model of the GPU.
         foreign: Placements of MIG instances that belong to others and are left alone.
         uncut: Reason why the GPU can only be used as one whole slice, with the remedy; empty if it can be partitioned.
+        cost: Cost of the GPU per hour, in any currency; None if it is unknown.
     """
 
     id: GpuId
     board: Board
     foreign: Layout = ()
     uncut: str = ""
+    cost: float | None = None
 
     @property
     def occupancy(self) -> "Occupancy":
@@ -261,6 +266,23 @@ class ServerImage:
         return self.name if self.runtime is None else f"{self.name} by {self.runtime}"
 
 
+NODE = "node"
+"""Failure domain of a single node; all others are labels of nodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survive:
+    """Loss that a plan must survive.
+
+    Attributes:
+        loss_of: `node`, or the label of nodes whose values are failure domains, such as `rack`.
+        share: Share of each graph's demand that the loss of any one of these domains must leave, above 0.
+    """
+
+    loss_of: str = NODE
+    share: float = 0.5
+
+
 @dataclass(frozen=True, slots=True)
 class Agents:
     """The agents of the nodes, which start the workers there.
@@ -292,6 +314,9 @@ class Cluster:
         gateway_limits: Limits of the gateway of a cell.
         processors: Processors that slices of the board `cpu` share; None if there is no such board, or if their number
             is not known.
+        topology: Node -> label -> value, such as that of its rack; nodes without labels may be absent.
+        survive: Loss that a plan must survive; None for none.
+        gateway_node: Node that the gateway runs on; empty if it is unknown.
     """
 
     gpus: tuple[Gpu, ...]
@@ -305,6 +330,9 @@ class Cluster:
     agents: Agents | None = None
     gateway_limits: GatewayLimits = GatewayLimits()
     processors: float | None = None
+    topology: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
+    survive: Survive | None = None
+    gateway_node: str = ""
 
     @property
     def compute_slices(self) -> int:

@@ -25,6 +25,7 @@ LIMIT_COMBINATIONS = 4096
 LIMIT_GPUS = 16_384
 LIMIT_NODES = 2048
 LIMIT_PRIORITY = 1000
+LIMIT_COST = 1e6
 LIMIT_WEIGHT = 1000.0
 SCALAR_SHAPE = (1,)
 """Shape in which a model's tensor without dimensions is served, because Triton has no other."""
@@ -77,6 +78,11 @@ def _edge_long_form(value: Any) -> Any:
     if value == "none":
         return None
     return {"kind": value} if isinstance(value, str) else value
+
+
+def _survive_long_form(value: Any) -> Any:
+    """Expands `node` to `{loss_of: node}`."""
+    return {"loss_of": value} if isinstance(value, str) else value
 
 
 Dimension = Annotated[
@@ -353,6 +359,8 @@ class GpusEntry(_Entry):
     """Name of a GPU model of the catalog."""
     count: int = Field(default=1, ge=1, le=LIMIT_GPUS, examples=[4])
     """Number of GPUs."""
+    cost: float | None = Field(default=None, gt=0, le=LIMIT_COST, examples=[2.5])
+    """Cost of one of these GPUs per hour, in any currency. Give it for all GPUs or for none."""
     foreign: list[ForeignEntry] = Field(default=[], max_length=16, examples=[[{"slice": "2g", "start": 0}]])
     """MIG instances of others on each of these GPUs, which must not be touched."""
 
@@ -366,6 +374,8 @@ class NodeEntry(_Entry):
     """Host and port of the machine's agent, with the engine `agents`."""
     gpus: list[GpusEntry] = Field(min_length=1, max_length=64, examples=[[{"model": "A100-80GB", "count": 4}]])
     """GPUs of the machine, in the order of their indices."""
+    topology: dict[Name, Name] = Field(default={}, max_length=16, examples=[{"rack": "r1"}])
+    """Labels of the machine, such as its rack, by which `survive` spreads replicas."""
 
 
 class GatewayEntry(_Entry):
@@ -453,6 +463,15 @@ class ServerEntry(_Entry):
     """Program that runs the image; docker where it is installed, else podman, by default."""
 
 
+class SurviveEntry(_Entry):
+    """Loss that a plan must survive."""
+
+    loss_of: Name = Field(examples=["rack"])
+    """node, or the label of `topology` whose machines may be lost together."""
+    share: float = Field(default=0.5, gt=0, le=1, examples=[0.5])
+    """Share of each graph's demand that must still be served within its SLO."""
+
+
 class ClusterSpec(_Entry):
     """Specification of the cluster."""
 
@@ -470,6 +489,12 @@ class ClusterSpec(_Entry):
         min_length=1, max_length=LIMIT_NODES, examples=[[{"name": "a", "gpus": [{"model": "A100-80GB", "count": 4}]}]]
     )
     """Machines of the cluster."""
+    survive: Annotated[
+        SurviveEntry | None,
+        BeforeValidator(_survive_long_form, json_schema_input_type=SurviveEntry | Name | None),
+    ] = Field(default=None, examples=["node"])
+    """Loss that plans must survive: `node`, a label of the machines' topology, or a mapping with the share that must be
+    left."""
     gateway: GatewayEntry = Field(default=GatewayEntry(), examples=[{"http": 8000, "grpc": 8001, "metrics": 8002}])
     """Address, ports and limits of the gateway."""
     edge: Annotated[

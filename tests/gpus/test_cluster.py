@@ -18,6 +18,7 @@ from jigsaw_triton.gpus.model import (
     MigInstance,
     Placement,
     ServerImage,
+    Survive,
 )
 from jigsaw_triton.spec.load import load_cluster, parse_gpus
 from tests.fakes.documents import CLUSTER, edited, line_of
@@ -170,6 +171,98 @@ def test_a_mistake_is_reported_with_its_line(tmp_path: Path, edit: tuple[str, st
         built(text, tmp_path)
     (problem,) = caught.value.diagnostics
     assert str(problem).startswith(f"{tmp_path}/cluster.yaml:{line}: ")
+    assert words in str(problem)
+
+
+def test_the_document_sets_labels_of_nodes_and_the_loss_to_survive(tmp_path: Path) -> None:
+    racks = (
+        ("count: 2}]\n", "count: 2}]\n      topology: {rack: r1}\n"),
+        ("- name: a", "- name: a\n      topology: {rack: r2}"),
+    )
+    cluster = built(edited(CLUSTER, *racks, ("engine: local", "survive: {loss_of: rack, share: 0.7}")), tmp_path)
+    assert cluster.topology == {"a": {"rack": "r2"}, "b": {"rack": "r1"}}
+    assert cluster.survive == Survive("rack", 0.7)
+    assert built(edited(CLUSTER, ("engine: local", "survive: node")), tmp_path).survive == Survive("node", 0.5)
+    assert built(CLUSTER, tmp_path).survive is None
+
+
+@pytest.mark.parametrize(
+    ("edits", "line", "words"),
+    [
+        (
+            [("engine: local", "survive: rack")],
+            8,
+            "node 'a' has no label 'rack', whose loss plans must survive; add `top",
+        ),
+        ([("engine: local", "survive: {loss_of: node, share: 0}")], 4, "spec.survive.share"),
+        ([("engine: local", "survive: {loss_of: node, share: 1.5}")], 4, "spec.survive.share"),
+        ([("engine: local", "survive: 3")], 4, "spec.survive"),
+        (
+            [("- name: a", "- {name: c, topology: {node: x}, gpus: [{model: A100-80GB}]}\n    - name: a")],
+            8,
+            "'node' is no",
+        ),
+    ],
+)
+def test_a_mistake_in_the_loss_to_survive_is_reported_with_its_line(
+    tmp_path: Path, edits: list[tuple[str, str]], line: int, words: str
+) -> None:
+    text = edited(CLUSTER, *edits)
+    if "survive: rack" in text:
+        text = edited(text, ("count: 2}]\n", "count: 2}]\n      topology: {rack: r1}\n"))
+        line += 1
+    with pytest.raises(SpecError) as caught:
+        built(text, tmp_path)
+    (problem,) = caught.value.diagnostics
+    assert str(problem).startswith(f"{tmp_path}/cluster.yaml:{line}: ")
+    assert words in str(problem)
+
+
+def test_the_gateway_is_on_the_node_local_or_else_on_the_first(tmp_path: Path) -> None:
+    assert built(CLUSTER, tmp_path).gateway_node == "b"
+    assert built(edited(CLUSTER, ("- name: a", "- name: local")), tmp_path).gateway_node == "local"
+
+
+PRICED = edited(
+    CLUSTER,
+    ("[{model: A100-80GB, count: 2}]", "[{model: A100-80GB, count: 2, cost: 2.5}]"),
+    ("{model: H100-80GB}", "{model: H100-80GB, cost: 4}"),
+    ("- {model: A100-80GB, count: 2}", "- {model: A100-80GB, cost: 2.5, count: 2}"),
+)
+"""The cluster with a cost of each GPU."""
+
+
+def test_the_document_sets_the_cost_of_gpus(tmp_path: Path) -> None:
+    assert [gpu.cost for gpu in built(PRICED, tmp_path).gpus] == [4.0, 2.5, 2.5, 2.5, 2.5]
+    assert {gpu.cost for gpu in built(CLUSTER, tmp_path).gpus} == {None}
+
+
+@pytest.mark.parametrize(
+    ("edit", "place", "words"),
+    [
+        (
+            (", cost: 4}", "}"),
+            "H100",
+            "have no cost, but others have one on line 7; give the cost per hour of",
+        ),
+        (
+            ("cost: 2.5, count", "cost: 3, count"),
+            "cost: 3",
+            "A100-80GB cost 3 here, but 2.5 on line 7; give all GPUs of a",
+        ),
+        (("cost: 4", "cost: 0"), "H100", "cost"),
+        (("cost: 4", "cost: -1"), "H100", "cost"),
+        (("cost: 4", "cost: cheap"), "H100", "cost"),
+    ],
+)
+def test_a_mistake_in_a_cost_is_reported_with_its_line(
+    tmp_path: Path, edit: tuple[str, str], place: str, words: str
+) -> None:
+    text = edited(PRICED, edit)
+    with pytest.raises(SpecError) as caught:
+        built(text, tmp_path)
+    (problem,) = caught.value.diagnostics
+    assert str(problem).startswith(f"{tmp_path}/cluster.yaml:{line_of(text, place)}: ")
     assert words in str(problem)
 
 

@@ -23,7 +23,7 @@ from jigsaw_triton.cli.views.explanation import explanation_view
 from jigsaw_triton.cli.views.plan import errors_of_products, plan_view
 from jigsaw_triton.cli.views.processors import processors_words
 from jigsaw_triton.cli.views.profiles import sources_document, sources_words
-from jigsaw_triton.cli.views.transition import transition_view
+from jigsaw_triton.cli.views.transition import totals_document, totals_words, transition_view
 from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.board import draw_svg
@@ -103,11 +103,12 @@ def command(
 
     The plan uses the fewest compute slices that meet the latency and accuracy of each graph at the demand, then the
     fewest GPUs, then has the highest accuracy. With --objective accuracy it has the highest accuracy that the GPUs
-    carry, then the fewest slices. If there is no plan, the command prints the reasons and exits with 3.
-    --explain adds what each requirement costs, and what the next best of each choice would cost. --diff adds the steps
-    from the running plan to this one, and the capacity meanwhile. With --change-price a running instance is only
-    changed if the change saves more slices than its price. --cells divides the nodes of a cluster into cells, each with
-    a gateway and a plan of its own; then --explain adds what other numbers of cells would cost.
+    carry, then the fewest slices. On GPUs of several models, slices and GPUs count by their cost. If there is no plan,
+    the command prints the reasons and exits with 3. --explain adds what each requirement costs, and what the next best
+    of each choice would cost. --diff adds the steps from the running plan to this one, and the capacity meanwhile. With
+    --change-price a running instance is only changed if the change saves more slices than its price. --cells divides
+    the nodes of a cluster into cells, each with a gateway and a plan of its own; then --explain adds what other numbers
+    of cells would cost.
     """
     if out.form == "svg" and (explain or diff):
         raise click.UsageError(f"-o svg draws only the plan; leave out {'--explain' if explain else '--diff'}.")
@@ -197,8 +198,9 @@ def command(
     if diff:
         check_room(problem, plan)
         steps = transition(problem, plan, planner_options)
-        document |= {"transition": steps.to_json()}
-        view += transition_view(steps, plan)
+        cost = problem.cost_of(before.gpus) if before is not None else None
+        document |= {"transition": steps.to_json() | totals_document(before, cost)}
+        view += [*transition_view(steps, plan), *totals_words(before, cost, plan)]
     out.result(document, *view)
 
 

@@ -9,6 +9,9 @@ from jigsaw_triton.planner.explain.explain import Choice, Effect, Explanation, L
 
 _UNPROVEN = "~"
 
+_AMOUNTS = {False: ("slices", "GPUs"), True: ("cost", "slices", "GPUs")}
+"""Columns of an effect: with the cost if the plan has one."""
+
 
 def explanation_view(explanation: Explanation) -> Iterator[View]:
     """Yields the parts of an explanation, to be printed one below the other."""
@@ -17,9 +20,10 @@ def explanation_view(explanation: Explanation) -> Iterator[View]:
     yield ""
     yield _paths(explanation, several)
     yield ""
-    yield _limits(explanation.limits)
+    priced = any(effect.cost is not None for effect in _effects(explanation))
+    yield _limits(explanation.limits, priced)
     yield ""
-    yield _choices(explanation.choices, several)
+    yield _choices(explanation.choices, several, priced)
     yield ""
     yield _remarks(explanation)
 
@@ -54,42 +58,46 @@ def _paths(explanation: Explanation, several: bool) -> Table:
     return Table.of(header, rows, title="shares of the SLO by path")
 
 
-def _limits(limits: Sequence[Limit]) -> Table:
+def _limits(limits: Sequence[Limit], priced: bool) -> Table:
     rows = [
         (
             str(limit.requirement) if first else "",
             f"{limit.value:.6g}" if first else "",
             _binds(limit.binds) if first else "",
             step.change,
-            *_effect(step.effect),
+            *_effect(step.effect, priced),
         )
         for limit in limits
         for step in limit.steps
         for first in [step is limit.steps[0]]
     ]
-    header = ("requirement", "value", "binds", "change", "slices", "GPUs")
+    header = ("requirement", "value", "binds", "change", *_AMOUNTS[priced])
     return Table.of(header, rows, title="cost of the requirements")
 
 
-def _choices(choices: Sequence[Choice], several: bool) -> Table:
+def _choices(choices: Sequence[Choice], several: bool, priced: bool) -> Table:
     rows = [
         (
             _label(choice.graph, choice.task, several),
             f"{choice.what} {choice.chosen}",
             _segments(choice.instead),
-            *_effect(choice.effect),
+            *_effect(choice.effect, priced),
             _accuracy(choice.effect.accuracy, choice.graph),
             _accuracy(choice.effect.mean_accuracy, choice.graph),
         )
         for choice in choices
     ]
-    header = ("task", "chosen", "instead", "slices", "GPUs", "accuracy", "mean")
+    header = ("task", "chosen", "instead", *_AMOUNTS[priced], "accuracy", "mean")
     return Table.of(header, rows, title="choices and their next best alternatives")
 
 
-def _remarks(explanation: Explanation) -> str:
+def _effects(explanation: Explanation) -> list[Effect]:
     limits = [step.effect for limit in explanation.limits for step in limit.steps]
-    effects = [*limits, *(choice.effect for choice in explanation.choices)]
+    return [*limits, *(choice.effect for choice in explanation.choices)]
+
+
+def _remarks(explanation: Explanation) -> str:
+    effects = _effects(explanation)
     remarks = [f"compared with {len(effects)} other plans in {explanation.seconds:.1f} s"]
     if explanation.unknown:
         remarks.append(f"{explanation.unknown} of them reached the time limit without a result; raise --time-limit")
@@ -106,15 +114,18 @@ def _binds(binds: bool | None) -> str:
     return {True: "yes", False: "no", None: "?"}[binds]
 
 
-def _effect(effect: Effect) -> tuple[str, str]:
+def _effect(effect: Effect, priced: bool) -> tuple[str, ...]:
+    """Returns the cells of the columns of `_AMOUNTS`."""
+    others = len(_AMOUNTS[priced]) - 1
     match effect.outcome:
         case "plan":
             mark = "" if effect.proven else _UNPROVEN
-            return mark + _signed(effect.slices), mark + _signed(effect.gpus)
+            cost = [f"{effect.cost:+.2f}"] if effect.cost is not None else []
+            return tuple(mark + text for text in (*cost, _signed(effect.slices), _signed(effect.gpus)))
         case "none":
-            return "no plan", ""
+            return ("no plan", *[""] * others)
         case "unknown":
-            return "?", ""
+            return ("?", *[""] * others)
 
 
 def _signed(number: int) -> str:

@@ -36,6 +36,7 @@ def plan_view(plan: Plan, graphs: dict[str, TaskGraph], cluster: Cluster, *, wid
     """
     yield from graphs_view(plan, graphs)
     yield _totals(plan, cluster)
+    yield from _survival(plan)
     yield ""
     yield drawing(draw_text(strips(plan, cluster.gpus), width=width))
     if words := emulation(cluster):
@@ -135,6 +136,29 @@ def _shared(plan: Plan, graphs: Mapping[str, TaskGraph]) -> Iterator[str]:
         yield "".join(lines)
 
 
+def _survival(plan: Plan) -> Iterator[str]:
+    survival = plan.survival
+    if survival is None:
+        return
+    left = listed([f"{figures(rps)} requests/s of {name}" for name, rps in survival.left_rps.items()])
+    more = "the time limit left open what surviving it takes"
+    if survival.more_slices is not None:
+        more = f"surviving it takes {survival.more_slices} more compute slices"
+        if survival.more_cost is not None and plan.cost is not None:
+            more += f", at a cost of {plan.cost.words(survival.more_cost)}"
+    yield f"the loss of a {survival.loss_of} leaves capacity for at least {left}; {more}"
+
+
+def _cost(plan: Plan, cluster: Cluster) -> str:
+    cost = plan.cost
+    if cost is not None:
+        relative = " by throughput" if cost.source == "throughput" else ""
+        return f"cost {cost.used:.2f} of {cost.words(cost.total)}{relative}; "
+    if len({gpu.board.name for gpu in cluster.gpus}) > 1:
+        return "slices of all models count alike, for no variant is profiled on all of them: give `cost`; "
+    return ""
+
+
 def _totals(plan: Plan, cluster: Cluster) -> str:
     solver = plan.solver
     proof = "proven optimal" if solver.status == "optimal" else f"{solver.status}, gap at most {solver.gap:.1%}"
@@ -145,6 +169,6 @@ def _totals(plan: Plan, cluster: Cluster) -> str:
     others = f" ({taken} more are used by others)" if taken else ""
     return (
         f"{plan.slices_used} of {plan.slices_total} compute slices{others} on {plan.gpus_used} of "
-        f"{len(cluster.gpus)} GPUs; "
+        f"{len(cluster.gpus)} GPUs; {_cost(plan, cluster)}"
         f"{solver.name}: {proof}, {solver.seconds:.1f} s{how}"
     )

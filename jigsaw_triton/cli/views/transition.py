@@ -1,11 +1,12 @@
 """A transition as a table: its steps, their expected time, and the capacity during and after each."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from jigsaw_triton.cli.io.output import View, figures
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.planner.domain.difference import Change
-from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
+from jigsaw_triton.planner.domain.plan import PlacedModel, Plan, PlanCost
 from jigsaw_triton.planner.transition.transition import Step, Transition
 
 _HEADER = ("step", "kind", "change", "slice", "seconds", "during", "after")
@@ -27,6 +28,25 @@ def transition_view(found: Transition, plan: Plan) -> Iterator[View]:
     yield ""
     yield Table.of(_HEADER, rows, title="transition (capacity in requests/s)")
     yield f"expected to take {figures(found.seconds)} s in total; {_capacity_meanwhile(found, plan)}"
+
+
+def totals_document(before: Plan | None, cost: PlanCost | None) -> dict[str, Any]:
+    """Returns what the running plan uses, as an entry of the transition in JSON.
+
+    Args:
+        before: Running plan.
+        cost: Its cost, by the costs that the new plan was made with; None if all slices count alike.
+    """
+    if before is None:
+        return {}
+    return {"before": {"slices_used": before.slices_used, "cost": None if cost is None else cost.used}}
+
+
+def totals_words(before: Plan | None, cost: PlanCost | None, plan: Plan) -> Iterator[str]:
+    """Yields a line that compares what the running plan and the new one use; arguments as in `totals_document`."""
+    if before is not None:
+        costs = f", cost {cost.used:.2f} -> {plan.cost.words(plan.cost.used)}" if cost is not None and plan.cost else ""
+        yield f"slices in use {before.slices_used} -> {plan.slices_used}{costs}"
 
 
 def _capacity_meanwhile(found: Transition, plan: Plan) -> str:

@@ -10,6 +10,7 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.rows import covered_rps
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import Phase, State
+from jigsaw_triton.planner.domain.costs import Costs
 from jigsaw_triton.planner.domain.difference import difference
 from jigsaw_triton.planner.domain.plan import Plan
 
@@ -57,15 +58,21 @@ def risen_above(state: State, plan: Plan) -> bool:
     )
 
 
-def worth(running: Plan, plan: Plan, price: float, settings: Settings) -> bool:
-    """Returns True if a plan saves so many slices that it pays to change to it.
+def worth(running: Plan, plan: Plan, price: float, settings: Settings, costs: Costs) -> bool:
+    """Returns True if a plan saves so much cost (so many slices, if all count alike) that it pays to change to it.
+
+    A plan that survives a loss is worth the change if the running one does not.
 
     Args:
         running: Plan that runs.
         plan: Plan to change to.
         price: Compute slices that a change of one running MIG instance costs.
         settings: Settings of the control loop.
+        costs: Costs of the boards.
     """
     changed = sum(change.kind != "add" for change in difference(running, plan))
-    saved = running.slices_used - plan.slices_used
-    return saved > 0 and saved >= max(price * changed, settings.review_saves * running.slices_used)
+    if plan.survival is not None and running.survival is None:
+        return True
+    before = costs.units(running)
+    saved = before - costs.units(plan)
+    return saved > 0 and saved >= max(price * costs.mean * changed, settings.review_saves * before)

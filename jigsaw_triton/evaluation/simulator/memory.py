@@ -93,7 +93,7 @@ class PlanMemory:
             options: Options of planning.
             make: Planner of this problem, whose errors are passed on.
         """
-        if problem.averages or options.share or options.change_price:
+        if problem.averages or options.share or options.change_price or problem.survive or len(problem.boards) > 1:
             return make()
         known = self._known.setdefault(_key(problem, options), _Known(problem))
         reached = {_value(p.plan) for p in known.plans if _exceeds_demand_of(problem, p.plan)}

@@ -53,8 +53,8 @@ class _Columns:
         ms: Latency in milliseconds.
         loss: Accuracy loss.
         rps: Usable throughput in calls a second.
-        size: Compute slices.
-        part: Lower bound on the compute slices that it costs if it shares a slice.
+        size: Cost of the slice.
+        part: Lower bound on what it costs if it shares a slice.
         ranges: Distinct replica ranges of the configurations that do not share a slice.
         range_index: Index in `ranges`; -1 for a configuration that shares a slice.
     """
@@ -62,10 +62,7 @@ class _Columns:
     def __init__(self, configurations: Sequence[Configuration]) -> None:
         self.ranges = sorted({c.replica_range for c in configurations if not c.shares})
         self.ms, self.loss, self.rps, self.size, self.part = np.array(
-            [
-                (c.latency_ms, c.loss, c.throughput_rps, c.compute_slices, c.turn.least * c.compute_slices)
-                for c in configurations
-            ]
+            [(c.latency_ms, c.loss, c.throughput_rps, c.cost, c.turn.least * c.cost) for c in configurations]
         ).T
         self.range_index = np.array([-1 if c.shares else self.ranges.index(c.replica_range) for c in configurations])
 
@@ -131,7 +128,7 @@ class FloorCover:
         at = (
             np.searchsorted(latencies, [c.latency_ms for c in alone]),
             np.searchsorted(losses, [c.loss for c in alone]),
-            np.searchsorted(sizes, [c.compute_slices for c in alone]),
+            np.searchsorted(sizes, [c.cost for c in alone]),
         )
         np.maximum.at(best, at, [c.throughput_rps for c in alone])
         best = np.maximum.accumulate(np.maximum.accumulate(best, axis=0), axis=1)
@@ -255,5 +252,5 @@ def _sharing(configurations: Sequence[Configuration], cover: Cover) -> Array:
     if any(c.shares for c in configurations):
         for c, allowed in zip(configurations, cover.allowing(np.arange(len(least))), strict=True):
             if c.shares:
-                least[allowed] = np.minimum(least[allowed], c.turn.least * c.compute_slices)
+                least[allowed] = np.minimum(least[allowed], c.turn.least * c.cost)
     return least

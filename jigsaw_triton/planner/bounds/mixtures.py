@@ -50,7 +50,7 @@ class Mixtures:
         accuracies = np.array([accuracy[v] for v in variants])
         best = np.zeros((len(variants), len(least), len(sizes)))
         for c in alone:
-            allowed, column = latency_ms >= c.latency_ms, sizes.index(c.compute_slices)
+            allowed, column = latency_ms >= c.latency_ms, sizes.index(c.cost)
             part = best[variants.index(c.variant)]
             part[allowed, column] = np.maximum(part[allowed, column], c.throughput_rps)
         base, self._rise = lower_line(slice_price(best, sizes), accuracies, least)

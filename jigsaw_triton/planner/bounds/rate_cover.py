@@ -1,6 +1,8 @@
-"""The fewest slices that cover a rate, if each size of slice has its best throughput.
+"""The least cost of slices that cover a rate, if each size of slice has its best throughput.
 
-Small numbers of slices are exact; larger ones follow from the best throughput for each slice.
+The size of a slice is its cost: compute slices, if all count alike. Small costs are exact; larger ones follow from the
+best throughput for each unit of cost. On mixed boards, where a slice may cost thousands of units, sizes are rounded
+down to steps, so that the tables stay small; the result is a lower bound.
 """
 
 import math
@@ -17,7 +19,12 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 EXACT_SLICES = 64
-"""Largest number of slices of a task that is exact. A convention that limits time; see ADR 4 for its effect."""
+"""Largest cost of a task that is exact, in slices, or in steps of which the cheapest slice has `STEPS`. A convention
+that limits time; see ADR 4 for its effect."""
+
+STEPS = 4
+"""Least number of steps in the cost of the cheapest slice, if that is no less. A convention: rounding a cost down to
+steps then loses less than a quarter of it."""
 
 _COUNTED = int(REPLICA_RANGES[-1][0])
 """Largest number of replicas that is exact: the start of the last replica range, beyond which the number is free."""
@@ -46,6 +53,7 @@ class RateCover:
         least, most = replicas
         self._kind = kind
         self._price = slice_price(best, sizes)
+        self._step = step_of(sizes)
         self._fewest = least * _smallest(best, sizes) if least else np.zeros(len(best))
         self._greatest = most * best.max(axis=1, initial=0.0) if most < math.inf else np.full(len(best), math.inf)
         last = len(carried) - 1
@@ -64,12 +72,16 @@ class RateCover:
         exactly = places - self._place[kind]
         # A rate above 0, as 0 times an infinite price would be NaN.
         by_price = np.ceil(np.maximum(rate, 1e-9) * self._price[kind] - ROUNDING)
-        slices = np.maximum(np.where(exactly <= EXACT_SLICES, exactly, by_price), self._fewest[kind])
+        slices = np.where(exactly <= EXACT_SLICES, exactly * self._step, by_price)
+        if self._step > 1:
+            # Steps round costs down, so that either bound may be the greater one.
+            slices = np.where(rate > 0, np.maximum(slices, by_price), slices)
+        slices = np.maximum(slices, self._fewest[kind])
         return np.where(rate > self._greatest[kind], math.inf, slices)
 
 
 def most_carried(best: Array, sizes: Sequence[int], replicas: ReplicaRange) -> Array:
-    """Returns the largest throughput, shape [numbers of replicas, levels, numbers of slices]; -inf if it is impossible.
+    """Returns the largest throughput, shape [numbers of replicas, levels, steps of cost]; -inf if it is impossible.
 
     The last number of replicas also stands for all larger ones, unless it is the largest allowed. It is at most
     `_COUNTED`, and 0 if the range does not constrain small numbers.
@@ -77,13 +89,14 @@ def most_carried(best: Array, sizes: Sequence[int], replicas: ReplicaRange) -> A
     least, most = replicas
     ends = most <= _COUNTED
     last = int(most) if ends else least if 1 < least <= _COUNTED else 0
-    # The number of slices is the first axis here, so that each step works on whole rows.
+    steps = [size // step_of(sizes) for size in sizes]
+    # The cost is the first axis here, so that each iteration works on whole rows.
     carried = np.full((EXACT_SLICES + 1, last + 1, len(best)), -math.inf)
     carried[:, 0] = 0.0
     best_of = np.ascontiguousarray(best.T)
     for n in range(1, EXACT_SLICES + 1):
         np.maximum(carried[n], carried[n - 1], out=carried[n])
-        for column, size in enumerate(sizes):
+        for column, size in enumerate(steps):
             if size <= n:
                 more = carried[n - size] + best_of[column]
                 np.maximum(carried[n, 1:], more[:-1], out=carried[n, 1:])
@@ -100,13 +113,18 @@ def remember(known: dict[float, Array], rate_rps: float, slices: Array) -> None:
     known[rate_rps] = slices
 
 
+def step_of(sizes: Sequence[int]) -> int:
+    """Returns the cost of a step: one unit for slices that cost a few units."""
+    return max(1, min(sizes) // STEPS)
+
+
 def sizes_of(alone: Sequence[Configuration]) -> list[int]:
-    """Returns the sizes of slices of configurations, in ascending order."""
-    return sorted({c.compute_slices for c in alone})
+    """Returns the costs of the slices of configurations, in ascending order."""
+    return sorted({c.cost for c in alone})
 
 
 def slice_price(best: Array, sizes: Sequence[int]) -> Array:
-    """Returns the fewest slices for a call a second; the last axis of `best` is that of the sizes."""
+    """Returns the least cost of a call a second; the last axis of `best` is that of the sizes."""
     with np.errstate(divide="ignore"):
         price: Array = (np.array(sizes) / best).min(axis=-1, initial=np.inf)
     return price

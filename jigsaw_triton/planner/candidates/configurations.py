@@ -75,6 +75,7 @@ class Configuration:
         utilisation: Share of the profiled throughput that is usable at this latency.
         turn: Resources of a shared slice that it takes; `ALONE` if it has a slice to itself.
         replica_range: Range of the task's number of replicas for which the latency holds.
+        slice_cost: Cost of a compute slice of the board, in whole units.
     """
 
     graph: str
@@ -91,6 +92,12 @@ class Configuration:
     utilisation: float = 1.0
     turn: Turn = ALONE
     replica_range: ReplicaRange = ANY_NUMBER
+    slice_cost: int = 1
+
+    @property
+    def cost(self) -> int:
+        """Cost of its slice in whole units (`planner.domain.costs`)."""
+        return self.compute_slices * self.slice_cost
 
     @property
     def shares(self) -> bool:
@@ -267,6 +274,7 @@ def _configurations(
             loss=lost[key.variant],
             utilisation=use.utilisation,
             replica_range=use.replica_range,
+            slice_cost=by_name[key.gpu].slice_cost,
         )
 
     # Nearly in the final order, so that sorting is fast.

@@ -78,8 +78,17 @@ class SharedSlice:
 
     board: str
     slice: str
-    compute_slices: int
     configurations: tuple[Configuration, ...]
+
+    @property
+    def compute_slices(self) -> int:
+        """Compute slices of the slice."""
+        return self.configurations[0].compute_slices
+
+    @property
+    def cost(self) -> int:
+        """Cost of the slice in whole units."""
+        return self.configurations[0].cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,7 +389,7 @@ def _slice(pool: Pool, inside: Sequence[Configuration], links: Collection[Link])
         )
         for c, with_it_ms in zip(inside, others_ms, strict=True)
     )
-    return SharedSlice(pool.board, pool.slice, inside[0].compute_slices, tuple(sorted(settled)))
+    return SharedSlice(pool.board, pool.slice, tuple(sorted(settled)))
 
 
 def packed(parts: Sequence[Part], slices: int, effort: int = EFFORT) -> list[list[int]] | None:

@@ -9,9 +9,9 @@ from jigsaw_triton.planner.domain.plan import PlacedSlice, Plan
 Nodes = Mapping[str, tuple[Gpu, ...]]
 """Name of a node -> its GPUs, by index. Nodes are sorted by name."""
 
-NodeKind = tuple[tuple[int, str, Layout, bool, tuple[PlacedSlice, ...]], ...]
-"""GPUs of a node: index, board, instances of others, true if it is uncut, and what runs on it. Nodes of one kind are
-interchangeable."""
+NodeKind = tuple[tuple[int, str, float, Layout, bool, tuple[PlacedSlice, ...]], ...]
+"""GPUs of a node: index, board, cost per hour or 0, instances of others, true if it is uncut, and what runs on it. Nodes
+of one kind are interchangeable."""
 
 
 def nodes_of(cluster: Cluster) -> Nodes:
@@ -32,7 +32,8 @@ def kinds_of(nodes: Nodes, running: Plan | None = None) -> dict[str, NodeKind]:
     layouts = {gpu.id: gpu.layout for gpu in running.gpus} if running is not None else {}
     return {
         name: tuple(
-            (gpu.id.index, gpu.board.name, gpu.foreign, bool(gpu.uncut), layouts.get(gpu.id, ())) for gpu in gpus
+            (gpu.id.index, gpu.board.name, gpu.cost or 0.0, gpu.foreign, bool(gpu.uncut), layouts.get(gpu.id, ()))
+            for gpu in gpus
         )
         for name, gpus in nodes.items()
     }

@@ -55,6 +55,28 @@ class GatewayLoad:
         return (self.requests_rps * REQUEST_US + self.calls_rps * CALL_US + self.megabytes_s * MEGABYTE_US) / 1e6
 
 
+VARYING = 224
+"""Elements along a dimension that varies, where calls are compared by their bytes: the side of a usual image."""
+
+TEXT_BYTES = 64
+"""Bytes of a text, where calls are compared by their bytes."""
+
+
+def call_megabytes(graph: TaskGraph, task: str, variant: str) -> float:
+    """Returns the megabytes that a call moves between gateway and worker, with `VARYING` and `TEXT_BYTES` assumed."""
+    node, yields = graph.tasks[task], graph.tasks[task].variant(variant).yields
+    inputs = [_megabytes(_sized(graph.input_type(node, name))) for name in node.inputs]
+    outputs = [_megabytes(_sized(kind, yields.get(name))) for name, kind in node.outputs.items()]
+    return sum(size or 0.0 for size in (*inputs, *outputs))
+
+
+def _sized(kind: TensorType, rows: float | None = None) -> TensorType:
+    """Returns a type with a size for each dimension: for the first one the number of rows, if it is known."""
+    first = (-1 if rows is None else math.ceil(rows), *kind.shape[1:]) if kind.shape[:1] == (-1,) else kind.shape
+    shape = tuple(VARYING if dimension < 0 else dimension for dimension in first)
+    return TensorType("UINT8", (*shape, TEXT_BYTES)) if kind.dtype == "BYTES" else TensorType(kind.dtype, shape)
+
+
 def gateway_load(graphs: Mapping[str, TaskGraph], plan: Plan) -> GatewayLoad:
     """Estimates the load that a plan puts on the gateway.
 

@@ -13,6 +13,7 @@ MAX_NUMBER = 1e300
 
 _NAME = re.compile(NAME_PATTERN)
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+_TEXT = re.compile(rf"{_WORD.pattern}(?: {_WORD.pattern})*")
 
 
 class FieldError(Exception):
@@ -70,6 +71,10 @@ class Field:
     def word(self) -> str:
         """Returns text of letters, digits and the punctuation of versions and GPU models."""
         return self._matching(_WORD, "a word")
+
+    def text(self) -> str:
+        """Returns words that are separated by single spaces."""
+        return self._matching(_TEXT, "text")
 
     def one_of(self, words: Sequence[str]) -> str:
         """Returns the value, which must be one of these words."""

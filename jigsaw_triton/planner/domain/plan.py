@@ -4,12 +4,12 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import SLICES, GpuId, Placement
 from jigsaw_triton.planner.domain.features import SUBSETS
-from jigsaw_triton.planner.domain.json_reader import Field, FieldError
+from jigsaw_triton.planner.domain.json_reader import MAX_NUMBER, Field, FieldError
 from jigsaw_triton.planner.domain.tolerances import ROUNDING
 
 PLAN_VERSION = 1
@@ -152,8 +152,8 @@ class SolverReport:
         status: `optimal` (proven) or `feasible` (the time limit came first, or slices share processors, which only a
             check afterwards limits; see `gap`).
         seconds: Wall-clock time of planning.
-        gap: Relative gap of the first objective: compute slices or the loss of accuracy, less the price of changes if
-            they have one.
+        gap: Relative gap of the first objective: cost (compute slices if all count alike) or the loss of accuracy,
+            less the price of changes if they have one.
     """
 
     name: str
@@ -168,8 +168,53 @@ class SolverReport:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanCost:
+    """Cost of a plan's slices. A slice costs its share of the compute slices of its GPU.
+
+    Attributes:
+        used: Cost of the slices in use.
+        total: Cost of all slices of the cluster that are not taken by others.
+        source: `given` for costs of cluster.yaml, `throughput` for the relative throughput of mixed boards.
+        unit: `per hour`; or with `throughput` the slowest model of GPU, of which one GPU costs 1.
+    """
+
+    used: float
+    total: float
+    source: Literal["given", "throughput"]
+    unit: str
+
+    def words(self, used: float) -> str:
+        """Returns an amount with its unit as text, such as `1.25 per hour` or `2.10 GPUs of A30-24GB`."""
+        return f"{used:.2f} {self.unit}" if self.source == "given" else f"{used:.2f} GPUs of {self.unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSurvival:
+    """Loss that a plan survives, and what that costs.
+
+    Attributes:
+        loss_of: `node`, or the label of nodes whose values are failure domains.
+        share: Share of each graph's demand that the loss of any domain leaves at least.
+        left_rps: Graph -> requests a second that the worst loss leaves.
+        more_slices: Compute slices in use beyond those of the best plan that need not survive; None if the time limit
+            left that open.
+        more_cost: Cost beyond that of the best plan that need not survive; None if that is open, or if all slices count
+            alike.
+    """
+
+    loss_of: str
+    share: float
+    left_rps: Mapping[str, float]
+    more_slices: int | None = None
+    more_cost: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """An allocation: the result of the planner, the input of the compiler."""
+    """An allocation: the result of the planner, the input of the compiler.
+
+    `cost` is None if all slices count alike, and `survival` if the plan need not survive any loss.
+    """
 
     graphs: Mapping[str, GraphPlan]
     gpus: tuple[PlannedGpu, ...]
@@ -180,6 +225,8 @@ class Plan:
     formulation: str
     latency_model: str
     solver: SolverReport
+    cost: PlanCost | None = None
+    survival: PlanSurvival | None = None
 
     def to_svg(self) -> str:
         """Returns a drawing of the GPUs that the plan uses, as an SVG document.
@@ -256,6 +303,8 @@ def _plan(data: Field) -> Plan:
         formulation=data["formulation"].word(),
         latency_model=data["latency_model"].word(),
         solver=_solver(data["solver"]),
+        cost=_cost(data.get("cost")),
+        survival=_survival(data.get("survival")),
     )
 
 
@@ -339,6 +388,32 @@ def _placed_model(data: Field) -> PlacedModel:
     )
 
 
+def _cost(data: Field | None) -> PlanCost | None:
+    if data is None or data.value is None:
+        return None
+    data.only(_names_of(PlanCost))
+    return PlanCost(
+        used=data["used"].number(),
+        total=data["total"].number(),
+        source="given" if data["source"].one_of(("given", "throughput")) == "given" else "throughput",
+        unit=data["unit"].text(),
+    )
+
+
+def _survival(data: Field | None) -> PlanSurvival | None:
+    if data is None or data.value is None:
+        return None
+    data.only(_names_of(PlanSurvival))
+    slices, cost = data["more_slices"], data["more_cost"]
+    return PlanSurvival(
+        loss_of=data["loss_of"].name(),
+        share=data["share"].number(most=1.0),
+        left_rps={name: rps.number() for name, rps in data["left_rps"].named().items()},
+        more_slices=None if slices.value is None else slices.integer(-_MAX_INT, _MAX_INT),
+        more_cost=None if cost.value is None else cost.number(least=-MAX_NUMBER),
+    )
+
+
 def _solver(data: Field) -> SolverReport:
     data.only(_names_of(SolverReport))
     return SolverReport(
@@ -349,7 +424,9 @@ def _solver(data: Field) -> SolverReport:
     )
 
 
-def _names_of(part: type[GraphPlan | Standby | TaskPlan | Segment | PlacedModel | SolverReport]) -> tuple[str, ...]:
+def _names_of(
+    part: type[GraphPlan | Standby | TaskPlan | Segment | PlacedModel | SolverReport | PlanCost | PlanSurvival],
+) -> tuple[str, ...]:
     return tuple(field.name for field in fields(part))
 
 

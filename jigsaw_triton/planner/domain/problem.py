@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -12,8 +12,9 @@ from jigsaw_triton.gpus.model import Board, Cluster
 from jigsaw_triton.graph.model import TaskGraph, Variant, Workload
 from jigsaw_triton.graph.order import topological_order
 from jigsaw_triton.planner.domain.accuracy import with_pairs
+from jigsaw_triton.planner.domain.costs import Costs, board_costs
 from jigsaw_triton.planner.domain.features import FEATURES, canonical
-from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.plan import Plan, PlanCost, PlannedGpu
 from jigsaw_triton.planner.solver.program import SolverName
 from jigsaw_triton.profiles.table import ProfileTable
 
@@ -113,6 +114,7 @@ class Problem:
         multiplicities: Graph name -> measured multiplicities.
         unloaded: Graph name -> profiles that processor time follows from, if `profiles` are those of slices that are
             slow. On a full machine a batch takes longer, but no more processor time.
+        costs: Costs of the boards; None for those that follow from the cluster and the profiles.
     """
 
     workloads: tuple[Workload, ...]
@@ -121,6 +123,7 @@ class Problem:
     running: Plan | None = None
     multiplicities: Mapping[str, Multiplicities] = field(default_factory=dict)
     unloaded: Mapping[str, ProfileTable] = field(default_factory=dict)
+    costs: Costs | None = None
 
     @property
     def averages(self) -> bool:
@@ -131,6 +134,24 @@ class Problem:
     def boards(self) -> tuple[Board, ...]:
         """Distinct models of GPU in the cluster, sorted by name."""
         return tuple(sorted({g.board.name: g.board for g in self.cluster.gpus}.values(), key=lambda b: b.name))
+
+    @property
+    def survive(self) -> float:
+        """Share of the demand that the loss of any failure domain must leave; 0 for none."""
+        return self.cluster.survive.share if self.cluster.survive is not None else 0.0
+
+    def unprotected(self) -> "Problem":
+        """Returns the problem of a plan that need not survive any loss."""
+        return replace(self, cluster=replace(self.cluster, survive=None))
+
+    @property
+    def board_costs(self) -> Costs:
+        """Costs of the boards: those given, or else those that follow from the cluster and the profiles."""
+        return self.costs or board_costs(self.cluster, self.profiles)
+
+    def cost_of(self, gpus: Iterable[PlannedGpu]) -> PlanCost | None:
+        """Returns the cost of a plan's GPUs; None if each compute slice counts alike."""
+        return self.board_costs.of(gpus, self.cluster)
 
     def prepared(self, options: "Options | None" = None) -> "Problem":
         """Returns the problem checked, in canonical order, and with what was measured applied to the graphs.
@@ -153,8 +174,15 @@ class Problem:
             pairs = options is not None and uses_pairs(options.features, options.formulation)
             graph = with_pairs(graph) if pairs else replace(graph, combinations=())
             workloads.append(Workload(graph, float(workload.demand_rps)))
-        gpus = tuple(sorted(self.cluster.gpus, key=lambda g: g.id))
-        return replace(self, workloads=tuple(workloads), cluster=replace(self.cluster, gpus=gpus), multiplicities={})
+        cluster = replace(self.cluster, gpus=tuple(sorted(self.cluster.gpus, key=lambda g: g.id)))
+        costs = self.board_costs
+        return replace(
+            self,
+            workloads=tuple(workloads),
+            cluster=costs.applied_to(cluster),
+            multiplicities={},
+            costs=costs,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +200,7 @@ class Options:
         latency_model: `queue` predicts the SLO's percentile from the replicas' utilisation, one of `LOADS`, and their
             number, in one of `REPLICA_RANGES`. `2p95` is twice the 95th percentile at any utilisation, and the only
             model of the paper's formulation. See `planner.latency.latency`.
-        gap: Relative gap in compute slices at which a plan is accepted; 0 for the proven optimum.
+        gap: Relative gap in the objective at which a plan is accepted; 0 for the proven optimum.
         solver: Solver to try first; the other one takes over if it fails.
         utilisation: Largest share of a replica's profiled throughput that `2p95` plans with. That model allows for one
             batch of waiting, which holds only with some headroom: at 0.8, a queue with Poisson arrivals and one server
@@ -182,9 +210,11 @@ class Options:
             with the same models. Of plans of equal cost, the one that changes least is chosen, before GPUs and accuracy
             count. With 0, changes are free and only decide between otherwise equal plans. With the objective
             `accuracy` it is the accuracy that must be gained by each compute slice and by each such change, as a share:
-            0.001 for a tenth of a percent.
-        objective: `slices` for the fewest compute slices, then the fewest GPUs, then the highest accuracy. `accuracy`
-            for the highest accuracy that the cluster carries at the demand, then the fewest slices.
+            0.001 for a tenth of a percent. Where boards have costs, a slice of the price costs as much as the cluster's
+            slices on average.
+        objective: `slices` for the least cost (`planner.domain.costs`; the fewest compute slices if all count alike),
+            then the least cost of the GPUs in use, then the highest accuracy. `accuracy` for the highest accuracy that
+            the cluster carries at the demand, then the least cost.
         standby: `auto` loads lighter variants beside those that serve, where they fit; `off` does not. See
             `planner.standby`.
     """
@@ -297,9 +327,16 @@ def _check_cluster(cluster: Cluster) -> None:
         if times > 1:
             raise InputError(f"the cluster names GPU {gpu_id} {times} times", hint="name each GPU once")
     first = {g.board.name: g.board for g in reversed(cluster.gpus)}
+    costs = {g.board.name: g.cost for g in cluster.gpus}
     for gpu in cluster.gpus:
         if gpu.board != first[gpu.board.name]:
             raise InputError(f"GPUs of the model {gpu.board.name} differ in their MIG profiles", where=str(gpu.id))
+        if (gpu.cost is None) != (cluster.gpus[0].cost is None):
+            raise InputError("only some GPUs of the cluster have a cost", hint="give it for all of them or for none")
+        if gpu.cost != costs[gpu.board.name]:
+            raise InputError(
+                f"GPUs of the model {gpu.board.name} have different costs", where=str(gpu.id), hint="give all the same"
+            )
         if reason := fits(gpu.board, gpu.foreign):
             raise InputError(f"the foreign MIG instances do not fit the GPU: {reason}", where=str(gpu.id))
 

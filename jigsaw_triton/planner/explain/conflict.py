@@ -37,6 +37,9 @@ LATENCY_GAP = 1e-4
 ACCURACY_GAP = 1e-4
 """Absolute gap of the nearest feasible mean accuracy."""
 
+SHARE_GAP = 0.01
+"""Absolute gap of the largest share of the demand that a loss can leave."""
+
 _LOSS_GAP = TOLERANCE
 """Distance below which two losses of accuracy count as one."""
 
@@ -87,7 +90,9 @@ def with_conflict(error: InfeasibleError, problem: Problem, conflict: Conflict) 
     several = len(problem.workloads) > 1
     reasons = [*error.reasons]
     # A conflict within the SLO is among the reasons already.
-    if len(conflict.requirements) > 1 and any(r.what in ("gpus", "demand_rps") for r in conflict.requirements):
+    if len(conflict.requirements) > 1 and any(
+        r.what in ("gpus", "survive", "demand_rps") for r in conflict.requirements
+    ):
         reasons.append(
             f"these cannot be satisfied together: {', '.join(_words(r, problem) for r in conflict.requirements)}"
         )
@@ -108,6 +113,8 @@ def _words(requirement: Requirement, problem: Problem) -> str:
     match requirement.what:
         case "gpus":
             return f"{value:g} GPU{'' if value == 1 else 's'} of {subject}"
+        case "survive":
+            return f"{value:.0%} of the demand after the loss of a {subject}"
         case "latency_ms":
             return f"{subject}'s latency of {value:g} ms"
         case "accuracy":
@@ -121,6 +128,10 @@ def _way(requirement: Requirement, value: float, several: bool) -> str:
     match requirement.what:
         case "gpus":
             return f"give the cluster {value:.0f} GPUs of {requirement.subject}"
+        case "survive" if value <= 0:
+            return "leave out `survive`"
+        case "survive":
+            return f"lower the share of `survive` to {rounded_down(value)}"
         case "latency_ms":
             return f"raise latency_ms{of_graph} to {rounded_up(value)}"
         case "accuracy":
@@ -185,6 +196,8 @@ class _Search:
         match requirement.what:
             case "gpus":
                 return self._fewest_gpus(requirement)
+            case "survive":
+                return self._largest_share(requirement)
             case "demand_rps":
                 return self._largest_demand(requirement)
             case "latency_ms":
@@ -249,6 +262,12 @@ class _Search:
                 enough, step = number, 1
             else:
                 too_few, step = number, 2 * step
+        return enough
+
+    def _largest_share(self, requirement: Requirement) -> float:
+        """Returns the largest share of the demand that a loss can leave, by bisection."""
+        asked = value_of(self._problem, requirement)
+        enough, _ = bisect(partial(self._suffices, requirement), 0.0, asked, abs_tol=SHARE_GAP)
         return enough
 
     def _largest_demand(self, requirement: Requirement) -> float | None:
@@ -330,6 +349,8 @@ def _unconstraining(problem: Problem, everything: Mapping[str, TaskConfiguration
             for board in gpus:
                 gpus[board] += _replicas(workload.demand_rps * calls[task], [c for c in configs if c.board == board])
         found[Requirement(graph.name, "demand_rps")] = slowest_rps
+    if problem.cluster.survive is not None:
+        found[Requirement(problem.cluster.survive.loss_of, "survive")] = 0.0
     for board, more in gpus.items():
         requirement = Requirement(board, "gpus")
         found[requirement] = value_of(problem, requirement) + min(more, MOST_GPUS)

@@ -28,6 +28,9 @@ MOST_PATHS = 16
 _PLANS = 5
 """Number of plans at their full duration that fit into the time limit."""
 
+_COST_DIGITS = 9
+"""Decimal places of a difference of costs: further ones are errors of floating point."""
+
 _LEAST_S = 0.1
 """Smallest time limit of a plan, in seconds."""
 
@@ -85,6 +88,7 @@ class Effect:
     Attributes:
         outcome: `plan`: the changed problem has a plan; `none`: it has none; `unknown`: time ran out.
         slices: Additional compute slices.
+        cost: Additional cost, in the unit of the plan's cost; None if each compute slice counts alike.
         gpus: Additional GPUs.
         accuracy: Difference of the least accuracy along a path, by graph.
         mean_accuracy: Difference of the product over tasks of the accuracy by shares (geometric mean), by graph. It
@@ -94,6 +98,7 @@ class Effect:
 
     outcome: Literal["plan", "none", "unknown"]
     slices: int = 0
+    cost: float | None = None
     gpus: int = 0
     accuracy: Mapping[str, float] = field(default_factory=dict)
     mean_accuracy: Mapping[str, float] = field(default_factory=dict)
@@ -101,8 +106,8 @@ class Effect:
 
     @property
     def saves(self) -> bool:
-        """True if the changed problem takes fewer slices, or as many on fewer GPUs."""
-        return self.outcome == "plan" and (self.slices, self.gpus) < (0, 0)
+        """True if the changed problem costs less (takes fewer slices, if all count alike), or as much on fewer GPUs."""
+        return self.outcome == "plan" and (self.slices if self.cost is None else self.cost, self.gpus) < (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +313,8 @@ class _Explaining:
         match requirement.what:
             case "gpus":
                 return len(varied(self._problem, requirement, value).cluster.gpus) > 0
+            case "survive":
+                return 0 <= value <= 1
             case "latency_ms":
                 return all(w.graph.tasks_ms > 0 for w in varied(self._problem, requirement, value).workloads)
             case "accuracy":
@@ -347,6 +354,7 @@ class _Explaining:
         return Effect(
             "plan",
             slices=plan.slices_used - own.slices_used,
+            cost=self._cost(plan, own),
             gpus=plan.gpus_used - own.gpus_used,
             accuracy={name: graph.accuracy - own.graphs[name].accuracy for name, graph in plan.graphs.items()},
             mean_accuracy={
@@ -355,6 +363,11 @@ class _Explaining:
             },
             proven=plan.solver.status == own.solver.status == "optimal",
         )
+
+    def _cost(self, plan: Plan, own: Plan) -> float | None:
+        """Returns the additional cost of a plan, by the costs of the explained problem."""
+        more, less = (self._problem.cost_of(of.gpus) for of in (plan, own))
+        return round(more.used - less.used, _COST_DIGITS) if more is not None and less is not None else None
 
 
 def _as_busy(configs: Sequence[Configuration], load: float) -> Configuration:
@@ -373,6 +386,8 @@ def _steps(what: What, value: float) -> tuple[tuple[str, float, bool], ...]:
     match what:
         case "gpus":
             return ("+1", value + 1, True), ("-1", value - 1, False)
+        case "survive":
+            return ("-0.1", max(0.0, round(value - 0.1, 9)), True), ("+0.1", round(value + 0.1, 9), False)
         case "latency_ms":
             return ("+10 ms", value + 10, True), ("-10 ms", value - 10, False)
         case "accuracy":

@@ -4,10 +4,10 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from jigsaw_triton.gpus.model import Gpu, GpuId
+from jigsaw_triton.gpus.model import Gpu, GpuId, Survive
 from jigsaw_triton.planner.domain.problem import Problem
 
-What = Literal["gpus", "latency_ms", "accuracy", "demand_rps"]
+What = Literal["gpus", "survive", "latency_ms", "accuracy", "demand_rps"]
 
 _SPARE_NODE = "~"
 """Prefix of the node that holds hypothetical GPUs; no user's node has such a name."""
@@ -18,8 +18,8 @@ class Requirement:
     """One value that a plan has to meet.
 
     Attributes:
-        subject: Name of the graph; for `gpus`, name of the model of GPU.
-        what: Kind of value: the number of GPUs, a value of the SLO, or the demand.
+        subject: Name of the graph; for `gpus`, name of the model of GPU; for `survive`, kind of failure domain.
+        what: Kind of value: the number of GPUs, the share that a loss must leave, a value of the SLO, or the demand.
     """
 
     subject: str
@@ -30,8 +30,10 @@ class Requirement:
 
 
 def requirements(problem: Problem) -> tuple[Requirement, ...]:
-    """Returns all requirements of a problem: the GPUs by model, then graph by graph."""
+    """Returns all requirements of a problem: the GPUs by model, the loss to survive, then graph by graph."""
     found = [Requirement(board.name, "gpus") for board in problem.boards]
+    if problem.cluster.survive is not None:
+        found.append(Requirement(problem.cluster.survive.loss_of, "survive"))
     for workload in problem.workloads:
         name = workload.graph.name
         found += [Requirement(name, "latency_ms"), Requirement(name, "accuracy"), Requirement(name, "demand_rps")]
@@ -42,6 +44,8 @@ def value_of(problem: Problem, requirement: Requirement) -> float:
     """Returns the value of a requirement in the problem."""
     if requirement.what == "gpus":
         return Counter(gpu.board.name for gpu in problem.cluster.gpus)[requirement.subject]
+    if requirement.what == "survive":
+        return problem.survive
     (workload,) = (w for w in problem.workloads if w.graph.name == requirement.subject)
     if requirement.what == "demand_rps":
         return workload.demand_rps
@@ -53,6 +57,9 @@ def varied(problem: Problem, requirement: Requirement, value: float) -> Problem:
     """Returns the problem with another value of a requirement."""
     if requirement.what == "gpus":
         return _with_gpus(problem, requirement.subject, round(value))
+    if requirement.what == "survive":
+        survive = Survive(requirement.subject, value) if value > 0 else None
+        return replace(problem, cluster=replace(problem.cluster, survive=survive))
     workloads = []
     for workload in problem.workloads:
         graph = workload.graph
@@ -78,5 +85,5 @@ def _with_gpus(problem: Problem, board: str, count: int) -> Problem:
     cluster = problem.cluster
     own = sorted((gpu for gpu in cluster.gpus if gpu.board.name == board), key=lambda gpu: -gpu.compute_slices)
     others = [gpu for gpu in cluster.gpus if gpu.board.name != board]
-    more = [Gpu(GpuId(_SPARE_NODE + board, index), own[0].board) for index in range(len(own), count)]
+    more = [Gpu(GpuId(_SPARE_NODE + board, index), own[0].board, cost=own[0].cost) for index in range(len(own), count)]
     return replace(problem, cluster=replace(cluster, gpus=(*others, *own[:count], *more)))

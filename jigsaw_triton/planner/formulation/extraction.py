@@ -94,6 +94,7 @@ def graph_plan(
     *,
     loads: Loads | None = None,
     even: bool = False,
+    spare: bool = False,
 ) -> GraphPlan:
     """Extracts a graph's part of the plan.
 
@@ -109,10 +110,17 @@ def graph_plan(
         rates: (graph, task, variant) -> calls for a request.
         loads: Utilisations of the configurations.
         even: True if the budgets are even parts of the SLO.
+        spare: True if replicas must have time for the calls of others that may be lost: latencies are then those at
+            the planned utilisations.
     """
     graph, loads, rps = workload.graph, loads or {}, workload.demand_rps
     own = {
-        t: _at_lowest_load({c: n for c, n in counts.items() if (c.graph, c.task) == (graph.name, t)}, rates, rps, loads)
+        t: _at_lowest_load(
+            {c: n for c, n in counts.items() if (c.graph, c.task) == (graph.name, t)},
+            rates,
+            rps,
+            {} if spare else loads,
+        )
         for t in graph.tasks
     }
     latency = {t: max(c.latency_ms for c in used) for t, used in own.items()}

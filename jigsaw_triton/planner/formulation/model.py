@@ -21,18 +21,27 @@ integer number n_p of slices, which count like slices with one replica.
 If the accuracy SLO is a mean, a task's loss is that of its mean accuracy by its shares (`planner.formulation.mixture`),
 without levels; the goal `most` treats the SLO as a floor even then.
 
+If plans must survive the loss of a failure domain (`planner.domain.survival`), there is for each domain d a second set
+of shares, those of the rest after its loss. They add up to a share of what f adds up to, and if the accuracy SLO is a
+mean, each is that share of f. The rest must still be as many replicas as the latency of the task's range is for.
+
+    fd_v <= sum over v's configurations outside d of usable throughput / largest rate * x_c
+    for each task and range: sum of x over its configurations outside d >= least number of the range, if it is in use
+
 In the paper's formulation, the last constraint is on compute slices only; a GPU has as many as foreign instances leave.
 
-Objectives: compute slices; GPUs; accuracy loss weighted by shares; running replicas kept. With a price on changes, GPUs
-are also grouped by what runs on them (`planner.placement.running_supply`), and for each running replica r an integer
-k_r counts those that stay in place.
+Objectives: cost of the slices in use; cost of the GPUs in use; accuracy loss weighted by shares; running replicas kept.
+Costs are in whole units (`planner.domain.costs`); on boards of one kind they are numbers of compute slices and of GPUs.
+With a price on changes, GPUs are also grouped by what runs on them (`planner.placement.running_supply`), and for each
+running replica r an integer k_r counts those that stay in place.
 
     k_r <= sum of x over the utilisations of r,  k_r <= sum of z * (replicas r that the cut keeps)
 
-The first objectives are then compute slices - price * sum of k, and the sum of k.
+The first objectives are then cost - price * sum of k, and the sum of k.
 
-The goal `accurate` puts the loss before slices. With a price, its first objective is loss + price * (compute slices -
-sum of k): a slice that gains less accuracy than its price stays idle, and so does a running replica without use.
+The goal `accurate` puts the loss before cost. With a price, its first objective is loss + price * (cost - sum of k): a
+slice that gains less accuracy than its price stays idle, and so does a running replica without use. In both, a slice of
+the price costs as much as a compute slice of the cluster on average.
 
 (The structure follows what is known of JigsawServe, arXiv 2603.08797; counting cuts instead of summing slices makes
 every solution placeable.)
@@ -49,6 +58,7 @@ from jigsaw_triton.planner.candidates.configurations import Configuration, Repli
 from jigsaw_triton.planner.candidates.sharing import Cut, Pool, pool_of, weights
 from jigsaw_triton.planner.domain.problem import ReplicaRange
 from jigsaw_triton.planner.domain.rates import calls, most_calls
+from jigsaw_triton.planner.domain.survival import domain_of
 from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR
 from jigsaw_triton.planner.formulation.exclusions import exclude, measured_excess
 from jigsaw_triton.planner.formulation.incremental_levels import (
@@ -71,13 +81,18 @@ SCALE_GAP = 1e-4
 PRICE_GAP = 1e-4
 """Absolute gap, in compute slices, of the first objective if changes have a price. A convention."""
 
+COST_GAP = 1e-3
+"""Gap relative to the lower bound within which a cost of mixed boards counts as proven, if that is more than a unit. A
+convention: it is far less than the error of profiles."""
+
 TIE_EFFORT = 60_000
 """Columns times nodes of the search tree for each minor objective, which decides among plans of equal slices. A
 convention that limits the time for large problems."""
 
 Goal = Literal["least", "accurate", "most", "ideal"]
-"""Goal of the program: `least` slices for a plan; `accurate`, the least loss of accuracy, then the fewest slices;
-`most`, the largest common scale of demands; or `ideal`, the fewest slices, then GPUs, if there were unlimited GPUs."""
+"""Goal of the program: `least` cost for a plan; `accurate`, the least loss of accuracy, then the least cost; `most`,
+the largest common scale of demands; or `ideal`, the least cost of slices, then of GPUs, if there were unlimited
+GPUs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +103,14 @@ class Allocation:
         program: The program to solve.
         count: Configuration -> column of its count.
         pools: Pool of shared slices -> column of the number of slices.
-        layouts: Columns of the numbers of GPUs of each cut.
+        layouts: Column of the number of GPUs of each cut -> cost of such a GPU.
         scale: Column of the common scale of demands, with the goal `most`.
     """
 
     program: Program
     count: Mapping[Configuration, int]
     pools: Mapping[Pool, int]
-    layouts: tuple[int, ...]
+    layouts: Mapping[int, int]
     scale: int | None
 
     def counts(self, values: Sequence[float]) -> dict[Configuration, int]:
@@ -106,9 +121,19 @@ class Allocation:
         """Returns the number of slices of each pool in use."""
         return {pool: n for pool, column in self.pools.items() if (n := round(values[column])) > 0}
 
+    def slices(self, values: Sequence[float]) -> int:
+        """Returns the number of compute slices in use."""
+        slices = sum(n * c.compute_slices for c, n in self.counts(values).items() if not c.shares)
+        inside = {pool_of(c): c for c in self.count if c.shares}
+        return slices + sum(n * inside[pool].compute_slices for pool, n in self.shared(values).items())
+
     def gpus(self, values: Sequence[float]) -> int:
         """Returns the number of GPUs in use."""
         return sum(round(values[column]) for column in self.layouts)
+
+    def gpu_cost(self, values: Sequence[float]) -> int:
+        """Returns the cost of the GPUs in use."""
+        return sum(cost * round(values[column]) for column, cost in self.layouts.items())
 
 
 def allocation(
@@ -125,6 +150,8 @@ def allocation(
     cuts: Collection[Cut] = (),
     pooled: Mapping[Pool, int] | None = None,
     price: float = 0.0,
+    slice_cost: float = 1.0,
+    survive: float = 0.0,
 ) -> Allocation:
     """Builds the program.
 
@@ -136,14 +163,16 @@ def allocation(
         goal: Goal of the program.
         running: Replicas that run now; if given, keeping them is the last objective.
         scaled: Graphs whose demand the goal `most` scales, None for all; the others keep theirs.
-        least: Lower bound on compute slices; with the goal `most`, a scale that is known to be feasible.
-        enough: Largest useful number of compute slices; a plan with more skips the later objectives.
-        gap: Relative gap in compute slices at which a plan is accepted.
+        least: Lower bound on the cost; with the goal `most`, a scale that is known to be feasible.
+        enough: Largest useful cost; a plan that costs more skips the later objectives.
+        gap: Relative gap in the cost at which a plan is accepted.
         start: Warm start: replicas of a plan that may be good.
         cuts: Known cuts on shared slices.
         pooled: Warm start: slices of each pool.
         price: Compute slices, or loss with the goal `accurate`, that it is worth to keep a running replica in place. If
             above 0 and replicas run, the supplies must be those of `planner.placement.running_supply`.
+        slice_cost: Cost of a compute slice of the price.
+        survive: Share of the demand that the loss of any failure domain must leave; 0 for none.
     """
     draft = Draft()
     scale = draft.real() if goal == "most" else None
@@ -152,7 +181,10 @@ def allocation(
     for workload in workloads:
         part = _Part(draft, workload, candidates[workload.graph.name], goal, (running or {}) if price else {})
         part.choose(supplies)
-        part.flow(scale if scaled is None or workload.graph.name in scaled else None)
+        own_scale = scale if scaled is None or workload.graph.name in scaled else None
+        part.flow(own_scale)
+        if survive:
+            part.survive(survive, own_scale)
         part.limit()
         count |= part.count
         losses += part.losses()
@@ -171,37 +203,43 @@ def allocation(
         draft.at_least(least, [(scale, 1.0)])
         draft.minimise([(scale, -1.0)], gap=1e-9, relative_gap=SCALE_GAP)
     else:
-        sizes = {
-            (s.board.name, kind): float(p.compute_slices) for s in supplies for kind, p in s.board.profiles.items()
+        costs = {
+            (s.board.name, kind): float(p.compute_slices * s.board.slice_cost)
+            for s in supplies
+            for kind, p in s.board.profiles.items()
         }
-        slices = [(column, sizes[board, kind]) for board, kind, column in taken]
+        slices = [(column, costs[board, kind]) for board, kind, column in taken]
+        proof = COST_GAP * least if any(s.board.slice_cost > 1 for s in supplies) else 0.0
         if goal == "accurate":
             if price:
-                losses += [(column, price * size) for column, size in slices]
+                losses += [(column, price / slice_cost * cost) for column, cost in slices]
                 losses += [(k, -price) for k in priced.values()]
             if losses:
                 draft.minimise(losses, gap=ACCURACY_GAP)
-            draft.minimise_count(slices, node_limit=node_limit)
+            draft.minimise_count(slices, gap=proof, node_limit=node_limit)
         elif price:
             draft.at_least(least, slices)
-            draft.minimise([*slices, *((k, -price) for k in priced.values())], gap=max(PRICE_GAP, gap * least))
+            kept = [(k, -price * slice_cost) for k in priced.values()]
+            draft.minimise([*slices, *kept], gap=max(PRICE_GAP * slice_cost, gap * least))
             if priced:
                 draft.minimise_count(((k, -1.0) for k in priced.values()), node_limit=node_limit)
         else:
-            draft.minimise_count(slices, relative_gap=gap, cutoff=enough, lower_bound=least)
-        draft.at_least(math.ceil(least / max(s.board.compute_slices for s in supplies)), [(z, 1.0) for z in layouts])
-        draft.minimise_count(((column, 1.0) for column in layouts), node_limit=node_limit)
+            draft.minimise_count(slices, gap=proof, relative_gap=gap, cutoff=enough, lower_bound=least)
+        common = math.gcd(*layouts.values()) or 1
+        gpus = [(z, float(cost // common)) for z, cost in layouts.items()]
+        draft.at_least(math.ceil(least / common), gpus)
+        draft.minimise_count(gpus, gap=proof / common, node_limit=node_limit)
     if goal == "least" and losses:
         draft.minimise(losses, gap=ACCURACY_GAP, node_limit=node_limit)
     if goal in ("least", "accurate"):
-        kept = {} if price else _kept(draft, count, running or {})
-        if kept:
-            draft.minimise_count(((k, -1.0) for k in kept.values()), node_limit=node_limit)
+        staying_columns = {} if price else _kept(draft, count, running or {})
+        if staying_columns:
+            draft.minimise_count(((k, -1.0) for k in staying_columns.values()), node_limit=node_limit)
     program = draft.program()
     if start:
         slots = [(column, float((pooled or {}).get(pool, 0))) for pool, column in pools.items()]
         program = replace(program, start=(*((column, float(start.get(c, 0))) for c, column in count.items()), *slots))
-    return Allocation(program, count, pools, tuple(layouts), scale)
+    return Allocation(program, count, pools, layouts, scale)
 
 
 class _Part:
@@ -229,6 +267,7 @@ class _Part:
         self._most: dict[Configuration, float] = {}
         self._share: dict[tuple[str, str], int] = {}
         self._excess: list[int] = []
+        self._ranges: list[tuple[int, float, Sequence[Configuration]]] = []
 
     def choose(self, supplies: Sequence[Supply]) -> None:
         """Adds the counts of replicas, at least one for each task."""
@@ -250,6 +289,7 @@ class _Part:
         for (least, most), inside in sorted(ranges.items()):
             some = self._draft.integer(1)
             chosen.append((some, 1.0))
+            self._ranges.append((some, float(least), inside))
             counts = [(self.count[c], 1.0) for c in inside]
             self._draft.at_least(0, [*counts, (some, -float(least))])
             self._draft.at_most(0, [*counts, (some, -min(most, sum(self._most[c] for c in inside)))])
@@ -267,29 +307,44 @@ class _Part:
 
     def flow(self, scale: int | None) -> None:
         """Adds the shares: at most what the replicas carry, in sum what the requests or the source's shares require."""
+        self._share = self._flow(self.count, self._workload.demand_rps, scale)
+
+    def survive(self, part: float, scale: int | None) -> None:
+        """Requires that the loss of any failure domain leaves this part of the demand, and enough replicas."""
+        for domain in sorted({domain_of(c.board) for c in self.count}):
+            left = {c: column for c, column in self.count.items() if domain_of(c.board) != domain}
+            shares = self._flow(left, part * self._workload.demand_rps, scale)
+            if self._workload.graph.slo.accuracy_mode == "mean":
+                for key, column in shares.items():
+                    self._draft.equal(0, [(column, 1.0), (self._share[key], -part)])
+            for some, least, inside in self._ranges:
+                self._draft.at_least(0, [*((left[c], 1.0) for c in inside if c in left), (some, -least)])
+
+    def _flow(self, count: Mapping[Configuration, int], demand: float, scale: int | None) -> dict[tuple[str, str], int]:
+        """Adds the shares of a demand, in requests a second, that these replicas carry, and returns their columns."""
+        share: dict[tuple[str, str], int] = {}
         for task, variants in self._variants.items():
             for variant in variants:
-                f = self._share[task, variant] = self._draft.real()
+                f = share[task, variant] = self._draft.real()
                 carried = [
-                    (self.count[c], -c.throughput_rps / self._largest[task])
+                    (count[c], -c.throughput_rps / self._largest[task])
                     for c in self._found[task]
-                    if c.variant == variant
+                    if c.variant == variant and c in count
                 ]
                 self._draft.at_most(0, [(f, 1), *carried])
-        graph, demand = self._workload.graph, self._workload.demand_rps
+        graph = self._workload.graph
         for task, variants in self._variants.items():
             rule = calls(graph, graph.tasks[task])
-            shares = [(self._share[task, v], 1.0) for v in variants]
+            shares = [(share[task, v], 1.0) for v in variants]
             if rule.source is not None:
                 ratio = self._largest[rule.source] / self._largest[task]
-                taken = [
-                    (self._share[rule.source, v], -ratio * rule.weight(graph, v)) for v in self._variants[rule.source]
-                ]
+                taken = [(share[rule.source, v], -ratio * rule.weight(graph, v)) for v in self._variants[rule.source]]
                 self._draft.equal(0, shares + taken)
             elif scale is not None:
                 self._draft.equal(0, [*shares, (scale, -rule.factor * demand / self._largest[task])])
             else:
                 self._draft.equal(rule.factor * demand / self._largest[task], shares)
+        return share
 
     def limit(self) -> None:
         """Keeps the configurations in use within the SLO's latency and accuracy along every path."""
@@ -376,8 +431,10 @@ def _pools(
 
 def _layouts(
     draft: Draft, taken: Sequence[tuple[str, SupplyUnit, int]], supplies: Sequence[Supply], *, unlimited: bool
-) -> list[int]:
+) -> dict[int, int]:
     """Adds the numbers of GPUs by group and multiset, which together supply the slices in use.
+
+    Returns the cost of a GPU by column.
 
     Args:
         draft: Program to add to.
@@ -385,7 +442,7 @@ def _layouts(
         supplies: Supply of each model of GPU.
         unlimited: True if there are unlimited GPUs.
     """
-    layouts: list[int] = []
+    layouts: dict[int, int] = {}
     for supply in supplies:
         z: list[tuple[int, Counter[SupplyUnit]]] = []
         if unlimited:
@@ -394,7 +451,7 @@ def _layouts(
             cuts = [(draft.integer(group.gpus), m) for m in group.multisets]
             draft.at_most(group.gpus, [(column, 1) for column, _ in cuts])
             z += cuts
-        layouts += [column for column, _ in z]
+        layouts |= dict.fromkeys((column for column, _ in z), supply.board.compute_slices * supply.board.slice_cost)
         used: dict[SupplyUnit, list[tuple[int, float]]] = {}
         for board, kind, column in taken:
             if board == supply.board.name:

@@ -35,12 +35,14 @@ class Allotment:
         alone: Replicas that have a slice to themselves, by configuration.
         shared: Slices shared by several models.
         gpus: GPUs in use; in the paper's formulation a lower bound, by ideal packing.
+        gpu_cost: Cost of these GPUs, in whole units.
         outcome: Outcome of the solver.
     """
 
     alone: Mapping[Configuration, int]
     shared: tuple[SharedSlice, ...]
     gpus: int
+    gpu_cost: int
     outcome: Outcome
 
     @property
@@ -56,6 +58,11 @@ class Allotment:
         )
 
     @property
+    def cost(self) -> int:
+        """Cost of the slices in use, in whole units."""
+        return sum(n * c.cost for c, n in self.alone.items()) + sum(part.cost for part in self.shared)
+
+    @property
     def loss(self) -> float:
         """Loss of accuracy, summed over tasks, if each replica serves in proportion to its throughput."""
         total = 0.0
@@ -64,12 +71,12 @@ class Allotment:
             total += sum(c.loss * served for c, served in rps.items()) / sum(rps.values())
         return total
 
-    def with_bound(self, slices: float) -> "Allotment":
-        """Returns the allotment with this lower bound on slices, if it is below what the solver proved."""
+    def with_bound(self, cost: float) -> "Allotment":
+        """Returns the allotment with this lower bound on its cost, if it is below what the solver proved."""
         first, *rest = self.outcome.stages
-        if first.proven and slices >= first.value:
+        if first.proven and cost >= first.value:
             return self
-        bound = replace(first, bound=min(first.bound, slices), proven=False)
+        bound = replace(first, bound=min(first.bound, cost), proven=False)
         return replace(self, outcome=replace(self.outcome, status="feasible", stages=(bound, *rest)))
 
 
@@ -99,13 +106,13 @@ def best_allotment(attempt: Attempt, time: Deadline) -> Allotment | None:
 
 
 def better(one: Allotment, other: Allotment) -> Allotment:
-    """Returns the allotment of fewer slices, then fewer GPUs, then less loss of accuracy; the first of equals.
+    """Returns the allotment of less cost, then cheaper GPUs, then less loss of accuracy; the first of equals.
 
     The result is proven optimal if both are.
     """
 
     def cost(allotment: Allotment) -> tuple[int, int, float]:
-        return allotment.slices, allotment.gpus, round(allotment.loss, _LOSS_DIGITS)
+        return allotment.cost, allotment.gpu_cost, round(allotment.loss, _LOSS_DIGITS)
 
     chosen, left = (other, one) if cost(other) < cost(one) else (one, other)
     if left.outcome.status == "optimal":
@@ -126,7 +133,7 @@ def _allotment(attempt: Attempt, time: Deadline) -> Allotment | None:
         counts, model.shared(outcome.values), links(unfused.workloads), partial(apart, problem=unfused)
     ).slices
     alone = {c: n for c, n in counts.items() if not c.shares}
-    return Allotment(alone, shared, model.gpus(outcome.values), outcome)
+    return Allotment(alone, shared, model.gpus(outcome.values), model.gpu_cost(outcome.values), outcome)
 
 
 def _solved(attempt: Attempt, candidates: Candidates, time: Deadline) -> Solution | None:

@@ -7,6 +7,7 @@ from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.planner.candidates.configurations import available
 from jigsaw_triton.planner.candidates.fused_chains import Apart, in_shared_slices, with_fused_chains, without
 from jigsaw_triton.planner.domain.problem import Options, Problem, with_demand_scaled
+from jigsaw_triton.planner.domain.survival import domains
 from jigsaw_triton.planner.search.choices import Candidates, staying, worth_trying
 from jigsaw_triton.planner.solver.solver import Solver
 
@@ -21,6 +22,7 @@ class Attempt:
         configurations: Graph name -> task -> all configurations.
         solver: Solver of every program of this attempt.
         unfused: The problem with one task each, if the chains of `problem` are fused into single tasks; else None.
+        whole: The attempt with all failure domains together, if those of `problem` are apart; else None.
     """
 
     problem: Problem
@@ -28,6 +30,7 @@ class Attempt:
     configurations: Candidates
     solver: Solver
     unfused: Problem | None = None
+    whole: "Attempt | None" = None
 
     def candidates(self) -> Candidates:
         """Returns the configurations that an optimal plan may need, even if the cluster has no room for them."""
@@ -36,7 +39,32 @@ class Attempt:
 
     def scaled(self, growing: Collection[str], scale: float) -> "Attempt":
         """Returns the attempt with the demands of these graphs multiplied by a scale."""
-        return replace(self, problem=with_demand_scaled(self.problem, growing, scale))
+        whole = self.whole.scaled(growing, scale) if self.whole is not None else None
+        return replace(self, problem=with_demand_scaled(self.problem, growing, scale), whole=whole)
+
+    def apart(self) -> "Attempt":
+        """Returns the attempt with a model of GPU for each failure domain, if plans must survive the loss of one."""
+        if not self.problem.survive or self.whole is not None:
+            return self
+        found, problem = domains(self.problem.cluster), self.problem
+        running = found.apart_plan(problem.running) if problem.running is not None else None
+        cluster = found.apart(problem.cluster)
+        names: dict[str, set[str]] = {}
+        for before, after in zip(problem.cluster.gpus, cluster.gpus, strict=True):
+            names.setdefault(before.board.name, set()).add(after.board.name)
+        configurations = {
+            graph: {
+                task: tuple(sorted(replace(c, board=name) for c in every for name in names[c.board]))
+                for task, every in tasks.items()
+            }
+            for graph, tasks in self.configurations.items()
+        }
+        apart = replace(problem, cluster=cluster, running=running)
+        return replace(self, problem=apart, configurations=configurations, whole=self)
+
+    def unprotected(self) -> "Attempt":
+        """Returns the attempt at a plan that need not survive any loss."""
+        return replace(self, problem=self.problem.unprotected())
 
     def limited(self, time_limit_s: float) -> "Attempt":
         """Returns the attempt with another time limit."""

@@ -52,6 +52,8 @@ def best_accuracy(
         running=staying,
         start=model.counts(outcome.values),
         price=options.change_price,
+        slice_cost=problem.board_costs.mean,
+        survive=problem.survive,
     )
     best = solved(solver, made.program, time.left_s)
     if best.stages:

@@ -108,10 +108,10 @@ def least_together(leasts: Iterable[float]) -> float:
 def within_slices(
     limit: float, bounds: Mapping[str, Bounds], candidates: Candidates, leasts: Mapping[str, float] | None = None
 ) -> dict[str, dict[str, tuple[Configuration, ...]]]:
-    """Returns the configurations that plans of up to this many compute slices may use.
+    """Returns the configurations that plans of up to this many slices, by cost, may use.
 
     Args:
-        limit: Compute slices of all graphs together.
+        limit: Cost of all graphs together, in whole units.
         bounds: Bounds of the candidates, by graph.
         candidates: Configurations to choose from.
         leasts: Lower bounds on the slices of each graph, if better ones than those of `bounds` are known.

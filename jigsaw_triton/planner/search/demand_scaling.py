@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 
+from jigsaw_triton.planner.domain.costs import cluster_cost
 from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Problem, on_floors, with_demand_scaled
 from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.formulation.model import SCALE_GAP, allocation
@@ -31,7 +32,7 @@ _EXACT_FROM = 0.5
 """Scale from which a solver's absolute tolerance is small enough; below it, the scaled demands are scaled once more."""
 
 _NEAR = 0.98
-"""Ratio of needed slices to those of the cluster at which the estimate of a scale from lower bounds ends."""
+"""Ratio of needed slices, by cost, to those of the cluster at which the estimate of a scale from lower bounds ends."""
 
 _PARTS = (0.99, 0.95, 0.85, 0.6, 0.3)
 """Fractions of the estimated scale, tried in turn until one is carried: an estimate from lower bounds is optimistic."""
@@ -121,6 +122,7 @@ def largest_scale(attempt: Attempt, growing: Collection[str]) -> Scale | None:
     The search starts from a scale near the largest, since solvers are exact to an absolute tolerance. Configurations
     that no plan can use at that scale are left out: at any larger one they take more slices still.
     """
+    attempt = attempt.apart()
     candidates: Candidates = with_room(attempt.problem, attempt.candidates(), attempt.options)
     if not complete(candidates):
         return None
@@ -131,9 +133,17 @@ def largest_scale(attempt: Attempt, growing: Collection[str]) -> Scale | None:
     problem = with_demand_scaled(attempt.problem, growing, start)
     if near:
         bounds = bounds_of(problem.workloads, candidates)
-        candidates = within_slices(problem.cluster.compute_slices, bounds, candidates)
+        candidates = within_slices(cluster_cost(problem.cluster), bounds, candidates)
     offered = supplies(problem, candidates, attempt.options)
-    model = allocation(problem.workloads, candidates, offered, "most", scaled=growing, least=_SURELY if near else 0.0)
+    model = allocation(
+        problem.workloads,
+        candidates,
+        offered,
+        "most",
+        scaled=growing,
+        least=_SURELY if near else 0.0,
+        survive=problem.survive,
+    )
     outcome = solved(attempt.solver, model.program, max(LEAST_S, attempt.options.time_limit_s))
     if outcome.status == "infeasible" and not near:
         return None
@@ -151,10 +161,8 @@ def _gap_to_bound(attempt: Attempt, growing: Collection[str], scale: float) -> f
     candidates = with_room(attempt.problem, attempt.candidates(), attempt.options)
     for more in _MORE:
         problem = with_demand_scaled(attempt.problem, growing, scale * (1 + more))
-        if (
-            least_together(b.least for b in bounds_of(problem.workloads, candidates).values())
-            > problem.cluster.compute_slices
-        ):
+        least = least_together(b.least for b in bounds_of(problem.workloads, candidates).values())
+        if least > cluster_cost(problem.cluster):
             return more
     return math.inf
 
@@ -165,7 +173,7 @@ def _scale_near(attempt: Attempt, growing: Collection[str], candidates: Candidat
     for _ in range(_ROUNDS):
         bounds = bounds_of(with_demand_scaled(attempt.problem, growing, scale).workloads, candidates)
         needed = sum(b.least for name, b in bounds.items() if name in growing)
-        room = attempt.problem.cluster.compute_slices - sum(b.least for b in bounds.values()) + needed
+        room = cluster_cost(attempt.problem.cluster) - sum(b.least for b in bounds.values()) + needed
         if math.isinf(needed) or not room > 0:
             return 0.0
         scale *= room / needed
@@ -179,7 +187,7 @@ def _has_no_room(attempt: Attempt, growing: Collection[str], candidates: Candida
     """Returns True if lower bounds prove that the cluster has too few slices for these graphs at any demand."""
     idle = attempt.scaled(growing, idle_scale(attempt.problem, growing)).problem
     bounds = bounds_of(idle.workloads, candidates)
-    return least_together(b.least for b in bounds.values()) > idle.cluster.compute_slices
+    return least_together(b.least for b in bounds.values()) > cluster_cost(idle.cluster)
 
 
 def idle_scale(problem: Problem, growing: Collection[str]) -> float:

@@ -27,6 +27,7 @@ from jigsaw_triton.planner.domain.features import FEATURES
 from jigsaw_triton.planner.domain.paths import longest_path, longest_through
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.processors import ProcessorLoad
+from jigsaw_triton.planner.domain.survival import domains
 from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.formulation.exclusions import exclude, in_use
 from jigsaw_triton.planner.formulation.incremental_levels import incremental_levels, path_ends
@@ -132,6 +133,12 @@ def even_limits(graph: TaskGraph, found: TaskConfigurations) -> list[str]:
 def infeasible(attempt: Attempt) -> InfeasibleError:
     """Returns the error that says why there is no plan. Its profiles and single limits are known to allow one."""
     limit_s = max(LEAST_S, attempt.options.time_limit_s)
+    survive, cluster = attempt.problem.cluster.survive, attempt.problem.cluster
+    if survive is not None and domains(cluster).number == 1:
+        reason = (
+            f"the loss of a {survive.loss_of} must leave {survive.share:.0%} of the demand, but all GPUs are in one"
+        )
+        return InfeasibleError([reason], hint=f"add GPUs in another {survive.loss_of}, or leave out `survive`")
     found = [
         conflict
         for w in attempt.problem.workloads
@@ -246,12 +253,12 @@ def _too_small(attempt: Attempt) -> tuple[str, str]:
 
 def _needed(attempt: Attempt) -> tuple[int, int] | None:
     """Returns the compute slices and GPUs of a plan on unlimited GPUs; None if the time limit left that open."""
-    time = Deadline(attempt.options.time_limit_s)
+    time, attempt = Deadline(attempt.options.time_limit_s), attempt.apart()
     found = fewest_slices(attempt.problem, attempt.candidates(), attempt.options, attempt.solver, time, "ideal")
     if found is None or not found[1].stages:
         return None
     model, outcome = found
-    return round(outcome.stages[0].value), model.gpus(outcome.values)
+    return model.slices(outcome.values), model.gpus(outcome.values)
 
 
 def _too_small_words(
@@ -282,6 +289,9 @@ def _too_small_words(
         )
         reason = f"the demand exceeds the cluster, which carries {most} {parts}"
         hint = f"lower the demand to {rounded_down(100 * scale.value)}% of it, or give the cluster {gpus}"
+    if cluster.survive is not None:
+        reason += f" if the loss of a {cluster.survive.loss_of} must leave {cluster.survive.share:.0%} of the demand"
+        hint += ", or lower the share of `survive`"
     has = (
         f"it has {cluster.compute_slices} on {len(cluster.gpus)}{', around MIG instances of others' if others else ''}"
     )

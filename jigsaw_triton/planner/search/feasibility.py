@@ -14,6 +14,7 @@ _ANY_GAP = 1e9
 
 def feasible(attempt: Attempt) -> bool | None:
     """Returns True if there is a plan, and None if the time limit ended the search; the limit holds for each solve."""
+    attempt = attempt.apart()
     fused = attempt.fused()
     answers = []
     for variant in (attempt,) if fused is None else (fused, attempt):
@@ -32,4 +33,4 @@ def _feasible(attempt: Attempt) -> bool | None:
     found = fewest_slices(attempt.problem, candidates, options, attempt.solver, time, ties=False)
     if found is None or found[1].status == "infeasible":
         return False
-    return bool(found[1].stages) or constructed(attempt) is not None or None
+    return bool(found[1].stages) or constructed(attempt.whole or attempt) is not None or None

@@ -1,7 +1,8 @@
 """The search for the fewest slices: the program, solved with few configurations first.
 
-Lower bounds (`planner.bounds`) show which configurations a plan of up to a limit of slices may use. The search starts
-with a limit at the lower bound, where few configurations are left, and raises it until the program has a plan.
+Slices count by their cost (`planner.domain.costs`): one for each compute slice if all count alike. Lower bounds
+(`planner.bounds`) show which configurations a plan of up to a limit of slices may use. The search starts with a limit
+at the lower bound, where few configurations are left, and raises it until the program has a plan.
 """
 
 import math
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from jigsaw_triton.planner.bounds.bounds import Bounds
 from jigsaw_triton.planner.candidates.configurations import Configuration
 from jigsaw_triton.planner.candidates.sharing import Cut, Pool, evenly_shared
+from jigsaw_triton.planner.domain.costs import cluster_cost
 from jigsaw_triton.planner.domain.problem import Options, Problem, on_floors
 from jigsaw_triton.planner.formulation.model import Allocation, Goal, allocation
 from jigsaw_triton.planner.formulation.refinement import Refinement
@@ -27,6 +29,7 @@ from jigsaw_triton.planner.search.choices import (
     with_these,
     within_slices,
 )
+from jigsaw_triton.planner.search.losses import after_losses
 from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.solver.solver import Outcome, Solver, SolverHung, Stage, solved
 
@@ -95,7 +98,7 @@ def fewest_slices(
         return None
     bounds = bounds_of(problem.workloads, candidates)
     least = least_together(b.least for b in bounds.values())
-    if math.isinf(least) or (goal == "least" and least > problem.cluster.compute_slices):
+    if math.isinf(least) or (goal == "least" and least > cluster_cost(problem.cluster)):
         return None
     return _Search(problem, candidates, bounds, options, solver, time, goal, ties).best()
 
@@ -105,11 +108,12 @@ class _Known:
     """Lower bounds, starting values and incumbent of a search.
 
     Attributes:
-        leasts: Lower bound on the compute slices of each graph.
+        leasts: Lower bound on the slices of each graph.
         start: Replicas to start the solver from.
-        start_slices: Compute slices of these replicas; infinite if there are none.
+        start_slices: Slices of these replicas; infinite if there are none.
         start_pools: Shared slices of each pool that belong to these replicas.
         incumbent: Best known plan; None if it is unknown whether the cluster has room for `start`.
+        surviving: Lower bound on the slices of a plan that survives a loss; 0 if none is known.
     """
 
     leasts: Mapping[str, float]
@@ -117,15 +121,16 @@ class _Known:
     start_slices: float = math.inf
     start_pools: Mapping[Pool, int] = field(default_factory=dict)
     incumbent: Solution | None = None
+    surviving: float = 0.0
 
     @property
     def least(self) -> float:
-        """Lower bound on the compute slices of all graphs."""
-        return least_together(self.leasts.values())
+        """Lower bound on the slices of all graphs."""
+        return max(least_together(self.leasts.values()), least_together([self.surviving]))
 
     @property
     def best(self) -> float:
-        """Compute slices of the incumbent; infinite if there is none."""
+        """Slices of the incumbent; infinite if there is none."""
         return math.inf if self.incumbent is None else self.incumbent[1].stages[0].value
 
     def with_incumbent(self, model: Allocation, outcome: Outcome) -> "_Known":
@@ -176,7 +181,7 @@ class _Search:
         if (enough := self._good_enough(known, least)) is not None:
             return enough
         slacks = (*_SLACKS, *_SHARED_SLACKS) if self._sharing else _SLACKS
-        last = self.problem.cluster.compute_slices if self.goal == "least" else math.inf
+        last = cluster_cost(self.problem.cluster) if self.goal == "least" else math.inf
         steps = (least + math.ceil(slack * least) for slack in slacks)
         limits = sorted({min(last, limit) for limit in (known.start_slices, last, *steps)})
         proven = least
@@ -243,6 +248,7 @@ class _Search:
                 start=known.start,
                 cuts=cuts,
                 pooled=known.start_pools,
+                survive=self.problem.survive,
             )
 
         refined = Refinement(model, self.cuts, self.solver)
@@ -259,9 +265,11 @@ class _Search:
     def _first_known(self) -> _Known:
         """Looks for a first incumbent, for a small part of the time limit."""
         leasts = {name: b.least for name, b in self.bounds.items()}
-        if not self._sharing and len(self.problem.workloads) > 1:
+        if not self._sharing and not self.problem.survive and len(self.problem.workloads) > 1:
             known = self._one_by_one()
             return replace(known, incumbent=self._together(known)) if self.problem.averages else known
+        if self.problem.survive:
+            return self._surviving(leasts)
         found = [self._sharing_evenly()] if self._sharing else [self._likely_plan(leasts), self._on_floors()]
         plans = [plan for plan in found if plan is not None]
         if not plans:
@@ -285,10 +293,27 @@ class _Search:
                     break
         return best
 
+    def _surviving(self, leasts: Mapping[str, float]) -> _Known:
+        """Looks for a plan that survives the loss of any failure domain."""
+        after = after_losses(self.problem, self.candidates, self._likely(_LIKELY[0]))
+        known = _Known(leasts, surviving=after.least)
+        for plan in (self._likely_plan(leasts), *(self._witness(among, leasts) for among in after.likely)):
+            if plan is not None and plan[1].stages[0].value < known.best:
+                known = known.with_incumbent(*plan)
+        return known
+
     def _witness(self, among: Candidates, leasts: Mapping[str, float]) -> Solution | None:
         """Returns a plan of few slices with these configurations."""
         offered, least = supplies(self.problem, among, self.options), sum(leasts.values())
-        model = allocation(self.problem.workloads, among, offered, self.goal, least=least, enough=-math.inf)
+        model = allocation(
+            self.problem.workloads,
+            among,
+            offered,
+            self.goal,
+            least=least,
+            enough=-math.inf,
+            survive=self.problem.survive,
+        )
         outcome = solved(self.solver, model.program, WITNESS_SHARE * self.options.time_limit_s)
         return (model, outcome) if outcome.stages else None
 
@@ -354,7 +379,7 @@ class _Search:
                 together |= model.counts(outcome.values)
         if not all_found:
             return _Known(leasts)
-        return _Known(leasts, together, sum(n * c.compute_slices for c, n in together.items()))
+        return _Known(leasts, together, sum(n * c.cost for c, n in together.items()))
 
 
 def _bounded(outcome: Outcome, proven: float) -> Outcome:

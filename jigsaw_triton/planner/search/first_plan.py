@@ -2,7 +2,7 @@
 
 Graphs that run keep their replicas, and get more of the same where their demand has grown. Other graphs get one
 configuration for each task: of those within the latency and the loss that the lower bound leaves to the task, the one
-that carries its rate on the fewest slices. The plan is checked like any other. It is an upper bound: the programs of
+that carries its rate at the least cost. The plan is checked like any other. It is an upper bound: the programs of
 this package usually find a plan of fewer slices. There may be a plan even if this construction finds none.
 """
 
@@ -30,6 +30,7 @@ from jigsaw_triton.planner.formulation.extraction import graph_plan
 from jigsaw_triton.planner.placement.greedy import greedy
 from jigsaw_triton.planner.search.attempt import Attempt
 from jigsaw_triton.planner.search.choices import least_together, replicas
+from jigsaw_triton.planner.search.survivors import lost_capacity
 from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.validation.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
@@ -45,7 +46,7 @@ class _Part(NamedTuple):
         counts: Number of replicas of each configuration, all of them.
         calls: (graph, task, variant) -> calls for a request.
         candidates: Configurations that were considered.
-        least: Lower bound on the compute slices of the graph; 0 if none is known.
+        least: Lower bound on the cost of the graph; 0 if none is known.
     """
 
     counts: Mapping[Configuration, int]
@@ -80,28 +81,26 @@ def first_plan(problem: Problem, options: Options, every: ConfigurationsOf) -> P
     staying = _staying(problem)
     if options.ideal_packing or any(len(placed.models) > 1 for layout in staying.values() for placed in layout):
         return None
-    boards, existing, parts = problem.boards, replicas(problem), dict[str, _Part]()
-    for workload in problem.workloads:
-        planned = problem.running.graphs.get(workload.graph.name) if problem.running is not None else None
-        if planned is None:
-            part = _chosen(workload, every(workload))
-        else:
-            table = problem.profiles.get(workload.graph.name, ProfileTable(()))
-            running = available(workload.graph, table, boards, options, existing, others=False)
-            part = _grown(workload, planned, existing, running)
-        if part is None:
+    existing, full = replicas(problem), set[str]()
+    while True:
+        parts = _parts(problem, options, every, existing, full)
+        if parts is None:
             return None
-        parts[workload.graph.name] = part
-    counts = {c: n for part in parts.values() for c, n in part.counts.items()}
-    more = {c: n - existing[c.replica] for c, n in counts.items() if n > existing[c.replica]}
-    placed = greedy(problem.cluster, more, staying)
-    if placed.unplaced:
-        return None
+        counts = {c: n for part in parts.values() for c, n in part.counts.items()}
+        more = {c: n - existing[c.replica] for c, n in counts.items() if n > existing[c.replica]}
+        placed = greedy(problem.cluster, more, staying)
+        if not placed.unplaced:
+            break
+        boards = {c.board for c in placed.unplaced}
+        if boards <= full:
+            return None
+        full |= boards
     loads = by_load(counts, {name: part.candidates for name, part in parts.items()})
     rates = {key: rate for part in parts.values() for key, rate in part.calls.items()}
     even = "T" not in options.features
     slices = sum(n * c.compute_slices for c, n in counts.items())
-    least = min(slices, least_together(part.least for part in parts.values()))
+    cost = sum(n * c.cost for c, n in counts.items())
+    least = min(cost, least_together(part.least for part in parts.values()))
     plan = Plan(
         graphs={w.graph.name: graph_plan(w, counts, rates, loads=loads, even=even) for w in problem.workloads},
         gpus=placed.gpus,
@@ -111,9 +110,29 @@ def first_plan(problem: Problem, options: Options, every: ConfigurationsOf) -> P
         features=options.features,
         formulation=options.formulation,
         latency_model=options.latency_model,
-        solver=SolverReport(CONSTRUCTED, "feasible", round(time.spent_s, 3), (slices - least) / slices),
+        solver=SolverReport(CONSTRUCTED, "feasible", round(time.spent_s, 3), (cost - least) / cost),
+        cost=problem.cost_of(placed.gpus),
     )
-    return None if violations(plan, problem, options) else plan
+    return None if violations(plan, problem, options) or any(lost_capacity(plan, problem, options)) else plan
+
+
+def _parts(
+    problem: Problem, options: Options, every: ConfigurationsOf, existing: Mapping[Replica, int], full: Collection[str]
+) -> dict[str, _Part] | None:
+    """Returns the replicas of each graph, none of them new on boards without room; None if a graph has none."""
+    parts: dict[str, _Part] = {}
+    for workload in problem.workloads:
+        planned = problem.running.graphs.get(workload.graph.name) if problem.running is not None else None
+        if planned is None:
+            part = _chosen(workload, every(workload), full)
+        else:
+            table = problem.profiles.get(workload.graph.name, ProfileTable(()))
+            running = available(workload.graph, table, problem.boards, options, existing, others=False)
+            part = _grown(workload, planned, existing, running)
+        if part is None:
+            return None
+        parts[workload.graph.name] = part
+    return parts
 
 
 def _staying(problem: Problem) -> dict[GpuId, tuple[PlacedSlice, ...]]:
@@ -169,7 +188,7 @@ def _enough(
             alike = [c for c in busiest.values() if c.variant == variant]
             if not alike:
                 return None
-            cheapest = max(alike, key=lambda c: (c.throughput_rps / c.compute_slices, c))
+            cheapest = max(alike, key=lambda c: (c.throughput_rps / c.cost, c))
             carried_rps = sum(n * c.throughput_rps for c, n in counts.items() if c.variant == variant)
             if (added := _replicas(rps - carried_rps, cheapest)) > 0:
                 counts[cheapest] = counts.get(cheapest, 0) + added
@@ -178,12 +197,21 @@ def _enough(
     return None
 
 
-def _chosen(workload: Workload, found: TaskConfigurations) -> _Part | None:
-    """Returns one configuration for each task within the levels of the lower bound, as often as it is needed."""
+def _chosen(workload: Workload, found: TaskConfigurations, full: Collection[str]) -> _Part | None:
+    """Returns one configuration for each task within the levels of the lower bound, as often as it is needed.
+
+    Args:
+        workload: Graph and demand.
+        found: All configurations of the graph.
+        full: Boards to avoid.
+    """
     graph, counts, mix = workload.graph, dict[Configuration, int](), dict[str, dict[str, float]]()
     # An accuracy that holds for each request also holds on average.
     floor = replace(graph, slo=replace(graph.slo, accuracy_mode="floor"))
-    bounds = least_slices(replace(workload, graph=floor), found)
+    usable = {task: tuple(c for c in of if c.board not in full) for task, of in found.items()}
+    if not all(usable.values()):
+        return None
+    bounds = least_slices(replace(workload, graph=floor), usable)
     if math.isinf(bounds.least):
         return None
     apart = excluded(graph)
@@ -192,15 +220,16 @@ def _chosen(workload: Workload, found: TaskConfigurations) -> _Part | None:
         rps = workload.demand_rps * _calls_of(graph, name, mix)
         options = [
             (n, c)
-            for c in found[name]
+            for c in usable[name]
             if c.latency_ms <= most_ms and c.loss <= most_loss and not _barred(c, mix, apart)
             if (n := max(1, c.replica_range[0], _replicas(rps, c))) <= c.replica_range[1]
         ]
         if not options:
             return None
-        n, c = min(options, key=lambda option: (option[0] * option[1].compute_slices, option[1].loss, option[1]))
+        n, c = min(options, key=lambda option: (option[0] * option[1].cost, option[1].loss, option[1]))
         counts[c], mix[name] = n, {c.variant: 1.0}
-    return _Part(counts, _calls(graph, mix), found, bounds.least if floor == graph else 0.0)
+    least = least_slices(workload, found).least if full else bounds.least
+    return _Part(counts, _calls(graph, mix), found, least if floor == graph else 0.0)
 
 
 def _barred(c: Configuration, mix: Mapping[str, Mapping[str, float]], apart: Collection[tuple[Use, Use]]) -> bool:

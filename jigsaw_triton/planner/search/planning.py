@@ -1,12 +1,18 @@
 """From an allotment to a plan: budgets, routing shares and places, checked independently."""
 
+from dataclasses import replace
+
 from jigsaw_triton.planner.candidates.configurations import by_load
-from jigsaw_triton.planner.domain.plan import Plan, PlannedGpu, SolverReport
+from jigsaw_triton.planner.domain.gateway_load import call_megabytes
+from jigsaw_triton.planner.domain.plan import Plan, PlannedGpu, PlanSurvival, SolverReport
+from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.domain.survival import together
 from jigsaw_triton.planner.formulation.extraction import flows, graph_plan
 from jigsaw_triton.planner.placement.greedy import everything_placed
 from jigsaw_triton.planner.placement.placement import placement
 from jigsaw_triton.planner.search.allotment import Allotment
 from jigsaw_triton.planner.search.attempt import Attempt
+from jigsaw_triton.planner.search.survivors import left_rps, lost_capacity
 from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.solver.program import Program
 from jigsaw_triton.planner.solver.solver import SOLVER_TITLES, Solver, SolverFailure, solved
@@ -17,20 +23,29 @@ _LEAST_S = 5.0
 not find it on a busy machine, the other solver repeats the whole search."""
 
 
-def plan_of(attempt: Attempt, allotment: Allotment, time: Deadline) -> Plan:
+def plan_of(attempt: Attempt, allotment: Allotment, time: Deadline, unprotected: Allotment | None = None) -> Plan:
     """Returns the plan of an allotment.
+
+    Args:
+        attempt: Attempt with failure domains apart, if plans must survive the loss of one.
+        allotment: Allotment of the attempt.
+        time: Deadline of the whole search.
+        unprotected: Best allotment that need not survive a loss, if it is known.
 
     Raises:
         UnplacedError: The paper's greedy placement found no place for a slice.
         SolverFailure: The plan is invalid.
     """
-    problem, options, counts = attempt.problem, attempt.options, allotment.counts
+    problem, options, counts = (attempt.whole or attempt).problem, attempt.options, allotment.counts
     flow = flows(problem.workloads, counts)
     rates = flow.calls(_values(attempt.solver, flow.program, time))
-    gpus = _placed(attempt, allotment, time)
+    gpus = together(_placed(attempt, allotment, time))
     loads, even = by_load(counts, attempt.configurations), "T" not in options.features
+    spare = problem.survive > 0
     plan = Plan(
-        graphs={w.graph.name: graph_plan(w, counts, rates, loads=loads, even=even) for w in problem.workloads},
+        graphs={
+            w.graph.name: graph_plan(w, counts, rates, loads=loads, even=even, spare=spare) for w in problem.workloads
+        },
         gpus=gpus,
         slices_used=allotment.slices,
         slices_total=problem.cluster.compute_slices,
@@ -44,17 +59,43 @@ def plan_of(attempt: Attempt, allotment: Allotment, time: Deadline) -> Plan:
             seconds=round(time.spent_s, 3),
             gap=allotment.outcome.stages[0].gap,
         ),
+        cost=problem.cost_of(gpus),
     )
-    if wrong := violations(plan, problem, options):
+    wrong = list(violations(plan, problem, options))
+    if spare and not wrong:
+        plan = replace(plan, survival=_survival(plan, problem, options, allotment, unprotected))
+        wrong += lost_capacity(plan, problem, options)
+    if wrong:
         raise SolverFailure(f"{SOLVER_TITLES[attempt.solver.name]} returned an invalid plan: {'; '.join(wrong)}")
     return plan
+
+
+def _survival(
+    plan: Plan, problem: Problem, options: Options, allotment: Allotment, unprotected: Allotment | None
+) -> PlanSurvival:
+    survive = problem.cluster.survive
+    assert survive is not None, "the plan survives a loss"
+    unit = plan.cost.used / allotment.cost if plan.cost is not None else None
+    return PlanSurvival(
+        loss_of=survive.loss_of,
+        share=survive.share,
+        left_rps=left_rps(plan, problem, options),
+        more_slices=None if unprotected is None else allotment.slices - unprotected.slices,
+        more_cost=None if unprotected is None or unit is None else (allotment.cost - unprotected.cost) * unit,
+    )
 
 
 def _placed(attempt: Attempt, allotment: Allotment, time: Deadline) -> tuple[PlannedGpu, ...]:
     cluster = attempt.problem.cluster
     if attempt.options.ideal_packing:
         return everything_placed(cluster, allotment.counts)
-    where = placement(cluster, allotment.alone, allotment.gpus, attempt.problem.running, allotment.shared)
+    megabytes = {
+        (w.graph.name, task.name, variant.name): call_megabytes(w.graph, task.name, variant.name)
+        for w in attempt.problem.workloads
+        for task in w.graph.tasks.values()
+        for variant in task.variants
+    }
+    where = placement(cluster, allotment.alone, allotment.gpus, attempt.problem.running, allotment.shared, megabytes)
     return where.placed(_values(attempt.solver, where.program, time))
 
 

@@ -1,8 +1,9 @@
 """Plans with a price on changes: each running MIG instance that a plan does not keep in place costs compute slices.
 
-The objective is compute slices + price x changes. A change is a running MIG instance, on a GPU that the cluster still
-has, that the plan does not have at the same place with the same models, instances and batch size: it goes, moves, or
-holds something else. New instances where there is room are no changes.
+The objective is cost of the slices + price x changes, where a slice of the price costs as much as the cluster's compute
+slices on average. A change is a running MIG instance, on a GPU that the cluster still has, that the plan does not have
+at the same place with the same models, instances and batch size: it goes, moves, or holds something else. New instances
+where there is room are no changes.
 """
 
 import math
@@ -28,7 +29,7 @@ from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.solver.solver import Outcome, Solver, Stage, solved
 
 _ROUNDING = 1e-6
-"""Rounding error, in compute slices, of a solver's lower bound."""
+"""Rounding error, in units of cost, of a solver's lower bound."""
 
 
 def cheapest_change(
@@ -59,7 +60,9 @@ def cheapest_change(
     assert running is not None, "nothing runs that could change"
     model, outcome = fewest
     # The program counts what stays; this constant makes it the price of what changes.
-    all_changed = options.change_price * sum(map(len, running_slices(problem.cluster, running).values()))
+    slice_cost = problem.board_costs.mean
+    price = options.change_price * slice_cost
+    all_changed = price * sum(map(len, running_slices(problem.cluster, running).values()))
     least = math.ceil(outcome.stages[0].bound - _ROUNDING)
 
     def solved_with(these: Candidates, start: Mapping[Configuration, int]) -> Solution:
@@ -77,6 +80,8 @@ def cheapest_change(
             gap=options.gap,
             start=start,
             price=options.change_price,
+            slice_cost=slice_cost,
+            survive=problem.survive,
         )
         return made, _plus(all_changed, solved(solver, made.program, time.left_s), least)
 
@@ -86,7 +91,7 @@ def cheapest_change(
     limit = first.stages[0].value if first.stages else least + all_changed
     kept = with_these(within_slices(limit, bounds_of(problem.workloads, candidates), candidates), [*every(few)])
     best_model, best = solved_with(kept, first_model.counts(first.values) if first.stages else {})
-    if best.stages and not (first.stages and best.stages[0].value > first.stages[0].value + PRICE_GAP):
+    if best.stages and not (first.stages and best.stages[0].value > first.stages[0].value + PRICE_GAP * slice_cost):
         return best_model, best
     # Time ran out before the second solve found a plan as good as the first.
     if not first.stages:

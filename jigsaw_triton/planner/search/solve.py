@@ -16,6 +16,7 @@ from jigsaw_triton.planner.candidates.configurations import TaskConfigurations, 
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.processors import processor_load, with_carried
+from jigsaw_triton.planner.domain.survival import domains
 from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.search import diagnosis
 from jigsaw_triton.planner.search.allotment import Allotment, best_allotment
@@ -41,6 +42,9 @@ _ROUNDS = 6
 _PLACING_GAP = 1 / 256
 """Absolute gap of the largest part of a demand that the paper's greedy placement finds a place for."""
 
+_UNPROTECTED_SHARE = 0.3
+"""Share of the time limit for the plan that need not survive a loss, which shows what surviving costs."""
+
 Found = TypeVar("Found")
 
 SolverFactory = Callable[[SolverName], AbstractContextManager[Solver]]
@@ -64,9 +68,10 @@ class LargestDemand:
 
 
 def make_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFactory = SolverProcess) -> Plan:
-    """Makes the best plan by `options.objective`: by default, the one of the fewest compute slices.
+    """Makes the best plan by `options.objective`: by default, the one of the least cost.
 
-    Ties of the default are decided by the fewest GPUs, then the highest accuracy, then the most running replicas that
+    On boards of one kind, that is the one of the fewest compute slices. Ties are decided by the cost of the GPUs in use
+    (on boards of one kind, their number), then the highest accuracy, then the most running replicas that
     stay. The same problem gives the same plan, except for `plan.solver.seconds` and unless the time limit ends the
     search. Blocks for tenths of a second up to the time limit, and runs the solver in a process of its own.
 
@@ -223,12 +228,13 @@ def _carried(attempt: Attempt, plan: Plan) -> Plan:
     if load is None or not load.exceeded:
         return with_carried(plan, load)
     by_slices = attempt.options.objective == "slices" and not attempt.options.change_price
+    costs = attempt.problem.board_costs
     gap = 1.0
     for other in _lighter(attempt):
         load = processor_load(other, attempt.problem)
         if load is None or not load.exceeded:
             if by_slices:
-                gap = 1 - plan.slices_used * (1 - plan.solver.gap) / other.slices_used
+                gap = 1 - costs.units(plan) * (1 - plan.solver.gap) / costs.units(other)
             return with_carried(_unproven(other, gap), load)
     raise diagnosis.overloaded(attempt.problem, load)
 
@@ -261,18 +267,34 @@ def _like(attempt: Attempt, plan: Plan) -> Attempt:
 
 def _plan_if_any(attempt: Attempt) -> Plan | None:
     time = Deadline(attempt.options.time_limit_s)
+    unprotected = _unprotected(attempt, time) if attempt.problem.survive else None
     try:
-        allotment = best_allotment(attempt, time)
+        allotment = best_allotment(attempt.apart(), time)
     except OutOfTimeError:
         plan = constructed(attempt)
         if plan is None:
             raise
         return plan
-    return None if allotment is None else plan_of(attempt, allotment, time)
+    if allotment is None:
+        return None
+    if attempt.problem.survive and domains(attempt.problem.cluster).merged:
+        # Groups of domains are a stricter requirement; only the plan without it bounds the cost from below.
+        by_cost = attempt.options.objective == "slices" and not attempt.options.change_price
+        known = unprotected.outcome.stages[0].bound if unprotected is not None and by_cost else 0.0
+        allotment = allotment.with_bound(known)
+    return plan_of(attempt.apart(), allotment, time, unprotected)
+
+
+def _unprotected(attempt: Attempt, time: Deadline) -> Allotment | None:
+    """Returns the best allotment that need not survive a loss; None if there is none, or if it takes too long."""
+    try:
+        return best_allotment(attempt.unprotected(), Deadline(_UNPROTECTED_SHARE * time.left_s))
+    except OutOfTimeError:
+        return None
 
 
 def _allotment(attempt: Attempt) -> Allotment:
-    return _required(attempt, best_allotment(attempt, Deadline(attempt.options.time_limit_s)))
+    return _required(attempt, best_allotment(attempt.apart(), Deadline(attempt.options.time_limit_s)))
 
 
 def _required(attempt: Attempt, found: Found | None) -> Found:
@@ -286,9 +308,19 @@ def _largest(attempt: Attempt, scaled: Collection[str] | None) -> tuple[Attempt,
     """Returns the attempt with the largest demands, and their relative gap; 0 if proven."""
     growing = _growing(attempt.problem, scaled)
     problem, gap = _required(attempt, with_largest_demand(attempt, growing))
+    if attempt.problem.survive and domains(attempt.problem.cluster).merged:
+        gap = max(gap, _gap_to_unprotected(attempt, problem, growing))
     attempt, scale = _within_processors(replace(attempt, problem=problem), growing)
     # Only the capacity of the slices is known as an upper bound.
     return attempt, max(gap, 1 - scale)
+
+
+def _gap_to_unprotected(attempt: Attempt, largest: Problem, growing: Collection[str]) -> float:
+    """Returns the relative distance of demands to those that the cluster carries if it need not survive a loss."""
+    free = with_largest_demand(attempt.unprotected(), growing)
+    assert free is not None, "a plan that survives is one that need not"
+    pairs = zip(free[0].workloads, largest.workloads, strict=True)
+    return (1 + free[1]) * max(more.demand_rps / less.demand_rps for more, less in pairs) - 1
 
 
 def _within_processors(attempt: Attempt, growing: Collection[str]) -> tuple[Attempt, float]:
@@ -366,6 +398,12 @@ def _available(problem: Problem, options: Options) -> dict[str, TaskConfiguratio
         raise InputError(
             "models cannot share a slice under MPS, where processes do not take turns",
             hint="leave out --share, or write `processes: streams` in cluster.yaml",
+        )
+    if problem.cluster.survive is not None and (options.share or options.ideal_packing):
+        what = "models that share a slice have one replica" if options.share else "the paper's formulation has no nodes"
+        raise InputError(
+            f"{what}, so that no plan survives the loss of a {problem.cluster.survive.loss_of}",
+            hint="leave out --share, or `survive` in cluster.yaml" if options.share else "leave out `survive`",
         )
     everything: dict[str, TaskConfigurations] = {}
     reasons: list[str] = []

@@ -143,16 +143,17 @@ class Draft:
         self,
         terms: Iterable[tuple[int, float]],
         *,
+        gap: float = 0.0,
         relative_gap: float = 0.0,
         cutoff: float = math.inf,
         lower_bound: float = -math.inf,
         node_limit: int | None = None,
     ) -> None:
-        """Adds an objective with integer variables and coefficients, solved to a gap below 1; see `Objective`."""
+        """Adds an objective with integer variables and coefficients, solved to a gap below 1 or to `gap`."""
         self.objectives.append(
             Objective(
                 _merged(terms),
-                0.99,
+                max(0.99, gap),
                 relative_gap,
                 integral=True,
                 cutoff=cutoff,

@@ -7,6 +7,7 @@ solved. The arithmetic is deliberately independent of the code that makes plans;
 import math
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
 from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import Board
@@ -161,3 +162,7 @@ def _total_violations(plan: Plan, problem: Problem) -> Iterator[str]:
     ):
         if said != counted:
             yield f"{what}: the plan says {said}, counted {counted}"
+    cost = problem.cost_of(plan.gpus)
+    said_cost, counted_cost = ((c.used, c.total) if c is not None else (0.0, 0.0) for c in (plan.cost, cost))
+    if not all(map(partial(math.isclose, rel_tol=TOLERANCE), said_cost, counted_cost)):
+        yield f"cost: the plan says {plan.cost}, counted {cost}"

@@ -259,6 +259,46 @@ def test_instances_of_others_are_drawn_and_kept(run: Run, app: Path, tmp_path: P
     assert "cluster.yaml:6: this instance cannot be there: 3g@4 overlaps 1g@5" in wrong.stderr
 
 
+CLUSTER = """\
+apiVersion: jigsaw-triton/v1
+kind: Cluster
+spec:
+  driver: emulated
+  survive: node
+  nodes:
+    - {name: a, gpus: [{model: cpu, cost: 3.5}]}
+    - {name: b, gpus: [{model: cpu, cost: 3.5}]}
+"""
+
+
+def test_costs_and_what_a_loss_leaves_are_printed(run: Run, app: Path, tmp_path: Path) -> None:
+    file, running = tmp_path / "cluster.yaml", tmp_path / "plan.json"
+    file.write_text(CLUSTER)
+    result = run("plan", app, "--cluster", file, "--demand", "20", "-O", running)
+    assert result.exit_code == 0
+    assert "2 of 14 compute slices on 2 of 2 GPUs; cost 1.00 of 7.00 per hour; HiGHS: proven optimal" in result.stdout
+    left = re.search(r"the loss of a node leaves capacity for at least (\d+) requests/s of hello", result.stdout)
+    assert left is not None and int(left[1]) >= 10
+    assert "surviving it takes 1 more compute slices" in result.stdout
+    assert "at a cost of 0.50 per hour" in result.stdout
+    again = run("plan", app, "--cluster", file, "--demand", "20", "--from", running, "--diff", "-o", "json")
+    document = json.loads(again.stdout)
+    assert document["transition"]["before"] == {"slices_used": 2, "cost": pytest.approx(1.0)}
+    assert document["cost"] == pytest.approx({"used": 1.0, "total": 7.0, "source": "given", "unit": "per hour"})
+    assert (document["survival"]["more_slices"], document["survival"]["share"]) == (1, 0.5)
+    assert load_plan(running).survival is not None
+
+
+def test_an_explanation_says_what_surviving_a_loss_costs(run: Run, app: Path, tmp_path: Path) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text(CLUSTER)
+    result = run("plan", app, "--cluster", file, "--demand", "20", "--explain")
+    header = next(line for line in result.stdout.splitlines() if line.startswith("requirement "))
+    assert header.split()[-3:] == ["cost", "slices", "GPUs"]
+    row = next(line for line in result.stdout.splitlines() if line.startswith("node.survive"))
+    assert row.split()[1:4] == ["0.5", "no", "-0.1"]
+
+
 def test_an_explanation_is_printed(run: Run, app: Path) -> None:
     result = run("plan", app, *GPUS, "--demand", "20", "--explain")
     assert result.exit_code == 0

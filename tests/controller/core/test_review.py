@@ -12,9 +12,14 @@ from jigsaw_triton.controller.core.state import Phase
 from jigsaw_triton.controller.core.step import refusal
 from jigsaw_triton.controller.core.transition import stages_to
 from jigsaw_triton.controller.persistence.history import outcomes
-from jigsaw_triton.planner.domain.plan import CONSTRUCTED, Plan, SolverReport
+from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.planner.domain.costs import board_costs
+from jigsaw_triton.planner.domain.plan import CONSTRUCTED, Plan, PlanSurvival, SolverReport
 from tests.controller.worlds import LEARNED, World, bundle, checkpointed, generation, plan, wanted, worker
 from tests.fakes.layouts import placed
+
+ALIKE = board_costs(Cluster(()), {})
+"""Costs of boards of one kind: each slice counts alike."""
 
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
 TWO = bundle(2, [*ONE.workers.values(), worker("0/1g@2", ("t1", "a"), generation=2)])
@@ -196,13 +201,20 @@ def test_a_plan_is_worth_a_change_if_it_saves_its_share_and_the_price_of_what_it
     """Each of the plans changes one running instance and adds another, which costs nothing."""
     running = replace(plan(10.0), slices_used=10, gpus=placed({0: {"1g@0": "t0.v0", "2g@2": "t1.v0"}}))
     other = replace(running, slices_used=slices, gpus=placed({0: {"1g@0": "t0.v0", "2g@4": "t1.v0"}}))
-    assert worth(running, other, price, Settings(review_saves=0.05)) is expected
+    assert worth(running, other, price, Settings(review_saves=0.05), ALIKE) is expected
+
+
+def test_a_plan_that_survives_a_loss_is_worth_a_change_from_one_that_does_not() -> None:
+    running = replace(plan(10.0), slices_used=10)
+    other = replace(running, slices_used=11, survival=PlanSurvival("node", 0.5, {}))
+    assert worth(running, other, 1.0, Settings(), ALIKE)
+    assert not worth(other, other, 1.0, Settings(), ALIKE)
 
 
 def test_a_plan_that_saves_a_small_share_of_the_slices_is_not_worth_a_change() -> None:
     running = replace(plan(10.0), slices_used=100)
     for slices, expected in ((96, False), (95, True)):
-        assert worth(running, replace(running, slices_used=slices), 0.0, Settings(review_saves=0.05)) is expected
+        assert worth(running, replace(running, slices_used=slices), 0.0, Settings(review_saves=0.05), ALIKE) is expected
 
 
 def test_a_review_of_a_fallen_load_is_dropped_if_the_load_has_risen_again() -> None:

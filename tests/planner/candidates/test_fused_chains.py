@@ -166,7 +166,7 @@ def allotment(slices: int, *, gpus: int = 1, loss: float = 0.0, bound: float | N
     """An allotment that is proven optimal, or has this lower bound."""
     stage = Stage(slices, slices if bound is None else bound, proven=bound is None)
     outcome = Outcome("optimal" if bound is None else "feasible", (), (stage, Stage(gpus, gpus, True)))
-    return Allotment({replace(CHEAP, loss=loss): slices}, (), gpus, outcome)
+    return Allotment({replace(CHEAP, loss=loss): slices}, (), gpus, 7 * gpus, outcome)
 
 
 def test_slices_count_before_gpus_and_gpus_before_accuracy() -> None:

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.planner.domain.plan import plan_from_json, plan_to_text
+from jigsaw_triton.planner.domain.plan import PlanCost, PlanSurvival, plan_from_json, plan_to_text
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +49,17 @@ def document(*, node: Any = "a", **model: Any) -> dict[str, Any]:
 
 def test_a_valid_plan_is_read() -> None:
     assert plan_from_json(document(), where="plan.json").gpus[0].layout[0].models[0].batch == 4
+
+
+def test_cost_and_survival_are_read_as_they_were_written() -> None:
+    plain = plan_from_json(document(), where="plan.json")
+    assert (plain.cost, plain.survival) == (None, None)
+    full = replace(
+        plain,
+        cost=PlanCost(1.5, 4.0, "given", "per hour"),
+        survival=PlanSurvival("rack", 0.5, {"app": 10.0}, more_slices=2, more_cost=None),
+    )
+    assert plan_from_json(json.loads(plan_to_text(full)), where="plan.json") == full
 
 
 @pytest.mark.parametrize("node", ["../../elsewhere", "/a", "", "a b", 7])

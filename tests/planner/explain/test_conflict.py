@@ -16,6 +16,7 @@ from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.explain.conflict import (
     ACCURACY_GAP,
     LATENCY_GAP,
+    SHARE_GAP,
     Conflict,
     find_conflict,
     losses,
@@ -47,6 +48,8 @@ def better(requirement: Requirement, value: float) -> float:
     match requirement.what:
         case "gpus":
             return value - 1
+        case "survive":
+            return value + 2 * SHARE_GAP
         case "latency_ms":
             return value * (1 - 2 * LATENCY_GAP)
         case "accuracy":

@@ -1,0 +1,72 @@
+"""Survivors of a failure domain: the requests a second that the replicas outside it carry after its loss."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.planner.capacity import within_budget
+from jigsaw_triton.planner.domain.plan import Plan, PlannedGpu, TaskPlan
+from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.domain.survival import failure_domains
+from jigsaw_triton.planner.domain.throughput import graph_throughput_rps
+from jigsaw_triton.planner.domain.tolerances import TOLERANCE
+from jigsaw_triton.planner.latency.latency import Use, uses
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
+
+
+def left_rps(plan: Plan, problem: Problem, options: Options) -> dict[str, float]:
+    """Returns, for each graph, the requests a second that the worst loss of a failure domain leaves.
+
+    The rest keeps the plan's latency budgets. A task keeps them only if the replicas that are left are as many as its
+    latency was planned for (`REPLICA_RANGES`).
+    """
+    of = failure_domains(problem.cluster)
+    lost = sorted({of[gpu.id] for gpu in plan.gpus})
+    return {
+        w.graph.name: min(
+            _carried_rps(w.graph, plan, [gpu for gpu in plan.gpus if of[gpu.id] != domain], problem, options)
+            for domain in lost
+        )
+        for w in problem.workloads
+    }
+
+
+def lost_capacity(plan: Plan, problem: Problem, options: Options) -> Iterator[str]:
+    """Yields a description of each graph of which a loss leaves less than it must."""
+    if not problem.survive:
+        return
+    for name, rps in left_rps(plan, problem, options).items():
+        needed_rps = problem.survive * plan.graphs[name].demand_rps
+        if rps < needed_rps * (1 - TOLERANCE):
+            yield f"{name}: the worst loss leaves {rps} requests/s, not {needed_rps}"
+
+
+def _carried_rps(graph: TaskGraph, plan: Plan, gpus: Iterable[PlannedGpu], problem: Problem, options: Options) -> float:
+    planned, table = plan.graphs[graph.name], problem.profiles.get(graph.name, ProfileTable(()))
+    replicas: dict[str, list[ProfileRow]] = {task: [] for task in graph.tasks}
+    for gpu in gpus:
+        for placed in gpu.layout:
+            for m in placed.models:
+                row = table.get(ProfileKey(gpu.model, m.task, m.variant, placed.placement.slice, m.instances, m.batch))
+                if m.graph == graph.name and row is not None:
+                    replicas[m.task].append(row)
+    rows = {row for own in replicas.values() for row in own}
+    loads = uses(graph, sorted(rows, key=lambda row: row.key), table, options, [row.key for row in rows])
+    usable = {task: _usable(planned.tasks[task], own, loads) for task, own in replicas.items()}
+    mixes = [planned.mix] if graph.slo.accuracy_mode == "mean" else [planned.mix, usable]
+    return max(graph_throughput_rps(graph, usable, mix) for mix in mixes)
+
+
+def _usable(task: TaskPlan, left: list[ProfileRow], loads: Mapping[ProfileKey, Iterable[Use]]) -> dict[str, float]:
+    """Returns variant -> calls a second of the replicas that are left, in the range of replicas that permits most."""
+    planned = sum(segment.count for segment in task.segments)
+    ranges = {use.replica_range for row in left for use in loads[row.key]}
+    best: dict[str, float] = {}
+    for least, most in sorted(ranges):
+        if not (least <= planned <= most and least <= len(left)):
+            continue
+        found: dict[str, float] = {}
+        for row in left:
+            within = within_budget((use for use in loads[row.key] if use.replica_range == (least, most)), task)
+            found[row.key.variant] = found.get(row.key.variant, 0.0) + max(within, default=0.0) * row.throughput_rps
+        best = max(best, found, key=lambda rps: sum(rps.values()))
+    return best
