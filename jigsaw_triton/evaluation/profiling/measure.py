@@ -20,7 +20,7 @@ from jigsaw_triton.evaluation.profiling.figures import Figures, figures
 from jigsaw_triton.evaluation.profiling.load import Load, Pace, Target, closed_loop
 from jigsaw_triton.evaluation.profiling.models import Models
 from jigsaw_triton.evaluation.profiling.tensors import batches, calls, gather, made_up
-from jigsaw_triton.evaluation.profiling.workers import MemoryMethod, ProfilingWorkers
+from jigsaw_triton.evaluation.profiling.workers import MemoryMethod, ProfilingWorkers, without_log
 from jigsaw_triton.graph.model import GRAPH_INPUTS, PythonStep, Task, TaskGraph, TensorRef
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from jigsaw_triton.runtime.dtypes import Array, Arrays
@@ -153,8 +153,7 @@ class Profiler:
             return await self._measured(key, pace)
         except (InputError, ServerError) as error:
             await self._workers.stop()
-            reason, _, log = error.message.partition("\n")
-            return Failure(key, reason.removesuffix("; the server's log:"), log)
+            return Failure(key, *without_log(error))
 
     @asynccontextmanager
     async def serving(self, key: ProfileKey) -> AsyncIterator[Load]:
