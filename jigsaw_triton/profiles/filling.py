@@ -126,7 +126,11 @@ def fitted_rows(
         rooms: Memory of the slices. Configurations that need more, and slices without an entry, are left out.
         sources: Sources of the rows that the fits come from.
     """
-    known = {row.key: row for row in table.rows() if row.source in sources}
+    known = {
+        row.key
+        for row in table.rows()
+        if row.source in sources and (fit := fits.get(row.key.gpu)) is not None and fit.covers(row)
+    }
     kept = {row.key for row in table.rows() if row.source != "fitted"}
     by_variant: dict[tuple[str, str, str], list[ProfileKey]] = {}
     for key in wanted:

@@ -35,8 +35,10 @@ def test_fitted_rows_have_the_kind_and_the_model_of_the_measured_rows_if_these_a
     assert {(r.processes, r.model) for r in filled(known, wanted).values()} == {("streams", "a" * 12)}
     ones = [replace(r, processes=None) if r.key.instances == 1 else r for r in known]
     assert {r.processes for r in filled(ones, wanted).values()} == {"streams"}
-    mixed = [replace(r, processes="mps", model="b" * 12) if i % 2 else r for i, r in enumerate(known)]
-    assert {(r.processes, r.model) for r in filled(mixed, wanted).values()} == {(None, "")}
+    mixed = [replace(r, model="b" * 12) if i % 2 else r for i, r in enumerate(known)]
+    assert {(r.processes, r.model) for r in filled(mixed, wanted).values()} == {("streams", "")}
+    others = [replace(r, processes="mps") if r.key.batch == 1 else r for r in known]
+    assert {r.processes for r in filled(others, wanted).values()} == {"streams"}
 
 
 def test_fitted_rows_are_filled_anew() -> None:
