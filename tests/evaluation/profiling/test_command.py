@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.cli.main import program
+from jigsaw_triton.evaluation.profiling.again import Again
 from jigsaw_triton.evaluation.profiling.failures import Failures
 from jigsaw_triton.evaluation.profiling.sheet import Sheet
 from jigsaw_triton.profiles.read import read_profiles
@@ -130,6 +131,19 @@ def test_an_interrupted_sweep_keeps_outdated_rows(
     assert status == 130
     assert "are outdated" in err
     assert read_profiles(sheet.path).get(KEY) == old
+
+
+def test_measuring_again_goes_on_where_it_was_interrupted(
+    application: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = Path(application, "profiles.csv")
+    Again(file).add(KEY)
+    monkeypatch.setattr("jigsaw_triton.cli.commands.profile.find_installation", None)
+    status, out, err = run(capsys, application, *ONE, "--again", "-o", "json")
+    assert status == 0
+    assert "1 configurations were measured again before a run ended early and are left out" in err
+    assert json.loads(out)["kept"] == 1
+    assert not Again(file).path.exists()
 
 
 def test_a_configuration_that_failed_before_is_not_tried_and_the_exit_code_says_so(
