@@ -261,8 +261,8 @@ class Cluster:
         edge: Proxy in front of the gateway; None if clients talk to the gateway directly.
         gateway_image: Image that the gateway runs from; None for the machine's own tritonserver.
         gateway_memory_mib: Largest heap of the gateway.
-        processors: Processors that slices of the board `cpu` share; None if there is no such board, or if their number
-            is not known.
+        processors: Processors that slices of the board `cpu` share on each node; None if there is no such board, or if
+            their number is not known.
     """
 
     gpus: tuple[Gpu, ...]

@@ -12,6 +12,7 @@ from jigsaw_triton.planner.bounds.bounds import Bounds
 from jigsaw_triton.planner.candidates.configurations import Configuration
 from jigsaw_triton.planner.candidates.sharing import Cut, Pool, evenly_shared
 from jigsaw_triton.planner.domain.problem import Options, Problem, on_floors
+from jigsaw_triton.planner.domain.processors import processor_limit
 from jigsaw_triton.planner.formulation.model import Allocation, Goal, allocation
 from jigsaw_triton.planner.formulation.refinement import Refinement
 from jigsaw_triton.planner.search.choices import (
@@ -243,6 +244,7 @@ class _Search:
                 start=known.start,
                 cuts=cuts,
                 pooled=known.start_pools,
+                limit=processor_limit(self.problem),
             )
 
         refined = Refinement(model, self.cuts, self.solver)
@@ -288,7 +290,10 @@ class _Search:
     def _witness(self, among: Candidates, leasts: Mapping[str, float]) -> Solution | None:
         """Returns a plan of few slices with these configurations."""
         offered, least = supplies(self.problem, among, self.options), sum(leasts.values())
-        model = allocation(self.problem.workloads, among, offered, self.goal, least=least, enough=-math.inf)
+        limit = processor_limit(self.problem)
+        model = allocation(
+            self.problem.workloads, among, offered, self.goal, least=least, enough=-math.inf, limit=limit
+        )
         outcome = solved(self.solver, model.program, WITNESS_SHARE * self.options.time_limit_s)
         return (model, outcome) if outcome.stages else None
 
@@ -312,7 +317,14 @@ class _Search:
 
         def model(cuts: Sequence[Cut]) -> Allocation:
             made = allocation(
-                self.problem.workloads, even, offered, self.goal, enough=-math.inf, gap=_SHARED_START_GAP, cuts=cuts
+                self.problem.workloads,
+                even,
+                offered,
+                self.goal,
+                enough=-math.inf,
+                gap=_SHARED_START_GAP,
+                cuts=cuts,
+                limit=processor_limit(self.problem),
             )
             return replace(made, program=replace(made.program, objectives=made.program.objectives[:1]))
 

@@ -2,7 +2,8 @@
 
 from jigsaw_triton.planner.candidates.configurations import by_load
 from jigsaw_triton.planner.domain.plan import Plan, PlannedGpu, SolverReport
-from jigsaw_triton.planner.formulation.extraction import flows, graph_plan
+from jigsaw_triton.planner.domain.processors import processor_limit
+from jigsaw_triton.planner.formulation.extraction import Counts, flows, graph_plan
 from jigsaw_triton.planner.placement.greedy import everything_placed
 from jigsaw_triton.planner.placement.placement import placement
 from jigsaw_triton.planner.search.allotment import Allotment
@@ -25,8 +26,7 @@ def plan_of(attempt: Attempt, allotment: Allotment, time: Deadline) -> Plan:
         SolverFailure: The plan is invalid.
     """
     problem, options, counts = attempt.problem, attempt.options, allotment.counts
-    flow = flows(problem.workloads, counts)
-    rates = flow.calls(_values(attempt.solver, flow.program, time))
+    rates = _rates(attempt, counts, time)
     gpus = _placed(attempt, allotment, time)
     loads, even = by_load(counts, attempt.configurations), "T" not in options.features
     plan = Plan(
@@ -48,6 +48,18 @@ def plan_of(attempt: Attempt, allotment: Allotment, time: Deadline) -> Plan:
     if wrong := violations(plan, problem, options):
         raise SolverFailure(f"{SOLVER_TITLES[attempt.solver.name]} returned an invalid plan: {'; '.join(wrong)}")
     return plan
+
+
+def _rates(attempt: Attempt, counts: Counts, time: Deadline) -> dict[tuple[str, str, str], float]:
+    """Returns the calls of each variant for a request: within what the processors carry, if that is possible."""
+    limit = processor_limit(attempt.problem)
+    if limit is not None:
+        flow = flows(attempt.problem.workloads, counts, limit)
+        outcome = solved(attempt.solver, flow.program, max(_LEAST_S, time.left_s))
+        if outcome.stages:
+            return flow.calls(outcome.values)
+    flow = flows(attempt.problem.workloads, counts)
+    return flow.calls(_values(attempt.solver, flow.program, time))
 
 
 def _placed(attempt: Attempt, allotment: Allotment, time: Deadline) -> tuple[PlannedGpu, ...]:

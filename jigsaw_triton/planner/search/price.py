@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from jigsaw_triton.planner.candidates.configurations import Configuration, Replica
 from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.domain.processors import processor_limit
 from jigsaw_triton.planner.formulation.model import PRICE_GAP, allocation
 from jigsaw_triton.planner.placement.placement import running_slices
 from jigsaw_triton.planner.placement.running_supply import running_supply
@@ -77,6 +78,7 @@ def cheapest_change(
             gap=options.gap,
             start=start,
             price=options.change_price,
+            limit=processor_limit(problem),
         )
         return made, _plus(all_changed, solved(solver, made.program, time.left_s), least)
 
