@@ -97,3 +97,14 @@ def test_what_does_not_fit_into_the_slice_and_what_cannot_be_fitted_is_left_out(
     unknown = [ProfileKey(*key, 1, 1) for key in (("cpu", "t", "w", "1g"), ("A30", "t", "v", "1g"))]
     assert filled(known, [large, *unknown, ProfileKey("cpu", "t", "v", "1gx2", 1, 1)]) == {}
     assert len(filled(known, [ProfileKey("cpu", "t", "v", "1g", 100, 1)])) == 1
+
+
+def test_the_processor_time_of_fitted_rows_lies_on_or_above_those_of_measured_batches() -> None:
+    """A batch takes 1 ms and 0.5 ms for each item."""
+    known = [replace(r, processor_ms=1 / r.key.batch + 0.5) for r in measured(every=3)]
+    wanted = crossed(measured())
+    for r in filled(known, wanted).values():
+        assert r.processor_ms == pytest.approx(1 / r.key.batch + 0.5, rel=1e-4)
+    assert {r.processor_ms for r in filled([replace(known[0], processor_ms=None), *known[1:]], wanted).values()} == {
+        None
+    }

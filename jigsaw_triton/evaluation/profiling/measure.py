@@ -177,12 +177,14 @@ class Profiler:
     async def _measured(self, key: ProfileKey, pace: Pace) -> Measurement:
         async with self.serving(key) as load:
             before = await self._workers.statistics(load.target.model)
-            loop = await closed_loop(load, pace)
+            loop = await closed_loop(load, pace, self._workers.processor_s)
             memory_mib = await self._workers.model_mib()
             after = await self._workers.statistics(load.target.model)
         found = figures(loop.lanes, key.batch)
         digest = model_digest(self._graph.tasks[key.task].variant(key.variant), self._models.identities)
         row = replace(_row(key, found, memory_mib), processes="mps" if self._workers.mps else "streams", model=digest)
+        if self._workers.shares_processors and loop.used_s > 0:
+            row = replace(row, processor_ms=float(f"{1000 * loop.used_s / (found.throughput_rps * loop.seconds):.4g}"))
         return Measurement(
             row,
             found.batches,

@@ -27,6 +27,7 @@ from jigsaw_triton.runtime.dtypes import Array, Arrays
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.logfile import tail
 from jigsaw_triton.servers.members import end_members
+from jigsaw_triton.servers.os_process import processor_s
 from jigsaw_triton.servers.process import group_members
 
 TIMEOUT_S = 60.0
@@ -167,6 +168,15 @@ class ProfilingWorkers:
         """Returns the memory used by the model: the growth of the slice's or the processes' memory since its load."""
         return max(0.0, await self._held_mib() - self._idle_mib)
 
+    @property
+    def shares_processors(self) -> bool:
+        """True if the slice shares the processors of the machine with other slices."""
+        return self._gpu.board.arch == "cpu"
+
+    def processor_s(self) -> float:
+        """Returns the processor time that the processes of the servers have used so far, in seconds."""
+        return processor_s(pid for group in self._groups() for pid in group_members(group))
+
     async def infer(self, model: str, inputs: Arrays) -> dict[str, Array]:
         """Sends one request to a loaded model and returns its outputs."""
         return await self._servers()[0].client.infer(model, inputs, timeout_s=TIMEOUT_S)
@@ -192,12 +202,15 @@ class ProfilingWorkers:
 
     async def _held_mib(self) -> float:
         """Returns the memory used on a GPU's slice if the driver reports it, else the memory of the processes."""
-        if self._gpu.board.arch != "cpu" and (use := (await self._fleet.use()).get(self._workers[0].name)):
+        if not self.shares_processors and (use := (await self._fleet.use()).get(self._workers[0].name)):
             self.memory = "nvml"
             return use.memory_mib
         self.memory = "pss"
-        pids = [server.process.pid for server in self._servers()]
-        return sum(held_mib(group_members(pid)) for pid in pids if pid is not None)
+        return sum(held_mib(group_members(group)) for group in self._groups())
+
+    def _groups(self) -> list[int]:
+        """Returns the process groups of the servers."""
+        return [server.process.pid for server in self._servers() if server.process.pid is not None]
 
 
 def without_log(error: JigsawError) -> tuple[str, str]:

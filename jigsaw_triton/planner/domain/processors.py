@@ -4,10 +4,10 @@ MIG divides the compute of a GPU. Nothing divides a processor: each configuratio
 itself. So what slices carry together is less than the sum of what each carries alone, and follows from the processor
 time of a call.
 
-An instance keeps one processor busy, or as many as it has threads. So the processor time of an item is the number of
-busy processors over the profiled throughput. It is taken from the profile with the most instances: the closer the
-machine is to being full, the longer an item takes, since processors share memory and execution units. To this comes the
-time of the gateway.
+`profile` measures the processor time of an item. It is taken from the row with the most instances: the closer the
+machine is to being full, the longer an item takes, since processors share memory and execution units. Rows that do not
+have it, such as those of earlier releases, are taken to keep one processor busy for each instance, or as many as it has
+threads. That is an upper bound, since instances also wait. To this comes the time of the gateway.
 """
 
 from collections.abc import Collection, Mapping
@@ -155,7 +155,9 @@ class ProcessorLimit:
         alike = [row for row in rows if (row.key.slice, row.key.batch) == (kind, batch) and row.source != "assumed"]
         if not alike:
             return None
-        fullest = max(alike, key=lambda row: row.key.instances)
+        fullest = max(alike, key=lambda row: (row.processor_ms is not None, row.key.instances))
+        if fullest.processor_ms is not None:
+            return fullest.processor_ms / 1000
         instances = fullest.key.instances
         threads = max(1, self.boards[board].profiles[kind].compute_slices // instances)
         return min(instances * threads, self.processors) / fullest.throughput_rps

@@ -133,3 +133,12 @@ def test_a_graph_grows_as_far_as_the_busiest_node_allows() -> None:
     assert not load.exceeded
     assert replace(load, processors=2.9).exceeded
     assert replace(load, processors=2.9).scale(["x"]) == 0.0
+
+
+def test_a_measured_processor_time_replaces_the_estimate() -> None:
+    """With one instance the machine is not full. The row with two has 15 ms for an item, which it also waits for."""
+    alone, both = row(rps=50.0), row(instances=2, rps=80.0, memory_mib=1e6)
+    _, workers = load_of(replace(alone, processor_ms=12.0), replace(both, processor_ms=15.0))
+    assert workers == pytest.approx(DEMAND_RPS * 0.015)
+    _, workers = load_of(replace(alone, processor_ms=12.0), both)
+    assert workers == pytest.approx(DEMAND_RPS * 0.012)
