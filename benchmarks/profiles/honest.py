@@ -50,13 +50,13 @@ RUN_S = 12.0
 EASE = 10.0
 """Factor of the SLO's latency, so that there is a plan even if the machine is busy while it is profiled."""
 
-IN_FLIGHT = 2
+IN_FLIGHT = 8
 """Requests in flight for each request that the workers hold: enough to keep all of them busy."""
 
 SAMPLE_LINES = 30.0
 """Lines on docread's sample page, as its detectors find them: 29 or 30."""
 
-MOST_CLIENTS = 128
+MOST_CLIENTS = 256
 GOAL_LEAST, GOAL_MOST = 0.9, 1.1
 _PROFILE_TIMEOUT_S = 300
 
@@ -129,7 +129,10 @@ def _held(plan: GraphPlan) -> int:
 
 
 def _profiled(source: Path, plan: Plan, effort: Effort) -> ProfileTable:
-    """Measures the configurations of a plan, alone and with as many instances as there are processors."""
+    """Measures the configurations of a plan, alone and with as many instances as there are processors.
+
+    Half of the batch is measured too, because batches are not full.
+    """
     (graph,) = plan.graphs.values()
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as folder:
         file = Path(folder) / "profiles.csv"
@@ -141,7 +144,8 @@ def _profiled(source: Path, plan: Plan, effort: Effort) -> ProfileTable:
                     "--variant": segment.variant,
                     "--slices": segment.slice,
                     "--instances": ",".join(map(str, counts)),
-                    "--batches": str(segment.batch),
+                    "--points": "all",
+                    "--batches": ",".join(map(str, sorted({max(1, segment.batch // 2), segment.batch}))),
                     "--seconds": str(effort.seconds(PROFILE_S)),
                     "-O": str(file),
                 }

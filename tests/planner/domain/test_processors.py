@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from jigsaw_triton.graph.model import Slo, TaskGraph, Workload
-from jigsaw_triton.planner.domain.gateway_load import gateway_load
+from jigsaw_triton.planner.domain.gateway_load import CALL_US, REQUEST_US, gateway_load, tensors_us
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Problem
 from jigsaw_triton.planner.domain.processors import ProcessorLoad, processor_load, with_carried
@@ -142,3 +142,17 @@ def test_a_measured_processor_time_replaces_the_estimate() -> None:
     assert workers == pytest.approx(DEMAND_RPS * 0.015)
     _, workers = load_of(replace(alone, processor_ms=12.0), both)
     assert workers == pytest.approx(DEMAND_RPS * 0.012)
+
+
+def test_batches_are_not_full_while_processors_are_short() -> None:
+    """A batch takes 4 ms and 1 ms for each item: 5 ms for one, 12 ms for eight, 9.6 ms for the mean of 5.6."""
+    small, large = row(rps=400.0), row(batch=8, rps=600.0)
+    plan, problem = planned(replace(small, processor_ms=5.0), replace(large, processor_ms=1.5))
+    (segment,) = plan.graphs["chain"].tasks["t0"].segments
+    assert segment.batch == 8
+    load = processor_load(plan, problem)
+    assert load is not None
+    gateway_s = (REQUEST_US + CALL_US / 5.6) / 1e6 + tensors_us(
+        problem.workloads[0].graph, one_task().tasks["t0"]
+    ) / 1e6
+    assert load.busy == pytest.approx(DEMAND_RPS * (9.6e-3 / 5.6 + gateway_s))
