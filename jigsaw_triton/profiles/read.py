@@ -164,9 +164,8 @@ def _row(cells: list[str], columns: tuple[str, ...]) -> tuple[list[tuple[str, st
     error = float(row["error"]) if row.get("error") else None
     origin, processes, model = (row.get(column, "") for column in ("origin", "processes", "model"))
     processor_ms = float(row["processor_ms"]) if row.get("processor_ms") else None
-    figures = (p50, p95, p99, throughput, memory)
-    about = (_source(row["source"]), origin, error, _processes(processes), model, processor_ms)
-    return [], ProfileRow(key, *figures, *about)
+    figures, source = (p50, p95, p99, throughput, memory), _source(row["source"])
+    return [], ProfileRow(key, *figures, source, origin, error, _processes(processes), model, processor_ms)
 
 
 def _check_words(row: dict[str, str]) -> list[tuple[str, str]]:
