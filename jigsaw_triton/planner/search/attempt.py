@@ -63,7 +63,7 @@ class Attempt:
         left_out: Apart = frozenset()
         while (problem := with_fused_chains(self.problem, left_out)) is not None:
             stay = staying(problem, self.options)
-            configurations = {
+            configurations: Candidates = {
                 w.graph.name: available(w.graph, problem.profiles[w.graph.name], problem.boards, self.options, stay)
                 for w in problem.workloads
             }
