@@ -104,7 +104,7 @@ class _Points(click.ParamType[int | str]):
     "--points",
     metavar=f"N|{ALL}",
     type=_Points(),
-    help="Configurations of each variant to measure; the others are fitted.  [default: a quarter, from 4 to 12]",
+    help="Configurations of each variant to measure; the others are fitted.  [default: a quarter, from 6 to 12]",
 )
 @options.option(
     "--seconds",
