@@ -86,7 +86,7 @@ def test_the_rest_is_fitted_once_enough_is_measured(
     sheet = Sheet(Path(application, "profiles.csv"))
     for batch in (2, 4, 8):
         sheet.add(ProfileRow(replace(KEY, batch=batch), 4 + batch, 5 + batch, 6 + batch, 100, 48.5, "measured"))
-    status, out, _ = run(capsys, application, *FOUR, "-o", "json")
+    status, out, _ = run(capsys, application, *FOUR, "--points", "4", "-o", "json")
     document = json.loads(out)
     assert status == 0
     assert (document["measured"], document["kept"], document["fitted"]) == (0, 4, 1)
