@@ -1,7 +1,6 @@
 """Deployments for benchmarks, made of the parts of real ones, in temporary folders."""
 
 import asyncio
-import os
 import secrets
 import shutil
 import signal
@@ -35,6 +34,8 @@ from jigsaw_triton.planner.domain.problem import LatencyModel
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.servers.members import members
+from jigsaw_triton.servers.os_process import processor_s
 from jigsaw_triton.spec.load import load_graph
 
 T = TypeVar("T")
@@ -115,10 +116,21 @@ def folders() -> Iterator[Paths]:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A running controller and its servers."""
+    """A running controller and its servers.
+
+    Attributes:
+        controller: The controller.
+        fleet: The servers.
+        state: State folder of the deployment.
+    """
 
     controller: Controller
     fleet: Fleet
+    state: Path
+
+    def processor_s(self) -> float:
+        """Returns the processor time that the processes of all servers have used so far, in seconds."""
+        return processor_s(member.pid for member in members(self.state))
 
     async def deploy(self, wanted: Wanted) -> None:
         """Deploys or updates. Returns when the deployment serves.
@@ -164,20 +176,11 @@ async def system(installation: Installation, settings: Settings | None = None) -
             controller = Controller(executor, fleet, journal, settings or Settings())
             running = asyncio.create_task(controller.run())
             try:
-                yield System(controller, fleet)
+                yield System(controller, fleet, paths.state)
             finally:
                 controller.down()
                 await running
                 journal.close()
-
-
-def cpu_s(pid: int) -> float:
-    """Returns the processor time that a process has used, in seconds; 0 if the process has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @asynccontextmanager

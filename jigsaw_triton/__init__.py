@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 """True for type checkers only, as `typing.TYPE_CHECKING`, which is not imported here."""
 
 if TYPE_CHECKING:
+    from jigsaw_triton.api.accuracies import Accuracies as Accuracies
+    from jigsaw_triton.api.accuracies import measure_accuracies as measure_accuracies
     from jigsaw_triton.api.adding import add_models as add_models
     from jigsaw_triton.api.asynchronous import AsyncDeployment as AsyncDeployment
     from jigsaw_triton.api.asynchronous import deploy_async as deploy_async
@@ -78,6 +80,7 @@ if TYPE_CHECKING:
     from jigsaw_triton.profiles.table import ProfileTable as ProfileTable
 
 _MODULES = {
+    "api.accuracies": ("Accuracies", "measure_accuracies"),
     "api.adding": ("add_models",),
     "api.asynchronous": ("AsyncDeployment", "deploy_async"),
     "api.builders": ("GraphBuilder", "ProfileBuilder"),
@@ -129,6 +132,7 @@ _MODULES = {
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "Accuracies",
     "ArtifactError",
     "AsyncDeployment",
     "Capacity",
@@ -188,6 +192,7 @@ __all__ = [
     "load_problem",
     "load_profiles",
     "make_variants",
+    "measure_accuracies",
     "plan",
     "plan_cells",
     "rehearse",

@@ -236,7 +236,7 @@ def _lock(folder: Path) -> Iterator[None]:
 def _sanitizer(name: str) -> Sanitizer | None:
     for known in get_args(Sanitizer):
         if name == known:
-            return known  # type: ignore[no-any-return]
+            return known  # type: ignore[no-any-return]  # get_args returns Any
     if name:
         raise BuildError(f"The sanitizer {name!r} is unknown. Set {SANITIZER_VARIABLE} to address or thread.")
     return None

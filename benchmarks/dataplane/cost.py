@@ -16,6 +16,7 @@ from benchmarks.dataplane.sides import Side
 from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.servers.installation import find_installation
+from jigsaw_triton.servers.os_process import processor_s
 
 WARM_UP_S = 1.0
 RUN_S = 3.0
@@ -72,9 +73,9 @@ async def _cost_us(side: Side, floats: int, effort: Effort) -> float:
         return seconds * await client.closed_loop(side.ports, request, CLIENTS, warm_up_s=0.0, seconds=seconds)
 
     await load(WARM_UP_S)
-    before_s = system.cpu_s(gateway.process.pid)
+    before_s = processor_s([gateway.process.pid])
     requests = await load(RUN_S)
-    return 1e6 * (system.cpu_s(gateway.process.pid) - before_s) / max(1.0, requests)
+    return 1e6 * (processor_s([gateway.process.pid]) - before_s) / max(1.0, requests)
 
 
 def figures(costs: Costs) -> list[Figure]:

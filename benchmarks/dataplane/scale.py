@@ -24,6 +24,7 @@ from jigsaw_triton.compiler.bundle import RouteEntry, TaskFront
 from jigsaw_triton.compiler.front import graph_front
 from jigsaw_triton.compiler.store import write_route
 from jigsaw_triton.servers.installation import find_installation
+from jigsaw_triton.servers.os_process import processor_s
 
 MANY, FEW = 700, 7
 HOLD_MS = 500.0
@@ -103,9 +104,9 @@ async def _run(workers: int, hold_ms: float, effort: Effort) -> Run:
                     return await client.closed_loop(cluster.gateway, request, clients, warm_up_s=0.0, seconds=seconds)
 
                 await load(effort.seconds(WARM_UP_S))
-                before_s, seconds = system.cpu_s(gateway), effort.seconds(RUN_S)
+                before_s, seconds = processor_s([gateway]), effort.seconds(RUN_S)
                 rate_rps = await load(seconds)
-                used_s = system.cpu_s(gateway) - before_s
+                used_s = processor_s([gateway]) - before_s
     return Run(rate_rps * hold_ms / 1000 / workers, 1e6 * used_s / max(1.0, rate_rps * seconds))
 
 

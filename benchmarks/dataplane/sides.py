@@ -24,6 +24,7 @@ from jigsaw_triton.planner.domain.problem import Problem
 from jigsaw_triton.planner.search.solve import make_plan
 from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.servers.os_process import processor_s
 from jigsaw_triton.servers.process import group_members
 
 BATCH = 64
@@ -74,7 +75,7 @@ class Side:
 
     def cpu_s(self) -> float:
         """Returns the processor time that the servers and their model processes have used so far, in seconds."""
-        return sum(system.cpu_s(member) for pid in self.fleet.pids() for member in group_members(pid))
+        return processor_s(member for pid in self.fleet.pids() for member in group_members(pid))
 
 
 def one_worker_per_task(graphs: Iterable[TaskGraph], cluster: Cluster, *, share: bool = False) -> Wanted:

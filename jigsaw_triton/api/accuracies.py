@@ -1,34 +1,48 @@
 """Measuring the accuracies of a graph's variants, and writing them into its graph.yaml."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jigsaw_triton.api.file_changes import writing
+from jigsaw_triton.api.files import Mistakes, PathLike, read_cluster, read_graphs
+from jigsaw_triton.api.graph_changes import GRAPH_FILE
+from jigsaw_triton.api.machine import THIS_PROCESSOR, Driver
+from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording, download_progress
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.accuracy.labels import LabelledSet, read_labels
 from jigsaw_triton.evaluation.accuracy.measure import (
+    SAMPLE,
     AccuracyMeter,
     Combinations,
     Result,
+    Unmeasured,
     Variants,
     neighbours,
     sample_set,
 )
 from jigsaw_triton.evaluation.accuracy.running import Runner, Serving
+from jigsaw_triton.evaluation.profiling.points import chosen, measurable
 from jigsaw_triton.evaluation.profiling.workers import profiling_workers
 from jigsaw_triton.gpus.model import Cluster, Gpu
 from jigsaw_triton.graph.document import combination_entry, measured_entry
 from jigsaw_triton.graph.measured import Combination, Measured, Metric
 from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.profiles.design import size
+from jigsaw_triton.profiles.read import LIMIT_COUNT
 from jigsaw_triton.resources import templates_dir
-from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.servers.installation import Installation, find_installation
 from jigsaw_triton.spec.files import load_text, replace_text
 from jigsaw_triton.spec.source import Path as Entry
 from jigsaw_triton.spec.yaml_editor import with_value
 from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES, parse_yaml
+
+INSTANCES, BATCH = 2, 8
+"""Most instances, and largest batch, of a model whose accuracy is measured: larger ones take memory and are hardly
+faster. A convention."""
 
 _TASKS: Entry = ("spec", "tasks")
 _COMBINATIONS: Entry = ("spec", "combinations")
@@ -54,6 +68,98 @@ class Work:
     def figures(self) -> int:
         """Number of accuracies to measure."""
         return len(self.combinations) + sum(map(len, self.variants.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracies:
+    """Outcome of a measurement of accuracies.
+
+    Attributes:
+        measured: Accuracies, and agreements where there is no metric.
+        failed: Variants or combinations that could not be measured.
+    """
+
+    measured: tuple[Result, ...]
+    failed: tuple[Unmeasured, ...]
+
+
+def measure_accuracies(
+    graph: PathLike,
+    *,
+    tasks: Collection[str] = (),
+    variants: Collection[str] = (),
+    pairs: bool = False,
+    requests: int | None = None,
+    again: bool = False,
+    write: bool = False,
+    gpus: str | None = None,
+    cluster: PathLike | Cluster | None = None,
+    driver: Driver | None = None,
+    instances: int = INSTANCES,
+    batch: int = BATCH,
+    progress: Callable[[str], None] = lambda _: None,
+    reporter: Reporter = LOG,
+    wording: Wording = PYTHON,
+) -> Accuracies:
+    """Measures the accuracies of a graph's variants on live tritonservers, over the labelled set that the graph names.
+
+    Without labels, it measures how often each variant agrees with the best one. Variants whose accuracy the graph.yaml
+    has from the same set, metric and number of requests are left out. It must not be called from an event loop; use
+    `asyncio.to_thread` there.
+
+    Args:
+        graph: Path of a graph.yaml or of its folder.
+        tasks: Names of tasks; empty for all tasks.
+        variants: Names of variants; empty for all variants of the tasks.
+        pairs: True to measure the variants of two tasks together, end to end.
+        requests: Number of requests of the labelled set to use; None for all.
+        again: True to measure what the graph.yaml has, too.
+        write: True to write each accuracy into the graph.yaml as soon as it is measured. Agreements are not written.
+        gpus: GPUs of this machine, such as `1xA100-80GB`; by default its processor.
+        cluster: A cluster, or the path of a cluster.yaml or its folder, in place of `gpus`.
+        driver: MIG driver, instead of the one of the cluster.
+        instances: Triton instances of each model.
+        batch: Largest batch of each model.
+        progress: Receives a description of each step.
+        reporter: Receives warnings; by default the logger `jigsaw_triton`.
+        wording: Form in which mistakes name an option.
+
+    Raises:
+        InputError: An argument, the graph or its labels have mistakes, or the file cannot be written.
+        ServerError: The tritonservers do not start.
+    """
+    mistakes = Mistakes()
+    file = Path(graph) / GRAPH_FILE if Path(graph).is_dir() else Path(graph)
+    graphs = read_graphs([graph], mistakes, require_files=True)
+    gpus = gpus or (THIS_PROCESSOR if cluster is None else None)
+    built = read_cluster(mistakes, gpus=gpus, cluster=cluster, driver=driver, reporter=reporter, wording=wording)
+    for name, number in (("instances", instances), ("batch", batch)):
+        if not 1 <= number <= LIMIT_COUNT:
+            mistakes.add(wording.name(name), f"{number} is out of range", f"give a number from 1 to {LIMIT_COUNT}")
+    mistakes.raise_if_any()
+    assert built is not None
+    (of,) = graphs.values()
+    work = plan_work(of, chosen(of, tasks, variants), pairs=pairs, limit=requests, again=again)
+    if write and work.data.name != SAMPLE:
+        check_writable(file)
+    gpu = next(iter(measurable(built).values()))
+    serving = Serving(max(gpu.board.profiles, key=lambda kind: size((kind, 1, 1))), instances, batch)
+    measured: list[Result] = []
+    failed: list[Unmeasured] = []
+
+    async def measure() -> None:
+        installation = find_installation(download_progress(progress))
+        async for found in measured_accuracies(of, work, built, gpu, installation, serving, progress):
+            if isinstance(found, Unmeasured):
+                failed.append(found)
+                continue
+            measured.append(found)
+            if write and not found.best and not write_accuracy(file, found):
+                reporter.warn(f"{found.name} has the accuracy {found.value:g}, which graph.yaml cannot have")
+
+    if work.figures:
+        asyncio.run(measure())
+    return Accuracies(tuple(measured), tuple(failed))
 
 
 def plan_work(
@@ -119,8 +225,8 @@ async def measured_accuracies(
     installation: Installation,
     serving: Serving,
     progress: Callable[[str], None],
-) -> AsyncIterator[Result]:
-    """Yields the accuracies of variants or of combinations, measured on live tritonservers.
+) -> AsyncIterator[Result | Unmeasured]:
+    """Yields the accuracies of variants or of combinations, measured on live tritonservers, or why there are none.
 
     Args:
         graph: The graph.

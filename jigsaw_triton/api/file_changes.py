@@ -22,6 +22,21 @@ def writing(path: Path) -> Iterator[None]:
         raise InputError(f"this cannot be written ({reason})", where=str(path), hint=hint) from error
 
 
+def kept_path(target: Path) -> Path:
+    """Returns the path at which a file is kept while another replaces it."""
+    return target.with_name(f".{target.name}.before")
+
+
+def restore(target: Path) -> bool:
+    """Puts back a file that was being replaced when the process was killed. Returns false if there is none."""
+    kept = kept_path(target)
+    if not os.path.lexists(kept):
+        return False
+    with writing(target):
+        kept.replace(target)
+    return True
+
+
 class Undo:
     """Creates files and folders, and removes them again if the block raises.
 
@@ -84,8 +99,10 @@ class Undo:
                 with source.open("rb") as content, part.open("xb") as copy:
                     shutil.copyfileobj(content, copy)
                 if present:
-                    kept = target.with_name(f".{target.name}.before")
-                    target.replace(kept)
+                    # A file that a process left when it was killed is the one from before that.
+                    kept = kept_path(target)
+                    if not os.path.lexists(kept):
+                        os.link(target, kept, follow_symlinks=False)
                     self._before[target] = kept
                 self.made.append(target)
                 part.replace(target)

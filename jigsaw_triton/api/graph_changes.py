@@ -89,6 +89,6 @@ def checked_graph(text: str, file: Path, look: Callable[[TaskGraph], None] = lam
     graph = build_graph(loaded, templates=variant_templates(), require_files=True)
     look(graph)
     report = Report(loaded.source)
-    check_files(graph, report)
+    check_files(graph, report, to_serve=False)
     report.raise_if_any()
     return graph

@@ -14,6 +14,9 @@ from jigsaw_triton.servers.cgroups import limits
 
 Driver = Literal["nvml", "emulated"]
 
+THIS_PROCESSOR = "1xcpu"
+"""GPUs to measure on by default: the processor of this machine."""
+
 _PROCESSOR = "cpu"
 """Architecture of the board that stands for this machine's processor."""
 

@@ -17,6 +17,7 @@ from jigsaw_triton.profiles.check import check_profiles as check_table
 from jigsaw_triton.profiles.filling import QUANTILE, crossed, fitted_rows
 from jigsaw_triton.profiles.fit import LEAST_ROWS, LatencyFit, fit_latency
 from jigsaw_triton.profiles.importing import Target, parse_results
+from jigsaw_triton.profiles.processes import kinds
 from jigsaw_triton.profiles.read import LIMIT_COUNT, is_name, raise_all
 from jigsaw_triton.profiles.report.figures import Basis, ReportFigures, report_figures
 from jigsaw_triton.profiles.report.page import report_html
@@ -49,6 +50,7 @@ def fit_profiles(
     instances: Sequence[int] = (),
     batches: Sequence[int] = (),
     assumed: bool = False,
+    processes: Processes | None = None,
 ) -> ProfileTable:
     """Adds fitted rows for configurations that were not measured. This needs scipy, the extra `fit`.
 
@@ -61,16 +63,18 @@ def fit_profiles(
         instances: Numbers of instances to fill; by default those of the variant's rows.
         batches: Batch sizes to fill; by default those of the variant's rows.
         assumed: True if the model is fitted to assumed rows too.
+        processes: Kind of the instances whose rows the model is fitted to, `streams` or `mps`; needed if the table has
+            rows of both.
 
     Raises:
-        InputError: No variant has enough rows, or an argument is out of range.
+        InputError: No variant has enough rows, the rows have instances of two kinds, or an argument is out of range.
         MissingDependencyError: Scipy is not installed.
     """
     sources = fit_sources(assumed=assumed)
     check_grid(table, quantile=quantile, slices=slices, instances=instances, batches=batches)
     return filled_profiles(
         table,
-        fit_or_refuse(table, sources),
+        fit_or_refuse(table, sources, processes),
         quantile=quantile,
         slices=slices,
         instances=instances,
@@ -84,14 +88,24 @@ def fit_sources(*, assumed: bool) -> tuple[Source, ...]:
     return (*MEASURED, "assumed") if assumed else MEASURED
 
 
-def fit_or_refuse(table: ProfileTable, sources: Sequence[Source]) -> dict[str, LatencyFit]:
+def fit_or_refuse(
+    table: ProfileTable, sources: Sequence[Source], processes: Processes | None = None
+) -> dict[str, LatencyFit]:
     """Fits the latency model to each GPU model of a table.
 
     Raises:
-        InputError: No variant has enough rows.
+        InputError: No variant has enough rows, or the rows of a GPU model have instances of two kinds and none is
+            chosen.
         MissingDependencyError: Scipy is not installed.
     """
-    fits = fit_latency(table.rows(), sources)
+    for gpu in sorted({row.key.gpu for row in table.rows()} if processes is None else ()):
+        found = kinds(row for row in table.rows(gpu=gpu) if row.source in sources)
+        if len(found) > 1:
+            counts = " and ".join(f"{count} of {kind}" for kind, count in found.items())
+            message = f"of the rows with several instances on {gpu}, {counts} were measured, which one model cannot fit"
+            hint = f"choose those of the cluster: --processes {next(iter(found))}"
+            raise InputError(message, where="profiles", hint=hint)
+    fits = fit_latency(table.rows(), sources, processes)
     if not fits:
         hint = "measure more with `jigsaw-triton profile`" if "assumed" in sources else "measure more, or use --assumed"
         message = f"no variant has {LEAST_ROWS} {' or '.join(sources)} rows on a GPU model"

@@ -209,7 +209,8 @@ def steady_trials(
 
     Raises:
         SpecError: There are mistakes in the files or arguments; the error has a diagnostic for each.
-        InputError: A trace cannot be read, belongs to no graph, or has no requests, or intervals differ in length.
+        InputError: A trace cannot be read, belongs to no graph, or has no requests, or traces differ in the length or
+            number of their intervals.
         InfeasibleError: The cluster can serve no demand.
     """
     wanted = _read(
@@ -285,13 +286,19 @@ def _loads(traces: Mapping[str, Trace]) -> list[dict[str, float]]:
     """Returns the rates by graph of each interval in which all graphs have requests.
 
     Raises:
-        InputError: There is no such interval, or the intervals of two traces differ in length.
+        InputError: There is no such interval, or the intervals of two traces differ in length or number.
     """
     if len({one.step_s for one in traces.values()}) > 1:
         raise InputError(
             "the traces have intervals of different lengths", hint="give traces with intervals of one length"
         )
-    rates = zip(*(one.rps.tolist() for one in traces.values()), strict=False)
+    lengths = {name: len(one.rps) for name, one in traces.items()}
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{name} {count}" for name, count in lengths.items())
+        raise InputError(
+            f"the traces have different numbers of intervals ({counts})", hint="cut the longer ones to the shortest"
+        )
+    rates = zip(*(one.rps.tolist() for one in traces.values()), strict=True)
     found = [dict(zip(traces, row, strict=True)) for row in rates if min(row) > 0]
     if not found:
         raise InputError("the trace has no requests", hint="give a trace with rates above 0")

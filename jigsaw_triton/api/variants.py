@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from jigsaw_triton.api.file_changes import Undo, writing
+from jigsaw_triton.api.file_changes import Undo, kept_path, restore, writing
 from jigsaw_triton.api.files import PathLike, load_graph, shown_path
 from jigsaw_triton.api.graph_changes import Edit, checked_graph, graph_file, save, with_edits
 from jigsaw_triton.child_process import ChildEndedError, ChildHungError, ChildProcess
@@ -167,8 +167,11 @@ def make_variants(
         for kind, suffix, scale in _wanted(kinds, scales):
             target = source.with_name(f"{source.stem}-{suffix}.onnx")
             if same := next((v.name for v in place.variants if v.artifacts.get(_FILE) == target), None):
+                kept_path(target).unlink(missing_ok=True)  # A run that was killed at its end may have left it.
                 not_made.append(NotMade(kind, f"the variant '{same}' exists already", present=True))
                 continue
+            if restore(target):
+                progress(f"{shown_path(target)} is as before a run that was killed")
             if target.exists() and not overwrite(target):
                 not_made.append(NotMade(kind, f"{shown_path(target)} exists; --overwrite replaces it"))
                 continue

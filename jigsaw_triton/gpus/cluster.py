@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 
 from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import (
-    Agents,
     NODE,
+    Agents,
     Board,
     Cluster,
     Edge,

@@ -312,8 +312,8 @@ class Cluster:
         gateway_memory_mib: Largest heap of the gateway.
         agents: Agents that start the workers; None if the controller does, on its own machine.
         gateway_limits: Limits of the gateway of a cell.
-        processors: Processors that slices of the board `cpu` share; None if there is no such board, or if their number
-            is not known.
+        processors: Processors that slices of the board `cpu` share on each node; None if there is no such board, or if
+            their number is not known.
         topology: Node -> label -> value, such as that of its rack; nodes without labels may be absent.
         survive: Loss that a plan must survive; None for none.
         gateway_node: Node that the gateway runs on; empty if it is unknown.

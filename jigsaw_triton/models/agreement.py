@@ -11,6 +11,10 @@ from jigsaw_triton.runtime.dtypes import Array, Arrays
 Metric = Literal["top-1", "error"]
 
 
+class UnsuitableMetricError(Exception):
+    """The metric does not apply to the outputs of the original."""
+
+
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """Agreement of a variant with the model that it was made from.
@@ -45,10 +49,16 @@ def agreement(pairs: Iterable[tuple[Arrays, Arrays]], metric: Metric | None = No
         pairs: Outputs of the original and of the variant for each item, with a batch dimension of 1; at least one pair.
         metric: Metric; by default `top-1` if all that the original returns are labels (one integer or text for each
             item) and vectors of scores, with a label or a single vector, else `error`.
+
+    Raises:
+        UnsuitableMetricError: The metric is `top-1`, but the original returns neither labels nor vectors of scores.
     """
     same, errors = [], []
     for original, variant in pairs:
         metric = metric or _usual(original)
+        if metric == "top-1" and not (_labels(original) or _scores(original)):
+            needs = "a label or a vector of scores for each item"
+            raise UnsuitableMetricError(f"a top-1 agreement needs {needs}, which the original does not return")
         errors.append(max(_error(array, variant[name]) for name, array in original.items()))
         same.append(_same(original, variant) if metric == "top-1" else True)
     assert metric is not None
@@ -78,12 +88,11 @@ def _same(original: Arrays, variant: Arrays) -> bool:
     """Returns True if an item's labels, or else its largest scores, are the same."""
     if labels := _labels(original):
         return all(np.array_equal(array, variant[name]) for name, array in labels.items())
-    scores = _scores(original)
-    return bool(scores) and all(
+    return all(
         array.shape == variant[name].shape
         and not np.isnan(variant[name]).any()
         and array.argmax() == variant[name].argmax()
-        for name, array in scores.items()
+        for name, array in _scores(original).items()
     )
 
 

@@ -81,6 +81,25 @@ def output_mismatches(task: Task, model: str, found: Interface, *, exact: bool) 
             yield Mismatch((*path, name), message, _remedy(name, tensor, declared.shape))
 
 
+def fixed_batches(task: Task, path: Path, model: str, found: Interface) -> Iterator[Mismatch]:
+    """Yields a mistake if a model takes batches of a single size above 1: the last items that wait are often fewer.
+
+    Args:
+        task: Task of the model.
+        path: Entry of graph.yaml that names the model.
+        model: Name of the model in messages.
+        found: Inputs and outputs of the model.
+    """
+    for name, tensor in found.inputs.items():
+        if name in task.inputs and tensor.shape and tensor.shape[0] > 1:
+            message = f"{model} takes '{name}' in batches of {tensor.shape[0]} only, but is served batches of any size"
+            hint = "export the model with a batch dimension that varies"
+            if model.lower().endswith(".onnx"):
+                hint += f", or replace it by what `jigsaw-triton variants {model} --kind batch` makes of it"
+            yield Mismatch(path, message, hint)
+            return
+
+
 def _input(graph: TaskGraph, task: Task, name: str, model: str, tensor: ModelTensor) -> Iterator[Mismatch]:
     given, ref, scalar = graph.input_type(task, name), task.inputs[name], name in task.scalar_inputs
     wrong = _wrong(given, tensor, scalar=scalar, exact=True, fixed=True)

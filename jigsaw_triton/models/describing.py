@@ -195,6 +195,8 @@ def _run(model: Described, samples: Arrays, timeout_s: float) -> Described:
             raise MissingDependencyError(f"the Python package {outcome.error} is not installed", where=where, hint=hint)
         case "load":
             hint = "correct the model; name each file that it reads beside it with --file"
+            if pipeline:
+                hint = f"correct the model, or the pipeline with --parameter {transformers_folder.PIPELINE}=NAME"
             raise InputError(f"the model cannot be loaded: {outcome.error}", where=where, hint=hint)
         case "run" | "types":
             raise InputError(f"the model fails on the sample: {outcome.error}", where=where, hint="correct --sample")

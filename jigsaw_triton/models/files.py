@@ -5,13 +5,13 @@ from pathlib import Path as FilePath
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.graph.reference import TASKS
-from jigsaw_triton.models.comparison import input_mismatches, output_mismatches
+from jigsaw_triton.models.comparison import fixed_batches, input_mismatches, output_mismatches
 from jigsaw_triton.models.interface import Interface
 from jigsaw_triton.models.kinds import Kind, kind_of
 from jigsaw_triton.spec.source import Path, Report
 
 
-def check_files(graph: TaskGraph, report: Report) -> frozenset[tuple[str, str]]:
+def check_files(graph: TaskGraph, report: Report, *, to_serve: bool = True) -> frozenset[tuple[str, str]]:
     """Reports models whose files are not of their template, or whose inputs or outputs are not those of the task.
 
     A model whose file does not exist is left out.
@@ -19,6 +19,7 @@ def check_files(graph: TaskGraph, report: Report) -> frozenset[tuple[str, str]]:
     Args:
         graph: Graph with the models.
         report: Report to which mistakes are added.
+        to_serve: True if models must take batches of any size; False if that may be changed yet.
 
     Returns:
         (task, variant) pairs of the models that were found to be wrong.
@@ -52,6 +53,8 @@ def check_files(graph: TaskGraph, report: Report) -> frozenset[tuple[str, str]]:
                         *input_mismatches(graph, task, model, interface),
                         *output_mismatches(task, model, interface, exact=False),
                     ]
+                    if to_serve:
+                        mismatches += fixed_batches(task, (*place, "artifacts", kind.artifact), model, interface)
                     for mismatch in mismatches:
                         report.add(*mismatch)
                         wrong.add((task.name, variant.name))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from jigsaw_triton.models.agreement import Agreement, Metric, agreement
+from jigsaw_triton.models.agreement import Agreement, Metric, UnsuitableMetricError, agreement
 from jigsaw_triton.models.onnx_file import read_onnx
 from jigsaw_triton.models.onnx_session import load_onnx
 from jigsaw_triton.models.trial import Run, error_words
@@ -80,6 +80,8 @@ class Comparison:
             return f"it cannot be loaded: {error_words(error)}"
         try:
             return agreement(self._pairs(original, variant), self.metric)
+        except UnsuitableMetricError as error:
+            return f"{error}; use --metric error"
         except _OriginalError as error:
             return f"the original fails on an item: {error}"
         except BaseException as error:

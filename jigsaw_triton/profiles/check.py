@@ -10,6 +10,7 @@ from typing import Any, Literal
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.profiles.fit import LatencyFit
 from jigsaw_triton.profiles.latency_model import SHARES
+from jigsaw_triton.profiles.processes import kinds
 from jigsaw_triton.profiles.read import missing
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from jigsaw_triton.spec.words import nearest
@@ -175,11 +176,8 @@ def _without_memory(table: ProfileTable, rooms: Rooms) -> Iterator[Finding]:
 
 def _of_both_kinds(table: ProfileTable) -> Iterator[Finding]:
     """Finds GPU models of which some rows are of streams and some of MPS processes, which no cluster has both."""
-    kinds: dict[str, Counter[str]] = {}
-    for row in table.rows():
-        if row.key.instances > 1 and row.processes is not None:
-            kinds.setdefault(row.key.gpu, Counter())[row.processes] += 1
-    for gpu, counts in kinds.items():
+    for gpu in sorted({row.key.gpu for row in table.rows()}):
+        counts = kinds(table.rows(gpu=gpu))
         if len(counts) > 1:
             numbers = " and ".join(f"{count} of {kind}" for kind, count in sorted(counts.items()))
             message = f"of the rows with several instances on {gpu}, {numbers}; no plan can use both"
@@ -202,7 +200,8 @@ def _outliers(table: ProfileTable, fits: Mapping[str, LatencyFit]) -> Iterator[F
     """Compares each measured row with the fit of its variant, in which a single row has little weight."""
     for gpu, fit in fits.items():
         for (task, variant), one in fit.variants.items():
-            rows = [r for r in table.rows(task=task, variant=variant, gpu=gpu) if r.source == "measured"]
+            known = table.rows(task=task, variant=variant, gpu=gpu)
+            rows = [row for row in known if row.source == "measured" and fit.covers(row)]
             logs, sds = one.estimate.predict([(r.key.slice, r.key.instances, r.key.batch) for r in rows])
             for row, log, sd in zip(rows, logs.tolist(), sds.tolist(), strict=True):
                 deviation = math.log(row.latency_p50_ms) - log

@@ -32,6 +32,8 @@ class _Figures:
         item_mib: Memory of each item of the batch.
         processes: Kind of the instances, if all rows of several instances agree.
         model: Digest of the model, if all rows agree; else empty.
+        fixed_ms: Processor time of a batch without items; None unless all rows have their processor time.
+        item_ms: Processor time of each item of the batch.
     """
 
     p95: float
@@ -41,12 +43,17 @@ class _Figures:
     item_mib: float
     processes: Processes | None
     model: str
+    fixed_ms: float | None
+    item_ms: float
 
     @classmethod
     def of(cls, rows: Sequence[ProfileRow]) -> Self:
         """Returns the medians of the rows, and a line through their memory."""
         several = [row for row in rows if row.key.instances > 1] or rows
-        fixed, item = _line([row.key.batch for row in rows], [row.memory_mib / row.key.instances for row in rows])
+        batches = [row.key.batch for row in rows]
+        fixed, item = _line(batches, [row.memory_mib / row.key.instances for row in rows])
+        times_ms = [row.processor_ms * row.key.batch for row in rows if row.processor_ms is not None]
+        fixed_ms, item_ms = _line(batches, times_ms) if len(times_ms) == len(rows) else (None, 0.0)
         return cls(
             median(row.latency_p95_ms / row.latency_p50_ms for row in rows),
             median(row.latency_p99_ms / row.latency_p50_ms for row in rows),
@@ -57,6 +64,8 @@ class _Figures:
             item,
             _common({row.processes for row in several}, None),
             _common({row.model for row in rows}, ""),
+            fixed_ms,
+            item_ms,
         )
 
     def row(self, key: ProfileKey, p50_ms: float, origin: str, error: float) -> ProfileRow:
@@ -73,6 +82,7 @@ class _Figures:
             error=round(error, 4),
             processes=self.processes,
             model=self.model,
+            processor_ms=_rounded(self.fixed_ms / key.batch + self.item_ms) if self.fixed_ms is not None else None,
         )
 
 
@@ -126,7 +136,11 @@ def fitted_rows(
         rooms: Memory of the slices. Configurations that need more, and slices without an entry, are left out.
         sources: Sources of the rows that the fits come from.
     """
-    known = {row.key: row for row in table.rows() if row.source in sources}
+    known = {
+        row.key
+        for row in table.rows()
+        if row.source in sources and (fit := fits.get(row.key.gpu)) is not None and fit.covers(row)
+    }
     kept = {row.key for row in table.rows() if row.source != "fitted"}
     by_variant: dict[tuple[str, str, str], list[ProfileKey]] = {}
     for key in wanted:

@@ -1,14 +1,15 @@
 """Fits the latency model to a table of profiles, with the error of its predictions."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
 
 from jigsaw_triton.profiles.estimation import Estimate, Prior, Sample, pooled
 from jigsaw_triton.profiles.latency_model import Array, Configuration
-from jigsaw_triton.profiles.table import MEASURED, ProfileRow, Source
+from jigsaw_triton.profiles.processes import kinds
+from jigsaw_triton.profiles.table import MEASURED, Processes, ProfileRow, Source
 
 LEAST_ROWS = 4
 """Smallest number of rows from which a variant is fitted: fewer cannot separate its floor from its work."""
@@ -68,11 +69,17 @@ class LatencyFit:
         prior: Distribution of the parameters over the variants.
         variants: Fit by task and variant.
         scale: Factor of the standard deviations with which `INTERVAL` of the rows in cross-validation are within.
+        processes: Kind of the instances that it was fitted to; None if no row says its kind.
     """
 
     prior: Prior
     variants: Mapping[VariantName, VariantFit]
     scale: float
+    processes: Processes | None = None
+
+    def covers(self, row: ProfileRow) -> bool:
+        """Returns true if a row of this GPU model has instances of the kind that was fitted."""
+        return self.processes is None or row.holds_for(self.processes)
 
     def deviations(self, variant: VariantName, configurations: Sequence[Configuration]) -> Array:
         """Returns the relative standard deviation of the prediction in each configuration."""
@@ -107,12 +114,15 @@ def _ascending(configurations: Sequence[Configuration], latencies_ms: Array) -> 
     return found
 
 
-def fit_latency(rows: Iterable[ProfileRow], sources: Collection[Source] = MEASURED) -> dict[str, LatencyFit]:
-    """Fits the latency model.
+def fit_latency(
+    rows: Iterable[ProfileRow], sources: Collection[Source] = MEASURED, processes: Processes | None = None
+) -> dict[str, LatencyFit]:
+    """Fits the latency model to rows whose instances are of one kind.
 
     Args:
-        rows: Rows of a table. Variants with fewer than `LEAST_ROWS` rows of these sources are left out.
+        rows: Rows of a table. Variants with fewer than `LEAST_ROWS` rows of these sources and kind are left out.
         sources: Sources of the rows that the model is fitted to.
+        processes: Kind of the instances; by default the one that most rows of a GPU model have.
 
     Returns:
         Fits by GPU model. GPU models without a variant that can be fitted are left out.
@@ -120,15 +130,21 @@ def fit_latency(rows: Iterable[ProfileRow], sources: Collection[Source] = MEASUR
     Raises:
         MissingDependencyError: Scipy is not installed.
     """
-    known: dict[str, dict[VariantName, list[ProfileRow]]] = {}
+    known: dict[str, list[ProfileRow]] = {}
     for row in rows:
         if row.source in sources:
-            known.setdefault(row.key.gpu, {}).setdefault((row.key.task, row.key.variant), []).append(row)
-    enough = {
-        gpu: {name: _sample(found) for name, found in variants.items() if len(found) >= LEAST_ROWS}
-        for gpu, variants in known.items()
-    }
-    return {gpu: _fitted(samples) for gpu, samples in enough.items() if samples}
+            known.setdefault(row.key.gpu, []).append(row)
+    fits = {}
+    for gpu, found in known.items():
+        kind = processes or next(iter(kinds(found)), None)
+        variants: dict[VariantName, list[ProfileRow]] = {}
+        for row in found:
+            if kind is None or row.holds_for(kind):
+                variants.setdefault((row.key.task, row.key.variant), []).append(row)
+        samples = {name: _sample(its_rows) for name, its_rows in variants.items() if len(its_rows) >= LEAST_ROWS}
+        if samples:
+            fits[gpu] = replace(_fitted(samples), processes=kind)
+    return fits
 
 
 def _sample(rows: Sequence[ProfileRow]) -> Sample:

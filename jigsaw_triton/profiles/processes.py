@@ -1,6 +1,7 @@
 """Finds rows whose instances are of another kind than those of a cluster: streams of one server, or MPS processes."""
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 
 from jigsaw_triton.errors import Diagnostic
 from jigsaw_triton.graph.model import TaskGraph
@@ -8,6 +9,15 @@ from jigsaw_triton.profiles.table import Processes, ProfileKey, ProfileRow, Prof
 
 WORDS: Mapping[Processes, str] = {"streams": "instances of one tritonserver", "mps": "processes under MPS"}
 """Kind of instances -> its description."""
+
+
+def kinds(rows: Iterable[ProfileRow]) -> dict[Processes, int]:
+    """Returns the numbers of rows with several instances by their kind, as far as rows say it; the most frequent first.
+
+    A cluster has instances of one kind.
+    """
+    counts = Counter(row.processes for row in rows if row.key.instances > 1 and row.processes is not None)
+    return dict(counts.most_common())
 
 
 def of_other_kind(

@@ -28,7 +28,7 @@ HEADER = (
     "memory_mib",
     "source",
 )
-OPTIONAL = ("origin", "error", "processes", "model")
+OPTIONAL = ("origin", "error", "processes", "model", "processor_ms")
 """Columns that a file has only if a row needs them. Earlier releases refuse such a file, naming the columns."""
 
 FIGURES = HEADER[6:11]
@@ -163,8 +163,9 @@ def _row(cells: list[str], columns: tuple[str, ...]) -> tuple[list[tuple[str, st
         return [(f"the latencies are not ascending: {found}", "they must satisfy p50 <= p95 <= p99")], None
     error = float(row["error"]) if row.get("error") else None
     origin, processes, model = (row.get(column, "") for column in ("origin", "processes", "model"))
-    figures = (p50, p95, p99, throughput, memory)
-    return [], ProfileRow(key, *figures, _source(row["source"]), origin, error, _processes(processes), model)
+    processor_ms = float(row["processor_ms"]) if row.get("processor_ms") else None
+    figures, source = (p50, p95, p99, throughput, memory), _source(row["source"])
+    return [], ProfileRow(key, *figures, source, origin, error, _processes(processes), model, processor_ms)
 
 
 def _check_words(row: dict[str, str]) -> list[tuple[str, str]]:
@@ -212,6 +213,9 @@ def _check_numbers(row: dict[str, str]) -> list[tuple[str, str]]:
     error = row.get("error", "")
     if error and not (_NUMBER.fullmatch(error) and math.isfinite(float(error))):
         reasons.append((f"error is {shown(error)}", "write a relative error such as 0.03, or nothing"))
+    processor = row.get("processor_ms", "")
+    if processor and not (_NUMBER.fullmatch(processor) and 0 < float(processor) < math.inf):
+        reasons.append((f"processor_ms is {shown(processor)}", "write milliseconds greater than 0, or nothing"))
     return reasons
 
 
@@ -246,7 +250,14 @@ def write_profiles(rows: Iterable[ProfileRow]) -> str:
 
 def _optional_texts(row: ProfileRow) -> dict[str, str]:
     error = "" if row.error is None else repr(row.error)
-    return {"origin": row.origin, "error": error, "processes": row.processes or "", "model": row.model}
+    processor = "" if row.processor_ms is None else repr(row.processor_ms)
+    return {
+        "origin": row.origin,
+        "error": error,
+        "processes": row.processes or "",
+        "model": row.model,
+        "processor_ms": processor,
+    }
 
 
 def missing(graph: TaskGraph, table: ProfileTable, boards: Collection[str]) -> tuple[str, ...]:

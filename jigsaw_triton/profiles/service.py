@@ -127,8 +127,7 @@ def _quadrature() -> tuple[Array, Array]:
     They are Gauss-Legendre nodes on each side of p95, where the slope of the factor's logarithm changes, and one point
     for the constant part beyond p99.9.
     """
-    # numpy's stubs do not type this function.
-    nodes, weights = np.polynomial.legendre.leggauss(64)  # type: ignore[no-untyped-call]
+    nodes, weights = np.polynomial.legendre.leggauss(64)  # type: ignore[no-untyped-call]  # untyped in numpy's stubs
     ends = ((-_FARTHEST, Z95), (Z95, MOST_Z))
     deviates = np.concatenate([(low + high + (high - low) * nodes) / 2 for low, high in ends])
     densities = np.exp(-(deviates**2) / 2) / math.sqrt(2 * math.pi)

@@ -58,6 +58,8 @@ class ProfileRow:
         processes: Kind of the instances: Triton instances of one server (`streams`), or processes under MPS (`mps`).
             None if it is not known.
         model: Digest of the model that was measured; see `evaluation.profiling.digest`. Empty if it is not known.
+        processor_ms: Processor time of an item in the processes of the worker, on boards whose slices share
+            processors. None if it is not known.
     """
 
     key: ProfileKey
@@ -71,6 +73,7 @@ class ProfileRow:
     error: float | None = None
     processes: Processes | None = None
     model: str = ""
+    processor_ms: float | None = None
 
     def holds_for(self, processes: Processes) -> bool:
         """Returns true if the row describes a cluster whose instances are of this kind.
@@ -143,4 +146,5 @@ def _cells(row: ProfileRow) -> tuple[object, ...]:
         row.error,
         row.processes,
         row.model,
+        row.processor_ms,
     )

@@ -113,8 +113,8 @@ class Flow:
         while ready:
             first, *others = ready
             for index in others:
-                # The default binds the current index; mypy takes it for a parameter of the callback.
-                self._spawn(lambda index=index: self._run([index]))  # type: ignore[misc]
+                # The default binds the current index.
+                self._spawn(lambda index=index: self._run([index]))  # type: ignore[misc]  # mypy: a further parameter
             ready = self._run_step(first)
 
     def _run_step(self, index: int) -> list[int]:

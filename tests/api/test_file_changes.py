@@ -5,7 +5,7 @@ from typing import IO
 
 import pytest
 
-from jigsaw_triton.api.file_changes import Undo
+from jigsaw_triton.api.file_changes import Undo, kept_path, restore
 from jigsaw_triton.errors import InputError
 
 
@@ -58,3 +58,27 @@ def test_a_full_disk_leaves_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises(InputError, match=r"cannot be written \(No space left on device\)"), Undo() as undo:
             undo.copy(tmp_path / "a", tmp_path / name, hint="", replace=True)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "new", "b": "old"}
+
+
+def test_there_is_a_file_at_every_moment_of_its_replacement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_text("new")
+    (tmp_path / "b").write_text("old")
+    seen = []
+    replace = Path.replace
+
+    def watched(self: Path, target: Path) -> Path:
+        seen.append((tmp_path / "b").read_text())
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    with Undo() as undo:
+        undo.copy(tmp_path / "a", tmp_path / "b", hint="", replace=True)
+    assert seen == ["old"]
+
+
+def test_a_file_that_a_killed_process_replaced_is_put_back(tmp_path: Path) -> None:
+    (tmp_path / "b").write_text("half done")
+    kept_path(tmp_path / "b").write_text("old")
+    assert restore(tmp_path / "b")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"b": "old"}
+    assert not restore(tmp_path / "b")

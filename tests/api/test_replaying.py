@@ -47,6 +47,10 @@ def test_a_system_that_cannot_carry_a_load_plans_for_the_most_it_can(monkeypatch
     [
         ({"docread": Trace(300.0, np.zeros(3))}, "the trace has no requests"),
         ({"docread": Trace(300.0, SHAPE), "other": Trace(60.0, SHAPE)}, "intervals of different lengths"),
+        (
+            {"docread": Trace(60.0, SHAPE), "other": Trace(60.0, SHAPE[:3])},
+            r"different numbers of intervals \(docread 5, other 3\); cut the longer ones to the shortest",
+        ),
     ],
 )
 def test_traces_that_give_no_trials_are_refused(traces: dict[str, Trace], message: str) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jigsaw_triton.models.agreement import Agreement, agreement
+from jigsaw_triton.models.agreement import Agreement, UnsuitableMetricError, agreement
 from jigsaw_triton.runtime.dtypes import Array
 
 
@@ -74,3 +74,9 @@ def test_several_integers_agree_by_the_share_that_is_equal() -> None:
 
 def test_an_output_without_elements_agrees() -> None:
     assert agreement([({"I": np.zeros((1, 0), int)}, {"I": np.zeros((1, 0), int)})]).value == 1
+
+
+def test_an_agreement_of_labels_needs_labels_or_scores() -> None:
+    boxes = np.ones((1, 2, 4), np.float32)
+    with pytest.raises(UnsuitableMetricError, match="a label or a vector of scores"):
+        agreement([({"B": boxes}, {"B": boxes})], "top-1")

@@ -71,6 +71,13 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], bytes, str, str]] = {
         "X: {from",
         "model.onnx takes 'X' as FP32 [1], but classify gets FP32 [] from inputs.X; write X: inputs.X",
     ),
+    "batches of one size": (
+        [],
+        labels(tensor("X", FLOAT, [8, 4])),
+        "artifacts:",
+        "model.onnx takes 'X' in batches of 8 only, but is served batches of any size; export the model with a batch"
+        " dimension that varies, or replace it by what `jigsaw-triton variants model.onnx --kind batch` makes of it",
+    ),
     "input without a batch dimension": (
         [],
         labels(tensor("X", FLOAT, [])),

@@ -155,7 +155,7 @@ def test_a_plan_that_the_processors_do_not_carry_is_none(solvers: SolverFactory)
     assert found.graphs["a"] == make_plan(shared(250.0, 3.0), TWO_P95, solvers=solvers).graphs["a"]
 
 
-def test_a_lighter_variant_is_used_if_the_processors_do_not_carry_the_best_one(solvers: SolverFactory) -> None:
+def test_a_lighter_variant_takes_what_the_processors_do_not_carry_with_the_best_one(solvers: SolverFactory) -> None:
     p = shared(110.0, 1.0)
     (task,) = p.workloads[0].graph.tasks.values()
     (variant,) = task.variants
@@ -165,12 +165,14 @@ def test_a_lighter_variant_is_used_if_the_processors_do_not_carry_the_best_one(s
     table = ProfileTable(replace(row, source="measured") for row in rows)
     p = replace(p, workloads=(Workload(graph, 110.0),), profiles={"a": table})
     larger = replace(p, cluster=replace(p.cluster, processors=2.0))
-    for one, name in ((larger, "v0"), (p, "light")):
+    for one, names in ((larger, {"v0"}), (p, {"v0", "light"})):
         plan = make_plan(one, TWO_P95, solvers=solvers)
-        (segment,) = plan.graphs["a"].tasks["t0"].segments
-        assert (segment.variant, segment.count) == (name, 2)
-        # Only a check after the solve knows the processors.
-        assert plan.solver.status == ("optimal" if name == "v0" else "feasible")
+        segments = plan.graphs["a"].tasks["t0"].segments
+        assert ({s.variant for s in segments}, sum(s.count for s in segments)) == (names, 2)
+        assert plan.solver.status == "optimal"
+        load = processor_load(plan, one)
+        assert load is not None
+        assert not load.exceeded
 
 
 def test_the_objective_accuracy_is_kept_as_far_as_processors_allow(solvers: SolverFactory) -> None:
@@ -191,12 +193,12 @@ def test_the_objective_accuracy_is_kept_as_far_as_processors_allow(solvers: Solv
     assert plan.graphs["a"].accuracy == pytest.approx(0.9)
 
 
-def test_a_demand_that_processors_limit_is_not_proven_to_be_the_largest(solvers: SolverFactory) -> None:
-    assert not largest_demand(shared(1.0, 3.0), TWO_P95, solvers=solvers).proven
+def test_a_demand_that_processors_limit_is_proven_to_be_the_largest(solvers: SolverFactory) -> None:
+    """The 14 slices would carry 1,120 requests/s."""
+    assert largest_demand(shared(1.0, 3.0), TWO_P95, solvers=solvers).proven
     plan = make_largest_plan(shared(1.0, 3.0), TWO_P95, solvers=solvers)
-    # The 14 slices carry 1,120 requests/s.
-    assert plan.solver.status == "feasible"
-    assert plan.solver.gap == pytest.approx(1 - plan.graphs["a"].demand_rps / 1120, abs=1e-3)
+    assert plan.solver.status == "optimal"
+    assert plan.graphs["a"].demand_rps < 300
     enough = make_largest_plan(shared(1.0, 30.0), TWO_P95, solvers=solvers)
     assert enough.solver.status == "optimal"
     assert enough.graphs["a"].demand_rps == pytest.approx(1120, rel=1e-3)

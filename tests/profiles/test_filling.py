@@ -35,8 +35,10 @@ def test_fitted_rows_have_the_kind_and_the_model_of_the_measured_rows_if_these_a
     assert {(r.processes, r.model) for r in filled(known, wanted).values()} == {("streams", "a" * 12)}
     ones = [replace(r, processes=None) if r.key.instances == 1 else r for r in known]
     assert {r.processes for r in filled(ones, wanted).values()} == {"streams"}
-    mixed = [replace(r, processes="mps", model="b" * 12) if i % 2 else r for i, r in enumerate(known)]
-    assert {(r.processes, r.model) for r in filled(mixed, wanted).values()} == {(None, "")}
+    mixed = [replace(r, model="b" * 12) if i % 2 else r for i, r in enumerate(known)]
+    assert {(r.processes, r.model) for r in filled(mixed, wanted).values()} == {("streams", "")}
+    others = [replace(r, processes="mps") if r.key.batch == 1 else r for r in known]
+    assert {r.processes for r in filled(others, wanted).values()} == {"streams"}
 
 
 def test_fitted_rows_are_filled_anew() -> None:
@@ -95,3 +97,14 @@ def test_what_does_not_fit_into_the_slice_and_what_cannot_be_fitted_is_left_out(
     unknown = [ProfileKey(*key, 1, 1) for key in (("cpu", "t", "w", "1g"), ("A30", "t", "v", "1g"))]
     assert filled(known, [large, *unknown, ProfileKey("cpu", "t", "v", "1gx2", 1, 1)]) == {}
     assert len(filled(known, [ProfileKey("cpu", "t", "v", "1g", 100, 1)])) == 1
+
+
+def test_the_processor_time_of_fitted_rows_lies_on_or_above_those_of_measured_batches() -> None:
+    """A batch takes 1 ms and 0.5 ms for each item."""
+    known = [replace(r, processor_ms=1 / r.key.batch + 0.5) for r in measured(every=3)]
+    wanted = crossed(measured())
+    for r in filled(known, wanted).values():
+        assert r.processor_ms == pytest.approx(1 / r.key.batch + 0.5, rel=1e-4)
+    assert {r.processor_ms for r in filled([replace(known[0], processor_ms=None), *known[1:]], wanted).values()} == {
+        None
+    }

@@ -175,3 +175,21 @@ def test_without_scipy_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(MissingDependencyError) as caught:
         fit_latency(rows(SPARSE))
     assert caught.value.hint == "pip install 'jigsaw-triton[fit]'"
+
+
+def test_rows_of_the_other_kind_are_not_fitted() -> None:
+    """Processes under MPS here take three times as long; a fit of both would lie between."""
+    configurations = [(kind, n, batch) for kind in ("1g", "2g") for n in (1, 2, 4) for batch in (1, 4, 16)]
+    found = [replace(r, processes="streams") for r in rows(configurations)]
+    others = [
+        replace(r, key=replace(r.key, batch=2 * r.key.batch), processes="mps", latency_p50_ms=3 * r.latency_p50_ms)
+        for r in found
+        if r.key.instances == 2
+    ]
+    alone, both = fit_of(found), fit_of([*found, *others])
+    assert both.processes == "streams"
+    assert [both.covers(r) for r in (found[-1], others[0])] == [True, False]
+    assert both.predict(("t", "small"), configurations) == pytest.approx(alone.predict(("t", "small"), configurations))
+    chosen = fit_latency([*found, *others], processes="mps")["A100-80GB"]
+    assert chosen.processes == "mps"
+    assert chosen.variants["t", "small"].rows == sum(r.key.instances == 1 for r in found) // 3 + len(others) // 3

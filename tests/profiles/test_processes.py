@@ -5,7 +5,7 @@ import pytest
 
 from jigsaw_triton.gpus import model as gpus
 from jigsaw_triton.profiles import table as tables
-from jigsaw_triton.profiles.processes import of_other_kind, refusal
+from jigsaw_triton.profiles.processes import kinds, of_other_kind, refusal
 from jigsaw_triton.profiles.table import Processes, ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.problems import row
@@ -31,6 +31,11 @@ def test_rows_that_no_plan_uses_are_not_wrong() -> None:
     keys = (replace(TWO.key, gpu="other"), replace(TWO.key, task="other"), replace(TWO.key, variant="other"))
     elsewhere = [replace(TWO, key=key) for key in keys]
     assert of_other_kind(chain(1), ProfileTable(elsewhere), ["cpu"], "streams") == []
+
+
+def test_only_rows_of_several_instances_count_for_a_kind() -> None:
+    streams = [replace(TWO, key=replace(TWO.key, batch=batch), processes="streams") for batch in (4, 8)]
+    assert list(kinds([ONE, TWO, UNKNOWN, *streams]).items()) == [("streams", 2), ("mps", 1)]
 
 
 def test_the_refusal_names_the_first_line_and_what_to_do() -> None:

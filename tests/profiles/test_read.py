@@ -149,7 +149,9 @@ def rows(draw: st.DrawFn) -> ProfileRow:
     memory, origin, error = draw(NUMBERS | st.just(0.0)), draw(ORIGINS), draw(st.none() | NUMBERS)
     processes: tables.Processes | None = draw(st.sampled_from([None, "streams", "mps"]))
     model = draw(st.just("") | st.from_regex(r"[0-9a-f]{12}", fullmatch=True))
-    return ProfileRow(draw(KEYS), p50, p95, p99, draw(NUMBERS), memory, source, origin, error, processes, model)
+    processor_ms = draw(st.none() | NUMBERS)
+    about = (source, origin, error, processes, model, processor_ms)
+    return ProfileRow(draw(KEYS), p50, p95, p99, draw(NUMBERS), memory, *about)
 
 
 @settings(max_examples=40, deadline=None)
@@ -225,7 +227,7 @@ def test_a_wrong_kind_of_instances_and_a_wrong_digest_are_reported(cells: str, w
 def test_an_unknown_column_is_refused_with_those_that_are_known() -> None:
     (message,) = refusal(f"{TOP},hash\n{ROW},x\n")
     assert "has unknown columns 'hash'" in message
-    assert "and may go on with any of origin, error, processes, model" in message
+    assert "and may go on with any of origin, error, processes, model, processor_ms" in message
 
 
 def test_the_lines_of_rows_are_those_of_the_file() -> None:
@@ -250,3 +252,9 @@ def test_a_missing_profile_is_reported_with_the_command_that_measures_it() -> No
         "variant 'v1' of t1 has no profile on H100-80GB",
     ]
     assert missing(graph, ProfileTable([]), []) == ()
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "x", "nan", "inf", "1e999"])
+def test_a_processor_time_is_greater_than_0(value: str) -> None:
+    (message,) = refusal(f"{TOP},processor_ms\n{ROW},{value}\n")
+    assert f"processor_ms is '{value}'; write milliseconds greater than 0, or nothing" in message

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from jigsaw_triton.api.files import Mistakes, read_cluster, read_graphs, shown_path
-from jigsaw_triton.api.machine import Driver
+from jigsaw_triton.api.machine import THIS_PROCESSOR, Driver
 from jigsaw_triton.api.profile_files import PROFILES_FILE
 from jigsaw_triton.api.profiles import memory_rooms, model_digests, report_path, write_report
 from jigsaw_triton.api.reporting import COMMAND_LINE, download_progress
@@ -29,6 +29,7 @@ from jigsaw_triton.cli.views.profiling import (
 )
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.errors import InputError, MissingDependencyError, PlacementError, ServerError
+from jigsaw_triton.evaluation.profiling.again import Again
 from jigsaw_triton.evaluation.profiling.agenda import Agenda, default_points
 from jigsaw_triton.evaluation.profiling.budget import Budget
 from jigsaw_triton.evaluation.profiling.completion import can_fit, completed, outdated
@@ -47,9 +48,6 @@ from jigsaw_triton.profiles.read import read_profiles, write_profiles
 from jigsaw_triton.profiles.table import ProfileKey, ProfileTable
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.installation import find_installation
-
-THIS_PROCESSOR = "1xcpu"
-"""GPUs to measure by default: the processor of this machine."""
 
 ALL = "all"
 _FAILED = 1
@@ -106,7 +104,7 @@ class _Points(click.ParamType[int | str]):
     "--points",
     metavar=f"N|{ALL}",
     type=_Points(),
-    help="Configurations of each variant to measure; the others are fitted.  [default: a quarter, from 4 to 12]",
+    help="Configurations of each variant to measure; the others are fitted.  [default: a quarter, from 6 to 12]",
 )
 @options.option(
     "--seconds",
@@ -173,11 +171,12 @@ def command(
     95% confidence intervals of p95 and throughput are within 5%, or after --seconds.
 
     The file is written after each measurement and keeps the rows that it has. To continue an interrupted run, repeat
-    the command. A configuration that fails is listed beside the file, and is not tried again; the command then exits
-    with 1. Inputs come from the graph's `sample`; the tasks upstream run once to make them.
+    the command, also with --again. A configuration that fails is listed beside the file, and is not tried again; the
+    command then exits with 1. Inputs come from the graph's `sample`; the tasks upstream run once to make them.
 
     With --accuracy, each variant runs once over the labelled set that graph.yaml names, and its accuracy is written
-    there. Without labels, the command prints how often a variant agrees with the best one.
+    there. Without labels, the command prints how often a variant agrees with the best one. If a variant fails, the
+    others are measured, and the command exits with 1.
     """
     if (pairs or requests is not None) and not accuracy:
         raise click.UsageError("--pairs and --requests are for accuracies; add --accuracy.")
@@ -207,10 +206,11 @@ def command(
     if accuracy:
         gpu = next(iter(measured_gpus.values()))
         serving = accuracy_serving(keys[gpu.board.name])
-        measure_accuracies(out, graph, task_graph, built, gpu, names, serving, pairs=pairs, limit=requests, again=again)
-        return None
+        return measure_accuracies(
+            out, graph, task_graph, built, gpu, names, serving, pairs=pairs, limit=requests, again=again
+        )
     file = out_path or task_graph.folder / PROFILES_FILE
-    records = Records(Sheet(file), Failures(file))
+    records = Records(Sheet(file), Failures(file), Again(file) if again else None)
     limit = _limit(out, points)
     digests = model_digests(records.sheet.table, task_graph)
     find_old = partial(outdated, processes=built.processes, digests=digests)
@@ -219,13 +219,17 @@ def command(
             f"{len(old)} rows of {shown_path(file)} are outdated and count as not measured: their instances were of "
             "another kind than those of the cluster, or their model has changed"
         )
-    agendas = {name: _agenda(group, records, limit, task_graph.slo, old, again=again) for name, group in keys.items()}
+    if records.again is not None and (done := records.again.done & set(every)):
+        out.note(
+            f"{len(done)} configurations were measured again before a run ended early and are left out; delete "
+            f"{shown_path(records.again.path)} to measure them too"
+        )
+    agendas = {name: _agenda(group, records, limit, task_graph.slo, old) for name, group in keys.items()}
     due = {name: agenda for name, agenda in agendas.items() if neighbours or agenda.round()}
     machine, outcome = _machine(out), Outcome()
     if due:
         records.sheet.require_writable()
-        if again:
-            records.failures.remove(every)
+        records.failures.remove(set(every) - set(records.failed))
     try:
         for name, agenda in due.items():
             run = _Run(out, task_graph, built, measured_gpus[name], records, spending, outcome)
@@ -237,6 +241,8 @@ def command(
     except InputError:
         _print_unwritten(out, records, outcome)
         raise
+    if records.again is not None and outcome.complete:
+        records.again.finish(every)
     fits = _fit(out, records, every, find_old, finished=outcome.complete)
     warn_of_doubts(out, outcome.measured)
     failed = {key: records.failures.reasons[key] for key in every if key in records.failures.reasons}
@@ -280,14 +286,11 @@ def _agenda(
     limit: int | str | None,
     slo: Slo,
     old: Collection[ProfileKey],
-    *,
-    again: bool,
 ) -> Agenda:
     variants = {(key.task, key.variant) for key in keys}
     points = default_points(len(keys) // len(variants)) if limit is None else None if isinstance(limit, str) else limit
-    known = () if again else records.sheet.table.rows()
-    measured = {row.key: row.latency_p50_ms for row in known if row.source == "measured" and row.key not in old}
-    return Agenda(keys, points, slo.latency_ms, measured, () if again else records.failures.reasons)
+    measured = {row.key: row.latency_p50_ms for row in records.known if row.key not in old}
+    return Agenda(keys, points, slo.latency_ms, measured, records.failed)
 
 
 @dataclass(frozen=True, slots=True)

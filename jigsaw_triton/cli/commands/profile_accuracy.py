@@ -4,14 +4,22 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from jigsaw_triton.api.accuracies import Work, check_writable, measured_accuracies, plan_work, write_accuracy
+from jigsaw_triton.api.accuracies import (
+    BATCH,
+    INSTANCES,
+    Work,
+    check_writable,
+    measured_accuracies,
+    plan_work,
+    write_accuracy,
+)
 from jigsaw_triton.api.files import shown_path
 from jigsaw_triton.api.graph_changes import GRAPH_FILE
 from jigsaw_triton.api.reporting import download_progress
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.views.accuracies import accuracies_document, accuracies_view
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.evaluation.accuracy.measure import SAMPLE, Result, Variants
+from jigsaw_triton.evaluation.accuracy.measure import SAMPLE, Result, Unmeasured, Variants
 from jigsaw_triton.evaluation.accuracy.running import Serving
 from jigsaw_triton.gpus.model import Cluster, Gpu
 from jigsaw_triton.graph.model import TaskGraph
@@ -20,8 +28,7 @@ from jigsaw_triton.profiles.table import ProfileKey
 from jigsaw_triton.servers.installation import find_installation
 from jigsaw_triton.spec.files import STDIN
 
-_INSTANCES, _BATCH = 2, 8
-"""Most instances, and largest batch: larger ones take memory and are hardly faster here. A convention."""
+_FAILED = 1
 
 
 def accuracy_serving(keys: Sequence[ProfileKey]) -> Serving:
@@ -32,7 +39,7 @@ def accuracy_serving(keys: Sequence[ProfileKey]) -> Serving:
     """
     instances, batch = max(key.instances for key in keys), max(key.batch for key in keys)
     largest = max(keys, key=lambda key: size((key.slice, 1, 1)))
-    return Serving(largest.slice, min(instances, _INSTANCES), min(batch, _BATCH))
+    return Serving(largest.slice, min(instances, INSTANCES), min(batch, BATCH))
 
 
 def measure_accuracies(
@@ -47,8 +54,10 @@ def measure_accuracies(
     pairs: bool,
     limit: int | None,
     again: bool,
-) -> None:
+) -> int | None:
     """Measures, writes and prints the accuracies of a graph's variants, or of pairs of them.
+
+    Returns the exit status.
 
     Args:
         out: Output of the command.
@@ -70,9 +79,10 @@ def measure_accuracies(
     if work.data.name != SAMPLE:
         check_writable(file)
     results: list[Result] = []
+    failed: list[Unmeasured] = []
     if work.figures:
         try:
-            asyncio.run(_measure(out, file, graph, cluster, gpu, work, serving, results))
+            asyncio.run(_measure(out, file, graph, cluster, gpu, work, serving, results, failed))
         except KeyboardInterrupt:
             out.note(
                 f"interrupted; {shown_path(file)} has the accuracies that were measured until then, {len(results)}"
@@ -83,7 +93,8 @@ def measure_accuracies(
             out.warn(
                 f"{result.name} has the accuracy {result.value:g}, which graph.yaml cannot have: it is not written"
             )
-    out.result(accuracies_document(file, work, results), *accuracies_view(file, graph, work, results))
+    out.result(accuracies_document(file, work, results, failed), *accuracies_view(file, graph, work, results, failed))
+    return _FAILED if failed else None
 
 
 async def _measure(
@@ -95,15 +106,22 @@ async def _measure(
     work: Work,
     serving: Serving,
     results: list[Result],
+    failed: list[Unmeasured],
 ) -> None:
     with out.working("looking for tritonserver") as report:
         installation = find_installation(download_progress(report))
         report("starting tritonserver")
 
         def progress(text: str) -> None:
-            report(f"{text} ({len(results)} of {work.figures} measured)")
+            report(f"{text} ({len(results) + len(failed)} of {work.figures} done)")
 
-        async for result in measured_accuracies(graph, work, cluster, gpu, installation, serving, progress):
-            if not result.best:
-                write_accuracy(file, result)
-            results.append(result)
+        async for found in measured_accuracies(graph, work, cluster, gpu, installation, serving, progress):
+            if isinstance(found, Unmeasured):
+                failed.append(found)
+                out.warn(f"{found.name} failed: {found.failure.reason}")
+                if found.failure.log:
+                    out.note(found.failure.log)
+                continue
+            if not found.best:
+                write_accuracy(file, found)
+            results.append(found)

@@ -118,6 +118,11 @@ def _check(out: Output, source: str, strict: bool, live: bool, state: Path | Non
 @options.option("--instances", metavar="N,...", help="Instance counts to fill.  [default: those of the variant]")
 @options.option("--batches", metavar="N,...", help="Batch sizes to fill.  [default: those of the variant]")
 @options.option("--assumed", is_flag=True, help="Fit to assumed rows too.")
+@options.option(
+    "--processes",
+    type=click.Choice(("streams", "mps")),
+    help="Kind of the instances whose rows are fitted, if the file has both.",
+)
 @options.option("--replace", is_flag=True, help="Replace the rows of another file that exists.")
 @options.option("--dry-run", is_flag=True, help="Print the errors of the fit, and write nothing.")
 @options.out_file("File to write, or its folder.  [default: the file that was read]", name=PROFILES_FILE)
@@ -129,6 +134,7 @@ def _fit(
     instances: str | None,
     batches: str | None,
     assumed: bool,
+    processes: Processes | None,
     replace: bool,
     dry_run: bool,
     out_path: Path | None,
@@ -153,7 +159,7 @@ def _fit(
     }
     check_grid(table, quantile=quantile, **grid)
     with out.working("fitting the latency model"):
-        fits = fit_or_refuse(table, sources)
+        fits = fit_or_refuse(table, sources, processes)
     filled = filled_profiles(
         table,
         fits,

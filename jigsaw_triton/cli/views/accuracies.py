@@ -9,11 +9,13 @@ from jigsaw_triton.api.accuracies import Work
 from jigsaw_triton.api.files import shown_path
 from jigsaw_triton.cli.io.output import View
 from jigsaw_triton.cli.io.table import Table
-from jigsaw_triton.evaluation.accuracy.measure import Result
+from jigsaw_triton.evaluation.accuracy.measure import Result, Unmeasured
 from jigsaw_triton.graph.model import TaskGraph
 
 
-def accuracies_document(file: Path, work: Work, results: Sequence[Result]) -> dict[str, Any]:
+def accuracies_document(
+    file: Path, work: Work, results: Sequence[Result], failed: Sequence[Unmeasured]
+) -> dict[str, Any]:
     """Returns the result for `-o json`."""
     return {
         "file": str(file),
@@ -29,10 +31,13 @@ def accuracies_document(file: Path, work: Work, results: Sequence[Result]) -> di
             }
             for result in results
         ],
+        "failed": [{"variants": dict(one.variants), "reason": one.failure.reason} for one in failed],
     }
 
 
-def accuracies_view(file: Path, graph: TaskGraph, work: Work, results: Sequence[Result]) -> Iterator[View]:
+def accuracies_view(
+    file: Path, graph: TaskGraph, work: Work, results: Sequence[Result], failed: Sequence[Unmeasured]
+) -> Iterator[View]:
     """Yields the parts of the view, to be printed one below the other."""
     accuracies = [result for result in results if not result.best]
     agreements = [result for result in results if result.best]
@@ -46,8 +51,10 @@ def accuracies_view(file: Path, graph: TaskGraph, work: Work, results: Sequence[
     where = f"{work.data.name}, {len(work.data.requests)} requests"
     if accuracies:
         yield f"{len(accuracies)} accuracies measured on {where}, and written to {shown_path(file)}"
-    elif not results:
+    elif not results and not failed:
         yield f"nothing to measure: {shown_path(file)} has all accuracies on {where} (--again measures them again)"
+    if failed:
+        yield f"{len(failed)} failed and were not measured: {'; '.join(one.name for one in failed)}"
 
 
 def _interval(result: Result) -> str:

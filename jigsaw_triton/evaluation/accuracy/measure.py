@@ -6,13 +6,14 @@ End to end, every task gets what the combination's own variants make.
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from jigsaw_triton.compiler.worker_config import EMULATED
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.accuracy.estimate import Estimate, estimate
 from jigsaw_triton.evaluation.accuracy.labels import LabelledSet, Request, scored
 from jigsaw_triton.evaluation.accuracy.metrics import BUILT_IN, Score, same
-from jigsaw_triton.evaluation.accuracy.running import Answers, Runner, gathered, stepped
+from jigsaw_triton.evaluation.accuracy.running import Answers, Failure, Runner, gathered, stepped
 from jigsaw_triton.evaluation.profiling.tensors import Tensors, sample_inputs
 from jigsaw_triton.graph.measured import Measured, Metric
 from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef
@@ -54,7 +55,7 @@ class Result:
     @property
     def name(self) -> str:
         """Tasks and variants as messages name them."""
-        return ", ".join(f"{task} {variant}" for task, variant in self.variants.items())
+        return _named(self.variants)
 
     @property
     def measured(self) -> Measured:
@@ -66,6 +67,24 @@ class Result:
     def value(self) -> float:
         """The rounded figure."""
         return round(self.estimate.value, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Unmeasured:
+    """Variant, or combination of variants, whose accuracy could not be measured.
+
+    Attributes:
+        variants: Task -> its variant.
+        failure: Reason.
+    """
+
+    variants: Mapping[str, str]
+    failure: Failure
+
+    @property
+    def name(self) -> str:
+        """Tasks and variants as messages name them."""
+        return _named(self.variants)
 
 
 def sample_set(graph: TaskGraph) -> LabelledSet:
@@ -97,10 +116,11 @@ class AccuracyMeter:
         every = [request.labels.keys() for request in data.requests]
         self._labelled = set(every[0]).intersection(*every)
 
-    async def variants(self, names: Variants) -> AsyncIterator[Result]:
+    async def variants(self, names: Variants) -> AsyncIterator[Result | Unmeasured]:
         """Measures variants, task by task in the order of the graph.
 
-        A task without a metric gets the agreement of its variants with the best one.
+        A task without a metric gets the agreement of its variants with the best one. A variant that fails is reported
+        as such, and so are those of later tasks that would have no input; the others are measured.
 
         Args:
             names: Variants to measure.
@@ -108,8 +128,15 @@ class AccuracyMeter:
         graph, needed = self._graph, self._needed(names)
         metrics = graph.labels.tasks if graph.labels is not None else {}
         requests: list[dict[TensorRef, Array]] = [dict(request.inputs) for request in self._data.requests]
+        absent: set[str] = set()
         for node in graph.in_order():
             if node.name not in needed and node.name not in names:
+                continue
+            if lacking := sorted(self._makers(node) & absent):
+                absent.add(node.name)
+                failure = Failure(f"{node.name} has no input, because {lacking[0]} does not work")
+                for name in names.get(node.name, ()):
+                    yield Unmeasured({node.name: name}, failure)
                 continue
             seen = self._with_labels(node, requests)
             if isinstance(node, PythonStep):
@@ -118,35 +145,69 @@ class AccuracyMeter:
             chosen, metric = names.get(node.name, ()), metrics.get(node.name)
             accuracies = self._comparable(node, metric)
             ran: dict[str, list[Answers]] = {}
+            failed: dict[str, Failure] = {}
             if metric is not None:
                 for name in chosen:
                     answers = await self._run(node, name, seen)
+                    if isinstance(answers, Failure):
+                        failed[name] = answers
+                        continue
                     result = self._accuracy(node, name, metric, seen, answers)
                     accuracies[name] = result.estimate.value
                     if not ran or accuracies[name] > accuracies[next(iter(ran))]:
                         ran = {name: answers}
                     yield result
-            best = best_variant(node, accuracies)
-            if best not in ran and (node.name in needed or (metric is None and len(chosen) > 1)):
-                ran = {best: await self._run(node, best, seen)}
-            if metric is None:
-                for name in chosen:
-                    if name != best:
-                        yield self._agreement(node, name, best, await self._run(node, name, seen), ran[best])
-            if node.name in needed:
+            best = None
+            if node.name in needed or (metric is None and len(chosen) > 1):
+                best = await self._best(node, accuracies, seen, ran, failed)
+            if metric is None and best is not None:
+                for name in (name for name in chosen if name != best and name not in failed):
+                    answers = await self._run(node, name, seen)
+                    if isinstance(answers, Failure):
+                        failed[name] = answers
+                    else:
+                        yield self._agreement(node, name, best, answers, ran[best])
+            for name, failure in failed.items():
+                if name in chosen:
+                    yield Unmeasured({node.name: name}, failure)
+            if node.name in needed and best is not None:
                 _extend(requests, [gathered(graph, node, answers) for answers in ran[best]])
+            elif node.name in needed:
+                absent.add(node.name)
+
+    async def _best(
+        self,
+        task: Task,
+        accuracies: Mapping[str, float],
+        seen: Sequence[Tensors],
+        ran: dict[str, list[Answers]],
+        failed: dict[str, Failure],
+    ) -> str | None:
+        """Returns the most accurate variant that works, whose answers are then in `ran`; None if none works."""
+        for name in ranked_variants(task, accuracies):
+            if name in ran:
+                return name
+            if name not in failed:
+                answers = await self._run(task, name, seen)
+                if not isinstance(answers, Failure):
+                    ran[name] = answers
+                    return name
+                failed[name] = answers
+        return None
 
     def _comparable(self, task: Task, metric: Metric | None) -> dict[str, float]:
         """Returns the accuracies that graph.yaml has by this metric on this set; others may be in another unit."""
         how = (metric.name, self._data.name, len(self._data.requests)) if metric is not None else None
         return {v.name: v.accuracy for v in task.variants if v.measured is not None and v.measured.how == how}
 
-    async def _run(self, task: Task, name: str, requests: Sequence[Tensors]) -> list[Answers]:
+    async def _run(self, task: Task, name: str, requests: Sequence[Tensors]) -> list[Answers] | Failure:
         self._progress(f"running {task.name} {name} on {len(requests)} requests of {self._data.name}")
         return await self._runner.answers(task, name, requests)
 
-    async def combinations(self, wanted: Combinations, metric: Metric) -> AsyncIterator[Result]:
+    async def combinations(self, wanted: Combinations, metric: Metric) -> AsyncIterator[Result | Unmeasured]:
         """Measures combinations of variants end to end; their other tasks use their best variants.
+
+        Combinations with a variant that fails are reported as such.
 
         Args:
             wanted: Combinations to measure.
@@ -158,6 +219,9 @@ class AccuracyMeter:
         start: list[dict[TensorRef, Array]] = [dict(request.inputs) for request in self._data.requests]
         complete = [({**others, **combination}, combination) for combination in wanted]
         async for combination, tensors in self._every(tuple(graph.in_order()), complete, start):
+            if isinstance(tensors, Failure):
+                yield Unmeasured(combination, tensors)
+                continue
             scores = [self._score(metric, ref, found, at) for at, found in enumerate(tensors)]
             yield Result(combination, metric.name, self._data.name, self._estimated(scores, "spec.labels.graph"))
 
@@ -166,8 +230,10 @@ class AccuracyMeter:
         nodes: Sequence[Task | PythonStep],
         wanted: Sequence[tuple[Mapping[str, str], Mapping[str, str]]],
         requests: Sequence[dict[TensorRef, Array]],
-    ) -> AsyncIterator[tuple[Mapping[str, str], Sequence[Tensors]]]:
-        """Yields each combination with the tensors of all requests. Variants that combinations begin with run once.
+    ) -> AsyncIterator[tuple[Mapping[str, str], Sequence[Tensors] | Failure]]:
+        """Yields each combination with the tensors of all requests, or with the failure of one of its variants.
+
+        Variants that combinations begin with run once.
 
         Args:
             nodes: Nodes that have not run yet.
@@ -184,8 +250,13 @@ class AccuracyMeter:
             if isinstance(node, PythonStep):
                 made, further = stepped(self._graph, node, requests), wanted
             else:
-                made = [gathered(self._graph, node, found) for found in await self._run(node, name, requests)]
                 further = [(every, combination) for every, combination in wanted if every[node.name] == name]
+                answers = await self._run(node, name, requests)
+                if isinstance(answers, Failure):
+                    for _, combination in further:
+                        yield combination, Failure(f"{node.name} {name}: {answers.reason}", answers.log)
+                    continue
+                made = [gathered(self._graph, node, found) for found in answers]
             merged = [{**tensors, **more} for tensors, more in zip(requests, made, strict=True)]
             async for found in self._every(rest, further, merged):
                 yield found
@@ -236,10 +307,14 @@ class AccuracyMeter:
         while waiting:
             node = graph.steps.get(waiting[0]) or graph.tasks[waiting[0]]
             del waiting[0]
-            makers = {ref.task for ref in consumed(node) if not ref.is_graph_input and str(ref) not in self._labelled}
+            makers = self._makers(node)
             waiting += makers - found
             found |= makers
         return found
+
+    def _makers(self, node: Task | PythonStep) -> set[str]:
+        """Returns the nodes whose outputs a node needs, without those that are among the labels."""
+        return {ref.task for ref in consumed(node) if not ref.is_graph_input and str(ref) not in self._labelled}
 
     def _with_labels(self, node: Task | PythonStep, requests: Sequence[Tensors]) -> list[dict[TensorRef, Array]]:
         """Returns the tensors of each request, with labels in place of those that the node consumes."""
@@ -259,22 +334,27 @@ def consumed(node: Task | PythonStep) -> set[TensorRef]:
     return refs
 
 
-def best_variant(task: Task, accuracies: Mapping[str, float] | None = None) -> str:
-    """Returns the most accurate variant with a model; the first of equals.
+def best_variant(task: Task) -> str:
+    """Returns the most accurate variant with a model; see `ranked_variants`."""
+    return ranked_variants(task)[0]
+
+
+def ranked_variants(task: Task, accuracies: Mapping[str, float] = MappingProxyType({})) -> list[str]:
+    """Returns the variants with a model, at least one, the most accurate first; equal ones in the order of the task.
 
     Args:
         task: The task.
-        accuracies: Variant -> its accuracy, for the variants to choose from; those of the graph if it is empty.
+        accuracies: Variant -> its accuracy. Variants without one come last, by their accuracies in the graph.
 
     Raises:
         InputError: All variants are emulated.
     """
-    figures = accuracies or {v.name: v.accuracy for v in task.variants}
-    real = [v.name for v in task.variants if v.template != EMULATED and v.name in figures]
+    real = [v for v in task.variants if v.template != EMULATED]
     if not real:
         hint = "add a variant with a model, or labels of its outputs"
         raise InputError("all variants are emulated, so later tasks have no input", where=task.name, hint=hint)
-    return max(real, key=lambda name: figures[name])
+    ranked = sorted(real, key=lambda v: (v.name in accuracies, accuracies.get(v.name, v.accuracy)), reverse=True)
+    return [variant.name for variant in ranked]
 
 
 def neighbours(graph: TaskGraph, names: Variants) -> list[tuple[str, str]]:
@@ -294,6 +374,10 @@ def neighbours(graph: TaskGraph, names: Variants) -> list[tuple[str, str]]:
                 waiting += graph.before(graph.tasks[name])
             seen.add(name)
     return sorted(set(pairs))
+
+
+def _named(variants: Mapping[str, str]) -> str:
+    return ", ".join(f"{task} {variant}" for task, variant in variants.items())
 
 
 def _extend(requests: Sequence[dict[TensorRef, Array]], made: Sequence[Tensors]) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 
 from jigsaw_triton.compiler.front import one_by_one
 from jigsaw_triton.compiler.templates import Template
-from jigsaw_triton.errors import InputError
+from jigsaw_triton.errors import InputError, ServerError
 from jigsaw_triton.evaluation.profiling.models import Models
 from jigsaw_triton.evaluation.profiling.tensors import Tensors, calls, gather
-from jigsaw_triton.evaluation.profiling.workers import ProfilingWorkers
+from jigsaw_triton.evaluation.profiling.workers import ProfilingWorkers, without_log
 from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef
 from jigsaw_triton.runtime.dtypes import Array, Arrays, to_numpy
 from jigsaw_triton.runtime.spec import ANSWERED_OUTPUT, StepSpec, TensorSpec
@@ -24,6 +24,19 @@ Answers = Sequence[Arrays]
 
 _WAITING = 2
 """Requests that each instance of a model has at a time, so that it does not wait for the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A variant that does not run.
+
+    Attributes:
+        reason: Reason in one line.
+        log: End of the workers' logs, in lines; empty if they say nothing.
+    """
+
+    reason: str
+    log: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +70,7 @@ class Runner:
         self._graph, self._workers, self._serving = graph, workers, serving
         self._models = Models(graph, templates)
 
-    async def answers(self, task: Task, variant: str, requests: Sequence[Tensors]) -> list[Answers]:
+    async def answers(self, task: Task, variant: str, requests: Sequence[Tensors]) -> list[Answers] | Failure:
         """Returns the answers of a variant to the calls of each request.
 
         Args:
@@ -65,38 +78,50 @@ class Runner:
             variant: Name of the variant.
             requests: Tensors of each request, at least those that the task consumes.
 
+        Returns:
+            The answers; a failure if the model cannot be compiled, does not load, or fails. The workers are stopped
+            after a failure, which may have damaged them.
+
         Raises:
-            InputError: The model cannot be compiled.
-            ServerError: The model does not load, or fails.
+            ServerError: The workers do not start.
         """
         items = [(at, call) for at, tensors in enumerate(requests) for call in needed_calls(self._graph, task, tensors)]
         answers: dict[int, Arrays] = {}
         if items:
             await self._workers.start(self._serving.kind, self._serving.instances)
-            size = 1 if one_by_one(self._graph, task) else self._serving.batch
-            waiting = iter(_batches([call for _, call in items], size))
-            model = self._models.compiled(
-                self._workers, task.name, variant, self._serving.kind, self._serving.instances, size
-            )
-
-            async def lane() -> None:
-                for rows in waiting:
-                    inputs = {name: np.stack([items[row][1][name] for row in rows]) for name in task.inputs}
-                    outputs = await self._workers.infer(model.name, inputs)
-                    for place, row in enumerate(rows):
-                        answers[row] = {name: outputs[name][place : place + 1] for name in task.outputs}
-
-            async with self._workers.loaded(model):
-                try:
-                    async with asyncio.TaskGroup() as lanes:
-                        for _ in range(_WAITING * self._serving.instances):
-                            lanes.create_task(lane())
-                except ExceptionGroup as failed:
-                    raise failed.exceptions[0] from None
+            try:
+                answers = await self._served(task, variant, [call for _, call in items])
+            except (InputError, ServerError) as error:
+                await self._workers.stop()
+                return Failure(*without_log(error))
         found: list[list[Arrays]] = [[] for _ in requests]
         for row, (at, _) in enumerate(items):
             found[at].append(answers[row])
         return list(found)
+
+    async def _served(self, task: Task, variant: str, items: Sequence[Arrays]) -> dict[int, Arrays]:
+        """Returns the answers of a variant by the position of the item."""
+        size = 1 if one_by_one(self._graph, task) else self._serving.batch
+        waiting = iter(_batches(items, size))
+        kind, instances = self._serving.kind, self._serving.instances
+        model = self._models.compiled(self._workers, task.name, variant, kind, instances, size)
+        answers: dict[int, Arrays] = {}
+
+        async def lane() -> None:
+            for rows in waiting:
+                inputs = {name: np.stack([items[row][name] for row in rows]) for name in task.inputs}
+                outputs = await self._workers.infer(model.name, inputs)
+                for place, row in enumerate(rows):
+                    answers[row] = {name: outputs[name][place : place + 1] for name in task.outputs}
+
+        async with self._workers.loaded(model):
+            try:
+                async with asyncio.TaskGroup() as lanes:
+                    for _ in range(_WAITING * instances):
+                        lanes.create_task(lane())
+            except ExceptionGroup as failed:
+                raise failed.exceptions[0] from None
+        return answers
 
 
 def needed_calls(graph: TaskGraph, task: Task, tensors: Tensors) -> list[dict[str, Array]]:

@@ -5,9 +5,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from jigsaw_triton.profiles.design import beyond, next_configuration, size
 from jigsaw_triton.profiles.estimation import Sample
-from jigsaw_triton.profiles.fit import LEAST_ROWS
 from jigsaw_triton.profiles.latency_model import Configuration
 from jigsaw_triton.profiles.table import ProfileKey
+
+LEAST_POINTS = 6
+"""Smallest default number of measured configurations of a variant. From the four that a fit needs at least, the median
+error was 9% to 19% on the profiles of docread, digits and digits-strip, from six 3% to 6%
+(docs/adr/0016-profiles-in-minutes.md)."""
 
 MOST_POINTS = 12
 """Largest default number of measured configurations of a variant: enough for a median error of 3% on the public A100
@@ -22,7 +26,7 @@ VariantName = tuple[str, str]
 
 def default_points(configurations: int) -> int:
     """Returns the default number of configurations to measure of a variant that has this many."""
-    return min(configurations, max(LEAST_ROWS, min(MOST_POINTS, math.ceil(_SHARE * configurations))))
+    return min(configurations, max(LEAST_POINTS, min(MOST_POINTS, math.ceil(_SHARE * configurations))))
 
 
 class Agenda:

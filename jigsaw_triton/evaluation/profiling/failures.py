@@ -23,7 +23,7 @@ class Failures:
 
     def __init__(self, sheet: Path) -> None:
         self.path = sheet.with_suffix(".failed.json")
-        self._reasons = _read(self.path) if self.path.exists() else {}
+        self._reasons = _read(self.path)
 
     @property
     def reasons(self) -> Mapping[ProfileKey, str]:
@@ -49,31 +49,60 @@ class Failures:
             self._replace({key: reason for key, reason in self._reasons.items() if key not in removed})
 
     def _replace(self, reasons: dict[ProfileKey, str]) -> None:
-        entries = [{**asdict(key), "reason": reason} for key, reason in sorted(reasons.items())]
-        try:
-            if entries:
-                replace_text(self.path, json.dumps(entries, indent=2) + "\n")
-            else:
-                self.path.unlink(missing_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"the file cannot be written ({error.strerror})", where=str(self.path), hint="choose another with -O"
-            ) from error
+        write_keys(self.path, {key: {"reason": reason} for key, reason in sorted(reasons.items())})
         self._reasons = reasons
 
 
-def _read(path: Path) -> dict[ProfileKey, str]:
+def write_keys(path: Path, entries: Mapping[ProfileKey, Mapping[str, str]]) -> None:
+    """Replaces a file with a list of configurations, or deletes it if there are none.
+
+    Args:
+        path: Path of the file.
+        entries: Configuration -> further fields of its entry.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    try:
+        if entries:
+            replace_text(path, json.dumps([{**asdict(key), **more} for key, more in entries.items()], indent=2) + "\n")
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"the file cannot be written ({error.strerror})", where=str(path), hint="choose another with -O"
+        ) from error
+
+
+def read_keys(path: Path, message: str, hint: str) -> dict[ProfileKey, dict[str, str]]:
+    """Returns the configurations in a file that `write_keys` has written, with further fields; none without the file.
+
+    Args:
+        path: Path of the file.
+        message: Message if the file has errors.
+        hint: Advice in this case.
+
+    Raises:
+        InputError: The file has errors.
+    """
+    if not path.exists():
+        return {}
     try:
         found = {}
         for entry in json.loads(load_text(path, limit_bytes=LIMIT_BYTES)):
-            reason, key = str(entry.pop("reason")), ProfileKey(**entry)
+            more = {name: str(entry.pop(name)) for name in list(entry) if name not in ProfileKey.__slots__}
+            key = ProfileKey(**entry)
             if not all(isinstance(name, str) for name in (key.gpu, key.task, key.variant, key.slice)):
                 raise TypeError("a name is not a text")
-            found[replace(key, instances=int(key.instances), batch=int(key.batch))] = reason
+            found[replace(key, instances=int(key.instances), batch=int(key.batch))] = more
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise InputError(
-            "this is not a list of failed configurations",
-            where=str(path),
-            hint="delete the file; `profile` then tries them again",
-        ) from error
+        raise InputError(message, where=str(path), hint=hint) from error
     return found
+
+
+def _read(path: Path) -> dict[ProfileKey, str]:
+    message, hint = "this is not a list of failed configurations", "delete the file; `profile` then tries them again"
+    found = read_keys(path, message, hint)
+    if any("reason" not in more for more in found.values()):
+        raise InputError(message, where=str(path), hint=hint)
+    return {key: more["reason"] for key, more in found.items()}

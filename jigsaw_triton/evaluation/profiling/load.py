@@ -107,15 +107,17 @@ class Loop:
         seconds: Duration of the measurement.
         half_widths: Half widths of the confidence intervals; None if there are too few batches for them.
         confident: True if the measurement ended because the intervals were narrow enough.
+        used_s: Processor time that the servers used meanwhile, in seconds.
     """
 
     lanes: list[list[Span]]
     seconds: float
     half_widths: HalfWidths | None
     confident: bool
+    used_s: float
 
 
-async def closed_loop(load: Load, pace: Pace) -> Loop:
+async def closed_loop(load: Load, pace: Pace, processor_s: Callable[[], float] = lambda: 0.0) -> Loop:
     """Sends batches one after the other in each of several concurrent lanes, and measures each batch.
 
     The measurement ends when its confidence intervals are narrow enough, or when its time is over.
@@ -123,6 +125,7 @@ async def closed_loop(load: Load, pace: Pace) -> Loop:
     Args:
         load: Load to generate.
         pace: Duration of the loop.
+        processor_s: Function that returns the processor time that the servers have used so far, in seconds.
 
     Raises:
         ServerError: A batch was not answered.
@@ -144,11 +147,13 @@ async def closed_loop(load: Load, pace: Pace) -> Loop:
         try:
             warm_up = time.perf_counter() + pace.warm_up_s
             start = await until(warm_up, [pace.warm_up_batches - 1] * load.lanes)
+            began_s = processor_s()
             # One batch more than the minimum, because the batch in flight at the start does not count.
             enough = [len(lane) + pace.least_batches for lane in spans]
             seconds = min(pace.least_s, pace.most_s)
             while True:
                 end = await until(start + seconds, enough)
+                used_s = processor_s() - began_s
                 measured = [within(lane, start, end) for lane in spans]
                 found = half_widths(measured)
                 confident = found is not None and found.widest <= pace.half_width
@@ -161,7 +166,7 @@ async def closed_loop(load: Load, pace: Pace) -> Loop:
     for error in ended:
         if isinstance(error, BaseException):
             raise error
-    return Loop(measured, end - start, found, confident)
+    return Loop(measured, end - start, found, confident, used_s)
 
 
 def _longer(lanes: Sequence[Sequence[Span]], counts: Sequence[int]) -> bool:

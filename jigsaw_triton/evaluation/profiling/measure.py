@@ -20,7 +20,7 @@ from jigsaw_triton.evaluation.profiling.figures import Figures, figures
 from jigsaw_triton.evaluation.profiling.load import Load, Pace, Target, closed_loop
 from jigsaw_triton.evaluation.profiling.models import Models
 from jigsaw_triton.evaluation.profiling.tensors import batches, calls, gather, made_up
-from jigsaw_triton.evaluation.profiling.workers import MemoryMethod, ProfilingWorkers
+from jigsaw_triton.evaluation.profiling.workers import MemoryMethod, ProfilingWorkers, without_log
 from jigsaw_triton.graph.model import GRAPH_INPUTS, PythonStep, Task, TaskGraph, TensorRef
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from jigsaw_triton.runtime.dtypes import Array, Arrays
@@ -153,8 +153,7 @@ class Profiler:
             return await self._measured(key, pace)
         except (InputError, ServerError) as error:
             await self._workers.stop()
-            reason, _, log = error.message.partition("\n")
-            return Failure(key, reason.removesuffix("; the server's log:"), log)
+            return Failure(key, *without_log(error))
 
     @asynccontextmanager
     async def serving(self, key: ProfileKey) -> AsyncIterator[Load]:
@@ -178,12 +177,14 @@ class Profiler:
     async def _measured(self, key: ProfileKey, pace: Pace) -> Measurement:
         async with self.serving(key) as load:
             before = await self._workers.statistics(load.target.model)
-            loop = await closed_loop(load, pace)
+            loop = await closed_loop(load, pace, self._workers.processor_s)
             memory_mib = await self._workers.model_mib()
             after = await self._workers.statistics(load.target.model)
         found = figures(loop.lanes, key.batch)
         digest = model_digest(self._graph.tasks[key.task].variant(key.variant), self._models.identities)
         row = replace(_row(key, found, memory_mib), processes="mps" if self._workers.mps else "streams", model=digest)
+        if self._workers.shares_processors and loop.used_s > 0:
+            row = replace(row, processor_ms=float(f"{1000 * loop.used_s / (found.throughput_rps * loop.seconds):.4g}"))
         return Measurement(
             row,
             found.batches,

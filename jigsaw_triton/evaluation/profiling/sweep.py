@@ -1,16 +1,17 @@
 """Runs a sweep: measures the configurations of an agenda one by one, and keeps each outcome at once."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+from jigsaw_triton.evaluation.profiling.again import Again
 from jigsaw_triton.evaluation.profiling.agenda import Agenda
 from jigsaw_triton.evaluation.profiling.budget import Budget
 from jigsaw_triton.evaluation.profiling.failures import Failures
 from jigsaw_triton.evaluation.profiling.interference import Interference
 from jigsaw_triton.evaluation.profiling.measure import Failure, Measurement, Profiler
 from jigsaw_triton.evaluation.profiling.sheet import Sheet
-from jigsaw_triton.profiles.table import ProfileKey
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,24 @@ class Records:
     Attributes:
         sheet: Measured rows.
         failures: Configurations that failed.
+        again: Configurations that were measured although the sheet had them; None if such are left out.
     """
 
     sheet: Sheet
     failures: Failures
+    again: Again | None = None
+
+    @property
+    def known(self) -> tuple[ProfileRow, ...]:
+        """Measured rows that are not to be measured again."""
+        rows = self.sheet.table.rows()
+        return tuple(r for r in rows if r.source == "measured" and (self.again is None or r.key in self.again.done))
+
+    @property
+    def failed(self) -> Collection[ProfileKey]:
+        """Failed configurations that are not to be tried again."""
+        every = self.failures.reasons.keys()
+        return every if self.again is None else every & self.again.done
 
     def keep(self, found: Measurement | Failure) -> None:
         """Writes an outcome to the files.
@@ -70,6 +85,8 @@ class Records:
             self.failures.remove([found.row.key])
         else:
             self.failures.add(found.key, found.reason)
+        if self.again is not None:
+            self.again.add(found.row.key if isinstance(found, Measurement) else found.key)
 
 
 async def sweep(

@@ -1,10 +1,13 @@
 """Workers for profiling: tritonservers on a MIG instance, as in a deployment, that serve one model at a time."""
 
+import os
 import secrets
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,9 +16,9 @@ from jigsaw_triton.compiler.bundle import Place, Worker, WorkerModel
 from jigsaw_triton.controller.fleet.local_node import LocalNode
 from jigsaw_triton.controller.fleet.server import Server as RunningServer
 from jigsaw_triton.controller.persistence.journal import Journal
-from jigsaw_triton.controller.persistence.lock import locked
+from jigsaw_triton.controller.persistence.lock import is_locked, locked
 from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
-from jigsaw_triton.errors import PlacementError, ServerError
+from jigsaw_triton.errors import JigsawError, PlacementError, ServerError
 from jigsaw_triton.evaluation.profiling.connection import Connection
 from jigsaw_triton.evaluation.profiling.memory import held_mib
 from jigsaw_triton.gpus.layouts import fits
@@ -23,6 +26,8 @@ from jigsaw_triton.gpus.model import Cluster, Gpu, Placement
 from jigsaw_triton.runtime.dtypes import Array, Arrays
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.logfile import tail
+from jigsaw_triton.servers.members import end_members
+from jigsaw_triton.servers.os_process import processor_s
 from jigsaw_triton.servers.process import group_members
 
 TIMEOUT_S = 60.0
@@ -33,6 +38,11 @@ MemoryMethod = Literal["nvml", "pss"]
 processes, which divides shared pages among their users."""
 
 _LOG_LINES = 12
+_LOG_FOLLOWS = "; the server's log:"
+_PREFIX = "jigsaw-profile-"
+_STARTED_S = 60.0
+"""Seconds after which a run has locked its folder."""
+
 _PERSISTENT_FOLDER = "profile"
 """Name of the persistent state folder, within the folder of deployments."""
 
@@ -150,13 +160,22 @@ class ProfilingWorkers:
         except ServerError as error:
             # The log files are deleted before the user reads the message.
             lines = [f"\n  {line}" for log, begun in logs.items() for line in tail(log, _LOG_LINES, since=begun)]
-            excerpt = f"; the server's log:{''.join(lines)}" if lines else ""
+            excerpt = _LOG_FOLLOWS + "".join(lines) if lines else ""
             where = f"{model.graph}.{model.task}.{model.variant}"
             raise ServerError(error.message + excerpt, where=where) from error
 
     async def model_mib(self) -> float:
         """Returns the memory used by the model: the growth of the slice's or the processes' memory since its load."""
         return max(0.0, await self._held_mib() - self._idle_mib)
+
+    @property
+    def shares_processors(self) -> bool:
+        """True if the slice shares the processors of the machine with other slices."""
+        return self._gpu.board.arch == "cpu"
+
+    def processor_s(self) -> float:
+        """Returns the processor time that the processes of the servers have used so far, in seconds."""
+        return processor_s(pid for group in self._groups() for pid in group_members(group))
 
     async def infer(self, model: str, inputs: Arrays) -> dict[str, Array]:
         """Sends one request to a loaded model and returns its outputs."""
@@ -183,12 +202,21 @@ class ProfilingWorkers:
 
     async def _held_mib(self) -> float:
         """Returns the memory used on a GPU's slice if the driver reports it, else the memory of the processes."""
-        if self._gpu.board.arch != "cpu" and (use := (await self._node.use()).get(self._workers[0].name)):
+        if not self.shares_processors and (use := (await self._node.use()).get(self._workers[0].name)):
             self.memory = "nvml"
             return use.memory_mib
         self.memory = "pss"
-        pids = [server.process.pid for server in self._servers()]
-        return sum(held_mib(group_members(pid)) for pid in pids if pid is not None)
+        return sum(held_mib(group_members(group)) for group in self._groups())
+
+    def _groups(self) -> list[int]:
+        """Returns the process groups of the servers."""
+        return [server.process.pid for server in self._servers() if server.process.pid is not None]
+
+
+def without_log(error: JigsawError) -> tuple[str, str]:
+    """Returns the reason of an error from `ProfilingWorkers.loaded` in one line, and the log; empty if it has none."""
+    reason, _, log = error.message.partition("\n")
+    return reason.removesuffix(_LOG_FOLLOWS), log
 
 
 @asynccontextmanager
@@ -222,7 +250,8 @@ def _folders(cluster: Cluster) -> Iterator[Paths]:
     if persistent:
         state = deployment_paths(None).state / _PERSISTENT_FOLDER
     else:
-        state = Path(tempfile.mkdtemp(prefix="jigsaw-profile-"))
+        _clean_up()
+        state = Path(tempfile.mkdtemp(prefix=_PREFIX))
     paths = deployment_paths(state)
     try:
         paths.create()
@@ -232,3 +261,16 @@ def _folders(cluster: Cluster) -> Iterator[Paths]:
         shutil.rmtree(paths.run, ignore_errors=True)
         if not persistent:
             shutil.rmtree(state, ignore_errors=True)
+
+
+def _clean_up() -> None:
+    """Ends the servers of runs of this user that were killed, and removes their temporary folders."""
+    for state in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError, ServerError):
+            status = state.lstat()
+            old = status.st_mtime < time.time() - _STARTED_S
+            paths = deployment_paths(state)
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and old and not is_locked(paths.lock):
+                end_members(paths.state)
+                shutil.rmtree(paths.run, ignore_errors=True)
+                shutil.rmtree(state, ignore_errors=True)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from jigsaw_triton.graph.measured import Combination
 from jigsaw_triton.graph.model import Task, TaskGraph
+from jigsaw_triton.planner.domain.paths import count_paths
 from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR
 
 Use = tuple[str, str]
@@ -127,11 +128,11 @@ def _is_complete(graph: TaskGraph, table: PairTable) -> bool:
 
 
 def _decides(graph: TaskGraph, table: PairTable) -> bool:
-    pair = set(table.tasks)
+    both = count_paths(graph, table.tasks)
+    others = [name for name, task in graph.tasks.items() if len(task.variants) > 1 and name not in table.tasks]
     return all(
-        pair <= set(path) and all(len(graph.tasks[task].variants) == 1 for task in set(path) - pair)
-        for path in graph.paths()
-        if pair & set(path)
+        count_paths(graph, [end]) == both and not any(count_paths(graph, [end, other]) for other in others)
+        for end in table.tasks
     )
 
 

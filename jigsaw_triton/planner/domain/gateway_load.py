@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jigsaw_triton.graph.model import TaskGraph, TensorType
+from jigsaw_triton.graph.model import Task, TaskGraph, TensorType
 from jigsaw_triton.planner.domain.plan import Plan
 
 REQUEST_US = 80.0
@@ -90,15 +90,23 @@ def gateway_load(graphs: Mapping[str, TaskGraph], plan: Plan) -> GatewayLoad:
         graph = graphs[name]
         requests += graph_plan.demand_rps
         for task_name, task_plan in graph_plan.tasks.items():
-            task = graph.tasks[task_name]
             calls += min(task_plan.rate_rps, graph_plan.demand_rps)
-            # Output with rows is counted as the input of the task that iterates over it, at that task's rate.
-            made = {key: kind for key, kind in task.outputs.items() if kind.shape[:1] != (-1,)}
-            for kind in (*(graph.input_type(task, key) for key in task.inputs), *made.values()):
-                size = _megabytes(kind)
-                sized = sized and size is not None
-                megabytes += task_plan.rate_rps * (size or 0.0)
+            sizes = _sizes(graph, graph.tasks[task_name])
+            sized = sized and None not in sizes
+            megabytes += task_plan.rate_rps * sum(size or 0.0 for size in sizes)
     return GatewayLoad(requests, calls, megabytes, sized)
+
+
+def tensors_us(graph: TaskGraph, task: Task) -> float:
+    """Returns microseconds of processor time for the tensors of a call whose sizes the graph fixes."""
+    return MEGABYTE_US * sum(size or 0.0 for size in _sizes(graph, task))
+
+
+def _sizes(graph: TaskGraph, task: Task) -> list[float | None]:
+    """Returns the sizes in megabytes of the tensors of a call; None for those that vary."""
+    # Output with rows is counted as the input of the task that iterates over it, at that task's rate.
+    made = (kind for kind in task.outputs.values() if kind.shape[:1] != (-1,))
+    return [_megabytes(kind) for kind in (*(graph.input_type(task, key) for key in task.inputs), *made)]
 
 
 def _megabytes(kind: TensorType) -> float | None:

@@ -1,6 +1,6 @@
 """Longest paths through a task graph, computed without enumerating its paths."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from jigsaw_triton.graph.model import TaskGraph
 
@@ -47,10 +47,21 @@ def _upto(graph: TaskGraph, weight: Mapping[str, float]) -> dict[str, float]:
     return upto
 
 
-def count_paths(graph: TaskGraph) -> int:
-    """Counts the paths from a task without dependencies to a task on which nothing depends."""
+def count_paths(graph: TaskGraph, through: Collection[str] = ()) -> int:
+    """Counts the paths from a task without dependencies to a task on which nothing depends.
+
+    Args:
+        graph: Graph whose tasks are in topological order.
+        through: Tasks that all counted paths have.
+    """
     upto: dict[str, int] = {}
+    first = 1
     for name, task in graph.tasks.items():
-        upto[name] = sum(upto[d] for d in graph.before(task)) or 1
+        before = graph.before(task)
+        paths = sum(upto[d] for d in before) if before else first
+        if name in through:
+            # Paths without this task are not counted any more.
+            upto, first = dict.fromkeys(upto, 0), 0
+        upto[name] = paths
     inner = {d for task in graph.tasks.values() for d in graph.before(task)}
     return sum(upto[name] for name in graph.tasks.keys() - inner)

@@ -149,8 +149,8 @@ class SolverReport:
 
     Attributes:
         name: `HiGHS` or `CBC`; `first-fit` if the plan was constructed without a solver.
-        status: `optimal` (proven) or `feasible` (the time limit came first, or slices share processors, which only a
-            check afterwards limits; see `gap`).
+        status: `optimal` (proven) or `feasible` (the time limit came first, or slices share processors whose limit the
+            program does not know exactly; see `gap`).
         seconds: Wall-clock time of planning.
         gap: Relative gap of the first objective: cost (compute slices if all count alike) or the loss of accuracy,
             less the price of changes if they have one.

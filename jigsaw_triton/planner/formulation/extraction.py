@@ -15,6 +15,7 @@ from jigsaw_triton.planner.domain.accuracy import with_pair_losses
 from jigsaw_triton.planner.domain.paths import longest_through
 from jigsaw_triton.planner.domain.plan import GraphPlan, Segment, TaskPlan
 from jigsaw_triton.planner.domain.problem import ReplicaRange
+from jigsaw_triton.planner.domain.processors import REQUEST_S, ProcessorLimit
 from jigsaw_triton.planner.domain.rates import calls, most_calls
 from jigsaw_triton.planner.domain.throughput import graph_throughput_rps
 from jigsaw_triton.planner.domain.tolerances import TOLERANCE
@@ -48,8 +49,14 @@ class Flows:
         return {key: max(0.0, values[column]) for key, column in self.rate.items()}
 
 
-def flows(workloads: Sequence[Workload], counts: Counts) -> Flows:
-    """Builds the program of flows through given replicas."""
+def flows(workloads: Sequence[Workload], counts: Counts, limit: ProcessorLimit | None = None) -> Flows:
+    """Builds the program of flows through given replicas.
+
+    Args:
+        workloads: Graphs and demands.
+        counts: The replicas.
+        limit: Limit on processors that their slices share; None for none.
+    """
     draft, rate = Draft(), dict[tuple[str, str, str], int]()
     usable: dict[tuple[str, str, str], float] = {}
     losses: dict[tuple[str, str, str], float] = {}
@@ -83,6 +90,16 @@ def flows(workloads: Sequence[Workload], counts: Counts) -> Flows:
             for end in path_ends(draft, graph, worst | weights):
                 # The shares with which the replicas were chosen keep the SLO only within the solver's tolerance.
                 draft.at_most(accuracy_budget(graph) + TOLERANCE / 2, [(end, 1.0)])
+    if limit is not None:
+        demands = {workload.graph.name: workload.demand_rps for workload in workloads}
+        busy: dict[int, float] = {}
+        for c, count in counts.items():
+            key = (c.graph, c.task, c.variant)
+            call_s = limit.call_s(c.graph, c.task, c.variant, c.board, c.slice, c.batch) or 0.0
+            part = count * c.throughput_rps / usable[key]
+            busy[rate[key]] = busy.get(rate[key], 0.0) + demands[c.graph] * part * call_s
+        if any(busy.values()):
+            draft.at_most(limit.processors * limit.nodes - REQUEST_S * sum(demands.values()), busy.items())
     draft.minimise(objective, gap=1e-9)
     return Flows(draft.program(), rate)
 

@@ -10,6 +10,7 @@ integer number z_m of GPUs cut that way; for each task binary levels of latency 
     x_c <= (upper bound of x_c) * (level of c's latency), same for loss;  f of variants that lose more <= level of loss
     along each path: sum of latency levels <= SLO, sum of loss levels <= -log(accuracy SLO)
     for each pair of variants that was measured to lose more: at most one of the two in use (`domain.accuracy`)
+    sum of f * (rate * processor time of a call) <= processors, on boards whose slices share them (`domain.processors`)
     sum of x over a kind of slice <= sum of z_m * (slices of that kind in m),  sum of z over a group <= its GPUs
 
 If slices may be shared (`planner.candidates.sharing`), x_c of a configuration that shares is binary. Each pool p has an
@@ -57,6 +58,7 @@ from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.candidates.configurations import Configuration, Replica, TaskConfigurations, accuracy_budget
 from jigsaw_triton.planner.candidates.sharing import Cut, Pool, pool_of, weights
 from jigsaw_triton.planner.domain.problem import ReplicaRange
+from jigsaw_triton.planner.domain.processors import REQUEST_S, ProcessorLimit
 from jigsaw_triton.planner.domain.rates import calls, most_calls
 from jigsaw_triton.planner.domain.survival import domain_of
 from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR
@@ -152,6 +154,7 @@ def allocation(
     price: float = 0.0,
     slice_cost: float = 1.0,
     survive: float = 0.0,
+    limit: ProcessorLimit | None = None,
 ) -> Allocation:
     """Builds the program.
 
@@ -173,11 +176,15 @@ def allocation(
             above 0 and replicas run, the supplies must be those of `planner.placement.running_supply`.
         slice_cost: Cost of a compute slice of the price.
         survive: Share of the demand that the loss of any failure domain must leave; 0 for none.
+        limit: Limit on processors that slices share; None for none.
     """
     draft = Draft()
     scale = draft.real() if goal == "most" else None
     count: dict[Configuration, int] = {}
     losses: list[tuple[int, float]] = []
+    busy: list[tuple[int, float]] = []
+    requests: list[tuple[int, float]] = []
+    processors = limit.processors * limit.nodes if limit is not None else math.inf
     for workload in workloads:
         part = _Part(draft, workload, candidates[workload.graph.name], goal, (running or {}) if price else {})
         part.choose(supplies)
@@ -185,9 +192,16 @@ def allocation(
         part.flow(own_scale)
         if survive:
             part.survive(survive, own_scale)
+        busy += part.busy(limit) if limit is not None else []
+        if own_scale is not None:
+            requests.append((own_scale, workload.demand_rps * REQUEST_S))
+        else:
+            processors -= workload.demand_rps * REQUEST_S
         part.limit()
         count |= part.count
         losses += part.losses()
+    if busy:
+        draft.at_most(processors, busy + requests)
     pools = _pools(draft, count, supplies, unlimited=goal == "ideal")
     for cut in cuts:
         inside = [count[c] for c in cut.configurations if c in count]
@@ -262,7 +276,7 @@ class _Part:
         self._variants = {task: {c.variant: c.loss for c in configurations} for task, configurations in found.items()}
         calls_per_request = most_calls(graph, self._variants)
         # If nothing yields a row, the rate is 0 and any unit will do for the shares.
-        self._largest = {task: workload.demand_rps * n if n > 0 else 1.0 for task, n in calls_per_request.items()}
+        self._largest = {task: workload.demand_rps * n or 1.0 for task, n in calls_per_request.items()}
         self.count: dict[Configuration, int] = {}
         self._most: dict[Configuration, float] = {}
         self._share: dict[tuple[str, str], int] = {}
@@ -345,6 +359,20 @@ class _Part:
             else:
                 self._draft.equal(rule.factor * demand / self._largest[task], shares)
         return share
+
+    def busy(self, limit: ProcessorLimit) -> list[tuple[int, float]]:
+        """Returns the terms of a lower bound on the processors that the calls keep busy.
+
+        The calls of a variant take at least the processor time of its most economical configuration.
+        """
+        graph, terms = self._workload.graph.name, []
+        for task, configurations in self._found.items():
+            seconds: dict[str, float] = {}
+            for c in configurations:
+                known = limit.call_s(graph, task, c.variant, c.board, c.slice, c.batch) or 0.0
+                seconds[c.variant] = min(known, seconds.get(c.variant, math.inf))
+            terms += [(self._share[task, v], self._largest[task] * s) for v, s in seconds.items() if s]
+        return terms
 
     def limit(self) -> None:
         """Keeps the configurations in use within the SLO's latency and accuracy along every path."""

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.planner.candidates.configurations import available
 from jigsaw_triton.planner.candidates.fused_chains import Apart, in_shared_slices, with_fused_chains, without
+from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem, with_demand_scaled
 from jigsaw_triton.planner.domain.survival import domains
-from jigsaw_triton.planner.search.choices import Candidates, staying, worth_trying
+from jigsaw_triton.planner.search.choices import Candidates, filtered, staying, worth_trying
 from jigsaw_triton.planner.solver.solver import Solver
+from jigsaw_triton.runtime.chains import members
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class Attempt:
         solver: Solver of every program of this attempt.
         unfused: The problem with one task each, if the chains of `problem` are fused into single tasks; else None.
         whole: The attempt with all failure domains together, if those of `problem` are apart; else None.
+        variants: (graph, task, variant) of the variants to choose from; None for all.
     """
 
     problem: Problem
@@ -31,6 +34,7 @@ class Attempt:
     solver: Solver
     unfused: Problem | None = None
     whole: "Attempt | None" = None
+    variants: frozenset[tuple[str, str, str]] | None = None
 
     def candidates(self) -> Candidates:
         """Returns the configurations that an optimal plan may need, even if the cluster has no room for them."""
@@ -70,6 +74,16 @@ class Attempt:
         """Returns the attempt with another time limit."""
         return replace(self, options=replace(self.options, time_limit_s=time_limit_s))
 
+    def like(self, plan: Plan) -> "Attempt":
+        """Returns the attempt with only the variants that a plan uses."""
+        variants = frozenset(
+            (graph, task, s.variant)
+            for graph, one in plan.graphs.items()
+            for task, part in one.tasks.items()
+            for s in part.segments
+        )
+        return replace(self, variants=variants, configurations=_of_variants(self.configurations, variants))
+
     def fused(self) -> "Attempt | None":
         """Returns the attempt with each chain that fits a shared slice as one task; None if there is no such chain."""
         if not self.options.share or "T" not in self.options.features:
@@ -77,16 +91,29 @@ class Attempt:
         left_out: Apart = frozenset()
         while (problem := with_fused_chains(self.problem, left_out)) is not None:
             stay = staying(problem, self.options)
-            configurations = {
+            configurations: Candidates = {
                 w.graph.name: available(w.graph, problem.profiles[w.graph.name], problem.boards, self.options, stay)
                 for w in problem.workloads
             }
+            if self.variants is not None:
+                configurations = _of_variants(configurations, self.variants)
             attempt = replace(self, problem=problem, configurations=configurations, unfused=self.problem)
             unfit = without(configurations) or without(attempt.candidates())
             if not unfit:
                 return attempt
             left_out |= unfit
         return None
+
+
+def _of_variants(candidates: Candidates, variants: Collection[tuple[str, str, str]]) -> Candidates:
+    """Returns the configurations of these variants; those of a fused chain consist of them."""
+    return filtered(
+        candidates,
+        lambda c: all(
+            (c.graph, task, variant) in variants
+            for task, variant in zip(members(c.task), members(c.variant), strict=True)
+        ),
+    )
 
 
 class OutOfTimeError(JigsawError):

@@ -8,6 +8,7 @@ place takes it off again. So neither a slice nor a change is made for less accur
 from dataclasses import replace
 
 from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.domain.processors import processor_limit
 from jigsaw_triton.planner.formulation.model import allocation
 from jigsaw_triton.planner.placement.running_supply import running_supply
 from jigsaw_triton.planner.search.choices import Candidates, numerous, replicas_among, slices_by_board, supplies
@@ -54,6 +55,7 @@ def best_accuracy(
         price=options.change_price,
         slice_cost=problem.board_costs.mean,
         survive=problem.survive,
+        limit=processor_limit(problem),
     )
     best = solved(solver, made.program, time.left_s)
     if best.stages:

@@ -7,6 +7,8 @@ from functools import partial
 
 from jigsaw_triton.planner.domain.costs import cluster_cost
 from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Problem, on_floors, with_demand_scaled
+from jigsaw_triton.planner.domain.processors import REQUEST_S, processor_limit
+from jigsaw_triton.planner.domain.rates import least_calls
 from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.formulation.model import SCALE_GAP, allocation
 from jigsaw_triton.planner.search.attempt import Attempt, OutOfTimeError
@@ -143,6 +145,7 @@ def largest_scale(attempt: Attempt, growing: Collection[str]) -> Scale | None:
         scaled=growing,
         least=_SURELY if near else 0.0,
         survive=problem.survive,
+        limit=processor_limit(problem),
     )
     outcome = solved(attempt.solver, model.program, max(LEAST_S, attempt.options.time_limit_s))
     if outcome.status == "infeasible" and not near:
@@ -150,7 +153,9 @@ def largest_scale(attempt: Attempt, growing: Collection[str]) -> Scale | None:
     if not outcome.stages:
         return Scale(near, _gap_to_bound(attempt, growing, near) if near else math.inf)
     assert model.scale is not None, "the goal `most` has a column of the scale"
-    return Scale(start * outcome.values[model.scale], outcome.stages[0].gap)
+    value = start * outcome.values[model.scale]
+    # A solver that is short of time may return the plan that carries nothing.
+    return Scale(value, outcome.stages[0].gap) if value > 0 else Scale(0.0, math.inf)
 
 
 def _gap_to_bound(attempt: Attempt, growing: Collection[str], scale: float) -> float:
@@ -179,8 +184,29 @@ def _scale_near(attempt: Attempt, growing: Collection[str], candidates: Candidat
         scale *= room / needed
         if _NEAR < room / needed < 1 / _NEAR:
             break
+    scale = min(scale, _scale_of_processors(attempt.problem, growing, candidates))
+    if not scale:
+        return 0.0
     soon = attempt.limited(WITNESS_SHARE * attempt.options.time_limit_s)
     return next((part * scale for part in _PARTS if feasible(soon.scaled(growing, part * scale))), 0.0)
+
+
+def _scale_of_processors(problem: Problem, growing: Collection[str], candidates: Candidates) -> float:
+    """Returns an upper bound on the scale that the processors carry which slices share; infinite if they share none."""
+    limit = processor_limit(problem)
+    if limit is None:
+        return math.inf
+    own = others = 0.0
+    for workload in problem.workloads:
+        graph, found = workload.graph, candidates[workload.graph.name]
+        rates = least_calls(graph, {task: {c.variant for c in of_task} for task, of_task in found.items()})
+        request_s = REQUEST_S
+        for task, of_task in found.items():
+            places = ((c.variant, c.board, c.slice, c.batch) for c in of_task)
+            request_s += rates[task] * min(limit.call_s(graph.name, task, *place) or 0.0 for place in places)
+        busy = workload.demand_rps * request_s
+        own, others = (own + busy, others) if graph.name in growing else (own, others + busy)
+    return max(0.0, limit.processors * limit.nodes - others) / own
 
 
 def _has_no_room(attempt: Attempt, growing: Collection[str], candidates: Candidates) -> bool:

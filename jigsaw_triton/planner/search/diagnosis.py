@@ -26,7 +26,6 @@ from jigsaw_triton.planner.domain.accuracy import pair_tables
 from jigsaw_triton.planner.domain.features import FEATURES
 from jigsaw_triton.planner.domain.paths import longest_path, longest_through
 from jigsaw_triton.planner.domain.problem import Options, Problem
-from jigsaw_triton.planner.domain.processors import ProcessorLoad
 from jigsaw_triton.planner.domain.survival import domains
 from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.formulation.exclusions import exclude, in_use
@@ -147,14 +146,19 @@ def infeasible(attempt: Attempt) -> InfeasibleError:
     return InfeasibleError([reason for reason, _ in found], hint="; ".join(hint for _, hint in found))
 
 
-def overloaded(problem: Problem, load: ProcessorLoad) -> OverloadedProcessorError:
-    """Returns the error that the slices of this machine's processor suffice, but not the processors that they share."""
+def overloaded(problem: Problem, processors: float, scale: float) -> OverloadedProcessorError:
+    """Returns the error that the slices of this machine's processor suffice, but not the processors that they share.
+
+    Args:
+        problem: The problem.
+        processors: Processors of each machine.
+        scale: Scale of the demands that they carry.
+    """
     parts = ", ".join(
-        f"{w.graph.name} {rounded_down(load.carried_rps[w.graph.name])} of {w.demand_rps:g} requests/s"
-        for w in problem.workloads
+        f"{w.graph.name} {rounded_down(scale * w.demand_rps)} of {w.demand_rps:g} requests/s" for w in problem.workloads
     )
-    reason = f"the slices share {load.processors:g} processors, which carry at most {parts}"
-    share = rounded_down(100 * load.scale())
+    reason = f"the slices share {processors:g} processors, which carry at most {parts}"
+    share = rounded_down(100 * scale)
     return OverloadedProcessorError([reason], hint=f"lower the demand to {share}% of it, or use a larger machine")
 
 

@@ -14,6 +14,7 @@ from jigsaw_triton.planner.candidates.configurations import Configuration
 from jigsaw_triton.planner.candidates.sharing import Cut, Pool, evenly_shared
 from jigsaw_triton.planner.domain.costs import cluster_cost
 from jigsaw_triton.planner.domain.problem import Options, Problem, on_floors
+from jigsaw_triton.planner.domain.processors import processor_limit
 from jigsaw_triton.planner.formulation.model import Allocation, Goal, allocation
 from jigsaw_triton.planner.formulation.refinement import Refinement
 from jigsaw_triton.planner.search.choices import (
@@ -249,6 +250,7 @@ class _Search:
                 cuts=cuts,
                 pooled=known.start_pools,
                 survive=self.problem.survive,
+                limit=processor_limit(self.problem),
             )
 
         refined = Refinement(model, self.cuts, self.solver)
@@ -313,6 +315,7 @@ class _Search:
             least=least,
             enough=-math.inf,
             survive=self.problem.survive,
+            limit=processor_limit(self.problem),
         )
         outcome = solved(self.solver, model.program, WITNESS_SHARE * self.options.time_limit_s)
         return (model, outcome) if outcome.stages else None
@@ -337,7 +340,14 @@ class _Search:
 
         def model(cuts: Sequence[Cut]) -> Allocation:
             made = allocation(
-                self.problem.workloads, even, offered, self.goal, enough=-math.inf, gap=_SHARED_START_GAP, cuts=cuts
+                self.problem.workloads,
+                even,
+                offered,
+                self.goal,
+                enough=-math.inf,
+                gap=_SHARED_START_GAP,
+                cuts=cuts,
+                limit=processor_limit(self.problem),
             )
             return replace(made, program=replace(made.program, objectives=made.program.objectives[:1]))
 

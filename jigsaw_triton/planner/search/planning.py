@@ -6,8 +6,9 @@ from jigsaw_triton.planner.candidates.configurations import by_load
 from jigsaw_triton.planner.domain.gateway_load import call_megabytes
 from jigsaw_triton.planner.domain.plan import Plan, PlannedGpu, PlanSurvival, SolverReport
 from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.domain.processors import processor_limit
 from jigsaw_triton.planner.domain.survival import together
-from jigsaw_triton.planner.formulation.extraction import flows, graph_plan
+from jigsaw_triton.planner.formulation.extraction import Counts, flows, graph_plan
 from jigsaw_triton.planner.placement.greedy import everything_placed
 from jigsaw_triton.planner.placement.placement import placement
 from jigsaw_triton.planner.search.allotment import Allotment
@@ -37,8 +38,7 @@ def plan_of(attempt: Attempt, allotment: Allotment, time: Deadline, unprotected:
         SolverFailure: The plan is invalid.
     """
     problem, options, counts = (attempt.whole or attempt).problem, attempt.options, allotment.counts
-    flow = flows(problem.workloads, counts)
-    rates = flow.calls(_values(attempt.solver, flow.program, time))
+    rates = _rates(attempt, problem, counts, time)
     gpus = together(_placed(attempt, allotment, time))
     loads, even = by_load(counts, attempt.configurations), "T" not in options.features
     spare = problem.survive > 0
@@ -83,6 +83,18 @@ def _survival(
         more_slices=None if unprotected is None else allotment.slices - unprotected.slices,
         more_cost=None if unprotected is None or unit is None else (allotment.cost - unprotected.cost) * unit,
     )
+
+
+def _rates(attempt: Attempt, problem: Problem, counts: Counts, time: Deadline) -> dict[tuple[str, str, str], float]:
+    """Returns the calls of each variant for a request: within what the processors carry, if that is possible."""
+    limit = processor_limit(problem)
+    if limit is not None:
+        flow = flows(problem.workloads, counts, limit)
+        outcome = solved(attempt.solver, flow.program, max(_LEAST_S, time.left_s))
+        if outcome.stages:
+            return flow.calls(outcome.values)
+    flow = flows(problem.workloads, counts)
+    return flow.calls(_values(attempt.solver, flow.program, time))
 
 
 def _placed(attempt: Attempt, allotment: Allotment, time: Deadline) -> tuple[PlannedGpu, ...]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from jigsaw_triton.planner.candidates.configurations import Configuration, Replica
 from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.domain.processors import processor_limit
 from jigsaw_triton.planner.formulation.model import PRICE_GAP, allocation
 from jigsaw_triton.planner.placement.placement import running_slices
 from jigsaw_triton.planner.placement.running_supply import running_supply
@@ -82,6 +83,7 @@ def cheapest_change(
             price=options.change_price,
             slice_cost=slice_cost,
             survive=problem.survive,
+            limit=processor_limit(problem),
         )
         return made, _plus(all_changed, solved(solver, made.program, time.left_s), least)
 

@@ -22,7 +22,7 @@ from jigsaw_triton.planner.search import diagnosis
 from jigsaw_triton.planner.search.allotment import Allotment, best_allotment
 from jigsaw_triton.planner.search.attempt import Attempt, OutOfTimeError
 from jigsaw_triton.planner.search.bisection import bisect
-from jigsaw_triton.planner.search.choices import filtered, staying
+from jigsaw_triton.planner.search.choices import staying
 from jigsaw_triton.planner.search.demand_scaling import with_largest_demand
 from jigsaw_triton.planner.search.feasibility import feasible
 from jigsaw_triton.planner.search.first_plan import constructed, first_plan
@@ -193,12 +193,13 @@ def _plan(attempt: Attempt) -> Plan:
     Raises:
         InfeasibleError: There is no plan, or the processors do not carry the demand.
     """
-    return _carried(attempt, _required(attempt, _plan_if_any(attempt)))
+    return _required(attempt, _carried_if_any(attempt))
 
 
 def _carried_if_any(attempt: Attempt) -> Plan | None:
-    plan = _plan_if_any(attempt)
-    return None if plan is None else _carried(attempt, plan)
+    time = Deadline(attempt.options.time_limit_s)
+    plan = _plan_if_any(attempt, time)
+    return None if plan is None else _carried(attempt, plan, time)
 
 
 def _feasible(attempt: Attempt) -> bool | None:
@@ -215,14 +216,16 @@ def _feasible(attempt: Attempt) -> bool | None:
         return None
 
 
-def _carried(attempt: Attempt, plan: Plan) -> Plan:
+def _carried(attempt: Attempt, plan: Plan, time: Deadline) -> Plan:
     """Returns the plan, or another that the processors of the machine carry, with the capacities that they carry.
 
-    A plan for the board `cpu` may need more processors than there are. Then variants that carry more are tried. Their
-    plan is not proven optimal: other variants may carry the demand on fewer slices, or be more accurate.
+    The program takes the processor time of each variant's most economical configuration, and the processors of all
+    machines together. If a plan needs more than there are, variants that carry more are tried. Their plan is not proven
+    optimal: other variants may carry the demand on fewer slices, or be more accurate.
 
     Raises:
         OverloadedProcessorError: The processors do not carry the demand.
+        OutOfTimeError: The deadline passed first.
     """
     load = processor_load(plan, attempt.problem)
     if load is None or not load.exceeded:
@@ -230,22 +233,27 @@ def _carried(attempt: Attempt, plan: Plan) -> Plan:
     by_slices = attempt.options.objective == "slices" and not attempt.options.change_price
     costs = attempt.problem.board_costs
     gap = 1.0
-    for other in _lighter(attempt):
+    for other in _lighter(attempt, time):
         load = processor_load(other, attempt.problem)
         if load is None or not load.exceeded:
             if by_slices:
                 gap = 1 - costs.units(plan) * (1 - plan.solver.gap) / costs.units(other)
             return with_carried(_unproven(other, gap), load)
-    raise diagnosis.overloaded(attempt.problem, load)
+    raise diagnosis.overloaded(attempt.problem, load.processors, load.scale())
 
 
-def _lighter(attempt: Attempt) -> Iterator[Plan]:
-    """Yields plans that may need fewer processors, the more accurate ones first."""
+def _lighter(attempt: Attempt, time: Deadline) -> Iterator[Plan]:
+    """Yields plans that may need fewer processors, the more accurate ones first.
+
+    Raises:
+        OutOfTimeError: The deadline passed.
+    """
     if attempt.options.objective == "accuracy":
         options = replace(attempt.options, objective="slices", change_price=0.0)
-        yield from filter(None, [_plan_if_any(replace(attempt, options=options))])
-    largest, _ = _largest(attempt, None)
-    yield from filter(None, [_plan_if_any(replace(attempt, configurations=largest.configurations))])
+        yield from filter(None, [_plan_if_any(replace(attempt, options=options), time)])
+    largest, _ = _largest(attempt, None, time)
+    variants = replace(attempt, configurations=largest.configurations, variants=largest.variants)
+    yield from filter(None, [_plan_if_any(variants, time)])
 
 
 def _unproven(plan: Plan, gap: float) -> Plan:
@@ -253,20 +261,14 @@ def _unproven(plan: Plan, gap: float) -> Plan:
     return replace(plan, solver=replace(plan.solver, status="feasible", gap=max(gap, plan.solver.gap)))
 
 
-def _like(attempt: Attempt, plan: Plan) -> Attempt:
-    """Returns the attempt with only the variants that a plan uses."""
-    used = {
-        (graph, task, s.variant)
-        for graph, one in plan.graphs.items()
-        for task, part in one.tasks.items()
-        for s in part.segments
-    }
-    kept = filtered(attempt.configurations, lambda c: (c.graph, c.task, c.variant) in used)
-    return replace(attempt, configurations=kept)
+def _plan_if_any(attempt: Attempt, time: Deadline) -> Plan | None:
+    """Returns the plan, made before the deadline; None if there is none.
 
-
-def _plan_if_any(attempt: Attempt) -> Plan | None:
-    time = Deadline(attempt.options.time_limit_s)
+    Raises:
+        OutOfTimeError: The deadline passed first.
+    """
+    if time.over:
+        raise OutOfTimeError(attempt.options.time_limit_s)
     unprotected = _unprotected(attempt, time) if attempt.problem.survive else None
     try:
         allotment = best_allotment(attempt.apart(), time)
@@ -299,19 +301,42 @@ def _allotment(attempt: Attempt) -> Allotment:
 
 def _required(attempt: Attempt, found: Found | None) -> Found:
     """Returns what was found, or raises why there is none."""
+    if found is not None:
+        return found
+    cluster = attempt.problem.cluster
+    if cluster.processors is not None:
+        slices_alone = replace(attempt, problem=replace(attempt.problem, cluster=replace(cluster, processors=None)))
+        if feasible(slices_alone):
+            raise diagnosis.overloaded(attempt.problem, cluster.processors, _carried_scale(attempt))
+    raise diagnosis.infeasible(attempt)
+
+
+def _carried_scale(attempt: Attempt) -> float:
+    """Returns the scale of all demands that the processors of the machine carry; 0 if they carry none."""
+    found = with_largest_demand(attempt, {w.graph.name for w in attempt.problem.workloads})
     if found is None:
-        raise diagnosis.infeasible(attempt)
-    return found
+        return 0.0
+    first = attempt.problem.workloads[0]
+    return found[0].workloads[0].demand_rps / first.demand_rps
 
 
-def _largest(attempt: Attempt, scaled: Collection[str] | None) -> tuple[Attempt, float]:
-    """Returns the attempt with the largest demands, and their relative gap; 0 if proven."""
+def _largest(attempt: Attempt, scaled: Collection[str] | None, time: Deadline | None = None) -> tuple[Attempt, float]:
+    """Returns the attempt with the largest demands, and their relative gap; 0 if proven.
+
+    Args:
+        attempt: Its problem's demands give the proportions.
+        scaled: Names of the graphs that grow; None for all.
+        time: Deadline; None if the time limit of the options holds for the largest demand, and again for the plans
+            that show if processors carry it.
+    """
     growing = _growing(attempt.problem, scaled)
-    problem, gap = _required(attempt, with_largest_demand(attempt, growing))
+    limited = attempt if time is None else attempt.limited(time.left_s)
+    problem, gap = _required(attempt, with_largest_demand(limited, growing))
     if attempt.problem.survive and domains(attempt.problem.cluster).merged:
         gap = max(gap, _gap_to_unprotected(attempt, problem, growing))
-    attempt, scale = _within_processors(replace(attempt, problem=problem), growing)
-    # Only the capacity of the slices is known as an upper bound.
+    time = time or Deadline(attempt.options.time_limit_s)
+    attempt, scale = _within_processors(replace(attempt, problem=problem), growing, time)
+    # Only the capacity that the program allows is known as an upper bound.
     return attempt, max(gap, 1 - scale)
 
 
@@ -323,12 +348,12 @@ def _gap_to_unprotected(attempt: Attempt, largest: Problem, growing: Collection[
     return (1 + free[1]) * max(more.demand_rps / less.demand_rps for more, less in pairs) - 1
 
 
-def _within_processors(attempt: Attempt, growing: Collection[str]) -> tuple[Attempt, float]:
+def _within_processors(attempt: Attempt, growing: Collection[str], time: Deadline) -> tuple[Attempt, float]:
     """Returns the attempt with demands of growing graphs that the processors of the machine carry, and their scale.
 
-    If they do not carry what the slices do, only the variants that carry most are left: with less demand there would be
-    room for more accurate ones. The processor time of a call depends on the plan, so several plans are made. If the
-    placement of the paper's formulation fails, the processors that the demands need are not known.
+    If they do not carry what the program allows, only the variants that carry most are left: with less demand there
+    would be room for more accurate ones. The processor time of a call depends on the plan, so several plans are made.
+    If the placement of the paper's formulation fails, the processors that the demands need are not known.
 
     Raises:
         OverloadedProcessorError: The processors do not carry the other graphs.
@@ -336,7 +361,7 @@ def _within_processors(attempt: Attempt, growing: Collection[str]) -> tuple[Atte
     total = 1.0
     for _ in range(_ROUNDS if attempt.problem.cluster.processors is not None else 0):
         try:
-            plan = _required(attempt, _plan_if_any(attempt))
+            plan = _required(attempt, _plan_if_any(attempt, time))
         except UnplacedError:
             break
         load = processor_load(plan, attempt.problem)
@@ -344,8 +369,8 @@ def _within_processors(attempt: Attempt, growing: Collection[str]) -> tuple[Atte
             break
         scale = load.scale(growing)
         if scale == 0:
-            raise diagnosis.overloaded(attempt.problem, load)
-        attempt, total = _like(attempt, plan).scaled(growing, scale * (1 - TOLERANCE)), total * scale
+            raise diagnosis.overloaded(attempt.problem, load.processors, load.scale())
+        attempt, total = attempt.like(plan).scaled(growing, scale * (1 - TOLERANCE)), total * scale
     return attempt, total
 
 

@@ -19,6 +19,8 @@ from jigsaw_triton.planner.capacity import Array, Service
 from jigsaw_triton.planner.domain.difference import Change, Place, difference
 from jigsaw_triton.planner.domain.plan import GraphPlan, PlacedModel, PlacedSlice, Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.domain.processors import processor_limit
+from jigsaw_triton.planner.transition.answering import RUNNING, TARGET
 from jigsaw_triton.planner.transition.generations import Generations, of_plans
 from jigsaw_triton.planner.transition.interim import Interim, Moment, at_last
 from jigsaw_triton.planner.transition.moves import Durations, Kind, Movers, Replica, memory_slices
@@ -152,7 +154,14 @@ def transition(
     rooms = _rooms(problem.cluster, boards, running, plan)
     waves = sequence(list(movers.moves(changes)), movers, _replicas(running, plan, interim), rooms)
     steps = _with_shares(_steps(waves, interim), running, plan, interim, durations)
-    return Transition(service.before_rps, tuple(steps), _shortfalls(steps, interim))
+    before = Moment(service.before_rps, dict.fromkeys(service.before_rps, RUNNING), taken=False)
+    if processor_limit(problem) is not None:
+        before = _within_plans(before, running, plan)
+        steps = [
+            replace(s, during=_within_plans(s.during, running, plan), after=_within_plans(s.after, running, plan))
+            for s in steps
+        ]
+    return Transition(before.capacities_rps, tuple(steps), _shortfalls(steps, interim))
 
 
 def check_room(problem: Problem, plan: Plan) -> None:
@@ -168,6 +177,22 @@ def check_room(problem: Problem, plan: Plan) -> None:
         placements = [*foreign.get(gpu.id, ()), *(placed.placement for placed in gpu.layout)]
         if reason := fits(boards[gpu.id], placements):
             raise InputError(f"a plan does not fit this GPU: {reason}", where=f"GPU {gpu.id}", hint="plan again")
+
+
+def _within_plans(moment: Moment, running: Plan | None, plan: Plan) -> Moment:
+    """Returns a moment of slices that share processors: they carry at most what the plans of their generations say."""
+    before = {name: one.capacity_rps for name, one in running.graphs.items()} if running is not None else {}
+    after = {name: one.capacity_rps for name, one in plan.graphs.items()}
+    limits = {
+        RUNNING: before,
+        TARGET: after,
+        None: {name: max(before.get(name, 0.0), rps) for name, rps in after.items()},
+    }
+    found = {
+        name: min(rps, limits.get(moment.shares[name], limits[None]).get(name, 0.0))
+        for name, rps in moment.capacities_rps.items()
+    }
+    return replace(moment, capacities_rps=found)
 
 
 def _running(problem: Problem) -> Plan | None:

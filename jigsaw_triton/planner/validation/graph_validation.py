@@ -103,8 +103,7 @@ class GraphCheck:
                 said[s.variant, s.slice, s.instances, s.batch] += s.count
             placed = Counter[tuple[str, str, int, int]]()
             for (_, *segment), count in self._placed(name).items():
-                # mypy does not know the number of items in a starred name.
-                placed[tuple(segment)] += count  # type: ignore[index]
+                placed[tuple(segment)] += count  # type: ignore[index]  # mypy does not count the items of a starred name
             if len(task.segments) > len(said):
                 yield f"{name}: a segment is listed more than once"
             if said != placed:

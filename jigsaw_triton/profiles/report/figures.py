@@ -282,7 +282,7 @@ def _validation(rows: Sequence[ProfileRow], basis: Basis | None) -> Validation |
         return None
     one = basis.fit.variants[name]
     width = basis.fit.scale * NormalDist().inv_cdf((1 + INTERVAL) / 2)
-    used = [row for row in rows if row.source in basis.sources]
+    used = [row for row in rows if row.source in basis.sources and basis.fit.covers(row)]
     predictions = tuple(
         Prediction(row, min(max(deviation, -_MOST_DEVIATION), _MOST_DEVIATION), min(width * sd, _MOST_DEVIATION))
         for row, deviation, sd in zip(used, one.deviations, one.expected, strict=True)

@@ -13,7 +13,7 @@ from jigsaw_triton.profiles.report.sentences import kind, place, stated
 _MOST_FINDINGS = 50
 _MOST_ORIGINS = 3
 _FIGURES = ("instances", "batch", "p50 ms", "p95 ms", "p99 ms", "items/s", "items/s per slice", "MiB")
-_ROW_HEADER = ("slice", *(f"#{name}" for name in _FIGURES), "source", "error", "origin")
+_ROW_HEADER = ("slice", *(f"#{name}" for name in _FIGURES), "source", "error", "origin", "processes", "model")
 
 
 def anchor(task: TaskFigures, variant: VariantFigures | None = None) -> str:
@@ -106,7 +106,9 @@ def rows_table(variant: VariantFigures) -> Element:
         memory = number(row.memory_mib) if row.memory_mib else ""
         error = percent(row.error) if row.error is not None else ""
         sizes = (row.key.slice, str(row.key.instances), str(row.key.batch))
-        body.append([*sizes, *map(number, figures), memory, row.source, error, row.origin])
+        body.append(
+            [*sizes, *map(number, figures), memory, row.source, error, row.origin, row.processes or "", row.model]
+        )
     return _table(_ROW_HEADER, body)
 
 

@@ -87,6 +87,6 @@ def load(folder: Path, spec: RunnerSpec, _instance: str) -> TorchRunner:
     """Loads `model.pt`, on the GPU if torch has one."""
     torch.set_num_threads(spec.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    # torch.jit has no type annotations.
-    module: Any = torch.jit.load(str(artifact(folder, "model.pt")), map_location=device)  # type: ignore[no-untyped-call]
+    file = str(artifact(folder, "model.pt"))
+    module: Any = torch.jit.load(file, map_location=device)  # type: ignore[no-untyped-call]  # torch.jit has no types
     return TorchRunner(spec, module.eval(), device)

@@ -7,6 +7,7 @@ model comes from its folder alone: nothing is downloaded, and no code in the fol
 import json
 import os
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ PIPELINE = "pipeline"
 
 _MEDIA = ("image", "audio", "video")
 """Begins of the names of inputs that are not texts, in pipelines of several inputs."""
+
+_TRANSLATION = "translation_"
+"""Begin of the names of pipelines that translate: `translation_en_to_de`."""
 
 _SPEECH = "text-to-audio"
 """The pipeline of texts whose models may have a feature extractor."""
@@ -199,13 +203,19 @@ def load(folder: Path, spec: RunnerSpec, _instance: str) -> TransformersRunner:
     """Loads the model, on the GPU if torch has one.
 
     Raises:
-        RuntimeError: The parameter `pipeline` or config.json is missing, or an input may not be a text.
+        RuntimeError: The parameter `pipeline` or config.json is missing, there is no such pipeline, or an input may not
+            be a text.
     """
     artifact(folder, "config.json")
     arguments = {name: _argument(text) for name, text in spec.parameters.items()}
     name = arguments.pop(PIPELINE, None)
     if name is None:
         raise RuntimeError(f"the parameter {PIPELINE} is missing; write parameters: {{pipeline: text-classification}}")
+    known = transformers.pipelines.get_supported_tasks()
+    if name not in known and not str(name).startswith(_TRANSLATION):
+        near = get_close_matches(str(name), known, n=1)
+        advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        raise RuntimeError(f"there is no {PIPELINE} {name!r}; {advice}")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(spec.threads)

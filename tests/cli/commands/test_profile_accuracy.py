@@ -10,7 +10,8 @@ import pytest
 import jigsaw_triton as jt
 from jigsaw_triton.cli.commands.profile_accuracy import accuracy_serving
 from jigsaw_triton.evaluation.accuracy.estimate import Estimate
-from jigsaw_triton.evaluation.accuracy.measure import AGREEMENT, Result
+from jigsaw_triton.evaluation.accuracy.measure import AGREEMENT, Result, Unmeasured
+from jigsaw_triton.evaluation.accuracy.running import Failure
 from jigsaw_triton.profiles.table import ProfileKey
 from tests.api.test_accuracies import CODE, LABELS
 from tests.cli.conftest import Run
@@ -32,8 +33,8 @@ def folder(tmp_path: Path) -> Path:
 def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Function that sets the results of the measurement, the last of which may be an error."""
 
-    def of(*results: Result | BaseException) -> None:
-        async def measured(*arguments: Any, **options: Any) -> AsyncIterator[Result]:
+    def of(*results: Result | Unmeasured | BaseException) -> None:
+        async def measured(*arguments: Any, **options: Any) -> AsyncIterator[Result | Unmeasured]:
             for result in results:
                 if isinstance(result, BaseException):
                     raise result
@@ -59,6 +60,21 @@ def test_accuracies_are_written_and_shown(run: Run, folder: Path, answers: Calla
     again = run("profile", folder, "--accuracy")
     assert "nothing to measure" in again.stdout
     assert again.exit_code == 0
+
+
+def test_a_variant_that_fails_is_shown_and_the_others_are_written(
+    run: Run, folder: Path, answers: Callable[..., None]
+) -> None:
+    failed = Unmeasured({"square": "slow"}, Failure("its model does not load", "  no such operator"))
+    answers(failed, accuracy(0.5, square="fast"))
+    result = run("profile", folder, "--accuracy")
+    assert result.exit_code == 1
+    assert "square slow failed: its model does not load" in result.stderr
+    assert "no such operator" in result.stderr
+    assert "1 failed and were not measured: square slow" in result.stdout
+    assert jt.load_graph(folder).tasks["square"].variant("fast").accuracy == 0.5
+    document = json.loads(run("profile", folder, "--accuracy", "--again", "-o", "json").stdout)
+    assert document["failed"] == [{"variants": {"square": "slow"}, "reason": "its model does not load"}]
 
 
 def test_an_agreement_is_shown_as_one_and_not_written(run: Run, folder: Path, answers: Callable[..., None]) -> None:

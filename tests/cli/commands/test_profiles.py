@@ -171,6 +171,23 @@ def test_fit_refuses_what_it_cannot_fill(run: Run, tmp_path: Path, options: tupl
     assert file.read_text() == measured_rows()
 
 
+def test_fit_does_not_mix_streams_and_processes(run: Run, tmp_path: Path) -> None:
+    header, *lines = measured_rows().splitlines()
+    several = [number for number, line in enumerate(lines) if line.split(",")[4] == "2"]
+    kinds = {number: ("streams" if at % 2 else "mps") for at, number in enumerate(several)}
+    file = tmp_path / "p.csv"
+    file.write_text(
+        "\n".join([f"{header},processes", *(f"{line},{kinds.get(n, '')}" for n, line in enumerate(lines))]) + "\n"
+    )
+    result = run("profiles", "fit", file, "--dry-run")
+    assert result.exit_code == 2
+    assert "2 of mps and 1 of streams were measured, which one model cannot fit" in result.stderr
+    assert "--processes mps" in result.stderr
+    found = json.loads(run("profiles", "fit", file, "--processes", "streams", "-o", "json").stdout)
+    assert found["variants"][0]["rows"] == 7 - 2
+    assert {row.processes for row in read_profiles(file).rows() if row.source == "fitted"} == {"streams"}
+
+
 def test_fit_says_if_the_memory_is_unknown(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "p.csv"
     file.write_text(measured_rows().replace(",200,measured", ",0,measured"))

@@ -13,8 +13,8 @@ import pytest
 from jigsaw_triton.compiler.bundle import WorkerModel
 from jigsaw_triton.errors import InputError, ServerError
 from jigsaw_triton.evaluation.accuracy.labels import LabelledSet, Request
-from jigsaw_triton.evaluation.accuracy.measure import AccuracyMeter, Result, best_variant, neighbours
-from jigsaw_triton.evaluation.accuracy.running import Runner, Serving
+from jigsaw_triton.evaluation.accuracy.measure import AccuracyMeter, Result, Unmeasured, best_variant, neighbours
+from jigsaw_triton.evaluation.accuracy.running import Failure, Runner, Serving
 from jigsaw_triton.evaluation.profiling.workers import ProfilingWorkers
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Gpu, GpuId
@@ -60,6 +60,7 @@ class InProcess(ProfilingWorkers):
         self.now = ""
         self.loads: list[str] = []
         self.sizes: list[int] = []
+        self.stops = 0
 
     @property
     def backends(self) -> frozenset[str]:
@@ -67,6 +68,9 @@ class InProcess(ProfilingWorkers):
 
     async def start(self, kind: str, instances: int) -> None:
         assert (kind, instances) == ("1g", 2)
+
+    async def stop(self) -> None:
+        self.stops += 1
 
     @asynccontextmanager
     async def loaded(self, model: WorkerModel) -> AsyncIterator[None]:
@@ -90,11 +94,16 @@ def meter(of: TaskGraph, data: LabelledSet, workers: InProcess, batch: int = 4) 
     return AccuracyMeter(of, data, Runner(of, workers, TEMPLATES, Serving("1g", 2, batch)), lambda _: None)
 
 
-def collected(found: AsyncIterator[Result]) -> dict[str, Result]:
-    async def all_of() -> dict[str, Result]:
-        return {result.name: result async for result in found}
+def outcomes(found: AsyncIterator[Result | Unmeasured]) -> dict[str, Result | Unmeasured]:
+    async def all_of() -> dict[str, Result | Unmeasured]:
+        return {one.name: one async for one in found}
 
     return asyncio.run(all_of())
+
+
+def collected(found: AsyncIterator[Result | Unmeasured]) -> dict[str, Result]:
+    """Returns the results by name, all of which must be measured."""
+    return {name: cast(Result, one) for name, one in outcomes(found).items()}
 
 
 def measured(
@@ -209,12 +218,64 @@ def test_a_step_that_fails_is_the_users_error() -> None:
         measured(of, data, {"later": ("v0",)}, {})
 
 
-def test_a_model_that_fails_ends_the_measurement() -> None:
-    def failing(inputs: Arrays) -> dict[str, Array]:
-        raise ServerError("out of memory")
+def failing(inputs: Arrays) -> dict[str, Array]:
+    raise ServerError("out of memory; the server's log:\n  killed")
 
-    with pytest.raises(ServerError, match="out of memory"):
-        measured(app(), requests([1, 2], [3]), {"square": ("v0",)}, {**MODELS, "square.v0": failing})
+
+def test_a_variant_that_fails_is_reported_and_the_others_are_measured() -> None:
+    workers = InProcess({**MODELS, "square.v0": failing})
+    found = outcomes(meter(app(), requests([1, 2], [3]), workers).variants({"square": ("v0", "v1")}))
+    failed, other = found["square v0"], found["square v1"]
+    assert isinstance(failed, Unmeasured)
+    assert failed.failure == Failure("out of memory", "  killed")
+    assert isinstance(other, Result)
+    assert other.value == 0.6667
+    assert workers.stops == 1
+
+
+def test_the_best_variant_that_works_makes_the_input_of_later_tasks() -> None:
+    workers = InProcess({**MODELS, "split.v0": failing})
+    found = outcomes(meter(app(), requests([1, 2], [3, 4]), workers).variants({"square": ("v0",)}))
+    assert workers.loads == ["split.v0", "split.v1", "square.v0"]
+    assert list(found) == ["square v0"]
+
+
+def test_tasks_without_input_are_reported() -> None:
+    of = app()
+    labels = replace(of.labels, tasks={"split": Metric("f1", "ROWS"), "square": Metric("exact", "S")})  # type: ignore[type-var]
+    data = requests([1, 2], labels=lambda x: {"split.ROWS": x[:, None], "square.S": (x**2)[:, None]})
+    without = LabelledSet(data.name, [Request(r.inputs, {"square.S": r.labels["square.S"]}) for r in data.requests])
+    broken = {**MODELS, "split.v0": failing, "split.v1": failing}
+    found = outcomes(meter(of, without, InProcess(broken)).variants({"square": ("v0", "v1")}))
+    reason = "square has no input, because split does not work"
+    assert [one.failure.reason for one in found.values() if isinstance(one, Unmeasured)] == [reason, reason]
+    labelled = outcomes(
+        meter(replace(of, labels=labels), data, InProcess(broken)).variants({"split": ("v1",), "square": ("v0",)})
+    )
+    assert isinstance(labelled["split v1"], Unmeasured)
+    assert isinstance(labelled["square v0"], Result)
+
+
+def test_a_variant_that_fails_agrees_with_none() -> None:
+    of = replace(app(), labels=None)
+    broken = {**MODELS, "square.v0": failing}
+    found = outcomes(meter(of, requests([1, 2]), InProcess(broken)).variants({"square": ("v0", "v1")}))
+    assert list(found) == ["square v0"]
+    assert isinstance(found["square v0"], Unmeasured)
+
+
+def test_combinations_of_a_variant_that_fails_are_reported() -> None:
+    wanted = [{"split": one, "square": other} for one in ("v0", "v1") for other in ("v0", "v1")]
+    workers = InProcess({**MODELS, "square.v1": failing})
+    metric = Metric("exact", "S")
+    found = outcomes(meter(app(), requests([1, 2], [3, 4]), workers).combinations(wanted, metric))
+    kinds = {name: type(one) for name, one in found.items()}
+    assert kinds == {
+        "split v0, square v0": Result,
+        "split v0, square v1": Unmeasured,
+        "split v1, square v0": Result,
+        "split v1, square v1": Unmeasured,
+    }
 
 
 def test_a_request_without_its_label_is_named() -> None:

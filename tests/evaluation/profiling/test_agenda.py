@@ -92,6 +92,8 @@ def test_kinds_of_slices_can_be_left_out() -> None:
     assert agenda.tasks == ("t",)
 
 
-@pytest.mark.parametrize(("configurations", "points"), [(1, 1), (3, 3), (8, 4), (16, 4), (24, 6), (48, 12), (160, 12)])
+@pytest.mark.parametrize(
+    ("configurations", "points"), [(1, 1), (5, 5), (8, 6), (16, 6), (24, 6), (32, 8), (48, 12), (160, 12)]
+)
 def test_a_quarter_of_the_configurations_is_measured_within_limits(configurations: int, points: int) -> None:
     assert default_points(configurations) == points

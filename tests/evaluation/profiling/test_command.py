@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.cli.main import program
+from jigsaw_triton.evaluation.profiling.again import Again
 from jigsaw_triton.evaluation.profiling.failures import Failures
 from jigsaw_triton.evaluation.profiling.sheet import Sheet
 from jigsaw_triton.profiles.read import read_profiles
@@ -85,7 +86,7 @@ def test_the_rest_is_fitted_once_enough_is_measured(
     sheet = Sheet(Path(application, "profiles.csv"))
     for batch in (2, 4, 8):
         sheet.add(ProfileRow(replace(KEY, batch=batch), 4 + batch, 5 + batch, 6 + batch, 100, 48.5, "measured"))
-    status, out, _ = run(capsys, application, *FOUR, "-o", "json")
+    status, out, _ = run(capsys, application, *FOUR, "--points", "4", "-o", "json")
     document = json.loads(out)
     assert status == 0
     assert (document["measured"], document["kept"], document["fitted"]) == (0, 4, 1)
@@ -130,6 +131,19 @@ def test_an_interrupted_sweep_keeps_outdated_rows(
     assert status == 130
     assert "are outdated" in err
     assert read_profiles(sheet.path).get(KEY) == old
+
+
+def test_measuring_again_goes_on_where_it_was_interrupted(
+    application: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = Path(application, "profiles.csv")
+    Again(file).add(KEY)
+    monkeypatch.setattr("jigsaw_triton.cli.commands.profile.find_installation", None)
+    status, out, err = run(capsys, application, *ONE, "--again", "-o", "json")
+    assert status == 0
+    assert "1 configurations were measured again before a run ended early and are left out" in err
+    assert json.loads(out)["kept"] == 1
+    assert not Again(file).path.exists()
 
 
 def test_a_configuration_that_failed_before_is_not_tried_and_the_exit_code_says_so(

@@ -129,3 +129,11 @@ def test_a_failed_batch_ends_the_loop_with_its_reason(fail_at: int) -> None:
         run(worker, size=2, lanes=2, side_by_side=True)
     assert caught.value.where == "m"
     assert worker.opened == worker.closed
+
+
+def test_the_processor_time_of_the_servers_is_that_of_the_measurement() -> None:
+    worker, readings = FakeWorker(), iter([10.0, 10.25])
+    batch = batches([{"X": np.zeros(1, np.float32)}], 1, side_by_side=False)
+    load = Load(Target("m", ("Y",), worker.connect), batch, 1)
+    loop = asyncio.run(closed_loop(load, QUICK, lambda: next(readings)))
+    assert loop.used_s == 0.25

@@ -70,6 +70,10 @@ class FakeWorkers(ProfilingWorkers):
     async def model_mib(self) -> float:
         return 12.34
 
+    def processor_s(self) -> float:
+        """Two milliseconds for each item."""
+        return 2e-3 * sum(size * count for size, count in self.sizes.items())
+
     async def infer(self, model: str, inputs: Arrays) -> dict[str, Array]:
         crops = np.array([np.full(16, n) for n in range(self.rows)], np.float32).reshape(-1, 16)
         return {"BOX": inputs["X"], "CROPS": crops[None]}
@@ -104,6 +108,7 @@ def test_a_configuration_is_measured_with_real_input_on_a_deployment_s_model(tmp
         assert 0 < found.row.latency_p50_ms <= found.row.latency_p95_ms <= found.row.latency_p99_ms
         assert found.full == 1.0
         assert found.batches >= 6
+        assert found.row.processor_ms is not None and found.row.processor_ms > 0
 
     asyncio.run(main())
     upstream, measured = workers.loads

@@ -6,6 +6,7 @@ from typing import cast
 import pytest
 
 from jigsaw_triton.errors import InputError
+from jigsaw_triton.evaluation.profiling.again import Again
 from jigsaw_triton.evaluation.profiling.agenda import Agenda, configuration
 from jigsaw_triton.evaluation.profiling.budget import Budget
 from jigsaw_triton.evaluation.profiling.failures import Failures
@@ -73,6 +74,20 @@ def test_a_configuration_that_works_at_last_has_not_failed(tmp_path: Path) -> No
     Failures(path).add(KEYS[0], "out of memory")
     run(path, FakeProfiler(), Agenda(KEYS[:1], None, 1e9, {}, ()))
     assert Failures(path).reasons == {}
+
+
+def test_of_a_repeated_sweep_only_what_is_left_is_measured_after_an_interruption(tmp_path: Path) -> None:
+    path = tmp_path / "profiles.csv"
+    run(path, FakeProfiler([("1g", 2, 4)]), Agenda(KEYS, None, 1e9, {}, ()))
+    first = Records(Sheet(path), Failures(path), Again(path))
+    assert (first.known, first.failed) == ((), set())
+    for key in KEYS[:2]:
+        first.keep(Measurement(ProfileRow(key, 8, 9, 9, 50, 50, "measured"), 9, 1.0, 1.0, None, True, "pss"))
+    first.keep(Failure(KEYS[5], "still out of memory"))
+    repeated = Records(Sheet(path), Failures(path), Again(path))
+    assert [row.key for row in repeated.known] == KEYS[:2]
+    assert repeated.failed == {KEYS[5]}
+    assert {row.key for row in Records(Sheet(path), Failures(path)).known} == set(KEYS[:5])
 
 
 def test_a_sweep_ends_when_its_budget_is_spent(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """Workers on the measured slice: one server, or one server per instance under MPS."""
 
 import asyncio
+import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,10 +12,12 @@ from typing import Any, cast
 import pytest
 
 from jigsaw_triton.compiler.bundle import Worker, WorkerModel
+from jigsaw_triton.controller.persistence.lock import locked
+from jigsaw_triton.controller.persistence.paths import deployment_paths
 from jigsaw_triton.evaluation.profiling import workers as module
 from jigsaw_triton.evaluation.profiling.workers import ProfilingWorkers
 from jigsaw_triton.gpus.catalog import CATALOG
-from jigsaw_triton.gpus.model import Gpu, GpuId
+from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId
 from tests.controller.worlds import worker
 
 
@@ -90,3 +95,28 @@ def test_all_servers_load_the_model_and_lanes_use_them_in_turn(monkeypatch: pyte
         assert fleet.done == ["load n-0-2g-0-p1", "load n-0-2g-0-p2", "unload n-0-2g-0-p1", "unload n-0-2g-0-p2"]
 
     asyncio.run(main())
+
+
+def test_folders_of_killed_runs_are_removed_and_those_of_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    on_cpu = Cluster((Gpu(GpuId("n", 0), CATALOG["cpu"]),))
+    killed, runs, starts, other = (
+        tmp_path / name for name in ("jigsaw-profile-a", "jigsaw-profile-b", "jigsaw-profile-c", "x")
+    )
+    for folder in (killed, runs, starts, other):
+        folder.mkdir()
+        deployment_paths(folder).create()
+    for folder in (killed, runs, other):
+        os.utime(folder, (0, 0))
+    socket = deployment_paths(killed).run
+    assert socket.exists()
+    with locked(deployment_paths(runs).lock):
+        os.utime(runs, (0, 0))
+        with module._folders(on_cpu) as paths:
+            assert paths.state.exists()
+            assert {path.name for path in tmp_path.iterdir()} == {runs.name, starts.name, other.name, paths.state.name}
+    assert not socket.exists()
+    for folder in (runs, starts, other):
+        shutil.rmtree(deployment_paths(folder).run)

@@ -155,3 +155,18 @@ def test_the_mean_accuracy_of_pairs_weighs_each_by_the_shares_of_its_variants() 
     table = PairTable(("t0", "t1"), {pair: -math.log(accuracy) for pair, accuracy in accuracies.items()})
     mean = math.exp(-table.mean({"t0": {"a": 3.0, "b": 1.0}, "t1": {"x": 0.5, "y": 0.5}}))
     assert mean == pytest.approx(0.375 * 1.0 + 0.375 * 0.5 + 0.125 * 0.8 + 0.125 * 0.4)
+
+
+def test_a_graph_of_very_many_paths_is_decided_at_once() -> None:
+    """Forty layers of three tasks have 3**40 paths, all of which pass the first and the last task."""
+    layers = [[f"l{depth}_{i}" for i in range(3)] for depth in range(40)]
+    tasks = [task("first", {"X": "inputs.X"}, of=variants(2))]
+    before = ["first"]
+    for layer in layers:
+        tasks += [task(name, {f"X{b}": f"{b}.Y" for b in before}) for name in layer]
+        before = layer
+    tasks.append(task("last", {f"X{b}": f"{b}.Y" for b in before}, of=variants(2)))
+    of = graph(tasks, {"Y": "last.Y"})
+    pairs = tuple(Combination({"first": one, "last": other}, 0.5) for one in ("v0", "v1") for other in ("v0", "v1"))
+    (table,) = deciding_tables(replace(of, combinations=pairs))
+    assert table.tasks == ("first", "last")

@@ -42,3 +42,9 @@ def test_longest_paths_agree_with_enumeration(g: TaskGraph, numbers: list[int]) 
 def test_the_number_of_paths_agrees_with_enumeration() -> None:
     for g in (chain(3), fan_out(), diamond(), conditional()):
         assert count_paths(g) == len(g.paths())
+
+
+@given(graphs(), st.sets(st.integers(0, 5), max_size=3))
+def test_the_number_of_paths_through_tasks_agrees_with_enumeration(g: TaskGraph, numbers: set[int]) -> None:
+    through = {f"t{number}" for number in numbers} & g.tasks.keys()
+    assert count_paths(g, through) == sum(through <= set(path) for path in g.paths())

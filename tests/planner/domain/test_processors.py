@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from jigsaw_triton.graph.model import Slo, TaskGraph, Workload
-from jigsaw_triton.planner.domain.gateway_load import gateway_load
+from jigsaw_triton.planner.domain.gateway_load import CALL_US, REQUEST_US, gateway_load, tensors_us
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Problem
 from jigsaw_triton.planner.domain.processors import ProcessorLoad, processor_load, with_carried
@@ -81,7 +81,7 @@ def test_batches_that_take_longer_on_a_full_machine_take_no_more_processor_time(
 
 def test_emulated_variants_keep_no_processor_busy() -> None:
     load, workers = load_of(row(rps=50.0), template="emulated")
-    assert workers == 0
+    assert workers == pytest.approx(0)
     assert not load.exceeded
 
 
@@ -102,7 +102,57 @@ def test_the_capacity_of_a_plan_is_at_most_what_the_processors_carry() -> None:
     plan, problem = planned(row(rps=500.0))
     load = processor_load(plan, problem)
     assert load is not None
-    limited = with_carried(plan, replace(load, carried_rps={"chain": 150.0}))
-    assert (plan.graphs["chain"].capacity_rps, limited.graphs["chain"].capacity_rps) == (400.0, 150.0)
-    least = with_carried(plan, replace(load, carried_rps={"chain": 50.0}))
+    limited = with_carried(plan, replace(load, processors=1.5 * load.busy))
+    assert plan.graphs["chain"].capacity_rps == 400.0
+    assert limited.graphs["chain"].capacity_rps == pytest.approx(150.0)
+    least = with_carried(plan, replace(load, processors=0.5 * load.busy))
     assert least.graphs["chain"].capacity_rps == DEMAND_RPS
+
+
+def test_each_node_has_processors_of_its_own() -> None:
+    """Eight slices of 80 requests/s are more than a board has, so the plan uses both nodes."""
+    graph = one_task()
+    nodes = tuple(gpu for node in ("a", "b") for gpu in cluster(1, node=node).gpus)
+    on = replace(cluster(1), gpus=nodes, processors=6.0)
+    problem = Problem((Workload(graph, 640.0),), on, {graph.name: ProfileTable([row(rps=100.0)])})
+    load = processor_load(make_plan(problem, TWO_P95), problem)
+    assert load is not None
+    assert load.busy_by_node.keys() == {"a", "b"}
+    both = sum(busy["chain"] for busy in load.busy_by_node.values())
+    assert load.busy < both
+    assert both > 6.4
+
+
+def test_a_graph_grows_as_far_as_the_busiest_node_allows() -> None:
+    load = ProcessorLoad(4.0, {"a": {"x": 1.0, "y": 2.0}, "b": {"x": 0.0, "y": 3.0}}, {"x": 10.0, "y": 50.0})
+    assert load.busy == 3.0
+    assert load.scale(["x"]) == 2.0
+    assert load.scale(["y"]) == pytest.approx(4 / 3)
+    assert load.scale() == pytest.approx(4 / 3)
+    assert load.carried_rps == {"x": pytest.approx(40 / 3), "y": pytest.approx(200 / 3)}
+    assert not load.exceeded
+    assert replace(load, processors=2.9).exceeded
+    assert replace(load, processors=2.9).scale(["x"]) == 0.0
+
+
+def test_a_measured_processor_time_replaces_the_estimate() -> None:
+    """With one instance the machine is not full. The row with two has 15 ms for an item, which it also waits for."""
+    alone, both = row(rps=50.0), row(instances=2, rps=80.0, memory_mib=1e6)
+    _, workers = load_of(replace(alone, processor_ms=12.0), replace(both, processor_ms=15.0))
+    assert workers == pytest.approx(DEMAND_RPS * 0.015)
+    _, workers = load_of(replace(alone, processor_ms=12.0), both)
+    assert workers == pytest.approx(DEMAND_RPS * 0.012)
+
+
+def test_batches_are_not_full_while_processors_are_short() -> None:
+    """A batch takes 4 ms and 1 ms for each item: 5 ms for one, 12 ms for eight, 9.6 ms for the mean of 5.6."""
+    small, large = row(rps=400.0), row(batch=8, rps=600.0)
+    plan, problem = planned(replace(small, processor_ms=5.0), replace(large, processor_ms=1.5))
+    (segment,) = plan.graphs["chain"].tasks["t0"].segments
+    assert segment.batch == 8
+    load = processor_load(plan, problem)
+    assert load is not None
+    gateway_s = (REQUEST_US + CALL_US / 5.6) / 1e6 + tensors_us(
+        problem.workloads[0].graph, one_task().tasks["t0"]
+    ) / 1e6
+    assert load.busy == pytest.approx(DEMAND_RPS * (9.6e-3 / 5.6 + gateway_s))

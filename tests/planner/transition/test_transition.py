@@ -367,3 +367,20 @@ def test_the_exact_order_is_the_best_of_all(old: Places, new: Places) -> None:
     last = [move for move in moves if move.kind == "remove"]
     missed = [requests_missed([(m,) for m in (*first, *order, *last)], interim) for order in permutations(changed)]
     assert requests_missed([(m,) for m in _best(moves, interim)], interim) == pytest.approx(min(missed), abs=1e-6)
+
+
+def test_slices_of_one_processor_carry_no_more_than_their_plans_say() -> None:
+    """Each task has two and then three slices of 10 requests/s, of which the processors carry 12 and 15."""
+    rows = {f"1g@{at}": f"t{at % 2}.v0" for at in range(6)}
+    one, other = plan_of({0: dict(list(rows.items())[:4])}, demand_rps=10), plan_of({0: rows}, demand_rps=10)
+    one, other = (
+        replace(plan, graphs={"chain": replace(plan.graphs["chain"], capacity_rps=rps)})
+        for plan, rps in ((one, 12.0), (other, 15.0))
+    )
+    asked = problem(GRAPH, PROFILES, demand_rps=10, gpus=1, running=one)
+    known = replace(asked, cluster=replace(asked.cluster, processors=2.0))
+    free, limited = (transition(p, other, TWO_P95) for p in (asked, known))
+    assert kinds(limited) == kinds(free) == ["add", "shares"]
+    assert free.before_rps == {"chain": pytest.approx(20.0)}
+    assert limited.before_rps == {"chain": 12.0}
+    assert limited.steps[-1].after_rps == {"chain": 15.0}

@@ -136,7 +136,7 @@ def test_the_page_says_why_a_variant_is_not_worth_a_choice() -> None:
 
 def test_sources_origins_and_errors_are_shown() -> None:
     rows = [
-        replace(row("t0", "v0"), source="measured"),
+        replace(row("t0", "v0"), source="measured", processes="mps", model="0123456789ab"),
         replace(row("t0", "v0", batch=2), source="measured", origin="perf_analyzer: a.csv"),
         replace(row("t0", "v0", batch=4), source="fitted", origin="fit of 9 rows", error=0.034),
         row("t0", "v0", batch=8),
@@ -148,6 +148,7 @@ def test_sources_origins_and_errors_are_shown() -> None:
     assert "1 measured, 1 imported, 1 fitted, 1 assumed" in page.text
     assert "Not measured: the best configuration of v0. Measure it before you rely on it." in page.text
     assert "perf_analyzer: a.csv" in page.text and "fit of 9 rows" in page.text
+    assert "mps" in page.text and "0123456789ab" in page.text
     assert page.values("class").count("hollow") >= 2
 
 

@@ -198,3 +198,12 @@ def test_nothing_found_is_no_rows_of_each_output() -> None:
 def test_the_name_of_the_pipeline_is_required(classifier: Path) -> None:
     with pytest.raises(RuntimeError, match="the parameter pipeline is missing; write parameters"):
         load_runner(classifier, RunnerSpec("transformers", (TEXT,), (LABEL,)))
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("text-clasification", "did you mean text-classification?"), ("xyz", "there are ")],
+)
+def test_an_unknown_pipeline_is_named_with_those_that_there_are(classifier: Path, name: str, advice: str) -> None:
+    with pytest.raises(RuntimeError, match=re.escape(f"there is no pipeline '{name}'; {advice}")):
+        runner(classifier, (LABEL, SCORE), name)
