@@ -142,10 +142,8 @@ class NodeAgent:
         running = {}
         for name in self._workers:
             server = self._running(name)
-            if server is None:
-                continue
-            pid = server.process.pid
-            running[name] = {"pid": pid, "uuid": server.uuid, "incarnation": f"{pid}.{start_time(pid)}"}
+            if server is not None and (pid := server.process.pid) is not None:
+                running[name] = {"pid": pid, "uuid": server.uuid, "incarnation": f"{pid}.{start_time(pid)}"}
         events = [(number, event_json(event)) for number, event in self._events if number > after]
         last = self._events[-1][0] if self._events else 0
         return {"agent": self.id, "at": time.monotonic_ns(), "workers": running, "events": events, "last": last}

@@ -198,9 +198,10 @@ def command(
     if diff:
         check_room(problem, plan)
         steps = transition(problem, plan, planner_options)
-        cost = problem.cost_of(before.gpus) if before is not None else None
-        document |= {"transition": steps.to_json() | totals_document(before, cost)}
-        view += [*transition_view(steps, plan), *totals_words(before, cost, plan)]
+        ran = before if isinstance(before, Plan) else None
+        cost = problem.cost_of(ran.gpus) if ran is not None else None
+        document |= {"transition": steps.to_json() | totals_document(ran, cost)}
+        view += [*transition_view(steps, plan), *totals_words(ran, cost, plan)]
     out.result(document, *view)
 
 

@@ -93,6 +93,11 @@ class Fleet:
         """Returns the process of a server on its node; None if it has none."""
         return self._own.process(name) or self.nodes.process(name)
 
+    def pids(self) -> tuple[int, ...]:
+        """Returns the process ids of the servers of this machine, each the leader of its process group."""
+        servers = self._own.servers.by_name.values()
+        return tuple(server.process.pid for server in servers if server.process.pid is not None)
+
     async def serve_on(self, cluster: Cluster) -> None:
         """Sets the cluster to serve on. GPUs of earlier clusters remain known, since workers may still run there.
 

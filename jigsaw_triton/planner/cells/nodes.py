@@ -10,8 +10,8 @@ Nodes = Mapping[str, tuple[Gpu, ...]]
 """Name of a node -> its GPUs, by index. Nodes are sorted by name."""
 
 NodeKind = tuple[tuple[int, str, float, Layout, bool, tuple[PlacedSlice, ...]], ...]
-"""GPUs of a node: index, board, cost per hour or 0, instances of others, true if it is uncut, and what runs on it. Nodes
-of one kind are interchangeable."""
+"""GPUs of a node: index, board, cost per hour or 0, instances of others, true if it is uncut, and what runs on it.
+Nodes of one kind are interchangeable."""
 
 
 def nodes_of(cluster: Cluster) -> Nodes:
