@@ -1,10 +1,12 @@
 """The other machines of a deployment: their agents, and the transport by which the gateway calls their workers."""
 
 import asyncio
+import contextlib
+import json
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 from jigsaw_triton.compiler.bundle import Worker
 from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.fleet.agent_calls import AgentCalls
+from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
 from jigsaw_triton.controller.fleet.agent_checks import check_agents
 from jigsaw_triton.controller.fleet.node import Process
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
@@ -22,7 +24,7 @@ from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.gpus.model import Agents, Cluster, DeviceUse, GpuId
 from jigsaw_triton.servers.certificates.credentials import credentials_in
-from jigsaw_triton.servers.members import leaders, marks, members
+from jigsaw_triton.servers.members import marks, members, newest
 from jigsaw_triton.servers.os_process import OsProcess
 from jigsaw_triton.servers.transport.config import Link, Node
 from jigsaw_triton.servers.transport.gateway_side import NAME as SIDE
@@ -32,6 +34,9 @@ log = logging.getLogger(__name__)
 
 _IDENTITY_FACT = "deployment"
 """Journal key of the identity by which agents know whose workers they have."""
+
+_ADDRESSES_FACT = "addresses of agents"
+"""Journal key of the addresses of agents as JSON, also of nodes that have left the cluster."""
 
 
 class RemoteNodes:
@@ -102,35 +107,48 @@ class RemoteNodes:
         if cluster.agents is None:
             return
         await self._connect(cluster.agents)
-        new = [name for name in self._nodes if name not in self._described]
-        found = await asyncio.gather(*(self._nodes[name].describe() for name in new))
-        described = {**self._described, **dict(zip(new, found, strict=True))}
-        for text in check_agents(described, time.time()):
-            self._notify(e.Noticed("node", text))
-        self._described = described
-        await self._each(lambda node: node.serve_on(_part(cluster, node.name)))
+        # Nodes that have left are not asked, nor are those that were lost when they were to be adopted.
+        names = [name for name, _ in cluster.agents.addresses]
+        nodes = [self._nodes[name] for name in names]
+        new = [node for node in nodes if node.name not in self._described and not node.away]
+        if new:
+            found = await asyncio.gather(*(node.describe() for node in new))
+            described = {node.name: one for node, one in zip(new, found, strict=True)}
+            known = {name: one for name, one in self._described.items() if name in names}
+            for text in check_agents(described, time.time(), known):
+                self._notify(e.Noticed("node", text))
+            self._described |= described
+        await self._each(nodes, lambda node: node.serve_on(_part(cluster, node.name)))
 
-    async def adopt(self, cluster: Cluster, workers: Mapping[str, Worker]) -> set[str]:
+    async def adopt(self, cluster: Cluster, workers: Mapping[str, Worker]) -> None:
         """Goes on with the workers of an earlier controller. Those that have ended follow as events.
+
+        Workers may also run on nodes that have left the cluster, if the change to it had not ended.
 
         Args:
             cluster: Cluster that they serve on.
             workers: Workers that are known to run on the nodes.
         """
         if cluster.agents is None:
-            return set()
-        running = leaders(await asyncio.to_thread(members, self._paths.state)).get(SIDE)
-        await self._connect(cluster.agents, OsProcess.find(running.pid, running.started) if running else None)
-        by_node: dict[str, dict[str, Worker]] = {name: {} for name in self._nodes}
+            return
+        running = newest(await asyncio.to_thread(members, self._paths.state), SIDE)
+        by_node: dict[str, dict[str, Worker]] = {name: {} for name, _ in cluster.agents.addresses}
         for name, worker in workers.items():
-            by_node[worker.node][name] = worker
-        await self._each(lambda node: node.adopt(_part(cluster, node.name), by_node[node.name]))
-        self._described |= {node.name: await node.describe() for node in self if not node.away}
-        return set()
+            by_node.setdefault(worker.node, {})[name] = worker
+        earlier = dict(json.loads(self._journal.fact(_ADDRESSES_FACT) or "{}"))
+        addresses = {**earlier, **dict(cluster.agents.addresses)}
+        agents = replace(cluster.agents, addresses=tuple((n, addresses[n]) for n in by_node if n in addresses))
+        await self._connect(agents, OsProcess.find(running.pid, running.started) if running else None)
+        await self._each(self, lambda node: node.adopt(_part(cluster, node.name), by_node[node.name]))
+        for node in self:
+            with contextlib.suppress(AwayError):
+                if not node.away:
+                    self._described[node.name] = await node.describe()
 
     async def survey(self, cluster: Cluster) -> Cluster:
         """Returns the cluster in its current state, with the MIG instances of others and without lost nodes."""
-        found = await asyncio.gather(*(node.survey(_part(cluster, node.name)) for node in self))
+        parts = {node: _part(cluster, node.name) for node in self}
+        found = await asyncio.gather(*(node.survey(part) for node, part in parts.items() if part.gpus))
         return replace(cluster, gpus=tuple(sorted((gpu for one in found for gpu in one.gpus), key=lambda g: g.id)))
 
     async def lost_gpus(self) -> frozenset[GpuId]:
@@ -176,7 +194,8 @@ class RemoteNodes:
             self._side = side
         else:
             await self._side.set_nodes(nodes)
-        self._agents = replace(agents, addresses=tuple((n.name, f"{n.host}:{n.port}") for n in nodes))
+        self._agents = replace(agents, addresses=tuple({**known, **dict(agents.addresses)}.items()))
+        self._journal.keep_fact(_ADDRESSES_FACT, json.dumps(dict(self._agents.addresses)))
         deployment = self._identity()
         for node in nodes:
             if node.name not in self._nodes:
@@ -193,9 +212,9 @@ class RemoteNodes:
             self._journal.keep_fact(_IDENTITY_FACT, secrets.token_hex(8))
         return self._journal.fact(_IDENTITY_FACT)
 
-    async def _each(self, call: Callable[[RemoteNode], Awaitable[object]]) -> None:
-        """Calls all nodes at once, and raises the first error after all have ended."""
-        found = await asyncio.gather(*(call(node) for node in self), return_exceptions=True)
+    async def _each(self, nodes: Iterable[RemoteNode], call: Callable[[RemoteNode], Awaitable[object]]) -> None:
+        """Calls nodes at once, and raises the first error after all have ended."""
+        found = await asyncio.gather(*(call(node) for node in nodes), return_exceptions=True)
         for error in found:
             if isinstance(error, BaseException):
                 raise error
