@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from jigsaw_triton.compiler.bundle import Worker, WorkerModel
 from jigsaw_triton.controller.core import events as e
@@ -65,6 +66,19 @@ class Running:
     incarnation: str
 
 
+def running_json(running: Mapping[str, Running]) -> Json:
+    """Returns running workers by name as JSON, in the form in which an agent tells them."""
+    return {
+        name: {"pid": one.process.pid, "uuid": one.process.uuid, "incarnation": one.incarnation}
+        for name, one in running.items()
+    }
+
+
+def read_running(data: Json) -> Mapping[str, Running]:
+    """Returns the running workers of `running_json`."""
+    return {n: Running(Process(one["pid"], one["uuid"]), one["incarnation"]) for n, one in data.items()}
+
+
 class RemoteNode:
     """A node behind an agent. It follows what runs there, and brings it in line once the node is back.
 
@@ -78,6 +92,7 @@ class RemoteNode:
         notify: Callback for events that concern its workers.
         reachable: Returns true if the node itself answers, whether or not its agent does.
         changed: Called when workers begin or end, and when the node is lost or back.
+        running: Workers that ran there when an earlier controller last knew.
     """
 
     def __init__(
@@ -88,6 +103,7 @@ class RemoteNode:
         notify: Callable[[e.Event], None],
         reachable: Callable[[], Awaitable[bool]],
         changed: Callable[[], Awaitable[None]],
+        running: Mapping[str, Running] = MappingProxyType({}),
     ) -> None:
         self.name = name
         self._calls = calls
@@ -97,7 +113,7 @@ class RemoteNode:
         self._changed = changed
         self._cluster: Cluster | None = None
         self._workers: dict[str, Worker] = {}
-        self._running: Mapping[str, Running] = {}
+        self._running = running
         self._lost: frozenset[GpuId] = frozenset()
         self._away = False
         self._agent = ""
@@ -422,10 +438,7 @@ class RemoteNode:
             if number > self._last:
                 self._notify(read_event(event))
         self._last = max(self._last, found["last"])
-        running = {
-            name: Running(Process(entry["pid"], entry["uuid"]), entry["incarnation"])
-            for name, entry in found["workers"].items()
-        }
+        running = read_running(found["workers"])
         if running != self._running:
             self._running = running
             await self._changed()

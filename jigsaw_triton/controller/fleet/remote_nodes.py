@@ -6,10 +6,11 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from jigsaw_triton.compiler.bundle import Worker
 from jigsaw_triton.compiler.store import Identities
@@ -17,7 +18,7 @@ from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
 from jigsaw_triton.controller.fleet.agent_checks import check_agents
 from jigsaw_triton.controller.fleet.node import Process
-from jigsaw_triton.controller.fleet.remote_node import RemoteNode
+from jigsaw_triton.controller.fleet.remote_node import RemoteNode, Running, read_running, running_json
 from jigsaw_triton.controller.fleet.wire import Json
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
@@ -32,11 +33,17 @@ from jigsaw_triton.servers.transport.gateway_side import GatewaySide
 
 log = logging.getLogger(__name__)
 
+NONE: Mapping[str, Mapping[str, Running]] = MappingProxyType({})
+
 _IDENTITY_FACT = "deployment"
 """Journal key of the identity by which agents know whose workers they have."""
 
 _ADDRESSES_FACT = "addresses of agents"
 """Journal key of the addresses of agents as JSON, also of nodes that have left the cluster."""
+
+_RUNNING_FACT = "running elsewhere"
+"""Journal key of the workers that run on each node as JSON, with their incarnations. The next controller offers the
+same sockets, so that no call is lost and a condemned worker is not taken for a new one."""
 
 
 class RemoteNodes:
@@ -138,7 +145,9 @@ class RemoteNodes:
         earlier = dict(json.loads(self._journal.fact(_ADDRESSES_FACT) or "{}"))
         addresses = {**earlier, **dict(cluster.agents.addresses)}
         agents = replace(cluster.agents, addresses=tuple((n, addresses[n]) for n in by_node if n in addresses))
-        await self._connect(agents, OsProcess.find(running.pid, running.started) if running else None)
+        last = {node: self._last_running(node, own) for node, own in by_node.items() if node in addresses}
+        found = OsProcess.find(running.pid, running.started) if running is not None else None
+        await self._connect(agents, found, last)
         await self._each(self, lambda node: node.adopt(_part(cluster, node.name), by_node[node.name]))
         for node in self:
             with contextlib.suppress(AwayError):
@@ -175,8 +184,17 @@ class RemoteNodes:
             await self._side.stop()
             self._side = None
 
-    async def _connect(self, agents: Agents, found: OsProcess | None = None) -> None:
-        """Starts the transport to these agents, or brings it in line. A node that has left remains until `stop`."""
+    async def _connect(
+        self, agents: Agents, found: OsProcess | None = None, last: Mapping[str, Mapping[str, Running]] = NONE
+    ) -> None:
+        """Starts the transport to these agents, or brings it in line. A node that has left remains until `stop`.
+
+        Args:
+            agents: Agents of the cluster.
+            found: HAProxy that an earlier controller left; None if there is none.
+            last: Name of each node -> workers that ran there when an earlier controller last knew. They can be called
+                all the time.
+        """
         if agents == self._agents:
             return
         known = dict(self._agents.addresses) if self._agents is not None else {}
@@ -190,7 +208,7 @@ class RemoteNodes:
                 env=marks(self._paths.state, SIDE),
                 survives=self._survives,
             )
-            await side.start(nodes, found=found)
+            await side.start(nodes, self._links(last), found=found)
             self._side = side
         else:
             await self._side.set_nodes(nodes)
@@ -203,8 +221,21 @@ class RemoteNodes:
                 calls = AgentCalls(node.name, socket, deployment, self._journal.epoch)
                 reachable = partial(self._is_reachable, node.name)
                 self._nodes[node.name] = RemoteNode(
-                    node.name, calls, self._digest, self._notify, reachable, self._changed
+                    node.name, calls, self._digest, self._notify, reachable, self._changed, last.get(node.name, {})
                 )
+
+    def _links(self, running: Mapping[str, Mapping[str, Running]]) -> list[Link]:
+        """Returns the links to the workers that run, given those of each node."""
+        return [
+            Link(name, node, one.incarnation, self._paths.worker_socket(name))
+            for node, own in running.items()
+            for name, one in own.items()
+        ]
+
+    def _last_running(self, node: str, workers: Collection[str]) -> Mapping[str, Running]:
+        """Returns which of these workers of a node ran when this or an earlier controller last knew."""
+        found = json.loads(self._journal.fact(_RUNNING_FACT) or "{}").get(node, {})
+        return {name: one for name, one in read_running(found).items() if name in workers}
 
     def _identity(self) -> str:
         """Returns the identity of the deployment, which lasts as long as its journal."""
@@ -229,13 +260,11 @@ class RemoteNodes:
         async with self._linking:
             if self._side is None:
                 return
-            links = [
-                Link(name, node.name, running.incarnation, self._paths.worker_socket(name))
-                for node in self
-                for name, running in node.running.items()
-            ]
+            running = {node.name: node.running for node in self}
+            told = {name: running_json(own) for name, own in running.items()}
+            self._journal.keep_fact(_RUNNING_FACT, json.dumps(told))
             try:
-                await self._side.set_links(links)
+                await self._side.set_links(self._links(running))
             except JigsawError as error:
                 self._notify(e.Noticed("error", f"the gateway cannot call workers of other nodes: {error}"))
 

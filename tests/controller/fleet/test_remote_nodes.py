@@ -34,9 +34,11 @@ class FakeSide:
         self._socket = socket
         self.nodes: set[str] = set()
         self.links: set[str] = set()
+        self.first: dict[str, str] = {}
 
-    async def start(self, nodes: Iterable[Any], **_: Any) -> None:
+    async def start(self, nodes: Iterable[Any], links: Iterable[Any], **_: Any) -> None:
         await self.set_nodes(nodes)
+        self.first = {link.worker: link.incarnation for link in links}
 
     async def set_nodes(self, nodes: Iterable[Any]) -> None:
         self.nodes = {node.name for node in nodes}
@@ -152,5 +154,25 @@ def test_workers_on_a_node_that_has_left_the_cluster_are_adopted_and_can_be_ende
         assert node is not None
         await node.retire(one.name)
         assert world.machine.node.workers == {}
+
+    run(run_dir, monkeypatch, test)
+
+
+def test_the_transport_of_the_next_controller_begins_with_the_links_of_the_one_before(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = worker("a-0-1g-0", model("m"))
+
+    async def test(world: World) -> None:
+        first = world.controller()
+        await first.serve_on(A)
+        node = first.of(one.name, one)
+        assert node is not None and world.side.first == {}
+        await node.bring_up(one)
+        incarnation = node.running[one.name].incarnation
+        second = world.controller()
+        await second.adopt(A, {one.name: one})
+        assert world.side.first == {one.name: incarnation}
+        assert world.side.links == {one.name}
 
     run(run_dir, monkeypatch, test)
