@@ -24,6 +24,7 @@ from jigsaw_triton.controller.fleet.wire import (
     opened_models,
     read_cluster,
 )
+from jigsaw_triton.controller.persistence.epoch import number_of
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.records import WORKERS_FACT
 from jigsaw_triton.errors import StateError
@@ -36,7 +37,7 @@ _CLUSTER_FACT = "cluster"
 """Journal key of the node's GPUs, as they travelled."""
 
 _DEPLOYMENT_FACT, _EPOCH_FACT = "deployment", "controller epoch"
-"""Journal keys of the deployment that the workers belong to, and of the highest epoch of its controllers."""
+"""Journal keys of the deployment that the workers belong to, and of the last epoch of its controllers."""
 
 _MOST_EVENTS = 1000
 
@@ -82,17 +83,17 @@ class NodeAgent:
 
     # --- who commands ----------------------------------------------------------------------------------------------
 
-    def admit(self, deployment: str, epoch: int) -> None:
+    def admit(self, deployment: str, epoch: str) -> None:
         """Checks that a command comes from the controller that owns this node now.
 
         Args:
             deployment: Identity of the controller's deployment.
-            epoch: Number of the controller's epoch.
+            epoch: Epoch of the controller.
 
         Raises:
             StateError: Another deployment has workers here, or a later controller has taken over.
         """
-        owner, known = self._journal.fact(_DEPLOYMENT_FACT), int(self._journal.fact(_EPOCH_FACT) or 0)
+        owner, known = self._journal.fact(_DEPLOYMENT_FACT), self._journal.fact(_EPOCH_FACT)
         if owner != deployment:
             if owner and self._workers:
                 raise StateError(
@@ -101,11 +102,16 @@ class NodeAgent:
                     hint="take that one down first, or run a second agent with another --state and --listen",
                 )
             self._journal.keep_fact(_DEPLOYMENT_FACT, deployment)
-            self._journal.keep_fact(_EPOCH_FACT, str(epoch))
-        elif epoch < known:
-            raise StateError(f"the controller's epoch, {epoch}, is over: another one has begun epoch {known}")
-        elif epoch > known:
-            self._journal.keep_fact(_EPOCH_FACT, str(epoch))
+            self._journal.keep_fact(_EPOCH_FACT, epoch)
+        elif epoch != known:
+            # Two controllers with copies of one state folder may have begun epochs of one number.
+            if number_of(epoch) <= number_of(known):
+                raise StateError(
+                    f"the controller's epoch, {epoch}, is over: another one has begun epoch {known}",
+                    where="the agent",
+                    hint="end the other controller; if it has ended, each start of this one begins a later epoch",
+                )
+            self._journal.keep_fact(_EPOCH_FACT, epoch)
 
     # --- what runs -------------------------------------------------------------------------------------------------
 

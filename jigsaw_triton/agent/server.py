@@ -157,9 +157,9 @@ class AgentServer:
         """Checks that the caller is the controller of the workers on this node."""
         deployment = request.headers.get(DEPLOYMENT_HEADER, "")
         epoch = request.headers.get(EPOCH_HEADER, "")
-        if not deployment or not epoch.isdecimal():
+        if not deployment or not epoch.partition(".")[0].isdecimal():
             raise InputError("the call names no deployment and epoch", where="the agent")
-        self._agent.admit(deployment, int(epoch))
+        self._agent.admit(deployment, epoch)
 
 
 def _number(request: web.Request, name: str) -> int:

@@ -20,6 +20,7 @@ from jigsaw_triton.controller.fleet.agent_checks import check_agents
 from jigsaw_triton.controller.fleet.node import Process
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode, Running, read_running, running_json
 from jigsaw_triton.controller.fleet.wire import Json
+from jigsaw_triton.controller.persistence.epoch import EPOCH_FACT
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import JigsawError
@@ -218,7 +219,7 @@ class RemoteNodes:
         for node in nodes:
             if node.name not in self._nodes:
                 socket = self._side.agent_socket(node.name)
-                calls = AgentCalls(node.name, socket, deployment, self._journal.epoch)
+                calls = AgentCalls(node.name, socket, deployment, self._journal.fact(EPOCH_FACT))
                 reachable = partial(self._is_reachable, node.name)
                 self._nodes[node.name] = RemoteNode(
                     node.name, calls, self._digest, self._notify, reachable, self._changed, last.get(node.name, {})

@@ -43,9 +43,9 @@ class Remote:
     reachable: bool = False
 
     def __post_init__(self) -> None:
-        self.node = self.controller(1)
+        self.node = self.controller("1.a")
 
-    def controller(self, epoch: int, deployment: str = "d") -> RemoteNode:
+    def controller(self, epoch: str, deployment: str = "d") -> RemoteNode:
         """Returns the node as another controller sees it."""
         calls = AgentCalls(NODE, self.machine.socket, deployment, epoch)
         return RemoteNode(NODE, calls, digest, self.events.append, self._is_reachable, self._changed)
@@ -258,11 +258,11 @@ def test_the_next_controller_goes_on_and_ends_the_one_before(run_dir: Path) -> N
         one = worker(W, model("m"))
         await remote.node.bring_up(one)
         await remote.node.bring_up(worker("a-0-1g-1", start=1))
-        successor = remote.controller(2)
+        successor = remote.controller("2.a")
         try:
             await successor.adopt(CLUSTER, {W: one})
             assert set(successor.running) == {W} and set(remote.machine.node.workers) == {W}
-            with pytest.raises(StateError, match="the controller's epoch, 1, is over"):
+            with pytest.raises(StateError, match=r"the controller's epoch, 1\.a, is over"):
                 await remote.node.bring_up(worker("a-0-1g-2", start=2))
         finally:
             await successor.stop()
@@ -273,7 +273,7 @@ def test_the_next_controller_goes_on_and_ends_the_one_before(run_dir: Path) -> N
 def test_a_node_with_workers_of_another_deployment_refuses(run_dir: Path) -> None:
     async def test(remote: Remote) -> None:
         await remote.node.bring_up(worker(W))
-        other = remote.controller(1, "another")
+        other = remote.controller("1.a", "another")
         try:
             with pytest.raises(StateError, match="serves another deployment with 1 workers"):
                 await other.serve_on(CLUSTER)
@@ -339,7 +339,7 @@ def test_what_an_earlier_controller_was_bringing_up_ends_when_the_next_one_adopt
         remote.machine.node.gate.clear()
         starting = asyncio.create_task(remote.node.bring_up(worker(W, model("m"))))
         await until(lambda: len(remote.machine.published) == 1)
-        successor = remote.controller(2)
+        successor = remote.controller("2.a")
         adopting = asyncio.create_task(successor.adopt(CLUSTER, {}))
         try:
             with pytest.raises(StateError):
@@ -390,7 +390,7 @@ def test_a_worker_that_was_to_end_as_the_agent_died_is_ended_by_the_next_one(run
 def test_an_operation_that_is_cancelled_before_its_order_arrives_never_begins(run_dir: Path) -> None:
     async def test(remote: Remote) -> None:
         assert remote.machine.agent is not None
-        calls = AgentCalls(NODE, remote.machine.socket, "d", 1)
+        calls = AgentCalls(NODE, remote.machine.socket, "d", "1.a")
         try:
             await calls.call("DELETE", "/operations/x.1")
             order = {"kind": "retire", "body": {"name": W}, "line": remote.machine.agent.line}
@@ -418,7 +418,7 @@ def test_an_agent_that_is_being_restarted_leaves_its_gpus_in_the_cluster(run_dir
 
 def test_a_node_that_cannot_be_adopted_is_lost_until_it_can(run_dir: Path) -> None:
     async def test(remote: Remote) -> None:
-        successor = remote.controller(2)
+        successor = remote.controller("2.a")
         remote.machine.node.fails = "the driver does not answer"
         try:
             await successor.adopt(CLUSTER, {})
@@ -442,5 +442,18 @@ def test_a_node_that_refuses_to_be_brought_in_line_is_reported_and_lost(
         assert remote.said("node a cannot be brought in line: node a, the node: the driver does not answer")
         remote.machine.node.fails = ""
         await until(lambda: not remote.node.away)
+
+    run(run_dir, test)
+
+
+def test_of_two_controllers_in_epochs_of_one_number_the_first_one_is_obeyed(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        copy = remote.controller("1.b")
+        try:
+            with pytest.raises(StateError, match=r"another one has begun epoch 1\.a"):
+                await copy.serve_on(CLUSTER)
+        finally:
+            await copy.stop()
+        await remote.node.bring_up(worker(W))
 
     run(run_dir, test)
