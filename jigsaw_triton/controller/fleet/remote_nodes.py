@@ -69,7 +69,6 @@ class RemoteNodes:
         self._side: GatewaySide | None = None
         self._nodes: dict[str, RemoteNode] = {}
         self._described: dict[str, Json] = {}
-        self._linking = asyncio.Lock()
         self.lost_changed = asyncio.Event()
         """Set when a node is lost or back; whoever waits for it clears it."""
 
@@ -258,16 +257,16 @@ class RemoteNodes:
     async def _changed(self) -> None:
         """Links the workers that run, after a change of them. Those of a lost node fail at once from then on."""
         self.lost_changed.set()
-        async with self._linking:
-            if self._side is None:
-                return
-            running = {node.name: node.running for node in self}
-            told = {name: running_json(own) for name, own in running.items()}
-            self._journal.keep_fact(_RUNNING_FACT, json.dumps(told))
-            try:
-                await self._side.set_links(self._links(running))
-            except JigsawError as error:
-                self._notify(e.Noticed("error", f"the gateway cannot call workers of other nodes: {error}"))
+        if self._side is None:
+            return
+        running = {node.name: node.running for node in self}
+        told = {name: running_json(own) for name, own in running.items()}
+        self._journal.keep_fact(_RUNNING_FACT, json.dumps(told))
+        try:
+            # Without a lock, so that changes at the same time are one reload. The last call has the last links.
+            await self._side.set_links(self._links(running))
+        except JigsawError as error:
+            self._notify(e.Noticed("error", f"the gateway cannot call workers of other nodes: {error}"))
 
 
 def _part(cluster: Cluster, node: str) -> Cluster:

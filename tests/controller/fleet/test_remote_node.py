@@ -457,3 +457,18 @@ def test_of_two_controllers_in_epochs_of_one_number_the_first_one_is_obeyed(run_
         await remote.node.bring_up(worker(W))
 
     run(run_dir, test)
+
+
+def test_a_condemned_worker_is_killed_once_its_agent_answers(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        remote.reachable = True
+        await remote.node.bring_up(worker(W))
+        await remote.machine.cut()
+        killing = asyncio.create_task(remote.node.kill(W, "it hangs"))
+        await asyncio.sleep(0.6)
+        assert not remote.node.away
+        await remote.machine.reach()
+        await killing
+        assert remote.machine.node.log.count(f"kill {W}: it hangs") == 1
+
+    run(run_dir, test)
