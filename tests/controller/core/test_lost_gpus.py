@@ -1,5 +1,7 @@
 """GPUs that are lost while a deployment serves."""
 
+from dataclasses import replace
+
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.generation import Canary
@@ -113,3 +115,16 @@ def test_a_lost_gpu_ends_a_canary() -> None:
     world.send(e.GpusLost(frozenset({ZERO})))
     assert ("canary", "rolled back: GPU n/0 is lost") in world.reports
     assert world.state.actual.workers.keys() == MOVED.workers.keys()
+
+
+def test_draining_a_node_is_planned_at_once_and_forgets_an_earlier_error() -> None:
+    world = deployed()
+    world.state = replace(world.state, error="an earlier deploy failed", error_code=4)
+    world.hold = lambda action: isinstance(action, a.Solve)
+    world.send(e.CordonRequested("n", cordoned=True))
+    assert world.state.error and not world.held
+    world.send(e.CordonRequested("n", cordoned=True, drain=True))
+    assert (world.state.error, world.state.error_code) == ("", 0)
+    (issued,) = world.held
+    assert isinstance(issued.action, a.Solve) and issued.action.cordoned == {ZERO, ONE}
+    assert issued.action.reason == "node n is drained"

@@ -1,0 +1,178 @@
+"""The nodes of a cluster: which of them are asked when a plan is made, and when a controller adopts workers."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.fleet import agent_calls, remote_nodes
+from jigsaw_triton.controller.fleet.agent_calls import AwayError
+from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.paths import Paths
+from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.model import Agents, Gpu, GpuId
+from tests.fakes.node import CLUSTER, NODE, FakeMachine, fake_machine, model, worker
+
+A = replace(CLUSTER, agents=Agents(((NODE, "127.0.0.1:1"),), "/certificates"))
+B = Gpu(GpuId("b", 0), CATALOG["A100-80GB"])
+BOTH = replace(A, gpus=(*A.gpus, B), agents=Agents(((NODE, "127.0.0.1:1"), ("b", "127.0.0.1:2")), "/certificates"))
+ONLY_B = replace(BOTH, gpus=(B,), agents=Agents((("b", "127.0.0.1:2"),), "/certificates"))
+
+
+class FakeSide:
+    """A transport to one machine, which has node a. No other node can be called."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self.nodes: set[str] = set()
+        self.links: set[str] = set()
+        self.first: dict[str, str] = {}
+
+    async def start(self, nodes: Iterable[Any], links: Iterable[Any], **_: Any) -> None:
+        await self.set_nodes(nodes)
+        self.first = {link.worker: link.incarnation for link in links}
+
+    async def set_nodes(self, nodes: Iterable[Any]) -> None:
+        self.nodes = {node.name for node in nodes}
+
+    async def set_links(self, links: Iterable[Any]) -> None:
+        self.links = {link.worker for link in links}
+
+    def agent_socket(self, node: str) -> Path:
+        return self._socket if node == NODE else self._socket.with_name("nobody.sock")
+
+    async def reachable(self) -> frozenset[str]:
+        return frozenset({NODE})
+
+    async def stop(self) -> None:
+        self.nodes = set()
+
+
+class World:
+    """Controllers of one deployment, one after the other, and the machine of node a."""
+
+    def __init__(self, folder: Path, machine: FakeMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.machine = machine
+        self.side = FakeSide(machine.socket)
+        self.events: list[e.Event] = []
+        self._folder = folder
+        self._opened: list[tuple[RemoteNodes, Journal]] = []
+        monkeypatch.setattr(remote_nodes, "GatewaySide", lambda *_, **__: self.side)
+
+    def controller(self) -> RemoteNodes:
+        journal = Journal(self._folder / "controller.sqlite")
+        nodes = RemoteNodes(Paths(self._folder, self._folder), journal, self.events.append)
+        self._opened.append((nodes, journal))
+        return nodes
+
+    async def close(self) -> None:
+        for nodes, journal in self._opened:
+            await nodes.stop()
+            journal.close()
+
+
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, test: Callable[[World], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with fake_machine(folder) as machine:
+            world = World(folder, machine, monkeypatch)
+            try:
+                await test(world)
+            finally:
+                await world.close()
+
+    asyncio.run(main())
+
+
+def test_what_an_agent_said_of_its_clock_long_ago_is_not_compared_with_the_present(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(world: World) -> None:
+        nodes = world.controller()
+        await nodes.serve_on(A)
+        monkeypatch.setattr(remote_nodes, "time", SimpleNamespace(time=lambda: time.time() + 3600))
+        await nodes.serve_on(A)
+
+    run(run_dir, monkeypatch, test)
+
+
+def test_a_node_that_never_answered_is_not_asked_once_it_has_left_the_cluster(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(world: World) -> None:
+        nodes = world.controller()
+        await nodes.serve_on(A)
+        with pytest.raises(AwayError):
+            await nodes.serve_on(BOTH)
+        await nodes.serve_on(A)
+        assert [gpu.id.node for gpu in (await nodes.survey(A)).gpus] == [NODE]
+        assert await nodes.lost_gpus() == frozenset()
+
+    run(run_dir, monkeypatch, test)
+
+
+def test_plans_are_made_although_a_node_was_lost_when_its_workers_were_to_be_adopted(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_calls, "_CALL_S", 0.5)
+
+    async def test(world: World) -> None:
+        nodes = world.controller()
+        await nodes.adopt(BOTH, {})
+        await nodes.serve_on(BOTH)
+        assert [gpu.id.node for gpu in (await nodes.survey(BOTH)).gpus] == [NODE]
+        assert await nodes.lost_gpus() == {B.id}
+
+    run(run_dir, monkeypatch, test)
+
+
+def test_workers_on_a_node_that_has_left_the_cluster_are_adopted_and_can_be_ended(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = worker("a-0-1g-0", model("m"))
+
+    async def test(world: World) -> None:
+        first = world.controller()
+        await first.serve_on(A)
+        node = first.of(one.name, one)
+        assert node is not None
+        await node.bring_up(one)
+        with suppress(AwayError):
+            await first.serve_on(ONLY_B)
+        await first.stop()
+        second = world.controller()
+        await second.adopt(ONLY_B, {one.name: one})
+        assert world.side.links == {one.name}
+        node = second.of(one.name, None)
+        assert node is not None
+        await node.retire(one.name)
+        assert world.machine.node.workers == {}
+
+    run(run_dir, monkeypatch, test)
+
+
+def test_the_transport_of_the_next_controller_begins_with_the_links_of_the_one_before(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = worker("a-0-1g-0", model("m"))
+
+    async def test(world: World) -> None:
+        first = world.controller()
+        await first.serve_on(A)
+        node = first.of(one.name, one)
+        assert node is not None and world.side.first == {}
+        await node.bring_up(one)
+        incarnation = node.running[one.name].incarnation
+        second = world.controller()
+        await second.adopt(A, {one.name: one})
+        assert world.side.first == {one.name: incarnation}
+        assert world.side.links == {one.name}
+
+    run(run_dir, monkeypatch, test)
