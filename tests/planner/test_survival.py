@@ -13,7 +13,7 @@ from jigsaw_triton.errors import InfeasibleError, InputError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.gpus.model import Board, Cluster, Gpu, GpuId, Survive
-from jigsaw_triton.graph.model import Slo, Variant
+from jigsaw_triton.graph.model import Slo, TensorType, Variant
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.survival import MOST_DOMAINS, domains, failure_domains
@@ -187,6 +187,37 @@ def test_models_that_share_a_slice_cannot_survive(solvers: SolverFactory) -> Non
     p = replace(docread_problem(), cluster=replace(docread_problem().cluster, survive=Survive()))
     with pytest.raises(InputError, match="one replica"):
         make_plan(p, Options(share=True), solvers=solvers)
+
+
+def test_shares_of_variants_with_a_mean_accuracy_are_those_that_the_rest_can_keep(solvers: SolverFactory) -> None:
+    """More accurate shares would suit all replicas, but not those that the loss of a node leaves."""
+    of = [Variant("good", 1.0, "emulated"), Variant("light", 0.9, "emulated")]
+    g = graph(
+        [task("t", {"X": "inputs.X"}, of=of)],
+        {"Y": "t.Y"},
+        slo=Slo(90.0, accuracy=0.93, accuracy_mode="mean"),
+    )
+    rows = [row("t", "good", slice_="2g", rps=200, gpu=SMALL.name), row("t", "light", rps=250, gpu=SMALL.name)]
+    p = replace(problem(g, rows, demand_rps=350), cluster=nodes(3, survive=Survive("node", 0.8)))
+    plan = make_plan(p, TWO_P95, solvers=solvers)
+    assert plan.slices_used == 6
+    assert left_rps(plan, p, TWO_P95)["app"] >= 0.8 * 350 * (1 - 1e-5)
+
+
+def test_the_rest_may_use_the_variants_that_make_fewer_rows(solvers: SolverFactory) -> None:
+    boxes = TensorType("FP32", (-1, 8))
+    of = [Variant("good", 1.0, "emulated", yields={"Y": 4.0}), Variant("light", 0.9, "emulated", yields={"Y": 1.0})]
+    first = task("first", {"X": "inputs.X"}, outputs={"Y": boxes}, of=of)
+    second = task("second", {"Z": "first.Y"}, for_each="first.Y")
+    g = graph([first, second], {"Y": "second.Y"}, slo=Slo(164.0, accuracy=0.85))
+    rows = [
+        row("first", "good", rps=80, gpu=SMALL.name),
+        row("first", "light", rps=50, gpu=SMALL.name),
+        row("second", "v0", slice_="2g", rps=200, gpu=SMALL.name),
+    ]
+    p = replace(problem(g, rows, demand_rps=113), cluster=nodes(2, gpus=2, survive=Survive("node", 0.8)))
+    plan = make_plan(p, TWO_P95, solvers=solvers)
+    assert left_rps(plan, p, TWO_P95)["app"] >= 0.8 * 113 * (1 - 1e-5)
 
 
 @st.composite

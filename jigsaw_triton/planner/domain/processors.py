@@ -18,6 +18,7 @@ from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.domain.gateway_load import CALL_US, REQUEST_US, tensors_us
 from jigsaw_triton.planner.domain.plan import PlacedModel, PlacedSlice, Plan
 from jigsaw_triton.planner.domain.problem import Problem
+from jigsaw_triton.planner.domain.survival import model_of
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 
 FILLED = 0.7
@@ -135,11 +136,11 @@ class ProcessorLimit:
             graph: Name of the graph.
             task: Name of the task.
             variant: Name of the variant.
-            board: Board of the slice.
+            board: Board of the slice, in any failure domain.
             kind: Kind of the slice.
             batch: Largest batch.
         """
-        if board not in self.boards:
+        if model_of(board) not in self.boards:
             return 0.0
         own_s = self.worker_s(graph, task, variant, board, kind, batch)
         return None if own_s is None else own_s + self.gateway_s(graph, task, batch)
@@ -156,6 +157,7 @@ class ProcessorLimit:
         """
         if self.graphs[graph].tasks[task].variant(variant).template == _WAITING:
             return 0.0
+        board = model_of(board)
         rows = self.profiles[graph].rows(task=task, variant=variant, gpu=board)
         alike = [row for row in rows if (row.key.slice, row.key.batch) == (kind, batch) and row.source != "assumed"]
         if not alike:
@@ -195,10 +197,10 @@ _WAITING = "emulated"
 def processor_limit(problem: Problem) -> ProcessorLimit | None:
     """Returns the limit of a problem; None if it has no slice of a processor, or if the processors are not known."""
     processors = problem.cluster.processors
-    boards = {board.name: board for board in problem.boards if board.arch == "cpu"}
+    boards = {model_of(board.name): board for board in problem.boards if board.arch == "cpu"}
     if processors is None or not boards:
         return None
-    nodes = {gpu.id.node for gpu in problem.cluster.gpus if gpu.board.name in boards}
+    nodes = {gpu.id.node for gpu in problem.cluster.gpus if model_of(gpu.board.name) in boards}
     graphs = {workload.graph.name: workload.graph for workload in problem.workloads}
     profiles = {name: problem.unloaded.get(name) or problem.profiles.get(name) or ProfileTable(()) for name in graphs}
     return ProcessorLimit(processors, len(nodes), boards, graphs, profiles)

@@ -89,11 +89,11 @@ def _rates(attempt: Attempt, problem: Problem, counts: Counts, time: Deadline) -
     """Returns the calls of each variant for a request: within what the processors carry, if that is possible."""
     limit = processor_limit(problem)
     if limit is not None:
-        flow = flows(problem.workloads, counts, limit)
+        flow = flows(problem.workloads, counts, limit, problem.survive)
         outcome = solved(attempt.solver, flow.program, max(_LEAST_S, time.left_s))
         if outcome.stages:
             return flow.calls(outcome.values)
-    flow = flows(problem.workloads, counts)
+    flow = flows(problem.workloads, counts, survive=problem.survive)
     return flow.calls(_values(attempt.solver, flow.program, time))
 
 

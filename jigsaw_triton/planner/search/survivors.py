@@ -6,8 +6,9 @@ from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.capacity import within_budget
 from jigsaw_triton.planner.domain.plan import Plan, PlannedGpu, TaskPlan
 from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.domain.rates import calls
 from jigsaw_triton.planner.domain.survival import failure_domains
-from jigsaw_triton.planner.domain.throughput import graph_throughput_rps
+from jigsaw_triton.planner.domain.throughput import ByVariant, graph_throughput_rps
 from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.latency.latency import Use, uses
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
@@ -52,8 +53,33 @@ def _carried_rps(graph: TaskGraph, plan: Plan, gpus: Iterable[PlannedGpu], probl
     rows = {row for own in replicas.values() for row in own}
     loads = uses(graph, sorted(rows, key=lambda row: row.key), table, options, [row.key for row in rows])
     usable = {task: _usable(planned.tasks[task], own, loads) for task, own in replicas.items()}
-    mixes = [planned.mix] if graph.slo.accuracy_mode == "mean" else [planned.mix, usable]
+    mixes: list[ByVariant] = [planned.mix]
+    if graph.slo.accuracy_mode != "mean":
+        mixes += [usable, _of_fewest_rows(graph, usable, problem.survive * planned.demand_rps)]
     return max(graph_throughput_rps(graph, usable, mix) for mix in mixes)
+
+
+def _of_fewest_rows(graph: TaskGraph, usable: ByVariant, rps: float) -> dict[str, dict[str, float]]:
+    """Returns the calls a second of each variant, if tasks first use the variants that make the fewest later calls.
+
+    Args:
+        graph: Graph whose tasks are in topological order.
+        usable: Usable throughput in calls a second.
+        rps: Requests a second.
+    """
+    rules = {name: calls(graph, task) for name, task in graph.tasks.items()}
+    later = {name: [rule for rule in rules.values() if rule.source == name] for name in rules}
+    mix: dict[str, dict[str, float]] = {}
+    for name, rule in rules.items():
+        left = rps * rule.factor
+        if rule.source is not None:
+            left = sum(n * rule.weight(graph, variant) for variant, n in mix[rule.source].items())
+        made = {v: sum(after.weight(graph, v) for after in later[name]) for v in usable[name]}
+        mix[name] = {}
+        for variant in sorted(made, key=lambda v: made[v]):
+            mix[name][variant] = min(left, usable[name][variant])
+            left -= mix[name][variant]
+    return mix
 
 
 def _usable(task: TaskPlan, left: list[ProfileRow], loads: Mapping[ProfileKey, Iterable[Use]]) -> dict[str, float]:
