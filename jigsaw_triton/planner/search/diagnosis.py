@@ -10,7 +10,7 @@ from itertools import product
 from typing import Literal
 
 from jigsaw_triton.errors import InfeasibleError, OverloadedProcessorError
-from jigsaw_triton.gpus.model import Board, Cluster
+from jigsaw_triton.gpus.model import Board, Cluster, Survive
 from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.candidates.configurations import (
     Configuration,
@@ -158,8 +158,11 @@ def overloaded(problem: Problem, processors: float, scale: float) -> OverloadedP
         f"{w.graph.name} {rounded_down(scale * w.demand_rps)} of {w.demand_rps:g} requests/s" for w in problem.workloads
     )
     reason = f"the slices share {processors:g} processors, which carry at most {parts}"
-    share = rounded_down(100 * scale)
-    return OverloadedProcessorError([reason], hint=f"lower the demand to {share}% of it, or use a larger machine")
+    hint = f"lower the demand to {rounded_down(100 * scale)}% of it, or use a larger machine"
+    if problem.cluster.survive is not None:
+        reason += _after_loss(problem.cluster.survive)
+        hint += _LOWER_SHARE
+    return OverloadedProcessorError([reason], hint=hint)
 
 
 def _both_limits(
@@ -294,13 +297,20 @@ def _too_small_words(
         reason = f"the demand exceeds the cluster, which carries {most} {parts}"
         hint = f"lower the demand to {rounded_down(100 * scale.value)}% of it, or give the cluster {gpus}"
     if cluster.survive is not None:
-        reason += f" if the loss of a {cluster.survive.loss_of} must leave {cluster.survive.share:.0%} of the demand"
-        hint += ", or lower the share of `survive`"
+        reason += _after_loss(cluster.survive)
+        hint += _LOWER_SHARE
     has = (
         f"it has {cluster.compute_slices} on {len(cluster.gpus)}{', around MIG instances of others' if others else ''}"
     )
     suffices = "" if needed is None else f"{needed[0]} compute slices on {_gpus(needed[1])} would suffice, "
     return f"{reason}: {suffices}{has}", hint
+
+
+_LOWER_SHARE = ", or lower the share of `survive`"
+
+
+def _after_loss(survive: Survive) -> str:
+    return f" if the loss of a {survive.loss_of} must leave {survive.share:.0%} of the demand"
 
 
 def _gpus(count: int) -> str:

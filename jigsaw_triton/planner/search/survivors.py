@@ -1,11 +1,14 @@
 """Survivors of a failure domain: the requests a second that the replicas outside it carry after its loss."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.capacity import within_budget
-from jigsaw_triton.planner.domain.plan import Plan, PlannedGpu, TaskPlan
+from jigsaw_triton.planner.domain.plan import GraphPlan, Plan, PlannedGpu, PlanSurvival, TaskPlan
 from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.domain.processors import ProcessorLoad, processor_load, with_carried
 from jigsaw_triton.planner.domain.rates import calls
 from jigsaw_triton.planner.domain.survival import failure_domains
 from jigsaw_triton.planner.domain.throughput import ByVariant, graph_throughput_rps
@@ -31,6 +34,14 @@ def left_rps(plan: Plan, problem: Problem, options: Options) -> dict[str, float]
     }
 
 
+def survival(plan: Plan, problem: Problem, options: Options) -> PlanSurvival | None:
+    """Returns the loss that a plan survives, without what that costs; None if it need not survive any."""
+    survive = problem.cluster.survive
+    if survive is None:
+        return None
+    return PlanSurvival(survive.loss_of, survive.share, left_rps(plan, problem, options))
+
+
 def lost_capacity(plan: Plan, problem: Problem, options: Options) -> Iterator[str]:
     """Yields a description of each graph of which a loss leaves less than it must."""
     if not problem.survive:
@@ -39,6 +50,59 @@ def lost_capacity(plan: Plan, problem: Problem, options: Options) -> Iterator[st
         needed_rps = problem.survive * plan.graphs[name].demand_rps
         if rps < needed_rps * (1 - TOLERANCE):
             yield f"{name}: the worst loss leaves {rps} requests/s, not {needed_rps}"
+
+
+def processor_loads(plan: Plan, problem: Problem) -> tuple[ProcessorLoad, ...]:
+    """Returns the processors that a plan keeps busy, and those that the rest does after each loss that it must survive.
+
+    The rest serves the share of the demand that must be left. Empty if the processors are not known, or if the plan
+    uses no slice of a processor.
+    """
+    load = processor_load(plan, problem)
+    if load is None or not problem.survive:
+        return () if load is None else (load,)
+    of = failure_domains(problem.cluster)
+    rests = (
+        _rest(plan, [gpu for gpu in plan.gpus if of[gpu.id] != domain], problem.survive)
+        for domain in sorted({of[gpu.id] for gpu in plan.gpus})
+    )
+    return (load, *filter(None, (processor_load(rest, problem) for rest in rests)))
+
+
+def within_processors(plan: Plan, loads: Collection[ProcessorLoad]) -> Plan:
+    """Returns the plan with its capacities, and what a loss leaves of them, limited by its `processor_loads`."""
+    whole, *rests = loads or (None,)
+    plan = with_carried(plan, whole)
+    if plan.survival is None or not rests:
+        return plan
+    left_rps = {
+        name: min(rps, *(rest.carried_rps[name] for rest in rests if rest is not None))
+        for name, rps in plan.survival.left_rps.items()
+    }
+    return replace(plan, survival=replace(plan.survival, left_rps=left_rps))
+
+
+def _rest(plan: Plan, gpus: Collection[PlannedGpu], share: float) -> Plan:
+    """Returns what is left of a plan on these GPUs, for a share of its demand; replicas keep their relative rates."""
+    placed = Counter(
+        (m.graph, m.task, m.variant, s.placement.slice, m.instances, m.batch)
+        for gpu in gpus
+        for s in gpu.layout
+        for m in s.models
+    )
+
+    def left(name: str, task: str, planned: TaskPlan) -> TaskPlan:
+        counts = {s: placed[name, task, s.variant, s.slice, s.instances, s.batch] for s in planned.segments}
+        parts = {s: s.share / s.count * count for s, count in counts.items()}
+        total = sum(parts.values())
+        segments = (replace(s, count=n, share=parts[s] / total if total else 0.0) for s, n in counts.items() if n)
+        return replace(planned, rate_rps=planned.rate_rps * share, segments=tuple(segments))
+
+    def graph(name: str, planned: GraphPlan) -> GraphPlan:
+        tasks = {task: left(name, task, one) for task, one in planned.tasks.items()}
+        return replace(planned, demand_rps=planned.demand_rps * share, tasks=tasks)
+
+    return replace(plan, graphs={name: graph(name, one) for name, one in plan.graphs.items()}, gpus=tuple(gpus))
 
 
 def _carried_rps(graph: TaskGraph, plan: Plan, gpus: Iterable[PlannedGpu], problem: Problem, options: Options) -> float:
