@@ -36,7 +36,7 @@ def plan_view(plan: Plan, graphs: dict[str, TaskGraph], cluster: Cluster, *, wid
     """
     yield from graphs_view(plan, graphs)
     yield _totals(plan, cluster)
-    yield from _survival(plan)
+    yield from survival_view(plan)
     yield ""
     yield drawing(draw_text(strips(plan, cluster.gpus), width=width))
     if words := emulation(cluster):
@@ -136,7 +136,8 @@ def _shared(plan: Plan, graphs: Mapping[str, TaskGraph]) -> Iterator[str]:
         yield "".join(lines)
 
 
-def _survival(plan: Plan) -> Iterator[str]:
+def survival_view(plan: Plan) -> Iterator[str]:
+    """Yields a line about the loss that a plan survives, and what that costs; nothing if there is none."""
     survival = plan.survival
     if survival is None:
         return
