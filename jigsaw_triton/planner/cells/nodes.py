@@ -1,5 +1,6 @@
 """Nodes of a cluster, and how they are dealt to cells."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -12,6 +13,9 @@ Nodes = Mapping[str, tuple[Gpu, ...]]
 NodeKind = tuple[tuple[int, str, float, Layout, bool, str, tuple[PlacedSlice, ...]], ...]
 """GPUs of a node: index, board, cost per hour or 0, instances of others, true if it is uncut, failure domain, and what
 runs on it. The failure domain is empty unless it is that of several nodes. Nodes of one kind are interchangeable."""
+
+_BOARD, _DOMAIN = 1, 5
+"""Indices of the board and of the failure domain of a GPU in a kind."""
 
 
 def nodes_of(cluster: Cluster) -> Nodes:
@@ -46,7 +50,8 @@ def dealt(hardware: Mapping[str, NodeKind], cells: int) -> tuple[tuple[str, ...]
     """Deals nodes to cells, so that each cell gets nearly as many nodes of each kind as any other.
 
     Nodes of a kind whose names are neighbours come into one cell. The numbers of nodes of two cells differ by at most
-    one, and so do those of each failure domain.
+    one. Among cells with as few nodes, the next one goes where the fewest are of its failure domain, and then where the
+    fewest have its GPUs.
 
     Args:
         hardware: Name of a node -> its kind, of which what runs does not count.
@@ -56,20 +61,19 @@ def dealt(hardware: Mapping[str, NodeKind], cells: int) -> tuple[tuple[str, ...]
     for name, kind in hardware.items():
         groups.setdefault(kind, []).append(name)
     found: list[list[str]] = [[] for _ in range(cells)]
-    first = 0
-    for _, names in sorted(groups.items(), key=lambda group: _domain(group[0])):
+    # Number of nodes of each cell with a failure domain, and with the GPUs of a kind.
+    alike: list[Counter[object]] = [Counter() for _ in range(cells)]
+    for kind, names in groups.items():
+        domains, boards = frozenset(gpu[_DOMAIN] for gpu in kind), tuple(gpu[_BOARD] for gpu in kind)
         even, more = divmod(len(names), cells)
-        start = 0
+        order = sorted(range(cells), key=lambda cell: (len(found[cell]), alike[cell][domains], alike[cell][boards]))
+        larger, start = set(order[:more]), 0
         for index, cell in enumerate(found):
-            end = start + even + ((index - first) % cells < more)
+            end = start + even + (index in larger)
             cell += names[start:end]
+            alike[index].update({domains: end - start, boards: end - start})
             start = end
-        first = (first + more) % cells
     return tuple(map(tuple, found))
-
-
-def _domain(kind: NodeKind) -> str:
-    return next((domain for *_, domain, _ in kind), "")
 
 
 def matched(nodes: Sequence[str], others: Sequence[str], kinds: Mapping[str, NodeKind]) -> dict[str, str]:

@@ -196,7 +196,8 @@ class Cells:
         if any(isinstance(plan, InfeasibleError) for plan in plans):
             shares = [self._largest_share(own, other, spread, cells) for own, other in zip(nodes, given, strict=True)]
             weights = levelled(given, shares, self._sizes, spread) if any(shares) else weights
-            plans = self._planned(nodes, weights)
+            # A cell that carries nothing would serve no graph.
+            plans = self._planned(nodes, weights) if all(weights) else plans
             if any(isinstance(plan, InfeasibleError) for plan in plans):
                 raise self._too_small(cells, math.fsum(shares), spread)
         return self._checked(nodes, weights, [plan for plan in plans if isinstance(plan, Plan)])

@@ -73,4 +73,6 @@ def test_each_failure_domain_is_dealt_to_all_cells() -> None:
     racks = {gpu.id: f"r{number % 2}" for number, gpu in enumerate(made.gpus)}
     kinds = kinds_of(nodes_of(made), domains=racks)
     of = {gpu.node: rack for gpu, rack in racks.items()}
-    assert [{of[node] for node in cell} for cell in dealt(kinds, 2)] == [{"r0", "r1"}, {"r0", "r1"}]
+    found = dealt(kinds, 2)
+    assert [{of[node] for node in cell} for cell in found] == [{"r0", "r1"}, {"r0", "r1"}]
+    assert [{kinds[node][0][1] for node in cell} for cell in found] == [{"A100-80GB", "cpu"}, {"A100-80GB", "cpu"}]

@@ -365,3 +365,11 @@ def test_the_price_of_cells_with_mixed_boards_is_their_cost(
 def test_each_node_of_a_cell_has_the_processors_of_a_machine(solvers: SolverFactory) -> None:
     whole = one_task(160.0, replace(nodes(2), processors=4.0))
     assert subproblem(whole, ["n00"], {"app": 0.5}).cluster.processors == 4.0
+
+
+def test_a_cell_that_carries_nothing_is_the_reason(solvers: SolverFactory) -> None:
+    """The second node has no profile."""
+    gpus = (Gpu(GpuId("a", 0), board("cpu")), Gpu(GpuId("b", 0), board("A30-24GB")))
+    whole = one_task(160.0, Cluster(gpus))
+    with pytest.raises(InfeasibleError, match="no division among 2 cells was found that carries the demand"):
+        Cells(whole, TWO_P95, solvers=solvers).divide(2)
