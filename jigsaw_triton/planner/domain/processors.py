@@ -101,14 +101,31 @@ def processor_load(plan: Plan, problem: Problem, *, standby: bool = False) -> Pr
         for placed in gpu.layout if gpu.model in limit.boards else ():
             for model in placed.models:
                 serving = placed.standby[0] if standby and placed.standby else model
-                where = (model.graph, model.task, serving.variant, gpu.model, placed.placement.slice, serving.batch)
-                own_s = limit.worker_s(*where)
+                own_s = limit.worker_s(*_place(serving, model, gpu.model, placed))
                 if own_s is None:
                     return None
                 rate_rps = _rate_rps(plan, placed, model)
                 busy[gpu.id.node][model.graph] += rate_rps * own_s
                 busy[nodes[0]][model.graph] += rate_rps * limit.gateway_s(model.graph, model.task, serving.batch)
     return ProcessorLoad(limit.processors, busy, {name: one.demand_rps for name, one in plan.graphs.items()})
+
+
+def slice_processors(plan: Plan, limit: "ProcessorLimit", board: str, placed: PlacedSlice) -> float | None:
+    """Returns the processors that the models of a slice keep busy, without the gateway; None if they are not known."""
+    total = 0.0
+    for model in placed.models:
+        own_s = limit.worker_s(*_place(model, model, board, placed))
+        if own_s is None:
+            return None
+        total += _rate_rps(plan, placed, model) * own_s
+    return total
+
+
+def _place(
+    serving: PlacedModel, model: PlacedModel, board: str, placed: PlacedSlice
+) -> tuple[str, str, str, str, str, int]:
+    """Returns the arguments of `ProcessorLimit.worker_s` for the model that serves in the place of a planned one."""
+    return model.graph, model.task, serving.variant, board, placed.placement.slice, serving.batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.survival import domains
 from jigsaw_triton.planner.domain.tolerances import TOLERANCE
+from jigsaw_triton.planner.placement.spread import spread
 from jigsaw_triton.planner.search import diagnosis
 from jigsaw_triton.planner.search.allotment import Allotment, best_allotment
 from jigsaw_triton.planner.search.attempt import Attempt, OutOfTimeError
@@ -284,7 +285,7 @@ def _plan_if_any(attempt: Attempt, time: Deadline) -> Plan | None:
         by_cost = attempt.options.objective == "slices" and not attempt.options.change_price
         known = unprotected.outcome.stages[0].bound if unprotected is not None and by_cost else 0.0
         allotment = allotment.with_bound(known)
-    return plan_of(attempt.apart(), allotment, time, unprotected)
+    return spread(plan_of(attempt.apart(), allotment, time, unprotected), attempt.problem)
 
 
 def _unprotected(attempt: Attempt, time: Deadline) -> Allotment | None:
