@@ -71,13 +71,14 @@ def processor_loads(plan: Plan, problem: Problem) -> tuple[ProcessorLoad, ...]:
 
 def within_processors(plan: Plan, loads: Collection[ProcessorLoad]) -> Plan:
     """Returns the plan with its capacities, and what a loss leaves of them, limited by its `processor_loads`."""
-    whole, *rests = loads or (None,)
+    if not loads:
+        return plan
+    whole, *rests = loads
     plan = with_carried(plan, whole)
-    if plan.survival is None or not rests:
+    if plan.survival is None:
         return plan
     left_rps = {
-        name: min(rps, *(rest.carried_rps[name] for rest in rests if rest is not None))
-        for name, rps in plan.survival.left_rps.items()
+        name: min([rps, *(rest.carried_rps[name] for rest in rests)]) for name, rps in plan.survival.left_rps.items()
     }
     return replace(plan, survival=replace(plan.survival, left_rps=left_rps))
 
