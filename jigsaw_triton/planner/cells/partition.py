@@ -129,7 +129,8 @@ class Cells:
         """Returns the cheaper of two partitions, and of equal ones that with fewer cells.
 
         The first has the fewest cells whose gateways carry the demand, counted up from `fewest`. The second has the
-        next number, up to twice as many, that divides the nodes evenly: then no cell is smaller than others.
+        next number, up to twice as many, that divides the nodes evenly: then no cell is smaller than others. With the
+        objective `accuracy`, the result is the first.
 
         Raises:
             InfeasibleError: No partition into cells of that size carries the demand.
@@ -138,7 +139,8 @@ class Cells:
         first, nodes = self._fewest(), len(self._nodes)
         cells = len(first.cells)
         even = next((more for more in range(cells + 1, 2 * cells + 1) if nodes % more == 0), None)
-        if even is None or first.reaches_bound:
+        # With the objective `accuracy` a lower price may be a lower accuracy.
+        if even is None or first.reaches_bound or self._options.objective != "slices":
             return first
         try:
             return min(first, self.divide(even), key=lambda partition: partition.price)
