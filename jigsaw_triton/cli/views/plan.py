@@ -1,5 +1,6 @@
 """A plan as tables of its tasks, totals, and a drawing of the GPUs."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 from jigsaw_triton.api.machine import emulation
@@ -162,7 +163,8 @@ def _cost(plan: Plan, cluster: Cluster) -> str:
 
 def _totals(plan: Plan, cluster: Cluster) -> str:
     solver = plan.solver
-    proof = "proven optimal" if solver.status == "optimal" else f"{solver.status}, gap at most {solver.gap:.1%}"
+    gap = "gap unknown" if math.isinf(solver.gap) else f"gap at most {solver.gap:.1%}"
+    proof = "proven optimal" if solver.status == "optimal" else f"{solver.status}, {gap}"
     proof = "constructed without a solver" if solver.constructed else proof
     baseline = (plan.features, plan.formulation) != (FEATURES, FORMULATIONS[0])
     how = f"; features {plan.features or 'none'}, {plan.formulation} formulation" if baseline else ""

@@ -5,6 +5,7 @@ answer composes the steps of this package: `allotment` finds the optimum, `plann
 `demand_scaling` finds the largest demand, `feasibility` says if there is a plan, and `diagnosis` why there is none.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -342,8 +343,14 @@ def _largest(attempt: Attempt, scaled: Collection[str] | None, time: Deadline | 
 
 
 def _gap_to_unprotected(attempt: Attempt, largest: Problem, growing: Collection[str]) -> float:
-    """Returns the relative distance of demands to those that the cluster carries if it need not survive a loss."""
-    free = with_largest_demand(attempt.unprotected(), growing)
+    """Returns the relative distance of demands to those that the cluster carries if it need not survive a loss.
+
+    Infinite if the time limit left these open.
+    """
+    try:
+        free = with_largest_demand(attempt.unprotected(), growing)
+    except OutOfTimeError:
+        return math.inf
     assert free is not None, "a plan that survives is one that need not"
     pairs = zip(free[0].workloads, largest.workloads, strict=True)
     return (1 + free[1]) * max(more.demand_rps / less.demand_rps for more, less in pairs) - 1
