@@ -1,6 +1,6 @@
 """Checks that the agents of a cluster fit to their controller and to each other, before anything starts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from jigsaw_triton import __version__
 from jigsaw_triton.controller.fleet.wire import WIRE_VERSION, Json
@@ -11,29 +11,30 @@ CLOCKS_S = 60.0
 are compared by their times."""
 
 
-def check_agents(described: Mapping[str, Json], now_s: float) -> tuple[str, ...]:
+def check_agents(described: Mapping[str, Json], new: Collection[str], now_s: float) -> tuple[str, ...]:
     """Checks what agents say of their nodes.
 
     Args:
         described: Name of each node -> what its agent says.
+        new: Names of the nodes whose agents said it just now. The others were checked before.
         now_s: Time of this machine's clock in seconds since 1970.
 
     Returns:
-        Notices about differences that do no harm.
+        Notices about differences of new nodes that do no harm.
 
     Raises:
         InputError: An agent does not fit.
     """
-    for name, one in described.items():
-        for message, hint in _mistakes(name, one, now_s):
+    for name in new:
+        for message, hint in _mistakes(name, described[name], now_s):
             raise InputError(message, where=f"node {name}", hint=hint)
     if len({one["tritonserver"] for one in described.values()}) > 1:
         found = ", ".join(f"{name} has {one['tritonserver']}" for name, one in sorted(described.items()))
         raise InputError(f"the nodes have different tritonservers: {found}", hint="install the same one on all nodes")
     return tuple(
-        f"node {name} has jigsaw-triton {one['release']}, the controller {__version__}"
-        for name, one in described.items()
-        if one["release"] != __version__
+        f"node {name} has jigsaw-triton {described[name]['release']}, the controller {__version__}"
+        for name in new
+        if described[name]["release"] != __version__
     )
 
 

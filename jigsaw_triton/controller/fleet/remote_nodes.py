@@ -93,19 +93,20 @@ class RemoteNodes:
         return next((node for node in self if name in node.workers), None)
 
     async def serve_on(self, cluster: Cluster) -> None:
-        """Sets the cluster to serve on. Before the first one, all agents must answer and agree with each other.
+        """Sets the cluster to serve on. Agents of nodes that are new in it must answer, and agree with the others.
 
         Raises:
             InputError: An agent does not fit, or a certificate is invalid.
-            AwayError: An agent does not answer.
+            AwayError: The agent of a new node does not answer.
         """
         if cluster.agents is None:
             return
         await self._connect(cluster.agents)
-        new = [name for name in self._nodes if name not in self._described]
+        # A node that has not answered since this controller started is lost, and is planned around.
+        new = [node.name for node in self if node.name not in self._described and not node.away]
         found = await asyncio.gather(*(self._nodes[name].describe() for name in new))
         described = {**self._described, **dict(zip(new, found, strict=True))}
-        for text in check_agents(described, time.time()):
+        for text in check_agents(described, new, time.time()):
             self._notify(e.Noticed("node", text))
         self._described = described
         await self._each(lambda node: node.serve_on(_part(cluster, node.name)))
