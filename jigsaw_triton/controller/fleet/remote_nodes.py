@@ -12,7 +12,7 @@ from pathlib import Path
 from jigsaw_triton.compiler.bundle import Worker
 from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.fleet.agent_calls import AgentCalls
+from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
 from jigsaw_triton.controller.fleet.agent_checks import check_agents
 from jigsaw_triton.controller.fleet.node import Process
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
@@ -29,6 +29,9 @@ from jigsaw_triton.servers.transport.gateway_side import NAME as SIDE
 from jigsaw_triton.servers.transport.gateway_side import GatewaySide
 
 log = logging.getLogger(__name__)
+
+_REASON_S, _POLL_S = 5.0, 0.2
+"""Seconds that a health check takes at most to notice a node that cannot be called, and between two looks."""
 
 _IDENTITY_FACT = "deployment"
 """Journal key of the identity by which agents know whose workers they have."""
@@ -104,12 +107,37 @@ class RemoteNodes:
         await self._connect(cluster.agents)
         # A node that has not answered since this controller started is lost, and is planned around.
         new = [node.name for node in self if node.name not in self._described and not node.away]
-        found = await asyncio.gather(*(self._nodes[name].describe() for name in new))
+        found = await asyncio.gather(*(self._describe(self._nodes[name]) for name in new))
         described = {**self._described, **dict(zip(new, found, strict=True))}
         for text in check_agents(described, new, time.time()):
             self._notify(e.Noticed("node", text))
         self._described = described
         await self._each(lambda node: node.serve_on(_part(cluster, node.name)))
+
+    async def _describe(self, node: RemoteNode) -> Json:
+        """Returns what an agent says of its node.
+
+        Raises:
+            AwayError: It does not answer. The error has the reason that the transport knows.
+        """
+        try:
+            return await node.describe()
+        except AwayError as error:
+            reason = await self._reason(node.name)
+            if not reason or self._agents is None:
+                raise
+            address = dict(self._agents.addresses)[node.name]
+            raise AwayError(f"{address} {reason}", where=error.where, hint=error.hint) from error
+
+    async def _reason(self, name: str) -> str:
+        """Returns the reason why a node cannot be called; empty if none is found within the time of a check."""
+        give_up_at = time.monotonic() + _REASON_S
+        while self._side is not None:
+            reason = (await self._side.health()).get(name, "")
+            if reason or time.monotonic() > give_up_at:
+                return reason
+            await asyncio.sleep(_POLL_S)
+        return ""
 
     async def adopt(self, cluster: Cluster, workers: Mapping[str, Worker]) -> set[str]:
         """Goes on with the workers of an earlier controller. Those that have ended follow as events.

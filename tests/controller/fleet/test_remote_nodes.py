@@ -1,6 +1,7 @@
 """The nodes of a deployment that have agents, over the time in which a controller plans again and again."""
 
 import asyncio
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -10,11 +11,12 @@ import pytest
 from jigsaw_triton import __version__
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.fleet import remote_nodes
+from jigsaw_triton.controller.fleet.agent_calls import AwayError
+from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.fleet.wire import WIRE_VERSION, Json
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.model import Agents, Cluster
 from tests.fakes.node import CLUSTER as ONE_NODE
 
@@ -33,7 +35,7 @@ class FakeRemoteNode:
 
     async def describe(self) -> Json:
         if self.away:
-            raise ServerError("the agent does not answer")
+            raise AwayError("the agent does not answer (status 503)", where=f"node {self.name}", hint="look there")
         said = {"name": self.name, "release": self._release, "wire": WIRE_VERSION, "tritonserver": "24.10"}
         return {**said, "backends": ["python"], "utc_s": NOW_S}
 
@@ -55,7 +57,7 @@ class World:
         self.nodes = RemoteNodes(paths, cast(Journal, None), self.events.append)
         monkeypatch.setattr(self.nodes, "_connect", self._connect)
         monkeypatch.setattr(remote_nodes, "members", lambda _: ())
-        monkeypatch.setattr(remote_nodes, "time", SimpleNamespace(time=lambda: self.now_s))
+        monkeypatch.setattr(remote_nodes, "time", SimpleNamespace(time=lambda: self.now_s, monotonic=time.monotonic))
 
     async def _connect(self, *_: object) -> None:
         self.nodes._nodes = {"a": self.a, "b": self.b}  # type: ignore[dict-item]
@@ -87,3 +89,25 @@ def test_a_node_that_the_next_controller_finds_lost_keeps_it_from_no_plan(monkey
 
     asyncio.run(main())
     assert "node b has jigsaw-triton 9.9" in str(world.events)
+
+
+def test_a_new_node_that_does_not_answer_is_named_with_the_reason_that_the_transport_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(monkeypatch)
+
+    answers = iter(({}, {"a": "", "b": ""}, {"a": "", "b": "shows a certificate of another node"}))
+
+    async def health() -> dict[str, str]:
+        return next(answers)
+
+    async def main() -> None:
+        world.b.away = True
+        await world._connect()
+        world.nodes._agents = CLUSTER.agents
+        world.nodes._side = SimpleNamespace(health=health)  # type: ignore[assignment]
+        await world.nodes._describe(cast(RemoteNode, world.b))
+
+    with pytest.raises(AwayError, match=r"127\.0\.0\.1:2 shows a certificate of another node") as caught:
+        asyncio.run(main())
+    assert (caught.value.where, caught.value.hint) == ("node b", "look there")
