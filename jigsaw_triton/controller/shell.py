@@ -315,10 +315,7 @@ class Controller:
 
     async def _survey(self) -> None:
         """Tells the core when GPUs are lost, or back. A node that is lost or back is a reason to look at once."""
-        changed = self._fleet.nodes.lost_changed
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(changed.wait(), SURVEY_S)
-        changed.clear()
+        await self._fleet.wait_changed(SURVEY_S)
         lost = await self._fleet.lost_gpus()
         if lost or self.state.lost:
             self._queue.put_nowait(e.GpusLost(lost))

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.slow
 
 FIGURES = {
     "cells": "cluster.cells.8_tasks",
+    "faults": "cluster.rolling",
     "planning": "cluster.plan_s",
     "remote": "cluster.remote_cost.tiny",
     "simulated": "cluster.simulated",

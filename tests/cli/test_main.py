@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 NAMES = [name for section in COMMANDS.values() for name in section]
 GROUPS = {
     "certificates": ["create", "issue", "show"],
+    "node": ["list", "cordon", "uncordon", "drain"],
     "evaluate": ["ablation", "rehearse", "replay", "trials"],
     "export": ["systemd", "compose", "kubernetes"],
     "mig": ["list", "enable", "apply", "assert", "export"],

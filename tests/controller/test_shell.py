@@ -156,6 +156,9 @@ class FailingOnce(NoServers):
     def __init__(self) -> None:
         self.surveys = 0
 
+    async def wait_changed(self, timeout_s: float) -> None:
+        await asyncio.sleep(timeout_s)
+
     async def lost_gpus(self) -> frozenset[GpuId]:
         self.surveys += 1
         if self.surveys == 1:

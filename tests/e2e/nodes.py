@@ -140,12 +140,13 @@ class Machines:
         for machine in self.by_name.values():
             machine.end()
 
-    def cluster(self, system: System, gpus: str = "{model: cpu, count: 1}") -> Path:
+    def cluster(self, system: System, gpus: str = "{model: cpu, count: 1}", *, extra: str = "") -> Path:
         """Writes the cluster.yaml for a deployment.
 
         Args:
             system: Deployment, whose ports the gateway gets.
             gpus: GPUs of each node.
+            extra: Another line of its specification.
         """
         nodes = "\n".join(
             f'    - {{name: {m.name}, agent: "127.0.0.1:{m.port}", gpus: [{gpus}]}}' for m in self.by_name.values()
@@ -159,6 +160,6 @@ class Machines:
             "  engine: agents\n"
             "  certificates: certificates/controller\n"
             f"  gateway: {{http: {system.http}, grpc: {system.grpc}, metrics: {system.metrics}}}\n"
-            f"  nodes:\n{nodes}\n"
+            f"  nodes:\n{nodes}\n" + (f"  {extra}\n" if extra else "")
         )
         return file

@@ -185,6 +185,10 @@ class Fleet:
         """
         return await self._own.lost_gpus() | await self.nodes.lost_gpus()
 
+    async def wait_changed(self, timeout_s: float) -> None:
+        """Waits until another machine is lost, is back, or has other workers; until the timeout if none is."""
+        await self.nodes.wait_changed(timeout_s)
+
     async def use(self) -> Mapping[str, DeviceUse]:
         """Returns the utilisation of MIG instances by worker, for the workers for which the driver reports it."""
         return {**await self._own.use(), **await self.nodes.use()}

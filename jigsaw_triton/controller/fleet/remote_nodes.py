@@ -1,6 +1,7 @@
 """The other machines of a deployment: their agents, and the transport by which the gateway calls their workers."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -60,8 +61,7 @@ class RemoteNodes:
         self._nodes: dict[str, RemoteNode] = {}
         self._described: dict[str, Json] = {}
         self._linking = asyncio.Lock()
-        self.lost_changed = asyncio.Event()
-        """Set when a node is lost or back; whoever waits for it clears it."""
+        self._has_changed = asyncio.Event()
 
     def __bool__(self) -> bool:
         return bool(self._nodes)
@@ -162,6 +162,12 @@ class RemoteNodes:
         found = await asyncio.gather(*(node.survey(_part(cluster, node.name)) for node in self))
         return replace(cluster, gpus=tuple(sorted((gpu for one in found for gpu in one.gpus), key=lambda g: g.id)))
 
+    async def wait_changed(self, timeout_s: float) -> None:
+        """Waits until a node is lost, is back, or has other workers; until the timeout if none is."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._has_changed.wait(), timeout_s)
+        self._has_changed.clear()
+
     async def lost_gpus(self) -> frozenset[GpuId]:
         """Returns the known GPUs that are lost: all of a node that does not answer."""
         found = await asyncio.gather(*(node.lost_gpus() for node in self))
@@ -235,7 +241,7 @@ class RemoteNodes:
 
     async def _changed(self) -> None:
         """Links the workers that run, after a change of them. Those of a lost node fail at once from then on."""
-        self.lost_changed.set()
+        self._has_changed.set()
         async with self._linking:
             if self._side is None:
                 return

@@ -10,7 +10,7 @@ import pytest
 
 from jigsaw_triton.compiler.bundle import ModelFolder, Place, Worker, WorkerModel
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.fleet import fleet as fleet_module
+from jigsaw_triton.controller.fleet import local_node
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
@@ -106,7 +106,7 @@ def test_a_worker_that_dies_while_it_loads_is_started_again_on_the_same_slice(st
 def test_a_worker_that_keeps_dying_is_given_up_and_leaves_nothing(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet_module, "RELOAD_S", 0.0)
+    monkeypatch.setattr(local_node, "RELOAD_S", 0.0)
     model = stand.dying(100)
 
     async def main() -> None:

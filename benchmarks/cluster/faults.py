@@ -1,0 +1,258 @@
+"""Machines that die, are cut off, and are upgraded under load, and a controller that dies.
+
+Each machine is an agent with emulated MIG, real tritonservers and a port of its own; all share this machine's
+processors. The models are emulated, so they hold their slices for a time and need little of the processors.
+"""
+
+import asyncio
+import os
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from benchmarks import system
+from benchmarks.dataplane import client
+from benchmarks.dataplane.client import OK, Outcome
+from benchmarks.effort import Effort
+from benchmarks.harness import Figure, Progress, figure
+from jigsaw_triton.errors import ServerError
+from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.profiles.read import write_profiles
+from jigsaw_triton.profiles.table import ProfileTable
+from tests.e2e.nodes import Machines
+from tests.e2e.system import System
+
+BOARD = "H100-80GB"
+NODES = ("a", "b", "c", "d")
+WORKERS = 28
+"""Workers of the deployment from nothing: all slices of four boards."""
+
+SLO_MS = 400.0
+WORKER_RPS = 20.0
+"""Requests a second that a worker carries by its profile."""
+
+LOAD_SHARE = 0.4
+"""Part of the planned demand that is sent, so that half of the workers carry it."""
+
+BEFORE_S, AFTER_S, CUT_S = 5.0, 25.0, 60.0
+SETTLE_S = 20.0
+"""Seconds that the controller has to end what runs twice."""
+
+IN_SLO, WINDOW_S = 0.99, 1.0
+"""Share of the requests of these seconds that must be answered within the SLO, to count as served again."""
+
+GRAPH = f"""\
+apiVersion: jigsaw-triton/v1
+kind: TaskGraph
+metadata: {{name: bench}}
+spec:
+  slo: {{latency_ms: {SLO_MS}, accuracy: 1.0}}
+  inputs:
+    X: {{dtype: FP32, shape: [16]}}
+  outputs: {{Y: classify.Y}}
+  tasks:
+    detect:
+      inputs: {{X: inputs.X}}
+      outputs:
+        Y: {{dtype: FP32, shape: [16]}}
+      variants:
+        - {{name: only, accuracy: 1.0, template: emulated}}
+    classify:
+      inputs: {{X: detect.Y}}
+      outputs:
+        Y: {{dtype: FP32, shape: [16]}}
+      variants:
+        - {{name: only, accuracy: 1.0, template: emulated}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A deployment on machines.
+
+    Attributes:
+        system: The deployment.
+        machines: Its machines.
+        deploy_s: Seconds that the deployment took.
+        rps: Requests a second to send.
+    """
+
+    system: System
+    machines: Machines
+    deploy_s: float
+    rps: float
+
+    async def under_load(self, seconds: float, fault: Callable[[], None]) -> tuple[list[Outcome], float]:
+        """Sends requests, and causes a fault after some of them.
+
+        Args:
+            seconds: Duration of the load.
+            fault: Causes the fault, and returns when it is over.
+
+        Returns:
+            Outcomes of the requests, and the second at which the fault began.
+        """
+        ports = GatewayPorts(self.system.http, self.system.grpc, self.system.metrics)
+        request = client.request("bench", {"X": np.ones((1, 16), np.float32)})
+        began_s = time.monotonic()
+        load = asyncio.create_task(client.poisson(ports, request, self.rps, seconds, Random(1)))
+        await asyncio.sleep(BEFORE_S if seconds > 2 * BEFORE_S else seconds / 4)
+        at_s = time.monotonic() - began_s
+        await asyncio.to_thread(fault)
+        return await load, at_s
+
+
+@asynccontextmanager
+async def deployed(nodes: Sequence[str], workers: int) -> AsyncIterator[Running]:
+    """Deploys on machines of one board each, and takes everything down at the end."""
+    with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
+        folder = Path(path)
+        app = folder / "app"
+        profiles = ProfileTable(
+            system.profile(BOARD, task, "only", 1, 1000 / WORKER_RPS, WORKER_RPS) for task in ("detect", "classify")
+        )
+        system.read_graph(app, GRAPH, {"profiles.csv": write_profiles(profiles.rows())})
+        machines, running = Machines(folder, tuple(nodes)), System(folder / "controller")
+        demand_rps = WORKER_RPS * workers / 2
+        cluster = machines.cluster(running, f"{{model: {BOARD}, count: 1}}", extra="survive: node")
+        try:
+            machines.start()
+            began_s = time.monotonic()
+            options = ("--cluster", cluster, "--demand", f"{demand_rps:g}", "--latency-model", system.BY_HAND)
+            result = await asyncio.to_thread(running.run, "deploy", app, *options, "--standby", "off", "--detach")
+            if result.code != 0:
+                raise ServerError(f"the deployment failed: {result.err}")
+            deploy_s = time.monotonic() - began_s
+            yield Running(running, machines, deploy_s, LOAD_SHARE * demand_rps)
+        finally:
+            await asyncio.shield(asyncio.to_thread(_end, running, machines))
+
+
+def _end(running: System, machines: Machines) -> None:
+    running.run("down")
+    machines.end()
+
+
+async def measure(progress: Progress, effort: Effort) -> list[Figure]:
+    """Deploys on all slices, then on half of them for each fault."""
+    smoke = effort.time_share < 1
+    nodes, workers = (NODES[:2], 4) if smoke else (NODES, WORKERS)
+    progress(f"deploying {workers} workers on {len(nodes)} machines")
+    async with deployed(nodes, workers) as running:
+        count = len(running.system.status()["workers"])
+        note = f"{count} workers on {len(nodes)} machines, from the command to the first answer; agents run already"
+        figures = [figure("cluster.deploy_s", running.deploy_s, "s", note, at_most=60)]
+    parts: list[Callable[[Running, Effort], Awaitable[list[Figure]]]] = [_node_lost, _controller_lost, _partition]
+    for part in [*parts, _rolling]:
+        progress(part.__name__.strip("_").replace("_", " "))
+        async with deployed(nodes, workers // 2) as running:
+            figures += await part(running, effort)
+    return figures
+
+
+async def _node_lost(running: Running, effort: Effort) -> list[Figure]:
+    victim = running.machines.by_name[running.system.status()["workers"][0]["node"]]
+    outcomes, at_s = await running.under_load(effort.seconds(BEFORE_S + AFTER_S, least_s=12.0), victim.kill)
+    after = [outcome for outcome in outcomes if outcome.due_s >= at_s]
+    note = f"all processes of a machine killed; {running.rps:g} requests/s, {len(outcomes)} in all"
+    slowest_s = max(outcome.latency_ms for outcome in after) / 1e3
+    lost = sum(outcome.status != OK for outcome in outcomes)
+    return [
+        figure("cluster.node_lost.elsewhere_s", slowest_s, "s", f"slowest answer after it; {note}", at_most=2),
+        figure("cluster.node_lost.served_s", served_s(after, at_s), "s", f"until 99% meet the SLO; {note}", at_most=8),
+        figure("cluster.node_lost.lost", lost, "requests", note, at_most=0),
+    ]
+
+
+async def _controller_lost(running: Running, effort: Effort) -> list[Figure]:
+    def fault() -> None:
+        os.kill(running.system.controller_pid(), signal.SIGKILL)
+
+    outcomes, _ = await running.under_load(effort.seconds(BEFORE_S + AFTER_S, least_s=6.0), fault)
+    lost = sum(outcome.status != OK for outcome in outcomes)
+    note = f"kill -9 of the controller; {len(outcomes)} requests"
+    return [figure("cluster.controller_lost", lost, "requests", note, at_most=0)]
+
+
+async def _partition(running: Running, effort: Effort) -> list[Figure]:
+    cut_s = effort.seconds(CUT_S, least_s=6.0)
+    name = running.system.status()["workers"][0]["node"]
+    machine = running.machines.by_name[name]
+
+    def fault() -> None:
+        machine.freeze()
+        time.sleep(cut_s)
+        machine.thaw()
+
+    last = running.system.last_event()
+    outcomes, _ = await running.under_load(BEFORE_S + cut_s + effort.seconds(AFTER_S, least_s=6.0), fault)
+    await asyncio.to_thread(running.system.wait_event, f"node {name} is back", after=last)
+    twice = await asyncio.to_thread(_unknown, running, name)
+    lost = sum(outcome.status != OK for outcome in outcomes)
+    note = f"all processes of a machine stopped for {cut_s:g} s; {len(outcomes)} requests"
+    return [
+        figure("cluster.partition.twice", twice, "servers", f"{note}; started twice or left", at_most=0),
+        figure("cluster.partition.lost", lost, "requests", note, at_most=0),
+    ]
+
+
+def _unknown(running: Running, name: str) -> int:
+    """Returns the servers of a machine that the controller does not know, once it has had time to end them."""
+    give_up_at = time.monotonic() + SETTLE_S
+    while True:
+        known = {worker["name"] for worker in running.system.status()["workers"] if worker["node"] == name}
+        unknown = running.machines.by_name[name].servers().keys() - known
+        if not unknown or time.monotonic() > give_up_at:
+            return len(unknown)
+        time.sleep(0.2)
+
+
+async def _rolling(running: Running, effort: Effort) -> list[Figure]:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def fault() -> None:
+        for machine in running.machines.by_name.values():
+            for command in ("drain", "uncordon"):
+                result = running.system.run("node", command, machine.name)
+                if result.code != 0:
+                    raise ServerError(f"node {command} {machine.name}: {result.err}")
+                if command == "drain":
+                    machine.end_agent(signal.SIGTERM)
+                    machine.start()
+        loop.call_soon_threadsafe(ended.set)
+
+    outcomes: list[Outcome] = []
+    upgrade = asyncio.create_task(asyncio.to_thread(fault))
+    while not ended.is_set() and not upgrade.done():
+        found, _ = await running.under_load(effort.seconds(AFTER_S, least_s=5.0), lambda: None)
+        outcomes += found
+    await upgrade
+    failed = sum(outcome.status != OK for outcome in outcomes)
+    note = f"each machine drained, its agent restarted, and returned, one after the other; {len(outcomes)} requests"
+    return [figure("cluster.rolling", failed, "requests", note, at_most=0)]
+
+
+def served_s(after: Sequence[Outcome], at_s: float) -> float:
+    """Returns the seconds from a fault until requests meet their SLO for good; to the last request if they never do.
+
+    Args:
+        after: Outcomes of the requests since the fault.
+        at_s: Second of the fault.
+    """
+    ordered = sorted(after, key=lambda outcome: outcome.due_s)
+    served = ordered[-1].due_s
+    for first in reversed(ordered):
+        window = [outcome for outcome in ordered if first.due_s <= outcome.due_s < first.due_s + WINDOW_S]
+        good = sum(outcome.status == OK and outcome.latency_ms <= SLO_MS for outcome in window)
+        if good < IN_SLO * len(window):
+            break
+        served = first.due_s
+    return served - at_s
