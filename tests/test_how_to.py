@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from jigsaw_triton.api.files import Mistakes, read_cluster
 from tests.cli.conftest import Run
 from tests.cli.conftest import app as app
 from tests.cli.conftest import run as run
@@ -22,7 +23,8 @@ def blocks(page: str, language: str) -> list[str]:
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_of_a_page_work(page: str, run: Run, app: Path) -> None:
     shutil.copytree(app, "app")
-    for text in blocks(page, "yaml"):
+    clusters = blocks(page, "yaml")
+    for text in clusters:
         Path("cluster.yaml").write_text(text)
     commands = [shlex.split(line) for block in blocks(page, "sh") for line in block.splitlines()]
     assert commands
@@ -30,7 +32,13 @@ def test_the_commands_of_a_page_work(page: str, run: Run, app: Path) -> None:
         assert program == "jigsaw-triton"
         result = run(*words)
         assert result.exit_code == 0, result.stderr
-        assert Path(words[words.index("-O") + 1]).exists()
+        if "-O" in words:
+            assert Path(words[words.index("-O") + 1]).exists()
+    for text in clusters:
+        Path("cluster.yaml").write_text(text)
+        mistakes = Mistakes()
+        read_cluster(mistakes, cluster="cluster.yaml", driver="emulated")
+        mistakes.raise_if_any()
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -36,7 +36,7 @@ def load() -> tuple[Digits, Digits]:
     """Loads the 1797 digits of the data set, split with a fixed seed.
 
     Returns:
-        Training digits (60 %) and test digits (40 %).
+        Training digits (60%) and test digits (40%).
     """
     images, labels = load_digits(return_X_y=True)
     parts = train_test_split(

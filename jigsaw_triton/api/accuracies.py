@@ -136,6 +136,8 @@ def measure_accuracies(
     for name, number in (("instances", instances), ("batch", batch)):
         if not 1 <= number <= LIMIT_COUNT:
             mistakes.add(wording.name(name), f"{number} is out of range", f"give a number from 1 to {LIMIT_COUNT}")
+    if requests is not None and requests < 1:
+        mistakes.add(wording.name("requests"), f"{requests} is out of range", "give a number from 1, or None for all")
     mistakes.raise_if_any()
     assert built is not None
     (of,) = graphs.values()

@@ -113,7 +113,13 @@ def _file(source: PathLike) -> Path:
 
 
 def host_of_program(
-    program: PathLike | None, user: str, paths: tuple[str, ...], mistakes: Mistakes, wording: Wording
+    program: PathLike | None,
+    user: str,
+    paths: tuple[str, ...],
+    mistakes: Mistakes,
+    wording: Wording,
+    *,
+    workers: bool = True,
 ) -> systemd.Host:
     """Returns the machine of a unit. Python is beside the program, in the same environment."""
     own = Path(sys.executable)
@@ -124,7 +130,7 @@ def host_of_program(
         hint = f"install it elsewhere, and give its path: {wording.setting('program', '/opt/jigsaw/bin/jigsaw-triton')}"
         message = "systemd runs no program whose path has quotes, backslashes, dollar signs or control characters"
         mistakes.add(str(folder), message, hint)
-    return systemd.Host(str(folder / PROGRAM), str(folder / "python"), user, paths)
+    return systemd.Host(str(folder / PROGRAM), str(folder / "python"), user, paths, workers)
 
 
 def check_plain(texts: Sequence[str], mistakes: Mistakes) -> None:

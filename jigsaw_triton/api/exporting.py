@@ -39,7 +39,7 @@ def export_systemd(
     reporter: Reporter = LOG,
     wording: Wording = PYTHON,
 ) -> dict[str, str]:
-    """Returns the systemd unit of a deployment on one machine.
+    """Returns the systemd unit of a deployment on one machine, or of the controller of several machines with agents.
 
     Args:
         graphs: Paths of graph.yaml files or their folders, at which the unit finds them too.
@@ -67,7 +67,13 @@ def export_systemd(
     paths = [str(path.parent) for path in found.files.values()]
     options = ("--gpus", gpus) if gpus is not None else ("--cluster", absolute_path(cluster or ""))
     deploy = Deploy(tuple(paths), Gpus(options, found.driver), found.demand)
-    host = host_of_program(program, user, (*paths, *(options[1:] if cluster is not None else ())), mistakes, wording)
+    agents = found.cluster.agents
+    read = (
+        *paths,
+        *(options[1:] if cluster is not None else ()),
+        *((agents.certificates,) if agents is not None else ()),
+    )
+    host = host_of_program(program, user, read, mistakes, wording, workers=agents is None)
     check_plain((*paths, *options), mistakes)
     mistakes.raise_if_any()
     return marker.marked({f"{systemd.NAME}.service": systemd.deployment_unit(host, deploy)})
@@ -151,6 +157,8 @@ def export_compose(
     where = wording.name("cluster")
     if len(found.document.spec.nodes) > 1:
         mistakes.add(where, "Compose starts containers on one machine", "keep one node, or export for Kubernetes")
+    elif found.cluster.agents is not None:
+        mistakes.add(where, "the container starts its workers itself, without agents", "remove `engine: agents`")
     check_no_containers(found.cluster, mistakes, where)
     inside = cluster_file(found.document, driver=found.driver, edge_folder=compose.EDGE_FOLDER)
     edge_paths = {name: str(found.folder / path) for name, path in inside.edge_files.items()}

@@ -26,7 +26,7 @@ from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.planning.job import Job
 from jigsaw_triton.controller.planning.process import PlanningProcess
-from jigsaw_triton.errors import ServerError
+from jigsaw_triton.errors import InputError, ServerError
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.runtime.dtypes import Arrays
 
@@ -86,6 +86,9 @@ class Executor:
             await self._fleet.serve_on(action.wanted.cluster)
         surveyed = await self._fleet.around_others(action.wanted.cluster)
         cluster = replace(surveyed, gpus=tuple(gpu for gpu in surveyed.gpus if gpu.id not in action.cordoned))
+        if action.wanted.cluster.gpus and not cluster.gpus:
+            hint = "return a node with `jigsaw-triton node uncordon NODE`, or wait until a lost one is back"
+            raise InputError("no GPU is left: all are lost, or on nodes that are withdrawn", hint=hint)
         backends = self._fleet.backends
         planned = await self._planning.plan(Job(action, cluster, actual, standby, self._templates, backends))
         running = action.running

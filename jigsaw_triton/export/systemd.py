@@ -23,20 +23,23 @@ class Host:
         python: Absolute path of the Python that it is installed in.
         user: User whom the servers run as.
         extra_paths: Absolute paths that the service reads beside the program.
+        workers: True if workers run there; false for the machine of a controller whose workers have agents.
     """
 
     program: str
     python: str
     user: str
     extra_paths: tuple[str, ...] = ()
+    workers: bool = True
 
 
 def deployment_unit(host: Host, deploy: Deploy) -> str:
-    """Returns the unit of a deployment on one machine."""
+    """Returns the unit of a deployment on one machine, or of the controller of several."""
+    mig = host.workers and deploy.gpus.driver == "nvml"
     run = command(host.program, *deploy.detached)
     names = ", ".join(deploy.demand) or "task graphs"
     service = [
-        *_identity(host, NAME, deploy.gpus.driver),
+        *_identity(host, NAME, mig=mig, preserve="restart"),
         "# The supervisor restarts the controller. The servers outlive both: the next controller adopts them.",
         f"ExecStart={command(host.python, *SUPERVISOR)} %S/{NAME}",
         "# Sends the deployment to the controller, and waits until it serves.",
@@ -49,7 +52,7 @@ def deployment_unit(host: Host, deploy: Deploy) -> str:
         "TimeoutStartSec=15min",
         "TimeoutStopSec=3min",
         *_restarts(),
-        *_hardening(host, deploy.gpus.driver),
+        *_hardening(host, mig=mig),
     ]
     return _unit(
         (
@@ -71,12 +74,13 @@ def agent_unit(host: Host, agent: Agent, driver: str) -> str:
         agent: The agent.
         driver: MIG driver, which the controller names to the agent.
     """
+    mig = driver == "nvml"
     service = [
-        *_identity(host, AGENT_NAME, driver),
+        *_identity(host, AGENT_NAME, mig=mig, preserve="yes"),
         f"ExecStart={command(host.program, *agent.arguments)}",
         "TimeoutStopSec=1min",
         *_restarts(),
-        *_hardening(host, driver),
+        *_hardening(host, mig=mig),
     ]
     return _unit(
         (
@@ -122,7 +126,7 @@ def _quoted(argument: str) -> str:
     return text if bare else f'"{text}"'
 
 
-def _identity(host: Host, name: str, driver: str) -> Iterable[str]:
+def _identity(host: Host, name: str, *, mig: bool, preserve: str) -> Iterable[str]:
     yield from (
         "Type=exec",
         f"User={host.user}",
@@ -131,13 +135,13 @@ def _identity(host: Host, name: str, driver: str) -> Iterable[str]:
         f"CacheDirectory={name}",
         f"RuntimeDirectory={name}",
         "RuntimeDirectoryMode=0700",
-        "# The sockets of servers that outlive their controller are there.",
-        "RuntimeDirectoryPreserve=restart",
+        "# The sockets of servers that outlive the main process are there.",
+        f"RuntimeDirectoryPreserve={preserve}",
         f"Environment=JIGSAW_STATE=%S/{name} JIGSAW_CACHE=%C/{name} XDG_RUNTIME_DIR=%t/{name}",
         f"EnvironmentFile=-/etc/{name}.env",
         "LimitNOFILE=1048576",
     )
-    if driver == "nvml":
+    if mig:
         yield from (
             "# Changing MIG needs root, CAP_SYS_ADMIN, or NVIDIA's capability mig/config, which is a device file. The",
             "# last is the least: this lets the user's group read the file, and nothing else runs as root.",
@@ -156,7 +160,7 @@ def _restarts() -> Iterable[str]:
     )
 
 
-def _hardening(host: Host, driver: str) -> Iterable[str]:
+def _hardening(host: Host, *, mig: bool) -> Iterable[str]:
     paths = (host.program, host.python, *host.extra_paths)
     in_homes = any(PurePosixPath(path).is_relative_to(home) for path in paths for home in _HOMES)
     yield from (
@@ -168,7 +172,7 @@ def _hardening(host: Host, driver: str) -> Iterable[str]:
         "# lose theirs.",
         "ReadWritePaths=/tmp",
     )
-    if driver == "nvml":
+    if mig:
         yield from (
             "# CUDA and NVML create the device files of a new MIG instance through nvidia-modprobe, which is setuid",
             "# root. This rules out NoNewPrivileges=, the settings that imply it for a service with User= in some",

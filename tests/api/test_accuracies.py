@@ -1,14 +1,18 @@
 """Choosing what to measure, and writing accuracies into graph.yaml."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import jigsaw_triton as jt
+from jigsaw_triton.api import accuracies
 from jigsaw_triton.api.accuracies import check_writable, plan_work, write_accuracy
-from jigsaw_triton.errors import InputError
+from jigsaw_triton.errors import InputError, SpecError
 from jigsaw_triton.evaluation.accuracy.estimate import Estimate
-from jigsaw_triton.evaluation.accuracy.measure import AGREEMENT, SAMPLE, Result
+from jigsaw_triton.evaluation.accuracy.measure import AGREEMENT, SAMPLE, Result, Unmeasured
+from jigsaw_triton.evaluation.accuracy.running import Failure
 from jigsaw_triton.graph.measured import Combination, Measured
 from jigsaw_triton.graph.model import TaskGraph
 from tests.e2e.app import write_application
@@ -124,3 +128,35 @@ def test_pairs_need_a_metric_of_the_graph_and_two_tasks_with_variants(folder: Pa
 def test_an_agreement_is_named_as_one() -> None:
     found = Result({"square": "fast"}, AGREEMENT, SAMPLE, Estimate(1, 1, 1, 1), "slow")
     assert (found.name, found.measured.metric) == ("square fast", "agreement")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"requests": 0}, "requests: 0 is out of range"),
+        ({"requests": -3}, "requests: -3 is out of range"),
+        ({"instances": 0}, "instances: 0 is out of range"),
+        ({"batch": 10**9}, "batch: 1000000000 is out of range"),
+        ({"gpus": "1xcpu", "cluster": "cluster.yaml"}, "cluster is given too"),
+    ],
+)
+def test_wrong_arguments_are_refused(folder: Path, given: Any, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        jt.measure_accuracies(folder, **given)
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_what_was_measured_and_what_failed_is_returned(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, write: bool
+) -> None:
+    outcomes = (Unmeasured({"square": "slow"}, Failure("out of memory")), result(0.8, square="fast"))
+
+    async def measured(*_: object) -> AsyncIterator[Result | Unmeasured]:
+        for one in outcomes:
+            yield one
+
+    monkeypatch.setattr(accuracies, "find_installation", lambda _: None)
+    monkeypatch.setattr(accuracies, "measured_accuracies", measured)
+    found = jt.measure_accuracies(folder, tasks=["square"], write=write)
+    assert (*found.failed, *found.measured) == outcomes
+    assert (graph(folder).tasks["square"].variant("fast").accuracy == 0.8) is write

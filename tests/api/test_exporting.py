@@ -76,6 +76,35 @@ def test_a_driver_in_the_cluster_stays(app: Path, cluster: Change) -> None:
     assert "--driver emulated " in text
 
 
+@pytest.fixture
+def agents(cluster: Change, tmp_path: Path) -> Path:
+    """A cluster.yaml of one node with an agent."""
+    folder = tmp_path / "certificates"
+    folder.mkdir()
+    for name in ("cert.pem", "key.pem", "ca.pem"):
+        (folder / name).touch()
+    path = cluster(("a",), engine="agents", certificates="certificates")
+    document = yaml.safe_load(path.read_text())
+    document["spec"]["nodes"][0]["agent"] = "10.0.0.1:7440"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def test_the_unit_of_a_controller_of_agents_needs_no_gpu(
+    app: Path, agents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(systemd, "_HOMES", (str(tmp_path / "certificates"),))
+    (text,) = jt.export_systemd(app, cluster=agents, program="/opt/bin/jigsaw-triton").values()
+    assert "ExecStartPre" not in text and "--driver nvml" in text
+    assert "ProtectHome=read-only" in text
+
+
+def test_a_compose_file_cannot_have_agents(app: Path, agents: Path) -> None:
+    with pytest.raises(SpecError) as caught:
+        jt.export_compose(app, cluster=agents, image=IMAGE)
+    assert "the container starts its workers itself, without agents" in mistakes(caught)
+
+
 def test_every_file_begins_with_the_mark(app: Path, cluster: Change) -> None:
     found = [
         *jt.export_systemd(app, gpus="2xA30-24GB").values(),

@@ -1,13 +1,24 @@
-"""Plans for a load that exceeds the cluster's capacity."""
+"""Plans for a load that exceeds the cluster's capacity, or without a GPU that is left."""
 
+import asyncio
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
 import pytest
 
 from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Wanted
+from jigsaw_triton.controller.executor import Executor
+from jigsaw_triton.controller.fleet.fleet import Fleet
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.paths import Paths
+from jigsaw_triton.controller.planning.process import PlanningProcess
 from jigsaw_triton.controller.solving import planned
-from jigsaw_triton.errors import InfeasibleError
+from jigsaw_triton.errors import InfeasibleError, InputError
+from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.domain.problem import Problem
 from jigsaw_triton.profiles.table import ProfileTable
@@ -39,3 +50,26 @@ def test_a_user_demand_above_capacity_is_refused() -> None:
     problem, wanted = graphs_of(1)
     with pytest.raises(InfeasibleError, match="exceeds the cluster"):
         planned(problem, TWO_P95, a.Solve(wanted, DEMAND_RPS, 2, "requested by the user", None, wanted.graphs))
+
+
+class IdleFleet:
+    """A fleet that serves nothing."""
+
+    async def serve_on(self, cluster: Cluster) -> None:
+        """Does nothing."""
+
+    async def around_others(self, cluster: Cluster) -> Cluster:
+        """Returns the cluster as it is."""
+        return cluster
+
+
+def test_the_withdrawal_of_the_last_node_is_named(run_dir: Path) -> None:
+    paths = Paths(run_dir / "state", run_dir)
+    paths.state.mkdir()
+    _, wanted = graphs_of(1)
+    cordoned = frozenset(gpu.id for gpu in wanted.cluster.gpus)
+    action = a.Solve(wanted, DEMAND_RPS, 2, "node n is drained", None, wanted.graphs, cordoned=cordoned)
+    with closing(Journal(paths.journal)) as journal:
+        executor = Executor(paths, cast(Fleet, IdleFleet()), {}, journal, PlanningProcess())
+        with pytest.raises(InputError, match="all are lost, or on nodes that are withdrawn"):
+            asyncio.run(executor.solve(action, Actual(), frozenset()))

@@ -2,6 +2,7 @@ import os
 import shlex
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -111,6 +112,15 @@ def test_an_agent_ends_alone() -> None:
     assert words(found["ExecStart"][0]) == [HOST.program, *AGENT.arguments]
     assert "ExecStop" not in found
     assert found["KillMode"] == ["process"]
+    # `systemctl stop` must not remove the sockets of the servers that go on.
+    assert found["RuntimeDirectoryPreserve"] == ["yes"]
+
+
+def test_a_controller_whose_workers_have_agents_needs_no_gpu_and_no_right() -> None:
+    found = settings(deployment_unit(replace(HOST, workers=False), DEPLOY))
+    assert "ExecStartPre" not in found
+    assert found["NoNewPrivileges"] == ["yes"]
+    assert "--driver nvml" in found["ExecStartPost"][0]
 
 
 @pytest.mark.parametrize("driver", ["nvml", "emulated"])

@@ -70,7 +70,7 @@ def _create(out: Output, folder: Path, name: str, days: int, renew: bool) -> Non
     out.result(
         _document(made),
         f"{done}; its certificate expires on {_date(made.info.expires)}",
-        f"keep {folder / AUTHORITY_KEY} secret; `jigsaw-triton certificates issue NODE HOST` makes the files of a node",
+        f"keep {folder / AUTHORITY_KEY} secret; `jigsaw-triton certificates issue NODE` makes the files of a node",
     )
 
 

@@ -80,7 +80,7 @@ def _systemd(
     out_path: Path | None,
     overwrite: bool,
 ) -> None:
-    """Write the systemd unit of a deployment on one machine, or of a node's agent.
+    """Write the systemd unit of a deployment, or of the agent of a node.
 
     The unit says how to install it. Its controller is restarted when it dies, and the servers outlive it. `systemctl
     reload` updates the deployment without losing a request, `systemctl stop` takes it down.

@@ -113,4 +113,17 @@ def advance_stop(state: State) -> Outcome:
     if stages:
         return _next_stage(replace(state, stages=stages[:1]))
     stopped = replace(state, phase=Phase.STOPPED, running=None, pending=None, stages=(), stage=None)
-    return stopped, (a.Report("stopped", "all servers of the deployment have ended"),)
+    return stopped, (a.Report("stopped", f"all servers of the deployment have ended{_exceptions(state)}"),)
+
+
+def _exceptions(state: State) -> str:
+    """Returns the end of a sentence that names the nodes whose workers remain, because no agent answers."""
+    cluster = state.wanted.cluster if state.wanted is not None else None
+    if cluster is None or cluster.agents is None:
+        return ""
+    reached = {gpu.id.node for gpu in cluster.gpus if gpu.id not in state.lost}
+    lost = sorted({gpu.id.node for gpu in cluster.gpus} - reached)
+    if not lost:
+        return ""
+    advice = "end its agent, and run `jigsaw-triton down` with the agent's state folder"
+    return f", except those on nodes that do not answer ({', '.join(lost)}): on each, {advice}"

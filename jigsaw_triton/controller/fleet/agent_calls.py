@@ -114,7 +114,7 @@ class AgentCalls:
         return self._session
 
     def _away(self, reason: str) -> AwayError:
-        hint = "see if `jigsaw-triton agent` runs there, and if its port can be reached from here"
+        hint = f"see if `jigsaw-triton agent --name {self._node}` runs there, and if its port can be reached from here"
         return AwayError(f"the agent does not answer ({reason})", where=f"node {self._node}", hint=hint)
 
 

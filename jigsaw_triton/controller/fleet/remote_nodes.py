@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 
 NONE: Mapping[str, Mapping[str, Running]] = MappingProxyType({})
 
+_REASON_S, _POLL_S = 5.0, 0.2
+"""Seconds that a health check takes at most to notice a node that cannot be called, and between two looks."""
+
 _IDENTITY_FACT = "deployment"
 """Journal key of the identity by which agents know whose workers they have."""
 
@@ -104,11 +107,11 @@ class RemoteNodes:
         return next((node for node in self if name in node.workers), None)
 
     async def serve_on(self, cluster: Cluster) -> None:
-        """Sets the cluster to serve on. Before the first one, all agents must answer and agree with each other.
+        """Sets the cluster to serve on. Agents of nodes that are new in it must answer, and agree with the others.
 
         Raises:
             InputError: An agent does not fit, or a certificate is invalid.
-            AwayError: An agent does not answer.
+            AwayError: The agent of a new node does not answer.
         """
         if cluster.agents is None:
             return
@@ -118,13 +121,38 @@ class RemoteNodes:
         nodes = [self._nodes[name] for name in names]
         new = [node for node in nodes if node.name not in self._described and not node.away]
         if new:
-            found = await asyncio.gather(*(node.describe() for node in new))
+            found = await asyncio.gather(*(self._describe(node) for node in new))
             described = {node.name: one for node, one in zip(new, found, strict=True)}
             known = {name: one for name, one in self._described.items() if name in names}
             for text in check_agents(described, time.time(), known):
                 self._notify(e.Noticed("node", text))
             self._described |= described
         await self._each(nodes, lambda node: node.serve_on(_part(cluster, node.name)))
+
+    async def _describe(self, node: RemoteNode) -> Json:
+        """Returns what an agent says of its node.
+
+        Raises:
+            AwayError: It does not answer. The error has the reason that the transport knows.
+        """
+        try:
+            return await node.describe()
+        except AwayError as error:
+            reason = await self._reason(node.name)
+            if not reason or self._agents is None:
+                raise
+            address = dict(self._agents.addresses)[node.name]
+            raise AwayError(f"{address} {reason}", where=error.where, hint=error.hint) from error
+
+    async def _reason(self, name: str) -> str:
+        """Returns the reason why a node cannot be called; empty if none is found within the time of a check."""
+        give_up_at = time.monotonic() + _REASON_S
+        while self._side is not None:
+            reason = (await self._side.health()).get(name, "")
+            if reason or time.monotonic() > give_up_at:
+                return reason
+            await asyncio.sleep(_POLL_S)
+        return ""
 
     async def adopt(self, cluster: Cluster, workers: Mapping[str, Worker]) -> None:
         """Goes on with the workers of an earlier controller. Those that have ended follow as events.

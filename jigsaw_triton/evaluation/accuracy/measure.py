@@ -120,7 +120,8 @@ class AccuracyMeter:
         """Measures variants, task by task in the order of the graph.
 
         A task without a metric gets the agreement of its variants with the best one. A variant that fails is reported
-        as such, and so are those of later tasks that would have no input; the others are measured.
+        as such, also one that only makes input for a later task. So are variants of later tasks that would have no
+        input; the others are measured.
 
         Args:
             names: Variants to measure.
@@ -168,8 +169,7 @@ class AccuracyMeter:
                     else:
                         yield self._agreement(node, name, best, answers, ran[best])
             for name, failure in failed.items():
-                if name in chosen:
-                    yield Unmeasured({node.name: name}, failure)
+                yield Unmeasured({node.name: name}, failure)
             if node.name in needed and best is not None:
                 _extend(requests, [gathered(graph, node, answers) for answers in ran[best]])
             elif node.name in needed:

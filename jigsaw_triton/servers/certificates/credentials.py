@@ -97,7 +97,7 @@ def check_credentials(credentials: Credentials, node: str = "", *, now: datetime
         check_time(issuer, credentials.ca if issuer in trusted else credentials.cert, now)
     nodes = info(chain[0]).nodes
     if node and nodes and node not in nodes:
-        hint = f"use the certificate of node {node}, or issue one: jigsaw-triton certificates issue {node} HOST"
+        hint = f"use the certificate of node {node}, or issue one: jigsaw-triton certificates issue {node}"
         raise InputError(f"the certificate is that of node {', '.join(nodes)}", where=str(credentials.cert), hint=hint)
     return min(certificate.not_valid_after_utc for certificate in (chain[0], *issuers))
 

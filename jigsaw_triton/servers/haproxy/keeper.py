@@ -160,6 +160,10 @@ class HaproxyKeeper:
             return
         self._haproxy = await asyncio.to_thread(find_haproxy)
         before = self._new(found) if found else None
+        if before is not None and not self.place.admin.exists():
+            # Somebody has removed its folder, as happens to /run/user/UID at a logout. It cannot hand over.
+            await before.stop()
+            before = None
         try:
             await self._run(before)
         except JigsawError as error:

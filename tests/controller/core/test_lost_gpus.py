@@ -8,7 +8,7 @@ from jigsaw_triton.controller.core.generation import Canary
 from jigsaw_triton.controller.core.recovery import recovered
 from jigsaw_triton.controller.core.service import troubles
 from jigsaw_triton.controller.core.state import Phase, State
-from jigsaw_triton.gpus.model import GpuId
+from jigsaw_triton.gpus.model import Agents, GpuId
 from tests.controller.worlds import World, bundle, checkpointed, wanted, worker
 
 ZERO, ONE = GpuId("n", 0), GpuId("n", 1)
@@ -128,3 +128,16 @@ def test_draining_a_node_is_planned_at_once_and_forgets_an_earlier_error() -> No
     (issued,) = world.held
     assert isinstance(issued.action, a.Solve) and issued.action.cordoned == {ZERO, ONE}
     assert issued.action.reason == "node n is drained"
+
+
+def test_down_names_the_nodes_that_cannot_be_told_to_end_their_workers() -> None:
+    world = World({1: BOTH, 2: MOVED})
+    cluster = wanted().cluster
+    other = replace(cluster.gpus[0], id=GpuId("m", 0))
+    agents = Agents((("n", "127.0.0.1:1"), ("m", "127.0.0.1:2")), "certificates")
+    cluster = replace(cluster, gpus=(*cluster.gpus, other), agents=agents)
+    world.send(e.DeployRequested(replace(wanted(), cluster=cluster)))
+    world.send(e.GpusLost(frozenset({ZERO, other.id})))
+    world.send(e.DownRequested())
+    kind, text = world.reports[-1]
+    assert kind == "stopped" and "except those on nodes that do not answer (m)" in text

@@ -52,6 +52,9 @@ class FakeSide:
     async def reachable(self) -> frozenset[str]:
         return frozenset({NODE})
 
+    async def health(self) -> dict[str, str]:
+        return {NODE: "", "b": "does not answer"}
+
     async def stop(self) -> None:
         self.nodes = set()
 
@@ -174,5 +177,22 @@ def test_the_transport_of_the_next_controller_begins_with_the_links_of_the_one_b
         await second.adopt(A, {one.name: one})
         assert world.side.first == {one.name: incarnation}
         assert world.side.links == {one.name}
+
+    run(run_dir, monkeypatch, test)
+
+
+def test_a_new_node_that_does_not_answer_is_named_with_the_reason_that_the_transport_knows(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter(({}, {NODE: "", "b": ""}, {NODE: "", "b": "shows a certificate of another node"}))
+
+    async def health() -> dict[str, str]:
+        return next(answers)
+
+    async def test(world: World) -> None:
+        monkeypatch.setattr(world.side, "health", health, raising=False)
+        with pytest.raises(AwayError, match=r"127\.0\.0\.1:2 shows a certificate of another node") as caught:
+            await world.controller().serve_on(BOTH)
+        assert caught.value.where == "node b" and "jigsaw-triton agent" in caught.value.hint
 
     run(run_dir, monkeypatch, test)

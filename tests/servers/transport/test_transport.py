@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import time
@@ -237,6 +238,27 @@ def test_the_next_controller_takes_over_without_losing_a_call(run_dir: Path) -> 
                 assert (found.st_ino, found.st_ctime_ns) == (identity.st_ino, identity.st_ctime_ns)
             await following.stop()
             assert load.failures == []
+
+    asyncio.run(main())
+
+
+def test_the_next_controller_starts_anew_if_the_sockets_are_gone(run_dir: Path) -> None:
+    async def main() -> None:
+        async with world(run_dir, Machine(run_dir, "a")) as w:
+            await w.machines["a"].add("w")
+            links = [w.link("w", "a")]
+            await w.side.set_links(links)
+            w.route("w")
+            pid = w.side.status()["pid"]
+            started = start_time(pid)
+            assert started is not None
+            w.controller_dies()
+            shutil.rmtree(w.side.agent_socket("a").parent)
+            following = w.new_side()
+            await following.start(w.nodes, links, found=OsProcess.find(pid, started))
+            assert OsProcess.find(pid, started) is None
+            assert (await asyncio.to_thread(w.front().ask, {"X": column(5)}))["Y"].item() == 10
+            await following.stop()
 
     asyncio.run(main())
 
