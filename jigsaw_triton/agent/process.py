@@ -79,6 +79,11 @@ async def _serve(paths: Paths, installation: Installation, journal: Journal, set
     def notify(event: Event) -> None:
         agent.notify(event)
 
+    def report(kind: str, text: str) -> None:
+        # The controller may be unable to ask for it, and whoever started the agent sees its log.
+        log.warning("%s: %s", kind, text)
+        notify(Noticed(kind, text))
+
     def sockets(names: Iterable[str]) -> dict[str, Path]:
         return {name: paths.worker_socket(name) for name in names}
 
@@ -93,7 +98,7 @@ async def _serve(paths: Paths, installation: Installation, journal: Journal, set
         agent=paths.run / "agent.sock",
         folder=paths.run / "node",
         log=paths.log(SIDE),
-        report=lambda kind, text: notify(Noticed(kind, text)),
+        report=report,
         env=marks(paths.state, SIDE),
         survives=True,
     )
