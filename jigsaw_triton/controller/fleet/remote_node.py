@@ -361,6 +361,8 @@ class RemoteNode:
         """
         found = await self._calls.post(path, order)
         if found["stale"]:
+            if order["line"] == self._line:
+                self._doubt()
             raise AwayError("the agent has to be brought in line before", where=f"node {self.name}")
         for digest, arrived in found["missing"].items():
             if made is None or digest not in made.contents:
