@@ -1,4 +1,4 @@
-"""What an agent does for a controller: it changes the workers of its node, and remembers them in its journal."""
+"""The agent: it changes the workers of its node for a controller, and remembers them in its journal."""
 
 import asyncio
 import itertools
