@@ -74,10 +74,13 @@ class Contents:
             if path.is_file():
                 return
             part = path.with_suffix(_PART)
-            if offset != self._arrived(digest):
+            # It may begin before: what was left of a broken transfer may still have arrived meanwhile.
+            if offset > self._arrived(digest):
                 raise InputError(f"the transfer goes on at byte {self._arrived(digest)}, not at {offset}", where=digest)
             try:
-                with part.open("ab") as file:
+                part.touch()
+                with part.open("r+b") as file:
+                    file.seek(offset)
                     async for chunk in chunks:
                         await asyncio.to_thread(file.write, chunk)
                     file.flush()

@@ -95,9 +95,9 @@ class NodeAgent:
         """
         owner, known = self._journal.fact(_DEPLOYMENT_FACT), self._journal.fact(_EPOCH_FACT)
         if owner != deployment:
-            if owner and self._workers:
+            if owner and (workers := {*self._workers, *self._starting}):
                 raise StateError(
-                    f"this node serves another deployment with {len(self._workers)} workers",
+                    f"this node serves another deployment with {len(workers)} workers",
                     where="the agent",
                     hint="take that one down first, or run a second agent with another --state and --listen",
                 )

@@ -77,3 +77,11 @@ def test_a_file_that_an_operation_is_about_to_use_is_kept(tmp_path: Path) -> Non
     os.utime(contents.path(DIGEST), (old_s, old_s))
     assert contents.missing([DIGEST]) == {}
     assert contents.collect(()) == 0 and contents.path(DIGEST).exists()
+
+
+def test_a_transfer_may_repeat_what_has_arrived(tmp_path: Path) -> None:
+    contents = Contents(tmp_path)
+    with pytest.raises(InputError):
+        receive(contents, 0, TEXT[:7000], broken=True)
+    receive(contents, 5000, TEXT[5000:])
+    assert contents.path(DIGEST).read_bytes() == TEXT

@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -56,6 +56,11 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < give_up_at
         time.sleep(0.05)
+
+
+def inodes(system: System, workers: Iterable[str]) -> dict[str, int]:
+    """Returns the inodes of the sockets by which the gateway calls workers."""
+    return {name: (system.run_dir / "workers" / f"{name}.sock").stat().st_ino for name in workers}
 
 
 def nodes_of(system: System) -> set[str]:
@@ -123,6 +128,7 @@ def test_a_machine_that_is_cut_off_for_a_while_starts_nothing_twice(
 def test_the_next_controller_goes_on_with_the_machines(system: System, machines: Machines, tmp_path: Path) -> None:
     machine = deploy(system, machines, tmp_path)
     before = machine.servers()
+    sockets = inodes(system, before)
     with Crowd(system) as crowd:
         last = system.last_event()
         os.kill(system.controller_pid(), signal.SIGKILL)
@@ -131,6 +137,8 @@ def test_the_next_controller_goes_on_with_the_machines(system: System, machines:
         system.wait_event("adopted", after=last)
         crowd.wait_answers(30)
         assert machine.servers() == before
+        # The transport has gone on: another inode would stand for another process of the worker.
+        assert inodes(system, before) == sockets
     crowd.assert_none_failed()
 
 

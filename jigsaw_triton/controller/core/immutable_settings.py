@@ -17,7 +17,7 @@ def check_ports(before: GatewayPorts, after: GatewayPorts) -> None:
 
 
 def check_ground(before: Cluster, after: Cluster) -> None:
-    """Refuses a change of the MIG driver or of an image, and an edge that is added or removed.
+    """Refuses a change of the engine, the MIG driver or an image, and an edge that is added or removed.
 
     Raises:
         StateError: One of these settings differs.
@@ -25,6 +25,19 @@ def check_ground(before: Cluster, after: Cluster) -> None:
     if before.driver != after.driver:
         raise StateError(
             f"the MIG driver cannot change from {before.driver} to {after.driver} while a deployment runs", hint=_DOWN
+        )
+    if (before.agents is None) != (after.agents is None):
+        change = "from `agents` to that of one machine" if after.agents is None else "to `agents`"
+        raise StateError(f"the engine cannot change {change} while a deployment runs", hint=_DOWN)
+    if (
+        before.agents is not None
+        and after.agents is not None
+        and before.agents.certificates != after.agents.certificates
+    ):
+        raise StateError(
+            "the folder of the certificates cannot change while a deployment runs",
+            where=after.agents.certificates,
+            hint=f"replace the files in {before.agents.certificates}, which are then used within seconds, or {_DOWN}",
         )
     if before.image != after.image:
         names = [str(c.image) if c.image is not None else "this machine's tritonserver" for c in (before, after)]

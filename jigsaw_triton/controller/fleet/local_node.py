@@ -122,14 +122,18 @@ class LocalNode:
             InputError: The driver does not have these GPUs, or an image is missing.
             MigError: The driver does not answer.
         """
-        gpus = {gpu.id: gpu for known in (self._cluster, cluster) if known is not None for gpu in known.gpus}
-        known = replace(cluster, gpus=tuple(sorted(gpus.values(), key=lambda g: g.id)))
-        if self._cluster is None:
+        before = self._cluster
+        if before is None:
             kept = Kept(keep.servers | self._others, keep.places)
             await asyncio.to_thread(end_orphans, self._journal, self._paths, kept)
-            if known.image is not None:
-                image = await asyncio.to_thread(find_image, known.image)
-                self._commands = replace(self._commands, image=image)
+        # An agent serves one deployment after the other. Workers that run forbid another driver or image.
+        earlier = before.gpus if before is not None and before.driver == cluster.driver else ()
+        gpus = {gpu.id: gpu for gpu in (*earlier, *cluster.gpus)}
+        known = replace(cluster, gpus=tuple(sorted(gpus.values(), key=lambda g: g.id)))
+        if known.image != (before.image if before is not None else None):
+            image = await asyncio.to_thread(find_image, known.image) if known.image is not None else None
+            self._commands = replace(self._commands, image=image)
+            if image is not None:
                 note_runtime(self._journal, image.runtime, self._paths.run)
         driver = await asyncio.to_thread(open_driver, known, self._paths.state, CallRecord(self._journal))
         self._cluster, self._driver = known, driver

@@ -361,11 +361,21 @@ class RemoteNode:
         """
         found = await self._calls.post(path, order)
         if found["stale"]:
+            if order["line"] == self._line:
+                self._doubt()
             raise AwayError("the agent has to be brought in line before", where=f"node {self.name}")
         for digest, arrived in found["missing"].items():
             if made is None or digest not in made.contents:
                 raise StateError(f"the file with the SHA-256 {digest} is nowhere", where=f"node {self.name}")
-            await self._calls.put(f"/contents/{digest}", made.contents[digest], arrived)
+            sending = asyncio.ensure_future(self._calls.put(f"/contents/{digest}", made.contents[digest], arrived))
+            try:
+                # A call that sends has no timeout, and an agent that hangs may keep it open.
+                while not (await asyncio.wait((sending,), timeout=_PULSE_S))[0]:
+                    if self._away and order["kind"] != "adopt":
+                        raise AwayError("the node was lost while it got files", where=f"node {self.name}")
+                await sending
+            finally:
+                sending.cancel()
         return not found["missing"]
 
     # --- following -------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ _PYTHON = b'backend: "python"'
 
 
 def check_space(bundle: Bundle, running: Bundle | None, state: Path, shm: Path = SHM) -> None:
-    """Checks that there is space for what a bundle adds to the running one.
+    """Checks that there is space on this machine for what a bundle adds to the running one.
 
     Args:
         bundle: Bundle of the new plan.
@@ -34,7 +34,8 @@ def check_space(bundle: Bundle, running: Bundle | None, state: Path, shm: Path =
     Raises:
         InputError: The file system of the state folder or the shared memory is too small.
     """
-    started = [name for name in bundle.workers if running is None or name not in running.workers]
+    here = [name for name, worker in bundle.workers.items() if not worker.remote]
+    started = [name for name in here if running is None or name not in running.workers]
     models = _added(bundle, running)
     need = _SERVER_BYTES * len(started) + sum(_disk_bytes(folder, state) for folder in _folders(bundle, models))
     _require(
@@ -55,10 +56,11 @@ def check_space(bundle: Bundle, running: Bundle | None, state: Path, shm: Path =
 
 
 def _added(bundle: Bundle, running: Bundle | None) -> list[WorkerModel]:
-    """Returns the models that workers do not have yet, with those that stand by."""
+    """Returns the models that workers of this machine do not have yet, with those that stand by."""
 
     def models(made: Bundle) -> Iterator[tuple[str, WorkerModel]]:
-        yield from ((w.name, m) for w in made.workers.values() for m in (*w.models, *w.standby))
+        here = [worker for worker in made.workers.values() if not worker.remote]
+        yield from ((w.name, m) for w in here for m in (*w.models, *w.standby))
 
     present = {(name, m.name) for name, m in models(running)} if running is not None else set()
     return [m for name, m in models(bundle) if (name, m.name) not in present]

@@ -4,14 +4,21 @@ import pytest
 
 from jigsaw_triton.controller.core.immutable_settings import check_ground
 from jigsaw_triton.errors import StateError
-from jigsaw_triton.gpus.model import Cluster, Edge, EdgeLimits, ServerImage
+from jigsaw_triton.gpus.model import Agents, Cluster, Edge, EdgeLimits, ServerImage
 
 PLAIN = Cluster(())
 BEHIND = replace(PLAIN, edge=Edge())
+AGENTS = replace(PLAIN, agents=Agents((("a", "10.0.0.1:7440"),), "/one"))
+MORE = replace(PLAIN, agents=Agents((("a", "10.0.0.1:7440"), ("b", "10.0.0.2:7440")), "/one"))
 
 
 def test_settings_of_the_edge_may_change_while_it_is_running() -> None:
     check_ground(BEHIND, replace(PLAIN, edge=Edge(limits=EdgeLimits(body_mib=1))))
+
+
+def test_nodes_may_come_and_go() -> None:
+    check_ground(AGENTS, MORE)
+    check_ground(MORE, AGENTS)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +26,13 @@ def test_settings_of_the_edge_may_change_while_it_is_running() -> None:
     [
         (PLAIN, BEHIND, "the edge cannot be added while the gateway serves; take it down first"),
         (BEHIND, PLAIN, "the edge cannot be removed while the gateway serves"),
+        (PLAIN, AGENTS, "the engine cannot change to `agents` while a deployment runs; take it down first"),
+        (AGENTS, PLAIN, "the engine cannot change from `agents` to that of one machine"),
+        (
+            AGENTS,
+            replace(PLAIN, agents=Agents((("a", "10.0.0.1:7440"),), "/two")),
+            "/two: the folder of the certificates cannot change while a deployment runs; replace the files in /one",
+        ),
         (PLAIN, replace(PLAIN, gateway_image=ServerImage("x:1")), "the gateway's image cannot change"),
         (PLAIN, replace(PLAIN, image=ServerImage("x:1")), "image cannot change from this machine's tritonserver to"),
     ],

@@ -472,3 +472,20 @@ def test_a_condemned_worker_is_killed_once_its_agent_answers(run_dir: Path) -> N
         assert remote.machine.node.log.count(f"kill {W}: it hangs") == 1
 
     run(run_dir, test)
+
+
+def test_a_node_on_which_another_deployment_starts_its_first_worker_refuses(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        remote.machine.node.gate.clear()
+        starting = asyncio.create_task(remote.node.bring_up(worker(W)))
+        await until(lambda: len(remote.machine.published) == 1)
+        other = remote.controller("1.a", "another")
+        try:
+            with pytest.raises(StateError, match="serves another deployment with 1 workers"):
+                await other.serve_on(CLUSTER)
+        finally:
+            await other.stop()
+        remote.machine.node.gate.set()
+        await starting
+
+    run(run_dir, test)

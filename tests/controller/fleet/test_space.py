@@ -101,3 +101,13 @@ def test_models_that_stand_by_need_memory_too(tmp_path: Path, monkeypatch: pytes
     check_space(made, None, tmp_path)
     with pytest.raises(InputError, match="the 6 new processes"):
         check_space(replace(made, workers=beside), None, tmp_path)
+
+
+def test_workers_of_other_machines_need_no_space_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tmp_path / "model.bin"
+    model.touch()
+    made = served(model, "0/1g@0", "0/1g@1")
+    free(monkeypatch, shm=1, **{tmp_path.name: 0.5})
+    with pytest.raises(InputError):
+        check_space(made, None, tmp_path)
+    check_space(replace(made, workers={n: replace(w, remote=True) for n, w in made.workers.items()}), None, tmp_path)

@@ -1,0 +1,57 @@
+"""The node of a process that serves one deployment after the other, as an agent's does."""
+
+import asyncio
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from jigsaw_triton.controller.fleet import local_node
+from jigsaw_triton.controller.fleet.local_node import LocalNode
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.paths import Paths
+from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.driver import open_driver
+from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, ServerImage
+from jigsaw_triton.servers.image import Image
+from jigsaw_triton.servers.installation import Installation
+
+FOUR = Cluster(tuple(Gpu(GpuId("a", index), CATALOG["A100-80GB"]) for index in range(4)), driver="emulated")
+INSTALLATION = cast(Installation, SimpleNamespace(version="24.10", backends=frozenset()))
+
+
+def found(image: ServerImage) -> Image:
+    return cast(Image, SimpleNamespace(name=image.name, runtime=SimpleNamespace(program=Path("/usr/bin/docker"))))
+
+
+def image_of(node: LocalNode) -> str | None:
+    image = node.commands.image
+    return image.name if image is not None else None
+
+
+def test_the_next_deployment_may_have_another_image_and_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Cluster] = []
+
+    def open_emulated(cluster: Cluster, *arguments: object) -> object:
+        opened.append(cluster)
+        return open_driver(replace(cluster, driver="emulated"), tmp_path)
+
+    monkeypatch.setattr(local_node, "open_driver", open_emulated)
+    monkeypatch.setattr(local_node, "find_image", found)
+    paths = Paths(tmp_path / "state", tmp_path / "run")
+    paths.state.mkdir()
+
+    async def main(node: LocalNode) -> None:
+        await node.serve_on(FOUR)
+        assert image_of(node) is None
+        await node.serve_on(replace(FOUR, gpus=FOUR.gpus[:1], driver="nvml", image=ServerImage("x:1")))
+        assert image_of(node) == "x:1" and node.commands.gpu
+        assert [gpu.id.index for gpu in opened[-1].gpus] == [0]
+        await node.serve_on(FOUR)
+        assert (image_of(node), node.commands.gpu) == (None, False)
+
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        asyncio.run(main(LocalNode(paths, INSTALLATION, journal, "secret", lambda _: None)))
