@@ -4,7 +4,9 @@ What arrives is verified, and an interrupted transfer goes on where it stopped.
 """
 
 import asyncio
+import contextlib
 import hashlib
+import os
 import re
 import time
 from collections.abc import AsyncIterator, Collection, Iterable
@@ -42,8 +44,18 @@ class Contents:
         return self._folder / digest
 
     def missing(self, digests: Iterable[str]) -> dict[str, int]:
-        """Returns the digests whose files are missing, and the number of bytes of each that have arrived."""
-        return {digest: self._arrived(digest) for digest in digests if not self.path(digest).is_file()}
+        """Returns the digests whose files are missing, and the number of bytes of each that have arrived.
+
+        The others are kept for some minutes from now on.
+        """
+        return {digest: self._arrived(digest) for digest in digests if not self._touched(digest)}
+
+    def _touched(self, digest: str) -> bool:
+        try:
+            os.utime(self.path(digest))
+        except FileNotFoundError:
+            return False
+        return True
 
     async def receive(self, digest: str, offset: int, chunks: AsyncIterator[bytes]) -> None:
         """Writes a file, or the rest of it. What has arrived stays if the transfer is interrupted.
@@ -68,6 +80,9 @@ class Contents:
                 with part.open("ab") as file:
                     async for chunk in chunks:
                         await asyncio.to_thread(file.write, chunk)
+                    file.flush()
+                    # After a power failure, a file of this name must not lack its content.
+                    await asyncio.to_thread(os.fsync, file.fileno())
                 found = await asyncio.to_thread(_sha256, part)
                 if found != digest:
                     part.unlink()
@@ -90,11 +105,13 @@ class Contents:
         """
         removed, now_s = 0, time.time()
         for path in self._folder.iterdir():
-            if path.stem in used and path.suffix != _PART:
-                path.touch()
-            elif now_s - path.stat().st_mtime > KEPT_S:
-                path.unlink()
-                removed += 1
+            # Another operation may remove it at the same time, or a transfer rename it.
+            with contextlib.suppress(FileNotFoundError):
+                if path.name in used:
+                    os.utime(path)
+                elif now_s - path.stat().st_mtime > KEPT_S:
+                    path.unlink()
+                    removed += 1
         return removed
 
     def _arrived(self, digest: str) -> int:

@@ -24,6 +24,7 @@ from jigsaw_triton.controller.fleet.wire import (
     opened_models,
     read_cluster,
 )
+from jigsaw_triton.controller.persistence.epoch import number_of
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.records import WORKERS_FACT
 from jigsaw_triton.errors import StateError
@@ -36,7 +37,7 @@ _CLUSTER_FACT = "cluster"
 """Journal key of the node's GPUs, as they travelled."""
 
 _DEPLOYMENT_FACT, _EPOCH_FACT = "deployment", "controller epoch"
-"""Journal keys of the deployment that the workers belong to, and of the highest epoch of its controllers."""
+"""Journal keys of the deployment that the workers belong to, and of the last epoch of its controllers."""
 
 _MOST_EVENTS = 1000
 
@@ -52,6 +53,7 @@ class NodeAgent:
 
     Attributes:
         id: Random text that differs after each start.
+        line: Name of the last alignment with the controller; empty before the first one.
         operations: Operations that were ordered.
         changed: Set whenever workers begin or end, or an event occurs; whoever waits clears it.
     """
@@ -71,25 +73,27 @@ class NodeAgent:
         self._sealed: dict[str, Json] = {}
         self._starting: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
+        self._adopting = asyncio.Lock()
         self._events: list[tuple[int, e.Event]] = []
         self._numbers = itertools.count(1)
+        self.line = ""
         self.operations = Operations()
         self.id = secrets.token_hex(8)
         self.changed = asyncio.Condition()
 
     # --- who commands ----------------------------------------------------------------------------------------------
 
-    def admit(self, deployment: str, epoch: int) -> None:
+    def admit(self, deployment: str, epoch: str) -> None:
         """Checks that a command comes from the controller that owns this node now.
 
         Args:
             deployment: Identity of the controller's deployment.
-            epoch: Number of the controller's epoch.
+            epoch: Epoch of the controller.
 
         Raises:
             StateError: Another deployment has workers here, or a later controller has taken over.
         """
-        owner, known = self._journal.fact(_DEPLOYMENT_FACT), int(self._journal.fact(_EPOCH_FACT) or 0)
+        owner, known = self._journal.fact(_DEPLOYMENT_FACT), self._journal.fact(_EPOCH_FACT)
         if owner != deployment:
             if owner and self._workers:
                 raise StateError(
@@ -98,11 +102,16 @@ class NodeAgent:
                     hint="take that one down first, or run a second agent with another --state and --listen",
                 )
             self._journal.keep_fact(_DEPLOYMENT_FACT, deployment)
-            self._journal.keep_fact(_EPOCH_FACT, str(epoch))
-        elif epoch < known:
-            raise StateError(f"the controller's epoch, {epoch}, is over: another one has begun epoch {known}")
-        elif epoch > known:
-            self._journal.keep_fact(_EPOCH_FACT, str(epoch))
+            self._journal.keep_fact(_EPOCH_FACT, epoch)
+        elif epoch != known:
+            # Two controllers with copies of one state folder may have begun epochs of one number.
+            if number_of(epoch) <= number_of(known):
+                raise StateError(
+                    f"the controller's epoch, {epoch}, is over: another one has begun epoch {known}",
+                    where="the agent",
+                    hint="end the other controller; if it has ended, each start of this one begins a later epoch",
+                )
+            self._journal.keep_fact(_EPOCH_FACT, epoch)
 
     # --- what runs -------------------------------------------------------------------------------------------------
 
@@ -182,10 +191,14 @@ class NodeAgent:
         Raises:
             JigsawError: It failed and left nothing behind.
         """
+        before = self._used()
         await KINDS[kind](self, body)
         await self._tell()
-        used = {digest for entry in self._sealed.values() for digest in digests(entry)}
-        await asyncio.to_thread(self._contents.collect, used)
+        # What this operation has ceased to use is kept from now on.
+        await asyncio.to_thread(self._contents.collect, before | self._used())
+
+    def _used(self) -> set[str]:
+        return {digest for entry in self._sealed.values() for digest in digests(entry)}
 
     async def _serve_on(self, body: Json) -> None:
         cluster = read_cluster(body["cluster"])
@@ -193,19 +206,33 @@ class NodeAgent:
         self._journal.keep_fact(_CLUSTER_FACT, json.dumps(cluster_json(cluster)))
 
     async def _adopt(self, body: Json) -> None:
-        """Brings the workers in line with those that the controller knows, and reports those that must be restarted."""
-        await self._serve_on(body)
-        wanted = {entry["name"]: entry for entry in body["workers"]}
-        for name in sorted(self._workers.keys() - wanted.keys()):
-            await self._retire({"name": name})
-        for name, entry in sorted(wanted.items()):
-            server = self._running(name)
-            if server is None:
-                self.notify(e.WorkerExited(name, "while its node did not answer"))
-            else:
-                models = {model["name"] for model in entry["models"]}
-                server.reconciling = asyncio.create_task(self._node.reconcile(name, models))
-            self._keep(opened(entry, self._contents.path), entry)
+        """Brings the workers in line with those that the controller knows, and reports those that must be restarted.
+
+        Operations under way are ended: their controller has given them up, or has been replaced.
+        """
+        async with self._adopting:
+            # Orders from before cannot begin from here on.
+            self.line = body["line"]
+            await self.operations.end_others()
+            await self._serve_on(body)
+            wanted = {entry["name"]: entry for entry in body["workers"]}
+            for name in sorted(self._workers.keys() - wanted.keys()):
+                await self._retire({"name": name})
+            for name, entry in sorted(wanted.items()):
+                await self._check(name, entry)
+
+    async def _check(self, name: str, entry: Json) -> None:
+        """Has a worker checked for its models, or reported if it does not run."""
+        server = self._running(name)
+        if server is None:
+            self.notify(e.WorkerExited(name, "while its node did not answer"))
+        else:
+            if server.reconciling is not None:
+                # It would unload what the worker got since it began.
+                server.reconciling.cancel()
+            models = {model["name"] for model in entry["models"]}
+            server.reconciling = asyncio.create_task(self._node.reconcile(name, models))
+        self._keep(opened(entry, self._contents.path), entry)
 
     async def _bring_up(self, body: Json) -> None:
         name = body["name"]
@@ -297,9 +324,12 @@ class NodeAgent:
         return await self._node.use()
 
 
+ADOPT = "adopt"
+"""Operation that brings a node in line with its controller."""
+
 KINDS: Mapping[str, Callable[[NodeAgent, Json], Any]] = {
     "serve-on": NodeAgent._serve_on,
-    "adopt": NodeAgent._adopt,
+    ADOPT: NodeAgent._adopt,
     "bring-up": NodeAgent._bring_up,
     "restart": NodeAgent._restart,
     "retire": NodeAgent._retire,
@@ -308,3 +338,6 @@ KINDS: Mapping[str, Callable[[NodeAgent, Json], Any]] = {
     "kill": NodeAgent._kill,
 }
 """Operations by name."""
+
+FINAL = frozenset({"serve-on", ADOPT, "retire", "unload", "kill"})
+"""Operations that cannot be undone."""

@@ -21,7 +21,7 @@ from jigsaw_triton.controller.persistence.secret import deployment_secret
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.servers.certificates.credentials import credentials_in
 from jigsaw_triton.servers.installation import Installation
-from jigsaw_triton.servers.members import leaders, marks, members
+from jigsaw_triton.servers.members import marks, members, newest
 from jigsaw_triton.servers.os_process import OsProcess
 from jigsaw_triton.servers.transport.node_side import NAME as SIDE
 from jigsaw_triton.servers.transport.node_side import NodeSide
@@ -108,8 +108,8 @@ async def _serve(paths: Paths, installation: Installation, journal: Journal, set
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     # The proxy of an earlier agent goes on meanwhile, so that the gateway's calls are answered.
-    leading = leaders(await asyncio.to_thread(members, paths.state)).get(SIDE)
-    found = OsProcess.find(leading.pid, leading.started) if leading is not None else None
+    proxy = newest(await asyncio.to_thread(members, paths.state), SIDE)
+    found = OsProcess.find(proxy.pid, proxy.started) if proxy is not None else None
     await agent.start()
     await server.start()
     await side.start(sockets(agent.names()), found=found)

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from jigsaw_triton import __version__
 from jigsaw_triton.agent.contents import Contents
-from jigsaw_triton.agent.node_agent import KINDS, NodeAgent
+from jigsaw_triton.agent.node_agent import ADOPT, FINAL, KINDS, NodeAgent
 from jigsaw_triton.controller.fleet.wire import DEPLOYMENT_HEADER, EPOCH_HEADER, WIRE_VERSION, Json
 from jigsaw_triton.errors import InputError, JigsawError
 from jigsaw_triton.servers.installation import Installation
@@ -121,22 +121,32 @@ class AgentServer:
         return web.json_response({})
 
     async def _begin(self, request: web.Request) -> web.Response:
-        """Begins an operation, unless it has begun or files are missing: the response then says which."""
+        """Begins an operation, unless it has begun or files are missing: the response then says which.
+
+        An order that was given before the node was last brought in line is stale, and never begins.
+        """
         self._admit(request)
         number, order = request.match_info["number"], await request.json()
         kind, body = order["kind"], order["body"]
         if kind not in KINDS:
             raise InputError(f"there is no operation {kind!r}", where="the agent")
+        known = number in self._agent.operations
+        if not known and (missing := await asyncio.to_thread(self._agent.missing, body)):
+            return web.json_response({"missing": missing, "stale": False})
+        # The same order may have come once more meanwhile, or its end.
         if number not in self._agent.operations:
-            if missing := await asyncio.to_thread(self._agent.missing, body):
-                return web.json_response({"missing": missing})
-            self._agent.operations.begin(number, self._agent.run(kind, body))
-        return web.json_response({"missing": {}}, status=202)
+            if kind != ADOPT and order["line"] != self._agent.line:
+                return web.json_response({"missing": {}, "stale": True})
+            self._agent.operations.begin(number, self._agent.run(kind, body), final=kind in FINAL)
+        return web.json_response({"missing": {}, "stale": False}, status=202)
 
     async def _outcome(self, request: web.Request) -> web.Response:
+        """Responds whether the operation has ended. It is not known if it was ordered from an earlier agent."""
         self._admit(request)
-        wait_s = min(_seconds(request), MAX_WAIT_S)
-        return web.json_response({"done": await self._agent.operations.outcome(request.match_info["number"], wait_s)})
+        number, wait_s = request.match_info["number"], min(_seconds(request), MAX_WAIT_S)
+        known = number in self._agent.operations
+        done = known and await self._agent.operations.outcome(number, wait_s)
+        return web.json_response({"known": known, "done": done})
 
     async def _cancel(self, request: web.Request) -> web.Response:
         self._admit(request)
@@ -147,9 +157,9 @@ class AgentServer:
         """Checks that the caller is the controller of the workers on this node."""
         deployment = request.headers.get(DEPLOYMENT_HEADER, "")
         epoch = request.headers.get(EPOCH_HEADER, "")
-        if not deployment or not epoch.isdecimal():
+        if not deployment or not epoch.partition(".")[0].isdecimal():
             raise InputError("the call names no deployment and epoch", where="the agent")
-        self._agent.admit(deployment, int(epoch))
+        self._agent.admit(deployment, epoch)
 
 
 def _number(request: web.Request, name: str) -> int:

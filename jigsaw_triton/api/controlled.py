@@ -38,18 +38,29 @@ class ControlledDeployment(ObservedDeployment):
             StateError: Nothing is deployed, or a controller is starting or ending.
             InstanceInUseError: A process outside the deployment holds a MIG instance.
         """
-        if not (stopped := self._stop(reporter.note)) and controller.agents_serve(self.paths):
-            reporter.note("the deployment has workers on other machines; a new controller ends them")
-            self.start()
-            stopped = self._stop(reporter.note)
+        stopped = self._end(reporter.note)
         ended = controller.end_orphans(self.paths)
         if ended:
             reporter.note(f"ended {ended} servers and MIG instances that a killed controller left")
         if not stopped and not ended and not missing_ok:
             raise self.missing()
 
+    def _end(self, report: Callable[[str], None]) -> bool:
+        """Ends the servers of all machines; returns False if nothing is left to end them but the caller."""
+        if self._stop(report):
+            return True
+        if not controller.agents_serve(self.paths):
+            return False
+        report("the deployment has workers on other machines; a new controller ends them")
+        self.start()
+        return self._stop(report)
+
     def _stop(self, report: Callable[[str], None]) -> bool:
-        """Has the controller end the servers, or kills it and does so itself; returns False if there is none."""
+        """Has the controller end the servers, or kills it and does so itself.
+
+        Returns:
+            False if there is no controller, or none any more and the servers are on other machines, too.
+        """
         try:
             if self.wait_status() is not None:
                 self._stop_orderly(report)
@@ -58,6 +69,10 @@ class ControlledDeployment(ObservedDeployment):
                 return False
         except ControllerHungError:
             pass
+        if controller.agents_serve(self.paths):
+            report("the controller does not answer: it is killed")
+            controller.kill(self.paths)
+            return False
         report("the controller does not answer: it is killed, and its servers are ended without it")
         controller.kill(self.paths)
         controller.end_orphans(self.paths)
@@ -120,7 +135,7 @@ class ControlledDeployment(ObservedDeployment):
     def end_started(self, reporter: Reporter) -> None:
         """Ends the controller if this object started it."""
         if self._started_controller:
-            self._stop(reporter.note)
+            self._end(reporter.note)
 
     def _serves(self) -> bool:
         status = self.find_status()

@@ -12,14 +12,15 @@ from jigsaw_triton.controller.core.generation import Generation, Wanted
 from jigsaw_triton.controller.core.review import worth
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.slowness import slowed
-from jigsaw_triton.errors import InfeasibleError, InputError
+from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.domain.costs import board_costs
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.search.attempt import OutOfTimeError
 from jigsaw_triton.planner.search.demand_shedding import make_shedding_plan
-from jigsaw_triton.planner.search.solve import SolverFactory, make_first_plan, make_plan
+from jigsaw_triton.planner.search.solve import SolverFactory, find_plan, make_first_plan, make_plan
 from jigsaw_triton.planner.solver.solver import SolverProcess
 from jigsaw_triton.planner.standby import with_standby
 
@@ -42,14 +43,21 @@ def planned(problem: Problem, options: Options, action: a.Solve, solvers: Solver
     if not action.may_fall_short or options.formulation != "exact":
         return make_plan(problem, options, solvers=solvers)
     if problem.survive:
-        try:
-            return make_plan(problem, options, solvers=solvers)
-        except InfeasibleError:
-            # To survive a further loss is worth less than to serve the demand now.
-            problem = problem.unprotected()
+        if (found := _surviving(problem, options, solvers)) is not None:
+            return found
+        # To survive a further loss is worth less than to serve the demand now.
+        problem = problem.unprotected()
     share = _LEAST_SHARE if action.lost else 1.0
     least_rps = {name: min(rps, share * action.wanted.demand_rps[name]) for name, rps in action.demand_rps.items()}
     return make_shedding_plan(problem, options, least_rps=least_rps, solvers=solvers)
+
+
+def _surviving(problem: Problem, options: Options, solvers: SolverFactory) -> Plan | None:
+    """Returns a plan that survives a loss; None if there is none, or if none was found in time."""
+    try:
+        return find_plan(problem, options, solvers=solvers)
+    except OutOfTimeError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

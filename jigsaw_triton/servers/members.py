@@ -81,6 +81,15 @@ def leaders(found: Iterable[Member]) -> dict[str, Member]:
     return {member.server: member for member in oldest_last}
 
 
+def newest(found: Iterable[Member], server: str) -> Member | None:
+    """Returns the process of a server that was started last; None if it has none.
+
+    After a reload of HAProxy, the process before goes on until its last call has ended.
+    """
+    own = (member for member in found if member.server == server and member.leads)
+    return max(own, key=lambda member: (member.started, member.pid), default=None)
+
+
 def end_members(state: Path, keep: Collection[str] = ()) -> frozenset[str]:
     """Kills the processes of a deployment and waits until they have ended. Blocks.
 

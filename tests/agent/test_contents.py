@@ -68,3 +68,12 @@ def test_only_files_that_nobody_uses_for_long_are_removed(tmp_path: Path) -> Non
     assert contents.collect({"1" * 64}) == 1
     assert not contents.path("0" * 64).exists()
     assert contents.path("1" * 64).exists() and contents.path(DIGEST).exists()
+
+
+def test_a_file_that_an_operation_is_about_to_use_is_kept(tmp_path: Path) -> None:
+    contents = Contents(tmp_path)
+    receive(contents, 0, TEXT)
+    old_s = time.time() - KEPT_S - 10
+    os.utime(contents.path(DIGEST), (old_s, old_s))
+    assert contents.missing([DIGEST]) == {}
+    assert contents.collect(()) == 0 and contents.path(DIGEST).exists()

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from jigsaw_triton.controller import solving
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.controller.solving import Planner, planned
@@ -11,6 +12,7 @@ from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Survive
 from jigsaw_triton.planner.domain.problem import Problem
+from jigsaw_triton.planner.search.attempt import OutOfTimeError
 from jigsaw_triton.runtime.spec import runner_from_json
 from tests.compiler.samples import TEMPLATES, cluster, identity, profile, spec_text
 from tests.fakes.graphs import chain
@@ -53,5 +55,15 @@ def test_what_is_left_after_a_loss_serves_even_if_it_survives_no_other() -> None
     problem = surviving(20.0, nodes=1)
     with pytest.raises(InfeasibleError):
         planned(problem, TWO_P95, asked(problem))
+    plan = planned(problem, TWO_P95, asked(problem, may_fall_short=True))
+    assert (plan.survival, plan.graphs["docread"].demand_rps) == (None, 20.0)
+
+
+def test_the_demand_is_served_if_the_time_limit_left_open_what_survives(monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_time(*_: object, **__: object) -> None:
+        raise OutOfTimeError(1.0)
+
+    monkeypatch.setattr(solving, "find_plan", out_of_time)
+    problem = surviving(20.0, nodes=2)
     plan = planned(problem, TWO_P95, asked(problem, may_fall_short=True))
     assert (plan.survival, plan.graphs["docread"].demand_rps) == (None, 20.0)

@@ -150,11 +150,16 @@ def test_workers_outlive_the_machine_of_the_controller(system: System, machines:
     crowd.assert_none_failed()
 
 
+@pytest.mark.parametrize("hangs", [False, True])
 def test_down_ends_the_workers_of_machines_without_their_controller(
-    system: System, machines: Machines, tmp_path: Path
+    system: System, machines: Machines, tmp_path: Path, hangs: bool
 ) -> None:
     machine = deploy(system, machines, tmp_path)
-    system.kill_controller()
+    if hangs:
+        for pid in (system.status()["controller"]["supervisor"], system.controller_pid()):
+            os.kill(pid, signal.SIGSTOP)
+    else:
+        system.kill_controller()
     result = system.run("down")
     assert result.code == 0, result.err
     assert machine.servers() == {}

@@ -13,7 +13,7 @@ from jigsaw_triton.errors import InfeasibleError, InputError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.gpus.model import Board, Cluster, Gpu, GpuId, Survive
-from jigsaw_triton.graph.model import Slo, Variant
+from jigsaw_triton.graph.model import Slo, TensorType, Variant
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.survival import MOST_DOMAINS, domains, failure_domains
@@ -22,6 +22,7 @@ from jigsaw_triton.planner.explain.requirement import Requirement
 from jigsaw_triton.planner.search.solve import (
     SolverFactory,
     find_plan,
+    make_first_plan,
     make_largest_plan,
     make_plan,
 )
@@ -187,6 +188,74 @@ def test_models_that_share_a_slice_cannot_survive(solvers: SolverFactory) -> Non
     p = replace(docread_problem(), cluster=replace(docread_problem().cluster, survive=Survive()))
     with pytest.raises(InputError, match="one replica"):
         make_plan(p, Options(share=True), solvers=solvers)
+
+
+def test_shares_of_variants_with_a_mean_accuracy_are_those_that_the_rest_can_keep(solvers: SolverFactory) -> None:
+    """More accurate shares would suit all replicas, but not those that the loss of a node leaves."""
+    of = [Variant("good", 1.0, "emulated"), Variant("light", 0.9, "emulated")]
+    g = graph(
+        [task("t", {"X": "inputs.X"}, of=of)],
+        {"Y": "t.Y"},
+        slo=Slo(90.0, accuracy=0.93, accuracy_mode="mean"),
+    )
+    rows = [row("t", "good", slice_="2g", rps=200, gpu=SMALL.name), row("t", "light", rps=250, gpu=SMALL.name)]
+    p = replace(problem(g, rows, demand_rps=350), cluster=nodes(3, survive=Survive("node", 0.8)))
+    plan = make_plan(p, TWO_P95, solvers=solvers)
+    assert plan.slices_used == 6
+    assert left_rps(plan, p, TWO_P95)["app"] >= 0.8 * 350 * (1 - 1e-5)
+
+
+def test_the_rest_may_use_the_variants_that_make_fewer_rows(solvers: SolverFactory) -> None:
+    boxes = TensorType("FP32", (-1, 8))
+    of = [Variant("good", 1.0, "emulated", yields={"Y": 4.0}), Variant("light", 0.9, "emulated", yields={"Y": 1.0})]
+    first = task("first", {"X": "inputs.X"}, outputs={"Y": boxes}, of=of)
+    second = task("second", {"Z": "first.Y"}, for_each="first.Y")
+    g = graph([first, second], {"Y": "second.Y"}, slo=Slo(164.0, accuracy=0.85))
+    rows = [
+        row("first", "good", rps=80, gpu=SMALL.name),
+        row("first", "light", rps=50, gpu=SMALL.name),
+        row("second", "v0", slice_="2g", rps=200, gpu=SMALL.name),
+    ]
+    p = replace(problem(g, rows, demand_rps=113), cluster=nodes(2, gpus=2, survive=Survive("node", 0.8)))
+    plan = make_plan(p, TWO_P95, solvers=solvers)
+    assert left_rps(plan, p, TWO_P95)["app"] >= 0.8 * 113 * (1 - 1e-5)
+
+
+def on_processors(share: float, demand: float = 300.0) -> Problem:
+    """Returns the problem of a task of 10 ms of processor time, on two nodes of two processors."""
+    g = graph([task("t", {"X": "inputs.X"}, of=[Variant("v0", 1.0, "python")])], {"Y": "t.Y"})
+    measured = replace(row("t", "v0", rps=100.0), source="measured", processor_ms=10.0)
+    found = replace(nodes(2, of=board("cpu"), survive=Survive("node", share)), processors=2.0)
+    return replace(problem(g, [measured], demand_rps=demand), cluster=found)
+
+
+def test_the_processors_of_the_rest_carry_the_share_too(solvers: SolverFactory) -> None:
+    half, all_of_it = on_processors(0.5), on_processors(1.0)
+    plan = make_plan(half, TWO_P95, solvers=solvers)
+    assert plan.survival is not None and plan.survival.left_rps["app"] == pytest.approx(160.0)
+    with pytest.raises(InfeasibleError) as caught:
+        make_plan(all_of_it, TWO_P95, solvers=solvers)
+    assert "carry at most app 19" in str(caught.value.reasons)
+    assert "the loss of a node must leave 100%" in str(caught.value.reasons)
+    largest = make_largest_plan(all_of_it, TWO_P95, solvers=solvers)
+    assert largest.survival is not None
+    assert 190 < largest.survival.left_rps["app"] < 200
+    assert largest.graphs["app"].demand_rps <= largest.survival.left_rps["app"] * (1 + 1e-6)
+
+
+def test_the_program_of_plans_that_survive_knows_the_processors(solvers: SolverFactory) -> None:
+    plan = make_largest_plan(on_processors(0.5), TWO_P95, solvers=solvers)
+    assert 380 < plan.graphs["app"].demand_rps < 400
+    assert plan.solver.gap < 0.05
+
+
+def test_a_plan_without_a_solver_says_what_it_survives() -> None:
+    p = single(160.0, nodes(2, survive=Survive("node", 0.5)))
+    plan = make_plan(p, TWO_P95)
+    assert plan.survival is not None
+    first = make_first_plan(replace(p, running=plan), TWO_P95)
+    assert first is not None and first.solver.constructed
+    assert first.survival == replace(plan.survival, more_slices=None)
 
 
 @st.composite

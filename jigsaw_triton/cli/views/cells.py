@@ -6,7 +6,7 @@ from dataclasses import replace
 from jigsaw_triton.api.machine import emulation
 from jigsaw_triton.cli.io.output import View, drawing, figures, listed
 from jigsaw_triton.cli.io.table import Table
-from jigsaw_triton.cli.views.plan import graphs_view
+from jigsaw_triton.cli.views.plan import graphs_view, survival_view
 from jigsaw_triton.gpus.board import Strip, draw_text
 from jigsaw_triton.gpus.model import Cluster, Gpu
 from jigsaw_triton.graph.model import TaskGraph
@@ -33,6 +33,7 @@ def partition_view(
     for group in groups:
         yield f"{_names([cell.name for cell in group])}:"
         yield from graphs_view(group[0].plan, graphs)
+        yield from survival_view(group[0].plan)
     yield _graphs(partition)
     yield ""
     yield _cells(groups, cluster)
@@ -117,11 +118,16 @@ def _cells(groups: Sequence[Sequence[Cell]], cluster: Cluster) -> Table:
 
 
 def _totals(partition: Partition, cluster: Cluster) -> str:
-    bound = f", at least {partition.pool_bound}" if partition.pool_bound < partition.pool_slices else ""
+    own, pool = partition.cost, partition.pool_cost
+    bound = f", at least {partition.pool_bound}" if 0 < partition.pool_bound < partition.pool_slices else ""
+    used, one_pool = f"{partition.slices_used} of {partition.slices_total} compute slices", f"{partition.pool_slices}"
+    if own is not None and pool is not None:
+        used += f", cost {own.used:.2f} of {own.words(own.total)},"
+        one_pool += f" at a cost of {pool.used:.2f}"
+        bound = f", at least {least:.2f}" if 0 < (least := partition.pool_cost_bound) < pool.used else ""
     return (
-        f"{partition.slices_used} of {partition.slices_total} compute slices on {partition.gpus_used} of "
-        f"{len(cluster.gpus)} GPUs in {len(partition.cells)} cells; one pool takes {partition.pool_slices}{bound}: "
-        f"cells cost {partition.price:+.1%}"
+        f"{used} on {partition.gpus_used} of {len(cluster.gpus)} GPUs in {len(partition.cells)} cells; "
+        f"one pool takes {one_pool}{bound}: cells cost {partition.price:+.1%}"
     )
 
 

@@ -1,5 +1,6 @@
 """A plan as tables of its tasks, totals, and a drawing of the GPUs."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 from jigsaw_triton.api.machine import emulation
@@ -36,7 +37,7 @@ def plan_view(plan: Plan, graphs: dict[str, TaskGraph], cluster: Cluster, *, wid
     """
     yield from graphs_view(plan, graphs)
     yield _totals(plan, cluster)
-    yield from _survival(plan)
+    yield from survival_view(plan)
     yield ""
     yield drawing(draw_text(strips(plan, cluster.gpus), width=width))
     if words := emulation(cluster):
@@ -136,7 +137,8 @@ def _shared(plan: Plan, graphs: Mapping[str, TaskGraph]) -> Iterator[str]:
         yield "".join(lines)
 
 
-def _survival(plan: Plan) -> Iterator[str]:
+def survival_view(plan: Plan) -> Iterator[str]:
+    """Yields a line about the loss that a plan survives, and what that costs; nothing if there is none."""
     survival = plan.survival
     if survival is None:
         return
@@ -161,7 +163,8 @@ def _cost(plan: Plan, cluster: Cluster) -> str:
 
 def _totals(plan: Plan, cluster: Cluster) -> str:
     solver = plan.solver
-    proof = "proven optimal" if solver.status == "optimal" else f"{solver.status}, gap at most {solver.gap:.1%}"
+    gap = "gap unknown" if math.isinf(solver.gap) else f"gap at most {solver.gap:.1%}"
+    proof = "proven optimal" if solver.status == "optimal" else f"{solver.status}, {gap}"
     proof = "constructed without a solver" if solver.constructed else proof
     baseline = (plan.features, plan.formulation) != (FEATURES, FORMULATIONS[0])
     how = f"; features {plan.features or 'none'}, {plan.formulation} formulation" if baseline else ""

@@ -44,7 +44,9 @@ def absorb_cordon(state: State, node: str, *, cordoned: bool, drain: bool) -> St
     if not (drain or (changed and not cordoned)):
         return state
     reason = f"node {node} is drained" if cordoned else f"node {node} is back in service"
-    return replace(state, replan=reason, replan_at_s=state.now_s)
+    # Whoever drains a node waits for the outcome, which an earlier error is not.
+    error, code = ("", 0) if drain else (state.error, state.error_code)
+    return replace(state, replan=reason, replan_at_s=state.now_s, error=error, error_code=code)
 
 
 def without_lost(generation: Generation, lost: Collection[GpuId]) -> Generation:

@@ -32,13 +32,13 @@ class AgentCalls:
         node: Name of the node, for messages.
         socket: Unix socket that leads to the agent.
         deployment: Identity of the deployment.
-        epoch: Number of the controller's epoch.
+        epoch: Epoch of the controller: its number, and digits that tell it from another one of this number.
     """
 
-    def __init__(self, node: str, socket: Path, deployment: str, epoch: int) -> None:
+    def __init__(self, node: str, socket: Path, deployment: str, epoch: str) -> None:
         self._node = node
         self._socket = socket
-        self._headers = {DEPLOYMENT_HEADER: deployment, EPOCH_HEADER: str(epoch)}
+        self._headers = {DEPLOYMENT_HEADER: deployment, EPOCH_HEADER: epoch}
         self._session: aiohttp.ClientSession | None = None
 
     async def get(self, path: str, *, wait_s: float = 0.0, timeout_s: float = _CALL_S, **query: int) -> Any:

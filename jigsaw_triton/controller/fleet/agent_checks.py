@@ -1,6 +1,7 @@
 """Checks that the agents of a cluster fit to their controller and to each other, before anything starts."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from jigsaw_triton import __version__
 from jigsaw_triton.controller.fleet.wire import WIRE_VERSION, Json
@@ -10,31 +11,34 @@ CLOCKS_S = 60.0
 """Seconds by which the clocks of two machines may differ. Certificates are valid from one moment to another, and logs
 are compared by their times."""
 
+NONE: Mapping[str, Json] = MappingProxyType({})
 
-def check_agents(described: Mapping[str, Json], new: Collection[str], now_s: float) -> tuple[str, ...]:
+
+def check_agents(described: Mapping[str, Json], now_s: float, known: Mapping[str, Json] = NONE) -> tuple[str, ...]:
     """Checks what agents say of their nodes.
 
     Args:
-        described: Name of each node -> what its agent says.
-        new: Names of the nodes whose agents said it just now. The others were checked before.
+        described: Name of each node -> what its agent has just said.
         now_s: Time of this machine's clock in seconds since 1970.
+        known: Name of each node that was checked before -> what its agent said then.
 
     Returns:
-        Notices about differences of new nodes that do no harm.
+        Notices about differences that do no harm.
 
     Raises:
         InputError: An agent does not fit.
     """
-    for name in new:
-        for message, hint in _mistakes(name, described[name], now_s):
+    for name, one in described.items():
+        for message, hint in _mistakes(name, one, now_s):
             raise InputError(message, where=f"node {name}", hint=hint)
-    if len({one["tritonserver"] for one in described.values()}) > 1:
-        found = ", ".join(f"{name} has {one['tritonserver']}" for name, one in sorted(described.items()))
+    together = {**known, **described}
+    if len({one["tritonserver"] for one in together.values()}) > 1:
+        found = ", ".join(f"{name} has {one['tritonserver']}" for name, one in sorted(together.items()))
         raise InputError(f"the nodes have different tritonservers: {found}", hint="install the same one on all nodes")
     return tuple(
-        f"node {name} has jigsaw-triton {described[name]['release']}, the controller {__version__}"
-        for name in new
-        if described[name]["release"] != __version__
+        f"node {name} has jigsaw-triton {one['release']}, the controller {__version__}"
+        for name, one in described.items()
+        if one["release"] != __version__
     )
 
 

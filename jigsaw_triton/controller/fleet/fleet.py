@@ -23,8 +23,9 @@ from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId
 from jigsaw_triton.servers.image import Image, find_image
 from jigsaw_triton.servers.installation import Installation
-from jigsaw_triton.servers.members import leaders, members
+from jigsaw_triton.servers.members import leaders, members, newest
 from jigsaw_triton.servers.os_process import OsProcess
+from jigsaw_triton.servers.transport.gateway_side import NAME as SIDE
 
 
 class Fleet:
@@ -149,16 +150,15 @@ class Fleet:
         workers = actual.workers
         remote = {n: w for n, w in workers.items() if cluster.agents is not None and w.place is not None}
         own = {name: worker for name, worker in workers.items() if name not in remote}
-        ended = set(await self._own.adopt(_own_part(cluster), own, (GATEWAY, EDGE) if actual.gateway else ()))
-        ended |= await self.nodes.adopt(cluster, remote)
+        ended = set(await self._own.adopt(_own_part(cluster), own, (GATEWAY, EDGE, SIDE) if actual.gateway else ()))
+        await self.nodes.adopt(cluster, remote)
         await self._serve_gateway_on(cluster)
         if actual.gateway:
             command = self.commands.gateway(cluster.gateway)
             process = await process_of(command, leaders(existing).get(GATEWAY))
             self._own.servers.adopt(GATEWAY, command, self._paths.gateway_repository, "", process)
-            # During a reload the one before has not ended yet.
-            edges = sorted((m for m in existing if m.server == EDGE and m.leads), key=lambda m: m.started)
-            await self.edge.adopt(OsProcess.find(edges[-1].pid, edges[-1].started) if edges else None)
+            edge = newest(existing, EDGE)
+            await self.edge.adopt(OsProcess.find(edge.pid, edge.started) if edge is not None else None)
             if process is None:
                 ended.add(GATEWAY)
             else:

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.state import GATEWAY
@@ -55,8 +56,9 @@ class Health:
         self._notify = notify
         self._polls: asyncio.Task[None] | None = None
         self._condemned: asyncio.Task[None] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
         self.gateway_memory_mib = 0
-        self.elsewhere: Callable[[str, str], Awaitable[None]] | None = None
+        self.elsewhere: Callable[[str, str], Coroutine[Any, Any, None]] | None = None
 
     def watch(self, name: str, server: Server) -> None:
         """Starts the task that watches a server, and the tasks that watch all servers if they are not running."""
@@ -157,7 +159,10 @@ class Health:
             statuses = [stub.status for stub in stubs.values() if stub.status is not None]
             server.kill(_death(found.model, statuses[0]) if statuses else CONDEMNED)
         elif server is None and self.elsewhere is not None and ended:
-            await self.elsewhere(found.worker, CONDEMNED)
+            # A node may take long to answer, and other servers must not wait for it.
+            ending = asyncio.create_task(self.elsewhere(found.worker, CONDEMNED), name=f"end {found.worker}")
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
 
 
 def _death(model: str, status: int) -> str:

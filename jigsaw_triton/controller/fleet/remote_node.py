@@ -10,10 +10,12 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from jigsaw_triton.compiler.bundle import Worker, WorkerModel
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
+from jigsaw_triton.controller.fleet.agent_checks import check_agents
 from jigsaw_triton.controller.fleet.node import Process
 from jigsaw_triton.controller.fleet.wire import (
     Digest,
@@ -47,6 +49,9 @@ _UNDO_S = 60.0
 _OUTCOME_S = 2.0
 """Seconds that the agent waits for the end of an operation before it answers that it goes on."""
 
+_REPEATABLE = frozenset({"serve-on", "retire", "unload", "kill"})
+"""Operations that may be carried out twice, so that one whose outcome is lost is ordered again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
@@ -59,6 +64,19 @@ class Running:
 
     process: Process
     incarnation: str
+
+
+def running_json(running: Mapping[str, Running]) -> Json:
+    """Returns running workers by name as JSON, in the form in which an agent tells them."""
+    return {
+        name: {"pid": one.process.pid, "uuid": one.process.uuid, "incarnation": one.incarnation}
+        for name, one in running.items()
+    }
+
+
+def read_running(data: Json) -> Mapping[str, Running]:
+    """Returns the running workers of `running_json`."""
+    return {n: Running(Process(one["pid"], one["uuid"]), one["incarnation"]) for n, one in data.items()}
 
 
 class RemoteNode:
@@ -74,6 +92,7 @@ class RemoteNode:
         notify: Callback for events that concern its workers.
         reachable: Returns true if the node itself answers, whether or not its agent does.
         changed: Called when workers begin or end, and when the node is lost or back.
+        running: Workers that ran there when an earlier controller last knew.
     """
 
     def __init__(
@@ -84,6 +103,7 @@ class RemoteNode:
         notify: Callable[[e.Event], None],
         reachable: Callable[[], Awaitable[bool]],
         changed: Callable[[], Awaitable[None]],
+        running: Mapping[str, Running] = MappingProxyType({}),
     ) -> None:
         self.name = name
         self._calls = calls
@@ -93,7 +113,7 @@ class RemoteNode:
         self._changed = changed
         self._cluster: Cluster | None = None
         self._workers: dict[str, Worker] = {}
-        self._running: Mapping[str, Running] = {}
+        self._running = running
         self._lost: frozenset[GpuId] = frozenset()
         self._away = False
         self._agent = ""
@@ -101,6 +121,8 @@ class RemoteNode:
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
         self._seen_at = 0
+        self._aligning = asyncio.Lock()
+        self._line = ""
         self._follower: asyncio.Task[None] | None = None
 
     @property
@@ -141,31 +163,40 @@ class RemoteNode:
                 await self._bring_in_line()
             elif not self._away:
                 await self._operate("serve-on", {"cluster": cluster_json(cluster)})
-        except AwayError:
+        except JigsawError:
             if first:
                 self._cluster = None
-                raise
+            raise
         self._follow()
 
     async def adopt(
         self, cluster: Cluster, workers: Mapping[str, Worker], others: Collection[str] = ()
     ) -> frozenset[str]:
-        """Goes on with the workers of an earlier controller; see `Node.adopt`. Those that have ended are events."""
+        """Goes on with the workers of an earlier controller; see `Node.adopt`. Those that have ended are events.
+
+        A node that does not answer, or cannot be brought in line, is lost at first and tried again.
+        """
         self._cluster, self._workers = cluster, dict(workers)
         try:
             await self._bring_in_line()
-        except AwayError as error:
-            log.warning("%s", error)
+        except JigsawError as error:
             self._away = True
+            self._notify(e.Noticed("error", f"node {self.name} is lost: {error}"))
         self._follow()
         return frozenset()
 
     async def survey(self, cluster: Cluster) -> Cluster:
-        """Returns the node's GPUs in their current state; none if the node does not answer."""
-        with contextlib.suppress(AwayError):
-            if not self._away:
+        """Returns the node's GPUs in their current state; none if the node is lost.
+
+        A plan without the GPUs would move all workers away, so an agent that is being restarted is waited for.
+        """
+        give_up_at = time.monotonic() + HEADLESS_S
+        while not self._away and time.monotonic() < give_up_at:
+            try:
                 found = await self._calls.post("/survey", {"cluster": cluster_json(cluster)})
                 return replace(cluster, gpus=tuple(map(read_gpu, found["gpus"])))
+            except AwayError:
+                await asyncio.sleep(_RETRY_S)
         return replace(cluster, gpus=())
 
     async def lost_gpus(self) -> frozenset[GpuId]:
@@ -173,14 +204,19 @@ class RemoteNode:
         known = frozenset(gpu.id for gpu in self._cluster.gpus) if self._cluster is not None else frozenset()
         if self._away:
             return known
-        with contextlib.suppress(AwayError):
+        if not known:
+            return frozenset()
+        try:
             found = await self._calls.get("/lost")
             self._lost = frozenset(GpuId(self.name, index) for index in found["lost"])
+        except JigsawError as error:
+            # Trouble of one node must not hide the loss of another one.
+            log.warning("%s", error)
         return self._lost
 
     async def use(self) -> Mapping[str, DeviceUse]:
         """Returns the utilisation of MIG instances by worker, for the workers for which the driver reports it."""
-        with contextlib.suppress(AwayError):
+        with contextlib.suppress(JigsawError):
             if not self._away:
                 return {name: DeviceUse(**use) for name, use in (await self._calls.get("/use")).items()}
         return {}
@@ -221,9 +257,14 @@ class RemoteNode:
         self._change(worker, set(names))
 
     async def kill(self, worker: str, cause: str) -> None:
-        """Kills a worker; see `Node.kill`."""
-        with contextlib.suppress(AwayError):
-            await self._operate("kill", {"name": worker, "cause": cause})
+        """Kills a worker; see `Node.kill`. An agent that does not answer is tried again as long as the process runs."""
+        process = self.process(worker)
+        while process is not None and self.process(worker) == process and not self._away:
+            try:
+                return await self._operate("kill", {"name": worker, "cause": cause})
+            except JigsawError as error:
+                log.warning("%s cannot be killed: %s", worker, error)
+                await asyncio.sleep(_PULSE_S)
 
     async def stop(self) -> None:
         """Stops to follow the node. Its workers go on."""
@@ -241,48 +282,91 @@ class RemoteNode:
 
     # --- operations ------------------------------------------------------------------------------------------------
 
-    async def _operate(
-        self, kind: str, body: Json, made: Sealed | None = None, *, patience_s: float = HEADLESS_S
-    ) -> None:
-        """Has the agent carry out an operation exactly once, whatever happens to the connection.
+    async def _operate(self, kind: str, body: Json, made: Sealed | None = None) -> None:
+        """Has the agent carry out an operation exactly once, or at least once if it may be repeated.
 
         Args:
             kind: Name of the operation.
             body: Its arguments.
             made: Files that it needs; None if it needs none.
-            patience_s: Seconds to wait for an agent that does not answer, unless the node is lost before.
 
         Raises:
             AwayError: The node is lost. Whatever it has done is undone when it is back.
             JigsawError: The operation failed and left nothing behind.
         """
-        path = f"/operations/{self._prefix}.{next(self._numbers)}"
-        give_up_at, begun = math.inf, False
-        while True:
-            try:
-                if not begun:
-                    begun = await self._begin(path, kind, body, made)
-                elif (await self._calls.get(path, wait_s=_OUTCOME_S))["done"]:
-                    return
-                give_up_at = math.inf
-            except AwayError:
-                give_up_at = min(give_up_at, time.monotonic() + patience_s)
-                if self._away or time.monotonic() > give_up_at:
-                    raise
-                await asyncio.sleep(_RETRY_S)
-            except asyncio.CancelledError:
-                with contextlib.suppress(JigsawError):
-                    await asyncio.shield(self._calls.call("DELETE", path, timeout_s=_UNDO_S))
-                raise
+        while not await self._order(kind, body, made):
+            if kind not in _REPEATABLE:
+                raise StateError("the node was brought in line during this operation", where=f"node {self.name}")
 
-    async def _begin(self, path: str, kind: str, body: Json, made: Sealed | None) -> bool:
-        """Orders an operation, and sends the files that are missing. Returns False if it must be ordered once more."""
-        missing = (await self._calls.post(path, {"kind": kind, "body": body}))["missing"]
-        for digest, arrived in missing.items():
+    async def _order(
+        self, kind: str, body: Json, made: Sealed | None, *, line: str = "", patience_s: float = HEADLESS_S
+    ) -> bool:
+        """Orders an operation and waits for its end, whatever happens to the connection.
+
+        An agent accepts orders only once it has been brought in line, and only those that were given since. So an order
+        waits for that, and is given anew after it unless it has begun.
+
+        Args:
+            kind: Name of the operation.
+            body: Its arguments.
+            made: Files that it needs; None if it needs none.
+            line: Name of the alignment that this order begins; empty for any other order.
+            patience_s: Seconds to wait for an agent that does not answer, unless the node is lost before.
+
+        Returns:
+            True if the operation was carried out. False if the node has been brought in line since it began.
+        """
+        path, known, begun, give_up_at = "", "", False, math.inf
+        try:
+            while True:
+                try:
+                    if not begun:
+                        current = line or await self._in_line()
+                        if current != known:
+                            path, known = f"/operations/{self._prefix}.{next(self._numbers)}", current
+                        begun = await self._begin(path, {"kind": kind, "body": body, "line": known}, made)
+                    else:
+                        found = await self._calls.get(path, wait_s=_OUTCOME_S)
+                        if found["done"] or not found["known"]:
+                            return bool(found["done"]) and known in (line, self._line)
+                    give_up_at = math.inf
+                except AwayError:
+                    give_up_at = min(give_up_at, time.monotonic() + patience_s)
+                    if self._away or time.monotonic() > give_up_at:
+                        self._doubt()
+                        raise
+                    await asyncio.sleep(_RETRY_S)
+        except asyncio.CancelledError:
+            if path:
+                try:
+                    await asyncio.shield(self._calls.call("DELETE", path, timeout_s=_UNDO_S))
+                except JigsawError:
+                    self._doubt()
+            raise
+
+    async def _in_line(self) -> str:
+        """Waits while the node is being brought in line. Returns the name of the last alignment."""
+        async with self._aligning:
+            return self._line
+
+    def _doubt(self) -> None:
+        """Notes that the node may have done more than is known, so that it is brought in line when it answers."""
+        self._agent = ""
+
+    async def _begin(self, path: str, order: Json, made: Sealed | None) -> bool:
+        """Gives an order, and sends the files that are missing. Returns False if it must be given once more.
+
+        Raises:
+            AwayError: The agent does not answer, or has to be brought in line before.
+        """
+        found = await self._calls.post(path, order)
+        if found["stale"]:
+            raise AwayError("the agent has to be brought in line before", where=f"node {self.name}")
+        for digest, arrived in found["missing"].items():
             if made is None or digest not in made.contents:
                 raise StateError(f"the file with the SHA-256 {digest} is nowhere", where=f"node {self.name}")
             await self._calls.put(f"/contents/{digest}", made.contents[digest], arrived)
-        return not missing
+        return not found["missing"]
 
     # --- following -------------------------------------------------------------------------------------------------
 
@@ -302,27 +386,45 @@ class RemoteNode:
 
     async def _follow_pulse(self) -> None:
         """Follows the events of the node, and notices when it is lost or back."""
-        heard_s = time.monotonic()
+        heard_s = in_line_s = time.monotonic()
+        said = ""
         while True:
             try:
                 found = await self._calls.get("/pulse", wait_s=_PULSE_S, timeout_s=_PULSE_TIMEOUT_S, after=self._last)
                 heard_s = time.monotonic()
                 if self._away or found["agent"] != self._agent:
                     await self._bring_in_line()
-                    if self._away:
-                        self._notify(e.Noticed("gpu", f"node {self.name} is back"))
-                    self._away = False
+                    await self._back()
                 else:
                     await self._heard(found)
+                heard_s = in_line_s = time.monotonic()
+                said = ""
             except AwayError as error:
                 if not self._away and await self._is_lost(time.monotonic() - heard_s):
-                    self._away = True
-                    self._notify(e.Noticed("error", f"node {self.name} is lost: {error.message}"))
-                    await self._changed()
+                    await self._lose(error.message)
                 await asyncio.sleep(_RETRY_S)
-            except JigsawError as error:
-                log.warning("%s", error)
+            except Exception as error:
+                # An agent that refuses, or that says what this release cannot read, must not end the following.
+                text = str(error) if isinstance(error, JigsawError) else f"{type(error).__name__}: {error}"
+                if text != said:
+                    log.warning("node %s", self.name, exc_info=error)
+                    self._notify(e.Noticed("error", f"node {self.name} cannot be brought in line: {text}"))
+                    said = text
+                if not self._away and time.monotonic() - in_line_s > HEADLESS_S:
+                    await self._lose(text)
                 await asyncio.sleep(_PULSE_S)
+
+    async def _lose(self, reason: str) -> None:
+        self._away = True
+        self._notify(e.Noticed("error", f"node {self.name} is lost: {reason}"))
+        await self._changed()
+
+    async def _back(self) -> None:
+        """Notes that the node is in line. Its workers can be called again, also those that have run all the time."""
+        if self._away:
+            self._away = False
+            self._notify(e.Noticed("gpu", f"node {self.name} is back"))
+            await self._changed()
 
     async def _is_lost(self, silent_s: float) -> bool:
         """Returns true if the node counts as lost, given the seconds since its agent last answered."""
@@ -336,24 +438,39 @@ class RemoteNode:
             if number > self._last:
                 self._notify(read_event(event))
         self._last = max(self._last, found["last"])
-        running = {
-            name: Running(Process(entry["pid"], entry["uuid"]), entry["incarnation"])
-            for name, entry in found["workers"].items()
-        }
+        running = read_running(found["workers"])
         if running != self._running:
             self._running = running
             await self._changed()
 
     async def _bring_in_line(self) -> None:
-        """Has the node end the workers that the controller does not know, and report those that are missing."""
-        assert self._cluster is not None
+        """Has the node end the workers that the controller does not know, and report those that are missing.
+
+        Operations that are under way fail, and later ones wait. Workers that are retired meanwhile, which does not wait
+        for a lost node, are ended by another round.
+        """
+        async with self._aligning:
+            try:
+                while not await self._align():
+                    pass
+            except BaseException:
+                self._doubt()
+                raise
+
+    async def _align(self) -> bool:
+        """Brings the node in line once. Returns False if the workers that it is to have have changed meanwhile."""
+        cluster, known = self._cluster, dict(self._workers)
+        assert cluster is not None
+        self._line = f"{self._prefix}.{next(self._numbers)}"
+        check_agents({self.name: await self.describe()}, time.time())
         await self._meet()
         contents: dict[str, bytes | Path] = {}
         workers = []
-        for _, worker in sorted(self._workers.items()):
-            made = await asyncio.to_thread(sealed, worker, self._digest)
-            contents |= made.contents
-            workers.append(made.json)
-        body = {"cluster": cluster_json(self._cluster), "workers": workers}
-        await self._operate("adopt", body, Sealed(body, contents), patience_s=AWAY_S)
+        for _, worker in sorted(known.items()):
+            one = await asyncio.to_thread(sealed, worker, self._digest)
+            contents |= one.contents
+            workers.append(one.json)
+        body = {"line": self._line, "cluster": cluster_json(cluster), "workers": workers}
+        done = await self._order("adopt", body, Sealed(body, contents), line=self._line, patience_s=AWAY_S)
         await self._look()
+        return done and cluster == self._cluster and known == self._workers

@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from jigsaw_triton.compiler.bundle import Worker
 from jigsaw_triton.compiler.store import Identities
@@ -16,14 +18,15 @@ from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
 from jigsaw_triton.controller.fleet.agent_checks import check_agents
 from jigsaw_triton.controller.fleet.node import Process
-from jigsaw_triton.controller.fleet.remote_node import RemoteNode
+from jigsaw_triton.controller.fleet.remote_node import RemoteNode, Running, read_running, running_json
 from jigsaw_triton.controller.fleet.wire import Json
+from jigsaw_triton.controller.persistence.epoch import EPOCH_FACT
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.gpus.model import Agents, Cluster, DeviceUse, GpuId
 from jigsaw_triton.servers.certificates.credentials import credentials_in
-from jigsaw_triton.servers.members import leaders, marks, members
+from jigsaw_triton.servers.members import marks, members, newest
 from jigsaw_triton.servers.os_process import OsProcess
 from jigsaw_triton.servers.transport.config import Link, Node
 from jigsaw_triton.servers.transport.gateway_side import NAME as SIDE
@@ -34,8 +37,17 @@ log = logging.getLogger(__name__)
 _REASON_S, _POLL_S = 5.0, 0.2
 """Seconds that a health check takes at most to notice a node that cannot be called, and between two looks."""
 
+NONE: Mapping[str, Mapping[str, Running]] = MappingProxyType({})
+
 _IDENTITY_FACT = "deployment"
 """Journal key of the identity by which agents know whose workers they have."""
+
+_ADDRESSES_FACT = "addresses of agents"
+"""Journal key of the addresses of agents as JSON, also of nodes that have left the cluster."""
+
+_RUNNING_FACT = "running elsewhere"
+"""Journal key of the workers that run on each node as JSON, with their incarnations. The next controller offers the
+same sockets, so that no call is lost and a condemned worker is not taken for a new one."""
 
 
 class RemoteNodes:
@@ -60,7 +72,6 @@ class RemoteNodes:
         self._side: GatewaySide | None = None
         self._nodes: dict[str, RemoteNode] = {}
         self._described: dict[str, Json] = {}
-        self._linking = asyncio.Lock()
         self._has_changed = asyncio.Event()
 
     def __bool__(self) -> bool:
@@ -105,14 +116,18 @@ class RemoteNodes:
         if cluster.agents is None:
             return
         await self._connect(cluster.agents)
-        # A node that has not answered since this controller started is lost, and is planned around.
-        new = [node.name for node in self if node.name not in self._described and not node.away]
-        found = await asyncio.gather(*(self._describe(self._nodes[name]) for name in new))
-        described = {**self._described, **dict(zip(new, found, strict=True))}
-        for text in check_agents(described, new, time.time()):
-            self._notify(e.Noticed("node", text))
-        self._described = described
-        await self._each(lambda node: node.serve_on(_part(cluster, node.name)))
+        # Nodes that have left are not asked, nor are those that were lost when they were to be adopted.
+        names = [name for name, _ in cluster.agents.addresses]
+        nodes = [self._nodes[name] for name in names]
+        new = [node for node in nodes if node.name not in self._described and not node.away]
+        if new:
+            found = await asyncio.gather(*(self._describe(node) for node in new))
+            described = {node.name: one for node, one in zip(new, found, strict=True)}
+            known = {name: one for name, one in self._described.items() if name in names}
+            for text in check_agents(described, time.time(), known):
+                self._notify(e.Noticed("node", text))
+            self._described |= described
+        await self._each(nodes, lambda node: node.serve_on(_part(cluster, node.name)))
 
     async def _describe(self, node: RemoteNode) -> Json:
         """Returns what an agent says of its node.
@@ -139,27 +154,37 @@ class RemoteNodes:
             await asyncio.sleep(_POLL_S)
         return ""
 
-    async def adopt(self, cluster: Cluster, workers: Mapping[str, Worker]) -> set[str]:
+    async def adopt(self, cluster: Cluster, workers: Mapping[str, Worker]) -> None:
         """Goes on with the workers of an earlier controller. Those that have ended follow as events.
+
+        Workers may also run on nodes that have left the cluster, if the change to it had not ended.
 
         Args:
             cluster: Cluster that they serve on.
             workers: Workers that are known to run on the nodes.
         """
         if cluster.agents is None:
-            return set()
-        running = leaders(await asyncio.to_thread(members, self._paths.state)).get(SIDE)
-        await self._connect(cluster.agents, OsProcess.find(running.pid, running.started) if running else None)
-        by_node: dict[str, dict[str, Worker]] = {name: {} for name in self._nodes}
+            return
+        running = newest(await asyncio.to_thread(members, self._paths.state), SIDE)
+        by_node: dict[str, dict[str, Worker]] = {name: {} for name, _ in cluster.agents.addresses}
         for name, worker in workers.items():
-            by_node[worker.node][name] = worker
-        await self._each(lambda node: node.adopt(_part(cluster, node.name), by_node[node.name]))
-        self._described |= {node.name: await node.describe() for node in self if not node.away}
-        return set()
+            by_node.setdefault(worker.node, {})[name] = worker
+        earlier = dict(json.loads(self._journal.fact(_ADDRESSES_FACT) or "{}"))
+        addresses = {**earlier, **dict(cluster.agents.addresses)}
+        agents = replace(cluster.agents, addresses=tuple((n, addresses[n]) for n in by_node if n in addresses))
+        last = {node: self._last_running(node, own) for node, own in by_node.items() if node in addresses}
+        found = OsProcess.find(running.pid, running.started) if running is not None else None
+        await self._connect(agents, found, last)
+        await self._each(self, lambda node: node.adopt(_part(cluster, node.name), by_node[node.name]))
+        for node in self:
+            with contextlib.suppress(AwayError):
+                if not node.away:
+                    self._described[node.name] = await node.describe()
 
     async def survey(self, cluster: Cluster) -> Cluster:
         """Returns the cluster in its current state, with the MIG instances of others and without lost nodes."""
-        found = await asyncio.gather(*(node.survey(_part(cluster, node.name)) for node in self))
+        parts = {node: _part(cluster, node.name) for node in self}
+        found = await asyncio.gather(*(node.survey(part) for node, part in parts.items() if part.gpus))
         return replace(cluster, gpus=tuple(sorted((gpu for one in found for gpu in one.gpus), key=lambda g: g.id)))
 
     async def wait_changed(self, timeout_s: float) -> None:
@@ -192,8 +217,17 @@ class RemoteNodes:
             await self._side.stop()
             self._side = None
 
-    async def _connect(self, agents: Agents, found: OsProcess | None = None) -> None:
-        """Starts the transport to these agents, or brings it in line. A node that has left remains until `stop`."""
+    async def _connect(
+        self, agents: Agents, found: OsProcess | None = None, last: Mapping[str, Mapping[str, Running]] = NONE
+    ) -> None:
+        """Starts the transport to these agents, or brings it in line. A node that has left remains until `stop`.
+
+        Args:
+            agents: Agents of the cluster.
+            found: HAProxy that an earlier controller left; None if there is none.
+            last: Name of each node -> workers that ran there when an earlier controller last knew. They can be called
+                all the time.
+        """
         if agents == self._agents:
             return
         known = dict(self._agents.addresses) if self._agents is not None else {}
@@ -207,20 +241,34 @@ class RemoteNodes:
                 env=marks(self._paths.state, SIDE),
                 survives=self._survives,
             )
-            await side.start(nodes, found=found)
+            await side.start(nodes, self._links(last), found=found)
             self._side = side
         else:
             await self._side.set_nodes(nodes)
-        self._agents = replace(agents, addresses=tuple((n.name, f"{n.host}:{n.port}") for n in nodes))
+        self._agents = replace(agents, addresses=tuple({**known, **dict(agents.addresses)}.items()))
+        self._journal.keep_fact(_ADDRESSES_FACT, json.dumps(dict(self._agents.addresses)))
         deployment = self._identity()
         for node in nodes:
             if node.name not in self._nodes:
                 socket = self._side.agent_socket(node.name)
-                calls = AgentCalls(node.name, socket, deployment, self._journal.epoch)
+                calls = AgentCalls(node.name, socket, deployment, self._journal.fact(EPOCH_FACT))
                 reachable = partial(self._is_reachable, node.name)
                 self._nodes[node.name] = RemoteNode(
-                    node.name, calls, self._digest, self._notify, reachable, self._changed
+                    node.name, calls, self._digest, self._notify, reachable, self._changed, last.get(node.name, {})
                 )
+
+    def _links(self, running: Mapping[str, Mapping[str, Running]]) -> list[Link]:
+        """Returns the links to the workers that run, given those of each node."""
+        return [
+            Link(name, node, one.incarnation, self._paths.worker_socket(name))
+            for node, own in running.items()
+            for name, one in own.items()
+        ]
+
+    def _last_running(self, node: str, workers: Collection[str]) -> Mapping[str, Running]:
+        """Returns which of these workers of a node ran when this or an earlier controller last knew."""
+        found = json.loads(self._journal.fact(_RUNNING_FACT) or "{}").get(node, {})
+        return {name: one for name, one in read_running(found).items() if name in workers}
 
     def _identity(self) -> str:
         """Returns the identity of the deployment, which lasts as long as its journal."""
@@ -228,9 +276,9 @@ class RemoteNodes:
             self._journal.keep_fact(_IDENTITY_FACT, secrets.token_hex(8))
         return self._journal.fact(_IDENTITY_FACT)
 
-    async def _each(self, call: Callable[[RemoteNode], Awaitable[object]]) -> None:
-        """Calls all nodes at once, and raises the first error after all have ended."""
-        found = await asyncio.gather(*(call(node) for node in self), return_exceptions=True)
+    async def _each(self, nodes: Iterable[RemoteNode], call: Callable[[RemoteNode], Awaitable[object]]) -> None:
+        """Calls nodes at once, and raises the first error after all have ended."""
+        found = await asyncio.gather(*(call(node) for node in nodes), return_exceptions=True)
         for error in found:
             if isinstance(error, BaseException):
                 raise error
@@ -242,18 +290,16 @@ class RemoteNodes:
     async def _changed(self) -> None:
         """Links the workers that run, after a change of them. Those of a lost node fail at once from then on."""
         self._has_changed.set()
-        async with self._linking:
-            if self._side is None:
-                return
-            links = [
-                Link(name, node.name, running.incarnation, self._paths.worker_socket(name))
-                for node in self
-                for name, running in node.running.items()
-            ]
-            try:
-                await self._side.set_links(links)
-            except JigsawError as error:
-                self._notify(e.Noticed("error", f"the gateway cannot call workers of other nodes: {error}"))
+        if self._side is None:
+            return
+        running = {node.name: node.running for node in self}
+        told = {name: running_json(own) for name, own in running.items()}
+        self._journal.keep_fact(_RUNNING_FACT, json.dumps(told))
+        try:
+            # Without a lock, so that changes at the same time are one reload. The last call has the last links.
+            await self._side.set_links(self._links(running))
+        except JigsawError as error:
+            self._notify(e.Noticed("error", f"the gateway cannot call workers of other nodes: {error}"))
 
 
 def _part(cluster: Cluster, node: str) -> Cluster:

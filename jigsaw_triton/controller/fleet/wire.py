@@ -22,7 +22,7 @@ WIRE_VERSION = 1
 version work together, so that machines can be upgraded one after the other."""
 
 DEPLOYMENT_HEADER, EPOCH_HEADER = "jigsaw-deployment", "jigsaw-epoch"
-"""HTTP headers with the identity of the deployment, and with the number of the epoch of its controller."""
+"""HTTP headers with the identity of the deployment, and with the epoch of its controller."""
 
 Digest = Callable[[Path], str]
 """Returns the SHA-256 of a file."""

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.planner.cells.gateway import GatewayUse
 from jigsaw_triton.planner.cells.weights import Weights
 from jigsaw_triton.planner.domain.json_reader import Field, FieldError
-from jigsaw_triton.planner.domain.plan import PLAN_VERSION, Plan, PlannedGpu, plan_from_json
+from jigsaw_triton.planner.domain.plan import PLAN_VERSION, Plan, PlanCost, PlannedGpu, cost_from_json, plan_from_json
 from jigsaw_triton.planner.domain.tolerances import ROUNDING
 
 _MOST_SLICES = 2**31 - 1
@@ -41,12 +41,16 @@ class Partition:
     Attributes:
         cells: Cells, whose weights of each graph add up to 1.
         pool_slices: Compute slices of the plan that serves the whole demand from one pool.
-        pool_bound: Lower bound on the compute slices of any plan of one pool.
+        pool_bound: Lower bound on the compute slices of any plan of one pool; 0 if the objective is the cost.
+        pool_cost: Cost of the plan of one pool; None if each compute slice counts alike.
+        pool_cost_bound: Lower bound on the cost of any plan of one pool; 0 if none is known.
     """
 
     cells: tuple[Cell, ...]
     pool_slices: int
     pool_bound: int
+    pool_cost: PlanCost | None = None
+    pool_cost_bound: float = 0.0
 
     @property
     def slices_used(self) -> int:
@@ -69,12 +73,28 @@ class Partition:
         return sum(cell.plan.gpus_used for cell in self.cells)
 
     @property
+    def cost(self) -> PlanCost | None:
+        """Cost of all cells; None if each compute slice counts alike."""
+        if self.pool_cost is None:
+            return None
+        return replace(self.pool_cost, used=sum(cell.plan.cost.used for cell in self.cells if cell.plan.cost))
+
+    @property
     def price(self) -> float:
-        """Additional compute slices of the cells, as a share of those of one pool.
+        """Additional cost of the cells (compute slices, if all count alike), as a share of that of one pool.
 
         It can be below 0: cells may divide the SLO among tasks in different ways, and a pool may not.
         """
+        if self.pool_cost is not None and self.cost is not None:
+            return self.cost.used / self.pool_cost.used - 1
         return self.slices_used / self.pool_slices - 1
+
+    @property
+    def reaches_bound(self) -> bool:
+        """True if no plan of one pool costs less (takes fewer slices, if all count alike)."""
+        if self.cost is not None:
+            return self.cost.used <= self.pool_cost_bound * (1 + ROUNDING)
+        return self.slices_used <= self.pool_bound
 
     def cells_of(self, graph: str) -> tuple[Cell, ...]:
         """Returns the cells that serve a graph."""
@@ -96,6 +116,9 @@ class Partition:
             ],
             "pool_slices": self.pool_slices,
             "pool_bound": self.pool_bound,
+            "pool_cost": None if self.pool_cost is None else asdict(self.pool_cost),
+            "pool_cost_bound": self.pool_cost_bound,
+            "cost": None if self.cost is None else asdict(self.cost),
             "slices_used": self.slices_used,
             "slices_total": self.slices_total,
             "gpus_used": self.gpus_used,
@@ -131,10 +154,13 @@ def partition_from_json(data: Mapping[str, Any], *, where: str) -> Partition:
         )
     document = Field(data)
     try:
+        bound = document.get("pool_cost_bound")
         found = Partition(
             cells=tuple(_cell(cell, where) for cell in document["cells"].listed()),
             pool_slices=document["pool_slices"].integer(1, _MOST_SLICES),
             pool_bound=document["pool_bound"].integer(0, _MOST_SLICES),
+            pool_cost=cost_from_json(document.get("pool_cost")),
+            pool_cost_bound=0.0 if bound is None else bound.number(),
         )
         nodes = [node for cell in found.cells for node in cell.nodes]
         if len(set(nodes)) < len(nodes):

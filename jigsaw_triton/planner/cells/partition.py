@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jigsaw_triton.errors import InfeasibleError, InputError, JigsawError, OverloadedGatewayError
+from jigsaw_triton.gpus.model import NODE
 from jigsaw_triton.planner.cells.gateway import GatewayUse, gateway_use
 from jigsaw_triton.planner.cells.model import Cell, Partition
 from jigsaw_triton.planner.cells.nodes import NodeKind, dealt, kinds_of, matched, moved, nodes_of
@@ -27,6 +28,7 @@ from jigsaw_triton.planner.cells.validation import partition_violations
 from jigsaw_triton.planner.cells.weights import Weights, graph_sizes, levelled, settled, spread_graphs
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.domain.survival import condition, failure_domains
 from jigsaw_triton.planner.search.solve import SolverFactory, largest_demand, make_plan
 from jigsaw_triton.planner.standby import with_standby
 
@@ -101,7 +103,10 @@ class Cells:
         self._graphs = {workload.graph.name: workload.graph for workload in problem.workloads}
         self._limits = problem.cluster.gateway_limits
         self._nodes = nodes_of(problem.cluster)
-        self._hardware = kinds_of(self._nodes)
+        survive = problem.cluster.survive
+        several = survive is not None and survive.loss_of != NODE
+        self._domains = failure_domains(problem.cluster) if several else {}
+        self._hardware = kinds_of(self._nodes, domains=self._domains)
         self._plans: dict[_Likeness, tuple[_Part, Plan | InfeasibleError]] = {}
         progress("planning one pool")
         whole = _Part(tuple(self._nodes), dict.fromkeys(self._graphs, 1.0), self._running.get(frozenset(self._nodes)))
@@ -109,6 +114,8 @@ class Cells:
         if isinstance(pool, InfeasibleError):
             raise pool
         self._pool = pool
+        # Cells count costs alike, even if they have GPUs of one model.
+        self._problem = replace(self._problem, costs=self._problem.board_costs)
         self._sizes = graph_sizes(pool, self._problem)
 
     @property
@@ -122,7 +129,8 @@ class Cells:
         """Returns the cheaper of two partitions, and of equal ones that with fewer cells.
 
         The first has the fewest cells whose gateways carry the demand, counted up from `fewest`. The second has the
-        next number, up to twice as many, that divides the nodes evenly: then no cell is smaller than others.
+        next number, up to twice as many, that divides the nodes evenly: then no cell is smaller than others. With the
+        objective `accuracy`, the result is the first.
 
         Raises:
             InfeasibleError: No partition into cells of that size carries the demand.
@@ -131,10 +139,11 @@ class Cells:
         first, nodes = self._fewest(), len(self._nodes)
         cells = len(first.cells)
         even = next((more for more in range(cells + 1, 2 * cells + 1) if nodes % more == 0), None)
-        if even is None or first.slices_used <= first.pool_bound:
+        # With the objective `accuracy` a lower price may be a lower accuracy.
+        if even is None or first.reaches_bound or self._options.objective != "slices":
             return first
         try:
-            return min(first, self.divide(even), key=lambda partition: partition.slices_used)
+            return min(first, self.divide(even), key=lambda partition: partition.price)
         except InfeasibleError:
             return first
 
@@ -189,7 +198,8 @@ class Cells:
         if any(isinstance(plan, InfeasibleError) for plan in plans):
             shares = [self._largest_share(own, other, spread, cells) for own, other in zip(nodes, given, strict=True)]
             weights = levelled(given, shares, self._sizes, spread) if any(shares) else weights
-            plans = self._planned(nodes, weights)
+            # A cell that carries nothing would serve no graph.
+            plans = self._planned(nodes, weights) if all(weights) else plans
             if any(isinstance(plan, InfeasibleError) for plan in plans):
                 raise self._too_small(cells, math.fsum(shares), spread)
         return self._checked(nodes, weights, [plan for plan in plans if isinstance(plan, Plan)])
@@ -241,7 +251,7 @@ class Cells:
     def _kinds(self, part: _Part) -> dict[str, NodeKind]:
         if part.running is None:
             return {name: self._hardware[name] for name in part.nodes}
-        return kinds_of({name: self._nodes[name] for name in part.nodes}, part.running)
+        return kinds_of({name: self._nodes[name] for name in part.nodes}, part.running, self._domains)
 
     def _plan(self, part: _Part) -> Plan | InfeasibleError:
         """Returns the plan of a cell, or why it has none."""
@@ -274,6 +284,8 @@ class Cells:
         reason = f"no division among {cells} cells was found that carries the demand, which one pool carries"
         if share < 1:
             reason += f"; they carry {share:.1%} of that of {', '.join(spread)}"
+        if (survive := self._problem.cluster.survive) is not None:
+            reason += f"; in each cell, {condition(survive)}"
         fewer = f", or choose fewer than {cells} cells" if cells > self.fewest else ""
         return InfeasibleError([reason], hint=f"add nodes, or plan for less{fewer}")
 
@@ -284,9 +296,12 @@ class Cells:
             Cell(_name(index, len(plans)), tuple(sorted(own)), shares, self._use(plan), plan)
             for index, (own, shares, plan) in enumerate(zip(nodes, weights, plans, strict=True))
         )
-        proven = self._options.objective == "slices"
-        bound = math.ceil(self._pool.slices_used * (1 - self._pool.solver.gap) - _ROUNDING) if proven else 0
-        partition = Partition(cells, self._pool.slices_used, bound)
+        pool, cost = self._pool, self._pool.cost
+        least = 1 - pool.solver.gap if self._options.objective == "slices" else 0.0
+        # The gap is that of the objective: of slices, or of the cost.
+        bound = math.ceil(pool.slices_used * least - _ROUNDING) if cost is None else 0
+        least_cost = cost.used * least if cost is not None else 0.0
+        partition = Partition(cells, pool.slices_used, max(0, bound), cost, least_cost)
         if wrong := partition_violations(partition, self._problem, self._options):
             raise JigsawError(
                 f"the partition is invalid: {'; '.join(wrong[:3])}", hint="report this with the input files"

@@ -19,9 +19,6 @@ def subproblem(problem: Problem, nodes: Collection[str], weights: Weights, runni
     """
     inside, cluster = set(nodes), problem.cluster
     gpus = tuple(gpu for gpu in cluster.gpus if gpu.id.node in inside)
-    # Slices of the board `cpu` share the processors of one machine, whatever its nodes are called.
-    part = len(gpus) / len(cluster.gpus)
-    processors = None if cluster.processors is None else cluster.processors * part
     return replace(
         problem,
         workloads=tuple(
@@ -29,6 +26,6 @@ def subproblem(problem: Problem, nodes: Collection[str], weights: Weights, runni
             for workload in problem.workloads
             if workload.graph.name in weights
         ),
-        cluster=replace(cluster, gpus=gpus, processors=processors),
+        cluster=replace(cluster, gpus=gpus),
         running=running,
     )

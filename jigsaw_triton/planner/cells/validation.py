@@ -3,11 +3,13 @@
 import math
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 from jigsaw_triton.planner.cells.gateway import gateway_use
 from jigsaw_triton.planner.cells.model import Partition
 from jigsaw_triton.planner.cells.subproblem import subproblem
 from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.search.survivors import lost_capacity
 from jigsaw_triton.planner.validation.validate import violations
 
 _TOLERANCE = 1e-9
@@ -15,12 +17,14 @@ _TOLERANCE = 1e-9
 
 def partition_violations(partition: Partition, problem: Problem, options: Options) -> tuple[str, ...]:
     """Describes every way in which a partition breaks the problem's requirements or contradicts itself."""
+    problem = replace(problem, costs=problem.board_costs)
     if found := [*_node_violations(partition, problem), *_weight_violations(partition, problem)]:
         return tuple(found)
     graphs = {workload.graph.name: workload.graph for workload in problem.workloads}
     for cell in partition.cells:
         own = subproblem(problem, cell.nodes, cell.weights)
-        found += [f"{cell.name}: {reason}" for reason in violations(cell.plan, own, options)]
+        wrong = violations(cell.plan, own, options) or lost_capacity(cell.plan, own.prepared(options), options)
+        found += [f"{cell.name}: {reason}" for reason in wrong]
         if cell.gateway != gateway_use(graphs, cell.plan, problem.cluster.processes):
             found.append(f"{cell.name}: the plan asks the gateway for something else than {cell.gateway}")
         if (load := cell.gateway.load(problem.cluster.gateway_limits)) > 1:

@@ -303,7 +303,7 @@ def _plan(data: Field) -> Plan:
         formulation=data["formulation"].word(),
         latency_model=data["latency_model"].word(),
         solver=_solver(data["solver"]),
-        cost=_cost(data.get("cost")),
+        cost=cost_from_json(data.get("cost")),
         survival=_survival(data.get("survival")),
     )
 
@@ -388,7 +388,12 @@ def _placed_model(data: Field) -> PlacedModel:
     )
 
 
-def _cost(data: Field | None) -> PlanCost | None:
+def cost_from_json(data: Field | None) -> PlanCost | None:
+    """Reads a cost, if there is one.
+
+    Raises:
+        FieldError: The data is not a cost.
+    """
     if data is None or data.value is None:
         return None
     data.only(_names_of(PlanCost))

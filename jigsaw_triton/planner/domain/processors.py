@@ -18,6 +18,7 @@ from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.domain.gateway_load import CALL_US, REQUEST_US, tensors_us
 from jigsaw_triton.planner.domain.plan import PlacedModel, PlacedSlice, Plan
 from jigsaw_triton.planner.domain.problem import Problem
+from jigsaw_triton.planner.domain.survival import model_of
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 
 FILLED = 0.7
@@ -100,14 +101,31 @@ def processor_load(plan: Plan, problem: Problem, *, standby: bool = False) -> Pr
         for placed in gpu.layout if gpu.model in limit.boards else ():
             for model in placed.models:
                 serving = placed.standby[0] if standby and placed.standby else model
-                where = (model.graph, model.task, serving.variant, gpu.model, placed.placement.slice, serving.batch)
-                own_s = limit.worker_s(*where)
+                own_s = limit.worker_s(*_place(serving, model, gpu.model, placed))
                 if own_s is None:
                     return None
                 rate_rps = _rate_rps(plan, placed, model)
                 busy[gpu.id.node][model.graph] += rate_rps * own_s
                 busy[nodes[0]][model.graph] += rate_rps * limit.gateway_s(model.graph, model.task, serving.batch)
     return ProcessorLoad(limit.processors, busy, {name: one.demand_rps for name, one in plan.graphs.items()})
+
+
+def slice_processors(plan: Plan, limit: "ProcessorLimit", board: str, placed: PlacedSlice) -> float | None:
+    """Returns the processors that the models of a slice keep busy, without the gateway; None if they are not known."""
+    total = 0.0
+    for model in placed.models:
+        own_s = limit.worker_s(*_place(model, model, board, placed))
+        if own_s is None:
+            return None
+        total += _rate_rps(plan, placed, model) * own_s
+    return total
+
+
+def _place(
+    serving: PlacedModel, model: PlacedModel, board: str, placed: PlacedSlice
+) -> tuple[str, str, str, str, str, int]:
+    """Returns the arguments of `ProcessorLimit.worker_s` for the model that serves in the place of a planned one."""
+    return model.graph, model.task, serving.variant, board, placed.placement.slice, serving.batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +153,11 @@ class ProcessorLimit:
             graph: Name of the graph.
             task: Name of the task.
             variant: Name of the variant.
-            board: Board of the slice.
+            board: Board of the slice, in any failure domain.
             kind: Kind of the slice.
             batch: Largest batch.
         """
-        if board not in self.boards:
+        if model_of(board) not in self.boards:
             return 0.0
         own_s = self.worker_s(graph, task, variant, board, kind, batch)
         return None if own_s is None else own_s + self.gateway_s(graph, task, batch)
@@ -156,6 +174,7 @@ class ProcessorLimit:
         """
         if self.graphs[graph].tasks[task].variant(variant).template == _WAITING:
             return 0.0
+        board = model_of(board)
         rows = self.profiles[graph].rows(task=task, variant=variant, gpu=board)
         alike = [row for row in rows if (row.key.slice, row.key.batch) == (kind, batch) and row.source != "assumed"]
         if not alike:
@@ -195,10 +214,10 @@ _WAITING = "emulated"
 def processor_limit(problem: Problem) -> ProcessorLimit | None:
     """Returns the limit of a problem; None if it has no slice of a processor, or if the processors are not known."""
     processors = problem.cluster.processors
-    boards = {board.name: board for board in problem.boards if board.arch == "cpu"}
+    boards = {model_of(board.name): board for board in problem.boards if board.arch == "cpu"}
     if processors is None or not boards:
         return None
-    nodes = {gpu.id.node for gpu in problem.cluster.gpus if gpu.board.name in boards}
+    nodes = {gpu.id.node for gpu in problem.cluster.gpus if model_of(gpu.board.name) in boards}
     graphs = {workload.graph.name: workload.graph for workload in problem.workloads}
     profiles = {name: problem.unloaded.get(name) or problem.profiles.get(name) or ProfileTable(()) for name in graphs}
     return ProcessorLimit(processors, len(nodes), boards, graphs, profiles)

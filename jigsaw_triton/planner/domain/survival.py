@@ -9,7 +9,7 @@ loss of each of its members.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from jigsaw_triton.gpus.model import NODE, Cluster, GpuId
+from jigsaw_triton.gpus.model import NODE, Cluster, GpuId, Survive
 from jigsaw_triton.planner.domain.plan import Plan, PlannedGpu
 
 MOST_DOMAINS = 8
@@ -69,6 +69,11 @@ def failure_domains(cluster: Cluster) -> dict[GpuId, str]:
     label = cluster.survive.loss_of if cluster.survive is not None else NODE
     labels = {} if label == NODE else cluster.topology
     return {gpu.id: labels.get(gpu.id.node, {}).get(label, gpu.id.node) for gpu in cluster.gpus}
+
+
+def condition(survive: Survive) -> str:
+    """Returns what a loss must leave, as a clause."""
+    return f"the loss of a {survive.loss_of} must leave {survive.share:.0%} of the demand"
 
 
 def domain_of(model: str) -> str:

@@ -85,5 +85,9 @@ def _with_gpus(problem: Problem, board: str, count: int) -> Problem:
     cluster = problem.cluster
     own = sorted((gpu for gpu in cluster.gpus if gpu.board.name == board), key=lambda gpu: -gpu.compute_slices)
     others = [gpu for gpu in cluster.gpus if gpu.board.name != board]
-    more = [Gpu(GpuId(_SPARE_NODE + board, index), own[0].board, cost=own[0].cost) for index in range(len(own), count)]
+    # Slices of a processor share the processors of their node, which another node would add.
+    shares = cluster.processors is not None and own[0].board.arch == "cpu"
+    node = own[0].id.node if shares else _SPARE_NODE + board
+    start = max((gpu.id.index for gpu in cluster.gpus if gpu.id.node == node), default=-1) + 1
+    more = [Gpu(GpuId(node, start + i), own[0].board, cost=own[0].cost) for i in range(count - len(own))]
     return replace(problem, cluster=replace(cluster, gpus=(*others, *own[:count], *more)))

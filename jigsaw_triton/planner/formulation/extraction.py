@@ -17,6 +17,7 @@ from jigsaw_triton.planner.domain.plan import GraphPlan, Segment, TaskPlan
 from jigsaw_triton.planner.domain.problem import ReplicaRange
 from jigsaw_triton.planner.domain.processors import REQUEST_S, ProcessorLimit
 from jigsaw_triton.planner.domain.rates import calls, most_calls
+from jigsaw_triton.planner.domain.survival import domain_of
 from jigsaw_triton.planner.domain.throughput import graph_throughput_rps
 from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.formulation.incremental_levels import Weight, path_ends
@@ -49,13 +50,17 @@ class Flows:
         return {key: max(0.0, values[column]) for key, column in self.rate.items()}
 
 
-def flows(workloads: Sequence[Workload], counts: Counts, limit: ProcessorLimit | None = None) -> Flows:
+def flows(
+    workloads: Sequence[Workload], counts: Counts, limit: ProcessorLimit | None = None, survive: float = 0.0
+) -> Flows:
     """Builds the program of flows through given replicas.
 
     Args:
         workloads: Graphs and demands.
         counts: The replicas.
         limit: Limit on processors that their slices share; None for none.
+        survive: Share of the demand that the loss of any failure domain must leave; 0 for none. Where the accuracy SLO
+            is a mean, the rest serves it with the same shares of variants.
     """
     draft, rate = Draft(), dict[tuple[str, str, str], int]()
     usable: dict[tuple[str, str, str], float] = {}
@@ -64,16 +69,19 @@ def flows(workloads: Sequence[Workload], counts: Counts, limit: ProcessorLimit |
         key = (c.graph, c.task, c.variant)
         usable[key] = usable.get(key, 0.0) + count * c.throughput_rps
         losses[key] = c.loss
+    left = _left(counts) if survive else {}
     objective: list[tuple[int, float]] = []
     for workload in workloads:
         graph = workload.graph
+        means = graph.slo.accuracy_mode == "mean"
         variants = {t: sorted(v for g, task, v in usable if (g, task) == (graph.name, t)) for t in graph.tasks}
         largest = most_calls(graph, variants)
         for task in graph.tasks.values():
             keys = [(graph.name, task.name, v) for v in variants[task.name]]
             for key in keys:
+                most = min(usable[key], left[key] / survive) if survive and means else usable[key]
                 # The replicas suffice only within the solver's tolerance, so this limit needs some slack.
-                rate[key] = draft.real(usable[key] / workload.demand_rps * (1 + TOLERANCE / 10))
+                rate[key] = draft.real(most / workload.demand_rps * (1 + TOLERANCE / 10))
                 objective.append((rate[key], losses[key] / (largest[task.name] or 1.0)))
             rule = calls(graph, task)
             own = [(rate[key], 1.0) for key in keys]
@@ -83,7 +91,7 @@ def flows(workloads: Sequence[Workload], counts: Counts, limit: ProcessorLimit |
                 source = rule.source
                 taken = [(rate[graph.name, source, v], -rule.weight(graph, v)) for v in variants[source]]
                 draft.equal(0, own + taken)
-        if graph.slo.accuracy_mode == "mean":
+        if means:
             shares = {t: {v: rate[graph.name, t, v] for v in names} for t, names in variants.items()}
             weights = mean_weights(draft, graph, shares, largest)
             worst = {t: Weight(max(losses[graph.name, t, v] for v in names)) for t, names in variants.items()}
@@ -102,6 +110,18 @@ def flows(workloads: Sequence[Workload], counts: Counts, limit: ProcessorLimit |
             draft.at_most(limit.processors * limit.nodes - REQUEST_S * sum(demands.values()), busy.items())
     draft.minimise(objective, gap=1e-9)
     return Flows(draft.program(), rate)
+
+
+def _left(counts: Counts) -> dict[tuple[str, str, str], float]:
+    """Returns the calls a second of each variant that the worst loss of a failure domain leaves."""
+    total: dict[tuple[str, str, str], float] = {}
+    inside: dict[tuple[str, str, str], dict[str, float]] = {}
+    for c, count in counts.items():
+        key, domain = (c.graph, c.task, c.variant), domain_of(c.board)
+        total[key] = total.get(key, 0.0) + count * c.throughput_rps
+        by_domain = inside.setdefault(key, {})
+        by_domain[domain] = by_domain.get(domain, 0.0) + count * c.throughput_rps
+    return {key: rps - max(inside[key].values()) for key, rps in total.items()}
 
 
 def graph_plan(

@@ -53,7 +53,7 @@ def greedy(
     unplaced: dict[Configuration, int] = {}
     boards = {gpu.board.name: gpu.board for gpu in cluster.gpus}
     for name, board in boards.items():
-        gpus = [_Filling(gpu, staying.get(gpu.id, ())) for gpu in cluster.gpus if gpu.board.name == name]
+        gpus = [Filling(gpu, staying.get(gpu.id, ())) for gpu in cluster.gpus if gpu.board.name == name]
         gpus.sort(key=lambda gpu: not gpu.staying)
         unplaced |= _first_fit(gpus, board, {c: n for c, n in counts.items() if c.board == name})
         planned += [gpu.planned() for gpu in gpus if gpu.models or gpu.staying]
@@ -82,7 +82,7 @@ def everything_placed(cluster: Cluster, counts: Mapping[Configuration, int]) -> 
     return found.gpus
 
 
-class _Filling:
+class Filling:
     """A GPU and the replicas placed on it so far.
 
     Args:
@@ -120,7 +120,7 @@ class _Filling:
         return PlannedGpu(self._gpu.id, self._gpu.board.name, tuple(placed))
 
 
-def _first_fit(gpus: list[_Filling], board: Board, counts: Mapping[Configuration, int]) -> dict[Configuration, int]:
+def _first_fit(gpus: list[Filling], board: Board, counts: Mapping[Configuration, int]) -> dict[Configuration, int]:
     """Fills the GPUs and returns the replicas that could not be placed."""
 
     def size(c: Configuration) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from jigsaw_triton.planner.domain.accuracy import pair_tables
 from jigsaw_triton.planner.domain.features import FEATURES
 from jigsaw_triton.planner.domain.paths import longest_path, longest_through
 from jigsaw_triton.planner.domain.problem import Options, Problem
-from jigsaw_triton.planner.domain.survival import domains
+from jigsaw_triton.planner.domain.survival import condition, domains
 from jigsaw_triton.planner.domain.tolerances import TOLERANCE
 from jigsaw_triton.planner.formulation.exclusions import exclude, in_use
 from jigsaw_triton.planner.formulation.incremental_levels import incremental_levels, path_ends
@@ -37,6 +37,9 @@ from jigsaw_triton.planner.solver.deadline import LEAST_S, Deadline
 from jigsaw_triton.planner.solver.program import Draft
 from jigsaw_triton.planner.solver.solver import Outcome, Solver, SolverFailure, solved
 from jigsaw_triton.profiles.table import ProfileTable
+
+_LOWER_SHARE = ", or lower the share of `survive`"
+"""Further hint where a loss must leave a share of the demand."""
 
 
 def missing_profiles(
@@ -134,9 +137,7 @@ def infeasible(attempt: Attempt) -> InfeasibleError:
     limit_s = max(LEAST_S, attempt.options.time_limit_s)
     survive, cluster = attempt.problem.cluster.survive, attempt.problem.cluster
     if survive is not None and domains(cluster).number == 1:
-        reason = (
-            f"the loss of a {survive.loss_of} must leave {survive.share:.0%} of the demand, but all GPUs are in one"
-        )
+        reason = f"{condition(survive)}, but all GPUs are in one"
         return InfeasibleError([reason], hint=f"add GPUs in another {survive.loss_of}, or leave out `survive`")
     found = [
         conflict
@@ -158,8 +159,11 @@ def overloaded(problem: Problem, processors: float, scale: float) -> OverloadedP
         f"{w.graph.name} {rounded_down(scale * w.demand_rps)} of {w.demand_rps:g} requests/s" for w in problem.workloads
     )
     reason = f"the slices share {processors:g} processors, which carry at most {parts}"
-    share = rounded_down(100 * scale)
-    return OverloadedProcessorError([reason], hint=f"lower the demand to {share}% of it, or use a larger machine")
+    hint = f"lower the demand to {rounded_down(100 * scale)}% of it, or use a larger machine"
+    if problem.cluster.survive is not None:
+        reason += f" if {condition(problem.cluster.survive)}"
+        hint += _LOWER_SHARE
+    return OverloadedProcessorError([reason], hint=hint)
 
 
 def _both_limits(
@@ -294,8 +298,8 @@ def _too_small_words(
         reason = f"the demand exceeds the cluster, which carries {most} {parts}"
         hint = f"lower the demand to {rounded_down(100 * scale.value)}% of it, or give the cluster {gpus}"
     if cluster.survive is not None:
-        reason += f" if the loss of a {cluster.survive.loss_of} must leave {cluster.survive.share:.0%} of the demand"
-        hint += ", or lower the share of `survive`"
+        reason += f" if {condition(cluster.survive)}"
+        hint += _LOWER_SHARE
     has = (
         f"it has {cluster.compute_slices} on {len(cluster.gpus)}{', around MIG instances of others' if others else ''}"
     )

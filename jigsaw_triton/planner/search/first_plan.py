@@ -30,7 +30,7 @@ from jigsaw_triton.planner.formulation.extraction import graph_plan
 from jigsaw_triton.planner.placement.greedy import greedy
 from jigsaw_triton.planner.search.attempt import Attempt
 from jigsaw_triton.planner.search.choices import least_together, replicas
-from jigsaw_triton.planner.search.survivors import lost_capacity
+from jigsaw_triton.planner.search.survivors import lost_capacity, survival
 from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.validation.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
@@ -113,7 +113,9 @@ def first_plan(problem: Problem, options: Options, every: ConfigurationsOf) -> P
         solver=SolverReport(CONSTRUCTED, "feasible", round(time.spent_s, 3), (cost - least) / cost),
         cost=problem.cost_of(placed.gpus),
     )
-    return None if violations(plan, problem, options) or any(lost_capacity(plan, problem, options)) else plan
+    if violations(plan, problem, options) or any(lost_capacity(plan, problem, options)):
+        return None
+    return replace(plan, survival=survival(plan, problem, options))
 
 
 def _parts(

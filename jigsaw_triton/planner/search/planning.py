@@ -5,7 +5,7 @@ from dataclasses import replace
 from jigsaw_triton.planner.candidates.configurations import by_load
 from jigsaw_triton.planner.domain.gateway_load import call_megabytes
 from jigsaw_triton.planner.domain.plan import Plan, PlannedGpu, PlanSurvival, SolverReport
-from jigsaw_triton.planner.domain.problem import Options, Problem
+from jigsaw_triton.planner.domain.problem import Problem
 from jigsaw_triton.planner.domain.processors import processor_limit
 from jigsaw_triton.planner.domain.survival import together
 from jigsaw_triton.planner.formulation.extraction import Counts, flows, graph_plan
@@ -13,7 +13,7 @@ from jigsaw_triton.planner.placement.greedy import everything_placed
 from jigsaw_triton.planner.placement.placement import placement
 from jigsaw_triton.planner.search.allotment import Allotment
 from jigsaw_triton.planner.search.attempt import Attempt
-from jigsaw_triton.planner.search.survivors import left_rps, lost_capacity
+from jigsaw_triton.planner.search.survivors import lost_capacity, survival
 from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.solver.program import Program
 from jigsaw_triton.planner.solver.solver import SOLVER_TITLES, Solver, SolverFailure, solved
@@ -63,25 +63,24 @@ def plan_of(attempt: Attempt, allotment: Allotment, time: Deadline, unprotected:
     )
     wrong = list(violations(plan, problem, options))
     if spare and not wrong:
-        plan = replace(plan, survival=_survival(plan, problem, options, allotment, unprotected))
+        plan = replace(plan, survival=_with_price(survival(plan, problem, options), plan, allotment, unprotected))
         wrong += lost_capacity(plan, problem, options)
     if wrong:
         raise SolverFailure(f"{SOLVER_TITLES[attempt.solver.name]} returned an invalid plan: {'; '.join(wrong)}")
     return plan
 
 
-def _survival(
-    plan: Plan, problem: Problem, options: Options, allotment: Allotment, unprotected: Allotment | None
-) -> PlanSurvival:
-    survive = problem.cluster.survive
-    assert survive is not None, "the plan survives a loss"
+def _with_price(
+    found: PlanSurvival | None, plan: Plan, allotment: Allotment, unprotected: Allotment | None
+) -> PlanSurvival | None:
+    """Returns a survival with what it takes beyond the best allotment that need not survive a loss."""
+    if found is None or unprotected is None:
+        return found
     unit = plan.cost.used / allotment.cost if plan.cost is not None else None
-    return PlanSurvival(
-        loss_of=survive.loss_of,
-        share=survive.share,
-        left_rps=left_rps(plan, problem, options),
-        more_slices=None if unprotected is None else allotment.slices - unprotected.slices,
-        more_cost=None if unprotected is None or unit is None else (allotment.cost - unprotected.cost) * unit,
+    return replace(
+        found,
+        more_slices=allotment.slices - unprotected.slices,
+        more_cost=None if unit is None else (allotment.cost - unprotected.cost) * unit,
     )
 
 
@@ -89,11 +88,11 @@ def _rates(attempt: Attempt, problem: Problem, counts: Counts, time: Deadline) -
     """Returns the calls of each variant for a request: within what the processors carry, if that is possible."""
     limit = processor_limit(problem)
     if limit is not None:
-        flow = flows(problem.workloads, counts, limit)
+        flow = flows(problem.workloads, counts, limit, problem.survive)
         outcome = solved(attempt.solver, flow.program, max(_LEAST_S, time.left_s))
         if outcome.stages:
             return flow.calls(outcome.values)
-    flow = flows(problem.workloads, counts)
+    flow = flows(problem.workloads, counts, survive=problem.survive)
     return flow.calls(_values(attempt.solver, flow.program, time))
 
 

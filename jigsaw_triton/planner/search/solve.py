@@ -5,6 +5,7 @@ answer composes the steps of this package: `allotment` finds the optimum, `plann
 `demand_scaling` finds the largest demand, `feasibility` says if there is a plan, and `diagnosis` why there is none.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -15,9 +16,9 @@ from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.candidates.configurations import TaskConfigurations, available, within_even_parts
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
-from jigsaw_triton.planner.domain.processors import processor_load, with_carried
 from jigsaw_triton.planner.domain.survival import domains
 from jigsaw_triton.planner.domain.tolerances import TOLERANCE
+from jigsaw_triton.planner.placement.spread import spread
 from jigsaw_triton.planner.search import diagnosis
 from jigsaw_triton.planner.search.allotment import Allotment, best_allotment
 from jigsaw_triton.planner.search.attempt import Attempt, OutOfTimeError
@@ -27,6 +28,7 @@ from jigsaw_triton.planner.search.demand_scaling import with_largest_demand
 from jigsaw_triton.planner.search.feasibility import feasible
 from jigsaw_triton.planner.search.first_plan import constructed, first_plan
 from jigsaw_triton.planner.search.planning import plan_of
+from jigsaw_triton.planner.search.survivors import processor_loads, within_processors
 from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.solver.program import SolverName
 from jigsaw_triton.planner.solver.solver import (
@@ -104,8 +106,8 @@ def make_first_plan(problem: Problem, options: Options = DEFAULTS) -> Plan | Non
         return _available(replace(problem, workloads=(workload,)), options)[workload.graph.name]
 
     plan = first_plan(problem, options, every)
-    load = processor_load(plan, problem) if plan is not None else None
-    return None if plan is None or (load is not None and load.exceeded) else with_carried(plan, load)
+    loads = processor_loads(plan, problem) if plan is not None else ()
+    return None if plan is None or any(load.exceeded for load in loads) else within_processors(plan, loads)
 
 
 def find_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFactory = SolverProcess) -> Plan | None:
@@ -227,19 +229,19 @@ def _carried(attempt: Attempt, plan: Plan, time: Deadline) -> Plan:
         OverloadedProcessorError: The processors do not carry the demand.
         OutOfTimeError: The deadline passed first.
     """
-    load = processor_load(plan, attempt.problem)
-    if load is None or not load.exceeded:
-        return with_carried(plan, load)
+    loads = processor_loads(plan, attempt.problem)
+    if not any(load.exceeded for load in loads):
+        return within_processors(plan, loads)
     by_slices = attempt.options.objective == "slices" and not attempt.options.change_price
     costs = attempt.problem.board_costs
     gap = 1.0
     for other in _lighter(attempt, time):
-        load = processor_load(other, attempt.problem)
-        if load is None or not load.exceeded:
+        loads = processor_loads(other, attempt.problem)
+        if not any(load.exceeded for load in loads):
             if by_slices:
                 gap = 1 - costs.units(plan) * (1 - plan.solver.gap) / costs.units(other)
-            return with_carried(_unproven(other, gap), load)
-    raise diagnosis.overloaded(attempt.problem, load.processors, load.scale())
+            return within_processors(_unproven(other, gap), loads)
+    raise diagnosis.overloaded(attempt.problem, loads[0].processors, min(load.scale() for load in loads))
 
 
 def _lighter(attempt: Attempt, time: Deadline) -> Iterator[Plan]:
@@ -284,7 +286,7 @@ def _plan_if_any(attempt: Attempt, time: Deadline) -> Plan | None:
         by_cost = attempt.options.objective == "slices" and not attempt.options.change_price
         known = unprotected.outcome.stages[0].bound if unprotected is not None and by_cost else 0.0
         allotment = allotment.with_bound(known)
-    return plan_of(attempt.apart(), allotment, time, unprotected)
+    return spread(plan_of(attempt.apart(), allotment, time, unprotected), attempt.problem)
 
 
 def _unprotected(attempt: Attempt, time: Deadline) -> Allotment | None:
@@ -341,8 +343,14 @@ def _largest(attempt: Attempt, scaled: Collection[str] | None, time: Deadline | 
 
 
 def _gap_to_unprotected(attempt: Attempt, largest: Problem, growing: Collection[str]) -> float:
-    """Returns the relative distance of demands to those that the cluster carries if it need not survive a loss."""
-    free = with_largest_demand(attempt.unprotected(), growing)
+    """Returns the relative distance of demands to those that the cluster carries if it need not survive a loss.
+
+    Infinite if the time limit left these open.
+    """
+    try:
+        free = with_largest_demand(attempt.unprotected(), growing)
+    except OutOfTimeError:
+        return math.inf
     assert free is not None, "a plan that survives is one that need not"
     pairs = zip(free[0].workloads, largest.workloads, strict=True)
     return (1 + free[1]) * max(more.demand_rps / less.demand_rps for more, less in pairs) - 1
@@ -364,12 +372,12 @@ def _within_processors(attempt: Attempt, growing: Collection[str], time: Deadlin
             plan = _required(attempt, _plan_if_any(attempt, time))
         except UnplacedError:
             break
-        load = processor_load(plan, attempt.problem)
-        if load is None or not load.exceeded:
+        loads = processor_loads(plan, attempt.problem)
+        if not any(load.exceeded for load in loads):
             break
-        scale = load.scale(growing)
+        scale = min(load.scale(growing) for load in loads)
         if scale == 0:
-            raise diagnosis.overloaded(attempt.problem, load.processors, load.scale())
+            raise diagnosis.overloaded(attempt.problem, loads[0].processors, min(load.scale() for load in loads))
         attempt, total = attempt.like(plan).scaled(growing, scale * (1 - TOLERANCE)), total * scale
     return attempt, total
 

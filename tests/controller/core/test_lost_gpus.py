@@ -128,3 +128,16 @@ def test_down_names_the_nodes_that_cannot_be_told_to_end_their_workers() -> None
     world.send(e.DownRequested())
     kind, text = world.reports[-1]
     assert kind == "stopped" and "except those on nodes that do not answer (m)" in text
+
+
+def test_draining_a_node_is_planned_at_once_and_forgets_an_earlier_error() -> None:
+    world = deployed()
+    world.state = replace(world.state, error="an earlier deploy failed", error_code=4)
+    world.hold = lambda action: isinstance(action, a.Solve)
+    world.send(e.CordonRequested("n", cordoned=True))
+    assert world.state.error and not world.held
+    world.send(e.CordonRequested("n", cordoned=True, drain=True))
+    assert (world.state.error, world.state.error_code) == ("", 0)
+    (issued,) = world.held
+    assert isinstance(issued.action, a.Solve) and issued.action.cordoned == {ZERO, ONE}
+    assert issued.action.reason == "node n is drained"

@@ -39,13 +39,13 @@ class Remote:
 
     machine: FakeMachine
     events: list[e.Event] = field(default_factory=list)
-    changes: int = 0
+    linked: set[str] = field(default_factory=set)
     reachable: bool = False
 
     def __post_init__(self) -> None:
-        self.node = self.controller(1)
+        self.node = self.controller("1.a")
 
-    def controller(self, epoch: int, deployment: str = "d") -> RemoteNode:
+    def controller(self, epoch: str, deployment: str = "d") -> RemoteNode:
         """Returns the node as another controller sees it."""
         calls = AgentCalls(NODE, self.machine.socket, deployment, epoch)
         return RemoteNode(NODE, calls, digest, self.events.append, self._is_reachable, self._changed)
@@ -54,7 +54,7 @@ class Remote:
         return self.reachable
 
     async def _changed(self) -> None:
-        self.changes += 1
+        self.linked = set(self.node.running)
 
     def said(self, text: str) -> bool:
         return any(text in str(event) for event in self.events)
@@ -137,7 +137,7 @@ def test_an_operation_that_the_agent_does_not_survive_has_failed(run_dir: Path) 
         await remote.machine.stop()
         remote.machine.node.gate.set()
         await remote.machine.start()
-        with pytest.raises(StateError, match="the agent was restarted during this operation"):
+        with pytest.raises(StateError, match="brought in line during this operation"):
             await starting
 
     run(run_dir, test)
@@ -258,11 +258,11 @@ def test_the_next_controller_goes_on_and_ends_the_one_before(run_dir: Path) -> N
         one = worker(W, model("m"))
         await remote.node.bring_up(one)
         await remote.node.bring_up(worker("a-0-1g-1", start=1))
-        successor = remote.controller(2)
+        successor = remote.controller("2.a")
         try:
             await successor.adopt(CLUSTER, {W: one})
             assert set(successor.running) == {W} and set(remote.machine.node.workers) == {W}
-            with pytest.raises(StateError, match="the controller's epoch, 1, is over"):
+            with pytest.raises(StateError, match=r"the controller's epoch, 1\.a, is over"):
                 await remote.node.bring_up(worker("a-0-1g-2", start=2))
         finally:
             await successor.stop()
@@ -273,7 +273,7 @@ def test_the_next_controller_goes_on_and_ends_the_one_before(run_dir: Path) -> N
 def test_a_node_with_workers_of_another_deployment_refuses(run_dir: Path) -> None:
     async def test(remote: Remote) -> None:
         await remote.node.bring_up(worker(W))
-        other = remote.controller(1, "another")
+        other = remote.controller("1.a", "another")
         try:
             with pytest.raises(StateError, match="serves another deployment with 1 workers"):
                 await other.serve_on(CLUSTER)
@@ -319,5 +319,156 @@ def test_workers_that_start_together_can_all_be_called(run_dir: Path) -> None:
         remote.machine.node.gate.set()
         await asyncio.gather(*starting)
         assert set(remote.node.running) == set(names)
+
+    run(run_dir, test)
+
+
+def test_workers_that_ran_through_an_absence_are_linked_again(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        await remote.node.bring_up(worker(W, model("m")))
+        await remote.machine.cut()
+        await until(lambda: remote.node.away and remote.linked == set())
+        await remote.machine.reach()
+        await until(lambda: remote.linked == {W})
+
+    run(run_dir, test)
+
+
+def test_what_an_earlier_controller_was_bringing_up_ends_when_the_next_one_adopts(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        remote.machine.node.gate.clear()
+        starting = asyncio.create_task(remote.node.bring_up(worker(W, model("m"))))
+        await until(lambda: len(remote.machine.published) == 1)
+        successor = remote.controller("2.a")
+        adopting = asyncio.create_task(successor.adopt(CLUSTER, {}))
+        try:
+            with pytest.raises(StateError):
+                await starting
+            remote.machine.node.gate.set()
+            await adopting
+            assert f"bring up {W}" not in remote.machine.node.log and successor.running == {}
+        finally:
+            await successor.stop()
+
+    run(run_dir, test)
+
+
+def test_a_worker_that_is_retired_while_the_node_is_brought_in_line_ends(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        await remote.node.bring_up(worker(W, model("m")))
+        await remote.machine.cut()
+        await until(lambda: remote.node.away)
+        remote.machine.node.gate.clear()
+        await remote.machine.reach()
+        assert remote.machine.agent is not None
+        line = remote.machine.agent.line
+        await until(lambda: remote.machine.agent is not None and remote.machine.agent.line != line)
+        await remote.node.retire(W)
+        remote.machine.node.gate.set()
+        await until(lambda: not remote.node.away)
+        assert remote.machine.node.workers == {} and remote.node.running == {}
+
+    run(run_dir, test)
+
+
+def test_a_worker_that_was_to_end_as_the_agent_died_is_ended_by_the_next_one(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        await remote.node.bring_up(worker(W, model("m")))
+        remote.machine.node.gate.clear()
+        retiring = asyncio.create_task(remote.node.retire(W))
+        await asyncio.sleep(0.1)
+        await remote.machine.stop()
+        remote.machine.node.gate.set()
+        await remote.machine.start()
+        await retiring
+        await until(lambda: remote.machine.node.workers == {})
+        assert remote.node.workers == {}
+
+    run(run_dir, test)
+
+
+def test_an_operation_that_is_cancelled_before_its_order_arrives_never_begins(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        assert remote.machine.agent is not None
+        calls = AgentCalls(NODE, remote.machine.socket, "d", "1.a")
+        try:
+            await calls.call("DELETE", "/operations/x.1")
+            order = {"kind": "retire", "body": {"name": W}, "line": remote.machine.agent.line}
+            await calls.post("/operations/x.1", order)
+            with pytest.raises(StateError, match="was cancelled"):
+                await calls.get("/operations/x.1")
+        finally:
+            await calls.close()
+        assert f"retire {W}" not in remote.machine.node.log
+
+    run(run_dir, test)
+
+
+def test_an_agent_that_is_being_restarted_leaves_its_gpus_in_the_cluster(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        remote.reachable = True
+        await remote.machine.stop()
+        surveying = asyncio.create_task(remote.node.survey(CLUSTER))
+        await asyncio.sleep(0.1)
+        await remote.machine.start()
+        assert (await surveying).gpus == CLUSTER.gpus
+
+    run(run_dir, test)
+
+
+def test_a_node_that_cannot_be_adopted_is_lost_until_it_can(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        successor = remote.controller("2.a")
+        remote.machine.node.fails = "the driver does not answer"
+        try:
+            await successor.adopt(CLUSTER, {})
+            assert successor.away and remote.said("the driver does not answer")
+            remote.machine.node.fails = ""
+            await until(lambda: not successor.away)
+        finally:
+            await successor.stop()
+
+    run(run_dir, test)
+
+
+def test_a_node_that_refuses_to_be_brought_in_line_is_reported_and_lost(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(remote: Remote) -> None:
+        monkeypatch.setattr(remote_node, "HEADLESS_S", 0.5)
+        remote.machine.node.fails = "the driver does not answer"
+        remote.node._doubt()
+        await until(lambda: remote.node.away)
+        assert remote.said("node a cannot be brought in line: node a, the node: the driver does not answer")
+        remote.machine.node.fails = ""
+        await until(lambda: not remote.node.away)
+
+    run(run_dir, test)
+
+
+def test_of_two_controllers_in_epochs_of_one_number_the_first_one_is_obeyed(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        copy = remote.controller("1.b")
+        try:
+            with pytest.raises(StateError, match=r"another one has begun epoch 1\.a"):
+                await copy.serve_on(CLUSTER)
+        finally:
+            await copy.stop()
+        await remote.node.bring_up(worker(W))
+
+    run(run_dir, test)
+
+
+def test_a_condemned_worker_is_killed_once_its_agent_answers(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        remote.reachable = True
+        await remote.node.bring_up(worker(W))
+        await remote.machine.cut()
+        killing = asyncio.create_task(remote.node.kill(W, "it hangs"))
+        await asyncio.sleep(0.6)
+        assert not remote.node.away
+        await remote.machine.reach()
+        await killing
+        assert remote.machine.node.log.count(f"kill {W}: it hangs") == 1
 
     run(run_dir, test)

@@ -1,113 +1,195 @@
-"""The nodes of a deployment that have agents, over the time in which a controller plans again and again."""
+"""The nodes of a cluster: which of them are asked when a plan is made, and when a controller adopts workers."""
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any
 
 import pytest
 
-from jigsaw_triton import __version__
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.fleet import remote_nodes
+from jigsaw_triton.controller.fleet import agent_calls, remote_nodes
 from jigsaw_triton.controller.fleet.agent_calls import AwayError
-from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
-from jigsaw_triton.controller.fleet.wire import WIRE_VERSION, Json
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.gpus.model import Agents, Cluster
-from tests.fakes.node import CLUSTER as ONE_NODE
+from jigsaw_triton.gpus.catalog import CATALOG
+from jigsaw_triton.gpus.model import Agents, Gpu, GpuId
+from tests.fakes.node import CLUSTER, NODE, FakeMachine, fake_machine, model, worker
 
-NOW_S = 1.8e9
-CLUSTER = Cluster(ONE_NODE.gpus, agents=Agents((("a", "127.0.0.1:1"), ("b", "127.0.0.1:2")), "certificates"))
+A = replace(CLUSTER, agents=Agents(((NODE, "127.0.0.1:1"),), "/certificates"))
+B = Gpu(GpuId("b", 0), CATALOG["A100-80GB"])
+BOTH = replace(A, gpus=(*A.gpus, B), agents=Agents(((NODE, "127.0.0.1:1"), ("b", "127.0.0.1:2")), "/certificates"))
+ONLY_B = replace(BOTH, gpus=(B,), agents=Agents((("b", "127.0.0.1:2"),), "/certificates"))
 
 
-class FakeRemoteNode:
-    """A node whose agent answers, or does not."""
+class FakeSide:
+    """A transport to one machine, which has node a. No other node can be called."""
 
-    def __init__(self, name: str, *, release: str = __version__) -> None:
-        self.name = name
-        self.away = False
-        self.clusters = 0
-        self._release = release
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self.nodes: set[str] = set()
+        self.links: set[str] = set()
+        self.first: dict[str, str] = {}
+        self.looks = 0
 
-    async def describe(self) -> Json:
-        if self.away:
-            raise AwayError("the agent does not answer (status 503)", where=f"node {self.name}", hint="look there")
-        said = {"name": self.name, "release": self._release, "wire": WIRE_VERSION, "tritonserver": "24.10"}
-        return {**said, "backends": ["python"], "utc_s": NOW_S}
+    async def start(self, nodes: Iterable[Any], links: Iterable[Any], **_: Any) -> None:
+        await self.set_nodes(nodes)
+        self.first = {link.worker: link.incarnation for link in links}
 
-    async def serve_on(self, cluster: Cluster) -> None:
-        self.clusters += 1
+    async def set_nodes(self, nodes: Iterable[Any]) -> None:
+        self.nodes = {node.name for node in nodes}
 
-    async def adopt(self, cluster: Cluster, workers: object) -> None:
-        pass
+    async def set_links(self, links: Iterable[Any]) -> None:
+        self.links = {link.worker for link in links}
+
+    def agent_socket(self, node: str) -> Path:
+        return self._socket if node == NODE else self._socket.with_name("nobody.sock")
+
+    async def health(self) -> Mapping[str, str]:
+        # The first look comes before the first check.
+        self.looks += 1
+        return {NODE: "", "b": "refuses the connection"} if self.looks > 1 else {}
+
+    async def reachable(self) -> frozenset[str]:
+        return frozenset({NODE})
+
+    async def stop(self) -> None:
+        self.nodes = set()
 
 
 class World:
-    """Two nodes as their controller sees them."""
+    """Controllers of one deployment, one after the other, and the machine of node a."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path, machine: FakeMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.machine = machine
+        self.side = FakeSide(machine.socket)
         self.events: list[e.Event] = []
-        self.now_s = NOW_S
-        self.a, self.b = FakeRemoteNode("a"), FakeRemoteNode("b", release="9.9")
-        paths = cast(Paths, SimpleNamespace(state=Path("/nowhere")))
-        self.nodes = RemoteNodes(paths, cast(Journal, None), self.events.append)
-        monkeypatch.setattr(self.nodes, "_connect", self._connect)
-        monkeypatch.setattr(remote_nodes, "members", lambda _: ())
-        monkeypatch.setattr(remote_nodes, "time", SimpleNamespace(time=lambda: self.now_s, monotonic=time.monotonic))
+        self._folder = folder
+        self._opened: list[tuple[RemoteNodes, Journal]] = []
+        monkeypatch.setattr(remote_nodes, "GatewaySide", lambda *_, **__: self.side)
 
-    async def _connect(self, *_: object) -> None:
-        self.nodes._nodes = {"a": self.a, "b": self.b}  # type: ignore[dict-item]
+    def controller(self) -> RemoteNodes:
+        journal = Journal(self._folder / "controller.sqlite")
+        nodes = RemoteNodes(Paths(self._folder, self._folder), journal, self.events.append)
+        self._opened.append((nodes, journal))
+        return nodes
+
+    async def close(self) -> None:
+        for nodes, journal in self._opened:
+            await nodes.stop()
+            journal.close()
 
 
-def test_agents_are_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(monkeypatch)
-
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, test: Callable[[World], Awaitable[None]]) -> None:
     async def main() -> None:
-        await world.nodes.serve_on(CLUSTER)
-        world.now_s += 3600
-        await world.nodes.serve_on(CLUSTER)
+        async with fake_machine(folder) as machine:
+            world = World(folder, machine, monkeypatch)
+            try:
+                await test(world)
+            finally:
+                await world.close()
 
     asyncio.run(main())
-    assert world.a.clusters == 2
-    assert [str(event).count("node b has jigsaw-triton 9.9") for event in world.events] == [1]
 
 
-def test_a_node_that_the_next_controller_finds_lost_keeps_it_from_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(monkeypatch)
+def test_what_an_agent_said_of_its_clock_long_ago_is_not_compared_with_the_present(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(world: World) -> None:
+        nodes = world.controller()
+        await nodes.serve_on(A)
+        monkeypatch.setattr(remote_nodes, "time", SimpleNamespace(time=lambda: time.time() + 3600))
+        await nodes.serve_on(A)
 
-    async def main() -> None:
-        world.b.away = True
-        await world.nodes.adopt(CLUSTER, {})
-        await world.nodes.serve_on(CLUSTER)
-        assert world.a.clusters == 1 and world.events == []
-        world.b.away = False
-        await world.nodes.serve_on(CLUSTER)
+    run(run_dir, monkeypatch, test)
 
-    asyncio.run(main())
-    assert "node b has jigsaw-triton 9.9" in str(world.events)
+
+def test_a_node_that_never_answered_is_not_asked_once_it_has_left_the_cluster(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(world: World) -> None:
+        nodes = world.controller()
+        await nodes.serve_on(A)
+        with pytest.raises(AwayError):
+            await nodes.serve_on(BOTH)
+        await nodes.serve_on(A)
+        assert [gpu.id.node for gpu in (await nodes.survey(A)).gpus] == [NODE]
+        assert await nodes.lost_gpus() == frozenset()
+
+    run(run_dir, monkeypatch, test)
+
+
+def test_plans_are_made_although_a_node_was_lost_when_its_workers_were_to_be_adopted(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_calls, "_CALL_S", 0.5)
+
+    async def test(world: World) -> None:
+        nodes = world.controller()
+        await nodes.adopt(BOTH, {})
+        await nodes.serve_on(BOTH)
+        assert [gpu.id.node for gpu in (await nodes.survey(BOTH)).gpus] == [NODE]
+        assert await nodes.lost_gpus() == {B.id}
+
+    run(run_dir, monkeypatch, test)
+
+
+def test_workers_on_a_node_that_has_left_the_cluster_are_adopted_and_can_be_ended(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = worker("a-0-1g-0", model("m"))
+
+    async def test(world: World) -> None:
+        first = world.controller()
+        await first.serve_on(A)
+        node = first.of(one.name, one)
+        assert node is not None
+        await node.bring_up(one)
+        with suppress(AwayError):
+            await first.serve_on(ONLY_B)
+        await first.stop()
+        second = world.controller()
+        await second.adopt(ONLY_B, {one.name: one})
+        assert world.side.links == {one.name}
+        node = second.of(one.name, None)
+        assert node is not None
+        await node.retire(one.name)
+        assert world.machine.node.workers == {}
+
+    run(run_dir, monkeypatch, test)
+
+
+def test_the_transport_of_the_next_controller_begins_with_the_links_of_the_one_before(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = worker("a-0-1g-0", model("m"))
+
+    async def test(world: World) -> None:
+        first = world.controller()
+        await first.serve_on(A)
+        node = first.of(one.name, one)
+        assert node is not None and world.side.first == {}
+        await node.bring_up(one)
+        incarnation = node.running[one.name].incarnation
+        second = world.controller()
+        await second.adopt(A, {one.name: one})
+        assert world.side.first == {one.name: incarnation}
+        assert world.side.links == {one.name}
+
+    run(run_dir, monkeypatch, test)
 
 
 def test_a_new_node_that_does_not_answer_is_named_with_the_reason_that_the_transport_knows(
-    monkeypatch: pytest.MonkeyPatch,
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = World(monkeypatch)
+    async def test(world: World) -> None:
+        with pytest.raises(AwayError, match=r"127\.0\.0\.1:2 refuses the connection") as caught:
+            await world.controller().serve_on(BOTH)
+        assert caught.value.where == "node b" and caught.value.hint
 
-    answers = iter(({}, {"a": "", "b": ""}, {"a": "", "b": "shows a certificate of another node"}))
-
-    async def health() -> dict[str, str]:
-        return next(answers)
-
-    async def main() -> None:
-        world.b.away = True
-        await world._connect()
-        world.nodes._agents = CLUSTER.agents
-        world.nodes._side = SimpleNamespace(health=health)  # type: ignore[assignment]
-        await world.nodes._describe(cast(RemoteNode, world.b))
-
-    with pytest.raises(AwayError, match=r"127\.0\.0\.1:2 shows a certificate of another node") as caught:
-        asyncio.run(main())
-    assert (caught.value.where, caught.value.hint) == ("node b", "look there")
+    run(run_dir, monkeypatch, test)

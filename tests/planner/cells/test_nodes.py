@@ -66,3 +66,13 @@ def test_a_plan_moves_to_nodes_of_the_same_kinds() -> None:
     after = moved(before, names)
     assert [(str(gpu.id), gpu.model) for gpu in after.gpus] == [("n02/0", "A100-80GB"), ("n03/0", "cpu")]
     assert replace(after, gpus=before.gpus) == before
+
+
+def test_each_failure_domain_is_dealt_to_all_cells() -> None:
+    made = cluster(("A100-80GB",), ("A100-80GB",), ("cpu",), ("cpu",))
+    racks = {gpu.id: f"r{number % 2}" for number, gpu in enumerate(made.gpus)}
+    kinds = kinds_of(nodes_of(made), domains=racks)
+    of = {gpu.node: rack for gpu, rack in racks.items()}
+    found = dealt(kinds, 2)
+    assert [{of[node] for node in cell} for cell in found] == [{"r0", "r1"}, {"r0", "r1"}]
+    assert [{kinds[node][0][1] for node in cell} for cell in found] == [{"A100-80GB", "cpu"}, {"A100-80GB", "cpu"}]

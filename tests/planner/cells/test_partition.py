@@ -1,6 +1,7 @@
 """Partitions of small clusters: promises, choice of the number of cells, and bad input."""
 
 import itertools
+import json
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -12,13 +13,14 @@ from hypothesis import strategies as st
 
 from jigsaw_triton.errors import InfeasibleError, InputError, OverloadedGatewayError
 from jigsaw_triton.gpus.catalog import board
-from jigsaw_triton.gpus.model import Cluster, GatewayLimits, Gpu, GpuId, Placement
-from jigsaw_triton.planner.cells.model import Partition
+from jigsaw_triton.gpus.model import Cluster, GatewayLimits, Gpu, GpuId, Placement, Survive
+from jigsaw_triton.planner.cells.model import Partition, partition_from_json, partition_to_text
 from jigsaw_triton.planner.cells.partition import Cells
 from jigsaw_triton.planner.cells.subproblem import subproblem
 from jigsaw_triton.planner.cells.validation import partition_violations
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.search.solve import SolverFactory, find_plan
+from jigsaw_triton.planner.search.survivors import lost_capacity
 from jigsaw_triton.planner.solver.program import SolverName
 from jigsaw_triton.planner.solver.solver import Solver
 from jigsaw_triton.profiles.table import ProfileTable
@@ -303,3 +305,71 @@ def test_other_numbers_of_cells_have_a_price_or_a_reason(solvers: SolverFactory)
         (2, None, "cell1 of 2 asks its gateway for 8 workers of a task, of 6"),
         (4, 14, ""),
     ]
+
+
+def test_cells_with_racks_of_other_shapes_are_not_alike(solvers: SolverFactory) -> None:
+    """The rest of each cell must carry its share, so its plan must be on nodes of two racks."""
+    racks = {"a": "r1", "b": "r2", "c": "r3", "d": "r3", "e": "r4", "f": "r5"}
+    made = Cluster(
+        tuple(Gpu(GpuId(name, 0), board("cpu")) for name in racks),
+        topology={name: {"rack": rack} for name, rack in racks.items()},
+        survive=Survive("rack", 0.5),
+    )
+    whole = one_task(480.0, made)
+    found = Cells(whole, TWO_P95, solvers=solvers).divide(3)
+    check(found, whole, TWO_P95)
+    for cell in found.cells:
+        own = subproblem(whole, cell.nodes, cell.weights)
+        assert [*lost_capacity(cell.plan, own, TWO_P95)] == []
+
+
+def test_a_cell_that_survives_no_loss_is_a_violation(solvers: SolverFactory) -> None:
+    whole = one_task(160.0, nodes(2))
+    found = Cells(whole, TWO_P95, solvers=solvers).divide(1)
+    asked = replace(whole, cluster=replace(whole.cluster, survive=Survive()))
+    (wrong,) = partition_violations(found, asked, TWO_P95)
+    assert "the worst loss leaves 0.0 requests/s, not 80.0" in wrong
+
+
+def mixed(costs: tuple[float, float] | tuple[None, None]) -> Problem:
+    """Returns the problem of two nodes with a GPU of seven slices, and of two with one of four."""
+    large, small = board("A100-40GB"), board("A30-24GB")
+    gpus = [Gpu(GpuId(f"a{i}", 0), large, cost=costs[0]) for i in range(2)]
+    gpus += [Gpu(GpuId(f"b{i}", 0), small, cost=costs[1]) for i in range(2)]
+    made = graph([task("t", {"X": "inputs.X"})], {"Y": "t.Y"})
+    rows = [row("t", "v0", rps=100, gpu=of.name) for of in (large, small)]
+    return replace(problem(made, rows, demand_rps=900.0), cluster=Cluster(tuple(gpus)))
+
+
+@pytest.mark.parametrize("costs", [(7.0, 3.0), (None, None)])
+@pytest.mark.parametrize("cells", [2, 4])
+def test_the_price_of_cells_with_mixed_boards_is_their_cost(
+    solvers: SolverFactory, costs: tuple[float, float] | tuple[None, None], cells: int
+) -> None:
+    """With four cells, each has GPUs of one model, and yet a cost in the unit of the others."""
+    whole = mixed(costs)
+    found = Cells(whole, TWO_P95, solvers=solvers).divide(cells)
+    check(found, whole, TWO_P95)
+    each = [cell.plan.cost for cell in found.cells]
+    assert found.cost is not None and found.pool_cost is not None
+    assert found.cost.used == pytest.approx(sum(cost.used for cost in each if cost is not None))
+    assert {cost.unit for cost in each if cost is not None} == {found.pool_cost.unit}
+    assert None not in each
+    assert found.price == pytest.approx(found.cost.used / found.pool_cost.used - 1)
+    # A proven cost bounds no number of slices.
+    assert found.pool_bound == 0
+    assert found.pool_cost_bound == pytest.approx(found.pool_cost.used, rel=1e-3)
+    assert partition_from_json(json.loads(partition_to_text(found)), where="plan.json") == found
+
+
+def test_each_node_of_a_cell_has_the_processors_of_a_machine(solvers: SolverFactory) -> None:
+    whole = one_task(160.0, replace(nodes(2), processors=4.0))
+    assert subproblem(whole, ["n00"], {"app": 0.5}).cluster.processors == 4.0
+
+
+def test_a_cell_that_carries_nothing_is_the_reason(solvers: SolverFactory) -> None:
+    """The second node has no profile."""
+    gpus = (Gpu(GpuId("a", 0), board("cpu")), Gpu(GpuId("b", 0), board("A30-24GB")))
+    whole = one_task(160.0, Cluster(gpus))
+    with pytest.raises(InfeasibleError, match="no division among 2 cells was found that carries the demand"):
+        Cells(whole, TWO_P95, solvers=solvers).divide(2)

@@ -9,6 +9,7 @@ from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Problem
 from jigsaw_triton.planner.domain.processors import ProcessorLoad, processor_load, with_carried
 from jigsaw_triton.planner.search.solve import make_plan
+from jigsaw_triton.planner.validation.validate import violations
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.problems import TWO_P95, cluster
@@ -156,3 +157,17 @@ def test_batches_are_not_full_while_processors_are_short() -> None:
         problem.workloads[0].graph, one_task().tasks["t0"]
     ) / 1e6
     assert load.busy == pytest.approx(DEMAND_RPS * (9.6e-3 / 5.6 + gateway_s))
+
+
+def test_slices_are_spread_if_the_processors_of_one_node_do_not_carry_them() -> None:
+    """Four slices fit one board, but 300 requests/s keep three processors busy, and each node has two."""
+    graph = one_task()
+    nodes = tuple(gpu for node in ("a", "b") for gpu in cluster(1, node=node).gpus)
+    on = replace(cluster(1), gpus=nodes, processors=2.0)
+    problem = Problem((Workload(graph, 300.0),), on, {graph.name: ProfileTable([row(rps=100.0)])})
+    plan = make_plan(problem, TWO_P95)
+    load = processor_load(plan, problem)
+    assert load is not None and not load.exceeded
+    assert load.busy_by_node.keys() == {"a", "b"}
+    assert (plan.slices_used, plan.gpus_used, len(plan.gpus)) == (4, 2, 2)
+    assert violations(plan, problem, TWO_P95) == ()

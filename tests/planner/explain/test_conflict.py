@@ -261,3 +261,11 @@ def test_the_nearest_mean_accuracy_lies_between_two_variants(solvers: SolverFact
     # One of seven slices needs the light variant for the 240 of 480 requests/s that the six others cannot carry.
     assert found.nearest[Requirement("chain", "accuracy")] == pytest.approx(0.95, abs=2 * ACCURACY_GAP)
     check_nearest(p, found, solvers, TWO_P95)
+
+
+def test_more_boards_of_a_processor_do_not_add_processors() -> None:
+    made = docread_problem()
+    for processors, nodes in ((None, {"a", "~cpu"}), (2.0, {"a"})):
+        on = replace(made, cluster=replace(made.cluster, processors=processors))
+        gpus = varied(on, Requirement("cpu", "gpus"), 4).cluster.gpus
+        assert ({gpu.id.node for gpu in gpus}, len({gpu.id for gpu in gpus})) == (nodes, 4)
