@@ -1,4 +1,4 @@
-"""What an agent does for a controller: it changes the workers of its node, and remembers them in its journal."""
+"""Changes of the workers of a node on behalf of a controller, and the record of them in the node's journal."""
 
 import asyncio
 import itertools

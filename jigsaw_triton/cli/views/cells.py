@@ -75,7 +75,8 @@ def _alike(cells: Sequence[Cell]) -> list[list[Cell]]:
     """Groups cells with equal weights and equal plans but for the names of nodes."""
     groups: dict[tuple[object, ...], list[Cell]] = {}
     for cell in cells:
-        key = (tuple(cell.weights.items()), len(cell.nodes), repr(cell.plan.graphs))
+        plan = cell.plan
+        key = (tuple(cell.weights.items()), len(cell.nodes), plan.slices_total, plan.cost, repr(plan.graphs))
         groups.setdefault(key, []).append(cell)
     return list(groups.values())
 

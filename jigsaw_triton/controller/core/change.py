@@ -117,7 +117,7 @@ def advance_stop(state: State) -> Outcome:
 
 
 def _exceptions(state: State) -> str:
-    """Returns the end of a sentence that names the nodes whose agents could not be told to end their workers."""
+    """Returns the end of a sentence that names the nodes whose workers remain, because no agent answers."""
     cluster = state.wanted.cluster if state.wanted is not None else None
     if cluster is None or cluster.agents is None:
         return ""

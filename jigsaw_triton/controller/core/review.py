@@ -61,7 +61,7 @@ def risen_above(state: State, plan: Plan) -> bool:
 def worth(running: Plan, plan: Plan, price: float, settings: Settings, costs: Costs) -> bool:
     """Returns True if a plan saves so much cost (so many slices, if all count alike) that it pays to change to it.
 
-    A plan that survives a loss is worth the change if the running one does not.
+    A plan that survives a loss is worth the change if the running one does not, and the reverse never is.
 
     Args:
         running: Plan that runs.
@@ -71,8 +71,8 @@ def worth(running: Plan, plan: Plan, price: float, settings: Settings, costs: Co
         costs: Costs of the boards.
     """
     changed = sum(change.kind != "add" for change in difference(running, plan))
-    if plan.survival is not None and running.survival is None:
-        return True
+    if (plan.survival is None) != (running.survival is None):
+        return plan.survival is not None
     before = costs.units(running)
     saved = before - costs.units(plan)
     return saved > 0 and saved >= max(price * costs.mean * changed, settings.review_saves * before)

@@ -67,7 +67,7 @@ class Running:
 
 
 def running_json(running: Mapping[str, Running]) -> Json:
-    """Returns running workers by name as JSON, in the form in which an agent tells them."""
+    """Returns running workers by name as JSON, in the form of an agent's answer."""
     return {
         name: {"pid": one.process.pid, "uuid": one.process.uuid, "incarnation": one.incarnation}
         for name, one in running.items()
@@ -375,7 +375,7 @@ class RemoteNode:
             self._follower = asyncio.create_task(self._follow_pulse(), name=f"follow node {self.name}")
 
     async def _meet(self) -> None:
-        """Begins to follow the agent that runs there now. What happened before is not told again."""
+        """Begins to follow the agent that runs there now, from the present on."""
         found = await self._calls.get("/pulse")
         self._agent, self._last, self._seen_at = found["agent"], found["last"], 0
 

@@ -34,10 +34,10 @@ from jigsaw_triton.servers.transport.gateway_side import GatewaySide
 
 log = logging.getLogger(__name__)
 
+NONE: Mapping[str, Mapping[str, Running]] = MappingProxyType({})
+
 _REASON_S, _POLL_S = 5.0, 0.2
 """Seconds that a health check takes at most to notice a node that cannot be called, and between two looks."""
-
-NONE: Mapping[str, Mapping[str, Running]] = MappingProxyType({})
 
 _IDENTITY_FACT = "deployment"
 """Journal key of the identity by which agents know whose workers they have."""

@@ -1,4 +1,4 @@
-"""What a controller and an agent tell each other, as JSON.
+"""Messages between a controller and an agent, as JSON.
 
 Files of models travel apart, by the digest of their content.
 """

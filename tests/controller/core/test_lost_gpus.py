@@ -117,19 +117,6 @@ def test_a_lost_gpu_ends_a_canary() -> None:
     assert world.state.actual.workers.keys() == MOVED.workers.keys()
 
 
-def test_down_names_the_nodes_that_cannot_be_told_to_end_their_workers() -> None:
-    world = World({1: BOTH, 2: MOVED})
-    cluster = wanted().cluster
-    other = replace(cluster.gpus[0], id=GpuId("m", 0))
-    agents = Agents((("n", "127.0.0.1:1"), ("m", "127.0.0.1:2")), "certificates")
-    cluster = replace(cluster, gpus=(*cluster.gpus, other), agents=agents)
-    world.send(e.DeployRequested(replace(wanted(), cluster=cluster)))
-    world.send(e.GpusLost(frozenset({ZERO, other.id})))
-    world.send(e.DownRequested())
-    kind, text = world.reports[-1]
-    assert kind == "stopped" and "except those on nodes that do not answer (m)" in text
-
-
 def test_draining_a_node_is_planned_at_once_and_forgets_an_earlier_error() -> None:
     world = deployed()
     world.state = replace(world.state, error="an earlier deploy failed", error_code=4)
@@ -141,3 +128,16 @@ def test_draining_a_node_is_planned_at_once_and_forgets_an_earlier_error() -> No
     (issued,) = world.held
     assert isinstance(issued.action, a.Solve) and issued.action.cordoned == {ZERO, ONE}
     assert issued.action.reason == "node n is drained"
+
+
+def test_down_names_the_nodes_that_cannot_be_told_to_end_their_workers() -> None:
+    world = World({1: BOTH, 2: MOVED})
+    cluster = wanted().cluster
+    other = replace(cluster.gpus[0], id=GpuId("m", 0))
+    agents = Agents((("n", "127.0.0.1:1"), ("m", "127.0.0.1:2")), "certificates")
+    cluster = replace(cluster, gpus=(*cluster.gpus, other), agents=agents)
+    world.send(e.DeployRequested(replace(wanted(), cluster=cluster)))
+    world.send(e.GpusLost(frozenset({ZERO, other.id})))
+    world.send(e.DownRequested())
+    kind, text = world.reports[-1]
+    assert kind == "stopped" and "except those on nodes that do not answer (m)" in text

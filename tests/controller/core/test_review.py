@@ -209,6 +209,7 @@ def test_a_plan_that_survives_a_loss_is_worth_a_change_from_one_that_does_not() 
     other = replace(running, slices_used=11, survival=PlanSurvival("node", 0.5, {}))
     assert worth(running, other, 1.0, Settings(), ALIKE)
     assert not worth(other, other, 1.0, Settings(), ALIKE)
+    assert not worth(other, replace(running, slices_used=1), 0.0, Settings(), ALIKE)
 
 
 def test_a_plan_that_saves_a_small_share_of_the_slices_is_not_worth_a_change() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,6 @@ class FakeSide:
         self.nodes: set[str] = set()
         self.links: set[str] = set()
         self.first: dict[str, str] = {}
-        self.looks = 0
 
     async def start(self, nodes: Iterable[Any], links: Iterable[Any], **_: Any) -> None:
         await self.set_nodes(nodes)
@@ -50,13 +49,11 @@ class FakeSide:
     def agent_socket(self, node: str) -> Path:
         return self._socket if node == NODE else self._socket.with_name("nobody.sock")
 
-    async def health(self) -> Mapping[str, str]:
-        # The first look comes before the first check.
-        self.looks += 1
-        return {NODE: "", "b": "refuses the connection"} if self.looks > 1 else {}
-
     async def reachable(self) -> frozenset[str]:
         return frozenset({NODE})
+
+    async def health(self) -> dict[str, str]:
+        return {NODE: "", "b": "does not answer"}
 
     async def stop(self) -> None:
         self.nodes = set()
@@ -187,9 +184,15 @@ def test_the_transport_of_the_next_controller_begins_with_the_links_of_the_one_b
 def test_a_new_node_that_does_not_answer_is_named_with_the_reason_that_the_transport_knows(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    answers = iter(({}, {NODE: "", "b": ""}, {NODE: "", "b": "shows a certificate of another node"}))
+
+    async def health() -> dict[str, str]:
+        return next(answers)
+
     async def test(world: World) -> None:
-        with pytest.raises(AwayError, match=r"127\.0\.0\.1:2 refuses the connection") as caught:
+        monkeypatch.setattr(world.side, "health", health, raising=False)
+        with pytest.raises(AwayError, match=r"127\.0\.0\.1:2 shows a certificate of another node") as caught:
             await world.controller().serve_on(BOTH)
-        assert caught.value.where == "node b" and caught.value.hint
+        assert caught.value.where == "node b" and "jigsaw-triton agent" in caught.value.hint
 
     run(run_dir, monkeypatch, test)

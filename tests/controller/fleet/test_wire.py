@@ -1,4 +1,4 @@
-"""What a controller and an agent tell each other arrives as it was sent."""
+"""Messages between a controller and an agent arrive as they were sent."""
 
 import json
 from dataclasses import replace
