@@ -36,10 +36,10 @@ class Agreement:
     items: int
 
     def __str__(self) -> str:
-        of = f"of {self.items} items"
+        on = f"on {self.items} items"
         if self.metric == "top-1":
-            return f"top-1 agreement {self.value:.4g} {of}"
-        return f"mean error {self.mean_error:.2g}, largest {self.max_error:.2g} {of}"
+            return f"top-1 agreement {self.value:.4g} {on}"
+        return f"mean error {self.mean_error:.2g}, largest {self.max_error:.2g} {on}"
 
 
 def agreement(pairs: Iterable[tuple[Arrays, Arrays]], metric: Metric | None = None) -> Agreement:

@@ -95,7 +95,8 @@ def fixed_batches(task: Task, path: Path, model: str, found: Interface) -> Itera
             message = f"{model} takes '{name}' in batches of {tensor.shape[0]} only, but is served batches of any size"
             hint = "export the model with a batch dimension that varies"
             if model.lower().endswith(".onnx"):
-                hint += f", or replace it by what `jigsaw-triton variants {model} --kind batch` makes of it"
+                command = f"jigsaw-triton variants {model} --kind batch"
+                hint += f", or replace it by what `{command}`, run in the folder of the graph, makes of it"
             yield Mismatch(path, message, hint)
             return
 

@@ -56,7 +56,7 @@ def test_variants_are_written_beside_the_model_and_added(app: App) -> None:
         assert made.size_bytes < original.artifacts["model.onnx"].stat().st_size
     assert jt.check_models(folder) == []
     text = (folder / "graph.yaml").read_text()
-    assert "# accuracy of m times the agreement with it: top-1 agreement 1 of 16 items (your samples)\n" in text
+    assert "# accuracy of m times the agreement with it: top-1 agreement 1 on 16 items (your samples)\n" in text
 
 
 def test_a_model_for_one_image_becomes_smaller_and_takes_batches(app: App) -> None:
@@ -91,7 +91,7 @@ def test_a_variant_that_agrees_too_little_is_left_out(app: App) -> None:
     )
     (variant,) = found.not_made
     assert variant.reason.startswith("mean error 0.0")
-    assert variant.reason.endswith("of 64 items is less than 0.99999 (random data)")
+    assert variant.reason.endswith("on 64 items is less than 0.99999 (random data)")
     assert contents(folder) == before
 
 

@@ -1,6 +1,7 @@
 """Machines with agents that come, go and die under load. Each is a group of processes with a port of its own."""
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -195,5 +196,6 @@ def test_a_machine_without_an_agent_is_named_before_anything_starts(
     app = write_application(tmp_path / "app")
     result = system.run("deploy", app, "--cluster", machines.cluster(system), "--demand", 60, "--detach")
     assert result.code == 1, result.err
-    assert "node b: the agent does not answer" in result.err
+    # It depends on how far the agent got whether its proxy answers in its place.
+    assert re.search(r"node b: (the agent does not answer|127\.0\.0\.1:\d+ refuses the connection)", result.err)
     assert machines.by_name["a"].servers() == {}

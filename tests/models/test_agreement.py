@@ -13,7 +13,7 @@ def test_labels_agree_where_they_are_equal() -> None:
     labels = [(5, 5), (5, 6), (1, 1), (2, 2)]
     found = agreement(({"L": np.array([a])}, {"L": np.array([b])}) for a, b in labels)
     assert (found.metric, found.value, found.items) == ("top-1", 0.75, 4)
-    assert str(found) == "top-1 agreement 0.75 of 4 items"
+    assert str(found) == "top-1 agreement 0.75 on 4 items"
 
 
 def test_scores_agree_where_the_largest_is_the_same() -> None:
@@ -34,7 +34,7 @@ def test_other_numbers_agree_by_their_error() -> None:
     assert found.mean_error == pytest.approx(0.05)
     assert found.max_error == pytest.approx(0.1)
     assert found.value == pytest.approx(0.95)
-    assert str(found) == "mean error 0.05, largest 0.1 of 2 items"
+    assert str(found) == "mean error 0.05, largest 0.1 on 2 items"
 
 
 def test_the_boxes_of_a_detector_count() -> None:

@@ -76,7 +76,8 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], bytes, str, str]] = {
         labels(tensor("X", FLOAT, [8, 4])),
         "artifacts:",
         "model.onnx takes 'X' in batches of 8 only, but is served batches of any size; export the model with a batch"
-        " dimension that varies, or replace it by what `jigsaw-triton variants model.onnx --kind batch` makes of it",
+        " dimension that varies, or replace it by what `jigsaw-triton variants model.onnx --kind batch`, run in the"
+        " folder of the graph, makes of it",
     ),
     "input without a batch dimension": (
         [],

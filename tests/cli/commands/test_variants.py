@@ -23,7 +23,7 @@ def test_the_variants_are_shown_with_their_agreement(run: Run, folder: Path) -> 
     np.save(folder / "x.npy", np.eye(16, dtype=np.float32))
     result = run("variants", folder / "m.onnx", "--graph", folder, "--samples", f"X={folder / 'x.npy'}")
     assert result.exit_code == 0
-    assert "top-1 agreement 1 of 16 items (your samples)" in result.stdout
+    assert "top-1 agreement 1 on 16 items (your samples)" in result.stdout
     assert f"{folder / 'graph.yaml'} is changed. Next:" in result.stdout
     assert "no resize: no input is an image" in result.stderr
     assert "random data" not in result.stderr
