@@ -159,7 +159,7 @@ def agents_serve(paths: Paths) -> bool:
 
     if not paths.journal.exists():
         return False
-    # A state that cannot be read names no agents. The next deploy ends what they still run.
+    # A state that cannot be read names no agents. The next deploy from this folder ends what they run if it names them.
     with suppress(StateError), closing(JournalReader(paths.journal)) as journal:
         state = load(journal)
         if state is None or state.wanted is None:

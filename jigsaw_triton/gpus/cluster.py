@@ -68,8 +68,7 @@ def build_cluster(
     image = ServerImage(spec.gateway.image, spec.gateway.runtime) if spec.gateway.image is not None else None
     return Cluster(
         gpus=tuple(sorted(gpus, key=lambda gpu: gpu.id)),
-        # Whether there are GPUs here says nothing about other machines.
-        driver=spec.driver or ("nvml" if agents is not None else driver),
+        driver=spec.driver or (driver if agents is None else _driver_elsewhere(gpus)),
         processes=spec.processes,
         gateway=gateway,
         image=ServerImage(spec.server.image, spec.server.runtime) if spec.server is not None else None,
@@ -82,6 +81,11 @@ def build_cluster(
         survive=survive,
         gateway_node=_gateway_node(spec),
     )
+
+
+def _driver_elsewhere(gpus: list[Gpu]) -> Literal["nvml", "emulated"]:
+    """Returns the driver of other machines if none is named. Whether there are GPUs here says nothing about them."""
+    return "emulated" if all(gpu.board.arch == "cpu" for gpu in gpus) else "nvml"
 
 
 def with_foreign(cluster: Cluster, instances: Iterable[MigInstance]) -> Cluster:

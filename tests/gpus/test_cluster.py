@@ -81,6 +81,7 @@ def test_the_document_names_agents(tmp_path: Path) -> None:
     cluster = built(AGENTS, tmp_path)
     assert cluster.agents == Agents((("a", "10.0.0.1:7440"), ("b", "[fd00::1]:7440")), str(folder))
     assert cluster.driver == "nvml"
+    assert built(AGENTS.replace("A100-80GB", "cpu"), tmp_path).driver == "emulated"
     assert (
         built(edited(AGENTS, ("engine: agents", "engine: agents\n  driver: emulated")), tmp_path).driver == "emulated"
     )

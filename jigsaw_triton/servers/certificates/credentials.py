@@ -23,6 +23,10 @@ _IDENTITY_END = ".node.jigsaw-triton"
 _LONGEST_CHAIN = 8
 
 
+CONTROLLER = "controller"
+"""Common name in the certificate of the controller, which alone may command agents."""
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """PEM files of a node, as absolute paths.

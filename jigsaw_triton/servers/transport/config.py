@@ -5,11 +5,13 @@ means that no worker has seen the call; both HAProxies therefore never repeat on
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jigsaw_triton.servers.certificates.credentials import Credentials, identity
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.servers.certificates.credentials import CONTROLLER, Credentials, identity
 from jigsaw_triton.servers.haproxy.config import (
     CONFIG,
     Place,
@@ -107,6 +109,19 @@ class Link:
         return place.folder / LINKS / digest
 
 
+def _forbidden(node: str) -> str:
+    """Returns the line that refuses commands for the agent of a node which do not come from the controller."""
+    error = {
+        "message": f"only a certificate with the common name {CONTROLLER} may command agents",
+        "where": f"node {node}",
+        "hint": f"make it with `jigsaw-triton certificates issue {CONTROLLER}`, and name its folder in cluster.yaml",
+        "code": InputError.exit_code,
+    }
+    body = json.dumps({"error": error}).replace('"', '\\"')
+    answer = f'status 403 content-type application/json string "{body}"'
+    return f"http-request return {answer} if !for_worker !from_controller"
+
+
 def agent_socket(place: Place, node: str) -> Path:
     """Returns the path of the socket through which the agent of a node is called."""
     return place.folder / f"{node}.agent"
@@ -144,6 +159,8 @@ def node_files(
         *_refusal(f"this is node {node}, and the call is for another one", "if !here"),
         f"http-request return status 200 if {{ path {ALIVE_PATH} }}",
         f"use_backend worker.%[req.fhdr({WORKER_HEADER})] if for_worker",
+        f"acl from_controller ssl_c_s_dn(cn) -m str {CONTROLLER}",
+        _forbidden(node),
         "use_backend agent if !for_worker",
         # A backend that does not exist leads to the default.
         "default_backend unknown",

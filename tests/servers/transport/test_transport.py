@@ -1,6 +1,7 @@
 """Calls from a gateway to other nodes: routing, changes under load, and what fails how fast."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import pytest
 
 from jigsaw_triton.errors import InputError, ServerError
 from jigsaw_triton.servers.certificates.authority import create_authority, issue
-from jigsaw_triton.servers.certificates.credentials import credentials_in, info, read_certificates
+from jigsaw_triton.servers.certificates.credentials import CONTROLLER, credentials_in, info, read_certificates
 from jigsaw_triton.servers.os_process import OsProcess, start_time
 from jigsaw_triton.servers.transport.config import Node
 from jigsaw_triton.servers.transport.gateway_side import GatewaySide
@@ -174,7 +175,7 @@ def test_new_certificates_lose_no_call(run_dir: Path) -> None:
             sides: tuple[GatewaySide | NodeSide, ...] = (w.side, w.machines["a"].side)
             async with Load(w.front()) as load:
                 before = {side.status()["pid"] for side in sides}
-                for node in ("gateway", "a"):
+                for node in (CONTROLLER, "a"):
                     make_credentials(run_dir, node)
                 await until(lambda: not {side.status()["pid"] for side in sides} & before)
                 await load.grows(200)
@@ -353,7 +354,7 @@ def test_a_call_that_may_have_been_executed_is_not_reported_as_not_executed(run_
 @pytest.mark.parametrize("foreign", ["node", "gateway"])
 def test_certificates_of_another_authority_are_refused(run_dir: Path, foreign: str) -> None:
     async def main() -> None:
-        theirs = make_credentials(run_dir, "a" if foreign == "node" else "gateway", authority="other")
+        theirs = make_credentials(run_dir, "a" if foreign == "node" else CONTROLLER, authority="other")
         machine = Machine(run_dir, "a", theirs if foreign == "node" else None)
         async with world(run_dir, machine, credentials=theirs if foreign == "gateway" else None) as w:
             worker = await machine.add("w")
@@ -363,6 +364,19 @@ def test_certificates_of_another_authority_are_refused(run_dir: Path, foreign: s
             assert (await get(w.socket("w")))[0] == 503
             assert (await get(w.side.agent_socket("a")))[0] == 503
             assert not worker.calls
+
+    asyncio.run(main())
+
+
+def test_only_the_controller_may_command_an_agent(run_dir: Path) -> None:
+    async def main() -> None:
+        async with world(run_dir, Machine(run_dir, "a"), credentials=make_credentials(run_dir, "b")) as w:
+            await eventually_reachable(w, "a")
+            status, text = await get(w.side.agent_socket("a"))
+            assert status == 403
+            error = json.loads(text)["error"]
+            assert error["message"] == "only a certificate with the common name controller may command agents"
+            assert error["code"] == 2 and "certificates issue controller" in error["hint"]
 
     asyncio.run(main())
 

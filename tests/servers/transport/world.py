@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw_triton.servers.certificates.authority import create_authority, issue
-from jigsaw_triton.servers.certificates.credentials import Credentials, credentials_in
+from jigsaw_triton.servers.certificates.credentials import CONTROLLER, Credentials, credentials_in
 from jigsaw_triton.servers.transport.config import Link, Node
 from jigsaw_triton.servers.transport.gateway_side import GatewaySide
 from jigsaw_triton.servers.transport.node_side import NodeSide
@@ -144,7 +144,7 @@ async def world(folder: Path, *machines: Machine, credentials: Credentials | Non
             await stack.enter_async_context(machine)
         (folder / "g" / "workers").mkdir(parents=True)
         with Engine(folder / "g") as engine:
-            mine = credentials or make_credentials(folder, "gateway")
+            mine = credentials or make_credentials(folder, CONTROLLER)
             made = World(folder, {machine.name: machine for machine in machines}, engine, mine)
             try:
                 await made.side.start(made.nodes)
