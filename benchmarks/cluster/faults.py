@@ -38,6 +38,9 @@ SLO_MS = 400.0
 WORKER_RPS = 20.0
 """Requests a second that a worker carries by its profile."""
 
+PLANNED_RPS = 15.5
+"""Requests a second that a plan gives a worker at most, because of queueing."""
+
 LOAD_SHARE = 0.4
 """Part of the planned demand that is sent, so that half of the workers carry it."""
 
@@ -110,8 +113,14 @@ class Running:
 
 
 @asynccontextmanager
-async def deployed(nodes: Sequence[str], workers: int) -> AsyncIterator[Running]:
-    """Deploys on machines of one board each, and takes everything down at the end."""
+async def deployed(nodes: Sequence[str], workers: int, *, extra: str = "") -> AsyncIterator[Running]:
+    """Deploys on machines of one board each, and takes everything down at the end.
+
+    Args:
+        nodes: Names of the machines.
+        workers: Workers that the demand needs.
+        extra: Another line of the cluster's specification.
+    """
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         folder = Path(path)
         app = folder / "app"
@@ -120,8 +129,8 @@ async def deployed(nodes: Sequence[str], workers: int) -> AsyncIterator[Running]
         )
         system.read_graph(app, GRAPH, {"profiles.csv": write_profiles(profiles.rows())})
         machines, running = Machines(folder, tuple(nodes)), System(folder / "controller")
-        demand_rps = WORKER_RPS * workers / 2
-        cluster = machines.cluster(running, f"{{model: {BOARD}, count: 1}}", extra="survive: node")
+        demand_rps = PLANNED_RPS * workers / 2
+        cluster = machines.cluster(running, f"{{model: {BOARD}, count: 1}}", extra=extra)
         try:
             machines.start()
             began_s = time.monotonic()
@@ -152,7 +161,7 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
     # A machine that is lost does not come back, so this is the last fault.
     parts: list[Callable[[Running, Effort], Awaitable[list[Figure]]]]
     parts = [_controller_lost, _partition, _rolling, _node_lost]
-    async with deployed(nodes, workers // 2) as running:
+    async with deployed(nodes, workers // 2, extra="survive: node") as running:
         for part in parts:
             progress(part.__name__.strip("_").replace("_", " "))
             figures += await part(running, effort)
