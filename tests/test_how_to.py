@@ -49,5 +49,5 @@ def test_the_links_of_a_page_lead_to_files(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_says_what_was_not_tried(page: str) -> None:
-    _, section = (FOLDER / page).read_text().split("\n## What was tried\n")
+    _, section = (FOLDER / page).read_text().split("\n## Tests so far\n")
     assert "Not tried yet: " in section.replace("\n", " ")

@@ -194,7 +194,7 @@ class NodeAgent:
         before = self._used()
         await KINDS[kind](self, body)
         await self._tell()
-        # What this operation has ceased to use is kept from now on.
+        # Files that this operation has ceased to use are kept from now on.
         await asyncio.to_thread(self._contents.collect, before | self._used())
 
     def _used(self) -> set[str]:

@@ -183,7 +183,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except JigsawError as error:
         return web.json_response({"error": _error_json(error)}, status=409)
     except (KeyError, TypeError, ValueError) as error:
-        # What the controller of another release sends may lack a key.
+        # A message from the controller of another release may lack a key.
         described = JigsawError(f"{request.path}: the call is malformed: {type(error).__name__}: {error}")
         return web.json_response({"error": _error_json(described)}, status=400)
 

@@ -84,7 +84,7 @@ def read_application(
         elif cluster is not None:
             loaded = spec.load_cluster(cluster)
             document, folder = loaded.document, loaded.folder
-    # What answers on this machine says nothing about the machine that the export is for.
+    # The GPUs of this machine say nothing about the machine that the export is for.
     models = {entry.model for node in document.spec.nodes for entry in node.gpus} if document is not None else set()
     stated = document.spec.driver if document is not None else None
     chosen: Driver = driver or stated or ("emulated" if processor_only(models) else "nvml")
