@@ -109,11 +109,11 @@ class Link:
         return place.folder / LINKS / digest
 
 
-def _forbidden(node: str) -> str:
-    """Returns the line that refuses commands for the agent of a node which do not come from the controller."""
+def _forbidden() -> str:
+    """Returns the line that refuses commands for an agent which do not come from the controller."""
     error = {
         "message": f"only a certificate with the common name {CONTROLLER} may command agents",
-        "where": f"node {node}",
+        "where": "",
         "hint": f"make it with `jigsaw-triton certificates issue {CONTROLLER}`, and name its folder in cluster.yaml",
         "code": InputError.exit_code,
     }
@@ -160,7 +160,7 @@ def node_files(
         f"http-request return status 200 if {{ path {ALIVE_PATH} }}",
         f"use_backend worker.%[req.fhdr({WORKER_HEADER})] if for_worker",
         f"acl from_controller ssl_c_s_dn(cn) -m str {CONTROLLER}",
-        _forbidden(node),
+        _forbidden(),
         "use_backend agent if !for_worker",
         # A backend that does not exist leads to the default.
         "default_backend unknown",
