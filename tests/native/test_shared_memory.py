@@ -103,7 +103,7 @@ def test_a_region_that_is_too_small_is_replaced(bench: Bench, prefix: str) -> No
 
     eventually(replaced)
     dropped = {name for verb, name in worker.region_requests if verb == "unregister"}
-    assert dropped and not dropped & {file.name for file in files(prefix)}
+    eventually(lambda: not dropped & {file.name for file in files(prefix)})
     worker.calls.clear()
     settle(worker, front, items=8)
 
@@ -144,7 +144,7 @@ def test_regions_are_registered_again_after_a_restart(bench: Bench, prefix: str)
         with Worker(bench.run_dir, "w", double) as worker:
             settle(worker, front)
             assert worker.regions
-    assert len(files(prefix)) <= 2
+    eventually(lambda: len(files(prefix)) <= 2)
 
 
 def test_the_region_of_a_failed_call_is_not_reused(bench: Bench, prefix: str) -> None:
@@ -162,7 +162,7 @@ def test_the_region_of_a_failed_call_is_not_reused(bench: Bench, prefix: str) ->
 
     worker.handler = hang_up
     ask(front)
-    assert set(before) - set(files(prefix))
+    eventually(lambda: bool(set(before) - set(files(prefix))))
     worker.calls.clear()
     settle(worker, front)
 
@@ -190,11 +190,18 @@ def test_a_worker_that_refuses_shared_memory_gets_tensors_over_the_socket(bench:
     worker.secret = "another secret"
     bench.route("w")
     front = make_front(bench)
+
+    def asked_for_a_region() -> bool:
+        ask(front)
+        return bool(worker.region_requests)
+
+    eventually(asked_for_a_region)
+    eventually(lambda: any("shared memory" in line for line in bench.engine.logs))
     for n in range(4):
         ask(front, start=n)
     assert len(worker.region_requests) == 1
     assert not any(call.shared for call in worker.calls)
-    assert not files(prefix)
+    eventually(lambda: not files(prefix))
     complaints = [line for line in bench.engine.logs if "shared memory" in line]
     assert complaints == [
         "warning: worker w: large tensors go over the socket for the next 60 s: it refused shared memory: This API is "
@@ -334,6 +341,10 @@ def test_small_and_large_calls_alternate(bench: Bench) -> None:
     worker = bench.worker()
     bench.route("w", batch=16)
     front = make_front(bench)
-    for items in (1, 5, 16, 2, 16, 1, 9):
-        ask(front, items)
-    assert any(call.shared for call in worker.calls)
+
+    def shared() -> bool:
+        for items in (1, 5, 16, 2, 16, 1, 9):
+            ask(front, items)
+        return any(call.shared for call in worker.calls)
+
+    eventually(shared)
