@@ -149,18 +149,17 @@ def measure_accuracies(
     measured: list[Result] = []
     failed: list[Unmeasured] = []
 
-    async def measure() -> None:
-        installation = find_installation(download_progress(progress))
-        async for found in measured_accuracies(of, work, built, gpu, installation, serving, progress):
-            if isinstance(found, Unmeasured):
-                failed.append(found)
-                continue
-            measured.append(found)
-            if write and not found.best and not write_accuracy(file, found):
-                reporter.warn(f"{found.name} has the accuracy {found.value:g}, which graph.yaml cannot have")
+    def on_found(found: Result | Unmeasured) -> None:
+        if isinstance(found, Unmeasured):
+            failed.append(found)
+            return
+        measured.append(found)
+        if write and not is_writable(found):
+            reporter.warn(f"{found.name} has the accuracy {found.value:g}, which graph.yaml cannot have")
 
     if work.figures:
-        asyncio.run(measure())
+        target = file if write else None
+        asyncio.run(find_accuracies(of, work, built, gpu, serving, target, progress, on_found))
     return Accuracies(tuple(measured), tuple(failed))
 
 
@@ -219,6 +218,37 @@ def _is_known(measured: Measured | None, metric: Metric, data: str, n: int) -> b
     return measured is not None and measured.how == (metric.name, data, n)
 
 
+async def find_accuracies(
+    graph: TaskGraph,
+    work: Work,
+    cluster: Cluster,
+    gpu: Gpu,
+    serving: Serving,
+    file: Path | None,
+    progress: Callable[[str], None],
+    on_found: Callable[[Result | Unmeasured], None],
+) -> None:
+    """Measures the accuracies of variants or of combinations on live tritonservers, and writes each at once.
+
+    Args:
+        graph: The graph.
+        work: Accuracies to measure.
+        cluster: Cluster with the GPU.
+        gpu: GPU to run the models on.
+        serving: Configuration of each model.
+        file: The graph.yaml to write accuracies into; None to write none.
+        progress: Receives a description of each step.
+        on_found: Receives each accuracy, after it is written, or why there is none.
+    """
+    progress("looking for tritonserver")
+    installation = find_installation(download_progress(progress))
+    progress("starting tritonserver")
+    async for found in measured_accuracies(graph, work, cluster, gpu, installation, serving, progress):
+        if file is not None and isinstance(found, Result) and not found.best:
+            write_accuracy(file, found)
+        on_found(found)
+
+
 async def measured_accuracies(
     graph: TaskGraph,
     work: Work,
@@ -228,17 +258,7 @@ async def measured_accuracies(
     serving: Serving,
     progress: Callable[[str], None],
 ) -> AsyncIterator[Result | Unmeasured]:
-    """Yields the accuracies of variants or of combinations, measured on live tritonservers, or why there are none.
-
-    Args:
-        graph: The graph.
-        work: Accuracies to measure.
-        cluster: Cluster with the GPU.
-        gpu: GPU to run the models on.
-        installation: Installed tritonserver to run.
-        serving: Configuration of each model.
-        progress: Receives a description of each step.
-    """
+    """Yields the accuracies of variants or of combinations, measured on live tritonservers, or why there are none."""
     async with profiling_workers(installation, cluster, gpu) as workers:
         runner = Runner(graph, workers, load_templates(templates_dir()), serving)
         meter = AccuracyMeter(graph, work.data, runner, progress)
@@ -259,21 +279,23 @@ def check_writable(file: Path) -> None:
         replace_text(file, load_text(file, limit_bytes=LIMIT_BYTES))
 
 
-def write_accuracy(file: Path, result: Result) -> bool:
-    """Writes an accuracy into a graph.yaml, whose comments and layout are kept.
+def is_writable(result: Result) -> bool:
+    """Returns True if a graph.yaml can have the accuracy, which must be above 0."""
+    return result.value > 0
+
+
+def write_accuracy(file: Path, result: Result) -> None:
+    """Writes an accuracy into a graph.yaml, whose comments and layout are kept, unless no graph.yaml can have it.
 
     Args:
         file: The graph.yaml.
         result: Accuracy of a variant or of a combination, no agreement.
 
-    Returns:
-        False if the accuracy is not above 0, which a graph.yaml cannot have.
-
     Raises:
         InputError: The file cannot be written, or its layout does not allow it.
     """
-    if result.value <= 0:
-        return False
+    if not is_writable(result):
+        return
     text = load_text(file, limit_bytes=LIMIT_BYTES)
     try:
         for path, value in _edits(parse_yaml(text, str(file)).data, result):
@@ -283,7 +305,6 @@ def write_accuracy(file: Path, result: Result) -> bool:
         raise InputError(f"the accuracy cannot be written ({error})", where=str(file), hint=hint) from error
     with writing(file):
         replace_text(file, text)
-    return True
 
 
 def _edits(document: Any, result: Result) -> list[tuple[Entry, Any]]:

@@ -7,15 +7,13 @@ from pathlib import Path
 from jigsaw_triton.api.accuracies import (
     BATCH,
     INSTANCES,
-    Work,
     check_writable,
-    measured_accuracies,
+    find_accuracies,
+    is_writable,
     plan_work,
-    write_accuracy,
 )
 from jigsaw_triton.api.files import shown_path
 from jigsaw_triton.api.graph_changes import GRAPH_FILE
-from jigsaw_triton.api.reporting import download_progress
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.views.accuracies import accuracies_document, accuracies_view
 from jigsaw_triton.errors import InputError
@@ -25,7 +23,6 @@ from jigsaw_triton.gpus.model import Cluster, Gpu
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.profiles.design import size
 from jigsaw_triton.profiles.table import ProfileKey
-from jigsaw_triton.servers.installation import find_installation
 from jigsaw_triton.spec.files import STDIN
 
 _FAILED = 1
@@ -80,48 +77,33 @@ def measure_accuracies(
         check_writable(file)
     results: list[Result] = []
     failed: list[Unmeasured] = []
+
+    def on_found(found: Result | Unmeasured) -> None:
+        if isinstance(found, Result):
+            results.append(found)
+            return
+        failed.append(found)
+        out.warn(f"{found.name} failed: {found.failure.reason}")
+        if found.failure.log:
+            out.note(found.failure.log)
+
     if work.figures:
         try:
-            asyncio.run(_measure(out, file, graph, cluster, gpu, work, serving, results, failed))
+            with out.working("looking for tritonserver") as report:
+
+                def progress(text: str) -> None:
+                    report(f"{text} ({len(results) + len(failed)} of {work.figures} done)")
+
+                asyncio.run(find_accuracies(graph, work, cluster, gpu, serving, file, progress, on_found))
         except KeyboardInterrupt:
             out.note(
                 f"interrupted; {shown_path(file)} has the accuracies that were measured until then, {len(results)}"
             )
             raise
     for result in results:
-        if result.value <= 0:
+        if not is_writable(result):
             out.warn(
                 f"{result.name} has the accuracy {result.value:g}, which graph.yaml cannot have: it is not written"
             )
     out.result(accuracies_document(file, work, results, failed), *accuracies_view(file, graph, work, results, failed))
     return _FAILED if failed else None
-
-
-async def _measure(
-    out: Output,
-    file: Path,
-    graph: TaskGraph,
-    cluster: Cluster,
-    gpu: Gpu,
-    work: Work,
-    serving: Serving,
-    results: list[Result],
-    failed: list[Unmeasured],
-) -> None:
-    with out.working("looking for tritonserver") as report:
-        installation = find_installation(download_progress(report))
-        report("starting tritonserver")
-
-        def progress(text: str) -> None:
-            report(f"{text} ({len(results) + len(failed)} of {work.figures} done)")
-
-        async for found in measured_accuracies(graph, work, cluster, gpu, installation, serving, progress):
-            if isinstance(found, Unmeasured):
-                failed.append(found)
-                out.warn(f"{found.name} failed: {found.failure.reason}")
-                if found.failure.log:
-                    out.note(found.failure.log)
-                continue
-            if not found.best:
-                write_accuracy(file, found)
-            results.append(found)

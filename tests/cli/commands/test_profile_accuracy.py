@@ -40,8 +40,8 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                     raise result
                 yield result
 
-        monkeypatch.setattr("jigsaw_triton.cli.commands.profile_accuracy.measured_accuracies", measured)
-        monkeypatch.setattr("jigsaw_triton.cli.commands.profile_accuracy.find_installation", lambda _: None)
+        monkeypatch.setattr("jigsaw_triton.api.accuracies.measured_accuracies", measured)
+        monkeypatch.setattr("jigsaw_triton.api.accuracies.find_installation", lambda _: None)
 
     return of
 
