@@ -248,7 +248,7 @@ def command(
     failed = {key: records.failures.reasons[key] for key in every if key in records.failures.reasons}
     rows = [row for key in every if (row := records.sheet.table.get(key)) is not None]
     report = _report(out, task_graph, records.sheet)
-    result = Result(file, report, records.failures.path, len(every), rows, failed, outcome, fits, machine)
+    result = Result(file, report, records.failures.path, len(every), rows, failed, outcome, fits, machine, again)
     print_result(out, result)
     return _FAILED if failed else None
 

@@ -43,6 +43,7 @@ class Result:
         outcome: Outcome of this run.
         fits: Fits by GPU model.
         machine: Cores and load of the machine.
+        again: True if this run measures what earlier runs have.
     """
 
     file: Path
@@ -54,6 +55,7 @@ class Result:
     outcome: Outcome
     fits: Mapping[str, LatencyFit]
     machine: Mapping[str, Any]
+    again: bool = False
 
     @property
     def measured(self) -> Mapping[ProfileKey, Measurement]:
@@ -200,7 +202,8 @@ def _summary(result: Result) -> Iterator[str]:
         )
     parts = [f"{len(result.measured)} configurations measured"]
     if result.kept:
-        parts.append(f"{result.kept} kept (--again measures them again)")
+        hint = "" if result.again else " (--again measures them again)"
+        parts.append(f"{result.kept} kept from earlier runs{hint}")
     if not result.outcome.complete:
         parts.append("the budget is spent: repeat the command to measure more")
     files = " and ".join(shown_path(path) for path in (result.file, result.report) if path is not None)
