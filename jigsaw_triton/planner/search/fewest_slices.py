@@ -15,7 +15,8 @@ from jigsaw_triton.planner.candidates.sharing import Cut, Pool, evenly_shared
 from jigsaw_triton.planner.domain.costs import cluster_cost
 from jigsaw_triton.planner.domain.problem import Options, Problem, on_floors
 from jigsaw_triton.planner.domain.processors import processor_limit
-from jigsaw_triton.planner.formulation.model import Allocation, Goal, allocation
+from jigsaw_triton.planner.formulation.graph_rows import Goal
+from jigsaw_triton.planner.formulation.model import Allocation, allocation
 from jigsaw_triton.planner.formulation.refinement import Refinement
 from jigsaw_triton.planner.search.choices import (
     Candidates,
