@@ -4,19 +4,14 @@ A worker then executes them in one call (`graph.chain`), which saves the round t
 predictions still hold: the tasks take no more cycles of their slice together than one by one.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from jigsaw_triton.graph.chain import followers
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.candidates.configurations import Configuration
+from jigsaw_triton.planner.candidates.packing import Part, packed
 from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR
-
-Part = tuple[float, float, float]
-"""Shares of a slice that a model takes: of its cycle, its load and its memory."""
-
-Pack = Callable[[Sequence[Part], int], list[list[int]] | None]
-"""Function that packs parts into a number of slices and returns the indices of the parts in each slice, if it can."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -47,9 +42,7 @@ def links(workloads: Iterable[Workload]) -> tuple[Link, ...]:
     )
 
 
-def together(
-    found: Sequence[Configuration], bins: Sequence[Sequence[int]], known: Iterable[Link], pack: Pack
-) -> list[list[int]]:
+def together(found: Sequence[Configuration], bins: Sequence[Sequence[int]], known: Iterable[Link]) -> list[list[int]]:
     """Repacks a pool into the same number of slices so that linked tasks share a slice where possible.
 
     It is greedy: links are tried in order of the space their tasks take, least first, and a link is kept if everything
@@ -59,14 +52,13 @@ def together(
         found: Configurations that share slices of the pool, each task once.
         bins: Indices of the configurations in each slice.
         known: Links between tasks.
-        pack: Function that packs parts into slices.
     """
     groups = [[i] for i in range(len(found))]
     for one, other in _pairs(found, known):
         first, second = (next(group for group in groups if i in group) for i in (one, other))
         merged = [*(group for group in groups if group not in (first, second)), [*first, *second]]
         parts = [_taken([found[i] for i in group]) for group in merged]
-        if max(parts[-1]) <= 1 + FLOAT_ERROR and (inside := pack(parts, len(bins))):
+        if max(parts[-1]) <= 1 + FLOAT_ERROR and (inside := packed(parts, len(bins))):
             groups = merged
             bins = [[i for number in numbers for i in merged[number]] for numbers in inside]
     return [sorted(indices) for indices in bins]

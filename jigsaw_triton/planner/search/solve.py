@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from jigsaw_triton.errors import InfeasibleError, InputError, JigsawError, OverloadedProcessorError, UnplacedError
+from jigsaw_triton.errors import InfeasibleError, JigsawError, OverloadedProcessorError, UnplacedError
 from jigsaw_triton.graph.model import Workload
-from jigsaw_triton.planner.candidates.configurations import TaskConfigurations, available, within_even_parts
+from jigsaw_triton.planner.candidates.configurations import TaskConfigurations
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.survival import domains
@@ -23,7 +23,7 @@ from jigsaw_triton.planner.search import diagnosis
 from jigsaw_triton.planner.search.allotment import Allotment, best_allotment
 from jigsaw_triton.planner.search.attempt import Attempt, OutOfTimeError
 from jigsaw_triton.planner.search.bisection import bisect
-from jigsaw_triton.planner.search.choices import staying
+from jigsaw_triton.planner.search.checked_configurations import checked_configurations
 from jigsaw_triton.planner.search.demand_scaling import with_largest_demand
 from jigsaw_triton.planner.search.feasibility import feasible
 from jigsaw_triton.planner.search.first_plan import constructed, first_plan
@@ -36,7 +36,6 @@ from jigsaw_triton.planner.solver.solver import (
     SolverFailure,
     SolverProcess,
 )
-from jigsaw_triton.profiles.table import ProfileTable
 
 _ROUNDS = 6
 """Largest number of plans that are made to find the demand that processors carry."""
@@ -103,7 +102,7 @@ def make_first_plan(problem: Problem, options: Options = DEFAULTS) -> Plan | Non
     options, problem = options.checked(), problem.prepared(options)
 
     def every(workload: Workload) -> TaskConfigurations:
-        return _available(replace(problem, workloads=(workload,)), options)[workload.graph.name]
+        return checked_configurations(replace(problem, workloads=(workload,)), options)[workload.graph.name]
 
     plan = first_plan(problem, options, every)
     loads = processor_loads(plan, problem) if plan is not None else ()
@@ -408,7 +407,7 @@ def _first_valid(
 ) -> Found:
     """Returns the answer with the preferred solver, or with the other one if that fails."""
     options, problem = options.checked(), problem.prepared(options)
-    configurations = _available(problem, options)
+    configurations = checked_configurations(problem, options)
     failures = []
     order: tuple[SolverName, SolverName] = ("highs", "cbc") if options.solver == "highs" else ("cbc", "highs")
     for name in order:
@@ -418,45 +417,3 @@ def _first_valid(
         except SolverFailure as failure:
             failures.append(str(failure))
     raise JigsawError("no solver gave a valid plan: " + "; ".join(failures), hint="report this with the input files")
-
-
-def _available(problem: Problem, options: Options) -> dict[str, TaskConfigurations]:
-    """Returns the configurations of each task of each graph.
-
-    Raises:
-        InputError: The cluster forbids an option.
-        InfeasibleError: A task has no configuration, or latency or accuracy alone is out of reach.
-    """
-    if options.share and problem.cluster.processes == "mps":
-        raise InputError(
-            "models cannot share a slice under MPS, where processes do not take turns",
-            hint="leave out --share, or write `processes: streams` in cluster.yaml",
-        )
-    if problem.cluster.survive is not None and (options.share or options.ideal_packing):
-        what = "models that share a slice have one replica" if options.share else "the paper's formulation has no nodes"
-        raise InputError(
-            f"{what}, so that no plan survives the loss of a {problem.cluster.survive.loss_of}",
-            hint="leave out --share, or `survive` in cluster.yaml" if options.share else "leave out `survive`",
-        )
-    everything: dict[str, TaskConfigurations] = {}
-    reasons: list[str] = []
-    boards, stay = problem.boards, staying(problem, options)
-    for workload in problem.workloads:
-        graph = workload.graph
-        table = problem.profiles.get(graph.name, ProfileTable(()))
-        everything[graph.name] = available(graph, table, boards, options, stay)
-        reasons += diagnosis.missing_profiles(graph, table, boards, everything[graph.name], options)
-    if reasons:
-        hint = diagnosis.missing_hint(problem.workloads, problem.profiles, problem.boards, options)
-        raise InfeasibleError(reasons, hint=hint)
-    for workload in problem.workloads:
-        reasons += diagnosis.single_limits(workload.graph, everything[workload.graph.name])
-    if reasons:
-        raise InfeasibleError(reasons, hint="loosen the SLO, or profile faster or more accurate configurations")
-    if "T" in options.features:
-        return everything
-    for workload in problem.workloads:
-        reasons += diagnosis.even_limits(workload.graph, everything[workload.graph.name])
-    if reasons:
-        raise InfeasibleError(reasons, hint="loosen the SLO, or plan with feature T")
-    return {w.graph.name: within_even_parts(w.graph, everything[w.graph.name]) for w in problem.workloads}

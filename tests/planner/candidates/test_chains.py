@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jigsaw_triton.graph.model import Workload
-from jigsaw_triton.planner.candidates.chains import Link, Part, links, together
+from jigsaw_triton.planner.candidates.chains import Link, links, together
 from jigsaw_triton.planner.candidates.configurations import Configuration, Turn
-from jigsaw_triton.planner.candidates.sharing import packed
+from jigsaw_triton.planner.candidates.packing import Part, packed
 from tests.fakes.graphs import chain, diamond, fan_out, ref, task
 
 
@@ -68,7 +68,7 @@ def test_repacking_needs_no_more_slices_and_no_larger_set_of_links_would_fit(
     case: tuple[list[Configuration], list[list[int]], list[Link]],
 ) -> None:
     found, bins, known = case
-    way = together(found, bins, known, packed)
+    way = together(found, bins, known)
     assert sorted(i for inside in way for i in inside) == list(range(len(found)))
     assert len(way) <= len(bins)
     assert fits(found, way)
@@ -79,21 +79,19 @@ def test_repacking_needs_no_more_slices_and_no_larger_set_of_links_would_fit(
 
 def test_links_of_the_smallest_tasks_are_kept_first() -> None:
     small, middle, large = (sharer(f"g.t{i}", (part, 0.1, 0.1)) for i, part in enumerate((0.3, 0.4, 0.6)))
-    way = together(
-        [small, middle, large], [[0], [1, 2]], [Link("g", "t0", "t1", False), Link("g", "t1", "t2", False)], packed
-    )
+    way = together([small, middle, large], [[0], [1, 2]], [Link("g", "t0", "t1", False), Link("g", "t1", "t2", False)])
     assert sorted(way) == [[0, 1], [2]]
 
 
 def test_a_link_to_an_absent_task_is_ignored() -> None:
-    assert together([sharer("g.a", (0.1, 0.1, 0.1))], [[0]], [Link("g", "a", "b", False)], packed) == [[0]]
+    assert together([sharer("g.a", (0.1, 0.1, 0.1))], [[0]], [Link("g", "a", "b", False)]) == [[0]]
 
 
 def test_tasks_over_rows_are_linked_only_with_equal_batches() -> None:
     other = sharer("x.y", (0.5, 0.1, 0.1))
     for batch, expected in ((4, [[0, 1], [2]]), (8, [[0, 2], [1]])):
         pair = [sharer("g.a", (0.5, 0.1, 0.1)), sharer("g.b", (0.5, 0.1, 0.1), batch=batch)]
-        assert sorted(together([*pair, other], [[0, 2], [1]], [Link("g", "a", "b", True)], packed)) == expected
+        assert sorted(together([*pair, other], [[0, 2], [1]], [Link("g", "a", "b", True)])) == expected
 
 
 def test_links_follow_from_the_graphs() -> None:

@@ -16,9 +16,8 @@ from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.graph.model import Slo, Workload
 from jigsaw_triton.planner.bounds.bounds import least_slices
-from jigsaw_triton.planner.candidates.chains import Part
 from jigsaw_triton.planner.candidates.configurations import Configuration, TaskConfigurations, available, worthwhile
-from jigsaw_triton.planner.candidates.sharing import EFFORT, packed, shared_load, with_shared
+from jigsaw_triton.planner.candidates.sharing import shared_load, with_shared
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import SHARED_LOAD, Options, Problem
 from jigsaw_triton.planner.formulation.model import allocation
@@ -392,56 +391,6 @@ def test_the_lower_bounds_hold_for_shared_slices(p: Problem, which: int, highs: 
     assert least <= fewest(None) + 1e-3
     others = least - next(b.least for b in bounds if one in b.using(1e9))
     assert others + next(b.using(1e9)[one] for b in bounds if one in b.using(1e9)) <= fewest(one) + 1e-3
-
-
-# Packing.
-
-
-def fits(parts: Sequence[Part], bins: Sequence[Sequence[int]]) -> bool:
-    return sorted(i for inside in bins for i in inside) == list(range(len(parts))) and all(
-        sum(parts[i][d] for i in inside) <= 1 + 1e-6 for inside in bins for d in range(3)
-    )
-
-
-def by_trying_all(parts: Sequence[Part], slices: int) -> bool:
-    used = [[0.0, 0.0, 0.0] for _ in range(slices)]
-
-    def place(at: int) -> bool:
-        if at == len(parts):
-            return True
-        for bin_ in used:
-            if all(bin_[d] + parts[at][d] <= 1 + 1e-9 for d in range(3)):
-                for d in range(3):
-                    bin_[d] += parts[at][d]
-                if place(at + 1):
-                    return True
-                for d in range(3):
-                    bin_[d] -= parts[at][d]
-        return False
-
-    return place(0)
-
-
-part = st.integers(0, 10).map(lambda n: n / 10)
-
-
-@pytest.mark.slow
-@given(st.lists(st.tuples(part, part, part), min_size=1, max_size=7), st.integers(1, 4))
-@settings(max_examples=200, deadline=None)
-def test_packing_agrees_with_exhaustive_search(parts: list[Part], slices: int) -> None:
-    found = packed(parts, slices)
-    assert found is not None
-    assert bool(found) == by_trying_all(parts, slices)
-    assert not found or (len(found) <= slices and fits(parts, found))
-
-
-def test_packing_gives_up_after_its_effort() -> None:
-    rng = random.Random(1)
-    parts = [(rng.uniform(0.1, 0.5), 0.0, 0.0) for _ in range(60)]
-    tight = math.ceil(sum(p[0] for p in parts))
-    assert packed(parts, tight, effort=10) is None
-    roomy = packed(parts, tight + 2, effort=EFFORT)
-    assert roomy and fits(parts, roomy)
 
 
 def test_sharing_is_rejected_under_mps() -> None:
