@@ -290,7 +290,9 @@ def _agenda(
     variants = {(key.task, key.variant) for key in keys}
     points = default_points(len(keys) // len(variants)) if limit is None else None if isinstance(limit, str) else limit
     measured = {row.key: row.latency_p50_ms for row in records.known if row.key not in old}
-    return Agenda(keys, points, slo.latency_ms, measured, records.failed)
+    rows = records.sheet.table.rows() if records.again is not None else ()
+    required = {row.key for row in rows if row.source == "measured"}
+    return Agenda(keys, points, slo.latency_ms, measured, records.failed, required)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ class Agenda:
         most_ms: Largest latency that is useful to plans. It does not limit a sweep of all configurations.
         measured: Median latency in milliseconds of each configuration that has been measured.
         failed: Configurations that have failed.
+        required: Configurations to measure in any case, before others and beyond `points`.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Agenda:
         most_ms: float,
         measured: Mapping[ProfileKey, float],
         failed: Collection[ProfileKey],
+        required: Collection[ProfileKey] = (),
     ) -> None:
         self._keys: dict[VariantName, dict[Configuration, ProfileKey]] = {}
         for key in keys:
@@ -57,6 +59,7 @@ class Agenda:
         self._most_ms = most_ms
         self._measured = {key: measured[key] for key in keys if key in measured}
         self._failed = {key for key in keys if key in failed}
+        self._required = frozenset(required)
         self._settled: set[VariantName] = set()
 
     @property
@@ -110,21 +113,28 @@ class Agenda:
     def _remaining(self, name: VariantName) -> int:
         if name in self._settled:
             return 0
-        known = self._keys[name]
-        done = sum(key in self._measured for key in known.values())
+        left = self._left(name)
+        if self._points is None:
+            return len(left)
+        done = sum(key in self._measured for key in self._keys[name].values())
+        return max(min(len(left), self._points - done), sum(key in self._required for key in left.values()))
+
+    def _left(self, name: VariantName) -> dict[Configuration, ProfileKey]:
         failed = self._failures(name)
-        left = sum(key not in self._measured and not beyond(c, failed) for c, key in known.items())
-        return left if self._points is None else max(0, min(left, self._points - done))
+        known = self._keys[name].items()
+        return {c: key for c, key in known if key not in self._measured and not beyond(c, failed)}
 
     def _next(self, name: VariantName) -> ProfileKey | None:
-        known, failed = self._keys[name], self._failures(name)
-        done = {c: self._measured[key] for c, key in known.items() if key in self._measured}
+        left = self._left(name)
         if self._points is None:
             # No latency model is needed, and so no scipy.
-            left = [c for c in known if c not in done and not beyond(c, failed)]
-            return known[min(left, key=size)]
+            return left[min(left, key=size)]
+        if required := [c for c, key in left.items() if key in self._required]:
+            return left[min(required, key=size)]
+        known = self._keys[name]
+        done = {c: self._measured[key] for c, key in known.items() if key in self._measured}
         sample = Sample(tuple(done), tuple(done.values()))
-        found = next_configuration(known, sample, failed=failed, most_ms=self._most_ms)
+        found = next_configuration(known, sample, failed=self._failures(name), most_ms=self._most_ms)
         return known[found] if found is not None else None
 
     def _failures(self, name: VariantName) -> list[Configuration]:

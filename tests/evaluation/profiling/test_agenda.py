@@ -52,6 +52,16 @@ def test_a_repeated_run_goes_on_where_the_one_before_ended() -> None:
         assert set(run(Agenda(keys("a", "b"), 5, 1e9, known, ()))) == set(whole[done:])
 
 
+def test_required_configurations_are_measured_beyond_the_number_of_points() -> None:
+    every = keys("a")
+    required = every[1:7]
+    found = run(Agenda(every, 4, 1e9, {every[1]: 7.0}, (), required))
+    assert found == sorted(required[1:], key=lambda key: key.instances * key.batch)
+    found = run(Agenda(every, 4, 1e9, {}, (), every[5:7]))
+    assert found[:2] == every[5:7]
+    assert len(found) == 4
+
+
 def test_all_configurations_are_measured_without_a_number_of_points() -> None:
     every = keys("a", "b")
     found = run(Agenda(every, None, 1.0, {}, ()))
