@@ -15,7 +15,7 @@ pytestmark = pytest.mark.e2e
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SKELETON = Path(__file__).resolve().parents[2] / "jigsaw_triton" / "cli" / "commands" / "skeleton"
-BLOCK = re.compile(r'^```(python|sh|bash)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r'^```(python|sh|bash|yaml)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
 
 def follow(page: str, folder: Path, system: System) -> str:
