@@ -15,7 +15,7 @@ UNIT_RUN = $(RUN) -n auto --maxprocesses 4 -m
 # Python keeps compiled modules, whatever the environment says: the tests start hundreds of Python processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-all types test-fast coverage test-sanitizers tidy bench wheel format clean
+.PHONY: setup demo test test-all types test-fast coverage test-sanitizers tidy bench wheel docs format clean
 
 # The installation compiles the backend. Later runs compile only files that have changed.
 setup: $(STAMP)
@@ -71,6 +71,11 @@ tidy: setup
 # Builds a wheel for glibc 2.28 and later, compiled by zig, and tries it in an empty environment.
 wheel: setup
 	@$(BIN)/python -m native.wheel
+
+# Builds the documentation site into build/site.
+docs: setup
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 format: setup
 	$(BIN)/ruff format .

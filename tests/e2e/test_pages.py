@@ -1,0 +1,64 @@
+"""The commands of pages that need a running deployment work, one after the other, as a reader types them."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.system import System
+
+pytestmark = pytest.mark.e2e
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+SKELETON = Path(__file__).resolve().parents[2] / "jigsaw_triton" / "cli" / "commands" / "skeleton"
+BLOCK = re.compile(r'^```(python|sh|bash|yaml)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+
+
+def follow(page: str, folder: Path, system: System) -> str:
+    """Runs the blocks of a page and returns what they print. Python blocks with a title are files."""
+    binaries = Path(sys.executable).parent
+    environment = {
+        **os.environ,
+        "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
+        "JIGSAW_STATE": str(system.state),
+        "JIGSAW_HTTP": str(system.http),
+        "JIGSAW_GRPC": str(system.grpc),
+        "JIGSAW_METRICS": str(system.metrics),
+        # A reader measures longer, and more configurations.
+        "JIGSAW_SECONDS": "0.2",
+        "JIGSAW_INSTANCES": "1",
+        "JIGSAW_BATCHES": "1,2",
+    }
+    printed = []
+    for language, title, text in BLOCK.findall((DOCS / page).read_text()):
+        text = text.replace("localhost:8000", f"localhost:{system.http}")
+        if title:
+            (folder / title).write_text(text)
+            continue
+        command = [sys.executable, "-c", text] if language == "python" else ["bash", "-euxc", text]
+        ran = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        printed.append(ran.stdout)
+    return "".join(printed)
+
+
+def test_the_first_application(system: System, tmp_path: Path) -> None:
+    printed = follow("tutorial/first-application.md", tmp_path, system)
+    assert [line for line in printed.splitlines() if line.startswith("at ")]
+    assert "queue" in printed
+    system.wait_gone()
+
+
+@pytest.mark.parametrize("page", ["how-to/several-graphs.md", "how-to/updates.md"])
+def test_a_page_about_deployments(system: System, tmp_path: Path, page: str) -> None:
+    for name in ("app", "other"):
+        shutil.copytree(SKELETON, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        graph = tmp_path / name / "graph.yaml"
+        graph.write_text(graph.read_text().replace("{name: hello}", f"{{name: {name}}}"))
+    assert "generation" in follow(page, tmp_path, system)
