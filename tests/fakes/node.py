@@ -133,6 +133,18 @@ class FakeNode:
             raise ServerError(self.fails, where="the node", hint="look")
 
 
+class CountingContents(Contents):
+    """Files of models that count their transfers."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.transfers = 0
+
+    async def receive(self, digest: str, offset: int, chunks: AsyncIterator[bytes]) -> None:
+        self.transfers += 1
+        await super().receive(digest, offset, chunks)
+
+
 @dataclass
 class FakeMachine:
     """A machine with an agent, which can be restarted and cut off.
@@ -147,6 +159,13 @@ class FakeMachine:
     agent: NodeAgent | None = None
     _server: AgentServer | None = None
     _journal: Journal | None = None
+    _contents: CountingContents | None = None
+
+    @property
+    def transfers(self) -> int:
+        """Number of files that were sent to the present agent."""
+        assert self._contents is not None
+        return self._contents.transfers
 
     @property
     def socket(self) -> Path:
@@ -156,16 +175,15 @@ class FakeMachine:
     async def start(self) -> None:
         """Starts the agent."""
         self._journal = Journal(self.folder / "journal.sqlite")
-        contents = Contents(self.folder / "contents")
-        self.agent = NodeAgent(cast(LocalNode, self.node), self._journal, contents, self._publish)
+        self._contents = CountingContents(self.folder / "contents")
+        self.agent = NodeAgent(cast(LocalNode, self.node), self._journal, self._contents, self._publish)
         await self.agent.start()
-        await self.reach(contents)
+        await self.reach()
 
-    async def reach(self, contents: Contents | None = None) -> None:
+    async def reach(self) -> None:
         """Lets the agent answer."""
-        assert self.agent is not None
-        contents = contents or Contents(self.folder / "contents")
-        self._server = AgentServer(self.socket, NODE, self.agent, contents, INSTALLATION, grace_s=0.0)
+        assert self.agent is not None and self._contents is not None
+        self._server = AgentServer(self.socket, NODE, self.agent, self._contents, INSTALLATION, grace_s=0.0)
         await self._server.start()
 
     async def cut(self) -> None:

@@ -81,7 +81,10 @@ def test_a_call_that_failed_on_a_host_is_repeated_on_another_one(bench: Bench) -
 def test_a_call_that_failed_on_the_only_host_is_repeated_on_another_worker_of_it(bench: Bench) -> None:
     failing = bench.worker("a-0", hang_up)
     bench.worker("a-1")
-    entries = [specs.entry("a-0", node="a", service_ms={"1": 1.0}), specs.entry("a-1", node="a", service_ms={"1": 99.0})]
+    entries = [
+        specs.entry("a-0", node="a", service_ms={"1": 1.0}),
+        specs.entry("a-1", node="a", service_ms={"1": 99.0}),
+    ]
     specs.write_route(bench.run_dir, *entries)
     assert bench.front().ask({"X": column(4)})["Y"].tolist() == [[8]]
     assert len(failing.calls) == 1
