@@ -1,6 +1,5 @@
 """The process that runs benchmarks one after the other, when it is to end."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -33,7 +32,7 @@ def test_sigterm_ends_the_benchmark_that_runs(tmp_path: Path) -> None:
         runner.send_signal(signal.SIGTERM)
         assert runner.wait(PATIENCE_S) == 130
         # The runner has waited for it, so its id is free.
-        assert not os.path.exists(f"/proc/{pid.read_text()}")
+        assert not Path("/proc", pid.read_text()).exists()
     finally:
         runner.kill()
         runner.wait()

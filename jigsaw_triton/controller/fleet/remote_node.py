@@ -383,13 +383,9 @@ class RemoteNode:
     def _learn(self, described: Json) -> None:
         """Notes what an agent says that may have been started from another release."""
         before, self.described = self.described, described
-        told = [
-            f"jigsaw-triton {one['release']} and tritonserver {one['tritonserver']}"
-            for one in (before, described)
-            if one
-        ]
-        if told[0] != told[-1]:
-            self._notify(e.Noticed("node", f"node {self.name} now has {told[-1]}; it had {told[0]}"))
+        if before is not None and _software(before) != _software(described):
+            text = f"node {self.name} now has {_software(described)}; it had {_software(before)}"
+            self._notify(e.Noticed("node", text))
 
     async def _outrank(self, described: Json) -> None:
         """Begins a later epoch than that of another controller of this deployment which has ended.
@@ -435,3 +431,7 @@ class RemoteNode:
         done = await self._orders.align(body, Sealed(body, contents), AWAY_S)
         await self._look()
         return done and cluster == self._cluster and known == self._workers
+
+
+def _software(described: Json) -> str:
+    return f"jigsaw-triton {described['release']} and tritonserver {described['tritonserver']}"

@@ -321,9 +321,8 @@ def test_a_full_disk_of_a_node_fails_the_operation_and_leaves_nothing(run_dir: P
     async def test(remote: Remote) -> None:
         await remote.node.bring_up(worker(W, model("m")))
         before = {path.name for path in contents.iterdir()}
-        with full_disk(1_000_000):
-            with pytest.raises(ServerError, match="the files of models cannot be written") as caught:
-                await remote.node.bring_up(worker("a-0-1g-1", model("n", weights), start=1))
+        with full_disk(1_000_000), pytest.raises(ServerError, match="files of models cannot be written") as caught:
+            await remote.node.bring_up(worker("a-0-1g-1", model("n", weights), start=1))
         assert caught.value.where == f"node a, {contents}" and "free some space" in caught.value.hint
         # The small configuration of the model may have arrived.
         assert {path.name for path in contents.iterdir()} - before <= {hashlib.sha256(b"n").hexdigest()}

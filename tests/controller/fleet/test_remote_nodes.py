@@ -225,8 +225,9 @@ def test_a_deployment_waits_for_an_agent_that_is_being_started(run_dir: Path, mo
     async def test(world: World) -> None:
         await world.machine.stop()
         deploying = asyncio.create_task(world.controller().serve_on(A))
-        while e.Noticed("node", "waiting for the agent of node a") not in world.events:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(30.0):
+            while e.Noticed("node", "waiting for the agent of node a") not in world.events:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         await world.machine.start()
         await deploying
 
