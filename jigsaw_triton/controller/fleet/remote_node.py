@@ -5,7 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -15,6 +15,8 @@ from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
 from jigsaw_triton.controller.fleet.agent_checks import check_agents
 from jigsaw_triton.controller.fleet.agent_orders import HEADLESS_S, RETRY_S, AgentOrders
 from jigsaw_triton.controller.fleet.node import Process
+from jigsaw_triton.controller.fleet.running import Running, read_running
+from jigsaw_triton.controller.fleet.succession import outrank
 from jigsaw_triton.controller.fleet.wire import (
     Digest,
     Json,
@@ -25,8 +27,7 @@ from jigsaw_triton.controller.fleet.wire import (
     sealed,
     sealed_models,
 )
-from jigsaw_triton.controller.persistence.epoch import number_of
-from jigsaw_triton.errors import JigsawError, StateError
+from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId
 
 log = logging.getLogger(__name__)
@@ -36,35 +37,6 @@ AWAY_S = 4.0
 
 _PULSE_S, _PULSE_TIMEOUT_S = 1.0, 2.0
 """Seconds that the agent waits for news before it answers, and that it may take in addition."""
-
-_COMMANDED_S = 10.0
-"""Seconds after its last command for which another controller counts as running. It commands every second."""
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A worker that runs on a node.
-
-    Attributes:
-        process: Its process.
-        incarnation: Text that differs for each process of the worker.
-    """
-
-    process: Process
-    incarnation: str
-
-
-def running_json(running: Mapping[str, Running]) -> Json:
-    """Returns running workers by name as JSON, in the form of an agent's answer."""
-    return {
-        name: {"pid": one.process.pid, "uuid": one.process.uuid, "incarnation": one.incarnation}
-        for name, one in running.items()
-    }
-
-
-def read_running(data: Json) -> Mapping[str, Running]:
-    """Returns the running workers of `running_json`."""
-    return {n: Running(Process(one["pid"], one["uuid"]), one["incarnation"]) for n, one in data.items()}
 
 
 class RemoteNode:
@@ -387,38 +359,13 @@ class RemoteNode:
             text = f"node {self.name} now has {_software(described)}; it had {_software(before)}"
             self._notify(e.Noticed("node", text))
 
-    async def _outrank(self, described: Json) -> None:
-        """Begins a later epoch than that of another controller of this deployment which has ended.
-
-        A controller that starts from an old copy of its state folder would otherwise be refused.
-
-        Raises:
-            StateError: The other controller commands the node now.
-        """
-        epoch = described.get("epoch", "")
-        if described.get("deployment") != self._calls.deployment or number_of(epoch) < number_of(self._calls.epoch()):
-            return
-        if epoch == self._calls.epoch():
-            return
-        if described["commanded_s"] < _COMMANDED_S:
-            await asyncio.sleep(_COMMANDED_S - described["commanded_s"])
-            described = await self.describe()
-        if described["commanded_s"] < _COMMANDED_S:
-            raise StateError(
-                f"another controller of this deployment, with a copy of its state folder, commands the node in epoch "
-                f"{described['epoch']}",
-                where=f"node {self.name}",
-                hint="end the other controller, or use another state folder here",
-            )
-        self._surpass(number_of(described["epoch"]))
-
     async def _align(self) -> bool:
         """Brings the node in line once. Returns False if the workers that it is to have have changed meanwhile."""
         cluster, known = self._cluster, dict(self._workers)
         assert cluster is not None
         described = await self.describe()
         check_agents({self.name: described}, time.time())
-        await self._outrank(described)
+        await outrank(self.name, described, self._calls, self.describe, self._surpass)
         self._learn(described)
         await self._meet()
         contents: dict[str, bytes | Path] = {}

@@ -18,7 +18,8 @@ from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
 from jigsaw_triton.controller.fleet.agent_checks import check_agents
 from jigsaw_triton.controller.fleet.node import Process
-from jigsaw_triton.controller.fleet.remote_node import RemoteNode, Running, read_running, running_json
+from jigsaw_triton.controller.fleet.remote_node import RemoteNode
+from jigsaw_triton.controller.fleet.running import Running, read_running, running_json
 from jigsaw_triton.controller.fleet.wire import Json
 from jigsaw_triton.controller.persistence.epoch import EPOCH_FACT
 from jigsaw_triton.controller.persistence.journal import Journal

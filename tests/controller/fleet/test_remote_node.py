@@ -13,7 +13,7 @@ import pytest
 
 from jigsaw_triton.agent import node_agent
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.fleet import agent_orders, remote_node
+from jigsaw_triton.controller.fleet import agent_orders, remote_node, succession
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.errors import ServerError, StateError
@@ -29,7 +29,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes a node count as lost sooner."""
     monkeypatch.setattr(remote_node, "AWAY_S", 1.0)
     monkeypatch.setattr(remote_node, "_PULSE_S", 0.05)
-    monkeypatch.setattr(remote_node, "_COMMANDED_S", 0.5)
+    monkeypatch.setattr(succession, "COMMANDED_S", 0.5)
     for module in (remote_node, agent_orders):
         monkeypatch.setattr(module, "RETRY_S", 0.02)
     monkeypatch.setattr(agent_orders, "_OUTCOME_S", 0.1)

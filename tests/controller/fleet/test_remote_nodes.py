@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.fleet import agent_calls, remote_node, remote_nodes
+from jigsaw_triton.controller.fleet import agent_calls, remote_nodes, succession
 from jigsaw_triton.controller.fleet.agent_calls import AwayError
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.persistence.epoch import EPOCH_FACT, number_of
@@ -237,7 +237,7 @@ def test_a_deployment_waits_for_an_agent_that_is_being_started(run_dir: Path, mo
 def test_a_controller_with_an_old_copy_of_the_journal_begins_a_later_epoch_than_the_agents_know(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_node, "_COMMANDED_S", 0.2)
+    monkeypatch.setattr(succession, "COMMANDED_S", 0.2)
     copy = run_dir / "copy.sqlite"
 
     async def test(world: World) -> None:
