@@ -31,6 +31,7 @@ from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.records import WORKERS_FACT
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import DeviceUse
+from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.os_process import start_time
 
 log = logging.getLogger(__name__)
@@ -188,6 +189,11 @@ class NodeAgent:
         events = [(number, event_json(event)) for number, event in self._events if number > after]
         last = self._events[-1][0] if self._events else 0
         return {"agent": self.id, "at": time.monotonic_ns(), "workers": running, "events": events, "last": last}
+
+    @property
+    def installation(self) -> Installation:
+        """Tritonserver that workers run: that of the deployment's image, else that of this machine."""
+        return self._node.commands.workers
 
     @property
     def is_idle(self) -> bool:

@@ -103,7 +103,7 @@ async def _serve(paths: Paths, installation: Installation, journal: Journal, set
         survives=True,
     )
     agent = NodeAgent(node, journal, contents, lambda names: side.set_workers(sockets(names)))
-    server = AgentServer(paths.agent_socket, settings.name, agent, contents, installation)
+    server = AgentServer(paths.agent_socket, settings.name, agent, contents)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

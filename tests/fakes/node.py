@@ -49,6 +49,8 @@ class FakeNode:
         log: Operations that were carried out, in order.
         gate: Operations wait for it before they end.
         fails: Message with which the next operation fails; empty for none.
+        lost: GPUs that are lost.
+        image: Tritonserver of the deployment's image; None if there is no image.
     """
 
     workers: dict[str, Worker] = field(default_factory=dict)
@@ -56,11 +58,16 @@ class FakeNode:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     fails: str = ""
     lost: frozenset[GpuId] = frozenset()
+    image: Installation | None = None
     _pids: Iterable[int] = field(default_factory=lambda: itertools.count(1))
     _processes: dict[str, SimpleNamespace] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.gate.set()
+
+    @property
+    def commands(self) -> SimpleNamespace:
+        return SimpleNamespace(workers=INSTALLATION if self.image is None else self.image)
 
     def server(self, name: str) -> SimpleNamespace | None:
         return self._processes.get(name)
@@ -74,6 +81,8 @@ class FakeNode:
 
     async def serve_on(self, cluster: Cluster) -> None:
         await self._done("serve-on")
+        if cluster.image is not None:
+            self.image = cast(Installation, SimpleNamespace(version="25.08", backends=frozenset({"onnxruntime"})))
 
     async def adopt(self, cluster: Cluster, workers: Mapping[str, Worker], others: Any = ()) -> frozenset[str]:
         await self._done(f"adopt {' '.join(sorted(workers))}")
@@ -183,7 +192,7 @@ class FakeMachine:
     async def reach(self) -> None:
         """Lets the agent answer."""
         assert self.agent is not None and self._contents is not None
-        self._server = AgentServer(self.socket, NODE, self.agent, self._contents, INSTALLATION, grace_s=0.0)
+        self._server = AgentServer(self.socket, NODE, self.agent, self._contents, grace_s=0.0)
         await self._server.start()
 
     async def cut(self) -> None:

@@ -56,7 +56,7 @@ class RemoteNode:
         running: Workers that ran there when an earlier controller last knew.
 
     Attributes:
-        described: Last words of the agent about its node; None until it was found to fit the controller.
+        described: Last words of the agent about its node; None until it was in line with the controller.
     """
 
     def __init__(
@@ -366,7 +366,6 @@ class RemoteNode:
         described = await self.describe()
         check_agents({self.name: described}, time.time())
         await outrank(self.name, described, self._calls, self.describe, self._surpass)
-        self._learn(described)
         await self._meet()
         contents: dict[str, bytes | Path] = {}
         workers = []
@@ -377,6 +376,8 @@ class RemoteNode:
         body = {"cluster": cluster_json(cluster), "workers": workers}
         done = await self._orders.align(body, Sealed(body, contents), AWAY_S)
         await self._look()
+        # Only now the agent knows the image that its workers run in.
+        self._learn(await self.describe())
         return done and cluster == self._cluster and known == self._workers
 
 

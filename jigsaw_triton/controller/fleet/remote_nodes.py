@@ -16,7 +16,7 @@ from jigsaw_triton.compiler.bundle import Worker
 from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
-from jigsaw_triton.controller.fleet.agent_checks import check_agents
+from jigsaw_triton.controller.fleet.agent_checks import check_agents, check_servers
 from jigsaw_triton.controller.fleet.node import Process
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.running import Running, read_running, running_json
@@ -24,7 +24,7 @@ from jigsaw_triton.controller.fleet.wire import Json
 from jigsaw_triton.controller.persistence.epoch import EPOCH_FACT
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.errors import JigsawError
+from jigsaw_triton.errors import InputError, JigsawError
 from jigsaw_triton.gpus.model import Agents, Cluster, DeviceUse, GpuId
 from jigsaw_triton.servers.certificates.credentials import credentials_in
 from jigsaw_triton.servers.members import marks, members, newest
@@ -131,12 +131,17 @@ class RemoteNodes:
             give_up_at = time.monotonic() + START_S
             found = await asyncio.gather(*(self._describe(node, give_up_at) for node in new))
             described = {node.name: one for node, one in zip(new, found, strict=True)}
-            known = {name: one for name, one in self._described.items() if name in names}
-            for text in check_agents(described, time.time(), known):
+            for text in check_agents(described, time.time()):
                 self._notify(e.Noticed("node", text))
-            for node in new:
-                node.described = described[node.name]
         await self._each(nodes, lambda node: node.serve_on(_part(cluster, node.name)))
+        if new:
+            try:
+                check_servers({name: one for name, one in self._described.items() if name in names})
+            except InputError:
+                # The next deployment checks them again.
+                for node in new:
+                    node.described = None
+                raise
 
     async def _describe(self, node: RemoteNode, give_up_at: float) -> Json:
         """Returns what an agent says of its node. Waits for one that does not answer yet.

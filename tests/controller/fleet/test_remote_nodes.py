@@ -22,7 +22,7 @@ from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.gpus.catalog import CATALOG
-from jigsaw_triton.gpus.model import Agents, Gpu, GpuId
+from jigsaw_triton.gpus.model import Agents, Gpu, GpuId, ServerImage
 from tests.fakes.node import CLUSTER, NODE, FakeMachine, fake_machine, model, worker
 
 A = replace(CLUSTER, agents=Agents(((NODE, "127.0.0.1:1"),), "/certificates"))
@@ -260,5 +260,17 @@ def test_a_controller_with_an_old_copy_of_the_journal_begins_a_later_epoch_than_
         assert number_of(old) + 3 < world.journal.epoch
         with closing(JournalReader(run_dir / "controller.sqlite")) as reader:
             assert number_of(reader.fact(EPOCH_FACT)) == world.journal.epoch
+
+    run(run_dir, monkeypatch, test)
+
+
+def test_the_tritonserver_of_workers_in_containers_is_that_of_their_image(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(world: World) -> None:
+        nodes = world.controller()
+        await nodes.serve_on(replace(A, image=ServerImage("triton:25.08")))
+        assert (nodes.version, nodes.backends) == ("25.08", {"onnxruntime"})
+        assert world.events == []
 
     run(run_dir, monkeypatch, test)
