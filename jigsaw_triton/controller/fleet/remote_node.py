@@ -11,12 +11,12 @@ from types import MappingProxyType
 
 from jigsaw_triton.compiler.bundle import Worker, WorkerModel
 from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.fleet import succession
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
 from jigsaw_triton.controller.fleet.agent_checks import check_agents
 from jigsaw_triton.controller.fleet.agent_orders import HEADLESS_S, RETRY_S, AgentOrders
 from jigsaw_triton.controller.fleet.node import Process
 from jigsaw_triton.controller.fleet.running import Running, read_running
-from jigsaw_triton.controller.fleet.succession import outrank
 from jigsaw_triton.controller.fleet.wire import (
     Digest,
     Json,
@@ -276,9 +276,9 @@ class RemoteNode:
         said = ""
         while True:
             try:
-                found = await self._calls.get("/pulse", wait_s=_PULSE_S, timeout_s=_PULSE_TIMEOUT_S, after=self._last)
+                found = await self._pulse()
                 heard_s = time.monotonic()
-                if self._away or found["agent"] != self._agent:
+                if found is None or self._away or found["agent"] != self._agent:
                     await self._bring_in_line()
                     await self._back()
                 else:
@@ -303,6 +303,20 @@ class RemoteNode:
                 if not self._away and time.monotonic() - in_line_s > HEADLESS_S:
                     await self._lose(text)
                 await asyncio.sleep(_PULSE_S)
+
+    async def _pulse(self) -> Json | None:
+        """Waits for news of the node. Returns None if it has to be brought in line: another controller has ended.
+
+        Raises:
+            StateError: The other controller commands the node.
+        """
+        try:
+            found: Json = await self._calls.get("/pulse", wait_s=_PULSE_S, timeout_s=_PULSE_TIMEOUT_S, after=self._last)
+        except StateError:
+            if not succession.has_ended(await self.describe()):
+                raise
+            return None
+        return found
 
     def _note_agent(self, *, answers: bool) -> None:
         """Notes whether the agent answers. While it does not, its workers serve on for a while."""
@@ -365,7 +379,7 @@ class RemoteNode:
         assert cluster is not None
         described = await self.describe()
         check_agents({self.name: described}, time.time())
-        await outrank(self.name, described, self._calls, self.describe, self._surpass)
+        await succession.outrank(self.name, described, self._calls, self.describe, self._surpass)
         await self._meet()
         contents: dict[str, bytes | Path] = {}
         workers = []

@@ -38,10 +38,10 @@ async def outrank(
     own = calls.epoch()
     if described.get("deployment") != calls.deployment or epoch == own or number_of(epoch) < number_of(own):
         return
-    if described["commanded_s"] < COMMANDED_S:
+    if not has_ended(described):
         await asyncio.sleep(COMMANDED_S - described["commanded_s"])
         described = await describe()
-    if described["commanded_s"] < COMMANDED_S:
+    if not has_ended(described):
         raise StateError(
             f"another controller of this deployment, with a copy of its state folder, commands the node in epoch "
             f"{described['epoch']}",
@@ -49,3 +49,8 @@ async def outrank(
             hint="end the other controller, and start this one again",
         )
     surpass(number_of(described["epoch"]))
+
+
+def has_ended(described: Json) -> bool:
+    """Returns true if no controller has commanded a node for a while, given the last words of its agent."""
+    return float(described.get("commanded_s", 0.0)) >= COMMANDED_S

@@ -22,6 +22,8 @@ from tests.fakes.node import CLUSTER, GPU, NODE, FakeMachine, fake_machine, mode
 
 W = "a-0-1g-0"
 PATIENCE_S = 30.0
+COMMANDED = {"deployment": "d", "commanded_s": 0.0}
+"""Words of an agent that a controller commands."""
 
 
 @pytest.fixture(autouse=True)
@@ -568,9 +570,12 @@ def test_a_node_that_refuses_to_be_brought_in_line_is_reported_and_lost(
 
 @pytest.mark.parametrize("epoch", ["1.b", "0.b"])
 def test_of_two_controllers_with_copies_of_one_state_folder_the_one_that_runs_is_obeyed(
-    run_dir: Path, epoch: str
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, epoch: str
 ) -> None:
     async def test(remote: Remote) -> None:
+        assert remote.machine.agent is not None
+        # However slow this machine is, the other controller counts as running.
+        monkeypatch.setattr(remote.machine.agent, "commander", lambda: {**COMMANDED, "epoch": "1.a"})
         copy = remote.controller(epoch)
         try:
             with pytest.raises(StateError, match=r"commands the node in epoch 1\.a"):
@@ -586,11 +591,11 @@ def test_a_controller_with_an_old_copy_of_the_state_folder_follows_one_that_has_
     one = worker(W, model("m"))
 
     async def test(remote: Remote) -> None:
+        await remote.node.stop()
         last = remote.controller("7.a")
         await last.adopt(CLUSTER, {})
         await last.bring_up(one)
         await last.stop()
-        await remote.node.stop()
         old = remote.controller("3.b")
         try:
             await old.adopt(CLUSTER, {W: one})
@@ -600,6 +605,19 @@ def test_a_controller_with_an_old_copy_of_the_state_folder_follows_one_that_has_
         finally:
             await old.stop()
             await last.stop()
+
+    run(run_dir, test)
+
+
+def test_a_controller_goes_on_when_another_one_with_a_copy_of_its_state_folder_has_ended(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        copy = remote.controller("7.b")
+        await copy.adopt(CLUSTER, {})
+        await until(lambda: remote.said("is over: another one has begun epoch 7.b"))
+        await copy.stop()
+        await until(lambda: remote.machine.agent is not None and remote.machine.agent.commander()["epoch"] != "7.b")
+        await remote.node.bring_up(worker(W))
+        assert remote.machine.agent is not None and remote.machine.agent.commander()["epoch"].startswith("8.")
 
     run(run_dir, test)
 
