@@ -27,7 +27,7 @@ from jigsaw_triton.controller.fleet.wire import (
     sealed,
     sealed_models,
 )
-from jigsaw_triton.errors import JigsawError
+from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId
 
 log = logging.getLogger(__name__)

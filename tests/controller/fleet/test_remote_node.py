@@ -31,7 +31,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes a node count as lost sooner."""
     monkeypatch.setattr(remote_node, "AWAY_S", 1.0)
     monkeypatch.setattr(remote_node, "_PULSE_S", 0.05)
-    monkeypatch.setattr(succession, "COMMANDED_S", 0.5)
     for module in (remote_node, agent_orders):
         monkeypatch.setattr(module, "RETRY_S", 0.02)
     monkeypatch.setattr(agent_orders, "_OUTCOME_S", 0.1)
@@ -574,6 +573,7 @@ def test_of_two_controllers_with_copies_of_one_state_folder_the_one_that_runs_is
 ) -> None:
     async def test(remote: Remote) -> None:
         assert remote.machine.agent is not None
+        monkeypatch.setattr(succession, "COMMANDED_S", 0.1)
         # However slow this machine is, the other controller counts as running.
         monkeypatch.setattr(remote.machine.agent, "commander", lambda: {**COMMANDED, "epoch": "1.a"})
         copy = remote.controller(epoch)
@@ -587,7 +587,9 @@ def test_of_two_controllers_with_copies_of_one_state_folder_the_one_that_runs_is
     run(run_dir, test)
 
 
-def test_a_controller_with_an_old_copy_of_the_state_folder_follows_one_that_has_ended(run_dir: Path) -> None:
+def test_a_controller_with_an_old_copy_of_the_state_folder_follows_one_that_has_ended(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = worker(W, model("m"))
 
     async def test(remote: Remote) -> None:
@@ -596,6 +598,7 @@ def test_a_controller_with_an_old_copy_of_the_state_folder_follows_one_that_has_
         await last.adopt(CLUSTER, {})
         await last.bring_up(one)
         await last.stop()
+        monkeypatch.setattr(succession, "COMMANDED_S", 0.5)
         old = remote.controller("3.b")
         try:
             await old.adopt(CLUSTER, {W: one})
@@ -609,12 +612,15 @@ def test_a_controller_with_an_old_copy_of_the_state_folder_follows_one_that_has_
     run(run_dir, test)
 
 
-def test_a_controller_goes_on_when_another_one_with_a_copy_of_its_state_folder_has_ended(run_dir: Path) -> None:
+def test_a_controller_goes_on_when_another_one_with_a_copy_of_its_state_folder_has_ended(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def test(remote: Remote) -> None:
         copy = remote.controller("7.b")
         await copy.adopt(CLUSTER, {})
         await until(lambda: remote.said("is over: another one has begun epoch 7.b"))
         await copy.stop()
+        monkeypatch.setattr(succession, "COMMANDED_S", 0.5)
         await until(lambda: remote.machine.agent is not None and remote.machine.agent.commander()["epoch"] != "7.b")
         await remote.node.bring_up(worker(W))
         assert remote.machine.agent is not None and remote.machine.agent.commander()["epoch"].startswith("8.")
