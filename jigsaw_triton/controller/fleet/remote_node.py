@@ -98,7 +98,7 @@ class RemoteNode:
     @property
     def headless(self) -> bool:
         """True if the node serves, but its agent does not answer."""
-        return self._headless and not self._away
+        return self._headless
 
     @property
     def workers(self) -> Mapping[str, Worker]:
@@ -290,7 +290,7 @@ class RemoteNode:
                 silent_s = time.monotonic() - heard_s
                 if not self._away and await self._is_lost(silent_s):
                     await self._lose(error.message)
-                elif silent_s > AWAY_S:
+                elif not self._away and silent_s > AWAY_S:
                     self._note_agent(answers=False)
                 await asyncio.sleep(RETRY_S)
             except Exception as error:
@@ -320,15 +320,15 @@ class RemoteNode:
 
     def _note_agent(self, *, answers: bool) -> None:
         """Notes whether the agent answers. While it does not, its workers serve on for a while."""
-        if self.headless and answers:
+        if self._headless and answers:
             self._notify(e.Noticed("node", f"the agent of node {self.name} answers again"))
-        elif not self._headless and not self._away and not answers:
+        elif not self._headless and not answers:
             text = f"the agent of node {self.name} does not answer; its workers serve on for up to {HEADLESS_S:.0f} s"
             self._notify(e.Noticed("error", text))
         self._headless = not answers
 
     async def _lose(self, reason: str) -> None:
-        self._away = True
+        self._away, self._headless = True, False
         self._notify(e.Noticed("error", f"node {self.name} is lost: {reason}"))
         await self._changed()
 
