@@ -80,7 +80,8 @@ def _staying(slices: _Slices, problem: Problem, limit: ProcessorLimit) -> Stayin
     """Returns the running slices that the plan has, too, as far as the processors of their node carry them."""
     left = Counter(slices.counts)
     boards = {gpu.id: gpu.board.name for gpu in problem.cluster.gpus}
-    busy = Counter[str]({min(_nodes(problem, limit)): slices.gateway})
+    busy = dict.fromkeys(_nodes(problem, limit), 0.0)
+    busy[min(busy)] = slices.gateway
     found: dict[GpuId, list[PlacedSlice]] = {}
     for gpu, running in sorted(running_slices(problem.cluster, problem.running).items()):
         for placement, models in sorted(running.items()) if boards[gpu] in limit.boards else ():

@@ -270,7 +270,7 @@ def test_the_tritonserver_of_workers_in_containers_is_that_of_their_image(
     async def test(world: World) -> None:
         nodes = world.controller()
         await nodes.serve_on(replace(A, image=ServerImage("triton:25.08")))
-        assert (nodes.version, nodes.backends) == ("25.08", {"onnxruntime"})
+        assert nodes.version == "25.08" and nodes.backends == {"onnxruntime"}
         assert world.events == []
 
     run(run_dir, monkeypatch, test)
