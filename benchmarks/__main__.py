@@ -4,11 +4,14 @@
 """
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from benchmarks.harness import limit_s, table
@@ -44,17 +47,36 @@ Report = Mapping[str, Any]
 def run(name: str) -> Report | None:
     """Runs one benchmark in a process of its own. Returns its report, or None if it failed."""
     # In a session of its own the benchmark gets Ctrl-C once, from this process, and takes down what it started.
-    benchmark, *parts = name.split(":")
-    command = [sys.executable, "-m", f"benchmarks.{benchmark}", "-o", "json", *parts]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+    benchmark = name.partition(":")[0]
+    with subprocess.Popen(
+        command(name), cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         try:
             out, _ = process.communicate(timeout=limit_s(benchmark) + _GRACE_S)
         except BaseException:
             process.terminate()
-            process.wait(_GRACE_S)
+            try:
+                process.wait(_GRACE_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
             raise
     report: Report | None = json.loads(out) if process.returncode == 0 else None
     return {**report, "name": name} if report is not None else None
+
+
+def command(name: str) -> list[str]:
+    """Returns the command line of a benchmark or of one of its parts."""
+    benchmark, *parts = name.split(":")
+    return [sys.executable, "-m", f"benchmarks.{benchmark}", "-o", "json", *parts]
+
+
+def end_on_sigterm() -> None:
+    """Lets SIGTERM end this process like Ctrl-C, with the benchmark that runs."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def page(reports: Sequence[Report], known: str = "") -> str:
@@ -129,4 +151,5 @@ def main(names: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    end_on_sigterm()
     sys.exit(main(sys.argv[1:]))

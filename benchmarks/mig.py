@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import harness, system
-from benchmarks.controller.changes import GRAPH, clients
+from benchmarks.controller.changes import clients, document
 from benchmarks.harness import Figure, Progress, figure, spread
 from benchmarks.system import System
 from jigsaw_triton.controller.core.generation import Wanted
@@ -287,7 +287,7 @@ async def untouched(folder: Path, installation: Installation, progress: Progress
 
 def _wanted(folder: Path, kind: str, cluster: Cluster) -> Wanted:
     """Returns a deployment of two tasks in a chain: the first on this kind of slice, the second on 1g."""
-    graph = system.read_graph(folder / "app", GRAPH.format(slo_ms=SERVED_MS))
+    graph = system.read_graph(folder / "app", document(SERVED_MS))
     rows = [_profile("detect", variant, kind, ms) for variant, ms in (("large", 10.0), ("small", 4.0))]
     table = ProfileTable([*rows, _profile("classify", "only", "1g", 40.0)])
     return Wanted({graph.name: graph}, {graph.name: SERVED_RPS}, {graph.name: table}, cluster)

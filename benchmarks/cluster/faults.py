@@ -21,6 +21,7 @@ from benchmarks import system
 from benchmarks.dataplane import client
 from benchmarks.dataplane.client import OK, Outcome
 from benchmarks.effort import Effort
+from benchmarks.emulated import chain
 from benchmarks.harness import Figure, Progress, figure
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.model import GatewayPorts
@@ -50,30 +51,6 @@ SETTLE_S = 20.0
 
 IN_SLO, WINDOW_S = 0.99, 1.0
 """Share of the requests of these seconds that must be answered within the SLO, to count as served again."""
-
-GRAPH = f"""\
-apiVersion: jigsaw-triton/v1
-kind: TaskGraph
-metadata: {{name: bench}}
-spec:
-  slo: {{latency_ms: {SLO_MS}, accuracy: 1.0}}
-  inputs:
-    X: {{dtype: FP32, shape: [16]}}
-  outputs: {{Y: classify.Y}}
-  tasks:
-    detect:
-      inputs: {{X: inputs.X}}
-      outputs:
-        Y: {{dtype: FP32, shape: [16]}}
-      variants:
-        - {{name: only, accuracy: 1.0, template: emulated}}
-    classify:
-      inputs: {{X: detect.Y}}
-      outputs:
-        Y: {{dtype: FP32, shape: [16]}}
-      variants:
-        - {{name: only, accuracy: 1.0, template: emulated}}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +104,7 @@ async def deployed(nodes: Sequence[str], workers: int, *, extra: str = "") -> As
         profiles = ProfileTable(
             system.profile(BOARD, task, "only", 1, 1000 / WORKER_RPS, WORKER_RPS) for task in ("detect", "classify")
         )
-        system.read_graph(app, GRAPH, {"profiles.csv": write_profiles(profiles.rows())})
+        system.read_graph(app, chain(SLO_MS), {"profiles.csv": write_profiles(profiles.rows())})
         machines, running = Machines(folder, tuple(nodes)), System(folder / "controller")
         demand_rps = PLANNED_RPS * workers / 2
         cluster = machines.cluster(running, f"{{model: {BOARD}, count: 1}}", extra=extra)

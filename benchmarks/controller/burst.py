@@ -17,6 +17,7 @@ from benchmarks import system
 from benchmarks.dataplane import client
 from benchmarks.dataplane.client import OK, Outcome
 from benchmarks.effort import Effort
+from benchmarks.emulated import chain
 from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.errors import ServerError
@@ -34,31 +35,8 @@ IN_SLO = 0.99
 WINDOW_S = 1.0
 """Seconds in which this share is counted."""
 
-GRAPH = f"""\
-apiVersion: jigsaw-triton/v1
-kind: TaskGraph
-metadata: {{name: bench}}
-spec:
-  slo: {{latency_ms: {SLO_MS}, accuracy: 0.8}}
-  inputs:
-    X: {{dtype: FP32, shape: [16]}}
-  outputs: {{Y: classify.Y}}
-  tasks:
-    detect:
-      inputs: {{X: inputs.X}}
-      outputs:
-        Y: {{dtype: FP32, shape: [16]}}
-      variants:
-        - {{name: large, accuracy: 1.0, template: emulated}}
-        - {{name: small, accuracy: 0.95, template: emulated}}
-    classify:
-      inputs: {{X: detect.Y}}
-      outputs:
-        Y: {{dtype: FP32, shape: [16]}}
-      variants:
-        - {{name: large, accuracy: 1.0, template: emulated}}
-        - {{name: small, accuracy: 0.95, template: emulated}}
-"""
+VARIANTS = {"large": 1.0, "small": 0.95}
+"""Variants of both tasks, with their accuracies."""
 
 PROFILES = ProfileTable(
     system.profile(BOARD, task, variant, 1, ms, 1000 / ms)
@@ -70,7 +48,7 @@ PROFILES = ProfileTable(
 
 def wanted(folder: Path, standby: StandbyMode) -> Wanted:
     """Returns the deployment input."""
-    graph = system.read_graph(folder, GRAPH)
+    graph = system.read_graph(folder, chain(SLO_MS, 0.8, detect=VARIANTS, classify=VARIANTS))
     return Wanted(
         {graph.name: graph},
         {graph.name: BEFORE_RPS},

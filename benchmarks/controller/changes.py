@@ -22,6 +22,7 @@ from tritonclient.utils import InferenceServerException
 
 from benchmarks import system
 from benchmarks.effort import Effort
+from benchmarks.emulated import chain
 from benchmarks.harness import Figure, Progress, figure, spread
 from benchmarks.system import System
 from jigsaw_triton.controller.core.generation import Generation, Wanted
@@ -43,30 +44,11 @@ _POLL_S = 0.01
 LOOSE_MS, STRICT_MS = 60, 25
 """Latency SLOs. By 2 x p95, the first has room for the large detector, the second only for the small one."""
 
-GRAPH = """\
-apiVersion: jigsaw-triton/v1
-kind: TaskGraph
-metadata: {{name: bench}}
-spec:
-  slo: {{latency_ms: {slo_ms}, accuracy: 0.9}}
-  inputs:
-    X: {{dtype: FP32, shape: [16]}}
-  outputs: {{Y: classify.Y}}
-  tasks:
-    detect:
-      inputs: {{X: inputs.X}}
-      outputs:
-        Y: {{dtype: FP32, shape: [16]}}
-      variants:
-        - {{name: large, accuracy: 1.0, template: emulated}}
-        - {{name: small, accuracy: 0.95, template: emulated}}
-    classify:
-      inputs: {{X: detect.Y}}
-      outputs:
-        Y: {{dtype: FP32, shape: [16]}}
-      variants:
-        - {{name: only, accuracy: 1.0, template: emulated}}
-"""
+
+def document(slo_ms: float) -> str:
+    """Returns the graph.yaml, given its latency SLO in milliseconds."""
+    return chain(slo_ms, 0.9, detect={"large": 1.0, "small": 0.95})
+
 
 PROFILES = ProfileTable(
     system.profile(BOARD, task, variant, batch, ms * (1 + batch) / 2, 2000 * batch / (ms * (1 + batch)))
@@ -172,7 +154,7 @@ async def one_round(folder: Path, installation: Installation, progress: Progress
 
 
 def _wanted(folder: Path, slo_ms: int, cluster: Cluster) -> Wanted:
-    graph = system.read_graph(folder, GRAPH.format(slo_ms=slo_ms))
+    graph = system.read_graph(folder, document(slo_ms))
     return Wanted(
         {graph.name: graph},
         {graph.name: DEMAND_RPS},

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Iterable
 from pathlib import Path
 
-from jigsaw_triton.errors import InputError
+from jigsaw_triton.errors import InputError, ServerError
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PART = ".part"
@@ -58,7 +58,7 @@ class Contents:
         return True
 
     async def receive(self, digest: str, offset: int, chunks: AsyncIterator[bytes]) -> None:
-        """Writes a file, or the rest of it. What has arrived stays if the transfer is interrupted.
+        """Writes a file, or the rest of it. What has arrived stays if the transfer is interrupted, but not if it fails.
 
         Args:
             digest: SHA-256 of the whole content.
@@ -66,8 +66,9 @@ class Contents:
             chunks: The bytes.
 
         Raises:
-            InputError: The bytes do not follow those that have arrived, the content has another digest, or the file
-                cannot be written.
+            InputError: The transfer broke off, its bytes do not follow those that have arrived, or the content has
+                another digest.
+            ServerError: The file cannot be written.
         """
         path = self.path(digest)
         async with self._receiving.setdefault(digest, asyncio.Lock()):
@@ -91,9 +92,16 @@ class Contents:
                     part.unlink()
                     raise InputError(f"the content has arrived damaged: its SHA-256 is {found}", where=digest)
                 part.rename(path)
+            except ConnectionError as error:
+                raise InputError("the transfer broke off", where=digest, hint="send the rest") from error
             except OSError as error:
+                # What has arrived would keep a disk full. The rest is read, because the caller cannot get an answer
+                # over a connection that closes under its transfer.
+                part.unlink(missing_ok=True)
+                async for _ in chunks:
+                    pass
                 hint = "free some space on this node, or give its agent another folder with --state"
-                raise InputError(
+                raise ServerError(
                     f"the files of models cannot be written ({error.strerror})", where=str(self._folder), hint=hint
                 ) from error
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
+from jigsaw_triton import __version__
 from jigsaw_triton.agent.contents import Contents
 from jigsaw_triton.agent.operations import Operations
 from jigsaw_triton.compiler.bundle import Worker
@@ -16,6 +17,7 @@ from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.fleet.local_node import LocalNode
 from jigsaw_triton.controller.fleet.server import Server
 from jigsaw_triton.controller.fleet.wire import (
+    WIRE_VERSION,
     Json,
     cluster_json,
     digests,
@@ -29,6 +31,7 @@ from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.records import WORKERS_FACT
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import DeviceUse
+from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.os_process import start_time
 
 log = logging.getLogger(__name__)
@@ -38,6 +41,11 @@ _CLUSTER_FACT = "cluster"
 
 _DEPLOYMENT_FACT, _EPOCH_FACT = "deployment", "controller epoch"
 """Journal keys of the deployment that the workers belong to, and of the last epoch of its controllers."""
+
+_WIRE_FACT, _FIRST_WIRE = "wire version", 1
+"""Journal key of the version of the messages in the journal, and the version in journals that lack the key."""
+
+_END_HINT = "stop the agent, and end the workers by `jigsaw-triton down --state DIR` with the agent's folder"
 
 _MOST_EVENTS = 1000
 
@@ -76,6 +84,8 @@ class NodeAgent:
         self._adopting = asyncio.Lock()
         self._events: list[tuple[int, e.Event]] = []
         self._numbers = itertools.count(1)
+        # The agent before may have been commanded until this moment.
+        self._commanded_at = time.monotonic()
         self.line = ""
         self.operations = Operations()
         self.id = secrets.token_hex(8)
@@ -99,7 +109,8 @@ class NodeAgent:
                 raise StateError(
                     f"this node serves another deployment with {len(workers)} workers",
                     where="the agent",
-                    hint="take that one down first, or run a second agent with another --state and --listen",
+                    hint="take that one down first, or run a second agent with another --state and --listen; if its "
+                    f"state folder is lost, {_END_HINT}",
                 )
             self._journal.keep_fact(_DEPLOYMENT_FACT, deployment)
             self._journal.keep_fact(_EPOCH_FACT, epoch)
@@ -109,18 +120,40 @@ class NodeAgent:
                 raise StateError(
                     f"the controller's epoch, {epoch}, is over: another one has begun epoch {known}",
                     where="the agent",
-                    hint="end the other controller; if it has ended, each start of this one begins a later epoch",
+                    hint="end the other controller, and start this one again",
                 )
             self._journal.keep_fact(_EPOCH_FACT, epoch)
+        self._commanded_at = time.monotonic()
+
+    def commander(self) -> Json:
+        """Returns the deployment that the node obeys, its last epoch, and the seconds since the last command."""
+        return {
+            "deployment": self._journal.fact(_DEPLOYMENT_FACT),
+            "epoch": self._journal.fact(_EPOCH_FACT),
+            "commanded_s": time.monotonic() - self._commanded_at,
+        }
 
     # --- what runs -------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Goes on with the workers that the journal has, and ends all others of an earlier agent."""
+        """Goes on with the workers that the journal has, and ends all others of an earlier agent.
+
+        Raises:
+            StateError: A release with other messages has started the workers.
+        """
+        data: Mapping[str, Json] = json.loads(self._journal.fact(WORKERS_FACT) or "{}")
+        wire = int(self._journal.fact(_WIRE_FACT) or _FIRST_WIRE)
+        if data and wire != WIRE_VERSION:
+            raise StateError(
+                f"a release with messages of version {wire} has started {len(data)} workers here, and jigsaw-triton "
+                f"{__version__}, with version {WIRE_VERSION}, cannot go on with them",
+                where="the agent's journal",
+                hint=f"start the release that has started them; or {_END_HINT}",
+            )
+        self._journal.keep_fact(_WIRE_FACT, str(WIRE_VERSION))
         known = self._journal.fact(_CLUSTER_FACT)
         if not known:
             return
-        data: Mapping[str, Json] = json.loads(self._journal.fact(WORKERS_FACT) or "{}")
         # Files that are gone prevent no adoption; a restart would get them again.
         self._sealed = dict(data)
         self._workers = {name: opened(entry, self._contents.path) for name, entry in data.items()}
@@ -156,6 +189,16 @@ class NodeAgent:
         events = [(number, event_json(event)) for number, event in self._events if number > after]
         last = self._events[-1][0] if self._events else 0
         return {"agent": self.id, "at": time.monotonic_ns(), "workers": running, "events": events, "last": last}
+
+    @property
+    def installation(self) -> Installation:
+        """Tritonserver that workers run: that of the deployment's image, else that of this machine."""
+        return self._node.commands.workers
+
+    @property
+    def is_idle(self) -> bool:
+        """True if the node has no workers and starts none."""
+        return not self._workers and not self._starting
 
     def _running(self, name: str) -> Server | None:
         """Returns the server of a worker if its process runs."""

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 
-from jigsaw_triton.errors import JigsawError, StateError
+from jigsaw_triton.errors import JigsawError, ServerError, StateError
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,10 @@ class Operations:
         error = task.exception()
         if isinstance(error, JigsawError):
             raise error
+        if isinstance(error, OSError):
+            where = f"{error.filename or 'the files of the agent'}"
+            hint = "free space on the disk of this node, and check the permissions there"
+            raise ServerError(f"a file cannot be written or read ({error.strerror})", where=where, hint=hint) from error
         if error is not None:
             log.error("operation %s failed", number, exc_info=error)
             raise JigsawError(f"{type(error).__name__}: {error}", where=f"operation {number}")

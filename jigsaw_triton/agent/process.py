@@ -95,7 +95,7 @@ async def _serve(paths: Paths, installation: Installation, journal: Journal, set
         settings.address,
         settings.port,
         credentials_in(settings.certificates),
-        agent=paths.run / "agent.sock",
+        agent=paths.agent_socket,
         folder=paths.run / "node",
         log=paths.log(SIDE),
         report=report,
@@ -103,7 +103,7 @@ async def _serve(paths: Paths, installation: Installation, journal: Journal, set
         survives=True,
     )
     agent = NodeAgent(node, journal, contents, lambda names: side.set_workers(sockets(names)))
-    server = AgentServer(paths.run / "agent.sock", settings.name, agent, contents, installation)
+    server = AgentServer(paths.agent_socket, settings.name, agent, contents)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -117,6 +117,9 @@ async def _serve(paths: Paths, installation: Installation, journal: Journal, set
     upkeep = asyncio.create_task(_upkeep(journal))
     await stopping.wait()
     upkeep.cancel()
+    if agent.is_idle:
+        # Nobody calls this node, and its port should be free.
+        await side.stop()
     # No task is cancelled, since that would undo what is under way: the next agent sees to it.
     journal.close()
     logging.shutdown()

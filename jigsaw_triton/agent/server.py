@@ -18,7 +18,6 @@ from jigsaw_triton.agent.contents import Contents
 from jigsaw_triton.agent.node_agent import ADOPT, FINAL, KINDS, NodeAgent
 from jigsaw_triton.controller.fleet.wire import DEPLOYMENT_HEADER, EPOCH_HEADER, WIRE_VERSION, Json
 from jigsaw_triton.errors import InputError, JigsawError
-from jigsaw_triton.servers.installation import Installation
 
 MAX_WAIT_S = 30.0
 
@@ -36,7 +35,6 @@ class AgentServer:
         name: Name of the node.
         agent: The agent.
         contents: Files of models.
-        installation: Tritonserver of this machine.
         grace_s: Seconds that `stop` waits for calls in progress.
     """
 
@@ -46,7 +44,6 @@ class AgentServer:
         name: str,
         agent: NodeAgent,
         contents: Contents,
-        installation: Installation,
         *,
         grace_s: float = 2.0,
     ) -> None:
@@ -54,7 +51,6 @@ class AgentServer:
         self._name = name
         self._agent = agent
         self._contents = contents
-        self._installation = installation
         app = web.Application(middlewares=[_errors], client_max_size=_BODY_BYTES)
         app.router.add_get("/node", self._node)
         app.router.add_get("/pulse", self._pulse)
@@ -81,7 +77,7 @@ class AgentServer:
 
     async def _node(self, _: web.Request) -> web.Response:
         """Responds with what a controller compares before it starts anything."""
-        workers = self._installation
+        workers = self._agent.installation
         return web.json_response(
             {
                 "name": self._name,
@@ -92,6 +88,7 @@ class AgentServer:
                 "backends": sorted(workers.backends),
                 "utc_s": time.time(),
                 "workers": self._agent.names(),
+                **self._agent.commander(),
             }
         )
 

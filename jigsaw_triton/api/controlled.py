@@ -41,7 +41,8 @@ class ControlledDeployment(ObservedDeployment):
         stopped = self._end(reporter.note)
         ended = controller.end_orphans(self.paths)
         if ended:
-            reporter.note(f"ended {ended} servers and MIG instances that a killed controller left")
+            what = "one server or MIG instance" if ended == 1 else f"{ended} servers and MIG instances"
+            reporter.note(f"ended {what} that ran without a controller or an agent")
         if not stopped and not ended and not missing_ok:
             raise self.missing()
 

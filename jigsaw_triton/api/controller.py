@@ -209,7 +209,7 @@ def end_orphans(paths: Paths) -> int:
 
     Raises:
         InstanceInUseError: A process outside the deployment holds a MIG instance.
-        StateError: A controller is starting or ending.
+        StateError: A controller is starting or ending, or the folder is that of an agent that runs.
     """
     from jigsaw_triton.controller.fleet.orphans import end_orphans
 
@@ -218,8 +218,11 @@ def end_orphans(paths: Paths) -> int:
     try:
         lock, _ = take_over(paths.lock)
     except AlreadyRunsError as error:
-        where, hint = str(paths.state), "try again in a moment"
-        raise StateError("a controller is starting or ending", where=where, hint=hint) from error
+        where = str(paths.state)
+        if paths.agent_socket.exists():
+            hint = "stop it first; its workers go on, and `jigsaw-triton down` then ends them"
+            raise StateError("an agent is running here", where=where, hint=hint) from error
+        raise StateError("a controller is starting or ending", where=where, hint="try again in a moment") from error
     try:
         with closing(Journal(paths.journal)) as journal:
             if ended := end_orphans(journal, paths):

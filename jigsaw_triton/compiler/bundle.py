@@ -154,6 +154,7 @@ class RouteEntry:
             that is about to end.
         remote: True if the worker runs on another host than the gateway, behind a proxy that listens at its socket.
             Large tensors then do not use shared memory.
+        node: Name of the node that the worker runs on. A call that failed there is preferably repeated on another one.
     """
 
     worker: str
@@ -171,6 +172,7 @@ class RouteEntry:
     weights: tuple[float, ...] = ()
     closed: bool = False
     remote: bool = False
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,7 @@ def _entry(
         deadline_ms=times.deadline_ms,
         slo_ms=graph.slo.latency_ms,
         remote=worker.remote,
+        node=worker.node,
     )
 
 

@@ -147,12 +147,12 @@ def _nodes(state: State, fleet: Fleet) -> list[dict[str, Any]]:
     boards: dict[str, Counter[str]] = {}
     for gpu in wanted.cluster.gpus:
         boards.setdefault(gpu.id.node, Counter())[gpu.board.name] += 1
-    away = {node.name for node in fleet.nodes if node.away}
+    away = {node.name: "lost" if node.away else "agent away" for node in fleet.nodes if node.away or node.headless}
     return [
         {
             "name": name,
             "agent": agents.get(name),
-            "state": "lost" if name in away else "cordoned" if name in state.cordoned else "ready",
+            "state": away.get(name) or ("cordoned" if name in state.cordoned else "ready"),
             "gpus": dict(sorted(counts.items())),
             "lost": sorted(gpu.index for gpu in state.lost if gpu.node == name),
             "workers": sorted(w.name for w in state.actual.workers.values() if w.place is not None and w.node == name),

@@ -6,6 +6,8 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +15,7 @@ from jigsaw_triton import __version__
 from jigsaw_triton.errors import JigsawError, MissingDependencyError, ServerError
 from jigsaw_triton.packages import cache_dir
 from jigsaw_triton.servers import backend, interpreter
+from jigsaw_triton.servers.certificates.credentials import REMIND_BEFORE, Credentials, check_credentials
 from jigsaw_triton.servers.cgroups import limits
 from jigsaw_triton.servers.haproxy import program as haproxy
 from jigsaw_triton.servers.image import find_runtime, require_answer
@@ -262,11 +265,28 @@ def _containers(name: str) -> Check:
 
 
 def _haproxy(name: str) -> Check:
-    """Checks the program of the edge, which most deployments do not have."""
-    needed = "for `edge: haproxy` in cluster.yaml"
+    """Checks the program of the edge and of the transport between machines, which most deployments do not have."""
+    needed = "for `edge: haproxy` and `engine: agents` in cluster.yaml"
     found = haproxy.find_installed()
     if found is not None:
         return Check(name, "ok", f"{found.version}, {found.binary}, {needed}")
     if haproxy.fetched():
         return Check(name, "ok", f"{haproxy.PACKAGE.version} from {haproxy.PACKAGE.name}, {needed}")
-    return Check(name, "ok", f"no suitable one on PATH; `deploy` downloads one (4 MiB) {needed}")
+    return Check(name, "ok", f"no suitable one on PATH; `deploy` and `agent` download one (4 MiB) {needed}")
+
+
+def certificates_check(credentials: Credentials) -> Check:
+    """Checks the certificates of the transport between machines.
+
+    Args:
+        credentials: Certificate, key and authorities of this machine.
+    """
+    return _guarded("certificates", partial(_certificates, credentials))
+
+
+def _certificates(credentials: Credentials, name: str) -> Check:
+    expires = check_credentials(credentials)
+    detail = f"{credentials.cert.parent}, valid until {expires:%Y-%m-%d %H:%M} UTC"
+    if expires - datetime.now(UTC) < REMIND_BEFORE:
+        return Check(name, "warning", detail, "issue new ones before then: jigsaw-triton certificates issue")
+    return Check(name, "ok", detail)

@@ -126,6 +126,7 @@ std::shared_ptr<Worker> Engine::worker(const RouteEntry& entry) {
     server = std::make_shared<Server>(entry.worker, std::move(address), entry.remote);
     servers_[entry.worker] = server;
   }
+  server->node = entry.node;
   auto& known = workers_[{entry.worker, entry.model}];
   std::shared_ptr<Worker> worker = known.lock();
   if (!worker || worker->server != server) {
@@ -708,14 +709,12 @@ void Engine::fail_call(Connection& connection, const std::string& reason, bool e
       // Retry each piece alone, because one of them may have caused the failure.
       piece.tries = 1;
       piece.alone = true;
-      piece.failed_servers.push_back(server);
-      piece.failed_server_names.push_back(server->name);
+      piece.failures.push_back({server, server->name, server->node});
       task.put_back(std::move(piece));
       continue;
     }
     std::string message = "task " + task.spec().name + ": " + failure;
-    if (!piece.failed_server_names.empty())
-      message += "; before that, worker " + piece.failed_server_names.front() + " failed";
+    if (!piece.failures.empty()) message += "; before that, worker " + piece.failures.front().name + " failed";
     task.metrics().refused[size_t(Reason::kWorker)]->add(1);
     flow->trace(*piece.job, "worker", message, at, work);
     flow->fail({Blame::kWorker, std::move(message)}, work);

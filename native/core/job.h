@@ -113,6 +113,15 @@ struct Job {
   std::unique_ptr<Failure> join_outputs(const TaskSpec& spec, std::vector<Value>& values);
 };
 
+// A server that failed on a piece. It may have ended since.
+struct FailedServer {
+  const Server* server;  // For comparison only, never dereferenced.
+  std::string name;
+  std::string node;  // Name of its host.
+
+  bool operator==(const FailedServer&) const = default;
+};
+
 // Items [start, stop) of a job, in the queue or in a call. Each piece holds a reference to the flow of its job, which
 // keeps the request alive.
 struct Piece {
@@ -120,11 +129,10 @@ struct Piece {
 
   Job* job = nullptr;
   int64_t start = 0, stop = 0;
-  int tries = 0;                                 // Number of failed calls in which a worker may have executed it.
-  bool again = false;                            // True if the items were sent before.
-  bool alone = false;                            // True if it must not share a batch, because a batch with it failed.
-  std::vector<const Server*> failed_servers;     // Servers that failed on it; for comparison only, never dereferenced.
-  std::vector<std::string> failed_server_names;  // Names of these servers.
+  int tries = 0;                       // Number of failed calls in which a worker may have executed it.
+  bool again = false;                  // True if the items were sent before.
+  bool alone = false;                  // True if it must not share a batch, because a batch with it failed.
+  std::vector<FailedServer> failures;  // Servers that failed on it.
 
   int64_t size() const { return stop - start; }
 };

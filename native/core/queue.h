@@ -119,7 +119,7 @@ class Queue {
         move(part, group, found);
         continue;
       }
-      if (!batch.empty() && (first.alone || first.failed_servers != batch.front().failed_servers)) break;
+      if (!batch.empty() && (first.alone || first.failures != batch.front().failures)) break;
       Piece piece = remove(part, group, found);
       if (drop(piece)) continue;
       bind(piece);

@@ -252,6 +252,7 @@ RouteEntry read_entry(const Json& json, const std::string& where) {
   }
   entry.pads = flag(json, "pads", where, false);
   entry.remote = flag(json, "remote", where, false);
+  if (const Json* node = json.find("node")) entry.node = node->string(in(where, "node"));
   entry.service_ms = read_durations(json, "service_ms", where);
   entry.deadline_ms = read_durations(json, "deadline_ms", where);
   if (const Json* slo = json.find("slo_ms"); slo && slo->number(in(where, "slo_ms")) != 0)

@@ -139,6 +139,7 @@ struct RouteEntry {
   int64_t tokens = 0;     // Number of outputs that carry the call's token; 0 for a native backend.
   bool pads = false;      // True if the model pads rows, so that such items can share a batch; see `kRowsPrefix`.
   bool remote = false;    // True if the worker runs on another host, behind a proxy that listens at its socket.
+  std::string node;       // Name of the host that the worker runs on; empty if it is not known.
   Durations service_ms;   // Expected service time of a batch.
   Durations deadline_ms;  // Time after which a call counts as hanging.
   double slo_ms = 0;      // Latency SLO for which the plan has this entry; 0 if it is not known.

@@ -47,6 +47,16 @@ std::string read_file(const std::string& path) {
   return text;
 }
 
+// Servers whose host is not known count as being on one host.
+Independence independence(const Piece& piece, const Server& server) {
+  auto found = Independence::kNode;
+  for (const FailedServer& failed : piece.failures) {
+    if (failed.server == &server) return Independence::kNone;
+    if (failed.node == server.node) found = Independence::kServer;
+  }
+  return found;
+}
+
 }  // namespace
 
 std::shared_ptr<Generation> Entry::newly_only(GenerationSet generations_of_request) const {
@@ -458,26 +468,25 @@ std::vector<const std::string*> Task::variants_by_share(Shares& shares, Generati
 }
 
 int Task::choose_worker(const Piece& piece, GenerationSet generations, Time at) {
-  // If all usable workers that may take the piece have failed on it, they are tried again.
-  bool retry_failed_servers = true;
+  // A host that hangs takes all of its workers with it, and a call is retried once only: prefer another host. If all
+  // usable workers that may take the piece have failed on it, they are tried again.
+  auto least = Independence::kNone;
   for (const Entry& entry : entries_)
-    if (may_answer(entry, generations) && is_usable(entry, at) &&
-        std::find(piece.failed_servers.begin(), piece.failed_servers.end(), entry.worker->server.get()) ==
-            piece.failed_servers.end())
-      retry_failed_servers = false;
+    if (may_answer(entry, generations) && is_usable(entry, at))
+      least = std::max(least, independence(piece, *entry.worker->server));
   Shares& shares = shares_of(generations);
-  if (shares.size() < 2) return choose_among(piece, generations, at, nullptr, retry_failed_servers);
+  if (shares.size() < 2) return choose_among(piece, generations, at, nullptr, least);
   for (const std::string* variant : variants_by_share(shares, generations, at)) {
-    int found = choose_among(piece, generations, at, variant, retry_failed_servers);
+    int found = choose_among(piece, generations, at, variant, least);
     if (found >= 0) return found;
   }
   return -1;
 }
 
 int Task::choose_among(const Piece& piece, GenerationSet generations, Time at, const std::string* variant,
-                       bool retry_failed_servers) {
+                       Independence least) {
   int best = -1;
-  double least = 0;
+  double least_cost = 0;
   size_t count = entries_.size();
   if (count == 0) return -1;
   size_t start = next_entry_++ % count;
@@ -487,15 +496,13 @@ int Task::choose_among(const Piece& piece, GenerationSet generations, Time at, c
     int64_t in_flight = entry.worker->in_flight();
     if (in_flight >= entry.capacity || !is_usable(entry, at)) continue;
     if (!may_answer(entry, generations) || (variant && entry.route.variant != *variant)) continue;
-    if (!retry_failed_servers && std::find(piece.failed_servers.begin(), piece.failed_servers.end(),
-                                           entry.worker->server.get()) != piece.failed_servers.end())
-      continue;
+    if (independence(piece, *entry.worker->server) < least) continue;
     // Prefer fast workers, and among equally fast ones the least busy. The margin of 10 % lets the round-robin start
     // decide between workers that are nearly equal.
     double cost = (entry.worker->service.mean(1) + 1) * (1 + double(in_flight) / double(entry.capacity));
-    if (best < 0 || cost < 0.9 * least) {
+    if (best < 0 || cost < 0.9 * least_cost) {
       best = int(index);
-      least = cost;
+      least_cost = cost;
     }
   }
   return best;

@@ -17,6 +17,13 @@
 
 namespace jigsaw {
 
+// How independent a server is of those that failed on a piece, in ascending order.
+enum class Independence : uint8_t {
+  kNone,    // It failed itself.
+  kServer,  // Another server of its host failed.
+  kNode,    // Only servers of other hosts failed, or none.
+};
+
 class Engine;
 class Front;
 struct Work;
@@ -145,9 +152,10 @@ class Task {
   Time unreachable_since(GenerationSet generations, Time at);
   // Returns the index of the entry whose worker gets the piece; -1 if no worker is free.
   int choose_worker(const Piece& piece, GenerationSet generations, Time at);
-  // Chooses among the workers of one variant, or of all variants if `variant` is nullptr.
+  // Chooses among the workers of one variant, or of all variants if `variant` is nullptr, that are at least this
+  // independent of those that failed on the piece.
   int choose_among(const Piece& piece, GenerationSet generations, Time at, const std::string* variant,
-                   bool retry_failed_servers);
+                   Independence least);
   // Returns the shares of the variants whose entries may answer such requests, with counts of 0.
   Shares make_shares(GenerationSet generations) const;
   // Returns these shares with the counts so far.

@@ -38,6 +38,7 @@ class Server {
   const std::string name;
   const std::string address;  // Path of its Unix socket.
   const bool remote;          // True if it runs on another host: a proxy listens on the socket.
+  std::string node;           // Name of the host that it runs on, by the last route; empty if it is not known.
 
   // Returns true if the server is out of service, because a model hung or answered another call. This ends when another
   // process listens at the address, which is checked at most once per kIdentityCheckInterval and raises the epoch. For

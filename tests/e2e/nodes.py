@@ -1,6 +1,7 @@
 """Machines with agents: processes on this machine that know of each other by their ports and certificates only."""
 
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -87,6 +88,10 @@ class Machine:
         while left := self.pids():
             assert time.monotonic() < give_up_at, left
             time.sleep(_POLL_S)
+
+    def fill_disk(self, most_bytes: int) -> None:
+        """Lets the kernel refuse to write files of more bytes than these to the agent, as a full disk does."""
+        resource.prlimit(self.agent_pid, resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
 
     def freeze(self) -> None:
         """Stops all processes of the machine, as a network that drops its packets does for everybody else."""

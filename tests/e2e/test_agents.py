@@ -12,7 +12,7 @@ import pytest
 
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.members import members
-from tests.e2e.app import write_application
+from tests.e2e.app import SQUARE, write_application
 from tests.e2e.clients import Crowd
 from tests.e2e.nodes import Machine, Machines
 from tests.e2e.system import PATIENCE_S, System
@@ -187,6 +187,47 @@ def test_a_machine_is_drained_without_a_lost_request(system: System, machines: M
     last = system.run("node", "drain", other)
     assert last.code == 4 and f"node {other} still serves" in last.err
     assert nodes_of(system) == {other}
+
+
+def test_a_full_disk_of_a_machine_fails_the_change_and_leaves_nothing(
+    system: System, machines: Machines, tmp_path: Path
+) -> None:
+    machine = deploy(system, machines, tmp_path)
+    before = machine.servers()
+    for one in machines.by_name.values():
+        one.fill_disk(1_000_000)
+    large = write_application(tmp_path / "app", square=f"{SQUARE}# {'x' * 4_000_000}\n")
+    with Crowd(system) as crowd:
+        result = system.run("deploy", large, "--cluster", machines.cluster(system), "--demand", 60, "--detach")
+        assert result.code == 1, result.err
+        assert re.search(r"node [ab], \S+/contents: the files of models cannot be written", result.err)
+        assert "free some space on this node" in result.err
+        crowd.wait_answers(30)
+        assert machine.servers() == before
+        for one in machines.by_name.values():
+            assert list((one.state / "contents").glob("*.part")) == []
+    crowd.assert_none_failed()
+
+
+def test_an_agent_that_stops_without_workers_frees_its_port(system: System, machines: Machines, tmp_path: Path) -> None:
+    busy = deploy(system, machines, tmp_path)
+    idle = other_than(busy, machines)
+    for machine in (busy, idle):
+        machine.end_agent(signal.SIGTERM)
+    assert idle.pids() == set()
+    wait_until(lambda: "agent away" in {node["state"] for node in system.status()["nodes"]})
+    ended = system.run("down", "--state", busy.state)
+    assert ended.code == 0, ended.err
+    assert busy.pids() == set()
+
+
+def test_workers_of_a_running_agent_are_not_ended_behind_its_back(
+    system: System, machines: Machines, tmp_path: Path
+) -> None:
+    machine = deploy(system, machines, tmp_path)
+    refused = system.run("down", "--state", machine.state)
+    assert refused.code == 4 and "an agent is running here" in refused.err and "stop it first" in refused.err
+    assert machine.servers()
 
 
 def test_a_machine_without_an_agent_is_named_before_anything_starts(

@@ -49,6 +49,8 @@ class FakeNode:
         log: Operations that were carried out, in order.
         gate: Operations wait for it before they end.
         fails: Message with which the next operation fails; empty for none.
+        lost: GPUs that are lost.
+        image: Tritonserver of the deployment's image; None if there is no image.
     """
 
     workers: dict[str, Worker] = field(default_factory=dict)
@@ -56,11 +58,16 @@ class FakeNode:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     fails: str = ""
     lost: frozenset[GpuId] = frozenset()
+    image: Installation | None = None
     _pids: Iterable[int] = field(default_factory=lambda: itertools.count(1))
     _processes: dict[str, SimpleNamespace] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.gate.set()
+
+    @property
+    def commands(self) -> SimpleNamespace:
+        return SimpleNamespace(workers=INSTALLATION if self.image is None else self.image)
 
     def server(self, name: str) -> SimpleNamespace | None:
         return self._processes.get(name)
@@ -74,6 +81,8 @@ class FakeNode:
 
     async def serve_on(self, cluster: Cluster) -> None:
         await self._done("serve-on")
+        if cluster.image is not None:
+            self.image = cast(Installation, SimpleNamespace(version="25.08", backends=frozenset({"onnxruntime"})))
 
     async def adopt(self, cluster: Cluster, workers: Mapping[str, Worker], others: Any = ()) -> frozenset[str]:
         await self._done(f"adopt {' '.join(sorted(workers))}")
@@ -133,6 +142,18 @@ class FakeNode:
             raise ServerError(self.fails, where="the node", hint="look")
 
 
+class CountingContents(Contents):
+    """Files of models that count their transfers."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.transfers = 0
+
+    async def receive(self, digest: str, offset: int, chunks: AsyncIterator[bytes]) -> None:
+        self.transfers += 1
+        await super().receive(digest, offset, chunks)
+
+
 @dataclass
 class FakeMachine:
     """A machine with an agent, which can be restarted and cut off.
@@ -147,6 +168,13 @@ class FakeMachine:
     agent: NodeAgent | None = None
     _server: AgentServer | None = None
     _journal: Journal | None = None
+    _contents: CountingContents | None = None
+
+    @property
+    def transfers(self) -> int:
+        """Number of files that were sent to the present agent."""
+        assert self._contents is not None
+        return self._contents.transfers
 
     @property
     def socket(self) -> Path:
@@ -156,16 +184,15 @@ class FakeMachine:
     async def start(self) -> None:
         """Starts the agent."""
         self._journal = Journal(self.folder / "journal.sqlite")
-        contents = Contents(self.folder / "contents")
-        self.agent = NodeAgent(cast(LocalNode, self.node), self._journal, contents, self._publish)
+        self._contents = CountingContents(self.folder / "contents")
+        self.agent = NodeAgent(cast(LocalNode, self.node), self._journal, self._contents, self._publish)
         await self.agent.start()
-        await self.reach(contents)
+        await self.reach()
 
-    async def reach(self, contents: Contents | None = None) -> None:
+    async def reach(self) -> None:
         """Lets the agent answer."""
-        assert self.agent is not None
-        contents = contents or Contents(self.folder / "contents")
-        self._server = AgentServer(self.socket, NODE, self.agent, contents, INSTALLATION, grace_s=0.0)
+        assert self.agent is not None and self._contents is not None
+        self._server = AgentServer(self.socket, NODE, self.agent, self._contents, grace_s=0.0)
         await self._server.start()
 
     async def cut(self) -> None:

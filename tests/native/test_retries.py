@@ -68,6 +68,28 @@ def test_a_request_fails_after_two_failed_calls_and_names_both_workers(bench: Be
     assert bench.engine.metric("jigsaw_refused_total", reason="worker") == 1
 
 
+def test_a_call_that_failed_on_a_host_is_repeated_on_another_one(bench: Bench) -> None:
+    stopped = [bench.worker(name, hang_up) for name in ("a-0", "a-1", "a-2")]
+    bench.worker("b-0")
+    # The workers of the stopped host are faster, and so the first choice as long as they are usable.
+    near = [specs.entry(worker.name, node="a", service_ms={"1": 1.0}) for worker in stopped]
+    specs.write_route(bench.run_dir, *near, specs.entry("b-0", node="b", service_ms={"1": 1000.0}))
+    assert bench.front().ask({"X": column(4)})["Y"].tolist() == [[8]]
+    assert sum(len(worker.calls) for worker in stopped) == 1
+
+
+def test_a_call_that_failed_on_the_only_host_is_repeated_on_another_worker_of_it(bench: Bench) -> None:
+    failing = bench.worker("a-0", hang_up)
+    bench.worker("a-1")
+    entries = [
+        specs.entry("a-0", node="a", service_ms={"1": 1.0}),
+        specs.entry("a-1", node="a", service_ms={"1": 99.0}),
+    ]
+    specs.write_route(bench.run_dir, *entries)
+    assert bench.front().ask({"X": column(4)})["Y"].tolist() == [[8]]
+    assert len(failing.calls) == 1
+
+
 @pytest.mark.parametrize("answer", BROKEN)
 def test_a_call_that_may_have_run_is_not_retried_if_the_task_forbids_retries(bench: Bench, answer: Handler) -> None:
     workers = [bench.worker(name, answer) for name in "ab"]

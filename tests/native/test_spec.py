@@ -139,6 +139,7 @@ def test_a_tensor_is_produced_only_once() -> None:
         ({"generations": [*range(65)]}, "route.workers names more than 64 generations"),
         ({"closed": 1}, "route.workers[0].closed is not true or false"),
         ({"remote": "b:8000"}, "route.workers[0].remote is not true or false"),
+        ({"node": 1}, "route.workers[0].node is not a string"),
         ({"slo_ms": -1}, "route.workers[0].slo_ms is not above 0"),
         ({"slo_ms": 1e300}, "route.workers[0].slo_ms is too long"),
     ],
@@ -154,7 +155,7 @@ def test_routes_of_other_versions_are_rejected(version: Any) -> None:
 
 
 def test_a_route_with_every_member() -> None:
-    more: dict[str, Any] = {"variant": "v", "share": 0.5, "tokens": 2, "remote": True}
+    more: dict[str, Any] = {"variant": "v", "share": 0.5, "tokens": 2, "remote": True, "node": "b"}
     times: dict[str, Any] = {"service_ms": {"1": 2.5, "8": 9}, "deadline_ms": {"8": 100}}
     generations: dict[str, Any] = {"generations": [63, 126], "closed": True}
     whole = {"version": 3, "workers": [entry("a"), entry("b", **more, **times, **generations)]}

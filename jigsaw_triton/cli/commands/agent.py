@@ -8,9 +8,9 @@ import click
 
 from jigsaw_triton.agent.process import AgentSettings, run_agent
 from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs.addresses import read_address
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.controller.persistence.paths import deployment_paths
-from jigsaw_triton.errors import InputError
 from jigsaw_triton.servers.installation import find_installation
 
 
@@ -33,12 +33,9 @@ def command(out: Output, name: str, listen: str, certificates: Path, state: Path
     ends, and the next one adopts them. The agent and the controller recognise each other by certificates of the same
     authority; see `certificates`.
     """
-    host, colon, port = listen.rpartition(":")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        hint = "write --listen 0.0.0.0:7440 for all networks of this machine"
-        raise InputError(f"{listen!r} is not an address and a port", where="--listen", hint=hint)
+    host, port = read_address(listen)
     os.umask(0o077)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     out.note(f"agent of node {name} on {listen}; end it with Ctrl-C, its workers go on")
-    settings = AgentSettings(name, host.strip("[]"), int(port), certificates.absolute())
+    settings = AgentSettings(name, host, port, certificates.absolute())
     run_agent(deployment_paths(state), find_installation(), settings)

@@ -302,7 +302,7 @@ def _serving(
         shares = {e.variant: e.share for e in task.route}
         present = {(e.worker, e.model): e for e in actual.routes.get(task.name, ())}
         left = (
-            present.get((name, model.name)) or _unprofiled(name, model, task)
+            present.get((name, model.name)) or _unprofiled(actual.workers[name], model, task)
             for key in sorted(answers)
             for name, model in alike.get(key, ())
         )
@@ -342,11 +342,11 @@ def _by_answers(
     return found
 
 
-def _unprofiled(worker: str, model: WorkerModel, task: TaskFront) -> RouteEntry:
+def _unprofiled(worker: Worker, model: WorkerModel, task: TaskFront) -> RouteEntry:
     """Returns an entry for a model of a generation that failed, whose profiled times are not known any more."""
     slo_ms = max((entry.slo_ms for entry in task.route), default=0.0)
     return RouteEntry(
-        worker,
+        worker.name,
         model.name,
         model.batch,
         model.instances,
@@ -354,6 +354,8 @@ def _unprofiled(worker: str, model: WorkerModel, task: TaskFront) -> RouteEntry:
         tokens=model.tokens,
         pads=model.pads,
         slo_ms=slo_ms,
+        remote=worker.remote,
+        node=worker.node,
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,14 @@ class AgentCalls:
         node: Name of the node, for messages.
         socket: Unix socket that leads to the agent.
         deployment: Identity of the deployment.
-        epoch: Epoch of the controller: its number, and digits that tell it from another one of this number.
+        epoch: Returns the epoch of the controller: its number, and digits that tell it from another one of this number.
     """
 
-    def __init__(self, node: str, socket: Path, deployment: str, epoch: str) -> None:
+    def __init__(self, node: str, socket: Path, deployment: str, epoch: Callable[[], str]) -> None:
+        self.deployment = deployment
+        self.epoch = epoch
         self._node = node
         self._socket = socket
-        self._headers = {DEPLOYMENT_HEADER: deployment, EPOCH_HEADER: epoch}
         self._session: aiohttp.ClientSession | None = None
 
     async def get(self, path: str, *, wait_s: float = 0.0, timeout_s: float = _CALL_S, **query: int) -> Any:
@@ -81,9 +82,10 @@ class AgentCalls:
             JigsawError: The agent refuses, with this error.
         """
         timeout = aiohttp.ClientTimeout(total=timeout_s)
+        headers = {DEPLOYMENT_HEADER: self.deployment, EPOCH_HEADER: self.epoch()}
         try:
             async with self._opened().request(
-                method, f"http://agent{path}", data=body, params=query, timeout=timeout
+                method, f"http://agent{path}", data=body, params=query, headers=headers, timeout=timeout
             ) as response:
                 text = await response.read()
                 status = response.status
@@ -110,7 +112,7 @@ class AgentCalls:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.UnixConnector(str(self._socket), limit=0)
-            self._session = aiohttp.ClientSession(connector=connector, headers=self._headers)
+            self._session = aiohttp.ClientSession(connector=connector)
         return self._session
 
     def _away(self, reason: str) -> AwayError:

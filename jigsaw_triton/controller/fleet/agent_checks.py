@@ -1,7 +1,6 @@
 """Checks that the agents of a cluster fit to their controller and to each other, before anything starts."""
 
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 
 from jigsaw_triton import __version__
 from jigsaw_triton.controller.fleet.wire import WIRE_VERSION, Json
@@ -11,16 +10,13 @@ CLOCKS_S = 60.0
 """Seconds by which the clocks of two machines may differ. Certificates are valid from one moment to another, and logs
 are compared by their times."""
 
-NONE: Mapping[str, Json] = MappingProxyType({})
 
-
-def check_agents(described: Mapping[str, Json], now_s: float, known: Mapping[str, Json] = NONE) -> tuple[str, ...]:
-    """Checks what agents say of their nodes.
+def check_agents(described: Mapping[str, Json], now_s: float) -> tuple[str, ...]:
+    """Checks what agents say of themselves.
 
     Args:
         described: Name of each node -> what its agent has just said.
         now_s: Time of this machine's clock in seconds since 1970.
-        known: Name of each node that was checked before -> what its agent said then.
 
     Returns:
         Notices about differences that do no harm.
@@ -31,15 +27,26 @@ def check_agents(described: Mapping[str, Json], now_s: float, known: Mapping[str
     for name, one in described.items():
         for message, hint in _mistakes(name, one, now_s):
             raise InputError(message, where=f"node {name}", hint=hint)
-    together = {**known, **described}
-    if len({one["tritonserver"] for one in together.values()}) > 1:
-        found = ", ".join(f"{name} has {one['tritonserver']}" for name, one in sorted(together.items()))
-        raise InputError(f"the nodes have different tritonservers: {found}", hint="install the same one on all nodes")
     return tuple(
         f"node {name} has jigsaw-triton {one['release']}, the controller {__version__}"
         for name, one in described.items()
         if one["release"] != __version__
     )
+
+
+def check_servers(described: Mapping[str, Json]) -> None:
+    """Checks that the workers of all nodes run the same tritonserver.
+
+    Args:
+        described: Name of each node -> what its agent says, once it knows the image of the deployment.
+
+    Raises:
+        InputError: They do not.
+    """
+    if len({one["tritonserver"] for one in described.values()}) > 1:
+        found = ", ".join(f"{name} has {one['tritonserver']}" for name, one in sorted(described.items()))
+        hint = "install the same one on all nodes, or give all the same image with `server` in cluster.yaml"
+        raise InputError(f"the nodes have different tritonservers: {found}", hint=hint)
 
 
 def _mistakes(name: str, one: Json, now_s: float) -> Iterator[tuple[str, str]]:

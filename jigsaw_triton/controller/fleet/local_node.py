@@ -187,24 +187,26 @@ class LocalNode:
         """Kills a server that lacks a wanted model, and unloads models that are neither wanted nor kept.
 
         The server goes on while it does not answer, or while a model cannot be unloaded yet; both are tried again.
+        Models that are loaded or unloaded meanwhile change what is wanted.
 
         Args:
             name: Name of the server.
-            wanted: Names of the models that it must have.
+            wanted: Names of the models that it must have now.
             keep: Names of the models that it may have.
             admit: Called once the server has been seen to have all of them.
         """
         server = self.servers.by_name[name]
+        server.wanted = set(wanted)
         while server.process.returncode is None:
             try:
-                states = await server.client.index()
-                if missing := sorted(model for model in wanted if states.get(model) != "READY"):
-                    server.kill(f"it did not have {', '.join(missing)}")
-                    return
-                admit()
-                found = {model for model, state in states.items() if state != "UNAVAILABLE"}
                 async with self.servers.locked(name):
-                    await server.unload_all(found - {*wanted, *keep})
+                    states = await server.client.index()
+                    if missing := sorted(model for model in server.wanted if states.get(model) != "READY"):
+                        server.kill(f"it did not have {', '.join(missing)}")
+                        return
+                    admit()
+                    found = {model for model, state in states.items() if state != "UNAVAILABLE"}
+                    await server.unload_all(found - {*server.wanted, *keep})
                 return
             except (JigsawError, TimeoutError, OSError) as error:
                 log.warning("%s: models of a change that was undone are still loaded: %r", name, error)

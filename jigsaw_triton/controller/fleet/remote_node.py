@@ -2,21 +2,21 @@
 
 import asyncio
 import contextlib
-import itertools
 import logging
-import math
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 from jigsaw_triton.compiler.bundle import Worker, WorkerModel
 from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.fleet import succession
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
 from jigsaw_triton.controller.fleet.agent_checks import check_agents
+from jigsaw_triton.controller.fleet.agent_orders import HEADLESS_S, RETRY_S, AgentOrders
 from jigsaw_triton.controller.fleet.node import Process
+from jigsaw_triton.controller.fleet.running import Running, read_running
 from jigsaw_triton.controller.fleet.wire import (
     Digest,
     Json,
@@ -35,48 +35,8 @@ log = logging.getLogger(__name__)
 AWAY_S = 4.0
 """Seconds without an answer after which a node counts as lost. Short pauses of its processor or of the network pass."""
 
-HEADLESS_S = 60.0
-"""Seconds without an answer of its agent after which a node counts as lost although its workers can be called. An agent
-that is restarted answers sooner. Longer, and workers that die there would be missed."""
-
 _PULSE_S, _PULSE_TIMEOUT_S = 1.0, 2.0
 """Seconds that the agent waits for news before it answers, and that it may take in addition."""
-
-_RETRY_S = 0.2
-_UNDO_S = 60.0
-"""Seconds that a cancelled operation may take to undo what it has begun."""
-
-_OUTCOME_S = 2.0
-"""Seconds that the agent waits for the end of an operation before it answers that it goes on."""
-
-_REPEATABLE = frozenset({"serve-on", "retire", "unload", "kill"})
-"""Operations that may be carried out twice, so that one whose outcome is lost is ordered again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A worker that runs on a node.
-
-    Attributes:
-        process: Its process.
-        incarnation: Text that differs for each process of the worker.
-    """
-
-    process: Process
-    incarnation: str
-
-
-def running_json(running: Mapping[str, Running]) -> Json:
-    """Returns running workers by name as JSON, in the form of an agent's answer."""
-    return {
-        name: {"pid": one.process.pid, "uuid": one.process.uuid, "incarnation": one.incarnation}
-        for name, one in running.items()
-    }
-
-
-def read_running(data: Json) -> Mapping[str, Running]:
-    """Returns the running workers of `running_json`."""
-    return {n: Running(Process(one["pid"], one["uuid"]), one["incarnation"]) for n, one in data.items()}
 
 
 class RemoteNode:
@@ -92,7 +52,11 @@ class RemoteNode:
         notify: Callback for events that concern its workers.
         reachable: Returns true if the node itself answers, whether or not its agent does.
         changed: Called when workers begin or end, and when the node is lost or back.
+        surpass: Begins an epoch of this controller whose number is above that one.
         running: Workers that ran there when an earlier controller last knew.
+
+    Attributes:
+        described: Last words of the agent about its node; None until it was in line with the controller.
     """
 
     def __init__(
@@ -103,32 +67,38 @@ class RemoteNode:
         notify: Callable[[e.Event], None],
         reachable: Callable[[], Awaitable[bool]],
         changed: Callable[[], Awaitable[None]],
+        surpass: Callable[[int], None] = lambda _: None,
         running: Mapping[str, Running] = MappingProxyType({}),
     ) -> None:
         self.name = name
+        self.described: Json | None = None
         self._calls = calls
         self._digest = digest
         self._notify = notify
         self._reachable = reachable
         self._changed = changed
+        self._surpass = surpass
         self._cluster: Cluster | None = None
         self._workers: dict[str, Worker] = {}
         self._running = running
         self._lost: frozenset[GpuId] = frozenset()
         self._away = False
+        self._headless = False
         self._agent = ""
         self._last = 0
-        self._prefix = secrets.token_hex(6)
-        self._numbers = itertools.count(1)
         self._seen_at = 0
-        self._aligning = asyncio.Lock()
-        self._line = ""
+        self._orders = AgentOrders(name, calls, lambda: self._away, self._doubt)
         self._follower: asyncio.Task[None] | None = None
 
     @property
     def away(self) -> bool:
         """True if the node does not answer."""
         return self._away
+
+    @property
+    def headless(self) -> bool:
+        """True if the node serves, but its agent does not answer."""
+        return self._headless
 
     @property
     def workers(self) -> Mapping[str, Worker]:
@@ -162,7 +132,7 @@ class RemoteNode:
                 # Workers that a node kept because it was away when they were to end, end now.
                 await self._bring_in_line()
             elif not self._away:
-                await self._operate("serve-on", {"cluster": cluster_json(cluster)})
+                await self._orders.operate("serve-on", {"cluster": cluster_json(cluster)})
         except JigsawError:
             if first:
                 self._cluster = None
@@ -196,7 +166,7 @@ class RemoteNode:
                 found = await self._calls.post("/survey", {"cluster": cluster_json(cluster)})
                 return replace(cluster, gpus=tuple(map(read_gpu, found["gpus"])))
             except AwayError:
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(RETRY_S)
         return replace(cluster, gpus=())
 
     async def lost_gpus(self) -> frozenset[GpuId]:
@@ -224,14 +194,14 @@ class RemoteNode:
     async def bring_up(self, worker: Worker) -> None:
         """Starts a worker; see `Node.bring_up`."""
         made = await asyncio.to_thread(sealed, worker, self._digest)
-        await self._operate("bring-up", made.json, made)
+        await self._orders.operate("bring-up", made.json, made)
         self._workers[worker.name] = worker
         await self._look()
 
     async def restart(self, worker: Worker, delay_s: float) -> None:
         """Restarts a dead worker; see `Node.restart`."""
         made = await asyncio.to_thread(sealed, worker, self._digest)
-        await self._operate("restart", {**made.json, "worker": made.json, "delay_s": delay_s}, made)
+        await self._orders.operate("restart", {**made.json, "worker": made.json, "delay_s": delay_s}, made)
         self._workers[worker.name] = worker
         await self._look()
 
@@ -239,13 +209,13 @@ class RemoteNode:
         """Stops a worker; see `Node.retire`. A lost node does so when it is back."""
         with contextlib.suppress(AwayError):
             if not self._away:
-                await self._operate("retire", {"name": worker})
+                await self._orders.operate("retire", {"name": worker})
         self._workers.pop(worker, None)
 
     async def load(self, worker: str, models: Sequence[WorkerModel]) -> None:
         """Loads more models on a worker; see `Node.load`."""
         made = await asyncio.to_thread(sealed_models, tuple(models), self._digest)
-        await self._operate("load", {**made.json, "name": worker}, made)
+        await self._orders.operate("load", {**made.json, "name": worker}, made)
         self._change(worker, {model.name for model in models}, models)
 
     async def unload(self, worker: str, models: Iterable[str]) -> None:
@@ -253,7 +223,7 @@ class RemoteNode:
         names = sorted(models)
         with contextlib.suppress(AwayError):
             if not self._away:
-                await self._operate("unload", {"name": worker, "names": names})
+                await self._orders.operate("unload", {"name": worker, "names": names})
         self._change(worker, set(names))
 
     async def kill(self, worker: str, cause: str) -> None:
@@ -261,7 +231,7 @@ class RemoteNode:
         process = self.process(worker)
         while process is not None and self.process(worker) == process and not self._away:
             try:
-                return await self._operate("kill", {"name": worker, "cause": cause})
+                return await self._orders.operate("kill", {"name": worker, "cause": cause})
             except JigsawError as error:
                 log.warning("%s cannot be killed: %s", worker, error)
                 await asyncio.sleep(_PULSE_S)
@@ -280,104 +250,6 @@ class RemoteNode:
             models = tuple(model for model in worker.models if model.name not in gone)
             self._workers[name] = replace(worker, models=(*models, *come))
 
-    # --- operations ------------------------------------------------------------------------------------------------
-
-    async def _operate(self, kind: str, body: Json, made: Sealed | None = None) -> None:
-        """Has the agent carry out an operation exactly once, or at least once if it may be repeated.
-
-        Args:
-            kind: Name of the operation.
-            body: Its arguments.
-            made: Files that it needs; None if it needs none.
-
-        Raises:
-            AwayError: The node is lost. Whatever it has done is undone when it is back.
-            JigsawError: The operation failed and left nothing behind.
-        """
-        while not await self._order(kind, body, made):
-            if kind not in _REPEATABLE:
-                raise StateError("the node was brought in line during this operation", where=f"node {self.name}")
-
-    async def _order(
-        self, kind: str, body: Json, made: Sealed | None, *, line: str = "", patience_s: float = HEADLESS_S
-    ) -> bool:
-        """Orders an operation and waits for its end, whatever happens to the connection.
-
-        An agent accepts orders only once it has been brought in line, and only those that were given since. So an order
-        waits for that, and is given anew after it unless it has begun.
-
-        Args:
-            kind: Name of the operation.
-            body: Its arguments.
-            made: Files that it needs; None if it needs none.
-            line: Name of the alignment that this order begins; empty for any other order.
-            patience_s: Seconds to wait for an agent that does not answer, unless the node is lost before.
-
-        Returns:
-            True if the operation was carried out. False if the node has been brought in line since it began.
-        """
-        path, known, begun, give_up_at = "", "", False, math.inf
-        try:
-            while True:
-                try:
-                    if not begun:
-                        current = line or await self._in_line()
-                        if current != known:
-                            path, known = f"/operations/{self._prefix}.{next(self._numbers)}", current
-                        begun = await self._begin(path, {"kind": kind, "body": body, "line": known}, made)
-                    else:
-                        found = await self._calls.get(path, wait_s=_OUTCOME_S)
-                        if found["done"] or not found["known"]:
-                            return bool(found["done"]) and known in (line, self._line)
-                    give_up_at = math.inf
-                except AwayError:
-                    give_up_at = min(give_up_at, time.monotonic() + patience_s)
-                    if self._away or time.monotonic() > give_up_at:
-                        self._doubt()
-                        raise
-                    await asyncio.sleep(_RETRY_S)
-        except asyncio.CancelledError:
-            if path:
-                try:
-                    await asyncio.shield(self._calls.call("DELETE", path, timeout_s=_UNDO_S))
-                except JigsawError:
-                    self._doubt()
-            raise
-
-    async def _in_line(self) -> str:
-        """Waits while the node is being brought in line. Returns the name of the last alignment."""
-        async with self._aligning:
-            return self._line
-
-    def _doubt(self) -> None:
-        """Notes that the node may have done more than is known, so that it is brought in line when it answers."""
-        self._agent = ""
-
-    async def _begin(self, path: str, order: Json, made: Sealed | None) -> bool:
-        """Gives an order, and sends the files that are missing. Returns False if it must be given once more.
-
-        Raises:
-            AwayError: The agent does not answer, or has to be brought in line before.
-        """
-        found = await self._calls.post(path, order)
-        if found["stale"]:
-            if order["line"] == self._line:
-                self._doubt()
-            raise AwayError("the agent has to be brought in line before", where=f"node {self.name}")
-        for digest, arrived in found["missing"].items():
-            if made is None or digest not in made.contents:
-                raise StateError(f"the file with the SHA-256 {digest} is nowhere", where=f"node {self.name}")
-            sending = asyncio.ensure_future(self._calls.put(f"/contents/{digest}", made.contents[digest], arrived))
-            try:
-                # A call that sends has no timeout, and an agent that hangs may keep it open.
-                while not (await asyncio.wait((sending,), timeout=_PULSE_S))[0]:
-                    if self._away and order["kind"] != "adopt":
-                        raise AwayError("the node was lost while it got files", where=f"node {self.name}")
-                await sending
-            finally:
-                sending.cancel()
-        return not found["missing"]
-
     # --- following -------------------------------------------------------------------------------------------------
 
     def _follow(self) -> None:
@@ -394,25 +266,33 @@ class RemoteNode:
         with contextlib.suppress(AwayError):
             await self._heard(await self._calls.get("/pulse", after=self._last))
 
+    def _doubt(self) -> None:
+        """Notes that the node may have done more than is known, so that it is brought in line when it answers."""
+        self._agent = ""
+
     async def _follow_pulse(self) -> None:
         """Follows the events of the node, and notices when it is lost or back."""
         heard_s = in_line_s = time.monotonic()
         said = ""
         while True:
             try:
-                found = await self._calls.get("/pulse", wait_s=_PULSE_S, timeout_s=_PULSE_TIMEOUT_S, after=self._last)
+                found = await self._pulse()
                 heard_s = time.monotonic()
-                if self._away or found["agent"] != self._agent:
+                if found is None or self._away or found["agent"] != self._agent:
                     await self._bring_in_line()
                     await self._back()
                 else:
                     await self._heard(found)
+                self._note_agent(answers=True)
                 heard_s = in_line_s = time.monotonic()
                 said = ""
             except AwayError as error:
-                if not self._away and await self._is_lost(time.monotonic() - heard_s):
+                silent_s = time.monotonic() - heard_s
+                if not self._away and await self._is_lost(silent_s):
                     await self._lose(error.message)
-                await asyncio.sleep(_RETRY_S)
+                elif not self._away and silent_s > AWAY_S:
+                    self._note_agent(answers=False)
+                await asyncio.sleep(RETRY_S)
             except Exception as error:
                 # An agent that refuses, or that says what this release cannot read, must not end the following.
                 text = str(error) if isinstance(error, JigsawError) else f"{type(error).__name__}: {error}"
@@ -424,8 +304,31 @@ class RemoteNode:
                     await self._lose(text)
                 await asyncio.sleep(_PULSE_S)
 
+    async def _pulse(self) -> Json | None:
+        """Waits for news of the node. Returns None if it has to be brought in line: another controller has ended.
+
+        Raises:
+            StateError: The other controller commands the node.
+        """
+        try:
+            found: Json = await self._calls.get("/pulse", wait_s=_PULSE_S, timeout_s=_PULSE_TIMEOUT_S, after=self._last)
+        except StateError:
+            if not succession.has_ended(await self.describe()):
+                raise
+            return None
+        return found
+
+    def _note_agent(self, *, answers: bool) -> None:
+        """Notes whether the agent answers. While it does not, its workers serve on for a while."""
+        if self._headless and answers:
+            self._notify(e.Noticed("node", f"the agent of node {self.name} answers again"))
+        elif not self._headless and not answers:
+            text = f"the agent of node {self.name} does not answer; its workers serve on for up to {HEADLESS_S:.0f} s"
+            self._notify(e.Noticed("error", text))
+        self._headless = not answers
+
     async def _lose(self, reason: str) -> None:
-        self._away = True
+        self._away, self._headless = True, False
         self._notify(e.Noticed("error", f"node {self.name} is lost: {reason}"))
         await self._changed()
 
@@ -459,20 +362,24 @@ class RemoteNode:
         Operations that are under way fail, and later ones wait. Workers that are retired meanwhile, which does not wait
         for a lost node, are ended by another round.
         """
-        async with self._aligning:
-            try:
-                while not await self._align():
-                    pass
-            except BaseException:
-                self._doubt()
-                raise
+        async with self._orders.aligning():
+            while not await self._align():
+                pass
+
+    def _learn(self, described: Json) -> None:
+        """Notes what an agent says that may have been started from another release."""
+        before, self.described = self.described, described
+        if before is not None and _software(before) != _software(described):
+            text = f"node {self.name} now has {_software(described)}; it had {_software(before)}"
+            self._notify(e.Noticed("node", text))
 
     async def _align(self) -> bool:
         """Brings the node in line once. Returns False if the workers that it is to have have changed meanwhile."""
         cluster, known = self._cluster, dict(self._workers)
         assert cluster is not None
-        self._line = f"{self._prefix}.{next(self._numbers)}"
-        check_agents({self.name: await self.describe()}, time.time())
+        described = await self.describe()
+        check_agents({self.name: described}, time.time())
+        await succession.outrank(self.name, described, self._calls, self.describe, self._surpass)
         await self._meet()
         contents: dict[str, bytes | Path] = {}
         workers = []
@@ -480,7 +387,13 @@ class RemoteNode:
             one = await asyncio.to_thread(sealed, worker, self._digest)
             contents |= one.contents
             workers.append(one.json)
-        body = {"line": self._line, "cluster": cluster_json(cluster), "workers": workers}
-        done = await self._order("adopt", body, Sealed(body, contents), line=self._line, patience_s=AWAY_S)
+        body = {"cluster": cluster_json(cluster), "workers": workers}
+        done = await self._orders.align(body, Sealed(body, contents), AWAY_S)
         await self._look()
+        # Only now the agent knows the image that its workers run in.
+        self._learn(await self.describe())
         return done and cluster == self._cluster and known == self._workers
+
+
+def _software(described: Json) -> str:
+    return f"jigsaw-triton {described['release']} and tritonserver {described['tritonserver']}"

@@ -16,14 +16,15 @@ from jigsaw_triton.compiler.bundle import Worker
 from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
-from jigsaw_triton.controller.fleet.agent_checks import check_agents
+from jigsaw_triton.controller.fleet.agent_checks import check_agents, check_servers
 from jigsaw_triton.controller.fleet.node import Process
-from jigsaw_triton.controller.fleet.remote_node import RemoteNode, Running, read_running, running_json
+from jigsaw_triton.controller.fleet.remote_node import RemoteNode
+from jigsaw_triton.controller.fleet.running import Running, read_running, running_json
 from jigsaw_triton.controller.fleet.wire import Json
 from jigsaw_triton.controller.persistence.epoch import EPOCH_FACT
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.errors import JigsawError
+from jigsaw_triton.errors import InputError, JigsawError
 from jigsaw_triton.gpus.model import Agents, Cluster, DeviceUse, GpuId
 from jigsaw_triton.servers.certificates.credentials import credentials_in
 from jigsaw_triton.servers.members import marks, members, newest
@@ -35,6 +36,9 @@ from jigsaw_triton.servers.transport.gateway_side import GatewaySide
 log = logging.getLogger(__name__)
 
 NONE: Mapping[str, Mapping[str, Running]] = MappingProxyType({})
+
+START_S = 15.0
+"""Seconds for which a deployment waits for the agents of new nodes, which may have been started at the same moment."""
 
 _REASON_S, _POLL_S = 5.0, 0.2
 """Seconds that a health check takes at most to notice a node that cannot be called, and between two looks."""
@@ -71,7 +75,6 @@ class RemoteNodes:
         self._agents: Agents | None = None
         self._side: GatewaySide | None = None
         self._nodes: dict[str, RemoteNode] = {}
-        self._described: dict[str, Json] = {}
         self._has_changed = asyncio.Event()
 
     def __bool__(self) -> bool:
@@ -79,6 +82,10 @@ class RemoteNodes:
 
     def __iter__(self) -> Iterator[RemoteNode]:
         return iter(self._nodes.values())
+
+    @property
+    def _described(self) -> Mapping[str, Json]:
+        return {node.name: node.described for node in self if node.described is not None}
 
     @property
     def backends(self) -> frozenset[str]:
@@ -119,30 +126,49 @@ class RemoteNodes:
         # Nodes that have left are not asked, nor are those that were lost when they were to be adopted.
         names = [name for name, _ in cluster.agents.addresses]
         nodes = [self._nodes[name] for name in names]
-        new = [node for node in nodes if node.name not in self._described and not node.away]
+        new = [node for node in nodes if node.described is None and not node.away]
         if new:
-            found = await asyncio.gather(*(self._describe(node) for node in new))
+            give_up_at = time.monotonic() + START_S
+            found = await asyncio.gather(*(self._describe(node, give_up_at) for node in new))
             described = {node.name: one for node, one in zip(new, found, strict=True)}
-            known = {name: one for name, one in self._described.items() if name in names}
-            for text in check_agents(described, time.time(), known):
+            for text in check_agents(described, time.time()):
                 self._notify(e.Noticed("node", text))
-            self._described |= described
         await self._each(nodes, lambda node: node.serve_on(_part(cluster, node.name)))
+        if new:
+            try:
+                check_servers({name: one for name, one in self._described.items() if name in names})
+            except InputError:
+                # The next deployment checks them again.
+                for node in new:
+                    node.described = None
+                raise
 
-    async def _describe(self, node: RemoteNode) -> Json:
-        """Returns what an agent says of its node.
+    async def _describe(self, node: RemoteNode, give_up_at: float) -> Json:
+        """Returns what an agent says of its node. Waits for one that does not answer yet.
+
+        Args:
+            node: The node.
+            give_up_at: Time of the monotonic clock until which the agent may be silent.
 
         Raises:
             AwayError: It does not answer. The error has the reason that the transport knows.
         """
-        try:
-            return await node.describe()
-        except AwayError as error:
-            reason = await self._reason(node.name)
-            if not reason or self._agents is None:
-                raise
-            address = dict(self._agents.addresses)[node.name]
-            raise AwayError(f"{address} {reason}", where=error.where, hint=error.hint) from error
+        said = False
+        while True:
+            try:
+                return await node.describe()
+            except AwayError as error:
+                if time.monotonic() < give_up_at:
+                    if not said:
+                        self._notify(e.Noticed("node", f"waiting for the agent of node {node.name}"))
+                    said = True
+                    await asyncio.sleep(_POLL_S)
+                    continue
+                reason = await self._reason(node.name)
+                if not reason or self._agents is None:
+                    raise
+                address = dict(self._agents.addresses)[node.name]
+                raise AwayError(f"{address} {reason}", where=error.where, hint=error.hint) from error
 
     async def _reason(self, name: str) -> str:
         """Returns the reason why a node cannot be called; empty if none is found within the time of a check."""
@@ -176,10 +202,6 @@ class RemoteNodes:
         found = OsProcess.find(running.pid, running.started) if running is not None else None
         await self._connect(agents, found, last)
         await self._each(self, lambda node: node.adopt(_part(cluster, node.name), by_node[node.name]))
-        for node in self:
-            with contextlib.suppress(AwayError):
-                if not node.away:
-                    self._described[node.name] = await node.describe()
 
     async def survey(self, cluster: Cluster) -> Cluster:
         """Returns the cluster in its current state, with the MIG instances of others and without lost nodes."""
@@ -212,7 +234,7 @@ class RemoteNodes:
     async def stop(self) -> None:
         """Ends the transport. The agents go on."""
         await asyncio.gather(*(node.stop() for node in self))
-        self._nodes, self._described, self._agents = {}, {}, None
+        self._nodes, self._agents = {}, None
         if self._side is not None:
             await self._side.stop()
             self._side = None
@@ -251,10 +273,16 @@ class RemoteNodes:
         for node in nodes:
             if node.name not in self._nodes:
                 socket = self._side.agent_socket(node.name)
-                calls = AgentCalls(node.name, socket, deployment, self._journal.fact(EPOCH_FACT))
-                reachable = partial(self._is_reachable, node.name)
+                calls = AgentCalls(node.name, socket, deployment, lambda: self._journal.fact(EPOCH_FACT))
                 self._nodes[node.name] = RemoteNode(
-                    node.name, calls, self._digest, self._notify, reachable, self._changed, last.get(node.name, {})
+                    node.name,
+                    calls,
+                    self._digest,
+                    self._notify,
+                    partial(self._is_reachable, node.name),
+                    self._changed,
+                    self._journal.surpass,
+                    last.get(node.name, {}),
                 )
 
     def _links(self, running: Mapping[str, Mapping[str, Running]]) -> list[Link]:

@@ -40,6 +40,7 @@ class Server:
         uuid: UUID of the MIG instance; empty for the gateway.
         watch: Task that waits for the unexpected end of the process.
         loading: Names of the models that are being loaded.
+        wanted: Names of the models that it must have.
         reconciling: Task that checks the models of an adopted server.
         cause: Reason why it was killed; empty if it was not.
         stuck: True if it was killed because a model made no progress while it was loaded.
@@ -53,6 +54,7 @@ class Server:
     uuid: str = ""
     watch: asyncio.Task[None] | None = None
     loading: list[str] = field(default_factory=list)
+    wanted: set[str] = field(default_factory=set)
     reconciling: asyncio.Task[None] | None = None
     cause: str = ""
     stuck: bool = False
@@ -96,6 +98,7 @@ class Server:
                 await asyncio.gather(*(self.probe(name) for _ in range(count)))
             if check is not None and loaded:
                 await check()
+            self.wanted.update(loaded)
         except BaseException:
             # If the server itself has failed, the models are gone with it and cannot be unloaded.
             with contextlib.suppress(ServerError, TimeoutError):
@@ -149,6 +152,7 @@ class Server:
         """Unloads models, waits until they are gone, and removes their folders."""
         self.fence()
         names = list(models)
+        self.wanted.difference_update(names)
         states = await self.client.index()
         for name in names:
             if states.get(name, "UNAVAILABLE") != "UNAVAILABLE":

@@ -207,6 +207,18 @@ class JournalFile(JournalReader):
         """Records a value that concerns the whole deployment."""
         self._change("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
+    def surpass(self, number: int) -> None:
+        """Begins an epoch above a number that another process of this deployment has reached and left.
+
+        Args:
+            number: Number of an epoch. If this process is in a later one, nothing changes.
+        """
+        with self._lock:
+            if self.epoch <= number:
+                self.keep_fact(EPOCH_FACT, next_epoch("", number))
+                if self._file is not None and not self._failure:
+                    self._epoch = self.fact(EPOCH_FACT)
+
     def _open(self) -> None:
         """Opens the file and reads it into memory, or creates it. A damaged one is moved aside. Begins an epoch."""
         if not self._path.exists():

@@ -54,6 +54,11 @@ class Paths:
         return self.run / "controller.sock"
 
     @property
+    def agent_socket(self) -> Path:
+        """Unix socket of the agent whose folder this is."""
+        return self.run / "agent.sock"
+
+    @property
     def logs(self) -> Path:
         """Folder with a log file for each server and for the controller."""
         return self.state / "logs"

@@ -6,7 +6,7 @@ HAProxy checks most of this, too, but its errors name neither the file that is w
 import os
 import stat
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 CERT, KEY, CA = "cert.pem", "key.pem", "ca.pem"
 """Names of the files in a folder that `jigsaw-triton certificates issue` writes."""
+
+REMIND_BEFORE = timedelta(days=30)
+"""Time before a certificate expires from which its owner is reminded."""
 
 _IDENTITY_END = ".node.jigsaw-triton"
 _LONGEST_CHAIN = 8

@@ -12,6 +12,7 @@ from jigsaw_triton.errors import InputError
 from jigsaw_triton.servers.certificates.credentials import Credentials
 from jigsaw_triton.servers.haproxy.config import Place
 from jigsaw_triton.servers.os_process import OsProcess
+from jigsaw_triton.servers.transport import names
 from jigsaw_triton.servers.transport.config import LINKS, Link, Node, agent_socket, gateway_files
 from jigsaw_triton.servers.transport.health import parse_health
 from jigsaw_triton.servers.transport.side import Report, Side
@@ -52,6 +53,8 @@ class GatewaySide:
         self._links: tuple[Link, ...] = ()
         self._offered: tuple[Link, ...] = ()
         self._made: dict[Path, Path] = {}
+        self._names = names.Names()
+        self._watch: asyncio.Task[None] | None = None
         self._side = Side(
             NAME,
             "the transport to other nodes",
@@ -85,6 +88,13 @@ class GatewaySide:
         self._nodes = {node.name: node for node in nodes}
         self._links = self._known(links)
         await self._side.start((), found)
+        self._watch = self._watch or asyncio.create_task(self._watch_names(), name="watch the addresses of nodes")
+
+    async def _watch_names(self) -> None:
+        """Follows the addresses of nodes. HAProxy reloads as for any changed file."""
+        while True:
+            await asyncio.to_thread(self._names.look, [node.host for node in self._nodes.values()])
+            await asyncio.sleep(names.LOOK_S)
 
     async def set_nodes(self, nodes: Iterable[Node]) -> None:
         """Replaces the nodes, and drops the links to those that are gone. Otherwise as `set_links`."""
@@ -140,6 +150,10 @@ class GatewaySide:
 
     async def stop(self) -> None:
         """Stops HAProxy, after up to two seconds for calls in progress, and removes the sockets. May be repeated."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait((self._watch,))
+            self._watch = None
         await self._side.stop()
         for socket in self._made:
             socket.unlink(missing_ok=True)
@@ -157,7 +171,7 @@ class GatewaySide:
         for folder in (place.folder, place.folder / LINKS):
             folder.mkdir(mode=0o700, exist_ok=True)
         self._offered = self._links
-        return gateway_files(self._nodes.values(), self._offered, place)
+        return gateway_files([self._names.placed(node) for node in self._nodes.values()], self._offered, place)
 
     def _connect(self) -> None:
         """Leads the sockets of callers to those on which HAProxy has begun to listen."""

@@ -3,18 +3,17 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jigsaw_triton.servers.certificates.credentials import Credentials, check_credentials
+from jigsaw_triton.servers.certificates.credentials import REMIND_BEFORE, Credentials, check_credentials
 from jigsaw_triton.servers.haproxy.config import Place
 from jigsaw_triton.servers.haproxy.keeper import Contents, HaproxyKeeper, contents
 from jigsaw_triton.servers.haproxy.process import place_in
 from jigsaw_triton.servers.os_process import OsProcess
 from jigsaw_triton.servers.transport.config import credential_links
 
-_REMIND_BEFORE = timedelta(days=30)
 _REMIND_INTERVAL_S = 86_400.0
 
 Report = Callable[[str, str], None]
@@ -109,7 +108,7 @@ class Side:
 
     async def _remind(self) -> None:
         while True:
-            if self._expires is not None and self._expires - datetime.now(UTC) < _REMIND_BEFORE:
+            if self._expires is not None and self._expires - datetime.now(UTC) < REMIND_BEFORE:
                 self._report(
                     "certificate",
                     f"a certificate of {self._title} expires on {self._expires:%Y-%m-%d %H:%M} UTC; "

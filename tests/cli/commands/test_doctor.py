@@ -1,10 +1,15 @@
 import json
+import re
 import socket
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from jigsaw_triton.cli.commands import doctor
 from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.servers import checks
+from jigsaw_triton.servers.certificates.authority import create_authority, issue
 from jigsaw_triton.servers.checks import Check
 from tests.cli.conftest import Run
 
@@ -16,11 +21,11 @@ ERROR = Check("python backend", "error", "no libpython", "apt-get install it")
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch) -> list[Check]:
     """Findings of the checks of servers."""
-    checks = [GOOD]
-    monkeypatch.setattr(doctor, "checks", lambda: checks)
+    findings = [GOOD]
+    monkeypatch.setattr(doctor, "checks", lambda: findings)
     monkeypatch.setattr(doctor, "gpu_checks", lambda: [Check("NVIDIA driver", "ok", "none answers")])
     monkeypatch.setattr(doctor, "GatewayPorts", lambda: ports(*free_ports()))
-    return checks
+    return findings
 
 
 def ports(http: int, grpc: int, metrics: int) -> GatewayPorts:
@@ -71,3 +76,34 @@ def test_a_port_in_use_is_a_warning(run: Run, found: list[Check], monkeypatch: p
     assert result.exit_code == 0
     assert f"port {port} is already in use by process" in result.stdout
     assert "the gateway needs it for HTTP" in result.stdout
+
+
+def test_the_certificates_and_the_port_of_an_agent_are_checked(run: Run, found: list[Check], tmp_path: Path) -> None:
+    create_authority(tmp_path, "test")
+    issue(tmp_path, "a", ("127.0.0.1",))
+    port = free_ports()[0]
+    result = run("doctor", "--certificates", str(tmp_path / "a"), "--listen", f"127.0.0.1:{port}")
+    assert result.exit_code == 0
+    assert re.search(r"certificates +\S+/a, valid until \d{4}-", result.stdout)
+    assert re.search(rf"port {port} +free for the agent", result.stdout)
+
+
+def test_a_missing_certificate_and_a_port_in_use_are_errors(run: Run, found: list[Check], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        result = run("doctor", "--certificates", str(tmp_path), "--listen", address, "-o", "json")
+    assert result.exit_code == 1
+    by_name = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+    assert by_name["certificates"]["status"] == "error" and str(tmp_path) in by_name["certificates"]["detail"]
+    assert "the agent needs it" in by_name[f"port {address.rpartition(':')[2]}"]["detail"]
+
+
+def test_a_certificate_that_expires_soon_is_a_warning(
+    run: Run, found: list[Check], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_authority(tmp_path, "test")
+    issue(tmp_path, "a", ("127.0.0.1",))
+    monkeypatch.setattr(checks, "REMIND_BEFORE", timedelta(days=365_000))
+    result = run("doctor", "--certificates", str(tmp_path / "a"), "-o", "json")
+    (check,) = [one for one in json.loads(result.stdout)["checks"] if one["name"] == "certificates"]
+    assert check["status"] == "warning" and "certificates issue" in check["remedy"]

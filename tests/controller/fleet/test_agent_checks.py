@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from jigsaw_triton import __version__
-from jigsaw_triton.controller.fleet.agent_checks import check_agents
+from jigsaw_triton.controller.fleet.agent_checks import check_agents, check_servers
 from jigsaw_triton.controller.fleet.wire import WIRE_VERSION
 from jigsaw_triton.errors import InputError
 
@@ -43,4 +43,5 @@ def test_an_agent_that_does_not_fit(changes: dict[str, Any], message: str) -> No
 
 def test_different_tritonservers() -> None:
     with pytest.raises(InputError, match="different tritonservers: a has 24"):
-        check_agents({"a": agent("a"), "b": agent("b", tritonserver="25.08")}, NOW_S)
+        check_servers({"a": agent("a"), "b": agent("b", tritonserver="25.08")})
+    check_servers({"a": agent("a"), "b": agent("b")})

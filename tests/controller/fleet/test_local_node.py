@@ -1,4 +1,4 @@
-"""The node of a process that serves one deployment after the other, as an agent's does."""
+"""The node of a process that serves one deployment after the other, as an agent's does, and adopts workers."""
 
 import asyncio
 from contextlib import closing
@@ -9,15 +9,20 @@ from typing import cast
 
 import pytest
 
+from jigsaw_triton.compiler.bundle import ModelFolder
 from jigsaw_triton.controller.fleet import local_node
 from jigsaw_triton.controller.fleet.local_node import LocalNode
+from jigsaw_triton.controller.fleet.server import Server
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
+from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.driver import open_driver
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, ServerImage
+from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.image import Image
 from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.servers.process import ServerProcess
 
 FOUR = Cluster(tuple(Gpu(GpuId("a", index), CATALOG["A100-80GB"]) for index in range(4)), driver="emulated")
 INSTALLATION = cast(Installation, SimpleNamespace(version="24.10", backends=frozenset()))
@@ -52,6 +57,54 @@ def test_the_next_deployment_may_have_another_image_and_driver(tmp_path: Path, m
         assert [gpu.id.index for gpu in opened[-1].gpus] == [0]
         await node.serve_on(FOUR)
         assert (image_of(node), node.commands.gpu) == (None, False)
+
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        asyncio.run(main(LocalNode(paths, INSTALLATION, journal, "secret", lambda _: None)))
+
+
+class FakeClient:
+    """A server with models, which may not answer for a while."""
+
+    def __init__(self, models: set[str]) -> None:
+        self.models = models
+        self.answers = False
+        self.asked = asyncio.Event()
+
+    async def index(self) -> dict[str, str]:
+        self.asked.set()
+        if not self.answers:
+            raise ServerError("no answer")
+        return dict.fromkeys(self.models, "READY")
+
+    async def load(self, name: str) -> None:
+        self.models.add(name)
+
+    async def unload(self, name: str) -> None:
+        self.models.discard(name)
+
+
+@pytest.mark.parametrize("changes", ["none", "load", "unload"])
+def test_an_adopted_server_keeps_what_is_loaded_before_its_models_could_be_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: str
+) -> None:
+    monkeypatch.setattr(local_node, "RECONCILE_S", 0.01)
+    paths = Paths(tmp_path / "state", tmp_path / "run")
+    process = cast(ServerProcess, SimpleNamespace(name="w", pid=None, returncode=None, log=tmp_path, kill=pytest.fail))
+
+    async def main(node: LocalNode) -> None:
+        client = FakeClient({"a", "undone"})
+        server = Server(process, cast(TritonClient, client), tmp_path / "repository", lambda: None)
+        node.servers.by_name["w"] = server
+        reconciling = asyncio.create_task(node.reconcile("w", {"a"}))
+        await client.asked.wait()
+        async with node.servers.locked("w"):
+            client.answers = True
+            if changes == "load":
+                await server.load_all([ModelFolder("b", {"config.pbtxt": b""})])
+            if changes == "unload":
+                await server.unload_all(["a"])
+        await reconciling
+        assert client.models == {"none": {"a"}, "load": {"a", "b"}, "unload": set()}[changes]
 
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
         asyncio.run(main(LocalNode(paths, INSTALLATION, journal, "secret", lambda _: None)))

@@ -2,22 +2,28 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import resource
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from jigsaw_triton.agent import node_agent
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.fleet import remote_node
+from jigsaw_triton.controller.fleet import agent_orders, remote_node, succession
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.errors import ServerError, StateError
+from tests.fakes import node as fakes
 from tests.fakes.node import CLUSTER, GPU, NODE, FakeMachine, fake_machine, model, worker
 
 W = "a-0-1g-0"
 PATIENCE_S = 30.0
+COMMANDED = {"deployment": "d", "commanded_s": 0.0}
+"""Words of an agent that a controller commands."""
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +31,20 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes a node count as lost sooner."""
     monkeypatch.setattr(remote_node, "AWAY_S", 1.0)
     monkeypatch.setattr(remote_node, "_PULSE_S", 0.05)
-    monkeypatch.setattr(remote_node, "_RETRY_S", 0.02)
-    monkeypatch.setattr(remote_node, "_OUTCOME_S", 0.1)
+    for module in (remote_node, agent_orders):
+        monkeypatch.setattr(module, "RETRY_S", 0.02)
+    monkeypatch.setattr(agent_orders, "_OUTCOME_S", 0.1)
+
+
+@contextmanager
+def full_disk(most_bytes: int) -> Iterator[None]:
+    """Lets the kernel refuse to write files of more bytes than these, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def digest(path: Path) -> str:
@@ -47,8 +65,13 @@ class Remote:
 
     def controller(self, epoch: str, deployment: str = "d") -> RemoteNode:
         """Returns the node as another controller sees it."""
-        calls = AgentCalls(NODE, self.machine.socket, deployment, epoch)
-        return RemoteNode(NODE, calls, digest, self.events.append, self._is_reachable, self._changed)
+        own = [epoch]
+        calls = AgentCalls(NODE, self.machine.socket, deployment, lambda: own[-1])
+
+        def surpass(number: int) -> None:
+            own.append(f"{number + 1}.{epoch}")
+
+        return RemoteNode(NODE, calls, digest, self.events.append, self._is_reachable, self._changed, surpass)
 
     async def _is_reachable(self) -> bool:
         return self.reachable
@@ -209,6 +232,104 @@ def test_a_node_whose_workers_can_be_called_is_not_lost_with_its_agent(run_dir: 
         remote.reachable = False
         await remote.machine.cut()
         await until(lambda: remote.node.away)
+
+    run(run_dir, test)
+
+
+def test_an_agent_that_is_away_is_told_from_a_node_that_is_lost(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        remote.reachable = True
+        await remote.machine.cut()
+        await until(lambda: remote.node.headless)
+        assert not remote.node.away
+        await remote.machine.reach()
+        await until(lambda: not remote.node.headless)
+        assert remote.said("the agent of node a does not answer") and remote.said("agent of node a answers again")
+        assert not remote.said("is lost")
+        remote.reachable = False
+        await remote.machine.cut()
+        await until(lambda: remote.node.away)
+        assert not remote.node.headless
+
+    run(run_dir, test)
+
+
+def test_an_agent_that_comes_back_with_another_release_is_known_by_it(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(remote: Remote) -> None:
+        assert remote.node.described is not None and remote.node.described["tritonserver"] == "24.10"
+        await remote.machine.stop()
+        monkeypatch.setattr(
+            fakes, "INSTALLATION", SimpleNamespace(version="25.08", backends=frozenset({"onnxruntime"}))
+        )
+        await remote.machine.start()
+        await until(lambda: remote.said("node a now has"))
+        assert remote.node.described["backends"] == ["onnxruntime"]
+        assert remote.said("tritonserver 25.08; it had") and remote.said("tritonserver 24.10")
+
+    run(run_dir, test)
+
+
+def test_an_agent_leaves_the_workers_of_a_release_with_other_messages_alone(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(remote: Remote) -> None:
+        await remote.node.bring_up(worker(W, model("m")))
+        await remote.machine.stop()
+        with monkeypatch.context() as other:
+            other.setattr(node_agent, "WIRE_VERSION", 2)
+            with pytest.raises(StateError, match="messages of version 1 has started 1 workers here") as caught:
+                await remote.machine.start()
+            assert "jigsaw-triton down --state DIR" in caught.value.hint
+            await remote.machine.stop()
+        await remote.machine.start()
+        assert f"adopt {W}" in remote.machine.node.log
+
+    run(run_dir, test)
+
+
+def test_an_agent_without_workers_goes_on_from_a_release_with_other_messages(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(remote: Remote) -> None:
+        await remote.machine.stop()
+        monkeypatch.setattr(node_agent, "WIRE_VERSION", 2)
+        await remote.machine.start()
+
+    run(run_dir, test)
+
+
+def test_weights_that_workers_share_are_sent_once(run_dir: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"many" * 1_000_000)
+    workers = [worker(f"a-0-1g-{start}", model("m", weights), start=start) for start in range(4)]
+
+    async def test(remote: Remote) -> None:
+        await asyncio.gather(*(remote.node.bring_up(one) for one in workers))
+        assert set(remote.node.running) == {one.name for one in workers}
+        # The weights and the configuration of the model.
+        assert remote.machine.transfers == 2
+
+    run(run_dir, test)
+
+
+def test_a_full_disk_of_a_node_fails_the_operation_and_leaves_nothing(run_dir: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"many" * 1_000_000)
+    contents = run_dir / "contents"
+
+    async def test(remote: Remote) -> None:
+        await remote.node.bring_up(worker(W, model("m")))
+        before = {path.name for path in contents.iterdir()}
+        with full_disk(1_000_000), pytest.raises(ServerError, match="files of models cannot be written") as caught:
+            await remote.node.bring_up(worker("a-0-1g-1", model("n", weights), start=1))
+        assert caught.value.where == f"node a, {contents}" and "free some space" in caught.value.hint
+        # The small configuration of the model may have arrived.
+        assert {path.name for path in contents.iterdir()} - before <= {hashlib.sha256(b"n").hexdigest()}
+        assert set(remote.node.running) == {W}
+        await remote.node.bring_up(worker("a-0-1g-1", model("n", weights), start=1))
+        assert set(remote.node.running) == {W, "a-0-1g-1"}
 
     run(run_dir, test)
 
@@ -390,7 +511,7 @@ def test_a_worker_that_was_to_end_as_the_agent_died_is_ended_by_the_next_one(run
 def test_an_operation_that_is_cancelled_before_its_order_arrives_never_begins(run_dir: Path) -> None:
     async def test(remote: Remote) -> None:
         assert remote.machine.agent is not None
-        calls = AgentCalls(NODE, remote.machine.socket, "d", "1.a")
+        calls = AgentCalls(NODE, remote.machine.socket, "d", lambda: "1.a")
         try:
             await calls.call("DELETE", "/operations/x.1")
             order = {"kind": "retire", "body": {"name": W}, "line": remote.machine.agent.line}
@@ -446,15 +567,63 @@ def test_a_node_that_refuses_to_be_brought_in_line_is_reported_and_lost(
     run(run_dir, test)
 
 
-def test_of_two_controllers_in_epochs_of_one_number_the_first_one_is_obeyed(run_dir: Path) -> None:
+@pytest.mark.parametrize("epoch", ["1.b", "0.b"])
+def test_of_two_controllers_with_copies_of_one_state_folder_the_one_that_runs_is_obeyed(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, epoch: str
+) -> None:
     async def test(remote: Remote) -> None:
-        copy = remote.controller("1.b")
+        assert remote.machine.agent is not None
+        monkeypatch.setattr(succession, "COMMANDED_S", 0.1)
+        # However slow this machine is, the other controller counts as running.
+        monkeypatch.setattr(remote.machine.agent, "commander", lambda: {**COMMANDED, "epoch": "1.a"})
+        copy = remote.controller(epoch)
         try:
-            with pytest.raises(StateError, match=r"another one has begun epoch 1\.a"):
+            with pytest.raises(StateError, match=r"commands the node in epoch 1\.a"):
                 await copy.serve_on(CLUSTER)
         finally:
             await copy.stop()
         await remote.node.bring_up(worker(W))
+
+    run(run_dir, test)
+
+
+def test_a_controller_with_an_old_copy_of_the_state_folder_follows_one_that_has_ended(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = worker(W, model("m"))
+
+    async def test(remote: Remote) -> None:
+        await remote.node.stop()
+        last = remote.controller("7.a")
+        await last.adopt(CLUSTER, {})
+        await last.bring_up(one)
+        await last.stop()
+        monkeypatch.setattr(succession, "COMMANDED_S", 0.5)
+        old = remote.controller("3.b")
+        try:
+            await old.adopt(CLUSTER, {W: one})
+            assert not old.away and set(old.running) == {W}
+            with pytest.raises(StateError, match=r"epoch, 7\.a, is over: another one has begun epoch 8\."):
+                await last.bring_up(worker("a-0-1g-1", start=1))
+        finally:
+            await old.stop()
+            await last.stop()
+
+    run(run_dir, test)
+
+
+def test_a_controller_goes_on_when_another_one_with_a_copy_of_its_state_folder_has_ended(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(remote: Remote) -> None:
+        copy = remote.controller("7.b")
+        await copy.adopt(CLUSTER, {})
+        await until(lambda: remote.said("is over: another one has begun epoch 7.b"))
+        await copy.stop()
+        monkeypatch.setattr(succession, "COMMANDED_S", 0.5)
+        await until(lambda: remote.machine.agent is not None and remote.machine.agent.commander()["epoch"] != "7.b")
+        await remote.node.bring_up(worker(W))
+        assert remote.machine.agent is not None and remote.machine.agent.commander()["epoch"].startswith("8.")
 
     run(run_dir, test)
 

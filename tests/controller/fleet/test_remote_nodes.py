@@ -1,9 +1,11 @@
 """The nodes of a cluster: which of them are asked when a plan is made, and when a controller adopts workers."""
 
 import asyncio
+import shutil
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +14,15 @@ from typing import Any
 import pytest
 
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.fleet import agent_calls, remote_nodes
+from jigsaw_triton.controller.fleet import agent_calls, remote_nodes, succession
 from jigsaw_triton.controller.fleet.agent_calls import AwayError
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
+from jigsaw_triton.controller.persistence.epoch import EPOCH_FACT, number_of
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
+from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.gpus.catalog import CATALOG
-from jigsaw_triton.gpus.model import Agents, Gpu, GpuId
+from jigsaw_triton.gpus.model import Agents, Gpu, GpuId, ServerImage
 from tests.fakes.node import CLUSTER, NODE, FakeMachine, fake_machine, model, worker
 
 A = replace(CLUSTER, agents=Agents(((NODE, "127.0.0.1:1"),), "/certificates"))
@@ -59,6 +63,12 @@ class FakeSide:
         self.nodes = set()
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives agents up at the first try."""
+    monkeypatch.setattr(remote_nodes, "START_S", 0.0)
+
+
 class World:
     """Controllers of one deployment, one after the other, and the machine of node a."""
 
@@ -76,10 +86,21 @@ class World:
         self._opened.append((nodes, journal))
         return nodes
 
-    async def close(self) -> None:
-        for nodes, journal in self._opened:
-            await nodes.stop()
+    @property
+    def journal(self) -> Journal:
+        """Journal of the last controller."""
+        return self._opened[-1][1]
+
+    def close_journals(self) -> None:
+        """Closes the journals of controllers that have stopped."""
+        for _, journal in self._opened:
             journal.close()
+        self._opened = []
+
+    async def close(self) -> None:
+        for nodes, _ in self._opened:
+            await nodes.stop()
+        self.close_journals()
 
 
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, test: Callable[[World], Awaitable[None]]) -> None:
@@ -194,5 +215,62 @@ def test_a_new_node_that_does_not_answer_is_named_with_the_reason_that_the_trans
         with pytest.raises(AwayError, match=r"127\.0\.0\.1:2 shows a certificate of another node") as caught:
             await world.controller().serve_on(BOTH)
         assert caught.value.where == "node b" and "jigsaw-triton agent" in caught.value.hint
+
+    run(run_dir, monkeypatch, test)
+
+
+def test_a_deployment_waits_for_an_agent_that_is_being_started(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_nodes, "START_S", 60.0)
+
+    async def test(world: World) -> None:
+        await world.machine.stop()
+        deploying = asyncio.create_task(world.controller().serve_on(A))
+        async with asyncio.timeout(30.0):
+            while e.Noticed("node", "waiting for the agent of node a") not in world.events:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await world.machine.start()
+        await deploying
+
+    run(run_dir, monkeypatch, test)
+
+
+def test_a_controller_with_an_old_copy_of_the_journal_begins_a_later_epoch_than_the_agents_know(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(succession, "COMMANDED_S", 0.2)
+    copy = run_dir / "copy.sqlite"
+
+    async def test(world: World) -> None:
+        first = world.controller()
+        await first.serve_on(A)
+        await first.stop()
+        world.close_journals()
+        shutil.copy(run_dir / "controller.sqlite", copy)
+        for _ in range(3):
+            later = world.controller()
+            await later.serve_on(A)
+            await later.stop()
+            world.close_journals()
+        shutil.copy(copy, run_dir / "controller.sqlite")
+        with closing(sqlite3.connect(copy)) as file:
+            ((old,),) = file.execute("SELECT value FROM facts WHERE name = 'epoch'").fetchall()
+        recovered = world.controller()
+        await recovered.serve_on(A)
+        assert await recovered.lost_gpus() == frozenset()
+        assert number_of(old) + 3 < world.journal.epoch
+        with closing(JournalReader(run_dir / "controller.sqlite")) as reader:
+            assert number_of(reader.fact(EPOCH_FACT)) == world.journal.epoch
+
+    run(run_dir, monkeypatch, test)
+
+
+def test_the_tritonserver_of_workers_in_containers_is_that_of_their_image(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(world: World) -> None:
+        nodes = world.controller()
+        await nodes.serve_on(replace(A, image=ServerImage("triton:25.08")))
+        assert nodes.version == "25.08" and nodes.backends == {"onnxruntime"}
+        assert world.events == []
 
     run(run_dir, monkeypatch, test)

@@ -171,3 +171,37 @@ def test_slices_are_spread_if_the_processors_of_one_node_do_not_carry_them() -> 
     assert load.busy_by_node.keys() == {"a", "b"}
     assert (plan.slices_used, plan.gpus_used, len(plan.gpus)) == (4, 2, 2)
     assert violations(plan, problem, TWO_P95) == ()
+
+
+def test_slices_that_run_stay_if_their_node_carries_them() -> None:
+    """Four slices run on one node. A fifth one would exceed its processors, and goes to the other node."""
+    graph = one_task()
+    nodes = tuple(gpu for node in ("a", "b") for gpu in cluster(1, node=node).gpus)
+    on = replace(cluster(1), gpus=nodes, processors=3.5)
+    problem = Problem((Workload(graph, 300.0),), on, {graph.name: ProfileTable([row(rps=100.0)])})
+    running = make_plan(problem, TWO_P95)
+    (before,) = running.gpus
+    assert len(before.layout) == 4
+    grown = replace(problem, workloads=(Workload(graph, 380.0),), running=running)
+    plan = make_plan(grown, TWO_P95)
+    load = processor_load(plan, grown)
+    assert load is not None and not load.exceeded
+    after = {gpu.id.node: gpu.layout for gpu in plan.gpus}
+    assert set(before.layout) <= set(after[before.id.node])
+    assert plan.slices_used == 5 and len(after) == 2
+    assert violations(plan, grown, TWO_P95) == ()
+
+
+def test_slices_that_run_move_if_a_node_would_be_exceeded() -> None:
+    """Seven slices run on one node, which no longer carries them."""
+    graph = one_task()
+    nodes = tuple(gpu for node in ("a", "b") for gpu in cluster(1, node=node).gpus)
+    on = replace(cluster(1), gpus=nodes, processors=6.0)
+    profiles = {graph.name: ProfileTable([row(rps=100.0)])}
+    problem = Problem((Workload(graph, 500.0),), on, profiles)
+    running = make_plan(problem, TWO_P95)
+    assert len(running.gpus) == 1
+    fewer = replace(problem, cluster=replace(on, processors=3.0), running=running)
+    load = processor_load(make_plan(fewer, TWO_P95), fewer)
+    assert load is not None and not load.exceeded
+    assert load.busy_by_node.keys() == {"a", "b"}

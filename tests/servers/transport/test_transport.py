@@ -6,7 +6,9 @@ import os
 import shutil
 import signal
 import socket
+import threading
 import time
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -16,7 +18,9 @@ import pytest
 from jigsaw_triton.errors import InputError, ServerError
 from jigsaw_triton.servers.certificates.authority import create_authority, issue
 from jigsaw_triton.servers.certificates.credentials import CONTROLLER, credentials_in, info, read_certificates
+from jigsaw_triton.servers.haproxy.config import CONFIG
 from jigsaw_triton.servers.os_process import OsProcess, start_time
+from jigsaw_triton.servers.transport import names
 from jigsaw_triton.servers.transport.config import Node
 from jigsaw_triton.servers.transport.gateway_side import GatewaySide
 from jigsaw_triton.servers.transport.node_side import NodeSide
@@ -335,6 +339,33 @@ def test_a_node_that_does_not_answer_is_noticed(run_dir: Path) -> None:
             finally:
                 os.kill(pid, signal.SIGCONT)
             await eventually_reachable(w, "a", "b")
+
+    asyncio.run(main())
+
+
+def test_a_node_whose_host_gets_another_address_is_called_there(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = threading.Event()
+    known = frozenset({"127.0.0.99"})
+
+    def resolve(host: str) -> frozenset[str]:
+        assert host == "localhost"
+        looked.set()
+        return known
+
+    monkeypatch.setattr(names, "LOOK_S", 0.1)
+    monkeypatch.setattr(names, "resolve", resolve)
+    machine = Machine(run_dir, "a")
+    machine.node = replace(machine.node, host="localhost")
+
+    async def main() -> None:
+        nonlocal known
+        async with world(run_dir, machine) as w:
+            config = w.side._side.place.folder / CONFIG
+            assert f"server a localhost:{machine.node.port} " in config.read_text()
+            assert await asyncio.to_thread(looked.wait, PATIENCE_S)
+            known = frozenset({"127.0.0.1"})
+            await until(lambda: f"server a 127.0.0.1:{machine.node.port} " in config.read_text())
+            await eventually_reachable(w, "a")
 
     asyncio.run(main())
 

@@ -1,0 +1,38 @@
+"""The process that runs benchmarks one after the other, when it is to end."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 60.0
+
+HANGING = """
+import os, sys, time
+from pathlib import Path
+from benchmarks import __main__ as benchmarks
+
+child = "import os, time; from pathlib import Path; Path({pid!r}).write_text(str(os.getpid())); time.sleep(600)"
+benchmarks.command = lambda name: [sys.executable, "-c", child]
+benchmarks.end_on_sigterm()
+sys.exit(benchmarks.main(["mig"]))
+"""
+
+
+def test_sigterm_ends_the_benchmark_that_runs(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    runner = subprocess.Popen([sys.executable, "-c", HANGING.format(pid=str(pid))], cwd=ROOT)
+    try:
+        give_up_at = time.monotonic() + PATIENCE_S
+        while not pid.exists() or not pid.read_text():
+            assert time.monotonic() < give_up_at and runner.poll() is None
+            time.sleep(0.05)
+        runner.send_signal(signal.SIGTERM)
+        assert runner.wait(PATIENCE_S) == 130
+        # The runner has waited for it, so its id is free.
+        assert not Path("/proc", pid.read_text()).exists()
+    finally:
+        runner.kill()
+        runner.wait()

@@ -1,0 +1,47 @@
+import socket
+from collections.abc import Mapping
+
+import pytest
+
+from jigsaw_triton.servers.transport import names
+from jigsaw_triton.servers.transport.config import Node
+from jigsaw_triton.servers.transport.names import Names, resolve
+
+
+def addresses(monkeypatch: pytest.MonkeyPatch, *looks: Mapping[str, set[str]]) -> list[str]:
+    """Returns the address of host `h` after each look, given what names stand for then."""
+    found, of = [], Names()
+    for look in looks:
+        monkeypatch.setattr(names, "resolve", lambda host, look=look: frozenset(look.get(host, ())))
+        of.look(["h", "10.0.0.1"])
+        found.append(of.placed(Node("a", "h", 7440)).host)
+    return found
+
+
+def test_a_host_keeps_its_name_until_its_address_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[set[str]] = [{"1.1.1.1"}, {"1.1.1.1"}, {"2.2.2.2"}, {"2.2.2.2", "3.3.3.3"}, {"4.4.4.4"}]
+    assert addresses(monkeypatch, *({"h": look} for look in looks)) == ["h", "h", "2.2.2.2", "2.2.2.2", "4.4.4.4"]
+
+
+def test_several_addresses_in_turn_are_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = {"1.1.1.1", "2.2.2.2"}
+    assert addresses(monkeypatch, {"h": both}, {"h": {"2.2.2.2"}}, {"h": {"1.1.1.1"}}) == ["h", "h", "h"]
+
+
+def test_a_name_that_cannot_be_resolved_for_a_while_keeps_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert addresses(monkeypatch, {"h": {"1.1.1.1"}}, {}, {"h": {"1.1.1.1"}}) == ["h", "h", "h"]
+    assert addresses(monkeypatch, {"h": {"1.1.1.1"}}, {"h": {"2.2.2.2"}}, {}) == ["h", "2.2.2.2", "2.2.2.2"]
+
+
+def test_a_name_that_could_not_be_resolved_at_first_gets_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert addresses(monkeypatch, {}, {"h": {"::1", "1.1.1.1"}}) == ["h", "1.1.1.1"]
+
+
+def test_addresses_come_from_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve("localhost") & {"127.0.0.1", "::1"}
+
+    def fails(*arguments: object, **options: object) -> None:
+        raise socket.gaierror("no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fails)
+    assert resolve("localhost") == frozenset()
