@@ -150,8 +150,7 @@ async def _gateway_lost(cells: FrontedCells, rps: float, effort: Effort) -> list
     load = asyncio.create_task(client.poisson(_ports(cells), request, rps, seconds, Random(2)))
     await asyncio.sleep(BEFORE_S if seconds > 2 * BEFORE_S else seconds / 4)
     at_s = time.monotonic() - began_s
-    await asyncio.to_thread(cells.kill, "cell1")
-    killed_s = time.monotonic() - began_s
+    killed_s = await asyncio.to_thread(cells.kill, "cell1") - began_s
     return lost(await load, at_s, killed_s, f"gateway, controller, supervisor and workers killed; {rps:g} requests/s")
 
 
@@ -161,7 +160,7 @@ def lost(outcomes: list[Outcome], at_s: float, killed_s: float, note: str) -> li
     Args:
         outcomes: Outcomes of all requests.
         at_s: Second at which the first process was killed.
-        killed_s: Second at which the last one had ended. A request that fails before may have been in progress there.
+        killed_s: Second at which the gateway had ended. A request from before it may have been in progress there.
         note: Description of the fault and the load.
     """
     failed = [outcome for outcome in outcomes if outcome.status != OK]
@@ -169,7 +168,7 @@ def lost(outcomes: list[Outcome], at_s: float, killed_s: float, note: str) -> li
     after = [outcome for outcome in outcomes if outcome.due_s >= at_s and outcome.status == OK]
     slowest_s = max(outcome.latency_ms for outcome in after) / 1e3
     until_s = max((outcome.ended_s for outcome in inside), default=at_s) - at_s
-    note = f"{note}, {len(outcomes)} in all; the processes ended within {killed_s - at_s:.2f} s"
+    note = f"{note}, {len(outcomes)} in all; the gateway had ended after {killed_s - at_s:.2f} s"
     fails = f"{note}; {len(inside)} failed in progress"
     return [
         figure("cluster.cell_lost.elsewhere_s", max(slowest_s, until_s), "s", f"slowest answer after it; {note}", at_most=2),

@@ -73,7 +73,7 @@ def write_cells(
     contents = _contents(load_plan_or_partition(plan), paths, nodes, str(plan))
     names = [cell.name for cell in contents]
     hosts, spares = gateways or {}, standbys or {}
-    for given, option in ((hosts, "gateway"), (spares, "standby")):
+    for given, option in ((hosts, "gateway-host"), (spares, "standby-host")):
         for name, host in given.items():
             _check_host(name, host, names, wording.name(option))
     contents = [replace(cell, host=hosts.get(cell.name), standby=spares.get(cell.name)) for cell in contents]

@@ -134,7 +134,7 @@ class Cells:
         cells = {cell.name: cell.deployment.wait_status() for cell in self.cells}
         return {
             "cells": cells,
-            "front": self.front.find_status(),
+            "front": self.front.find_status() if (self.folder / FRONT).exists() else None,
             "serving": all(status is not None and status["serving"] for status in cells.values()),
         }
 

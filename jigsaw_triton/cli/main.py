@@ -57,10 +57,10 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "trace": "Show where the time of a request went.",
         "node": "List the machines of the deployment, and withdraw or return one.",
         "down": "Stop the deployment, and destroy its MIG instances.",
-        "cells": "Deploy a cluster as several cells, each with a gateway of its own.",
-        "front": "Run HAProxy over the gateways of cells.",
         "bench": "Measure a running graph with perf_analyzer.",
         "export": "Write files for systemd, Compose or Kubernetes.",
+        "cells": "Deploy a cluster as several cells, each with a gateway of its own.",
+        "front": "Run HAProxy over the gateways of cells.",
     },
     "This machine": {
         "agent": "Run the agent of a machine, for a controller on another one.",

@@ -102,7 +102,7 @@ def _gateway(base: GatewayEntry, cell: CellContent, index: int) -> dict[str, Any
         raise InputError(
             f"the gateway of cell {cell.name} would have port {max(moved.values())}",
             where="spec.gateway",
-            hint="choose lower ports, or give gateways machines of their own with --gateway",
+            hint="choose lower ports, or give gateways machines of their own with --gateway-host",
         )
     return {"address": LOOPBACK, **moved}
 

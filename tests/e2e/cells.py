@@ -2,6 +2,8 @@
 
 import os
 import signal
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -67,15 +69,23 @@ class FrontedCells:
         """Deploys all cells. Returns what the command prints."""
         return self.run("cells", "deploy", self.folder, *options)
 
-    def kill(self, name: str) -> None:
-        """Kills the gateway, the controller, the supervisor and the workers of a cell, the gateway first."""
+    def kill(self, name: str) -> float:
+        """Kills all processes of a cell: supervisor and controller first, so that nothing is restarted.
+
+        Returns:
+            Monotonic time at which the gateway had ended.
+        """
         system = self.systems[name]
         gateway = system.status()["gateway"]["pid"]
-        pids = [gateway, system.supervisor_pid(), system.controller_pid()]
-        pids += [member.pid for member in members(system.state) if member.pid not in pids]
-        for pid in pids:
+        for pid in (system.supervisor_pid(), system.controller_pid(), gateway):
             os.kill(pid, signal.SIGKILL)
+        system.wait_ended(gateway)
+        ended_s = time.monotonic()
+        for member in members(system.state):
+            with suppress(ProcessLookupError):
+                os.kill(member.pid, signal.SIGKILL)
         system.wait_gone()
+        return ended_s
 
     def end(self) -> None:
         """Ends the front and all cells, and checks that they leave nothing behind."""

@@ -35,8 +35,8 @@ def command() -> None:
     "create",
     examples=(
         "cells create traffic/ --cluster cluster.yaml --plan plan.json -O cells",
-        "cells create traffic/ --cluster cluster.yaml --plan plan.json -O cells --gateway cell1=10.0.0.1 "
-        "--gateway cell2=10.0.0.2",
+        "cells create traffic/ --cluster cluster.yaml --plan plan.json -O cells --gateway-host cell1=10.0.0.1 "
+        "--gateway-host cell2=10.0.0.2",
     ),
 )
 @options.graphs()
@@ -49,8 +49,8 @@ def command() -> None:
     type=click.Path(path_type=Path),
     help="Plan with cells, which `plan --cells -O` has written.",
 )
-@_hosts("--gateway", "Host of the gateway of a cell, if it has a machine of its own.  [default: this machine]")
-@_hosts("--standby", "Host of the standby gateway of a cell.")
+@_hosts("--gateway-host", "Host of the gateway of a cell, if it has a machine of its own.  [default: this machine]")
+@_hosts("--standby-host", "Host of the standby gateway of a cell.")
 @options.option("--overwrite", is_flag=True, help="Replace the files of an earlier call.")
 @options.out_file("Write a folder for each cell, and front.yaml, to this folder.", required=True)
 def create(
@@ -58,8 +58,8 @@ def create(
     graphs: tuple[str, ...],
     cluster: str,
     plan_path: Path,
-    gateway: tuple[str, ...],
-    standby: tuple[str, ...],
+    gateway_host: tuple[str, ...],
+    standby_host: tuple[str, ...],
     overwrite: bool,
     out_path: Path,
 ) -> None:
@@ -74,8 +74,8 @@ def create(
         graphs,
         cluster=cluster,
         plan=plan_path,
-        gateways=_by_cell(gateway, "--gateway"),
-        standbys=_by_cell(standby, "--standby"),
+        gateways=_by_cell(gateway_host, "--gateway-host"),
+        standbys=_by_cell(standby_host, "--standby-host"),
         overwrite=overwrite,
         wording=COMMAND_LINE,
     )

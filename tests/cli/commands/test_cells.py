@@ -60,10 +60,10 @@ def test_files_are_replaced_only_on_request(run: Run, app: Path, planned: Path) 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--gateway", "cell1"), "'cell1' names no cell and host (--gateway)"),
-        (("--gateway", "cell3=a"), "the plan has no cell 'cell3'"),
-        (("--gateway", "cell1=a:8000"), "'a:8000' is not a host name or an address"),
-        (("--standby", "cell1=a", "--standby", "cell1=b"), "cell cell1 has two hosts"),
+        (("--gateway-host", "cell1"), "'cell1' names no cell and host (--gateway-host)"),
+        (("--gateway-host", "cell3=a"), "the plan has no cell 'cell3'"),
+        (("--gateway-host", "cell1=a:8000"), "'a:8000' is not a host name or an address"),
+        (("--standby-host", "cell1=a", "--standby-host", "cell1=b"), "cell cell1 has two hosts"),
     ],
 )
 def test_wrong_hosts_are_refused(run: Run, app: Path, planned: Path, more: tuple[str, ...], message: str) -> None:
