@@ -73,7 +73,8 @@ class Cells:
             raise InputError("there are no cells here", where=str(self.folder), hint=hint)
         for name in names:
             if name not in found:
-                raise InputError(f"there is no cell '{name}'", where=str(self.folder), hint=nearest(name, found, "cells"))
+                hint = nearest(name, found, "cells")
+                raise InputError(f"there is no cell '{name}'", where=str(self.folder), hint=hint)
         self.cells = tuple(
             CellFolder(name, path, Deployment(path / STATE))
             for name, path in found.items()
@@ -175,7 +176,10 @@ class Cells:
             if entry.engine == "local" and entry.driver != "emulated" and not _processors_only(entry):
                 local.append(cell)
         if len(self.cells) > 1 and local:
-            hint = "write `engine: agents` in cluster.yaml, or deploy each cell on its machine with --cell"
+            hint = (
+                "write `engine: agents` in cluster.yaml, or `driver: emulated` to try it, or deploy each cell on its "
+                "machine with --cell"
+            )
             where = str(local[0].folder / CLUSTER)
             raise InputError("several cells cannot use the GPUs of one machine", where=where, hint=hint)
 

@@ -145,9 +145,7 @@ def _statistics(protocol: str, cells: tuple[FrontCell, ...]) -> Iterator[str]:
     yield from (f"use-server {cell.name} if {{ {condition} }}" for cell in cells)
 
 
-def _servers(
-    protocol: str, checked: str, cells: tuple[FrontCell, ...], by_cell: Mapping[str, int]
-) -> Iterator[str]:
+def _servers(protocol: str, checked: str, cells: tuple[FrontCell, ...], by_cell: Mapping[str, int]) -> Iterator[str]:
     """Yields the servers of a backend.
 
     Args:

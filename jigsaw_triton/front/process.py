@@ -64,7 +64,9 @@ def run_front(paths: Paths, read: Callable[[], Front]) -> None:
         lock = take_lock(paths.lock)
     except AlreadyRunsError as error:
         hint = "give each front its own folder with --state, and its own ports"
-        raise StateError("a front is already running here", where=error.where, hint=hint) from error
+        raise StateError(
+            "a front, or the controller of a deployment, is already running here", where=error.where, hint=hint
+        ) from error
     try:
         asyncio.run(_Running(paths, read).run())
     finally:
@@ -161,4 +163,3 @@ def _write_state(path: Path, text: str) -> None:
     fresh = path.with_name(f".{path.name}")
     fresh.write_text(text, encoding="utf-8")
     fresh.replace(path)
-

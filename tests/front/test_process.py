@@ -160,6 +160,22 @@ def test_a_changed_file_is_taken_over_without_a_failed_request(world: World) -> 
     assert answers.keys() <= {"cell1", "cell2"}
 
 
+def test_a_cell_that_is_down_gets_no_request_after_a_reload(world: World) -> None:
+    world.cell1.ready.clear()
+    world.wait_state("cell1", up=False)
+    reloads = world.front.log().count("has reloaded its changed files")
+    world.write(first=2, second=1)
+    answers: Counter[str] = Counter()
+
+    def reloaded() -> bool:
+        answers.update(world.front.ask(10))
+        return world.front.log().count("has reloaded its changed files") > reloads
+
+    world.front.wait(reloaded)
+    answers.update(world.front.ask(20))
+    assert answers.keys() == {"cell2"}
+
+
 def test_a_wrong_file_is_reported_and_changes_nothing(world: World) -> None:
     world.write(first=-1)
     world.front.wait(lambda: "keeps its previous files" in world.front.log())
@@ -170,7 +186,7 @@ def test_a_wrong_file_is_reported_and_changes_nothing(world: World) -> None:
 def test_a_second_front_in_the_same_folder_is_refused(world: World) -> None:
     result = world.front.run()
     assert result.returncode == 4
-    assert "a front is already running here" in result.stderr
+    assert "a front, or the controller of a deployment, is already running here" in result.stderr
 
 
 def test_haproxy_outlives_its_front_and_the_next_front_goes_on_with_it(world: World) -> None:

@@ -200,5 +200,3 @@ class FrontProcess:
         finally:
             connection.close()
         return answers
-
-

@@ -41,9 +41,9 @@ def command(
 ) -> int | None:
     """Run HAProxy in front of the cells of front.yaml until SIGTERM or Ctrl-C.
 
-    It sends each request, over HTTP or gRPC, to a cell that has the graph ready, by the weights of the file. A cell that
-    carries less than its share of the load gets less. Changes of the file take effect within seconds, without a lost
-    request. Several fronts may run side by side, each with its own ports or machine.
+    It sends each request, over HTTP or gRPC, to a cell that has the graph ready, by the weights of the file. A cell
+    that carries less than its share of the load gets less. Changes of the file take effect within seconds, without a
+    lost request. Several fronts may run side by side, each with its own ports or machine.
     """
     front = FrontFile(file, state, http=http, grpc=grpc, metrics=metrics, address=address)
     if only_status:
