@@ -60,7 +60,7 @@ def _check_names(spec: FrontSpec, loaded: Loaded[FrontDocument], report: Report)
 
 
 def _check_addresses(spec: FrontSpec, loaded: Loaded[FrontDocument], report: Report) -> None:
-    """Reports ports that do not exist, and two addresses that are the same."""
+    """Reports ports that do not exist, and two addresses for requests that are the same."""
     lines: dict[str, int] = {}
     for number, cell in enumerate(spec.cells):
         places: list[tuple[Path, GatewayAddressEntry]] = [(("spec", "cells", number), cell)]
@@ -73,7 +73,7 @@ def _check_addresses(spec: FrontSpec, loaded: Loaded[FrontDocument], report: Rep
                 path: Path = (*place, key)
                 if int(address.rpartition(":")[2]) > _MOST_PORT:
                     report.add(path, f"{shown(address)} has no valid port", f"a port is at most {_MOST_PORT}")
-                elif address in lines:
+                elif key != "metrics" and address in lines:
                     hint = f"the other is on line {lines[address]}"
                     report.add(path, f"two servers have the address {address}", hint)
                 lines.setdefault(address, loaded.source.line(path))

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from jigsaw_triton.servers.members import members
-from tests.e2e.system import System
+from tests.e2e.system import System, free_ports
 from tests.front.world import FrontProcess
 
 
@@ -28,6 +28,11 @@ class FrontedCells:
         self.systems = {
             name: System(self.folder / "cells" / name / "state") for name in (f"cell{n + 1}" for n in range(nodes))
         }
+        # All at once, so that no port is chosen twice.
+        ports = free_ports(3 * nodes + 3)
+        for number, system in enumerate(self.systems.values()):
+            system.http, system.grpc, system.metrics = ports[3 * number : 3 * number + 3]
+        self.front = FrontProcess(self.folder, ports[3 * nodes :])
         listed = "".join(f"    - {{name: n{node}, gpus: [{{model: {board}}}]}}\n" for node in range(nodes))
         self._cluster = folder / "cluster.yaml"
         self._cluster.write_text(
@@ -52,7 +57,6 @@ class FrontedCells:
         planning = ("--demand", demand, "--cells", count, "-O", plan, *options)
         self.run("plan", app, "--cluster", self._cluster, *planning)
         self.run("cells", "create", app, "--cluster", self._cluster, "--plan", plan, "-O", self.folder)
-        self.front = FrontProcess(self.folder)
         entries = yaml.safe_load(self.front.file.read_text())["spec"]["cells"]
         for entry in entries:
             system = self.systems[entry["name"]]
@@ -89,7 +93,7 @@ class FrontedCells:
 
     def end(self) -> None:
         """Ends the front and all cells, and checks that they leave nothing behind."""
-        if hasattr(self, "front") and self.front.runs:
+        if self.front.runs:
             self.front.end(signal.SIGTERM)
         for system in self.systems.values():
             system.end()

@@ -39,8 +39,7 @@ def arrivals(cells: FrontedCells) -> dict[str, float]:
 
 
 def front_state(cells: FrontedCells) -> dict[str, Any]:
-    document = json.loads(cells.front.run("--status", "-o", "json").stdout)
-    return {cell["cell"]: cell for cell in document["graphs"]["words"]}
+    return cells.front.status("words")
 
 
 def test_each_protocol_reaches_both_cells(cells: FrontedCells) -> None:

@@ -99,5 +99,5 @@ def test_ports_that_are_far_apart_never_meet() -> None:
 
 
 def test_too_few_ports_are_an_error() -> None:
-    with pytest.raises(InputError, match="the gateway of cell cell1 would have port 65541"):
+    with pytest.raises(InputError, match="the gateway of cell cell2 would have port 65551"):
         files(gateway={"http": 65_500, "grpc": 65_511, "metrics": 65_501})

@@ -24,11 +24,12 @@ class World:
     """
 
     def __init__(self, folder: Path) -> None:
-        ports = free_ports(6)
+        # All at once, so that no port is chosen twice.
+        ports = free_ports(9)
         self.cell1, self.cell2, self.standby = map(Gateway, ("cell1", "cell2", "standby"), ports[:3])
         self.gateways = (self.cell1, self.cell2, self.standby)
-        self._grpc = dict(zip(self.gateways, ports[3:], strict=True))
-        self.front = FrontProcess(folder)
+        self._grpc = dict(zip(self.gateways, ports[3:6], strict=True))
+        self.front = FrontProcess(folder, ports[6:])
 
     def entry(self, gateway: Gateway, **more: Any) -> dict[str, Any]:
         """Returns the addresses of a gateway in front.yaml."""
@@ -49,6 +50,11 @@ class World:
     def wait_state(self, cell: str, *, up: bool) -> None:
         """Waits until the front has found that a cell is up, or down."""
         self.front.wait(lambda: self.front.status()[cell]["up"] is up)
+
+
+def nearly(answers: Counter[str], **wanted: int) -> bool:
+    """True if the cells have answered these numbers of requests, but for a rounding of the weights."""
+    return answers.keys() == wanted.keys() and all(abs(answers[name] - count) <= 2 for name, count in wanted.items())
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +84,11 @@ def world(running: World) -> Iterator[World]:
     running.write()
     for name in ("cell1", "cell2", "cell2.standby"):
         running.wait_state(name, up=True)
-    running.front.wait(lambda: running.front.ask(400) == Counter(cell1=300, cell2=100))
+    running.front.wait(lambda: nearly(running.front.ask(80), cell1=60, cell2=20))
 
 
 def test_requests_of_one_connection_are_balanced_by_weights(world: World) -> None:
-    assert world.front.ask(400) == Counter(cell1=300, cell2=100)
+    assert nearly(world.front.ask(80), cell1=60, cell2=20)
 
 
 def test_a_cell_that_has_the_model_not_ready_gets_no_request(world: World) -> None:
@@ -110,7 +116,7 @@ def test_no_request_fails_that_is_sent_after_a_gateway_has_ended(world: World) -
 def test_a_standby_gateway_serves_in_place_of_its_cell(world: World) -> None:
     assert "standby" not in world.front.ask(40)
     world.cell2.stop()
-    world.front.wait(lambda: world.front.ask(40) == Counter(cell1=30, standby=10))
+    world.front.wait(lambda: nearly(world.front.ask(40), cell1=30, standby=10))
     world.cell1.stop()
     assert world.front.ask(20) == Counter(standby=20)
 
@@ -153,7 +159,7 @@ def test_a_changed_file_is_taken_over_without_a_failed_request(world: World) -> 
         world.write(first=0, second=1)
         world.front.wait(lambda: world.front.ask(40) == Counter(cell2=40))
         world.write(first=1, second=1)
-        world.front.wait(lambda: world.front.ask(40) == Counter(cell1=20, cell2=20))
+        world.front.wait(lambda: nearly(world.front.ask(40), cell1=20, cell2=20))
     finally:
         ends.set()
         thread.join()
@@ -180,7 +186,7 @@ def test_a_wrong_file_is_reported_and_changes_nothing(world: World) -> None:
     world.write(first=-1)
     world.front.wait(lambda: "keeps its previous files" in world.front.log())
     assert "spec.cells[0].weights.traffic is -1" in world.front.log()
-    assert world.front.ask(400) == Counter(cell1=300, cell2=100)
+    assert nearly(world.front.ask(80), cell1=60, cell2=20)
 
 
 def test_a_second_front_in_the_same_folder_is_refused(world: World) -> None:

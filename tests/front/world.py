@@ -1,13 +1,12 @@
 """A front as a user runs it, over stand-ins of the cells' gateways that speak HTTP."""
 
 import http.client
-import json
 import os
 import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from tests.e2e.system import COMMAND, PATIENCE_S, free_ports
+from jigsaw_triton.api.fronts import FrontFile
+from tests.e2e.system import COMMAND, PATIENCE_S
 
 _POLL_S = 0.05
 
@@ -92,11 +92,14 @@ class _Server(ThreadingHTTPServer):
 def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             status, text = gateway.answer(self.path)
             self.send_response(status)
             self.send_header("Content-Length", str(len(text)))
+            # HAProxy keeps no connection on which a request could meet the end of the gateway.
+            self.send_header("Connection", "close")
             self.end_headers()
             self.wfile.write(text.encode())
 
@@ -115,11 +118,12 @@ class FrontProcess:
 
     Args:
         folder: Folder of the file.
+        ports: Free ports for HTTP, gRPC and metrics.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ports: Sequence[int]) -> None:
         self.file = folder / "front.yaml"
-        self.http, self.grpc, self.metrics = free_ports(3)
+        self.http, self.grpc, self.metrics = ports
         self._log = folder / "front.log"
         self._process: subprocess.Popen[bytes] | None = None
         outside = {name: text for name, text in os.environ.items() if not name.startswith("JIGSAW_")}
@@ -147,7 +151,8 @@ class FrontProcess:
                 stderr=log,
                 process_group=0,
             )
-        self.wait(lambda: self.log().count("the front listens") > begun)
+        self.wait(lambda: not self.runs or self.log().count("the front listens") > begun)
+        assert self.runs, self.log()
 
     def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         """Runs a command on the same file."""
@@ -175,10 +180,9 @@ class FrontProcess:
         """Returns what the front has printed."""
         return self._log.read_text() if self._log.exists() else ""
 
-    def status(self) -> dict[str, dict[str, Any]]:
-        """Returns the state of each server of the graph `traffic`."""
-        document = json.loads(self.run("--status", "-o", "json").stdout)
-        return {cell["cell"]: cell for cell in document["graphs"]["traffic"]}
+    def status(self, graph: str = "traffic") -> dict[str, dict[str, Any]]:
+        """Returns the state of each server of a graph, as `front --status` has it."""
+        return {cell["cell"]: cell for cell in FrontFile(self.file).status()["graphs"][graph]}
 
     def wait(self, condition: Callable[[], bool]) -> None:
         """Waits until a condition holds."""
@@ -193,7 +197,10 @@ class FrontProcess:
         connection = http.client.HTTPConnection("127.0.0.1", self.http, timeout=PATIENCE_S)
         try:
             for _ in range(count):
-                connection.request("POST" if call == "infer" else "GET", f"/v2/models/{model}/{call}", b"{}")
+                if call == "infer":
+                    connection.request("POST", f"/v2/models/{model}/infer", b"{}")
+                else:
+                    connection.request("GET", f"/v2/models/{model}/{call}")
                 response = connection.getresponse()
                 text = response.read().decode()
                 answers[text if response.status == 200 else f"{response.status} {text}"] += 1
