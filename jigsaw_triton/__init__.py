@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from jigsaw_triton.api.asynchronous import deploy_async as deploy_async
     from jigsaw_triton.api.builders import GraphBuilder as GraphBuilder
     from jigsaw_triton.api.builders import ProfileBuilder as ProfileBuilder
+    from jigsaw_triton.api.cell_files import write_cells as write_cells
+    from jigsaw_triton.api.cells import Cells as Cells
     from jigsaw_triton.api.checking import check_models as check_models
     from jigsaw_triton.api.compiling import compile as compile
     from jigsaw_triton.api.deploying import deploy as deploy
@@ -84,6 +86,8 @@ _MODULES = {
     "api.adding": ("add_models",),
     "api.asynchronous": ("AsyncDeployment", "deploy_async"),
     "api.builders": ("GraphBuilder", "ProfileBuilder"),
+    "api.cell_files": ("write_cells",),
+    "api.cells": ("Cells",),
     "api.checking": ("check_models",),
     "api.compiling": ("compile",),
     "api.deploying": ("deploy",),
@@ -136,6 +140,7 @@ __all__ = [
     "ArtifactError",
     "AsyncDeployment",
     "Capacity",
+    "Cells",
     "Cluster",
     "Contender",
     "Deployment",
@@ -200,6 +205,7 @@ __all__ = [
     "report_profiles",
     "simulate",
     "steady_trials",
+    "write_cells",
 ]
 
 

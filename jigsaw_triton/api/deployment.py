@@ -281,7 +281,7 @@ class Deployment(ControlledDeployment):
                 # The error that it leaves is for whoever deployed the canary.
                 self.follow(reporter.note, after, _settled)
             else:
-                self._wait_settled(after, reporter)
+                self.wait_settled(after, reporter)
         except BaseException as error:
             _note_interruption(error, reporter)
             raise
@@ -446,7 +446,7 @@ class Deployment(ControlledDeployment):
             served, self._request = self._request, None if rollout.request.changes_membership else rollout.request
             if wait:
                 try:
-                    self._wait_settled(after, reporter)
+                    self.wait_settled(after, reporter)
                 except JigsawError:
                     self._request = served
                     raise
@@ -457,8 +457,16 @@ class Deployment(ControlledDeployment):
                 _note_interruption(error, reporter)
             raise
 
-    def _wait_settled(self, after: int, reporter: Reporter) -> None:
-        """Reports events until no change is in progress. Raises the error of the last change."""
+    def wait_settled(self, after: int, reporter: Reporter = LOG) -> None:
+        """Reports events until no change is in progress.
+
+        Args:
+            after: Number of the last event that is known.
+            reporter: Receives the events as notes.
+
+        Raises:
+            JigsawError: The last change failed.
+        """
         raise_failure(self.follow(reporter.note, after, _settled))
 
 

@@ -59,6 +59,8 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "down": "Stop the deployment, and destroy its MIG instances.",
         "bench": "Measure a running graph with perf_analyzer.",
         "export": "Write files for systemd, Compose or Kubernetes.",
+        "cells": "Deploy a cluster as several cells, each with a gateway of its own.",
+        "front": "Run HAProxy over the gateways of cells.",
     },
     "This machine": {
         "agent": "Run the agent of a machine, for a controller on another one.",

@@ -6,7 +6,7 @@ import yaml
 from pydantic_core import ErrorDetails
 
 from jigsaw_triton.spec.json_schema import subschema
-from jigsaw_triton.spec.schema import IMAGE_PATTERN
+from jigsaw_triton.spec.schema import ADDRESS_PATTERN, IMAGE_PATTERN
 from jigsaw_triton.spec.source import Path, dotted
 from jigsaw_triton.spec.words import nearest, shown
 
@@ -71,6 +71,8 @@ def explain(error: ErrorDetails, path: Path, schema: dict[str, Any]) -> tuple[st
         return _length(entry, kind, context, _suggestion("write", path, entry_schema))
     if kind == "string_pattern_mismatch" and context["pattern"] == IMAGE_PATTERN:
         return f"{entry} is {shown(value)}, not a container image", _suggestion("write", path, entry_schema)
+    if kind == "string_pattern_mismatch" and context["pattern"] == ADDRESS_PATTERN:
+        return f"{entry} is {shown(value)}, not a host and a port", _suggestion("write", path, entry_schema)
     if kind == "string_pattern_mismatch":
         return f"{shown(value)} is not a valid name ({entry})", NAME_FORM
     if kind == "literal_error":

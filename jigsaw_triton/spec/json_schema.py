@@ -4,17 +4,23 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from jigsaw_triton.spec.cells import CellDocument, FrontDocument
 from jigsaw_triton.spec.schema import ClusterDocument, GraphDocument
 from jigsaw_triton.spec.source import Path
 
-Kind = Literal["graph", "cluster"]
+Kind = Literal["graph", "cluster", "front", "cell"]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_MODELS: dict[Kind, type[BaseModel]] = {"graph": GraphDocument, "cluster": ClusterDocument}
+_MODELS: dict[Kind, type[BaseModel]] = {
+    "graph": GraphDocument,
+    "cluster": ClusterDocument,
+    "front": FrontDocument,
+    "cell": CellDocument,
+}
 
 
 def json_schema(kind: Kind) -> dict[str, Any]:
-    """Returns the JSON Schema of graph.yaml (`graph`) or cluster.yaml (`cluster`).
+    """Returns the JSON Schema of a file: `graph` stands for graph.yaml, and so on.
 
     To use it in an editor, save it and begin the YAML file with `# yaml-language-server: $schema=FILE`.
     """

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from jigsaw_triton.errors import Diagnostic, SpecError
+from jigsaw_triton.spec.cells import CellDocument, FrontDocument
 from jigsaw_triton.spec.explain import explain
 from jigsaw_triton.spec.files import STDIN, LocalFile, load_text, locate, locate_anywhere
 from jigsaw_triton.spec.json_schema import Kind, json_schema
@@ -43,6 +44,8 @@ _STAND_INS: Mapping[Kind, Mapping[EntryPath, Any]] = {
         ("spec", "outputs"): {"unnamed": "inputs.unnamed"},
     },
     "cluster": {("apiVersion",): API_VERSION},
+    "front": {("apiVersion",): API_VERSION},
+    "cell": {("apiVersion",): API_VERSION},
 }
 """Placeholders for required entries that are wrong or missing, so that the rest of the file can still be checked."""
 
@@ -142,6 +145,37 @@ def load_cluster(path: Path | str) -> Loaded[ClusterDocument]:
     loaded = _load(file, "cluster", ClusterDocument)
     files = {text: locate_anywhere(folder, text) for text in _secured_files(loaded.document.spec)}
     return replace(loaded, folder=folder, files=files)
+
+
+def load_front(path: Path | str) -> Loaded[FrontDocument]:
+    """Reads a front.yaml.
+
+    Args:
+        path: Path of the file or of a folder that contains a front.yaml.
+
+    Raises:
+        SpecError: The file cannot be read, or it is too damaged to be checked further.
+    """
+    file, folder = _place(path, "front.yaml")
+    loaded = _load(file, "front", FrontDocument)
+    spec = loaded.document.spec
+    tls = spec.tls
+    texts = (spec.api_keys, *((tls.cert, tls.key, tls.client_ca) if tls is not None else ()))
+    files = {text: locate_anywhere(folder, text) for text in texts if text is not None}
+    return replace(loaded, folder=folder, files=files)
+
+
+def load_cell(path: Path | str) -> Loaded[CellDocument]:
+    """Reads a cell.yaml.
+
+    Args:
+        path: Path of the file or of a folder that contains a cell.yaml.
+
+    Raises:
+        SpecError: The file cannot be read, or it is too damaged to be checked further.
+    """
+    file, folder = _place(path, "cell.yaml")
+    return replace(_load(file, "cell", CellDocument), folder=folder)
 
 
 def parse_gpus(text: str, *, name: str = "--gpus") -> Loaded[ClusterDocument]:

@@ -412,8 +412,8 @@ class EdgeTlsEntry(_Entry):
     """PEM file with the certificate authorities of clients; clients without a certificate are refused."""
 
 
-class EdgeLimitsEntry(_Entry):
-    """Limits and timeouts that the edge enforces."""
+class LimitsEntry(_Entry):
+    """Limits and timeouts that are enforced towards clients."""
 
     body_mib: int = Field(default=64, ge=1, le=2047, examples=[64])
     """Largest body of an HTTP request and largest message of a unary gRPC call, in MiB."""
@@ -423,17 +423,22 @@ class EdgeLimitsEntry(_Entry):
     """Connections that one client address may have at a time, for each protocol; unlimited by default."""
     client_rps: int | None = Field(default=None, ge=1, examples=[500])
     """Requests per second that one client may send, by API key or else by address; unlimited by default."""
-    queue_s: int = Field(default=30, ge=0, le=3600, examples=[30])
-    """Seconds that a request waits while the gateway restarts, before it is refused."""
-    resend_kib: int = Field(default=16, ge=16, le=1024, examples=[64])
-    """Largest request, in KiB, that is resent if the gateway dies while it handles it. A larger value slows every
-    request down."""
     header_s: int = Field(default=10, ge=1, le=3600, examples=[10])
     """Seconds that a client may take to send the headers of a request."""
     idle_s: int = Field(default=60, ge=1, le=86_400, examples=[60])
     """Seconds after which an idle connection is closed and a stalled upload is aborted."""
     answer_s: int = Field(default=600, ge=1, le=86_400, examples=[600])
     """Seconds to wait for the gateway's response, and longest pause between messages of a gRPC stream."""
+
+
+class EdgeLimitsEntry(LimitsEntry):
+    """Limits and timeouts that the edge enforces."""
+
+    queue_s: int = Field(default=30, ge=0, le=3600, examples=[30])
+    """Seconds that a request waits while the gateway restarts, before it is refused."""
+    resend_kib: int = Field(default=16, ge=16, le=1024, examples=[64])
+    """Largest request, in KiB, that is resent if the gateway dies while it handles it. A larger value slows every
+    request down."""
 
 
 class EdgeEntry(_Entry):

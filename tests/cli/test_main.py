@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
 
 NAMES = [name for section in COMMANDS.values() for name in section]
 GROUPS = {
+    "cells": ["create", "deploy", "status", "down"],
     "certificates": ["create", "issue", "show"],
     "node": ["list", "cordon", "uncordon", "drain"],
     "evaluate": ["ablation", "rehearse", "replay", "trials"],

@@ -8,11 +8,12 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from jigsaw_triton.errors import SpecError
+from jigsaw_triton.front.build import build_front
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.cluster import build_cluster
 from jigsaw_triton.profiles.read import parse_profiles
 from jigsaw_triton.spec.json_schema import Kind, json_schema
-from jigsaw_triton.spec.load import load_cluster
+from jigsaw_triton.spec.load import load_cell, load_cluster, load_front
 from jigsaw_triton.spec.step_file import parse_step
 from tests.fakes.documents import built, edited
 
@@ -40,20 +41,30 @@ def test_the_example_profiles_are_valid() -> None:
     assert len(parse_profiles(block("csv"), "profiles.csv")) == 2
 
 
-@pytest.mark.parametrize("kind", ["graph", "cluster"])
-def test_every_key_is_documented(kind: Kind) -> None:
+def test_the_example_front_and_cell_are_valid(tmp_path: Path) -> None:
+    (tmp_path / "front.yaml").write_text(block("yaml", "kind: Front"))
+    assert [dict(cell.shares) for cell in build_front(load_front(tmp_path)).cells] == [
+        {"traffic": 0.6},
+        {"traffic": 0.4, "faces": 1},
+    ]
+    (tmp_path / "cell.yaml").write_text(block("yaml", "kind: Cell"))
+    assert load_cell(tmp_path).problems == ()
+
+
+@pytest.mark.parametrize(("kind", "least"), [("graph", 9), ("cluster", 9), ("front", 9), ("cell", 5)])
+def test_every_key_is_documented(kind: Kind, least: int) -> None:
     schema = json_schema(kind)
     keys = {key for part in [schema, *schema["$defs"].values()] for key in part["properties"]}
-    assert len(keys) > 8
+    assert len(keys) >= least
     assert sorted(key for key in keys if not re.search(rf"\b{key}\b", PAGE)) == []
 
 
-@pytest.mark.parametrize("kind", ["graph", "cluster"])
+@pytest.mark.parametrize("kind", ["graph", "cluster", "front"])
 def test_every_choice_is_documented(kind: Kind) -> None:
     schema = json_schema(kind)
     keys = [item for part in [schema, *schema["$defs"].values()] for item in part["properties"].values()]
     choices = {choice for key in keys for choice in key.get("enum", ())}
-    assert {"graph", "ensemble", "bls", "auto", "refuse", "queue", "once", "never"} <= choices or kind == "cluster"
+    assert {"graph", "ensemble", "bls", "auto", "refuse", "queue", "once", "never"} <= choices or kind != "graph"
     assert sorted(choice for choice in choices if f"`{choice}`" not in PAGE) == []
 
 

@@ -1,6 +1,7 @@
 """`jigsaw-triton validate`: checks graphs, the profiles beside them, and a cluster."""
 
 import json
+from typing import get_args
 
 import click
 
@@ -34,7 +35,9 @@ from jigsaw_triton.spec.json_schema import Kind, json_schema
 @options.cluster()
 @options.option("--no-models", is_flag=True, help="Do not run the models; their files are still read.")
 @options.option(
-    "--schema", type=click.Choice(("graph", "cluster")), help="Print the JSON Schema of this file, for editors."
+    "--schema",
+    type=click.Choice(get_args(Kind)),
+    help="Print the JSON Schema of this file, for editors.",
 )
 def command(
     out: Output,

@@ -1,7 +1,11 @@
-"""Generates HAProxy's files from the cluster's settings. Pure functions without side effects."""
+"""Generates HAProxy's files from the cluster's settings. Pure functions without side effects.
 
-from collections.abc import Iterator, Mapping
+A front of cells has the same side towards clients; it takes the public functions for it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from jigsaw_triton.gpus.model import Edge, EdgeLimits, EdgeTls, GatewayPorts
 from jigsaw_triton.servers.edge.keys import ApiKey
@@ -84,23 +88,37 @@ def files(edge: Edge, ports: GatewayPorts, place: Place, keys: tuple[ApiKey, ...
     Returns:
         Name of a file -> its content.
     """
+    keyed = keys is not None
     sections = [
-        _global(edge, place),
-        _defaults(edge.limits),
-        *(_errors(protocol, place) for protocol in PROTOCOLS),
-        *(_public(protocol, edge, ports, place, keyed=keys is not None) for protocol in PROTOCOLS),
+        process_section(edge.limits, place),
+        defaults(edge.limits),
+        *(error_section(protocol, place) for protocol in PROTOCOLS),
+        *(public_section(protocol, edge, ports, place, keyed=keyed) for protocol in PROTOCOLS),
         *(_servers(protocol, place) for protocol in PROTOCOLS),
         *(_queue(protocol, edge, place) for protocol in PROTOCOLS),
         *(_again(protocol, place) for protocol in PROTOCOLS),
-        *_tables(),
-        _exporter(edge, ports),
+        *tables(),
+        exporter(edge, ports),
     ]
-    found = {CONFIG: configuration(sections)}
-    for status, message in _HTTP_ERRORS.items():
+    return {CONFIG: configuration(sections), **named_files(edge.limits, keys)}
+
+
+def named_files(
+    limits: EdgeLimits, keys: tuple[ApiKey, ...] | None, errors: Mapping[int, str] = MappingProxyType({})
+) -> dict[str, str]:
+    """Generates the files that the sections towards clients name.
+
+    Args:
+        limits: Limits of the edge.
+        keys: API keys of clients; None if no key is required.
+        errors: Status -> message, where it differs from that of an edge.
+    """
+    found = {}
+    for status, message in {**_HTTP_ERRORS, **errors}.items():
         found[f"http.{status}"] = http_error(status, message)
         found[f"grpc.{status}"] = _grpc_error("UNAVAILABLE", message)
     for name, (code, message) in _GRPC_REFUSALS.items():
-        found[f"grpc.{name}"] = _grpc_error(code, message.format(edge.limits.body_mib))
+        found[f"grpc.{name}"] = _grpc_error(code, message.format(limits.body_mib))
     if keys is not None:
         found[_KEYS] = "".join(f"{key.sha256} {key.name}\n" for key in keys)
     return found
@@ -110,15 +128,16 @@ def _connections(limits: EdgeLimits, place: Place) -> int:
     return max(min(limits.connections, (place.files - _FILES_OF_PROCESS) // _FILES_OF_CONNECTION), 1)
 
 
-def _global(edge: Edge, place: Place) -> Section:
+def process_section(limits: EdgeLimits, place: Place) -> Section:
+    """Returns the section `global`."""
     return (
         "global",
         *process_lines(place),
-        f"maxconn {_HELD_FACTOR * len(PROTOCOLS) * _connections(edge.limits, place)}",
+        f"maxconn {_HELD_FACTOR * len(PROTOCOLS) * _connections(limits, place)}",
         f"lua-load {LUA}",
-        f"hard-stop-after {edge.limits.answer_s}s",
+        f"hard-stop-after {limits.answer_s}s",
         # HAProxy copies a whole buffer for each request that it may resend: 128 KiB double the cost of a request.
-        f"tune.bufsize {edge.limits.resend_kib * 2**10}",
+        f"tune.bufsize {limits.resend_kib * 2**10}",
         # With HTTP/2's usual window of 64 KiB, a large tensor would wait for several round trips.
         "tune.h2.fe.initial-window-size 1048576",
         "tune.h2.be.initial-window-size 1048576",
@@ -128,7 +147,8 @@ def _global(edge: Edge, place: Place) -> Section:
     )
 
 
-def _defaults(limits: EdgeLimits) -> Section:
+def defaults(limits: EdgeLimits) -> Section:
+    """Returns the section `defaults`."""
     return (
         "defaults",
         "mode http",
@@ -145,7 +165,8 @@ def _defaults(limits: EdgeLimits) -> Section:
     )
 
 
-def _errors(protocol: str, place: Place) -> Section:
+def error_section(protocol: str, place: Place) -> Section:
+    """Returns the section that names the errors of a protocol, which are in `named_files`."""
     return (
         f"http-errors {protocol}",
         *(f"errorfile {status} {place.folder / f'{protocol}.{status}'}" for status in _HTTP_ERRORS),
@@ -165,7 +186,19 @@ def _security(protocol: str, tls: EdgeTls | None, place: Place) -> str:
     return f"ssl crt {place.folder / _CERT} alpn {alpn}{verify}"
 
 
-def _public(protocol: str, edge: Edge, ports: GatewayPorts, place: Place, *, keyed: bool) -> Section:
+def public_section(
+    protocol: str, edge: Edge, ports: GatewayPorts, place: Place, *, keyed: bool, routing: Iterable[str] = ()
+) -> Section:
+    """Returns the section of the port that clients connect to.
+
+    Args:
+        protocol: Protocol on the port.
+        edge: Settings of the edge.
+        ports: Public address and ports.
+        place: Folder and resources of the edge.
+        keyed: True if clients need a key.
+        routing: Rules that choose another backend than the one with the protocol's name.
+    """
     limits = edge.limits
     return (
         f"frontend {protocol}",
@@ -186,6 +219,7 @@ def _public(protocol: str, edge: Edge, ports: GatewayPorts, place: Place, *, key
         *(_http_bodies(limits) if protocol == "http" else _grpc_bodies(limits, place)),
         "http-after-response set-header x-request-id %[var(txn.id)]",
         *(("http-response set-header retry-after 1 if { status 503 }",) if protocol == "http" else ()),
+        *routing,
         f"default_backend {protocol}",
     )
 
@@ -297,13 +331,15 @@ def _again(protocol: str, place: Place) -> Section:
     )
 
 
-def _tables() -> Iterator[Section]:
+def tables() -> Iterator[Section]:
+    """Yields the tables of clients and their connections."""
     yield "backend clients", "stick-table type string len 64 size 100k expire 10s store http_req_rate(1s)"
     for protocol in PROTOCOLS:
         yield f"backend {protocol}_connections", "stick-table type ip size 100k expire 10s store conn_cur"
 
 
-def _exporter(edge: Edge, ports: GatewayPorts) -> Section:
+def exporter(edge: Edge, ports: GatewayPorts) -> Section:
+    """Returns the section of HAProxy's own metrics."""
     return (
         "frontend exporter",
         f"bind {ports.address}:{edge.metrics}",

@@ -1,0 +1,146 @@
+"""Files of a cluster that is divided into cells: a folder for each cell, and the front's front.yaml.
+
+Clients connect to the front, so it gets the ports and the edge of the user's cluster.yaml. A gateway that has a machine
+of its own listens there on the same ports, and the other gateways on further ones of the front's machine.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.spec.schema import API_VERSION, ClusterDocument, GatewayEntry, LimitsEntry
+from jigsaw_triton.spec.yaml_writer import Inline, dump_yaml
+
+FRONT = "front.yaml"
+CELLS = "cells"
+"""Folder of the cells' folders."""
+
+CELL, CLUSTER, PLAN = "cell.yaml", "cluster.yaml", "plan.json"
+"""Files of a cell."""
+
+LOOPBACK = "127.0.0.1"
+_STEP = 10
+_MOST_PORT = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class CellContent:
+    """A cell to write files of.
+
+    Attributes:
+        name: Name of the cell.
+        nodes: Names of its nodes.
+        graphs: Graph -> absolute path of its folder or file.
+        demand: Graph -> requests per second to provide for.
+        weights: Graph -> share of its requests.
+        plan: Text of the plan that the cell is expected to have.
+        host: Host of the gateway; None if it is on the front's machine.
+        standby: Host of the standby gateway; None if there is none.
+    """
+
+    name: str
+    nodes: tuple[str, ...]
+    graphs: Mapping[str, str]
+    demand: Mapping[str, float]
+    weights: Mapping[str, float]
+    plan: str
+    host: str | None = None
+    standby: str | None = None
+
+
+def cell_files(document: ClusterDocument, files: Mapping[str, str], cells: Sequence[CellContent]) -> dict[str, str]:
+    """Returns the text of each file by its path in the folder of the cells.
+
+    Args:
+        document: The user's cluster.
+        files: Path as the document has it -> absolute path, for certificates and keys.
+        cells: Cells, with the weights of each graph.
+
+    Raises:
+        InputError: The machine has too few ports for all gateways.
+    """
+    found = {FRONT: dump_yaml(_front(document, files, cells))}
+    for index, cell in enumerate(cells):
+        folder = PurePosixPath(CELLS, cell.name)
+        found[str(folder / CLUSTER)] = dump_yaml(_cluster(document, files, cell, index))
+        found[str(folder / CELL)] = dump_yaml(_cell(cell))
+        found[str(folder / PLAN)] = cell.plan
+    return found
+
+
+def _cell(cell: CellContent) -> dict[str, Any]:
+    demand = {name: float(rps) for name, rps in sorted(cell.demand.items())}
+    return _document("Cell", {"graphs": dict(sorted(cell.graphs.items())), "demand": demand})
+
+
+def _cluster(document: ClusterDocument, files: Mapping[str, str], cell: CellContent, index: int) -> dict[str, Any]:
+    data: dict[str, Any] = document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    spec = data["spec"]
+    spec.pop("edge", None)
+    spec["nodes"] = [node for node in spec["nodes"] if node["name"] in cell.nodes]
+    if document.spec.certificates is not None:
+        # A folder is named by one of its files.
+        spec["certificates"] = str(PurePosixPath(files[f"{document.spec.certificates}/cert.pem"]).parent)
+    gateway = _gateway(document.spec.gateway, cell, index)
+    spec["gateway"] = {**spec.get("gateway", {}), **gateway}
+    return data
+
+
+def _gateway(base: GatewayEntry, cell: CellContent, index: int) -> dict[str, Any]:
+    """Returns the address and the ports that the gateway of a cell listens on."""
+    ports = {"http": base.http, "grpc": base.grpc, "metrics": base.metrics}
+    if cell.host is not None:
+        numbers = cell.host.split(".")
+        is_address = len(numbers) == 4 and all(number.isdecimal() for number in numbers)
+        return {"address": cell.host if is_address else "0.0.0.0", **ports}
+    # Steps are wider than the ports of one gateway, so that those of two never meet.
+    step = -(-(max(ports.values()) - min(ports.values()) + 1) // _STEP) * _STEP
+    moved = {name: port + (index + 1) * step for name, port in ports.items()}
+    if max(moved.values()) > _MOST_PORT:
+        raise InputError(
+            f"the gateway of cell {cell.name} would have port {max(moved.values())}",
+            where="spec.gateway",
+            hint="choose lower ports, or give gateways machines of their own with --gateway-host",
+        )
+    return {"address": LOOPBACK, **moved}
+
+
+def _front(document: ClusterDocument, files: Mapping[str, str], cells: Sequence[CellContent]) -> dict[str, Any]:
+    base, edge = document.spec.gateway, document.spec.edge
+    metrics = base.metrics if edge is None else edge.metrics
+    spec: dict[str, Any] = {
+        "listen": Inline(address=base.address, http=base.http, grpc=base.grpc, metrics=metrics),
+        "cells": [_front_cell(base, cell, index) for index, cell in enumerate(cells)],
+    }
+    if edge is not None:
+        if edge.tls is not None:
+            named = edge.tls.model_dump(exclude_none=True)
+            spec["tls"] = Inline({key: files[path] for key, path in named.items()})
+        if edge.api_keys is not None:
+            spec["api_keys"] = files[edge.api_keys]
+        limits = edge.limits.model_dump(include=set(LimitsEntry.model_fields), exclude_defaults=True)
+        if limits:
+            spec["limits"] = Inline(limits)
+        spec["access_log"] = edge.access_log
+    return _document("Front", spec)
+
+
+def _front_cell(base: GatewayEntry, cell: CellContent, index: int) -> dict[str, Any]:
+    gateway = _gateway(base, cell, index)
+    ports = {key: gateway[key] for key in ("http", "grpc", "metrics")}
+
+    def at(host: str) -> dict[str, str]:
+        return {key: f"{host}:{port}" for key, port in ports.items()}
+
+    found = {
+        "name": cell.name,
+        **at(cell.host or LOOPBACK),
+        "weights": Inline({name: round(float(weight), 6) for name, weight in sorted(cell.weights.items())}),
+    }
+    return found | ({"standby": Inline(at(cell.standby))} if cell.standby is not None else {})
+
+
+def _document(kind: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": API_VERSION, "kind": kind, "spec": dict(spec)}

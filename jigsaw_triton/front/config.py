@@ -1,0 +1,179 @@
+"""Generates HAProxy's files of a front. Pure functions without side effects.
+
+Each graph has a backend for each protocol, in which each cell that serves the graph is a server. A cell is healthy for
+a graph if its gateway has the graph's model ready. The check is made over HTTP, and counts for gRPC too.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from jigsaw_triton.front.model import Front, FrontCell, GatewayAddress
+from jigsaw_triton.front.shares import weights
+from jigsaw_triton.servers.edge.config import (
+    PROTOCOLS,
+    defaults,
+    error_section,
+    exporter,
+    named_files,
+    process_section,
+    public_section,
+    tables,
+)
+from jigsaw_triton.servers.edge.keys import ApiKey
+from jigsaw_triton.servers.haproxy.config import CONFIG, Place, Section, configuration
+
+STATE = "servers.state"
+"""Name of the file with the state of all servers, from which a process continues after a reload."""
+
+STANDBY, LAST = ".standby", ".last"
+"""Suffixes of the servers of a standby gateway. The first has a weight while the cell's gateway is down, which the
+front changes; the second serves at once if no cell is left, which HAProxy knows itself."""
+
+_CONNECT_MS = 1_000
+"""Milliseconds for a connection to a gateway."""
+
+_CHECK_MS, _CHECK_TIMEOUT_MS, _AGAIN_MS = 400, 600, 100
+"""Milliseconds between health checks, for each of them, and until the next one after a failure. A gateway that does not
+answer is out of service after two failures: 0.4 + 0.6 + 0.1 + 0.6 s."""
+
+_LOST_MS = 2_000
+"""Milliseconds after which sent data that a machine's kernel has not acknowledged ends the connection."""
+
+_RETRIES = 3
+_LAST_UPDATE_S = 60
+
+_ERRORS = {
+    500: "the front failed",
+    502: "the cell's gateway failed before it answered",
+    503: "no cell has this model ready",
+    504: "the cell's gateway did not answer in time",
+}
+
+_SERVICE = "/inference.GRPCInferenceService"
+_NAMED = ("ModelInfer", "ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
+"""gRPC calls whose message has the name of a model as its first field."""
+
+
+def files(front: Front, place: Place, keys: tuple[ApiKey, ...] | None) -> dict[str, str]:
+    """Generates the files of the front.
+
+    Args:
+        front: Settings of the front.
+        place: Folder and resources of HAProxy.
+        keys: API keys of clients; None if no key is required.
+
+    Returns:
+        Name of a file -> its content.
+    """
+    limits, keyed = front.edge.limits, keys is not None
+    sections: list[Section] = [
+        (*process_section(limits, place), f"server-state-file {place.folder / STATE}"),
+        (
+            *defaults(limits),
+            # A reload closes an idle connection only with an answer, and never under a request that is on its way.
+            "option idle-close-on-response",
+            "load-server-state-from-file global",
+        ),
+        *(error_section(protocol, place) for protocol in PROTOCOLS),
+        *(
+            public_section(protocol, front.edge, front.ports, place, keyed=keyed, routing=_routing(protocol, front))
+            for protocol in PROTOCOLS
+        ),
+        *(_any_model(protocol, front) for protocol in PROTOCOLS),
+        *(_graph(protocol, graph, front) for graph in front.graphs for protocol in PROTOCOLS),
+        *tables(),
+        exporter(front.edge, front.ports),
+    ]
+    return {CONFIG: configuration(sections), **named_files(limits, keys, _ERRORS)}
+
+
+def backend(protocol: str, graph: str) -> str:
+    """Returns the name of the backend of a graph."""
+    return f"{protocol}.{graph}"
+
+
+def _routing(protocol: str, front: Front) -> Iterator[str]:
+    """Yields the rules that choose the backend by the model that a request names."""
+    if protocol == "http":
+        yield "http-request set-var(txn.graph) path,field(4,/) if { path_beg /v2/models/ }"
+    else:
+        yield f"acl named path {' '.join(f'{_SERVICE}/{call}' for call in _NAMED)}"
+        yield f"http-request wait-for-body time {front.edge.limits.header_s}s if named"
+        yield "http-request set-var(txn.graph) req.body,ungrpc(1) if named"
+    # A backend that does not exist leads to the default, where a gateway answers that it has no such model.
+    yield f"use_backend {protocol}.%[var(txn.graph)] if {{ var(txn.graph) -m found }}"
+
+
+def _graph(protocol: str, graph: str, front: Front) -> Section:
+    cells = front.cells_of(graph)
+    return (
+        f"backend {backend(protocol, graph)}",
+        *_backend_lines(protocol, f"/v2/models/{graph}/ready"),
+        *_statistics(protocol, cells),
+        *_servers(protocol, backend("http", graph), cells, weights({c.name: c.shares[graph] for c in cells})),
+    )
+
+
+def _any_model(protocol: str, front: Front) -> Section:
+    """Returns the backend of requests that name none of the graphs, and of gRPC streams, which may name any."""
+    cells = front.complete_cells
+    return (
+        f"backend {protocol}",
+        *_backend_lines(protocol, "/v2/health/ready"),
+        *_statistics(protocol, cells),
+        *_servers(protocol, "http", cells, {cell.name: 1 for cell in cells}),
+    )
+
+
+def _backend_lines(protocol: str, check: str) -> Iterator[str]:
+    yield f"errorfiles {protocol}"
+    yield "balance roundrobin"
+    yield f"timeout connect {_CONNECT_MS}ms"
+    yield f"retries {_RETRIES}"
+    # A request is sent to another cell only if no connection was made, so that none is executed twice.
+    yield "retry-on conn-failure"
+    yield "option redispatch 1"
+    yield "option srvtcpka"
+    yield from ("srvtcpka-idle 1s", "srvtcpka-intvl 1s", "srvtcpka-cnt 2")
+    if protocol == "http":
+        yield f"timeout check {_CHECK_TIMEOUT_MS}ms"
+        yield "option httpchk"
+        yield f"http-check send meth GET uri {check} ver HTTP/1.1 hdr host front"
+        yield "http-check expect status 200"
+
+
+def _statistics(protocol: str, cells: tuple[FrontCell, ...]) -> Iterator[str]:
+    """Yields rules by which one cell, the first that is up, answers all requests for statistics.
+
+    They are counters of one gateway. A client that compares two answers, such as perf_analyzer, needs the same one.
+    """
+    condition = "path_end /stats" if protocol == "http" else f"path {_SERVICE}/ModelStatistics"
+    yield from (f"use-server {cell.name} if {{ {condition} }}" for cell in cells)
+
+
+def _servers(protocol: str, checked: str, cells: tuple[FrontCell, ...], by_cell: Mapping[str, int]) -> Iterator[str]:
+    """Yields the servers of a backend.
+
+    Args:
+        protocol: Protocol of the backend.
+        checked: Name of the backend whose servers are checked, if it is another one.
+        cells: Cells that are servers.
+        by_cell: Weight of each cell.
+    """
+    for cell in cells:
+        yield _server(protocol, checked, cell.name, cell.gateway, f"weight {by_cell[cell.name]}")
+        if cell.standby is not None:
+            name = cell.name + STANDBY
+            yield _server(protocol, checked, name, cell.standby, "weight 0")
+            yield _server(protocol, checked, cell.name + LAST, cell.standby, "backup", track=name)
+
+
+def _server(
+    protocol: str, checked: str, name: str, address: GatewayAddress, more: str, *, track: str | None = None
+) -> str:
+    """Returns the line of a server, which tracks the check of the server of this name over HTTP if it has none."""
+    line = f"server {name} {address.of(protocol)}{' proto h2' if protocol == 'grpc' else ''} {more}"
+    line += f" tcp-ut {_LOST_MS}ms init-addr last,libc,none"
+    if protocol != "http" or track is not None:
+        return f"{line} track {checked}/{track or name}"
+    intervals = f"inter {_CHECK_MS}ms fastinter {_AGAIN_MS}ms downinter {_CHECK_MS}ms fall 2 rise 1"
+    return f"{line} check {intervals} observe layer4 error-limit 1 on-error mark-down"

@@ -1,0 +1,119 @@
+"""Models of front.yaml and cell.yaml, the files of a cluster that is divided into cells.
+
+The docstring of a field is its description in the JSON Schema that editors read.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jigsaw_triton.spec.schema import (
+    ADDRESS_PATTERN,
+    API_VERSION,
+    LIMIT_NODES,
+    LIMIT_WEIGHT,
+    EdgeTlsEntry,
+    LimitsEntry,
+    Name,
+)
+
+Address = Annotated[str, Field(pattern=ADDRESS_PATTERN)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class ListenEntry(_Entry):
+    """Address and ports that clients connect to."""
+
+    address: str = Field(default="127.0.0.1", examples=["0.0.0.0"])
+    """IPv4 address to listen on."""
+    http: int = Field(default=8000, ge=1, le=65535)
+    """Port for HTTP."""
+    grpc: int = Field(default=8001, ge=1, le=65535)
+    """Port for gRPC."""
+    metrics: int = Field(default=8002, ge=1, le=65535)
+    """Port of the front's own metrics."""
+
+
+class GatewayAddressEntry(_Entry):
+    """Addresses of a gateway."""
+
+    http: Address = Field(examples=["10.0.0.1:8000"])
+    """Host and port for HTTP."""
+    grpc: Address = Field(examples=["10.0.0.1:8001"])
+    """Host and port for gRPC."""
+    metrics: Address | None = Field(default=None, examples=["10.0.0.1:8002"])
+    """Host and port of the gateway's metrics, which say what the cell can carry."""
+
+
+class FrontCellEntry(GatewayAddressEntry):
+    """A cell: the addresses of its gateway, and its share of each graph."""
+
+    name: Name = Field(examples=["cell1"])
+    """Name of the cell."""
+    weights: dict[Name, Annotated[float, Field(ge=0, le=LIMIT_WEIGHT)]] = Field(
+        min_length=1, examples=[{"traffic": 0.5}]
+    )
+    """Graph -> weight of the cell among all that serve the graph. Only their proportions count."""
+    standby: GatewayAddressEntry | None = Field(
+        default=None, examples=[{"http": "10.0.0.2:8000", "grpc": "10.0.0.2:8001"}]
+    )
+    """Addresses of the cell's standby gateway, which serves while the gateway cannot be reached."""
+
+
+class FrontSpec(_Entry):
+    """Specification of the front."""
+
+    listen: ListenEntry = Field(default=ListenEntry(), examples=[{"address": "0.0.0.0", "http": 8000, "grpc": 8001}])
+    """Address and ports that clients connect to."""
+    cells: list[FrontCellEntry] = Field(
+        min_length=1,
+        max_length=LIMIT_NODES,
+        examples=[
+            [{"name": "cell1", "http": "10.0.0.1:8000", "grpc": "10.0.0.1:8001", "weights": {"traffic": 0.5}}],
+        ],
+    )
+    """Cells to balance requests over."""
+    tls: EdgeTlsEntry | None = Field(default=None, examples=[{"cert": "front.pem", "key": "front.key"}])
+    """TLS certificates; without them, both protocols are unencrypted."""
+    api_keys: str | None = Field(default=None, min_length=1, examples=["keys.txt"])
+    """File with one `NAME KEY` pair per line; requests without a listed key are refused."""
+    limits: LimitsEntry = Field(default=LimitsEntry(), examples=[{"body_mib": 64}])
+    """Limits and timeouts."""
+    access_log: Literal["all", "problems", "none"] = "problems"
+    """Requests that the log lists with their ids. problems: those that failed, were retried or got a status of 500."""
+
+
+class FrontDocument(_Entry):
+    """front.yaml: the cells that a front balances requests over."""
+
+    api_version: Literal["jigsaw-triton/v1"] = Field(alias="apiVersion", examples=[API_VERSION])
+    """Version of this format."""
+    kind: Literal["Front"] = Field(examples=["Front"])
+    """Kind of the document."""
+    spec: FrontSpec
+    """Specification of the front."""
+
+
+class CellSpec(_Entry):
+    """Specification of a cell."""
+
+    graphs: dict[Name, str] = Field(min_length=1, examples=[{"traffic": "/srv/traffic"}])
+    """Graph -> path of its folder or graph.yaml. A relative path starts at this file's folder."""
+    demand: dict[Name, Annotated[float, Field(gt=0)]] = Field(min_length=1, examples=[{"traffic": 120}])
+    """Graph -> requests per second to provide for."""
+
+
+class CellDocument(_Entry):
+    """cell.yaml: the graphs of a cell, and its share of their demand. Its nodes are in cluster.yaml beside it."""
+
+    api_version: Literal["jigsaw-triton/v1"] = Field(alias="apiVersion", examples=[API_VERSION])
+    """Version of this format."""
+    kind: Literal["Cell"] = Field(examples=["Cell"])
+    """Kind of the document."""
+    spec: CellSpec
+    """Specification of the cell."""

@@ -1,0 +1,226 @@
+"""A front with a real HAProxy over stand-ins of gateways."""
+
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jigsaw_triton.servers.ports import check_free
+from tests.e2e.system import free_ports
+from tests.front.world import FrontProcess, Gateway
+
+pytestmark = pytest.mark.slow
+
+
+class World:
+    """Two cells, a standby gateway of the second one, and a front.
+
+    Args:
+        folder: Folder of the front.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        # All at once, so that no port is chosen twice.
+        ports = free_ports(9)
+        self.cell1, self.cell2, self.standby = map(Gateway, ("cell1", "cell2", "standby"), ports[:3])
+        self.gateways = (self.cell1, self.cell2, self.standby)
+        self._grpc = dict(zip(self.gateways, ports[3:6], strict=True))
+        self.front = FrontProcess(folder, ports[6:])
+
+    def entry(self, gateway: Gateway, **more: Any) -> dict[str, Any]:
+        """Returns the addresses of a gateway in front.yaml."""
+        address = {"http": f"127.0.0.1:{gateway.port}", "grpc": f"127.0.0.1:{self._grpc[gateway]}"}
+        return {**address, "metrics": f"127.0.0.1:{gateway.port}", **more}
+
+    def write(self, first: float = 3, second: float = 1) -> None:
+        """Writes front.yaml with weights for the two cells."""
+        standby = self.entry(self.standby)
+        del standby["metrics"]
+        self.front.write(
+            [
+                self.entry(self.cell1, name="cell1", weights={"traffic": first}),
+                self.entry(self.cell2, name="cell2", weights={"traffic": second}, standby=standby),
+            ]
+        )
+
+    def wait_state(self, cell: str, *, up: bool) -> None:
+        """Waits until the front has found that a cell is up, or down."""
+        self.front.wait(lambda: self.front.status()[cell]["up"] is up)
+
+
+def nearly(answers: Counter[str], **wanted: int) -> bool:
+    """True if the cells have answered these numbers of requests, but for a rounding of the weights."""
+    return answers.keys() == wanted.keys() and all(abs(answers[name] - count) <= 2 for name, count in wanted.items())
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(tmp_path_factory.mktemp("front"))
+    made.write()
+    for gateway in made.gateways:
+        gateway.start()
+    try:
+        made.front.start()
+        yield made
+    finally:
+        if made.front.runs:
+            made.front.end(signal.SIGTERM)
+        for gateway in made.gateways:
+            gateway.stop()
+
+
+@pytest.fixture
+def world(running: World) -> Iterator[World]:
+    """Restores the cells after a test."""
+    yield running
+    for gateway in running.gateways:
+        gateway.stop()
+        gateway.start()
+        gateway.ready, gateway.capacity_rps = {"traffic"}, None
+    running.write()
+    for name in ("cell1", "cell2", "cell2.standby"):
+        running.wait_state(name, up=True)
+    running.front.wait(lambda: nearly(running.front.ask(80), cell1=60, cell2=20))
+
+
+def test_requests_of_one_connection_are_balanced_by_weights(world: World) -> None:
+    assert nearly(world.front.ask(80), cell1=60, cell2=20)
+
+
+def test_a_cell_that_has_the_model_not_ready_gets_no_request(world: World) -> None:
+    world.cell1.ready.clear()
+    world.wait_state("cell1", up=False)
+    assert world.front.ask(20) == Counter(cell2=20)
+    world.cell2.ready.clear()
+    world.standby.ready.clear()
+    for name in ("cell2", "cell2.standby"):
+        world.wait_state(name, up=False)
+    ((answer, _),) = world.front.ask().items()
+    assert answer == '503 {"error": "no cell has this model ready"}'
+    result = world.front.run("--status")
+    assert result.returncode == 4 and "not serving" in result.stdout
+
+
+def test_no_request_fails_that_is_sent_after_a_gateway_has_ended(world: World) -> None:
+    world.cell1.stop()
+    assert sum(world.front.ask(40).values()) == sum(
+        count for name, count in world.front.ask(40).items() if name in ("cell2", "standby")
+    )
+    world.wait_state("cell1", up=False)
+
+
+def test_a_standby_gateway_serves_in_place_of_its_cell(world: World) -> None:
+    assert "standby" not in world.front.ask(40)
+    world.cell2.stop()
+    world.front.wait(lambda: nearly(world.front.ask(40), cell1=30, standby=10))
+    world.cell1.stop()
+    assert world.front.ask(20) == Counter(standby=20)
+
+
+def test_a_standby_gateway_serves_at_once_if_no_cell_is_left(world: World) -> None:
+    for gateway in (world.cell1, world.cell2):
+        gateway.stop()
+    assert world.front.ask(20) == Counter(standby=20)
+
+
+def test_a_cell_that_carries_less_than_its_share_gets_less(world: World) -> None:
+    for gateway in (world.cell1, world.cell2):
+        gateway.capacity_rps = 1e6
+    world.cell1.capacity_rps = 1.0
+    world.front.wait(lambda: world.front.status()["cell1"]["share"] < 0.2)
+    world.cell1.capacity_rps = 1e6
+    world.front.wait(lambda: world.front.status()["cell1"]["share"] > 0.7)
+
+
+def test_an_unknown_model_is_for_a_cell_to_refuse(world: World) -> None:
+    (answer,) = world.front.ask(model="unknown")
+    assert answer in ("404 cell1 has no unknown", "404 cell2 has no unknown")
+
+
+def test_statistics_are_those_of_one_cell(world: World) -> None:
+    assert world.front.ask(20, call="stats") == Counter(cell1=20)
+
+
+def test_a_changed_file_is_taken_over_without_a_failed_request(world: World) -> None:
+    ends = threading.Event()
+    answers: Counter[str] = Counter()
+
+    def load() -> None:
+        while not ends.is_set():
+            answers.update(world.front.ask(5))
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        world.write(first=0, second=1)
+        world.front.wait(lambda: world.front.ask(40) == Counter(cell2=40))
+        world.write(first=1, second=1)
+        world.front.wait(lambda: nearly(world.front.ask(40), cell1=20, cell2=20))
+    finally:
+        ends.set()
+        thread.join()
+    assert answers.keys() <= {"cell1", "cell2"}
+
+
+def test_a_cell_that_is_down_gets_no_request_after_a_reload(world: World) -> None:
+    world.cell1.ready.clear()
+    world.wait_state("cell1", up=False)
+    reloads = world.front.log().count("has reloaded its changed files")
+    world.write(first=2, second=1)
+    answers: Counter[str] = Counter()
+
+    def reloaded() -> bool:
+        answers.update(world.front.ask(10))
+        return world.front.log().count("has reloaded its changed files") > reloads
+
+    world.front.wait(reloaded)
+    answers.update(world.front.ask(20))
+    assert answers.keys() == {"cell2"}
+
+
+def test_a_wrong_file_is_reported_and_changes_nothing(world: World) -> None:
+    world.write(first=-1)
+    world.front.wait(lambda: "keeps its previous files" in world.front.log())
+    assert "spec.cells[0].weights.traffic is -1" in world.front.log()
+    assert nearly(world.front.ask(80), cell1=60, cell2=20)
+
+
+def test_a_second_front_in_the_same_folder_is_refused(world: World) -> None:
+    result = world.front.run()
+    assert result.returncode == 4
+    assert "a front, or the controller of a deployment, is already running here" in result.stderr
+
+
+def test_haproxy_outlives_its_front_and_the_next_front_goes_on_with_it(world: World) -> None:
+    ends = threading.Event()
+    answers: Counter[str] = Counter()
+
+    def load() -> None:
+        while not ends.is_set():
+            answers.update(world.front.ask(5))
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        world.front.end(signal.SIGKILL)
+        assert "HAProxy runs without the front's process" in world.front.run("--status").stdout
+        world.front.start()
+        assert world.front.run("--status").stdout.startswith("front: ready, http")
+    finally:
+        ends.set()
+        thread.join()
+    assert answers.keys() <= {"cell1", "cell2"}
+
+
+def test_a_signal_ends_the_front_and_haproxy(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.write()
+    world.front.start()
+    assert world.front.end(signal.SIGTERM) == 0
+    check_free("127.0.0.1", world.front.http)
+    result = world.front.run("--status")
+    assert result.returncode == 4 and "no front is running here" in result.stderr
