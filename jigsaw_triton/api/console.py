@@ -7,7 +7,7 @@ import threading
 import time
 
 from jigsaw_triton.console.web.assets import load_assets
-from jigsaw_triton.console.web.process import ASSETS, check_port, running_console
+from jigsaw_triton.console.web.process import assets_dir, check_port, running_console
 from jigsaw_triton.console.web.settings import ConsoleSettings
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import JigsawError
@@ -31,7 +31,7 @@ def check_console(paths: Paths, port: int) -> None:
         MissingDependencyError: The pages have not been built.
     """
     if running_console(paths) is None:
-        load_assets(ASSETS)
+        load_assets(assets_dir())
         check_port(ConsoleSettings(port=port))
 
 

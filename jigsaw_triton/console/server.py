@@ -27,7 +27,7 @@ Read = Callable[[Mapping[str, Any], Generation | None], ChangeRequest]
 
 
 class StatusServer:
-    """Serves GET /status, /metrics, /events and /view, and POST /deploy, /rollback, /pause, /cordon, /remove-all and /down.
+    """Serves the state of a controller, and takes requests to change it.
 
     Args:
         socket: Path of the socket to listen on.

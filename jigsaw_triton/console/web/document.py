@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jigsaw_triton.console.view import OUTPUTS
-from jigsaw_triton.console.web.measured import Measured
+from jigsaw_triton.console.web.measured import Measured, Times
 from jigsaw_triton.graph.model import GRAPH_INPUTS
 
 Json = dict[str, Any]
@@ -78,25 +78,21 @@ def _rate(measured: Measured, graph: str, task: str) -> float | None:
 
 def _task(graph: str, task: str, entry: Json, measured: Measured) -> Json:
     times = measured.tasks.get((graph, task))
-    found = None
-    if times is not None:
-        found = {
-            "rate_rps": figure(times.rate_rps),
-            "p50_ms": figure(times.p50_ms),
-            "p99_ms": figure(times.p99_ms),
-            "queue_ms": figure(times.queue_ms),
-        }
     variants = {}
     for name, variant in entry["variants"].items():
         own = measured.variants.get((graph, task, name))
         share = None if times is None else own.rate_rps / times.rate_rps if own is not None else 0.0
-        figures = None
-        if own is not None:
-            figures = {
-                k: figure(v) for k, v in (("rate_rps", own.rate_rps), ("p50_ms", own.p50_ms), ("p99_ms", own.p99_ms))
-            }
-        variants[name] = {**variant, "share_measured": figure(share), "measured": figures}
+        variants[name] = {
+            **variant,
+            "share_measured": figure(share),
+            "measured": None if own is None else _figures(own),
+        }
+    found = None if times is None else {**_figures(times), "queue_ms": figure(times.queue_ms)}
     return {**entry, "measured": found, "variants": variants}
+
+
+def _figures(times: Times) -> Json:
+    return {"rate_rps": figure(times.rate_rps), "p50_ms": figure(times.p50_ms), "p99_ms": figure(times.p99_ms)}
 
 
 def _edge(edge: Json, from_rps: float | None, to_rps: float | None) -> Json:

@@ -31,8 +31,8 @@ from jigsaw_triton.servers.socket_api import SocketApi
 
 log = logging.getLogger(__name__)
 
-ASSETS = Path(__file__).parents[1] / "assets"
-"""Folder of the built pages."""
+ASSETS_VARIABLE = "JIGSAW_CONSOLE_ASSETS"
+"""Environment variable with another folder of built pages, for work on them."""
 
 _CHECK_S = 2.0
 """Seconds between two looks whether the deployment of the console has been taken down."""
@@ -50,7 +50,6 @@ def run_console(
     announce: Callable[[str], None],
     *,
     with_deployment: bool = False,
-    assets: Path = ASSETS,
 ) -> None:
     """Runs the console in this process until SIGTERM or SIGINT.
 
@@ -59,7 +58,6 @@ def run_console(
         settings: Settings of the console.
         announce: Receives the URL that opens the console, once it listens.
         with_deployment: True to end when the deployment is taken down.
-        assets: Folder of the built pages.
 
     Raises:
         InputError: The settings are unsafe, or the port is in use.
@@ -67,7 +65,7 @@ def run_console(
         MissingDependencyError: The pages have not been built.
     """
     settings = settings.checked()
-    loaded, tls = load_assets(assets), settings.tls()
+    loaded, tls = load_assets(assets_dir()), settings.tls()
     if not paths.state.is_dir():
         hint = "deploy with `jigsaw-triton deploy GRAPH`, or name another deployment with --state"
         raise StateError("nothing was deployed here yet", where=str(paths.state), hint=hint)
@@ -105,6 +103,12 @@ def run_console(
             await runner.cleanup()
 
     asyncio.run(serve())
+
+
+def assets_dir() -> Path:
+    """Returns the folder of the built pages."""
+    given = os.environ.get(ASSETS_VARIABLE)
+    return Path(given) if given else Path(__file__).parents[1] / "assets"
 
 
 def check_port(settings: ConsoleSettings) -> None:
