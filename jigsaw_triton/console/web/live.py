@@ -72,7 +72,7 @@ class Running:
         if self._session is not None:
             await self._session.close()
 
-    async def change(self, kind: str, asked: Mapping[str, Any]) -> None:
+    async def ask(self, kind: str, asked: Mapping[str, Any]) -> None:
         """Asks the controller for a change.
 
         Args:

@@ -243,7 +243,7 @@ class ConsoleServer:
         if kind not in CHANGES:
             raise web.HTTPNotFound
         log.info("change: %s %s", kind, asked)
-        await self._live.change(kind, asked)
+        await self._live.ask(kind, asked)
         return web.json_response({}, status=202)
 
 
