@@ -1,4 +1,4 @@
-"""Samples of the load: what each graph received and answered in a second, from the gateway's counters. Pure functions."""
+"""Samples of the load, from the gateway's counters: what each graph received and answered. Pure functions."""
 
 import math
 from collections.abc import Iterable, Mapping

@@ -360,7 +360,7 @@ def test_plans_for_other_requirements_are_made_and_explained(visiting: Visiting,
         found = await visit.json("/api/plan?explain=1")
         assert found["explaining"]
         async with asyncio.timeout(PATIENCE_S):
-            while (found := await visit.json("/api/plan"))["explaining"]:
+            while (found := await visit.json("/api/plan"))["explaining"]:  # noqa: ASYNC110 - a server answers
                 await asyncio.sleep(0.05)
         assert found["explain_error"] is None
         assert {"app.demand_rps", "app.latency_ms"} <= {r["name"] for r in found["explain"]["requirements"]}
