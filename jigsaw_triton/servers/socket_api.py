@@ -16,6 +16,9 @@ MAX_WAIT_S = 30.0
 
 _BODY_BYTES = 2**20
 
+_MOST_DIGITS = 15
+"""Digits of the largest whole number in a query, which any reader of it can hold."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -101,7 +104,7 @@ def whole_number(request: web.Request, name: str, default: int = 0) -> int:
         InputError: It is something else.
     """
     text = request.query.get(name, str(default))
-    if not (text.isascii() and text.isdecimal()):
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
         raise InputError(f"{name} is not a whole number", where=repr(text))
     return int(text)
 

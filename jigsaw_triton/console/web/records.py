@@ -139,13 +139,12 @@ class Records:
         parts = [path.name.split(".jsonl")[0].split(".") for path in folder.glob("*.jsonl*")]
         return sorted({".".join(names[:end]) for names in parts for end in range(1, len(names))})
 
-    def running(self) -> Revision | None:
-        """Returns the generation that serves, or served last; None if there is none."""
+    def running(self) -> int:
+        """Returns the number of the generation that serves, or served last; 0 if there is none."""
         if not self._paths.journal.exists():
-            return None
+            return 0
         with closing(JournalReader(self._paths.journal)) as journal:
-            served = [r for r in journal.generations() if r.outcome in ("serves", "stopped")]
-        return served[-1] if served else None
+            return journal.served_last()
 
     def plan(self, number: int) -> Json | None:
         """Returns the plan of a generation; None if the journal no longer has it."""

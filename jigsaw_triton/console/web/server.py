@@ -214,13 +214,13 @@ class ConsoleServer:
         return web.json_response(await asyncio.to_thread(self._records.trace, request.match_info["id"]))
 
     async def _plan(self, request: web.Request) -> web.StreamResponse:
-        running = await asyncio.to_thread(self._records.running)
-        if running is None:
+        number = await asyncio.to_thread(self._records.running)
+        if not number:
             return web.json_response({"plan": None, "explain": None, "explaining": False, "explain_error": None})
-        plan = await asyncio.to_thread(self._records.plan, running.number)
+        plan = await asyncio.to_thread(self._records.plan, number)
         if request.query.get("explain") == "1":
-            self._planners.explain(running.number)
-        found = self._planners.explanation(running.number)
+            self._planners.explain(number)
+        found = self._planners.explanation(number)
         return web.json_response(
             {
                 "plan": plan,
@@ -232,10 +232,10 @@ class ConsoleServer:
 
     async def _what_if(self, request: web.Request) -> web.StreamResponse:
         asked = await _body(request)
-        running = await asyncio.to_thread(self._records.running)
-        if running is None:
+        number = await asyncio.to_thread(self._records.running)
+        if not number:
             raise StateError("nothing has been deployed here", hint="deploy first: `jigsaw-triton deploy`")
-        return web.json_response(await self._planners.what_if(running.number, asked))
+        return web.json_response(await self._planners.what_if(number, asked))
 
     async def _change(self, request: web.Request) -> web.StreamResponse:
         self._guard.check_change(request)

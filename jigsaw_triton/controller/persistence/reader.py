@@ -116,15 +116,17 @@ class JournalReader:
         Args:
             limit: Number of generations to return.
         """
+        # Plans of a thousand GPUs are large, and SQLite reads them without holding up other threads.
+        slices = ", ".join(f"ifnull(json_extract(plan, '$.{name}'), 0)" for name in ("slices_used", "slices_total"))
         rows = self._rows(
-            "SELECT number, at, by, reason, plan, outcome FROM generations ORDER BY number DESC LIMIT ?", (limit,)
+            f"SELECT number, at, by, reason, {slices}, outcome FROM generations ORDER BY number DESC LIMIT ?", (limit,)
         )
-        found = []
-        for number, at, by, reason, text, outcome in reversed(rows):
-            plan = json.loads(text)
-            slices, total = plan.get("slices_used", 0), plan.get("slices_total", 0)
-            found.append(Revision(number, at, by, reason, slices, total, outcome))
-        return tuple(found)
+        return tuple(Revision(*row) for row in reversed(rows))
+
+    def served_last(self) -> int:
+        """Returns the number of the generation that serves, or served last; 0 if there is none."""
+        rows = self._rows("SELECT max(number) FROM generations WHERE outcome IN ('serves', 'stopped')")
+        return int(rows[0][0] or 0)
 
     def generation_state(self, number: int) -> tuple[str, bytes]:
         """Returns the version and the state of a generation; both empty if it is unknown or no longer restorable."""
