@@ -20,6 +20,7 @@ from jigsaw_triton.controller.persistence.history import earlier
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.errors import StateError
+from jigsaw_triton.finite_json import finite
 from jigsaw_triton.servers.socket_api import MAX_WAIT_S, SocketApi, seconds, whole_number
 
 Read = Callable[[Mapping[str, Any], Generation | None], ChangeRequest]
@@ -113,7 +114,7 @@ class StatusServer:
         }
         if known != version:
             answer["view"] = view(self._controller, self._fleet, await self._fleet.use())
-        return web.json_response(answer)
+        return web.json_response(finite(answer))
 
     @property
     def _version(self) -> str:

@@ -26,7 +26,7 @@ def serving() -> State:
 def shown(desk: Desk, state: State) -> dict[str, Any]:
     desk.controller.state = state
     found = view(desk.controller, desk.fleet)
-    json.dumps(found, allow_nan=False)
+    json.dumps(found)
     return found
 
 

@@ -22,6 +22,7 @@ from jigsaw_triton.console.web.records import Records
 from jigsaw_triton.console.web.settings import ConsoleSettings
 from jigsaw_triton.controller.persistence.load_history import KEPT_S
 from jigsaw_triton.errors import InputError, JigsawError, StateError
+from jigsaw_triton.finite_json import finite
 from jigsaw_triton.servers.socket_api import error_response, seconds, whole_number
 
 log = logging.getLogger(__name__)
@@ -223,8 +224,8 @@ class ConsoleServer:
         found = self._planners.explanation(number)
         return web.json_response(
             {
-                "plan": plan,
-                "explain": found.explanation if found is not None else None,
+                "plan": finite(plan),
+                "explain": finite(found.explanation) if found is not None else None,
                 "explaining": found is not None and found.in_progress,
                 "explain_error": (found.error or None) if found is not None else None,
             }
@@ -235,7 +236,7 @@ class ConsoleServer:
         number = await asyncio.to_thread(self._records.running)
         if not number:
             raise StateError("nothing has been deployed here", hint="deploy first: `jigsaw-triton deploy`")
-        return web.json_response(await self._planners.what_if(number, asked))
+        return web.json_response(finite(await self._planners.what_if(number, asked)))
 
     async def _change(self, request: web.Request) -> web.StreamResponse:
         self._guard.check_change(request)
