@@ -76,16 +76,15 @@ class Feed:
         self._forget()
 
     def _forget(self) -> None:
-        self._version, self._event, self._sample_t = "", None, time.time()
+        self._version = ""
+        self._event: int | None = None
+        self._sample_t = self._answered_at_s = time.time()
         self._view: Mapping[str, Any] = ABSENT
         self._sample: Json | None = None
         self._state: Json | None = None
-        self._answered_at_s: float = time.time()
         self._stale = False
-        self._refreshed_s = self._scraped_s = -_REFRESH_S
+        self._refreshed_s = -_REFRESH_S
         self._readings: deque[Reading] = deque()
-
-    _event: int | None
 
     @contextlib.contextmanager
     def page(self) -> Iterator[Page]:
@@ -96,7 +95,7 @@ class Feed:
             page.put(None)
         elif self._task is None:
             self._forget()
-            self._task = asyncio.create_task(self._follow(), name="console feed")
+            self._task = asyncio.create_task(self._run(), name="console feed")
         elif self._state is not None:
             self._send_state(page)
         try:
@@ -117,6 +116,11 @@ class Feed:
                 await task
         for page in self._pages:
             page.put(None)
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow())
+            group.create_task(self._measure())
 
     async def _follow(self) -> None:
         while True:
@@ -145,28 +149,31 @@ class Feed:
         if self._stale:
             self._stale = False
             self._send(_message("stale", {"since": None}))
-        await self._scrape()
         for sample in answer["samples"]:
             self._sample, self._sample_t = sample, sample["t"]
         self._publish()
         self._send(b"".join(_message("sample", sample) for sample in answer["samples"]))
         self._send(b"".join(_message("event", event) for event in answer["events"]))
 
-    async def _scrape(self) -> None:
-        """Reads the gateway's metrics if it is time."""
-        now_s, url = time.monotonic(), self._view["gateway"].get("metrics")
-        if url is None or now_s - self._scraped_s < _SCRAPE_S:
-            return
-        self._scraped_s = now_s
-        try:
-            samples = await self._live.metrics(url, NAMES)
-        except JigsawError as error:
-            log.debug("%s", error)
-            self._readings.clear()
-            return
-        self._readings.append(read(samples, time.monotonic()))
-        while len(self._readings) > 2 and now_s - self._readings[1].at_s > WINDOW_S:
-            self._readings.popleft()
+    async def _measure(self) -> None:
+        """Reads the gateway's metrics again and again. A gateway that hangs delays nothing else."""
+        while True:
+            await asyncio.sleep(_SCRAPE_S)
+            url = self._view["gateway"].get("metrics")
+            if url is None or self._stale:
+                continue
+            try:
+                samples = await self._live.metrics(url, NAMES)
+            except JigsawError as error:
+                log.debug("%s", error)
+                self._readings.clear()
+                continue
+            now_s = time.monotonic()
+            self._readings.append(read(samples, now_s))
+            while len(self._readings) > 2 and now_s - self._readings[1].at_s > WINDOW_S:
+                self._readings.popleft()
+            if self._state is not None:
+                self._publish()
 
     def _lose(self) -> None:
         """Tells the pages since when nothing answers."""

@@ -15,7 +15,7 @@ from tests.fakes.console import PATIENCE_S, FakeLive, event, frames
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(module, "_GAP_S", 0.0)
-    monkeypatch.setattr(module, "_SCRAPE_S", 0.0)
+    monkeypatch.setattr(module, "_SCRAPE_S", 0.01)
     yield
 
 
