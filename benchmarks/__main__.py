@@ -28,6 +28,7 @@ NAMES = (
     "controller",
     "cluster",
     "mig",
+    "console",
 )
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "RESULTS.md"

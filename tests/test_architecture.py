@@ -78,6 +78,7 @@ ROOMS = {
         "observed",
         "drift",
         "controlled",
+        "console",
         "deployment",
         "cell_files",
         "fronts",

@@ -6,25 +6,20 @@ connection neither loses nor repeats one.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from aiohttp import web
 
 from jigsaw_triton import __version__
 from jigsaw_triton.agent.contents import Contents
 from jigsaw_triton.agent.node_agent import ADOPT, FINAL, KINDS, NodeAgent
-from jigsaw_triton.controller.fleet.wire import DEPLOYMENT_HEADER, EPOCH_HEADER, WIRE_VERSION, Json
-from jigsaw_triton.errors import InputError, JigsawError
-
-MAX_WAIT_S = 30.0
+from jigsaw_triton.controller.fleet.wire import DEPLOYMENT_HEADER, EPOCH_HEADER, WIRE_VERSION
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.servers.socket_api import MAX_WAIT_S, SocketApi, seconds, whole_number
 
 _CHUNK_BYTES = 2**20
 _BODY_BYTES = 64 * 2**20
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class AgentServer:
@@ -47,33 +42,29 @@ class AgentServer:
         *,
         grace_s: float = 2.0,
     ) -> None:
-        self._socket = socket
         self._name = name
         self._agent = agent
         self._contents = contents
-        app = web.Application(middlewares=[_errors], client_max_size=_BODY_BYTES)
-        app.router.add_get("/node", self._node)
-        app.router.add_get("/pulse", self._pulse)
-        app.router.add_post("/survey", self._survey)
-        app.router.add_get("/use", self._use)
-        app.router.add_get("/lost", self._lost)
-        app.router.add_put("/contents/{digest}", self._receive)
-        app.router.add_post("/operations/{number}", self._begin)
-        app.router.add_get("/operations/{number}", self._outcome)
-        app.router.add_delete("/operations/{number}", self._cancel)
-        self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=grace_s, access_log=None)
+        routes = (
+            web.get("/node", self._node),
+            web.get("/pulse", self._pulse),
+            web.post("/survey", self._survey),
+            web.get("/use", self._use),
+            web.get("/lost", self._lost),
+            web.put("/contents/{digest}", self._receive),
+            web.post("/operations/{number}", self._begin),
+            web.get("/operations/{number}", self._outcome),
+            web.delete("/operations/{number}", self._cancel),
+        )
+        self._api = SocketApi(socket, routes, owner="agent", body_bytes=_BODY_BYTES, grace_s=grace_s)
 
     async def start(self) -> None:
         """Starts to listen."""
-        await self._runner.setup()
-        self._socket.unlink(missing_ok=True)
-        await web.UnixSite(self._runner, str(self._socket)).start()
-        self._socket.chmod(0o600)
+        await self._api.start()
 
     async def stop(self) -> None:
         """Stops, after a moment for calls in progress."""
-        await self._runner.cleanup()
-        self._socket.unlink(missing_ok=True)
+        await self._api.stop()
 
     async def _node(self, _: web.Request) -> web.Response:
         """Responds with what a controller compares before it starts anything."""
@@ -95,8 +86,8 @@ class AgentServer:
     async def _pulse(self, request: web.Request) -> web.Response:
         """Responds with the running workers and the events after `after`. Waits up to `wait` seconds for one."""
         self._admit(request)
-        after = _number(request, "after")
-        await self._agent.wait(after, min(_seconds(request), MAX_WAIT_S))
+        after = whole_number(request, "after")
+        await self._agent.wait(after, min(seconds(request), MAX_WAIT_S))
         return web.json_response(self._agent.pulse(after))
 
     async def _survey(self, request: web.Request) -> web.Response:
@@ -114,7 +105,7 @@ class AgentServer:
     async def _receive(self, request: web.Request) -> web.Response:
         self._admit(request)
         chunks = request.content.iter_chunked(_CHUNK_BYTES)
-        await self._contents.receive(request.match_info["digest"], _number(request, "offset"), chunks)
+        await self._contents.receive(request.match_info["digest"], whole_number(request, "offset"), chunks)
         return web.json_response({})
 
     async def _begin(self, request: web.Request) -> web.Response:
@@ -140,7 +131,7 @@ class AgentServer:
     async def _outcome(self, request: web.Request) -> web.Response:
         """Responds whether the operation has ended. It is not known if it was ordered from an earlier agent."""
         self._admit(request)
-        number, wait_s = request.match_info["number"], min(_seconds(request), MAX_WAIT_S)
+        number, wait_s = request.match_info["number"], min(seconds(request), MAX_WAIT_S)
         known = number in self._agent.operations
         done = known and await self._agent.operations.outcome(number, wait_s)
         return web.json_response({"known": known, "done": done})
@@ -157,34 +148,3 @@ class AgentServer:
         if not deployment or not epoch.partition(".")[0].isdecimal():
             raise InputError("the call names no deployment and epoch", where="the agent")
         self._agent.admit(deployment, epoch)
-
-
-def _number(request: web.Request, name: str) -> int:
-    text = request.query.get(name, "0")
-    if not text.isdecimal():
-        raise InputError(f"{name} is not a number", where=repr(text))
-    return int(text)
-
-
-def _seconds(request: web.Request) -> float:
-    try:
-        return max(float(request.query.get("wait", "0")), 0.0)
-    except ValueError as error:
-        raise InputError("wait is not a number of seconds", where=request.path) from error
-
-
-@web.middleware
-async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except JigsawError as error:
-        return web.json_response({"error": _error_json(error)}, status=409)
-    except (KeyError, TypeError, ValueError) as error:
-        # A message from the controller of another release may lack a key.
-        described = JigsawError(f"{request.path}: the call is malformed: {type(error).__name__}: {error}")
-        return web.json_response({"error": _error_json(described)}, status=400)
-
-
-def _error_json(error: JigsawError) -> Json:
-    described: dict[str, Any] = {"message": error.message, "where": error.where, "hint": error.hint}
-    return {**described, "code": error.exit_code}

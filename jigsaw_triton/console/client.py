@@ -6,6 +6,7 @@ import socket
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from jigsaw_triton.errors import InputError, JigsawError, StateError
 
@@ -40,6 +41,20 @@ class ControllerClient:
     def events(self, after: int = 0, wait_s: float = 0.0) -> dict[str, Any]:
         """Returns the state and the events with an id greater than `after`. Waits up to `wait_s` if there are none."""
         return self._call("GET", f"/events?after={after}&wait={wait_s}", extra_s=wait_s)
+
+    def view(self, version: str, event: int | None, sample: float, wait_s: float) -> dict[str, Any]:
+        """Returns what is new for the web console. Waits up to `wait_s` for a change of the state.
+
+        Args:
+            version: Version of the view that is known; empty for none.
+            event: Number of the last event that is known; None to get no events.
+            sample: Time of the last sample of the load that is known, in seconds since 1970.
+            wait_s: Seconds to wait.
+        """
+        query = {"version": version, "sample": repr(sample), "wait": repr(wait_s)}
+        if event is not None:
+            query["event"] = str(event)
+        return self._call("GET", f"/view?{urlencode(query)}", extra_s=wait_s)
 
     def deploy(self, request: Mapping[str, Any]) -> None:
         """Requests a deployment.

@@ -23,6 +23,7 @@ from jigsaw_triton.controller.fleet.orphans import reclaim
 from jigsaw_triton.controller.persistence.checkpoint import UnknownFormatError, check_format, load
 from jigsaw_triton.controller.persistence.epoch import SupersededError
 from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.load_history import LoadHistory
 from jigsaw_triton.controller.persistence.lock import BEAT_S, beat, begin_heartbeat, take_over
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.persistence.records import LEFT
@@ -105,7 +106,7 @@ async def _serve(
     fleet = Fleet(paths, installation, journal, deployment_secret(paths), notify, survives=True)
     with PlanningProcess() as planning:
         executor = Executor(paths, fleet, load_templates(templates_dir()), journal, planning)
-        controller = Controller(executor, fleet, journal, settings, state)
+        controller = Controller(executor, fleet, journal, settings, state, LoadHistory(paths.load))
         server = StatusServer(paths.control_socket, controller, fleet, journal, read)
         heartbeat = asyncio.create_task(_beat(lock), name="heartbeat")
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

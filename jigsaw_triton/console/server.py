@@ -1,8 +1,8 @@
 """Status API of a controller: JSON over HTTP on a Unix socket that only its owner can open."""
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -12,26 +12,23 @@ from aiohttp import web
 
 from jigsaw_triton.console.metrics import CONTENT_TYPE, exposition
 from jigsaw_triton.console.status import snapshot
+from jigsaw_triton.console.view import view
 from jigsaw_triton.controller.core.generation import ChangeRequest, Generation
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.persistence.checkpoint import pickled
 from jigsaw_triton.controller.persistence.history import earlier
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.shell import Controller
-from jigsaw_triton.errors import JigsawError, StateError
-
-log = logging.getLogger(__name__)
-
-MAX_WAIT_S = 30.0
+from jigsaw_triton.errors import StateError
+from jigsaw_triton.finite_json import finite
+from jigsaw_triton.servers.socket_api import MAX_WAIT_S, SocketApi, seconds, whole_number
 
 Read = Callable[[Mapping[str, Any], Generation | None], ChangeRequest]
 """Function that loads a deploy request, whose files and flags come from the command line, given what serves now."""
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 
 class StatusServer:
-    """Serves GET /status, /metrics and /events, and POST /deploy, /rollback, /pause, /cordon, /remove-all and /down.
+    """Serves the state of a controller, and takes requests to change it.
 
     Args:
         socket: Path of the socket to listen on.
@@ -42,35 +39,32 @@ class StatusServer:
     """
 
     def __init__(self, socket: Path, controller: Controller, fleet: Fleet, journal: Journal, read: Read) -> None:
-        self._socket = socket
         self._controller = controller
         self._fleet = fleet
         self._journal = journal
         self._read = read
         self._asking = asyncio.Lock()
-        app = web.Application(middlewares=[_errors])
-        app.router.add_get("/status", self._status)
-        app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/events", self._events)
-        app.router.add_post("/deploy", self._deploy)
-        app.router.add_post("/rollback", self._rollback)
-        app.router.add_post("/pause", self._pause)
-        app.router.add_post("/cordon", self._cordon)
-        app.router.add_post("/remove-all", self._remove_all)
-        app.router.add_post("/down", self._down)
-        self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=2.0, access_log=None)
+        routes = (
+            web.get("/status", self._status),
+            web.get("/metrics", self._metrics),
+            web.get("/events", self._events),
+            web.get("/view", self._view),
+            web.post("/deploy", self._deploy),
+            web.post("/rollback", self._rollback),
+            web.post("/pause", self._pause),
+            web.post("/cordon", self._cordon),
+            web.post("/remove-all", self._remove_all),
+            web.post("/down", self._down),
+        )
+        self._api = SocketApi(socket, routes, owner="controller")
 
     async def start(self) -> None:
         """Starts to listen."""
-        await self._runner.setup()
-        self._socket.unlink(missing_ok=True)
-        await web.UnixSite(self._runner, str(self._socket)).start()
-        self._socket.chmod(0o600)
+        await self._api.start()
 
     async def stop(self) -> None:
         """Stops, after up to two seconds for calls in progress."""
-        await self._runner.cleanup()
-        self._socket.unlink(missing_ok=True)
+        await self._api.stop()
 
     async def _status(self, _: web.Request) -> web.Response:
         # Whoever asks may read the journal next, to see which MIG instances are ours.
@@ -83,8 +77,7 @@ class StatusServer:
 
     async def _events(self, request: web.Request) -> web.Response:
         """Responds with the events after `after`. Waits up to `wait` seconds for one if there are none."""
-        after = int(request.query.get("after", "0"))
-        wait_s = min(float(request.query.get("wait", "0")), MAX_WAIT_S)
+        after, wait_s = whole_number(request, "after"), min(seconds(request), MAX_WAIT_S)
         events = self._journal.events(after)
         if not events and wait_s > 0:
             await self._controller.wait_changed(wait_s)
@@ -99,6 +92,34 @@ class StatusServer:
                 "error_code": state.error_code,
             }
         )
+
+    async def _view(self, request: web.Request) -> web.Response:
+        """Responds with what is new for the web console. Waits up to `wait` seconds for a change of the state.
+
+        The parameters say what the caller knows: `version` of the view, `event` as the number of the last event, and
+        `sample` as the time of the last sample of the load. Without `event`, no events are sent.
+        """
+        known, wait_s = request.query.get("version", ""), min(seconds(request), MAX_WAIT_S)
+        if known == self._version and wait_s > 0:
+            await self._controller.wait_changed(wait_s)
+        version = self._version
+        last = self._journal.events(limit=1)
+        follows = "event" in request.query
+        events = self._journal.events(whole_number(request, "event")) if follows else ()
+        answer = {
+            "version": version,
+            "event": last[-1].id if last else 0,
+            "events": [asdict(e) for e in events],
+            "samples": self._controller.load.after(seconds(request, "sample")),
+        }
+        if known != version:
+            answer["view"] = view(self._controller, self._fleet, await self._fleet.use())
+        return web.json_response(finite(answer))
+
+    @property
+    def _version(self) -> str:
+        """Version of the view, which the next controller does not repeat."""
+        return f"{os.getpid()}.{self._controller.changes}"
 
     async def _deploy(self, request: web.Request) -> web.Response:
         # The files are read before the response, so that it can report mistakes in them.
@@ -152,24 +173,6 @@ class StatusServer:
     async def _down(self, _: web.Request) -> web.Response:
         self._controller.down()
         return web.json_response({}, status=202)
-
-
-@web.middleware
-async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except JigsawError as error:
-        body = {"message": error.message, "where": error.where, "hint": error.hint, "code": error.exit_code}
-        return web.json_response({"error": body}, status=409)
-    except ValueError as error:
-        return web.json_response({"error": {"message": str(error), "where": "", "hint": "", "code": 2}}, status=400)
-    except web.HTTPException:
-        raise
-    except Exception as error:
-        log.exception("%s %s failed", request.method, request.path)
-        message = f"{request.path} failed: {type(error).__name__}: {error}"
-        hint = "see the controller's log: `jigsaw-triton logs controller`"
-        return web.json_response({"error": {"message": message, "where": "", "hint": hint, "code": 1}}, status=500)
 
 
 def _encoded(read: Callable[[Generation | None], ChangeRequest], running: Generation | None) -> ChangeRequest:

@@ -34,6 +34,14 @@ def snapshot(
         fleet: Servers of the controller.
         use: Utilisation of the MIG instances by worker, for the workers for which it is known.
     """
+    running = controller.state.running
+    return {**summary(controller, fleet, use), "plan": running.plan.to_json() if running is not None else None}
+
+
+def summary(
+    controller: Controller, fleet: Fleet, use: Mapping[str, DeviceUse] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Returns the status without the plan, which takes most of the time; see `snapshot`."""
     state = controller.state
     running, server = state.running, fleet.commands.installation
     failing, degrading = list(unserved(state)), list(troubles(state))
@@ -64,7 +72,6 @@ def snapshot(
         "nodes": _nodes(state, fleet),
         "graphs": _graphs(controller, running) if running is not None else {},
         "workers": [_worker(state, fleet, name, use.get(name), serving) for name in sorted(state.actual.workers)],
-        "plan": running.plan.to_json() if running is not None else None,
     }
 
 

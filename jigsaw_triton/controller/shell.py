@@ -24,7 +24,8 @@ from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.persistence.checkpoint import Checkpoints
 from jigsaw_triton.controller.persistence.history import outcomes, verdicts
 from jigsaw_triton.controller.persistence.journal import Journal
-from jigsaw_triton.controller.watch import ArrivalWatch
+from jigsaw_triton.controller.persistence.load_history import LoadHistory
+from jigsaw_triton.controller.watch import ArrivalWatch, LoadRecorder
 from jigsaw_triton.errors import InputError, JigsawError, ServerError, StateError
 from jigsaw_triton.servers.metrics import Sample
 from jigsaw_triton.spec.words import nearest, shown
@@ -58,10 +59,22 @@ class Controller:
         journal: Journal for events and actions.
         settings: Settings of the control loop.
         state: State to go on from, by `recovery.recovered`; None to start from nothing.
+        load: History of the load, which the controller continues; None to keep only the last minute.
+
+    Attributes:
+        state: Present state of the core.
+        changes: Number of events that may have changed more of it than the measured load.
+        load: History of the load.
     """
 
     def __init__(
-        self, executor: Executor, fleet: Fleet, journal: Journal, settings: Settings, state: State | None = None
+        self,
+        executor: Executor,
+        fleet: Fleet,
+        journal: Journal,
+        settings: Settings,
+        state: State | None = None,
+        load: LoadHistory | None = None,
     ) -> None:
         self._executor = executor
         self._fleet = fleet
@@ -75,6 +88,9 @@ class Controller:
         self._timed: ServedTimes = {}
         self._measured_at_s = time.monotonic()
         self._arrivals = ArrivalWatch(fleet)
+        self.load = load or LoadHistory()
+        self._recorder = LoadRecorder(self.load)
+        self.changes = 0
         self._changed = asyncio.Condition()
         self._checkpoints = Checkpoints(journal)
         self._baseline = state is not None
@@ -250,6 +266,7 @@ class Controller:
             if isinstance(output, a.Issued):
                 self._tasks[output.id] = asyncio.create_task(self._run(output), name=f"action {output.id}")
         if outputs or not isinstance(event, e.Tick | e.Arrived):
+            self.changes += 1
             async with self._changed:
                 self._changed.notify_all()
 
@@ -330,6 +347,7 @@ class Controller:
         """Keeps the journal short. Events are handled meanwhile, because threads do what takes long."""
         await asyncio.sleep(TICK_S)
         await asyncio.to_thread(self._journal.flush)
+        await asyncio.to_thread(self.load.flush)
         if self._checkpoints.is_long:
             self._checkpoints.replace(await asyncio.to_thread(self._checkpoints.renewed))
 
@@ -347,6 +365,7 @@ class Controller:
             samples = await server.client.metrics()
         except (ServerError, ValueError):
             return {}, {}, {}, {}
+        self._recorder.record(samples, self.state)
         now_s = time.monotonic()
         elapsed_s, self._measured_at_s = now_s - self._measured_at_s, now_s
         if self._baseline:

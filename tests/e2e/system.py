@@ -75,6 +75,10 @@ class System:
         """Puts a folder at the front of PATH for the following commands."""
         self._environment["PATH"] = f"{folder}{os.pathsep}{self._environment['PATH']}"
 
+    def set(self, name: str, value: object) -> None:
+        """Sets an environment variable for the following commands."""
+        self._environment[name] = str(value)
+
     def run(self, *arguments: object) -> Result:
         """Runs a command and waits for its end."""
         process = self.start(*arguments)

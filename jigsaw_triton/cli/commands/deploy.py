@@ -5,6 +5,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from jigsaw_triton.api.console import check_console, start_console
 from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.api.files import Mistakes
 from jigsaw_triton.api.observed import raise_failure
@@ -19,6 +20,7 @@ from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.views.dry_run import preview_rollout
 from jigsaw_triton.cli.views.rollout import confirm_rollout, show_rollout
 from jigsaw_triton.cli.views.status import status_view
+from jigsaw_triton.console.web.settings import PORT as CONSOLE_PORT
 
 
 @options.command(
@@ -27,6 +29,7 @@ from jigsaw_triton.cli.views.status import status_view
         "deploy app --gpus 2xcpu --demand 2 --detach",
         "deploy app --gpus 2xcpu --demand 6",
         "deploy app --gpus 2xcpu --canary 5% --canary-for 10m",
+        "deploy app --gpus 2xcpu --detach --console",
         "deploy --add other --demand 3",
         "deploy app --gpus 1xA100-80GB --demand 20 --dry-run",
         "deploy traffic social --cluster cluster.yaml --demand traffic=40,social=15",
@@ -77,6 +80,16 @@ from jigsaw_triton.cli.views.status import status_view
     show_default=True,
     help="Decide about the canary after this time.",
 )
+@options.option(
+    "--console",
+    "console_port",
+    metavar="[PORT]",
+    type=click.IntRange(1, 65535),
+    is_flag=False,
+    flag_value=CONSOLE_PORT,
+    help=f"Start the web console, too, on this port of this machine, by default {CONSOLE_PORT}. It ends with the "
+    "deployment.",
+)
 @options.option("--detach", is_flag=True, help="Return once the deployment serves, and leave it running.")
 @options.option(
     "--dry-run", is_flag=True, help="Print what the command would do, with all command lines, and do nothing."
@@ -88,7 +101,16 @@ from jigsaw_triton.cli.views.status import status_view
 )
 @options.option("--no-wait", is_flag=True, help="Return at once. Wait later with `jigsaw-triton status --wait ready`.")
 @options.state()
-def command(out: Output, detach: bool, dry_run: bool, yes: bool, no_wait: bool, state: Any, **given: Any) -> None:
+def command(
+    out: Output,
+    console_port: int | None,
+    detach: bool,
+    dry_run: bool,
+    yes: bool,
+    no_wait: bool,
+    state: Any,
+    **given: Any,
+) -> None:
     """Deploy graphs, or update the running deployment.
 
     The command plans for the demand, creates MIG instances, starts a tritonserver in each and the gateway in front, and
@@ -104,6 +126,8 @@ def command(out: Output, detach: bool, dry_run: bool, yes: bool, no_wait: bool, 
     if given["joins"] and given["canary"] is not None:
         raise click.UsageError("--canary compares changed graphs, and --add changes none; omit one of the two.")
     mistakes, deployment = Mistakes(), Deployment(state)
+    if console_port is not None:
+        check_console(deployment.paths, console_port)
     # In the foreground, the command that started the controller takes the deployment down at the end.
     started = deployment.wait_status() is None
     if not dry_run:
@@ -125,9 +149,11 @@ def command(out: Output, detach: bool, dry_run: bool, yes: bool, no_wait: bool, 
         deployment.ensure_programs(rollout, report, out)
     deployment.roll_out(rollout, wait=not no_wait, keep_serving=detach, reporter=out)
     if no_wait:
+        _open_console(out, deployment, console_port)
         return
     following, last = False, None
     try:
+        _open_console(out, deployment, console_port)
         status = deployment.status()
         out.result(status, *status_view(status, out))
         if started and not detach:
@@ -141,6 +167,12 @@ def command(out: Output, detach: bool, dry_run: bool, yes: bool, no_wait: bool, 
         raise
     if last is not None and last["state"] == "gone":
         raise_failure(last)
+
+
+def _open_console(out: Output, deployment: Deployment, port: int | None) -> None:
+    """Starts the web console on a port, if one is given, and prints the URL that opens it."""
+    if port is not None:
+        out.note(f"web console: {start_console(deployment.paths, port)}")
 
 
 def _is_given(parameter: str) -> bool:

@@ -1,7 +1,6 @@
 """Output of commands: results go to stdout, messages to stderr. Only terminals get colours."""
 
 import json
-import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from rich.text import Text
 
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.errors import InputError
+from jigsaw_triton.finite_json import finite
 from jigsaw_triton.gpus.board import Row
 
 FORMS = ("table", "json")
@@ -61,7 +61,7 @@ class Output:
             view: Parts of the result for people, printed one below the other.
         """
         if self.json:
-            self.raw(json.dumps(_finite(data), indent=2) + "\n")
+            self.raw(json.dumps(finite(data), indent=2) + "\n")
             return
         for part in view:
             if isinstance(part, Table):
@@ -103,19 +103,6 @@ class Output:
             self._stdout.print(table.rich())
         else:
             self.raw(table.plain())
-
-
-def _finite(data: Any) -> Any:
-    """Returns data with None in place of NaN and infinity, which JSON does not have."""
-    match data:
-        case float():
-            return data if math.isfinite(data) else None
-        case dict():
-            return {key: _finite(value) for key, value in data.items()}
-        case list() | tuple():
-            return [_finite(value) for value in data]
-        case _:
-            return data
 
 
 def drawing(rows: Iterable[Row]) -> Text:

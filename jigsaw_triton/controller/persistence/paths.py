@@ -44,6 +44,16 @@ class Paths:
         return self.state / "supervisor.lock"
 
     @property
+    def load(self) -> Path:
+        """File of the last hour of the load."""
+        return self.state / "load.jsonl"
+
+    @property
+    def console_socket(self) -> Path:
+        """Unix socket on which the web console answers the command line. It outlives the deployment's run folder."""
+        return self.run.with_name(f"{self.run.name}.console")
+
+    @property
     def secret(self) -> Path:
         """Secret that the protocols which change servers ask for. It lasts as long as the servers."""
         return self.state / "secret"

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,43 @@ class JournalReader:
         """Closes the file."""
         self._db.close()
 
-    def events(self, after: int = 0, limit: int = 1000) -> tuple[JournalEvent, ...]:
-        """Returns the last `limit` events with an id greater than `after`, oldest first."""
-        rows = self._rows(
-            "SELECT id, at, kind, text, code FROM events WHERE id > ? ORDER BY id DESC LIMIT ?", (after, limit)
-        )
+    def events(
+        self,
+        after: int = 0,
+        limit: int = 1000,
+        *,
+        before: int | None = None,
+        kinds: Collection[str] = (),
+        text: str = "",
+    ) -> tuple[JournalEvent, ...]:
+        """Returns the last `limit` events that match, oldest first.
+
+        Args:
+            after: Number that the events' numbers exceed.
+            limit: Number of events to return.
+            before: Number that the events' numbers are less than; None for no limit.
+            kinds: Kinds of the events; empty for all.
+            text: Text that the events contain, whatever the case of its letters; empty for all.
+        """
+        conditions: dict[str, tuple[Any, ...]] = {"id > ?": (after,)}
+        if before is not None:
+            conditions["id < ?"] = (before,)
+        if kinds:
+            conditions[f"kind IN ({', '.join('?' * len(kinds))})"] = tuple(kinds)
+        if text:
+            conditions["instr(lower(text), lower(?)) > 0"] = (text,)
+        query = f"SELECT id, at, kind, text, code FROM events WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?"
+        rows = self._rows(query, (*(value for values in conditions.values() for value in values), limit))
         return tuple(JournalEvent(*row) for row in reversed(rows))
+
+    def event_kinds(self) -> tuple[str, ...]:
+        """Returns the kinds of events that there are, sorted."""
+        return tuple(kind for (kind,) in self._rows("SELECT DISTINCT kind FROM events ORDER BY kind"))
+
+    def plan(self, number: int) -> dict[str, Any] | None:
+        """Returns the plan of a generation as in plan.json; None if the generation is unknown."""
+        rows = self._rows("SELECT plan FROM generations WHERE number = ?", (number,))
+        return dict(json.loads(rows[0][0])) if rows else None
 
     def creations(self) -> Mapping[tuple[GpuId, Placement], CreationStage]:
         """Returns unfinished creations and the stages that they may have reached."""
@@ -85,15 +116,17 @@ class JournalReader:
         Args:
             limit: Number of generations to return.
         """
+        # Plans of a thousand GPUs are large, and SQLite reads them without holding up other threads.
+        slices = ", ".join(f"ifnull(json_extract(plan, '$.{name}'), 0)" for name in ("slices_used", "slices_total"))
         rows = self._rows(
-            "SELECT number, at, by, reason, plan, outcome FROM generations ORDER BY number DESC LIMIT ?", (limit,)
+            f"SELECT number, at, by, reason, {slices}, outcome FROM generations ORDER BY number DESC LIMIT ?", (limit,)
         )
-        found = []
-        for number, at, by, reason, text, outcome in reversed(rows):
-            plan = json.loads(text)
-            slices, total = plan.get("slices_used", 0), plan.get("slices_total", 0)
-            found.append(Revision(number, at, by, reason, slices, total, outcome))
-        return tuple(found)
+        return tuple(Revision(*row) for row in reversed(rows))
+
+    def served_last(self) -> int:
+        """Returns the number of the generation that serves, or served last; 0 if there is none."""
+        rows = self._rows("SELECT max(number) FROM generations WHERE outcome IN ('serves', 'stopped')")
+        return int(rows[0][0] or 0)
 
     def generation_state(self, number: int) -> tuple[str, bytes]:
         """Returns the version and the state of a generation; both empty if it is unknown or no longer restorable."""

@@ -1,0 +1,208 @@
+"""Benchmark of the web console: its cost in processor time, and the time of a what-if plan.
+
+The console serves a stand-in for its pages here: what browsers do is not measured.
+"""
+
+import asyncio
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import aiohttp
+
+from benchmarks import harness, problems
+from benchmarks.effort import FULL, Effort
+from benchmarks.harness import Figure, Progress, figure, spread
+from jigsaw_triton.api.deploying import deploy
+from jigsaw_triton.api.deployment import Deployment
+from jigsaw_triton.cli.commands.init import SKELETON
+from jigsaw_triton.compiler.bundle import Bundle
+from jigsaw_triton.console.web.planners import PlannerProcess
+from jigsaw_triton.console.web.process import ASSETS_VARIABLE, running_console
+from jigsaw_triton.controller.core.generation import Generation, Wanted
+from jigsaw_triton.controller.persistence.checkpoint import VERSION, pickled
+from jigsaw_triton.planner.domain.problem import Options
+from jigsaw_triton.planner.search.solve import make_plan
+from jigsaw_triton.servers.os_process import processor_s
+from jigsaw_triton.servers.ports import free_ports
+
+GPUS = 120
+PAGES = 5
+COST_S = 60.0
+"""Seconds over which processor time is measured, with pages and without."""
+
+RPS = 20.0
+"""Requests a second meanwhile, so that pages have something to show."""
+
+GOAL_WHAT_IF_S, GOAL_COST = 1.0, 0.05
+SLIDER = (0.5, 0.7, 0.9, 1.05, 1.2)
+"""Demands that a slider asks for, as multiples of the planned demand."""
+
+SEED = 2603
+_START_S = 60.0
+_SETTLE_S = 5.0
+
+
+class OneGeneration:
+    """A journal with one generation.
+
+    Args:
+        generation: The generation.
+    """
+
+    def __init__(self, generation: Generation) -> None:
+        self._state = VERSION, pickled(generation)
+
+    def generation_state(self, number: int) -> tuple[str, bytes]:
+        """Returns the version and the state of the generation, whatever its number."""
+        return self._state
+
+
+def what_if(effort: Effort = FULL, gpus: int = GPUS, progress: Progress = print) -> Figure:
+    """Measures the time from the question to the answer, in a process that has answered before."""
+    seconds: list[float] = []
+    for round_ in range(effort.rounds):
+        problem = problems.fan_out_problem(random.Random(SEED + round_), gpus)
+        (workload,) = problem.workloads
+        name = workload.graph.name
+        wanted = Wanted({name: workload.graph}, {name: workload.demand_rps}, problem.profiles, problem.cluster)
+        plan = make_plan(problem, Options())
+        process = PlannerProcess(OneGeneration(Generation(wanted, plan, Bundle(1, {}, {}))), _START_S)
+        try:
+            asyncio.run(process.ask("what_if", 1, {}))
+            for scale in SLIDER:
+                began = time.monotonic()
+                answer = asyncio.run(process.ask("what_if", 1, {"demand": {name: scale * workload.demand_rps}}))
+                seconds.append(time.monotonic() - began)
+                progress(f"what-if on {gpus} GPUs, {scale:g} x demand: {seconds[-1]:.2f} s, {answer['slices']} slices")
+        finally:
+            process.close()
+    note = f"largest of {len(seconds)} on {gpus} GPUs, three tasks; median {median(seconds):.3g}, {spread(seconds)}"
+    return figure("console.whatif_s", max(seconds), "s", note, at_most=GOAL_WHAT_IF_S)
+
+
+def cost(effort: Effort = FULL, progress: Progress = print) -> list[Figure]:
+    """Measures the processor time of the controller and of the console, with pages open and without."""
+    with tempfile.TemporaryDirectory(prefix="jigsaw-console-") as name:
+        folder = Path(name)
+        shutil.copytree(SKELETON, folder / "app", ignore=shutil.ignore_patterns("__pycache__"))
+        (folder / "pages").mkdir()
+        (folder / "pages" / "index.html").write_text("<title>console</title>")
+        http, grpc, metrics, port = free_ports("127.0.0.1", 4)
+        ports = {"http": http, "grpc": grpc, "metrics": metrics}
+        with deploy(folder / "app", demand=2 * RPS, gpus="2xcpu", state=folder / "state", **ports) as deployment:
+            environment = {**os.environ, ASSETS_VARIABLE: str(folder / "pages")}
+            module = "jigsaw_triton.console.web.process"
+            command = [sys.executable, "-m", module, str(deployment.paths.state), str(port)]
+            with subprocess.Popen(command, env=environment) as console:
+                try:
+                    return asyncio.run(_cost(deployment, console.pid, http, effort, progress))
+                finally:
+                    console.kill()
+
+
+async def _cost(deployment: Deployment, console: int, http: int, effort: Effort, progress: Progress) -> list[Figure]:
+    controller = int(deployment.status()["controller"]["pid"])
+    seconds = effort.seconds(COST_S)
+    async with aiohttp.ClientSession() as session, _load(session, http):
+        await asyncio.sleep(min(_SETTLE_S, seconds))
+        alone = await _shares((controller, console), seconds)
+        progress(f"no pages: controller {alone[0]:.2%}, console {alone[1]:.2%} of a core")
+        received = [0] * PAGES
+        pages = [asyncio.create_task(_page(deployment, received, n)) for n in range(PAGES)]
+        try:
+            deadline = time.monotonic() + _START_S
+            while not all(received):
+                if time.monotonic() > deadline:
+                    raise TimeoutError("a page got nothing")
+                await asyncio.sleep(0.05)
+            opened = await _shares((controller, console), seconds)
+        finally:
+            for page in pages:
+                page.cancel()
+            await asyncio.gather(*pages, return_exceptions=True)
+    progress(f"{PAGES} pages: controller {opened[0]:.2%}, console {opened[1]:.2%} of a core")
+    more = [after - before for before, after in zip(alone, opened, strict=True)]
+    note = (
+        f"share of a core, {PAGES} pages over none, {seconds:g} s each at {RPS:g} requests/s: "
+        f"controller {more[0]:.2%}, console {more[1]:.2%}; {sum(received) / 1024 / PAGES / seconds:.2g} KiB/s a page"
+    )
+    return [
+        figure("console.cost", sum(more), "share", note, at_most=GOAL_COST),
+        figure("console.cost.controller", more[0], "share", "the controller's part of console.cost"),
+    ]
+
+
+async def _shares(pids: Sequence[int], seconds: float) -> list[float]:
+    """Returns the share of a core that each process uses."""
+    before, began = [processor_s([pid]) for pid in pids], time.monotonic()
+    await asyncio.sleep(seconds)
+    elapsed = time.monotonic() - began
+    return [(processor_s([pid]) - start) / elapsed for pid, start in zip(pids, before, strict=True)]
+
+
+async def _page(deployment: Deployment, received: list[int], number: int) -> None:
+    """Opens a page in a browser of its own, and counts the bytes that it gets."""
+    url = await asyncio.to_thread(_url, deployment)
+    timeout = aiohttp.ClientTimeout(total=None)
+    async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        async with session.get(url) as response:
+            response.raise_for_status()
+        async with session.get(f"{url.partition('/login')[0]}/api/stream") as stream:
+            async for chunk in stream.content.iter_any():
+                received[number] += len(chunk)
+
+
+def _url(deployment: Deployment) -> str:
+    deadline = time.monotonic() + _START_S
+    while (url := running_console(deployment.paths)) is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the console did not start")
+        time.sleep(0.05)
+    return url
+
+
+@asynccontextmanager
+async def _load(session: aiohttp.ClientSession, http: int) -> AsyncIterator[None]:
+    """Sends requests at a constant rate inside the `with` block."""
+    values = {"name": "VALUES", "datatype": "FP32", "shape": [1, 16], "data": [1.0] * 16}
+
+    async def ask() -> None:
+        with suppress(aiohttp.ClientError):
+            async with session.post(f"http://127.0.0.1:{http}/v2/models/hello/infer", json={"inputs": [values]}) as r:
+                await r.read()
+
+    async def send() -> None:
+        asked: set[asyncio.Task[None]] = set()
+        while True:
+            task = asyncio.create_task(ask())
+            asked.add(task)
+            task.add_done_callback(asked.discard)
+            await asyncio.sleep(1 / RPS)
+
+    sender: asyncio.Task[Any] = asyncio.create_task(send())
+    try:
+        yield
+    finally:
+        sender.cancel()
+        with suppress(asyncio.CancelledError):
+            await sender
+
+
+def measure(progress: Progress) -> Sequence[Figure]:
+    """Measures all figures."""
+    with harness.alarm():
+        return [what_if(progress=progress), *cost(progress=progress)]
+
+
+if __name__ == "__main__":
+    sys.exit(harness.main("console", measure))

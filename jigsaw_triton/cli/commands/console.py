@@ -1,0 +1,98 @@
+"""`jigsaw-triton console`: runs the web console of a deployment."""
+
+import logging
+import os
+from pathlib import Path
+
+import click
+
+from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.io.output import Output
+from jigsaw_triton.console.web.process import run_console, running_console
+from jigsaw_triton.console.web.settings import LOOPBACK, PORT, ConsoleSettings, read_password
+from jigsaw_triton.controller.persistence.paths import deployment_paths
+
+
+@options.command(
+    "console",
+    examples=(
+        "console",
+        "console --port 8090 --allow-changes",
+        "console --address 0.0.0.0 --host gpu1.example.org --tls-cert cert.pem --tls-key key.pem --password-file pw",
+    ),
+)
+@options.option(
+    "--port",
+    variable="JIGSAW_CONSOLE_PORT",
+    type=click.IntRange(1, 65535),
+    default=PORT,
+    show_default=True,
+    help="Port to listen on.",
+)
+@options.option(
+    "--address",
+    variable="JIGSAW_CONSOLE_ADDRESS",
+    default=LOOPBACK,
+    show_default=True,
+    help="IP address to listen on. One that other machines reach needs TLS and a password, or --behind-proxy.",
+)
+@options.option("--allow-changes", is_flag=True, help="Let the pages pause, roll back and cordon. They only show else.")
+@options.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate of the console, as a PEM file.")
+@options.option("--tls-key", type=click.Path(path_type=Path), help="Private key of the certificate, as a PEM file.")
+@options.option(
+    "--password-file",
+    type=click.Path(path_type=Path),
+    help="Ask for the password in the first line of this file, instead of printing a URL that works once.",
+)
+@options.option(
+    "--host", "hosts", multiple=True, help="Accept this host name of the machine or its proxy. May be repeated."
+)
+@options.option(
+    "--behind-proxy",
+    is_flag=True,
+    help="Allow any address without TLS and a password, since a proxy in front encrypts and authenticates.",
+)
+@options.state()
+def command(
+    out: Output,
+    port: int,
+    address: str,
+    allow_changes: bool,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    password_file: Path | None,
+    hosts: tuple[str, ...],
+    behind_proxy: bool,
+    state: Path | None,
+) -> None:
+    """Run the web console of the deployment until Ctrl-C, or print a new URL of the one that is running.
+
+    The console shows the GPUs, the graph, the load, the plan, events, logs and traces. It is a process of its own: it
+    goes on while the controller is restarted, and shows since when what it shows is stale. The printed URL opens the
+    console in one browser.
+    """
+    paths = deployment_paths(state)
+    if (url := running_console(paths)) is not None:
+        out.note("the console is running already; this URL opens it")
+        out.result({"url": url}, url)
+        return
+    settings = ConsoleSettings(
+        address=address,
+        port=port,
+        allow_changes=allow_changes,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        password=None if password_file is None else read_password(password_file),
+        hosts=hosts,
+        behind_proxy=behind_proxy,
+    )
+    os.umask(0o077)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def announce(address: str) -> None:
+        out.note("the console is running; end it with Ctrl-C. This URL opens it")
+        out.result({"url": address}, address)
+        # The command goes on, and whoever started it may read the URL through a pipe.
+        click.get_text_stream("stdout").flush()
+
+    run_console(paths, settings, announce)

@@ -1,0 +1,98 @@
+"""The command `console`, and `deploy --console`, without a server."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jigsaw_triton.cli.commands import console, deploy
+from jigsaw_triton.console.web.settings import ConsoleSettings
+from tests.cli.conftest import Run
+from tests.fakes.controller import FakeController
+
+URL = "http://127.0.0.1:8080/login?token=x"
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[ConsoleSettings]:
+    """Settings of the consoles that commands run, which end at once."""
+    found: list[ConsoleSettings] = []
+
+    def run_console(_: object, settings: ConsoleSettings, announce: Callable[[str], None]) -> None:
+        found.append(settings.checked())
+        announce(URL)
+
+    monkeypatch.setattr(console, "run_console", run_console)
+    monkeypatch.setattr(console, "running_console", lambda _: None)
+    return found
+
+
+def test_the_console_listens_on_this_machine_and_only_shows(run: Run, started: list[ConsoleSettings]) -> None:
+    result = run("console")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.strip() == URL
+    assert "Ctrl-C" in result.stderr
+    assert started == [ConsoleSettings()]
+
+
+def test_options_are_settings(run: Run, started: list[ConsoleSettings]) -> None:
+    password = Path("password")
+    password.write_text("correct horse battery\n")
+    password.chmod(0o600)
+    words = ["--address", "0.0.0.0", "--port", 8443, "--tls-cert", "c.pem", "--tls-key", "k.pem", "--allow-changes"]
+    result = run("console", *words, "--password-file", password, "--host", "gpu1", "--host", "gpu1.example.org")
+    assert result.exit_code == 0, result.stderr
+    assert started == [
+        ConsoleSettings(
+            address="0.0.0.0",
+            port=8443,
+            allow_changes=True,
+            tls_cert=Path("c.pem"),
+            tls_key=Path("k.pem"),
+            password="correct horse battery",
+            hosts=("gpu1", "gpu1.example.org"),
+        )
+    ]
+
+
+def test_an_unsafe_address_is_refused(run: Run, started: list[ConsoleSettings]) -> None:
+    result = run("console", "--address", "0.0.0.0")
+    assert result.exit_code == 2
+    assert "--password-file" in result.stderr
+    assert started == []
+
+
+def test_a_running_console_gives_a_new_url(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "running_console", lambda _: URL)
+    result = run("console", "-o", "json")
+    assert result.exit_code == 0
+    assert URL in result.stdout
+
+
+def test_nothing_was_deployed(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    (pages / "index.html").write_text("<title>console</title>")
+    result = run("console", "--state", tmp_path / "nowhere", env={"JIGSAW_CONSOLE_ASSETS": str(pages)})
+    assert result.exit_code == 4
+    assert "nothing was deployed here yet" in result.stderr
+
+
+@pytest.mark.parametrize(("words", "port"), [(["--console"], 8080), (["--console", "9090"], 9090)])
+def test_a_deployment_starts_its_console(
+    run: Run, app: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], port: int
+) -> None:
+    FakeController().install(monkeypatch)
+    asked: list[Any] = []
+
+    def start_console(_: object, asked_port: int) -> str:
+        asked.append(("start", asked_port))
+        return URL
+
+    monkeypatch.setattr(deploy, "check_console", lambda _, asked_port: asked.append(("check", asked_port)))
+    monkeypatch.setattr(deploy, "start_console", start_console)
+    result = run("deploy", app, "--gpus", "2xcpu", "--demand", "2", "--detach", *words)
+    assert result.exit_code == 0, result.stderr
+    assert f"web console: {URL}" in result.stderr
+    assert asked == [("check", port), ("start", port)]

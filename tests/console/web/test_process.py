@@ -1,0 +1,126 @@
+"""The console's process: its start, its URLs, its end."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.cookiejar import CookieJar
+from pathlib import Path
+from urllib.request import HTTPCookieProcessor, build_opener
+
+import pytest
+
+from jigsaw_triton.console.web.process import ASSETS_VARIABLE, run_console, running_console
+from jigsaw_triton.console.web.settings import ConsoleSettings
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
+from jigsaw_triton.controller.persistence.records import STOPPED
+from jigsaw_triton.errors import InputError, MissingDependencyError, StateError
+from tests.e2e.system import free_ports
+from tests.fakes.console import PATIENCE_S
+
+
+@pytest.fixture
+def deployed(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
+    """Provides the paths of a deployment in a folder of its own, as the process finds them."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(run_dir))
+    paths = deployment_paths(run_dir / "state")
+    paths.create()
+    return paths
+
+
+@contextmanager
+def console(paths: Paths, pages: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """Runs the process that `deploy --console` starts. Yields it with a URL."""
+    (port,) = free_ports(1)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jigsaw_triton.console.web.process", str(paths.state), str(port)],
+        env={**os.environ, ASSETS_VARIABLE: str(pages)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        give_up_at = time.monotonic() + PATIENCE_S
+        while (url := running_console(paths)) is None:
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < give_up_at
+            time.sleep(0.05)
+        assert url.startswith(f"http://127.0.0.1:{port}/login?token=")
+        yield process, url
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_url_opens_the_console_and_sigterm_ends_it(deployed: Paths, pages: Path) -> None:
+    with closing(Journal(deployed.journal)), console(deployed, pages) as (process, url):
+        browser = build_opener(HTTPCookieProcessor(CookieJar()))
+        with browser.open(url, timeout=PATIENCE_S) as page:
+            assert b"<title>console</title>" in page.read()
+        assert deployed.console_socket.stat().st_mode & 0o077 == 0
+        assert running_console(deployed) != url
+        with pytest.raises(StateError, match="running already"):
+            run_console(deployed, ConsoleSettings(), lambda _: None)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+    assert running_console(deployed) is None
+    assert not deployed.console_socket.exists()
+
+
+def test_it_ends_with_the_deployment(deployed: Paths, pages: Path) -> None:
+    with closing(Journal(deployed.journal)) as journal:
+        journal.event("ready", "the new generation serves")
+        with console(deployed, pages) as (process, _):
+            journal.event(STOPPED, "all servers of the deployment have ended")
+            assert process.wait(PATIENCE_S) == 0
+
+
+def test_a_console_that_was_killed_does_not_hinder_the_next_one(deployed: Paths, pages: Path) -> None:
+    with closing(Journal(deployed.journal)):
+        with console(deployed, pages) as (process, _):
+            process.kill()
+            process.wait(PATIENCE_S)
+        assert deployed.console_socket.exists()
+        assert running_console(deployed) is None
+        with console(deployed, pages):
+            pass
+
+
+@pytest.fixture
+def built(pages: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(ASSETS_VARIABLE, str(pages))
+    return pages
+
+
+def test_a_port_that_is_taken_is_an_error(deployed: Paths, built: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(InputError, match=f"port {port} is already in use") as caught:
+            run_console(deployed, ConsoleSettings(port=port), lambda _: None)
+        assert "--port" in caught.value.hint
+
+
+def test_pages_that_were_not_built_are_an_error(
+    deployed: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ASSETS_VARIABLE, str(tmp_path / "missing"))
+    with pytest.raises(MissingDependencyError, match="have not been built"):
+        run_console(deployed, ConsoleSettings(), lambda _: None)
+
+
+def test_without_a_deployment_there_is_nothing_to_show(tmp_path: Path, built: Path) -> None:
+    paths = deployment_paths(tmp_path / "nowhere")
+    with pytest.raises(StateError, match="nothing was deployed here"):
+        run_console(paths, ConsoleSettings(), lambda _: None)
+    assert not paths.state.exists()
+
+
+def test_unsafe_settings_are_refused_first(deployed: Paths) -> None:
+    with pytest.raises(InputError, match="other machines could read"):
+        run_console(deployed, ConsoleSettings(address="0.0.0.0"), lambda _: None)
