@@ -63,7 +63,7 @@ class Operations:
         if isinstance(error, JigsawError):
             raise error
         if error is not None:
-            log.error("operation %s failed", number, exc_info=error)
+            log.error("operation %s failed", number, exc_info=error, extra={"request": number})
             raise JigsawError(f"{type(error).__name__}: {error}", where=f"operation {number}")
         return True
 

@@ -18,6 +18,7 @@ from jigsaw_triton.agent.contents import Contents
 from jigsaw_triton.agent.node_agent import ADOPT, FINAL, KINDS, NodeAgent
 from jigsaw_triton.controller.fleet.wire import DEPLOYMENT_HEADER, EPOCH_HEADER, WIRE_VERSION, Json
 from jigsaw_triton.errors import InputError, JigsawError
+from jigsaw_triton.logs import bind
 from jigsaw_triton.servers.installation import Installation
 
 MAX_WAIT_S = 30.0
@@ -127,6 +128,7 @@ class AgentServer:
         """
         self._admit(request)
         number, order = request.match_info["number"], await request.json()
+        bind(request=number)
         kind, body = order["kind"], order["body"]
         if kind not in KINDS:
             raise InputError(f"there is no operation {kind!r}", where="the agent")

@@ -176,6 +176,7 @@ def _graphs(controller: Controller, running: Generation) -> dict[str, Any]:
             "latency_ms": plan.latency_ms,
             "slo_latency_ms": slo.latency_ms,
             "percentile": slo.percentile,
+            "overloaded": name in state.overloaded,
             "accuracy": plan.accuracy,
             "slo_accuracy": slo.accuracy,
             "standby": None if plan.standby is None else {**asdict(plan.standby), "serving": name in state.standby},

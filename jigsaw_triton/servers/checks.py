@@ -66,6 +66,7 @@ def checks() -> list[Check]:
         "container": _container,
         "containers": _containers,
         "haproxy": _haproxy,
+        "prometheus": _prometheus,
     }
     return [_guarded(name, function) for name, function in functions.items()]
 
@@ -270,3 +271,13 @@ def _haproxy(name: str) -> Check:
     if haproxy.fetched():
         return Check(name, "ok", f"{haproxy.PACKAGE.version} from {haproxy.PACKAGE.name}, {needed}")
     return Check(name, "ok", f"no suitable one on PATH; `deploy` downloads one (4 MiB) {needed}")
+
+
+def _prometheus(name: str) -> Check:
+    """Checks the program that `launch/prometheus` is for, which usually runs on another machine."""
+    found = shutil.which(name)
+    if found is not None:
+        return Check(name, "ok", f"{found}, for launch/prometheus and its tests")
+    return Check(
+        name, "ok", "none on PATH; Debian, Ubuntu: `apt-get install prometheus`, for launch/prometheus and its tests"
+    )

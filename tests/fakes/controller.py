@@ -16,6 +16,7 @@ from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.persistence.checkpoint import Checkpoints
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import deployment_paths
+from jigsaw_triton.console.options import DEFAULTS
 from jigsaw_triton.errors import StateError
 from tests.controller.worlds import bundle, plan
 
@@ -88,7 +89,7 @@ class FakeController:
         return {
             "state": self.state,
             "generation": 0 if self.error else len(self.requests),
-            "controller": {"pid": 1},
+            "controller": {"pid": 1, "supervisor": 2, **DEFAULTS.to_json()},
             "plan": None,
             "graphs": {name: {"base_rps": 20.0, "rows": []} for name in names},
             "serving": self.serving,
