@@ -39,15 +39,19 @@ def test_only_metrics_are_served() -> None:
 def test_a_port_in_use_is_reported_once_and_taken_when_it_is_free() -> None:
     async def run() -> None:
         reports: list[str] = []
+        reported = asyncio.Event()
+
+        def report(text: str) -> None:
+            reports.append(text)
+            reported.set()
+
         with closing(socket.create_server(("127.0.0.1", 0))) as other:
             port = other.getsockname()[1]
             listen = Listen("127.0.0.1", port)
-            task = asyncio.create_task(serve_metrics(listen, lambda: "a 1\n", reports.append, retry_s=0.01))
-            async with asyncio.timeout(PATIENCE_S):
-                while not reports:
-                    await asyncio.sleep(0.01)
-            for _ in range(10):
-                await asyncio.sleep(0.01)
+            task = asyncio.create_task(serve_metrics(listen, lambda: "a 1\n", report, retry_s=0.01))
+            await asyncio.wait_for(reported.wait(), PATIENCE_S)
+            # Time for more attempts.
+            await asyncio.sleep(0.1)
         assert (await fetched(port))[0] == 200
         assert len(reports) == 1 and f"cannot be served on 127.0.0.1:{port}" in reports[0]
         task.cancel()

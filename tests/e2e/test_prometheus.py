@@ -24,7 +24,8 @@ from tests.programs import needed
 pytestmark = pytest.mark.e2e
 
 EMPTY = frozenset({"Conditions A", "Plans A", "Restarts A"})
-"""Queries of the dashboard, by panel and place, that have no data here: no task has a condition, no worker dies, and the plan stays."""
+"""Queries of the dashboard, by panel and place, that have no data here: no task has a condition, no worker dies, and the
+plan stays."""
 
 VARIABLES = {"$deployment": "main", "$graph": ".*", "$__rate_interval": "30s", "$__interval": "30s"}
 

@@ -11,12 +11,12 @@ import pytest
 from jigsaw_triton.api import controller, deployment, programs
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.console.client import ControllerGoneError
+from jigsaw_triton.console.options import DEFAULTS
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.persistence.checkpoint import Checkpoints
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import deployment_paths
-from jigsaw_triton.console.options import DEFAULTS
 from jigsaw_triton.errors import StateError
 from tests.controller.worlds import bundle, plan
 
