@@ -55,6 +55,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "events": "Show the events of the deployment.",
         "logs": "Show the end of the servers' logs.",
         "trace": "Show where the time of a request went.",
+        "report": "Write a report about the deployment, or about a result, as one HTML file.",
         "node": "List the machines of the deployment, and withdraw or return one.",
         "down": "Stop the deployment, and destroy its MIG instances.",
         "bench": "Measure a running graph with perf_analyzer.",

@@ -18,14 +18,15 @@ import yaml
 
 from tests.e2e.clients import Client
 from tests.e2e.system import PATIENCE_S, System, free_ports
+from tests.fakes.pages import Page
 from tests.launch.test_prometheus import ALERTS, INSTALL, NAME, PROMETHEUS, RECORDS, panels
 from tests.programs import needed
 
 pytestmark = pytest.mark.e2e
 
 EMPTY = frozenset({"Conditions A", "Plans A", "Restarts A"})
-"""Queries of the dashboard, by panel and place, that have no data here: no task has a condition, no worker dies, and the
-plan stays."""
+"""Queries of the dashboard, by panel and place, that have no data here: no task has a condition, no worker dies, and
+the plan stays."""
 
 VARIABLES = {"$deployment": "main", "$graph": ".*", "$__rate_interval": "30s", "$__interval": "30s"}
 
@@ -154,6 +155,7 @@ def test_queries_return_data_and_the_log_is_json(system: System, tmp_path: Path)
         assert {rule["name"] for rule in rules} == RECORDS.keys() | ALERTS.keys()
         assert [rule for rule in rules if rule["health"] != "ok"] == []
         check_log(system)
+        check_report(system, tmp_path / "report.html")
         # The next controller serves the metrics, too.
         system.kill_controller()
         wait_value(server, 'up{job="jigsaw-controller"}', "0")
@@ -181,6 +183,15 @@ def wait_value(server: Server, query: str, value: str) -> None:
     while [sample["value"][1] for sample in server.query(query)] != [value]:
         assert time.monotonic() < give_up_at, f"{query} is not {value}"
         time.sleep(0.5)
+
+
+def check_report(system: System, path: Path) -> None:
+    assert system.run("report", "-O", path).code == 0
+    found = Page(path.read_text())
+    found.check_alone()
+    assert "ready, serves" in found.text and "Profiles of traffic" in found.text
+    answered = system.metric("jigsaw_slo_total", graph="traffic", outcome="met")
+    assert answered > 0 and f" traffic {answered:,.0f} " in found.text
 
 
 def check_log(system: System) -> None:
