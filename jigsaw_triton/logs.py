@@ -7,7 +7,8 @@ where they are known, and with `error` if there is a traceback.
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -28,16 +29,21 @@ _process: dict[str, Any] = {}
 _about: ContextVar[Mapping[str, Any]] = ContextVar("about", default={})  # noqa: B039 - it is never changed in place
 
 
-def bind(**fields: Any) -> None:
-    """Sets fields of all lines that the current task, and what it starts from now on, will log.
+@contextmanager
+def about(**fields: Any) -> Iterator[None]:
+    """Sets fields of all lines that are logged meanwhile, and by the tasks that are created meanwhile.
 
     Args:
         fields: Values by the names in `FIELDS`; None for an unknown one.
     """
-    _about.set({**_about.get(), **_known(fields)})
+    token = _about.set({**_about.get(), **_known(fields)})
+    try:
+        yield
+    finally:
+        _about.reset(token)
 
 
-def bind_process(**fields: Any) -> None:
+def about_process(**fields: Any) -> None:
     """Sets fields of all lines that this process will log.
 
     Args:
@@ -80,21 +86,21 @@ def readable(line: str) -> str:
         head = f"{entry['time']} {entry['level']} {entry['logger']}: {entry['message']}"
     except (ValueError, TypeError, KeyError):
         return line
-    about = ", ".join(f"{name} {entry[name]}" for name in FIELDS if name in entry)
+    known = ", ".join(f"{name} {entry[name]}" for name in FIELDS if name in entry)
     error = f"\n{entry['error']}" if "error" in entry else ""
-    return f"{head}{f' ({about})' if about else ''}{error}"
+    return f"{head}{f' ({known})' if known else ''}{error}"
 
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        about = {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
+        given = {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
         error = self.formatException(record.exc_info) if record.exc_info else ""
-        return _json_line(record.created, record.levelname, record.name, record.getMessage(), error, about)
+        return _json_line(record.created, record.levelname, record.name, record.getMessage(), error, given)
 
 
 def _json_line(
-    at_s: float, level: str, logger: str, message: str, error: str = "", about: Mapping[str, Any] = MappingProxyType({})
+    at_s: float, level: str, logger: str, message: str, error: str = "", given: Mapping[str, Any] = MappingProxyType({})
 ) -> str:
     written = datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    entry = {"time": written, "level": level, "logger": logger, "message": message, **_process, **_about.get(), **about}
+    entry = {"time": written, "level": level, "logger": logger, "message": message, **_process, **_about.get(), **given}
     return json.dumps({**entry, "error": error} if error else entry, default=str)

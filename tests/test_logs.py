@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from jigsaw_triton.logs import bind, bind_process, formatter, last_words, readable
+from jigsaw_triton.logs import about, about_process, formatter, last_words, readable
 
 
 @pytest.fixture(autouse=True)
 def _unbound() -> Iterator[None]:
     yield
-    bind_process(generation=None)
+    about_process(generation=None)
 
 
 def record(text: str, *arguments: object, **extra: object) -> logging.LogRecord:
@@ -55,26 +55,24 @@ def test_a_traceback_is_in_the_line() -> None:
     assert readable(line).endswith("\nValueError: no")
 
 
-def test_a_task_and_what_it_starts_have_its_fields_and_others_do_not() -> None:
+def test_a_task_has_the_fields_that_were_set_when_it_was_created() -> None:
     found: list[dict[str, object]] = []
 
     async def child() -> None:
         found.append(entry(record("child")))
 
-    async def task() -> None:
-        bind(worker="w0", request=None)
-        await asyncio.create_task(child())
-
     async def run() -> None:
-        bind_process(generation=3)
-        await asyncio.create_task(task())
+        about_process(generation=3)
+        with about(worker="w0", request=None):
+            task = asyncio.create_task(child())
+        await task
         found.append(entry(record("other")))
-        bind_process(generation=None)
+        about_process(generation=None)
         found.append(entry(record("last")))
 
     asyncio.run(run())
-    about = [{name: one[name] for name in ("generation", "worker", "request") if name in one} for one in found]
-    assert about == [{"generation": 3, "worker": "w0"}, {"generation": 3}, {}]
+    known = [{name: one[name] for name in ("generation", "worker", "request") if name in one} for one in found]
+    assert known == [{"generation": 3, "worker": "w0"}, {"generation": 3}, {}]
 
 
 def test_last_words_have_either_form() -> None:

@@ -18,7 +18,7 @@ from jigsaw_triton.agent.contents import Contents
 from jigsaw_triton.agent.node_agent import ADOPT, FINAL, KINDS, NodeAgent
 from jigsaw_triton.controller.fleet.wire import DEPLOYMENT_HEADER, EPOCH_HEADER, WIRE_VERSION, Json
 from jigsaw_triton.errors import InputError, JigsawError
-from jigsaw_triton.logs import bind
+from jigsaw_triton.logs import about
 from jigsaw_triton.servers.installation import Installation
 
 MAX_WAIT_S = 30.0
@@ -128,7 +128,6 @@ class AgentServer:
         """
         self._admit(request)
         number, order = request.match_info["number"], await request.json()
-        bind(request=number)
         kind, body = order["kind"], order["body"]
         if kind not in KINDS:
             raise InputError(f"there is no operation {kind!r}", where="the agent")
@@ -139,7 +138,8 @@ class AgentServer:
         if number not in self._agent.operations:
             if kind != ADOPT and order["line"] != self._agent.line:
                 return web.json_response({"missing": {}, "stale": True})
-            self._agent.operations.begin(number, self._agent.run(kind, body), final=kind in FINAL)
+            with about(request=number):
+                self._agent.operations.begin(number, self._agent.run(kind, body), final=kind in FINAL)
         return web.json_response({"missing": {}, "stale": False}, status=202)
 
     async def _outcome(self, request: web.Request) -> web.Response:

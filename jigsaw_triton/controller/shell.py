@@ -28,7 +28,7 @@ from jigsaw_triton.controller.subjects import generation_of, subject_of, worker_
 from jigsaw_triton.controller.totals import Totals
 from jigsaw_triton.controller.watch import ArrivalWatch
 from jigsaw_triton.errors import InputError, JigsawError, ServerError, StateError
-from jigsaw_triton.logs import bind, bind_process
+from jigsaw_triton.logs import about, about_process
 from jigsaw_triton.servers.metrics import Sample
 from jigsaw_triton.spec.words import nearest, shown
 
@@ -255,12 +255,13 @@ class Controller:
                     self._tasks[number].cancel()
         reports = [(output.kind, output.text, output.code) for output in outputs if isinstance(output, a.Report)]
         self._journal.add_events(reports)
-        bind_process(generation=generation_of(self.state))
+        about_process(generation=generation_of(self.state))
         for kind, text, _ in reports:
             log.info("%s: %s", kind, text)
         for output in outputs:
             if isinstance(output, a.Issued):
-                self._tasks[output.id] = asyncio.create_task(self._run(output), name=f"action {output.id}")
+                with about(worker=worker_of(output.action)):
+                    self._tasks[output.id] = asyncio.create_task(self._run(output), name=f"action {output.id}")
         if outputs or not isinstance(event, e.Tick | e.Arrived):
             async with self._changed:
                 self._changed.notify_all()
@@ -268,7 +269,6 @@ class Controller:
     async def _run(self, issued: a.Issued) -> None:
         """Carries out an action and reports its outcome to the core. Never raises."""
         number, action = issued.id, issued.action
-        bind(worker=worker_of(action))
         row = 0
         event: e.Event
         error = ""

@@ -19,7 +19,7 @@ from jigsaw_triton.report.frame import facts, page, section, table
 from jigsaw_triton.report.markup import Content, tag
 from jigsaw_triton.report.numbers import number, percent
 
-MOST_EVENTS = 200
+MOST_EVENTS = 100
 """Number of events in a report, the latest."""
 
 _LOAD = ("graph", "#arrivals/s", "#planned for", "#capacity", "#SLO ms", "load")
@@ -164,8 +164,7 @@ def _changes(history: Sequence[Revision]) -> Iterator[Element]:
 
 def _events(events: Sequence[JournalEvent]) -> Iterator[Element]:
     rows = [[_seconds(event.at), event.kind, event.text] for event in reversed(events)]
-    listed = table(("at", "kind", "event"), rows, style="wide words")
-    yield section("Events", tag("details", tag("summary", f"The last {len(rows)} events"), listed), name="events")
+    yield section("Latest events", table(("at", "kind", "event"), rows, style="wide words"), name="events")
 
 
 def _profiles(profiles: Sequence[ReportFigures]) -> Iterator[Element]:
