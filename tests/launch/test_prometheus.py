@@ -21,7 +21,7 @@ METRICS = (ROOT / "docs" / "reference" / "metrics.md").read_text()
 GUIDE = (ROOT / "docs" / "how-to" / "monitoring.md").read_text()
 UNIT_TESTS = Path(__file__).with_name("alerts.test.yml")
 
-INSTALL = "Debian, Ubuntu: apt-get install prometheus"
+INSTALL = "Debian, Ubuntu: apt-get install prometheus promtool"
 NAME = re.compile(r"\b(?:\w+:)?(?:jigsaw|nv)_\w+(?::\w+)?")
 
 

@@ -20,7 +20,7 @@ def test_a_page_needs_nothing_else_and_escapes_everything() -> None:
     found = Page(text)
     found.check_alone()
     assert BAD not in text
-    assert found.text.count(BAD) == 10
+    assert found.text.count(BAD) == 11
     assert found.values("lang") == ["en"]
 
 
