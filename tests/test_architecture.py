@@ -88,6 +88,7 @@ ROOMS = {
         "exporting",
         "observed",
         "drift",
+        "reports",
         "controlled",
         "deployment",
         "deploying",

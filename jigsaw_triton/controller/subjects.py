@@ -1,4 +1,4 @@
-"""What an action and a state are about, in words of the journal and the log. Pure."""
+"""Subjects of actions and states: the worker, the graph or the generation that they concern. Pure."""
 
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.state import GATEWAY, State

@@ -32,7 +32,7 @@ def page(title: str, *content: Content) -> str:
 
     Args:
         title: Title and heading.
-        content: What follows the heading.
+        content: Elements and texts below the heading.
     """
     head = tag(
         "head",
@@ -55,7 +55,7 @@ def section(title: str, *content: Content, name: str = "") -> Element:
 
     Args:
         title: Heading.
-        content: What follows the heading.
+        content: Elements and texts below the heading.
         name: Id of the section, for links to it; empty for none.
     """
     made = tag("section", tag("h2", title), *content)
