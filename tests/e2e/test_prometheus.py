@@ -85,7 +85,7 @@ def prometheus(folder: Path, gateway: int, controller: int) -> Iterator[Server]:
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     (port,) = free_ports(1)
     command = [
-        program,
+        str(program),
         f"--config.file={folder}/prometheus.yml",
         f"--storage.tsdb.path={folder}/data",
         f"--web.listen-address=127.0.0.1:{port}",
