@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1] / PACKAGE
 
 # A part may import the parts on earlier lines, but not those on its own line.
 ORDER: tuple[tuple[str, ...], ...] = (
-    ("spec",),
+    ("report", "spec"),
     ("export", "graph"),
     ("gpus", "profiles"),
     ("planner",),
@@ -44,7 +44,18 @@ ROOMS = {
         "cells",
         "explain",
     ),
-    "controller": ("core", "persistence", "fleet", "solving", "planning", "executor", "watch", "shell"),
+    "controller": (
+        "core",
+        "persistence",
+        "fleet",
+        "solving",
+        "planning",
+        "executor",
+        "watch",
+        "subjects",
+        "totals",
+        "shell",
+    ),
     "api": (
         "reporting",
         "settings",
@@ -77,6 +88,7 @@ ROOMS = {
         "exporting",
         "observed",
         "drift",
+        "reports",
         "controlled",
         "console",
         "deployment",
@@ -108,7 +120,7 @@ RUNTIME_MAY_IMPORT = frozenset({"numpy", "triton_python_backend_utils"})
 RUNNERS_MAY_IMPORT = RUNTIME_MAY_IMPORT | {"PIL", "torch", "transformers"}
 """Libraries that runners may import; each runner needs the library that runs its models."""
 
-PURE_PARTS = ("export", "graph", "gpus", "profiles", "planner", "compiler")
+PURE_PARTS = ("export", "graph", "report", "gpus", "profiles", "planner", "compiler")
 SHELLS = frozenset(
     {
         "gpus.emulated",

@@ -67,7 +67,7 @@ class Operations:
             hint = "free space on the disk of this node, and check the permissions there"
             raise ServerError(f"a file cannot be written or read ({error.strerror})", where=where, hint=hint) from error
         if error is not None:
-            log.error("operation %s failed", number, exc_info=error)
+            log.error("operation %s failed", number, exc_info=error, extra={"request": number})
             raise JigsawError(f"{type(error).__name__}: {error}", where=f"operation {number}")
         return True
 

@@ -16,6 +16,7 @@ from jigsaw_triton.agent.contents import Contents
 from jigsaw_triton.agent.node_agent import ADOPT, FINAL, KINDS, NodeAgent
 from jigsaw_triton.controller.fleet.wire import DEPLOYMENT_HEADER, EPOCH_HEADER, WIRE_VERSION
 from jigsaw_triton.errors import InputError
+from jigsaw_triton.logs import about
 from jigsaw_triton.servers.socket_api import MAX_WAIT_S, SocketApi, seconds, whole_number
 
 _CHUNK_BYTES = 2**20
@@ -125,7 +126,8 @@ class AgentServer:
         if number not in self._agent.operations:
             if kind != ADOPT and order["line"] != self._agent.line:
                 return web.json_response({"missing": {}, "stale": True})
-            self._agent.operations.begin(number, self._agent.run(kind, body), final=kind in FINAL)
+            with about(request=number):
+                self._agent.operations.begin(number, self._agent.run(kind, body), final=kind in FINAL)
         return web.json_response({"missing": {}, "stale": False}, status=202)
 
     async def _outcome(self, request: web.Request) -> web.Response:

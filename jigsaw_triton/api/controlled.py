@@ -8,7 +8,9 @@ from jigsaw_triton.api import controller
 from jigsaw_triton.api.observed import ObservedDeployment
 from jigsaw_triton.api.reporting import LOG, Reporter
 from jigsaw_triton.console.client import ControllerGoneError, ControllerHungError
+from jigsaw_triton.console.options import DEFAULTS, OPTION_FLAGS, ProcessOptions
 from jigsaw_triton.controller.persistence.lock import is_locked
+from jigsaw_triton.errors import InputError
 
 if TYPE_CHECKING:
     from jigsaw_triton.api.files import PathLike
@@ -19,10 +21,12 @@ class ControlledDeployment(ObservedDeployment):
 
     Args:
         state: Folder of the deployment; see `ObservedDeployment`.
+        options: Options of the controllers that this object starts.
     """
 
-    def __init__(self, state: "PathLike | None" = None) -> None:
+    def __init__(self, state: "PathLike | None" = None, options: ProcessOptions = DEFAULTS) -> None:
         super().__init__(state)
+        self._options = options
         self._started_controller = False
 
     def down(self, *, missing_ok: bool = False, reporter: Reporter = LOG) -> None:
@@ -123,11 +127,30 @@ class ControlledDeployment(ObservedDeployment):
         """Starts a controller.
 
         Raises:
+            InputError: The port for its metrics is in use.
             StateError: Another process has just started a controller.
             JigsawError: The controller did not start.
         """
-        controller.start(self.paths, self._supervisor_pid)
+        controller.start(self.paths, self._supervisor_pid, self._options)
         self._started_controller = True
+
+    def _check_options(self, status: Mapping[str, Any]) -> None:
+        """Checks that a controller that runs has the options of this object.
+
+        Args:
+            status: Its status.
+
+        Raises:
+            InputError: It has others.
+        """
+        process, wanted = status["controller"], self._options.to_json()
+        for name, given in (("log_format", self._options.log_format), ("metrics", self._options.metrics)):
+            if given is not None and process.get(name) != wanted[name]:
+                raise InputError(
+                    f"the running controller has {process.get(name) or 'none'}, not {wanted[name]}",
+                    where=OPTION_FLAGS[name],
+                    hint=f"end it with `kill {process['supervisor']}`, and deploy again; the servers go on meanwhile",
+                )
 
     def _supervisor_pid(self) -> int | None:
         status = self.find_status()

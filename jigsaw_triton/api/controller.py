@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
+from jigsaw_triton.console.options import DEFAULTS, ProcessOptions
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, take_over, wait_unlocked
 from jigsaw_triton.controller.persistence.paths import Paths
@@ -18,7 +19,9 @@ from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.controller.persistence.records import STOPPED, WORKERS_FACT
 from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.gpus.model import Cluster, MigInstance
+from jigsaw_triton.logs import readable
 from jigsaw_triton.servers.logfile import tail
+from jigsaw_triton.servers.ports import check_free
 
 WAIT_HINT = "wait for it: `jigsaw-triton status --wait ready`"
 
@@ -35,23 +38,34 @@ _POLL_S = 0.05
 _LOG_LINES = 15
 
 
-def start(paths: Paths, supervisor_pid: Callable[[], int | None]) -> None:
+def start(paths: Paths, supervisor_pid: Callable[[], int | None], options: ProcessOptions = DEFAULTS) -> None:
     """Starts a supervised controller in a session of its own, and waits until it answers.
 
     Args:
         paths: Paths of the deployment; its folders are created.
         supervisor_pid: Returns the process id of the supervisor of the controller that answers; None if none does.
+        options: Options of the controller's process.
 
     Raises:
+        InputError: The port for its metrics is in use.
         StateError: Another process has just started a controller.
         JigsawError: The controller did not start. It is ended.
     """
+    if options.metrics is not None:
+        check_free(options.metrics.address, options.metrics.port)
     paths.create()
     log = paths.log("controller")
     began = log.stat().st_size if log.exists() else 0
     command = [sys.executable, "-m", _SUPERVISOR, str(paths.state)]
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as sink:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **options.environment()},
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
+        )
     try:
         _wait_started(paths, process, began, supervisor_pid)
     except BaseException:
@@ -71,7 +85,7 @@ def _wait_started(
             raise StateError("another deploy is in progress", where=str(paths.state), hint=WAIT_HINT)
         if process.poll() is not None or time.monotonic() > deadline:
             log = paths.log("controller")
-            lines = "\n".join(f"  {line}" for line in tail(log, _LOG_LINES, since=log_start))
+            lines = "\n".join(f"  {readable(line)}" for line in tail(log, _LOG_LINES, since=log_start))
             raise JigsawError(f"the controller did not start; its log ends with:\n{lines}", where=str(log))
         time.sleep(_POLL_S)
 
@@ -185,8 +199,6 @@ def check_ports_free(cluster: Cluster) -> None:
     Raises:
         InputError: One does, or this user may not listen there.
     """
-    from jigsaw_triton.servers.ports import check_free
-
     gateway = cluster.gateway
     edge = (cluster.edge.metrics,) if cluster.edge is not None else ()
     for port in (gateway.http, gateway.grpc, gateway.metrics, *edge):

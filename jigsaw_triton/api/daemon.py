@@ -16,11 +16,16 @@ from jigsaw_triton.api import membership
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.api.supervisor import CRASHED
 from jigsaw_triton.console.daemon import run_controller
+from jigsaw_triton.console.options import options_from
 from jigsaw_triton.controller.core.generation import ChangeRequest, Generation
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.persistence.paths import deployment_paths
 from jigsaw_triton.errors import JigsawError
+from jigsaw_triton.logs import LogFormat, last_words
 from jigsaw_triton.servers.installation import find_installation
+
+_NAME = "jigsaw_triton.api.daemon"
+"""Name of this module, which is `__main__` when it runs."""
 
 
 def read(request: Mapping[str, Any], running: Generation | None) -> ChangeRequest:
@@ -54,13 +59,17 @@ def main(state: str, *, resume: bool) -> int:
     os.umask(0o077)
     # The event loop waits for the garbage collector, and most of the objects that it looks at are those of the modules.
     gc.freeze()
+    form: LogFormat = "text"
     try:
-        run_controller(deployment_paths(Path(state)), find_installation(), read, Settings(), resume=resume)
+        options = options_from(os.environ)
+        form = options.log_format or form
+        paths = deployment_paths(Path(state))
+        run_controller(paths, find_installation(), read, Settings(), resume=resume, options=options)
     except JigsawError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{last_words(form, _NAME, str(error))}\n")
         return error.exit_code
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        sys.stderr.write(f"{last_words(form, _NAME, f'the controller crashed: {error!r}', traceback.format_exc())}\n")
         return CRASHED
     return 0
 

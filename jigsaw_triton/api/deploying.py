@@ -10,6 +10,7 @@ from jigsaw_triton.api.sources import absolute_path, request_graphs
 from jigsaw_triton.controller.core.forecast import DEFAULT_FORECAST, WINDOW_S
 from jigsaw_triton.controller.core.settings import CANARY_S, PERIOD_S
 from jigsaw_triton.graph.model import Target
+from jigsaw_triton.logs import LogFormat
 from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, StandbyMode
 
 
@@ -39,6 +40,8 @@ def deploy(
     period_s: float = PERIOD_S,
     forecast: str = DEFAULT_FORECAST,
     window_s: float = WINDOW_S,
+    log_format: LogFormat | None = None,
+    controller_metrics: str | int | None = None,
     state: PathLike | None = None,
     wait: bool = True,
     reporter: Reporter = LOG,
@@ -77,6 +80,9 @@ def deploy(
         period_s: Seconds between two reviews of the plan, which save slices once the load has fallen.
         forecast: Forecast of the load: `highest`, `last`, `holt`, `kalman` or `seasonal`.
         window_s: Seconds of load whose peaks the forecast sees, 20 or more.
+        log_format: Form of the controller's log: `text`, the default, or `json`.
+        controller_metrics: Port for the controller's metrics, or address and port such as `0.0.0.0:8004`; none by
+            default. Like `log_format`, it holds as long as the controller runs.
         state: Folder of the deployment; by default `jigsaw-triton` in `$XDG_STATE_HOME` or `~/.local/state`.
         wait: True to return once the deployment serves; False to return at once.
         reporter: Receives notes, events and warnings; by default the logger `jigsaw_triton`.
@@ -89,7 +95,7 @@ def deploy(
         JigsawError: The deployment failed. A first deployment is taken down; after a failed update, the previous state
             continues to serve.
     """
-    deployment = Deployment(state)
+    deployment = Deployment(state, log_format=log_format, controller_metrics=controller_metrics)
     request = Request(
         graphs=request_graphs(graphs, profiles),
         gpus=gpus,

@@ -9,8 +9,10 @@ from jigsaw_triton.api import controller
 from jigsaw_triton.api.controlled import ControlledDeployment
 from jigsaw_triton.api.observed import raise_failure, running_plan
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
+from jigsaw_triton.console.options import process_options
 from jigsaw_triton.controller.core.settings import CANARY_S
 from jigsaw_triton.errors import InputError, JigsawError, StateError
+from jigsaw_triton.logs import LogFormat
 
 if TYPE_CHECKING:
     # These take half a second to import, which `status` and `events` would wait for.
@@ -34,6 +36,10 @@ class Deployment(ControlledDeployment):
     Args:
         state: Folder of the deployment; by default `jigsaw-triton` in `$XDG_STATE_HOME` or `~/.local/state`.
 
+        log_format: Form of the controller's log, `text` or `json`, if this object starts it; text by default.
+        controller_metrics: Port for the controller's metrics, or address and port such as `0.0.0.0:8004`, if this
+            object starts it; none by default.
+
     Attributes:
         paths: Paths of the deployment's files.
 
@@ -43,8 +49,14 @@ class Deployment(ControlledDeployment):
         False
     """
 
-    def __init__(self, state: "PathLike | None" = None) -> None:
-        super().__init__(state)
+    def __init__(
+        self,
+        state: "PathLike | None" = None,
+        *,
+        log_format: LogFormat | None = None,
+        controller_metrics: str | int | None = None,
+    ) -> None:
+        super().__init__(state, process_options(log_format, controller_metrics))
         self._request: Request | None = None
 
     def __repr__(self) -> str:
@@ -374,6 +386,7 @@ class Deployment(ControlledDeployment):
             SpecError: There are mistakes in the files or arguments; the error has a diagnostic for each.
             InfeasibleError: No plan meets the requirements.
             StateError: Graphs join or leave, and nothing is deployed.
+            InputError: The running controller has other options than this object.
             MigError: The MIG driver does not answer.
         """
         before = self.wait_status()
@@ -382,6 +395,8 @@ class Deployment(ControlledDeployment):
         if before is not None and before["state"] == "idle":
             # A controller that found no servers to adopt is like a new one.
             before = None
+        if before is not None:
+            self._check_options(before)
         from jigsaw_triton.api.rollout import planned_rollout
 
         try:

@@ -35,7 +35,7 @@ def live_drifts(graph: str, table: ProfileTable, deployment: ObservedDeployment)
         names = ", ".join(status["graphs"]) or "none"
         hint = "deploy it, or name another deployment with --state"
         raise StateError(f"the graph {graph} is not served here; served are: {names}", where=where, hint=hint)
-    found = drifts(table, _answered(graph, status, _metrics(status["gateway"], where)))
+    found = drifts(table, _answered(graph, status, gateway_metrics(status["gateway"], where)))
     if all(one.verdict == "too few batches" for one in found):
         most = max((one.batches for one in found), default=0.0)
         raise StateError(
@@ -46,8 +46,12 @@ def live_drifts(graph: str, table: ProfileTable, deployment: ObservedDeployment)
     return found
 
 
-def _metrics(gateway: Mapping[str, Any], where: str) -> str:
+def gateway_metrics(gateway: Mapping[str, Any], where: str) -> str:
     """Returns the text of the gateway's metrics.
+
+    Args:
+        gateway: Status of the gateway.
+        where: State folder of the deployment, for errors.
 
     Raises:
         StateError: The gateway does not answer.

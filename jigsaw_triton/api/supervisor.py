@@ -7,6 +7,7 @@ the standard library, so that it takes little memory and rarely fails itself.
 import contextlib
 import ctypes
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -31,6 +32,9 @@ HEARTBEAT = "controller.lock"
 
 UNREADABLE = 65
 """Exit code of a controller that cannot read the state of the one before (EX_DATAERR of sysexits.h)."""
+
+_LOG_FORMAT = "JIGSAW_LOG_FORMAT"
+"""Environment variable with the form of the log's lines, which the controller reads, too."""
 
 _FINAL = (0, RUNS_ALREADY, UNREADABLE)
 """Exit codes after which a controller that served is not started again."""
@@ -106,7 +110,7 @@ class Supervisor:
             if time.monotonic() - began_s > _STABLE_S:
                 delay_s = _FIRST_DELAY_S
             with contextlib.suppress(OSError):  # The log's disk may be full.
-                sys.stderr.write(f"the controller ended with status {status}; it is restarted in {delay_s:g} s\n")
+                sys.stderr.write(_line(f"the controller ended with status {status}; it is restarted in {delay_s:g} s"))
                 sys.stderr.flush()
             if self._left_within(delay_s):
                 return 0
@@ -177,6 +181,16 @@ class Supervisor:
             # Popen.terminate() could reap the process, for which os.wait() would then wait forever.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._controller.pid, number)
+
+
+def _line(text: str) -> str:
+    """Returns a line of the log, in the form of `logs.py`."""
+    if os.environ.get(_LOG_FORMAT) != "json":
+        return f"{text}\n"
+    now_s = time.time()
+    at = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now_s))}.{int(now_s * 1000) % 1000:03}Z"
+    entry = {"time": at, "level": "WARNING", "logger": "jigsaw_triton.api.supervisor", "message": text}
+    return f"{json.dumps(entry)}\n"
 
 
 def end_orphan(lock: str, patience_s: float = _ORPHAN_S) -> None:

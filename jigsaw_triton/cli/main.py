@@ -56,6 +56,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "logs": "Show the end of the servers' logs.",
         "trace": "Show where the time of a request went.",
         "console": "Run the web console of the deployment.",
+        "report": "Write a report about the deployment, or about a result, as one HTML file.",
         "node": "List the machines of the deployment, and withdraw or return one.",
         "down": "Stop the deployment, and destroy its MIG instances.",
         "bench": "Measure a running graph with perf_analyzer.",

@@ -7,9 +7,12 @@ import os
 import shutil
 import signal
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from jigsaw_triton.compiler.templates import load_templates
+from jigsaw_triton.console.metrics_server import serve_metrics
+from jigsaw_triton.console.options import DEFAULTS, ProcessOptions
 from jigsaw_triton.console.server import Read, StatusServer
 from jigsaw_triton.console.threads import started_pool
 from jigsaw_triton.controller.core.events import Event
@@ -31,6 +34,7 @@ from jigsaw_triton.controller.persistence.secret import deployment_secret
 from jigsaw_triton.controller.planning.process import PlanningProcess
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.errors import JigsawError, StateError
+from jigsaw_triton.logs import formatter
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.members import members
@@ -50,7 +54,13 @@ _MAX_REPEATS = 2
 
 
 def run_controller(
-    paths: Paths, installation: Installation, read: Read, settings: Settings, *, resume: bool = False
+    paths: Paths,
+    installation: Installation,
+    read: Read,
+    settings: Settings,
+    *,
+    resume: bool = False,
+    options: ProcessOptions = DEFAULTS,
 ) -> None:
     """Runs a controller in this process until its deployment has been taken down.
 
@@ -63,6 +73,7 @@ def run_controller(
         settings: Settings of the control loop.
         resume: True if this controller replaces one that died. It then repeats the user's last request, if that was not
             carried out yet. Otherwise a deploy request follows.
+        options: Options of this process.
 
     Raises:
         AlreadyRunsError: A controller of this deployment is already running.
@@ -71,14 +82,14 @@ def run_controller(
     """
     paths.create()
     lock, killed = take_over(paths.lock)
-    _log_to(paths.log("controller"))
+    _log_to(paths.log("controller"), options)
     _check_format(paths, resume)
     with closing(Journal(paths.journal, _end_superseded, paths.epoch)) as journal:
         if killed is not None:
             journal.event("takeover", f"the controller before, process {killed}, hung and was killed")
         down = False
         try:
-            down = asyncio.run(_serve(paths, lock, installation, journal, read, settings, resume))
+            down = asyncio.run(_serve(paths, lock, installation, journal, read, settings, resume, options))
         finally:
             # A deployment that was served is left to the next controller, even if none of its servers is left.
             if down or not (journal.checkpoint()[1] or members(paths.state)):
@@ -88,7 +99,14 @@ def run_controller(
 
 
 async def _serve(
-    paths: Paths, lock: int, installation: Installation, journal: Journal, read: Read, settings: Settings, resume: bool
+    paths: Paths,
+    lock: int,
+    installation: Installation,
+    journal: Journal,
+    read: Read,
+    settings: Settings,
+    resume: bool,
+    options: ProcessOptions,
 ) -> bool:
     """Runs the controller. Returns True if nothing of the deployment is left."""
     controller: Controller
@@ -107,8 +125,8 @@ async def _serve(
     with PlanningProcess() as planning:
         executor = Executor(paths, fleet, load_templates(templates_dir()), journal, planning)
         controller = Controller(executor, fleet, journal, settings, state, LoadHistory(paths.load))
-        server = StatusServer(paths.control_socket, controller, fleet, journal, read)
-        heartbeat = asyncio.create_task(_beat(lock), name="heartbeat")
+        server = StatusServer(paths.control_socket, controller, fleet, journal, read, options)
+        tasks = [asyncio.create_task(_beat(lock), name="heartbeat")]
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, controller.leave)
         await controller.adopt()
@@ -120,10 +138,15 @@ async def _serve(
         if request is not None:
             await controller.ask(request)
         await server.start()
+        if options.metrics is not None:
+            serving = serve_metrics(options.metrics, server.metrics, partial(journal.event, "error"))
+            tasks.append(asyncio.create_task(serving, name="metrics"))
         try:
             last = await controller.run()
         finally:
-            heartbeat.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             await server.stop()
         if last.phase is Phase.STOPPED:
             await fleet.close()
@@ -209,9 +232,9 @@ def _last_state(journal: Journal, paths: Paths, resume: bool) -> State | None:
     return state if running or resume or elsewhere else None
 
 
-def _log_to(path: Path) -> None:
+def _log_to(path: Path, options: ProcessOptions) -> None:
     handler = logging.handlers.RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=1)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(formatter(options.log_format or "text"))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)

@@ -1,26 +1,267 @@
-"""Metrics of a controller in Prometheus' text format, from its status."""
+"""Metrics of a controller in Prometheus' text format, from its status.
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+The number of series is bounded by the cluster and the graphs: no label has a generation, a request or a text.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from jigsaw_triton import __version__
+from jigsaw_triton.controller.core.state import GATEWAY, Phase
+from jigsaw_triton.controller.totals import Totals
+from jigsaw_triton.errors import InfeasibleError
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 
+OUTCOMES = ("serves", "unchanged", "failed")
+"""Outcomes of changes that are counted. The others follow from later changes."""
 
-def exposition(status: Mapping[str, Any]) -> str:
+NODE_STATES = ("ready", "cordoned", "lost")
+
+Status = Mapping[str, Any]
+Samples = Iterator[tuple[tuple[str, ...], float | None]]
+"""Values of the labels, and the value. Without a value there is no sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric.
+
+    Attributes:
+        name: Full name.
+        kind: Kind of the metric.
+        labels: Names of its labels.
+        meaning: Sentence that describes it.
+        samples: Function that returns the samples.
+    """
+
+    name: str
+    kind: Literal["gauge", "counter"]
+    labels: tuple[str, ...]
+    meaning: str
+    samples: Callable[[Status, Totals], Samples]
+
+    def lines(self, status: Status, totals: Totals) -> Iterator[str]:
+        """Yields the lines of the metric, without any if it has no sample."""
+        found = [(values, value) for values, value in self.samples(status, totals) if value is not None]
+        if found:
+            yield f"# HELP {self.name} {self.meaning}"
+            yield f"# TYPE {self.name} {self.kind}"
+        for values, value in found:
+            labels = ",".join(f'{label}="{_escaped(text)}"' for label, text in zip(self.labels, values, strict=True))
+            yield f"{self.name}{{{labels}}} {value:.15g}" if labels else f"{self.name} {value:.15g}"
+
+
+def exposition(status: Status, totals: Totals) -> str:
     """Returns the metrics.
 
     Args:
         status: Result of `status.snapshot`.
+        totals: Counts of the controller.
     """
-    return "".join(_lines(status))
+    return "".join(f"{line}\n" for family in FAMILIES for line in family.lines(status, totals))
 
 
-def _lines(status: Mapping[str, Any]) -> Iterator[str]:
-    yield _gauge("serving", "1 if all graphs are served.", status["serving"])
-    yield _gauge("degraded", "1 if a server is missing or the journal is incomplete.", status["degraded"])
-    yield _gauge("journal_incomplete", "1 if the journal cannot be written.", status["journal_incomplete"])
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def _gauge(name: str, meaning: str, value: bool) -> str:
-    full = f"jigsaw_controller_{name}"
-    return f"# HELP {full} {meaning}\n# TYPE {full} gauge\n{full} {int(value)}\n"
+def _gauge(name: str, meaning: str, read: Callable[[Status], float | None]) -> Family:
+    """Returns a gauge without labels."""
+    return Family(name, "gauge", (), meaning, lambda status, _: iter([((), read(status))]))
+
+
+def _controller(name: str, meaning: str, read: Callable[[Status], float | None]) -> Family:
+    return _gauge(f"jigsaw_controller_{name}", meaning, read)
+
+
+def _of_graphs(name: str, meaning: str, read: Callable[[Status], float | None]) -> Family:
+    """Returns a gauge that each graph has.
+
+    Args:
+        name: Name.
+        meaning: Sentence that describes it.
+        read: Function that reads it from the status of a graph.
+    """
+
+    def samples(status: Status, _: Totals) -> Samples:
+        for graph, found in status["graphs"].items():
+            yield (graph,), read(found)
+
+    return Family(name, "gauge", ("graph",), meaning, samples)
+
+
+def _of_nodes(name: str, meaning: str, read: Callable[[Status], float]) -> Family:
+    def samples(status: Status, _: Totals) -> Samples:
+        for node in status["nodes"]:
+            yield (node["name"],), read(node)
+
+    return Family(name, "gauge", ("node",), meaning, samples)
+
+
+def _of_plan(name: str, meaning: str, key: str) -> Family:
+    return _gauge(name, meaning, lambda status: status["plan"][key] if status["plan"] is not None else None)
+
+
+def _phases(status: Status, _: Totals) -> Samples:
+    for phase in Phase:
+        yield (phase.value,), status["state"] == phase.value
+
+
+def _generations(_: Status, totals: Totals) -> Samples:
+    for outcome in OUTCOMES:
+        yield (outcome,), totals.generations[outcome]
+
+
+def _workers_up(status: Status, _: Totals) -> Samples:
+    for worker in status["workers"]:
+        yield (worker["name"], worker["node"] or "", worker["slice"] or ""), worker["state"] == "ready"
+
+
+def _worker_restarts(status: Status, totals: Totals) -> Samples:
+    # A series that begins with the first restart would not show that one as an increase.
+    for name in sorted({*(worker["name"] for worker in status["workers"]), *totals.restarts} - {GATEWAY}):
+        yield (name,), totals.restarts[name]
+
+
+def _node_states(status: Status, _: Totals) -> Samples:
+    for node in status["nodes"]:
+        for state in NODE_STATES:
+            yield (node["name"], state), node["state"] == state
+
+
+def _budgets(status: Status, _: Totals) -> Samples:
+    for graph, plan in (status["plan"] or {"graphs": {}})["graphs"].items():
+        for task, found in plan["tasks"].items():
+            yield (graph, task), found["budget_ms"] / 1000
+
+
+def _replicas(status: Status, _: Totals) -> Samples:
+    for graph, plan in (status["plan"] or {"graphs": {}})["graphs"].items():
+        for task, found in plan["tasks"].items():
+            counts: dict[tuple[str, str], int] = {}
+            for segment in found["segments"]:
+                key = segment["variant"], segment["slice"]
+                counts[key] = counts.get(key, 0) + segment["count"]
+            for (variant, kind), count in counts.items():
+                yield (graph, task, variant, kind), count
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        "jigsaw_controller_info",
+        "gauge",
+        ("version",),
+        "Always 1. The label is the version of the controller.",
+        lambda *_: iter([((__version__,), 1)]),
+    ),
+    _controller("serving", "1 if all graphs are served, else 0.", lambda s: s["serving"]),
+    _controller(
+        "degraded",
+        "1 if `status` says `degraded`: a server is missing, is being restarted or does not answer, a GPU is lost, or "
+        "the journal is incomplete.",
+        lambda s: s["degraded"],
+    ),
+    _controller(
+        "journal_incomplete",
+        "1 if the journal cannot be written, for example because its disk is full.",
+        lambda s: s["journal_incomplete"],
+    ),
+    _controller("paused", "1 if the measured load causes no change.", lambda s: s["paused"]),
+    _controller(
+        "emulated", "1 if parts of the deployment are emulated; `status` says which.", lambda s: bool(s["emulated"])
+    ),
+    _controller(
+        "canary",
+        "1 while a canary is in progress.",
+        lambda s: s["canary"] is not None and s["canary"]["verdict"] is None,
+    ),
+    _controller("generation", "Number of the generation that serves; 0 if none does.", lambda s: s["generation"]),
+    _controller("change_failed", "1 if the last change failed.", lambda s: bool(s["error"])),
+    _controller(
+        "plan_infeasible",
+        "1 if the last change failed because no plan meets the requirements.",
+        lambda s: s["error_code"] == InfeasibleError.exit_code,
+    ),
+    Family(
+        "jigsaw_controller_state", "gauge", ("state",), "1 for the present state of `status`, 0 for others.", _phases
+    ),
+    Family(
+        "jigsaw_controller_generations_total",
+        "counter",
+        ("outcome",),
+        "Generations by outcome: `serves`, `unchanged` (the running plan was the best one) or `failed`.",
+        _generations,
+    ),
+    _gauge(
+        "jigsaw_gateway_up",
+        "1 if the gateway runs, 0 while it is missing or being restarted.",
+        lambda s: s["gateway"]["state"] == "ready",
+    ),
+    Family(
+        "jigsaw_gateway_restarts_total",
+        "counter",
+        (),
+        "Restarts of the gateway.",
+        lambda _, totals: iter([((), totals.restarts[GATEWAY])]),
+    ),
+    Family(
+        "jigsaw_worker_up",
+        "gauge",
+        ("worker", "node", "slice"),
+        "1 if the worker runs, 0 while it is being restarted. The worker of Python steps has no `node` and `slice`.",
+        _workers_up,
+    ),
+    Family("jigsaw_worker_restarts_total", "counter", ("worker",), "Restarts of the worker.", _worker_restarts),
+    _of_plan("jigsaw_plan_slices", "Compute slices that the plan uses.", "slices_used"),
+    _of_plan("jigsaw_plan_gpus", "GPUs that the plan uses.", "gpus_used"),
+    _of_plan("jigsaw_cluster_slices", "Compute slices of the cluster.", "slices_total"),
+    _of_graphs("jigsaw_plan_demand_rps", "Requests per second that the plan is made for.", lambda g: g["demand_rps"]),
+    _of_graphs("jigsaw_plan_capacity_rps", "Requests per second that the plan can serve.", lambda g: g["capacity_rps"]),
+    _of_graphs(
+        "jigsaw_plan_latency_seconds",
+        "Latency that the plan predicts, at the percentile of the SLO.",
+        lambda g: g["latency_ms"] / 1000,
+    ),
+    _of_graphs(
+        "jigsaw_plan_accuracy_ratio", "Accuracy of the plan, relative to the best variants.", lambda g: g["accuracy"]
+    ),
+    _of_graphs(
+        "jigsaw_plan_overloaded",
+        "1 if the load exceeds what the cluster can serve, and the plan covers a part of it.",
+        lambda g: g["overloaded"],
+    ),
+    _of_graphs(
+        "jigsaw_plan_standby_serving",
+        "1 while standby variants serve. Only for a graph that has some.",
+        lambda g: g["standby"]["serving"] if g["standby"] is not None else None,
+    ),
+    Family("jigsaw_plan_budget_seconds", "gauge", ("graph", "task"), "Latency budget of the task.", _budgets),
+    Family(
+        "jigsaw_plan_replicas",
+        "gauge",
+        ("graph", "task", "variant", "slice"),
+        "Replicas of the variant on slices of this kind.",
+        _replicas,
+    ),
+    _of_graphs("jigsaw_slo_latency_seconds", "Latency of the SLO.", lambda g: g["slo_latency_ms"] / 1000),
+    _of_graphs(
+        "jigsaw_slo_objective_ratio",
+        "Share of the requests that must meet the latency of the SLO: its percentile, divided by 100.",
+        lambda g: g["percentile"] / 100,
+    ),
+    _of_graphs(
+        "jigsaw_slo_accuracy_ratio", "Accuracy of the SLO, relative to the best variants.", lambda g: g["slo_accuracy"]
+    ),
+    Family(
+        "jigsaw_node_state",
+        "gauge",
+        ("node", "state"),
+        "1 for the present state of the node, 0 for the others: `ready`, `cordoned`, `lost`.",
+        _node_states,
+    ),
+    _of_nodes("jigsaw_node_gpus", "GPUs of the node.", lambda n: sum(n["gpus"].values())),
+    _of_nodes("jigsaw_node_gpus_lost", "GPUs of the node that are lost.", lambda n: len(n["lost"])),
+)
+"""All metrics, in the order in which they are written."""

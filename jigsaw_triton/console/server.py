@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from jigsaw_triton.console.metrics import CONTENT_TYPE, exposition
+from jigsaw_triton.console.options import DEFAULTS, ProcessOptions
 from jigsaw_triton.console.status import snapshot
 from jigsaw_triton.console.view import view
 from jigsaw_triton.controller.core.generation import ChangeRequest, Generation
@@ -36,13 +37,23 @@ class StatusServer:
         fleet: Servers of the controller.
         journal: Journal with the controller's event log.
         read: Function that reads a deploy request.
+        options: Options of this process.
     """
 
-    def __init__(self, socket: Path, controller: Controller, fleet: Fleet, journal: Journal, read: Read) -> None:
+    def __init__(
+        self,
+        socket: Path,
+        controller: Controller,
+        fleet: Fleet,
+        journal: Journal,
+        read: Read,
+        options: ProcessOptions = DEFAULTS,
+    ) -> None:
         self._controller = controller
         self._fleet = fleet
         self._journal = journal
         self._read = read
+        self._options = options
         self._asking = asyncio.Lock()
         routes = (
             web.get("/status", self._status),
@@ -69,11 +80,16 @@ class StatusServer:
     async def _status(self, _: web.Request) -> web.Response:
         # Whoever asks may read the journal next, to see which MIG instances are ours.
         self._journal.sync()
-        return web.json_response(snapshot(self._controller, self._fleet, await self._fleet.use()))
+        status = snapshot(self._controller, self._fleet, await self._fleet.use())
+        status["controller"] |= self._options.to_json()
+        return web.json_response(status)
+
+    def metrics(self) -> str:
+        """Returns the metrics of the controller."""
+        return exposition(snapshot(self._controller, self._fleet), self._controller.totals)
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        text = exposition(snapshot(self._controller, self._fleet))
-        return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=self.metrics().encode(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _events(self, request: web.Request) -> web.Response:
         """Responds with the events after `after`. Waits up to `wait` seconds for one if there are none."""

@@ -17,6 +17,7 @@ from jigsaw_triton.controller.core.tallies import Tally
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.gpus.model import Cluster, DeviceUse
+from jigsaw_triton.graph.model import TaskGraph
 
 EMULATED_MIG = "MIG: instances exist only in a state file; the GPUs are not real"
 EMULATED_MPS = "MPS: servers that share an instance run side by side without a daemon"
@@ -79,9 +80,13 @@ def emulated(generation: Generation | None) -> tuple[str, ...]:
     """Describes the emulated parts of a generation, one sentence each."""
     if generation is None:
         return ()
-    wanted = generation.wanted
-    parts = _emulated_cluster(wanted.cluster)
-    variants = [v for g in wanted.graphs.values() for t in g.tasks.values() for v in t.variants]
+    return emulated_parts(generation.wanted.graphs, generation.wanted.cluster)
+
+
+def emulated_parts(graphs: Mapping[str, TaskGraph], cluster: Cluster) -> tuple[str, ...]:
+    """Describes the emulated parts of graphs on a cluster, one sentence each."""
+    parts = _emulated_cluster(cluster)
+    variants = [v for graph in graphs.values() for task in graph.tasks.values() for v in task.variants]
     return (*parts, EMULATED_VARIANTS) if any(v.template == "emulated" for v in variants) else parts
 
 
@@ -183,6 +188,7 @@ def _graphs(controller: Controller, running: Generation) -> dict[str, Any]:
             "latency_ms": plan.latency_ms,
             "slo_latency_ms": slo.latency_ms,
             "percentile": slo.percentile,
+            "overloaded": name in state.overloaded,
             "accuracy": plan.accuracy,
             "slo_accuracy": slo.accuracy,
             "standby": None if plan.standby is None else {**asdict(plan.standby), "serving": name in state.standby},

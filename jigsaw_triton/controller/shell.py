@@ -25,8 +25,11 @@ from jigsaw_triton.controller.persistence.checkpoint import Checkpoints
 from jigsaw_triton.controller.persistence.history import outcomes, verdicts
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.load_history import LoadHistory
+from jigsaw_triton.controller.subjects import generation_of, subject_of, worker_of
+from jigsaw_triton.controller.totals import Totals
 from jigsaw_triton.controller.watch import ArrivalWatch, LoadRecorder
 from jigsaw_triton.errors import InputError, JigsawError, ServerError, StateError
+from jigsaw_triton.logs import about, about_process
 from jigsaw_triton.servers.metrics import Sample
 from jigsaw_triton.spec.words import nearest, shown
 
@@ -65,6 +68,7 @@ class Controller:
         state: Present state of the core.
         changes: Number of events that may have changed more of it than the measured load.
         load: History of the load.
+        totals: Counts since the start.
     """
 
     def __init__(
@@ -97,6 +101,7 @@ class Controller:
         self._leaving = asyncio.Event()
         first = State(next_generation=journal.last_generation() + 1) if state is None else state
         self.state = replace(first, settings=settings)
+        self.totals = Totals()
 
     @property
     def journal_failure(self) -> str:
@@ -246,8 +251,11 @@ class Controller:
     async def _handle(self, event: e.Event) -> None:
         before = self.state
         self.state, outputs = core.step(before, event)
-        for number, outcome in outcomes(before, self.state):
+        ended = outcomes(before, self.state)
+        for number, outcome in ended:
             self._journal.conclude(number, outcome)
+        actions = (output.action for output in outputs if isinstance(output, a.Issued))
+        self.totals.count((outcome for _, outcome in ended), actions)
         for number, verdict in verdicts(before, self.state):
             self._journal.annotate(number, verdict)
         # Before the actions begin: the next controller must know which may have been carried out.
@@ -260,11 +268,13 @@ class Controller:
                     self._tasks[number].cancel()
         reports = [(output.kind, output.text, output.code) for output in outputs if isinstance(output, a.Report)]
         self._journal.add_events(reports)
+        about_process(generation=generation_of(self.state))
         for kind, text, _ in reports:
             log.info("%s: %s", kind, text)
         for output in outputs:
             if isinstance(output, a.Issued):
-                self._tasks[output.id] = asyncio.create_task(self._run(output), name=f"action {output.id}")
+                with about(worker=worker_of(output.action)):
+                    self._tasks[output.id] = asyncio.create_task(self._run(output), name=f"action {output.id}")
         if outputs or not isinstance(event, e.Tick | e.Arrived):
             self.changes += 1
             async with self._changed:
@@ -278,7 +288,7 @@ class Controller:
         error = ""
         try:
             with contextlib.suppress(StateError) if isinstance(action, _UNCONDITIONAL) else contextlib.nullcontext():
-                row = self._journal.begin(number, type(action).__name__, _subject(action), issued.node)
+                row = self._journal.begin(number, type(action).__name__, subject_of(action), issued.node)
             if isinstance(action, a.Solve):
                 event = await self._solved(number, action)
             else:
@@ -286,7 +296,7 @@ class Controller:
                 event = e.Done(number)
         except asyncio.CancelledError:
             name = type(action).__name__
-            error = f"{name} of {_subject(action)} was cancelled, because the deployment is being taken down"
+            error = f"{name} of {subject_of(action)} was cancelled, because the deployment is being taken down"
             event = e.Failed(number, error)
         except JigsawError as failure:
             error = str(failure)
@@ -388,25 +398,6 @@ class Controller:
             return {}
         before, self._tallied = self._tallied, read_tallies(samples)
         return tallies_since(before, self._tallied) if before is not None else {}
-
-
-def _subject(action: a.Action) -> str:
-    """Returns what an action concerns: a worker, a graph, models, a generation or the gateway."""
-    match action:
-        case a.BringUp(worker) | a.Retire(worker) | a.RestartWorker(worker):
-            return worker.name
-        case a.LoadModels(worker=name) | a.UnloadModels(worker=name) | a.Drain(worker=name):
-            return name
-        case a.Flip(graph) | a.Compare(graph):
-            return graph
-        case a.UnloadGateway(models):
-            return ", ".join(models)
-        case a.LoadGateway(models=folders):
-            return ", ".join(folder.name for folder in folders)
-        case a.Solve(generation=generation):
-            return f"generation {generation}"
-        case _:
-            return Fleet.GATEWAY
 
 
 async def _repeat(turn: Callable[[], Awaitable[None]], name: str) -> None:

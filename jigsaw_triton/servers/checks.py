@@ -69,6 +69,7 @@ def checks() -> list[Check]:
         "container": _container,
         "containers": _containers,
         "haproxy": _haproxy,
+        "prometheus": _prometheus,
     }
     return [_guarded(name, function) for name, function in functions.items()]
 
@@ -290,3 +291,13 @@ def _certificates(credentials: Credentials, name: str) -> Check:
     if expires - datetime.now(UTC) < REMIND_BEFORE:
         return Check(name, "warning", detail, "issue new ones before then: jigsaw-triton certificates issue")
     return Check(name, "ok", detail)
+
+
+def _prometheus(name: str) -> Check:
+    """Checks the program that `launch/prometheus` is for, which usually runs on another machine."""
+    found = shutil.which(name)
+    if found is not None:
+        return Check(name, "ok", f"{found}, for launch/prometheus and its tests")
+    return Check(
+        name, "ok", "none on PATH; Debian, Ubuntu: `apt-get install prometheus`, for launch/prometheus and its tests"
+    )

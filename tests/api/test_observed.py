@@ -1,5 +1,6 @@
 """Observation of deployments, without tritonservers."""
 
+import json
 import os
 import re
 import subprocess
@@ -120,6 +121,16 @@ def test_logs_outlive_the_controller_and_an_unknown_name_is_refused(run: Run, de
     result = run("logs", "gatewy", "--state", state)
     assert result.exit_code == 2
     assert "'gateway'" in result.stderr
+
+
+def test_logs_show_lines_of_json_as_text(run: Run, deployment: Deployment) -> None:
+    entry = {"time": "T", "level": "INFO", "logger": "m", "message": "ready", "worker": "w0"}
+    line = json.dumps(entry)
+    deployment.paths.log("controller").write_text(f"plain\n{line}\n")
+    state = deployment.paths.state
+    assert run("logs", "--state", state).stdout == "plain\nT INFO m: ready (worker w0)\n"
+    made = json.loads(run("logs", "-o", "json", "--state", state).stdout)
+    assert made == {"logs": {"controller": ["plain", line]}}
 
 
 # --- following ------------------------------------------------------------------------------------------------------

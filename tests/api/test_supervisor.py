@@ -1,5 +1,6 @@
 """The supervisor, with shell scripts in place of the controller."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,8 +14,10 @@ import pytest
 
 from jigsaw_triton.api.supervisor import CRASHED, HEARTBEAT, LOCK, RUNS_ALREADY, UNREADABLE, end_orphan
 from jigsaw_triton.console import daemon
+from jigsaw_triton.console.options import LOG_FORMAT
 from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, is_locked, take_lock
 from jigsaw_triton.controller.persistence.paths import deployment_paths
+from jigsaw_triton.logs import readable
 from jigsaw_triton.servers.os_process import start_time
 
 RUN = """
@@ -107,6 +110,17 @@ def test_a_controller_that_dies_is_restarted_to_resume(tmp_path: Path, death: st
         assert process.returncode == 0
     assert starts(tmp_path) == ["", "--resume", "--resume"]
     assert "it is restarted in 0.1 s" in stderr and "it is restarted in 0.2 s" in stderr
+
+
+def test_a_restart_is_logged_as_json_if_the_log_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LOG_FORMAT, "json")
+    with supervise(tmp_path, "[ $(wc -l < starts) = 2 ] && exit 0\nkill -9 $$") as process:
+        _, stderr = process.communicate(timeout=30)
+    message = "the controller ended with status -9; it is restarted in 0.1 s"
+    entry = json.loads(stderr)
+    assert entry["message"] == message
+    assert readable(stderr.rstrip()) == f"{entry['time']} WARNING jigsaw_triton.api.supervisor: {message}"
+    assert time.strptime(entry["time"].partition(".")[0], "%Y-%m-%dT%H:%M:%S")
 
 
 @pytest.mark.parametrize("code", [1, 2, 4])

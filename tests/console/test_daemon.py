@@ -53,7 +53,7 @@ def test_a_controller_has_all_its_threads_from_the_start(desk: Desk, monkeypatch
         counts.append(threading.active_count())
         raise StateError("enough")
 
-    monkeypatch.setattr(daemon, "_log_to", lambda _: None)
+    monkeypatch.setattr(daemon, "_log_to", lambda *_: None)
     monkeypatch.setattr(Controller, "adopt", adopt)
     with pytest.raises(StateError, match="enough"):
         run_controller(desk.paths, desk.fleet.commands.installation, lambda *_: ChangeRequest(wanted()), Settings())
@@ -72,7 +72,7 @@ def test_a_controller_that_cannot_start_its_planning_process_yet_serves(
     async def serve(_: StatusServer) -> None:
         raise Adopted
 
-    monkeypatch.setattr(daemon, "_log_to", lambda _: None)
+    monkeypatch.setattr(daemon, "_log_to", lambda *_: None)
     monkeypatch.setattr(subprocess, "Popen", fail)
     monkeypatch.setattr(StatusServer, "start", serve)
     with pytest.raises(Adopted):
@@ -83,7 +83,7 @@ def test_a_controller_that_cannot_start_its_planning_process_yet_serves(
 @pytest.fixture
 def server(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
     """A running process of the deployment."""
-    monkeypatch.setattr(daemon, "_log_to", lambda _: None)
+    monkeypatch.setattr(daemon, "_log_to", lambda *_: None)
     desk.paths.secret.write_text("0123456789abcdef")
     env = {**os.environ, **marks(desk.paths.state, "gateway")}
     with subprocess.Popen(["/bin/sleep", "60"], env=env, start_new_session=True) as process:

@@ -1,14 +1,90 @@
 import re
 from pathlib import Path
+from typing import Any
 
-from jigsaw_triton.console.metrics import exposition
-from jigsaw_triton.servers.metrics import parse_metrics
+from jigsaw_triton.console.metrics import FAMILIES, exposition
+from jigsaw_triton.console.status import snapshot
+from jigsaw_triton.controller.totals import Totals
+from jigsaw_triton.servers.metrics import Sample, parse_metrics
+from tests.console.conftest import Desk
+from tests.console.test_status import served
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 
 
-def test_the_page_lists_the_metrics_of_the_controller() -> None:
+def scraped(status: dict[str, Any], totals: Totals | None = None) -> dict[tuple[str, ...], float]:
+    """(name, values of the labels) -> value."""
+    samples: tuple[Sample, ...] = parse_metrics(exposition(status, totals or Totals()))
+    return {(sample.name, *sample.labels.values()): sample.value for sample in samples}
+
+
+def test_the_page_describes_the_metrics_of_the_controller() -> None:
     _, _, section = PAGE.read_text().partition("## Controller")
-    samples = parse_metrics(exposition({"serving": True, "degraded": False, "journal_incomplete": True}))
-    assert {sample.name for sample in samples} == set(re.findall(r"^\| `(jigsaw_\w+)` \| gauge", section, re.MULTILINE))
-    assert [sample.value for sample in samples] == [1, 0, 1]
+    rows = re.findall(r"^\| `(jigsaw_\w+)` \| (\w+) \| (.*?) ?\| (.*) \|$", section, re.MULTILINE)
+    assert rows == [(f.name, f.kind, ", ".join(f"`{label}`" for label in f.labels), f.meaning) for f in FAMILIES]
+
+
+def test_names_follow_the_conventions() -> None:
+    for family in FAMILIES:
+        assert family.name.endswith("_total") == (family.kind == "counter"), family.name
+        assert not re.search(r"_(ms|percent|millis)\b", family.name)
+
+
+def test_a_controller_without_a_deployment_has_metrics(desk: Desk) -> None:
+    found = scraped(snapshot(desk.controller, desk.fleet))
+    assert found["jigsaw_controller_serving",] == found["jigsaw_controller_generation",] == 0
+    assert found["jigsaw_controller_state", "idle"] == 1
+    assert found["jigsaw_gateway_up",] == 0
+    assert not any(name.startswith(("jigsaw_plan_", "jigsaw_slo_", "jigsaw_worker_")) for name, *_ in found)
+
+
+def test_a_deployment_has_metrics_of_its_plan_its_servers_and_its_nodes(desk: Desk) -> None:
+    desk.controller.state = served()
+    status, totals = snapshot(desk.controller, desk.fleet), Totals()
+    totals.generations["serves"] = 1
+    totals.restarts.update({"n-0-1g-0": 2, "n-1-7g-0": 1, "gateway": 3})
+    found = scraped(status, totals)
+    assert found["jigsaw_controller_serving",] == found["jigsaw_controller_generation",] == 1
+    states = {key: value for key, value in found.items() if key[0] == "jigsaw_controller_state"}
+    assert [key[1] for key, value in states.items() if value] == ["ready"]
+    assert found["jigsaw_controller_generations_total", "serves"] == 1
+    assert found["jigsaw_controller_generations_total", "failed"] == 0
+    assert found["jigsaw_gateway_restarts_total",] == 3
+    assert found["jigsaw_worker_up", "n-0-1g-0", "n", "1g"] == 1
+    restarts = {key[1:]: value for key, value in found.items() if key[0] == "jigsaw_worker_restarts_total"}
+    assert restarts == {("n-0-1g-0",): 2, ("n-0-1g-1",): 0, ("n-1-7g-0",): 1}
+    assert found["jigsaw_plan_demand_rps", "app"] == 10
+    assert found["jigsaw_slo_latency_seconds", "app"] == 1
+    assert found["jigsaw_slo_objective_ratio", "app"] == 0.99
+    assert found["jigsaw_plan_slices",] == 2
+    assert (found["jigsaw_node_state", "n", "ready"], found["jigsaw_node_state", "n", "lost"]) == (1, 0)
+    assert (found["jigsaw_node_gpus", "n"], found["jigsaw_node_gpus_lost", "n"]) == (2, 0)
+
+
+def test_a_plan_that_is_infeasible_has_a_metric_of_its_own(desk: Desk) -> None:
+    status = snapshot(desk.controller, desk.fleet)
+    for code, infeasible in ((0, 0), (3, 1), (4, 0)):
+        found = scraped({**status, "error": "no plan" if code else "", "error_code": code})
+        assert found["jigsaw_controller_plan_infeasible",] == infeasible
+        assert found["jigsaw_controller_change_failed",] == (code > 0)
+
+
+def test_replicas_of_a_variant_on_a_kind_of_slice_are_added_up(desk: Desk) -> None:
+    segments = [
+        {"variant": "s", "slice": "1g", "instances": 1, "count": 2},
+        {"variant": "s", "slice": "1g", "instances": 2, "count": 3},
+        {"variant": "s", "slice": "2g", "instances": 1, "count": 1},
+    ]
+    tasks = {"detect": {"budget_ms": 50.0, "segments": segments}}
+    plan = {"slices_used": 1, "slices_total": 7, "gpus_used": 1, "graphs": {"app": {"tasks": tasks}}}
+    found = scraped({**snapshot(desk.controller, desk.fleet), "plan": plan})
+    assert found["jigsaw_plan_replicas", "app", "detect", "s", "1g"] == 5
+    assert found["jigsaw_plan_replicas", "app", "detect", "s", "2g"] == 1
+    assert found["jigsaw_plan_budget_seconds", "app", "detect"] == 0.05
+
+
+def test_values_of_labels_are_escaped(desk: Desk) -> None:
+    name = 'a"b\\c\nd'
+    node = {"name": name, "state": "ready", "gpus": {}, "lost": []}
+    found = scraped({**snapshot(desk.controller, desk.fleet), "nodes": [node]})
+    assert found["jigsaw_node_state", name, "ready"] == 1

@@ -11,6 +11,7 @@ import pytest
 from jigsaw_triton.api import controller, deployment, programs
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.console.client import ControllerGoneError
+from jigsaw_triton.console.options import DEFAULTS
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.persistence.checkpoint import Checkpoints
@@ -88,7 +89,7 @@ class FakeController:
         return {
             "state": self.state,
             "generation": 0 if self.error else len(self.requests),
-            "controller": {"pid": 1},
+            "controller": {"pid": 1, "supervisor": 2, **DEFAULTS.to_json()},
             "plan": None,
             "graphs": {name: {"base_rps": 20.0, "rows": []} for name in names},
             "serving": self.serving,

@@ -50,6 +50,20 @@ def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_prometheus_is_named_with_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    program = tmp_path / "prometheus"
+    if installed:
+        program.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    check = module._prometheus("prometheus")
+    assert check.status == "ok"
+    assert check.detail.startswith(str(program) if installed else "none on PATH")
+    assert ("apt-get install prometheus" in check.detail) != installed
+
+
 def test_a_matching_compiled_backend_is_ok(library: Path) -> None:
     summary = f"{__version__}, compiled by g++ 12.4.0 for backend API 1.19; tritonserver has API 1.19"
     assert named("compiled backend") == Check("compiled backend", "ok", summary)

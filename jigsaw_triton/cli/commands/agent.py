@@ -11,6 +11,7 @@ from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.addresses import read_address
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.controller.persistence.paths import deployment_paths
+from jigsaw_triton.logs import LOG_FORMATS, LogFormat, formatter
 from jigsaw_triton.servers.installation import find_installation
 
 
@@ -25,8 +26,15 @@ from jigsaw_triton.servers.installation import find_installation
     type=click.Path(path_type=Path),
     help="Folder with this machine's cert.pem, key.pem and ca.pem.",
 )
+@options.option(
+    "--log-format",
+    type=click.Choice(LOG_FORMATS),
+    default="text",
+    show_default=True,
+    help="Write the lines of the log on standard error in this form.",
+)
 @options.state()
-def command(out: Output, name: str, listen: str, certificates: Path, state: Path | None) -> None:
+def command(out: Output, name: str, listen: str, certificates: Path, log_format: LogFormat, state: Path | None) -> None:
     """Run the agent of this machine until SIGTERM. It starts workers here for the controller of a cluster.
 
     The controller's cluster.yaml has `engine: agents`, and this machine as a node. The workers go on when the agent
@@ -35,7 +43,9 @@ def command(out: Output, name: str, listen: str, certificates: Path, state: Path
     """
     host, port = read_address(listen)
     os.umask(0o077)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter(log_format))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     out.note(f"agent of node {name} on {listen}; end it with Ctrl-C, its workers go on")
     settings = AgentSettings(name, host, port, certificates.absolute())
     run_agent(deployment_paths(state), find_installation(), settings)

@@ -20,7 +20,26 @@ from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.views.dry_run import preview_rollout
 from jigsaw_triton.cli.views.rollout import confirm_rollout, show_rollout
 from jigsaw_triton.cli.views.status import status_view
+from jigsaw_triton.console.options import parse_listen
 from jigsaw_triton.console.web.settings import PORT as CONSOLE_PORT
+from jigsaw_triton.logs import LOG_FORMATS
+
+
+class ListenOn(click.ParamType[str]):
+    """A port, or an address and a port."""
+
+    name = "listen"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Returns the text.
+
+        Raises:
+            click.BadParameter: The text is neither.
+        """
+        try:
+            return str(parse_listen(value))
+        except ValueError as error:
+            self.fail(f"{error}; give 8004 or 0.0.0.0:8004, for example", param, ctx)
 
 
 @options.command(
@@ -65,6 +84,17 @@ from jigsaw_triton.console.web.settings import PORT as CONSOLE_PORT
 @options.option("--grpc", type=click.IntRange(1, 65535), help="gRPC port of the gateway.  [default: 8001]")
 @options.option("--metrics", type=click.IntRange(1, 65535), help="Metrics port of the gateway.  [default: 8002]")
 @options.option("--address", help="IPv4 address that the gateway listens on.  [default: 127.0.0.1]")
+@options.option(
+    "--controller-metrics",
+    metavar="[ADDRESS:]PORT",
+    type=ListenOn(),
+    help="Serve the controller's metrics on this port, for Prometheus.  [default: only on its Unix socket]",
+)
+@options.option(
+    "--log-format",
+    type=click.Choice(LOG_FORMATS),
+    help="Write the lines of the controller's log in this form.  [default: text]",
+)
 @options.option(
     "--canary",
     metavar="SHARE",
@@ -125,7 +155,8 @@ def command(
         raise click.UsageError("--canary-for needs a canary; add --canary.")
     if given["joins"] and given["canary"] is not None:
         raise click.UsageError("--canary compares changed graphs, and --add changes none; omit one of the two.")
-    mistakes, deployment = Mistakes(), Deployment(state)
+    process = {name: given.pop(name) for name in ("log_format", "controller_metrics")}
+    mistakes, deployment = Mistakes(), Deployment(state, **process)
     if console_port is not None:
         check_console(deployment.paths, console_port)
     # In the foreground, the command that started the controller takes the deployment down at the end.

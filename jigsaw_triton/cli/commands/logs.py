@@ -9,6 +9,7 @@ from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.errors import InputError
+from jigsaw_triton.logs import readable
 from jigsaw_triton.servers.logfile import tail
 from jigsaw_triton.spec.words import nearest
 
@@ -42,7 +43,7 @@ def command(out: Output, names: tuple[str, ...], lines: int, follow: bool, state
     chosen = list(names) or known
     logs = {name: tail(deployment.paths.log(name), lines) for name in chosen}
     prefix = len(chosen) > 1
-    tails = [f"{name}: {line}" if prefix else line for name, log in logs.items() for line in log]
+    tails = [_shown(name, line, prefix=prefix) for name, log in logs.items() for line in log]
     out.result({"logs": logs}, *(["\n".join(tails)] if tails else []))
     if follow and not out.json:
         _follow(out, deployment, chosen, prefix=prefix)
@@ -62,5 +63,9 @@ def _follow(out: Output, deployment: Deployment, names: list[str], *, prefix: bo
                     file.seek(sizes[name])
                     text = file.read(size - sizes[name]).decode(errors="replace")
                 sizes[name] = size
-                out.raw("".join(f"{name}: {x}\n" if prefix else f"{x}\n" for x in text.splitlines()))
+                out.raw("".join(f"{_shown(name, line, prefix=prefix)}\n" for line in text.splitlines()))
         time.sleep(_POLL_S)
+
+
+def _shown(name: str, line: str, *, prefix: bool) -> str:
+    return f"{name}: {readable(line)}" if prefix else readable(line)

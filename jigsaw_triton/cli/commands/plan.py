@@ -24,6 +24,7 @@ from jigsaw_triton.cli.views.plan import errors_of_products, plan_view
 from jigsaw_triton.cli.views.processors import processors_words
 from jigsaw_triton.cli.views.profiles import sources_document, sources_words
 from jigsaw_triton.cli.views.transition import totals_document, totals_words, transition_view
+from jigsaw_triton.console.reports.plan import plan_page
 from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.board import draw_svg
@@ -38,7 +39,7 @@ from jigsaw_triton.planner.transition.transition import check_room, transition
 
 @options.command(
     "plan",
-    forms=("table", "json", "svg"),
+    forms=("table", "json", "svg", "html"),
     examples=(
         "plan traffic/ --gpus 4xA100-80GB --demand 120",
         "plan traffic/ faces/ --cluster cluster.yaml --demand traffic=120,faces=30 -O plan.json",
@@ -110,8 +111,9 @@ def command(
     the nodes of a cluster into cells, each with a gateway and a plan of its own; then --explain adds what other numbers
     of cells would cost.
     """
-    if out.form == "svg" and (explain or diff):
-        raise click.UsageError(f"-o svg draws only the plan; leave out {'--explain' if explain else '--diff'}.")
+    if out.form in ("svg", "html") and (explain or diff):
+        flag = "--explain" if explain else "--diff"
+        raise click.UsageError(f"-o {out.form} draws only the plan; leave out {flag}.")
     if change_price and objective == "slices" and running is None and not diff:
         raise click.UsageError("--change-price needs a running plan; add --from or --diff.")
     if change_price and explain:
@@ -174,6 +176,9 @@ def command(
     if out.form == "svg":
         out.raw(svg(plan, wanted.cluster.gpus))
         return
+    if out.form == "html":
+        out.raw(plan_page(plan, wanted.graphs, wanted.cluster))
+        return
     document, view = plan.to_json(), [*plan_view(plan, dict(wanted.graphs), wanted.cluster, width=out.width)]
     measured = {name: errors_of_products(plan, graph) for name, graph in wanted.graphs.items() if graph.combinations}
     if measured:
@@ -212,7 +217,14 @@ def _show(
     wanted: Wanted,
     out_path: Path | None,
 ) -> None:
-    """Prints a partition into several cells, and writes it to a file if there is a path."""
+    """Prints a partition into several cells, and writes it to a file if there is a path.
+
+    Raises:
+        InputError: It was asked for as HTML, which shows one plan.
+    """
+    if out.form == "html":
+        hint = "print them with -o svg, -o table or -o json"
+        raise InputError(f"-o html shows one plan, not {len(partition.cells)} cells", where="--cells", hint=hint)
     if out_path is not None:
         write_file(out_path, partition_to_text(partition))
         out.note(f"wrote {out_path}")

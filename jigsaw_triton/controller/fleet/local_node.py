@@ -209,7 +209,8 @@ class LocalNode:
                     await server.unload_all(found - {*server.wanted, *keep})
                 return
             except (JigsawError, TimeoutError, OSError) as error:
-                log.warning("%s: models of a change that was undone are still loaded: %r", name, error)
+                text = "%s: models of a change that was undone are still loaded: %r"
+                log.warning(text, name, error, extra={"worker": name})
                 await asyncio.sleep(RECONCILE_S)
 
     async def survey(self, cluster: Cluster) -> Cluster:

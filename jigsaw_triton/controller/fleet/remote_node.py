@@ -233,7 +233,7 @@ class RemoteNode:
             try:
                 return await self._orders.operate("kill", {"name": worker, "cause": cause})
             except JigsawError as error:
-                log.warning("%s cannot be killed: %s", worker, error)
+                log.warning("%s cannot be killed: %s", worker, error, extra={"worker": worker})
                 await asyncio.sleep(_PULSE_S)
 
     async def stop(self) -> None:

@@ -67,7 +67,7 @@ class Server:
             cause: Reason, as the end of a sentence that begins with `killed, because`.
         """
         if not self.cause:
-            log.warning("%s is killed, because %s", self.process.name, cause)
+            log.warning("%s is killed, because %s", self.process.name, cause, extra={"worker": self.process.name})
             self.cause = cause
         self.fence()
         self.process.kill()

@@ -1,13 +1,11 @@
 """Makes the HTML file of a report. It needs no script and no other file."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 from jigsaw_triton.graph.draw import slo_words
 from jigsaw_triton.profiles.report.figures import ReportFigures, TaskFigures, VariantFigures
-from jigsaw_triton.profiles.report.markup import append, html, tag
 from jigsaw_triton.profiles.report.panels import (
-    Panel,
     accuracy_front,
     fit_panel,
     latency_front,
@@ -17,36 +15,26 @@ from jigsaw_triton.profiles.report.panels import (
     throughput_panel,
 )
 from jigsaw_triton.profiles.report.sentences import choice_words, counts, legend_words, trust_words, variant_words
-from jigsaw_triton.profiles.report.style import STYLE
 from jigsaw_triton.profiles.report.tables import anchor, choice_table, findings_table, origins_table, rows_table
-
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-"""Content security policy: browsers load nothing and run nothing, whatever the file contains."""
+from jigsaw_triton.report.frame import charts, facts, page
+from jigsaw_triton.report.markup import append, tag
 
 
 def report_html(report: ReportFigures) -> str:
     """Returns the HTML file of a report."""
     title = f"Profiles of {report.graph.name if report.graph is not None else report.file}"
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("title", title),
-        tag("style", STYLE),
-    )
-    return html(tag("html", head, tag("body", tag("h1", title), _facts(report), *_sections(report)), lang="en"))
+    return page(title, _facts(report), *_sections(report))
 
 
 def _facts(report: ReportFigures) -> Element:
-    facts = [("File", report.file)]
+    found = [("File", report.file)]
     if report.modified is not None:
-        facts.append(("Written", f"{report.modified:%Y-%m-%d %H:%M %Z}".strip()))
-    facts.append(("GPU models", ", ".join(report.gpus) or "none"))
-    facts.append(("Rows", counts(report.rows) or "none"))
+        found.append(("Written", f"{report.modified:%Y-%m-%d %H:%M %Z}".strip()))
+    found.append(("GPU models", ", ".join(report.gpus) or "none"))
+    found.append(("Rows", counts(report.rows) or "none"))
     if report.graph is not None:
-        facts.append(("SLO", slo_words(report.graph)))
-    return tag("dl", *(part for name, text in facts for part in (tag("dt", name), tag("dd", text))))
+        found.append(("SLO", slo_words(report.graph)))
+    return facts(found)
 
 
 def _sections(report: ReportFigures) -> Iterator[Element]:
@@ -88,7 +76,7 @@ def _task(task: TaskFigures, report: ReportFigures) -> Element:
         tag("h2", _title(task)),
         *(tag("p", words) for words in choice_words(task, report)),
         choice_table(task, slo=report.slo is not None),
-        _charts(filter(None, fronts), "charts large"),
+        charts(filter(None, fronts), "charts large"),
         tag("details", tag("summary", f"Where the rows are from: {counts(rows)}"), origins_table(task)),
         tag("p", legend_words(task), class_="soft"),
         _legend(styles),
@@ -105,7 +93,7 @@ def _variant(task: TaskFigures, variant: VariantFigures, styles: dict[int, str],
         "section",
         tag("h3", variant.name),
         tag("p", variant_words(variant, report), class_="soft"),
-        _charts((*latency_panels(variant, styles), *filter(None, others)), "charts"),
+        charts((*latency_panels(variant, styles), *filter(None, others))),
         tag("details", tag("summary", summary), rows_table(variant)),
         id=anchor(task, variant),
     )
@@ -117,14 +105,6 @@ def _legend(styles: dict[int, str]) -> Element:
         dot = tag("svg", tag("circle", cx=5, cy=5, r=4), viewBox="0 0 10 10", aria_hidden="true", class_=style)
         append(key, tag("span", dot, f"{count} instance{'s' if count > 1 else ''}"))
     return key
-
-
-def _charts(panels: Iterable[Panel], style: str) -> Element:
-    made = tag("div", class_=style)
-    for panel in panels:
-        note = (tag("small", panel.note),) if panel.note else ()
-        append(made, tag("figure", tag("figcaption", panel.title), panel.chart, *note))
-    return made
 
 
 def _title(task: TaskFigures) -> str:

@@ -1,12 +1,14 @@
 """Draws the charts of a task and of its variants."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from xml.etree.ElementTree import Element
+from dataclasses import replace
 
 from jigsaw_triton.graph.model import Slo
 from jigsaw_triton.profiles.latency_model import SHARES
-from jigsaw_triton.profiles.report.axes import (
+from jigsaw_triton.profiles.report.figures import Prediction, TaskFigures, VariantFigures, per_slice
+from jigsaw_triton.profiles.report.sentences import place, row_words
+from jigsaw_triton.profiles.table import ProfileRow
+from jigsaw_triton.report.axes import (
     deviation_axis,
     groups_axis,
     linear_axis,
@@ -14,11 +16,9 @@ from jigsaw_triton.profiles.report.axes import (
     sizes_axis,
     span_axis,
 )
-from jigsaw_triton.profiles.report.chart import Bar, Chart, Mark, Rule, Series
-from jigsaw_triton.profiles.report.figures import Prediction, TaskFigures, VariantFigures, per_slice
-from jigsaw_triton.profiles.report.numbers import number
-from jigsaw_triton.profiles.report.sentences import place, row_words
-from jigsaw_triton.profiles.table import ProfileRow
+from jigsaw_triton.report.chart import Bar, Chart, Mark, Rule, Series
+from jigsaw_triton.report.frame import Panel
+from jigsaw_triton.report.numbers import number
 
 SHADES = 7
 """Number of ordered colours, for numbers of instances (`s0` to `s6`)."""
@@ -29,21 +29,6 @@ HUES = 7
 _DASHES = 3
 _WIDE, _HIGH = 420, 320
 _MIB_PER_GIB = 1024.0
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """A chart with its title.
-
-    Attributes:
-        title: Short title.
-        chart: SVG of the chart.
-        note: Line of advice below the chart; empty for none.
-    """
-
-    title: str
-    chart: Element
-    note: str = ""
 
 
 def shades(instances: Iterable[int]) -> dict[int, str]:

@@ -6,8 +6,8 @@ from statistics import median
 
 from jigsaw_triton.profiles.fit import INTERVAL, LEAST_ROWS
 from jigsaw_triton.profiles.report.figures import ReportFigures, TaskFigures, Validation, VariantFigures, per_slice
-from jigsaw_triton.profiles.report.numbers import number, percent
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
+from jigsaw_triton.report.numbers import number, percent
 
 
 def kind(row: ProfileRow) -> str:

@@ -1,14 +1,15 @@
 """Makes the tables of a report."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from statistics import median
 from xml.etree.ElementTree import Element
 
 from jigsaw_triton.profiles.check import Finding
 from jigsaw_triton.profiles.report.figures import TaskFigures, VariantFigures, per_slice
-from jigsaw_triton.profiles.report.markup import Content, tag
-from jigsaw_triton.profiles.report.numbers import number, percent
 from jigsaw_triton.profiles.report.sentences import kind, place, stated
+from jigsaw_triton.report.frame import table
+from jigsaw_triton.report.markup import Content, tag
+from jigsaw_triton.report.numbers import number, percent
 
 _MOST_FINDINGS = 50
 _MOST_ORIGINS = 3
@@ -21,12 +22,13 @@ def anchor(task: TaskFigures, variant: VariantFigures | None = None) -> str:
     return ".".join((task.gpu, task.task, *((variant.name,) if variant is not None else ())))
 
 
-def choice_table(task: TaskFigures, *, slo: bool) -> Element:
+def choice_table(task: TaskFigures, *, slo: bool, linked: bool = True) -> Element:
     """Returns the table from which a variant is chosen.
 
     Args:
         task: Task of the variants.
         slo: True if the best configurations are those within an SLO.
+        linked: True if the page has a section for each variant.
     """
     header = (
         "variant",
@@ -42,10 +44,10 @@ def choice_table(task: TaskFigures, *, slo: bool) -> Element:
         "#error of the fit, median",
         "#its p95",
     )
-    return _table(header, [_choice_cells(task, one) for one in task.variants])
+    return table(header, [_choice_cells(task, one, linked=linked) for one in task.variants])
 
 
-def _choice_cells(task: TaskFigures, variant: VariantFigures) -> list[Content]:
+def _choice_cells(task: TaskFigures, variant: VariantFigures, *, linked: bool) -> list[Content]:
     accuracy, best, errors = ["", ""], ["", "none", "", "", ""], ["", ""]
     if variant.accuracy is not None and variant.relative_accuracy is not None:
         accuracy = [f"{variant.accuracy:g}", percent(variant.relative_accuracy)]
@@ -54,8 +56,8 @@ def _choice_cells(task: TaskFigures, variant: VariantFigures) -> list[Content]:
         best = [number(per_slice(row)), place(row.key), number(row.latency_p95_ms), memory, stated(row)]
     if variant.validation is not None:
         errors = [percent(variant.validation.median_error), percent(variant.validation.p95_error)]
-    link = tag("a", variant.name, href=f"#{anchor(task, variant)}")
-    return [link, _verdict(variant), *accuracy, *best, number(variant.fastest.latency_p95_ms), *errors]
+    name: Content = tag("a", variant.name, href=f"#{anchor(task, variant)}") if linked else variant.name
+    return [name, _verdict(variant), *accuracy, *best, number(variant.fastest.latency_p95_ms), *errors]
 
 
 def _verdict(variant: VariantFigures) -> Content:
@@ -76,11 +78,11 @@ def findings_table(findings: Iterable[Finding]) -> Element:
         where = f"{one.key.task}.{one.key.variant} on {one.key.gpu}, {place(one.key)}" if one.key is not None else ""
         advice = f"; {one.hint}" if one.hint else ""
         rows.append((tag("span", one.severity, class_=one.severity), where, one.message + advice))
-    table = _table(("severity", "configuration", "finding"), rows, style="wide words")
+    shown = table(("severity", "configuration", "finding"), rows, style="wide words")
     if len(found) <= _MOST_FINDINGS:
-        return table
+        return shown
     more = f"{len(found) - _MOST_FINDINGS} more are not shown; `jigsaw-triton profiles check` has all of them."
-    return tag("div", table, tag("p", more, class_="soft"))
+    return tag("div", shown, tag("p", more, class_="soft"))
 
 
 def origins_table(task: TaskFigures) -> Element:
@@ -95,7 +97,7 @@ def origins_table(task: TaskFigures) -> Element:
             figures = [percent(median(errors)), percent(max(errors))] if errors else ["", ""]
             rows.append([variant.name, name, str(len(same)), *figures, ", ".join(origins[:_MOST_ORIGINS]) + more])
     header = ("variant", "source", "#rows", "#stated error, median", "#largest", "origin")
-    return _table(header, rows, style="wide words")
+    return table(header, rows, style="wide words")
 
 
 def rows_table(variant: VariantFigures) -> Element:
@@ -109,17 +111,4 @@ def rows_table(variant: VariantFigures) -> Element:
         body.append(
             [*sizes, *map(number, figures), memory, row.source, error, row.origin, row.processes or "", row.model]
         )
-    return _table(_ROW_HEADER, body)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[Content]], style: str = "wide") -> Element:
-    """Returns a table without its empty columns. Columns whose header begins with # have numbers."""
-    used = [index for index in range(len(header)) if any(cells[index] != "" for cells in rows)]
-    names = [header[index] for index in used]
-    head = tag("tr", *(_cell("th", name, name.removeprefix("#")) for name in names))
-    body = [tag("tr", *(_cell("td", header[index], cells[index]) for index in used)) for cells in rows]
-    return tag("div", tag("table", tag("thead", head), tag("tbody", *body)), class_=style)
-
-
-def _cell(name: str, header: str, content: Content) -> Element:
-    return tag(name, content, class_="n") if header.startswith("#") else tag(name, content)
+    return table(_ROW_HEADER, body)

@@ -219,6 +219,30 @@ def test_a_taken_port_is_reported_before_anything_starts(
     assert fake.starts == 0
 
 
+@pytest.mark.parametrize("port", ["http", "0", "99999", ":8004"])
+def test_a_port_for_metrics_that_is_none_is_refused(run: Run, app: Path, tmp_path: Path, port: str) -> None:
+    state = tmp_path / "state"
+    result = run("deploy", app, "--gpus", "2xcpu", "--controller-metrics", port, "--state", state)
+    assert result.exit_code == 2
+    assert "--controller-metrics" in result.stderr and "give 8004 or 0.0.0.0:8004" in result.stderr
+    assert not state.exists()
+
+
+def test_options_of_a_running_controller_stay_as_they_are(
+    run: Run, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeController().install(monkeypatch)
+    arguments = ("deploy", app, "--gpus", "2xcpu", "--state", tmp_path / "state", "--no-wait")
+    assert run(*arguments, "--log-format", "json", "--controller-metrics", "8004").exit_code == 0
+    assert run(*arguments, "--log-format", "text").exit_code == 0
+    for flag, value, shown in (("--log-format", "json", "json"), ("--controller-metrics", "8004", "127.0.0.1:8004")):
+        refused = run(*arguments, flag, value)
+        assert refused.exit_code == 2
+        assert f"{flag}: the running controller has" in refused.stderr and f"not {shown}" in refused.stderr
+        assert "end it with `kill 2`" in refused.stderr
+    assert len(fake.requests) == 2
+
+
 def test_a_canary_is_asked_for_with_the_update(
     run: Run, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

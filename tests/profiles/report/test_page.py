@@ -3,7 +3,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 
 import pytest
 
@@ -15,46 +14,8 @@ from jigsaw_triton.profiles.report.figures import Basis, ReportFigures, report_f
 from jigsaw_triton.profiles.report.page import report_html
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable, Source
 from tests.fakes.graphs import chain
+from tests.fakes.pages import Page
 from tests.fakes.problems import grid, row
-
-VOID = frozenset({"br", "meta"})
-
-
-class Page(HTMLParser):
-    """A page that is read tag by tag. Its end tags must match, and its ids must be unique."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.ids: list[str] = []
-        self.words: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-        assert len(self.ids) == len(set(self.ids))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-        self.ids += [value or "" for name, value in attrs if name == "id"]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open[-1:] != ["style"]:
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return re.sub(r"\s+", " ", " ".join(self.words))
-
-    def values(self, name: str) -> list[str]:
-        return [value or "" for known, value in self.attributes if known == name]
 
 
 def application(count: int = 2, accuracy: float = 0.9) -> TaskGraph:

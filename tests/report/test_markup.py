@@ -1,4 +1,4 @@
-from jigsaw_triton.profiles.report.markup import html, tag
+from jigsaw_triton.report.markup import html, tag
 
 
 def test_texts_and_elements_keep_their_order() -> None:

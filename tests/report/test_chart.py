@@ -1,8 +1,8 @@
 import itertools
 from xml.etree.ElementTree import Element
 
-from jigsaw_triton.profiles.report.axes import groups_axis, linear_axis, log_axis
-from jigsaw_triton.profiles.report.chart import Bar, Chart, Mark, Rule, Series
+from jigsaw_triton.report.axes import groups_axis, linear_axis, log_axis
+from jigsaw_triton.report.chart import Bar, Chart, Mark, Rule, Series
 
 
 def chart(width: float = 300, right: int = 0) -> Chart:

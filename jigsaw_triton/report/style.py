@@ -42,6 +42,9 @@ details{margin:.5rem 0}summary{cursor:pointer;color:var(--link)}
 figure{margin:0;padding:.5rem .6rem .2rem;background:var(--card);border-radius:6px;break-inside:avoid}
 small{color:var(--soft)}
 figcaption{font-weight:600;font-size:.9rem}
+.picture{background:#fff;border-radius:6px;padding:.5rem;margin:.6rem 0;overflow-x:auto}
+.picture img{display:block}
+.notice{border-left:4px solid var(--warning);padding:.3rem .8rem;background:var(--card)}
 .key{display:flex;flex-wrap:wrap;gap:.2rem 1rem;font-size:.9rem;color:var(--soft);margin:.3rem 0}
 .key svg{width:.8em;height:.8em;margin-right:.3em}
 svg{display:block;width:100%;height:auto;overflow:visible}
@@ -63,7 +66,8 @@ rect{fill:var(--c);stroke:var(--c);stroke-width:1}
 .h0{--c:var(--h0)}.h1{--c:var(--h1)}.h2{--c:var(--h2)}.h3{--c:var(--h3)}.h4{--c:var(--h4)}.h5{--c:var(--h5)}.h6{--c:var(--h6)}
 .d1 .line{stroke-dasharray:6 3}.d2 .line{stroke-dasharray:2 2}
 @media (max-width:40rem){body{padding:.7rem}dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.4rem}}
-@media print{html{font-size:9.5px}body{max-width:none}nav,details{display:none}.wide{overflow:visible}
+@media print{html{font-size:9.5px}body{max-width:none}nav,details{display:none}.wide,.picture{overflow:visible}
+.picture{padding:0}.picture img{max-width:100%;height:auto}
 .charts{grid-template-columns:repeat(4,1fr)}.charts.large{grid-template-columns:repeat(2,1fr)}
 h2{break-after:avoid}section section{break-inside:avoid}}
 """

@@ -1,6 +1,6 @@
 import pytest
 
-from jigsaw_triton.profiles.report.numbers import number, percent
+from jigsaw_triton.report.numbers import number, percent
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
-from jigsaw_triton.profiles.report.axes import Axis
-from jigsaw_triton.profiles.report.markup import append, tag
+from jigsaw_triton.report.axes import Axis
+from jigsaw_triton.report.markup import append, tag
 
 _CHARACTER, _BOLD = 6.2, 7.2
 _LINE = 11

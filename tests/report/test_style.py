@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from jigsaw_triton.profiles.report.style import STYLE
+from jigsaw_triton.report.style import STYLE
 
 Colour = NDArray[np.float64]
 

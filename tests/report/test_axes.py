@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jigsaw_triton.profiles.report.axes import (
+from jigsaw_triton.report.axes import (
     Axis,
     deviation_axis,
     groups_axis,

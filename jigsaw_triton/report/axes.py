@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from jigsaw_triton.profiles.report.numbers import number
+from jigsaw_triton.report.numbers import number
 
 Value = TypeVar("Value", int, float)
 

@@ -1,0 +1,89 @@
+"""Reports as HTML files: about a running deployment, and about results of `simulate` and `evaluate`."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jigsaw_triton.api.controller import WAIT_HINT
+from jigsaw_triton.api.drift import gateway_metrics
+from jigsaw_triton.api.observed import ObservedDeployment
+from jigsaw_triton.api.profiles import profile_figures
+from jigsaw_triton.console.reports.deployment import MOST_EVENTS, DeploymentFigures, deployment_page
+from jigsaw_triton.console.reports.results import result_page
+from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.tallies import read_tallies
+from jigsaw_triton.controller.persistence.checkpoint import load
+from jigsaw_triton.controller.persistence.reader import JournalReader
+from jigsaw_triton.errors import InputError, StateError
+from jigsaw_triton.profiles.report.figures import ReportFigures
+from jigsaw_triton.servers.metrics import Sample, parse_metrics
+
+
+def deployment_report(deployment: ObservedDeployment) -> str:
+    """Returns the HTML file about a running deployment.
+
+    Raises:
+        StateError: Nothing is deployed, or no plan is served yet.
+    """
+    status, where = deployment.status(), str(deployment.paths.state)
+    with closing(JournalReader(deployment.paths.journal)) as journal:
+        state = load(journal)
+    if state is None or state.running is None:
+        raise StateError("no plan is served here yet", where=where, hint=WAIT_HINT)
+    samples: tuple[Sample, ...] = ()
+    unread = ""
+    try:
+        samples = parse_metrics(gateway_metrics(status["gateway"], where), ("jigsaw_slo_", "jigsaw_generation_"))
+    except StateError as error:
+        unread = error.message
+    return deployment_page(
+        DeploymentFigures(
+            at=datetime.now(UTC),
+            status=status,
+            generation=state.running,
+            outcomes=_outcomes(samples),
+            tallies=read_tallies(samples),
+            unread=unread,
+            history=deployment.history(),
+            events=deployment.events(limit=MOST_EVENTS),
+            profiles=tuple(_profiles(state.running)),
+        )
+    )
+
+
+def result_report(path: Path) -> str:
+    """Returns the HTML file about a result that a command has printed with `-o json`.
+
+    Raises:
+        InputError: The file cannot be read, or it is no such result.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"the file cannot be read ({error.strerror})", where=str(path)) from error
+    except ValueError as error:
+        hint = "give the output of a command with -o json"
+        raise InputError(f"the file is not JSON ({error})", where=str(path), hint=hint) from error
+    return result_page(document, str(path))
+
+
+def _outcomes(samples: tuple[Sample, ...]) -> dict[str, dict[str, float]]:
+    """Returns the requests by graph and outcome."""
+    found: dict[str, dict[str, float]] = {}
+    for sample in samples:
+        if sample.name == "jigsaw_slo_total":
+            found.setdefault(sample.labels["graph"], {})[sample.labels["outcome"]] = sample.value
+    return found
+
+
+def _profiles(generation: Generation) -> Iterator[ReportFigures]:
+    """Yields the figures of the profiles of each graph, unless it has none or too many rows."""
+    for name, graph in generation.wanted.graphs.items():
+        table = generation.wanted.profiles.get(name)
+        if table is not None and len(table):
+            try:
+                yield profile_figures(table, graph=graph, file=f"the profiles of {name}", modified=None)
+            except InputError:
+                continue
