@@ -1,0 +1,91 @@
+"""Follows the trace files, which are renamed to `<name>.1` when they are full."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+
+class _Place(NamedTuple):
+    inode: int
+    offset: int
+
+
+class Tail:
+    """Reads the lines that are appended to the files of a folder from now on.
+
+    Args:
+        folder: Folder, which may not exist yet.
+        pattern: Pattern of the files.
+
+    Attributes:
+        gaps: Times that a file was renamed twice between two readings, so that lines were lost.
+    """
+
+    def __init__(self, folder: Path, pattern: str) -> None:
+        self.gaps = 0
+        self._folder = folder
+        self._pattern = pattern
+        self._places: dict[Path, _Place] = {}
+        for path in self._paths():
+            with suppress(OSError):
+                status = path.stat()
+                self._places[path] = _Place(status.st_ino, status.st_size)
+
+    def read(self) -> Iterator[str]:
+        """Yields the complete lines that are new. A file that has appeared is read from its start."""
+        paths = self._paths()
+        for path in self._places.keys() - paths:
+            del self._places[path]
+        for path in sorted(paths):
+            yield from self._read(path)
+
+    def _paths(self) -> frozenset[Path]:
+        with suppress(OSError):
+            return frozenset(self._folder.glob(self._pattern))
+        return frozenset()
+
+    def _read(self, path: Path) -> Iterator[str]:
+        place = self._places.get(path)
+        with suppress(OSError):
+            status = path.stat()
+            if place == (status.st_ino, status.st_size):
+                return
+            lines, after = _lines(path, place)
+            if lines is None and place is not None:
+                # The file that was read last may have been renamed, and another one has its name.
+                rest, _ = _lines(path.with_name(f"{path.name}.1"), place)
+                self.gaps += rest is None
+                yield from rest or ()
+                lines, after = _lines(path, None)
+            self._places[path] = after
+            yield from lines or ()
+
+
+def _lines(path: Path, place: _Place | None) -> tuple[list[str] | None, _Place]:
+    """Returns the complete lines of a file after a place, and the place after them.
+
+    Args:
+        path: Path of the file.
+        place: Place up to which it was read; None to read it from its start.
+
+    Returns:
+        None in place of the lines if this is not the file of the place.
+
+    Raises:
+        OSError: There is no such file, or it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            inode = os.fstat(file.fileno()).st_ino
+            if place is not None and inode != place.inode:
+                return None, place
+            start = file.seek(place.offset if place is not None else 0)
+            data = file.read()
+    except FileNotFoundError:
+        if place is not None:
+            return None, place
+        raise
+    end = data.rfind(b"\n") + 1
+    return data[:end].decode("utf-8", "replace").splitlines(), _Place(inode, start + end)
