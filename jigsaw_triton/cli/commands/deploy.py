@@ -63,6 +63,17 @@ from jigsaw_triton.cli.views.status import status_view
 @options.option("--metrics", type=click.IntRange(1, 65535), help="Metrics port of the gateway.  [default: 8002]")
 @options.option("--address", help="IPv4 address that the gateway listens on.  [default: 127.0.0.1]")
 @options.option(
+    "--otlp",
+    metavar="ENDPOINT",
+    help="Export traces of requests to this receiver of OTLP over HTTP, such as http://localhost:4318; none to stop.",
+)
+@options.option(
+    "--otlp-sample",
+    metavar="SHARE",
+    type=options.Share(bounds=True),
+    help="Export the traces of this share of the requests, if their clients send no traceparent.  [default: 0.01]",
+)
+@options.option(
     "--canary",
     metavar="SHARE",
     type=options.Share(),

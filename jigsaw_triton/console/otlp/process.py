@@ -5,6 +5,7 @@ the controller that started it. It imports only the standard library besides thi
 memory.
 """
 
+import fcntl
 import json
 import os
 import secrets
@@ -130,6 +131,9 @@ def main(run_dir: Path, url: str) -> None:
         }
         return request(batch, resources, _SCOPE)
 
+    # The process of an earlier controller may still send its last spans.
+    lock = os.open(run_dir / f"{EXPORT_FILE}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
     sender = Sender(encode, lambda message: post(url, message))
     exporter = Exporter(run_dir, sender)
     waiting = select.poll()
