@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 
+_HEAD_BYTES = 256
+
+
 class _Place(NamedTuple):
+    """Place in a file. The head tells a file from a later one with its inode, which the system uses again."""
+
     inode: int
     offset: int
+    head: bytes
 
 
 class Tail:
@@ -30,14 +36,14 @@ class Tail:
         self._places: dict[Path, _Place] = {}
         for path in self._paths():
             with suppress(OSError):
-                status = path.stat()
-                self._places[path] = _Place(status.st_ino, status.st_size)
+                _, self._places[path] = _lines(path, None)
 
     def read(self) -> Iterator[str]:
         """Yields the complete lines that are new. A file that has appeared is read from its start."""
         paths = self._paths()
         for path in self._places.keys() - paths:
-            del self._places[path]
+            # It was renamed, or removed with its worker.
+            yield from self._rest(path, self._places.pop(path)) or ()
         for path in sorted(paths):
             yield from self._read(path)
 
@@ -50,17 +56,24 @@ class Tail:
         place = self._places.get(path)
         with suppress(OSError):
             status = path.stat()
-            if place == (status.st_ino, status.st_size):
+            if place is not None and (place.inode, place.offset) == (status.st_ino, status.st_size):
                 return
             lines, after = _lines(path, place)
             if lines is None and place is not None:
-                # The file that was read last may have been renamed, and another one has its name.
-                rest, _ = _lines(path.with_name(f"{path.name}.1"), place)
+                # The file that was read last was renamed, and another one has its name.
+                rest = self._rest(path, place)
                 self.gaps += rest is None
                 yield from rest or ()
                 lines, after = _lines(path, None)
             self._places[path] = after
             yield from lines or ()
+
+
+    def _rest(self, path: Path, place: _Place) -> list[str] | None:
+        """Returns the lines of a renamed file that are left; None if it is gone."""
+        with suppress(OSError):
+            return _lines(path.with_name(f"{path.name}.1"), place)[0]
+        return None
 
 
 def _lines(path: Path, place: _Place | None) -> tuple[list[str] | None, _Place]:
@@ -78,8 +91,8 @@ def _lines(path: Path, place: _Place | None) -> tuple[list[str] | None, _Place]:
     """
     try:
         with path.open("rb") as file:
-            inode = os.fstat(file.fileno()).st_ino
-            if place is not None and inode != place.inode:
+            inode, head = os.fstat(file.fileno()).st_ino, file.read(_HEAD_BYTES)
+            if place is not None and not (inode == place.inode and head.startswith(place.head)):
                 return None, place
             start = file.seek(place.offset if place is not None else 0)
             data = file.read()
@@ -88,4 +101,5 @@ def _lines(path: Path, place: _Place | None) -> tuple[list[str] | None, _Place]:
             return None, place
         raise
     end = data.rfind(b"\n") + 1
-    return data[:end].decode("utf-8", "replace").splitlines(), _Place(inode, start + end)
+    # Messages may contain other separators of lines.
+    return data[:end].decode("utf-8", "replace").split("\n")[:-1], _Place(inode, start + end, head)
