@@ -204,7 +204,8 @@ class Request:
             )
             if (otlp := status.get("otlp")) is not None and self.otlp != NO_OTLP:
                 sample = self.otlp_sample if self.otlp_sample is not None else otlp["sample"]
-                request = replace(request, otlp=self.otlp or otlp["endpoint"], otlp_sample=sample)
+                endpoint = self.otlp if self.otlp is not None else otlp["endpoint"]
+                request = replace(request, otlp=endpoint, otlp_sample=sample)
         return request
 
     def _ports(self, configured: GatewayPorts, wording: Wording) -> GatewayPorts:
@@ -228,8 +229,13 @@ class Request:
         Raises:
             InputError: The address or the share is not one, or there is a share without an address.
         """
-        names = {"endpoint": wording.name("otlp"), "sample": wording.name("otlp-sample" if wording.flags else "otlp_sample")}
-        endpoint = self.otlp or (configured.endpoint if configured is not None else NO_OTLP)
+        names = {
+            "endpoint": wording.name("otlp"),
+            "sample": wording.name("otlp-sample" if wording.flags else "otlp_sample"),
+        }
+        endpoint = self.otlp
+        if endpoint is None:
+            endpoint = configured.endpoint if configured is not None else NO_OTLP
         if endpoint == NO_OTLP:
             if self.otlp_sample is not None:
                 hint = f"name the receiver with {wording.setting('otlp', 'http://localhost:4318')}"

@@ -19,7 +19,7 @@ def _lines(status: Mapping[str, Any]) -> Iterator[str]:
     yield _gauge("serving", "1 if all graphs are served.", status["serving"])
     yield _gauge("degraded", "1 if a server is missing or the journal is incomplete.", status["degraded"])
     yield _gauge("journal_incomplete", "1 if the journal cannot be written.", status["journal_incomplete"])
-    if (otlp := status["otlp"]) is not None:
+    if (otlp := status.get("otlp")) is not None:
         yield "# HELP jigsaw_spans_total Spans of traces, by outcome.\n# TYPE jigsaw_spans_total counter\n"
         for outcome, count in {"exported": otlp["exported"], **otlp["dropped"]}.items():
             yield f'jigsaw_spans_total{{outcome="{outcome}"}} {count}\n'

@@ -63,7 +63,7 @@ class Call:
         outcome: `answered`, `refused` (by the worker) or `failed` (if the worker failed).
         again: True if its items had been sent before.
         number: Token of the call.
-        span: Span of the call, which the worker is told; empty if the request is not sampled.
+        span: Span of the call, which the worker gets as its parent; empty if the request is not sampled.
     """
 
     worker: str

@@ -52,8 +52,8 @@ class ContextSource {
 
   // Returns the context of a request to sample; nothing if it is not to be sampled. A client's context decides; without
   // one, the share does. The result depends on the arguments alone, so that all fronts of a pipeline, which are given
-  // the arrival of the whole request, choose the same requests. `number` tells other requests apart that arrive in
-  // the same nanosecond. Thread-safe.
+  // the arrival of the whole request, choose the same requests. `number` distinguishes other requests that
+  // arrive in the same nanosecond. Thread-safe.
   std::optional<TraceContext> choose(std::string_view traceparent, double share, Time arrival, uint64_t number) const;
 
  private:

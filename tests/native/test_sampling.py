@@ -1,4 +1,4 @@
-"""Requests that are sampled for OpenTelemetry: their contexts, their records, and what the workers are told."""
+"""Requests that are sampled for OpenTelemetry: their contexts, their records, and the context that workers get."""
 
 import json
 import re
@@ -153,7 +153,7 @@ def test_requests_in_one_span_of_a_client_have_spans_of_their_own(asked: Bench) 
     assert len({one.span for one in found}) == 20
 
 
-def test_a_worker_is_told_of_one_request_of_a_batch(asked: Bench) -> None:
+def test_a_worker_gets_the_context_of_one_request_of_a_batch(asked: Bench) -> None:
     worker, front = asked.workers[0], asked.front()
     worker.answering.clear()
     first = front.send({"X": column(0)})
@@ -177,7 +177,7 @@ def test_the_items_of_a_batch_belong_to_one_request(run_dir: Path) -> None:
 
 
 def test_the_fronts_of_a_pipeline_choose_the_same_requests(run_dir: Path) -> None:
-    """They are told the arrival of the whole request."""
+    """They get the arrival of the whole request."""
     with sampling(run_dir, "0.5") as bench:
         bench.route("w", name="u")
         begin = time.monotonic_ns() - 10_000_000

@@ -11,7 +11,7 @@ _HEAD_BYTES = 256
 
 
 class _Place(NamedTuple):
-    """Place in a file. The head tells a file from a later one with its inode, which the system uses again."""
+    """Place in a file. The head distinguishes a file from a later one with its inode, which the system may use again."""
 
     inode: int
     offset: int

@@ -24,7 +24,7 @@ def spans(count: int, first: int = 0) -> list[Encoded]:
 
 
 class Endpoint:
-    """An endpoint that records what it gets, and fails as told."""
+    """An endpoint that records what it gets, and fails as planned."""
 
     def __init__(self) -> None:
         self.failures: list[Exception] = []

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def test_a_process_that_dies_is_started_again(run_dir: Path, monkeypatch: pytest
 
 
 def test_a_process_that_cannot_be_started_is_reported(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace_export.sys, "executable", "/nowhere/python")
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
     reports: list[str] = []
 
     async def check() -> None:
