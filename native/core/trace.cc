@@ -130,8 +130,8 @@ std::optional<TraceContext> Tracer::sample(std::string_view traceparent, Time ar
 
 bool Tracer::within_limit() {
   Time at = now();
-  std::lock_guard lock(mutex_);
-  if (at - limit_start_ >= kSecond) {
+  std::lock_guard lock(limit_mutex_);
+  if (at < limit_start_ || at - limit_start_ >= kSecond) {
     limit_start_ = at;
     limit_used_ = 0;
   }

@@ -78,6 +78,7 @@ class Tracer {
   std::atomic<uint64_t> requests_{0};
   Metric &recorded_, &dropped_;
   std::mutex mutex_;
+  std::mutex limit_mutex_;  // Not `mutex_`, whose holder may wait for the disk.
   Time limit_start_ = 0;
   uint64_t limit_used_ = 0;
 };
