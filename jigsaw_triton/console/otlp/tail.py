@@ -6,12 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-
 _HEAD_BYTES = 256
 
 
 class _Place(NamedTuple):
-    """Place in a file. The head distinguishes a file from a later one with its inode, which the system may use again."""
+    """Place in a file. The head distinguishes the file from a later one, which may get its inode."""
 
     inode: int
     offset: int
@@ -67,7 +66,6 @@ class Tail:
                 lines, after = _lines(path, None)
             self._places[path] = after
             yield from lines or ()
-
 
     def _rest(self, path: Path, place: _Place) -> list[str] | None:
         """Returns the lines of a renamed file that are left; None if it is gone."""

@@ -60,7 +60,8 @@ NAMES = ["infer g", "detect", "queue detect", "call detect", "serve detect", "ex
 def test_records_of_all_servers_become_a_trace(tmp_path: Path) -> None:
     write(tmp_path, response(took_ms=1.0))
     with Receiver() as receiver, exporter(tmp_path, receiver.endpoint):
-        (tmp_path / FOLDER / GATEWAY / REQUESTS / "g.jsonl").open("a").write('{"trace": 7}\nnot JSON\n[]\n')
+        with (tmp_path / FOLDER / GATEWAY / REQUESTS / "g.jsonl").open("a") as file:
+            file.write('{"trace": 7}\nnot JSON\n[]\n')
         for record in (run(7), hop(call(7)), response()):
             write(tmp_path, record)
         spans = receiver.wait(lambda spans: len(spans) == 6, "one request")

@@ -49,7 +49,7 @@ def test_a_request_becomes_a_tree_of_spans() -> None:
 
 
 def test_each_call_and_each_model_of_a_chain_has_a_span() -> None:
-    runs = {("w", 8): [run(8, began_ms=6, took_ms=2, model="first"), run(8, began_ms=9, took_ms=3, model="second")]}
+    runs = {("w", 8): [run(8, began_ms=8, took_ms=2, model="first"), run(8, began_ms=11, took_ms=3, model="second")]}
     lost = call(7, outcome="failed", ended_ms=2.0, worker="dead")
     again = call(8, again=True, sent_ms=2.0)
     found = spans(Sampled(CONTEXT, response(), [hop(lost, again)], runs), ids())
@@ -58,7 +58,7 @@ def test_each_call_and_each_model_of_a_chain_has_a_span() -> None:
     assert (repeated.attributes["http.request.resend_count"], repeated.error) == (1, None)
     models = [span.attributes["jigsaw.model"] for span in found if span.name == "execute detect"]
     assert models == ["first", "second"]
-    assert [times(span) for span in found if span.name == "serve detect"] == [(6, 12)]
+    assert [times(span) for span in found if span.name == "serve detect"] == [(8, 14)]
 
 
 def test_a_failure_is_the_status_of_the_request_and_of_its_task() -> None:

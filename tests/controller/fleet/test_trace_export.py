@@ -20,7 +20,7 @@ from tests.fakes.otlp import PATIENCE_S, Receiver
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
