@@ -68,8 +68,7 @@ size_t parse_length(std::string_view value) {
 }  // namespace
 
 void append_inference(std::string& out, std::string_view model, std::string_view id, std::string_view traceparent,
-                      std::string_view region, std::span<const CallInput> inputs,
-                      std::span<const CallOutput> outputs) {
+                      std::string_view region, std::span<const CallInput> inputs, std::span<const CallOutput> outputs) {
   std::string body;
   body.reserve(160 + 128 * (inputs.size() + outputs.size()));
   body += '{';
