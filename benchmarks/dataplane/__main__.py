@@ -18,6 +18,7 @@ from benchmarks.dataplane import (
     http_lost,
     native,
     onnx,
+    otlp,
     overload,
     peers,
     promise,
@@ -47,6 +48,7 @@ PARTS: dict[str, Part] = {
     "peers": peers.measure,
     "docread": docread.measure,
     "edge": edge.measure,
+    "otlp": otlp.measure,
     "soak": soak.measure,
 }
 

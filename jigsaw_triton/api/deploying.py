@@ -27,6 +27,8 @@ def deploy(
     grpc: int | None = None,
     metrics: int | None = None,
     address: str | None = None,
+    otlp: str | None = None,
+    otlp_sample: float | None = None,
     share: bool = False,
     change_price: float = 0.0,
     latency_model: LatencyModel = "queue",
@@ -64,6 +66,10 @@ def deploy(
         grpc: gRPC port of the gateway; 8001 by default.
         metrics: Metrics port of the gateway; 8002 by default.
         address: IPv4 address that the gateway listens on; 127.0.0.1 by default.
+        otlp: Address of a receiver of OTLP over HTTP, such as `http://localhost:4318`, to which traces of requests are
+            exported; `none` to end that.
+        otlp_sample: Share of the requests whose traces are exported; 0.01 by default. A client that sends `traceparent`
+            decides for its request.
         share: True if rarely called models may share a slice.
         change_price: Compute slices that a plan must save for each running MIG instance that it changes.
         latency_model: Latency model of the planner: `queue` or `2p95`.
@@ -107,6 +113,8 @@ def deploy(
         grpc=grpc,
         metrics=metrics,
         address=address,
+        otlp=otlp,
+        otlp_sample=otlp_sample,
         share=share,
         change_price=change_price,
         latency_model=latency_model,

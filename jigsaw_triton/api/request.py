@@ -14,8 +14,8 @@ from jigsaw_triton.api.wanted import read_demand, read_wanted
 from jigsaw_triton.controller.core.generation import PLANNING, Canary, Wanted
 from jigsaw_triton.controller.core.settings import CANARY_S
 from jigsaw_triton.errors import Diagnostic, InputError, SpecError
-from jigsaw_triton.gpus.cluster import gateway_mistakes
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.cluster import gateway_mistakes, otlp_mistakes
+from jigsaw_triton.gpus.model import DEFAULT_SAMPLE, GatewayPorts, Otlp
 from jigsaw_triton.graph.model import Target
 from jigsaw_triton.planner.domain.features import canonical
 from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, StandbyMode
@@ -23,6 +23,9 @@ from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Obje
 DEFAULT_RPS = 1.0
 """Demand of graphs that are deployed without one, in requests a second."""
 
+
+NO_OTLP = "none"
+"""Value of `otlp` that ends the export of traces."""
 
 SETTINGS = (*PLANNING, "deterministic", "period_s", "forecast", "window_s")
 """Settings of a whole deployment, which a request and the deployment's input have under the same names."""
@@ -49,6 +52,8 @@ class Request:
         grpc: gRPC port of the gateway, instead of the cluster's.
         metrics: Metrics port of the gateway, instead of the cluster's.
         address: IPv4 address that the gateway listens on, instead of the cluster's.
+        otlp: Address of the receiver of traces, instead of the cluster's; `NO_OTLP` for none.
+        otlp_sample: Share of the requests whose traces are exported, instead of the cluster's.
         share: True if models may share slices.
         change_price: Compute slices that a plan must save for each running MIG instance that it changes.
         latency_model: Latency model of the planner.
@@ -76,6 +81,8 @@ class Request:
     grpc: int | None = None
     metrics: int | None = None
     address: str | None = None
+    otlp: str | None = None
+    otlp_sample: float | None = None
     share: bool | None = None
     change_price: float | None = None
     latency_model: LatencyModel | None = None
@@ -162,7 +169,11 @@ class Request:
             wanted = replace(wanted, graphs=graphs)
         if kept is not None:
             wanted = membership.joined(kept, wanted)
-        cluster = replace(wanted.cluster, gateway=self._ports(wanted.cluster.gateway, wording))
+        cluster = replace(
+            wanted.cluster,
+            gateway=self._ports(wanted.cluster.gateway, wording),
+            otlp=self._otlp(wanted.cluster.otlp, wording),
+        )
         given = {name: value for name in SETTINGS if (value := getattr(self, name)) is not None}
         if self.features is not None:
             given["features"] = canonical(self.features)
@@ -172,7 +183,7 @@ class Request:
     def as_running(self, status: Mapping[str, Any]) -> "Request":
         """Returns the request of an update, which keeps the demand if it names none.
 
-        It keeps the gateway's ports, too, unless a cluster.yaml sets them.
+        It keeps the gateway's ports and the export of traces, too, unless a cluster.yaml sets them.
 
         Args:
             status: Status of the running deployment.
@@ -191,6 +202,10 @@ class Request:
                 metrics=self.metrics or ports["metrics"],
                 address=self.address or ports["address"],
             )
+            if (otlp := status.get("otlp")) is not None and self.otlp != NO_OTLP:
+                sample = self.otlp_sample if self.otlp_sample is not None else otlp["sample"]
+                endpoint = self.otlp if self.otlp is not None else otlp["endpoint"]
+                request = replace(request, otlp=endpoint, otlp_sample=sample)
         return request
 
     def _ports(self, configured: GatewayPorts, wording: Wording) -> GatewayPorts:
@@ -207,6 +222,30 @@ class Request:
         if mistakes:
             raise SpecError(mistakes)
         return ports
+
+    def _otlp(self, configured: Otlp | None, wording: Wording) -> Otlp | None:
+        """Returns the export of traces; None for none.
+
+        Raises:
+            InputError: The address or the share is not one, or there is a share without an address.
+        """
+        names = {
+            "endpoint": wording.name("otlp"),
+            "sample": wording.name("otlp-sample" if wording.flags else "otlp_sample"),
+        }
+        endpoint = self.otlp
+        if endpoint is None:
+            endpoint = configured.endpoint if configured is not None else NO_OTLP
+        if endpoint == NO_OTLP:
+            if self.otlp_sample is not None:
+                hint = f"name the receiver with {wording.setting('otlp', 'http://localhost:4318')}"
+                raise InputError("there is no receiver of traces", where=names["sample"], hint=hint)
+            return None
+        usual = configured.sample if configured is not None else DEFAULT_SAMPLE
+        otlp = Otlp(endpoint, self.otlp_sample if self.otlp_sample is not None else usual)
+        for mistake in otlp_mistakes(otlp):
+            raise InputError(mistake.message, where=names[mistake.field[0]], hint=mistake.hint)
+        return otlp
 
 
 def check_canary(request: Request, before: Mapping[str, Any] | None, wording: Wording) -> None:

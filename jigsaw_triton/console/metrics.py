@@ -17,7 +17,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4"
 OUTCOMES = ("serves", "unchanged", "failed")
 """Outcomes of changes that are counted. The others follow from later changes."""
 
-NODE_STATES = ("ready", "cordoned", "lost")
+NODE_STATES = ("ready", "cordoned", "agent away", "lost")
 
 Status = Mapping[str, Any]
 Samples = Iterator[tuple[tuple[str, ...], float | None]]
@@ -112,6 +112,12 @@ def _phases(status: Status, _: Totals) -> Samples:
 def _generations(_: Status, totals: Totals) -> Samples:
     for outcome in OUTCOMES:
         yield (outcome,), totals.generations[outcome]
+
+
+def _spans(status: Status, _: Totals) -> Samples:
+    if (traces := status["otlp"]) is not None:
+        for outcome, count in {"exported": traces["exported"], **traces["dropped"]}.items():
+            yield (outcome,), count
 
 
 def _workers_up(status: Status, _: Totals) -> Samples:
@@ -258,10 +264,19 @@ FAMILIES: tuple[Family, ...] = (
         "jigsaw_node_state",
         "gauge",
         ("node", "state"),
-        "1 for the present state of the node, 0 for the others: `ready`, `cordoned`, `lost`.",
+        "1 for the present state of the node, 0 for the others: `ready`, `cordoned`, `agent away`, `lost`.",
         _node_states,
     ),
     _of_nodes("jigsaw_node_gpus", "GPUs of the node.", lambda n: sum(n["gpus"].values())),
     _of_nodes("jigsaw_node_gpus_lost", "GPUs of the node that are lost.", lambda n: len(n["lost"])),
+    Family(
+        "jigsaw_spans_total",
+        "counter",
+        ("outcome",),
+        "Spans of traces: `exported`, or dropped because too many waited (`full`), the receiver could not be reached for "
+        "a minute (`unreachable`) or did not take them (`refused`). Only while traces are exported; starts at 0 with "
+        "each process that exports them.",
+        _spans,
+    ),
 )
 """All metrics, in the order in which they are written."""

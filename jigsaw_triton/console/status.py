@@ -70,6 +70,7 @@ def summary(
         "server": {"version": server.version, "origin": server.origin, "workers": _workers_server(fleet)},
         "gateway": _gateway(state, fleet),
         "edge": edge,
+        "otlp": fleet.traces.status(),
         "nodes": _nodes(state, fleet),
         "graphs": _graphs(controller, running) if running is not None else {},
         "workers": [_worker(state, fleet, name, use.get(name), serving) for name in sorted(state.actual.workers)],

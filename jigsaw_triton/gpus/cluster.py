@@ -1,9 +1,11 @@
 """Builds a `Cluster` from the document of a cluster.yaml or of `--gpus`."""
 
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import (
@@ -20,6 +22,7 @@ from jigsaw_triton.gpus.model import (
     GpuId,
     Layout,
     MigInstance,
+    Otlp,
     Placement,
     ServerImage,
     Survive,
@@ -61,6 +64,9 @@ def build_cluster(
     gateway = GatewayPorts(spec.gateway.http, spec.gateway.grpc, spec.gateway.metrics, spec.gateway.address)
     for mistake in gateway_mistakes(gateway):
         report.add(("spec", "gateway", *mistake.field), mistake.message, mistake.hint)
+    otlp = Otlp(spec.gateway.otlp.endpoint, spec.gateway.otlp.sample) if spec.gateway.otlp is not None else None
+    for mistake in otlp_mistakes(otlp):
+        report.add(("spec", "gateway", "otlp", *mistake.field), mistake.message, mistake.hint)
     edge = _edge(spec.edge, gateway, loaded, report)
     agents = _agents(spec, loaded, report)
     survive = _survive(spec, report)
@@ -80,6 +86,7 @@ def build_cluster(
         topology={node.name: dict(node.topology) for node in spec.nodes if node.topology},
         survive=survive,
         gateway_node=_gateway_node(spec),
+        otlp=otlp,
     )
 
 
@@ -132,6 +139,25 @@ def gateway_mistakes(gateway: GatewayPorts) -> Iterator[Mistake]:
     except ValueError:
         hint = "write 127.0.0.1 for this machine only, 0.0.0.0 for all networks"
         yield Mistake(("address",), f"{shown(gateway.address)} is not an IPv4 address", hint)
+
+
+def otlp_mistakes(otlp: Otlp | None) -> Iterator[Mistake]:
+    """Yields the reasons why traces cannot be exported like this."""
+    if otlp is None:
+        return
+    try:
+        parts = urlsplit(otlp.endpoint)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or re.search(r"[\s\x00-\x1f\x7f-\U0010ffff]", otlp.endpoint):
+        hint = "write the base of the receiver's OTLP/HTTP address, such as http://localhost:4318"
+        yield Mistake(("endpoint",), f"{shown(otlp.endpoint)} is not an http or https address", hint)
+    elif parts.username is not None or parts.password is not None:
+        hint = "let a collector on this machine add the credentials"
+        yield Mistake(("endpoint",), "the address of the receiver contains credentials", hint)
+    if not 0 <= otlp.sample <= 1:
+        yield Mistake(("sample",), f"{otlp.sample:g} is not a share between 0 and 1", "write 0.01 for one percent")
 
 
 def _agents(spec: ClusterSpec, loaded: Loaded[ClusterDocument], report: Report) -> Agents | None:

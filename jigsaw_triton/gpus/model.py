@@ -172,6 +172,30 @@ class GatewayPorts:
     address: str = "127.0.0.1"
 
 
+DEFAULT_SAMPLE = 0.01
+"""Share of the requests whose traces are exported by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Otlp:
+    """Export of traces by OpenTelemetry's protocol, OTLP over HTTP.
+
+    Attributes:
+        endpoint: Address of the receiver, such as `http://localhost:4318`.
+        sample: Share of the requests to export, of those whose client does not decide it.
+    """
+
+    endpoint: str
+    sample: float = DEFAULT_SAMPLE
+
+    @property
+    def url(self) -> str:
+        """Address to which traces are sent."""
+        path = "/v1/traces"
+        base = self.endpoint.rstrip("/")
+        return base if base.endswith(path) else base + path
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayLimits:
     """Limits of one gateway, by which cells are sized.
@@ -317,6 +341,7 @@ class Cluster:
         topology: Node -> label -> value, such as that of its rack; nodes without labels may be absent.
         survive: Loss that a plan must survive; None for none.
         gateway_node: Node that the gateway runs on; empty if it is unknown.
+        otlp: Export of traces; None for none.
     """
 
     gpus: tuple[Gpu, ...]
@@ -333,6 +358,7 @@ class Cluster:
     topology: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
     survive: Survive | None = None
     gateway_node: str = ""
+    otlp: Otlp | None = None
 
     @property
     def compute_slices(self) -> int:

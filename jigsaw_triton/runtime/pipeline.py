@@ -29,6 +29,9 @@ from jigsaw_triton.runtime.spec import CLOCK_TENSOR, SPEC_PARAMETER, PipelineSte
 MAX_THREADS = 256
 """Largest number of threads, which are started on demand; each waits for one step. Further steps wait in the pool."""
 
+TRACEPARENT = "traceparent"
+"""Header with the context of the client's trace, which Triton passes on as a parameter."""
+
 POLL_S = 1.0
 """Seconds between two checks for requests that have waited too long."""
 
@@ -45,6 +48,7 @@ class _Request:
         items: Number of items that run through the steps separately.
         request_id: Id that the client gave.
         timeout_us: Timeout that the client gave, in microseconds; 0 for none.
+        parameters: Parameters that the fronts get too: the context of the client's trace.
         clock: Arrival and deadline in nanoseconds of the monotonic clock.
         sender: Response sender of the request.
     """
@@ -54,6 +58,7 @@ class _Request:
     items: int
     request_id: str
     timeout_us: int
+    parameters: Mapping[str, str]
     clock: tuple[int, int]
     sender: Any
 
@@ -100,6 +105,7 @@ class TritonPythonModel:
                 items=len(next(iter(given.values()))) if self._spec.split else 1,
                 request_id=request.request_id(),
                 timeout_us=timeout_us,
+                parameters=_trace_context(request.parameters()),
                 clock=(now_ns, now_ns + limit_ns),
                 sender=request.get_response_sender(),
             )
@@ -171,6 +177,13 @@ class TritonPythonModel:
             self._pool.submit(flow.start)
 
 
+def _trace_context(parameters: str) -> dict[str, str]:
+    """Returns the header `traceparent` among the parameters of a request, which Triton gives as JSON."""
+    if TRACEPARENT not in parameters.lower():
+        return {}
+    return {name: text for name, text in json.loads(parameters).items() if name.lower() == TRACEPARENT}
+
+
 def _call(request: _Request, step: PipelineStep, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Runs a one-task front through Triton's scheduler.
 
@@ -186,6 +199,7 @@ def _call(request: _Request, step: PipelineStep, inputs: Mapping[str, Array]) ->
             requested_output_names=list(step.outputs),
             timeout=request.timeout_us,
             request_id=request.request_id,
+            parameters=dict(request.parameters),
         ).exec()
         if response.has_error():
             raise _failed(response.error())

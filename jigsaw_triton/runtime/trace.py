@@ -1,8 +1,9 @@
-"""Traces of single requests that have an id: one line of JSON for each task that such a request passes.
+"""Traces of single requests: one line of JSON for each task that such a request passes.
 
-A front writes a `Hop` for each task of some of the requests that have an id (`native/core/trace.h`). It sends their ids
-to the worker with the token of the call (`tokens.CallId`), and the worker's model writes a `Run`. The files are small
-and are rotated when they are full.
+A front writes a `Hop` for each task of some of the requests that have an id, and of those that are sampled for
+OpenTelemetry (`native/core/trace.h`). It sends their ids to the worker with the token of the call (`tokens.CallId`),
+and the worker's model writes a `Run`. The response to a sampled request is a `Response`. The files are small and are
+rotated when they are full.
 """
 
 import json
@@ -13,12 +14,36 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = "traces"
-"""Folder in the run directory that contains `gateway/<route>.jsonl` and `workers/<worker>/<model instance>.jsonl`."""
+"""Folder in the run directory that contains `gateway/<route>.jsonl`, `gateway/requests/<graph>.jsonl` and
+`workers/<worker>/<model instance>.jsonl`."""
 
 GATEWAY, WORKERS = "gateway", "workers"
 
+REQUESTS = "requests"
+
+SHARE_FILE = "traced_share"
+"""File in the run directory with the share of the requests to sample; there is none if no traces are exported."""
+
+EXPORT_FILE = "exported_traces.json"
+"""File in the run directory with the counters of the process that exports traces."""
+
 FILE_BYTES = 256 * 1024
 """Size in bytes at which a file is rotated; one earlier file is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceContext:
+    """Place of a sampled request in W3C's trace context. Ids are lower-case hexadecimal digits.
+
+    Attributes:
+        id: Id of the trace, 32 digits.
+        span: Span of the request at the gateway, 16 digits.
+        parent: Span of the client, 16 digits; empty if it sent none.
+    """
+
+    id: str
+    span: str
+    parent: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +63,7 @@ class Call:
         outcome: `answered`, `refused` (by the worker) or `failed` (if the worker failed).
         again: True if its items had been sent before.
         number: Token of the call.
+        span: Span of the call, which the worker gets as its parent; empty if the request is not sampled.
     """
 
     worker: str
@@ -50,6 +76,7 @@ class Call:
     outcome: str
     again: bool = False
     number: int = 0
+    span: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +84,7 @@ class Hop:
     """The passage of a request through a task or a python step.
 
     Attributes:
-        request: Id that the client gave.
+        request: Id that the client gave, or else the id of the trace.
         graph: Name of the graph.
         task: Name of the task, the step, or a chain of tasks.
         route: Name of the task's route.
@@ -68,6 +95,8 @@ class Hop:
             (`outcome.Blame`).
         message: Text of the failure.
         calls: Calls of workers, in the order in which they ended.
+        trace: Context of the request; None if it is not sampled.
+        partial: True if the front has only this task of its graph, so that no `Response` follows.
     """
 
     request: str
@@ -80,6 +109,35 @@ class Hop:
     outcome: str
     message: str
     calls: tuple[Call, ...]
+    trace: TraceContext | None = None
+    partial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The response to a sampled request. Graphs that are compiled to ensembles or BLS have none.
+
+    Attributes:
+        request: Id that the client gave; empty for none.
+        graph: Name of the graph.
+        model: Name of the model that the client called.
+        arrived_s: Time of arrival at the gateway, in seconds since 1970.
+        took_ms: Time until the response was sent.
+        items: Number of items in the client's batch.
+        outcome: `answered`, or the blame of the failure (`outcome.Blame`).
+        message: Text of the failure.
+        trace: Context of the request.
+    """
+
+    request: str
+    graph: str
+    model: str
+    arrived_s: float
+    took_ms: float
+    items: int
+    outcome: str
+    message: str
+    trace: TraceContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +198,24 @@ def hop_from_json(line: str) -> Hop:
     """
     data = _object(line)
     try:
-        return Hop(**{**data, "calls": tuple(Call(**call) for call in data["calls"])})
+        context = data.get("trace")
+        trace = TraceContext(**context) if context is not None else None
+        return Hop(**{**data, "calls": tuple(Call(**call) for call in data["calls"]), "trace": trace})
     except (TypeError, KeyError) as error:
         raise ValueError(f"not a hop: {error}") from error
+
+
+def response_from_json(line: str) -> Response:
+    """Reads a line that a front wrote about a response.
+
+    Raises:
+        ValueError: The line is not a response.
+    """
+    data = _object(line)
+    try:
+        return Response(**{**data, "trace": TraceContext(**data["trace"])})
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"not a response: {error}") from error
 
 
 def run_from_json(line: str) -> Run:

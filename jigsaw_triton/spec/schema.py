@@ -378,6 +378,15 @@ class NodeEntry(_Entry):
     """Labels of the machine, such as its rack, by which `survive` spreads replicas."""
 
 
+class OtlpEntry(_Entry):
+    """Export of traces by OpenTelemetry's protocol."""
+
+    endpoint: str = Field(min_length=1, max_length=1024, examples=["http://localhost:4318"])
+    """Address of a receiver of OTLP over HTTP, such as an OpenTelemetry Collector."""
+    sample: float = Field(default=0.01, ge=0, le=1, examples=[0.01])
+    """Share of the requests whose traces are exported. A client that sends `traceparent` decides for its request."""
+
+
 class GatewayEntry(_Entry):
     """Address, ports and limits of the gateway, to which clients connect."""
 
@@ -399,6 +408,8 @@ class GatewayEntry(_Entry):
     """Processors that the gateway of a cell may keep busy; `plan --cells` makes no larger cells."""
     workers: int = Field(default=128, ge=1, le=2**16, examples=[128])
     """Workers that one task may have in a cell; `plan --cells` makes no larger cells."""
+    otlp: OtlpEntry | None = Field(default=None, examples=[{"endpoint": "http://localhost:4318", "sample": 0.01}])
+    """Export of traces; none by default."""
 
 
 class EdgeTlsEntry(_Entry):

@@ -59,7 +59,7 @@ Engine::Engine(Host& host, Settings settings)
     : host_(host),
       settings_(std::move(settings)),
       metrics_(host),
-      tracer_(settings_.run_dir + "/traces/gateway"),
+      tracer_(settings_.run_dir, metrics_),
       highest_epoch_(settings_.run_dir + "/epoch"),
       // A random start that is positive as an INT64 and leaves room to count.
       next_number_((random_number() >> 16) + 1) {
@@ -224,7 +224,10 @@ void Engine::call(Work& work, Task& task, const Entry& entry, std::vector<Piece>
     if (piece.again) call.again = true;
     if (!piece.job->traced) continue;
     if (!call.ids.empty()) call.ids += ',';
-    call.ids += piece.job->flow->request()->id();
+    const Request& request = *piece.job->flow->request();
+    call.ids += traced_name(request);
+    if (const TraceContext* trace = request.trace(); trace && call.traceparent.empty())
+      call.traceparent = trace->header_of_call(call.number);
   }
   if (call.again) task.metrics().again.add(1);
   call.deadline = call_deadline(task, entry, call.items, at);
@@ -358,6 +361,7 @@ void Engine::tick(Time at, Work& work) {
   wake_ = next;
   if (at >= gauges_due_) {
     gauges_due_ = at + kGaugeInterval;
+    tracer_.refresh_share();
     for (Task* task : tasks_) {
       // Idle tasks, too, so that the epoch of a new controller is known soon.
       task->refresh_route();

@@ -36,7 +36,8 @@ namespace jigsaw {
 
 // Settings of an engine.
 struct Settings {
-  // Folder with workers/, routes/, tasks/, slots/, generations/, condemned/, traces/ and the file `epoch`.
+  // Folder with workers/, routes/, tasks/, slots/, generations/, condemned/, traces/ and the files `epoch` and
+  // `traced_share`.
   std::string run_dir;
   std::string secret;         // Secret that workers require for the registration of shared memory.
   std::string region_prefix;  // Prefix of the names of shared memory; empty to use none.

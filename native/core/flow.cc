@@ -301,7 +301,7 @@ char* Flow::memory(size_t tensor, DataType type, const Shape& shape, size_t size
 }
 
 void Flow::trace(const Job& job, const char* outcome, const std::string& message, Time at, Work& work) {
-  if (job.traced) work.hops.push_back(Tracer::hop(job, request_->id(), front_.spec().graph, outcome, message, at));
+  if (job.traced) work.hops.push_back(Tracer::hop(job, *request_, front_.spec(), outcome, message, at));
 }
 
 void Flow::copy_outputs() {

@@ -6,6 +6,7 @@
 #include <new>
 
 #include "core/engine.h"
+#include "core/sampled_request.h"
 
 namespace jigsaw {
 namespace {
@@ -28,6 +29,7 @@ class SplitRequest {
     explicit Item(SplitRequest& split_request) : parent_(split_request), outputs(split_request.spec_.outputs.size()) {}
 
     std::string_view id() const override { return parent_.whole_->id(); }
+    const TraceContext* trace() const override { return parent_.whole_->trace(); }
     bool cancelled() const override { return parent_.whole_->cancelled(); }
 
     char* allocate(size_t output, DataType type, const Shape& shape, size_t size) override {
@@ -303,6 +305,7 @@ void Front::submit(Request* request, std::vector<Value> inputs, RequestOptions o
   // An earlier step passes the time of arrival, which may be wrong.
   Time at = now();
   if (!options.arrival || options.arrival > at) options.arrival = at;
+  request = sampled(*this, request, options);
   if (std::string problem = input_error(spec_, inputs); !problem.empty()) {
     reject(request, options.arrival, std::move(problem));
     return;
@@ -387,7 +390,7 @@ void Front::begin(Request* request, std::vector<Value> inputs, const RequestOpti
       flow->priority = options.priority;
       // Not the arrival: a request of a pipeline may have arrived at the gateway long ago.
       Time at = now();
-      flow->traced = engine_.tracer().choose(request->id(), at);
+      flow->traced = engine_.tracer().choose(request->id(), at) || request->trace();
       try {
         flow->start(work);
       } catch (const std::bad_alloc&) {

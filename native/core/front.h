@@ -23,6 +23,7 @@ struct RequestOptions {
   Time deadline = 0;           // Deadline that an earlier step of a pipeline has set; 0 for none.
   uint64_t timeout_us = 0;     // Timeout in microseconds that the client has set; 0 for none.
   int priority = 0;            // Requests with a larger priority are served first.
+  std::string traceparent;     // Value of the header of this name; empty if the client sent none.
   std::vector<size_t> wanted;  // Indices of the requested outputs of the front; empty for all.
 };
 

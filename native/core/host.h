@@ -11,6 +11,8 @@
 
 namespace jigsaw {
 
+struct TraceContext;
+
 // A tensor. The first dimension of its shape is the number of items in a request's batch.
 struct Value {
   DataType type = DataType::kInvalid;
@@ -37,6 +39,9 @@ class Request {
 
   // Returns the client's id; empty if it has none.
   virtual std::string_view id() const = 0;
+
+  // Returns the context of its trace; nullptr if it is not sampled.
+  virtual const TraceContext* trace() const { return nullptr; }
 
   // Returns true if the client has cancelled the request.
   virtual bool cancelled() const = 0;

@@ -67,8 +67,8 @@ size_t parse_length(std::string_view value) {
 
 }  // namespace
 
-void append_inference(std::string& out, std::string_view model, std::string_view id, std::string_view region,
-                      std::span<const CallInput> inputs, std::span<const CallOutput> outputs) {
+void append_inference(std::string& out, std::string_view model, std::string_view id, std::string_view traceparent,
+                      std::string_view region, std::span<const CallInput> inputs, std::span<const CallOutput> outputs) {
   std::string body;
   body.reserve(160 + 128 * (inputs.size() + outputs.size()));
   body += '{';
@@ -121,6 +121,10 @@ void append_inference(std::string& out, std::string_view model, std::string_view
   append_number(out, int64_t(body.size()));
   out += "\r\nContent-Length: ";
   append_number(out, int64_t(body.size() + total));
+  if (!traceparent.empty()) {
+    out += "\r\ntraceparent: ";
+    out += traceparent;
+  }
   out += "\r\n\r\n";
   out += body;
 }

@@ -34,8 +34,9 @@ struct CallOutput {
 };
 
 // Appends the head of an inference request: HTTP header and JSON. The bytes of the inputs follow in their order.
-void append_inference(std::string& out, std::string_view model, std::string_view id, std::string_view region,
-                      std::span<const CallInput> inputs, std::span<const CallOutput> outputs);
+// `traceparent` is the value of this header; empty to send none.
+void append_inference(std::string& out, std::string_view model, std::string_view id, std::string_view traceparent,
+                      std::string_view region, std::span<const CallInput> inputs, std::span<const CallOutput> outputs);
 
 // Return the requests to map a region of shared memory, and to unmap it. The server requires `secret` for them.
 std::string register_request(std::string_view region, size_t size, std::string_view secret);

@@ -134,6 +134,11 @@ struct Instance {
   }
 };
 
+// Returns true for the name of the header, which clients may spell in any case.
+bool is_traceparent(std::string_view name) {
+  return std::ranges::equal(name, std::string_view("traceparent"), [](char a, char b) { return (a | 0x20) == b; });
+}
+
 const char* blame_prefix(Blame blame) {
   switch (blame) {
     case Blame::kRequest:
@@ -253,7 +258,7 @@ class TritonRequest : public Request {
       clock_[1] = int64_t(options.arrival + limit);
     }
     read_outputs(options);
-    read_priority(options);
+    read_parameters(options);
   }
 
   void read_outputs(RequestOptions& options) {
@@ -271,7 +276,7 @@ class TritonRequest : public Request {
     if (options.wanted.size() == outputs.size()) options.wanted.clear();
   }
 
-  void read_priority(RequestOptions& options) {
+  void read_parameters(RequestOptions& options) {
     uint32_t count = 0;
     log_failure(TRITONBACKEND_RequestParameterCount(request_, &count));
     for (uint32_t i = 0; i < count; i++) {
@@ -279,10 +284,13 @@ class TritonRequest : public Request {
       TRITONSERVER_ParameterType type;
       const void* value = nullptr;
       check(TRITONBACKEND_RequestParameter(request_, i, &key, &type, &value));
-      if (type == TRITONSERVER_PARAMETER_INT && std::string_view(key) == "jigsaw_priority") {
+      std::string_view name(key);
+      if (type == TRITONSERVER_PARAMETER_INT && name == "jigsaw_priority") {
         int64_t priority;
         memcpy(&priority, value, sizeof priority);
         options.priority = int(std::clamp<int64_t>(priority, -1000, 1000));
+      } else if (type == TRITONSERVER_PARAMETER_STRING && is_traceparent(name)) {
+        options.traceparent = static_cast<const char*>(value);
       }
     }
   }

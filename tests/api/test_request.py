@@ -13,8 +13,9 @@ from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.controller.core.forecast import ForecastSettings
 from jigsaw_triton.errors import InputError, SpecError
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.model import GatewayPorts, Otlp
 from jigsaw_triton.planner.domain.problem import Options
+from tests.fakes.documents import edited
 
 PORTS = {"http": 9000, "grpc": 9001, "metrics": 9002, "address": "0.0.0.0"}
 STATUS: dict[str, Any] = {
@@ -125,6 +126,46 @@ def test_an_update_keeps_the_demand_and_the_ports_that_it_does_not_name(app: Pat
     kept = Request((str(app),), gpus="2xcpu", grpc=9999).as_running(STATUS)
     assert kept.demand == {"hello": 7.5}
     assert (kept.http, kept.grpc, kept.metrics, kept.address) == (9000, 9999, 9002, "0.0.0.0")
+
+
+def test_an_update_keeps_the_export_of_traces_that_it_does_not_name(app: Path) -> None:
+    request = Request((str(app),), gpus="2xcpu", demand={"hello": 3})
+    status = {**STATUS, "otlp": {"endpoint": "http://a:4318", "sample": 0.5}}
+    kept = request.as_running(status)
+    assert kept.read().cluster.otlp == Otlp("http://a:4318", 0.5)
+    moved = replace(request, otlp="https://b").as_running(status)
+    assert moved.read().cluster.otlp == Otlp("https://b", 0.5)
+    less = replace(request, otlp_sample=0.0).as_running(status)
+    assert less.read().cluster.otlp == Otlp("http://a:4318", 0.0)
+    ended = replace(request, otlp="none").as_running(status)
+    assert ended.read().cluster.otlp is None
+    assert request.as_running({**STATUS, "otlp": None}).read().cluster.otlp is None
+
+
+def test_the_export_of_traces_replaces_that_of_the_cluster_file(app: Path, tmp_path: Path) -> None:
+    cluster = tmp_path / "cluster.yaml"
+    cluster.write_text(edited(CLUSTER, ("gateway: {", "gateway: {otlp: {endpoint: 'http://a', sample: 0.2}, ")))
+    request = Request((str(app),), cluster=str(cluster))
+    assert request.read().cluster.otlp == Otlp("http://a", 0.2)
+    assert replace(request, otlp="http://b").read().cluster.otlp == Otlp("http://b", 0.2)
+    assert replace(request, otlp_sample=1.0).read().cluster.otlp == Otlp("http://a", 1.0)
+    assert replace(request, otlp="none").read().cluster.otlp is None
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"otlp": "localhost"}, r"--otlp: 'localhost' is not an http or https address"),
+        ({"otlp": ""}, "--otlp: "),
+        ({"otlp": "http://a", "otlp_sample": 1.5}, r"--otlp-sample: 1\.5 is not a share between 0 and 1"),
+        ({"otlp": "http://a", "otlp_sample": math.nan}, "--otlp-sample: nan is not a share"),
+        ({"otlp_sample": 0.5}, r"--otlp-sample: there is no receiver of traces.*--otlp http://localhost:4318"),
+        ({"otlp": "none", "otlp_sample": 0.5}, "--otlp-sample: there is no receiver of traces"),
+    ],
+)
+def test_an_export_of_traces_that_cannot_be_is_refused(app: Path, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Request((str(app),), gpus="2xcpu", **given).read(wording=COMMAND_LINE)
 
 
 def test_an_update_with_a_cluster_file_has_the_ports_of_the_file() -> None:

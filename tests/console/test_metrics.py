@@ -88,3 +88,14 @@ def test_values_of_labels_are_escaped(desk: Desk) -> None:
     node = {"name": name, "state": "ready", "gpus": {}, "lost": []}
     found = scraped({**snapshot(desk.controller, desk.fleet), "nodes": [node]})
     assert found["jigsaw_node_state", name, "ready"] == 1
+
+
+def test_spans_are_counted_while_traces_are_exported(desk: Desk) -> None:
+    status = snapshot(desk.controller, desk.fleet)
+    assert not any(name == "jigsaw_spans_total" for name, *_ in scraped({**status, "otlp": None}))
+    dropped = {"full": 0, "unreachable": 2, "refused": 1}
+    found = scraped({**status, "otlp": {"exported": 7, "dropped": dropped}})
+    assert {key[1]: value for key, value in found.items() if key[0] == "jigsaw_spans_total"} == {
+        "exported": 7,
+        **dropped,
+    }

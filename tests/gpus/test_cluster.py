@@ -16,6 +16,7 @@ from jigsaw_triton.gpus.model import (
     Gpu,
     GpuId,
     MigInstance,
+    Otlp,
     Placement,
     ServerImage,
     Survive,
@@ -40,6 +41,32 @@ def test_gpus_are_numbered_by_node_and_sorted(tmp_path: Path) -> None:
     ]
     assert cluster.gateway == GatewayPorts(9000, 9001, 9002, "127.0.0.1")
     assert cluster.agents is None
+
+
+def test_the_document_sets_the_export_of_traces(tmp_path: Path) -> None:
+    assert built(CLUSTER, tmp_path).otlp is None
+    gateway = "gateway: {otlp: {endpoint: 'http://collector:4318/'}, http: 9000"
+    otlp = built(edited(CLUSTER, ("gateway: {http: 9000", gateway)), tmp_path).otlp
+    assert otlp == Otlp("http://collector:4318/", 0.01)
+    assert otlp.url == "http://collector:4318/v1/traces"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "message"),
+    [
+        ("localhost:4318", "'localhost:4318' is not an http or https address"),
+        ("grpc://localhost:4317", "is not an http or https address"),
+        ("http://", "is not an http or https address"),
+        ("http://host:99999", "is not an http or https address"),
+        ("http://host/?key=1", "is not an http or https address"),
+        ("http://a b", "is not an http or https address"),
+        ("http://user:word@host", "the address of the receiver contains credentials"),
+    ],
+)
+def test_an_endpoint_that_cannot_be_used_is_refused(tmp_path: Path, endpoint: str, message: str) -> None:
+    gateway = f"gateway: {{otlp: {{endpoint: '{endpoint}'}}, http: 9000"
+    with pytest.raises(SpecError, match=message):
+        built(edited(CLUSTER, ("gateway: {http: 9000", gateway)), tmp_path)
 
 
 def test_a_document_without_a_driver_gets_the_given_driver() -> None:

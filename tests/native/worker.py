@@ -36,6 +36,7 @@ class Call:
         ids: Ids of the traced requests.
         number: Number of the call, which is also its token.
         connection: Number of the connection at this worker.
+        traceparent: Context of a sampled request in the call; empty for none.
     """
 
     model: str
@@ -45,6 +46,7 @@ class Call:
     ids: tuple[str, ...]
     number: int
     connection: int
+    traceparent: str
     _places: dict[str, memoryview] = field(default_factory=dict, repr=False)
 
     @property
@@ -224,7 +226,8 @@ class Worker:
         ids, _, number = head.get("id", "#0").rpartition("#")
         names = tuple(item["name"] for item in head["outputs"])
         traced = tuple(filter(None, ids.split(",")))
-        return Call(path[3], inputs, names, frozenset(shared), traced, int(number), connection, places)
+        context = fields.get("traceparent", "")
+        return Call(path[3], inputs, names, frozenset(shared), traced, int(number), connection, context, places)
 
     def _span(self, parameters: dict[str, Any]) -> memoryview:
         region, offset = self.regions[parameters["shared_memory_region"]], parameters["shared_memory_offset"]

@@ -109,9 +109,15 @@ class Request:
     """A request that `execute` receives."""
 
     def __init__(
-        self, inputs: dict[str, Array], outputs: tuple[str, ...], timeout: int = 0, request_id: str = ""
+        self,
+        inputs: dict[str, Array],
+        outputs: tuple[str, ...],
+        timeout: int = 0,
+        request_id: str = "",
+        parameters: str = "",
     ) -> None:
         self._inputs, self._outputs, self._timeout, self._id = inputs, outputs, timeout, request_id
+        self._parameters = parameters
         self.sender = Sender()
 
     def inputs(self) -> list[Tensor]:
@@ -125,6 +131,9 @@ class Request:
 
     def timeout(self) -> int:
         return self._timeout
+
+    def parameters(self) -> str:
+        return self._parameters
 
     def get_response_sender(self) -> Sender:
         return self.sender
@@ -141,6 +150,7 @@ class InferenceRequest:
         self.outputs: list[str] = fields["requested_output_names"]
         self.timeout: int = fields["timeout"]
         self.request_id: str = fields["request_id"]
+        self.parameters: dict[str, str] = fields["parameters"]
 
     def exec(self) -> InferenceResponse:
         if self.model_name not in self.models:

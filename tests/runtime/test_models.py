@@ -288,6 +288,32 @@ def test_a_pipeline_passes_arrival_and_deadline_to_its_steps(start: Start, monke
     assert seen == [("one", [[5_002_000_000, 5_011_000_000]], "int64")]
 
 
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [
+        ("", {}),
+        ('{"priority": 1}', {}),
+        ('{"Traceparent": "00-1", "other": "traceparent"}', {"Traceparent": "00-1"}),
+        ('{"note": "traceparent"}', {}),
+    ],
+)
+def test_a_pipeline_passes_on_the_context_of_the_clients_trace(
+    start: Start, given: str, passed: dict[str, str]
+) -> None:
+    seen = []
+
+    def note(request: pb.InferenceRequest) -> pb.InferenceResponse:
+        seen.append(request.parameters)
+        return add_one(request)
+
+    pb.InferenceRequest.models |= {"one": note, "two": note}
+    model = start("pipeline", pipeline())
+    request = pb.Request({"X": column(1)}, ("END",), parameters=given)
+    model.execute([request])
+    answer(request)
+    assert seen == [passed, passed]
+
+
 def test_a_pipeline_copies_its_inputs_from_tritons_memory(start: Start) -> None:
     pb.InferenceRequest.models |= {"one": add_one, "two": add_one}
     model = start("pipeline", pipeline())

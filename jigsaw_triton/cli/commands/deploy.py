@@ -96,6 +96,17 @@ class ListenOn(click.ParamType[str]):
     help="Write the lines of the controller's log in this form.  [default: text]",
 )
 @options.option(
+    "--otlp",
+    metavar="ENDPOINT",
+    help="Export traces of requests to this receiver of OTLP over HTTP, such as http://localhost:4318; none to stop.",
+)
+@options.option(
+    "--otlp-sample",
+    metavar="SHARE",
+    type=options.Share(bounds=True),
+    help="Export the traces of this share of the requests, if their clients send no traceparent.  [default: 0.01]",
+)
+@options.option(
     "--canary",
     metavar="SHARE",
     type=options.Share(),

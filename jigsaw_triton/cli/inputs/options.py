@@ -66,9 +66,16 @@ class Number(click.FloatRange):
 
 
 class Share(click.ParamType[float]):
-    """A share between 0 and 1, as a number or a percentage: 0.05 or 5%."""
+    """A share between 0 and 1, as a number or a percentage: 0.05 or 5%.
+
+    Args:
+        bounds: True if 0 and 1 are shares too.
+    """
 
     name = "share"
+
+    def __init__(self, *, bounds: bool = False) -> None:
+        self._bounds = bounds
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Returns the share.
@@ -81,7 +88,7 @@ class Share(click.ParamType[float]):
             share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
         except ValueError:
             share = math.nan
-        if not 0 < share < 1:
+        if not (0 < share < 1 or (self._bounds and share in (0, 1))):
             self.fail(f"{value!r} is not a share between 0% and 100%, such as 5%", param, ctx)
         return share
 

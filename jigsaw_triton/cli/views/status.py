@@ -34,6 +34,8 @@ def status_view(status: dict[str, Any], out: Output) -> list[View]:
         )
         guarded = "".join(f", {word}" for word, enabled in guards if enabled)
         parts.append(f"edge: {edge['state']}, {edge['kind']} {edge['version']}{guarded}, {edge['metrics']}")
+    if otlp := status.get("otlp"):
+        parts.append(_traces(otlp))
     if status["error"]:
         parts.append(f"last change failed: {status['error']}")
     if status["canary"] is not None:
@@ -52,6 +54,15 @@ def status_view(status: dict[str, Any], out: Output) -> list[View]:
         plan = plan_from_json(status["plan"], where="the running plan")
         parts.append(drawing(draw_text(strips(plan, planned_gpus(plan)), width=out.width)))
     return parts
+
+
+def _traces(otlp: dict[str, Any]) -> str:
+    """Returns a line about the export of traces."""
+    dropped = sum(otlp["dropped"].values())
+    lost = f", {dropped} dropped" if dropped else ""
+    failing = f": {otlp['error']}" if otlp["error"] else ""
+    share = f"{100 * otlp['sample']:g}% of the requests"
+    return f"traces: {otlp['state']}, {share} to {otlp['endpoint']}, {otlp['exported']} spans exported{lost}{failing}"
 
 
 def _canary(canary: dict[str, Any]) -> list[str]:

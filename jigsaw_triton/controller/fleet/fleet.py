@@ -18,6 +18,7 @@ from jigsaw_triton.controller.fleet.node import Node, Process
 from jigsaw_triton.controller.fleet.orphans import note_runtime
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.fleet.server import Server
+from jigsaw_triton.controller.fleet.trace_export import TraceExport
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId
@@ -46,6 +47,7 @@ class Fleet:
         edge: Edge in front of the gateway.
         gateway: Gateway.
         nodes: The other machines.
+        traces: Export of traces.
     """
 
     GATEWAY = GATEWAY
@@ -67,6 +69,7 @@ class Fleet:
         self._own = LocalNode(paths, installation, journal, secret, notify, survives=survives)
         self.nodes = RemoteNodes(paths, journal, notify, survives=survives)
         self.edge = EdgeKeeper(paths, lambda kind, text: notify(e.Noticed(kind, text)), survives=survives)
+        self.traces = TraceExport(paths, lambda text: notify(e.Noticed("otlp", text)))
         self.gateway = Gateway(paths, self._own.servers, self.edge, lambda ports: self.commands.gateway(ports))
 
     @property
@@ -126,6 +129,7 @@ class Fleet:
             note_runtime(self._journal, self._gateway_image.runtime, self._paths.run)
         self._cluster = cluster
         await self.edge.configure(cluster.edge, cluster.gateway)
+        await self.traces.configure(cluster.otlp)
         health = self._own.servers.health
         health.gateway_memory_mib = cluster.gateway_memory_mib
         health.elsewhere = self.nodes.kill if self.nodes else None
@@ -168,8 +172,9 @@ class Fleet:
         return tuple(sorted(ended))
 
     async def close(self) -> None:
-        """Ends what calls other machines, after the last server has been stopped."""
+        """Ends what calls other machines and exports traces, after the last server has been stopped."""
         await self.nodes.stop()
+        await self.traces.stop()
 
     async def around_others(self, cluster: Cluster) -> Cluster:
         """Returns a known cluster in its current state, including the MIG instances of others on its GPUs."""

@@ -19,6 +19,7 @@ FIGURES = {
     "shared": "dataplane.isolation_shared",
     "docread": "dataplane.docread.rate",
     "edge": "dataplane.edge.rate.32_clients",
+    "otlp": "console.otlp_cost",
     "http_lost": "dataplane.http_lost.at_once",
     "hangs": "dataplane.wrong",
     "scale": "dataplane.scale.busy",

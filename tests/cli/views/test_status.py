@@ -71,6 +71,16 @@ def test_the_image_of_workers_is_printed(image: str | None, printed: bool) -> No
     assert ("workers run from the image triton:1" in status_view(status, Output())) is printed
 
 
+def test_the_export_of_traces_is_printed() -> None:
+    otlp = {"state": "ready", "endpoint": "http://a:4318", "sample": 0.01, "exported": 12, "error": ""}
+    status = {**STATUS, "otlp": {**otlp, "dropped": {"full": 0, "refused": 0}}}
+    assert "traces: ready, 1% of the requests to http://a:4318, 12 spans exported" in status_view(status, Output())
+    status = {**STATUS, "otlp": {**otlp, "dropped": {"full": 2, "refused": 1}, "error": "it answers 400"}}
+    assert (
+        "traces: ready, 1% of the requests to http://a:4318, 12 spans exported, 3 dropped: it answers 400"
+    ) in status_view(status, Output())
+
+
 def test_the_edge_is_printed() -> None:
     edge = {"kind": "haproxy", "state": "ready", "version": "2.8.25", "metrics": "http://127.0.0.1:8003/metrics"}
     guards = {"tls": True, "client_certificates": False, "api_keys": True}

@@ -1,0 +1,1 @@
+"""Export of sampled requests as OpenTelemetry traces, by a process beside the controller."""

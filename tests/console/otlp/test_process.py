@@ -1,0 +1,116 @@
+"""The process that exports traces."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jigsaw_triton.runtime.trace import EXPORT_FILE, FOLDER, GATEWAY, REQUESTS, WORKERS, Hop, Response, Run, TraceFile
+from tests.console.otlp.records import BEGAN_S, CONTEXT, call, hop, response, run
+from tests.fakes.otlp import PATIENCE_S, Receiver
+
+
+@contextmanager
+def exporter(run_dir: Path, endpoint: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs the process, which has begun to read when this returns."""
+    command = (sys.executable, "-m", "jigsaw_triton.console.otlp.process", str(run_dir), f"{endpoint}/v1/traces")
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        wait(lambda: (run_dir / EXPORT_FILE).exists() and json.loads((run_dir / EXPORT_FILE).read_text()) is not None)
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=PATIENCE_S)
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    give_up_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < give_up_s
+        time.sleep(0.01)
+
+
+def status(run_dir: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run_dir / EXPORT_FILE).read_text())
+    return found
+
+
+def write(run_dir: Path, record: Hop | Response | Run) -> None:
+    match record:
+        case Hop():
+            place = Path(GATEWAY) / f"{record.route}.jsonl"
+        case Response():
+            place = Path(GATEWAY) / REQUESTS / f"{record.graph}.jsonl"
+        case Run():
+            place = Path(WORKERS) / record.worker / f"{record.model}_0.jsonl"
+    TraceFile(run_dir / FOLDER / place).write(record)
+
+
+NAMES = ["infer g", "detect", "queue detect", "call detect", "serve detect", "execute detect"]
+
+
+def test_records_of_all_servers_become_a_trace(tmp_path: Path) -> None:
+    write(tmp_path, response(took_ms=1.0))
+    with Receiver() as receiver, exporter(tmp_path, receiver.endpoint):
+        with (tmp_path / FOLDER / GATEWAY / REQUESTS / "g.jsonl").open("a") as file:
+            file.write('{"trace": 7}\nnot JSON\n[]\n')
+        for record in (run(7), hop(call(7)), response()):
+            write(tmp_path, record)
+        spans = receiver.wait(lambda spans: len(spans) == 6, "one request")
+        wait(lambda: status(tmp_path)["exported"] == 6)
+    assert [span.name for span in spans if span.resource["service.name"] == "jigsaw-gateway"] == NAMES[:4]
+    assert [span.name for span in spans if span.resource["service.instance.id"] == "w"] == NAMES[4:]
+    assert {span.trace for span in spans} == {CONTEXT.id}
+    assert spans[0].start_ns == 1e9 * BEGAN_S
+
+
+@pytest.mark.parametrize("end", ["stdin", "SIGTERM"])
+def test_the_last_spans_are_sent_at_the_end(tmp_path: Path, end: str) -> None:
+    with Receiver() as receiver, exporter(tmp_path, receiver.endpoint) as process:
+        write(tmp_path, hop(call(7)))
+        if end == "SIGTERM":
+            process.send_signal(signal.SIGTERM)
+        else:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.stdin = None
+        assert process.wait(PATIENCE_S) == 0
+        assert [span.name for span in receiver.spans] == NAMES[:4]
+    assert status(tmp_path)["exported"] == 4
+
+
+def test_a_receiver_that_comes_back_gets_what_was_sent_meanwhile(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        port, endpoint = receiver.port, receiver.endpoint
+    with exporter(tmp_path, endpoint):
+        write(tmp_path, response())
+        wait(lambda: "cannot be reached" in status(tmp_path)["error"])
+        with Receiver(port=port) as receiver:
+            receiver.wait(lambda spans: len(spans) == 1, "after the restart of the receiver")
+            wait(lambda: status(tmp_path)["error"] == "")
+    assert (status(tmp_path)["exported"], status(tmp_path)["dropped"]) == (1, {})
+
+
+def test_a_second_process_waits_for_the_end_of_the_first(tmp_path: Path) -> None:
+    with Receiver() as receiver, exporter(tmp_path, receiver.endpoint) as first:
+        command = [*first.args]  # type: ignore[misc]
+        second = subprocess.Popen(command, stdin=subprocess.PIPE)
+        try:
+            write(tmp_path, response())
+            receiver.wait(lambda spans: len(spans) == 1, "the first process")
+            os.kill(first.pid, signal.SIGKILL)
+            (tmp_path / EXPORT_FILE).unlink()
+            wait((tmp_path / EXPORT_FILE).exists)
+            write(tmp_path, response())
+            receiver.wait(lambda spans: len(spans) == 2, "the second process")
+        finally:
+            second.kill()
+            second.communicate(timeout=PATIENCE_S)

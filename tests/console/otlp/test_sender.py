@@ -1,0 +1,156 @@
+"""Spans are sent in batches, and again if that may help; nothing waits for the endpoint."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from jigsaw_triton.console.otlp import sender as module
+from jigsaw_triton.console.otlp.encoding import Encoded, encoded, request
+from jigsaw_triton.console.otlp.sender import Counts, RefusedError, RetryLaterError, Sender, post
+from tests.console.otlp.test_encoding import SPAN
+from tests.fakes.otlp import PATIENCE_S, Receiver
+
+MESSAGE = request([encoded(SPAN)], {"gateway": {}}, ("jigsaw-triton", "1.0"))
+
+
+def encode(batch: Sequence[Encoded]) -> bytes:
+    return b"".join(span.data for span in batch)
+
+
+def spans(count: int, first: int = 0) -> list[Encoded]:
+    return [Encoded("gateway", f"<{number}>".encode()) for number in range(first, first + count)]
+
+
+class Endpoint:
+    """An endpoint that records what it gets, and fails as planned."""
+
+    def __init__(self) -> None:
+        self.failures: list[Exception] = []
+        self.rejected = 0
+        self.tried: list[bytes] = []
+        self.open = threading.Event()
+        self.open.set()
+
+    def __call__(self, message: bytes) -> int:
+        self.tried.append(message)
+        assert self.open.wait(PATIENCE_S)
+        if self.failures:
+            raise self.failures.pop(0)
+        return self.rejected
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
+    monkeypatch.setattr(module, "_GATHER_S", 0.01)
+    monkeypatch.setattr(module, "_FIRST_DELAY_S", 0.01)
+    made = Endpoint()
+    yield made
+    made.open.set()
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    give_up_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < give_up_s
+        time.sleep(0.005)
+
+
+def test_spans_are_sent_in_batches(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH", 3)
+    sender = Sender(encode, endpoint)
+    sender.offer(spans(7))
+    wait(lambda: sender.counts() == Counts(7, {}, ""))
+    sender.close(PATIENCE_S)
+    assert endpoint.tried == [b"<0><1><2>", b"<3><4><5>", b"<6>"]
+
+
+def test_a_batch_is_sent_again_until_the_endpoint_takes_it(endpoint: Endpoint) -> None:
+    endpoint.failures = [RetryLaterError("down"), RetryLaterError("busy", 0.01)]
+    sender = Sender(encode, endpoint)
+    sender.offer(spans(2))
+    wait(lambda: sender.counts() == Counts(2, {}, ""))
+    sender.close(PATIENCE_S)
+    assert endpoint.tried == [b"<0><1>"] * 3
+
+
+def test_a_refused_batch_is_not_sent_again(endpoint: Endpoint) -> None:
+    endpoint.failures = [RefusedError("answers 400")]
+    sender = Sender(encode, endpoint)
+    sender.offer(spans(2))
+    wait(lambda: sender.counts() == Counts(0, {"refused": 2}, "answers 400"))
+    endpoint.rejected = 2
+    sender.offer(spans(3))
+    wait(lambda: sender.counts() == Counts(1, {"refused": 4}, ""))
+    sender.close(PATIENCE_S)
+    assert len(endpoint.tried) == 2
+
+
+def test_a_batch_is_given_up_after_some_time(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GIVE_UP_S", 0.0)
+    endpoint.failures = [RetryLaterError("down")]
+    sender = Sender(encode, endpoint)
+    sender.offer(spans(2))
+    wait(lambda: sender.counts() == Counts(0, {"unreachable": 2}, "down"))
+    sender.offer(spans(1))
+    wait(lambda: sender.counts() == Counts(1, {"unreachable": 2}, ""))
+    sender.close(PATIENCE_S)
+
+
+def test_what_does_not_fit_is_dropped_while_the_endpoint_is_slow(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_QUEUED", 4)
+    endpoint.open.clear()
+    sender = Sender(encode, endpoint)
+    sender.offer(spans(1))
+    wait(lambda: bool(endpoint.tried))
+    sender.offer(spans(7, 1))
+    assert sender.counts() == Counts(0, {"full": 3}, "")
+    endpoint.open.set()
+    wait(lambda: sender.counts().exported == 5)
+    sender.close(PATIENCE_S)
+    assert endpoint.tried == [b"<0>", b"<1><2><3><4>"]
+
+
+def test_the_end_waits_for_no_second_try(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FIRST_DELAY_S", 1000.0)
+    monkeypatch.setattr(module, "GIVE_UP_S", 1e9)
+    endpoint.failures = [RetryLaterError("down")]
+    sender = Sender(encode, endpoint)
+    sender.offer(spans(2))
+    wait(lambda: sender.counts().error == "down")
+    sender.close(PATIENCE_S)
+    assert sender.counts() == Counts(0, {"unreachable": 2}, "down")
+
+
+def test_a_message_is_posted() -> None:
+    with Receiver() as receiver:
+        assert post(f"{receiver.endpoint}/v1/traces", MESSAGE) == 0
+        (span,) = receiver.spans
+    assert span.name == SPAN.name
+
+
+def test_rejected_spans_of_an_accepted_message_are_counted() -> None:
+    with Receiver(lambda _: (200, b"\x0a\x02\x08\x01")) as receiver:
+        assert post(f"{receiver.endpoint}/v1/traces", MESSAGE) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(400, RefusedError), (404, RefusedError), (302, RefusedError), (500, RefusedError), (503, RetryLaterError)],
+)
+def test_an_answer_says_whether_to_try_again(status: int, error: type[Exception]) -> None:
+    with (
+        Receiver(lambda _: (status, b"not now")) as receiver,
+        pytest.raises(error, match=rf"v1/traces answers {status} .*: not now"),
+    ):
+        post(f"{receiver.endpoint}/v1/traces", MESSAGE)
+
+
+def test_an_endpoint_that_is_not_there_may_come_back() -> None:
+    with Receiver() as receiver:
+        url = f"{receiver.endpoint}/v1/traces"
+    with pytest.raises(RetryLaterError, match="cannot be reached"):
+        post(url, MESSAGE)
