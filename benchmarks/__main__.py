@@ -24,6 +24,7 @@ NAMES = (
     "dataplane",
     "controller",
     "cluster",
+    "console",
     "mig",
 )
 ROOT = Path(__file__).parent.parent

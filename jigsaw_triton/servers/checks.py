@@ -30,6 +30,8 @@ _PROCESSES = 4096
 _PROCESSORS = 2
 _MEMORY_MIB = 4096
 _PERF_ANALYZER_TIMEOUT_S = 20
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+"""Programs that the tests of the web console can drive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ def checks() -> list[Check]:
         "container": _container,
         "containers": _containers,
         "haproxy": _haproxy,
+        "chromium": _chromium,
     }
     return [_guarded(name, function) for name, function in functions.items()]
 
@@ -270,3 +273,10 @@ def _haproxy(name: str) -> Check:
     if haproxy.fetched():
         return Check(name, "ok", f"{haproxy.PACKAGE.version} from {haproxy.PACKAGE.name}, {needed}")
     return Check(name, "ok", f"no suitable one on PATH; `deploy` downloads one (4 MiB) {needed}")
+
+
+def _chromium(name: str) -> Check:
+    """Checks the browser that only tests of the web console need; any browser of any machine shows the console."""
+    found = next((path for program in BROWSERS if (path := shutil.which(program))), None)
+    needed = "for tests of the web console"
+    return Check(name, "ok", f"{found}, {needed}" if found else f"none installed; `apt-get install chromium` {needed}")
