@@ -1,5 +1,9 @@
-// Calls of the console's API. Failures become an ApiError whose text can be shown as it is.
+import { signal } from "@preact/signals";
 
+/** True if the session has ended, so that only a new address from the terminal helps. */
+export const signedOut = signal(false);
+
+/** A failed call of the console's API, with texts that can be shown as they are. */
 export class ApiError extends Error {
   constructor(
     message: string,
@@ -23,6 +27,7 @@ async function call<T>(path: string, init: RequestInit = {}): Promise<T> {
     throw new ApiError("The console does not answer.", 0, "It is asked again when the connection is back.");
   }
   const text = await response.text();
+  if (response.status === 401) signedOut.value = true;
   if (!response.ok) {
     const { message, where, hint } = parsed<ErrorBody>(text)?.error ?? {};
     const said = message ?? `${path} answered ${response.status}.`;

@@ -1,5 +1,7 @@
 import type { Gpu, Move, Slice, State, Worker, WorkerModel } from "./model";
 
+const names = new Intl.Collator(undefined, { numeric: true });
+
 export interface Piece {
   key: string;
   slice: Slice;
@@ -39,7 +41,7 @@ export function boardsOf(state: State): Board[] {
   const moves = movesOf(state);
   return Object.entries(state.gpus)
     .map(([key, gpu]) => boardOf(key, gpu, state, moves))
-    .sort((a, b) => a.gpu.node.localeCompare(b.gpu.node, undefined, { numeric: true }) || a.gpu.index - b.gpu.index);
+    .sort((a, b) => names.compare(a.gpu.node, b.gpu.node) || a.gpu.index - b.gpu.index);
 }
 
 export function movesOf(state: State): Map<string, Move> {

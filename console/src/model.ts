@@ -119,7 +119,8 @@ export interface Worker {
   start?: Maybe<number>;
   pid?: Maybe<number>;
   restarts?: Maybe<number>;
-  use?: Maybe<Record<string, Maybe<number>>>;
+  /** Utilisation of the MIG instance; `busy` is a share of its multiprocessors' time. */
+  use?: Maybe<{ memory_mib?: Maybe<number>; memory_total_mib?: Maybe<number>; busy?: Maybe<number> }>;
   models: WorkerModel[];
 }
 
@@ -213,6 +214,9 @@ export interface TraceHead {
   graph: string;
   t: number;
   ms: number;
+  /** Id that the client gave. */
+  request?: Maybe<string>;
+  outcome?: Maybe<string>;
 }
 
 export interface Span {
@@ -229,6 +233,8 @@ export interface Span {
 export interface Trace {
   id: string;
   graph: string;
+  message?: Maybe<string>;
+  /** From top to bottom of the waterfall. */
   spans: Span[];
 }
 
@@ -320,6 +326,7 @@ export interface WhatIf {
 export interface WhatIfResult {
   feasible: boolean;
   reasons: string[];
+  hint?: Maybe<string>;
   slices?: Maybe<number>;
   gpus?: Maybe<number>;
   plan?: Maybe<Plan>;

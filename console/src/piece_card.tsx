@@ -1,7 +1,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { type Board, busy, type Piece } from "./boards";
 import { condition } from "./board";
-import { memory, ms, number, percent, rate, times } from "./format";
+import { memory, ms, percent, rate, times } from "./format";
 import type { WorkerModel } from "./model";
 import { taskClass, taskLabel } from "./palette";
 import { link } from "./route";
@@ -75,10 +75,8 @@ export function PieceCard(props: { board: Board; piece: Piece; anchor: Anchor; p
       {worker?.models.map((model) => <ModelFigures key={`${model.graph}/${model.task}/${model.variant}`} model={model} />)}
       {worker?.use && (
         <p class="card-use">
-          {Object.entries(worker.use)
-            .filter(([, value]) => value != null)
-            .map(([name, value]) => `${name.replaceAll("_", " ")} ${number(value)}`)
-            .join(", ")}
+          Instance: {memory(worker.use.memory_mib)} of {memory(worker.use.memory_total_mib)} in use
+          {worker.use.busy != null && `, multiprocessors ${percent(worker.use.busy)} busy`}
         </p>
       )}
       {pinned && piece.name && (

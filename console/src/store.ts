@@ -1,5 +1,5 @@
 import { batch, signal } from "@preact/signals";
-import { ApiError, get } from "./api";
+import { get, signedOut } from "./api";
 import type { LogEvent, Sample, Session, State } from "./model";
 import { merge } from "./patch";
 
@@ -17,8 +17,6 @@ export const sample = signal<Sample | null>(null);
 export const staleSince = signal<number | null>(null);
 /** Time since which the console itself does not answer; null while it does. */
 export const lostSince = signal<number | null>(null);
-/** True if the session has ended, so that only a new address from the terminal helps. */
-export const signedOut = signal(false);
 /** Number of connections so far; pages that loaded data of their own load it again when it rises. */
 export const connections = signal(0);
 
@@ -34,9 +32,8 @@ export function start(): void {
 async function connect(): Promise<void> {
   try {
     session.value = await get<Session>("/api/session");
-  } catch (error) {
-    if (error instanceof ApiError && (error.status === 401 || error.status === 403)) signedOut.value = true;
-    else retry();
+  } catch {
+    if (!signedOut.value) retry();
     return;
   }
   const opened = new EventSource("/api/stream");

@@ -116,7 +116,7 @@ function criticalEdges(graph: Graph): string[] {
 /** The rate of the edge, and the rows that each call makes: measured, with the planned number beside. */
 function EdgeLabel({ edges }: { edges: GraphEdge[] }) {
   const rates = edges.map((edge) => edge.rate_rps).filter((value) => value != null);
-  const fan = edges.find((edge) => edge.fan_out_planned != null || edge.fan_out_measured != null);
+  const fan = edges.find((edge) => edge.for_each || spreads(edge.fan_out_planned) || spreads(edge.fan_out_measured));
   const when = edges.find((edge) => edge.when)?.when;
   return (
     <>
@@ -126,6 +126,9 @@ function EdgeLabel({ edges }: { edges: GraphEdge[] }) {
     </>
   );
 }
+
+/** True for a number of calls that differs from one for each call by more than noise. */
+const spreads = (calls: number | null | undefined): boolean => calls != null && Math.abs(calls - 1) > 0.03;
 
 function fanOut(edge: GraphEdge): string {
   if (edge.fan_out_measured == null) return `plan ${times(edge.fan_out_planned)}`;

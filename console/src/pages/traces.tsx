@@ -43,9 +43,10 @@ export function Traces() {
               <li key={trace.id}>
                 <button type="button" aria-pressed={trace.id === chosen} onClick={() => setParameter("id", trace.id)}>
                   <span>
-                    <b>{ms(trace.ms)}</b> {trace.graph}
+                    <b>{ms(trace.ms)}</b> {trace.graph}{failed(trace.outcome) && <span class="bad-text"> {trace.outcome}</span>}
                   </span>
                   <time>{clock(trace.t)}</time>
+                  {trace.request && <span class="trace-request">{trace.request}</span>}
                   <span class="trace-bar" aria-hidden="true">
                     <span style={{ width: `${(trace.ms / slowest) * 100}%` }} />
                   </span>
@@ -60,8 +61,10 @@ export function Traces() {
   );
 }
 
+const failed = (outcome: string | null | undefined): boolean => !!outcome && outcome !== "answered";
+
 const KINDS: Record<Span["kind"], string> = {
-  gateway: "in the gateway",
+  gateway: "from the queue to the answer",
   queue: "waiting in the queue",
   call: "call of a worker",
   model: "model computes",
@@ -71,7 +74,7 @@ function Waterfall({ id }: { id: string }) {
   const { data, error } = useLoaded<Trace>(`/api/traces/${encodeURIComponent(id)}`);
   if (error != null) return <ErrorNote error={error} />;
   if (!data) return <Empty>Loading the trace…</Empty>;
-  const spans = data.spans.toSorted((a, b) => a.start_ms - b.start_ms || b.end_ms - a.end_ms);
+  const { spans } = data;
   const end = Math.max(0.001, ...spans.map((span) => span.end_ms));
   const ticks = [0, 0.25, 0.5, 0.75, 1].map((share) => share * end);
   const critical = state.value!.graphs[data.graph]?.slo_latency_ms;
@@ -84,6 +87,7 @@ function Waterfall({ id }: { id: string }) {
           </li>
         ))}
       </ul>
+      {data.message && <p class="banner bad">{data.message}</p>}
       <div class="scroll" tabIndex={0} role="region" aria-label="Waterfall">
         <table class="waterfall">
           <thead>
@@ -122,7 +126,7 @@ function Waterfall({ id }: { id: string }) {
                     class={`span span-${span.kind}`}
                     style={{ left: `${(span.start_ms / end) * 100}%`, width: `${Math.max(0.3, ((span.end_ms - span.start_ms) / end) * 100)}%` }}
                   />
-                  {span.outcome && span.outcome !== "ok" && <span class="bad-text">{span.outcome}</span>}
+                  {failed(span.outcome) && <span class="bad-text lane-outcome">{span.outcome}</span>}
                 </td>
               </tr>
             ))}

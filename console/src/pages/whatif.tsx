@@ -140,6 +140,7 @@ function Result({ plan, result }: { plan: Plan; result: WhatIfResult }) {
             <li key={index}>{reason}</li>
           ))}
         </ul>
+        {result.hint && <p class="note">{result.hint}</p>}
       </>
     );
   }

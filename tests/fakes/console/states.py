@@ -40,7 +40,7 @@ def worker(task: str, gpu: str, kind: str, start: int, *, state: str = "ready", 
         "start": start,
         "pid": 4000 + seed.randrange(900),
         "restarts": 0,
-        "use": {"memory_mib": 4200.0 * size, "utilisation": round(seed.uniform(0.3, 0.9), 2)},
+        "use": {"memory_mib": 4200 * size, "memory_total_mib": 9728 * size, "busy": round(seed.uniform(0.3, 0.9), 2)},
         "models": [
             {
                 "graph": "traffic",
@@ -250,7 +250,14 @@ def events(count: int, now: float) -> list[Document]:
 def traces(now: float) -> list[Document]:
     """Returns the heads of a few traced requests, the newest first."""
     return [
-        {"id": f"gateway/{number}", "graph": "traffic", "t": now - 3 * number, "ms": 180.0 + 37 * (number % 5)}
+        {
+            "id": f'["traffic","r-{number}"]',
+            "request": f"r-{number}",
+            "graph": "traffic",
+            "t": now - 3 * number,
+            "ms": 180.0 + 37 * (number % 5),
+            "outcome": "answered",
+        }
         for number in range(14)
     ]
 
@@ -259,24 +266,25 @@ def trace(identity: str) -> Document:
     """Returns one traced request."""
 
     def span(task: str, kind: str, start_ms: float, end_ms: float, items: int = 1, name: str = "") -> Document:
-        place = {"worker": name or None, "variant": _VARIANTS[task] if name else None, "outcome": "ok"}
+        place = {"worker": name or None, "variant": _VARIANTS[task] if name else None, "outcome": "answered"}
         return {"task": task, "items": items, "kind": kind, "start_ms": start_ms, "end_ms": end_ms} | place
 
     return {
         "id": identity,
         "graph": "traffic",
         "spans": [
-            span("detect", "gateway", 0.0, 0.6),
-            span("detect", "queue", 0.6, 22.0),
+            span("detect", "queue", 0.2, 22.0),
+            span("detect", "gateway", 22.0, 84.4),
             span("detect", "call", 22.0, 84.0, 4, "node00-0-0"),
             span("detect", "model", 24.0, 82.0, 4, "node00-0-0"),
             span("cars", "queue", 84.5, 121.0, 3),
+            span("cars", "gateway", 121.0, 180.0, 3),
             span("cars", "call", 121.0, 176.0, 8, "node00-0-4"),
             span("cars", "model", 122.5, 174.0, 8, "node00-0-4"),
             span("faces", "queue", 84.5, 92.0),
+            span("faces", "gateway", 92.0, 139.4),
             span("faces", "call", 92.0, 139.0, 1, "node00-0-6"),
             span("faces", "model", 93.0, 137.0, 1, "node00-0-6"),
-            span("cars", "gateway", 176.0, 180.0),
         ],
     }
 
