@@ -33,13 +33,15 @@ function App() {
   const first = useRef(true);
   useEffect(() => {
     document.title = `${title} · ${session.value?.deployment ?? "jigsaw-triton"}`;
+  }, [title, session.value]);
+  useEffect(() => {
     // A new page begins at its top, for readers of the screen too; the first one leaves the focus alone.
     if (!first.current) {
       scrollTo(0, 0);
       main.current?.focus({ preventScroll: true });
     }
     first.current = false;
-  }, [page, session.value]);
+  }, [page]);
   if (signedOut.value) return <SignedOut />;
   return (
     <>

@@ -1,4 +1,4 @@
-import type { ComponentChildren, JSX } from "preact";
+import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, get } from "./api";
 import { connections } from "./store";
@@ -165,11 +165,10 @@ export function Select(props: {
   options: readonly (readonly [string, string])[];
   onChange: (value: string) => void;
 }) {
-  const changed = (event: JSX.TargetedEvent<HTMLSelectElement>) => props.onChange(event.currentTarget.value);
   return (
     <label class="field">
       <span>{props.label}</span>
-      <select value={props.value} onChange={changed}>
+      <select value={props.value} onChange={(event) => props.onChange(event.currentTarget.value)}>
         {props.options.map(([value, text]) => (
           <option key={value} value={value}>
             {text}

@@ -183,18 +183,19 @@ function Slider(props: {
   onInput: (value: number) => void;
 }) {
   return (
-    <label class="slider">
-      <span>{props.label}</span>
-      <output>{props.text}</output>
+    <div class="slider">
+      <span aria-hidden="true">{props.label}</span>
+      <b aria-hidden="true">{props.text}</b>
       <input
         type="range"
         min={props.from}
         max={props.to}
         step={props.step}
         value={props.value}
+        aria-label={props.label}
         aria-valuetext={props.text}
         onInput={(event) => props.onInput(Number(event.currentTarget.value))}
       />
-    </label>
+    </div>
   );
 }
