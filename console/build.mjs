@@ -29,7 +29,8 @@ const { metafile } = await build({
 
 for (const name of ["index.html", "icon.svg"]) copyFileSync(join(here, "src", name), join(out, name));
 
-// Every package with a file in the bundle has its licence in licences.txt.
+// Every package with a file in the bundle has its licence in licences.txt, and so have the packages that it needs,
+// since some are published as a bundle with them.
 const packages = new Set(
   Object.values(metafile.outputs)
     .flatMap((output) => Object.entries(output.inputs))
@@ -37,9 +38,12 @@ const packages = new Set(
     .map(([path]) => /node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(path)?.[1])
     .filter(Boolean),
 );
+const described = (name) => JSON.parse(readFileSync(join(here, "node_modules", name, "package.json"), "utf8"));
+// A set is iterated up to the members that are added meanwhile.
+for (const name of packages) for (const needed of Object.keys(described(name).dependencies ?? {})) packages.add(needed);
 const notices = [...packages].sort().map((name) => {
   const folder = join(here, "node_modules", name);
-  const { version, license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+  const { version, license } = described(name);
   const file = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry));
   if (!file) throw new Error(`${name} has no licence file`);
   return `${name} ${version} (${license})\n\n${readFileSync(join(folder, file), "utf8").trim()}\n`;

@@ -18,11 +18,10 @@ export function condition(piece: Piece): string {
   return piece.worker.state === "ready" ? "" : piece.worker.state;
 }
 
-export function pieceLabel(board: Board, piece: Piece): string {
-  const models = piece.worker?.models ?? [];
-  const what = models.map((m) => `${taskLabel.value(m.graph, m.task)} ${m.variant}, ${m.instances} × batch ${m.batch}`);
-  const where = `slice ${piece.slice.slice} at ${piece.start} of GPU ${board.key}`;
-  return [what.join("; ") || (piece.slice.foreign ? "taken by others" : "no model"), where, condition(piece) || "ready"].join(", ");
+/** What a reader of the screen hears of a slice after the text that is visible in it. */
+export function rest(board: Board, piece: Piece): string {
+  const others = (piece.worker?.models ?? []).slice(1).map((m) => `, ${taskLabel.value(m.graph, m.task)} ${m.variant}`);
+  return `${others.join("")}, slice ${piece.slice.slice} at ${piece.start} of GPU ${board.key}, ${condition(piece) || "ready"}`;
 }
 
 interface PieceProps {
@@ -40,11 +39,16 @@ export function PieceFace({ piece }: PieceProps) {
     <>
       <span class="piece-task">{first ? taskLabel.value(first.graph, first.task) : piece.slice.foreign ? "taken" : "empty"}</span>
       {first && <span class="piece-variant">{first.variant}</span>}
-      <span class="piece-size">
-        {first ? `${number(first.instances)}×b${number(first.batch)}` : piece.slice.slice}
-        {models.length > 1 && ` +${models.length - 1}`}
-      </span>
-      {word && first && <span class="piece-word">{word}</span>}
+      {word && first ? (
+        <span class="piece-word" aria-hidden="true">
+          {word}
+        </span>
+      ) : (
+        <span class="piece-size">
+          {first ? `${number(first.instances)}×b${number(first.batch)}` : piece.slice.slice}
+          {models.length > 1 && ` +${models.length - 1}`}
+        </span>
+      )}
       {share !== null && (
         <span class="piece-load">
           <span style={{ width: `${Math.min(1, share) * 100}%` }} />
@@ -106,7 +110,7 @@ export const BoardView = memo(function BoardView({ board, count, dim, stop, onOp
         {count !== undefined &&
           count > 1 &&
           (onOpen ? (
-            <button type="button" class="chip count" onClick={onOpen} aria-label={`Show all ${count} GPUs like ${board.key}`}>
+            <button type="button" class="chip count" onClick={onOpen} aria-label={`×${count} alike: show all GPUs like ${board.key}`}>
               ×{count} alike
             </button>
           ) : (
@@ -141,9 +145,9 @@ export const BoardView = memo(function BoardView({ board, count, dim, stop, onOp
               tabIndex={stop === index ? 0 : -1}
               data-board={board.key}
               data-piece={index}
-              aria-label={pieceLabel(board, piece)}
             >
               <PieceFace piece={piece} />
+              <span class="sr">{rest(board, piece)}</span>
             </button>
           );
         })}

@@ -10,6 +10,8 @@ export interface Line {
   /** Name of a colour in app.css, without its dashes. */
   colour: string;
   dash?: number[];
+  /** True to fill the area below the line instead of dashing it. */
+  area?: boolean;
 }
 
 export interface ChartProps {
@@ -70,7 +72,8 @@ export function Chart(props: ChartProps) {
           {},
           ...lines.map((line) => ({
             stroke: colour(line.colour),
-            width: 2,
+            width: line.area ? 1 : 2,
+            ...(line.area ? { fill: `${colour(line.colour)}40` } : {}),
             points: { show: false },
             ...(line.dash ? { dash: line.dash } : {}),
           })),
@@ -110,7 +113,16 @@ export function Chart(props: ChartProps) {
         {lines.map((line) => (
           <li key={line.label}>
             <svg width="22" height="8" aria-hidden="true">
-              <line x1="0" y1="4" x2="22" y2="4" style={{ stroke: `var(--${line.colour})` }} stroke-width="2.5" stroke-dasharray={line.dash?.join(" ")} />
+              <line
+                x1="0"
+                y1="4"
+                x2="22"
+                y2="4"
+                style={{ stroke: `var(--${line.colour})` }}
+                stroke-width={line.area ? 8 : 2.5}
+                stroke-opacity={line.area ? 0.5 : 1}
+                stroke-dasharray={line.dash?.join(" ")}
+              />
             </svg>
             {line.label} <b>{format(line.values[shown])}</b>
           </li>

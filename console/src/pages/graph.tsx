@@ -1,11 +1,11 @@
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { accuracy, ms, percent, rate, times } from "../format";
-import { type Layout, layout, nodeSize } from "../graph_layout";
+import { fansOut, type Layout, layout, nodeSize } from "../graph_layout";
 import type { Graph, GraphEdge, GraphTask } from "../model";
 import { taskClass } from "../palette";
 import { route, setParameter } from "../route";
 import { state } from "../store";
-import { Chip, Empty, Head, Meter, Panel, Select, Stat } from "../ui";
+import { Empty, Head, Meter, Panel, Select, Stat } from "../ui";
 
 /** Width of the page, in pixels, below which the graph runs downwards. */
 const NARROW = 900;
@@ -62,12 +62,12 @@ function Drawing({ name, graph }: { name: string; graph: Graph }) {
   const shape = JSON.stringify([
     narrow,
     Object.entries(graph.tasks).map(([task, { variants }]) => [task, Object.keys(variants).length]),
-    graph.edges.map((edge) => [edge.from, edge.to]),
+    graph.edges.map((edge) => [edge.from, edge.to, edge.when, fansOut(edge)]),
   ]);
   const placed = useMemo<Layout>(() => layout(graph, narrow), [shape]);
   const critical = new Set(criticalEdges(graph));
   return (
-    <div class="drawing" ref={element} role="region" aria-label="Task graph" tabIndex={0}>
+    <div class={`drawing${narrow ? " narrow" : ""}`} ref={element} role="region" aria-label="Task graph" tabIndex={0}>
       <div class="drawing-inner" style={{ width: `${placed.width}px`, height: `${placed.height}px` }}>
         <svg width={placed.width} height={placed.height} aria-hidden="true">
           <defs>
@@ -88,7 +88,7 @@ function Drawing({ name, graph }: { name: string; graph: Graph }) {
           </div>
         ))}
         {placed.nodes.map(({ id, x, y }) => {
-          const { width, height } = nodeSize(graph, id);
+          const { width, height } = nodeSize(graph, id, narrow);
           const task = graph.tasks[id];
           const style = { left: `${x - width / 2}px`, top: `${y - height / 2}px`, width: `${width}px`, height: `${height}px` };
           return task ? (
@@ -116,7 +116,7 @@ function criticalEdges(graph: Graph): string[] {
 /** The rate of the edge, and the rows that each call makes: measured, with the planned number beside. */
 function EdgeLabel({ edges }: { edges: GraphEdge[] }) {
   const rates = edges.map((edge) => edge.rate_rps).filter((value) => value != null);
-  const fan = edges.find((edge) => edge.for_each || spreads(edge.fan_out_planned) || spreads(edge.fan_out_measured));
+  const fan = edges.find(fansOut);
   const when = edges.find((edge) => edge.when)?.when;
   return (
     <>
@@ -126,9 +126,6 @@ function EdgeLabel({ edges }: { edges: GraphEdge[] }) {
     </>
   );
 }
-
-/** True for a number of calls that differs from one for each call by more than noise. */
-const spreads = (calls: number | null | undefined): boolean => calls != null && Math.abs(calls - 1) > 0.03;
 
 function fanOut(edge: GraphEdge): string {
   if (edge.fan_out_measured == null) return `plan ${times(edge.fan_out_planned)}`;
@@ -145,6 +142,7 @@ interface TaskNodeProps {
 
 function TaskNode({ graph, id, task, critical, style }: TaskNodeProps) {
   const p99 = task.measured?.p99_ms;
+  const over = p99 != null && task.budget_ms != null && p99 > task.budget_ms;
   const label = `p99 ${ms(p99)} of the budget of ${ms(task.budget_ms)}`;
   return (
     <div class={`node task${critical ? " critical" : ""}`} style={style}>
@@ -155,8 +153,11 @@ function TaskNode({ graph, id, task, critical, style }: TaskNodeProps) {
       </div>
       {task.budget_ms != null && <Meter share={p99 == null ? 0 : p99 / task.budget_ms} label={label} />}
       <p class="node-budget">
-        {task.step ? "Python step, " : ""}{ms(p99)} of {ms(task.budget_ms)}
-        {p99 != null && task.budget_ms != null && p99 > task.budget_ms && <Chip tone="bad">over budget</Chip>}
+        <span class={over ? "over" : ""}>
+          {task.step ? "Python step, " : ""}
+          {ms(p99)} of {ms(task.budget_ms)}
+        </span>
+        {over && <span class="bad-text">over budget</span>}
       </p>
       <ul class="shares">
         {Object.entries(task.variants).map(([variant, { share_measured, share_planned }]) => (

@@ -81,8 +81,8 @@ function Charts({ series, changes, name, span }: { series: Series; changes: Past
           title="Requests"
           unit="per second"
           lines={[
+            { label: "served", values: column("served_rps"), colour: "series-2", area: true },
             { label: "arrivals", values: column("arrivals_rps"), colour: "series-1" },
-            { label: "served", values: column("served_rps"), colour: "series-2", dash: [8, 3] },
             { label: "refused", values: column("refused_rps"), colour: "series-3", dash: [2, 3] },
             { label: "failed", values: column("failed_rps"), colour: "series-4", dash: [5, 2, 1, 2] },
           ]}

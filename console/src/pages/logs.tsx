@@ -37,7 +37,7 @@ export function Logs() {
       <Head title="Logs">
         <Select label="Server" value={server} options={known.map((name) => [name, name])} onChange={(value) => setParameter("server", value)} />
         <Search label="Text" value={text} onInput={(value) => setParameter("text", value)} />
-        <Choice label="Lines" value={count} options={LINES.map((value) => [value, value] as const)} onChange={(value) => setParameter("lines", value)} />
+        <Choice label="Lines" value={count} options={LINES.map((value) => [value, `${value} lines`] as const)} onChange={(value) => setParameter("lines", value)} />
         <label class="check">
           <input type="checkbox" checked={follow} onChange={(event) => setFollow(event.currentTarget.checked)} /> Follow
         </label>

@@ -1,5 +1,6 @@
 """Documents of the web console's API for a deployment that does not exist."""
 
+import math
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -174,21 +175,21 @@ def state(gpus: int = 12) -> Document:
     }
 
 
-def sample(t: float, seed: random.Random | None = None) -> Document:
-    """Returns the figures of one second."""
-    wave = random.Random(round(t)) if seed is None else seed
-    arrivals = 400 + 60 * wave.random()
-    refused = 6 * wave.random() if wave.random() > 0.9 else 0.0
+def sample(t: float) -> Document:
+    """Returns the figures of one second: a slow wave with a little noise."""
+    noise = random.Random(round(t))
+    arrivals = 400 + 45 * math.sin(t / 170) + 8 * noise.random()
+    refused = 9.0 if noise.random() > 0.985 else 0.0
     figures = {
         "arrivals_rps": round(arrivals, 1),
         "served_rps": round(arrivals - refused, 1),
-        "refused_rps": round(refused, 1),
+        "refused_rps": refused,
         "failed_rps": 0.0,
-        "p50_ms": round(150 + 12 * wave.random(), 1),
-        "p99_ms": round(265 + 60 * wave.random(), 1),
-        "accuracy": round(0.925 + 0.01 * wave.random(), 4),
+        "p50_ms": round(150 + 0.1 * (arrivals - 400) + 4 * noise.random(), 1),
+        "p99_ms": round(280 + 0.6 * (arrivals - 400) + 16 * noise.random(), 1),
+        "accuracy": round(0.931 + 0.004 * math.sin(t / 400), 4),
     }
-    return {"t": t, "slices": 30 if t < NOW - 700 else 34, "graphs": {"traffic": figures}}
+    return {"t": t, "slices": 34, "graphs": {"traffic": figures}}
 
 
 def history(now: float, seconds: int = 3600, step: int = 1) -> Document:
@@ -200,7 +201,7 @@ def history(now: float, seconds: int = 3600, step: int = 1) -> Document:
     return {
         "samples": {
             "t": [s["t"] for s in samples],
-            "slices": [s["slices"] for s in samples],
+            "slices": [30 if s["t"] < now - 700 else 33 if s["t"] < now - 240 else 34 for s in samples],
             "graphs": {"traffic": columns},
         },
         "changes": [
