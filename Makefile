@@ -17,9 +17,10 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo test test-all types test-fast coverage test-sanitizers tidy bench wheel docs format clean
 
-# The installation compiles the backend. Later runs compile only files that have changed.
+# The installation compiles the backend and bundles the web console. Later runs build only what has changed.
 setup: $(STAMP)
 	@$(BIN)/python -m native.build --fetch
+	@$(BIN)/python -m console.build
 
 $(STAMP): pyproject.toml hatch_build.py
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or 3.12 with the venv module was found. Install one (Debian, Ubuntu: apt-get install python3.12-venv), or name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
@@ -40,6 +41,7 @@ test: setup
 
 types: setup
 	$(BIN)/mypy
+	$(BIN)/python -m console.build --types
 
 # Tests with tritonservers mostly wait. Four files at a time, among them some without, keep two processors busy; a
 # machine with more runs more at a time: make test FILES=8.
@@ -85,5 +87,5 @@ bench: setup
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) build dist jigsaw_triton/_native .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist jigsaw_triton/_native jigsaw_triton/console/assets console/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,5 +1,6 @@
-"""Build hook for hatchling: compiles the Triton backend for wheels and for editable installations."""
+"""Build hook for hatchling: compiles the Triton backend and bundles the web console, for wheels and editable installs."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 # pip runs the build in an isolated environment, where the checkout is not on sys.path.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from console import build as console_build
+from console import node
 from native import build, compiler
 
 
@@ -18,17 +21,19 @@ class NativeBuildHook(BuildHookInterface[Any]):
     PLUGIN_NAME = "custom"
 
     def dependencies(self) -> list[str]:
-        """Returns the requirement that brings a compiler, if no compiler is installed."""
-        return compiler.missing_requirements()
+        """Returns the requirements that bring a compiler and Node.js, if they are not installed."""
+        needs_node = os.environ.get(console_build.MODE_VARIABLE) != "skip"
+        return [*compiler.missing_requirements(), *(node.missing_requirements() if needs_node else [])]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Builds the backend.
+        """Builds the backend and the web console.
 
         Args:
             version: `editable` for an editable install, else `standard`.
-            build_data: Description of the wheel, to which this method adds the libraries and the platform tag.
+            build_data: Description of the wheel, to which this method adds the libraries, the assets and the platform tag.
         """
         root = Path(self.root)
+        self._build_console(root, build_data, editable=version == "editable")
         chosen = compiler.find_compiler()
         editable = version == "editable"
         # A warning from a compiler that was never tested must not prevent users from installing a release.
@@ -43,3 +48,24 @@ class NativeBuildHook(BuildHookInterface[Any]):
                 build_data["force_include"][str(library)] = place.as_posix()
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{chosen.platform_tag}"
+
+    def _build_console(self, root: Path, build_data: dict[str, Any], *, editable: bool) -> None:
+        """Bundles the web console, or leaves it out if npm's packages cannot be downloaded.
+
+        A deployment needs no console, so an installation from sources must not fail for lack of the npm registry.
+        """
+        mode = os.environ.get(console_build.MODE_VARIABLE, "")
+        if mode == "skip":
+            return
+        try:
+            assets = console_build.build(sources=root / "console", folder=root / "build" / "console", develop=editable)
+        except node.BuildError as error:
+            if mode == "require":
+                raise
+            self.app.display_warning(f"{error}\nThis installation has no web console; all else works.")
+            return
+        if editable:
+            console_build.install(assets, root / console_build.PLACE)
+        else:
+            for path in sorted(assets.iterdir()):
+                build_data["force_include"][str(path)] = (console_build.PLACE / path.name).as_posix()

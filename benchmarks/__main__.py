@@ -27,6 +27,7 @@ NAMES = (
     "dataplane",
     "controller",
     "cluster",
+    "console",
     "mig",
     "console",
 )

@@ -9,6 +9,7 @@ import venv
 import zipfile
 from pathlib import Path
 
+from console.build import MODE_VARIABLE
 from native.build import BACKEND, PLACE, ROOT
 from native.compiler import CHOICE_VARIABLE, ZIG_GLIBC, BuildError
 from native.elf import read_symbols
@@ -24,6 +25,7 @@ from jigsaw_triton import errors, resources
 folder = Path(jigsaw_triton.__file__).parent
 assert folder.is_relative_to(sys.prefix), f"{folder} is not the installed package"
 resources.templates_dir(), resources.applications_dir()
+assert (folder / "console" / "assets" / "index.html").is_file(), "the wheel has no web console"
 libc = ctypes.CDLL(None)
 libc.dlopen.restype, libc.dlopen.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_int]
 libc.dlsym.restype, libc.dlsym.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]
@@ -44,7 +46,7 @@ def build_wheel(folder: Path) -> Path:
     fresh = TRIAL / "wheel"
     shutil.rmtree(TRIAL, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    environment = {**os.environ, CHOICE_VARIABLE: "zig"}
+    environment = {**os.environ, CHOICE_VARIABLE: "zig", MODE_VARIABLE: "require"}
     if subprocess.run([*command, "-w", str(fresh), str(ROOT)], env=environment, check=False).returncode != 0:
         raise BuildError("The wheel cannot be built. See the output of pip above.")
     (built,) = fresh.glob("*.whl")

@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -20,7 +21,16 @@ def needed(name: str, install: str) -> Path:
     """
     if found := shutil.which(name):
         return Path(found)
-    text = f"{name} is not installed ({install})"
+    missing(name, f"{name} is not installed ({install})")
+
+
+def missing(name: str, text: str) -> NoReturn:
+    """Fails the test if it needs a program that must be installed here, and skips it otherwise.
+
+    Args:
+        name: Name of the program.
+        text: Message that says how to install it.
+    """
     if name in os.environ.get(REQUIRED, "").split():
         pytest.fail(text)
     pytest.skip(text)

@@ -58,6 +58,8 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         "PKG-INFO",
         "README.md",
         "benchmarks/graphs/traffic/graph.yaml",
+        "console/package-lock.json",
+        "console/src/main.tsx",
         "demo/__main__.py",
         "docs/reference/files.md",
         "ensembles/docread/golden/page.npy",
@@ -91,7 +93,8 @@ def test_the_sdist_contains_every_tracked_file(sdist: set[str]) -> None:
 
 def test_the_sdist_contains_nothing_that_is_built_or_fetched(sdist: set[str]) -> None:
     assert [path for path in sdist if path.endswith((".so", ".pyc", ".onnx", ".pt", ".npz"))] == []
-    assert [path for path in sdist if path.startswith((".venv/", "build/", "jigsaw_triton/_native/"))] == []
+    built = (".venv/", "build/", "jigsaw_triton/_native/", "jigsaw_triton/console/assets/")
+    assert [path for path in sdist if path.startswith(built) or "node_modules" in path] == []
 
 
 @pytest.mark.parametrize("wheels", [("jigsaw_triton-1.whl",), ("jigsaw_triton-1.whl", "jigsaw_triton-2.whl")])

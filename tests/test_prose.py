@@ -10,9 +10,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PYTHON = ("jigsaw_triton", "benchmarks", "demo", "ensembles", "model_repository_templates", "native", "tests")
+PYTHON = (
+    "jigsaw_triton",
+    "benchmarks",
+    "console",
+    "demo",
+    "ensembles",
+    "model_repository_templates",
+    "native",
+    "tests",
+)
 CPP = "native"
-SKIPPED = frozenset({"_share", "_native", "__pycache__", "corpus"})
+SKIPPED = frozenset({"_share", "_native", "__pycache__", "corpus", "node_modules"})
 
 OPENING = re.compile(
     r"(?:Of|For which|For what|For whom|Since when|Until when|What|Whether|Likewise|The same|As much|Those|Who|Whose"

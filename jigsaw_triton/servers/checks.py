@@ -33,6 +33,8 @@ _PROCESSES = 4096
 _PROCESSORS = 2
 _MEMORY_MIB = 4096
 _PERF_ANALYZER_TIMEOUT_S = 20
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+"""Programs that the tests of the web console can drive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ def checks() -> list[Check]:
         "containers": _containers,
         "haproxy": _haproxy,
         "prometheus": _prometheus,
+        "chromium": _chromium,
     }
     return [_guarded(name, function) for name, function in functions.items()]
 
@@ -301,3 +304,10 @@ def _prometheus(name: str) -> Check:
     return Check(
         name, "ok", "none on PATH; Debian, Ubuntu: `apt-get install prometheus`, for launch/prometheus and its tests"
     )
+
+
+def _chromium(name: str) -> Check:
+    """Checks the browser that only tests of the web console need; any browser of any machine shows the console."""
+    found = next((path for program in BROWSERS if (path := shutil.which(program))), None)
+    needed = "for tests of the web console"
+    return Check(name, "ok", f"{found}, {needed}" if found else f"none installed; `apt-get install chromium` {needed}")

@@ -1,23 +1,25 @@
+"""Smoke tests: every part of the benchmark of the web console returns its figures."""
+
 import pytest
 
-from benchmarks import console
-from benchmarks.__main__ import NAMES
+from benchmarks.console.__main__ import PARTS, measure
 from benchmarks.effort import SMOKE
+from tests.fakes.console import browser
+from tests.programs import missing
+
+pytestmark = pytest.mark.e2e
+
+FIGURES = {"pages": "console.thousand_gpus_fps", "what_if": "console.whatif_s", "cost": "console.cost"}
+"""Part -> one of its figures."""
 
 
-def test_the_console_is_among_the_benchmarks() -> None:
-    assert "console" in NAMES
+def test_every_part_has_a_smoke_run() -> None:
+    assert FIGURES.keys() == PARTS.keys()
 
 
-@pytest.mark.slow
-def test_the_time_of_what_if_plans_is_measured() -> None:
-    found = console.what_if(SMOKE, gpus=4, progress=lambda _: None)
-    assert (found.id, found.unit, found.goal) == ("console.whatif_s", "s", "<= 1")
-    assert "largest of 5 on 4 GPUs" in found.note
-
-
-@pytest.mark.e2e
-def test_the_cost_of_open_pages_is_measured() -> None:
-    whole, controller = console.cost(SMOKE, progress=lambda _: None)
-    assert (whole.id, whole.goal, controller.id) == ("console.cost", "<= 0.05", "console.cost.controller")
-    assert "5 pages over none" in whole.note
+@pytest.mark.parametrize("part", FIGURES)
+def test_a_part_returns_its_figures(part: str) -> None:
+    if part == "pages" and browser.find_browser() is None:
+        missing("chromium", browser.MISSING)
+    found = measure(print, {part: PARTS[part]}, SMOKE)
+    assert FIGURES[part] in {figure.id for figure in found}

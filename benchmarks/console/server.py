@@ -1,4 +1,4 @@
-"""Benchmark of the web console: its cost in processor time, and the time of a what-if plan.
+"""Processor time of the web console, and time of a what-if plan.
 
 The console serves a stand-in for its pages here: what browsers do is not measured.
 """
@@ -19,7 +19,7 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks import harness, problems
+from benchmarks import problems
 from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.api.deploying import deploy
@@ -196,13 +196,3 @@ async def _load(session: aiohttp.ClientSession, http: int) -> AsyncIterator[None
         sender.cancel()
         with suppress(asyncio.CancelledError):
             await sender
-
-
-def measure(progress: Progress) -> Sequence[Figure]:
-    """Measures all figures."""
-    with harness.alarm():
-        return [what_if(progress=progress), *cost(progress=progress)]
-
-
-if __name__ == "__main__":
-    sys.exit(harness.main("console", measure))

@@ -1,0 +1,165 @@
+"""Builds the web console: `python -m console.build` puts its assets where the package serves them from.
+
+The assets are built only if the sources or the lockfile have changed. `--types` checks the types instead.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from console.node import BuildError, Node, fetch_node, find_node, missing_requirements, run
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ROOT / "console"
+FOLDER = ROOT / "build" / "console"
+PLACE = Path("jigsaw_triton", "console", "assets")
+"""Folder of the assets inside a checkout and inside a wheel."""
+
+MODE_VARIABLE = "JIGSAW_CONSOLE"
+"""Environment variable for installations: `require` fails without the console, `skip` leaves it out."""
+
+_INPUTS = ("package.json", "package-lock.json", "build.mjs", "tsconfig.json", "src")
+_INSTALL_TIMEOUT_S = 600.0
+_BUILD_TIMEOUT_S = 300.0
+
+
+def build(*, sources: Path = SOURCES, folder: Path = FOLDER, develop: bool = False) -> Path:
+    """Builds the assets; does nothing if they are up to date.
+
+    Args:
+        sources: Folder with package.json, the lockfile and `src`.
+        folder: Folder of outputs and caches.
+        develop: True to also install the packages that only types and tests need.
+
+    Returns:
+        Folder of the assets inside `folder`.
+
+    Raises:
+        BuildError: There is no Node.js, the packages cannot be downloaded, or the bundler fails.
+    """
+    assets, stamp = folder / "assets", folder / "digest"
+    wanted = digest(sources)
+    with _locked(folder):
+        if (_read(stamp) == wanted and (assets / "index.html").is_file()) and not develop:
+            return assets
+        node = find_node()
+        _install_packages(sources, node, develop=develop)
+        if _read(stamp) == wanted and (assets / "index.html").is_file():
+            return assets
+        fresh = folder / "fresh"
+        shutil.rmtree(fresh, ignore_errors=True)
+        failure = "The console cannot be built. The bundler says:"
+        run(node.command("build.mjs", str(fresh)), sources, node, failure=failure, timeout_s=_BUILD_TIMEOUT_S)
+        shutil.rmtree(assets, ignore_errors=True)
+        fresh.rename(assets)
+        stamp.write_text(wanted, encoding="utf-8")
+    return assets
+
+
+def install(assets: Path, target: Path) -> bool:
+    """Copies the assets to the folder that they are served from. Returns True if a file has changed."""
+    target.mkdir(parents=True, exist_ok=True)
+    names = {path.name for path in assets.iterdir()}
+    changed = False
+    for path in [path for path in target.iterdir() if path.name not in names]:
+        path.unlink()
+        changed = True
+    for name in sorted(names):
+        content = (assets / name).read_bytes()
+        if (target / name).is_file() and (target / name).read_bytes() == content:
+            continue
+        # A running console may read the file at this moment, so it is replaced as a whole.
+        temporary = target / f".{name}.{os.getpid()}"
+        temporary.write_bytes(content)
+        temporary.replace(target / name)
+        changed = True
+    return changed
+
+
+def check_types(sources: Path = SOURCES) -> None:
+    """Checks the types of the sources.
+
+    Raises:
+        BuildError: The types are wrong, or the compiler cannot be installed.
+    """
+    node = find_node()
+    with _locked(FOLDER):
+        _install_packages(sources, node, develop=True)
+    compiler = node.command(
+        str(sources / "node_modules" / "typescript" / "bin" / "tsc"), "--noEmit", "--pretty", "false"
+    )
+    run(compiler, sources, node, failure="The types of the console are wrong:", timeout_s=_BUILD_TIMEOUT_S)
+
+
+def digest(sources: Path) -> str:
+    """Returns a digest of all files that the assets are built from."""
+    found = hashlib.sha256()
+    for name in _INPUTS:
+        path = sources / name
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                content = file.read_bytes()
+                found.update(f"{file.relative_to(sources)} {len(content)}\n".encode())
+                found.update(content)
+    return found.hexdigest()
+
+
+def _install_packages(sources: Path, node: Node, *, develop: bool) -> None:
+    """Installs exactly the packages of the lockfile, without their scripts, unless they are there."""
+    stamp = sources / "node_modules" / ".jigsaw"
+    lockfile = hashlib.sha256((sources / "package-lock.json").read_bytes()).hexdigest()
+    known = _read(stamp).split()
+    if known[:1] == [lockfile] and (not develop or "develop" in known):
+        return
+    options = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", *(() if develop else ("--omit=dev",)))
+    failure = (
+        "The packages of the console cannot be installed. They are downloaded from the npm registry once; "
+        "a wheel of jigsaw-triton needs neither them nor a network. npm says:"
+    )
+    run(node.npm_command("ci", *options), sources, node, failure=failure, timeout_s=_INSTALL_TIMEOUT_S)
+    stamp.write_text(f"{lockfile} {'develop' if develop else ''}\n", encoding="utf-8")
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lets one build at a time work in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def main() -> int:
+    """Runs the command line and returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m console.build", description="Builds the web console.")
+    parser.add_argument("--types", action="store_true", help="check the types instead")
+    arguments = parser.parse_args()
+    if os.environ.get(MODE_VARIABLE) == "skip":
+        print(f"the console is left out, because {MODE_VARIABLE} is skip", file=sys.stderr)
+        return 0
+    try:
+        if missing_requirements():
+            fetch_node()
+        if arguments.types:
+            check_types()
+            return 0
+        if install(build(develop=True), ROOT / PLACE):
+            print(f"{PLACE}: the web console is built")
+    except BuildError as error:
+        print(f"{error}\nTo continue without the console, set {MODE_VARIABLE}=skip.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

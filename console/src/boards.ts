@@ -1,0 +1,99 @@
+import type { Gpu, Move, Slice, State, Worker, WorkerModel } from "./model";
+
+const names = new Intl.Collator(undefined, { numeric: true });
+
+export interface Piece {
+  key: string;
+  slice: Slice;
+  start: number;
+  length: number;
+  name: string | null;
+  worker: Worker | null;
+  move: Move | null;
+}
+
+export interface Board {
+  key: string;
+  gpu: Gpu;
+  columns: number;
+  pieces: Piece[];
+}
+
+export function boardOf(key: string, gpu: Gpu, state: State, moves: Map<string, Move>): Board {
+  const pieces = gpu.slices
+    .map((slice): Piece => {
+      const name = slice.worker ?? null;
+      return {
+        key: `${slice.start}:${slice.slice}:${name ?? ""}`,
+        slice,
+        start: slice.start,
+        length: slice.size,
+        name,
+        worker: (name !== null ? state.workers[name] : null) ?? null,
+        move: (name !== null ? moves.get(name) : null) ?? null,
+      };
+    })
+    .sort((a, b) => a.start - b.start);
+  return { key, gpu, columns: gpu.memory, pieces };
+}
+
+export function boardsOf(state: State): Board[] {
+  const moves = movesOf(state);
+  return Object.entries(state.gpus)
+    .map(([key, gpu]) => boardOf(key, gpu, state, moves))
+    .sort((a, b) => names.compare(a.gpu.node, b.gpu.node) || a.gpu.index - b.gpu.index);
+}
+
+export function movesOf(state: State): Map<string, Move> {
+  return new Map((state.change?.moves ?? []).flatMap((move) => (move.worker ? [[move.worker, move] as const] : [])));
+}
+
+/** Boards with the same slices for the same models in the same condition are alike. */
+export function signature(board: Board): string {
+  const pieces = board.pieces.map((piece) => {
+    const models = piece.worker?.models.map((m) => `${m.graph}/${m.task}/${m.variant}/${m.instances}/${m.batch}`).join("+");
+    const condition = piece.move?.kind ?? piece.worker?.state ?? (piece.slice.foreign ? "foreign" : "empty");
+    return `${piece.start}:${piece.slice.slice}:${models ?? ""}:${condition}`;
+  });
+  return `${board.gpu.model}|${board.gpu.lost ? "lost" : ""}|${pieces.join("|")}`;
+}
+
+export interface Group {
+  key: string;
+  first: Board;
+  boards: Board[];
+}
+
+export function grouped(boards: Board[]): Group[] {
+  const groups = new Map<string, Group>();
+  for (const board of boards) {
+    const key = signature(board);
+    const group = groups.get(key);
+    if (group) group.boards.push(board);
+    else groups.set(key, { key, first: board, boards: [board] });
+  }
+  return [...groups.values()];
+}
+
+/** Share of its time that a model computes: batches a second times the time of each, over its instances. */
+export function busy(model: WorkerModel): number | null {
+  const { batches_rps, mean_ms } = model.measured ?? {};
+  return batches_rps == null || mean_ms == null ? null : (batches_rps * mean_ms) / 1000 / Math.max(1, model.instances);
+}
+
+/** Busy share of the busiest model of a slice. */
+export function load(piece: Piece): number | null {
+  const shares = (piece.worker?.models ?? []).map(busy).filter((share) => share !== null);
+  return shares.length > 0 ? Math.max(...shares) : null;
+}
+
+export function matches(board: Board, text: string): boolean {
+  if (!text) return true;
+  const wanted = text.toLowerCase();
+  const texts = [board.key, board.gpu.model];
+  for (const piece of board.pieces) {
+    texts.push(piece.slice.slice, piece.name ?? "", piece.worker?.state ?? "");
+    for (const m of piece.worker?.models ?? []) texts.push(m.graph, m.task, m.variant);
+  }
+  return texts.some((found) => found.toLowerCase().includes(wanted));
+}

@@ -1,0 +1,2 @@
+// The bundler collects imported style sheets.
+declare module "*.css";

@@ -1,0 +1,95 @@
+import { batch, signal } from "@preact/signals";
+import { get, signedOut } from "./api";
+import type { LogEvent, Sample, Session, State } from "./model";
+import { merge } from "./patch";
+
+/** Events that are kept for the page of events; older ones are asked for. */
+const KEPT_EVENTS = 1000;
+const RETRY_MS = [500, 1000, 2000, 3000];
+/** Silence after which the connection is checked. The server sends a sample each second while a controller answers. */
+const SILENCE_MS = 12_000;
+
+export const session = signal<Session | null>(null);
+export const state = signal<State | null>(null);
+export const events = signal<LogEvent[]>([]);
+export const sample = signal<Sample | null>(null);
+/** Time since which no controller answers the console; null while one does. */
+export const staleSince = signal<number | null>(null);
+/** Time since which the console itself does not answer; null while it does. */
+export const lostSince = signal<number | null>(null);
+/** Number of connections so far; pages that loaded data of their own load it again when it rises. */
+export const connections = signal(0);
+
+let source: EventSource | null = null;
+let heard = 0;
+let failures = 0;
+
+export function start(): void {
+  void connect();
+  setInterval(() => void checkSilence(), 3000);
+}
+
+async function connect(): Promise<void> {
+  try {
+    session.value = await get<Session>("/api/session");
+  } catch {
+    if (!signedOut.value) retry();
+    return;
+  }
+  const opened = new EventSource("/api/stream");
+  source = opened;
+  heard = Date.now();
+  const on = <T>(kind: string, handle: (data: T) => void): void =>
+    opened.addEventListener(kind, (message) => {
+      heard = Date.now();
+      batch(() => handle(JSON.parse((message as MessageEvent<string>).data) as T));
+    });
+  on<State>("state", (found) => {
+    failures = 0;
+    state.value = whole(found);
+    lostSince.value = null;
+    connections.value += 1;
+  });
+  on<unknown>("patch", (patch) => {
+    if (state.value) state.value = whole(merge(state.value, patch) as State);
+  });
+  on<Sample>("sample", (found) => {
+    sample.value = found;
+  });
+  on<LogEvent>("event", (found) => {
+    const known = events.value;
+    if (known.length === 0 || found.id > known[known.length - 1]!.id) {
+      events.value = [...known.slice(-KEPT_EVENTS + 1), found];
+    }
+  });
+  on<{ since: number | null }>("stale", ({ since }) => {
+    staleSince.value = since;
+  });
+  opened.onerror = () => {
+    if (source === opened) retry();
+  };
+}
+
+function retry(): void {
+  source?.close();
+  source = null;
+  lostSince.value ??= Date.now() / 1000;
+  setTimeout(() => void connect(), RETRY_MS[Math.min(failures++, RETRY_MS.length - 1)]);
+}
+
+/** Finds connections that broke without an end, as after the sleep of a laptop. */
+async function checkSilence(): Promise<void> {
+  const asked = source;
+  if (!asked || Date.now() - heard < SILENCE_MS) return;
+  heard = Date.now();
+  try {
+    await get<Session>("/api/session", AbortSignal.timeout(5000));
+  } catch {
+    if (source === asked) retry();
+  }
+}
+
+/** Before a controller has answered, and after the last graph has gone, parts of the state are missing. */
+function whole(found: State): State {
+  return { ...found, graphs: found.graphs ?? {}, gpus: found.gpus ?? {}, workers: found.workers ?? {} };
+}
