@@ -273,9 +273,9 @@ FAMILIES: tuple[Family, ...] = (
         "jigsaw_spans_total",
         "counter",
         ("outcome",),
-        "Spans of traces: `exported`, or dropped because too many waited (`full`), the receiver could not be reached for "
-        "a minute (`unreachable`) or did not take them (`refused`). Only while traces are exported; starts at 0 with "
-        "each process that exports them.",
+        "Spans of traces: `exported`, or dropped because too many waited (`full`), the receiver could not be reached "
+        "for a minute (`unreachable`) or did not take them (`refused`). Only while traces are exported; starts at 0 "
+        "with each process that exports them.",
         _spans,
     ),
 )
