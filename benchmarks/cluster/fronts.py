@@ -15,10 +15,11 @@ import numpy as np
 import tritonclient.grpc.aio as triton
 
 from benchmarks import system
-from benchmarks.cluster.faults import BOARD, GRAPH, PLANNED_RPS, WORKER_RPS
+from benchmarks.cluster.faults import BOARD, PLANNED_RPS, SLO_MS, WORKER_RPS
 from benchmarks.dataplane import client
 from benchmarks.dataplane.client import OK, Outcome
 from benchmarks.effort import Effort
+from benchmarks.emulated import chain
 from benchmarks.harness import Figure, Progress, figure
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.model import GatewayPorts
@@ -55,7 +56,7 @@ async def deployed(weights: tuple[float, ...]) -> AsyncIterator[FrontedCells]:
         profiles = ProfileTable(
             system.profile(BOARD, task, "only", 1, 1000 / WORKER_RPS, WORKER_RPS) for task in ("detect", "classify")
         )
-        system.read_graph(folder / "app", GRAPH, {"profiles.csv": write_profiles(profiles.rows())})
+        system.read_graph(folder / "app", chain(SLO_MS), {"profiles.csv": write_profiles(profiles.rows())})
         cells = FrontedCells(folder, len(weights), BOARD)
         try:
             await asyncio.to_thread(_start, cells, folder / "app", weights)
