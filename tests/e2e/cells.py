@@ -96,4 +96,5 @@ class FrontedCells:
         if self.front.runs:
             self.front.end(signal.SIGTERM)
         for system in self.systems.values():
-            system.end()
+            if system.orphans():
+                system.end()

@@ -57,19 +57,16 @@ def test_files_are_replaced_only_on_request(run: Run, app: Path, planned: Path) 
     assert [cell.name for cell in Cells("cells").cells] == ["cell1"]
 
 
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (("--gateway-host", "cell1"), "'cell1' names no cell and host (--gateway-host)"),
+def test_wrong_hosts_are_refused(run: Run, app: Path, planned: Path) -> None:
+    for more, message in (
+        (("--gateway-host", "cell1"), "'cell1' names no cell and host"),
         (("--gateway-host", "cell3=a"), "the plan has no cell 'cell3'"),
         (("--gateway-host", "cell1=a:8000"), "'a:8000' is not a host name or an address"),
         (("--standby-host", "cell1=a", "--standby-host", "cell1=b"), "cell cell1 has two hosts"),
-    ],
-)
-def test_wrong_hosts_are_refused(run: Run, app: Path, planned: Path, more: tuple[str, ...], message: str) -> None:
-    answer = create(run, app, *more)
-    assert answer.startswith("2: ")
-    assert message.partition(" (")[0] in answer
+    ):
+        answer = create(run, app, *more)
+        assert answer.startswith("2: ")
+        assert message in answer
 
 
 def test_graphs_and_nodes_must_be_those_of_the_plan(run: Run, app: Path, planned: Path, named: object) -> None:
