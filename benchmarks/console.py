@@ -98,8 +98,15 @@ def cost(effort: Effort = FULL, progress: Progress = print) -> list[Figure]:
         (folder / "pages").mkdir()
         (folder / "pages" / "index.html").write_text("<title>console</title>")
         http, grpc, metrics, port = free_ports("127.0.0.1", 4)
-        ports = {"http": http, "grpc": grpc, "metrics": metrics}
-        with deploy(folder / "app", demand=2 * RPS, gpus="2xcpu", state=folder / "state", **ports) as deployment:
+        with deploy(
+            folder / "app",
+            demand=2 * RPS,
+            gpus="2xcpu",
+            state=folder / "state",
+            http=http,
+            grpc=grpc,
+            metrics=metrics,
+        ) as deployment:
             environment = {**os.environ, ASSETS_VARIABLE: str(folder / "pages")}
             module = "jigsaw_triton.console.web.process"
             command = [sys.executable, "-m", module, str(deployment.paths.state), str(port)]

@@ -88,7 +88,7 @@ def ask(system: System, request_id: str) -> None:
 def test_a_console_follows_a_deployment_to_its_end(system: System, tmp_path: Path) -> None:
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "index.html").write_text("<!doctype html><title>console</title>")
-    system.set(ASSETS_VARIABLE, tmp_path / "pages")
+    system.set_variable(ASSETS_VARIABLE, tmp_path / "pages")
     app, (port,) = tmp_path / "crossing", free_ports(1)
     assert system.run("init", app, "--from", "traffic").code == 0
     gpus = ("--gpus", "1xH100-80GB", "--driver", "emulated", "--demand", "5")
