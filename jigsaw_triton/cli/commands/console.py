@@ -22,7 +22,6 @@ from jigsaw_triton.controller.persistence.paths import deployment_paths
 )
 @options.option(
     "--port",
-    variable="JIGSAW_CONSOLE_PORT",
     type=click.IntRange(1, 65535),
     default=PORT,
     show_default=True,

@@ -1,4 +1,4 @@
-"""What pages get while a controller works, is restarted, or has too much to say."""
+"""Messages that pages get while a controller works, is restarted, or has too much to say."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
