@@ -1,4 +1,4 @@
-"""What the web console shows of a controller, except measurements: the state, the graphs, the GPUs and the workers."""
+"""View of a controller for the web console: its state, graphs, GPUs and workers, without measurements."""
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType

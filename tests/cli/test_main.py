@@ -115,7 +115,11 @@ def test_every_option_has_its_environment_variable(name: str) -> None:
     for option in options:
         assert isinstance(option, Option)
         long = next(flag for flag in option.opts if flag.startswith("--"))
-        assert option.envvar in ("JIGSAW_" + long[2:].replace("-", "_").upper(), "JIGSAW_MEASURE_ACCURACY")
+        assert option.envvar in (
+            "JIGSAW_" + long[2:].replace("-", "_").upper(),
+            "JIGSAW_MEASURE_ACCURACY",
+            "JIGSAW_CONSOLE_ADDRESS",
+        )
 
 
 def test_an_environment_variable_is_a_flag_for_all_commands_or_for_none() -> None:

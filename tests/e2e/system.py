@@ -75,7 +75,7 @@ class System:
         """Puts a folder at the front of PATH for the following commands."""
         self._environment["PATH"] = f"{folder}{os.pathsep}{self._environment['PATH']}"
 
-    def set(self, name: str, value: object) -> None:
+    def set_variable(self, name: str, value: object) -> None:
         """Sets an environment variable for the following commands."""
         self._environment[name] = str(value)
 

@@ -1,7 +1,6 @@
 """`jigsaw-triton console`: runs the web console of a deployment."""
 
-import logging
-import os
+import sys
 from pathlib import Path
 
 import click
@@ -23,7 +22,6 @@ from jigsaw_triton.controller.persistence.paths import deployment_paths
 )
 @options.option(
     "--port",
-    variable="JIGSAW_CONSOLE_PORT",
     type=click.IntRange(1, 65535),
     default=PORT,
     show_default=True,
@@ -86,13 +84,11 @@ def command(
         hosts=hosts,
         behind_proxy=behind_proxy,
     )
-    os.umask(0o077)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
-    def announce(address: str) -> None:
+    def announce(opening: str) -> None:
         out.note("the console is running; end it with Ctrl-C. This URL opens it")
-        out.result({"url": address}, address)
+        out.result({"url": opening}, opening)
         # The command goes on, and whoever started it may read the URL through a pipe.
-        click.get_text_stream("stdout").flush()
+        sys.stdout.flush()
 
     run_console(paths, settings, announce)

@@ -176,8 +176,9 @@ class Feed:
                 self._publish()
 
     def _lose(self) -> None:
-        """Tells the pages since when nothing answers."""
+        """Sends the pages since when nothing answers."""
         if self._state is None:
+            self._view = ABSENT
             self._publish()
         if not self._stale:
             self._stale = True

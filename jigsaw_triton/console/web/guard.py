@@ -1,4 +1,4 @@
-"""What every request to the console must pass: its host, its session, its origin; and the headers of every response."""
+"""Checks of every request to the console: its host, session and origin; and the headers of every response."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -105,8 +105,8 @@ class ForbiddenError(JigsawError):
     """A request that this console does not allow.
 
     Args:
-        message: What is not allowed.
-        hint: What to do.
+        message: Sentence that says what is not allowed.
+        hint: Advice on how to get it.
     """
 
     def __init__(self, message: str, hint: str) -> None:

@@ -73,6 +73,8 @@ def run_console(
         hint = "`jigsaw-triton console` prints a URL that opens it"
         raise StateError("the console of this deployment is running already", where=str(paths.state), hint=hint)
     check_port(settings)
+    os.umask(0o077)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     paths.create()
     access, records = Access(settings.password), Records(paths)
 
@@ -161,8 +163,6 @@ async def _has_stopped(records: Records) -> bool:
 
 def main(state: str, port: int) -> int:
     """Runs the console that `deploy --console` starts; returns the exit code."""
-    os.umask(0o077)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     paths = deployment_paths(Path(state))
     try:
         # The command that has started this process asks the socket for the URL.

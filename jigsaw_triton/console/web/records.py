@@ -1,4 +1,4 @@
-"""What a deployment has written to its folders, which can be read whether its controller answers or not."""
+"""Records that a deployment has written to its folders, readable whether its controller answers or not."""
 
 from contextlib import closing
 from datetime import datetime

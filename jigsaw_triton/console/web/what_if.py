@@ -1,4 +1,4 @@
-"""What-if plans and explanations of a generation, as the console's API has them. Nothing here touches what runs."""
+"""Plans for other requirements, and explanations of a generation, as the console's API has them. Nothing here touches what runs."""
 
 import math
 import time

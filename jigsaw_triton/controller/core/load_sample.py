@@ -116,12 +116,12 @@ def load_between(before: Reading, now: Reading, elapsed_s: float, state: State, 
     """
     counted = _since(before.counters, now.counters)
     latencies: dict[str, Tally] = {}
-    for (graph, _), tally in tallies_since(before.tallies, now.tallies).items():
-        latencies[graph] = latencies.get(graph, Tally()) + tally
+    for (served, _), tally in tallies_since(before.tallies, now.tallies).items():
+        latencies[served] = latencies.get(served, Tally()) + tally
     graphs = state.running.wanted.graphs if state.running is not None else {}
 
-    def rate(kind: str, graph: str) -> float:
-        return (counted.get((kind, graph), 0.0) + counted.get((f"{kind} by model", graph), 0.0)) / elapsed_s
+    def rate(kind: str, name: str) -> float:
+        return (counted.get((kind, name), 0.0) + counted.get((f"{kind} by model", name), 0.0)) / elapsed_s
 
     found = {}
     for name, graph in graphs.items():
@@ -182,8 +182,8 @@ def _accuracy(graph: TaskGraph, counted: Counters) -> float | None:
     items: dict[str, dict[str, float]] = {}
     for key, count in counted.items():
         if key[0] == "items" and key[1] == graph.name and count > 0:
-            for task, variant in zip(members(key[2]), members(key[3]), strict=False):
-                of_task = items.setdefault(task, {})
+            for member, variant in zip(members(key[2]), members(key[3]), strict=False):
+                of_task = items.setdefault(member, {})
                 of_task[variant] = of_task.get(variant, 0.0) + count
     loss = {}
     for name, task in graph.tasks.items():

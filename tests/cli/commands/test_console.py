@@ -92,6 +92,7 @@ def test_a_deployment_starts_its_console(
 
     monkeypatch.setattr(deploy, "check_console", lambda _, asked_port: asked.append(("check", asked_port)))
     monkeypatch.setattr(deploy, "start_console", start_console)
+    monkeypatch.setattr(deploy, "status_view", lambda *_: ["the status"])
     result = run("deploy", app, "--gpus", "2xcpu", "--demand", "2", "--detach", *words)
     assert result.exit_code == 0, result.stderr
     assert f"web console: {URL}" in result.stderr

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from jigsaw_triton.child_process import ChildEndedError, ChildHungError
 from jigsaw_triton.console.web import planners as module
 from jigsaw_triton.console.web.planners import PlannerProcess, Planners
 from jigsaw_triton.console.web.planning_worker import _Worker
@@ -76,7 +77,7 @@ def test_a_generation_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_errors_of_the_process_are_those_of_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = [InputError("no"), module.ChildEndedError(-9), module.ChildHungError(), {}]
+    answers = [InputError("no"), ChildEndedError(-9), ChildHungError(), {}]
     child, found = asked(monkeypatch, answers, [1, 1, 1, 1], Kept("v", b"state"))
     assert [str(error).partition(";")[0] for error in found[:3]] == [
         "no",

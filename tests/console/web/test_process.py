@@ -33,6 +33,12 @@ def deployed(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     return paths
 
 
+@pytest.fixture
+def built(pages: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(ASSETS_VARIABLE, str(pages))
+    return pages
+
+
 @contextmanager
 def console(paths: Paths, pages: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """Runs the process that `deploy --console` starts. Yields it with a URL."""
@@ -56,8 +62,8 @@ def console(paths: Paths, pages: Path) -> Iterator[tuple["subprocess.Popen[str]"
         process.communicate()
 
 
-def test_a_url_opens_the_console_and_sigterm_ends_it(deployed: Paths, pages: Path) -> None:
-    with closing(Journal(deployed.journal)), console(deployed, pages) as (process, url):
+def test_a_url_opens_the_console_and_sigterm_ends_it(deployed: Paths, built: Path) -> None:
+    with closing(Journal(deployed.journal)), console(deployed, built) as (process, url):
         browser = build_opener(HTTPCookieProcessor(CookieJar()))
         with browser.open(url, timeout=PATIENCE_S) as page:
             assert b"<title>console</title>" in page.read()
@@ -88,12 +94,6 @@ def test_a_console_that_was_killed_does_not_hinder_the_next_one(deployed: Paths,
         assert running_console(deployed) is None
         with console(deployed, pages):
             pass
-
-
-@pytest.fixture
-def built(pages: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(ASSETS_VARIABLE, str(pages))
-    return pages
 
 
 def test_a_port_that_is_taken_is_an_error(deployed: Paths, built: Path) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from jigsaw_triton.console.client import ControllerGoneError
@@ -27,7 +27,8 @@ class FakeLive:
         events: Events, oldest first.
         samples: Samples of the load, oldest first.
         gone: True while no controller answers.
-        metrics_text: Text of the gateway's /metrics; None while the gateway does not answer.
+        metrics_text: Function that returns the text of the gateway's /metrics at each reading, from 1; None while the
+            gateway does not answer.
         questions: Number of questions to the controller.
         changes: Changes that were asked for, with their bodies.
         run: Number of the controller's process.
@@ -39,12 +40,13 @@ class FakeLive:
         self.events: list[dict[str, Any]] = []
         self.samples: list[dict[str, Any]] = []
         self.gone = False
-        self.metrics_text: str | None = None
+        self.metrics_text: Callable[[int], str | None] = lambda _: None
         self.questions = 0
         self.changes: list[tuple[str, Mapping[str, Any]]] = []
         self.run = 1
 
     _version = 0
+    _readings = 0
 
     def change(self, **parts: Any) -> None:
         """Replaces parts of the view."""
@@ -65,13 +67,18 @@ class FakeLive:
             await asyncio.sleep(_MOMENT_S)
         last = self.events[-1]["id"] if self.events else 0
         samples = [s for s in self.samples if s["t"] > sample]
-        answer = {"version": now, "event": last, "events": news, "samples": samples}
-        return json.loads(json.dumps({**answer, **({} if version == now else {"view": self.view_now})}))
+        answer: dict[str, Any] = {"version": now, "event": last, "events": news, "samples": samples}
+        if version != now:
+            answer["view"] = self.view_now
+        answer = json.loads(json.dumps(answer))
+        return answer
 
     async def metrics(self, url: str, names: tuple[str, ...]) -> tuple[Sample, ...]:
-        if self.metrics_text is None:
+        self._readings += 1
+        text = self.metrics_text(self._readings)
+        if text is None:
             raise ServerError("the gateway does not answer", where=url)
-        return parse_metrics(self.metrics_text, names)
+        return parse_metrics(text, names)
 
     async def ask(self, kind: str, asked: Mapping[str, Any]) -> None:
         self.changes.append((kind, asked))
