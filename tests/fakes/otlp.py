@@ -26,7 +26,7 @@ class Received:
     Attributes:
         resource: Attributes of the server that it is of.
         trace: Id of its trace, in hexadecimal digits.
-        id: Id of the span, likewise.
+        id: Id of the span, in hexadecimal digits.
         parent: Id of its parent; empty for none.
         name: Name.
         kind: `INTERNAL`, `SERVER` or `CLIENT`.

@@ -42,7 +42,7 @@ class RetryLaterError(Exception):
     """The endpoint cannot be reached, or asks to try again.
 
     Args:
-        message: What happened.
+        message: Description of the failure.
         after_s: Seconds to wait, if the endpoint says so; else 0.
     """
 
