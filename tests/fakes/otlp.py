@@ -95,7 +95,7 @@ def _attributes(pairs: Any) -> dict[str, Any]:
 
 
 def _check_known(message: Message) -> None:
-    assert not len(UnknownFieldSet(message))  # type: ignore[no-untyped-call]
+    assert not len(UnknownFieldSet(message))
     for _, value in message.ListFields():
         for item in value if hasattr(value, "__len__") and not isinstance(value, str | bytes) else [value]:
             if isinstance(item, Message):
