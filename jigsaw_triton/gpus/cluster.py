@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Literal, NamedTuple
-from urllib.parse import urlsplit
 
 from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import (
@@ -40,6 +39,12 @@ from jigsaw_triton.spec.schema import (
 )
 from jigsaw_triton.spec.source import Path, Report
 from jigsaw_triton.spec.words import LOCAL_NODE, nearest, shown
+
+_ENDPOINT = re.compile(
+    r"https?://(?P<user>[!-.0-?A-~]*@)?(?:\[[0-9A-Fa-f:.]+\]|[\w.~-]+)(?::(?P<port>\d{1,5}))?(?:/[\w.~!$&'()*+,;=:@%/-]*)?",
+    re.ASCII,
+)
+"""Form of the address of an OTLP receiver."""
 
 
 def build_cluster(
@@ -145,15 +150,11 @@ def otlp_mistakes(otlp: Otlp | None) -> Iterator[Mistake]:
     """Yields the reasons why traces cannot be exported like this."""
     if otlp is None:
         return
-    try:
-        parts = urlsplit(otlp.endpoint)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or parts.query or parts.fragment or re.search(r"[\s\x00-\x1f\x7f-\U0010ffff]", otlp.endpoint):
+    found = _ENDPOINT.fullmatch(otlp.endpoint)
+    if found is None or not 0 < int(found["port"] or 80) < 2**16:
         hint = "write the base of the receiver's OTLP/HTTP address, such as http://localhost:4318"
         yield Mistake(("endpoint",), f"{shown(otlp.endpoint)} is not an http or https address", hint)
-    elif parts.username is not None or parts.password is not None:
+    elif found["user"]:
         hint = "let a collector on this machine add the credentials"
         yield Mistake(("endpoint",), "the address of the receiver contains credentials", hint)
     if not 0 <= otlp.sample <= 1:

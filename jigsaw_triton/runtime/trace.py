@@ -175,7 +175,7 @@ class TraceFile:
         self._path = path
         self._limit_bytes = limit_bytes
 
-    def write(self, *records: Hop | Run) -> None:
+    def write(self, *records: Hop | Response | Run) -> None:
         """Appends a line for each record. If the disk is full, the records are lost without an error."""
         text = "".join(json.dumps(asdict(record), separators=(",", ":")) + "\n" for record in records)
         with suppress(OSError):

@@ -5,6 +5,7 @@ import secrets
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -78,13 +79,25 @@ def depths(spans: Sequence[Received], root: Received) -> list[tuple[int, str]]:
     return sorted(found)
 
 
+@pytest.fixture(scope="module")
+def asked(served: System) -> dict[tuple[str, str], tuple[Trace, int, int]]:
+    """A trace for each model and protocol, and when it began and ended. Those of pipelines take ten seconds."""
+    found = {}
+    for protocol in PROTOCOLS:
+        with Client(served, protocol) as client:
+            for model in TARGETS:
+                trace, before_ns = Trace(), time.time_ns()
+                trace.ask(client, model, request_id="seven")
+                found[model, protocol] = (trace, before_ns, time.time_ns())
+    return found
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("model", TARGETS)
-def test_the_trace_of_a_client_is_continued(served: System, receiver: Receiver, model: str, protocol: str) -> None:
-    trace, before_ns = Trace(), time.time_ns()
-    with Client(served, protocol) as client:
-        trace.ask(client, model, request_id="seven")
-    after_ns = time.time_ns()
+def test_the_trace_of_a_client_is_continued(
+    asked: dict[tuple[str, str], tuple[Trace, int, int]], receiver: Receiver, model: str, protocol: str
+) -> None:
+    trace, before_ns, after_ns = asked[model, protocol]
     spans = trace.spans(receiver, 1 + len(TREE))
     (root,) = (span for span in spans if span.parent == trace.span)
     assert (root.name, root.kind, root.remote, root.error) == (f"infer {model}", "SERVER", True, None)
@@ -153,9 +166,16 @@ def test_requests_are_served_without_a_receiver(system: System, tmp_path_factory
         assert "cannot be reached" in system.status()["otlp"]["error"]
         system.deploy(app, "--gpus", "1xcpu")
         assert (system.status()["otlp"]["endpoint"], system.status()["otlp"]["sample"]) == (endpoint, 1.0)
-        with Receiver(port=port) as receiver:
+        answering = Event()
+        with Receiver(lambda _: (200 if answering.wait(PATIENCE_S) else 503, b""), port=port) as receiver:
+            while not receiver.requests:
+                assert time.monotonic() < give_up_s
+                client.squares([2])
+            # It does not answer yet.
+            client.squares([3])
+            answering.set()
             receiver.wait(bool, "spans after the receiver has come")
-        client.squares([3])
+        client.squares([4])
     assert f"traces: ready, 100% of the requests to {endpoint}" in system.run("status").out
     system.deploy(app, "--gpus", "1xcpu", "--otlp", "none")
     assert system.status()["otlp"] is None

@@ -26,7 +26,7 @@ class Received:
     Attributes:
         resource: Attributes of the server that it is of.
         trace: Id of its trace, in hexadecimal digits.
-        id: Id of the span, likewise.
+        id: Id of the span, in hexadecimal digits.
         parent: Id of its parent; empty for none.
         name: Name.
         kind: `INTERNAL`, `SERVER` or `CLIENT`.
@@ -95,7 +95,7 @@ def _attributes(pairs: Any) -> dict[str, Any]:
 
 
 def _check_known(message: Message) -> None:
-    assert not len(UnknownFieldSet(message))  # type: ignore[no-untyped-call]
+    assert not len(UnknownFieldSet(message))
     for _, value in message.ListFields():
         for item in value if hasattr(value, "__len__") and not isinstance(value, str | bytes) else [value]:
             if isinstance(item, Message):

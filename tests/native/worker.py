@@ -46,7 +46,7 @@ class Call:
     ids: tuple[str, ...]
     number: int
     connection: int
-    traceparent: str
+    traceparent: str = ""
     _places: dict[str, memoryview] = field(default_factory=dict, repr=False)
 
     @property

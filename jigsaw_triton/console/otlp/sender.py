@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from jigsaw_triton.console.otlp.encoding import Encoded, rejected
@@ -42,7 +42,7 @@ class RetryLaterError(Exception):
     """The endpoint cannot be reached, or asks to try again.
 
     Args:
-        message: What happened.
+        message: Description of the failure.
         after_s: Seconds to wait, if the endpoint says so; else 0.
     """
 
@@ -193,7 +193,8 @@ def post(url: str, message: bytes) -> int:
                 raise RefusedError(message_text) from error
             raise RetryLaterError(message_text, _seconds(error.headers.get("Retry-After"))) from error
     except (OSError, HTTPException) as error:
-        raise RetryLaterError(f"{url} cannot be reached: {error}") from error
+        reason = error.reason if isinstance(error, URLError) else error
+        raise RetryLaterError(f"{url} cannot be reached: {reason}") from error
 
 
 def _seconds(text: str | None) -> float:
