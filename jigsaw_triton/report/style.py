@@ -44,7 +44,7 @@ small{color:var(--soft)}
 figcaption{font-weight:600;font-size:.9rem}
 .picture{background:#fff;border-radius:6px;padding:.5rem;margin:.6rem 0;overflow-x:auto}
 .picture img{display:block}
-.notice{border-left:4px solid var(--warning);padding:.3rem .8rem;background:var(--card)}
+.notice{border-left:4px solid var(--warning);padding:.3rem .8rem;margin:0 0 1rem;background:var(--card)}
 .key{display:flex;flex-wrap:wrap;gap:.2rem 1rem;font-size:.9rem;color:var(--soft);margin:.3rem 0}
 .key svg{width:.8em;height:.8em;margin-right:.3em}
 svg{display:block;width:100%;height:auto;overflow:visible}
