@@ -69,5 +69,5 @@ rect{fill:var(--c);stroke:var(--c);stroke-width:1}
 @media print{html{font-size:9.5px}body{max-width:none}nav,details{display:none}.wide,.picture{overflow:visible}
 .picture{padding:0}.picture img{max-width:100%;height:auto}
 .charts{grid-template-columns:repeat(4,1fr)}.charts.large{grid-template-columns:repeat(2,1fr)}
-h2{break-after:avoid}section section{break-inside:avoid}}
+h2,h3{break-after:avoid}tr{break-inside:avoid}section section{break-inside:avoid}}
 """
