@@ -148,6 +148,7 @@ class Controller:
         wanted = state.wanted if state.running is None else state.running.wanted
         if wanted is None:
             return
+        about_process(generation=generation_of(state))
         for revision in self._journal.generations():
             if not revision.outcome:
                 self._journal.conclude(revision.number, "failed")

@@ -44,7 +44,7 @@ small{color:var(--soft)}
 figcaption{font-weight:600;font-size:.9rem}
 .picture{background:#fff;border-radius:6px;padding:.5rem;margin:.6rem 0;overflow-x:auto}
 .picture img{display:block}
-.notice{border-left:4px solid var(--warning);padding:.3rem .8rem;background:var(--card)}
+.notice{border-left:4px solid var(--warning);padding:.3rem .8rem;margin:0 0 1rem;background:var(--card)}
 .key{display:flex;flex-wrap:wrap;gap:.2rem 1rem;font-size:.9rem;color:var(--soft);margin:.3rem 0}
 .key svg{width:.8em;height:.8em;margin-right:.3em}
 svg{display:block;width:100%;height:auto;overflow:visible}
@@ -69,5 +69,5 @@ rect{fill:var(--c);stroke:var(--c);stroke-width:1}
 @media print{html{font-size:9.5px}body{max-width:none}nav,details{display:none}.wide,.picture{overflow:visible}
 .picture{padding:0}.picture img{max-width:100%;height:auto}
 .charts{grid-template-columns:repeat(4,1fr)}.charts.large{grid-template-columns:repeat(2,1fr)}
-h2{break-after:avoid}section section{break-inside:avoid}}
+h2,h3{break-after:avoid}tr{break-inside:avoid}section section{break-inside:avoid}}
 """
