@@ -97,7 +97,7 @@ def test_a_swap_is_watched(console: FakeConsole, opened: Open) -> None:
             "change": {"at": 2, "moves": [{"gpu": "node00/1", "kind": "load", "worker": new}]},
         }
     )
-    page.get_by_role("button", name=re.compile("detect yolov5s.*slice 3g at 0 of GPU node00/1, loading")).wait_for()
+    page.get_by_role("button", name=re.compile("detect yolov5s.*slice 3g at 0 of GPU node00.1, loading")).wait_for()
     shows(page, "stage 3 of 4")
     console.patch({"change": None, "workers": {new: {"state": "ready"}}, "deployment": {"generation": 8}})
     page.get_by_role("button", name="slice 3g at 0 of GPU node00/1, ready").wait_for()
