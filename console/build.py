@@ -91,7 +91,9 @@ def check_types(sources: Path = SOURCES) -> None:
     node = find_node()
     with _locked(FOLDER):
         _install_packages(sources, node, develop=True)
-    compiler = node.command(str(sources / "node_modules" / "typescript" / "bin" / "tsc"), "--noEmit", "--pretty", "false")
+    compiler = node.command(
+        str(sources / "node_modules" / "typescript" / "bin" / "tsc"), "--noEmit", "--pretty", "false"
+    )
     run(compiler, sources, node, failure="The types of the console are wrong:", timeout_s=_BUILD_TIMEOUT_S)
 
 

@@ -88,7 +88,9 @@ def fetch_node() -> None:
     ran = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     if ran.returncode != 0:
         details = "\n".join(f"  {line}" for line in ran.stderr.strip().splitlines()[-4:])
-        raise BuildError(f"Node.js is not installed and cannot be downloaded. pip says:\n{details}\nTo continue, {_ADVICE}.")
+        raise BuildError(
+            f"Node.js is not installed and cannot be downloaded. pip says:\n{details}\nTo continue, {_ADVICE}."
+        )
     importlib.invalidate_caches()
 
 
@@ -126,7 +128,12 @@ def run(command: Sequence[str], folder: Path, node: Node, *, failure: str, timeo
 def _major(program: str) -> int:
     try:
         ran = subprocess.run(
-            [program, "--version"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL
+            [program, "--version"],
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
         )
         return int(ran.stdout.strip().removeprefix("v").partition(".")[0])
     except (OSError, ValueError, subprocess.TimeoutExpired):

@@ -94,4 +94,8 @@ def test_the_sdist_contains_every_tracked_file(sdist: set[str]) -> None:
 def test_the_sdist_contains_nothing_that_is_built_or_fetched(sdist: set[str]) -> None:
     assert [path for path in sdist if path.endswith((".so", ".pyc", ".onnx", ".pt", ".npz"))] == []
     assert [path for path in sdist if "node_modules" in path] == []
-    assert [path for path in sdist if path.startswith((".venv/", "build/", "jigsaw_triton/_native/", "jigsaw_triton/console/assets/"))] == []
+    assert [
+        path
+        for path in sdist
+        if path.startswith((".venv/", "build/", "jigsaw_triton/_native/", "jigsaw_triton/console/assets/"))
+    ] == []

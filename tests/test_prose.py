@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PYTHON = ("jigsaw_triton", "benchmarks", "console", "demo", "ensembles", "model_repository_templates", "native", "tests")
+PYTHON = (
+    "jigsaw_triton",
+    "benchmarks",
+    "console",
+    "demo",
+    "ensembles",
+    "model_repository_templates",
+    "native",
+    "tests",
+)
 CPP = "native"
 SKIPPED = frozenset({"_share", "_native", "__pycache__", "corpus", "node_modules"})
 

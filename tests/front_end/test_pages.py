@@ -81,9 +81,7 @@ def test_a_swap_is_watched(console: FakeConsole, opened: Open) -> None:
     page.get_by_role("button", name="slice 4g at 0 of GPU node00/1, ready").wait_for()
     stages = ["drain the old slice", "create the new slice", "load yolov5s", "route"]
     moves = [{"gpu": "node00/1", "kind": "drain", "worker": old}]
-    console.patch(
-        {"change": {"from": 7, "to": 8, "why": "demand fell", "stages": stages, "at": 0, "moves": moves}}
-    )
+    console.patch({"change": {"from": 7, "to": 8, "why": "demand fell", "stages": stages, "at": 0, "moves": moves}})
     page.get_by_role("button", name="slice 4g at 0 of GPU node00/1, draining").wait_for()
     shows(page, "stage 1 of 4")
     swapped = [{**gpu["slices"][0], "slice": "3g", "worker": new}, gpu["slices"][1]]
@@ -107,7 +105,7 @@ def test_a_swap_is_watched(console: FakeConsole, opened: Open) -> None:
 
 def test_a_thousand_gpus_are_grouped_or_drawn_as_far_as_they_are_visible(serve: Serve, opened: Open) -> None:
     page = opened(serve(states.state(1000)))
-    page.get_by_role("button", name="×167 alike: show all GPUs like node00/0").wait_for()
+    page.get_by_role("button", name="167 alike: show all GPUs like node00/0").wait_for()
     assert page.locator(".board").count() == len(states.LAYOUTS)
     page.get_by_role("button", name="Every GPU").click()
     page.get_by_label("GPU node00/0", exact=True).wait_for()

@@ -193,11 +193,7 @@ class FakeConsole:
 
     def _events(self, query: Mapping[str, str]) -> Document:
         before, text, kind = int(query.get("before", 10**9)), query.get("text", "").lower(), query.get("kind", "")
-        found = [
-            e
-            for e in self.events
-            if e["id"] < before and text in e["text"].lower() and kind in ("", e["kind"])
-        ]
+        found = [e for e in self.events if e["id"] < before and text in e["text"].lower() and kind in ("", e["kind"])]
         return {"events": found[-int(query.get("limit", 100)) :], "kinds": sorted({e["kind"] for e in self.events})}
 
     async def _post(self, request: web.Request) -> web.Response:

@@ -195,9 +195,7 @@ def sample(t: float) -> Document:
 def history(now: float, seconds: int = 3600, step: int = 1) -> Document:
     """Returns the samples until `now`, and the plan changes among them."""
     samples = [sample(now - back) for back in range(seconds, 0, -step)]
-    columns = {
-        name: [s["graphs"]["traffic"][name] for s in samples] for name in samples[0]["graphs"]["traffic"]
-    }
+    columns = {name: [s["graphs"]["traffic"][name] for s in samples] for name in samples[0]["graphs"]["traffic"]}
     return {
         "samples": {
             "t": [s["t"] for s in samples],
