@@ -1,4 +1,4 @@
-"""Build hook for hatchling: compiles the Triton backend and bundles the web console, for wheels and editable installs."""
+"""Build hook for hatchling: compiles the Triton backend and bundles the web console."""
 
 import os
 import sys
@@ -30,7 +30,7 @@ class NativeBuildHook(BuildHookInterface[Any]):
 
         Args:
             version: `editable` for an editable install, else `standard`.
-            build_data: Description of the wheel, to which this method adds the libraries, the assets and the platform tag.
+            build_data: Description of the wheel, to which this method adds files and the platform tag.
         """
         root = Path(self.root)
         self._build_console(root, build_data, editable=version == "editable")

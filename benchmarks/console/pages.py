@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from itertools import count
+from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.effort import Effort
@@ -120,7 +120,7 @@ def _frames(browser: "Browser", effort: Effort) -> Iterator[Figure]:
             with _opened(browser, console, f"gpus?show={view}") as page:
                 page.locator(".board").first.wait_for()
                 times: list[float] = page.evaluate(_FRAMES.replace("SCROLL", scroll), seconds)
-            gaps = sorted(after - before for before, after in zip(times, times[1:], strict=False))
+            gaps = sorted(after - before for before, after in pairwise(times))
             rate = 1000 * len(gaps) / (times[-1] - times[0])
             moving = "every GPU, scrolling" if view == "single" else "alike GPUs grouped"
             note = (

@@ -5,6 +5,7 @@ import { merge } from "./patch";
 
 /** Events that are kept for the page of events; older ones are asked for. */
 const KEPT_EVENTS = 1000;
+const GATHER_MS = 100;
 const RETRY_MS = [500, 1000, 2000, 3000];
 /** Silence after which the connection is checked. The server sends a sample each second while a controller answers. */
 const SILENCE_MS = 12_000;
@@ -23,6 +24,8 @@ export const connections = signal(0);
 let source: EventSource | null = null;
 let heard = 0;
 let failures = 0;
+let arrived: LogEvent[] = [];
+let gathering: number | undefined;
 
 export function start(): void {
   void connect();
@@ -57,10 +60,8 @@ async function connect(): Promise<void> {
     sample.value = found;
   });
   on<LogEvent>("event", (found) => {
-    const known = events.value;
-    if (known.length === 0 || found.id > known[known.length - 1]!.id) {
-      events.value = [...known.slice(-KEPT_EVENTS + 1), found];
-    }
+    arrived.push(found);
+    gathering ??= setTimeout(addEvents, GATHER_MS);
   });
   on<{ since: number | null }>("stale", ({ since }) => {
     staleSince.value = since;
@@ -68,6 +69,15 @@ async function connect(): Promise<void> {
   opened.onerror = () => {
     if (source === opened) retry();
   };
+}
+
+/** Adds the events that have arrived; thousands at once are one change of the page. */
+function addEvents(): void {
+  gathering = undefined;
+  const last = events.value.at(-1)?.id ?? -1;
+  const fresh = arrived.filter((event) => event.id > last);
+  arrived = [];
+  if (fresh.length > 0) events.value = [...events.value, ...fresh].slice(-KEPT_EVENTS);
 }
 
 function retry(): void {

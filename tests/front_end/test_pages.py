@@ -95,7 +95,7 @@ def test_a_swap_is_watched(console: FakeConsole, opened: Open) -> None:
             "change": {"at": 2, "moves": [{"gpu": "node00/1", "kind": "load", "worker": new}]},
         }
     )
-    page.get_by_role("button", name=re.compile("detect yolov5s.*slice 3g at 0 of GPU node00/1, loading")).wait_for()
+    page.get_by_role("button", name=re.compile("detect yolov5s.*slice 3g at 0 of GPU node00.1, loading")).wait_for()
     shows(page, "stage 3 of 4")
     console.patch({"change": None, "workers": {new: {"state": "ready"}}, "deployment": {"generation": 8}})
     page.get_by_role("button", name="slice 3g at 0 of GPU node00/1, ready").wait_for()
@@ -105,7 +105,7 @@ def test_a_swap_is_watched(console: FakeConsole, opened: Open) -> None:
 
 def test_a_thousand_gpus_are_grouped_or_drawn_as_far_as_they_are_visible(serve: Serve, opened: Open) -> None:
     page = opened(serve(states.state(1000)))
-    page.get_by_role("button", name="×167 alike: show all GPUs like node00/0").wait_for()
+    page.get_by_role("button", name="167 alike: show all GPUs like node00/0").wait_for()
     assert page.locator(".board").count() == len(states.LAYOUTS)
     page.get_by_role("button", name="Every GPU").click()
     page.get_by_label("GPU node00/0", exact=True).wait_for()

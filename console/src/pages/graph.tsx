@@ -1,5 +1,5 @@
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { accuracy, ms, percent, rate, times } from "../format";
+import { accuracy, ms, number, percent, rate, times } from "../format";
 import { fansOut, type Layout, layout, nodeSize } from "../graph_layout";
 import type { Graph, GraphEdge, GraphTask } from "../model";
 import { taskClass } from "../palette";
@@ -155,7 +155,7 @@ function TaskNode({ graph, id, task, critical, style }: TaskNodeProps) {
       <p class="node-budget">
         <span class={over ? "over" : ""}>
           {task.step ? "Python step, " : ""}
-          {ms(p99)} of {ms(task.budget_ms)}
+          {number(p99)} of {ms(task.budget_ms)}
         </span>
         {over && <span class="bad-text">over budget</span>}
       </p>

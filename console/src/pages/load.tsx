@@ -41,7 +41,7 @@ export function Load() {
       </Head>
       {error != null && <ErrorNote error={error} />}
       {series && name ? (
-        <Charts series={series} changes={data?.changes ?? []} name={name} span={Number(span)} />
+        <Charts series={series} latest={latest?.t} changes={data?.changes ?? []} name={name} span={Number(span)} />
       ) : (
         error == null && <Empty>{series ? "No graph is served yet." : "Loading the last hour…"}</Empty>
       )}
@@ -49,7 +49,16 @@ export function Load() {
   );
 }
 
-function Charts({ series, changes, name, span }: { series: Series; changes: PastChange[]; name: string; span: number }) {
+interface ChartsProps {
+  series: Series;
+  /** Time of the latest sample. The series stays the same object, so this is what says that it has grown. */
+  latest: number | undefined;
+  changes: PastChange[];
+  name: string;
+  span: number;
+}
+
+function Charts({ series, changes, name, span }: ChartsProps) {
   const { t } = series;
   const graph = state.value!.graphs[name];
   const columns = series.graphs.get(name);
