@@ -15,10 +15,13 @@ from aiohttp import web
 
 from jigsaw_triton import __version__
 from jigsaw_triton.agent.contents import Contents
+from jigsaw_triton.agent.gateway_keeper import GatewayKeeper
 from jigsaw_triton.agent.node_agent import ADOPT, FINAL, KINDS, NodeAgent
-from jigsaw_triton.controller.fleet.wire import DEPLOYMENT_HEADER, EPOCH_HEADER, WIRE_VERSION, Json
+from jigsaw_triton.controller.fleet.gateway_content import content_digests
+from jigsaw_triton.controller.fleet.wire import DEPLOYMENT_HEADER, WIRE_VERSION, Json
 from jigsaw_triton.errors import InputError, JigsawError
 from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.servers.transport.config import EPOCH_HEADER
 
 MAX_WAIT_S = 30.0
 
@@ -35,6 +38,7 @@ class AgentServer:
         socket: Path of the socket to listen on.
         name: Name of the node.
         agent: The agent.
+        gateway: Standby gateway of this machine.
         contents: Files of models.
         installation: Tritonserver of this machine.
         grace_s: Seconds that `stop` waits for calls in progress.
@@ -45,6 +49,7 @@ class AgentServer:
         socket: Path,
         name: str,
         agent: NodeAgent,
+        gateway: GatewayKeeper,
         contents: Contents,
         installation: Installation,
         *,
@@ -53,6 +58,7 @@ class AgentServer:
         self._socket = socket
         self._name = name
         self._agent = agent
+        self._gateway = gateway
         self._contents = contents
         self._installation = installation
         app = web.Application(middlewares=[_errors], client_max_size=_BODY_BYTES)
@@ -61,6 +67,10 @@ class AgentServer:
         app.router.add_post("/survey", self._survey)
         app.router.add_get("/use", self._use)
         app.router.add_get("/lost", self._lost)
+        app.router.add_post("/gateway", self._want_gateway)
+        app.router.add_get("/gateway", self._gateway_status)
+        app.router.add_post("/gateway/unused", self._gateway_unused)
+        app.router.add_post("/fence", self._set_fence)
         app.router.add_put("/contents/{digest}", self._receive)
         app.router.add_post("/operations/{number}", self._begin)
         app.router.add_get("/operations/{number}", self._outcome)
@@ -114,6 +124,37 @@ class AgentServer:
         self._admit(request)
         return web.json_response({"lost": await self._agent.lost()})
 
+    async def _want_gateway(self, request: web.Request) -> web.Response:
+        """Sets what the standby gateway serves, unless files are missing: the response then says which."""
+        epoch = self._admit(request)
+        order = await request.json()
+        content = order["content"]
+        if content is not None:
+            missing = await asyncio.to_thread(self._contents.missing, set(content_digests(content)))
+            if missing:
+                return web.json_response({"missing": missing})
+        self._gateway.want(epoch, int(order["number"]), content)
+        return web.json_response({"missing": {}})
+
+    async def _gateway_status(self, request: web.Request) -> web.Response:
+        """Responds with the state of the standby gateway, once it has carried out the order `after` if it can."""
+        epoch = self._admit(request)
+        after = (epoch, _number(request, "after"))
+        return web.json_response(await self._gateway.status(after, min(_seconds(request), MAX_WAIT_S)))
+
+    async def _gateway_unused(self, request: web.Request) -> web.Response:
+        self._admit(request)
+        body = await request.json()
+        models = [(str(worker), str(model)) for worker, model in body["models"]]
+        generations = [(str(graph), int(number)) for graph, number in body["generations"]]
+        unused = await self._gateway.unused(models, generations, min(_seconds(request), MAX_WAIT_S))
+        return web.json_response({"unused": unused})
+
+    async def _set_fence(self, request: web.Request) -> web.Response:
+        """Has the workers refuse the gateways of the controllers that the caller has replaced."""
+        await self._agent.set_fence(self._admit(request))
+        return web.json_response({})
+
     async def _receive(self, request: web.Request) -> web.Response:
         self._admit(request)
         chunks = request.content.iter_chunked(_CHUNK_BYTES)
@@ -153,13 +194,14 @@ class AgentServer:
         await self._agent.operations.cancel(request.match_info["number"])
         return web.json_response({})
 
-    def _admit(self, request: web.Request) -> None:
-        """Checks that the caller is the controller of the workers on this node."""
+    def _admit(self, request: web.Request) -> str:
+        """Checks that the caller is the controller of the workers on this node, and returns its epoch."""
         deployment = request.headers.get(DEPLOYMENT_HEADER, "")
         epoch = request.headers.get(EPOCH_HEADER, "")
         if not deployment or not epoch.partition(".")[0].isdecimal():
             raise InputError("the call names no deployment and epoch", where="the agent")
         self._agent.admit(deployment, epoch)
+        return epoch
 
 
 def _number(request: web.Request, name: str) -> int:

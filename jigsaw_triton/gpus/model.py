@@ -173,6 +173,19 @@ class GatewayPorts:
 
 
 @dataclass(frozen=True, slots=True)
+class StandbyGateway:
+    """The standby of the gateway on another machine, which listens on the gateway's ports.
+
+    Attributes:
+        node: Name of the node whose agent keeps it.
+        address: IPv4 address that it listens on.
+    """
+
+    node: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayLimits:
     """Limits of one gateway, by which cells are sized.
 
@@ -317,6 +330,7 @@ class Cluster:
         topology: Node -> label -> value, such as that of its rack; nodes without labels may be absent.
         survive: Loss that a plan must survive; None for none.
         gateway_node: Node that the gateway runs on; empty if it is unknown.
+        standby_gateway: Standby of the gateway; None for none.
     """
 
     gpus: tuple[Gpu, ...]
@@ -333,6 +347,7 @@ class Cluster:
     topology: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
     survive: Survive | None = None
     gateway_node: str = ""
+    standby_gateway: StandbyGateway | None = None
 
     @property
     def compute_slices(self) -> int:

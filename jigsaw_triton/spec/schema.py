@@ -80,6 +80,11 @@ def _edge_long_form(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
+def _standby_long_form(value: Any) -> Any:
+    """Expands `b` to `{node: b}`."""
+    return {"node": value} if isinstance(value, str) else value
+
+
 def _survive_long_form(value: Any) -> Any:
     """Expands `node` to `{loss_of: node}`."""
     return {"loss_of": value} if isinstance(value, str) else value
@@ -378,6 +383,15 @@ class NodeEntry(_Entry):
     """Labels of the machine, such as its rack, by which `survive` spreads replicas."""
 
 
+class StandbyGatewayEntry(_Entry):
+    """Warm standby of the gateway, on another machine."""
+
+    node: Name = Field(examples=["b"])
+    """Machine whose agent keeps the standby."""
+    address: str | None = Field(default=None, examples=["0.0.0.0"])
+    """IPv4 address to listen on there; that of the gateway by default. The ports are those of the gateway."""
+
+
 class GatewayEntry(_Entry):
     """Address, ports and limits of the gateway, to which clients connect."""
 
@@ -399,6 +413,11 @@ class GatewayEntry(_Entry):
     """Processors that the gateway of a cell may keep busy; `plan --cells` makes no larger cells."""
     workers: int = Field(default=128, ge=1, le=2**16, examples=[128])
     """Workers that one task may have in a cell; `plan --cells` makes no larger cells."""
+    standby: Annotated[
+        StandbyGatewayEntry | None,
+        BeforeValidator(_standby_long_form, json_schema_input_type=StandbyGatewayEntry | Name | None),
+    ] = Field(default=None, examples=["b"])
+    """Machine that keeps a second gateway ready, with the engine `agents`: its name, or a mapping with an address."""
 
 
 class EdgeTlsEntry(_Entry):

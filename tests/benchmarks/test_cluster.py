@@ -12,6 +12,7 @@ pytestmark = pytest.mark.slow
 FIGURES = {
     "cells": "cluster.cells.8_tasks",
     "faults": "cluster.rolling",
+    "gateway": "cluster.gateway_lost.lost",
     "planning": "cluster.plan_s",
     "remote": "cluster.remote_cost.tiny",
     "simulated": "cluster.simulated",

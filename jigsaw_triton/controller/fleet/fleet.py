@@ -12,11 +12,13 @@ from jigsaw_triton.controller.core.state import GATEWAY
 from jigsaw_triton.controller.fleet.commands import Commands
 from jigsaw_triton.controller.fleet.edge import NAME as EDGE
 from jigsaw_triton.controller.fleet.edge import EdgeKeeper
+from jigsaw_triton.controller.fleet.fencing import Fencing
 from jigsaw_triton.controller.fleet.gateway import Gateway
 from jigsaw_triton.controller.fleet.local_node import LocalNode, process_of
 from jigsaw_triton.controller.fleet.node import Node, Process
 from jigsaw_triton.controller.fleet.orphans import note_runtime
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
+from jigsaw_triton.controller.fleet.replication import Replication
 from jigsaw_triton.controller.fleet.server import Server
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
@@ -46,6 +48,7 @@ class Fleet:
         edge: Edge in front of the gateway.
         gateway: Gateway.
         nodes: The other machines.
+        replication: Standby of the gateway on one of them.
     """
 
     GATEWAY = GATEWAY
@@ -66,6 +69,8 @@ class Fleet:
         self._gateway_image: Image | None = None
         self._own = LocalNode(paths, installation, journal, secret, notify, survives=survives)
         self.nodes = RemoteNodes(paths, journal, notify, survives=survives)
+        self.replication = Replication(self.nodes, notify)
+        self._fencing = Fencing(paths, journal, self.nodes, self.replication)
         self.edge = EdgeKeeper(paths, lambda kind, text: notify(e.Noticed(kind, text)), survives=survives)
         self.gateway = Gateway(paths, self._own.servers, self.edge, lambda ports: self.commands.gateway(ports))
 
@@ -129,6 +134,9 @@ class Fleet:
         health = self._own.servers.health
         health.gateway_memory_mib = cluster.gateway_memory_mib
         health.elsewhere = self.nodes.kill if self.nodes else None
+        await self.replication.serve_on(cluster)
+        if self.nodes:
+            self._fencing.begin()
 
     async def adopt(self, cluster: Cluster, actual: Actual, graphs: Collection[str]) -> tuple[str, ...]:
         """Adopts the servers of an earlier controller of this deployment, and ends its other servers and instances.
@@ -169,6 +177,8 @@ class Fleet:
 
     async def close(self) -> None:
         """Ends what calls other machines, after the last server has been stopped."""
+        await self._fencing.stop()
+        await self.replication.stop()
         await self.nodes.stop()
 
     async def around_others(self, cluster: Cluster) -> Cluster:

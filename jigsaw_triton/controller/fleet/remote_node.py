@@ -20,6 +20,7 @@ from jigsaw_triton.controller.fleet.node import Process
 from jigsaw_triton.controller.fleet.wire import (
     Digest,
     Json,
+    NodeEvent,
     Sealed,
     cluster_json,
     read_event,
@@ -100,7 +101,7 @@ class RemoteNode:
         name: str,
         calls: AgentCalls,
         digest: Digest,
-        notify: Callable[[e.Event], None],
+        notify: Callable[[NodeEvent], None],
         reachable: Callable[[], Awaitable[bool]],
         changed: Callable[[], Awaitable[None]],
         running: Mapping[str, Running] = MappingProxyType({}),
@@ -124,6 +125,11 @@ class RemoteNode:
         self._aligning = asyncio.Lock()
         self._line = ""
         self._follower: asyncio.Task[None] | None = None
+
+    @property
+    def calls(self) -> AgentCalls:
+        """Client of its agent."""
+        return self._calls
 
     @property
     def away(self) -> bool:
@@ -480,7 +486,8 @@ class RemoteNode:
             one = await asyncio.to_thread(sealed, worker, self._digest)
             contents |= one.contents
             workers.append(one.json)
-        body = {"line": self._line, "cluster": cluster_json(cluster), "workers": workers}
+        gateway = cluster.standby_gateway is not None and cluster.standby_gateway.node == self.name
+        body = {"line": self._line, "cluster": cluster_json(cluster), "workers": workers, "gateway": gateway}
         done = await self._order("adopt", body, Sealed(body, contents), line=self._line, patience_s=AWAY_S)
         await self._look()
         return done and cluster == self._cluster and known == self._workers
