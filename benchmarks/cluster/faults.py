@@ -116,9 +116,7 @@ class Running:
 
 
 @asynccontextmanager
-async def deployed(
-    nodes: Sequence[str], workers: int, *, extra: str = "", standby: str = ""
-) -> AsyncIterator[Running]:
+async def deployed(nodes: Sequence[str], workers: int, *, extra: str = "", standby: str = "") -> AsyncIterator[Running]:
     """Deploys on machines of one board each, and takes everything down at the end.
 
     Args:

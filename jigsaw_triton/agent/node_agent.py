@@ -28,7 +28,7 @@ from jigsaw_triton.controller.fleet.wire import (
 )
 from jigsaw_triton.controller.persistence.epoch import number_of
 from jigsaw_triton.controller.persistence.journal import Journal
-from jigsaw_triton.controller.persistence.records import WORKERS_FACT
+from jigsaw_triton.controller.persistence.records import CONTROLLER_EPOCH_FACT, WORKERS_FACT
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import DeviceUse
 from jigsaw_triton.servers.os_process import start_time
@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 _CLUSTER_FACT = "cluster"
 """Journal key of the node's GPUs, as they travelled."""
 
-_DEPLOYMENT_FACT, _EPOCH_FACT = "deployment", "controller epoch"
-"""Journal keys of the deployment that the workers belong to, and of the last epoch of its controllers."""
+_DEPLOYMENT_FACT = "deployment"
+"""Journal key of the deployment that the workers belong to."""
 
 _FENCE_FACT = "fence"
 """Journal key of a deployment, and of the epoch from which on its workers may be called."""
@@ -101,7 +101,7 @@ class NodeAgent:
         Raises:
             StateError: Another deployment has workers here, or a later controller has taken over.
         """
-        owner, known = self._journal.fact(_DEPLOYMENT_FACT), self._journal.fact(_EPOCH_FACT)
+        owner, known = self._journal.fact(_DEPLOYMENT_FACT), self._journal.fact(CONTROLLER_EPOCH_FACT)
         if owner != deployment:
             workers = {*self._workers, *self._starting}
             if owner and (workers or self._gateway.exists):
@@ -112,7 +112,7 @@ class NodeAgent:
                     hint="take that one down first, or run a second agent with another --state and --listen",
                 )
             self._journal.keep_fact(_DEPLOYMENT_FACT, deployment)
-            self._journal.keep_fact(_EPOCH_FACT, epoch)
+            self._journal.keep_fact(CONTROLLER_EPOCH_FACT, epoch)
         elif epoch != known:
             # Two controllers with copies of one state folder may have begun epochs of one number.
             if number_of(epoch) <= number_of(known):
@@ -121,7 +121,7 @@ class NodeAgent:
                     where="the agent",
                     hint="end the other controller; if it has ended, each start of this one begins a later epoch",
                 )
-            self._journal.keep_fact(_EPOCH_FACT, epoch)
+            self._journal.keep_fact(CONTROLLER_EPOCH_FACT, epoch)
 
     @property
     def fence(self) -> str:

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jigsaw_triton.agent.contents import Contents
-from jigsaw_triton.agent.gateway_keeper import SERVERS, GatewayKeeper
+from jigsaw_triton.agent.gateway_keeper import GatewayKeeper
 from jigsaw_triton.agent.node_agent import NodeAgent
 from jigsaw_triton.agent.server import AgentServer
+from jigsaw_triton.agent.standby_gateway import SERVERS
 from jigsaw_triton.controller.core.events import Noticed
 from jigsaw_triton.controller.fleet.local_node import LocalNode
 from jigsaw_triton.controller.fleet.wire import NodeEvent
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, take_lock
 from jigsaw_triton.controller.persistence.paths import Paths
+from jigsaw_triton.controller.persistence.records import CONTENTS
 from jigsaw_triton.controller.persistence.secret import deployment_secret
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.servers.certificates.credentials import credentials_in
@@ -92,7 +94,7 @@ async def _serve(paths: Paths, installation: Installation, journal: Journal, set
     async def publish(names: Collection[str]) -> None:
         await side.set_workers(sockets(names), fence=agent.fence)
 
-    contents = Contents(paths.state / "contents")
+    contents = Contents(paths.state / CONTENTS)
     secret = deployment_secret(paths)
     credentials = credentials_in(settings.certificates)
     node = LocalNode(paths, installation, journal, secret, notify, survives=True, others=SERVERS | {SIDE})

@@ -56,6 +56,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "logs": "Show the end of the servers' logs.",
         "trace": "Show where the time of a request went.",
         "node": "List the machines of the deployment, and withdraw or return one.",
+        "takeover": "Start the controller on the machine of the standby gateway.",
         "down": "Stop the deployment, and destroy its MIG instances.",
         "bench": "Measure a running graph with perf_analyzer.",
         "export": "Write files for systemd, Compose or Kubernetes.",

@@ -1,4 +1,4 @@
-"""A standby gateway on another machine: it follows changes under load, and serves when the gateway's machine is lost."""
+"""A standby gateway on another machine follows changes under load, and serves without the gateway's machine."""
 
 import os
 import shutil
@@ -125,6 +125,35 @@ def test_a_controller_elsewhere_takes_over_and_fences_the_gateway_left_behind(
         with Crowd(successor) as crowd:
             crowd.wait_answers(10)
         crowd.assert_none_failed()
+    finally:
+        successor.end()
+
+
+def test_the_agent_of_the_standby_has_what_a_controller_needs_to_take_over(
+    system: System, machines: Machines, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    deploy(system, machines, tmp_path)
+    wait_in_line(system)
+    wait_until(lambda: not system.status()["degraded"])
+    workers = {worker["name"] for worker in system.status()["workers"]}
+    machine = machines.by_name[NODE]
+    system.kill_all()
+    shutil.rmtree(system.state)
+    shutil.rmtree(system.run_dir)
+    successor = System(tmp_path_factory.mktemp("elsewhere") / "state")
+    successor.http, successor.grpc, successor.metrics = system.http, system.grpc, system.metrics
+    try:
+        result = successor.run("takeover", "--agent", machine.state)
+        assert result.code == 0, result.err
+        result = successor.run("status", "--wait", "ready", "--timeout", "100")
+        assert result.code == 0, result.out + result.err
+        with Crowd(successor, address=STANDBY_ADDRESS) as crowd:
+            crowd.wait_answers(20)
+        crowd.assert_none_failed()
+        assert {worker["name"] for worker in successor.status()["workers"]} == workers
+        assert "gateway" not in machine.servers()
+        again = successor.run("takeover", "--agent", machine.state)
+        assert again.code == 4 and "there is a deployment in this folder already" in again.err
     finally:
         successor.end()
 

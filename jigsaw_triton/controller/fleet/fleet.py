@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from jigsaw_triton.compiler.bundle import Worker, WorkerModel
 from jigsaw_triton.controller.core import events as e
@@ -22,6 +23,7 @@ from jigsaw_triton.controller.fleet.replication import Replication
 from jigsaw_triton.controller.fleet.server import Server
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
+from jigsaw_triton.controller.persistence.state_copy import copied
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId
 from jigsaw_triton.servers.image import Image, find_image
 from jigsaw_triton.servers.installation import Installation
@@ -69,7 +71,7 @@ class Fleet:
         self._gateway_image: Image | None = None
         self._own = LocalNode(paths, installation, journal, secret, notify, survives=survives)
         self.nodes = RemoteNodes(paths, journal, notify, survives=survives)
-        self.replication = Replication(self.nodes, notify)
+        self.replication = Replication(self.nodes, notify, partial(copied, journal))
         self._fencing = Fencing(paths, journal, self.nodes, self.replication)
         self.edge = EdgeKeeper(paths, lambda kind, text: notify(e.Noticed(kind, text)), survives=survives)
         self.gateway = Gateway(paths, self._own.servers, self.edge, lambda ports: self.commands.gateway(ports))

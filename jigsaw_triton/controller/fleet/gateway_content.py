@@ -5,6 +5,7 @@ The whole content travels each time; files go apart, by the digest of their cont
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 from jigsaw_triton.compiler.bundle import ModelFolder, Worker
@@ -108,14 +109,16 @@ def standby_content(
     )
 
 
-def sealed_content(content: GatewayContent, digest: Digest) -> Sealed:
+def sealed_content(content: GatewayContent, digest: Digest, state: bytes) -> Sealed:
     """Returns the content of a gateway as it travels. Blocks while it reads files.
 
     Args:
         content: The content.
         digest: Function that returns the SHA-256 of a file.
+        state: Copy of the controller's state, by `state_copy.copied`, which goes along.
     """
-    contents: dict[str, bytes | Path] = {}
+    copy = sha256(state).hexdigest()
+    contents: dict[str, bytes | Path] = {copy: state}
     steps = [sealed(worker, digest) for worker in content.steps]
     data = {
         "models": [sealed_folder(folder, digest, contents) for folder in content.models],
@@ -131,6 +134,7 @@ def sealed_content(content: GatewayContent, digest: Digest) -> Sealed:
         "edge": _edge_json(content.edge, digest, contents) if content.edge is not None else None,
         "image": asdict(content.image) if content.image is not None else None,
         "memory_mib": content.memory_mib,
+        "state": copy,
     }
     for step in steps:
         contents |= step.contents
@@ -163,6 +167,7 @@ def opened_content(data: Json, content: Callable[[str], Path]) -> GatewayContent
 
 def content_digests(data: Json) -> Iterator[str]:
     """Yields the digests of all files that the content of a gateway needs."""
+    yield data["state"]
     for folder in (*data["models"], *data["fronts"]):
         yield from folder["files"].values()
     for worker in data["steps"]:

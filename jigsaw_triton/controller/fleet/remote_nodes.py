@@ -114,7 +114,9 @@ class RemoteNodes:
     def remote_workers(self) -> tuple[RemoteWorker, ...]:
         """Returns the workers that run on all nodes."""
         return tuple(
-            RemoteWorker(name, node.name, one.incarnation) for node in self for name, one in sorted(node.running.items())
+            RemoteWorker(name, node.name, one.incarnation)
+            for node in self
+            for name, one in sorted(node.running.items())
         )
 
     @property

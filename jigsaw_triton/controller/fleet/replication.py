@@ -8,6 +8,7 @@ a model that the standby may still call.
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.fleet.agent_calls import AwayError
-from jigsaw_triton.controller.fleet.gateway_content import sealed_content, standby_content
+from jigsaw_triton.controller.fleet.gateway_content import GatewayContent, sealed_content, standby_content
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.fleet.wire import Json, Sealed
@@ -32,6 +33,9 @@ _APPLIED_S = 0.25
 """Seconds to wait for the standby to carry out an order, before newer ones are looked for."""
 
 _RETRY_S = 1.0
+
+_COPY_S = 5.0
+"""Seconds between two copies of the controller's state, which changes with each step of a change."""
 
 _BEHIND_S = 10.0
 """Seconds that a change waits for the standby to follow. After that, changes go on without it."""
@@ -51,13 +55,16 @@ class Replication:
     Args:
         nodes: Nodes of the cluster, one of which has the standby.
         notify: Callback for events.
+        copy: Function that returns a copy of the controller's state, which goes along.
     """
 
-    def __init__(self, nodes: RemoteNodes, notify: Callable[[e.Event], None]) -> None:
+    def __init__(self, nodes: RemoteNodes, notify: Callable[[e.Event], None], copy: Callable[[], bytes]) -> None:
         self._nodes = nodes
+        self._copy = copy
+        self._copied, self._copied_at_s = b"", -math.inf
         self._notify = notify
         self._cluster: Cluster | None = None
-        self._actual = Actual()
+        self._actual: Actual | None = None
         self._graphs: tuple[str, ...] = ()
         self._number = 0
         self._told: Json | None = None
@@ -81,7 +88,7 @@ class Replication:
     async def wait_in_line(self, timeout_s: float) -> None:
         """Waits until the standby serves what the gateway serves, or until the timeout."""
         give_up_at = time.monotonic() + timeout_s
-        while not self.in_line and time.monotonic() < give_up_at:
+        while not self.in_line and time.monotonic() < give_up_at:  # noqa: ASYNC110 - several things change it
             await asyncio.sleep(_POLL_S)
 
     def status(self) -> dict[str, Any] | None:
@@ -121,9 +128,7 @@ class Replication:
             self._actual, self._graphs = actual, names
             self._follow()
 
-    async def unused(
-        self, models: Iterable[tuple[str, str]] = (), generations: Iterable[tuple[str, int]] = ()
-    ) -> None:
+    async def unused(self, models: Iterable[tuple[str, str]] = (), generations: Iterable[tuple[str, int]] = ()) -> None:
         """Waits until the standby has followed, and uses none of these models and generations.
 
         A standby that does not follow delays a change once, and is reported.
@@ -134,11 +139,13 @@ class Replication:
         """
         standby, version = self._standby, self._version
         node = self._nodes.get(standby.node) if standby is not None else None
-        if node is None or self._behind or self._said.get("state") != "ready":
+        if node is None or self._behind:
             return
         body = {"models": list(models), "generations": list(generations)}
         give_up_at = time.monotonic() + _BEHIND_S
         while self._served < version and not node.away:
+            if self._said and self._said["state"] != "ready":
+                return
             if time.monotonic() > give_up_at:
                 self._behind = True
                 text = f"the standby gateway on node {node.name} does not follow; changes go on without it"
@@ -167,7 +174,8 @@ class Replication:
     def _follow(self) -> None:
         self._version += 1
         self._changed.set()
-        if self._standby is not None and self._task is None:
+        # Before it is known what exists, an order would end a standby that serves.
+        if self._standby is not None and self._actual is not None and self._task is None:
             self._task = asyncio.create_task(self._run(), name="follow the gateway")
 
     async def _stop_following(self) -> None:
@@ -198,16 +206,16 @@ class Replication:
 
     async def _turn(self) -> bool:
         """Has the standby follow once. Returns False if it cannot be told now."""
-        cluster, standby = self._cluster, self._standby
+        cluster, standby, actual = self._cluster, self._standby, self._actual
         node = self._nodes.get(standby.node) if standby is not None else None
-        if cluster is None or standby is None or node is None or node.away:
+        if cluster is None or standby is None or actual is None or node is None or node.away:
             self._said = {}
             return False
         version = self._version
         content = standby_content(
-            self._actual, self._graphs, cluster, self._nodes.remote_workers(), self._nodes.addresses, self._nodes.epoch
+            actual, self._graphs, cluster, self._nodes.remote_workers(), self._nodes.addresses, self._nodes.epoch
         )
-        made = await asyncio.to_thread(sealed_content, content, self._nodes.digest) if content is not None else None
+        made = await asyncio.to_thread(self._sealed, content) if content is not None else None
         told = made.json if made is not None else {}
         if told == self._told:
             self._said = await node.calls.get("/gateway")
@@ -228,6 +236,12 @@ class Replication:
                 # Its agent has been restarted.
                 break
         return True
+
+    def _sealed(self, content: GatewayContent) -> Sealed:
+        now_s = time.monotonic()
+        if now_s - self._copied_at_s >= _COPY_S:
+            self._copied, self._copied_at_s = self._copy(), now_s
+        return sealed_content(content, self._nodes.digest, self._copied)
 
     async def _tell(self, node: RemoteNode, made: Sealed | None) -> None:
         """Gives an order, and sends the files that the node lacks."""

@@ -61,7 +61,7 @@ def test_a_content_arrives_as_it_was_sent(tmp_path: Path) -> None:
     before = content()
     assert before is not None
     before = replace(before, edge=edge, image=ServerImage("x/y:1"), memory_mib=700)
-    made = sealed_content(before, digest)
+    made = sealed_content(before, digest, b"state")
     assert set(content_digests(made.json)) == set(made.contents)
     for name, data in made.contents.items():
         (tmp_path / name).write_bytes(data if isinstance(data, bytes) else data.read_bytes())

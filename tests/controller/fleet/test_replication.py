@@ -1,4 +1,4 @@
-"""The standby gateway follows the gateway, whatever happens to its agent, and changes wait for it only while it does."""
+"""The standby gateway follows the gateway whatever happens to its agent; changes wait for it only while it does."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -100,7 +100,7 @@ def run(folder: Path, test: Callable[[Standby], Awaitable[None]]) -> None:
             calls = AgentCalls(NODE, machine.socket, "d", "1.a")
             notify: Any = events.append
             nodes = Nodes(RemoteNode(NODE, calls, lambda _: "", notify, _reachable, _nothing))
-            found = Replication(cast(RemoteNodes, nodes), events.append)
+            found = Replication(cast(RemoteNodes, nodes), events.append, lambda: b"state")
             try:
                 await nodes.node.serve_on(STANDBY)
                 await found.serve_on(STANDBY)
