@@ -79,6 +79,7 @@ ROOMS = {
         "drift",
         "controlled",
         "deployment",
+        "takeover",
         "deploying",
         "rehearsing",
         "asynchronous",

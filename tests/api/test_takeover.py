@@ -87,7 +87,7 @@ def test_missing_files_are_named(agent: Path, tmp_path: Path) -> None:
     state = deployed()
     front = ModelFolder("g", {"1/model.onnx": Artifact(tmp_path / "model.onnx")})
     give_copy(agent, replace(state, actual=replace(state.actual, fronts={"g": front})))
-    with pytest.raises(InputError, match="files of the application are missing here: .*model.onnx"):
+    with pytest.raises(InputError, match=r"files of the application are missing here: .*model\.onnx"):
         take_over(agent, state=tmp_path / "here")
     assert not deployment_paths(tmp_path / "here").journal.exists()
     (tmp_path / "model.onnx").touch()
