@@ -113,6 +113,8 @@ class Replication:
         """Sets the cluster. A standby that it no longer has, or has on another node, ends."""
         before, self._cluster = self._standby, cluster
         if before is not None and (self._standby is None or self._standby.node != before.node):
+            # An order that is on its way would start it again.
+            await self._stop_following()
             await self._end_at(before.node)
         self._follow()
 

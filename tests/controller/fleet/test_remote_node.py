@@ -13,6 +13,7 @@ from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.fleet import remote_node
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
+from jigsaw_triton.controller.fleet.wire import NodeEvent
 from jigsaw_triton.errors import ServerError, StateError
 from tests.fakes.node import CLUSTER, GPU, NODE, FakeMachine, fake_machine, model, worker
 
@@ -38,7 +39,7 @@ class Remote:
     """A controller's side of a machine."""
 
     machine: FakeMachine
-    events: list[e.Event] = field(default_factory=list)
+    events: list[NodeEvent] = field(default_factory=list)
     linked: set[str] = field(default_factory=set)
     reachable: bool = False
 
