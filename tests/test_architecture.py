@@ -95,6 +95,7 @@ ROOMS = {
         "cell_files",
         "fronts",
         "cells",
+        "takeover",
         "deploying",
         "rehearsing",
         "asynchronous",

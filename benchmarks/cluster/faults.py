@@ -69,12 +69,15 @@ class Running:
     deploy_s: float
     rps: float
 
-    async def under_load(self, seconds: float, fault: Callable[[], None]) -> tuple[list[Outcome], float]:
+    async def under_load(
+        self, seconds: float, fault: Callable[[], None], *, standby: GatewayPorts | None = None
+    ) -> tuple[list[Outcome], float]:
         """Sends requests, and causes a fault after some of them.
 
         Args:
             seconds: Duration of the load.
             fault: Causes the fault, and returns when it is over.
+            standby: Gateway to which clients turn when the gateway cannot be reached; None for none.
 
         Returns:
             Outcomes of the requests, and the second at which the fault began.
@@ -82,7 +85,7 @@ class Running:
         ports = GatewayPorts(self.system.http, self.system.grpc, self.system.metrics)
         request = client.request("bench", {"X": np.ones((1, 16), np.float32)})
         began_s = time.monotonic()
-        load = asyncio.create_task(client.poisson(ports, request, self.rps, seconds, Random(1)))
+        load = asyncio.create_task(client.poisson(ports, request, self.rps, seconds, Random(1), standby=standby))
         await asyncio.sleep(BEFORE_S if seconds > 2 * BEFORE_S else seconds / 4)
         at_s = time.monotonic() - began_s
         await asyncio.to_thread(fault)
@@ -90,13 +93,14 @@ class Running:
 
 
 @asynccontextmanager
-async def deployed(nodes: Sequence[str], workers: int, *, extra: str = "") -> AsyncIterator[Running]:
+async def deployed(nodes: Sequence[str], workers: int, *, extra: str = "", standby: str = "") -> AsyncIterator[Running]:
     """Deploys on machines of one board each, and takes everything down at the end.
 
     Args:
         nodes: Names of the machines.
         workers: Workers that the demand needs.
         extra: Another line of the cluster's specification.
+        standby: Node of the standby gateway; empty for none.
     """
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         folder = Path(path)
@@ -107,7 +111,7 @@ async def deployed(nodes: Sequence[str], workers: int, *, extra: str = "") -> As
         system.read_graph(app, chain(SLO_MS), {"profiles.csv": write_profiles(profiles.rows())})
         machines, running = Machines(folder, tuple(nodes)), System(folder / "controller")
         demand_rps = PLANNED_RPS * workers / 2
-        cluster = machines.cluster(running, f"{{model: {BOARD}, count: 1}}", extra=extra)
+        cluster = machines.cluster(running, f"{{model: {BOARD}, count: 1}}", extra=extra, standby=standby)
         try:
             machines.start()
             began_s = time.monotonic()

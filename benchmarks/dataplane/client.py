@@ -220,7 +220,15 @@ async def closed_loop(
     return counted / seconds
 
 
-async def poisson(ports: GatewayPorts, request: bytes, rate_rps: float, seconds: float, rng: Random) -> list[Outcome]:
+async def poisson(
+    ports: GatewayPorts,
+    request: bytes,
+    rate_rps: float,
+    seconds: float,
+    rng: Random,
+    *,
+    standby: GatewayPorts | None = None,
+) -> list[Outcome]:
     """Sends requests as Poisson arrivals, whether or not earlier ones were answered, as many independent users do.
 
     Args:
@@ -229,6 +237,7 @@ async def poisson(ports: GatewayPorts, request: bytes, rate_rps: float, seconds:
         rate_rps: Mean number of requests a second.
         seconds: Seconds in which requests are sent.
         rng: Source of the random times.
+        standby: Second server, to which a request goes that cannot be sent to the first; None for none.
 
     Returns:
         Outcomes of all requests, in no particular order.
@@ -238,6 +247,8 @@ async def poisson(ports: GatewayPorts, request: bytes, rate_rps: float, seconds:
 
     async def one(idle: list[Connection], due_s: float) -> None:
         connection = idle.pop() if idle else await connect(ports)
+        if standby is not None and not connection.is_open:
+            connection = await _connect_to_first(ports, standby)
         reply = await connection.ask(request)
         outcomes.append(Outcome(due_s, (time.monotonic() - begin_s - due_s) * 1e3, reply.status))
         if connection.is_open:
@@ -249,6 +260,16 @@ async def poisson(ports: GatewayPorts, request: bytes, rate_rps: float, seconds:
             await asyncio.sleep(max(0.0, begin_s + due_s - time.monotonic()))
             group.create_task(one(idle, due_s))
     return outcomes
+
+
+async def _connect_to_first(*servers: GatewayPorts) -> Connection:
+    """Opens a connection to the first server that can be reached, as clients with several addresses do."""
+    connection = Connection()
+    for ports in servers:
+        connection = await connect(ports)
+        if connection.is_open:
+            break
+    return connection
 
 
 def arrivals(rate_rps: float, seconds: float, rng: Random) -> Iterator[float]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from jigsaw_triton import __version__
 from jigsaw_triton.agent.contents import Contents
+from jigsaw_triton.agent.gateway_keeper import GatewayKeeper
 from jigsaw_triton.agent.operations import Operations
 from jigsaw_triton.compiler.bundle import Worker
 from jigsaw_triton.controller.core import events as e
@@ -19,6 +20,7 @@ from jigsaw_triton.controller.fleet.server import Server
 from jigsaw_triton.controller.fleet.wire import (
     WIRE_VERSION,
     Json,
+    NodeEvent,
     cluster_json,
     digests,
     event_json,
@@ -28,7 +30,7 @@ from jigsaw_triton.controller.fleet.wire import (
 )
 from jigsaw_triton.controller.persistence.epoch import number_of
 from jigsaw_triton.controller.persistence.journal import Journal
-from jigsaw_triton.controller.persistence.records import WORKERS_FACT
+from jigsaw_triton.controller.persistence.records import CONTROLLER_EPOCH_FACT, WORKERS_FACT
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import DeviceUse
 from jigsaw_triton.servers.installation import Installation
@@ -39,8 +41,11 @@ log = logging.getLogger(__name__)
 _CLUSTER_FACT = "cluster"
 """Journal key of the node's GPUs, as they travelled."""
 
-_DEPLOYMENT_FACT, _EPOCH_FACT = "deployment", "controller epoch"
-"""Journal keys of the deployment that the workers belong to, and of the last epoch of its controllers."""
+_DEPLOYMENT_FACT = "deployment"
+"""Journal key of the deployment that the workers belong to."""
+
+_FENCE_FACT = "fence"
+"""Journal key of a deployment, and of the epoch from which on its workers may be called."""
 
 _WIRE_FACT, _FIRST_WIRE = "wire version", 1
 """Journal key of the version of the messages in the journal, and the version in journals that lack the key."""
@@ -58,6 +63,7 @@ class NodeAgent:
         journal: Journal of the node.
         contents: Files of models.
         publish: Makes workers of these names callable from other machines.
+        gateway: Standby gateway of this machine.
 
     Attributes:
         id: Random text that differs after each start.
@@ -72,17 +78,19 @@ class NodeAgent:
         journal: Journal,
         contents: Contents,
         publish: Callable[[Collection[str]], Awaitable[None]],
+        gateway: GatewayKeeper,
     ) -> None:
         self._node = node
         self._journal = journal
         self._contents = contents
         self._publish = publish
+        self._gateway = gateway
         self._workers: dict[str, Worker] = {}
         self._sealed: dict[str, Json] = {}
         self._starting: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
         self._adopting = asyncio.Lock()
-        self._events: list[tuple[int, e.Event]] = []
+        self._events: list[tuple[int, NodeEvent]] = []
         self._numbers = itertools.count(1)
         # The agent before may have been commanded until this moment.
         self._commanded_at = time.monotonic()
@@ -103,17 +111,19 @@ class NodeAgent:
         Raises:
             StateError: Another deployment has workers here, or a later controller has taken over.
         """
-        owner, known = self._journal.fact(_DEPLOYMENT_FACT), self._journal.fact(_EPOCH_FACT)
+        owner, known = self._journal.fact(_DEPLOYMENT_FACT), self._journal.fact(CONTROLLER_EPOCH_FACT)
         if owner != deployment:
-            if owner and (workers := {*self._workers, *self._starting}):
+            workers = {*self._workers, *self._starting}
+            if owner and (workers or self._gateway.exists):
+                standby = " and a standby gateway" if self._gateway.exists else ""
                 raise StateError(
-                    f"this node serves another deployment with {len(workers)} workers",
+                    f"this node serves another deployment with {len(workers)} workers{standby}",
                     where="the agent",
                     hint="take that one down first, or run a second agent with another --state and --listen; if its "
                     f"state folder is lost, {_END_HINT}",
                 )
             self._journal.keep_fact(_DEPLOYMENT_FACT, deployment)
-            self._journal.keep_fact(_EPOCH_FACT, epoch)
+            self._journal.keep_fact(CONTROLLER_EPOCH_FACT, epoch)
         elif epoch != known:
             # Two controllers with copies of one state folder may have begun epochs of one number.
             if number_of(epoch) <= number_of(known):
@@ -122,16 +132,27 @@ class NodeAgent:
                     where="the agent",
                     hint="end the other controller, and start this one again",
                 )
-            self._journal.keep_fact(_EPOCH_FACT, epoch)
+            self._journal.keep_fact(CONTROLLER_EPOCH_FACT, epoch)
         self._commanded_at = time.monotonic()
 
     def commander(self) -> Json:
         """Returns the deployment that the node obeys, its last epoch, and the seconds since the last command."""
         return {
             "deployment": self._journal.fact(_DEPLOYMENT_FACT),
-            "epoch": self._journal.fact(_EPOCH_FACT),
+            "epoch": self._journal.fact(CONTROLLER_EPOCH_FACT),
             "commanded_s": time.monotonic() - self._commanded_at,
         }
+
+    @property
+    def fence(self) -> str:
+        """Epoch of the controller whose gateways, and those of later ones, may call the workers; empty for all."""
+        deployment, _, epoch = self._journal.fact(_FENCE_FACT).partition(" ")
+        return epoch if deployment == self._journal.fact(_DEPLOYMENT_FACT) else ""
+
+    async def set_fence(self, epoch: str) -> None:
+        """Has the workers refuse the gateways of controllers that this epoch has replaced."""
+        self._journal.keep_fact(_FENCE_FACT, f"{self._journal.fact(_DEPLOYMENT_FACT)} {epoch}")
+        await self._publish_all()
 
     # --- what runs -------------------------------------------------------------------------------------------------
 
@@ -153,16 +174,20 @@ class NodeAgent:
         self._journal.keep_fact(_WIRE_FACT, str(WIRE_VERSION))
         known = self._journal.fact(_CLUSTER_FACT)
         if not known:
-            return
+            return await self._gateway.start()
         # Files that are gone prevent no adoption; a restart would get them again.
         self._sealed = dict(data)
         self._workers = {name: opened(entry, self._contents.path) for name, entry in data.items()}
-        ended = await self._node.adopt(read_cluster(json.loads(known)), self._workers)
-        for name in sorted(ended):
+        beside = self._gateway.steps()
+        ended = await self._node.adopt(read_cluster(json.loads(known)), {**self._workers, **beside})
+        for name in sorted(ended - beside.keys()):
             self.notify(e.WorkerExited(name, "while no agent ran"))
+        await self._gateway.start(ended & beside.keys())
 
-    def notify(self, event: e.Event) -> None:
-        """Keeps an event for the controller."""
+    def notify(self, event: NodeEvent) -> None:
+        """Keeps an event for the controller, unless it concerns a server of the standby gateway."""
+        if self._gateway.takes(event):
+            return
         self._events = [*self._events[-_MOST_EVENTS:], (next(self._numbers), event)]
         task = asyncio.ensure_future(self._tell())
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -241,7 +266,7 @@ class NodeAgent:
         await asyncio.to_thread(self._contents.collect, before | self._used())
 
     def _used(self) -> set[str]:
-        return {digest for entry in self._sealed.values() for digest in digests(entry)}
+        return {digest for entry in self._sealed.values() for digest in digests(entry)} | self._gateway.digests()
 
     async def _serve_on(self, body: Json) -> None:
         cluster = read_cluster(body["cluster"])
@@ -263,6 +288,8 @@ class NodeAgent:
                 await self._retire({"name": name})
             for name, entry in sorted(wanted.items()):
                 await self._check(name, entry)
+            if not body.get("gateway"):
+                await self._gateway.end()
 
     async def _check(self, name: str, entry: Json) -> None:
         """Has a worker checked for its models, or reported if it does not run."""

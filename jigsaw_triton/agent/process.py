@@ -4,19 +4,23 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from jigsaw_triton.agent.contents import Contents
+from jigsaw_triton.agent.gateway_keeper import GatewayKeeper
 from jigsaw_triton.agent.node_agent import NodeAgent
 from jigsaw_triton.agent.server import AgentServer
-from jigsaw_triton.controller.core.events import Event, Noticed
+from jigsaw_triton.agent.standby_gateway import SERVERS
+from jigsaw_triton.controller.core.events import Noticed
 from jigsaw_triton.controller.fleet.local_node import LocalNode
+from jigsaw_triton.controller.fleet.wire import NodeEvent
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, take_lock
 from jigsaw_triton.controller.persistence.paths import Paths
+from jigsaw_triton.controller.persistence.records import CONTENTS
 from jigsaw_triton.controller.persistence.secret import deployment_secret
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.servers.certificates.credentials import credentials_in
@@ -76,7 +80,7 @@ def run_agent(paths: Paths, installation: Installation, settings: AgentSettings)
 async def _serve(paths: Paths, installation: Installation, journal: Journal, settings: AgentSettings) -> None:
     agent: NodeAgent
 
-    def notify(event: Event) -> None:
+    def notify(event: NodeEvent) -> None:
         agent.notify(event)
 
     def report(kind: str, text: str) -> None:
@@ -87,14 +91,19 @@ async def _serve(paths: Paths, installation: Installation, journal: Journal, set
     def sockets(names: Iterable[str]) -> dict[str, Path]:
         return {name: paths.worker_socket(name) for name in names}
 
-    contents = Contents(paths.state / "contents")
+    async def publish(names: Collection[str]) -> None:
+        await side.set_workers(sockets(names), fence=agent.fence)
+
+    contents = Contents(paths.state / CONTENTS)
     secret = deployment_secret(paths)
-    node = LocalNode(paths, installation, journal, secret, notify, survives=True, others=frozenset({SIDE}))
+    credentials = credentials_in(settings.certificates)
+    node = LocalNode(paths, installation, journal, secret, notify, survives=True, others=SERVERS | {SIDE})
+    gateway = GatewayKeeper(settings.name, paths, node, journal, contents, credentials, notify)
     side = NodeSide(
         settings.name,
         settings.address,
         settings.port,
-        credentials_in(settings.certificates),
+        credentials,
         agent=paths.agent_socket,
         folder=paths.run / "node",
         log=paths.log(SIDE),
@@ -102,8 +111,8 @@ async def _serve(paths: Paths, installation: Installation, journal: Journal, set
         env=marks(paths.state, SIDE),
         survives=True,
     )
-    agent = NodeAgent(node, journal, contents, lambda names: side.set_workers(sockets(names)))
-    server = AgentServer(paths.agent_socket, settings.name, agent, contents)
+    agent = NodeAgent(node, journal, contents, publish, gateway)
+    server = AgentServer(paths.agent_socket, settings.name, agent, gateway, contents)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -112,7 +121,7 @@ async def _serve(paths: Paths, installation: Installation, journal: Journal, set
     found = OsProcess.find(proxy.pid, proxy.started) if proxy is not None else None
     await agent.start()
     await server.start()
-    await side.start(sockets(agent.names()), found=found)
+    await side.start(sockets(agent.names()), fence=agent.fence, found=found)
     log.info("node %s listens on %s:%s", settings.name, settings.address, settings.port)
     upkeep = asyncio.create_task(_upkeep(journal))
     await stopping.wait()

@@ -13,11 +13,14 @@ from aiohttp import web
 
 from jigsaw_triton import __version__
 from jigsaw_triton.agent.contents import Contents
+from jigsaw_triton.agent.gateway_keeper import GatewayKeeper
 from jigsaw_triton.agent.node_agent import ADOPT, FINAL, KINDS, NodeAgent
-from jigsaw_triton.controller.fleet.wire import DEPLOYMENT_HEADER, EPOCH_HEADER, WIRE_VERSION
+from jigsaw_triton.controller.fleet.gateway_content import content_digests
+from jigsaw_triton.controller.fleet.wire import DEPLOYMENT_HEADER, WIRE_VERSION
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.logs import about
 from jigsaw_triton.servers.socket_api import MAX_WAIT_S, SocketApi, seconds, whole_number
+from jigsaw_triton.servers.transport.config import EPOCH_HEADER
 
 _CHUNK_BYTES = 2**20
 _BODY_BYTES = 64 * 2**20
@@ -30,6 +33,7 @@ class AgentServer:
         socket: Path of the socket to listen on.
         name: Name of the node.
         agent: The agent.
+        gateway: Standby gateway of this machine.
         contents: Files of models.
         grace_s: Seconds that `stop` waits for calls in progress.
     """
@@ -39,12 +43,14 @@ class AgentServer:
         socket: Path,
         name: str,
         agent: NodeAgent,
+        gateway: GatewayKeeper,
         contents: Contents,
         *,
         grace_s: float = 2.0,
     ) -> None:
         self._name = name
         self._agent = agent
+        self._gateway = gateway
         self._contents = contents
         routes = (
             web.get("/node", self._node),
@@ -52,6 +58,10 @@ class AgentServer:
             web.post("/survey", self._survey),
             web.get("/use", self._use),
             web.get("/lost", self._lost),
+            web.post("/gateway", self._want_gateway),
+            web.get("/gateway", self._gateway_status),
+            web.post("/gateway/unused", self._gateway_unused),
+            web.post("/fence", self._set_fence),
             web.put("/contents/{digest}", self._receive),
             web.post("/operations/{number}", self._begin),
             web.get("/operations/{number}", self._outcome),
@@ -87,7 +97,7 @@ class AgentServer:
     async def _pulse(self, request: web.Request) -> web.Response:
         """Responds with the running workers and the events after `after`. Waits up to `wait` seconds for one."""
         self._admit(request)
-        after = whole_number(request, "after")
+        after = wholewhole_number(request, "after")
         await self._agent.wait(after, min(seconds(request), MAX_WAIT_S))
         return web.json_response(self._agent.pulse(after))
 
@@ -102,6 +112,37 @@ class AgentServer:
     async def _lost(self, request: web.Request) -> web.Response:
         self._admit(request)
         return web.json_response({"lost": await self._agent.lost()})
+
+    async def _want_gateway(self, request: web.Request) -> web.Response:
+        """Sets what the standby gateway serves, unless files are missing: the response then says which."""
+        epoch = self._admit(request)
+        order = await request.json()
+        content = order["content"]
+        if content is not None:
+            missing = await asyncio.to_thread(self._contents.missing, set(content_digests(content)))
+            if missing:
+                return web.json_response({"missing": missing})
+        self._gateway.want(epoch, int(order["number"]), content)
+        return web.json_response({"missing": {}})
+
+    async def _gateway_status(self, request: web.Request) -> web.Response:
+        """Responds with the state of the standby gateway, once it has carried out the order `after` if it can."""
+        epoch = self._admit(request)
+        after = (epoch, whole_number(request, "after"))
+        return web.json_response(await self._gateway.status(after, min(seconds(request), MAX_WAIT_S)))
+
+    async def _gateway_unused(self, request: web.Request) -> web.Response:
+        self._admit(request)
+        body = await request.json()
+        models = [(str(worker), str(model)) for worker, model in body["models"]]
+        generations = [(str(graph), int(number)) for graph, number in body["generations"]]
+        unused = await self._gateway.unused(models, generations, min(seconds(request), MAX_WAIT_S))
+        return web.json_response({"unused": unused})
+
+    async def _set_fence(self, request: web.Request) -> web.Response:
+        """Has the workers refuse the gateways of the controllers that the caller has replaced."""
+        await self._agent.set_fence(self._admit(request))
+        return web.json_response({})
 
     async def _receive(self, request: web.Request) -> web.Response:
         self._admit(request)
@@ -143,10 +184,11 @@ class AgentServer:
         await self._agent.operations.cancel(request.match_info["number"])
         return web.json_response({})
 
-    def _admit(self, request: web.Request) -> None:
-        """Checks that the caller is the controller of the workers on this node."""
+    def _admit(self, request: web.Request) -> str:
+        """Checks that the caller is the controller of the workers on this node, and returns its epoch."""
         deployment = request.headers.get(DEPLOYMENT_HEADER, "")
         epoch = request.headers.get(EPOCH_HEADER, "")
         if not deployment or not epoch.partition(".")[0].isdecimal():
             raise InputError("the call names no deployment and epoch", where="the agent")
         self._agent.admit(deployment, epoch)
+        return epoch

@@ -16,7 +16,7 @@ from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, take_over, wait_unlocked
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.persistence.reader import JournalReader
-from jigsaw_triton.controller.persistence.records import STOPPED, WORKERS_FACT
+from jigsaw_triton.controller.persistence.records import STANDBY_GATEWAY_FACT, STOPPED, WORKERS_FACT
 from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.gpus.model import Cluster, MigInstance
 from jigsaw_triton.logs import readable
@@ -241,6 +241,7 @@ def end_orphans(paths: Paths) -> int:
                 journal.event(STOPPED, "all servers of the deployment were ended without their controller")
             journal.forget_checkpoint()
             journal.keep_fact(WORKERS_FACT, "")
+            journal.keep_fact(STANDBY_GATEWAY_FACT, "")
         for folder in (paths.run, paths.repositories):
             shutil.rmtree(folder, ignore_errors=True)
         paths.secret.unlink(missing_ok=True)

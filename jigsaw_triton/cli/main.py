@@ -58,6 +58,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "console": "Run the web console of the deployment.",
         "report": "Write a report about the deployment, or about a result, as one HTML file.",
         "node": "List the machines of the deployment, and withdraw or return one.",
+        "takeover": "Start the controller on the machine of the standby gateway.",
         "down": "Stop the deployment, and destroy its MIG instances.",
         "bench": "Measure a running graph with perf_analyzer.",
         "export": "Write files for systemd, Compose or Kubernetes.",

@@ -109,11 +109,16 @@ def write_route(run_dir: Path, name: str, entries: Iterable[RouteEntry], epoch: 
     Raises:
         InputError: Space or permission is missing. The old route remains.
     """
+    return write_route_file(run_dir, name, route_json(entries, epoch))
+
+
+def write_route_file(run_dir: Path, name: str, content: bytes) -> Path:
+    """Writes the content of a task's route. Otherwise as `write_route`."""
     target = run_dir / "routes" / f"{name}.json"
     with _explained(target, "written"):
         target.parent.mkdir(parents=True, exist_ok=True)
         with _fresh(target.parent) as fresh:
-            fresh.write_bytes(route_json(entries, epoch))
+            fresh.write_bytes(content)
             fresh.replace(target)
     return target
 

@@ -49,6 +49,10 @@ def summary(
     edge = fleet.edge.status()
     if not failing and edge is not None and edge["state"] != "ready":
         failing.append("the edge does not serve")
+    standby = fleet.replication.status()
+    if standby is not None and (standby["failure"] or standby["state"] != "ready"):
+        failure = f": {standby['failure']}" if standby["failure"] else ""
+        degrading.append(f"the standby gateway on node {standby['node']} is {standby['state']}{failure}")
     if controller.journal_failure:
         degrading.append(f"journal: {controller.journal_failure}")
     serving = in_service(running, state.actual, state.standby) if running is not None else None
@@ -69,6 +73,7 @@ def summary(
         "controller": {"pid": os.getpid(), "supervisor": os.getppid()},
         "server": {"version": server.version, "origin": server.origin, "workers": _workers_server(fleet)},
         "gateway": _gateway(state, fleet),
+        "standby_gateway": standby,
         "edge": edge,
         "otlp": fleet.traces.status(),
         "nodes": _nodes(state, fleet),

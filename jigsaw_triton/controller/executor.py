@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -180,6 +180,7 @@ class Executor:
                     await self._end_route(name)
             case a.StopGateway():
                 await self._fleet.gateway.stop()
+                await self._fleet.replication.end()
             case _:
                 raise ValueError(f"not an action to run: {action!r}")
 
@@ -191,10 +192,11 @@ class Executor:
                 await asyncio.to_thread(write_route, self._paths.run, name, entries, self._journal.epoch)
                 self._routes[name] = entries
 
-    async def _drain(self, worker: str, models: Iterable[str]) -> None:
+    async def _drain(self, worker: str, models: Collection[str]) -> None:
         for model in models:
             if not await drained(self._paths.slots(worker, model), DRAIN_S):
                 raise ServerError(f"model {model} still has a batch in flight after {DRAIN_S:g} s", where=worker)
+        await self._fleet.replication.unused(models=[(worker, model) for model in models])
 
     async def _settle(self, graph: str, generation: int) -> None:
         path = self._paths.generation(graph, generation)
@@ -202,6 +204,7 @@ class Executor:
             raise ServerError(
                 f"requests of {graph} are still bound to generation {generation} after {DRAIN_S:g} s", where="gateway"
             )
+        await self._fleet.replication.unused(generations=[(graph, generation)])
 
     async def _end_route(self, name: str) -> None:
         """Removes a route once no front at the gateway uses it.

@@ -155,11 +155,17 @@ class Controller:
         ended = await self._fleet.adopt(wanted.cluster, state.actual, wanted.graphs)
         if state.running is not None:
             await self._executor.resume(state.actual.routes)
+        self._replicate()
         count = len(state.actual.workers) + state.actual.gateway - len(ended)
         self._journal.event("adopt", f"the controller was restarted and adopted {count} servers")
         for name in ended:
             said = "while no controller ran"
             self._queue.put_nowait(e.GatewayExited(said) if name == Fleet.GATEWAY else e.WorkerExited(name, said))
+
+    def _replicate(self) -> None:
+        """Has the standby gateway follow what the gateway serves now."""
+        serving = self.state.running
+        self._fleet.replication.follow(self.state.actual, serving.wanted.graphs if serving is not None else ())
 
     def leave(self) -> None:
         """Ends the controller and leaves the servers to the next one."""
@@ -261,6 +267,7 @@ class Controller:
             self._journal.annotate(number, verdict)
         # Before the actions begin: the next controller must know which may have been carried out.
         self._checkpoints.save(self.state)
+        self._replicate()
         if isinstance(event, e.DownRequested):
             # A task that is cancelled before it starts would never report its outcome.
             await asyncio.sleep(0)

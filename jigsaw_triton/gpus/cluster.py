@@ -24,6 +24,7 @@ from jigsaw_triton.gpus.model import (
     Otlp,
     Placement,
     ServerImage,
+    StandbyGateway,
     Survive,
 )
 from jigsaw_triton.spec.load import Loaded
@@ -74,6 +75,7 @@ def build_cluster(
         report.add(("spec", "gateway", "otlp", *mistake.field), mistake.message, mistake.hint)
     edge = _edge(spec.edge, gateway, loaded, report)
     agents = _agents(spec, loaded, report)
+    standby_gateway = _standby_gateway(spec, report)
     survive = _survive(spec, report)
     report.raise_if_any()
     image = ServerImage(spec.gateway.image, spec.gateway.runtime) if spec.gateway.image is not None else None
@@ -92,6 +94,7 @@ def build_cluster(
         survive=survive,
         gateway_node=_gateway_node(spec),
         otlp=otlp,
+        standby_gateway=standby_gateway,
     )
 
 
@@ -227,6 +230,23 @@ def _gateway_node(spec: ClusterSpec) -> str:
     if spec.engine == "agents":
         return LOCAL_NODE
     return LOCAL_NODE if LOCAL_NODE in names else names[0]
+
+
+def _standby_gateway(spec: ClusterSpec, report: Report) -> StandbyGateway | None:
+    """Builds the standby of the gateway, and checks that one of the agents can keep it."""
+    entry = spec.gateway.standby
+    path: Path = ("spec", "gateway", "standby")
+    if entry is None:
+        return None
+    if spec.engine != "agents":
+        report.add(path, "a standby gateway needs the engine `agents`", "write `engine: agents`, or remove it")
+    names = [node.name for node in spec.nodes]
+    if entry.node not in names:
+        report.add(path, f"the cluster has no node {shown(entry.node)}", nearest(entry.node, names, "nodes"))
+    address = entry.address or spec.gateway.address
+    for mistake in gateway_mistakes(GatewayPorts(address=address)) if entry.address is not None else ():
+        report.add((*path, *mistake.field), mistake.message, mistake.hint)
+    return StandbyGateway(entry.node, address)
 
 
 def _survive(spec: ClusterSpec, report: Report) -> Survive | None:

@@ -197,6 +197,19 @@ class Otlp:
 
 
 @dataclass(frozen=True, slots=True)
+class StandbyGateway:
+    """The standby of the gateway on another machine, which listens on the gateway's ports.
+
+    Attributes:
+        node: Name of the node whose agent keeps it.
+        address: IPv4 address that it listens on.
+    """
+
+    node: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayLimits:
     """Limits of one gateway, by which cells are sized.
 
@@ -342,6 +355,7 @@ class Cluster:
         survive: Loss that a plan must survive; None for none.
         gateway_node: Node that the gateway runs on; empty if it is unknown.
         otlp: Export of traces; None for none.
+        standby_gateway: Standby of the gateway; None for none.
     """
 
     gpus: tuple[Gpu, ...]
@@ -359,6 +373,7 @@ class Cluster:
     survive: Survive | None = None
     gateway_node: str = ""
     otlp: Otlp | None = None
+    standby_gateway: StandbyGateway | None = None
 
     @property
     def compute_slices(self) -> int:

@@ -80,6 +80,11 @@ def _edge_long_form(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
+def _standby_long_form(value: Any) -> Any:
+    """Expands `b` to `{node: b}`."""
+    return {"node": value} if isinstance(value, str) else value
+
+
 def _survive_long_form(value: Any) -> Any:
     """Expands `node` to `{loss_of: node}`."""
     return {"loss_of": value} if isinstance(value, str) else value
@@ -387,6 +392,15 @@ class OtlpEntry(_Entry):
     """Share of the requests whose traces are exported. A client that sends `traceparent` decides for its request."""
 
 
+class StandbyGatewayEntry(_Entry):
+    """Warm standby of the gateway, on another machine."""
+
+    node: Name = Field(examples=["b"])
+    """Machine whose agent keeps the standby."""
+    address: str | None = Field(default=None, examples=["0.0.0.0"])
+    """IPv4 address to listen on there; that of the gateway by default. The ports are those of the gateway."""
+
+
 class GatewayEntry(_Entry):
     """Address, ports and limits of the gateway, to which clients connect."""
 
@@ -410,6 +424,11 @@ class GatewayEntry(_Entry):
     """Workers that one task may have in a cell; `plan --cells` makes no larger cells."""
     otlp: OtlpEntry | None = Field(default=None, examples=[{"endpoint": "http://localhost:4318", "sample": 0.01}])
     """Export of traces; none by default."""
+    standby: Annotated[
+        StandbyGatewayEntry | None,
+        BeforeValidator(_standby_long_form, json_schema_input_type=StandbyGatewayEntry | Name | None),
+    ] = Field(default=None, examples=["b"])
+    """Machine that keeps a second gateway ready, with the engine `agents`: its name, or a mapping with an address."""
 
 
 class EdgeTlsEntry(_Entry):

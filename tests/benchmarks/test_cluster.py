@@ -13,6 +13,7 @@ FIGURES = {
     "cells": "cluster.cells.8_tasks",
     "faults": "cluster.rolling",
     "fronts": "cluster.cell_lost.lost",
+    "gateway": "cluster.gateway_lost.lost",
     "planning": "cluster.plan_s",
     "remote": "cluster.remote_cost.tiny",
     "simulated": "cluster.simulated",

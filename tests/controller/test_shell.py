@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -55,8 +55,17 @@ class Idle:
             await asyncio.Event().wait()
 
 
+class NoStandby:
+    """No standby gateway."""
+
+    def follow(self, actual: Actual, graphs: Iterable[str]) -> None:
+        pass
+
+
 class NoServers:
     """A fleet without servers."""
+
+    replication = NoStandby()
 
     def server(self, _: str) -> None:
         return None

@@ -27,9 +27,10 @@ class Client:
     Args:
         system: Deployment to send requests to.
         protocol: Protocol, `http` or `grpc`.
+        address: Address of the gateway.
     """
 
-    def __init__(self, system: System, protocol: str) -> None:
+    def __init__(self, system: System, protocol: str, address: str = "127.0.0.1") -> None:
         self._module: ModuleType = tritonclient.http if protocol == "http" else tritonclient.grpc
         # These tests want every answer, however late. Without its own timeout a late request would be refused.
         self._limit: dict[str, float] = {"timeout": round(1e6 * _ANSWER_S)}
@@ -37,7 +38,7 @@ class Client:
             self._limit["client_timeout"] = _ANSWER_S
         timeouts = {"connection_timeout": _ANSWER_S, "network_timeout": _ANSWER_S} if protocol == "http" else {}
         port = system.http if protocol == "http" else system.grpc
-        self.triton = self._module.InferenceServerClient(f"127.0.0.1:{port}", **timeouts)
+        self.triton = self._module.InferenceServerClient(f"{address}:{port}", **timeouts)
 
     def __enter__(self) -> Self:
         return self
@@ -92,10 +93,20 @@ class Crowd:
         clients: Number of clients.
         pause_s: Seconds that each client waits between an answer and its next request.
         model: Name of the graph.
+        address: Address of the gateway.
     """
 
-    def __init__(self, system: System, clients: int = 6, *, pause_s: float = 0.18, model: str = "words") -> None:
+    def __init__(
+        self,
+        system: System,
+        clients: int = 6,
+        *,
+        pause_s: float = 0.18,
+        model: str = "words",
+        address: str = "127.0.0.1",
+    ) -> None:
         self._system = system
+        self._address = address
         self._pause_s = pause_s
         self._model = model
         self._stop = threading.Event()
@@ -135,7 +146,7 @@ class Crowd:
             thread.join()
 
     def _client(self, number: int) -> None:
-        with Client(self._system, PROTOCOLS[number % 2]) as client:
+        with Client(self._system, PROTOCOLS[number % 2], self._address) as client:
             turn = 0
             while not self._stop.wait(self._pause_s):
                 turn += 1

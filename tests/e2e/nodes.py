@@ -5,7 +5,7 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from jigsaw_triton.api.controller import end_orphans
@@ -14,7 +14,18 @@ from jigsaw_triton.servers.certificates.authority import create_authority, issue
 from jigsaw_triton.servers.members import leaders, members
 from tests.e2e.system import COMMAND, PATIENCE_S, System, free_ports
 
+STANDBY_ADDRESS = "127.0.0.2"
+"""Address of standby gateways: their machine is this one, and the gateway has its ports at 127.0.0.1."""
+
 _POLL_S = 0.05
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Waits until a condition is true."""
+    give_up_at = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < give_up_at
+        time.sleep(_POLL_S)
 
 
 class Machine:
@@ -145,14 +156,20 @@ class Machines:
         for machine in self.by_name.values():
             machine.end()
 
-    def cluster(self, system: System, gpus: str = "{model: cpu, count: 1}", *, extra: str = "") -> Path:
+    def cluster(
+        self, system: System, gpus: str = "{model: cpu, count: 1}", *, extra: str = "", standby: str = ""
+    ) -> Path:
         """Writes the cluster.yaml for a deployment.
 
         Args:
             system: Deployment, whose ports the gateway gets.
             gpus: GPUs of each node.
             extra: Another line of its specification.
+            standby: Node of the standby gateway, which listens on `STANDBY_ADDRESS`; empty for none.
         """
+        gateway = f"http: {system.http}, grpc: {system.grpc}, metrics: {system.metrics}"
+        if standby:
+            gateway += f", standby: {{node: {standby}, address: {STANDBY_ADDRESS}}}"
         nodes = "\n".join(
             f'    - {{name: {m.name}, agent: "127.0.0.1:{m.port}", gpus: [{gpus}]}}' for m in self.by_name.values()
         )
@@ -164,7 +181,7 @@ class Machines:
             "  driver: emulated\n"
             "  engine: agents\n"
             "  certificates: certificates/controller\n"
-            f"  gateway: {{http: {system.http}, grpc: {system.grpc}, metrics: {system.metrics}}}\n"
+            f"  gateway: {{{gateway}}}\n"
             f"  nodes:\n{nodes}\n" + (f"  {extra}\n" if extra else "")
         )
         return file

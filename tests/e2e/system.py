@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from urllib.request import urlopen
 from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.controller.persistence.lock import wait_unlocked
 from jigsaw_triton.servers.command import shm_prefix
+from jigsaw_triton.servers.members import members
 from jigsaw_triton.servers.metrics import parse_metrics
 from jigsaw_triton.servers.os_process import start_time
 
@@ -184,6 +185,20 @@ class System:
         for pid in (self.supervisor_pid(), self.controller_pid()):
             os.kill(pid, signal.SIGKILL)
         assert wait_unlocked(self._deployment.paths.lock, PATIENCE_S)
+
+    def kill_all(self) -> None:
+        """Kills all processes of the controller's machine at once, as a power failure does."""
+        supervisor = self.supervisor_pid()
+        pids = {member.pid for member in members(self.state)}
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(ProcessLookupError):
+                if os.getsid(int(folder.name)) == supervisor:
+                    pids.add(int(folder.name))
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in pids:
+            self.wait_ended(pid)
 
     def wait_ended(self, pid: int) -> None:
         """Waits until a process has ended."""

@@ -4,8 +4,7 @@ import os
 import re
 import shutil
 import signal
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,8 @@ from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.members import members
 from tests.e2e.app import SQUARE, write_application
 from tests.e2e.clients import Crowd
-from tests.e2e.nodes import Machine, Machines
-from tests.e2e.system import PATIENCE_S, System
+from tests.e2e.nodes import Machine, Machines, wait_until
+from tests.e2e.system import System
 
 pytestmark = pytest.mark.e2e
 
@@ -50,13 +49,6 @@ def deploy(system: System, machines: Machines, folder: Path) -> Machine:
 
 def other_than(machine: Machine, machines: Machines) -> Machine:
     return next(one for one in machines.by_name.values() if one is not machine)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.05)
 
 
 def inodes(system: System, workers: Iterable[str]) -> dict[str, int]:

@@ -11,11 +11,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from jigsaw_triton.agent.contents import Contents
+from jigsaw_triton.agent.gateway_keeper import GatewayKeeper
 from jigsaw_triton.agent.node_agent import NodeAgent
 from jigsaw_triton.agent.server import AgentServer
 from jigsaw_triton.compiler.bundle import Artifact, ModelFolder, Place, Worker, WorkerModel
+from jigsaw_triton.controller.fleet.gateway_content import content_digests
 from jigsaw_triton.controller.fleet.local_node import LocalNode
 from jigsaw_triton.controller.fleet.node import Process
+from jigsaw_triton.controller.fleet.wire import Json, NodeEvent
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.catalog import CATALOG
@@ -155,6 +158,68 @@ class CountingContents(Contents):
 
 
 @dataclass
+class FakeGateway:
+    """A standby gateway without processes, which carries out each order at once.
+
+    Attributes:
+        orders: Contents of the orders that were carried out.
+        busy: True while it uses all models and generations.
+        follows: False to carry out no order.
+    """
+
+    orders: list[Json | None] = field(default_factory=list)
+    asked: list[Any] = field(default_factory=list)
+    busy: bool = False
+    follows: bool = True
+    _wanted: Json | None = None
+    _order: tuple[str, int] = ("", 0)
+    _applied: tuple[str, int] = ("", 0)
+
+    @property
+    def exists(self) -> bool:
+        return self._wanted is not None
+
+    def digests(self) -> set[str]:
+        return set(content_digests(self._wanted)) if self._wanted is not None else set()
+
+    def takes(self, event: NodeEvent) -> bool:
+        return False
+
+    def steps(self) -> dict[str, Worker]:
+        return {}
+
+    async def start(self, ended: Any = ()) -> None:
+        pass
+
+    async def end(self) -> None:
+        self._wanted = None
+
+    def want(self, epoch: str, number: int, content: Json | None) -> None:
+        self._order, self._wanted = (epoch, number), content
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Carries out the last order, if it follows."""
+        if self.follows and self._applied != self._order:
+            self.orders.append(self._wanted)
+            self._applied = self._order
+
+    def forget(self) -> None:
+        """Forgets its orders, as an agent does that is restarted."""
+        self._order = self._applied = ("", 0)
+
+    async def status(self, after: Any = None, wait_s: float = 0.0) -> Json:
+        if self._applied != after:
+            await asyncio.sleep(wait_s)
+        state = "absent" if self._wanted is None else "ready"
+        return {"order": list(self._order), "applied": list(self._applied), "state": state, "pid": 1, "failure": ""}
+
+    async def unused(self, models: Any, generations: Any, wait_s: float) -> bool:
+        self.asked.append((models, generations))
+        return not self.busy
+
+
+@dataclass
 class FakeMachine:
     """A machine with an agent, which can be restarted and cut off.
 
@@ -164,6 +229,7 @@ class FakeMachine:
 
     folder: Path
     node: FakeNode = field(default_factory=FakeNode)
+    gateway: FakeGateway = field(default_factory=FakeGateway)
     published: list[frozenset[str]] = field(default_factory=list)
     agent: NodeAgent | None = None
     _server: AgentServer | None = None
@@ -181,18 +247,22 @@ class FakeMachine:
         """Socket of the agent."""
         return self.folder / "agent.sock"
 
+    @property
+    def _gateway(self) -> GatewayKeeper:
+        return cast(GatewayKeeper, self.gateway)
+
     async def start(self) -> None:
         """Starts the agent."""
         self._journal = Journal(self.folder / "journal.sqlite")
         self._contents = CountingContents(self.folder / "contents")
-        self.agent = NodeAgent(cast(LocalNode, self.node), self._journal, self._contents, self._publish)
+        self.agent = NodeAgent(cast(LocalNode, self.node), self._journal, self._contents, self._publish, self._gateway)
         await self.agent.start()
         await self.reach()
 
     async def reach(self) -> None:
         """Lets the agent answer."""
         assert self.agent is not None and self._contents is not None
-        self._server = AgentServer(self.socket, NODE, self.agent, self._contents, grace_s=0.0)
+        self._server = AgentServer(self.socket, NODE, self.agent, self._gateway, self._contents, grace_s=0.0)
         await self._server.start()
 
     async def cut(self) -> None:

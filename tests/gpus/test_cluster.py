@@ -19,6 +19,7 @@ from jigsaw_triton.gpus.model import (
     Otlp,
     Placement,
     ServerImage,
+    StandbyGateway,
     Survive,
 )
 from jigsaw_triton.spec.load import load_cluster, parse_gpus
@@ -156,6 +157,38 @@ def test_the_document_sets_the_edge(tmp_path: Path) -> None:
         limits=EdgeLimits(queue_s=5),
         metrics=9003,
     )
+
+
+@pytest.mark.parametrize(
+    ("entry", "standby"),
+    [
+        ("b", StandbyGateway("b", "127.0.0.1")),
+        ("{node: a, address: 10.0.0.1}", StandbyGateway("a", "10.0.0.1")),
+    ],
+)
+def test_the_document_names_the_standby_gateway(tmp_path: Path, entry: str, standby: StandbyGateway) -> None:
+    with_standby = edited(AGENTS, ("engine: agents", f"engine: agents\n  gateway: {{standby: {entry}}}"))
+    certificates(tmp_path)
+    assert built(with_standby, tmp_path).standby_gateway == standby
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("c", "the cluster has no node 'c'"),
+        ("{node: a, address: somewhere}", "'somewhere' is not an IPv4 address"),
+    ],
+)
+def test_mistakes_about_the_standby_gateway(tmp_path: Path, entry: str, words: str) -> None:
+    with_standby = edited(AGENTS, ("engine: agents", f"engine: agents\n  gateway: {{standby: {entry}}}"))
+    certificates(tmp_path)
+    with pytest.raises(SpecError, match=words):
+        built(with_standby, tmp_path)
+
+
+def test_a_standby_gateway_needs_agents(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="a standby gateway needs the engine `agents`"):
+        built(edited(CLUSTER, ("http: 9000", "http: 9000, standby: a")), tmp_path)
 
 
 def test_the_document_sets_the_image_and_memory_of_the_gateway(tmp_path: Path) -> None:

@@ -23,11 +23,13 @@ def command() -> None:
 @options.state()
 def listing(out: Output, state: Path | None) -> None:
     """List the machines of the deployment: their state, GPUs and workers."""
-    nodes: list[Mapping[str, Any]] = Deployment(state).status()["nodes"]
+    status = Deployment(state).status()
+    nodes: list[Mapping[str, Any]] = status["nodes"]
+    standby = status.get("standby_gateway") or {}
     rows = [
         (
             node["name"],
-            node["state"],
+            f"{node['state']}, standby gateway" if node["name"] == standby.get("node") else node["state"],
             node["agent"] or "-",
             ", ".join(f"{count}x{board}" for board, count in node["gpus"].items()),
             str(len(node["workers"])),

@@ -26,6 +26,11 @@ def status_view(status: dict[str, Any], out: Output) -> list[View]:
         parts.append(
             f"gateway: {gateway['state']}, http {gateway['http']}, grpc {gateway['grpc']}, {gateway['metrics']}"
         )
+    if standby := status.get("standby_gateway"):
+        parts.append(
+            f"standby gateway: {standby['state']} on node {standby['node']}, http {standby['http']}, "
+            f"grpc {standby['grpc']}, {standby['metrics']}"
+        )
     if edge := status.get("edge"):
         guards = (
             ("TLS", edge["tls"]),

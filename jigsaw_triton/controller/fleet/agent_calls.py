@@ -8,8 +8,9 @@ from typing import Any
 
 import aiohttp
 
-from jigsaw_triton.controller.fleet.wire import DEPLOYMENT_HEADER, EPOCH_HEADER, Json
+from jigsaw_triton.controller.fleet.wire import DEPLOYMENT_HEADER, Json
 from jigsaw_triton.errors import InputError, JigsawError, ServerError, StateError
+from jigsaw_triton.servers.transport.config import EPOCH_HEADER
 
 _ERRORS: Mapping[int, type[JigsawError]] = {2: InputError, 4: StateError}
 _AWAY = frozenset({502, 503, 504})

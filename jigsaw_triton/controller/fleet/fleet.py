@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from jigsaw_triton.compiler.bundle import Worker, WorkerModel
 from jigsaw_triton.controller.core import events as e
@@ -12,15 +13,18 @@ from jigsaw_triton.controller.core.state import GATEWAY
 from jigsaw_triton.controller.fleet.commands import Commands
 from jigsaw_triton.controller.fleet.edge import NAME as EDGE
 from jigsaw_triton.controller.fleet.edge import EdgeKeeper
+from jigsaw_triton.controller.fleet.fencing import Fencing
 from jigsaw_triton.controller.fleet.gateway import Gateway
 from jigsaw_triton.controller.fleet.local_node import LocalNode, process_of
 from jigsaw_triton.controller.fleet.node import Node, Process
 from jigsaw_triton.controller.fleet.orphans import note_runtime
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
+from jigsaw_triton.controller.fleet.replication import Replication
 from jigsaw_triton.controller.fleet.server import Server
 from jigsaw_triton.controller.fleet.trace_export import TraceExport
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
+from jigsaw_triton.controller.persistence.state_copy import copied
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId
 from jigsaw_triton.servers.image import Image, find_image
 from jigsaw_triton.servers.installation import Installation
@@ -48,6 +52,7 @@ class Fleet:
         gateway: Gateway.
         nodes: The other machines.
         traces: Export of traces.
+        replication: Standby of the gateway on one of them.
     """
 
     GATEWAY = GATEWAY
@@ -68,6 +73,8 @@ class Fleet:
         self._gateway_image: Image | None = None
         self._own = LocalNode(paths, installation, journal, secret, notify, survives=survives)
         self.nodes = RemoteNodes(paths, journal, notify, survives=survives)
+        self.replication = Replication(self.nodes, notify, partial(copied, journal))
+        self._fencing = Fencing(paths, journal, self.nodes, self.replication)
         self.edge = EdgeKeeper(paths, lambda kind, text: notify(e.Noticed(kind, text)), survives=survives)
         self.traces = TraceExport(paths, lambda text: notify(e.Noticed("otlp", text)))
         self.gateway = Gateway(paths, self._own.servers, self.edge, lambda ports: self.commands.gateway(ports))
@@ -133,6 +140,9 @@ class Fleet:
         health = self._own.servers.health
         health.gateway_memory_mib = cluster.gateway_memory_mib
         health.elsewhere = self.nodes.kill if self.nodes else None
+        await self.replication.serve_on(cluster)
+        if self.nodes:
+            self._fencing.begin()
 
     async def adopt(self, cluster: Cluster, actual: Actual, graphs: Collection[str]) -> tuple[str, ...]:
         """Adopts the servers of an earlier controller of this deployment, and ends its other servers and instances.
@@ -173,6 +183,8 @@ class Fleet:
 
     async def close(self) -> None:
         """Ends what calls other machines and exports traces, after the last server has been stopped."""
+        await self._fencing.stop()
+        await self.replication.stop()
         await self.nodes.stop()
         await self.traces.stop()
 

@@ -20,6 +20,7 @@ from jigsaw_triton.controller.fleet.running import Running, read_running
 from jigsaw_triton.controller.fleet.wire import (
     Digest,
     Json,
+    NodeEvent,
     Sealed,
     cluster_json,
     read_event,
@@ -64,10 +65,10 @@ class RemoteNode:
         name: str,
         calls: AgentCalls,
         digest: Digest,
-        notify: Callable[[e.Event], None],
+        notify: Callable[[NodeEvent], None],
         reachable: Callable[[], Awaitable[bool]],
         changed: Callable[[], Awaitable[None]],
-        surpass: Callable[[int], None] = lambda _: None,
+        surpass: Callable[[int], Awaitable[None]],
         running: Mapping[str, Running] = MappingProxyType({}),
     ) -> None:
         self.name = name
@@ -89,6 +90,11 @@ class RemoteNode:
         self._seen_at = 0
         self._orders = AgentOrders(name, calls, lambda: self._away, self._doubt)
         self._follower: asyncio.Task[None] | None = None
+
+    @property
+    def calls(self) -> AgentCalls:
+        """Client of its agent."""
+        return self._calls
 
     @property
     def away(self) -> bool:
@@ -387,7 +393,8 @@ class RemoteNode:
             one = await asyncio.to_thread(sealed, worker, self._digest)
             contents |= one.contents
             workers.append(one.json)
-        body = {"cluster": cluster_json(cluster), "workers": workers}
+        gateway = cluster.standby_gateway is not None and cluster.standby_gateway.node == self.name
+        body = {"cluster": cluster_json(cluster), "workers": workers, "gateway": gateway}
         done = await self._orders.align(body, Sealed(body, contents), AWAY_S)
         await self._look()
         # Only now the agent knows the image that its workers run in.

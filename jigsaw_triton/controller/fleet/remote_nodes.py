@@ -17,10 +17,11 @@ from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
 from jigsaw_triton.controller.fleet.agent_checks import check_agents, check_servers
+from jigsaw_triton.controller.fleet.gateway_content import RemoteWorker
 from jigsaw_triton.controller.fleet.node import Process
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.running import Running, read_running, running_json
-from jigsaw_triton.controller.fleet.wire import Json
+from jigsaw_triton.controller.fleet.wire import Condemned, Json, NodeEvent
 from jigsaw_triton.controller.persistence.epoch import EPOCH_FACT
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
@@ -29,7 +30,7 @@ from jigsaw_triton.gpus.model import Agents, Cluster, DeviceUse, GpuId
 from jigsaw_triton.servers.certificates.credentials import credentials_in
 from jigsaw_triton.servers.members import marks, members, newest
 from jigsaw_triton.servers.os_process import OsProcess
-from jigsaw_triton.servers.transport.config import Link, Node
+from jigsaw_triton.servers.transport.config import Link, node_at
 from jigsaw_triton.servers.transport.gateway_side import NAME as SIDE
 from jigsaw_triton.servers.transport.gateway_side import GatewaySide
 
@@ -62,6 +63,10 @@ class RemoteNodes:
         journal: Journal of the deployment, whose epoch the agents check.
         notify: Callback for events that concern workers.
         survives: True if the transport outlives this process.
+
+    Attributes:
+        digest: Function that returns the SHA-256 of a file.
+        on_change: Called when workers begin or end, and when a node is lost or back.
     """
 
     def __init__(
@@ -69,19 +74,53 @@ class RemoteNodes:
     ) -> None:
         self._paths = paths
         self._journal = journal
-        self._notify = notify
+        self.on_change: Callable[[], None] = lambda: None
         self._survives = survives
-        self._digest = Identities()
+        self.digest = Identities()
         self._agents: Agents | None = None
         self._side: GatewaySide | None = None
         self._nodes: dict[str, RemoteNode] = {}
         self._has_changed = asyncio.Event()
+        self._ending: set[asyncio.Task[None]] = set()
+
+        def heard(event: NodeEvent) -> None:
+            if isinstance(event, Condemned):
+                # Other news of the node must not wait for it.
+                ending = asyncio.create_task(self.kill(event.worker, event.cause), name=f"end {event.worker}")
+                self._ending.add(ending)
+                ending.add_done_callback(self._ending.discard)
+            else:
+                notify(event)
+
+        self._notify = heard
 
     def __bool__(self) -> bool:
         return bool(self._nodes)
 
     def __iter__(self) -> Iterator[RemoteNode]:
         return iter(self._nodes.values())
+
+    def get(self, name: str) -> RemoteNode | None:
+        """Returns the node of this name; None if there is none."""
+        return self._nodes.get(name)
+
+    @property
+    def epoch(self) -> str:
+        """Epoch of the controller, as the agents know it."""
+        return self._journal.fact(EPOCH_FACT)
+
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        """Name of each node -> host and port of its agent."""
+        return dict(self._agents.addresses) if self._agents is not None else {}
+
+    def remote_workers(self) -> tuple[RemoteWorker, ...]:
+        """Returns the workers that run on all nodes."""
+        return tuple(
+            RemoteWorker(name, node.name, one.incarnation)
+            for node in self
+            for name, one in sorted(node.running.items())
+        )
 
     @property
     def _described(self) -> Mapping[str, Json]:
@@ -253,7 +292,7 @@ class RemoteNodes:
         if agents == self._agents:
             return
         known = dict(self._agents.addresses) if self._agents is not None else {}
-        nodes = [_node(name, address) for name, address in {**known, **dict(agents.addresses)}.items()]
+        nodes = [node_at(name, address) for name, address in {**known, **dict(agents.addresses)}.items()]
         if self._side is None:
             side = GatewaySide(
                 credentials_in(Path(agents.certificates)),
@@ -262,6 +301,7 @@ class RemoteNodes:
                 report=lambda kind, text: self._notify(e.Noticed(kind, text)),
                 env=marks(self._paths.state, SIDE),
                 survives=self._survives,
+                epoch=self.epoch,
             )
             await side.start(nodes, self._links(last), found=found)
             self._side = side
@@ -273,17 +313,23 @@ class RemoteNodes:
         for node in nodes:
             if node.name not in self._nodes:
                 socket = self._side.agent_socket(node.name)
-                calls = AgentCalls(node.name, socket, deployment, lambda: self._journal.fact(EPOCH_FACT))
+                calls = AgentCalls(node.name, socket, deployment, lambda: self.epoch)
                 self._nodes[node.name] = RemoteNode(
                     node.name,
                     calls,
-                    self._digest,
+                    self.digest,
                     self._notify,
                     partial(self._is_reachable, node.name),
                     self._changed,
-                    self._journal.surpass,
+                    self._surpass,
                     last.get(node.name, {}),
                 )
+
+    async def _surpass(self, number: int) -> None:
+        """Begins an epoch with a higher number, which the calls of workers carry too."""
+        self._journal.surpass(number)
+        assert self._side is not None
+        await self._side.set_epoch(self.epoch)
 
     def _links(self, running: Mapping[str, Mapping[str, Running]]) -> list[Link]:
         """Returns the links to the workers that run, given those of each node."""
@@ -318,6 +364,7 @@ class RemoteNodes:
     async def _changed(self) -> None:
         """Links the workers that run, after a change of them. Those of a lost node fail at once from then on."""
         self._has_changed.set()
+        self.on_change()
         if self._side is None:
             return
         running = {node.name: node.running for node in self}
@@ -333,8 +380,3 @@ class RemoteNodes:
 def _part(cluster: Cluster, node: str) -> Cluster:
     """Returns the cluster with the GPUs of one node."""
     return replace(cluster, gpus=tuple(gpu for gpu in cluster.gpus if gpu.id.node == node))
-
-
-def _node(name: str, address: str) -> Node:
-    host, _, port = address.rpartition(":")
-    return Node(name, host.strip("[]"), int(port))

@@ -17,7 +17,7 @@ async def outrank(
     described: Json,
     calls: AgentCalls,
     describe: Callable[[], Awaitable[Json]],
-    surpass: Callable[[int], None],
+    surpass: Callable[[int], Awaitable[None]],
 ) -> None:
     """Begins a later epoch than that of another controller of this deployment, once it has ended.
 
@@ -48,7 +48,7 @@ async def outrank(
             where=f"node {node}",
             hint="end the other controller, and start this one again",
         )
-    surpass(number_of(described["epoch"]))
+    await surpass(number_of(described["epoch"]))
 
 
 def has_ended(described: Json) -> bool:

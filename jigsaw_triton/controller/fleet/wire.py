@@ -21,14 +21,30 @@ WIRE_VERSION = 1
 """Version of these messages. Raise it when one changes so that the other side could misread it. Releases with the same
 version work together, so that machines can be upgraded one after the other."""
 
-DEPLOYMENT_HEADER, EPOCH_HEADER = "jigsaw-deployment", "jigsaw-epoch"
-"""HTTP headers with the identity of the deployment, and with the epoch of its controller."""
+DEPLOYMENT_HEADER = "jigsaw-deployment"
+"""HTTP header with the identity of the deployment."""
 
 Digest = Callable[[Path], str]
 """Returns the SHA-256 of a file."""
 
-_EVENTS: Mapping[str, type[e.WorkerExited | e.Stalled | e.Answered | e.Noticed]] = {
-    kind.__name__: kind for kind in (e.WorkerExited, e.Stalled, e.Answered, e.Noticed)
+
+@dataclass(frozen=True, slots=True)
+class Condemned:
+    """The standby gateway has taken a worker of another node out of service.
+
+    Attributes:
+        worker: Name of the worker.
+        cause: Reason to kill it, as the end of a sentence that begins with `killed, because`.
+    """
+
+    worker: str
+    cause: str
+
+
+NodeEvent = e.Event | Condemned
+
+_EVENTS: Mapping[str, type[e.WorkerExited | e.Stalled | e.Answered | e.Noticed | Condemned]] = {
+    kind.__name__: kind for kind in (e.WorkerExited, e.Stalled, e.Answered, e.Noticed, Condemned)
 }
 """Events that concern a worker, by name."""
 
@@ -137,35 +153,51 @@ def read_gpu(data: Json) -> Gpu:
     return Gpu(GpuId(data["node"], data["index"]), board, foreign, data["uncut"])
 
 
-def event_json(event: e.Event) -> Json:
+def event_json(event: NodeEvent) -> Json:
     """Returns an event that concerns a worker."""
     return {"event": type(event).__name__, **{f.name: getattr(event, f.name) for f in fields(event)}}
 
 
-def read_event(data: Json) -> e.Event:
+def read_event(data: Json) -> NodeEvent:
     """Returns the event of `event_json`."""
     values = dict(data)
     return _EVENTS[values.pop("event")](**values)
 
 
-def _model_json(model: WorkerModel, digest: Digest, contents: dict[str, bytes | Path]) -> Json:
+def sealed_folder(folder: ModelFolder, digest: Digest, contents: dict[str, bytes | Path]) -> Json:
+    """Returns a model folder as it travels, with a digest in place of each file's content. Blocks while it reads files.
+
+    Args:
+        folder: The model folder.
+        digest: Function that returns the SHA-256 of a file.
+        contents: Receives digest -> content of each file.
+    """
     found: dict[str, str] = {}
-    for name, content in model.folder.files.items():
+    for name, content in folder.files.items():
         if isinstance(content, Artifact):
             found[name] = digest(content.source)
             contents[found[name]] = content.source
         else:
             found[name] = hashlib.sha256(content).hexdigest()
             contents[found[name]] = content
+    return {"name": folder.name, "files": found}
+
+
+def opened_folder(data: Json, content: Callable[[str], Path]) -> ModelFolder:
+    """Returns the model folder of `sealed_folder`. Arguments as for `opened`."""
+    return ModelFolder(data["name"], {name: Artifact(content(digest)) for name, digest in data["files"].items()})
+
+
+def _model_json(model: WorkerModel, digest: Digest, contents: dict[str, bytes | Path]) -> Json:
     plain = {f.name: getattr(model, f.name) for f in fields(model) if f.name != "folder"}
-    return {**plain, "members": list(model.members), "name": model.name, "files": found}
+    return {**plain, "members": list(model.members), **sealed_folder(model.folder, digest, contents)}
 
 
 def _model(data: Json, content: Callable[[str], Path]) -> WorkerModel:
     values = dict(data)
-    files = {name: Artifact(content(digest)) for name, digest in values.pop("files").items()}
+    folder = opened_folder({"name": values.pop("name"), "files": values.pop("files")}, content)
     values["members"] = tuple(values["members"])
-    return WorkerModel(folder=ModelFolder(values.pop("name"), files), **values)
+    return WorkerModel(folder=folder, **values)
 
 
 def _place_json(place: Place) -> Json:

@@ -105,6 +105,10 @@ class JournalReader:
         rows = self._rows("SELECT value FROM facts WHERE name = ?", (name,))
         return str(rows[0][0]) if rows else ""
 
+    def facts(self) -> Mapping[str, str]:
+        """Returns the values recorded last, by name."""
+        return {str(name): str(value) for name, value in self._rows("SELECT name, value FROM facts")}
+
     def checkpoint(self) -> tuple[str, bytes]:
         """Version and state of the last checkpoint; both empty where there is none."""
         rows = self._rows(f"SELECT version, state FROM checkpoints WHERE id >= ({LAST_WHOLE}) ORDER BY id")

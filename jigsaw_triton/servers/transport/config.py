@@ -27,6 +27,9 @@ WORKER_HEADER = "jigsaw-worker"
 NODE_HEADER = "jigsaw-node"
 """Header that names the node of a call."""
 
+EPOCH_HEADER = "jigsaw-epoch"
+"""Header with the epoch of the controller whose gateway or which itself makes a call."""
+
 ALIVE_PATH = "/jigsaw-triton/alive"
 """Path that the node's HAProxy answers itself, for health checks."""
 
@@ -38,6 +41,9 @@ LUA = Path(__file__).with_name("node.lua")
 
 _REFUSALS = "refused.sock"
 """Socket at which the node's HAProxy refuses calls that it cannot pass on."""
+
+_OVER = "if for_worker !of_epoch !of_later_epoch"
+"""Condition under which a call comes from the gateway of a controller that another one has replaced."""
 
 _CERT, _CA = "node.pem", "ca.pem"
 
@@ -84,6 +90,12 @@ class Node:
     host: str
     port: int
     certificate_name: str = ""
+
+
+def node_at(name: str, address: str) -> Node:
+    """Returns a node, given its host and port as cluster.yaml has them."""
+    host, _, port = address.rpartition(":")
+    return Node(name, host.strip("[]"), int(port))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +145,7 @@ def credential_links(credentials: Credentials) -> Mapping[str, str]:
 
 
 def node_files(
-    node: str, address: str, port: int, workers: Mapping[str, Path], agent: Path, place: Place
+    node: str, address: str, port: int, workers: Mapping[str, Path], agent: Path, place: Place, fence: str = ""
 ) -> dict[str, str]:
     """Generates the files of the HAProxy at a node.
 
@@ -144,6 +156,8 @@ def node_files(
         workers: Name of each worker -> its socket.
         agent: Socket of the node's agent.
         place: Folder and resources of HAProxy.
+        fence: Epoch; workers refuse gateways of earlier controllers, and of another one of the same number. Empty to
+            refuse none.
 
     Returns:
         Name of a file -> its content.
@@ -158,6 +172,7 @@ def node_files(
         f"acl for_worker req.fhdr({WORKER_HEADER}) -m found",
         *_refusal(f"this is node {node}, and the call is for another one", "if !here"),
         f"http-request return status 200 if {{ path {ALIVE_PATH} }}",
+        *_fenced(fence),
         f"use_backend worker.%[req.fhdr({WORKER_HEADER})] if for_worker",
         f"acl from_controller ssl_c_s_dn(cn) -m str {CONTROLLER}",
         _forbidden(),
@@ -187,6 +202,18 @@ def node_files(
     return _files((frontend, unknown, refused, *backends), f"node {node} refuses the call", place, f"lua-load {LUA}")
 
 
+def _fenced(fence: str) -> tuple[str, ...]:
+    """Returns rules that refuse calls from the gateway of a controller that another one has replaced."""
+    if not fence:
+        return ()
+    number = fence.partition(".")[0]
+    return (
+        f"acl of_epoch req.fhdr({EPOCH_HEADER}) -m str {fence}",
+        f"acl of_later_epoch req.fhdr({EPOCH_HEADER}),field(1,.) -m int gt {number}",
+        *_refusal(f"epoch {number} has begun, and another controller has the workers", _OVER),
+    )
+
+
 def _refusal(reason: str, condition: str = "") -> tuple[str, ...]:
     """Returns rules that answer with status 503, once the whole call has been read."""
     return (
@@ -195,13 +222,14 @@ def _refusal(reason: str, condition: str = "") -> tuple[str, ...]:
     )
 
 
-def gateway_files(nodes: Iterable[Node], links: Iterable[Link], place: Place) -> dict[str, str]:
+def gateway_files(nodes: Iterable[Node], links: Iterable[Link], place: Place, epoch: str = "") -> dict[str, str]:
     """Generates the files of the HAProxy at a gateway.
 
     Args:
         nodes: Nodes to call.
         links: Workers to offer, each on one of these nodes.
         place: Folder and resources of HAProxy.
+        epoch: Epoch of the controller that commands the gateway; empty for none.
 
     Returns:
         Name of a file -> its content.
@@ -210,11 +238,11 @@ def gateway_files(nodes: Iterable[Node], links: Iterable[Link], place: Place) ->
     known = {node.name: node for node in nodes}
     for link in sorted(links, key=lambda link: link.worker):
         by_node[link.node].append(link)
-    sections = [section for name, own in by_node.items() for section in _called_node(known[name], own, place)]
+    sections = [section for name, own in by_node.items() for section in _called_node(known[name], own, place, epoch)]
     return _files(sections, "the node cannot be reached", place)
 
 
-def _called_node(node: Node, links: Iterable[Link], place: Place) -> Iterator[Section]:
+def _called_node(node: Node, links: Iterable[Link], place: Place, epoch: str) -> Iterator[Section]:
     name = node.certificate_name or identity(node.name)
     yield (
         f"backend node.{node.name}",
@@ -239,6 +267,7 @@ def _called_node(node: Node, links: Iterable[Link], place: Place) -> Iterator[Se
             f"frontend {node.name}.workers",
             *binds,
             f"http-request set-header {WORKER_HEADER} %[so_name]",
+            *((f"http-request set-header {EPOCH_HEADER} {epoch}",) if epoch else ()),
             f"default_backend node.{node.name}",
         )
 

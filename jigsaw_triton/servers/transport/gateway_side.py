@@ -37,6 +37,7 @@ class GatewaySide:
         report: Function that records an event.
         env: Environment variables in addition to the inherited ones, such as `members.marks(state, NAME)`.
         survives: True if HAProxy outlives this process. Otherwise call `start` in the main thread.
+        epoch: Epoch of the controller that commands the gateway, by which nodes refuse others; empty for none.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class GatewaySide:
         report: Report,
         env: Mapping[str, str] = MappingProxyType({}),
         survives: bool = False,
+        epoch: str = "",
     ) -> None:
+        self._epoch = epoch
         self._nodes: dict[str, Node] = {}
         self._links: tuple[Link, ...] = ()
         self._offered: tuple[Link, ...] = ()
@@ -118,6 +121,11 @@ class GatewaySide:
         self._links = self._known(links)
         await self._side.reload()
 
+    async def set_epoch(self, epoch: str) -> None:
+        """Replaces the epoch. Otherwise as `set_links`."""
+        self._epoch = epoch
+        await self._side.reload()
+
     def agent_socket(self, node: str) -> Path:
         """Returns the Unix socket on which the agent of a node can be called over HTTP, once the node is set."""
         return agent_socket(self._side.place, node)
@@ -171,7 +179,8 @@ class GatewaySide:
         for folder in (place.folder, place.folder / LINKS):
             folder.mkdir(mode=0o700, exist_ok=True)
         self._offered = self._links
-        return gateway_files([self._names.placed(node) for node in self._nodes.values()], self._offered, place)
+        nodes = [self._names.placed(node) for node in self._nodes.values()]
+        return gateway_files(nodes, self._offered, place, self._epoch)
 
     def _connect(self) -> None:
         """Leads the sockets of callers to those on which HAProxy has begun to listen."""

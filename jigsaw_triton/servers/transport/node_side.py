@@ -49,6 +49,7 @@ class NodeSide:
     ) -> None:
         self._address, self._port = address, port
         self._workers: Mapping[str, Path] = {}
+        self._fence = ""
         self._side = Side(
             NAME,
             f"the transport of node {node}",
@@ -56,19 +57,20 @@ class NodeSide:
             credentials,
             folder=folder,
             log=log,
-            files=lambda place: node_files(node, address, port, self._workers, agent, place),
+            files=lambda place: node_files(node, address, port, self._workers, agent, place, self._fence),
             report=report,
             env=env,
             survives=survives,
         )
 
     async def start(
-        self, workers: Mapping[str, Path] = MappingProxyType({}), *, found: OsProcess | None = None
+        self, workers: Mapping[str, Path] = MappingProxyType({}), *, fence: str = "", found: OsProcess | None = None
     ) -> None:
         """Checks the certificates and starts HAProxy. A failure leaves nothing behind.
 
         Args:
             workers: Name of each worker of the node -> its Unix socket, which need not exist yet.
+            fence: Epoch as for `set_workers`.
             found: HAProxy that an earlier process left, whose place the new one takes without losing a connection. If
                 the new one does not start, an event reports it, `found` goes on, and the start is tried again.
 
@@ -77,21 +79,23 @@ class NodeSide:
             MissingDependencyError: A package that checks certificates is missing.
             JigsawError: HAProxy cannot be downloaded or does not start.
         """
-        self._workers = dict(workers)
+        self._workers, self._fence = dict(workers), fence
         await self._side.start([(self._address, self._port)], found)
 
-    async def set_workers(self, workers: Mapping[str, Path]) -> None:
+    async def set_workers(self, workers: Mapping[str, Path], *, fence: str = "") -> None:
         """Replaces the workers of the node, without losing a call. Returns once they can be called.
 
         A worker that restarts at the same socket is no change. Changes within a moment are one reload.
 
         Args:
             workers: Name of each worker -> its Unix socket, which need not exist yet.
+            fence: Epoch of the controller that owns the workers. They refuse calls from the gateways of earlier ones,
+                and of another one of the same number, with status 503. Empty to refuse none.
 
         Raises:
             JigsawError: HAProxy does not accept the change. It goes on as before, and the change is tried again.
         """
-        self._workers = dict(workers)
+        self._workers, self._fence = dict(workers), fence
         await self._side.reload()
 
     def status(self) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import pytest
 
 from jigsaw_triton.agent import node_agent
-from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.fleet import agent_orders, remote_node, succession
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
+from jigsaw_triton.controller.fleet.wire import NodeEvent
 from jigsaw_triton.errors import ServerError, StateError
 from tests.fakes import node as fakes
 from tests.fakes.node import CLUSTER, GPU, NODE, FakeMachine, fake_machine, model, worker
@@ -56,7 +56,7 @@ class Remote:
     """A controller's side of a machine."""
 
     machine: FakeMachine
-    events: list[e.Event] = field(default_factory=list)
+    events: list[NodeEvent] = field(default_factory=list)
     linked: set[str] = field(default_factory=set)
     reachable: bool = False
 
@@ -68,7 +68,7 @@ class Remote:
         own = [epoch]
         calls = AgentCalls(NODE, self.machine.socket, deployment, lambda: own[-1])
 
-        def surpass(number: int) -> None:
+        async def surpass(number: int) -> None:
             own.append(f"{number + 1}.{epoch}")
 
         return RemoteNode(NODE, calls, digest, self.events.append, self._is_reachable, self._changed, surpass)

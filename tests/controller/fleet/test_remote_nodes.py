@@ -39,6 +39,10 @@ class FakeSide:
         self.nodes: set[str] = set()
         self.links: set[str] = set()
         self.first: dict[str, str] = {}
+        self.epoch = ""
+
+    async def set_epoch(self, epoch: str) -> None:
+        self.epoch = epoch
 
     async def start(self, nodes: Iterable[Any], links: Iterable[Any], **_: Any) -> None:
         await self.set_nodes(nodes)
@@ -257,7 +261,7 @@ def test_a_controller_with_an_old_copy_of_the_journal_begins_a_later_epoch_than_
         recovered = world.controller()
         await recovered.serve_on(A)
         assert await recovered.lost_gpus() == frozenset()
-        assert number_of(old) + 3 < world.journal.epoch
+        assert number_of(old) + 3 < world.journal.epoch == number_of(world.side.epoch)
         with closing(JournalReader(run_dir / "controller.sqlite")) as reader:
             assert number_of(reader.fact(EPOCH_FACT)) == world.journal.epoch
 

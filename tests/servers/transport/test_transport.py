@@ -512,3 +512,27 @@ def test_a_folder_that_cannot_be_written_is_reported_and_tried_again(run_dir: Pa
             assert (await asyncio.to_thread(w.front().ask, {"X": column(2)}))["Y"].item() == 4
 
     asyncio.run(main())
+
+
+def test_workers_refuse_the_gateway_of_a_replaced_controller(run_dir: Path) -> None:
+    async def main() -> None:
+        async with world(run_dir, Machine(run_dir, "a")) as w:
+            worker = await w.machines["a"].add("w")
+            await w.side.set_links([w.link("w", "a")])
+            node, workers = w.machines["a"].side, {"w": worker.path}
+
+            async def statuses(epoch: str) -> int:
+                await w.side.set_epoch(epoch)
+                return (await get(w.socket("w"), "/v2/health/ready"))[0]
+
+            assert await statuses("1.a") != 503
+            await node.set_workers(workers, fence="2.b")
+            assert [await statuses(epoch) for epoch in ("", "1.a", "2.a")] == [503, 503, 503]
+            assert 503 not in [await statuses(epoch) for epoch in ("2.b", "3.c", "10.d")]
+            # The agent decides by itself whom it obeys.
+            await w.side.set_epoch("1.a")
+            assert (await get(w.side.agent_socket("a"), "/node"))[0] == 200
+            await node.set_workers(workers)
+            assert await statuses("1.a") != 503
+
+    asyncio.run(main())

@@ -1,0 +1,284 @@
+"""Replication of the gateway to its standby on another machine.
+
+The standby follows the gateway: whatever has been done to the gateway is told to the agent of the standby's node, as
+the whole content that the standby is to serve. A change waits for the standby only where a worker would otherwise lose
+a model that the standby may still call.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core.actual import Actual
+from jigsaw_triton.controller.fleet.agent_calls import AwayError
+from jigsaw_triton.controller.fleet.gateway_content import GatewayContent, sealed_content, standby_content
+from jigsaw_triton.controller.fleet.remote_node import RemoteNode
+from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
+from jigsaw_triton.controller.fleet.wire import Json, Sealed
+from jigsaw_triton.errors import JigsawError, ServerError
+from jigsaw_triton.gpus.model import Cluster, StandbyGateway
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 1.0
+"""Seconds between two looks at a standby that has nothing to do. Files of the user may also have changed."""
+
+_APPLIED_S = 0.25
+"""Seconds to wait for the standby to carry out an order, before newer ones are looked for."""
+
+_RETRY_S = 1.0
+
+_COPY_S = 5.0
+"""Seconds between two copies of the controller's state, which changes with each step of a change."""
+
+_BEHIND_S = 10.0
+"""Seconds that a change waits for the standby to follow. After that, changes go on without it."""
+
+_DRAIN_S = 60.0
+"""Seconds that a change waits for calls in flight at the standby, as for those at the gateway."""
+
+_POLL_S = 0.05
+
+_END_S = 20.0
+"""Seconds to wait for the end of the standby."""
+
+
+class Replication:
+    """Keeps the standby gateway in line with the gateway, if the cluster has one.
+
+    Args:
+        nodes: Nodes of the cluster, one of which has the standby.
+        notify: Callback for events.
+        copy: Function that returns a copy of the controller's state, which goes along.
+    """
+
+    def __init__(self, nodes: RemoteNodes, notify: Callable[[e.Event], None], copy: Callable[[], bytes]) -> None:
+        self._nodes = nodes
+        self._copy = copy
+        self._copied, self._copied_at_s = b"", -math.inf
+        self._notify = notify
+        self._cluster: Cluster | None = None
+        self._actual: Actual | None = None
+        self._graphs: tuple[str, ...] = ()
+        self._number = 0
+        self._told: Json | None = None
+        self._version, self._served = 1, 0
+        self._said: Json = {}
+        self._failure = ""
+        self._behind = False
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        nodes.on_change = self._changed.set
+
+    @property
+    def _standby(self) -> StandbyGateway | None:
+        return self._cluster.standby_gateway if self._cluster is not None else None
+
+    @property
+    def in_line(self) -> bool:
+        """True if the standby serves what the gateway serves, or if there is none."""
+        return self._standby is None or self._served == self._version
+
+    async def wait_in_line(self, timeout_s: float) -> None:
+        """Waits until the standby serves what the gateway serves, or until the timeout."""
+        give_up_at = time.monotonic() + timeout_s
+        while not self.in_line and time.monotonic() < give_up_at:  # noqa: ASYNC110 - several things change it
+            await asyncio.sleep(_POLL_S)
+
+    def status(self) -> dict[str, Any] | None:
+        """Returns the part of the status about the standby; None if there is none."""
+        if self._cluster is None or (standby := self._standby) is None:
+            return None
+        ports, said = self._cluster.gateway, self._said
+        node = self._nodes.get(standby.node)
+        state = "lost" if node is None or node.away else said.get("state", "absent")
+        return {
+            "node": standby.node,
+            "state": state,
+            "in_line": self.in_line,
+            "failure": self._failure or said.get("failure", ""),
+            "pid": said.get("pid"),
+            "http": f"{standby.address}:{ports.http}",
+            "grpc": f"{standby.address}:{ports.grpc}",
+            "metrics": f"http://{standby.address}:{ports.metrics}/metrics",
+        }
+
+    async def serve_on(self, cluster: Cluster) -> None:
+        """Sets the cluster. A standby that it no longer has, or has on another node, ends."""
+        before, self._cluster = self._standby, cluster
+        if before is not None and (self._standby is None or self._standby.node != before.node):
+            # An order that is on its way would start it again.
+            await self._stop_following()
+            await self._end_at(before.node)
+        self._follow()
+
+    def follow(self, actual: Actual, graphs: Iterable[str]) -> None:
+        """Sets what the gateway serves, which the standby follows.
+
+        Args:
+            actual: Servers, models and routes that exist.
+            graphs: Names of the served graphs.
+        """
+        names = tuple(sorted(graphs))
+        if actual is not self._actual or names != self._graphs:
+            self._actual, self._graphs = actual, names
+            self._follow()
+
+    async def unused(self, models: Iterable[tuple[str, str]] = (), generations: Iterable[tuple[str, int]] = ()) -> None:
+        """Waits until the standby has followed, and uses none of these models and generations.
+
+        A standby that does not follow delays a change once, and is reported.
+
+        Args:
+            models: (worker, model) pairs.
+            generations: (graph, generation) pairs.
+        """
+        standby, version = self._standby, self._version
+        node = self._nodes.get(standby.node) if standby is not None else None
+        if node is None or self._behind:
+            return
+        body = {"models": list(models), "generations": list(generations)}
+        give_up_at = time.monotonic() + _BEHIND_S
+        while self._served < version and not node.away:
+            if self._said and self._said["state"] != "ready":
+                return
+            if time.monotonic() > give_up_at:
+                self._behind = True
+                text = f"the standby gateway on node {node.name} does not follow; changes go on without it"
+                self._notify(e.Noticed("error", text))
+                return
+            await asyncio.sleep(_POLL_S)
+        give_up_at = time.monotonic() + _DRAIN_S
+        while not node.away and time.monotonic() < give_up_at:
+            with contextlib.suppress(AwayError):
+                if (await node.calls.post("/gateway/unused?wait=1", body, timeout_s=_BEHIND_S))["unused"]:
+                    return
+            await asyncio.sleep(_POLL_S)
+        if not node.away:
+            raise ServerError(f"calls are still in flight after {_DRAIN_S:g} s", where="the standby gateway")
+
+    async def end(self) -> None:
+        """Ends the standby, with the gateway."""
+        await self._stop_following()
+        if self._standby is not None:
+            await self._end_at(self._standby.node)
+
+    async def stop(self) -> None:
+        """Stops to follow. The standby goes on."""
+        await self._stop_following()
+
+    def _follow(self) -> None:
+        self._version += 1
+        self._changed.set()
+        # Before it is known what exists, an order would end a standby that serves.
+        if self._standby is not None and self._actual is not None and self._task is None:
+            self._task = asyncio.create_task(self._run(), name="follow the gateway")
+
+    async def _stop_following(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+            self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            self._changed.clear()
+            wait_s = _RETRY_S
+            try:
+                if await self._turn():
+                    wait_s = _LOOK_S
+                    self._failure = ""
+            except AwayError as error:
+                log.info("the standby gateway: %s", error)
+            except Exception as error:
+                # Whatever it is, such as a full disk there, the next try may do better.
+                text = str(error) if isinstance(error, JigsawError) else f"{type(error).__name__}: {error}"
+                if text != self._failure:
+                    log.warning("the standby gateway is not told", exc_info=error)
+                    self._notify(e.Noticed("error", f"the standby gateway does not follow: {text}"))
+                self._failure = text
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), wait_s)
+
+    async def _turn(self) -> bool:
+        """Has the standby follow once. Returns False if it cannot be told now."""
+        cluster, standby, actual = self._cluster, self._standby, self._actual
+        node = self._nodes.get(standby.node) if standby is not None else None
+        if cluster is None or standby is None or actual is None or node is None or node.away:
+            self._said = {}
+            return False
+        version = self._version
+        content = standby_content(
+            actual, self._graphs, cluster, self._nodes.remote_workers(), self._nodes.addresses, self._nodes.epoch
+        )
+        made = await asyncio.to_thread(self._sealed, content) if content is not None else None
+        told = made.json if made is not None else {}
+        if told == self._told:
+            self._said = await node.calls.get("/gateway")
+        if told != self._told or self._said["order"] != [self._nodes.epoch, self._number]:
+            self._told = None
+            self._number += 1
+            await self._tell(node, made)
+            self._told = told
+        while not self._changed.is_set():
+            self._said = await node.calls.get("/gateway", after=self._number, wait_s=_APPLIED_S)
+            if self._said["applied"] == [self._nodes.epoch, self._number]:
+                self._served = version
+                if self._behind:
+                    self._behind = False
+                    self._notify(e.Noticed("standby", f"the standby gateway on node {node.name} follows again"))
+                break
+            if self._said["order"] != [self._nodes.epoch, self._number]:
+                # Its agent has been restarted.
+                break
+        return True
+
+    def _sealed(self, content: GatewayContent) -> Sealed:
+        now_s = time.monotonic()
+        if now_s - self._copied_at_s >= _COPY_S:
+            self._copied, self._copied_at_s = self._copy(), now_s
+        return sealed_content(content, self._nodes.digest, self._copied)
+
+    async def _tell(self, node: RemoteNode, made: Sealed | None) -> None:
+        """Gives an order, and sends the files that the node lacks."""
+        order = {"number": self._number, "content": made.json if made is not None else None}
+        while missing := (await node.calls.post("/gateway", order))["missing"]:
+            for digest, arrived in missing.items():
+                assert made is not None
+                await self._send(node, digest, made.contents[digest], arrived)
+
+    async def _send(self, node: RemoteNode, digest: str, content: bytes | Path, arrived: int) -> None:
+        sending = asyncio.ensure_future(node.calls.put(f"/contents/{digest}", content, arrived))
+        try:
+            # A call that sends has no timeout, and an agent that hangs may keep it open.
+            while not (await asyncio.wait((sending,), timeout=_RETRY_S))[0]:
+                if node.away:
+                    raise AwayError("the node was lost while it got files", where=f"node {node.name}")
+            await sending
+        finally:
+            sending.cancel()
+
+    async def _end_at(self, name: str) -> None:
+        """Ends a standby on a node. One that does not answer ends it when it is brought in line."""
+        self._told, self._said = None, {}
+        node = self._nodes.get(name)
+        if node is None:
+            return
+        try:
+            async with asyncio.timeout(_END_S):
+                self._number += 1
+                await self._tell(node, None)
+                while True:
+                    said = await node.calls.get("/gateway", after=self._number, wait_s=_LOOK_S)
+                    if said["applied"] == [self._nodes.epoch, self._number]:
+                        return
+        except (JigsawError, TimeoutError) as error:
+            log.warning("the standby gateway on node %s: %s", name, error)
+            text = f"the standby gateway on node {name} has not ended; its agent ends it at the next deploy"
+            self._notify(e.Noticed("error", text))

@@ -1,0 +1,103 @@
+"""The controller's state on another machine: what is missing there is said before anything is written."""
+
+import json
+from contextlib import closing
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton.api.deployment import Deployment
+from jigsaw_triton.api.takeover import take_over
+from jigsaw_triton.compiler.bundle import Artifact, ModelFolder
+from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core.state import State
+from jigsaw_triton.controller.persistence.checkpoint import Checkpoints, load
+from jigsaw_triton.controller.persistence.epoch import EPOCH_FACT, number_of
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.paths import deployment_paths
+from jigsaw_triton.controller.persistence.reader import JournalReader
+from jigsaw_triton.controller.persistence.records import CONTENTS, CONTROLLER_EPOCH_FACT, STANDBY_GATEWAY_FACT
+from jigsaw_triton.controller.persistence.state_copy import copied
+from jigsaw_triton.errors import InputError, StateError
+from jigsaw_triton.gpus.model import Agents, GatewayPorts, StandbyGateway
+from tests.controller.worlds import World, bundle, wanted, worker
+
+ONE = bundle(1, [worker("0/1g@0", ("t0", "a"))])
+
+
+@pytest.fixture(autouse=True)
+def not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starts no controller."""
+    monkeypatch.setattr(Deployment, "adopt", lambda *_, **__: True)
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Path:
+    """State folder of an agent that has obeyed a controller of epoch 7."""
+    folder = tmp_path / "agent"
+    (folder / CONTENTS).mkdir(parents=True)
+    with closing(Journal(folder / "journal.sqlite")) as journal:
+        journal.keep_fact(CONTROLLER_EPOCH_FACT, "7.a")
+    return folder
+
+
+def give_copy(agent: Path, state: State) -> None:
+    """Gives an agent the copy of a controller's state."""
+    with closing(Journal(agent.parent / "lost.sqlite")) as journal:
+        Checkpoints(journal).save(state)
+        journal.keep_fact("deployment", "d")
+        copy = copied(journal)
+    digest = sha256(copy).hexdigest()
+    (agent / CONTENTS / digest).write_bytes(copy)
+    with closing(Journal(agent / "journal.sqlite")) as journal:
+        journal.keep_fact(STANDBY_GATEWAY_FACT, json.dumps({"state": digest}))
+
+
+def deployed() -> State:
+    """State of a controller whose cluster has a standby gateway."""
+    world = World({1: ONE})
+    asked = wanted()
+    agents = Agents((("a", "10.0.0.1:7440"),), "/lost")
+    standby = StandbyGateway("a", "10.0.0.1")
+    world.send(
+        e.DeployRequested(replace(asked, cluster=replace(asked.cluster, agents=agents, standby_gateway=standby)))
+    )
+    assert world.state.running is not None
+    return world.state
+
+
+def test_the_state_goes_on_with_a_later_epoch_and_without_the_standby(agent: Path, tmp_path: Path) -> None:
+    give_copy(agent, deployed())
+    take_over(agent, state=tmp_path / "here", certificates=tmp_path / "certificates")
+    with closing(JournalReader(deployment_paths(tmp_path / "here").journal)) as journal:
+        assert journal.fact("deployment") == "d" and journal.fact(EPOCH_FACT) == "7.a"
+        state = load(journal)
+    assert state is not None and state.running is not None
+    cluster = state.running.wanted.cluster
+    assert cluster.standby_gateway is None
+    assert cluster.gateway == replace(GatewayPorts(), address="10.0.0.1")
+    assert cluster.agents is not None and cluster.agents.certificates == str(tmp_path / "certificates")
+    with closing(Journal(deployment_paths(tmp_path / "here").journal)) as journal:
+        assert number_of(journal.fact(EPOCH_FACT)) == 8
+
+
+def test_missing_files_are_named(agent: Path, tmp_path: Path) -> None:
+    state = deployed()
+    front = ModelFolder("g", {"1/model.onnx": Artifact(tmp_path / "model.onnx")})
+    give_copy(agent, replace(state, actual=replace(state.actual, fronts={"g": front})))
+    with pytest.raises(InputError, match=r"files of the application are missing here: .*model\.onnx"):
+        take_over(agent, state=tmp_path / "here")
+    assert not deployment_paths(tmp_path / "here").journal.exists()
+    (tmp_path / "model.onnx").touch()
+    take_over(agent, state=tmp_path / "here")
+    with pytest.raises(StateError, match="there is a deployment in this folder already"):
+        take_over(agent, state=tmp_path / "here")
+
+
+def test_an_agent_without_a_copy_is_refused(agent: Path, tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="this agent has no copy of a controller's state"):
+        take_over(agent, state=tmp_path / "here")
+    with pytest.raises(StateError, match="there is no agent in this folder"):
+        take_over(tmp_path / "nothing", state=tmp_path / "here")

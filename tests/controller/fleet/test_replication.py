@@ -1,0 +1,230 @@
+"""The standby gateway follows the gateway whatever happens to its agent; changes wait for it only while it does."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from jigsaw_triton.compiler.bundle import ModelFolder, RouteEntry
+from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core.actual import Actual
+from jigsaw_triton.controller.fleet import remote_node, replication
+from jigsaw_triton.controller.fleet.agent_calls import AgentCalls
+from jigsaw_triton.controller.fleet.gateway_content import RemoteWorker
+from jigsaw_triton.controller.fleet.remote_node import RemoteNode
+from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
+from jigsaw_triton.controller.fleet.replication import Replication
+from jigsaw_triton.gpus.model import StandbyGateway
+from tests.fakes.node import CLUSTER, NODE, FakeMachine, fake_machine
+
+PATIENCE_S = 30.0
+STANDBY = replace(CLUSTER, standby_gateway=StandbyGateway(NODE, "127.0.0.2"))
+ONE = Actual(
+    gateway=True,
+    fronts={"g": ModelFolder("g", {"config.pbtxt": b"front"})},
+    routes={"g.t.g1": (RouteEntry("w", "m", 8, 1),)},
+)
+TWO = replace(ONE, routes={"g.t.g2": (RouteEntry("w", "n", 8, 1),)})
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes looks and retries frequent, and a node count as lost sooner."""
+    for name, value in (("_LOOK_S", 0.05), ("_RETRY_S", 0.05), ("_APPLIED_S", 0.02), ("_POLL_S", 0.01)):
+        monkeypatch.setattr(replication, name, value)
+    monkeypatch.setattr(remote_node, "AWAY_S", 0.5)
+    monkeypatch.setattr(remote_node, "_PULSE_S", 0.05)
+    monkeypatch.setattr(remote_node, "_RETRY_S", 0.02)
+
+
+@dataclass
+class Nodes:
+    """The nodes of a cluster: one, and the workers that run there."""
+
+    node: RemoteNode
+    epoch: str = "1.a"
+    workers: tuple[RemoteWorker, ...] = ()
+    addresses: dict[str, str] = field(default_factory=lambda: {NODE: "127.0.0.1:1"})
+    on_change: Callable[[], None] = lambda: None
+
+    def get(self, name: str) -> RemoteNode | None:
+        return self.node if name == NODE else None
+
+    def remote_workers(self) -> tuple[RemoteWorker, ...]:
+        return self.workers
+
+    def digest(self, path: Path) -> str:
+        return sha256(path.read_bytes()).hexdigest()
+
+
+@dataclass
+class Standby:
+    """A gateway's standby on a machine."""
+
+    machine: FakeMachine
+    nodes: Nodes
+    replication: Replication
+    events: list[e.Event]
+
+    def routes(self) -> list[str]:
+        """Returns the names of the routes of each order that was carried out."""
+        found = [order["routes"] if order is not None else [] for order in self.machine.gateway.orders]
+        return [" ".join(name for name, _ in one) for one in found]
+
+    def said(self, text: str) -> bool:
+        return any(text in str(event) for event in self.events)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 - most conditions have no event
+            await asyncio.sleep(0.01)
+
+
+async def _reachable() -> bool:
+    return False
+
+
+async def _nothing() -> None:
+    pass
+
+
+async def _surpass(_: int) -> None:
+    raise AssertionError("no other controller has commanded the node")
+
+
+def run(folder: Path, test: Callable[[Standby], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with fake_machine(folder) as machine:
+            events: list[e.Event] = []
+            calls = AgentCalls(NODE, machine.socket, "d", lambda: "1.a")
+            notify: Any = events.append
+            nodes = Nodes(RemoteNode(NODE, calls, lambda _: "", notify, _reachable, _nothing, _surpass))
+            found = Replication(cast(RemoteNodes, nodes), events.append, lambda: b"state")
+            try:
+                await nodes.node.serve_on(STANDBY)
+                await found.serve_on(STANDBY)
+                found.follow(ONE, ["g"])
+                await until(lambda: found.in_line)
+                await test(Standby(machine, nodes, found, events))
+            finally:
+                await found.stop()
+                await nodes.node.stop()
+
+    asyncio.run(main())
+
+
+def test_the_standby_follows_each_change(run_dir: Path) -> None:
+    async def test(standby: Standby) -> None:
+        standby.replication.follow(TWO, ["g"])
+        assert not standby.replication.in_line
+        await until(lambda: standby.replication.in_line)
+        assert standby.routes() == ["g.t.g1", "g.t.g2"]
+        # The same again is no order.
+        standby.replication.follow(replace(TWO), ["g"])
+        await until(lambda: standby.replication.in_line)
+        assert standby.routes() == ["g.t.g1", "g.t.g2"]
+        status = standby.replication.status()
+        assert status is not None
+        assert (status["node"], status["state"], status["http"]) == (NODE, "ready", "127.0.0.2:8000")
+
+    run(run_dir, test)
+
+
+def test_workers_that_begin_are_told(run_dir: Path) -> None:
+    async def test(standby: Standby) -> None:
+        standby.nodes.workers = (RemoteWorker("w", NODE, "7"),)
+        standby.nodes.on_change()
+        await until(lambda: len(standby.machine.gateway.orders) == 2)
+        order = standby.machine.gateway.orders[-1]
+        assert order is not None and order["workers"] == [{"name": "w", "node": NODE, "incarnation": "7"}]
+
+    run(run_dir, test)
+
+
+def test_an_agent_that_has_forgotten_is_told_again(run_dir: Path) -> None:
+    async def test(standby: Standby) -> None:
+        standby.machine.gateway.forget()
+        await until(lambda: standby.routes() == ["g.t.g1", "g.t.g1"])
+
+    run(run_dir, test)
+
+
+def test_a_change_waits_until_the_standby_has_followed_and_uses_nothing_that_goes(run_dir: Path) -> None:
+    async def test(standby: Standby) -> None:
+        standby.machine.gateway.follows, standby.machine.gateway.busy = False, True
+        standby.replication.follow(TWO, ["g"])
+        waiting = asyncio.create_task(standby.replication.unused(models=[("w", "m")], generations=[("g", 1)]))
+        await until(lambda: standby.machine.gateway._order[1] == 2)
+        assert not waiting.done() and standby.machine.gateway.asked == []
+        standby.machine.gateway.follows = True
+        standby.machine.gateway.catch_up()
+        await until(lambda: standby.machine.gateway.asked != [])
+        assert standby.machine.gateway.asked[0] == ([("w", "m")], [("g", 1)])
+        assert not waiting.done()
+        standby.machine.gateway.busy = False
+        await asyncio.wait_for(waiting, PATIENCE_S)
+
+    run(run_dir, test)
+
+
+def test_a_standby_that_does_not_follow_delays_a_change_once(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replication, "_BEHIND_S", 0.3)
+
+    async def test(standby: Standby) -> None:
+        standby.machine.gateway.follows = False
+        standby.replication.follow(TWO, ["g"])
+        await asyncio.wait_for(standby.replication.unused(models=[("w", "m")]), PATIENCE_S)
+        assert standby.said("does not follow; changes go on without it")
+        monkeypatch.setattr(replication, "_BEHIND_S", 1e9)
+        await asyncio.wait_for(standby.replication.unused(models=[("w", "m")]), PATIENCE_S)
+        standby.machine.gateway.follows = True
+        standby.machine.gateway.catch_up()
+        await until(lambda: standby.said("follows again"))
+
+    run(run_dir, test)
+
+
+def test_a_change_does_not_wait_for_a_lost_machine_which_follows_once_it_is_back(run_dir: Path) -> None:
+    async def test(standby: Standby) -> None:
+        await standby.machine.cut()
+        standby.replication.follow(TWO, ["g"])
+        await asyncio.wait_for(standby.replication.unused(models=[("w", "m")]), PATIENCE_S)
+        await until(lambda: standby.nodes.node.away)
+        status = standby.replication.status()
+        assert status is not None and status["state"] == "lost"
+        await standby.machine.reach()
+        await until(lambda: standby.routes()[-1] == "g.t.g2")
+
+    run(run_dir, test)
+
+
+def test_a_standby_that_the_cluster_no_longer_has_ends(run_dir: Path) -> None:
+    async def test(standby: Standby) -> None:
+        await standby.replication.serve_on(CLUSTER)
+        assert standby.machine.gateway.orders[-1] is None and standby.replication.status() is None
+
+    run(run_dir, test)
+
+
+def test_the_standby_ends_with_the_gateway(run_dir: Path) -> None:
+    async def test(standby: Standby) -> None:
+        await standby.replication.end()
+        assert standby.machine.gateway.orders[-1] is None
+
+    run(run_dir, test)
+
+
+def test_a_standby_that_cannot_be_ended_is_reported(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replication, "_END_S", 0.3)
+
+    async def test(standby: Standby) -> None:
+        await standby.machine.cut()
+        await standby.replication.end()
+        assert standby.said("has not ended; its agent ends it at the next deploy")
+
+    run(run_dir, test)
