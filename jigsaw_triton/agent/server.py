@@ -97,7 +97,7 @@ class AgentServer:
     async def _pulse(self, request: web.Request) -> web.Response:
         """Responds with the running workers and the events after `after`. Waits up to `wait` seconds for one."""
         self._admit(request)
-        after = wholewhole_number(request, "after")
+        after = whole_number(request, "after")
         await self._agent.wait(after, min(seconds(request), MAX_WAIT_S))
         return web.json_response(self._agent.pulse(after))
 
