@@ -4,7 +4,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from benchmarks import harness, system
-from benchmarks.cluster import cells, faults, planning, remote, simulated
+from benchmarks.cluster import cells, faults, planning, raylets, remote, simulated
 from benchmarks.effort import FULL, SMOKE, Effort
 from benchmarks.harness import Figure, Progress
 
@@ -13,6 +13,7 @@ Part = Callable[[Progress, Effort], Awaitable[list[Figure]]]
 PARTS: dict[str, Part] = {
     "remote": remote.measure,
     "faults": faults.measure,
+    "raylets": raylets.measure,
     "cells": cells.measure,
     "planning": planning.measure,
     "simulated": simulated.measure,

@@ -13,6 +13,7 @@ FIGURES = {
     "cells": "cluster.cells.8_tasks",
     "faults": "cluster.rolling",
     "planning": "cluster.plan_s",
+    "raylets": "cluster.gcs_lost",
     "remote": "cluster.remote_cost.tiny",
     "simulated": "cluster.simulated",
 }

@@ -2,11 +2,12 @@
 
 import logging
 import os
+import sys
 from pathlib import Path
 
 import click
 
-from jigsaw_triton.agent.process import AgentSettings, run_agent
+from jigsaw_triton.agent.process import AgentSettings, end_agent, run_agent, start_agent
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.controller.persistence.paths import deployment_paths
@@ -25,8 +26,12 @@ from jigsaw_triton.servers.installation import find_installation
     type=click.Path(path_type=Path),
     help="Folder with this machine's cert.pem, key.pem and ca.pem.",
 )
+@options.option("--detach", is_flag=True, help="Return as soon as the agent listens, and run it in the background.")
+@options.option("--replace", is_flag=True, help="End the agent that runs with this state folder first.")
 @options.state()
-def command(out: Output, name: str, listen: str, certificates: Path, state: Path | None) -> None:
+def command(
+    out: Output, name: str, listen: str, certificates: Path, detach: bool, replace: bool, state: Path | None
+) -> None:
     """Run the agent of this machine until SIGTERM. It starts workers here for the controller of a cluster.
 
     The controller's cluster.yaml has `engine: agents`, and this machine as a node. The workers go on when the agent
@@ -38,7 +43,19 @@ def command(out: Output, name: str, listen: str, certificates: Path, state: Path
         hint = "write --listen 0.0.0.0:7440 for all networks of this machine"
         raise InputError(f"{listen!r} is not an address and a port", where="--listen", hint=hint)
     os.umask(0o077)
+    paths = deployment_paths(state)
+    if replace:
+        end_agent(paths)
+    if detach:
+        # The agent reads its options from the environment too.
+        for variable in ("JIGSAW_DETACH", "JIGSAW_REPLACE"):
+            os.environ.pop(variable, None)
+        values = {"name": name, "listen": listen, "certificates": certificates.absolute(), "state": paths.state}
+        arguments = [text for option, value in values.items() for text in (f"--{option}", str(value))]
+        pid = start_agent(paths, [sys.executable, "-P", "-m", "jigsaw_triton.cli.main", "agent", *arguments])
+        out.result({"pid": pid, "log": str(paths.log("agent"))}, f"agent of node {name} on {listen}, process {pid}")
+        return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     out.note(f"agent of node {name} on {listen}; end it with Ctrl-C, its workers go on")
     settings = AgentSettings(name, host.strip("[]"), int(port), certificates.absolute())
-    run_agent(deployment_paths(state), find_installation(), settings)
+    run_agent(paths, find_installation(), settings)

@@ -124,11 +124,17 @@ class RemoteNode:
         self._aligning = asyncio.Lock()
         self._line = ""
         self._follower: asyncio.Task[None] | None = None
+        self._heard_s = time.monotonic()
 
     @property
     def away(self) -> bool:
         """True if the node does not answer."""
         return self._away
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since its agent last answered."""
+        return time.monotonic() - self._heard_s
 
     @property
     def workers(self) -> Mapping[str, Worker]:
@@ -396,21 +402,21 @@ class RemoteNode:
 
     async def _follow_pulse(self) -> None:
         """Follows the events of the node, and notices when it is lost or back."""
-        heard_s = in_line_s = time.monotonic()
+        self._heard_s = in_line_s = time.monotonic()
         said = ""
         while True:
             try:
                 found = await self._calls.get("/pulse", wait_s=_PULSE_S, timeout_s=_PULSE_TIMEOUT_S, after=self._last)
-                heard_s = time.monotonic()
+                self._heard_s = time.monotonic()
                 if self._away or found["agent"] != self._agent:
                     await self._bring_in_line()
                     await self._back()
                 else:
                     await self._heard(found)
-                heard_s = in_line_s = time.monotonic()
+                self._heard_s = in_line_s = time.monotonic()
                 said = ""
             except AwayError as error:
-                if not self._away and await self._is_lost(time.monotonic() - heard_s):
+                if not self._away and await self._is_lost(self.silent_s):
                     await self._lose(error.message)
                 await asyncio.sleep(_RETRY_S)
             except Exception as error:
