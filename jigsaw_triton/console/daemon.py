@@ -121,11 +121,12 @@ async def _serve(
         await server.start()
         try:
             last = await controller.run()
+            if last.phase is Phase.STOPPED:
+                # With a heartbeat: Ray may take seconds to end the agents.
+                await fleet.close()
         finally:
             heartbeat.cancel()
             await server.stop()
-        if last.phase is Phase.STOPPED:
-            await fleet.close()
         if last.phase is not Phase.STOPPED and last.wanted is not None:
             journal.event(LEFT, "the controller has ended; its servers go on without it")
             # No task is cancelled, since that would undo what is under way: the next controller sees to it.

@@ -21,6 +21,9 @@ _MODULE = "jigsaw_triton.servers.engines.ray_process"
 _CALL_S = 300.0
 """Seconds that a call may take. Ray itself gives up earlier, and its process needs a moment to start."""
 
+_REMOVE_S = 45.0
+"""Seconds that the removal of agents may take, for whose end `down` waits."""
+
 _CERTIFICATES_S = 3600.0
 """Seconds between two looks at the certificates. They have months left when they are renewed."""
 
@@ -86,7 +89,7 @@ class RayEngine:
     async def remove(self) -> tuple[str, ...]:
         """Ends all agents of the deployment. Returns what went wrong."""
         try:
-            found: tuple[str, ...] = await self._call("remove")
+            found: tuple[str, ...] = await self._call("remove", timeout_s=_REMOVE_S)
         except JigsawError as error:
             return (str(error),)
         return found
@@ -107,9 +110,9 @@ class RayEngine:
             specs.append(AgentSpec(node, address, port, self._ray.state, files))
         return specs
 
-    async def _call(self, name: str, *arguments: Any) -> Any:
+    async def _call(self, name: str, *arguments: Any, timeout_s: float = _CALL_S) -> Any:
         async with self._calling:
-            calling = asyncio.ensure_future(asyncio.to_thread(self._called, name, *arguments))
+            calling = asyncio.ensure_future(asyncio.to_thread(self._called, timeout_s, name, *arguments))
             try:
                 return await asyncio.shield(calling)
             except asyncio.CancelledError:
@@ -119,16 +122,16 @@ class RayEngine:
                 await asyncio.wait((calling,))
                 raise
 
-    def _called(self, name: str, *arguments: Any) -> Any:
+    def _called(self, timeout_s: float, name: str, *arguments: Any) -> Any:
         """Calls Ray in a process of its own, which then ends. Blocks."""
         where = f"Ray at {self._ray.address}"
         with contextlib.closing(ChildProcess(_MODULE, self._ray.address, f"jigsaw-triton-{self._deployment}")) as child:
             self._child = child
             try:
-                answer = child.call((name, *arguments), _CALL_S)
+                answer = child.call((name, *arguments), timeout_s)
             except ChildHungError as error:
                 hint = "see if `ray status` answers"
-                raise ServerError(f"the cluster has not answered within {_CALL_S:g} s", where=where, hint=hint) from error
+                raise ServerError(f"the cluster has not answered within {timeout_s:g} s", where=where, hint=hint) from error
             except ChildEndedError as error:
                 hint = "see if `ray status` answers, and Ray's logs in /tmp/ray"
                 raise ServerError(f"the connection has ended ({error})", where=where, hint=hint) from error

@@ -13,7 +13,7 @@ from jigsaw_triton.errors import InputError, JigsawError, MissingDependencyError
 from jigsaw_triton.servers.engines.actor import AgentKeeper
 from jigsaw_triton.servers.engines.placement import AgentSpec, Placed, endpoint, hosts, prefix, resource
 
-_ANSWER_S, _START_S, _END_S = 5.0, 120.0, 90.0
+_ANSWER_S, _START_S, _END_S = 5.0, 120.0, 30.0
 """Seconds in which an actor answers a call, starts together with its agent, and ends its agent."""
 
 _INSTALL = "install jigsaw-triton[agents,ray] and the same Ray on all machines"
