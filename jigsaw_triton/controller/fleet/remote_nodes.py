@@ -75,6 +75,7 @@ class RemoteNodes:
         self._engine: RayEngine | None = None
         self._placing: asyncio.Task[None] | None = None
         self._asked: Agents | None = None
+        self._connecting = asyncio.Lock()
         self._agents: Agents | None = None
         self._side: GatewaySide | None = None
         self._nodes: dict[str, RemoteNode] = {}
@@ -301,34 +302,35 @@ class RemoteNodes:
             last: Name of each node -> workers that ran there when an earlier controller last knew. They can be called
                 all the time.
         """
-        if agents == self._agents:
-            return
-        known = dict(self._agents.addresses) if self._agents is not None else {}
-        nodes = [_node(name, address) for name, address in {**known, **dict(agents.addresses)}.items()]
-        if self._side is None:
-            side = GatewaySide(
-                credentials_in(Path(agents.certificates)),
-                folder=self._paths.run / "nodes",
-                log=self._paths.log(SIDE),
-                report=lambda kind, text: self._notify(e.Noticed(kind, text)),
-                env=marks(self._paths.state, SIDE),
-                survives=self._survives,
-            )
-            await side.start(nodes, self._links(last), found=found)
-            self._side = side
-        else:
-            await self._side.set_nodes(nodes)
-        self._agents = replace(agents, addresses=tuple({**known, **dict(agents.addresses)}.items()))
-        self._journal.keep_fact(_ADDRESSES_FACT, json.dumps(dict(self._agents.addresses)))
-        deployment = self._identity()
-        for node in nodes:
-            if node.name not in self._nodes:
-                socket = self._side.agent_socket(node.name)
-                calls = AgentCalls(node.name, socket, deployment, self._journal.fact(EPOCH_FACT))
-                reachable = partial(self._is_reachable, node.name)
-                self._nodes[node.name] = RemoteNode(
-                    node.name, calls, self._digest, self._notify, reachable, self._changed, last.get(node.name, {})
+        async with self._connecting:
+            if agents == self._agents:
+                return
+            known = dict(self._agents.addresses) if self._agents is not None else {}
+            nodes = [_node(name, address) for name, address in {**known, **dict(agents.addresses)}.items()]
+            if self._side is None:
+                side = GatewaySide(
+                    credentials_in(Path(agents.certificates)),
+                    folder=self._paths.run / "nodes",
+                    log=self._paths.log(SIDE),
+                    report=lambda kind, text: self._notify(e.Noticed(kind, text)),
+                    env=marks(self._paths.state, SIDE),
+                    survives=self._survives,
                 )
+                await side.start(nodes, self._links(last), found=found)
+                self._side = side
+            else:
+                await self._side.set_nodes(nodes)
+            self._agents = replace(agents, addresses=tuple({**known, **dict(agents.addresses)}.items()))
+            self._journal.keep_fact(_ADDRESSES_FACT, json.dumps(dict(self._agents.addresses)))
+            deployment = self._identity()
+            for node in nodes:
+                if node.name not in self._nodes:
+                    socket = self._side.agent_socket(node.name)
+                    calls = AgentCalls(node.name, socket, deployment, self._journal.fact(EPOCH_FACT))
+                    reachable = partial(self._is_reachable, node.name)
+                    self._nodes[node.name] = RemoteNode(
+                        node.name, calls, self._digest, self._notify, reachable, self._changed, last.get(node.name, {})
+                    )
 
     def _links(self, running: Mapping[str, Mapping[str, Running]]) -> list[Link]:
         """Returns the links to the workers that run, given those of each node."""
