@@ -7,6 +7,7 @@ import secrets
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
@@ -105,6 +106,8 @@ def start_agent(paths: Paths, command: Sequence[str]) -> int:
             while process.poll() is None and time.monotonic() < give_up_at:
                 with suppress(TimeoutError):
                     if ready.recv(len(_READY)) == _READY:
+                        # Somebody has to collect its exit status if this process lives on.
+                        threading.Thread(target=process.wait, daemon=True).start()
                         return process.pid
             lines = "\n".join(f"  {line}" for line in tail(log, _LOG_LINES, since=began))
             error = JigsawError(f"the agent did not start; its log ends with:\n{lines}", where=str(log))

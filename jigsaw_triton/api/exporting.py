@@ -158,7 +158,11 @@ def export_compose(
     if len(found.document.spec.nodes) > 1:
         mistakes.add(where, "Compose starts containers on one machine", "keep one node, or export for Kubernetes")
     elif found.cluster.agents is not None:
-        mistakes.add(where, "the container starts its workers itself, without agents", f"remove `engine: {found.cluster.agents.engine}`")
+        mistakes.add(
+            where,
+            "the container starts its workers itself, without agents",
+            f"remove `engine: {found.cluster.agents.engine}`",
+        )
     check_no_containers(found.cluster, mistakes, where)
     inside = cluster_file(found.document, driver=found.driver, edge_folder=compose.EDGE_FOLDER)
     edge_paths = {name: str(found.folder / path) for name, path in inside.edge_files.items()}

@@ -480,7 +480,7 @@ class RayEntry(_Entry):
     """Ray cluster whose raylets are the machines, with the engine `ray`."""
 
     address: str = Field(default="auto", min_length=1, max_length=1024, examples=["ray://10.0.0.1:10001"])
-    """Address of the Ray cluster, as `ray.init` takes it. auto: the cluster that the controller's machine belongs to."""
+    """Address of the Ray cluster, as `ray.init` takes it. auto: the cluster of the controller's machine."""
     port: int = Field(default=AGENT_PORT, ge=1, le=65535, examples=[AGENT_PORT])
     """Port on which the agents listen, unless `agent` of the node has another one."""
     state: str | None = Field(default=None, pattern=r"^/", max_length=1024, examples=["/var/lib/jigsaw-triton"])

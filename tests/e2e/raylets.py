@@ -1,5 +1,6 @@
 """A Ray cluster on this machine: processes that `ray start` has started, which all end with it."""
 
+import json
 import os
 import secrets
 import signal
@@ -22,6 +23,7 @@ _SETTINGS = {
     "RAY_health_check_failure_threshold": "4",
     "RAY_worker_niceness": "0",
 }
+_STARTED = "Ray runtime started"
 _POLL_S = 0.05
 
 
@@ -54,32 +56,36 @@ class Raylets:
         """Starts all raylets."""
         head, *others = self._nodes
         self._start(head, "--head", f"--port={self._port}", "--include-dashboard=false")
-        self._wait_logged(head, "Ray runtime started")
         for node in others:
             self._start(node, f"--address={self.address}")
-        for node in others:
-            self._wait_logged(node, "Ray runtime started")
 
     def _start(self, node: str, *arguments: str) -> None:
-        with (self._folder / f"{node}.log").open("wb") as log:
-            self._started[node] = subprocess.Popen(
+        """Starts a raylet and waits until it runs. Ray itself gives up after 30 s, which a busy machine may need."""
+        log, give_up_at = self._folder / f"{node}.log", time.monotonic() + PATIENCE_S
+        while True:
+            self._started[node] = starter = self._begin(node, log, arguments)
+            while starter.poll() is None:
+                if _STARTED in (text := log.read_text()):
+                    return
+                assert time.monotonic() < give_up_at, text
+                time.sleep(_POLL_S)
+            assert time.monotonic() < give_up_at, log.read_text()
+
+    def _begin(self, node: str, log: Path, arguments: tuple[str, ...]) -> "subprocess.Popen[bytes]":
+        resources = json.dumps({f"node:{node}": 1})
+        none = ("--num-cpus=0", "--num-gpus=0", "--object-store-memory=80000000")
+        with log.open("wb") as sink:
+            return subprocess.Popen(
                 [
                     *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
-                    *("--node-ip-address=127.0.0.1", "--num-cpus=1", "--num-gpus=0", f"--resources={{\"node:{node}\": 1}}"),
-                    *("--object-store-memory=80000000", *arguments),
+                    *("--node-ip-address=127.0.0.1", f"--resources={resources}", *none, *arguments),
                 ],
                 env={**self._environment, "RAY_TMPDIR": str(self._folder)},
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=sink,
+                stderr=sink,
                 start_new_session=True,
             )
-
-    def _wait_logged(self, node: str, text: str) -> None:
-        give_up_at = time.monotonic() + PATIENCE_S
-        while text not in (log := (self._folder / f"{node}.log").read_text()):
-            assert self._started[node].poll() is None and time.monotonic() < give_up_at, log
-            time.sleep(_POLL_S)
 
     def kill(self, *nodes: str) -> None:
         """Kills all processes of Ray on nodes. The agents and their workers go on."""
@@ -144,10 +150,9 @@ class Raylets:
             gpus: GPUs of each node.
             extra: Another line of its specification.
         """
-        system.set(self.token)
+        system.set_environment(self.token)
         nodes = "\n".join(
-            f'    - {{name: {node}, agent: "127.0.0.1:{port}", gpus: [{gpus}]}}'
-            for node, port in self.agents.items()
+            f'    - {{name: {node}, agent: "127.0.0.1:{port}", gpus: [{gpus}]}}' for node, port in self.agents.items()
         )
         file = self._folder / "cluster.yaml"
         file.write_text(

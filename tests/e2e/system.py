@@ -75,7 +75,7 @@ class System:
         """Puts a folder at the front of PATH for the following commands."""
         self._environment["PATH"] = f"{folder}{os.pathsep}{self._environment['PATH']}"
 
-    def set(self, variables: Mapping[str, str]) -> None:
+    def set_environment(self, variables: Mapping[str, str]) -> None:
         """Sets environment variables for the following commands, and for the controller that they start."""
         self._environment |= variables
 

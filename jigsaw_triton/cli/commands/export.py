@@ -202,8 +202,8 @@ def _kubernetes(
 ) -> None:
     """Write manifests for Kubernetes: an agent on each node with GPUs, and a controller with the gateway.
 
-    kustomization.yaml says how to install them, and agents.yaml or raycluster.yaml what must be off on the nodes. Certificates, and the
-    edge's keys, are in Secrets that you create.
+    kustomization.yaml says how to install them, and agents.yaml or raycluster.yaml what must be off on the nodes.
+    Certificates, Ray's token, and the edge's keys are in Secrets that you create.
     """
     mistakes = Mistakes()
     rps = parse_demand(demand, mistakes)

@@ -131,7 +131,9 @@ class RayEngine:
                 answer = child.call((name, *arguments), timeout_s)
             except ChildHungError as error:
                 hint = "see if `ray status` answers"
-                raise ServerError(f"the cluster has not answered within {timeout_s:g} s", where=where, hint=hint) from error
+                raise ServerError(
+                    f"the cluster has not answered within {timeout_s:g} s", where=where, hint=hint
+                ) from error
             except ChildEndedError as error:
                 hint = "see if `ray status` answers, and Ray's logs in /tmp/ray"
                 raise ServerError(f"the connection has ended ({error})", where=where, hint=hint) from error

@@ -69,7 +69,7 @@ def _steps(settings: Settings) -> list[str]:
 
 
 def _secrets(settings: Settings, space: str) -> list[str]:
-    """Returns the commands that create the certificates, or Ray's token. Under Ray the controller makes certificates."""
+    """Returns the commands that create the Secrets: certificates, or with Ray its token alone."""
     if settings.ray:
         return [f'  kubectl {space} create secret generic {RAY} --from-literal=auth_token="$(openssl rand -hex 32)"']
     nodes = [_secret(space, agent_name(node), f"certificates/{node}") for node in settings.nodes]

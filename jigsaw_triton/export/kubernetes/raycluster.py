@@ -28,14 +28,14 @@ _RAYLET_PORT = 6380
 
 _RAY_COMMAND: Object = {
     "command": ["/bin/sh", "-c", RESTARTING, RAY],
-    "args": ["/bin/bash", "-c", "eval \"$KUBERAY_GEN_RAY_START_CMD\""],
+    "args": ["/bin/bash", "-c", 'eval "$KUBERAY_GEN_RAY_START_CMD"'],
 }
 """Command that starts Ray again whenever it ends."""
 
 COMMENT = """\
 A RayCluster for KubeRay. Each node with the label {label}: NODE has one worker pod, whose raylet offers the resource
-node:NODE. The controller has Ray start the agent of the node there, and hands over its certificate. Requests, orders and
-files go from the controller's pod to the agents, and never through Ray.
+node:NODE. The controller has Ray start the agent of the node there, and hands over its certificate. Requests, orders
+and files go from the controller's pod to the agents, and never through Ray.
 
 {off_and_rights}
 

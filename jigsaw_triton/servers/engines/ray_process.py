@@ -6,6 +6,7 @@ when it needs Ray, and nothing of Ray is imported anywhere else.
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from jigsaw_triton.child_process import connected
@@ -120,10 +121,9 @@ class _Ray:
 
     def _kill(self, name: str, *, unless: str = "") -> None:
         if name != unless:
-            try:
+            # It may have ended meanwhile.
+            with suppress(ValueError):
                 self._ray.kill(self._ray.get_actor(name, namespace=self._namespace), no_restart=True)
-            except ValueError:
-                pass  # It has ended meanwhile.
 
     def _unplaced(self, spec: AgentSpec, named: Sequence[Mapping[str, str]]) -> InputError:
         """Returns the reason why an actor has not started."""

@@ -26,7 +26,11 @@ def test_nodes_may_come_and_go() -> None:
     [
         (PLAIN, BEHIND, "the edge cannot be added while the gateway serves; take it down first"),
         (BEHIND, PLAIN, "the edge cannot be removed while the gateway serves"),
-        (PLAIN, AGENTS, "the engine cannot change from `local` to `agents` while a deployment runs; take it down first"),
+        (
+            PLAIN,
+            AGENTS,
+            "the engine cannot change from `local` to `agents` while a deployment runs; take it down first",
+        ),
         (AGENTS, replace(PLAIN, agents=Agents((("a", ""),), "/one", RayCluster())), "from `agents` to `ray` while"),
         (AGENTS, PLAIN, "the engine cannot change from `agents` to `local`"),
         (

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,9 +17,10 @@ from jigsaw_triton.controller.fleet.agent_calls import AwayError
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
+from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.controller.persistence.records import JournalEvent
-from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.errors import InputError
+from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Agents, Gpu, GpuId, RayCluster
 from jigsaw_triton.servers.engines.placement import Placed
 from tests.fakes.node import CLUSTER, NODE, FakeMachine, fake_machine, model, worker
@@ -83,9 +84,8 @@ class World:
 
     def recorded(self) -> list[JournalEvent]:
         """Returns the events in the journal of the last controller."""
-        _, journal = self._opened[-1]
-        journal.flush()
-        return journal.events()
+        with closing(JournalReader(self._folder / "controller.sqlite")) as journal:
+            return journal.events()
 
     async def close(self) -> None:
         for nodes, journal in self._opened:
@@ -219,6 +219,7 @@ class FakeEngine:
     def __init__(self, **addresses: str) -> None:
         self.addresses = addresses
         self.asked: list[set[str]] = []
+        self.left: tuple[str, ...] = ()
         self.removed = False
 
     async def certificates(self, agents: Agents) -> Path:
@@ -234,7 +235,7 @@ class FakeEngine:
 
     async def remove(self) -> tuple[str, ...]:
         self.removed = True
-        return ("agent b: busy",)
+        return self.left
 
 
 def by(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,6 +315,7 @@ def test_the_end_of_a_deployment_ends_the_agents_that_ray_has_started(
     async def test(world: World) -> None:
         nodes = world.controller()
         await nodes.serve_on(BY_RAY)
+        engine.left = ("agent b: busy",)
         await nodes.stop()
         assert engine.removed
         assert "an agent is left: agent b: busy" in [event.text for event in world.recorded()]

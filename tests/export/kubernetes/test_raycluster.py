@@ -57,7 +57,8 @@ def test_the_controller_reaches_the_head_and_has_the_token_of_the_raylets() -> N
         for entry in pod["containers"][0]["env"]
         if entry["name"] == "RAY_AUTH_TOKEN"
     }
-    assert tokens == dict.fromkeys(("controller", "ray-head", "agent-a", "agent-b"), {"name": "ray", "key": "auth_token"})
+    assert tokens.keys() == {"controller", "ray-head", "agent-a", "agent-b"}
+    assert all(token == {"name": "ray", "key": "auth_token"} for token in tokens.values())
 
 
 def test_ray_takes_the_place_of_the_daemon_sets() -> None:

@@ -23,7 +23,8 @@ with (folder / "calls").open("a") as file:
 if sys.argv[2] == "agent":
     if (folder / "refuses").exists():
         sys.exit("port 7440 is already in use")
-    agent = subprocess.Popen(["sleep", "600"], start_new_session=True, stdout=subprocess.DEVNULL)
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    agent = subprocess.Popen(["sleep", "600"], start_new_session=True, **silent)
     (folder / "pid").write_text(str(agent.pid))
     print(json.dumps({"pid": agent.pid}))
 elif (folder / "pid").exists():

@@ -25,7 +25,11 @@ def test_a_raylet_that_was_replaced_offers_nothing() -> None:
 @pytest.mark.parametrize(
     ("table", "message", "hint"),
     [
-        ([], "none of the 0 raylets offers the resource node:a", "ray start --num-gpus=0 --resources='{\"node:a\": 1}'"),
+        (
+            [],
+            "none of the 0 raylets offers the resource node:a",
+            "ray start --num-gpus=0 --resources='{\"node:a\": 1}'",
+        ),
         ([raylet("10.0.0.1", "gpu-a")], "none of the 1 raylets offers", "nodes that are offered: gpu-a"),
         (
             [raylet("10.0.0.2", "a"), raylet("10.0.0.1", "a")],
