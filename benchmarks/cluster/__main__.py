@@ -4,7 +4,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from benchmarks import harness, system
-from benchmarks.cluster import cells, faults, fronts, gateway, planning, remote, simulated
+from benchmarks.cluster import cells, faults, fronts, gateway, planning, raylets, remote, simulated
 from benchmarks.effort import FULL, SMOKE, Effort
 from benchmarks.harness import Figure, Progress
 
@@ -15,6 +15,7 @@ PARTS: dict[str, Part] = {
     "faults": faults.measure,
     "fronts": fronts.measure,
     "gateway": gateway.measure,
+    "raylets": raylets.measure,
     "cells": cells.measure,
     "planning": planning.measure,
     "simulated": simulated.measure,

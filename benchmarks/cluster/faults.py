@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -53,8 +54,24 @@ IN_SLO, WINDOW_S = 0.99, 1.0
 """Share of the requests of these seconds that must be answered within the SLO, to count as served again."""
 
 
+class Fleet(Protocol):
+    """Machines that a deployment can run on."""
+
+    def start(self) -> None:
+        """Starts them."""
+
+    def end(self) -> None:
+        """Ends them, and all that runs there."""
+
+    def cluster(self, system: System, gpus: str, *, extra: str = "") -> Path:
+        """Writes the cluster.yaml for a deployment; see `Machines.cluster`."""
+
+
+F = TypeVar("F", bound=Fleet)
+
+
 @dataclass(frozen=True, slots=True)
-class Running:
+class Running(Generic[F]):
     """A deployment on machines.
 
     Attributes:
@@ -65,7 +82,7 @@ class Running:
     """
 
     system: System
-    machines: Machines
+    machines: F
     deploy_s: float
     rps: float
 
@@ -93,10 +110,18 @@ class Running:
 
 
 @asynccontextmanager
-async def deployed(nodes: Sequence[str], workers: int, *, extra: str = "", standby: str = "") -> AsyncIterator[Running]:
+async def deployed(
+    make: Callable[[Path, tuple[str, ...]], F],
+    nodes: Sequence[str],
+    workers: int,
+    *,
+    extra: str = "",
+    standby: str = "",
+) -> AsyncIterator[Running[F]]:
     """Deploys on machines of one board each, and takes everything down at the end.
 
     Args:
+        make: Makes the machines, given a folder and their names.
         nodes: Names of the machines.
         workers: Workers that the demand needs.
         extra: Another line of the cluster's specification.
@@ -109,7 +134,7 @@ async def deployed(nodes: Sequence[str], workers: int, *, extra: str = "", stand
             system.profile(BOARD, task, "only", 1, 1000 / WORKER_RPS, WORKER_RPS) for task in ("detect", "classify")
         )
         system.read_graph(app, chain(SLO_MS), {"profiles.csv": write_profiles(profiles.rows())})
-        machines, running = Machines(folder, tuple(nodes)), System(folder / "controller")
+        machines, running = make(folder, tuple(nodes)), System(folder / "controller")
         demand_rps = PLANNED_RPS * workers / 2
         cluster = machines.cluster(running, f"{{model: {BOARD}, count: 1}}", extra=extra, standby=standby)
         try:
@@ -125,7 +150,7 @@ async def deployed(nodes: Sequence[str], workers: int, *, extra: str = "", stand
             await asyncio.shield(asyncio.to_thread(_end, running, machines))
 
 
-def _end(running: System, machines: Machines) -> None:
+def _end(running: System, machines: Fleet) -> None:
     running.run("down")
     machines.end()
 
@@ -135,14 +160,14 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
     smoke = effort.time_share < 1
     nodes, workers = (NODES[:2], 4) if smoke else (NODES, WORKERS)
     progress(f"deploying {workers} workers on {len(nodes)} machines")
-    async with deployed(nodes, workers) as running:
+    async with deployed(Machines, nodes, workers) as running:
         count = len(running.system.status()["workers"])
         note = f"{count} workers on {len(nodes)} machines, from the command to the first answer; agents run already"
         figures = [figure("cluster.deploy_s", running.deploy_s, "s", note, at_most=60)]
     # A machine that is lost does not come back, so this is the last fault.
-    parts: list[Callable[[Running, Effort], Awaitable[list[Figure]]]]
+    parts: list[Callable[[Running[Machines], Effort], Awaitable[list[Figure]]]]
     parts = [_controller_lost, _partition, _rolling, _node_lost]
-    async with deployed(nodes, workers // 2, extra="survive: node") as running:
+    async with deployed(Machines, nodes, workers // 2, extra="survive: node") as running:
         for part in parts:
             progress(part.__name__.strip("_").replace("_", " "))
             figures += await part(running, effort)
@@ -150,7 +175,7 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
     return figures
 
 
-async def _node_lost(running: Running, effort: Effort) -> list[Figure]:
+async def _node_lost(running: Running[Machines], effort: Effort) -> list[Figure]:
     victim = running.machines.by_name[running.system.status()["workers"][0]["node"]]
     outcomes, at_s = await running.under_load(effort.seconds(BEFORE_S + AFTER_S, least_s=12.0), victim.kill)
     after = [outcome for outcome in outcomes if outcome.due_s >= at_s]
@@ -164,7 +189,7 @@ async def _node_lost(running: Running, effort: Effort) -> list[Figure]:
     ]
 
 
-async def _controller_lost(running: Running, effort: Effort) -> list[Figure]:
+async def _controller_lost(running: Running[Machines], effort: Effort) -> list[Figure]:
     def fault() -> None:
         os.kill(running.system.controller_pid(), signal.SIGKILL)
 
@@ -174,7 +199,7 @@ async def _controller_lost(running: Running, effort: Effort) -> list[Figure]:
     return [figure("cluster.controller_lost", lost, "requests", note, at_most=0)]
 
 
-async def _partition(running: Running, effort: Effort) -> list[Figure]:
+async def _partition(running: Running[Machines], effort: Effort) -> list[Figure]:
     cut_s = effort.seconds(CUT_S, least_s=6.0)
     name = running.system.status()["workers"][0]["node"]
     machine = running.machines.by_name[name]
@@ -196,7 +221,7 @@ async def _partition(running: Running, effort: Effort) -> list[Figure]:
     ]
 
 
-def _unknown(running: Running, name: str) -> int:
+def _unknown(running: Running[Machines], name: str) -> int:
     """Returns the servers of a machine that the controller does not know, once it has had time to end them."""
     give_up_at = time.monotonic() + SETTLE_S
     while True:
@@ -207,7 +232,7 @@ def _unknown(running: Running, name: str) -> int:
         time.sleep(0.2)
 
 
-async def _rolling(running: Running, effort: Effort) -> list[Figure]:
+async def _rolling(running: Running[Machines], effort: Effort) -> list[Figure]:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
 

@@ -3,9 +3,14 @@
 import asyncio
 import logging
 import os
+import secrets
 import signal
-from collections.abc import Collection, Iterable
-from contextlib import closing
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +23,21 @@ from jigsaw_triton.controller.core.events import Noticed
 from jigsaw_triton.controller.fleet.local_node import LocalNode
 from jigsaw_triton.controller.fleet.wire import NodeEvent
 from jigsaw_triton.controller.persistence.journal import Journal
-from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, take_lock
+from jigsaw_triton.controller.persistence.lock import (
+    AlreadyRunsError,
+    beat,
+    begin_heartbeat,
+    end_owner,
+    is_locked,
+    take_lock,
+)
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.persistence.records import CONTENTS
 from jigsaw_triton.controller.persistence.secret import deployment_secret
-from jigsaw_triton.errors import StateError
+from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.servers.certificates.credentials import credentials_in
 from jigsaw_triton.servers.installation import Installation
+from jigsaw_triton.servers.logfile import tail
 from jigsaw_triton.servers.members import marks, members, newest
 from jigsaw_triton.servers.os_process import OsProcess
 from jigsaw_triton.servers.transport.node_side import NAME as SIDE
@@ -33,6 +46,16 @@ from jigsaw_triton.servers.transport.node_side import NodeSide
 log = logging.getLogger(__name__)
 
 _UPKEEP_S = 1.0
+
+_START_S, _END_S = 120.0, 20.0
+"""Seconds that an agent may take until it listens, and until it has ended after SIGTERM."""
+
+_READY_VARIABLE = "NOTIFY_SOCKET"
+"""Environment variable with the socket to which an agent reports that it listens, by systemd's protocol (sd_notify)."""
+
+_READY = b"READY=1"
+_POLL_S = 0.2
+_LOG_LINES = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +75,66 @@ class AgentSettings:
     certificates: Path
 
 
+def start_agent(paths: Paths, command: Sequence[str]) -> int:
+    """Starts an agent in the background, in a session of its own, and waits until it listens.
+
+    Args:
+        paths: Paths of the node's files, created if missing.
+        command: Command line of the agent, which calls `run_agent`.
+
+    Returns:
+        Id of its process.
+
+    Raises:
+        JigsawError: It did not start; the error has the end of its log.
+    """
+    paths.create()
+    log = paths.log("agent")
+    began = log.stat().st_size if log.exists() else 0
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+        # An abstract address: no file is left, whatever happens.
+        address = f"jigsaw-triton-{secrets.token_hex(16)}"
+        ready.bind(f"\0{address}")
+        ready.settimeout(_POLL_S)
+        with os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as sink:
+            process = subprocess.Popen(
+                command,
+                env={**os.environ, _READY_VARIABLE: f"@{address}"},
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,
+            )
+        try:
+            give_up_at = time.monotonic() + _START_S
+            while process.poll() is None and time.monotonic() < give_up_at:
+                with suppress(TimeoutError):
+                    if ready.recv(len(_READY)) == _READY:
+                        # Somebody has to collect its exit status if this process lives on.
+                        threading.Thread(target=process.wait, daemon=True).start()
+                        return process.pid
+            lines = "\n".join(f"  {line}" for line in tail(log, _LOG_LINES, since=began))
+            error = JigsawError(f"the agent did not start; its log ends with:\n{lines}", where=str(log))
+            error.exit_code = process.returncode or JigsawError.exit_code
+            raise error
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+
+
+def end_agent(paths: Paths) -> None:
+    """Ends the agent that runs with this folder, if there is one. Its workers go on. Blocks.
+
+    Raises:
+        StateError: A controller runs there, or the agent does not end.
+    """
+    if is_locked(paths.supervisor_lock):
+        hint = "give each agent its own folder with --state"
+        raise StateError("a controller is running here", where=str(paths.state), hint=hint)
+    end_owner(paths.lock, _END_S)
+
+
 def run_agent(paths: Paths, installation: Installation, settings: AgentSettings) -> None:
     """Runs an agent in this process until it gets SIGTERM or SIGINT. The workers go on, and the next agent adopts them.
 
@@ -64,6 +147,8 @@ def run_agent(paths: Paths, installation: Installation, settings: AgentSettings)
         StateError: Another agent, or a controller, runs with this folder.
         InputError: The port is in use, or a certificate is invalid.
     """
+    # Not for the servers that the agent starts.
+    ready = os.environ.pop(_READY_VARIABLE, "")
     paths.create()
     try:
         lock = take_lock(paths.lock)
@@ -72,13 +157,16 @@ def run_agent(paths: Paths, installation: Installation, settings: AgentSettings)
         raise StateError("an agent or a controller is already running here", where=error.where, hint=hint) from error
     try:
         with closing(Journal(paths.journal, _end_superseded)) as journal:
-            asyncio.run(_serve(paths, installation, journal, settings))
+            asyncio.run(_serve(paths, lock, installation, journal, settings, ready))
     finally:
         os.close(lock)
 
 
-async def _serve(paths: Paths, installation: Installation, journal: Journal, settings: AgentSettings) -> None:
+async def _serve(
+    paths: Paths, lock: int, installation: Installation, journal: Journal, settings: AgentSettings, ready: str
+) -> None:
     agent: NodeAgent
+    begin_heartbeat(lock)
 
     def notify(event: NodeEvent) -> None:
         agent.notify(event)
@@ -123,7 +211,8 @@ async def _serve(paths: Paths, installation: Installation, journal: Journal, set
     await server.start()
     await side.start(sockets(agent.names()), fence=agent.fence, found=found)
     log.info("node %s listens on %s:%s", settings.name, settings.address, settings.port)
-    upkeep = asyncio.create_task(_upkeep(journal))
+    _announce(ready)
+    upkeep = asyncio.create_task(_upkeep(journal, lock))
     await stopping.wait()
     upkeep.cancel()
     if agent.is_idle:
@@ -135,10 +224,22 @@ async def _serve(paths: Paths, installation: Installation, journal: Journal, set
     os._exit(0)
 
 
-async def _upkeep(journal: Journal) -> None:
-    """Writes the journal again if its file was full, damaged or lost."""
+def _announce(address: str) -> None:
+    """Sends whoever started the agent the message that it listens, by systemd's protocol.
+
+    Args:
+        address: Path of a socket, or an abstract address after `@`; empty if nobody waits.
+    """
+    if address:
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller:
+            teller.sendto(_READY, f"\0{address[1:]}" if address.startswith("@") else address)
+
+
+async def _upkeep(journal: Journal, lock: int) -> None:
+    """Shows that the agent runs, and writes the journal again if its file was full, damaged or lost."""
     while True:
         await asyncio.sleep(_UPKEEP_S)
+        beat(lock)
         journal.sync()
         await asyncio.to_thread(journal.flush)
 

@@ -71,7 +71,7 @@ def export_systemd(
     read = (
         *paths,
         *(options[1:] if cluster is not None else ()),
-        *((agents.certificates,) if agents is not None else ()),
+        *((agents.certificates,) if agents is not None and agents.certificates else ()),
     )
     host = host_of_program(program, user, read, mistakes, wording, workers=agents is None)
     check_plain((*paths, *options), mistakes)
@@ -158,7 +158,11 @@ def export_compose(
     if len(found.document.spec.nodes) > 1:
         mistakes.add(where, "Compose starts containers on one machine", "keep one node, or export for Kubernetes")
     elif found.cluster.agents is not None:
-        mistakes.add(where, "the container starts its workers itself, without agents", "remove `engine: agents`")
+        mistakes.add(
+            where,
+            "the container starts its workers itself, without agents",
+            f"remove `engine: {found.cluster.agents.engine}`",
+        )
     check_no_containers(found.cluster, mistakes, where)
     inside = cluster_file(found.document, driver=found.driver, edge_folder=compose.EDGE_FOLDER)
     edge_paths = {name: str(found.folder / path) for name, path in inside.edge_files.items()}
@@ -193,6 +197,7 @@ def export_kubernetes(
     gateway: str | None = None,
     hostnames: Sequence[str] = (),
     monitor: bool = False,
+    ray: bool = False,
     mistakes: Mistakes | None = None,
     reporter: Reporter = LOG,
     wording: Wording = PYTHON,
@@ -214,6 +219,7 @@ def export_kubernetes(
         gateway: Gateway of the Gateway API to attach routes to, as NAME or NAMESPACE/NAME; None for no routes.
         hostnames: Host names of the routes; none for all of the Gateway.
         monitor: True for a ServiceMonitor of the Prometheus Operator.
+        ray: True for a RayCluster of KubeRay, in which Ray starts the agents, in place of DaemonSets.
         mistakes: See `export_systemd`.
         reporter: See `export_systemd`.
         wording: See `export_systemd`.
@@ -265,8 +271,9 @@ def export_kubernetes(
             found.document,
             driver=found.driver,
             edge_folder=kubernetes.EDGE,
-            agents={node: f"{kubernetes.agent_name(node)}:{port}" for node in nodes},
+            agents=None if ray else {node: f"{kubernetes.agent_name(node)}:{port}" for node in nodes},
             certificates=kubernetes.CERTIFICATES,
+            ray=kubernetes.ray_settings() if ray else None,
         ),
         ports=gateway_ports(found.cluster),
         probe=gateway_probe(found.cluster),
@@ -277,5 +284,6 @@ def export_kubernetes(
         parent=parent,
         hostnames=tuple(hostnames),
         monitor=monitor,
+        ray=ray,
     )
     return marker.marked(manifests(settings))

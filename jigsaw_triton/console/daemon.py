@@ -143,13 +143,14 @@ async def _serve(
             tasks.append(asyncio.create_task(serving, name="metrics"))
         try:
             last = await controller.run()
+            if last.phase is Phase.STOPPED:
+                # With a heartbeat: Ray may take seconds to end the agents.
+                await fleet.close()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
             await server.stop()
-        if last.phase is Phase.STOPPED:
-            await fleet.close()
         if last.phase is not Phase.STOPPED and last.wanted is not None:
             journal.event(LEFT, "the controller has ended; its servers go on without it")
             # No task is cancelled, since that would undo what is under way: the next controller sees to it.

@@ -161,7 +161,7 @@ def _nodes(state: State, fleet: Fleet) -> list[dict[str, Any]]:
     wanted = state.wanted
     if wanted is None:
         return []
-    agents = dict(wanted.cluster.agents.addresses) if wanted.cluster.agents is not None else {}
+    agents = fleet.nodes.addresses
     boards: dict[str, Counter[str]] = {}
     for gpu in wanted.cluster.gpus:
         boards.setdefault(gpu.id.node, Counter())[gpu.board.name] += 1

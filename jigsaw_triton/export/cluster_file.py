@@ -39,6 +39,7 @@ def cluster_file(
     edge_folder: str,
     agents: Mapping[str, str] | None = None,
     certificates: str | None = None,
+    ray: Mapping[str, Any] | None = None,
 ) -> ClusterFile:
     """Returns a cluster.yaml for a container.
 
@@ -48,6 +49,7 @@ def cluster_file(
         edge_folder: Folder of the edge's certificates and keys in the container.
         agents: Node -> host and port of its agent; None for a deployment on one machine.
         certificates: Folder of the controller's certificates in the container, with agents.
+        ray: Ray cluster that starts the agents; None if nothing of Ray runs.
     """
     data: dict[str, Any] = document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     spec = data["spec"]
@@ -62,7 +64,13 @@ def cluster_file(
         if holder.get(last) is not None:
             edge_files[name] = holder[last]
             holder[last] = f"{edge_folder}/{name}"
+    if ray is not None:
+        spec.update(engine="ray", ray=dict(ray))
+        spec.pop("certificates", None)
+        for node in spec["nodes"]:
+            node.pop("agent", None)
     if agents is not None:
+        spec.pop("ray", None)
         spec["engine"] = "agents"
         spec["certificates"] = certificates
         for node in spec["nodes"]:

@@ -23,6 +23,7 @@ from jigsaw_triton.gpus.model import (
     MigInstance,
     Otlp,
     Placement,
+    RayCluster,
     ServerImage,
     StandbyGateway,
     Survive,
@@ -37,6 +38,7 @@ from jigsaw_triton.spec.schema import (
     ForeignEntry,
     GpusEntry,
     NodeEntry,
+    RayEntry,
 )
 from jigsaw_triton.spec.source import Path, Report
 from jigsaw_triton.spec.words import LOCAL_NODE, nearest, shown
@@ -46,6 +48,12 @@ _ENDPOINT = re.compile(
     re.ASCII,
 )
 """Form of the address of an OTLP receiver."""
+
+_TAKEN: Mapping[str, str] = {
+    LOCAL_NODE: "the controller's own machine",
+    "controller": "the name in the controller's certificate, whose owner may command all agents",
+}
+"""Names that no node with an agent can have, and what they stand for."""
 
 
 def build_cluster(
@@ -165,36 +173,56 @@ def otlp_mistakes(otlp: Otlp | None) -> Iterator[Mistake]:
 
 
 def _agents(spec: ClusterSpec, loaded: Loaded[ClusterDocument], report: Report) -> Agents | None:
-    """Builds the addresses and certificates of the engine `agents`, and checks that all are there."""
-    of_agents = [("nodes", number) for number, node in enumerate(spec.nodes) if node.agent is not None]
-    if spec.engine != "agents":
-        others = (*of_agents, *((("certificates",),) if spec.certificates is not None else ()))
-        for path in others:
-            report.add(("spec", *path), "this belongs to the engine `agents`", "write `engine: agents`, or remove it")
+    """Builds the addresses and certificates of the engines `agents` and `ray`, and checks that all are there."""
+    if spec.engine != "ray" and spec.ray is not None:
+        report.add(("spec", "ray"), "this belongs to the engine `ray`", "write `engine: ray`, or remove it")
+    if spec.engine == "local":
+        given: list[Path] = [("nodes", number, "agent") for number, node in enumerate(spec.nodes) if node.agent]
+        if spec.certificates is not None:
+            given.append(("certificates",))
+        for path in given:
+            hint = "write that engine, or remove it"
+            report.add(("spec", *path), "this belongs to the engines `agents` and `ray`", hint)
         return None
+    _check_agents(spec, loaded, report)
+    certificates = _certificates(spec, loaded, report)
+    addresses = tuple((node.name, node.agent or "") for node in spec.nodes)
+    if spec.engine == "agents":
+        return Agents(addresses, certificates)
+    ray = spec.ray or RayEntry()
+    return Agents(addresses, certificates, RayCluster(ray.address, ray.port, ray.state or ""))
+
+
+def _check_agents(spec: ClusterSpec, loaded: Loaded[ClusterDocument], report: Report) -> None:
+    """Reports nodes that lack an agent, share one, or have a name that is taken."""
     lines: dict[str, int] = {}
     for number, node in enumerate(spec.nodes):
         place: Path = ("spec", "nodes", number)
         if node.agent is None:
-            hint = "write `agent: HOST:PORT`, where `jigsaw-triton agent` listens on that machine"
-            report.add(place, f"node '{node.name}' has no agent", hint)
+            if spec.engine == "agents":
+                hint = "write `agent: HOST:PORT`, where `jigsaw-triton agent` listens on that machine"
+                report.add(place, f"node '{node.name}' has no agent", hint)
         elif node.agent in lines:
             report.add((*place, "agent"), f"two nodes have the agent {node.agent}", f"see line {lines[node.agent]}")
         else:
             lines[node.agent] = loaded.source.line((*place, "agent"))
-        if node.name == LOCAL_NODE:
-            report.add((*place, "name"), f"'{LOCAL_NODE}' is the controller's own machine", "choose another name")
+        if node.name in _TAKEN:
+            report.add((*place, "name"), f"'{node.name}' is {_TAKEN[node.name]}", "choose another name")
+
+
+def _certificates(spec: ClusterSpec, loaded: Loaded[ClusterDocument], report: Report) -> str:
+    """Returns the folder of the controller's certificates; empty if there is none."""
     folder = spec.certificates
     if folder is None:
-        hint = "write the folder that `jigsaw-triton certificates issue` made for the controller"
-        report.add(("spec",), "the engine `agents` needs `certificates`", hint)
-        return None
+        if spec.engine == "agents":
+            hint = "write the folder that `jigsaw-triton certificates issue` made for the controller"
+            report.add(("spec",), "the engine `agents` needs `certificates`", hint)
+        return ""
     files = [loaded.files[f"{folder}/{name}"] for name in CERTIFICATE_FILES]
     if missing := [file.path.name for file in files if not file.exists]:
         hint = "make them with `jigsaw-triton certificates`; the path is relative to this file's folder"
         report.add(("spec", "certificates"), f"the folder {shown(folder)} has no {', '.join(missing)}", hint)
-    addresses = tuple((node.name, node.agent) for node in spec.nodes if node.agent is not None)
-    return Agents(addresses, str(files[0].path.parent))
+    return str(files[0].path.parent)
 
 
 def _edge(
@@ -227,7 +255,7 @@ def _edge(
 def _gateway_node(spec: ClusterSpec) -> str:
     """Returns the node that the controller and its gateway run on, which agents never have."""
     names = [node.name for node in spec.nodes]
-    if spec.engine == "agents":
+    if spec.engine != "local":
         return LOCAL_NODE
     return LOCAL_NODE if LOCAL_NODE in names else names[0]
 

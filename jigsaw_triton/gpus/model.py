@@ -321,16 +321,38 @@ class Survive:
 
 
 @dataclass(frozen=True, slots=True)
+class RayCluster:
+    """The Ray cluster that starts the agents.
+
+    Attributes:
+        address: Address of the cluster, as `ray.init` takes it.
+        port: Port of agents whose address is not given.
+        state: Folder of the state of each machine; empty for that of the user there.
+    """
+
+    address: str = "auto"
+    port: int = 7440
+    state: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Agents:
     """The agents of the nodes, which start the workers there.
 
     Attributes:
-        addresses: Name of each node, and the host and port of its agent.
-        certificates: Folder with the controller's certificates, as an absolute path.
+        addresses: Name of each node, and the host and port of its agent; empty if Ray has the address.
+        certificates: Folder with the controller's certificates, as an absolute path; empty if it makes them itself.
+        ray: Ray cluster that starts the agents; None if somebody else does.
     """
 
     addresses: tuple[tuple[str, str], ...]
     certificates: str
+    ray: RayCluster | None = None
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine."""
+        return "agents" if self.ray is None else "ray"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,9 @@ LIMIT_TASKS = 64
 LIMIT_VARIANTS = 64
 LIMIT_TENSORS = 64
 LIMIT_COMBINATIONS = 4096
+AGENT_PORT = 7440
+"""Port of agents whose address is not given."""
+
 LIMIT_GPUS = 16_384
 LIMIT_NODES = 2048
 LIMIT_PRIORITY = 1000
@@ -376,7 +379,8 @@ class NodeEntry(_Entry):
     name: Name = Field(examples=["a"])
     """Name of the machine, unique in the cluster."""
     agent: str | None = Field(default=None, pattern=ADDRESS_PATTERN, examples=["10.0.0.1:7440"])
-    """Host and port of the machine's agent, with the engine `agents`."""
+    """Host and port of the machine's agent. With the engine `ray` the default is the address that Ray has, and
+    `ray.port`."""
     gpus: list[GpusEntry] = Field(min_length=1, max_length=64, examples=[[{"model": "A100-80GB", "count": 4}]])
     """GPUs of the machine, in the order of their indices."""
     topology: dict[Name, Name] = Field(default={}, max_length=16, examples=[{"rack": "r1"}])
@@ -507,15 +511,30 @@ class SurviveEntry(_Entry):
     """Share of each graph's demand that must still be served within its SLO."""
 
 
+class RayEntry(_Entry):
+    """Ray cluster whose raylets are the machines, with the engine `ray`."""
+
+    address: str = Field(default="auto", min_length=1, max_length=1024, examples=["ray://10.0.0.1:10001"])
+    """Address of the Ray cluster, as `ray.init` takes it. auto: the cluster of the controller's machine."""
+    port: int = Field(default=AGENT_PORT, ge=1, le=65535, examples=[AGENT_PORT])
+    """Port on which the agents listen, unless `agent` of the node has another one."""
+    state: str | None = Field(default=None, pattern=r"^/", max_length=1024, examples=["/var/lib/jigsaw-triton"])
+    """Folder in which each machine keeps its state; by default in the home folder of the user who runs the raylet."""
+
+
 class ClusterSpec(_Entry):
     """Specification of the cluster."""
 
     driver: Literal["nvml", "emulated"] | None = None
     """MIG driver; nvml if a GPU is found, else emulated, by default."""
-    engine: Literal["local", "agents"] = "local"
-    """Engine that starts the workers. local: the controller, on its own machine; agents: an agent on each machine."""
+    engine: Literal["local", "agents", "ray"] = "local"
+    """Engine that starts the workers. local: the controller, on its own machine; agents: an agent on each machine; ray:
+    the same, where Ray starts the agents."""
     certificates: str | None = Field(default=None, min_length=1, examples=["certificates/controller"])
-    """Folder with the controller's `cert.pem`, `key.pem` and `ca.pem`, with the engine `agents`."""
+    """Folder with the controller's `cert.pem`, `key.pem` and `ca.pem`. With the engine `ray`, folders of the nodes lie
+    beside it; without it, the controller makes all certificates itself."""
+    ray: RayEntry | None = Field(default=None, examples=[{"address": "ray://10.0.0.1:10001"}])
+    """Ray cluster, with the engine `ray`."""
     processes: Literal["streams", "mps"] = "streams"
     """Form of a model's instances on a slice. streams: instances of one server; mps: one server each, under MPS."""
     server: ServerEntry | None = Field(default=None, examples=[{"image": "nvcr.io/nvidia/tritonserver:24.10-py3"}])

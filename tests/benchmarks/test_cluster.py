@@ -15,6 +15,7 @@ FIGURES = {
     "fronts": "cluster.cell_lost.lost",
     "gateway": "cluster.gateway_lost.lost",
     "planning": "cluster.plan_s",
+    "raylets": "cluster.gcs_lost",
     "remote": "cluster.remote_cost.tiny",
     "simulated": "cluster.simulated",
 }

@@ -80,6 +80,10 @@ class System:
         """Sets an environment variable for the following commands."""
         self._environment[name] = str(value)
 
+    def set_environment(self, variables: Mapping[str, str]) -> None:
+        """Sets environment variables for the following commands, and for the controller that they start."""
+        self._environment |= variables
+
     def run(self, *arguments: object) -> Result:
         """Runs a command and waits for its end."""
         process = self.start(*arguments)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from jigsaw_triton.gpus.model import (
     MigInstance,
     Otlp,
     Placement,
+    RayCluster,
     ServerImage,
     StandbyGateway,
     Survive,
@@ -121,7 +123,13 @@ def test_the_document_names_agents(tmp_path: Path) -> None:
         ((', agent: "[fd00::1]:7440"', ""), "name: b", "node 'b' has no agent"),
         (("[fd00::1]:7440", "10.0.0.1:7440"), "name: b", "two nodes have the agent 10.0.0.1:7440"),
         (("name: b", "name: local"), "name: local", "'local' is the controller's own machine"),
-        (("engine: agents", "engine: local"), "certificates", "this belongs to the engine `agents`"),
+        (
+            ("name: b", "name: controller"),
+            "name: controller",
+            "'controller' is the name in the controller's certificate, whose owner may command all agents",
+        ),
+        (("engine: agents", "ray: {}\n  engine: agents"), "ray:", "this belongs to the engine `ray`"),
+        (("engine: agents", "engine: local"), "certificates", "this belongs to the engines `agents` and `ray`"),
         (("  certificates: certs\n", ""), "spec", "the engine `agents` needs `certificates`"),
         (("certs", "elsewhere"), "certificates", "the folder 'elsewhere' has no cert.pem, key.pem, ca.pem"),
     ],
@@ -132,6 +140,29 @@ def test_mistakes_about_agents(tmp_path: Path, change: tuple[str, str], line: st
     with pytest.raises(SpecError) as caught:
         built(text, tmp_path)
     assert (message, line_of(text, line)) in {(d.message, d.line) for d in caught.value.diagnostics}
+
+
+RAY = """\
+apiVersion: jigsaw-triton/v1
+kind: Cluster
+spec:
+  engine: ray
+  nodes:
+    - {name: a, gpus: [{model: A100-80GB}]}
+    - {name: b, agent: "gpu-b:7441", gpus: [{model: A100-80GB}]}
+"""
+
+
+def test_the_document_leaves_addresses_and_certificates_to_ray(tmp_path: Path) -> None:
+    cluster = built(RAY, tmp_path)
+    assert cluster.agents is not None
+    assert cluster.agents == Agents((("a", ""), ("b", "gpu-b:7441")), "", RayCluster())
+    assert (cluster.agents.engine, cluster.driver, cluster.gateway_node) == ("ray", "nvml", "local")
+    folder = certificates(tmp_path)
+    settings = "engine: ray\n  certificates: certs\n  ray: {address: 'ray://h:1', port: 7000, state: /s}"
+    assert built(edited(RAY, ("engine: ray", settings)), tmp_path).agents == replace(
+        cluster.agents, certificates=str(folder), ray=RayCluster("ray://h:1", 7000, "/s")
+    )
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1", ":7440", "a b:7440", "10.0.0.1:0", "fd00::1:7440:", "x:70000000"])

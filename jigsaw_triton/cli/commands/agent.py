@@ -2,11 +2,12 @@
 
 import logging
 import os
+import sys
 from pathlib import Path
 
 import click
 
-from jigsaw_triton.agent.process import AgentSettings, run_agent
+from jigsaw_triton.agent.process import AgentSettings, end_agent, run_agent, start_agent
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.addresses import read_address
 from jigsaw_triton.cli.io.output import Output
@@ -33,8 +34,19 @@ from jigsaw_triton.servers.installation import find_installation
     show_default=True,
     help="Write the lines of the log on standard error in this form.",
 )
+@options.option("--detach", is_flag=True, help="Return as soon as the agent listens, and run it in the background.")
+@options.option("--replace", is_flag=True, help="End the agent that runs with this state folder first.")
 @options.state()
-def command(out: Output, name: str, listen: str, certificates: Path, log_format: LogFormat, state: Path | None) -> None:
+def command(
+    out: Output,
+    name: str,
+    listen: str,
+    certificates: Path,
+    log_format: LogFormat,
+    detach: bool,
+    replace: bool,
+    state: Path | None,
+) -> None:
     """Run the agent of this machine until SIGTERM. It starts workers here for the controller of a cluster.
 
     The controller's cluster.yaml has `engine: agents`, and this machine as a node. The workers go on when the agent
@@ -43,9 +55,27 @@ def command(out: Output, name: str, listen: str, certificates: Path, log_format:
     """
     host, port = read_address(listen)
     os.umask(0o077)
+    paths = deployment_paths(state)
+    if replace:
+        end_agent(paths)
+    if detach:
+        # The agent reads its options from the environment too.
+        for variable in ("JIGSAW_DETACH", "JIGSAW_REPLACE"):
+            os.environ.pop(variable, None)
+        values = {
+            "name": name,
+            "listen": listen,
+            "certificates": certificates.absolute(),
+            "log-format": log_format,
+            "state": paths.state,
+        }
+        arguments = [text for option, value in values.items() for text in (f"--{option}", str(value))]
+        pid = start_agent(paths, [sys.executable, "-P", "-m", "jigsaw_triton.cli.main", "agent", *arguments])
+        out.result({"pid": pid, "log": str(paths.log("agent"))}, f"agent of node {name} on {listen}, process {pid}")
+        return
     handler = logging.StreamHandler()
     handler.setFormatter(formatter(log_format))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     out.note(f"agent of node {name} on {listen}; end it with Ctrl-C, its workers go on")
     settings = AgentSettings(name, host, port, certificates.absolute())
-    run_agent(deployment_paths(state), find_installation(), settings)
+    run_agent(paths, find_installation(), settings)

@@ -194,6 +194,7 @@ def _compose(
 @options.option(
     "--service-monitor", "monitor", is_flag=True, help="Write a ServiceMonitor for the Prometheus Operator."
 )
+@options.option("--ray", is_flag=True, help="Write a RayCluster for KubeRay, in which Ray starts the agents.")
 @options.out_file("Folder for the manifests.", required=True)
 @_OVERWRITE
 def _kubernetes(
@@ -201,8 +202,8 @@ def _kubernetes(
 ) -> None:
     """Write manifests for Kubernetes: an agent on each node with GPUs, and a controller with the gateway.
 
-    kustomization.yaml says how to install them, and agents.yaml what must be off on the nodes. Certificates, and the
-    edge's keys, are in Secrets that you create.
+    kustomization.yaml says how to install them, and agents.yaml or raycluster.yaml what must be off on the nodes.
+    Certificates, Ray's token, and the edge's keys are in Secrets that you create.
     """
     mistakes = Mistakes()
     rps = parse_demand(demand, mistakes)

@@ -26,18 +26,21 @@ def check_ground(before: Cluster, after: Cluster) -> None:
         raise StateError(
             f"the MIG driver cannot change from {before.driver} to {after.driver} while a deployment runs", hint=_DOWN
         )
-    if (before.agents is None) != (after.agents is None):
-        change = "from `agents` to that of one machine" if after.agents is None else "to `agents`"
-        raise StateError(f"the engine cannot change {change} while a deployment runs", hint=_DOWN)
+    engines = [cluster.agents.engine if cluster.agents is not None else "local" for cluster in (before, after)]
+    if engines[0] != engines[1]:
+        raise StateError(
+            f"the engine cannot change from `{engines[0]}` to `{engines[1]}` while a deployment runs", hint=_DOWN
+        )
     if (
         before.agents is not None
         and after.agents is not None
         and before.agents.certificates != after.agents.certificates
     ):
+        replace = f"replace the files in {before.agents.certificates}, which are then used within seconds, or "
         raise StateError(
             "the folder of the certificates cannot change while a deployment runs",
             where=after.agents.certificates,
-            hint=f"replace the files in {before.agents.certificates}, which are then used within seconds, or {_DOWN}",
+            hint=f"{replace if before.agents.certificates else ''}{_DOWN}",
         )
     if before.image != after.image:
         names = [str(c.image) if c.image is not None else "this machine's tritonserver" for c in (before, after)]

@@ -90,6 +90,7 @@ class RemoteNode:
         self._seen_at = 0
         self._orders = AgentOrders(name, calls, lambda: self._away, self._doubt)
         self._follower: asyncio.Task[None] | None = None
+        self._heard_s = time.monotonic()
 
     @property
     def calls(self) -> AgentCalls:
@@ -105,6 +106,11 @@ class RemoteNode:
     def headless(self) -> bool:
         """True if the node serves, but its agent does not answer."""
         return self._headless
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since its agent last answered."""
+        return time.monotonic() - self._heard_s
 
     @property
     def workers(self) -> Mapping[str, Worker]:
@@ -278,22 +284,22 @@ class RemoteNode:
 
     async def _follow_pulse(self) -> None:
         """Follows the events of the node, and notices when it is lost or back."""
-        heard_s = in_line_s = time.monotonic()
+        self._heard_s = in_line_s = time.monotonic()
         said = ""
         while True:
             try:
                 found = await self._pulse()
-                heard_s = time.monotonic()
+                self._heard_s = time.monotonic()
                 if found is None or self._away or found["agent"] != self._agent:
                     await self._bring_in_line()
                     await self._back()
                 else:
                     await self._heard(found)
                 self._note_agent(answers=True)
-                heard_s = in_line_s = time.monotonic()
+                self._heard_s = in_line_s = time.monotonic()
                 said = ""
             except AwayError as error:
-                silent_s = time.monotonic() - heard_s
+                silent_s = self.silent_s
                 if not self._away and await self._is_lost(silent_s):
                     await self._lose(error.message)
                 elif not self._away and silent_s > AWAY_S:

@@ -19,7 +19,8 @@ from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
 from jigsaw_triton.controller.fleet.agent_checks import check_agents, check_servers
 from jigsaw_triton.controller.fleet.gateway_content import RemoteWorker
 from jigsaw_triton.controller.fleet.node import Process
-from jigsaw_triton.controller.fleet.remote_node import RemoteNode
+from jigsaw_triton.controller.fleet.ray_engine import RayEngine
+from jigsaw_triton.controller.fleet.remote_node import AWAY_S, RemoteNode
 from jigsaw_triton.controller.fleet.running import Running, read_running, running_json
 from jigsaw_triton.controller.fleet.wire import Condemned, Json, NodeEvent
 from jigsaw_triton.controller.persistence.epoch import EPOCH_FACT
@@ -43,6 +44,9 @@ START_S = 15.0
 
 _REASON_S, _POLL_S = 5.0, 0.2
 """Seconds that a health check takes at most to notice a node that cannot be called, and between two looks."""
+
+_PLACE_S, _MAX_PLACE_S = 5.0, 60.0
+"""First and longest delay of the exponential backoff after which Ray is asked again for agents that do not answer."""
 
 _IDENTITY_FACT = "deployment"
 """Journal key of the identity by which agents know whose workers they have."""
@@ -77,6 +81,10 @@ class RemoteNodes:
         self.on_change: Callable[[], None] = lambda: None
         self._survives = survives
         self.digest = Identities()
+        self._engine: RayEngine | None = None
+        self._placing: asyncio.Task[None] | None = None
+        self._asked: Agents | None = None
+        self._connecting = asyncio.Lock()
         self._agents: Agents | None = None
         self._side: GatewaySide | None = None
         self._nodes: dict[str, RemoteNode] = {}
@@ -156,12 +164,12 @@ class RemoteNodes:
         """Sets the cluster to serve on. Agents of nodes that are new in it must answer, and agree with the others.
 
         Raises:
-            InputError: An agent does not fit, or a certificate is invalid.
+            InputError: An agent does not fit, a certificate is invalid, or Ray cannot start an agent.
             AwayError: The agent of a new node does not answer.
         """
         if cluster.agents is None:
             return
-        await self._connect(cluster.agents)
+        await self._connect(await self._placed(cluster.agents))
         # Nodes that have left are not asked, nor are those that were lost when they were to be adopted.
         names = [name for name, _ in cluster.agents.addresses]
         nodes = [self._nodes[name] for name in names]
@@ -204,9 +212,9 @@ class RemoteNodes:
                     await asyncio.sleep(_POLL_S)
                     continue
                 reason = await self._reason(node.name)
-                if not reason or self._agents is None:
+                if not reason:
                     raise
-                address = dict(self._agents.addresses)[node.name]
+                address = self.addresses[node.name]
                 raise AwayError(f"{address} {reason}", where=error.where, hint=error.hint) from error
 
     async def _reason(self, name: str) -> str:
@@ -235,8 +243,11 @@ class RemoteNodes:
         for name, worker in workers.items():
             by_node.setdefault(worker.node, {})[name] = worker
         earlier = dict(json.loads(self._journal.fact(_ADDRESSES_FACT) or "{}"))
-        addresses = {**earlier, **dict(cluster.agents.addresses)}
+        # With Ray, the journal has the addresses. They may have changed, which is noticed later.
+        addresses = {**earlier, **{node: address for node, address in cluster.agents.addresses if address}}
         agents = replace(cluster.agents, addresses=tuple((n, addresses[n]) for n in by_node if n in addresses))
+        agents = await self._with_engine(agents)
+        self._asked = cluster.agents if all(n in addresses for n, _ in cluster.agents.addresses) else None
         last = {node: self._last_running(node, own) for node, own in by_node.items() if node in addresses}
         found = OsProcess.find(running.pid, running.started) if running is not None else None
         await self._connect(agents, found, last)
@@ -271,12 +282,70 @@ class RemoteNodes:
             await node.kill(worker, cause)
 
     async def stop(self) -> None:
-        """Ends the transport. The agents go on."""
+        """Ends the transport. Agents go on, unless Ray has started them."""
+        if self._placing is not None:
+            self._placing.cancel()
+            await asyncio.wait((self._placing,))
         await asyncio.gather(*(node.stop() for node in self))
-        self._nodes, self._agents = {}, None
+        if self._engine is not None:
+            for text in await self._engine.remove():
+                self._journal.event("error", f"an agent is left: {text}")
+        self._nodes, self._agents, self._asked = {}, None, None
+        self._engine, self._placing = None, None
         if self._side is not None:
             await self._side.stop()
             self._side = None
+
+    async def _with_engine(self, agents: Agents) -> Agents:
+        """Returns the agents with the folder of the controller's certificates."""
+        if agents.ray is None:
+            return agents
+        if self._engine is None:
+            self._engine = RayEngine(agents.ray, self._identity(), self._paths.state / "certificates")
+            self._placing = asyncio.create_task(self._keep_placed(), name="placing")
+        return replace(agents, certificates=str(await self._engine.certificates(agents)))
+
+    async def _placed(self, agents: Agents) -> Agents:
+        """Returns the agents with their addresses. Has Ray start them if it is to.
+
+        Raises:
+            JigsawError: The agent of a new node does not start.
+        """
+        if agents == self._asked and self._agents is not None:
+            return self._agents
+        found = await self._with_engine(agents)
+        if self._engine is not None:
+            # Lost nodes are tried again later; a change must not wait for them.
+            away = {node.name for node in self if node.away}
+            placed = await self._engine.place(agents, {node for node, _ in agents.addresses} - away)
+            for node, error in placed.errors.items():
+                if node not in self._described:
+                    raise error
+            known = {**self.addresses, **placed.addresses}
+            found = replace(found, addresses=tuple((node, known[node]) for node, _ in agents.addresses))
+        self._asked = agents
+        return found
+
+    async def _keep_placed(self) -> None:
+        """Has Ray start agents that do not answer, or that need new certificates, and follows their addresses."""
+        delay_s = _PLACE_S
+        while True:
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, _MAX_PLACE_S)
+            if self._asked is None or self._agents is None or self._engine is None:
+                continue
+            try:
+                silent = {node.name for node in self if node.silent_s > AWAY_S} | await self._engine.outdated()
+                if not silent:
+                    delay_s = _PLACE_S
+                    continue
+                placed = await self._engine.place(self._asked, silent)
+                for node, error in placed.errors.items():
+                    log.warning("node %s: %s", node, error)
+                known = {**self.addresses, **placed.addresses}
+                await self._connect(replace(self._agents, addresses=tuple(known.items())))
+            except JigsawError as error:
+                log.warning("%s", error)
 
     async def _connect(
         self, agents: Agents, found: OsProcess | None = None, last: Mapping[str, Mapping[str, Running]] = NONE
@@ -289,41 +358,41 @@ class RemoteNodes:
             last: Name of each node -> workers that ran there when an earlier controller last knew. They can be called
                 all the time.
         """
-        if agents == self._agents:
-            return
-        known = dict(self._agents.addresses) if self._agents is not None else {}
-        nodes = [node_at(name, address) for name, address in {**known, **dict(agents.addresses)}.items()]
-        if self._side is None:
-            side = GatewaySide(
-                credentials_in(Path(agents.certificates)),
-                folder=self._paths.run / "nodes",
-                log=self._paths.log(SIDE),
-                report=lambda kind, text: self._notify(e.Noticed(kind, text)),
-                env=marks(self._paths.state, SIDE),
-                survives=self._survives,
-                epoch=self.epoch,
-            )
-            await side.start(nodes, self._links(last), found=found)
-            self._side = side
-        else:
-            await self._side.set_nodes(nodes)
-        self._agents = replace(agents, addresses=tuple({**known, **dict(agents.addresses)}.items()))
-        self._journal.keep_fact(_ADDRESSES_FACT, json.dumps(dict(self._agents.addresses)))
-        deployment = self._identity()
-        for node in nodes:
-            if node.name not in self._nodes:
-                socket = self._side.agent_socket(node.name)
-                calls = AgentCalls(node.name, socket, deployment, lambda: self.epoch)
-                self._nodes[node.name] = RemoteNode(
-                    node.name,
-                    calls,
-                    self.digest,
-                    self._notify,
-                    partial(self._is_reachable, node.name),
-                    self._changed,
-                    self._surpass,
-                    last.get(node.name, {}),
+        async with self._connecting:
+            if agents == self._agents:
+                return
+            known = dict(self._agents.addresses) if self._agents is not None else {}
+            nodes = [node_at(name, address) for name, address in {**known, **dict(agents.addresses)}.items()]
+            if self._side is None:
+                side = GatewaySide(
+                    credentials_in(Path(agents.certificates)),
+                    folder=self._paths.run / "nodes",
+                    log=self._paths.log(SIDE),
+                    report=lambda kind, text: self._notify(e.Noticed(kind, text)),
+                    env=marks(self._paths.state, SIDE),
+                    survives=self._survives,
+                    epoch=self.epoch,
                 )
+                await side.start(nodes, self._links(last), found=found)
+                self._side = side
+            else:
+                await self._side.set_nodes(nodes)
+            self._agents = replace(agents, addresses=tuple({**known, **dict(agents.addresses)}.items()))
+            self._journal.keep_fact(_ADDRESSES_FACT, json.dumps(dict(self._agents.addresses)))
+            deployment = self._identity()
+            for node in nodes:
+                if node.name not in self._nodes:
+                    socket = self._side.agent_socket(node.name)
+                    self._nodes[node.name] = RemoteNode(
+                        node.name,
+                        AgentCalls(node.name, socket, deployment, lambda: self.epoch),
+                        self.digest,
+                        self._notify,
+                        partial(self._is_reachable, node.name),
+                        self._changed,
+                        self._surpass,
+                        last.get(node.name, {}),
+                    )
 
     async def _surpass(self, number: int) -> None:
         """Begins an epoch with a higher number, which the calls of workers carry too."""

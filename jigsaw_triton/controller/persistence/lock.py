@@ -91,6 +91,28 @@ def take_over(path: Path, hang_s: float = HANG_S) -> tuple[int, int | None]:
         time.sleep(_POLL_S)
 
 
+def end_owner(path: Path, patience_s: float) -> None:
+    """Ends the process that holds the lock, if there is one and its file has its process id. Blocks.
+
+    Args:
+        path: Lock file.
+        patience_s: Seconds after SIGTERM until SIGKILL, and until it is given up after that.
+
+    Raises:
+        StateError: The lock is still held.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if not is_locked(path):
+            return
+        if (owner := _heartbeat(path)) is not None:
+            with suppress(ProcessLookupError):
+                os.kill(owner[0], number)
+        if wait_unlocked(path, patience_s):
+            return
+    hint = "see which process has this file open: `fuser`, `lsof`"
+    raise StateError("the process that holds this lock does not end", where=str(path), hint=hint)
+
+
 def begin_heartbeat(lock: int) -> None:
     """Says in the lock's file that its owner has a heartbeat from now on.
 

@@ -26,12 +26,12 @@ from jigsaw_triton.spec.yaml_writer import Block
 
 RESTARTING = Block(
     """\
-# The container lives as long as this shell, so that servers outlive an agent that dies.
-trap 'stop=1; kill -TERM "$agent" 2>/dev/null' TERM INT
+# The container lives as long as this shell, so that servers outlive a program that dies.
+trap 'stop=1; kill -TERM "$program" 2>/dev/null' TERM INT
 while [ -z "$stop" ]; do
-  "$@" & agent=$!
-  # The first wait ends at a signal, the second when the agent has ended.
-  wait "$agent"; wait "$agent"
+  "$@" & program=$!
+  # The first wait ends at a signal, the second when the program has ended.
+  wait "$program"; wait "$program"
   [ -n "$stop" ] || sleep 1
 done
 """
@@ -41,16 +41,22 @@ done
 COMMENT = """\
 The agents, one on each node with the label {label}: NODE, where NODE is its name in cluster.yaml.
 
+{off_and_rights}
+
+{restarts}
+"""
+
+OFF_AND_RIGHTS = """\
 What changes MIG must be off on these nodes, because it would destroy instances that it does not know, or wait for them:
 {off}
 
-{rights}
+{rights}"""
 
+_RESTARTS = """\
 A change of these manifests restarts no agent (OnDelete), because the end of an agent's pod ends the node's servers.
 For each node in turn, run `jigsaw-triton node drain NODE` in the controller's pod, delete the agent's pod, and run
 `jigsaw-triton node uncordon NODE`.
-There is no liveness probe for the same reason: the shell in the container restarts an agent that dies.
-"""
+There is no liveness probe for the same reason: the shell in the container restarts an agent that dies."""
 
 OFF = (
     "NVIDIA's device plugin, or its MIG strategy (label nvidia.com/gpu.deploy.device-plugin=false): else pods get GPUs "
@@ -80,8 +86,13 @@ def agents(settings: Settings) -> list[Object]:
 
 def comment(settings: Settings) -> str:
     """Returns the comment at the head of the agents' file."""
+    return COMMENT.format(label=NODE_LABEL, off_and_rights=off_and_rights(settings), restarts=_RESTARTS)
+
+
+def off_and_rights(settings: Settings) -> str:
+    """Returns what must be off on the nodes, and why the containers of agents are privileged."""
     rights = _PRIVILEGED if settings.driver == "nvml" else _UNPRIVILEGED
-    return COMMENT.format(label=NODE_LABEL, off="\n".join(f"- {text}" for text in OFF), rights=rights)
+    return OFF_AND_RIGHTS.format(off="\n".join(f"- {text}" for text in OFF), rights=rights)
 
 
 def _daemon_set(settings: Settings, node: str) -> Object:
@@ -109,28 +120,42 @@ def _pod(settings: Settings, node: str) -> Object:
         certificates=CERTIFICATES,
         state=STATE,
     )
+    container = {
+        **agent_container(settings),
+        "command": ["/bin/sh", "-c", RESTARTING, AGENT],
+        "args": [PROGRAM, *agent.arguments],
+        "readinessProbe": {"tcpSocket": {"port": AGENT}, "periodSeconds": 5},
+    }
+    container["volumeMounts"].append({"name": "certificates", "mountPath": CERTIFICATES, "readOnly": True})
+    pod = agent_pod(settings, node, container)
+    secret = {"secretName": agent_name(node), "defaultMode": 0o400 if real else 0o440}
+    pod["volumes"].append({"name": "certificates", "secret": secret})
+    return pod
+
+
+def agent_container(settings: Settings) -> Object:
+    """Returns the container in which an agent runs, without its command, probes and certificates."""
+    real = settings.driver == "nvml"
     mig: list[Object] = [
         {"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"},
         {"name": "NVIDIA_DRIVER_CAPABILITIES", "value": "compute,utility"},
         *({"name": variable, "value": "all"} for variable in MIG_VARIABLES),
     ]
-    container: Object = {
+    return {
         "name": AGENT,
         "image": settings.image,
-        "command": ["/bin/sh", "-c", RESTARTING, AGENT],
-        "args": [PROGRAM, *agent.arguments],
         "env": [*environment(), *(mig if real else [])],
         "ports": [{"name": AGENT, "containerPort": AGENT_PORT}],
-        "readinessProbe": {"tcpSocket": {"port": AGENT}, "periodSeconds": 5},
         # The servers of a node have no limit: the node is theirs.
         "resources": {"requests": {"cpu": "1", "memory": "2Gi"}},
         "securityContext": PRIVILEGED if real else unprivileged_container(),
-        "volumeMounts": [
-            {"name": "state", "mountPath": STATE},
-            {"name": "certificates", "mountPath": CERTIFICATES, "readOnly": True},
-            *scratch_mounts(),
-        ],
+        "volumeMounts": [{"name": "state", "mountPath": STATE}, *scratch_mounts()],
     }
+
+
+def agent_pod(settings: Settings, node: str, container: Object) -> Object:
+    """Returns the pod of a node's agent, with a volume for the state of the node."""
+    real = settings.driver == "nvml"
     # The journal of the node outlives the pod. By it the next agent finds the MIG instances of this one.
     on_host = {"hostPath": {"path": f"{STATE}/{settings.namespace}", "type": "DirectoryOrCreate"}}
     pod: Object = {
@@ -141,14 +166,7 @@ def _pod(settings: Settings, node: str) -> Object:
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 30,
         "containers": [container],
-        "volumes": [
-            {"name": "state", **(on_host if real else {"emptyDir": {}})},
-            {
-                "name": "certificates",
-                "secret": {"secretName": agent_name(node), "defaultMode": 0o400 if real else 0o440},
-            },
-            *scratch_volumes(),
-        ],
+        "volumes": [{"name": "state", **(on_host if real else {"emptyDir": {}})}, *scratch_volumes()],
     }
     if real and settings.runtime_class:
         pod["runtimeClassName"] = settings.runtime_class

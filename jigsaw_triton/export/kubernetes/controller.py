@@ -19,6 +19,7 @@ from jigsaw_triton.export.kubernetes.settings import (
     environment,
     labels,
     metadata,
+    ray_environment,
     scratch_mounts,
     scratch_volumes,
     unprivileged_container,
@@ -151,7 +152,7 @@ def _pod(settings: Settings) -> Object:
         "image": settings.image,
         "command": ["python3", *SUPERVISOR, STATE],
         "lifecycle": {"postStart": {"exec": {"command": [*DEPLOYING, *update_command(settings)]}}},
-        "env": environment(),
+        "env": [*environment(), *(ray_environment() if settings.ray else [])],
         "ports": [
             {"name": "http", "containerPort": ports.http},
             {"name": "grpc", "containerPort": ports.grpc},
@@ -168,7 +169,7 @@ def _pod(settings: Settings) -> Object:
         "volumeMounts": [
             {"name": "state", "mountPath": STATE},
             {"name": "cluster", "mountPath": CONFIG, "readOnly": True},
-            {"name": "certificates", "mountPath": CERTIFICATES, "readOnly": True},
+            *(() if settings.ray else ({"name": "certificates", "mountPath": CERTIFICATES, "readOnly": True},)),
             *([{"name": "edge", "mountPath": EDGE, "readOnly": True}] if settings.cluster.edge_files else []),
             *_graph_mounts(settings),
             *scratch_mounts(),
@@ -184,7 +185,11 @@ def _pod(settings: Settings) -> Object:
         "volumes": [
             {"name": "state", "persistentVolumeClaim": {"claimName": "state"}},
             {"name": "cluster", "configMap": {"name": "cluster"}},
-            {"name": "certificates", "secret": {"secretName": CONTROLLER, "defaultMode": 0o440}},
+            *(
+                ()
+                if settings.ray
+                else ({"name": "certificates", "secret": {"secretName": CONTROLLER, "defaultMode": 0o440}},)
+            ),
             *(
                 [{"name": "edge", "secret": {"secretName": "edge", "defaultMode": 0o440}}]
                 if settings.cluster.edge_files

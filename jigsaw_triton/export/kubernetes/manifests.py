@@ -3,8 +3,8 @@
 import shlex
 from collections.abc import Mapping, Sequence
 
-from jigsaw_triton.export.kubernetes import agents, controller, network
-from jigsaw_triton.export.kubernetes.settings import CONTROLLER, NODE_LABEL, Object, Settings, agent_name
+from jigsaw_triton.export.kubernetes import agents, controller, network, raycluster
+from jigsaw_triton.export.kubernetes.settings import CONTROLLER, NODE_LABEL, RAY, Object, Settings, agent_name
 from jigsaw_triton.spec.yaml_writer import dump_yaml
 
 KUSTOMIZATION = "kustomization.yaml"
@@ -15,7 +15,11 @@ def manifests(settings: Settings) -> dict[str, str]:
     described: Mapping[str, tuple[str, Sequence[Object]]] = {
         "namespace.yaml": ("The namespace, and service accounts without any right.", network.namespace(settings)),
         "config.yaml": ("cluster.yaml, and the files of the graphs.", controller.config_maps(settings)),
-        "agents.yaml": (agents.comment(settings), agents.agents(settings)),
+        **(
+            {"raycluster.yaml": (raycluster.comment(settings), raycluster.ray_cluster(settings))}
+            if settings.ray
+            else {"agents.yaml": (agents.comment(settings), agents.agents(settings))}
+        ),
         "controller.yaml": (controller.COMMENT, controller.controller(settings)),
         "network.yaml": (
             "The Service for clients, and policies that let them reach the gateway, and the controller the agents.",
@@ -45,8 +49,7 @@ def _steps(settings: Settings) -> list[str]:
             f"  kubectl label node KUBERNETES_NODE {NODE_LABEL}={node}"
             for node in settings.nodes  # Names of Kubernetes nodes need not be those of cluster.yaml.
         ),
-        *(_secret(space, agent_name(node), f"certificates/{node}") for node in settings.nodes),
-        _secret(space, CONTROLLER, "certificates/controller"),
+        *_secrets(settings, space),
         *(
             (
                 "  # The edge's files:",
@@ -63,6 +66,14 @@ def _steps(settings: Settings) -> list[str]:
         "the container sees the new files (about a minute), then",
         f"  kubectl {space} exec deployment/{CONTROLLER} -- {update}",
     ]
+
+
+def _secrets(settings: Settings, space: str) -> list[str]:
+    """Returns the commands that create the Secrets: certificates, or with Ray its token alone."""
+    if settings.ray:
+        return [f'  kubectl {space} create secret generic {RAY} --from-literal=auth_token="$(openssl rand -hex 32)"']
+    nodes = [_secret(space, agent_name(node), f"certificates/{node}") for node in settings.nodes]
+    return [*nodes, _secret(space, CONTROLLER, "certificates/controller")]
 
 
 def _secret(space: str, name: str, folder: str) -> str:

@@ -5,6 +5,8 @@ from jigsaw_triton.export.kubernetes.settings import (
     CONTROLLER,
     GATEWAY,
     NAME_LABEL,
+    RAY,
+    RAY_LABELS,
     Object,
     Settings,
     labels,
@@ -63,9 +65,24 @@ def network(settings: Settings) -> list[Object]:
             settings,
             "agents-from-controller",
             AGENT,
-            [{"from": [{"podSelector": {"matchLabels": labels(CONTROLLER)}}], "ports": [{"port": AGENT}]}],
+            [{"from": [_pods(labels(CONTROLLER))], "ports": [{"port": AGENT}]}],
         ),
+        *_ray_policies(settings),
     ]
+
+
+def _ray_policies(settings: Settings) -> list[Object]:
+    """Returns the policies by which the pods of Ray reach each other, and the controller reaches the head."""
+    if not settings.ray:
+        return []
+    client = [{"from": [_pods(labels(CONTROLLER))], "ports": [{"port": "client"}]}]
+    among = _policy(settings, "ray-from-ray", RAY, [{"from": [_pods(RAY_LABELS)]}])
+    among["spec"]["podSelector"] = {"matchLabels": RAY_LABELS}
+    return [_policy(settings, "ray-from-controller", RAY, client), among]
+
+
+def _pods(chosen: dict[str, str]) -> Object:
+    return {"podSelector": {"matchLabels": chosen}}
 
 
 def routes(settings: Settings) -> list[Object]:

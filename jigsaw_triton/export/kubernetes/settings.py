@@ -15,6 +15,15 @@ AGENT_PORT = 7440
 CONTROLLER, GATEWAY, AGENT = "controller", "gateway", "agent"
 """Names of objects, and values of the label `app.kubernetes.io/component`."""
 
+RAY = "ray"
+"""Name of the RayCluster, and of the Secret with its token."""
+
+RAY_GCS, RAY_CLIENT = 6379, 10001
+"""Ports of Ray's head: for raylets, and for the controller."""
+
+RAY_LABELS = {"ray.io/cluster": RAY}
+"""Label that KubeRay gives the pods of the RayCluster."""
+
 NODE_LABEL = "jigsaw-triton/node"
 """Label of a Kubernetes node that says which node of cluster.yaml it is."""
 
@@ -84,6 +93,7 @@ class Settings:
             namespace is that of the objects.
         hostnames: Host names of the routes; none for all of the Gateway.
         monitor: True for a ServiceMonitor.
+        ray: True if Ray starts the agents in a RayCluster of KubeRay; False for DaemonSets.
     """
 
     namespace: str
@@ -102,6 +112,12 @@ class Settings:
     parent: tuple[str, str] | None = None
     hostnames: tuple[str, ...] = ()
     monitor: bool = False
+    ray: bool = False
+
+
+def ray_settings() -> dict[str, Any]:
+    """Returns the section `ray` of the controller's cluster.yaml. KubeRay makes the Service of the head."""
+    return {"address": f"ray://{RAY}-head-svc:{RAY_CLIENT}", "port": AGENT_PORT, "state": STATE}
 
 
 def agent_name(node: str) -> str:
@@ -128,6 +144,12 @@ def environment() -> list[Object]:
         {"name": "XDG_RUNTIME_DIR", "value": RUN},
         {"name": "HOME", "value": "/tmp"},
     ]
+
+
+def ray_environment() -> list[Object]:
+    """Returns the environment variables of containers that talk to Ray, with its token."""
+    token = {"secretKeyRef": {"name": RAY, "key": "auth_token"}}
+    return [{"name": "RAY_AUTH_MODE", "value": "token"}, {"name": "RAY_AUTH_TOKEN", "valueFrom": token}]
 
 
 def scratch_mounts() -> list[Object]:

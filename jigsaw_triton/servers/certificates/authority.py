@@ -135,6 +135,29 @@ def issue(folder: Path, node: str, hosts: Sequence[str] = (), days: int = NODE_D
     return Issued(files.cert, info(certificate))
 
 
+def provide(folder: Path, name: str, nodes: Iterable[str]) -> None:
+    """Issues certificates for nodes that have none, or whose certificate has less than a third of its time left.
+
+    Args:
+        folder: Folder of the authority, which is created if missing.
+        name: Name of the deployment.
+        nodes: Names of the nodes.
+
+    Raises:
+        JigsawError: See `create_authority` and `issue`.
+    """
+    if not (folder / CA).exists():
+        create_authority(folder, name)
+    for node in nodes:
+        path = credentials_in(folder / node).cert
+        if not path.exists() or _is_old(info(read_certificates(path)[0])):
+            issue(folder, node)
+
+
+def _is_old(certificate: CertificateInfo) -> bool:
+    return datetime.now(UTC) > certificate.expires - (certificate.expires - certificate.begins) / 3
+
+
 def issued(folder: Path) -> tuple[Issued, ...]:
     """Returns the certificates of an authority and of its nodes. Blocks.
 

@@ -4,7 +4,7 @@ import pytest
 
 from jigsaw_triton.controller.core.immutable_settings import check_ground
 from jigsaw_triton.errors import StateError
-from jigsaw_triton.gpus.model import Agents, Cluster, Edge, EdgeLimits, ServerImage
+from jigsaw_triton.gpus.model import Agents, Cluster, Edge, EdgeLimits, RayCluster, ServerImage
 
 PLAIN = Cluster(())
 BEHIND = replace(PLAIN, edge=Edge())
@@ -26,8 +26,13 @@ def test_nodes_may_come_and_go() -> None:
     [
         (PLAIN, BEHIND, "the edge cannot be added while the gateway serves; take it down first"),
         (BEHIND, PLAIN, "the edge cannot be removed while the gateway serves"),
-        (PLAIN, AGENTS, "the engine cannot change to `agents` while a deployment runs; take it down first"),
-        (AGENTS, PLAIN, "the engine cannot change from `agents` to that of one machine"),
+        (
+            PLAIN,
+            AGENTS,
+            "the engine cannot change from `local` to `agents` while a deployment runs; take it down first",
+        ),
+        (AGENTS, replace(PLAIN, agents=Agents((("a", ""),), "/one", RayCluster())), "from `agents` to `ray` while"),
+        (AGENTS, PLAIN, "the engine cannot change from `agents` to `local`"),
         (
             AGENTS,
             replace(PLAIN, agents=Agents((("a", "10.0.0.1:7440"),), "/two")),

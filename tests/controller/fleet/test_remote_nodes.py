@@ -21,8 +21,11 @@ from jigsaw_triton.controller.persistence.epoch import EPOCH_FACT, number_of
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.persistence.reader import JournalReader
+from jigsaw_triton.controller.persistence.records import JournalEvent
+from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.catalog import CATALOG
-from jigsaw_triton.gpus.model import Agents, Gpu, GpuId, ServerImage
+from jigsaw_triton.gpus.model import Agents, Gpu, GpuId, RayCluster, ServerImage
+from jigsaw_triton.servers.engines.placement import Placed
 from tests.fakes.node import CLUSTER, NODE, FakeMachine, fake_machine, model, worker
 
 A = replace(CLUSTER, agents=Agents(((NODE, "127.0.0.1:1"),), "/certificates"))
@@ -37,6 +40,7 @@ class FakeSide:
     def __init__(self, socket: Path) -> None:
         self._socket = socket
         self.nodes: set[str] = set()
+        self.addresses: dict[str, str] = {}
         self.links: set[str] = set()
         self.first: dict[str, str] = {}
         self.epoch = ""
@@ -49,7 +53,8 @@ class FakeSide:
         self.first = {link.worker: link.incarnation for link in links}
 
     async def set_nodes(self, nodes: Iterable[Any]) -> None:
-        self.nodes = {node.name for node in nodes}
+        given = {node.name: f"{node.host}:{node.port}" for node in nodes}
+        self.nodes, self.addresses = set(given), given
 
     async def set_links(self, links: Iterable[Any]) -> None:
         self.links = {link.worker for link in links}
@@ -89,6 +94,11 @@ class World:
         nodes = RemoteNodes(Paths(self._folder, self._folder), journal, self.events.append)
         self._opened.append((nodes, journal))
         return nodes
+
+    def recorded(self) -> list[JournalEvent]:
+        """Returns the events in the journal of the last controller."""
+        with closing(JournalReader(self._folder / "controller.sqlite")) as journal:
+            return journal.events()
 
     @property
     def journal(self) -> Journal:
@@ -238,6 +248,64 @@ def test_a_deployment_waits_for_an_agent_that_is_being_started(run_dir: Path, mo
     run(run_dir, monkeypatch, test)
 
 
+BY_RAY = replace(A, agents=Agents(((NODE, ""),), "", RayCluster()))
+BOTH_BY_RAY = replace(BOTH, agents=Agents(((NODE, ""), ("b", "")), "", RayCluster()))
+
+
+class FakeEngine:
+    """Ray, which has started the agents of these nodes."""
+
+    def __init__(self, **addresses: str) -> None:
+        self.addresses = addresses
+        self.asked: list[set[str]] = []
+        self.left: tuple[str, ...] = ()
+        self.removed = False
+
+    async def certificates(self, agents: Agents) -> Path:
+        return Path("/own/controller")
+
+    async def place(self, agents: Agents, nodes: set[str]) -> Placed:
+        self.asked.append(set(nodes))
+        errors = {node: InputError("no raylet") for node in nodes if node not in self.addresses}
+        return Placed({node: self.addresses[node] for node in nodes if node in self.addresses}, errors)
+
+    async def outdated(self) -> set[str]:
+        return set()
+
+    async def remove(self) -> tuple[str, ...]:
+        self.removed = True
+        return self.left
+
+
+def by(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_nodes, "RayEngine", lambda *_: engine)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    give_up_at = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < give_up_at
+        await asyncio.sleep(0.01)
+
+
+def test_ray_starts_agents_once_and_has_their_addresses(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine(a="10.0.0.1:7440")
+    by(engine, monkeypatch)
+
+    async def test(world: World) -> None:
+        nodes = world.controller()
+        await nodes.serve_on(BY_RAY)
+        await nodes.serve_on(BY_RAY)
+        assert engine.asked == [{NODE}]
+        assert (world.side.addresses, nodes.addresses) == ({NODE: "10.0.0.1:7440"},) * 2
+        with pytest.raises(InputError, match="no raylet"):
+            await nodes.serve_on(BOTH_BY_RAY)
+        await nodes.serve_on(BY_RAY)
+        assert world.side.nodes == {NODE}
+
+    run(run_dir, monkeypatch, test)
+
+
 def test_a_controller_with_an_old_copy_of_the_journal_begins_a_later_epoch_than_the_agents_know(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +336,26 @@ def test_a_controller_with_an_old_copy_of_the_journal_begins_a_later_epoch_than_
     run(run_dir, monkeypatch, test)
 
 
+def test_the_next_controller_needs_no_ray(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine(a="10.0.0.1:7440")
+    by(engine, monkeypatch)
+    one = worker("a-0-1g-0", model("m"))
+
+    async def test(world: World) -> None:
+        first = world.controller()
+        await first.serve_on(BY_RAY)
+        node = first.of(one.name, one)
+        assert node is not None
+        await node.bring_up(one)
+        second = world.controller()
+        await second.adopt(BY_RAY, {one.name: one})
+        await second.serve_on(BY_RAY)
+        assert engine.asked == [{NODE}]
+        assert second.addresses == {NODE: "10.0.0.1:7440"}
+
+    run(run_dir, monkeypatch, test)
+
+
 def test_the_tritonserver_of_workers_in_containers_is_that_of_their_image(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,5 +364,41 @@ def test_the_tritonserver_of_workers_in_containers_is_that_of_their_image(
         await nodes.serve_on(replace(A, image=ServerImage("triton:25.08")))
         assert nodes.version == "25.08" and nodes.backends == {"onnxruntime"}
         assert world.events == []
+
+    run(run_dir, monkeypatch, test)
+
+
+def test_an_agent_that_does_not_answer_is_placed_again_and_followed_to_its_new_address(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = FakeEngine(a="10.0.0.1:7440")
+    by(engine, monkeypatch)
+    monkeypatch.setattr(remote_nodes, "_PLACE_S", 0.02)
+    monkeypatch.setattr(remote_nodes, "AWAY_S", 0.2)
+
+    async def test(world: World) -> None:
+        await world.controller().serve_on(BY_RAY)
+        await world.machine.cut()
+        await until(lambda: len(engine.asked) > 1)
+        engine.addresses = {NODE: "10.0.0.9:7440"}
+        await until(lambda: world.side.addresses == {NODE: "10.0.0.9:7440"})
+        await world.machine.reach()
+
+    run(run_dir, monkeypatch, test)
+
+
+def test_the_end_of_a_deployment_ends_the_agents_that_ray_has_started(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = FakeEngine(a="10.0.0.1:7440")
+    by(engine, monkeypatch)
+
+    async def test(world: World) -> None:
+        nodes = world.controller()
+        await nodes.serve_on(BY_RAY)
+        engine.left = ("agent b: busy",)
+        await nodes.stop()
+        assert engine.removed
+        assert "an agent is left: agent b: busy" in [event.text for event in world.recorded()]
 
     run(run_dir, monkeypatch, test)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, is_locked, take_over
+from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, end_owner, is_locked, take_over
+from jigsaw_triton.errors import StateError
 
 OWNER = """
 import sys, time
@@ -63,3 +64,20 @@ def test_a_dead_owner_does_not_keep_its_lock(tmp_path: Path, owner: subprocess.P
     # The heartbeat of the dead owner is not that of the new one.
     assert (tmp_path / "lock").read_text() == ""
     os.close(lock)
+
+
+@pytest.mark.parametrize("owner", ["beats"], indirect=True)
+@pytest.mark.parametrize("hangs", [False, True])
+def test_an_owner_is_ended(tmp_path: Path, owner: subprocess.Popen[str], hangs: bool) -> None:
+    if hangs:
+        owner.send_signal(signal.SIGSTOP)
+    end_owner(tmp_path / "lock", 0.5 if hangs else 60.0)
+    assert owner.wait(60) == -(signal.SIGKILL if hangs else signal.SIGTERM)
+    end_owner(tmp_path / "lock", 0.0)
+
+
+@pytest.mark.parametrize("owner", ["silent"], indirect=True)
+def test_an_owner_that_does_not_name_itself_is_not_ended(tmp_path: Path, owner: subprocess.Popen[str]) -> None:
+    with pytest.raises(StateError, match="the process that holds this lock does not end"):
+        end_owner(tmp_path / "lock", 0.05)
+    assert owner.poll() is None

@@ -1,5 +1,6 @@
 """Settings of manifests, and their objects."""
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +35,8 @@ FULL = replace(
     monitor=True,
 )
 EMULATED = replace(PLAIN, driver="emulated", parent=("", "public"))
-ALL = {"plain": PLAIN, "full": FULL, "emulated": EMULATED}
+RAY = replace(PLAIN, ray=True)
+ALL = {"plain": PLAIN, "full": FULL, "emulated": EMULATED, "ray": RAY, "ray emulated": replace(EMULATED, ray=True)}
 
 
 def objects(settings: Settings) -> list[dict[str, Any]]:
@@ -53,9 +55,20 @@ def of_kind(settings: Settings, kind: str) -> dict[str, dict[str, Any]]:
 
 
 def pods(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Returns the pod of each Deployment and DaemonSet by name."""
-    return {
-        name: made["spec"]["template"]["spec"]
+    """Returns the pod of each Deployment and DaemonSet, and of each group of a RayCluster, by name."""
+    return {name: made["spec"] for name, made in templates(settings).items()}
+
+
+def templates(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Returns the template of each pod by name, with the label that KubeRay adds."""
+    found = {
+        name: made["spec"]["template"]
         for kind in ("Deployment", "DaemonSet")
         for name, made in of_kind(settings, kind).items()
     }
+    for made in of_kind(settings, "RayCluster").values():
+        groups = {group["groupName"]: group for group in made["spec"]["workerGroupSpecs"]}
+        for name, group in {"ray-head": made["spec"]["headGroupSpec"], **groups}.items():
+            found[name] = copy.deepcopy(group["template"])
+            found[name]["metadata"]["labels"]["ray.io/cluster"] = made["metadata"]["name"]
+    return found

@@ -121,5 +121,5 @@ def test_an_agent_that_dies_is_started_again_and_its_servers_live(tmp_path: Path
 
 def test_the_script_is_readable_in_the_file() -> None:
     text = manifests(PLAIN)["agents.yaml"]
-    assert '            "$@" & agent=$!\n' in text
+    assert '            "$@" & program=$!\n' in text
     assert next(iter(yaml.safe_load_all(text)))["spec"]["template"]["spec"]["containers"][0]["command"][2] == RESTARTING

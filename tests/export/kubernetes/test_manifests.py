@@ -9,9 +9,9 @@ import yaml
 
 from jigsaw_triton.export.kubernetes.manifests import manifests
 from jigsaw_triton.export.kubernetes.settings import NODE_LABEL
-from tests.export.kubernetes.samples import ALL, FULL, PLAIN, objects, of_kind, pods
+from tests.export.kubernetes.samples import ALL, FULL, PLAIN, RAY, objects, of_kind, pods, templates
 
-CUSTOM = ("HTTPRoute", "GRPCRoute", "ServiceMonitor")
+CUSTOM = ("HTTPRoute", "GRPCRoute", "ServiceMonitor", "RayCluster")
 """Kinds that Kubernetes itself does not have."""
 
 VERSIONS = ("1.31", "1.35")
@@ -33,6 +33,8 @@ def test_kubernetes_accepts_the_objects(settings: Any, version: str) -> None:
     for made in objects(settings):
         if made["kind"] not in CUSTOM:
             strict(made, version)
+    for name, template in templates(settings).items():
+        strict({"apiVersion": "v1", "kind": "Pod", **template, "metadata": {"name": name}}, version)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -63,6 +65,9 @@ def test_names_are_unique_and_in_one_namespace(settings: Any) -> None:
 def test_every_reference_names_an_object_or_one_that_the_user_is_told_to_make(settings: Any) -> None:
     steps = manifests(settings)["kustomization.yaml"]
     for pod in pods(settings).values():
+        for entry in pod["containers"][0]["env"]:
+            if "valueFrom" in entry:
+                assert f"create secret generic {entry['valueFrom']['secretKeyRef']['name']} " in steps
         assert pod["serviceAccountName"] in of_kind(settings, "ServiceAccount")
         for volume in pod["volumes"]:
             if "configMap" in volume:
@@ -78,11 +83,7 @@ def test_every_reference_names_an_object_or_one_that_the_user_is_told_to_make(se
 
 @settings
 def test_selectors_find_exactly_the_pods_of_their_component(settings: Any) -> None:
-    labels = {
-        name: made["spec"]["template"]["metadata"]["labels"]
-        for kind in ("Deployment", "DaemonSet")
-        for name, made in of_kind(settings, kind).items()
-    }
+    labels = {name: made["metadata"]["labels"] for name, made in templates(settings).items()}
 
     def found(selector: dict[str, str]) -> set[str]:
         return {name for name, have in labels.items() if selector.items() <= have.items()}
@@ -92,10 +93,11 @@ def test_selectors_find_exactly_the_pods_of_their_component(settings: Any) -> No
         for name, made in of_kind(settings, kind).items():
             assert found(made["spec"]["selector"]["matchLabels"]) == {name}
     services = {name: found(made["spec"]["selector"]) for name, made in of_kind(settings, "Service").items()}
-    assert services == {"gateway": {"controller"}, "agent-a": {"agent-a"}, "agent-b": {"agent-b"}}
+    own = {} if settings.ray else {"agent-a": {"agent-a"}, "agent-b": {"agent-b"}}
+    assert services == {"gateway": {"controller"}, **own}
     policies = of_kind(settings, "NetworkPolicy")
     chosen = {name: found(made["spec"]["podSelector"]["matchLabels"]) for name, made in policies.items()}
-    assert set().union(*chosen.values()) == {"controller", *agents}
+    assert set().union(*chosen.values()) == labels.keys()
     (rule,) = policies["agents-from-controller"]["spec"]["ingress"]
     assert chosen["agents-from-controller"] == agents
     assert [found(peer["podSelector"]["matchLabels"]) for peer in rule["from"]] == [{"controller"}]
@@ -106,10 +108,12 @@ def test_selectors_find_exactly_the_pods_of_their_component(settings: Any) -> No
 @settings
 def test_named_ports_exist(settings: Any) -> None:
     ports = {port["name"] for pod in pods(settings).values() for port in pod["containers"][0]["ports"]}
+    ports -= {"gcs", "raylet"}  # Pods of Ray reach each other on all ports.
     services = of_kind(settings, "Service")
-    assert {port["targetPort"] for made in services.values() for port in made["spec"]["ports"]} == ports
+    by_service = {port["targetPort"] for made in services.values() for port in made["spec"]["ports"]}
+    assert by_service | ({"agent", "client"} if settings.ray else set()) == ports
     rules = [rule for made in of_kind(settings, "NetworkPolicy").values() for rule in made["spec"]["ingress"]]
-    assert {port["port"] for rule in rules for port in rule["ports"]} == ports
+    assert {port["port"] for rule in rules for port in rule.get("ports", ())} == ports
 
 
 @settings
@@ -135,3 +139,10 @@ def test_the_steps_are_commands_for_every_node_and_secret() -> None:
     hook = pods(FULL)["controller"]["containers"][0]["lifecycle"]["postStart"]["exec"]["command"]
     deploy = hook[hook.index("jigsaw-triton") :]
     assert update[update.index("--") + 1 :] == deploy
+
+
+def test_under_ray_the_only_secret_is_its_token() -> None:
+    lines = [line.removeprefix("#").strip() for line in manifests(RAY)["kustomization.yaml"].splitlines()]
+    (secret,) = [shlex.split(line) for line in lines if "create secret" in line]
+    assert secret[secret.index("generic") + 1] == "ray"
+    assert secret[-1].startswith("--from-literal=auth_token=")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.errors import InputError, StateError
-from jigsaw_triton.servers.certificates.authority import create_authority, issue, issued
+from jigsaw_triton.servers.certificates.authority import create_authority, issue, issued, provide
 from jigsaw_triton.servers.certificates.credentials import check_credentials, credentials_in, read_certificates
 
 
@@ -100,3 +100,15 @@ def test_all_certificates_of_a_folder_are_listed(tmp_path: Path) -> None:
         issue(tmp_path, node)
     assert [one.info.subject for one in issued(tmp_path)] == ["jigsaw-triton test", "a", "b"]
     assert read_certificates(tmp_path / "a" / "ca.pem") == read_certificates(tmp_path / "ca.pem")
+
+
+def test_certificates_are_provided_and_renewed_before_they_expire(tmp_path: Path) -> None:
+    provide(tmp_path, "test", ("a", "b"))
+    assert [one.info.subject for one in issued(tmp_path)] == ["jigsaw-triton test", "a", "b"]
+    before = credentials_in(tmp_path / "a").cert.read_bytes()
+    # It has expired, since it is valid for an hour before it was made.
+    issue(tmp_path, "b", days=0)
+    old = credentials_in(tmp_path / "b").cert.read_bytes()
+    provide(tmp_path, "test", ("a", "b"))
+    assert credentials_in(tmp_path / "a").cert.read_bytes() == before
+    assert credentials_in(tmp_path / "b").cert.read_bytes() != old
