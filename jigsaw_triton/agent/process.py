@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -191,8 +192,13 @@ async def _serve(
         survives=True,
     )
     agent = NodeAgent(node, journal, contents, lambda names: side.set_workers(sockets(names)))
-    server = AgentServer(paths.run / "agent.sock", settings.name, agent, contents, installation)
-    stopping = asyncio.Event()
+    stopping, ending = asyncio.Event(), asyncio.Event()
+
+    def end() -> None:
+        ending.set()
+        stopping.set()
+
+    server = AgentServer(paths.run / "agent.sock", settings.name, agent, contents, installation, end=end)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     # The proxy of an earlier agent goes on meanwhile, so that the gateway's calls are answered.
@@ -206,6 +212,9 @@ async def _serve(
     upkeep = asyncio.create_task(_upkeep(journal, lock))
     await stopping.wait()
     upkeep.cancel()
+    if ending.is_set():
+        await side.stop()
+        shutil.rmtree(paths.run, ignore_errors=True)
     # No task is cancelled, since that would undo what is under way: the next agent sees to it.
     journal.close()
     logging.shutdown()

@@ -17,10 +17,13 @@ from jigsaw_triton import __version__
 from jigsaw_triton.agent.contents import Contents
 from jigsaw_triton.agent.node_agent import ADOPT, FINAL, KINDS, NodeAgent
 from jigsaw_triton.controller.fleet.wire import DEPLOYMENT_HEADER, EPOCH_HEADER, WIRE_VERSION, Json
-from jigsaw_triton.errors import InputError, JigsawError
+from jigsaw_triton.errors import InputError, JigsawError, StateError
 from jigsaw_triton.servers.installation import Installation
 
 MAX_WAIT_S = 30.0
+
+_ANSWERED_S = 0.5
+"""Seconds in which an answer reaches the controller, before the proxy ends that carries it."""
 
 _CHUNK_BYTES = 2**20
 _BODY_BYTES = 64 * 2**20
@@ -37,6 +40,7 @@ class AgentServer:
         agent: The agent.
         contents: Files of models.
         installation: Tritonserver of this machine.
+        end: Ends the agent with its proxy.
         grace_s: Seconds that `stop` waits for calls in progress.
     """
 
@@ -48,6 +52,7 @@ class AgentServer:
         contents: Contents,
         installation: Installation,
         *,
+        end: Callable[[], None] = lambda: None,
         grace_s: float = 2.0,
     ) -> None:
         self._socket = socket
@@ -55,10 +60,12 @@ class AgentServer:
         self._agent = agent
         self._contents = contents
         self._installation = installation
+        self._end_agent = end
         app = web.Application(middlewares=[_errors], client_max_size=_BODY_BYTES)
         app.router.add_get("/node", self._node)
         app.router.add_get("/pulse", self._pulse)
         app.router.add_post("/survey", self._survey)
+        app.router.add_post("/end", self._end)
         app.router.add_get("/use", self._use)
         app.router.add_get("/lost", self._lost)
         app.router.add_put("/contents/{digest}", self._receive)
@@ -113,6 +120,14 @@ class AgentServer:
     async def _lost(self, request: web.Request) -> web.Response:
         self._admit(request)
         return web.json_response({"lost": await self._agent.lost()})
+
+    async def _end(self, request: web.Request) -> web.Response:
+        """Ends the agent and its proxy once the answer has been sent. No worker may be left."""
+        self._admit(request)
+        if names := self._agent.names():
+            raise StateError(f"{len(names)} workers are left", where="the agent", hint="end them first")
+        asyncio.get_running_loop().call_later(_ANSWERED_S, self._end_agent)
+        return web.json_response({})
 
     async def _receive(self, request: web.Request) -> web.Response:
         self._admit(request)

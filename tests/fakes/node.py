@@ -145,6 +145,7 @@ class FakeMachine:
     node: FakeNode = field(default_factory=FakeNode)
     published: list[frozenset[str]] = field(default_factory=list)
     agent: NodeAgent | None = None
+    ended: bool = False
     _server: AgentServer | None = None
     _journal: Journal | None = None
 
@@ -165,7 +166,7 @@ class FakeMachine:
         """Lets the agent answer."""
         assert self.agent is not None
         contents = contents or Contents(self.folder / "contents")
-        self._server = AgentServer(self.socket, NODE, self.agent, contents, INSTALLATION, grace_s=0.0)
+        self._server = AgentServer(self.socket, NODE, self.agent, contents, INSTALLATION, end=self._end, grace_s=0.0)
         await self._server.start()
 
     async def cut(self) -> None:
@@ -180,6 +181,9 @@ class FakeMachine:
             await self.cut()
         assert self._journal is not None
         self._journal.close()
+
+    def _end(self) -> None:
+        self.ended = True
 
     async def _publish(self, names: Collection[str]) -> None:
         self.published.append(frozenset(names))
