@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -200,8 +201,13 @@ async def _serve(
         survives=True,
     )
     agent = NodeAgent(node, journal, contents, publish, gateway)
-    server = AgentServer(paths.agent_socket, settings.name, agent, gateway, contents)
-    stopping = asyncio.Event()
+    stopping, ending = asyncio.Event(), asyncio.Event()
+
+    def end() -> None:
+        ending.set()
+        stopping.set()
+
+    server = AgentServer(paths.agent_socket, settings.name, agent, gateway, contents, end=end)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     # The proxy of an earlier agent goes on meanwhile, so that the gateway's calls are answered.
@@ -215,9 +221,11 @@ async def _serve(
     upkeep = asyncio.create_task(_upkeep(journal, lock))
     await stopping.wait()
     upkeep.cancel()
-    if agent.is_idle:
+    if ending.is_set() or agent.is_idle:
         # Nobody calls this node, and its port should be free.
         await side.stop()
+    if ending.is_set():
+        shutil.rmtree(paths.run, ignore_errors=True)
     # No task is cancelled, since that would undo what is under way: the next agent sees to it.
     journal.close()
     logging.shutdown()

@@ -17,10 +17,13 @@ from jigsaw_triton.agent.gateway_keeper import GatewayKeeper
 from jigsaw_triton.agent.node_agent import ADOPT, FINAL, KINDS, NodeAgent
 from jigsaw_triton.controller.fleet.gateway_content import content_digests
 from jigsaw_triton.controller.fleet.wire import DEPLOYMENT_HEADER, WIRE_VERSION
-from jigsaw_triton.errors import InputError
+from jigsaw_triton.errors import InputError, StateError
 from jigsaw_triton.logs import about
 from jigsaw_triton.servers.socket_api import MAX_WAIT_S, SocketApi, seconds, whole_number
 from jigsaw_triton.servers.transport.config import EPOCH_HEADER
+
+_ANSWERED_S = 0.5
+"""Seconds in which an answer reaches the controller, before the proxy ends that carries it."""
 
 _CHUNK_BYTES = 2**20
 _BODY_BYTES = 64 * 2**20
@@ -35,6 +38,7 @@ class AgentServer:
         agent: The agent.
         gateway: Standby gateway of this machine.
         contents: Files of models.
+        end: Ends the agent with its proxy.
         grace_s: Seconds that `stop` waits for calls in progress.
     """
 
@@ -46,16 +50,19 @@ class AgentServer:
         gateway: GatewayKeeper,
         contents: Contents,
         *,
+        end: Callable[[], None] = lambda: None,
         grace_s: float = 2.0,
     ) -> None:
         self._name = name
         self._agent = agent
         self._gateway = gateway
         self._contents = contents
+        self._end_agent = end
         routes = (
             web.get("/node", self._node),
             web.get("/pulse", self._pulse),
             web.post("/survey", self._survey),
+            web.post("/end", self._end),
             web.get("/use", self._use),
             web.get("/lost", self._lost),
             web.post("/gateway", self._want_gateway),
@@ -142,6 +149,14 @@ class AgentServer:
     async def _set_fence(self, request: web.Request) -> web.Response:
         """Has the workers refuse the gateways of the controllers that the caller has replaced."""
         await self._agent.set_fence(self._admit(request))
+        return web.json_response({})
+
+    async def _end(self, request: web.Request) -> web.Response:
+        """Ends the agent and its proxy once the answer has been sent. No worker may be left."""
+        self._admit(request)
+        if names := self._agent.names():
+            raise StateError(f"{len(names)} workers are left", where="the agent", hint="end them first")
+        asyncio.get_running_loop().call_later(_ANSWERED_S, self._end_agent)
         return web.json_response({})
 
     async def _receive(self, request: web.Request) -> web.Response:

@@ -232,6 +232,7 @@ class FakeMachine:
     gateway: FakeGateway = field(default_factory=FakeGateway)
     published: list[frozenset[str]] = field(default_factory=list)
     agent: NodeAgent | None = None
+    ended: bool = False
     _server: AgentServer | None = None
     _journal: Journal | None = None
     _contents: CountingContents | None = None
@@ -262,7 +263,9 @@ class FakeMachine:
     async def reach(self) -> None:
         """Lets the agent answer."""
         assert self.agent is not None and self._contents is not None
-        self._server = AgentServer(self.socket, NODE, self.agent, self._gateway, self._contents, grace_s=0.0)
+        self._server = AgentServer(
+            self.socket, NODE, self.agent, self._gateway, self._contents, end=self._end, grace_s=0.0
+        )
         await self._server.start()
 
     async def cut(self) -> None:
@@ -277,6 +280,9 @@ class FakeMachine:
             await self.cut()
         assert self._journal is not None
         self._journal.close()
+
+    def _end(self) -> None:
+        self.ended = True
 
     async def _publish(self, names: Collection[str]) -> None:
         self.published.append(frozenset(names))

@@ -22,7 +22,7 @@ _CALL_S = 300.0
 """Seconds that a call may take. Ray itself gives up earlier, and its process needs a moment to start."""
 
 _REMOVE_S = 45.0
-"""Seconds that the removal of agents may take, for whose end `down` waits."""
+"""Seconds that the removal of actors may take, for whose end `down` waits."""
 
 _CERTIFICATES_S = 3600.0
 """Seconds between two looks at the certificates. They have months left when they are renewed."""
@@ -86,13 +86,13 @@ class RayEngine:
         specs = await asyncio.to_thread(self._specs, self._agents)
         return {spec.node for spec in specs if spec.actor != self._placed.get(spec.node)}
 
-    async def remove(self) -> tuple[str, ...]:
-        """Ends all agents of the deployment. Returns what went wrong."""
+    async def remove(self) -> tuple[JigsawError, ...]:
+        """Ends all actors of the deployment; the agents go on. Returns what went wrong."""
         try:
-            found: tuple[str, ...] = await self._call("remove", timeout_s=_REMOVE_S)
+            await self._call("remove", timeout_s=_REMOVE_S)
         except JigsawError as error:
-            return (str(error),)
-        return found
+            return (error,)
+        return ()
 
     def _specs(self, agents: Agents) -> list[AgentSpec]:
         """Returns what the agents are to be. Blocks."""

@@ -248,6 +248,14 @@ class RemoteNode:
                 log.warning("%s cannot be killed: %s", worker, error, extra={"worker": worker})
                 await asyncio.sleep(_PULSE_S)
 
+    async def end_agent(self) -> None:
+        """Ends the agent with its proxy, after all workers have been retired.
+
+        Raises:
+            JigsawError: It does not answer, or still has workers.
+        """
+        await self._calls.post("/end", {})
+
     async def stop(self) -> None:
         """Stops to follow the node. Its workers go on."""
         if self._follower is not None:

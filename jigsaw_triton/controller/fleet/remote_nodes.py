@@ -286,15 +286,20 @@ class RemoteNodes:
         if self._placing is not None:
             self._placing.cancel()
             await asyncio.wait((self._placing,))
-        await asyncio.gather(*(node.stop() for node in self))
         if self._engine is not None:
-            for text in await self._engine.remove():
-                self._journal.event("error", f"an agent is left: {text}")
+            for error in (*await self._engine.remove(), *await self._end_agents()):
+                self._journal.event("error", f"not everything has ended: {error}")
+        await asyncio.gather(*(node.stop() for node in self))
         self._nodes, self._agents, self._asked = {}, None, None
         self._engine, self._placing = None, None
         if self._side is not None:
             await self._side.stop()
             self._side = None
+
+    async def _end_agents(self) -> list[BaseException]:
+        """Ends the agents, which no actor starts again. Returns what went wrong."""
+        found = await asyncio.gather(*(node.end_agent() for node in self), return_exceptions=True)
+        return [error for error in found if error is not None]
 
     async def _with_engine(self, agents: Agents) -> Agents:
         """Returns the agents with the folder of the controller's certificates."""

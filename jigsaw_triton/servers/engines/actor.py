@@ -7,7 +7,6 @@ nor commands. A restarted actor replaces the agent, which gives it the release t
 import json
 import os
 import select
-import signal
 import subprocess
 import sys
 import threading
@@ -18,13 +17,9 @@ from pathlib import Path
 
 _PROGRAM = "jigsaw_triton.cli.main"
 _START_S = 180.0
-_CHECK_MS = 500
 _FIRST_DELAY_S, _MAX_DELAY_S = 0.2, 30.0
 _STABLE_S = 60.0
 """Seconds that an agent must run for the backoff to start over."""
-
-_DOWN_S = 60.0
-_NOTHING_DEPLOYED = 4
 
 
 class AgentKeeper:
@@ -63,9 +58,7 @@ class AgentKeeper:
         self._pid = 0
         self._error = ""
         self._changed = threading.Condition()
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="agent", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._keep, name="agent", daemon=True).start()
 
     def report(self, wait_s: float) -> str:
         """Waits until the agent listens or has failed to start. Returns the reason for that; empty if it listens."""
@@ -74,32 +67,19 @@ class AgentKeeper:
                 return f"the agent has not started within {wait_s:g} s"
             return "" if self._pid else self._error
 
-    def end(self) -> str:
-        """Ends the agent with its workers, and starts no other. Returns the reason if that fails."""
-        self._ending.set()
-        self._thread.join()
-        if self._pid:
-            with suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGTERM)
-                _wait_end(self._pid, threading.Event())
-        done = self._run(("down", "--state", str(self._state)), _DOWN_S)
-        return "" if done.returncode in (0, _NOTHING_DEPLOYED) else done.stderr.strip()
-
     def _keep(self) -> None:
         delay_s = _FIRST_DELAY_S
-        while not self._ending.is_set():
+        while True:
             began_s = time.monotonic()
             try:
                 self._start()
             except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
                 self._tell(error=f"{type(error).__name__}: {error}")
             if self._pid:
-                _wait_end(self._pid, self._ending)
-                if self._ending.is_set():
-                    return
+                _wait_end(self._pid)
                 self._tell()
             delay_s = _FIRST_DELAY_S if time.monotonic() - began_s > _STABLE_S else min(2 * delay_s, _MAX_DELAY_S)
-            self._ending.wait(delay_s)
+            time.sleep(delay_s)
 
     def _start(self) -> None:
         """Starts the agent in place of one that runs, and waits until it listens."""
@@ -112,22 +92,19 @@ class AgentKeeper:
                 file.write(text)
             fresh.replace(certificates / name)
         where = ("--listen", self._listen, "--certificates", str(certificates), "--state", str(self._state))
-        done = self._run(("agent", "--name", self._node, *where, "--detach", "--replace", "-o", "json"), _START_S)
-        if done.returncode == 0:
-            self._tell(pid=json.loads(done.stdout)["pid"])
-        else:
-            self._tell(error=done.stderr.strip() or f"the agent ended with status {done.returncode}")
-
-    def _run(self, arguments: Sequence[str], timeout_s: float) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [*self._program, *arguments],
+        done = subprocess.run(
+            [*self._program, "agent", "--name", self._node, *where, "--detach", "--replace", "-o", "json"],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=timeout_s,
+            timeout=_START_S,
             check=False,
         )
+        if done.returncode == 0:
+            self._tell(pid=json.loads(done.stdout)["pid"])
+        else:
+            self._tell(error=done.stderr.strip() or f"the agent ended with status {done.returncode}")
 
     def _tell(self, *, pid: int = 0, error: str = "") -> None:
         with self._changed:
@@ -135,8 +112,8 @@ class AgentKeeper:
             self._changed.notify_all()
 
 
-def _wait_end(pid: int, stop: threading.Event) -> None:
-    """Waits until a process has ended, which need not be a child, or until `stop` is set."""
+def _wait_end(pid: int) -> None:
+    """Waits until a process has ended, which need not be a child."""
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -144,8 +121,7 @@ def _wait_end(pid: int, stop: threading.Event) -> None:
     try:
         poll = select.poll()
         poll.register(handle, select.POLLIN)
-        while not stop.is_set() and not poll.poll(_CHECK_MS):
-            pass
+        poll.poll()
     finally:
         os.close(handle)
 

@@ -14,8 +14,8 @@ from jigsaw_triton.errors import InputError, JigsawError, MissingDependencyError
 from jigsaw_triton.servers.engines.actor import AgentKeeper
 from jigsaw_triton.servers.engines.placement import AgentSpec, Placed, endpoint, hosts, prefix, resource
 
-_ANSWER_S, _START_S, _END_S = 5.0, 120.0, 30.0
-"""Seconds in which an actor answers a call, starts together with its agent, and ends its agent."""
+_ANSWER_S, _START_S = 5.0, 120.0
+"""Seconds in which an actor answers a call, and starts together with its agent."""
 
 _INSTALL = "install jigsaw-triton[agents,ray] and the same Ray on all machines"
 
@@ -73,19 +73,11 @@ class _Ray:
                     errors[spec.node] = InputError(f"its actor has died: {error}", where=where, hint=_INSTALL)
         return Placed(addresses, errors)
 
-    def remove(self) -> tuple[str, ...]:
-        """Ends all agents of the deployment with their actors. Returns what went wrong."""
-        named = self._ray.util.list_named_actors(all_namespaces=True)
-        names = [other["name"] for other in named if other["namespace"] == self._namespace]
-        calls = {name: self._ray.get_actor(name, namespace=self._namespace).end.remote() for name in names}
-        answers = self._answers(calls, _END_S)
-        for name in names:
-            self._kill(name)
-        return tuple(
-            f"{name.rpartition(' ')[0]}: {answer or 'its raylet does not answer'}"
-            for name, answer in answers.items()
-            if answer != ""
-        )
+    def remove(self) -> None:
+        """Ends all actors of the deployment. The agents go on, and nobody starts them again."""
+        for actor in self._ray.util.list_named_actors(all_namespaces=True):
+            if actor["namespace"] == self._namespace:
+                self._kill(actor["name"])
 
     def _actor(self, spec: AgentSpec) -> Any:
         """Returns the actor of an agent, created if there is none."""
@@ -96,8 +88,6 @@ class _Ray:
             "lifetime": "detached",
             "get_if_exists": True,
             "max_restarts": -1,
-            # `end` does not wait for `report`.
-            "max_concurrency": 4,
             "num_cpus": 0,
             "num_gpus": 0,
             # Not by the id of the raylet, which another one in its place does not have.

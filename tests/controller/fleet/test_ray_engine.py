@@ -30,7 +30,7 @@ while True:
     if sys.argv[1] == "refuses":
         connection.send(InputError("no", where=sys.argv[2]))
     elif name == "remove":
-        connection.send(("node a: busy",))
+        connection.send(None)
     else:
         connection.send(Placed({spec.node: f"{spec.address or spec.port}" for spec in arguments[0]}, {}))
 """
@@ -95,14 +95,14 @@ def test_a_process_that_dies_or_hangs_is_an_error(tmp_path: Path, monkeypatch: p
     with pytest.raises(ServerError, match="Ray at dies: the connection has ended"):
         asyncio.run(engine(tmp_path, "dies").place(NODES))
     monkeypatch.setattr(ray_engine, "_REMOVE_S", 0.1)
-    (text,) = asyncio.run(engine(tmp_path, "hangs").remove())
-    assert text.startswith("Ray at hangs: the cluster has not answered within 0.1 s; see if `ray status` answers")
+    (error,) = asyncio.run(engine(tmp_path, "hangs").remove())
+    assert str(error).startswith("Ray at hangs: the cluster has not answered within 0.1 s; see if `ray status` answers")
 
 
-def test_what_cannot_be_removed_is_told(tmp_path: Path) -> None:
-    assert asyncio.run(engine(tmp_path).remove()) == ("node a: busy",)
-    (text,) = asyncio.run(engine(tmp_path, "refuses").remove())
-    assert text.endswith("no")
+def test_an_error_during_the_removal_is_returned(tmp_path: Path) -> None:
+    assert asyncio.run(engine(tmp_path).remove()) == ()
+    (error,) = asyncio.run(engine(tmp_path, "refuses").remove())
+    assert error.message == "no"
 
 
 def test_a_call_that_is_cancelled_has_ended(tmp_path: Path) -> None:

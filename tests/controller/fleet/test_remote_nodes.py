@@ -22,7 +22,7 @@ from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.controller.persistence.records import JournalEvent
-from jigsaw_triton.errors import InputError
+from jigsaw_triton.errors import InputError, JigsawError, ServerError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Agents, Gpu, GpuId, RayCluster, ServerImage
 from jigsaw_triton.servers.engines.placement import Placed
@@ -258,7 +258,7 @@ class FakeEngine:
     def __init__(self, **addresses: str) -> None:
         self.addresses = addresses
         self.asked: list[set[str]] = []
-        self.left: tuple[str, ...] = ()
+        self.left: tuple[JigsawError, ...] = ()
         self.removed = False
 
     async def certificates(self, agents: Agents) -> Path:
@@ -272,7 +272,7 @@ class FakeEngine:
     async def outdated(self) -> set[str]:
         return set()
 
-    async def remove(self) -> tuple[str, ...]:
+    async def remove(self) -> tuple[JigsawError, ...]:
         self.removed = True
         return self.left
 
@@ -396,9 +396,12 @@ def test_the_end_of_a_deployment_ends_the_agents_that_ray_has_started(
     async def test(world: World) -> None:
         nodes = world.controller()
         await nodes.serve_on(BY_RAY)
-        engine.left = ("agent b: busy",)
+        engine.left = (ServerError("the cluster does not answer", where="Ray"),)
         await nodes.stop()
         assert engine.removed
-        assert "an agent is left: agent b: busy" in [event.text for event in world.recorded()]
+        await until(lambda: world.machine.ended)
+        assert "not everything has ended: Ray: the cluster does not answer" in {
+            event.text for event in world.recorded()
+        }
 
     run(run_dir, monkeypatch, test)

@@ -1,35 +1,43 @@
-"""The keeper of an agent, with a program in place of jigsaw-triton."""
+"""The keeper of an agent, in a process of its own, with a program in place of jigsaw-triton."""
 
 import json
 import os
 import signal
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.servers.engines.actor import AgentKeeper
-
 PATIENCE_S = 60.0
 
 PROGRAM = """\
-import json, os, pathlib, subprocess, sys
+import json, pathlib, subprocess, sys
 folder = pathlib.Path(sys.argv[1])
 with (folder / "calls").open("a") as file:
     print(json.dumps(sys.argv[2:]), file=file)
-if sys.argv[2] == "agent":
-    if (folder / "refuses").exists():
-        sys.exit("port 7440 is already in use")
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    agent = subprocess.Popen(["sleep", "600"], start_new_session=True, **silent)
-    (folder / "pid").write_text(str(agent.pid))
-    print(json.dumps({"pid": agent.pid}))
-elif (folder / "pid").exists():
-    # The agent is a child of nobody here, so that whoever waits for it waits for the end of its process.
-    assert not os.path.exists("/proc/" + (folder / "pid").read_text() + "/exe")
+if (folder / "refuses").exists():
+    sys.exit("port 7440 is already in use")
+silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+agent = subprocess.Popen(["sleep", "600"], start_new_session=True, **silent)
+(folder / "pid").write_text(str(agent.pid))
+print(json.dumps({"pid": agent.pid}))
+"""
+
+KEEPER = """\
+import json, os, sys
+from jigsaw_triton.servers.engines.actor import AgentKeeper
+
+program, folder, state = sys.argv[1:]
+files = {"cert.pem": "certificate", "key.pem": "key"}
+command = (sys.executable, program, folder)
+keeper = AgentKeeper("a", "10.0.0.1", 7440, state, files, command, dict(os.environ))
+for line in sys.stdin:
+    print(json.dumps(keeper.report(float(line))), flush=True)
 """
 
 
@@ -38,29 +46,41 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.keepers: list[AgentKeeper] = []
-        (folder / "program.py").write_text(PROGRAM)
+        self.keeper: subprocess.Popen[str] | None = None
 
-    def keeper(self) -> AgentKeeper:
-        program = (sys.executable, str(self.folder / "program.py"), str(self.folder))
-        files = {"cert.pem": "certificate", "key.pem": "key"}
-        keeper = AgentKeeper("a", "10.0.0.1", 7440, str(self.folder / "state"), files, program, dict(os.environ))
-        self.keepers.append(keeper)
-        return keeper
+    def start(self) -> None:
+        program = self.folder / "program.py"
+        program.write_text(PROGRAM)
+        arguments = [str(program), str(self.folder), str(self.folder / "state")]
+        command = [sys.executable, "-c", KEEPER, *arguments]
+        self.keeper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def report(self, wait_s: float = PATIENCE_S) -> str:
+        assert self.keeper is not None and self.keeper.stdin is not None and self.keeper.stdout is not None
+        self.keeper.stdin.write(f"{wait_s}\n")
+        self.keeper.stdin.flush()
+        return str(json.loads(self.keeper.stdout.readline()))
 
     def calls(self) -> list[list[str]]:
         return [json.loads(line) for line in (self.folder / "calls").read_text().splitlines()]
 
     def pid(self) -> int:
-        return int((self.folder / "pid").read_text())
+        """Returns the process id of the agent that was started last; 0 while another one is being started."""
+        return int((self.folder / "pid").read_text() or 0)
+
+    def end(self) -> None:
+        if self.keeper is not None:
+            self.keeper.kill()
+            self.keeper.communicate()
+        with suppress(OSError):
+            os.kill(self.pid(), signal.SIGKILL)
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     world = World(tmp_path)
     yield world
-    for keeper in world.keepers:
-        assert keeper.end() == ""
+    world.end()
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -71,7 +91,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def test_an_agent_is_started_with_its_certificates(world: World) -> None:
-    assert world.keeper().report(PATIENCE_S) == ""
+    world.start()
+    assert world.report() == ""
     state = world.folder / "state" / "a"
     certificates = str(state / "certificates")
     where = ["--listen", "10.0.0.1:7440", "--certificates", certificates, "--state", str(state)]
@@ -81,29 +102,31 @@ def test_an_agent_is_started_with_its_certificates(world: World) -> None:
 
 
 def test_an_agent_that_dies_is_started_again(world: World) -> None:
-    keeper = world.keeper()
-    assert keeper.report(PATIENCE_S) == ""
+    world.start()
+    assert world.report() == ""
     before = world.pid()
     os.kill(before, signal.SIGKILL)
-    wait_until(lambda: world.pid() != before)
-    assert keeper.report(PATIENCE_S) == ""
+    wait_until(lambda: world.pid() not in (0, before))
+    wait_until(lambda: world.report() == "")
 
 
-def test_an_agent_that_does_not_start_is_tried_again_and_the_reason_is_told(world: World) -> None:
+def test_an_agent_that_does_not_start_is_tried_again_and_the_reason_is_reported(world: World) -> None:
     (world.folder / "refuses").touch()
-    keeper = world.keeper()
-    assert keeper.report(PATIENCE_S) == "port 7440 is already in use"
+    world.start()
+    assert world.report() == "port 7440 is already in use"
     (world.folder / "refuses").unlink()
-    wait_until(lambda: keeper.report(PATIENCE_S) == "")
+    wait_until(lambda: world.report() == "")
 
 
-def test_the_end_of_a_keeper_ends_the_agent_and_its_workers(world: World) -> None:
-    keeper = world.keeper()
-    assert keeper.report(PATIENCE_S) == ""
-    assert keeper.end() == ""
-    assert world.calls()[-1] == ["down", "--state", str(world.folder / "state" / "a")]
+def test_an_agent_outlives_its_keeper(world: World) -> None:
+    world.start()
+    assert world.report() == ""
+    assert world.keeper is not None
+    world.keeper.kill()
+    world.keeper.wait()
+    os.kill(world.pid(), 0)
 
 
 def test_a_report_does_not_wait_for_ever(world: World) -> None:
-    keeper = world.keeper()
-    assert keeper.report(0.0) in ("", "the agent has not started within 0 s")
+    world.start()
+    assert world.report(0.0) in ("", "the agent has not started within 0 s")
