@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from jigsaw_triton.api.fronts import FrontFile
+from jigsaw_triton.errors import StateError
 from jigsaw_triton.servers.ports import check_free
 from tests.e2e.system import free_ports
 from tests.front.world import FrontProcess, Gateway
@@ -190,9 +192,8 @@ def test_a_wrong_file_is_reported_and_changes_nothing(world: World) -> None:
 
 
 def test_a_second_front_in_the_same_folder_is_refused(world: World) -> None:
-    result = world.front.run()
-    assert result.returncode == 4
-    assert "a front, or the controller of a deployment, is already running here" in result.stderr
+    with pytest.raises(StateError, match="a front, or the controller of a deployment, is already running here"):
+        FrontFile(world.front.file).run()
 
 
 def test_haproxy_outlives_its_front_and_the_next_front_goes_on_with_it(world: World) -> None:
@@ -207,9 +208,9 @@ def test_haproxy_outlives_its_front_and_the_next_front_goes_on_with_it(world: Wo
     thread.start()
     try:
         world.front.end(signal.SIGKILL)
-        assert "HAProxy runs without the front's process" in world.front.run("--status").stdout
+        assert FrontFile(world.front.file).status()["state"] == "unsupervised"
         world.front.start()
-        assert world.front.run("--status").stdout.startswith("front: ready, http")
+        assert FrontFile(world.front.file).status()["state"] == "ready"
     finally:
         ends.set()
         thread.join()
@@ -222,5 +223,5 @@ def test_a_signal_ends_the_front_and_haproxy(tmp_path: Path) -> None:
     world.front.start()
     assert world.front.end(signal.SIGTERM) == 0
     check_free("127.0.0.1", world.front.http)
-    result = world.front.run("--status")
-    assert result.returncode == 4 and "no front is running here" in result.stderr
+    with pytest.raises(StateError, match="no front is running here"):
+        FrontFile(world.front.file).status()
