@@ -31,11 +31,11 @@ WEIGHTS = (0.5, 0.3, 0.2)
 """Weights of the cells. They differ from the planned ones, which are equal."""
 
 SMOKE_WEIGHTS = (0.6, 0.4)
-WORKERS = 4
+WORKERS, SMOKE_WORKERS = 4, 2
 """Workers of each cell."""
 
-LOAD_SHARE = 0.4
-"""Part of the planned demand of one cell that is sent, so that each cell alone carries it."""
+LOAD_SHARE = 0.9
+"""Part of the planned demand of one cell that is sent, so that the other cells carry it without that one."""
 
 BALANCE_S, BEFORE_S, AFTER_S = 30.0, 5.0, 25.0
 GRPC_CLIENTS = 4
@@ -45,11 +45,12 @@ ROW = np.ones((1, 16), np.float32)
 
 
 @asynccontextmanager
-async def deployed(weights: tuple[float, ...]) -> AsyncIterator[FrontedCells]:
+async def deployed(weights: tuple[float, ...], demand_rps: float) -> AsyncIterator[FrontedCells]:
     """Deploys cells and a front over them, and takes everything down at the end.
 
     Args:
         weights: Weight of each cell.
+        demand_rps: Requests per second that each cell is planned for.
     """
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         folder = Path(path)
@@ -59,15 +60,15 @@ async def deployed(weights: tuple[float, ...]) -> AsyncIterator[FrontedCells]:
         system.read_graph(folder / "app", chain(SLO_MS), {"profiles.csv": write_profiles(profiles.rows())})
         cells = FrontedCells(folder, len(weights), BOARD)
         try:
-            await asyncio.to_thread(_start, cells, folder / "app", weights)
+            await asyncio.to_thread(_start, cells, folder / "app", weights, demand_rps)
             yield cells
         finally:
             await asyncio.shield(asyncio.to_thread(cells.end))
 
 
-def _start(cells: FrontedCells, app: Path, weights: tuple[float, ...]) -> None:
+def _start(cells: FrontedCells, app: Path, weights: tuple[float, ...], demand_rps: float) -> None:
     model = ("--latency-model", system.BY_HAND)
-    cells.create(app, len(weights) * PLANNED_RPS * WORKERS / 2, *model)
+    cells.create(app, len(weights) * demand_rps, *model)
     for entry, weight in zip(cells.entries, weights, strict=True):
         entry["weights"] = {MODEL: weight}
     cells.front.write(cells.entries)
@@ -77,14 +78,16 @@ def _start(cells: FrontedCells, app: Path, weights: tuple[float, ...]) -> None:
 
 async def measure(progress: Progress, effort: Effort) -> list[Figure]:
     """Deploys cells, sends requests by both protocols, and kills one cell under load."""
-    weights = SMOKE_WEIGHTS if effort.time_share < 1 else WEIGHTS
+    smoke = effort.time_share < 1
+    weights, workers = (SMOKE_WEIGHTS, SMOKE_WORKERS) if smoke else (WEIGHTS, WORKERS)
+    demand_rps = PLANNED_RPS * workers / 2
     progress(f"deploying {len(weights)} cells and a front")
-    async with deployed(weights) as cells:
-        rps = LOAD_SHARE * PLANNED_RPS * WORKERS / 2
+    async with deployed(weights, demand_rps) as cells:
+        rps = LOAD_SHARE * demand_rps
         found = []
         for protocol in ("http", "grpc"):
             progress(f"balance over {protocol}")
-            found.append(await _balance(cells, protocol, rps, effort.seconds(BALANCE_S, least_s=3.0)))
+            found.append(await _balance(cells, protocol, rps, effort.seconds(BALANCE_S, least_s=1.0)))
         progress("gateway lost")
         return found + await _gateway_lost(cells, rps, effort)
 
@@ -145,7 +148,7 @@ def _ports(cells: FrontedCells) -> GatewayPorts:
 
 async def _gateway_lost(cells: FrontedCells, rps: float, effort: Effort) -> list[Figure]:
     """Kills all processes of the cell with the largest weight."""
-    seconds = effort.seconds(BEFORE_S + AFTER_S, least_s=8.0)
+    seconds = effort.seconds(BEFORE_S + AFTER_S, least_s=4.0)
     began_s = time.monotonic()
     request = client.request(MODEL, {"X": ROW})
     load = asyncio.create_task(client.poisson(_ports(cells), request, rps, seconds, Random(2)))

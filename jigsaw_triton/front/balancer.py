@@ -29,7 +29,7 @@ _WINDOW = 10
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the gateway of a cell reports.
+    """Report of a cell's gateway.
 
     Attributes:
         at_s: Second at which it was read.

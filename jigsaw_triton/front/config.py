@@ -31,9 +31,9 @@ front changes; the second serves at once if no cell is left, which HAProxy knows
 _CONNECT_MS = 1_000
 """Milliseconds for a connection to a gateway."""
 
-_CHECK_MS, _CHECK_TIMEOUT_MS, _AGAIN_MS = 400, 600, 100
+_CHECK_MS, _CHECK_TIMEOUT_MS, _AGAIN_MS = 400, 700, 100
 """Milliseconds between health checks, for each of them, and until the next one after a failure. A gateway that does not
-answer is out of service after two failures: 0.4 + 0.6 + 0.1 + 0.6 s."""
+answer is out of service after two failures: 0.4 + 0.7 + 0.1 + 0.7 s."""
 
 _LOST_MS = 2_000
 """Milliseconds after which sent data that a machine's kernel has not acknowledged ends the connection."""

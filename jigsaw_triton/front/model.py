@@ -49,7 +49,7 @@ class Front:
     Attributes:
         cells: Cells, whose shares of each graph add up to 1.
         ports: Address and ports that clients connect to; `metrics` is the port of HAProxy's own metrics.
-        edge: What clients need and may do: certificates, API keys and limits.
+        edge: Settings towards clients: certificates, API keys and limits.
     """
 
     cells: tuple[FrontCell, ...]

@@ -18,11 +18,11 @@ from jigsaw_triton.errors import InputError, StateError
 _FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 
 
-def _hosts(flag: str, help_text: str) -> Any:
+def _hosts(flag: str, help_text: str) -> options.Decorator[Any]:
     return options.option(flag, metavar="CELL=HOST", multiple=True, help=help_text)
 
 
-def _only() -> Any:
+def _only() -> options.Decorator[Any]:
     return options.option("--cell", "names", metavar="NAME", multiple=True, help="Only this cell; may be repeated.")
 
 
