@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.fleet import remote_node
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
