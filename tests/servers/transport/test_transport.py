@@ -17,7 +17,7 @@ from jigsaw_triton.errors import InputError, ServerError
 from jigsaw_triton.servers.certificates.authority import create_authority, issue
 from jigsaw_triton.servers.certificates.credentials import CONTROLLER, credentials_in, info, read_certificates
 from jigsaw_triton.servers.os_process import OsProcess, start_time
-from jigsaw_triton.servers.transport.config import Node
+from jigsaw_triton.servers.transport.config import Link, Node
 from jigsaw_triton.servers.transport.gateway_side import GatewaySide
 from jigsaw_triton.servers.transport.node_side import NodeSide
 from tests.native import specs
@@ -485,32 +485,34 @@ def test_a_folder_that_cannot_be_written_is_reported_and_tried_again(run_dir: Pa
 
 def test_workers_refuse_the_gateway_of_a_replaced_controller(run_dir: Path) -> None:
     async def main() -> None:
-        async with world(run_dir, Machine(run_dir, "a")) as w:
-            machine = w.machines["a"]
-            node, workers = machine.side, {"w": machine.folder / "workers" / "w.sock"}
+        async with Machine(run_dir, "a") as machine:
+            workers = {"w": machine.folder / "workers" / "w.sock"}
             server = await asyncio.start_unix_server(machine.answer, workers["w"])
-            await node.set_workers(workers)
-            await w.side.set_links([w.link("w", "a")])
+            await machine.side.set_workers(workers)
+            credentials, socket = make_credentials(run_dir, CONTROLLER), run_dir / "w.sock"
+            side = GatewaySide(credentials, folder=run_dir / "t", log=run_dir / "log", report=lambda *_: None)
+            await side.start([machine.node], [Link("w", "a", "1", socket)])
 
             async def becomes(epoch: str, expected: int) -> None:
-                await w.side.set_epoch(epoch)
+                await side.set_epoch(epoch)
                 async with asyncio.timeout(PATIENCE_S):
                     # The process before the reload may still accept a call.
-                    while (await get(w.socket("w"), "/"))[0] != expected:  # noqa: ASYNC110 - another process ends
+                    while (await get(socket, "/"))[0] != expected:  # noqa: ASYNC110 - another process ends
                         await asyncio.sleep(0.05)
 
             await becomes("1.a", 200)
-            await node.set_workers(workers, fence="2.b")
+            await machine.side.set_workers(workers, fence="2.b")
             refused, accepted = ("1.a", "2.a", ""), ("2.b", "3.c", "10.d")
             for bad, good in zip(refused, accepted, strict=True):
                 await becomes(bad, 503)
                 await becomes(good, 200)
             await becomes("1.a", 503)
             # The agent decides by itself whom it obeys.
-            assert (await get(w.side.agent_socket("a"), "/node"))[0] == 200
-            await node.set_workers(workers)
+            assert (await get(side.agent_socket("a"), "/node"))[0] == 200
+            await machine.side.set_workers(workers)
             await becomes("1.a", 200)
             server.close()
             await server.wait_closed()
+            await side.stop()
 
     asyncio.run(main())
