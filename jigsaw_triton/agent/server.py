@@ -6,6 +6,7 @@ connection neither loses nor repeats one.
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 

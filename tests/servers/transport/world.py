@@ -60,7 +60,7 @@ class Machine:
         self._agent: asyncio.Server | None = None
 
     async def __aenter__(self) -> "Machine":
-        self._agent = await asyncio.start_unix_server(self._answer, self.folder / "agent.sock")
+        self._agent = await asyncio.start_unix_server(self.answer, self.folder / "agent.sock")
         await self.side.start()
         return self
 
@@ -78,7 +78,8 @@ class Machine:
         await self.side.set_workers({name: worker.path for name, worker in self.workers.items()})
         return self.workers[name]
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answers a call with what it asked."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         text = f"{self.name} got {head}".encode()
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(text), text))
