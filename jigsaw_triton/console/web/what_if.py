@@ -1,4 +1,4 @@
-"""Plans for other requirements, and explanations of a generation, as the console's API has them. Nothing here touches what runs."""
+"""Plans for other requirements, and explanations of plans, as the console's API has them. Nothing that runs changes."""
 
 import math
 import time
