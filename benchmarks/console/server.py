@@ -116,6 +116,8 @@ async def _cost(deployment: Deployment, console: int, http: int, effort: Effort,
     controller = int(deployment.status()["controller"]["pid"])
     seconds = effort.seconds(COST_S)
     async with aiohttp.ClientSession() as session, _load(session, http):
+        # The start of the console is not part of its cost.
+        await asyncio.to_thread(_url, deployment)
         await asyncio.sleep(min(_SETTLE_S, seconds))
         alone = await _shares((controller, console), seconds)
         progress(f"no pages: controller {alone[0]:.2%}, console {alone[1]:.2%} of a core")

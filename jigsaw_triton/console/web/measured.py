@@ -33,7 +33,8 @@ class Reading:
     Attributes:
         at_s: Time of the reading.
         counts: (Metric, graph, task, variant, worker) -> value. Labels that a metric lacks are empty.
-        buckets: (Histogram, graph, task, variant, worker) -> upper bound of a bucket in seconds -> number of values up to it.
+        buckets: (Histogram, graph, task, variant, worker) -> upper bound of a bucket in seconds -> number of values up
+            to it.
     """
 
     at_s: float

@@ -1,4 +1,4 @@
-"""Plans for other requirements, and explanations of a generation, as the console's API has them. Nothing here touches what runs."""
+"""Plans for other requirements, and explanations of plans, as the console's API has them. Nothing that runs changes."""
 
 import math
 import time
@@ -19,8 +19,12 @@ from jigsaw_triton.spec.words import nearest
 
 Json = dict[str, Any]
 
-WHAT_IF_S = 0.7
-"""Time limit of a what-if plan: a slider shows its effect within a second. The best plan until then is shown."""
+WHAT_IF_S = 0.5
+"""Time limit of the search for a what-if plan: a slider shows its effect within a second, with all else that a plan
+takes. The best plan until then is shown."""
+
+WHAT_IF_GAP = 0.001
+"""Relative gap at which a what-if plan is good enough, unless the deployment allows more."""
 
 EXPLAIN_S = 30.0
 """Time limit of an explanation."""
@@ -45,7 +49,8 @@ def what_if(generation: Generation, asked: Mapping[str, Any], solvers: SolverFac
     """
     began_s = time.monotonic()
     problem = varied(generation, asked)
-    options = replace(generation.wanted.options, time_limit_s=WHAT_IF_S)
+    options = generation.wanted.options
+    options = replace(options, time_limit_s=WHAT_IF_S, gap=max(options.gap, WHAT_IF_GAP))
     try:
         plan = make_plan(problem, options, solvers=solvers)
     except InfeasibleError as error:
