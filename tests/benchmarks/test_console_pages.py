@@ -1,0 +1,25 @@
+"""Smoke test: the pages of the web console are measured."""
+
+import os
+
+import pytest
+
+from benchmarks import harness, system
+from benchmarks.console.__main__ import PARTS, measure
+from benchmarks.effort import SMOKE
+from tests.fakes.console import browser
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_pages_are_measured() -> None:
+    if browser.find_browser() is None and not os.environ.get(browser.REQUIRED_VARIABLE):
+        pytest.skip(browser.MISSING)
+    found = system.run(measure(print, {"pages": PARTS["pages"]}, SMOKE), harness.limit_s("console"))
+    assert {figure.id for figure in found} == {
+        "console.axe_serious",
+        "console.bytes",
+        "console.thousand_gpus_fps",
+        "console.thousand_gpus_fps.grouped",
+        "console.update_ms.pages",
+    }
