@@ -1,5 +1,5 @@
 import dagre from "@dagrejs/dagre";
-import type { Graph, GraphEdge, Maybe } from "./model";
+import type { Graph, GraphEdge, GraphTask, Maybe } from "./model";
 
 export interface Layout {
   width: number;
@@ -28,11 +28,15 @@ export const fansOut = (edge: GraphEdge): boolean => Boolean(edge.for_each) || s
 
 const isLong = (edge: GraphEdge): boolean => Boolean(edge.when) || fansOut(edge);
 
+/** Variants that get requests, or are planned to. */
+export const usedVariants = ({ variants }: Pick<GraphTask, "variants">) =>
+  Object.entries(variants).filter(([, { share_planned, share_measured }]) => (share_planned ?? 0) > 0 || (share_measured ?? 0) > 0);
+
 /** Returns a new object each time, because dagre writes the place of a node into it. */
 export function nodeSize(graph: Graph, id: string, narrow: boolean): { width: number; height: number } {
   const task = graph.tasks[id];
   if (!task) return { ...END };
-  const height = TASK_HEAD + VARIANT_HEIGHT * Object.keys(task.variants).length;
+  const height = TASK_HEAD + VARIANT_HEIGHT * usedVariants(task).length;
   return { width: narrow ? NARROW_TASK_WIDTH : TASK_WIDTH, height };
 }
 

@@ -32,7 +32,7 @@ function App() {
   const main = useRef<HTMLElement>(null);
   const first = useRef(true);
   useEffect(() => {
-    document.title = `${title} · ${session.value?.deployment ?? "jigsaw-triton"}`;
+    document.title = `${title} · ${deploymentName()}`;
   }, [title, session.value]);
   useEffect(() => {
     // A new page begins at its top, for readers of the screen too; the first one leaves the focus alone.
@@ -72,7 +72,7 @@ function Header() {
     <header>
       <a class="brand" href={link("gpus")}>
         <img src="/assets/icon.svg" alt="" width="26" height="26" />
-        <span>{session.value?.deployment ?? "jigsaw-triton"}</span>
+        <span title={session.value?.deployment}>{deploymentName()}</span>
       </a>
       <div class="facts" role="status">
         <Chip tone={tone}>{text}</Chip>
@@ -86,6 +86,11 @@ function Header() {
       <Operations />
     </header>
   );
+}
+
+/** The last part of the folder of the deployment. */
+function deploymentName(): string {
+  return session.value?.deployment.split("/").findLast((part) => part !== "") ?? "jigsaw-triton";
 }
 
 function condition(): [Tone, string] {
@@ -135,12 +140,14 @@ function Banners() {
       </div>
       {emulated.length > 0 && (
         <p class="banner calm">
-          <strong>Emulated.</strong> {emulated.join(". ")}.
+          <strong>Emulated.</strong> {emulated.map(sentence).join(" ")}
         </p>
       )}
     </div>
   );
 }
+
+const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1).replaceAll("`", "")}.`;
 
 function Waiting() {
   return <p class="empty">Waiting for the state of the deployment…</p>;

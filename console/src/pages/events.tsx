@@ -89,7 +89,7 @@ export function Events() {
 function tone({ kind, code }: LogEvent): Tone {
   if (code) return "bad";
   if (/fail|error|lost|died|crash|refus/.test(kind)) return "bad";
-  if (/warn|restart|cordon|degrad|drift|orphan/.test(kind)) return "warn";
+  if (/warn|slow|restart|cordon|degrad|drift|orphan/.test(kind)) return "warn";
   if (/ready|served|done|recover/.test(kind)) return "good";
   return "calm";
 }

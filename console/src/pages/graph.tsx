@@ -1,6 +1,6 @@
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { accuracy, ms, number, percent, rate, times } from "../format";
-import { fansOut, type Layout, layout, nodeSize } from "../graph_layout";
+import { accuracy, ms, number, percent, plural, rate, times } from "../format";
+import { fansOut, type Layout, layout, nodeSize, usedVariants } from "../graph_layout";
 import type { Graph, GraphEdge, GraphTask } from "../model";
 import { taskClass } from "../palette";
 import { route, setParameter } from "../route";
@@ -61,7 +61,7 @@ function Drawing({ name, graph }: { name: string; graph: Graph }) {
   // The layout depends on the shape of the graph alone, not on its rates.
   const shape = JSON.stringify([
     narrow,
-    Object.entries(graph.tasks).map(([task, { variants }]) => [task, Object.keys(variants).length]),
+    Object.entries(graph.tasks).map(([task, { variants }]) => [task, usedVariants({ variants }).length]),
     graph.edges.map((edge) => [edge.from, edge.to, edge.when, fansOut(edge)]),
   ]);
   const placed = useMemo<Layout>(() => layout(graph, narrow), [shape]);
@@ -160,7 +160,7 @@ function TaskNode({ graph, id, task, critical, style }: TaskNodeProps) {
         {over && <span class="bad-text">over budget</span>}
       </p>
       <ul class="shares">
-        {Object.entries(task.variants).map(([variant, { share_measured, share_planned }]) => (
+        {usedVariants(task).map(([variant, { share_measured, share_planned }]) => (
           <li key={variant}>
             <span class="share-name">{variant}</span>
             <span>{percent(share_measured ?? share_planned)}</span>
@@ -189,30 +189,40 @@ function Tasks({ name, graph }: { name: string; graph: Graph }) {
             </tr>
           </thead>
           <tbody>
-            {Object.entries(graph.tasks).map(([task, { measured, budget_ms, rate_rps, variants }]) => (
-              <tr key={task}>
-                <th scope="row">
-                  <span class={`swatch ${taskClass(name, task)}`} aria-hidden="true" /> {task}
-                </th>
-                <td class="num">{rate(measured?.rate_rps)}</td>
-                <td class="num">{rate(rate_rps)}</td>
-                <td class="num">{ms(measured?.p50_ms)}</td>
-                <td class="num">{ms(measured?.p99_ms)}</td>
-                <td class="num">{ms(budget_ms)}</td>
-                <td class="num">{ms(measured?.queue_ms)}</td>
-                <td>
-                  {Object.entries(variants).map(([variant, v]) => (
-                    <div key={variant}>
-                      {variant}: {percent(v.share_measured)} ({percent(v.share_planned)}), {accuracy(v.accuracy)}
-                    </div>
-                  ))}
-                </td>
-              </tr>
+            {Object.entries(graph.tasks).map(([task, found]) => (
+              <TaskRow key={task} graph={name} task={task} found={found} />
             ))}
           </tbody>
         </table>
       </div>
     </Panel>
+  );
+}
+
+function TaskRow({ graph, task, found }: { graph: string; task: string; found: GraphTask }) {
+  const { measured, budget_ms, rate_rps, variants } = found;
+  const used = usedVariants(found);
+  const unused = Object.keys(variants).length - used.length;
+  return (
+    <tr>
+      <th scope="row">
+        <span class={`swatch ${taskClass(graph, task)}`} aria-hidden="true" /> {task}
+      </th>
+      <td class="num">{rate(measured?.rate_rps)}</td>
+      <td class="num">{rate(rate_rps)}</td>
+      <td class="num">{ms(measured?.p50_ms)}</td>
+      <td class="num">{ms(measured?.p99_ms)}</td>
+      <td class="num">{ms(budget_ms)}</td>
+      <td class="num">{ms(measured?.queue_ms)}</td>
+      <td>
+        {used.map(([variant, v]) => (
+          <div key={variant}>
+            {variant}: {percent(v.share_measured)} ({percent(v.share_planned)}), {number(v.accuracy)}
+          </div>
+        ))}
+        {unused > 0 && <span class="note">{plural(unused, "variant")} not in use</span>}
+      </td>
+    </tr>
   );
 }
 

@@ -1,4 +1,4 @@
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { post } from "../api";
 import { accuracy, ms, number, plural, rate, seconds } from "../format";
 import type { Plan, WhatIf, WhatIfResult } from "../model";
@@ -22,17 +22,22 @@ export function WhatIfPanel({ plan }: { plan: Plan }) {
   const graphs = state.value!.graphs;
   const names = Object.keys(plan.graphs).filter((name) => graphs[name]);
   const count = Object.keys(state.value!.gpus).length;
-  const before = useMemo<Wishes>(
-    () => ({
-      demand: Object.fromEntries(names.map((name) => [name, plan.graphs[name]!.demand_rps])),
-      latency: Object.fromEntries(names.map((name) => [name, graphs[name]!.slo_latency_ms])),
-      accuracy: Object.fromEntries(names.map((name) => [name, graphs[name]!.slo_accuracy])),
-      gpus: count,
-    }),
-    [plan, count],
-  );
+  const present: Wishes = {
+    demand: Object.fromEntries(names.map((name) => [name, plan.graphs[name]!.demand_rps])),
+    latency: Object.fromEntries(names.map((name) => [name, graphs[name]!.slo_latency_ms])),
+    accuracy: Object.fromEntries(names.map((name) => [name, graphs[name]!.slo_accuracy])),
+    gpus: count,
+  };
+  // The plan is loaded again and again while it is explained; only other values are another beginning.
+  const before = useMemo(() => present, [JSON.stringify(present)]);
+  const began = useRef(before);
   const [wishes, setWishes] = useState(before);
-  useEffect(() => setWishes(before), [before]);
+  useEffect(() => {
+    const old = began.current;
+    began.current = before;
+    // Sliders that the user has moved stay where they are.
+    setWishes((now) => (equal(now, old) ? before : now));
+  }, [before]);
   const rested = useRested(wishes, REST_MS);
   const { result, error, busy } = useResult(rested, before);
   const set = (part: "demand" | "latency" | "accuracy", name: string, value: number) =>

@@ -55,6 +55,8 @@ class FakeConsole:
         self.explain: Document | None = states.explanation()
         self.whatif: Callable[[Document], Document] = self._whatif
         self.events = states.events(450, time.time())
+        self.explaining = False
+        self.plans_read = 0
         self.signed_out = False
         self._assets = assets
         self._allow_changes = allow_changes
@@ -182,14 +184,19 @@ class FakeConsole:
             "servers": lambda: ["controller", "gateway", *sorted(self.state["workers"])],
             "logs": lambda: {"lines": _log(query["server"], int(query["lines"]))},
             "traces": lambda: states.traces(now),
-            "plan": lambda: {
-                "plan": states.plan(self.state),
-                "explain": self.explain,
-                "explaining": False,
-                "explain_error": None,
-            },
+            "plan": self._plan,
         }
         return web.json_response(found[name]()) if name in found else _error(404, f"{name} is unknown")
+
+    def _plan(self) -> Document:
+        self.plans_read += 1
+        found = None if self.explaining else self.explain
+        return {
+            "plan": states.plan(self.state),
+            "explain": found,
+            "explaining": self.explaining,
+            "explain_error": None,
+        }
 
     def _events(self, query: Mapping[str, str]) -> Document:
         before, text, kind = int(query.get("before", 10**9)), query.get("text", "").lower(), query.get("kind", "")
