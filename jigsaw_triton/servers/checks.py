@@ -302,7 +302,7 @@ def _prometheus(name: str) -> Check:
     if found is not None:
         return Check(name, "ok", f"{found}, for launch/prometheus and its tests")
     return Check(
-        name, "ok", "none on PATH; Debian, Ubuntu: `apt-get install prometheus`, for launch/prometheus and its tests"
+        name, "ok", "none on PATH; Debian: `apt-get install prometheus promtool`, for launch/prometheus and its tests"
     )
 
 
