@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,10 @@ from tests.e2e.clients import Crowd
 from tests.e2e.raylets import Raylets
 from tests.e2e.system import PATIENCE_S, System
 
-pytestmark = pytest.mark.e2e
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed (extra dev)"),
+]
 
 
 @pytest.fixture(scope="module")
