@@ -1,5 +1,7 @@
 """Smoke tests: every part of the benchmark of clusters returns its figures."""
 
+from importlib.util import find_spec
+
 import pytest
 
 from benchmarks import a100, harness, system
@@ -30,5 +32,7 @@ def test_every_part_has_a_smoke_run() -> None:
 def test_a_part_returns_its_figures(part: str) -> None:
     if part == "simulated" and not (a100.TABLE.exists() and TRACES.exists()):
         pytest.skip("the A100 table and the traces are not beside the checkout")
+    if part == "raylets" and find_spec("ray") is None:
+        pytest.skip("ray is not installed (extra dev)")
     found = system.run(measure(print, {part: PARTS[part]}, SMOKE), harness.limit_s("cluster"))
     assert FIGURES[part] in {figure.id for figure in found}

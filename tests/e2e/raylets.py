@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class Raylets:
         self._nodes = nodes
         self._mark = secrets.token_hex(8)
         self._port, *agents = free_ports(1 + len(nodes))
-        self.agents = dict(zip(nodes, agents, strict=True))
+        self._agents = dict(zip(nodes, agents, strict=True))
         outside = {name: text for name, text in os.environ.items() if not name.startswith(("JIGSAW_", "RAY_"))}
         cache = {name: text for name, text in os.environ.items() if name == "JIGSAW_CACHE"}
         self.token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -56,8 +57,9 @@ class Raylets:
         """Starts all raylets."""
         head, *others = self._nodes
         self._start(head, "--head", f"--port={self._port}", "--include-dashboard=false")
-        for node in others:
-            self._start(node, f"--address={self.address}")
+        with ThreadPoolExecutor() as pool:
+            # The list raises the errors.
+            list(pool.map(lambda node: self._start(node, f"--address={self.address}"), others))
 
     def _start(self, node: str, *arguments: str) -> None:
         """Starts a raylet and waits until it runs. Ray itself gives up after 30 s, which a busy machine may need."""
@@ -101,12 +103,21 @@ class Raylets:
         (pid,) = [one for one in _descendants(head) if "gcs_server" in _command(one)[0]]
         _kill(pid)
 
+    def agents(self) -> dict[str, int]:
+        """Returns the process id of the agent of each node that has one."""
+        found = {}
+        for pid, line in self._processes().items():
+            if (
+                "agent" in line
+                and "--detach" not in line
+                and (rest := line[line.index("agent") + 1 :])[:1] == ["--name"]
+            ):
+                found[rest[1]] = pid
+        return found
+
     def agent(self, node: str) -> int | None:
         """Returns the process id of the agent of a node; None if there is none."""
-        for pid, line in self._processes().items():
-            if "agent" in line and "--detach" not in line and line[line.index("agent") + 1 :][:2] == ["--name", node]:
-                return pid
-        return None
+        return self.agents().get(node)
 
     def actor(self, node: str) -> int | None:
         """Returns the process id of the actor on a node; None if there is none."""
@@ -152,7 +163,7 @@ class Raylets:
         """
         system.set_environment(self.token)
         nodes = "\n".join(
-            f'    - {{name: {node}, agent: "127.0.0.1:{port}", gpus: [{gpus}]}}' for node, port in self.agents.items()
+            f'    - {{name: {node}, agent: "127.0.0.1:{port}", gpus: [{gpus}]}}' for node, port in self._agents.items()
         )
         file = self._folder / "cluster.yaml"
         file.write_text(

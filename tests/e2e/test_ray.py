@@ -6,6 +6,8 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,10 @@ from tests.e2e.clients import Crowd
 from tests.e2e.raylets import Raylets
 from tests.e2e.system import PATIENCE_S, System
 
-pytestmark = pytest.mark.e2e
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed (extra dev)"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -56,34 +61,42 @@ def serving(system: System) -> str:
     return str(node)
 
 
-def replaced(find: Callable[[str], int | None], node: str, before: int | None) -> Callable[[], bool]:
-    """Returns a condition: the process of a node is another one than before."""
-    return lambda: find(node) not in (None, before)
+def kill(find: Callable[[str], int | None], node: str) -> None:
+    """Kills a process of a node, and waits for the next one."""
+    wait_until(lambda: find(node) is not None)
+    before = find(node)
+    assert before is not None
+    # It may have been replaced meanwhile.
+    with suppress(ProcessLookupError):
+        os.kill(before, signal.SIGKILL)
+    wait_until(lambda: find(node) not in (None, before))
 
 
-def test_agents_and_their_workers_outlive_ray(system: System, raylets: Raylets) -> None:
-    node = serving(system)
-    workers, agent = raylets.workers(), raylets.agent(node)
+def test_agents_and_actors_that_die_are_started_again(system: System, raylets: Raylets) -> None:
+    node, workers = serving(system), raylets.workers()
+    assert len(raylets.agents()) == 3
     with Crowd(system) as crowd:
-        assert agent is not None
-        os.kill(agent, signal.SIGKILL)
-        wait_until(replaced(raylets.agent, node, agent))
-        agent, actor = raylets.agent(node), raylets.actor(node)
-        assert actor is not None
-        os.kill(actor, signal.SIGKILL)
-        wait_until(replaced(raylets.actor, node, actor))
-        wait_until(replaced(raylets.agent, node, agent))
-        agent = raylets.agent(node)
+        kill(raylets.agent, node)
+        before = raylets.agent(node)
+        kill(raylets.actor, node)
+        # The next actor brings its own agent.
+        wait_until(lambda: raylets.agent(node) not in (None, before))
+        crowd.wait_answers(30)
+        assert raylets.workers() == workers
+    crowd.assert_none_failed()
+
+
+def test_a_deployment_serves_without_ray_and_goes_on_with_the_next_one(system: System, raylets: Raylets) -> None:
+    node, workers = serving(system), raylets.workers()
+    with Crowd(system) as crowd:
         raylets.kill_gcs()
         crowd.wait_answers(30)
         raylets.kill("a", "b", "c")
-        raylets.start()
         crowd.wait_answers(30)
-        # The next Ray knows nothing of the agents. It starts those that are missing.
-        assert (raylets.workers(), raylets.agent(node)) == (workers, agent)
-        assert agent is not None
-        os.kill(agent, signal.SIGKILL)
-        wait_until(replaced(raylets.agent, node, agent))
+        assert len(raylets.agents()) == 3
+        # It knows nothing of the agents, and starts one that is missing because the controller asks for it.
+        raylets.start()
+        kill(raylets.agent, node)
         crowd.wait_answers(30)
         assert raylets.workers() == workers
     crowd.assert_none_failed()

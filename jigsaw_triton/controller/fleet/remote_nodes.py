@@ -323,10 +323,12 @@ class RemoteNodes:
             # Lost nodes are tried again later; a change must not wait for them.
             away = {node.name for node in self if node.away}
             placed = await self._engine.place(agents, {node for node, _ in agents.addresses} - away)
-            for node, error in placed.errors.items():
-                if node not in self._described:
-                    raise error
             known = {**self.addresses, **placed.addresses}
+            failed = [error for node, error in placed.errors.items() if node not in self._described]
+            if failed:
+                # `stop` ends the agents that have started.
+                await self._connect(replace(found, addresses=tuple(known.items())))
+                raise failed[0]
             found = replace(found, addresses=tuple((node, known[node]) for node, _ in agents.addresses))
         self._asked = agents
         return found

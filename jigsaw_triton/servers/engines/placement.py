@@ -1,4 +1,4 @@
-"""What is to run on the raylets of a Ray cluster, and which raylet has which node of cluster.yaml."""
+"""Agents that are to run on the raylets of a Ray cluster, and the raylet of each node of cluster.yaml."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence

@@ -134,8 +134,8 @@ def _explained(error: Exception, where: str) -> JigsawError:
         return InputError(f"the releases of Ray or Python differ: {text}", where=where, hint=_INSTALL)
     if "token" in text.lower() or "authenticat" in text.lower():
         hint = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as on the machines of the cluster (`ray get-auth-token`)"
-        return InputError(f"the cluster wants another token: {text}", where=where, hint=hint)
-    hint = "see if `ray status` answers there, and correct `ray: {address: ...}` in cluster.yaml"
+        return InputError(f"the cluster does not accept this token: {text}", where=where, hint=hint)
+    hint = "correct `ray: {address: ...}` in cluster.yaml, or set RAY_AUTH_TOKEN as there; see if `ray status` answers"
     return ServerError(f"the cluster does not answer: {text}", where=where, hint=hint)
 
 

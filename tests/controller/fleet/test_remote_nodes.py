@@ -95,7 +95,7 @@ class World:
         self._opened.append((nodes, journal))
         return nodes
 
-    def recorded(self) -> list[JournalEvent]:
+    def recorded(self) -> tuple[JournalEvent, ...]:
         """Returns the events in the journal of the last controller."""
         with closing(JournalReader(self._folder / "controller.sqlite")) as journal:
             return journal.events()
@@ -347,6 +347,8 @@ def test_the_next_controller_needs_no_ray(run_dir: Path, monkeypatch: pytest.Mon
         node = first.of(one.name, one)
         assert node is not None
         await node.bring_up(one)
+        # It has died, and so ends no agent.
+        monkeypatch.setattr(first, "_engine", None)
         second = world.controller()
         await second.adopt(BY_RAY, {one.name: one})
         await second.serve_on(BY_RAY)
@@ -387,6 +389,21 @@ def test_an_agent_that_does_not_answer_is_placed_again_and_followed_to_its_new_a
     run(run_dir, monkeypatch, test)
 
 
+def test_agents_that_have_started_end_although_another_one_has_not(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by(FakeEngine(a="10.0.0.1:7440"), monkeypatch)
+
+    async def test(world: World) -> None:
+        nodes = world.controller()
+        with pytest.raises(InputError, match="no raylet"):
+            await nodes.serve_on(BOTH_BY_RAY)
+        await nodes.stop()
+        await until(lambda: world.machine.ended)
+
+    run(run_dir, monkeypatch, test)
+
+
 def test_the_end_of_a_deployment_ends_the_agents_that_ray_has_started(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -400,8 +417,7 @@ def test_the_end_of_a_deployment_ends_the_agents_that_ray_has_started(
         await nodes.stop()
         assert engine.removed
         await until(lambda: world.machine.ended)
-        assert "not everything has ended: Ray: the cluster does not answer" in {
-            event.text for event in world.recorded()
-        }
+        texts = {event.text for event in world.recorded()}
+        assert "not everything has ended: Ray: the cluster does not answer" in texts
 
     run(run_dir, monkeypatch, test)

@@ -1,4 +1,4 @@
-"""What becomes of the errors of `ray.init`. `tests/e2e/test_ray.py` has the rest."""
+"""Errors of `ray.init` in the terms of the user. `tests/e2e/test_ray.py` has the rest."""
 
 import pytest
 
