@@ -111,7 +111,7 @@ class StandbyGateway:
         """Goes on with the servers of an earlier agent, as far as they run.
 
         Args:
-            content: What they served last.
+            content: Content that they served last.
             ended: Names of the workers without a GPU that have ended.
         """
         running = await asyncio.to_thread(members, self._paths.state)

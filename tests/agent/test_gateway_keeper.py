@@ -40,7 +40,7 @@ class Servers:
     """The servers of a standby gateway, which are in line at once.
 
     Attributes:
-        log: What was done.
+        log: Steps that were taken, in order.
         fails: Message with which the next applications fail; empty for none.
     """
 

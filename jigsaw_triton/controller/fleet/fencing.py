@@ -18,7 +18,7 @@ from jigsaw_triton.errors import JigsawError
 log = logging.getLogger(__name__)
 
 _MACHINE_FACT, _PENDING_FACT = "machine", "fencing"
-"""Journal keys of the machine and folder of the last controller, and of whether nodes have still to be told."""
+"""Journal keys of the machine and folder of the last controller, and of a mark while nodes are still to be fenced."""
 
 _MACHINE_ID = Path("/etc/machine-id")
 

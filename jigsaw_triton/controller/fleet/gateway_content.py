@@ -1,6 +1,6 @@
-"""What a gateway serves, as it travels to the agent that keeps its standby.
+"""The content of a gateway, as it is sent to the agent that keeps its standby.
 
-The whole content travels each time; files go apart, by the digest of their content, so that only new ones are sent.
+The whole content is sent each time; files go apart, by the digest of their content, so that only new ones are sent.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +41,7 @@ class RemoteWorker:
 
 @dataclass(frozen=True, slots=True)
 class GatewayContent:
-    """What a standby gateway serves, and what it needs for that.
+    """Models and routes of a standby gateway, and all that it needs to serve them.
 
     Attributes:
         models: One-task fronts and pipelines, in loading order.

@@ -1,7 +1,7 @@
 """Replication of the gateway to its standby on another machine.
 
-The standby follows the gateway: whatever has been done to the gateway is told to the agent of the standby's node, as
-the whole content that the standby is to serve. A change waits for the standby only where a worker would otherwise lose
+The standby follows the gateway: after each change of the gateway, the agent of the standby's node is sent the whole
+content that the standby is to serve. A change waits for the standby only where a worker would otherwise lose
 a model that the standby may still call.
 """
 
@@ -207,7 +207,7 @@ class Replication:
                 await asyncio.wait_for(self._changed.wait(), wait_s)
 
     async def _turn(self) -> bool:
-        """Has the standby follow once. Returns False if it cannot be told now."""
+        """Has the standby follow once. Returns False if its node cannot be reached now."""
         cluster, standby, actual = self._cluster, self._standby, self._actual
         node = self._nodes.get(standby.node) if standby is not None else None
         if cluster is None or standby is None or actual is None or node is None or node.away:

@@ -1,4 +1,4 @@
-"""What a gateway serves, as it travels: whole, with digests in place of files."""
+"""The content of a gateway is sent whole, with digests in place of files."""
 
 from dataclasses import replace
 from hashlib import sha256
