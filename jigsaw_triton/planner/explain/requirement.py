@@ -10,7 +10,7 @@ from jigsaw_triton.planner.domain.problem import Problem
 What = Literal["gpus", "survive", "latency_ms", "accuracy", "demand_rps"]
 
 _SPARE_NODE = "~"
-"""Prefix of the node that holds hypothetical GPUs; no user's node has such a name."""
+"""Prefix of nodes that hold hypothetical GPUs; no user's node has such a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +80,19 @@ def varied(problem: Problem, requirement: Requirement, value: float) -> Problem:
 def _with_gpus(problem: Problem, board: str, count: int) -> Problem:
     """Returns the problem with this many GPUs of a model.
 
-    GPUs with the least free compute slices are removed first; additional ones are on a hypothetical node.
+    GPUs with the least free compute slices are removed first; additional ones are on hypothetical nodes, which are as
+    large as the largest node: plans that survive the loss of a node would have no use for one of all additional GPUs.
     """
     cluster = problem.cluster
     own = sorted((gpu for gpu in cluster.gpus if gpu.board.name == board), key=lambda gpu: -gpu.compute_slices)
     others = [gpu for gpu in cluster.gpus if gpu.board.name != board]
     # Slices of a processor share the processors of their node, which another node would add.
     shares = cluster.processors is not None and own[0].board.arch == "cpu"
-    node = own[0].id.node if shares else _SPARE_NODE + board
-    start = max((gpu.id.index for gpu in cluster.gpus if gpu.id.node == node), default=-1) + 1
-    more = [Gpu(GpuId(node, start + i), own[0].board, cost=own[0].cost) for i in range(count - len(own))]
+    size = max(Counter(gpu.id.node for gpu in own).values())
+    first = max(gpu.id.index for gpu in own if gpu.id.node == own[0].id.node) + 1
+    more = []
+    for number in range(count - len(own)):
+        node, index = divmod(number, size)
+        place = GpuId(own[0].id.node, first + number) if shares else GpuId(f"{_SPARE_NODE}{board}.{node}", index)
+        more.append(Gpu(place, own[0].board, cost=own[0].cost))
     return replace(problem, cluster=replace(cluster, gpus=(*others, *own[:count], *more)))
