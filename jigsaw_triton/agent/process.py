@@ -51,6 +51,8 @@ class AgentSettings:
 def run_agent(paths: Paths, installation: Installation, settings: AgentSettings) -> None:
     """Runs an agent in this process until it gets SIGTERM or SIGINT. The workers go on, and the next agent adopts them.
 
+    The proxy goes on, too, except after SIGINT without workers.
+
     Args:
         paths: Paths of the node's files, created if missing.
         installation: Tritonserver to run.
@@ -104,9 +106,9 @@ async def _serve(paths: Paths, installation: Installation, journal: Journal, set
     )
     agent = NodeAgent(node, journal, contents, lambda names: side.set_workers(sockets(names)))
     server = AgentServer(paths.agent_socket, settings.name, agent, contents)
-    stopping = asyncio.Event()
+    stopping: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        asyncio.get_running_loop().add_signal_handler(number, _stop, stopping, number)
     # The proxy of an earlier agent goes on meanwhile, so that the gateway's calls are answered.
     proxy = newest(await asyncio.to_thread(members, paths.state), SIDE)
     found = OsProcess.find(proxy.pid, proxy.started) if proxy is not None else None
@@ -115,15 +117,21 @@ async def _serve(paths: Paths, installation: Installation, journal: Journal, set
     await side.start(sockets(agent.names()), found=found)
     log.info("node %s listens on %s:%s", settings.name, settings.address, settings.port)
     upkeep = asyncio.create_task(_upkeep(journal))
-    await stopping.wait()
+    ended_by = await stopping
     upkeep.cancel()
-    if agent.is_idle:
-        # Nobody calls this node, and its port should be free.
+    if ended_by == signal.SIGINT and agent.is_idle:
+        # Whoever presses Ctrl-C wants the port free. A process manager sends SIGTERM, and may start the next agent at
+        # once; until then, the proxy keeps the node from being lost.
         await side.stop()
     # No task is cancelled, since that would undo what is under way: the next agent sees to it.
     journal.close()
     logging.shutdown()
     os._exit(0)
+
+
+def _stop(stopping: "asyncio.Future[int]", number: int) -> None:
+    if not stopping.done():
+        stopping.set_result(number)
 
 
 async def _upkeep(journal: Journal) -> None:

@@ -1,6 +1,9 @@
 """Requirements: single values that a plan has to meet, and problems with another value in their place."""
 
+import itertools
+import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -88,11 +91,16 @@ def _with_gpus(problem: Problem, board: str, count: int) -> Problem:
     others = [gpu for gpu in cluster.gpus if gpu.board.name != board]
     # Slices of a processor share the processors of their node, which another node would add.
     shares = cluster.processors is not None and own[0].board.arch == "cpu"
-    size = max(Counter(gpu.id.node for gpu in own).values())
-    first = max(gpu.id.index for gpu in own if gpu.id.node == own[0].id.node) + 1
-    more = []
-    for number in range(count - len(own)):
-        node, index = divmod(number, size)
-        place = GpuId(own[0].id.node, first + number) if shares else GpuId(f"{_SPARE_NODE}{board}.{node}", index)
-        more.append(Gpu(place, own[0].board, cost=own[0].cost))
+    node = own[0].id.node if shares else _SPARE_NODE + board
+    size = math.inf if shares else max(Counter(gpu.id.node for gpu in own).values())
+    known = {gpu.id for gpu in cluster.gpus}
+    places = (place for place in _places(node, size) if place not in known)
+    more = [Gpu(place, own[0].board, cost=own[0].cost) for place in itertools.islice(places, max(0, count - len(own)))]
     return replace(problem, cluster=replace(cluster, gpus=(*others, *own[:count], *more)))
+
+
+def _places(node: str, size: float) -> Iterator[GpuId]:
+    """Yields places for GPUs, without end: those of a node, and of further nodes with as many GPUs."""
+    for number in itertools.count():
+        more, index = divmod(number, size)
+        yield GpuId(f"{node}.{more:g}" if more else node, int(index))
