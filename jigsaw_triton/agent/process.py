@@ -57,6 +57,8 @@ _READY_VARIABLE = "NOTIFY_SOCKET"
 _READY = b"READY=1"
 _POLL_S = 0.2
 _LOG_LINES = 15
+_COMMANDED = 0
+"""Stands for the command of the controller, in place of the number of a signal, where an agent says why it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,8 @@ def end_agent(paths: Paths) -> None:
 def run_agent(paths: Paths, installation: Installation, settings: AgentSettings) -> None:
     """Runs an agent in this process until it gets SIGTERM or SIGINT. The workers go on, and the next agent adopts them.
 
+    The proxy goes on, too, except after SIGINT without workers.
+
     Args:
         paths: Paths of the node's files, created if missing.
         installation: Tritonserver to run.
@@ -201,15 +205,12 @@ async def _serve(
         survives=True,
     )
     agent = NodeAgent(node, journal, contents, publish, gateway)
-    stopping, ending = asyncio.Event(), asyncio.Event()
-
-    def end() -> None:
-        ending.set()
-        stopping.set()
-
-    server = AgentServer(paths.agent_socket, settings.name, agent, gateway, contents, end=end)
+    stopping: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    server = AgentServer(
+        paths.agent_socket, settings.name, agent, gateway, contents, end=lambda: _stop(stopping, _COMMANDED)
+    )
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        asyncio.get_running_loop().add_signal_handler(number, _stop, stopping, number)
     # The proxy of an earlier agent goes on meanwhile, so that the gateway's calls are answered.
     proxy = newest(await asyncio.to_thread(members, paths.state), SIDE)
     found = OsProcess.find(proxy.pid, proxy.started) if proxy is not None else None
@@ -219,17 +220,23 @@ async def _serve(
     log.info("node %s listens on %s:%s", settings.name, settings.address, settings.port)
     _announce(ready)
     upkeep = asyncio.create_task(_upkeep(journal, lock))
-    await stopping.wait()
+    ended_by = await stopping
     upkeep.cancel()
-    if ending.is_set() or agent.is_idle:
-        # Nobody calls this node, and its port should be free.
+    if ended_by == _COMMANDED or (ended_by == signal.SIGINT and agent.is_idle):
+        # Whoever presses Ctrl-C wants the port free. A process manager sends SIGTERM, and may start the next agent at
+        # once; until then, the proxy keeps the node from being lost.
         await side.stop()
-    if ending.is_set():
+    if ended_by == _COMMANDED:
         shutil.rmtree(paths.run, ignore_errors=True)
     # No task is cancelled, since that would undo what is under way: the next agent sees to it.
     journal.close()
     logging.shutdown()
     os._exit(0)
+
+
+def _stop(stopping: "asyncio.Future[int]", number: int) -> None:
+    if not stopping.done():
+        stopping.set_result(number)
 
 
 def _announce(address: str) -> None:

@@ -210,7 +210,7 @@ def test_a_stopped_agent_leaves_its_workers_to_down_and_nothing_else(
     assert refused.code == 4 and "an agent is running here" in refused.err and "stop it first" in refused.err
     assert busy.servers()
     for machine in (busy, idle):
-        machine.end_agent(signal.SIGTERM)
+        machine.end_agent(signal.SIGINT)
     assert idle.pids() == set()
     wait_until(lambda: "agent away" in {node["state"] for node in system.status()["nodes"]})
     ended = system.run("down", "--state", busy.state)

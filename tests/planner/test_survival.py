@@ -18,7 +18,7 @@ from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.survival import MOST_DOMAINS, domains, failure_domains
 from jigsaw_triton.planner.explain.conflict import SHARE_GAP, find_conflict
-from jigsaw_triton.planner.explain.requirement import Requirement
+from jigsaw_triton.planner.explain.requirement import Requirement, varied
 from jigsaw_triton.planner.search.solve import (
     SolverFactory,
     find_plan,
@@ -182,6 +182,16 @@ def test_explanations_and_conflicts_name_the_share(solvers: SolverFactory) -> No
     nearest = conflict.nearest[share]
     # One node carries 320 of 600 requests/s.
     assert nearest is not None and 320 / 600 - SHARE_GAP <= nearest <= 320 / 600
+
+
+def test_additional_gpus_are_on_nodes_as_large_as_the_present_ones(solvers: SolverFactory) -> None:
+    """Any two of three nodes carry 640 requests/s. No number of GPUs on one other node would suffice."""
+    p = single(600.0, nodes(1, survive=Survive("node", 1.0)))
+    gpus = Requirement(SMALL.name, "gpus")
+    conflict = find_conflict(p, TWO_P95, solvers=solvers, clock=lambda: 0.0)
+    assert conflict is not None and conflict.nearest[gpus] == 3
+    larger = varied(single(600.0, nodes(2, gpus=2)), gpus, 9).cluster
+    assert sorted(Counter(gpu.id.node for gpu in larger.gpus).values()) == [1, 2, 2, 2, 2]
 
 
 def test_models_that_share_a_slice_cannot_survive(solvers: SolverFactory) -> None:

@@ -1,6 +1,9 @@
 """Requirements: single values that a plan has to meet, and problems with another value in their place."""
 
+import itertools
+import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,7 +13,7 @@ from jigsaw_triton.planner.domain.problem import Problem
 What = Literal["gpus", "survive", "latency_ms", "accuracy", "demand_rps"]
 
 _SPARE_NODE = "~"
-"""Prefix of the node that holds hypothetical GPUs; no user's node has such a name."""
+"""Prefix of nodes that hold hypothetical GPUs; no user's node has such a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,8 @@ def varied(problem: Problem, requirement: Requirement, value: float) -> Problem:
 def _with_gpus(problem: Problem, board: str, count: int) -> Problem:
     """Returns the problem with this many GPUs of a model.
 
-    GPUs with the least free compute slices are removed first; additional ones are on a hypothetical node.
+    GPUs with the least free compute slices are removed first; additional ones are on hypothetical nodes, which are as
+    large as the largest node: plans that survive the loss of a node would have no use for one of all additional GPUs.
     """
     cluster = problem.cluster
     own = sorted((gpu for gpu in cluster.gpus if gpu.board.name == board), key=lambda gpu: -gpu.compute_slices)
@@ -88,6 +92,15 @@ def _with_gpus(problem: Problem, board: str, count: int) -> Problem:
     # Slices of a processor share the processors of their node, which another node would add.
     shares = cluster.processors is not None and own[0].board.arch == "cpu"
     node = own[0].id.node if shares else _SPARE_NODE + board
-    start = max((gpu.id.index for gpu in cluster.gpus if gpu.id.node == node), default=-1) + 1
-    more = [Gpu(GpuId(node, start + i), own[0].board, cost=own[0].cost) for i in range(count - len(own))]
+    size = math.inf if shares else max(Counter(gpu.id.node for gpu in own).values())
+    known = {gpu.id for gpu in cluster.gpus}
+    places = (place for place in _places(node, size) if place not in known)
+    more = [Gpu(place, own[0].board, cost=own[0].cost) for place in itertools.islice(places, max(0, count - len(own)))]
     return replace(problem, cluster=replace(cluster, gpus=(*others, *own[:count], *more)))
+
+
+def _places(node: str, size: float) -> Iterator[GpuId]:
+    """Yields places for GPUs, without end: those of a node, and of further nodes with as many GPUs."""
+    for number in itertools.count():
+        more, index = divmod(number, size)
+        yield GpuId(f"{node}.{more:g}" if more else node, int(index))
