@@ -1,25 +1,24 @@
 """Command line of the benchmark of the web console."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
-from benchmarks import harness
+from benchmarks import harness, system
 from benchmarks.console import pages, server
 from benchmarks.effort import FULL, SMOKE, Effort
 from benchmarks.harness import Figure, Progress
 
-Part = Callable[[Progress, Effort], list[Figure]]
+Part = Callable[[Progress, Effort], Awaitable[list[Figure]]]
 
 PARTS: dict[str, Part] = {
     "pages": pages.measure,
-    "what_if": lambda progress, effort: [server.what_if(effort, progress=progress)],
-    "cost": lambda progress, effort: server.cost(effort, progress),
+    "server": server.measure,
 }
 
 
-def measure(progress: Progress, parts: dict[str, Part], effort: Effort) -> list[Figure]:
+async def measure(progress: Progress, parts: dict[str, Part], effort: Effort) -> list[Figure]:
     """Runs the parts, one after the other."""
-    return [found for part in parts.values() for found in part(progress, effort)]
+    return [found for part in parts.values() for found in await part(progress, effort)]
 
 
 def main() -> int:
@@ -32,8 +31,11 @@ def main() -> int:
     arguments = parser.parse_args()
     parts = {name: PARTS[name] for name in arguments.parts or PARTS}
     effort = SMOKE if arguments.smoke else FULL
-    with harness.alarm(harness.limit_s("console")):
-        return harness.report("console", lambda progress: measure(progress, parts, effort), arguments.form)
+    return harness.report(
+        "console",
+        lambda progress: system.run(measure(progress, parts, effort), harness.limit_s("console")),
+        arguments.form,
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Processor time of the web console, and time of a what-if plan.
+"""Server of the web console: its cost in processor time, and the time of a what-if plan.
 
 The console serves a stand-in for its pages here: what browsers do is not measured.
 """
@@ -7,7 +7,6 @@ import asyncio
 import os
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +19,7 @@ from typing import Any
 import aiohttp
 
 from benchmarks import problems
-from benchmarks.effort import FULL, Effort
+from benchmarks.effort import Effort
 from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.api.deploying import deploy
 from jigsaw_triton.api.deployment import Deployment
@@ -48,6 +47,7 @@ SLIDER = (0.5, 0.7, 0.9, 1.05, 1.2)
 """Demands that a slider asks for, as multiples of the planned demand."""
 
 SEED = 2603
+_MODULE = "jigsaw_triton.console.web.process"
 _START_S = 60.0
 _SETTLE_S = 5.0
 
@@ -67,7 +67,7 @@ class OneGeneration:
         return self._state
 
 
-def what_if(effort: Effort = FULL, gpus: int = GPUS, progress: Progress = print) -> Figure:
+async def what_if(progress: Progress, effort: Effort, gpus: int = GPUS) -> Figure:
     """Measures the time from the question to the answer, in a process that has answered before."""
     seconds: list[float] = []
     for round_ in range(effort.rounds):
@@ -78,10 +78,10 @@ def what_if(effort: Effort = FULL, gpus: int = GPUS, progress: Progress = print)
         plan = make_plan(problem, Options())
         process = PlannerProcess(OneGeneration(Generation(wanted, plan, Bundle(1, {}, {}))), _START_S)
         try:
-            asyncio.run(process.ask("what_if", 1, {}))
+            await process.ask("what_if", 1, {})
             for scale in SLIDER:
                 began = time.monotonic()
-                answer = asyncio.run(process.ask("what_if", 1, {"demand": {name: scale * workload.demand_rps}}))
+                answer = await process.ask("what_if", 1, {"demand": {name: scale * workload.demand_rps}})
                 seconds.append(time.monotonic() - began)
                 progress(f"what-if on {gpus} GPUs, {scale:g} x demand: {seconds[-1]:.2f} s, {answer['slices']} slices")
         finally:
@@ -90,7 +90,7 @@ def what_if(effort: Effort = FULL, gpus: int = GPUS, progress: Progress = print)
     return figure("console.whatif_s", max(seconds), "s", note, at_most=GOAL_WHAT_IF_S)
 
 
-def cost(effort: Effort = FULL, progress: Progress = print) -> list[Figure]:
+async def cost(progress: Progress, effort: Effort) -> list[Figure]:
     """Measures the processor time of the controller and of the console, with pages open and without."""
     with tempfile.TemporaryDirectory(prefix="jigsaw-console-") as name:
         folder = Path(name)
@@ -98,18 +98,27 @@ def cost(effort: Effort = FULL, progress: Progress = print) -> list[Figure]:
         (folder / "pages").mkdir()
         (folder / "pages" / "index.html").write_text("<title>console</title>")
         http, grpc, metrics, port = free_ports("127.0.0.1", 4)
-        state = folder / "state"
-        with deploy(
-            folder / "app", demand=2 * RPS, gpus="2xcpu", state=state, http=http, grpc=grpc, metrics=metrics
-        ) as deployment:
-            environment = {**os.environ, ASSETS_VARIABLE: str(folder / "pages")}
-            module = "jigsaw_triton.console.web.process"
-            command = [sys.executable, "-m", module, str(deployment.paths.state), str(port)]
-            with subprocess.Popen(command, env=environment) as console:
-                try:
-                    return asyncio.run(_cost(deployment, console.pid, http, effort, progress))
-                finally:
-                    console.kill()
+        deployment = await asyncio.to_thread(
+            deploy,
+            folder / "app",
+            demand=2 * RPS,
+            gpus="2xcpu",
+            state=folder / "state",
+            http=http,
+            grpc=grpc,
+            metrics=metrics,
+        )
+        environment = {**os.environ, ASSETS_VARIABLE: str(folder / "pages")}
+        command = [sys.executable, "-m", _MODULE, str(deployment.paths.state), str(port)]
+        try:
+            console = await asyncio.create_subprocess_exec(*command, env=environment)
+            try:
+                return await _cost(deployment, console.pid, http, effort, progress)
+            finally:
+                console.kill()
+                await console.wait()
+        finally:
+            await asyncio.to_thread(deployment.down, missing_ok=True)
 
 
 async def _cost(deployment: Deployment, console: int, http: int, effort: Effort, progress: Progress) -> list[Figure]:
@@ -200,3 +209,8 @@ async def _load(session: aiohttp.ClientSession, http: int) -> AsyncIterator[None
         sender.cancel()
         with suppress(asyncio.CancelledError):
             await sender
+
+
+async def measure(progress: Progress, effort: Effort) -> list[Figure]:
+    """Measures all figures."""
+    return [await what_if(progress, effort), *await cost(progress, effort)]

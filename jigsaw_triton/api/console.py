@@ -52,7 +52,8 @@ def start_console(paths: Paths, port: int) -> str:
         return url
     log = paths.log(_LOG)
     began = log.stat().st_size if log.exists() else 0
-    command = [sys.executable, "-m", _MODULE, str(paths.state), str(port)]
+    # -P keeps a folder in the user's working directory from shadowing the package.
+    command = [sys.executable, "-P", "-m", _MODULE, str(paths.state), str(port)]
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as sink:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True)
     deadline = time.monotonic() + _START_S

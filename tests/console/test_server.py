@@ -15,6 +15,7 @@ from jigsaw_triton.console.client import ControllerClient
 from jigsaw_triton.console.server import StatusServer
 from jigsaw_triton.controller.core.canary import Watch
 from jigsaw_triton.controller.core.generation import Canary, ChangeRequest, Generation
+from jigsaw_triton.controller.core.load_sample import LoadSample
 from jigsaw_triton.controller.core.stage import Stage
 from jigsaw_triton.controller.core.state import Phase
 from jigsaw_triton.controller.persistence.history import keep
@@ -362,5 +363,39 @@ def test_the_removal_of_all_graphs_is_refused_while_others_may_be_joining(desk: 
         with pytest.raises(StateError, match="another deploy is under way"):
             await asyncio.to_thread(client.remove_all, ["app"])
         assert desk.controller.state.phase is Phase.SOLVING
+
+    asked(desk, ask)
+
+
+def test_the_view_is_sent_when_it_has_changed(desk: Desk) -> None:
+    async def ask(client: ControllerClient) -> None:
+        def view(version: str, event: int | None = None, wait_s: float = 0.0) -> dict[str, Any]:
+            return client.view(version, event, 0.0, wait_s)
+
+        desk.journal.event("plan", "before the page")
+        first = await asyncio.to_thread(view, "")
+        assert first["view"]["deployment"]["state"] == "idle"
+        assert (first["events"], first["event"]) == ([], 1)
+        assert "view" not in await asyncio.to_thread(view, first["version"])
+        waiting = asyncio.create_task(asyncio.to_thread(view, first["version"], first["event"], 30.0))
+        await asyncio.to_thread(client.deploy, {"graphs": ["/app"]})
+        answer = await waiting
+        # It may have waited for the state before the deploy.
+        while "view" not in answer:
+            answer = await asyncio.to_thread(view, first["version"], first["event"], 30.0)
+        assert answer["view"]["deployment"]["state"] == "solving"
+        assert answer["version"] != first["version"]
+        assert all(event["id"] > 1 for event in answer["events"])
+
+    asked(desk, ask)
+
+
+def test_the_view_has_the_samples_that_the_caller_lacks(desk: Desk) -> None:
+    desk.controller.load.add(LoadSample(5.0, 1, {}))
+    desk.controller.load.add(LoadSample(6.0, 2, {}))
+
+    async def ask(client: ControllerClient) -> None:
+        answer = await asyncio.to_thread(client.view, "", None, 5.0, 0.0)
+        assert answer["samples"] == [{"t": 6.0, "slices": 2, "graphs": {}}]
 
     asked(desk, ask)

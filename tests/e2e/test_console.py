@@ -87,6 +87,11 @@ def ask(system: System, request_id: str) -> bool:
     return False
 
 
+def _arrivals(history: Any) -> list[float]:
+    found: list[float] = history["samples"]["graphs"].get("traffic", {}).get("arrivals_rps", [])
+    return found
+
+
 def test_a_console_follows_a_deployment_to_its_end(system: System, tmp_path: Path) -> None:
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "index.html").write_text("<!doctype html><title>console</title>")
@@ -112,7 +117,8 @@ def test_a_console_follows_a_deployment_to_its_end(system: System, tmp_path: Pat
     ask(system, "seen")
     sample = first(stream, "sample", lambda s: s["graphs"]["traffic"]["arrivals_rps"] > 0)
     assert sample["slices"] > 0
-    history = browser.until("/api/history", lambda h: any(h["samples"]["graphs"]["traffic"]["arrivals_rps"]))
+    # The controller writes samples to the disk a moment after it has sent them.
+    history = browser.until("/api/history", lambda h: any(_arrivals(h)))
     assert [change["generation"] for change in history["changes"]] == [1]
     (trace,) = browser.until("/api/traces", lambda traces: bool(traces))
     assert trace["request"] == "seen"

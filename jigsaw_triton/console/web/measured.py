@@ -9,6 +9,7 @@ from jigsaw_triton.runtime.chains import members
 from jigsaw_triton.servers.metrics import Sample
 
 NAMES = (
+    "jigsaw_slo_total",
     "jigsaw_wait_seconds_sum",
     "jigsaw_wait_seconds_count",
     "jigsaw_dispatch_seconds_bucket",
@@ -82,11 +83,13 @@ class Measured:
         tasks: (Graph, task) -> its calls.
         variants: (Graph, task, variant) -> its calls.
         services: (Worker, graph, task, variant) -> its batches.
+        answered_rps: Graph -> answers a second. Only fronts of whole graphs count them.
     """
 
     tasks: Mapping[tuple[str, str], Times] = field(default_factory=dict)
     variants: Mapping[tuple[str, str, str], Times] = field(default_factory=dict)
     services: Mapping[tuple[str, str, str, str], Service] = field(default_factory=dict)
+    answered_rps: Mapping[str, float] = field(default_factory=dict)
 
 
 def read(samples: Iterable[Sample], at_s: float) -> Reading:
@@ -94,7 +97,7 @@ def read(samples: Iterable[Sample], at_s: float) -> Reading:
     counts: dict[Key, float] = {}
     buckets: dict[Key, dict[float, float]] = {}
     for sample in samples:
-        if sample.name not in NAMES:
+        if sample.name not in NAMES or sample.labels.get("outcome") == "failed":
             continue
         key = (sample.name, *(sample.labels.get(label, "") for label in _LABELS))
         if "le" in sample.labels:
@@ -122,7 +125,8 @@ def measured(before: Reading, now: Reading) -> Measured:
             times = Times(count / elapsed_s, quantile_ms(within, 0.5), quantile_ms(within, 0.99))
             variants[graph, task, variant] = times
             items[graph, task] = items.get((graph, task), 0.0) + count
-    return Measured(_tasks(items, counts, buckets, elapsed_s), variants, _services(counts, elapsed_s))
+    answered = {key[1]: n / elapsed_s for key, n in counts.items() if key[0] == "jigsaw_slo_total" and n > 0}
+    return Measured(_tasks(items, counts, buckets, elapsed_s), variants, _services(counts, elapsed_s), answered)
 
 
 def _tasks(

@@ -37,7 +37,7 @@ ASSETS_VARIABLE = "JIGSAW_CONSOLE_ASSETS"
 _CHECK_S = 2.0
 """Seconds between two looks whether the deployment of the console has been taken down."""
 
-_ANSWER_S = 5.0
+_ANSWER_S = 20.0
 """Seconds that a running console may take to answer the command line."""
 
 _GRACE_S = 1.0

@@ -18,7 +18,7 @@ from jigsaw_triton.controller.persistence.history import keep
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from tests.controller.worlds import bundle, profiled, worker
-from tests.fakes.console.live import FakeLive
+from tests.fakes.live import FakeLive
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -46,6 +47,13 @@ def test_measurements_are_in_their_places() -> None:
     assert (last["rate_rps"], last["fan_out_measured"]) == (8.0, None)
     (model,) = state["workers"]["w0"]["models"]
     assert model["measured"] == {"batches_rps": 2.0, "mean_ms": 10.0, "slowdown": None}
+
+
+def test_the_fan_out_of_the_inputs_is_measured_over_the_same_seconds_as_the_tasks() -> None:
+    state = document(VIEW, replace(MEASURED, answered_rps={"g": 4.0}), SAMPLE, 7.0)
+    first, _, last = state["graphs"]["g"]["edges"]
+    assert first["fan_out_measured"] == 2.0
+    assert last["rate_rps"] == 4.0
 
 
 def test_without_measurements_the_view_is_kept() -> None:

@@ -9,7 +9,7 @@ import pytest
 from jigsaw_triton.console.web import feed as module
 from jigsaw_triton.console.web.feed import Feed, Page
 from tests.console.web.test_measured import text as metrics_text
-from tests.fakes.console.live import PATIENCE_S, FakeLive, event, frames
+from tests.fakes.live import PATIENCE_S, FakeLive, event, frames
 
 
 @pytest.fixture(autouse=True)

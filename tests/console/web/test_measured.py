@@ -25,6 +25,10 @@ def text(scale: float = 1.0) -> str:
         lines.append(f"jigsaw_service_batches_total{{{labels}}} {batches * scale}")
         lines.append(f"jigsaw_service_seconds_total{{{labels}}} {0.01 * batches * scale}")
         lines.append(f"jigsaw_service_profiled_seconds_total{{{labels}}} {0.005 * batches * scale}")
+    lines += [
+        f'jigsaw_slo_total{{graph="g",outcome="{o}"}} {n * scale}'
+        for o, n in (("met", 7), ("missed", 3), ("failed", 9))
+    ]
     return "\n".join([*lines, 'jigsaw_arrivals_total{graph="g"} 7', ""])
 
 
@@ -47,6 +51,7 @@ def test_rates_and_percentiles_are_those_between_two_readings() -> None:
     assert service.batches_rps == pytest.approx(2.0)
     assert service.mean_ms == pytest.approx(10.0)
     assert service.slowdown == pytest.approx(2.0)
+    assert found.answered_rps == {"g": pytest.approx(2.0)}
 
 
 def test_counters_that_went_down_have_restarted_from_zero() -> None:

@@ -21,7 +21,7 @@ from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
 from jigsaw_triton.controller.persistence.records import STOPPED
 from jigsaw_triton.errors import InputError, MissingDependencyError, StateError
 from tests.e2e.system import free_ports
-from tests.fakes.console.live import PATIENCE_S
+from tests.fakes.live import PATIENCE_S
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from tests.console.test_trace import FIRST, RUN, SECOND, write
 from tests.console.web.conftest import Visit, Visiting, kept
-from tests.fakes.console.live import PATIENCE_S, event, frames
+from tests.fakes.live import PATIENCE_S, event, frames
 
 API = ("session", "stream", "history", "events", "servers", "logs?server=gateway", "traces", "traces/x", "plan")
 PASSWORD = "correct horse battery"
