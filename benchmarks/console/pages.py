@@ -4,7 +4,7 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any
@@ -64,7 +64,7 @@ def _measure(progress: Progress, effort: Effort, program: Any) -> list[Figure]:
         progress(f"frames with {GPUS} GPUs")
         figures += _frames(browser, effort)
         progress("accessibility")
-        figures.append(_accessibility(browser))
+        figures.append(_accessibility(browser, PAGES[: effort.count(len(PAGES))]))
         return figures
 
 
@@ -160,11 +160,11 @@ def _updating(console: FakeConsole) -> Iterator[None]:
         thread.join()
 
 
-def _accessibility(browser: "Browser") -> Figure:
+def _accessibility(browser: "Browser", pages: Sequence[str]) -> Figure:
     faults: list[str] = []
     axe = browsers.AXE.read_text(encoding="utf-8")
     with closing(FakeConsole(browsers.ASSETS, states.state())) as console:
-        for name in PAGES:
+        for name in pages:
             for window, scheme in zip(_WINDOWS, ("light", "dark"), strict=True):
                 with _opened(browser, console, name, viewport=window, color_scheme=scheme) as page:
                     # The data of the page may come after its heading.
@@ -176,5 +176,5 @@ def _accessibility(browser: "Browser") -> Figure:
                         for fault in found["violations"]
                         if fault["impact"] in ("serious", "critical")
                     ]
-    note = f"serious and critical faults that axe finds on {len(PAGES)} pages, wide and light, narrow and dark"
+    note = f"serious and critical faults that axe finds on {len(pages)} pages, wide and light, narrow and dark"
     return figure("console.axe_serious", len(faults), "faults", "; ".join([note, *faults]), at_most=0)
