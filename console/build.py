@@ -25,6 +25,16 @@ MODE_VARIABLE = "JIGSAW_CONSOLE"
 """Environment variable for installations: `require` fails without the console, `skip` leaves it out."""
 
 _INPUTS = ("package.json", "package-lock.json", "build.mjs", "tsconfig.json", "src")
+_NPM_OPTIONS = (
+    # No package needs its scripts, which could do anything.
+    "--ignore-scripts",
+    "--no-audit",
+    "--no-fund",
+    "--loglevel=error",
+    # By default npm tries for minutes before it says that there is no network.
+    "--fetch-retry-mintimeout=1000",
+    "--fetch-retry-maxtimeout=5000",
+)
 _INSTALL_TIMEOUT_S = 600.0
 _BUILD_TIMEOUT_S = 300.0
 
@@ -117,7 +127,7 @@ def _install_packages(sources: Path, node: Node, *, develop: bool) -> None:
     known = _read(stamp).split()
     if known[:1] == [lockfile] and (not develop or "develop" in known):
         return
-    options = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", *(() if develop else ("--omit=dev",)))
+    options = [*_NPM_OPTIONS, *([] if develop else ["--omit=dev"])]
     failure = (
         "The packages of the console cannot be installed. They are downloaded from the npm registry once; "
         "a wheel of jigsaw-triton needs neither them nor a network. npm says:"

@@ -8,7 +8,7 @@ export interface Layout {
   edges: { from: string; to: string; path: string; x: number; y: number }[];
 }
 
-const END = { width: 128, height: 56 };
+const END = { width: 116, height: 56 };
 const TASK_WIDTH = 216;
 /** Width with which two tasks fit side by side on a phone. */
 const NARROW_TASK_WIDTH = 150;
@@ -16,7 +16,7 @@ const TASK_HEAD = 86;
 const VARIANT_HEIGHT = 20;
 /** Sizes of labels with a rate alone, and with the fan-out or condition below it. */
 const SHORT = { width: 62, height: 22 };
-const LONG = { width: 140, height: 54 };
+const LONG = { width: 132, height: 54 };
 const NARROW_LONG = { width: 118, height: 54 };
 const MARGIN = 12;
 
@@ -43,7 +43,7 @@ export function nodeSize(graph: Graph, id: string, narrow: boolean): { width: nu
 /** Places tasks and edges. Edges between the same two tasks are one line. */
 export function layout(graph: Graph, narrow: boolean): Layout {
   const drawn = new dagre.graphlib.Graph();
-  drawn.setGraph({ rankdir: narrow ? "TB" : "LR", nodesep: narrow ? 14 : 36, ranksep: 30, edgesep: narrow ? 8 : 20, marginx: narrow ? 2 : MARGIN, marginy: MARGIN });
+  drawn.setGraph({ rankdir: narrow ? "TB" : "LR", nodesep: narrow ? 14 : 36, ranksep: 26, edgesep: narrow ? 8 : 20, marginx: narrow ? 2 : MARGIN, marginy: MARGIN });
   drawn.setDefaultEdgeLabel(() => ({}));
   for (const id of ["inputs", ...Object.keys(graph.tasks), "outputs"]) drawn.setNode(id, nodeSize(graph, id, narrow));
   for (const edge of graph.edges) {

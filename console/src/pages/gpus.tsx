@@ -114,7 +114,7 @@ function Legend({ state: found, chosen }: { state: State; chosen: string }) {
   );
 }
 
-const TILE = { width: 336, height: 108, gap: 14 };
+const TILE = { width: 320, height: 108, gap: 14 };
 const SMALL_TILE = { width: 300, height: 108, gap: 12 };
 
 interface GridProps {

@@ -7,8 +7,10 @@ import { route, setParameter } from "../route";
 import { state } from "../store";
 import { Empty, Head, Meter, Panel, Select, Stat } from "../ui";
 
-/** Width of the page, in pixels, below which the graph runs downwards. */
-const NARROW = 900;
+/** Width for the graph, in pixels, below which it runs downwards. */
+const NARROW = 650;
+/** Smallest scale at which the texts of a graph are legible. */
+const SMALLEST = 0.75;
 
 export function GraphPage() {
   const graphs = state.value!.graphs;
@@ -52,9 +54,10 @@ function Figures({ graph }: { graph: Graph }) {
 
 function Drawing({ name, graph }: { name: string; graph: Graph }) {
   const element = useRef<HTMLDivElement>(null);
-  const [narrow, setNarrow] = useState(innerWidth < NARROW);
+  const [room, setRoom] = useState(innerWidth);
+  const narrow = room < NARROW;
   useLayoutEffect(() => {
-    const observer = new ResizeObserver(([entry]) => setNarrow(entry!.contentRect.width < NARROW - 250));
+    const observer = new ResizeObserver(([entry]) => setRoom(entry!.contentRect.width));
     observer.observe(element.current!);
     return () => observer.disconnect();
   }, []);
@@ -65,10 +68,11 @@ function Drawing({ name, graph }: { name: string; graph: Graph }) {
     graph.edges.map((edge) => [edge.from, edge.to, edge.when, fansOut(edge)]),
   ]);
   const placed = useMemo<Layout>(() => layout(graph, narrow), [shape]);
+  const zoom = Math.max(SMALLEST, Math.min(1, room / placed.width));
   const critical = new Set(criticalEdges(graph));
   return (
     <div class={`drawing${narrow ? " narrow" : ""}`} ref={element} role="region" aria-label="Task graph" tabIndex={0}>
-      <div class="drawing-inner" style={{ width: `${placed.width}px`, height: `${placed.height}px` }}>
+      <div class="drawing-inner" style={{ width: `${placed.width}px`, height: `${placed.height}px`, zoom }}>
         <svg width={placed.width} height={placed.height} aria-hidden="true">
           <defs>
             {["plain", "critical"].map((kind) => (

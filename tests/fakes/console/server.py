@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -65,7 +66,11 @@ class FakeConsole:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fake console")
         self._thread.start()
-        self._port = 0
+        # A socket that never listens keeps the port while the server is stopped; connections to it are refused.
+        self._holder = socket.socket()
+        self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._holder.bind(("127.0.0.1", 0))
+        self._port = self._holder.getsockname()[1]
         self.start()
 
     @property
@@ -92,6 +97,7 @@ class FakeConsole:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_TIMEOUT_S)
         self._loop.close()
+        self._holder.close()
 
     def push(self, kind: str, data: Any) -> None:
         """Sends an event to all pages."""
@@ -116,7 +122,6 @@ class FakeConsole:
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True)
         await site.start()
-        self._port = self._runner.addresses[0][1]
 
     async def _stop(self) -> None:
         await self._push(None)
