@@ -116,7 +116,6 @@ async def deployed(
     workers: int,
     *,
     extra: str = "",
-    standby: str = "",
 ) -> AsyncIterator[Running[F]]:
     """Deploys on machines of one board each, and takes everything down at the end.
 
@@ -125,7 +124,6 @@ async def deployed(
         nodes: Names of the machines.
         workers: Workers that the demand needs.
         extra: Another line of the cluster's specification.
-        standby: Node of the standby gateway; empty for none.
     """
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         folder = Path(path)
@@ -136,7 +134,7 @@ async def deployed(
         system.read_graph(app, chain(SLO_MS), {"profiles.csv": write_profiles(profiles.rows())})
         machines, running = make(folder, tuple(nodes)), System(folder / "controller")
         demand_rps = PLANNED_RPS * workers / 2
-        cluster = machines.cluster(running, f"{{model: {BOARD}, count: 1}}", extra=extra, standby=standby)
+        cluster = machines.cluster(running, f"{{model: {BOARD}, count: 1}}", extra=extra)
         try:
             machines.start()
             began_s = time.monotonic()

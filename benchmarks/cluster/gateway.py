@@ -5,6 +5,7 @@ Clients know both addresses, and use the second one when they cannot connect to 
 
 import asyncio
 import time
+from pathlib import Path
 
 from benchmarks.cluster.faults import AFTER_S, BEFORE_S, NODES, deployed, served_s
 from benchmarks.dataplane.client import OK
@@ -12,11 +13,19 @@ from benchmarks.effort import Effort
 from benchmarks.harness import Figure, Progress, figure
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.model import GatewayPorts
-from tests.e2e.nodes import STANDBY_ADDRESS
+from tests.e2e.nodes import STANDBY_ADDRESS, Machines
 from tests.e2e.system import System
 
 WORKERS = 14
 READY_S = 60.0
+
+
+class _WithStandby(Machines):
+    """Machines of which the last one has the standby gateway."""
+
+    def cluster(self, system: System, gpus: str = "", *, extra: str = "", standby: str = "") -> Path:
+        """Writes the cluster.yaml for a deployment; see `Machines.cluster`."""
+        return super().cluster(system, gpus, extra=extra, standby=standby or list(self.by_name)[-1])
 
 
 async def measure(progress: Progress, effort: Effort) -> list[Figure]:
@@ -24,7 +33,7 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
     smoke = effort.time_share < 1
     nodes, workers = (NODES[:2], 4) if smoke else (NODES, WORKERS)
     progress(f"deploying {workers} workers on {len(nodes)} machines, with a standby gateway")
-    async with deployed(nodes, workers, standby=nodes[-1]) as running:
+    async with deployed(_WithStandby, nodes, workers) as running:
         await asyncio.to_thread(_wait_ready, running.system)
         system = running.system
         standby = GatewayPorts(system.http, system.grpc, system.metrics, STANDBY_ADDRESS)

@@ -70,7 +70,7 @@ def opened(browser: "Browser") -> Iterator[Callable[..., "Page"]]:
             context.set_default_timeout(PATIENCE_MS)
             found = context.new_page()
             found.on("pageerror", lambda error: problems.append(str(error)))
-            found.on("console", lambda message: message.type == "error" and problems.append(message.text))
+            found.on("console", lambda message: problems.extend([message.text] if message.type == "error" else []))
             found.goto(f"{console.url}#/{page}")
             found.get_by_role("heading", level=1).wait_for()
             return found
