@@ -4,6 +4,7 @@ Ray ends a process that has lost its cluster, starts threads, and takes 100 MiB.
 when it needs Ray, and nothing of Ray is imported anywhere else.
 """
 
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +18,11 @@ from jigsaw_triton.servers.engines.placement import AgentSpec, Placed, endpoint,
 _ANSWER_S, _START_S = 5.0, 120.0
 """Seconds in which an actor answers a call, and starts together with its agent."""
 
+_CONNECT_S = 10.0
+
+_AWAY_HINT = (
+    "correct `ray: {address: ...}` in cluster.yaml, or set RAY_AUTH_TOKEN as there; see if `ray status` answers"
+)
 _INSTALL = "install jigsaw-triton[agents,ray] and the same Ray on all machines"
 
 
@@ -40,6 +46,7 @@ class _Ray:
         self._ray = ray
         self._namespace = namespace
         where = f"Ray at {address}"
+        _check_reachable(address, where)
         try:
             ray.init(address, namespace=namespace, log_to_driver=False, logging_level="ERROR", configure_logging=False)
         except Exception as error:  # Each kind of trouble has another class, some of them internal.
@@ -135,8 +142,21 @@ def _explained(error: Exception, where: str) -> JigsawError:
     if "token" in text.lower() or "authenticat" in text.lower():
         hint = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as on the machines of the cluster (`ray get-auth-token`)"
         return InputError(f"the cluster does not accept this token: {text}", where=where, hint=hint)
-    hint = "correct `ray: {address: ...}` in cluster.yaml, or set RAY_AUTH_TOKEN as there; see if `ray status` answers"
-    return ServerError(f"the cluster does not answer: {text}", where=where, hint=hint)
+    return ServerError(f"the cluster does not answer: {text}", where=where, hint=_AWAY_HINT)
+
+
+def _check_reachable(address: str, where: str) -> None:
+    """Checks that somebody listens at an address with a port, for which Ray itself would wait a minute.
+
+    Raises:
+        ServerError: Nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+        except (OSError, OverflowError) as error:
+            raise ServerError(f"the cluster does not answer: {error}", where=where, hint=_AWAY_HINT) from error
 
 
 def main(address: str, namespace: str, descriptor: int) -> None:
