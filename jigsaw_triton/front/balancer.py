@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -21,10 +21,17 @@ INTERVAL_S = 1.0
 """Seconds between two looks at the cells."""
 
 _ANSWER_S = 2.0
-_CAPACITY, _ARRIVALS = "jigsaw_capacity_rps", "jigsaw_arrivals_total"
+_CAPACITY, _ARRIVALS, _REFUSED = "jigsaw_capacity_rps", "jigsaw_arrivals_total", "jigsaw_refused_total"
 
-_WINDOW = 10
+_OVERLOAD = frozenset({"full", "late", "worker"})
+"""Reasons for which a cell refuses requests that another one may answer. The others are faults of the request."""
+
+_WINDOW = 4
 """Looks over which the load is averaged: a peak of a second moves no weight."""
+
+_REFUSES, _RAISE = 0.01, 1.1
+"""Share of refused requests above which a cell carries only what it answers, and the factor by which this limit rises
+with each look at which the cell refuses none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,47 +42,89 @@ class Report:
         at_s: Second at which it was read.
         capacity_rps: Graph -> requests per second that the cell carries.
         arrivals: Graph -> requests that have arrived since the gateway started.
+        refused: Graph -> those of them that the cell could not answer.
     """
 
     at_s: float
     capacity_rps: Mapping[str, float]
     arrivals: Mapping[str, float]
+    refused: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Load:
-    """Recent reports of a cell.
+    """Recent reports of a cell, and what follows from them.
 
     Attributes:
         reports: Reports, the latest last.
+        limits_rps: Graph -> requests per second that the cell has shown to carry, since it refused requests.
     """
 
     reports: deque[Report] = field(default_factory=lambda: deque(maxlen=_WINDOW))
+    limits_rps: dict[str, float] = field(default_factory=dict)
 
     def add(self, report: Report | None) -> None:
         """Adds a report; None if the gateway did not answer, whose earlier reports then say nothing any more."""
         if report is None:
             self.reports.clear()
-        else:
-            self.reports.append(report)
+            self.limits_rps.clear()
+            return
+        if self.reports:
+            for graph in report.arrivals:
+                self._limit(graph, [self.reports[-1], report])
+        self.reports.append(report)
+
+    def _limit(self, graph: str, last: Sequence[Report]) -> None:
+        """Sets or raises the limit of a graph by what happened between the last two reports."""
+        arrivals_rps = _rate(last, lambda report: report.arrivals.get(graph, 0.0))
+        refused_rps = _rate(last, lambda report: report.refused.get(graph, 0.0))
+        if arrivals_rps <= 0:
+            # Without requests, nothing is known.
+            return
+        if refused_rps > _REFUSES * arrivals_rps:
+            self.limits_rps[graph] = max(0.0, arrivals_rps - refused_rps)
+        elif graph in self.limits_rps:
+            raised_rps = _RAISE * max(self.limits_rps[graph], arrivals_rps)
+            self.limits_rps[graph] = raised_rps
+            if raised_rps >= last[-1].capacity_rps.get(graph, 2 * arrivals_rps):
+                del self.limits_rps[graph]
 
     def rate_rps(self, graph: str) -> float | None:
         """Returns the requests per second to a graph; None if two reports are not there yet."""
         if len(self.reports) < 2:
             return None
-        first, last = self.reports[0], self.reports[-1]
-        gained = last.arrivals.get(graph, 0.0) - first.arrivals.get(graph, 0.0)
-        # The counter of a gateway that has restarted begins at 0.
-        return max(0.0, gained) / max(last.at_s - first.at_s, 1e-3)
+        return _rate(self.reports, lambda report: report.arrivals.get(graph, 0.0))
+
+    def capacity_rps(self, graph: str) -> float | None:
+        """Returns the requests per second that the cell carries; None if that is not known.
+
+        After it has refused requests, it carries what it answered then, whatever capacity its plan has: machines may be
+        lost. The limit rises as long as it refuses none.
+        """
+        if len(self.reports) < 2:
+            return None
+        planned_rps, limit_rps = self.reports[-1].capacity_rps.get(graph), self.limits_rps.get(graph)
+        known = [rps for rps in (planned_rps, limit_rps) if rps is not None]
+        return min(known) if known else None
+
+
+def _rate(reports: Sequence[Report], count: Callable[[Report], float]) -> float:
+    """Returns the growth of a counter per second. The counter of a gateway that has restarted begins at 0."""
+    first, last = reports[0], reports[-1]
+    return max(0.0, count(last) - count(first)) / max(last.at_s - first.at_s, 1e-3)
 
 
 def parse_report(samples: Sequence[Sample], at_s: float) -> Report:
     """Returns the report in a gateway's metrics."""
-    found: dict[str, dict[str, float]] = {_CAPACITY: {}, _ARRIVALS: {}}
+    found: dict[str, dict[str, float]] = {_CAPACITY: {}, _ARRIVALS: {}, _REFUSED: {}}
     for sample in samples:
-        if sample.name in found and "graph" in sample.labels:
-            found[sample.name][sample.labels["graph"]] = sample.value
-    return Report(at_s, found[_CAPACITY], found[_ARRIVALS])
+        if sample.name not in found or "graph" not in sample.labels:
+            continue
+        if sample.name == _REFUSED and sample.labels.get("reason") not in _OVERLOAD:
+            continue
+        by_graph, graph = found[sample.name], sample.labels["graph"]
+        by_graph[graph] = by_graph.get(graph, 0.0) + sample.value
+    return Report(at_s, found[_CAPACITY], found[_ARRIVALS], found[_REFUSED])
 
 
 def wanted_weights(front: Front, loads: Mapping[str, Load], servers: Servers) -> dict[tuple[str, str], int]:
@@ -92,13 +141,10 @@ def wanted_weights(front: Front, loads: Mapping[str, Load], servers: Servers) ->
     found: dict[tuple[str, str], int] = {}
     for graph in front.graphs:
         cells = front.cells_of(graph)
-        rates = {cell.name: loads[cell.name].rate_rps(graph) for cell in cells if cell.name in loads}
-        capacity_rps = {
-            name: loads[name].reports[-1].capacity_rps[graph]
-            for name, rate in rates.items()
-            if rate is not None and graph in loads[name].reports[-1].capacity_rps
-        }
-        load_rps = sum(rates[name] or 0.0 for name in capacity_rps)
+        own = {cell.name: loads[cell.name] for cell in cells if cell.name in loads}
+        known = {name: load.capacity_rps(graph) for name, load in own.items()}
+        capacity_rps = {name: capacity for name, capacity in known.items() if capacity is not None}
+        load_rps = sum(own[name].rate_rps(graph) or 0.0 for name in capacity_rps)
         planned = {cell.name: cell.shares[graph] for cell in cells}
         by_cell = weights(shares(planned, capacity_rps, load_rps))
         checked = backend("http", graph)
@@ -153,6 +199,6 @@ class Balancer:
                 timeout = aiohttp.ClientTimeout(total=_ANSWER_S)
                 async with session.get(f"http://{gateway.metrics}/metrics", timeout=timeout) as answer:
                     answer.raise_for_status()
-                    samples = parse_metrics(await answer.text(), (_CAPACITY, _ARRIVALS))
+                    samples = parse_metrics(await answer.text(), (_CAPACITY, _ARRIVALS, _REFUSED))
                 return parse_report(samples, time.monotonic())
         return None

@@ -12,6 +12,9 @@ METRICS = """\
 jigsaw_capacity_rps{graph="traffic"} 120
 jigsaw_capacity_rps{graph="faces"} 8.5
 jigsaw_arrivals_total{graph="traffic"} 1000
+jigsaw_refused_total{graph="traffic",task="detect",reason="worker"} 5
+jigsaw_refused_total{graph="traffic",task="classify",reason="late"} 2
+jigsaw_refused_total{graph="traffic",task="detect",reason="request"} 90
 nv_inference_count{model="traffic"} 7
 """
 UP, DOWN, IDLE = ServerState(True, 256, 0, 0), ServerState(False, 256, 0, 0, "L4CON"), ServerState(True, 0, 0, 0)
@@ -32,7 +35,7 @@ def servers(cell2: ServerState = UP, standby: ServerState = IDLE) -> dict[tuple[
 
 def test_a_report_has_the_capacity_and_arrivals_of_each_graph() -> None:
     report = parse_report(parse_metrics(METRICS), 5.0)
-    assert report == Report(5.0, {"traffic": 120, "faces": 8.5}, {"traffic": 1000})
+    assert report == Report(5.0, {"traffic": 120, "faces": 8.5}, {"traffic": 1000}, {"traffic": 7})
 
 
 def test_the_load_is_the_growth_of_arrivals() -> None:
@@ -60,6 +63,35 @@ def test_a_cell_that_carries_less_than_its_share_gets_less(tmp_path: Path) -> No
     loads = {"cell1": load(0, 60, capacity=30), "cell2": load(0, 20, capacity=100)}
     found = wanted_weights(front(tmp_path), loads, servers())
     assert (found["http.traffic", "cell1"], found["http.traffic", "cell2"]) == (154, 256)
+
+
+def test_a_cell_that_refuses_requests_carries_what_it_answers(tmp_path: Path) -> None:
+    found = Load()
+    for second, refused in enumerate((0.0, 45.0)):
+        found.add(Report(float(second), {"traffic": 100.0}, {"traffic": 60.0 * second}, {"traffic": refused}))
+    assert found.capacity_rps("traffic") == pytest.approx(15)
+    weights = wanted_weights(front(tmp_path), {"cell1": found, "cell2": load(0, 20)}, servers())
+    assert (weights["http.traffic", "cell1"], weights["http.traffic", "cell2"]) == (59, 256)
+
+
+def test_the_limit_of_a_cell_that_refused_requests_rises_until_it_is_no_limit_any_more() -> None:
+    found = Load()
+    found.add(Report(0.0, {"traffic": 100.0}, {"traffic": 0.0}, {"traffic": 0.0}))
+    found.add(Report(1.0, {"traffic": 100.0}, {"traffic": 60.0}, {"traffic": 60.0}))
+    assert found.capacity_rps("traffic") == 0
+    found.add(Report(2.0, {"traffic": 100.0}, {"traffic": 60.0}, {"traffic": 60.0}))
+    assert found.capacity_rps("traffic") == 0
+    found.add(Report(3.0, {"traffic": 100.0}, {"traffic": 70.0}, {"traffic": 60.0}))
+    assert found.capacity_rps("traffic") == pytest.approx(11)
+    found.add(Report(4.0, {"traffic": 100.0}, {"traffic": 165.0}, {"traffic": 60.0}))
+    assert found.capacity_rps("traffic") == 100
+
+
+def test_few_refused_requests_say_nothing_about_the_capacity() -> None:
+    found = Load()
+    for second, refused in enumerate((0.0, 0.5)):
+        found.add(Report(float(second), {"traffic": 100.0}, {"traffic": 60.0 * second}, {"traffic": refused}))
+    assert found.capacity_rps("traffic") == 100
 
 
 def test_a_standby_gateway_has_a_weight_while_the_gateway_is_down(tmp_path: Path) -> None:
