@@ -194,28 +194,28 @@ class GatewayKeeper:
         return {worker.name: worker for worker in opened_content(json.loads(known), self._contents.path).steps}
 
     async def start(self, ended: Iterable[str] = ()) -> None:
-        """Goes on with the gateway of an earlier agent, or ends it if there is to be none.
+        """Begins to go on with the gateway of an earlier agent, or to end it if there is to be none.
 
         Args:
             ended: Names of the workers of `steps` that have ended.
         """
         known = self._journal.fact(STANDBY_GATEWAY_FACT)
         self._wanted = json.loads(known) if known else None
-        if self._wanted is not None and self._servers.is_current:
-            await self._servers.adopt(opened_content(self._wanted, self._contents.path), frozenset(ended))
-        else:
-            await self._servers.clear()
-        self._in_line = self._wanted is None
-        self._task = asyncio.create_task(self._keep(), name="keep the standby gateway")
+        self._in_line = False
+        # The workers of the node must not wait for it.
+        self._task = asyncio.create_task(self._keep(frozenset(ended)), name="keep the standby gateway")
 
-    async def _keep(self) -> None:
+    async def _keep(self, ended: frozenset[str]) -> None:
         """Brings the gateway in line whenever something else is wanted, or something has ended."""
-        failures = 0
+        begun, failures = False, 0
         while True:
             self._wake.clear()
             order, wanted = self._order, self._wanted
             wait_s: float | None = None
             try:
+                if not begun:
+                    await self._go_on(ended)
+                    begun = True
                 if wanted is None:
                     await self._servers.end()
                 elif not await self._servers.apply(opened_content(wanted, self._contents.path)):
@@ -234,6 +234,12 @@ class GatewayKeeper:
                 wait_s = max(Settings().backoff_s(failures), _TIDY_S)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), wait_s)
+
+    async def _go_on(self, ended: frozenset[str]) -> None:
+        if self._wanted is not None and self._servers.is_current:
+            await self._servers.adopt(opened_content(self._wanted, self._contents.path), ended)
+        else:
+            await self._servers.clear()
 
     async def _tell(self) -> None:
         async with self._progress:

@@ -45,10 +45,12 @@ class Machine:
         self._certificates = folder / "certificates" / name
         self._environment = environment
         self._agent: subprocess.Popen[bytes] | None = None
+        self._starts = 0
 
     def start(self) -> None:
         """Starts the agent."""
         self.state.mkdir(exist_ok=True)
+        self._starts += 1
         options = {
             "--name": self.name,
             "--listen": f"127.0.0.1:{self.port}",
@@ -65,6 +67,10 @@ class Machine:
                 stderr=log,
                 process_group=0,
             )
+
+    def wait_listening(self) -> None:
+        """Waits until the agent that was started last listens."""
+        wait_until(lambda: self.log().count("listens on") >= self._starts)
 
     def log(self) -> str:
         """Returns what the agent has printed."""
@@ -147,9 +153,11 @@ class Machines:
         }
 
     def start(self) -> None:
-        """Starts all agents."""
+        """Starts all agents, and waits until they listen."""
         for machine in self.by_name.values():
             machine.start()
+        for machine in self.by_name.values():
+            machine.wait_listening()
 
     def end(self) -> None:
         """Ends all agents and workers."""

@@ -98,6 +98,7 @@ def test_the_standby_serves_during_changes_and_goes_on_without_the_machine_of_th
         machine.end_agent()
         crowd.wait_answers(20)
         machine.start()
+        machine.wait_listening()
         wait_in_line(system)
         assert machine.servers()["gateway"] == pid
         system.kill_all()
