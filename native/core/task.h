@@ -17,7 +17,7 @@
 
 namespace jigsaw {
 
-// How independent a server is of those that failed on a piece, in ascending order.
+// Independence of a server from those that failed on a piece, in ascending order.
 enum class Independence : uint8_t {
   kNone,    // It failed itself.
   kServer,  // Another server of its host failed.
