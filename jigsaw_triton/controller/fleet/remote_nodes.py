@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 NONE: Mapping[str, Mapping[str, Running]] = MappingProxyType({})
 
-START_S = 15.0
+START_S = 10.0
 """Seconds for which a deployment waits for the agents of new nodes, which may have been started at the same moment."""
 
 _REASON_S, _POLL_S = 5.0, 0.2
