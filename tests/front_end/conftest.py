@@ -11,7 +11,7 @@ from tests.fakes.console.states import Document
 from tests.programs import missing
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 PATIENCE_MS = 60_000
 """Milliseconds to wait for what a page shows, on a machine that may be busy."""
@@ -49,6 +49,10 @@ def console(serve: Callable[..., FakeConsole]) -> FakeConsole:
 class Problems(list[str]):
     """Messages of the browser's console that a page must not cause, and errors of its scripts."""
 
+    def add(self, message: "ConsoleMessage") -> None:
+        if message.type == "error":
+            self.append(message.text)
+
 
 @pytest.fixture
 def opened(browser: "Browser") -> Iterator[Callable[..., "Page"]]:
@@ -70,7 +74,7 @@ def opened(browser: "Browser") -> Iterator[Callable[..., "Page"]]:
             context.set_default_timeout(PATIENCE_MS)
             found = context.new_page()
             found.on("pageerror", lambda error: problems.append(str(error)))
-            found.on("console", lambda message: problems.extend([message.text] if message.type == "error" else []))
+            found.on("console", problems.add)
             found.goto(f"{console.url}#/{page}")
             found.get_by_role("heading", level=1).wait_for()
             return found
