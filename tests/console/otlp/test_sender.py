@@ -152,5 +152,5 @@ def test_an_answer_says_whether_to_try_again(status: int, error: type[Exception]
 
 def test_an_endpoint_that_is_not_there_may_come_back() -> None:
     (port,) = free_ports(1)
-    with pytest.raises(RetryLaterError, match="cannot be reached: .*refused"):
+    with pytest.raises(RetryLaterError, match=r"cannot be reached: .*refused"):
         post(f"http://127.0.0.1:{port}/v1/traces", MESSAGE)
