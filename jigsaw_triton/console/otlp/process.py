@@ -44,7 +44,7 @@ from jigsaw_triton.runtime.trace import (
 READ_S = 0.5
 """Seconds between two readings of the files. Two files of 256 KiB hold what is written meanwhile."""
 
-CLOSE_S = 3.0
+CLOSE_S = 5.0
 """Seconds that the last spans may take at the end."""
 
 _SCOPE = ("jigsaw-triton", jigsaw_triton.__version__)

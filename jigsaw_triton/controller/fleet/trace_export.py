@@ -19,8 +19,8 @@ MODULE = "jigsaw_triton.console.otlp.process"
 REASONS = ("full", "unreachable", "refused")
 """Reasons for which spans are dropped."""
 
-_STOP_S = 5.0
-"""Seconds after which a process that has not ended after SIGTERM is killed. It sends its last spans for three."""
+_STOP_S = 8.0
+"""Seconds after which a process that has not ended after SIGTERM is killed. It sends its last spans for five."""
 
 _FIRST_DELAY_S, _MAX_DELAY_S = 0.5, 30.0
 """First and longest delay of the exponential backoff between restarts."""
@@ -87,7 +87,7 @@ class TraceExport:
             self._keeping = asyncio.create_task(self._keep(otlp.url), name="export of traces")
 
     async def stop(self) -> None:
-        """Ends the export, after up to three seconds for the last spans. The call may be repeated."""
+        """Ends the export, after up to five seconds for the last spans. The call may be repeated."""
         (self._paths.run / SHARE_FILE).unlink(missing_ok=True)
         self._otlp = None
         keeping, self._keeping = self._keeping, None

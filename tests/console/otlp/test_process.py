@@ -15,6 +15,7 @@ import pytest
 
 from jigsaw_triton.runtime.trace import EXPORT_FILE, FOLDER, GATEWAY, REQUESTS, WORKERS, Hop, Response, Run, TraceFile
 from tests.console.otlp.records import BEGAN_S, CONTEXT, call, hop, response, run
+from tests.e2e.system import free_ports
 from tests.fakes.otlp import PATIENCE_S, Receiver
 
 
@@ -88,9 +89,8 @@ def test_the_last_spans_are_sent_at_the_end(tmp_path: Path, end: str) -> None:
 
 
 def test_a_receiver_that_comes_back_gets_what_was_sent_meanwhile(tmp_path: Path) -> None:
-    with Receiver() as receiver:
-        port, endpoint = receiver.port, receiver.endpoint
-    with exporter(tmp_path, endpoint):
+    (port,) = free_ports(1)
+    with exporter(tmp_path, f"http://127.0.0.1:{port}"):
         write(tmp_path, response())
         wait(lambda: "cannot be reached" in status(tmp_path)["error"])
         with Receiver(port=port) as receiver:
@@ -106,8 +106,10 @@ def test_a_second_process_waits_for_the_end_of_the_first(tmp_path: Path) -> None
         try:
             write(tmp_path, response())
             receiver.wait(lambda spans: len(spans) == 1, "the first process")
-            os.kill(first.pid, signal.SIGKILL)
+            # It writes its counters only when they have changed.
+            wait(lambda: status(tmp_path)["exported"] == 1)
             (tmp_path / EXPORT_FILE).unlink()
+            os.kill(first.pid, signal.SIGKILL)
             wait((tmp_path / EXPORT_FILE).exists)
             write(tmp_path, response())
             receiver.wait(lambda spans: len(spans) == 2, "the second process")
