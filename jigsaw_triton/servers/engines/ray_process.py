@@ -58,10 +58,16 @@ class _Ray:
         named = self._ray.util.list_named_actors(all_namespaces=True)
         calls = {}
         for spec in specs:
-            if spec.node in found:
-                for other in named:
-                    if other["namespace"] == self._namespace and other["name"].startswith(prefix(spec.node)):
-                        self._kill(other["name"], unless=spec.actor)
+            if spec.node not in found:
+                continue
+            for actor in named:
+                if actor["name"].startswith(prefix(spec.node)) and actor["namespace"] == self._namespace:
+                    self._kill(actor["name"], unless=spec.actor)
+                elif actor["name"].startswith(prefix(spec.node)):
+                    message = f"another deployment has its agent there, in Ray's namespace {actor['namespace']}"
+                    hint = "take that one down first, or kill its actor: `ray list actors` shows it"
+                    errors[spec.node] = InputError(message, where=f"node {spec.node}", hint=hint)
+            if spec.node not in errors:
                 calls[spec.node] = self._actor(spec).report.remote(_START_S)
         reports = self._answers(calls, _START_S + _ANSWER_S)
         addresses = {}
@@ -75,7 +81,8 @@ class _Ray:
                 case str() as text:
                     errors[spec.node] = InputError(text, where=where, hint="see logs/agent.log in its state folder")
                 case None:
-                    errors[spec.node] = self._unplaced(spec, named)
+                    message = f"its actor has not started within {_START_S:g} s"
+                    errors[spec.node] = InputError(message, where=where, hint=f"see `ray list actors`; {_INSTALL}")
                 case error:
                     errors[spec.node] = InputError(f"its actor has died: {error}", where=where, hint=_INSTALL)
         return Placed(addresses, errors)
@@ -121,17 +128,6 @@ class _Ray:
             # It may have ended meanwhile.
             with suppress(ValueError):
                 self._ray.kill(self._ray.get_actor(name, namespace=self._namespace), no_restart=True)
-
-    def _unplaced(self, spec: AgentSpec, named: Sequence[Mapping[str, str]]) -> InputError:
-        """Returns the reason why an actor has not started."""
-        where = f"node {spec.node}"
-        for other in named:
-            if other["namespace"] != self._namespace and other["name"].startswith(prefix(spec.node)):
-                message = f"another deployment has its agent there, in Ray's namespace {other['namespace']}"
-                hint = "take that one down first, or kill its actor: `ray list actors` shows it"
-                return InputError(message, where=where, hint=hint)
-        message = f"its actor has not started within {_START_S:g} s"
-        return InputError(message, where=where, hint=f"see `ray list actors`; {_INSTALL}")
 
 
 def _explained(error: Exception, where: str) -> JigsawError:
