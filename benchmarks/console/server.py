@@ -115,7 +115,7 @@ async def cost(progress: Progress, effort: Effort) -> list[Figure]:
             try:
                 return await _cost(deployment, console.pid, http, effort, progress)
             finally:
-                console.kill()
+                console.terminate()
                 await console.wait()
         finally:
             await asyncio.to_thread(deployment.down, missing_ok=True)
