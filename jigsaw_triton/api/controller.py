@@ -56,7 +56,7 @@ def start(paths: Paths, supervisor_pid: Callable[[], int | None], options: Proce
     paths.create()
     log = paths.log("controller")
     began = log.stat().st_size if log.exists() else 0
-    command = [sys.executable, "-m", _SUPERVISOR, str(paths.state)]
+    command = [sys.executable, "-P", "-m", _SUPERVISOR, str(paths.state)]
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as sink:
         process = subprocess.Popen(
             command,

@@ -235,7 +235,7 @@ def main(state: str) -> int:
     end_orphan(f"{state}/{HEARTBEAT}")
     # Children of a dead controller become children of this process, which reaps them.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    return Supervisor([sys.executable, "-m", "jigsaw_triton.api.daemon", state], f"{state}/{HEARTBEAT}").run()
+    return Supervisor([sys.executable, "-P", "-m", "jigsaw_triton.api.daemon", state], f"{state}/{HEARTBEAT}").run()
 
 
 if __name__ == "__main__":

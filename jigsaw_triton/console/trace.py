@@ -179,7 +179,7 @@ def _records(path: Path, read: Callable[[str], _Record]) -> Sequence[_Record]:
     """Reads the records of a file. Skips incomplete lines, and files that have been removed."""
     found: list[_Record] = []
     with suppress(OSError):
-        for line in path.read_text().splitlines():
+        for line in path.read_text(errors="replace").split("\n"):
             with suppress(ValueError):
                 found.append(read(line))
     return found

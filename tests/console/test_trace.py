@@ -86,11 +86,11 @@ def test_only_the_given_graph_and_request_are_read(tmp_path: Path) -> None:
     assert read_traces(tmp_path, "other") == ()
 
 
-def test_rotated_files_are_read_and_incomplete_lines_skipped(tmp_path: Path) -> None:
+def test_rotated_files_are_read_and_lines_that_are_broken_skipped(tmp_path: Path) -> None:
     write(tmp_path, FIRST, suffix=".1")
     write(tmp_path, replace(SECOND, route="g.a.g1"))
     path = tmp_path / FOLDER / GATEWAY / "g.a.g1.jsonl"
-    path.write_text(path.read_text() + '{"request": "9", "gra')
+    path.write_bytes(b'{"request": "\xff"}\n' + path.read_bytes() + b'{"request": "9", "gra')
     assert tasks(read_traces(tmp_path, "g")) == [["a", "b"]]
 
 

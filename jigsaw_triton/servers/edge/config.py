@@ -161,6 +161,8 @@ def defaults(limits: EdgeLimits) -> Section:
         f"timeout queue {limits.queue_s}s" if limits.queue_s else "timeout queue 1ms",
         "option abortonclose",
         "option dontlognull",
+        # A reload closes idle connections only with the next answer, so that no client sends into a closed one.
+        "option idle-close-on-response",
         "http-reuse always",
     )
 
