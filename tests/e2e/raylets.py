@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -57,9 +56,9 @@ class Raylets:
         """Starts all raylets."""
         head, *others = self._nodes
         self._start(head, "--head", f"--port={self._port}", "--include-dashboard=false")
-        with ThreadPoolExecutor() as pool:
-            # The list raises the errors.
-            list(pool.map(lambda node: self._start(node, f"--address={self.address}"), others))
+        # Of raylets that start at the same time on one machine, some do not register.
+        for node in others:
+            self._start(node, f"--address={self.address}")
 
     def _start(self, node: str, *arguments: str) -> None:
         """Starts a raylet and waits until it runs. Ray itself gives up after 30 s, which a busy machine may need."""
