@@ -49,6 +49,7 @@ class FakeNode:
 
     Attributes:
         workers: Workers that run.
+        begun: Operations that have begun, in order.
         log: Operations that were carried out, in order.
         gate: Operations wait for it before they end.
         fails: Message with which the next operation fails; empty for none.
@@ -57,6 +58,7 @@ class FakeNode:
     """
 
     workers: dict[str, Worker] = field(default_factory=dict)
+    begun: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     fails: str = ""
@@ -139,6 +141,7 @@ class FakeNode:
         del self._processes[name]
 
     async def _done(self, what: str) -> None:
+        self.begun.append(what)
         await self.gate.wait()
         self.log.append(what)
         if self.fails:

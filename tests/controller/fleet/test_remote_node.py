@@ -141,10 +141,10 @@ def test_an_operation_is_carried_out_once_over_a_lost_connection(run_dir: Path) 
     async def test(remote: Remote) -> None:
         remote.machine.node.gate.clear()
         starting = asyncio.create_task(remote.node.bring_up(worker(W, model("m"))))
-        await asyncio.sleep(0.1)
+        await until(lambda: f"bring up {W}" in remote.machine.node.begun)
         await remote.machine.cut()
         remote.machine.node.gate.set()
-        await asyncio.sleep(0.1)
+        await until(lambda: f"bring up {W}" in remote.machine.node.log)
         await remote.machine.reach()
         await starting
         assert remote.machine.node.log.count(f"bring up {W}") == 1
@@ -156,7 +156,7 @@ def test_an_operation_that_the_agent_does_not_survive_has_failed(run_dir: Path) 
     async def test(remote: Remote) -> None:
         remote.machine.node.gate.clear()
         starting = asyncio.create_task(remote.node.bring_up(worker(W, model("m"))))
-        await asyncio.sleep(0.1)
+        await until(lambda: f"bring up {W}" in remote.machine.node.begun)
         await remote.machine.stop()
         remote.machine.node.gate.set()
         await remote.machine.start()
@@ -181,7 +181,7 @@ def test_a_cancelled_operation_ends_at_the_node(run_dir: Path) -> None:
     async def test(remote: Remote) -> None:
         remote.machine.node.gate.clear()
         starting = asyncio.create_task(remote.node.bring_up(worker(W, model("m"))))
-        await asyncio.sleep(0.1)
+        await until(lambda: f"bring up {W}" in remote.machine.node.begun)
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await starting
@@ -497,7 +497,7 @@ def test_a_worker_that_was_to_end_as_the_agent_died_is_ended_by_the_next_one(run
         await remote.node.bring_up(worker(W, model("m")))
         remote.machine.node.gate.clear()
         retiring = asyncio.create_task(remote.node.retire(W))
-        await asyncio.sleep(0.1)
+        await until(lambda: f"retire {W}" in remote.machine.node.begun)
         await remote.machine.stop()
         remote.machine.node.gate.set()
         await remote.machine.start()
