@@ -11,7 +11,7 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,9 +122,21 @@ class Servers:
         """Returns nothing, since no GPU is ever lost."""
         return frozenset()
 
+    async def wait_changed(self, timeout_s: float) -> None:
+        """Waits for the timeout, since no machine comes or goes."""
+        await asyncio.sleep(timeout_s)
+
     def server(self, _: str) -> "Servers":
         """Returns the gateway."""
         return self
+
+    @property
+    def replication(self) -> "Servers":
+        """Standby of the gateway."""
+        return self
+
+    def follow(self, actual: Actual, graphs: Iterable[str]) -> None:
+        """Does nothing, since there is no standby."""
 
     @property
     def client(self) -> "Servers":

