@@ -82,7 +82,7 @@ def test_slices_of_this_processor_carry_together_what_its_processors_do(
 def test_the_objective_accuracy_uses_idle_slices(run: Run) -> None:
     reader = applications_dir() / "docread"
     fewest, accurate = (
-        run("plan", reader, *GPUS, "--demand", "6", "--objective", objective).stdout
+        run("plan", reader, *GPUS, "--demand", "30", "--objective", objective).stdout
         for objective in ("slices", "accuracy")
     )
     slices = [int(found[1]) for text in (fewest, accurate) if (found := re.search(r"(\d+) of 14 compute", text))]

@@ -38,7 +38,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(replication, name, value)
     monkeypatch.setattr(remote_node, "AWAY_S", 0.5)
     monkeypatch.setattr(remote_node, "_PULSE_S", 0.05)
-    monkeypatch.setattr(remote_node, "_RETRY_S", 0.02)
+    monkeypatch.setattr(remote_node, "RETRY_S", 0.02)
 
 
 @dataclass

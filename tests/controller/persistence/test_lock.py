@@ -71,6 +71,8 @@ def test_a_dead_owner_does_not_keep_its_lock(tmp_path: Path, owner: subprocess.P
 def test_an_owner_is_ended(tmp_path: Path, owner: subprocess.Popen[str], hangs: bool) -> None:
     if hangs:
         owner.send_signal(signal.SIGSTOP)
+        # Until it has stopped, SIGTERM would end it.
+        os.waitid(os.P_PID, owner.pid, os.WSTOPPED | os.WNOWAIT)
     end_owner(tmp_path / "lock", 0.5 if hangs else 60.0)
     assert owner.wait(60) == -(signal.SIGKILL if hangs else signal.SIGTERM)
     end_owner(tmp_path / "lock", 0.0)
