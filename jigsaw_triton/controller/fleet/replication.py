@@ -72,6 +72,7 @@ class Replication:
         self._said: Json = {}
         self._failure = ""
         self._behind = False
+        self._ending = False
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         nodes.on_change = self._changed.set
@@ -113,9 +114,13 @@ class Replication:
         """Sets the cluster. A standby that it no longer has, or has on another node, ends."""
         before, self._cluster = self._standby, cluster
         if before is not None and (self._standby is None or self._standby.node != before.node):
-            # An order that is on its way would start it again.
-            await self._stop_following()
-            await self._end_at(before.node)
+            # An order that is on its way, or that follows a change meanwhile, would start it again.
+            self._ending = True
+            try:
+                await self._stop_following()
+                await self._end_at(before.node)
+            finally:
+                self._ending = False
         self._follow()
 
     def follow(self, actual: Actual, graphs: Iterable[str]) -> None:
@@ -126,6 +131,8 @@ class Replication:
             graphs: Names of the served graphs.
         """
         names = tuple(sorted(graphs))
+        if not actual.gateway:
+            self._ending = False
         if actual is not self._actual or names != self._graphs:
             self._actual, self._graphs = actual, names
             self._follow()
@@ -164,7 +171,8 @@ class Replication:
             raise ServerError(f"calls are still in flight after {_DRAIN_S:g} s", where="the standby gateway")
 
     async def end(self) -> None:
-        """Ends the standby, with the gateway."""
+        """Ends the standby, with the gateway. It stays so until the gateway no longer exists."""
+        self._ending = True
         await self._stop_following()
         if self._standby is not None:
             await self._end_at(self._standby.node)
@@ -177,7 +185,8 @@ class Replication:
         self._version += 1
         self._changed.set()
         # Before it is known what exists, an order would end a standby that serves.
-        if self._standby is not None and self._actual is not None and self._task is None:
+        known = self._standby is not None and self._actual is not None
+        if known and self._task is None and not self._ending:
             self._task = asyncio.create_task(self._run(), name="follow the gateway")
 
     async def _stop_following(self) -> None:
@@ -273,10 +282,11 @@ class Replication:
         try:
             async with asyncio.timeout(_END_S):
                 self._number += 1
+                number = self._number
                 await self._tell(node, None)
                 while True:
-                    said = await node.calls.get("/gateway", after=self._number, wait_s=_LOOK_S)
-                    if said["applied"] == [self._nodes.epoch, self._number]:
+                    said = await node.calls.get("/gateway", after=number, wait_s=_LOOK_S)
+                    if said["applied"] == [self._nodes.epoch, number]:
                         return
         except (JigsawError, TimeoutError) as error:
             log.warning("the standby gateway on node %s: %s", name, error)

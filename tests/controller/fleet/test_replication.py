@@ -38,7 +38,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(replication, name, value)
     monkeypatch.setattr(remote_node, "AWAY_S", 0.5)
     monkeypatch.setattr(remote_node, "_PULSE_S", 0.05)
-    monkeypatch.setattr(remote_node, "_RETRY_S", 0.02)
+    monkeypatch.setattr(remote_node, "RETRY_S", 0.02)
 
 
 @dataclass
@@ -215,6 +215,26 @@ def test_the_standby_ends_with_the_gateway(run_dir: Path) -> None:
     async def test(standby: Standby) -> None:
         await standby.replication.end()
         assert standby.machine.gateway.orders[-1] is None
+
+    run(run_dir, test)
+
+
+def test_a_standby_that_ends_is_not_started_again_by_a_change_that_ends_meanwhile(run_dir: Path) -> None:
+    async def test(standby: Standby) -> None:
+        gateway = standby.machine.gateway
+        gateway.follows = False
+        ending = asyncio.create_task(standby.replication.end())
+        await until(lambda: gateway._order[1] == 2)
+        standby.replication.follow(TWO, ["g"])
+        await asyncio.sleep(0.2)
+        assert not ending.done() and not gateway.exists
+        gateway.follows = True
+        gateway.catch_up()
+        await asyncio.wait_for(ending, PATIENCE_S)
+        # Another gateway has a standby again.
+        standby.replication.follow(Actual(), ["g"])
+        standby.replication.follow(ONE, ["g"])
+        await until(lambda: standby.replication.in_line and gateway.exists)
 
     run(run_dir, test)
 
