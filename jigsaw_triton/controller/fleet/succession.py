@@ -54,3 +54,8 @@ async def outrank(
 def has_ended(described: Json) -> bool:
     """Returns true if no controller has commanded a node for a while, given the last words of its agent."""
     return float(described.get("commanded_s", 0.0)) >= COMMANDED_S
+
+
+def is_fenced(described: Json, calls: AgentCalls) -> bool:
+    """Returns true if a controller on another machine has replaced this one, given the last words of a node's agent."""
+    return number_of(described.get("fence", "")) > number_of(calls.epoch())
