@@ -351,8 +351,9 @@ class RemoteNodes:
                     log.warning("node %s: %s", node, error)
                 known = {**self.addresses, **placed.addresses}
                 await self._connect(replace(self._agents, addresses=tuple(known.items())))
-            except JigsawError as error:
-                log.warning("%s", error)
+            except Exception as error:
+                # Whatever it is, the next try may do better.
+                log.warning("agents are not placed: %s", error, exc_info=not isinstance(error, JigsawError))
 
     async def _connect(
         self, agents: Agents, found: OsProcess | None = None, last: Mapping[str, Mapping[str, Running]] = NONE

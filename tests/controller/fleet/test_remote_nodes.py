@@ -258,6 +258,7 @@ class FakeEngine:
     def __init__(self, **addresses: str) -> None:
         self.addresses = addresses
         self.asked: list[set[str]] = []
+        self.trouble: list[Exception] = []
         self.left: tuple[JigsawError, ...] = ()
         self.removed = False
 
@@ -270,6 +271,8 @@ class FakeEngine:
         return Placed({node: self.addresses[node] for node in nodes if node in self.addresses}, errors)
 
     async def outdated(self) -> set[str]:
+        if self.trouble:
+            raise self.trouble.pop()
         return set()
 
     async def remove(self) -> tuple[JigsawError, ...]:
@@ -380,6 +383,8 @@ def test_an_agent_that_does_not_answer_is_placed_again_and_followed_to_its_new_a
 
     async def test(world: World) -> None:
         await world.controller().serve_on(BY_RAY)
+        engine.trouble = [OSError("no more processes")]
+        await until(lambda: not engine.trouble)
         await world.machine.cut()
         await until(lambda: len(engine.asked) > 1)
         engine.addresses = {NODE: "10.0.0.9:7440"}
