@@ -343,6 +343,8 @@ class RemoteNodes:
                 continue
             try:
                 silent = {node.name for node in self if node.silent_s > AWAY_S} | await self._engine.outdated()
+                # Nobody starts the agent of a node that has left the cluster.
+                silent &= {name for name, _ in self._asked.addresses}
                 if not silent:
                     delay_s = _PLACE_S
                     continue

@@ -394,6 +394,26 @@ def test_an_agent_that_does_not_answer_is_placed_again_and_followed_to_its_new_a
     run(run_dir, monkeypatch, test)
 
 
+def test_an_agent_of_a_node_that_has_left_the_cluster_is_not_placed_again(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = FakeEngine(a="10.0.0.1:7440", b="10.0.0.2:7440")
+    by(engine, monkeypatch)
+    monkeypatch.setattr(remote_nodes, "_PLACE_S", 0.02)
+
+    async def test(world: World) -> None:
+        nodes = world.controller()
+        await nodes.serve_on(BY_RAY)
+        # It has left while its machine was away.
+        assert nodes._agents is not None
+        await nodes._connect(replace(nodes._agents, addresses=(*nodes._agents.addresses, ("b", "10.0.0.2:7440"))))
+        monkeypatch.setattr(remote_nodes, "AWAY_S", 0.0)
+        await until(lambda: len(engine.asked) > 2)
+        assert engine.asked == [{NODE}] * len(engine.asked)
+
+    run(run_dir, monkeypatch, test)
+
+
 def test_agents_that_have_started_end_although_another_one_has_not(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
