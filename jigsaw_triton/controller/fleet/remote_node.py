@@ -57,7 +57,7 @@ class RemoteNode:
         running: Workers that ran there when an earlier controller last knew.
 
     Attributes:
-        described: Last words of the agent about its node; None until it was in line with the controller.
+        described: Last description of the node by its agent; None until it was in line with the controller.
     """
 
     def __init__(
