@@ -11,7 +11,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from jigsaw_triton.controller.core import events as e
@@ -260,18 +259,7 @@ class Replication:
         while missing := (await node.calls.post("/gateway", order))["missing"]:
             for digest, arrived in missing.items():
                 assert made is not None
-                await self._send(node, digest, made.contents[digest], arrived)
-
-    async def _send(self, node: RemoteNode, digest: str, content: bytes | Path, arrived: int) -> None:
-        sending = asyncio.ensure_future(node.calls.put(f"/contents/{digest}", content, arrived))
-        try:
-            # A call that sends has no timeout, and an agent that hangs may keep it open.
-            while not (await asyncio.wait((sending,), timeout=_RETRY_S))[0]:
-                if node.away:
-                    raise AwayError("the node was lost while it got files", where=f"node {node.name}")
-            await sending
-        finally:
-            sending.cancel()
+                await node.calls.send(digest, made.contents[digest], arrived, lambda: node.away)
 
     async def _end_at(self, name: str) -> None:
         """Ends a standby on a node. One that does not answer ends it when it is brought in line."""
