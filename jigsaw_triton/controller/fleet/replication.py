@@ -155,19 +155,29 @@ class Replication:
             if self._said and self._said["state"] != "ready":
                 return
             if time.monotonic() > give_up_at:
-                self._behind = True
-                text = f"the standby gateway on node {node.name} does not follow; changes go on without it"
-                self._notify(e.Noticed("error", text))
-                return
+                return self._fall_behind(node)
             await asyncio.sleep(_POLL_S)
-        give_up_at = time.monotonic() + _DRAIN_S
+        give_up_at, answers = time.monotonic() + _DRAIN_S, True
         while not node.away and time.monotonic() < give_up_at:
-            with contextlib.suppress(AwayError):
+            try:
                 if (await node.calls.post("/gateway/unused?wait=1", body, timeout_s=_BEHIND_S))["unused"]:
                     return
+                answers = True
+            except AwayError:
+                answers = False
             await asyncio.sleep(_POLL_S)
-        if not node.away:
-            raise ServerError(f"calls are still in flight after {_DRAIN_S:g} s", where="the standby gateway")
+        if node.away:
+            return
+        if not answers:
+            return self._fall_behind(node)
+        raise ServerError(f"calls are still in flight after {_DRAIN_S:g} s", where="the standby gateway")
+
+    def _fall_behind(self, node: RemoteNode) -> None:
+        """Notes that changes do not wait for the standby any more, until it follows again."""
+        if not self._behind:
+            self._behind = True
+            text = f"the standby gateway on node {node.name} does not follow; changes go on without it"
+            self._notify(e.Noticed("error", text))
 
     async def end(self) -> None:
         """Ends the standby, with the gateway. It stays so until the gateway no longer exists."""

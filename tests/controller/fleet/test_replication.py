@@ -18,6 +18,7 @@ from jigsaw_triton.controller.fleet.gateway_content import RemoteWorker
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.fleet.replication import Replication
+from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.model import StandbyGateway
 from tests.fakes.node import CLUSTER, NODE, FakeMachine, fake_machine
 
@@ -185,6 +186,26 @@ def test_a_standby_that_does_not_follow_delays_a_change_once(run_dir: Path, monk
         standby.machine.gateway.follows = True
         standby.machine.gateway.catch_up()
         await until(lambda: standby.said("follows again"))
+
+    run(run_dir, test)
+
+
+def test_a_standby_whose_agent_does_not_answer_fails_no_change(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replication, "_DRAIN_S", 0.3)
+
+    async def test(standby: Standby) -> None:
+        async def reachable() -> bool:
+            return True
+
+        monkeypatch.setattr(standby.nodes.node, "_reachable", reachable)
+        await standby.machine.cut()
+        await asyncio.wait_for(standby.replication.unused(models=[("w", "m")]), PATIENCE_S)
+        assert standby.said("does not follow; changes go on without it")
+        await standby.machine.reach()
+        await until(lambda: standby.said("follows again"))
+        standby.machine.gateway.busy = True
+        with pytest.raises(ServerError, match=r"calls are still in flight after 0\.3 s"):
+            await standby.replication.unused(models=[("w", "m")])
 
     run(run_dir, test)
 
