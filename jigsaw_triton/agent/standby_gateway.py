@@ -18,14 +18,14 @@ from jigsaw_triton.controller.fleet.edge import EdgeKeeper
 from jigsaw_triton.controller.fleet.gateway import Gateway
 from jigsaw_triton.controller.fleet.gateway_content import GatewayContent
 from jigsaw_triton.controller.fleet.local_node import LocalNode, process_of
-from jigsaw_triton.controller.fleet.orphans import note_runtime
+from jigsaw_triton.controller.fleet.orphans import end_servers, note_runtime
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.servers.certificates.credentials import Credentials
 from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.image import Image, find_image
-from jigsaw_triton.servers.members import end_members, leaders, marks, members, newest
+from jigsaw_triton.servers.members import leaders, marks, members, newest
 from jigsaw_triton.servers.os_process import OsProcess
 from jigsaw_triton.servers.transport.config import Link, Node, node_at
 from jigsaw_triton.servers.transport.gateway_side import NAME as SIDE
@@ -104,8 +104,8 @@ class StandbyGateway:
         """
         for name in steps:
             await self._node.retire(name)
-        others = {member.server for member in await asyncio.to_thread(members, self._paths.state)} - SERVERS
-        await asyncio.to_thread(end_members, self._paths.state, others)
+        # Other servers of the node start meanwhile.
+        await asyncio.to_thread(end_servers, self._journal, self._paths, SERVERS)
 
     @property
     def is_current(self) -> bool:
