@@ -203,10 +203,16 @@ class GatewayKeeper:
         self._wanted = json.loads(known) if known else None
         self._in_line = False
         # The workers of the node must not wait for it.
-        self._task = asyncio.create_task(self._keep(frozenset(ended)), name="keep the standby gateway")
+        keeping = self._keep(self._wanted, frozenset(ended))
+        self._task = asyncio.create_task(keeping, name="keep the standby gateway")
 
-    async def _keep(self, ended: frozenset[str]) -> None:
-        """Brings the gateway in line whenever something else is wanted, or something has ended."""
+    async def _keep(self, earlier: Json | None, ended: frozenset[str]) -> None:
+        """Brings the gateway in line whenever something else is wanted, or something has ended.
+
+        Args:
+            earlier: Content that the gateway of an earlier agent serves; None if there was none.
+            ended: Names of its workers without a GPU that have ended.
+        """
         begun, failures = False, 0
         while True:
             self._wake.clear()
@@ -214,7 +220,7 @@ class GatewayKeeper:
             wait_s: float | None = None
             try:
                 if not begun:
-                    await self._go_on(ended)
+                    await self._go_on(earlier, ended)
                     begun = True
                 if wanted is None:
                     await self._servers.end()
@@ -235,11 +241,12 @@ class GatewayKeeper:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), wait_s)
 
-    async def _go_on(self, ended: frozenset[str]) -> None:
-        if self._wanted is not None and self._servers.is_current:
-            await self._servers.adopt(opened_content(self._wanted, self._contents.path), ended)
+    async def _go_on(self, earlier: Json | None, ended: frozenset[str]) -> None:
+        before = opened_content(earlier, self._contents.path) if earlier is not None else None
+        if before is not None and self._wanted is not None and self._servers.is_current:
+            await self._servers.adopt(before, ended)
         else:
-            await self._servers.clear()
+            await self._servers.clear([worker.name for worker in before.steps] if before is not None else [])
 
     async def _tell(self) -> None:
         async with self._progress:

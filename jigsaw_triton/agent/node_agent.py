@@ -136,10 +136,11 @@ class NodeAgent:
         self._commanded_at = time.monotonic()
 
     def commander(self) -> Json:
-        """Returns the deployment that the node obeys, its last epoch, and the seconds since the last command."""
+        """Returns the deployment that the node obeys, its last epoch and fence, and the seconds since a command."""
         return {
             "deployment": self._journal.fact(_DEPLOYMENT_FACT),
             "epoch": self._journal.fact(CONTROLLER_EPOCH_FACT),
+            "fence": self.fence,
             "commanded_s": time.monotonic() - self._commanded_at,
         }
 
@@ -222,8 +223,8 @@ class NodeAgent:
 
     @property
     def is_idle(self) -> bool:
-        """True if the node has no workers and starts none."""
-        return not self._workers and not self._starting
+        """True if the node has no workers and starts none, and has no standby gateway."""
+        return not (self._workers or self._starting or self._gateway.exists)
 
     def _running(self, name: str) -> Server | None:
         """Returns the server of a worker if its process runs."""

@@ -18,15 +18,14 @@ from jigsaw_triton.controller.fleet.edge import EdgeKeeper
 from jigsaw_triton.controller.fleet.gateway import Gateway
 from jigsaw_triton.controller.fleet.gateway_content import GatewayContent
 from jigsaw_triton.controller.fleet.local_node import LocalNode, process_of
-from jigsaw_triton.controller.fleet.orphans import note_runtime
+from jigsaw_triton.controller.fleet.orphans import end_servers, note_runtime
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.gpus.model import GatewayPorts
 from jigsaw_triton.servers.certificates.credentials import Credentials
 from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.image import Image, find_image
-from jigsaw_triton.servers.members import end_members, leaders, marks, members, newest
+from jigsaw_triton.servers.members import leaders, marks, members, newest
 from jigsaw_triton.servers.os_process import OsProcess
 from jigsaw_triton.servers.transport.config import Link, Node, node_at
 from jigsaw_triton.servers.transport.gateway_side import NAME as SIDE
@@ -97,10 +96,16 @@ class StandbyGateway:
         """Notes that the gateway has ended unexpectedly."""
         self._exits.append(time.monotonic())
 
-    async def clear(self) -> None:
-        """Ends the servers of an earlier agent."""
-        others = {member.server for member in await asyncio.to_thread(members, self._paths.state)} - SERVERS
-        await asyncio.to_thread(end_members, self._paths.state, others)
+    async def clear(self, steps: Iterable[str]) -> None:
+        """Ends the servers of an earlier agent.
+
+        Args:
+            steps: Names of its workers without a GPU, which the node has adopted.
+        """
+        for name in steps:
+            await self._node.retire(name)
+        # Other servers of the node start meanwhile.
+        await asyncio.to_thread(end_servers, self._journal, self._paths, SERVERS)
 
     @property
     def is_current(self) -> bool:
@@ -108,25 +113,24 @@ class StandbyGateway:
         return self._journal.fact(_RELEASE_FACT) == __version__
 
     async def adopt(self, content: GatewayContent, ended: frozenset[str]) -> None:
-        """Goes on with the servers of an earlier agent, as far as they run.
+        """Goes on with the servers of an earlier agent, as far as they run. After a failure, it can be tried again.
 
         Args:
             content: Content that they served last.
             ended: Names of the workers without a GPU that have ended.
+
+        Raises:
+            JigsawError: An image, a certificate or HAProxy cannot be used. The servers go on.
         """
+        await self._prepare(content)
         running = await asyncio.to_thread(members, self._paths.state)
-        try:
-            await self._prepare(content)
-            command = self._command(content.ports)
-            process = await process_of(command, leaders(running).get(GATEWAY))
-            self._node.servers.adopt(GATEWAY, command, self._paths.gateway_repository, "", process)
-            edge, side = newest(running, EDGE), newest(running, SIDE)
-            await self._edge.adopt(OsProcess.find(edge.pid, edge.started) if edge is not None else None)
-            await self._link(content, OsProcess.find(side.pid, side.started) if side is not None else None)
-            self._started = (content.ports, self._behind_edge)
-        except JigsawError as error:
-            # Another one takes its place.
-            self._report("error", f"the standby gateway on node {self._name} cannot be adopted: {error}")
+        edge, side = newest(running, EDGE), newest(running, SIDE)
+        await self._edge.adopt(OsProcess.find(edge.pid, edge.started) if edge is not None else None)
+        await self._link(content, OsProcess.find(side.pid, side.started) if side is not None else None)
+        command = self._command(content.ports)
+        process = await process_of(command, leaders(running).get(GATEWAY))
+        self._node.servers.adopt(GATEWAY, command, self._paths.gateway_repository, "", process)
+        self._started = (content.ports, self._behind_edge)
         self.steps = {w.name: {m.name for m in w.models} for w in content.steps if w.name not in ended}
 
     async def apply(self, content: GatewayContent) -> bool:

@@ -206,6 +206,9 @@ def _check_agents(spec: ClusterSpec, loaded: Loaded[ClusterDocument], report: Re
             report.add((*place, "agent"), f"two nodes have the agent {node.agent}", f"see line {lines[node.agent]}")
         else:
             lines[node.agent] = loaded.source.line((*place, "agent"))
+            port = int(node.agent.rpartition(":")[2])
+            if port >= 2**16:
+                report.add((*place, "agent"), f"there is no port {port}", "ports are numbers up to 65535")
         if node.name in _TAKEN:
             report.add((*place, "name"), f"'{node.name}' is {_TAKEN[node.name]}", "choose another name")
 

@@ -90,12 +90,13 @@ def newest(found: Iterable[Member], server: str) -> Member | None:
     return max(own, key=lambda member: (member.started, member.pid), default=None)
 
 
-def end_members(state: Path, keep: Collection[str] = ()) -> frozenset[str]:
+def end_members(state: Path, keep: Collection[str] = (), only: Collection[str] | None = None) -> frozenset[str]:
     """Kills the processes of a deployment and waits until they have ended. Blocks.
 
     Args:
         state: State folder of the deployment.
         keep: Names of the servers whose processes are left alone.
+        only: Names of the servers whose processes are killed; None for all others.
 
     Returns:
         Names of the servers that had a process.
@@ -105,7 +106,11 @@ def end_members(state: Path, keep: Collection[str] = ()) -> frozenset[str]:
     """
     ended: set[str] = set()
     give_up_at = time.monotonic() + _GONE_S
-    while left := [member for member in members(state) if member.server not in keep]:
+
+    def ends(server: str) -> bool:
+        return server not in keep if only is None else server in only
+
+    while left := [member for member in members(state) if ends(member.server)]:
         if time.monotonic() > give_up_at:
             pids = ", ".join(str(member.pid) for member in left)
             raise ServerError(f"processes {pids} did not end after SIGKILL", where=str(state))

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,10 +54,13 @@ class Servers:
     def exited(self) -> None:
         self.log.append("exited")
 
-    async def clear(self) -> None:
-        self.log.append("clear")
+    async def clear(self, steps: Iterable[str]) -> None:
+        self.log.append(" ".join(["clear", *steps]))
 
     async def adopt(self, wanted: GatewayContent, ended: frozenset[str]) -> None:
+        if self.fails:
+            self.log.append("fail")
+            raise ServerError(self.fails)
         self.log.append(f"adopt {' '.join(wanted.routes)}")
 
     async def apply(self, wanted: GatewayContent) -> bool:
@@ -161,6 +164,41 @@ def test_the_next_agent_goes_on_with_the_last_order(tmp_path: Path, monkeypatch:
         assert world.keeper.steps() == {}
 
     for test in (first, second, third, fourth):
+        run(tmp_path, monkeypatch, test)
+
+
+def test_an_adoption_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def first(world: World) -> None:
+        world.keeper.want("1.a", 1, content("one"))
+        await until(lambda: "apply one" in world.servers.log)
+
+    async def second(world: World) -> None:
+        world.servers.fails = "the image cannot be found"
+        await until(lambda: world.servers.log.count("fail") > 1)
+        world.keeper.want("1.a", 2, content("two"))
+        world.servers.fails = ""
+        # The gateway still serves what came before.
+        await until(lambda: world.servers.log[-2:] == ["adopt one", "apply two"])
+
+    for test in (first, second):
+        run(tmp_path, monkeypatch, test)
+
+
+def test_workers_beside_a_gateway_that_is_not_adopted_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def first(world: World) -> None:
+        world.keeper.want("1.a", 1, content("one"))
+        await until(lambda: "apply one" in world.servers.log)
+
+    async def second(world: World) -> None:
+        # Another order comes before the task begins.
+        world.keeper.want("1.a", 2, None)
+        await until(lambda: world.servers.log == ["clear steps", "end"])
+
+    async def third(world: World) -> None:
+        world.servers.is_current = False
+        await until(lambda: world.servers.log == ["clear steps", "apply one"])
+
+    for test in (first, third, second):
         run(tmp_path, monkeypatch, test)
 
 

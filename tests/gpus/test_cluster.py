@@ -122,6 +122,7 @@ def test_the_document_names_agents(tmp_path: Path) -> None:
     [
         ((', agent: "[fd00::1]:7440"', ""), "name: b", "node 'b' has no agent"),
         (("[fd00::1]:7440", "10.0.0.1:7440"), "name: b", "two nodes have the agent 10.0.0.1:7440"),
+        (("[fd00::1]:7440", "[fd00::1]:74400"), "name: b", "there is no port 74400"),
         (("name: b", "name: local"), "name: local", "'local' is the controller's own machine"),
         (
             ("name: b", "name: controller"),

@@ -19,6 +19,9 @@ _AWAY = frozenset({502, 503, 504})
 _CALL_S = 5.0
 """Seconds that an agent may take to answer, in addition to those that a call waits on purpose."""
 
+_LOOK_S = 1.0
+"""Seconds between two looks if the node that gets a file was lost."""
+
 _CHUNK_BYTES = 2**20
 
 
@@ -59,6 +62,29 @@ class AgentCalls:
         body = content[offset:] if isinstance(content, bytes) else _chunks(content, offset)
         # The time of a large file depends on the network; the proxies end a transfer that stalls.
         await self.call("PUT", path, body, query={"offset": str(offset)}, timeout_s=None)
+
+    async def send(self, digest: str, content: bytes | Path, offset: int, is_lost: Callable[[], bool]) -> None:
+        """Sends a file by its digest, or its rest from an offset in bytes.
+
+        Args:
+            digest: SHA-256 of the file.
+            content: The file.
+            offset: Number of bytes that the agent has.
+            is_lost: Returns true if the node is lost, which ends the transfer.
+
+        Raises:
+            AwayError: The agent does not answer, or the node is lost.
+            JigsawError: The agent refuses, with this error.
+        """
+        sending = asyncio.ensure_future(self.put(f"/contents/{digest}", content, offset))
+        try:
+            # A call that sends has no timeout, and an agent that hangs may keep it open.
+            while not (await asyncio.wait((sending,), timeout=_LOOK_S))[0]:
+                if is_lost():
+                    raise AwayError("the node was lost while it got files", where=f"node {self._node}")
+            await sending
+        finally:
+            sending.cancel()
 
     async def call(
         self,

@@ -25,9 +25,6 @@ _UNDO_S = 60.0
 _OUTCOME_S = 2.0
 """Seconds that the agent waits for the end of an operation before it answers that it goes on."""
 
-_LOOK_S = 1.0
-"""Seconds between two looks if the node that gets a file was lost."""
-
 _REPEATABLE = frozenset({"serve-on", "retire", "unload", "kill"})
 """Operations that may be carried out twice, so that one whose outcome is lost is ordered again."""
 
@@ -161,6 +158,8 @@ class AgentOrders:
             if order["line"] == self._line:
                 self._doubt()
             raise AwayError("the agent has to be brought in line before", where=f"node {self._node}")
+        # A node that is lost is brought in line once it is back.
+        is_lost = (lambda: False) if order["kind"] == _ALIGNMENT else self._is_lost
         for digest, arrived in found["missing"].items():
             if made is None or digest not in made.contents:
                 raise StateError(f"the file with the SHA-256 {digest} is nowhere", where=f"node {self._node}")
@@ -171,19 +170,8 @@ class AgentOrders:
                 continue
             self._sending[digest] = sent = asyncio.Event()
             try:
-                await self._send(f"/contents/{digest}", made, digest, arrived, order["kind"])
+                await self._calls.send(digest, made.contents[digest], arrived, is_lost)
             finally:
                 del self._sending[digest]
                 sent.set()
         return not found["missing"]
-
-    async def _send(self, path: str, made: Sealed, digest: str, arrived: int, kind: str) -> None:
-        sending = asyncio.ensure_future(self._calls.put(path, made.contents[digest], arrived))
-        try:
-            # A call that sends has no timeout, and an agent that hangs may keep it open.
-            while not (await asyncio.wait((sending,), timeout=_LOOK_S))[0]:
-                if self._is_lost() and kind != _ALIGNMENT:
-                    raise AwayError("the node was lost while it got files", where=f"node {self._node}")
-            await sending
-        finally:
-            sending.cancel()

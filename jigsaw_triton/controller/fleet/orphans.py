@@ -1,6 +1,7 @@
 """Orphans of a killed controller: servers, MPS daemons and containers that run, and MIG instances in its journal."""
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -58,8 +59,7 @@ def end_orphans(journal: Journal, paths: Paths, keep: Kept = NOTHING) -> int:
         MigError: The driver refuses for another reason.
     """
     reclaim(journal, paths)
-    program = Path(journal.fact(_RUNTIME_FACT))
-    runtime = Runtime(program, (os.getuid(), os.getgid())) if program.is_file() else None
+    runtime = _runtime(journal)
     running = {member.server for member in members(paths.state)} - keep.servers
     if runtime is not None:
         for name in running:
@@ -76,6 +76,30 @@ def end_orphans(journal: Journal, paths: Paths, keep: Kept = NOTHING) -> int:
         return ended
     node = [instance.gpu.node for instance in journal.instances()] + [gpu.node for gpu, _ in journal.creations()]
     return ended + Instances(journal, _driver(journal, paths, node[0])).end_all(keep.places)
+
+
+def end_servers(journal: Journal, paths: Paths, names: Collection[str]) -> None:
+    """Kills servers of a deployment, and removes their containers. Others may start meanwhile. Blocks.
+
+    Args:
+        journal: Journal of the deployment.
+        paths: Paths of the deployment.
+        names: Names of the servers, which need not run.
+
+    Raises:
+        ServerError: A process does not end.
+    """
+    runtime = _runtime(journal)
+    if runtime is not None:
+        for name in {member.server for member in members(paths.state)}.intersection(names):
+            end_container(container_of(runtime, shm_prefix(paths.run, name)))
+    end_members(paths.state, only=names)
+
+
+def _runtime(journal: Journal) -> Runtime | None:
+    """Returns the container runtime of the deployment; None if it has no containers, or if it was uninstalled."""
+    program = Path(journal.fact(_RUNTIME_FACT))
+    return Runtime(program, (os.getuid(), os.getgid())) if program.is_file() else None
 
 
 def reclaim(journal: Journal, paths: Paths) -> None:

@@ -57,7 +57,7 @@ class RemoteNode:
         running: Workers that ran there when an earlier controller last knew.
 
     Attributes:
-        described: Last words of the agent about its node; None until it was in line with the controller.
+        described: Last description of the node by its agent; None until it was in line with the controller.
     """
 
     def __init__(
@@ -328,12 +328,14 @@ class RemoteNode:
         """Waits for news of the node. Returns None if it has to be brought in line: another controller has ended.
 
         Raises:
-            StateError: The other controller commands the node.
+            StateError: The other controller commands the node, or has replaced this one from another machine.
         """
         try:
             found: Json = await self._calls.get("/pulse", wait_s=_PULSE_S, timeout_s=_PULSE_TIMEOUT_S, after=self._last)
         except StateError:
-            if not succession.has_ended(await self.describe()):
+            described = await self.describe()
+            # What it knows is outdated if another machine has taken over, so only its next start may take that back.
+            if not succession.has_ended(described) or succession.is_fenced(described, self._calls):
                 raise
             return None
         return found

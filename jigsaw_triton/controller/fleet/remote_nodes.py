@@ -343,6 +343,8 @@ class RemoteNodes:
                 continue
             try:
                 silent = {node.name for node in self if node.silent_s > AWAY_S} | await self._engine.outdated()
+                # Nobody starts the agent of a node that has left the cluster.
+                silent &= {name for name, _ in self._asked.addresses}
                 if not silent:
                     delay_s = _PLACE_S
                     continue
@@ -351,8 +353,9 @@ class RemoteNodes:
                     log.warning("node %s: %s", node, error)
                 known = {**self.addresses, **placed.addresses}
                 await self._connect(replace(self._agents, addresses=tuple(known.items())))
-            except JigsawError as error:
-                log.warning("%s", error)
+            except Exception as error:
+                # Whatever it is, the next try may do better.
+                log.warning("agents are not placed: %s", error, exc_info=not isinstance(error, JigsawError))
 
     async def _connect(
         self, agents: Agents, found: OsProcess | None = None, last: Mapping[str, Mapping[str, Running]] = NONE

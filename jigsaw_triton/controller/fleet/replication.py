@@ -11,7 +11,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from jigsaw_triton.controller.core import events as e
@@ -72,6 +71,7 @@ class Replication:
         self._said: Json = {}
         self._failure = ""
         self._behind = False
+        self._ending = False
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         nodes.on_change = self._changed.set
@@ -113,9 +113,13 @@ class Replication:
         """Sets the cluster. A standby that it no longer has, or has on another node, ends."""
         before, self._cluster = self._standby, cluster
         if before is not None and (self._standby is None or self._standby.node != before.node):
-            # An order that is on its way would start it again.
-            await self._stop_following()
-            await self._end_at(before.node)
+            # An order that is on its way, or that follows a change meanwhile, would start it again.
+            self._ending = True
+            try:
+                await self._stop_following()
+                await self._end_at(before.node)
+            finally:
+                self._ending = False
         self._follow()
 
     def follow(self, actual: Actual, graphs: Iterable[str]) -> None:
@@ -126,6 +130,8 @@ class Replication:
             graphs: Names of the served graphs.
         """
         names = tuple(sorted(graphs))
+        if not actual.gateway:
+            self._ending = False
         if actual is not self._actual or names != self._graphs:
             self._actual, self._graphs = actual, names
             self._follow()
@@ -149,22 +155,33 @@ class Replication:
             if self._said and self._said["state"] != "ready":
                 return
             if time.monotonic() > give_up_at:
-                self._behind = True
-                text = f"the standby gateway on node {node.name} does not follow; changes go on without it"
-                self._notify(e.Noticed("error", text))
-                return
+                return self._fall_behind(node)
             await asyncio.sleep(_POLL_S)
-        give_up_at = time.monotonic() + _DRAIN_S
+        give_up_at, answers = time.monotonic() + _DRAIN_S, True
         while not node.away and time.monotonic() < give_up_at:
-            with contextlib.suppress(AwayError):
+            try:
                 if (await node.calls.post("/gateway/unused?wait=1", body, timeout_s=_BEHIND_S))["unused"]:
                     return
+                answers = True
+            except AwayError:
+                answers = False
             await asyncio.sleep(_POLL_S)
-        if not node.away:
-            raise ServerError(f"calls are still in flight after {_DRAIN_S:g} s", where="the standby gateway")
+        if node.away:
+            return
+        if not answers:
+            return self._fall_behind(node)
+        raise ServerError(f"calls are still in flight after {_DRAIN_S:g} s", where="the standby gateway")
+
+    def _fall_behind(self, node: RemoteNode) -> None:
+        """Notes that changes do not wait for the standby any more, until it follows again."""
+        if not self._behind:
+            self._behind = True
+            text = f"the standby gateway on node {node.name} does not follow; changes go on without it"
+            self._notify(e.Noticed("error", text))
 
     async def end(self) -> None:
-        """Ends the standby, with the gateway."""
+        """Ends the standby, with the gateway. It stays so until the gateway no longer exists."""
+        self._ending = True
         await self._stop_following()
         if self._standby is not None:
             await self._end_at(self._standby.node)
@@ -177,7 +194,8 @@ class Replication:
         self._version += 1
         self._changed.set()
         # Before it is known what exists, an order would end a standby that serves.
-        if self._standby is not None and self._actual is not None and self._task is None:
+        known = self._standby is not None and self._actual is not None
+        if known and self._task is None and not self._ending:
             self._task = asyncio.create_task(self._run(), name="follow the gateway")
 
     async def _stop_following(self) -> None:
@@ -251,18 +269,7 @@ class Replication:
         while missing := (await node.calls.post("/gateway", order))["missing"]:
             for digest, arrived in missing.items():
                 assert made is not None
-                await self._send(node, digest, made.contents[digest], arrived)
-
-    async def _send(self, node: RemoteNode, digest: str, content: bytes | Path, arrived: int) -> None:
-        sending = asyncio.ensure_future(node.calls.put(f"/contents/{digest}", content, arrived))
-        try:
-            # A call that sends has no timeout, and an agent that hangs may keep it open.
-            while not (await asyncio.wait((sending,), timeout=_RETRY_S))[0]:
-                if node.away:
-                    raise AwayError("the node was lost while it got files", where=f"node {node.name}")
-            await sending
-        finally:
-            sending.cancel()
+                await node.calls.send(digest, made.contents[digest], arrived, lambda: node.away)
 
     async def _end_at(self, name: str) -> None:
         """Ends a standby on a node. One that does not answer ends it when it is brought in line."""
@@ -273,10 +280,11 @@ class Replication:
         try:
             async with asyncio.timeout(_END_S):
                 self._number += 1
+                number = self._number
                 await self._tell(node, None)
                 while True:
-                    said = await node.calls.get("/gateway", after=self._number, wait_s=_LOOK_S)
-                    if said["applied"] == [self._nodes.epoch, self._number]:
+                    said = await node.calls.get("/gateway", after=number, wait_s=_LOOK_S)
+                    if said["applied"] == [self._nodes.epoch, number]:
                         return
         except (JigsawError, TimeoutError) as error:
             log.warning("the standby gateway on node %s: %s", name, error)

@@ -26,7 +26,7 @@ async def outrank(
 
     Args:
         node: Name of the node, for messages.
-        described: Last words of the agent about its node.
+        described: Last description of the node by its agent.
         calls: Client of the agent, which names deployment and epoch of this controller.
         describe: Asks the agent again.
         surpass: Begins an epoch of this controller whose number is above that one.
@@ -52,5 +52,10 @@ async def outrank(
 
 
 def has_ended(described: Json) -> bool:
-    """Returns true if no controller has commanded a node for a while, given the last words of its agent."""
+    """Returns true if no controller has commanded a node for a while, given its last description."""
     return float(described.get("commanded_s", 0.0)) >= COMMANDED_S
+
+
+def is_fenced(described: Json, calls: AgentCalls) -> bool:
+    """Returns true if a controller on another machine has replaced this one, given a node's last description."""
+    return number_of(described.get("fence", "")) > number_of(calls.epoch())

@@ -80,8 +80,12 @@ class TraceExport:
             return
         share = self._paths.run / SHARE_FILE
         fresh = share.with_name(f"{SHARE_FILE}.new")
-        fresh.write_text(f"{otlp.sample!r}\n")
-        fresh.replace(share)
+        try:
+            fresh.write_text(f"{otlp.sample!r}\n")
+            fresh.replace(share)
+        except OSError as error:
+            # Serving does not depend on traces.
+            self._report(f"the share of requests to sample cannot be written to {share} ({error.strerror})")
         self._otlp = otlp
         if self._keeping is None:
             self._keeping = asyncio.create_task(self._keep(otlp.url), name="export of traces")

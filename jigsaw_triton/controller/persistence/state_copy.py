@@ -10,7 +10,8 @@ from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.persistence.checkpoint import VERSION, is_readable, pickled, unpickled
 from jigsaw_triton.controller.persistence.epoch import EPOCH_FACT, number_of
 from jigsaw_triton.controller.persistence.journal import Journal
-from jigsaw_triton.controller.persistence.reader import JournalReader
+from jigsaw_triton.controller.persistence.reader import ROOM, JournalReader
+from jigsaw_triton.controller.persistence.sqlite_file import COMPANIONS, WAL
 from jigsaw_triton.errors import StateError
 
 
@@ -31,7 +32,7 @@ def restore(copy: bytes, path: Path, epoch: str, change: Callable[[State], State
         change: Returns the state for this machine.
 
     Raises:
-        StateError: The copy cannot be read.
+        StateError: The copy cannot be read, or the journal cannot be written.
     """
     data = json.loads(copy)
     version, state = data["version"], base64.b64decode(data["state"])
@@ -44,9 +45,20 @@ def restore(copy: bytes, path: Path, epoch: str, change: Callable[[State], State
     changed = change(found)
     facts = dict(data["facts"])
     last = max(epoch, facts.pop(EPOCH_FACT, ""), key=number_of)
-    with closing(Journal(path)) as journal:
-        journal.keep_checkpoint(VERSION, pickled(changed))
-        for name, value in facts.items():
-            journal.keep_fact(name, value)
-        # The last change: it ends the epoch of this journal's writer.
-        journal.keep_fact(EPOCH_FACT, last)
+    # Under another name, so that an interruption leaves no journal that lacks a part.
+    fresh = path.with_name(f".{path.name}.restored")
+    fresh.unlink(missing_ok=True)
+    try:
+        with closing(Journal(fresh)) as journal:
+            journal.keep_checkpoint(VERSION, pickled(changed))
+            for name, value in facts.items():
+                journal.keep_fact(name, value)
+            # The last change: it ends the epoch of this journal's writer.
+            journal.keep_fact(EPOCH_FACT, last)
+            failure = journal.failure
+        if failure or fresh.with_name(fresh.name + WAL).exists():
+            raise StateError(f"the journal {failure or 'cannot be written'}", where=str(path), hint=ROOM)
+        fresh.rename(path)
+    finally:
+        for end in ("", *COMPANIONS):
+            fresh.with_name(fresh.name + end).unlink(missing_ok=True)

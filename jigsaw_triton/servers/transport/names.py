@@ -40,7 +40,8 @@ def resolve(host: str) -> frozenset[str]:
     """Returns the addresses of a host; none if its name cannot be resolved. Blocks."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):
+        # UnicodeError if a label of the name is empty or too long.
         return frozenset()
     return frozenset(str(address[0]) for *_, address in found)
 

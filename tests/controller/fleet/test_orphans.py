@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.controller.fleet.mig_pool import daemon_name
-from jigsaw_triton.controller.fleet.orphans import DRIVER_FACT, Kept, end_orphans, note_runtime, reclaim
+from jigsaw_triton.controller.fleet.orphans import DRIVER_FACT, Kept, end_orphans, end_servers, note_runtime, reclaim
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.gpus.catalog import CATALOG
@@ -18,6 +18,7 @@ from jigsaw_triton.gpus.emulated import EmulatedMigDriver
 from jigsaw_triton.gpus.model import Gpu, GpuId, Placement
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.servers.command import shm_prefix
+from jigsaw_triton.servers.container import container_of
 from jigsaw_triton.servers.image import Container, Runtime, end_container
 from jigsaw_triton.servers.members import marks
 from jigsaw_triton.servers.os_process import start_time
@@ -129,6 +130,23 @@ def test_processes_of_other_deployments_and_kept_servers_are_left_alone(paths: P
     with running("input()", other, "gateway") as others, running("input()", paths, "n-0-1g-0") as kept:
         assert end_orphans(journal, paths, Kept(frozenset({"n-0-1g-0"}))) == 0
         assert others.poll() is None and kept.poll() is None
+
+
+def test_servers_are_ended_by_their_names_with_their_containers(tmp_path: Path, paths: Paths, journal: Journal) -> None:
+    docker = Docker(tmp_path / "docker", "image")
+    runtime = Runtime(docker.program, (0, 0))
+    note_runtime(journal, runtime, paths.run)
+    name = container_of(runtime, shm_prefix(paths.run, "gateway")).name
+    with (
+        running("input()", paths, "gateway") as ended,
+        running("input()", paths, "n-0-1g-0") as other,
+        subprocess.Popen([str(docker.program), "run", f"--name={name}", "image", "/bin/sleep", "600"]),
+    ):
+        while name not in docker.containers():
+            time.sleep(0.01)
+        end_servers(journal, paths, {"gateway", "edge"})
+        assert ended.wait(timeout=10) == -9 and other.poll() is None
+        assert docker.containers() == []
 
 
 def test_an_mps_daemon_is_killed_before_its_instance_is_destroyed(paths: Paths, journal: Journal) -> None:

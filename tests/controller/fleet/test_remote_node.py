@@ -628,6 +628,30 @@ def test_a_controller_goes_on_when_another_one_with_a_copy_of_its_state_folder_h
     run(run_dir, test)
 
 
+def test_a_controller_that_was_replaced_from_another_machine_only_goes_on_if_it_is_started_again(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(remote: Remote) -> None:
+        assert remote.machine.agent is not None
+        successor = remote.controller("7.b")
+        await successor.adopt(CLUSTER, {})
+        await successor.calls.post("/fence", {})
+        await until(lambda: remote.said("is over: another one has begun epoch 7.b"))
+        await successor.stop()
+        monkeypatch.setattr(succession, "COMMANDED_S", 0.1)
+        monkeypatch.setattr(remote_node, "HEADLESS_S", 0.5)
+        await until(lambda: remote.node.away)
+        assert remote.machine.agent.commander()["epoch"] == "7.b"
+        again = remote.controller("2.a")
+        try:
+            await again.adopt(CLUSTER, {})
+            assert not again.away and remote.machine.agent.commander()["epoch"].startswith("8.")
+        finally:
+            await again.stop()
+
+    run(run_dir, test)
+
+
 def test_a_condemned_worker_is_killed_once_its_agent_answers(run_dir: Path) -> None:
     async def test(remote: Remote) -> None:
         remote.reachable = True

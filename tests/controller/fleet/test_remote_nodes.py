@@ -258,6 +258,7 @@ class FakeEngine:
     def __init__(self, **addresses: str) -> None:
         self.addresses = addresses
         self.asked: list[set[str]] = []
+        self.trouble: list[Exception] = []
         self.left: tuple[JigsawError, ...] = ()
         self.removed = False
 
@@ -270,6 +271,8 @@ class FakeEngine:
         return Placed({node: self.addresses[node] for node in nodes if node in self.addresses}, errors)
 
     async def outdated(self) -> set[str]:
+        if self.trouble:
+            raise self.trouble.pop()
         return set()
 
     async def remove(self) -> tuple[JigsawError, ...]:
@@ -380,11 +383,33 @@ def test_an_agent_that_does_not_answer_is_placed_again_and_followed_to_its_new_a
 
     async def test(world: World) -> None:
         await world.controller().serve_on(BY_RAY)
+        engine.trouble = [OSError("no more processes")]
+        await until(lambda: not engine.trouble)
         await world.machine.cut()
         await until(lambda: len(engine.asked) > 1)
         engine.addresses = {NODE: "10.0.0.9:7440"}
         await until(lambda: world.side.addresses == {NODE: "10.0.0.9:7440"})
         await world.machine.reach()
+
+    run(run_dir, monkeypatch, test)
+
+
+def test_an_agent_of_a_node_that_has_left_the_cluster_is_not_placed_again(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = FakeEngine(a="10.0.0.1:7440", b="10.0.0.2:7440")
+    by(engine, monkeypatch)
+    monkeypatch.setattr(remote_nodes, "_PLACE_S", 0.02)
+
+    async def test(world: World) -> None:
+        nodes = world.controller()
+        await nodes.serve_on(BY_RAY)
+        # It has left while its machine was away.
+        assert nodes._agents is not None
+        await nodes._connect(replace(nodes._agents, addresses=(*nodes._agents.addresses, ("b", "10.0.0.2:7440"))))
+        monkeypatch.setattr(remote_nodes, "AWAY_S", 0.0)
+        await until(lambda: len(engine.asked) > 2)
+        assert engine.asked == [{NODE}] * len(engine.asked)
 
     run(run_dir, monkeypatch, test)
 

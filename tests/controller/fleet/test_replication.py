@@ -18,6 +18,7 @@ from jigsaw_triton.controller.fleet.gateway_content import RemoteWorker
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.fleet.replication import Replication
+from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.model import StandbyGateway
 from tests.fakes.node import CLUSTER, NODE, FakeMachine, fake_machine
 
@@ -189,6 +190,26 @@ def test_a_standby_that_does_not_follow_delays_a_change_once(run_dir: Path, monk
     run(run_dir, test)
 
 
+def test_a_standby_whose_agent_does_not_answer_fails_no_change(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replication, "_DRAIN_S", 0.3)
+
+    async def test(standby: Standby) -> None:
+        async def reachable() -> bool:
+            return True
+
+        monkeypatch.setattr(standby.nodes.node, "_reachable", reachable)
+        await standby.machine.cut()
+        await asyncio.wait_for(standby.replication.unused(models=[("w", "m")]), PATIENCE_S)
+        assert standby.said("does not follow; changes go on without it")
+        await standby.machine.reach()
+        await until(lambda: standby.said("follows again"))
+        standby.machine.gateway.busy = True
+        with pytest.raises(ServerError, match=r"calls are still in flight after 0\.3 s"):
+            await standby.replication.unused(models=[("w", "m")])
+
+    run(run_dir, test)
+
+
 def test_a_change_does_not_wait_for_a_lost_machine_which_follows_once_it_is_back(run_dir: Path) -> None:
     async def test(standby: Standby) -> None:
         await standby.machine.cut()
@@ -215,6 +236,26 @@ def test_the_standby_ends_with_the_gateway(run_dir: Path) -> None:
     async def test(standby: Standby) -> None:
         await standby.replication.end()
         assert standby.machine.gateway.orders[-1] is None
+
+    run(run_dir, test)
+
+
+def test_a_standby_that_ends_is_not_started_again_by_a_change_that_ends_meanwhile(run_dir: Path) -> None:
+    async def test(standby: Standby) -> None:
+        gateway = standby.machine.gateway
+        gateway.follows = False
+        ending = asyncio.create_task(standby.replication.end())
+        await until(lambda: gateway._order[1] == 2)
+        standby.replication.follow(TWO, ["g"])
+        await asyncio.sleep(0.2)
+        assert not ending.done() and not gateway.exists
+        gateway.follows = True
+        gateway.catch_up()
+        await asyncio.wait_for(ending, PATIENCE_S)
+        # Another gateway has a standby again.
+        standby.replication.follow(Actual(), ["g"])
+        standby.replication.follow(ONE, ["g"])
+        await until(lambda: standby.replication.in_line and gateway.exists)
 
     run(run_dir, test)
 

@@ -95,3 +95,19 @@ def test_a_process_that_cannot_be_started_is_reported(run_dir: Path, monkeypatch
 
     asyncio.run(check())
     assert "No such file" in reports[0]
+
+
+def test_a_share_that_cannot_be_written_is_reported(run_dir: Path) -> None:
+    reports: list[str] = []
+    (run_dir / f"{SHARE_FILE}.new").mkdir()
+
+    async def check() -> None:
+        traces = TraceExport(Paths(run_dir, run_dir), reports.append)
+        await traces.configure(Otlp("http://127.0.0.1:9"))
+        await ready(traces)
+        await traces.stop()
+
+    asyncio.run(check())
+    assert reports == [
+        f"the share of requests to sample cannot be written to {run_dir / SHARE_FILE} (Is a directory)",
+    ]

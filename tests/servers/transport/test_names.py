@@ -39,6 +39,7 @@ def test_a_name_that_could_not_be_resolved_at_first_gets_its_address(monkeypatch
 
 def test_addresses_come_from_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve("localhost") & {"127.0.0.1", "::1"}
+    assert resolve("no..host") == frozenset()
 
     def fails(*arguments: object, **options: object) -> None:
         raise socket.gaierror("no answer")
