@@ -163,17 +163,20 @@ class Feed:
             if url is None or self._stale:
                 continue
             try:
-                samples = await self._live.metrics(url, NAMES)
+                self._add(read(await self._live.metrics(url, NAMES), time.monotonic()))
             except JigsawError as error:
                 log.debug("%s", error)
                 self._readings.clear()
-                continue
-            now_s = time.monotonic()
-            self._readings.append(read(samples, now_s))
-            while len(self._readings) > 2 and now_s - self._readings[1].at_s > WINDOW_S:
-                self._readings.popleft()
-            if self._state is not None:
-                self._publish()
+            except Exception:
+                log.exception("the gateway's metrics cannot be shown")
+                self._readings.clear()
+
+    def _add(self, reading: Reading) -> None:
+        self._readings.append(reading)
+        while len(self._readings) > 2 and reading.at_s - self._readings[1].at_s > WINDOW_S:
+            self._readings.popleft()
+        if self._state is not None:
+            self._publish()
 
     def _lose(self) -> None:
         """Sends the pages since when nothing answers."""

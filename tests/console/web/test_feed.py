@@ -181,6 +181,28 @@ def test_tasks_are_measured_from_the_gateway() -> None:
     run(ask)
 
 
+def test_metrics_that_cannot_be_read_end_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    async def ask(live: FakeLive, feed: Feed) -> None:
+        asked = asyncio.Event()
+
+        def broken(_: int) -> str:
+            asked.set()
+            raise AttributeError("no such metric")
+
+        live.metrics_text = broken
+        live.change(gateway={"state": "ready", "metrics": "http://gateway/metrics"})
+        with feed.page() as page:
+            reader = Reader(page)
+            await reader.until("state")
+            async with asyncio.timeout(PATIENCE_S):
+                await asked.wait()
+            live.change(deployment={"state": "ready", "generation": 2})
+            assert (await reader.until("patch"))["deployment"] == {"generation": 2}
+
+    run(ask)
+    assert "the gateway's metrics cannot be shown" in caplog.text
+
+
 def test_pages_end_with_the_console() -> None:
     async def ask(live: FakeLive, feed: Feed) -> None:
         with feed.page() as page:
