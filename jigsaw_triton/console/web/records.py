@@ -116,7 +116,8 @@ class Records:
             graph: Name of the graph; empty for all.
             limit: Number of traces to return.
         """
-        names = [graph] if graph else self._traced()
+        # The name becomes a pattern of files, so it must be one of these.
+        names = [name for name in self._traced() if graph in ("", name)]
         traces = [trace for name in names for trace in read_traces(self._paths.run, name)]
         return [listed(trace) for trace in sorted(traces, key=lambda trace: -trace.began_s)[:limit]]
 
@@ -127,7 +128,8 @@ class Records:
             InputError: There is no such trace, or no longer.
         """
         asked = TraceKey.parsed(key)
-        for trace in read_traces(self._paths.run, asked.graph, asked.request):
+        known = asked.graph in self._traced()
+        for trace in read_traces(self._paths.run, asked.graph, asked.request) if known else ():
             if TraceKey.of(trace) == asked:
                 return spans(trace)
         raise InputError("there is no such trace", where=key, hint="the traces of old requests are overwritten")

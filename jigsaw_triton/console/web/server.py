@@ -35,6 +35,9 @@ _KEEP_ALIVE_S = 10.0
 _WRONG_PASSWORD_S = 1.0
 """Seconds that a wrong password costs, one after the other."""
 
+_LOG_IN_BYTES = 4096
+"""Size in bytes of the largest body with a password. Anybody may send one, and all wait for the wrong ones before."""
+
 _MOST_EVENTS, _MOST_LINES, _MOST_TRACES = 1000, 5000, 500
 """Numbers of events, lines of a log and traces that one call returns at most."""
 
@@ -114,6 +117,9 @@ class ConsoleServer:
         return self._opened(cookie)
 
     async def _log_in_by_password(self, request: web.Request) -> web.StreamResponse:
+        size = request.content_length
+        if size is None or size > _LOG_IN_BYTES:
+            raise web.HTTPRequestEntityTooLarge(_LOG_IN_BYTES, size or 0)
         password = (await request.post()).get("password", "")
         async with self._logging_in:
             cookie = self._access.log_in(password) if isinstance(password, str) else None
@@ -268,7 +274,7 @@ async def _body(request: web.Request) -> dict[str, Any]:
         raise InputError("the body is not JSON", where="Content-Type", hint="send application/json")
     try:
         found = await request.json()
-    except ValueError as error:
+    except (ValueError, LookupError, RecursionError) as error:
         raise InputError(f"the body is not JSON: {error}", where=request.path) from error
     if not isinstance(found, dict):
         raise InputError("the body is not an object", where=request.path)
