@@ -7,8 +7,8 @@ import { merge } from "./patch";
 const KEPT_EVENTS = 1000;
 const GATHER_MS = 100;
 const RETRY_MS = [500, 1000, 2000, 3000];
-/** Silence after which the connection is checked. The server sends a sample each second while a controller answers. */
-const SILENCE_MS = 12_000;
+/** Silence after which a connection counts as broken. The server sends an `alive` after 10 s without another event. */
+const SILENCE_MS = 25_000;
 
 export const session = signal<Session | null>(null);
 export const state = signal<State | null>(null);
@@ -29,7 +29,7 @@ let gathering: number | undefined;
 
 export function start(): void {
   void connect();
-  setInterval(() => void checkSilence(), 3000);
+  setInterval(checkSilence, 3000);
 }
 
 async function connect(): Promise<void> {
@@ -51,6 +51,8 @@ async function connect(): Promise<void> {
     failures = 0;
     state.value = whole(found);
     lostSince.value = null;
+    // The server says so after the state if no controller answers it, either.
+    staleSince.value = null;
     connections.value += 1;
   });
   on<unknown>("patch", (patch) => {
@@ -66,6 +68,7 @@ async function connect(): Promise<void> {
   on<{ since: number | null }>("stale", ({ since }) => {
     staleSince.value = since;
   });
+  on<unknown>("alive", () => undefined);
   opened.onerror = () => {
     if (source === opened) retry();
   };
@@ -88,15 +91,8 @@ function retry(): void {
 }
 
 /** Finds connections that broke without an end, as after the sleep of a laptop. */
-async function checkSilence(): Promise<void> {
-  const asked = source;
-  if (!asked || Date.now() - heard < SILENCE_MS) return;
-  heard = Date.now();
-  try {
-    await get<Session>("/api/session", AbortSignal.timeout(5000));
-  } catch {
-    if (source === asked) retry();
-  }
+function checkSilence(): void {
+  if (source && Date.now() - heard >= SILENCE_MS) retry();
 }
 
 /** Before a controller has answered, and after the last graph has gone, parts of the state are missing. */

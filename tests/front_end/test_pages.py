@@ -139,6 +139,28 @@ def test_the_page_says_since_when_no_controller_answers(console: FakeConsole, op
     page.get_by_text("No controller answers").wait_for(state="detached")
 
 
+def test_what_was_stale_before_a_connection_was_lost_is_not_so_after_it(console: FakeConsole, opened: Open) -> None:
+    page = opened(console)
+    shows(page, "serving")
+    console.push("stale", {"since": time.time() - 30})
+    shows(page, re.compile("No controller answers"))
+    console.stop()
+    shows(page, "Connection lost")
+    console.start()
+    page.get_by_text("Connection lost").wait_for(state="detached")
+    assert page.get_by_text("No controller answers").count() == 0
+
+
+def test_a_connection_that_says_nothing_is_replaced(console: FakeConsole, opened: Open) -> None:
+    page = opened(console)
+    page.clock.install()
+    page.reload()
+    shows(page, "serving")
+    console.state = {**console.state, "deployment": {**console.state["deployment"], "generation": 9}}
+    page.clock.fast_forward(30_000)
+    shows(page, re.compile(r"^generation 9$"))
+
+
 def test_a_session_that_is_over_says_what_to_do(console: FakeConsole, opened: Open) -> None:
     console.signed_out = True
     page = opened(console)

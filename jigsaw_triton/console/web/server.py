@@ -30,7 +30,10 @@ log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _KEEP_ALIVE_S = 10.0
-"""Seconds between two lines on a stream that has nothing to say, so that neither end takes it for dead."""
+"""Seconds after which a stream that has nothing to say says so, so that neither end takes it for dead."""
+
+_ALIVE = b"event: alive\ndata: {}\n\n"
+"""An event, since a browser hides comments from the page."""
 
 _WRONG_PASSWORD_S = 1.0
 """Seconds that a wrong password costs, one after the other."""
@@ -178,7 +181,7 @@ class ConsoleServer:
                 try:
                     message = await asyncio.wait_for(opened.next(), _KEEP_ALIVE_S)
                 except TimeoutError:
-                    message = b": keep-alive\n\n"
+                    message = _ALIVE
                 if message is None:
                     break
                 try:
