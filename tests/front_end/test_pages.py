@@ -161,6 +161,27 @@ def test_a_connection_that_says_nothing_is_replaced(console: FakeConsole, opened
     shows(page, re.compile(r"^generation 9$"))
 
 
+def test_a_page_that_nobody_sees_gives_its_connection_back(console: FakeConsole, opened: Open) -> None:
+    def see(hidden: str) -> None:
+        page.evaluate(f"() => void Object.defineProperty(document, 'hidden', {{value: {hidden}, configurable: true}})")
+        page.evaluate("() => void document.dispatchEvent(new Event('visibilitychange'))")
+
+    page = opened(console)
+    page.clock.install()
+    page.reload()
+    shows(page, "serving")
+    see("true")
+    page.clock.fast_forward(15_000)
+    give_up_at = time.monotonic() + PATIENCE_MS / 1000
+    while console.streams > 0:
+        # A server notices the end of a connection when it writes.
+        console.patch({"deployment": {"generation": 9}})
+        assert time.monotonic() < give_up_at
+    see("false")
+    shows(page, re.compile(r"^generation 9$"))
+    assert console.streams == 1
+
+
 def test_a_session_that_is_over_says_what_to_do(console: FakeConsole, opened: Open) -> None:
     console.signed_out = True
     page = opened(console)
