@@ -97,7 +97,7 @@ class ConsoleServer:
                 web.get("/api/servers", self._servers),
                 web.get("/api/logs", self._logs),
                 web.get("/api/traces", self._traces),
-                web.get("/api/traces/{id}", self._trace),
+                web.get("/api/traces/{id:.+}", self._trace),
                 web.get("/api/plan", self._plan),
                 web.post("/api/whatif", self._what_if),
                 web.post("/api/change/{kind}", self._change),

@@ -271,7 +271,7 @@ def test_traces_are_listed_and_shown_as_spans(visiting: Visiting, paths: Paths) 
         )
         for other in ("other", "**%2F*", "..%2F..%2Fg", "%2Fetc%2Fg", "%00"):
             assert (await visit.json(f"/api/traces?graph={other}")) == []
-        for wrong in ("7", 3000 * "[", '["%2F**","7",0]'):
+        for wrong in ("7", 3000 * "[", '["%2F**","7",0]', '["g","%7Bid%2F7%7D",0]'):
             response = await visit.http.get(f"/api/traces/{wrong}")
             assert response.status == 400
 
