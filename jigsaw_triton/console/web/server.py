@@ -111,6 +111,9 @@ class ConsoleServer:
 
     async def _log_in_by_token(self, request: web.Request) -> web.StreamResponse:
         cookie = self._access.redeem(request.query.get("token", ""))
+        if cookie is None and self._access.has_password:
+            # The page after a wrong password has this path, and may be loaded again.
+            raise web.HTTPSeeOther("/")
         if cookie is None:
             text = (
                 "The URL was used before, is too old, or is incomplete. Run `jigsaw-triton console` on the machine of "

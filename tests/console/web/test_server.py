@@ -56,6 +56,8 @@ def test_a_console_with_a_password_asks_for_it(visiting: Visiting, monkeypatch: 
         wrong = await visit.http.post("/login", data={"password": "<script>"})
         assert wrong.status == 403
         assert "script>" not in await wrong.text()
+        again = await visit.http.get("/login")
+        assert 'type="password"' in await again.text()
         right = await visit.http.post("/login", data={"password": PASSWORD}, allow_redirects=False)
         assert right.status == 303
         long = await visit.http.post("/login", data={"password": PASSWORD + 5000 * " "})
