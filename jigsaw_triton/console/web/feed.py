@@ -132,7 +132,8 @@ class Feed:
                 self._lose()
             except Exception:
                 # Pages that wait for ever would not show that something is wrong.
-                log.exception("the controller's answer cannot be shown")
+                if not self._stale:
+                    log.exception("the controller's answer cannot be shown")
                 self._lose()
             gap_s = _WAIT_S if self._stale else _GAP_S
             await asyncio.sleep(max(0.0, began_s + gap_s - time.monotonic()))

@@ -106,7 +106,8 @@ class Records:
         """
         known = self.servers()
         if server not in known:
-            raise InputError(f"there is no log {server!r}", where="server", hint=nearest(server, known, "logs"))
+            hint = nearest(server, known, "logs")
+            raise InputError(f"there is no log {server!r} on this machine", where="server", hint=hint)
         return tail(self._paths.log(server), lines)
 
     def traces(self, graph: str, limit: int) -> list[Json]:
