@@ -299,6 +299,16 @@ def test_events_arrive_and_are_filtered(console: FakeConsole, opened: Open) -> N
     page.get_by_role("heading", name="GPUs").wait_for()
 
 
+def test_workers_and_generations_in_a_text_are_links(serve: Serve, opened: Open) -> None:
+    state = states.state(2)
+    state["workers"]["n-0-1g+me-0"] = state["workers"]["node00-1-4"]
+    console = serve(state)
+    console.events = [states.event(1, "lost", "n-0-1g+me-0 of generation 7 replaces node00-1-4.", time.time())]
+    page = opened(console, "events")
+    for name in ("n-0-1g+me-0", "generation 7", "node00-1-4"):
+        page.locator(".events").get_by_role("link", name=name, exact=True).wait_for()
+
+
 def test_ten_thousand_events_do_not_fill_the_page(console: FakeConsole, opened: Open) -> None:
     page = opened(console, "events")
     shows(page, "newest first")
