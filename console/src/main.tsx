@@ -159,7 +159,8 @@ function SignedOut() {
       <img src="/assets/icon.svg" alt="" width="48" height="48" />
       <h1>The session has ended</h1>
       <p>
-        Open the address that <code>jigsaw-triton console</code> prints. Each address opens one session.
+        Open the address that <code>jigsaw-triton console</code> prints. Each address opens one session. If the console has a
+        password, load this page again.
       </p>
     </div>
   );

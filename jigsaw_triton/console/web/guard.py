@@ -96,7 +96,8 @@ class Guard:
         self, request: web.Request, status: int, title: str, text: str, *, form: bool = False
     ) -> web.StreamResponse:
         if request.path.startswith("/api/"):
-            return error_response(StateError(text, hint=_NEW_URL if status == 401 else ""), status)
+            hint = "" if status != 401 else _NEW_URL if not form else "Load the page again, and enter the password."
+            return error_response(StateError(text, hint=hint), status)
         return page(title, text, status=status, form=form)
 
 

@@ -53,6 +53,8 @@ def test_a_console_with_a_password_asks_for_it(visiting: Visiting, monkeypatch: 
         page = await visit.http.get("/")
         assert page.status == 401
         assert 'type="password"' in await page.text()
+        call = await visit.http.get("/api/session")
+        assert "enter the password" in (await call.json())["error"]["hint"]
         wrong = await visit.http.post("/login", data={"password": "<script>"})
         assert wrong.status == 403
         assert "script>" not in await wrong.text()
