@@ -104,6 +104,21 @@ def test_a_swap_is_watched(console: FakeConsole, opened: Open) -> None:
     shows(page, re.compile(r"^generation 8$"))
 
 
+def test_workers_that_share_a_slice_are_shown_together(serve: Serve, opened: Open) -> None:
+    state = states.state()
+    shared = "node00-0-0-p2"
+    state["workers"][shared] = states.worker("cars", "node00/0", "3g", 0, state="loading")
+    page = opened(serve(state))
+    piece = page.get_by_role("button", name=re.compile("cars efficientnet-b2, slice 3g at 0 of GPU node00.0, loading"))
+    piece.click()
+    card = page.get_by_role("dialog", name=f"node00-0-0, {shared}")
+    for task in ("detect", "cars"):
+        card.get_by_text(task, exact=True).wait_for()
+    card.get_by_role("link", name=f"Log of {shared}").click()
+    page.get_by_role("link", name=f"Worker {shared} on its GPU").click()
+    page.get_by_role("tooltip", name=f"node00-0-0, {shared}").wait_for()
+
+
 def test_a_thousand_gpus_are_grouped_or_drawn_as_far_as_they_are_visible(serve: Serve, opened: Open) -> None:
     page = opened(serve(states.state(1000)))
     page.get_by_role("button", name="167 alike: show all GPUs like node00/0").wait_for()
