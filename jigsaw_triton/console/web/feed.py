@@ -192,8 +192,10 @@ class Feed:
     def _publish(self) -> None:
         """Sends what has changed in the state, or the whole state to pages that lack it."""
         found = measured(self._readings[0], self._readings[-1]) if len(self._readings) > 1 else Measured()
-        before = self._state
-        now = document(self._view, found, self._sample, time.time())
+        before, now_s = self._state, time.time()
+        # No samples come while the gateway does not run.
+        recent = self._sample is not None and now_s - self._sample["t"] <= WINDOW_S
+        now = document(self._view, found, self._sample if recent else None, now_s)
         now["change"] = with_finished_stages(before["change"] if before is not None else None, now["change"])
         self._state = now
         patch = merge_patch({**before, "now": now["now"]}, now) if before is not None else {}

@@ -86,6 +86,21 @@ def test_events_and_samples_that_come_later_are_sent() -> None:
     run(ask)
 
 
+def test_a_sample_is_the_present_load_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ask(live: FakeLive, feed: Feed) -> None:
+        live.change(graphs={"g": {"arrivals_rps": None, "tasks": {}, "edges": []}})
+        with feed.page() as page:
+            reader = Reader(page)
+            state = await reader.until("state")
+            load = {"arrivals_rps": 5.0, "served_rps": 5.0}
+            live.samples.append({"t": state["now"] + PATIENCE_S, "slices": 2, "graphs": {"g": load}})
+            assert (await reader.until("patch"))["graphs"]["g"]["arrivals_rps"] == 5.0
+            monkeypatch.setattr(module, "WINDOW_S", -2 * PATIENCE_S)
+            assert (await reader.until("patch"))["graphs"]["g"]["arrivals_rps"] is None
+
+    run(ask)
+
+
 def test_all_pages_together_ask_the_controller_once_and_nobody_asks_without_pages() -> None:
     async def ask(live: FakeLive, feed: Feed) -> None:
         with feed.page() as first, feed.page() as second:
