@@ -66,6 +66,8 @@ def build(*, sources: Path = SOURCES, folder: Path = FOLDER, develop: bool = Fal
         shutil.rmtree(fresh, ignore_errors=True)
         failure = "The console cannot be built. The bundler says:"
         run(node.command("build.mjs", str(fresh)), sources, node, failure=failure, timeout_s=_BUILD_TIMEOUT_S)
+        # If this is interrupted, what is left of the assets must not count as theirs.
+        stamp.unlink(missing_ok=True)
         shutil.rmtree(assets, ignore_errors=True)
         fresh.rename(assets)
         stamp.write_text(wanted, encoding="utf-8")
@@ -132,6 +134,7 @@ def _install_packages(sources: Path, node: Node, *, develop: bool) -> None:
         "The packages of the console cannot be installed. They are downloaded from the npm registry once; "
         "a wheel of jigsaw-triton needs neither them nor a network. npm says:"
     )
+    stamp.unlink(missing_ok=True)
     run(node.npm_command("ci", *options), sources, node, failure=failure, timeout_s=_INSTALL_TIMEOUT_S)
     stamp.write_text(f"{lockfile} {'develop' if develop else ''}\n", encoding="utf-8")
 

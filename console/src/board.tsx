@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { memo } from "preact/compat";
 import type { Board, Piece } from "./boards";
-import { load } from "./boards";
+import { load, modelsOf, stateOf } from "./boards";
 import { number } from "./format";
 import { taskClass, taskLabel } from "./palette";
 
@@ -14,13 +14,13 @@ const MOVES = { drain: "draining", destroy: "destroying", create: "creating", lo
 export function condition(piece: Piece): string {
   if (piece.move) return MOVES[piece.move.kind] ?? String(piece.move.kind);
   if (piece.slice.foreign) return "taken";
-  if (!piece.worker) return "empty";
-  return piece.worker.state === "ready" ? "" : piece.worker.state;
+  const state = stateOf(piece) ?? "empty";
+  return state === "ready" ? "" : state;
 }
 
 /** What a reader of the screen hears of a slice after the text that is visible in it. */
 export function rest(board: Board, piece: Piece): string {
-  const others = (piece.worker?.models ?? []).slice(1).map((m) => `, ${taskLabel.value(m.graph, m.task)} ${m.variant}`);
+  const others = modelsOf(piece).slice(1).map((m) => `, ${taskLabel.value(m.graph, m.task)} ${m.variant}`);
   return `${others.join("")}, slice ${piece.slice.slice} at ${piece.start} of GPU ${board.key}, ${condition(piece) || "ready"}`;
 }
 
@@ -31,7 +31,7 @@ interface PieceProps {
 
 /** The inside of a slice: the task, the variant, instances and batch, and how busy it is. */
 export function PieceFace({ piece }: PieceProps) {
-  const models = piece.worker?.models ?? [];
+  const models = modelsOf(piece);
   const word = condition(piece);
   const first = models[0];
   const share = load(piece);
@@ -59,7 +59,7 @@ export function PieceFace({ piece }: PieceProps) {
 }
 
 export function pieceClass(piece: Piece): string {
-  const first = piece.worker?.models[0];
+  const first = modelsOf(piece)[0];
   const word = condition(piece);
   return [
     "piece",
@@ -92,7 +92,8 @@ function same(before: BoardProps, now: BoardProps): boolean {
     a.pieces.length === b.pieces.length &&
     a.pieces.every((piece, i) => {
       const other = b.pieces[i]!;
-      return piece.slice === other.slice && piece.worker === other.worker && piece.move?.kind === other.move?.kind;
+      const workers = piece.workers.length === other.workers.length && piece.workers.every(([, worker], at) => worker === other.workers[at]![1]);
+      return piece.slice === other.slice && workers && piece.move?.kind === other.move?.kind;
     })
   );
 }

@@ -1,4 +1,4 @@
-import type { Gpu, Move, Slice, State, Worker, WorkerModel } from "./model";
+import type { Gpu, Maybe, Move, Slice, State, Worker, WorkerModel } from "./model";
 
 const names = new Intl.Collator(undefined, { numeric: true });
 
@@ -7,8 +7,8 @@ export interface Piece {
   slice: Slice;
   start: number;
   length: number;
-  name: string | null;
-  worker: Worker | null;
+  /** Workers in the slice by name: one, or several that share it under MPS. */
+  workers: [string, Worker][];
   move: Move | null;
 }
 
@@ -19,18 +19,17 @@ export interface Board {
   pieces: Piece[];
 }
 
-export function boardOf(key: string, gpu: Gpu, state: State, moves: Map<string, Move>): Board {
+function boardOf(key: string, gpu: Gpu, places: Map<string, [string, Worker][]>, moves: Map<string, Move>): Board {
   const pieces = gpu.slices
     .map((slice): Piece => {
-      const name = slice.worker ?? null;
+      const workers = (slice.worker && places.get(place(key, slice.start, slice.slice))) || [];
       return {
-        key: `${slice.start}:${slice.slice}:${name ?? ""}`,
+        key: `${slice.start}:${slice.slice}:${slice.worker ?? ""}`,
         slice,
         start: slice.start,
         length: slice.size,
-        name,
-        worker: (name !== null ? state.workers[name] : null) ?? null,
-        move: (name !== null ? moves.get(name) : null) ?? null,
+        workers,
+        move: workers.map(([name]) => moves.get(name)).find((move) => move) ?? null,
       };
     })
     .sort((a, b) => a.start - b.start);
@@ -39,21 +38,44 @@ export function boardOf(key: string, gpu: Gpu, state: State, moves: Map<string, 
 
 export function boardsOf(state: State): Board[] {
   const moves = movesOf(state);
+  const places = placesOf(state);
   return Object.entries(state.gpus)
-    .map(([key, gpu]) => boardOf(key, gpu, state, moves))
+    .map(([key, gpu]) => boardOf(key, gpu, places, moves))
     .sort((a, b) => names.compare(a.gpu.node, b.gpu.node) || a.gpu.index - b.gpu.index);
 }
 
-export function movesOf(state: State): Map<string, Move> {
+const place = (gpu: Maybe<string>, start: Maybe<number>, slice: Maybe<string>): string => `${gpu} ${start} ${slice}`;
+
+function placesOf(state: State): Map<string, [string, Worker][]> {
+  const found = new Map<string, [string, Worker][]>();
+  for (const [name, worker] of Object.entries(state.workers)) {
+    const key = place(worker.gpu, worker.start, worker.slice);
+    const there = found.get(key);
+    if (there) there.push([name, worker]);
+    else found.set(key, [[name, worker]]);
+  }
+  return found;
+}
+
+/** Models of all workers in a slice. */
+export const modelsOf = (piece: Piece): WorkerModel[] => piece.workers.flatMap(([, worker]) => worker.models);
+
+/** State of the workers in a slice: that of the first one that is not ready. Null if there is none. */
+export function stateOf(piece: Piece): string | null {
+  const states = piece.workers.map(([, worker]) => worker.state);
+  return states.find((state) => state !== "ready") ?? states[0] ?? null;
+}
+
+function movesOf(state: State): Map<string, Move> {
   return new Map((state.change?.moves ?? []).flatMap((move) => (move.worker ? [[move.worker, move] as const] : [])));
 }
 
 /** Boards with the same slices for the same models in the same condition are alike. */
 export function signature(board: Board): string {
   const pieces = board.pieces.map((piece) => {
-    const models = piece.worker?.models.map((m) => `${m.graph}/${m.task}/${m.variant}/${m.instances}/${m.batch}`).join("+");
-    const condition = piece.move?.kind ?? piece.worker?.state ?? (piece.slice.foreign ? "foreign" : "empty");
-    return `${piece.start}:${piece.slice.slice}:${models ?? ""}:${condition}`;
+    const models = modelsOf(piece).map((m) => `${m.graph}/${m.task}/${m.variant}/${m.instances}/${m.batch}`).join("+");
+    const condition = piece.move?.kind ?? stateOf(piece) ?? (piece.slice.foreign ? "foreign" : "empty");
+    return `${piece.start}:${piece.slice.slice}:${models}:${condition}`;
   });
   return `${board.gpu.model}|${board.gpu.lost ? "lost" : ""}|${pieces.join("|")}`;
 }
@@ -83,7 +105,7 @@ export function busy(model: WorkerModel): number | null {
 
 /** Busy share of the busiest model of a slice. */
 export function load(piece: Piece): number | null {
-  const shares = (piece.worker?.models ?? []).map(busy).filter((share) => share !== null);
+  const shares = modelsOf(piece).map(busy).filter((share) => share !== null);
   return shares.length > 0 ? Math.max(...shares) : null;
 }
 
@@ -92,8 +114,8 @@ export function matches(board: Board, text: string): boolean {
   const wanted = text.toLowerCase();
   const texts = [board.key, board.gpu.model];
   for (const piece of board.pieces) {
-    texts.push(piece.slice.slice, piece.name ?? "", piece.worker?.state ?? "");
-    for (const m of piece.worker?.models ?? []) texts.push(m.graph, m.task, m.variant);
+    texts.push(piece.slice.slice, ...piece.workers.flatMap(([name, worker]) => [name, worker.state]));
+    for (const m of modelsOf(piece)) texts.push(m.graph, m.task, m.variant);
   }
   return texts.some((found) => found.toLowerCase().includes(wanted));
 }

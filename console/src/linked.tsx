@@ -1,7 +1,8 @@
 import { link } from "./route";
 import { state } from "./store";
 
-const WORDS = /(\bgeneration \d+|[\w./@-]+)/g;
+// A name may be followed by a full stop.
+const WORDS = /(\bgeneration \d+|[\w./@+-]*\w)/g;
 
 /** A text in which workers and generations are links. */
 export function Linked({ text }: { text: string }) {

@@ -1,5 +1,5 @@
 import { render } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import "uplot/dist/uPlot.min.css";
 import "./app.css";
 import { signedOut } from "./api";
@@ -34,7 +34,8 @@ function App() {
   useEffect(() => {
     document.title = `${title} · ${deploymentName()}`;
   }, [title, session.value]);
-  useEffect(() => {
+  // Before the effects of the page, which may lead to a part of it.
+  useLayoutEffect(() => {
     // A new page begins at its top, for readers of the screen too; the first one leaves the focus alone.
     if (!first.current) {
       scrollTo(0, 0);
@@ -159,7 +160,8 @@ function SignedOut() {
       <img src="/assets/icon.svg" alt="" width="48" height="48" />
       <h1>The session has ended</h1>
       <p>
-        Open the address that <code>jigsaw-triton console</code> prints. Each address opens one session.
+        Open the address that <code>jigsaw-triton console</code> prints. Each address opens one session. If the console has a
+        password, load this page again.
       </p>
     </div>
   );

@@ -48,18 +48,19 @@ export function PieceCard(props: { board: Board; piece: Piece; anchor: Anchor; p
     onClose();
     (opener.current as HTMLElement | null)?.focus?.({ preventScroll: true });
   };
-  const worker = piece.worker;
+  const names = piece.workers.map(([name]) => name);
+  const use = piece.workers[0]?.[1].use;
   const word = condition(piece);
   return (
     <div
       ref={element}
       class={`card${pinned ? " pinned" : ""}`}
       role={pinned ? "dialog" : "tooltip"}
-      aria-label={piece.name ?? `slice ${piece.slice.slice}`}
+      aria-label={names.join(", ") || `slice ${piece.slice.slice}`}
       style={place ? { left: `${place.left}px`, top: `${place.top}px` } : { visibility: "hidden" }}
     >
       <div class="card-head">
-        <strong>{piece.name ?? (piece.slice.foreign ? "Taken by others" : "No worker")}</strong>
+        <strong>{names.join(", ") || (piece.slice.foreign ? "Taken by others" : "No worker")}</strong>
         <Chip tone={word === "" ? "good" : piece.move ? "info" : "warn"}>{word || "ready"}</Chip>
         {pinned && (
           <button ref={close} type="button" class="close" aria-label="Close" onClick={leave}>
@@ -69,20 +70,30 @@ export function PieceCard(props: { board: Board; piece: Piece; anchor: Anchor; p
       </div>
       <p class="card-place">
         {piece.slice.slice} at {piece.start}, GPU {board.key}, {board.gpu.model}
-        {worker?.pid != null && `, pid ${worker.pid}`}
-        {worker?.restarts ? `, ${worker.restarts} restarts` : ""}
+        {piece.workers.map(([, { pid, restarts }]) => `${pid != null ? `, pid ${pid}` : ""}${restarts ? `, ${restarts} restarts` : ""}`)}
       </p>
-      {worker?.models.map((model) => <ModelFigures key={`${model.graph}/${model.task}/${model.variant}`} model={model} />)}
-      {worker?.use && (
+      {piece.workers.map(([name, worker]) =>
+        worker.models.map((model) => <ModelFigures key={`${name}/${model.graph}/${model.task}/${model.variant}`} model={model} />),
+      )}
+      {use && (
         <p class="card-use">
-          Instance: {memory(worker.use.memory_mib)} of {memory(worker.use.memory_total_mib)} in use
-          {worker.use.busy != null && `, multiprocessors ${percent(worker.use.busy)} busy`}
+          Instance: {memory(use.memory_mib)} of {memory(use.memory_total_mib)} in use
+          {use.busy != null && `, multiprocessors ${percent(use.busy)} busy`}
         </p>
       )}
-      {pinned && piece.name && (
+      {pinned && names.length > 0 && (
         <p class="card-links">
-          <a href={link("events", { text: piece.name })}>Events</a>
-          <a href={link("logs", { server: piece.name })}>Log</a>
+          {names.flatMap((name) => {
+            const owner = names.length > 1 ? ` of ${name}` : "";
+            return [
+              <a key={`events ${name}`} href={link("events", { text: name })}>
+                Events{owner}
+              </a>,
+              <a key={`log ${name}`} href={link("logs", { server: name })}>
+                Log{owner}
+              </a>,
+            ];
+          })}
           <a href={link("traces")}>Traces</a>
         </p>
       )}

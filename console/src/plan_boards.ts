@@ -20,8 +20,7 @@ export function planBoards(plan: Plan, state: State): Board[] {
         slice: { slice, start, size: length },
         start,
         length,
-        name: null,
-        worker: { state: "ready", models },
+        workers: [["", { state: "ready", models }]],
         move: null,
       };
     });

@@ -3,6 +3,9 @@ import type { Column, GraphSample, History, Sample } from "./model";
 /** Seconds that the charts can show. */
 export const KEPT_S = 3600;
 
+/** Seconds without a sample that are a gap. One comes each second, and later on a machine that is busy. */
+const GAP_S = 10;
+
 type Field = keyof GraphSample;
 const FIELDS: Field[] = ["arrivals_rps", "served_rps", "refused_rps", "failed_rps", "p50_ms", "p99_ms", "accuracy"];
 
@@ -20,6 +23,9 @@ export class Series {
     for (const [name, columns] of Object.entries(samples.graphs)) {
       this.graphs.set(name, columnsOf((field) => filled(columns[field], this.t.length)));
     }
+    for (let row = this.t.length - 1; row > 0; row--) {
+      if (this.t[row]! - this.t[row - 1]! > GAP_S) this.leaveGap(row);
+    }
   }
 
   /** Adds a sample unless it is known already. */
@@ -28,6 +34,7 @@ export class Series {
     for (const name of Object.keys(sample.graphs)) {
       if (!this.graphs.has(name)) this.graphs.set(name, columnsOf(() => filled(null, this.t.length)));
     }
+    if (sample.t - (this.t.at(-1) ?? Infinity) > GAP_S) this.leaveGap(this.t.length);
     this.t.push(sample.t);
     this.slices.push(sample.slices);
     this.joules.push(sample.joules_per_request ?? null);
@@ -37,11 +44,20 @@ export class Series {
     this.forget(sample.t - KEPT_S);
   }
 
+  /** Adds a row without values before another one, since a chart joins rows that have values. */
+  private leaveGap(row: number): void {
+    this.t.splice(row, 0, this.t[row - 1]! + 1);
+    for (const column of this.columns()) column.splice(row, 0, null);
+  }
+
   private forget(before: number): void {
     const old = this.t.findIndex((t) => t >= before);
     if (old <= 0) return;
-    const columns = [...this.graphs.values()].flatMap((found) => FIELDS.map((field) => found[field]));
-    for (const column of [this.t, this.slices, this.joules, ...columns]) column.splice(0, old);
+    for (const column of [this.t, ...this.columns()]) column.splice(0, old);
+  }
+
+  private columns(): Column[] {
+    return [this.slices, this.joules, ...[...this.graphs.values()].flatMap((found) => FIELDS.map((field) => found[field]))];
   }
 }
 

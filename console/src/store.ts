@@ -7,8 +7,10 @@ import { merge } from "./patch";
 const KEPT_EVENTS = 1000;
 const GATHER_MS = 100;
 const RETRY_MS = [500, 1000, 2000, 3000];
-/** Silence after which the connection is checked. The server sends a sample each second while a controller answers. */
-const SILENCE_MS = 12_000;
+/** Silence after which a connection counts as broken. The server sends an `alive` after 10 s without another event. */
+const SILENCE_MS = 25_000;
+/** Time after which a page that nobody sees gives its connection back: a browser has six for all pages of a server. */
+const HIDDEN_MS = 10_000;
 
 export const session = signal<Session | null>(null);
 export const state = signal<State | null>(null);
@@ -22,6 +24,10 @@ export const lostSince = signal<number | null>(null);
 export const connections = signal(0);
 
 let source: EventSource | null = null;
+let attempts = 0;
+/** True while the page has given its connection back. */
+let away = false;
+let leaving: number | undefined;
 let heard = 0;
 let failures = 0;
 let arrived: LogEvent[] = [];
@@ -29,16 +35,42 @@ let gathering: number | undefined;
 
 export function start(): void {
   void connect();
-  setInterval(() => void checkSilence(), 3000);
+  setInterval(checkSilence, 3000);
+  document.addEventListener("visibilitychange", followVisibility);
+  followVisibility();
+}
+
+function followVisibility(): void {
+  clearTimeout(leaving);
+  if (document.hidden) {
+    leaving = setTimeout(leave, HIDDEN_MS);
+  } else if (away) {
+    away = false;
+    void connect();
+  }
+}
+
+function leave(): void {
+  away = true;
+  source?.close();
+  source = null;
 }
 
 async function connect(): Promise<void> {
+  const attempt = ++attempts;
+  let found: Session | null = null;
   try {
-    session.value = await get<Session>("/api/session");
+    found = await get<Session>("/api/session");
   } catch {
-    if (!signedOut.value) retry();
+    // It is tried again below.
+  }
+  // The page may have been left meanwhile, and may be back already.
+  if (away || attempt !== attempts || signedOut.value) return;
+  if (!found) {
+    retry();
     return;
   }
+  session.value = found;
   const opened = new EventSource("/api/stream");
   source = opened;
   heard = Date.now();
@@ -51,6 +83,8 @@ async function connect(): Promise<void> {
     failures = 0;
     state.value = whole(found);
     lostSince.value = null;
+    // The server says so after the state if no controller answers it, either.
+    staleSince.value = null;
     connections.value += 1;
   });
   on<unknown>("patch", (patch) => {
@@ -66,6 +100,7 @@ async function connect(): Promise<void> {
   on<{ since: number | null }>("stale", ({ since }) => {
     staleSince.value = since;
   });
+  on<unknown>("alive", () => undefined);
   opened.onerror = () => {
     if (source === opened) retry();
   };
@@ -84,19 +119,16 @@ function retry(): void {
   source?.close();
   source = null;
   lostSince.value ??= Date.now() / 1000;
-  setTimeout(() => void connect(), RETRY_MS[Math.min(failures++, RETRY_MS.length - 1)]);
+  const attempt = attempts;
+  const again = () => {
+    if (!away && attempt === attempts) void connect();
+  };
+  setTimeout(again, RETRY_MS[Math.min(failures++, RETRY_MS.length - 1)]);
 }
 
 /** Finds connections that broke without an end, as after the sleep of a laptop. */
-async function checkSilence(): Promise<void> {
-  const asked = source;
-  if (!asked || Date.now() - heard < SILENCE_MS) return;
-  heard = Date.now();
-  try {
-    await get<Session>("/api/session", AbortSignal.timeout(5000));
-  } catch {
-    if (source === asked) retry();
-  }
+function checkSilence(): void {
+  if (source && Date.now() - heard >= SILENCE_MS) retry();
 }
 
 /** Before a controller has answered, and after the last graph has gone, parts of the state are missing. */

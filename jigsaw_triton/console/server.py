@@ -22,7 +22,12 @@ from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.finite_json import finite
+from jigsaw_triton.gpus.model import DeviceUse
 from jigsaw_triton.servers.socket_api import MAX_WAIT_S, SocketApi, seconds, whole_number
+
+_USE_S = 0.2
+"""Seconds that the nodes may take to answer with the utilisation of their instances. The console shows a change within
+half a second, and a node that is about to be lost must not delay that."""
 
 Read = Callable[[Mapping[str, Any], Generation | None], ChangeRequest]
 """Function that loads a deploy request, whose files and flags come from the command line, given what serves now."""
@@ -54,6 +59,8 @@ class StatusServer:
         self._journal = journal
         self._read = read
         self._options = options
+        self._use: Mapping[str, DeviceUse] = {}
+        self._using: asyncio.Task[Mapping[str, DeviceUse]] | None = None
         self._asking = asyncio.Lock()
         routes = (
             web.get("/status", self._status),
@@ -76,6 +83,9 @@ class StatusServer:
     async def stop(self) -> None:
         """Stops, after up to two seconds for calls in progress."""
         await self._api.stop()
+        if self._using is not None:
+            self._using.cancel()
+            await asyncio.wait({self._using})
 
     async def _status(self, _: web.Request) -> web.Response:
         # Whoever asks may read the journal next, to see which MIG instances are ours.
@@ -129,8 +139,18 @@ class StatusServer:
             "samples": self._controller.load.after(seconds(request, "sample")),
         }
         if known != version:
-            answer["view"] = view(self._controller, self._fleet, await self._fleet.use())
+            answer["view"] = view(self._controller, self._fleet, await self._recent_use())
         return web.json_response(finite(answer))
+
+    async def _recent_use(self) -> Mapping[str, DeviceUse]:
+        """Returns the utilisation of MIG instances by worker: that of the last time if a node does not answer soon."""
+        using = self._using = self._using or asyncio.create_task(self._fleet.use(), name="utilisation")
+        await asyncio.wait({using}, timeout=_USE_S)
+        if using.done():
+            if self._using is using:
+                self._using = None
+            self._use = using.result()
+        return self._use
 
     @property
     def _version(self) -> str:

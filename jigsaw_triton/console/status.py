@@ -165,6 +165,10 @@ def _nodes(state: State, fleet: Fleet) -> list[dict[str, Any]]:
     boards: dict[str, Counter[str]] = {}
     for gpu in wanted.cluster.gpus:
         boards.setdefault(gpu.id.node, Counter())[gpu.board.name] += 1
+    workers: dict[str, list[str]] = {}
+    for worker in state.actual.workers.values():
+        if worker.place is not None:
+            workers.setdefault(worker.node, []).append(worker.name)
     away = {node.name: "lost" if node.away else "agent away" for node in fleet.nodes if node.away or node.headless}
     return [
         {
@@ -173,7 +177,7 @@ def _nodes(state: State, fleet: Fleet) -> list[dict[str, Any]]:
             "state": away.get(name) or ("cordoned" if name in state.cordoned else "ready"),
             "gpus": dict(sorted(counts.items())),
             "lost": sorted(gpu.index for gpu in state.lost if gpu.node == name),
-            "workers": sorted(w.name for w in state.actual.workers.values() if w.place is not None and w.node == name),
+            "workers": sorted(workers.get(name, ())),
         }
         for name, counts in sorted(boards.items())
     ]

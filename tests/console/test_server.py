@@ -20,6 +20,7 @@ from jigsaw_triton.controller.core.stage import Stage
 from jigsaw_triton.controller.core.state import Phase
 from jigsaw_triton.controller.persistence.history import keep
 from jigsaw_triton.errors import Diagnostic, InputError, JigsawError, SpecError, StateError
+from jigsaw_triton.gpus.model import DeviceUse
 from jigsaw_triton.profiles import table
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from jigsaw_triton.servers.metrics import parse_metrics
@@ -28,6 +29,7 @@ from tests.controller.core.test_canary_change import BESIDE
 from tests.controller.core.test_step import ONE
 from tests.controller.disks import fill_disk, free_disk
 from tests.controller.worlds import generation, wanted
+from tests.fakes.live import PATIENCE_S
 from tests.fakes.problems import row
 
 Read = Callable[[Mapping[str, Any], Generation | None], ChangeRequest]
@@ -386,6 +388,21 @@ def test_the_view_is_sent_when_it_has_changed(desk: Desk) -> None:
         assert answer["view"]["deployment"]["state"] == "solving"
         assert answer["version"] != first["version"]
         assert all(event["id"] > 1 for event in answer["events"])
+
+    asked(desk, ask)
+
+
+def test_a_node_that_does_not_answer_does_not_delay_the_view(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang() -> Mapping[str, DeviceUse]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(desk.fleet, "use", hang)
+
+    async def ask(client: ControllerClient) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            answer = await asyncio.to_thread(client.view, "", None, 0.0, 0.0)
+        assert answer["view"]["deployment"]["state"] == "idle"
 
     asked(desk, ask)
 

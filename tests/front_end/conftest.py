@@ -1,9 +1,11 @@
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import pytest
 
+from console.build import MODE_VARIABLE
 from tests.fakes.console import browser as browsers
 from tests.fakes.console import states
 from tests.fakes.console.server import FakeConsole
@@ -22,6 +24,8 @@ def browser() -> Iterator["Browser"]:
     program = browsers.find_browser()
     if program is None:
         missing("chromium", browsers.MISSING)
+    if os.environ.get(MODE_VARIABLE) == "skip":
+        pytest.skip(f"the console is left out, because {MODE_VARIABLE} is skip")
     if not (browsers.ASSETS / "index.html").is_file():
         pytest.fail("the console is not built: run `make setup` or `python -m console.build`")
     with browsers.chromium(program) as found:

@@ -130,6 +130,35 @@ def test_a_mistake_in_the_sources_is_an_error_and_keeps_the_old_assets(root: Pat
     assert (found / "index.html").is_file()
 
 
+def test_assets_of_a_build_that_was_interrupted_are_built_again(
+    root: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assets(root)
+    before = (root / "console" / "src" / "main.tsx").read_text()
+    (root / "console" / "src" / "main.tsx").write_text("changed")
+
+    def interrupt(path: Path, **_: object) -> None:
+        (path / "app.js").unlink(missing_ok=True)
+        if path.name == "assets":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("console.build.shutil.rmtree", interrupt)
+        assets(root)
+    (root / "console" / "src" / "main.tsx").write_text(before)
+    assert (assets(root) / "app.js").is_file()
+
+
+def test_packages_of_an_installation_that_failed_are_installed_again(root: Path, tools: Tools) -> None:
+    assets(root)
+    tools.offline()
+    with pytest.raises(BuildError):
+        assets(root, develop=True)
+    (root / "console" / "src" / "main.tsx").write_text("changed")
+    with pytest.raises(BuildError):
+        assets(root)
+
+
 @pytest.mark.usefixtures("no_node")
 def test_a_missing_node_is_a_requirement() -> None:
     assert missing_requirements() == [REQUIREMENT]

@@ -104,6 +104,21 @@ def test_a_swap_is_watched(console: FakeConsole, opened: Open) -> None:
     shows(page, re.compile(r"^generation 8$"))
 
 
+def test_workers_that_share_a_slice_are_shown_together(serve: Serve, opened: Open) -> None:
+    state = states.state()
+    shared = "node00-0-0-p2"
+    state["workers"][shared] = states.worker("cars", "node00/0", "3g", 0, state="loading")
+    page = opened(serve(state))
+    piece = page.get_by_role("button", name=re.compile("cars efficientnet-b2, slice 3g at 0 of GPU node00.0, loading"))
+    piece.click()
+    card = page.get_by_role("dialog", name=f"node00-0-0, {shared}")
+    for task in ("detect", "cars"):
+        card.get_by_text(task, exact=True).wait_for()
+    card.get_by_role("link", name=f"Log of {shared}").click()
+    page.get_by_role("link", name=f"Worker {shared} on its GPU").click()
+    page.get_by_role("tooltip", name=f"node00-0-0, {shared}").wait_for()
+
+
 def test_a_thousand_gpus_are_grouped_or_drawn_as_far_as_they_are_visible(serve: Serve, opened: Open) -> None:
     page = opened(serve(states.state(1000)))
     page.get_by_role("button", name="167 alike: show all GPUs like node00/0").wait_for()
@@ -137,6 +152,49 @@ def test_the_page_says_since_when_no_controller_answers(console: FakeConsole, op
     shows(page, re.compile("Stale since .*No controller answers"))
     console.push("stale", {"since": None})
     page.get_by_text("No controller answers").wait_for(state="detached")
+
+
+def test_what_was_stale_before_a_connection_was_lost_is_not_so_after_it(console: FakeConsole, opened: Open) -> None:
+    page = opened(console)
+    shows(page, "serving")
+    console.push("stale", {"since": time.time() - 30})
+    shows(page, re.compile("No controller answers"))
+    console.stop()
+    shows(page, "Connection lost")
+    console.start()
+    page.get_by_text("Connection lost").wait_for(state="detached")
+    assert page.get_by_text("No controller answers").count() == 0
+
+
+def test_a_connection_that_says_nothing_is_replaced(console: FakeConsole, opened: Open) -> None:
+    page = opened(console)
+    page.clock.install()
+    page.reload()
+    shows(page, "serving")
+    console.state = {**console.state, "deployment": {**console.state["deployment"], "generation": 9}}
+    page.clock.fast_forward(30_000)
+    shows(page, re.compile(r"^generation 9$"))
+
+
+def test_a_page_that_nobody_sees_gives_its_connection_back(console: FakeConsole, opened: Open) -> None:
+    def see(hidden: str) -> None:
+        page.evaluate(f"() => void Object.defineProperty(document, 'hidden', {{value: {hidden}, configurable: true}})")
+        page.evaluate("() => void document.dispatchEvent(new Event('visibilitychange'))")
+
+    page = opened(console)
+    page.clock.install()
+    page.reload()
+    shows(page, "serving")
+    see("true")
+    page.clock.fast_forward(15_000)
+    give_up_at = time.monotonic() + PATIENCE_MS / 1000
+    while console.streams > 0:
+        # A server notices the end of a connection when it writes.
+        console.patch({"deployment": {"generation": 9}})
+        assert time.monotonic() < give_up_at
+    see("false")
+    shows(page, re.compile(r"^generation 9$"))
+    assert console.streams == 1
 
 
 def test_a_session_that_is_over_says_what_to_do(console: FakeConsole, opened: Open) -> None:
@@ -254,6 +312,16 @@ def test_events_arrive_and_are_filtered(console: FakeConsole, opened: Open) -> N
     eventually(page, "document.querySelectorAll('.events li').length > 300")
     page.locator(".events").get_by_role("link", name="node00-1-4").first.click()
     page.get_by_role("heading", name="GPUs").wait_for()
+
+
+def test_workers_and_generations_in_a_text_are_links(serve: Serve, opened: Open) -> None:
+    state = states.state(2)
+    state["workers"]["n-0-1g+me-0"] = state["workers"]["node00-1-4"]
+    console = serve(state)
+    console.events = [states.event(1, "lost", "n-0-1g+me-0 of generation 7 replaces node00-1-4.", time.time())]
+    page = opened(console, "events")
+    for name in ("n-0-1g+me-0", "generation 7", "node00-1-4"):
+        page.locator(".events").get_by_role("link", name=name, exact=True).wait_for()
 
 
 def test_ten_thousand_events_do_not_fill_the_page(console: FakeConsole, opened: Open) -> None:

@@ -1,5 +1,5 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { type Board, boardsOf, grouped, matches, type Piece } from "../boards";
+import { type Board, boardsOf, grouped, matches, modelsOf, type Piece } from "../boards";
 import { BoardView } from "../board";
 import { ChangeStrip } from "../change";
 import { number, plural } from "../format";
@@ -35,7 +35,7 @@ export function Gpus() {
   const all = useMemo(() => boardsOf(found), [found]);
   const items = useMemo(() => itemsOf(all, text, grouping, like), [all, text, grouping, like]);
   const dim = useCallback(
-    (piece: Piece) => task !== "" && !piece.worker?.models.some((m) => `${m.graph}/${m.task}` === task),
+    (piece: Piece) => task !== "" && !modelsOf(piece).some((m) => `${m.graph}/${m.task}` === task),
     [task],
   );
   return (
@@ -81,8 +81,8 @@ function itemsOf(all: Board[], text: string, grouping: Grouping, like: string): 
 }
 
 function Summary({ state: found, boards, shown }: { state: State; boards: Board[]; shown: number }) {
-  const used = boards.filter((board) => board.pieces.some((piece) => piece.worker)).length;
-  const slices = boards.flatMap((board) => board.pieces).filter((piece) => piece.worker).length;
+  const used = boards.filter((board) => board.pieces.some((piece) => piece.workers.length > 0)).length;
+  const slices = boards.flatMap((board) => board.pieces).filter((piece) => piece.workers.length > 0).length;
   const lost = boards.filter((board) => board.gpu.lost).length;
   const ready = Object.values(found.workers).filter((worker) => worker.state === "ready").length;
   return (
@@ -183,10 +183,11 @@ function Grid({ items, dim, wanted }: GridProps) {
 
   useEffect(() => {
     if (!wanted) return;
-    const index = items.findIndex((item) => item.board.pieces.some((piece) => piece.name === wanted));
+    const has = (piece: Piece) => piece.workers.some(([name]) => name === wanted);
+    const index = items.findIndex((item) => item.board.pieces.some(has));
     if (index < 0) return;
     moved.current = true;
-    setStop([index, items[index]!.board.pieces.findIndex((piece) => piece.name === wanted)]);
+    setStop([index, items[index]!.board.pieces.findIndex(has)]);
   }, [wanted]);
 
   const board = shown && items.find((item) => item.board.key === shown.board)?.board;

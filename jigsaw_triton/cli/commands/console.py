@@ -71,7 +71,7 @@ def command(
     """
     paths = deployment_paths(state)
     if (url := running_console(paths)) is not None:
-        out.note("the console is running already; this URL opens it")
+        out.note("the console is running already, with the options it was started with; this URL opens it")
         out.result({"url": url}, url)
         return
     settings = ConsoleSettings(

@@ -91,10 +91,10 @@ class Exporter:
         """
         for tail, parse in self._sources:
             for line in tail.read():
-                with suppress(ValueError):
+                # The stubs that run models write the records too, and a model's code could spoil them.
+                with suppress(ValueError, TypeError):
                     self._assembly.add(parse(line), now_s)
         for sampled in self._assembly.complete(float("inf") if last else now_s):
-            # The stubs that run models write the records too, and a model's code could spoil them.
             with suppress(ValueError, TypeError, AttributeError, OverflowError):
                 self._sender.offer([encoded(span) for span in spans(sampled, lambda: secrets.token_bytes(8))])
         self.write_status()

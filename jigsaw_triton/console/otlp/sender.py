@@ -187,14 +187,21 @@ def post(url: str, message: bytes) -> int:
             return rejected(answer.read(_MAX_ANSWER))
     except HTTPError as error:
         with error:
-            text = error.read(_MAX_ANSWER).decode("utf-8", "replace")
-            message_text = f"{url} answers {error.code} {error.reason}: {text[:_SHOWN]}".rstrip(": ")
+            message_text = f"{url} answers {error.code} {error.reason}: {_text(error)[:_SHOWN]}".rstrip(": ")
             if error.code not in _RETRIED:
                 raise RefusedError(message_text) from error
             raise RetryLaterError(message_text, _seconds(error.headers.get("Retry-After"))) from error
     except (OSError, HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error
         raise RetryLaterError(f"{url} cannot be reached: {reason}") from error
+
+
+def _text(error: HTTPError) -> str:
+    """Returns the body of an answer; empty if the connection breaks before its end. The status decides without it."""
+    try:
+        return error.read(_MAX_ANSWER).decode("utf-8", "replace")
+    except (OSError, HTTPException):
+        return ""
 
 
 def _seconds(text: str | None) -> float:

@@ -132,7 +132,8 @@ class Feed:
                 self._lose()
             except Exception:
                 # Pages that wait for ever would not show that something is wrong.
-                log.exception("the controller's answer cannot be shown")
+                if not self._stale:
+                    log.exception("the controller's answer cannot be shown")
                 self._lose()
             gap_s = _WAIT_S if self._stale else _GAP_S
             await asyncio.sleep(max(0.0, began_s + gap_s - time.monotonic()))
@@ -163,17 +164,20 @@ class Feed:
             if url is None or self._stale:
                 continue
             try:
-                samples = await self._live.metrics(url, NAMES)
+                self._add(read(await self._live.metrics(url, NAMES), time.monotonic()))
             except JigsawError as error:
                 log.debug("%s", error)
                 self._readings.clear()
-                continue
-            now_s = time.monotonic()
-            self._readings.append(read(samples, now_s))
-            while len(self._readings) > 2 and now_s - self._readings[1].at_s > WINDOW_S:
-                self._readings.popleft()
-            if self._state is not None:
-                self._publish()
+            except Exception:
+                log.exception("the gateway's metrics cannot be shown")
+                self._readings.clear()
+
+    def _add(self, reading: Reading) -> None:
+        self._readings.append(reading)
+        while len(self._readings) > 2 and reading.at_s - self._readings[1].at_s > WINDOW_S:
+            self._readings.popleft()
+        if self._state is not None:
+            self._publish()
 
     def _lose(self) -> None:
         """Sends the pages since when nothing answers."""
@@ -188,8 +192,10 @@ class Feed:
     def _publish(self) -> None:
         """Sends what has changed in the state, or the whole state to pages that lack it."""
         found = measured(self._readings[0], self._readings[-1]) if len(self._readings) > 1 else Measured()
-        before = self._state
-        now = document(self._view, found, self._sample, time.time())
+        before, now_s = self._state, time.time()
+        # No samples come while the gateway does not run.
+        recent = self._sample is not None and now_s - self._sample["t"] <= WINDOW_S
+        now = document(self._view, found, self._sample if recent else None, now_s)
         now["change"] = with_finished_stages(before["change"] if before is not None else None, now["change"])
         self._state = now
         patch = merge_patch({**before, "now": now["now"]}, now) if before is not None else {}

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -81,7 +80,7 @@ class Guard:
             text = f"This console is not known as {host}. Start it with --host, or open it by its address."
             return self._refusal(request, 421, "Wrong host", text)
         origin = request.headers.get("Origin")
-        if request.method != "GET" and origin is not None and not self._is_own(urlsplit(origin).netloc, host):
+        if request.method != "GET" and origin is not None and not self._is_own(origin.partition("://")[2], host):
             return self._refusal(request, 403, "Wrong origin", f"A page of {origin} may not use this console.")
         if request.path in _OPEN or self.session(request) is not None:
             return None
@@ -97,7 +96,8 @@ class Guard:
         self, request: web.Request, status: int, title: str, text: str, *, form: bool = False
     ) -> web.StreamResponse:
         if request.path.startswith("/api/"):
-            return error_response(StateError(text, hint=_NEW_URL if status == 401 else ""), status)
+            hint = "" if status != 401 else _NEW_URL if not form else "Load the page again, and enter the password."
+            return error_response(StateError(text, hint=hint), status)
         return page(title, text, status=status, form=form)
 
 

@@ -1,11 +1,14 @@
 """Plans that the console makes, in processes of their own: what-if plans, and explanations of what serves."""
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from jigsaw_triton.child_process import ChildEndedError, ChildHungError, ChildProcess
 from jigsaw_triton.errors import JigsawError, StateError
+
+log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
@@ -137,6 +140,9 @@ class Planners:
             found = Explained(number, await process.ask("explain", number, {}))
         except JigsawError as error:
             found = Explained(number, error=str(error))
+        except Exception as error:
+            log.exception("generation %d cannot be explained", number)
+            found = Explained(number, error=f"{type(error).__name__}: {error}; see the console's log")
         finally:
             await asyncio.to_thread(process.close)
         self._explained = found

@@ -106,7 +106,8 @@ class Records:
         """
         known = self.servers()
         if server not in known:
-            raise InputError(f"there is no log {server!r}", where="server", hint=nearest(server, known, "logs"))
+            hint = nearest(server, known, "logs")
+            raise InputError(f"there is no log {server!r} on this machine", where="server", hint=hint)
         return tail(self._paths.log(server), lines)
 
     def traces(self, graph: str, limit: int) -> list[Json]:
@@ -116,7 +117,8 @@ class Records:
             graph: Name of the graph; empty for all.
             limit: Number of traces to return.
         """
-        names = [graph] if graph else self._traced()
+        # The name becomes a pattern of files, so it must be one of these.
+        names = [name for name in self._traced() if graph in ("", name)]
         traces = [trace for name in names for trace in read_traces(self._paths.run, name)]
         return [listed(trace) for trace in sorted(traces, key=lambda trace: -trace.began_s)[:limit]]
 
@@ -127,7 +129,8 @@ class Records:
             InputError: There is no such trace, or no longer.
         """
         asked = TraceKey.parsed(key)
-        for trace in read_traces(self._paths.run, asked.graph, asked.request):
+        known = asked.graph in self._traced()
+        for trace in read_traces(self._paths.run, asked.graph, asked.request) if known else ():
             if TraceKey.of(trace) == asked:
                 return spans(trace)
         raise InputError("there is no such trace", where=key, hint="the traces of old requests are overwritten")

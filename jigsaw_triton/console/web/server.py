@@ -30,10 +30,16 @@ log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _KEEP_ALIVE_S = 10.0
-"""Seconds between two lines on a stream that has nothing to say, so that neither end takes it for dead."""
+"""Seconds after which a stream that has nothing to say says so, so that neither end takes it for dead."""
+
+_ALIVE = b"event: alive\ndata: {}\n\n"
+"""An event, since a browser hides comments from the page."""
 
 _WRONG_PASSWORD_S = 1.0
 """Seconds that a wrong password costs, one after the other."""
+
+_LOG_IN_BYTES = 4096
+"""Size in bytes of the largest body with a password. Anybody may send one, and all wait for the wrong ones before."""
 
 _MOST_EVENTS, _MOST_LINES, _MOST_TRACES = 1000, 5000, 500
 """Numbers of events, lines of a log and traces that one call returns at most."""
@@ -91,7 +97,7 @@ class ConsoleServer:
                 web.get("/api/servers", self._servers),
                 web.get("/api/logs", self._logs),
                 web.get("/api/traces", self._traces),
-                web.get("/api/traces/{id}", self._trace),
+                web.get("/api/traces/{id:.+}", self._trace),
                 web.get("/api/plan", self._plan),
                 web.post("/api/whatif", self._what_if),
                 web.post("/api/change/{kind}", self._change),
@@ -105,6 +111,9 @@ class ConsoleServer:
 
     async def _log_in_by_token(self, request: web.Request) -> web.StreamResponse:
         cookie = self._access.redeem(request.query.get("token", ""))
+        if cookie is None and self._access.has_password:
+            # The page after a wrong password has this path, and may be loaded again.
+            raise web.HTTPSeeOther("/")
         if cookie is None:
             text = (
                 "The URL was used before, is too old, or is incomplete. Run `jigsaw-triton console` on the machine of "
@@ -114,6 +123,9 @@ class ConsoleServer:
         return self._opened(cookie)
 
     async def _log_in_by_password(self, request: web.Request) -> web.StreamResponse:
+        size = request.content_length
+        if size is None or size > _LOG_IN_BYTES:
+            raise web.HTTPRequestEntityTooLarge(_LOG_IN_BYTES, size or 0)
         password = (await request.post()).get("password", "")
         async with self._logging_in:
             cookie = self._access.log_in(password) if isinstance(password, str) else None
@@ -172,7 +184,7 @@ class ConsoleServer:
                 try:
                     message = await asyncio.wait_for(opened.next(), _KEEP_ALIVE_S)
                 except TimeoutError:
-                    message = b": keep-alive\n\n"
+                    message = _ALIVE
                 if message is None:
                     break
                 try:
@@ -268,7 +280,7 @@ async def _body(request: web.Request) -> dict[str, Any]:
         raise InputError("the body is not JSON", where="Content-Type", hint="send application/json")
     try:
         found = await request.json()
-    except ValueError as error:
+    except (ValueError, LookupError, RecursionError) as error:
         raise InputError(f"the body is not JSON: {error}", where=request.path) from error
     if not isinstance(found, dict):
         raise InputError("the body is not an object", where=request.path)

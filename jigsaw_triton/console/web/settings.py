@@ -80,7 +80,8 @@ class ConsoleSettings:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
-            context.load_cert_chain(self.tls_cert, self.tls_key)
+            # Without a password, OpenSSL would ask for that of an encrypted key on the terminal.
+            context.load_cert_chain(self.tls_cert, self.tls_key, password="")
         except (OSError, ssl.SSLError) as error:
             hint = "give PEM files: the certificate with its intermediates, and its private key without a passphrase"
             raise InputError(
@@ -110,8 +111,8 @@ class ConsoleSettings:
         if self.behind_proxy and self.hosts:
             return f"https://{self.hosts[0]}"
         scheme = "http" if self.tls_cert is None else "https"
-        wildcard = _is_ip(self.address) and ipaddress.ip_address(self.address).is_unspecified
-        host = self.hosts[0] if self.hosts else LOOPBACK if wildcard else self.address
+        own = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(self.address, self.address)
+        host = self.hosts[0] if self.hosts else own
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 

@@ -41,7 +41,7 @@ class TraceKey:
             graph, request, at_ms = json.loads(text)
             if isinstance(graph, str) and isinstance(request, str) and isinstance(at_ms, int):
                 return cls(graph, request, at_ms)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             pass
         raise InputError("this is not the id of a trace", where=text[:80], hint="take it from /api/traces")
 

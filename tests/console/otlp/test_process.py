@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,9 @@ NAMES = ["infer g", "detect", "queue detect", "call detect", "serve detect", "ex
 def test_records_of_all_servers_become_a_trace(tmp_path: Path) -> None:
     write(tmp_path, response(took_ms=1.0))
     with Receiver() as receiver, exporter(tmp_path, receiver.endpoint):
+        spoiled = json.dumps({**asdict(response()), "trace": {**asdict(CONTEXT), "id": []}})
         with (tmp_path / FOLDER / GATEWAY / REQUESTS / "g.jsonl").open("a") as file:
-            file.write('{"trace": 7}\nnot JSON\n[]\n')
+            file.write(f'{{"trace": 7}}\nnot JSON\n[]\n{spoiled}\n')
         for record in (run(7), hop(call(7)), response()):
             write(tmp_path, record)
         spans = receiver.wait(lambda spans: len(spans) == 6, "one request")

@@ -1,5 +1,6 @@
 """Spans are sent in batches, and again if that may help; nothing waits for the endpoint."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -154,3 +155,21 @@ def test_an_endpoint_that_is_not_there_may_come_back() -> None:
     (port,) = free_ports(1)
     with pytest.raises(RetryLaterError, match=r"cannot be reached: .*refused"):
         post(f"http://127.0.0.1:{port}/v1/traces", MESSAGE)
+
+
+@pytest.mark.parametrize(("status", "error"), [(400, RefusedError), (503, RetryLaterError)])
+def test_an_answer_that_breaks_off_counts_by_its_status(status: int, error: type[Exception]) -> None:
+    def answer(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(f"HTTP/1.1 {status} No\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nhalf".encode())
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer, args=(server,))
+        thread.start()
+        try:
+            with pytest.raises(error, match=f"answers {status} No$"):
+                post(f"http://127.0.0.1:{server.getsockname()[1]}/v1/traces", MESSAGE)
+        finally:
+            thread.join(PATIENCE_S)

@@ -86,6 +86,21 @@ def test_events_and_samples_that_come_later_are_sent() -> None:
     run(ask)
 
 
+def test_a_sample_is_the_present_load_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ask(live: FakeLive, feed: Feed) -> None:
+        live.change(graphs={"g": {"arrivals_rps": None, "tasks": {}, "edges": []}})
+        with feed.page() as page:
+            reader = Reader(page)
+            state = await reader.until("state")
+            load = {"arrivals_rps": 5.0, "served_rps": 5.0}
+            live.samples.append({"t": state["now"] + PATIENCE_S, "slices": 2, "graphs": {"g": load}})
+            assert (await reader.until("patch"))["graphs"]["g"]["arrivals_rps"] == 5.0
+            monkeypatch.setattr(module, "WINDOW_S", -2 * PATIENCE_S)
+            assert (await reader.until("patch"))["graphs"]["g"]["arrivals_rps"] is None
+
+    run(ask)
+
+
 def test_all_pages_together_ask_the_controller_once_and_nobody_asks_without_pages() -> None:
     async def ask(live: FakeLive, feed: Feed) -> None:
         with feed.page() as first, feed.page() as second:
@@ -179,6 +194,28 @@ def test_tasks_are_measured_from_the_gateway() -> None:
             assert patch["graphs"]["g"]["tasks"]["a"]["measured"]["rate_rps"] > 0
 
     run(ask)
+
+
+def test_metrics_that_cannot_be_read_end_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    async def ask(live: FakeLive, feed: Feed) -> None:
+        asked = asyncio.Event()
+
+        def broken(_: int) -> str:
+            asked.set()
+            raise AttributeError("no such metric")
+
+        live.metrics_text = broken
+        live.change(gateway={"state": "ready", "metrics": "http://gateway/metrics"})
+        with feed.page() as page:
+            reader = Reader(page)
+            await reader.until("state")
+            async with asyncio.timeout(PATIENCE_S):
+                await asked.wait()
+            live.change(deployment={"state": "ready", "generation": 2})
+            assert (await reader.until("patch"))["deployment"] == {"generation": 2}
+
+    run(ask)
+    assert "the gateway's metrics cannot be shown" in caplog.text
 
 
 def test_pages_end_with_the_console() -> None:

@@ -123,9 +123,16 @@ def test_only_the_last_of_the_questions_that_wait_is_answered(monkeypatch: pytes
     assert answered == [0, 3]
 
 
-def test_a_failed_explanation_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (StateError("no longer kept"), "no longer kept"),
+        (AttributeError("no such thing"), "AttributeError: no such thing; see the console's log"),
+    ],
+)
+def test_a_failed_explanation_says_why(monkeypatch: pytest.MonkeyPatch, error: Exception, text: str) -> None:
     async def fail(*_: object) -> Any:
-        raise StateError("no longer kept")
+        raise error
 
     monkeypatch.setattr(PlannerProcess, "ask", fail)
 
@@ -140,7 +147,7 @@ def test_a_failed_explanation_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
         await task
         found = planners.explanation(4)
         assert found is not None
-        assert (found.explanation, found.error) == (None, "no longer kept")
+        assert (found.explanation, found.error) == (None, text)
         assert planners.explanation(5) is None
         await planners.close()
 

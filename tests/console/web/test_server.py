@@ -53,11 +53,17 @@ def test_a_console_with_a_password_asks_for_it(visiting: Visiting, monkeypatch: 
         page = await visit.http.get("/")
         assert page.status == 401
         assert 'type="password"' in await page.text()
+        call = await visit.http.get("/api/session")
+        assert "enter the password" in (await call.json())["error"]["hint"]
         wrong = await visit.http.post("/login", data={"password": "<script>"})
         assert wrong.status == 403
         assert "script>" not in await wrong.text()
+        again = await visit.http.get("/login")
+        assert 'type="password"' in await again.text()
         right = await visit.http.post("/login", data={"password": PASSWORD}, allow_redirects=False)
         assert right.status == 303
+        long = await visit.http.post("/login", data={"password": PASSWORD + 5000 * " "})
+        assert long.status == 413
         assert "Secure" in right.headers["Set-Cookie"]
 
     visiting(ask, log_in=False, password=PASSWORD, behind_proxy=True)
@@ -84,8 +90,9 @@ def test_requests_under_the_name_of_another_site_are_refused(visiting: Visiting)
 
 def test_pages_of_another_site_cannot_post(visiting: Visiting) -> None:
     async def ask(visit: Visit) -> None:
-        response = await visit.http.post("/api/whatif", json={}, headers={"Origin": "http://evil.example.com"})
-        assert response.status == 403
+        for origin in ("http://evil.example.com", "null", "http://["):
+            response = await visit.http.post("/api/whatif", json={}, headers={"Origin": origin})
+            assert response.status == 403
         response = await visit.http.post("/api/whatif", data="{}", headers={"Content-Type": "text/plain"})
         assert response.status == 400
 
@@ -266,9 +273,11 @@ def test_traces_are_listed_and_shown_as_spans(visiting: Visiting, paths: Paths) 
             "v",
             2,
         )
-        assert (await visit.json("/api/traces?graph=other")) == []
-        response = await visit.http.get("/api/traces/7")
-        assert response.status == 400
+        for other in ("other", "**%2F*", "..%2F..%2Fg", "%2Fetc%2Fg", "%00"):
+            assert (await visit.json(f"/api/traces?graph={other}")) == []
+        for wrong in ("7", 3000 * "[", '["%2F**","7",0]', '["g","%7Bid%2F7%7D",0]'):
+            response = await visit.http.get(f"/api/traces/{wrong}")
+            assert response.status == 400
 
     visiting(ask)
 
@@ -315,7 +324,7 @@ def test_without_a_deployment_there_is_nothing_to_plan(visiting: Visiting) -> No
     visiting(ask)
 
 
-@pytest.mark.parametrize("body", ["", "[]", "{"])
+@pytest.mark.parametrize("body", ["", "[]", "{", 100_000 * "["])
 def test_a_body_that_is_no_object_is_an_error(visiting: Visiting, body: str) -> None:
     async def ask(visit: Visit) -> None:
         headers = {"Content-Type": "application/json"}

@@ -1,6 +1,16 @@
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from jigsaw_triton.console.web.settings import ConsoleSettings, read_password
 from jigsaw_triton.errors import InputError
@@ -63,6 +73,21 @@ def test_a_certificate_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
     assert ConsoleSettings().tls() is None
 
 
+def test_a_key_with_a_passphrase_is_an_error_and_asks_nobody(tmp_path: Path) -> None:
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "gpu1")])
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+    cert_file, key_file = tmp_path / "cert.pem", tmp_path / "key.pem"
+    cert_file.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    settings = ConsoleSettings(tls_cert=cert_file, tls_key=key_file)
+    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
+    with pytest.raises(InputError, match="the certificate cannot be used") as caught:
+        settings.tls()
+    assert "without a passphrase" in caught.value.hint
+    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    assert settings.tls() is not None
+
+
 @pytest.mark.parametrize(
     ("header", "accepted"),
     [
@@ -90,6 +115,7 @@ def test_names_of_other_sites_are_no_hosts_of_the_console(header: str, accepted:
         (ConsoleSettings(), "http://127.0.0.1:8081"),
         (ConsoleSettings(address="::1"), "http://[::1]:8081"),
         (ConsoleSettings(address="0.0.0.0", tls_cert=PEM, tls_key=PEM), "https://127.0.0.1:8081"),
+        (ConsoleSettings(address="::", tls_cert=PEM, tls_key=PEM), "https://[::1]:8081"),
         (ConsoleSettings(address="0.0.0.0", tls_cert=PEM, tls_key=PEM, hosts=("gpu1",)), "https://gpu1:8081"),
         (ConsoleSettings(behind_proxy=True, hosts=("console.example.org",)), "https://console.example.org"),
     ],

@@ -163,7 +163,7 @@ class FakeConsole:
                 try:
                     message = await asyncio.wait_for(queue.get(), _KEEP_ALIVE_S)
                 except TimeoutError:
-                    message = b": alive\n\n"
+                    message = _encoded("alive", {})
                 if message is None:
                     return response
                 await response.write(message)
