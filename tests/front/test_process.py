@@ -198,6 +198,18 @@ def test_a_cell_that_is_down_gets_no_request_after_a_reload(world: World) -> Non
     assert under_load(world, change).keys() == {"cell2"}
 
 
+def test_a_gateway_that_has_another_port_now_gets_its_requests_there(world: World) -> None:
+    other, free = Gateway("other", free_ports(1)[0]), world.cell1.port
+    other.start()
+    try:
+        world.cell1.port = other.port
+        world.write()
+        world.front.wait(lambda: nearly(world.front.ask(40), other=30, cell2=10))
+    finally:
+        world.cell1.port = free
+        other.stop()
+
+
 def test_a_wrong_file_is_reported_and_changes_nothing(world: World) -> None:
     world.write(first=-1)
     world.front.wait(lambda: "keeps its previous files" in world.front.log())
