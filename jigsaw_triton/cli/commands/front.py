@@ -19,12 +19,22 @@ from jigsaw_triton.errors import StateError
 )
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @options.option("--status", "only_status", is_flag=True, help="Show the state of the front that runs, and return.")
-@options.option("--http", type=click.IntRange(1, 65535), help="Port for HTTP, instead of the file's.")
-@options.option("--grpc", type=click.IntRange(1, 65535), help="Port for gRPC, instead of the file's.")
-@options.option("--metrics", type=click.IntRange(1, 65535), help="Port of the front's metrics, instead of the file's.")
-@options.option("--address", help="IPv4 address to listen on, instead of the file's.")
+@options.option(
+    "--http", variable="JIGSAW_FRONT_HTTP", type=click.IntRange(1, 65535), help="Port for HTTP, instead of the file's."
+)
+@options.option(
+    "--grpc", variable="JIGSAW_FRONT_GRPC", type=click.IntRange(1, 65535), help="Port for gRPC, instead of the file's."
+)
+@options.option(
+    "--metrics",
+    variable="JIGSAW_FRONT_METRICS",
+    type=click.IntRange(1, 65535),
+    help="Port of the front's metrics, instead of the file's.",
+)
+@options.option("--address", variable="JIGSAW_FRONT_ADDRESS", help="IPv4 address to listen on, instead of the file's.")
 @options.option(
     "--state",
+    variable="JIGSAW_FRONT_STATE",
     metavar="DIR",
     type=click.Path(path_type=Path),
     help="Folder of the front.  [default: front.state beside FILE]",
