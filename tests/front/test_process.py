@@ -1,5 +1,6 @@
 """A front with a real HAProxy over stand-ins of gateways."""
 
+import json
 import signal
 import threading
 from collections import Counter
@@ -235,8 +236,9 @@ def test_haproxy_outlives_its_front_and_the_next_front_goes_on_with_it(world: Wo
 def test_a_signal_ends_the_front_and_haproxy(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.write()
-    world.front.start()
+    world.front.start("--log-format", "json")
     assert world.front.end(signal.SIGTERM) == 0
+    assert {"INFO"} <= {json.loads(line)["level"] for line in world.front.log().splitlines()}
     check_free("127.0.0.1", world.front.http)
     with pytest.raises(StateError, match="no front is running here"):
         FrontFile(world.front.file).status()

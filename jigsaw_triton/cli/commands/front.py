@@ -1,6 +1,5 @@
 """`jigsaw-triton front`: runs a front over the gateways of cells."""
 
-import logging
 import os
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.views.front import front_view
 from jigsaw_triton.errors import StateError
+from jigsaw_triton.logs import LogFormat, log_to_stderr
 
 
 @options.command(
@@ -32,6 +32,7 @@ from jigsaw_triton.errors import StateError
     help="Port of the front's metrics, instead of the file's.",
 )
 @options.option("--address", variable="JIGSAW_FRONT_ADDRESS", help="IPv4 address to listen on, instead of the file's.")
+@options.log_format()
 @options.option(
     "--state",
     variable="JIGSAW_FRONT_STATE",
@@ -47,6 +48,7 @@ def command(
     grpc: int | None,
     metrics: int | None,
     address: str | None,
+    log_format: LogFormat,
     state: Path | None,
 ) -> int | None:
     """Run HAProxy in front of the cells of front.yaml until SIGTERM or Ctrl-C.
@@ -61,6 +63,6 @@ def command(
         out.result(status, *front_view(status))
         return None if status["serving"] else StateError.exit_code
     os.umask(0o077)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr(log_format)
     front.run()
     return None
