@@ -154,8 +154,11 @@ class _Running:
         """
         with self._state_lock, contextlib.suppress(OSError):
             text = self._state.read_text(encoding="utf-8") if state is None else state
+            kept = state_of(self._looked.front, text)
+            if state is None and kept == text:
+                return
             fresh = self._state.with_name(f".{STATE}")
-            fresh.write_text(state_of(self._looked.front, text), encoding="utf-8")
+            fresh.write_text(kept, encoding="utf-8")
             fresh.replace(self._state)
 
     def _contents(self) -> Contents:
