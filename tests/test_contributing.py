@@ -10,8 +10,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("CONTRIBUTING.md", "SECURITY.md", *(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/contributing/*.md")))
-MADE = frozenset({".venv/bin/python"})
-"""Paths that exist only after `make setup`."""
+MADE = frozenset({".venv/bin/python", "build/site"})
+"""Paths that exist only after `make setup` or `make docs`."""
 
 
 def load(path: str) -> Any:
