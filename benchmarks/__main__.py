@@ -29,7 +29,6 @@ NAMES = (
     "cluster",
     "console",
     "mig",
-    "console",
 )
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "RESULTS.md"

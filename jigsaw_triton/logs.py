@@ -63,6 +63,17 @@ def formatter(form: LogFormat) -> logging.Formatter:
     return _JsonFormatter() if form == "json" else logging.Formatter(_TEXT)
 
 
+def log_to_stderr(form: LogFormat) -> None:
+    """Has this process log to its standard error.
+
+    Args:
+        form: Form of the lines.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter(form))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
 def last_words(form: LogFormat, logger: str, message: str, error: str = "") -> str:
     """Returns the line that a process writes to its standard error when it ends by itself, without a log.
 

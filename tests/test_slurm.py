@@ -96,6 +96,20 @@ def test_a_job_deploys_on_its_nodes_and_takes_the_deployment_down(tmp_path: Path
         os.killpg(job.pid, signal.SIGKILL) if job.poll() is None else None
 
 
+def test_a_job_that_is_cancelled_before_it_serves_deploys_no_more(tmp_path: Path) -> None:
+    job = start(tmp_path, deploy=1)
+    try:
+        wait_for(tmp_path, "deploy", 1)
+        job.send_signal(signal.SIGTERM)
+        job.communicate(timeout=PATIENCE_S)
+        assert job.returncode == 143
+        down = f"down --state {tmp_path}/jigsaw-triton-7/controller"
+        after = calls(tmp_path, "")[calls(tmp_path, "").index(down) :]
+        assert [call for call in after if call.startswith("deploy")] == []
+    finally:
+        os.killpg(job.pid, signal.SIGKILL) if job.poll() is None else None
+
+
 def test_a_job_whose_input_is_wrong_ends(tmp_path: Path) -> None:
     job = start(tmp_path, deploy=2)
     try:

@@ -118,15 +118,19 @@ class Cells:
                 after[cell.name] = cell.deployment.last_event()
                 cell.deployment.roll_out(rollout, wait=False, reporter=own)
         failures: list[JigsawError] = []
-        for cell in self.cells:
-            own = reporters[cell.name]
-            try:
-                with _blaming(cell.name):
-                    cell.deployment.wait_settled(after[cell.name], own)
-            except JigsawError as error:
-                if rollouts[cell.name].before is None:
-                    cell.deployment.end_started(own)
-                failures.append(error)
+        try:
+            for cell in self.cells:
+                own = reporters[cell.name]
+                try:
+                    with _blaming(cell.name):
+                        cell.deployment.wait_settled(after[cell.name], own)
+                except JigsawError as error:
+                    if rollouts[cell.name].before is None:
+                        cell.deployment.end_started(own)
+                    failures.append(error)
+        except KeyboardInterrupt:
+            reporter.note(f"interrupted; the controllers go on: `jigsaw-triton cells status {self.folder}`")
+            raise
         if failures:
             raise failures[0]
 
@@ -150,18 +154,21 @@ class Cells:
 
         Raises:
             StateError: No cell is deployed.
+            JigsawError: A cell could not be taken down. The others are.
         """
-        ended = []
+        ended: list[str] = []
+        missing: list[JigsawError] = []
+        failures: list[JigsawError] = []
         for cell in self.cells:
             try:
-                cell.deployment.down(reporter=_Named(cell.name, reporter))
+                with _blaming(cell.name):
+                    cell.deployment.down(reporter=_Named(cell.name, reporter))
                 ended.append(cell.name)
-            except StateError as error:
-                if cell.deployment.running:
-                    raise
-                missing = error
-        if not ended:
-            raise missing
+            except JigsawError as error:
+                absent = isinstance(error, StateError) and not cell.deployment.running
+                (missing if absent else failures).append(error)
+        if failures or not ended:
+            raise [*failures, *missing][0]
         return tuple(ended)
 
     def _check_machine(self) -> None:

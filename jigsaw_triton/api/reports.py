@@ -63,7 +63,7 @@ def result_report(path: Path) -> str:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"the file cannot be read ({error.strerror})", where=str(path)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         hint = "give the output of a command with -o json"
         raise InputError(f"the file is not JSON ({error})", where=str(path), hint=hint) from error
     return result_page(document, str(path))

@@ -165,8 +165,8 @@ FAMILIES: tuple[Family, ...] = (
     _controller("serving", "1 if all graphs are served, else 0.", lambda s: s["serving"]),
     _controller(
         "degraded",
-        "1 if `status` says `degraded`: a server is missing, is being restarted or does not answer, a GPU is lost, or "
-        "the journal is incomplete.",
+        "1 if `status` says `degraded`: a server is missing, is being restarted or does not answer, a GPU is lost, the "
+        "standby gateway is not ready, or the journal is incomplete.",
         lambda s: s["degraded"],
     ),
     _controller(

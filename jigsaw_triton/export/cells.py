@@ -83,8 +83,13 @@ def _cluster(document: ClusterDocument, files: Mapping[str, str], cell: CellCont
     if document.spec.certificates is not None:
         # A folder is named by one of its files.
         spec["certificates"] = str(PurePosixPath(files[f"{document.spec.certificates}/cert.pem"]).parent)
-    gateway = _gateway(document.spec.gateway, cell, index)
-    spec["gateway"] = {**spec.get("gateway", {}), **gateway}
+    base = document.spec.gateway
+    spec["gateway"] = {**spec.get("gateway", {}), **_gateway(base, cell, index)}
+    if (standby := base.standby) is not None:
+        # It belongs to the cell that has its node, and cannot listen on the address of another machine.
+        own = {"node": standby.node, "address": standby.address or base.address}
+        del spec["gateway"]["standby"]
+        spec["gateway"] |= {"standby": own} if standby.node in cell.nodes else {}
     return data
 
 

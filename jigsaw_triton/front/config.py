@@ -38,6 +38,9 @@ answer is out of service after two failures: 0.4 + 0.7 + 0.1 + 0.7 s."""
 _LOST_MS = 2_000
 """Milliseconds after which sent data that a machine's kernel has not acknowledged ends the connection."""
 
+_BACKEND, _SERVER, _ADDRESS, _HOST, _PORT = 1, 3, 4, 17, 18
+"""Columns of HAProxy's states of servers."""
+
 _RETRIES = 3
 _LAST_UPDATE_S = 60
 
@@ -84,6 +87,30 @@ def files(front: Front, place: Place, keys: tuple[ApiKey, ...] | None) -> dict[s
         exporter(front.edge, front.ports),
     ]
     return {CONFIG: configuration(sections), **named_files(limits, keys, _ERRORS)}
+
+
+def state_of(front: Front, text: str) -> str:
+    """Returns the states of servers without those of servers that have another address now.
+
+    HAProxy takes a port from a state rather than from its configuration, so it would go on with the port before.
+
+    Args:
+        front: Settings of the front.
+        text: States as HAProxy writes them.
+    """
+    cells = [(cell.name, cell.gateway) for cell in front.cells]
+    cells += [(cell.name + end, cell.standby) for cell in front.cells if cell.standby for end in (STANDBY, LAST)]
+    addresses = {(protocol, name): address.of(protocol) for name, address in cells for protocol in PROTOCOLS}
+
+    def kept(line: str) -> bool:
+        words = line.split()
+        if len(words) <= _PORT:
+            # The version of the format, and an empty line.
+            return True
+        host, _, port = addresses.get((words[_BACKEND].partition(".")[0], words[_SERVER]), "").rpartition(":")
+        return line.startswith("#") or (port == words[_PORT] and host.strip("[]") in (words[_ADDRESS], words[_HOST]))
+
+    return "".join(line for line in text.splitlines(keepends=True) if kept(line))
 
 
 def backend(protocol: str, graph: str) -> str:
@@ -172,7 +199,7 @@ def _server(
 ) -> str:
     """Returns the line of a server, which tracks the check of the server of this name over HTTP if it has none."""
     line = f"server {name} {address.of(protocol)}{' proto h2' if protocol == 'grpc' else ''} {more}"
-    line += f" tcp-ut {_LOST_MS}ms init-addr last,libc,none"
+    line += f" tcp-ut {_LOST_MS}ms init-addr libc,last,none"
     if protocol != "http" or track is not None:
         return f"{line} track {checked}/{track or name}"
     intervals = f"inter {_CHECK_MS}ms fastinter {_AGAIN_MS}ms downinter {_CHECK_MS}ms fall 2 rise 1"

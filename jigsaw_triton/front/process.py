@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, take_loc
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.front.balancer import INTERVAL_S, Balancer
-from jigsaw_triton.front.config import STATE, files
+from jigsaw_triton.front.config import STATE, files, state_of
 from jigsaw_triton.front.model import Front
 from jigsaw_triton.front.runtime_api import RuntimeApi
 from jigsaw_triton.servers.edge.config import links
@@ -86,6 +87,8 @@ class _Running:
         self._read = read
         place = front_place(paths)
         self._api = RuntimeApi(place.admin)
+        self._state = place.folder / STATE
+        self._state_lock = threading.Lock()
         self._looked = self._look()
         self._listens = asyncio.Event()
         self._keeper = HaproxyKeeper(
@@ -141,12 +144,27 @@ class _Running:
         """Writes the states of the cells to the file that the next HAProxy reads."""
         state = await self._api.state()
         if state is not None:
-            with contextlib.suppress(OSError):
-                await asyncio.to_thread(_write_state, front_place(self._paths).folder / STATE, state)
+            await asyncio.to_thread(self._write_state, state)
+
+    def _write_state(self, state: str | None = None) -> None:
+        """Writes the states of the cells whose addresses are those of the present file.
+
+        Args:
+            state: States that HAProxy has; None for those in the file.
+        """
+        with self._state_lock, contextlib.suppress(OSError):
+            text = self._state.read_text(encoding="utf-8") if state is None else state
+            kept = state_of(self._looked.front, text)
+            if state is None and kept == text:
+                return
+            fresh = self._state.with_name(f".{STATE}")
+            fresh.write_text(kept, encoding="utf-8")
+            fresh.replace(self._state)
 
     def _contents(self) -> Contents:
         """Returns what HAProxy is to read now. It runs in a thread."""
         self._looked = self._look()
+        self._write_state()
         return self._looked.contents
 
     def _look(self) -> _Looked:
@@ -157,9 +175,3 @@ class _Running:
     @staticmethod
     def _report(kind: str, text: str) -> None:
         log.log(logging.ERROR if kind == "error" else logging.INFO, "%s", text)
-
-
-def _write_state(path: Path, text: str) -> None:
-    fresh = path.with_name(f".{path.name}")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
+from console.build import MODE_VARIABLE
 from jigsaw_triton import __version__
 from jigsaw_triton.cli.commands import show
 from jigsaw_triton.cli.inputs.options import Command, Option
@@ -115,11 +116,25 @@ def test_every_option_has_its_environment_variable(name: str) -> None:
     for option in options:
         assert isinstance(option, Option)
         long = next(flag for flag in option.opts if flag.startswith("--"))
+        variable = long[2:].replace("-", "_").upper()
         assert option.envvar in (
-            "JIGSAW_" + long[2:].replace("-", "_").upper(),
+            f"JIGSAW_{variable}",
+            f"JIGSAW_FRONT_{variable}",
             "JIGSAW_MEASURE_ACCURACY",
             "JIGSAW_CONSOLE_ADDRESS",
+            "JIGSAW_CONSOLE_PORT",
         )
+
+
+def test_a_variable_of_the_installation_is_no_option() -> None:
+    variables = {param.envvar for name in LEAVES for param in loaded(name).params}
+    assert MODE_VARIABLE not in variables
+
+
+def test_a_front_takes_nothing_from_the_variables_of_a_deployment() -> None:
+    variables = {f"JIGSAW_{name}" for name in ("ADDRESS", "GRPC", "HTTP", "METRICS", "STATE")}
+    assert variables <= {param.envvar for param in loaded("deploy").params}
+    assert not variables & {param.envvar for param in loaded("front").params}
 
 
 def test_an_environment_variable_is_a_flag_for_all_commands_or_for_none() -> None:

@@ -18,7 +18,7 @@ def test_a_model_slower_than_its_profile_is_reported_and_planned_with(system: Sy
     last = system.last_event()
     with Crowd(system, clients=8, pause_s=0.1) as crowd:
         system.wait_event("slow: words.square.slow on ", after=last)
-        system.wait_event("(slices are slower than profiled)", after=last)
+        last = system.wait_event("(slices are slower than profiled)", after=last)
         system.wait_event("ready: ", after=last)
     crowd.assert_none_failed()
     after = system.status()["plan"]["graphs"]["words"]

@@ -83,6 +83,16 @@ def test_gateways_on_machines_of_their_own_keep_the_ports() -> None:
     assert addresses == ["10.0.0.1", "0.0.0.0"]
 
 
+def test_a_standby_gateway_belongs_to_the_cell_of_its_node() -> None:
+    gateway = {"address": "0.0.0.0", "standby": "a"}
+    found = files(cell(host="10.0.0.1"), cell("cell2", ("b", "c"), host="10.0.0.2"), gateway=gateway)
+    first, second = (
+        ClusterDocument.model_validate(found[f"cells/{name}/cluster.yaml"]).spec.gateway for name in ("cell1", "cell2")
+    )
+    assert first.standby is not None and (first.standby.node, first.standby.address) == ("a", "0.0.0.0")
+    assert second.standby is None
+
+
 def test_the_front_has_the_edge_in_place_of_the_cells() -> None:
     found = files(edge=EDGE)
     front = FrontDocument.model_validate(found["front.yaml"]).spec

@@ -1,5 +1,6 @@
 """A front with a real HAProxy over stand-ins of gateways."""
 
+import json
 import signal
 import threading
 from collections import Counter
@@ -198,6 +199,18 @@ def test_a_cell_that_is_down_gets_no_request_after_a_reload(world: World) -> Non
     assert under_load(world, change).keys() == {"cell2"}
 
 
+def test_a_gateway_that_has_another_port_now_gets_its_requests_there(world: World) -> None:
+    other, free = Gateway("other", free_ports(1)[0]), world.cell1.port
+    other.start()
+    try:
+        world.cell1.port = other.port
+        world.write()
+        world.front.wait(lambda: nearly(world.front.ask(40), other=30, cell2=10))
+    finally:
+        world.cell1.port = free
+        other.stop()
+
+
 def test_a_wrong_file_is_reported_and_changes_nothing(world: World) -> None:
     world.write(first=-1)
     world.front.wait(lambda: "keeps its previous files" in world.front.log())
@@ -223,8 +236,9 @@ def test_haproxy_outlives_its_front_and_the_next_front_goes_on_with_it(world: Wo
 def test_a_signal_ends_the_front_and_haproxy(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.write()
-    world.front.start()
+    world.front.start("--log-format", "json")
     assert world.front.end(signal.SIGTERM) == 0
+    assert {"INFO"} <= {json.loads(line)["level"] for line in world.front.log().splitlines()}
     check_free("127.0.0.1", world.front.http)
     with pytest.raises(StateError, match="no front is running here"):
         FrontFile(world.front.file).status()

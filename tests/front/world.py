@@ -139,12 +139,12 @@ class FrontProcess:
         fresh.write_text(yaml.safe_dump(document))
         fresh.replace(self.file)
 
-    def start(self) -> None:
-        """Starts the front, and waits until it listens."""
+    def start(self, *options: str) -> None:
+        """Starts the front with these options, and waits until it listens."""
         begun = self.log().count("the front listens")
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*COMMAND, "front", str(self.file)],
+                [*COMMAND, "front", str(self.file), *options],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -1,6 +1,5 @@
 """`jigsaw-triton agent`: runs the agent of a machine."""
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.addresses import read_address
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.controller.persistence.paths import deployment_paths
-from jigsaw_triton.logs import LOG_FORMATS, LogFormat, formatter
+from jigsaw_triton.logs import LogFormat, log_to_stderr
 from jigsaw_triton.servers.installation import find_installation
 
 
@@ -27,13 +26,7 @@ from jigsaw_triton.servers.installation import find_installation
     type=click.Path(path_type=Path),
     help="Folder with this machine's cert.pem, key.pem and ca.pem.",
 )
-@options.option(
-    "--log-format",
-    type=click.Choice(LOG_FORMATS),
-    default="text",
-    show_default=True,
-    help="Write the lines of the log on standard error in this form.",
-)
+@options.log_format()
 @options.option("--detach", is_flag=True, help="Return as soon as the agent listens, and run it in the background.")
 @options.option("--replace", is_flag=True, help="End the agent that runs with this state folder first.")
 @options.state()
@@ -73,9 +66,7 @@ def command(
         pid = start_agent(paths, [sys.executable, "-P", "-m", "jigsaw_triton.cli.main", "agent", *arguments])
         out.result({"pid": pid, "log": str(paths.log("agent"))}, f"agent of node {name} on {listen}, process {pid}")
         return
-    handler = logging.StreamHandler()
-    handler.setFormatter(formatter(log_format))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    log_to_stderr(log_format)
     out.note(f"agent of node {name} on {listen}; end it with Ctrl-C, its workers go on")
     settings = AgentSettings(name, host, port, certificates.absolute())
     run_agent(paths, find_installation(), settings)

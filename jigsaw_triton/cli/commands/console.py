@@ -34,7 +34,11 @@ from jigsaw_triton.controller.persistence.paths import deployment_paths
     show_default=True,
     help="IP address to listen on. One that other machines reach needs TLS and a password, or --behind-proxy.",
 )
-@options.option("--allow-changes", is_flag=True, help="Let the pages pause, roll back and cordon. They only show else.")
+@options.option(
+    "--allow-changes",
+    is_flag=True,
+    help="Let the pages pause, resume, roll back and cordon. Without it, they change nothing.",
+)
 @options.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate of the console, as a PEM file.")
 @options.option("--tls-key", type=click.Path(path_type=Path), help="Private key of the certificate, as a PEM file.")
 @options.option(

@@ -124,6 +124,8 @@ class ListenOn(click.ParamType[str]):
 @options.option(
     "--console",
     "console_port",
+    # JIGSAW_CONSOLE says whether an installation builds the console.
+    variable="JIGSAW_CONSOLE_PORT",
     metavar="[PORT]",
     type=click.IntRange(1, 65535),
     is_flag=False,

@@ -1,6 +1,5 @@
 """`jigsaw-triton front`: runs a front over the gateways of cells."""
 
-import logging
 import os
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.views.front import front_view
 from jigsaw_triton.errors import StateError
+from jigsaw_triton.logs import LogFormat, log_to_stderr
 
 
 @options.command(
@@ -19,12 +19,23 @@ from jigsaw_triton.errors import StateError
 )
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @options.option("--status", "only_status", is_flag=True, help="Show the state of the front that runs, and return.")
-@options.option("--http", type=click.IntRange(1, 65535), help="Port for HTTP, instead of the file's.")
-@options.option("--grpc", type=click.IntRange(1, 65535), help="Port for gRPC, instead of the file's.")
-@options.option("--metrics", type=click.IntRange(1, 65535), help="Port of the front's metrics, instead of the file's.")
-@options.option("--address", help="IPv4 address to listen on, instead of the file's.")
+@options.option(
+    "--http", variable="JIGSAW_FRONT_HTTP", type=click.IntRange(1, 65535), help="Port for HTTP, instead of the file's."
+)
+@options.option(
+    "--grpc", variable="JIGSAW_FRONT_GRPC", type=click.IntRange(1, 65535), help="Port for gRPC, instead of the file's."
+)
+@options.option(
+    "--metrics",
+    variable="JIGSAW_FRONT_METRICS",
+    type=click.IntRange(1, 65535),
+    help="Port of the front's metrics, instead of the file's.",
+)
+@options.option("--address", variable="JIGSAW_FRONT_ADDRESS", help="IPv4 address to listen on, instead of the file's.")
+@options.log_format()
 @options.option(
     "--state",
+    variable="JIGSAW_FRONT_STATE",
     metavar="DIR",
     type=click.Path(path_type=Path),
     help="Folder of the front.  [default: front.state beside FILE]",
@@ -37,6 +48,7 @@ def command(
     grpc: int | None,
     metrics: int | None,
     address: str | None,
+    log_format: LogFormat,
     state: Path | None,
 ) -> int | None:
     """Run HAProxy in front of the cells of front.yaml until SIGTERM or Ctrl-C.
@@ -51,6 +63,6 @@ def command(
         out.result(status, *front_view(status))
         return None if status["serving"] else StateError.exit_code
     os.umask(0o077)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr(log_format)
     front.run()
     return None

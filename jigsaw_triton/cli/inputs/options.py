@@ -13,6 +13,7 @@ import click
 from jigsaw_triton.cli.io.output import FORMS, Output
 from jigsaw_triton.controller.core.forecast import DEFAULT_FORECAST, FORECASTS, LEAST_WINDOW_S, WINDOW_S
 from jigsaw_triton.controller.core.settings import LEAST_PERIOD_S, PERIOD_S
+from jigsaw_triton.logs import LOG_FORMATS
 from jigsaw_triton.planner.domain.problem import OBJECTIVES, STANDBY_MODES
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -129,6 +130,17 @@ class _OutputType(click.Choice[str]):
 def option(*flags: str, **attributes: Any) -> Decorator[Any]:
     """Declares an option with an environment variable, like `click.option`."""
     return click.option(*flags, cls=Option, **attributes)
+
+
+def log_format() -> Decorator[Any]:
+    """Adds `--log-format` of a process that logs to its standard error."""
+    return option(
+        "--log-format",
+        type=click.Choice(LOG_FORMATS),
+        default=LOG_FORMATS[0],
+        show_default=True,
+        help="Write the lines of the log on standard error in this form.",
+    )
 
 
 def command(

@@ -80,6 +80,8 @@ def _state(found: DeploymentFigures) -> Iterator[tuple[str, str]]:
         yield "Reasons", "; ".join(status["reasons"])
     yield "Generation", str(status["generation"])
     yield "Servers", f"tritonserver {status['server']['version']}, MIG driver {status['driver']}"
+    if (standby := status["standby_gateway"]) is not None:
+        yield "Standby gateway", f"{standby['state']}, on node {standby['node']}"
     if status["error"]:
         yield "Last error", status["error"]
 

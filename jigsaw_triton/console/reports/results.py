@@ -32,11 +32,14 @@ def result_page(document: Any, where: str) -> str:
     for keys, made in _KINDS.items():
         if isinstance(document, dict) and keys <= document.keys():
             try:
-                return made(document, where)
-            except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+                text = made(document, where)
+                # Half of a surrogate pair, which JSON may have, cannot be written.
+                text.encode()
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
                 hint = "run the command again, and keep its output as it is"
                 message = f"the result is damaged or of another release ({type(error).__name__}: {error})"
                 raise InputError(message, where=where, hint=hint) from error
+            return text
     raise InputError(
         "this is no result that a report can show",
         where=where,

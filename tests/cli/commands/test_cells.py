@@ -7,6 +7,8 @@ import pytest
 import yaml
 
 from jigsaw_triton.api.cells import Cells
+from jigsaw_triton.api.deployment import Deployment
+from jigsaw_triton.errors import JigsawError
 from tests.cli.conftest import Run
 
 pytestmark = pytest.mark.slow
@@ -94,6 +96,23 @@ def test_cells_that_are_not_deployed_are_shown_as_such(run: Run, app: Path, plan
     ]
     down = run("cells", "down", "cells")
     assert down.exit_code == 4 and "nothing is deployed here" in down.stderr
+
+
+def test_a_cell_that_cannot_be_taken_down_keeps_no_other_one(
+    run: Run, app: Path, planned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(run, app)
+    ended = []
+
+    def down(self: Deployment, **_: object) -> None:
+        if self.paths.state.parent.name == "cell1":
+            raise JigsawError("the controller does not answer")
+        ended.append(self.paths.state.parent.name)
+
+    monkeypatch.setattr(Deployment, "down", down)
+    result = run("cells", "down", "cells")
+    assert (result.exit_code, ended) == (1, ["cell2"])
+    assert "cell cell1: the controller does not answer" in result.stderr
 
 
 def test_several_cells_do_not_share_the_real_gpus_of_one_machine(run: Run, app: Path, planned: Path) -> None:

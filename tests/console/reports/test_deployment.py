@@ -60,6 +60,11 @@ def test_the_report_has_the_whole_deployment(desk: Desk) -> None:
         assert words in found.text, words
 
 
+def test_the_report_has_the_standby_gateway(desk: Desk) -> None:
+    status = {**figures(desk).status, "standby_gateway": {"state": "ready", "node": "b"}}
+    assert "Standby gateway ready, on node b" in Page(deployment_page(figures(desk, status=status))).text
+
+
 def test_a_gateway_that_does_not_answer_is_said(desk: Desk) -> None:
     text = Page(deployment_page(figures(desk, unread="refused", outcomes={}, tallies={}))).text
     assert "The gateway's metrics are missing: refused" in text

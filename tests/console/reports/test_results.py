@@ -89,6 +89,7 @@ def test_another_document_is_refused(document: Any) -> None:
         {"changes": [{"at_s": "soon"}]},
         {"seconds": "long"},
         {"violations": {}},
+        {"changes": [{"at_s": 1, "generation": 1, "failure": "", "slices": 1, "seconds": 1, "reason": "\ud800"}]},
     ],
 )
 def test_a_damaged_result_is_refused(broken: dict[str, Any]) -> None:

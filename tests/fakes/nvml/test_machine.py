@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,10 @@ def test_an_instance_is_in_use_while_a_process_holds_it(machine: Machine) -> Non
     uuid = pynvml.nvmlDeviceGetUUID(mig)
     with subprocess.Popen(["sleep", "100"], env={**os.environ, "CUDA_VISIBLE_DEVICES": uuid}) as child:
         try:
+            # The environment of a process is readable a moment after it has begun.
+            give_up_at = time.monotonic() + 60
+            while not pynvml.nvmlDeviceGetComputeRunningProcesses(mig):
+                assert time.monotonic() < give_up_at
             assert [p.pid for p in pynvml.nvmlDeviceGetComputeRunningProcesses(mig)] == [child.pid]
             assert [p.gpuInstanceId for p in pynvml.nvmlDeviceGetComputeRunningProcesses(device())] == [1]
             with pytest.raises(pynvml.NVMLError_InUse):
