@@ -5,6 +5,9 @@ from collections.abc import Mapping
 MOST_WEIGHT = 256
 """Largest weight of a server in HAProxy."""
 
+LEAST_RPS = 1e-6
+"""Requests per second that count as none."""
+
 _EXACT = 1e-9
 
 
@@ -26,7 +29,7 @@ def shares(planned: Mapping[str, float], capacity_rps: Mapping[str, float], load
     """
     known = {cell: share for cell, share in planned.items() if cell in capacity_rps}
     total, carried = sum(known.values()), sum(capacity_rps[cell] for cell in known)
-    if load_rps <= 0 or not carried:
+    if load_rps < LEAST_RPS or not carried:
         return dict(planned)
     if carried <= load_rps:
         return dict(planned) | {cell: total * capacity_rps[cell] / carried for cell in known}

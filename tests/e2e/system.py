@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ PATIENCE_S = 120.0
 _POLL_S = 0.05
 _PORTS = range(20_000, 32_000)
 """Ports below the kernel's ephemeral range, so that no connection takes the port of a server that restarts."""
+
+_given: deque[int] = deque(maxlen=200)
+"""Ports that were given to tests lately: some are not used yet."""
 
 _WORKERS = 8
 """Number of workers of pytest-xdist among which the ports are divided, so that no two choose the same free port."""
@@ -293,6 +297,8 @@ def free_ports(count: int) -> list[int]:
     own = _PORTS[worker % _WORKERS :: _WORKERS]
     ports: list[int] = []
     for port in random.sample(own, len(own)):
+        if port in _given:
+            continue
         with closing(socket.socket()) as probe:
             try:
                 probe.bind(("127.0.0.1", port))
@@ -300,5 +306,6 @@ def free_ports(count: int) -> list[int]:
                 continue
         ports.append(port)
         if len(ports) == count:
+            _given.extend(ports)
             return ports
     raise AssertionError("no port is free")

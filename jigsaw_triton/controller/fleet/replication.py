@@ -34,7 +34,8 @@ _APPLIED_S = 0.25
 _RETRY_S = 1.0
 
 _COPY_S = 5.0
-"""Seconds between two copies of the controller's state, which changes with each step of a change."""
+"""Seconds between two copies of the controller's state during a change, each step of which changes it. After the last
+step it is copied at the next look."""
 
 _BEHIND_S = 10.0
 """Seconds that a change waits for the standby to follow. After that, changes go on without it."""
@@ -67,7 +68,7 @@ class Replication:
         self._graphs: tuple[str, ...] = ()
         self._number = 0
         self._told: Json | None = None
-        self._version, self._served = 1, 0
+        self._version, self._served, self._turned, self._saved = 1, 0, 0, 0
         self._said: Json = {}
         self._failure = ""
         self._behind = False
@@ -82,8 +83,8 @@ class Replication:
 
     @property
     def in_line(self) -> bool:
-        """True if the standby serves what the gateway serves, or if there is none."""
-        return self._standby is None or self._served == self._version
+        """True if the standby serves what the gateway serves and has the controller's state, or if there is none."""
+        return self._standby is None or self._served == self._saved == self._version
 
     async def wait_in_line(self, timeout_s: float) -> None:
         """Waits until the standby serves what the gateway serves, or until the timeout."""
@@ -232,10 +233,11 @@ class Replication:
             self._said = {}
             return False
         version = self._version
+        settled, self._turned = self._turned == version, version
         content = standby_content(
             actual, self._graphs, cluster, self._nodes.remote_workers(), self._nodes.addresses, self._nodes.epoch
         )
-        made = await asyncio.to_thread(self._sealed, content) if content is not None else None
+        made = await asyncio.to_thread(self._sealed, content, settled) if content is not None else None
         told = made.json if made is not None else {}
         if told == self._told:
             self._said = await node.calls.get("/gateway")
@@ -248,6 +250,7 @@ class Replication:
             self._said = await node.calls.get("/gateway", after=self._number, wait_s=_APPLIED_S)
             if self._said["applied"] == [self._nodes.epoch, self._number]:
                 self._served = version
+                self._saved = version if settled else self._saved
                 if self._behind:
                     self._behind = False
                     self._notify(e.Noticed("standby", f"the standby gateway on node {node.name} follows again"))
@@ -257,9 +260,9 @@ class Replication:
                 break
         return True
 
-    def _sealed(self, content: GatewayContent) -> Sealed:
+    def _sealed(self, content: GatewayContent, settled: bool) -> Sealed:
         now_s = time.monotonic()
-        if now_s - self._copied_at_s >= _COPY_S:
+        if settled or now_s - self._copied_at_s >= _COPY_S:
             self._copied, self._copied_at_s = self._copy(), now_s
         return sealed_content(content, self._nodes.digest, self._copied)
 
