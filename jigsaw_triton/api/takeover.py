@@ -56,9 +56,10 @@ def take_over(
             more = f" and {len(missing) - _MOST_NAMED} others" if len(missing) > _MOST_NAMED else ""
             hint = "copy the application to the same path on this machine, or mount the folder that has it"
             raise InputError(f"files of the application are missing here: {named}{more}", hint=hint)
+        # A takeover that is refused leaves nothing.
+        paths.create()
         return changed
 
-    paths.create()
     restore(copy, paths.journal, epoch, here)
     deployment = Deployment(state)
     deployment.adopt(reporter=reporter)

@@ -165,7 +165,8 @@ class Controller:
     def _replicate(self) -> None:
         """Has the standby gateway follow what the gateway serves now."""
         serving = self.state.running
-        self._fleet.replication.follow(self.state.actual, serving.wanted.graphs if serving is not None else ())
+        graphs, generation = (serving.wanted.graphs, serving.bundle.generation) if serving is not None else ((), 0)
+        self._fleet.replication.follow(self.state.actual, graphs, generation)
 
     def leave(self) -> None:
         """Ends the controller and leaves the servers to the next one."""

@@ -121,7 +121,7 @@ def test_missing_certificates_and_files_of_the_edge_are_named(agent: Path, certi
         take_over(agent, state=tmp_path / "here")
     with pytest.raises(InputError, match=r"files of the application are missing here: .*keys\.txt"):
         take_over(agent, state=tmp_path / "here", certificates=certificates)
-    assert not deployment_paths(tmp_path / "here").journal.exists()
+    assert not (tmp_path / "here").exists()
 
 
 def test_a_journal_that_cannot_be_written_is_an_error_and_leaves_nothing(

@@ -58,7 +58,7 @@ class Idle:
 class NoStandby:
     """No standby gateway."""
 
-    def follow(self, actual: Actual, graphs: Iterable[str]) -> None:
+    def follow(self, actual: Actual, graphs: Iterable[str], generation: int = 0) -> None:
         pass
 
 

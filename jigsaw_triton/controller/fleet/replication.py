@@ -34,8 +34,8 @@ _APPLIED_S = 0.25
 _RETRY_S = 1.0
 
 _COPY_S = 5.0
-"""Seconds between two copies of the controller's state during a change, each step of which changes it. After the last
-step it is copied at the next look."""
+"""Seconds between two copies of the controller's state during a change, each step of which changes it. Another generation
+that has begun to serve, and the end of the change, are copied at the next look."""
 
 _BEHIND_S = 10.0
 """Seconds that a change waits for the standby to follow. After that, changes go on without it."""
@@ -61,7 +61,8 @@ class Replication:
     def __init__(self, nodes: RemoteNodes, notify: Callable[[e.Event], None], copy: Callable[[], bytes]) -> None:
         self._nodes = nodes
         self._copy = copy
-        self._copied, self._copied_at_s = b"", -math.inf
+        self._copied, self._copied_at_s, self._copied_generation = b"", -math.inf, 0
+        self._generation = 0
         self._notify = notify
         self._cluster: Cluster | None = None
         self._actual: Actual | None = None
@@ -123,18 +124,19 @@ class Replication:
                 self._ending = False
         self._follow()
 
-    def follow(self, actual: Actual, graphs: Iterable[str]) -> None:
+    def follow(self, actual: Actual, graphs: Iterable[str], generation: int = 0) -> None:
         """Sets what the gateway serves, which the standby follows.
 
         Args:
             actual: Servers, models and routes that exist.
             graphs: Names of the served graphs.
+            generation: Number of the generation that serves. The first copy with it goes along at once.
         """
         names = tuple(sorted(graphs))
         if not actual.gateway:
             self._ending = False
-        if actual is not self._actual or names != self._graphs:
-            self._actual, self._graphs = actual, names
+        if actual is not self._actual or (names, generation) != (self._graphs, self._generation):
+            self._actual, self._graphs, self._generation = actual, names, generation
             self._follow()
 
     async def unused(self, models: Iterable[tuple[str, str]] = (), generations: Iterable[tuple[str, int]] = ()) -> None:
@@ -261,9 +263,9 @@ class Replication:
         return True
 
     def _sealed(self, content: GatewayContent, settled: bool) -> Sealed:
-        now_s = time.monotonic()
-        if settled or now_s - self._copied_at_s >= _COPY_S:
-            self._copied, self._copied_at_s = self._copy(), now_s
+        now_s, generation = time.monotonic(), self._generation
+        if settled or generation != self._copied_generation or now_s - self._copied_at_s >= _COPY_S:
+            self._copied, self._copied_at_s, self._copied_generation = self._copy(), now_s, generation
         return sealed_content(content, self._nodes.digest, self._copied)
 
     async def _tell(self, node: RemoteNode, made: Sealed | None) -> None:

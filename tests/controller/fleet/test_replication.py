@@ -70,6 +70,7 @@ class Standby:
     nodes: Nodes
     replication: Replication
     events: list[e.Event]
+    copies: list[bytes]
 
     def routes(self) -> list[str]:
         """Returns the names of the routes of each order that was carried out."""
@@ -105,13 +106,14 @@ def run(folder: Path, test: Callable[[Standby], Awaitable[None]]) -> None:
             calls = AgentCalls(NODE, machine.socket, "d", lambda: "1.a")
             notify: Any = events.append
             nodes = Nodes(RemoteNode(NODE, calls, lambda _: "", notify, _reachable, _nothing, _surpass))
-            found = Replication(cast(RemoteNodes, nodes), events.append, lambda: b"state")
+            copies = [b"state"]
+            found = Replication(cast(RemoteNodes, nodes), events.append, lambda: copies[-1])
             try:
                 await nodes.node.serve_on(STANDBY)
                 await found.serve_on(STANDBY)
                 found.follow(ONE, ["g"])
                 await until(lambda: found.in_line)
-                await test(Standby(machine, nodes, found, events))
+                await test(Standby(machine, nodes, found, events, copies))
             finally:
                 await found.stop()
                 await nodes.node.stop()
@@ -132,6 +134,22 @@ def test_the_standby_follows_each_change(run_dir: Path) -> None:
         status = standby.replication.status()
         assert status is not None
         assert (status["node"], status["state"], status["http"]) == (NODE, "ready", "127.0.0.2:8000")
+
+    run(run_dir, test)
+
+
+def test_the_state_with_another_generation_is_copied_at_once(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replication, "_COPY_S", 1e9)
+
+    async def test(standby: Standby) -> None:
+        standby.copies.append(b"later")
+        standby.replication.follow(TWO, ["g"])
+        await until(lambda: standby.replication.in_line)
+        standby.replication.follow(TWO, ["g"], 2)
+        assert not standby.replication.in_line
+        await until(lambda: standby.replication.in_line)
+        states = [order["state"] for order in standby.machine.gateway.orders if order is not None]
+        assert states == [sha256(copy).hexdigest() for copy in (b"state", b"state", b"later")]
 
     run(run_dir, test)
 
