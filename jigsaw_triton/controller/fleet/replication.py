@@ -34,8 +34,8 @@ _APPLIED_S = 0.25
 _RETRY_S = 1.0
 
 _COPY_S = 5.0
-"""Seconds between two copies of the controller's state during a change, each step of which changes it. Another generation
-that has begun to serve, and the end of the change, are copied at the next look."""
+"""Seconds between two copies of the controller's state during a change, each step of which changes it. Another
+generation that has begun to serve, and the end of the change, are copied at the next look."""
 
 _BEHIND_S = 10.0
 """Seconds that a change waits for the standby to follow. After that, changes go on without it."""
