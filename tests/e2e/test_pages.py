@@ -32,6 +32,7 @@ def follow(page: str, folder: Path, system: System) -> str:
         "JIGSAW_SECONDS": "0.2",
         "JIGSAW_INSTANCES": "1",
         "JIGSAW_BATCHES": "1,2",
+        "JIGSAW_DURATION": "1",
     }
     printed = []
     for language, title, text in BLOCK.findall((DOCS / page).read_text()):
