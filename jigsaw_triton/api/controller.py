@@ -104,14 +104,15 @@ def kill(paths: Paths) -> None:
 
 
 def _kill_all(arguments: list[bytes]) -> None:
-    """Kills the processes whose program has these first arguments."""
+    """Kills the processes whose program has these first arguments, after Python's option -P if it is given."""
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             # From here on, the id cannot come to stand for another process.
             handle = os.pidfd_open(int(process.name))
             try:
-                found = (process / "cmdline").read_bytes().split(b"\0")
-                if found[1 : len(arguments) + 1] == arguments:
+                _, *found = (process / "cmdline").read_bytes().split(b"\0")
+                found = found[1:] if found[:1] == [b"-P"] else found
+                if found[: len(arguments)] == arguments:
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
             finally:
                 os.close(handle)
