@@ -135,7 +135,7 @@ class Servers:
         """Standby of the gateway."""
         return self
 
-    def follow(self, actual: Actual, graphs: Iterable[str]) -> None:
+    def follow(self, actual: Actual, graphs: Iterable[str], generation: int) -> None:
         """Does nothing, since there is no standby."""
 
     @property
