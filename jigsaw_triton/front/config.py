@@ -70,12 +70,7 @@ def files(front: Front, place: Place, keys: tuple[ApiKey, ...] | None) -> dict[s
     limits, keyed = front.edge.limits, keys is not None
     sections: list[Section] = [
         (*process_section(limits, place), f"server-state-file {place.folder / STATE}"),
-        (
-            *defaults(limits),
-            # A reload closes an idle connection only with an answer, and never under a request that is on its way.
-            "option idle-close-on-response",
-            "load-server-state-from-file global",
-        ),
+        (*defaults(limits), "load-server-state-from-file global"),
         *(error_section(protocol, place) for protocol in PROTOCOLS),
         *(
             public_section(protocol, front.edge, front.ports, place, keyed=keyed, routing=_routing(protocol, front))
