@@ -95,7 +95,7 @@ class Contents:
             except ConnectionError as error:
                 raise InputError("the transfer broke off", where=digest, hint="send the rest") from error
             except OSError as error:
-                # What has arrived would keep a disk full. The rest is read, because the caller cannot get an answer
+                # A partial file would keep a disk full. The rest is read, because the caller cannot get an answer
                 # over a connection that closes under its transfer.
                 part.unlink(missing_ok=True)
                 async for _ in chunks:

@@ -56,7 +56,7 @@ class Raylets:
         """Starts all raylets."""
         head, *others = self._nodes
         self._start(head, "--head", f"--port={self._port}", "--include-dashboard=false")
-        # Of raylets that start at the same time on one machine, some do not register.
+        # Some raylets do not register if they start at the same time on one machine.
         for node in others:
             self._start(node, f"--address={self.address}")
 

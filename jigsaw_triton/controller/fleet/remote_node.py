@@ -334,7 +334,7 @@ class RemoteNode:
             found: Json = await self._calls.get("/pulse", wait_s=_PULSE_S, timeout_s=_PULSE_TIMEOUT_S, after=self._last)
         except StateError:
             described = await self.describe()
-            # What it knows is outdated if another machine has taken over, so only its next start may take that back.
+            # Its state is outdated if another machine has taken over, so only its next start may take that back.
             if not succession.has_ended(described) or succession.is_fenced(described, self._calls):
                 raise
             return None
