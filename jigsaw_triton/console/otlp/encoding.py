@@ -5,11 +5,15 @@ The message has a dozen fields, whose numbers are fixed for ever (opentelemetry-
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from jigsaw_triton.console.otlp.spans import Attribute, Span
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 """Wire types of protobuf."""
+
+_BYTE = tuple(bytes((value,)) for value in range(0x80))
+"""Encodings of the numbers that take one byte, which are most."""
 
 _ERROR = 2
 """Code of a failed span's status."""
@@ -71,7 +75,14 @@ def encoded(span: Span) -> Encoded:
 
 
 def _attributes(number: int, attributes: Mapping[str, Attribute]) -> bytes:
-    return b"".join(_message(number, _text(1, key), _message(2, _value(value))) for key, value in attributes.items())
+    # True and 1 are equal, but are encoded differently.
+    return b"".join(_attribute(number, key, value, type(value)) for key, value in attributes.items())
+
+
+@lru_cache(maxsize=4096)
+def _attribute(number: int, key: str, value: Attribute, _: type[Attribute]) -> bytes:
+    """Encodes an attribute. Spans have few different ones, which would take most of the time of an export."""
+    return _message(number, _text(1, key), _message(2, _value(value)))
 
 
 def _value(value: Attribute) -> bytes:
@@ -104,6 +115,8 @@ def _fixed(number: int, wire: int, value: int) -> bytes:
 
 def _number(value: int) -> bytes:
     """Returns a number in groups of seven bits, the lowest first."""
+    if value <= 0x7F:
+        return _BYTE[value]
     found = bytearray()
     while value > 0x7F:
         found.append(value & 0x7F | 0x80)
