@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from jigsaw_triton.errors import ArtifactError
 from jigsaw_triton.packages import Package, extract
 from jigsaw_triton.resources import applications_dir
+from jigsaw_triton.spec.entries import API_VERSION, Name
 from jigsaw_triton.spec.explain import explain
 from jigsaw_triton.spec.files import load_text, locate
-from jigsaw_triton.spec.schema import API_VERSION, Name
 from jigsaw_triton.spec.source import Path as EntryPath
 from jigsaw_triton.spec.source import Report, dotted
 from jigsaw_triton.spec.words import shown

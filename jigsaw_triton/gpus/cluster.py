@@ -28,8 +28,7 @@ from jigsaw_triton.gpus.model import (
     StandbyGateway,
     Survive,
 )
-from jigsaw_triton.spec.load import Loaded
-from jigsaw_triton.spec.schema import (
+from jigsaw_triton.spec.cluster_schema import (
     CERTIFICATE_FILES,
     LIMIT_GPUS,
     ClusterDocument,
@@ -40,6 +39,7 @@ from jigsaw_triton.spec.schema import (
     NodeEntry,
     RayEntry,
 )
+from jigsaw_triton.spec.load import Loaded
 from jigsaw_triton.spec.source import Path, Report
 from jigsaw_triton.spec.words import LOCAL_NODE, nearest, shown
 
