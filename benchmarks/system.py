@@ -27,7 +27,8 @@ from jigsaw_triton.controller.planning.process import PlanningProcess
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.catalog import board
-from jigsaw_triton.gpus.model import Cluster, GatewayPorts, Gpu, GpuId
+from jigsaw_triton.gpus.gateway import GatewayPorts
+from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId
 from jigsaw_triton.graph.build import build_graph
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.domain.problem import LatencyModel

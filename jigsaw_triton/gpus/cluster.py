@@ -6,26 +6,28 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
+from jigsaw_triton.gpus.gateway import (
+    Edge,
+    EdgeLimits,
+    EdgeTls,
+    GatewayLimits,
+    GatewayPorts,
+    Otlp,
+    ServerImage,
+    StandbyGateway,
+)
 from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import (
     NODE,
     Agents,
     Board,
     Cluster,
-    Edge,
-    EdgeLimits,
-    EdgeTls,
-    GatewayLimits,
-    GatewayPorts,
     Gpu,
     GpuId,
     Layout,
     MigInstance,
-    Otlp,
     Placement,
     RayCluster,
-    ServerImage,
-    StandbyGateway,
     Survive,
 )
 from jigsaw_triton.spec.cluster_schema import (

@@ -21,7 +21,7 @@ from jigsaw_triton.controller.fleet.wire import Condemned, Json
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 from tests.fakes.node import model, worker
 
 PATIENCE_S = 30.0

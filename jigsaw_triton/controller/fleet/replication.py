@@ -21,7 +21,8 @@ from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.fleet.wire import Json, Sealed
 from jigsaw_triton.errors import JigsawError, ServerError
-from jigsaw_triton.gpus.model import Cluster, StandbyGateway
+from jigsaw_triton.gpus.gateway import StandbyGateway
+from jigsaw_triton.gpus.model import Cluster
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.fleet.replication import Replication
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.gpus.model import StandbyGateway
+from jigsaw_triton.gpus.gateway import StandbyGateway
 from tests.fakes.node import CLUSTER, NODE, FakeMachine, fake_machine
 
 PATIENCE_S = 30.0

@@ -12,7 +12,7 @@ import pytest
 from jigsaw_triton.controller.fleet import trace_export
 from jigsaw_triton.controller.fleet.trace_export import TraceExport
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.gpus.model import Otlp
+from jigsaw_triton.gpus.gateway import Otlp
 from jigsaw_triton.runtime.trace import EXPORT_FILE, SHARE_FILE
 from jigsaw_triton.servers.os_process import start_time
 from tests.fakes.otlp import PATIENCE_S, Receiver
