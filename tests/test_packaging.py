@@ -58,6 +58,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         "PKG-INFO",
         "README.md",
         "benchmarks/graphs/traffic/graph.yaml",
+        "build_tools.py",
         "console/package-lock.json",
         "console/src/main.tsx",
         "demo/__main__.py",

@@ -8,9 +8,10 @@ from hatchling.builders.config import BuilderConfig
 from hatchling.metadata.core import ProjectMetadata
 from hatchling.plugin.manager import PluginManager
 
+from build_tools import BuildError
 from console import build as module
 from console.build import SOURCES, build, digest, install
-from console.node import REQUIREMENT, BuildError, find_node, missing_requirements
+from console.node import REQUIREMENT, find_node, missing_requirements
 from hatch_build import NativeBuildHook
 
 NODE = """#!/bin/sh

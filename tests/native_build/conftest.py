@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from native.compiler import BuildError, Compiler, find_compiler
+from build_tools import BuildError
+from native.compiler import Compiler, find_compiler
 
 FILES = {
     "core/sum.h": "#pragma once\nint Sum(int a, int b);\n",
