@@ -42,7 +42,6 @@ _BACKEND, _SERVER, _ADDRESS, _HOST, _PORT = 1, 3, 4, 17, 18
 """Columns of HAProxy's states of servers."""
 
 _RETRIES = 3
-_LAST_UPDATE_S = 60
 
 _ERRORS = {
     500: "the front failed",
