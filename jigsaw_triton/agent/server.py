@@ -24,7 +24,7 @@ from jigsaw_triton.servers.socket_api import MAX_WAIT_S, SocketApi, seconds, who
 from jigsaw_triton.servers.transport.config import EPOCH_HEADER
 
 _ANSWERED_S = 0.5
-"""Seconds in which an answer reaches the controller, before the proxy ends that carries it."""
+"""Seconds that an answer has to reach the controller before the proxy that carries it ends."""
 
 _CHUNK_BYTES = 2**20
 _BODY_BYTES = 64 * 2**20

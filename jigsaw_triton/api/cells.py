@@ -208,7 +208,7 @@ def _blaming(cell: str) -> Iterator[None]:
 
 
 class _Named:
-    """Reports with the name of a cell.
+    """A reporter that names a cell in each report.
 
     Args:
         name: Name of the cell.
