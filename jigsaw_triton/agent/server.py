@@ -179,7 +179,7 @@ class AgentServer:
         known = number in self._agent.operations
         if not known and (missing := await asyncio.to_thread(self._agent.missing, body)):
             return web.json_response({"missing": missing, "stale": False})
-        # The same order may have come once more meanwhile, or its end.
+        # Meanwhile, the order may have come a second time, or may have been cancelled.
         if number not in self._agent.operations:
             if kind != ADOPT and order["line"] != self._agent.line:
                 return web.json_response({"missing": {}, "stale": True})

@@ -25,8 +25,8 @@ STATE = "servers.state"
 """Name of the file with the state of all servers, from which a process continues after a reload."""
 
 STANDBY, LAST = ".standby", ".last"
-"""Suffixes of the servers of a standby gateway. The front gives the first one a weight while the cell's gateway is down.
-HAProxy itself uses the second one as soon as no cell is left."""
+"""Suffixes of the servers of a standby gateway. The front gives the first one a weight while the cell's gateway is
+down. HAProxy itself uses the second one as soon as no cell is left."""
 
 _CONNECT_MS = 1_000
 """Milliseconds for a connection to a gateway."""
