@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from benchmarks.harness import LIMIT_S
 from jigsaw_triton.compiler.templates import Template, load_templates
 from jigsaw_triton.controller.core.events import Event
-from jigsaw_triton.controller.core.generation import ChangeRequest, Wanted
+from jigsaw_triton.controller.core.generation import ChangeRequest, Generation, Wanted
 from jigsaw_triton.controller.core.service import troubles
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import Phase
@@ -128,6 +128,13 @@ class System:
     controller: Controller
     fleet: Fleet
     state: Path
+
+    @property
+    def generation(self) -> Generation:
+        """Generation that serves."""
+        found = self.controller.state.running
+        assert found is not None
+        return found
 
     def processor_s(self) -> float:
         """Returns the processor time that the processes of all servers have used so far, in seconds."""
