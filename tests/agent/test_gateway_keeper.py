@@ -23,6 +23,7 @@ from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.gateway import GatewayPorts
 from tests.fakes.node import model, worker
+from tests.waiting import until
 
 PATIENCE_S = 30.0
 PLAIN = GatewayContent((), (), {}, (), (), (), {}, "1.a", GatewayPorts(), None, None, 4096)
@@ -86,12 +87,6 @@ class World:
     def said(self, text: str) -> int:
         """Returns the number of events that contain a text."""
         return sum(text in str(event) for event in self.events)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 - most conditions have no event
-            await asyncio.sleep(0.01)
 
 
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, test: Callable[[World], Awaitable[None]]) -> None:

@@ -22,8 +22,9 @@ from jigsaw_triton.gpus.gateway import GatewayPorts
 from jigsaw_triton.gpus.model import Cluster
 from tests.native import specs
 from tests.native.conftest import column, double
-from tests.native.core import Engine, eventually
+from tests.native.core import Engine
 from tests.native.worker import Worker
+from tests.waiting import eventually
 
 
 class QuickGateway:

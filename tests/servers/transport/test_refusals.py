@@ -21,9 +21,9 @@ from tests.servers.transport.world import (
     eventually_reachable,
     get,
     make_credentials,
-    until,
     world,
 )
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 

@@ -20,9 +20,9 @@ from tests.servers.transport.world import (
     Machine,
     get,
     make_credentials,
-    until,
     world,
 )
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 

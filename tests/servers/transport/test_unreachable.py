@@ -22,9 +22,9 @@ from tests.servers.transport.world import (
     Machine,
     eventually_reachable,
     get,
-    until,
     world,
 )
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
