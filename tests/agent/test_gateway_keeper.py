@@ -112,6 +112,12 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, test: Callable[[World], A
     asyncio.run(main())
 
 
+async def keep_one(world: World) -> None:
+    """Has the keeper serve a first content."""
+    world.keeper.want("1.a", 1, content("one"))
+    await until(lambda: "apply one" in world.servers.log)
+
+
 def test_the_last_order_of_a_controller_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(world: World) -> None:
         world.keeper.want("1.a", 2, content("two"))
@@ -142,10 +148,6 @@ def test_a_failure_is_reported_once_and_tried_again(tmp_path: Path, monkeypatch:
 
 
 def test_the_next_agent_goes_on_with_the_last_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def first(world: World) -> None:
-        world.keeper.want("1.a", 1, content("one"))
-        await until(lambda: "apply one" in world.servers.log)
-
     async def second(world: World) -> None:
         assert set(world.keeper.steps()) == {"steps"}
         await until(lambda: world.servers.log == ["adopt one", "apply one"])
@@ -158,15 +160,11 @@ def test_the_next_agent_goes_on_with_the_last_order(tmp_path: Path, monkeypatch:
         await until(lambda: world.servers.log == ["clear", "end"])
         assert world.keeper.steps() == {}
 
-    for test in (first, second, third, fourth):
+    for test in (keep_one, second, third, fourth):
         run(tmp_path, monkeypatch, test)
 
 
 def test_an_adoption_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def first(world: World) -> None:
-        world.keeper.want("1.a", 1, content("one"))
-        await until(lambda: "apply one" in world.servers.log)
-
     async def second(world: World) -> None:
         world.servers.fails = "the image cannot be found"
         await until(lambda: world.servers.log.count("fail") > 1)
@@ -175,15 +173,11 @@ def test_an_adoption_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pyte
         # The gateway still serves what came before.
         await until(lambda: world.servers.log[-2:] == ["adopt one", "apply two"])
 
-    for test in (first, second):
+    for test in (keep_one, second):
         run(tmp_path, monkeypatch, test)
 
 
 def test_workers_beside_a_gateway_that_is_not_adopted_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def first(world: World) -> None:
-        world.keeper.want("1.a", 1, content("one"))
-        await until(lambda: "apply one" in world.servers.log)
-
     async def second(world: World) -> None:
         # Another order comes before the task begins.
         world.keeper.want("1.a", 2, None)
@@ -193,7 +187,7 @@ def test_workers_beside_a_gateway_that_is_not_adopted_end(tmp_path: Path, monkey
         world.servers.is_current = False
         await until(lambda: world.servers.log == ["clear steps", "apply one"])
 
-    for test in (first, third, second):
+    for test in (keep_one, third, second):
         run(tmp_path, monkeypatch, test)
 
 
