@@ -70,9 +70,11 @@ class _RowError(Exception):
 Cells = Mapping[str, str]
 
 
-def read_table(
-    lines: Any, columns: Sequence[str], file: str, read: Callable[[Cells, int], Measurement]
-) -> list[Measurement]:
+ReadRow = Callable[[Cells, int], Measurement]
+"""Function that reads a row, given the number of its line."""
+
+
+def read_table(lines: Any, columns: Sequence[str], file: str, read: ReadRow) -> list[Measurement]:
     """Reads a CSV table row by row.
 
     Raises:
@@ -135,7 +137,7 @@ def _parva(row: Cells, line: int) -> Measurement:
     return Measurement(line, None, ms, ms, ms, throughput, processes, batch, kind, variant, processes="mps")
 
 
-TABLES: Mapping[str, tuple[frozenset[str], Callable[[Cells, int], Measurement]]] = {
+TABLES: Mapping[str, tuple[frozenset[str], ReadRow]] = {
     "perf_analyzer": (
         frozenset({"Concurrency", "Inferences/Second", "p50 latency", "p95 latency", "p99 latency"}),
         _perf_analyzer,
