@@ -69,7 +69,6 @@ class _RowError(Exception):
 
 Cells = Mapping[str, str]
 
-
 ReadRow = Callable[[Cells, int], Measurement]
 """Function that reads a row, given the number of its line."""
 
