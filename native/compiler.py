@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from build_tools import BuildError, pip_install
-
 CHOICE_VARIABLE = "JIGSAW_COMPILER"
 """Environment variable that chooses the kind of compiler; `zig` builds a library that also runs on older systems."""
 
@@ -37,6 +35,10 @@ _MACROS = (
 _PROBE = f"#include <version>\ncompiler __cplusplus {' '.join(_MACROS)}\n"
 _CPP20 = 202002
 _TIMEOUT_S = 120
+
+
+class BuildError(Exception):
+    """The backend cannot be built. The message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +126,15 @@ def fetch_zig() -> None:
     Raises:
         BuildError: pip cannot install it.
     """
-    failure = "No C++20 compiler is installed, and zig cannot be downloaded."
-    pip_install(ZIG_REQUIREMENT, failure=failure, advice=ADVICE)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", ZIG_REQUIREMENT]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if ran.returncode != 0:
+        details = "\n".join(f"  {line}" for line in ran.stderr.strip().splitlines()[-4:])
+        raise BuildError(
+            f"No C++20 compiler is installed, and zig cannot be downloaded. pip says:\n{details}\n"
+            f"To continue, {ADVICE}."
+        )
+    importlib.invalidate_caches()
 
 
 def environment(caches: Path) -> dict[str, str]:

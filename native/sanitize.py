@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import get_args
 from xml.etree import ElementTree
 
-from build_tools import BuildError
 from native.build import FOLDER, ROOT, SANITIZER_VARIABLE, TESTING, Sanitizer, build_testing
-from native.compiler import Compiler, find_compiler
+from native.compiler import BuildError, Compiler, find_compiler
 
 TESTS = ROOT / "tests" / "native"
 _RUNTIMES = {

@@ -9,10 +9,9 @@ import venv
 import zipfile
 from pathlib import Path
 
-from build_tools import BuildError
 from console.build import MODE_VARIABLE
 from native.build import BACKEND, PLACE, ROOT
-from native.compiler import CHOICE_VARIABLE, ZIG_GLIBC
+from native.compiler import CHOICE_VARIABLE, ZIG_GLIBC, BuildError
 from native.elf import read_symbols
 
 DIST = ROOT / "dist"

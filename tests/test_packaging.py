@@ -58,7 +58,6 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         "PKG-INFO",
         "README.md",
         "benchmarks/graphs/traffic/graph.yaml",
-        "build_tools.py",
         "console/package-lock.json",
         "console/src/main.tsx",
         "demo/__main__.py",

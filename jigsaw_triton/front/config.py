@@ -25,8 +25,8 @@ STATE = "servers.state"
 """Name of the file with the state of all servers, from which a process continues after a reload."""
 
 STANDBY, LAST = ".standby", ".last"
-"""Suffixes of the servers of a standby gateway. The front gives the first one a weight while the cell's gateway is
-down. HAProxy itself uses the second one as soon as no cell is left."""
+"""Suffixes of the servers of a standby gateway. The first has a weight while the cell's gateway is down, which the
+front changes; the second serves at once if no cell is left, which HAProxy knows itself."""
 
 _CONNECT_MS = 1_000
 """Milliseconds for a connection to a gateway."""
@@ -42,6 +42,7 @@ _BACKEND, _SERVER, _ADDRESS, _HOST, _PORT = 1, 3, 4, 17, 18
 """Columns of HAProxy's states of servers."""
 
 _RETRIES = 3
+_LAST_UPDATE_S = 60
 
 _ERRORS = {
     500: "the front failed",

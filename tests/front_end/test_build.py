@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hatchling.builders.config import BuilderConfig
+from hatchling.metadata.core import ProjectMetadata
+from hatchling.plugin.manager import PluginManager
 
-from build_tools import BuildError
 from console import build as module
 from console.build import SOURCES, build, digest, install
-from console.node import REQUIREMENT, find_node, missing_requirements
-from tests.native_build.test_hook import hook
+from console.node import REQUIREMENT, BuildError, find_node, missing_requirements
+from hatch_build import NativeBuildHook
 
 NODE = """#!/bin/sh
 case "$1" in
@@ -181,6 +183,13 @@ def test_installed_assets_are_those_that_were_built(tmp_path: Path) -> None:
     assert install(built, place)
     assert {path.name: path.read_text() for path in place.iterdir()} == {"app.js": "new"}
     assert not install(built, place)
+
+
+def hook(root: Path) -> NativeBuildHook:
+    manager = PluginManager()
+    metadata = ProjectMetadata(str(root), manager, {"project": {"name": "x", "version": "1"}})
+    config: BuilderConfig = None  # type: ignore[assignment]
+    return NativeBuildHook(str(root), {}, config, metadata, str(root / "dist"), "wheel")
 
 
 def included(root: Path, monkeypatch: pytest.MonkeyPatch, version: str = "standard") -> list[str]:

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from build_tools import BuildError
-from native.compiler import Compiler, find_compiler
+from native.compiler import BuildError, Compiler, find_compiler
 
 FILES = {
     "core/sum.h": "#pragma once\nint Sum(int a, int b);\n",

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from build_tools import BuildError
 from jigsaw_triton import __version__
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.servers.backend import Api, BuildInfo, build_info
 from native import build
 from native.build import build_backend, build_testing, install, package_version
-from native.compiler import Compiler
+from native.compiler import BuildError, Compiler
 from native.elf import read_symbols
 from tests.native_build.conftest import write_sources
 

@@ -3,9 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from build_tools import BuildError
 from native import compiler as module
-from native.compiler import ZIG_REQUIREMENT, Compiler, fetch_zig, find_compiler, missing_requirements
+from native.compiler import ZIG_REQUIREMENT, BuildError, Compiler, fetch_zig, find_compiler, missing_requirements
 from tests.native_build.conftest import write_compiler
 
 ZIG = Compiler(("python", "-m", "ziglang", "c++", "-target", "x86_64-linux-gnu.2.28"), "zig", "0.17.1")

@@ -2,9 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from build_tools import BuildError
 from native import sanitize
-from native.compiler import Compiler
+from native.compiler import BuildError, Compiler
 from native.sanitize import environment, reports
 
 LEAKS = """

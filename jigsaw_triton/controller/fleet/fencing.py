@@ -53,7 +53,7 @@ class Fencing:
             self._task = asyncio.create_task(self._run(), name="fence earlier gateways")
 
     async def stop(self) -> None:
-        """Stops telling the nodes."""
+        """Stops to tell the nodes."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))

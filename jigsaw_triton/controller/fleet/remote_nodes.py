@@ -354,7 +354,7 @@ class RemoteNodes:
                 known = {**self.addresses, **placed.addresses}
                 await self._connect(replace(self._agents, addresses=tuple(known.items())))
             except Exception as error:
-                # The next attempt may succeed whatever failed.
+                # Whatever it is, the next try may do better.
                 log.warning("agents are not placed: %s", error, exc_info=not isinstance(error, JigsawError))
 
     async def _connect(
