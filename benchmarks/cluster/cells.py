@@ -12,7 +12,7 @@ from dataclasses import replace
 from benchmarks import problems
 from benchmarks.effort import Effort
 from benchmarks.harness import Figure, Progress, figure, spread
-from jigsaw_triton.gpus.model import GatewayLimits
+from jigsaw_triton.gpus.gateway import GatewayLimits
 from jigsaw_triton.planner.cells.model import Partition
 from jigsaw_triton.planner.cells.partition import Cells
 from jigsaw_triton.planner.domain.problem import Options, Problem, with_demand_scaled

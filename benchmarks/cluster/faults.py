@@ -25,7 +25,7 @@ from benchmarks.effort import Effort
 from benchmarks.emulated import chain
 from benchmarks.harness import Figure, Progress, figure
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 from jigsaw_triton.profiles.read import write_profiles
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.e2e.nodes import Machines

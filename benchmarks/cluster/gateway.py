@@ -12,7 +12,7 @@ from benchmarks.dataplane.client import OK
 from benchmarks.effort import Effort
 from benchmarks.harness import Figure, Progress, figure
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 from tests.e2e.nodes import STANDBY_ADDRESS, Machines
 from tests.e2e.system import System
 

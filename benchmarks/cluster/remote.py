@@ -27,7 +27,7 @@ from benchmarks.dataplane.sides import Side
 from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.servers.certificates.authority import create_authority, issue
 from jigsaw_triton.servers.certificates.credentials import Credentials, credentials_in

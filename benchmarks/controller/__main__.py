@@ -1,9 +1,7 @@
 """Command line of the controller's benchmark."""
 
 import sys
-from collections.abc import Awaitable, Callable
 
-from benchmarks import harness, system
 from benchmarks.controller import (
     burst,
     changes,
@@ -17,10 +15,7 @@ from benchmarks.controller import (
     takeover,
     twitter,
 )
-from benchmarks.effort import FULL, SMOKE, Effort
-from benchmarks.harness import Figure, Progress
-
-Part = Callable[[Progress, Effort], Awaitable[list[Figure]]]
+from benchmarks.parts import Part, main
 
 PARTS: dict[str, Part] = {
     "burst": burst.measure,
@@ -38,26 +33,5 @@ PARTS: dict[str, Part] = {
 }
 
 
-async def measure(progress: Progress, parts: dict[str, Part], effort: Effort) -> list[Figure]:
-    """Runs the parts, one after the other."""
-    return [found for part in parts.values() for found in await part(progress, effort)]
-
-
-def main() -> int:
-    """Runs the command line. Returns the exit code."""
-    parser = harness.parser("controller")
-    parser.add_argument(
-        "parts", nargs="*", metavar="PART", choices=[[], *PARTS], help=f"{', '.join(PARTS)}; default: all"
-    )
-    parser.add_argument("--smoke", action="store_true", help="run quickly, only to show that the benchmark works")
-    arguments = parser.parse_args()
-    parts = {name: PARTS[name] for name in arguments.parts or PARTS}
-    limit_s = harness.limit_s("controller")
-    effort = SMOKE if arguments.smoke else FULL
-    return harness.report(
-        "controller", lambda progress: system.run(measure(progress, parts, effort), limit_s), arguments.form
-    )
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("controller", PARTS))

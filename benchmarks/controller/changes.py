@@ -138,11 +138,11 @@ async def one_round(folder: Path, installation: Installation, progress: Progress
         progress(f"deployed in {deploy_s:.1f} s")
         with clients(f"127.0.0.1:{cluster.gateway.grpc}") as answers:
             await asyncio.sleep(SETTLE_S)
-            before = _generation(running)
+            before = running.generation
             began = time.monotonic()
             await running.deploy(_wanted(folder, STRICT_MS, cluster))
             update = (began, time.monotonic())
-            _check_swapped(before, _generation(running))
+            _check_swapped(before, running.generation)
             progress(f"updated in {update[1] - began:.1f} s")
             await asyncio.sleep(SETTLE_S)
             killed_s, death_s = await _kill(running, answers)
@@ -162,12 +162,6 @@ def _wanted(folder: Path, slo_ms: int, cluster: Cluster) -> Wanted:
         cluster,
         latency_model=system.BY_HAND,
     )
-
-
-def _generation(running: System) -> Generation:
-    found = running.controller.state.running
-    assert found is not None
-    return found
 
 
 def _check_swapped(before: Generation, after: Generation) -> None:
@@ -190,7 +184,7 @@ async def _kill(running: System, answers: list[Answer]) -> tuple[float, float]:
     Returns:
         Time of the kill, and seconds from then to the first answer to a request sent after it.
     """
-    workers = _generation(running).bundle.workers.values()
+    workers = running.generation.bundle.workers.values()
     (name,) = [worker.name for worker in workers if worker.models[0].task == "classify"]
     server = running.fleet.server(name)
     assert server is not None

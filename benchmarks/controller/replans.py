@@ -246,7 +246,7 @@ async def one_run(
     outcome = Outcome()
     async with system.system(installation) as running:
         await running.deploy(wanted(folder, TARGETS[0], cluster))
-        outcome.pairs = pairs_of(_running(running))
+        outcome.pairs = pairs_of(running.generation)
         with clients(f"127.0.0.1:{cluster.gateway.grpc}", outcome):
             for number in range(1, changes + 1):
                 await asyncio.sleep(SETTLE_S)
@@ -264,7 +264,7 @@ async def one_run(
 
 async def change(running: System, target: Wanted, outcome: Outcome) -> None:
     """Changes to another plan, and notes its pairs of variants as soon as they may answer."""
-    before, actual = _running(running), running.controller.state.actual
+    before, actual = running.generation, running.controller.state.actual
     task = asyncio.create_task(running.deploy(target))
     while not task.done():
         pending = running.controller.state.pending
@@ -272,21 +272,15 @@ async def change(running: System, target: Wanted, outcome: Outcome) -> None:
             outcome.pairs |= pairs_of(pending)
         await asyncio.wait({task}, timeout=0.02)
     await task
-    after = _running(running)
+    after = running.generation
     outcome.expected += sum(shortfall.requests for shortfall in ordered(actual, before, after).shortfalls)
     outcome.pairs = pairs_of(after)
-
-
-def _running(running: System) -> Generation:
-    found = running.controller.state.running
-    assert found is not None
-    return found
 
 
 def _layout(running: System) -> str:
     return ", ".join(
         f"{worker.place.placement} {model.task} {model.variant} {model.instances}x"
-        for worker in _running(running).bundle.workers.values()
+        for worker in running.generation.bundle.workers.values()
         for model in worker.models
         if worker.place is not None
     )

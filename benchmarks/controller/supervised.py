@@ -20,7 +20,7 @@ from jigsaw_triton.api.deploying import deploy
 from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.console.client import ControllerHungError
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 from jigsaw_triton.profiles.read import write_profiles
 from jigsaw_triton.servers.members import leaders, members
 from jigsaw_triton.servers.os_process import start_time

@@ -4,10 +4,9 @@ Each part has a deployment of its own. The parts run one after the other.
 """
 
 import sys
-from collections.abc import Awaitable, Callable
 from functools import partial
 
-from benchmarks import harness, system
+from benchmarks import parts
 from benchmarks.dataplane import (
     cost,
     depth,
@@ -27,10 +26,7 @@ from benchmarks.dataplane import (
     shared,
     soak,
 )
-from benchmarks.effort import FULL, SMOKE, Effort
-from benchmarks.harness import Figure, Progress
-
-Part = Callable[[Progress, Effort], Awaitable[list[Figure]]]
+from benchmarks.parts import Part
 
 PARTS: dict[str, Part] = {
     "native": native.measure,
@@ -53,30 +49,14 @@ PARTS: dict[str, Part] = {
 }
 
 
-async def measure(progress: Progress, parts: dict[str, Part], effort: Effort) -> list[Figure]:
-    """Runs the parts, one after the other."""
-    return [found for part in parts.values() for found in await part(progress, effort)]
-
-
 def main() -> int:
     """Runs the command line. Returns the exit code."""
-    parser = harness.parser("dataplane")
-    parser.add_argument(
-        "parts", nargs="*", metavar="PART", choices=[[], *PARTS], help=f"{', '.join(PARTS)}; default: all"
-    )
+    parser = parts.parser("dataplane", PARTS)
     parser.add_argument(
         "--requests", type=int, default=soak.REQUESTS, help="number of requests of the part soak (default: %(default)s)"
     )
-    parser.add_argument("--smoke", action="store_true", help="run quickly, only to show that the benchmark works")
     arguments = parser.parse_args()
-    effort = SMOKE if arguments.smoke else FULL
-    parts = {name: PARTS[name] for name in arguments.parts or PARTS}
-    if "soak" in parts:
-        parts["soak"] = partial(soak.measure, requests=arguments.requests)
-    limit_s = harness.limit_s("dataplane")
-    return harness.report(
-        "dataplane", lambda progress: system.run(measure(progress, parts, effort), limit_s), arguments.form
-    )
+    return parts.run("dataplane", {**PARTS, "soak": partial(soak.measure, requests=arguments.requests)}, arguments)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from functools import lru_cache
 from random import Random
 
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 from jigsaw_triton.runtime.dtypes import Arrays, to_triton
 
 PATIENCE_US = 600_000_000

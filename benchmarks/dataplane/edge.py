@@ -19,7 +19,8 @@ from benchmarks.dataplane.compare import added_ms, clients, rates
 from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.evaluation.load import Measured
-from jigsaw_triton.gpus.model import Cluster, Edge
+from jigsaw_triton.gpus.gateway import Edge
+from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.servers.haproxy.program import find_haproxy
 from jigsaw_triton.servers.installation import find_installation
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer

@@ -27,7 +27,7 @@ from benchmarks.harness import Figure, Progress, figure
 from benchmarks.system import System
 from jigsaw_triton.compiler.service import MIN_CALL_DEADLINE_MS
 from jigsaw_triton.controller.core.generation import Wanted
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.servers.installation import find_installation
 from jigsaw_triton.servers.process import group_members

@@ -18,7 +18,7 @@ from benchmarks.dataplane.client import BROKEN, Connection
 from benchmarks.dataplane.sides import SETTINGS
 from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.servers.installation import find_installation
 

@@ -17,7 +17,7 @@ from benchmarks.dataplane import client, sides
 from benchmarks.dataplane.compare import clients, ratio
 from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.resources import applications_dir
 from jigsaw_triton.servers.installation import find_installation

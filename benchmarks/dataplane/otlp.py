@@ -23,7 +23,7 @@ from benchmarks.dataplane.sides import Side
 from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.controller.core.arrivals import arrived
-from jigsaw_triton.gpus.model import Otlp
+from jigsaw_triton.gpus.gateway import Otlp
 from jigsaw_triton.servers.installation import find_installation
 from jigsaw_triton.servers.os_process import processor_s
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer

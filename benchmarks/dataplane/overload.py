@@ -23,7 +23,7 @@ from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.servers.installation import find_installation
 

@@ -20,7 +20,7 @@ from benchmarks.dataplane import client, graphs, sides
 from benchmarks.dataplane.compare import clients, ratio
 from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.servers.installation import find_installation
 

@@ -18,7 +18,8 @@ from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.evaluation.load import EmptyWindowError, Load, Measured, request_tensors
 from jigsaw_triton.evaluation.perf_analyzer import LoadRun
-from jigsaw_triton.gpus.model import Cluster, GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
+from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.domain.problem import Problem
 from jigsaw_triton.planner.search.solve import make_plan

@@ -26,7 +26,7 @@ from benchmarks.harness import Figure, Progress, figure
 from benchmarks.system import System
 from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.servers.installation import find_installation

@@ -1,10 +1,10 @@
 """Command line of the benchmark of profiles."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from benchmarks import harness
-from benchmarks.effort import FULL, SMOKE, Effort
+from benchmarks import harness, parts
+from benchmarks.effort import Effort
 from benchmarks.harness import Figure, Progress
 from benchmarks.profiles import (
     agreement,
@@ -35,23 +35,17 @@ PARTS: dict[str, Part] = {
 }
 
 
-def measure(progress: Progress, parts: dict[str, Part], effort: Effort) -> list[Figure]:
-    """Runs the parts, one after the other."""
-    return [found for part in parts.values() for found in part(progress, effort)]
+def measure(progress: Progress, chosen: Mapping[str, Part], effort: Effort) -> list[Figure]:
+    """Runs parts, one after the other. They have event loops of their own."""
+    return [found for part in chosen.values() for found in part(progress, effort)]
 
 
 def main() -> int:
     """Runs the command line. Returns the exit code."""
-    parser = harness.parser("profiles")
-    parser.add_argument(
-        "parts", nargs="*", metavar="PART", choices=[[], *PARTS], help=f"{', '.join(PARTS)}; default: all"
-    )
-    parser.add_argument("--smoke", action="store_true", help="run quickly, only to show that the benchmark works")
-    arguments = parser.parse_args()
-    parts = {name: PARTS[name] for name in arguments.parts or PARTS}
-    effort = SMOKE if arguments.smoke else FULL
+    arguments = parts.parser("profiles", PARTS).parse_args()
+    chosen, effort = parts.chosen(PARTS, arguments)
     with harness.alarm(harness.limit_s("profiles")):
-        return harness.report("profiles", lambda progress: measure(progress, parts, effort), arguments.form)
+        return harness.report("profiles", lambda progress: measure(progress, chosen, effort), arguments.form)
 
 
 if __name__ == "__main__":

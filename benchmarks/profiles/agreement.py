@@ -22,7 +22,7 @@ from jigsaw_triton.evaluation.perf_analyzer import LoadRun
 from jigsaw_triton.evaluation.profiling.connection import Connection
 from jigsaw_triton.evaluation.profiling.figures import figures
 from jigsaw_triton.evaluation.profiling.load import Load, Pace, Target, closed_loop
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.servers.installation import find_installation
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer

@@ -12,7 +12,7 @@ from benchmarks.dataplane.onnx import SIZE, classifier
 from benchmarks.effort import Effort
 from benchmarks.harness import Figure, Progress, figure
 from benchmarks.profiles.command import run
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 
 BUDGET_S = 60.0
 DEMAND_RPS = 5

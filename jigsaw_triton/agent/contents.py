@@ -5,7 +5,6 @@ What arrives is verified, and an interrupted transfer goes on where it stopped.
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import re
 import time
@@ -13,6 +12,7 @@ from collections.abc import AsyncIterator, Collection, Iterable
 from pathlib import Path
 
 from jigsaw_triton.errors import InputError, ServerError
+from jigsaw_triton.file_digest import sha256_of
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PART = ".part"
@@ -87,7 +87,7 @@ class Contents:
                     file.flush()
                     # After a power failure, a file of this name must not lack its content.
                     await asyncio.to_thread(os.fsync, file.fileno())
-                found = await asyncio.to_thread(_sha256, part)
+                found = await asyncio.to_thread(sha256_of, part)
                 if found != digest:
                     part.unlink()
                     raise InputError(f"the content has arrived damaged: its SHA-256 is {found}", where=digest)
@@ -128,8 +128,3 @@ class Contents:
     def _arrived(self, digest: str) -> int:
         part = self.path(digest).with_suffix(_PART)
         return part.stat().st_size if part.is_file() else 0
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

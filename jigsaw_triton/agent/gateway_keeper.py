@@ -32,7 +32,7 @@ _TIDY_S = 1.0
 """Seconds after which routes that were still in use are looked at again."""
 
 _END_S = 30.0
-"""Seconds to wait until it has ended."""
+"""Seconds to wait for the end of the standby gateway."""
 
 
 class GatewayKeeper:
@@ -77,11 +77,11 @@ class GatewayKeeper:
 
     @property
     def exists(self) -> bool:
-        """True if there is a standby gateway, or one is to be."""
+        """True if a standby gateway runs or is wanted."""
         return self._wanted is not None
 
     def digests(self) -> set[str]:
-        """Returns the digests of the files that it needs."""
+        """Returns the digests of the files that the standby gateway needs."""
         return set(content_digests(self._wanted)) if self._wanted is not None else set()
 
     def want(self, epoch: str, number: int, content: Json | None) -> None:
@@ -154,7 +154,7 @@ class GatewayKeeper:
     # --- events ----------------------------------------------------------------------------------------------------
 
     def takes(self, event: NodeEvent) -> bool:
-        """Handles an event of one of its servers. Returns False if the event concerns another one."""
+        """Handles an event of a server of the standby gateway. Returns False if the event concerns another server."""
         match event:
             case e.GatewayExited(status):
                 self._servers.exited()
@@ -230,7 +230,7 @@ class GatewayKeeper:
                 self._applied, self._in_line = order, not self._wake.is_set()
                 await self._tell()
             except Exception as error:
-                # Whatever it is, the next content or the next try may do better.
+                # The next content, or the next attempt, may succeed whatever failed.
                 text = str(error) if isinstance(error, JigsawError) else f"{type(error).__name__}: {error}"
                 log.warning("the standby gateway is not in line", exc_info=error)
                 if text != self._failure:

@@ -92,7 +92,7 @@ class NodeAgent:
         self._adopting = asyncio.Lock()
         self._events: list[tuple[int, NodeEvent]] = []
         self._numbers = itertools.count(1)
-        # The agent before may have been commanded until this moment.
+        # A controller may have commanded the previous agent until this moment.
         self._commanded_at = time.monotonic()
         self.line = ""
         self.operations = Operations()
@@ -299,7 +299,7 @@ class NodeAgent:
             self.notify(e.WorkerExited(name, "while its node did not answer"))
         else:
             if server.reconciling is not None:
-                # It would unload what the worker got since it began.
+                # That check would unload models that the worker has got since it began.
                 server.reconciling.cancel()
             models = {model["name"] for model in entry["models"]}
             server.reconciling = asyncio.create_task(self._node.reconcile(name, models))

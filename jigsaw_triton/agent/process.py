@@ -152,7 +152,7 @@ def run_agent(paths: Paths, installation: Installation, settings: AgentSettings)
         StateError: Another agent, or a controller, runs with this folder.
         InputError: The port is in use, or a certificate is invalid.
     """
-    # Not for the servers that the agent starts.
+    # The servers that the agent starts must not inherit the variable.
     ready = os.environ.pop(_READY_VARIABLE, "")
     paths.create()
     try:
@@ -177,7 +177,7 @@ async def _serve(
         agent.notify(event)
 
     def report(kind: str, text: str) -> None:
-        # The controller may be unable to hear it, because of what is reported.
+        # The fault that is reported may also keep the event from the controller.
         log.log(logging.ERROR if kind == "error" else logging.INFO, "%s", text)
         notify(Noticed(kind, text))
 

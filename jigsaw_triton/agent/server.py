@@ -24,7 +24,7 @@ from jigsaw_triton.servers.socket_api import MAX_WAIT_S, SocketApi, seconds, who
 from jigsaw_triton.servers.transport.config import EPOCH_HEADER
 
 _ANSWERED_S = 0.5
-"""Seconds in which an answer reaches the controller, before the proxy ends that carries it."""
+"""Seconds that an answer has to reach the controller before the proxy that carries it ends."""
 
 _CHUNK_BYTES = 2**20
 _BODY_BYTES = 64 * 2**20
@@ -179,7 +179,7 @@ class AgentServer:
         known = number in self._agent.operations
         if not known and (missing := await asyncio.to_thread(self._agent.missing, body)):
             return web.json_response({"missing": missing, "stale": False})
-        # The same order may have come once more meanwhile, or its end.
+        # Meanwhile, the order may have come a second time, or may have been cancelled.
         if number not in self._agent.operations:
             if kind != ADOPT and order["line"] != self._agent.line:
                 return web.json_response({"missing": {}, "stale": True})

@@ -21,7 +21,7 @@ from jigsaw_triton.controller.fleet.local_node import LocalNode, process_of
 from jigsaw_triton.controller.fleet.orphans import end_servers, note_runtime
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 from jigsaw_triton.servers.certificates.credentials import Credentials
 from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.image import Image, find_image
@@ -182,7 +182,7 @@ class StandbyGateway:
             await side.start(nodes, links, found=found)
             self._side = side
         else:
-            # They are one reload.
+            # Changes that are made together take one reload of HAProxy.
             await asyncio.gather(
                 self._side.set_nodes(nodes), self._side.set_epoch(content.epoch), self._side.set_links(links)
             )
@@ -247,7 +247,7 @@ class StandbyGateway:
         """Removes what is no longer needed. Returns False if some of it is still in use."""
         wanted = {*content.graphs, *(folder.name for folder in (*content.models, *content.fronts))}
         states = await self._node.servers.running(GATEWAY).client.index()
-        # Those that were loaded last may call the others.
+        # Models that were loaded later may call the earlier ones.
         known = {name: number for number, name in enumerate(self._loaded)}
         gone = [name for name, state in states.items() if state != "UNAVAILABLE" and name not in wanted]
         if gone:

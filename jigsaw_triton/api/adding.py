@@ -23,8 +23,8 @@ from jigsaw_triton.models.interface import Interface, ModelTensor
 from jigsaw_triton.models.kinds import KINDS, ONNX
 from jigsaw_triton.models.onnx_names import new_names, write_renamed
 from jigsaw_triton.runtime.dtypes import Array, Arrays
+from jigsaw_triton.spec.entries import API_VERSION
 from jigsaw_triton.spec.files import load_text
-from jigsaw_triton.spec.schema import API_VERSION
 from jigsaw_triton.spec.source import Path as Entry
 from jigsaw_triton.spec.words import NAME_PATTERN
 from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES

@@ -14,8 +14,8 @@ from jigsaw_triton.graph.build import build_graph
 from jigsaw_triton.graph.model import Target, TaskGraph, TensorType
 from jigsaw_triton.profiles.read import parse_profiles, write_profiles
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
+from jigsaw_triton.spec.entries import API_VERSION
 from jigsaw_triton.spec.load import load_graph_data
-from jigsaw_triton.spec.schema import API_VERSION
 from jigsaw_triton.spec.source import Path as Entry
 from jigsaw_triton.spec.source import SourceMap
 

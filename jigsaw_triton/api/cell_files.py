@@ -17,7 +17,7 @@ from jigsaw_triton.gpus.cluster import build_cluster
 from jigsaw_triton.planner.cells.model import Partition
 from jigsaw_triton.planner.domain.plan import Plan, plan_to_text
 from jigsaw_triton.spec import load as spec
-from jigsaw_triton.spec.schema import ADDRESS_PATTERN
+from jigsaw_triton.spec.entries import ADDRESS_PATTERN
 from jigsaw_triton.spec.words import nearest
 
 STATE = "state"

@@ -14,7 +14,7 @@ from jigsaw_triton.api.request import Request
 from jigsaw_triton.errors import InputError, JigsawError, SpecError, StateError
 from jigsaw_triton.export.cells import CELL, CELLS, CLUSTER, FRONT
 from jigsaw_triton.spec import load as spec
-from jigsaw_triton.spec.schema import ClusterSpec
+from jigsaw_triton.spec.cluster_schema import ClusterSpec
 from jigsaw_triton.spec.words import nearest
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def _blaming(cell: str) -> Iterator[None]:
 
 
 class _Named:
-    """Reports with the name of a cell.
+    """A reporter that names a cell in each report.
 
     Args:
         name: Name of the cell.

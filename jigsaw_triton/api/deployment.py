@@ -1,17 +1,17 @@
-"""Deployments: updating them, watching them, and taking them down."""
+"""Deployments: adding, updating and removing graphs."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from jigsaw_triton.api import controller
-from jigsaw_triton.api.controlled import ControlledDeployment
-from jigsaw_triton.api.observed import raise_failure, running_plan
+from jigsaw_triton.api.observed import running_plan
+from jigsaw_triton.api.operated import OperatedDeployment, note_interruption
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.console.options import process_options
 from jigsaw_triton.controller.core.settings import CANARY_S
-from jigsaw_triton.errors import InputError, JigsawError, StateError
+from jigsaw_triton.errors import InputError, JigsawError
 from jigsaw_triton.logs import LogFormat
 
 if TYPE_CHECKING:
@@ -24,18 +24,14 @@ if TYPE_CHECKING:
     from jigsaw_triton.graph.model import Target
     from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, StandbyMode
 
-SETTLED = ("ready", "stopped")
-"""States in which no change is in progress."""
 
-
-class Deployment(ControlledDeployment):
+class Deployment(OperatedDeployment):
     """A deployment, running or not. `deploy` returns one; `Deployment()` finds one that runs already.
 
     As a context manager it takes the deployment down at the end of the block.
 
     Args:
         state: Folder of the deployment; by default `jigsaw-triton` in `$XDG_STATE_HOME` or `~/.local/state`.
-
         log_format: Form of the controller's log, `text` or `json`, if this object starts it; text by default.
         controller_metrics: Port for the controller's metrics, or address and port such as `0.0.0.0:8004`, if this
             object starts it; none by default.
@@ -268,104 +264,6 @@ class Deployment(ControlledDeployment):
 
         return Request(graphs=(), leaving=tuple(dict.fromkeys(names)))
 
-    def rollback(self, generation: int | None = None, *, wait: bool = True, reporter: Reporter = LOG) -> None:
-        """Returns to the graphs and the plan of an earlier generation, under a new number.
-
-        During a canary, a rollback without a generation ends the canary instead, and the running generation stays.
-
-        Args:
-            generation: Number of the generation; by default the last one that served before the running one.
-            wait: True to return when the change has ended, False to return at once.
-            reporter: Receives the events as notes.
-
-        Raises:
-            StateError: Nothing is deployed, another change is in progress, or there is no such generation.
-            InputError: The files of a model are not those of that generation any more.
-        """
-        if self.wait_status() is None:
-            raise self.missing()
-        after = self.last_event()
-        ended_canary = self.client.rollback(generation)
-        if not wait:
-            return
-        try:
-            if ended_canary:
-                # The error that it leaves is for whoever deployed the canary.
-                self.follow(reporter.note, after, _settled)
-            else:
-                self.wait_settled(after, reporter)
-        except BaseException as error:
-            _note_interruption(error, reporter)
-            raise
-
-    def cordon(self, node: str) -> None:
-        """Withdraws a machine from new plans. Its workers stay until the next plan.
-
-        Args:
-            node: Name of the machine in the cluster.
-
-        Raises:
-            StateError: Nothing is deployed.
-            InputError: The cluster has no such machine.
-        """
-        self.status()
-        self.client.cordon(node, cordoned=True)
-
-    def uncordon(self, node: str) -> None:
-        """Returns a machine that was withdrawn, and has the controller plan with it; see `cordon`."""
-        self.status()
-        self.client.cordon(node, cordoned=False)
-
-    def drain(self, node: str, *, reporter: Reporter = LOG) -> None:
-        """Withdraws a machine from new plans and replaces its workers now, without a lost request.
-
-        Args:
-            node: Name of the machine in the cluster.
-            reporter: Receives the events as notes.
-
-        Raises:
-            StateError: Nothing is deployed, or the other machines cannot carry the demand: the workers stay.
-            InputError: The cluster has no such machine.
-        """
-        self.status()
-        after = self.last_event()
-        self.client.cordon(node, cordoned=True, drain=True)
-
-        def ended(answer: Mapping[str, Any]) -> bool:
-            settled = answer["state"] in SETTLED and not answer["queued"]
-            return settled and (bool(answer["error"]) or not self._workers_on(node))
-
-        last = self.follow(reporter.note, after, ended)
-        if last["state"] == "ready" and last["error"]:
-            hint = f"free capacity on the others, or return the node: `jigsaw-triton node uncordon {node}`"
-            raise StateError(f"node {node} still serves: {last['error']}", hint=hint)
-
-    def _workers_on(self, node: str) -> list[str]:
-        status = self.find_status()
-        nodes = status["nodes"] if status is not None else []
-        return [worker for one in nodes if one["name"] == node for worker in one["workers"]]
-
-    def pause(self) -> None:
-        """Makes the controller ignore the measured load.
-
-        Raises:
-            StateError: Nothing is deployed.
-        """
-        self._pause(True)
-
-    def resume(self) -> None:
-        """Makes the controller follow the measured load again.
-
-        Raises:
-            StateError: Nothing is deployed.
-        """
-        self._pause(False)
-
-    def _pause(self, paused: bool) -> None:
-        if self.wait_status() is None:
-            raise self.missing()
-        self.client.pause(paused)
-
     def prepare(
         self,
         request: "Request",
@@ -469,28 +367,5 @@ class Deployment(ControlledDeployment):
             if rollout.before is None and not (keep_serving and self._serves()):
                 self.end_started(reporter)
             else:
-                _note_interruption(error, reporter)
+                note_interruption(error, reporter)
             raise
-
-    def wait_settled(self, after: int, reporter: Reporter = LOG) -> None:
-        """Reports events until no change is in progress.
-
-        Args:
-            after: Number of the last event that is known.
-            reporter: Receives the events as notes.
-
-        Raises:
-            JigsawError: The last change failed.
-        """
-        raise_failure(self.follow(reporter.note, after, _settled))
-
-
-def _settled(state: Mapping[str, Any]) -> bool:
-    """True if no change is in progress, in a state that `Deployment.follow` reads."""
-    return state["state"] in SETTLED and not state["queued"]
-
-
-def _note_interruption(error: BaseException, reporter: Reporter) -> None:
-    """Reports that a change continues, if the user has interrupted the wait for it."""
-    if not isinstance(error, JigsawError):
-        reporter.note(f"interrupted; the controller goes on with the change: {controller.WAIT_HINT}")

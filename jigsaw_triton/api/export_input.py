@@ -20,8 +20,8 @@ from jigsaw_triton.export.commands import PROGRAM
 from jigsaw_triton.export.kubernetes import settings as kubernetes
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.spec import load as spec
+from jigsaw_triton.spec.cluster_schema import ClusterDocument
 from jigsaw_triton.spec.files import STDIN
-from jigsaw_triton.spec.schema import ClusterDocument
 from jigsaw_triton.spec.words import LOCAL_NODE, shown
 
 Graphs = PathLike | Sequence[PathLike]

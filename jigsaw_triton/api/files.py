@@ -18,7 +18,8 @@ from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.models.files import check_files
 from jigsaw_triton.planner.cells.model import Partition, is_partition, partition_from_json
 from jigsaw_triton.planner.domain.picture import planned_gpus
-from jigsaw_triton.planner.domain.plan import Plan, plan_from_json
+from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.plan_reader import plan_from_json
 from jigsaw_triton.profiles.read import write_profiles
 from jigsaw_triton.profiles.table import ProfileTable
 from jigsaw_triton.resources import templates_dir

@@ -14,7 +14,8 @@ from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
 from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.controller.persistence.records import LEFT, STOPPED, JournalEvent, Revision
 from jigsaw_triton.errors import JigsawError, StateError
-from jigsaw_triton.planner.domain.plan import Plan, plan_from_json
+from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.plan_reader import plan_from_json
 
 if TYPE_CHECKING:
     # This takes half a second to import, which `status` and `events` would wait for.

@@ -16,7 +16,8 @@ from jigsaw_triton.planner.cells.partition import Alternative, Cells
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.explain.conflict import find_conflict, with_conflict
-from jigsaw_triton.planner.explain.explain import Explanation, explained
+from jigsaw_triton.planner.explain.explain import explained
+from jigsaw_triton.planner.explain.explanation import Explanation
 from jigsaw_triton.planner.search.solve import (
     LargestDemand,
     SolverFactory,

@@ -344,7 +344,7 @@ def import_profiles(
             continue
         for row in found:
             if row.key in rows:
-                message = f"{_named(row.key)} is in {rows[row.key][1]} too"
+                message = f"{row.key.words} is in {rows[row.key][1]} too"
                 problems.append(Diagnostic(file, 0, message, "give only one of the files"))
             elif row.key.slice not in board(row.key.gpu, where=file).profiles:
                 problems.append(Diagnostic(file, 0, f"{row.key.gpu} has no slice '{row.key.slice}'", "check --gpu"))
@@ -352,7 +352,3 @@ def import_profiles(
                 rows[row.key] = row, file
     raise_all(problems, "")
     return ProfileTable(row for row, _ in rows.values())
-
-
-def _named(key: ProfileKey) -> str:
-    return f"{key.task}.{key.variant} on {key.slice}, {key.instances} x batch {key.batch}"

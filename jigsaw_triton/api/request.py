@@ -15,7 +15,7 @@ from jigsaw_triton.controller.core.generation import PLANNING, Canary, Wanted
 from jigsaw_triton.controller.core.settings import CANARY_S
 from jigsaw_triton.errors import Diagnostic, InputError, SpecError
 from jigsaw_triton.gpus.cluster import gateway_mistakes, otlp_mistakes
-from jigsaw_triton.gpus.model import DEFAULT_SAMPLE, GatewayPorts, Otlp
+from jigsaw_triton.gpus.gateway import DEFAULT_SAMPLE, GatewayPorts, Otlp
 from jigsaw_triton.graph.model import Target
 from jigsaw_triton.planner.domain.features import canonical
 from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, StandbyMode

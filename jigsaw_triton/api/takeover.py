@@ -16,7 +16,7 @@ from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.controller.persistence.records import CONTENTS, CONTROLLER_EPOCH_FACT, STANDBY_GATEWAY_FACT
 from jigsaw_triton.controller.persistence.state_copy import restore
 from jigsaw_triton.errors import InputError, StateError
-from jigsaw_triton.gpus.model import Edge
+from jigsaw_triton.gpus.gateway import Edge
 from jigsaw_triton.servers.certificates.credentials import check_credentials, credentials_in
 
 _MOST_NAMED = 5

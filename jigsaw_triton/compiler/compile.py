@@ -18,21 +18,19 @@ from jigsaw_triton.compiler.bundle import (
     WorkerModel,
     in_order,
 )
+from jigsaw_triton.compiler.plan_check import PLAN_AGAIN, check_plan
 from jigsaw_triton.compiler.route import route, standby_route, step_route
 from jigsaw_triton.compiler.service import rest_ms, service_ms
 from jigsaw_triton.compiler.steps import steps_worker
 from jigsaw_triton.compiler.templates import Template, template
 from jigsaw_triton.compiler.worker_config import Identity, Server, worker_model
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import Board, Cluster, Placement
 from jigsaw_triton.graph.chain import Chain, with_chains
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.candidates.chained import chains
 from jigsaw_triton.planner.domain.plan import GraphPlan, PlacedModel, PlacedSlice, Plan, PlannedGpu
 from jigsaw_triton.profiles.table import ProfileTable
-
-PLAN_AGAIN = "plan again: the plan was made for another graph or cluster"
 
 
 def compile_plan(
@@ -72,20 +70,15 @@ def compile_plan(
     """
     if running is not None and generation <= running.generation:
         raise ValueError(f"generation {generation} does not follow {running.generation}")
-    _check_graphs(plan, graphs)
+    check_plan(plan, graphs, cluster)
     fused = {name: chains(graph, plan) for name, graph in graphs.items()}
     job = _Job(plan, graphs, cluster, profiles, generation, templates, backends, identity, fused, deterministic)
     boards = {gpu.id: gpu.board for gpu in cluster.gpus}
     workers: dict[str, Worker] = {}
     for gpu in plan.gpus:
-        board = boards.get(gpu.id)
-        if board is None or board.name != gpu.model:
-            raise InputError(f"the cluster has no {gpu.model} at this index", where=f"GPU {gpu.id}", hint=PLAN_AGAIN)
-        if reason := fits(board, [placed.placement for placed in gpu.layout]):
-            raise InputError(reason, where=f"GPU {gpu.id}", hint=PLAN_AGAIN)
         for placed in gpu.layout:
             if placed.models:
-                workers |= {worker.name: worker for worker in _workers(job, gpu, board, placed, running)}
+                workers |= {worker.name: worker for worker in _workers(job, gpu, boards[gpu.id], placed, running)}
     for graph in graphs.values():
         if graph.steps:
             worker = _steps_worker(job, graph, running)
@@ -120,49 +113,6 @@ class _Job:
     def template(self, name: str) -> Template:
         """Returns one of the compiler's own templates."""
         return template(self.templates, name, where="compiler")
-
-
-def _check_graphs(plan: Plan, graphs: Mapping[str, TaskGraph]) -> None:
-    """Checks that the plan and the graphs have the same graphs and tasks, and that placed models exist.
-
-    Raises:
-        InputError: The plan does not match the graphs.
-    """
-    for name in sorted(graphs.keys() ^ plan.graphs.keys()):
-        where = "the plan" if name in graphs else "the graphs given"
-        raise InputError(f"graph {name!r} is not in {where}", where=name, hint=PLAN_AGAIN)
-    for name, graph in graphs.items():
-        for task in sorted(graph.tasks.keys() ^ plan.graphs[name].tasks.keys()):
-            where = "the plan" if task in graph.tasks else "the graph"
-            raise InputError(f"task {task!r} is not in {where}", where=name, hint=PLAN_AGAIN)
-    for gpu in plan.gpus:
-        for placed in gpu.layout:
-            _check_slice(placed, graphs, where=f"GPU {gpu.id}, {placed.placement}")
-
-
-def _check_slice(placed: PlacedSlice, graphs: Mapping[str, TaskGraph], *, where: str) -> None:
-    """Checks that the models of a slice exist and that none occurs twice.
-
-    Raises:
-        InputError: A model does not exist or occurs twice.
-    """
-    seen: set[tuple[str, str, str]] = set()
-    for model in (*placed.models, *placed.standby):
-        if model.graph not in graphs or model.task not in graphs[model.graph].tasks:
-            raise InputError(f"there is no task {model.graph}.{model.task}", where=where, hint=PLAN_AGAIN)
-        task = graphs[model.graph].tasks[model.task]
-        if model.variant not in {variant.name for variant in task.variants}:
-            raise InputError(
-                f"task {model.graph}.{model.task} has no variant {model.variant!r}", where=where, hint=PLAN_AGAIN
-            )
-        replica = (model.graph, model.task, model.variant)
-        if replica in seen:
-            raise InputError(
-                f"the slice holds {'.'.join(replica)} twice",
-                where=where,
-                hint="use one replica with more instances instead",
-            )
-        seen.add(replica)
 
 
 def _workers(job: _Job, gpu: PlannedGpu, board: Board, placed: PlacedSlice, running: Bundle | None) -> Iterator[Worker]:

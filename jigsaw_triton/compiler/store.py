@@ -6,7 +6,6 @@ their repository, not in it, because Triton lists everything in a repository.
 
 import errno
 import filecmp
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Iterator
@@ -18,6 +17,7 @@ from uuid import uuid4
 from jigsaw_triton.compiler.bundle import Artifact, Bundle, CompiledGraph, ModelFolder, Place, RouteEntry, Worker
 from jigsaw_triton.compiler.route import route_json
 from jigsaw_triton.errors import InputError
+from jigsaw_triton.file_digest import sha256_of
 
 MANIFEST_FILE = "bundle.json"
 MANIFEST_VERSION = 1
@@ -53,8 +53,7 @@ class Identities:
             status = path.stat()
             key = (path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             if key not in self._known:
-                with path.open("rb") as file:
-                    self._known[key] = hashlib.file_digest(file, "sha256").hexdigest()
+                self._known[key] = sha256_of(path)
             return self._known[key]
 
 

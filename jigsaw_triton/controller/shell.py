@@ -10,7 +10,8 @@ from dataclasses import replace
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core import step as core
-from jigsaw_triton.controller.core.arrivals import arrivals, arrived
+from jigsaw_triton.controller.core.arrivals import arrived
+from jigsaw_triton.controller.core.counters import counted_since
 from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.immutable_settings import check_ports
 from jigsaw_triton.controller.core.rows import Counts, read_counts, since
@@ -393,7 +394,7 @@ class Controller:
             self._timed = read_times(samples)
             return {}, {}, {}, {}
         seen, self._seen = self._seen, arrived(samples)
-        came = arrivals(seen, self._seen)
+        came = counted_since(seen, self._seen)
         rates = {graph: came.get(graph, 0.0) / elapsed_s for graph in running.wanted.graphs}
         counted, self._counted = self._counted, read_counts(samples)
         timed, self._timed = self._timed, read_times(samples)

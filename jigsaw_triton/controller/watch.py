@@ -5,7 +5,8 @@ import time
 from collections.abc import Mapping, Sequence
 
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.core.arrivals import COUNTERS, arrivals, arrived
+from jigsaw_triton.controller.core.arrivals import COUNTERS, arrived
+from jigsaw_triton.controller.core.counters import counted_since
 from jigsaw_triton.controller.core.load_sample import Reading, load_between, read_load
 from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.fleet.fleet import Fleet
@@ -48,7 +49,7 @@ class ArrivalWatch:
         now_s = time.monotonic()
         before, self._seen = self._seen, now
         seconds, self._seen_at_s = now_s - self._seen_at_s, now_s
-        return e.Arrived(now_s, seconds, arrivals(before, now)) if before is not None else None
+        return e.Arrived(now_s, seconds, counted_since(before, now)) if before is not None else None
 
 
 class LoadRecorder:

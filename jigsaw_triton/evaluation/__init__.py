@@ -1,1 +1,1 @@
-"""Measurements of variants and of running graphs, comparisons of planner features, and a simulator."""
+"""Measurements of variants and of running graphs, rehearsals, comparisons of planner features, and a simulator."""

@@ -10,7 +10,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.spec.schema import API_VERSION, ClusterDocument, GatewayEntry, LimitsEntry
+from jigsaw_triton.spec.cluster_schema import ClusterDocument, GatewayEntry, LimitsEntry
+from jigsaw_triton.spec.entries import API_VERSION
 from jigsaw_triton.spec.yaml_writer import Inline, dump_yaml
 
 FRONT = "front.yaml"

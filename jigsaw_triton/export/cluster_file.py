@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jigsaw_triton.spec.schema import ClusterDocument
+from jigsaw_triton.spec.cluster_schema import ClusterDocument
 from jigsaw_triton.spec.yaml_writer import dump_yaml
 
 EVERYWHERE = "0.0.0.0"

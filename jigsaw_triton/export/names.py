@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.spec.schema import IMAGE_PATTERN
+from jigsaw_triton.spec.entries import IMAGE_PATTERN
 from jigsaw_triton.spec.words import NAME_PATTERN, shown
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")

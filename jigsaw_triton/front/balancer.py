@@ -18,7 +18,7 @@ from jigsaw_triton.servers.edge.config import PROTOCOLS
 from jigsaw_triton.servers.metrics import Sample, parse_metrics
 
 INTERVAL_S = 1.0
-"""Seconds between two looks at the cells."""
+"""Seconds between two readings of the cells' metrics."""
 
 _ANSWER_S = 2.0
 _CAPACITY, _ARRIVALS, _REFUSED = "jigsaw_capacity_rps", "jigsaw_arrivals_total", "jigsaw_refused_total"
@@ -27,11 +27,11 @@ _OVERLOAD = frozenset({"full", "late", "worker"})
 """Reasons for which a cell refuses requests that another one may answer. The others are faults of the request."""
 
 _WINDOW = 4
-"""Looks over which the load is averaged: a peak of a second moves no weight."""
+"""Readings over which the load is averaged, so that a peak of a second moves no weight."""
 
 _REFUSES, _RAISE = 0.01, 1.1
 """Share of refused requests above which a cell carries only what it answers, and the factor by which this limit rises
-with each look at which the cell refuses none."""
+with each reading at which the cell refuses none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Load:
     limits_rps: dict[str, float] = field(default_factory=dict)
 
     def add(self, report: Report | None) -> None:
-        """Adds a report; None if the gateway did not answer, whose earlier reports then say nothing any more."""
+        """Adds a report. None, if the gateway did not answer, discards the earlier reports, which are outdated then."""
         if report is None:
             self.reports.clear()
             self.limits_rps.clear()

@@ -2,7 +2,7 @@
 
 from jigsaw_triton.front.model import Front, FrontCell, GatewayAddress
 from jigsaw_triton.gpus.cluster import gateway_mistakes
-from jigsaw_triton.gpus.model import Edge, EdgeLimits, EdgeTls, GatewayPorts
+from jigsaw_triton.gpus.gateway import Edge, EdgeLimits, EdgeTls, GatewayPorts
 from jigsaw_triton.spec.cells import FrontDocument, FrontSpec, GatewayAddressEntry
 from jigsaw_triton.spec.load import Loaded
 from jigsaw_triton.spec.source import Path, Report

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from jigsaw_triton.gpus.model import Edge, GatewayPorts
+from jigsaw_triton.gpus.gateway import Edge, GatewayPorts
 
 
 @dataclass(frozen=True, slots=True)

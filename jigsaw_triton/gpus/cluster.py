@@ -6,30 +6,31 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
+from jigsaw_triton.gpus.gateway import (
+    Edge,
+    EdgeLimits,
+    EdgeTls,
+    GatewayLimits,
+    GatewayPorts,
+    Otlp,
+    ServerImage,
+    StandbyGateway,
+)
 from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import (
     NODE,
     Agents,
     Board,
     Cluster,
-    Edge,
-    EdgeLimits,
-    EdgeTls,
-    GatewayLimits,
-    GatewayPorts,
     Gpu,
     GpuId,
     Layout,
     MigInstance,
-    Otlp,
     Placement,
     RayCluster,
-    ServerImage,
-    StandbyGateway,
     Survive,
 )
-from jigsaw_triton.spec.load import Loaded
-from jigsaw_triton.spec.schema import (
+from jigsaw_triton.spec.cluster_schema import (
     CERTIFICATE_FILES,
     LIMIT_GPUS,
     ClusterDocument,
@@ -40,6 +41,7 @@ from jigsaw_triton.spec.schema import (
     NodeEntry,
     RayEntry,
 )
+from jigsaw_triton.spec.load import Loaded
 from jigsaw_triton.spec.source import Path, Report
 from jigsaw_triton.spec.words import LOCAL_NODE, nearest, shown
 

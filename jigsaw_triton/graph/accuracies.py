@@ -6,7 +6,7 @@ from pathlib import PurePath
 from jigsaw_triton.graph.measured import METRICS, Combination, Labels, Metric
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.graph.variants import Files, build_measured
-from jigsaw_triton.spec.schema import GraphSpec, LabelsEntry, MetricEntry
+from jigsaw_triton.spec.graph_schema import GraphSpec, LabelsEntry, MetricEntry
 from jigsaw_triton.spec.source import Path, Report
 from jigsaw_triton.spec.words import nearest, shown
 

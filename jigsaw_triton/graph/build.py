@@ -21,8 +21,8 @@ from jigsaw_triton.graph.order import cycles, topological_order
 from jigsaw_triton.graph.python_steps import build_step, check_kind, check_time
 from jigsaw_triton.graph.reference import INPUTS, OUTPUTS, TASKS, References
 from jigsaw_triton.graph.variants import Files, build_variants
+from jigsaw_triton.spec.graph_schema import GraphDocument, GraphSpec, TaskEntry, WhenEntry
 from jigsaw_triton.spec.load import Loaded
-from jigsaw_triton.spec.schema import GraphDocument, GraphSpec, TaskEntry, WhenEntry
 from jigsaw_triton.spec.source import Path, Report
 from jigsaw_triton.spec.words import nearest, shown
 

@@ -3,7 +3,7 @@
 from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef, TensorType
 from jigsaw_triton.graph.order import count_paths
 from jigsaw_triton.graph.reference import INPUTS, TASKS
-from jigsaw_triton.spec.schema import SCALAR_SHAPE, GraphSpec, TaskEntry
+from jigsaw_triton.spec.graph_schema import SCALAR_SHAPE, GraphSpec, TaskEntry
 from jigsaw_triton.spec.source import Path, Report, SourceMap
 from jigsaw_triton.spec.words import nearest
 

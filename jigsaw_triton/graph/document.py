@@ -7,7 +7,7 @@ from typing import Any
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.measured import Combination, Labels, Measured, Metric
 from jigsaw_triton.graph.model import PythonStep, Slo, Task, TaskGraph, TensorType, Variant, When
-from jigsaw_triton.spec.schema import API_VERSION
+from jigsaw_triton.spec.entries import API_VERSION
 from jigsaw_triton.spec.yaml_writer import Inline, dump_yaml
 
 

@@ -6,7 +6,7 @@ from keyword import iskeyword
 from jigsaw_triton.graph.model import PythonStep, TaskGraph, TensorRef, TensorType
 from jigsaw_triton.graph.reference import TASKS
 from jigsaw_triton.graph.variants import Files, check_yields
-from jigsaw_triton.spec.schema import GraphSpec, TaskEntry
+from jigsaw_triton.spec.graph_schema import GraphSpec, TaskEntry
 from jigsaw_triton.spec.source import Path, Report, SourceMap, dotted
 from jigsaw_triton.spec.step_file import FUNCTION, Parameters, StepFile
 from jigsaw_triton.spec.words import nearest, shown

@@ -7,8 +7,8 @@ from pathlib import Path as FilePath
 from jigsaw_triton.graph.measured import Measured
 from jigsaw_triton.graph.model import Variant
 from jigsaw_triton.spec.files import LocalFile
+from jigsaw_triton.spec.graph_schema import MeasuredEntry, TaskEntry
 from jigsaw_triton.spec.load import CONFIG_ARTIFACT
-from jigsaw_triton.spec.schema import MeasuredEntry, TaskEntry
 from jigsaw_triton.spec.source import Path, Report, SourceMap
 from jigsaw_triton.spec.words import nearest, shown
 

@@ -39,6 +39,11 @@ class ProfileKey:
     instances: int
     batch: int
 
+    @property
+    def words(self) -> str:
+        """Configuration as a person reads it, such as `detect.small on 2g, 1 x batch 8`."""
+        return f"{self.task}.{self.variant} on {self.slice}, {self.instances} x batch {self.batch}"
+
 
 @dataclass(frozen=True, slots=True)
 class ProfileRow:

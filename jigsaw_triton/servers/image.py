@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jigsaw_triton.errors import InputError, MissingDependencyError, ServerError
-from jigsaw_triton.gpus.model import ServerImage
+from jigsaw_triton.gpus.gateway import ServerImage
 from jigsaw_triton.runtime.spec import COMPILED_BACKEND, PACKAGES_VARIABLE
 from jigsaw_triton.servers import backend, interpreter
 from jigsaw_triton.servers.installation import Installation

@@ -5,28 +5,15 @@ The docstring of a field is its description in the JSON Schema that editors read
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from jigsaw_triton.spec.schema import (
-    ADDRESS_PATTERN,
-    API_VERSION,
-    LIMIT_NODES,
-    LIMIT_WEIGHT,
-    EdgeTlsEntry,
-    LimitsEntry,
-    Name,
-)
+from jigsaw_triton.spec.cluster_schema import LIMIT_NODES, EdgeTlsEntry, LimitsEntry
+from jigsaw_triton.spec.entries import ADDRESS_PATTERN, API_VERSION, LIMIT_WEIGHT, Entry, Name
 
 Address = Annotated[str, Field(pattern=ADDRESS_PATTERN)]
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
-class ListenEntry(_Entry):
+class ListenEntry(Entry):
     """Address and ports that clients connect to."""
 
     address: str = Field(default="127.0.0.1", examples=["0.0.0.0"])
@@ -39,7 +26,7 @@ class ListenEntry(_Entry):
     """Port of the front's own metrics."""
 
 
-class GatewayAddressEntry(_Entry):
+class GatewayAddressEntry(Entry):
     """Addresses of a gateway."""
 
     http: Address = Field(examples=["10.0.0.1:8000"])
@@ -65,7 +52,7 @@ class FrontCellEntry(GatewayAddressEntry):
     """Addresses of the cell's standby gateway, which serves while the gateway cannot be reached."""
 
 
-class FrontSpec(_Entry):
+class FrontSpec(Entry):
     """Specification of the front."""
 
     listen: ListenEntry = Field(default=ListenEntry(), examples=[{"address": "0.0.0.0", "http": 8000, "grpc": 8001}])
@@ -88,7 +75,7 @@ class FrontSpec(_Entry):
     """Requests that the log lists with their ids. problems: those that failed, were retried or got a status of 500."""
 
 
-class FrontDocument(_Entry):
+class FrontDocument(Entry):
     """front.yaml: the cells that a front balances requests over."""
 
     api_version: Literal["jigsaw-triton/v1"] = Field(alias="apiVersion", examples=[API_VERSION])
@@ -99,7 +86,7 @@ class FrontDocument(_Entry):
     """Specification of the front."""
 
 
-class CellSpec(_Entry):
+class CellSpec(Entry):
     """Specification of a cell."""
 
     graphs: dict[Name, str] = Field(min_length=1, examples=[{"traffic": "/srv/traffic"}])
@@ -108,7 +95,7 @@ class CellSpec(_Entry):
     """Graph -> requests per second to provide for."""
 
 
-class CellDocument(_Entry):
+class CellDocument(Entry):
     """cell.yaml: the graphs of a cell, and its share of their demand. Its nodes are in cluster.yaml beside it."""
 
     api_version: Literal["jigsaw-triton/v1"] = Field(alias="apiVersion", examples=[API_VERSION])

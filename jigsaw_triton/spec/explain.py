@@ -5,8 +5,8 @@ from typing import Any
 import yaml
 from pydantic_core import ErrorDetails
 
+from jigsaw_triton.spec.entries import ADDRESS_PATTERN, IMAGE_PATTERN
 from jigsaw_triton.spec.json_schema import subschema
-from jigsaw_triton.spec.schema import ADDRESS_PATTERN, IMAGE_PATTERN
 from jigsaw_triton.spec.source import Path, dotted
 from jigsaw_triton.spec.words import nearest, shown
 

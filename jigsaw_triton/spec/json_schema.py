@@ -5,7 +5,8 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from jigsaw_triton.spec.cells import CellDocument, FrontDocument
-from jigsaw_triton.spec.schema import ClusterDocument, GraphDocument
+from jigsaw_triton.spec.cluster_schema import ClusterDocument
+from jigsaw_triton.spec.graph_schema import GraphDocument
 from jigsaw_triton.spec.source import Path
 
 Kind = Literal["graph", "cluster", "front", "cell"]

@@ -12,18 +12,12 @@ from pydantic_core import ErrorDetails
 
 from jigsaw_triton.errors import Diagnostic, SpecError
 from jigsaw_triton.spec.cells import CellDocument, FrontDocument
+from jigsaw_triton.spec.cluster_schema import CERTIFICATE_FILES, LIMIT_GPUS, ClusterDocument, ClusterSpec
+from jigsaw_triton.spec.entries import API_VERSION
 from jigsaw_triton.spec.explain import explain
 from jigsaw_triton.spec.files import STDIN, LocalFile, load_text, locate, locate_anywhere
+from jigsaw_triton.spec.graph_schema import GraphDocument, GraphSpec
 from jigsaw_triton.spec.json_schema import Kind, json_schema
-from jigsaw_triton.spec.schema import (
-    API_VERSION,
-    CERTIFICATE_FILES,
-    LIMIT_GPUS,
-    ClusterDocument,
-    ClusterSpec,
-    GraphDocument,
-    GraphSpec,
-)
 from jigsaw_triton.spec.source import Path as EntryPath
 from jigsaw_triton.spec.source import Report, SourceMap
 from jigsaw_triton.spec.step_file import StepFile, read_step

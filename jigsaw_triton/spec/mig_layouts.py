@@ -12,9 +12,10 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from jigsaw_triton.errors import Diagnostic, SpecError
+from jigsaw_triton.spec.cluster_schema import LIMIT_GPUS
+from jigsaw_triton.spec.entries import API_VERSION
 from jigsaw_triton.spec.explain import explain
 from jigsaw_triton.spec.files import load_text
-from jigsaw_triton.spec.schema import API_VERSION, LIMIT_GPUS
 from jigsaw_triton.spec.source import Path, Report, SourceMap
 from jigsaw_triton.spec.words import nearest, shown
 from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES, parse_yaml

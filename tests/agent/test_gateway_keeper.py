@@ -21,8 +21,9 @@ from jigsaw_triton.controller.fleet.wire import Condemned, Json
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 from tests.fakes.node import model, worker
+from tests.waiting import until
 
 PATIENCE_S = 30.0
 PLAIN = GatewayContent((), (), {}, (), (), (), {}, "1.a", GatewayPorts(), None, None, 4096)
@@ -88,12 +89,6 @@ class World:
         return sum(text in str(event) for event in self.events)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 - most conditions have no event
-            await asyncio.sleep(0.01)
-
-
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, test: Callable[[World], Awaitable[None]]) -> None:
     """Runs a test with a keeper that has started. A second call goes on with the same journal."""
 
@@ -115,6 +110,12 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, test: Callable[[World], A
             journal.close()
 
     asyncio.run(main())
+
+
+async def keep_one(world: World) -> None:
+    """Has the keeper serve a first content."""
+    world.keeper.want("1.a", 1, content("one"))
+    await until(lambda: "apply one" in world.servers.log)
 
 
 def test_the_last_order_of_a_controller_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,10 +148,6 @@ def test_a_failure_is_reported_once_and_tried_again(tmp_path: Path, monkeypatch:
 
 
 def test_the_next_agent_goes_on_with_the_last_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def first(world: World) -> None:
-        world.keeper.want("1.a", 1, content("one"))
-        await until(lambda: "apply one" in world.servers.log)
-
     async def second(world: World) -> None:
         assert set(world.keeper.steps()) == {"steps"}
         await until(lambda: world.servers.log == ["adopt one", "apply one"])
@@ -163,15 +160,11 @@ def test_the_next_agent_goes_on_with_the_last_order(tmp_path: Path, monkeypatch:
         await until(lambda: world.servers.log == ["clear", "end"])
         assert world.keeper.steps() == {}
 
-    for test in (first, second, third, fourth):
+    for test in (keep_one, second, third, fourth):
         run(tmp_path, monkeypatch, test)
 
 
 def test_an_adoption_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def first(world: World) -> None:
-        world.keeper.want("1.a", 1, content("one"))
-        await until(lambda: "apply one" in world.servers.log)
-
     async def second(world: World) -> None:
         world.servers.fails = "the image cannot be found"
         await until(lambda: world.servers.log.count("fail") > 1)
@@ -180,15 +173,11 @@ def test_an_adoption_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pyte
         # The gateway still serves what came before.
         await until(lambda: world.servers.log[-2:] == ["adopt one", "apply two"])
 
-    for test in (first, second):
+    for test in (keep_one, second):
         run(tmp_path, monkeypatch, test)
 
 
 def test_workers_beside_a_gateway_that_is_not_adopted_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def first(world: World) -> None:
-        world.keeper.want("1.a", 1, content("one"))
-        await until(lambda: "apply one" in world.servers.log)
-
     async def second(world: World) -> None:
         # Another order comes before the task begins.
         world.keeper.want("1.a", 2, None)
@@ -198,7 +187,7 @@ def test_workers_beside_a_gateway_that_is_not_adopted_end(tmp_path: Path, monkey
         world.servers.is_current = False
         await until(lambda: world.servers.log == ["clear steps", "apply one"])
 
-    for test in (first, third, second):
+    for test in (keep_one, third, second):
         run(tmp_path, monkeypatch, test)
 
 

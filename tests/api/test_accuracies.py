@@ -33,13 +33,18 @@ def examples():
 NAMES = {"split": ("plain",), "square": ("slow", "fast"), "total": ("plain",)}
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = write_application(tmp_path / "words")
+def labelled(folder: Path) -> Path:
+    """Writes an application with a labelled set."""
+    made = write_application(folder)
     (made / "labels.py").write_text(CODE)
     text = (made / "graph.yaml").read_text()
     (made / "graph.yaml").write_text(text.replace("  outputs:\n    SQUARES", f"{LABELS[1:]}  outputs:\n    SQUARES"))
     return made
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return labelled(tmp_path / "words")
 
 
 def result(value: float, **variants: str) -> Result:

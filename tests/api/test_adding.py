@@ -12,6 +12,7 @@ from jigsaw_triton.graph.model import TensorRef, TensorType
 from tests.api.test_adding_classes import CODE
 from tests.api.test_adding_entries import CONFIG, entry
 from tests.fakes.onnx_models import FLOAT, INT64, classifier, constant, external, model, node, sequence, tensor
+from tests.folders import contents
 
 X = tensor("X", FLOAT, ["N", 4])
 LABEL = tensor("LABEL", INT64, ["N"])
@@ -36,10 +37,6 @@ spec:
   # The end of the tasks.
   target: graph
 """
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_new_graph_has_the_inputs_and_outputs_of_the_model(tmp_path: Path, outside: Path) -> None:

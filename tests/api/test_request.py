@@ -13,7 +13,7 @@ from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.api.request import Request
 from jigsaw_triton.controller.core.forecast import ForecastSettings
 from jigsaw_triton.errors import InputError, SpecError
-from jigsaw_triton.gpus.model import GatewayPorts, Otlp
+from jigsaw_triton.gpus.gateway import GatewayPorts, Otlp
 from jigsaw_triton.planner.domain.problem import Options
 from tests.fakes.documents import edited
 

@@ -3,7 +3,8 @@
 import pytest
 
 from jigsaw_triton.api.rollout import exposure
-from jigsaw_triton.gpus.model import Cluster, Edge, EdgeTls, GatewayPorts
+from jigsaw_triton.gpus.gateway import Edge, EdgeTls, GatewayPorts
+from jigsaw_triton.gpus.model import Cluster
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.controller.persistence.records import CONTENTS, CONTROLLER_EPOCH_FACT, STANDBY_GATEWAY_FACT
 from jigsaw_triton.controller.persistence.state_copy import copied
 from jigsaw_triton.errors import InputError, StateError
-from jigsaw_triton.gpus.model import Agents, Edge, GatewayPorts, StandbyGateway
+from jigsaw_triton.gpus.gateway import Edge, GatewayPorts, StandbyGateway
+from jigsaw_triton.gpus.model import Agents
 from jigsaw_triton.servers.certificates.authority import create_authority, issue
 from jigsaw_triton.servers.certificates.credentials import CONTROLLER
 from tests.controller.worlds import World, bundle, wanted, worker

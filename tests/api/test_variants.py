@@ -13,6 +13,7 @@ from jigsaw_triton.api.variants import make_variants
 from jigsaw_triton.errors import InputError, MissingDependencyError
 from tests.fakes.onnx_models import classifier
 from tests.fakes.onnx_networks import convolution, exported_for_one, perceptron
+from tests.folders import contents
 
 onnx = pytest.importorskip("onnx", reason="the extra `variants` is not installed")
 pytest.importorskip("onnxruntime")
@@ -30,10 +31,6 @@ def app(tmp_path: Path) -> App:
         return tmp_path / "app"
 
     return make
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_variants_are_written_beside_the_model_and_added(app: App) -> None:

@@ -5,9 +5,10 @@ from importlib.util import find_spec
 import pytest
 
 from benchmarks import a100, harness, system
-from benchmarks.cluster.__main__ import PARTS, measure
+from benchmarks.cluster.__main__ import PARTS
 from benchmarks.controller.simulated import TRACES
 from benchmarks.effort import SMOKE
+from benchmarks.parts import measure
 
 pytestmark = pytest.mark.slow
 

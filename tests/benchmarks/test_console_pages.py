@@ -3,8 +3,9 @@
 import pytest
 
 from benchmarks import harness, system
-from benchmarks.console.__main__ import PARTS, measure
+from benchmarks.console.__main__ import PARTS
 from benchmarks.effort import SMOKE
+from benchmarks.parts import measure
 from tests.fakes.console import browser
 from tests.programs import missing
 

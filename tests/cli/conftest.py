@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from jigsaw_triton.api import files
 from jigsaw_triton.cli.commands.init import SKELETON
 from jigsaw_triton.cli.main import program
+from tests.fakes.nvml.machine import Machine
 
 Run = Callable[..., Result]
 
@@ -40,6 +41,21 @@ def app(tmp_path: Path) -> Path:
     folder = tmp_path / "app"
     shutil.copytree(SKELETON, folder, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
+
+
+@pytest.fixture
+def make_machine(tmp_path: Path) -> Iterator[Callable[..., Machine]]:
+    """Makes the GPUs of this machine, by the stand-in for NVML."""
+    made: list[Machine] = []
+
+    def make_machine(*models: str, mig: bool = True) -> Machine:
+        made.append(Machine(tmp_path / "gpus", models, mig=mig))
+        made[-1].enter()
+        return made[-1]
+
+    yield make_machine
+    for machine in made:
+        machine.leave()
 
 
 @pytest.fixture

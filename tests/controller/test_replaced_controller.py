@@ -18,11 +18,13 @@ from jigsaw_triton.controller.persistence.epoch import SupersededError
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.planning.process import PlanningProcess
-from jigsaw_triton.gpus.model import Cluster, GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
+from jigsaw_triton.gpus.model import Cluster
 from tests.native import specs
 from tests.native.conftest import column, double
-from tests.native.core import Engine, eventually
+from tests.native.core import Engine
 from tests.native.worker import Worker
+from tests.waiting import eventually
 
 
 class QuickGateway:

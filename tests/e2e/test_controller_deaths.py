@@ -12,7 +12,7 @@ from jigsaw_triton.compiler.store import write_route
 from tests.e2e.app import gated, write_application
 from tests.e2e.clients import Client, Crowd, expected
 from tests.e2e.system import PATIENCE_S, System
-from tests.native.core import eventually
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 

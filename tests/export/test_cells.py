@@ -4,7 +4,7 @@ import yaml
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.export.cells import CellContent, cell_files
 from jigsaw_triton.spec.cells import CellDocument, FrontDocument
-from jigsaw_triton.spec.schema import ClusterDocument
+from jigsaw_triton.spec.cluster_schema import ClusterDocument
 
 CLUSTER = {
     "apiVersion": "jigsaw-triton/v1",

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from jigsaw_triton.export.cluster_file import cluster_file
-from jigsaw_triton.spec.schema import ClusterDocument
+from jigsaw_triton.spec.cluster_schema import ClusterDocument
 
 
 def document(**spec: Any) -> ClusterDocument:

@@ -1,7 +1,6 @@
 """A node whose workers are entries of a dictionary, behind a real agent's API on a Unix socket."""
 
 import asyncio
-import itertools
 import os
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -64,7 +63,6 @@ class FakeNode:
     fails: str = ""
     lost: frozenset[GpuId] = frozenset()
     image: Installation | None = None
-    _pids: Iterable[int] = field(default_factory=lambda: itertools.count(1))
     _processes: dict[str, SimpleNamespace] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

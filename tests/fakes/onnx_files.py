@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from jigsaw_triton.runtime.dtypes import Array, to_triton
+from tests.fakes.protobuf import proto
 
 TYPES = {
     "FP32": 1,
@@ -62,8 +63,8 @@ class Graph:
 
 def onnx_file(graph: Graph) -> bytes:
     """Encodes a model."""
-    opset = _field(8, _field(1, "") + _field(2, OPSET))
-    return _field(1, IR) + _field(7, _graph(graph)) + opset
+    opset = proto(8, proto(1, "") + proto(2, OPSET))
+    return proto(1, IR) + proto(7, _graph(graph)) + opset
 
 
 def identity(dtype: str, shape: Sequence[int | str] = ("batch", 2)) -> bytes:
@@ -97,11 +98,11 @@ def endless() -> bytes:
 def _graph(graph: Graph) -> bytes:
     return b"".join(
         [
-            *(_field(1, _node(node)) for node in graph.nodes),
-            _field(2, "graph"),
-            *(_field(5, _constant(name, values)) for name, values in graph.constants.items()),
-            *(_field(11, _value(name, tensor)) for name, tensor in graph.inputs.items()),
-            *(_field(12, _value(name, tensor)) for name, tensor in graph.outputs.items()),
+            *(proto(1, _node(node)) for node in graph.nodes),
+            proto(2, "graph"),
+            *(proto(5, _constant(name, values)) for name, values in graph.constants.items()),
+            *(proto(11, _value(name, tensor)) for name, tensor in graph.inputs.items()),
+            *(proto(12, _value(name, tensor)) for name, tensor in graph.outputs.items()),
         ]
     )
 
@@ -109,18 +110,18 @@ def _graph(graph: Graph) -> bytes:
 def _node(node: Node) -> bytes:
     return b"".join(
         [
-            *(_field(1, name) for name in node.inputs),
-            *(_field(2, name) for name in node.outputs),
-            _field(4, node.operator),
+            *(proto(1, name) for name in node.inputs),
+            *(proto(2, name) for name in node.outputs),
+            proto(4, node.operator),
             *(
-                _field(5, _field(1, name) + _field(3, value) + _field(20, _INTEGER))
+                proto(5, proto(1, name) + proto(3, value) + proto(20, _INTEGER))
                 for name, value in node.integers.items()
             ),
             *(
-                _field(5, _field(1, name) + _field(6, _graph(body)) + _field(20, _GRAPH))
+                proto(5, proto(1, name) + proto(6, _graph(body)) + proto(20, _GRAPH))
                 for name, body in node.graphs.items()
             ),
-            *([_field(7, node.domain)] if node.domain else []),
+            *([proto(7, node.domain)] if node.domain else []),
         ]
     )
 
@@ -128,30 +129,14 @@ def _node(node: Node) -> bytes:
 def _constant(name: str, values: Array | Sequence[int] | int) -> bytes:
     """Encodes a TensorProto."""
     array = np.asarray(values)
-    dims = b"".join(_field(1, dim) for dim in array.shape)
-    return dims + _field(2, TYPES[to_triton(array.dtype)]) + _field(8, name) + _field(9, array.tobytes())
+    dims = b"".join(proto(1, dim) for dim in array.shape)
+    return dims + proto(2, TYPES[to_triton(array.dtype)]) + proto(8, name) + proto(9, array.tobytes())
 
 
 def _value(name: str, tensor: Tensor) -> bytes:
     """Encodes a ValueInfoProto."""
-    kind = _field(1, TYPES[tensor.dtype])
+    kind = proto(1, TYPES[tensor.dtype])
     if tensor.shape is not None:
-        dims = (_field(2, dim) if isinstance(dim, str) else _field(1, dim) for dim in tensor.shape)
-        kind += _field(2, b"".join(_field(1, dim) for dim in dims))
-    return _field(1, name) + _field(2, _field(1, kind))
-
-
-def _field(number: int, value: int | bytes | str) -> bytes:
-    if isinstance(value, int):
-        return _varint(number << 3) + _varint(value)
-    data = value.encode() if isinstance(value, str) else value
-    return _varint(number << 3 | 2) + _varint(len(data)) + data
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+        dims = (proto(2, dim) if isinstance(dim, str) else proto(1, dim) for dim in tensor.shape)
+        kind += proto(2, b"".join(proto(1, dim) for dim in dims))
+    return proto(1, name) + proto(2, proto(1, kind))

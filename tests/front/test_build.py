@@ -4,7 +4,7 @@ import pytest
 
 from jigsaw_triton.errors import SpecError
 from jigsaw_triton.front.model import GatewayAddress
-from jigsaw_triton.gpus.model import EdgeLimits, GatewayPorts
+from jigsaw_triton.gpus.gateway import EdgeLimits, GatewayPorts
 from tests.front.fronts import FRONT, front
 
 

@@ -6,24 +6,17 @@ import pytest
 from jigsaw_triton.errors import SpecError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.cluster import build_cluster, with_foreign
-from jigsaw_triton.gpus.model import (
-    Agents,
-    Cluster,
+from jigsaw_triton.gpus.gateway import (
     Edge,
     EdgeLimits,
     EdgeTls,
     GatewayLimits,
     GatewayPorts,
-    Gpu,
-    GpuId,
-    MigInstance,
     Otlp,
-    Placement,
-    RayCluster,
     ServerImage,
     StandbyGateway,
-    Survive,
 )
+from jigsaw_triton.gpus.model import Agents, Cluster, Gpu, GpuId, MigInstance, Placement, RayCluster, Survive
 from jigsaw_triton.spec.load import load_cluster, parse_gpus
 from tests.fakes.documents import CLUSTER, edited, line_of
 

@@ -2,8 +2,7 @@
 
 import ctypes
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -358,11 +357,3 @@ def texts(*elements: bytes) -> Array:
     array = np.empty(len(elements), np.object_)
     array[:] = elements
     return array
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    """Waits until a condition is true."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"the condition was still false after {PATIENCE_S:g} s"
-        time.sleep(0.002)

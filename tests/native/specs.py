@@ -9,6 +9,10 @@ Type = tuple[str, Sequence[int]]
 """Data type and shape without a batch dimension."""
 
 ONE: Type = ("INT64", (1,))
+PAIR: Type = ("INT64", (2,))
+PAIRS: Type = ("INT64", (-1, 2))
+LIST: Type = ("INT64", (-1,))
+TEXT: Type = ("BYTES", (1,))
 
 
 def task(
@@ -82,6 +86,13 @@ def spec(
         "tasks": list([task()] if tasks is None else tasks),
         **more,
     }
+
+
+def rows_spec(**more: Any) -> dict[str, Any]:
+    """Front of a task that is called for each row of ROWS, each time with all of K."""
+    inputs = {"X": ("inputs.ROWS", PAIR), "K": ("inputs.K", ONE)}
+    made = task(inputs=inputs, outputs={"Y": ONE}, mode="rows", iterated=["X"], **more)
+    return spec([made], {"ROWS": PAIRS, "K": ONE}, {"Y": ("t.Y", ("INT64", (-1, 1)))})
 
 
 def entry(worker: str, *, batch: int = 4, slots: int = 1, **more: Any) -> dict[str, Any]:

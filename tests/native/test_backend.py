@@ -12,9 +12,10 @@ import pytest
 
 from tests.native import specs, triton
 from tests.native.conftest import column, double
-from tests.native.core import Array, eventually, texts
+from tests.native.core import Array, texts
 from tests.native.triton import Model, ServerError
 from tests.native.worker import Answer, Call, Handler, Refuse, Worker
+from tests.waiting import eventually
 
 
 class Gateway:

@@ -7,10 +7,11 @@ import pytest
 
 from tests.native import specs
 from tests.native.conftest import Bench, column
-from tests.native.core import Request, eventually
+from tests.native.core import Request
 from tests.native.generations import chosen, generations_of, is_used, lock, of, route, rows, rows_front, worker
 from tests.native.specs import ONE, spec
 from tests.native.test_flow import after
+from tests.waiting import eventually
 
 WEIGHTS = {3: 0.8, 4: 0.2}
 COUNT = 400

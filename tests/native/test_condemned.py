@@ -6,9 +6,9 @@ import pytest
 
 from tests.native import specs
 from tests.native.conftest import Bench, column, double
-from tests.native.core import eventually
 from tests.native.test_tokens import wrong_token
 from tests.native.worker import Answer, Call, HangUp, Refuse, Worker
+from tests.waiting import eventually
 
 
 def test_a_worker_that_hangs_is_taken_out_of_service(bench: Bench) -> None:

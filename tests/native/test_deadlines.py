@@ -7,7 +7,7 @@ import pytest
 
 from tests.native import specs
 from tests.native.conftest import Bench, column, occupy
-from tests.native.core import eventually
+from tests.waiting import eventually
 
 
 def test_a_request_that_cannot_meet_its_deadline_is_refused_at_once(bench: Bench) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from tests.native import specs
 from tests.native.conftest import Bench, column
-from tests.native.core import Engine, eventually
+from tests.native.core import Engine
+from tests.waiting import eventually
 
 REFUSED = "route t is refused: it is of controller epoch 4, but a controller of epoch 5 has taken over"
 

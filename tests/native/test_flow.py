@@ -8,11 +8,9 @@ import pytest
 
 from tests.native.conftest import Bench, column, double
 from tests.native.core import Array, texts
-from tests.native.specs import ONE, spec, task
+from tests.native.specs import ONE, PAIR, PAIRS, spec, task
 from tests.native.worker import Call, Refuse, Worker
 
-PAIRS = ("INT64", (-1, 2))
-PAIR = ("INT64", (2,))
 COLUMN = ("INT64", (-1, 1))
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from tests.native import specs
 from tests.native.conftest import Bench, column
-from tests.native.core import eventually
 from tests.native.specs import ONE, spec, task
+from tests.waiting import eventually
 
 PAGE, _, _ = (Path(__file__).parents[2] / "docs" / "reference" / "metrics.md").read_text().partition("## Controller")
 ROWS = ("INT64", (-1, 1))

@@ -14,10 +14,10 @@ from jigsaw_triton.runtime.trace import run_from_json
 from tests.fakes.onnx_files import Graph, Node, Tensor, onnx_file
 from tests.native import triton
 from tests.native.conftest import column
-from tests.native.core import eventually
 from tests.native.onnx import PACKAGES, runner, tensor
 from tests.native.test_answer_gate import MESSAGE, fill, pair
 from tests.native.triton import Model, ServerError
+from tests.waiting import eventually
 
 __all__ = ["pair"]
 

@@ -8,10 +8,8 @@ import pytest
 from tests.native import specs
 from tests.native.conftest import Bench, column, occupy
 from tests.native.core import Array
-from tests.native.specs import spec, task
+from tests.native.specs import LIST, spec, task
 from tests.native.worker import Call, Worker
-
-LIST = ("INT64", (-1,))
 
 
 def sent(worker: Worker) -> list[list[int]]:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.native import specs
 from tests.native.conftest import Bench, column
-from tests.native.core import eventually
+from tests.waiting import eventually
 
 
 def test_a_new_route_takes_effect(bench: Bench) -> None:

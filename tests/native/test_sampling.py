@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -19,8 +19,9 @@ from jigsaw_triton.runtime.trace import (
 )
 from tests.native import specs
 from tests.native.conftest import Bench, column
-from tests.native.core import PATIENCE_S, Engine
+from tests.native.core import Engine
 from tests.native.worker import Answer, Call, Refuse
+from tests.waiting import eventually
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -68,13 +69,6 @@ def responses(bench: Bench) -> list[Response]:
 def context(record: Hop | Response) -> TraceContext:
     assert record.trace is not None
     return record.trace
-
-
-def wait(condition: Callable[[], bool]) -> None:
-    give_up_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up_s
-        time.sleep(0.01)
 
 
 def test_a_sampled_request_has_records_of_its_tasks_and_its_response(sampled: Bench) -> None:
@@ -234,7 +228,7 @@ def test_the_share_of_the_requests_may_change(run_dir: Path) -> None:
                 path.unlink()
             else:
                 path.write_text(text)
-            wait(lambda text=text: recorded() == (text == "1"))  # type: ignore[misc]
+            eventually(lambda text=text: recorded() == (text == "1"))  # type: ignore[misc]
 
 
 def test_without_a_share_no_request_is_sampled(bench: Bench) -> None:

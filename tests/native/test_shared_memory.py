@@ -10,8 +10,9 @@ import pytest
 
 from tests.native import specs
 from tests.native.conftest import Bench, double
-from tests.native.core import Array, Engine, Front, eventually
+from tests.native.core import Array, Engine, Front
 from tests.native.worker import SECRET, SHARED_MEMORY, Answer, Call, HangUp, Refuse, Worker, good
+from tests.waiting import eventually
 
 ELEMENTS = 50_000
 KIND = ("INT64", (ELEMENTS,))

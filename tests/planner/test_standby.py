@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from jigsaw_triton.graph.model import Slo, Variant
-from jigsaw_triton.planner.domain.plan import PlacedModel, Plan, plan_from_json
+from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
+from jigsaw_triton.planner.domain.plan_reader import plan_from_json
 from jigsaw_triton.planner.domain.problem import LATENCY_MODELS, LatencyModel, Options, Problem
 from jigsaw_triton.planner.search.solve import SolverFactory, make_plan
 from jigsaw_triton.planner.standby import LEAST_GAIN, with_standby

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.errors import InputError, MissingDependencyError, ServerError
-from jigsaw_triton.gpus.model import ServerImage
+from jigsaw_triton.gpus.gateway import ServerImage
 from jigsaw_triton.servers.command import worker_command
 from jigsaw_triton.servers.container import in_container
 from jigsaw_triton.servers.image import (

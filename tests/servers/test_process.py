@@ -3,7 +3,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from jigsaw_triton.servers import process as process_module
 from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.os_process import OsProcess
 from jigsaw_triton.servers.process import ServerProcess, Stub, group_members, python_stubs, sweep
+from tests.waiting import until
 
 SECRET = "0123456789abcdef"
 PREFIX = f"jigsaw-test-{os.getpid()}-"
@@ -156,13 +156,6 @@ def test_only_the_regions_of_one_server_are_swept() -> None:
         other.unlink()
     with pytest.raises(ValueError, match="too short"):
         sweep("")
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while True:
-        if condition():
-            return
-        await asyncio.sleep(0.01)
 
 
 def assert_nothing_left(server: ServerProcess) -> None:

@@ -16,7 +16,7 @@ from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.errors import InputError, StateError
 from jigsaw_triton.evaluation.load import EmptyWindowError, Load, Measured, Protocol, request_tensors
 from jigsaw_triton.evaluation.perf_analyzer import LoadRun
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 from jigsaw_triton.graph.model import Slo, TaskGraph
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
 

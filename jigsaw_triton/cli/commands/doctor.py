@@ -13,7 +13,7 @@ from jigsaw_triton.cli.inputs.gpu_checks import gpu_checks
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 from jigsaw_triton.servers.certificates.credentials import credentials_in
 from jigsaw_triton.servers.checks import Check, certificates_check, checks
 from jigsaw_triton.servers.ports import check_free

@@ -21,7 +21,6 @@ from jigsaw_triton.cli.inputs.numbers import numbers, words
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.views.profiling import (
     Result,
-    configuration,
     print_result,
     sweep_progress,
     warn_of_doubts,
@@ -338,11 +337,11 @@ class _Run:
             if pace is None:
                 self.outcome.complete = False
                 return
-            self.out.note(f"measuring {configuration(key)} with {neighbours} neighbours, idle and busy")
+            self.out.note(f"measuring {key.words} with {neighbours} neighbours, idle and busy")
             try:
                 found = await interference(profiler, workers, key, neighbours, pace)
             except (PlacementError, ServerError) as error:
-                self.out.warn(f"{configuration(key)} was not measured with neighbours: {error.message}")
+                self.out.warn(f"{key.words} was not measured with neighbours: {error.message}")
                 await workers.stop()
                 continue
             self.outcome.interference.append(found)

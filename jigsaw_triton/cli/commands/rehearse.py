@@ -22,6 +22,7 @@ from jigsaw_triton.evaluation.operation_plot import plot
 from jigsaw_triton.evaluation.plots import check_plot
 from jigsaw_triton.evaluation.simulator.accounting import Operation
 from jigsaw_triton.planner.domain.problem import Options
+from jigsaw_triton.report.numbers import clock
 
 _HEADER = ("from", "requests", "late", "refused", "failed", "violations", "simulated", "slices", "simulated", "changes")
 _ROWS = 12
@@ -185,7 +186,7 @@ def _figures(run: Operation) -> dict[str, Any]:
 def _view(found: Rehearsed) -> Iterator[View]:
     rows = [
         (
-            changes.clock(row["from_s"]),
+            clock(row["from_s"]),
             row["requests"],
             row["late"],
             row["refused"],

@@ -20,6 +20,7 @@ from jigsaw_triton.cli.views import changes
 from jigsaw_triton.evaluation.operation_plot import plot
 from jigsaw_triton.evaluation.plots import check_plot
 from jigsaw_triton.planner.domain.problem import Options
+from jigsaw_triton.report.numbers import clock
 
 _HEADER = ("from", "arrivals/s", "peak/s", "capacity/s", "slices", "accuracy", "violations", "changes")
 _ROWS = 12
@@ -148,7 +149,7 @@ def _view(simulated: Simulated) -> Iterator[View]:
     run = simulated.operation
     rows = [
         (
-            changes.clock(row["from_s"]),
+            clock(row["from_s"]),
             figures(row["arrivals_rps"]),
             figures(row["peak_rps"]),
             figures(row["capacity_rps"]),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from jigsaw_triton.evaluation.simulator.accounting import Change
+from jigsaw_triton.report.numbers import clock
 
 _LISTED = 10
 """Largest number of changes that are listed."""
@@ -15,9 +16,3 @@ def lines(changes: Sequence[Change]) -> Iterator[str]:
         yield f"{clock(change.at_s)}  {outcome}, in {change.seconds:.1f} s: {change.reason}"
     if len(changes) > _LISTED:
         yield f"and {len(changes) - _LISTED} more changes; `-o json` lists all"
-
-
-def clock(seconds: float) -> str:
-    """Returns a time of a run as hours, minutes and seconds."""
-    whole = int(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

@@ -18,7 +18,8 @@ from jigsaw_triton.controller.fleet.commands import Commands
 from jigsaw_triton.controller.fleet.edge import NAME as EDGE
 from jigsaw_triton.controller.fleet.edge import edge_place
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.gpus.model import Cluster, Edge, GatewayPorts, GpuId, MigInstance, Placement, ServerImage
+from jigsaw_triton.gpus.gateway import Edge, GatewayPorts, ServerImage
+from jigsaw_triton.gpus.model import Cluster, GpuId, MigInstance, Placement
 from jigsaw_triton.gpus.nvml_gpus import NvmlGpus
 from jigsaw_triton.gpus.nvml_texts import calls_of
 from jigsaw_triton.gpus.rearrangement import Rearrangement, rearrangement

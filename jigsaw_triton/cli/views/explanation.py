@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from jigsaw_triton.cli.io.output import View, figures
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.planner.domain.plan import Segment
-from jigsaw_triton.planner.explain.explain import Choice, Effect, Explanation, Limit
+from jigsaw_triton.planner.explain.explanation import Choice, Effect, Explanation, Limit
 
 _UNPROVEN = "~"
 

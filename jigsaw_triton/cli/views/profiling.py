@@ -73,17 +73,12 @@ class Result:
         return sum(row.source == "fitted" for row in self.rows)
 
 
-def configuration(key: ProfileKey) -> str:
-    """Returns a configuration in words."""
-    return f"{key.task}.{key.variant} on {key.slice}, {key.instances} x batch {key.batch}"
-
-
 @contextmanager
 def sweep_progress(out: Output) -> Iterator[Begin]:
     """Yields a function to call before each measurement. It moves a progress bar on a terminal, else prints a line."""
     if not sys.stderr.isatty():
         yield lambda step: out.note(
-            f"{step.number} of {step.total}{_left(step)}: measuring {configuration(step.key)}",
+            f"{step.number} of {step.total}{_left(step)}: measuring {step.key.words}",
         )
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
@@ -91,7 +86,7 @@ def sweep_progress(out: Output) -> Iterator[Begin]:
         bar = progress.add_task("", total=None, left="")
         yield lambda step: progress.update(
             bar,
-            description=configuration(step.key),
+            description=step.key.words,
             completed=step.number - 1,
             total=step.total,
             left=_left(step).removeprefix(", "),
@@ -107,7 +102,7 @@ def _left(step: Step) -> str:
 
 def warn_of_failure(out: Output, failure: Failure) -> None:
     """Warns of a configuration that failed, with the end of the server's log."""
-    out.warn(f"{configuration(failure.key)} failed: {failure.reason}")
+    out.warn(f"{failure.key.words} failed: {failure.reason}")
     if failure.log:
         out.note(failure.log)
 
@@ -116,7 +111,7 @@ def warn_of_doubts(out: Output, measured: Mapping[ProfileKey, Measurement]) -> N
     """Warns of measurements with smaller batches, and notes how many ended without confidence."""
     for key, measurement in measured.items():
         if measurement.full < _FULL_BATCHES:
-            out.warn(f"{configuration(key)}: only {measurement.full:.0%} of the executions had a full batch")
+            out.warn(f"{key.words}: only {measurement.full:.0%} of the executions had a full batch")
     if doubtful := sum(not measurement.confident for measurement in measured.values()):
         out.note(
             f"{doubtful} of {len(measured)} measurements reached the end of their time (--seconds) before their "
@@ -165,7 +160,7 @@ def _interference_views(found: Sequence[Interference]) -> Iterator[Table]:
     )
     rows = [
         (
-            *(configuration(one.key), one.neighbours),
+            *(one.key.words, one.neighbours),
             *(figures(side.latency_p95_ms) for side in (one.idle, one.busy)),
             figures(one.latency),
             *(figures(side.throughput_rps) for side in (one.idle, one.busy)),
@@ -187,7 +182,7 @@ def _summary(result: Result) -> Iterator[str]:
         yield f"memory: {'; '.join(_MEMORY[method] for method in methods)}"
     for key, reason in result.failed.items():
         when = "failed" if key in result.outcome.failed else "failed in an earlier run and was not tried again"
-        yield f"{configuration(key)} {when}: {reason}"
+        yield f"{key.words} {when}: {reason}"
     if result.failed:
         yield f"{shown_path(result.failures_file)} lists what failed; --again tries it again"
     if errors := [one.median_error for fit in result.fits.values() for one in fit.variants.values()]:

@@ -6,7 +6,7 @@ from jigsaw_triton.cli.io.output import Output, View, drawing, figures
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.gpus.board import draw_text
 from jigsaw_triton.planner.domain.picture import planned_gpus, strips
-from jigsaw_triton.planner.domain.plan import plan_from_json
+from jigsaw_triton.planner.domain.plan_reader import plan_from_json
 
 
 def status_view(status: dict[str, Any], out: Output) -> list[View]:

@@ -75,7 +75,7 @@ class Exporter:
         self._sender = sender
         self._assembly = Assembly()
         self._written: dict[str, Any] = {}
-        # Runs come first: they are there when the response is.
+        # Executions are read first, so that those of a response are there when it is read.
         self._sources: list[tuple[Tail, Callable[[str], Hop | Response | Run]]] = [
             (Tail(workers, "*/*.jsonl"), run_from_json),
             (Tail(gateway, "*.jsonl"), hop_from_json),

@@ -62,7 +62,7 @@ class Counts:
     Attributes:
         exported: Spans that the endpoint has accepted.
         dropped: Lost spans by reason: `full` (too many waited), `unreachable` or `refused`.
-        error: Why the last try failed; empty if it did not.
+        error: Reason for which the last attempt failed; empty if it succeeded.
     """
 
     exported: int

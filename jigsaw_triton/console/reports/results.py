@@ -9,7 +9,7 @@ from jigsaw_triton.report.axes import groups_axis, linear_axis
 from jigsaw_triton.report.chart import Bar, Chart, Mark, Series
 from jigsaw_triton.report.frame import Panel, charts, facts, page, section, table
 from jigsaw_triton.report.markup import append, tag
-from jigsaw_triton.report.numbers import number, percent
+from jigsaw_triton.report.numbers import clock, number, percent
 
 MOST_CHANGES = 200
 """Number of changes that a report lists, the first."""
@@ -70,7 +70,7 @@ def _simulation(found: Document, where: str) -> str:
     header = ("from", "#arrivals/s", "#peak/s", "#capacity/s", "#slices", "#accuracy", "#violations", "#changes")
     body = [
         [
-            _clock(row["from_s"]),
+            clock(row["from_s"]),
             *(number(row[name]) for name in ("arrivals_rps", "peak_rps", "capacity_rps", "slices")),
             f"{row['accuracy']:.3f}",
             f"{row['violations']:.2%}",
@@ -111,7 +111,7 @@ def _rehearsal(found: Document, where: str) -> str:
     ]
     said = [
         ("Result", where),
-        ("Length", _clock(found["seconds"])),
+        ("Length", clock(found["seconds"])),
         ("Workers", f"up to {found['workers']}"),
         ("Difference", f"{found['difference_points']:+.3f} percentage points of violations"),
         ("Lag of the clients", f"{number(found['client_lag_ms'])} ms, p99"),
@@ -212,7 +212,7 @@ def _lines(
 
 
 def _totals(found: Document, seconds: int) -> Iterator[tuple[str, str]]:
-    yield "Length", _clock(seconds)
+    yield "Length", clock(seconds)
     yield "Requests", f"{sum(found['requests'].values()):,.0f}, {found['violation_share']:.3%} of them violations"
     yield "Slices", f"{number(found['mean_slices'])} on average, {number(found['slice_hours'])} slice hours"
 
@@ -220,7 +220,7 @@ def _totals(found: Document, seconds: int) -> Iterator[tuple[str, str]]:
 def _changes(changes: Sequence[Document]) -> Element:
     rows = [
         [
-            _clock(change["at_s"]),
+            clock(change["at_s"]),
             str(change["generation"]),
             f"failed: {change['failure']}" if change["failure"] else f"{change['slices']} slices",
             f"{change['seconds']:.1f}",
@@ -249,9 +249,3 @@ def _legend(styles: Mapping[str, str]) -> Element:
 
 def _times(gain: float | None) -> str:
     return "" if gain is None else f"{gain:.2f}"
-
-
-def _clock(seconds: float) -> str:
-    """Returns a time of a run as hours, minutes and seconds."""
-    whole = int(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

@@ -27,7 +27,7 @@ _WAIT_S = 1.0
 """Seconds that the controller may wait for a change before it answers."""
 
 _GAP_S = 0.25
-"""Seconds between two questions to the controller, whatever happens there meanwhile."""
+"""Least number of seconds between two calls to the controller, however often its state changes."""
 
 _REFRESH_S = 5.0
 """Seconds after which the view is asked for although its version is the same: utilisations have no version."""
@@ -180,7 +180,7 @@ class Feed:
             self._publish()
 
     def _lose(self) -> None:
-        """Sends the pages since when nothing answers."""
+        """Sends the pages the time since which nothing has answered."""
         if self._state is None:
             self._view = ABSENT
             self._publish()

@@ -35,7 +35,7 @@ ASSETS_VARIABLE = "JIGSAW_CONSOLE_ASSETS"
 """Environment variable with another folder of built pages, for work on them."""
 
 _CHECK_S = 2.0
-"""Seconds between two looks whether the deployment of the console has been taken down."""
+"""Seconds between two checks of whether the deployment of the console has been taken down."""
 
 _ANSWER_S = 20.0
 """Seconds that a running console may take to answer the command line."""

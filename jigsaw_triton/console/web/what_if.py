@@ -13,7 +13,8 @@ from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.domain.difference import difference
 from jigsaw_triton.planner.domain.plan import Segment
 from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Problem
-from jigsaw_triton.planner.explain.explain import Effect, Explanation, Limit, explained
+from jigsaw_triton.planner.explain.explain import explained
+from jigsaw_triton.planner.explain.explanation import Effect, Explanation, Limit
 from jigsaw_triton.planner.search.solve import SolverFactory, make_plan
 from jigsaw_triton.spec.words import nearest
 

@@ -4,7 +4,7 @@ A front counts each request on arrival, even if it refuses the request later. A 
 refuses before they reach a front.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from jigsaw_triton.servers.metrics import Sample
 
@@ -29,11 +29,3 @@ def arrived(samples: Iterable[Sample]) -> dict[str, float]:
             graph = sample.labels.get("graph", "")
             found[graph] = found.get(graph, 0.0) + sample.value
     return found
-
-
-def arrivals(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
-    """Returns each graph's requests between two readings. A counter that went down has restarted from 0."""
-    return {
-        graph: count - before.get(graph, 0.0) if count >= before.get(graph, 0.0) else count
-        for graph, count in now.items()
-    }

@@ -1,7 +1,8 @@
 """Settings that cannot change while a deployment is running."""
 
 from jigsaw_triton.errors import InputError, StateError
-from jigsaw_triton.gpus.model import Cluster, GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
+from jigsaw_triton.gpus.model import Cluster
 
 _DOWN = "take it down first: `jigsaw-triton down`"
 

@@ -17,13 +17,11 @@ from dataclasses import dataclass, replace
 
 from jigsaw_triton.compiler.bundle import Bundle, RouteEntry, TaskFront, Worker, WorkerModel
 from jigsaw_triton.controller.core.actual import Actual
+from jigsaw_triton.controller.core.counterparts import binds, counterpart
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.standby import idle
-from jigsaw_triton.graph.chain import Chain, as_task
-from jigsaw_triton.graph.model import Task, TaskGraph
 from jigsaw_triton.planner.transition.answering import RUNNING, TARGET
 from jigsaw_triton.planner.transition.interim import Moment
-from jigsaw_triton.runtime.chains import members
 
 Route = tuple[RouteEntry, ...]
 Routes = dict[str, Route]
@@ -81,7 +79,7 @@ def interim_routes(
             tasks = untaken[graph]
         share = moment.shares.get(graph, RUNNING)
         complete = all(task.own for task in tasks), all(task.coming for task in tasks)
-        if not _binds(running, target, graph):
+        if not binds(running, target, graph):
             routes |= {task.front.name: task.own or task.coming for task in tasks}
         elif not complete[1] or (complete[0] and share == RUNNING):
             routes |= {task.front.name: _tagged(task.own or task.coming, (old,)) for task in tasks}
@@ -143,7 +141,7 @@ def handover(actual: Actual, running: Generation | None, target: Generation) -> 
     leaving = {(worker.name, model.name) for worker in others for model in worker.models}
     routes: Routes = {}
     for graph, tasks in _by_graph(_serving(actual, running, target, leaving, same=False)).items():
-        if _binds(running, target, graph) and all(task.coming for task in tasks):
+        if binds(running, target, graph) and all(task.coming for task in tasks):
             routes |= {task.front.name: _tagged(task.coming, (target.bundle.generation,)) for task in tasks}
     return routes
 
@@ -248,12 +246,6 @@ def _tagged(entries: Iterable[RouteEntry], generations: tuple[int, ...]) -> Rout
     )
 
 
-def _binds(running: Generation, target: Generation, graph: str) -> bool:
-    """Returns True if requests of a graph can be bound to a generation: if one front executes the whole graph."""
-    compiled = (generation.bundle.graphs.get(graph) for generation in (running, target))
-    return all(found is None or found.target == "graph" for found in compiled)
-
-
 def _by_graph(serving: Iterable[Serving]) -> dict[str, list[Serving]]:
     found: dict[str, list[Serving]] = {}
     for task in serving:
@@ -278,7 +270,7 @@ def _serving(
         for worker in actual.workers.values()
     }
     alike = _by_answers(actual, running, alive)
-    extra = stand_ins(actual, running.bundle, target.bundle)
+    extra = _stand_ins(actual, running.bundle, target.bundle)
 
     def up(route: Iterable[RouteEntry], bundle: Bundle) -> Route:
         listed = tuple(route)
@@ -317,7 +309,7 @@ def _serving(
     for graph, compiled in running.bundle.graphs.items():
         for task in compiled.every_task.values():
             if task.name in actual.routes:
-                theirs = _counterpart(running, target, graph, task.task)
+                theirs = counterpart(running, target, graph, task.task)
                 own = up(task.route, running.bundle)
                 coming = up(theirs.route, target.bundle) if theirs is not None else ()
                 if not same:
@@ -359,18 +351,18 @@ def _unprofiled(worker: Worker, model: WorkerModel, task: TaskFront) -> RouteEnt
     )
 
 
-def stand_ins(actual: Actual, *bundles: Bundle) -> dict[str, Worker]:
+def _stand_ins(actual: Actual, *bundles: Bundle) -> dict[str, Worker]:
     """Returns the workers that exist but are in no bundle, with the bundles' worker of which each is a copy."""
     known = {name for bundle in bundles for name in bundle.workers}
     found = {}
     for name, worker in actual.workers.items():
-        original = original_of(worker, bundles) if name not in known else None
+        original = _original_of(worker, bundles) if name not in known else None
         if original is not None:
             found[name] = original
     return found
 
 
-def original_of(worker: Worker, bundles: Iterable[Bundle]) -> Worker | None:
+def _original_of(worker: Worker, bundles: Iterable[Bundle]) -> Worker | None:
     """Returns a worker of the bundles with the same models on the same kind of slice; None if there is none."""
     return next((w for bundle in bundles for w in bundle.workers.values() if _alike(w, worker)), None)
 
@@ -380,53 +372,3 @@ def _alike(one: Worker, other: Worker) -> bool:
         return False
     kinds = [(w.place.board, w.place.placement.slice, w.process) for w in (one, other) if w.place is not None]
     return one.models == other.models and kinds[0] == kinds[1]
-
-
-def _counterpart(running: Generation, target: Generation, name: str, task: str) -> TaskFront | None:
-    """Returns the target's task whose models the running graph can call for a task; None if there is none."""
-    if running.bundle is target.bundle:
-        return None
-    compiled = target.bundle.graphs.get(name)
-    if compiled is None or not callable_by(running, target, name, task):
-        return None
-    return next((t for t in compiled.every_task.values() if t.task == task), None)
-
-
-def callable_by(running: Generation, target: Generation, name: str, task: str) -> bool:
-    """Returns True if a running graph can call the target's models for a task or a chain."""
-    old, new = running.wanted.graphs.get(name), target.wanted.graphs.get(name)
-    return old is not None and new is not None and _same_call(old, new, task)
-
-
-def are_separate(running: Generation, target: Generation, graph: str) -> bool:
-    """Returns True if both generations cannot serve a graph side by side before its front is switched."""
-    known = running.wanted.graphs.get(graph)
-    names = (*known.tasks, *known.steps) if known is not None else ()
-    return not _binds(running, target, graph) or not all(callable_by(running, target, graph, name) for name in names)
-
-
-def in_other_chains(running: Generation, target: Generation, graph: str) -> bool:
-    """Returns True if the target lacks a chain that the running front calls in one call."""
-    compiled = running.bundle.graphs.get(graph)
-    tasks = compiled.tasks if compiled is not None and compiled.apart is not None else ()
-    return any(_counterpart(running, target, graph, task.task) is None for task in tasks)
-
-
-def _same_call(old: TaskGraph, new: TaskGraph, task: str) -> bool:
-    """Returns True if a task or chain of the old graph can call models that were compiled for the new graph."""
-    if task in old.steps or task in new.steps:
-        return old.steps.get(task) == new.steps.get(task)
-    if not old.tasks.keys() & new.tasks.keys() >= set(members(task)):
-        return False
-    before, after = _called(old, task), _called(new, task)
-    return dict(before.outputs) == dict(after.outputs) and {n: old.input_type(before, n) for n in before.inputs} == {
-        n: new.input_type(after, n) for n in after.inputs
-    }
-
-
-def _called(graph: TaskGraph, name: str) -> Task:
-    """Returns a task, or a chain as one task with an arbitrary choice of variants."""
-    names = members(name)
-    if len(names) == 1:
-        return graph.tasks[name]
-    return as_task(graph, Chain(names, tuple(graph.tasks[task].variants[0].name for task in names)))

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from jigsaw_triton.controller.core.arrivals import arrived
+from jigsaw_triton.controller.core.counters import counted_since
 from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.core.tallies import Tallies, Tally, read_tallies, tallies_since
 from jigsaw_triton.graph.model import TaskGraph
@@ -114,7 +115,7 @@ def load_between(before: Reading, now: Reading, elapsed_s: float, state: State, 
         state: State of the controller, with the graphs that are served.
         at_s: Time of the later reading, in seconds since 1970.
     """
-    counted = _since(before.counters, now.counters)
+    counted = counted_since(before.counters, now.counters)
     latencies: dict[str, Tally] = {}
     for (served, _), tally in tallies_since(before.tallies, now.tallies).items():
         latencies[served] = latencies.get(served, Tally()) + tally
@@ -170,11 +171,6 @@ def slices_in_use(state: State) -> int:
     places = {(w.place.gpu, w.place.placement) for w in state.actual.workers.values() if w.place is not None}
     profiles = (boards[gpu].profile(placement.slice) for gpu, placement in places if gpu in boards)
     return sum(profile.compute_slices for profile in profiles if profile is not None)
-
-
-def _since(before: Counters, now: Counters) -> dict[tuple[str, ...], float]:
-    """Returns what was counted between two readings. A counter that went down has restarted from 0."""
-    return {key: value - before.get(key, 0.0) if value >= before.get(key, 0.0) else value for key, value in now.items()}
 
 
 def _accuracy(graph: TaskGraph, counted: Counters) -> float | None:

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from jigsaw_triton.compiler.bundle import Worker
 from jigsaw_triton.controller.core.actual import Actual
+from jigsaw_triton.controller.core.counterparts import are_separate, callable_by, in_other_chains
 from jigsaw_triton.controller.core.generation import Generation
-from jigsaw_triton.controller.core.interim_routes import are_separate, callable_by, in_other_chains
 from jigsaw_triton.controller.core.standby import idle
 from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.graph.model import Workload

@@ -17,6 +17,7 @@ from jigsaw_triton.compiler import names
 from jigsaw_triton.compiler.bundle import Bundle, Place, Worker, WorkerModel
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
+from jigsaw_triton.controller.core.counterparts import in_other_chains
 from jigsaw_triton.controller.core.gateway_content import by_kind, gateway_names, handed_over, lingering, task_names
 from jigsaw_triton.controller.core.generation import Canary, Generation
 from jigsaw_triton.controller.core.interim_routes import (
@@ -27,7 +28,6 @@ from jigsaw_triton.controller.core.interim_routes import (
     generation_of,
     graph_of,
     handover,
-    in_other_chains,
     interim_routes,
 )
 from jigsaw_triton.controller.core.order import by_place, displaced, ordered, placed_models

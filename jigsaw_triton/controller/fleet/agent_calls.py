@@ -20,7 +20,7 @@ _CALL_S = 5.0
 """Seconds that an agent may take to answer, in addition to those that a call waits on purpose."""
 
 _LOOK_S = 1.0
-"""Seconds between two looks if the node that gets a file was lost."""
+"""Seconds between two checks of whether the node that gets a file was lost."""
 
 _CHUNK_BYTES = 2**20
 

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from jigsaw_triton.compiler.bundle import Worker
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 from jigsaw_triton.servers.command import Command, gateway_command, with_input_limit, worker_command
 from jigsaw_triton.servers.container import in_container
 from jigsaw_triton.servers.image import Image

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.gpus.model import Edge, GatewayPorts
+from jigsaw_triton.gpus.gateway import Edge, GatewayPorts
 from jigsaw_triton.servers.command import gateway_sockets
 from jigsaw_triton.servers.edge.config import PROTOCOLS, files, links, live
 from jigsaw_triton.servers.edge.keys import read_keys

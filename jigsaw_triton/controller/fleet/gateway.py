@@ -12,7 +12,7 @@ from jigsaw_triton.controller.fleet.edge import EdgeKeeper
 from jigsaw_triton.controller.fleet.server import Server
 from jigsaw_triton.controller.fleet.servers import Servers
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 from jigsaw_triton.runtime.dtypes import Arrays
 from jigsaw_triton.servers.command import Command, shm_prefix
 

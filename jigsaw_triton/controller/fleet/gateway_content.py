@@ -21,7 +21,8 @@ from jigsaw_triton.controller.fleet.wire import (
     sealed,
     sealed_folder,
 )
-from jigsaw_triton.gpus.model import Cluster, Edge, EdgeLimits, EdgeTls, GatewayPorts, ServerImage
+from jigsaw_triton.gpus.gateway import Edge, EdgeLimits, EdgeTls, GatewayPorts, ServerImage
+from jigsaw_triton.gpus.model import Cluster
 
 
 @dataclass(frozen=True, slots=True)

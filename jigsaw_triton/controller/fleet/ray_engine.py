@@ -25,7 +25,7 @@ _REMOVE_S = 45.0
 """Seconds that the removal of actors may take, for whose end `down` waits."""
 
 _CERTIFICATES_S = 3600.0
-"""Seconds between two looks at the certificates. They have months left when they are renewed."""
+"""Seconds between two checks of the certificates. They have months left when they are renewed."""
 
 
 class RayEngine:

@@ -21,12 +21,13 @@ from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.fleet.wire import Json, Sealed
 from jigsaw_triton.errors import JigsawError, ServerError
-from jigsaw_triton.gpus.model import Cluster, StandbyGateway
+from jigsaw_triton.gpus.gateway import StandbyGateway
+from jigsaw_triton.gpus.model import Cluster
 
 log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
-"""Seconds between two looks at a standby that has nothing to do. Files of the user may also have changed."""
+"""Seconds between two checks of a standby that has nothing to do. Files of the user may also have changed."""
 
 _APPLIED_S = 0.25
 """Seconds to wait for the standby to carry out an order, before newer ones are looked for."""
@@ -190,7 +191,7 @@ class Replication:
             await self._end_at(self._standby.node)
 
     async def stop(self) -> None:
-        """Stops to follow. The standby goes on."""
+        """Stops following the gateway. The standby goes on."""
         await self._stop_following()
 
     def _follow(self) -> None:
@@ -218,7 +219,7 @@ class Replication:
             except AwayError as error:
                 log.info("the standby gateway: %s", error)
             except Exception as error:
-                # Whatever it is, such as a full disk there, the next try may do better.
+                # The next attempt may succeed whatever failed, such as a full disk on the other machine.
                 text = str(error) if isinstance(error, JigsawError) else f"{type(error).__name__}: {error}"
                 if text != self._failure:
                     log.warning("the standby gateway is not told", exc_info=error)

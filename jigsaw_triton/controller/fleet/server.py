@@ -183,7 +183,7 @@ class Server:
     async def has_died(self) -> bool:
         """Waits a moment for the end of the server. Returns True if it has ended or no longer answers.
 
-        Another one may do better then. Returns False if it was killed because a model made no progress.
+        Another process may then succeed. Returns False if it was killed because a model made no progress.
         """
         return not self.stuck and (await self.has_ended() or not await self.client.ready())
 

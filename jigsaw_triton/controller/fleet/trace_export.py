@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.gpus.model import Otlp
+from jigsaw_triton.gpus.gateway import Otlp
 from jigsaw_triton.runtime.trace import EXPORT_FILE, SHARE_FILE
 
 MODULE = "jigsaw_triton.console.otlp.process"

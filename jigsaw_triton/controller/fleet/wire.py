@@ -13,7 +13,8 @@ from jigsaw_triton.compiler.bundle import Artifact, ModelFolder, Place, Worker, 
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.catalog import CATALOG
-from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement, ServerImage
+from jigsaw_triton.gpus.gateway import ServerImage
+from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
 
 Json = Mapping[str, Any]
 

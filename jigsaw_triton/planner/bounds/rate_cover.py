@@ -30,7 +30,7 @@ _COUNTED = int(REPLICA_RANGES[-1][0])
 """Largest number of replicas that is exact: the start of the last replica range, beyond which the number is free."""
 
 _MOST_RATES = 64
-"""Number of rates whose slices a cover remembers. A convention; one solve asks for at most `bounds.MOST_CALLS`."""
+"""Number of rates whose slices a cover remembers. A convention; one solve asks for at most `forest.MOST_CALLS`."""
 
 EVERY = slice(None)
 """Index of all levels."""

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jigsaw_triton.gpus.model import GatewayLimits, Processes
+from jigsaw_triton.gpus.gateway import GatewayLimits
+from jigsaw_triton.gpus.model import Processes
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.domain.gateway_load import gateway_load
 from jigsaw_triton.planner.domain.plan import Plan

@@ -9,7 +9,8 @@ from jigsaw_triton.errors import InputError
 from jigsaw_triton.planner.cells.gateway import GatewayUse
 from jigsaw_triton.planner.cells.weights import Weights
 from jigsaw_triton.planner.domain.json_reader import Field, FieldError
-from jigsaw_triton.planner.domain.plan import PLAN_VERSION, Plan, PlanCost, PlannedGpu, cost_from_json, plan_from_json
+from jigsaw_triton.planner.domain.plan import PLAN_VERSION, Plan, PlanCost, PlannedGpu
+from jigsaw_triton.planner.domain.plan_reader import cost_from_json, plan_from_json
 from jigsaw_triton.planner.domain.tolerances import ROUNDING
 
 _MOST_SLICES = 2**31 - 1

@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from jigsaw_triton.gpus.model import GatewayLimits
+from jigsaw_triton.gpus.gateway import GatewayLimits
 from jigsaw_triton.planner.cells.gateway import GatewayUse, gateway_use
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Problem

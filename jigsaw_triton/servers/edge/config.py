@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from jigsaw_triton.gpus.model import Edge, EdgeLimits, EdgeTls, GatewayPorts
+from jigsaw_triton.gpus.gateway import Edge, EdgeLimits, EdgeTls, GatewayPorts
 from jigsaw_triton.servers.edge.keys import ApiKey
 from jigsaw_triton.servers.haproxy.config import (
     CONFIG,

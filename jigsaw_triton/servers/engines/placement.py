@@ -31,7 +31,7 @@ class AgentSpec:
 
     @property
     def everywhere(self) -> bool:
-        """True if the agent listens on all networks of the node, because Ray may not know that of `address`."""
+        """True if the agent listens on all networks of the node, because Ray may not know the network of `address`."""
         return bool(self.address)
 
     @property

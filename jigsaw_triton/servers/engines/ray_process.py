@@ -49,7 +49,7 @@ class _Ray:
         _check_reachable(address, where)
         try:
             ray.init(address, namespace=namespace, log_to_driver=False, logging_level="ERROR", configure_logging=False)
-        except Exception as error:  # Each kind of trouble has another class, some of them internal.
+        except Exception as error:  # Ray raises many classes, some of them internal.
             raise _explained(error, where) from error
 
     def place(self, specs: Sequence[AgentSpec]) -> Placed:

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.dataplane import client
 from benchmarks.dataplane.client import BROKEN, OK, UNAVAILABLE, Outcome, Reply
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 
 X = np.arange(4, dtype=np.float32).reshape(1, 4)
 

@@ -3,8 +3,9 @@
 import pytest
 
 from benchmarks import a100, harness, system
-from benchmarks.dataplane.__main__ import PARTS, measure
+from benchmarks.dataplane.__main__ import PARTS
 from benchmarks.effort import SMOKE
+from benchmarks.parts import measure
 
 pytestmark = pytest.mark.e2e
 

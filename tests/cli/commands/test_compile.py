@@ -5,6 +5,7 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.fakes.onnx_models import classifier
+from tests.folders import contents
 
 
 @pytest.fixture
@@ -12,10 +13,6 @@ def plan(run: Run, app: Path, tmp_path: Path) -> Path:
     file = tmp_path / "plan.json"
     assert run("plan", app, "--gpus", "1xcpu", "--demand", "20", "-O", file).exit_code == 0
     return file
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_repositories_are_written(run: Run, app: Path, plan: Path, tmp_path: Path) -> None:

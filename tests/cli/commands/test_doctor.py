@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.cli.commands import doctor
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 from jigsaw_triton.servers import checks
 from jigsaw_triton.servers.certificates.authority import create_authority, issue
 from jigsaw_triton.servers.checks import Check

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,24 +14,8 @@ from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import GpuId, Placement
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from tests.cli.conftest import Run
-from tests.fakes.nvml.machine import Machine
 
 Mig = Callable[..., Any]
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[..., Machine]]:
-    """Creates the machine that the commands run on."""
-    made: list[Machine] = []
-
-    def make(*models: str, mig: bool = True) -> Machine:
-        made.append(Machine(tmp_path / "gpus", models, mig=mig))
-        made[-1].enter()
-        return made[-1]
-
-    yield make
-    for machine in made:
-        machine.leave()
 
 
 @pytest.fixture
@@ -49,8 +33,8 @@ def layouts(mig: Mig) -> dict[int, list[str]]:
     return {gpu["index"]: [f"{i['slice']}@{i['start']}" for i in gpu["instances"]] for gpu in mig("list")["gpus"]}
 
 
-def test_a_missing_driver_has_a_hint(make: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    make("A100-80GB")
+def test_a_missing_driver_has_a_hint(make_machine: Any, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_machine("A100-80GB")
     monkeypatch.delenv("NVML_STANDIN")
     result = run("mig", "list")
     assert result.exit_code == 1
@@ -58,8 +42,8 @@ def test_a_missing_driver_has_a_hint(make: Any, run: Run, monkeypatch: pytest.Mo
     assert "install NVIDIA's driver" in result.stderr
 
 
-def test_list_shows_owners_and_processes_of_instances(make: Any, mig: Mig, run: Run, tmp_path: Path) -> None:
-    machine = make("A100-80GB", "L4")
+def test_list_shows_owners_and_processes_of_instances(make_machine: Any, mig: Mig, run: Run, tmp_path: Path) -> None:
+    machine = make_machine("A100-80GB", "L4")
     other = machine.foreign(0, "2g", 0)
     machine.foreign(0, "1g", 6, half=True)
     machine.hold(other, os.getpid())
@@ -83,8 +67,8 @@ def test_list_shows_owners_and_processes_of_instances(make: Any, mig: Mig, run: 
     assert "■ deployment  ■ mig apply  ■ others" in text
 
 
-def test_commands_that_change_nothing_write_no_file(make: Any, mig: Mig, tmp_path: Path) -> None:
-    machine = make("A100-80GB")
+def test_commands_that_change_nothing_write_no_file(make_machine: Any, mig: Mig, tmp_path: Path) -> None:
+    machine = make_machine("A100-80GB")
     assert mig("list")["code"] == 0
     assert mig("assert", "--layout", "none", "--gpu", "0")["code"] == 0
     assert mig("export")["code"] == 0
@@ -93,8 +77,8 @@ def test_commands_that_change_nothing_write_no_file(make: Any, mig: Mig, tmp_pat
     assert machine.changes() == []
 
 
-def test_apply_changes_as_little_as_possible_and_a_dry_run_prints_the_calls(make: Any, mig: Mig) -> None:
-    machine = make("A100-80GB")
+def test_apply_changes_as_little_as_possible_and_a_dry_run_prints_the_calls(make_machine: Any, mig: Mig) -> None:
+    machine = make_machine("A100-80GB")
     first = mig("apply", "--layout", "3g,1g,1g", "--gpu", "0")
     assert first["gpus"][0]["create"] == ["1g@2", "1g@3", "3g@4"]
     dry = mig("apply", "--layout", "3g,2g", "--gpu", "0", "--dry-run")
@@ -114,8 +98,8 @@ def test_apply_changes_as_little_as_possible_and_a_dry_run_prints_the_calls(make
     assert machine.changes() == []
 
 
-def test_apply_destroys_instances_of_others_only_on_request(make: Any, mig: Mig, tmp_path: Path) -> None:
-    machine = make("A100-80GB")
+def test_apply_destroys_instances_of_others_only_on_request(make_machine: Any, mig: Mig, tmp_path: Path) -> None:
+    machine = make_machine("A100-80GB")
     machine.foreign(0, "2g", 0)
     refused = mig("apply", "--layout", "7g", "--gpu", "0")
     assert refused["code"] == 4
@@ -127,8 +111,8 @@ def test_apply_destroys_instances_of_others_only_on_request(make: Any, mig: Mig,
     assert layouts(mig) == {0: ["7g@0"]}
 
 
-def test_apply_never_touches_a_deployment(make: Any, mig: Mig, tmp_path: Path) -> None:
-    make("A100-80GB")
+def test_apply_never_touches_a_deployment(make_machine: Any, mig: Mig, tmp_path: Path) -> None:
+    make_machine("A100-80GB")
     assert mig("apply", "--layout", "1g@6", "--gpu", "0")["code"] == 0
     driver = NvmlMigDriver("local", {0: CATALOG["A100-80GB"]})
     deployed = driver.create(GpuId("local", 0), Placement(0, "3g"))
@@ -139,9 +123,11 @@ def test_apply_never_touches_a_deployment(make: Any, mig: Mig, tmp_path: Path) -
     assert layouts(mig) == {0: ["3g@0", "1g@6"]}
 
 
-def test_apply_does_not_destroy_what_a_process_is_on(make: Any, mig: Mig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_apply_does_not_destroy_what_a_process_is_on(
+    make_machine: Any, mig: Mig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("jigsaw_triton.controller.fleet.instances._IN_USE_WAIT_S", 0.0)
-    machine = make("A100-80GB")
+    machine = make_machine("A100-80GB")
     other = machine.foreign(0, "2g", 0)
     machine.hold(other, os.getpid())
     refused = mig("apply", "--layout", "7g", "--gpu", "0", "--others")
@@ -151,8 +137,8 @@ def test_apply_does_not_destroy_what_a_process_is_on(make: Any, mig: Mig, monkey
     assert (left["uuid"], left["owner"]) == (other, "others")
 
 
-def test_an_interrupted_apply_is_completed_by_the_next(make: Any, mig: Mig) -> None:
-    machine = make("A100-80GB")
+def test_an_interrupted_apply_is_completed_by_the_next(make_machine: Any, mig: Mig) -> None:
+    machine = make_machine("A100-80GB")
     machine.fault("nvmlGpuInstanceCreateComputeInstance", 1, "fail", 999)
     machine.fault("nvmlGpuInstanceDestroy", 1, "fail", 999)
     assert mig("apply", "--layout", "7g", "--gpu", "0")["code"] == 1
@@ -162,8 +148,8 @@ def test_an_interrupted_apply_is_completed_by_the_next(make: Any, mig: Mig) -> N
     assert layouts(mig) == {0: ["3g@4"]}
 
 
-def test_assert_exits_with_4_if_a_layout_differs(make: Any, mig: Mig, run: Run) -> None:
-    make("A100-80GB", "A100-80GB")
+def test_assert_exits_with_4_if_a_layout_differs(make_machine: Any, mig: Mig, run: Run) -> None:
+    make_machine("A100-80GB", "A100-80GB")
     assert mig("apply", "--layout", "3g@4", "--gpu", "1")["code"] == 0
     assert mig("assert", "--layout", "3g", "--gpu", "1")["ok"] is True
     wrong = mig("assert", "--layout", "3g", "--gpu", "0", "--gpu", "1")
@@ -172,8 +158,8 @@ def test_assert_exits_with_4_if_a_layout_differs(make: Any, mig: Mig, run: Run) 
 
 
 @pytest.mark.parametrize("form", ["jigsaw-triton", "mig-parted"])
-def test_an_exported_file_is_applied(make: Any, mig: Mig, run: Run, tmp_path: Path, form: str) -> None:
-    make("A100-80GB", "A30-24GB", "L4")
+def test_an_exported_file_is_applied(make_machine: Any, mig: Mig, run: Run, tmp_path: Path, form: str) -> None:
+    make_machine("A100-80GB", "A30-24GB", "L4")
     assert mig("apply", "--layout", "3g@4,1g@1,1gx2@2", "--gpu", "0")["code"] == 0
     file = tmp_path / "layouts.yaml"
     assert run("mig", "export", "--format", form, "-O", file, "--state", tmp_path / "state").exit_code == 0
@@ -184,8 +170,10 @@ def test_an_exported_file_is_applied(make: Any, mig: Mig, run: Run, tmp_path: Pa
     assert layouts(mig)[0] == ["1g@1", "1gx2@2", "3g@4"]
 
 
-def test_a_file_of_mig_parted_applies_to_the_boards_that_it_filters(make: Any, mig: Mig, tmp_path: Path) -> None:
-    make("A100-40GB", "A100-80GB")
+def test_a_file_of_mig_parted_applies_to_the_boards_that_it_filters(
+    make_machine: Any, mig: Mig, tmp_path: Path
+) -> None:
+    make_machine("A100-40GB", "A100-80GB")
     file = tmp_path / "parted.yaml"
     file.write_text(
         "version: v1\n"
@@ -215,17 +203,17 @@ def test_a_file_of_mig_parted_applies_to_the_boards_that_it_filters(make: Any, m
     ],
 )  # fmt: skip
 def test_a_layout_that_cannot_be_applied_is_refused(
-    make: Any, mig: Mig, args: tuple[str, ...], code: int, message: str
+    make_machine: Any, mig: Mig, args: tuple[str, ...], code: int, message: str
 ) -> None:
-    make("A100-80GB", "L4")
+    make_machine("A100-80GB", "L4")
     for command in ("apply", "assert"):
         refused = mig(command, *args)
         assert refused["code"] == code
         assert message in refused["error"]["message"] or refused["error"]["diagnostics"]
 
 
-def test_enable_is_pending_on_ampere_until_a_reset(make: Any, mig: Mig, run: Run) -> None:
-    machine = make("A100-80GB", mig=False)
+def test_enable_is_pending_on_ampere_until_a_reset(make_machine: Any, mig: Mig, run: Run) -> None:
+    machine = make_machine("A100-80GB", mig=False)
     assert mig("enable", "0") == {"gpu": 0, "mig": False, "pending": True, "code": 4}
     assert mig("list")["gpus"][0]["mig"] == {"current": False, "pending": True}
     assert "nvidia-smi --gpu-reset -i 0" in run("mig", "enable", "0").stdout
@@ -233,15 +221,15 @@ def test_enable_is_pending_on_ampere_until_a_reset(make: Any, mig: Mig, run: Run
     assert mig("enable", "0") == {"gpu": 0, "mig": True, "pending": True, "code": 0}
 
 
-def test_enable_takes_effect_at_once_on_hopper(make: Any, mig: Mig) -> None:
-    machine = make("H100-80GB", "H100-80GB", mig=False)
+def test_enable_takes_effect_at_once_on_hopper(make_machine: Any, mig: Mig) -> None:
+    machine = make_machine("H100-80GB", "H100-80GB", mig=False)
     assert mig("enable", "1") == {"gpu": 1, "mig": True, "pending": True, "code": 0}
     assert [gpu["mig"]["current"] for gpu in mig("list")["gpus"]] == [False, True]
     assert [call.arguments for call in machine.changes()] == ["1, 1"]
 
 
-def test_enable_is_refused_while_a_process_is_on_the_gpu(make: Any, mig: Mig) -> None:
-    machine = make("H100-80GB", "L4", mig=False)
+def test_enable_is_refused_while_a_process_is_on_the_gpu(make_machine: Any, mig: Mig) -> None:
+    machine = make_machine("H100-80GB", "L4", mig=False)
     machine.hold(mig("list")["gpus"][0]["uuid"], os.getpid())
     refused = mig("enable", "0")
     assert refused["code"] == 1
@@ -251,8 +239,8 @@ def test_enable_is_refused_while_a_process_is_on_the_gpu(make: Any, mig: Mig) ->
     assert machine.changes() == []
 
 
-def test_list_warns_of_a_gpu_without_mig_beside_others(make: Any, mig: Mig, run: Run) -> None:
-    make("H100-80GB", "H100-80GB", mig=False)
+def test_list_warns_of_a_gpu_without_mig_beside_others(make_machine: Any, mig: Mig, run: Run) -> None:
+    make_machine("H100-80GB", "H100-80GB", mig=False)
     assert "warning" not in run("mig", "list").stderr
     mig("enable", "1")
     listed = run("mig", "list")

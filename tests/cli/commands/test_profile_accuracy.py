@@ -13,7 +13,7 @@ from jigsaw_triton.evaluation.accuracy.estimate import Estimate
 from jigsaw_triton.evaluation.accuracy.measure import AGREEMENT, Result, Unmeasured
 from jigsaw_triton.evaluation.accuracy.running import Failure
 from jigsaw_triton.profiles.table import ProfileKey
-from tests.api.test_accuracies import CODE, LABELS
+from tests.api.test_accuracies import labelled
 from tests.cli.conftest import Run
 from tests.e2e.app import write_application
 
@@ -22,11 +22,7 @@ Measure = Callable[..., AsyncIterator[Result]]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = write_application(tmp_path / "words")
-    (made / "labels.py").write_text(CODE)
-    text = (made / "graph.yaml").read_text()
-    (made / "graph.yaml").write_text(text.replace("  outputs:\n    SQUARES", f"{LABELS[1:]}  outputs:\n    SQUARES"))
-    return made
+    return labelled(tmp_path / "words")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pynvml
@@ -8,20 +8,6 @@ from jigsaw_triton.cli.inputs.gpu_checks import gpu_checks
 from jigsaw_triton.servers.checks import Check
 from tests.fakes import mps
 from tests.fakes.nvml.machine import Machine
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[..., Machine]]:
-    made: list[Machine] = []
-
-    def make(*models: str, mig: bool = True) -> Machine:
-        made.append(Machine(tmp_path / "gpus", models, mig=mig))
-        made[-1].enter()
-        return made[-1]
-
-    yield make
-    for machine in made:
-        machine.leave()
 
 
 @pytest.fixture
@@ -37,8 +23,10 @@ def found(root: Path) -> dict[str, Check]:
     return {check.name: check for check in gpu_checks(root=root)}
 
 
-def test_a_missing_driver_is_ok(make: Callable[..., Machine], root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make("L4")
+def test_a_missing_driver_is_ok(
+    make_machine: Callable[..., Machine], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_machine("L4")
     monkeypatch.delenv("NVML_STANDIN")
     checks = found(root)
     assert [(c.name, c.status) for c in checks.values()] == [("NVIDIA driver", "ok")]
@@ -46,17 +34,17 @@ def test_a_missing_driver_is_ok(make: Callable[..., Machine], root: Path, monkey
 
 
 def test_an_installed_driver_that_does_not_answer_is_an_error(
-    make: Callable[..., Machine], root: Path, monkeypatch: pytest.MonkeyPatch
+    make_machine: Callable[..., Machine], root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make("A100-80GB").unload(load_again=False)
+    make_machine("A100-80GB").unload(load_again=False)
     (root / "proc" / "driver" / "nvidia").mkdir(parents=True)
     check = found(root)["NVIDIA driver"]
     assert (check.status, check.detail) == ("error", "the NVIDIA driver is not loaded")
     assert check.remedy
 
 
-def test_each_gpu_has_its_mig_mode_and_instances(make: Callable[..., Machine], root: Path) -> None:
-    machine = make("A100-80GB", "H100-80GB", "L4")
+def test_each_gpu_has_its_mig_mode_and_instances(make_machine: Callable[..., Machine], root: Path) -> None:
+    machine = make_machine("A100-80GB", "H100-80GB", "L4")
     machine.foreign(0, "2g", 0)
     machine.foreign(0, "3g", 4, half=True)
     checks = found(root)
@@ -69,8 +57,8 @@ def test_each_gpu_has_its_mig_mode_and_instances(make: Callable[..., Machine], r
     assert "does not support MIG" in checks["GPU 2"].detail
 
 
-def test_mig_that_is_off_or_pending_has_a_remedy(make: Callable[..., Machine], root: Path) -> None:
-    make("A100-80GB", "H100-80GB", mig=False)
+def test_mig_that_is_off_or_pending_has_a_remedy(make_machine: Callable[..., Machine], root: Path) -> None:
+    make_machine("A100-80GB", "H100-80GB", mig=False)
     pynvml.nvmlInit()
     pynvml.nvmlDeviceSetMigMode(pynvml.nvmlDeviceGetHandleByIndex(0), 1)
     checks = found(root)
@@ -80,8 +68,10 @@ def test_mig_that_is_off_or_pending_has_a_remedy(make: Callable[..., Machine], r
     assert checks["GPU 1"].remedy == "jigsaw-triton mig enable 1"
 
 
-def test_mig_that_is_off_only_on_one_gpu_of_a_model_is_a_warning(make: Callable[..., Machine], root: Path) -> None:
-    make("H100-80GB", "H100-80GB", mig=False)
+def test_mig_that_is_off_only_on_one_gpu_of_a_model_is_a_warning(
+    make_machine: Callable[..., Machine], root: Path
+) -> None:
+    make_machine("H100-80GB", "H100-80GB", mig=False)
     pynvml.nvmlInit()
     pynvml.nvmlDeviceSetMigMode(pynvml.nvmlDeviceGetHandleByIndex(1), 1)
     check = found(root)["GPU 0"]
@@ -89,8 +79,8 @@ def test_mig_that_is_off_only_on_one_gpu_of_a_model_is_a_warning(make: Callable[
     assert check.detail.endswith("MIG is off: it is one whole slice, while others of its model are cut")
 
 
-def test_changing_mig_needs_a_capability(make: Callable[..., Machine], root: Path) -> None:
-    make("A100-80GB")
+def test_changing_mig_needs_a_capability(make_machine: Callable[..., Machine], root: Path) -> None:
+    make_machine("A100-80GB")
     assert found(root)["MIG rights"].status == "ok"
     (root / "proc" / "self" / "status").write_text("CapEff:\t00000000a80425fb\n")
     check = found(root)["MIG rights"]
@@ -116,9 +106,9 @@ def test_changing_mig_needs_a_capability(make: Callable[..., Machine], root: Pat
     ],
 )
 def test_other_programs_that_change_mig_are_found(
-    make: Callable[..., Machine], root: Path, program: str, folder: str, status: str, detail: str
+    make_machine: Callable[..., Machine], root: Path, program: str, folder: str, status: str, detail: str
 ) -> None:
-    make("A100-80GB")
+    make_machine("A100-80GB")
     (root / "proc" / "17").mkdir()
     (root / "proc" / "17" / "cmdline").write_bytes(f"{program}\0-n\0".encode())
     (root / folder).mkdir(parents=True, exist_ok=True)
@@ -129,9 +119,9 @@ def test_other_programs_that_change_mig_are_found(
 
 
 def test_mps_is_found_on_path(
-    make: Callable[..., Machine], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_machine: Callable[..., Machine], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make("A100-80GB")
+    make_machine("A100-80GB")
     monkeypatch.setenv("PATH", str(tmp_path))
     check = found(root)["MPS"]
     assert check.status == "warning" and "nvidia-compute-utils" in check.remedy

@@ -20,7 +20,8 @@ from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import deployment_paths
 from jigsaw_triton.errors import InputError, JigsawError, StateError
 from jigsaw_triton.gpus.catalog import CATALOG
-from jigsaw_triton.gpus.model import GatewayPorts, GpuId, Placement
+from jigsaw_triton.gpus.gateway import GatewayPorts
+from jigsaw_triton.gpus.model import GpuId, Placement
 from jigsaw_triton.gpus.nvml import NvmlMigDriver
 from jigsaw_triton.packages import cache_dir
 from jigsaw_triton.planner.search.solve import make_plan

@@ -2,8 +2,7 @@
 
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -13,6 +12,7 @@ from jigsaw_triton.console.otlp.sender import Counts, RefusedError, RetryLaterEr
 from tests.console.otlp.test_encoding import SPAN
 from tests.e2e.system import free_ports
 from tests.fakes.otlp import PATIENCE_S, Receiver
+from tests.waiting import eventually
 
 MESSAGE = request([encoded(SPAN)], {"gateway": {}}, ("jigsaw-triton", "1.0"))
 
@@ -52,18 +52,11 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     made.open.set()
 
 
-def wait(condition: Callable[[], bool]) -> None:
-    give_up_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up_s
-        time.sleep(0.005)
-
-
 def test_spans_are_sent_in_batches(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH", 3)
     sender = Sender(encode, endpoint)
     sender.offer(spans(7))
-    wait(lambda: sender.counts() == Counts(7, {}, ""))
+    eventually(lambda: sender.counts() == Counts(7, {}, ""))
     sender.close(PATIENCE_S)
     assert endpoint.tried == [b"<0><1><2>", b"<3><4><5>", b"<6>"]
 
@@ -72,7 +65,7 @@ def test_a_batch_is_sent_again_until_the_endpoint_takes_it(endpoint: Endpoint) -
     endpoint.failures = [RetryLaterError("down"), RetryLaterError("busy", 0.01)]
     sender = Sender(encode, endpoint)
     sender.offer(spans(2))
-    wait(lambda: sender.counts() == Counts(2, {}, ""))
+    eventually(lambda: sender.counts() == Counts(2, {}, ""))
     sender.close(PATIENCE_S)
     assert endpoint.tried == [b"<0><1>"] * 3
 
@@ -81,10 +74,10 @@ def test_a_refused_batch_is_not_sent_again(endpoint: Endpoint) -> None:
     endpoint.failures = [RefusedError("answers 400")]
     sender = Sender(encode, endpoint)
     sender.offer(spans(2))
-    wait(lambda: sender.counts() == Counts(0, {"refused": 2}, "answers 400"))
+    eventually(lambda: sender.counts() == Counts(0, {"refused": 2}, "answers 400"))
     endpoint.rejected = 2
     sender.offer(spans(3))
-    wait(lambda: sender.counts() == Counts(1, {"refused": 4}, ""))
+    eventually(lambda: sender.counts() == Counts(1, {"refused": 4}, ""))
     sender.close(PATIENCE_S)
     assert len(endpoint.tried) == 2
 
@@ -94,9 +87,9 @@ def test_a_batch_is_given_up_after_some_time(endpoint: Endpoint, monkeypatch: py
     endpoint.failures = [RetryLaterError("down")]
     sender = Sender(encode, endpoint)
     sender.offer(spans(2))
-    wait(lambda: sender.counts() == Counts(0, {"unreachable": 2}, "down"))
+    eventually(lambda: sender.counts() == Counts(0, {"unreachable": 2}, "down"))
     sender.offer(spans(1))
-    wait(lambda: sender.counts() == Counts(1, {"unreachable": 2}, ""))
+    eventually(lambda: sender.counts() == Counts(1, {"unreachable": 2}, ""))
     sender.close(PATIENCE_S)
 
 
@@ -107,11 +100,11 @@ def test_what_does_not_fit_is_dropped_while_the_endpoint_is_slow(
     endpoint.open.clear()
     sender = Sender(encode, endpoint)
     sender.offer(spans(1))
-    wait(lambda: bool(endpoint.tried))
+    eventually(lambda: bool(endpoint.tried))
     sender.offer(spans(7, 1))
     assert sender.counts() == Counts(0, {"full": 3}, "")
     endpoint.open.set()
-    wait(lambda: sender.counts().exported == 5)
+    eventually(lambda: sender.counts().exported == 5)
     sender.close(PATIENCE_S)
     assert endpoint.tried == [b"<0>", b"<1><2><3><4>"]
 
@@ -122,7 +115,7 @@ def test_the_end_waits_for_no_second_try(endpoint: Endpoint, monkeypatch: pytest
     endpoint.failures = [RetryLaterError("down")]
     sender = Sender(encode, endpoint)
     sender.offer(spans(2))
-    wait(lambda: sender.counts().error == "down")
+    eventually(lambda: sender.counts().error == "down")
     sender.close(PATIENCE_S)
     assert sender.counts() == Counts(0, {"unreachable": 2}, "down")
 

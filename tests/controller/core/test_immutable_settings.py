@@ -4,7 +4,8 @@ import pytest
 
 from jigsaw_triton.controller.core.immutable_settings import check_ground
 from jigsaw_triton.errors import StateError
-from jigsaw_triton.gpus.model import Agents, Cluster, Edge, EdgeLimits, RayCluster, ServerImage
+from jigsaw_triton.gpus.gateway import Edge, EdgeLimits, ServerImage
+from jigsaw_triton.gpus.model import Agents, Cluster, RayCluster
 
 PLAIN = Cluster(())
 BEHIND = replace(PLAIN, edge=Edge())

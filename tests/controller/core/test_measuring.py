@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jigsaw_triton.controller.core.arrivals import arrivals, arrived
+from jigsaw_triton.controller.core.arrivals import arrived
+from jigsaw_triton.controller.core.counters import counted_since
 from jigsaw_triton.controller.core.demand import Demand, Sample
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.servers.metrics import parse_metrics
@@ -35,9 +36,9 @@ def test_arrivals_include_requests_that_a_pipeline_refuses_before_any_front() ->
 
 def test_arrivals_are_right_after_a_gateway_restart_and_for_a_new_graph() -> None:
     before = {"app": 40.0}
-    assert arrivals(before, {"app": 45.0, "other": 3.0}) == {"app": 5.0, "other": 3.0}
-    assert arrivals(before, {"app": 3.0}) == {"app": 3.0}
-    assert arrivals(before, {"app": 40.0}) == {"app": 0.0}
+    assert counted_since(before, {"app": 45.0, "other": 3.0}) == {"app": 5.0, "other": 3.0}
+    assert counted_since(before, {"app": 3.0}) == {"app": 3.0}
+    assert counted_since(before, {"app": 40.0}) == {"app": 0.0}
 
 
 def test_one_burst_is_not_a_rise() -> None:

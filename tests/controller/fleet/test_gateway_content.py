@@ -14,7 +14,8 @@ from jigsaw_triton.controller.fleet.gateway_content import (
     sealed_content,
     standby_content,
 )
-from jigsaw_triton.gpus.model import Agents, Edge, EdgeLimits, EdgeTls, GatewayPorts, ServerImage, StandbyGateway
+from jigsaw_triton.gpus.gateway import Edge, EdgeLimits, EdgeTls, GatewayPorts, ServerImage, StandbyGateway
+from jigsaw_triton.gpus.model import Agents
 from tests.fakes.node import CLUSTER, NODE, model, worker
 
 AGENTS = Agents(((NODE, "10.0.0.1:7440"),), "/certificates")

@@ -33,13 +33,6 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     machine.leave()
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal(tmp_path / "journal.sqlite")
-    yield journal
-    journal.close()
-
-
 def opened(
     journal: Journal, *, sleep: Callable[[float], None] = lambda _: None, timeout_s: float = 30.0
 ) -> tuple[Instances, NvmlMigDriver]:

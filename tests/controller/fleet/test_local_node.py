@@ -18,7 +18,8 @@ from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.driver import open_driver
-from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, ServerImage
+from jigsaw_triton.gpus.gateway import ServerImage
+from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId
 from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.image import Image
 from jigsaw_triton.servers.installation import Installation

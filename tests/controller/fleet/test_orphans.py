@@ -34,13 +34,6 @@ def paths(tmp_path: Path) -> Paths:
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal(tmp_path / "journal.sqlite")
-    yield journal
-    journal.close()
-
-
-@pytest.fixture
 def driver(tmp_path: Path) -> EmulatedMigDriver:
     return EmulatedMigDriver(tmp_path / "mig.json", [Gpu(GPU, CATALOG["A100-80GB"])], holders_of=lambda _: ())
 

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,13 +10,6 @@ from jigsaw_triton.gpus.emulated import EmulatedMigDriver
 from jigsaw_triton.gpus.model import CreationStage, Gpu, GpuId, MigInstance, Placement
 
 GPU = GpuId("n", 0)
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal(tmp_path / "journal.sqlite")
-    yield journal
-    journal.close()
 
 
 class Driver(EmulatedMigDriver):

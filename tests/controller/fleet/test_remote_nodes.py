@@ -24,7 +24,8 @@ from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.controller.persistence.records import JournalEvent
 from jigsaw_triton.errors import InputError, JigsawError, ServerError
 from jigsaw_triton.gpus.catalog import CATALOG
-from jigsaw_triton.gpus.model import Agents, Gpu, GpuId, RayCluster, ServerImage
+from jigsaw_triton.gpus.gateway import ServerImage
+from jigsaw_triton.gpus.model import Agents, Gpu, GpuId, RayCluster
 from jigsaw_triton.servers.engines.placement import Placed
 from tests.fakes.node import CLUSTER, NODE, FakeMachine, fake_machine, model, worker
 

@@ -19,8 +19,9 @@ from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.fleet.replication import Replication
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.gpus.model import StandbyGateway
+from jigsaw_triton.gpus.gateway import StandbyGateway
 from tests.fakes.node import CLUSTER, NODE, FakeMachine, fake_machine
+from tests.waiting import until
 
 PATIENCE_S = 30.0
 STANDBY = replace(CLUSTER, standby_gateway=StandbyGateway(NODE, "127.0.0.2"))
@@ -79,12 +80,6 @@ class Standby:
 
     def said(self, text: str) -> bool:
         return any(text in str(event) for event in self.events)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 - most conditions have no event
-            await asyncio.sleep(0.01)
 
 
 async def _reachable() -> bool:

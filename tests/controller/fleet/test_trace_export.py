@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,16 +11,11 @@ import pytest
 from jigsaw_triton.controller.fleet import trace_export
 from jigsaw_triton.controller.fleet.trace_export import TraceExport
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.gpus.model import Otlp
+from jigsaw_triton.gpus.gateway import Otlp
 from jigsaw_triton.runtime.trace import EXPORT_FILE, SHARE_FILE
 from jigsaw_triton.servers.os_process import start_time
-from tests.fakes.otlp import PATIENCE_S, Receiver
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+from tests.fakes.otlp import Receiver
+from tests.waiting import until
 
 
 async def ready(traces: TraceExport) -> int:

@@ -19,7 +19,8 @@ from jigsaw_triton.controller.fleet.wire import (
 )
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.catalog import CATALOG
-from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement, ServerImage
+from jigsaw_triton.gpus.gateway import ServerImage
+from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
 from tests.fakes.node import model, worker
 
 

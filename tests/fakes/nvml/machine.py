@@ -139,10 +139,6 @@ class Machine:
         """
         self._do("fault", call.encode(), nth, _ACTIONS.index(action), code)
 
-    def forget_faults(self) -> None:
-        """Removes all faults."""
-        self._do("fault", b"", 0, 0, 0)
-
     def foreign(self, index: int, slice_: str, start: int, *, half: bool = False) -> str:
         """Creates an instance of another owner and returns its UUID, which is empty for a half-made instance."""
         profile = board(self.models[index]).profile(slice_)

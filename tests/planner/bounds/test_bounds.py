@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from jigsaw_triton.graph.model import Slo, TaskGraph, Workload
-from jigsaw_triton.planner.bounds import bounds as bounds_module
+from jigsaw_triton.planner.bounds import forest
 from jigsaw_triton.planner.bounds.bounds import least_slices
 from jigsaw_triton.planner.bounds.cover import FloorCover
 from jigsaw_triton.planner.candidates.configurations import Configuration, TaskConfigurations, available, worthwhile
@@ -132,7 +132,7 @@ def test_the_bound_is_infinite_if_the_slo_is_out_of_reach() -> None:
 def test_fewer_call_rates_only_lower_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     workload, found = candidates(docread_problem(60))
     fine = least_slices(workload, found)
-    monkeypatch.setattr(bounds_module, "MOST_CALLS", 1)
+    monkeypatch.setattr(forest, "MOST_CALLS", 1)
     coarse = least_slices(workload, found)
     assert coarse.least <= fine.least
     assert all(coarse.using(1e9)[c] <= fine.using(1e9)[c] for c in fine.using(1e9))
@@ -161,7 +161,7 @@ def test_a_plan_far_above_the_bound_is_found(solvers: SolverFactory) -> None:
 def test_coarser_bins_only_lower_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     workload, found = candidates(docread_problem(60))
     fine = least_slices(workload, found)
-    monkeypatch.setattr(bounds_module, "MOST_CELLS", 1)
+    monkeypatch.setattr(forest, "MOST_CELLS", 1)
     coarse = least_slices(workload, found)
     assert coarse.least <= fine.least
     assert all(coarse.using(1e9)[c] <= fine.using(1e9)[c] for c in fine.using(1e9))
@@ -176,7 +176,7 @@ def covers(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Configuration]]:
         made.append(found)
         return FloorCover(found, bin_ms)
 
-    monkeypatch.setattr(bounds_module, "FloorCover", counted)
+    monkeypatch.setattr(forest, "FloorCover", counted)
     return made
 
 

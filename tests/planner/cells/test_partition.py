@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from jigsaw_triton.errors import InfeasibleError, InputError, OverloadedGatewayError
 from jigsaw_triton.gpus.catalog import board
-from jigsaw_triton.gpus.model import Cluster, GatewayLimits, Gpu, GpuId, Placement, Survive
+from jigsaw_triton.gpus.gateway import GatewayLimits
+from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement, Survive
 from jigsaw_triton.planner.cells.model import Partition, partition_from_json, partition_to_text
 from jigsaw_triton.planner.cells.partition import Cells
 from jigsaw_triton.planner.cells.subproblem import subproblem

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jigsaw_triton.gpus.model import GatewayLimits
+from jigsaw_triton.gpus.gateway import GatewayLimits
 from jigsaw_triton.planner.cells.gateway import GatewayUse
 from jigsaw_triton.planner.cells.weights import GraphSize, levelled, settled, spread_graphs
 

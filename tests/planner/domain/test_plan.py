@@ -13,7 +13,8 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.planner.domain.plan import PlanCost, PlanSurvival, plan_from_json, plan_to_text
+from jigsaw_triton.planner.domain.plan import PlanCost, PlanSurvival, plan_to_text
+from jigsaw_triton.planner.domain.plan_reader import plan_from_json
 
 pytestmark = pytest.mark.slow
 

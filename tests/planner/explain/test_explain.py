@@ -10,7 +10,8 @@ import pytest
 from jigsaw_triton.graph.model import Slo, Workload
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
-from jigsaw_triton.planner.explain.explain import MOST_PATHS, Effect, Explanation, Limit, explained
+from jigsaw_triton.planner.explain.explain import explained
+from jigsaw_triton.planner.explain.explanation import MOST_PATHS, Effect, Explanation, Limit
 from jigsaw_triton.planner.explain.requirement import Requirement, varied
 from jigsaw_triton.planner.search.solve import SolverFactory, find_plan, make_plan
 from jigsaw_triton.profiles.table import ProfileTable

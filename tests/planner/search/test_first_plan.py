@@ -6,7 +6,8 @@ import pytest
 from jigsaw_triton.gpus.model import Cluster, Placement
 from jigsaw_triton.graph.model import Slo, Workload
 from jigsaw_triton.planner.domain.difference import difference
-from jigsaw_triton.planner.domain.plan import Plan, plan_from_json
+from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.plan_reader import plan_from_json
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.search.solve import (
     SolverFactory,

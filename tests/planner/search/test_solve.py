@@ -14,7 +14,8 @@ from jigsaw_triton.errors import InfeasibleError, JigsawError
 from jigsaw_triton.gpus.model import Cluster, Placement
 from jigsaw_triton.graph.model import Slo, TaskGraph, Workload
 from jigsaw_triton.planner.bounds.bounds import Bounds
-from jigsaw_triton.planner.domain.plan import Plan, plan_from_json
+from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.plan_reader import plan_from_json
 from jigsaw_triton.planner.domain.problem import Multiplicities, Options, Problem
 from jigsaw_triton.planner.search import fewest_slices, planning
 from jigsaw_triton.planner.search.choices import bounds_of

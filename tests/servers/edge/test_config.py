@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.gpus.model import Edge, EdgeLimits, EdgeTls, GatewayPorts
+from jigsaw_triton.gpus.gateway import Edge, EdgeLimits, EdgeTls, GatewayPorts
 from jigsaw_triton.servers.edge.config import LUA, files, links
 from jigsaw_triton.servers.edge.keys import ApiKey
 from jigsaw_triton.servers.haproxy.config import CONFIG, Place

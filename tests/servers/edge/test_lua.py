@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from jigsaw_triton.gpus.model import Edge, EdgeLimits, GatewayPorts
+from jigsaw_triton.gpus.gateway import Edge, EdgeLimits, GatewayPorts
 from jigsaw_triton.servers.edge.config import files, live
 from jigsaw_triton.servers.haproxy.config import Place
 from jigsaw_triton.servers.haproxy.process import haproxy_argv, write_files

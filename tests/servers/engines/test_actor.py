@@ -6,12 +6,13 @@ import signal
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import eventually
 
 PATIENCE_S = 60.0
 
@@ -83,13 +84,6 @@ def world(tmp_path: Path) -> Iterator[World]:
     world.end()
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.02)
-
-
 def test_an_agent_is_started_with_its_certificates(world: World) -> None:
     world.start()
     assert world.report() == ""
@@ -106,8 +100,8 @@ def test_an_agent_that_dies_is_started_again(world: World) -> None:
     assert world.report() == ""
     before = world.pid()
     os.kill(before, signal.SIGKILL)
-    wait_until(lambda: world.pid() not in (0, before))
-    wait_until(lambda: world.report() == "")
+    eventually(lambda: world.pid() not in (0, before))
+    eventually(lambda: world.report() == "")
 
 
 def test_an_agent_that_does_not_start_is_tried_again_and_the_reason_is_reported(world: World) -> None:
@@ -115,7 +109,7 @@ def test_an_agent_that_does_not_start_is_tried_again_and_the_reason_is_reported(
     world.start()
     assert world.report() == "port 7440 is already in use"
     (world.folder / "refuses").unlink()
-    wait_until(lambda: world.report() == "")
+    eventually(lambda: world.report() == "")
 
 
 def test_an_agent_outlives_its_keeper(world: World) -> None:

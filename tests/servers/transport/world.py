@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tests.native import specs
 from tests.native.conftest import column, double
 from tests.native.core import Engine, Front
 from tests.native.worker import Handler, Worker
+from tests.waiting import until
 
 PATIENCE_S = 30.0
 Events = list[tuple[str, str]]
@@ -217,13 +218,6 @@ async def close(writer: asyncio.StreamWriter) -> None:
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Waits until a condition holds."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 other processes and threads fulfil it
-            await asyncio.sleep(0.01)
 
 
 async def eventually_reachable(world: World, *names: str) -> None:
