@@ -21,9 +21,7 @@ Address = Annotated[str, Field(pattern=ADDRESS_PATTERN)]
 
 
 class _Entry(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class ListenEntry(_Entry):
