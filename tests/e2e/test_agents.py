@@ -4,38 +4,20 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.members import members
 from tests.e2e.app import SQUARE, write_application
 from tests.e2e.clients import Crowd
 from tests.e2e.nodes import Machine, Machines, wait_until
+from tests.e2e.nodes import machines as machines
+from tests.e2e.nodes import system as system
 from tests.e2e.system import System
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture
-def machines(tmp_path_factory: pytest.TempPathFactory, installation: Installation) -> Iterator[Machines]:
-    """Two machines with agents."""
-    machines = Machines(tmp_path_factory.mktemp("machines"), ("a", "b"))
-    machines.start()
-    yield machines
-    machines.end()
-
-
-@pytest.fixture
-def system(machines: Machines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """A deployment for one test, which ends before the machines."""
-    system = System(tmp_path_factory.mktemp("controller"))
-    yield system
-    system.end()
-    for machine in machines.by_name.values():
-        assert machine.servers() == {}, "workers are left"
 
 
 def deploy(system: System, machines: Machines, folder: Path) -> Machine:
