@@ -5,15 +5,12 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-
-import pytest
 
 from jigsaw_triton.api.controller import end_orphans
 from jigsaw_triton.controller.persistence.paths import deployment_paths
 from jigsaw_triton.servers.certificates.authority import create_authority, issue
-from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.members import leaders, members
 from tests.e2e.system import COMMAND, PATIENCE_S, System, free_ports
 
@@ -196,22 +193,3 @@ class Machines:
             f"  nodes:\n{nodes}\n" + (f"  {extra}\n" if extra else "")
         )
         return file
-
-
-@pytest.fixture
-def machines(tmp_path_factory: pytest.TempPathFactory, installation: Installation) -> Iterator[Machines]:
-    """Two machines with agents."""
-    machines = Machines(tmp_path_factory.mktemp("machines"), ("a", "b"))
-    machines.start()
-    yield machines
-    machines.end()
-
-
-@pytest.fixture
-def system(machines: Machines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """A deployment for one test, which ends before the machines."""
-    system = System(tmp_path_factory.mktemp("controller"))
-    yield system
-    system.end()
-    for machine in machines.by_name.values():
-        assert machine.servers() == {}, "servers are left"

@@ -13,9 +13,9 @@ from jigsaw_triton.servers.members import members
 from tests.e2e.app import SQUARE, write_application
 from tests.e2e.clients import Crowd
 from tests.e2e.nodes import Machine, Machines, wait_until
-from tests.e2e.nodes import machines as machines
-from tests.e2e.nodes import system as system
 from tests.e2e.system import System
+from tests.e2e.two_machines import machines as machines
+from tests.e2e.two_machines import system as system
 
 pytestmark = pytest.mark.e2e
 

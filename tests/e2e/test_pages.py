@@ -22,7 +22,7 @@ BLOCK = re.compile(r'^```(python|sh|bash|yaml)(?: title="([^"]+)")?\n(.*?)^```$'
 
 
 def follow(page: str, folder: Path, system: System, *languages: str) -> str:
-    """Runs the blocks of a page in these languages and returns what they print. Python blocks with a title are files."""
+    """Runs the blocks of a page in some languages and returns what they print. Python blocks with a title are files."""
     binaries = Path(sys.executable).parent
     environment = {
         **os.environ,
