@@ -138,6 +138,7 @@ SHELLS = frozenset(
         "planner.solver.highs",
         "planner.solver.solver",
         "planner.solver.worker",
+        "compiler.model_config",
         "compiler.store",
         "compiler.templates",
     }

@@ -26,7 +26,7 @@ from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.cli.commands.init import SKELETON
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.console.web.planners import PlannerProcess
-from jigsaw_triton.console.web.process import ASSETS_VARIABLE, running_console
+from jigsaw_triton.console.web.running import ASSETS_VARIABLE, running_console
 from jigsaw_triton.controller.core.generation import Generation, Wanted
 from jigsaw_triton.controller.persistence.checkpoint import VERSION, pickled
 from jigsaw_triton.planner.domain.problem import Options

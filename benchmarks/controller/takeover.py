@@ -16,8 +16,11 @@ KILLS = 5
 PAUSE_S = 0.02
 """Seconds that a client waits after an answer, and so the resolution of the gateway's time."""
 
+_STANDBY_S = 35.0
+"""Seconds that a deployment serves before its controller dies, so that the controller has its standby."""
+
 _CALM_S = 10.0
-"""Seconds that a deployment serves before a death, so that the controller has its standby."""
+"""Seconds from the next controller's start until the gateway dies."""
 
 
 async def measure(progress: Progress, effort: Effort) -> list[Figure]:
@@ -28,9 +31,9 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
         async with supervised() as running:
             await asyncio.to_thread(running.update, TARGETS[0])
             with callers(running.url, PAUSE_S) as tally:
-                takeovers_s.append(await _takeover_s(running, progress))
+                takeovers_s.append(await _takeover_s(running, progress, effort))
                 lost, sent = lost + len(tally.failures), sent + tally.sent
-                gateways_s.append(await _gateway_s(running, tally, progress))
+                gateways_s.append(await _gateway_s(running, tally, progress, effort))
     load = f"{CLIENTS} gRPC clients"
     return [
         figure(
@@ -51,9 +54,9 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
     ]
 
 
-async def _takeover_s(running: Supervised, progress: Progress) -> float:
+async def _takeover_s(running: Supervised, progress: Progress, effort: Effort) -> float:
     """Kills the controller. Returns the seconds until the next one answers."""
-    await asyncio.sleep(_CALM_S)
+    await asyncio.sleep(effort.seconds(_STANDBY_S))
     before = await asyncio.to_thread(running.controller)
     if before is None or not kill(before, signal.SIGKILL):
         raise ServerError("no controller runs", where="takeover")
@@ -67,10 +70,10 @@ async def _takeover_s(running: Supervised, progress: Progress) -> float:
     return took_s
 
 
-async def _gateway_s(running: Supervised, tally: Tally, progress: Progress) -> float:
+async def _gateway_s(running: Supervised, tally: Tally, progress: Progress, effort: Effort) -> float:
     """Kills the gateway. Returns the seconds until a request is answered that was sent after that."""
     await running.wait(lambda: is_settled(running.status()), "ready")
-    await asyncio.sleep(_CALM_S)
+    await asyncio.sleep(effort.seconds(_CALM_S))
     kill(running.servers()["gateway"], signal.SIGKILL)
     killed_s = time.monotonic()
     await running.wait(lambda: tally.answered_s[0] > killed_s, "the next answer")

@@ -131,21 +131,22 @@ def _held(plan: GraphPlan) -> int:
 def _profiled(source: Path, plan: Plan, effort: Effort) -> ProfileTable:
     """Measures the configurations of a plan, alone and with as many instances as there are processors.
 
-    Half of the batch is measured too, because batches are not full.
+    Half of the batch is measured too, because batches are not full. A smoke run measures one instance and the batch.
     """
     (graph,) = plan.graphs.values()
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as folder:
         file = Path(folder) / "profiles.csv"
         for task, part in graph.tasks.items():
             for segment in part.segments:
-                counts = sorted({1, segment.instances, round(usable_processors())})
+                counts = sorted({1, segment.instances, round(usable_processors())})[: effort.count(3)]
+                batches = sorted({max(1, segment.batch // 2), segment.batch})[-effort.count(2) :]
                 options: Mapping[str, str] = {
                     "--task": task,
                     "--variant": segment.variant,
                     "--slices": segment.slice,
                     "--instances": ",".join(map(str, counts)),
                     "--points": "all",
-                    "--batches": ",".join(map(str, sorted({max(1, segment.batch // 2), segment.batch}))),
+                    "--batches": ",".join(map(str, batches)),
                     "--seconds": str(effort.seconds(PROFILE_S)),
                     "-O": str(file),
                 }

@@ -14,7 +14,11 @@ from jigsaw_triton.profiles.read import read_profiles
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 
 APPLICATION = "digits"
-SWEEP = ("--points", "all", "--instances", "1,2", "--batches", "1,2,4,8", "--seconds", "0.3", "--variant", "scale")
+SWEEP = ("--points", "all", "--seconds", "0.3", "--variant", "scale")
+GRID = ("--variant", "linear", "--instances", "1,2", "--batches", "1,2,4,8")
+SMALL_GRID = ("--instances", "1", "--batches", "1,2,4")
+"""Sweep of a smoke run."""
+
 KILLS = 10
 LIFE_S = (0.0, 4.0)
 """Shortest and longest life of a run after its first measurement has begun."""
@@ -28,7 +32,7 @@ _BEGUN = re.compile(r"measuring ([\w-]+)\.([\w-]+) on (\w+), ([0-9]+) x batch ([
 def measure(progress: Progress, effort: Effort) -> list[Figure]:
     """Measures all figures."""
     kills = max(2, effort.count(KILLS))
-    choice = ("--variant", "linear") if effort.load_share == 1 else ()
+    grid = GRID if effort.load_share == 1 else SMALL_GRID
     rng = random.Random(SEED)
     twice: set[ProfileKey] = set()
     changed = 0
@@ -37,7 +41,7 @@ def measure(progress: Progress, effort: Effort) -> list[Figure]:
         file = folder / "profiles.csv"
         for number in range(kills + 1):
             life_s = rng.uniform(*LIFE_S) if number < kills else None
-            begun = _run(folder, choice, life_s)
+            begun = _run(folder, grid, life_s)
             twice |= known.keys() & begun
             rows = {row.key: row for row in read_profiles(file).rows()} if file.exists() else {}
             changed += sum(rows.get(key) != row for key, row in known.items())
@@ -51,12 +55,12 @@ def measure(progress: Progress, effort: Effort) -> list[Figure]:
     ]
 
 
-def _run(folder: Path, choice: tuple[str, ...], life_s: float | None) -> set[ProfileKey]:
+def _run(folder: Path, grid: tuple[str, ...], life_s: float | None) -> set[ProfileKey]:
     """Runs `profile` and kills it after a time, if there is one. Returns the configurations that it began."""
     messages = folder / "messages.txt"
     with messages.open("w") as file:
         process = subprocess.Popen(
-            command("profile", str(folder), *SWEEP, *choice),
+            command("profile", str(folder), *SWEEP, *grid),
             env=environment(),
             stdout=subprocess.DEVNULL,
             stderr=file,

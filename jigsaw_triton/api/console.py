@@ -7,7 +7,7 @@ import threading
 import time
 
 from jigsaw_triton.console.web.assets import load_assets
-from jigsaw_triton.console.web.process import assets_dir, check_port, running_console
+from jigsaw_triton.console.web.running import assets_dir, check_port, running_console
 from jigsaw_triton.console.web.settings import ConsoleSettings
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import JigsawError

@@ -46,8 +46,9 @@ _FIRST_DELAY_S, _MAX_DELAY_S = 0.1, 30.0
 _CHECK_S = 1.0
 """Seconds between two checks of a controller."""
 
-_STANDBY_CHECKS = 5
-"""Checks with a heartbeat after which a controller gets a standby, which would have delayed its own start."""
+_STANDBY_CHECKS = 30
+"""Checks with a heartbeat after which a controller gets a standby. Before, it would delay the controller's own start and
+the first models."""
 
 _LEAVE_CHECKS = 10
 """Checks after which a controller that has not ended after SIGTERM is killed."""

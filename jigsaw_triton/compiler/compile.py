@@ -4,8 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from tritonclient.grpc.model_config_pb2 import ModelConfig
-
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler import ensemble, front, fusion, names, pipeline
 from jigsaw_triton.compiler.bundle import (
@@ -18,6 +16,7 @@ from jigsaw_triton.compiler.bundle import (
     WorkerModel,
     in_order,
 )
+from jigsaw_triton.compiler.model_config import ModelConfig
 from jigsaw_triton.compiler.plan_check import PLAN_AGAIN, check_plan
 from jigsaw_triton.compiler.route import route, standby_route, step_route
 from jigsaw_triton.compiler.service import rest_ms, service_ms

@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
 
 from jigsaw_triton.compiler.bundle import ModelFolder
+from jigsaw_triton.compiler.model_config import DataType, ModelConfig, ModelInstanceGroup
 from jigsaw_triton.compiler.templates import CONFIG_FILE
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.model import TensorType

@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tritonclient.grpc.model_config_pb2 import ModelConfig
-
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler.bundle import ModelFolder, TaskFront
 from jigsaw_triton.compiler.front import KEEP_FILE, consumed, used
+from jigsaw_triton.compiler.model_config import ModelConfig
 from jigsaw_triton.compiler.templates import CONFIG_FILE, Template
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.model import TaskGraph, TensorRef

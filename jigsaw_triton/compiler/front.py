@@ -7,11 +7,10 @@ of the compiled backend, which reads the front's specification (`runtime.spec.Fr
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from tritonclient.grpc.model_config_pb2 import ModelConfig
-
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler import names
 from jigsaw_triton.compiler.bundle import ModelFolder, RouteEntry, TaskFront
+from jigsaw_triton.compiler.model_config import ModelConfig
 from jigsaw_triton.compiler.templates import CONFIG_FILE, Template
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.model import GRAPH_INPUTS, PythonStep, Task, TaskGraph, TensorRef, TensorType, When

@@ -6,12 +6,11 @@ The plan determines the chains (`planner.candidates.chained`).
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from tritonclient.grpc.model_config_pb2 import ModelConfig
-
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler import ensemble, names
 from jigsaw_triton.compiler.bundle import WorkerModel
 from jigsaw_triton.compiler.front import one_by_one
+from jigsaw_triton.compiler.model_config import ModelConfig
 from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.compiler.worker_config import digest
 from jigsaw_triton.errors import InputError

@@ -5,11 +5,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from tritonclient.grpc.model_config_pb2 import ModelConfig
-
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler import front, names
 from jigsaw_triton.compiler.bundle import Artifact, ModelFolder, WorkerModel
+from jigsaw_triton.compiler.model_config import ModelConfig
 from jigsaw_triton.compiler.templates import CONFIG_FILE, MODEL_FILE, NATIVE_CONFIG_FILE, Template, template
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import Board

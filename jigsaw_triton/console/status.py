@@ -8,6 +8,7 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
+from jigsaw_triton.console.emulated import emulated_parts
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.rows import deviations, measured
 from jigsaw_triton.controller.core.service import troubles, unserved
@@ -16,13 +17,7 @@ from jigsaw_triton.controller.core.state import GATEWAY, Restarts, State
 from jigsaw_triton.controller.core.tallies import Tally
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.shell import Controller
-from jigsaw_triton.gpus.model import Cluster, DeviceUse
-from jigsaw_triton.graph.model import TaskGraph
-
-EMULATED_MIG = "MIG: instances exist only in a state file; the GPUs are not real"
-EMULATED_MPS = "MPS: servers that share an instance run side by side without a daemon"
-EMULATED_CPU = "GPU time: models run on this machine's CPU, which all workers share"
-EMULATED_VARIANTS = "models of template `emulated`: they wait for times as in the profile and return zeros"
+from jigsaw_triton.gpus.model import DeviceUse
 
 
 def snapshot(
@@ -87,20 +82,6 @@ def emulated(generation: Generation | None) -> tuple[str, ...]:
     if generation is None:
         return ()
     return emulated_parts(generation.wanted.graphs, generation.wanted.cluster)
-
-
-def emulated_parts(graphs: Mapping[str, TaskGraph], cluster: Cluster) -> tuple[str, ...]:
-    """Describes the emulated parts of graphs on a cluster, one sentence each."""
-    parts = _emulated_cluster(cluster)
-    variants = [v for graph in graphs.values() for task in graph.tasks.values() for v in task.variants]
-    return (*parts, EMULATED_VARIANTS) if any(v.template == "emulated" for v in variants) else parts
-
-
-def _emulated_cluster(cluster: Cluster) -> tuple[str, ...]:
-    mig: tuple[str, ...] = ()
-    if cluster.driver == "emulated":
-        mig = (EMULATED_MIG, EMULATED_MPS) if cluster.processes == "mps" else (EMULATED_MIG,)
-    return (*mig, EMULATED_CPU) if any(gpu.board.arch == "cpu" for gpu in cluster.gpus) else mig
 
 
 def _canary(state: State) -> dict[str, Any] | None:

@@ -1,10 +1,10 @@
 """Algorithms on a graph of dependencies: topological order, cycles, number of paths."""
 
 from collections.abc import Mapping, Set
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    # networkx takes a tenth of a second to import, which commands that plan nothing would wait for.
     import networkx as nx
 
 
@@ -17,13 +17,20 @@ def topological_order(dependencies: Mapping[str, Set[str]]) -> tuple[str, ...]:
     Returns:
         All nodes except those that lie on a cycle or depend on one.
     """
-    import networkx as nx
-
-    graph = _digraph(dependencies)
-    for cycle in cycles(dependencies):
-        if cycle[0] in graph:
-            graph.remove_nodes_from([*nx.descendants(graph, cycle[0]), cycle[0]])
-    return tuple(nx.lexicographical_topological_sort(graph))
+    missing = {node: len(before & dependencies.keys()) for node, before in dependencies.items()}
+    dependents: dict[str, list[str]] = {node: [] for node in dependencies}
+    for node, before in dependencies.items():
+        for other in before & dependencies.keys():
+            dependents[other].append(node)
+    ready = sorted(node for node, count in missing.items() if not count)
+    order: list[str] = []
+    while ready:
+        order.append(node := heappop(ready))
+        for dependent in dependents[node]:
+            missing[dependent] -= 1
+            if not missing[dependent]:
+                heappush(ready, dependent)
+    return tuple(order)
 
 
 def cycles(dependencies: Mapping[str, Set[str]]) -> tuple[tuple[str, ...], ...]:
@@ -31,6 +38,9 @@ def cycles(dependencies: Mapping[str, Set[str]]) -> tuple[tuple[str, ...], ...]:
 
     Every cycle of the graph shares a node with one of them. Each begins with the node whose name sorts first.
     """
+    if len(topological_order(dependencies)) == len(dependencies):
+        return ()
+    # This import takes a tenth of a second, which each command would wait for.
     import networkx as nx
 
     graph = _digraph(dependencies)

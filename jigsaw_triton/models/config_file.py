@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInput, ModelOutput
-
 from jigsaw_triton.compiler import config as cfg
+from jigsaw_triton.compiler.model_config import ModelConfig, ModelInput, ModelOutput
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.models.interface import Interface, ModelTensor
 from jigsaw_triton.spec.files import load_text

@@ -21,9 +21,7 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 class Entry(BaseModel):
     """A mapping in a file, without unknown keys and without conversions between types."""
 
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 def long_form(key: str) -> Callable[[Any], Any]:

@@ -1,8 +1,16 @@
 """JSON Schemas of the files that users write, for editors and for messages, made from the models that validate them."""
 
+import ast
+import inspect
+from collections.abc import Mapping
+from functools import cache
+from itertools import pairwise
+from types import ModuleType
 from typing import Any, Literal
 
 from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import ModelSchema
 
 from jigsaw_triton.spec.cells import CellDocument, FrontDocument
 from jigsaw_triton.spec.cluster_schema import ClusterDocument
@@ -20,12 +28,48 @@ _MODELS: dict[Kind, type[BaseModel]] = {
 }
 
 
+class _Described(GenerateJsonSchema):
+    """Describes each field by its docstring.
+
+    pydantic's own option for this reads the source of the models at each import, which takes as long as making them.
+    """
+
+    def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
+        """Returns the schema of a model, with descriptions."""
+        found = super().model_schema(schema)
+        for model in reversed(schema["cls"].__mro__):
+            for name, text in _docstrings(inspect.getmodule(model)).get(model.__name__, {}).items():
+                field = schema["cls"].model_fields[name]
+                found["properties"][field.alias or name]["description"] = text
+        return found
+
+
+@cache
+def _docstrings(module: ModuleType | None) -> Mapping[str, Mapping[str, str]]:
+    """Returns the docstrings of the fields in each class of a module of this package: class -> field -> docstring."""
+    if module is None or not module.__name__.startswith(__package__):
+        return {}
+    classes = [node for node in ast.parse(inspect.getsource(module)).body if isinstance(node, ast.ClassDef)]
+    return {
+        one.name: {
+            field.target.id: inspect.cleandoc(text.value.value)
+            for field, text in pairwise(one.body)
+            if isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+            and isinstance(text.value.value, str)
+        }
+        for one in classes
+    }
+
+
 def json_schema(kind: Kind) -> dict[str, Any]:
     """Returns the JSON Schema of a file: `graph` stands for graph.yaml, and so on.
 
     To use it in an editor, save it and begin the YAML file with `# yaml-language-server: $schema=FILE`.
     """
-    schema = _closed(_MODELS[kind].model_json_schema(by_alias=True))
+    schema = _closed(_MODELS[kind].model_json_schema(by_alias=True, schema_generator=_Described))
     return {"$schema": _DIALECT, **schema, "title": f"{kind}.yaml"}
 
 

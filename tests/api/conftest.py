@@ -7,8 +7,10 @@ import pytest
 from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.controller.persistence.journal import Journal
 from tests.cli.conftest import app as app
+from tests.cli.conftest import kept_solvers as kept_solvers
 from tests.cli.conftest import named as named
 from tests.cli.conftest import run as run
+from tests.cli.conftest import solvers as solvers
 from tests.fakes.onnx_models import classifier
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.api.console import check_console, start_console
-from jigsaw_triton.console.web.process import ASSETS_VARIABLE, running_console
+from jigsaw_triton.console.web.running import ASSETS_VARIABLE, running_console
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
 from jigsaw_triton.controller.persistence.records import STOPPED

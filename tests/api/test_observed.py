@@ -4,15 +4,15 @@ import json
 import os
 import re
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from jigsaw_triton.api import controller
+from jigsaw_triton.api import controller, observed
 from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.api.observed import event_line, raise_failure
 from jigsaw_triton.console.client import ControllerGoneError
@@ -244,12 +244,18 @@ def test_the_word_of_whoever_ends_the_servers_instead_of_the_controller_is_waite
     deployment: Deployment, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect(EventSource(), monkeypatch)
-    writing = threading.Timer(0.5, controller.end_orphans, (deployment.paths,))
-    writing.start()
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        if not waits:
+            controller.end_orphans(deployment.paths)
+        waits.append(seconds)
+
+    monkeypatch.setattr(observed, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=wait))
     lines: list[str] = []
     assert deployment.follow(lines.append, 0, stopped)["state"] == "stopped"
     assert lines[-1].endswith("all servers of the deployment were ended without their controller")
-    writing.join()
+    assert waits
 
 
 def test_an_interrupted_wait_says_so(run: Run, deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:

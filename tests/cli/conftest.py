@@ -3,18 +3,35 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from jigsaw_triton.api import files
+from jigsaw_triton.api import files, planning, replaying, shedding, simulating
+from jigsaw_triton.cli.commands import ablation
 from jigsaw_triton.cli.commands.init import SKELETON
 from jigsaw_triton.cli.main import program
+from jigsaw_triton.planner.search.solve import SolverFactory
+from jigsaw_triton.planner.solver.solver import lasting_solvers
 from tests.fakes.nvml.machine import Machine
 
 Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def solvers() -> Iterator[SolverFactory]:
+    with lasting_solvers() as solvers:
+        yield solvers
+
+
+@pytest.fixture(autouse=True)
+def kept_solvers(solvers: SolverFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets all commands use the same solver processes: starting one takes longer than most of their programs."""
+    for module in (ablation, planning, replaying, shedding, simulating):
+        monkeypatch.setattr(module, "lasting_solvers", lambda: nullcontext(solvers))
 
 
 @pytest.fixture

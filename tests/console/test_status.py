@@ -3,7 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from jigsaw_triton.console.status import EMULATED_CPU, EMULATED_MIG, EMULATED_MPS, EMULATED_VARIANTS, emulated, snapshot
+from jigsaw_triton.console.emulated import EMULATED_CPU, EMULATED_MIG, EMULATED_MPS, EMULATED_VARIANTS
+from jigsaw_triton.console.status import emulated, snapshot
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.generation import Canary

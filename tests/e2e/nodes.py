@@ -106,7 +106,7 @@ class Machine:
             assert time.monotonic() < give_up_at, left
             time.sleep(_POLL_S)
 
-    def fill_disk(self, most_bytes: int) -> None:
+    def limit_files(self, most_bytes: int) -> None:
         """Lets the kernel refuse to write files of more bytes than these to the agent, as a full disk does."""
         resource.prlimit(self.agent_pid, resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
 

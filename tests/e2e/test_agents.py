@@ -2,9 +2,11 @@
 
 import os
 import re
+import resource
 import shutil
 import signal
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,27 +17,10 @@ from tests.e2e.app import SQUARE, write_application
 from tests.e2e.clients import Crowd
 from tests.e2e.nodes import Machine, Machines, wait_until
 from tests.e2e.system import System
+from tests.e2e.two_machines import machines as machines
+from tests.e2e.two_machines import system as system
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture
-def machines(tmp_path_factory: pytest.TempPathFactory, installation: Installation) -> Iterator[Machines]:
-    """Two machines with agents."""
-    machines = Machines(tmp_path_factory.mktemp("machines"), ("a", "b"))
-    machines.start()
-    yield machines
-    machines.end()
-
-
-@pytest.fixture
-def system(machines: Machines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """A deployment for one test, which ends before the machines."""
-    system = System(tmp_path_factory.mktemp("controller"))
-    yield system
-    system.end()
-    for machine in machines.by_name.values():
-        assert machine.servers() == {}, "workers are left"
 
 
 def deploy(system: System, machines: Machines, folder: Path) -> Machine:
@@ -43,8 +28,44 @@ def deploy(system: System, machines: Machines, folder: Path) -> Machine:
     app = write_application(folder / "app")
     result = system.run("deploy", app, "--cluster", machines.cluster(system), "--demand", 60, "--detach")
     assert result.code == 0, result.out + result.err
-    (name,) = {worker["node"] for worker in system.status()["workers"]}
+    return serving(system, machines)
+
+
+def serving(system: System, machines: Machines) -> Machine:
+    """Returns the machine that serves; the other one is idle."""
+    (name,) = nodes_of(system)
     return machines.by_name[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Lasting:
+    """A deployment on two machines, which serves on one of them at the end of each test.
+
+    Attributes:
+        system: The deployment.
+        machines: The machines.
+        folder: Folder of the application.
+    """
+
+    system: System
+    machines: Machines
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory, installation: Installation) -> Iterator[Lasting]:
+    """The deployment of the tests that leave one behind."""
+    machines = Machines(tmp_path_factory.mktemp("machines"), ("a", "b"))
+    system = System(tmp_path_factory.mktemp("controller"))
+    folder = tmp_path_factory.mktemp("app")
+    machines.start()
+    try:
+        deploy(system, machines, folder)
+        yield Lasting(system, machines, folder)
+        system.end()
+        assert [machine.servers() for machine in machines.by_name.values()] == [{}, {}]
+    finally:
+        machines.end()
 
 
 def other_than(machine: Machine, machines: Machines) -> Machine:
@@ -60,10 +81,9 @@ def nodes_of(system: System) -> set[str]:
     return {worker["node"] for worker in system.status()["workers"]}
 
 
-def test_a_machine_that_dies_is_replaced_and_serves_again_when_it_is_back(
-    system: System, machines: Machines, tmp_path: Path
-) -> None:
-    machine = deploy(system, machines, tmp_path)
+def test_a_machine_that_dies_is_replaced_and_serves_again_when_it_is_back(lasting: Lasting) -> None:
+    system, machines = lasting.system, lasting.machines
+    machine = serving(system, machines)
     last = system.last_event()
     with Crowd(system) as crowd:
         machine.kill()
@@ -80,17 +100,16 @@ def test_a_machine_that_dies_is_replaced_and_serves_again_when_it_is_back(
     crowd.assert_none_failed()
 
 
-def test_an_agent_that_dies_leaves_its_workers_to_the_next_one(
-    system: System, machines: Machines, tmp_path: Path
-) -> None:
-    machine = deploy(system, machines, tmp_path)
+def test_an_agent_that_dies_leaves_its_workers_to_the_next_one(lasting: Lasting) -> None:
+    system, machines = lasting.system, lasting.machines
+    machine = serving(system, machines)
     before = machine.servers()
     with Crowd(system) as crowd:
         machine.end_agent()
         crowd.wait_answers(30)
         machine.start()
         # The next agent must be in charge before its worker dies.
-        wait_until(lambda: machine.log().count("listens on") == 2)
+        machine.wait_listening()
         crowd.wait_answers(30)
         assert machine.servers() == before
         name, pid = next(iter(before.items()))
@@ -101,10 +120,9 @@ def test_an_agent_that_dies_leaves_its_workers_to_the_next_one(
     crowd.assert_none_failed()
 
 
-def test_a_machine_that_is_cut_off_for_a_while_starts_nothing_twice(
-    system: System, machines: Machines, tmp_path: Path
-) -> None:
-    machine = deploy(system, machines, tmp_path)
+def test_a_machine_that_is_cut_off_for_a_while_starts_nothing_twice(lasting: Lasting) -> None:
+    system, machines = lasting.system, lasting.machines
+    machine = serving(system, machines)
     last = system.last_event()
     with Crowd(system) as crowd:
         machine.freeze()
@@ -118,8 +136,9 @@ def test_a_machine_that_is_cut_off_for_a_while_starts_nothing_twice(
     crowd.assert_none_failed()
 
 
-def test_the_next_controller_goes_on_with_the_machines(system: System, machines: Machines, tmp_path: Path) -> None:
-    machine = deploy(system, machines, tmp_path)
+def test_the_next_controller_goes_on_with_the_machines(lasting: Lasting) -> None:
+    system, machines = lasting.system, lasting.machines
+    machine = serving(system, machines)
     before = machine.servers()
     sockets = inodes(system, before)
     with Crowd(system) as crowd:
@@ -135,15 +154,15 @@ def test_the_next_controller_goes_on_with_the_machines(system: System, machines:
     crowd.assert_none_failed()
 
 
-def test_workers_outlive_the_machine_of_the_controller(system: System, machines: Machines, tmp_path: Path) -> None:
-    machine = deploy(system, machines, tmp_path)
+def test_workers_outlive_the_machine_of_the_controller(lasting: Lasting) -> None:
+    system, machines = lasting.system, lasting.machines
+    machine = serving(system, machines)
     before = machine.servers()
     system.kill_controller()
     for pid in {member.pid for member in members(system.state)}:
         os.kill(pid, signal.SIGKILL)
     shutil.rmtree(system.run_dir)
-    result = system.run("deploy", tmp_path / "app", "--cluster", machines.cluster(system), "--demand", 60, "--detach")
-    assert result.code == 0, result.err
+    assert deploy(system, machines, lasting.folder) is machine
     assert machine.servers() == before
     with Crowd(system) as crowd:
         crowd.wait_answers(10)
@@ -165,8 +184,9 @@ def test_down_ends_the_workers_of_machines_without_their_controller(
     assert machine.servers() == {}
 
 
-def test_a_machine_is_drained_without_a_lost_request(system: System, machines: Machines, tmp_path: Path) -> None:
-    machine = deploy(system, machines, tmp_path)
+def test_a_machine_is_drained_without_a_lost_request(lasting: Lasting) -> None:
+    system, machines = lasting.system, lasting.machines
+    machine = serving(system, machines)
     other = other_than(machine, machines).name
     with Crowd(system) as crowd:
         result = system.run("node", "drain", machine.name)
@@ -179,15 +199,16 @@ def test_a_machine_is_drained_without_a_lost_request(system: System, machines: M
     last = system.run("node", "drain", other)
     assert last.code == 4 and f"node {other} still serves" in last.err
     assert nodes_of(system) == {other}
+    for name in machines.by_name:
+        assert system.run("node", "uncordon", name).code == 0
 
 
-def test_a_full_disk_of_a_machine_fails_the_change_and_leaves_nothing(
-    system: System, machines: Machines, tmp_path: Path
-) -> None:
-    machine = deploy(system, machines, tmp_path)
+def test_a_full_disk_of_a_machine_fails_the_change_and_leaves_nothing(lasting: Lasting, tmp_path: Path) -> None:
+    system, machines = lasting.system, lasting.machines
+    machine = serving(system, machines)
     before = machine.servers()
     for one in machines.by_name.values():
-        one.fill_disk(1_000_000)
+        one.limit_files(1_000_000)
     large = write_application(tmp_path / "app", square=f"{SQUARE}# {'x' * 4_000_000}\n")
     with Crowd(system) as crowd:
         result = system.run("deploy", large, "--cluster", machines.cluster(system), "--demand", 60, "--detach")
@@ -199,6 +220,8 @@ def test_a_full_disk_of_a_machine_fails_the_change_and_leaves_nothing(
         for one in machines.by_name.values():
             assert list((one.state / "contents").glob("*.part")) == []
     crowd.assert_none_failed()
+    for one in machines.by_name.values():
+        one.limit_files(resource.RLIM_INFINITY)
 
 
 def test_a_stopped_agent_leaves_its_workers_to_down_and_nothing_else(

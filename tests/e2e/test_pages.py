@@ -1,4 +1,7 @@
-"""The commands of pages that need a running deployment work, one after the other, as a reader types them."""
+"""The commands of pages that need a running deployment work, one after the other, as a reader types them.
+
+Commands that need none are in blocks of language `sh` on the how-to pages, which `tests/test_how_to.py` runs.
+"""
 
 import os
 import re
@@ -18,8 +21,8 @@ SKELETON = Path(__file__).resolve().parents[2] / "jigsaw_triton" / "cli" / "comm
 BLOCK = re.compile(r'^```(python|sh|bash|yaml)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
 
-def follow(page: str, folder: Path, system: System) -> str:
-    """Runs the blocks of a page and returns what they print. Python blocks with a title are files."""
+def follow(page: str, folder: Path, system: System, *languages: str) -> str:
+    """Runs the blocks of a page in some languages and returns what they print. Python blocks with a title are files."""
     binaries = Path(sys.executable).parent
     environment = {
         **os.environ,
@@ -40,6 +43,8 @@ def follow(page: str, folder: Path, system: System) -> str:
         if title:
             (folder / title).write_text(text)
             continue
+        if language not in languages:
+            continue
         command = [sys.executable, "-c", text] if language == "python" else ["bash", "-euxc", text]
         ran = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
@@ -50,7 +55,7 @@ def follow(page: str, folder: Path, system: System) -> str:
 
 
 def test_the_first_application(system: System, tmp_path: Path) -> None:
-    printed = follow("tutorial/first-application.md", tmp_path, system)
+    printed = follow("tutorial/first-application.md", tmp_path, system, "python", "sh")
     assert [line for line in printed.splitlines() if line.startswith("at ")]
     assert "queue" in printed
     system.wait_gone()
@@ -62,4 +67,4 @@ def test_a_page_about_deployments(system: System, tmp_path: Path, page: str) -> 
         shutil.copytree(SKELETON, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
         graph = tmp_path / name / "graph.yaml"
         graph.write_text(graph.read_text().replace("{name: hello}", f"{{name: {name}}}"))
-    assert "generation" in follow(page, tmp_path, system)
+    assert "generation" in follow(page, tmp_path, system, "python", "bash")

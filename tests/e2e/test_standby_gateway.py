@@ -3,42 +3,23 @@
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from jigsaw_triton.controller.persistence.paths import deployment_paths
 from jigsaw_triton.servers.haproxy.config import CONFIG
-from jigsaw_triton.servers.installation import Installation
 from tests.e2e.app import write_application
 from tests.e2e.clients import Crowd
 from tests.e2e.nodes import STANDBY_ADDRESS, Machine, Machines, wait_until
 from tests.e2e.system import System
+from tests.e2e.two_machines import machines as machines
+from tests.e2e.two_machines import system as system
 
 pytestmark = pytest.mark.e2e
 
 NODE = "b"
 """Node of the standby gateway."""
-
-
-@pytest.fixture
-def machines(tmp_path_factory: pytest.TempPathFactory, installation: Installation) -> Iterator[Machines]:
-    """Two machines with agents."""
-    machines = Machines(tmp_path_factory.mktemp("machines"), ("a", NODE))
-    machines.start()
-    yield machines
-    machines.end()
-
-
-@pytest.fixture
-def system(machines: Machines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """A deployment for one test, which ends before the machines."""
-    system = System(tmp_path_factory.mktemp("controller"))
-    yield system
-    system.end()
-    for machine in machines.by_name.values():
-        assert machine.servers() == {}, "servers are left"
 
 
 def deploy(system: System, machines: Machines, folder: Path, *, standby: str = NODE) -> None:

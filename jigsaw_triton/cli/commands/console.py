@@ -7,7 +7,8 @@ import click
 
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.io.output import Output
-from jigsaw_triton.console.web.process import run_console, running_console
+from jigsaw_triton.console.web.process import run_console
+from jigsaw_triton.console.web.running import running_console
 from jigsaw_triton.console.web.settings import LOOPBACK, PORT, ConsoleSettings, read_password
 from jigsaw_triton.controller.persistence.paths import deployment_paths
 

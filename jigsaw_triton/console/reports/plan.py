@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from xml.etree.ElementTree import Element
 
 from jigsaw_triton import __version__
-from jigsaw_triton.console.status import emulated_parts
+from jigsaw_triton.console.emulated import emulated_parts
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph import picture as graph_picture
 from jigsaw_triton.graph.draw import slo_words

@@ -6,11 +6,9 @@ command line.
 
 import argparse
 import asyncio
-import json
 import logging
 import os
 import signal
-import socket as sockets
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,23 +20,17 @@ from jigsaw_triton.console.web.access import Access
 from jigsaw_triton.console.web.assets import load_assets
 from jigsaw_triton.console.web.live import Running
 from jigsaw_triton.console.web.records import Records
+from jigsaw_triton.console.web.running import assets_dir, check_port, running_console
 from jigsaw_triton.console.web.server import ConsoleServer
 from jigsaw_triton.console.web.settings import ConsoleSettings
 from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
-from jigsaw_triton.errors import InputError, JigsawError, StateError
-from jigsaw_triton.servers.ports import check_free
+from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.servers.socket_api import SocketApi
 
 log = logging.getLogger(__name__)
 
-ASSETS_VARIABLE = "JIGSAW_CONSOLE_ASSETS"
-"""Environment variable with another folder of built pages, for work on them."""
-
 _CHECK_S = 2.0
 """Seconds between two checks of whether the deployment of the console has been taken down."""
-
-_ANSWER_S = 20.0
-"""Seconds that a running console may take to answer the command line."""
 
 _GRACE_S = 1.0
 """Seconds that calls in progress have at the end."""
@@ -105,39 +97,6 @@ def run_console(
             await runner.cleanup()
 
     asyncio.run(serve())
-
-
-def assets_dir() -> Path:
-    """Returns the folder of the built pages."""
-    given = os.environ.get(ASSETS_VARIABLE)
-    return Path(given) if given else Path(__file__).parents[1] / "assets"
-
-
-def check_port(settings: ConsoleSettings) -> None:
-    """Checks that the console's port is free.
-
-    Raises:
-        InputError: Another process has it, or this user may not listen there.
-    """
-    try:
-        check_free(settings.address, settings.port)
-    except InputError as error:
-        hint = "choose another one, such as --port 8090, or end that process"
-        raise InputError(error.message, where=error.where, hint=hint) from error
-
-
-def running_console(paths: Paths) -> str | None:
-    """Returns a URL that opens the running console of a deployment; None if none is running. Blocks."""
-    request = b"POST /url HTTP/1.0\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
-    try:
-        with sockets.socket(sockets.AF_UNIX) as connection:
-            connection.settimeout(_ANSWER_S)
-            connection.connect(str(paths.console_socket))
-            connection.sendall(request)
-            answer = b"".join(iter(lambda: connection.recv(4096), b""))
-        return str(json.loads(answer.partition(b"\r\n\r\n")[2])["url"])
-    except (OSError, ValueError, KeyError):
-        return None
 
 
 async def _until_end(records: Records | None) -> None:

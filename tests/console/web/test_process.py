@@ -14,7 +14,8 @@ from urllib.request import HTTPCookieProcessor, build_opener
 
 import pytest
 
-from jigsaw_triton.console.web.process import ASSETS_VARIABLE, run_console, running_console
+from jigsaw_triton.console.web.process import run_console
+from jigsaw_triton.console.web.running import ASSETS_VARIABLE, running_console
 from jigsaw_triton.console.web.settings import ConsoleSettings
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
