@@ -157,10 +157,10 @@ class GatewayKeeper:
         """Handles an event of one of its servers. Returns False if the event concerns another one."""
         match event:
             case e.GatewayExited(status):
-                self._servers.exited()
+                self._servers.exited(GATEWAY)
                 self._report("error", f"the standby gateway on node {self._name} ended: {status}; starting it again")
             case e.WorkerExited(worker, status) if self._is_own(worker):
-                self._servers.steps.pop(worker, None)
+                self._servers.exited(worker)
                 self._report("error", f"{worker} beside the standby gateway ended: {status}; starting it again")
             case e.Stalled(server, seconds) if self._is_own(server):
                 text = f"{server} on node {self._name}, of the standby gateway, has not answered for {seconds:g} s"
@@ -182,7 +182,7 @@ class GatewayKeeper:
         self._notify(e.Noticed(kind, text))
 
     async def _condemn(self, worker: str, cause: str) -> None:
-        self._notify(Condemned(worker, cause))
+        self._notify(Condemned(worker, cause, self._servers.incarnation(worker)))
 
     # --- bringing it in line ---------------------------------------------------------------------------------------
 

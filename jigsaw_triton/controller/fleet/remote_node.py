@@ -11,12 +11,12 @@ from types import MappingProxyType
 
 from jigsaw_triton.compiler.bundle import Worker, WorkerModel
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.fleet import succession
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
 from jigsaw_triton.controller.fleet.agent_checks import check_agents
 from jigsaw_triton.controller.fleet.agent_orders import HEADLESS_S, RETRY_S, AgentOrders
 from jigsaw_triton.controller.fleet.node import Process
 from jigsaw_triton.controller.fleet.running import Running, read_running
+from jigsaw_triton.controller.fleet.succession import ReplacedError, Succession, has_ended
 from jigsaw_triton.controller.fleet.wire import (
     Digest,
     Json,
@@ -53,7 +53,7 @@ class RemoteNode:
         notify: Callback for events that concern its workers.
         reachable: Returns true if the node itself answers, whether or not its agent does.
         changed: Called when workers begin or end, and when the node is lost or back.
-        surpass: Begins an epoch of this controller whose number is above that one.
+        succession: Place of this controller among those of its deployment.
         running: Workers that ran there when an earlier controller last knew.
 
     Attributes:
@@ -68,7 +68,7 @@ class RemoteNode:
         notify: Callable[[NodeEvent], None],
         reachable: Callable[[], Awaitable[bool]],
         changed: Callable[[], Awaitable[None]],
-        surpass: Callable[[int], Awaitable[None]],
+        succession: Succession,
         running: Mapping[str, Running] = MappingProxyType({}),
     ) -> None:
         self.name = name
@@ -78,7 +78,7 @@ class RemoteNode:
         self._notify = notify
         self._reachable = reachable
         self._changed = changed
-        self._surpass = surpass
+        self._succession = succession
         self._cluster: Cluster | None = None
         self._workers: dict[str, Worker] = {}
         self._running = running
@@ -134,6 +134,7 @@ class RemoteNode:
             AwayError: It does not answer.
         """
         found: Json = await self._calls.get("/node")
+        self._heard_s = time.monotonic()
         return found
 
     async def serve_on(self, cluster: Cluster) -> None:
@@ -157,10 +158,15 @@ class RemoteNode:
         """Goes on with the workers of an earlier controller; see `Node.adopt`. Those that have ended are events.
 
         A node that does not answer, or cannot be brought in line, is lost at first and tried again.
+
+        Raises:
+            ReplacedError: A controller on another machine has replaced this one.
         """
         self._cluster, self._workers = cluster, dict(workers)
         try:
             await self._bring_in_line()
+        except ReplacedError:
+            raise
         except JigsawError as error:
             self._away = True
             self._notify(e.Noticed("error", f"node {self.name} is lost: {error}"))
@@ -238,12 +244,21 @@ class RemoteNode:
                 await self._orders.operate("unload", {"name": worker, "names": names})
         self._change(worker, set(names))
 
-    async def kill(self, worker: str, cause: str) -> None:
-        """Kills a worker; see `Node.kill`. An agent that does not answer is tried again as long as the process runs."""
-        process = self.process(worker)
-        while process is not None and self.process(worker) == process and not self._away:
+    async def kill(self, worker: str, cause: str, incarnation: str = "") -> None:
+        """Kills a worker; see `Node.kill`. An agent that does not answer is tried again as long as the process runs.
+
+        Args:
+            worker: Name of the worker.
+            cause: Reason.
+            incarnation: Process that is meant; empty for the present one. Another one is left alone.
+        """
+        found = self._running.get(worker)
+        if found is None or incarnation not in ("", found.incarnation):
+            return
+        order = {"name": worker, "cause": cause, "incarnation": found.incarnation}
+        while self._running.get(worker) == found and not self._away:
             try:
-                return await self._orders.operate("kill", {"name": worker, "cause": cause})
+                return await self._orders.operate("kill", order)
             except JigsawError as error:
                 log.warning("%s cannot be killed: %s", worker, error, extra={"worker": worker})
                 await asyncio.sleep(_PULSE_S)
@@ -297,7 +312,6 @@ class RemoteNode:
         while True:
             try:
                 found = await self._pulse()
-                self._heard_s = time.monotonic()
                 if found is None or self._away or found["agent"] != self._agent:
                     await self._bring_in_line()
                     await self._back()
@@ -313,6 +327,8 @@ class RemoteNode:
                 elif not self._away and silent_s > AWAY_S:
                     self._note_agent(answers=False)
                 await asyncio.sleep(RETRY_S)
+            except ReplacedError as error:
+                return self._succession.give_way(error)
             except Exception as error:
                 # An agent that refuses, or that says what this release cannot read, must not end the following.
                 text = str(error) if isinstance(error, JigsawError) else f"{type(error).__name__}: {error}"
@@ -325,19 +341,24 @@ class RemoteNode:
                 await asyncio.sleep(_PULSE_S)
 
     async def _pulse(self) -> Json | None:
-        """Waits for news of the node. Returns None if it has to be brought in line: another controller has ended.
+        """Waits for news of the node. Returns None if it has to be brought in line first.
 
         Raises:
-            StateError: The other controller commands the node, or has replaced this one from another machine.
+            ReplacedError: A controller on another machine has replaced this one.
+            StateError: Another controller commands the node.
         """
+        if self._away:
+            # A command, such as this call, would end the epoch of a controller that may have come meanwhile.
+            return None
         try:
             found: Json = await self._calls.get("/pulse", wait_s=_PULSE_S, timeout_s=_PULSE_TIMEOUT_S, after=self._last)
         except StateError:
             described = await self.describe()
-            # Its state is outdated if another machine has taken over, so only its next start may take that back.
-            if not succession.has_ended(described) or succession.is_fenced(described, self._calls):
+            # Bringing it in line tells if this controller was replaced.
+            if not has_ended(described) and not self._succession.is_fenced(described):
                 raise
             return None
+        self._heard_s = time.monotonic()
         return found
 
     def _note_agent(self, *, answers: bool) -> None:
@@ -401,7 +422,8 @@ class RemoteNode:
         assert cluster is not None
         described = await self.describe()
         check_agents({self.name: described}, time.time())
-        await succession.outrank(self.name, described, self._calls, self.describe, self._surpass)
+        # The state of a controller that runs is outdated once it was replaced, so only a next start may go on with it.
+        await self._succession.claim(self.name, described, self.describe, first=self.described is None)
         await self._meet()
         contents: dict[str, bytes | Path] = {}
         workers = []

@@ -22,10 +22,12 @@ from jigsaw_triton.controller.fleet.node import Process
 from jigsaw_triton.controller.fleet.ray_engine import RayEngine
 from jigsaw_triton.controller.fleet.remote_node import AWAY_S, RemoteNode
 from jigsaw_triton.controller.fleet.running import Running, read_running, running_json
+from jigsaw_triton.controller.fleet.succession import ReplacedError, Succession, fences_in
 from jigsaw_triton.controller.fleet.wire import Condemned, Json, NodeEvent
 from jigsaw_triton.controller.persistence.epoch import EPOCH_FACT
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
+from jigsaw_triton.controller.persistence.records import IDENTITY_FACT
 from jigsaw_triton.errors import InputError, JigsawError
 from jigsaw_triton.gpus.model import Agents, Cluster, DeviceUse, GpuId
 from jigsaw_triton.servers.certificates.credentials import credentials_in
@@ -45,11 +47,12 @@ START_S = 10.0
 _REASON_S, _POLL_S = 5.0, 0.2
 """Seconds that a health check takes at most to notice a node that cannot be called, and between two looks."""
 
+_FIRST_S = 5.0
+"""Seconds that an adoption waits for a first node that answers. Only nodes know that another controller has replaced
+this one. If none answers, this one goes on: it may be the only one that is left."""
+
 _PLACE_S, _MAX_PLACE_S = 5.0, 60.0
 """First and longest delay of the exponential backoff after which Ray is asked again for agents that do not answer."""
-
-_IDENTITY_FACT = "deployment"
-"""Journal key of the identity by which agents know whose workers they have."""
 
 _ADDRESSES_FACT = "addresses of agents"
 """Journal key of the addresses of agents as JSON, also of nodes that have left the cluster."""
@@ -71,6 +74,7 @@ class RemoteNodes:
     Attributes:
         digest: Function that returns the SHA-256 of a file.
         on_change: Called when workers begin or end, and when a node is lost or back.
+        on_replaced: Called once a controller on another machine has replaced this one.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class RemoteNodes:
         self._paths = paths
         self._journal = journal
         self.on_change: Callable[[], None] = lambda: None
+        self.on_replaced: Callable[[ReplacedError], None] = lambda _: None
         self._survives = survives
         self.digest = Identities()
         self._engine: RayEngine | None = None
@@ -94,7 +99,7 @@ class RemoteNodes:
         def heard(event: NodeEvent) -> None:
             if isinstance(event, Condemned):
                 # Other news of the node must not wait for it.
-                ending = asyncio.create_task(self.kill(event.worker, event.cause), name=f"end {event.worker}")
+                ending = asyncio.create_task(self.kill(event.worker, event.cause, event.incarnation), name=f"end {event.worker}")
                 self._ending.add(ending)
                 ending.add_done_callback(self._ending.discard)
             else:
@@ -235,6 +240,9 @@ class RemoteNodes:
         Args:
             cluster: Cluster that they serve on.
             workers: Workers that are known to run on the nodes.
+
+        Raises:
+            ReplacedError: A controller on another machine has replaced this one.
         """
         if cluster.agents is None:
             return
@@ -252,6 +260,9 @@ class RemoteNodes:
         found = OsProcess.find(running.pid, running.started) if running is not None else None
         await self._connect(agents, found, last)
         await self._each(self, lambda node: node.adopt(_part(cluster, node.name), by_node[node.name]))
+        give_up_at = time.monotonic() + _FIRST_S
+        while all(node.away for node in self) and time.monotonic() < give_up_at:
+            await self.wait_changed(_POLL_S)
 
     async def survey(self, cluster: Cluster) -> Cluster:
         """Returns the cluster in its current state, with the MIG instances of others and without lost nodes."""
@@ -275,26 +286,35 @@ class RemoteNodes:
         found = await asyncio.gather(*(node.use() for node in self))
         return {name: use for one in found for name, use in one.items()}
 
-    async def kill(self, worker: str, cause: str) -> None:
-        """Kills a worker, which is then restarted; see `Node.kill`."""
+    async def kill(self, worker: str, cause: str, incarnation: str = "") -> None:
+        """Kills a worker, which is then restarted; see `RemoteNode.kill`."""
         node = self.of(worker, None)
         if node is not None:
-            await node.kill(worker, cause)
+            await node.kill(worker, cause, incarnation)
 
     async def stop(self) -> None:
         """Ends the transport. Agents go on, unless Ray has started them."""
-        if self._placing is not None:
-            self._placing.cancel()
-            await asyncio.wait((self._placing,))
+        await self._end_placing()
         if self._engine is not None:
             for error in (*await self._engine.remove(), *await self._end_agents()):
                 self._journal.event("error", f"not everything has ended: {error}")
+        await self.leave()
+
+    async def leave(self) -> None:
+        """Ends the transport. All agents go on."""
+        await self._end_placing()
         await asyncio.gather(*(node.stop() for node in self))
         self._nodes, self._agents, self._asked = {}, None, None
-        self._engine, self._placing = None, None
+        self._engine = None
         if self._side is not None:
             await self._side.stop()
             self._side = None
+
+    async def _end_placing(self) -> None:
+        if self._placing is not None:
+            self._placing.cancel()
+            await asyncio.wait((self._placing,))
+            self._placing = None
 
     async def _end_agents(self) -> list[BaseException]:
         """Ends the agents, which no actor starts again. Returns what went wrong."""
@@ -389,22 +409,28 @@ class RemoteNodes:
                 await self._side.set_nodes(nodes)
             self._agents = replace(agents, addresses=tuple({**known, **dict(agents.addresses)}.items()))
             self._journal.keep_fact(_ADDRESSES_FACT, json.dumps(dict(self._agents.addresses)))
-            deployment = self._identity()
+            succession = Succession(
+                self._identity(),
+                lambda: self.epoch,
+                lambda: fences_in(self._journal),
+                self.surpass,
+                lambda error: self.on_replaced(error),
+            )
             for node in nodes:
                 if node.name not in self._nodes:
                     socket = self._side.agent_socket(node.name)
                     self._nodes[node.name] = RemoteNode(
                         node.name,
-                        AgentCalls(node.name, socket, deployment, lambda: self.epoch),
+                        AgentCalls(node.name, socket, succession.deployment, succession.epoch),
                         self.digest,
                         self._notify,
                         partial(self._is_reachable, node.name),
                         self._changed,
-                        self._surpass,
+                        succession,
                         last.get(node.name, {}),
                     )
 
-    async def _surpass(self, number: int) -> None:
+    async def surpass(self, number: int) -> None:
         """Begins an epoch with a higher number, which the calls of workers carry too."""
         self._journal.surpass(number)
         assert self._side is not None
@@ -425,9 +451,9 @@ class RemoteNodes:
 
     def _identity(self) -> str:
         """Returns the identity of the deployment, which lasts as long as its journal."""
-        if not self._journal.fact(_IDENTITY_FACT):
-            self._journal.keep_fact(_IDENTITY_FACT, secrets.token_hex(8))
-        return self._journal.fact(_IDENTITY_FACT)
+        if not self._journal.fact(IDENTITY_FACT):
+            self._journal.keep_fact(IDENTITY_FACT, secrets.token_hex(8))
+        return self._journal.fact(IDENTITY_FACT)
 
     async def _each(self, nodes: Iterable[RemoteNode], call: Callable[[RemoteNode], Awaitable[object]]) -> None:
         """Calls nodes at once, and raises the first error after all have ended."""

@@ -35,10 +35,12 @@ class Condemned:
     Attributes:
         worker: Name of the worker.
         cause: Reason to kill it, as the end of a sentence that begins with `killed, because`.
+        incarnation: Process of the worker that is meant.
     """
 
     worker: str
     cause: str
+    incarnation: str
 
 
 NodeEvent = e.Event | Condemned
