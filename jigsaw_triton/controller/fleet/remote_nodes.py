@@ -84,6 +84,7 @@ class RemoteNodes:
         self._journal = journal
         self.on_change: Callable[[], None] = lambda: None
         self.on_replaced: Callable[[ReplacedError], None] = lambda _: None
+        self._replaced: ReplacedError | None = None
         self._survives = survives
         self.digest = Identities()
         self._engine: RayEngine | None = None
@@ -261,8 +262,10 @@ class RemoteNodes:
         await self._connect(agents, found, last)
         await self._each(self, lambda node: node.adopt(_part(cluster, node.name), by_node[node.name]))
         give_up_at = time.monotonic() + _FIRST_S
-        while all(node.away for node in self) and time.monotonic() < give_up_at:
+        while not self._replaced and all(node.away for node in self) and time.monotonic() < give_up_at:
             await self.wait_changed(_POLL_S)
+        if self._replaced is not None:
+            raise self._replaced
 
     async def survey(self, cluster: Cluster) -> Cluster:
         """Returns the cluster in its current state, with the MIG instances of others and without lost nodes."""
@@ -414,7 +417,7 @@ class RemoteNodes:
                 lambda: self.epoch,
                 lambda: fences_in(self._journal),
                 self.surpass,
-                lambda error: self.on_replaced(error),
+                self._give_way,
             )
             for node in nodes:
                 if node.name not in self._nodes:
@@ -429,6 +432,10 @@ class RemoteNodes:
                         succession,
                         last.get(node.name, {}),
                     )
+
+    def _give_way(self, error: ReplacedError) -> None:
+        self._replaced = error
+        self.on_replaced(error)
 
     async def surpass(self, number: int) -> None:
         """Begins an epoch with a higher number, which the calls of workers carry too."""
