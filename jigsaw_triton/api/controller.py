@@ -115,7 +115,9 @@ def _wait_started(
             beat_s = now_s if beat[0] == owner else beat_s
         if not told and now_s - began_s > _PATIENCE_S:
             told = True
-            report("the controller goes on with what runs, and does not answer yet; see `jigsaw-triton logs controller`")
+            report(
+                "the controller goes on with what runs, and does not answer yet; see `jigsaw-triton logs controller`"
+            )
         if process.poll() == AlreadyRunsError.exit_code:
             raise StateError("another deploy is in progress", where=str(paths.state), hint=WAIT_HINT)
         if process.poll() == REPLACED and (replaced := replacement(paths)) is not None:

@@ -40,7 +40,9 @@ class Node:
 
 def standby(folder: Path, node: Node) -> StandbyGateway:
     """Returns a standby gateway without servers."""
-    return StandbyGateway("b", Paths(folder, folder), cast(Any, node), cast(Any, None), cast(Any, None), lambda *_: None)
+    return StandbyGateway(
+        "b", Paths(folder, folder), cast(Any, node), cast(Any, None), cast(Any, None), lambda *_: None
+    )
 
 
 def test_a_worker_of_steps_that_ends_again_and_again_has_the_backoff_of_all_servers(
