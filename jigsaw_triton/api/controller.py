@@ -31,8 +31,8 @@ from jigsaw_triton.servers.logfile import tail
 from jigsaw_triton.servers.ports import check_free
 
 _REPLACED_HINT = (
-    "send requests there. `jigsaw-triton down` forgets the deployment here; to bring it back, keep a standby gateway on "
-    "this machine, and run `jigsaw-triton takeover`"
+    "send requests there. `jigsaw-triton down` forgets the deployment here. To bring it back, keep a standby gateway "
+    "on this machine, and run `jigsaw-triton takeover`"
 )
 
 WAIT_HINT = "wait for it: `jigsaw-triton status --wait ready`"
@@ -115,9 +115,7 @@ def _wait_started(
             beat_s = now_s if beat[0] == owner else beat_s
         if not told and now_s - began_s > _PATIENCE_S:
             told = True
-            report(
-                "the controller goes on with what runs, and does not answer yet; see `jigsaw-triton logs controller`"
-            )
+            report("the controller brings the servers in line, and does not answer yet; see `jigsaw-triton logs`")
         if process.poll() == AlreadyRunsError.exit_code:
             raise StateError("another deploy is in progress", where=str(paths.state), hint=WAIT_HINT)
         if process.poll() == REPLACED and (replaced := replacement(paths)) is not None:

@@ -91,7 +91,7 @@ class ObservedDeployment:
         return status
 
     def missing(self) -> StateError:
-        """Returns the error that nothing is deployed, that servers run without a controller, or that it was replaced."""
+        """Returns the error that nothing is deployed, or that a controller is missing or was replaced."""
         if (replaced := controller.replacement(self.paths)) is not None:
             return replaced
         if servers := controller.unattended_servers(self.paths):

@@ -216,8 +216,8 @@ FAMILIES: tuple[Family, ...] = (
         "jigsaw_worker_up",
         "gauge",
         ("worker", "node", "slice"),
-        "1 if the worker runs, 0 while it is being restarted or its GPU is lost. The worker of Python steps has no `node` "
-        "and `slice`.",
+        "1 if the worker runs, 0 while it is being restarted or its GPU is lost. The worker of Python steps has no "
+        "`node` and `slice`.",
         _workers_up,
     ),
     Family("jigsaw_worker_restarts_total", "counter", ("worker",), "Restarts of the worker.", _worker_restarts),

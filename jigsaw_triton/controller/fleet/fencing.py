@@ -1,8 +1,8 @@
 """Fencing: after a controller was started on another machine, workers refuse the gateway that it has left behind.
 
 That gateway may go on: its machine may only be cut off from the new controller. Its routes become outdated, and nothing
-changes them, so it must not call workers any more. A fence is the first epoch whose gateways may. All nodes get it, also
-those that join later, and by it a controller that is left behind learns that it was replaced (`succession`).
+changes them, so it must not call workers any more. A fence is the first epoch whose gateways may. All nodes get it,
+also those that join later. By it, a controller that was left behind learns that it was replaced (`succession`).
 """
 
 import asyncio
