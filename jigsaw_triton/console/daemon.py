@@ -130,7 +130,7 @@ async def _serve(
     with PlanningProcess() as planning:
         executor = Executor(paths, fleet, load_templates(templates_dir()), journal, planning)
         controller = Controller(executor, fleet, journal, settings, state, LoadHistory(paths.load))
-        fleet.nodes.on_replaced = controller.give_way
+        fleet.nodes.on_replaced, fleet.nodes.on_surpass = controller.give_way, executor.renew
         server = StatusServer(paths.control_socket, controller, fleet, journal, read, options)
         tasks = [asyncio.create_task(_beat(lock), name="heartbeat")]
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -50,6 +50,7 @@ class RemoteNodes:
         digest: Function that returns the SHA-256 of a file.
         on_change: Called when workers begin or end, and when a node is lost or back.
         on_replaced: Called once a controller on another machine has replaced this one.
+        on_surpass: Called after this controller has begun a later epoch.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class RemoteNodes:
         self._journal = journal
         self.on_change: Callable[[], None] = lambda: None
         self.on_replaced: Callable[[ReplacedError], None] = lambda _: None
+        self.on_surpass: Callable[[], Awaitable[None]] = _nothing
         self._replaced: ReplacedError | None = None
         self.digest = Identities()
         self._placing: Placing | None = None
@@ -346,6 +348,7 @@ class RemoteNodes:
         """Begins an epoch with a higher number, which the calls of workers carry too."""
         self._journal.surpass(number)
         await self._connection.renew_epoch()
+        await self.on_surpass()
 
     def _identity(self) -> str:
         """Returns the identity of the deployment, which lasts as long as its journal."""
@@ -365,6 +368,10 @@ class RemoteNodes:
         self._has_changed.set()
         self.on_change()
         await self._connection.link({node.name: node.running for node in self})
+
+
+async def _nothing() -> None:
+    pass
 
 
 def _part(cluster: Cluster, node: str) -> Cluster:
