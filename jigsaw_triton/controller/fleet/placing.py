@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from jigsaw_triton.controller.fleet.following import AWAY_S
 from jigsaw_triton.controller.fleet.ray_engine import RayEngine
-from jigsaw_triton.controller.fleet.remote_node import AWAY_S, RemoteNode
+from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.gpus.model import Agents, RayCluster
 

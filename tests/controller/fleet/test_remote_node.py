@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from jigsaw_triton.agent import node_agent
-from jigsaw_triton.controller.fleet import agent_orders, remote_node, succession
+from jigsaw_triton.controller.fleet import agent_orders, following, remote_node, succession
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.succession import ReplacedError, Succession
@@ -30,9 +30,10 @@ COMMANDED = {"deployment": "d", "commanded_s": 0.0}
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes a node count as lost sooner."""
-    monkeypatch.setattr(remote_node, "AWAY_S", 1.0)
-    monkeypatch.setattr(remote_node, "_PULSE_S", 0.05)
-    for module in (remote_node, agent_orders):
+    for module in (remote_node, following):
+        monkeypatch.setattr(module, "AWAY_S", 1.0)
+        monkeypatch.setattr(module, "PULSE_S", 0.05)
+    for module in (remote_node, following, agent_orders):
         monkeypatch.setattr(module, "RETRY_S", 0.02)
     monkeypatch.setattr(agent_orders, "_OUTCOME_S", 0.1)
 
@@ -562,9 +563,9 @@ def test_a_node_that_refuses_to_be_brought_in_line_is_reported_and_lost(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test(remote: Remote) -> None:
-        monkeypatch.setattr(remote_node, "HEADLESS_S", 0.5)
+        monkeypatch.setattr(following, "HEADLESS_S", 0.5)
         remote.machine.node.fails = "the driver does not answer"
-        remote.node._doubt()
+        remote.node._following.doubt()
         await until(lambda: remote.node.away)
         assert remote.said("node a cannot be brought in line: node a, the node: the driver does not answer")
         remote.machine.node.fails = ""
