@@ -31,6 +31,7 @@ START_S = 10.0
 """Seconds for which a deployment waits for the agents of new nodes, which may have been started at the same moment."""
 
 _POLL_S = 0.2
+"""Seconds between two looks at nodes that do not answer."""
 
 _FIRST_S = 5.0
 """Seconds that an adoption waits for a first node that answers. Only nodes know that another controller has replaced
@@ -228,7 +229,7 @@ class RemoteNodes:
         self._meet(last)
         await self._each(self, lambda node: node.adopt(_part(cluster, node.name), by_node[node.name]))
         give_up_at = time.monotonic() + _FIRST_S
-        while not self._replaced and all(node.away for node in self) and time.monotonic() < give_up_at:
+        while self and not self._replaced and all(node.away for node in self) and time.monotonic() < give_up_at:
             await self.wait_changed(_POLL_S)
         if self._replaced is not None:
             raise self._replaced
