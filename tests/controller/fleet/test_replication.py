@@ -18,6 +18,7 @@ from jigsaw_triton.controller.fleet.gateway_content import RemoteWorker
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.fleet.replication import Replication
+from jigsaw_triton.controller.fleet.succession import Succession
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.model import StandbyGateway
 from tests.fakes.node import CLUSTER, NODE, FakeMachine, fake_machine
@@ -106,7 +107,8 @@ def run(folder: Path, test: Callable[[Standby], Awaitable[None]]) -> None:
             events: list[e.Event] = []
             calls = AgentCalls(NODE, machine.socket, "d", lambda: "1.a")
             notify: Any = events.append
-            nodes = Nodes(RemoteNode(NODE, calls, lambda _: "", notify, _reachable, _nothing, _surpass))
+            succession = Succession("d", calls.epoch, tuple, _surpass, lambda _: None)
+            nodes = Nodes(RemoteNode(NODE, calls, lambda _: "", notify, _reachable, _nothing, succession))
             copies = [b"state"]
             found = Replication(cast(RemoteNodes, nodes), events.append, lambda: copies[-1])
             try:
