@@ -166,7 +166,7 @@ class GatewayKeeper:
                 text = f"{server} on node {self._name}, of the standby gateway, has not answered for {seconds:g} s"
                 self._report("error", text)
                 return True
-            case e.Answered(server) if self._is_own(server):
+            case e.Loading(server) | e.Answered(server) if self._is_own(server):
                 return True
             case _:
                 return False

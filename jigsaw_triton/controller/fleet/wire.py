@@ -45,8 +45,8 @@ class Condemned:
 
 NodeEvent = e.Event | Condemned
 
-_EVENTS: Mapping[str, type[e.WorkerExited | e.Stalled | e.Answered | e.Noticed | Condemned]] = {
-    kind.__name__: kind for kind in (e.WorkerExited, e.Stalled, e.Answered, e.Noticed, Condemned)
+_EVENTS: Mapping[str, type[e.WorkerExited | e.Stalled | e.Loading | e.Answered | e.Noticed | Condemned]] = {
+    kind.__name__: kind for kind in (e.WorkerExited, e.Stalled, e.Loading, e.Answered, e.Noticed, Condemned)
 }
 """Events that concern a worker, by name."""
 

@@ -83,6 +83,14 @@ def test_nothing_is_carried_without_the_gateway_or_a_generation() -> None:
     assert available_rps(State()) == {}
 
 
+def test_a_server_that_still_loads_its_models_serves_nothing() -> None:
+    world = deployed(World({1: ONE}))
+    world.send(e.Loading("n-0-1g-0"))
+    assert unserved(world.state) == ("task t0 of graph app has no worker",)
+    world.send(e.Answered("n-0-1g-0"))
+    assert unserved(world.state) == troubles(world.state) == ()
+
+
 def test_nothing_is_served_before_the_first_generation() -> None:
     world = deployed(World({1: ONE}, hold=lambda action: isinstance(action, a.BringUp)))
     assert unserved(world.state) == ("no generation serves yet",)
