@@ -157,16 +157,16 @@ class GatewayKeeper:
         """Handles an event of a server of the standby gateway. Returns False if the event concerns another server."""
         match event:
             case e.GatewayExited(status):
-                self._servers.exited()
+                self._servers.exited(GATEWAY)
                 self._report("error", f"the standby gateway on node {self._name} ended: {status}; starting it again")
             case e.WorkerExited(worker, status) if self._is_own(worker):
-                self._servers.steps.pop(worker, None)
+                self._servers.exited(worker)
                 self._report("error", f"{worker} beside the standby gateway ended: {status}; starting it again")
             case e.Stalled(server, seconds) if self._is_own(server):
                 text = f"{server} on node {self._name}, of the standby gateway, has not answered for {seconds:g} s"
                 self._report("error", text)
                 return True
-            case e.Answered(server) if self._is_own(server):
+            case e.Loading(server) | e.Answered(server) if self._is_own(server):
                 return True
             case _:
                 return False
@@ -182,7 +182,7 @@ class GatewayKeeper:
         self._notify(e.Noticed(kind, text))
 
     async def _condemn(self, worker: str, cause: str) -> None:
-        self._notify(Condemned(worker, cause))
+        self._notify(Condemned(worker, cause, self._servers.incarnation(worker)))
 
     # --- bringing it in line ---------------------------------------------------------------------------------------
 

@@ -45,7 +45,8 @@ _DEPLOYMENT_FACT = "deployment"
 """Journal key of the deployment that the workers belong to."""
 
 _FENCE_FACT = "fence"
-"""Journal key of a deployment, and of the epoch from which on its workers may be called."""
+"""Journal key of the fence as JSON: a deployment, the epoch from which on its workers may be called, the machine of the
+controller that has set it, and the time."""
 
 _WIRE_FACT, _FIRST_WIRE = "wire version", 1
 """Journal key of the version of the messages in the journal, and the version in journals that lack the key."""
@@ -137,22 +138,37 @@ class NodeAgent:
 
     def commander(self) -> Json:
         """Returns the deployment that the node obeys, its last epoch and fence, and the seconds since a command."""
+        fence = self._fence
         return {
             "deployment": self._journal.fact(_DEPLOYMENT_FACT),
             "epoch": self._journal.fact(CONTROLLER_EPOCH_FACT),
             "fence": self.fence,
+            "fenced_by": fence.get("machine", ""),
+            "fenced_at": fence.get("at", ""),
             "commanded_s": time.monotonic() - self._commanded_at,
         }
 
     @property
     def fence(self) -> str:
         """Epoch of the controller whose gateways, and those of later ones, may call the workers; empty for all."""
-        deployment, _, epoch = self._journal.fact(_FENCE_FACT).partition(" ")
-        return epoch if deployment == self._journal.fact(_DEPLOYMENT_FACT) else ""
+        return str(self._fence.get("epoch", ""))
 
-    async def set_fence(self, epoch: str) -> None:
-        """Has the workers refuse the gateways of controllers that this epoch has replaced."""
-        self._journal.keep_fact(_FENCE_FACT, f"{self._journal.fact(_DEPLOYMENT_FACT)} {epoch}")
+    @property
+    def _fence(self) -> Json:
+        """The fence of the present deployment; empty if it has none."""
+        found: Json = json.loads(self._journal.fact(_FENCE_FACT) or "{}")
+        return found if found.get("deployment") == self._journal.fact(_DEPLOYMENT_FACT) else {}
+
+    async def set_fence(self, epoch: str, machine: str) -> None:
+        """Has the workers refuse the gateways of controllers that this epoch has replaced.
+
+        Args:
+            epoch: The epoch.
+            machine: Name of the machine of its controller.
+        """
+        deployment, at = self._journal.fact(_DEPLOYMENT_FACT), time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+        fence = {"deployment": deployment, "epoch": epoch, "machine": machine, "at": at}
+        self._journal.keep_fact(_FENCE_FACT, json.dumps(fence))
         await self._publish_all()
 
     # --- what runs -------------------------------------------------------------------------------------------------
@@ -210,8 +226,12 @@ class NodeAgent:
         running = {}
         for name in self._workers:
             server = self._running(name)
-            if server is not None and (pid := server.process.pid) is not None:
-                running[name] = {"pid": pid, "uuid": server.uuid, "incarnation": f"{pid}.{start_time(pid)}"}
+            if server is not None:
+                running[name] = {
+                    "pid": server.process.pid,
+                    "uuid": server.uuid,
+                    "incarnation": _incarnation(server),
+                }
         events = [(number, event_json(event)) for number, event in self._events if number > after]
         last = self._events[-1][0] if self._events else 0
         return {"agent": self.id, "at": time.monotonic_ns(), "workers": running, "events": events, "last": last}
@@ -348,7 +368,10 @@ class NodeAgent:
             self._change(name, names)
 
     async def _kill(self, body: Json) -> None:
-        await self._node.kill(body["name"], body["cause"])
+        """Kills a worker, unless another process runs in its place since the order was given."""
+        server = self._running(body["name"])
+        if server is not None and _incarnation(server) == body["incarnation"]:
+            await self._node.kill(body["name"], body["cause"])
 
     async def _end(self, name: str) -> None:
         await self._node.retire(name)
@@ -393,6 +416,13 @@ class NodeAgent:
     async def use(self) -> Mapping[str, DeviceUse]:
         """Returns the utilisation of MIG instances by worker."""
         return await self._node.use()
+
+
+def _incarnation(server: Server) -> str:
+    """Returns a text that tells the process of a server from those before and after it."""
+    pid = server.process.pid
+    assert pid is not None
+    return f"{pid}.{start_time(pid)}"
 
 
 ADOPT = "adopt"

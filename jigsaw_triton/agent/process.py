@@ -38,7 +38,7 @@ from jigsaw_triton.controller.persistence.secret import deployment_secret
 from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.servers.certificates.credentials import credentials_in
 from jigsaw_triton.servers.installation import Installation
-from jigsaw_triton.servers.logfile import tail
+from jigsaw_triton.servers.logfile import rotate, tail
 from jigsaw_triton.servers.members import marks, members, newest
 from jigsaw_triton.servers.os_process import OsProcess
 from jigsaw_triton.servers.transport.node_side import NAME as SIDE
@@ -219,7 +219,7 @@ async def _serve(
     await side.start(sockets(agent.names()), fence=agent.fence, found=found)
     log.info("node %s listens on %s:%s", settings.name, settings.address, settings.port)
     _announce(ready)
-    upkeep = asyncio.create_task(_upkeep(journal, lock))
+    upkeep = asyncio.create_task(_upkeep(paths, journal, lock))
     ended_by = await stopping
     upkeep.cancel()
     if ended_by == _COMMANDED or (ended_by == signal.SIGINT and agent.is_idle):
@@ -250,13 +250,15 @@ def _announce(address: str) -> None:
             teller.sendto(_READY, f"\0{address[1:]}" if address.startswith("@") else address)
 
 
-async def _upkeep(journal: Journal, lock: int) -> None:
-    """Shows that the agent runs, and writes the journal again if its file was full, damaged or lost."""
+async def _upkeep(paths: Paths, journal: Journal, lock: int) -> None:
+    """Shows that the agent runs, keeps its log short, and writes the journal again if its file was full or lost."""
     while True:
         await asyncio.sleep(_UPKEEP_S)
         beat(lock)
         journal.sync()
         await asyncio.to_thread(journal.flush)
+        with suppress(OSError):
+            await asyncio.to_thread(rotate, paths.log("agent"))
 
 
 def _end_superseded(error: StateError) -> None:

@@ -148,8 +148,10 @@ class AgentServer:
         return web.json_response({"unused": unused})
 
     async def _set_fence(self, request: web.Request) -> web.Response:
-        """Has the workers refuse the gateways of the controllers that the caller has replaced."""
-        await self._agent.set_fence(self._admit(request))
+        """Has the workers refuse the gateways of the controllers that the caller, or one before it, has replaced."""
+        self._admit(request)
+        body = await request.json()
+        await self._agent.set_fence(str(body["fence"]), str(body["machine"]))
         return web.json_response({})
 
     async def _end(self, request: web.Request) -> web.Response:

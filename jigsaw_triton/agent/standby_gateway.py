@@ -74,7 +74,7 @@ class StandbyGateway:
         self._image: Image | None = None
         self._behind_edge = False
         self._serves = False
-        self._exits: list[float] = []
+        self._exits: dict[str, list[float]] = {}
         self._started: tuple[GatewayPorts, bool] | None = None
         self._loaded: dict[str, ModelFolder] = {}
         self._written: dict[str, str] = {}
@@ -92,9 +92,22 @@ class StandbyGateway:
         """True if the gateway runs, and has been in line with a content since its start."""
         return self._serves and self.pid is not None
 
-    def exited(self) -> None:
-        """Notes that the gateway has ended unexpectedly."""
-        self._exits.append(time.monotonic())
+    def exited(self, name: str) -> None:
+        """Notes that the gateway, or a worker beside it, has ended unexpectedly."""
+        self.steps.pop(name, None)
+        self._exits.setdefault(name, []).append(time.monotonic())
+
+    def incarnation(self, worker: str) -> str:
+        """Returns the process of a worker of another node that the gateway calls; empty if it calls none."""
+        links = self._linked[1] if self._linked is not None else ()
+        return next((link.incarnation for link in links if link.worker == worker), "")
+
+    def _backoff_s(self, name: str) -> float:
+        """Returns the delay in seconds of the next restart of a server that has ended."""
+        settings, now_s = Settings(), time.monotonic()
+        recent = [at_s for at_s in self._exits.get(name, ()) if now_s - at_s < settings.restart_window_s]
+        self._exits[name] = recent
+        return settings.backoff_s(max(len(recent) - 1, 0))
 
     async def clear(self, steps: Iterable[str]) -> None:
         """Ends the servers of an earlier agent.
@@ -194,7 +207,7 @@ class StandbyGateway:
             loaded = self.steps.get(worker.name)
             if loaded is None:
                 if self._node.server(worker.name) is not None:
-                    await self._node.restart(worker, 0.0)
+                    await self._node.restart(worker, self._backoff_s(worker.name))
                 else:
                     await self._node.bring_up(worker)
                 self.steps[worker.name] = {model.name for model in worker.models}
@@ -223,10 +236,8 @@ class StandbyGateway:
             self._started = wanted
             return
         self._started = wanted
-        now_s = time.monotonic()
-        self._exits = [at_s for at_s in self._exits if now_s - at_s < Settings().restart_window_s]
         folders = (*content.models, *content.fronts)
-        await self._gateway.restart(content.ports, folders, Settings().backoff_s(len(self._exits) - 1))
+        await self._gateway.restart(content.ports, folders, self._backoff_s(GATEWAY))
         self._loaded = {folder.name: folder for folder in folders}
         self._report("restart", f"the standby gateway on node {self._name} serves again")
 
@@ -284,7 +295,7 @@ class StandbyGateway:
         for name in list(self.steps):
             await self._node.retire(name)
         self._side = self._linked = self._started = self._image = None
-        self.steps, self._loaded, self._written, self._exits, self._serves = {}, {}, {}, [], False
+        self.steps, self._loaded, self._written, self._exits, self._serves = {}, {}, {}, {}, False
         run = self._paths.run
         for folder in (run / "routes", run / "tasks", run / "slots", self._paths.generations):
             await asyncio.to_thread(shutil.rmtree, folder, True)

@@ -43,11 +43,14 @@ class ControlledDeployment(ObservedDeployment):
             InstanceInUseError: A process outside the deployment holds a MIG instance.
         """
         stopped = self._end(reporter.note)
+        replaced = controller.replacement(self.paths)
         ended = controller.end_orphans(self.paths)
+        if replaced is not None:
+            reporter.note(f"{replaced.message}; the deployment goes on there")
         if ended:
             what = "one server or MIG instance" if ended == 1 else f"{ended} servers and MIG instances"
             reporter.note(f"ended {what} that ran without a controller or an agent")
-        if not stopped and not ended and not missing_ok:
+        if not (stopped or ended or replaced or missing_ok):
             raise self.missing()
 
     def _end(self, report: Callable[[str], None]) -> bool:
@@ -57,7 +60,7 @@ class ControlledDeployment(ObservedDeployment):
         if not controller.agents_serve(self.paths):
             return False
         report("the deployment has workers on other machines; a new controller ends them")
-        self.start()
+        self.start(report)
         return self._stop(report)
 
     def _stop(self, report: Callable[[str], None]) -> bool:
@@ -120,18 +123,21 @@ class ControlledDeployment(ObservedDeployment):
             return False
         controller.check_adoptable(self.paths)
         reporter.note("servers are running here without a controller; a new controller adopts them")
-        self.start()
+        self.start(reporter.note)
         return True
 
-    def start(self) -> None:
-        """Starts a controller.
+    def start(self, report: Callable[[str], None] = lambda _: None) -> None:
+        """Starts a controller, and waits until it answers.
+
+        Args:
+            report: Receives a note if it takes long.
 
         Raises:
             InputError: The port for its metrics is in use.
             StateError: Another process has just started a controller.
             JigsawError: The controller did not start.
         """
-        controller.start(self.paths, self._supervisor_pid, self._options)
+        controller.start(self.paths, self._supervisor_pid, self._options, report)
         self._started_controller = True
 
     def _check_options(self, status: Mapping[str, Any]) -> None:

@@ -11,17 +11,29 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
+from jigsaw_triton.api.supervisor import REPLACED
 from jigsaw_triton.console.options import DEFAULTS, ProcessOptions
 from jigsaw_triton.controller.persistence.journal import Journal
-from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, take_over, wait_unlocked
+from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, heartbeat, take_over, wait_unlocked
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.persistence.reader import JournalReader
-from jigsaw_triton.controller.persistence.records import STANDBY_GATEWAY_FACT, STOPPED, WORKERS_FACT
+from jigsaw_triton.controller.persistence.records import (
+    IDENTITY_FACT,
+    REPLACED_FACT,
+    STANDBY_GATEWAY_FACT,
+    STOPPED,
+    WORKERS_FACT,
+)
 from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.gpus.model import Cluster, MigInstance
 from jigsaw_triton.logs import readable
 from jigsaw_triton.servers.logfile import tail
 from jigsaw_triton.servers.ports import check_free
+
+_REPLACED_HINT = (
+    "send requests there. `jigsaw-triton down` forgets the deployment here. To bring it back, keep a standby gateway "
+    "on this machine, and run `jigsaw-triton takeover`"
+)
 
 WAIT_HINT = "wait for it: `jigsaw-triton status --wait ready`"
 
@@ -29,7 +41,11 @@ _SUPERVISOR, _CONTROLLER = "jigsaw_triton.api.supervisor", "jigsaw_triton.api.da
 """Modules that the supervisor and the controller run."""
 
 _START_S = 60.0
-"""Seconds that a controller may take until it answers."""
+"""Seconds that a controller may take until it shows that it runs. It then brings the nodes in line before it answers,
+which takes as long as they need."""
+
+_PATIENCE_S = 10.0
+"""Seconds after which whoever waits for a controller is told what it waits for."""
 
 _KILLED_S = 10.0
 """Seconds that a controller may take to end after SIGKILL."""
@@ -38,13 +54,19 @@ _POLL_S = 0.05
 _LOG_LINES = 15
 
 
-def start(paths: Paths, supervisor_pid: Callable[[], int | None], options: ProcessOptions = DEFAULTS) -> None:
+def start(
+    paths: Paths,
+    supervisor_pid: Callable[[], int | None],
+    options: ProcessOptions = DEFAULTS,
+    report: Callable[[str], None] = lambda _: None,
+) -> None:
     """Starts a supervised controller in a session of its own, and waits until it answers.
 
     Args:
         paths: Paths of the deployment; its folders are created.
         supervisor_pid: Returns the process id of the supervisor of the controller that answers; None if none does.
         options: Options of the controller's process.
+        report: Receives a note if it takes long.
 
     Raises:
         InputError: The port for its metrics is in use.
@@ -67,7 +89,7 @@ def start(paths: Paths, supervisor_pid: Callable[[], int | None], options: Proce
             start_new_session=True,
         )
     try:
-        _wait_started(paths, process, began, supervisor_pid)
+        _wait_started(paths, process, began, supervisor_pid, report)
     except BaseException:
         process.terminate()
         process.wait()
@@ -77,13 +99,28 @@ def start(paths: Paths, supervisor_pid: Callable[[], int | None], options: Proce
 
 
 def _wait_started(
-    paths: Paths, process: subprocess.Popen[bytes], log_start: int, supervisor_pid: Callable[[], int | None]
+    paths: Paths,
+    process: subprocess.Popen[bytes],
+    log_start: int,
+    supervisor_pid: Callable[[], int | None],
+    report: Callable[[str], None],
 ) -> None:
-    deadline = time.monotonic() + _START_S
+    began_s = beat_s = time.monotonic()
+    last, owner, told = heartbeat(paths.lock), None, False
     while supervisor_pid() != process.pid:
+        now_s, beat = time.monotonic(), heartbeat(paths.lock)
+        if beat is not None and beat != last:
+            # A controller that follows one that has died gets no more time.
+            owner, last = owner or beat[0], beat
+            beat_s = now_s if beat[0] == owner else beat_s
+        if not told and now_s - began_s > _PATIENCE_S:
+            told = True
+            report("the controller brings the servers in line, and does not answer yet; see `jigsaw-triton logs`")
         if process.poll() == AlreadyRunsError.exit_code:
             raise StateError("another deploy is in progress", where=str(paths.state), hint=WAIT_HINT)
-        if process.poll() is not None or time.monotonic() > deadline:
+        if process.poll() == REPLACED and (replaced := replacement(paths)) is not None:
+            raise replaced
+        if process.poll() is not None or now_s - beat_s > _START_S:
             log = paths.log("controller")
             lines = "\n".join(f"  {readable(line)}" for line in tail(log, _LOG_LINES, since=log_start))
             raise JigsawError(f"the controller did not start; its log ends with:\n{lines}", where=str(log))
@@ -168,11 +205,20 @@ def unattended_servers(paths: Paths) -> list[str]:
     return sorted(leaders(members(paths.state)))
 
 
+def replacement(paths: Paths) -> StateError | None:
+    """Returns the error that a controller on another machine has replaced that of a deployment; None if none has."""
+    if not paths.journal.exists():
+        return None
+    with closing(JournalReader(paths.journal)) as journal:
+        message = journal.fact(REPLACED_FACT)
+    return StateError(message, where=str(paths.state), hint=_REPLACED_HINT) if message else None
+
+
 def agents_serve(paths: Paths) -> bool:
     """Returns true if a controller has left workers on other machines, which only a controller can end."""
     from jigsaw_triton.controller.persistence.checkpoint import load
 
-    if not paths.journal.exists():
+    if not paths.journal.exists() or replacement(paths) is not None:
         return False
     # A state that cannot be read names no agents. The next deploy from this folder ends what they run if it names them.
     with suppress(StateError), closing(JournalReader(paths.journal)) as journal:
@@ -238,8 +284,14 @@ def end_orphans(paths: Paths) -> int:
         raise StateError("a controller is starting or ending", where=where, hint="try again in a moment") from error
     try:
         with closing(Journal(paths.journal)) as journal:
-            if ended := end_orphans(journal, paths):
+            replaced = bool(journal.fact(REPLACED_FACT))
+            ended = end_orphans(journal, paths)
+            if ended or replaced:
                 journal.event(STOPPED, "all servers of the deployment were ended without their controller")
+            if replaced:
+                # The workers elsewhere belong to the other controller, so the next deployment here is another one.
+                journal.keep_fact(REPLACED_FACT, "")
+                journal.keep_fact(IDENTITY_FACT, "")
             journal.forget_checkpoint()
             journal.keep_fact(WORKERS_FACT, "")
             journal.keep_fact(STANDBY_GATEWAY_FACT, "")

@@ -352,7 +352,7 @@ class Deployment(OperatedDeployment):
         """
         if self.wait_status() is None:
             controller.check_ports_free(rollout.wanted.cluster)
-            self.start()
+            self.start(reporter.note)
         try:
             after = self.last_event()
             self.client.deploy(rollout.request.to_json())

@@ -12,7 +12,7 @@ from jigsaw_triton.console.client import ControllerClient, ControllerGoneError, 
 from jigsaw_triton.controller.persistence.lock import is_locked, wait_unlocked
 from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
 from jigsaw_triton.controller.persistence.reader import JournalReader
-from jigsaw_triton.controller.persistence.records import LEFT, STOPPED, JournalEvent, Revision
+from jigsaw_triton.controller.persistence.records import LEFT, REPLACED, STOPPED, JournalEvent, Revision
 from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.plan_reader import plan_from_json
@@ -92,7 +92,9 @@ class ObservedDeployment:
         return status
 
     def missing(self) -> StateError:
-        """Returns the error that nothing is deployed, or that servers are running without a controller."""
+        """Returns the error that nothing is deployed, or that a controller is missing or was replaced."""
+        if (replaced := controller.replacement(self.paths)) is not None:
+            return replaced
         if servers := controller.unattended_servers(self.paths):
             return StateError(
                 f"no controller is running here, but {len(servers)} servers are: {', '.join(servers)}",
@@ -257,7 +259,7 @@ class ObservedDeployment:
                 error, code = event.text, event.code
         if closing is None and not error:
             error, code = "the controller ended unexpectedly; see `jigsaw-triton logs controller`", 1
-        elif closing is not None and closing.kind == LEFT:
+        elif closing is not None and closing.kind in (LEFT, REPLACED):
             error, code = closing.text, StateError.exit_code
         state = "stopped" if closing is not None and closing.kind == STOPPED else "gone"
         return {"state": state, "queued": False, "error": error, "error_code": code}
@@ -271,7 +273,7 @@ class ObservedDeployment:
         while True:
             ending = is_locked(self.paths.lock) or controller.unattended_servers(self.paths)
             for event in self.events(limit=1):
-                if event.kind in (STOPPED, LEFT):
+                if event.kind in (STOPPED, LEFT, REPLACED):
                     return event
             if not ending or time.monotonic() > give_up_at:
                 return None

@@ -33,10 +33,13 @@ HEARTBEAT = "controller.lock"
 UNREADABLE = 65
 """Exit code of a controller that cannot read the state of the one before (EX_DATAERR of sysexits.h)."""
 
+REPLACED = 77
+"""Exit code of a controller that one on another machine has replaced (EX_NOPERM of sysexits.h)."""
+
 _LOG_FORMAT = "JIGSAW_LOG_FORMAT"
 """Environment variable with the form of the log's lines, which the controller reads, too."""
 
-_FINAL = (0, RUNS_ALREADY, UNREADABLE)
+_FINAL = (0, RUNS_ALREADY, UNREADABLE, REPLACED)
 """Exit codes after which a controller that served is not started again."""
 
 _NAP_S = 0.1
@@ -47,8 +50,8 @@ _CHECK_S = 1.0
 """Seconds between two checks of a controller."""
 
 _STANDBY_CHECKS = 30
-"""Checks with a heartbeat after which a controller gets a standby. Before, it would delay the controller's own start and
-the first models."""
+"""Checks with a heartbeat after which a controller gets a standby. Before, it would delay the start of the controller
+and of the first models."""
 
 _LEAVE_CHECKS = 10
 """Checks after which a controller that has not ended after SIGTERM is killed."""

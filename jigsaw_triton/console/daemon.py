@@ -9,6 +9,7 @@ import signal
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.console.metrics_server import serve_metrics
@@ -23,13 +24,14 @@ from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.fleet.orphans import reclaim
+from jigsaw_triton.controller.fleet.succession import ReplacedError
 from jigsaw_triton.controller.persistence.checkpoint import UnknownFormatError, check_format, load
 from jigsaw_triton.controller.persistence.epoch import SupersededError
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.load_history import LoadHistory
 from jigsaw_triton.controller.persistence.lock import BEAT_S, beat, begin_heartbeat, take_over
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.controller.persistence.records import LEFT
+from jigsaw_triton.controller.persistence.records import LEFT, REPLACED, REPLACED_FACT
 from jigsaw_triton.controller.persistence.secret import deployment_secret
 from jigsaw_triton.controller.planning.process import PlanningProcess
 from jigsaw_triton.controller.shell import Controller
@@ -45,6 +47,9 @@ _LOG_BYTES = 8 * 2**20
 
 UNREADABLE = 65
 """Exit code of a controller that cannot read the state of the one before (EX_DATAERR of sysexits.h)."""
+
+REPLACED_EXIT = 77
+"""Exit code of a controller that one on another machine has replaced (EX_NOPERM of sysexits.h)."""
 
 _REPEATS_FACT = "repeats"
 """Journal key of the last generation, and how often a request was repeated since."""
@@ -125,11 +130,16 @@ async def _serve(
     with PlanningProcess() as planning:
         executor = Executor(paths, fleet, load_templates(templates_dir()), journal, planning)
         controller = Controller(executor, fleet, journal, settings, state, LoadHistory(paths.load))
+        fleet.nodes.on_replaced, fleet.nodes.on_surpass = controller.give_way, executor.renew
         server = StatusServer(paths.control_socket, controller, fleet, journal, read, options)
         tasks = [asyncio.create_task(_beat(lock), name="heartbeat")]
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, controller.leave)
-        await controller.adopt()
+        try:
+            await controller.adopt()
+        except ReplacedError as error:
+            await _give_way(controller, fleet, journal, error)
+        journal.keep_fact(REPLACED_FACT, "")
         # Not earlier: it would delay the adoption, for which it is not needed.
         try:
             planning.start()
@@ -146,6 +156,8 @@ async def _serve(
             if last.phase is Phase.STOPPED:
                 # With a heartbeat: Ray may take seconds to end the agents.
                 await fleet.close()
+        except ReplacedError as error:
+            await _give_way(controller, fleet, journal, error)
         finally:
             for task in tasks:
                 task.cancel()
@@ -158,6 +170,21 @@ async def _serve(
             logging.shutdown()
             os._exit(0)
     return True
+
+
+async def _give_way(controller: Controller, fleet: Fleet, journal: Journal, error: ReplacedError) -> NoReturn:
+    """Ends the servers of this machine and this process, because a controller on another machine has replaced it."""
+    journal.keep_fact(REPLACED_FACT, error.message)
+    await controller.cancel()
+    try:
+        await fleet.give_way()
+    except JigsawError as failure:
+        journal.event("error", f"not everything has ended: {failure}")
+    journal.event(REPLACED, f"{error.message}; its servers have ended", StateError.exit_code)
+    log.critical("%s; this controller has ended its servers, and ends", error)
+    journal.close()
+    logging.shutdown()
+    os._exit(REPLACED_EXIT)
 
 
 async def _beat(lock: int) -> None:

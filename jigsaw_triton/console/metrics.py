@@ -216,7 +216,8 @@ FAMILIES: tuple[Family, ...] = (
         "jigsaw_worker_up",
         "gauge",
         ("worker", "node", "slice"),
-        "1 if the worker runs, 0 while it is being restarted. The worker of Python steps has no `node` and `slice`.",
+        "1 if the worker runs, 0 while it is being restarted or its GPU is lost. The worker of Python steps has no "
+        "`node` and `slice`.",
         _workers_up,
     ),
     Family("jigsaw_worker_restarts_total", "counter", ("worker",), "Restarts of the worker.", _worker_restarts),
@@ -225,6 +226,12 @@ FAMILIES: tuple[Family, ...] = (
     _of_plan("jigsaw_cluster_slices", "Compute slices of the cluster.", "slices_total"),
     _of_graphs("jigsaw_plan_demand_rps", "Requests per second that the plan is made for.", lambda g: g["demand_rps"]),
     _of_graphs("jigsaw_plan_capacity_rps", "Requests per second that the plan can serve.", lambda g: g["capacity_rps"]),
+    _of_graphs(
+        "jigsaw_available_rps",
+        "Requests per second that the servers which can be used now carry: less than the plan while some are lost, "
+        "missing, being restarted or do not answer.",
+        lambda g: g["available_rps"],
+    ),
     _of_graphs(
         "jigsaw_plan_latency_seconds",
         "Latency that the plan predicts, at the percentile of the SLO.",

@@ -11,7 +11,7 @@ from typing import Any
 from jigsaw_triton.console.emulated import emulated_parts
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.rows import deviations, measured
-from jigsaw_triton.controller.core.service import troubles, unserved
+from jigsaw_triton.controller.core.service import available_rps, troubles, unserved
 from jigsaw_triton.controller.core.standby import idle, in_service
 from jigsaw_triton.controller.core.state import GATEWAY, Restarts, State
 from jigsaw_triton.controller.core.tallies import Tally
@@ -166,7 +166,7 @@ def _nodes(state: State, fleet: Fleet) -> list[dict[str, Any]]:
 
 def _graphs(controller: Controller, running: Generation) -> dict[str, Any]:
     state = controller.state
-    graphs = {}
+    graphs, available = {}, available_rps(state)
     for name, plan in running.plan.graphs.items():
         graph = running.wanted.graphs[name]
         slo = graph.slo
@@ -176,6 +176,7 @@ def _graphs(controller: Controller, running: Generation) -> dict[str, Any]:
             "demand_rps": plan.demand_rps,
             "base_rps": running.wanted.demand_rps[name],
             "capacity_rps": plan.capacity_rps,
+            "available_rps": available[name],
             "latency_ms": plan.latency_ms,
             "slo_latency_ms": slo.latency_ms,
             "percentile": slo.percentile,
@@ -195,7 +196,7 @@ def _worker(state: State, fleet: Fleet, name: str, use: DeviceUse | None, servin
     idle_models = idle(worker, serving)
     return {
         "name": name,
-        "state": _server_state(state, name, True),
+        "state": "lost" if place is not None and place.gpu in state.lost else _server_state(state, name, True),
         "node": place.gpu.node if place is not None else None,
         "gpu": place.gpu.index if place is not None else None,
         "model": place.board if place is not None else None,

@@ -68,6 +68,13 @@ class Executor:
             if path.stem not in routes:
                 path.unlink()
 
+    async def renew(self) -> None:
+        """Writes all routes once more, because the epoch of this controller has changed.
+
+        The gateway would refuse the others as soon as it has read one of the later epoch.
+        """
+        await self._set_routes(dict(self._routes))
+
     async def solve(
         self, action: a.Solve, actual: Actual, standby: frozenset[str]
     ) -> tuple[Plan, Bundle, tuple[Stage, ...]]:

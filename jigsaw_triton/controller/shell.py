@@ -22,6 +22,7 @@ from jigsaw_triton.controller.core.switching import is_switching
 from jigsaw_triton.controller.core.tallies import Tallies, read_tallies, tallies_since
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
+from jigsaw_triton.controller.fleet.succession import ReplacedError
 from jigsaw_triton.controller.persistence.checkpoint import Checkpoints
 from jigsaw_triton.controller.persistence.history import outcomes, verdicts
 from jigsaw_triton.controller.persistence.journal import Journal
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 TICK_S = 1.0
 
 _WAIT_HINT = "deploy first: `jigsaw-triton deploy`"
+
+_CANCEL_S = 10.0
+"""Seconds that actions may take to end once they were cancelled."""
 
 SURVEY_S = 2.0
 """Seconds between two looks at the GPUs, each of which asks the driver once for each GPU."""
@@ -100,6 +104,7 @@ class Controller:
         self._checkpoints = Checkpoints(journal)
         self._baseline = state is not None
         self._leaving = asyncio.Event()
+        self._replaced: ReplacedError | None = None
         first = State(next_generation=journal.last_generation() + 1) if state is None else state
         self.state = replace(first, settings=settings)
         self.totals = Totals()
@@ -115,7 +120,11 @@ class Controller:
         return self._rates_rps
 
     async def run(self) -> State:
-        """Runs until the deployment has been taken down, or until `leave`. Returns the last state."""
+        """Runs until the deployment has been taken down, or until `leave`. Returns the last state.
+
+        Raises:
+            ReplacedError: A controller on another machine has replaced this one.
+        """
         leaving = asyncio.create_task(self._leaving.wait(), name="leave")
         tasks = [
             asyncio.create_task(_repeat(self._tick, "measurement of the load")),
@@ -137,12 +146,15 @@ class Controller:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
+        if self._replaced is not None:
+            raise self._replaced
         return self.state
 
     async def adopt(self) -> None:
         """Adopts the servers of an earlier controller, from whose state this one goes on.
 
         Raises:
+            ReplacedError: A controller on another machine has replaced this one.
             JigsawError: The MIG driver, an image or the edge cannot be used.
         """
         state = self.state
@@ -172,6 +184,18 @@ class Controller:
     def leave(self) -> None:
         """Ends the controller and leaves the servers to the next one."""
         self._leaving.set()
+
+    def give_way(self, error: ReplacedError) -> None:
+        """Ends the controller, because one on another machine has replaced it."""
+        self._replaced = error
+        self._leaving.set()
+
+    async def cancel(self) -> None:
+        """Cancels the actions in progress, so that none of them starts a server any more."""
+        for task in (tasks := tuple(self._tasks.values())):
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CANCEL_S)
 
     def check_free(self) -> None:
         """Checks that the user may ask for a change.

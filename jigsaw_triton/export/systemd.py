@@ -6,6 +6,9 @@ from pathlib import PurePosixPath
 
 from jigsaw_triton.export.commands import SUPERVISOR, Agent, Deploy
 
+REPLACED = 77
+"""Exit code of a controller that one on another machine has replaced (EX_NOPERM of sysexits.h)."""
+
 NAME, AGENT_NAME = "jigsaw-triton", "jigsaw-triton-agent"
 """Names of the two units, and of the folders that systemd gives them."""
 
@@ -52,6 +55,8 @@ def deployment_unit(host: Host, deploy: Deploy) -> str:
         "TimeoutStartSec=15min",
         "TimeoutStopSec=3min",
         *_restarts(),
+        "# A controller on another machine has replaced this one.",
+        f"RestartPreventExitStatus={REPLACED}",
         *_hardening(host, mig=mig),
     ]
     return _unit(

@@ -52,8 +52,12 @@ class Servers:
     serves: bool = True
     pid: int = 1
 
-    def exited(self) -> None:
-        self.log.append("exited")
+    def exited(self, name: str) -> None:
+        self.steps.pop(name, None)
+        self.log.append(f"exited {name}")
+
+    def incarnation(self, worker: str) -> str:
+        return f"incarnation of {worker}"
 
     async def clear(self, steps: Iterable[str]) -> None:
         self.log.append(" ".join(["clear", *steps]))
@@ -202,7 +206,7 @@ def test_its_events_stay_at_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyP
             done = len(world.servers.log)
             assert world.keeper.takes(event)
             await until(lambda done=done: "apply one" in world.servers.log[done:])  # type: ignore[misc]
-        assert world.servers.steps == {} and "exited" in world.servers.log
+        assert world.servers.steps == {} and {"exited steps", "exited gateway"} <= set(world.servers.log)
         assert world.keeper.takes(e.Stalled(GATEWAY, 5.0)) and world.said("has not answered for 5 s")
         assert world.keeper.takes(e.Answered("steps"))
 
@@ -212,7 +216,7 @@ def test_its_events_stay_at_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_worker_elsewhere_that_it_condemns_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(world: World) -> None:
         await world.keeper._condemn("a-0-1g-0", "it hung")
-        assert world.events == [Condemned("a-0-1g-0", "it hung")]
+        assert world.events == [Condemned("a-0-1g-0", "it hung", "incarnation of a-0-1g-0")]
 
     run(tmp_path, monkeypatch, test)
 

@@ -1,17 +1,22 @@
 """Agents in the background, with another program in place of the agent."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from jigsaw_triton.agent import process
 from jigsaw_triton.agent.process import _announce, end_agent, start_agent
+from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import take_lock
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import JigsawError, StateError
+from jigsaw_triton.servers.logfile import MAX_BYTES
 
 LISTENS = "import os, time; from jigsaw_triton.agent.process import _announce; _announce(os.environ['NOTIFY_SOCKET'])"
 
@@ -37,6 +42,30 @@ def test_an_agent_that_does_not_start_is_an_error_with_its_log_and_its_exit_code
     ) as caught:
         start_agent(paths(run_dir), [sys.executable, "-c", "import sys; print('the port is taken'); sys.exit(2)"])
     assert caught.value.exit_code == 2
+
+
+def test_the_log_of_an_agent_is_kept_short(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_UPKEEP_S", 0.01)
+    where = paths(run_dir)
+    where.create()
+    with where.log("agent").open("wb") as log:
+        log.truncate(MAX_BYTES + 1)
+
+    async def main(journal: Journal, lock: int) -> None:
+        upkeep = asyncio.create_task(process._upkeep(where, journal, lock))
+        async with asyncio.timeout(60):
+            while where.log("agent").stat().st_size:  # noqa: ASYNC110 - the agent tells nobody
+                await asyncio.sleep(0.01)
+        upkeep.cancel()
+
+    lock = take_lock(where.lock)
+    try:
+        with closing(Journal(where.journal)) as journal:
+            asyncio.run(main(journal, lock))
+    finally:
+        os.close(lock)
+    older = where.log("agent").with_name("agent.log.1")
+    assert older.stat().st_size == MAX_BYTES + 1
 
 
 def test_an_agent_that_nobody_waits_for_announces_nothing() -> None:

@@ -1,9 +1,13 @@
 """Deployments, without tritonservers."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -35,6 +39,38 @@ def test_the_error_of_a_failed_start_has_the_end_of_the_log(
     with pytest.raises(JigsawError, match=r"did not start; its log ends with:\n(?s:.*)cache") as caught:
         controller.start(deployment.paths, lambda: None)
     assert caught.value.where == str(deployment.paths.log("controller"))
+
+
+@pytest.mark.parametrize(
+    ("owners", "told"),
+    [([1, 1, 1, 1, 1], True), ([1, 1, 2, 3, 4], False), ([], False)],
+    ids=["it runs", "it dies again and again", "it does not run"],
+)
+def test_a_controller_that_goes_on_with_what_runs_is_waited_for_as_long_as_it_runs(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, owners: list[int], told: bool
+) -> None:
+    monkeypatch.setattr(controller, "_START_S", 0.0)
+    monkeypatch.setattr(controller, "_PATIENCE_S", 0.0)
+    lock = deployment.paths.lock
+    lock.write_text("7")
+    beats = iter(enumerate(owners, 1))
+    notes: list[str] = []
+
+    def supervisor_pid() -> int | None:
+        if (beat := next(beats, None)) is None:
+            return 42
+        lock.write_text(str(beat[1]))
+        os.utime(lock, ns=(beat[0], beat[0]))
+        return None
+
+    process = cast(Any, SimpleNamespace(pid=42 if owners else 43, poll=lambda: None))
+    wait = partial(controller._wait_started, deployment.paths, process, 0, supervisor_pid, notes.append)
+    if told:
+        wait()
+        assert len(notes) == 1 and "does not answer yet" in notes[0]
+    else:
+        with pytest.raises(JigsawError, match="the controller did not start"):
+            wait()
 
 
 # --- deploying and updating -------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,8 @@ from jigsaw_triton.api.observed import event_line, raise_failure
 from jigsaw_triton.console.client import ControllerGoneError
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import take_lock
+from jigsaw_triton.controller.persistence.reader import JournalReader
+from jigsaw_triton.controller.persistence.records import IDENTITY_FACT, REPLACED_FACT
 from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.servers.members import marks
 from tests.cli.conftest import Run
@@ -97,6 +100,25 @@ def test_down_leaves_alone_a_controller_that_does_not_answer_yet(
     assert result.exit_code == 4
     assert "a controller is starting or ending" in result.stderr
     assert deployment.paths.run.exists()
+
+
+def test_a_deployment_whose_controller_was_replaced_says_so_until_it_is_taken_down(deployment: Deployment) -> None:
+    with closing(Journal(deployment.paths.journal)) as journal:
+        journal.keep_fact(REPLACED_FACT, "the controller on m2 has replaced this one since noon")
+        journal.keep_fact(IDENTITY_FACT, "d")
+    with pytest.raises(StateError, match="the controller on m2 has replaced this one since noon") as caught:
+        deployment.status()
+    assert caught.value.where == str(deployment.paths.state) and "jigsaw-triton takeover" in caught.value.hint
+    # Its workers elsewhere belong to the other controller now.
+    assert not controller.agents_serve(deployment.paths)
+    deployment.down()
+    with pytest.raises(StateError, match="nothing is deployed here"):
+        deployment.status()
+    with pytest.raises(StateError, match="nothing is deployed here"):
+        deployment.down()
+    with closing(JournalReader(deployment.paths.journal)) as journal:
+        # The agents, which serve on, would take the next deployment for this one.
+        assert journal.fact(IDENTITY_FACT) == ""
 
 
 # --- after the end ----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.api.supervisor import CRASHED, HEARTBEAT, LOCK, RUNS_ALREADY, UNREADABLE, end_orphan
+from jigsaw_triton.api.supervisor import CRASHED, HEARTBEAT, LOCK, REPLACED, RUNS_ALREADY, UNREADABLE, end_orphan
 from jigsaw_triton.console import daemon
 from jigsaw_triton.console.options import LOG_FORMAT
 from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, is_locked, take_lock
@@ -267,10 +267,11 @@ def test_without_a_controller_nothing_is_ended(tmp_path: Path) -> None:
     end_orphan(str(tmp_path / HEARTBEAT))
 
 
-def test_a_state_that_cannot_be_read_is_final(tmp_path: Path) -> None:
-    assert UNREADABLE == daemon.UNREADABLE
-    with supervise(tmp_path, f"[ $(wc -l < starts) = 1 ] && kill -9 $$\nexit {UNREADABLE}") as process:
-        assert process.wait(timeout=30) == UNREADABLE
+@pytest.mark.parametrize("code", [UNREADABLE, REPLACED])
+def test_a_state_that_cannot_be_read_and_a_successor_elsewhere_are_final(tmp_path: Path, code: int) -> None:
+    assert (UNREADABLE, REPLACED) == (daemon.UNREADABLE, daemon.REPLACED_EXIT)
+    with supervise(tmp_path, f"[ $(wc -l < starts) = 1 ] && kill -9 $$\nexit {code}") as process:
+        assert process.wait(timeout=30) == code
     assert len(starts(tmp_path)) == 2
 
 

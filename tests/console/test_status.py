@@ -49,6 +49,7 @@ def test_the_status_describes_the_running_generation(desk: Desk) -> None:
     graph = status["graphs"]["app"]
     assert (graph["target"], graph["demand_rps"], graph["base_rps"]) == ("graph", 10.0, 10.0)
     assert (graph["latency_ms"], graph["slo_latency_ms"], graph["percentile"]) == (100.0, 1000.0, 99.0)
+    assert graph["available_rps"] == graph["capacity_rps"]
     assert graph["arrivals_rps"] is None
     first, second = status["workers"]
     assert (first["name"], first["node"], first["gpu"], first["slice"], first["start"]) == ("n-0-1g-0", "n", 0, "1g", 0)

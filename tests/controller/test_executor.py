@@ -1,6 +1,7 @@
 """Plans for a load that exceeds the cluster's capacity, or without a GPU that is left."""
 
 import asyncio
+import json
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from jigsaw_triton.compiler.bundle import RouteEntry
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Wanted
@@ -73,3 +75,21 @@ def test_the_withdrawal_of_the_last_node_is_named(run_dir: Path) -> None:
         executor = Executor(paths, cast(Fleet, IdleFleet()), {}, journal, PlanningProcess())
         with pytest.raises(InputError, match="all are lost, or on nodes that are withdrawn"):
             asyncio.run(executor.solve(action, Actual(), frozenset()))
+
+
+def test_all_routes_get_the_epoch_of_a_controller_that_begins_another_one(run_dir: Path) -> None:
+    paths = Paths(run_dir / "state", run_dir)
+    paths.create()
+    routes: dict[str, tuple[RouteEntry, ...]] = {"app.t0.g1": (), "app.t1.g1": ()}
+
+    def epochs() -> set[int]:
+        return {json.loads((paths.run / "routes" / f"{name}.json").read_text())["epoch"] for name in routes}
+
+    with closing(Journal(paths.journal)) as journal:
+        executor = Executor(paths, cast(Fleet, IdleFleet()), {}, journal, PlanningProcess())
+        asyncio.run(executor.resume(routes))
+        before = journal.epoch
+        assert epochs() == {before}
+        journal.surpass(before + 7)
+        asyncio.run(executor.renew())
+        assert epochs() == {journal.epoch} != {before}

@@ -196,6 +196,19 @@ class System:
 
     def kill_all(self) -> None:
         """Kills all processes of the controller's machine at once, as a power failure does."""
+        for pid in self._signal_all(signal.SIGKILL):
+            self.wait_ended(pid)
+
+    def freeze(self) -> None:
+        """Stops all processes of the controller's machine, as if it were cut off from everybody."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Lets the processes of the controller's machine go on."""
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: int) -> set[int]:
+        """Sends a signal to all processes of the controller's machine, and returns their ids."""
         supervisor = self.supervisor_pid()
         pids = {member.pid for member in members(self.state)}
         for folder in Path("/proc").glob("[0-9]*"):
@@ -204,9 +217,8 @@ class System:
                     pids.add(int(folder.name))
         for pid in pids:
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for pid in pids:
-            self.wait_ended(pid)
+                os.kill(pid, number)
+        return pids
 
     def wait_ended(self, pid: int) -> None:
         """Waits until a process has ended."""

@@ -1,6 +1,7 @@
 """A standby gateway on another machine follows changes under load, and serves without the gateway's machine."""
 
 import os
+import platform
 import shutil
 import signal
 from pathlib import Path
@@ -12,7 +13,7 @@ from jigsaw_triton.servers.haproxy.config import CONFIG
 from tests.e2e.app import write_application
 from tests.e2e.clients import Crowd
 from tests.e2e.nodes import STANDBY_ADDRESS, Machine, Machines, wait_until
-from tests.e2e.system import System
+from tests.e2e.system import Result, System
 from tests.e2e.two_machines import machines as machines
 from tests.e2e.two_machines import system as system
 
@@ -22,17 +23,21 @@ NODE = "b"
 """Node of the standby gateway."""
 
 
+def deployment(system: System, machines: Machines, folder: Path, *, standby: str) -> tuple[object, ...]:
+    """Returns the command that deploys an application."""
+    cluster = machines.cluster(system, standby=standby)
+    return ("deploy", write_application(folder / "app"), "--cluster", cluster, "--demand", 60, "--detach")
+
+
 def deploy(system: System, machines: Machines, folder: Path, *, standby: str = NODE) -> None:
-    result = system.run(
-        "deploy",
-        write_application(folder / "app"),
-        "--cluster",
-        machines.cluster(system, standby=standby),
-        "--demand",
-        60,
-        "--detach",
-    )
+    result = system.run(*deployment(system, machines, folder, standby=standby))
     assert result.code == 0, result.out + result.err
+
+
+def assert_replaced(result: Result) -> None:
+    """Checks that a command failed because a controller on another machine has replaced the one here."""
+    assert result.code == 4, result.out + result.err
+    assert f"the controller on {platform.node()} has replaced this one since" in result.err
 
 
 def wait_in_line(system: System) -> None:
@@ -119,7 +124,7 @@ def test_a_controller_elsewhere_takes_over_and_fences_the_gateway_left_behind(
         successor.end()
 
 
-def test_the_agent_of_the_standby_has_what_a_controller_needs_to_take_over(
+def test_a_controller_that_takes_over_replaces_one_that_was_cut_off(
     system: System, machines: Machines, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     deploy(system, machines, tmp_path)
@@ -127,9 +132,7 @@ def test_the_agent_of_the_standby_has_what_a_controller_needs_to_take_over(
     wait_until(lambda: not system.status()["degraded"])
     workers = {worker["name"] for worker in system.status()["workers"]}
     machine = machines.by_name[NODE]
-    system.kill_all()
-    shutil.rmtree(system.state)
-    shutil.rmtree(system.run_dir)
+    system.freeze()
     successor = System(tmp_path_factory.mktemp("elsewhere") / "state")
     successor.http, successor.grpc, successor.metrics = system.http, system.grpc, system.metrics
     try:
@@ -139,7 +142,18 @@ def test_the_agent_of_the_standby_has_what_a_controller_needs_to_take_over(
         assert result.code == 0, result.out + result.err
         with Crowd(successor, address=STANDBY_ADDRESS) as crowd:
             crowd.wait_answers(20)
+            # Its gateway would count as ready, and fail each request.
+            system.thaw()
+            system.wait_gone()
+            assert_replaced(system.run("status"))
+            # As its unit does when the machine boots.
+            again = system.run(*deployment(system, machines, tmp_path, standby=NODE))
+            assert_replaced(again)
+            system.wait_gone()
+            crowd.wait_answers(20)
         crowd.assert_none_failed()
+        result = system.run("down")
+        assert result.code == 0 and "the deployment goes on there" in result.err
         assert {worker["name"] for worker in successor.status()["workers"]} == workers
         assert "gateway" not in machine.servers()
         again = successor.run("takeover", "--agent", machine.state)

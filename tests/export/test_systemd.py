@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jigsaw_triton.api.supervisor import REPLACED
 from jigsaw_triton.export.commands import Agent, Deploy, Gpus
 from jigsaw_triton.export.systemd import Host, agent_unit, command, deployment_unit, plain, runnable
 
@@ -59,6 +60,8 @@ def test_a_deployment_is_started_updated_and_ended_by_its_supervisor() -> None:
     # The servers outlive the main process, and their sockets the service's restart.
     assert found["KillMode"] == ["process"]
     assert found["RuntimeDirectoryPreserve"] == ["restart"]
+    # A controller on another machine may have replaced the one here.
+    assert (found["Restart"], found["RestartPreventExitStatus"]) == (["always"], [str(REPLACED)])
     # Triton's python backend needs /tmp, and a server that outlives a start needs the same one.
     assert "PrivateTmp" not in found and found["ReadWritePaths"] == ["/tmp"]
 

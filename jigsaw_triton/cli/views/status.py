@@ -86,6 +86,12 @@ def _canary(canary: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _capacity(graph: dict[str, Any]) -> str:
+    """Returns the capacity of a graph, with what is left of it while servers cannot be used."""
+    planned, available = figures(graph["capacity_rps"]), figures(graph["available_rps"])
+    return planned if planned == available else f"{available} of {planned}"
+
+
 def _graphs(status: dict[str, Any]) -> Table:
     header = ("graph", "target", "arrivals/s", "planned/s", "capacity/s", "latency ms", "SLO ms", "accuracy", "SLO")
     rows = [
@@ -94,7 +100,7 @@ def _graphs(status: dict[str, Any]) -> Table:
             graph["target"],
             figures(graph["arrivals_rps"]) if graph["arrivals_rps"] is not None else "-",
             figures(graph["demand_rps"]),
-            figures(graph["capacity_rps"]),
+            _capacity(graph),
             figures(graph["latency_ms"]),
             figures(graph["slo_latency_ms"]),
             f"{graph['accuracy']:.3f}",

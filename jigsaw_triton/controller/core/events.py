@@ -159,8 +159,15 @@ class Stalled:
 
 
 @dataclass(frozen=True, slots=True)
+class Loading:
+    """A server that was adopted still loads models that it must have."""
+
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
-    """A server that had stalled has answered."""
+    """A server that had stalled has answered, or one that was adopted has loaded its models."""
 
     server: str
 
@@ -238,6 +245,7 @@ Event = (
     | Failed
     | Exited
     | Stalled
+    | Loading
     | Answered
     | GpusLost
     | Noticed

@@ -84,6 +84,9 @@ def _absorb(state: State, event: e.Event) -> Outcome:
         case e.Stalled(server, seconds):
             state = replace(state, stalled=state.stalled | {server})
             return state, (a.Report("error", f"{server} has not answered for {seconds:g} s"),)
+        case e.Loading(server):
+            state = replace(state, stalled=state.stalled | {server})
+            return state, (a.Report("adopt", f"{server} still loads its models"),)
         case e.Answered(server):
             return replace(state, stalled=state.stalled - {server}), (a.Report("restart", f"{server} answers again"),)
         case e.GpusLost(gpus):

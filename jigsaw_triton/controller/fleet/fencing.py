@@ -1,7 +1,8 @@
 """Fencing: after a controller was started on another machine, workers refuse the gateway that it has left behind.
 
 That gateway may go on: its machine may only be cut off from the new controller. Its routes become outdated, and nothing
-changes them, so it must not call workers any more.
+changes them, so it must not call workers any more. A fence is the first epoch whose gateways may. All nodes get it,
+also those that join later. By it, a controller that was left behind learns that it was replaced (`succession`).
 """
 
 import asyncio
@@ -9,21 +10,28 @@ import logging
 import platform
 from pathlib import Path
 
+from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.fleet.replication import Replication
+from jigsaw_triton.controller.fleet.succession import fences_in, keep_fence
+from jigsaw_triton.controller.persistence.epoch import number_of
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import JigsawError
 
 log = logging.getLogger(__name__)
 
-_MACHINE_FACT, _PENDING_FACT = "machine", "fencing"
-"""Journal keys of the machine and folder of the last controller, and of a mark while nodes are still to be fenced."""
+_MACHINE_FACT = "machine"
+"""Journal key of the machine and the folder of the last controller."""
 
 _MACHINE_ID = Path("/etc/machine-id")
 
-_IN_LINE_S, _RETRY_S = 10.0, 1.0
-"""Seconds that the standby gateway has to get its new epoch, and between two tries to tell a node."""
+_LEAP = 1_000_000
+"""Difference between a fence and the epochs before it. Each start of a controller that is cut off begins an epoch, and
+none of these may reach the fence."""
+
+_IN_LINE_S, _LOOK_S = 10.0, 1.0
+"""Seconds that the standby gateway has to get its new epoch, and between two looks at the nodes."""
 
 
 class Fencing:
@@ -41,23 +49,58 @@ class Fencing:
         self._journal = journal
         self._nodes = nodes
         self._replication = replication
+        self._moved = False
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """Begins to tell the nodes if the last controller ran elsewhere."""
-        here, before = self._here(), self._journal.fact(_MACHINE_FACT)
-        if before and before != here:
-            self._journal.keep_fact(_PENDING_FACT, "pending")
-        self._journal.keep_fact(_MACHINE_FACT, here)
-        if self._journal.fact(_PENDING_FACT) and self._task is None:
+        """Begins to look after the fences of the nodes."""
+        if self._task is None:
             self._task = asyncio.create_task(self._run(), name="fence earlier gateways")
 
     async def stop(self) -> None:
-        """Stops to tell the nodes."""
+        """Stops to look after them."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
             self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._look()
+            except JigsawError as error:
+                log.info("%s", error)
+            await asyncio.sleep(_LOOK_S)
+
+    async def _look(self) -> None:
+        """Sets the fence of nodes that have another one."""
+        in_line = [node for node in self._nodes if node.described is not None and not node.away]
+        here, before, known = self._here(), self._journal.fact(_MACHINE_FACT), fences_in(self._journal)
+        # Nodes may have the fence of a controller that had replaced this one, from which it has taken them back.
+        taken_back = not self._moved and any(_fence(node) not in ("", *known) for node in in_line)
+        if before not in ("", here) or taken_back:
+            self._moved = True
+            await self._move()
+        if before != here:
+            self._journal.keep_fact(_MACHINE_FACT, here)
+        wanted = next(reversed(fences_in(self._journal)), "")
+        left = [node for node in in_line if _fence(node) != wanted]
+        if not wanted or not left:
+            return
+        await asyncio.to_thread(self._journal.flush)
+        # The next controller would take a fence that its journal lacks for that of a controller on another machine.
+        if not self._journal.failure:
+            for node in left:
+                await node.calls.post("/fence", {"fence": wanted, "machine": platform.node()})
+                node.described = await node.describe()
+
+    async def _move(self) -> None:
+        """Begins an epoch from which on gateways may call workers."""
+        await self._nodes.surpass(number_of(self._nodes.epoch) + _LEAP)
+        keep_fence(self._journal, self._nodes.epoch)
+        # The standby may be the only gateway that serves, and would be refused until it has the epoch.
+        self._replication.renew()
+        await self._replication.wait_in_line(_IN_LINE_S)
 
     def _here(self) -> str:
         try:
@@ -66,17 +109,6 @@ class Fencing:
             machine = ""
         return f"{machine} {platform.node()} {self._paths.state}"
 
-    async def _run(self) -> None:
-        # Otherwise the standby, which may be the only gateway that serves, would be refused for a moment.
-        await self._replication.wait_in_line(_IN_LINE_S)
-        told: set[str] = set()
-        while left := [node for node in self._nodes if node.name not in told]:
-            for node in left:
-                try:
-                    if not node.away:
-                        await node.calls.post("/fence", {})
-                        told.add(node.name)
-                except JigsawError as error:
-                    log.info("%s", error)
-            await asyncio.sleep(_RETRY_S)
-        self._journal.keep_fact(_PENDING_FACT, "")
+
+def _fence(node: RemoteNode) -> str:
+    return str((node.described or {}).get("fence", ""))

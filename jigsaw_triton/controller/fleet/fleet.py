@@ -1,6 +1,7 @@
 """The fleet: the gateway of a deployment, and the nodes that its workers run on."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,7 +18,7 @@ from jigsaw_triton.controller.fleet.fencing import Fencing
 from jigsaw_triton.controller.fleet.gateway import Gateway
 from jigsaw_triton.controller.fleet.local_node import LocalNode, process_of
 from jigsaw_triton.controller.fleet.node import Node, Process
-from jigsaw_triton.controller.fleet.orphans import note_runtime
+from jigsaw_triton.controller.fleet.orphans import end_orphans, note_runtime
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.fleet.replication import Replication
 from jigsaw_triton.controller.fleet.server import Server
@@ -25,12 +26,16 @@ from jigsaw_triton.controller.fleet.trace_export import TraceExport
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.persistence.state_copy import copied
+from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId
 from jigsaw_triton.servers.image import Image, find_image
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.members import leaders, members, newest
 from jigsaw_triton.servers.os_process import OsProcess
 from jigsaw_triton.servers.transport.gateway_side import NAME as SIDE
+
+_GIVE_WAY_S = 10.0
+"""Seconds for the orderly end of the gateway of a controller that was replaced."""
 
 
 class Fleet:
@@ -187,6 +192,20 @@ class Fleet:
         await self.replication.stop()
         await self.nodes.stop()
         await self.traces.stop()
+
+    async def give_way(self) -> None:
+        """Ends the gateway and all other servers of this machine. Those of other machines have another controller now.
+
+        Raises:
+            JigsawError: A server does not end.
+        """
+        await self._fencing.stop()
+        await self.replication.stop()
+        with contextlib.suppress(JigsawError, TimeoutError):
+            async with asyncio.timeout(_GIVE_WAY_S):
+                await self.gateway.stop()
+        await self.nodes.leave()
+        await asyncio.to_thread(end_orphans, self._journal, self._paths)
 
     async def around_others(self, cluster: Cluster) -> Cluster:
         """Returns a known cluster in its current state, including the MIG instances of others on its GPUs."""

@@ -47,6 +47,9 @@ a shortage of memory to pass, and short enough for a model that always kills its
 RECONCILE_S = 10.0
 """Seconds between tries to bring the models of an adopted server in line."""
 
+_LOADING_POLL_S = 0.5
+"""Seconds between two looks at an adopted server that still loads its models."""
+
 
 class LocalNode:
     """Starts, changes and stops the workers of this machine. A method that fails leaves nothing behind.
@@ -186,8 +189,9 @@ class LocalNode:
     ) -> None:
         """Kills a server that lacks a wanted model, and unloads models that are neither wanted nor kept.
 
-        The server goes on while it does not answer, or while a model cannot be unloaded yet; both are tried again.
-        Models that are loaded or unloaded meanwhile change what is wanted.
+        The server goes on while it does not answer, or while a model cannot be unloaded yet; both are tried again. It
+        also goes on while it still loads a model, as long as that makes progress (`health`). Models that are loaded or
+        unloaded meanwhile change what is wanted.
 
         Args:
             name: Name of the server.
@@ -197,17 +201,27 @@ class LocalNode:
         """
         server = self.servers.by_name[name]
         server.wanted = set(wanted)
+        waited = False
         while server.process.returncode is None:
             try:
                 async with self.servers.locked(name):
                     states = await server.client.index()
-                    if missing := sorted(model for model in server.wanted if states.get(model) != "READY"):
+                    missing = sorted(model for model in server.wanted if states.get(model) != "READY")
+                    loading = [model for model in missing if states.get(model) == "LOADING"]
+                    if missing and not loading:
                         server.kill(f"it did not have {', '.join(missing)}")
                         return
-                    admit()
-                    found = {model for model, state in states.items() if state != "UNAVAILABLE"}
-                    await server.unload_all(found - {*server.wanted, *keep})
-                return
+                    if not missing:
+                        if waited:
+                            self._notify(e.Answered(name))
+                        admit()
+                        found = {model for model, state in states.items() if state != "UNAVAILABLE"}
+                        await server.unload_all(found - {*server.wanted, *keep})
+                        return
+                if not waited:
+                    waited = True
+                    self._notify(e.Loading(name))
+                await server.wait_loading(loading, _LOADING_POLL_S)
             except (JigsawError, TimeoutError, OSError) as error:
                 text = "%s: models of a change that was undone are still loaded: %r"
                 log.warning(text, name, error, extra={"worker": name})

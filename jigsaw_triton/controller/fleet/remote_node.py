@@ -11,33 +11,27 @@ from types import MappingProxyType
 
 from jigsaw_triton.compiler.bundle import Worker, WorkerModel
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.fleet import succession
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
 from jigsaw_triton.controller.fleet.agent_checks import check_agents
 from jigsaw_triton.controller.fleet.agent_orders import HEADLESS_S, RETRY_S, AgentOrders
+from jigsaw_triton.controller.fleet.following import AWAY_S, PULSE_S, Following
 from jigsaw_triton.controller.fleet.node import Process
-from jigsaw_triton.controller.fleet.running import Running, read_running
+from jigsaw_triton.controller.fleet.running import Running
+from jigsaw_triton.controller.fleet.succession import ReplacedError, Succession
 from jigsaw_triton.controller.fleet.wire import (
     Digest,
     Json,
     NodeEvent,
     Sealed,
     cluster_json,
-    read_event,
     read_gpu,
     sealed,
     sealed_models,
 )
-from jigsaw_triton.errors import JigsawError, StateError
+from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId
 
 log = logging.getLogger(__name__)
-
-AWAY_S = 4.0
-"""Seconds without an answer after which a node counts as lost. Short pauses of its processor or of the network pass."""
-
-_PULSE_S, _PULSE_TIMEOUT_S = 1.0, 2.0
-"""Seconds that the agent waits for news before it answers, and that it may take in addition."""
 
 
 class RemoteNode:
@@ -53,7 +47,7 @@ class RemoteNode:
         notify: Callback for events that concern its workers.
         reachable: Returns true if the node itself answers, whether or not its agent does.
         changed: Called when workers begin or end, and when the node is lost or back.
-        surpass: Begins an epoch of this controller whose number is above that one.
+        succession: Place of this controller among those of its deployment.
         running: Workers that ran there when an earlier controller last knew.
 
     Attributes:
@@ -68,7 +62,7 @@ class RemoteNode:
         notify: Callable[[NodeEvent], None],
         reachable: Callable[[], Awaitable[bool]],
         changed: Callable[[], Awaitable[None]],
-        surpass: Callable[[int], Awaitable[None]],
+        succession: Succession,
         running: Mapping[str, Running] = MappingProxyType({}),
     ) -> None:
         self.name = name
@@ -76,21 +70,14 @@ class RemoteNode:
         self._calls = calls
         self._digest = digest
         self._notify = notify
-        self._reachable = reachable
-        self._changed = changed
-        self._surpass = surpass
+        self._succession = succession
         self._cluster: Cluster | None = None
         self._workers: dict[str, Worker] = {}
-        self._running = running
         self._lost: frozenset[GpuId] = frozenset()
-        self._away = False
-        self._headless = False
-        self._agent = ""
-        self._last = 0
-        self._seen_at = 0
-        self._orders = AgentOrders(name, calls, lambda: self._away, self._doubt)
-        self._follower: asyncio.Task[None] | None = None
-        self._heard_s = time.monotonic()
+        self._following = Following(
+            name, calls, notify, reachable, changed, succession, lambda: self._bring_in_line(), running
+        )
+        self._orders = AgentOrders(name, calls, lambda: self.away, self._following.doubt)
 
     @property
     def calls(self) -> AgentCalls:
@@ -100,17 +87,17 @@ class RemoteNode:
     @property
     def away(self) -> bool:
         """True if the node does not answer."""
-        return self._away
+        return self._following.away
 
     @property
     def headless(self) -> bool:
         """True if the node serves, but its agent does not answer."""
-        return self._headless
+        return self._following.headless
 
     @property
     def silent_s(self) -> float:
         """Seconds since its agent last answered."""
-        return time.monotonic() - self._heard_s
+        return self._following.silent_s
 
     @property
     def workers(self) -> Mapping[str, Worker]:
@@ -120,11 +107,11 @@ class RemoteNode:
     @property
     def running(self) -> Mapping[str, Running]:
         """Workers that run there; none if the node does not answer."""
-        return {} if self._away else self._running
+        return {} if self.away else self._following.known_running
 
     def process(self, name: str) -> Process | None:
         """Returns the process of a worker; None if it has none."""
-        found = self._running.get(name)
+        found = self._following.known_running.get(name)
         return found.process if found is not None else None
 
     async def describe(self) -> Json:
@@ -133,8 +120,7 @@ class RemoteNode:
         Raises:
             AwayError: It does not answer.
         """
-        found: Json = await self._calls.get("/node")
-        return found
+        return await self._following.describe()
 
     async def serve_on(self, cluster: Cluster) -> None:
         """Sets the GPUs to serve on; see `Node.serve_on`."""
@@ -143,13 +129,13 @@ class RemoteNode:
             if first:
                 # Workers that a node kept because it was away when they were to end, end now.
                 await self._bring_in_line()
-            elif not self._away:
+            elif not self.away:
                 await self._orders.operate("serve-on", {"cluster": cluster_json(cluster)})
         except JigsawError:
             if first:
                 self._cluster = None
             raise
-        self._follow()
+        self._following.begin()
 
     async def adopt(
         self, cluster: Cluster, workers: Mapping[str, Worker], others: Collection[str] = ()
@@ -157,14 +143,18 @@ class RemoteNode:
         """Goes on with the workers of an earlier controller; see `Node.adopt`. Those that have ended are events.
 
         A node that does not answer, or cannot be brought in line, is lost at first and tried again.
+
+        Raises:
+            ReplacedError: A controller on another machine has replaced this one.
         """
         self._cluster, self._workers = cluster, dict(workers)
         try:
             await self._bring_in_line()
+        except ReplacedError:
+            raise
         except JigsawError as error:
-            self._away = True
-            self._notify(e.Noticed("error", f"node {self.name} is lost: {error}"))
-        self._follow()
+            self._following.lose_at_first(error)
+        self._following.begin()
         return frozenset()
 
     async def survey(self, cluster: Cluster) -> Cluster:
@@ -173,7 +163,7 @@ class RemoteNode:
         A plan without the GPUs would move all workers away, so an agent that is being restarted is waited for.
         """
         give_up_at = time.monotonic() + HEADLESS_S
-        while not self._away and time.monotonic() < give_up_at:
+        while not self.away and time.monotonic() < give_up_at:
             try:
                 found = await self._calls.post("/survey", {"cluster": cluster_json(cluster)})
                 return replace(cluster, gpus=tuple(map(read_gpu, found["gpus"])))
@@ -184,7 +174,7 @@ class RemoteNode:
     async def lost_gpus(self) -> frozenset[GpuId]:
         """Returns the known GPUs that are lost: all of them if the node does not answer."""
         known = frozenset(gpu.id for gpu in self._cluster.gpus) if self._cluster is not None else frozenset()
-        if self._away:
+        if self.away:
             return known
         if not known:
             return frozenset()
@@ -199,7 +189,7 @@ class RemoteNode:
     async def use(self) -> Mapping[str, DeviceUse]:
         """Returns the utilisation of MIG instances by worker, for the workers for which the driver reports it."""
         with contextlib.suppress(JigsawError):
-            if not self._away:
+            if not self.away:
                 return {name: DeviceUse(**use) for name, use in (await self._calls.get("/use")).items()}
         return {}
 
@@ -208,19 +198,19 @@ class RemoteNode:
         made = await asyncio.to_thread(sealed, worker, self._digest)
         await self._orders.operate("bring-up", made.json, made)
         self._workers[worker.name] = worker
-        await self._look()
+        await self._following.look()
 
     async def restart(self, worker: Worker, delay_s: float) -> None:
         """Restarts a dead worker; see `Node.restart`."""
         made = await asyncio.to_thread(sealed, worker, self._digest)
         await self._orders.operate("restart", {**made.json, "worker": made.json, "delay_s": delay_s}, made)
         self._workers[worker.name] = worker
-        await self._look()
+        await self._following.look()
 
     async def retire(self, worker: str) -> None:
         """Stops a worker; see `Node.retire`. A lost node does so when it is back."""
         with contextlib.suppress(AwayError):
-            if not self._away:
+            if not self.away:
                 await self._orders.operate("retire", {"name": worker})
         self._workers.pop(worker, None)
 
@@ -234,19 +224,28 @@ class RemoteNode:
         """Unloads models of a worker; see `Node.unload`. A lost node does so when it is back."""
         names = sorted(models)
         with contextlib.suppress(AwayError):
-            if not self._away:
+            if not self.away:
                 await self._orders.operate("unload", {"name": worker, "names": names})
         self._change(worker, set(names))
 
-    async def kill(self, worker: str, cause: str) -> None:
-        """Kills a worker; see `Node.kill`. An agent that does not answer is tried again as long as the process runs."""
-        process = self.process(worker)
-        while process is not None and self.process(worker) == process and not self._away:
+    async def kill(self, worker: str, cause: str, incarnation: str = "") -> None:
+        """Kills a worker; see `Node.kill`. An agent that does not answer is tried again as long as the process runs.
+
+        Args:
+            worker: Name of the worker.
+            cause: Reason.
+            incarnation: Process that is meant; empty for the present one. Another one is left alone.
+        """
+        found = self._following.known_running.get(worker)
+        if found is None or incarnation not in ("", found.incarnation):
+            return
+        order = {"name": worker, "cause": cause, "incarnation": found.incarnation}
+        while self.running.get(worker) == found:
             try:
-                return await self._orders.operate("kill", {"name": worker, "cause": cause})
+                return await self._orders.operate("kill", order)
             except JigsawError as error:
                 log.warning("%s cannot be killed: %s", worker, error, extra={"worker": worker})
-                await asyncio.sleep(_PULSE_S)
+                await asyncio.sleep(PULSE_S)
 
     async def end_agent(self) -> None:
         """Ends the agent with its proxy, after all workers have been retired.
@@ -258,10 +257,7 @@ class RemoteNode:
 
     async def stop(self) -> None:
         """Stops following the node. Its workers go on."""
-        if self._follower is not None:
-            self._follower.cancel()
-            await asyncio.wait((self._follower,))
-            self._follower = None
+        await self._following.stop()
         await self._calls.close()
 
     def _change(self, name: str, gone: Collection[str], come: Sequence[WorkerModel] = ()) -> None:
@@ -270,113 +266,7 @@ class RemoteNode:
             models = tuple(model for model in worker.models if model.name not in gone)
             self._workers[name] = replace(worker, models=(*models, *come))
 
-    # --- following -------------------------------------------------------------------------------------------------
-
-    def _follow(self) -> None:
-        if self._follower is None:
-            self._follower = asyncio.create_task(self._follow_pulse(), name=f"follow node {self.name}")
-
-    async def _meet(self) -> None:
-        """Begins to follow the agent that runs there now, from the present on."""
-        found = await self._calls.get("/pulse")
-        self._agent, self._last, self._seen_at = found["agent"], found["last"], 0
-
-    async def _look(self) -> None:
-        """Looks at once what runs, so that a new process can be called when this returns."""
-        with contextlib.suppress(AwayError):
-            await self._heard(await self._calls.get("/pulse", after=self._last))
-
-    def _doubt(self) -> None:
-        """Notes that the node may have done more than is known, so that it is brought in line when it answers."""
-        self._agent = ""
-
-    async def _follow_pulse(self) -> None:
-        """Follows the events of the node, and notices when it is lost or back."""
-        self._heard_s = in_line_s = time.monotonic()
-        said = ""
-        while True:
-            try:
-                found = await self._pulse()
-                self._heard_s = time.monotonic()
-                if found is None or self._away or found["agent"] != self._agent:
-                    await self._bring_in_line()
-                    await self._back()
-                else:
-                    await self._heard(found)
-                self._note_agent(answers=True)
-                self._heard_s = in_line_s = time.monotonic()
-                said = ""
-            except AwayError as error:
-                silent_s = self.silent_s
-                if not self._away and await self._is_lost(silent_s):
-                    await self._lose(error.message)
-                elif not self._away and silent_s > AWAY_S:
-                    self._note_agent(answers=False)
-                await asyncio.sleep(RETRY_S)
-            except Exception as error:
-                # An agent that refuses, or that says what this release cannot read, must not end the following.
-                text = str(error) if isinstance(error, JigsawError) else f"{type(error).__name__}: {error}"
-                if text != said:
-                    log.warning("node %s", self.name, exc_info=error)
-                    self._notify(e.Noticed("error", f"node {self.name} cannot be brought in line: {text}"))
-                    said = text
-                if not self._away and time.monotonic() - in_line_s > HEADLESS_S:
-                    await self._lose(text)
-                await asyncio.sleep(_PULSE_S)
-
-    async def _pulse(self) -> Json | None:
-        """Waits for news of the node. Returns None if it has to be brought in line: another controller has ended.
-
-        Raises:
-            StateError: The other controller commands the node, or has replaced this one from another machine.
-        """
-        try:
-            found: Json = await self._calls.get("/pulse", wait_s=_PULSE_S, timeout_s=_PULSE_TIMEOUT_S, after=self._last)
-        except StateError:
-            described = await self.describe()
-            # Its state is outdated if another machine has taken over, so only its next start may take that back.
-            if not succession.has_ended(described) or succession.is_fenced(described, self._calls):
-                raise
-            return None
-        return found
-
-    def _note_agent(self, *, answers: bool) -> None:
-        """Notes whether the agent answers. While it does not, its workers serve on for a while."""
-        if self._headless and answers:
-            self._notify(e.Noticed("node", f"the agent of node {self.name} answers again"))
-        elif not self._headless and not answers:
-            text = f"the agent of node {self.name} does not answer; its workers serve on for up to {HEADLESS_S:.0f} s"
-            self._notify(e.Noticed("error", text))
-        self._headless = not answers
-
-    async def _lose(self, reason: str) -> None:
-        self._away, self._headless = True, False
-        self._notify(e.Noticed("error", f"node {self.name} is lost: {reason}"))
-        await self._changed()
-
-    async def _back(self) -> None:
-        """Notes that the node is in line. Its workers can be called again, also those that have run all the time."""
-        if self._away:
-            self._away = False
-            self._notify(e.Noticed("gpu", f"node {self.name} is back"))
-            await self._changed()
-
-    async def _is_lost(self, silent_s: float) -> bool:
-        """Returns true if the node counts as lost, given the seconds since its agent last answered."""
-        return silent_s > HEADLESS_S or (silent_s > AWAY_S and not await self._reachable())
-
-    async def _heard(self, found: Json) -> None:
-        if found["agent"] != self._agent or found["at"] < self._seen_at:
-            return
-        self._seen_at = found["at"]
-        for number, event in found["events"]:
-            if number > self._last:
-                self._notify(read_event(event))
-        self._last = max(self._last, found["last"])
-        running = read_running(found["workers"])
-        if running != self._running:
-            self._running = running
-            await self._changed()
+    # --- alignment -------------------------------------------------------------------------------------------------
 
     async def _bring_in_line(self) -> None:
         """Has the node end the workers that the controller does not know, and report those that are missing.
@@ -401,8 +291,9 @@ class RemoteNode:
         assert cluster is not None
         described = await self.describe()
         check_agents({self.name: described}, time.time())
-        await succession.outrank(self.name, described, self._calls, self.describe, self._surpass)
-        await self._meet()
+        # The state of a controller that runs is outdated once it was replaced, so only a next start may go on with it.
+        await self._succession.claim(self.name, described, self.describe, first=self.described is None)
+        await self._following.meet()
         contents: dict[str, bytes | Path] = {}
         workers = []
         for _, worker in sorted(known.items()):
@@ -412,7 +303,7 @@ class RemoteNode:
         gateway = cluster.standby_gateway is not None and cluster.standby_gateway.node == self.name
         body = {"cluster": cluster_json(cluster), "workers": workers, "gateway": gateway}
         done = await self._orders.align(body, Sealed(body, contents), AWAY_S)
-        await self._look()
+        await self._following.look()
         # Only now the agent knows the image that its workers run in.
         self._learn(await self.describe())
         return done and cluster == self._cluster and known == self._workers

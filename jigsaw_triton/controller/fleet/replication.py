@@ -140,6 +140,10 @@ class Replication:
             self._actual, self._graphs, self._generation = actual, names, generation
             self._follow()
 
+    def renew(self) -> None:
+        """Has the standby follow once more, because the epoch of the controller has changed."""
+        self._follow()
+
     async def unused(self, models: Iterable[tuple[str, str]] = (), generations: Iterable[tuple[str, int]] = ()) -> None:
         """Waits until the standby has followed, and uses none of these models and generations.
 

@@ -121,6 +121,15 @@ class Server:
         finally:
             self.loading.remove(model)
 
+    async def wait_loading(self, models: Sequence[str], seconds: float) -> None:
+        """Waits while models are loaded that an earlier controller has asked for."""
+        self.loading.extend(models)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            for model in models:
+                self.loading.remove(model)
+
     async def verify(self, models: Sequence[str]) -> None:
         """Checks that models are ready, since Triton may report success for a load that left a model out."""
         states = await self.client.index()

@@ -36,16 +36,18 @@ class Condemned:
     Attributes:
         worker: Name of the worker.
         cause: Reason to kill it, as the end of a sentence that begins with `killed, because`.
+        incarnation: Process of the worker that is meant.
     """
 
     worker: str
     cause: str
+    incarnation: str
 
 
 NodeEvent = e.Event | Condemned
 
-_EVENTS: Mapping[str, type[e.WorkerExited | e.Stalled | e.Answered | e.Noticed | Condemned]] = {
-    kind.__name__: kind for kind in (e.WorkerExited, e.Stalled, e.Answered, e.Noticed, Condemned)
+_EVENTS: Mapping[str, type[e.WorkerExited | e.Stalled | e.Loading | e.Answered | e.Noticed | Condemned]] = {
+    kind.__name__: kind for kind in (e.WorkerExited, e.Stalled, e.Loading, e.Answered, e.Noticed, Condemned)
 }
 """Events that concern a worker, by name."""
 

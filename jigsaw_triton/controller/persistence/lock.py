@@ -76,12 +76,12 @@ def take_over(path: Path, hang_s: float = HANG_S) -> tuple[int, int | None]:
         AlreadyRunsError: Another process holds the lock and has a heartbeat, or never had one.
     """
     killed: int | None = None
-    seen, watched_s = _heartbeat(path), time.monotonic()
+    seen, watched_s = heartbeat(path), time.monotonic()
     while True:
         try:
             return take_lock(path), killed
         except AlreadyRunsError:
-            owner = _heartbeat(path)
+            owner = heartbeat(path)
             if owner is None or owner != seen:
                 raise
         if killed is None and time.monotonic() > watched_s + hang_s:
@@ -104,7 +104,7 @@ def end_owner(path: Path, patience_s: float) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         if not is_locked(path):
             return
-        if (owner := _heartbeat(path)) is not None:
+        if (owner := heartbeat(path)) is not None:
             with suppress(ProcessLookupError):
                 os.kill(owner[0], number)
         if wait_unlocked(path, patience_s):
@@ -129,7 +129,7 @@ def beat(lock: int) -> None:
     os.utime(lock)
 
 
-def _heartbeat(path: Path) -> tuple[int, int] | None:
+def heartbeat(path: Path) -> tuple[int, int] | None:
     """Returns the process id of a lock's owner and the time of its last heartbeat; None if it has none."""
     try:
         with path.open() as file:

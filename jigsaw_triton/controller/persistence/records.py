@@ -3,8 +3,15 @@
 from dataclasses import dataclass
 from typing import Literal
 
-STOPPED, LEFT = "stopped", "left"
-"""Kinds of the last event of a deployment that has been taken down, and of a controller that left its servers."""
+STOPPED, LEFT, REPLACED = "stopped", "left", "replaced"
+"""Kinds of the last event of a deployment that has been taken down, of a controller that left its servers, and of one
+that a controller on another machine has replaced."""
+
+REPLACED_FACT = "replaced"
+"""Journal key of the sentence that says which controller has replaced that of this journal; empty if none has."""
+
+IDENTITY_FACT = "deployment"
+"""Journal key of the identity by which agents know whose workers they have."""
 
 WORKERS_FACT = "workers"
 """Journal key of the workers of an agent, as JSON."""

@@ -121,6 +121,7 @@ def test_the_status_says_that_standby_variants_serve(serving: bool) -> None:
         "arrivals_rps": 90.0,
         "demand_rps": 40.0,
         "capacity_rps": 50.0,
+        "available_rps": 50.0,
         "latency_ms": 80.0,
         "slo_latency_ms": 100.0,
         "accuracy": 1.0,

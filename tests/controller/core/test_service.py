@@ -6,8 +6,9 @@ import pytest
 
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.core.service import troubles, unserved
+from jigsaw_triton.controller.core.service import available_rps, troubles, unserved
 from jigsaw_triton.controller.core.state import State
+from jigsaw_triton.gpus.model import GpuId
 from tests.controller.worlds import World, bundle, chained, wanted, worker
 
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a")), worker("0/1g@2", ("t1", "a"))])
@@ -54,6 +55,40 @@ def test_a_server_that_does_not_answer_serves_nothing(server: str, reason: str) 
     world.send(e.Stalled(server, 5.0))
     assert unserved(world.state) == (reason,)
     assert troubles(world.state) == (f"{server} does not answer",)
+
+
+@pytest.mark.parametrize(
+    ("lost", "reasons", "share"),
+    [
+        ((), (), 1.0),
+        ((1,), (), 0.5),
+        ((1, 2), ("task t1 of graph app has no worker",), 0.0),
+        ((0, 1, 2), ("task t0 of graph app has no worker", "task t1 of graph app has no worker"), 0.0),
+    ],
+)
+def test_workers_of_lost_gpus_serve_nothing_and_the_others_carry_their_share(
+    lost: tuple[int, ...], reasons: tuple[str, ...], share: float
+) -> None:
+    spread = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("1/1g@0", ("t1", "a")), worker("2/1g@0", ("t1", "a"))])
+    state = deployed(World({1: spread})).state
+    planned = available_rps(state)["app"]
+    assert state.running is not None and planned == state.running.plan.graphs["app"].capacity_rps > 0
+    state = replace(state, lost=frozenset(GpuId("n", index) for index in lost))
+    assert unserved(state) == reasons
+    assert available_rps(state) == {"app": share * planned}
+
+
+def test_nothing_is_carried_without_the_gateway_or_a_generation() -> None:
+    assert available_rps(dead("gateway")) == {"app": 0.0}
+    assert available_rps(State()) == {}
+
+
+def test_a_server_that_still_loads_its_models_serves_nothing() -> None:
+    world = deployed(World({1: ONE}))
+    world.send(e.Loading("n-0-1g-0"))
+    assert unserved(world.state) == ("task t0 of graph app has no worker",)
+    world.send(e.Answered("n-0-1g-0"))
+    assert unserved(world.state) == troubles(world.state) == ()
 
 
 def test_nothing_is_served_before_the_first_generation() -> None:

@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 from jigsaw_triton.compiler.bundle import ModelFolder
+from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.fleet import local_node
 from jigsaw_triton.controller.fleet.local_node import LocalNode
 from jigsaw_triton.controller.fleet.server import Server
@@ -64,10 +65,11 @@ def test_the_next_deployment_may_have_another_image_and_driver(tmp_path: Path, m
 
 
 class FakeClient:
-    """A server with models, which may not answer for a while."""
+    """A server with models, which may not answer for a while, and of which one may still be loaded."""
 
     def __init__(self, models: set[str]) -> None:
         self.models = models
+        self.loading: dict[str, int] = {}
         self.answers = False
         self.asked = asyncio.Event()
 
@@ -75,7 +77,9 @@ class FakeClient:
         self.asked.set()
         if not self.answers:
             raise ServerError("no answer")
-        return dict.fromkeys(self.models, "READY")
+        self.loading = {name: looks - 1 for name, looks in self.loading.items()}
+        still = {name for name, looks in self.loading.items() if looks > 0}
+        return {name: "LOADING" if name in still else "READY" for name in self.models}
 
     async def load(self, name: str) -> None:
         self.models.add(name)
@@ -109,3 +113,27 @@ def test_an_adopted_server_keeps_what_is_loaded_before_its_models_could_be_check
 
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
         asyncio.run(main(LocalNode(paths, INSTALLATION, journal, "secret", lambda _: None)))
+
+
+@pytest.mark.parametrize(("wanted", "ends"), [({"a", "b"}, ""), ({"a", "b", "c"}, "it did not have c")])
+def test_an_adopted_server_that_still_loads_its_models_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: set[str], ends: str
+) -> None:
+    monkeypatch.setattr(local_node, "_LOADING_POLL_S", 0.01)
+    paths = Paths(tmp_path / "state", tmp_path / "run")
+    killed: list[str] = []
+    process = cast(ServerProcess, SimpleNamespace(name="w", pid=None, returncode=None, log=tmp_path))
+    process.kill = lambda: killed.append(server.cause)  # type: ignore[method-assign]
+    client = FakeClient({"a", "b"})
+    client.answers, client.loading = True, {"b": 3}
+    server = Server(process, cast(TritonClient, client), tmp_path / "repository", lambda: None)
+    events: list[e.Event] = []
+
+    async def main(node: LocalNode) -> None:
+        node.servers.by_name["w"] = server
+        await node.reconcile("w", wanted)
+
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        asyncio.run(main(LocalNode(paths, INSTALLATION, journal, "secret", events.append)))
+    assert events == [e.Loading("w"), *([] if ends else [e.Answered("w")])]
+    assert killed == ([ends] if ends else []) and server.loading == []

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.fleet import agent_calls, remote_nodes, succession
+from jigsaw_triton.controller.fleet import agent_calls, connection, placing, remote_nodes, succession
 from jigsaw_triton.controller.fleet.agent_calls import AwayError
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.persistence.epoch import EPOCH_FACT, number_of
@@ -88,7 +88,7 @@ class World:
         self.events: list[e.Event] = []
         self._folder = folder
         self._opened: list[tuple[RemoteNodes, Journal]] = []
-        monkeypatch.setattr(remote_nodes, "GatewaySide", lambda *_, **__: self.side)
+        monkeypatch.setattr(connection, "GatewaySide", lambda *_, **__: self.side)
 
     def controller(self) -> RemoteNodes:
         journal = Journal(self._folder / "controller.sqlite")
@@ -282,7 +282,7 @@ class FakeEngine:
 
 
 def by(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_nodes, "RayEngine", lambda *_: engine)
+    monkeypatch.setattr(placing, "RayEngine", lambda *_: engine)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -352,7 +352,7 @@ def test_the_next_controller_needs_no_ray(run_dir: Path, monkeypatch: pytest.Mon
         assert node is not None
         await node.bring_up(one)
         # It has died, and so ends no agent.
-        monkeypatch.setattr(first, "_engine", None)
+        monkeypatch.setattr(first, "_placing", None)
         second = world.controller()
         await second.adopt(BY_RAY, {one.name: one})
         await second.serve_on(BY_RAY)
@@ -379,8 +379,8 @@ def test_an_agent_that_does_not_answer_is_placed_again_and_followed_to_its_new_a
 ) -> None:
     engine = FakeEngine(a="10.0.0.1:7440")
     by(engine, monkeypatch)
-    monkeypatch.setattr(remote_nodes, "_PLACE_S", 0.02)
-    monkeypatch.setattr(remote_nodes, "AWAY_S", 0.2)
+    monkeypatch.setattr(placing, "_PLACE_S", 0.02)
+    monkeypatch.setattr(placing, "AWAY_S", 0.2)
 
     async def test(world: World) -> None:
         await world.controller().serve_on(BY_RAY)
@@ -400,15 +400,16 @@ def test_an_agent_of_a_node_that_has_left_the_cluster_is_not_placed_again(
 ) -> None:
     engine = FakeEngine(a="10.0.0.1:7440", b="10.0.0.2:7440")
     by(engine, monkeypatch)
-    monkeypatch.setattr(remote_nodes, "_PLACE_S", 0.02)
+    monkeypatch.setattr(placing, "_PLACE_S", 0.02)
 
     async def test(world: World) -> None:
         nodes = world.controller()
         await nodes.serve_on(BY_RAY)
         # It has left while its machine was away.
-        assert nodes._agents is not None
-        await nodes._connect(replace(nodes._agents, addresses=(*nodes._agents.addresses, ("b", "10.0.0.2:7440"))))
-        monkeypatch.setattr(remote_nodes, "AWAY_S", 0.0)
+        agents = nodes._connection.agents
+        assert agents is not None
+        await nodes._connect(replace(agents, addresses=(*agents.addresses, ("b", "10.0.0.2:7440"))))
+        monkeypatch.setattr(placing, "AWAY_S", 0.0)
         await until(lambda: len(engine.asked) > 2)
         assert engine.asked == [{NODE}] * len(engine.asked)
 

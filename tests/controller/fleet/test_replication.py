@@ -12,12 +12,13 @@ import pytest
 from jigsaw_triton.compiler.bundle import ModelFolder, RouteEntry
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.actual import Actual
-from jigsaw_triton.controller.fleet import remote_node, replication
+from jigsaw_triton.controller.fleet import following, remote_node, replication
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls
 from jigsaw_triton.controller.fleet.gateway_content import RemoteWorker
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.fleet.replication import Replication
+from jigsaw_triton.controller.fleet.succession import Succession
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.gateway import StandbyGateway
 from tests.fakes.node import CLUSTER, NODE, FakeMachine, fake_machine
@@ -38,9 +39,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes looks and retries frequent, and a node count as lost sooner."""
     for name, value in (("_LOOK_S", 0.05), ("_RETRY_S", 0.05), ("_APPLIED_S", 0.02), ("_POLL_S", 0.01)):
         monkeypatch.setattr(replication, name, value)
-    monkeypatch.setattr(remote_node, "AWAY_S", 0.5)
-    monkeypatch.setattr(remote_node, "_PULSE_S", 0.05)
-    monkeypatch.setattr(remote_node, "RETRY_S", 0.02)
+    for module in (remote_node, following):
+        monkeypatch.setattr(module, "AWAY_S", 0.5)
+        monkeypatch.setattr(module, "PULSE_S", 0.05)
+        monkeypatch.setattr(module, "RETRY_S", 0.02)
 
 
 @dataclass
@@ -100,7 +102,8 @@ def run(folder: Path, test: Callable[[Standby], Awaitable[None]]) -> None:
             events: list[e.Event] = []
             calls = AgentCalls(NODE, machine.socket, "d", lambda: "1.a")
             notify: Any = events.append
-            nodes = Nodes(RemoteNode(NODE, calls, lambda _: "", notify, _reachable, _nothing, _surpass))
+            succession = Succession("d", calls.epoch, tuple, _surpass, lambda _: None)
+            nodes = Nodes(RemoteNode(NODE, calls, lambda _: "", notify, _reachable, _nothing, succession))
             copies = [b"state"]
             found = Replication(cast(RemoteNodes, nodes), events.append, lambda: copies[-1])
             try:
@@ -210,7 +213,7 @@ def test_a_standby_whose_agent_does_not_answer_fails_no_change(run_dir: Path, mo
         async def reachable() -> bool:
             return True
 
-        monkeypatch.setattr(standby.nodes.node, "_reachable", reachable)
+        monkeypatch.setattr(standby.nodes.node._following, "_reachable", reachable)
         await standby.machine.cut()
         await asyncio.wait_for(standby.replication.unused(models=[("w", "m")]), PATIENCE_S)
         assert standby.said("does not follow; changes go on without it")
