@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from jigsaw_triton.errors import InputError, ServerError
+from jigsaw_triton.servers import names
 from jigsaw_triton.servers.certificates.authority import create_authority, issue
 from jigsaw_triton.servers.certificates.credentials import CONTROLLER, credentials_in, info, read_certificates
 from jigsaw_triton.servers.haproxy.config import CONFIG
 from jigsaw_triton.servers.os_process import OsProcess, start_time
-from jigsaw_triton.servers.transport import names
 from jigsaw_triton.servers.transport.config import Link, Node
 from jigsaw_triton.servers.transport.gateway_side import GatewaySide
 from jigsaw_triton.servers.transport.node_side import NodeSide

@@ -3,9 +3,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from jigsaw_triton.servers.transport import names
-from jigsaw_triton.servers.transport.config import Node
-from jigsaw_triton.servers.transport.names import Names, resolve
+from jigsaw_triton.servers import names
+from jigsaw_triton.servers.names import Names, resolve
 
 
 def addresses(monkeypatch: pytest.MonkeyPatch, *looks: Mapping[str, set[str]]) -> list[str]:
@@ -14,7 +13,7 @@ def addresses(monkeypatch: pytest.MonkeyPatch, *looks: Mapping[str, set[str]]) -
     for look in looks:
         monkeypatch.setattr(names, "resolve", lambda host, look=look: frozenset(look.get(host, ())))
         of.look(["h", "10.0.0.1"])
-        found.append(of.placed(Node("a", "h", 7440)).host)
+        found.append(of.address("h"))
     return found
 
 
