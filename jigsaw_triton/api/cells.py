@@ -1,6 +1,6 @@
 """Deployments of the cells of a cluster, each with its own controller and gateway, together."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path

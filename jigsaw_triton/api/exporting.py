@@ -25,8 +25,8 @@ from jigsaw_triton.export.cluster_file import cluster_file
 from jigsaw_triton.export.commands import Agent, Deploy, Gpus
 from jigsaw_triton.export.kubernetes import settings as kubernetes
 from jigsaw_triton.export.kubernetes.manifests import manifests
-from jigsaw_triton.front import envoy
 from jigsaw_triton.front.config import links
+from jigsaw_triton.front.envoy import bootstrap as envoy
 from jigsaw_triton.spec.yaml_writer import dump_yaml
 
 _FIRST_HIGH_PORT = 1024
@@ -171,7 +171,10 @@ def export_envoy(front: PathLike, *, reporter: Reporter = LOG) -> dict[str, str]
     Raises:
         SpecError: There are mistakes in the file, or it asks for what Envoy cannot do.
     """
-    found = FrontFile(front).read()
+    found, mistakes = FrontFile(front).read(), Mistakes()
+    for message, hint in envoy.problems(found):
+        mistakes.add(str(front), message, hint)
+    mistakes.raise_if_any()
     for text in envoy.left_out(found):
         reporter.warn(text)
     return marker.marked({envoy.FILE: dump_yaml(envoy.bootstrap(found))})

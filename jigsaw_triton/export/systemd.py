@@ -201,8 +201,8 @@ def _hardening(host: Host, *, mig: bool, servers: bool = True, capabilities: str
     )
     if servers:
         yield from (
-            "# The python backend of Triton needs a folder in /tmp. With PrivateTmp=, servers that outlive a start would",
-            "# lose theirs.",
+            "# The python backend of Triton needs a folder in /tmp. With PrivateTmp=, servers that outlive a start",
+            "# would lose theirs.",
             "ReadWritePaths=/tmp",
         )
     if mig:

@@ -101,7 +101,7 @@ def _edge(loaded: Loaded[FrontDocument], report: Report) -> Edge:
 
 
 def _gateway_tls(loaded: Loaded[FrontDocument], report: Report) -> GatewayTls | None:
-    """Builds the settings of TLS to the gateways, and checks that the files exist and that the names can be verified."""
+    """Builds the settings of TLS to the gateways, and checks that files exist and that names can be verified."""
     entry = loaded.document.spec.gateway_tls
     if entry is None:
         return None

@@ -9,6 +9,18 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from jigsaw_triton.front.model import Front, FrontCell, GatewayAddress, host_of
+from jigsaw_triton.front.rules import (
+    AGAIN_MS,
+    CHECK_MS,
+    CHECK_TIMEOUT_MS,
+    CONNECT_MS,
+    LOST_MS,
+    NAMED,
+    RETRIES,
+    SERVICE,
+    backend,
+    ready_path,
+)
 from jigsaw_triton.front.shares import weights
 from jigsaw_triton.servers.edge.config import (
     PROTOCOLS,
@@ -32,20 +44,8 @@ STANDBY, LAST = ".standby", ".last"
 """Suffixes of the servers of a standby gateway. The first has a weight while the cell's gateway is down, which the
 front changes; the second serves at once if no cell is left, which HAProxy knows itself."""
 
-_CONNECT_MS = 1_000
-"""Milliseconds for a connection to a gateway."""
-
-_CHECK_MS, _CHECK_TIMEOUT_MS, _AGAIN_MS = 400, 700, 100
-"""Milliseconds between health checks, for each of them, and until the next one after a failure. A gateway that does not
-answer is out of service after two failures: 0.4 + 0.7 + 0.1 + 0.7 s."""
-
-_LOST_MS = 2_000
-"""Milliseconds after which sent data that a machine's kernel has not acknowledged ends the connection."""
-
 _BACKEND, _SERVER, _ADDRESS, _PORT = 1, 3, 4, 18
 """Columns of HAProxy's states of servers."""
-
-_RETRIES = 3
 
 _CA, _CERT = "gateways.pem", "front.pem"
 """Names of the links to the files for TLS to the gateways."""
@@ -58,10 +58,6 @@ _ERRORS = {
     503: "no cell has this model ready",
     504: "the cell's gateway did not answer in time",
 }
-
-_SERVICE = "/inference.GRPCInferenceService"
-_NAMED = ("ModelInfer", "ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
-"""gRPC calls whose message has the name of a model as its first field."""
 
 
 def links(front: Front) -> dict[str, str]:
@@ -155,17 +151,12 @@ def _gateways(front: Front) -> dict[str, GatewayAddress]:
     return found | {cell.name + end: cell.standby for cell in front.cells if cell.standby for end in (STANDBY, LAST)}
 
 
-def backend(protocol: str, graph: str) -> str:
-    """Returns the name of the backend of a graph."""
-    return f"{protocol}.{graph}"
-
-
 def _routing(protocol: str, front: Front) -> Iterator[str]:
     """Yields the rules that choose the backend by the model that a request names."""
     if protocol == "http":
         yield "http-request set-var(txn.graph) path,field(4,/) if { path_beg /v2/models/ }"
     else:
-        yield f"acl named path {' '.join(f'{_SERVICE}/{call}' for call in _NAMED)}"
+        yield f"acl named path {' '.join(f'{SERVICE}/{call}' for call in NAMED)}"
         yield f"http-request wait-for-body time {front.edge.limits.header_s}s if named"
         yield "http-request set-var(txn.graph) req.body,ungrpc(1) if named"
     # A backend that does not exist leads to the default, where a gateway answers that it has no such model.
@@ -176,7 +167,7 @@ def _graph(protocol: str, graph: str, front: Front, make: "_Servers") -> Section
     cells = front.cells_of(graph)
     return (
         f"backend {backend(protocol, graph)}",
-        *_backend_lines(protocol, f"/v2/models/{graph}/ready"),
+        *_backend_lines(protocol, ready_path(graph)),
         *_statistics(protocol, cells),
         *make.of(protocol, backend("http", graph), cells, weights({c.name: c.shares[graph] for c in cells})),
     )
@@ -187,7 +178,7 @@ def _any_model(protocol: str, front: Front, make: "_Servers") -> Section:
     cells = front.complete_cells
     return (
         f"backend {protocol}",
-        *_backend_lines(protocol, "/v2/health/ready"),
+        *_backend_lines(protocol, ready_path(None)),
         *_statistics(protocol, cells),
         *make.of(protocol, "http", cells, {cell.name: 1 for cell in cells}),
     )
@@ -196,15 +187,15 @@ def _any_model(protocol: str, front: Front, make: "_Servers") -> Section:
 def _backend_lines(protocol: str, check: str) -> Iterator[str]:
     yield f"errorfiles {protocol}"
     yield "balance roundrobin"
-    yield f"timeout connect {_CONNECT_MS}ms"
-    yield f"retries {_RETRIES}"
+    yield f"timeout connect {CONNECT_MS}ms"
+    yield f"retries {RETRIES}"
     # A request is sent to another cell only if no connection was made, so that none is executed twice.
     yield "retry-on conn-failure"
     yield "option redispatch 1"
     yield "option srvtcpka"
     yield from ("srvtcpka-idle 1s", "srvtcpka-intvl 1s", "srvtcpka-cnt 2")
     if protocol == "http":
-        yield f"timeout check {_CHECK_TIMEOUT_MS}ms"
+        yield f"timeout check {CHECK_TIMEOUT_MS}ms"
         yield "option httpchk"
         yield f"http-check send meth GET uri {check} ver HTTP/1.1 hdr host front"
         yield "http-check expect status 200"
@@ -215,7 +206,7 @@ def _statistics(protocol: str, cells: tuple[FrontCell, ...]) -> Iterator[str]:
 
     They are counters of one gateway. A client that compares two answers, such as perf_analyzer, needs the same one.
     """
-    condition = "path_end /stats" if protocol == "http" else f"path {_SERVICE}/ModelStatistics"
+    condition = "path_end /stats" if protocol == "http" else f"path {SERVICE}/ModelStatistics"
     yield from (f"use-server {cell.name} if {{ {condition} }}" for cell in cells)
 
 
@@ -258,10 +249,10 @@ class _Servers:
         host = gateway.host(protocol)
         line = f"server {name} {self._address(gateway.of(protocol))} {self._security(protocol, host)}{more}"
         # A name that has no address yet stops no start.
-        line += f" tcp-ut {_LOST_MS}ms init-addr none"
+        line += f" tcp-ut {LOST_MS}ms init-addr none"
         if protocol != "http" or track is not None:
             return f"{line} track {checked}/{track or name}"
-        intervals = f"inter {_CHECK_MS}ms fastinter {_AGAIN_MS}ms downinter {_CHECK_MS}ms fall 2 rise 1"
+        intervals = f"inter {CHECK_MS}ms fastinter {AGAIN_MS}ms downinter {CHECK_MS}ms fall 2 rise 1"
         return f"{line} check {intervals} observe layer4 error-limit 1 on-error mark-down"
 
     def _address(self, address: str) -> str:
