@@ -117,11 +117,25 @@ def _manager(name: str, routes: list[Object], filters: list[Object], **more: Any
         route_config={
             "name": name,
             "request_headers_to_remove": ["x-forwarded-for", GRAPH],
-            "virtual_hosts": [{"name": name, "domains": ["*"], "routes": routes}],
+            "virtual_hosts": [{"name": name, "domains": ["*"], "routes": routes, "retry_policy": _retries()}],
         },
         http_filters=[*filters, named("router", router)],
         **more,
     )
+
+
+def _retries() -> Object:
+    """Returns rules by which a request is sent to another cell only if no connection was made.
+
+    So none is executed twice.
+    """
+    other = named("previous_hosts", typed("retry.host.previous_hosts.v3.PreviousHostsPredicate"))
+    return {
+        "retry_on": "connect-failure",
+        "num_retries": RETRIES,
+        "retry_host_predicate": [other],
+        "host_selection_retry_max_attempts": RETRIES,
+    }
 
 
 def _client_side(protocol: str, front: Front) -> Object:
@@ -182,15 +196,6 @@ def _route(front: Front, match: Object, cluster: str, *, stream: bool = False) -
         "cluster": cluster,
         # A stream may be open for any time, and only a pause in it is limited.
         **({"timeout": "0s", "idle_timeout": answer_s} if stream else {"timeout": answer_s}),
-        "retry_policy": {
-            # A request is sent to another cell only if no connection was made, so that none is executed twice.
-            "retry_on": "connect-failure",
-            "num_retries": RETRIES,
-            "retry_host_predicate": [
-                named("previous_hosts", typed("retry.host.previous_hosts.v3.PreviousHostsPredicate"))
-            ],
-            "host_selection_retry_max_attempts": RETRIES,
-        },
     }
     if cluster.endswith(STATISTICS):
         route["hash_policy"] = [{"header": {"header_name": ":path"}}]
