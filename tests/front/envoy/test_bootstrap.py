@@ -64,7 +64,7 @@ def test_every_route_leads_to_a_cluster(tmp_path: Path) -> None:
     assert set(routes) == {one["name"] for one in found["clusters"]}
 
 
-def test_what_envoy_cannot_do_is_refused_or_told(tmp_path: Path) -> None:
+def test_what_envoy_cannot_do_is_refused_or_reported(tmp_path: Path) -> None:
     assert list(left_out(front(tmp_path, FRONT.replace("      standby", "      # standby")))) == []
     (tmp_path / "keys.txt").touch()
     more = "  api_keys: keys.txt\n  limits: {client_rps: 5}\n"
