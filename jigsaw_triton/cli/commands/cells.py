@@ -53,6 +53,12 @@ def command() -> None:
 )
 @_hosts("--gateway-host", "Host of the gateway of a cell, if it has a machine of its own.  [default: this machine]")
 @_hosts("--standby-host", "Host of the standby gateway of a cell.")
+@options.option(
+    "--gateway-certificates",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder with cert.pem, key.pem and ca.pem, with which front and gateways speak TLS and verify each other.",
+)
 @options.option("--overwrite", is_flag=True, help="Replace the files of an earlier call.")
 @options.out_file("Write a folder for each cell, and front.yaml, to this folder.", required=True)
 def create(
@@ -62,6 +68,7 @@ def create(
     plan_path: Path,
     gateway_host: tuple[str, ...],
     standby_host: tuple[str, ...],
+    gateway_certificates: Path | None,
     overwrite: bool,
     out_path: Path,
 ) -> None:
@@ -78,6 +85,7 @@ def create(
         plan=plan_path,
         gateways=pairs("--gateway-host", gateway_host),
         standbys=pairs("--standby-host", standby_host),
+        certificates=gateway_certificates,
         overwrite=overwrite,
         wording=COMMAND_LINE,
     )

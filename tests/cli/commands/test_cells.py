@@ -9,6 +9,7 @@ import yaml
 
 from jigsaw_triton.api.cells import Cells
 from jigsaw_triton.api.deployment import Deployment
+from jigsaw_triton.api.fronts import FrontFile
 from jigsaw_triton.cli.commands import cells
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.errors import JigsawError
@@ -62,6 +63,23 @@ def test_files_are_replaced_only_on_request(run: Run, app: Path, planned: Path) 
     run("plan", app, "--cluster", "cluster.yaml", "--demand", "200", "--cells", "1", "-O", "plan.json")
     assert create(run, app, "--overwrite") == "wrote cell1 and front.yaml to cells\n"
     assert [cell.name for cell in Cells("cells").cells] == ["cell1"]
+
+
+def test_gateways_may_have_certificates(run: Run, app: Path, planned: Path) -> None:
+    assert "2: " in create(run, app, "--gateway-certificates", "fronts/gateway")
+    for command in (("create",), ("issue", "gateway")):
+        assert run("certificates", *command, "--folder", "fronts").exit_code == 0
+    assert (
+        create(run, app, "--gateway-certificates", "fronts/gateway")
+        == "wrote cell1 and cell2 and front.yaml to cells\n"
+    )
+    front = FrontFile("cells").read()
+    assert front.gateway_tls is not None and front.gateway_tls.name_of("127.0.0.1") == "gateway.node.jigsaw-triton"
+    edges = [cell.request().read().cluster.edge for cell in Cells("cells").cells]
+    assert [edge.tls.cert for edge in edges if edge and edge.tls] == [
+        str(Path("fronts/gateway/cert.pem").resolve())
+    ] * 2
+    assert len({edge.metrics for edge in edges if edge}) == 2
 
 
 def test_wrong_hosts_are_refused(run: Run, app: Path, planned: Path) -> None:
