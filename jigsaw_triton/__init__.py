@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from jigsaw_triton.api.deploying import deploy as deploy
     from jigsaw_triton.api.deployment import Deployment as Deployment
     from jigsaw_triton.api.exporting import export_compose as export_compose
+    from jigsaw_triton.api.exporting import export_envoy as export_envoy
     from jigsaw_triton.api.exporting import export_kubernetes as export_kubernetes
     from jigsaw_triton.api.exporting import export_systemd as export_systemd
     from jigsaw_triton.api.exporting import export_systemd_agent as export_systemd_agent
+    from jigsaw_triton.api.exporting import export_systemd_front as export_systemd_front
     from jigsaw_triton.api.files import load_cluster as load_cluster
     from jigsaw_triton.api.files import load_graph as load_graph
     from jigsaw_triton.api.files import load_partition as load_partition
@@ -92,7 +94,14 @@ _MODULES = {
     "api.compiling": ("compile",),
     "api.deploying": ("deploy",),
     "api.deployment": ("Deployment",),
-    "api.exporting": ("export_compose", "export_kubernetes", "export_systemd", "export_systemd_agent"),
+    "api.exporting": (
+        "export_compose",
+        "export_envoy",
+        "export_kubernetes",
+        "export_systemd",
+        "export_systemd_agent",
+        "export_systemd_front",
+    ),
     "api.files": ("load_cluster", "load_graph", "load_partition", "load_plan"),
     "api.planning": ("Capacity", "capacity", "explain", "load_problem", "plan", "plan_cells"),
     "api.profile_files": ("load_profiles",),
@@ -185,9 +194,11 @@ __all__ = [
     "deploy_async",
     "explain",
     "export_compose",
+    "export_envoy",
     "export_kubernetes",
     "export_systemd",
     "export_systemd_agent",
+    "export_systemd_front",
     "fit_profiles",
     "import_profiles",
     "load_cluster",

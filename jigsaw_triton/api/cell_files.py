@@ -11,11 +11,28 @@ from jigsaw_triton.api.files import Mistakes, PathLike, load_plan_or_partition, 
 from jigsaw_triton.api.reporting import PYTHON, Wording
 from jigsaw_triton.api.sources import absolute_path
 from jigsaw_triton.errors import InputError, StateError
-from jigsaw_triton.export.cells import CELL, CELLS, CLUSTER, FRONT, PLAN, CellContent, cell_files
+from jigsaw_triton.export.cells import (
+    CELL,
+    CELLS,
+    CLUSTER,
+    FRONT,
+    PLAN,
+    CellContent,
+    GatewayCertificates,
+    cell_files,
+)
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.cluster import build_cluster
 from jigsaw_triton.planner.cells.model import Partition
 from jigsaw_triton.planner.domain.plan import Plan, plan_to_text
+from jigsaw_triton.servers.certificates.credentials import (
+    check_credentials,
+    credentials_in,
+    identity,
+    info,
+    read_certificates,
+)
+from jigsaw_triton.servers.names import is_address
 from jigsaw_triton.spec import load as spec
 from jigsaw_triton.spec.entries import ADDRESS_PATTERN
 from jigsaw_triton.spec.words import nearest
@@ -34,6 +51,7 @@ def write_cells(
     plan: PathLike,
     gateways: Mapping[str, str] | None = None,
     standbys: Mapping[str, str] | None = None,
+    certificates: PathLike | None = None,
     overwrite: bool = False,
     wording: Wording = PYTHON,
 ) -> tuple[str, ...]:
@@ -46,6 +64,8 @@ def write_cells(
         plan: Path of a file that `plan --cells -O` wrote.
         gateways: Cell -> host of its gateway, if that has a machine of its own.
         standbys: Cell -> host of its standby gateway.
+        certificates: Folder with cert.pem, key.pem and ca.pem, with which the front and the gateways speak TLS and
+            verify each other; by default they speak without it.
         overwrite: True to replace the files of an earlier call.
         wording: Form in which mistakes name an option.
 
@@ -78,8 +98,26 @@ def write_cells(
             _check_host(name, host, names, wording.name(option))
     contents = [replace(cell, host=hosts.get(cell.name), standby=spares.get(cell.name)) for cell in contents]
     files = {text: str(file.path) for text, file in loaded.files.items()}
-    _write(Path(folder), cell_files(loaded.document, files, contents), overwrite=overwrite, wording=wording)
+    shown = _certificates(Path(absolute_path(certificates))) if certificates is not None else None
+    _write(Path(folder), cell_files(loaded.document, files, contents, shown), overwrite=overwrite, wording=wording)
     return tuple(names)
+
+
+def _certificates(folder: Path) -> GatewayCertificates:
+    """Returns the certificates in a folder, once they are checked.
+
+    Raises:
+        InputError: A file cannot be read, has expired, or does not fit the others, or no name can be verified.
+        MissingDependencyError: The package `cryptography` is missing.
+    """
+    files = credentials_in(folder)
+    check_credentials(files)
+    found = info(read_certificates(files.cert)[0])
+    names = [*map(identity, found.nodes), *(host for host in found.hosts if not is_address(host))]
+    if not names:
+        hint = "issue it for a name: `jigsaw-triton certificates issue gateway`"
+        raise InputError("the certificate carries no DNS name", where=str(files.cert), hint=hint)
+    return GatewayCertificates(str(files.cert), str(files.key), str(files.ca), names[0])
 
 
 def _check_host(cell: str, host: str, names: Collection[str], where: str) -> None:

@@ -1,8 +1,8 @@
 """Deployments of the cells of a cluster, each with its own controller and gateway, together."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,10 @@ from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.api.fronts import FrontFile
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.api.request import Request
+from jigsaw_triton.console.options import process_options
 from jigsaw_triton.errors import InputError, JigsawError, SpecError, StateError
 from jigsaw_triton.export.cells import CELL, CELLS, CLUSTER, FRONT
+from jigsaw_triton.logs import LogFormat
 from jigsaw_triton.spec import load as spec
 from jigsaw_triton.spec.cluster_schema import ClusterSpec
 from jigsaw_triton.spec.words import nearest
@@ -20,6 +22,8 @@ from jigsaw_triton.spec.words import nearest
 if TYPE_CHECKING:
     from jigsaw_triton.api.files import PathLike
     from jigsaw_triton.api.rollout import Rollout
+
+    Check = Callable[[str, Rollout], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +64,22 @@ class Cells:
     Args:
         folder: The folder.
         names: Names of the cells to deal with; none for all.
+        log_format: See `Deployment`; for the controllers of all cells.
+        controller_metrics: Port for the metrics of the first cell's controller, or address and port. Those of the other
+            cells of the folder get the ports after it, in the order of their names.
 
     Raises:
-        InputError: The folder has no cells, or none of a name.
+        InputError: The folder has no cells, or none of a name, or an option is wrong.
     """
 
-    def __init__(self, folder: "PathLike", names: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: "PathLike",
+        names: Collection[str] = (),
+        *,
+        log_format: LogFormat | None = None,
+        controller_metrics: str | int | None = None,
+    ) -> None:
         self.folder = Path(folder)
         found = {path.parent.name: path.parent for path in sorted((self.folder / CELLS).glob(f"*/{CELL}"))}
         if not found:
@@ -75,9 +89,11 @@ class Cells:
             if name not in found:
                 hint = nearest(name, found, "cells")
                 raise InputError(f"there is no cell '{name}'", where=str(self.folder), hint=hint)
+        listen = process_options(log_format, controller_metrics).metrics
+        ports = [str(replace(listen, port=listen.port + n)) if listen else None for n in range(len(found))]
         self.cells = tuple(
-            CellFolder(name, path, Deployment(path / STATE))
-            for name, path in found.items()
+            CellFolder(name, path, Deployment(path / STATE, log_format=log_format, controller_metrics=port))
+            for (name, path), port in zip(found.items(), ports, strict=True)
             if not names or name in names
         )
 
@@ -86,12 +102,16 @@ class Cells:
         """The front over all cells."""
         return FrontFile(self.folder / FRONT)
 
-    def deploy(self, *, reporter: Reporter = LOG, wording: Wording = PYTHON, **settings: Any) -> None:
+    def deploy(
+        self, *, check: "Check | None" = None, reporter: Reporter = LOG, wording: Wording = PYTHON, **settings: Any
+    ) -> None:
         """Deploys all cells, or updates those that run. Returns once all of them serve.
 
         All cells are planned before the first one starts, so that a mistake in one leaves all as they are.
 
         Args:
+            check: Function that is called with the name and the rollout of each cell before the first one starts. An
+                exception that it raises leaves all cells as they are.
             reporter: Receives notes and events with the name of their cell.
             wording: Form in which mistakes name an option.
             settings: Settings of `api.request.Request`, for all cells.
@@ -110,6 +130,9 @@ class Cells:
             with _blaming(cell.name):
                 request = cell.request(**settings)
                 rollouts[cell.name] = cell.deployment.prepare(request, reporter=own, wording=wording)
+        for name, rollout in rollouts.items() if check is not None else ():
+            with _blaming(name):
+                check(name, rollout)
         after = {}
         for cell in self.cells:
             rollout, own = rollouts[cell.name], reporters[cell.name]

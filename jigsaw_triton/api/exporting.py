@@ -1,4 +1,4 @@
-"""Files for programs that start jigsaw-triton: systemd, Compose and Kubernetes."""
+"""Files for programs that start jigsaw-triton, which are systemd, Compose and Kubernetes, and for Envoy."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,15 +15,22 @@ from jigsaw_triton.api.export_input import (
     read_parent,
 )
 from jigsaw_triton.api.files import Mistakes, PathLike
+from jigsaw_triton.api.fronts import FrontFile
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.planning import Demand
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.api.sources import absolute_path
-from jigsaw_triton.export import compose, marker, names, systemd
+from jigsaw_triton.export import commands, compose, marker, names, systemd
 from jigsaw_triton.export.cluster_file import cluster_file
 from jigsaw_triton.export.commands import Agent, Deploy, Gpus
 from jigsaw_triton.export.kubernetes import settings as kubernetes
 from jigsaw_triton.export.kubernetes.manifests import manifests
+from jigsaw_triton.front.config import links
+from jigsaw_triton.front.envoy import bootstrap as envoy
+from jigsaw_triton.spec.yaml_writer import dump_yaml
+
+_FIRST_HIGH_PORT = 1024
+"""First port that other users than root may listen on."""
 
 
 def export_systemd(
@@ -117,6 +124,60 @@ def export_systemd_agent(
     state = systemd.state_folder(systemd.AGENT_NAME)
     agent = Agent(node, listen, folder, state)
     return marker.marked({f"{systemd.AGENT_NAME}.service": systemd.agent_unit(host, agent, driver)})
+
+
+def export_systemd_front(
+    front: PathLike,
+    *,
+    program: PathLike | None = None,
+    user: str = "jigsaw-triton",
+    wording: Wording = PYTHON,
+) -> dict[str, str]:
+    """Returns the systemd unit of a front of cells.
+
+    Args:
+        front: Path of a front.yaml or its folder, at which the unit finds it too.
+        program: See `export_systemd`.
+        user: User whom the front runs as.
+        wording: Form in which mistakes name an option.
+
+    Raises:
+        SpecError: There are mistakes in the file or arguments; the error has a diagnostic for each.
+    """
+    mistakes = Mistakes()
+    with mistakes:
+        names.check_user(user, where=wording.name("user"))
+    path = absolute_path(front)
+    read, lowest = [path], _FIRST_HIGH_PORT
+    with mistakes:
+        found = FrontFile(path).read()
+        read += [*links(found).values(), *([found.edge.api_keys] if found.edge.api_keys is not None else [])]
+        lowest = min(found.ports.http, found.ports.grpc, found.ports.metrics)
+    check_plain((path,), mistakes)
+    host = host_of_program(program, user, tuple(read), mistakes, wording)
+    mistakes.raise_if_any()
+    service = commands.Front(path, systemd.state_folder(systemd.FRONT_NAME))
+    unit = systemd.front_unit(host, service, low_ports=lowest < _FIRST_HIGH_PORT)
+    return marker.marked({f"{systemd.FRONT_NAME}.service": unit})
+
+
+def export_envoy(front: PathLike, *, reporter: Reporter = LOG) -> dict[str, str]:
+    """Returns the configuration of an Envoy that balances requests over cells in the place of `jigsaw-triton front`.
+
+    Args:
+        front: Path of a front.yaml or its folder.
+        reporter: Receives warnings about settings that Envoy does not have.
+
+    Raises:
+        SpecError: There are mistakes in the file, or it asks for what Envoy cannot do.
+    """
+    found, mistakes = FrontFile(front).read(), Mistakes()
+    for message, hint in envoy.problems(found):
+        mistakes.add(str(front), message, hint)
+    mistakes.raise_if_any()
+    for text in envoy.left_out(found):
+        reporter.warn(text)
+    return marker.marked({envoy.FILE: dump_yaml(envoy.bootstrap(found))})
 
 
 def export_compose(

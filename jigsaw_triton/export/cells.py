@@ -1,7 +1,8 @@
 """Files of a cluster that is divided into cells: a folder for each cell, and the front's front.yaml.
 
 Clients connect to the front, so it gets the ports and the edge of the user's cluster.yaml. A gateway that has a machine
-of its own listens there on the same ports, and the other gateways on further ones of the front's machine.
+of its own listens there on the same ports, and the other gateways on further ones of the front's machine. With
+certificates for gateways, each has an edge that speaks TLS with the front.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.spec.cluster_schema import ClusterDocument, GatewayEntry, LimitsEntry
+from jigsaw_triton.spec.cluster_schema import ClusterDocument, EdgeEntry, GatewayEntry, LimitsEntry
 from jigsaw_triton.spec.entries import API_VERSION
 from jigsaw_triton.spec.yaml_writer import Inline, dump_yaml
 
@@ -22,6 +23,7 @@ CELL, CLUSTER, PLAN = "cell.yaml", "cluster.yaml", "plan.json"
 """Files of a cell."""
 
 LOOPBACK = "127.0.0.1"
+_EDGE = "edge"
 _STEP = 10
 _MOST_PORT = 65_535
 
@@ -51,21 +53,44 @@ class CellContent:
     standby: str | None = None
 
 
-def cell_files(document: ClusterDocument, files: Mapping[str, str], cells: Sequence[CellContent]) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class GatewayCertificates:
+    """Certificates with which the front and the gateways show each other who they are, as absolute paths.
+
+    Attributes:
+        cert: Certificate.
+        key: Its private key.
+        ca: Authorities of the certificate, which both sides trust.
+        name: DNS name that the certificate carries.
+    """
+
+    cert: str
+    key: str
+    ca: str
+    name: str
+
+
+def cell_files(
+    document: ClusterDocument,
+    files: Mapping[str, str],
+    cells: Sequence[CellContent],
+    certificates: GatewayCertificates | None = None,
+) -> dict[str, str]:
     """Returns the text of each file by its path in the folder of the cells.
 
     Args:
         document: The user's cluster.
         files: Path as the document has it -> absolute path, for certificates and keys.
         cells: Cells, with the weights of each graph.
+        certificates: Certificates of the gateways; None if the front reaches them without TLS.
 
     Raises:
         InputError: The machine has too few ports for all gateways.
     """
-    found = {FRONT: dump_yaml(_front(document, files, cells))}
+    found = {FRONT: dump_yaml(_front(document, files, cells, certificates))}
     for index, cell in enumerate(cells):
         folder = PurePosixPath(CELLS, cell.name)
-        found[str(folder / CLUSTER)] = dump_yaml(_cluster(document, files, cell, index))
+        found[str(folder / CLUSTER)] = dump_yaml(_cluster(document, files, cell, index, certificates))
         found[str(folder / CELL)] = dump_yaml(_cell(cell))
         found[str(folder / PLAN)] = cell.plan
     return found
@@ -76,7 +101,13 @@ def _cell(cell: CellContent) -> dict[str, Any]:
     return _document("Cell", {"graphs": dict(sorted(cell.graphs.items())), "demand": demand})
 
 
-def _cluster(document: ClusterDocument, files: Mapping[str, str], cell: CellContent, index: int) -> dict[str, Any]:
+def _cluster(
+    document: ClusterDocument,
+    files: Mapping[str, str],
+    cell: CellContent,
+    index: int,
+    certificates: GatewayCertificates | None,
+) -> dict[str, Any]:
     data: dict[str, Any] = document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     spec = data["spec"]
     spec.pop("edge", None)
@@ -85,7 +116,10 @@ def _cluster(document: ClusterDocument, files: Mapping[str, str], cell: CellCont
         # A folder is named by one of its files.
         spec["certificates"] = str(PurePosixPath(files[f"{document.spec.certificates}/cert.pem"]).parent)
     base = document.spec.gateway
-    spec["gateway"] = {**spec.get("gateway", {}), **_gateway(base, cell, index)}
+    gateway = _gateway(base, cell, index, _edge_port(document, certificates))
+    if certificates is not None:
+        spec["edge"] = _edge(document, certificates, gateway.pop(_EDGE))
+    spec["gateway"] = {**spec.get("gateway", {}), **gateway}
     if (standby := base.standby) is not None:
         # It belongs to the cell that has its node, and cannot listen on the address of another machine.
         own = {"node": standby.node, "address": standby.address or base.address}
@@ -94,9 +128,28 @@ def _cluster(document: ClusterDocument, files: Mapping[str, str], cell: CellCont
     return data
 
 
-def _gateway(base: GatewayEntry, cell: CellContent, index: int) -> dict[str, Any]:
-    """Returns the address and the ports that the gateway of a cell listens on."""
+def _edge(document: ClusterDocument, certificates: GatewayCertificates, port: int) -> dict[str, Any]:
+    """Returns the edge of a gateway, whose only clients are fronts."""
+    edge: dict[str, Any] = {"kind": "haproxy", "metrics": port}
+    tls = {"cert": certificates.cert, "key": certificates.key, "client_ca": certificates.ca}
+    if document.spec.edge is not None:
+        own = {"client_connections", "client_rps"}
+        edge["limits"] = document.spec.edge.limits.model_dump(exclude=own, exclude_defaults=True)
+    return {**edge, "tls": Inline(tls)}
+
+
+def _edge_port(document: ClusterDocument, certificates: GatewayCertificates | None) -> int | None:
+    """Returns the port of the metrics of a gateway's edge, before ports are moved; None if it has no edge."""
+    if certificates is None:
+        return None
+    edge = document.spec.edge
+    return edge.metrics if edge is not None else EdgeEntry(kind="haproxy").metrics
+
+
+def _gateway(base: GatewayEntry, cell: CellContent, index: int, edge_port: int | None) -> dict[str, Any]:
+    """Returns the address and the ports that the gateway of a cell, and its edge if it has one, listen on."""
     ports = {"http": base.http, "grpc": base.grpc, "metrics": base.metrics}
+    ports |= {_EDGE: edge_port} if edge_port is not None else {}
     if cell.host is not None:
         numbers = cell.host.split(".")
         is_address = len(numbers) == 4 and all(number.isdecimal() for number in numbers)
@@ -113,13 +166,24 @@ def _gateway(base: GatewayEntry, cell: CellContent, index: int) -> dict[str, Any
     return {"address": LOOPBACK, **moved}
 
 
-def _front(document: ClusterDocument, files: Mapping[str, str], cells: Sequence[CellContent]) -> dict[str, Any]:
+def _front(
+    document: ClusterDocument,
+    files: Mapping[str, str],
+    cells: Sequence[CellContent],
+    certificates: GatewayCertificates | None,
+) -> dict[str, Any]:
     base, edge = document.spec.gateway, document.spec.edge
     metrics = base.metrics if edge is None else edge.metrics
     spec: dict[str, Any] = {
         "listen": Inline(address=base.address, http=base.http, grpc=base.grpc, metrics=metrics),
-        "cells": [_front_cell(base, cell, index) for index, cell in enumerate(cells)],
+        "cells": [
+            _front_cell(cell, _gateway(base, cell, index, _edge_port(document, certificates)))
+            for index, cell in enumerate(cells)
+        ],
     }
+    if certificates is not None:
+        own = {"ca": certificates.ca, "server_name": certificates.name}
+        spec["gateway_tls"] = Inline(**own, cert=certificates.cert, key=certificates.key)
     if edge is not None:
         if edge.tls is not None:
             named = edge.tls.model_dump(exclude_none=True)
@@ -133,8 +197,7 @@ def _front(document: ClusterDocument, files: Mapping[str, str], cells: Sequence[
     return _document("Front", spec)
 
 
-def _front_cell(base: GatewayEntry, cell: CellContent, index: int) -> dict[str, Any]:
-    gateway = _gateway(base, cell, index)
+def _front_cell(cell: CellContent, gateway: Mapping[str, Any]) -> dict[str, Any]:
     ports = {key: gateway[key] for key in ("http", "grpc", "metrics")}
 
     def at(host: str) -> dict[str, str]:

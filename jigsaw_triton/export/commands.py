@@ -75,6 +75,24 @@ class Deploy:
 
 
 @dataclass(frozen=True, slots=True)
+class Front:
+    """A front of cells as a command line.
+
+    Attributes:
+        file: Path of front.yaml.
+        state: State folder of the front.
+    """
+
+    file: str
+    state: str
+
+    @property
+    def arguments(self) -> Arguments:
+        """Arguments of jigsaw-triton that run the front in the foreground."""
+        return ("front", self.file, "--state", self.state)
+
+
+@dataclass(frozen=True, slots=True)
 class Agent:
     """A node's agent as a command line.
 

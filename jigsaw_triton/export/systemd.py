@@ -1,16 +1,16 @@
-"""Units of systemd for a deployment on one machine, and for the agent of a node."""
+"""Units of systemd for a deployment on one machine, for the agent of a node, and for a front of cells."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from jigsaw_triton.export.commands import SUPERVISOR, Agent, Deploy
+from jigsaw_triton.export.commands import SUPERVISOR, Agent, Deploy, Front
 
 REPLACED = 77
 """Exit code of a controller that one on another machine has replaced (EX_NOPERM of sysexits.h)."""
 
-NAME, AGENT_NAME = "jigsaw-triton", "jigsaw-triton-agent"
-"""Names of the two units, and of the folders that systemd gives them."""
+NAME, AGENT_NAME, FRONT_NAME = "jigsaw-triton", "jigsaw-triton-agent", "jigsaw-triton-front"
+"""Names of the units, and of the folders that systemd gives them."""
 
 _HOMES = ("/home", "/root", "/run/user")
 _CONTROL = 0x20
@@ -100,6 +100,36 @@ def agent_unit(host: Host, agent: Agent, driver: str) -> str:
     )
 
 
+def front_unit(host: Host, front: Front, *, low_ports: bool) -> str:
+    """Returns the unit of a front.
+
+    Args:
+        host: The machine.
+        front: The front.
+        low_ports: True if the front listens on ports that only root may listen on otherwise.
+    """
+    service = [
+        *_identity(host, FRONT_NAME, mig=False, preserve="restart"),
+        "# If the main process dies, HAProxy goes on, and the next main process takes its place.",
+        f"ExecStart={command(host.program, *front.arguments)}",
+        "TimeoutStopSec=1min",
+        *_restarts(),
+        *_hardening(host, mig=False, servers=False, capabilities="CAP_NET_BIND_SERVICE" if low_ports else ""),
+    ]
+    return _unit(
+        (
+            f"Runs a front of cells. Install it as /etc/systemd/system/{FRONT_NAME}.service, then:",
+            f"  useradd --system --user-group --home-dir /var/lib/{FRONT_NAME} {host.user}",
+            f"  systemctl daemon-reload && systemctl enable --now {FRONT_NAME}",
+            f"The user needs to read {front.file}, and the files that it names.",
+            f"/etc/{FRONT_NAME}.env may set more options of `jigsaw-triton front`, such as JIGSAW_LOG_FORMAT=json.",
+        ),
+        "jigsaw-triton: front",
+        service,
+        gpus=False,
+    )
+
+
 def state_folder(name: str) -> str:
     """Returns the state folder of a unit, as systemd resolves it."""
     return f"/var/lib/{name}"
@@ -165,7 +195,7 @@ def _restarts() -> Iterable[str]:
     )
 
 
-def _hardening(host: Host, *, mig: bool) -> Iterable[str]:
+def _hardening(host: Host, *, mig: bool, servers: bool = True, capabilities: str = "") -> Iterable[str]:
     paths = (host.program, host.python, *host.extra_paths)
     in_homes = any(PurePosixPath(path).is_relative_to(home) for path in paths for home in _HOMES)
     yield from (
@@ -173,10 +203,13 @@ def _hardening(host: Host, *, mig: bool) -> Iterable[str]:
         "ProtectSystem=strict",
         f"ProtectHome={'read-only' if in_homes else 'yes'}",
         "ProtectControlGroups=yes",
-        "# The python backend of Triton needs a folder in /tmp. With PrivateTmp=, servers that outlive a start would",
-        "# lose theirs.",
-        "ReadWritePaths=/tmp",
     )
+    if servers:
+        yield from (
+            "# The python backend of Triton needs a folder in /tmp. With PrivateTmp=, servers that outlive a start",
+            "# would lose theirs.",
+            "ReadWritePaths=/tmp",
+        )
     if mig:
         yield from (
             "# CUDA and NVML create the device files of a new MIG instance through nvidia-modprobe, which is setuid",
@@ -187,7 +220,8 @@ def _hardening(host: Host, *, mig: bool) -> Iterable[str]:
     else:
         yield from (
             "NoNewPrivileges=yes",
-            "CapabilityBoundingSet=",
+            f"CapabilityBoundingSet={capabilities}",
+            *((f"AmbientCapabilities={capabilities}",) if capabilities else ()),
             "PrivateDevices=yes",
             "ProtectKernelTunables=yes",
             "ProtectKernelModules=yes",
@@ -203,14 +237,17 @@ def _hardening(host: Host, *, mig: bool) -> Iterable[str]:
         )
 
 
-def _unit(comments: Sequence[str], description: str, service: Iterable[str]) -> str:
+def _unit(comments: Sequence[str], description: str, service: Iterable[str], *, gpus: bool = True) -> str:
+    driver = (
+        "# nvidia-persistenced loads the driver; where it is not installed, this has no effect.",
+        "After=network-online.target nvidia-persistenced.service",
+    )
     lines = [
         *(f"# {comment}" for comment in comments),
         "[Unit]",
         f"Description={description}",
         "Wants=network-online.target",
-        "# nvidia-persistenced loads the driver; where it is not installed, this has no effect.",
-        "After=network-online.target nvidia-persistenced.service",
+        *(driver if gpus else ("After=network-online.target",)),
         "",
         "[Service]",
         *service,

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from jigsaw_triton.front.config import STANDBY, backend
+from jigsaw_triton.front.config import STANDBY
 from jigsaw_triton.front.haproxy_stats import Servers
 from jigsaw_triton.front.model import Front, FrontCell
+from jigsaw_triton.front.rules import backend
 from jigsaw_triton.front.runtime_api import RuntimeApi
 from jigsaw_triton.front.shares import shares, weights
 from jigsaw_triton.servers.edge.config import PROTOCOLS

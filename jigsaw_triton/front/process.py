@@ -6,7 +6,8 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,28 +17,33 @@ from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, take_loc
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.front.balancer import INTERVAL_S, Balancer
-from jigsaw_triton.front.config import STATE, files, state_of
+from jigsaw_triton.front.config import STATE, addresses_in, files, links, state_of
+from jigsaw_triton.front.credentials import check_gateway_tls
 from jigsaw_triton.front.model import Front
 from jigsaw_triton.front.runtime_api import RuntimeApi
-from jigsaw_triton.servers.edge.config import links
 from jigsaw_triton.servers.edge.keys import read_keys
 from jigsaw_triton.servers.haproxy.config import Place
 from jigsaw_triton.servers.haproxy.keeper import Contents, HaproxyKeeper, contents
 from jigsaw_triton.servers.haproxy.process import place_in
 from jigsaw_triton.servers.members import marks, members, newest
+from jigsaw_triton.servers.names import Names, is_address
 from jigsaw_triton.servers.os_process import OsProcess
 
 NAME = "front"
 """Name of HAProxy among the servers of the folder, and of its log."""
+
+_NAMES_S = 5.0
+"""Seconds between two looks if a gateway's host has another address, and to wait for the first look at the start."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Looked:
-    """Result of the last reading of front.yaml."""
+    """Result of the last reading of front.yaml, with the addresses of its hosts."""
 
     front: Front
+    addresses: Mapping[str, str]
     contents: Contents
 
 
@@ -89,6 +95,8 @@ class _Running:
         self._api = RuntimeApi(place.admin)
         self._state = place.folder / STATE
         self._state_lock = threading.Lock()
+        # What an earlier front knows counts as long as a name cannot be resolved.
+        self._names = Names(addresses_in(read(), self._saved()))
         self._looked = self._look()
         self._listens = asyncio.Event()
         self._keeper = HaproxyKeeper(
@@ -108,6 +116,7 @@ class _Running:
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        await asyncio.to_thread(self._follow_names().wait, _NAMES_S)
         found = newest(await asyncio.to_thread(members, self._paths.state), NAME)
         before = OsProcess.find(found.pid, found.started) if found is not None else None
         try:
@@ -125,6 +134,26 @@ class _Running:
                 await balancing
         finally:
             await self._keeper.stop()
+
+    def _follow_names(self) -> threading.Event:
+        """Resolves the names of gateways' hosts again and again. Returns an event that is set after the first time."""
+        looked = threading.Event()
+
+        def follow() -> None:
+            reported: list[str] = []
+            while True:
+                hosts = self._looked.front.hosts
+                self._names.look(hosts)
+                looked.set()
+                unknown = sorted(host for host in hosts if not is_address(self._names.address(host)))
+                if unknown and unknown != reported:
+                    log.warning("no address is known for %s; requests go to the other cells", ", ".join(unknown))
+                reported = unknown
+                time.sleep(_NAMES_S)
+
+        # The end of the front does not wait for the answer of a resolver.
+        threading.Thread(target=follow, name="follow names", daemon=True).start()
+        return looked
 
     async def _balance(self) -> None:
         """Sets the weights of the cells again and again, and at once when another HAProxy has begun to listen."""
@@ -153,13 +182,20 @@ class _Running:
             state: States that HAProxy has; None for those in the file.
         """
         with self._state_lock, contextlib.suppress(OSError):
-            text = self._state.read_text(encoding="utf-8") if state is None else state
-            kept = state_of(self._looked.front, text)
+            text = self._saved() if state is None else state
+            kept = state_of(self._looked.front, text, self._looked.addresses)
             if state is None and kept == text:
                 return
             fresh = self._state.with_name(f".{STATE}")
             fresh.write_text(kept, encoding="utf-8")
             fresh.replace(self._state)
+
+    def _saved(self) -> str:
+        """Returns the states of the cells that were written last; empty if there are none."""
+        try:
+            return self._state.read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return ""
 
     def _contents(self) -> Contents:
         """Returns what HAProxy is to read now. It runs in a thread."""
@@ -169,8 +205,12 @@ class _Running:
 
     def _look(self) -> _Looked:
         front = self._read()
+        if front.gateway_tls is not None:
+            check_gateway_tls(front.gateway_tls)
         keys = read_keys(Path(front.edge.api_keys)) if front.edge.api_keys is not None else None
-        return _Looked(front, contents(files(front, front_place(self._paths), keys), links(front.edge)))
+        addresses = {host: self._names.address(host) for host in front.hosts}
+        made = files(front, front_place(self._paths), keys, addresses)
+        return _Looked(front, addresses, contents(made, links(front)))
 
     @staticmethod
     def _report(kind: str, text: str) -> None:

@@ -5,10 +5,11 @@ from typing import Any
 
 from jigsaw_triton.controller.persistence.lock import is_locked
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.front.config import LAST, backend
+from jigsaw_triton.front.config import LAST
 from jigsaw_triton.front.haproxy_stats import Servers, ServerState
 from jigsaw_triton.front.model import Front
 from jigsaw_triton.front.process import front_place
+from jigsaw_triton.front.rules import backend
 from jigsaw_triton.front.runtime_api import RuntimeApi
 from jigsaw_triton.servers.edge.config import PROTOCOLS
 

@@ -52,6 +52,21 @@ class FrontCellEntry(GatewayAddressEntry):
     """Addresses of the cell's standby gateway, which serves while the gateway cannot be reached."""
 
 
+class GatewayTlsEntry(Entry):
+    """TLS between the front and the gateways, whose edges have `tls`."""
+
+    ca: str = Field(min_length=1, examples=["gateways/ca.pem"])
+    """PEM file with the certificate authorities of the gateways."""
+    server_name: str | None = Field(
+        default=None, max_length=253, pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$", examples=["gateway.example"]
+    )
+    """DNS name that the certificates of all gateways carry; the host of each gateway by default."""
+    cert: str | None = Field(default=None, min_length=1, examples=["front/cert.pem"])
+    """PEM file with the front's own certificate, for gateways that require one (`client_ca`)."""
+    key: str | None = Field(default=None, min_length=1, examples=["front/key.pem"])
+    """PEM file with the private key of the front's own certificate."""
+
+
 class FrontSpec(Entry):
     """Specification of the front."""
 
@@ -67,6 +82,10 @@ class FrontSpec(Entry):
     """Cells to balance requests over."""
     tls: EdgeTlsEntry | None = Field(default=None, examples=[{"cert": "front.pem", "key": "front.key"}])
     """TLS certificates; without them, both protocols are unencrypted."""
+    gateway_tls: GatewayTlsEntry | None = Field(
+        default=None, examples=[{"ca": "gateways/ca.pem", "server_name": "gateway.example"}]
+    )
+    """TLS to the gateways; without it, the front sends requests to them unencrypted."""
     api_keys: str | None = Field(default=None, min_length=1, examples=["keys.txt"])
     """File with one `NAME KEY` pair per line; requests without a listed key are refused."""
     limits: LimitsEntry = Field(default=LimitsEntry(), examples=[{"body_mib": 64}])

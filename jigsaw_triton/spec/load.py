@@ -153,8 +153,12 @@ def load_front(path: Path | str) -> Loaded[FrontDocument]:
     file, folder = _place(path, "front.yaml")
     loaded = _load(file, "front", FrontDocument)
     spec = loaded.document.spec
-    tls = spec.tls
-    texts = (spec.api_keys, *((tls.cert, tls.key, tls.client_ca) if tls is not None else ()))
+    tls, gateways = spec.tls, spec.gateway_tls
+    texts = (
+        spec.api_keys,
+        *((tls.cert, tls.key, tls.client_ca) if tls is not None else ()),
+        *((gateways.ca, gateways.cert, gateways.key) if gateways is not None else ()),
+    )
     files = {text: locate_anywhere(folder, text) for text in texts if text is not None}
     return replace(loaded, folder=folder, files=files)
 

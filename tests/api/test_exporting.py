@@ -13,6 +13,7 @@ import jigsaw_triton as jt
 from jigsaw_triton.errors import JigsawError, SpecError
 from jigsaw_triton.export import systemd
 from jigsaw_triton.export.marker import MARK
+from tests.front.fronts import FRONT
 
 IMAGE = "registry.example/jigsaw:1"
 Change = Callable[..., Path]
@@ -188,6 +189,27 @@ def test_wrong_arguments_of_an_agent_are_refused(given: Any, message: str) -> No
     with pytest.raises(SpecError) as caught:
         jt.export_systemd_agent(**{"node": "a", "certificates": "/c", **given})
     assert message in mistakes(caught)
+
+
+def test_the_unit_of_a_front_sees_the_files_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(systemd, "_HOMES", (str(tmp_path / "secret"),))
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "ca.pem").touch()
+    (tmp_path / "front.yaml").write_text(FRONT)
+    (text,) = jt.export_systemd_front(tmp_path / "front.yaml", program="/opt/bin/jigsaw-triton").values()
+    assert f" front {tmp_path}/front.yaml --state /var/lib/jigsaw-triton-front\n" in text
+    assert "ProtectHome=yes\n" in text and "AmbientCapabilities" not in text
+    more = "  gateway_tls: {ca: secret/ca.pem, server_name: gateway.example}\n"
+    (tmp_path / "front.yaml").write_text(FRONT.replace("http: 8000,", "http: 443,") + more)
+    (text,) = jt.export_systemd_front(tmp_path, program="/opt/bin/jigsaw-triton").values()
+    assert "ProtectHome=read-only\n" in text and "AmbientCapabilities=CAP_NET_BIND_SERVICE\n" in text
+
+
+def test_mistakes_in_a_front_are_reported_with_those_of_the_unit(tmp_path: Path) -> None:
+    (tmp_path / "front.yaml").write_text(FRONT.replace("cell2", "cell1"))
+    with pytest.raises(SpecError) as caught:
+        jt.export_systemd_front(tmp_path, user="a b")
+    assert "'a b' is not the name of a user" in mistakes(caught) and "cell 'cell1' is repeated" in mistakes(caught)
 
 
 def test_compose_is_for_one_machine(app: Path, cluster: Change) -> None:

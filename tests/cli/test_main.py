@@ -25,7 +25,7 @@ GROUPS = {
     "certificates": ["create", "issue", "show"],
     "node": ["list", "cordon", "uncordon", "drain"],
     "evaluate": ["ablation", "rehearse", "replay", "trials"],
-    "export": ["systemd", "compose", "kubernetes"],
+    "export": ["systemd", "compose", "envoy", "kubernetes"],
     "mig": ["list", "enable", "apply", "assert", "export"],
     "profiles": ["check", "fit", "import", "report"],
 }

@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.export.cells import CellContent, cell_files
+from jigsaw_triton.export.cells import CellContent, GatewayCertificates, cell_files
 from jigsaw_triton.spec.cells import CellDocument, FrontDocument
 from jigsaw_triton.spec.cluster_schema import ClusterDocument
 
@@ -99,6 +99,25 @@ def test_the_front_has_the_edge_in_place_of_the_cells() -> None:
     assert front.tls is not None and (front.tls.cert, front.tls.key) == ("/srv/edge.pem", "/srv/edge.key")
     assert (front.api_keys, front.limits.body_mib, front.listen.metrics) == ("/srv/keys.txt", 8, 9000)
     assert ClusterDocument.model_validate(found["cells/cell1/cluster.yaml"]).spec.edge is None
+
+
+def test_front_and_gateways_verify_each_other() -> None:
+    made = GatewayCertificates("/c/cert.pem", "/c/key.pem", "/c/ca.pem", "gateway.node.jigsaw-triton")
+    spec = {**CLUSTER["spec"], "edge": {**EDGE, "limits": {"body_mib": 8, "client_rps": 5}}}  # type: ignore[dict-item]
+    document = ClusterDocument.model_validate({**CLUSTER, "spec": spec})
+    found = {name: yaml.safe_load(text) for name, text in cell_files(document, FILES, CELLS, made).items()}
+    front = FrontDocument.model_validate(found["front.yaml"]).spec
+    assert front.gateway_tls is not None
+    assert (front.gateway_tls.ca, front.gateway_tls.server_name) == ("/c/ca.pem", "gateway.node.jigsaw-triton")
+    assert (front.gateway_tls.cert, front.gateway_tls.key) == ("/c/cert.pem", "/c/key.pem")
+    edges = [
+        ClusterDocument.model_validate(found[f"cells/{name}/cluster.yaml"]).spec.edge for name in ("cell1", "cell2")
+    ]
+    assert all(edge is not None and edge.tls is not None and edge.tls.client_ca == "/c/ca.pem" for edge in edges)
+    # Requests are limited by client where clients connect. The ports of the edges do not meet those of gateways.
+    assert [(edge.limits.body_mib, edge.limits.client_rps) for edge in edges if edge is not None] == [(8, None)] * 2
+    ports = [int(text.rpartition(":")[2]) for one in front.cells for text in (one.http, one.grpc, str(one.metrics))]
+    assert len({*ports, *(edge.metrics for edge in edges if edge is not None)}) == 8
 
 
 def test_ports_that_are_far_apart_never_meet() -> None:

@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jigsaw_triton.api.supervisor import REPLACED
-from jigsaw_triton.export.commands import Agent, Deploy, Gpus
-from jigsaw_triton.export.systemd import Host, agent_unit, command, deployment_unit, plain, runnable
+from jigsaw_triton.export.commands import Agent, Deploy, Front, Gpus
+from jigsaw_triton.export.systemd import Host, agent_unit, command, deployment_unit, front_unit, plain, runnable
 
 ODD = 'a b %n $HOME ${x} "q" it\'s \\ ;#'
 """Name of a folder with characters that systemd, or a shell, treats specially."""
 
 HOST = Host("/opt/jigsaw/bin/jigsaw-triton", "/opt/jigsaw/bin/python", "jigsaw")
 DEPLOY = Deploy(("/srv/app",), Gpus(("--gpus", "4xA100-80GB"), "nvml"), {"hello": 2.5})
+FRONT = Front("/srv/cells/front.yaml", "/var/lib/jigsaw-triton-front")
 AGENT = Agent("a", "0.0.0.0:7440", "/etc/certificates", "/var/lib/jigsaw-triton-agent")
 
 
@@ -126,6 +127,17 @@ def test_a_controller_whose_workers_have_agents_needs_no_gpu_and_no_right() -> N
     assert "--driver nvml" in found["ExecStartPost"][0]
 
 
+@pytest.mark.parametrize(("low_ports", "capabilities"), [(False, ""), (True, "CAP_NET_BIND_SERVICE")])
+def test_a_front_may_listen_on_low_ports_and_do_nothing_else(low_ports: bool, capabilities: str) -> None:
+    found = settings(front_unit(HOST, FRONT, low_ports=low_ports))
+    assert words(found["ExecStart"][0]) == [HOST.program, *FRONT.arguments]
+    # If the main process dies, HAProxy goes on.
+    assert found["KillMode"] == ["process"] and "ExecStop" not in found
+    assert found["CapabilityBoundingSet"] == [capabilities]
+    assert found.get("AmbientCapabilities", [""]) == [capabilities]
+    assert "ReadWritePaths" not in found and "nvidia" not in front_unit(HOST, FRONT, low_ports=low_ports)
+
+
 @pytest.mark.parametrize("driver", ["nvml", "emulated"])
 def test_systemd_accepts_the_units(tmp_path: Path, driver: Literal["nvml", "emulated"]) -> None:
     analyze = shutil.which("systemd-analyze")
@@ -140,6 +152,7 @@ def test_systemd_accepts_the_units(tmp_path: Path, driver: Literal["nvml", "emul
     host = Host(str(folder / "jigsaw-triton"), str(folder / "python"), "root")
     units = {
         "jigsaw-triton.service": deployment_unit(host, Deploy((str(odd),), Gpus(("--gpus", "2xcpu"), driver))),
+        "jigsaw-triton-front.service": front_unit(host, Front(str(odd), str(odd)), low_ports=driver == "nvml"),
         "jigsaw-triton-agent.service": agent_unit(host, Agent("a", "[::]:7440", str(odd), str(odd)), driver),
     }
     for name, text in units.items():

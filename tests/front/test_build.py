@@ -34,6 +34,20 @@ def test_settings_towards_clients_are_those_of_an_edge(tmp_path: Path) -> None:
     assert edge.limits == EdgeLimits(body_mib=8, queue_s=0)
 
 
+def test_gateways_may_be_reached_with_tls(tmp_path: Path) -> None:
+    for name in ("ca.pem", "cert.pem", "key.pem"):
+        (tmp_path / name).touch()
+    more = "  gateway_tls: {ca: ca.pem, server_name: gateway.example, cert: cert.pem, key: key.pem}\n"
+    found = front(tmp_path, FRONT + more).gateway_tls
+    assert found is not None and found.name_of("10.0.0.1") == "gateway.example"
+    assert (found.ca, found.cert, found.key) == tuple(
+        str(tmp_path / name) for name in ("ca.pem", "cert.pem", "key.pem")
+    )
+    named = FRONT.replace("10.0.0.", "gateway")
+    by_host = front(tmp_path, named + "  gateway_tls: {ca: ca.pem}\n").gateway_tls
+    assert by_host is not None and by_host.name_of("gateway1") == "gateway1"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -50,6 +64,13 @@ def test_settings_towards_clients_are_those_of_an_edge(tmp_path: Path) -> None:
         (("standby: {", "standby: {port: 1, "), "unknown key 'port'"),
         (("kind: Front", "kind: Cluster"), "it must be Front"),
         (("spec:\n", "spec:\n  api_keys: keys.txt\n"), "there is no file 'keys.txt'"),
+        (("spec:\n", "spec:\n  gateway_tls: {ca: none.pem}\n"), "front.yaml:4: there is no file 'none.pem'"),
+        (("spec:\n", "spec:\n  gateway_tls: {ca: a, cert: b}\n"), "cert and key belong together"),
+        (
+            ("spec:\n", "spec:\n  gateway_tls: {ca: a}\n"),
+            "front.yaml:8: the certificate at 10.0.0.1:8000 cannot be verified, because HAProxy compares names alone; "
+            "write the name in the certificate as gateway_tls.server_name",
+        ),
     ],
 )
 def test_a_mistake_names_its_line_and_a_remedy(tmp_path: Path, change: tuple[str, str], message: str) -> None:

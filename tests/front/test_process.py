@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -231,6 +232,49 @@ def test_haproxy_outlives_its_front_and_the_next_front_goes_on_with_it(world: Wo
         assert FrontFile(world.front.file).status()["state"] == "ready"
 
     assert under_load(world, change).keys() <= {"cell1", "cell2"}
+
+
+RESOLVING = """
+import sys
+from pathlib import Path
+from jigsaw_triton.cli.main import main
+from jigsaw_triton.front import process
+from jigsaw_triton.servers import names
+answer = Path(sys.argv.pop(1))
+process._NAMES_S = 0.1
+names.resolve = lambda host: frozenset(answer.read_text().split())
+main()
+"""
+"""Program like jigsaw-triton, in which a file has the address of all hosts."""
+
+
+def test_the_address_of_a_gateway_is_followed_and_an_unknown_one_stops_no_start(tmp_path: Path) -> None:
+    port, *ports = free_ports(6)
+    first, second = (Gateway(name, port, f"127.0.0.{n}") for n, name in enumerate(("first", "second"), start=1))
+    front = FrontProcess(tmp_path, ports[:3])
+    address = tmp_path / "address"
+    address.write_text("")
+    at = {"http": f"gateway.example:{port}", "grpc": f"gateway.example:{ports[3]}"}
+    front.write([{"name": "cell1", **at, "weights": {"traffic": 1}}])
+    for gateway in (first, second):
+        gateway.start()
+    try:
+        front.start("--log-format", "json", command=(sys.executable, "-c", RESOLVING, str(address)))
+        front.wait(lambda: "no address is known for gateway.example" in front.log())
+        assert not front.status()["cell1"]["up"]
+        for text, answer in (("127.0.0.1", "first"), ("127.0.0.2", "second")):
+            address.write_text(text)
+            front.wait(lambda answer=answer: front.ask() == Counter([answer]))  # type: ignore[misc]
+        # The next front goes on with the address, although the name is unknown then.
+        front.end(signal.SIGKILL)
+        address.write_text("")
+        front.start(command=(sys.executable, "-c", RESOLVING, str(address)))
+        front.wait(lambda: front.ask() == Counter(["second"]))
+    finally:
+        if front.runs:
+            front.end(signal.SIGTERM)
+        for gateway in (first, second):
+            gateway.stop()
 
 
 def test_a_signal_ends_the_front_and_haproxy(tmp_path: Path) -> None:

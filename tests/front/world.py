@@ -26,11 +26,13 @@ class Gateway:
     Args:
         name: Name of the cell.
         port: Port for HTTP.
+        address: Address to listen on.
     """
 
-    def __init__(self, name: str, port: int) -> None:
+    def __init__(self, name: str, port: int, address: str = "127.0.0.1") -> None:
         self.name = name
         self.port = port
+        self._address = address
         self.ready = {"traffic"}
         self.capacity_rps: float | None = None
         self.arrivals = 0
@@ -38,8 +40,11 @@ class Gateway:
 
     def start(self) -> None:
         """Begins to listen."""
-        self._server = _Server(("127.0.0.1", self.port), _handler(self))
+        self._server = self._listen()
         threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), daemon=True).start()
+
+    def _listen(self) -> ThreadingHTTPServer:
+        return Server((self._address, self.port), handler(self))
 
     def stop(self) -> None:
         """Closes the port and all connections."""
@@ -65,7 +70,9 @@ class Gateway:
         return 200, "" if call == "ready" else self.name
 
 
-class _Server(ThreadingHTTPServer):
+class Server(ThreadingHTTPServer):
+    """An HTTP server whose connections end with it."""
+
     daemon_threads = True
 
     def __init__(self, *args: Any) -> None:
@@ -89,7 +96,9 @@ class _Server(ThreadingHTTPServer):
         """Ignores connections that break."""
 
 
-def _handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
+def handler(gateway: Gateway) -> type[BaseHTTPRequestHandler]:
+    """Returns the class that handles the requests to a gateway."""
+
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
@@ -130,21 +139,26 @@ class FrontProcess:
         cache = {name: text for name, text in os.environ.items() if name == "JIGSAW_CACHE"}
         self._environment = {**outside, **cache}
 
-    def write(self, cells: Iterable[dict[str, Any]]) -> None:
-        """Writes front.yaml."""
+    def write(self, cells: Iterable[dict[str, Any]], **more: Any) -> None:
+        """Writes front.yaml, with more settings."""
         listen = {"http": self.http, "grpc": self.grpc, "metrics": self.metrics}
-        spec = {"listen": listen, "cells": list(cells)}
+        spec = {"listen": listen, "cells": list(cells), **more}
         document = {"apiVersion": "jigsaw-triton/v1", "kind": "Front", "spec": spec}
         fresh = self.file.with_suffix(".new")
         fresh.write_text(yaml.safe_dump(document))
         fresh.replace(self.file)
 
-    def start(self, *options: str) -> None:
-        """Starts the front with these options, and waits until it listens."""
+    def start(self, *options: str, command: Sequence[str] = COMMAND) -> None:
+        """Starts the front with these options, and waits until it listens.
+
+        Args:
+            options: Options of `jigsaw-triton front`.
+            command: Program and first arguments.
+        """
         begun = self.log().count("the front listens")
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*COMMAND, "front", str(self.file), *options],
+                [*command, "front", str(self.file), *options],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -7,7 +7,8 @@ import click
 from jigsaw_triton.api.adding import add_models
 from jigsaw_triton.api.files import shown_path
 from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.cli.inputs.samples import pairs, read_sample
+from jigsaw_triton.cli.inputs.pairs import pairs
+from jigsaw_triton.cli.inputs.samples import read_sample
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.cli.views.graph import graph_document

@@ -1,6 +1,5 @@
 """`jigsaw-triton cells`: writes the files of a cluster's cells, deploys them, and takes them down."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,14 @@ import click
 from jigsaw_triton.api.cell_files import write_cells
 from jigsaw_triton.api.cells import Cells
 from jigsaw_triton.api.reporting import COMMAND_LINE
-from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.cli.inputs.baselines import baseline
+from jigsaw_triton.api.rollout import Rollout
+from jigsaw_triton.cli.inputs import deployments, options
+from jigsaw_triton.cli.inputs.pairs import pairs
 from jigsaw_triton.cli.io.output import Output, listed
 from jigsaw_triton.cli.views.cell_status import cells_view
-from jigsaw_triton.errors import InputError, StateError
+from jigsaw_triton.cli.views.rollout import confirm_rollout, show_rollout
+from jigsaw_triton.errors import StateError
+from jigsaw_triton.logs import LogFormat
 
 _FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 
@@ -51,6 +53,12 @@ def command() -> None:
 )
 @_hosts("--gateway-host", "Host of the gateway of a cell, if it has a machine of its own.  [default: this machine]")
 @_hosts("--standby-host", "Host of the standby gateway of a cell.")
+@options.option(
+    "--gateway-certificates",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder with cert.pem, key.pem and ca.pem, with which front and gateways speak TLS and verify each other.",
+)
 @options.option("--overwrite", is_flag=True, help="Replace the files of an earlier call.")
 @options.out_file("Write a folder for each cell, and front.yaml, to this folder.", required=True)
 def create(
@@ -60,6 +68,7 @@ def create(
     plan_path: Path,
     gateway_host: tuple[str, ...],
     standby_host: tuple[str, ...],
+    gateway_certificates: Path | None,
     overwrite: bool,
     out_path: Path,
 ) -> None:
@@ -74,8 +83,9 @@ def create(
         graphs,
         cluster=cluster,
         plan=plan_path,
-        gateways=_by_cell(gateway_host, "--gateway-host"),
-        standbys=_by_cell(standby_host, "--standby-host"),
+        gateways=pairs("--gateway-host", gateway_host),
+        standbys=pairs("--standby-host", standby_host),
+        certificates=gateway_certificates,
         overwrite=overwrite,
         wording=COMMAND_LINE,
     )
@@ -83,30 +93,48 @@ def create(
     out.result(document, f"wrote {listed(names)} and front.yaml to {out_path}")
 
 
-@options.command("deploy", examples=("cells deploy cells", "cells deploy cells --cell cell1"))
+@options.command(
+    "deploy",
+    examples=(
+        "cells deploy cells",
+        "cells deploy cells --cell cell1",
+        "cells deploy cells --controller-metrics 8104 --log-format json",
+    ),
+)
 @_FOLDER
 @_only()
-@options.objective()
-@options.share()
-@options.change_price()
-@options.standby()
-@options.period()
-@options.forecast()
-@baseline()
-@options.option(
-    "--deterministic",
-    is_flag=True,
-    help="Let emulated models take the profiled median time, and yield even numbers of rows, instead of drawing both.",
+@deployments.planning()
+@deployments.deterministic()
+@deployments.observing(
+    "Serve the metrics of the first cell's controller on this port, for Prometheus, and those of the others on the "
+    "ports after it.  [default: only on Unix sockets]"
 )
-def deploy(out: Output, folder: Path, names: tuple[str, ...], **settings: Any) -> int | None:
+@deployments.yes()
+def deploy(
+    out: Output,
+    folder: Path,
+    names: tuple[str, ...],
+    controller_metrics: str | None,
+    log_format: LogFormat | None,
+    yes: bool,
+    **settings: Any,
+) -> int | None:
     """Deploy the cells of a folder, or update those that run, and return once all of them serve.
 
     All cells are planned before the first one starts. Each has a controller, a gateway and a state folder of its own,
-    so that nothing that fails concerns two of them. Where the gateways have machines of their own, copy the folder to
+    so that nothing that fails concerns two of them. If requests will be refused during the update of a cell, the
+    command asks on a terminal before it goes on. Where the gateways have machines of their own, copy the folder to
     each, and name its cell with --cell.
     """
-    cells = Cells(folder, names)
-    cells.deploy(reporter=out, wording=COMMAND_LINE, **settings)
+    cells = Cells(folder, names, log_format=log_format, controller_metrics=controller_metrics)
+
+    def check(name: str, rollout: Rollout) -> None:
+        out.note(f"cell {name}:")
+        change = show_rollout(out, rollout)
+        if not yes:
+            confirm_rollout(out, rollout, change)
+
+    cells.deploy(check=check, reporter=out, wording=COMMAND_LINE, **settings)
     return _show(out, cells)
 
 
@@ -137,23 +165,6 @@ def _show(out: Output, cells: Cells) -> int | None:
     found = cells.status()
     out.result(found, *cells_view(found))
     return None if found["serving"] else StateError.exit_code
-
-
-def _by_cell(given: tuple[str, ...], flag: str) -> Mapping[str, str]:
-    """Returns the host of each cell.
-
-    Raises:
-        InputError: A value does not have this form, or a cell has two hosts.
-    """
-    found: dict[str, str] = {}
-    for text in given:
-        cell, equals, host = text.partition("=")
-        if not (cell and equals and host):
-            raise InputError(f"{text!r} names no cell and host", where=flag, hint=f"write {flag} cell1=10.0.0.1")
-        if cell in found:
-            raise InputError(f"cell {cell} has two hosts", where=flag, hint="keep one")
-        found[cell] = host
-    return found
 
 
 for subcommand in (create, deploy, status, down):

@@ -13,33 +13,13 @@ from jigsaw_triton.api.programs import find_server
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.api.request import SETTINGS, Request
 from jigsaw_triton.api.sources import absolute_path
-from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.cli.inputs.baselines import baseline
+from jigsaw_triton.cli.inputs import deployments, options
 from jigsaw_triton.cli.inputs.demand import parse_demand
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.views.dry_run import preview_rollout
 from jigsaw_triton.cli.views.rollout import confirm_rollout, show_rollout
 from jigsaw_triton.cli.views.status import status_view
-from jigsaw_triton.console.options import parse_listen
 from jigsaw_triton.console.web.settings import PORT as CONSOLE_PORT
-from jigsaw_triton.logs import LOG_FORMATS
-
-
-class ListenOn(click.ParamType[str]):
-    """A port, or an address and a port."""
-
-    name = "listen"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Returns the text.
-
-        Raises:
-            click.BadParameter: The text is neither.
-        """
-        try:
-            return str(parse_listen(value))
-        except ValueError as error:
-            self.fail(f"{error}; give 8004 or 0.0.0.0:8004, for example", param, ctx)
 
 
 @options.command(
@@ -63,48 +43,19 @@ class ListenOn(click.ParamType[str]):
 )
 @options.cluster()
 @options.demand(required=False)
-@options.objective()
-@options.share()
-@options.change_price()
-@options.standby()
-@options.period()
-@options.forecast()
-@baseline()
+@deployments.planning()
 @options.option(
     "--target",
     type=click.Choice(("auto", "graph", "ensemble", "bls")),
     help="Target to compile to, instead of the graphs' own.",
 )
-@options.option(
-    "--deterministic",
-    is_flag=True,
-    help="Let emulated models take the profiled median time, and yield even numbers of rows, instead of drawing both.",
-)
+@deployments.deterministic()
 @options.option("--http", type=click.IntRange(1, 65535), help="HTTP port of the gateway.  [default: 8000]")
 @options.option("--grpc", type=click.IntRange(1, 65535), help="gRPC port of the gateway.  [default: 8001]")
 @options.option("--metrics", type=click.IntRange(1, 65535), help="Metrics port of the gateway.  [default: 8002]")
 @options.option("--address", help="IPv4 address that the gateway listens on.  [default: 127.0.0.1]")
-@options.option(
-    "--controller-metrics",
-    metavar="[ADDRESS:]PORT",
-    type=ListenOn(),
-    help="Serve the controller's metrics on this port, for Prometheus.  [default: only on its Unix socket]",
-)
-@options.option(
-    "--log-format",
-    type=click.Choice(LOG_FORMATS),
-    help="Write the lines of the controller's log in this form.  [default: text]",
-)
-@options.option(
-    "--otlp",
-    metavar="ENDPOINT",
-    help="Export traces of requests to this receiver of OTLP over HTTP, such as http://localhost:4318; none to stop.",
-)
-@options.option(
-    "--otlp-sample",
-    metavar="SHARE",
-    type=options.Share(bounds=True),
-    help="Export the traces of this share of the requests, if their clients send no traceparent.  [default: 0.01]",
+@deployments.observing(
+    "Serve the controller's metrics on this port, for Prometheus.  [default: only on its Unix socket]"
 )
 @options.option(
     "--canary",
@@ -137,11 +88,7 @@ class ListenOn(click.ParamType[str]):
 @options.option(
     "--dry-run", is_flag=True, help="Print what the command would do, with all command lines, and do nothing."
 )
-@options.option(
-    "--yes",
-    is_flag=True,
-    help="Do not ask before a change during which requests will be refused, or for which graphs shed load.",
-)
+@deployments.yes()
 @options.option("--no-wait", is_flag=True, help="Return at once. Wait later with `jigsaw-triton status --wait ready`.")
 @options.state()
 def command(

@@ -6,7 +6,14 @@ from typing import Any
 
 import click
 
-from jigsaw_triton.api.exporting import export_compose, export_kubernetes, export_systemd, export_systemd_agent
+from jigsaw_triton.api.exporting import (
+    export_compose,
+    export_envoy,
+    export_kubernetes,
+    export_systemd,
+    export_systemd_agent,
+    export_systemd_front,
+)
 from jigsaw_triton.api.files import Mistakes
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.reporting import COMMAND_LINE
@@ -30,7 +37,7 @@ _IMAGE = options.option(
 
 @click.group("export")
 def command() -> None:
-    """Write files for systemd, Compose or Kubernetes, which then start deployments and agents.
+    """Write files for other programs: systemd, Compose or Kubernetes, which then start deployments, or Envoy.
 
     Nothing is started, and the files contain no secret. GPUs are expected to be real, whatever this machine has, unless
     cluster.yaml or --driver says that they are emulated.
@@ -42,6 +49,7 @@ def command() -> None:
     examples=(
         "export systemd /srv/app --gpus 4xA100-80GB --demand 50 -O jigsaw-triton.service",
         "export systemd --agent a --listen 10.0.0.1:7440 --certificates /etc/jigsaw-triton/certificates",
+        "export systemd --front /srv/cells/front.yaml -O jigsaw-triton-front.service",
     ),
 )
 @options.graphs(required=False)
@@ -56,6 +64,12 @@ def command() -> None:
     help="IP address and port that the agent listens on.",
 )
 @options.option("--certificates", metavar="DIR", help="Folder with the certificates of the agent's node.")
+@options.option(
+    "--front",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the unit of the front of this front.yaml instead of a deployment's.",
+)
 @options.option(
     "--program",
     metavar="PATH",
@@ -75,19 +89,28 @@ def _systemd(
     agent: str | None,
     listen: str,
     certificates: str | None,
+    front: Path | None,
     program: Path | None,
     user: str,
     out_path: Path | None,
     overwrite: bool,
 ) -> None:
-    """Write the systemd unit of a deployment, or of the agent of a node.
+    """Write the systemd unit of a deployment, of the agent of a node, or of a front of cells.
 
     The unit says how to install it. Its controller is restarted when it dies, and the servers outlive it. `systemctl
     reload` updates the deployment without losing a request, `systemctl stop` takes it down.
     """
-    if agent is None:
+    if front is not None:
+        if agent is not None:
+            raise click.UsageError("An agent and a front have a unit each; omit --agent or --front.")
+        if graphs or gpus is not None or cluster is not None or demand or driver is not None:
+            message = "A front serves the cells of its file; omit GRAPH, --gpus, --cluster, --driver and --demand."
+            raise click.UsageError(message)
+        files = export_systemd_front(front, program=program, user=user, wording=COMMAND_LINE)
+    elif agent is None:
         if not graphs:
-            raise click.UsageError("Missing argument 'GRAPH...'; for the unit of an agent, add --agent NODE.")
+            message = "Missing argument 'GRAPH...'; for another unit, add --agent NODE or --front FILE."
+            raise click.UsageError(message)
         mistakes = Mistakes()
         rps = parse_demand(demand, mistakes)
         given: dict[str, Any] = {"demand": rps, "gpus": gpus, "cluster": cluster, "driver": driver}
@@ -153,6 +176,21 @@ def _compose(
 
 
 @options.command(
+    "envoy", examples=("export envoy cells/front.yaml -O envoy.yaml", "export envoy cells -O /etc/envoy/envoy.yaml")
+)
+@click.argument("front", metavar="FILE", type=click.Path(path_type=Path))
+@_FILE
+@_OVERWRITE
+def _envoy(out: Output, front: Path, out_path: Path | None, overwrite: bool) -> None:
+    """Write the configuration of an Envoy that balances requests over the cells of front.yaml, in place of `front`.
+
+    Run it with `envoy -c envoy.yaml`. It sends each request to a cell that has the graph ready, by the weights of the
+    file. Unlike `front`, it does not follow what the cells carry, nor changes of front.yaml.
+    """
+    _deliver_one(out, export_envoy(front, reporter=out), out_path, overwrite=overwrite)
+
+
+@options.command(
     "kubernetes",
     examples=(
         "export kubernetes app --image registry.example/jigsaw:1 --cluster cluster.yaml --demand 50 -O manifests/",
@@ -215,7 +253,7 @@ def _kubernetes(
     out.result({"folder": str(out_path), "files": files}, *(f"wrote {out_path / name}" for name in files))
 
 
-for leaf in (_systemd, _compose, _kubernetes):
+for leaf in (_systemd, _compose, _envoy, _kubernetes):
     command.add_command(leaf)
 
 

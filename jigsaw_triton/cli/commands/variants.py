@@ -7,7 +7,8 @@ import click
 from jigsaw_triton.api.files import shown_path
 from jigsaw_triton.api.variants import DEFAULT_SCALE, KINDS_OF_VARIANTS, LEAST_AGREEMENT, Kind, make_variants
 from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.cli.inputs.samples import pairs, read_tensor
+from jigsaw_triton.cli.inputs.pairs import pairs
+from jigsaw_triton.cli.inputs.samples import read_tensor
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.models.agreement import Metric

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from jigsaw_triton.cli.inputs.options import Decorator, option
+from jigsaw_triton.cli.inputs.options import Decorator, option, together
 from jigsaw_triton.planner.domain.features import FEATURES, canonical
 from jigsaw_triton.planner.domain.problem import FORMULATIONS, LATENCY_MODEL_OF, LATENCY_MODELS, LatencyModel
 
@@ -20,7 +20,7 @@ def features(letters: str) -> str:
 
 def baseline() -> Decorator[Any]:
     """Adds --features, --formulation and --latency-model."""
-    options = (
+    return together(
         option(
             "--features",
             metavar="LETTERS",
@@ -46,13 +46,6 @@ def baseline() -> Decorator[Any]:
             "[default: queue; 2p95 in the paper's formulation]",
         ),
     )
-
-    def decorate(function: Any) -> Any:
-        for add in reversed(options):
-            function = add(function)
-        return function
-
-    return decorate
 
 
 def _default_latency_model(ctx: click.Context, _param: click.Parameter, given: LatencyModel | None) -> LatencyModel:

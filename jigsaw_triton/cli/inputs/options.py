@@ -132,6 +132,17 @@ def option(*flags: str, **attributes: Any) -> Decorator[Any]:
     return click.option(*flags, cls=Option, **attributes)
 
 
+def together(*adds: Decorator[Any]) -> Decorator[Any]:
+    """Returns a decorator that adds several options, in this order."""
+
+    def decorate(function: Any) -> Any:
+        for add in reversed(adds):
+            function = add(function)
+        return function
+
+    return decorate
+
+
 def log_format() -> Decorator[Any]:
     """Adds `--log-format` of a process that logs to its standard error."""
     return option(
@@ -185,7 +196,7 @@ def graph() -> Decorator[Any]:
 
 def cluster() -> Decorator[Any]:
     """Adds --gpus, --cluster and --driver: the GPUs to plan for and to run on."""
-    options = (
+    return together(
         option("--gpus", metavar="COUNTxMODEL,...", help="GPUs of one machine, such as 4xA100-80GB, or 2xcpu."),
         option("--cluster", metavar="FILE", type=click.Path(), help="cluster.yaml or its folder, instead of --gpus."),
         option(
@@ -194,13 +205,6 @@ def cluster() -> Decorator[Any]:
             help="MIG driver, instead of the one in cluster.yaml.  [default: nvml if a GPU answers, else emulated]",
         ),
     )
-
-    def decorate(function: Any) -> Any:
-        for add in reversed(options):
-            function = add(function)
-        return function
-
-    return decorate
 
 
 def demand(*, required: bool = True) -> Decorator[Any]:
@@ -319,7 +323,7 @@ def forecast() -> Decorator[Any]:
         show_default=True,
         help="Seconds of load that the forecast sees.",
     )
-    return lambda function: by_name(window(function))
+    return together(by_name, window)
 
 
 def plot(what: str) -> Decorator[Any]:

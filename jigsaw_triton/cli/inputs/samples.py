@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,23 +17,6 @@ _TEXT = "text:"
 
 _MOST_VALUES = 2**28
 """Values that random data may have; the memory that they take is a small multiple of 1 GiB."""
-
-
-def pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
-    """Returns the names and values of an option that may be repeated.
-
-    Raises:
-        InputError: A text is not NAME=VALUE, or a name is repeated.
-    """
-    found: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name or not value:
-            raise InputError(f"'{text}' is not NAME=VALUE", where=option, hint="write a name, '=', and a value")
-        if name in found:
-            raise InputError(f"'{name}' has two values", where=option, hint="give it one")
-        found[name] = value
-    return found
 
 
 def read_sample(text: str) -> Array:

@@ -4,15 +4,16 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from jigsaw_triton.errors import InputError
+from jigsaw_triton.servers import names
 from jigsaw_triton.servers.certificates.credentials import Credentials
 from jigsaw_triton.servers.haproxy.config import Place
 from jigsaw_triton.servers.os_process import OsProcess
-from jigsaw_triton.servers.transport import names
 from jigsaw_triton.servers.transport.config import LINKS, Link, Node, agent_socket, gateway_files
 from jigsaw_triton.servers.transport.health import parse_health
 from jigsaw_triton.servers.transport.side import Report, Side
@@ -179,7 +180,7 @@ class GatewaySide:
         for folder in (place.folder, place.folder / LINKS):
             folder.mkdir(mode=0o700, exist_ok=True)
         self._offered = self._links
-        nodes = [self._names.placed(node) for node in self._nodes.values()]
+        nodes = [replace(node, host=self._names.address(node.host)) for node in self._nodes.values()]
         return gateway_files(nodes, self._offered, place, self._epoch)
 
     def _connect(self) -> None:

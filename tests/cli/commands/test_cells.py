@@ -3,13 +3,19 @@
 import json
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
 from jigsaw_triton.api.cells import Cells
 from jigsaw_triton.api.deployment import Deployment
+from jigsaw_triton.api.fronts import FrontFile
+from jigsaw_triton.cli.commands import cells
+from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.errors import JigsawError
+from tests.cli.commands.test_deploy import REFUSING
 from tests.cli.conftest import Run
+from tests.fakes.controller import FakeController
 
 pytestmark = pytest.mark.slow
 
@@ -59,12 +65,29 @@ def test_files_are_replaced_only_on_request(run: Run, app: Path, planned: Path) 
     assert [cell.name for cell in Cells("cells").cells] == ["cell1"]
 
 
+def test_gateways_may_have_certificates(run: Run, app: Path, planned: Path) -> None:
+    assert "2: " in create(run, app, "--gateway-certificates", "fronts/gateway")
+    for command in (("create",), ("issue", "gateway")):
+        assert run("certificates", *command, "--folder", "fronts").exit_code == 0
+    assert (
+        create(run, app, "--gateway-certificates", "fronts/gateway")
+        == "wrote cell1 and cell2 and front.yaml to cells\n"
+    )
+    front = FrontFile("cells").read()
+    assert front.gateway_tls is not None and front.gateway_tls.name_of("127.0.0.1") == "gateway.node.jigsaw-triton"
+    edges = [cell.request().read().cluster.edge for cell in Cells("cells").cells]
+    assert [edge.tls.cert for edge in edges if edge and edge.tls] == [
+        str(Path("fronts/gateway/cert.pem").resolve())
+    ] * 2
+    assert len({edge.metrics for edge in edges if edge}) == 2
+
+
 def test_wrong_hosts_are_refused(run: Run, app: Path, planned: Path) -> None:
     for more, message in (
-        (("--gateway-host", "cell1"), "'cell1' names no cell and host"),
+        (("--gateway-host", "cell1"), "--gateway-host: 'cell1' is not NAME=VALUE"),
         (("--gateway-host", "cell3=a"), "the plan has no cell 'cell3'"),
         (("--gateway-host", "cell1=a:8000"), "'a:8000' is not a host name or an address"),
-        (("--standby-host", "cell1=a", "--standby-host", "cell1=b"), "cell cell1 has two hosts"),
+        (("--standby-host", "cell1=a", "--standby-host", "cell1=b"), "'cell1' has two values"),
     ):
         answer = create(run, app, *more)
         assert answer.startswith("2: ")
@@ -133,6 +156,37 @@ def test_a_cell_without_a_plan_is_named_before_any_starts(run: Run, app: Path, p
     assert result.exit_code == 3
     assert "cell cell2" in result.stderr
     assert not Path("cells/cells/cell1/state/controller.lock").exists()
+
+
+@pytest.mark.parametrize(("flags", "code"), [((), 4), (("--yes",), 0)])
+def test_an_update_that_will_refuse_requests_asks_before_any_cell_changes(
+    run: Run, app: Path, planned: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], code: int
+) -> None:
+    create(run, app)
+    fake = FakeController().install(monkeypatch)
+    monkeypatch.setattr(cells, "show_rollout", lambda *_: REFUSING)
+    monkeypatch.setattr(cells, "cells_view", lambda _: ["the status"])
+    monkeypatch.setattr(Output, "interactive", property(lambda _: True))
+    monkeypatch.setattr(click, "confirm", lambda *_, **__: False)
+    result = run("cells", "deploy", "cells", "--cell", "cell1", "--otlp", "http://collector:4318", *flags)
+    assert result.exit_code == code, result.stderr
+    assert "cell cell1:\n" in result.stderr
+    assert ("requests will be refused during this change" in result.stderr) == (not flags)
+    assert [request["otlp"] for request in fake.requests] == (["http://collector:4318"] if flags else [])
+
+
+def test_each_controller_has_a_port_of_its_own_for_metrics(
+    run: Run, app: Path, planned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(run, app)
+    made: list[dict[str, object]] = []
+    monkeypatch.setattr("jigsaw_triton.api.cells.Deployment", lambda _, **options: made.append(options))
+    Cells("cells", controller_metrics="0.0.0.0:8104", log_format="json")
+    Cells("cells", ["cell2"], controller_metrics=8104)
+    assert [options["controller_metrics"] for options in made] == ["0.0.0.0:8104", "0.0.0.0:8105", "127.0.0.1:8105"]
+    assert [options["log_format"] for options in made] == ["json", "json", None]
+    result = run("cells", "deploy", "cells", "--controller-metrics", "http")
+    assert result.exit_code == 2 and "--controller-metrics" in result.stderr
 
 
 def test_mistakes_in_a_cell_have_their_line(run: Run, app: Path, planned: Path) -> None:

@@ -6,6 +6,7 @@ import yaml
 
 from jigsaw_triton.export.marker import MARK
 from tests.cli.conftest import Run
+from tests.front.fronts import FRONT
 
 IMAGE = ("--image", "registry.example/jigsaw:1")
 AGENT = ("export", "systemd", "--agent", "a", "--certificates", "/etc/certificates")
@@ -39,12 +40,27 @@ def test_the_unit_of_an_agent_needs_neither_graph_nor_gpus(run: Run) -> None:
     assert " agent --name a --listen 10.0.0.1:7440 --certificates /etc/certificates " in result.stdout
 
 
+def test_a_front_has_a_unit_and_an_envoy_in_its_place(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "front.yaml").write_text(FRONT)
+    unit = run("export", "systemd", "--front", tmp_path / "front.yaml", "-O", tmp_path)
+    assert unit.exit_code == 0, unit.stderr
+    assert f" front {tmp_path}/front.yaml " in (tmp_path / "jigsaw-triton-front.service").read_text()
+    envoy = run("export", "envoy", tmp_path / "front.yaml")
+    assert envoy.exit_code == 0
+    assert "Envoy sends requests to standby gateways only while a graph has no other gateway" in envoy.stderr
+    assert envoy.stdout.startswith(MARK)
+    assert yaml.safe_load(envoy.stdout)["static_resources"].keys() == {"listeners", "clusters"}
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (("export", "systemd"), "Missing argument 'GRAPH...'"),
         (("export", "systemd", "--agent", "a"), "An agent needs certificates"),
         ((*AGENT, "app"), "omit GRAPH"),
+        ((*AGENT, "--front", "front.yaml"), "An agent and a front have a unit each"),
+        (("export", "systemd", "app", "--front", "front.yaml"), "omit GRAPH"),
+        (("export", "envoy", "nowhere.yaml"), "nowhere.yaml: there is no such file"),
         ((*AGENT, "--demand", "3"), "omit GRAPH"),
         ((*AGENT, "--gpus", "2xA30-24GB"), "omit GRAPH"),
         ((*AGENT, "--listen", "here"), "'here' is not an IP address with a port"),

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jigsaw_triton.servers import names
 from jigsaw_triton.servers.haproxy.config import CONFIG
-from jigsaw_triton.servers.transport import names
 from jigsaw_triton.servers.transport.config import Node
 from tests.native import specs
 from tests.native.broken import hang_up

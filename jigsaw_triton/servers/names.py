@@ -1,22 +1,25 @@
-"""Addresses of nodes that are known by the names of their hosts. HAProxy resolves these only when it starts."""
+"""Addresses of hosts that are known by their names. HAProxy resolves these only when it starts."""
 
 import ipaddress
 import socket
-from collections.abc import Iterable
-from dataclasses import replace
-
-from jigsaw_triton.servers.transport.config import Node
+from collections.abc import Iterable, Mapping
 
 LOOK_S = 30.0
 """Seconds between two looks if a name has another address: the usual lifetime of records that are meant to change."""
 
 
 class Names:
-    """Follows the addresses of hosts, so that HAProxy gets the new one where it has changed since its start."""
+    """Follows the addresses of hosts.
 
-    def __init__(self) -> None:
+    Args:
+        known: Host -> address in use, if every name is replaced by an address; None if HAProxy resolves the names when
+            it starts, so that only those are replaced whose address has changed since.
+    """
+
+    def __init__(self, known: Mapping[str, str] | None = None) -> None:
+        self._replaces_all = known is not None
         self._first: dict[str, frozenset[str]] = {}
-        self._moved: dict[str, str] = {}
+        self._moved: dict[str, str] = dict(known or {})
 
     def look(self, hosts: Iterable[str]) -> None:
         """Resolves names again. Those that cannot be resolved now keep their address. Blocks.
@@ -24,16 +27,16 @@ class Names:
         Args:
             hosts: Names of hosts; addresses are passed over.
         """
-        for host in sorted({host for host in hosts if not _is_address(host)}):
+        for host in sorted({host for host in hosts if not is_address(host)}):
             found = resolve(host)
-            first = self._first.setdefault(host, found)
+            first = self._first.setdefault(host, frozenset() if self._replaces_all else found)
             known = frozenset({self._moved[host]}) if host in self._moved else first
             if found and not found & known:
                 self._moved[host] = min(found, key=lambda address: (":" in address, address))
 
-    def placed(self, node: Node) -> Node:
-        """Returns a node with the address of its host, if that has changed since the first look."""
-        return replace(node, host=self._moved.get(node.host, node.host))
+    def address(self, host: str) -> str:
+        """Returns the address that replaces a host, and else its name."""
+        return self._moved.get(host, host)
 
 
 def resolve(host: str) -> frozenset[str]:
@@ -46,7 +49,8 @@ def resolve(host: str) -> frozenset[str]:
     return frozenset(str(address[0]) for *_, address in found)
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Returns True if a host is given by its IP address."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
