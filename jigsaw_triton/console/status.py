@@ -14,6 +14,7 @@ from jigsaw_triton.controller.core.service import troubles, unserved
 from jigsaw_triton.controller.core.standby import idle, in_service
 from jigsaw_triton.controller.core.state import GATEWAY, Restarts, State
 from jigsaw_triton.controller.core.tallies import Tally
+from jigsaw_triton.controller.energy import EnergyMeter
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.gpus.model import Cluster, DeviceUse
@@ -76,6 +77,7 @@ def summary(
         "standby_gateway": standby,
         "edge": edge,
         "otlp": fleet.traces.status(),
+        "energy": _energy(controller.energy),
         "nodes": _nodes(state, fleet),
         "graphs": _graphs(controller, running) if running is not None else {},
         "workers": [_worker(state, fleet, name, use.get(name), serving) for name in sorted(state.actual.workers)],
@@ -237,6 +239,17 @@ def _worker(state: State, fleet: Fleet, name: str, use: DeviceUse | None, servin
             }
             for m in worker.models
         ],
+    }
+
+
+def _energy(meter: EnergyMeter) -> dict[str, Any] | None:
+    """Returns the energy of the GPUs; None where no driver counts it."""
+    if not meter.counters:
+        return None
+    return {
+        "joules": {str(gpu): joules for gpu, joules in sorted(meter.counters.items())},
+        "watts": meter.watts,
+        "joules_per_request": meter.joules_per_request,
     }
 
 
