@@ -26,7 +26,8 @@ from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.cli.commands.init import SKELETON
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.console.web.planners import PlannerProcess
-from jigsaw_triton.console.web.process import ASSETS_VARIABLE, running_console
+from jigsaw_triton.console.web.desk import running_console
+from jigsaw_triton.console.web.process import ASSETS_VARIABLE
 from jigsaw_triton.controller.core.generation import Generation, Wanted
 from jigsaw_triton.controller.persistence.checkpoint import VERSION, pickled
 from jigsaw_triton.planner.domain.problem import Options
@@ -177,11 +178,11 @@ async def _page(deployment: Deployment, received: list[int], number: int) -> Non
 
 def _url(deployment: Deployment) -> str:
     deadline = time.monotonic() + _START_S
-    while (url := running_console(deployment.paths)) is None:
+    while (found := running_console(deployment.paths)) is None:
         if time.monotonic() > deadline:
             raise TimeoutError("the console did not start")
         time.sleep(0.05)
-    return url
+    return found.url
 
 
 @asynccontextmanager

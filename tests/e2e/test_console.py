@@ -15,7 +15,8 @@ from urllib.request import HTTPCookieProcessor, OpenerDirector, Request, build_o
 import numpy as np
 import pytest
 
-from jigsaw_triton.console.web.process import ASSETS_VARIABLE, running_console
+from jigsaw_triton.console.web.desk import running_console
+from jigsaw_triton.console.web.process import ASSETS_VARIABLE
 from jigsaw_triton.controller.persistence.paths import deployment_paths
 from tests.e2e.clients import Client
 from tests.e2e.system import PATIENCE_S, System, free_ports

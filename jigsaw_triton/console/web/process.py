@@ -1,16 +1,10 @@
-"""The console's process: `python -m jigsaw_triton.console.web.process STATE_DIR PORT` for a deployment's own console.
-
-A socket of the deployment's user gives out URLs that open the console, so that no secret is written to a file or a
-command line.
-"""
+"""The console's process: `python -m jigsaw_triton.console.web.process STATE_DIR PORT` for a deployment's own console."""
 
 import argparse
 import asyncio
-import json
 import logging
 import os
 import signal
-import socket as sockets
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,14 +14,15 @@ from aiohttp import web
 
 from jigsaw_triton.console.web.access import Access
 from jigsaw_triton.console.web.assets import load_assets
+from jigsaw_triton.console.web.desk import GRACE_S, desk, running_console
 from jigsaw_triton.console.web.live import Running
 from jigsaw_triton.console.web.records import Records
 from jigsaw_triton.console.web.server import ConsoleServer
 from jigsaw_triton.console.web.settings import ConsoleSettings
 from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
 from jigsaw_triton.errors import InputError, JigsawError, StateError
+from jigsaw_triton.servers.logfile import rotate
 from jigsaw_triton.servers.ports import check_free
-from jigsaw_triton.servers.socket_api import SocketApi
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +32,8 @@ ASSETS_VARIABLE = "JIGSAW_CONSOLE_ASSETS"
 _CHECK_S = 2.0
 """Seconds between two looks whether the deployment of the console has been taken down."""
 
-_ANSWER_S = 20.0
-"""Seconds that a running console may take to answer the command line."""
-
-_GRACE_S = 1.0
-"""Seconds that calls in progress have at the end."""
+LOG = "console"
+"""Name of the log of a deployment's own console."""
 
 
 def run_console(
@@ -61,7 +53,7 @@ def run_console(
 
     Raises:
         InputError: The settings are unsafe, or the port is in use.
-        StateError: There is no deployment in the folder, or its console runs already.
+        StateError: There is no deployment in the folder, or its console is running already.
         MissingDependencyError: The pages have not been built.
     """
     settings = settings.checked()
@@ -80,7 +72,7 @@ def run_console(
 
     async def serve() -> None:
         server = ConsoleServer(settings, access, loaded, Running(paths), records, str(paths.state))
-        runner = web.AppRunner(server.app, handle_signals=False, shutdown_timeout=_GRACE_S, access_log=None)
+        runner = web.AppRunner(server.app, handle_signals=False, shutdown_timeout=GRACE_S, access_log=None)
         await runner.setup()
         try:
             site = web.TCPSite(runner, settings.address, settings.port, ssl_context=tls)
@@ -91,16 +83,13 @@ def run_console(
                 base = settings.url(port)
                 return f"{base}/" if access.has_password else f"{base}/login?token={access.new_token()}"
 
-            async def give(_: web.Request) -> web.Response:
-                return web.json_response({"url": url()})
-
-            desk = SocketApi(paths.console_socket, [web.post("/url", give)], owner="console", grace_s=_GRACE_S)
-            await desk.start()
+            counter = desk(paths, settings, url)
+            await counter.start()
             try:
                 announce(url())
-                await _until_end(records if with_deployment else None)
+                await _until_end(paths, records if with_deployment else None)
             finally:
-                await desk.stop()
+                await counter.stop()
         finally:
             await runner.cleanup()
 
@@ -126,22 +115,11 @@ def check_port(settings: ConsoleSettings) -> None:
         raise InputError(error.message, where=error.where, hint=hint) from error
 
 
-def running_console(paths: Paths) -> str | None:
-    """Returns a URL that opens the running console of a deployment; None if none is running. Blocks."""
-    request = b"POST /url HTTP/1.0\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
-    try:
-        with sockets.socket(sockets.AF_UNIX) as connection:
-            connection.settimeout(_ANSWER_S)
-            connection.connect(str(paths.console_socket))
-            connection.sendall(request)
-            answer = b"".join(iter(lambda: connection.recv(4096), b""))
-        return str(json.loads(answer.partition(b"\r\n\r\n")[2])["url"])
-    except (OSError, ValueError, KeyError):
-        return None
+async def _until_end(paths: Paths, records: Records | None) -> None:
+    """Waits for a signal, or until the deployment has been taken down if its records are given.
 
-
-async def _until_end(records: Records | None) -> None:
-    """Waits for a signal, or until the deployment has been taken down if its records are given."""
+    Its log, which only a deployment's own console has, is kept short meanwhile.
+    """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -149,7 +127,13 @@ async def _until_end(records: Records | None) -> None:
     while not stopping.is_set():
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), _CHECK_S if records is not None else None)
-        if records is not None and await _has_stopped(records):
+        if records is None:
+            continue
+        try:
+            await asyncio.to_thread(rotate, paths.log(LOG))
+        except OSError as error:
+            log.warning("the log cannot be rotated: %s", error)
+        if await _has_stopped(records):
             return
 
 

@@ -1,0 +1,143 @@
+"""The socket at which a running console answers the command line: it gives out URLs, and says how it was started.
+
+Only the user of the deployment can open it, so that no secret is written to a file or a command line.
+"""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket as sockets
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from jigsaw_triton.console.web.settings import ConsoleSettings
+from jigsaw_triton.controller.persistence.paths import Paths
+from jigsaw_triton.errors import StateError
+from jigsaw_triton.servers.socket_api import SocketApi
+
+GRACE_S = 1.0
+"""Seconds that calls in progress have at the end of the console."""
+
+_ANSWER_S = 20.0
+"""Seconds that a running console may take to answer."""
+
+_END_S = 10.0
+"""Seconds that a console may take to end, after which it is killed. It has nothing to save."""
+
+_CREDENTIALS = struct.Struct("3i")
+"""Process, user and group at the other end of a Unix socket (`struct ucred`)."""
+
+
+class ConsoleHungError(StateError):
+    """The console is running, but does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenConsole:
+    """A running console.
+
+    Attributes:
+        url: URL that opens it.
+        options: Its settings, as `ConsoleSettings.to_json` returns them; empty for one of an earlier release.
+    """
+
+    url: str
+    options: Mapping[str, Any]
+
+
+def desk(paths: Paths, settings: ConsoleSettings, url: Callable[[], str]) -> SocketApi:
+    """Returns the API at which a console answers.
+
+    Args:
+        paths: Paths of the deployment.
+        settings: Settings of the console.
+        url: Function that returns a new URL.
+    """
+
+    async def give(_: web.Request) -> web.Response:
+        return web.json_response({"url": url(), "options": settings.to_json()})
+
+    return SocketApi(paths.console_socket, [web.post("/url", give)], owner="console", grace_s=GRACE_S)
+
+
+def running_console(paths: Paths) -> OpenConsole | None:
+    """Returns the running console of a deployment, with a new URL; None if none is running. Blocks.
+
+    Raises:
+        ConsoleHungError: It does not answer.
+    """
+    request = b"POST /url HTTP/1.0\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+    with sockets.socket(sockets.AF_UNIX) as connection:
+        if not _connected(connection, paths):
+            return None
+        try:
+            connection.sendall(request)
+            answer = b"".join(iter(lambda: connection.recv(4096), b""))
+            found = json.loads(answer.partition(b"\r\n\r\n")[2])
+            return OpenConsole(str(found["url"]), found.get("options", {}))
+        except TimeoutError as error:
+            raise _hung(paths) from error
+        except (OSError, ValueError, KeyError):
+            # It is about to end.
+            return None
+
+
+def stop_console(paths: Paths) -> bool:
+    """Ends the running console of a deployment, whether it answers or not. Blocks until it has ended.
+
+    Returns:
+        True if it ended by itself; False if it had to be killed.
+
+    Raises:
+        StateError: None is running.
+    """
+    with sockets.socket(sockets.AF_UNIX) as connection:
+        if not _connected(connection, paths):
+            hint = "start it with `jigsaw-triton console`, or name another deployment with --state"
+            raise StateError("no console is running here", where=str(paths.state), hint=hint)
+        # The kernel knows who listens, even if that process hangs.
+        options = connection.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, _CREDENTIALS.size)
+        pid = _CREDENTIALS.unpack(options)[0]
+        try:
+            process = os.pidfd_open(pid)
+        except OSError:
+            return True
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(process, number)
+            if select.select([process], [], [], _END_S)[0]:
+                return number is signal.SIGTERM
+    finally:
+        os.close(process)
+    raise StateError(f"process {pid} has not ended, although it was killed", where=str(paths.state))
+
+
+def _connected(connection: sockets.socket, paths: Paths) -> bool:
+    """Connects to the running console. Returns False if none listens.
+
+    Raises:
+        ConsoleHungError: It has not accepted the connections before this one.
+    """
+    connection.settimeout(_ANSWER_S)
+    try:
+        connection.connect(str(paths.console_socket))
+    except (TimeoutError, BlockingIOError) as error:
+        raise _hung(paths) from error
+    except OSError:
+        return False
+    return True
+
+
+def _hung(paths: Paths) -> ConsoleHungError:
+    return ConsoleHungError(
+        "the console is running, but does not answer",
+        where=str(paths.state),
+        hint="its log is `jigsaw-triton logs console`; `jigsaw-triton console --stop` ends it",
+    )
