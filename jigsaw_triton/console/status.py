@@ -171,12 +171,15 @@ def _nodes(state: State, fleet: Fleet) -> list[dict[str, Any]]:
     for worker in state.actual.workers.values():
         if worker.place is not None:
             workers.setdefault(worker.node, []).append(worker.name)
+    topology = wanted.cluster.topology
     away = {node.name: "lost" if node.away else "agent away" for node in fleet.nodes if node.away or node.headless}
     return [
         {
             "name": name,
             "agent": agents.get(name),
             "state": away.get(name) or ("cordoned" if name in state.cordoned else "ready"),
+            "cordoned": name in state.cordoned,
+            "topology": dict(sorted(topology.get(name, {}).items())),
             "gpus": dict(sorted(counts.items())),
             "lost": sorted(gpu.index for gpu in state.lost if gpu.node == name),
             "workers": sorted(workers.get(name, ())),

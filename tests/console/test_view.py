@@ -48,7 +48,7 @@ def test_a_graph_has_its_tasks_edges_and_budgets(desk: Desk) -> None:
     assert [(edge["from"], edge["to"]) for edge in graph["edges"]] == [
         ("inputs", "t0"),
         ("t0", "t1"),
-        ("t1", "outputs"),
+        ("t1", "graph outputs"),
     ]
     assert graph["edges"][1]["fan_out_planned"] == pytest.approx(1.0)
 

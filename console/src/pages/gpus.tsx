@@ -3,8 +3,8 @@ import { type Board, boardsOf, grouped, matches, modelsOf, type Piece } from "..
 import { BoardView } from "../board";
 import { ChangeStrip } from "../change";
 import { number, plural } from "../format";
+import { Machines } from "../machines";
 import type { State } from "../model";
-import { Nodes } from "../nodes";
 import { taskClass, taskLabel } from "../palette";
 import { type Anchor, PieceCard } from "../piece_card";
 import { route, setParameter } from "../route";
@@ -54,6 +54,7 @@ export function Gpus() {
       </Head>
       <Summary state={found} boards={all} shown={items.reduce((sum, item) => sum + item.count, 0)} />
       <ChangeStrip />
+      <Machines />
       <Legend state={found} chosen={task} />
       {like && (
         <p class="banner calm">
@@ -65,7 +66,6 @@ export function Gpus() {
       )}
       {items.length === 0 && <Empty>{all.length === 0 ? "The deployment has no GPUs." : "No GPU matches."}</Empty>}
       <Grid items={items} dim={dim} wanted={worker} />
-      <Nodes />
     </>
   );
 }

@@ -27,8 +27,9 @@ def status_view(status: dict[str, Any], out: Output) -> list[View]:
             f"gateway: {gateway['state']}, http {gateway['http']}, grpc {gateway['grpc']}, {gateway['metrics']}"
         )
     if standby := status.get("standby_gateway"):
+        line = "in line" if standby["in_line"] else "not in line"
         parts.append(
-            f"standby gateway: {standby['state']} on node {standby['node']}, http {standby['http']}, "
+            f"standby gateway: {standby['state']} and {line} on node {standby['node']}, http {standby['http']}, "
             f"grpc {standby['grpc']}, {standby['metrics']}"
         )
     if edge := status.get("edge"):

@@ -106,7 +106,7 @@ class Records:
         """
         known = self.servers()
         if server not in known:
-            hint = nearest(server, known, "logs")
+            hint = f"{nearest(server, known, 'logs')}; a worker of another machine has its log there"
             raise InputError(f"there is no log {server!r} on this machine", where="server", hint=hint)
         return tail(self._paths.log(server), lines)
 
