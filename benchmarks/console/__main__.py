@@ -4,7 +4,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from benchmarks import harness, system
-from benchmarks.console import pages, server
+from benchmarks.console import pages, server, updates
 from benchmarks.effort import FULL, SMOKE, Effort
 from benchmarks.harness import Figure, Progress
 
@@ -13,6 +13,7 @@ Part = Callable[[Progress, Effort], Awaitable[list[Figure]]]
 PARTS: dict[str, Part] = {
     "pages": pages.measure,
     "server": server.measure,
+    "updates": updates.measure,
 }
 
 
