@@ -112,10 +112,10 @@ def _pips() -> Iterator[list[str]]:
         yield [sys.executable, "-m", "pip"]
         return
     # pip runs builds in an environment without pip.
-    if (found := importlib.util.find_spec("ensurepip")) is not None:
-        folders = [*map(Path, found.submodule_search_locations or ()), Path(get_config_var("WHEEL_PKG_DIR") or os.devnull)]
-        for folder in folders:
-            yield from ([sys.executable, str(wheel / "pip")] for wheel in sorted(folder.glob("**/pip-*.whl")))
+    found = importlib.util.find_spec("ensurepip")
+    folders = [*((found.submodule_search_locations or ()) if found else ()), get_config_var("WHEEL_PKG_DIR")]
+    for folder in filter(None, folders):
+        yield from ([sys.executable, str(wheel / "pip")] for wheel in sorted(Path(folder).glob("**/pip-*.whl")))
 
 
 def run(command: Sequence[str], folder: Path, node: Node, *, failure: str, timeout_s: float) -> None:

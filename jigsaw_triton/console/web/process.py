@@ -1,4 +1,7 @@
-"""The console's process: `python -m jigsaw_triton.console.web.process STATE_DIR PORT` for a deployment's own console."""
+"""The console's process.
+
+`python -m jigsaw_triton.console.web.process STATE_DIR PORT` runs that of `deploy --console`.
+"""
 
 import argparse
 import asyncio
