@@ -116,7 +116,11 @@ def stop_console(paths: Paths) -> bool:
                 return number is signal.SIGTERM
     finally:
         os.close(process)
-    raise StateError(f"process {pid} has not ended, although it was killed", where=str(paths.state))
+    raise StateError(
+        f"process {pid} of the console was killed, but has not ended",
+        where=str(paths.state),
+        hint="a full or unreachable disk may hold it; `ps` shows what it waits for",
+    )
 
 
 def _connected(connection: sockets.socket, paths: Paths) -> bool:
