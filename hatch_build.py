@@ -21,9 +21,11 @@ class NativeBuildHook(BuildHookInterface[Any]):
     PLUGIN_NAME = "custom"
 
     def dependencies(self) -> list[str]:
-        """Returns the requirements that bring a compiler and Node.js, if they are not installed."""
-        needs_node = os.environ.get(console_build.MODE_VARIABLE) != "skip"
-        return [*compiler.missing_requirements(), *(node.missing_requirements() if needs_node else [])]
+        """Returns the requirements that bring a compiler, if none is installed.
+
+        Node.js is none of them: an installation would fail where it cannot be downloaded.
+        """
+        return compiler.missing_requirements()
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Builds the backend and the web console.
@@ -50,9 +52,9 @@ class NativeBuildHook(BuildHookInterface[Any]):
         build_data["tag"] = f"py3-none-{chosen.platform_tag}"
 
     def _build_console(self, root: Path, build_data: dict[str, Any], *, editable: bool) -> None:
-        """Bundles the web console, or leaves it out if npm's packages cannot be downloaded.
+        """Bundles the web console, or leaves it out if Node.js or npm's packages cannot be downloaded.
 
-        A deployment needs no console, so an installation from sources must not fail for lack of the npm registry.
+        A deployment needs no console, so an installation from sources must not fail for lack of them.
         """
         mode = os.environ.get(console_build.MODE_VARIABLE, "")
         if mode == "skip":

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from console.node import BuildError, Node, fetch_node, find_node, missing_requirements, run
+from console.node import BuildError, Node, provide_node, run
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "console"
@@ -23,6 +23,9 @@ PLACE = Path("jigsaw_triton", "console", "assets")
 
 MODE_VARIABLE = "JIGSAW_CONSOLE"
 """Environment variable for installations: `require` fails without the console, `skip` leaves it out."""
+
+_NODE = "node"
+"""Folder of a Node.js that was downloaded, inside the folder of outputs and caches."""
 
 _INPUTS = ("package.json", "package-lock.json", "build.mjs", "tsconfig.json", "src")
 _NPM_OPTIONS = (
@@ -58,7 +61,7 @@ def build(*, sources: Path = SOURCES, folder: Path = FOLDER, develop: bool = Fal
     with _locked(folder):
         if (_read(stamp) == wanted and (assets / "index.html").is_file()) and not develop:
             return assets
-        node = find_node()
+        node = provide_node(folder / _NODE)
         _install_packages(sources, node, develop=develop)
         if _read(stamp) == wanted and (assets / "index.html").is_file():
             return assets
@@ -100,8 +103,8 @@ def check_types(sources: Path = SOURCES) -> None:
     Raises:
         BuildError: The types are wrong, or the compiler cannot be installed.
     """
-    node = find_node()
     with _locked(FOLDER):
+        node = provide_node(FOLDER / _NODE)
         _install_packages(sources, node, develop=True)
     compiler = node.command(
         str(sources / "node_modules" / "typescript" / "bin" / "tsc"), "--noEmit", "--pretty", "false"
@@ -161,8 +164,6 @@ def main() -> int:
         print(f"the console is left out, because {MODE_VARIABLE} is skip", file=sys.stderr)
         return 0
     try:
-        if missing_requirements():
-            fetch_node()
         if arguments.types:
             check_types()
             return 0

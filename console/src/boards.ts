@@ -17,9 +17,21 @@ export interface Board {
   gpu: Gpu;
   columns: number;
   pieces: Piece[];
+  /** What keeps new plans from the GPU: it is lost, or its node is lost, away or cordoned. Empty if nothing does. */
+  condition: string;
 }
 
-function boardOf(key: string, gpu: Gpu, places: Map<string, [string, Worker][]>, moves: Map<string, Move>): Board {
+/** Nodes that are not simply ready, with the word for it. */
+export function nodeConditions(state: State): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const [name, node] of Object.entries(state.nodes ?? {})) {
+    const leaving = node.state === "cordoned" && node.workers?.some((worker) => state.workers[worker]?.state === "draining");
+    if (node.state !== "ready") found.set(name, leaving ? "draining" : node.state);
+  }
+  return found;
+}
+
+function boardOf(key: string, gpu: Gpu, places: Map<string, [string, Worker][]>, moves: Map<string, Move>, condition: string): Board {
   const pieces = gpu.slices
     .map((slice): Piece => {
       const workers = (slice.worker && places.get(place(key, slice.start, slice.slice))) || [];
@@ -33,14 +45,15 @@ function boardOf(key: string, gpu: Gpu, places: Map<string, [string, Worker][]>,
       };
     })
     .sort((a, b) => a.start - b.start);
-  return { key, gpu, columns: gpu.memory, pieces };
+  return { key, gpu, columns: gpu.memory, pieces, condition };
 }
 
 export function boardsOf(state: State): Board[] {
   const moves = movesOf(state);
   const places = placesOf(state);
+  const nodes = nodeConditions(state);
   return Object.entries(state.gpus)
-    .map(([key, gpu]) => boardOf(key, gpu, places, moves))
+    .map(([key, gpu]) => boardOf(key, gpu, places, moves, gpu.lost ? "lost" : (nodes.get(gpu.node) ?? "")))
     .sort((a, b) => names.compare(a.gpu.node, b.gpu.node) || a.gpu.index - b.gpu.index);
 }
 
@@ -77,7 +90,7 @@ export function signature(board: Board): string {
     const condition = piece.move?.kind ?? stateOf(piece) ?? (piece.slice.foreign ? "foreign" : "empty");
     return `${piece.start}:${piece.slice.slice}:${models}:${condition}`;
   });
-  return `${board.gpu.model}|${board.gpu.lost ? "lost" : ""}|${pieces.join("|")}`;
+  return `${board.gpu.model}|${board.condition}|${pieces.join("|")}`;
 }
 
 export interface Group {
@@ -112,7 +125,7 @@ export function load(piece: Piece): number | null {
 export function matches(board: Board, text: string): boolean {
   if (!text) return true;
   const wanted = text.toLowerCase();
-  const texts = [board.key, board.gpu.model];
+  const texts = [board.key, board.gpu.model, board.condition];
   for (const piece of board.pieces) {
     texts.push(piece.slice.slice, ...piece.workers.flatMap(([name, worker]) => [name, worker.state]));
     for (const m of modelsOf(piece)) texts.push(m.graph, m.task, m.variant);

@@ -8,6 +8,10 @@ export interface Layout {
   edges: { from: string; to: string; path: string; x: number; y: number }[];
 }
 
+/** Names of the ends of a graph in its edges. No task can have them: one is reserved, the other contains a space. */
+export const INPUTS = "inputs";
+export const OUTPUTS = "graph outputs";
+
 const END = { width: 116, height: 56 };
 const TASK_WIDTH = 216;
 /** Width with which two tasks fit side by side on a phone. */
@@ -45,7 +49,7 @@ export function layout(graph: Graph, narrow: boolean): Layout {
   const drawn = new dagre.graphlib.Graph();
   drawn.setGraph({ rankdir: narrow ? "TB" : "LR", nodesep: narrow ? 14 : 36, ranksep: 26, edgesep: narrow ? 8 : 20, marginx: narrow ? 2 : MARGIN, marginy: MARGIN });
   drawn.setDefaultEdgeLabel(() => ({}));
-  for (const id of ["inputs", ...Object.keys(graph.tasks), "outputs"]) drawn.setNode(id, nodeSize(graph, id, narrow));
+  for (const id of [INPUTS, ...Object.keys(graph.tasks), OUTPUTS]) drawn.setNode(id, nodeSize(graph, id, narrow));
   for (const edge of graph.edges) {
     const { from, to } = edge;
     if (drawn.hasNode(from) && drawn.hasNode(to)) drawn.setEdge(from, to, { ...(isLong(edge) ? (narrow ? NARROW_LONG : LONG) : SHORT), labelpos: "c" });

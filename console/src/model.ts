@@ -144,15 +144,40 @@ export interface Change {
 export interface Node {
   name?: Maybe<string>;
   state: string;
+  cordoned?: Maybe<boolean>;
+  /** Address of its agent; none for the controller's own machine. */
   agent?: Maybe<string>;
+  /** Labels of the machine, such as its rack. */
+  topology?: Maybe<Record<string, string>>;
   gpus?: Maybe<Record<string, number>>;
+  /** Indexes of its GPUs that are lost. */
+  lost?: Maybe<number[]>;
+  workers?: Maybe<string[]>;
+}
+
+/** A server that clients call: the gateway, its standby, or the edge in front. */
+export interface Entrance {
+  state: string;
+  http?: Maybe<string>;
+  grpc?: Maybe<string>;
+  restarts?: Maybe<number>;
+}
+
+export interface Standby extends Entrance {
+  node: string;
+  /** True if it serves what the gateway serves. */
+  in_line: boolean;
+  /** Time since which it has this state. */
+  since: number;
+  failure?: Maybe<string>;
 }
 
 export interface State {
   now: number;
   deployment: Deployment;
-  gateway?: Maybe<{ state: string; http?: Maybe<string>; grpc?: Maybe<string>; restarts?: Maybe<number> }>;
-  edge?: Maybe<{ state: string }>;
+  gateway?: Maybe<Entrance>;
+  standby_gateway?: Maybe<Standby>;
+  edge?: Maybe<Entrance>;
   nodes?: Maybe<Record<string, Node>>;
   graphs: Record<string, Graph>;
   gpus: Record<string, Gpu>;

@@ -51,6 +51,8 @@ export function PieceCard(props: { board: Board; piece: Piece; anchor: Anchor; p
   const names = piece.workers.map(([name]) => name);
   const use = piece.workers[0]?.[1].use;
   const word = condition(piece);
+  const { node } = board.gpu;
+  const remote = state.value?.nodes?.[node]?.agent != null;
   return (
     <div
       ref={element}
@@ -89,12 +91,19 @@ export function PieceCard(props: { board: Board; piece: Piece; anchor: Anchor; p
               <a key={`events ${name}`} href={link("events", { text: name })}>
                 Events{owner}
               </a>,
-              <a key={`log ${name}`} href={link("logs", { server: name })}>
-                Log{owner}
-              </a>,
+              !remote && (
+                <a key={`log ${name}`} href={link("logs", { server: name })}>
+                  Log{owner}
+                </a>
+              ),
             ];
           })}
           <a href={link("traces")}>Traces</a>
+          {remote && (
+            <span class="note">
+              Log: <code>jigsaw-triton logs {names.join(" ")}</code> on {node}
+            </span>
+          )}
         </p>
       )}
     </div>

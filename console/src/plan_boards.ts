@@ -24,6 +24,6 @@ export function planBoards(plan: Plan, state: State): Board[] {
         move: null,
       };
     });
-    return { key, gpu: { node, index, model, size: like?.size ?? 7, memory, slices: [] }, columns: memory, pieces };
+    return { key, gpu: { node, index, model, size: like?.size ?? 7, memory, slices: [] }, columns: memory, pieces, condition: "" };
   });
 }

@@ -93,6 +93,26 @@ export function ErrorNote({ error }: { error: unknown }) {
   );
 }
 
+/** A table that scrolls sideways where it is too wide. A heading that begins with `#` is that of a column of numbers. */
+export function Table({ label, headings, children }: { label: string; headings: readonly string[]; children: ComponentChildren }) {
+  return (
+    <div class="scroll" tabIndex={0} role="region" aria-label={label}>
+      <table>
+        <thead>
+          <tr>
+            {headings.map((text) => (
+              <th key={text} scope="col" class={text.startsWith("#") ? "num" : undefined}>
+                {text.replace(/^#/, "")}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>{children}</tbody>
+      </table>
+    </div>
+  );
+}
+
 export interface Loaded<T> {
   data: T | null;
   error: unknown;

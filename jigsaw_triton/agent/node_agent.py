@@ -417,6 +417,10 @@ class NodeAgent:
         """Returns the utilisation of MIG instances by worker."""
         return await self._node.use()
 
+    async def energy(self) -> Mapping[int, float]:
+        """Returns the energy of the GPUs in joules, by their indices; see `MigDriver.energy`."""
+        return {gpu.index: joules for gpu, joules in (await self._node.energy()).items()}
+
 
 def _incarnation(server: Server) -> str:
     """Returns a text that tells the process of a server from those before and after it."""

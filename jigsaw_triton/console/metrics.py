@@ -137,6 +137,13 @@ def _node_states(status: Status, _: Totals) -> Samples:
             yield (node["name"], state), node["state"] == state
 
 
+def _energies(status: Status, _: Totals) -> Samples:
+    if (energy := status["energy"]) is not None:
+        for gpu, joules in energy["joules"].items():
+            node, _, index = gpu.rpartition("/")
+            yield (node, index), joules
+
+
 def _budgets(status: Status, _: Totals) -> Samples:
     for graph, plan in (status["plan"] or {"graphs": {}})["graphs"].items():
         for task, found in plan["tasks"].items():
@@ -276,6 +283,14 @@ FAMILIES: tuple[Family, ...] = (
     ),
     _of_nodes("jigsaw_node_gpus", "GPUs of the node.", lambda n: sum(n["gpus"].values())),
     _of_nodes("jigsaw_node_gpus_lost", "GPUs of the node that are lost.", lambda n: len(n["lost"])),
+    Family(
+        "jigsaw_gpu_energy_joules_total",
+        "counter",
+        ("node", "gpu"),
+        "Energy that the GPU has consumed since its driver was loaded, with all MIG instances on it. Only where NVML "
+        "counts it.",
+        _energies,
+    ),
     Family(
         "jigsaw_spans_total",
         "counter",

@@ -155,7 +155,11 @@ class StatusServer:
     @property
     def _version(self) -> str:
         """Version of the view, which the next controller does not repeat."""
-        return f"{os.getpid()}.{self._controller.changes}"
+        # The state of other machines may change without an event of the controller.
+        nodes = "".join(f"{node.away:d}{node.headless:d}" for node in self._fleet.nodes)
+        standby = self._fleet.replication.status()
+        since = standby["since"] if standby is not None else ""
+        return f"{os.getpid()}.{self._controller.changes}.{nodes}.{since}"
 
     async def _deploy(self, request: web.Request) -> web.Response:
         # The files are read before the response, so that it can report mistakes in them.

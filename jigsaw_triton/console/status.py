@@ -15,6 +15,7 @@ from jigsaw_triton.controller.core.service import available_rps, troubles, unser
 from jigsaw_triton.controller.core.standby import idle, in_service
 from jigsaw_triton.controller.core.state import GATEWAY, Restarts, State
 from jigsaw_triton.controller.core.tallies import Tally
+from jigsaw_triton.controller.energy import EnergyMeter
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.gpus.model import DeviceUse
@@ -71,6 +72,7 @@ def summary(
         "standby_gateway": standby,
         "edge": edge,
         "otlp": fleet.traces.status(),
+        "energy": _energy(controller.energy),
         "nodes": _nodes(state, fleet),
         "graphs": _graphs(controller, running) if running is not None else {},
         "workers": [_worker(state, fleet, name, use.get(name), serving) for name in sorted(state.actual.workers)],
@@ -150,12 +152,15 @@ def _nodes(state: State, fleet: Fleet) -> list[dict[str, Any]]:
     for worker in state.actual.workers.values():
         if worker.place is not None:
             workers.setdefault(worker.node, []).append(worker.name)
+    topology = wanted.cluster.topology
     away = {node.name: "lost" if node.away else "agent away" for node in fleet.nodes if node.away or node.headless}
     return [
         {
             "name": name,
             "agent": agents.get(name),
             "state": away.get(name) or ("cordoned" if name in state.cordoned else "ready"),
+            "cordoned": name in state.cordoned,
+            "topology": dict(sorted(topology.get(name, {}).items())),
             "gpus": dict(sorted(counts.items())),
             "lost": sorted(gpu.index for gpu in state.lost if gpu.node == name),
             "workers": sorted(workers.get(name, ())),
@@ -219,6 +224,17 @@ def _worker(state: State, fleet: Fleet, name: str, use: DeviceUse | None, servin
             }
             for m in worker.models
         ],
+    }
+
+
+def _energy(meter: EnergyMeter) -> dict[str, Any] | None:
+    """Returns the energy of the GPUs; None where no driver counts it."""
+    if not meter.counters:
+        return None
+    return {
+        "joules": {str(gpu): joules for gpu, joules in sorted(meter.counters.items())},
+        "watts": meter.watts,
+        "joules_per_request": meter.joules_per_request,
     }
 
 

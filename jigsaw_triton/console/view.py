@@ -18,8 +18,8 @@ from jigsaw_triton.planner.domain.paths import longest_path
 from jigsaw_triton.planner.domain.plan import GraphPlan
 from jigsaw_triton.profiles.table import ProfileKey
 
-OUTPUTS = "outputs"
-"""Name of the end of the edges that lead to the outputs of a graph."""
+OUTPUTS = "graph outputs"
+"""Name of the end of the edges that lead to the outputs of a graph. No task can have it, since it contains a space."""
 
 _DEPLOYMENT = (
     "state",
@@ -55,6 +55,7 @@ def view(controller: Controller, fleet: Fleet, use: Mapping[str, DeviceUse] = Ma
     return {
         "deployment": {**{name: status[name] for name in _DEPLOYMENT}, "version": __version__},
         "gateway": status["gateway"],
+        "standby_gateway": status["standby_gateway"],
         "edge": status["edge"],
         "nodes": {node["name"]: node for node in status["nodes"]},
         "graphs": _graphs(generation, status["graphs"]) if generation is not None else {},

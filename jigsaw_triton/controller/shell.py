@@ -20,6 +20,7 @@ from jigsaw_triton.controller.core.slowness import ServedTimes, read_times, time
 from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.switching import is_switching
 from jigsaw_triton.controller.core.tallies import Tallies, read_tallies, tallies_since
+from jigsaw_triton.controller.energy import METER_S, EnergyMeter
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.fleet.succession import ReplacedError
@@ -73,6 +74,7 @@ class Controller:
         state: Present state of the core.
         changes: Number of events that may have changed more of it than the measured load.
         load: History of the load.
+        energy: Energy of the GPUs.
         totals: Counts since the start.
     """
 
@@ -99,6 +101,7 @@ class Controller:
         self._arrivals = ArrivalWatch(fleet)
         self.load = load or LoadHistory()
         self._recorder = LoadRecorder(self.load)
+        self.energy = EnergyMeter()
         self.changes = 0
         self._changed = asyncio.Condition()
         self._checkpoints = Checkpoints(journal)
@@ -130,6 +133,7 @@ class Controller:
             asyncio.create_task(_repeat(self._tick, "measurement of the load")),
             asyncio.create_task(_repeat(self._survey, "survey of the GPUs")),
             asyncio.create_task(_repeat(self._watch, "watch over arrivals")),
+            asyncio.create_task(_repeat(self._meter, "reading of the GPUs' energy")),
             asyncio.create_task(_repeat(self._tidy, "upkeep of the journal")),
             leaving,
         ]
@@ -387,6 +391,13 @@ class Controller:
         if event is not None:
             self._queue.put_nowait(event)
 
+    async def _meter(self) -> None:
+        """Reads the energy of the GPUs. A driver that hangs delays nothing else."""
+        await asyncio.sleep(METER_S)
+        counters = await self._fleet.energy()
+        used = {worker.place.gpu for worker in self.state.actual.workers.values() if worker.place is not None}
+        self.energy.add(counters, used, self._recorder.served, time.monotonic())
+
     async def _tidy(self) -> None:
         """Keeps the journal short. Events are handled meanwhile, because threads do what takes long."""
         await asyncio.sleep(TICK_S)
@@ -409,7 +420,7 @@ class Controller:
             samples = await server.client.metrics()
         except (ServerError, ValueError):
             return {}, {}, {}, {}
-        self._recorder.record(samples, self.state)
+        self._recorder.record(samples, self.state, self.energy.joules_per_request)
         now_s = time.monotonic()
         elapsed_s, self._measured_at_s = now_s - self._measured_at_s, now_s
         if self._baseline:

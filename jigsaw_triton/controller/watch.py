@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.arrivals import COUNTERS, arrived
@@ -57,22 +58,29 @@ class LoadRecorder:
 
     Args:
         history: History that gets the samples.
+
+    Attributes:
+        served: Number of requests that were answered since the first call of `record`.
     """
 
     def __init__(self, history: LoadHistory) -> None:
         self._history = history
+        self.served = 0.0
         self._before: Reading | None = None
         self._before_at_s = 0.0
 
-    def record(self, samples: Sequence[Sample], state: State) -> None:
+    def record(self, samples: Sequence[Sample], state: State, joules_per_request: float | None = None) -> None:
         """Adds the load since the last call to the history. The first call only reads the counters.
 
         Args:
             samples: Samples of the gateway's /metrics.
             state: State of the controller.
+            joules_per_request: Energy for each request that was answered recently; None if it is unknown.
         """
         now, now_s = read_load(samples), time.monotonic()
         before, self._before = self._before, now
         elapsed_s, self._before_at_s = now_s - self._before_at_s, now_s
         if before is not None and elapsed_s > 0:
-            self._history.add(load_between(before, now, elapsed_s, state, time.time()))
+            load = load_between(before, now, elapsed_s, state, time.time())
+            self.served += elapsed_s * sum(graph.served_rps for graph in load.graphs.values())
+            self._history.add(replace(load, joules_per_request=joules_per_request))

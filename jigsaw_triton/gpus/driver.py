@@ -41,6 +41,13 @@ class MigDriver(Protocol):
         """Returns the utilisation of instances by UUID, without those for which it is unknown. Never raises."""
         ...
 
+    def energy(self) -> Mapping[GpuId, float]:
+        """Returns the energy in joules that each GPU has consumed since the driver was loaded. Never raises.
+
+        It is that of the whole GPU, with all MIG instances on it. GPUs for which it is unknown are left out.
+        """
+        ...
+
     def holders(self, uuid: str) -> tuple[int, ...]:
         """Returns the ids of the processes on an instance, ascending; empty if this user may not see them.
 

@@ -125,6 +125,10 @@ class EmulatedMigDriver:
         """Returns nothing, since a slice of the processor is no physical part that could be measured."""
         return {}
 
+    def energy(self) -> Mapping[GpuId, float]:
+        """Returns nothing, since emulated GPUs consume no energy of their own."""
+        return {}
+
     def holders(self, uuid: str) -> tuple[int, ...]:
         """Returns the ids of the processes that were started with the instance as their CUDA device, ascending."""
         return self._holders_of(uuid)

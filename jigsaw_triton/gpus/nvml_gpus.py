@@ -125,6 +125,11 @@ class NvmlGpus:
         """Returns the utilisation of instances; see `UseReader.read`."""
         return self._use.read(uuids)
 
+    def energy(self) -> Mapping[GpuId, float]:
+        """Returns the energy of the GPUs in joules; see `MigDriver.energy`."""
+        found = self._use.energy(sorted(self._boards))
+        return {GpuId(self._node, index): joules for index, joules in found.items()}
+
     def _reported(self, gpu: GpuId) -> ReportedGpu:
         with self._explained(str(gpu)):
             return self._read(gpu)

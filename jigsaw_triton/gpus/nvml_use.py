@@ -1,10 +1,11 @@
-"""Reads the utilisation of MIG instances from NVML: memory on every board, multiprocessors from Hopper on.
+"""Reads from NVML how MIG instances are used, and the energy of GPUs.
 
-NVML reports no utilisation rates for MIG instances. From Hopper on it offers GPU performance metrics (GPM), which are
-differences between two samples.
+NVML reports the memory of MIG instances on every board, but no utilisation rates. From Hopper on it offers GPU
+performance metrics (GPM), which are differences between two samples. It counts the energy of a whole GPU only.
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pynvml
@@ -14,7 +15,7 @@ from jigsaw_triton.gpus.model import DeviceUse
 from jigsaw_triton.gpus.nvml_calls import Calls
 
 _TIMEOUT_S = 2.0
-"""Timeout in seconds, which is short because utilisation is only displayed."""
+"""Timeout in seconds, which is short because what is read is only displayed."""
 
 
 class UseReader:
@@ -38,6 +39,14 @@ class UseReader:
         wanted = tuple(uuids)
         try:
             return self._calls.read("reading how busy instances are", lambda: self._read(wanted))
+        except (MigTimeoutError, pynvml.NVMLError):
+            return {}
+
+    def energy(self, indexes: Iterable[int]) -> Mapping[int, float]:
+        """Returns the energy in joules of GPUs by their index, as `MigDriver.energy` does. Blocks at most 2 s."""
+        wanted = tuple(indexes)
+        try:
+            return self._calls.read("reading the energy of GPUs", lambda: _energy(wanted))
         except (MigTimeoutError, pynvml.NVMLError):
             return {}
 
@@ -69,6 +78,20 @@ class UseReader:
         finally:
             if before is not None:
                 pynvml.nvmlGpmSampleFree(before)
+
+
+def _energy(indexes: tuple[int, ...]) -> Mapping[int, float]:
+    found = {}
+    pynvml.nvmlInit()
+    try:
+        for index in indexes:
+            # Boards before Volta do not count their energy, and a GPU may be lost.
+            with suppress(pynvml.NVMLError):
+                device = pynvml.nvmlDeviceGetHandleByIndex(index)
+                found[index] = pynvml.nvmlDeviceGetTotalEnergyConsumption(device) / 1000
+    finally:
+        pynvml.nvmlShutdown()
+    return found
 
 
 def _sample(uuid: str, device: Any) -> Any:

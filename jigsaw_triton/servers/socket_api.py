@@ -46,6 +46,7 @@ class SocketApi:
         app = web.Application(middlewares=[errors_as_json(owner)], client_max_size=body_bytes)
         app.add_routes(routes)
         self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=grace_s, access_log=None)
+        self._made: tuple[int, int] | None = None
 
     async def start(self) -> None:
         """Starts to listen."""
@@ -53,11 +54,21 @@ class SocketApi:
         self._socket.unlink(missing_ok=True)
         await web.UnixSite(self._runner, str(self._socket)).start()
         self._socket.chmod(0o600)
+        self._made = self._identity()
 
     async def stop(self) -> None:
-        """Stops, after a moment for calls in progress."""
+        """Stops, after a moment for calls in progress. A socket that another process has made since stays."""
         await self._runner.cleanup()
-        self._socket.unlink(missing_ok=True)
+        if self._made is not None and self._identity() == self._made:
+            self._socket.unlink(missing_ok=True)
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Returns the device and the inode of the socket; None if there is none."""
+        try:
+            found = self._socket.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
 
 def errors_as_json(owner: str) -> Any:

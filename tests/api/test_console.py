@@ -10,10 +10,11 @@ import pytest
 
 from jigsaw_triton.api.console import check_console, start_console
 from jigsaw_triton.console.web.running import ASSETS_VARIABLE, running_console
+from jigsaw_triton.console.web.settings import PORT
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
 from jigsaw_triton.controller.persistence.records import STOPPED
-from jigsaw_triton.errors import InputError, JigsawError, MissingDependencyError
+from jigsaw_triton.errors import InputError, JigsawError, MissingDependencyError, StateError
 from tests.e2e.system import free_ports
 from tests.fakes.live import PATIENCE_S
 
@@ -45,8 +46,11 @@ def test_a_console_is_started_once(paths: Paths) -> None:
     again = start_console(paths, port)
     assert url != again
     assert url.partition("?")[0] == again.partition("?")[0] == f"http://127.0.0.1:{port}/login"
-    # The port is its own.
+    # The port is its own, and the default is no choice of the user.
     check_console(paths, port)
+    check_console(paths, PORT)
+    with pytest.raises(StateError, match=f"running already, on port {port}"):
+        check_console(paths, port + 1)
 
 
 def test_what_would_fail_after_the_deployment_is_found_before(

@@ -5,6 +5,7 @@ from typing import Any
 from jigsaw_triton.console.metrics import FAMILIES, exposition
 from jigsaw_triton.console.status import snapshot
 from jigsaw_triton.controller.totals import Totals
+from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.servers.metrics import Sample, parse_metrics
 from tests.console.conftest import Desk
 from tests.console.test_status import served
@@ -88,6 +89,16 @@ def test_values_of_labels_are_escaped(desk: Desk) -> None:
     node = {"name": name, "state": "ready", "gpus": {}, "lost": []}
     found = scraped({**snapshot(desk.controller, desk.fleet), "nodes": [node]})
     assert found["jigsaw_node_state", name, "ready"] == 1
+
+
+def test_the_energy_of_each_gpu_is_a_counter_where_it_is_known(desk: Desk) -> None:
+    assert not any(
+        name == "jigsaw_gpu_energy_joules_total" for name, *_ in scraped(snapshot(desk.controller, desk.fleet))
+    )
+    desk.controller.energy.add({GpuId("a", 0): 12.5, GpuId("b/c", 3): 1.0}, (), 0.0, 0.0)
+    found = scraped(snapshot(desk.controller, desk.fleet))
+    assert found["jigsaw_gpu_energy_joules_total", "a", "0"] == 12.5
+    assert found["jigsaw_gpu_energy_joules_total", "b/c", "3"] == 1.0
 
 
 def test_spans_are_counted_while_traces_are_exported(desk: Desk) -> None:

@@ -392,6 +392,20 @@ def test_the_view_is_sent_when_it_has_changed(desk: Desk) -> None:
     asked(desk, ask)
 
 
+def test_a_standby_gateway_that_changes_is_a_new_view(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    standby = {"node": "b", "state": "ready", "in_line": True, "since": 7.0, "failure": ""}
+    monkeypatch.setattr(desk.fleet.replication, "status", lambda: standby)
+
+    async def ask(client: ControllerClient) -> None:
+        first = await asyncio.to_thread(client.view, "", None, 0.0, 0.0)
+        assert "view" not in await asyncio.to_thread(client.view, first["version"], None, 0.0, 0.0)
+        standby.update(in_line=False, since=8.0)
+        second = await asyncio.to_thread(client.view, first["version"], None, 0.0, 0.0)
+        assert second["view"]["standby_gateway"]["in_line"] is False
+
+    asked(desk, ask)
+
+
 def test_a_node_that_does_not_answer_does_not_delay_the_view(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     async def hang() -> Mapping[str, DeviceUse]:
         await asyncio.Event().wait()

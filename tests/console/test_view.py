@@ -48,9 +48,22 @@ def test_a_graph_has_its_tasks_edges_and_budgets(desk: Desk) -> None:
     assert [(edge["from"], edge["to"]) for edge in graph["edges"]] == [
         ("inputs", "t0"),
         ("t0", "t1"),
-        ("t1", "outputs"),
+        ("t1", "graph outputs"),
     ]
     assert graph["edges"][1]["fan_out_planned"] == pytest.approx(1.0)
+
+
+def test_nodes_and_the_standby_gateway_are_shown(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    standby = {"node": "n", "state": "ready", "in_line": True, "since": 7.0, "failure": "", "http": "", "grpc": "",
+               "metrics": "", "pid": 1}  # fmt: skip
+    monkeypatch.setattr(desk.fleet.replication, "status", lambda: standby)
+    cluster = replace(ONE.wanted.cluster, topology={"n": {"rack": "r1"}})
+    state = replace(serving(), wanted=replace(ONE.wanted, cluster=cluster), cordoned=frozenset({"n"}))
+    found = shown(desk, state)
+    assert found["standby_gateway"] == standby
+    node = found["nodes"]["n"]
+    assert (node["state"], node["cordoned"], node["topology"]) == ("cordoned", True, {"rack": "r1"})
+    assert node["workers"] == [FIRST.name, SECOND.name]
 
 
 def test_a_board_has_the_instances_of_workers_and_of_others(desk: Desk) -> None:

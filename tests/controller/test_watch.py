@@ -74,3 +74,12 @@ def test_each_reading_but_the_first_is_a_sample() -> None:
     assert sample["graphs"]["app"]["arrivals_rps"] > 0
     recorder.record([Sample("jigsaw_arrivals_total", {"graph": "app"}, 103.0)], STATE)
     assert history.after(0.0)[-1]["graphs"]["app"]["arrivals_rps"] == 0
+
+
+def test_answers_are_added_up_for_the_energy_of_each() -> None:
+    history = LoadHistory()
+    recorder = LoadRecorder(history)
+    for total in (100.0, 103.0, 110.0):
+        recorder.record([Sample("jigsaw_slo_total", {"graph": "app", "outcome": "met"}, total)], STATE, 2.5)
+    assert recorder.served == pytest.approx(10.0)
+    assert history.after(0.0)[-1]["joules_per_request"] == 2.5

@@ -53,6 +53,7 @@ class FakeNode:
         gate: Operations wait for it before they end.
         fails: Message with which the next operation fails; empty for none.
         lost: GPUs that are lost.
+        joules: Energy of each GPU.
         image: Tritonserver of the deployment's image; None if there is no image.
     """
 
@@ -62,6 +63,7 @@ class FakeNode:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     fails: str = ""
     lost: frozenset[GpuId] = frozenset()
+    joules: Mapping[GpuId, float] = field(default_factory=dict)
     image: Installation | None = None
     _processes: dict[str, SimpleNamespace] = field(default_factory=dict)
 
@@ -106,6 +108,9 @@ class FakeNode:
 
     async def use(self) -> Mapping[str, DeviceUse]:
         return {name: DeviceUse(10, 1000, 0.5) for name in self._processes}
+
+    async def energy(self) -> Mapping[GpuId, float]:
+        return self.joules
 
     async def bring_up(self, one: Worker) -> None:
         await self._done(f"bring up {one.name}")

@@ -1,5 +1,8 @@
 import json
 import os
+import shutil
+import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ from hatchling.plugin.manager import PluginManager
 
 from console import build as module
 from console.build import SOURCES, build, digest, install
-from console.node import REQUIREMENT, BuildError, find_node, missing_requirements
+from console.node import REQUIREMENT, BuildError, _pips, provide_node
 from hatch_build import NativeBuildHook
 
 NODE = """#!/bin/sh
@@ -65,10 +68,27 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
     return Tools(folder)
 
 
+PIP = """#!/bin/sh
+echo "$*" >> "{folder}/pip.calls"
+test -e "{folder}/index" || {{ echo "ERROR: No matching distribution found" >&2; exit 1; }}
+while test "$1" != --target; do shift; done
+mkdir -p "$2/nodejs_of_the_test/bin" "$2/nodejs_of_the_test/lib/node_modules/npm/bin"
+touch "$2/nodejs_of_the_test/bin/node" "$2/nodejs_of_the_test/lib/node_modules/npm/bin/npm-cli.js"
+"""
+
+
 @pytest.fixture
-def no_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("console.node._packaged", lambda: None)
+def no_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without Node.js, whose pip finds it in an index if the folder that is returned has a file `index`."""
+    which = shutil.which
+    monkeypatch.setattr("console.node.shutil.which", lambda name: None if name in ("node", "npm") else which(name))
+    monkeypatch.setattr("console.node._PACKAGE", "nodejs_of_the_test")
+    monkeypatch.delenv(module.MODE_VARIABLE, raising=False)
+    pip = tmp_path / "pip"
+    pip.write_text(PIP.format(folder=tmp_path))
+    pip.chmod(0o755)
+    monkeypatch.setattr("console.node._pips", lambda: iter([[str(pip)]]))
+    return tmp_path
 
 
 @pytest.fixture
@@ -159,18 +179,41 @@ def test_packages_of_an_installation_that_failed_are_installed_again(root: Path,
         assets(root)
 
 
-@pytest.mark.usefixtures("no_node")
-def test_a_missing_node_is_a_requirement() -> None:
-    assert missing_requirements() == [REQUIREMENT]
-    with pytest.raises(BuildError, match=r"no Node.js is installed.*pip install nodejs"):
-        find_node()
+def test_a_missing_node_is_downloaded_once(no_node: Path, tmp_path: Path) -> None:
+    (no_node / "index").touch()
+    for _ in range(2):
+        node = provide_node(tmp_path / "node")
+        assert node.program == tmp_path / "node" / "nodejs_of_the_test" / "bin" / "node"
+    (call,) = (no_node / "pip.calls").read_text().splitlines()
+    assert call.endswith(f"--target {tmp_path / 'node'} {REQUIREMENT}")
 
 
-def test_an_old_node_is_a_requirement(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert missing_requirements() == []
+def test_a_node_that_cannot_be_downloaded_is_an_error(no_node: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        BuildError, match=r"(?s)no Node.js is installed.*No matching distribution.*apt-get install nodejs"
+    ):
+        provide_node(tmp_path / "node")
+
+
+def test_an_old_node_is_not_used(tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert provide_node(tmp_path / "node").program == tmp_path / "programs" / "node"
     tools.old()
-    monkeypatch.setattr("console.node._packaged", lambda: None)
-    assert missing_requirements() == [REQUIREMENT]
+    monkeypatch.setattr("console.node._packaged", lambda _: None)
+    monkeypatch.setattr("console.node._pips", lambda: iter([]))
+    with pytest.raises(BuildError, match=r"node is too old.*This Python has no pip"):
+        provide_node(tmp_path / "node")
+
+
+def test_pip_is_found_in_an_environment_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = find_spec
+
+    def without_pip(name: str) -> object:
+        return None if name == "pip" else known(name)
+
+    monkeypatch.setattr("console.node.importlib.util.find_spec", without_pip)
+    for pip in _pips():
+        ran = subprocess.run([*pip, "--version"], capture_output=True, text=True, check=True)
+        assert ran.stdout.startswith("pip ")
 
 
 def test_installed_assets_are_those_that_were_built(tmp_path: Path) -> None:
@@ -219,6 +262,16 @@ def test_an_installation_without_the_registry_has_no_console_and_says_so(
     assert included(root, monkeypatch) == []
     said = capsys.readouterr()
     assert "This installation has no web console" in said.out + said.err
+
+
+def test_an_installation_without_node_has_no_console_and_says_how_to_get_it(
+    root: Path, no_node: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not any("node" in requirement for requirement in hook(root).dependencies())
+    assert included(root, monkeypatch) == []
+    said = capsys.readouterr()
+    assert "install Node.js" in said.out + said.err
+    assert "This installation has no web console; all else works" in said.out + said.err
 
 
 def test_a_release_without_the_registry_fails(root: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:

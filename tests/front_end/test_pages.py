@@ -108,12 +108,17 @@ def test_workers_that_share_a_slice_are_shown_together(serve: Serve, opened: Ope
     state = states.state()
     shared = "node00-0-0-p2"
     state["workers"][shared] = states.worker("cars", "node00/0", "3g", 0, state="loading")
-    page = opened(serve(state))
+    console = serve(state)
+    page = opened(console)
     piece = page.get_by_role("button", name=re.compile("cars efficientnet-b2, slice 3g at 0 of GPU node00.0, loading"))
     piece.click()
     card = page.get_by_role("dialog", name=f"node00-0-0, {shared}")
     for task in ("detect", "cars"):
         card.get_by_text(task, exact=True).wait_for()
+    card.get_by_text(f"jigsaw-triton logs node00-0-0 {shared}").wait_for()
+    assert card.get_by_role("link", name="Log").count() == 0
+    # A worker of the controller's own machine has its log here.
+    console.patch({"nodes": {"node00": {"agent": None}}})
     card.get_by_role("link", name=f"Log of {shared}").click()
     page.get_by_role("link", name=f"Worker {shared} on its GPU").click()
     page.get_by_role("tooltip", name=f"node00-0-0, {shared}").wait_for()
@@ -132,6 +137,73 @@ def test_a_thousand_gpus_are_grouped_or_drawn_as_far_as_they_are_visible(serve: 
     page.get_by_label("Find").fill("node77/3")
     page.get_by_label("GPU node77/3", exact=True).wait_for()
     assert page.locator(".board").count() == 1
+
+
+def test_the_standby_gateway_and_the_nodes_are_shown(serve: Serve, opened: Open) -> None:
+    state = states.state(32)
+    state["standby_gateway"] = {
+        "node": "node01",
+        "state": "ready",
+        "in_line": False,
+        "since": time.time() - 90,
+        "failure": "no space left on device",
+        "http": "10.0.0.2:8000",
+        "grpc": "10.0.0.2:8001",
+    }
+    state["nodes"]["node02"] |= {"state": "cordoned", "cordoned": True}
+    state["workers"][state["nodes"]["node02"]["workers"][0]]["state"] = "draining"
+    state["nodes"]["node03"] |= {"state": "agent away"}
+    console = serve(state, allow_changes=True)
+    page = opened(console, "gpus?show=single")
+    line = page.locator(".machines summary")
+    for text in ("Gateway ready", "node01 ready, not in line", "2 ready", "node02 draining", "node03 agent away"):
+        line.get_by_text(re.compile(text)).or_(line.filter(has_text=text)).first.wait_for()
+    page.get_by_label("GPU node02/0").get_by_text("draining", exact=True).first.wait_for()
+    page.get_by_label("GPU node03/0").get_by_text("agent away").wait_for()
+    line.click()
+    shows(page, "The standby gateway does not follow: no space left on device")
+    nodes = page.get_by_role("region", name="Nodes")
+    nodes.get_by_role("row", name=re.compile("node01 ready rack r0 8.H100-80GB")).wait_for()
+    nodes.get_by_role("row", name=re.compile("node02 draining")).get_by_role("button", name="Uncordon").click()
+    page.get_by_role("dialog").get_by_role("button", name="Uncordon").click()
+    page.get_by_role("dialog").wait_for(state="hidden")
+    assert console.asked == [("change/uncordon", {"node": "node02"})]
+    assert serious(page) == []
+    console.patch({"standby_gateway": {"in_line": True, "failure": None}, "nodes": {"node02": {"state": "lost"}}})
+    line.filter(has_text="node01 ready, in line").wait_for()
+    line.filter(has_text="node02 lost").wait_for()
+    nodes.get_by_role("row", name=re.compile("node02 lost ?cordoned")).wait_for()
+
+
+def test_a_task_may_be_named_outputs(serve: Serve, opened: Open) -> None:
+    state = states.state(2)
+    graph = state["graphs"]["traffic"]
+    graph["tasks"]["outputs"] = graph["tasks"].pop("cars")
+    graph["critical_path"] = ["detect", "outputs"]
+    for edge in graph["edges"]:
+        edge |= {end: "outputs" for end in ("from", "to") if edge[end] == "cars"}
+    page = opened(serve(state), "graph")
+    shows(page, "critical path: detect → outputs")
+    assert page.locator(".node.task").count() == 3
+    assert page.locator(".node.end").all_inner_texts()[1].split() == ["outputs", "MAKE,", "PERSON"]
+
+
+def test_an_explanation_that_failed_is_tried_again(console: FakeConsole, opened: Open) -> None:
+    console.explain_error = "the planner did not answer within 600 s"
+    page = opened(console, "plan")
+    shows(page, re.compile("The plan is not explained: the planner did not answer"))
+    page.get_by_role("button", name="Try again").click()
+    shows(page, PAGES["plan"])
+    page.get_by_text("The plan is not explained").wait_for(state="detached")
+
+
+def test_energy_is_shown_where_it_is_known(console: FakeConsole, opened: Open) -> None:
+    page = opened(console, "load")
+    shows(page, "Accuracy served")
+    assert page.get_by_text("joules a request").count() == 0
+    console.push("sample", {**states.sample(time.time() + 1), "joules_per_request": 3.25})
+    page.get_by_role("img", name=re.compile("joules a request.*energy 3.25")).wait_for()
+    shows(page, "3.25 J")
 
 
 def test_a_lost_connection_comes_back(console: FakeConsole, opened: Open) -> None:

@@ -50,3 +50,30 @@ def test_an_unavailable_reading_is_not_an_error(machine_of: MakeMachine, action:
     machine.fault(call, 1, action, 999)  # type: ignore[arg-type]
     assert reader.read([uuid]) == {}
     assert reader.read([uuid]) == {uuid: DeviceUse(0, 9984, None)}
+
+
+def test_the_energy_of_whole_gpus_is_counted(machine_of: MakeMachine) -> None:
+    machine = machine_of("H100-80GB", "A100-80GB")
+    driver = NvmlMigDriver("n", {0: CATALOG["H100-80GB"], 1: CATALOG["A100-80GB"]})
+    before = driver.energy()
+    assert before.keys() == {GpuId("n", 0), GpuId("n", 1)}
+    machine.consume(1, 10**6)
+    after = driver.energy()
+    assert after[GpuId("n", 0)] >= before[GpuId("n", 0)]
+    assert after[GpuId("n", 1)] >= before[GpuId("n", 1)] + 10**6
+    machine.unload()
+    assert driver.energy()[GpuId("n", 1)] < 10**6
+
+
+@pytest.mark.parametrize(("code", "found"), [(3, set()), (15, {1})], ids=["not supported", "a GPU that is lost"])
+def test_an_energy_that_is_unknown_is_left_out(machine_of: MakeMachine, code: int, found: set[int]) -> None:
+    machine = machine_of("H100-80GB", "H100-80GB")
+    lost = code == 15
+    call = "nvmlDeviceGetHandleByIndex_v2" if lost else "nvmlDeviceGetTotalEnergyConsumption"
+    machine.fault(call, 1 if lost else 0, "fail", code)
+    assert UseReader().energy([0, 1]).keys() == found
+
+
+def test_a_driver_that_hangs_has_no_energy(machine_of: MakeMachine) -> None:
+    machine_of("H100-80GB").fault("nvmlDeviceGetTotalEnergyConsumption", 1, "hang")
+    assert UseReader(Calls(timeout_s=0.2)).energy([0]) == {}

@@ -77,3 +77,29 @@ def test_parameters_are_checked(run_dir: Path, query: str, expected: Any) -> Non
         assert expected in answer["error"]["message"]
     else:
         assert tuple(answer) == expected
+
+
+def test_the_socket_of_a_later_process_stays(run_dir: Path) -> None:
+    async def test() -> None:
+        path = run_dir / "api.sock"
+        first, second = (SocketApi(path, [], owner="gateway", grace_s=0.0) for _ in range(2))
+        await first.start()
+        await second.start()
+        await first.stop()
+        assert path.exists()
+        await second.stop()
+        assert not path.exists()
+
+    asyncio.run(test())
+
+
+def test_an_api_that_did_not_start_removes_nothing(run_dir: Path) -> None:
+    async def test() -> None:
+        path = run_dir / "api.sock"
+        running, other = (SocketApi(path, [], owner="gateway", grace_s=0.0) for _ in range(2))
+        await running.start()
+        await other.stop()
+        assert path.exists()
+        await running.stop()
+
+    asyncio.run(test())

@@ -2,14 +2,14 @@ import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks"
 import { type Board, boardsOf, grouped, matches, modelsOf, type Piece } from "../boards";
 import { BoardView } from "../board";
 import { ChangeStrip } from "../change";
-import { number, plural } from "../format";
+import { ms, number, plural, rate } from "../format";
+import { Machines } from "../machines";
 import type { State } from "../model";
-import { Nodes } from "../nodes";
 import { taskClass, taskLabel } from "../palette";
 import { type Anchor, PieceCard } from "../piece_card";
-import { route, setParameter } from "../route";
-import { state } from "../store";
-import { Choice, Empty, Head, Search, useMedia } from "../ui";
+import { link, route, setParameter } from "../route";
+import { sample, state } from "../store";
+import { Chip, Choice, Empty, Head, Search, useMedia } from "../ui";
 import { useWindow } from "../virtual";
 
 /** Number of GPUs above which alike ones are grouped at first. */
@@ -52,8 +52,10 @@ export function Gpus() {
           onChange={(value) => (setParameter("like", ""), setParameter("show", value))}
         />
       </Head>
+      <Service state={found} />
       <Summary state={found} boards={all} shown={items.reduce((sum, item) => sum + item.count, 0)} />
       <ChangeStrip />
+      <Machines />
       <Legend state={found} chosen={task} />
       {like && (
         <p class="banner calm">
@@ -65,7 +67,6 @@ export function Gpus() {
       )}
       {items.length === 0 && <Empty>{all.length === 0 ? "The deployment has no GPUs." : "No GPU matches."}</Empty>}
       <Grid items={items} dim={dim} wanted={worker} />
-      <Nodes />
     </>
   );
 }
@@ -78,6 +79,36 @@ function itemsOf(all: Board[], text: string, grouping: Grouping, like: string): 
   }
   if (grouping === "single") return boards.map((board) => ({ key: board.key, board, count: 1 }));
   return grouped(boards).map((group) => ({ key: group.key, board: group.first, count: group.boards.length }));
+}
+
+/** Seconds for which a sample is the present load; none come while the gateway does not run. */
+const RECENT_S = 10;
+
+/** What the clients of each graph get. */
+function Service({ state: found }: { state: State }) {
+  const latest = sample.value;
+  const now = latest && found.now - latest.t <= RECENT_S ? latest.graphs : {};
+  return (
+    <ul class="service" aria-label="Graphs">
+      {Object.entries(found.graphs).map(([name, graph]) => {
+        const { p99_ms, refused_rps, failed_rps } = now[name] ?? {};
+        const late = p99_ms != null && p99_ms > graph.slo_latency_ms;
+        return (
+          <li key={name}>
+            <a href={link("load", { graph: name })}>{name}</a>
+            <span>
+              {rate(graph.arrivals_rps)} <span class="note">of {rate(graph.capacity_rps)}</span>
+            </span>
+            <span class={late ? "bad-text" : ""}>
+              p99 {ms(p99_ms)} <span class="note">of {ms(graph.slo_latency_ms)}</span>
+            </span>
+            {!!refused_rps && <Chip tone="bad">{rate(refused_rps)} refused</Chip>}
+            {!!failed_rps && <Chip tone="bad">{rate(failed_rps)} failed</Chip>}
+          </li>
+        );
+      })}
+    </ul>
+  );
 }
 
 function Summary({ state: found, boards, shown }: { state: State; boards: Board[]; shown: number }) {

@@ -1,11 +1,11 @@
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { accuracy, ms, number, percent, plural, rate, times } from "../format";
-import { fansOut, type Layout, layout, nodeSize, usedVariants } from "../graph_layout";
+import { fansOut, INPUTS, type Layout, layout, nodeSize, OUTPUTS, usedVariants } from "../graph_layout";
 import type { Graph, GraphEdge, GraphTask } from "../model";
 import { taskClass } from "../palette";
 import { route, setParameter } from "../route";
 import { state } from "../store";
-import { Empty, Head, Meter, Panel, Select, Stat } from "../ui";
+import { Empty, Head, Meter, Panel, Select, Stat, Table } from "../ui";
 
 /** Width for the graph, in pixels, below which it runs downwards. */
 const NARROW = 650;
@@ -99,8 +99,8 @@ function Drawing({ name, graph }: { name: string; graph: Graph }) {
             <TaskNode key={id} graph={name} id={id} task={task} critical={graph.critical_path.includes(id)} style={style} />
           ) : (
             <div key={id} class="node end" style={style}>
-              <strong>{id}</strong>
-              <span>{(id === "inputs" ? graph.inputs : graph.outputs).join(", ")}</span>
+              <strong>{id === INPUTS ? "inputs" : "outputs"}</strong>
+              <span>{(id === INPUTS ? graph.inputs : graph.outputs).join(", ")}</span>
             </div>
           );
         })}
@@ -113,7 +113,7 @@ function Drawing({ name, graph }: { name: string; graph: Graph }) {
 }
 
 function criticalEdges(graph: Graph): string[] {
-  const path = ["inputs", ...graph.critical_path, "outputs"];
+  const path = [INPUTS, ...graph.critical_path, OUTPUTS];
   return path.slice(1).map((to, index) => `${path[index]}\n${to}`);
 }
 
@@ -178,27 +178,14 @@ function TaskNode({ graph, id, task, critical, style }: TaskNodeProps) {
 function Tasks({ name, graph }: { name: string; graph: Graph }) {
   return (
     <Panel title="Tasks" note="measured beside planned">
-      <div class="scroll" tabIndex={0} role="region" aria-label="Tasks">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">task</th>
-              <th scope="col" class="num">rate</th>
-              <th scope="col" class="num">planned</th>
-              <th scope="col" class="num">p50</th>
-              <th scope="col" class="num">p99</th>
-              <th scope="col" class="num">budget</th>
-              <th scope="col" class="num">queue</th>
-              <th scope="col">variant: measured share (planned), accuracy</th>
-            </tr>
-          </thead>
-          <tbody>
-            {Object.entries(graph.tasks).map(([task, found]) => (
-              <TaskRow key={task} graph={name} task={task} found={found} />
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Table
+        label="Tasks"
+        headings={["task", "#rate", "#planned", "#p50", "#p99", "#budget", "#queue", "variant: measured share (planned), accuracy"]}
+      >
+        {Object.entries(graph.tasks).map(([task, found]) => (
+          <TaskRow key={task} graph={name} task={task} found={found} />
+        ))}
+      </Table>
     </Panel>
   );
 }
@@ -233,34 +220,19 @@ function TaskRow({ graph, task, found }: { graph: string; task: string; found: G
 function Edges({ graph }: { graph: Graph }) {
   return (
     <Panel title="Edges">
-      <div class="scroll" tabIndex={0} role="region" aria-label="Edges">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">from</th>
-              <th scope="col">to</th>
-              <th scope="col">tensors</th>
-              <th scope="col" class="num">rate</th>
-              <th scope="col" class="num">fan-out</th>
-              <th scope="col" class="num">planned</th>
-              <th scope="col">condition</th>
-            </tr>
-          </thead>
-          <tbody>
-            {graph.edges.map((edge, index) => (
-              <tr key={index}>
-                <td>{edge.from}</td>
-                <td>{edge.to}</td>
-                <td>{edge.tensors.join(", ")}</td>
-                <td class="num">{rate(edge.rate_rps)}</td>
-                <td class="num">{times(edge.fan_out_measured)}</td>
-                <td class="num">{times(edge.fan_out_planned)}</td>
-                <td>{edge.when ?? ""}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Table label="Edges" headings={["from", "to", "tensors", "#rate", "#fan-out", "#planned", "condition"]}>
+        {graph.edges.map((edge, index) => (
+          <tr key={index}>
+            <td>{edge.from}</td>
+            <td>{edge.to}</td>
+            <td>{edge.tensors.join(", ")}</td>
+            <td class="num">{rate(edge.rate_rps)}</td>
+            <td class="num">{times(edge.fan_out_measured)}</td>
+            <td class="num">{times(edge.fan_out_planned)}</td>
+            <td>{edge.when ?? ""}</td>
+          </tr>
+        ))}
+      </Table>
     </Panel>
   );
 }

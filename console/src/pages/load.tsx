@@ -72,6 +72,7 @@ function Charts({ series, changes, name, span }: ChartsProps) {
   const slo = graph?.slo_latency_ms;
   const p99 = last(column("p99_ms"));
   const refused = last(column("refused_rps"));
+  const joules = last(series.joules);
   const least = graph?.slo_accuracy ?? 0;
   return (
     <>
@@ -82,6 +83,7 @@ function Charts({ series, changes, name, span }: ChartsProps) {
         <Stat label="p99" value={ms(p99)} note={`SLO ${ms(slo)}`} {...(p99 != null && slo != null && p99 > slo ? { tone: "bad" as const } : {})} />
         <Stat label="accuracy" value={accuracy(last(column("accuracy")))} note={`SLO ${accuracy(graph?.slo_accuracy)}`} />
         <Stat label="slices" value={number(last(series.slices))} />
+        {joules != null && <Stat label="energy" value={`${number(joules)} J`} note="a request" />}
       </dl>
       <Changes changes={changes} from={from} to={to} />
       <div class="charts">

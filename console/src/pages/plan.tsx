@@ -1,4 +1,5 @@
 import { useEffect, useMemo } from "preact/hooks";
+import { get } from "../api";
 import { type Board, grouped } from "../boards";
 import { BoardView } from "../board";
 import { accuracy, ms, number, plural, rate, seconds } from "../format";
@@ -6,7 +7,7 @@ import type { Effect, Explanation, PathBudget, Plan, PlanView } from "../model";
 import { taskClass, taskLabel } from "../palette";
 import { planBoards } from "../plan_boards";
 import { state } from "../store";
-import { Chip, Empty, ErrorNote, Head, Panel, Stat, useLoaded } from "../ui";
+import { Chip, Empty, ErrorNote, Head, Panel, Stat, Table, useLoaded } from "../ui";
 import { WhatIfPanel } from "./whatif";
 
 const POLL_MS = 1500;
@@ -20,6 +21,8 @@ export function PlanPage() {
     const timer = setTimeout(reload, POLL_MS);
     return () => clearTimeout(timer);
   }, [waiting, data]);
+  // The answer says that the explanation has begun, or why not.
+  const again = () => void get("/api/plan?explain=again").then(reload, reload);
   const plan = data?.plan;
   return (
     <>
@@ -36,7 +39,14 @@ export function PlanPage() {
               Explaining the plan: other plans are made to find what binds and what each requirement costs…
             </p>
           )}
-          {data.explain_error && <p class="banner warn">The plan is not explained: {data.explain_error}</p>}
+          {data.explain_error && (
+            <p class="banner warn">
+              The plan is not explained: {data.explain_error}{" "}
+              <button type="button" class="button" onClick={again}>
+                Try again
+              </button>
+            </p>
+          )}
           {data.explain && <Explained explain={data.explain} />}
           <Panel title="GPUs of the plan" note={plural(plan.gpus_used, "GPU")}>
             <PlanPicture plan={plan} />
@@ -154,32 +164,20 @@ function Explained({ explain }: { explain: Explanation }) {
         </ul>
       </Panel>
       <Panel title="Alternatives" note="the effect of doing without each choice">
-        <div class="scroll" tabIndex={0} role="region" aria-label="Alternatives">
-          <table>
-            <thead>
-              <tr>
-                <th scope="col">task</th>
-                <th scope="col">without</th>
-                <th scope="col">instead</th>
-                <th scope="col">effect</th>
-              </tr>
-            </thead>
-            <tbody>
-              {explain.alternatives.map((found, index) => (
-                <tr key={index}>
-                  <th scope="row">
-                    <span class={`swatch ${taskClass(found.graph, found.task)}`} aria-hidden="true" /> {taskLabel.value(found.graph, found.task)}
-                  </th>
-                  <td>
-                    {found.what} {found.chosen}
-                  </td>
-                  <td>{found.instead ?? ""}</td>
-                  <td>{effect(found)}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <Table label="Alternatives" headings={["task", "without", "instead", "effect"]}>
+          {explain.alternatives.map((found, index) => (
+            <tr key={index}>
+              <th scope="row">
+                <span class={`swatch ${taskClass(found.graph, found.task)}`} aria-hidden="true" /> {taskLabel.value(found.graph, found.task)}
+              </th>
+              <td>
+                {found.what} {found.chosen}
+              </td>
+              <td>{found.instead ?? ""}</td>
+              <td>{effect(found)}</td>
+            </tr>
+          ))}
+        </Table>
       </Panel>
     </>
   );

@@ -4,13 +4,29 @@ import sys
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.console.web.process import run_console
-from jigsaw_triton.console.web.running import running_console
+from jigsaw_triton.console.web.running import OpenConsole, running_console, stop_console
 from jigsaw_triton.console.web.settings import LOOPBACK, PORT, ConsoleSettings, read_password
 from jigsaw_triton.controller.persistence.paths import deployment_paths
+from jigsaw_triton.errors import StateError
+
+_FLAGS = {
+    "port": "--port",
+    "address": "--address",
+    "allow_changes": "--allow-changes",
+    "tls_cert": "--tls-cert",
+    "tls_key": "--tls-key",
+    "password": "--password-file",
+    "hosts": "--host",
+    "behind_proxy": "--behind-proxy",
+}
+"""Attribute of `ConsoleSettings` -> the option that sets it."""
+
+_KILLED = "the console did not answer, and was killed"
 
 
 @options.command(
@@ -18,6 +34,7 @@ from jigsaw_triton.controller.persistence.paths import deployment_paths
     examples=(
         "console",
         "console --port 8090 --allow-changes",
+        "console --stop",
         "console --address 0.0.0.0 --host gpu1.example.org --tls-cert cert.pem --tls-key key.pem --password-file pw",
     ),
 )
@@ -55,6 +72,7 @@ from jigsaw_triton.controller.persistence.paths import deployment_paths
     is_flag=True,
     help="Allow any address without TLS and a password, since a proxy in front encrypts and authenticates.",
 )
+@options.option("--stop", is_flag=True, help="End the console that is running. The deployment goes on.")
 @options.state()
 def command(
     out: Output,
@@ -66,6 +84,7 @@ def command(
     password_file: Path | None,
     hosts: tuple[str, ...],
     behind_proxy: bool,
+    stop: bool,
     state: Path | None,
 ) -> None:
     """Run the web console of the deployment until Ctrl-C, or print a new URL of the one that is running.
@@ -74,10 +93,12 @@ def command(
     goes on while the controller is restarted, and shows since when what it shows is stale. The printed URL opens the
     console in one browser.
     """
-    paths = deployment_paths(state)
-    if (url := running_console(paths)) is not None:
-        out.note("the console is running already, with the options it was started with; this URL opens it")
-        out.result({"url": url}, url)
+    paths, given = deployment_paths(state), _given()
+    if stop:
+        if given:
+            raise click.UsageError(f"--stop ends the running console; omit {', '.join(given)}.")
+        ended = stop_console(paths)
+        out.result({"ended": True, "killed": not ended}, "the console has ended" if ended else _KILLED)
         return
     settings = ConsoleSettings(
         address=address,
@@ -89,6 +110,11 @@ def command(
         hosts=hosts,
         behind_proxy=behind_proxy,
     )
+    if (running := running_console(paths)) is not None:
+        _check_same(running, settings, given, paths.state)
+        out.note("the console is running already; this URL opens it, and `jigsaw-triton console --stop` ends it")
+        out.result({"url": running.url}, running.url)
+        return
 
     def announce(opening: str) -> None:
         out.note("the console is running; end it with Ctrl-C. This URL opens it")
@@ -97,3 +123,35 @@ def command(
         sys.stdout.flush()
 
     run_console(paths, settings, announce)
+
+
+def _given() -> list[str]:
+    """Returns the options of the console on the command line."""
+    context = click.get_current_context()
+    names = {"password": "password_file"}
+    return [
+        flag
+        for attribute, flag in _FLAGS.items()
+        if context.get_parameter_source(names.get(attribute, attribute)) is ParameterSource.COMMANDLINE
+    ]
+
+
+def _check_same(running: OpenConsole, settings: ConsoleSettings, given: list[str], where: Path) -> None:
+    """Checks that the running console has the options that the user has set.
+
+    Raises:
+        StateError: It has others.
+    """
+    asked = settings.to_json()
+    differ = [
+        flag
+        for attribute, flag in _FLAGS.items()
+        if flag in given and running.options.get(attribute, asked[attribute]) != asked[attribute]
+    ]
+    if differ:
+        port = running.options["port"]
+        raise StateError(
+            f"the console is running already, on port {port}, with another value of {', '.join(differ)}",
+            where=str(where),
+            hint="end it with `jigsaw-triton console --stop`, and run this command again",
+        )

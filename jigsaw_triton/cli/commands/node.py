@@ -22,7 +22,7 @@ def command() -> None:
 @options.command("list", examples=("node list", "node list -o json"))
 @options.state()
 def listing(out: Output, state: Path | None) -> None:
-    """List the machines of the deployment: their state, GPUs and workers."""
+    """List the machines of the deployment: their state, labels, GPUs and workers."""
     status = Deployment(state).status()
     nodes: list[Mapping[str, Any]] = status["nodes"]
     standby = status.get("standby_gateway") or {}
@@ -31,12 +31,13 @@ def listing(out: Output, state: Path | None) -> None:
             node["name"],
             f"{node['state']}, standby gateway" if node["name"] == standby.get("node") else node["state"],
             node["agent"] or "-",
+            ", ".join(f"{label}={value}" for label, value in node.get("topology", {}).items()) or "-",
             ", ".join(f"{count}x{board}" for board, count in node["gpus"].items()),
             str(len(node["workers"])),
         )
         for node in nodes
     ]
-    out.result({"nodes": nodes}, Table.of(("node", "state", "agent", "GPUs", "workers"), rows))
+    out.result({"nodes": nodes}, Table.of(("node", "state", "agent", "labels", "GPUs", "workers"), rows))
 
 
 @options.command("cordon", examples=("node cordon a",))

@@ -27,8 +27,9 @@ def status_view(status: dict[str, Any], out: Output) -> list[View]:
             f"gateway: {gateway['state']}, http {gateway['http']}, grpc {gateway['grpc']}, {gateway['metrics']}"
         )
     if standby := status.get("standby_gateway"):
+        line = "in line" if standby["in_line"] else "not in line"
         parts.append(
-            f"standby gateway: {standby['state']} on node {standby['node']}, http {standby['http']}, "
+            f"standby gateway: {standby['state']} and {line} on node {standby['node']}, http {standby['http']}, "
             f"grpc {standby['grpc']}, {standby['metrics']}"
         )
     if edge := status.get("edge"):
@@ -41,6 +42,8 @@ def status_view(status: dict[str, Any], out: Output) -> list[View]:
         parts.append(f"edge: {edge['state']}, {edge['kind']} {edge['version']}{guarded}, {edge['metrics']}")
     if otlp := status.get("otlp"):
         parts.append(_traces(otlp))
+    if energy := status.get("energy"):
+        parts += _energy(energy)
     if status["error"]:
         parts.append(f"last change failed: {status['error']}")
     if status["canary"] is not None:
@@ -68,6 +71,15 @@ def _traces(otlp: dict[str, Any]) -> str:
     failing = f": {otlp['error']}" if otlp["error"] else ""
     share = f"{100 * otlp['sample']:g}% of the requests"
     return f"traces: {otlp['state']}, {share} to {otlp['endpoint']}, {otlp['exported']} spans exported{lost}{failing}"
+
+
+def _energy(energy: dict[str, Any]) -> list[str]:
+    """Returns a line about the energy of the GPUs, once it is known."""
+    if energy["watts"] is None:
+        return []
+    joules = energy["joules_per_request"]
+    each = f", {figures(joules)} joules a request" if joules is not None else ""
+    return [f"GPUs in use: {figures(energy['watts'])} W{each}"]
 
 
 def _canary(canary: dict[str, Any]) -> list[str]:

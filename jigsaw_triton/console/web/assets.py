@@ -45,7 +45,8 @@ def load_assets(folder: Path) -> Mapping[str, Asset]:
         raise MissingDependencyError(
             "the pages of the console have not been built",
             where=str(folder),
-            hint="in a source tree run `make setup`, which builds them; or install a release of jigsaw-triton",
+            hint="install a release of jigsaw-triton, which has them; or install it from its sources again where the "
+            "npm registry and PyPI can be reached, which `make setup` does; the build says what it lacks",
         )
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): _asset(path) for path in paths}

@@ -15,6 +15,7 @@ _DIGITS = 4
 ABSENT: Mapping[str, Any] = {
     "deployment": {"state": "absent", "serving": False, "generation": 0, "reasons": [], "emulated": []},
     "gateway": {"state": "absent"},
+    "standby_gateway": None,
     "edge": None,
     "nodes": {},
     "graphs": {},

@@ -125,9 +125,14 @@ class Planners:
                 raise StateError("a later question has replaced this one", where="what-if", hint="ask again")
             return await self._what_if.ask("what_if", number, asked)
 
-    def explain(self, number: int) -> None:
-        """Begins to explain the plan of a generation, unless it is being explained or was explained last."""
-        if self._explained.number == number:
+    def explain(self, number: int, *, again: bool = False) -> None:
+        """Begins to explain the plan of a generation, unless it is being explained or was explained last.
+
+        Args:
+            number: Number of the generation.
+            again: True to begin again if the last explanation failed.
+        """
+        if self._explained.number == number and not (again and self._explained.error):
             return
         if self._explaining is not None:
             self._explaining.cancel()

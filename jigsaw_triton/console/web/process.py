@@ -1,7 +1,6 @@
-"""The console's process: `python -m jigsaw_triton.console.web.process STATE_DIR PORT` for a deployment's own console.
+"""The console's process.
 
-A socket of the deployment's user gives out URLs that open the console, so that no secret is written to a file or a
-command line.
+`python -m jigsaw_triton.console.web.process STATE_DIR PORT` runs that of `deploy --console`.
 """
 
 import argparse
@@ -18,23 +17,20 @@ from aiohttp import web
 
 from jigsaw_triton.console.web.access import Access
 from jigsaw_triton.console.web.assets import load_assets
+from jigsaw_triton.console.web.desk import desk
 from jigsaw_triton.console.web.live import Running
 from jigsaw_triton.console.web.records import Records
-from jigsaw_triton.console.web.running import assets_dir, check_port, running_console
+from jigsaw_triton.console.web.running import LOG, assets_dir, check_port, running_console
 from jigsaw_triton.console.web.server import ConsoleServer
 from jigsaw_triton.console.web.settings import ConsoleSettings
 from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
 from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.servers.logfile import rotate
-from jigsaw_triton.servers.socket_api import SocketApi
 
 log = logging.getLogger(__name__)
 
 _CHECK_S = 2.0
 """Seconds between two checks of whether the deployment of the console has been taken down."""
-
-_GRACE_S = 1.0
-"""Seconds that calls in progress have at the end."""
 
 
 def run_console(
@@ -54,7 +50,7 @@ def run_console(
 
     Raises:
         InputError: The settings are unsafe, or the port is in use.
-        StateError: There is no deployment in the folder, or its console runs already.
+        StateError: There is no deployment in the folder, or its console is running already.
         MissingDependencyError: The pages have not been built.
     """
     settings = settings.checked()
@@ -73,7 +69,7 @@ def run_console(
 
     async def serve() -> None:
         server = ConsoleServer(settings, access, loaded, Running(paths), records, str(paths.state))
-        runner = web.AppRunner(server.app, handle_signals=False, shutdown_timeout=_GRACE_S, access_log=None)
+        runner = web.AppRunner(server.app, handle_signals=False, shutdown_timeout=GRACE_S, access_log=None)
         await runner.setup()
         try:
             site = web.TCPSite(runner, settings.address, settings.port, ssl_context=tls)
@@ -84,28 +80,23 @@ def run_console(
                 base = settings.url(port)
                 return f"{base}/" if access.has_password else f"{base}/login?token={access.new_token()}"
 
-            async def give(_: web.Request) -> web.Response:
-                return web.json_response({"url": url()})
-
-            desk = SocketApi(paths.console_socket, [web.post("/url", give)], owner="console", grace_s=_GRACE_S)
-            await desk.start()
+            counter = desk(paths, settings, url)
+            await counter.start()
             try:
                 announce(url())
-                await _until_end(records if with_deployment else None, paths.log("console"))
+                await _until_end(paths, records if with_deployment else None)
             finally:
-                await desk.stop()
+                await counter.stop()
         finally:
             await runner.cleanup()
 
     asyncio.run(serve())
 
 
-async def _until_end(records: Records | None, written: Path) -> None:
-    """Waits for a signal.
+async def _until_end(paths: Paths, records: Records | None) -> None:
+    """Waits for a signal, or until the deployment has been taken down if its records are given.
 
-    Args:
-        records: Records of the deployment with which the console ends; None if it does not.
-        written: Log of a console that ends with its deployment, which is kept short.
+    Its log, which only a deployment's own console has, is kept short meanwhile.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -116,10 +107,12 @@ async def _until_end(records: Records | None, written: Path) -> None:
             await asyncio.wait_for(stopping.wait(), _CHECK_S if records is not None else None)
         if records is None:
             continue
+        try:
+            await asyncio.to_thread(rotate, paths.log(LOG))
+        except OSError as error:
+            log.warning("the log cannot be rotated: %s", error)
         if await _has_stopped(records):
             return
-        with suppress(OSError):
-            await asyncio.to_thread(rotate, written)
 
 
 async def _has_stopped(records: Records) -> bool:

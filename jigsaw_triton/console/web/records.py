@@ -106,7 +106,7 @@ class Records:
         """
         known = self.servers()
         if server not in known:
-            hint = nearest(server, known, "logs")
+            hint = f"{nearest(server, known, 'logs')}; a worker of another machine has its log there"
             raise InputError(f"there is no log {server!r} on this machine", where="server", hint=hint)
         return tail(self._paths.log(server), lines)
 
@@ -172,9 +172,11 @@ class Records:
 def _columns(samples: list[Json]) -> Json:
     names = sorted({name for sample in samples for name in sample["graphs"]})
     figures = sorted({figure for sample in samples for graph in sample["graphs"].values() for figure in graph})
+    joules = [sample.get("joules_per_request") for sample in samples]
     return {
         "t": [sample["t"] for sample in samples],
         "slices": [sample["slices"] for sample in samples],
+        **({"joules_per_request": joules} if any(value is not None for value in joules) else {}),
         "graphs": {
             name: {f: [sample["graphs"].get(name, {}).get(f) for sample in samples] for f in figures} for name in names
         },

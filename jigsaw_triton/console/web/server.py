@@ -231,8 +231,8 @@ class ConsoleServer:
         if not number:
             return web.json_response({"plan": None, "explain": None, "explaining": False, "explain_error": None})
         plan = await asyncio.to_thread(self._records.plan, number)
-        if request.query.get("explain") == "1":
-            self._planners.explain(number)
+        if (asked := request.query.get("explain")) in ("1", "again"):
+            self._planners.explain(number, again=asked == "again")
         found = self._planners.explanation(number)
         return web.json_response(
             {

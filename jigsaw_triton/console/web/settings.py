@@ -3,8 +3,9 @@
 import ipaddress
 import ssl
 import stat
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from jigsaw_triton.errors import InputError
 
@@ -88,6 +89,16 @@ class ConsoleSettings:
                 f"the certificate cannot be used: {error}", where=f"{self.tls_cert}, {self.tls_key}", hint=hint
             ) from error
         return context
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the settings as JSON, without the password. Paths are absolute."""
+        paths = {"tls_cert": self.tls_cert, "tls_key": self.tls_key}
+        return {
+            **asdict(self),
+            **{name: str(path.resolve()) if path is not None else None for name, path in paths.items()},
+            "password": self.password is not None,
+            "hosts": list(self.hosts),
+        }
 
     def accepts_host(self, header: str) -> bool:
         """Returns True if a Host header names this console.

@@ -252,6 +252,10 @@ class LocalNode:
         found = await asyncio.to_thread(self._driver.use, sorted(set(uuids.values())))
         return {name: found[uuid] for name, uuid in uuids.items() if uuid in found}
 
+    async def energy(self) -> Mapping[GpuId, float]:
+        """Returns the energy of the GPUs in joules; see `MigDriver.energy`."""
+        return await asyncio.to_thread(self._driver.energy) if self._driver is not None else {}
+
     async def bring_up(self, worker: Worker) -> None:
         """Creates the MIG instance if it does not exist, starts the server, and loads and verifies its models."""
         async with self.servers.locked(worker.name):

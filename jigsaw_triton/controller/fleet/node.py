@@ -68,6 +68,10 @@ class Node(Protocol):
         """Returns the utilisation of MIG instances by worker, for the workers for which the driver reports it."""
         ...
 
+    async def energy(self) -> Mapping[GpuId, float]:
+        """Returns the energy of the node's GPUs in joules; see `MigDriver.energy`."""
+        ...
+
     def process(self, name: str) -> Process | None:
         """Returns the process of a worker; None if it has none."""
         ...

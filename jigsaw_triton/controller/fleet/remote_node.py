@@ -193,6 +193,14 @@ class RemoteNode:
                 return {name: DeviceUse(**use) for name, use in (await self._calls.get("/use")).items()}
         return {}
 
+    async def energy(self) -> Mapping[GpuId, float]:
+        """Returns the energy of the node's GPUs in joules; see `MigDriver.energy`."""
+        with contextlib.suppress(JigsawError):
+            if not self._away:
+                found = (await self._calls.get("/energy"))["joules"]
+                return {GpuId(self.name, int(index)): joules for index, joules in found.items()}
+        return {}
+
     async def bring_up(self, worker: Worker) -> None:
         """Starts a worker; see `Node.bring_up`."""
         made = await asyncio.to_thread(sealed, worker, self._digest)

@@ -75,6 +75,7 @@ class Replication:
         self._failure = ""
         self._behind = False
         self._ending = False
+        self._noted, self._noted_at_s = ("", False), 0.0
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         nodes.on_change = self._changed.set
@@ -99,18 +100,26 @@ class Replication:
         if self._cluster is None or (standby := self._standby) is None:
             return None
         ports, said = self._cluster.gateway, self._said
-        node = self._nodes.get(standby.node)
-        state = "lost" if node is None or node.away else said.get("state", "absent")
+        self._note(standby)
+        state, in_line = self._noted
         return {
             "node": standby.node,
             "state": state,
-            "in_line": self.in_line,
+            "in_line": in_line,
+            "since": self._noted_at_s,
             "failure": self._failure or said.get("failure", ""),
             "pid": said.get("pid"),
             "http": f"{standby.address}:{ports.http}",
             "grpc": f"{standby.address}:{ports.grpc}",
             "metrics": f"http://{standby.address}:{ports.metrics}/metrics",
         }
+
+    def _note(self, standby: StandbyGateway) -> None:
+        """Notes the state of the standby, and since when it has it."""
+        node = self._nodes.get(standby.node)
+        state = "lost" if node is None or node.away else self._said.get("state", "absent")
+        if (state, self.in_line) != self._noted:
+            self._noted, self._noted_at_s = (state, self.in_line), round(time.time(), 3)
 
     async def serve_on(self, cluster: Cluster) -> None:
         """Sets the cluster. A standby that it no longer has, or has on another node, ends."""
@@ -229,6 +238,8 @@ class Replication:
                     log.warning("the standby gateway is not told", exc_info=error)
                     self._notify(e.Noticed("error", f"the standby gateway does not follow: {text}"))
                 self._failure = text
+            if self._standby is not None:
+                self._note(self._standby)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), wait_s)
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from jigsaw_triton.cli.commands import console, deploy
+from jigsaw_triton.console.web.desk import OpenConsole
 from jigsaw_triton.console.web.settings import ConsoleSettings
 from tests.cli.conftest import Run
 from tests.fakes.controller import FakeController
@@ -26,6 +27,12 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[ConsoleSettings]:
     monkeypatch.setattr(console, "run_console", run_console)
     monkeypatch.setattr(console, "running_console", lambda _: None)
     return found
+
+
+def running(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a console with the default options run."""
+    found = OpenConsole(URL, ConsoleSettings().to_json())
+    monkeypatch.setattr(console, "running_console", lambda _: found)
 
 
 def test_the_console_listens_on_this_machine_and_only_shows(run: Run, started: list[ConsoleSettings]) -> None:
@@ -64,10 +71,57 @@ def test_an_unsafe_address_is_refused(run: Run, started: list[ConsoleSettings]) 
 
 
 def test_a_running_console_gives_a_new_url(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console, "running_console", lambda _: URL)
+    running(monkeypatch)
     result = run("console", "-o", "json")
     assert result.exit_code == 0
     assert URL in result.stdout
+    # Options with the values that it has are no reason to start it again.
+    assert run("console", "--port", 8080).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--port", 9090], "--port"),
+        (["--allow-changes", "--host", "gpu1"], "--allow-changes, --host"),
+        (["--tls-cert", "c.pem", "--tls-key", "k.pem"], "--tls-cert, --tls-key"),
+    ],
+)
+def test_other_options_of_a_running_console_are_refused(
+    run: Run, monkeypatch: pytest.MonkeyPatch, words: list[Any], named: str
+) -> None:
+    running(monkeypatch)
+    result = run("console", *words)
+    assert result.exit_code == 4
+    assert f"on port 8080, with another value of {named}" in result.stderr
+    assert "console --stop" in result.stderr
+    # A variable of the environment may be meant for other consoles.
+    assert run("console", env={"JIGSAW_PORT": "9090"}).exit_code == 0
+
+
+def test_a_running_console_of_an_earlier_release_gives_a_new_url(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "running_console", lambda _: OpenConsole(URL, {}))
+    assert run("console", "--port", 9090).stdout.strip() == URL
+
+
+@pytest.mark.parametrize(("ended", "words"), [(True, "the console has ended"), (False, "was killed")])
+def test_a_running_console_is_ended(run: Run, monkeypatch: pytest.MonkeyPatch, ended: bool, words: str) -> None:
+    monkeypatch.setattr(console, "stop_console", lambda _: ended)
+    result = run("console", "--stop")
+    assert result.exit_code == 0
+    assert words in result.stdout
+
+
+def test_without_a_running_console_there_is_nothing_to_end(run: Run, tmp_path: Path) -> None:
+    result = run("console", "--stop", "--state", tmp_path / "nowhere")
+    assert result.exit_code == 4
+    assert "no console is running here" in result.stderr
+
+
+def test_the_end_takes_no_other_option(run: Run) -> None:
+    result = run("console", "--stop", "--port", 9090)
+    assert result.exit_code == 2
+    assert "omit --port" in result.stderr
 
 
 def test_nothing_was_deployed(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

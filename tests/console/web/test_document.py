@@ -18,7 +18,7 @@ VIEW: dict[str, Any] = {
             "edges": [
                 {"from": "inputs", "to": "a"},
                 {"from": "a", "to": "b"},
-                {"from": "b", "to": "outputs"},
+                {"from": "b", "to": "graph outputs"},
             ],
         }
     },

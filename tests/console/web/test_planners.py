@@ -149,6 +149,15 @@ def test_a_failed_explanation_says_why(monkeypatch: pytest.MonkeyPatch, error: E
         assert found is not None
         assert (found.explanation, found.error) == (None, text)
         assert planners.explanation(5) is None
+        # Pages that only show it do not begin it again; a user who asks does.
+        planners.explain(4)
+        assert planners.explanation(4) == found
+        planners.explain(4, again=True)
+        again = planners.explanation(4)
+        assert again is not None
+        assert again.in_progress
+        planners.explain(4, again=True)
+        assert planners.explanation(4) is again
         await planners.close()
 
     asyncio.run(ask())

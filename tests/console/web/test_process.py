@@ -14,8 +14,9 @@ from urllib.request import HTTPCookieProcessor, build_opener
 
 import pytest
 
+from jigsaw_triton.console.web import running
 from jigsaw_triton.console.web.process import run_console
-from jigsaw_triton.console.web.running import ASSETS_VARIABLE, running_console
+from jigsaw_triton.console.web.running import ASSETS_VARIABLE, ConsoleHungError, running_console, stop_console
 from jigsaw_triton.console.web.settings import ConsoleSettings
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
@@ -52,12 +53,13 @@ def console(paths: Paths, pages: Path) -> Iterator[tuple["subprocess.Popen[str]"
     )
     try:
         give_up_at = time.monotonic() + PATIENCE_S
-        while (url := running_console(paths)) is None:
+        while (found := running_console(paths)) is None:
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < give_up_at
             time.sleep(0.05)
-        assert url.startswith(f"http://127.0.0.1:{port}/login?token=")
-        yield process, url
+        assert found.url.startswith(f"http://127.0.0.1:{port}/login?token=")
+        assert found.options["port"] == port
+        yield process, found.url
     finally:
         process.kill()
         process.communicate()
@@ -69,7 +71,8 @@ def test_a_url_opens_the_console_and_sigterm_ends_it(deployed: Paths, built: Pat
         with browser.open(url, timeout=PATIENCE_S) as page:
             assert b"<title>console</title>" in page.read()
         assert deployed.console_socket.stat().st_mode & 0o077 == 0
-        assert running_console(deployed) != url
+        again = running_console(deployed)
+        assert again is not None and again.url != url
         with pytest.raises(StateError, match="running already"):
             run_console(deployed, ConsoleSettings(), lambda _: None)
         process.send_signal(signal.SIGTERM)
@@ -84,6 +87,34 @@ def test_it_ends_with_the_deployment(deployed: Paths, pages: Path) -> None:
         with console(deployed, pages) as (process, _):
             journal.event(STOPPED, "all servers of the deployment have ended")
             assert process.wait(PATIENCE_S) == 0
+
+
+def test_a_console_is_ended(deployed: Paths, pages: Path) -> None:
+    with pytest.raises(StateError, match="no console is running"):
+        stop_console(deployed)
+    with closing(Journal(deployed.journal)), console(deployed, pages) as (process, _):
+        assert stop_console(deployed)
+        assert process.wait(PATIENCE_S) == 0
+        with pytest.raises(StateError, match="no console is running"):
+            stop_console(deployed)
+
+
+def test_a_console_that_hangs_is_killed(deployed: Paths, pages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "_ANSWER_S", 0.2)
+    monkeypatch.setattr(running, "_END_S", 0.2)
+    with closing(Journal(deployed.journal)):
+        with socket.socket(socket.AF_UNIX) as hung:
+            hung.bind(str(deployed.console_socket))
+            hung.listen()
+            with pytest.raises(ConsoleHungError, match="does not answer") as caught:
+                running_console(deployed)
+            assert "console --stop" in caught.value.hint
+        deployed.console_socket.unlink()
+        with console(deployed, pages) as (process, _):
+            process.send_signal(signal.SIGSTOP)
+            monkeypatch.setattr(running, "_END_S", 2.0)
+            assert not stop_console(deployed)
+            assert process.wait(PATIENCE_S) == -signal.SIGKILL
 
 
 def test_a_console_that_was_killed_does_not_hinder_the_next_one(deployed: Paths, pages: Path) -> None:

@@ -432,6 +432,8 @@ def test_lost_gpus_and_use_come_from_the_node(run_dir: Path) -> None:
         assert await remote.node.lost_gpus() == {GPU}
         assert (await remote.node.survey(CLUSTER)).gpus == ()
         assert (await remote.node.use())[W].memory_mib == 10
+        remote.machine.node.joules = {GPU: 12.5}
+        assert await remote.node.energy() == {GPU: 12.5}
 
     run(run_dir, test)
 

@@ -1,6 +1,7 @@
 """The standby gateway follows the gateway whatever happens to its agent; changes wait for it only while it does."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -121,6 +122,7 @@ def run(folder: Path, test: Callable[[Standby], Awaitable[None]]) -> None:
 
 def test_the_standby_follows_each_change(run_dir: Path) -> None:
     async def test(standby: Standby) -> None:
+        began_s = time.time() - 1.0
         standby.replication.follow(TWO, ["g"])
         assert not standby.replication.in_line
         await until(lambda: standby.replication.in_line)
@@ -132,6 +134,7 @@ def test_the_standby_follows_each_change(run_dir: Path) -> None:
         status = standby.replication.status()
         assert status is not None
         assert (status["node"], status["state"], status["http"]) == (NODE, "ready", "127.0.0.2:8000")
+        assert status["in_line"] and status["since"] > began_s
 
     run(run_dir, test)
 
@@ -233,7 +236,8 @@ def test_a_change_does_not_wait_for_a_lost_machine_which_follows_once_it_is_back
         await asyncio.wait_for(standby.replication.unused(models=[("w", "m")]), PATIENCE_S)
         await until(lambda: standby.nodes.node.away)
         status = standby.replication.status()
-        assert status is not None and status["state"] == "lost"
+        assert status is not None and (status["state"], status["in_line"]) == ("lost", False)
+        assert standby.replication.status() == status
         await standby.machine.reach()
         await until(lambda: standby.routes()[-1] == "g.t.g2")
 

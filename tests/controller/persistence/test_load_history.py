@@ -36,6 +36,15 @@ def test_samples_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_energy_is_a_part_of_samples_only_where_it_is_known(tmp_path: Path) -> None:
+    history = LoadHistory(tmp_path / "load.jsonl")
+    for joules in (None, 3.14159):
+        history.add(LoadSample(1.0, 3, {}, joules))
+    first, second = history.after(0.0)
+    assert "joules_per_request" not in first
+    assert second["joules_per_request"] == 3.142
+
+
 def test_only_two_files_of_a_limited_length_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_history, "KEPT_S", 3)
     path = tmp_path / "load.jsonl"

@@ -57,6 +57,7 @@ class FakeConsole:
         self.whatif: Callable[[Document], Document] = self._whatif
         self.events = states.events(450, time.time())
         self.explaining = False
+        self.explain_error = ""
         self.plans_read = 0
         self.signed_out = False
         self._assets = assets
@@ -189,18 +190,20 @@ class FakeConsole:
             "servers": lambda: ["controller", "gateway", *sorted(self.state["workers"])],
             "logs": lambda: {"lines": _log(query["server"], int(query["lines"]))},
             "traces": lambda: states.traces(now),
-            "plan": self._plan,
+            "plan": lambda: self._plan(query),
         }
         return web.json_response(found[name]()) if name in found else _error(404, f"{name} is unknown")
 
-    def _plan(self) -> Document:
+    def _plan(self, query: Mapping[str, str]) -> Document:
         self.plans_read += 1
-        found = None if self.explaining else self.explain
+        if query.get("explain") == "again":
+            self.explain_error = ""
+        found = None if self.explaining or self.explain_error else self.explain
         return {
             "plan": states.plan(self.state),
             "explain": found,
             "explaining": self.explaining,
-            "explain_error": None,
+            "explain_error": self.explain_error or None,
         }
 
     def _events(self, query: Mapping[str, str]) -> Document:

@@ -136,8 +136,8 @@ def graph() -> Document:
                 fan_out_planned=0.93,
                 fan_out_measured=0.9,
             ),
-            edge("cars", "outputs", ["MAKE"], 1097.0),
-            edge("faces", "outputs", ["PERSON"], 372.0),
+            edge("cars", "graph outputs", ["MAKE"], 1097.0),
+            edge("faces", "graph outputs", ["PERSON"], 372.0),
         ],
     }
 
@@ -163,15 +163,28 @@ def state(gpus: int = 12) -> Document:
             "canary": None,
         },
         "gateway": {"state": "ready", "http": "127.0.0.1:8000", "grpc": "127.0.0.1:8001", "restarts": 0},
+        "standby_gateway": None,
         "edge": None,
-        "nodes": {
-            name: {"name": name, "state": "ready", "agent": f"{name}:7070", "gpus": {"H100-80GB": min(8, gpus)}}
-            for name in nodes
-        },
+        "nodes": {name: node(name, found, rack=f"r{number // 4}") for number, name in enumerate(nodes)},
         "graphs": {"traffic": graph()},
         "gpus": found,
         "workers": workers,
         "change": None,
+    }
+
+
+def node(name: str, gpus: Document, *, rack: str, state: str = "ready", cordoned: bool = False) -> Document:
+    """Returns a node with those of the GPUs that are its."""
+    own = [gpu for gpu in gpus.values() if gpu["node"] == name]
+    return {
+        "name": name,
+        "state": state,
+        "cordoned": cordoned,
+        "agent": f"{name}:7070",
+        "topology": {"rack": rack},
+        "gpus": {"H100-80GB": len(own)},
+        "lost": [],
+        "workers": [piece["worker"] for gpu in own for piece in gpu["slices"]],
     }
 
 

@@ -21,6 +21,7 @@ API int standin_create(const char *path, const char *models, int mig) {
             if (strcmp(MODELS[i].name, name) == 0) board->model = i;
         if (board->model < 0 || mapping.state->n_boards == MAX_BOARDS) return 2;
         new_uuid("GPU", board->uuid);
+        board->counting_since_ms = now_ms();
         board->current = board->pending = mig && MODELS[board->model].geometry;
     }
     mapping.state->magic = MAGIC;
@@ -121,6 +122,14 @@ API int standin_reset(const char *path, int index) {
     return close_state(&mapping, 0);
 }
 
+/* Adds to the energy of a GPU. */
+API int standin_consume(const char *path, int index, unsigned joules) {
+    struct mapping mapping;
+    if (!open_state(&mapping, path)) return 1;
+    mapping.state->boards[index].consumed_mj += 1000ull * joules;
+    return close_state(&mapping, 0);
+}
+
 /* Unloads the driver, and loads it again if `load_again` is set. All instances are lost, and so is the MIG mode of
  * boards that need no reset to change it. */
 API int standin_unload(const char *path, int load_again) {
@@ -129,6 +138,8 @@ API int standin_unload(const char *path, int load_again) {
     for (int b = 0; b < mapping.state->n_boards; b++) {
         struct board *board = &mapping.state->boards[b];
         memset(board->gi, 0, sizeof board->gi);
+        board->counting_since_ms = now_ms();
+        board->consumed_mj = 0;
         if (!MODELS[board->model].reset) board->pending = 0;
         board->current = board->pending;
     }

@@ -159,6 +159,10 @@ class Machine:
         """Makes a monitoring agent, which NVML does not name, hold the instance at this start."""
         self._do("agent", index, start, round(1000 * seconds))
 
+    def consume(self, index: int, joules: int) -> None:
+        """Adds to the energy of a GPU, which also grows by 80 joules a second."""
+        self._do("consume", index, joules)
+
     def reset(self, index: int) -> None:
         """Resets a GPU, so that the pending MIG mode takes effect."""
         self._do("reset", index)

@@ -741,6 +741,20 @@ API int nvmlDeviceGetMemoryInfo_v2(void *device, memory_v2_t *memory) {
     return end(&call, "");
 }
 
+/* --- energy ------------------------------------------------------------------------------------------------------- */
+
+/* Power of each board: millijoules in each millisecond. */
+#define WATTS 80
+
+/* NVML counts the energy of whole boards only, from the load of the driver on. */
+API int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *mj) {
+    struct call call = begin("nvmlDeviceGetTotalEnergyConsumption", READS);
+    const struct board *board = call.code == OK ? board_of(device) : 0;
+    if (call.code == OK && !board) call.code = find(device).ci ? NOT_SUPPORTED : INVALID_ARGUMENT;
+    if (call.code == OK) *mj = board->consumed_mj + WATTS * (now_ms() - board->counting_since_ms);
+    return end(&call, "%d", board ? index_of(board) : -1);
+}
+
 /* --- performance metrics, from Hopper on -------------------------------------------------------------------------- */
 
 #define GPM_SM_UTIL 2

@@ -34,6 +34,8 @@ struct gi {
 struct board {
     int model;
     unsigned current, pending; /* MIG mode */
+    uint64_t counting_since_ms; /* Time on the monotonic clock from which its energy is counted. */
+    uint64_t consumed_mj; /* Energy that tests have added. */
     char uuid[UUID_SIZE];
     struct gi gi[MAX_GIS];
 };
