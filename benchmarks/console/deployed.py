@@ -14,8 +14,7 @@ from pathlib import Path
 from jigsaw_triton.api.deploying import deploy
 from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.cli.commands.init import SKELETON
-from jigsaw_triton.console.web.desk import running_console
-from jigsaw_triton.console.web.process import ASSETS_VARIABLE
+from jigsaw_triton.console.web.running import ASSETS_VARIABLE, running_console
 from jigsaw_triton.servers.ports import free_ports
 
 _MODULE = "jigsaw_triton.console.web.process"

@@ -11,7 +11,7 @@ from jigsaw_triton.console.web.settings import ConsoleSettings
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.servers.socket_api import SocketApi
 
-_GRACE_S = 1.0
+GRACE_S = 1.0
 """Seconds that calls in progress have at the end of the console."""
 
 
@@ -27,4 +27,4 @@ def desk(paths: Paths, settings: ConsoleSettings, url: Callable[[], str]) -> Soc
     async def give(_: web.Request) -> web.Response:
         return web.json_response({"url": url(), "options": settings.to_json()})
 
-    return SocketApi(paths.console_socket, [web.post("/url", give)], owner="console", grace_s=_GRACE_S)
+    return SocketApi(paths.console_socket, [web.post("/url", give)], owner="console", grace_s=GRACE_S)

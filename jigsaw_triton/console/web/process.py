@@ -17,7 +17,7 @@ from aiohttp import web
 
 from jigsaw_triton.console.web.access import Access
 from jigsaw_triton.console.web.assets import load_assets
-from jigsaw_triton.console.web.desk import desk
+from jigsaw_triton.console.web.desk import GRACE_S, desk
 from jigsaw_triton.console.web.live import Running
 from jigsaw_triton.console.web.records import Records
 from jigsaw_triton.console.web.running import LOG, assets_dir, check_port, running_console

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jigsaw_triton.cli.commands import console, deploy
-from jigsaw_triton.console.web.desk import OpenConsole
+from jigsaw_triton.console.web.running import OpenConsole
 from jigsaw_triton.console.web.settings import ConsoleSettings
 from tests.cli.conftest import Run
 from tests.fakes.controller import FakeController
