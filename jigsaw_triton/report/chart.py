@@ -55,12 +55,14 @@ class Series:
         style: Classes of the style sheet, such as `c3` for its colour.
         label: Label of the last point; empty for none.
         joined: True if a line joins the points.
+        dotted: True if the points themselves are drawn.
     """
 
     marks: tuple[Mark, ...]
     style: str
     label: str = ""
     joined: bool = True
+    dotted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,7 @@ class Chart:
             append(group, tag("path", class_="bar", d="".join(bars)))
         if series.joined and len(places) > 1:
             append(group, tag("path", class_="line", d="M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in places)))
-        for (x, y), mark in zip(places, series.marks, strict=True):
+        for (x, y), mark in zip(places, series.marks, strict=True) if series.dotted else ():
             circle = tag("circle", *([tag("title", mark.title)] if mark.title else []), cx=x, cy=y, r=_RADIUS)
             if not mark.filled:
                 circle.set("class", "hollow")

@@ -39,11 +39,13 @@ class TraceContext:
         id: Id of the trace, 32 digits.
         span: Span of the request at the gateway, 16 digits.
         parent: Span of the client, 16 digits; empty if it sent none.
+        state: State of the trace that the client sent, the header `tracestate`; empty for none.
     """
 
     id: str
     span: str
     parent: str
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ class Received:
         trace: Id of its trace, in hexadecimal digits.
         id: Id of the span, in hexadecimal digits.
         parent: Id of its parent; empty for none.
+        state: State of its trace.
         name: Name.
         kind: `INTERNAL`, `SERVER` or `CLIENT`.
         start_ns: Start, in nanoseconds since 1970.
@@ -41,6 +42,7 @@ class Received:
     trace: str
     id: str
     parent: str
+    state: str
     name: str
     kind: str
     start_ns: int
@@ -78,6 +80,7 @@ def _received(resource: Mapping[str, Any], span: Any) -> Received:
         span.trace_id.hex(),
         span.span_id.hex(),
         span.parent_span_id.hex(),
+        span.trace_state,
         span.name,
         proto.Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_"),
         span.start_time_unix_nano,

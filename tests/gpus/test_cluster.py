@@ -57,12 +57,12 @@ def test_the_document_sets_the_export_of_traces(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("endpoint", "message"),
     [
-        ("localhost:4318", "'localhost:4318' is not an http or https address"),
-        ("grpc://localhost:4317", "is not an http or https address"),
-        ("http://", "is not an http or https address"),
-        ("http://host:99999", "is not an http or https address"),
-        ("http://host/?key=1", "is not an http or https address"),
-        ("http://a b", "is not an http or https address"),
+        ("localhost:4318", "'localhost:4318' is not an http, https, grpc or grpcs address"),
+        ("grpc://localhost:4317", "is not an http, https, grpc or grpcs address"),
+        ("http://", "is not an http, https, grpc or grpcs address"),
+        ("http://host:99999", "is not an http, https, grpc or grpcs address"),
+        ("http://host/?key=1", "is not an http, https, grpc or grpcs address"),
+        ("http://a b", "is not an http, https, grpc or grpcs address"),
         ("http://user:word@host", "the address of the receiver contains credentials"),
     ],
 )

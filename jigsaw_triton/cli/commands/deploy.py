@@ -98,7 +98,7 @@ class ListenOn(click.ParamType[str]):
 @options.option(
     "--otlp",
     metavar="ENDPOINT",
-    help="Export traces of requests to this receiver of OTLP over HTTP, such as http://localhost:4318; none to stop.",
+    help="Export traces to this receiver of OTLP: http://localhost:4318 or grpc://localhost:4317; none to stop.",
 )
 @options.option(
     "--otlp-sample",

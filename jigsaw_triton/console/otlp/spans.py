@@ -41,6 +41,7 @@ class Span:
         trace: Id of its trace, 16 bytes.
         id: Id of the span, 8 bytes.
         parent: Id of its parent; empty for none.
+        state: State of its trace, in the form of the header `tracestate`.
         remote: True if the parent is a span of another server.
         name: Name, of which there are few.
         kind: Its role.
@@ -54,6 +55,7 @@ class Span:
     trace: bytes
     id: bytes
     parent: bytes
+    state: str
     remote: bool
     name: str
     kind: Kind
@@ -117,6 +119,7 @@ def _root(request: Sampled) -> Span:
         trace=bytes.fromhex(context.id),
         id=bytes.fromhex(context.span),
         parent=bytes.fromhex(context.parent),
+        state=context.state,
         remote=bool(context.parent),
         name=f"infer {graph}",
         kind=Kind.SERVER,
@@ -209,6 +212,7 @@ def _child(
         trace=parent.trace,
         id=span,
         parent=parent.id,
+        state=parent.state,
         remote=bool(server),
         name=name,
         kind=kind,

@@ -8,6 +8,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from jigsaw_triton import __version__
+from jigsaw_triton.console.reports.load import Load, load_over_time
 from jigsaw_triton.console.reports.plan import notice, plan_facts, plan_sections
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.tallies import Tallies
@@ -38,6 +39,7 @@ class DeploymentFigures:
         outcomes: Graph -> outcome (`met`, `missed`, `failed`) -> requests since the gateway started.
         tallies: Requests of each generation since the gateway started.
         unread: Reason why the gateway's metrics are missing; empty if they are not.
+        load: Load of the last hour.
         history: Generations of the deployment.
         events: Latest events.
         profiles: Figures of the profiles of each graph.
@@ -49,6 +51,7 @@ class DeploymentFigures:
     outcomes: Mapping[str, Mapping[str, float]]
     tallies: Tallies
     unread: str
+    load: Load
     history: Sequence[Revision]
     events: Sequence[JournalEvent]
     profiles: Sequence[ReportFigures]
@@ -93,7 +96,8 @@ def _load(found: DeploymentFigures) -> Iterator[Element]:
         over = "exceeds the cluster" if graph["overloaded"] else ""
         figures = (graph["demand_rps"], graph["capacity_rps"], graph["slo_latency_ms"])
         rows.append([name, number(arrivals) if arrivals is not None else "", *map(number, figures), over])
-    yield section("Load", table(_LOAD, rows), *_attainment(found), name="load")
+    over_time = load_over_time(found.load, found.generation.wanted.graphs)
+    yield section("Load", table(_LOAD, rows), *_attainment(found), *over_time, name="load")
 
 
 def _attainment(found: DeploymentFigures) -> Iterator[Element]:

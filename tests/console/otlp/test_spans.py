@@ -39,7 +39,7 @@ def test_a_request_becomes_a_tree_of_spans() -> None:
         (4, "execute detect", Kind.INTERNAL, "w"),
     ]
     assert [times(span) for span in found] == [(0, 20), (2, 17), (2, 5), (5, 15), (6, 14), (6, 14)]
-    assert {span.trace.hex() for span in found} == {CONTEXT.id}
+    assert {(span.trace.hex(), span.state) for span in found} == {(CONTEXT.id, "a=1")}
     root, _, _, client, server, _ = found
     assert (root.id.hex(), root.parent.hex(), root.remote) == (CONTEXT.span, CONTEXT.parent, True)
     assert (client.id, client.remote, server.remote) == ((7).to_bytes(8, "big"), False, True)
