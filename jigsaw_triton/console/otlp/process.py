@@ -27,7 +27,6 @@ from jigsaw_triton.console.otlp.encoding import Encoded, encoded, request
 from jigsaw_triton.console.otlp.sender import Sender, post
 from jigsaw_triton.console.otlp.spans import GATEWAY as GATEWAY_SERVER
 from jigsaw_triton.console.otlp.spans import Attribute, spans
-from jigsaw_triton.console.otlp.tail import Tail
 from jigsaw_triton.runtime.trace import (
     EXPORT_FILE,
     FOLDER,
@@ -41,6 +40,7 @@ from jigsaw_triton.runtime.trace import (
     response_from_json,
     run_from_json,
 )
+from jigsaw_triton.servers.line_tail import Tail
 
 READ_S = 0.5
 """Seconds between two readings of the files. Two files of 256 KiB hold what is written meanwhile."""

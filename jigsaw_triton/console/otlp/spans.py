@@ -85,8 +85,8 @@ class Sampled:
 def spans(request: Sampled, new_id: Callable[[], bytes]) -> list[Span]:
     """Returns the spans of a request, parents before their children.
 
-    Processes read their clocks at different moments. A span therefore begins and ends within its parent, if necessary
-    some microseconds later or earlier than it was measured.
+    Processes read their clocks at different moments, and machines have different clocks. A span therefore begins and ends
+    within its parent, if necessary later or earlier than it was measured.
 
     Args:
         request: The request, with a response or a hop at least.
@@ -180,11 +180,14 @@ def _call(task: Span, hop: Hop, call: Call, runs: Sequence[Run], new_id: Callabl
     if not runs:
         return
     intervals = [_interval(run.began_s, run.took_ms) for run in runs]
+    whole = min(start for start, _ in intervals), max(end for _, end in intervals)
+    ahead_ns = _ahead_ns(whole, made)
+    intervals = [(start - ahead_ns, end - ahead_ns) for start, end in intervals]
     served = _child(
         made,
         new_id(),
         f"serve {hop.task}",
-        (min(start for start, _ in intervals), max(end for _, end in intervals)),
+        (whole[0] - ahead_ns, whole[1] - ahead_ns),
         server=call.worker,
         kind=Kind.SERVER,
         attributes={"jigsaw.task": hop.task, "jigsaw.worker": call.worker},
@@ -221,6 +224,19 @@ def _child(
         attributes=attributes,
         error=error,
     )
+
+
+def _ahead_ns(measured: tuple[int, int], call: Span) -> int:
+    """Returns the nanoseconds by which a worker's clock is certainly ahead of the gateway's; negative if it is behind.
+
+    Args:
+        measured: Start and end of the worker's part, by its own clock.
+        call: Span of the call, which it belongs into.
+    """
+    start_ns, end_ns = measured
+    if end_ns - start_ns > call.end_ns - call.start_ns:
+        return start_ns - call.start_ns
+    return max(end_ns - call.end_ns, 0) or min(start_ns - call.start_ns, 0)
 
 
 def _failure(outcome: str) -> dict[str, Attribute]:

@@ -40,6 +40,10 @@ _PULSE_S, _PULSE_TIMEOUT_S = 1.0, 2.0
 """Seconds that the agent waits for news before it answers, and that it may take in addition."""
 
 
+_TRACES_S = 2.0
+"""Seconds that the agent may take to answer with records of batches, for which other nodes wait."""
+
+
 class RemoteNode:
     """A node behind an agent. It follows what runs there, and brings it in line once the node is back.
 
@@ -202,6 +206,13 @@ class RemoteNode:
             if not self._away:
                 return {name: DeviceUse(**use) for name, use in (await self._calls.get("/use")).items()}
         return {}
+
+    async def run_records(self) -> list[str]:
+        """Returns the records of traced batches that its workers have written since the last call; none if it is away."""
+        with contextlib.suppress(JigsawError):
+            if not self._away:
+                return list((await self._calls.get("/traces", timeout_s=_TRACES_S))["lines"])
+        return []
 
     async def bring_up(self, worker: Worker) -> None:
         """Starts a worker; see `Node.bring_up`."""

@@ -61,6 +61,15 @@ def test_each_call_and_each_model_of_a_chain_has_a_span() -> None:
     assert [times(span) for span in found if span.name == "serve detect"] == [(8, 14)]
 
 
+@pytest.mark.parametrize(("ahead_ms", "began"), [(0, (6, 14)), (1000, (7, 15)), (-1000, (5, 13))])
+def test_the_clock_of_another_machine_moves_its_spans_as_a_whole(ahead_ms: float, began: tuple[float, float]) -> None:
+    runs = [run(7, began_ms=6 + ahead_ms, took_ms=3), run(7, began_ms=9 + ahead_ms, took_ms=5)]
+    found = spans(Sampled(CONTEXT, response(), [hop(call(7))], {("w", 7): runs}), ids())
+    (serve, first, second) = (times(span) for span in found if span.server == "w")
+    middle = began[0] + 3
+    assert (serve, first, second) == (began, (began[0], middle), (middle, began[1]))
+
+
 def test_a_failure_is_the_status_of_the_request_and_of_its_task() -> None:
     late = hop(outcome="late", message="too late", taken_s=BEGAN_S + 0.005, returned_ms=0.0)
     found = spans(Sampled(CONTEXT, response(outcome="worker", message="overloaded"), [late], {}), ids())
