@@ -92,7 +92,7 @@ class Rule:
 
     Attributes:
         value: Value at which it is.
-        label: Its text.
+        label: Its text; empty for none.
         vertical: True if the value is one of the horizontal axis.
     """
 
@@ -150,6 +150,8 @@ class Chart:
         if rule.vertical:
             x = self._at_x(rule.value)
             append(self.svg, tag("path", class_="rule", d=f"M{x:.1f},{_TOP - 4:.1f}V{self._bottom:.1f}"))
+            if not rule.label:
+                return
             side = -1 if x + 4 + _CHARACTER * len(rule.label) > self._width else 1
             style = "soft" if side > 0 else "soft end"
             append(self.svg, tag("text", rule.label, class_=style, x=x + 4 * side, y=_TOP + 2))

@@ -53,6 +53,21 @@ def test_an_axis_of_a_span_begins_near_the_smallest_value() -> None:
     assert span_axis("accuracy", [0.9]).share(0.9) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0, ["00:00:50"]),
+        (40, ["00:00:50", "00:01:00", "00:01:10", "00:01:20"]),
+        (1800, ["00:05", "00:10", "00:15", "00:20", "00:25", "00:30"]),
+        (3600, ["00:10", "00:20", "00:30", "00:40", "00:50", "01:00"]),
+    ],
+)
+def test_an_axis_of_times_has_round_ones(seconds: int, expected: list[str]) -> None:
+    found = time_axis("time", 45.0, 45.0 + seconds)
+    assert [text for _, text in found.ticks] == expected
+    assert all(0 <= found.share(tick) <= 1 for tick, _ in found.ticks)
+
+
 def test_an_axis_of_groups_centres_each_group() -> None:
     axis = groups_axis("slice", ["1g", "2g"])
     assert (axis.share(0), axis.share(1)) == (0.25, 0.75)
