@@ -12,6 +12,7 @@ from jigsaw_triton.report.axes import (
     log_axis,
     sizes_axis,
     span_axis,
+    time_axis,
 )
 
 positive = st.lists(st.floats(1e-320, 1.7e308), min_size=1, max_size=6)
