@@ -15,6 +15,7 @@ from tests.e2e.app import SQUARE, write_application
 from tests.e2e.clients import Crowd
 from tests.e2e.nodes import Machine, Machines, wait_until
 from tests.e2e.system import System
+from tests.fakes.otlp import Received, Receiver
 
 pytestmark = pytest.mark.e2e
 
@@ -38,10 +39,10 @@ def system(machines: Machines, tmp_path_factory: pytest.TempPathFactory) -> Iter
         assert machine.servers() == {}, "workers are left"
 
 
-def deploy(system: System, machines: Machines, folder: Path) -> Machine:
+def deploy(system: System, machines: Machines, folder: Path, *options: object) -> Machine:
     """Deploys the application of the tests. Returns the machine that serves it; the other one is idle."""
     app = write_application(folder / "app")
-    result = system.run("deploy", app, "--cluster", machines.cluster(system), "--demand", 60, "--detach")
+    result = system.run("deploy", app, "--cluster", machines.cluster(system), "--demand", 60, "--detach", *options)
     assert result.code == 0, result.out + result.err
     (name,) = {worker["node"] for worker in system.status()["workers"]}
     return machines.by_name[name]
@@ -119,7 +120,12 @@ def test_a_machine_that_is_cut_off_for_a_while_starts_nothing_twice(
 
 
 def test_the_next_controller_goes_on_with_the_machines(system: System, machines: Machines, tmp_path: Path) -> None:
-    machine = deploy(system, machines, tmp_path)
+    with Receiver() as receiver:
+        options = ("--otlp", receiver.endpoint, "--otlp-sample", "10%")
+        check_next_controller(system, machines, deploy(system, machines, tmp_path, *options), receiver)
+
+
+def check_next_controller(system: System, machines: Machines, machine: Machine, receiver: Receiver) -> None:
     before = machine.servers()
     sockets = inodes(system, before)
     with Crowd(system) as crowd:
@@ -132,7 +138,15 @@ def test_the_next_controller_goes_on_with_the_machines(system: System, machines:
         assert machine.servers() == before
         # The transport has gone on: another inode would stand for another process of the worker.
         assert inodes(system, before) == sockets
+        # So has the export of traces, with the spans of the worker on the other machine.
+        known = len(receiver.spans)
+        spans = receiver.wait(lambda spans: any(map(is_execution, spans[known:])), "a span of a remote worker")
+        assert {span.resource["service.instance.id"] for span in spans if is_execution(span)} <= before.keys()
     crowd.assert_none_failed()
+
+
+def is_execution(span: Received) -> bool:
+    return span.name.startswith("execute ")
 
 
 def test_workers_outlive_the_machine_of_the_controller(system: System, machines: Machines, tmp_path: Path) -> None:
