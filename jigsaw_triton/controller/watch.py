@@ -91,7 +91,7 @@ class LoadRecorder:
             self._history.add(replace(sample, joules_per_request=self._joules_per_request()))
 
     def _joules_per_request(self) -> float | None:
-        """Returns the energy of a request over the last seconds. The load is not delayed by a node that does not answer."""
+        """Returns the energy of a request over the last seconds, without waiting for a node that does not answer."""
         if self._reading is None or self._reading.done():
             if self._reading is not None and not self._reading.exception():
                 self._used.append(Used(self._reading.result(), self._answered))

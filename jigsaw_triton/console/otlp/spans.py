@@ -85,8 +85,8 @@ class Sampled:
 def spans(request: Sampled, new_id: Callable[[], bytes]) -> list[Span]:
     """Returns the spans of a request, parents before their children.
 
-    Processes read their clocks at different moments, and machines have different clocks. A span therefore begins and ends
-    within its parent, if necessary later or earlier than it was measured.
+    Processes read their clocks at different moments, and machines have different clocks. A span therefore begins and
+    ends within its parent, if necessary later or earlier than it was measured.
 
     Args:
         request: The request, with a response or a hop at least.

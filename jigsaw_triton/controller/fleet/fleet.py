@@ -19,9 +19,9 @@ from jigsaw_triton.controller.fleet.local_node import LocalNode, process_of
 from jigsaw_triton.controller.fleet.node import Node, Process
 from jigsaw_triton.controller.fleet.orphans import note_runtime
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
+from jigsaw_triton.controller.fleet.remote_traces import RemoteTraces
 from jigsaw_triton.controller.fleet.replication import Replication
 from jigsaw_triton.controller.fleet.server import Server
-from jigsaw_triton.controller.fleet.remote_traces import RemoteTraces
 from jigsaw_triton.controller.fleet.trace_export import TraceExport
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths

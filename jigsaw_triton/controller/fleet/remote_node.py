@@ -216,7 +216,7 @@ class RemoteNode:
         return {}
 
     async def run_records(self) -> list[str]:
-        """Returns the records of traced batches that its workers have written since the last call; none if it is away."""
+        """Returns the records of traced batches since the last call; none if the node is away."""
         with contextlib.suppress(JigsawError):
             if not self._away:
                 return list((await self._calls.get("/traces", timeout_s=_TRACES_S))["lines"])

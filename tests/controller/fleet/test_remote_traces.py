@@ -45,7 +45,7 @@ def test_records_of_known_workers_are_written(run_dir: Path, monkeypatch: pytest
         await traces.configure(wanted=True)
         await traces.configure(wanted=True)
         async with asyncio.timeout(PATIENCE_S):
-            while not (path.exists() and len(path.read_text().splitlines()) == 2):
+            while not (path.exists() and len(path.read_text().splitlines()) == 2):  # noqa: ASYNC110 - a file has no event
                 await asyncio.sleep(0.01)
         await traces.configure(wanted=False)
 
