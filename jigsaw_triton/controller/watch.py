@@ -20,8 +20,8 @@ WATCH_S = 0.1
 """Seconds between two readings. A burst must be seen long before a second has passed."""
 
 
-ENERGY_SAMPLES = 10
-"""Number of samples, one a second, between two readings of the GPUs' energy. Each asks all other machines."""
+ENERGY_S = 11
+"""Number of readings of the GPUs' energy, about one a second, over which the energy of a request is a mean."""
 
 
 class ArrivalWatch:
@@ -70,9 +70,8 @@ class LoadRecorder:
         self._history = history
         self._energy = energy
         self._reading: asyncio.Future[Joules] | None = None
-        self._used: deque[Used] = deque(maxlen=2)
+        self._used: deque[Used] = deque(maxlen=ENERGY_S)
         self._answered = 0.0
-        self._samples = 0
         self._before: Reading | None = None
         self._before_at_s = 0.0
 
@@ -92,12 +91,9 @@ class LoadRecorder:
             self._history.add(replace(sample, joules_per_request=self._joules_per_request()))
 
     def _joules_per_request(self) -> float | None:
-        """Returns the energy of a request between the last two readings. No reading is waited for."""
-        if self._reading is not None and self._reading.done():
-            if self._reading.exception() is None:
+        """Returns the energy of a request over the last seconds, without waiting for a node that does not answer."""
+        if self._reading is None or self._reading.done():
+            if self._reading is not None and not self._reading.exception():
                 self._used.append(Used(self._reading.result(), self._answered))
-            self._reading = None
-        if self._reading is None and self._samples % ENERGY_SAMPLES == 0:
             self._reading = asyncio.ensure_future(self._energy())
-        self._samples += 1
         return joules_per_request(self._used[0], self._used[-1]) if self._used else None

@@ -5,7 +5,6 @@ from typing import cast
 
 import pytest
 
-from jigsaw_triton.controller import watch
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.fleet.fleet import Fleet
@@ -95,8 +94,7 @@ def test_each_reading_but_the_first_is_a_sample() -> None:
     asyncio.run(run())
 
 
-def test_samples_have_the_energy_of_a_request_where_gpus_count_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "ENERGY_SAMPLES", 1)
+def test_samples_have_the_energy_of_a_request_where_gpus_count_it() -> None:
     used = itertools.count(1000.0, 30.0)
 
     async def energy() -> Mapping[GpuId, float]:
