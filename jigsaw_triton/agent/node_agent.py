@@ -394,10 +394,6 @@ class NodeAgent:
         """Returns the utilisation of MIG instances by worker."""
         return await self._node.use()
 
-    async def energy(self) -> list[tuple[int, float]]:
-        """Returns the index of each GPU that counts its energy, and the joules that it has used."""
-        return sorted((gpu.index, joules) for gpu, joules in (await self._node.energy()).items())
-
 
 ADOPT = "adopt"
 """Operation that brings a node in line with its controller."""

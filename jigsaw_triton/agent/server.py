@@ -69,7 +69,6 @@ class AgentServer:
             web.post("/survey", self._survey),
             web.post("/end", self._end),
             web.get("/use", self._use),
-            web.get("/energy", self._energy),
             web.get("/lost", self._lost),
             web.get("/traces", self._traces),
             web.post("/gateway", self._want_gateway),
@@ -122,10 +121,6 @@ class AgentServer:
     async def _use(self, request: web.Request) -> web.Response:
         self._admit(request)
         return web.json_response({name: asdict(use) for name, use in (await self._agent.use()).items()})
-
-    async def _energy(self, request: web.Request) -> web.Response:
-        self._admit(request)
-        return web.json_response({"joules": await self._agent.energy()})
 
     async def _lost(self, request: web.Request) -> web.Response:
         self._admit(request)

@@ -271,7 +271,9 @@ def profile_figures(
     )
 
 
-def figures_of_graphs(graphs: Mapping[str, TaskGraph], tables: Mapping[str, ProfileTable]) -> Iterator[ReportFigures]:
+def figures_of_graphs(
+    graphs: Mapping[str, TaskGraph], tables: Mapping[str, ProfileTable]
+) -> Iterator[ReportFigures]:
     """Yields the figures of the profiles of each graph, unless it has none or too many rows for a report."""
     for name, graph in graphs.items():
         table = tables.get(name)

@@ -222,7 +222,9 @@ FAMILIES: tuple[Family, ...] = (
         "1 if the last change failed because no plan meets the requirements.",
         lambda s: s["error_code"] == InfeasibleError.exit_code,
     ),
-    Family("jigsaw_controller_state", ("state",), "1 for the present state of `status`, 0 for others.", _phases),
+    Family(
+        "jigsaw_controller_state", ("state",), "1 for the present state of `status`, 0 for others.", _phases
+    ),
     Family(
         "jigsaw_controller_generations_total",
         ("outcome",),

@@ -93,7 +93,7 @@ class Controller:
         self._measured_at_s = time.monotonic()
         self._arrivals = ArrivalWatch(fleet)
         self.load = load or LoadHistory()
-        self._recorder = LoadRecorder(self.load, fleet.energy)
+        self._recorder = LoadRecorder(self.load)
         self.changes = 0
         self._changed = asyncio.Condition()
         self._checkpoints = Checkpoints(journal)

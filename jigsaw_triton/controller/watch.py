@@ -2,13 +2,10 @@
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.arrivals import COUNTERS, arrivals, arrived
-from jigsaw_triton.controller.core.energy import Joules, Used, joules_per_request
 from jigsaw_triton.controller.core.load_sample import Reading, load_between, read_load
 from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.fleet.fleet import Fleet
@@ -18,10 +15,6 @@ from jigsaw_triton.servers.metrics import Sample
 
 WATCH_S = 0.1
 """Seconds between two readings. A burst must be seen long before a second has passed."""
-
-
-ENERGY_S = 11
-"""Number of readings of the GPUs' energy, about one a second, over which the energy of a request is a mean."""
 
 
 class ArrivalWatch:
@@ -63,15 +56,10 @@ class LoadRecorder:
 
     Args:
         history: History that gets the samples.
-        energy: Function that reads the energy that each GPU has used.
     """
 
-    def __init__(self, history: LoadHistory, energy: Callable[[], Awaitable[Joules]]) -> None:
+    def __init__(self, history: LoadHistory) -> None:
         self._history = history
-        self._energy = energy
-        self._reading: asyncio.Future[Joules] | None = None
-        self._used: deque[Used] = deque(maxlen=ENERGY_S)
-        self._answered = 0.0
         self._before: Reading | None = None
         self._before_at_s = 0.0
 
@@ -86,14 +74,4 @@ class LoadRecorder:
         before, self._before = self._before, now
         elapsed_s, self._before_at_s = now_s - self._before_at_s, now_s
         if before is not None and elapsed_s > 0:
-            sample = load_between(before, now, elapsed_s, state, time.time())
-            self._answered += elapsed_s * sum(graph.served_rps for graph in sample.graphs.values())
-            self._history.add(replace(sample, joules_per_request=self._joules_per_request()))
-
-    def _joules_per_request(self) -> float | None:
-        """Returns the energy of a request over the last seconds, without waiting for a node that does not answer."""
-        if self._reading is None or self._reading.done():
-            if self._reading is not None and not self._reading.exception():
-                self._used.append(Used(self._reading.result(), self._answered))
-            self._reading = asyncio.ensure_future(self._energy())
-        return joules_per_request(self._used[0], self._used[-1]) if self._used else None
+            self._history.add(load_between(before, now, elapsed_s, state, time.time()))

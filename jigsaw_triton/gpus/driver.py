@@ -41,10 +41,6 @@ class MigDriver(Protocol):
         """Returns the utilisation of instances by UUID, without those for which it is unknown. Never raises."""
         ...
 
-    def energy(self, gpus: Iterable[GpuId]) -> Mapping[GpuId, float]:
-        """Returns the joules that GPUs have used, without those that do not count them. Never raises."""
-        ...
-
     def holders(self, uuid: str) -> tuple[int, ...]:
         """Returns the ids of the processes on an instance, ascending; empty if this user may not see them.
 

@@ -125,10 +125,6 @@ class EmulatedMigDriver:
         """Returns nothing, since a slice of the processor is no physical part that could be measured."""
         return {}
 
-    def energy(self, gpus: Iterable[GpuId]) -> Mapping[GpuId, float]:
-        """Returns nothing, since the processor's energy is not that of the GPU that it stands for."""
-        return {}
-
     def holders(self, uuid: str) -> tuple[int, ...]:
         """Returns the ids of the processes that were started with the instance as their CUDA device, ascending."""
         return self._holders_of(uuid)

@@ -10,7 +10,6 @@ from jigsaw_triton.errors import GpuLostError, InputError, InstanceInUseError
 from jigsaw_triton.gpus.holders import process_name
 from jigsaw_triton.gpus.model import Board, Cluster, DeviceUse, GpuId, MigInstance
 from jigsaw_triton.gpus.nvml_calls import Calls
-from jigsaw_triton.gpus.nvml_energy import EnergyReader
 from jigsaw_triton.gpus.nvml_errors import explained
 from jigsaw_triton.gpus.nvml_library import Nvml
 from jigsaw_triton.gpus.nvml_use import UseReader
@@ -35,7 +34,6 @@ class NvmlGpus:
         self._calls = calls or Calls()
         self._nvml = nvml or Nvml()
         self._use = UseReader()
-        self._energy = EnergyReader()
 
     def version(self) -> str:
         """Returns the version of NVIDIA's driver.
@@ -126,11 +124,6 @@ class NvmlGpus:
     def use(self, uuids: Iterable[str]) -> Mapping[str, DeviceUse]:
         """Returns the utilisation of instances; see `UseReader.read`."""
         return self._use.read(uuids)
-
-    def energy(self, gpus: Iterable[GpuId]) -> Mapping[GpuId, float]:
-        """Returns the energy that GPUs have used; see `EnergyReader.read`."""
-        indexes = {gpu.index: gpu for gpu in gpus}
-        return {indexes[index]: joules for index, joules in self._energy.read(indexes).items()}
 
     def _reported(self, gpu: GpuId) -> ReportedGpu:
         with self._explained(str(gpu)):

@@ -1,6 +1,4 @@
 import asyncio
-import itertools
-from collections.abc import Mapping
 from typing import cast
 
 import pytest
@@ -11,7 +9,6 @@ from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.persistence.load_history import LoadHistory
 from jigsaw_triton.controller.watch import WATCH_S, ArrivalWatch, LoadRecorder
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.servers.metrics import Sample
 from tests.controller.worlds import bundle, generation, worker
 
@@ -67,64 +64,13 @@ def test_a_gap_starts_the_count_anew(gateway: Gateway, needed: list[bool], found
     assert counted(gateway, needed) == found
 
 
-def answered(arrivals: float, answers: float) -> list[Sample]:
-    return [
-        Sample("jigsaw_arrivals_total", {"graph": "app"}, arrivals),
-        Sample("jigsaw_slo_total", {"graph": "app", "outcome": "met"}, answers),
-    ]
-
-
-async def no_energy() -> Mapping[GpuId, float]:
-    return {}
-
-
 def test_each_reading_but_the_first_is_a_sample() -> None:
-    async def run() -> None:
-        history = LoadHistory()
-        recorder = LoadRecorder(history, no_energy)
-        recorder.record(answered(100.0, 90.0), STATE)
-        assert history.after(0.0) == []
-        recorder.record(answered(103.0, 92.0), STATE)
-        (sample,) = history.after(0.0)
-        assert sample["graphs"]["app"]["arrivals_rps"] > 0
-        assert "joules_per_request" not in sample
-        recorder.record(answered(103.0, 92.0), STATE)
-        assert history.after(0.0)[-1]["graphs"]["app"]["arrivals_rps"] == 0
-
-    asyncio.run(run())
-
-
-def test_samples_have_the_energy_of_a_request_where_gpus_count_it() -> None:
-    used = itertools.count(1000.0, 30.0)
-
-    async def energy() -> Mapping[GpuId, float]:
-        return {GpuId("n", 0): next(used)}
-
-    async def run() -> list[float | None]:
-        history = LoadHistory()
-        recorder = LoadRecorder(history, energy)
-        for answers in range(0, 50, 10):
-            recorder.record(answered(0.0, float(answers)), STATE)
-            # The reading ends before the next sample.
-            for _ in range(5):
-                await asyncio.sleep(0)
-        return [sample.get("joules_per_request") for sample in history.after(0.0)]
-
-    assert asyncio.run(run()) == [None, None, 3.0, 3.0]
-
-
-def test_a_node_that_does_not_answer_delays_no_sample() -> None:
-    async def run() -> None:
-        history, never = LoadHistory(), asyncio.Event()
-
-        async def energy() -> Mapping[GpuId, float]:
-            await never.wait()
-            return {}
-
-        recorder = LoadRecorder(history, energy)
-        for _ in range(3):
-            recorder.record(answered(0.0, 0.0), STATE)
-            await asyncio.sleep(0)
-        assert len(history.after(0.0)) == 2
-
-    asyncio.run(run())
+    history = LoadHistory()
+    recorder = LoadRecorder(history)
+    recorder.record([Sample("jigsaw_arrivals_total", {"graph": "app"}, 100.0)], STATE)
+    assert history.after(0.0) == []
+    recorder.record([Sample("jigsaw_arrivals_total", {"graph": "app"}, 103.0)], STATE)
+    (sample,) = history.after(0.0)
+    assert sample["graphs"]["app"]["arrivals_rps"] > 0
+    recorder.record([Sample("jigsaw_arrivals_total", {"graph": "app"}, 103.0)], STATE)
+    assert history.after(0.0)[-1]["graphs"]["app"]["arrivals_rps"] == 0

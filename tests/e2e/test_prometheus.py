@@ -183,10 +183,7 @@ def add_condition(graph: Path) -> None:
     text = graph.read_text()
     for before, after in (
         ("      outputs:\n        CARS:", "      outputs:\n        SCORE: {dtype: FP32, shape: [1]}\n        CARS:"),
-        (
-            "      for_each: detect.CARS\n",
-            "      for_each: detect.CARS\n      when: {tensor: detect.SCORE, below: 0.5}\n",
-        ),
+        ("      for_each: detect.CARS\n", "      for_each: detect.CARS\n      when: {tensor: detect.SCORE, below: 0.5}\n"),
     ):
         assert before in text
         text = text.replace(before, after)

@@ -110,9 +110,6 @@ class FakeNode:
     async def use(self) -> Mapping[str, DeviceUse]:
         return {name: DeviceUse(10, 1000, 0.5) for name in self._processes}
 
-    async def energy(self) -> Mapping[GpuId, float]:
-        return {GPU: 1234.5}
-
     async def bring_up(self, one: Worker) -> None:
         await self._done(f"bring up {one.name}")
         self.workers[one.name] = one

@@ -62,15 +62,13 @@ def load_over_time(load: Load, graphs: Mapping[str, TaskGraph]) -> Iterator[Elem
         return
     charted = _Charted(load)
     if load.changes:
-        yield tag(
-            "p", "The dashed lines with g and a number mark changes of the plan to that generation.", class_="soft"
-        )
+        yield tag("p", "The dashed lines with g and a number mark changes of the plan to that generation.", class_="soft")
     for name, graph in graphs.items():
         yield tag("h4", f"Graph {name}")
         yield charts(charted.panels(graph), "charts large")
         yield tag("details", tag("summary", "Figures"), table(_HEADER, list(_rows(charted.parts(_ROWS), name))))
     yield tag("h4", "Deployment")
-    yield charts(charted.totals(), "charts large")
+    yield charts([charted.slices()], "charts large")
 
 
 class _Charted:
@@ -112,13 +110,10 @@ class _Charted:
         if accuracy:
             yield self._panel("Accuracy served", "of the best", {"": accuracy}, Rule(slo.accuracy, "SLO"), span_axis)
 
-    def totals(self) -> Iterator[Panel]:
-        """Yields the panels of all graphs together."""
-        slices = self._line(lambda part: max(sample["slices"] for sample in part))
-        yield self._panel("Slices in use", "compute slices", {"": slices})
-        energy = self._line(_mean_energy)
-        if energy:
-            yield self._panel("Energy", "joules a request", {"": energy})
+    def slices(self) -> Panel:
+        """Returns the panel of the slices in use."""
+        line = self._line(lambda part: max(sample["slices"] for sample in part))
+        return self._panel("Slices in use", "compute slices", {"": line})
 
     def _line(self, value: Callable[[list[Sample]], float | None]) -> list[tuple[float, float]]:
         """Returns the points of a line, without those that have no value."""
@@ -144,9 +139,7 @@ class _Charted:
         gap_s = max(_GAP_S, 2.5 * (self._times.high - self._times.low) / _POINTS)
         chart.series(
             [
-                Series(
-                    tuple(Mark(t, y, "") for t, y in piece), f"h{index}", label if last else "", dotted=len(piece) == 1
-                )
+                Series(tuple(Mark(t, y, "") for t, y in piece), f"h{index}", label if last else "", dotted=len(piece) == 1)
                 for index, (label, line) in enumerate(lines.items())
                 for piece, last in _pieces(line, gap_s)
             ]
@@ -195,11 +188,6 @@ def _mean(part: list[Sample], graph: str, key: str) -> float | None:
 
 def _most(part: list[Sample], graph: str, key: str) -> float | None:
     return max(_values(part, graph, key), default=None)
-
-
-def _mean_energy(part: list[Sample]) -> float | None:
-    values = [sample["joules_per_request"] for sample in part if sample.get("joules_per_request") is not None]
-    return sum(values) / len(values) if values else None
 
 
 def _any(line: list[tuple[float, float]]) -> bool:

@@ -164,7 +164,6 @@ def _columns(samples: list[Json]) -> Json:
     return {
         "t": [sample["t"] for sample in samples],
         "slices": [sample["slices"] for sample in samples],
-        "joules_per_request": [sample.get("joules_per_request") for sample in samples],
         "graphs": {
             name: {f: [sample["graphs"].get(name, {}).get(f) for sample in samples] for f in figures} for name in names
         },

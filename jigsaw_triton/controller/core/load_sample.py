@@ -65,13 +65,11 @@ class LoadSample:
         t: Time of the second reading, in seconds since 1970.
         slices: Compute slices in use.
         graphs: Graph -> its load.
-        joules_per_request: Energy of all GPUs for each answer, over the last seconds; None if it is unknown.
     """
 
     t: float
     slices: int
     graphs: Mapping[str, GraphSample]
-    joules_per_request: float | None = None
 
 
 def read_load(samples: Iterable[Sample]) -> Reading:

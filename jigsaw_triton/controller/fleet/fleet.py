@@ -214,10 +214,6 @@ class Fleet:
         """Returns the utilisation of MIG instances by worker, for the workers for which the driver reports it."""
         return {**await self._own.use(), **await self.nodes.use()}
 
-    async def energy(self) -> Mapping[GpuId, float]:
-        """Returns the joules that GPUs have used, without those that do not count them."""
-        return {**await self._own.energy(), **await self.nodes.energy()}
-
     async def bring_up(self, worker: Worker) -> None:
         """Creates the MIG instance if it does not exist, starts the server, and loads and verifies its models."""
         await self._node(worker.name, worker).bring_up(worker)

@@ -238,12 +238,6 @@ class LocalNode:
         found = await asyncio.to_thread(self._driver.use, sorted(set(uuids.values())))
         return {name: found[uuid] for name, uuid in uuids.items() if uuid in found}
 
-    async def energy(self) -> Mapping[GpuId, float]:
-        """Returns the joules that its GPUs have used, without those that do not count them."""
-        if self._driver is None or self._cluster is None:
-            return {}
-        return await asyncio.to_thread(self._driver.energy, [gpu.id for gpu in self._cluster.gpus])
-
     async def bring_up(self, worker: Worker) -> None:
         """Creates the MIG instance if it does not exist, starts the server, and loads and verifies its models."""
         async with self.servers.locked(worker.name):

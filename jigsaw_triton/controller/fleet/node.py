@@ -68,10 +68,6 @@ class Node(Protocol):
         """Returns the utilisation of MIG instances by worker, for the workers for which the driver reports it."""
         ...
 
-    async def energy(self) -> Mapping[GpuId, float]:
-        """Returns the joules that its GPUs have used, without those that do not count them."""
-        ...
-
     def process(self, name: str) -> Process | None:
         """Returns the process of a worker; None if it has none."""
         ...

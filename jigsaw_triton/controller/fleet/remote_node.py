@@ -207,14 +207,6 @@ class RemoteNode:
                 return {name: DeviceUse(**use) for name, use in (await self._calls.get("/use")).items()}
         return {}
 
-    async def energy(self) -> Mapping[GpuId, float]:
-        """Returns the joules that its GPUs have used, without those that do not count them."""
-        with contextlib.suppress(JigsawError):
-            if not self._away:
-                found = (await self._calls.get("/energy"))["joules"]
-                return {GpuId(self.name, int(index)): float(joules) for index, joules in found}
-        return {}
-
     async def run_records(self) -> list[str]:
         """Returns the records of traced batches since the last call; none if the node is away."""
         with contextlib.suppress(JigsawError):

@@ -275,11 +275,6 @@ class RemoteNodes:
         found = await asyncio.gather(*(node.use() for node in self))
         return {name: use for one in found for name, use in one.items()}
 
-    async def energy(self) -> Mapping[GpuId, float]:
-        """Returns the joules that GPUs have used, without those that do not count them."""
-        found = await asyncio.gather(*(node.energy() for node in self))
-        return {gpu: joules for one in found for gpu, joules in one.items()}
-
     async def kill(self, worker: str, cause: str) -> None:
         """Kills a worker, which is then restarted; see `Node.kill`."""
         node = self.of(worker, None)

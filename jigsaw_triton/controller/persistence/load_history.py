@@ -92,8 +92,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 def _entry(sample: LoadSample) -> dict[str, Any]:
     graphs = {name: _rounded(asdict(graph)) for name, graph in sample.graphs.items()}
-    energy = {"joules_per_request": sample.joules_per_request} if sample.joules_per_request is not None else {}
-    return {"t": round(sample.t, 3), "slices": sample.slices, "graphs": graphs, **_rounded(energy)}
+    return {"t": round(sample.t, 3), "slices": sample.slices, "graphs": graphs}
 
 
 def _rounded(figures: Mapping[str, float | None]) -> dict[str, float | None]:

@@ -741,16 +741,6 @@ API int nvmlDeviceGetMemoryInfo_v2(void *device, memory_v2_t *memory) {
     return end(&call, "");
 }
 
-/* Each board has used a kilojoule more than the one before it. Boards without MIG do not count. */
-API int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *millijoules) {
-    struct call call = begin("nvmlDeviceGetTotalEnergyConsumption", READS);
-    const struct board *board = call.code == OK ? board_of(device) : 0;
-    if (call.code == OK && !board) call.code = INVALID_ARGUMENT;
-    if (call.code == OK && !MODELS[board->model].geometry) call.code = NOT_SUPPORTED;
-    if (call.code == OK) *millijoules = 1000000ull * (unsigned)(index_of(board) + 1);
-    return end(&call, "");
-}
-
 /* --- performance metrics, from Hopper on -------------------------------------------------------------------------- */
 
 #define GPM_SM_UTIL 2
