@@ -18,6 +18,7 @@ from pathlib import Path
 from jigsaw_triton.agent.contents import Contents
 from jigsaw_triton.agent.gateway_keeper import GatewayKeeper
 from jigsaw_triton.agent.node_agent import NodeAgent
+from jigsaw_triton.agent.run_records import RunRecords
 from jigsaw_triton.agent.server import AgentServer
 from jigsaw_triton.agent.standby_gateway import SERVERS
 from jigsaw_triton.controller.core.events import Noticed
@@ -36,6 +37,7 @@ from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.persistence.records import CONTENTS
 from jigsaw_triton.controller.persistence.secret import deployment_secret
 from jigsaw_triton.errors import JigsawError, StateError
+from jigsaw_triton.runtime.trace import FOLDER, WORKERS
 from jigsaw_triton.servers.certificates.credentials import credentials_in
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.logfile import rotate, tail
@@ -206,8 +208,9 @@ async def _serve(
     )
     agent = NodeAgent(node, journal, contents, publish, gateway)
     stopping: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    runs = RunRecords(paths.run / FOLDER / WORKERS)
     server = AgentServer(
-        paths.agent_socket, settings.name, agent, gateway, contents, end=lambda: _stop(stopping, _COMMANDED)
+        paths.agent_socket, settings.name, agent, gateway, contents, runs, end=lambda: _stop(stopping, _COMMANDED)
     )
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, _stop, stopping, number)

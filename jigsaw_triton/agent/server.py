@@ -16,6 +16,7 @@ from jigsaw_triton import __version__
 from jigsaw_triton.agent.contents import Contents
 from jigsaw_triton.agent.gateway_keeper import GatewayKeeper
 from jigsaw_triton.agent.node_agent import ADOPT, FINAL, KINDS, NodeAgent
+from jigsaw_triton.agent.run_records import RunRecords
 from jigsaw_triton.controller.fleet.gateway_content import content_digests
 from jigsaw_triton.controller.fleet.wire import DEPLOYMENT_HEADER, WIRE_VERSION
 from jigsaw_triton.errors import InputError, StateError
@@ -39,6 +40,7 @@ class AgentServer:
         agent: The agent.
         gateway: Standby gateway of this machine.
         contents: Files of models.
+        runs: Records of traced batches on this machine.
         end: Ends the agent with its proxy.
         grace_s: Seconds that `stop` waits for calls in progress.
     """
@@ -50,6 +52,7 @@ class AgentServer:
         agent: NodeAgent,
         gateway: GatewayKeeper,
         contents: Contents,
+        runs: RunRecords,
         *,
         end: Callable[[], None] = lambda: None,
         grace_s: float = 2.0,
@@ -58,6 +61,7 @@ class AgentServer:
         self._agent = agent
         self._gateway = gateway
         self._contents = contents
+        self._runs = runs
         self._end_agent = end
         routes = (
             web.get("/node", self._node),
@@ -67,6 +71,7 @@ class AgentServer:
             web.get("/use", self._use),
             web.get("/energy", self._energy),
             web.get("/lost", self._lost),
+            web.get("/traces", self._traces),
             web.post("/gateway", self._want_gateway),
             web.get("/gateway", self._gateway_status),
             web.post("/gateway/unused", self._gateway_unused),
@@ -125,6 +130,11 @@ class AgentServer:
     async def _lost(self, request: web.Request) -> web.Response:
         self._admit(request)
         return web.json_response({"lost": await self._agent.lost()})
+
+    async def _traces(self, request: web.Request) -> web.Response:
+        """Responds with the records of traced batches since the last such call, as the workers' models wrote them."""
+        self._admit(request)
+        return web.json_response({"lines": self._runs.read()})
 
     async def _want_gateway(self, request: web.Request) -> web.Response:
         """Sets what the standby gateway serves, unless files are missing: the response then says which."""

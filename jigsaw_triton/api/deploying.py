@@ -66,7 +66,7 @@ def deploy(
         grpc: gRPC port of the gateway; 8001 by default.
         metrics: Metrics port of the gateway; 8002 by default.
         address: IPv4 address that the gateway listens on; 127.0.0.1 by default.
-        otlp: Address of a receiver of OTLP over HTTP, such as `http://localhost:4318`, to which traces of requests are
+        otlp: Address of a receiver of OTLP, `http://localhost:4318` or `grpc://localhost:4317`, to which traces are
             exported; `none` to end that.
         otlp_sample: Share of the requests whose traces are exported; 0.01 by default. A client that sends `traceparent`
             decides for its request.

@@ -1,7 +1,7 @@
 """Fits, checks, imports and reports profiles."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -269,6 +269,14 @@ def profile_figures(
         findings=check_table(table, rooms=rooms, graph=graph, fits=measured, digests=digests),
         rooms=rooms,
     )
+
+
+def figures_of_graphs(graphs: Mapping[str, TaskGraph], tables: Mapping[str, ProfileTable]) -> Iterator[ReportFigures]:
+    """Yields the figures of the profiles of each graph, unless it has none or too many rows for a report."""
+    for name, graph in graphs.items():
+        table = tables.get(name)
+        if table is not None and 0 < len(table) <= LIMIT_REPORTED_ROWS:
+            yield profile_figures(table, graph=graph, file=f"the profiles of {name}", modified=None)
 
 
 def _bases(table: ProfileTable) -> tuple[dict[str, Basis], str]:

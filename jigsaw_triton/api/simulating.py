@@ -14,6 +14,7 @@ from jigsaw_triton.api.planning import Demand, Graphs, Profiles, as_mapping, as_
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
 from jigsaw_triton.api.settings import check_settings
 from jigsaw_triton.api.wanted import read_wanted
+from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.controller.core.actions import Solve
 from jigsaw_triton.controller.core.forecast import DEFAULT_FORECAST, WINDOW_S
@@ -45,10 +46,12 @@ class Simulated:
     Attributes:
         wanted: Deployment input.
         operation: Load, capacity and violations in each second, and the changes of the plan.
+        plan: Plan with the most slices, of those that were made.
     """
 
     wanted: Wanted
     operation: Operation
+    plan: Plan
 
 
 def simulate(
@@ -122,19 +125,26 @@ def simulate(
         wanted = replace(wanted, demand_rps={name: max(rps, 1e-3) for name, rps in first.items()})
     wanted = replace(wanted, **lasting(options or Options()), period_s=period_s, forecast=forecast, window_s=window_s)
     with lasting_solvers() as solvers:
-        plan = remembering(PlanMemory())
+        remembered = remembering(PlanMemory())
         backends = frozenset({"python"})
-        planner = Planner(load_templates(templates_dir()), backends, str, solvers, settings or Settings(), plan)
+        planner = Planner(load_templates(templates_dir()), backends, str, solvers, settings or Settings(), remembered)
+        plans: list[Plan] = []
+
+        def solve(action: Solve) -> tuple[Plan, Bundle]:
+            solved = planner.solve(action, wanted.cluster)
+            plans.append(solved[0])
+            return solved
+
         operation = simulate_operation(
             wanted,
             arrivals,
-            lambda action: planner.solve(action, wanted.cluster),
+            solve,
             settings=settings,
             # Only the planner knows that models on a shared slice wait for each other.
             yardstick=planned_curve if wanted.share else Measured(seed),
             progress=progress,
         )
-    return Simulated(wanted, operation)
+    return Simulated(wanted, operation, max(plans, key=lambda plan: plan.slices_used))
 
 
 def lasting(options: Options) -> dict[str, Any]:

@@ -1,16 +1,17 @@
-"""Metrics of a controller in Prometheus' text format, from its status.
+"""Metrics of a controller in Prometheus' text format. Pure.
 
 The number of series is bounded by the cluster and the graphs: no label has a generation, a request or a text.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from jigsaw_triton import __version__
 from jigsaw_triton.controller.core.state import GATEWAY, Phase
 from jigsaw_triton.controller.totals import Totals
 from jigsaw_triton.errors import InfeasibleError
+from jigsaw_triton.planner.domain.plan import Plan
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 
@@ -24,27 +25,63 @@ Samples = Iterator[tuple[tuple[str, ...], float | None]]
 """Values of the labels, and the value. Without a value there is no sample."""
 
 
+class WorkerState(NamedTuple):
+    """State of a worker.
+
+    Attributes:
+        name: Name of the worker.
+        node: Node of its MIG instance; empty if it has none.
+        slice: Kind of the instance; empty if it has none.
+        up: True if it runs, and is not being restarted.
+    """
+
+    name: str
+    node: str
+    slice: str
+    up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Values that the metrics show. They do not change, so another thread may write the text.
+
+    Attributes:
+        status: Result of `status.overview`.
+        plan: Plan that serves; None if none does.
+        workers: States of the workers.
+        totals: Counts of the controller.
+    """
+
+    status: Status
+    plan: Plan | None
+    workers: tuple[WorkerState, ...]
+    totals: Totals
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """A metric.
 
     Attributes:
         name: Full name.
-        kind: Kind of the metric.
         labels: Names of its labels.
         meaning: Sentence that describes it.
         samples: Function that returns the samples.
     """
 
     name: str
-    kind: Literal["gauge", "counter"]
     labels: tuple[str, ...]
     meaning: str
-    samples: Callable[[Status, Totals], Samples]
+    samples: Callable[[Reading], Samples]
 
-    def lines(self, status: Status, totals: Totals) -> Iterator[str]:
+    @property
+    def kind(self) -> Literal["gauge", "counter"]:
+        """Kind of the metric, which its name tells."""
+        return "counter" if self.name.endswith("_total") else "gauge"
+
+    def lines(self, reading: Reading) -> Iterator[str]:
         """Yields the lines of the metric, without any if it has no sample."""
-        found = [(values, value) for values, value in self.samples(status, totals) if value is not None]
+        found = [(values, value) for values, value in self.samples(reading) if value is not None]
         if found:
             yield f"# HELP {self.name} {self.meaning}"
             yield f"# TYPE {self.name} {self.kind}"
@@ -53,27 +90,22 @@ class Family:
             yield f"{self.name}{{{labels}}} {value:.15g}" if labels else f"{self.name} {value:.15g}"
 
 
-def exposition(status: Status, totals: Totals) -> str:
-    """Returns the metrics.
-
-    Args:
-        status: Result of `status.snapshot`.
-        totals: Counts of the controller.
-    """
-    return "".join(f"{line}\n" for family in FAMILIES for line in family.lines(status, totals))
+def exposition(reading: Reading) -> str:
+    """Returns the metrics."""
+    return "".join(f"{line}\n" for family in FAMILIES for line in family.lines(reading))
 
 
 def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def _gauge(name: str, meaning: str, read: Callable[[Status], float | None]) -> Family:
-    """Returns a gauge without labels."""
-    return Family(name, "gauge", (), meaning, lambda status, _: iter([((), read(status))]))
+def _single(name: str, meaning: str, read: Callable[[Reading], float | None]) -> Family:
+    """Returns a metric without labels."""
+    return Family(name, (), meaning, lambda reading: iter([((), read(reading))]))
 
 
 def _controller(name: str, meaning: str, read: Callable[[Status], float | None]) -> Family:
-    return _gauge(f"jigsaw_controller_{name}", meaning, read)
+    return _single(f"jigsaw_controller_{name}", meaning, lambda reading: read(reading.status))
 
 
 def _of_graphs(name: str, meaning: str, read: Callable[[Status], float | None]) -> Family:
@@ -85,78 +117,79 @@ def _of_graphs(name: str, meaning: str, read: Callable[[Status], float | None]) 
         read: Function that reads it from the status of a graph.
     """
 
-    def samples(status: Status, _: Totals) -> Samples:
-        for graph, found in status["graphs"].items():
+    def samples(reading: Reading) -> Samples:
+        for graph, found in reading.status["graphs"].items():
             yield (graph,), read(found)
 
-    return Family(name, "gauge", ("graph",), meaning, samples)
+    return Family(name, ("graph",), meaning, samples)
 
 
 def _of_nodes(name: str, meaning: str, read: Callable[[Status], float]) -> Family:
-    def samples(status: Status, _: Totals) -> Samples:
-        for node in status["nodes"]:
+    def samples(reading: Reading) -> Samples:
+        for node in reading.status["nodes"]:
             yield (node["name"],), read(node)
 
-    return Family(name, "gauge", ("node",), meaning, samples)
+    return Family(name, ("node",), meaning, samples)
 
 
-def _of_plan(name: str, meaning: str, key: str) -> Family:
-    return _gauge(name, meaning, lambda status: status["plan"][key] if status["plan"] is not None else None)
+def _of_plan(name: str, meaning: str, read: Callable[[Plan], float]) -> Family:
+    return _single(name, meaning, lambda reading: read(reading.plan) if reading.plan is not None else None)
 
 
-def _phases(status: Status, _: Totals) -> Samples:
+def _phases(reading: Reading) -> Samples:
     for phase in Phase:
-        yield (phase.value,), status["state"] == phase.value
+        yield (phase.value,), reading.status["state"] == phase.value
 
 
-def _generations(_: Status, totals: Totals) -> Samples:
+def _generations(reading: Reading) -> Samples:
     for outcome in OUTCOMES:
-        yield (outcome,), totals.generations[outcome]
+        yield (outcome,), reading.totals.generations[outcome]
 
 
-def _spans(status: Status, _: Totals) -> Samples:
-    if (traces := status["otlp"]) is not None:
+def _spans(reading: Reading) -> Samples:
+    if (traces := reading.status["otlp"]) is not None:
         for outcome, count in {"exported": traces["exported"], **traces["dropped"]}.items():
             yield (outcome,), count
 
 
-def _workers_up(status: Status, _: Totals) -> Samples:
-    for worker in status["workers"]:
-        yield (worker["name"], worker["node"] or "", worker["slice"] or ""), worker["state"] == "ready"
+def _workers_up(reading: Reading) -> Samples:
+    for worker in reading.workers:
+        yield (worker.name, worker.node, worker.slice), worker.up
 
 
-def _worker_restarts(status: Status, totals: Totals) -> Samples:
+def _worker_restarts(reading: Reading) -> Samples:
     # A series that begins with the first restart would not show that one as an increase.
-    for name in sorted({*(worker["name"] for worker in status["workers"]), *totals.restarts} - {GATEWAY}):
-        yield (name,), totals.restarts[name]
+    restarts = reading.totals.restarts
+    for name in sorted({*(worker.name for worker in reading.workers), *restarts} - {GATEWAY}):
+        yield (name,), restarts[name]
 
 
-def _node_states(status: Status, _: Totals) -> Samples:
-    for node in status["nodes"]:
+def _node_states(reading: Reading) -> Samples:
+    for node in reading.status["nodes"]:
         for state in NODE_STATES:
             yield (node["name"], state), node["state"] == state
 
 
-def _energies(status: Status, _: Totals) -> Samples:
-    if (energy := status["energy"]) is not None:
+def _energies(reading: Reading) -> Samples:
+    if (energy := reading.status["energy"]) is not None:
         for gpu, joules in energy["joules"].items():
             node, _, index = gpu.rpartition("/")
             yield (node, index), joules
 
 
-def _budgets(status: Status, _: Totals) -> Samples:
-    for graph, plan in (status["plan"] or {"graphs": {}})["graphs"].items():
-        for task, found in plan["tasks"].items():
-            yield (graph, task), found["budget_ms"] / 1000
+def _budgets(reading: Reading) -> Samples:
+    for graph, plan in reading.plan.graphs.items() if reading.plan is not None else ():
+        for task, found in plan.tasks.items():
+            yield (graph, task), found.budget_ms / 1000
 
 
-def _replicas(status: Status, _: Totals) -> Samples:
-    for graph, plan in (status["plan"] or {"graphs": {}})["graphs"].items():
-        for task, found in plan["tasks"].items():
+def _replicas(reading: Reading) -> Samples:
+    for graph, plan in reading.plan.graphs.items() if reading.plan is not None else ():
+        for task, found in plan.tasks.items():
             counts: dict[tuple[str, str], int] = {}
-            for segment in found["segments"]:
-                key = segment["variant"], segment["slice"]
-                counts[key] = counts.get(key, 0) + segment["count"]
+            for segment in found.segments:
+                key = segment.variant, segment.slice
+                counts[key] = counts.get(key, 0) + segment.count
             for (variant, kind), count in counts.items():
                 yield (graph, task, variant, kind), count
 
@@ -164,7 +197,6 @@ def _replicas(status: Status, _: Totals) -> Samples:
 FAMILIES: tuple[Family, ...] = (
     Family(
         "jigsaw_controller_info",
-        "gauge",
         ("version",),
         "Always 1. The label is the version of the controller.",
         lambda *_: iter([((__version__,), 1)]),
@@ -197,40 +229,32 @@ FAMILIES: tuple[Family, ...] = (
         "1 if the last change failed because no plan meets the requirements.",
         lambda s: s["error_code"] == InfeasibleError.exit_code,
     ),
-    Family(
-        "jigsaw_controller_state", "gauge", ("state",), "1 for the present state of `status`, 0 for others.", _phases
-    ),
+    Family("jigsaw_controller_state", ("state",), "1 for the present state of `status`, 0 for others.", _phases),
     Family(
         "jigsaw_controller_generations_total",
-        "counter",
         ("outcome",),
         "Generations by outcome: `serves`, `unchanged` (the running plan was the best one) or `failed`.",
         _generations,
     ),
-    _gauge(
+    _single(
         "jigsaw_gateway_up",
         "1 if the gateway runs, 0 while it is missing or being restarted.",
-        lambda s: s["gateway"]["state"] == "ready",
+        lambda reading: reading.status["gateway"]["state"] == "ready",
     ),
-    Family(
-        "jigsaw_gateway_restarts_total",
-        "counter",
-        (),
-        "Restarts of the gateway.",
-        lambda _, totals: iter([((), totals.restarts[GATEWAY])]),
+    _single(
+        "jigsaw_gateway_restarts_total", "Restarts of the gateway.", lambda reading: reading.totals.restarts[GATEWAY]
     ),
     Family(
         "jigsaw_worker_up",
-        "gauge",
         ("worker", "node", "slice"),
         "1 if the worker runs, 0 while it is being restarted or its GPU is lost. The worker of Python steps has no "
         "`node` and `slice`.",
         _workers_up,
     ),
-    Family("jigsaw_worker_restarts_total", "counter", ("worker",), "Restarts of the worker.", _worker_restarts),
-    _of_plan("jigsaw_plan_slices", "Compute slices that the plan uses.", "slices_used"),
-    _of_plan("jigsaw_plan_gpus", "GPUs that the plan uses.", "gpus_used"),
-    _of_plan("jigsaw_cluster_slices", "Compute slices of the cluster.", "slices_total"),
+    Family("jigsaw_worker_restarts_total", ("worker",), "Restarts of the worker.", _worker_restarts),
+    _of_plan("jigsaw_plan_slices", "Compute slices that the plan uses.", lambda p: p.slices_used),
+    _of_plan("jigsaw_plan_gpus", "GPUs that the plan uses.", lambda p: p.gpus_used),
+    _of_plan("jigsaw_cluster_slices", "Compute slices of the cluster.", lambda p: p.slices_total),
     _of_graphs("jigsaw_plan_demand_rps", "Requests per second that the plan is made for.", lambda g: g["demand_rps"]),
     _of_graphs("jigsaw_plan_capacity_rps", "Requests per second that the plan can serve.", lambda g: g["capacity_rps"]),
     _of_graphs(
@@ -257,10 +281,9 @@ FAMILIES: tuple[Family, ...] = (
         "1 while standby variants serve. Only for a graph that has some.",
         lambda g: g["standby"]["serving"] if g["standby"] is not None else None,
     ),
-    Family("jigsaw_plan_budget_seconds", "gauge", ("graph", "task"), "Latency budget of the task.", _budgets),
+    Family("jigsaw_plan_budget_seconds", ("graph", "task"), "Latency budget of the task.", _budgets),
     Family(
         "jigsaw_plan_replicas",
-        "gauge",
         ("graph", "task", "variant", "slice"),
         "Replicas of the variant on slices of this kind.",
         _replicas,
@@ -276,7 +299,6 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "jigsaw_node_state",
-        "gauge",
         ("node", "state"),
         "1 for the present state of the node, 0 for the others: `ready`, `cordoned`, `agent away`, `lost`.",
         _node_states,
@@ -285,7 +307,6 @@ FAMILIES: tuple[Family, ...] = (
     _of_nodes("jigsaw_node_gpus_lost", "GPUs of the node that are lost.", lambda n: len(n["lost"])),
     Family(
         "jigsaw_gpu_energy_joules_total",
-        "counter",
         ("node", "gpu"),
         "Energy that the GPU has consumed since its driver was loaded, with all MIG instances on it. Only where NVML "
         "counts it.",
@@ -293,7 +314,6 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "jigsaw_spans_total",
-        "counter",
         ("outcome",),
         "Spans of traces: `exported`, or dropped because too many waited (`full`), the receiver could not be reached "
         "for a minute (`unreachable`) or did not take them (`refused`). Only while traces are exported; starts at 0 "

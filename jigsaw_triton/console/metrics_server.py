@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -16,7 +16,7 @@ RETRY_S = 5.0
 
 
 async def serve_metrics(
-    listen: Listen, text: Callable[[], str], report: Callable[[str], None], *, retry_s: float = RETRY_S
+    listen: Listen, text: Callable[[], Awaitable[str]], report: Callable[[str], None], *, retry_s: float = RETRY_S
 ) -> None:
     """Serves GET /metrics until the task is cancelled. A port that is in use is reported once, and tried again.
 
@@ -30,7 +30,7 @@ async def serve_metrics(
     """
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=text().encode(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=(await text()).encode(), headers={"Content-Type": CONTENT_TYPE})
 
     app = web.Application()
     app.router.add_get("/metrics", metrics)

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from jigsaw_triton.console.metrics import CONTENT_TYPE, exposition
 from jigsaw_triton.console.options import DEFAULTS, ProcessOptions
-from jigsaw_triton.console.status import snapshot
+from jigsaw_triton.console.status import reading, snapshot
 from jigsaw_triton.console.view import view
 from jigsaw_triton.controller.core.generation import ChangeRequest, Generation
 from jigsaw_triton.controller.fleet.fleet import Fleet
@@ -94,12 +94,13 @@ class StatusServer:
         status["controller"] |= self._options.to_json()
         return web.json_response(status)
 
-    def metrics(self) -> str:
+    async def metrics(self) -> str:
         """Returns the metrics of the controller."""
-        return exposition(snapshot(self._controller, self._fleet), self._controller.totals)
+        # The text of a thousand GPUs takes a while, during which the controller goes on.
+        return await asyncio.to_thread(exposition, reading(self._controller, self._fleet))
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=self.metrics().encode(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=(await self.metrics()).encode(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _events(self, request: web.Request) -> web.Response:
         """Responds with the events after `after`. Waits up to `wait` seconds for one if there are none."""

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from jigsaw_triton.console.emulated import emulated_parts
+from jigsaw_triton.console.metrics import Reading, WorkerState
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.rows import deviations, measured
 from jigsaw_triton.controller.core.service import available_rps, troubles, unserved
@@ -40,6 +41,30 @@ def summary(
 ) -> dict[str, Any]:
     """Returns the status without the plan, which takes most of the time; see `snapshot`."""
     state = controller.state
+    serving = in_service(state.running, state.actual, state.standby) if state.running is not None else None
+    workers = [_worker(state, fleet, name, use.get(name), serving) for name in sorted(state.actual.workers)]
+    return {**overview(controller, fleet), "workers": workers}
+
+
+def reading(controller: Controller, fleet: Fleet) -> Reading:
+    """Returns the values of the metrics. Those of a thousand GPUs are quickly gathered; writing them takes longer."""
+    state = controller.state
+    workers = tuple(
+        WorkerState(
+            name,
+            worker.node if worker.place is not None else "",
+            worker.place.placement.slice if worker.place is not None else "",
+            _server_state(state, name, True) == "ready",
+        )
+        for name, worker in sorted(state.actual.workers.items())
+    )
+    plan = state.running.plan if state.running is not None else None
+    return Reading(overview(controller, fleet), plan, workers, controller.totals.copy())
+
+
+def overview(controller: Controller, fleet: Fleet) -> dict[str, Any]:
+    """Returns the status without the plan and the workers."""
+    state = controller.state
     running, server = state.running, fleet.commands.installation
     failing, degrading = list(unserved(state)), list(troubles(state))
     edge = fleet.edge.status()
@@ -51,7 +76,6 @@ def summary(
         degrading.append(f"the standby gateway on node {standby['node']} is {standby['state']}{failure}")
     if controller.journal_failure:
         degrading.append(f"journal: {controller.journal_failure}")
-    serving = in_service(running, state.actual, state.standby) if running is not None else None
     return {
         "state": state.phase.value,
         "serving": not failing,
@@ -75,7 +99,6 @@ def summary(
         "energy": _energy(controller.energy),
         "nodes": _nodes(state, fleet),
         "graphs": _graphs(controller, running) if running is not None else {},
-        "workers": [_worker(state, fleet, name, use.get(name), serving) for name in sorted(state.actual.workers)],
     }
 
 

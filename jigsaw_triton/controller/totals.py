@@ -20,6 +20,10 @@ class Totals:
     generations: Counter[str] = field(default_factory=Counter)
     restarts: Counter[str] = field(default_factory=Counter)
 
+    def copy(self) -> "Totals":
+        """Returns the present counts."""
+        return Totals(self.generations.copy(), self.restarts.copy())
+
     def count(self, outcomes: Iterable[str], actions: Iterable[a.Action]) -> None:
         """Counts outcomes of generations, and actions that have been issued."""
         self.generations.update(outcomes)

@@ -46,10 +46,14 @@ from jigsaw_triton.spec.source import Path, Report
 from jigsaw_triton.spec.words import LOCAL_NODE, nearest, shown
 
 _ENDPOINT = re.compile(
-    r"https?://(?P<user>[!-.0-?A-~]*@)?(?:\[[0-9A-Fa-f:.]+\]|[\w.~-]+)(?::(?P<port>\d{1,5}))?(?:/[\w.~!$&'()*+,;=:@%/-]*)?",
+    r"(?P<scheme>https?|grpcs?)://(?P<user>[!-.0-?A-~]*@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.~-]+)"
+    r"(?::(?P<port>\d{1,5}))?(?P<path>/[\w.~!$&'()*+,;=:@%/-]*)?",
     re.ASCII,
 )
 """Form of the address of an OTLP receiver."""
+
+_OTLP_GRPC_PORT = "4317"
+"""Usual port of OTLP over gRPC. Over HTTP, it is 4318."""
 
 _TAKEN: Mapping[str, str] = {
     LOCAL_NODE: "the controller's own machine",
@@ -165,11 +169,22 @@ def otlp_mistakes(otlp: Otlp | None) -> Iterator[Mistake]:
         return
     found = _ENDPOINT.fullmatch(otlp.endpoint)
     if found is None or not 0 < int(found["port"] or 80) < 2**16:
-        hint = "write the base of the receiver's OTLP/HTTP address, such as http://localhost:4318"
-        yield Mistake(("endpoint",), f"{shown(otlp.endpoint)} is not an http or https address", hint)
+        hint = "write http://localhost:4318 for OTLP over HTTP, or grpc://localhost:4317 for OTLP over gRPC"
+        yield Mistake(("endpoint",), f"{shown(otlp.endpoint)} is not an http, https, grpc or grpcs address", hint)
     elif found["user"]:
         hint = "let a collector on this machine add the credentials"
         yield Mistake(("endpoint",), "the address of the receiver contains credentials", hint)
+    elif found["scheme"].startswith("grpc"):
+        if (found["path"] or "/") != "/":
+            hint = "remove the path: calls by gRPC have a fixed one"
+            yield Mistake(("endpoint",), f"{shown(otlp.endpoint)} has a path", hint)
+    elif found["port"] == _OTLP_GRPC_PORT and (found["path"] or "/") == "/":
+        scheme, host = found["scheme"].replace("http", "grpc"), found["host"]
+        hint = (
+            f"write {scheme}://{host}:{_OTLP_GRPC_PORT} for gRPC, or {found['scheme']}://{host}:4318 for HTTP; a "
+            f"receiver of HTTP on that port has an address that ends in :{_OTLP_GRPC_PORT}/v1/traces"
+        )
+        yield Mistake(("endpoint",), f"port {_OTLP_GRPC_PORT} is that of OTLP over gRPC", hint)
     if not 0 <= otlp.sample <= 1:
         yield Mistake(("sample",), f"{otlp.sample:g} is not a share between 0 and 1", "write 0.01 for one percent")
 

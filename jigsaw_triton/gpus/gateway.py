@@ -20,10 +20,11 @@ DEFAULT_SAMPLE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Otlp:
-    """Export of traces by OpenTelemetry's protocol, OTLP over HTTP.
+    """Export of traces by OpenTelemetry's protocol.
 
     Attributes:
-        endpoint: Address of the receiver, such as `http://localhost:4318`.
+        endpoint: Address of the receiver: `http://localhost:4318` for OTLP over HTTP, `grpc://localhost:4317` for OTLP
+            over gRPC, and `https` or `grpcs` for either behind TLS.
         sample: Share of the requests to export, of those whose client does not decide it.
     """
 
@@ -35,6 +36,8 @@ class Otlp:
         """Address to which traces are sent."""
         path = "/v1/traces"
         base = self.endpoint.rstrip("/")
+        if base.startswith("grpc"):
+            return base
         return base if base.endswith(path) else base + path
 
 

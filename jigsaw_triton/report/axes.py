@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from jigsaw_triton.report.numbers import number
@@ -25,6 +26,9 @@ _DEVIATIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 _DEVIATION_TICKS = 2
 """Largest number of these ticks on each side."""
+
+_TIME_STEPS_S = (10, 30, 60, 300, 600, 900, 1800, 3600)
+"""Seconds between the ticks of an axis of times. The first with few enough ticks is taken."""
 
 _LEAST, _MOST = 1e-300, 1e300
 """Smallest and largest value of an axis, so that no figure of a table overflows."""
@@ -97,6 +101,21 @@ def span_axis(label: str, values: Iterable[float]) -> Axis:
     step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= raw)
     ticks = [index * step for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
     return Axis(label, low, high, tuple((tick, f"{tick:.6g}") for tick in ticks))
+
+
+def time_axis(label: str, begin_s: float, end_s: float) -> Axis:
+    """Returns an axis of times of day in UTC, with ticks at round times.
+
+    Args:
+        label: Name of the axis.
+        begin_s: Time at its lower end, in seconds since 1970.
+        end_s: Time at its upper end, some hours later at most.
+    """
+    end_s = max(end_s, begin_s + _TIME_STEPS_S[0])
+    step_s = next((step for step in _TIME_STEPS_S if (end_s - begin_s) / step <= _MOST_TICKS), _TIME_STEPS_S[-1])
+    ticks = range(math.ceil(begin_s / step_s) * step_s, math.floor(end_s) + 1, step_s)
+    form = "%H:%M" if step_s % 60 == 0 else "%H:%M:%S"
+    return Axis(label, begin_s, end_s, tuple((tick, f"{datetime.fromtimestamp(tick, UTC):{form}}") for tick in ticks))
 
 
 def groups_axis(label: str, names: Sequence[str]) -> Axis:

@@ -55,12 +55,14 @@ class Series:
         style: Classes of the style sheet, such as `c3` for its colour.
         label: Label of the last point; empty for none.
         joined: True if a line joins the points.
+        dotted: True if the points themselves are drawn.
     """
 
     marks: tuple[Mark, ...]
     style: str
     label: str = ""
     joined: bool = True
+    dotted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class Rule:
 
     Attributes:
         value: Value at which it is.
-        label: Its text.
+        label: Its text; empty for none.
         vertical: True if the value is one of the horizontal axis.
     """
 
@@ -148,6 +150,8 @@ class Chart:
         if rule.vertical:
             x = self._at_x(rule.value)
             append(self.svg, tag("path", class_="rule", d=f"M{x:.1f},{_TOP - 4:.1f}V{self._bottom:.1f}"))
+            if not rule.label:
+                return
             side = -1 if x + 4 + _CHARACTER * len(rule.label) > self._width else 1
             style = "soft" if side > 0 else "soft end"
             append(self.svg, tag("text", rule.label, class_=style, x=x + 4 * side, y=_TOP + 2))
@@ -176,7 +180,7 @@ class Chart:
             append(group, tag("path", class_="bar", d="".join(bars)))
         if series.joined and len(places) > 1:
             append(group, tag("path", class_="line", d="M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in places)))
-        for (x, y), mark in zip(places, series.marks, strict=True):
+        for (x, y), mark in zip(places, series.marks, strict=True) if series.dotted else ():
             circle = tag("circle", *([tag("title", mark.title)] if mark.title else []), cx=x, cy=y, r=_RADIUS)
             if not mark.filled:
                 circle.set("class", "hollow")

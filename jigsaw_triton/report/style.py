@@ -19,7 +19,8 @@ font:.94rem/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial
 h1{font-size:1.6rem;margin:.2rem 0 .8rem;line-height:1.2}
 h2{font-size:1.3rem;margin:2.4rem 0 .6rem;padding-top:.6rem;border-top:2px solid var(--edge)}
 h3{font-size:1.1rem;margin:1.8rem 0 .3rem}
-h1,h2,h3,p{overflow-wrap:anywhere}
+h4{font-size:.98rem;margin:1rem 0 .2rem}
+h1,h2,h3,h4,p{overflow-wrap:anywhere}
 p{margin:.4rem 0;max-width:60rem}
 a{color:var(--link)}
 .soft{color:var(--soft)}
@@ -69,5 +70,5 @@ rect{fill:var(--c);stroke:var(--c);stroke-width:1}
 @media print{html{font-size:9.5px}body{max-width:none}nav,details{display:none}.wide,.picture{overflow:visible}
 .picture{padding:0}.picture img{max-width:100%;height:auto}
 .charts{grid-template-columns:repeat(4,1fr)}.charts.large{grid-template-columns:repeat(2,1fr)}
-h2,h3{break-after:avoid}tr{break-inside:avoid}section section{break-inside:avoid}}
+h2,h3,h4{break-after:avoid}tr{break-inside:avoid}section section{break-inside:avoid}}
 """

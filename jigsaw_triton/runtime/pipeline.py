@@ -29,8 +29,8 @@ from jigsaw_triton.runtime.spec import CLOCK_TENSOR, SPEC_PARAMETER, PipelineSte
 MAX_THREADS = 256
 """Largest number of threads, which are started on demand; each waits for one step. Further steps wait in the pool."""
 
-TRACEPARENT = "traceparent"
-"""Header with the context of the client's trace, which Triton passes on as a parameter."""
+TRACE_HEADERS = ("traceparent", "tracestate")
+"""Headers with the context of the client's trace, which Triton passes on as parameters."""
 
 POLL_S = 1.0
 """Seconds between two checks for requests that have waited too long."""
@@ -178,10 +178,10 @@ class TritonPythonModel:
 
 
 def _trace_context(parameters: str) -> dict[str, str]:
-    """Returns the header `traceparent` among the parameters of a request, which Triton gives as JSON."""
-    if TRACEPARENT not in parameters.lower():
+    """Returns the headers of the trace among the parameters of a request, which Triton gives as JSON."""
+    if TRACE_HEADERS[0] not in parameters.lower():
         return {}
-    return {name: text for name, text in json.loads(parameters).items() if name.lower() == TRACEPARENT}
+    return {name: text for name, text in json.loads(parameters).items() if name.lower() in TRACE_HEADERS}
 
 
 def _call(request: _Request, step: PipelineStep, inputs: Mapping[str, Array]) -> dict[str, Array]:

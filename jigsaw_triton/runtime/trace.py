@@ -8,6 +8,7 @@ rotated when they are full.
 
 import json
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,11 +40,13 @@ class TraceContext:
         id: Id of the trace, 32 digits.
         span: Span of the request at the gateway, 16 digits.
         parent: Span of the client, 16 digits; empty if it sent none.
+        state: State of the trace that the client sent, the header `tracestate`; empty for none.
     """
 
     id: str
     span: str
     parent: str
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +180,11 @@ class TraceFile:
 
     def write(self, *records: Hop | Response | Run) -> None:
         """Appends a line for each record. If the disk is full, the records are lost without an error."""
-        text = "".join(json.dumps(asdict(record), separators=(",", ":")) + "\n" for record in records)
+        self.append(json.dumps(asdict(record), separators=(",", ":")) for record in records)
+
+    def append(self, lines: Iterable[str]) -> None:
+        """Appends lines, which have no ends. If the disk is full, they are lost without an error."""
+        text = "".join(f"{line}\n" for line in lines)
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -32,8 +32,8 @@ GATEWAY_STACK_MIB = 256
 data, the default of curl and Python's urllib, into the stack of its thread. With the usual 8 MiB, 8 MB of body crash
 the server."""
 
-FORWARDED_HEADERS = "(?i)traceparent"
-"""Header that becomes a parameter of inference requests: W3C's trace context."""
+FORWARDED_HEADERS = "(?i)trace(parent|state)"
+"""Headers that become parameters of inference requests: W3C's trace context."""
 
 _PRIVATE_GRPC_PORT = 8001
 """Port that Triton appends to the path of the gateway's gRPC socket, as to any gRPC address."""

@@ -65,7 +65,7 @@ class OtlpEntry(Entry):
     """Export of traces by OpenTelemetry's protocol."""
 
     endpoint: str = Field(min_length=1, max_length=1024, examples=["http://localhost:4318"])
-    """Address of a receiver of OTLP over HTTP, such as an OpenTelemetry Collector."""
+    """Address of a receiver of OTLP, such as an OpenTelemetry Collector: `http://HOST:4318` or `grpc://HOST:4317`."""
     sample: float = Field(default=0.01, ge=0, le=1, examples=[0.01])
     """Share of the requests whose traces are exported. A client that sends `traceparent` decides for its request."""
 

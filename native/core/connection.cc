@@ -157,7 +157,7 @@ void Connection::build_request() {
   id += '#';
   id += std::to_string(call.number);
   head_.clear();
-  append_inference(head_, call.worker->model, id, call.traceparent, region_.name(), call_inputs, call_outputs);
+  append_inference(head_, call.worker->model, id, call.trace, region_.name(), call_inputs, call_outputs);
 
   bool join = following < kMaxCopiedBytes;
   if (join)

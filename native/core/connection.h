@@ -35,7 +35,7 @@ struct Call {
   Time deadline = kNever;
   size_t sent_bytes = 0;
   std::string ids;               // Ids of the traced requests, separated by commas.
-  std::string traceparent;       // Context of the first sampled request; empty if there is none.
+  TraceHeaders trace;            // Context of the first sampled request.
   bool regions_allowed = false;  // True if large tensors may use shared memory.
 };
 

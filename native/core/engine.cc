@@ -226,8 +226,8 @@ void Engine::call(Work& work, Task& task, const Entry& entry, std::vector<Piece>
     if (!call.ids.empty()) call.ids += ',';
     const Request& request = *piece.job->flow->request();
     call.ids += traced_name(request);
-    if (const TraceContext* trace = request.trace(); trace && call.traceparent.empty())
-      call.traceparent = trace->header_of_call(call.number);
+    if (const TraceContext* trace = request.trace(); trace && call.trace.parent.empty())
+      call.trace = trace->headers_of_call(call.number);
   }
   if (call.again) task.metrics().again.add(1);
   call.deadline = call_deadline(task, entry, call.items, at);

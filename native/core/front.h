@@ -11,6 +11,7 @@
 #include "core/flow.h"
 #include "core/spec.h"
 #include "core/task.h"
+#include "core/trace_context.h"
 
 namespace jigsaw {
 
@@ -23,7 +24,7 @@ struct RequestOptions {
   Time deadline = 0;           // Deadline that an earlier step of a pipeline has set; 0 for none.
   uint64_t timeout_us = 0;     // Timeout in microseconds that the client has set; 0 for none.
   int priority = 0;            // Requests with a larger priority are served first.
-  std::string traceparent;     // Value of the header of this name; empty if the client sent none.
+  TraceHeaders trace;          // Headers of the client's trace.
   std::vector<size_t> wanted;  // Indices of the requested outputs of the front; empty for all.
 };
 

@@ -67,7 +67,7 @@ size_t parse_length(std::string_view value) {
 
 }  // namespace
 
-void append_inference(std::string& out, std::string_view model, std::string_view id, std::string_view traceparent,
+void append_inference(std::string& out, std::string_view model, std::string_view id, const TraceHeaders& trace,
                       std::string_view region, std::span<const CallInput> inputs, std::span<const CallOutput> outputs) {
   std::string body;
   body.reserve(160 + 128 * (inputs.size() + outputs.size()));
@@ -121,9 +121,13 @@ void append_inference(std::string& out, std::string_view model, std::string_view
   append_number(out, int64_t(body.size()));
   out += "\r\nContent-Length: ";
   append_number(out, int64_t(body.size() + total));
-  if (!traceparent.empty()) {
+  if (!trace.parent.empty()) {
     out += "\r\ntraceparent: ";
-    out += traceparent;
+    out += trace.parent;
+  }
+  if (!trace.state.empty()) {
+    out += "\r\ntracestate: ";
+    out += trace.state;
   }
   out += "\r\n\r\n";
   out += body;

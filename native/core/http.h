@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/base.h"
+#include "core/trace_context.h"
 
 namespace jigsaw {
 
@@ -34,8 +35,8 @@ struct CallOutput {
 };
 
 // Appends the head of an inference request: HTTP header and JSON. The bytes of the inputs follow in their order.
-// `traceparent` is the value of this header; empty to send none.
-void append_inference(std::string& out, std::string_view model, std::string_view id, std::string_view traceparent,
+// `trace` has the headers of its trace.
+void append_inference(std::string& out, std::string_view model, std::string_view id, const TraceHeaders& trace,
                       std::string_view region, std::span<const CallInput> inputs, std::span<const CallOutput> outputs);
 
 // Return the requests to map a region of shared memory, and to unmap it. The server requires `secret` for them.

@@ -1,6 +1,7 @@
 #include "core/sampled_request.h"
 
 #include <new>
+#include <utility>
 
 #include "core/engine.h"
 
@@ -9,8 +10,8 @@ namespace {
 
 class SampledRequest : public Request {
  public:
-  SampledRequest(Front& front, Request* request, const TraceContext& context, Time arrival)
-      : front_(front), request_(request), context_(context), arrival_(arrival) {}
+  SampledRequest(Front& front, Request* request, TraceContext context, Time arrival)
+      : front_(front), request_(request), context_(std::move(context)), arrival_(arrival) {}
 
   std::string_view id() const override { return request_->id(); }
   const TraceContext* trace() const override { return &context_; }
@@ -42,10 +43,10 @@ class SampledRequest : public Request {
 }  // namespace
 
 Request* sampled(Front& front, Request* request, const RequestOptions& options) {
-  auto context = front.engine().tracer().sample(options.traceparent, options.arrival, front.spec().clock);
+  auto context = front.engine().tracer().sample(options.trace, options.arrival, front.spec().clock);
   if (!context) return request;
   // Without memory for it, the request is served without a trace.
-  auto* made = new (std::nothrow) SampledRequest(front, request, *context, options.arrival);
+  auto* made = new (std::nothrow) SampledRequest(front, request, std::move(*context), options.arrival);
   return made ? made : request;
 }
 

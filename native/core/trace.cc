@@ -45,7 +45,7 @@ void member(std::string& out, const char* name, double value, int digits) {
   out += text;
 }
 
-// Appends the ids of a request's trace, or null.
+// Appends the ids and the state of a request's trace, or null.
 void trace_member(std::string& out, const TraceContext* trace) {
   out += ",\"trace\":";
   if (!trace) {
@@ -53,7 +53,9 @@ void trace_member(std::string& out, const TraceContext* trace) {
     return;
   }
   out += "{\"id\":\"" + trace->trace.text() + "\",\"span\":\"" + span_text(trace->span) + "\",\"parent\":\"" +
-         (trace->parent ? span_text(trace->parent) : "") + "\"}";
+         (trace->parent ? span_text(trace->parent) : "") + "\"";
+  member(out, "state", trace->state);
+  out += '}';
 }
 
 const char* outcome_of(const Failure* failure) {
@@ -117,10 +119,10 @@ void Tracer::refresh_share() {
   share_ = share >= 0 && share <= 1 ? share : -1;
 }
 
-std::optional<TraceContext> Tracer::sample(std::string_view traceparent, Time arrival, bool pipeline) {
+std::optional<TraceContext> Tracer::sample(const TraceHeaders& client, Time arrival, bool pipeline) {
   double share = share_;
   if (share < 0) return {};
-  auto context = contexts_.choose(traceparent, share, arrival, pipeline ? 0 : ++requests_);
+  auto context = contexts_.choose(client, share, arrival, pipeline ? 0 : ++requests_);
   if (!context) return {};
   bool within = within_limit();
   (within ? recorded_ : dropped_).add(1);

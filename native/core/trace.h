@@ -52,7 +52,7 @@ class Tracer {
 
   // Returns the context of a request that is to be sampled; nothing for others, and while nothing is sampled at all.
   // `pipeline` is true for a front of one task, which is to choose the same requests as the other ones.
-  std::optional<TraceContext> sample(std::string_view traceparent, Time arrival, bool pipeline);
+  std::optional<TraceContext> sample(const TraceHeaders& client, Time arrival, bool pipeline);
 
   // Reads the share of requests to sample, which the controller writes; there is none if it exports no traces.
   void refresh_share();

@@ -1,9 +1,13 @@
 #include "core/trace_context.h"
 
+#include <algorithm>
 #include <cstdio>
 
 namespace jigsaw {
 namespace {
+
+// Length of a state that everybody must pass on, by the specification.
+constexpr size_t kMaxStateLength = 512;
 
 // Mixes the bits of a number; a bijection (the finalizer of SplitMix64).
 uint64_t mix(uint64_t x) {
@@ -58,23 +62,29 @@ std::optional<TraceParent> TraceParent::parse(std::string_view text) {
 
 uint64_t TraceContext::span_of_call(uint64_t number) const { return span_id(span ^ mix(number)); }
 
-std::string TraceContext::header_of_call(uint64_t number) const {
-  return "00-" + trace.text() + "-" + span_text(span_of_call(number)) + "-01";
+TraceHeaders TraceContext::headers_of_call(uint64_t number) const {
+  return {"00-" + trace.text() + "-" + span_text(span_of_call(number)) + "-01", state};
+}
+
+std::string_view valid_state(std::string_view text) {
+  bool printable = std::ranges::all_of(text, [](char c) { return c >= ' ' && c <= '~'; });
+  return printable && text.size() <= kMaxStateLength ? text : std::string_view();
 }
 
 ContextSource::ContextSource() : salt_(random_number()) {}
 
-std::optional<TraceContext> ContextSource::choose(std::string_view traceparent, double share, Time arrival,
+std::optional<TraceContext> ContextSource::choose(const TraceHeaders& client, double share, Time arrival,
                                                   uint64_t number) const {
   uint64_t draw = mix(salt_ ^ mix(arrival) ^ number);
   TraceContext context;
   context.span = span_id(draw ^ salt_);
-  if (std::optional<TraceParent> client = TraceParent::parse(traceparent)) {
-    if (!client->sampled) return {};
-    context.trace = client->trace;
-    context.parent = client->span;
+  if (std::optional<TraceParent> parent = TraceParent::parse(client.parent)) {
+    if (!parent->sampled) return {};
+    context.trace = parent->trace;
+    context.parent = parent->span;
     // A client may send several requests at once in one of its spans.
-    context.span = span_id(context.span ^ client->span);
+    context.span = span_id(context.span ^ parent->span);
+    context.state = valid_state(client.state);
     return context;
   }
   if (double(draw >> 11) * 0x1p-53 >= share) return {};

@@ -33,7 +33,8 @@ Client::Client(const FrontSpec& spec, std::string_view text, std::string_view da
   if (const Json* time = json.find("arrival")) options_.arrival = Time(time->integer("arrival"));
   if (const Json* time = json.find("deadline")) options_.deadline = Time(time->integer("deadline"));
   if (const Json* timeout = json.find("timeout_us")) options_.timeout_us = uint64_t(timeout->integer("timeout_us"));
-  if (const Json* trace = json.find("traceparent")) options_.traceparent = trace->string("traceparent");
+  if (const Json* trace = json.find("traceparent")) options_.trace.parent = trace->string("traceparent");
+  if (const Json* trace = json.find("tracestate")) options_.trace.state = trace->string("tracestate");
   if (const Json* priority = json.find("priority")) options_.priority = int(priority->integer("priority"));
   if (const Json* output = json.find("refuse_output")) refuse_output_ = output->integer("refuse_output");
   if (const Json* wanted = json.find("wanted"))

@@ -134,9 +134,9 @@ struct Instance {
   }
 };
 
-// Returns true for the name of the header, which clients may spell in any case.
-bool is_traceparent(std::string_view name) {
-  return std::ranges::equal(name, std::string_view("traceparent"), [](char a, char b) { return (a | 0x20) == b; });
+// Returns true if this is the name of the header, which clients may spell in any case.
+bool is_header(std::string_view name, std::string_view header) {
+  return std::ranges::equal(name, header, [](char a, char b) { return (a | 0x20) == b; });
 }
 
 const char* blame_prefix(Blame blame) {
@@ -289,8 +289,10 @@ class TritonRequest : public Request {
         int64_t priority;
         memcpy(&priority, value, sizeof priority);
         options.priority = int(std::clamp<int64_t>(priority, -1000, 1000));
-      } else if (type == TRITONSERVER_PARAMETER_STRING && is_traceparent(name)) {
-        options.traceparent = static_cast<const char*>(value);
+      } else if (type == TRITONSERVER_PARAMETER_STRING && is_header(name, "traceparent")) {
+        options.trace.parent = static_cast<const char*>(value);
+      } else if (type == TRITONSERVER_PARAMETER_STRING && is_header(name, "tracestate")) {
+        options.trace.state = static_cast<const char*>(value);
       }
     }
   }

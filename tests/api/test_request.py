@@ -155,7 +155,7 @@ def test_the_export_of_traces_replaces_that_of_the_cluster_file(app: Path, tmp_p
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"otlp": "localhost"}, r"--otlp: 'localhost' is not an http or https address"),
+        ({"otlp": "localhost"}, r"--otlp: 'localhost' is not an http, https, grpc or grpcs address"),
         ({"otlp": ""}, "--otlp: "),
         ({"otlp": "http://a", "otlp_sample": 1.5}, r"--otlp-sample: 1\.5 is not a share between 0 and 1"),
         ({"otlp": "http://a", "otlp_sample": math.nan}, "--otlp-sample: nan is not a share"),

@@ -11,6 +11,10 @@ from tests.e2e.system import free_ports
 PATIENCE_S = 60.0
 
 
+async def text() -> str:
+    return "a 1\n"
+
+
 async def fetched(port: int, path: str = "/metrics") -> tuple[int, str, str]:
     """Returns the status, the type and the body, as soon as the port is open."""
     async with asyncio.timeout(PATIENCE_S), aiohttp.ClientSession() as session:
@@ -26,7 +30,7 @@ def test_only_metrics_are_served() -> None:
     async def run() -> None:
         (port,) = free_ports(1)
         reports: list[str] = []
-        task = asyncio.create_task(serve_metrics(Listen("127.0.0.1", port), lambda: "a 1\n", reports.append))
+        task = asyncio.create_task(serve_metrics(Listen("127.0.0.1", port), text, reports.append))
         assert await fetched(port) == (200, "text/plain; version=0.0.4", "a 1\n")
         assert (await fetched(port, "/status"))[0] == 404
         task.cancel()
@@ -48,7 +52,7 @@ def test_a_port_in_use_is_reported_once_and_taken_when_it_is_free() -> None:
         with closing(socket.create_server(("127.0.0.1", 0))) as other:
             port = other.getsockname()[1]
             listen = Listen("127.0.0.1", port)
-            task = asyncio.create_task(serve_metrics(listen, lambda: "a 1\n", report, retry_s=0.01))
+            task = asyncio.create_task(serve_metrics(listen, text, report, retry_s=0.01))
             await asyncio.wait_for(reported.wait(), PATIENCE_S)
             # Time for more attempts.
             await asyncio.sleep(0.1)

@@ -19,14 +19,15 @@ from tests.e2e.nodes import Machine, Machines, wait_until
 from tests.e2e.system import System
 from tests.e2e.two_machines import machines as machines
 from tests.e2e.two_machines import system as system
+from tests.fakes.otlp import Received, Receiver
 
 pytestmark = pytest.mark.e2e
 
 
-def deploy(system: System, machines: Machines, folder: Path) -> Machine:
+def deploy(system: System, machines: Machines, folder: Path, *options: object) -> Machine:
     """Deploys the application of the tests. Returns the machine that serves it; the other one is idle."""
     app = write_application(folder / "app")
-    result = system.run("deploy", app, "--cluster", machines.cluster(system), "--demand", 60, "--detach")
+    result = system.run("deploy", app, "--cluster", machines.cluster(system), "--demand", 60, "--detach", *options)
     assert result.code == 0, result.out + result.err
     return serving(system, machines)
 
@@ -45,11 +46,13 @@ class Lasting:
         system: The deployment.
         machines: The machines.
         folder: Folder of the application.
+        receiver: Receiver of its traces.
     """
 
     system: System
     machines: Machines
     folder: Path
+    receiver: Receiver
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +63,10 @@ def lasting(tmp_path_factory: pytest.TempPathFactory, installation: Installation
     folder = tmp_path_factory.mktemp("app")
     machines.start()
     try:
-        deploy(system, machines, folder)
-        yield Lasting(system, machines, folder)
-        system.end()
+        with Receiver() as receiver:
+            deploy(system, machines, folder, "--otlp", receiver.endpoint, "--otlp-sample", "10%")
+            yield Lasting(system, machines, folder, receiver)
+            system.end()
         assert [machine.servers() for machine in machines.by_name.values()] == [{}, {}]
     finally:
         machines.end()
@@ -151,7 +155,16 @@ def test_the_next_controller_goes_on_with_the_machines(lasting: Lasting) -> None
         assert machine.servers() == before
         # The transport has gone on: another inode would stand for another process of the worker.
         assert inodes(system, before) == sockets
+        # So has the export of traces, with the spans of the worker on the other machine.
+        receiver = lasting.receiver
+        known = len(receiver.spans)
+        spans = receiver.wait(lambda spans: any(map(is_execution, spans[known:])), "a span of a remote worker")
+        assert {span.resource["service.instance.id"] for span in spans if is_execution(span)} <= before.keys()
     crowd.assert_none_failed()
+
+
+def is_execution(span: Received) -> bool:
+    return span.name.startswith("execute ")
 
 
 def test_workers_outlive_the_machine_of_the_controller(lasting: Lasting) -> None:

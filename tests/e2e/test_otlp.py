@@ -105,6 +105,7 @@ def test_the_trace_of_a_client_is_continued(
     # Records have microseconds.
     assert before_ns - 2000 <= root.start_ns <= root.end_ns <= after_ns + 2000
     assert depths(spans, root) == sorted(TREE)
+    assert {span.state for span in spans} == {"vendor=1"}
     begins = {span.name: span.start_ns for span in spans}
     assert [name for name in sorted(begins, key=begins.__getitem__) if name in TASKS] == list(TASKS)
     gateway = {span.name for span in spans if span.resource["service.name"] == "jigsaw-gateway"}

@@ -1,7 +1,9 @@
 """Prometheus reads a running deployment, and the queries of rules and dashboard return data."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -24,9 +26,11 @@ from tests.programs import needed
 
 pytestmark = pytest.mark.e2e
 
-EMPTY = frozenset({"Conditions A", "Plans A", "Restarts A"})
-"""Queries of the dashboard, by panel and place, that have no data here: no task has a condition, no worker dies, and
-the plan stays."""
+OF_EVENTS = frozenset({"Plans A", "Restarts A"})
+"""Queries of the dashboard, by panel and place, that have data after a change of the plan, and after a restart."""
+
+MORE = "30"
+"""Demand in requests a second that takes another plan."""
 
 VARIABLES = {"$deployment": "main", "$graph": ".*", "$__rate_interval": "30s", "$__interval": "30s"}
 
@@ -142,6 +146,7 @@ def test_queries_return_data_and_the_log_is_json(system: System, tmp_path: Path)
     made = system.run("init", app, "--from", "traffic")
     assert made.code == 0, made.err
     keep_slices(app / "profiles.csv", "1g")
+    add_condition(app / "graph.yaml")
     gpus = ("--gpus", "1xH100-80GB", "--driver", "emulated", "--demand", "5")
     status = system.deploy(app, *gpus, "--controller-metrics", port, "--log-format", "json")
     assert status["controller"]["metrics"] == f"127.0.0.1:{port}"
@@ -149,7 +154,7 @@ def test_queries_return_data_and_the_log_is_json(system: System, tmp_path: Path)
         titles = [f"{title} {place}" for title, place in placed(panels())]
         queries = dict(zip(titles, (query for _, query in panels()), strict=True))
         with load(system):
-            expected = {name: text for name, text in queries.items() if name not in EMPTY}
+            expected = {name: text for name, text in queries.items() if name not in OF_EVENTS}
             server.wait_data(expected | {name: name for name in RECORDS})
             # The alerts have none, but the metrics that they compare have.
             server.wait_data({name: name for text in ALERTS.values() for name in NAME.findall(without_labels(text))})
@@ -157,15 +162,35 @@ def test_queries_return_data_and_the_log_is_json(system: System, tmp_path: Path)
         assert {rule["name"] for rule in rules} == RECORDS.keys() | ALERTS.keys()
         assert [rule for rule in rules if rule["health"] != "ok"] == []
         check_log(system)
+        os.kill(status["workers"][0]["pid"], signal.SIGKILL)
+        server.wait_data({"Restarts A": queries["Restarts A"]})
+        more = (*gpus[:-1], MORE, *system.ports, "--detach")
+        assert system.run("deploy", app, *more).code == 0
+        server.wait_data({"Plans A": queries["Plans A"]})
         check_report(system, tmp_path / "report.html")
         # The next controller serves the metrics, too.
         system.kill_controller()
         wait_value(server, 'up{job="jigsaw-controller"}', "0")
-        assert system.run("deploy", app, *gpus, *system.ports, "--detach", "--controller-metrics", port).code == 0
+        assert system.run("deploy", app, *more, "--controller-metrics", port).code == 0
         wait_value(server, 'up{job="jigsaw-controller"}', "1")
-        refused = system.run("deploy", app, *gpus, *system.ports, "--detach", "--log-format", "json")
+        refused = system.run("deploy", app, *more, "--log-format", "json")
         assert refused.code == 2
         assert "--log-format: the running controller has text, not json" in refused.err
+
+
+def add_condition(graph: Path) -> None:
+    """Lets a task run if the score is low, as that of an emulated model always is."""
+    text = graph.read_text()
+    for before, after in (
+        ("      outputs:\n        CARS:", "      outputs:\n        SCORE: {dtype: FP32, shape: [1]}\n        CARS:"),
+        (
+            "      for_each: detect.CARS\n",
+            "      for_each: detect.CARS\n      when: {tensor: detect.SCORE, below: 0.5}\n",
+        ),
+    ):
+        assert before in text
+        text = text.replace(before, after)
+    graph.write_text(text)
 
 
 def keep_slices(profiles: Path, kind: str) -> None:

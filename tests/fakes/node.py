@@ -12,6 +12,7 @@ from typing import Any, cast
 from jigsaw_triton.agent.contents import Contents
 from jigsaw_triton.agent.gateway_keeper import GatewayKeeper
 from jigsaw_triton.agent.node_agent import NodeAgent
+from jigsaw_triton.agent.run_records import RunRecords
 from jigsaw_triton.agent.server import AgentServer
 from jigsaw_triton.compiler.bundle import Artifact, ModelFolder, Place, Worker, WorkerModel
 from jigsaw_triton.controller.fleet.gateway_content import content_digests
@@ -255,6 +256,11 @@ class FakeMachine:
         return self.folder / "agent.sock"
 
     @property
+    def traces(self) -> Path:
+        """Folder of the records of traced batches."""
+        return self.folder / "traces"
+
+    @property
     def _gateway(self) -> GatewayKeeper:
         return cast(GatewayKeeper, self.gateway)
 
@@ -270,7 +276,14 @@ class FakeMachine:
         """Lets the agent answer."""
         assert self.agent is not None and self._contents is not None
         self._server = AgentServer(
-            self.socket, NODE, self.agent, self._gateway, self._contents, end=self._end, grace_s=0.0
+            self.socket,
+            NODE,
+            self.agent,
+            self._gateway,
+            self._contents,
+            RunRecords(self.traces),
+            end=self._end,
+            grace_s=0.0,
         )
         await self._server.start()
 

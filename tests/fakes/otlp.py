@@ -1,15 +1,18 @@
-"""A receiver of OTLP over HTTP that decodes strictly, with the classes generated from OpenTelemetry's own protocol."""
+"""Receivers of OTLP that decode strictly, with the classes generated from OpenTelemetry's own protocol."""
 
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+import grpc
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service_grpc
 from opentelemetry.proto.trace.v1 import trace_pb2 as proto
 
 PATIENCE_S = 60.0
@@ -28,6 +31,7 @@ class Received:
         trace: Id of its trace, in hexadecimal digits.
         id: Id of the span, in hexadecimal digits.
         parent: Id of its parent; empty for none.
+        state: State of its trace.
         name: Name.
         kind: `INTERNAL`, `SERVER` or `CLIENT`.
         start_ns: Start, in nanoseconds since 1970.
@@ -41,6 +45,7 @@ class Received:
     trace: str
     id: str
     parent: str
+    state: str
     name: str
     kind: str
     start_ns: int
@@ -78,6 +83,7 @@ def _received(resource: Mapping[str, Any], span: Any) -> Received:
         span.trace_id.hex(),
         span.span_id.hex(),
         span.parent_span_id.hex(),
+        span.trace_state,
         span.name,
         proto.Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_"),
         span.start_time_unix_nano,
@@ -107,8 +113,59 @@ def accepted(_: int) -> Answer:
     return 200, b""
 
 
-class Receiver:
-    """A receiver that listens until the `with` block ends.
+class Spans:
+    """Spans that a receiver has got."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self._spans: list[Received] = []
+        self._errors: list[str] = []
+        self._lock = threading.Lock()
+
+    @property
+    def spans(self) -> list[Received]:
+        """Spans received so far."""
+        with self._lock:
+            assert not self._errors, self._errors
+            return list(self._spans)
+
+    def wait(self, found: Callable[[list[Received]], bool], what: str) -> list[Received]:
+        """Waits until the spans are as wanted, and returns them."""
+        for spans in self._changes():
+            if found(spans):
+                return spans
+        raise AssertionError(f"{what}: there are {[(span.trace, span.name) for span in self.spans]}")
+
+    def _changes(self) -> Iterator[list[Received]]:
+        give_up_s = time.monotonic() + PATIENCE_S
+        while time.monotonic() < give_up_s:
+            yield self.spans
+            time.sleep(_POLL_S)
+
+    def _next(self) -> int:
+        """Returns the number of a message."""
+        with self._lock:
+            number, self.requests = self.requests, self.requests + 1
+        return number
+
+    def _keep(self, data: bytes) -> bool:
+        """Keeps the spans of a message. Returns False if it is not valid."""
+        try:
+            spans = decoded(data)
+        except Exception as error:
+            return self._fail(error)
+        with self._lock:
+            self._spans += spans
+        return True
+
+    def _fail(self, error: Exception) -> bool:
+        with self._lock:
+            self._errors.append(repr(error))
+        return False
+
+
+class Receiver(Spans):
+    """A receiver of OTLP over HTTP that listens until the `with` block ends.
 
     Args:
         answer: Function that returns the answer to the message of a number, from 0 on. Spans of messages that it does
@@ -117,11 +174,8 @@ class Receiver:
     """
 
     def __init__(self, answer: Callable[[int], Answer] = accepted, port: int = 0) -> None:
+        super().__init__()
         self.answer = answer
-        self.requests = 0
-        self._spans: list[Received] = []
-        self._errors: list[str] = []
-        self._lock = threading.Lock()
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -147,42 +201,16 @@ class Receiver:
         self._server.server_close()
         assert not self._errors, self._errors
 
-    @property
-    def spans(self) -> list[Received]:
-        """Spans received so far."""
-        with self._lock:
-            assert not self._errors, self._errors
-            return list(self._spans)
-
-    def wait(self, found: Callable[[list[Received]], bool], what: str) -> list[Received]:
-        """Waits until the spans are as wanted, and returns them."""
-        for spans in self._changes():
-            if found(spans):
-                return spans
-        raise AssertionError(f"{what}: there are {[(span.trace, span.name) for span in self.spans]}")
-
-    def _changes(self) -> Iterator[list[Received]]:
-        give_up_s = time.monotonic() + PATIENCE_S
-        while time.monotonic() < give_up_s:
-            yield self.spans
-            time.sleep(_POLL_S)
-
     def _handle(self, request: BaseHTTPRequestHandler) -> None:
         data = request.rfile.read(int(request.headers["Content-Length"]))
-        with self._lock:
-            number, self.requests = self.requests, self.requests + 1
-        status, body = self.answer(number)
+        status, body = self.answer(self._next())
         try:
             assert request.path == "/v1/traces"
             assert request.headers["Content-Type"] == "application/x-protobuf"
-            spans = decoded(data)
-        except Exception as error:
-            status, spans = 400, []
-            with self._lock:
-                self._errors.append(repr(error))
-        with self._lock:
-            if status == 200:
-                self._spans += spans
+        except AssertionError as error:
+            self._fail(error)
+        if status == 200 and not self._keep(data):
+            status = 400
         try:
             request.send_response(status)
             request.send_header("Content-Type", "application/x-protobuf")
@@ -191,3 +219,40 @@ class Receiver:
             request.wfile.write(body)
         except OSError:
             pass  # The exporter was killed, or did not wait for the answer.
+
+
+def taken(_: int, __: grpc.ServicerContext) -> service.ExportTraceServiceResponse:
+    """Accepts every message."""
+    return service.ExportTraceServiceResponse()
+
+
+class GrpcReceiver(Spans):
+    """A receiver of OTLP over gRPC, with OpenTelemetry's own service, that listens until the `with` block ends.
+
+    Args:
+        answer: Function that returns the answer to the message of a number, from 0 on, or aborts its call.
+    """
+
+    def __init__(
+        self, answer: Callable[[int, grpc.ServicerContext], service.ExportTraceServiceResponse] = taken
+    ) -> None:
+        super().__init__()
+        receiver = self
+
+        class Servicer(service_grpc.TraceServiceServicer):  # type: ignore[misc]
+            def Export(self, request: Any, context: grpc.ServicerContext) -> service.ExportTraceServiceResponse:
+                answered = answer(receiver._next(), context)
+                receiver._keep(request.SerializeToString())
+                return answered
+
+        self._server = grpc.server(ThreadPoolExecutor(2))
+        service_grpc.add_TraceServiceServicer_to_server(Servicer(), self._server)
+        self.endpoint = f"grpc://127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.stop(None).wait()
+        assert not self._errors, self._errors

@@ -47,15 +47,26 @@ def test_the_document_sets_the_export_of_traces(tmp_path: Path) -> None:
     assert otlp.url == "http://collector:4318/v1/traces"
 
 
+@pytest.mark.parametrize("endpoint", ["grpc://collector", "grpcs://[::1]:4317/", "http://collector:4317/v1/traces"])
+def test_an_address_with_its_protocol_is_left_as_it_is(tmp_path: Path, endpoint: str) -> None:
+    gateway = f"gateway: {{otlp: {{endpoint: '{endpoint}'}}, http: 9000"
+    otlp = built(edited(CLUSTER, ("gateway: {http: 9000", gateway)), tmp_path).otlp
+    assert otlp is not None
+    assert otlp.url == endpoint.rstrip("/")
+
+
 @pytest.mark.parametrize(
     ("endpoint", "message"),
     [
-        ("localhost:4318", "'localhost:4318' is not an http or https address"),
-        ("grpc://localhost:4317", "is not an http or https address"),
-        ("http://", "is not an http or https address"),
-        ("http://host:99999", "is not an http or https address"),
-        ("http://host/?key=1", "is not an http or https address"),
-        ("http://a b", "is not an http or https address"),
+        ("localhost:4318", "'localhost:4318' is not an http, https, grpc or grpcs address"),
+        ("ftp://localhost:4317", "is not an http, https, grpc or grpcs address"),
+        ("grpc://localhost/v1/traces", "'grpc://localhost/v1/traces' has a path"),
+        ("http://collector:4317", r"port 4317 is that of OTLP over gRPC(?s:.)*write grpc://collector:4317 for gRPC"),
+        ("https://[::1]:4317/", r"port 4317 is that of OTLP over gRPC(?s:.)*write grpcs://\[::1\]:4317 for gRPC"),
+        ("http://", "is not an http, https, grpc or grpcs address"),
+        ("http://host:99999", "is not an http, https, grpc or grpcs address"),
+        ("http://host/?key=1", "is not an http, https, grpc or grpcs address"),
+        ("http://a b", "is not an http, https, grpc or grpcs address"),
         ("http://user:word@host", "the address of the receiver contains credentials"),
     ],
 )

@@ -187,7 +187,7 @@ class Front:
 
         Args:
             inputs: Value of each input, batch dimension included.
-            more: Options: `id`, `timeout_us`, `priority`, `traceparent`, `wanted`, `arrival`, `deadline`,
+            more: Options: `id`, `timeout_us`, `priority`, `traceparent`, `tracestate`, `wanted`, `arrival`, `deadline`,
                 `refuse_output`.
         """
         return self.send_many(1, inputs, **more)[0]

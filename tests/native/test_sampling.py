@@ -138,6 +138,28 @@ def test_what_is_not_a_context_is_ignored(asked: Bench, text: str) -> None:
     assert (hops(asked), responses(asked)) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [
+        ("a=1,b@c=2", "a=1,b@c=2"),
+        ("a=" + "x" * 510, "a=" + "x" * 510),
+        ("a=" + "x" * 511, ""),
+        ("a=1\r\nX: 1", ""),
+        ("a=\u00e9", ""),
+    ],
+)
+def test_the_state_of_a_trace_is_passed_on_as_it_is_or_dropped(asked: Bench, given: str, passed: str) -> None:
+    asked.front().ask({"X": column(1)}, traceparent=parent(), tracestate=given)
+    assert [context(record).state for record in (*hops(asked), *responses(asked))] == [passed, passed]
+    assert [call.tracestate for call in asked.workers[0].calls] == [passed]
+
+
+def test_a_state_without_a_context_is_ignored(sampled: Bench) -> None:
+    sampled.front().ask({"X": column(1)}, tracestate="a=1")
+    assert context(responses(sampled)[0]).state == ""
+    assert sampled.workers[0].calls[0].tracestate == ""
+
+
 def test_requests_in_one_span_of_a_client_have_spans_of_their_own(asked: Bench) -> None:
     requests = asked.front().send_many(20, {"X": column(1)}, traceparent=parent())
     for request in requests:

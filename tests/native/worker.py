@@ -37,6 +37,7 @@ class Call:
         number: Number of the call, which is also its token.
         connection: Number of the connection at this worker.
         traceparent: Context of a sampled request in the call; empty for none.
+        tracestate: State of its trace; empty for none.
     """
 
     model: str
@@ -47,6 +48,7 @@ class Call:
     number: int
     connection: int
     traceparent: str = ""
+    tracestate: str = ""
     _places: dict[str, memoryview] = field(default_factory=dict, repr=False)
 
     @property
@@ -226,8 +228,8 @@ class Worker:
         ids, _, number = head.get("id", "#0").rpartition("#")
         names = tuple(item["name"] for item in head["outputs"])
         traced = tuple(filter(None, ids.split(",")))
-        context = fields.get("traceparent", "")
-        return Call(path[3], inputs, names, frozenset(shared), traced, int(number), connection, context, places)
+        context, state = fields.get("traceparent", ""), fields.get("tracestate", "")
+        return Call(path[3], inputs, names, frozenset(shared), traced, int(number), connection, context, state, places)
 
     def _span(self, parameters: dict[str, Any]) -> memoryview:
         region, offset = self.regions[parameters["shared_memory_region"]], parameters["shared_memory_offset"]

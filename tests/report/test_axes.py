@@ -12,6 +12,7 @@ from jigsaw_triton.report.axes import (
     log_axis,
     sizes_axis,
     span_axis,
+    time_axis,
 )
 
 positive = st.lists(st.floats(1e-320, 1.7e308), min_size=1, max_size=6)
@@ -51,6 +52,21 @@ def test_an_axis_of_a_span_begins_near_the_smallest_value() -> None:
     assert 25 < axis.low < 28 and 50.7 < axis.high < 54
     assert texts(axis) == ["30", "40", "50"]
     assert span_axis("accuracy", [0.9]).share(0.9) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0, ["00:00:50"]),
+        (40, ["00:00:50", "00:01:00", "00:01:10", "00:01:20"]),
+        (1800, ["00:05", "00:10", "00:15", "00:20", "00:25", "00:30"]),
+        (3600, ["00:10", "00:20", "00:30", "00:40", "00:50", "01:00"]),
+    ],
+)
+def test_an_axis_of_times_has_round_ones(seconds: int, expected: list[str]) -> None:
+    found = time_axis("time", 45.0, 45.0 + seconds)
+    assert [text for _, text in found.ticks] == expected
+    assert all(0 <= found.share(tick) <= 1 for tick, _ in found.ticks)
 
 
 def test_an_axis_of_groups_centres_each_group() -> None:

@@ -54,6 +54,13 @@ def test_labels_of_close_points_do_not_overlap() -> None:
     assert len(places) == 3
 
 
+def test_lines_may_have_no_points() -> None:
+    chart = Chart(linear_axis("x", [2]), linear_axis("y", [2]), "")
+    chart.series([Series((Mark(0, 0, ""), Mark(2, 2, "")), "h0", dotted=False)])
+    assert [part.get("class") for part in chart.svg.iter("path")].count("line") == 1
+    assert list(chart.svg.iter("circle")) == []
+
+
 def test_a_rule_beyond_the_axis_is_left_out() -> None:
     drawn = chart()
     drawn.rule(Rule(50, "SLO", vertical=True))

@@ -90,6 +90,7 @@ def test_a_pipeline_passes_arrival_and_deadline_to_its_steps(start: Start, monke
         ("", {}),
         ('{"priority": 1}', {}),
         ('{"Traceparent": "00-1", "other": "traceparent"}', {"Traceparent": "00-1"}),
+        ('{"traceparent": "00-1", "Tracestate": "a=1"}', {"traceparent": "00-1", "Tracestate": "a=1"}),
         ('{"note": "traceparent"}', {}),
     ],
 )

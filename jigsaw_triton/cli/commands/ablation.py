@@ -9,6 +9,7 @@ import click
 from jigsaw_triton.api.machine import Driver
 from jigsaw_triton.api.planning import EQUAL_RPS
 from jigsaw_triton.api.reporting import COMMAND_LINE
+from jigsaw_triton.api.setup_document import SETUP, setup_document
 from jigsaw_triton.api.wanted import make_problem, read_wanted
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.io.output import Output, View, figures
@@ -120,7 +121,8 @@ def command(
     if plot_path is not None:
         plot(found, plot_path, title=f"Largest demand by features, on {gpus_text}")
         out.note(f"wrote {plot_path}")
-    out.result(_document(found, gpus_text), *_view(found, gpus_text))
+    document = _document(found, gpus_text) | {SETUP: setup_document(wanted.graphs, wanted.profiles)}
+    out.result(document, *_view(found, gpus_text))
 
 
 def _show_map(out: Output, problem: Problem, planner_options: Options, plot_path: Path | None) -> None:

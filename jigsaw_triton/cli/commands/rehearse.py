@@ -11,6 +11,7 @@ import numpy as np
 from jigsaw_triton.api.files import Mistakes
 from jigsaw_triton.api.rehearsing import Rehearsed, rehearse
 from jigsaw_triton.api.reporting import COMMAND_LINE
+from jigsaw_triton.api.setup_document import SETUP, setup_document
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs import traces as trace_options
 from jigsaw_triton.cli.inputs.baselines import baseline
@@ -161,6 +162,7 @@ def _begun(run: Operation, part: slice) -> int:
 
 
 def _document(found: Rehearsed) -> dict[str, Any]:
+    simulated = found.simulated
     return {
         "seconds": len(found.operation.slices),
         "requests": {name: one.totals() for name, one in found.tallies.items()},
@@ -171,6 +173,7 @@ def _document(found: Rehearsed) -> dict[str, Any]:
         "client_lag_ms": found.lag_ms,
         "host_load": found.host_load,
         "intervals": list(_intervals(found)),
+        SETUP: setup_document(simulated.wanted.graphs, simulated.wanted.profiles, simulated.plan),
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from jigsaw_triton.api.files import Mistakes
 from jigsaw_triton.api.reporting import COMMAND_LINE
+from jigsaw_triton.api.setup_document import SETUP, setup_document
 from jigsaw_triton.api.simulating import Simulated, simulate
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs import traces as trace_options
@@ -142,6 +143,7 @@ def _document(simulated: Simulated) -> dict[str, Any]:
         "slice_hours": float(run.slices.sum()) / 3600,
         "intervals": list(_intervals(simulated)),
         "changes": [asdict(change) for change in run.changes],
+        SETUP: setup_document(simulated.wanted.graphs, simulated.wanted.profiles, simulated.plan),
     }
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from jigsaw_triton.console.otlp.spans import Sampled
 from jigsaw_triton.runtime.trace import Hop, Response, Run, TraceContext
 
-SETTLE_S = 1.0
-"""Seconds after the response for which the workers' records of a request are waited for. They write them at the end of
-a batch, so within milliseconds."""
+SETTLE_S = 3.0
+"""Seconds after the response for which the workers' records of a request are waited for. Workers of this machine write
+them within milliseconds, and those of others are fetched once a second."""
 
 PIPELINE_S = 10.0
 """Seconds without a new task after which a request to an ensemble or a BLS pipeline is complete. There is no record of

@@ -61,6 +61,7 @@ def encoded(span: Span) -> Encoded:
     parts = [
         _bytes(1, span.trace),
         _bytes(2, span.id),
+        _text(3, span.state),
         _bytes(4, span.parent),
         _text(5, span.name),
         _varint(6, span.kind),

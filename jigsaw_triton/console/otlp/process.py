@@ -1,8 +1,8 @@
 """The process that exports traces: `python -m jigsaw_triton.console.otlp.process RUN_DIR URL`.
 
 It reads what the gateway and the workers write about sampled requests, and ends at the end of its stdin, and so with
-the controller that started it. It imports only the standard library besides this package, so that it takes little
-memory.
+the controller that started it. Besides this package it imports only the standard library, and gRPC where the address
+asks for it, so that it takes little memory.
 """
 
 import fcntl
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from jigsaw_triton.console.otlp.encoding import Encoded, encoded, request
 from jigsaw_triton.console.otlp.sender import Sender, post
 from jigsaw_triton.console.otlp.spans import GATEWAY as GATEWAY_SERVER
 from jigsaw_triton.console.otlp.spans import Attribute, spans
-from jigsaw_triton.console.otlp.tail import Tail
 from jigsaw_triton.runtime.trace import (
     EXPORT_FILE,
     FOLDER,
@@ -40,6 +40,7 @@ from jigsaw_triton.runtime.trace import (
     response_from_json,
     run_from_json,
 )
+from jigsaw_triton.servers.line_tail import Tail
 
 READ_S = 0.5
 """Seconds between two readings of the files. Two files of 256 KiB hold what is written meanwhile."""
@@ -112,6 +113,16 @@ class Exporter:
             self._written = status
 
 
+def _posting(url: str) -> Callable[[bytes], int]:
+    """Returns the function that sends a message to an address."""
+    if url.startswith("grpc"):
+        # It takes 20 MB, which most exporters need not have.
+        from jigsaw_triton.console.otlp.grpc_post import GrpcPost
+
+        return GrpcPost(url)
+    return partial(post, url)
+
+
 def main(run_dir: Path, url: str) -> None:
     """Exports traces until the end of stdin or SIGTERM.
 
@@ -134,7 +145,7 @@ def main(run_dir: Path, url: str) -> None:
     # The process of an earlier controller may still send its last spans.
     lock = os.open(run_dir / f"{EXPORT_FILE}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    sender = Sender(encode, lambda message: post(url, message))
+    sender = Sender(encode, _posting(url))
     exporter = Exporter(run_dir, sender)
     waiting = select.poll()
     waiting.register(sys.stdin.fileno(), select.POLLIN)

@@ -1,4 +1,4 @@
-"""Sends spans to an OTLP endpoint over HTTP, in a thread of its own."""
+"""Sends spans to an OTLP endpoint, in a thread of its own."""
 
 import random
 import threading
@@ -6,7 +6,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import BadStatusLine, HTTPException
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
@@ -191,6 +191,9 @@ def post(url: str, message: bytes) -> int:
             if error.code not in _RETRIED:
                 raise RefusedError(message_text) from error
             raise RetryLaterError(message_text, _seconds(error.headers.get("Retry-After"))) from error
+    except BadStatusLine as error:
+        hint = "if it speaks gRPC, write grpc:// in place of http://"
+        raise RetryLaterError(f"{url} gives no answer of HTTP; {hint}") from error
     except (OSError, HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error
         raise RetryLaterError(f"{url} cannot be reached: {reason}") from error

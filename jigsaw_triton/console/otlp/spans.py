@@ -41,6 +41,7 @@ class Span:
         trace: Id of its trace, 16 bytes.
         id: Id of the span, 8 bytes.
         parent: Id of its parent; empty for none.
+        state: State of its trace, in the form of the header `tracestate`.
         remote: True if the parent is a span of another server.
         name: Name, of which there are few.
         kind: Its role.
@@ -54,6 +55,7 @@ class Span:
     trace: bytes
     id: bytes
     parent: bytes
+    state: str
     remote: bool
     name: str
     kind: Kind
@@ -83,8 +85,8 @@ class Sampled:
 def spans(request: Sampled, new_id: Callable[[], bytes]) -> list[Span]:
     """Returns the spans of a request, parents before their children.
 
-    Processes read their clocks at different moments. A span therefore begins and ends within its parent, if necessary
-    some microseconds later or earlier than it was measured.
+    Processes read their clocks at different moments, and machines have different clocks. A span therefore begins and
+    ends within its parent, if necessary later or earlier than it was measured.
 
     Args:
         request: The request, with a response or a hop at least.
@@ -117,6 +119,7 @@ def _root(request: Sampled) -> Span:
         trace=bytes.fromhex(context.id),
         id=bytes.fromhex(context.span),
         parent=bytes.fromhex(context.parent),
+        state=context.state,
         remote=bool(context.parent),
         name=f"infer {graph}",
         kind=Kind.SERVER,
@@ -177,11 +180,14 @@ def _call(task: Span, hop: Hop, call: Call, runs: Sequence[Run], new_id: Callabl
     if not runs:
         return
     intervals = [_interval(run.began_s, run.took_ms) for run in runs]
+    whole = min(start for start, _ in intervals), max(end for _, end in intervals)
+    ahead_ns = _ahead_ns(whole, made)
+    intervals = [(start - ahead_ns, end - ahead_ns) for start, end in intervals]
     served = _child(
         made,
         new_id(),
         f"serve {hop.task}",
-        (min(start for start, _ in intervals), max(end for _, end in intervals)),
+        (whole[0] - ahead_ns, whole[1] - ahead_ns),
         server=call.worker,
         kind=Kind.SERVER,
         attributes={"jigsaw.task": hop.task, "jigsaw.worker": call.worker},
@@ -209,6 +215,7 @@ def _child(
         trace=parent.trace,
         id=span,
         parent=parent.id,
+        state=parent.state,
         remote=bool(server),
         name=name,
         kind=kind,
@@ -217,6 +224,19 @@ def _child(
         attributes=attributes,
         error=error,
     )
+
+
+def _ahead_ns(measured: tuple[int, int], call: Span) -> int:
+    """Returns the nanoseconds by which a worker's clock is certainly ahead of the gateway's; negative if it is behind.
+
+    Args:
+        measured: Start and end of the worker's part, by its own clock.
+        call: Span of the call, which it belongs into.
+    """
+    start_ns, end_ns = measured
+    if end_ns - start_ns > call.end_ns - call.start_ns:
+        return start_ns - call.start_ns
+    return max(end_ns - call.end_ns, 0) or min(start_ns - call.start_ns, 0)
 
 
 def _failure(outcome: str) -> dict[str, Attribute]:

@@ -8,13 +8,13 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from jigsaw_triton import __version__
+from jigsaw_triton.console.reports.load import Load, load_over_time
 from jigsaw_triton.console.reports.plan import notice, plan_facts, plan_sections
+from jigsaw_triton.console.reports.profiles import profile_sections
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.tallies import Tallies
 from jigsaw_triton.controller.persistence.records import JournalEvent, Revision
 from jigsaw_triton.profiles.report.figures import ReportFigures
-from jigsaw_triton.profiles.report.sentences import trust_words
-from jigsaw_triton.profiles.report.tables import choice_table, findings_table
 from jigsaw_triton.report.frame import facts, page, section, table
 from jigsaw_triton.report.markup import Content, tag
 from jigsaw_triton.report.numbers import number, percent
@@ -38,6 +38,7 @@ class DeploymentFigures:
         outcomes: Graph -> outcome (`met`, `missed`, `failed`) -> requests since the gateway started.
         tallies: Requests of each generation since the gateway started.
         unread: Reason why the gateway's metrics are missing; empty if they are not.
+        load: Load of the last hour.
         history: Generations of the deployment.
         events: Latest events.
         profiles: Figures of the profiles of each graph.
@@ -49,6 +50,7 @@ class DeploymentFigures:
     outcomes: Mapping[str, Mapping[str, float]]
     tallies: Tallies
     unread: str
+    load: Load
     history: Sequence[Revision]
     events: Sequence[JournalEvent]
     profiles: Sequence[ReportFigures]
@@ -62,11 +64,11 @@ def deployment_page(found: DeploymentFigures) -> str:
         *notice(tuple(status["emulated"])),
         facts([*_state(found), *plan_facts(plan), ("Release", __version__)]),
         *_load(found),
-        *plan_sections(plan, wanted.graphs, wanted.cluster),
+        *plan_sections(plan, wanted.graphs, wanted.cluster.gpus),
         *_servers(status),
         *_changes(found.history),
         *_events(found.events),
-        *_profiles(found.profiles),
+        *profile_sections(found.profiles),
     )
 
 
@@ -93,7 +95,8 @@ def _load(found: DeploymentFigures) -> Iterator[Element]:
         over = "exceeds the cluster" if graph["overloaded"] else ""
         figures = (graph["demand_rps"], graph["capacity_rps"], graph["slo_latency_ms"])
         rows.append([name, number(arrivals) if arrivals is not None else "", *map(number, figures), over])
-    yield section("Load", table(_LOAD, rows), *_attainment(found), name="load")
+    over_time = load_over_time(found.load, found.generation.wanted.graphs)
+    yield section("Load", table(_LOAD, rows), *_attainment(found), *over_time, name="load")
 
 
 def _attainment(found: DeploymentFigures) -> Iterator[Element]:
@@ -167,19 +170,6 @@ def _changes(history: Sequence[Revision]) -> Iterator[Element]:
 def _events(events: Sequence[JournalEvent]) -> Iterator[Element]:
     rows = [[_seconds(event.at), event.kind, event.text] for event in reversed(events)]
     yield section("Latest events", table(("at", "kind", "event"), rows, style="wide words"), name="events")
-
-
-def _profiles(profiles: Sequence[ReportFigures]) -> Iterator[Element]:
-    for one in profiles:
-        title = f"Profiles of {one.graph.name}" if one.graph is not None else "Profiles"
-        words = [tag("p", text) for text in trust_words(one)]
-        tables = [findings_table(one.findings)] if one.findings else []
-        for task in one.tasks:
-            tables += [
-                tag("h3", f"{task.task} on {task.gpu}"),
-                choice_table(task, slo=one.slo is not None, linked=False),
-            ]
-        yield section(title, *words, *tables)
 
 
 def _seconds(at: str) -> str:

@@ -1,11 +1,11 @@
 """Report about a plan: its GPUs as boards, its graphs, and their budgets."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from xml.etree.ElementTree import Element
 
 from jigsaw_triton import __version__
 from jigsaw_triton.console.emulated import emulated_parts
-from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.gpus.model import Cluster, Gpu
 from jigsaw_triton.graph import picture as graph_picture
 from jigsaw_triton.graph.draw import slo_words
 from jigsaw_triton.graph.model import TaskGraph
@@ -34,7 +34,7 @@ def plan_page(plan: Plan, graphs: Mapping[str, TaskGraph], cluster: Cluster) -> 
         f"Plan for {', '.join(plan.graphs)}",
         *notice(emulated_parts(graphs, cluster)),
         facts([*plan_facts(plan), ("Release", __version__)]),
-        *plan_sections(plan, graphs, cluster),
+        *plan_sections(plan, graphs, cluster.gpus),
     )
 
 
@@ -61,12 +61,17 @@ def plan_facts(plan: Plan) -> Iterator[tuple[str, str]]:
     )
 
 
-def plan_sections(plan: Plan, graphs: Mapping[str, TaskGraph], cluster: Cluster) -> Iterator[Element]:
+def plan_sections(plan: Plan, graphs: Mapping[str, TaskGraph], gpus: Iterable[Gpu]) -> Iterator[Element]:
     """Yields the boards, and a section for each graph."""
     words = f"{plan.slices_used} compute slices in use on {plan.gpus_used} GPUs, coloured by task"
-    yield section("GPUs", picture(svg(plan, cluster.gpus), words), name="gpus")
+    yield section("GPUs", picture(svg(plan, gpus), words), name="gpus")
     for name, part in plan.graphs.items():
         yield _graph(graphs[name], part)
+
+
+def graph_picture_of(graph: TaskGraph) -> Element:
+    """Returns the picture of a graph."""
+    return picture(graph_picture.svg(graph), f"Task graph {graph.name}")
 
 
 def _graph(graph: TaskGraph, part: GraphPlan) -> Element:
@@ -83,7 +88,7 @@ def _graph(graph: TaskGraph, part: GraphPlan) -> Element:
     return section(
         f"Graph {graph.name}",
         facts(found),
-        picture(graph_picture.svg(graph), f"Task graph {graph.name}"),
+        graph_picture_of(graph),
         tag("h3", "Budgets and segments"),
         table(_SEGMENTS, list(_segments(part))),
         *_budgets(graph, part),

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from xml.etree.ElementTree import Element
 
+from jigsaw_triton.console.reports.setup import Setup, setup_sections
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.report.axes import groups_axis, linear_axis
-from jigsaw_triton.report.chart import Bar, Chart, Mark, Series
+from jigsaw_triton.report.chart import Bar, Chart, Mark, Rule, Series
 from jigsaw_triton.report.frame import Panel, charts, facts, page, section, table
 from jigsaw_triton.report.markup import append, tag
 from jigsaw_triton.report.numbers import clock, number, percent
@@ -14,17 +15,24 @@ from jigsaw_triton.report.numbers import clock, number, percent
 MOST_CHANGES = 200
 """Number of changes that a report lists, the first."""
 
+_MOST_MARKS = 40
+"""Number of changes that are marked in charts. More would hide the lines."""
+
+_LARGEST = "Plan with the most slices"
+"""Title of the plan that a run's report shows."""
+
 _WIDE, _HIGH = 480, 260
 
 Document = Mapping[str, Any]
 
 
-def result_page(document: Any, where: str) -> str:
+def result_page(document: Any, where: str, read_setup: Callable[[Any], Setup]) -> str:
     """Returns the report about a result.
 
     Args:
         document: The result, as a command printed it with `-o json`.
         where: Name of its file.
+        read_setup: Function that reads what the result was made for, a part of the document.
 
     Raises:
         InputError: No command prints such a document, or a part of it is missing.
@@ -32,7 +40,7 @@ def result_page(document: Any, where: str) -> str:
     for keys, made in _KINDS.items():
         if isinstance(document, dict) and keys <= document.keys():
             try:
-                text = made(document, where)
+                text = made(document, where, read_setup(document["setup"]))
                 # Half of a surrogate pair, which JSON may have, cannot be written.
                 text.encode()
             except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
@@ -47,20 +55,15 @@ def result_page(document: Any, where: str) -> str:
     )
 
 
-def _simulation(found: Document, where: str) -> str:
+def _simulation(found: Document, where: str, setup: Setup) -> str:
     rows = found["intervals"]
-    times = [row["from_s"] / 3600 for row in rows]
+    run = _Run(rows, [change["at_s"] for change in found["changes"]], "hours", 3600)
+    load = {"arrivals_rps": "arrivals", "peak_rps": "peak", "capacity_rps": "capacity"}
     panels = [
-        _lines(
-            "Load",
-            "requests/s",
-            times,
-            rows,
-            {"arrivals_rps": "arrivals", "peak_rps": "peak", "capacity_rps": "capacity"},
-        ),
-        _lines("Slices in use", "slices", times, rows, {"slices": "slices"}),
-        _lines("Violations", "%", times, rows, {"violations": "violations"}, factor=100),
-        _lines("Accuracy", "of the best", times, rows, {"accuracy": "accuracy"}),
+        run.lines("Load", "requests/s", load),
+        run.lines("Slices in use", "slices", {"slices": "slices"}),
+        run.lines("Violations", "%", {"violations": "violations"}, factor=100),
+        run.lines("Accuracy", "of the best", {"accuracy": "accuracy"}),
     ]
     requests, violations = found["requests"], found["violations"]
     by_graph = [
@@ -85,24 +88,25 @@ def _simulation(found: Document, where: str) -> str:
         section("SLO attainment", table(("graph", "#requests", "#violations", "#within the SLO"), by_graph)),
         section("Load", charts(panels, "charts large"), table(header, body)),
         _changes(found["changes"]),
+        *setup_sections(setup, _LARGEST),
     )
 
 
-def _rehearsal(found: Document, where: str) -> str:
+def _rehearsal(found: Document, where: str, setup: Setup) -> str:
     rows = found["intervals"]
-    times = [row["from_s"] / 60 for row in rows]
+    real, simulated = found["rehearsed"], found["simulated"]
+    run = _Run(rows, [change["at_s"] for change in real["changes"]], "minutes", 60)
     both = {"violations": "rehearsed", "simulated_violations": "simulated"}
     slices = {"slices": "rehearsed", "simulated_slices": "simulated"}
     panels = [
-        _lines("Requests", "requests", times, rows, {"requests": "requests"}, unit="minutes"),
-        _lines("Violations", "%", times, rows, both, factor=100, unit="minutes"),
-        _lines("Slices in use", "slices", times, rows, slices, unit="minutes"),
+        run.lines("Requests", "requests", {"requests": "requests"}),
+        run.lines("Violations", "%", both, factor=100),
+        run.lines("Slices in use", "slices", slices),
     ]
     requests = [
         [name, *(f"{totals[key]:,.0f}" for key in ("sent", "late", "refused", "failed"))]
         for name, totals in found["requests"].items()
     ]
-    real, simulated = found["rehearsed"], found["simulated"]
     compared = [
         ["violations", percent(real["violation_share"]), percent(simulated["violation_share"])],
         ["slices on average", number(real["mean_slices"]), number(simulated["mean_slices"])],
@@ -125,10 +129,11 @@ def _rehearsal(found: Document, where: str) -> str:
         section("Requests", table(("graph", "#sent", "#late", "#refused", "#failed"), requests)),
         section("Load", charts(panels, "charts large")),
         _changes(real["changes"]),
+        *setup_sections(setup, _LARGEST),
     )
 
 
-def _ablation(found: Document, where: str) -> str:
+def _ablation(found: Document, where: str, setup: Setup) -> str:
     formulations = list(found["gain"])
     subsets = list(found["gain"][formulations[0]])
     mean = [
@@ -162,6 +167,7 @@ def _ablation(found: Document, where: str) -> str:
             tag("p", "Published: JigsawServe (arXiv 2603.08797), its own applications on 120 GPUs.", class_="soft"),
         ),
         *(_ablated(graph) for graph in found["graphs"]),
+        *setup_sections(setup, ""),
     )
 
 
@@ -175,10 +181,10 @@ def _ablated(graph: Document) -> Element:
         rows.append([case["features"] or "none", case["formulation"], *figures, proven, case["reason"]])
     slices = f"#slices at {number(graph['common_rps'])}/s"
     header = ("features", "formulation", "#largest demand/s", "#gain", slices, "proven", "reason")
-    return section(f"Graph {graph['graph']}", table(header, rows, style="wide words"))
+    return section(f"Largest demand of {graph['graph']}", table(header, rows, style="wide words"))
 
 
-_KINDS: Mapping[frozenset[str], Callable[[Document, str], str]] = {
+_KINDS: Mapping[frozenset[str], Callable[[Document, str, Setup], str]] = {
     frozenset({"rehearsed", "simulated", "intervals"}): _rehearsal,
     frozenset({"graphs", "gain", "published"}): _ablation,
     frozenset({"intervals", "violations", "slice_hours"}): _simulation,
@@ -186,29 +192,46 @@ _KINDS: Mapping[frozenset[str], Callable[[Document, str], str]] = {
 """Keys by which a result is known -> function that makes its report."""
 
 
-def _lines(
-    title: str,
-    unit_y: str,
-    times: Sequence[float],
-    rows: Sequence[Document],
-    names: Mapping[str, str],
-    *,
-    factor: float = 1.0,
-    unit: str = "hours",
-) -> Panel:
-    """Draws values of the intervals over time, one line for each name."""
-    values = {key: [factor * row[key] for row in rows] for key in names}
-    every = [value for line in values.values() for value in line]
-    right = max(map(len, names.values())) if len(names) > 1 else 0
-    chart = Chart(linear_axis(unit, times), linear_axis(unit_y, every), title, width=_WIDE, height=_HIGH, right=right)
-    lines = []
-    for index, (key, label) in enumerate(names.items()):
-        pairs = zip(times, values[key], strict=True)
-        marks = tuple(Mark(at, value, f"{label}, from {number(at)} {unit}: {number(value)}") for at, value in pairs)
-        if marks:
-            lines.append(Series(marks, f"h{index}", label if len(names) > 1 else ""))
-    chart.series(lines)
-    return Panel(title, chart.svg)
+class _Run:
+    """Draws values of the intervals of a run over time, with the changes of the plan as dashed lines.
+
+    Args:
+        rows: Intervals.
+        changes_s: Times of the changes, in seconds.
+        unit: Name of the unit of time.
+        unit_s: Seconds of that unit.
+    """
+
+    def __init__(self, rows: Sequence[Document], changes_s: Sequence[float], unit: str, unit_s: float) -> None:
+        self._rows = rows
+        self._unit = unit
+        self._times = [row["from_s"] / unit_s for row in rows]
+        self._changes = [at_s / unit_s for at_s in changes_s] if len(changes_s) <= _MOST_MARKS else []
+
+    def lines(self, title: str, unit_y: str, names: Mapping[str, str], *, factor: float = 1.0) -> Panel:
+        """Returns a panel with a line for each name.
+
+        Args:
+            title: Title of the panel.
+            unit_y: Unit of the values.
+            names: Key of the values in an interval -> label.
+            factor: Factor by which values are multiplied.
+        """
+        values = {key: [factor * row[key] for row in self._rows] for key in names}
+        every = [value for line in values.values() for value in line]
+        axes = linear_axis(self._unit, self._times), linear_axis(unit_y, every)
+        right = max(map(len, names.values())) if len(names) > 1 else 0
+        chart = Chart(*axes, title, width=_WIDE, height=_HIGH, right=right)
+        for change in self._changes:
+            chart.rule(Rule(change, "", vertical=True))
+        lines = []
+        for index, (key, label) in enumerate(names.items()):
+            pairs = zip(self._times, values[key], strict=True)
+            marks = tuple(Mark(x, y, f"{label}, from {number(x)} {self._unit}: {number(y)}") for x, y in pairs)
+            if marks:
+                lines.append(Series(marks, f"h{index}", label if len(names) > 1 else ""))
+        chart.series(lines)
+        return Panel(title, chart.svg)
 
 
 def _totals(found: Document, seconds: int) -> Iterator[tuple[str, str]]:

@@ -1,25 +1,22 @@
 """Records that a deployment has written to its folders, readable whether its controller answers or not."""
 
 from contextlib import closing
-from datetime import datetime
 from typing import Any
 
+from jigsaw_triton.console.plan_changes import READY, plan_changes
 from jigsaw_triton.console.trace import read_traces
 from jigsaw_triton.console.web.spans import TraceKey, listed, spans
 from jigsaw_triton.controller.persistence.load_history import KEPT_S, read_history
 from jigsaw_triton.controller.persistence.lock import is_locked
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.persistence.reader import JournalReader
-from jigsaw_triton.controller.persistence.records import STOPPED, JournalEvent, Revision
+from jigsaw_triton.controller.persistence.records import STOPPED, JournalEvent
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.runtime.trace import FOLDER, GATEWAY
 from jigsaw_triton.servers.logfile import tail
 from jigsaw_triton.spec.words import nearest
 
 Json = dict[str, Any]
-
-_READY = "ready"
-"""Kind of the event with which a change ends."""
 
 
 class Records:
@@ -47,29 +44,21 @@ class Records:
         if not self._paths.journal.exists():
             return []
         with closing(JournalReader(self._paths.journal)) as journal:
-            revisions, events = journal.generations(), journal.events(kinds=(_READY,))
-        served: Revision | None = None
-        found = []
-        for revision in revisions:
-            if revision.outcome in ("", "failed", "unchanged"):
-                continue
-            t = _time(revision.at)
-            ended = next((_time(event.at) for event in events if _time(event.at) >= t), None)
-            found.append(
-                {
-                    "t": t,
-                    "generation": revision.number,
-                    "from": served.number if served is not None else 0,
-                    "why": revision.reason,
-                    "by": revision.by,
-                    "seconds": None if ended is None else round(ended - t, 3),
-                    "slices_before": served.slices if served is not None else 0,
-                    "slices_after": revision.slices,
-                    "summary": _summary(served, revision),
-                }
-            )
-            served = None if revision.outcome == "stopped" else revision
-        return found
+            revisions, events = journal.generations(), journal.events(kinds=(READY,))
+        return [
+            {
+                "t": change.t,
+                "generation": change.after.number,
+                "from": change.before.number if change.before is not None else 0,
+                "why": change.after.reason,
+                "by": change.after.by,
+                "seconds": change.seconds,
+                "slices_before": change.before.slices if change.before is not None else 0,
+                "slices_after": change.after.slices,
+                "summary": change.summary,
+            }
+            for change in plan_changes(revisions, events)
+        ]
 
     def events(self, *, after: int, before: int | None, limit: int, kind: str, text: str) -> tuple[JournalEvent, ...]:
         """Returns the last events that match, oldest first.
@@ -181,14 +170,3 @@ def _columns(samples: list[Json]) -> Json:
             name: {f: [sample["graphs"].get(name, {}).get(f) for sample in samples] for f in figures} for name in names
         },
     }
-
-
-def _summary(before: Revision | None, after: Revision) -> str:
-    cause = "by the load" if after.by == "load" else "by the user"
-    if before is None:
-        return f"generation {after.number} on {after.slices} slices, {cause}"
-    return f"generation {before.number} to {after.number}, {before.slices} to {after.slices} slices, {cause}"
-
-
-def _time(at: str) -> float:
-    return datetime.fromisoformat(at).timestamp()

@@ -20,6 +20,7 @@ from jigsaw_triton.controller.fleet.local_node import LocalNode, process_of
 from jigsaw_triton.controller.fleet.node import Node, Process
 from jigsaw_triton.controller.fleet.orphans import end_orphans, note_runtime
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
+from jigsaw_triton.controller.fleet.remote_traces import RemoteTraces
 from jigsaw_triton.controller.fleet.replication import Replication
 from jigsaw_triton.controller.fleet.server import Server
 from jigsaw_triton.controller.fleet.trace_export import TraceExport
@@ -82,6 +83,7 @@ class Fleet:
         self._fencing = Fencing(paths, journal, self.nodes, self.replication)
         self.edge = EdgeKeeper(paths, lambda kind, text: notify(e.Noticed(kind, text)), survives=survives)
         self.traces = TraceExport(paths, lambda text: notify(e.Noticed("otlp", text)))
+        self._remote_traces = RemoteTraces(paths.run, self.nodes)
         self.gateway = Gateway(paths, self._own.servers, self.edge, lambda ports: self.commands.gateway(ports))
 
     @property
@@ -142,6 +144,7 @@ class Fleet:
         self._cluster = cluster
         await self.edge.configure(cluster.edge, cluster.gateway)
         await self.traces.configure(cluster.otlp)
+        await self._remote_traces.configure(wanted=cluster.otlp is not None and bool(self.nodes))
         health = self._own.servers.health
         health.gateway_memory_mib = cluster.gateway_memory_mib
         health.elsewhere = self.nodes.kill if self.nodes else None
@@ -190,6 +193,7 @@ class Fleet:
         """Ends what calls other machines and exports traces, after the last server has been stopped."""
         await self._fencing.stop()
         await self.replication.stop()
+        await self._remote_traces.stop()
         await self.nodes.stop()
         await self.traces.stop()
 

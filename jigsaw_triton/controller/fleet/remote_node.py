@@ -34,6 +34,10 @@ from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId
 log = logging.getLogger(__name__)
 
 
+_TRACES_S = 2.0
+"""Seconds that the agent may take to answer with records of batches, for which other nodes wait."""
+
+
 class RemoteNode:
     """A node behind an agent. It follows what runs there, and brings it in line once the node is back.
 
@@ -200,6 +204,13 @@ class RemoteNode:
                 found = (await self._calls.get("/energy"))["joules"]
                 return {GpuId(self.name, int(index)): joules for index, joules in found.items()}
         return {}
+
+    async def run_records(self) -> list[str]:
+        """Returns the records of traced batches since the last call; none if the node is away."""
+        with contextlib.suppress(JigsawError):
+            if not self._away:
+                return list((await self._calls.get("/traces", timeout_s=_TRACES_S))["lines"])
+        return []
 
     async def bring_up(self, worker: Worker) -> None:
         """Starts a worker; see `Node.bring_up`."""

@@ -40,7 +40,11 @@ def test_instances_of_others_are_planned_around(run: Run, app: Path, tmp_path: P
         (("APP", "--gpus", "2xcpu", "--demand", "much"), 2, "'much' is not a number"),
         (("APP", "--gpus", "2xcpu", "--demand", "900000"), 3, "the demand exceeds the cluster"),
         (("APP", "--gpus", "2xcpu", "--http", "99999"), 2, "99999"),
-        (("APP", "--gpus", "2xcpu", "--otlp", "localhost:4318"), 2, "--otlp: 'localhost:4318' is not an http or https"),
+        (
+            ("APP", "--gpus", "2xcpu", "--otlp", "localhost:4318"),
+            2,
+            "--otlp: 'localhost:4318' is not an http, https, grpc",
+        ),
         (("APP", "--gpus", "2xcpu", "--otlp", "http://a", "--otlp-sample", "101%"), 2, "'101%' is not a share"),
         (("APP", "--gpus", "2xcpu", "--otlp-sample", "1%"), 2, "--otlp-sample: there is no receiver of traces"),
         (("nowhere", "--gpus", "2xcpu"), 2, "nowhere"),

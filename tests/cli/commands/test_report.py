@@ -26,6 +26,25 @@ def test_a_simulation_is_reported(run: Run, app: Path, trace: Path) -> None:
     asked = ("simulate", app, "--trace", trace, "--gpus", "1xcpu", "-o", "json")
     text = reported(run, run(*asked).stdout)
     assert "Simulated deployment" in text and "hello 600 0 100.0%" in text
+    assert "Plan with the most slices" in text and "Budgets and segments" in text and "Profiles of hello" in text
+
+
+@pytest.mark.parametrize(
+    ("setup", "message"),
+    [
+        (None, "the result is damaged or of another release"),
+        ({"graphs": [], "plan": {"version": 1}}, "the plan is damaged"),
+        ({"graphs": [{"name": "a", "graph": "[", "profiles": ""}], "plan": None}, "a: "),
+    ],
+)
+def test_a_result_with_a_damaged_setup_is_refused(
+    run: Run, app: Path, trace: Path, setup: object, message: str
+) -> None:
+    document = json.loads(run("simulate", app, "--trace", trace, "--gpus", "1xcpu", "-o", "json").stdout)
+    Path("result.json").write_text(json.dumps({**document, "setup": setup}))
+    result = run("report", "result.json")
+    assert result.exit_code == 2
+    assert message in result.stderr
 
 
 @pytest.mark.usefixtures("rehearsed")
@@ -34,12 +53,13 @@ def test_a_rehearsal_is_reported_beside_its_simulation(run: Run, app: Path, trac
     text = reported(run, run(*asked).stdout)
     assert "hello 480 2 3 1" in text
     assert "emulated" in text and "25 ms, p99" in text
+    assert "Plan with the most slices" in text and "Profiles of hello" in text
 
 
 def test_an_ablation_is_reported(run: Run, profiled: Path) -> None:
     text = reported(run, run("evaluate", "ablation", profiled, *GPUS, "-o", "json").stdout)
     assert "Ablation of the planner's features" in text
-    assert "Graph hello" in text and "AST" in text
+    assert "Graph hello" in text and "Profiles of hello" in text and "AST" in text
 
 
 def test_a_plan_is_printed_as_a_page(run: Run, app: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from jigsaw_triton.runtime.trace import Call, Hop, Response, Run, TraceContext
 
 BEGAN_S = 1_700_000_000.0
-CONTEXT = TraceContext("0af7651916cd43dd8448eb211c80319c", "00f067aa0ba902b7", "b7ad6b7169203331")
+CONTEXT = TraceContext("0af7651916cd43dd8448eb211c80319c", "00f067aa0ba902b7", "b7ad6b7169203331", "a=1")
 
 
 def call(number: int = 7, **more: Any) -> Call:

@@ -17,7 +17,7 @@ def added(*records: Hop | Response | Run) -> Assembly:
     return made
 
 
-def test_a_request_is_complete_a_second_after_its_response() -> None:
+def test_a_request_is_complete_some_seconds_after_its_response() -> None:
     made = added(hop(call(7), task="a"), hop(call(8), task="b"), response())
     assert list(made.complete(100.0 + 0.9 * SETTLE_S)) == []
     made.add(run(8, began_ms=9), 100.5)

@@ -11,7 +11,7 @@ from jigsaw_triton.console.otlp.encoding import encoded, rejected, request
 from jigsaw_triton.console.otlp.spans import Attribute, Kind, Span
 from tests.fakes.otlp import decoded
 
-SPAN = Span("gateway", bytes(15) + b"\1", bytes(7) + b"\2", bytes(7) + b"\3", True, "infer g", Kind.SERVER, 5, 9)
+SPAN = Span("gateway", bytes(15) + b"\1", bytes(7) + b"\2", bytes(7) + b"\3", "a=1", True, "infer g", Kind.SERVER, 5, 9)
 RESOURCES: dict[str, dict[str, Attribute]] = {
     "gateway": {"service.name": "jigsaw-gateway"},
     "w": {"service.name": "jigsaw-worker", "big": 2**40},
@@ -29,6 +29,7 @@ def test_spans_are_grouped_by_server() -> None:
     assert (root, other) == (root, root)
     assert (root.trace, root.id, root.parent, root.name) == ("0" * 31 + "1", "0" * 15 + "2", "0" * 15 + "3", "infer g")
     assert (root.kind, root.start_ns, root.end_ns, root.error, root.remote) == ("SERVER", 5, 9, None, True)
+    assert root.state == "a=1"
     assert (root.resource, inner.resource) == (RESOURCES["gateway"], RESOURCES["w"])
     assert (inner.attributes, inner.error, inner.parent, inner.remote) == (attributes, "broken\n", "", False)
 

@@ -14,16 +14,17 @@ from typing import Any
 
 import pytest
 
+from jigsaw_triton.gpus.model import Otlp
 from jigsaw_triton.runtime.trace import EXPORT_FILE, FOLDER, GATEWAY, REQUESTS, WORKERS, Hop, Response, Run, TraceFile
 from tests.console.otlp.records import BEGAN_S, CONTEXT, call, hop, response, run
 from tests.e2e.system import free_ports
-from tests.fakes.otlp import PATIENCE_S, Receiver
+from tests.fakes.otlp import PATIENCE_S, GrpcReceiver, Receiver
 
 
 @contextmanager
 def exporter(run_dir: Path, endpoint: str) -> Iterator[subprocess.Popen[bytes]]:
     """Runs the process, which has begun to read when this returns."""
-    command = (sys.executable, "-m", "jigsaw_triton.console.otlp.process", str(run_dir), f"{endpoint}/v1/traces")
+    command = (sys.executable, "-m", "jigsaw_triton.console.otlp.process", str(run_dir), Otlp(endpoint).url)
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         wait(lambda: (run_dir / EXPORT_FILE).exists() and json.loads((run_dir / EXPORT_FILE).read_text()) is not None)
@@ -75,9 +76,11 @@ def test_records_of_all_servers_become_a_trace(tmp_path: Path) -> None:
     assert spans[0].start_ns == 1e9 * BEGAN_S
 
 
-@pytest.mark.parametrize("end", ["stdin", "SIGTERM"])
-def test_the_last_spans_are_sent_at_the_end(tmp_path: Path, end: str) -> None:
-    with Receiver() as receiver, exporter(tmp_path, receiver.endpoint) as process:
+@pytest.mark.parametrize(("end", "kind"), [("stdin", GrpcReceiver), ("SIGTERM", Receiver)])
+def test_the_last_spans_are_sent_at_the_end(
+    tmp_path: Path, end: str, kind: type[GrpcReceiver] | type[Receiver]
+) -> None:
+    with kind() as receiver, exporter(tmp_path, receiver.endpoint) as process:
         write(tmp_path, hop(call(7)))
         if end == "SIGTERM":
             process.send_signal(signal.SIGTERM)

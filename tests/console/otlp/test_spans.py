@@ -39,7 +39,7 @@ def test_a_request_becomes_a_tree_of_spans() -> None:
         (4, "execute detect", Kind.INTERNAL, "w"),
     ]
     assert [times(span) for span in found] == [(0, 20), (2, 17), (2, 5), (5, 15), (6, 14), (6, 14)]
-    assert {span.trace.hex() for span in found} == {CONTEXT.id}
+    assert {(span.trace.hex(), span.state) for span in found} == {(CONTEXT.id, "a=1")}
     root, _, _, client, server, _ = found
     assert (root.id.hex(), root.parent.hex(), root.remote) == (CONTEXT.span, CONTEXT.parent, True)
     assert (client.id, client.remote, server.remote) == ((7).to_bytes(8, "big"), False, True)
@@ -59,6 +59,15 @@ def test_each_call_and_each_model_of_a_chain_has_a_span() -> None:
     models = [span.attributes["jigsaw.model"] for span in found if span.name == "execute detect"]
     assert models == ["first", "second"]
     assert [times(span) for span in found if span.name == "serve detect"] == [(8, 14)]
+
+
+@pytest.mark.parametrize(("ahead_ms", "began"), [(0, (6, 14)), (1000, (7, 15)), (-1000, (5, 13))])
+def test_the_clock_of_another_machine_moves_its_spans_as_a_whole(ahead_ms: float, began: tuple[float, float]) -> None:
+    runs = [run(7, began_ms=6 + ahead_ms, took_ms=3), run(7, began_ms=9 + ahead_ms, took_ms=5)]
+    found = spans(Sampled(CONTEXT, response(), [hop(call(7))], {("w", 7): runs}), ids())
+    (serve, first, second) = (times(span) for span in found if span.server == "w")
+    middle = began[0] + 3
+    assert (serve, first, second) == (began, (began[0], middle), (middle, began[1]))
 
 
 def test_a_failure_is_the_status_of_the_request_and_of_its_task() -> None:

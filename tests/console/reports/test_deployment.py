@@ -6,6 +6,7 @@ from typing import Any
 
 from jigsaw_triton.api.profiles import profile_figures
 from jigsaw_triton.console.reports.deployment import DeploymentFigures, deployment_page
+from jigsaw_triton.console.reports.load import Load
 from jigsaw_triton.console.status import snapshot
 from jigsaw_triton.controller.core.tallies import Tally
 from jigsaw_triton.controller.persistence.records import JournalEvent, Revision
@@ -34,6 +35,7 @@ def figures(desk: Desk, **changes: Any) -> DeploymentFigures:
             outcomes={"app": {"met": 950.0, "missed": 30.0, "failed": 20.0}},
             tallies=tallies,
             unread="",
+            load=Load([{"t": 1772600400.0, "slices": 2, "graphs": {"app": {"arrivals_rps": 7.0}}}]),
             history=[Revision(1, "2026-03-04T05:00:00.123", "user", "deploy", 2, 14, "serves")],
             events=[JournalEvent(1, "2026-03-04T05:00:01.5", "ready", "the new generation serves", 0)],
             profiles=[profiles],
@@ -54,6 +56,8 @@ def test_the_report_has_the_whole_deployment(desk: Desk) -> None:
         "n-0-1g-0 ready 1g t0 v0 1x b4 0",
         "1 2026-03-04 05:00:00 user 2 of 14 serves deploy",
         "2026-03-04 05:00:01 ready the new generation serves",
+        "The last hour",
+        "05:00:00 7",
         "Profiles of app",
         "t0 on A100-80GB",
     ):

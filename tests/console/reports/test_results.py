@@ -3,8 +3,12 @@ from typing import Any
 
 import pytest
 
+from jigsaw_triton.api.profiles import profile_figures
 from jigsaw_triton.console.reports.results import MOST_CHANGES, result_page
+from jigsaw_triton.console.reports.setup import Setup
 from jigsaw_triton.errors import InputError
+from tests.console.test_status import ONE
+from tests.controller.worlds import profiled
 from tests.fakes.pages import Page
 
 BAD = "<b>x</b>"
@@ -12,6 +16,14 @@ BAD = "<b>x</b>"
 
 def change(at_s: float, **given: Any) -> dict[str, Any]:
     return {"at_s": at_s, "seconds": 2.0, "generation": 2, "reason": BAD, "slices": 3, "failure": "", **given}
+
+
+def setup(data: Any) -> Setup:
+    """A stand-in for the reading of a setup, of which the documents here have only the name."""
+    assert data == "setup"
+    made = profiled(ONE)
+    profiles = profile_figures(made.wanted.profiles["app"], graph=made.wanted.graphs["app"], file="", modified=None)
+    return Setup(made.plan, made.wanted.graphs, [profiles])
 
 
 def simulation(changes: int = 2) -> dict[str, Any]:
@@ -37,11 +49,12 @@ def simulation(changes: int = 2) -> dict[str, Any]:
         "slice_hours": 0.25,
         "intervals": intervals,
         "changes": [change(60.0 * i, failure="no room" if i else "") for i in range(changes)],
+        "setup": "setup",
     }
 
 
 def shown(document: Any) -> str:
-    text = result_page(document, "result.json")
+    text = result_page(document, "result.json", setup)
     found = Page(text)
     found.check_alone()
     assert BAD not in text
@@ -57,6 +70,10 @@ def test_a_simulation_shows_attainment_load_and_changes() -> None:
         "0:01:00 2 failed: no room 2.0",
         BAD,
         "3,000, 1.000% of them violations",
+        "Plan with the most slices",
+        "Graph app",
+        "Budgets and segments",
+        "t0 on A100-80GB",
     ):
         assert words in text, words
 
@@ -75,7 +92,7 @@ def test_a_run_without_intervals_has_a_report() -> None:
 )
 def test_another_document_is_refused(document: Any) -> None:
     with pytest.raises(InputError, match="no result that a report can show") as caught:
-        result_page(document, "x.json")
+        result_page(document, "x.json", setup)
     assert caught.value.where == "x.json"
     assert "-o json" in caught.value.hint
 
@@ -94,7 +111,7 @@ def test_another_document_is_refused(document: Any) -> None:
 )
 def test_a_damaged_result_is_refused(broken: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="the result is damaged"):
-        result_page({**simulation(), **broken}, "x.json")
+        result_page({**simulation(), **broken}, "x.json", setup)
 
 
 def test_infinite_numbers_do_not_break_a_report() -> None:

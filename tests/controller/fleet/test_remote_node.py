@@ -18,6 +18,7 @@ from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.succession import ReplacedError, Succession
 from jigsaw_triton.controller.fleet.wire import NodeEvent
 from jigsaw_triton.errors import ServerError, StateError
+from jigsaw_triton.runtime.trace import TraceFile
 from tests.fakes import node as fakes
 from tests.fakes.node import CLUSTER, GPU, NODE, FakeMachine, fake_machine, model, worker
 
@@ -421,6 +422,19 @@ def test_a_worker_is_not_started_twice(run_dir: Path) -> None:
         assert remote.machine.node.log.count(f"bring up {W}") == 1
         await remote.node.bring_up(replace(one, models=(model("n"),)))
         assert remote.machine.node.log[-2:] == [f"retire {W}", f"bring up {W}"]
+
+    run(run_dir, test)
+
+
+def test_records_of_traced_batches_come_from_the_node_once(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        assert await remote.node.run_records() == []
+        records = TraceFile(remote.machine.traces / W / "m_0.jsonl")
+        records.append(["one", "two"])
+        assert await remote.node.run_records() == ["one", "two"]
+        assert await remote.node.run_records() == []
+        await remote.machine.cut()
+        assert await remote.node.run_records() == []
 
     run(run_dir, test)
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.console.otlp.tail import Tail
 from jigsaw_triton.runtime.trace import Run, TraceFile, run_from_json
+from jigsaw_triton.servers.line_tail import Tail
 
 
 def append(path: Path, text: str) -> None:
