@@ -144,7 +144,8 @@ def parse_results(text: str, file: str, target: Target) -> list[ProfileRow]:
             if needed <= set(columns):
                 return _rows(_table(lines, columns, file, read), tool, file, target)
     except csv.Error as error:
-        raise SpecError([Diagnostic(file, lines.line_num, f"this is not valid CSV: {error}")]) from error
+        message = f"this is not valid CSV: {error}"
+        raise SpecError([Diagnostic(file, lines.line_num, message, "check quotes and line ends")]) from error
     if "Scenario" in columns:
         message = "MLPerf's tables of results have no batch size, no kind of slice and no 95th percentile"
         hint = "import the mlperf_log_summary.txt of a SingleStream or MultiStream run on the slice"
@@ -296,7 +297,8 @@ def _loadgen(text: str, file: str) -> list[_Found]:
         p50, p95, p99 = (_number(facts, f"{p}.00 percentile latency (ns)") / 1e6 for p in (50, 95, 99))
         throughput = round(batch * 1e9 / _number(facts, "Mean latency (ns)"), 3)
     except KeyError as error:
-        raise SpecError([Diagnostic(file, 0, f"the summary lacks {shown(error.args[0])}")]) from error
+        message = f"the summary lacks {shown(error.args[0])}"
+        raise SpecError([Diagnostic(file, 0, message, "give the whole file, as LoadGen wrote it")]) from error
     except _RowError as error:
         raise SpecError([Diagnostic(file, 0, *error.args)]) from error
     return [_Found(0, 1, p50, p95, p99, throughput, batch=batch)]
@@ -367,7 +369,8 @@ def _rows(found: Sequence[_Found], tool: str, file: str, target: Target) -> list
             problems.append(Diagnostic(file, one.line, message, "give one with --variant"))
         elif not one.p50_ms <= one.p95_ms <= one.p99_ms:
             percentiles = f"p50 {one.p50_ms:g}, p95 {one.p95_ms:g}, p99 {one.p99_ms:g} ms"
-            problems.append(Diagnostic(file, one.line, f"the latencies are not ascending: {percentiles}"))
+            message = f"the latencies are not ascending: {percentiles}"
+            problems.append(Diagnostic(file, one.line, message, "measure again"))
         elif key in rows:
             hint = f"remove one of the rows; the first is on line {rows[key][1]}"
             problems.append(Diagnostic(file, one.line, "duplicate configuration", hint))
