@@ -1,4 +1,4 @@
-"""The documentation site builds without a broken link, and its pages are true."""
+"""The documentation site builds without a broken link, and loads nothing from other hosts."""
 
 import re
 import subprocess
@@ -21,12 +21,3 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     pages = [path.read_text() for path in (tmp_path / "site").rglob("*.html")]
     loaded = {src for page in pages for src in LOADED.findall(page)}
     assert {src for src in loaded if "jigsaw-triton" not in src} == set()
-
-
-def test_the_messages_of_troubleshooting_exist() -> None:
-    files = [*(ROOT / "jigsaw_triton").rglob("*.py"), *(ROOT / "native").rglob("*.cc")]
-    sources = "\n".join(path.read_text() for path in files)
-    messages = re.findall(r"^\| `([^`]+)`", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
-    parts = [part.strip(" ()") for message in messages for part in message.split("…")]
-    assert [part for part in parts if len(part) > 3 and part not in sources] == []
-    assert len(messages) > 20
