@@ -83,7 +83,8 @@ def all_messages() -> str:
             advice = [known.get(words(message.text), "")]
         rows[subject(message.module)].setdefault(code(message.text), []).extend(advice or [_NAMED])
     sections = (
-        f"## {heading}\n\n" + table(("message", "what to do"), ((text, _together(advice)) for text, advice in found.items()))
+        f"## {heading}\n\n"
+        + table(("message", "what to do"), ((text, _together(advice)) for text, advice in found.items()))
         for heading, found in rows.items()
         if found
     )

@@ -177,7 +177,19 @@ def _values(name: str, statement: ast.stmt) -> Iterator[ast.expr]:
             match target, node.value:
                 case ast.Name(id=variable), value if variable == name:
                     yield value
-                case ast.Tuple(elts=names), ast.Tuple(elts=values) if len(names) == len(values):
-                    yield from (value for each, value in zip(names, values) if isinstance(each, ast.Name) and each.id == name)
-                case ast.Tuple(elts=names), value if any(isinstance(each, ast.Name) and each.id == name for each in names):
-                    yield value
+                case ast.Tuple(elts=targets), value:
+                    names = [each.id if isinstance(each, ast.Name) else "" for each in targets]
+                    if name in names:
+                        yield from _items(value, names.index(name), len(names))
+
+
+def _items(value: ast.expr, place: int, size: int) -> Iterator[ast.expr]:
+    """Yields what an item of a tuple may be; the whole value if its items are not known."""
+    match value:
+        case ast.Tuple(elts=items) if len(items) == size:
+            yield items[place]
+        case ast.IfExp(body=body, orelse=other):
+            yield from _items(body, place, size)
+            yield from _items(other, place, size)
+        case _:
+            yield value

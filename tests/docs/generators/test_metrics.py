@@ -14,7 +14,9 @@ def test_rows_say_what_the_code_says_and_stay_in_their_tables() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["", "| `jigsaw_slots_busy` | |\n" * 2, "| `jigsaw_slots_busy` | |\n| `jigsaw_x` | |\n"])
+@pytest.mark.parametrize(
+    "text", ["", "| `jigsaw_slots_busy` | |\n" * 2, "| `jigsaw_slots_busy` | |\n| `jigsaw_x` | |\n"]
+)
 def test_each_metric_has_one_row(text: str) -> None:
     with pytest.raises(LookupError, match="must be a metric with one row"):
         rewritten(text, [BUSY])

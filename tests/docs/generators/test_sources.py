@@ -20,9 +20,13 @@ def resolved(body: str) -> list[str]:
     """Texts that the argument of `show` may be in a module."""
     modules: dict[str, Module] = {
         "words": parse("pack", "words", WORDS),
-        "it": parse("pack", "it", "import pack\nfrom pack import words\nfrom pack.words import AGAIN, advice\n" + dedent(body)),
+        "it": parse(
+            "pack", "it", "import pack\nfrom pack import words\nfrom pack.words import AGAIN, advice\n" + dedent(body)
+        ),
     }
-    (call,) = (node for node in modules["it"].parents if isinstance(node, ast.Call) and ast.unparse(node.func) == "show")
+    (call,) = (
+        node for node in modules["it"].parents if isinstance(node, ast.Call) and ast.unparse(node.func) == "show"
+    )
     return Texts(modules).of(call.args[0], modules["it"])
 
 
@@ -57,6 +61,7 @@ def test_texts_of_an_expression(expression: str, texts: list[str]) -> None:
         ("text = 'outer'\n    if x:\n        show(text)", ["outer"]),
         ("text, other = 'a', 'b'\n    show(other)", ["b"]),
         ("text, other = x()\n    show(other)", ["…"]),
+        ("text, other = ('a', 'b') if x else ('c', 'd')\n    show(other)", ["b", "d"]),
         ("show(x)", ["…"]),
     ],
 )
