@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from docs.site_hooks import MERMAID, MERMAID_ASSET
+
 ROOT = Path(__file__).resolve().parents[1]
 
 LOADED = re.compile(r"<(?:script|img|link)[^>]* (?:src|href)=\"(https?:[^\"]+)")
@@ -14,10 +16,16 @@ LOADED = re.compile(r"<(?:script|img|link)[^>]* (?:src|href)=\"(https?:[^\"]+)")
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not MERMAID.is_file(), reason="the packages of the console are not installed")
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert built.returncode == 0, built.stderr
     pages = [path.read_text() for path in (tmp_path / "site").rglob("*.html")]
+    drawn = [page for page in pages if '<pre class="mermaid">' in page]
+    assert drawn
+    assert all(f'{MERMAID_ASSET}"></script>' in page for page in drawn)
+    assert (tmp_path / "site" / MERMAID_ASSET).read_bytes() == MERMAID.read_bytes()
+    assert not any("<!-- generated:" in page for page in pages)
     loaded = {src for page in pages for src in LOADED.findall(page)}
     assert {src for src in loaded if "jigsaw-triton" not in src} == set()
