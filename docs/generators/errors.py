@@ -1,13 +1,14 @@
 """The page of all error messages."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from posixpath import relpath
 
 from docs.generators.markdown import code, plain, table
 from docs.generators.messages import Message, find_messages
-from docs.generators.sources import read_package
+from docs.generators.sources import ANY, read_package
 from jigsaw_triton import errors
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +37,9 @@ SUBJECTS = {
 
 _CELL = re.compile(r"(`+) ?(.+?) ?\1")
 
-_NAMED = "The hint names what is valid."
+_LINK = re.compile(r"\]\((?!\w+:)([^)]+)\)")
+
+_NAMED = "see the hint of the error"
 
 
 @cache
@@ -48,7 +51,12 @@ def messages() -> tuple[Message, ...]:
 def explained() -> dict[str, str]:
     """Returns the messages that the page on troubleshooting explains, and what it says to do about each."""
     rows = re.findall(r"^\| (.+?) \| (.+) \| (.+?) \|$", TROUBLESHOOTING.read_text(encoding="utf-8"), re.MULTILINE)
-    return {words(found[1]): remedy for cell, _, remedy in rows for found in _CELL.findall(cell)}
+    return {words(found[1]): _moved(remedy) for cell, _, remedy in rows for found in _CELL.findall(cell)}
+
+
+def _moved(text: str) -> str:
+    """Returns a text of the page on troubleshooting with its links as they are on the page of messages."""
+    return _LINK.sub(lambda link: f"]({relpath(link[1], 'reference')})", text)
 
 
 def words(message: str) -> str:
@@ -78,7 +86,7 @@ def all_messages() -> str:
     known = explained()
     rows: dict[str, dict[str, list[str]]] = {heading: {} for heading in SUBJECTS}
     for message in messages():
-        advice = [plain(hint) for hint in message.hints if re.search("[A-Za-z]{2}", hint)]
+        advice = [plain(hint) for hint in _telling(message.hints)]
         if not message.hints:
             advice = [known.get(words(message.text), "")]
         rows[subject(message.module)].setdefault(code(message.text), []).extend(advice or [_NAMED])
@@ -89,6 +97,12 @@ def all_messages() -> str:
         if found
     )
     return "\n".join(sections)
+
+
+def _telling(hints: Iterable[str]) -> list[str]:
+    """Returns the hints that say something, and of these the ones that begin with words, if there are any."""
+    worded = [hint for hint in hints if re.search("[A-Za-z]{2}", hint)]
+    return [hint for hint in worded if not hint.startswith((ANY, ";"))] or worded
 
 
 def _together(advice: list[str]) -> str:

@@ -31,7 +31,7 @@ _PAIRED = frozenset({"spec.explain", "planner.search.diagnosis", "api.export_inp
 _INSIDE_TRITON = "runtime."
 """Beginning of the modules that run inside tritonserver, whose errors are answers to clients."""
 
-_WORD = re.compile(r"[A-Za-z]{2}")
+_WORD = re.compile(r"[A-Za-z]{2,}(?= |…|:|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +115,8 @@ def _resolved(
     hints = tuple(text for text in texts.of(hint, module) if text) or fixed
     paired = len(messages) == len(hints)
     for index, text in enumerate(messages):
-        # Without words of its own, it passes on the message of another error.
-        if " " in text.strip() and _WORD.search(text):
+        # With less than two words of its own, it passes on the message of another error.
+        if len(_WORD.findall(text)) > 1:
             yield Message(module.name, line, " ".join(text.split()), hints[index : index + 1] if paired else hints)
 
 
