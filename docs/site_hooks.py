@@ -1,11 +1,22 @@
-"""Hooks of MkDocs: folders in the navigation, and links that leave the site."""
+"""Hooks of MkDocs: folders in the navigation, generated parts, diagrams, and links that leave the site."""
 
 import re
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File
+from mkdocs.utils import get_relative_url
+
+from docs.generators.expand import expand
+
 DOCS = Path(__file__).parent
 LINK = re.compile(r"\]\(((?!\w+:)[^)#\s]+)(#[^)]*)?\)")
+
+MERMAID = DOCS.parent / "console" / "node_modules" / "@mermaid-js" / "tiny" / "dist" / "mermaid.tiny.js"
+"""Library that draws diagrams in the browser. The theme would load it from another host."""
+
+MERMAID_ASSET = "assets/javascripts/mermaid.js"
 
 
 def on_config(config: Any) -> Any:
@@ -27,8 +38,21 @@ def _expanded(entry: Any) -> Any:
     return [str(page.relative_to(DOCS)) for page in sorted(folder.glob("*.md"))] if folder.is_dir() else entry
 
 
+def on_files(files: Any, *, config: Any) -> Any:
+    """Adds the library that draws diagrams.
+
+    Args:
+        files: Files of the site.
+        config: Configuration of the site.
+    """
+    if not MERMAID.is_file():
+        raise PluginError(f"{MERMAID} is missing: install the packages of the console with `python -m console.build`")
+    files.append(File.generated(config, MERMAID_ASSET, abs_src_path=str(MERMAID)))
+    return files
+
+
 def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
-    """Returns the text of a page whose links to folders, and to files outside of docs/, lead to the repository.
+    """Returns the text of a page with its generated parts. Links to files outside of docs/ lead to the repository.
 
     Args:
         markdown: Text of the page.
@@ -44,4 +68,17 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
         kind = "tree" if target.is_dir() else "blob"
         return f"]({config.repo_url}/{kind}/main/{target.relative_to(DOCS.parent)}{match[2] or ''})"
 
-    return LINK.sub(outside, markdown)
+    return expand(LINK.sub(outside, markdown))
+
+
+def on_post_page(output: str, *, page: Any, **_: Any) -> str:
+    """Returns a page that loads the library that draws diagrams, if it has one.
+
+    Args:
+        output: HTML of the page.
+        page: The page.
+    """
+    if '<pre class="mermaid">' not in output:
+        return output
+    script = f'<script src="{get_relative_url(MERMAID_ASSET, page.url)}"></script>'
+    return output.replace("</head>", f"{script}</head>", 1)

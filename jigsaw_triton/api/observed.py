@@ -168,7 +168,8 @@ class ObservedDeployment:
                 if status is None:
                     raise self.missing()
                 found = "; ".join([current, *status["reasons"]])
-                raise StateError(f"not {state} within {timeout_s:g} s: {found}", where=str(self.paths.state))
+                hint = "see `jigsaw-triton events`, or wait longer"
+                raise StateError(f"not {state} within {timeout_s:g} s: {found}", where=str(self.paths.state), hint=hint)
             seen = seen or status is not None
             time.sleep(_POLL_S)
 

@@ -69,7 +69,8 @@ def result_report(path: Path) -> str:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"the file cannot be read ({error.strerror})", where=str(path)) from error
+        hint = "check the path and its permissions"
+        raise InputError(f"the file cannot be read ({error.strerror})", where=str(path), hint=hint) from error
     except (ValueError, RecursionError) as error:
         hint = "give the output of a command with -o json"
         raise InputError(f"the file is not JSON ({error})", where=str(path), hint=hint) from error

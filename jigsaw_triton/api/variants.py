@@ -238,7 +238,7 @@ def _find(graph: TaskGraph, model: Path, task: str | None, file: Path) -> tuple[
         InputError: There is no such variant, or there are several.
     """
     if not model.is_file():
-        raise InputError("there is no such file", where=str(model))
+        raise InputError("there is no such file", where=str(model), hint="check the path")
     if model.suffix.lower() != ".onnx":
         hint = "export the model to ONNX, such as with torch.onnx.export"
         raise InputError("variants are made of ONNX models only", where=str(model), hint=hint)
@@ -319,7 +319,8 @@ def _given(task: Task, types: Mapping[str, TensorType], samples: Arrays) -> Arra
             )
     if len({len(array) for array in samples.values()}) > 1:
         counts = ", ".join(f"{name} has {len(array)}" for name, array in samples.items())
-        raise InputError(f"the samples differ in their number of items: {counts}", where="samples")
+        hint = "save arrays whose first dimensions are equal"
+        raise InputError(f"the samples differ in their number of items: {counts}", where="samples", hint=hint)
     return samples
 
 

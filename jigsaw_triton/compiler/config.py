@@ -153,7 +153,8 @@ def _data_type(tensor: TensorType, name: str, where: str) -> int:
     """
     type_name = "TYPE_STRING" if tensor.dtype == "BYTES" else f"TYPE_{tensor.dtype}"
     if type_name not in DataType.keys():  # noqa: SIM118 - an enum wrapper, not a mapping
-        raise InputError(f"tensor {name}: Triton has no data type {tensor.dtype!r}", where=where)
+        hint = "use a data type of Triton, such as FP32"
+        raise InputError(f"tensor {name}: Triton has no data type {tensor.dtype!r}", where=where, hint=hint)
     if not tensor.shape:
         raise InputError(
             f"tensor {name} has no dimension",

@@ -109,7 +109,7 @@ def _of_file(path: Path) -> Described:
             f" ({CONFIG_FILE}) or of a Hugging Face model ({transformers_folder.CONFIG})",
         )
     if not path.is_file():
-        raise InputError("there is no such file", where=str(path))
+        raise InputError("there is no such file", where=str(path), hint="check the path")
     kind = KINDS[template]
     assert kind.read is not None
     interface = kind.read(path) or _UNKNOWN
@@ -184,9 +184,11 @@ def _run(model: Described, samples: Arrays, timeout_s: float) -> Described:
             trial = Trial(Path(folder), spec, {name: array[None] for name, array in samples.items()})
             outcome: Outcome = child.call(trial, timeout_s)
     except ChildHungError as error:
-        raise InputError(f"the model has not answered after {timeout_s:g} s", where=where) from error
+        hint = "give a smaller sample with --sample, or write the task by hand"
+        raise InputError(f"the model has not answered after {timeout_s:g} s", where=where, hint=hint) from error
     except ChildEndedError as error:
-        raise InputError(f"the model ends its process{cause(error.status)}", where=where) from error
+        hint = "run the model in a program of its own to find the cause"
+        raise InputError(f"the model ends its process{cause(error.status)}", where=where, hint=hint) from error
     finally:
         child.close()
     match outcome.phase:

@@ -70,7 +70,8 @@ def parsed(path: Path, parse: Callable[[memoryview], Result]) -> Result:
             raise InputError("this is a pointer of Git LFS, not a model", where=str(path), hint="run git lfs pull")
         return parse(content)
     except OSError as error:
-        raise InputError(f"the model cannot be read ({error})", where=str(path)) from error
+        hint = "check the path and its permissions"
+        raise InputError(f"the model cannot be read ({error})", where=str(path), hint=hint) from error
     except (ValueError, IndexError) as error:  # An empty file cannot be mapped.
         raise InputError(
             "this is not an ONNX model", where=str(path), hint="export the model again, or correct the path"

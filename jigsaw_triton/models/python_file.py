@@ -25,9 +25,12 @@ def read_python(path: Path) -> None:
             module = ast.parse(source)
     except SyntaxError as error:
         where = f"{path}:{error.lineno}" if error.lineno else str(path)
-        raise InputError(f"this is not valid Python ({error.msg})", where=where) from error
+        raise InputError(f"this is not valid Python ({error.msg})", where=where, hint="correct the line") from error
     except (ValueError, RecursionError, MemoryError) as error:
-        raise InputError(f"this is not valid Python ({str(error) or 'nested too deeply'})", where=str(path)) from error
+        reason = str(error) or "nested too deeply"
+        raise InputError(
+            f"this is not valid Python ({reason})", where=str(path), hint="save the file as Python source"
+        ) from error
     names = {name for node in ast.walk(module) for name in _bound(node)}
     if not names & {CLASS, "*"}:
         raise InputError(

@@ -19,7 +19,8 @@ def read_torchscript(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except OSError as error:
-        raise InputError(f"the model cannot be read ({error})", where=str(path)) from error
+        hint = "check the path and its permissions"
+        raise InputError(f"the model cannot be read ({error})", where=str(path), hint=hint) from error
     except zipfile.BadZipFile as error:
         raise InputError("this is not a TorchScript model", where=str(path), hint=_SAVE) from error
     if not any(_CODE in name for name in names):

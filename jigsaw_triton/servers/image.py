@@ -219,7 +219,8 @@ def _end_listed(runtime: Runtime, condition: str) -> int:
         _remove(runtime, *left)
         left = _listed(runtime, condition)
         if left and time.monotonic() > give_up_at:
-            raise ServerError(f"containers {', '.join(left)} cannot be removed", where=str(runtime.program))
+            hint = f"remove them by hand: {runtime.program.name} rm --force ID"
+            raise ServerError(f"containers {', '.join(left)} cannot be removed", where=str(runtime.program), hint=hint)
     return len(found)
 
 

@@ -79,10 +79,12 @@ def parse_step(source: str) -> StepFile:
             # Finds errors that parsing does not, such as a return outside of a function. Runs nothing.
             compile(module, FUNCTION, "exec", dont_inherit=True)
     except SyntaxError as error:
-        return StepFile(source, None, (Flaw(error.lineno or 0, f"this is not valid Python ({error.msg})", ""),))
+        return StepFile(
+            source, None, (Flaw(error.lineno or 0, f"this is not valid Python ({error.msg})", "correct it"),)
+        )
     except (ValueError, RecursionError, MemoryError) as error:
         reason = str(error) or "nested too deeply"  # Python's parser raises a MemoryError without a message.
-        return StepFile(source, None, (Flaw(0, f"this is not valid Python ({reason})", ""),))
+        return StepFile(source, None, (Flaw(0, f"this is not valid Python ({reason})", "correct it"),))
     flaws = list(_missing_modules(module))
     # A later definition of the same name replaces an earlier one.
     defined = next((n for n in reversed(module.body) if getattr(n, "name", None) == FUNCTION), None)

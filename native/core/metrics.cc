@@ -65,63 +65,80 @@ Metric& MetricRegistry::find(MetricKind kind, const std::string& name, const std
 }
 
 GraphMetrics::GraphMetrics(MetricRegistry& registry, const std::string& graph)
-    : arrivals(registry.counter("jigsaw_arrivals_total", "Requests that arrived at a graph", {{"graph", graph}})),
-      capacity(registry.gauge("jigsaw_capacity_rps", "Requests per second that the plan of a graph can serve",
+    : arrivals(registry.counter("jigsaw_arrivals_total",
+                                "Requests to the graph, including refused ones. A batch of a client counts as one "
+                                "request for each of its items.",
+                                {{"graph", graph}})),
+      capacity(registry.gauge("jigsaw_capacity_rps",
+                              "Requests per second that the graph's plan can serve. Only with target `graph`.",
                               {{"graph", graph}})) {
   for (size_t outcome = 0; outcome < kOutcomes; outcome++)
-    slo[outcome] = &registry.counter(
-        "jigsaw_slo_total", "Requests by outcome: answered within the graph's latency SLO, later, or not at all",
-        {{"graph", graph}, {"outcome", kOutcomeNames[outcome]}});
+    slo[outcome] = &registry.counter("jigsaw_slo_total",
+                                     "Requests by outcome: `met` (answered within the latency of the SLO), `missed` "
+                                     "(answered later) or `failed` (not answered). Only with target `graph`.",
+                                     {{"graph", graph}, {"outcome", kOutcomeNames[outcome]}});
 }
 
 GenerationMetrics::GenerationMetrics(Host& host, const std::string& graph, int64_t generation) {
   Labels labels = {{"graph", graph}, {"generation", std::to_string(generation)}};
   seconds = host.metric(MetricKind::kHistogram, "jigsaw_generation_seconds",
-                        "Time from the arrival of requests that one generation answered to their answer, in seconds",
+                        "Time from the arrival of requests that only this generation could answer to their answer, "
+                        "without failed ones. The buckets are a quarter apart, from 1 ms to 10 s.",
                         labels, kFineSeconds);
   labels.emplace_back("outcome", "");
   for (size_t outcome = 0; outcome < kOutcomes; outcome++) {
     labels.back().second = kOutcomeNames[outcome];
-    requests[outcome] = host.metric(MetricKind::kCounter, "jigsaw_generation_requests_total",
-                                    "Requests that only one generation could answer, by outcome", labels, {});
+    requests[outcome] = host.metric(
+        MetricKind::kCounter, "jigsaw_generation_requests_total",
+        "Requests that only this generation could answer, by outcome as in `jigsaw_slo_total`.", labels, {});
   }
 }
 
 TaskMetrics::TaskMetrics(MetricRegistry& registry, const std::string& graph, const TaskSpec& task)
-    : requests(registry.counter("jigsaw_requests_total", "Requests that arrived at a task",
+    : requests(registry.counter("jigsaw_requests_total", "Requests that reached the task.",
                                 {{"graph", graph}, {"task", task.name}})),
-      again(registry.counter("jigsaw_batches_again_total", "Batches that contain requests sent before",
-                             {{"graph", graph}, {"task", task.name}})),
-      lost(registry.counter("jigsaw_batches_lost_total", "Batches whose worker failed",
+      again(registry.counter(
+          "jigsaw_batches_again_total",
+          "Batches sent again, in part or whole, after a worker failed or to find the request that is at fault.",
+          {{"graph", graph}, {"task", task.name}})),
+      lost(registry.counter("jigsaw_batches_lost_total", "Batches on which a worker failed.",
                             {{"graph", graph}, {"task", task.name}})),
-      sent_bytes(registry.counter("jigsaw_sent_bytes_total", "Bytes of tensors sent to workers",
+      sent_bytes(registry.counter("jigsaw_sent_bytes_total",
+                                  "Bytes of the tensors in answered batches, including those in shared memory.",
                                   {{"graph", graph}, {"task", task.name}})),
-      received_bytes(registry.counter("jigsaw_received_bytes_total", "Bytes of the bodies of workers' answers",
-                                      {{"graph", graph}, {"task", task.name}})),
-      wait(registry.histogram("jigsaw_wait_seconds", "Time that requests wait in a task's queue, in seconds",
+      received_bytes(registry.counter(
+          "jigsaw_received_bytes_total",
+          "Bytes of the bodies of answers. Tensors that workers write to shared memory are not counted.",
+          {{"graph", graph}, {"task", task.name}})),
+      wait(registry.histogram("jigsaw_wait_seconds", "Time that answered requests spent in the task's queue.",
                               {{"graph", graph}, {"task", task.name}}, kSeconds)),
       dispatch(registry.histogram("jigsaw_dispatch_seconds",
-                                  "Time from the first batch of a request at a task to its last answer, in seconds",
+                                  "Time of answered requests between leaving the queue and their answer.",
                                   {{"graph", graph}, {"task", task.name}}, kSeconds)),
-      queue_length(registry.gauge("jigsaw_queue_length", "Requests that wait in a task's queue",
-                                  {{"graph", graph}, {"task", task.name}})),
+      queue_length(
+          registry.gauge("jigsaw_queue_length", "Requests in the queue.", {{"graph", graph}, {"task", task.name}})),
       queue_age(registry.gauge("jigsaw_queue_age_seconds",
-                               "Time that the first request of a task's queue has waited, in seconds",
+                               "Time that the request at the head of the queue has waited. 0 if the queue is empty.",
                                {{"graph", graph}, {"task", task.name}})),
       headroom(registry.gauge("jigsaw_queue_headroom_seconds",
-                              "Time until the deadline of the first request of a task's queue, in seconds",
+                              "Time until the deadline of the request at the head of the queue. 0 if the queue is "
+                              "empty or the request has no deadline.",
                               {{"graph", graph}, {"task", task.name}})),
-      slots(registry.gauge("jigsaw_slots", "Maximum number of concurrent batches of all workers of a task",
+      slots(registry.gauge("jigsaw_slots",
+                           "Batches that the task's workers can have in flight at a time (their slots).",
                            {{"graph", graph}, {"task", task.name}})),
-      slots_busy(registry.gauge("jigsaw_slots_busy", "Batches in flight at the workers of a task",
+      slots_busy(registry.gauge("jigsaw_slots_busy", "Slots in use, by batches of any graph that shares the workers.",
                                 {{"graph", graph}, {"task", task.name}})) {
   for (size_t reason = 0; reason < kReasons; reason++)
-    refused[reason] = &registry.counter("jigsaw_refused_total", "Requests that failed at a task, by reason",
+    refused[reason] = &registry.counter("jigsaw_refused_total", "Requests that failed at the task, by reason.",
                                         {{"graph", graph}, {"task", task.name}, {"reason", kReasonNames[reason]}});
   if (task.condition) {
-    checked = &registry.counter("jigsaw_condition_checked_total", "Requests whose condition was evaluated",
+    checked = &registry.counter("jigsaw_condition_checked_total",
+                                "Requests whose condition was evaluated. Only for a task with `when`.",
                                 {{"graph", graph}, {"task", task.name}});
-    held = &registry.counter("jigsaw_condition_held_total", "Requests whose condition was true, so that the task ran",
+    held = &registry.counter("jigsaw_condition_held_total",
+                             "Requests whose condition held. This divided by `jigsaw_condition_checked_total` is the "
+                             "condition's probability.",
                              {{"graph", graph}, {"task", task.name}});
   }
   std::vector<std::string> names = task.variants;
@@ -129,15 +146,23 @@ TaskMetrics::TaskMetrics(MetricRegistry& registry, const std::string& graph, con
   for (const std::string& variant : names) {
     Labels labels = {{"graph", graph}, {"task", task.name}, {"variant", variant}};
     VariantMetrics metrics{
-        &registry.histogram("jigsaw_batch_seconds", "Service time of batches, in seconds", labels, kSeconds),
-        &registry.histogram("jigsaw_batch_items", "Items per batch", labels, kItems),
+        &registry.histogram("jigsaw_batch_seconds",
+                            "Time of answered batches at their workers, including the transfer there and back. A stop "
+                            "of the gateway, as by SIGSTOP, adds at most 0.5 s.",
+                            labels, kSeconds),
+        &registry.histogram("jigsaw_batch_items", "Number of items in answered batches.", labels, kItems),
         {}};
     for (const OutputSpec& output : task.outputs) {
       if (!output.yields) continue;
       Labels producer = producer_labels(graph, task, variant, output.name);
       metrics.yields.emplace_back(
-          &registry.counter("jigsaw_yield_items_total", "Items for which an output with rows was computed", producer),
-          &registry.counter("jigsaw_yield_rows_total", "Rows of an output with rows", producer));
+          &registry.counter("jigsaw_yield_items_total",
+                            "Items for which the task made an output with rows that another task iterates over.",
+                            producer),
+          &registry.counter("jigsaw_yield_rows_total",
+                            "Rows of outputs with rows that another task iterates over. This divided by "
+                            "`jigsaw_yield_items_total` is the variant's mean yield.",
+                            producer));
     }
     variants.push_back(std::move(metrics));
   }
@@ -152,10 +177,20 @@ ServiceMetrics::ServiceMetrics(MetricRegistry& registry, const std::string& grap
                      {"worker", entry.worker},
                      {"batch", std::to_string(items)}};
     sizes.push_back(
-        {items, &registry.counter("jigsaw_service_batches_total", "Batches that a worker answered", labels),
-         &registry.counter("jigsaw_service_seconds_total", "Service time of these batches, in seconds", labels),
+        {items,
+         &registry.counter("jigsaw_service_batches_total",
+                           "Answered batches of a worker, if its model has a profile. `batch` is the smallest profiled "
+                           "batch size that holds the batch.",
+                           labels),
+         &registry.counter(
+             "jigsaw_service_seconds_total",
+             "Time of the batches in `jigsaw_service_batches_total` at the worker, as in `jigsaw_batch_seconds`.",
+             labels),
          &registry.counter("jigsaw_service_profiled_seconds_total",
-                           "Service time of these batches by the profile, in seconds", labels)});
+                           "Time that the batches in `jigsaw_service_batches_total` take by the profile. "
+                           "`jigsaw_service_seconds_total` divided by this is how much slower the worker is than its "
+                           "profile; `profiles check --live` does it for all workers.",
+                           labels)});
   }
 }
 

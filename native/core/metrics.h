@@ -1,4 +1,4 @@
-// Metrics of the data plane. docs/reference/metrics.md describes each of them.
+// Metrics of the data plane. The tables of docs/reference/metrics.md have the helps of all of them.
 #pragma once
 
 #include <map>

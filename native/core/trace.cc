@@ -100,10 +100,14 @@ std::string traced_name(const Request& request) {
 Tracer::Tracer(const std::string& run_dir, MetricRegistry& metrics)
     : folder_(run_dir + "/traces/gateway"),
       share_path_(run_dir + "/traced_share"),
-      recorded_(metrics.counter("jigsaw_traces_total", "Requests sampled for OpenTelemetry, by outcome",
-                                {{"outcome", "recorded"}})),
-      dropped_(metrics.counter("jigsaw_traces_total", "Requests sampled for OpenTelemetry, by outcome",
-                               {{"outcome", "dropped"}})) {
+      recorded_(metrics.counter(
+          "jigsaw_traces_total",
+          "Requests that are sampled, by outcome: `recorded`, or `dropped` because more than 500 in a second were.",
+          {{"outcome", "recorded"}})),
+      dropped_(metrics.counter(
+          "jigsaw_traces_total",
+          "Requests that are sampled, by outcome: `recorded`, or `dropped` because more than 500 in a second were.",
+          {{"outcome", "dropped"}})) {
   refresh_share();
 }
 

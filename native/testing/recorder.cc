@@ -50,7 +50,7 @@ std::unique_ptr<Metric> Recorder::metric(MetricKind kind, const std::string& nam
   if (help.empty() || buckets.empty() == (kind == MetricKind::kHistogram))
     throw std::runtime_error("metric " + name + " cannot be made");
   std::lock_guard lock(mutex_);
-  series_.push_back({kind, name, labels});
+  series_.push_back({kind, name, help, labels});
   return std::make_unique<RecordedMetric>(*this, series_.back());
 }
 
@@ -68,6 +68,8 @@ std::string Recorder::json() const {
     if (text.back() != '[') text += ',';
     text += std::string("{\"kind\":\"") + kKinds[size_t(series.kind)] + "\",\"name\":";
     append_json(text, series.name);
+    text += ",\"help\":";
+    append_json(text, series.help);
     char numbers[96];
     snprintf(numbers, sizeof numbers, ",\"value\":%.17g,\"count\":%lld,\"labels\":{", series.value,
              static_cast<long long>(series.count));

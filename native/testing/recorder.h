@@ -19,14 +19,15 @@ class Recorder : public Host {
   std::unique_ptr<Metric> metric(MetricKind kind, const std::string& name, const std::string& help,
                                  const Labels& labels, const std::vector<double>& buckets) override;
 
-  // Returns logs and metrics as JSON: {"logs": [[level, text], ...], "metrics": [{"name", "kind", "labels", "value",
-  // "count"}]}.
+  // Returns logs and metrics as JSON: {"logs": [[level, text], ...], "metrics": [{"name", "help", "kind", "labels",
+  // "value", "count"}]}.
   std::string json() const;
 
  private:
   struct Series {
     MetricKind kind;
     std::string name;
+    std::string help;
     Labels labels;
     double value = 0;   // Value of a counter or gauge; sum of a histogram.
     int64_t count = 0;  // Number of values that a histogram has observed.

@@ -249,7 +249,7 @@ class Engine:
 
     @property
     def series(self) -> list[dict[str, Any]]:
-        """All series of all metrics: kind, name, labels, value and count."""
+        """All series of all metrics: kind, name, help, labels, value and count."""
         return list(self._state()["metrics"])
 
     def metric(self, name: str, **labels: str) -> float:

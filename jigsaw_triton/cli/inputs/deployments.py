@@ -67,7 +67,7 @@ def observing(metrics_help: str) -> Decorator[Any]:
         option(
             "--otlp",
             metavar="ENDPOINT",
-            help="Export traces to this receiver of OTLP: http://localhost:4318 or grpc://localhost:4317; none to stop.",
+            help="Export traces to this OTLP receiver: http://localhost:4318 or grpc://localhost:4317; none to stop.",
         ),
         option(
             "--otlp-sample",

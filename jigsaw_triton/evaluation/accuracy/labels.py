@@ -145,7 +145,8 @@ def _rows(graph: TaskGraph, labels: Labels, limit: int | None) -> Iterator[Mappi
     lengths = {name: array.shape[0] if array.ndim else 0 for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         sizes = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-        raise InputError(f"the arrays have different numbers of requests: {sizes}", where=where)
+        hint = "save arrays whose first dimensions are equal"
+        raise InputError(f"the arrays have different numbers of requests: {sizes}", where=where, hint=hint)
     for row in range(min(next(iter(lengths.values()), 0), limit if limit is not None else sys.maxsize)):
         yield {name: array[row] for name, array in arrays.items()}
 
@@ -153,7 +154,8 @@ def _rows(graph: TaskGraph, labels: Labels, limit: int | None) -> Iterator[Mappi
 def _request(graph: TaskGraph, ranked: set[str], labels: Labels, row: Any, at: int) -> Request:
     where = f"{labels.file}, request {at + 1}"
     if not isinstance(row, Mapping):
-        raise InputError(f"{EXAMPLES} yielded {type(row).__name__}, not a mapping", where=where)
+        hint = "yield a dictionary of the tensors of one request"
+        raise InputError(f"{EXAMPLES} yielded {type(row).__name__}, not a mapping", where=where, hint=hint)
     inputs: dict[TensorRef, Array] = {}
     for name in graph.inputs:
         ref = TensorRef(GRAPH_INPUTS, name)
@@ -214,6 +216,8 @@ def _own_code(file: Path) -> Iterator[None]:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
         line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else (lines or [None])[-1]
         place = f"{file}:{line}" if line else str(file)
-        raise InputError(f"the code failed: {type(error).__name__}: {error}", where=place) from error
+        raise InputError(
+            f"the code failed: {type(error).__name__}: {error}", where=place, hint="correct the file of labels"
+        ) from error
     finally:
         sys.path.remove(folder)

@@ -36,7 +36,8 @@ def _sample(graph: TaskGraph, name: str) -> Array:
     try:
         array: Array = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise InputError(f"the sample of {name} cannot be read ({error})", where=str(path)) from error
+        hint = "save the tensor of one request, without a batch dimension, with numpy.save"
+        raise InputError(f"the sample of {name} cannot be read ({error})", where=str(path), hint=hint) from error
     found = conforming(array, wanted)
     if found is None:
         raise InputError(

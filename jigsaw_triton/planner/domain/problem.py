@@ -330,7 +330,10 @@ def _check_cluster(cluster: Cluster) -> None:
     costs = {g.board.name: g.cost for g in cluster.gpus}
     for gpu in cluster.gpus:
         if gpu.board != first[gpu.board.name]:
-            raise InputError(f"GPUs of the model {gpu.board.name} differ in their MIG profiles", where=str(gpu.id))
+            hint = "install the same driver on all machines"
+            raise InputError(
+                f"GPUs of the model {gpu.board.name} differ in their MIG profiles", where=str(gpu.id), hint=hint
+            )
         if (gpu.cost is None) != (cluster.gpus[0].cost is None):
             raise InputError("only some GPUs of the cluster have a cost", hint="give it for all of them or for none")
         if gpu.cost != costs[gpu.board.name]:
@@ -338,7 +341,8 @@ def _check_cluster(cluster: Cluster) -> None:
                 f"GPUs of the model {gpu.board.name} have different costs", where=str(gpu.id), hint="give all the same"
             )
         if reason := fits(gpu.board, gpu.foreign):
-            raise InputError(f"the foreign MIG instances do not fit the GPU: {reason}", where=str(gpu.id))
+            hint = "list the instances as `nvidia-smi mig -lgi` prints them"
+            raise InputError(f"the foreign MIG instances do not fit the GPU: {reason}", where=str(gpu.id), hint=hint)
 
 
 def _check_multiplicities(graph: TaskGraph) -> None:

@@ -1,0 +1,122 @@
+"""The page of all error messages."""
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from posixpath import relpath
+
+from docs.generators.markdown import code, plain, table
+from docs.generators.messages import Message, find_messages
+from docs.generators.sources import ANY, read_package
+from jigsaw_triton import errors
+
+ROOT = Path(__file__).resolve().parents[2]
+TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
+
+SUBJECTS = {
+    "Command lines": ("cli",),
+    "graph.yaml": ("graph", "spec", "api.files", "api.builders", "api.graph_changes", "api.file_changes"),
+    "cluster.yaml and GPUs": ("gpus.cluster", "gpus.catalog", "gpus.arrangement", "spec.mig_layouts"),
+    "Applications and packages": ("applications", "packages", "resources"),
+    "Models": ("models", "api.adding", "api.variants", "api.checking"),
+    "Profiles": ("profiles", "api.profiles", "api.profile_files", "evaluation.profiling"),
+    "Accuracies": ("evaluation.accuracy", "api.accuracies"),
+    "Plans": ("planner", "api.planning", "api.wanted"),
+    "Compiled repositories": ("compiler",),
+    "Simulations and comparisons": ("evaluation", "api.rehearsing", "api.replaying", "api.simulating"),
+    "Deployments": ("api", "controller"),
+    "Servers": ("servers",),
+    "MIG": ("gpus",),
+    "Several machines": ("agent", "controller.fleet", "servers.certificates", "servers.engines", "api.takeover"),
+    "Cells and fronts": ("front", "api.cells", "api.cell_files", "api.fronts"),
+    "Web console and reports": ("console", "api.console", "api.reports"),
+    "Exported files": ("export", "api.exporting", "api.export_input"),
+}
+"""Heading -> the modules whose messages are below it. The longest name that a module begins with decides."""
+
+_CELL = re.compile(r"(`+) ?(.+?) ?\1")
+
+_LINK = re.compile(r"\]\((?!\w+:)([^)]+)\)")
+
+_NAMED = "see the hint of the error"
+
+
+@cache
+def messages() -> tuple[Message, ...]:
+    """Returns the messages of all errors in the code."""
+    return tuple(find_messages(read_package(ROOT / "jigsaw_triton")))
+
+
+def explained() -> dict[str, str]:
+    """Returns the messages that the page on troubleshooting explains, and what it says to do about each."""
+    rows = re.findall(r"^\| (.+?) \| (.+) \| (.+?) \|$", TROUBLESHOOTING.read_text(encoding="utf-8"), re.MULTILINE)
+    return {words(found[1]): _moved(remedy) for cell, _, remedy in rows for found in _CELL.findall(cell)}
+
+
+def _moved(text: str) -> str:
+    """Returns a text of the page on troubleshooting with its links as they are on the page of messages."""
+    return _LINK.sub(lambda link: f"]({relpath(link[1], 'reference')})", text)
+
+
+def words(message: str) -> str:
+    """Returns a message in the form in which messages are compared."""
+    return " ".join(message.replace("`", "").split())
+
+
+def subject(module: str) -> str:
+    """Returns the heading of a module's messages.
+
+    Args:
+        module: Name of the module below the package.
+
+    Raises:
+        LookupError: `SUBJECTS` has no heading for the module.
+    """
+    parts = module.split(".")
+    for size in range(len(parts), 0, -1):
+        for heading, names in SUBJECTS.items():
+            if ".".join(parts[:size]) in names:
+                return heading
+    raise LookupError(f"SUBJECTS in {__file__} has no heading for the messages of {module}")
+
+
+def all_messages() -> str:
+    """Returns a section for each subject, with a table of its messages and what to do about each."""
+    known = explained()
+    rows: dict[str, dict[str, list[str]]] = {heading: {} for heading in SUBJECTS}
+    for message in messages():
+        advice = [plain(hint) for hint in _telling(message.hints)]
+        if not message.hints:
+            advice = [known.get(words(message.text), "")]
+        rows[subject(message.module)].setdefault(code(message.text), []).extend(advice or [_NAMED])
+    sections = (
+        f"## {heading}\n\n"
+        + table(("message", "what to do"), ((text, _together(advice)) for text, advice in found.items()))
+        for heading, found in rows.items()
+        if found
+    )
+    return "\n".join(sections)
+
+
+def _telling(hints: Iterable[str]) -> list[str]:
+    """Returns the hints that say something, and of these the ones that begin with words, if there are any."""
+    worded = [hint for hint in hints if re.search("[A-Za-z]{2}", hint)]
+    return [hint for hint in worded if not hint.startswith((ANY, ";"))] or worded
+
+
+def _together(advice: list[str]) -> str:
+    return "; or ".join(dict.fromkeys(one for one in advice if one)) or _NAMED
+
+
+def classes() -> str:
+    """Returns a table of the errors that the library raises, with the exit codes of commands."""
+    return table(("error", "exit code", "meaning"), _classes(errors.JigsawError, 0))
+
+
+def _classes(kind: type[errors.JigsawError], depth: int) -> Iterator[tuple[str, str, str]]:
+    meaning = (kind.__doc__ or "").splitlines()[0]
+    yield "&emsp;" * depth + code(kind.__name__), str(kind.exit_code), plain(meaning)
+    for child in kind.__subclasses__():
+        if child.__module__ == errors.__name__:
+            yield from _classes(child, depth + 1)
