@@ -1,0 +1,1 @@
+"""Documentation of jigsaw-triton, with the scripts that make its pictures."""
