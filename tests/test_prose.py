@@ -15,6 +15,7 @@ PYTHON = (
     "benchmarks",
     "console",
     "demo",
+    "docs",
     "ensembles",
     "model_repository_templates",
     "native",

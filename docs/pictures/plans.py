@@ -36,7 +36,7 @@ class Example:
     @property
     def options(self) -> Options:
         """Options of the planner."""
-        return Options(features=self.features)
+        return Options(features=self.features, time_limit_s=TIME_LIMIT_S)
 
     def problem(self) -> Problem:
         """Returns the planning problem."""
@@ -49,6 +49,9 @@ EXAMPLES = {
     "traffic-600": Example("traffic", "2xH100-80GB", 600, running="traffic-350"),
     **{f"ar-{letters}": Example("ar", "12xH100-80GB", 300, letters) for letters in ("AST", "AS", "AT", "ST")},
 }
+
+TIME_LIMIT_S = 120.0
+"""Seconds for solving. A second is enough, but not on a machine that is very busy."""
 
 CELLS = "cells"
 CELLS_RPS = 2200
@@ -71,15 +74,15 @@ def make(name: str) -> Plan:
     return jt.plan(example.problem(), options=example.options)
 
 
-def make_cells() -> Partition:
-    """Makes the partition of a cluster into cells."""
-    app, cluster = ROOT / "ensembles" / "traffic", FOLDER / "cluster.yaml"
-    return jt.plan_cells(app, demand=CELLS_RPS, cluster=cluster, cells=CELLS_COUNT)
+def cells_problem() -> Problem:
+    """Returns the planning problem of the cells."""
+    return jt.load_problem(ROOT / "ensembles" / "traffic", demand=CELLS_RPS, cluster=FOLDER / "cluster.yaml")
 
 
 def keep_all() -> None:
     """Makes all plans again and keeps them."""
     for name in EXAMPLES:
         (FOLDER / f"{name}.json").write_text(plan_to_text(make(name)))
-    text = json.dumps(json.loads(partition_to_text(make_cells())), indent=1)
+    partition = jt.plan_cells(cells_problem(), cells=CELLS_COUNT)
+    text = json.dumps(json.loads(partition_to_text(partition)), indent=1)
     (FOLDER / f"{CELLS}.json").write_text(text + "\n")
