@@ -59,7 +59,7 @@ class Clients:
 
     def __init__(self, address: str, rates_rps: dict[str, float]) -> None:
         self.rates_rps = rates_rps
-        self.sent = 0
+        self.sent = dict.fromkeys(rates_rps, 0)
         self.failed: list[str] = []
         self._address = address
         self._stopped = threading.Event()
@@ -81,8 +81,8 @@ class Clients:
         frame.set_data_from_numpy(np.zeros(FRAME_SHAPE, np.uint8))
         with closing(grpc.InferenceServerClient(self._address)) as client:
             while not self._stopped.wait(random_.expovariate(self.rates_rps[graph])):
-                self.sent += 1
-                client.async_infer(graph, [frame], self._answered, request_id=f"{graph}-{self.sent}")
+                self.sent[graph] += 1
+                client.async_infer(graph, [frame], self._answered, request_id=f"{graph}-{self.sent[graph]}")
 
     def _answered(self, result: object, error: Exception | None) -> None:
         if error is not None:
@@ -124,9 +124,9 @@ class Camera:
 
     def take(self, page: "Page", name: str) -> None:
         """Writes a screenshot with few colours, which are enough for the console."""
-        height = min(page.viewport_size["height"], page.evaluate("document.documentElement.scrollHeight"))
-        size = {"x": 0, "y": 0, "width": page.viewport_size["width"], "height": height}
-        shot = Image.open(io.BytesIO(page.screenshot(clip=size))).convert("RGB")
+        wide, high = page.evaluate("[innerWidth, Math.min(innerHeight, document.documentElement.scrollHeight)]")
+        taken = page.screenshot(clip={"x": 0, "y": 0, "width": wide, "height": high})
+        shot = Image.open(io.BytesIO(taken)).convert("RGB")
         path = FOLDER / f"{name}.png"
         shot.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
         print(f"{path.name}: {shot.width}x{shot.height}, {path.stat().st_size / 1000:.0f} kB", flush=True)
@@ -201,7 +201,7 @@ def main() -> None:
             (url,) = re.findall(r"web console: (\S+)", said)
             with Clients(f"127.0.0.1:{grpc_port}", dict(USUAL_RPS)) as clients:
                 photograph(Camera(browser, url), clients)
-            print(f"{clients.sent} requests were sent, {len(clients.failed)} failed: {clients.failed[:1]}")
+            print(f"{sum(clients.sent.values())} requests were sent, {len(clients.failed)} failed: {clients.failed[:1]}")
         finally:
             run("down", folder=folder)
 
