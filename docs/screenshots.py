@@ -201,7 +201,9 @@ def main() -> None:
             (url,) = re.findall(r"web console: (\S+)", said)
             with Clients(f"127.0.0.1:{grpc_port}", dict(USUAL_RPS)) as clients:
                 photograph(Camera(browser, url), clients)
-            print(f"{sum(clients.sent.values())} requests were sent, {len(clients.failed)} failed: {clients.failed[:1]}")
+            print(
+                f"{sum(clients.sent.values())} requests were sent, {len(clients.failed)} failed: {clients.failed[:1]}"
+            )
         finally:
             run("down", folder=folder)
 

@@ -46,9 +46,7 @@ def small(strip: Strip, palette: Mapping[str, str], x: float, y: float) -> Itera
         yield outlined(*box, "free") if piece is None else filled(palette[piece.key], *box)
 
 
-def large(
-    strip: Strip, palette: Mapping[str, str], y: float, marked: Collection[Placement] = ()
-) -> Iterator[Element]:
+def large(strip: Strip, palette: Mapping[str, str], y: float, marked: Collection[Placement] = ()) -> Iterator[Element]:
     """Yields a GPU with its name and text in its slices; `LINE + PIECE` high.
 
     Args:
@@ -110,7 +108,9 @@ def comparison(plans: Iterable[Plan]) -> str:
         y += 22 + -(-len(on_gpus) // _SMALL_IN_ROW) * (_SMALL_HIGH + _SMALL_GAP) + 16
     content += legend(palette, y)
     title = "; ".join(f"{named(letters)}: {plan.slices_used} slices" for letters, (plan, _) in found.items())
-    return document(f"Slices of the same graph and demand by features of the planner. {title}", y + 12 + INSET, *content)
+    return document(
+        f"Slices of the same graph and demand by features of the planner. {title}", y + 12 + INSET, *content
+    )
 
 
 def cells(partition: Partition) -> str:

@@ -1,6 +1,6 @@
 """Draws the change from a running plan to the next: the steps of the planner, with the stages of the controller."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from xml.etree.ElementTree import Element
 

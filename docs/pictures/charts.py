@@ -1,8 +1,8 @@
 """Draws profiles: which variants a task may choose from, and how a fit completes what was measured."""
 
+import jigsaw_triton as jt
 from docs.pictures.canvas import INNER, INSET, LINE, document, words
 from docs.pictures.plans import ROOT
-import jigsaw_triton as jt
 from jigsaw_triton.profiles.report.figures import ReportFigures, TaskFigures, VariantFigures, report_figures
 from jigsaw_triton.profiles.report.panels import accuracy_front, latency_panels, shades, slices_of
 from jigsaw_triton.report.frame import Panel
@@ -38,7 +38,9 @@ def variants(app: str, task: str) -> str:
     panel = accuracy_front(_task(app, task), figures.slo)
     assert panel is not None
     title = f"Throughput per compute slice against accuracy of the variants of {task}"
-    return _drawn(panel, title, f"Variants of {task}", "throughput of the best configuration within the SLO, by accuracy")
+    return _drawn(
+        panel, title, f"Variants of {task}", "throughput of the best configuration within the SLO, by accuracy"
+    )
 
 
 def fit(app: str, task: str, variant: str) -> str:

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
+import jigsaw_triton as jt
 from docs.pictures import boards, changes, charts, graphs
 from docs.pictures.plans import EXAMPLES, ROOT, kept, kept_cells
-import jigsaw_triton as jt
 
 FOLDER = ROOT / "docs" / "images" / "concepts"
 

@@ -39,7 +39,9 @@ def budgets(graph: TaskGraph, plan: GraphPlan) -> str:
     content = list(_edges(graph, boxes))
     for name, (x, y, wide, high) in boxes.items():
         task = plan.tasks[name]
-        mix = ", ".join(f"{variant} {share:.0%}" if len(task.mix) > 1 else variant for variant, share in task.mix.items())
+        mix = ", ".join(
+            f"{variant} {share:.0%}" if len(task.mix) > 1 else variant for variant, share in task.mix.items()
+        )
         content += [
             filled(palette[name], x, y, wide, high),
             words(name, x + 8, y + LINE, "t on bold"),

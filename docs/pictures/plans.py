@@ -41,7 +41,9 @@ class Example:
     def problem(self) -> Problem:
         """Returns the planning problem."""
         running = kept(self.running) if self.running else None
-        return jt.load_problem(ROOT / "ensembles" / self.app, demand=self.demand_rps, gpus=self.gpus, driver="emulated", running=running)
+        return jt.load_problem(
+            ROOT / "ensembles" / self.app, demand=self.demand_rps, gpus=self.gpus, driver="emulated", running=running
+        )
 
 
 EXAMPLES = {
