@@ -1,7 +1,7 @@
 """`python -m docs.screenshots`: takes the screenshots of the web console, of a deployment under load.
 
-The tritonservers, the clients, the controller and the console are real. MIG and the models' times are emulated. It takes
-about two minutes, and needs Chromium and Pillow.
+The tritonservers, the clients, the controller and the console are real. MIG and the times of the models are emulated.
+It takes about two minutes, and needs Chromium and Pillow.
 """
 
 import io

@@ -107,10 +107,8 @@ def comparison(plans: Iterable[Plan]) -> str:
         content += rows_of(on_gpus, palette, INSET, y + 22, _SMALL_IN_ROW)
         y += 22 + -(-len(on_gpus) // _SMALL_IN_ROW) * (_SMALL_HIGH + _SMALL_GAP) + 16
     content += legend(palette, y)
-    title = "; ".join(f"{named(letters)}: {plan.slices_used} slices" for letters, (plan, _) in found.items())
-    return document(
-        f"Slices of the same graph and demand by features of the planner. {title}", y + 12 + INSET, *content
-    )
+    counts = ", ".join(f"{plan.slices_used} with {named(letters)}" for letters, (plan, _) in found.items())
+    return document(f"Slices for the same graph and demand, by features: {counts}", y + 12 + INSET, *content)
 
 
 def cells(partition: Partition) -> str:

@@ -1,4 +1,4 @@
-"""What all pictures are drawn on: a card that follows the reader's choice of light and dark, and is legible on a phone."""
+"""Canvas of all pictures: a card that follows the reader's choice of light and dark, and is legible on a phone."""
 
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element, tostring

@@ -65,13 +65,15 @@ def change(example: Example, before: Plan, after: Plan) -> str:
         gpu.id: {placed.placement: placed for placed in gpu.layout} for gpu in before.gpus
     }
     models = {gpu.id: gpu.model for gpu in (*before.gpus, *after.gpus)}
-    content: list[Element] = [words(f"before: {_rate(before.graphs[name].capacity_rps)}", INSET, INSET + 12, "t bold")]
+    content: list[Element] = [
+        words(f"before: capacity {number(before.graphs[name].capacity_rps)} requests/s", INSET, INSET + 12, "t bold")
+    ]
     y: float = INSET + 20
     y = _boards(content, _shown(before, layouts, models, models), palette, y)
     for index, step in enumerate(steps, 1):
         content += [
             words(f"{index}. {_KINDS[step.kind]}", INSET, y + 12, "t bold"),
-            words(f"{number(step.seconds)} s, then {_rate(step.after_rps[name])}", INSET + INNER, y + 12, "t end"),
+            words(_figures(step, name), INSET + INNER, y + 12, "t end"),
         ]
         y += 20
         for title in _titles(found, index):
@@ -96,8 +98,10 @@ _KINDS = {
 }
 
 
-def _rate(rps: float) -> str:
-    return f"capacity {number(rps)} requests/s"
+def _figures(step: Step, graph: str) -> str:
+    """Returns the duration of a step, and the capacity during and after it."""
+    during, after = (number(rps[graph]) for rps in (step.during_rps, step.after_rps))
+    return f"{number(step.seconds)} s, capacity {during}, then {after}"
 
 
 def _titles(found: Iterable[Stage], step: int) -> list[str]:

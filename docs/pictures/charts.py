@@ -38,9 +38,7 @@ def variants(app: str, task: str) -> str:
     panel = accuracy_front(_task(app, task), figures.slo)
     assert panel is not None
     title = f"Throughput per compute slice against accuracy of the variants of {task}"
-    return _drawn(
-        panel, title, f"Variants of {task}", "throughput of the best configuration within the SLO, by accuracy"
-    )
+    return _drawn(panel, title, f"Variants of {task}", "best throughput within the SLO, by accuracy")
 
 
 def fit(app: str, task: str, variant: str) -> str:
@@ -49,7 +47,7 @@ def fit(app: str, task: str, variant: str) -> str:
     panel = next(latency_panels(found, shades(row.key.instances for row in found.rows)))
     kind = slices_of(found.rows)[0]
     heading = f"{task} {variant} on a {kind} of {found.rows[0].key.gpu}"
-    note = "filled: measured; hollow: fitted; bars from p50 to p95; ×1 to ×4: instances"
+    note = "filled: measured; hollow: fitted; bars: p50 to p95; lines: 1 to 4 instances"
     return _drawn(panel, f"Latency against batch of {variant} on a {kind}: measured and fitted", heading, note)
 
 

@@ -120,7 +120,7 @@ def request(graph: TaskGraph, plan: GraphPlan) -> str:
                 filled(palette[name], worker_x, top, worker_wide, row - 8),
                 words(cut(segment.variant, worker_wide - 12, "s"), worker_x + 6, top + 13, "s on bold"),
                 words(
-                    f"{segment.count} × {segment.slice}, {segment.instances}×b{segment.batch}, {segment.share:.0%}",
+                    f"{segment.count} x {segment.slice}, {segment.instances}x b{segment.batch}, {segment.share:.0%}",
                     worker_x + 6,
                     top + 27,
                     "s on",
