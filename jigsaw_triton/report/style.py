@@ -5,7 +5,7 @@ matplotlib's inferno and plasma. Readers with all common kinds of colour vision 
 contrast of at least 3 to the charts; the tests compute both. Labels in the charts say the same as the colours.
 """
 
-STYLE = """
+COLOURS = """
 :root{--paper:#fff;--card:#f5f7f9;--ink:#19202a;--soft:#586373;--edge:#d3d9e0;--link:#0b5aa5;--error:#b3261e;--warning:#8a5a00;
 --s0:#040316;--s1:#270b52;--s2:#530e6d;--s3:#7d1d6c;--s4:#a72d5f;--s5:#cd4247;--s6:#ea6428;
 --h0:#667bc8;--h1:#d17700;--h2:#049857;--h3:#bc6b96;--h4:#6b4800;--h5:#052a6a;--h6:#4b453c}
@@ -13,6 +13,10 @@ STYLE = """
 :root{color-scheme:dark;--paper:#12161c;--card:#1a2028;--ink:#e4e9ef;--soft:#9aa7b6;--edge:#343e4a;--link:#7ab8f5;--error:#ff8a80;
 --warning:#f0b849;--s0:#b93388;--s1:#d04d73;--s2:#e3685e;--s3:#f38649;--s4:#fca735;--s5:#fccc25;--s6:#f0f525;
 --h0:#21a4fe;--h1:#c05109;--h2:#0c8758;--h3:#b969a6;--h4:#e2b215;--h5:#5cedff;--h6:#bdd9b8}}
+"""
+"""Colours of light and dark pages, as custom properties."""
+
+_PAGE = """
 *{box-sizing:border-box}
 body{margin:0 auto;padding:1rem;max-width:86rem;background:var(--paper);color:var(--ink);
 font:.94rem/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
@@ -50,6 +54,9 @@ figcaption{font-weight:600;font-size:.9rem}
 .key svg{width:.8em;height:.8em;margin-right:.3em}
 svg{display:block;width:100%;height:auto;overflow:visible}
 .key svg{display:inline-block}
+"""
+
+CHARTS = """
 svg text{font:11px system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif;fill:var(--soft)}
 svg .end{text-anchor:end}svg .middle{text-anchor:middle}
 svg .label{fill:var(--c);font-weight:600;paint-order:stroke;stroke:var(--card);stroke-width:2px}
@@ -66,9 +73,16 @@ rect{fill:var(--c);stroke:var(--c);stroke-width:1}
 .s0{--c:var(--s0)}.s1{--c:var(--s1)}.s2{--c:var(--s2)}.s3{--c:var(--s3)}.s4{--c:var(--s4)}.s5{--c:var(--s5)}.s6{--c:var(--s6)}
 .h0{--c:var(--h0)}.h1{--c:var(--h1)}.h2{--c:var(--h2)}.h3{--c:var(--h3)}.h4{--c:var(--h4)}.h5{--c:var(--h5)}.h6{--c:var(--h6)}
 .d1 .line{stroke-dasharray:6 3}.d2 .line{stroke-dasharray:2 2}
+"""
+"""Rules for charts, with the colours of `COLOURS`."""
+
+_MEDIA = """
 @media (max-width:40rem){body{padding:.7rem}dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.4rem}}
 @media print{html{font-size:9.5px}body{max-width:none}nav,details{display:none}.wide,.picture{overflow:visible}
 .picture{padding:0}.picture img{max-width:100%;height:auto}
 .charts{grid-template-columns:repeat(4,1fr)}.charts.large{grid-template-columns:repeat(2,1fr)}
 h2,h3,h4{break-after:avoid}tr{break-inside:avoid}section section{break-inside:avoid}}
 """
+
+STYLE = COLOURS + _PAGE + CHARTS + _MEDIA
+"""The whole style sheet."""
