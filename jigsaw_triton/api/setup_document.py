@@ -9,7 +9,8 @@ from jigsaw_triton.api.profiles import figures_of_graphs
 from jigsaw_triton.console.reports.setup import Setup
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.planner.domain.plan import Plan, plan_from_json
+from jigsaw_triton.planner.domain.plan import Plan
+from jigsaw_triton.planner.domain.plan_reader import plan_from_json
 from jigsaw_triton.profiles.table import ProfileTable
 
 SETUP = "setup"

@@ -14,7 +14,7 @@ from jigsaw_triton.compiler.bundle import Worker
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.fleet.gateway_content import GatewayContent, RemoteWorker
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.gpus.model import GatewayPorts
+from jigsaw_triton.gpus.gateway import GatewayPorts
 from tests.fakes.node import model, worker
 
 STEPS = worker("steps", model("s"))

@@ -200,7 +200,7 @@ class RemoteNode:
     async def energy(self) -> Mapping[GpuId, float]:
         """Returns the energy of the node's GPUs in joules; see `MigDriver.energy`."""
         with contextlib.suppress(JigsawError):
-            if not self._away:
+            if not self.away:
                 found = (await self._calls.get("/energy"))["joules"]
                 return {GpuId(self.name, int(index)): joules for index, joules in found.items()}
         return {}
@@ -208,7 +208,7 @@ class RemoteNode:
     async def run_records(self) -> list[str]:
         """Returns the records of traced batches since the last call; none if the node is away."""
         with contextlib.suppress(JigsawError):
-            if not self._away:
+            if not self.away:
                 return list((await self._calls.get("/traces", timeout_s=_TRACES_S))["lines"])
         return []
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from jigsaw_triton.gpus.model import Otlp
+from jigsaw_triton.gpus.gateway import Otlp
 from jigsaw_triton.runtime.trace import EXPORT_FILE, FOLDER, GATEWAY, REQUESTS, WORKERS, Hop, Response, Run, TraceFile
 from tests.console.otlp.records import BEGAN_S, CONTEXT, call, hop, response, run
 from tests.e2e.system import free_ports
