@@ -47,8 +47,8 @@ _CHECK_S = 1.0
 """Seconds between two checks of a controller."""
 
 _STANDBY_CHECKS = 30
-"""Checks with a heartbeat after which a controller gets a standby. Before, it would delay the controller's own start and
-the first models."""
+"""Checks with a heartbeat after which a controller gets a standby. Earlier, it would delay the controller's own start
+and that of its first models."""
 
 _LEAVE_CHECKS = 10
 """Checks after which a controller that has not ended after SIGTERM is killed."""

@@ -1,8 +1,8 @@
 from base64 import b64decode
 from dataclasses import replace
 
+from jigsaw_triton.console.emulated import EMULATED_MIG, EMULATED_VARIANTS
 from jigsaw_triton.console.reports.plan import plan_page
-from jigsaw_triton.console.status import EMULATED_MIG, EMULATED_VARIANTS
 from jigsaw_triton.planner.domain.plan import PlanCost, PlanSurvival, Standby
 from tests.console.test_status import ONE
 from tests.controller.worlds import VARIANTS, profiled
