@@ -83,11 +83,11 @@ def test_a_model_that_fails_is_not_added(tmp_path: Path, old: str, new: str, mes
 def test_outputs_of_torchscript_are_counted_if_they_have_no_names(tmp_path: Path) -> None:
     import torch
 
-    class Both(torch.nn.Module):
+    class Both(torch.nn.Module):  # type: ignore[misc]
         def forward(self, a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return 2 * a, a.sum(1)
 
-    torch.jit.script(Both()).save(str(tmp_path / "both.pt"))  # type: ignore[no-untyped-call]
+    torch.jit.script(Both()).save(str(tmp_path / "both.pt"))
     added = add_models([tmp_path / "both.pt"], task="t", graph=tmp_path, samples={"a": np.ones(3, np.float32)})
     task = added.graph.tasks["t"]
     assert list(task.outputs) == ["OUTPUT__0", "OUTPUT__1"]

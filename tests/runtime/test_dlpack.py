@@ -1,4 +1,5 @@
 import gc
+from importlib import import_module
 from types import ModuleType
 
 import numpy as np
@@ -12,9 +13,7 @@ from jigsaw_triton.runtime.dtypes import BF16, Array
 @pytest.fixture
 def torch() -> ModuleType:
     """Imports torch, which takes too long for every run that collects this file."""
-    import torch
-
-    return torch
+    return import_module("torch")
 
 
 def bits(*shape: int) -> Array:

@@ -88,5 +88,5 @@ def load(folder: Path, spec: RunnerSpec, _instance: str) -> TorchRunner:
     torch.set_num_threads(spec.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     file = str(artifact(folder, "model.pt"))
-    module: Any = torch.jit.load(file, map_location=device)  # type: ignore[no-untyped-call]  # torch.jit has no types
+    module: Any = torch.jit.load(file, map_location=device)
     return TorchRunner(spec, module.eval(), device)

@@ -20,12 +20,12 @@ def folder(tmp_path: Path) -> Path:
     # Importing torch takes too long for every run that collects this file.
     import torch
 
-    class Both(torch.nn.Module):
+    class Both(torch.nn.Module):  # type: ignore[misc]
         def forward(self, a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return a - b, a * b
 
     with pytest.warns(DeprecationWarning):
-        torch.jit.trace(Both(), (torch.ones(1, 2), torch.ones(1, 2))).save(str(tmp_path / "model.pt"))  # type: ignore[no-untyped-call]
+        torch.jit.trace(Both(), (torch.ones(1, 2), torch.ones(1, 2))).save(str(tmp_path / "model.pt"))
     return tmp_path
 
 
@@ -66,16 +66,16 @@ def test_a_wrong_number_of_outputs_is_an_error(folder: Path) -> None:
 def test_tensors_are_matched_by_the_names_that_the_model_has(tmp_path: Path, form: str) -> None:
     import torch
 
-    class Named(torch.nn.Module):
+    class Named(torch.nn.Module):  # type: ignore[misc]
         def forward(self, A: torch.Tensor, B: torch.Tensor, scale: float = 2.0) -> dict[str, torch.Tensor]:
             return {"SUM": scale * A - B, "PRODUCT": A * B, "UNUSED": A}
 
-    class Fields(torch.nn.Module):
+    class Fields(torch.nn.Module):  # type: ignore[misc]
         def forward(self, A: torch.Tensor, B: torch.Tensor) -> Pair:
             return Pair(2.0 * A - B, A * B)
 
     module = Named() if form == "dictionary" else Fields()
-    torch.jit.script(module).save(str(tmp_path / "model.pt"))  # type: ignore[no-untyped-call]
+    torch.jit.script(module).save(str(tmp_path / "model.pt"))
     runner = load_runner(tmp_path, RunnerSpec("torch", (B, A), (PRODUCT, SUM)))
     (result,) = runner.answer([{"B": np.array([[2, 3]], np.float32), "A": np.array([[5, 6]], np.float32)}])
     assert isinstance(result, dict)
@@ -87,11 +87,11 @@ def test_tensors_are_matched_by_the_names_that_the_model_has(tmp_path: Path, for
 def test_an_output_that_a_dictionary_lacks_is_an_error(tmp_path: Path) -> None:
     import torch
 
-    class Named(torch.nn.Module):
+    class Named(torch.nn.Module):  # type: ignore[misc]
         def forward(self, a: torch.Tensor) -> dict[str, torch.Tensor]:
             return {"PRODUCT": a}
 
-    torch.jit.script(Named()).save(str(tmp_path / "model.pt"))  # type: ignore[no-untyped-call]
+    torch.jit.script(Named()).save(str(tmp_path / "model.pt"))
     runner = load_runner(tmp_path, RunnerSpec("torch", (A,), (SUM,)))
     (result,) = runner.answer([{"A": np.ones((1, 2), np.float32)}])
     assert result == Failure("ValueError: model.pt returned no output SUM; it returned PRODUCT", "model")
