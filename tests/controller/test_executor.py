@@ -78,7 +78,7 @@ def test_the_withdrawal_of_the_last_node_is_named(run_dir: Path) -> None:
 
 
 def test_all_routes_get_the_epoch_of_a_controller_that_begins_another_one(run_dir: Path) -> None:
-    paths = Paths(run_dir / "state", run_dir)
+    paths = Paths(run_dir / "state", run_dir / "run")
     paths.create()
     routes: dict[str, tuple[RouteEntry, ...]] = {"app.t0.g1": (), "app.t1.g1": ()}
 

@@ -663,12 +663,13 @@ def test_a_controller_that_was_replaced_from_another_machine_gives_way(run_dir: 
             await until(lambda: bool(remote.gave_way))
             assert "node a: the controller on other has replaced this one since 20" in remote.gave_way[0]
             # The number of its epoch says nothing: each start while it is cut off begins another one.
-            again = remote.controller("9.a")
+            adopting, deploying = remote.controller("9.a"), remote.controller("10.a")
             with pytest.raises(ReplacedError, match="the controller on other has replaced this one"):
-                await again.adopt(CLUSTER, {})
+                await adopting.adopt(CLUSTER, {})
             with pytest.raises(ReplacedError):
-                await again.serve_on(CLUSTER)
-            await again.stop()
+                await deploying.serve_on(CLUSTER)
+            await adopting.stop()
+            await deploying.stop()
             assert remote.machine.agent is not None and remote.machine.agent.commander()["epoch"] == "7.b"
             await successor.bring_up(worker(W))
         finally:
