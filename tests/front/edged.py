@@ -42,7 +42,9 @@ class EdgedGateway(Gateway):
         self._edge: subprocess.Popen[bytes] | None = None
 
     def _listen(self) -> ThreadingHTTPServer:
-        return _UnixServer(str(live(self._place, "http")), handler(self))  # type: ignore[arg-type]
+        answering = handler(self)
+        answering.disable_nagle_algorithm = False  # A Unix socket has no such option.
+        return _UnixServer(str(live(self._place, "http")), answering)  # type: ignore[arg-type]
 
     def start(self) -> None:
         """Begins to listen."""

@@ -27,7 +27,7 @@ class GrpcGateway(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignor
 
     def start(self) -> None:
         """Begins to listen."""
-        self._server = grpc.server(ThreadPoolExecutor(2))
+        self._server = grpc.server(ThreadPoolExecutor(2), options=[("grpc.max_receive_message_length", -1)])
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
         assert self._server.add_insecure_port(self._address)
         self._server.start()

@@ -41,7 +41,7 @@ def test_a_bundle_may_have_authorities_that_have_expired(folder: Path) -> None:
     [
         ({"ca": "none.pem"}, None, "none.pem: the certificate cannot be read: No such file"),
         ({"ca": "ca/front/key.pem"}, None, "the file holds no certificate"),
-        ({"ca": "short/ca.pem"}, LATER, "the certificate of 'short' expired on "),
+        ({"ca": "short/ca.pem"}, LATER, "the certificate of 'jigsaw-triton short' expired on "),
         ({}, LATER, "front/cert.pem: the certificate of 'front' expired on "),
         ({"cert": "other/cert.pem"}, None, "front/key.pem: the private key is not that of the certificate"),
     ],

@@ -102,10 +102,7 @@ def _listener(protocol: str, front: Front) -> Object:
         required = {"require_client_certificate": True} if tls.client_ca is not None else {}
         context = typed("transport_sockets.tls.v3.DownstreamTlsContext", common_tls_context=common, **required)
         chain["transport_socket"] = named("tls", context)
-    found = _listening(front, protocol, front.ports.http if protocol == "http" else front.ports.grpc, chain)
-    # A gRPC message is read as a whole, since its first field has the name of the model.
-    buffered = {"per_connection_buffer_limit_bytes": limits.body_mib * 2**20 + _MESSAGE_HEAD_BYTES}
-    return {**found, **(buffered if protocol == "grpc" else {})}
+    return _listening(front, protocol, front.ports.http if protocol == "http" else front.ports.grpc, chain)
 
 
 def _manager(name: str, routes: list[Object], filters: list[Object], **more: Any) -> Object:
@@ -155,6 +152,10 @@ def _client_side(protocol: str, front: Front) -> Object:
     }
     if protocol == "http":
         found["local_reply_config"] = {"body_format": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}}}
+    else:
+        # A message is read as a whole, since its first field has the name of the model. The window is what is read.
+        window = {"initial_stream_window_size": limits.body_mib * 2**20 + _MESSAGE_HEAD_BYTES}
+        found["http2_protocol_options"] = window
     if front.edge.access_log != "none":
         log = named("stdout", typed("access_loggers.stream.v3.StdoutAccessLog"))
         found["access_log"] = [{**log, **(_problems_only() if front.edge.access_log == "problems" else {})}]

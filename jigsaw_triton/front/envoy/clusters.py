@@ -28,9 +28,6 @@ _NO_LIMIT = 2**31 - 1
 _ANY_IS_ENOUGH = 1_000_000
 """Percentage of its capacity that Envoy expects of a cell: a single one carries all, before standby gateways do."""
 
-_DNS_S = 5
-"""Seconds between two looks if a gateway's host has another address."""
-
 _IPPROTO_TCP, _TCP_USER_TIMEOUT = 6, 18
 
 
@@ -65,8 +62,9 @@ def _cluster(
     options = typed("upstreams.http.v3.HttpProtocolOptions", explicit_http_config=spoken)
     return {
         "name": name,
+        # Names of hosts are looked up every five seconds.
         "type": "STRICT_DNS",
-        "dns_refresh_rate": f"{_DNS_S}s",
+        "dns_lookup_family": "V4_PREFERRED",
         "connect_timeout": seconds(CONNECT_MS),
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
         "upstream_connection_options": {

@@ -8,8 +8,9 @@ GRAPH = "jigsaw-graph"
 _HTTP_LUA = """\
 local LARGEST = {largest}
 
+-- The listener makes JSON of the message, as of those of Envoy itself.
 local function refuse(handle, status, message)
-  handle:respond({{[":status"] = status, ["content-type"] = "application/json"}}, '{{"error": "' .. message .. '"}}')
+  handle:respond({{[":status"] = status}}, message)
 end
 
 function envoy_on_request(handle)
@@ -34,9 +35,8 @@ _GRPC_LUA = """\
 local NAMED = {{{named}}}
 
 function envoy_on_request(handle)
-  local headers = handle:headers()
-  headers:remove("{header}")
-  if not NAMED[headers:get(":path")] then
+  handle:headers():remove("{header}")
+  if not NAMED[handle:headers():get(":path")] then
     return
   end
   local body = handle:body()
@@ -53,7 +53,7 @@ function envoy_on_request(handle)
   elseif head:byte(6) == 10 and head:byte(7) < 128 then
     local name = head:sub(8, 7 + head:byte(7))
     if name:find("^[%w_-]+$") then
-      headers:replace("{header}", name)
+      handle:headers():replace("{header}", name)
     end
   end
 end

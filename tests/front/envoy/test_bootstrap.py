@@ -177,8 +177,9 @@ def test_an_envoy_refuses_what_a_front_refuses(world: World, envoy: EnvoyProcess
     with tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{world.front.grpc}") as client:
         with pytest.raises(InferenceServerException, match="compressed messages are not accepted"):
             client.infer("traffic", tensors(4), client_timeout=PATIENCE_S, compression_algorithm="gzip")
-        with pytest.raises(InferenceServerException):
+        with pytest.raises(InferenceServerException, match="Payload Too Large"):
             client.infer("traffic", tensors(2**18), client_timeout=PATIENCE_S)
+        assert client.infer("traffic", tensors(120_000), client_timeout=PATIENCE_S)
     envoy.wait(lambda: nearly(envoy.grpc_answers(40), cell1=30, cell2=10))
 
 
