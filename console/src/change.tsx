@@ -11,7 +11,7 @@ export function ChangeStrip() {
     <section class="change" aria-label="Change in progress">
       <div class="change-head">
         <strong>
-          Generation {change.from} → {change.to}
+          Generation {change.from === change.to ? change.to : `${change.from} → ${change.to}`}
         </strong>
         <span>{change.why}</span>
         <span class="note">

@@ -12,7 +12,7 @@ export interface Layout {
 export const INPUTS = "inputs";
 export const OUTPUTS = "graph outputs";
 
-const END = { width: 116, height: 56 };
+const END = { width: 140, height: 56 };
 const TASK_WIDTH = 216;
 /** Width with which two tasks fit side by side on a phone. */
 const NARROW_TASK_WIDTH = 150;

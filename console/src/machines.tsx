@@ -3,7 +3,7 @@ import { clock, NONE, number, plural } from "./format";
 import type { Entrance, Node, State } from "./model";
 import { OperationButton } from "./operations";
 import { session, state } from "./store";
-import { Chip, Table, type Tone } from "./ui";
+import { Chip, Message, Table, type Tone } from "./ui";
 
 /** Nodes that need attention and are named in the line that is always visible. */
 const MOST_NAMED = 4;
@@ -40,7 +40,7 @@ export function Machines() {
           </tr>
         ))}
       </Table>
-      {failure && <p class="banner bad">The standby gateway does not follow: {failure}</p>}
+      {failure && <p class="banner bad">The standby gateway does not follow: <Message text={failure} /></p>}
       {several && <NodesTable nodes={nodes} conditions={conditions} />}
     </details>
   );

@@ -7,7 +7,7 @@ import { Operations } from "./operations";
 import { clock } from "./format";
 import { type Page, link, route } from "./route";
 import { lostSince, session, staleSince, start, state } from "./store";
-import { Chip, Icon, type Tone } from "./ui";
+import { Chip, Icon, Message, type Tone } from "./ui";
 import { Events } from "./pages/events";
 import { Gpus } from "./pages/gpus";
 import { GraphPage } from "./pages/graph";
@@ -124,12 +124,12 @@ function Banners() {
         )}
         {reasons.length > 0 && (
           <p class={`banner ${deployment?.serving ? "warn" : "bad"}`}>
-            <strong>{deployment?.serving ? "Degraded" : "Not serving"}:</strong> {reasons.join("; ")}
+            <strong>{deployment?.serving ? "Degraded" : "Not serving"}:</strong> <Message text={reasons.join("; ")} />
           </p>
         )}
         {deployment?.error && (
           <p class="banner bad">
-            <strong>Last error:</strong> {deployment.error}
+            <strong>Last error:</strong> <Message text={deployment.error} />
           </p>
         )}
         {canary && !canary.verdict && (

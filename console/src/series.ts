@@ -28,6 +28,11 @@ export class Series {
     }
   }
 
+  /** Seconds from the first sample to the last. */
+  get length_s(): number {
+    return (this.t.at(-1) ?? 0) - (this.t[0] ?? 0);
+  }
+
   /** Adds a sample unless it is known already. */
   add(sample: Sample): void {
     if (sample.t <= (this.t.at(-1) ?? -Infinity)) return;

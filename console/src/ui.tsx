@@ -79,6 +79,12 @@ export function Meter({ share, label, tone }: { share: number; label: string; to
   );
 }
 
+/** A message in which commands stand between backticks. */
+export function Message({ text }: { text: string }) {
+  const parts = text.split("`");
+  return <>{parts.length % 2 === 0 ? text : parts.map((part, index) => (index % 2 === 1 ? <code key={index}>{part}</code> : part))}</>;
+}
+
 export function Empty({ children }: { children: ComponentChildren }) {
   return <p class="empty">{children}</p>;
 }
@@ -87,8 +93,14 @@ export function ErrorNote({ error }: { error: unknown }) {
   const hint = error instanceof ApiError ? error.hint : "";
   return (
     <div class="error-note" role="alert">
-      <strong>{error instanceof Error ? error.message : String(error)}</strong>
-      {hint && <span>{hint}</span>}
+      <strong>
+        <Message text={error instanceof Error ? error.message : String(error)} />
+      </strong>
+      {hint && (
+        <span>
+          <Message text={hint} />
+        </span>
+      )}
     </div>
   );
 }

@@ -94,13 +94,14 @@ function Drawing({ name, graph }: { name: string; graph: Graph }) {
         {placed.nodes.map(({ id, x, y }) => {
           const { width, height } = nodeSize(graph, id, narrow);
           const task = graph.tasks[id];
+          const tensors = id === INPUTS ? graph.inputs : graph.outputs;
           const style = { left: `${x - width / 2}px`, top: `${y - height / 2}px`, width: `${width}px`, height: `${height}px` };
           return task ? (
             <TaskNode key={id} graph={name} id={id} task={task} critical={graph.critical_path.includes(id)} style={style} />
           ) : (
             <div key={id} class="node end" style={style}>
               <strong>{id === INPUTS ? "inputs" : "outputs"}</strong>
-              <span>{(id === INPUTS ? graph.inputs : graph.outputs).join(", ")}</span>
+              <span title={tensors.join(", ")}>{tensors.join(", ")}</span>
             </div>
           );
         })}
@@ -158,8 +159,7 @@ function TaskNode({ graph, id, task, critical, style }: TaskNodeProps) {
       {task.budget_ms != null && <Meter share={p99 == null ? 0 : p99 / task.budget_ms} label={label} />}
       <p class="node-budget">
         <span class={over ? "over" : ""}>
-          {task.step ? "Python step, " : ""}
-          {number(p99)} of {ms(task.budget_ms)}
+          {task.step ? "Python step, " : ""}p99 {number(p99)} of {ms(task.budget_ms)}
         </span>
         {over && <span class="bad-text">over budget</span>}
       </p>

@@ -19,9 +19,9 @@ export function Load() {
   const names = useMemo(() => [...new Set([...Object.keys(graphs), ...(series?.graphs.keys() ?? [])])], [graphs, series]);
   const asked = values.get("graph") ?? "";
   const name = names.includes(asked) ? asked : (names[0] ?? "");
-  const span = (values.get("span") as Span | null) ?? "900";
   const latest = sample.value;
   if (series && latest) series.add(latest);
+  const span = (values.get("span") as Span | null) ?? (series && series.length_s <= 300 ? "300" : "900");
   return (
     <>
       <Head title="Load">
@@ -146,6 +146,9 @@ function Changes({ changes, from, to }: { changes: PastChange[]; from: number; t
   const choose = (generation: number) => setParameter("generation", generation === chosen ? "" : String(generation));
   const visible = changes.filter((change) => change.t >= from && change.t <= to);
   const change = changes.findLast((found) => found.generation === chosen);
+  const place = change ? visible.indexOf(change) : -1;
+  // On a narrow page marks may lie on each other.
+  const beside = place < 0 ? [] : ([["Earlier", visible[place - 1]], ["Later", visible[place + 1]]] as const);
   if (visible.length === 0 && !change) return null;
   return (
     <Panel title="Plan changes" note={`${visible.length} in the time shown; choose one`}>
@@ -193,7 +196,17 @@ function Changes({ changes, from, to }: { changes: PastChange[]; from: number; t
           {lines(change.summary).map((line, index) => (
             <p key={index}>{line}</p>
           ))}
-          <a href={link("events", { text: `generation ${change.generation}` })}>Events of generation {change.generation}</a>
+          <p class="beside">
+            <a href={link("events", { text: `generation ${change.generation}` })}>Events of generation {change.generation}</a>
+            {beside.map(
+              ([word, found]) =>
+                found && (
+                  <button key={word} type="button" class="button" onClick={() => choose(found.generation)}>
+                    {word} change
+                  </button>
+                ),
+            )}
+          </p>
         </div>
       )}
     </Panel>

@@ -13,7 +13,9 @@ export function Logs() {
   const servers = useLoaded<string[]>("/api/servers");
   const names = servers.data ?? [];
   const asked = values.get("server");
-  const server = asked ?? names[0] ?? "";
+  // A log that has what concerns the whole deployment comes first.
+  const server = asked ?? (names.includes("controller") ? "controller" : (names[0] ?? ""));
+  const elsewhere = Object.values(state.value?.nodes ?? {}).some((node) => node.agent != null);
   const text = values.get("text") ?? "";
   const count = LINES.find((value) => value === values.get("lines")) ?? LINES[0];
   const [follow, setFollow] = useState(true);
@@ -47,6 +49,11 @@ export function Logs() {
       {state.value?.workers[server] && (
         <p class="summary">
           <a href={link("gpus", { worker: server, show: "single" })}>Worker {server} on its GPU</a>
+        </p>
+      )}
+      {elsewhere && (
+        <p class="summary">
+          Workers of other machines have their logs there: <code>jigsaw-triton logs WORKER --state FOLDER</code> with the folder of the agent.
         </p>
       )}
       {data && lines.length === 0 && <Empty>{text ? "No line matches." : "The log is empty."}</Empty>}

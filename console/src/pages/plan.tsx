@@ -7,7 +7,7 @@ import type { Effect, Explanation, PathBudget, Plan, PlanView } from "../model";
 import { taskClass, taskLabel } from "../palette";
 import { planBoards } from "../plan_boards";
 import { state } from "../store";
-import { Chip, Empty, ErrorNote, Head, Panel, Stat, Table, useLoaded } from "../ui";
+import { Chip, Empty, ErrorNote, Head, Message, Panel, Stat, Table, useLoaded } from "../ui";
 import { WhatIfPanel } from "./whatif";
 
 const POLL_MS = 1500;
@@ -41,7 +41,7 @@ export function PlanPage() {
           )}
           {data.explain_error && (
             <p class="banner warn">
-              The plan is not explained: {data.explain_error}{" "}
+              The plan is not explained: <Message text={data.explain_error} />{" "}
               <button type="button" class="button" onClick={again}>
                 Try again
               </button>

@@ -1,9 +1,10 @@
+import { useMemo } from "preact/hooks";
 import { query } from "../api";
 import { clock, ms, plural } from "../format";
 import type { Span, Trace, TraceHead } from "../model";
 import { link, route, setParameter } from "../route";
 import { state } from "../store";
-import { Empty, ErrorNote, Head, Panel, Select, useLoaded } from "../ui";
+import { Choice, Empty, ErrorNote, Head, Panel, Select, useLoaded } from "../ui";
 
 const LIMIT = 200;
 
@@ -13,8 +14,10 @@ export function Traces() {
   const graph = values.get("graph") ?? "";
   const id = values.get("id");
   const { data, error, reload } = useLoaded<TraceHead[]>(query("/api/traces", { graph, limit: LIMIT }));
-  const chosen = id ?? data?.[0]?.id ?? null;
-  const slowest = Math.max(1, ...(data ?? []).map((trace) => trace.ms));
+  const order = values.get("order") === "slowest" ? "slowest" : "latest";
+  const traces = useMemo(() => (order === "slowest" ? (data ?? []).toSorted((a, b) => b.ms - a.ms) : (data ?? [])), [data, order]);
+  const chosen = id ?? traces[0]?.id ?? null;
+  const slowest = Math.max(1, ...traces.map((trace) => trace.ms));
   return (
     <>
       <Head title="Traces">
@@ -26,6 +29,15 @@ export function Traces() {
             onChange={(value) => setParameter("graph", value)}
           />
         )}
+        <Choice
+          label="Order of the traces"
+          value={order}
+          options={[
+            ["latest", "Latest"],
+            ["slowest", "Slowest"],
+          ]}
+          onChange={(value) => (setParameter("id", ""), setParameter("order", value))}
+        />
         <button type="button" class="button" onClick={reload}>
           Refresh
         </button>
@@ -39,7 +51,7 @@ export function Traces() {
       {data && data.length > 0 && (
         <div class="traces">
           <ul class="trace-list" aria-label={plural(data.length, "trace")}>
-            {data.map((trace) => (
+            {traces.map((trace) => (
               <li key={trace.id}>
                 <button type="button" aria-pressed={trace.id === chosen} onClick={() => setParameter("id", trace.id)}>
                   <span>

@@ -3,7 +3,7 @@ import { post } from "../api";
 import { accuracy, ms, number, plural, rate, seconds } from "../format";
 import type { Plan, WhatIf, WhatIfResult } from "../model";
 import { session, state } from "../store";
-import { Chip, ErrorNote, Panel, Stat, useRested } from "../ui";
+import { Chip, ErrorNote, Message, Panel, Stat, useRested } from "../ui";
 import { PlanPicture } from "./plan";
 
 const REST_MS = 180;
@@ -142,10 +142,10 @@ function Result({ plan, result }: { plan: Plan; result: WhatIfResult }) {
         </p>
         <ul class="binding">
           {result.reasons.map((reason, index) => (
-            <li key={index}>{reason}</li>
+            <li key={index}><Message text={reason} /></li>
           ))}
         </ul>
-        {result.hint && <p class="note">{result.hint}</p>}
+        {result.hint && <p class="note"><Message text={result.hint} /></p>}
       </>
     );
   }
