@@ -22,6 +22,8 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert built.returncode == 0, built.stderr
     pages = [path.read_text() for path in (tmp_path / "site").rglob("*.html")]
+    # The theme's own component for a repository asks its host for the number of stars.
+    assert not any('data-md-component="source"' in page for page in pages)
     drawn = [page for page in pages if '<pre class="mermaid">' in page]
     assert drawn
     assert all(f'{MERMAID_ASSET}"></script>' in page for page in drawn)

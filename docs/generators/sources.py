@@ -140,6 +140,7 @@ class Texts:
         module = self._modules.get(home)
         if module is not None and name in module.functions:
             returns = [node for node in ast.walk(module.functions[name]) if isinstance(node, ast.Return)]
+            returns.sort(key=lambda node: node.lineno)
             return [text for node in returns for text in self.of(node.value, module)]
         if module is not None and name in module.imports:
             where, original = module.imports[name]
