@@ -66,7 +66,7 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
         if not target.exists() or (target.is_relative_to(DOCS) and target.is_file()):
             return match[0]
         kind = "tree" if target.is_dir() else "blob"
-        return f"]({config.repo_url}/{kind}/main/{target.relative_to(DOCS.parent)}{match[2] or ''})"
+        return f"]({config.extra['repository']}/{kind}/main/{target.relative_to(DOCS.parent)}{match[2] or ''})"
 
     return expand(LINK.sub(outside, markdown))
 

@@ -151,14 +151,11 @@ def _reporters(modules: Mapping[str, Module], texts: Texts) -> dict[str, _Report
                 elif "message" in names and (returned in errors or "hint" in {arg.arg for arg in args.kwonlyargs}):
                     found[name] = _Reporter(names.index("message"), fixed=_own_hints(node, module, texts))
             case ast.ClassDef(name=name, body=body):
-                fields = [line.target.id for line in body if isinstance(line, ast.AnnAssign) and _is_name(line.target)]
+                annotated = [line.target for line in body if isinstance(line, ast.AnnAssign)]
+                fields = [target.id for target in annotated if isinstance(target, ast.Name)]
                 if {"message", "hint"} <= set(fields):
                     found[name] = _Reporter(fields.index("message"), fields.index("hint"))
     return found
-
-
-def _is_name(node: ast.expr) -> bool:
-    return isinstance(node, ast.Name)
 
 
 def _errors(classes: Iterable[ast.ClassDef]) -> set[str]:

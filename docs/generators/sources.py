@@ -140,6 +140,7 @@ class Texts:
         module = self._modules.get(home)
         if module is not None and name in module.functions:
             returns = [node for node in ast.walk(module.functions[name]) if isinstance(node, ast.Return)]
+            returns.sort(key=lambda node: node.lineno)
             return [text for node in returns for text in self.of(node.value, module)]
         if module is not None and name in module.imports:
             where, original = module.imports[name]
@@ -173,14 +174,16 @@ def _assigned(name: str, node: ast.AST, module: Module) -> Iterator[ast.expr]:
 def _values(name: str, statement: ast.stmt) -> Iterator[ast.expr]:
     """Yields the values that a statement may give a variable."""
     for node in ast.walk(statement):
-        for target in node.targets if isinstance(node, ast.Assign) else ():
-            match target, node.value:
-                case ast.Name(id=variable), value if variable == name:
-                    yield value
-                case ast.Tuple(elts=targets), value:
+        if not isinstance(node, ast.Assign):
+            continue
+        for target in node.targets:
+            match target:
+                case ast.Name(id=variable) if variable == name:
+                    yield node.value
+                case ast.Tuple(elts=targets):
                     names = [each.id if isinstance(each, ast.Name) else "" for each in targets]
                     if name in names:
-                        yield from _items(value, names.index(name), len(names))
+                        yield from _items(node.value, names.index(name), len(names))
 
 
 def _items(value: ast.expr, place: int, size: int) -> Iterator[ast.expr]:

@@ -22,7 +22,7 @@ class AsyncDeployment:
     Args:
         state: Folder of the deployment; see `Deployment`.
 
-    Example:
+    Examples:
         >>> import asyncio
         >>> import jigsaw_triton as jt
         >>> asyncio.run(jt.AsyncDeployment("/nowhere").events())

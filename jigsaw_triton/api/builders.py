@@ -54,7 +54,7 @@ class GraphBuilder:
         priority: Graphs with a larger number get what they need first if the cluster cannot carry all load.
         weight: Among graphs of one priority, one with twice the weight goes short of half as large a part of its load.
 
-    Example:
+    Examples:
         >>> import jigsaw_triton as jt
         >>> graph = (
         ...     jt.GraphBuilder("traffic", latency_ms=250, accuracy=0.7)
@@ -305,7 +305,7 @@ class ProfileBuilder:
     Args:
         gpu: GPU model of the rows, such as `A100-80GB`.
 
-    Example:
+    Examples:
         >>> import jigsaw_triton as jt
         >>> table = (
         ...     jt.ProfileBuilder("A100-80GB")

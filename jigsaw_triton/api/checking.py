@@ -21,7 +21,7 @@ def check_models(graph: TaskGraph | PathLike, *, run: bool = True, timeout_s: fl
     Raises:
         SpecError: There are mistakes; the error has a diagnostic for each.
 
-    Example:
+    Examples:
         >>> import jigsaw_triton as jt
         >>> jt.check_models("app")
         []

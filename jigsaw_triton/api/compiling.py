@@ -55,7 +55,7 @@ def compile(
         SpecError: There are mistakes in the files or arguments; the error has a diagnostic for each.
         InputError: The plan does not fit the graphs, or the folder has other files in it or cannot be written.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import jigsaw_triton as jt
         >>> plan = jt.plan("app", demand=20, gpus="2xcpu")

@@ -118,7 +118,7 @@ def load_graph(path: PathLike, *, require_files: bool = False) -> TaskGraph:
     Raises:
         SpecError: The graph has mistakes; the error has a diagnostic for each.
 
-    Example:
+    Examples:
         >>> import jigsaw_triton as jt
         >>> graph = jt.load_graph("app")
         >>> graph.name, list(graph.tasks)

@@ -91,7 +91,7 @@ def load_problem(
     Raises:
         SpecError: There are mistakes in the files or arguments; the error has a diagnostic for each.
 
-    Example:
+    Examples:
         >>> import jigsaw_triton as jt
         >>> problem = jt.load_problem("app", demand=20, gpus="2xcpu")
         >>> [(w.graph.name, w.demand_rps) for w in problem.workloads]
@@ -148,7 +148,7 @@ def plan(
         SpecError: There are mistakes in the files or arguments; the error has a diagnostic for each.
         JigsawError: No plan was found within the time limit.
 
-    Example:
+    Examples:
         >>> import jigsaw_triton as jt
         >>> plan = jt.plan("app", demand=20, gpus="2xcpu")
         >>> plan.gpus_used, plan.solver.status
@@ -234,7 +234,7 @@ def plan_cells(
         SpecError: There are mistakes in the files or arguments; the error has a diagnostic for each.
         JigsawError: No plan was found within the time limit.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> import jigsaw_triton as jt
         >>> nodes = "[{name: a, gpus: [{model: cpu}]}, {name: b, gpus: [{model: cpu}]}]"
@@ -325,7 +325,7 @@ def capacity(
         InfeasibleError: No demand can be served; the error has the reasons.
         SpecError: There are mistakes in the files or arguments; the error has a diagnostic for each.
 
-    Example:
+    Examples:
         >>> import jigsaw_triton as jt
         >>> largest = jt.capacity("app", gpus="2xcpu")
         >>> largest.rps["hello"] > 100
@@ -357,7 +357,7 @@ def explain(plan: Plan, problem: Problem, *, options: Options = DEFAULT_OPTIONS)
         problem: Problem that the plan was made for.
         options: Options that the plan was made with.
 
-    Example:
+    Examples:
         >>> import jigsaw_triton as jt
         >>> problem = jt.load_problem("app", demand=20, gpus="2xcpu")
         >>> explanation = jt.explain(jt.plan(problem), problem)

@@ -41,7 +41,7 @@ def load_profiles(path: PathLike) -> ProfileTable:
         InputError: There is no such file.
         SpecError: The file has mistakes; the error has a diagnostic for each.
 
-    Example:
+    Examples:
         >>> import jigsaw_triton as jt
         >>> table = jt.load_profiles("app")
         >>> sorted({row.key.gpu for row in table.rows()})

@@ -163,7 +163,7 @@ def check_profiles(table: ProfileTable, *, graph: TaskGraph | None = None) -> li
         table: The profiles.
         graph: Graph that they belong to.
 
-    Example:
+    Examples:
         >>> import jigsaw_triton as jt
         >>> jt.check_profiles(jt.load_profiles("app"), graph=jt.load_graph("app"))
         []

@@ -63,7 +63,7 @@ def test_functions_with_a_message_and_a_hint_report_errors() -> None:
 
 def test_an_error_of_the_command_line_has_the_hint_of_the_program() -> None:
     text = """
-    raise click.UsageError("--a needs --b")
+    raise click.UsageError("--all needs --bound")
     self.fail(f"{value!r} is not a share", param, ctx)
     """
     assert [hints for _, hints in found(text)] == [("see the help of the command",)] * 2

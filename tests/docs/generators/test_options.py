@@ -6,7 +6,7 @@ from docs.generators.options import options
 def test_an_option_has_its_value_default_and_variable() -> None:
     rows = options("plan").splitlines()
     assert rows[1] == "jigsaw-triton plan [OPTIONS] GRAPH..."
-    assert "| `--driver [nvml\\|emulated]` |" in "\n".join(rows)
+    assert "| `--driver [nvml|emulated]` |" in "\n".join(rows)
     (limit,) = (row for row in rows if row.startswith("| `--time-limit SECONDS` |"))
     assert limit.endswith("| 10.0 | `JIGSAW_TIME_LIMIT` |")
     (demand,) = (row for row in rows if "`--demand" in row)
