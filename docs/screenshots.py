@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,59 +30,60 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent / "images" / "console"
 
-GRAPHS = {"traffic": "FRAME", "ar": "VIEW"}
-"""Ready application -> its input, a frame of `FRAME_SHAPE`."""
-
+APP, INPUT = "traffic", "FRAME"
 FRAME_SHAPE = (1, 640, 640, 3)
 GPUS = "2xH100-80GB"
-DEMAND_RPS = {"traffic": 15.0, "ar": 15.0}
-USUAL_RPS = {"traffic": 12.0, "ar": 8.0}
-RAISED_RPS = {"traffic": 30.0, "ar": 8.0}
-"""Load above what is planned, so that the controller plans again."""
+DEMAND_RPS, MORE_RPS = 250, 350
+"""Requests a second to plan for, first and later: the first plan fills a GPU, the second one takes the other too."""
 
-BEFORE_S, AFTER_S = 25.0, 20.0
-PATIENCE_MS = 60_000
+LOAD_RPS = 25.0
+"""Requests a second that are sent. Two processors carry more, but not what the emulated GPUs would."""
+
+BEFORE_S, AFTER_S = 20.0, 20.0
+PATIENCE_MS = 120_000
 WIDTH, HEIGHT = 1180, 820
 """Window, in pixels. A screenshot is as high as the page, and at most so high."""
 
 PHONE = {"width": 390, "height": 720}
 COLOURS = 128
 
+_SIZE = """() => {
+  const ends = [...document.querySelectorAll("main *, nav *")].map((element) => element.getBoundingClientRect().bottom);
+  return [innerWidth, Math.min(innerHeight, 16 + Math.max(...ends))];
+}"""
+"""Width and height of what a page shows, without the empty end of the window."""
+
 
 class Clients:
-    """Standard Triton clients that send frames as Poisson arrivals, until they are stopped.
+    """Standard Triton clients that send frames as Poisson arrivals inside the `with` block.
 
     Args:
         address: Address of the gateway.
-        rates_rps: Requests a second of each graph, which may be changed.
     """
 
-    def __init__(self, address: str, rates_rps: dict[str, float]) -> None:
-        self.rates_rps = rates_rps
-        self.sent = dict.fromkeys(rates_rps, 0)
+    def __init__(self, address: str) -> None:
+        self.sent = 0
         self.failed: list[str] = []
         self._address = address
         self._stopped = threading.Event()
-        self._threads = [threading.Thread(target=self._send, args=(name,)) for name in rates_rps]
+        self._thread = threading.Thread(target=self._send)
 
     def __enter__(self) -> "Clients":
-        for thread in self._threads:
-            thread.start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
-        for thread in self._threads:
-            thread.join()
+        self._thread.join()
 
-    def _send(self, graph: str) -> None:
-        random_ = random.Random(graph)
-        frame = grpc.InferInput(GRAPHS[graph], list(FRAME_SHAPE), "UINT8")
+    def _send(self) -> None:
+        frame = grpc.InferInput(INPUT, list(FRAME_SHAPE), "UINT8")
         frame.set_data_from_numpy(np.zeros(FRAME_SHAPE, np.uint8))
+        pauses = random.Random(1)
         with closing(grpc.InferenceServerClient(self._address)) as client:
-            while not self._stopped.wait(random_.expovariate(self.rates_rps[graph])):
-                self.sent[graph] += 1
-                client.async_infer(graph, [frame], self._answered, request_id=f"{graph}-{self.sent[graph]}")
+            while not self._stopped.wait(pauses.expovariate(LOAD_RPS)):
+                self.sent += 1
+                client.async_infer(APP, [frame], self._answered, request_id=f"frame-{self.sent}")
 
     def _answered(self, result: object, error: Exception | None) -> None:
         if error is not None:
@@ -124,7 +125,7 @@ class Camera:
 
     def take(self, page: "Page", name: str) -> None:
         """Writes a screenshot with few colours, which are enough for the console."""
-        wide, high = page.evaluate("[innerWidth, Math.min(innerHeight, document.documentElement.scrollHeight)]")
+        wide, high = page.evaluate(_SIZE)
         taken = page.screenshot(clip={"x": 0, "y": 0, "width": wide, "height": high})
         shot = Image.open(io.BytesIO(taken)).convert("RGB")
         path = FOLDER / f"{name}.png"
@@ -132,54 +133,66 @@ class Camera:
         print(f"{path.name}: {shot.width}x{shot.height}, {path.stat().st_size / 1000:.0f} kB", flush=True)
 
 
-def run(*words: str, folder: Path) -> str:
+def run(*words: object, folder: Path) -> str:
     """Runs a command in a folder that also has the state. Returns what it prints on stderr.
 
     Raises:
         SystemExit: The command failed.
     """
-    command = [sys.executable, "-m", "jigsaw_triton.cli.main", *words]
-    environment = {**os.environ, "JIGSAW_STATE": str(folder / "state")}
+    command = [sys.executable, "-m", "jigsaw_triton.cli.main", *map(str, words)]
+    environment = {**os.environ, "JIGSAW_STATE": str(folder / APP)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"jigsaw-triton {words[0]} ended with {done.returncode}:\n{done.stderr}")
     return done.stderr
 
 
-def photograph(camera: Camera, clients: Clients) -> None:
-    """Takes all screenshots, while the load rises and the plan follows."""
+def photograph(camera: Camera, change: Callable[[], object]) -> None:
+    """Takes all screenshots.
+
+    Args:
+        camera: Camera.
+        change: Begins a change of the plan.
+    """
     time.sleep(BEFORE_S)
     with camera.page("graph") as page:
-        page.get_by_text("critical path").first.wait_for()
+        # The figures of a task come with its first calls.
+        page.get_by_role("row", name=re.compile(r"^detect .* ms .* ms ")).wait_for()
         camera.take(page, "graph")
     with camera.page("gpus") as page:
-        page.get_by_role("button", name=re.compile("slice")).first.wait_for()
-        clients.rates_rps |= RAISED_RPS
+        page.locator(".piece").first.wait_for()
+        page.locator(".change").wait_for(state="detached")
+        change()
         page.locator(".change").wait_for()
-        page.get_by_text("loading").first.wait_for()
+        page.locator('.piece[class*=" is-"]').first.wait_for()
         camera.take(page, "gpus")
         page.locator(".change").wait_for(state="detached")
     time.sleep(AFTER_S)
     with camera.page("gpus", phone=True) as page:
-        page.get_by_role("button", name=re.compile("slice")).nth(1).click()
+        page.locator(".piece").first.click()
         page.get_by_role("dialog").wait_for()
         camera.take(page, "phone")
     with camera.page("load", dark=True) as page:
-        page.get_by_role("button", name="5 min").click()
-        page.get_by_role("button", name=re.compile("^2")).first.click()
-        page.wait_for_timeout(1000)
+        page.get_by_role("button", name="5 min", exact=True).click()
+        page.get_by_role("button", name=re.compile("eneration 2")).click()
+        page.get_by_text("Events of generation 2").wait_for()
         camera.take(page, "load")
     with camera.page("plan") as page:
         slider = page.get_by_role("slider").first
         slider.focus()
         for _ in range(4):
             page.keyboard.press("ArrowRight")
-        page.get_by_text(re.compile("more|fewer")).first.wait_for()
+        page.locator('.whatif-result[aria-busy="false"] .stats').wait_for()
         camera.take(page, "plan")
-    for name, dark in (("events", False), ("logs", True), ("traces", False)):
-        with camera.page(name, dark=dark) as page:
-            page.wait_for_timeout(1500)
-            camera.take(page, name)
+    with camera.page("events") as page:
+        page.get_by_text("newest first").wait_for()
+        camera.take(page, "events")
+    with camera.page("logs", dark=True) as page:
+        page.get_by_text("lines").first.wait_for()
+        camera.take(page, "logs")
+    with camera.page("traces") as page:
+        page.get_by_text("waiting in the queue").first.wait_for()
+        camera.take(page, "traces")
 
 
 def main() -> None:
@@ -187,23 +200,22 @@ def main() -> None:
     program = find_browser()
     if program is None:
         sys.exit(MISSING)
-    FOLDER.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as temporary, chromium(program) as browser:
         folder = Path(temporary)
         http, grpc_port, metrics, console = free_ports((8000, 8001, 8002, 8080))
-        for name in GRAPHS:
-            run("init", name, "--from", name, folder=folder)
-        demand = ",".join(f"{name}={rps:g}" for name, rps in DEMAND_RPS.items())
-        ports = f"--http {http} --grpc {grpc_port} --metrics {metrics} --console {console}".split()
-        where = f"--gpus {GPUS} --driver emulated --demand {demand}".split()
+        ports = ("--http", http, "--grpc", grpc_port, "--metrics", metrics, "--console", console)
+
+        def deploy(demand: int, *words: object) -> str:
+            given = ("--gpus", GPUS, "--driver", "emulated", "--demand", demand)
+            return run("deploy", "app", *given, *ports, *words, folder=folder)
+
+        run("init", "app", "--from", APP, folder=folder)
         try:
-            said = run("deploy", *GRAPHS, *where, *ports, "--detach", folder=folder)
-            (url,) = re.findall(r"web console: (\S+)", said)
-            with Clients(f"127.0.0.1:{grpc_port}", dict(USUAL_RPS)) as clients:
-                photograph(Camera(browser, url), clients)
-            print(
-                f"{sum(clients.sent.values())} requests were sent, {len(clients.failed)} failed: {clients.failed[:1]}"
-            )
+            (url,) = re.findall(r"web console: (\S+)", deploy(DEMAND_RPS, "--detach"))
+            camera = Camera(browser, url)
+            with Clients(f"127.0.0.1:{grpc_port}") as clients:
+                photograph(camera, lambda: deploy(MORE_RPS, "--no-wait", "--yes"))
+            print(f"{clients.sent} requests, {len(clients.failed)} failed: {clients.failed[:1]}")
         finally:
             run("down", folder=folder)
 

@@ -57,8 +57,8 @@ def words(text: str, x: float, y: float, style: str = "t") -> Element:
 
     Args:
         text: The text.
-        x: Where it begins, or its middle or end if the style says so.
-        y: Its base line.
+        x: Left end; the middle or the right end if the style has `middle` or `end`.
+        y: Base line.
         style: Classes: `t` or, for small text, `s`; and `bold`, `middle`, `end`, `on`.
     """
     return tag("text", text, class_=style, x=x, y=y)
