@@ -71,9 +71,16 @@ class FakeController:
         self.interrupt: Callable[[], None] = lambda: None
         self._reported = False
 
-    def install(self, monkeypatch: pytest.MonkeyPatch) -> "FakeController":
-        """Takes the place of the controller of every deployment."""
+    def install(self, monkeypatch: pytest.MonkeyPatch, *, check_ports: bool = False) -> "FakeController":
+        """Takes the place of the controller of every deployment.
+
+        Args:
+            monkeypatch: Fixture of the test.
+            check_ports: True to check that ports are free. Another process of the machine may have the default ones.
+        """
         monkeypatch.setattr(controller, "start", self._start)
+        if not check_ports:
+            monkeypatch.setattr(controller, "check_ports_free", lambda _: None)
         monkeypatch.setattr(programs, "ensure_programs", lambda *_: None)
         monkeypatch.setattr(deployment.Deployment, "client", property(lambda _: self))
         return self

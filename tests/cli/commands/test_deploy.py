@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 import pytest
 
-from jigsaw_triton.api import controller
 from jigsaw_triton.cli.commands import deploy
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.console.client import ControllerGoneError
@@ -208,7 +207,6 @@ def test_an_update_that_will_refuse_requests_asks_on_a_terminal(
 
 def test_a_deploy_for_all_networks_warns(run: Run, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FakeController().install(monkeypatch)
-    monkeypatch.setattr(controller, "check_ports_free", lambda _: None)
     result = run("deploy", app, "--gpus", "2xcpu", "--address", "0.0.0.0", "--state", tmp_path / "state", "--no-wait")
     assert result.exit_code == 0, result.stderr
     assert "warning: the gateway listens on 0.0.0.0" in result.stderr
@@ -217,7 +215,7 @@ def test_a_deploy_for_all_networks_warns(run: Run, app: Path, tmp_path: Path, mo
 def test_a_taken_port_is_reported_before_anything_starts(
     run: Run, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake = FakeController().install(monkeypatch)
+    fake = FakeController().install(monkeypatch, check_ports=True)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = run("deploy", app, "--gpus", "2xcpu", "--http", str(port), "--state", tmp_path / "state", "--detach")
