@@ -165,8 +165,8 @@ def surveyed_with_foreign(paths: Paths, cluster: Cluster) -> Cluster:
         MigError: The driver does not answer.
     """
     from jigsaw_triton.controller.fleet.ownership import foreign_instances
-    from jigsaw_triton.gpus.cluster import with_foreign
     from jigsaw_triton.gpus.driver import open_driver
+    from jigsaw_triton.gpus.foreign import with_foreign
 
     if cluster.agents is not None:
         # Only the controller calls the agents.

@@ -3,7 +3,6 @@
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from jigsaw_triton.gpus.gateway import (
@@ -25,7 +24,6 @@ from jigsaw_triton.gpus.model import (
     Gpu,
     GpuId,
     Layout,
-    MigInstance,
     Placement,
     RayCluster,
     Survive,
@@ -115,30 +113,6 @@ def build_cluster(
 def _driver_elsewhere(gpus: list[Gpu]) -> Literal["nvml", "emulated"]:
     """Returns the driver of other machines if none is named. Whether there are GPUs here says nothing about them."""
     return "emulated" if all(gpu.board.arch == "cpu" for gpu in gpus) else "nvml"
-
-
-def with_foreign(cluster: Cluster, instances: Iterable[MigInstance]) -> Cluster:
-    """Returns the cluster with others' instances, as a driver reports them, on its GPUs.
-
-    Instances of others that the cluster lists itself are kept if they fit beside the reported ones; otherwise they are
-    outdated and dropped.
-
-    Args:
-        cluster: Cluster to update.
-        instances: MIG instances of others. Instances on GPUs outside the cluster are ignored.
-    """
-    found: dict[GpuId, list[Placement]] = {}
-    for instance in instances:
-        found.setdefault(instance.gpu, []).append(instance.placement)
-
-    def known(gpu: Gpu) -> Gpu:
-        foreign = found.get(gpu.id, [])
-        for placement in gpu.foreign:
-            if fits(gpu.board, [*foreign, placement]) is None:
-                foreign.append(placement)
-        return replace(gpu, foreign=tuple(sorted(foreign)))
-
-    return replace(cluster, gpus=tuple(map(known, cluster.gpus)))
 
 
 class Mistake(NamedTuple):

@@ -197,25 +197,6 @@ def test_down_ends_the_workers_of_machines_without_their_controller(
     assert machine.servers() == {}
 
 
-def test_a_machine_is_drained_without_a_lost_request(lasting: Lasting) -> None:
-    system, machines = lasting.system, lasting.machines
-    machine = serving(system, machines)
-    other = other_than(machine, machines).name
-    with Crowd(system) as crowd:
-        result = system.run("node", "drain", machine.name)
-        assert result.code == 0, result.err
-        assert nodes_of(system) == {other} and machine.servers() == {}
-        crowd.wait_answers(30)
-    crowd.assert_none_failed()
-    refused = system.run("node", "drain", "c")
-    assert refused.code == 2 and "the cluster has no node 'c'" in refused.err
-    last = system.run("node", "drain", other)
-    assert last.code == 4 and f"node {other} still serves" in last.err
-    assert nodes_of(system) == {other}
-    for name in machines.by_name:
-        assert system.run("node", "uncordon", name).code == 0
-
-
 def test_a_full_disk_of_a_machine_fails_the_change_and_leaves_nothing(lasting: Lasting, tmp_path: Path) -> None:
     system, machines = lasting.system, lasting.machines
     machine = serving(system, machines)
@@ -235,6 +216,24 @@ def test_a_full_disk_of_a_machine_fails_the_change_and_leaves_nothing(lasting: L
     crowd.assert_none_failed()
     for one in machines.by_name.values():
         one.limit_files(resource.RLIM_INFINITY)
+
+
+def test_a_machine_is_drained_without_a_lost_request(lasting: Lasting) -> None:
+    """This is the last test of the lasting deployment, one of whose machines is out of use from here on."""
+    system, machines = lasting.system, lasting.machines
+    machine = serving(system, machines)
+    other = other_than(machine, machines).name
+    with Crowd(system) as crowd:
+        result = system.run("node", "drain", machine.name)
+        assert result.code == 0, result.err
+        assert nodes_of(system) == {other} and machine.servers() == {}
+        crowd.wait_answers(30)
+    crowd.assert_none_failed()
+    refused = system.run("node", "drain", "c")
+    assert refused.code == 2 and "the cluster has no node 'c'" in refused.err
+    last = system.run("node", "drain", other)
+    assert last.code == 4 and f"node {other} still serves" in last.err
+    assert nodes_of(system) == {other}
 
 
 def test_a_stopped_agent_leaves_its_workers_to_down_and_nothing_else(

@@ -5,7 +5,7 @@ import pytest
 
 from jigsaw_triton.errors import SpecError
 from jigsaw_triton.gpus.catalog import CATALOG
-from jigsaw_triton.gpus.cluster import build_cluster, with_foreign
+from jigsaw_triton.gpus.cluster import build_cluster
 from jigsaw_triton.gpus.gateway import (
     Edge,
     EdgeLimits,
@@ -16,7 +16,7 @@ from jigsaw_triton.gpus.gateway import (
     ServerImage,
     StandbyGateway,
 )
-from jigsaw_triton.gpus.model import Agents, Cluster, Gpu, GpuId, MigInstance, Placement, RayCluster, Survive
+from jigsaw_triton.gpus.model import Agents, Cluster, Placement, RayCluster, Survive
 from jigsaw_triton.spec.load import load_cluster, parse_gpus
 from tests.fakes.documents import CLUSTER, edited, line_of
 
@@ -382,17 +382,6 @@ def test_impossible_instances_of_others_are_reported_with_their_line(tmp_path: P
         f"{line}: this instance cannot be there: 3g@0 overlaps 2g@2",
         f"{line}: this instance cannot be there: H100-80GB has no slice 5g (it has 1g, 1gx2, 2g, 3g, 4g, 7g)",
     ]
-
-
-def test_reported_instances_override_those_of_the_document() -> None:
-    gpu = Gpu(GpuId("a", 0), CATALOG["A100-80GB"], (Placement(0, "2g"), Placement(6, "1g")))
-    there = [
-        MigInstance(GpuId("a", 0), Placement(1, "1g"), "MIG-1"),
-        MigInstance(GpuId("b", 0), Placement(0, "1g"), ""),
-    ]
-    (known,) = with_foreign(Cluster((gpu,)), there).gpus
-    assert known.foreign == (Placement(1, "1g"), Placement(6, "1g"))
-    assert with_foreign(Cluster((gpu,)), ()) == Cluster((gpu,))
 
 
 def test_structural_and_semantic_errors_are_reported_together(tmp_path: Path) -> None:

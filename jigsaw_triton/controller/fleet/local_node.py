@@ -27,8 +27,8 @@ from jigsaw_triton.controller.persistence.call_record import CallRecord
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import JigsawError, ServerError
-from jigsaw_triton.gpus.cluster import with_foreign
 from jigsaw_triton.gpus.driver import MigDriver, open_driver
+from jigsaw_triton.gpus.foreign import with_foreign
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId
 from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.image import find_image, main_process
