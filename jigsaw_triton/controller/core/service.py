@@ -82,7 +82,7 @@ def _available_share(state: State, task: TaskFront) -> float:
 
 def _throughput(entry: RouteEntry) -> float:
     """Returns the items a millisecond of an entry, or batches in flight if its profile is not known."""
-    service_ms = entry.service_ms.get(entry.batch, 0.0)
+    service_ms = entry.service_ms.get(str(entry.batch), 0.0)
     return entry.slots * entry.batch / service_ms if service_ms else float(entry.slots)
 
 
