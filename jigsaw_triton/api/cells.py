@@ -130,9 +130,10 @@ class Cells:
             with _blaming(cell.name):
                 request = cell.request(**settings)
                 rollouts[cell.name] = cell.deployment.prepare(request, reporter=own, wording=wording)
-        for name, rollout in rollouts.items() if check is not None else ():
-            with _blaming(name):
-                check(name, rollout)
+        if check is not None:
+            for name, rollout in rollouts.items():
+                with _blaming(name):
+                    check(name, rollout)
         after = {}
         for cell in self.cells:
             rollout, own = rollouts[cell.name], reporters[cell.name]

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.spec.cluster_schema import ClusterDocument, EdgeEntry, GatewayEntry, LimitsEntry
+from jigsaw_triton.spec.cluster_schema import ClusterDocument, GatewayEntry, LimitsEntry
 from jigsaw_triton.spec.entries import API_VERSION
 from jigsaw_triton.spec.yaml_writer import Inline, dump_yaml
 
@@ -116,7 +116,7 @@ def _cluster(
         # A folder is named by one of its files.
         spec["certificates"] = str(PurePosixPath(files[f"{document.spec.certificates}/cert.pem"]).parent)
     base = document.spec.gateway
-    gateway = _gateway(base, cell, index, _edge_port(document, certificates))
+    gateway = _gateway(base, cell, index, edge=certificates is not None)
     if certificates is not None:
         spec["edge"] = _edge(document, certificates, gateway.pop(_EDGE))
     spec["gateway"] = {**spec.get("gateway", {}), **gateway}
@@ -138,18 +138,10 @@ def _edge(document: ClusterDocument, certificates: GatewayCertificates, port: in
     return {**edge, "tls": Inline(tls)}
 
 
-def _edge_port(document: ClusterDocument, certificates: GatewayCertificates | None) -> int | None:
-    """Returns the port of the metrics of a gateway's edge, before ports are moved; None if it has no edge."""
-    if certificates is None:
-        return None
-    edge = document.spec.edge
-    return edge.metrics if edge is not None else EdgeEntry(kind="haproxy").metrics
-
-
-def _gateway(base: GatewayEntry, cell: CellContent, index: int, edge_port: int | None) -> dict[str, Any]:
+def _gateway(base: GatewayEntry, cell: CellContent, index: int, *, edge: bool) -> dict[str, Any]:
     """Returns the address and the ports that the gateway of a cell, and its edge if it has one, listen on."""
     ports = {"http": base.http, "grpc": base.grpc, "metrics": base.metrics}
-    ports |= {_EDGE: edge_port} if edge_port is not None else {}
+    ports |= {_EDGE: max(ports.values()) + 1} if edge else {}
     if cell.host is not None:
         numbers = cell.host.split(".")
         is_address = len(numbers) == 4 and all(number.isdecimal() for number in numbers)
@@ -177,7 +169,7 @@ def _front(
     spec: dict[str, Any] = {
         "listen": Inline(address=base.address, http=base.http, grpc=base.grpc, metrics=metrics),
         "cells": [
-            _front_cell(cell, _gateway(base, cell, index, _edge_port(document, certificates)))
+            _front_cell(cell, _gateway(base, cell, index, edge=certificates is not None))
             for index, cell in enumerate(cells)
         ],
     }

@@ -95,8 +95,7 @@ class _Running:
         self._api = RuntimeApi(place.admin)
         self._state = place.folder / STATE
         self._state_lock = threading.Lock()
-        # What an earlier front knows counts as long as a name cannot be resolved.
-        self._names = Names(addresses_in(read(), self._saved()))
+        self._names = Names({})
         self._looked = self._look()
         self._listens = asyncio.Event()
         self._keeper = HaproxyKeeper(
@@ -116,12 +115,15 @@ class _Running:
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        # The addresses that an earlier front has found are used as long as a name cannot be resolved.
+        before = await self._api.state() or await asyncio.to_thread(self._saved)
+        self._names = Names(addresses_in(self._looked.front, before))
         await asyncio.to_thread(self._follow_names().wait, _NAMES_S)
         found = newest(await asyncio.to_thread(members, self._paths.state), NAME)
-        before = OsProcess.find(found.pid, found.started) if found is not None else None
+        process = OsProcess.find(found.pid, found.started) if found is not None else None
         try:
-            if before is not None:
-                await self._keeper.adopt(before)
+            if process is not None:
+                await self._keeper.adopt(process)
             else:
                 ports = self._looked.front.ports
                 await self._keeper.start((ports.address, port) for port in (ports.http, ports.grpc, ports.metrics))

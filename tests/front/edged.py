@@ -44,7 +44,7 @@ class EdgedGateway(Gateway):
     def _listen(self) -> ThreadingHTTPServer:
         answering = handler(self)
         answering.disable_nagle_algorithm = False  # A Unix socket has no such option.
-        return _UnixServer(str(live(self._place, "http")), answering)  # type: ignore[arg-type]
+        return _UnixServer(str(live(self._place, "http")), answering)
 
     def start(self) -> None:
         """Begins to listen."""

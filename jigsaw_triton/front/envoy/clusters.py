@@ -58,7 +58,7 @@ def _cluster(
     """
     first = [_endpoint(protocol, cell.gateway, front, by_cell.get(cell.name, 1)) for cell in cells]
     last = [_endpoint(protocol, cell.standby, front, by_cell.get(cell.name, 1)) for cell in cells if cell.standby]
-    spoken = {"http2_protocol_options": {}} if protocol == "grpc" else {"http_protocol_options": {}}
+    spoken: Object = {"http2_protocol_options" if protocol == "grpc" else "http_protocol_options": {}}
     options = typed("upstreams.http.v3.HttpProtocolOptions", explicit_http_config=spoken)
     return {
         "name": name,

@@ -93,7 +93,7 @@ class World:
         names = ("cell1", "cell2", "standby")
         self.cell1, self.cell2, self.standby = (Gateway(name, port) for name, port in zip(names, ports, strict=False))
         over_grpc = [GrpcGateway(name, f"127.0.0.1:{port}") for name, port in zip(names, ports[3:], strict=False)]
-        self.gateways = (self.cell1, self.cell2, self.standby, *over_grpc)
+        self.gateways: tuple[Gateway | GrpcGateway, ...] = (self.cell1, self.cell2, self.standby, *over_grpc)
         self.front = FrontProcess(folder, ports[6:])
         at = [{"http": f"127.0.0.1:{ports[n]}", "grpc": f"127.0.0.1:{ports[n + 3]}"} for n in range(3)]
         self.front.write(
