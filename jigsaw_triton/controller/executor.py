@@ -97,7 +97,8 @@ class Executor:
             return running.plan, running.bundle, ()
         served = running.bundle if running is not None else None
         await asyncio.to_thread(check_space, planned.bundle, served, self._paths.state)
-        basis = Basis(action.graphs, action.slow, action.unusable)
+        slow = {(*kind,): ratio for kind, ratio in action.slow.items()}
+        basis = Basis(action.graphs, slow, action.unusable)
         made = Generation(action.wanted, planned.plan, planned.bundle, basis)
         await asyncio.to_thread(keep, self._journal, made, action.reason, by_load=not action.by_user)
         if running is not None:

@@ -87,7 +87,7 @@ def varied(generation: Generation, asked: Mapping[str, Any]) -> Problem:
     Raises:
         InputError: A requirement is not possible, or the graph is unknown.
     """
-    wanted, names = generation.wanted, sorted(generation.wanted.graphs)
+    names = sorted(generation.wanted.graphs)
     for key in asked:
         if key not in ("demand", "slo", "gpus"):
             raise InputError(f"there is no requirement {key!r}", hint=nearest(key, ["demand", "slo", "gpus"]))

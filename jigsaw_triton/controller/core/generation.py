@@ -80,7 +80,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What a plan was made with, beside the input of the deployment.
+    """Values that a plan was made with, beside the input of the deployment.
 
     Attributes:
         graphs: Graphs in which measured values replace the estimates; absent for those of the input.
@@ -101,7 +101,7 @@ class Generation:
         wanted: Deployment input that the plan was made for.
         plan: Plan.
         bundle: Bundle compiled from the plan.
-        basis: What the plan was made with, which only the journal keeps.
+        basis: Values that the plan was made with, which only the journal keeps.
     """
 
     wanted: Wanted
