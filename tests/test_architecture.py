@@ -50,6 +50,7 @@ ROOMS = {
         "fleet",
         "solving",
         "planning",
+        "energy",
         "executor",
         "watch",
         "subjects",

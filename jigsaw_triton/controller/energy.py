@@ -1,4 +1,4 @@
-"""Energy that the GPUs of a deployment consume, from their counters, and what of it each request takes. Pure."""
+"""Energy that the GPUs of a deployment consume, from their counters, and the part of each request. Pure."""
 
 from collections import deque
 from collections.abc import Collection, Mapping
@@ -15,7 +15,7 @@ _WINDOW_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What was counted until a time: the energy in joules, and the answered requests."""
+    """Counts until a time: the energy in joules, and the answered requests."""
 
     at_s: float
     joules: float

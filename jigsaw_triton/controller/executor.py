@@ -16,7 +16,7 @@ from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.agreement import agreement
-from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.generation import Basis, Generation
 from jigsaw_triton.controller.core.stage import Stage
 from jigsaw_triton.controller.fleet.drain import drained
 from jigsaw_triton.controller.fleet.fleet import Fleet
@@ -104,7 +104,9 @@ class Executor:
             return running.plan, running.bundle, ()
         served = running.bundle if running is not None else None
         await asyncio.to_thread(check_space, planned.bundle, served, self._paths.state)
-        made = Generation(action.wanted, planned.plan, planned.bundle)
+        slow = {(*kind,): ratio for kind, ratio in action.slow.items()}
+        basis = Basis(action.graphs, slow, action.unusable)
+        made = Generation(action.wanted, planned.plan, planned.bundle, basis)
         await asyncio.to_thread(keep, self._journal, made, action.reason, by_load=not action.by_user)
         if running is not None:
             self._forget_generations(running.bundle.generation)

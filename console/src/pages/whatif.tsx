@@ -21,7 +21,8 @@ interface Wishes {
 export function WhatIfPanel({ plan }: { plan: Plan }) {
   const graphs = state.value!.graphs;
   const names = Object.keys(plan.graphs).filter((name) => graphs[name]);
-  const count = Object.keys(state.value!.gpus).length;
+  const { gpus, nodes } = state.value!;
+  const count = Object.values(gpus).filter(({ lost, node }) => !lost && !nodes?.[node]?.cordoned).length;
   const present: Wishes = {
     demand: Object.fromEntries(names.map((name) => [name, plan.graphs[name]!.demand_rps])),
     latency: Object.fromEntries(names.map((name) => [name, graphs[name]!.slo_latency_ms])),

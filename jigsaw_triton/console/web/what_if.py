@@ -7,9 +7,11 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.slowness import Kind, slowed
 from jigsaw_triton.errors import InfeasibleError, InputError, JigsawError
 from jigsaw_triton.gpus.model import Cluster, GpuId
 from jigsaw_triton.graph.model import TaskGraph, Workload
+from jigsaw_triton.planner.domain.costs import board_costs
 from jigsaw_triton.planner.domain.difference import difference
 from jigsaw_triton.planner.domain.plan import Segment
 from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Problem
@@ -86,22 +88,41 @@ def varied(generation: Generation, asked: Mapping[str, Any]) -> Problem:
     Raises:
         InputError: A requirement is not possible, or the graph is unknown.
     """
-    wanted, names = generation.wanted, sorted(generation.wanted.graphs)
+    names = sorted(generation.wanted.graphs)
     for key in asked:
         if key not in ("demand", "slo", "gpus"):
             raise InputError(f"there is no requirement {key!r}", hint=nearest(key, ["demand", "slo", "gpus"]))
     demand, slo = _by_graph(asked, "demand", names), _by_graph(asked, "slo", names)
     workloads = tuple(
         Workload(
-            _with_slo(wanted.graphs[name], slo.get(name)),
+            _with_slo(_graph(generation, name), slo.get(name)),
             _number(demand[name], f"demand.{name}", MAX_DEMAND_RPS)
             if name in demand
             else generation.plan.graphs[name].demand_rps,
         )
         for name in names
     )
-    cluster = wanted.cluster if asked.get("gpus") is None else with_gpus(wanted.cluster, asked["gpus"])
-    return Problem(workloads, cluster, wanted.profiles, running=generation.plan)
+    problem = _problem(generation, workloads)
+    cluster = problem.cluster if asked.get("gpus") is None else with_gpus(problem.cluster, asked["gpus"])
+    return replace(problem, cluster=cluster, running=generation.plan)
+
+
+def _problem(generation: Generation, workloads: tuple[Workload, ...]) -> Problem:
+    """Returns the planning problem of these workloads, with the profiles and the GPUs that the plan was made with."""
+    wanted, basis = generation.wanted, generation.basis
+    usable = tuple(gpu for gpu in wanted.cluster.gpus if gpu.id not in basis.unusable)
+    return Problem(
+        workloads,
+        replace(wanted.cluster, gpus=usable),
+        slowed(wanted.profiles, {Kind(*kind): ratio for kind, ratio in basis.slow.items()}),
+        unloaded=wanted.profiles,
+        costs=board_costs(wanted.cluster, wanted.profiles),
+    )
+
+
+def _graph(generation: Generation, name: str) -> TaskGraph:
+    """Returns a graph as the plan was made for it: with the measured values in place of the estimates."""
+    return generation.basis.graphs.get(name, generation.wanted.graphs[name])
 
 
 def with_gpus(cluster: Cluster, count: object) -> Cluster:
@@ -160,8 +181,10 @@ def _number(value: object, where: str, most: float) -> float:
 def explain(generation: Generation, solvers: SolverFactory) -> Json:
     """Explains the plan of a generation. It takes up to `EXPLAIN_S`."""
     wanted, plan = generation.wanted, generation.plan
-    workloads = tuple(Workload(graph, plan.graphs[name].demand_rps) for name, graph in sorted(wanted.graphs.items()))
-    problem = Problem(workloads, wanted.cluster, wanted.profiles)
+    names = sorted(wanted.graphs)
+    problem = _problem(
+        generation, tuple(Workload(_graph(generation, name), plan.graphs[name].demand_rps) for name in names)
+    )
     options = replace(wanted.options, time_limit_s=EXPLAIN_S)
     return explanation_document(explained(plan, problem, options, solvers=solvers, clock=time.monotonic))
 

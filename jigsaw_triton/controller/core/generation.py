@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core.forecast import DEFAULT_FORECAST, WINDOW_S, ForecastSettings
 from jigsaw_triton.controller.core.settings import PERIOD_S
-from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.gpus.model import Cluster, GpuId
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.domain.features import FEATURES
 from jigsaw_triton.planner.domain.plan import Plan
@@ -79,6 +79,21 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class Basis:
+    """Values that a plan was made with, beside the input of the deployment.
+
+    Attributes:
+        graphs: Graphs in which measured values replace the estimates; absent for those of the input.
+        slow: (Graph, task, variant, GPU model, slice) -> ratio by which its profile was scaled; see `slowness.Kind`.
+        unusable: GPUs that were lost, or on nodes that were withdrawn.
+    """
+
+    graphs: Mapping[str, TaskGraph] = field(default_factory=dict)
+    slow: Mapping[tuple[str, str, str, str, str], float] = field(default_factory=dict)
+    unusable: frozenset[GpuId] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """A plan that serves or is being rolled out.
 
@@ -86,11 +101,13 @@ class Generation:
         wanted: Deployment input that the plan was made for.
         plan: Plan.
         bundle: Bundle compiled from the plan.
+        basis: Values that the plan was made with, which only the journal keeps.
     """
 
     wanted: Wanted
     plan: Plan
     bundle: Bundle
+    basis: Basis = Basis()
 
     def serves_like(self, other: "Generation") -> bool:
         """Returns True if a change from one generation to the other would change nothing that runs."""

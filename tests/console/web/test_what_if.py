@@ -1,10 +1,13 @@
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from jigsaw_triton.console.web import what_if as module
 from jigsaw_triton.console.web.what_if import varied, what_if, with_gpus
+from jigsaw_triton.controller.core.generation import Basis
+from jigsaw_triton.controller.core.slowness import Kind
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.planner.solver.solver import SolverProcess
 from tests.controller.worlds import bundle, profiled, wanted, worker
@@ -18,6 +21,23 @@ def test_what_is_not_asked_for_stays_as_it_is() -> None:
     assert workload.graph == MADE.wanted.graphs["app"]
     assert workload.demand_rps == MADE.plan.graphs["app"].demand_rps
     assert (problem.cluster, problem.running) == (MADE.wanted.cluster, MADE.plan)
+
+
+def test_other_plans_are_made_with_what_the_plan_was_made_with() -> None:
+    graph = MADE.wanted.graphs["app"]
+    measured = replace(graph, tasks={**graph.tasks, "t1": replace(graph.tasks["t1"], retry=False)})
+    cluster = MADE.wanted.cluster
+    kind = Kind("app", "t0", "a", cluster.gpus[0].board.name, "1g")
+    basis = Basis({"app": measured}, {kind: 2.0}, frozenset({cluster.gpus[0].id}))
+    problem = varied(replace(MADE, basis=basis), {})
+    assert problem.workloads[0].graph == measured
+    assert problem.cluster.gpus == cluster.gpus[1:]
+    before, after = (
+        next(row for row in table["app"].rows() if row.key.task == "t0" and row.key.slice == "1g")
+        for table in (MADE.wanted.profiles, problem.profiles)
+    )
+    assert after.latency_p95_ms == 2 * before.latency_p95_ms
+    assert problem.unloaded == MADE.wanted.profiles
 
 
 def test_demand_slo_and_gpus_may_differ() -> None:
