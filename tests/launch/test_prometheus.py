@@ -95,7 +95,7 @@ def test_the_example_for_alertmanager_names_alerts_and_receivers_that_exist() ->
 
 def test_alertmanager_accepts_its_example() -> None:
     amtool = needed("amtool", "Debian, Ubuntu: apt-get install prometheus-alertmanager")
-    command = [amtool, "check-config", str(PROMETHEUS / "alertmanager.yml")]
+    command = [str(amtool), "check-config", str(PROMETHEUS / "alertmanager.yml")]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
