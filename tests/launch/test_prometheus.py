@@ -92,7 +92,7 @@ def test_the_example_for_alertmanager_is_valid() -> None:
     inhibited = {name for rule in found["inhibit_rules"] for name in re.findall(r"Jigsaw\w+", str(rule))}
     assert inhibited and inhibited <= ALERTS.keys()
     amtool = needed("amtool", "Debian, Ubuntu: apt-get install prometheus-alertmanager")
-    command = [amtool, "check-config", str(PROMETHEUS / "alertmanager.yml")]
+    command = [str(amtool), "check-config", str(PROMETHEUS / "alertmanager.yml")]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 

@@ -150,7 +150,8 @@ def test_what_is_not_a_context_is_ignored(asked: Bench, text: str) -> None:
 )
 def test_the_state_of_a_trace_is_passed_on_as_it_is_or_dropped(asked: Bench, given: str, passed: str) -> None:
     asked.front().ask({"X": column(1)}, traceparent=parent(), tracestate=given)
-    assert [context(record).state for record in (*hops(asked), *responses(asked))] == [passed, passed]
+    records: list[Hop | Response] = [*hops(asked), *responses(asked)]
+    assert [context(record).state for record in records] == [passed, passed]
     assert [call.tracestate for call in asked.workers[0].calls] == [passed]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -28,6 +29,9 @@ _GAP_S = 10.0
 """Seconds without a sample that interrupt a line. There is one a second while a controller runs."""
 
 _WIDE, _HIGH = 480, 230
+
+_HEADROOM = 1.15
+"""Ratio of the room of a chart to a limit at its top."""
 
 _MARKS = 8
 """Number of labels of changes that have room beside each other."""
@@ -98,7 +102,7 @@ class _Charted:
     def panels(self, graph: TaskGraph) -> Iterator[Panel]:
         """Yields the panels of a graph."""
         name, slo = graph.name, graph.slo
-        rates = {label: self._line(lambda part, key=key: _mean(part, name, key)) for key, label in _RATES.items()}
+        rates = {label: self._line(partial(_mean, graph=name, key=key)) for key, label in _RATES.items()}
         # Lines at 0 would hide the axis.
         shown = {label: marks for label, marks in rates.items() if label in ("arrivals", "served") or _any(marks)}
         yield self._panel("Requests", "requests/s", shown)
@@ -132,7 +136,10 @@ class _Charted:
         *,
         note: str = "",
     ) -> Panel:
-        values = [y for line in lines.values() for _, y in line] + ([limit.value] if limit is not None else [])
+        values = [y for line in lines.values() for _, y in line]
+        if limit is not None:
+            # The labels of the changes are above that of the limit.
+            values.append(_HEADROOM * limit.value if axis is linear_axis else limit.value)
         right = max(map(len, lines))
         chart = Chart(self._times, axis(unit, values), title, width=_WIDE, height=_HIGH, right=right)
         self._mark(chart)

@@ -34,7 +34,7 @@ def test_a_simulation_is_reported(run: Run, app: Path, trace: Path) -> None:
     [
         (None, "the result is damaged or of another release"),
         ({"graphs": [], "plan": {"version": 1}}, "the plan is damaged"),
-        ({"graphs": [{"name": "a", "graph": "[", "profiles": ""}], "plan": None}, "a: "),
+        ({"graphs": [{"name": "a", "graph": "[", "profiles": ""}], "plan": None}, "graph a:1: this is not valid YAML"),
     ],
 )
 def test_a_result_with_a_damaged_setup_is_refused(

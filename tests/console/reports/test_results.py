@@ -1,4 +1,5 @@
 import json
+from functools import cache
 from typing import Any
 
 import pytest
@@ -18,7 +19,8 @@ def change(at_s: float, **given: Any) -> dict[str, Any]:
     return {"at_s": at_s, "seconds": 2.0, "generation": 2, "reason": BAD, "slices": 3, "failure": "", **given}
 
 
-def setup(data: Any) -> Setup:
+@cache
+def setup(data: str) -> Setup:
     """A stand-in for the reading of a setup, of which the documents here have only the name."""
     assert data == "setup"
     made = profiled(ONE)
