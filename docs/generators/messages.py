@@ -87,7 +87,7 @@ _Report = tuple[int, ast.expr, ast.expr | None, tuple[str, ...]]
 
 
 def _reports(module: Module, reporters: Mapping[str, _Reporter]) -> Iterator[_Report]:
-    for node in module.parents:
+    for node in module.nodes:
         match node:
             case ast.Call() if (reporter := _reporter(node, reporters)) and len(node.args) > reporter.message:
                 hint = next((keyword.value for keyword in node.keywords if keyword.arg == "hint"), None)
@@ -137,7 +137,7 @@ def _reporters(modules: Mapping[str, Module], texts: Texts) -> dict[str, _Report
     These are the errors themselves, and everything with an argument or a field `message` that also has a `hint` or
     returns an error.
     """
-    nodes = [(node, module) for module in modules.values() for node in module.parents]
+    nodes = [(node, module) for module in modules.values() for node in module.nodes]
     errors = _errors(node for node, _ in nodes if isinstance(node, ast.ClassDef))
     found = {name: _Reporter(0, fixed=(_USAGE_HINT,)) for name in _USAGE}
     found |= {_ROW_ERROR: _Reporter(0, 1), **{name: _Reporter(0) for name in errors}}

@@ -21,6 +21,7 @@ class Module:
         name: Name below the package: `spec.load`.
         tree: Its syntax tree.
         parents: Node -> the node that contains it.
+        nodes: All calls, functions and classes.
         constants: Name -> value of each variable of the module.
         functions: Name -> function of the module that returns a text.
         imports: Name in the module -> (module, name there) that it is imported from.
@@ -29,6 +30,7 @@ class Module:
     name: str
     tree: ast.Module
     parents: dict[ast.AST, ast.AST] = field(default_factory=dict)
+    nodes: list[ast.Call | ast.FunctionDef | ast.ClassDef] = field(default_factory=list)
     constants: dict[str, ast.expr] = field(default_factory=dict)
     functions: dict[str, ast.FunctionDef] = field(default_factory=dict)
     imports: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -62,7 +64,9 @@ def parse(package: str, name: str, text: str) -> Module:
         for child in ast.iter_child_nodes(node):
             module.parents[child] = node
             waiting.append(child)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package:
+        if isinstance(node, ast.Call | ast.FunctionDef | ast.ClassDef):
+            module.nodes.append(node)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package:
             home = (node.module or "").removeprefix(package).removeprefix(".")
             module.imports.update((alias.asname or alias.name, (home, alias.name)) for alias in node.names)
     for statement in module.tree.body:

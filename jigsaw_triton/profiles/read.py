@@ -118,7 +118,7 @@ def raise_all(problems: Sequence[Diagnostic], file: str) -> None:
     """
     if problems:
         more = len(problems) - LIMIT_PROBLEMS
-        rest = [Diagnostic(file, 0, f"{more} more mistakes are not shown", "correct these first")] if more > 0 else []
+        rest = [Diagnostic(file, 0, f"{more} more mistakes are not shown")] if more > 0 else []
         raise SpecError([*problems[:LIMIT_PROBLEMS], *rest])
 
 

@@ -24,9 +24,7 @@ def resolved(body: str) -> list[str]:
             "pack", "it", "import pack\nfrom pack import words\nfrom pack.words import AGAIN, advice\n" + dedent(body)
         ),
     }
-    (call,) = (
-        node for node in modules["it"].parents if isinstance(node, ast.Call) and ast.unparse(node.func) == "show"
-    )
+    (call,) = (node for node in modules["it"].nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "show")
     return Texts(modules).of(call.args[0], modules["it"])
 
 
