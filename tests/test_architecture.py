@@ -131,7 +131,6 @@ SHELLS = frozenset(
         "gpus.holders",
         "gpus.nvml",
         "gpus.nvml_calls",
-        "gpus.nvml_energy",
         "gpus.nvml_gpus",
         "gpus.nvml_library",
         "gpus.nvml_use",

@@ -85,12 +85,15 @@ def test_every_alert_has_a_test_and_a_row_in_the_guide() -> None:
     assert re.findall(r"^\| `(Jigsaw\w+)`", GUIDE, re.MULTILINE) == list(ALERTS)
 
 
-def test_the_example_for_alertmanager_is_valid() -> None:
+def test_the_example_for_alertmanager_names_alerts_and_receivers_that_exist() -> None:
     found = yaml.safe_load((PROMETHEUS / "alertmanager.yml").read_text())
     receivers = {receiver["name"] for receiver in found["receivers"]}
     assert {found["route"]["receiver"], *(route["receiver"] for route in found["route"]["routes"])} == receivers
     inhibited = {name for rule in found["inhibit_rules"] for name in re.findall(r"Jigsaw\w+", str(rule))}
     assert inhibited and inhibited <= ALERTS.keys()
+
+
+def test_alertmanager_accepts_its_example() -> None:
     amtool = needed("amtool", "Debian, Ubuntu: apt-get install prometheus-alertmanager")
     command = [str(amtool), "check-config", str(PROMETHEUS / "alertmanager.yml")]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

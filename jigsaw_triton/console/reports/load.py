@@ -74,7 +74,7 @@ def load_over_time(load: Load, graphs: Mapping[str, TaskGraph]) -> Iterator[Elem
         yield charts(charted.panels(graph), "charts large")
         yield tag("details", tag("summary", "Figures"), table(_HEADER, list(_rows(charted.parts(_ROWS), name))))
     yield tag("h4", "Deployment")
-    yield charts([charted.slices()], "charts large")
+    yield charts(charted.totals(), "charts large")
 
 
 class _Charted:
@@ -116,10 +116,13 @@ class _Charted:
         if accuracy:
             yield self._panel("Accuracy served", "of the best", {"": accuracy}, Rule(slo.accuracy, "SLO"), span_axis)
 
-    def slices(self) -> Panel:
-        """Returns the panel of the slices in use."""
-        line = self._line(lambda part: max(sample["slices"] for sample in part))
-        return self._panel("Slices in use", "compute slices", {"": line})
+    def totals(self) -> Iterator[Panel]:
+        """Yields the panels of all graphs together."""
+        slices = self._line(lambda part: max(sample["slices"] for sample in part))
+        yield self._panel("Slices in use", "compute slices", {"": slices})
+        energy = self._line(_mean_energy)
+        if energy:
+            yield self._panel("Energy", "joules a request", {"": energy})
 
     def _line(self, value: Callable[[list[Sample]], float | None]) -> list[tuple[float, float]]:
         """Returns the points of a line, without those that have no value."""
@@ -199,6 +202,11 @@ def _mean(part: list[Sample], graph: str, key: str) -> float | None:
 
 def _most(part: list[Sample], graph: str, key: str) -> float | None:
     return max(_values(part, graph, key), default=None)
+
+
+def _mean_energy(part: list[Sample]) -> float | None:
+    values = [sample["joules_per_request"] for sample in part if sample.get("joules_per_request") is not None]
+    return sum(values) / len(values) if values else None
 
 
 def _any(line: list[tuple[float, float]]) -> bool:

@@ -87,6 +87,11 @@ def test_changes_of_the_plan_are_marks_whose_labels_do_not_overlap() -> None:
     assert [text for text in texts(charts["Requests"]) if text.startswith("g")] == ["g2", "g4"]
 
 
+def test_energy_is_drawn_where_it_is_known() -> None:
+    _, charts = drawn([{**sample(second), "joules_per_request": 2.5} for second in range(9)])
+    assert "Energy" in charts and len(lines(charts["Energy"], "h0")) == 1
+
+
 def test_a_graph_that_was_added_later_and_one_sample_are_no_trouble() -> None:
     _, charts = drawn([{"t": BEGAN_S, "slices": 0, "graphs": {}}])
     assert list(charts) == ["Requests", "Slices in use"]
