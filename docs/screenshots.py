@@ -26,7 +26,7 @@ from demo.__main__ import free_ports
 from tests.fakes.console.browser import MISSING, chromium, find_browser
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, ViewportSize
 
 FOLDER = Path(__file__).parent / "images" / "console"
 
@@ -41,11 +41,13 @@ LOAD_RPS = 25.0
 
 BEFORE_S, AFTER_S = 20.0, 20.0
 PATIENCE_MS = 120_000
-WIDTH, HEIGHT = 1180, 820
-"""Window, in pixels. A screenshot is as high as the page, and at most so high."""
+WINDOW: "ViewportSize" = {"width": 1180, "height": 820}
+PHONE: "ViewportSize" = {"width": 390, "height": 720}
+"""Sizes in pixels. A screenshot is as high as the page, and at most as high as the window."""
 
-PHONE = {"width": 390, "height": 720}
 COLOURS = 128
+OLD_ENOUGH = 9
+"""Index of the trace to show, from the latest one."""
 
 _SIZE = """() => {
   const ends = [...document.querySelectorAll("main *, nav *")].map((element) => element.getBoundingClientRect().bottom);
@@ -110,7 +112,7 @@ class Camera:
         """Opens a page of the console inside the `with` block."""
         context = self._browser.new_context(
             storage_state=self._signed_in,
-            viewport=PHONE if phone else {"width": WIDTH, "height": HEIGHT},
+            viewport=PHONE if phone else WINDOW,
             color_scheme="dark" if dark else "light",
             has_touch=phone,
             device_scale_factor=2 if phone else 1,
@@ -191,7 +193,9 @@ def photograph(camera: Camera, change: Callable[[], object]) -> None:
         page.get_by_text("lines").first.wait_for()
         camera.take(page, "logs")
     with camera.page("traces") as page:
-        page.get_by_text("waiting in the queue").first.wait_for()
+        # The latest requests are not answered yet.
+        page.locator(".trace-list button").nth(OLD_ENOUGH).click()
+        page.locator(".waterfall").wait_for()
         camera.take(page, "traces")
 
 
