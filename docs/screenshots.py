@@ -33,7 +33,7 @@ FOLDER = Path(__file__).parent / "images" / "console"
 APP, INPUT = "traffic", "FRAME"
 FRAME_SHAPE = (1, 640, 640, 3)
 GPUS = "2xH100-80GB"
-DEMAND_RPS, MORE_RPS = 250, 350
+DEMAND_RPS, MORE_RPS = 250, 500
 """Requests a second to plan for, first and later: the first plan fills a GPU, the second one takes the other too."""
 
 LOAD_RPS = 25.0
@@ -47,7 +47,10 @@ PHONE: "ViewportSize" = {"width": 390, "height": 720}
 
 COLOURS = 128
 OLD_ENOUGH = 9
-"""Index of the trace to show, from the latest one."""
+"""Index of the latest trace that may be shown, from the latest one of all."""
+
+_CHANGING = """() => document.querySelector(".change") && document.querySelector('.piece[class*=" is-"]')"""
+"""Condition that a change is in progress, and that a slice is being changed."""
 
 _SIZE = """() => {
   const ends = [...document.querySelectorAll("main *, nav *")].map((element) => element.getBoundingClientRect().bottom);
@@ -165,8 +168,7 @@ def photograph(camera: Camera, change: Callable[[], object]) -> None:
         page.locator(".piece").first.wait_for()
         page.locator(".change").wait_for(state="detached")
         change()
-        page.locator(".change").wait_for()
-        page.locator('.piece[class*=" is-"]').first.wait_for()
+        page.wait_for_function(_CHANGING)
         camera.take(page, "gpus")
         page.locator(".change").wait_for(state="detached")
     time.sleep(AFTER_S)
@@ -193,8 +195,11 @@ def photograph(camera: Camera, change: Callable[[], object]) -> None:
         page.get_by_text("lines").first.wait_for()
         camera.take(page, "logs")
     with camera.page("traces") as page:
-        # The latest requests are not answered yet.
-        page.locator(".trace-list button").nth(OLD_ENOUGH).click()
+        # The latest requests are not answered yet. Of the others, the one that took longest shows most.
+        page.locator(".trace-list button").nth(OLD_ENOUGH).wait_for()
+        taken_ms = [float(text.split()[0]) for text in page.locator(".trace-list b").all_inner_texts()]
+        longest = max(range(OLD_ENOUGH, len(taken_ms)), key=lambda index: taken_ms[index])
+        page.locator(".trace-list button").nth(longest).click()
         page.locator(".waterfall").wait_for()
         camera.take(page, "traces")
 
