@@ -26,14 +26,14 @@ from demo.__main__ import free_ports
 from tests.fakes.console.browser import MISSING, chromium, find_browser
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, ViewportSize
 
 FOLDER = Path(__file__).parent / "images" / "console"
 
 APP, INPUT = "traffic", "FRAME"
 FRAME_SHAPE = (1, 640, 640, 3)
 GPUS = "2xH100-80GB"
-DEMAND_RPS, MORE_RPS = 250, 350
+DEMAND_RPS, MORE_RPS = 250, 500
 """Requests a second to plan for, first and later: the first plan fills a GPU, the second one takes the other too."""
 
 LOAD_RPS = 25.0
@@ -41,11 +41,16 @@ LOAD_RPS = 25.0
 
 BEFORE_S, AFTER_S = 20.0, 20.0
 PATIENCE_MS = 120_000
-WIDTH, HEIGHT = 1180, 820
-"""Window, in pixels. A screenshot is as high as the page, and at most so high."""
+WINDOW: "ViewportSize" = {"width": 1180, "height": 820}
+PHONE: "ViewportSize" = {"width": 390, "height": 720}
+"""Sizes in pixels. A screenshot is as high as the page, and at most as high as the window."""
 
-PHONE = {"width": 390, "height": 720}
 COLOURS = 128
+OLD_ENOUGH = 9
+"""Index of the latest trace that may be shown, from the latest one of all."""
+
+_CHANGING = """() => document.querySelector(".change") && document.querySelector('.piece[class*=" is-"]')"""
+"""Condition that a change is in progress, and that a slice is being changed."""
 
 _SIZE = """() => {
   const ends = [...document.querySelectorAll("main *, nav *")].map((element) => element.getBoundingClientRect().bottom);
@@ -110,7 +115,7 @@ class Camera:
         """Opens a page of the console inside the `with` block."""
         context = self._browser.new_context(
             storage_state=self._signed_in,
-            viewport=PHONE if phone else {"width": WIDTH, "height": HEIGHT},
+            viewport=PHONE if phone else WINDOW,
             color_scheme="dark" if dark else "light",
             has_touch=phone,
             device_scale_factor=2 if phone else 1,
@@ -163,8 +168,7 @@ def photograph(camera: Camera, change: Callable[[], object]) -> None:
         page.locator(".piece").first.wait_for()
         page.locator(".change").wait_for(state="detached")
         change()
-        page.locator(".change").wait_for()
-        page.locator('.piece[class*=" is-"]').first.wait_for()
+        page.wait_for_function(_CHANGING)
         camera.take(page, "gpus")
         page.locator(".change").wait_for(state="detached")
     time.sleep(AFTER_S)
@@ -191,7 +195,12 @@ def photograph(camera: Camera, change: Callable[[], object]) -> None:
         page.get_by_text("lines").first.wait_for()
         camera.take(page, "logs")
     with camera.page("traces") as page:
-        page.get_by_text("waiting in the queue").first.wait_for()
+        # The latest requests are not answered yet. Of the others, the one that took longest shows most.
+        page.locator(".trace-list button").nth(OLD_ENOUGH).wait_for()
+        taken_ms = [float(text.split()[0]) for text in page.locator(".trace-list b").all_inner_texts()]
+        longest = max(range(OLD_ENOUGH, len(taken_ms)), key=lambda index: taken_ms[index])
+        page.locator(".trace-list button").nth(longest).click()
+        page.locator(".waterfall").wait_for()
         camera.take(page, "traces")
 
 
