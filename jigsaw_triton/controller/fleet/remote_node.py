@@ -192,7 +192,7 @@ class RemoteNode:
             found = await self._calls.get("/lost")
             self._lost = frozenset(GpuId(self.name, index) for index in found["lost"])
         except JigsawError as error:
-            # The fault of one node must not hide the loss of another one.
+            # Trouble of one node must not hide the loss of another one.
             log.warning("%s", error)
         return self._lost
 
@@ -257,7 +257,7 @@ class RemoteNode:
         await self._calls.post("/end", {})
 
     async def stop(self) -> None:
-        """Stops following the node. Its workers go on."""
+        """Stops to follow the node. Its workers go on."""
         if self._follower is not None:
             self._follower.cancel()
             await asyncio.wait((self._follower,))
