@@ -186,7 +186,7 @@ class RemoteNode:
             found = await self._calls.get("/lost")
             self._lost = frozenset(GpuId(self.name, index) for index in found["lost"])
         except JigsawError as error:
-            # The fault of one node must not hide the loss of another one.
+            # Trouble of one node must not hide the loss of another one.
             log.warning("%s", error)
         return self._lost
 
