@@ -1,3 +1,4 @@
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -8,6 +9,10 @@ import hypothesis
 import pytest
 
 from jigsaw_triton.servers.installation import Installation, find_installation
+
+# Test files run side by side. Threads of one computation that wait for each other take the processors of the others.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
 
 # How long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])

@@ -3,6 +3,7 @@
 The module of a command is imported when the command runs, so that `--help` and shell completion are fast.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -19,6 +20,10 @@ from jigsaw_triton.cli.io import failure
 from jigsaw_triton.spec.words import nearest
 
 PROGRAM = "jigsaw-triton"
+_GARBAGE = 20_000
+"""New objects among which Python looks for garbage. With its usual 700 this is a tenth of a command's start, since most
+objects of the modules live until the end."""
+
 COMPLETE_VARIABLE = "_JIGSAW_TRITON_COMPLETE"
 """Environment variable that the completion script of a shell sets."""
 
@@ -162,6 +167,7 @@ def program(ctx: click.Context) -> None:
 def main() -> NoReturn:
     """Runs the program; the script `jigsaw-triton` calls it."""
     signal.signal(signal.SIGTERM, _terminate)
+    gc.set_threshold(_GARBAGE)
     program.main()
 
 
