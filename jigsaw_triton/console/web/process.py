@@ -26,7 +26,6 @@ from jigsaw_triton.console.web.server import ConsoleServer
 from jigsaw_triton.console.web.settings import ConsoleSettings
 from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
 from jigsaw_triton.errors import InputError, JigsawError, StateError
-from jigsaw_triton.servers.logfile import rotate
 from jigsaw_triton.servers.ports import check_free
 from jigsaw_triton.servers.socket_api import SocketApi
 
@@ -99,7 +98,7 @@ def run_console(
             await desk.start()
             try:
                 announce(url())
-                await _until_end(records if with_deployment else None, paths.log("console"))
+                await _until_end(records if with_deployment else None)
             finally:
                 await desk.stop()
         finally:
@@ -141,13 +140,8 @@ def running_console(paths: Paths) -> str | None:
         return None
 
 
-async def _until_end(records: Records | None, written: Path) -> None:
-    """Waits for a signal.
-
-    Args:
-        records: Records of the deployment with which the console ends; None if it does not.
-        written: Log of a console that ends with its deployment, which is kept short.
-    """
+async def _until_end(records: Records | None) -> None:
+    """Waits for a signal, or until the deployment has been taken down if its records are given."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -155,12 +149,8 @@ async def _until_end(records: Records | None, written: Path) -> None:
     while not stopping.is_set():
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), _CHECK_S if records is not None else None)
-        if records is None:
-            continue
-        if await _has_stopped(records):
+        if records is not None and await _has_stopped(records):
             return
-        with suppress(OSError):
-            await asyncio.to_thread(rotate, written)
 
 
 async def _has_stopped(records: Records) -> bool:
