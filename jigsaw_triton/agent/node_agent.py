@@ -423,7 +423,7 @@ class NodeAgent:
 
 
 def _incarnation(server: Server) -> str:
-    """Returns a text that tells the process of a server from those before and after it."""
+    """Returns a text that differs for each process of a server."""
     pid = server.process.pid
     assert pid is not None
     return f"{pid}.{start_time(pid)}"

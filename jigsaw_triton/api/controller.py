@@ -45,7 +45,7 @@ _START_S = 60.0
 which takes as long as they need."""
 
 _PATIENCE_S = 10.0
-"""Seconds after which whoever waits for a controller is told what it waits for."""
+"""Seconds after which a wait for a controller is reported with its reason."""
 
 _KILLED_S = 10.0
 """Seconds that a controller may take to end after SIGKILL."""

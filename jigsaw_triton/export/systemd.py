@@ -6,15 +6,14 @@ from pathlib import PurePosixPath
 
 from jigsaw_triton.export.commands import SUPERVISOR, Agent, Deploy, Front
 
-REPLACED = 77
-"""Exit code of a controller that one on another machine has replaced (EX_NOPERM of sysexits.h)."""
-
 NAME, AGENT_NAME, FRONT_NAME = "jigsaw-triton", "jigsaw-triton-agent", "jigsaw-triton-front"
 """Names of the units, and of the folders that systemd gives them."""
 
 _HOMES = ("/home", "/root", "/run/user")
 _CONTROL = 0x20
 _MIG_CONFIG = "/proc/driver/nvidia/capabilities/mig/config"
+_REPLACED = 77
+"""Exit code of a controller that one on another machine has replaced (EX_NOPERM of sysexits.h)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def deployment_unit(host: Host, deploy: Deploy) -> str:
         "TimeoutStopSec=3min",
         *_restarts(),
         "# A controller on another machine has replaced this one.",
-        f"RestartPreventExitStatus={REPLACED}",
+        f"RestartPreventExitStatus={_REPLACED}",
         *_hardening(host, mig=mig),
     ]
     return _unit(

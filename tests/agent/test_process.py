@@ -54,7 +54,7 @@ def test_the_log_of_an_agent_is_kept_short(run_dir: Path, monkeypatch: pytest.Mo
     async def main(journal: Journal, lock: int) -> None:
         upkeep = asyncio.create_task(process._upkeep(where, journal, lock))
         async with asyncio.timeout(60):
-            while where.log("agent").stat().st_size:  # noqa: ASYNC110 - the agent tells nobody
+            while where.log("agent").stat().st_size:  # noqa: ASYNC110 - a rotation has no event
                 await asyncio.sleep(0.01)
         upkeep.cancel()
 

@@ -42,12 +42,12 @@ def test_the_error_of_a_failed_start_has_the_end_of_the_log(
 
 
 @pytest.mark.parametrize(
-    ("owners", "told"),
+    ("owners", "waits"),
     [([1, 1, 1, 1, 1], True), ([1, 1, 2, 3, 4], False), ([], False)],
     ids=["it runs", "it dies again and again", "it does not run"],
 )
 def test_a_controller_that_goes_on_with_what_runs_is_waited_for_as_long_as_it_runs(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, owners: list[int], told: bool
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, owners: list[int], waits: bool
 ) -> None:
     monkeypatch.setattr(controller, "_START_S", 0.0)
     monkeypatch.setattr(controller, "_PATIENCE_S", 0.0)
@@ -65,7 +65,7 @@ def test_a_controller_that_goes_on_with_what_runs_is_waited_for_as_long_as_it_ru
 
     process = cast(Any, SimpleNamespace(pid=42 if owners else 43, poll=lambda: None))
     wait = partial(controller._wait_started, deployment.paths, process, 0, supervisor_pid, notes.append)
-    if told:
+    if waits:
         wait()
         assert len(notes) == 1 and "does not answer yet" in notes[0]
     else:

@@ -166,7 +166,7 @@ class Following:
             found: Json = await self._calls.get("/pulse", wait_s=PULSE_S, timeout_s=_PULSE_TIMEOUT_S, after=self._last)
         except StateError:
             described = await self.describe()
-            # Bringing it in line tells if this controller was replaced.
+            # Bringing it in line raises an error if this controller was replaced.
             if not has_ended(described) and not self._succession.is_fenced(described):
                 raise
             return None
