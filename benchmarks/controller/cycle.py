@@ -122,6 +122,10 @@ class Servers:
         """Returns nothing, since no GPU is ever lost."""
         return frozenset()
 
+    async def energy(self) -> Mapping[GpuId, float]:
+        """Returns nothing, since there is no GPU."""
+        return {}
+
     async def wait_changed(self, timeout_s: float) -> None:
         """Waits for the timeout, since no machine comes or goes."""
         await asyncio.sleep(timeout_s)

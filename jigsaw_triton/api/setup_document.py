@@ -1,4 +1,4 @@
-"""What a result of `simulate` or `evaluate` was made for, as a part of its JSON from which `report` draws it."""
+"""Graphs, profiles and plan behind a result of `simulate` or `evaluate`, as a part of its JSON for `report`."""
 
 from collections.abc import Mapping
 from typing import Any

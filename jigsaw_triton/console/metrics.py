@@ -76,7 +76,7 @@ class Family:
 
     @property
     def kind(self) -> Literal["gauge", "counter"]:
-        """Kind of the metric, which its name tells."""
+        """Kind of the metric, which follows from its name."""
         return "counter" if self.name.endswith("_total") else "gauge"
 
     def lines(self, reading: Reading) -> Iterator[str]:

@@ -70,6 +70,9 @@ class NoServers:
     def server(self, _: str) -> None:
         return None
 
+    async def energy(self) -> dict[GpuId, float]:
+        return {}
+
 
 async def _down_as_a_plan_is_found(journal: Journal) -> State:
     executor = Idle()

@@ -32,7 +32,7 @@ def result_page(document: Any, where: str, read_setup: Callable[[Any], Setup]) -
     Args:
         document: The result, as a command printed it with `-o json`.
         where: Name of its file.
-        read_setup: Function that reads what the result was made for, a part of the document.
+        read_setup: Function that reads the setup, a part of the document.
 
     Raises:
         InputError: No command prints such a document, or a part of it is missing.

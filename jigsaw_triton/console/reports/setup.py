@@ -1,4 +1,4 @@
-"""Part of a report about what a result was made for: a plan, the graphs and their profiles."""
+"""Part of a report about the setup of a result: a plan, the graphs and their profiles."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from jigsaw_triton.report.frame import facts, section
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a result was made for.
+    """Setup of a result: its input, and a plan.
 
     Attributes:
         plan: Plan to show; None for none.
@@ -32,7 +32,7 @@ def setup_sections(setup: Setup, title: str) -> Iterator[Element]:
     """Yields the plan with its GPUs and budgets, the graphs and their profiles.
 
     Args:
-        setup: What to show.
+        setup: Setup to show.
         title: Title of the plan.
 
     Raises:

@@ -34,6 +34,7 @@ def aborting(code: grpc.StatusCode, *details: tuple[str, bytes]) -> Answer:
     def answer(_: int, context: grpc.ServicerContext) -> service.ExportTraceServiceResponse:
         context.set_trailing_metadata(details)
         context.abort(code, "not now")
+        raise AssertionError("abort raises an exception")
 
     return answer
 
