@@ -16,6 +16,9 @@ LINK = re.compile(r"\]\(((?!\w+:)[^)#\s]+)(#[^)]*)?\)")
 MERMAID = DOCS.parent / "console" / "node_modules" / "@mermaid-js" / "tiny" / "dist" / "mermaid.tiny.js"
 """Library that draws diagrams in the browser. The theme would load it from another host."""
 
+BOOSTS = {"adr/": 0.25, "reference/errors.md": 4, "troubleshooting.md": 2}
+"""Beginning of a page's path -> weight in the search: messages come before decisions with the same words."""
+
 MERMAID_ASSET = "assets/javascripts/mermaid.js"
 
 
@@ -54,6 +57,8 @@ def on_files(files: Any, *, config: Any) -> Any:
 def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
     """Returns the text of a page with its generated parts. Links to files outside of docs/ lead to the repository.
 
+    The page gets its weight in the search.
+
     Args:
         markdown: Text of the page.
         page: The page.
@@ -68,6 +73,9 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
         kind = "tree" if target.is_dir() else "blob"
         return f"]({config.extra['repository']}/{kind}/main/{target.relative_to(DOCS.parent)}{match[2] or ''})"
 
+    for path, boost in BOOSTS.items():
+        if page.file.src_uri.startswith(path):
+            page.meta.setdefault("search", {"boost": boost})
     return expand(LINK.sub(outside, markdown))
 
 
