@@ -16,8 +16,9 @@ LINK = re.compile(r"\]\(((?!\w+:)[^)#\s]+)(#[^)]*)?\)")
 MERMAID = DOCS.parent / "console" / "node_modules" / "@mermaid-js" / "tiny" / "dist" / "mermaid.tiny.js"
 """Library that draws diagrams in the browser. The theme would load it from another host."""
 
-BOOSTS = {"adr/": 0.25, "reference/errors.md": 4, "troubleshooting.md": 2}
-"""Beginning of a page's path -> weight in the search: messages come before decisions with the same words."""
+DECISIONS = "adr/"
+DECISIONS_BOOST = 0.25
+"""Weight of decisions in the search: other pages with the same words come before them."""
 
 MERMAID_ASSET = "assets/javascripts/mermaid.js"
 
@@ -57,7 +58,7 @@ def on_files(files: Any, *, config: Any) -> Any:
 def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
     """Returns the text of a page with its generated parts. Links to files outside of docs/ lead to the repository.
 
-    The page gets its weight in the search.
+    Decisions get less weight in the search.
 
     Args:
         markdown: Text of the page.
@@ -73,9 +74,8 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
         kind = "tree" if target.is_dir() else "blob"
         return f"]({config.extra['repository']}/{kind}/main/{target.relative_to(DOCS.parent)}{match[2] or ''})"
 
-    for path, boost in BOOSTS.items():
-        if page.file.src_uri.startswith(path):
-            page.meta.setdefault("search", {"boost": boost})
+    if page.file.src_uri.startswith(DECISIONS):
+        page.meta["search"] = {"boost": DECISIONS_BOOST}
     return expand(LINK.sub(outside, markdown))
 
 
