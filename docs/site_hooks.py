@@ -16,6 +16,10 @@ LINK = re.compile(r"\]\(((?!\w+:)[^)#\s]+)(#[^)]*)?\)")
 MERMAID = DOCS.parent / "console" / "node_modules" / "@mermaid-js" / "tiny" / "dist" / "mermaid.tiny.js"
 """Library that draws diagrams in the browser. The theme would load it from another host."""
 
+DECISIONS = "adr/"
+DECISIONS_BOOST = 0.25
+"""Weight of decisions in the search: other pages with the same words come before them."""
+
 MERMAID_ASSET = "assets/javascripts/mermaid.js"
 
 
@@ -54,6 +58,8 @@ def on_files(files: Any, *, config: Any) -> Any:
 def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
     """Returns the text of a page with its generated parts. Links to files outside of docs/ lead to the repository.
 
+    Decisions get less weight in the search.
+
     Args:
         markdown: Text of the page.
         page: The page.
@@ -68,6 +74,8 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
         kind = "tree" if target.is_dir() else "blob"
         return f"]({config.extra['repository']}/{kind}/main/{target.relative_to(DOCS.parent)}{match[2] or ''})"
 
+    if page.file.src_uri.startswith(DECISIONS):
+        page.meta["search"] = {"boost": DECISIONS_BOOST}
     return expand(LINK.sub(outside, markdown))
 
 

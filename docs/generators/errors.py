@@ -1,7 +1,7 @@
 """The page of all error messages."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from posixpath import relpath
@@ -82,21 +82,22 @@ def subject(module: str) -> str:
 
 
 def all_messages() -> str:
-    """Returns a section for each subject, with a table of its messages and what to do about each."""
+    """Returns a section for each subject, with a heading for each of its messages and what to do about it below.
+
+    As headings, the messages are titles for the search of the site.
+    """
     known = explained()
-    rows: dict[str, dict[str, list[str]]] = {heading: {} for heading in SUBJECTS}
+    found: dict[str, dict[str, list[str]]] = {heading: {} for heading in SUBJECTS}
     for message in messages():
         advice = [plain(hint) for hint in _telling(message.hints)]
         if not message.hints:
             advice = [known.get(words(message.text), "")]
-        rows[subject(message.module)].setdefault(code(message.text), []).extend(advice or [_NAMED])
-    sections = (
-        f"## {heading}\n\n"
-        + table(("message", "what to do"), ((text, _together(advice)) for text, advice in found.items()))
-        for heading, found in rows.items()
-        if found
-    )
-    return "\n".join(sections)
+        found[subject(message.module)].setdefault(message.text, []).extend(advice)
+    return "\n".join(f"## {heading}\n\n{_section(entries)}" for heading, entries in found.items() if entries)
+
+
+def _section(entries: Mapping[str, list[str]]) -> str:
+    return "\n".join(f"###### {code(text)}\n\n{_together(advice)}\n" for text, advice in entries.items())
 
 
 def _telling(hints: Iterable[str]) -> list[str]:
