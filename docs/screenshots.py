@@ -40,23 +40,20 @@ LOAD_RPS = 25.0
 """Requests a second that are sent. Two processors carry more, but not what the emulated GPUs would."""
 
 BEFORE_S, AFTER_S = 20.0, 20.0
+LAST_ANSWER_S = 10.0
 PATIENCE_MS = 120_000
 WINDOW: "ViewportSize" = {"width": 1180, "height": 820}
 PHONE: "ViewportSize" = {"width": 390, "height": 720}
-"""Sizes in pixels. A screenshot is as high as the page, and at most as high as the window."""
+WIDE: "ViewportSize" = {"width": 1360, "height": 820}
+"""Sizes in pixels."""
 
 COLOURS = 128
 OLD_ENOUGH = 9
 """Index of the latest trace that may be shown, from the latest one of all."""
 
-_CHANGING = """() => document.querySelector(".change") && document.querySelector('.piece[class*=" is-"]')"""
-"""Condition that a change is in progress, and that a slice is being changed."""
-
-_SIZE = """() => {
-  const ends = [...document.querySelectorAll("main *, nav *")].map((element) => element.getBoundingClientRect().bottom);
-  return [innerWidth, Math.min(innerHeight, 16 + Math.max(...ends))];
-}"""
-"""Width and height of what a page shows, without the empty end of the window."""
+_CHANGING = """() => document.querySelector(".change")?.textContent.includes("requested by the user")
+  && document.querySelector('.piece[class*=" is-"]')"""
+"""Condition that the change that was asked for is in progress, and that a slice is being changed."""
 
 
 class Clients:
@@ -68,7 +65,8 @@ class Clients:
 
     def __init__(self, address: str) -> None:
         self.sent = 0
-        self.failed: list[str] = []
+        self.errors: list[str] = []
+        """Text of each answer's error; empty for an answer without one."""
         self._address = address
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._send)
@@ -81,6 +79,10 @@ class Clients:
         self._stopped.set()
         self._thread.join()
 
+    def __str__(self) -> str:
+        failed = [error for error in self.errors if error]
+        return f"{self.sent} requests, {len(self.errors)} answers, {len(failed)} failed {failed[:1]}"
+
     def _send(self) -> None:
         frame = grpc.InferInput(INPUT, list(FRAME_SHAPE), "UINT8")
         frame.set_data_from_numpy(np.zeros(FRAME_SHAPE, np.uint8))
@@ -89,10 +91,12 @@ class Clients:
             while not self._stopped.wait(pauses.expovariate(LOAD_RPS)):
                 self.sent += 1
                 client.async_infer(APP, [frame], self._answered, request_id=f"frame-{self.sent}")
+            give_up_at = time.monotonic() + LAST_ANSWER_S
+            while len(self.errors) < self.sent and time.monotonic() < give_up_at:
+                time.sleep(0.1)
 
     def _answered(self, result: object, error: Exception | None) -> None:
-        if error is not None:
-            self.failed.append(str(error))
+        self.errors.append("" if error is None else str(error))
 
 
 class Camera:
@@ -111,14 +115,14 @@ class Camera:
             self._signed_in = context.storage_state()
 
     @contextmanager
-    def page(self, name: str, *, dark: bool = False, phone: bool = False) -> Iterator["Page"]:
+    def page(self, name: str, size: "ViewportSize" = WINDOW, *, dark: bool = False) -> Iterator["Page"]:
         """Opens a page of the console inside the `with` block."""
         context = self._browser.new_context(
             storage_state=self._signed_in,
-            viewport=PHONE if phone else WINDOW,
+            viewport=size,
             color_scheme="dark" if dark else "light",
-            has_touch=phone,
-            device_scale_factor=2 if phone else 1,
+            has_touch=size == PHONE,
+            device_scale_factor=2 if size == PHONE else 1,
             reduced_motion="reduce",
         )
         with closing(context):
@@ -128,9 +132,17 @@ class Camera:
             page.get_by_role("heading", level=1).wait_for()
             yield page
 
-    def take(self, page: "Page", name: str) -> None:
-        """Writes a screenshot with few colours, which are enough for the console."""
-        wide, high = page.evaluate(_SIZE)
+    def take(self, page: "Page", name: str, last: str = "") -> None:
+        """Writes a screenshot with few colours, which are enough for the console.
+
+        Args:
+            page: Page of the console.
+            name: Name of the file.
+            last: Selector of the element with which the screenshot ends; empty for the whole window.
+        """
+        wide, high = page.evaluate("() => [innerWidth, innerHeight]")
+        if last and (box := page.locator(last).bounding_box()) is not None:
+            high = box["y"] + box["height"] + 20
         taken = page.screenshot(clip={"x": 0, "y": 0, "width": wide, "height": high})
         shot = Image.open(io.BytesIO(taken)).convert("RGB")
         path = FOLDER / f"{name}.png"
@@ -169,12 +181,14 @@ def photograph(camera: Camera, change: Callable[[], object]) -> None:
         page.locator(".change").wait_for(state="detached")
         change()
         page.wait_for_function(_CHANGING)
-        camera.take(page, "gpus")
+        camera.take(page, "gpus", last=".boards")
         page.locator(".change").wait_for(state="detached")
     time.sleep(AFTER_S)
-    with camera.page("gpus", phone=True) as page:
-        page.locator(".piece").first.click()
+    with camera.page("gpus", PHONE) as page:
+        # Slices show their load once there are measurements.
+        page.locator(".piece:has(.piece-load)").first.click()
         page.get_by_role("dialog").wait_for()
+        page.locator(".legend").evaluate("(legend) => scrollBy(0, legend.getBoundingClientRect().top - 70)")
         camera.take(page, "phone")
     with camera.page("load", dark=True) as page:
         page.get_by_role("button", name="5 min", exact=True).click()
@@ -191,10 +205,10 @@ def photograph(camera: Camera, change: Callable[[], object]) -> None:
     with camera.page("events") as page:
         page.get_by_text("newest first").wait_for()
         camera.take(page, "events")
-    with camera.page("logs", dark=True) as page:
-        page.get_by_text("lines").first.wait_for()
+    with camera.page("logs?server=controller", dark=True) as page:
+        page.locator(".log").wait_for()
         camera.take(page, "logs")
-    with camera.page("traces") as page:
+    with camera.page("traces", WIDE) as page:
         # The latest requests are not answered yet. Of the others, the one that took longest shows most.
         page.locator(".trace-list button").nth(OLD_ENOUGH).wait_for()
         taken_ms = [float(text.split()[0]) for text in page.locator(".trace-list b").all_inner_texts()]
@@ -224,7 +238,7 @@ def main() -> None:
             camera = Camera(browser, url)
             with Clients(f"127.0.0.1:{grpc_port}") as clients:
                 photograph(camera, lambda: deploy(MORE_RPS, "--no-wait", "--yes"))
-            print(f"{clients.sent} requests, {len(clients.failed)} failed: {clients.failed[:1]}")
+            print(clients)
         finally:
             run("down", folder=folder)
 
