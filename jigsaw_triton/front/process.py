@@ -116,8 +116,10 @@ class _Running:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
         # The addresses that an earlier front has found are used as long as a name cannot be resolved.
-        saved = await asyncio.to_thread(self._saved)
-        self._names = Names(addresses_in(self._looked.front, await self._api.state() or saved))
+        states = await self._api.state()
+        if states is None:
+            states = await asyncio.to_thread(self._saved)
+        self._names = Names(addresses_in(self._looked.front, states))
         await asyncio.to_thread(self._follow_names().wait, _NAMES_S)
         found = newest(await asyncio.to_thread(members, self._paths.state), NAME)
         process = OsProcess.find(found.pid, found.started) if found is not None else None
