@@ -53,6 +53,8 @@ def follow(page: str, folder: Path, system: System, *languages: str) -> str:
     return "".join(printed)
 
 
+# A dozen servers and commands load torch, one after the other.
+@pytest.mark.timeout(900)
 def test_the_first_application(system: System, tmp_path: Path) -> None:
     printed = follow("tutorial/first-application.md", tmp_path, system, "python", "sh")
     assert [line for line in printed.splitlines() if line.startswith("at ")]
