@@ -10,6 +10,7 @@ from jigsaw_triton.cli.commands import console, deploy
 from jigsaw_triton.console.web.desk import OpenConsole
 from jigsaw_triton.console.web.settings import ConsoleSettings
 from tests.cli.conftest import Run
+from tests.e2e.system import free_ports
 from tests.fakes.controller import FakeController
 
 URL = "http://127.0.0.1:8080/login?token=x"
@@ -147,7 +148,9 @@ def test_a_deployment_starts_its_console(
     monkeypatch.setattr(deploy, "check_console", lambda _, asked_port: asked.append(("check", asked_port)))
     monkeypatch.setattr(deploy, "start_console", start_console)
     monkeypatch.setattr(deploy, "status_view", lambda *_: ["the status"])
-    result = run("deploy", app, "--gpus", "2xcpu", "--demand", "2", "--detach", *words)
+    http, grpc, metrics = free_ports(3)
+    ports = ("--http", http, "--grpc", grpc, "--metrics", metrics)
+    result = run("deploy", app, "--gpus", "2xcpu", "--demand", "2", *ports, "--detach", *words)
     assert result.exit_code == 0, result.stderr
     assert f"web console: {URL}" in result.stderr
     assert asked == [("check", port), ("start", port)]
