@@ -18,8 +18,8 @@ namespace jigsaw {
 class Client : public Request {
  public:
   // `json` has "inputs": [{"dtype", "shape", "size"}, ...], whose bytes are concatenated in `data`. Optional members
-  // are "id", "arrival", "deadline", "timeout_us", "priority", "traceparent", "tracestate", "wanted" and "refuse_output", the index
-  // of an output whose allocation fails. Throws FormatError.
+  // are "id", "arrival", "deadline", "timeout_us", "priority", "traceparent", "tracestate", "wanted" and
+  // "refuse_output", the index of an output whose allocation fails. Throws FormatError.
   Client(const FrontSpec& spec, std::string_view json, std::string_view data);
 
   // Sends the request to a front.
