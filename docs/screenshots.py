@@ -52,8 +52,8 @@ OLD_ENOUGH = 9
 """Index of the latest trace that may be shown, from the latest one of all."""
 
 _CHANGING = """() => document.querySelector(".change")?.textContent.includes("requested by the user")
-  && document.querySelector('.piece[class*=" is-"]')"""
-"""Condition that the change that was asked for is in progress, and that a slice is being changed."""
+  && document.querySelector(".piece.is-creating")"""
+"""Condition that the change that was asked for is in progress, and that a slice is being created."""
 
 
 class Clients:
