@@ -120,7 +120,7 @@ class Records:
         asked = TraceKey.parsed(key)
         known = asked.graph in self._traced()
         for trace in read_traces(self._paths.run, asked.graph, asked.request) if known else ():
-            if TraceKey.of(trace) == asked:
+            if asked.names(trace):
                 return spans(trace)
         raise InputError("there is no such trace", where=key, hint="the traces of old requests are overwritten")
 

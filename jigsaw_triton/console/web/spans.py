@@ -45,6 +45,15 @@ class TraceKey:
             pass
         raise InputError("this is not the id of a trace", where=text[:80], hint="take it from /api/traces")
 
+    def names(self, trace: Trace) -> bool:
+        """Returns true if the key is that of a trace, or was while tasks of it were still to be recorded.
+
+        A trace that is listed before its first task is recorded seems to begin later.
+        """
+        begin_ms = round(1000 * trace.began_s)
+        same = (self.graph, self.request) == (trace.graph, trace.request)
+        return same and begin_ms <= self.at_ms <= begin_ms + trace.total_ms
+
     def __str__(self) -> str:
         return json.dumps([self.graph, self.request, self.at_ms], separators=(",", ":"))
 

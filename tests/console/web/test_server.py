@@ -282,6 +282,19 @@ def test_traces_are_listed_and_shown_as_spans(visiting: Visiting, paths: Paths) 
     visiting(ask)
 
 
+def test_a_trace_that_was_listed_before_its_first_task_was_recorded_is_found(visiting: Visiting, paths: Paths) -> None:
+    write(paths.run, SECOND)
+
+    async def ask(visit: Visit) -> None:
+        (early,) = await visit.json("/api/traces")
+        write(paths.run, FIRST)
+        trace = await visit.json(visit.http.make_url(f"/api/traces/{early['id']}").path_qs)
+        assert trace["spans"][0]["task"] == "a"
+        assert trace["id"] != early["id"]
+
+    visiting(ask)
+
+
 def test_the_history_has_samples_and_the_changes_among_them(visiting: Visiting, paths: Paths, journal: Journal) -> None:
     kept(journal)
     journal.event("ready", "the new generation serves")
