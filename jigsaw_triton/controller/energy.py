@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from jigsaw_triton.gpus.model import GpuId
 
-METER_S = 2.0
+METER_S = 5.0
 """Seconds between two readings of the counters, each of which asks every node."""
 
 _WINDOW_S = 10.0
