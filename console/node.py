@@ -27,6 +27,8 @@ _PIP_OPTIONS = (
     "--no-input",
     "--disable-pip-version-check",
     "--only-binary=:all:",
+    # PIP_USER and a folder exclude each other.
+    "--no-user",
     # By default pip tries for minutes before it says that there is no network.
     "--retries=1",
 )

@@ -54,7 +54,7 @@ def reading(controller: Controller, fleet: Fleet) -> Reading:
             name,
             worker.node if worker.place is not None else "",
             worker.place.placement.slice if worker.place is not None else "",
-            _server_state(state, name, True) == "ready",
+            _worker_state(state, name) == "ready",
         )
         for name, worker in sorted(state.actual.workers.items())
     )
@@ -224,7 +224,7 @@ def _worker(state: State, fleet: Fleet, name: str, use: DeviceUse | None, servin
     idle_models = idle(worker, serving)
     return {
         "name": name,
-        "state": "lost" if place is not None and place.gpu in state.lost else _server_state(state, name, True),
+        "state": _worker_state(state, name),
         "node": place.gpu.node if place is not None else None,
         "gpu": place.gpu.index if place is not None else None,
         "model": place.board if place is not None else None,
@@ -259,6 +259,11 @@ def _energy(meter: EnergyMeter) -> dict[str, Any] | None:
         "watts": meter.watts,
         "joules_per_request": meter.joules_per_request,
     }
+
+
+def _worker_state(state: State, name: str) -> str:
+    place = state.actual.workers[name].place
+    return "lost" if place is not None and place.gpu in state.lost else _server_state(state, name, True)
 
 
 def _server_state(state: State, name: str, exists: bool) -> str:

@@ -142,20 +142,19 @@ def _gateway(base: GatewayEntry, cell: CellContent, index: int, *, edge: bool) -
     """Returns the address and the ports that the gateway of a cell, and its edge if it has one, listen on."""
     ports = {"http": base.http, "grpc": base.grpc, "metrics": base.metrics}
     ports |= {_EDGE: max(ports.values()) + 1} if edge else {}
+    address, hint = LOOPBACK, "choose lower ports, or give gateways machines of their own with --gateway-host"
     if cell.host is not None:
         numbers = cell.host.split(".")
         is_address = len(numbers) == 4 and all(number.isdecimal() for number in numbers)
-        return {"address": cell.host if is_address else "0.0.0.0", **ports}
-    # Steps are wider than the ports of one gateway, so that those of two never meet.
-    step = -(-(max(ports.values()) - min(ports.values()) + 1) // _STEP) * _STEP
-    moved = {name: port + (index + 1) * step for name, port in ports.items()}
-    if max(moved.values()) > _MOST_PORT:
-        raise InputError(
-            f"the gateway of cell {cell.name} would have port {max(moved.values())}",
-            where="spec.gateway",
-            hint="choose lower ports, or give gateways machines of their own with --gateway-host",
-        )
-    return {"address": LOOPBACK, **moved}
+        address, hint = cell.host if is_address else "0.0.0.0", "choose lower ports"
+    else:
+        # Steps are wider than the ports of one gateway, so that those of two never meet.
+        step = -(-(max(ports.values()) - min(ports.values()) + 1) // _STEP) * _STEP
+        ports = {name: port + (index + 1) * step for name, port in ports.items()}
+    if (largest := max(ports.values())) > _MOST_PORT:
+        message = f"the gateway of cell {cell.name} would have port {largest}"
+        raise InputError(message, where="spec.gateway", hint=hint)
+    return {"address": address, **ports}
 
 
 def _front(

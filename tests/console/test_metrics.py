@@ -4,7 +4,7 @@ from typing import Any
 
 from docs.generators.metrics import Metric
 from jigsaw_triton.console.metrics import FAMILIES, Reading, exposition
-from jigsaw_triton.console.status import reading
+from jigsaw_triton.console.status import reading, snapshot
 from jigsaw_triton.controller.totals import Totals
 from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.planner.domain.plan import Segment, TaskPlan
@@ -61,6 +61,16 @@ def test_a_deployment_has_metrics_of_its_plan_its_servers_and_its_nodes(desk: De
     assert found["jigsaw_plan_slices",] == 2
     assert (found["jigsaw_node_state", "n", "ready"], found["jigsaw_node_state", "n", "lost"]) == (1, 0)
     assert (found["jigsaw_node_gpus", "n"], found["jigsaw_node_gpus_lost", "n"]) == (2, 0)
+
+
+def test_a_worker_on_a_lost_gpu_is_down(desk: Desk) -> None:
+    state = served()
+    name, lost = next((name, one.place.gpu) for name, one in state.actual.workers.items() if one.place is not None)
+    desk.controller.state = replace(state, lost=frozenset({lost}))
+    found = {key[1]: up for key, up in scraped(reading(desk.controller, desk.fleet)).items() if "worker_up" in key[0]}
+    assert found[name] == 0
+    status = snapshot(desk.controller, desk.fleet)
+    assert found == {worker["name"]: worker["state"] == "ready" for worker in status["workers"]}
 
 
 def test_a_plan_that_is_infeasible_has_a_metric_of_its_own(desk: Desk) -> None:

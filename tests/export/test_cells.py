@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import yaml
 
@@ -130,3 +132,12 @@ def test_ports_that_are_far_apart_never_meet() -> None:
 def test_too_few_ports_are_an_error() -> None:
     with pytest.raises(InputError, match="the gateway of cell cell2 would have port 65551"):
         files(gateway={"http": 65_500, "grpc": 65_511, "metrics": 65_501})
+
+
+def test_the_edge_of_a_gateway_on_a_machine_of_its_own_needs_a_port() -> None:
+    made = GatewayCertificates("/c/cert.pem", "/c/key.pem", "/c/ca.pem", "gateway.node.jigsaw-triton")
+    document = ClusterDocument.model_validate(
+        {**CLUSTER, "spec": {**CLUSTER["spec"], "gateway": {"metrics": 65_535}}}  # type: ignore[dict-item]
+    )
+    with pytest.raises(InputError, match="would have port 65536"):
+        cell_files(document, FILES, [replace(CELLS[0], host="10.0.0.1")], made)

@@ -195,6 +195,16 @@ def test_a_node_that_cannot_be_downloaded_is_an_error(no_node: Path, tmp_path: P
         provide_node(tmp_path / "node")
 
 
+def test_a_pip_that_installs_for_the_user_does_not_hinder_the_download(
+    no_node: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("console.node._pips", _pips)
+    monkeypatch.setenv("PIP_USER", "1")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(BuildError, match="No matching distribution"):
+        provide_node(tmp_path / "node")
+
+
 def test_an_old_node_is_not_used(tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert provide_node(tmp_path / "node").program == tmp_path / "programs" / "node"
     tools.old()

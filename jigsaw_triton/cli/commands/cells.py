@@ -17,11 +17,12 @@ from jigsaw_triton.cli.views.rollout import confirm_rollout, show_rollout
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.logs import LogFormat
 
+_CELL_HOST = "CELL=HOST"
 _FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 
 
 def _hosts(flag: str, help_text: str) -> options.Decorator[Any]:
-    return options.option(flag, metavar="CELL=HOST", multiple=True, help=help_text)
+    return options.option(flag, metavar=_CELL_HOST, multiple=True, help=help_text)
 
 
 def _only() -> options.Decorator[Any]:
@@ -83,8 +84,8 @@ def create(
         graphs,
         cluster=cluster,
         plan=plan_path,
-        gateways=pairs("--gateway-host", gateway_host),
-        standbys=pairs("--standby-host", standby_host),
+        gateways=pairs("--gateway-host", gateway_host, form=_CELL_HOST),
+        standbys=pairs("--standby-host", standby_host, form=_CELL_HOST),
         certificates=gateway_certificates,
         overwrite=overwrite,
         wording=COMMAND_LINE,

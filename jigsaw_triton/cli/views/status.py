@@ -100,7 +100,9 @@ def _canary(canary: dict[str, Any]) -> list[str]:
 
 def _capacity(graph: dict[str, Any]) -> str:
     """Returns the capacity of a graph, with what is left of it while servers cannot be used."""
-    planned, available = figures(graph["capacity_rps"]), figures(graph["available_rps"])
+    planned = figures(graph["capacity_rps"])
+    # The controller of an earlier release does not say what is left.
+    available = figures(graph.get("available_rps", graph["capacity_rps"]))
     return planned if planned == available else f"{available} of {planned}"
 
 

@@ -76,12 +76,12 @@ def encoded(span: Span) -> Encoded:
 
 
 def _attributes(number: int, attributes: Mapping[str, Attribute]) -> bytes:
-    # True and 1 are equal, but are encoded differently.
-    return b"".join(_attribute(number, key, value, isinstance(value, bool)) for key, value in attributes.items())
+    return b"".join(_attribute(number, key, value) for key, value in attributes.items())
 
 
-@lru_cache(maxsize=4096)
-def _attribute(number: int, key: str, value: Attribute, _: bool) -> bytes:
+# True and 1 are equal, but are encoded differently.
+@lru_cache(maxsize=4096, typed=True)
+def _attribute(number: int, key: str, value: Attribute) -> bytes:
     """Encodes an attribute. Spans have few different ones, which would take most of the time of an export."""
     return _message(number, _text(1, key), _message(2, _value(value)))
 

@@ -17,12 +17,12 @@ from aiohttp import web
 
 from jigsaw_triton.console.web.access import Access
 from jigsaw_triton.console.web.assets import load_assets
-from jigsaw_triton.console.web.desk import GRACE_S, desk
 from jigsaw_triton.console.web.live import Running
 from jigsaw_triton.console.web.records import Records
 from jigsaw_triton.console.web.running import LOG, assets_dir, check_port, running_console
 from jigsaw_triton.console.web.server import ConsoleServer
 from jigsaw_triton.console.web.settings import ConsoleSettings
+from jigsaw_triton.console.web.url_socket import GRACE_S, url_socket
 from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
 from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.servers.logfile import rotate
@@ -80,13 +80,13 @@ def run_console(
                 base = settings.url(port)
                 return f"{base}/" if access.has_password else f"{base}/login?token={access.new_token()}"
 
-            counter = desk(paths, settings, url)
-            await counter.start()
+            api = url_socket(paths, settings, url)
+            await api.start()
             try:
                 announce(url())
                 await _until_end(paths, records if with_deployment else None)
             finally:
-                await counter.stop()
+                await api.stop()
         finally:
             await runner.cleanup()
 

@@ -101,7 +101,7 @@ def stop_console(paths: Paths) -> bool:
         True if it ended by itself; False if it had to be killed.
 
     Raises:
-        StateError: None is running.
+        StateError: None is running, or it cannot be ended from here.
     """
     with sockets.socket(sockets.AF_UNIX) as connection:
         if not _connected(connection, paths):
@@ -110,10 +110,13 @@ def stop_console(paths: Paths) -> bool:
         # The kernel knows who listens, even if that process hangs.
         options = connection.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, _CREDENTIALS.size)
         pid = _CREDENTIALS.unpack(options)[0]
-        try:
-            process = os.pidfd_open(pid)
-        except OSError:
-            return True
+    if not pid:
+        hint = "end it there, or end that container"
+        raise StateError("the console is running in another container", where=str(paths.state), hint=hint)
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
     try:
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):

@@ -84,7 +84,7 @@ def test_gateways_may_have_certificates(run: Run, app: Path, planned: Path) -> N
 
 def test_wrong_hosts_are_refused(run: Run, app: Path, planned: Path) -> None:
     for more, message in (
-        (("--gateway-host", "cell1"), "--gateway-host: 'cell1' is not NAME=VALUE"),
+        (("--gateway-host", "cell1"), "--gateway-host: 'cell1' is not CELL=HOST"),
         (("--gateway-host", "cell3=a"), "the plan has no cell 'cell3'"),
         (("--gateway-host", "cell1=a:8000"), "'a:8000' is not a host name or an address"),
         (("--standby-host", "cell1=a", "--standby-host", "cell1=b"), "'cell1' has two values"),

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from jigsaw_triton.cli.io.output import Output
-from jigsaw_triton.cli.views.status import _workers, status_view
+from jigsaw_triton.cli.views.status import _capacity, _workers, status_view
 
 MODELS = [
     {"name": "app.a.v0.g1", "instances": 1, "batch": 4, "standby": False},
@@ -131,3 +131,10 @@ def test_the_status_says_that_standby_variants_serve(serving: bool) -> None:
     }
     said = "standby variants serve app: capacity 150 requests/s, accuracy 0.930"
     assert (said in status_view({**STATUS, "graphs": {"app": graph}}, Output())) is serving
+
+
+def test_the_capacity_is_that_of_the_servers_that_can_be_used() -> None:
+    assert _capacity({"capacity_rps": 50.0, "available_rps": 50.0}) == "50"
+    assert _capacity({"capacity_rps": 50.0, "available_rps": 20.0}) == "20 of 50"
+    # The controller of an earlier release only has the first.
+    assert _capacity({"capacity_rps": 50.0}) == "50"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.cookiejar import CookieJar
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.request import HTTPCookieProcessor, build_opener
 
 import pytest
@@ -100,10 +101,10 @@ def test_a_console_is_ended(deployed: Paths, pages: Path) -> None:
 
 
 def test_a_console_that_hangs_is_killed(deployed: Paths, pages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "_ANSWER_S", 0.2)
-    monkeypatch.setattr(running, "_END_S", 0.2)
+    monkeypatch.setattr(running, "_END_S", 2.0)
     with closing(Journal(deployed.journal)):
-        with socket.socket(socket.AF_UNIX) as hung:
+        with socket.socket(socket.AF_UNIX) as hung, monkeypatch.context() as hasty:
+            hasty.setattr(running, "_ANSWER_S", 0.2)
             hung.bind(str(deployed.console_socket))
             hung.listen()
             with pytest.raises(ConsoleHungError, match="does not answer") as caught:
@@ -112,9 +113,18 @@ def test_a_console_that_hangs_is_killed(deployed: Paths, pages: Path, monkeypatc
         deployed.console_socket.unlink()
         with console(deployed, pages) as (process, _):
             process.send_signal(signal.SIGSTOP)
-            monkeypatch.setattr(running, "_END_S", 2.0)
             assert not stop_console(deployed)
             assert process.wait(PATIENCE_S) == -signal.SIGKILL
+
+
+def test_a_console_of_another_container_is_not_ended(deployed: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The kernel gives 0 for a process that this one cannot see.
+    monkeypatch.setattr(running, "_CREDENTIALS", SimpleNamespace(size=12, unpack=lambda _: (0, 0, 0)))
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(deployed.console_socket))
+        other.listen()
+        with pytest.raises(StateError, match="in another container"):
+            stop_console(deployed)
 
 
 def test_a_console_that_was_killed_does_not_hinder_the_next_one(deployed: Paths, pages: Path) -> None:

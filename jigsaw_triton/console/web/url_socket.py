@@ -15,7 +15,7 @@ GRACE_S = 1.0
 """Seconds that calls in progress have at the end of the console."""
 
 
-def desk(paths: Paths, settings: ConsoleSettings, url: Callable[[], str]) -> SocketApi:
+def url_socket(paths: Paths, settings: ConsoleSettings, url: Callable[[], str]) -> SocketApi:
     """Returns the API at which a console answers.
 
     Args:
