@@ -212,8 +212,8 @@ class LocalNode:
                         server.kill(f"it did not have {', '.join(missing)}")
                         return
                     if not missing:
-                        if waited:
-                            self._notify(e.Answered(name))
+                        # Also without a wait: an agent that is brought in line once more may have said that it loads.
+                        self._notify(e.Answered(name))
                         admit()
                         found = {model for model, state in states.items() if state != "UNAVAILABLE"}
                         await server.unload_all(found - {*server.wanted, *keep})
