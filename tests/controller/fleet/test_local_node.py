@@ -139,6 +139,6 @@ def test_an_adopted_server_that_still_loads_its_models_is_waited_for(
 
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
         asyncio.run(main(LocalNode(paths, INSTALLATION, journal, "secret", events.append)))
-    # The end is told in any case, because another task may have told the beginning.
+    # The end is reported in any case, because an earlier task may have reported the beginning.
     assert events == [*([e.Loading("w")] if looks else []), *([] if ends else [e.Answered("w")])]
     assert killed == ([ends] if ends else []) and server.loading == []
