@@ -201,6 +201,12 @@ class LocalNode:
         """
         server = self.servers.by_name[name]
         server.wanted = set(wanted)
+        try:
+            await self._reconcile(name, server, keep, admit)
+        finally:
+            server.note_loading(())
+
+    async def _reconcile(self, name: str, server: Server, keep: Collection[str], admit: Callable[[], None]) -> None:
         waited = False
         while server.process.returncode is None:
             try:
@@ -221,7 +227,9 @@ class LocalNode:
                 if not waited:
                     waited = True
                     self._notify(e.Loading(name))
-                await server.wait_loading(loading, _LOADING_POLL_S)
+                # Without a gap between two looks, in which `health` would limit the heap of a gateway that needs more.
+                server.note_loading(loading)
+                await asyncio.sleep(_LOADING_POLL_S)
             except (JigsawError, TimeoutError, OSError) as error:
                 text = "%s: models of a change that was undone are still loaded: %r"
                 log.warning(text, name, error, extra={"worker": name})

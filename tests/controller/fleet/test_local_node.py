@@ -132,6 +132,14 @@ def test_an_adopted_server_that_still_loads_its_models_is_waited_for(
     client.answers, client.loading = True, {"b": looks}
     server = Server(process, cast(TritonClient, client), tmp_path / "repository", lambda: None)
     events: list[e.Event] = []
+    noted: list[list[str]] = []
+    index = client.index
+
+    async def looked() -> dict[str, str]:
+        noted.append(list(server.loading))
+        return await index()
+
+    client.index = looked  # type: ignore[method-assign]
 
     async def main(node: LocalNode) -> None:
         node.servers.by_name["w"] = server
@@ -141,4 +149,5 @@ def test_an_adopted_server_that_still_loads_its_models_is_waited_for(
         asyncio.run(main(LocalNode(paths, INSTALLATION, journal, "secret", events.append)))
     # The end is reported in any case, because an earlier task may have reported the beginning.
     assert events == [*([e.Loading("w")] if looks else []), *([] if ends else [e.Answered("w")])]
+    assert noted[: max(looks, 1)] == [[], *([["b"]] * (looks - 1))]
     assert killed == ([ends] if ends else []) and server.loading == []
