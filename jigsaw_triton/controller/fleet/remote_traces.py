@@ -42,8 +42,7 @@ class RemoteTraces:
         fetching, self._fetching = self._fetching, None
         if fetching is not None:
             fetching.cancel()
-            with suppress(asyncio.CancelledError):
-                await fetching
+            await asyncio.wait((fetching,))
 
     async def _fetch(self) -> None:
         while True:
