@@ -66,7 +66,7 @@ class RemoteTraces:
 def _worker_of(line: str) -> str:
     """Returns the worker of a record; empty if it is none, since a model's code could spoil the file."""
     with suppress(ValueError):
-        worker = run_from_json(line).worker
         # The line may have any value there.
+        worker: object = run_from_json(line).worker
         return worker if isinstance(worker, str) else ""
     return ""
