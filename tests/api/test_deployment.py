@@ -91,6 +91,14 @@ def test_down_forgets_a_deployment_whose_next_controller_learns_that_it_was_repl
         deployment.status()
 
 
+def test_down_moves_a_damaged_journal_aside(deployment: Deployment) -> None:
+    journal = deployment.paths.journal
+    journal.write_bytes(b"damaged" * 10_000)
+    deployment.down(missing_ok=True)
+    assert journal.read_bytes().startswith(b"SQLite format 3")
+    assert [path.read_bytes()[:7] for path in journal.parent.glob(f"{journal.name}.damaged*")] == [b"damaged"]
+
+
 # --- deploying and updating -------------------------------------------------------------------------------------------
 
 
