@@ -10,7 +10,7 @@ from jigsaw_triton.api.reporting import LOG, Reporter
 from jigsaw_triton.console.client import ControllerGoneError, ControllerHungError
 from jigsaw_triton.console.options import DEFAULTS, OPTION_FLAGS, ProcessOptions
 from jigsaw_triton.controller.persistence.lock import is_locked
-from jigsaw_triton.errors import InputError
+from jigsaw_triton.errors import InputError, StateError
 
 if TYPE_CHECKING:
     from jigsaw_triton.api.files import PathLike
@@ -60,7 +60,13 @@ class ControlledDeployment(ObservedDeployment):
         if not controller.agents_serve(self.paths):
             return False
         report("the deployment has workers on other machines; a new controller ends them")
-        self.start(report)
+        try:
+            self.start(report)
+        except StateError:
+            if controller.replacement(self.paths) is None:
+                raise
+            # The workers belong to the controller that has replaced the one here.
+            return False
         return self._stop(report)
 
     def _stop(self, report: Callable[[str], None]) -> bool:

@@ -209,7 +209,9 @@ def replacement(paths: Paths) -> StateError | None:
     """Returns the error that a controller on another machine has replaced that of a deployment; None if none has."""
     if not paths.journal.exists():
         return None
-    with closing(JournalReader(paths.journal)) as journal:
+    message = ""
+    # A journal that cannot be read names no successor. The next deploy and `down` move a damaged one aside.
+    with suppress(StateError), closing(JournalReader(paths.journal)) as journal:
         message = journal.fact(REPLACED_FACT)
     return StateError(message, where=str(paths.state), hint=_REPLACED_HINT) if message else None
 

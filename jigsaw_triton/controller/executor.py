@@ -73,7 +73,8 @@ class Executor:
 
         The gateway would refuse the others as soon as it has read one of the later epoch.
         """
-        await self._set_routes(dict(self._routes))
+        # Not a copy: a change that writes routes now must not be undone.
+        await self._set_routes(self._routes)
 
     async def solve(
         self, action: a.Solve, actual: Actual, standby: frozenset[str]

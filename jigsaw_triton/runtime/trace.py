@@ -239,7 +239,10 @@ def run_from_json(line: str) -> Run:
 
 
 def _object(line: str) -> dict[str, Any]:
-    data = json.loads(line)
+    try:
+        data = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
     if not isinstance(data, dict):
         raise ValueError("not an object")
     return data

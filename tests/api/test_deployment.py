@@ -15,7 +15,9 @@ import jigsaw_triton as jt
 from jigsaw_triton.api import controller, files
 from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.api.request import Request
+from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import take_lock
+from jigsaw_triton.controller.persistence.records import REPLACED_FACT
 from jigsaw_triton.errors import InputError, JigsawError, StateError
 from tests.cli.conftest import Run
 from tests.fakes import controller as controllers
@@ -71,6 +73,30 @@ def test_a_controller_that_goes_on_with_what_runs_is_waited_for_as_long_as_it_ru
     else:
         with pytest.raises(JigsawError, match="the controller did not start"):
             wait()
+
+
+def test_down_forgets_a_deployment_whose_next_controller_learns_that_it_was_replaced(
+    deployment: Deployment, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*_: Any) -> None:
+        journal.keep_fact(REPLACED_FACT, "the controller on other has replaced this one")
+        journal.close()
+        raise StateError("the controller on other has replaced this one")
+
+    monkeypatch.setattr(controller, "agents_serve", lambda _: controller.replacement(deployment.paths) is None)
+    monkeypatch.setattr(controller, "start", start)
+    deployment.down()
+    assert controller.replacement(deployment.paths) is None
+    with pytest.raises(StateError, match="nothing is deployed"):
+        deployment.status()
+
+
+def test_down_moves_a_damaged_journal_aside(deployment: Deployment) -> None:
+    journal = deployment.paths.journal
+    journal.write_bytes(b"damaged" * 10_000)
+    deployment.down(missing_ok=True)
+    assert journal.read_bytes().startswith(b"SQLite format 3")
+    assert [path.read_bytes()[:7] for path in journal.parent.glob(f"{journal.name}.damaged*")] == [b"damaged"]
 
 
 # --- deploying and updating -------------------------------------------------------------------------------------------

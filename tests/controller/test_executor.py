@@ -93,3 +93,23 @@ def test_all_routes_get_the_epoch_of_a_controller_that_begins_another_one(run_di
         journal.surpass(before + 7)
         asyncio.run(executor.renew())
         assert epochs() == {journal.epoch} != {before}
+
+
+def test_routes_that_change_while_the_epoch_does_are_not_undone(run_dir: Path) -> None:
+    paths = Paths(run_dir / "state", run_dir / "run")
+    paths.create()
+    before, after = RouteEntry("v", "m", 1, 8), RouteEntry("w", "m", 1, 8)
+
+    async def change(executor: Executor) -> None:
+        await executor.resume({"app.t0.g1": (before,)})
+        async with executor._writing_routes:
+            changing = asyncio.create_task(executor.run(a.SetRoutes({"app.t0.g1": (after,)})))
+            await asyncio.sleep(0)
+            renewing = asyncio.create_task(executor.renew())
+            await asyncio.sleep(0)
+        await asyncio.gather(changing, renewing)
+
+    with closing(Journal(paths.journal)) as journal:
+        asyncio.run(change(Executor(paths, cast(Fleet, IdleFleet()), {}, journal, PlanningProcess())))
+    written = json.loads((paths.run / "routes" / "app.t0.g1.json").read_text())
+    assert [entry["worker"] for entry in written["workers"]] == ["w"]

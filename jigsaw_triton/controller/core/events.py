@@ -167,7 +167,7 @@ class Loading:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A server that had stalled has answered, or one that was adopted has loaded its models."""
+    """A server that had stalled has answered, or one that was adopted has all of its models."""
 
     server: str
 

@@ -87,6 +87,8 @@ def _absorb(state: State, event: e.Event) -> Outcome:
         case e.Loading(server):
             state = replace(state, stalled=state.stalled | {server})
             return state, (a.Report("adopt", f"{server} still loads its models"),)
+        case e.Answered(server) if server not in state.stalled:
+            return state, ()
         case e.Answered(server):
             return replace(state, stalled=state.stalled - {server}), (a.Report("restart", f"{server} answers again"),)
         case e.GpusLost(gpus):

@@ -58,7 +58,7 @@ class Fencing:
             self._task = asyncio.create_task(self._run(), name="fence earlier gateways")
 
     async def stop(self) -> None:
-        """Stops to look after them."""
+        """Stops looking after the fences."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
@@ -70,6 +70,9 @@ class Fencing:
                 await self._look()
             except JigsawError as error:
                 log.info("%s", error)
+            except Exception:
+                # The next attempt may succeed whatever failed. Without one, nobody fences the gateway left behind.
+                log.exception("nodes are not fenced")
             await asyncio.sleep(_LOOK_S)
 
     async def _look(self) -> None:
@@ -79,7 +82,6 @@ class Fencing:
         # Nodes may have the fence of a controller that had replaced this one, from which it has taken them back.
         taken_back = not self._moved and any(_fence(node) not in ("", *known) for node in in_line)
         if before not in ("", here) or taken_back:
-            self._moved = True
             await self._move()
         if before != here:
             self._journal.keep_fact(_MACHINE_FACT, here)
@@ -90,14 +92,21 @@ class Fencing:
         await asyncio.to_thread(self._journal.flush)
         # The next controller would take a fence that its journal lacks for that of a controller on another machine.
         if not self._journal.failure:
-            for node in left:
-                await node.calls.post("/fence", {"fence": wanted, "machine": platform.node()})
-                node.described = await node.describe()
+            await asyncio.gather(*(self._fence(node, wanted) for node in left))
+
+    async def _fence(self, node: RemoteNode, fence: str) -> None:
+        """Sets the fence of a node. One that does not answer delays no other, and is tried again."""
+        try:
+            await node.calls.post("/fence", {"fence": fence, "machine": platform.node()})
+            node.described = await node.describe()
+        except JigsawError as error:
+            log.info("%s", error)
 
     async def _move(self) -> None:
         """Begins an epoch from which on gateways may call workers."""
         await self._nodes.surpass(number_of(self._nodes.epoch) + _LEAP)
         keep_fence(self._journal, self._nodes.epoch)
+        self._moved = True
         # The standby may be the only gateway that serves, and would be refused until it has the epoch.
         self._replication.renew()
         await self._replication.wait_in_line(_IN_LINE_S)

@@ -205,6 +205,7 @@ class Fleet:
         """
         await self._fencing.stop()
         await self.replication.stop()
+        await self._remote_traces.stop()
         with contextlib.suppress(JigsawError, TimeoutError):
             async with asyncio.timeout(_GIVE_WAY_S):
                 await self.gateway.stop()

@@ -93,7 +93,7 @@ class Following:
             self._task = asyncio.create_task(self._follow(), name=f"follow node {self._name}")
 
     async def stop(self) -> None:
-        """Stops to follow the node."""
+        """Stops following the node."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))

@@ -201,6 +201,12 @@ class LocalNode:
         """
         server = self.servers.by_name[name]
         server.wanted = set(wanted)
+        try:
+            await self._reconcile(name, server, keep, admit)
+        finally:
+            server.note_loading(())
+
+    async def _reconcile(self, name: str, server: Server, keep: Collection[str], admit: Callable[[], None]) -> None:
         waited = False
         while server.process.returncode is None:
             try:
@@ -212,8 +218,8 @@ class LocalNode:
                         server.kill(f"it did not have {', '.join(missing)}")
                         return
                     if not missing:
-                        if waited:
-                            self._notify(e.Answered(name))
+                        # Also without a wait: an agent that is brought in line once more may have said that it loads.
+                        self._notify(e.Answered(name))
                         admit()
                         found = {model for model, state in states.items() if state != "UNAVAILABLE"}
                         await server.unload_all(found - {*server.wanted, *keep})
@@ -221,7 +227,9 @@ class LocalNode:
                 if not waited:
                     waited = True
                     self._notify(e.Loading(name))
-                await server.wait_loading(loading, _LOADING_POLL_S)
+                # Without a gap between two looks, in which `health` would limit the heap of a gateway that needs more.
+                server.note_loading(loading)
+                await asyncio.sleep(_LOADING_POLL_S)
             except (JigsawError, TimeoutError, OSError) as error:
                 text = "%s: models of a change that was undone are still loaded: %r"
                 log.warning(text, name, error, extra={"worker": name})

@@ -74,7 +74,7 @@ class Placing:
         return replace(found, addresses=tuple((node, known[node]) for node, _ in agents.addresses))
 
     async def stop(self) -> None:
-        """Stops to have Ray start agents. Those that run go on."""
+        """Ends the placing. Agents that run go on."""
         self._task.cancel()
         await asyncio.wait((self._task,))
 
@@ -104,7 +104,7 @@ class Placing:
                 known = {**self._addresses(), **placed.addresses}
                 await self._connect(replace(connected, addresses=tuple(known.items())))
             except Exception as error:
-                # Whatever it is, the next try may do better.
+                # The next attempt may succeed whatever failed.
                 log.warning("agents are not placed: %s", error, exc_info=not isinstance(error, JigsawError))
 
     def _addresses(self) -> dict[str, str]:

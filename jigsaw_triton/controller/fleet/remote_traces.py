@@ -42,8 +42,7 @@ class RemoteTraces:
         fetching, self._fetching = self._fetching, None
         if fetching is not None:
             fetching.cancel()
-            with suppress(asyncio.CancelledError):
-                await fetching
+            await asyncio.wait((fetching,))
 
     async def _fetch(self) -> None:
         while True:
@@ -67,5 +66,7 @@ class RemoteTraces:
 def _worker_of(line: str) -> str:
     """Returns the worker of a record; empty if it is none, since a model's code could spoil the file."""
     with suppress(ValueError):
-        return run_from_json(line).worker
+        # The line may have any value there.
+        worker: object = run_from_json(line).worker
+        return worker if isinstance(worker, str) else ""
     return ""

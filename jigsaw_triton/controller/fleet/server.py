@@ -40,6 +40,7 @@ class Server:
         uuid: UUID of the MIG instance; empty for the gateway.
         watch: Task that waits for the unexpected end of the process.
         loading: Names of the models that are being loaded.
+        resumed: Names of the models among them that an earlier controller has asked for.
         wanted: Names of the models that it must have.
         reconciling: Task that checks the models of an adopted server.
         cause: Reason why it was killed; empty if it was not.
@@ -54,6 +55,7 @@ class Server:
     uuid: str = ""
     watch: asyncio.Task[None] | None = None
     loading: list[str] = field(default_factory=list)
+    resumed: list[str] = field(default_factory=list)
     wanted: set[str] = field(default_factory=set)
     reconciling: asyncio.Task[None] | None = None
     cause: str = ""
@@ -121,14 +123,14 @@ class Server:
         finally:
             self.loading.remove(model)
 
-    async def wait_loading(self, models: Sequence[str], seconds: float) -> None:
-        """Waits while models are loaded that an earlier controller has asked for."""
+    def note_loading(self, models: Sequence[str]) -> None:
+        """Notes which models are being loaded now because an earlier controller has asked for them."""
+        for model in self.resumed:
+            self.loading.remove(model)
+        self.resumed = list(models)
         self.loading.extend(models)
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            for model in models:
-                self.loading.remove(model)
+        if models and self.process.pid is not None and self.limited:
+            lift_heap_limit(self.process.pid)
 
     async def verify(self, models: Sequence[str]) -> None:
         """Checks that models are ready, since Triton may report success for a load that left a model out."""

@@ -302,6 +302,9 @@ def test_a_stalled_server_is_reported_and_no_trouble_once_it_answers() -> None:
     world.send(e.Answered("n-0-1g-0"))
     assert world.reports[-1] == ("restart", "n-0-1g-0 answers again")
     assert troubles(world.state) == ()
+    reports = len(world.reports)
+    world.send(e.Answered("n-0-1g-0"))
+    assert len(world.reports) == reports
 
 
 def test_a_stalled_server_is_forgotten_when_it_ends() -> None:

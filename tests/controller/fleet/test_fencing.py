@@ -153,3 +153,38 @@ def test_a_controller_that_has_taken_its_nodes_back_fences_the_one_that_had_repl
 
     run(world, test)
     assert fences_in(world.journal) == (world.epoch,)
+
+
+def test_a_node_that_does_not_answer_delays_no_other(world: World) -> None:
+    world.journal.keep_fact("machine", "elsewhere")
+    a, b = world.nodes
+    a.fails = True
+
+    async def test() -> None:
+        await until(lambda: bool(b.fence))
+        assert a.fence == ""
+        a.fails = False
+        await until(lambda: world.fences == {world.epoch})
+
+    run(world, test)
+
+
+def test_a_fence_that_fails_at_first_is_set_by_a_controller_that_has_taken_its_nodes_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for node in world.nodes:
+        node.fence, node.described = "7.b", {"fence": "7.b"}
+    surpass, calls = world.surpass, [0]
+
+    async def fail_once(number: int) -> None:
+        calls[0] += 1
+        if calls[0] == 1:
+            raise ServerError("HAProxy does not accept the change")
+        await surpass(number)
+
+    monkeypatch.setattr(world, "surpass", fail_once)
+
+    async def test() -> None:
+        await until(lambda: world.fences == {world.epoch})
+
+    run(world, test)

@@ -36,7 +36,9 @@ def line(worker: str, token: int) -> str:
 
 def test_records_of_known_workers_are_written(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_traces, "FETCH_S", 0.01)
-    node = FakeNode([line("w", 1), "spoiled", line("../w", 2), line("x", 3)], [line("w", 4)])
+    # A model's code may write anything into its file.
+    spoiled = ["spoiled", "[" * 200_000, json.dumps({**asdict(run(5)), "worker": []})]
+    node = FakeNode([line("w", 1), *spoiled, line("../w", 2), line("x", 3)], [line("w", 4)])
     traces = RemoteTraces(run_dir, [cast(RemoteNode, node)])
     path = run_dir / FOLDER / WORKERS / "w" / FILE
 
