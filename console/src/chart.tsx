@@ -38,6 +38,9 @@ const HEIGHT = 190;
 const hours = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 const full = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
+/** The format of times that are `step_s` apart, by which they differ. */
+const timeOf = (step_s: number) => (step_s < 60 ? full : hours);
+
 /** A time series, with a legend that shows the values at the pointer or else the latest ones. */
 export function Chart(props: ChartProps) {
   const { title, unit, t, lines, format = number } = props;
@@ -65,7 +68,7 @@ export function Chart(props: ChartProps) {
           y: { range: (_, low, high) => now.current.range(low ?? 0, high ?? 0) },
         },
         axes: [
-          { ...axis, size: 30, values: (_, splits) => splits.map((s) => hours.format(s * 1000)) },
+          { ...axis, size: 30, values: (_, splits, _axis, _space, step) => splits.map((s) => timeOf(step).format(s * 1000)) },
           { ...axis, size: LEFT, values: (_, splits) => splits.map((s) => (now.current.format ?? number)(s)) },
         ],
         series: [

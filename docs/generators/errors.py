@@ -16,8 +16,9 @@ TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
 
 SUBJECTS = {
     "Command lines": ("cli",),
-    "graph.yaml": ("graph", "spec", "api.files", "api.builders", "api.graph_changes", "api.file_changes"),
-    "cluster.yaml and GPUs": ("gpus.cluster", "gpus.catalog", "gpus.arrangement", "spec.mig_layouts"),
+    "All files": ("spec", "api.files", "api.file_changes"),
+    "graph.yaml": ("graph", "spec.step_file", "api.builders", "api.graph_changes"),
+    "cluster.yaml and GPUs": ("gpus.cluster", "gpus.catalog", "gpus.arrangement", "spec.load", "spec.mig_layouts"),
     "Applications and packages": ("applications", "packages", "resources"),
     "Models": ("models", "api.adding", "api.variants", "api.checking"),
     "Profiles": ("profiles", "api.profiles", "api.profile_files", "evaluation.profiling"),
@@ -30,7 +31,7 @@ SUBJECTS = {
     "MIG": ("gpus",),
     "Several machines": ("agent", "controller.fleet", "servers.certificates", "servers.engines", "api.takeover"),
     "Cells and fronts": ("front", "api.cells", "api.cell_files", "api.fronts"),
-    "Web console and reports": ("console", "api.console", "api.reports"),
+    "Web console and reports": ("console", "api.console", "api.reports", "api.setup_document"),
     "Exported files": ("export", "api.exporting", "api.export_input"),
 }
 """Heading -> the modules whose messages are below it. The longest name that a module begins with decides."""

@@ -97,6 +97,21 @@ def load_graph_text(text: str, *, name: str, folder: Path) -> Loaded[GraphDocume
     return _with_named_files(_validate(parse_yaml(text, name), "graph", GraphDocument), folder.resolve())
 
 
+def load_graph_alone(text: str, *, name: str) -> Loaded[GraphDocument]:
+    """Reads the text of a graph.yaml without its files: no file is read, and each counts as one that exists.
+
+    Args:
+        text: Content of the graph.yaml.
+        name: Name of the text in messages.
+
+    Raises:
+        SpecError: The text is not YAML, or so much is wrong with it that nothing more can be said.
+    """
+    loaded = _validate(parse_yaml(text, name), "graph", GraphDocument)
+    named = _named_files(loaded.document.spec)
+    return replace(loaded, files={path: LocalFile(Path(path), inside=True, exists=True) for path in named})
+
+
 def load_graph_data(data: Any, *, source: SourceMap, folder: Path) -> Loaded[GraphDocument]:
     """Validates the content of a graph.yaml that was built in memory.
 

@@ -64,9 +64,11 @@ def lasting(tmp_path_factory: pytest.TempPathFactory, installation: Installation
     machines.start()
     try:
         with Receiver() as receiver:
-            deploy(system, machines, folder, "--otlp", receiver.endpoint, "--otlp-sample", "10%")
-            yield Lasting(system, machines, folder, receiver)
-            system.end()
+            try:
+                deploy(system, machines, folder, "--otlp", receiver.endpoint, "--otlp-sample", "10%")
+                yield Lasting(system, machines, folder, receiver)
+            finally:
+                system.end()
         assert [machine.servers() for machine in machines.by_name.values()] == [{}, {}]
     finally:
         machines.end()

@@ -53,7 +53,7 @@ def command() -> None:
     ),
 )
 @options.graphs(required=False)
-@options.cluster()
+@options.cluster(driver="nvml")
 @options.demand(required=False)
 @options.option("--agent", metavar="NODE", help="Write the unit of this node's agent instead of a deployment's.")
 @options.option(
@@ -141,7 +141,7 @@ def _systemd(
 )
 @options.graphs()
 @_IMAGE
-@options.cluster()
+@options.cluster(driver="nvml")
 @options.demand(required=False)
 @_FILE
 @_OVERWRITE

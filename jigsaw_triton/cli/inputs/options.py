@@ -194,15 +194,19 @@ def graph() -> Decorator[Any]:
     return click.argument("graph", metavar="GRAPH", type=click.Path())
 
 
-def cluster() -> Decorator[Any]:
-    """Adds --gpus, --cluster and --driver: the GPUs to plan for and to run on."""
+def cluster(*, driver: str = "nvml if a GPU answers, else emulated") -> Decorator[Any]:
+    """Adds --gpus, --cluster and --driver: the GPUs to plan for and to run on.
+
+    Args:
+        driver: Default of --driver, as the help says it.
+    """
     return together(
         option("--gpus", metavar="COUNTxMODEL,...", help="GPUs of one machine, such as 4xA100-80GB, or 2xcpu."),
         option("--cluster", metavar="FILE", type=click.Path(), help="cluster.yaml or its folder, instead of --gpus."),
         option(
             "--driver",
             type=click.Choice(("nvml", "emulated")),
-            help="MIG driver, instead of the one in cluster.yaml.  [default: nvml if a GPU answers, else emulated]",
+            help=f"MIG driver, instead of the one in cluster.yaml.  [default: {driver}]",
         ),
     )
 

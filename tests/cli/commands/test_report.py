@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,11 +30,21 @@ def test_a_simulation_is_reported(run: Run, app: Path, trace: Path) -> None:
     assert "Plan with the most slices" in text and "Budgets and segments" in text and "Profiles of hello" in text
 
 
+def test_the_files_of_a_graph_need_not_be_where_its_simulation_is_reported(
+    run: Run, stepped: Path, trace: Path
+) -> None:
+    document = run("simulate", stepped, "--trace", trace, "--gpus", "1xcpu", "-o", "json").stdout
+    shutil.rmtree(stepped)
+    text = reported(run, document)
+    assert "Plan with the most slices" in text and "Profiles of hello" in text
+
+
 @pytest.mark.parametrize(
     ("setup", "message"),
     [
         (None, "the result is damaged or of another release"),
         ({"graphs": [], "plan": {"version": 1}}, "the plan is damaged"),
+        ({"graphs": [{"name": "a", "graph": ""}], "plan": None}, "the result is damaged or of another release"),
         ({"graphs": [{"name": "a", "graph": "[", "profiles": ""}], "plan": None}, "graph a:1: this is not valid YAML"),
     ],
 )
