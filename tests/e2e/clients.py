@@ -105,6 +105,7 @@ class Crowd:
         model: str = "words",
         address: str = "127.0.0.1",
     ) -> None:
+        self.clients = clients
         self._system = system
         self._address = address
         self._pause_s = pause_s
@@ -138,7 +139,8 @@ class Crowd:
 
     def assert_none_failed(self) -> None:
         """Checks that every request so far has had the right answer."""
-        assert self.failures == [], f"{len(self.failures)} of {self.answers + len(self.failures)} requests failed"
+        count = f"{len(self.failures)} of {self.answers + len(self.failures)} requests failed"
+        assert self.failures == [], f"{count}: {self.failures[:_MAX_SHOWN]}"
 
     def _end(self) -> None:
         self._stop.set()
