@@ -24,7 +24,7 @@ def _import_alone() -> None:
 
 _import_alone()
 
-from tritonclient.grpc.model_config_pb2 import (  # noqa: E402
+from tritonclient.grpc.model_config_pb2 import (  # noqa: E402 - its package must come after it
     DataType,
     ModelConfig,
     ModelInput,
