@@ -84,6 +84,7 @@ class Supervisor:
         self._controller: subprocess.Popen[bytes] | None = None
         self._standby: subprocess.Popen[bytes] | None = None
         self._leaving = False
+        self._starts_standby = False
         self._beats = 0
         self._seen_ns = 0
         self._checks_left = 0
@@ -106,7 +107,12 @@ class Supervisor:
         delay_s, resume = _FIRST_DELAY_S, False
         while True:
             began_s = time.monotonic()
-            status = self._run_once(resume)
+            try:
+                status = self._run_once(resume)
+            except OSError:  # There is no memory, or no process left, for another controller.
+                if not resume:
+                    raise
+                status = CRASHED
             # A controller that could serve once is tried again, whatever keeps it from that now: a full disk passes.
             dead = status not in _FINAL if resume else status < 0 or status == CRASHED
             if not dead or self._leaving:
@@ -166,9 +172,13 @@ class Supervisor:
         beat_ns = self._last_beat_ns()
         if beat_ns != self._seen_ns and not self._leaving:
             self._seen_ns, self._checks_left, self._beats = beat_ns, _HANG_CHECKS, self._beats + 1
-            if self._standby is None and self._beats > _STANDBY_CHECKS:
+            # On a busy machine, the next check may interrupt this one while it starts the standby.
+            if self._standby is None and self._beats > _STANDBY_CHECKS and not self._starts_standby:
+                self._starts_standby = True
                 command = [*self._command, "--resume", "--standby"]
-                self._standby = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0)
+                with contextlib.suppress(OSError):  # Without memory for one now, a later check tries again.
+                    self._standby = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0)
+                self._starts_standby = False
         self._checks_left -= 1
         if self._checks_left <= 0:
             self._end_controller(signal.SIGKILL)

@@ -1,10 +1,11 @@
 """The controller's record of running servers and models. Only actions that the shell reports as done change it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from jigsaw_triton.compiler.bundle import ModelFolder, RouteEntry, Worker, in_order
 from jigsaw_triton.controller.core import actions as a
+from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.spec.words import LOCAL_NODE
 
 
@@ -62,6 +63,11 @@ class Actual:
                 return Actual(workers=self.workers)
             case _:
                 return self
+
+    def without_gpus(self, gpus: Collection[GpuId]) -> "Actual":
+        """Returns the record without the workers on some GPUs. Routes may still lead to them."""
+        kept = {n: w for n, w in self.workers.items() if w.place is None or w.place.gpu not in gpus}
+        return replace(self, workers=kept)
 
     def node_of(self, action: a.Action) -> str:
         """Returns the node that carries out an action: that of its worker, and the controller's own for all others."""

@@ -93,11 +93,11 @@ def adopt(state: State, action: a.Solve, solved: e.Solved) -> Outcome:
         return quiet(state, reviewed=action.review), (report, *overload, a.Report("ready", text))
     changes = difference(running.plan if running is not None else None, new.plan)
     canary = action.canary
-    known = solved.start is state.actual and solved.standby == state.standby
+    known = solved.start is state.actual and solved.standby == state.standby and action.lost == state.lost
     if known:
         stages = solved.stages
     else:
-        stages = stages_to(state.actual, running, without_lost(new, action.unusable), canary, state.standby)
+        stages = stages_to(state.actual, running, without_lost(new, action.unusable), canary, state.standby, state.lost)
     serving = in_service(running, state.actual, state.standby) if running is not None else None
     if canary is not None and (obstacle := canary_obstacle(stages, serving, new)):
         error = f"a canary is impossible, and nothing was changed: {obstacle}"

@@ -33,7 +33,7 @@ def advance_change(state: State) -> Outcome:
     if state.failed and not committed:
         return _roll_back(state)
     if state.reorder:
-        text = "other variants serve now, so the stages of the rest of the change are computed again"
+        text = "what serves has changed, so the stages of the rest of the change are computed again"
         return _reordered(state), (a.Report("transition", text),)
     if state.stages:
         return _next_stage(state)
@@ -82,9 +82,8 @@ def _roll_back(state: State) -> Outcome:
 
 def restore(state: State, running: Generation) -> State:
     """Starts the transition back to the generation that serves."""
-    stages = stages_to(
-        state.actual, running, without_lost(running, state.lost | state.cordoned_gpus), standby=state.standby
-    )
+    target = without_lost(running, state.lost | state.cordoned_gpus)
+    stages = stages_to(state.actual, running, target, standby=state.standby, lost=state.lost)
     return replace(state, phase=Phase.CHANGING, stages=stages, rolling_back=True, reorder=False)
 
 
@@ -94,7 +93,8 @@ def _reordered(state: State) -> State:
     assert solve is not None and new is not None
     watched = state.watch is not None and state.watch.began_s is not None
     target, canary = without_lost(new, solve.unusable), None if watched else solve.canary
-    return replace(state, stages=stages_to(state.actual, state.running, target, canary, state.standby), reorder=False)
+    stages = stages_to(state.actual, state.running, target, canary, state.standby, state.lost)
+    return replace(state, stages=stages, reorder=False)
 
 
 def _next_stage(state: State) -> Outcome:

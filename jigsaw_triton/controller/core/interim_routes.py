@@ -10,6 +10,10 @@ includes models of the generation that failed.
 
 Ensembles and BLS pipelines execute a request as several fronts, which do not know of each other. Their routes lead to
 the workers of one generation only.
+
+A worker on a lost GPU answers nothing. The functions here get a record without such workers, so that a generation that
+has no other worker for a task counts as incomplete: its requests end before other models take the place of those that
+are left.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -169,21 +173,22 @@ def closing(actual: Actual, wanted: Mapping[str, Route]) -> tuple[Routes, tuple[
     ending: list[tuple[str, int]] = []
     for graph, names in by_graph.items():
         present = {g for name in names for e in actual.routes[name] for g in e.generations}
-        complete = {g for g in present | _generations(wanted, names) if all(_serves(wanted[n], g) for n in names)}
+        after = {name: [e for e in wanted[name] if (e.worker, e.model) in alive] for name in names}
+        complete = {g for g in present | _generations(wanted, names) if all(_serves(after[n], g) for n in names)}
         leaving = sorted(present - complete)
         if not leaving or not complete:
             continue
         ending += [(graph, generation) for generation in leaving]
         for name in names:
             before = {(e.worker, e.model): e for e in actual.routes[name] if (e.worker, e.model) in alive}
-            after = {(e.worker, e.model) for e in wanted[name]}
+            stays = {(e.worker, e.model) for e in wanted[name]}
             bound = {at: tuple(g for g in e.generations if g in leaving) for at, e in before.items()}
             closed[name] = (
                 *(_also(entry, bound.get((entry.worker, entry.model), ())) for entry in wanted[name]),
                 *(
                     replace(e, generations=bound[at], weights=(), closed=True)
                     for at, e in before.items()
-                    if bound[at] and at not in after
+                    if bound[at] and at not in stays
                 ),
             )
     return closed, tuple(ending)
@@ -210,7 +215,7 @@ def _generations(routes: Mapping[str, Route], names: Iterable[str]) -> set[int]:
     return {generation for name in names for entry in routes[name] for generation in entry.generations}
 
 
-def _serves(route: Route, generation: int) -> bool:
+def _serves(route: Iterable[RouteEntry], generation: int) -> bool:
     return any(not entry.generations or generation in entry.generations for entry in route)
 
 

@@ -72,7 +72,7 @@ def recovered(state: State) -> State | None:
     settled = replace(settled, wanted=running.wanted)
     if state.phase is Phase.CHANGING:
         target = without_lost(running, state.lost | state.cordoned_gpus)
-        stages = stages_to(actual, running, target, standby=state.standby)
+        stages = stages_to(actual, running, target, standby=state.standby, lost=state.lost)
         return replace(settled, stages=stages, rolling_back=running is not state.pending)
     return replace(settled, phase=Phase.READY)
 

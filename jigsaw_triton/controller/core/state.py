@@ -75,7 +75,8 @@ class State:
         inflight: Actions that the shell has not finished, by id.
         failed: True if an action of the transition has failed.
         rolling_back: True if the transition undoes a failed one.
-        reorder: True if the stages that have not started must be computed again, since other variants serve.
+        reorder: True if the stages that have not started must be computed again, since other variants serve or a GPU
+            is lost.
         restore_at_s: Time at which the running generation is restored, which a failed rollback left incomplete; None if
             it is complete.
         queued: Request of the user that waits for the change in progress to end.

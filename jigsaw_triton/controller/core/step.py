@@ -160,10 +160,15 @@ def _absorb_failure(state: State, action: a.Action, failure: e.Failed, in_stage:
 
 
 def _absorb_lost(state: State, gpus: Collection[GpuId]) -> Outcome:
-    """Notes which GPUs are lost. A canary ends, since part of what it compares may be gone."""
+    """Notes which GPUs are lost. A canary ends, since part of what it compares may be gone.
+
+    The rest of a change is computed again, since requests may have to leave a generation sooner.
+    """
     before = state.lost
     state, reports = absorb_lost(state, gpus)
     newly, watch = sorted(state.lost - before), state.watch
+    if newly and state.phase is Phase.CHANGING and state.carried is not None and state.pending is not None:
+        state = replace(state, reorder=True)
     if newly and watch is not None:
         watch = watch.ended(Verdict(False, f"GPU {', '.join(map(str, newly))} is lost"))
     state, verdict = _absorb_verdict(state, watch)

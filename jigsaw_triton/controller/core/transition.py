@@ -33,6 +33,7 @@ from jigsaw_triton.controller.core.interim_routes import (
 from jigsaw_triton.controller.core.order import by_place, displaced, ordered, placed_models
 from jigsaw_triton.controller.core.stage import Stage
 from jigsaw_triton.controller.core.standby import idle, in_service
+from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.planner.domain.difference import Change
 from jigsaw_triton.planner.transition.answering import RUNNING
 from jigsaw_triton.planner.transition.interim import at_last
@@ -45,6 +46,7 @@ def stages_to(
     target: Generation,
     canary: Canary | None = None,
     standby: Collection[str] = (),
+    lost: Collection[GpuId] = (),
 ) -> tuple[Stage, ...]:
     """Returns the stages of the change to a generation.
 
@@ -54,6 +56,7 @@ def stages_to(
         target: Generation to serve next.
         canary: Canary before the generation serves, if there is room for both; see `canary_obstacle`. None for none.
         standby: Graphs that standby variants serve, before and after the change.
+        lost: GPUs whose workers answer nothing.
 
     Returns:
         Stages in order, without those that have nothing to do.
@@ -63,7 +66,7 @@ def stages_to(
         # A generation without lost GPUs is a copy with the same bundle.
         same = running.bundle is target.bundle
         running = replace(running, bundle=goal.bundle) if same else in_service(running, actual, standby)
-    return _Change(actual, running, goal, canary).stages()
+    return _Change(actual, running, goal, canary, lost).stages()
 
 
 def stages_down(actual: Actual) -> tuple[Stage, ...]:
@@ -84,12 +87,19 @@ class _Change:
         running: Generation that serves; None if none does.
         target: Generation to serve next.
         canary: Canary before the generation serves; None for none.
+        lost: GPUs whose workers answer nothing.
     """
 
     def __init__(
-        self, actual: Actual, running: Generation | None, target: Generation, canary: Canary | None = None
+        self,
+        actual: Actual,
+        running: Generation | None,
+        target: Generation,
+        canary: Canary | None = None,
+        lost: Collection[GpuId] = (),
     ) -> None:
         self._actual, self._running, self._target, self._canary = actual, running, target, canary
+        self._lost = lost
         self._wanted = by_place(target.bundle.workers.values())
         self._stages: list[Stage] = []
         self._first: tuple[a.Action, ...] = ()
@@ -118,6 +128,10 @@ class _Change:
             self._stages.append(Stage(title, actions, commits, watches))
         for action in actions:
             self._actual = self._actual.after(action)
+
+    def _answering(self) -> Actual:
+        """Returns what exists, without the workers on lost GPUs."""
+        return self._actual.without_gpus(self._lost) if self._lost else self._actual
 
     def _gateway(self) -> tuple[a.Action, ...]:
         pipelines, _ = lingering(self._actual, self._running)
@@ -274,7 +288,7 @@ class _Change:
         self._add("drain these workers", [a.Drain(worker, _names(models)) for worker, models in leaving.items()])
 
     def _interim(self, leaving: Collection[Served] = ()) -> Routes:
-        return interim_routes(self._actual, self._running, self._target, self._moment, leaving)
+        return interim_routes(self._answering(), self._running, self._target, self._moment, leaving)
 
     def _joining(self) -> set[str]:
         """Returns the graphs for which the new generation answers requests although it lacks the running chains."""
@@ -293,7 +307,7 @@ class _Change:
 
     def _route(self, title: str, wanted: Routes) -> None:
         """Sets routes. Requests that are bound to a generation that leaves the routes end first."""
-        closed, ending = closing(self._actual, wanted)
+        closed, ending = closing(self._answering(), wanted)
         if ending:
             self._set_routes("send new requests to the other generation", closed)
             self._add(
@@ -353,7 +367,9 @@ class _Change:
         generation = "the generation that serves" if stays else "the new generation"
         self._add(f"switch the fronts to {generation}", flips, commits=True)
         routes = {
-            d: r for d, r in handover(self._actual, self._running, self._target).items() if d not in task_names(bundle)
+            d: r
+            for d, r in handover(self._answering(), self._running, self._target).items()
+            if d not in task_names(bundle)
         }
         if flips and routes:
             self._route("hand queued requests of the old generation to the new workers", routes)
@@ -377,7 +393,7 @@ class _Change:
                 if name in self._running.bundle.graphs
             ]
             self._add("compare the answers of both generations to one request", compared)
-            routes = canary_routes(self._actual, self._running, self._target, self._canary.share)
+            routes = canary_routes(self._answering(), self._running, self._target, self._canary.share)
             title = f"answer {100 * self._canary.share:g}% of the requests with the new generation"
             self._add(title, (a.SetRoutes(routes),), watches=True)
 

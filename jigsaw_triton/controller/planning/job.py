@@ -89,7 +89,7 @@ def carried_out(job: Job, identity: Callable[[Path], str], solvers: SolverFactor
     if action.running is not None and bundle is action.running.bundle:
         return None
     target = without_lost(Generation(action.wanted, plan, bundle), action.unusable)
-    return Planned(plan, bundle, stages_to(job.actual, action.running, target, action.canary, job.standby))
+    return Planned(plan, bundle, stages_to(job.actual, action.running, target, action.canary, job.standby, action.lost))
 
 
 def gave_way() -> StateError:

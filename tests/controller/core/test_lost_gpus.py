@@ -8,8 +8,10 @@ from jigsaw_triton.controller.core.generation import Canary
 from jigsaw_triton.controller.core.recovery import recovered
 from jigsaw_triton.controller.core.service import troubles
 from jigsaw_triton.controller.core.state import Phase, State
+from jigsaw_triton.controller.core.transition import stages_to
 from jigsaw_triton.gpus.model import Agents, GpuId
-from tests.controller.worlds import World, bundle, checkpointed, wanted, worker
+from tests.controller.core.transitions import after
+from tests.controller.worlds import World, bundle, checkpointed, generation, wanted, worker
 
 ZERO, ONE = GpuId("n", 0), GpuId("n", 1)
 BOTH = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("1/1g@0", ("t1", "a"))])
@@ -42,6 +44,44 @@ def test_a_plan_for_the_gpus_that_are_left_may_serve_less_than_the_user_asked_fo
     assert solve.may_fall_short and solve.lost == {ZERO}
     assert solve.reason == "GPU n/0 is lost, and with it n-0-1g-0"
     assert solve.demand_rps == {"app": 10.0}
+
+
+def test_requests_end_before_the_last_worker_that_answers_them_gets_another_model() -> None:
+    """What the worker on the lost GPU would answer, the old model of the other worker answers until they have ended."""
+    one = bundle(1, [worker("0/1g@0", ("t1", "a")), worker("1/1g@0", ("t0", "a")), worker("1/1g@1", ("t1", "a"))])
+    two = bundle(2, [worker("1/1g@0", ("t0", "a")), worker("1/1g@1", ("t1", "b"), generation=2)])
+    stages = stages_to(after(one), generation(one), generation(two), lost={ZERO})
+    orders = [x for stage in stages for x in stage.actions if isinstance(x, a.SetRoutes | a.Settle | a.Retire)]
+    old = [x.routes["app.t1.g1"] if isinstance(x, a.SetRoutes) else type(x).__name__ for x in orders]
+    closed, settle, at_last, *others = old
+    assert [(e.model, e.generations, e.closed) for e in closed] == [
+        ("app.t1.b.g2", (2,), False),
+        ("app.t1.a.g1", (1,), True),
+    ]
+    assert {e.worker for e in (*closed, *at_last)} == {"n-1-1g-1"}
+    assert settle == "Settle" and others == ["Retire"]
+
+
+def test_without_any_worker_for_a_task_a_new_one_takes_its_requests() -> None:
+    one = bundle(1, [worker("0/1g@0", ("t1", "a")), worker("1/1g@0", ("t0", "a"))])
+    two = bundle(2, [worker("1/1g@1", ("t1", "b"), generation=2), worker("1/1g@0", ("t0", "a"))])
+    stages = stages_to(after(one), generation(one), generation(two), lost={ZERO})
+    actions = [action for stage in stages for action in stage.actions]
+    routes = next(x.routes for x in actions if isinstance(x, a.SetRoutes))
+    assert [(e.worker, e.generations) for e in routes["app.t1.g1"]] == [("n-1-1g-1", (2,))]
+
+
+def test_a_gpu_that_is_lost_during_a_change_orders_the_rest_of_it_anew() -> None:
+    world = World({1: BOTH, 2: bundle(2, [worker("0/1g@0", ("t0", "a")), worker("1/1g@2", ("t1", "b"), generation=2)])})
+    world.send(e.DeployRequested(wanted()))
+    world.hold = lambda action: isinstance(action, a.BringUp)
+    world.send(e.DeployRequested(wanted(20.0)))
+    assert world.state.phase is Phase.CHANGING
+    world.send(e.GpusLost(frozenset({ZERO})))
+    world.hold = lambda action: isinstance(action, a.Solve)
+    world.end()
+    text = "what serves has changed, so the stages of the rest of the change are computed again"
+    assert ("transition", text) in world.reports
 
 
 def test_a_gpu_that_stays_lost_is_reported_and_planned_around_once() -> None:

@@ -207,7 +207,7 @@ def test_standby_variants_take_over_while_workers_start_and_the_change_goes_on_w
     world.hold = lambda _: False
     world.end()
     assert world.state.phase is Phase.READY
-    said = "other variants serve now, so the stages of the rest of the change are computed again"
+    said = "what serves has changed, so the stages of the rest of the change are computed again"
     assert world.reports.count(("transition", said)) == 1
     for number in (1, 2):
         assert all("app.t0.b.g1" in models for models in routes_set(world, since, f"app.t0.g{number}"))

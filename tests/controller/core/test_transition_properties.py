@@ -189,3 +189,28 @@ def test_a_transition_can_be_rolled_back_from_any_stage_before_the_switch(
             actual = actual.after(action)
     back = run(actual, stages_to(actual, running, running, standby=standby))
     assert reached(switched(back, running, frozenset()), before)
+
+
+@settings(max_examples=100, deadline=None)
+@given(before=bundles(1, targets=["graph"]), target=bundles(2, targets=["graph"]))
+def test_requests_end_before_the_last_worker_that_can_answer_them_leaves_the_routes(
+    before: Bundle, target: Bundle
+) -> None:
+    """Unless no generation has a worker for every task, so that requests have nowhere else to go."""
+    actual, ended = after(before), set[int]()
+    for stage in stages_to(actual, generation(before), generation(target)):
+        for action in stage.actions:
+            earlier, actual = actual, actual.after(action)
+            if isinstance(action, a.Settle):
+                ended.add(action.generation)
+            if isinstance(action, a.SetRoutes):
+                changed = [name for name in action.routes if name in earlier.routes]
+                opened = [_answered(actual.routes[name], closed=False) for name in changed]
+                if set.intersection(*opened):
+                    assert all(_answered(earlier.routes[n]) <= _answered(actual.routes[n]) | ended for n in changed)
+                ended -= set.union(*opened)
+
+
+def _answered(route: Sequence[RouteEntry], *, closed: bool = True) -> set[int]:
+    """Returns the generations whose requests a route answers."""
+    return {number for entry in route if closed or not entry.closed for number in entry.generations}

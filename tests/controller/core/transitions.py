@@ -89,7 +89,14 @@ PLACES = [layout for layout in maximal_layouts(CATALOG[BOARD]) if len(layout) > 
 
 
 @st.composite
-def bundles(draw: st.DrawFn, number: int, *, variants: str = "ab", generations: Sequence[int] = ()) -> Bundle:
+def bundles(
+    draw: st.DrawFn,
+    number: int,
+    *,
+    variants: str = "ab",
+    generations: Sequence[int] = (),
+    targets: Sequence[str] = ("graph", "ensemble"),
+) -> Bundle:
     """Bundles with random slices on two GPUs and random models in them, some of them as processes under MPS.
 
     Each task has at least one model, or every worker has a chain of both. The graph is compiled to one front, or to an
@@ -101,9 +108,10 @@ def bundles(draw: st.DrawFn, number: int, *, variants: str = "ab", generations: 
         number: Number of the generation.
         variants: Variants of the tasks.
         generations: Generations of the models; none for the first and this one.
+        targets: What the graph may be compiled to.
     """
     kept = st.sampled_from(generations or [1, number])
-    target = draw(st.sampled_from(["graph", "ensemble"]))
+    target = draw(st.sampled_from(targets))
     workers: list[Worker] = []
     both = [(task, draw(st.sampled_from(variants))) for task in ("t0", "t1")] if draw(st.booleans()) else []
     for gpu in range(2):
