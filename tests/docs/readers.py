@@ -1,0 +1,137 @@
+"""What the readers of pages have before they type: applications, models, GPUs, and servers that stand-ins replace.
+
+Each function prepares the current folder, and returns a context in which the commands of a page run.
+"""
+
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jigsaw_triton.api.fronts import FrontFile
+from jigsaw_triton.cli.commands import agent, cells, console, deploy, profile
+from jigsaw_triton.evaluation.accuracy.estimate import Estimate
+from jigsaw_triton.evaluation.accuracy.measure import Result
+from jigsaw_triton.evaluation.profiling.load import Pace
+from jigsaw_triton.evaluation.profiling.measure import Measurement, Profiler
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
+from tests.api.test_accuracies import labelled as labelled_application
+from tests.cli.commands.test_profiles import PERF
+from tests.fakes.controller import FakeController
+from tests.fakes.nvml.machine import Machine
+from tests.fakes.onnx_networks import perceptron
+from tests.fakes.transformers_models import save_bert
+from tests.front.fronts import FRONT
+
+APPLICATIONS = Path(__file__).resolve().parents[2] / "ensembles"
+
+URL = "http://127.0.0.1:8080/login?token=x"
+
+
+@contextmanager
+def traffic(_: Path, __: pytest.MonkeyPatch) -> Iterator[None]:
+    """The application traffic."""
+    shutil.copytree(APPLICATIONS / "traffic", "traffic")
+    yield
+
+
+@contextmanager
+def new_gpu(folder: Path, _: pytest.MonkeyPatch) -> Iterator[None]:
+    """A GPU whose MIG mode is off."""
+    machine = Machine(folder / "gpus", ["H100-80GB"], mig=False)
+    machine.enter()
+    try:
+        yield
+    finally:
+        machine.leave()
+
+
+@contextmanager
+def controller(_: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Servers that start and end at once: controllers, agents, fronts and consoles."""
+    fake = FakeController().install(monkeypatch)
+    fake.nodes = ["a", "b"]
+    monkeypatch.setattr(deploy, "status_view", lambda *_: ["the status"])
+    monkeypatch.setattr(cells, "cells_view", lambda _: ["the status"])
+    monkeypatch.setattr(deploy, "check_console", lambda *_: None)
+    monkeypatch.setattr(deploy, "start_console", lambda *_: URL)
+    monkeypatch.setattr(console, "running_console", lambda _: None)
+    monkeypatch.setattr(console, "run_console", lambda _, settings, __: settings.checked())
+    monkeypatch.setattr(agent, "find_installation", lambda: None)
+    monkeypatch.setattr(agent, "run_agent", lambda *_: None)
+    monkeypatch.setattr(FrontFile, "run", FrontFile.read)
+    yield
+
+
+@contextmanager
+def front(_: Path, __: pytest.MonkeyPatch) -> Iterator[None]:
+    """The file of a front."""
+    Path("cells").mkdir()
+    Path("cells/front.yaml").write_text(FRONT)
+    yield
+
+
+@contextmanager
+def profiled(_: Path, __: pytest.MonkeyPatch) -> Iterator[None]:
+    """An application that was measured on a GPU, and a result of perf_analyzer."""
+    _on_a100(labelled_application(Path("traffic")))
+    Path("detect.csv").write_text(PERF)
+    yield
+
+
+@contextmanager
+def labelled(_: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An application with labels, and servers on which each variant and pair has an accuracy at once."""
+    _on_a100(labelled_application(Path("traffic")))
+
+    async def measured(graph: TaskGraph, work: Any, *_: object) -> AsyncIterator[Result]:
+        single = [{task: variant} for task, variants in work.variants.items() for variant in variants]
+        for variants in [*single, *work.combinations]:
+            yield Result(variants, "exact", "labels.py", Estimate(0.9, 0.8, 1.0, 3))
+
+    monkeypatch.setattr("jigsaw_triton.api.accuracies.measured_accuracies", measured)
+    monkeypatch.setattr("jigsaw_triton.api.accuracies.find_installation", lambda _: None)
+    yield
+
+
+def _on_a100(application: Path) -> None:
+    file = application / "profiles.csv"
+    file.write_text(file.read_text().replace("cpu,", "A100-80GB,").replace("assumed", "measured"))
+
+
+@contextmanager
+def models(_: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Models that the page makes or that the reader brings, and servers on which all are equally fast."""
+    import onnx
+    import torch
+
+    onnx.save(perceptron(), "digits.onnx")
+    np.save("samples.npy", np.eye(16, dtype=np.float32))
+    torch.jit.trace(torch.nn.Linear(64, 10), torch.zeros(1, 64)).save("scores.pt")
+    save_bert(Path("sentiment"), "BertForSequenceClassification")
+
+    @asynccontextmanager
+    async def workers(*_: object) -> AsyncIterator[Any]:
+        yield SimpleNamespace(has_room=lambda _: True)
+
+    async def prepare(*_: object) -> None:
+        pass
+
+    async def measure(_: Profiler, key: ProfileKey, pace: Pace) -> Measurement:
+        ms = 2.0 + key.batch
+        row = ProfileRow(key, ms, ms, ms, key.instances * key.batch * 1000 / ms, 50, "measured")
+        return Measurement(row, 100, 1.0, 0.1, None, confident=True, memory="pss")
+
+    FakeController().install(monkeypatch)
+    monkeypatch.setattr(deploy, "status_view", lambda *_: ["the status"])
+    monkeypatch.setattr(profile, "find_installation", lambda _: None)
+    monkeypatch.setattr(profile, "profiling_workers", workers)
+    monkeypatch.setattr(Profiler, "prepare", prepare)
+    monkeypatch.setattr(Profiler, "measure", measure)
+    yield
