@@ -28,6 +28,9 @@ DEPLOYED: Mapping[str, tuple[str, ...]] = {
 """Page -> languages of the blocks that run against a deployment."""
 
 UNTRIED: Mapping[str, Mapping[str, str]] = {
+    "concepts/machines.md": {
+        "jigsaw-triton plan traffic --cluster cluster.yaml --demand 2200 --cells 2": "six seconds of a processor"
+    },
     "how-to/compose.md": {"make wheel": "docker"},
     "how-to/console.md": {"ssh -L 8080:127.0.0.1:8080 gpu1": "a second machine"},
     "how-to/install.md": {"git clone https://github.com/jigsaw-triton/jigsaw-triton": "packages"},

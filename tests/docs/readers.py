@@ -3,7 +3,6 @@
 Each function prepares the current folder, and returns a context in which the commands of a page run.
 """
 
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -29,16 +28,7 @@ from tests.fakes.onnx_networks import perceptron
 from tests.fakes.transformers_models import save_bert
 from tests.front.fronts import FRONT
 
-APPLICATIONS = Path(__file__).resolve().parents[2] / "ensembles"
-
 URL = "http://127.0.0.1:8080/login?token=x"
-
-
-@contextmanager
-def traffic(_: Path, __: pytest.MonkeyPatch) -> Iterator[None]:
-    """The application traffic."""
-    shutil.copytree(APPLICATIONS / "traffic", "traffic")
-    yield
 
 
 @contextmanager
@@ -67,6 +57,16 @@ def controller(_: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(agent, "run_agent", lambda *_: None)
     monkeypatch.setattr(FrontFile, "run", FrontFile.read)
     yield
+
+
+@contextmanager
+def machines(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Servers like `controller`, and profiles of the application on GPUs."""
+    file = Path("app/profiles.csv")
+    header, *rows = file.read_text().splitlines()
+    file.write_text("\n".join([header, *rows, *(row.replace("cpu,", "A100-80GB,", 1) for row in rows), ""]))
+    with controller(folder, monkeypatch):
+        yield
 
 
 @contextmanager

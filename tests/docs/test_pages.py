@@ -23,12 +23,11 @@ UNTRIED_SYSTEMS = tuple(f"how-to/{name}.md" for name in ("compose", "kubernetes"
 """Pages about systems that the tests have only in part."""
 
 PREPARED: dict[str, Callable[[Path, pytest.MonkeyPatch], AbstractContextManager[None]]] = {
-    "concepts/machines.md": readers.traffic,
     "how-to/cells.md": readers.controller,
     "how-to/console.md": readers.controller,
     "how-to/mig.md": readers.new_gpu,
-    "how-to/ray.md": readers.controller,
-    "how-to/several-machines.md": readers.controller,
+    "how-to/ray.md": readers.machines,
+    "how-to/several-machines.md": readers.machines,
     "how-to/systemd.md": readers.front,
     "tutorial/accuracies.md": readers.labelled,
     "tutorial/models.md": readers.models,

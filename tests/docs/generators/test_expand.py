@@ -39,7 +39,7 @@ def test_every_public_name_is_documented_once() -> None:
 def test_every_file_has_its_keys() -> None:
     sections = [arguments for name, arguments in marks("reference/files.md") if name == "keys"]
     assert [kind for kind, *keys in sections if not keys] == list(get_args(Kind))
-    assert sections.count(["graph", "tasks", "variants"]) == 1
+    assert ["graph", "tasks", "variants"] in sections
 
 
 def test_the_comment_is_replaced() -> None:
