@@ -3,7 +3,7 @@
 Each function prepares the current folder, and returns a context in which the commands of a page run.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +22,7 @@ from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from tests.api.test_accuracies import labelled as labelled_application
 from tests.cli.commands.test_profiles import PERF
+from tests.e2e.app import write_application
 from tests.fakes.controller import FakeController
 from tests.fakes.nvml.machine import Machine
 from tests.fakes.onnx_networks import perceptron
@@ -79,16 +80,20 @@ def front(_: Path, __: pytest.MonkeyPatch) -> Iterator[None]:
 
 @contextmanager
 def profiled(_: Path, __: pytest.MonkeyPatch) -> Iterator[None]:
-    """An application that was measured on a GPU, and a result of perf_analyzer."""
-    _on_a100(labelled_application(Path("traffic")))
+    """A variant that was measured on a GPU, and a result of perf_analyzer."""
+    _on_a100(write_application(Path("traffic")), lambda row: "square,slow" in row)
     Path("detect.csv").write_text(PERF)
     yield
 
 
 @contextmanager
 def labelled(_: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An application with labels, and servers on which each variant and pair has an accuracy at once."""
-    _on_a100(labelled_application(Path("traffic")))
+    """Two tasks with two variants each and labels, and servers on which all have an accuracy at once."""
+    folder = labelled_application(Path("traffic"))
+    graph = folder / "graph.yaml"
+    plain = "        - {name: plain, accuracy: 1.0, template: python, artifacts: {model.py: total.py}}\n"
+    graph.write_text(graph.read_text().replace(plain, plain + plain.replace("plain", "rough")))
+    _on_a100(folder)
 
     async def measured(graph: TaskGraph, work: Any, *_: object) -> AsyncIterator[Result]:
         single = [{task: variant} for task, variants in work.variants.items() for variant in variants]
@@ -100,9 +105,18 @@ def labelled(_: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def _on_a100(application: Path) -> None:
+def _on_a100(application: Path, wanted: Callable[[str], bool] = lambda _: True) -> None:
+    """Turns the profiles of an application into measurements on a GPU, those of `total.plain` also into `total.rough`.
+
+    Args:
+        application: Folder of the application.
+        wanted: Function that is true for a row to keep.
+    """
     file = application / "profiles.csv"
-    file.write_text(file.read_text().replace("cpu,", "A100-80GB,").replace("assumed", "measured"))
+    header, *rows = file.read_text().replace("cpu,", "A100-80GB,").replace("assumed", "measured").splitlines()
+    rows = [row for row in rows if wanted(row)]
+    rows += [row.replace("total,plain", "total,rough") for row in rows if "total,plain" in row]
+    file.write_text("\n".join([header, *rows, ""]))
 
 
 @contextmanager
