@@ -1,7 +1,7 @@
 """Keys of the files that users write, from the models that validate them."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -40,7 +40,7 @@ _PATTERNS = {NAME_PATTERN: "[name](#yaml)", ADDRESS_PATTERN: "host and port", IM
 
 _DTYPES = list(get_args(DType))
 
-Schema = Mapping[str, Any]
+Schema = dict[str, Any]
 
 
 def keys(kind: Kind, *section: str) -> str:

@@ -65,8 +65,8 @@ class ProfileRow:
         processes: Form of the instances: `streams` in one server, or `mps`, a server each under MPS. None (an empty
             cell) if it is not known.
         model: Digest of the model that was measured, 12 hexadecimal digits. Empty if it is not known.
-        processor_ms: Processor time in milliseconds of an item in the processes of the worker, on the board `cpu`. Plans
-            for slices that share processors add it up. None (an empty cell) if it is not known.
+        processor_ms: Processor time in milliseconds of an item in the processes of the worker, on the board `cpu`.
+            Plans for slices that share processors add it up. None (an empty cell) if it is not known.
     """
 
     key: ProfileKey

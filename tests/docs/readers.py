@@ -3,6 +3,8 @@
 Each function prepares the current folder, and returns a context in which the commands of a page run.
 """
 
+import runpy
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -22,6 +24,7 @@ from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from tests.api.test_accuracies import labelled as labelled_application
 from tests.cli.commands.test_profiles import PERF
+from tests.docs.pages import blocks
 from tests.e2e.app import write_application
 from tests.fakes.controller import FakeController
 from tests.fakes.nvml.machine import Machine
@@ -122,13 +125,18 @@ def _on_a100(application: Path, wanted: Callable[[str], bool] = lambda _: True) 
 @contextmanager
 def models(_: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Models that the page makes or that the reader brings, and servers on which all are equally fast."""
-    import onnx
-    import torch
-
+    onnx = pytest.importorskip("onnx", reason="the extra `variants` is not installed")
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("transformers", reason="the extra `transformers` is not installed")
     onnx.save(perceptron(), "digits.onnx")
     np.save("samples.npy", np.eye(16, dtype=np.float32))
-    torch.jit.trace(torch.nn.Linear(64, 10), torch.zeros(1, 64)).save("scores.pt")
-    save_bert(Path("sentiment"), "BertForSequenceClassification")
+    # TorchScript reads the source of the class from its file.
+    (code,) = (block.text for block in blocks("tutorial/models.md", "python") if "torch.jit" in block.text)
+    Path("scores.py").write_text(code)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        runpy.run_path("scores.py", run_name="scores")
+        save_bert(Path("sentiment"), "BertForSequenceClassification")
 
     @asynccontextmanager
     async def workers(*_: object) -> AsyncIterator[Any]:

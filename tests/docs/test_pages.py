@@ -36,7 +36,18 @@ PREPARED: dict[str, Callable[[Path, pytest.MonkeyPatch], AbstractContextManager[
 """Page -> what its reader has, apart from the application `app`."""
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if "sh" not in DEPLOYED.get(page, ())])
+SLOW = ("tutorial/models.md",)
+"""Pages whose commands take more than a second of a processor."""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else [])
+        for page in PAGES
+        if "sh" not in DEPLOYED.get(page, ())
+    ],
+)
 def test_the_commands_of_a_page_work(
     page: str, run: Run, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,5 +51,5 @@ def test_a_mapping_with_a_table_of_its_own_is_only_there() -> None:
 
 
 def test_an_unknown_section_is_refused() -> None:
-    with pytest.raises(LookupError, match="graph.yaml has no section slos"):
+    with pytest.raises(LookupError, match="has no section slos"):
         keys("graph", "slos")
