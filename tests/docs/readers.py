@@ -3,10 +3,9 @@
 Each function prepares the current folder, and returns a context in which the commands of a page run.
 """
 
-import runpy
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,23 +13,27 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jigsaw_triton.api import variants
 from jigsaw_triton.api.fronts import FrontFile
+from jigsaw_triton.child_process import ChildProcess
 from jigsaw_triton.cli.commands import agent, cells, console, deploy, profile
 from jigsaw_triton.evaluation.accuracy.estimate import Estimate
 from jigsaw_triton.evaluation.accuracy.measure import Result
 from jigsaw_triton.evaluation.profiling.load import Pace
 from jigsaw_triton.evaluation.profiling.measure import Measurement, Profiler
 from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.models import describing, running
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from tests.api.test_accuracies import labelled as labelled_application
 from tests.cli.commands.test_profiles import PERF
+from tests.docs.making import Making
 from tests.docs.pages import blocks
 from tests.e2e.app import write_application
 from tests.fakes.controller import FakeController
 from tests.fakes.nvml.machine import Machine
 from tests.fakes.onnx_networks import perceptron
-from tests.fakes.transformers_models import save_bert
 from tests.front.fronts import FRONT
+from tests.waiting import PATIENCE_S
 
 URL = "http://127.0.0.1:8080/login?token=x"
 
@@ -99,9 +102,9 @@ def labelled(_: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     _on_a100(folder)
 
     async def measured(graph: TaskGraph, work: Any, *_: object) -> AsyncIterator[Result]:
-        single = [{task: variant} for task, variants in work.variants.items() for variant in variants]
-        for variants in [*single, *work.combinations]:
-            yield Result(variants, "exact", "labels.py", Estimate(0.9, 0.8, 1.0, 3))
+        single = [{task: name} for task, names in work.variants.items() for name in names]
+        for one in [*single, *work.combinations]:
+            yield Result(one, "exact", "labels.py", Estimate(0.9, 0.8, 1.0, 3))
 
     monkeypatch.setattr("jigsaw_triton.api.accuracies.measured_accuracies", measured)
     monkeypatch.setattr("jigsaw_triton.api.accuracies.find_installation", lambda _: None)
@@ -127,16 +130,11 @@ def models(_: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Models that the page makes or that the reader brings, and servers on which all are equally fast."""
     onnx = pytest.importorskip("onnx", reason="the extra `variants` is not installed")
     pytest.importorskip("onnxruntime")
-    pytest.importorskip("transformers", reason="the extra `transformers` is not installed")
+    if find_spec("transformers") is None:
+        pytest.skip("the extra `transformers` is not installed")
     onnx.save(perceptron(), "digits.onnx")
     np.save("samples.npy", np.eye(16, dtype=np.float32))
-    # TorchScript reads the source of the class from its file.
     (code,) = (block.text for block in blocks("tutorial/models.md", "python") if "torch.jit" in block.text)
-    Path("scores.py").write_text(code)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        runpy.run_path("scores.py", run_name="scores")
-        save_bert(Path("sentiment"), "BertForSequenceClassification")
 
     @asynccontextmanager
     async def workers(*_: object) -> AsyncIterator[Any]:
@@ -156,4 +154,19 @@ def models(_: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(profile, "profiling_workers", workers)
     monkeypatch.setattr(Profiler, "prepare", prepare)
     monkeypatch.setattr(Profiler, "measure", measure)
-    yield
+    # Each command would start a process that imports the libraries of the models.
+    process = _Kept(running.WORKER_MODULE)
+    for module in (describing, running, variants):
+        monkeypatch.setattr(module, "ChildProcess", lambda _: process)
+    try:
+        process.call(Making(Path.cwd(), code), 4 * PATIENCE_S)
+        yield
+    finally:
+        ChildProcess.close(process)
+
+
+class _Kept(ChildProcess):
+    """A process that goes on after a command."""
+
+    def close(self) -> None:
+        pass
