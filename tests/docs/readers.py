@@ -1,4 +1,4 @@
-"""What the readers of pages have before they type: applications, models, GPUs, and servers that stand-ins replace.
+"""Preparations for pages: the applications, models and GPUs that readers have, and stand-ins for servers.
 
 Each function prepares the current folder, and returns a context in which the commands of a page run.
 """
@@ -36,6 +36,12 @@ from tests.front.fronts import FRONT
 from tests.waiting import PATIENCE_S
 
 URL = "http://127.0.0.1:8080/login?token=x"
+
+
+@contextmanager
+def nothing(_: Path, __: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing more."""
+    yield
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -60,7 +60,7 @@ def test_the_commands_of_a_page_work(
     for block in blocks(page, "python"):
         if not (block.title or page.startswith("tutorial/")):
             exec(compile(block.text, page, "exec"), {})
-    with unchanged_umask(), PREPARED.get(page, lambda *_: nullcontext())(tmp_path, monkeypatch):
+    with unchanged_umask(), PREPARED.get(page, readers.nothing)(tmp_path, monkeypatch):
         run_commands(page, run)
     for text in clusters:
         Path("cluster.yaml").write_text(text)
