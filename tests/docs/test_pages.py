@@ -113,9 +113,11 @@ def write_graphs(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_test_runs_each_block_of_commands(page: str) -> None:
-    """A block that is in neither of the languages, or is not marked as untried, would be forgotten."""
+    """Commands in a block of another language would be forgotten."""
     run = {"sh", *DEPLOYED.get(page, ())}
     found = every_block(page)
+    # Others, such as indented ones, are not seen.
+    assert len(re.findall(r"^\s*(?:```|~~~)", (DOCS / page).read_text(), re.MULTILINE)) == 2 * len(found)
     assert [block.text for block in found if not block.language] == []
     assert [block.text for block in found if block.language in COMMANDS and block.language not in run] == []
     assert [
