@@ -11,12 +11,16 @@ import pytest
 import yaml
 
 from jigsaw_triton.api.files import Mistakes, read_cluster
+from jigsaw_triton.packages import cache_dir
 from tests.cli.conftest import Run
 from tests.cli.conftest import app as app
 from tests.cli.conftest import run as run
 from tests.fakes.nvml.machine import Machine
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+CACHE = cache_dir()
+"""Real cache folder: `run` sets another home, to which the commands would download servers and models again."""
+
 PAGES = sorted(f"{folder}/{path.name}" for folder in ("concepts", "how-to") for path in (DOCS / folder).glob("*.md"))
 UNTRIED = tuple(f"how-to/{name}.md" for name in ("compose", "kubernetes", "several-machines", "systemd"))
 """Pages about systems that the tests have only in part."""
@@ -38,7 +42,10 @@ def new_gpu(folder: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_commands_of_a_page_work(page: str, run: Run, app: Path, tmp_path: Path) -> None:
+def test_the_commands_of_a_page_work(
+    page: str, run: Run, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JIGSAW_CACHE", str(CACHE))
     shutil.copytree(app, "app")
     clusters = [text for text in blocks(page, "yaml") if "kind: Cluster" in text]
     for text in clusters:
