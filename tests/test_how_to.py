@@ -14,7 +14,9 @@ from jigsaw_triton.api.files import Mistakes, read_cluster
 from jigsaw_triton.packages import cache_dir
 from tests.cli.conftest import Run
 from tests.cli.conftest import app as app
+from tests.cli.conftest import kept_solvers as kept_solvers
 from tests.cli.conftest import run as run
+from tests.cli.conftest import solvers as solvers
 from tests.fakes.nvml.machine import Machine
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
