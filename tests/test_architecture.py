@@ -397,6 +397,14 @@ def test_the_controller_imports_neither_the_search_for_plans_nor_the_compiler() 
     assert sorted(module for module in modules if module.startswith(left_out)) == []
 
 
+def test_an_agent_is_started_in_the_background_without_importing_what_it_runs() -> None:
+    modules = reached("agent.background", sources())
+    assert "controller.persistence.lock" in modules
+    assert sorted(module for module in modules if module.startswith(("agent.", "controller.fleet."))) == [
+        "agent.background"
+    ]
+
+
 def test_only_the_command_line_prints() -> None:
     assert prints(sources()) == []
 
