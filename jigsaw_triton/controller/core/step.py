@@ -175,10 +175,23 @@ def _absorb_lost(state: State, gpus: Collection[GpuId]) -> Outcome:
         if state.stage is not None and all(isinstance(action, starting) for action in state.stage.actions):
             # It may take minutes. The stages that set routes, or wait for requests, are short.
             state, led = lead_on(state)
+        if _leads_nowhere(state):
+            names = ", ".join(map(str, newly))
+            error = f"GPU {names} is lost, and the new generation cannot answer without it"
+            state = replace(state, failed=True, error=error, error_code=StateError.exit_code)
+            led = (*led, a.Report("error", error, StateError.exit_code))
     if newly and watch is not None:
         watch = watch.ended(Verdict(False, f"GPU {', '.join(map(str, newly))} is lost"))
     state, verdict = _absorb_verdict(state, watch)
     return state, (*reports, *led, *verdict)
+
+
+def _leads_nowhere(state: State) -> bool:
+    """Returns True if lost GPUs leave the new generation without a worker for a task, but not the one that serves."""
+    running, new = state.running, state.pending
+    if running is None or new is None or new is running or state.failed:
+        return False
+    return answers_without(running, state.lost) and not answers_without(new, state.lost)
 
 
 def _absorb_verdict(state: State, watch: Watch | None) -> Outcome:

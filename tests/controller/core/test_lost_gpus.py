@@ -202,6 +202,23 @@ def test_new_requests_leave_a_generation_without_a_worker_for_a_task_before_a_ch
     assert len(world.held) == 1
 
 
+def test_no_generation_begins_to_serve_that_cannot_answer_without_a_lost_gpu() -> None:
+    two = bundle(2, [worker("0/1g@0", ("t0", "b"), generation=2), worker("1/1g@0", ("t1", "a"))])
+    world = World({1: bundle(1, MOVED.workers.values()), 2: two, 3: bundle(3, MOVED.workers.values())})
+    world.send(e.DeployRequested(wanted()))
+    world.hold = lambda action: isinstance(action, a.LoadGateway)
+    world.send(e.DeployRequested(wanted(20.0)))
+    flips = world.kinds().count("Flip")
+    world.send(e.GpusLost(frozenset({ZERO})))
+    world.hold = lambda _: False
+    world.end()
+    error = "GPU n/0 is lost, and the new generation cannot answer without it"
+    assert ("error", error) in world.reports and world.state.error == ""
+    assert ("ready", "rolled back: the previous generation still serves") in world.reports
+    assert world.kinds().count("Flip") == flips
+    assert world.state.actual.workers.keys() == MOVED.workers.keys()
+
+
 def test_a_gpu_that_is_lost_during_a_rollback_orders_the_rest_of_it_anew() -> None:
     more = worker("1/1g@3", ("t1", "a"))
     one = bundle(1, [*BOTH.workers.values(), worker("1/1g@1", ("t0", "a")), more])
