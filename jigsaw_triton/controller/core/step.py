@@ -169,11 +169,11 @@ def _absorb_lost(state: State, gpus: Collection[GpuId]) -> Outcome:
     state, reports = absorb_lost(state, gpus)
     newly, watch = sorted(state.lost - before), state.watch
     led: tuple[Output, ...] = ()
-    if newly and state.phase is Phase.CHANGING:
-        state = replace(state, reorder=True)
-        starting = (a.BringUp, a.LoadModels)
-        if state.stage is not None and all(isinstance(action, starting) for action in state.stage.actions):
-            # It may take minutes. The stages that set routes, or wait for requests, are short.
+    if newly and state.phase not in (Phase.STOPPING, Phase.STOPPED):
+        state = replace(state, reorder=state.phase is Phase.CHANGING)
+        under_way = state.stage.actions if state.stage is not None else ()
+        if all(isinstance(action, a.BringUp | a.LoadModels) for action in under_way):
+            # These may take minutes. The stages that set routes, or wait for requests, are short.
             state, led = lead_on(state)
         if _leads_nowhere(state):
             names = ", ".join(map(str, newly))

@@ -238,6 +238,17 @@ def test_a_gpu_that_is_lost_during_a_rollback_orders_the_rest_of_it_anew() -> No
     assert world.state.actual.workers.keys() == one.workers.keys()
 
 
+def test_a_plan_is_carried_out_although_all_gpus_were_lost_when_it_was_asked_for() -> None:
+    world = deployed()
+    world.hold = lambda action: isinstance(action, a.Solve)
+    world.send(e.GpusLost(frozenset({ZERO, ONE})))
+    world.send(e.GpusLost(frozenset()))
+    world.hold = lambda _: False
+    world.end()
+    assert world.state.phase is Phase.READY
+    assert world.state.actual.workers.keys() == MOVED.workers.keys()
+
+
 def test_draining_a_node_is_planned_at_once_and_forgets_an_earlier_error() -> None:
     world = deployed()
     world.state = replace(world.state, error="an earlier deploy failed", error_code=4)
