@@ -76,8 +76,8 @@ def _roll_back(state: State) -> Outcome:
 def _without_rollback(state: State) -> Outcome:
     """Ends a change whose rollback would end the workers that answer. The next plan goes on from what exists."""
     state, led = lead_on(state)
-    text = "no rollback: the previous generation cannot answer without the lost GPUs. What answers goes on until the "
-    state, reports = _broken_off(state, f"{text}next plan")
+    because = "the previous generation cannot answer without the lost GPUs"
+    state, reports = _broken_off(state, f"no rollback, since {because}; what answers goes on until the next plan")
     return state, (*led, *reports)
 
 

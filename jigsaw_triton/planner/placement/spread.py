@@ -19,6 +19,7 @@ from jigsaw_triton.planner.domain.processors import (
     processor_load,
     slice_processors,
 )
+from jigsaw_triton.planner.domain.tolerances import ROUNDING
 from jigsaw_triton.planner.placement.greedy import Filling
 from jigsaw_triton.planner.placement.placement import running_slices
 
@@ -52,7 +53,7 @@ class _Slices:
 
     def with_one_more(self) -> "_Slices":
         """Returns the slices with one more of those that keep the most processors busy."""
-        return replace(self, counts=self.counts + Counter([max(self.busy, key=lambda key: (self.used(key), key))]))
+        return replace(self, counts=self.counts + Counter([max(self.busy, key=self.used)]))
 
 
 def spread(plan: Plan, problem: Problem, scale: Callable[[Plan], float]) -> Plan:
@@ -88,7 +89,7 @@ def spread(plan: Plan, problem: Problem, scale: Callable[[Plan], float]) -> Plan
             if gpus is None:
                 continue
             made = _with(plan, slices.counts - counts, gpus, problem, limit)
-            if (found := scale(made)) >= 1:
+            if (found := scale(made)) >= 1 - ROUNDING:
                 return made
             if found > carried * (1 + _WORTH):
                 best, carried = made, found
@@ -109,8 +110,8 @@ def _with(
             segments = [replace(s, count=s.count + added[key]) for s, key in zip(planned.segments, keys, strict=True)]
             tasks[task] = replace(planned, segments=tuple(segments))
         graphs[name] = replace(graph, tasks=tasks)
-    boards = next(iter(limit.boards.values()))
-    slices = sum(boards.profiles[kind].compute_slices * count for (kind, _), count in more.items())
+    board = next(iter(limit.boards.values()))
+    slices = sum(board.profiles[kind].compute_slices * count for (kind, _), count in more.items())
     everything = sorted((*(gpu for gpu in plan.gpus if gpu.model not in limit.boards), *gpus), key=lambda gpu: gpu.id)
     return replace(
         plan,
