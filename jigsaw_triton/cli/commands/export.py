@@ -101,8 +101,8 @@ def _systemd(
     The unit says how to install it. Its controller is restarted when it dies, and the servers outlive it. `systemctl
     reload` updates the deployment without losing a request, `systemctl stop` takes it down.
     """
-    if agent is None and (given := _on_command_line("listen", "certificates")):
-        message = f"Only an agent takes {given}: add --agent NODE, or omit {given}."
+    if agent is None and (unused := _on_command_line("listen", "certificates")):
+        message = f"Only an agent takes {unused}: add --agent NODE, or omit {unused}."
         raise click.UsageError(f"{message} front.yaml and cluster.yaml have the addresses of a front and a gateway.")
     if front is not None:
         if agent is not None:

@@ -65,11 +65,11 @@ def _roll_back(state: State) -> Outcome:
     if state.rolling_back:
         again = f"trying again in {state.settings.cooldown_s:g} s"
         return _broken_off(state, f"the rollback failed, so the previous generation is only partly restored; {again}")
-    watch = state.watch and state.watch.ended(Verdict(False, state.error))
+    watch, running = state.watch and state.watch.ended(Verdict(False, state.error)), state.running
     state = replace(state, watch=watch)
-    if not answers_without(state.running, state.lost):
+    if not answers_without(running, state.lost):
         return _without_rollback(state)
-    state = restore(replace(state, pending=None, failed=False), state.running)
+    state = restore(replace(state, pending=None, failed=False), running)
     return state, (a.Report("transition", "the change failed; rolling back to the generation that serves"),)
 
 

@@ -188,7 +188,10 @@ def test_new_requests_leave_a_generation_without_a_worker_for_a_task_before_a_ch
     world.send(e.DeployRequested(wanted()))
     world.hold = lambda action: isinstance(action, a.BringUp)
     world.send(e.DeployRequested(wanted(20.0)))
-    beside = {"t0": [("n-0-1g-0", "a.g1", (1,)), ("n-1-1g-1", "b.g2", (2,))], "t1": [("n-1-1g-0", "a.g1", (1, 2))]}
+    beside: dict[str, list[tuple[str, str, tuple[int, ...]]]] = {
+        "t0": [("n-0-1g-0", "a.g1", (1,)), ("n-1-1g-1", "b.g2", (2,))],
+        "t1": [("n-1-1g-0", "a.g1", (1, 2))],
+    }
     workers = {**world.state.actual.workers, **two.workers}
     routes = {
         f"app.{task}.g1": tuple(RouteEntry(at, f"app.{task}.{model}", 4, 1, generations=g) for at, model, g in entries)
