@@ -127,14 +127,15 @@ class RemoteNode:
         return await self._following.describe()
 
     async def serve_on(self, cluster: Cluster) -> None:
-        """Sets the GPUs to serve on; see `Node.serve_on`."""
+        """Sets the GPUs to serve on; see `Node.serve_on`. A node that is lost meanwhile gets them when it is back."""
         first, self._cluster = self._cluster is None, cluster
         try:
             if first:
                 # Workers that a node kept because it was away when they were to end, end now.
                 await self._bring_in_line()
             elif not self.away:
-                await self._orders.operate("serve-on", {"cluster": cluster_json(cluster)})
+                with contextlib.suppress(AwayError):
+                    await self._orders.operate("serve-on", {"cluster": cluster_json(cluster)})
         except JigsawError:
             if first:
                 self._cluster = None
