@@ -48,19 +48,18 @@ def test_a_plan_for_the_gpus_that_are_left_may_serve_less_than_the_user_asked_fo
 
 
 def test_requests_end_before_the_last_worker_that_answers_them_gets_another_model() -> None:
-    """What the worker on the lost GPU would answer, the old model of the other worker answers until they have ended."""
+    """The old model of the other worker answers in the place of the worker on the lost GPU until they have ended."""
     one = bundle(1, [worker("0/1g@0", ("t1", "a")), worker("1/1g@0", ("t0", "a")), worker("1/1g@1", ("t1", "a"))])
     two = bundle(2, [worker("1/1g@0", ("t0", "a")), worker("1/1g@1", ("t1", "b"), generation=2)])
     stages = stages_to(after(one), generation(one), generation(two), lost={ZERO})
     orders = [x for stage in stages for x in stage.actions if isinstance(x, a.SetRoutes | a.Settle | a.Retire)]
-    old = [x.routes["app.t1.g1"] if isinstance(x, a.SetRoutes) else type(x).__name__ for x in orders]
-    closed, settle, at_last, *others = old
+    closed, at_last = (x.routes["app.t1.g1"] for x in orders if isinstance(x, a.SetRoutes))
     assert [(e.model, e.generations, e.closed) for e in closed] == [
         ("app.t1.b.g2", (2,), False),
         ("app.t1.a.g1", (1,), True),
     ]
     assert {e.worker for e in (*closed, *at_last)} == {"n-1-1g-1"}
-    assert settle == "Settle" and others == ["Retire"]
+    assert [type(x).__name__ for x in orders] == ["SetRoutes", "Settle", "SetRoutes", "Retire"]
 
 
 def test_without_any_worker_for_a_task_a_new_one_takes_its_requests() -> None:
