@@ -27,6 +27,7 @@ from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.planning.job import Job
 from jigsaw_triton.controller.planning.process import PlanningProcess
 from jigsaw_triton.errors import InputError, ServerError
+from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.runtime.dtypes import Arrays
 
@@ -95,8 +96,7 @@ class Executor:
         surveyed = await self._fleet.around_others(action.wanted.cluster)
         cluster = replace(surveyed, gpus=tuple(gpu for gpu in surveyed.gpus if gpu.id not in action.cordoned))
         if action.wanted.cluster.gpus and not cluster.gpus:
-            hint = "return a node with `jigsaw-triton node uncordon NODE`, or wait until a lost one is back"
-            raise InputError("no GPU is left: all are lost, or on nodes that are withdrawn", hint=hint)
+            raise _without_gpus(action, frozenset(gpu.id for gpu in surveyed.gpus))
         backends = self._fleet.backends
         planned = await self._planning.plan(Job(action, cluster, actual, standby, self._templates, backends))
         running = action.running
@@ -225,9 +225,26 @@ class Executor:
         held = self._paths.task(name)
         if not await _unused(held):
             raise ServerError(f"route {name} still has a request in flight after {DRAIN_S:g} s", where="gateway")
-        self._routes.pop(name, None)
-        (self._paths.run / "routes" / f"{name}.json").unlink(missing_ok=True)
-        held.unlink(missing_ok=True)
+        # Whoever writes all routes once more must not bring this one back.
+        async with self._writing_routes:
+            self._routes.pop(name, None)
+            (self._paths.run / "routes" / f"{name}.json").unlink(missing_ok=True)
+            held.unlink(missing_ok=True)
+
+
+def _without_gpus(action: a.Solve, surveyed: Collection[GpuId]) -> InputError:
+    """Returns the error that a plan has no GPU, with the nodes that it lacks.
+
+    Args:
+        action: Action that asks for the plan.
+        surveyed: GPUs that are not lost.
+    """
+    nodes = {gpu.id.node for gpu in action.wanted.cluster.gpus}
+    withdrawn = {gpu.node for gpu in surveyed if gpu in action.cordoned}
+    parts = [("lost", nodes - withdrawn), ("withdrawn", withdrawn)]
+    text = ", ".join(f"node {node} is {why}" for why, those in parts for node in sorted(those))
+    hint = "return a node with `jigsaw-triton node uncordon NODE`, or wait until a lost one is back"
+    return InputError(f"no GPU is left: {text}", hint=hint)
 
 
 def _request(samples: Mapping[str, Path]) -> Arrays | None:

@@ -107,6 +107,7 @@ class Controller:
         self._checkpoints = Checkpoints(journal)
         self._baseline = state is not None
         self._leaving = asyncio.Event()
+        self._ends_because = "the deployment is being taken down"
         self._replaced: ReplacedError | None = None
         first = State(next_generation=journal.last_generation() + 1) if state is None else state
         self.state = replace(first, settings=settings)
@@ -195,7 +196,8 @@ class Controller:
         self._leaving.set()
 
     async def cancel(self) -> None:
-        """Cancels the actions in progress, so that none of them starts a server any more."""
+        """Cancels the actions in progress of a replaced controller, so that none of them starts a server any more."""
+        self._ends_because = "a controller on another machine has replaced this one"
         for task in (tasks := tuple(self._tasks.values())):
             task.cancel()
         if tasks:
@@ -334,7 +336,7 @@ class Controller:
                 event = e.Done(number)
         except asyncio.CancelledError:
             name = type(action).__name__
-            error = f"{name} of {subject_of(action)} was cancelled, because the deployment is being taken down"
+            error = f"{name} of {subject_of(action)} was cancelled, because {self._ends_because}"
             event = e.Failed(number, error)
         except JigsawError as failure:
             error = str(failure)

@@ -2,14 +2,18 @@
 
 import asyncio
 import json
+import threading
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from jigsaw_triton.compiler.bundle import RouteEntry
+from jigsaw_triton.compiler.store import write_route
+from jigsaw_triton.controller import executor as executor_module
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Wanted
@@ -20,7 +24,7 @@ from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.planning.process import PlanningProcess
 from jigsaw_triton.controller.solving import planned
 from jigsaw_triton.errors import InfeasibleError, InputError
-from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.gpus.model import Cluster, GpuId
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.domain.problem import Problem
 from jigsaw_triton.profiles.table import ProfileTable
@@ -54,26 +58,44 @@ def test_a_user_demand_above_capacity_is_refused() -> None:
         planned(problem, TWO_P95, a.Solve(wanted, DEMAND_RPS, 2, "requested by the user", None, wanted.graphs))
 
 
+class IdleGateway:
+    """A gateway that unloads at once."""
+
+    async def unload(self, names: Sequence[str]) -> None:
+        """Does nothing."""
+
+
 class IdleFleet:
-    """A fleet that serves nothing."""
+    """A fleet that serves nothing.
+
+    Args:
+        lost: GPUs that are lost.
+    """
+
+    def __init__(self, lost: Collection[GpuId] = ()) -> None:
+        self.gateway = IdleGateway()
+        self._lost = lost
 
     async def serve_on(self, cluster: Cluster) -> None:
         """Does nothing."""
 
     async def around_others(self, cluster: Cluster) -> Cluster:
-        """Returns the cluster as it is."""
-        return cluster
+        """Returns the cluster without the lost GPUs."""
+        return replace(cluster, gpus=tuple(gpu for gpu in cluster.gpus if gpu.id not in self._lost))
 
 
-def test_the_withdrawal_of_the_last_node_is_named(run_dir: Path) -> None:
+def test_a_plan_without_a_gpu_names_the_nodes_that_it_lacks(run_dir: Path) -> None:
     paths = Paths(run_dir / "state", run_dir)
     paths.state.mkdir()
     _, wanted = graphs_of(1)
-    cordoned = frozenset(gpu.id for gpu in wanted.cluster.gpus)
-    action = a.Solve(wanted, DEMAND_RPS, 2, "node n is drained", None, wanted.graphs, cordoned=cordoned)
+    (here,) = wanted.cluster.gpus
+    there = replace(here, id=GpuId("b", 0))
+    wanted = replace(wanted, cluster=replace(wanted.cluster, gpus=(here, there)))
+    cordoned = frozenset({here.id})
+    action = a.Solve(wanted, DEMAND_RPS, 2, "node a is drained", None, wanted.graphs, cordoned=cordoned)
     with closing(Journal(paths.journal)) as journal:
-        executor = Executor(paths, cast(Fleet, IdleFleet()), {}, journal, PlanningProcess())
-        with pytest.raises(InputError, match="all are lost, or on nodes that are withdrawn"):
+        executor = Executor(paths, cast(Fleet, IdleFleet({there.id})), {}, journal, PlanningProcess())
+        with pytest.raises(InputError, match="no GPU is left: node b is lost, node a is withdrawn"):
             asyncio.run(executor.solve(action, Actual(), frozenset()))
 
 
@@ -113,3 +135,30 @@ def test_routes_that_change_while_the_epoch_does_are_not_undone(run_dir: Path) -
         asyncio.run(change(Executor(paths, cast(Fleet, IdleFleet()), {}, journal, PlanningProcess())))
     written = json.loads((paths.run / "routes" / "app.t0.g1.json").read_text())
     assert [entry["worker"] for entry in written["workers"]] == ["w"]
+
+
+def test_a_route_that_is_removed_while_the_epoch_changes_does_not_come_back(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = Paths(run_dir / "state", run_dir / "run")
+    paths.create()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(*given: Any) -> None:
+        begun.set()
+        assert go_on.wait(60)
+        write_route(*given)
+
+    async def change(executor: Executor) -> None:
+        await executor.resume({"app.t0.g1": (), "app.t1.g1": ()})
+        monkeypatch.setattr(executor_module, "write_route", slow)
+        renewing = asyncio.create_task(executor.renew())
+        assert await asyncio.to_thread(begun.wait, 60)
+        removing = asyncio.create_task(executor.run(a.UnloadGateway(("app.t1.g1",))))
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.gather(renewing, removing)
+
+    with closing(Journal(paths.journal)) as journal:
+        asyncio.run(change(Executor(paths, cast(Fleet, IdleFleet()), {}, journal, PlanningProcess())))
+    assert [path.stem for path in (paths.run / "routes").glob("*.json")] == ["app.t0.g1"]

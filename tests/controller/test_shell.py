@@ -97,6 +97,20 @@ def test_down_ends_actions_that_have_not_started(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_the_actions_of_a_replaced_controller_say_why_they_have_ended(tmp_path: Path) -> None:
+    async def main(journal: Journal) -> None:
+        controller = Controller(cast(Executor, Idle()), cast(Fleet, NoServers()), journal, Settings())
+        await controller.ask(ChangeRequest(wanted()))
+        await asyncio.sleep(0)
+        await controller.cancel()
+
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        asyncio.run(main(journal))
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as file:
+        ((error,),) = file.execute("SELECT error FROM actions")
+    assert error.endswith("was cancelled, because a controller on another machine has replaced this one")
+
+
 class Recording:
     """Executor that plans a generation and records the other actions, which all succeed."""
 

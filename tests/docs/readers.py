@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jigsaw_triton.agent import process
 from jigsaw_triton.api import variants
 from jigsaw_triton.api.fronts import FrontFile
 from jigsaw_triton.child_process import ChildProcess
-from jigsaw_triton.cli.commands import agent, cells, console, deploy, profile
+from jigsaw_triton.cli.commands import cells, console, deploy, profile
 from jigsaw_triton.evaluation.accuracy.estimate import Estimate
 from jigsaw_triton.evaluation.accuracy.measure import Result
 from jigsaw_triton.evaluation.profiling.load import Pace
@@ -24,6 +25,7 @@ from jigsaw_triton.evaluation.profiling.measure import Measurement, Profiler
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.models import describing, running
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
+from jigsaw_triton.servers import installation
 from tests.api.test_accuracies import labelled as labelled_application
 from tests.cli.commands.test_profiles import PERF
 from tests.docs.making import Making
@@ -66,8 +68,8 @@ def controller(_: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(deploy, "start_console", lambda *_: URL)
     monkeypatch.setattr(console, "running_console", lambda _: None)
     monkeypatch.setattr(console, "run_console", lambda _, settings, __: settings.checked())
-    monkeypatch.setattr(agent, "find_installation", lambda: None)
-    monkeypatch.setattr(agent, "run_agent", lambda *_: None)
+    monkeypatch.setattr(installation, "find_installation", lambda: None)
+    monkeypatch.setattr(process, "run_agent", lambda *_: None)
     monkeypatch.setattr(FrontFile, "run", FrontFile.read)
     yield
 

@@ -259,6 +259,18 @@ def test_the_program_of_plans_that_survive_knows_the_processors(solvers: SolverF
     assert plan.solver.gap < 0.05
 
 
+def test_slices_of_processors_are_spread_so_that_each_loss_leaves_what_it_must(solvers: SolverFactory) -> None:
+    """Three nodes carry 195 requests/s each, if each of them has a third of the slices."""
+    two = on_processors(0.5)
+    three = replace(two, cluster=replace(two.cluster, gpus=nodes(3, of=board("cpu")).gpus))
+    plan = make_largest_plan(three, TWO_P95, solvers=solvers)
+    assert plan.survival is not None and 560 < plan.graphs["app"].demand_rps < 600
+    assert len(set(by_node(plan).values())) == 1 and len(plan.gpus) == 3
+    rest = replace(three.cluster, gpus=three.cluster.gpus[:2], survive=None)
+    left = make_largest_plan(replace(three, cluster=rest, running=plan), TWO_P95, solvers=solvers)
+    assert left.graphs["app"].demand_rps > 0.99 * plan.survival.left_rps["app"]
+
+
 def test_a_plan_without_a_solver_says_what_it_survives() -> None:
     p = single(160.0, nodes(2, survive=Survive("node", 0.5)))
     plan = make_plan(p, TWO_P95)

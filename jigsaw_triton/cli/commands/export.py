@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from jigsaw_triton.api.exporting import (
     export_compose,
@@ -100,6 +101,9 @@ def _systemd(
     The unit says how to install it. Its controller is restarted when it dies, and the servers outlive it. `systemctl
     reload` updates the deployment without losing a request, `systemctl stop` takes it down.
     """
+    if agent is None and (unused := _on_command_line("listen", "certificates")):
+        message = f"Only an agent takes {unused}: add --agent NODE, or omit {unused}."
+        raise click.UsageError(f"{message} front.yaml and cluster.yaml have the addresses of a front and a gateway.")
     if front is not None:
         if agent is not None:
             raise click.UsageError("An agent and a front have a unit each; omit --agent or --front.")
@@ -251,6 +255,13 @@ def _kubernetes(
         for text in OFF:
             out.warn(f"must be off on the nodes: {text}")
     out.result({"folder": str(out_path), "files": files}, *(f"wrote {out_path / name}" for name in files))
+
+
+def _on_command_line(*parameters: str) -> str:
+    """Returns which of these options the user has given on the command line. Others may share their variables."""
+    context = click.get_current_context()
+    given = (name for name in parameters if context.get_parameter_source(name) is ParameterSource.COMMANDLINE)
+    return " and ".join(f"--{name}" for name in given)
 
 
 for leaf in (_systemd, _compose, _envoy, _kubernetes):

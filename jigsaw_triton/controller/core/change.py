@@ -5,6 +5,7 @@ from dataclasses import replace
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.adoption import planned_for
 from jigsaw_triton.controller.core.canary import Verdict
+from jigsaw_triton.controller.core.complete_routes import answers_without, complete_routes
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.lost_gpus import without_lost
 from jigsaw_triton.controller.core.outcome import Outcome, ended, issue, quiet
@@ -33,8 +34,8 @@ def advance_change(state: State) -> Outcome:
     if state.failed and not committed:
         return _roll_back(state)
     if state.reorder:
-        text = "what serves has changed, so the stages of the rest of the change are computed again"
-        return _reordered(state), (a.Report("transition", text),)
+        state, led = lead_on(state)
+        return (state, led) if led else _reordered(state)
     if state.stages:
         return _next_stage(state)
     restarts = {n: r for n, r in state.restarts.items() if n == GATEWAY or n in state.actual.workers}
@@ -63,21 +64,45 @@ def _roll_back(state: State) -> Outcome:
         return replace(state, phase=Phase.STOPPING, stages=(), stage=None), ()
     if state.rolling_back:
         again = f"trying again in {state.settings.cooldown_s:g} s"
-        text = f"the rollback failed, so the previous generation is only partly restored; {again}"
-        ready = replace(
-            state,
-            phase=Phase.READY,
-            pending=None,
-            carried=None,
-            stages=(),
-            rolling_back=False,
-            restore_at_s=state.now_s + state.settings.cooldown_s,
-            failed=False,
-        )
-        return quiet(ready), (a.Report("error", text),)
-    watch = state.watch and state.watch.ended(Verdict(False, state.error))
-    state = restore(replace(state, pending=None, failed=False, watch=watch), state.running)
+        return _broken_off(state, f"the rollback failed, so the previous generation is only partly restored; {again}")
+    watch, running = state.watch and state.watch.ended(Verdict(False, state.error)), state.running
+    state = replace(state, watch=watch)
+    if not answers_without(running, state.lost):
+        return _without_rollback(state)
+    state = restore(replace(state, pending=None, failed=False), running)
     return state, (a.Report("transition", "the change failed; rolling back to the generation that serves"),)
+
+
+def _without_rollback(state: State) -> Outcome:
+    """Ends a change whose rollback would end the workers that answer. The next plan goes on from what exists."""
+    state, led = lead_on(state)
+    because = "the previous generation cannot answer without the lost GPUs"
+    state, reports = _broken_off(state, f"no rollback, since {because}; what answers goes on until the next plan")
+    return state, (*led, *reports)
+
+
+def _broken_off(state: State, text: str) -> Outcome:
+    """Ends a change with a report. The generation that serves is restored later, unless another plan is carried out."""
+    ready = replace(
+        state,
+        phase=Phase.READY,
+        pending=None,
+        carried=None,
+        stages=(),
+        rolling_back=False,
+        reorder=False,
+        restore_at_s=state.now_s + state.settings.cooldown_s,
+        failed=False,
+    )
+    return quiet(ready), (a.Report("error", text),)
+
+
+def lead_on(state: State) -> Outcome:
+    """Sets routes so that new requests are bound to no generation that lost GPUs leave without a worker for a task."""
+    if not state.lost or state.running is None or is_switching(state) or state.now_s < state.switch_at_s:
+        return state, ()
+    routes = complete_routes(state.actual, state.running, state.lost)
+    return issue(state, [a.SetRoutes(routes)] if routes else [])
 
 
 def restore(state: State, running: Generation) -> State:
@@ -87,14 +112,19 @@ def restore(state: State, running: Generation) -> State:
     return replace(state, phase=Phase.CHANGING, stages=stages, rolling_back=True, reorder=False)
 
 
-def _reordered(state: State) -> State:
+def _reordered(state: State) -> Outcome:
     """Computes the stages that have not started again. A canary that has been watched is not repeated."""
-    solve, new = state.carried, state.pending
-    assert solve is not None and new is not None
+    text = "what serves has changed, so the stages of the rest of the change are computed again"
+    solve, new, report = state.carried, state.pending, a.Report("transition", text)
+    if solve is None or new is None:
+        assert state.running is not None, "there is nothing to undo before a first generation serves"
+        if not answers_without(state.running, state.lost):
+            return _without_rollback(state)
+        return replace(restore(state, state.running), rolling_back=state.rolling_back), (report,)
     watched = state.watch is not None and state.watch.began_s is not None
     target, canary = without_lost(new, solve.unusable), None if watched else solve.canary
     stages = stages_to(state.actual, state.running, target, canary, state.standby, state.lost)
-    return replace(state, stages=stages, reorder=False)
+    return replace(state, stages=stages, reorder=False), (report,)
 
 
 def _next_stage(state: State) -> Outcome:

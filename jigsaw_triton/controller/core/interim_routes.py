@@ -174,7 +174,7 @@ def closing(actual: Actual, wanted: Mapping[str, Route]) -> tuple[Routes, tuple[
     for graph, names in by_graph.items():
         present = {g for name in names for e in actual.routes[name] for g in e.generations}
         after = {name: [e for e in wanted[name] if (e.worker, e.model) in alive] for name in names}
-        complete = {g for g in present | _generations(wanted, names) if all(_serves(after[n], g) for n in names)}
+        complete = {g for g in present | _generations(wanted, names) if all(serves(after[n], g) for n in names)}
         leaving = sorted(present - complete)
         if not leaving or not complete:
             continue
@@ -215,7 +215,8 @@ def _generations(routes: Mapping[str, Route], names: Iterable[str]) -> set[int]:
     return {generation for name in names for entry in routes[name] for generation in entry.generations}
 
 
-def _serves(route: Iterable[RouteEntry], generation: int) -> bool:
+def serves(route: Iterable[RouteEntry], generation: int) -> bool:
+    """Returns True if a route has an entry that may answer requests of a generation."""
     return any(not entry.generations or generation in entry.generations for entry in route)
 
 

@@ -50,7 +50,10 @@ def absorb_cordon(state: State, node: str, *, cordoned: bool, drain: bool) -> St
 
 
 def without_lost(generation: Generation, lost: Collection[GpuId]) -> Generation:
-    """Returns a generation whose cluster has no lost GPU, so that no replica stands in on one during a change."""
+    """Returns a generation whose cluster has no lost GPU, so that no replica stands in on one during a change.
+
+    If all were lost when its plan was asked for, the planner has found some of them back, and the cluster stays whole.
+    """
     cluster = generation.wanted.cluster
-    gpus = tuple(gpu for gpu in cluster.gpus if gpu.id not in lost)
-    return replace(generation, wanted=replace(generation.wanted, cluster=replace(cluster, gpus=gpus)))
+    left = tuple(gpu for gpu in cluster.gpus if gpu.id not in lost)
+    return replace(generation, wanted=replace(generation.wanted, cluster=replace(cluster, gpus=left or cluster.gpus)))

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
+from jigsaw_triton.controller.core.complete_routes import answers_without
 from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.lost_gpus import without_lost
 from jigsaw_triton.controller.core.state import Phase, State
@@ -70,6 +71,9 @@ def recovered(state: State) -> State | None:
     if running is None or not actual.gateway:
         return None
     settled = replace(settled, wanted=running.wanted)
+    if state.phase is Phase.CHANGING and not answers_without(running, state.lost):
+        # What answers in its place goes on until the next plan.
+        return replace(settled, phase=Phase.READY, restore_at_s=state.now_s)
     if state.phase is Phase.CHANGING:
         target = without_lost(running, state.lost | state.cordoned_gpus)
         stages = stages_to(actual, running, target, standby=state.standby, lost=state.lost)

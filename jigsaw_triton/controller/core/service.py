@@ -42,7 +42,7 @@ def troubles(state: State) -> tuple[str, ...]:
     found += [f"GPU {gpu} is lost" for gpu in sorted(state.lost)]
     found += [f"{name} does not answer" for name in sorted(state.stalled - restarting.keys())]
     if state.restore_at_s is not None:
-        found.append("the generation that serves is only partly restored, since the last rollback failed")
+        found.append("the generation that serves is only partly restored, since the last change could not be undone")
     if state.phase is Phase.READY and state.running is not None:
         missing = sorted(state.running.bundle.workers.keys() - state.actual.workers.keys())
         found += [f"{name} is missing" for name in (*missing, *([] if state.actual.gateway else [GATEWAY]))]

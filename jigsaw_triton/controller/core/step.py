@@ -13,7 +13,8 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.adoption import absorb_review, adopt, solve
 from jigsaw_triton.controller.core.canary import Verdict, Watch
-from jigsaw_triton.controller.core.change import advance_change, advance_stop, restore
+from jigsaw_triton.controller.core.change import advance_change, advance_stop, lead_on, restore
+from jigsaw_triton.controller.core.complete_routes import answers_without
 from jigsaw_triton.controller.core.gateway_content import lingering
 from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.load import absorb_times, demand_with, follow_load, learned, replan, review
@@ -169,12 +170,30 @@ def _absorb_lost(state: State, gpus: Collection[GpuId]) -> Outcome:
     before = state.lost
     state, reports = absorb_lost(state, gpus)
     newly, watch = sorted(state.lost - before), state.watch
-    if newly and state.phase is Phase.CHANGING and state.carried is not None and state.pending is not None:
-        state = replace(state, reorder=True)
+    led: tuple[Output, ...] = ()
+    if newly and state.phase not in (Phase.STOPPING, Phase.STOPPED):
+        state = replace(state, reorder=state.phase is Phase.CHANGING)
+        under_way = state.stage.actions if state.stage is not None else ()
+        if all(isinstance(action, a.BringUp | a.LoadModels) for action in under_way):
+            # These may take minutes. The stages that set routes, or wait for requests, are short.
+            state, led = lead_on(state)
+        if _leads_nowhere(state):
+            names = ", ".join(map(str, newly))
+            error = f"GPU {names} is lost, and the new generation cannot answer without it"
+            state = replace(state, failed=True, error=error, error_code=StateError.exit_code)
+            led = (*led, a.Report("error", error, StateError.exit_code))
     if newly and watch is not None:
         watch = watch.ended(Verdict(False, f"GPU {', '.join(map(str, newly))} is lost"))
     state, verdict = _absorb_verdict(state, watch)
-    return state, (*reports, *verdict)
+    return state, (*reports, *led, *verdict)
+
+
+def _leads_nowhere(state: State) -> bool:
+    """Returns True if lost GPUs leave the new generation without a worker for a task, but not the one that serves."""
+    running, new = state.running, state.pending
+    if running is None or new is None or new is running or state.failed:
+        return False
+    return answers_without(running, state.lost) and not answers_without(new, state.lost)
 
 
 def _absorb_verdict(state: State, watch: Watch | None) -> Outcome:
@@ -274,8 +293,8 @@ def _advance_ready(state: State) -> Outcome:
     if state.replan and state.running is not None and state.now_s >= state.replan_at_s:
         return replan(state, state.running)
     state, outputs = follow_load(state)
-    if state.phase is Phase.READY and _restorable(state) and state.running is not None:
-        text = "restoring the generation that serves, since the last rollback failed"
+    if state.phase is Phase.READY and state.running is not None and _restorable(state):
+        text = "restoring the generation that serves, since the last change could not be undone"
         return restore(state, state.running), (*outputs, a.Report("transition", text))
     state, ended = _end_lingering(state)
     state, reviewing = review(state)
@@ -283,8 +302,13 @@ def _advance_ready(state: State) -> Outcome:
 
 
 def _restorable(state: State) -> bool:
-    """Returns True if it is time to restore the running generation, and no switch alters what has to be restored."""
-    return state.restore_at_s is not None and state.now_s >= state.restore_at_s and not is_switching(state)
+    """Returns True if it is time to restore the running generation, and no switch alters what has to be restored.
+
+    A generation that cannot answer without the lost GPUs is not restored: what answers in its place would end.
+    """
+    if state.restore_at_s is None or state.now_s < state.restore_at_s or is_switching(state):
+        return False
+    return state.running is not None and answers_without(state.running, state.lost)
 
 
 def _advance_solved(state: State) -> Outcome:

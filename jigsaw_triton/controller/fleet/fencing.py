@@ -76,7 +76,8 @@ class Fencing:
             await asyncio.sleep(_LOOK_S)
 
     async def _look(self) -> None:
-        """Sets the fence of nodes that have another one."""
+        """Sets the fence of nodes that have another one, and completes the change to an epoch that has failed."""
+        await self._nodes.renew_epoch()
         in_line = [node for node in self._nodes if node.described is not None and not node.away]
         here, before, known = self._here(), self._journal.fact(_MACHINE_FACT), fences_in(self._journal)
         # Nodes may have the fence of a controller that had replaced this one, from which it has taken them back.

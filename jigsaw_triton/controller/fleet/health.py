@@ -131,8 +131,11 @@ class Health:
                     probes[pid] = asyncio.create_task(server.client.ready(), name=f"probe {server.process.name}")
 
     def _limit_memory(self, server: Server | None) -> None:
-        """Limits the gateway's heap, since a request of a few bytes can make it allocate all memory of the machine."""
-        if server is None or server.loading or not self.gateway_memory_mib:
+        """Limits the gateway's heap, since a request of a few bytes can make it allocate all memory of the machine.
+
+        An adopted gateway keeps the limit that it has until it is known whether it loads models.
+        """
+        if server is None or server.unseen or server.loading or not self.gateway_memory_mib:
             return
         if server.process.pid is not None:
             limit_heap(server.process.pid, self.gateway_memory_mib)

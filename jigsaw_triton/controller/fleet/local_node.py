@@ -212,6 +212,7 @@ class LocalNode:
             try:
                 async with self.servers.locked(name):
                     states = await server.client.index()
+                    server.unseen = False
                     missing = sorted(model for model in server.wanted if states.get(model) != "READY")
                     loading = [model for model in missing if states.get(model) == "LOADING"]
                     if missing and not loading:

@@ -34,8 +34,8 @@ from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId
 log = logging.getLogger(__name__)
 
 
-_TRACES_S = 2.0
-"""Seconds that the agent may take to answer with records of batches, for which other nodes wait."""
+_ANSWER_S = 2.0
+"""Seconds that the agent may take to answer with lost GPUs or records of batches, for which other nodes wait."""
 
 
 class RemoteNode:
@@ -127,14 +127,15 @@ class RemoteNode:
         return await self._following.describe()
 
     async def serve_on(self, cluster: Cluster) -> None:
-        """Sets the GPUs to serve on; see `Node.serve_on`."""
+        """Sets the GPUs to serve on; see `Node.serve_on`. A node that is lost meanwhile gets them when it is back."""
         first, self._cluster = self._cluster is None, cluster
         try:
             if first:
                 # Workers that a node kept because it was away when they were to end, end now.
                 await self._bring_in_line()
             elif not self.away:
-                await self._orders.operate("serve-on", {"cluster": cluster_json(cluster)})
+                with contextlib.suppress(AwayError):
+                    await self._orders.operate("serve-on", {"cluster": cluster_json(cluster)})
         except JigsawError:
             if first:
                 self._cluster = None
@@ -183,7 +184,7 @@ class RemoteNode:
         if not known:
             return frozenset()
         try:
-            found = await self._calls.get("/lost")
+            found = await self._calls.get("/lost", timeout_s=_ANSWER_S)
             self._lost = frozenset(GpuId(self.name, index) for index in found["lost"])
         except JigsawError as error:
             # Trouble of one node must not hide the loss of another one.
@@ -209,7 +210,7 @@ class RemoteNode:
         """Returns the records of traced batches since the last call; none if the node is away."""
         with contextlib.suppress(JigsawError):
             if not self.away:
-                return list((await self._calls.get("/traces", timeout_s=_TRACES_S))["lines"])
+                return list((await self._calls.get("/traces", timeout_s=_ANSWER_S))["lines"])
         return []
 
     async def bring_up(self, worker: Worker) -> None:

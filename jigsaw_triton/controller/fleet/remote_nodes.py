@@ -28,7 +28,8 @@ from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import Agents, Cluster, DeviceUse, GpuId
 
 START_S = 10.0
-"""Seconds for which a deployment waits for the agents of new nodes, which may have been started at the same moment."""
+"""Seconds for which a deployment waits for the agents of new nodes, which may have been started at the same moment, and
+for a first node that is back if all are lost."""
 
 _POLL_S = 0.2
 """Seconds between two looks at nodes that do not answer."""
@@ -63,6 +64,8 @@ class RemoteNodes:
         self.on_replaced: Callable[[ReplacedError], None] = lambda _: None
         self.on_surpass: Callable[[], Awaitable[None]] = _nothing
         self._replaced: ReplacedError | None = None
+        self._carried_epoch = self.epoch
+        self._renewing = asyncio.Lock()
         self.digest = Identities()
         self._placing: Placing | None = None
         self._nodes: dict[str, RemoteNode] = {}
@@ -235,9 +238,15 @@ class RemoteNodes:
             raise self._replaced
 
     async def survey(self, cluster: Cluster) -> Cluster:
-        """Returns the cluster in its current state, with the MIG instances of others and without lost nodes."""
-        parts = {node: _part(cluster, node.name) for node in self}
-        found = await asyncio.gather(*(node.survey(part) for node, part in parts.items() if part.gpus))
+        """Returns the cluster in its current state, with the MIG instances of others and without lost nodes.
+
+        If all nodes are lost, it waits a while for a first one, which may be coming back at this moment.
+        """
+        parts = {node: part for node in self if (part := _part(cluster, node.name)).gpus}
+        give_up_at = time.monotonic() + START_S
+        while parts and all(node.away for node in parts) and time.monotonic() < give_up_at:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(_POLL_S)
+        found = await asyncio.gather(*(node.survey(part) for node, part in parts.items()))
         return replace(cluster, gpus=tuple(sorted((gpu for one in found for gpu in one.gpus), key=lambda g: g.id)))
 
     async def wait_changed(self, timeout_s: float) -> None:
@@ -351,10 +360,17 @@ class RemoteNodes:
         self.on_replaced(error)
 
     async def surpass(self, number: int) -> None:
-        """Begins an epoch with a higher number, which the calls of workers carry too."""
+        """Begins an epoch with a higher number, which the calls of workers and the routes carry too."""
         self._journal.surpass(number)
-        await self._connection.renew_epoch()
-        await self.on_surpass()
+        await self.renew_epoch()
+
+    async def renew_epoch(self) -> None:
+        """Has calls and routes carry the epoch of this controller. Called again after a failure, it completes that."""
+        async with self._renewing:
+            if (epoch := self.epoch) != self._carried_epoch:
+                await self._connection.renew_epoch()
+                await self.on_surpass()
+                self._carried_epoch = epoch
 
     def _identity(self) -> str:
         """Returns the identity of the deployment, which lasts as long as its journal."""

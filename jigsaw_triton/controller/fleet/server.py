@@ -46,6 +46,7 @@ class Server:
         cause: Reason why it was killed; empty if it was not.
         stuck: True if it was killed because a model made no progress while it was loaded.
         limited: True if its heap is limited except while it loads models.
+        unseen: True until it is known which models an earlier controller has it load.
     """
 
     process: ServerProcess
@@ -61,6 +62,7 @@ class Server:
     cause: str = ""
     stuck: bool = False
     limited: bool = False
+    unseen: bool = False
 
     def kill(self, cause: str) -> None:
         """Kills the server, which is then restarted like any server that dies.
@@ -110,6 +112,7 @@ class Server:
     async def load(self, model: str) -> None:
         """Loads a model of the repository."""
         self.fence()
+        self.unseen = False
         self.loading.append(model)
         if self.process.pid is not None and self.limited:
             lift_heap_limit(self.process.pid)

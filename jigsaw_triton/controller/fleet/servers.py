@@ -110,6 +110,7 @@ class Servers:
         """
         server = self._register(self._process(name, command, process), command, repository, uuid)
         if process is not None:
+            server.unseen = True
             self.health.watch(name, server)
 
     async def end_reconciling(self, name: str) -> None:

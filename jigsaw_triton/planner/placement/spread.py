@@ -1,13 +1,13 @@
 """Spreads slices over the nodes whose processors they share, where the usual placement would exceed those of one node.
 
 The program of plans adds up the processors of all nodes, and its placement uses few GPUs. So the slices of a plan that
-all processors together carry may be on too few nodes. Here the slices that run already stay, as far as their node
-carries them, and each other slice, the busiest first, goes to the node that is least busy so far (longest processing
-time first). If that exceeds a node, all slices are placed anew.
+all processors together carry may be on too few nodes, or on too few of those that a loss leaves. Here the slices that
+run already stay, as far as their node carries them, and each other slice, the busiest first, goes to the node that is
+least busy so far (longest processing time first). If that exceeds a node, all slices are placed anew.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from jigsaw_triton.gpus.model import GpuId
@@ -19,11 +19,18 @@ from jigsaw_triton.planner.domain.processors import (
     processor_load,
     slice_processors,
 )
+from jigsaw_triton.planner.domain.tolerances import ROUNDING
 from jigsaw_triton.planner.placement.greedy import Filling
 from jigsaw_triton.planner.placement.placement import running_slices
 
 Staying = Mapping[GpuId, tuple[PlacedSlice, ...]]
 """Slices that stay where they run, by GPU."""
+
+Key = tuple[str, PlacedModel]
+"""Kind of a slice and its model."""
+
+_WORTH = 0.01
+"""Relative increase of what the processors carry that is worth a further slice. A convention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,49 +38,89 @@ class _Slices:
     """Slices of processors.
 
     Attributes:
-        used: (Kind of slice, model) -> processors that one of these slices keeps busy.
+        busy: (Kind of slice, model) -> processors that all of these slices keep busy.
         counts: (Kind of slice, model) -> number of slices.
         gateway: Processors that the gateway keeps busy.
     """
 
-    used: Mapping[tuple[str, PlacedModel], float]
-    counts: Counter[tuple[str, PlacedModel]]
+    busy: Mapping[Key, float]
+    counts: Counter[Key]
     gateway: float
 
+    def used(self, key: Key) -> float:
+        """Returns the processors that one of these slices keeps busy."""
+        return self.busy[key] / self.counts[key]
 
-def spread(plan: Plan, problem: Problem) -> Plan:
-    """Returns the plan with its slices of processors on other nodes, or as it is if it need not or cannot change.
+    def with_one_more(self) -> "_Slices":
+        """Returns the slices with one more of those that keep the most processors busy."""
+        return replace(self, counts=self.counts + Counter([max(self.busy, key=self.used)]))
+
+
+def spread(plan: Plan, problem: Problem, scale: Callable[[Plan], float]) -> Plan:
+    """Returns a plan that exceeds a node with its slices of processors on other nodes, as far as that helps.
+
+    A number of slices that the number of nodes does not divide leaves one node busier than the others. Where this is
+    why the plan exceeds a node, it gets more slices of the same kinds.
 
     Args:
-        plan: Plan. If it must survive a loss, its slices are spread already.
+        plan: Plan.
         problem: Problem that it was made for, prepared.
+        scale: Returns the largest factor by which the demands of a plan can be multiplied.
     """
     load, limit = processor_load(plan, problem), processor_limit(problem)
-    if load is None or limit is None or limit.nodes < 2 or not load.exceeded or problem.survive:
+    if load is None or limit is None or limit.nodes < 2:
         return plan
     own = [gpu for gpu in plan.gpus if gpu.model in limit.boards]
     if any(len(placed.models) > 1 for gpu in own for placed in gpu.layout):
         return plan
-    used = {
-        (placed.placement.slice, placed.models[0]): slice_processors(plan, limit, gpu.model, placed) or 0.0
-        for gpu in own
-        for placed in gpu.layout
-    }
-    counts = Counter((placed.placement.slice, placed.models[0]) for gpu in own for placed in gpu.layout)
-    busy = sum(sum(one.values()) for one in load.busy_by_node.values())
-    slices = _Slices(used, counts, busy - sum(used[key] * count for key, count in counts.items()))
-    others = tuple(gpu for gpu in plan.gpus if gpu.model not in limit.boards)
-    for staying in (_staying(slices, problem, limit), {}):
-        gpus = _placed(slices, staying, problem, limit)
-        if gpus is None:
-            continue
-        made = replace(
-            plan, gpus=tuple(sorted((*others, *gpus), key=lambda gpu: gpu.id)), gpus_used=len(others) + len(gpus)
-        )
-        exceeds = processor_load(made, problem)
-        if not staying or exceeds is None or not exceeds.exceeded:
-            return made
-    return plan
+    busy: dict[Key, float] = {}
+    counts: Counter[Key] = Counter()
+    for gpu in own:
+        for placed in gpu.layout:
+            key = (placed.placement.slice, placed.models[0])
+            busy[key] = busy.get(key, 0.0) + (slice_processors(plan, limit, gpu.model, placed) or 0.0)
+            counts[key] += 1
+    total = sum(sum(one.values()) for one in load.busy_by_node.values())
+    slices = _Slices(busy, counts, total - sum(busy.values()))
+    best, carried = plan, scale(plan)
+    for _ in range(limit.nodes * len(counts)):
+        for staying in (_staying(slices, problem, limit), {}):
+            gpus = _placed(slices, staying, problem, limit)
+            if gpus is None:
+                continue
+            made = _with(plan, slices.counts - counts, gpus, problem, limit)
+            if (found := scale(made)) >= 1 - ROUNDING:
+                return made
+            if found > carried * (1 + _WORTH):
+                best, carried = made, found
+        slices = slices.with_one_more()
+    return best
+
+
+def _with(
+    plan: Plan, more: Counter[Key], gpus: tuple[PlannedGpu, ...], problem: Problem, limit: ProcessorLimit
+) -> Plan:
+    """Returns a plan with its slices of processors on these GPUs, among which are further ones."""
+    added = Counter((m.graph, m.task, m.variant, kind, m.instances, m.batch) for kind, m in more.elements())
+    graphs = {}
+    for name, graph in plan.graphs.items():
+        tasks = {}
+        for task, planned in graph.tasks.items():
+            keys = [(name, task, s.variant, s.slice, s.instances, s.batch) for s in planned.segments]
+            segments = [replace(s, count=s.count + added[key]) for s, key in zip(planned.segments, keys, strict=True)]
+            tasks[task] = replace(planned, segments=tuple(segments))
+        graphs[name] = replace(graph, tasks=tasks)
+    board = next(iter(limit.boards.values()))
+    slices = sum(board.profiles[kind].compute_slices * count for (kind, _), count in more.items())
+    everything = sorted((*(gpu for gpu in plan.gpus if gpu.model not in limit.boards), *gpus), key=lambda gpu: gpu.id)
+    return replace(
+        plan,
+        graphs=graphs,
+        gpus=tuple(everything),
+        slices_used=plan.slices_used + slices,
+        gpus_used=len(everything),
+        cost=problem.cost_of(everything),
+    )
 
 
 def _staying(slices: _Slices, problem: Problem, limit: ProcessorLimit) -> Staying:
@@ -86,10 +133,10 @@ def _staying(slices: _Slices, problem: Problem, limit: ProcessorLimit) -> Stayin
     for gpu, running in sorted(running_slices(problem.cluster, problem.running).items()):
         for placement, models in sorted(running.items()) if boards[gpu] in limit.boards else ():
             key = (placement.slice, models[0])
-            fits = len(models) == 1 and left[key] > 0 and busy[gpu.node] + slices.used[key] <= limit.processors
+            fits = len(models) == 1 and left[key] > 0 and busy[gpu.node] + slices.used(key) <= limit.processors
             if fits:
                 left[key] -= 1
-                busy[gpu.node] += slices.used[key]
+                busy[gpu.node] += slices.used(key)
                 found.setdefault(gpu, []).append(PlacedSlice(placement, tuple(models)))
     return {gpu: tuple(placed) for gpu, placed in found.items()}
 
@@ -110,11 +157,11 @@ def _placed(
         for one in placed:
             key = (one.placement.slice, one.models[0])
             left[key] -= 1
-            busy[gpu.node] += slices.used[key]
-    for kind, model in sorted(left.elements(), key=lambda key: -slices.used[key]):
+            busy[gpu.node] += slices.used(key)
+    for kind, model in sorted(left.elements(), key=lambda key: -slices.used(key)):
         for node in sorted(nodes, key=lambda node: (busy[node], node)):
             if any(filling.take(kind, model) for filling in nodes[node]):
-                busy[node] += slices.used[kind, model]
+                busy[node] += slices.used((kind, model))
                 break
         else:
             return None

@@ -11,9 +11,10 @@ from jigsaw_triton.planner.domain.survival import together
 from jigsaw_triton.planner.formulation.extraction import Counts, flows, graph_plan
 from jigsaw_triton.planner.placement.greedy import everything_placed
 from jigsaw_triton.planner.placement.placement import placement
+from jigsaw_triton.planner.placement.spread import spread
 from jigsaw_triton.planner.search.allotment import Allotment
 from jigsaw_triton.planner.search.attempt import Attempt
-from jigsaw_triton.planner.search.survivors import lost_capacity, survival
+from jigsaw_triton.planner.search.survivors import left_rps, lost_capacity, processor_loads, survival
 from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.solver.program import Program
 from jigsaw_triton.planner.solver.solver import SOLVER_TITLES, Solver, SolverFailure, solved
@@ -68,6 +69,38 @@ def plan_of(attempt: Attempt, allotment: Allotment, time: Deadline, unprotected:
     if wrong:
         raise SolverFailure(f"{SOLVER_TITLES[attempt.solver.name]} returned an invalid plan: {'; '.join(wrong)}")
     return plan
+
+
+def spread_over_nodes(plan: Plan, attempt: Attempt) -> Plan:
+    """Returns the plan with its slices on other nodes, if processors of a node do not carry it, or what a loss leaves.
+
+    It may then have more slices. It stays as it is if a loss would leave less than it must otherwise.
+    """
+    problem, options = attempt.problem, attempt.options
+    if not any(load.exceeded for load in processor_loads(plan, problem)):
+        return plan
+    made = spread(plan, problem, lambda one: min(load.scale() for load in processor_loads(one, problem)))
+    if any((*violations(made, problem, options), *lost_capacity(made, problem, options))):
+        return plan
+    if plan.survival is not None:
+        more = plan.survival.more_slices
+        more = more + made.slices_used - plan.slices_used if more is not None else None
+        kept = replace(plan.survival, left_rps=left_rps(made, problem, options), more_slices=more)
+        made = replace(made, survival=kept)
+    return unproven(made, gap_by(plan, made, attempt)) if made.slices_used > plan.slices_used else made
+
+
+def gap_by(plan: Plan, other: Plan, attempt: Attempt) -> float:
+    """Returns the relative gap of another plan to the bound of one; 1 if the objective is not the cost."""
+    if attempt.options.objective != "slices" or attempt.options.change_price:
+        return 1.0
+    costs = attempt.problem.board_costs
+    return 1 - costs.units(plan) * (1 - plan.solver.gap) / costs.units(other)
+
+
+def unproven(plan: Plan, gap: float) -> Plan:
+    """Returns the plan as one that may not be optimal."""
+    return replace(plan, solver=replace(plan.solver, status="feasible", gap=max(gap, plan.solver.gap)))
 
 
 def _with_price(

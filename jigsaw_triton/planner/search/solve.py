@@ -18,7 +18,6 @@ from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.survival import domains
 from jigsaw_triton.planner.domain.tolerances import TOLERANCE
-from jigsaw_triton.planner.placement.spread import spread
 from jigsaw_triton.planner.search import diagnosis
 from jigsaw_triton.planner.search.allotment import Allotment, best_allotment
 from jigsaw_triton.planner.search.attempt import Attempt, OutOfTimeError
@@ -27,7 +26,7 @@ from jigsaw_triton.planner.search.checked_configurations import checked_configur
 from jigsaw_triton.planner.search.demand_scaling import with_largest_demand
 from jigsaw_triton.planner.search.feasibility import feasible
 from jigsaw_triton.planner.search.first_plan import constructed, first_plan
-from jigsaw_triton.planner.search.planning import plan_of
+from jigsaw_triton.planner.search.planning import gap_by, plan_of, spread_over_nodes, unproven
 from jigsaw_triton.planner.search.survivors import processor_loads, within_processors
 from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.solver.program import SolverName
@@ -183,7 +182,8 @@ def make_largest_plan(
             if lowered is None:
                 raise error
             plan = lowered
-        return _unproven(plan, gap) if gap > 0 else plan
+        # How few slices carry the demand was not asked.
+        return replace(plan, solver=replace(plan.solver, status="feasible", gap=gap)) if gap > 0 else plan
 
     return _first_valid(problem, options, solvers, answer)
 
@@ -231,15 +231,10 @@ def _carried(attempt: Attempt, plan: Plan, time: Deadline) -> Plan:
     loads = processor_loads(plan, attempt.problem)
     if not any(load.exceeded for load in loads):
         return within_processors(plan, loads)
-    by_slices = attempt.options.objective == "slices" and not attempt.options.change_price
-    costs = attempt.problem.board_costs
-    gap = 1.0
     for other in _lighter(attempt, time):
         loads = processor_loads(other, attempt.problem)
         if not any(load.exceeded for load in loads):
-            if by_slices:
-                gap = 1 - costs.units(plan) * (1 - plan.solver.gap) / costs.units(other)
-            return within_processors(_unproven(other, gap), loads)
+            return within_processors(unproven(other, gap_by(plan, other, attempt)), loads)
     raise diagnosis.overloaded(attempt.problem, loads[0].processors, min(load.scale() for load in loads))
 
 
@@ -255,11 +250,6 @@ def _lighter(attempt: Attempt, time: Deadline) -> Iterator[Plan]:
     largest, _ = _largest(attempt, None, time)
     variants = replace(attempt, configurations=largest.configurations, variants=largest.variants)
     yield from filter(None, [_plan_if_any(variants, time)])
-
-
-def _unproven(plan: Plan, gap: float) -> Plan:
-    """Returns the plan as one that may not be optimal."""
-    return replace(plan, solver=replace(plan.solver, status="feasible", gap=max(gap, plan.solver.gap)))
 
 
 def _plan_if_any(attempt: Attempt, time: Deadline) -> Plan | None:
@@ -285,7 +275,7 @@ def _plan_if_any(attempt: Attempt, time: Deadline) -> Plan | None:
         by_cost = attempt.options.objective == "slices" and not attempt.options.change_price
         known = unprotected.outcome.stages[0].bound if unprotected is not None and by_cost else 0.0
         allotment = allotment.with_bound(known)
-    return spread(plan_of(attempt.apart(), allotment, time, unprotected), attempt.problem)
+    return spread_over_nodes(plan_of(attempt.apart(), allotment, time, unprotected), attempt)
 
 
 def _unprotected(attempt: Attempt, time: Deadline) -> Allotment | None:

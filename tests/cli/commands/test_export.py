@@ -60,6 +60,11 @@ def test_a_front_has_a_unit_and_an_envoy_in_its_place(run: Run, tmp_path: Path) 
         ((*AGENT, "app"), "omit GRAPH"),
         ((*AGENT, "--front", "front.yaml"), "An agent and a front have a unit each"),
         (("export", "systemd", "app", "--front", "front.yaml"), "omit GRAPH"),
+        (("export", "systemd", "--front", "front.yaml", "--listen", "10.0.0.1:80"), "Only an agent takes --listen:"),
+        (
+            ("export", "systemd", "app", "--listen", "10.0.0.1:80", "--certificates", "a"),
+            "Only an agent takes --listen and --certificates:",
+        ),
         (("export", "envoy", "nowhere.yaml"), "nowhere.yaml: there is no such file"),
         ((*AGENT, "--demand", "3"), "omit GRAPH"),
         ((*AGENT, "--gpus", "2xA30-24GB"), "omit GRAPH"),

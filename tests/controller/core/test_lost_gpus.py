@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from jigsaw_triton.compiler.bundle import RouteEntry
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.generation import Canary
@@ -161,6 +162,100 @@ def test_a_lost_gpu_ends_a_canary() -> None:
     assert world.state.watch is not None and world.state.watch.verdict is None
     world.send(e.GpusLost(frozenset({ZERO})))
     assert ("canary", "rolled back: GPU n/0 is lost") in world.reports
+    assert world.state.actual.workers.keys() == MOVED.workers.keys()
+
+
+def test_a_canary_answers_on_if_the_generation_before_it_cannot_answer_without_a_lost_gpu() -> None:
+    canary = bundle(2, [worker("1/1g@1", ("t0", "b"), generation=2), worker("1/1g@2", ("t1", "b"), generation=2)])
+    three = bundle(3, [worker("1/1g@3", ("t0", "a"), generation=3), worker("1/1g@0", ("t1", "a"))])
+    world = World({1: BOTH, 2: canary, 3: three})
+    world.send(e.DeployRequested(wanted()))
+    world.send(e.DeployRequested(wanted(20.0), Canary(0.05, 300.0)))
+    done = len(world.done)
+    world.hold = lambda action: isinstance(action, a.Solve)
+    world.send(e.GpusLost(frozenset({ZERO})))
+    assert "no rollback, since the previous generation cannot answer" in world.reports[-1][1]
+    (led,) = world.done[done:]
+    assert isinstance(led, a.SetRoutes)
+    opened = {name: [entry.model for entry in route if not entry.closed] for name, route in led.routes.items()}
+    assert opened == {"app.t0.g1": ["app.t0.b.g2"], "app.t1.g1": ["app.t1.b.g2"]}
+    # Its own workers would be restored after the cooldown, if no plan were made before.
+    world.ticks([8.0] * 11)
+    assert world.state.phase is Phase.SOLVING and len(world.done) == done + 1
+    world.hold = lambda _: False
+    world.end()
+    assert world.state.actual.workers.keys() == three.workers.keys() and world.state.restore_at_s is None
+    first = next(action for action in world.done[done:] if isinstance(action, a.BringUp | a.Retire))
+    assert isinstance(first, a.BringUp)
+
+
+def test_new_requests_leave_a_generation_without_a_worker_for_a_task_before_a_change_goes_on() -> None:
+    two = bundle(2, [worker("1/1g@1", ("t0", "b"), generation=2), worker("1/1g@0", ("t1", "a"))])
+    world = World({1: BOTH, 2: two})
+    world.send(e.DeployRequested(wanted()))
+    world.hold = lambda action: isinstance(action, a.BringUp)
+    world.send(e.DeployRequested(wanted(20.0)))
+    beside: dict[str, list[tuple[str, str, tuple[int, ...]]]] = {
+        "t0": [("n-0-1g-0", "a.g1", (1,)), ("n-1-1g-1", "b.g2", (2,))],
+        "t1": [("n-1-1g-0", "a.g1", (1, 2))],
+    }
+    workers = {**world.state.actual.workers, **two.workers}
+    routes = {
+        f"app.{task}.g1": tuple(RouteEntry(at, f"app.{task}.{model}", 4, 1, generations=g) for at, model, g in entries)
+        for task, entries in beside.items()
+    }
+    world.state = replace(world.state, actual=replace(world.state.actual, workers=workers, routes=routes))
+    done = len(world.done)
+    world.send(e.GpusLost(frozenset({ZERO})))
+    (led,) = world.done[done:]
+    assert isinstance(led, a.SetRoutes) and led.routes == {"app.t0.g1": routes["app.t0.g1"][1:]}
+    assert len(world.held) == 1
+
+
+def test_no_generation_begins_to_serve_that_cannot_answer_without_a_lost_gpu() -> None:
+    two = bundle(2, [worker("0/1g@0", ("t0", "b"), generation=2), worker("1/1g@0", ("t1", "a"))])
+    world = World({1: bundle(1, MOVED.workers.values()), 2: two, 3: bundle(3, MOVED.workers.values())})
+    world.send(e.DeployRequested(wanted()))
+    world.hold = lambda action: isinstance(action, a.LoadGateway)
+    world.send(e.DeployRequested(wanted(20.0)))
+    flips = world.kinds().count("Flip")
+    world.send(e.GpusLost(frozenset({ZERO})))
+    world.hold = lambda _: False
+    world.end()
+    error = "GPU n/0 is lost, and the new generation cannot answer without it"
+    assert ("error", error) in world.reports
+    assert ("ready", "rolled back: the previous generation still serves") in world.reports
+    assert world.kinds().count("Flip") == flips
+    assert world.state.actual.workers.keys() == MOVED.workers.keys()
+
+
+def test_a_gpu_that_is_lost_during_a_rollback_orders_the_rest_of_it_anew() -> None:
+    more = worker("1/1g@3", ("t1", "a"))
+    one = bundle(1, [*BOTH.workers.values(), worker("1/1g@1", ("t0", "a")), more])
+    two = bundle(2, [worker("1/1g@2", ("t0", "b"), generation=2), more])
+    world = World({1: one, 2: two, 3: "no plan"})
+    world.send(e.DeployRequested(wanted()))
+    world.fault = lambda action: "stuck" if isinstance(action, a.Flip) and world.state.pending is not None else ""
+    world.hold = lambda action: isinstance(action, a.UnloadGateway) and world.state.rolling_back
+    world.send(e.DeployRequested(wanted(20.0)))
+    assert world.held and world.state.rolling_back
+    world.send(e.GpusLost(frozenset({ZERO})))
+    world.fault, world.hold = lambda _: "", lambda _: False
+    world.end()
+    text = "what serves has changed, so the stages of the rest of the change are computed again"
+    assert ("transition", text) in world.reports
+    assert world.state.running is not None and world.state.running.bundle is one
+    assert world.state.actual.workers.keys() == one.workers.keys()
+
+
+def test_a_plan_is_carried_out_although_all_gpus_were_lost_when_it_was_asked_for() -> None:
+    world = deployed()
+    world.hold = lambda action: isinstance(action, a.Solve)
+    world.send(e.GpusLost(frozenset({ZERO, ONE})))
+    world.send(e.GpusLost(frozenset()))
+    world.hold = lambda _: False
+    world.end()
+    assert world.state.phase is Phase.READY
     assert world.state.actual.workers.keys() == MOVED.workers.keys()
 
 

@@ -18,6 +18,7 @@ from jigsaw_triton.controller.core.step import refusal, step
 from jigsaw_triton.controller.core.tallies import Tally
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.layouts import fits
+from jigsaw_triton.gpus.model import GpuId
 from tests.controller.core.transitions import bundles
 from tests.controller.worlds import BOARD, bundle, checkpointed, planned, wanted, worker
 
@@ -181,6 +182,11 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def kill_the_gateway(self) -> None:
         self.send(e.GatewayExited("signal 9"))
+
+    @precondition(lambda self: self.state.next_generation <= MOST_CHANGES)
+    @rule(lost=st.sets(st.sampled_from([gpu.id for gpu in wanted().cluster.gpus])))
+    def lose_gpus(self, lost: set[GpuId]) -> None:
+        self.send(e.GpusLost(frozenset(lost)))
 
     @precondition(lambda self: self.state.phase is not Phase.IDLE)
     @rule()

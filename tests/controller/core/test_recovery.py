@@ -147,6 +147,13 @@ def test_what_the_user_asked_for_is_asked_for_again_until_it_serves() -> None:
             assert asked is not None and asked.demand_rps == {"app": 20.0}
 
 
+def test_a_change_is_not_undone_if_the_generation_before_it_cannot_answer_without_the_lost_gpus() -> None:
+    state = replace(crashed(MOVED, 3), lost=frozenset({GpuId("n", 0)}))
+    after = recovered(checkpointed(state))
+    assert after is not None and (after.phase, after.stages, after.restore_at_s) == (Phase.READY, (), state.now_s)
+    assert after.actual.workers.keys() == least(state).workers.keys()
+
+
 def test_a_front_that_was_being_switched_is_switched_again() -> None:
     state = replace(crashed(SWAPPED, 99), inflight={7: a.Flip("app", SWAPPED.graphs["app"].front)})
     assert least(state).fronts == {}

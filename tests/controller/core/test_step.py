@@ -97,7 +97,7 @@ def partly_restored() -> World:
     assert world.state.phase is Phase.READY and world.state.restore_at_s is not None
     assert "app.t0.g2" in world.state.actual.routes
     assert troubles(world.state) == (
-        "the generation that serves is only partly restored, since the last rollback failed",
+        "the generation that serves is only partly restored, since the last change could not be undone",
     )
     return world
 

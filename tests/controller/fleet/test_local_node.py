@@ -11,7 +11,7 @@ import pytest
 
 from jigsaw_triton.compiler.bundle import ModelFolder
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.fleet import local_node
+from jigsaw_triton.controller.fleet import health, local_node
 from jigsaw_triton.controller.fleet.local_node import LocalNode
 from jigsaw_triton.controller.fleet.server import Server
 from jigsaw_triton.controller.persistence.journal import Journal
@@ -130,13 +130,15 @@ def test_an_adopted_server_that_still_loads_its_models_is_waited_for(
     process.kill = lambda: killed.append(server.cause)  # type: ignore[method-assign]
     client = FakeClient({"a", "b"})
     client.answers, client.loading = True, {"b": looks}
-    server = Server(process, cast(TritonClient, client), tmp_path / "repository", lambda: None)
+    server = Server(process, cast(TritonClient, client), tmp_path / "repository", lambda: None, unseen=True)
     events: list[e.Event] = []
     noted: list[list[str]] = []
+    unseen: list[bool] = []
     index = client.index
 
     async def looked() -> dict[str, str]:
         noted.append(list(server.loading))
+        unseen.append(server.unseen)
         return await index()
 
     client.index = looked  # type: ignore[method-assign]
@@ -150,4 +152,21 @@ def test_an_adopted_server_that_still_loads_its_models_is_waited_for(
     # The end is reported in any case, because an earlier task may have reported the beginning.
     assert events == [*([e.Loading("w")] if looks else []), *([] if ends else [e.Answered("w")])]
     assert noted[: max(looks, 1)] == [[], *([["b"]] * (looks - 1))]
+    assert unseen == [True, *([False] * (len(noted) - 1))] and not server.unseen
     assert killed == ([ends] if ends else []) and server.loading == []
+
+
+def test_the_heap_of_an_adopted_gateway_is_limited_once_it_is_known_that_it_loads_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited: list[int] = []
+    monkeypatch.setattr(health, "limit_heap", lambda pid, mib: limited.append(mib))
+    process = cast(ServerProcess, SimpleNamespace(name="gateway", pid=1, returncode=None, log=tmp_path))
+    server = Server(process, cast(TritonClient, FakeClient(set())), tmp_path, lambda: None, unseen=True)
+    watching = health.Health(Paths(tmp_path, tmp_path), {"gateway": server}, lambda _: None)
+    watching.gateway_memory_mib = 512
+    for unseen, loading in ((True, []), (False, ["a"]), (False, [])):
+        assert not limited
+        server.unseen, server.loading = unseen, loading
+        watching._limit_memory(server)
+    assert limited == [512]

@@ -249,6 +249,24 @@ def test_a_deployment_waits_for_an_agent_that_is_being_started(run_dir: Path, mo
     run(run_dir, monkeypatch, test)
 
 
+def test_a_plan_waits_for_a_first_node_that_is_back_if_all_are_lost(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_nodes, "START_S", 60.0)
+    monkeypatch.setattr(remote_nodes, "_FIRST_S", 0.0)
+
+    async def test(world: World) -> None:
+        await world.machine.stop()
+        nodes = world.controller()
+        await nodes.adopt(A, {})
+        assert await nodes.lost_gpus() == {gpu.id for gpu in A.gpus}
+        surveying = asyncio.create_task(nodes.survey(A))
+        await world.machine.start()
+        assert [gpu.id for gpu in (await surveying).gpus] == [gpu.id for gpu in A.gpus]
+
+    run(run_dir, monkeypatch, test)
+
+
 BY_RAY = replace(A, agents=Agents(((NODE, ""),), "", RayCluster()))
 BOTH_BY_RAY = replace(BOTH, agents=Agents(((NODE, ""), ("b", "")), "", RayCluster()))
 
@@ -336,6 +354,28 @@ def test_a_controller_with_an_old_copy_of_the_journal_begins_a_later_epoch_than_
         assert number_of(old) + 3 < world.journal.epoch == number_of(world.side.epoch)
         with closing(JournalReader(run_dir / "controller.sqlite")) as reader:
             assert number_of(reader.fact(EPOCH_FACT)) == world.journal.epoch
+
+    run(run_dir, monkeypatch, test)
+
+
+def test_a_change_of_the_epoch_that_fails_is_completed_later(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[str] = []
+
+    async def test(world: World) -> None:
+        nodes = world.controller()
+
+        async def fail_once() -> None:
+            tries.append(nodes.epoch)
+            if len(tries) == 1:
+                raise OSError("the disk is full")
+
+        await nodes.serve_on(A)
+        nodes.on_surpass = fail_once
+        with pytest.raises(OSError, match="the disk is full"):
+            await nodes.surpass(world.journal.epoch + 5)
+        for _ in range(2):
+            await nodes.renew_epoch()
+        assert tries == 2 * [nodes.epoch] and world.side.epoch == nodes.epoch
 
     run(run_dir, monkeypatch, test)
 

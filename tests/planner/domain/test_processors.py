@@ -173,6 +173,20 @@ def test_slices_are_spread_if_the_processors_of_one_node_do_not_carry_them() -> 
     assert violations(plan, problem, TWO_P95) == ()
 
 
+def test_two_nodes_get_a_slice_more_if_an_odd_number_would_exceed_one_of_them() -> None:
+    """Five slices would carry 370 requests/s, but the three on one node keep 2.2 processors busy, and it has two."""
+    graph = one_task()
+    nodes = tuple(gpu for node in ("a", "b") for gpu in cluster(1, node=node).gpus)
+    on = replace(cluster(1), gpus=nodes, processors=2.0)
+    problem = Problem((Workload(graph, 370.0),), on, {graph.name: ProfileTable([row(rps=100.0)])})
+    plan = make_plan(problem, TWO_P95)
+    load = processor_load(plan, problem)
+    assert load is not None and not load.exceeded
+    assert [len(gpu.layout) for gpu in plan.gpus] == [3, 3]
+    assert plan.solver.status == "feasible" and plan.solver.gap == pytest.approx(1 / 6)
+    assert violations(plan, problem, TWO_P95) == ()
+
+
 def test_slices_that_run_stay_if_their_node_carries_them() -> None:
     """Four slices run on one node. A fifth one would exceed its processors, and goes to the other node."""
     graph = one_task()
