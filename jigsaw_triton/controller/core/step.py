@@ -35,15 +35,6 @@ def step(state: State, event: e.Event) -> Outcome:
     return state, (*outputs, *next_outputs)
 
 
-def refusal(state: State) -> str | None:
-    """Returns the reason why a deploy request cannot be accepted now; None if it can."""
-    if state.phase in (Phase.STOPPING, Phase.STOPPED):
-        return "the deployment is being taken down"
-    if state.queued is not None or (state.asked is not None and state.phase in (Phase.SOLVING, Phase.CHANGING)):
-        return "another deploy is under way"
-    return None
-
-
 # --- events ---------------------------------------------------------------------------------------------------------
 
 

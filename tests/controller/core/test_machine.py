@@ -12,9 +12,10 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.generation import Canary, Generation
 from jigsaw_triton.controller.core.recovery import recovered
+from jigsaw_triton.controller.core.request_checks import refusal
 from jigsaw_triton.controller.core.standby import routes_to_set
 from jigsaw_triton.controller.core.state import Phase, State
-from jigsaw_triton.controller.core.step import refusal, step
+from jigsaw_triton.controller.core.step import step
 from jigsaw_triton.controller.core.tallies import Tally
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.layouts import fits
