@@ -598,7 +598,7 @@ def test_of_two_controllers_with_copies_of_one_state_folder_the_one_that_runs_is
         assert remote.machine.agent is not None
         monkeypatch.setattr(succession, "COMMANDED_S", 0.1)
         # However slow this machine is, the other controller counts as running.
-        monkeypatch.setattr(remote.machine.agent, "commander", lambda: {**COMMANDED, "epoch": "1.a"})
+        monkeypatch.setattr(remote.machine.agent.commander, "to_json", lambda: {**COMMANDED, "epoch": "1.a"})
         copy = remote.controller(epoch)
         try:
             with pytest.raises(StateError, match=r"commands the node in epoch 1\.a"):
@@ -644,9 +644,11 @@ def test_a_controller_goes_on_when_another_one_with_a_copy_of_its_state_folder_h
         await until(lambda: remote.said("is over: another one has begun epoch 7.b"))
         await copy.stop()
         monkeypatch.setattr(succession, "COMMANDED_S", 0.5)
-        await until(lambda: remote.machine.agent is not None and remote.machine.agent.commander()["epoch"] != "7.b")
+        await until(
+            lambda: remote.machine.agent is not None and remote.machine.agent.commander.to_json()["epoch"] != "7.b"
+        )
         await remote.node.bring_up(worker(W))
-        assert remote.machine.agent is not None and remote.machine.agent.commander()["epoch"].startswith("8.")
+        assert remote.machine.agent is not None and remote.machine.agent.commander.to_json()["epoch"].startswith("8.")
 
     run(run_dir, test)
 
@@ -670,7 +672,7 @@ def test_a_controller_that_was_replaced_from_another_machine_gives_way(run_dir: 
                 await deploying.serve_on(CLUSTER)
             await adopting.stop()
             await deploying.stop()
-            assert remote.machine.agent is not None and remote.machine.agent.commander()["epoch"] == "7.b"
+            assert remote.machine.agent is not None and remote.machine.agent.commander.to_json()["epoch"] == "7.b"
             await successor.bring_up(worker(W))
         finally:
             await successor.stop()
@@ -691,11 +693,13 @@ def test_a_controller_that_was_replaced_goes_on_if_it_is_started_again_after_the
         monkeypatch.setattr(succession, "REPLACED_S", 0.1)
         await until(lambda: bool(remote.gave_way))
         monkeypatch.setattr(succession, "COMMANDED_S", 0.1)
-        await until(lambda: remote.machine.agent is not None and remote.machine.agent.commander()["commanded_s"] > 0.1)
+        await until(
+            lambda: remote.machine.agent is not None and remote.machine.agent.commander.to_json()["commanded_s"] > 0.1
+        )
         again = remote.controller("2.a")
         try:
             await again.adopt(CLUSTER, {})
-            assert not again.away and remote.machine.agent.commander()["epoch"].startswith("8.")
+            assert not again.away and remote.machine.agent.commander.to_json()["epoch"].startswith("8.")
         finally:
             await again.stop()
 
@@ -714,7 +718,7 @@ def test_a_controller_that_was_cut_off_and_started_again_commands_nothing_when_t
         await remote.machine.agent.set_fence("7.b", "other")
         await remote.machine.reach()
         await until(lambda: bool(remote.gave_way))
-        assert remote.machine.agent.commander()["epoch"] == "7.b"
+        assert remote.machine.agent.commander.to_json()["epoch"] == "7.b"
         await cut_off.stop()
 
     run(run_dir, test)
