@@ -12,9 +12,8 @@ from jigsaw_triton.api.files import Mistakes
 from jigsaw_triton.api.rehearsing import Rehearsed, rehearse
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.api.setup_document import SETUP, setup_document
-from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs import deployments, options
 from jigsaw_triton.cli.inputs import traces as trace_options
-from jigsaw_triton.cli.inputs.baselines import baseline
 from jigsaw_triton.cli.inputs.demand import parse_demand
 from jigsaw_triton.cli.io.output import Output, View, figures
 from jigsaw_triton.cli.io.table import Table
@@ -39,8 +38,7 @@ _LAGGING_MS = 20.0
     ),
 )
 @options.graphs()
-@options.option("--gpus", metavar="COUNTxMODEL,...", help="GPUs of one machine, such as 4xA100-80GB, or 2xcpu.")
-@options.option("--cluster", metavar="FILE", type=click.Path(), help="cluster.yaml or its folder, instead of --gpus.")
+@options.gpus()
 @trace_options.trace()
 @options.option(
     "--speed",
@@ -52,13 +50,7 @@ _LAGGING_MS = 20.0
 )
 @trace_options.scale()
 @options.demand(required=False)
-@options.objective()
-@options.share()
-@options.change_price()
-@options.standby()
-@options.period()
-@options.forecast()
-@baseline()
+@deployments.planning()
 @trace_options.seed()
 @options.plot("the run")
 @options.option(
