@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from jigsaw_triton.controller.core.arrivals import arrived
 from jigsaw_triton.controller.core.canary import Watch
 from jigsaw_triton.controller.core.counters import counted_since
+from jigsaw_triton.controller.core.request_counts import CountsByGeneration, read_request_counts, request_counts_since
 from jigsaw_triton.controller.core.rows import Counts, read_counts, since
 from jigsaw_triton.controller.core.slowness import ServedTimes, read_times, times_since
-from jigsaw_triton.controller.core.tallies import Tallies, read_tallies, tallies_since
 from jigsaw_triton.servers.metrics import Sample
 
 
@@ -19,13 +19,13 @@ class Measured:
     Attributes:
         rates_rps: Arrival rate of each graph.
         counts: Rows and branches.
-        tallies: Requests of each generation during a canary; empty otherwise.
+        requests: Requests of each generation during a canary; empty otherwise.
         times: Service times.
     """
 
     rates_rps: Mapping[str, float]
     counts: Counts
-    tallies: Tallies
+    requests: CountsByGeneration
     times: ServedTimes
 
 
@@ -47,7 +47,7 @@ class GatewayCounters:
         self._arrived: Mapping[str, float] = {}
         self._counts: Counts = {}
         self._times: ServedTimes = {}
-        self._tallies: Tallies | None = None
+        self._requests: CountsByGeneration | None = None
 
     def measured(
         self, samples: Sequence[Sample], now_s: float, graphs: Collection[str], watch: Watch | None
@@ -71,14 +71,14 @@ class GatewayCounters:
         return Measured(
             {graph: came.get(graph, 0.0) / elapsed_s for graph in graphs},
             since(counts, self._counts),
-            self._tallied(samples, watch),
+            self._of_generations(samples, watch),
             times_since(times, self._times),
         )
 
-    def _tallied(self, samples: Sequence[Sample], watch: Watch | None) -> Tallies:
+    def _of_generations(self, samples: Sequence[Sample], watch: Watch | None) -> CountsByGeneration:
         """Returns the requests of each generation since the last measurement, if a canary is in progress."""
         if watch is None or watch.verdict is not None:
-            self._tallies = None
+            self._requests = None
             return {}
-        before, self._tallies = self._tallies, read_tallies(samples)
-        return tallies_since(before, self._tallies) if before is not None else {}
+        before, self._requests = self._requests, read_request_counts(samples)
+        return request_counts_since(before, self._requests) if before is not None else {}

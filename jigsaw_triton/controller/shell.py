@@ -352,7 +352,7 @@ class Controller:
         self._journal.sync()
         self._measured = found = await self._measure()
         now_s = time.monotonic()
-        event = e.Tick(now_s, found.rates_rps, found.counts, found.tallies, found.times, time.time() - now_s)
+        event = e.Tick(now_s, found.rates_rps, found.counts, found.requests, found.times, time.time() - now_s)
         self._queue.put_nowait(event)
 
     async def _survey(self) -> None:

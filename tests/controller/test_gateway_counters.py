@@ -31,7 +31,7 @@ def test_an_adopted_gateway_has_counted_before() -> None:
 def test_requests_of_generations_are_counted_while_a_canary_is_in_progress() -> None:
     counters = GatewayCounters(0.0, adopted=False)
     found = [
-        counters.measured(samples(0.0, requests), second, ["app"], watch).tallies
+        counters.measured(samples(0.0, requests), second, ["app"], watch).requests
         for second, requests, watch in (
             (1.0, 4.0, None),
             (2.0, 5.0, CANARY),

@@ -69,7 +69,7 @@ def test_a_load_beyond_the_cluster_is_refused(tmp_path: Path, monkeypatch: pytes
     )
     graph = jt.load_graph(SKELETON)
     result = jt.rehearse(graph, Trace(1.0, np.full(4, 100.0)), demand=8, gpus="1xcpu", profiles=profiles)
-    totals = result.tallies["hello"].totals()
+    totals = result.requests["hello"].totals()
     assert totals["failed"] == 0
     assert totals["refused"] > 0.5 * totals["sent"]
     simulated = result.simulated.operation.violation_share

@@ -127,7 +127,7 @@ def _intervals(found: Rehearsed) -> Iterator[dict[str, Any]]:
         part = slice(begin, min(begin + length, seconds))
 
         def total(name: str, part: slice = part) -> int:
-            return int(sum(getattr(one, name)[part].sum() for one in found.tallies.values()))
+            return int(sum(getattr(one, name)[part].sum() for one in found.requests.values()))
 
         yield {
             "from_s": begin,
@@ -157,7 +157,7 @@ def _document(found: Rehearsed) -> dict[str, Any]:
     simulated = found.simulated
     return {
         "seconds": len(found.operation.slices),
-        "requests": {name: one.totals() for name, one in found.tallies.items()},
+        "requests": {name: one.totals() for name, one in found.requests.items()},
         "rehearsed": _figures(found.operation),
         "simulated": _figures(found.simulated.operation),
         "difference_points": 100 * found.difference,
@@ -197,7 +197,7 @@ def _view(found: Rehearsed) -> Iterator[View]:
     yield Table.of(_HEADER, rows, title="the rehearsal, over all graphs; changes (simulated)")
     real, simulated = found.operation, found.simulated.operation
     yield from changes.lines(real.changes)
-    sent = sum(one.totals()["sent"] for one in found.tallies.values())
+    sent = sum(one.totals()["sent"] for one in found.requests.values())
     yield f"{sent} requests, up to {found.workers} workers; host load {figures(found.host_load)} for each processor"
     for name, run in (("rehearsed", real), ("simulated", simulated)):
         yield (
