@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.fleet import connection, remote_nodes
+from jigsaw_triton.controller.fleet import connection
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
@@ -112,6 +112,4 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, test: Callable[[World], A
             finally:
                 await world.close()
 
-    # Agents are given up at the first try.
-    monkeypatch.setattr(remote_nodes, "START_S", 0.0)
     asyncio.run(main())

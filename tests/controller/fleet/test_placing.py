@@ -13,6 +13,8 @@ from tests.controller.fleet.nodes import BOTH, A, World, run
 from tests.fakes.node import NODE, model, worker
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("one_try")
+
 BY_RAY = replace(A, agents=Agents(((NODE, ""),), "", RayCluster()))
 BOTH_BY_RAY = replace(BOTH, agents=Agents(((NODE, ""), ("b", "")), "", RayCluster()))
 

@@ -21,6 +21,8 @@ from tests.controller.fleet.nodes import BOTH, ONLY_B, A, B, World, run
 from tests.fakes.node import NODE, model, worker
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("one_try")
+
 
 def test_what_an_agent_said_of_its_clock_long_ago_is_not_compared_with_the_present(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
@@ -127,8 +129,9 @@ def test_a_new_node_that_does_not_answer_is_named_with_the_reason_that_the_trans
 
 
 def test_a_deployment_waits_for_an_agent_that_is_being_started(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_nodes, "START_S", 60.0)
+
     async def test(world: World) -> None:
-        monkeypatch.setattr(remote_nodes, "START_S", 60.0)
         await world.machine.stop()
         deploying = asyncio.create_task(world.controller().serve_on(A))
         await until(lambda: e.Noticed("node", "waiting for the agent of node a") in world.events)
