@@ -70,4 +70,5 @@ class Settings:
         Args:
             restarts: Number of its recent restarts.
         """
-        return min(self.restart_delay_s * 2**restarts, self.restart_most_s) if restarts else 0.0
+        # Doubled more often, the delay would exceed what a float holds.
+        return min(self.restart_delay_s * 2.0 ** min(restarts, 64), self.restart_most_s) if restarts else 0.0

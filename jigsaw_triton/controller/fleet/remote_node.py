@@ -28,7 +28,7 @@ from jigsaw_triton.controller.fleet.wire import (
     sealed,
     sealed_models,
 )
-from jigsaw_triton.errors import JigsawError
+from jigsaw_triton.errors import JigsawError, ServerError
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId
 
 log = logging.getLogger(__name__)
@@ -220,9 +220,15 @@ class RemoteNode:
         await self._following.look()
 
     async def restart(self, worker: Worker, delay_s: float) -> None:
-        """Restarts a dead worker; see `Node.restart`."""
+        """Restarts a dead worker; see `Node.restart`.
+
+        The delay passes here, since orders to a node that is away fail at once.
+        """
         made = await asyncio.to_thread(sealed, worker, self._digest)
-        await self._orders.operate("restart", {**made.json, "worker": made.json, "delay_s": delay_s}, made)
+        await asyncio.sleep(delay_s)
+        if worker.name not in self._workers:
+            raise ServerError("the worker no longer exists", where=worker.name)
+        await self._orders.operate("restart", {**made.json, "worker": made.json, "delay_s": 0.0}, made)
         self._workers[worker.name] = worker
         await self._following.look()
 

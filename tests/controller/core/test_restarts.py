@@ -25,6 +25,7 @@ def test_a_worker_that_keeps_dying_is_restarted_after_ever_longer_delays_up_to_a
         world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
     delays = [x.delay_s for x in world.done if isinstance(x, a.RestartWorker)]
     assert delays == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+    assert world.state.settings.backoff_s(5000) == 30.0
     world.ticks([9.0] * int(world.state.settings.restart_window_s))
     world.send(e.WorkerExited("n-0-1g-0", "signal 9"))
     assert world.done[-1] == a.RestartWorker(ONE.workers["n-0-1g-0"], 0.0)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from jigsaw_triton.controller.fleet.agent_calls import AwayError
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.runtime.trace import TraceFile
 from tests.fakes.node import CLUSTER, GPU, model, worker
@@ -116,5 +117,35 @@ def test_a_condemned_worker_is_killed_once_its_agent_answers(run_dir: Path) -> N
         await remote.machine.reach()
         await killing
         assert remote.machine.node.log.count(f"kill {W}: it hangs") == 1
+
+    run(run_dir, test)
+
+
+def test_the_delay_of_a_restart_passes_although_the_node_is_away(run_dir: Path) -> None:
+    """Otherwise the restart would fail at once, and so would the next ones."""
+
+    async def test(remote: Remote) -> None:
+        await remote.node.bring_up(worker(W, model("m")))
+        await remote.machine.cut()
+        await until(lambda: remote.node.away)
+        restart = asyncio.create_task(remote.node.restart(worker(W, model("m")), 3600.0))
+        done, _ = await asyncio.wait([restart], timeout=0.1)
+        assert not done
+        restart.cancel()
+        with pytest.raises(AwayError):
+            await remote.node.restart(worker(W, model("m")), 0.01)
+
+    run(run_dir, test)
+
+
+def test_a_worker_that_is_retired_before_its_restart_stays_away(run_dir: Path) -> None:
+    async def test(remote: Remote) -> None:
+        await remote.node.bring_up(worker(W, model("m")))
+        restart = asyncio.create_task(remote.node.restart(worker(W, model("m")), 0.2))
+        await asyncio.sleep(0)
+        await remote.node.retire(W)
+        with pytest.raises(ServerError, match="the worker no longer exists"):
+            await restart
+        assert remote.node.running == {}
 
     run(run_dir, test)
