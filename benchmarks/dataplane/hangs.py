@@ -46,7 +46,7 @@ KINDS: Mapping[str, tuple[float, float]] = {"hang": (1.5, 3.0), "slow": (0.1, 1.
 HANG_GOAL = 3.0
 """Goal for the time from a request that hangs until others are served again, as a multiple of the call deadline."""
 
-PATIENCE_S = 60.0
+WAIT_LIMIT_S = 60.0
 
 
 @dataclass(slots=True)
@@ -136,7 +136,7 @@ async def _client(ports: GatewayPorts, rng: np.random.Generator, outcomes: Outco
         outcomes.sent += 1
         began_s = time.monotonic()
         try:
-            reply = await asyncio.wait_for(connection.ask(client.request("chain", {"X": x[None]})), PATIENCE_S)
+            reply = await asyncio.wait_for(connection.ask(client.request("chain", {"X": x[None]})), WAIT_LIMIT_S)
         except TimeoutError:
             outcomes.unanswered += 1
             connection.close()
@@ -205,7 +205,7 @@ async def _hang(running: System, ports: GatewayPorts) -> float:
         began_s = time.monotonic()
         lost = asyncio.ensure_future(first.ask(hanging))
         await asyncio.sleep(0.2)
-        while time.monotonic() < began_s + PATIENCE_S:
+        while time.monotonic() < began_s + WAIT_LIMIT_S:
             replies = await asyncio.gather(*(connection.ask(plain) for connection in others))
             if lost.done() and all(reply.status == OK for reply in replies):
                 break

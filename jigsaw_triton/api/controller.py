@@ -44,7 +44,7 @@ _START_S = 60.0
 """Seconds that a controller may take until it shows that it runs. It then brings the nodes in line before it answers,
 which takes as long as they need."""
 
-_PATIENCE_S = 10.0
+_REPORT_AFTER_S = 10.0
 """Seconds after which a wait for a controller is reported with its reason."""
 
 _KILLED_S = 10.0
@@ -113,7 +113,7 @@ def _wait_started(
             # A controller that follows one that has died gets no more time.
             owner, last = owner or beat[0], beat
             beat_s = now_s if beat[0] == owner else beat_s
-        if not told and now_s - began_s > _PATIENCE_S:
+        if not told and now_s - began_s > _REPORT_AFTER_S:
             told = True
             report("the controller brings the servers in line, and does not answer yet; see `jigsaw-triton logs`")
         if process.poll() == AlreadyRunsError.exit_code:
