@@ -16,7 +16,7 @@ from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
 from jigsaw_triton.controller.persistence.records import STOPPED
 from jigsaw_triton.errors import InputError, JigsawError, MissingDependencyError, StateError
 from tests.e2e.system import free_ports
-from tests.fakes.live import PATIENCE_S
+from tests.fakes.live import WAIT_LIMIT_S
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def paths(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         yield made
         # A console that was started ends with the deployment.
         journal.event(STOPPED, "all servers of the deployment have ended")
-        give_up_at = time.monotonic() + PATIENCE_S
+        give_up_at = time.monotonic() + WAIT_LIMIT_S
         while running_console(made) is not None:
             assert time.monotonic() < give_up_at
             time.sleep(0.05)

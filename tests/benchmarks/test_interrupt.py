@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 60.0
+WAIT_LIMIT_S = 60.0
 
 HANGING = """
 import os, sys, time
@@ -25,12 +25,12 @@ def test_sigterm_ends_the_benchmark_that_runs(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     runner = subprocess.Popen([sys.executable, "-c", HANGING.format(pid=str(pid))], cwd=ROOT)
     try:
-        give_up_at = time.monotonic() + PATIENCE_S
+        give_up_at = time.monotonic() + WAIT_LIMIT_S
         while not pid.exists() or not pid.read_text():
             assert time.monotonic() < give_up_at and runner.poll() is None
             time.sleep(0.05)
         runner.send_signal(signal.SIGTERM)
-        assert runner.wait(PATIENCE_S) == 130
+        assert runner.wait(WAIT_LIMIT_S) == 130
         # The runner has waited for it, so its id is free.
         assert not Path("/proc", pid.read_text()).exists()
     finally:

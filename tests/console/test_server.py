@@ -17,7 +17,7 @@ from jigsaw_triton.servers.metrics import parse_metrics
 from tests.console.conftest import Desk
 from tests.console.listening import asked
 from tests.controller.disks import fill_disk, free_disk
-from tests.fakes.live import PATIENCE_S
+from tests.fakes.live import WAIT_LIMIT_S
 
 
 def test_only_the_owner_can_open_the_socket_and_it_is_removed_at_the_end(desk: Desk) -> None:
@@ -166,7 +166,7 @@ def test_a_node_that_does_not_answer_does_not_delay_the_view(desk: Desk, monkeyp
     monkeypatch.setattr(desk.fleet, "use", hang)
 
     async def ask(client: ControllerClient) -> None:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(WAIT_LIMIT_S):
             answer = await asyncio.to_thread(client.view, "", None, 0.0, 0.0)
         assert answer["view"]["deployment"]["state"] == "idle"
 

@@ -16,7 +16,7 @@ from jigsaw_triton.servers.installation import Installation
 from tests.e2e.app import write_application
 from tests.e2e.clients import Crowd
 from tests.e2e.raylets import Raylets
-from tests.e2e.system import PATIENCE_S, System
+from tests.e2e.system import WAIT_LIMIT_S, System
 
 pytestmark = [
     pytest.mark.e2e,
@@ -49,7 +49,7 @@ def system(raylets: Raylets, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + PATIENCE_S
+    give_up_at = time.monotonic() + WAIT_LIMIT_S
     while not condition():
         assert time.monotonic() < give_up_at
         time.sleep(0.1)

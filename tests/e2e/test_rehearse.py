@@ -10,7 +10,7 @@ import pytest
 import jigsaw_triton as jt
 from jigsaw_triton.cli.commands.init import SKELETON
 from jigsaw_triton.evaluation.traces import Trace
-from tests.e2e.system import PATIENCE_S, System
+from tests.e2e.system import WAIT_LIMIT_S, System
 
 pytestmark = pytest.mark.e2e
 
@@ -55,7 +55,7 @@ def test_a_rehearsal_that_is_interrupted_leaves_nothing(
         seen.append(line := rehearsal.stderr.readline())
         assert line, "".join(seen)
     rehearsal.send_signal(number)
-    _, rest = rehearsal.communicate(timeout=PATIENCE_S)
+    _, rest = rehearsal.communicate(timeout=WAIT_LIMIT_S)
     assert rehearsal.returncode == code, rest
     assert system.orphans() == []
 

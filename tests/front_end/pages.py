@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.fakes.console.browser import AXE
 from tests.fakes.console.server import FakeConsole
-from tests.front_end.conftest import PATIENCE_MS
+from tests.front_end.conftest import WAIT_LIMIT_MS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -24,7 +24,7 @@ def shows(page: "Page", text: str | re.Pattern[str]) -> "Locator":
 def eventually(page: "Page", script: str) -> None:
     """Waits until an expression in the page is true."""
     # A bare expression would be evaluated in the page, where the policy forbids that.
-    page.wait_for_function(f"() => {script}", timeout=PATIENCE_MS)
+    page.wait_for_function(f"() => {script}", timeout=WAIT_LIMIT_MS)
 
 
 def serious(page: "Page") -> list[str]:

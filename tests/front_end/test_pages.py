@@ -7,7 +7,7 @@ import pytest
 
 from tests.fakes.console import states
 from tests.fakes.console.server import FakeConsole
-from tests.front_end.conftest import PATIENCE_MS
+from tests.front_end.conftest import WAIT_LIMIT_MS
 from tests.front_end.pages import Open, Serve, eventually, serious, shows
 
 pytestmark = pytest.mark.slow
@@ -229,7 +229,7 @@ def test_a_page_that_nobody_sees_gives_its_connection_back(console: FakeConsole,
     shows(page, "serving")
     see("true")
     page.clock.fast_forward(15_000)
-    give_up_at = time.monotonic() + PATIENCE_MS / 1000
+    give_up_at = time.monotonic() + WAIT_LIMIT_MS / 1000
     while console.streams > 0:
         # A server notices the end of a connection when it writes.
         console.patch({"deployment": {"generation": 9}})

@@ -18,7 +18,7 @@ from jigsaw_triton.gpus.gateway import Otlp
 from jigsaw_triton.runtime.trace import EXPORT_FILE, FOLDER, GATEWAY, REQUESTS, WORKERS, Hop, Response, Run, TraceFile
 from tests.console.otlp.records import BEGAN_S, CONTEXT, call, hop, response, run
 from tests.e2e.system import free_ports
-from tests.fakes.otlp import PATIENCE_S, GrpcReceiver, Receiver
+from tests.fakes.otlp import WAIT_LIMIT_S, GrpcReceiver, Receiver
 
 
 @contextmanager
@@ -31,11 +31,11 @@ def exporter(run_dir: Path, endpoint: str) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.kill()
-        process.communicate(timeout=PATIENCE_S)
+        process.communicate(timeout=WAIT_LIMIT_S)
 
 
 def wait(condition: Callable[[], bool]) -> None:
-    give_up_s = time.monotonic() + PATIENCE_S
+    give_up_s = time.monotonic() + WAIT_LIMIT_S
     while not condition():
         assert time.monotonic() < give_up_s
         time.sleep(0.01)
@@ -88,7 +88,7 @@ def test_the_last_spans_are_sent_at_the_end(
             assert process.stdin is not None
             process.stdin.close()
             process.stdin = None
-        assert process.wait(PATIENCE_S) == 0
+        assert process.wait(WAIT_LIMIT_S) == 0
         assert [span.name for span in receiver.spans] == NAMES[:4]
     assert status(tmp_path)["exported"] == 4
 
@@ -120,4 +120,4 @@ def test_a_second_process_waits_for_the_end_of_the_first(tmp_path: Path) -> None
             receiver.wait(lambda spans: len(spans) == 2, "the second process")
         finally:
             second.kill()
-            second.communicate(timeout=PATIENCE_S)
+            second.communicate(timeout=WAIT_LIMIT_S)

@@ -14,7 +14,7 @@ import pytest
 
 from tests.waiting import eventually
 
-PATIENCE_S = 60.0
+WAIT_LIMIT_S = 60.0
 
 PROGRAM = """\
 import json, pathlib, subprocess, sys
@@ -56,7 +56,7 @@ class World:
         command = [sys.executable, "-c", KEEPER, *arguments]
         self.keeper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def report(self, wait_s: float = PATIENCE_S) -> str:
+    def report(self, wait_s: float = WAIT_LIMIT_S) -> str:
         assert self.keeper is not None and self.keeper.stdin is not None and self.keeper.stdout is not None
         self.keeper.stdin.write(f"{wait_s}\n")
         self.keeper.stdin.flush()
