@@ -4,15 +4,14 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from jigsaw_triton.api.files import Mistakes, read_cluster
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 SCRIPT = Path(__file__).resolve().parents[1] / "launch" / "slurm" / "jigsaw-triton.sbatch"
-WAIT_LIMIT_S = 60.0
 
 PROGRAMS = {
     # One task for each node, at the same time. The signal to the step reaches all of them.
@@ -60,11 +59,9 @@ def calls(folder: Path, begin: str) -> list[str]:
 
 
 def wait_for(folder: Path, begin: str, count: int) -> list[str]:
-    give_up_at = time.monotonic() + WAIT_LIMIT_S
-    while len(found := calls(folder, begin)) < count:
-        assert time.monotonic() < give_up_at, found
-        time.sleep(0.05)
-    return found
+    return eventually(
+        lambda: found if len(found := calls(folder, begin)) >= count else [], lambda: calls(folder, begin)
+    )
 
 
 def test_a_job_deploys_on_its_nodes_and_takes_the_deployment_down(tmp_path: Path) -> None:

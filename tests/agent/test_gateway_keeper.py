@@ -23,9 +23,8 @@ from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.gateway import GatewayPorts
 from tests.fakes.node import model, worker
-from tests.waiting import until
+from tests.waiting import WAIT_LIMIT_S, until
 
-WAIT_LIMIT_S = 30.0
 PLAIN = GatewayContent((), (), {}, (), (), (), {}, "1.a", GatewayPorts(), None, None, 4096)
 STEPS = worker("steps", model("s"))
 

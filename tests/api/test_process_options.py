@@ -12,7 +12,8 @@ import pytest
 from jigsaw_triton.api import controller
 from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.errors import InputError
-from tests.e2e.system import WAIT_LIMIT_S, free_ports
+from tests.e2e.system import free_ports
+from tests.waiting import WAIT_LIMIT_S
 
 
 @contextmanager

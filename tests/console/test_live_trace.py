@@ -4,9 +4,10 @@ import numpy as np
 
 from jigsaw_triton.console.trace import Trace, read_traces
 from tests.native.conftest import Bench, bench, double
-from tests.native.core import WAIT_LIMIT_S, Array
+from tests.native.core import Array
 from tests.native.specs import ONE, spec, task
 from tests.native.worker import Call
+from tests.waiting import WAIT_LIMIT_S
 
 __all__ = ["bench"]
 

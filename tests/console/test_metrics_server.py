@@ -7,8 +7,7 @@ import aiohttp
 from jigsaw_triton.console.metrics_server import serve_metrics
 from jigsaw_triton.console.options import Listen
 from tests.e2e.system import free_ports
-
-WAIT_LIMIT_S = 60.0
+from tests.waiting import WAIT_LIMIT_S
 
 
 async def text() -> str:

@@ -17,7 +17,7 @@ from jigsaw_triton.servers.metrics import parse_metrics
 from tests.console.conftest import Desk
 from tests.console.listening import asked
 from tests.controller.disks import fill_disk, free_disk
-from tests.fakes.live import WAIT_LIMIT_S
+from tests.waiting import WAIT_LIMIT_S
 
 
 def test_only_the_owner_can_open_the_socket_and_it_is_removed_at_the_end(desk: Desk) -> None:

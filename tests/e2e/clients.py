@@ -12,7 +12,8 @@ import tritonclient.http
 from numpy.typing import NDArray
 from tritonclient.utils import np_to_triton_dtype
 
-from tests.e2e.system import WAIT_LIMIT_S, System
+from tests.e2e.system import System
+from tests.waiting import WAIT_LIMIT_S
 
 Array = NDArray[Any]
 PROTOCOLS = ("http", "grpc")

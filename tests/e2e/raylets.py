@@ -10,7 +10,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tests.e2e.system import WAIT_LIMIT_S, System, free_ports
+from tests.e2e.system import System, free_ports
+from tests.waiting import WAIT_LIMIT_S
 
 _MARK = "TEST_OF_JIGSAW"
 """Environment variable that all processes of a cluster have, and whatever they start."""

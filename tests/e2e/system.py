@@ -22,10 +22,9 @@ from jigsaw_triton.servers.command import shm_prefix
 from jigsaw_triton.servers.members import members
 from jigsaw_triton.servers.metrics import parse_metrics
 from jigsaw_triton.servers.os_process import start_time
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 COMMAND = (sys.executable, "-m", "jigsaw_triton.cli.main")
-WAIT_LIMIT_S = 120.0
-"""Timeout of every wait in these tests, in seconds."""
 
 _POLL_S = 0.05
 _PORTS = range(20_000, 32_000)
@@ -164,17 +163,11 @@ class System:
 
     def wait_started(self) -> None:
         """Waits until the controller answers."""
-        give_up_at = time.monotonic() + WAIT_LIMIT_S
-        while not self._deployment.running:
-            assert time.monotonic() < give_up_at, "no controller answers"
-            time.sleep(_POLL_S)
+        eventually(lambda: self._deployment.running)
 
     def wait_gone(self) -> None:
         """Waits until all processes of the deployment have ended."""
-        give_up_at = time.monotonic() + WAIT_LIMIT_S
-        while processes := self._processes():
-            assert time.monotonic() < give_up_at, processes
-            time.sleep(_POLL_S)
+        eventually(lambda: not self._processes(), self._processes)
 
     def supervisor_pid(self) -> int:
         """Process id of the controller's supervisor."""
@@ -183,10 +176,7 @@ class System:
 
     def wait_controller_gone(self) -> None:
         """Waits until neither the controller nor its supervisor runs."""
-        give_up_at = time.monotonic() + WAIT_LIMIT_S
-        while any("jigsaw_triton.api." in line for line in self._processes().values()):
-            assert time.monotonic() < give_up_at
-            time.sleep(_POLL_S)
+        eventually(lambda: not any("jigsaw_triton.api." in line for line in self._processes().values()))
 
     def kill_controller(self) -> None:
         """Kills the controller and its supervisor, so that nobody starts it again; the servers go on."""
@@ -222,10 +212,7 @@ class System:
 
     def wait_ended(self, pid: int) -> None:
         """Waits until a process has ended."""
-        give_up_at = time.monotonic() + WAIT_LIMIT_S
-        while start_time(pid) is not None:
-            assert time.monotonic() < give_up_at, f"{pid} still runs"
-            time.sleep(_POLL_S)
+        eventually(lambda: start_time(pid) is None, lambda: f"{pid} still runs")
 
     def lose_locks(self) -> None:
         """Deletes the locks and the socket of the controller, so that the next one takes the present one for dead."""

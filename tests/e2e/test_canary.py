@@ -8,7 +8,8 @@ import pytest
 
 from tests.e2e.app import SQUARE, write_application
 from tests.e2e.clients import Crowd
-from tests.e2e.system import WAIT_LIMIT_S, System
+from tests.e2e.system import System
+from tests.waiting import WAIT_LIMIT_S
 
 pytestmark = pytest.mark.e2e
 

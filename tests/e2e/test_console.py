@@ -18,7 +18,8 @@ import pytest
 from jigsaw_triton.console.web.running import ASSETS_VARIABLE, running_console
 from jigsaw_triton.controller.persistence.paths import deployment_paths
 from tests.e2e.clients import Client
-from tests.e2e.system import WAIT_LIMIT_S, System, free_ports
+from tests.e2e.system import System, free_ports
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -138,7 +139,4 @@ def test_a_console_follows_a_deployment_to_its_end(system: System, tmp_path: Pat
     assert Browser(again.out.strip()).get("/api/session")["allow_changes"] is False
 
     assert system.run("down").code == 0
-    give_up_at = time.monotonic() + WAIT_LIMIT_S
-    while running_console(deployment_paths(system.state)) is not None:
-        assert time.monotonic() < give_up_at
-        time.sleep(_POLL_S)
+    eventually(lambda: running_console(deployment_paths(system.state)) is None)

@@ -11,8 +11,8 @@ import pytest
 from jigsaw_triton.compiler.store import write_route
 from tests.e2e.app import gated, write_application
 from tests.e2e.clients import Client, Crowd, expected
-from tests.e2e.system import WAIT_LIMIT_S, System
-from tests.waiting import eventually
+from tests.e2e.system import System
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 pytestmark = pytest.mark.e2e
 

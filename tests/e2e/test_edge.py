@@ -21,7 +21,8 @@ from tritonclient.utils import InferenceServerException
 from jigsaw_triton.servers.installation import Installation
 from tests.e2e.app import write_application
 from tests.e2e.clients import Crowd, expected
-from tests.e2e.system import WAIT_LIMIT_S, System, free_ports
+from tests.e2e.system import System, free_ports
+from tests.waiting import WAIT_LIMIT_S
 
 pytestmark = pytest.mark.e2e
 

@@ -12,7 +12,8 @@ import pytest
 import jigsaw_triton as jt
 from tests.e2e.app import write_application
 from tests.e2e.clients import Crowd
-from tests.e2e.system import WAIT_LIMIT_S, System
+from tests.e2e.system import System
+from tests.waiting import WAIT_LIMIT_S
 
 pytestmark = pytest.mark.e2e
 

@@ -18,10 +18,11 @@ from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from jigsaw_triton.servers.mps import end_processes
 from tests.e2e.app import write_application
 from tests.e2e.clients import Client, Crowd, expected
-from tests.e2e.system import WAIT_LIMIT_S, System
+from tests.e2e.system import System
 from tests.fakes import mps
 from tests.fakes.docker import Docker
 from tests.fakes.nvml.machine import Machine
+from tests.waiting import WAIT_LIMIT_S
 
 pytestmark = pytest.mark.e2e
 

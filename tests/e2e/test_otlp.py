@@ -13,8 +13,9 @@ import pytest
 
 from tests.e2e.app import write_application
 from tests.e2e.clients import PROTOCOLS, Client
-from tests.e2e.system import WAIT_LIMIT_S, System, free_ports
+from tests.e2e.system import System, free_ports
 from tests.fakes.otlp import Received, Receiver
+from tests.waiting import WAIT_LIMIT_S
 
 pytestmark = pytest.mark.e2e
 

@@ -19,10 +19,11 @@ import pytest
 import yaml
 
 from tests.e2e.clients import Client
-from tests.e2e.system import WAIT_LIMIT_S, System, free_ports
+from tests.e2e.system import System, free_ports
 from tests.fakes.pages import Page
 from tests.launch.test_prometheus import ALERTS, INSTALL, NAME, PROMETHEUS, RECORDS, panels
 from tests.programs import needed
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -213,10 +214,9 @@ def without_labels(query: str) -> str:
 
 
 def wait_value(server: Server, query: str, value: str) -> None:
-    give_up_at = time.monotonic() + WAIT_LIMIT_S
-    while [sample["value"][1] for sample in server.query(query)] != [value]:
-        assert time.monotonic() < give_up_at, f"{query} is not {value}"
-        time.sleep(0.5)
+    eventually(
+        lambda: [sample["value"][1] for sample in server.query(query)] == [value], lambda: f"{query} is not {value}"
+    )
 
 
 def check_report(system: System, path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 import jigsaw_triton as jt
 from jigsaw_triton.cli.commands.init import SKELETON
 from jigsaw_triton.evaluation.traces import Trace
-from tests.e2e.system import WAIT_LIMIT_S, System
+from tests.e2e.system import System
+from tests.waiting import WAIT_LIMIT_S
 
 pytestmark = pytest.mark.e2e
 

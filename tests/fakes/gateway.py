@@ -36,9 +36,10 @@ from jigsaw_triton.runtime.spec import (
 from jigsaw_triton.runtime.steps import Step
 from tests.compiler.samples import spec_text
 from tests.fakes.arithmetic import Model
-from tests.native.core import WAIT_LIMIT_S, Engine, Failure, Front, Outcome, Request
+from tests.native.core import Engine, Failure, Front, Outcome, Request
 from tests.native.worker import Call, Refuse
 from tests.native.worker import Worker as Server
+from tests.waiting import WAIT_LIMIT_S
 
 Result = dict[str, Array] | Failure
 Run = Callable[[str, Sequence[Arrays], Sequence[str]], list[Result]]

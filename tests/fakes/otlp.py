@@ -15,7 +15,8 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service_grpc
 from opentelemetry.proto.trace.v1 import trace_pb2 as proto
 
-WAIT_LIMIT_S = 60.0
+from tests.waiting import WAIT_LIMIT_S
+
 _POLL_S = 0.02
 
 Answer = tuple[int, bytes]

@@ -9,7 +9,7 @@ import numpy as np
 import tritonclient.grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from tests.e2e.system import WAIT_LIMIT_S
+from tests.waiting import WAIT_LIMIT_S
 
 
 class GrpcGateway(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]

@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 
 from jigsaw_triton.api.fronts import FrontFile
-from tests.e2e.system import COMMAND, WAIT_LIMIT_S
+from tests.e2e.system import COMMAND
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 _POLL_S = 0.05
 
@@ -211,10 +212,7 @@ class FrontProcess:
 
     def wait(self, condition: Callable[[], bool]) -> None:
         """Waits until a condition holds."""
-        give_up_at = time.monotonic() + WAIT_LIMIT_S
-        while not condition():
-            assert time.monotonic() < give_up_at, self.log()
-            time.sleep(_POLL_S)
+        eventually(condition, self.log)
 
     def ask(self, count: int = 1, *, model: str = "traffic", call: str = "infer") -> Counter[str]:
         """Sends requests one after the other on one connection. Returns the number of each answer."""

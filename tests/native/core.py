@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from jigsaw_triton.runtime.dtypes import to_numpy, to_triton
 from native.build import build_testing
+from tests.waiting import WAIT_LIMIT_S
 
 Array = NDArray[Any]
 
-WAIT_LIMIT_S = 60.0
-"""Seconds after which a test considers a request stuck."""
 
 _P, _S, _I, _D = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_double
 _FUNCTIONS: Mapping[str, tuple[Any, list[Any]]] = {

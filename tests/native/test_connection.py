@@ -9,8 +9,8 @@ import pytest
 
 from tests.native import specs
 from tests.native.conftest import Bench, column, double
-from tests.native.core import WAIT_LIMIT_S
 from tests.native.worker import Call, Worker, bad, message, slowly
+from tests.waiting import WAIT_LIMIT_S
 
 
 def test_an_answer_may_arrive_byte_by_byte(bench: Bench) -> None:

@@ -11,9 +11,9 @@ import pytest
 from tests.native.conftest import Bench, column, occupy
 from tests.native.draining import drain
 from tests.native.worker import Handler
+from tests.waiting import WAIT_LIMIT_S
 
 SPAWN = multiprocessing.get_context("spawn")
-WAIT_LIMIT_S = 30.0
 
 
 def slot(bench: Bench) -> Path:

@@ -7,20 +7,10 @@ import pytest
 
 from tests.native.conftest import Bench, column
 from tests.native.core import Array
-from tests.native.generations import (
-    WAIT_LIMIT_S,
-    bound,
-    chosen,
-    is_used,
-    lock,
-    of,
-    route,
-    rows,
-    rows_front,
-    worker,
-)
+from tests.native.generations import bound, chosen, is_used, lock, of, route, rows, rows_front, worker
 from tests.native.specs import spec, task
 from tests.native.worker import Answer, Call, HangUp
+from tests.waiting import WAIT_LIMIT_S
 
 
 def test_a_generation_is_locked_while_a_request_uses_it(bench: Bench) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw_triton.runtime.dtypes import to_triton
-from tests.native.core import WAIT_LIMIT_S, Array, from_bytes, library, take_text, to_bytes
+from tests.native.core import Array, from_bytes, library, take_text, to_bytes
+from tests.waiting import WAIT_LIMIT_S
 
 CODES = ("UNKNOWN", "INTERNAL", "NOT_FOUND", "INVALID_ARG", "UNAVAILABLE", "UNSUPPORTED", "ALREADY_EXISTS", "CANCELLED")
 API = (1, 19)

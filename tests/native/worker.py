@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from jigsaw_triton.runtime.dtypes import to_triton
-from tests.native.core import WAIT_LIMIT_S, Array, from_bytes, to_bytes
+from tests.native.core import Array, from_bytes, to_bytes
+from tests.waiting import WAIT_LIMIT_S
 
 SECRET = "open-sesame-0123456789"
 """Secret that an order to register shared memory must carry."""

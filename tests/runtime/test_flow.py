@@ -11,15 +11,13 @@ from hypothesis import strategies as st
 from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.runtime.flow import Flow, FlowError, Gathering, Outcome, plan_flow
 from jigsaw_triton.runtime.spec import PipelineSpec, PipelineStep
+from tests.waiting import WAIT_LIMIT_S
 
 
 def step(model: str, *inputs: str) -> PipelineStep:
     """Returns a step with inputs I0, I1, ... and outputs Y and Z."""
     return PipelineStep(model, {f"I{n}": t for n, t in enumerate(inputs)}, {"Y": f"{model}.Y", "Z": f"{model}.Z"})
 
-
-WAIT_LIMIT_S = 60.0
-"""Timeout of the tests in seconds, far beyond their normal duration."""
 
 DIAMOND = PipelineSpec(
     "g",

@@ -11,8 +11,8 @@ from jigsaw_triton.console.otlp.encoding import Encoded, encoded, request
 from jigsaw_triton.console.otlp.sender import Counts, RefusedError, RetryLaterError, Sender, post
 from tests.console.otlp.test_encoding import SPAN
 from tests.e2e.system import free_ports
-from tests.fakes.otlp import WAIT_LIMIT_S, Receiver
-from tests.waiting import eventually
+from tests.fakes.otlp import Receiver
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 MESSAGE = request([encoded(SPAN)], {"gateway": {}}, ("jigsaw-triton", "1.0"))
 

@@ -9,7 +9,8 @@ import pytest
 from jigsaw_triton.console.web import feed as module
 from jigsaw_triton.console.web.feed import Feed, Page
 from tests.console.web.test_measured import text as metrics_text
-from tests.fakes.live import WAIT_LIMIT_S, FakeLive, event, frames
+from tests.fakes.live import FakeLive, event, frames
+from tests.waiting import WAIT_LIMIT_S
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.cookiejar import CookieJar
@@ -24,7 +23,7 @@ from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
 from jigsaw_triton.controller.persistence.records import STOPPED
 from jigsaw_triton.errors import InputError, MissingDependencyError, StateError
 from tests.e2e.system import free_ports
-from tests.fakes.live import WAIT_LIMIT_S
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 
 @pytest.fixture
@@ -53,11 +52,10 @@ def console(paths: Paths, pages: Path) -> Iterator[tuple["subprocess.Popen[str]"
         text=True,
     )
     try:
-        give_up_at = time.monotonic() + WAIT_LIMIT_S
-        while (found := running_console(paths)) is None:
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < give_up_at
-            time.sleep(0.05)
+        eventually(lambda: process.poll() is not None or running_console(paths))
+        assert process.poll() is None, process.communicate()[1]
+        found = running_console(paths)
+        assert found is not None
         assert found.url.startswith(f"http://127.0.0.1:{port}/login?token=")
         assert found.options["port"] == port
         yield process, found.url

@@ -12,7 +12,8 @@ from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from tests.console.test_trace import FIRST, RUN, SECOND, write
 from tests.console.web.conftest import Visit, Visiting, kept
-from tests.fakes.live import WAIT_LIMIT_S, event, frames
+from tests.fakes.live import event, frames
+from tests.waiting import WAIT_LIMIT_S
 
 API = ("session", "stream", "history", "events", "servers", "logs?server=gateway", "traces", "traces/x", "plan")
 PASSWORD = "correct horse battery"

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.controller.fleet.drain import drained, locked
-
-WAIT_LIMIT_S = 30.0
+from tests.waiting import WAIT_LIMIT_S
 
 
 class Gateway:

@@ -14,8 +14,7 @@ from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.remote_traces import FILE, RemoteTraces
 from jigsaw_triton.runtime.trace import FOLDER, WORKERS
 from tests.console.otlp.records import run
-
-WAIT_LIMIT_S = 30.0
+from tests.waiting import WAIT_LIMIT_S
 
 
 class FakeNode:

@@ -23,9 +23,8 @@ from jigsaw_triton.controller.fleet.succession import Succession
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.gateway import StandbyGateway
 from tests.fakes.node import CLUSTER, NODE, FakeMachine, fake_machine
-from tests.waiting import until
+from tests.waiting import WAIT_LIMIT_S, until
 
-WAIT_LIMIT_S = 30.0
 STANDBY = replace(CLUSTER, standby_gateway=StandbyGateway(NODE, "127.0.0.2"))
 ONE = Actual(
     gateway=True,

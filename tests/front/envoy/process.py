@@ -12,10 +12,10 @@ from pathlib import Path
 from tritonclient.utils import InferenceServerException
 
 import jigsaw_triton as jt
-from tests.e2e.system import WAIT_LIMIT_S
 from tests.front.grpc_gateway import ask_grpc
 from tests.front.world import FrontProcess
 from tests.programs import missing
+from tests.waiting import WAIT_LIMIT_S
 
 _POLL_S = 0.05
 

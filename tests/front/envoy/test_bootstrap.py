@@ -17,11 +17,12 @@ from tritonclient.utils import InferenceServerException
 import jigsaw_triton as jt
 from jigsaw_triton.errors import SpecError
 from jigsaw_triton.front.envoy.bootstrap import bootstrap, left_out
-from tests.e2e.system import WAIT_LIMIT_S, free_ports
+from tests.e2e.system import free_ports
 from tests.front.envoy.process import EnvoyProcess
 from tests.front.fronts import FRONT, front
 from tests.front.grpc_gateway import GrpcGateway, tensors
 from tests.front.world import FrontProcess, Gateway
+from tests.waiting import WAIT_LIMIT_S
 
 
 def cluster(found: dict[str, Any], name: str) -> dict[str, Any]:

@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import eventually
-
-WAIT_LIMIT_S = 60.0
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 PROGRAM = """\
 import json, pathlib, subprocess, sys

@@ -14,16 +14,8 @@ from jigsaw_triton.servers.certificates.credentials import CONTROLLER, credentia
 from jigsaw_triton.servers.transport.config import Link, Node
 from jigsaw_triton.servers.transport.gateway_side import GatewaySide
 from tests.native.conftest import column
-from tests.servers.transport.world import (
-    WAIT_LIMIT_S,
-    Machine,
-    close,
-    eventually_reachable,
-    get,
-    make_credentials,
-    world,
-)
-from tests.waiting import until
+from tests.servers.transport.world import Machine, close, eventually_reachable, get, make_credentials, world
+from tests.waiting import WAIT_LIMIT_S, until
 
 pytestmark = pytest.mark.slow
 

@@ -17,14 +17,8 @@ from jigsaw_triton.servers.transport.config import Node
 from tests.native import specs
 from tests.native.broken import hang_up
 from tests.native.conftest import column
-from tests.servers.transport.world import (
-    WAIT_LIMIT_S,
-    Machine,
-    eventually_reachable,
-    get,
-    world,
-)
-from tests.waiting import until
+from tests.servers.transport.world import Machine, eventually_reachable, get, world
+from tests.waiting import WAIT_LIMIT_S, until
 
 pytestmark = pytest.mark.slow
 

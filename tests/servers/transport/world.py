@@ -18,9 +18,8 @@ from tests.native import specs
 from tests.native.conftest import column, double
 from tests.native.core import Engine, Front
 from tests.native.worker import Handler, Worker
-from tests.waiting import until
+from tests.waiting import WAIT_LIMIT_S, until
 
-WAIT_LIMIT_S = 30.0
 Events = list[tuple[str, str]]
 
 
