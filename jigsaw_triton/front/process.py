@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import threading
 import time
@@ -13,9 +12,8 @@ from pathlib import Path
 
 import aiohttp
 
-from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, take_lock
+from jigsaw_triton.controller.persistence.lock import sole_owner
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.errors import StateError
 from jigsaw_triton.front.balancer import INTERVAL_S, Balancer
 from jigsaw_triton.front.config import STATE, addresses_in, files, links, state_of
 from jigsaw_triton.front.credentials import check_gateway_tls
@@ -67,17 +65,9 @@ def run_front(paths: Paths, read: Callable[[], Front]) -> None:
         JigsawError: HAProxy cannot be fetched or does not start.
     """
     paths.create()
-    try:
-        lock = take_lock(paths.lock)
-    except AlreadyRunsError as error:
-        hint = "give each front its own folder with --state, and its own ports"
-        raise StateError(
-            "a front, or the controller of a deployment, is already running here", where=error.where, hint=hint
-        ) from error
-    try:
+    hint = "give each front its own folder with --state, and its own ports"
+    with sole_owner(paths.lock, "a front, or the controller of a deployment,", hint):
         asyncio.run(_Running(paths, read).run())
-    finally:
-        os.close(lock)
 
 
 class _Running:
