@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph, Worker, WorkerModel
+from jigsaw_triton.compiler.bundle import CompiledGraph, Worker, WorkerModel
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.counterparts import in_other_chains
@@ -238,11 +238,9 @@ class _Change:
     def _wanted_at(self, step: Step, change: Change) -> list[Worker]:
         if not step.stand_in:
             return self._wanted.get((change.gpu, change.placement), [])
-        known = (*(bundle.workers for bundle in self._bundles()), self._actual.workers)
+        running = self._running.bundle.workers if self._running is not None else {}
+        known = (running, self._target.bundle.workers, self._actual.workers)
         return stand_ins(change, self._target.wanted.cluster, known)
-
-    def _bundles(self) -> tuple[Bundle, ...]:
-        return (*((self._running.bundle,) if self._running is not None else ()), self._target.bundle)
 
     def _workers_at(self, changes: Iterable[Change], kind: str) -> list[Worker]:
         existing = by_place(self._actual.workers.values())
