@@ -106,15 +106,15 @@ def _wait_started(
     report: Callable[[str], None],
 ) -> None:
     began_s = beat_s = time.monotonic()
-    last, owner, told = heartbeat(paths.lock), None, False
+    last, owner, reported = heartbeat(paths.lock), None, False
     while supervisor_pid() != process.pid:
         now_s, beat = time.monotonic(), heartbeat(paths.lock)
         if beat is not None and beat != last:
             # A controller that follows one that has died gets no more time.
             owner, last = owner or beat[0], beat
             beat_s = now_s if beat[0] == owner else beat_s
-        if not told and now_s - began_s > _REPORT_AFTER_S:
-            told = True
+        if not reported and now_s - began_s > _REPORT_AFTER_S:
+            reported = True
             report("the controller brings the servers in line, and does not answer yet; see `jigsaw-triton logs`")
         if process.poll() == AlreadyRunsError.exit_code:
             raise StateError("another deploy is in progress", where=str(paths.state), hint=WAIT_HINT)

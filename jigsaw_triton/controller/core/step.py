@@ -63,9 +63,9 @@ def _absorb(state: State, event: e.Event) -> Outcome:
             demand = demand_with(state, now_s, rates_rps, utc_offset_s)
             # Copies of the whole state are most of the work of a second in which nothing changes.
             state = replace(state, now_s=now_s, counts=counts, times=times, demand=demand)
-            state, told = absorb_times(with_capacities(state))
+            state, reports = absorb_times(with_capacities(state))
             state, verdict = _absorb_verdict(state, state.watch and state.watch.observed(requests, now_s))
-            return state, (*told, *verdict)
+            return state, (*reports, *verdict)
         case e.Arrived():
             return _switch(with_arrivals(state, event))
         case e.WorkerExited(worker, status):

@@ -59,7 +59,7 @@ def sole_owner(path: Path, others: str, hint: str) -> Iterator[int]:
     Args:
         path: Lock file, created if missing. Its folder must exist.
         others: Processes that may hold the lock, for the message: "a front".
-        hint: What to do if one of them does.
+        hint: Advice for the user if one of them does.
 
     Yields:
         File descriptor that holds the lock.
