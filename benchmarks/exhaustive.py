@@ -12,7 +12,7 @@ from jigsaw_triton.planner.latency.latency import task_quantile
 from jigsaw_triton.planner.latency.queueing import Case, latencies_ms
 from jigsaw_triton.profiles.service import service_times
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
-from tests.fakes.replicas import replica_counts
+from tests.fakes.replicas import replica_counts, within
 
 _Uses = Mapping[int, Mapping[ProfileRow, Sequence[tuple[float, float]]]]
 """Index of a range of replica counts -> profile -> pairs of a share of its throughput and the latency at that load."""
@@ -31,7 +31,7 @@ def least_slices(problem: Problem, options: Options) -> int | None:
     cuts = [Counter(cut) for cut in maximal_multisets(board)]
     whole = [sum(some, Counter()) for some in itertools.combinations_with_replacement(cuts, len(problem.cluster.gpus))]
     best: int | None = None
-    for counts in replica_counts(rows, lambda taken: any(taken <= cut for cut in whole)):
+    for counts in replica_counts(rows, within(whole)):
         used = {row: count for row, count in zip(rows, counts, strict=True) if count}
         slices = sum(n * board.profiles[row.key.slice].compute_slices for row, n in used.items())
         if (best is None or slices < best) and _serves(workload.graph, workload.demand_rps, used, uses):

@@ -1,9 +1,15 @@
 """All combinations of replicas that fit some GPUs, for exhaustive searches."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from jigsaw_triton.profiles.table import ProfileRow
+
+
+def within(cuts: Iterable[Counter[str]]) -> Callable[[Counter[str]], bool]:
+    """Returns a function that says if one of these ways to cut the GPUs has so many slices of each kind."""
+    ways = tuple(cuts)
+    return lambda taken: any(taken <= cut for cut in ways)
 
 
 def replica_counts(

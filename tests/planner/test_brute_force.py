@@ -23,7 +23,7 @@ from jigsaw_triton.planner.search.solve import SolverFactory, make_plan
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import VECTORS, graph, task
 from tests.fakes.problems import problem, row
-from tests.fakes.replicas import replica_counts
+from tests.fakes.replicas import replica_counts, within
 
 CPU = board("cpu")
 FOREIGN = ((), (Placement(1, "1g"),), (Placement(2, "2g"), Placement(6, "1g")), (Placement(4, "3g"),))
@@ -139,7 +139,7 @@ def brute_force(p: Problem, allowed: Uses, *, accurate: bool = False) -> Best | 
     rows = p.profiles[workload.graph.name].rows()
     cuts = ways_to_cut(p)
     best: Best | None = None
-    for counts in replica_counts(rows, lambda taken: any(taken <= cut for cut in cuts)):
+    for counts in replica_counts(rows, within(cuts)):
         used = {r: n for r, n in zip(rows, counts, strict=True) if n}
         slices = sum(n * CPU.profiles[r.key.slice].compute_slices for r, n in used.items())
         if best is not None and slices > best.slices and not accurate:
