@@ -1,4 +1,4 @@
-"""What tests do with an open page: wait for what it shows, and look for faults of accessibility."""
+"""Waits for what an open page shows, and its faults of accessibility."""
 
 import re
 from collections.abc import Callable
