@@ -7,6 +7,7 @@ gateway after the Python model `normalise`, as in that application.
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -61,17 +62,22 @@ Rates = Mapping[tuple[str, str, int], Sequence[float]]
 """(`worker` or `digits`, template, clients) -> requests/s, one value for each round."""
 
 
-def classifier() -> bytes:
-    """Returns a perceptron with one hidden layer and random weights: IMAGE [8, 8] -> DIGIT [1] and SCORES [10]."""
+def classifier(hidden: Sequence[int] = (HIDDEN,)) -> bytes:
+    """Returns a perceptron with random weights: IMAGE [8, 8] -> DIGIT [1] and SCORES [10].
+
+    Args:
+        hidden: Width of each hidden layer.
+    """
     rng = np.random.default_rng(SEED)
-    layers = ((SIZE * SIZE, HIDDEN), (HIDDEN, DIGITS))
-    weights = {f"w{i}": rng.standard_normal(shape, np.float32) / 4 for i, shape in enumerate(layers)}
-    biases = {f"b{i}": np.zeros(shape[1], np.float32) for i, shape in enumerate(layers)}
-    nodes = [
-        Node("Flatten", ["IMAGE"], ["flat"]),
-        Node("Gemm", ["flat", "w0", "b0"], ["hidden"]),
-        Node("Relu", ["hidden"], ["active"]),
-        Node("Gemm", ["active", "w1", "b1"], ["logits"]),
+    layers = pairwise((SIZE * SIZE, *hidden, DIGITS))
+    weights = {f"w{i}": rng.standard_normal(shape, np.float32) / shape[0] ** 0.5 for i, shape in enumerate(layers)}
+    biases = {f"b{i}": np.zeros(width, np.float32) for i, width in enumerate((*hidden, DIGITS))}
+    nodes = [Node("Flatten", ["IMAGE"], ["x0"])]
+    for i in range(len(hidden)):
+        nodes += [Node("Gemm", [f"x{i}", f"w{i}", f"b{i}"], [f"h{i}"]), Node("Relu", [f"h{i}"], [f"x{i + 1}"])]
+    last = len(hidden)
+    nodes += [
+        Node("Gemm", [f"x{last}", f"w{last}", f"b{last}"], ["logits"]),
         Node("Softmax", ["logits"], ["SCORES"]),
         Node("ArgMax", ["SCORES"], ["DIGIT"], {"axis": 1, "keepdims": 1}),
     ]
@@ -80,7 +86,9 @@ def classifier() -> bytes:
     return onnx_file(Graph(nodes, inputs, outputs, {**weights, **biases}))
 
 
-def application(folder: Path, name: str, template: str, *, normalised: bool) -> TaskGraph:
+def application(
+    folder: Path, name: str, template: str, *, normalised: bool, hidden: Sequence[int] = (HIDDEN,)
+) -> TaskGraph:
     """Returns a graph with the classifier, after `normalise` of `ensembles/digits` if `normalised` is set."""
     image = {"dtype": "FP32", "shape": [SIZE, SIZE]}
     artifacts = {"model.onnx": "model.onnx"} | ({"model.py": "model.py"} if template == "python" else {})
@@ -108,7 +116,7 @@ def application(folder: Path, name: str, template: str, *, normalised: bool) -> 
     files = {"model.py": MODEL, "normalise.py": normalise.read_text(encoding="utf-8")}
     place = folder / name
     place.mkdir()
-    (place / "model.onnx").write_bytes(classifier())
+    (place / "model.onnx").write_bytes(classifier(hidden))
     return system.read_graph(place, json.dumps(document), files)
 
 

@@ -40,7 +40,7 @@ SECONDS = 2.0
 """Longest measurement of a configuration: there are many, and both tables rest on the same measurements."""
 
 GPUS = 8
-DEMANDS_RPS = (2.0, 5.0, 10.0)
+DEMANDS_RPS = (10.0, 20.0, 40.0)
 BOARD = "cpu"
 ROOMS = {(BOARD, kind): float(known.memory_mib or 0) for kind, known in board(BOARD).profiles.items()}
 PLAN_LIMIT_S = 20.0

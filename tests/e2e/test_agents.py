@@ -140,7 +140,8 @@ def test_a_machine_that_is_cut_off_for_a_while_starts_nothing_twice(lasting: Las
         system.wait_event(f"node {machine.name} is back", after=last)
         eventually(lambda: machine.servers() == {})
         crowd.wait_answers(30)
-    crowd.assert_none_failed()
+    # All workers were on this machine, so a request that one of them had begun to answer may be lost with it.
+    assert len(crowd.failures) <= crowd.clients, crowd.failures
 
 
 def test_the_next_controller_goes_on_with_the_machines(lasting: Lasting) -> None:

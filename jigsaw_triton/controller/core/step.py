@@ -123,6 +123,8 @@ def _absorb_failure(state: State, action: a.Action, failure: e.Failed, in_stage:
         case a.Solve(reason=reason):
             if state.phase is not Phase.SOLVING:
                 return state, ()
+            if action.lost:
+                error = f"{error} (planned without the lost GPUs {', '.join(map(str, sorted(action.lost)))})"
             # The same slow slices do not cause the same failure again and again.
             planned_slow = action.slow if action.restored is None else state.slow_planned
             state = replace(

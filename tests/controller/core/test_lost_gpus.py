@@ -84,6 +84,14 @@ def test_a_gpu_that_is_lost_during_a_change_orders_the_rest_of_it_anew() -> None
     assert ("transition", text) in world.reports
 
 
+def test_a_plan_that_fails_says_which_gpus_it_had_to_do_without() -> None:
+    world = deployed()
+    world.send(e.GpusLost(frozenset({ZERO})))
+    world.fault = lambda action: "no plan is feasible" if isinstance(action, a.Solve) else ""
+    world.send(e.DeployRequested(wanted(20.0)))
+    assert world.state.error == "no plan is feasible (planned without the lost GPUs n/0)"
+
+
 def test_a_gpu_that_stays_lost_is_reported_and_planned_around_once() -> None:
     world = deployed()
     world.send(e.GpusLost(frozenset({ZERO})))
