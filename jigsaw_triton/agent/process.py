@@ -25,7 +25,14 @@ from jigsaw_triton.controller.core.events import Noticed
 from jigsaw_triton.controller.fleet.local_node import LocalNode
 from jigsaw_triton.controller.fleet.wire import NodeEvent
 from jigsaw_triton.controller.persistence.journal import Journal
-from jigsaw_triton.controller.persistence.lock import beat, begin_heartbeat, end_owner, is_locked, sole_owner
+from jigsaw_triton.controller.persistence.lock import (
+    AlreadyRunsError,
+    beat,
+    begin_heartbeat,
+    end_owner,
+    is_locked,
+    take_lock,
+)
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.persistence.records import CONTENTS
 from jigsaw_triton.controller.persistence.secret import deployment_secret
@@ -52,7 +59,6 @@ _READY_VARIABLE = "NOTIFY_SOCKET"
 _READY = b"READY=1"
 _POLL_S = 0.2
 _LOG_LINES = 15
-_OWN_FOLDER = "give each agent its own folder with --state"
 _COMMANDED = 0
 """Stands for the command of the controller, in place of the number of a signal, where an agent says why it ends."""
 
@@ -129,7 +135,8 @@ def end_agent(paths: Paths) -> None:
         StateError: A controller runs there, or the agent does not end.
     """
     if is_locked(paths.supervisor_lock):
-        raise StateError("a controller is running here", where=str(paths.state), hint=_OWN_FOLDER)
+        hint = "give each agent its own folder with --state"
+        raise StateError("a controller is running here", where=str(paths.state), hint=hint)
     end_owner(paths.lock, _END_S)
 
 
@@ -150,11 +157,16 @@ def run_agent(paths: Paths, installation: Installation, settings: AgentSettings)
     # The servers that the agent starts must not inherit the variable.
     ready = os.environ.pop(_READY_VARIABLE, "")
     paths.create()
-    with (
-        sole_owner(paths.lock, "an agent or a controller", _OWN_FOLDER) as lock,
-        closing(Journal(paths.journal, _end_superseded)) as journal,
-    ):
-        asyncio.run(_serve(paths, lock, installation, journal, settings, ready))
+    try:
+        lock = take_lock(paths.lock)
+    except AlreadyRunsError as error:
+        hint = "give each agent its own folder with --state"
+        raise StateError("an agent or a controller is already running here", where=error.where, hint=hint) from error
+    try:
+        with closing(Journal(paths.journal, _end_superseded)) as journal:
+            asyncio.run(_serve(paths, lock, installation, journal, settings, ready))
+    finally:
+        os.close(lock)
 
 
 async def _serve(

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import threading
 import time
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import aiohttp
 
-from jigsaw_triton.controller.persistence.lock import sole_owner
+from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, take_lock
 from jigsaw_triton.controller.persistence.paths import Paths
+from jigsaw_triton.errors import StateError
 from jigsaw_triton.front.balancer import INTERVAL_S, Balancer
 from jigsaw_triton.front.config import STATE, addresses_in, files, links, state_of
 from jigsaw_triton.front.credentials import check_gateway_tls
@@ -65,9 +67,17 @@ def run_front(paths: Paths, read: Callable[[], Front]) -> None:
         JigsawError: HAProxy cannot be fetched or does not start.
     """
     paths.create()
-    hint = "give each front its own folder with --state, and its own ports"
-    with sole_owner(paths.lock, "a front, or the controller of a deployment,", hint):
+    try:
+        lock = take_lock(paths.lock)
+    except AlreadyRunsError as error:
+        hint = "give each front its own folder with --state, and its own ports"
+        raise StateError(
+            "a front, or the controller of a deployment, is already running here", where=error.where, hint=hint
+        ) from error
+    try:
         asyncio.run(_Running(paths, read).run())
+    finally:
+        os.close(lock)
 
 
 class _Running:

@@ -52,31 +52,6 @@ def take_lock(path: Path) -> int:
     return file
 
 
-@contextmanager
-def sole_owner(path: Path, others: str, hint: str) -> Iterator[int]:
-    """Holds the lock inside the `with` block.
-
-    Args:
-        path: Lock file, created if missing. Its folder must exist.
-        others: Processes that may hold the lock, for the message: "a front".
-        hint: Advice for the user if one of them does.
-
-    Yields:
-        File descriptor that holds the lock.
-
-    Raises:
-        StateError: Another process holds the lock.
-    """
-    try:
-        lock = take_lock(path)
-    except AlreadyRunsError as error:
-        raise StateError(f"{others} is already running here", where=error.where, hint=hint) from error
-    try:
-        yield lock
-    finally:
-        os.close(lock)
-
-
 def wait_unlocked(path: Path, timeout_s: float) -> bool:
     """Waits until no process holds the lock; returns False if one still does after that time. Blocks."""
     give_up_at = time.monotonic() + timeout_s
