@@ -208,7 +208,7 @@ def test_requests_end_before_the_last_worker_that_can_answer_them_leaves_the_rou
                 opened = [_answered(actual.routes[name], closed=False) for name in changed]
                 if set.intersection(*opened):
                     assert all(_answered(earlier.routes[n]) <= _answered(actual.routes[n]) | ended for n in changed)
-                ended -= set.union(*opened)
+                ended.difference_update(*opened)
 
 
 def _answered(route: Sequence[RouteEntry], *, closed: bool = True) -> set[int]:

@@ -108,7 +108,7 @@ def bundles(
         number: Number of the generation.
         variants: Variants of the tasks.
         generations: Generations of the models; none for the first and this one.
-        targets: What the graph may be compiled to.
+        targets: Targets that the graph may be compiled to.
     """
     kept = st.sampled_from(generations or [1, number])
     target = draw(st.sampled_from(targets))
