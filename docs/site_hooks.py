@@ -13,9 +13,6 @@ from docs.generators.expand import expand
 DOCS = Path(__file__).parent
 LINK = re.compile(r"\]\(((?!\w+:)[^)#\s]+)(#[^)]*)?\)")
 
-MERMAID = DOCS.parent / "console" / "node_modules" / "@mermaid-js" / "tiny" / "dist" / "mermaid.tiny.js"
-"""Library that draws diagrams in the browser. The theme would load it from another host."""
-
 DECISIONS = "adr/"
 DECISIONS_BOOST = 0.25
 """Weight of decisions in the search: other pages with the same words come before them."""
@@ -47,11 +44,12 @@ def on_files(files: Any, *, config: Any) -> Any:
 
     Args:
         files: Files of the site.
-        config: Configuration of the site.
+        config: Configuration of the site, which has the path of the library.
     """
-    if not MERMAID.is_file():
-        raise PluginError(f"{MERMAID} is missing: install the packages of the console with `python -m console.build`")
-    files.append(File.generated(config, MERMAID_ASSET, abs_src_path=str(MERMAID)))
+    library = DOCS.parent / config.extra["mermaid"]
+    if not library.is_file():
+        raise PluginError(f"{library} is missing: install the packages of the console with `python -m console.build`")
+    files.append(File.generated(config, MERMAID_ASSET, abs_src_path=str(library)))
     return files
 
 

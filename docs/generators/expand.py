@@ -3,10 +3,12 @@
 import re
 from collections.abc import Callable
 
-from docs.generators import errors, options, python
+from docs.generators import columns, errors, keys, options, python
 
 GENERATORS: dict[str, Callable[..., str]] = {
+    "columns": columns.columns,
     "errors": errors.classes,
+    "keys": keys.keys,
     "messages": errors.all_messages,
     "options": options.options,
     "python": python.members,

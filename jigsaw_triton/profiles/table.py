@@ -24,12 +24,13 @@ class ProfileKey:
     """A configuration of a variant on one kind of slice of a GPU model.
 
     Attributes:
-        gpu: Name of the GPU model.
-        task: Name of the task.
-        variant: Name of the variant.
-        slice: Kind of the slice.
-        instances: Number of Triton instances of the model in the slice.
-        batch: Batch size.
+        gpu: Name of a board of the catalog.
+        task: Name of the task in graph.yaml. Plans ignore rows with names that the graph does not have, and
+            `profiles check` reports them.
+        variant: Name of the variant of the task.
+        slice: Kind of the slice: `1g`, `1gx2`, `2g`, `3g`, `4g` or `7g`.
+        instances: Number of Triton instances of the model in the slice, at least 1.
+        batch: Batch size, at least 1.
     """
 
     gpu: str
@@ -51,20 +52,21 @@ class ProfileRow:
 
     Attributes:
         key: Configuration that was profiled.
-        latency_p50_ms: Median latency of one batch while all instances are busy.
-        latency_p95_ms: 95th percentile of that latency.
-        latency_p99_ms: 99th percentile of that latency.
-        throughput_rps: Items per second of all instances together.
-        memory_mib: Memory of all instances together.
-        source: Kind of the figures: measured, fitted from other rows, or assumed.
-        origin: Description of where the figures are from, such as the file that they were imported from. Empty if it
-            is not known.
-        error: Relative error that is stated for the median latency. None if it is not known.
-        processes: Kind of the instances: Triton instances of one server (`streams`), or processes under MPS (`mps`).
-            None if it is not known.
-        model: Digest of the model that was measured; see `evaluation.profiling.digest`. Empty if it is not known.
-        processor_ms: Processor time of an item in the processes of the worker, on boards whose slices share
-            processors. None if it is not known.
+        latency_p50_ms: Median latency in milliseconds of one batch while all instances are busy, above 0.
+        latency_p95_ms: 95th percentile of that latency, at least the median.
+        latency_p99_ms: 99th percentile of that latency, at least the 95th.
+        throughput_rps: Items per second of all instances together, above 0.
+        memory_mib: Memory in MiB of all instances together, at least 0.
+        source: Kind of the figures: `measured`, `fitted` from other rows, or `assumed`.
+        origin: Description of where the figures are from, such as `perf_analyzer: detect.csv`: up to 200 printable
+            characters. Empty if it is not known.
+        error: Relative standard deviation that is stated for the median latency, such as 0.03. None (an empty cell) if
+            it is not known.
+        processes: Form of the instances: `streams` in one server, or `mps`, a server each under MPS. None (an empty
+            cell) if it is not known.
+        model: Digest of the model that was measured, 12 hexadecimal digits. Empty if it is not known.
+        processor_ms: Processor time in milliseconds of an item in the processes of the worker, on the board `cpu`.
+            Plans for slices that share processors add it up. None (an empty cell) if it is not known.
     """
 
     key: ProfileKey

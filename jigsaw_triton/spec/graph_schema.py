@@ -73,20 +73,22 @@ class Metadata(Entry):
     """Metadata of the graph."""
 
     name: Name = Field(examples=["traffic"])
-    """Name of the graph, which is the model name that clients use."""
+    """Name of the graph, which clients use as the name of the model."""
 
 
 class SloEntry(Entry):
     """Service level objective of the graph."""
 
     latency_ms: float = Field(gt=0, examples=[250])
-    """Largest end-to-end latency at the gateway, in milliseconds, at `percentile`."""
+    """Latency in milliseconds, end to end at the gateway, that `percentile` of the requests keep."""
     percentile: float = Field(default=99.0, gt=0, lt=100, examples=[99])
-    """Percentage of the requests whose latency must be within latency_ms."""
+    """Share of the requests that keep the latency, in percent."""
     accuracy: float = Field(default=1.0, gt=0, le=1, examples=[0.9])
-    """Smallest accuracy, relative to the best variant of each task and multiplied along every path."""
+    """Least accuracy: that of each task's variant divided by that of the task's best variant, multiplied along every
+    path."""
     accuracy_mode: Literal["floor", "mean"] = "floor"
-    """Scope of accuracy. floor: it holds for each request; mean: it holds on average over requests."""
+    """Requests that keep the accuracy. `floor`: each request. `mean`: the requests on average, so that less accurate
+    variants may take a part of the calls (the `share`s of the plan)."""
 
 
 class InputEntry(Entry):
@@ -95,9 +97,9 @@ class InputEntry(Entry):
     dtype: DType = Field(examples=["FP32"])
     """Triton data type."""
     shape: Shape
-    """Dimensions; -1 for one that varies."""
+    """Dimensions, without a batch dimension. -1 is a dimension that varies."""
     rows: float | None = Field(default=None, gt=0, examples=[5])
-    """Expected leading dimension, if a task iterates over this input; 1 by default."""
+    """Number of rows to expect when planning, if a task iterates over the input; 1 by default."""
 
 
 class OutputEntry(Entry):
@@ -106,8 +108,8 @@ class OutputEntry(Entry):
     dtype: DType = Field(examples=["FP32"])
     """Triton data type."""
     shape: ModelShape
-    """Dimensions; -1 for one that varies. [] is for a model whose output has the batch dimension alone: it is served as
-    [1]."""
+    """Dimensions of one call, without a batch dimension. -1 is a dimension that varies. `[]` is for a model whose
+    output has the batch dimension alone: clients and other tasks see the shape `[1]`."""
 
     @property
     def served_shape(self) -> tuple[int, ...]:
@@ -119,34 +121,34 @@ class TaskInputEntry(Entry):
     """Source of a task's input and, optionally, the type that the task expects."""
 
     source: Reference = Field(alias="from")
-    """Tensor that the input receives: task.OUTPUT, or inputs.NAME for an input of the graph."""
+    """Tensor that the input receives: `task.OUTPUT`, or `inputs.NAME` for an input of the graph."""
     dtype: DType | None = Field(default=None, examples=["FP32"])
-    """Expected data type, checked against that of the source."""
+    """Data type that the model expects, compared with what arrives."""
     shape: ModelShape | None = None
-    """Expected shape of one call, checked against that of the source; -1 matches any size. [] is for a model whose
-    input has the batch dimension alone: the source is [1]."""
+    """Shape that the model expects in one call, compared with what arrives. -1 matches any size. `[]` is for a model
+    whose input has the batch dimension alone: the tensor that arrives has the shape `[1]`."""
 
 
 class WhenEntry(Entry):
     """Condition under which a task runs; if it does not hold, the task's outputs have no rows."""
 
     tensor: Reference
-    """Numeric tensor with one element per request."""
+    """Numeric tensor with one element for each request, and without rows."""
     above: float | None = Field(default=None, examples=[0.5])
-    """Lower bound: the task runs if the element is greater."""
+    """Lower bound: the task runs if the element is greater. Give either `above` or `below`."""
     below: float | None = Field(default=None, examples=[0.5])
     """Upper bound: the task runs if the element is less."""
     probability: float = Field(default=1.0, gt=0, le=1, examples=[0.7])
-    """Expected share of requests for which the task runs."""
+    """Share of the requests for which to expect the task to run when planning."""
 
 
 class MeasuredEntry(Entry):
     """Measurement that an accuracy comes from, as `profile --accuracy` writes it."""
 
     metric: Name = Field(examples=["exact"])
-    """Metric: exact, top1, f1, edit, or a function of the file of labels."""
+    """Metric: `exact`, `top1`, `f1`, `edit`, or a function of the file of labels."""
     data: str = Field(min_length=1, examples=["labels.npz"])
-    """File of the labelled set, relative to graph.yaml's folder."""
+    """File of the labelled set, relative to the folder of graph.yaml."""
     n: int = Field(ge=1, examples=[719])
     """Number of labelled requests."""
     low: float = Field(ge=0, examples=[0.93])
@@ -161,17 +163,18 @@ class VariantEntry(Entry):
     name: Name = Field(examples=["small"])
     """Name of the variant, unique in the task."""
     accuracy: float = Field(gt=0, examples=[37.4])
-    """Accuracy in any unit that the task's variants share; higher is better."""
+    """Accuracy, in a unit that all variants of the task share; higher is better."""
     measured: MeasuredEntry | None = None
-    """Measurement that `accuracy` comes from; absent if somebody else measured it."""
+    """Measurement that `accuracy` comes from, as `profile --accuracy` writes it; absent if somebody else measured
+    it."""
     template: Name = Field(examples=["onnxruntime"])
-    """Model template: the name of a folder of model_repository_templates."""
+    """Template, which says how the model is served: the name of a folder of model_repository_templates."""
     artifacts: dict[str, str] = Field(default={}, examples=[{"model.onnx": "models/small.onnx"}])
-    """File name in the model's version folder: path of the source file, relative to graph.yaml's folder."""
+    """Files of the model: name in the model's version folder -> path, relative to the folder of graph.yaml."""
     parameters: dict[str, Scalar] = Field(default={}, examples=[{"threshold": 0.5}])
-    """Parameters that the variant's runner receives as text."""
+    """Values for the code that runs the variant. They are passed as text: `0.5` as `"0.5"`, `true` as `"true"`."""
     yields: dict[str, Annotated[float, Field(gt=0)]] = Field(default={}, examples=[{"CROPS": 2.6}])
-    """Output with rows: expected number of rows per call."""
+    """Output with rows -> number of rows to expect from a call. Required if a task iterates over the output."""
 
 
 class TaskEntry(Entry):
@@ -186,64 +189,72 @@ class TaskEntry(Entry):
             BeforeValidator(long_form("from"), json_schema_input_type=TaskInputEntry | str),
         ],
     ] = Field(min_length=1, max_length=LIMIT_TENSORS, examples=[{"IMAGE": "inputs.FRAME"}])
-    """Input of the model: task.OUTPUT, inputs.NAME, or {from, dtype, shape}."""
+    """Inputs of the model: each is a reference, or a mapping with the type that the model expects. The names of the
+    inputs of a Python step are the parameters of its function."""
     outputs: dict[Name, OutputEntry] = Field(
         min_length=1, max_length=LIMIT_TENSORS, examples=[{"BOXES": {"dtype": "FP32", "shape": [-1, 4]}}]
     )
-    """Output of the model: its type for one call."""
+    """Outputs of the model, with their types."""
     counts: dict[Name, Name] = Field(default={}, max_length=LIMIT_TENSORS, examples=[{"BOX_COUNT": "BOXES"}])
-    """Additional output, computed at the gateway: the output of the model whose rows it counts for each call."""
+    """Further outputs, made at the gateway: each names an output of the model, and holds the number of rows that each
+    call made of it."""
     variants: list[VariantEntry] = Field(
         default=[],
         min_length=1,
         max_length=LIMIT_VARIANTS,
         examples=[[{"name": "small", "accuracy": 37.4, "template": "onnxruntime"}]],
     )
-    """Models that can perform the task."""
+    """Models that can do the task; required without `python`."""
     for_each: Reference | None = None
-    """Tensor over whose rows the task iterates, with one call per row."""
+    """Tensor whose rows the task is called for, one call for each row."""
     when: WhenEntry | None = Field(default=None, examples=[{"tensor": "detect.SCORE", "above": 0.5}])
     """Condition under which the task runs."""
     retry: Literal["once", "never"] = "once"
-    """Number of retries of a failed call that its worker may have executed: once, on another worker, or never."""
+    """Policy for a failed call that its worker may have executed. `once`: the call is sent once more, to another worker
+    if there is one. `never`: it is not sent again, and its requests fail; use this for models and code that must not
+    run twice. With `never`, a batch that a model refuses fails all its requests; with `once`, the batch is tried again
+    request by request. Calls that no worker has begun are always sent again."""
     python: str | None = Field(default=None, examples=["steps/crop.py"])
-    """File that defines a function `step`, relative to graph.yaml's folder, in place of variants. A steps worker runs
-    it."""
+    """File with the code of a Python step, relative to the folder of graph.yaml, in place of `variants`, `for_each` and
+    `when`. It defines a function `step`, which a steps worker runs."""
     latency_ms: float | None = Field(default=None, gt=0, examples=[2])
-    """Milliseconds of the SLO that are reserved for the python step; 1 by default. Only with python."""
+    """Milliseconds of the SLO that are reserved for a Python step; 1 by default. The metrics show how long it really
+    takes. The step gets as many processes as keep each half busy at the planned demand, at most 8."""
     yields: dict[str, Annotated[float, Field(gt=0)]] = Field(default={}, examples=[{"CROPS": 2.6}])
-    """Output with rows: expected number of rows per call. Only with python."""
+    """Output with rows of a Python step -> number of rows to expect. Required if a task iterates over the output."""
 
 
 class MetricEntry(Entry):
     """Comparison of answers with labels."""
 
     metric: Name = Field(examples=["exact"])
-    """Metric: exact, top1, f1, edit, or the name of a function in the file of labels, a Python file."""
+    """Metric: `exact`, `top1`, `f1`, `edit`, or the name of a function in the file of labels, a Python file."""
     output: Name | None = Field(default=None, examples=["LABEL"])
-    """Output that the metric compares with its labels; a function gets all of them and needs none."""
+    """Output that the metric compares with its labels. A function gets all tensors and has no `output`."""
 
 
 class LabelsEntry(Entry):
     """Labelled set of the application, and the metrics by which accuracies are measured on it."""
 
     data: str = Field(examples=["labels.npz"])
-    """File of the labelled set, .npz or .py, relative to graph.yaml's folder."""
+    """File of the labelled set, in the folder of graph.yaml: `.npz`, or a Python file (`.py`). It need not exist,
+    except to measure."""
     tasks: dict[Name, MetricEntry] = Field(
         default={}, max_length=LIMIT_TASKS, examples=[{"classify": {"metric": "exact", "output": "LABEL"}}]
     )
-    """Task: metric of its variants' accuracy."""
+    """Task -> metric of the accuracy of its variants."""
     graph: MetricEntry | None = None
-    """Metric of the accuracy end to end. Its output is one of the graph."""
+    """Metric of the accuracy end to end, whose `output` is one of the graph."""
 
 
 class CombinationEntry(Entry):
     """Accuracy of a combination of variants end to end, as `profile --accuracy --pairs` writes it."""
 
     variants: dict[Name, Name] = Field(max_length=LIMIT_TASKS, examples=[{"detect": "small", "classify": "large"}])
-    """Task: its variant. Tasks that are left out use their most accurate variant."""
+    """Task -> its variant, for two or more tasks. The other tasks had their best variants."""
     accuracy: float = Field(gt=0, examples=[0.71])
-    """Accuracy end to end, in a unit that all combinations share; higher is better."""
+    """Accuracy end to end, in a unit that all combinations share; higher is better. It need not be the unit of any
+    task."""
     measured: MeasuredEntry | None = None
     """Measurement that `accuracy` comes from."""
 
@@ -256,9 +267,9 @@ class GraphSpec(Entry):
     inputs: dict[Name, InputEntry] = Field(
         min_length=1, max_length=LIMIT_TENSORS, examples=[{"FRAME": {"dtype": "UINT8", "shape": [-1, -1, 3]}}]
     )
-    """Tensors that clients send."""
+    """Tensors that clients send. Each must be used."""
     outputs: dict[Name, Reference] = Field(min_length=1, max_length=LIMIT_TENSORS, examples=[{"BOXES": "detect.BOXES"}])
-    """Tensors that clients receive: task.OUTPUT."""
+    """Tensors that clients get: each is a reference, `task.OUTPUT`, or `inputs.NAME` for an input of the graph."""
     tasks: dict[Name, TaskEntry] = Field(
         min_length=1,
         max_length=LIMIT_TASKS,
@@ -272,18 +283,18 @@ class GraphSpec(Entry):
             }
         ],
     )
-    """Tasks and python steps of the graph."""
+    """Tasks and Python steps of the graph, in any order."""
     target: Literal["auto", "graph", "ensemble", "bls"] = "auto"
-    """Form in which the graph is served. graph: one compiled front; ensemble: a native Triton ensemble; bls: a Python
-    model; auto: the same as graph."""
+    """Form in which the gateway serves the graph. `graph`: one compiled front; `ensemble`: a native Triton ensemble;
+    `bls`: a Python model; `auto`: the same as `graph`."""
     overload: Literal["refuse", "queue"] = "refuse"
-    """Policy for requests that can no longer meet the SLO: refuse them at once, or queue them."""
+    """Policy for requests that can no longer be answered within the SLO: `refuse` them at once, or `queue` them."""
     priority: int = Field(default=0, ge=-LIMIT_PRIORITY, le=LIMIT_PRIORITY, examples=[10])
     """Priority of the graph: if the cluster cannot serve all load, graphs with a larger number are served first."""
     weight: float = Field(default=1.0, gt=0, le=LIMIT_WEIGHT, examples=[2])
-    """Weight among graphs of equal priority: with twice the weight, a graph sheds half as large a share of its load."""
+    """Weight among graphs of equal priority: with twice the weight, a graph lacks half as large a share of its load."""
     sample: dict[str, str] = Field(default={}, examples=[{"FRAME": "samples/frame.npy"}])
-    """Input of the graph: a .npy file with the tensor of one real request, for probes and benchmarks."""
+    """Input of the graph -> `.npy` file with the tensor of one real request, which probes and benchmarks send."""
     labels: LabelsEntry | None = Field(default=None, examples=[{"data": "labels.npz"}])
     """Labelled set on which `profile --accuracy` measures the variants."""
     combinations: list[CombinationEntry] = Field(

@@ -90,8 +90,8 @@ def subschema(schema: dict[str, Any], path: Path) -> dict[str, Any]:
     """
     node = schema
     for part in path:
-        node = _step(_resolved(schema, node), part)
-    return _resolved(schema, node)
+        node = _step(resolved(schema, node), part)
+    return resolved(schema, node)
 
 
 def _step(node: dict[str, Any], part: str | int) -> dict[str, Any]:
@@ -103,7 +103,13 @@ def _step(node: dict[str, Any], part: str | int) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+def resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    """Returns a part of a JSON Schema without references: the long form of an entry that also has a short form.
+
+    Args:
+        schema: The whole schema.
+        node: The part.
+    """
     if "anyOf" in node:
         first = next(option for option in node["anyOf"] if option.get("type") != "null")
         node = {**first, **{key: value for key, value in node.items() if key != "anyOf"}}

@@ -1,10 +1,9 @@
 """The commands of pages that need a running deployment work, one after the other, as a reader types them.
 
-Commands that need none are in blocks of language `sh` on the how-to pages, which `tests/test_how_to.py` runs.
+`tests/docs/pages.py` says which blocks these are.
 """
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -12,17 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.pages import DEPLOYED, blocks
 from tests.e2e.system import System
 
 pytestmark = pytest.mark.e2e
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
 SKELETON = Path(__file__).resolve().parents[2] / "jigsaw_triton" / "cli" / "commands" / "skeleton"
-BLOCK = re.compile(r'^```(python|sh|bash|yaml)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
 
-def follow(page: str, folder: Path, system: System, *languages: str) -> str:
-    """Runs the blocks of a page in some languages and returns what they print. Python blocks with a title are files."""
+def follow(page: str, folder: Path, system: System) -> str:
+    """Runs the blocks of a page and returns what they print. Blocks with a title are files."""
     binaries = Path(sys.executable).parent
     environment = {
         **os.environ,
@@ -38,11 +36,11 @@ def follow(page: str, folder: Path, system: System, *languages: str) -> str:
         "JIGSAW_DURATION": "1",
     }
     printed = []
-    for language, title, text in BLOCK.findall((DOCS / page).read_text()):
+    for language, title, text in blocks(page, *DEPLOYED[page], "yaml"):
         text = text.replace("localhost:8000", f"localhost:{system.http}")
         if title:
             (folder / title).write_text(text)
-        if title or language not in languages:
+        if title or language == "yaml":
             continue
         command = [sys.executable, "-c", text] if language == "python" else ["bash", "-euxc", text]
         ran = subprocess.run(
@@ -56,7 +54,7 @@ def follow(page: str, folder: Path, system: System, *languages: str) -> str:
 # A dozen servers and commands load torch, one after the other.
 @pytest.mark.timeout(900)
 def test_the_first_application(system: System, tmp_path: Path) -> None:
-    printed = follow("tutorial/first-application.md", tmp_path, system, "python", "sh")
+    printed = follow("tutorial/first-application.md", tmp_path, system)
     assert [line for line in printed.splitlines() if line.startswith("at ")]
     assert "queue" in printed
     system.wait_gone()
@@ -68,5 +66,5 @@ def test_a_page_about_deployments(system: System, tmp_path: Path, page: str) -> 
         shutil.copytree(SKELETON, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
         graph = tmp_path / name / "graph.yaml"
         graph.write_text(graph.read_text().replace("{name: hello}", f"{{name: {name}}}"))
-    printed = follow(page, tmp_path, system, "python", "bash")
+    printed = follow(page, tmp_path, system)
     assert ("close" if page == "how-to/accuracy.md" else "generation") in printed

@@ -2,11 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from jigsaw_triton.api.drift import live_drifts
+from jigsaw_triton.api.observed import ObservedDeployment
+from jigsaw_triton.api.profile_files import load_profiles
+from jigsaw_triton.errors import StateError
 from tests.e2e.app import SQUARE, write_application
-from tests.e2e.clients import Crowd
+from tests.e2e.clients import Client, Crowd
 from tests.e2e.system import System
+from tests.e2e.test_pages import follow
 
 pytestmark = pytest.mark.e2e
 
@@ -20,8 +26,24 @@ def test_a_model_slower_than_its_profile_is_reported_and_planned_with(system: Sy
         system.wait_event("slow: words.square.slow on ", after=last)
         last = system.wait_event("(slices are slower than profiled)", after=last)
         system.wait_event("ready: ", after=last)
+        while not judged(system, app):
+            crowd.wait_answers(20)
     crowd.assert_none_failed()
     after = system.status()["plan"]["graphs"]["words"]
     planned = before["plan"]["graphs"]["words"]
     assert after["capacity_rps"] < 0.5 * planned["capacity_rps"]
     assert after["demand_rps"] == planned["demand_rps"]
+    with Client(system, "grpc") as client:
+        client.ask("words", {"NUMBERS": np.array([[2, 3]], np.int64)}, ("TOTAL",), request_id="of a user")
+    printed = follow("how-to/slow-workers.md", tmp_path, system)
+    assert "of a user" in printed
+    assert "slower" in printed
+
+
+def judged(system: System, app: Path) -> bool:
+    """True if a configuration has answered so many batches that `profiles check --live` calls it slower."""
+    try:
+        drifts = live_drifts("words", load_profiles(app), ObservedDeployment(system.state))
+    except StateError:
+        return False
+    return any(drift.verdict == "slower" for drift in drifts)

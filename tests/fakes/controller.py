@@ -53,6 +53,8 @@ class FakeController:
         state: State while the controller is running.
         serving: True if all graphs are served.
         graphs: Names of the graphs that are served; by default `hello`, after the first request.
+        nodes: Names of the machines.
+        cordoned: Names of the machines that are withdrawn.
         interrupt: Called when a user follows the events of a deployment that serves.
     """
 
@@ -68,6 +70,8 @@ class FakeController:
         self.state = "ready"
         self.serving = True
         self.graphs: list[str] = []
+        self.nodes: list[str] = []
+        self.cordoned: set[str] = set()
         self.interrupt: Callable[[], None] = lambda: None
         self._reported = False
 
@@ -102,8 +106,17 @@ class FakeController:
             "serving": self.serving,
             "reasons": [] if self.serving else ["the gateway does not serve"],
             "workers": [],
+            "nodes": [self._node(name) for name in self.nodes],
             "gateway": {"state": "absent"},
         }
+
+    def _node(self, name: str) -> dict[str, Any]:
+        state = "cordoned" if name in self.cordoned else "ready"
+        return {"name": name, "state": state, "agent": None, "topology": {}, "gpus": {"cpu": 1}, "workers": []}
+
+    def cordon(self, node: str, *, cordoned: bool, drain: bool = False) -> None:
+        assert node in self.nodes
+        (self.cordoned.add if cordoned else self.cordoned.discard)(node)
 
     def _check_free(self) -> None:
         if self.refusing:

@@ -1,4 +1,4 @@
-"""Checks that the examples in docs/reference/files.md are valid, and that the page documents every key."""
+"""Checks that the examples in docs/reference/files.md are valid. The tables of keys are generated."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from jigsaw_triton.front.build import build_front
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.cluster import build_cluster
 from jigsaw_triton.profiles.read import parse_profiles
-from jigsaw_triton.spec.json_schema import Kind, json_schema
+from jigsaw_triton.spec.json_schema import json_schema
 from jigsaw_triton.spec.load import load_cell, load_cluster, load_front
 from jigsaw_triton.spec.step_file import parse_step
 from tests.fakes.documents import built, edited
@@ -49,23 +49,6 @@ def test_the_example_front_and_cell_are_valid(tmp_path: Path) -> None:
     ]
     (tmp_path / "cell.yaml").write_text(block("yaml", "kind: Cell"))
     assert load_cell(tmp_path).problems == ()
-
-
-@pytest.mark.parametrize(("kind", "least"), [("graph", 9), ("cluster", 9), ("front", 9), ("cell", 5)])
-def test_every_key_is_documented(kind: Kind, least: int) -> None:
-    schema = json_schema(kind)
-    keys = {key for part in [schema, *schema["$defs"].values()] for key in part["properties"]}
-    assert len(keys) >= least
-    assert sorted(key for key in keys if not re.search(rf"\b{key}\b", PAGE)) == []
-
-
-@pytest.mark.parametrize("kind", ["graph", "cluster", "front"])
-def test_every_choice_is_documented(kind: Kind) -> None:
-    schema = json_schema(kind)
-    keys = [item for part in [schema, *schema["$defs"].values()] for item in part["properties"].values()]
-    choices = {choice for key in keys for choice in key.get("enum", ())}
-    assert {"graph", "ensemble", "bls", "auto", "refuse", "queue", "once", "never"} <= choices or kind != "graph"
-    assert sorted(choice for choice in choices if f"`{choice}`" not in PAGE) == []
 
 
 def test_the_example_mistakes_have_these_messages(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """Pages have their generated parts, and nothing is forgotten."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import jigsaw_triton
 from docs.generators.expand import GENERATORS, MARK, expand
 from jigsaw_triton.cli.main import COMMANDS
+from jigsaw_triton.spec.json_schema import Kind
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 
@@ -32,6 +34,12 @@ def test_every_command_has_its_options() -> None:
 def test_every_public_name_is_documented_once() -> None:
     names = [name for kind, arguments in marks("reference/python.md") if kind == "python" for name in arguments]
     assert sorted(names) == sorted(jigsaw_triton.__all__)
+
+
+def test_every_file_has_its_keys() -> None:
+    sections = [arguments for name, arguments in marks("reference/files.md") if name == "keys"]
+    assert [kind for kind, *keys in sections if not keys] == list(get_args(Kind))
+    assert ["graph", "tasks", "variants"] in sections
 
 
 def test_the_comment_is_replaced() -> None:
