@@ -18,7 +18,7 @@ from tests.cli.conftest import app as app
 from tests.cli.conftest import run as run
 from tests.docs import readers
 from tests.docs.pages import COMMANDS, DEPLOYED, DOCS, PAGES, UNTRIED, blocks, every_block
-from tests.waiting import PATIENCE_S
+from tests.waiting import WAIT_LIMIT_S
 
 UNTRIED_SYSTEMS = tuple(f"how-to/{name}.md" for name in ("compose", "kubernetes", "several-machines", "systemd"))
 """Pages about systems that the tests have only in part."""
@@ -83,7 +83,7 @@ def run_commands(page: str, run: Run) -> None:
     """Runs the commands of a page, those of other programs in a shell."""
     for line in (line for block in blocks(page, "sh") for line in block.text.replace("\\\n", "").splitlines()):
         if not line.startswith("jigsaw-triton "):
-            subprocess.run(["bash", "-euc", line], check=True, timeout=PATIENCE_S)
+            subprocess.run(["bash", "-euc", line], check=True, timeout=WAIT_LIMIT_S)
             continue
         _, *words = shlex.split(line, comments=True)
         # Of the folders of a reader's machine, the tests have their own.
