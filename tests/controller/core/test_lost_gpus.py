@@ -47,20 +47,18 @@ def test_a_plan_for_the_gpus_that_are_left_may_serve_less_than_the_user_asked_fo
 
 
 def test_requests_end_before_the_last_worker_that_answers_them_gets_another_model() -> None:
-    """The old model of the other worker answers for the worker on the lost GPU until these requests have ended."""
+    """Until they have ended, the old model of the other worker answers in place of the worker on the lost GPU."""
     one = bundle(1, [worker("0/1g@0", ("t1", "a")), worker("1/1g@0", ("t0", "a")), worker("1/1g@1", ("t1", "a"))])
     two = bundle(2, [worker("1/1g@0", ("t0", "a")), worker("1/1g@1", ("t1", "b"), generation=2)])
     stages = stages_to(after(one), generation(one), generation(two), lost={ZERO})
     orders = [x for stage in stages for x in stage.actions if isinstance(x, a.SetRoutes | a.Settle | a.Retire)]
-    old = [x.routes["app.t1.g1"] if isinstance(x, a.SetRoutes) else type(x).__name__ for x in orders]
-    closed, settle, at_last, *others = old
-    assert not isinstance(closed, str) and not isinstance(at_last, str)
+    assert [type(order).__name__ for order in orders] == ["SetRoutes", "Settle", "SetRoutes", "Retire"]
+    closed, at_last = (order.routes["app.t1.g1"] for order in orders if isinstance(order, a.SetRoutes))
     assert [(e.model, e.generations, e.closed) for e in closed] == [
         ("app.t1.b.g2", (2,), False),
         ("app.t1.a.g1", (1,), True),
     ]
     assert {e.worker for e in (*closed, *at_last)} == {"n-1-1g-1"}
-    assert settle == "Settle" and others == ["Retire"]
 
 
 def test_without_any_worker_for_a_task_a_new_one_takes_its_requests() -> None:
