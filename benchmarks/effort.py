@@ -1,6 +1,10 @@
 """Effort of a benchmark: full, for meaningful figures, or a smoke run that only shows that it works."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,10 @@ class Effort:
             least_s: Seconds that the measurement needs to give any figure.
         """
         return max(least_s, self.time_share * usual_s)
+
+    def some(self, usual: Sequence[T]) -> Sequence[T]:
+        """Returns the values to measure at: all usual ones, or only the last one in a smoke run."""
+        return usual if self.time_share == 1 else usual[-1:]
 
     def count(self, usual: int) -> int:
         """Returns the number of clients, requests or faults, of which there are usually this many."""

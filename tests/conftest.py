@@ -1,7 +1,8 @@
+import gc
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -20,6 +21,17 @@ hypothesis.settings.load_profile("untimed")
 
 E2E_SHARE = 0.8
 """Share of the run over which the files that start tritonservers are spread."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collects without Python's garbage collector, which never looks at what is there after it: modules and tests."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

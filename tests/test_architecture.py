@@ -390,6 +390,22 @@ def test_no_module_that_the_core_of_the_controller_imports_does_io() -> None:
     assert [use for module in sorted(modules) for use in io_uses(module, texts[module])] == []
 
 
+def test_the_controller_imports_neither_the_search_for_plans_nor_the_compiler() -> None:
+    """Its planning process imports them, so that a controller starts and takes over sooner."""
+    modules = reached("api.daemon", sources())
+    assert "controller.planning.process" in modules
+    left_out = ("planner.search.", "planner.formulation.", "planner.bounds.", "compiler.compile")
+    assert sorted(module for module in modules if module.startswith(left_out)) == []
+
+
+def test_an_agent_is_started_in_the_background_without_importing_what_it_runs() -> None:
+    modules = reached("agent.background", sources())
+    assert "controller.persistence.lock" in modules
+    assert sorted(module for module in modules if module.startswith(("agent.", "controller.fleet."))) == [
+        "agent.background"
+    ]
+
+
 def test_only_the_command_line_prints() -> None:
     assert prints(sources()) == []
 

@@ -7,6 +7,7 @@ of what these GPUs carry. Beside this controller runs the paper's.
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,9 @@ from jigsaw_triton.planner.domain.problem import Options
 from jigsaw_triton.resources import applications_dir
 
 TRACES = Path(__file__).parents[3] / "shared" / "data" / "traces"
-GPUS = f"4x{a100.BOARD}"
+GPUS, SMOKE_GPUS = f"4x{a100.BOARD}", f"2x{a100.BOARD}"
+"""GPUs of the traces, and of a smoke run: plans of fewer GPUs take less time."""
+
 GRAPH = "traffic"
 PEAK = 0.85
 """Share of the GPUs' capacity that the busiest second of a trace needs."""
@@ -84,14 +87,24 @@ async def measure_forecasts(progress: Progress, effort: Effort) -> list[Figure]:
     return await asyncio.to_thread(lambda: list(_forecasts(progress, effort)))
 
 
+def gpus(effort: Effort) -> str:
+    """Returns the GPUs that serve."""
+    return GPUS if effort.time_share == 1 else SMOKE_GPUS
+
+
 def largest_rps(progress: Progress, effort: Effort) -> float:
     """Returns the largest demand that the GPUs carry, in requests a second."""
-    graph = a100.reference_graph(GRAPH)
     # On a busy machine a shorter search ends at a lower demand, and so at another scale of the trace.
-    options = Options(time_limit_s=effort.seconds(120.0, least_s=4.0))
-    most = capacity(graph, gpus=GPUS, driver="emulated", profiles=a100.a100_table(graph), options=options).rps[GRAPH]
-    progress(f"simulated: {GPUS} carry {most:.0f} requests/s of {GRAPH}")
+    most = _largest_rps(gpus(effort), effort.seconds(120.0, least_s=4.0))
+    progress(f"simulated: {gpus(effort)} carry {most:.0f} requests/s of {GRAPH}")
     return most
+
+
+@cache
+def _largest_rps(served_by: str, time_limit_s: float) -> float:
+    graph, options = a100.reference_graph(GRAPH), Options(time_limit_s=time_limit_s)
+    table = a100.a100_table(graph)
+    return capacity(graph, gpus=served_by, driver="emulated", profiles=table, options=options).rps[GRAPH]
 
 
 def _measure(progress: Progress, effort: Effort) -> Iterator[Figure]:
@@ -101,7 +114,7 @@ def _measure(progress: Progress, effort: Effort) -> Iterator[Figure]:
 
     def run(trace: Trace, contender: Contender) -> Operation:
         (found,) = replay(
-            graph, trace, contenders=(contender,), scale=1.0, gpus=GPUS, driver="emulated", profiles=table
+            graph, trace, contenders=(contender,), scale=1.0, gpus=gpus(effort), driver="emulated", profiles=table
         ).systems
         assert found.operation is not None
         return found.operation

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks import a100
-from benchmarks.controller.simulated import GPUS, GRAPH, PAPER_MODE, TRACES, largest_rps
+from benchmarks.controller.simulated import GRAPH, PAPER_MODE, TRACES, gpus, largest_rps
 from benchmarks.effort import Effort
 from benchmarks.harness import Figure, Progress, figure
 from jigsaw_triton.api.planning import load_problem
@@ -69,7 +69,7 @@ def _measure(progress: Progress, effort: Effort) -> Iterator[Figure]:
             Trace(trace.step_s, trace.rps[: seconds // BIN_S]),
             contenders=(contender,),
             scale=1.0,
-            gpus=GPUS,
+            gpus=gpus(effort),
             driver="emulated",
             profiles=a100.a100_table(graph),
             check_s=check_s,
@@ -103,7 +103,7 @@ def _measure(progress: Progress, effort: Effort) -> Iterator[Figure]:
     )
     yield figure("controller.twitter.slices", ratio, "ratio", note, at_most=0.9, baseline=float(paper.slices.mean()))
     progress("twitter: clairvoyant reference")
-    reference = float(np.mean(list(_clairvoyant(trace))))
+    reference = float(np.mean(list(_clairvoyant(trace, gpus(effort)))))
     note = (
         "mean slices of exact plans for the known mean of every 5 minutes over those of the paper's controller, the "
         "baseline: a controller that keeps the SLO cannot reach the goal of `controller.twitter.slices`"
@@ -130,11 +130,11 @@ def _by_bin(run: Operation) -> Array:
     return means
 
 
-def _clairvoyant(trace: Trace) -> Iterator[int]:
-    """Yields the slices of the exact plan for each interval's mean."""
+def _clairvoyant(trace: Trace, served_by: str) -> Iterator[int]:
+    """Yields the slices of the exact plan on these GPUs for each interval's mean."""
     graph, memory, options = a100.reference_graph(GRAPH), PlanMemory(), Options(time_limit_s=TIME_LIMIT_S)
     table = a100.a100_table(graph)
-    base = load_problem(graph, gpus=GPUS, driver="emulated", profiles=table, demand=1.0)
+    base = load_problem(graph, gpus=served_by, driver="emulated", profiles=table, demand=1.0)
     with lasting_solvers() as solvers:
 
         def plan(problem: Problem) -> int:

@@ -159,7 +159,7 @@ async def _load(
     rounds = effort.count(TURNS) * effort.rounds
     for number in range(1 - effort.warm_ups, rounds + 1):
         progress(f"onnx, {kind}: round {number} of {rounds}")
-        for count in CLIENTS:
+        for count in effort.some(CLIENTS):
             for side in SIDES if number % 2 else reversed(SIDES):
                 rate = await client.closed_loop(
                     ports,
@@ -205,8 +205,8 @@ def figures(rates: Rates) -> list[Figure]:
             BASELINE,
             GOAL if (kind, count) == ("worker", 1) else None,
         )
-        for kind in ("worker", "digits")
-        for count in CLIENTS
+        for kind, side, count in rates
+        if side == "python"
     ]
 
 

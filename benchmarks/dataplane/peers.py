@@ -64,7 +64,7 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
         rates: dict[tuple[str, int], list[float]] = {}
         for number in range(effort.rounds):
             progress(f"peers: round {number + 1} of {effort.rounds}")
-            for count in CLIENTS:
+            for count in effort.some(CLIENTS):
                 for name, (ports, request) in addresses.items():
                     rate = await client.closed_loop(
                         ports,

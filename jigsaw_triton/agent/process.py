@@ -3,18 +3,14 @@
 import asyncio
 import logging
 import os
-import secrets
 import shutil
 import signal
-import socket
-import subprocess
-import threading
-import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from jigsaw_triton.agent.background import READY_VARIABLE, announce
 from jigsaw_triton.agent.contents import Contents
 from jigsaw_triton.agent.gateway_keeper import GatewayKeeper
 from jigsaw_triton.agent.node_agent import NodeAgent
@@ -29,18 +25,16 @@ from jigsaw_triton.controller.persistence.lock import (
     AlreadyRunsError,
     beat,
     begin_heartbeat,
-    end_owner,
-    is_locked,
     take_lock,
 )
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.persistence.records import CONTENTS
 from jigsaw_triton.controller.persistence.secret import deployment_secret
-from jigsaw_triton.errors import JigsawError, StateError
+from jigsaw_triton.errors import StateError
 from jigsaw_triton.runtime.trace import FOLDER, WORKERS
 from jigsaw_triton.servers.certificates.credentials import credentials_in
 from jigsaw_triton.servers.installation import Installation
-from jigsaw_triton.servers.logfile import rotate, tail
+from jigsaw_triton.servers.logfile import rotate
 from jigsaw_triton.servers.members import marks, members, newest
 from jigsaw_triton.servers.os_process import OsProcess
 from jigsaw_triton.servers.transport.node_side import NAME as SIDE
@@ -50,15 +44,6 @@ log = logging.getLogger(__name__)
 
 _UPKEEP_S = 1.0
 
-_START_S, _END_S = 120.0, 20.0
-"""Seconds that an agent may take until it listens, and until it has ended after SIGTERM."""
-
-_READY_VARIABLE = "NOTIFY_SOCKET"
-"""Environment variable with the socket to which an agent reports that it listens, by systemd's protocol (sd_notify)."""
-
-_READY = b"READY=1"
-_POLL_S = 0.2
-_LOG_LINES = 15
 _COMMANDED = 0
 """Stands for the command of the controller, in place of the number of a signal, where an agent says why it ends."""
 
@@ -80,66 +65,6 @@ class AgentSettings:
     certificates: Path
 
 
-def start_agent(paths: Paths, command: Sequence[str]) -> int:
-    """Starts an agent in the background, in a session of its own, and waits until it listens.
-
-    Args:
-        paths: Paths of the node's files, created if missing.
-        command: Command line of the agent, which calls `run_agent`.
-
-    Returns:
-        Id of its process.
-
-    Raises:
-        JigsawError: It did not start; the error has the end of its log.
-    """
-    paths.create()
-    log = paths.log("agent")
-    began = log.stat().st_size if log.exists() else 0
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
-        # An abstract address: no file is left, whatever happens.
-        address = f"jigsaw-triton-{secrets.token_hex(16)}"
-        ready.bind(f"\0{address}")
-        ready.settimeout(_POLL_S)
-        with os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as sink:
-            process = subprocess.Popen(
-                command,
-                env={**os.environ, _READY_VARIABLE: f"@{address}"},
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-                start_new_session=True,
-            )
-        try:
-            give_up_at = time.monotonic() + _START_S
-            while process.poll() is None and time.monotonic() < give_up_at:
-                with suppress(TimeoutError):
-                    if ready.recv(len(_READY)) == _READY:
-                        # Somebody has to collect its exit status if this process lives on.
-                        threading.Thread(target=process.wait, daemon=True).start()
-                        return process.pid
-            lines = "\n".join(f"  {line}" for line in tail(log, _LOG_LINES, since=began))
-            error = JigsawError(f"the agent did not start; its log ends with:\n{lines}", where=str(log))
-            error.exit_code = process.returncode or JigsawError.exit_code
-            raise error
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-
-
-def end_agent(paths: Paths) -> None:
-    """Ends the agent that runs with this folder, if there is one. Its workers go on. Blocks.
-
-    Raises:
-        StateError: A controller runs there, or the agent does not end.
-    """
-    if is_locked(paths.supervisor_lock):
-        hint = "give each agent its own folder with --state"
-        raise StateError("a controller is running here", where=str(paths.state), hint=hint)
-    end_owner(paths.lock, _END_S)
-
-
 def run_agent(paths: Paths, installation: Installation, settings: AgentSettings) -> None:
     """Runs an agent in this process until it gets SIGTERM or SIGINT. The workers go on, and the next agent adopts them.
 
@@ -155,7 +80,7 @@ def run_agent(paths: Paths, installation: Installation, settings: AgentSettings)
         InputError: The port is in use, or a certificate is invalid.
     """
     # The servers that the agent starts must not inherit the variable.
-    ready = os.environ.pop(_READY_VARIABLE, "")
+    ready = os.environ.pop(READY_VARIABLE, "")
     paths.create()
     try:
         lock = take_lock(paths.lock)
@@ -221,7 +146,7 @@ async def _serve(
     await server.start()
     await side.start(sockets(agent.names()), fence=agent.commander.fence, found=found)
     log.info("node %s listens on %s:%s", settings.name, settings.address, settings.port)
-    _announce(ready)
+    announce(ready)
     upkeep = asyncio.create_task(_upkeep(paths, journal, lock))
     ended_by = await stopping
     upkeep.cancel()
@@ -240,17 +165,6 @@ async def _serve(
 def _stop(stopping: "asyncio.Future[int]", number: int) -> None:
     if not stopping.done():
         stopping.set_result(number)
-
-
-def _announce(address: str) -> None:
-    """Sends whoever started the agent the message that it listens, by systemd's protocol.
-
-    Args:
-        address: Path of a socket, or an abstract address after `@`; empty if nobody waits.
-    """
-    if address:
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller:
-            teller.sendto(_READY, f"\0{address[1:]}" if address.startswith("@") else address)
 
 
 async def _upkeep(paths: Paths, journal: Journal, lock: int) -> None:

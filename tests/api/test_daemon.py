@@ -18,7 +18,7 @@ def as_before() -> Iterator[None]:
     gc.unfreeze()
     yield
     os.umask(mask)
-    gc.unfreeze()
+    gc.freeze()
 
 
 @pytest.mark.usefixtures("as_before")

@@ -13,12 +13,18 @@ import pytest
 import yaml
 
 from jigsaw_triton.api.files import Mistakes, read_cluster
+from jigsaw_triton.packages import cache_dir
 from tests.cli.conftest import Run
 from tests.cli.conftest import app as app
+from tests.cli.conftest import kept_solvers as kept_solvers
 from tests.cli.conftest import run as run
+from tests.cli.conftest import solvers as solvers
 from tests.docs import readers
 from tests.docs.pages import COMMANDS, DEPLOYED, DOCS, PAGES, UNTRIED, blocks, every_block
 from tests.waiting import WAIT_LIMIT_S
+
+CACHE = cache_dir()
+"""Real cache folder: `run` sets another home, to which the commands would download servers and models again."""
 
 UNTRIED_SYSTEMS = tuple(f"how-to/{name}.md" for name in ("compose", "kubernetes", "several-machines", "systemd"))
 """Pages about systems that the tests have only in part."""
@@ -52,6 +58,7 @@ SLOW = ("tutorial/models.md",)
 def test_the_commands_of_a_page_work(
     page: str, run: Run, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("JIGSAW_CACHE", str(CACHE))
     shutil.copytree(app, "app")
     clusters = [block.text for block in blocks(page, "yaml") if "kind: Cluster" in block.text]
     for text in clusters:

@@ -24,6 +24,9 @@ _SETTINGS = {
     "RAY_health_check_failure_threshold": "4",
     "RAY_worker_niceness": "0",
 }
+_LEAN = ("--disable-usage-stats", "--include-log-monitor=false")
+"""Options without which each raylet starts a process that copies the logs of all of them to Ray's control store."""
+
 _STARTED = "Ray runtime started"
 _POLL_S = 0.05
 
@@ -56,7 +59,8 @@ class Raylets:
     def start(self) -> None:
         """Starts all raylets."""
         head, *others = self._nodes
-        self._start(head, "--head", f"--port={self._port}", "--include-dashboard=false")
+        # Without a monitor, there is no autoscaler.
+        self._start(head, "--head", f"--port={self._port}", "--include-dashboard=false", "--no-monitor")
         # Some raylets do not register if they start at the same time on one machine.
         for node in others:
             self._start(node, f"--address={self.address}")
@@ -79,7 +83,7 @@ class Raylets:
         with log.open("wb") as sink:
             return subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
+                    *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *_LEAN),
                     *("--node-ip-address=127.0.0.1", f"--resources={resources}", *none, *arguments),
                 ],
                 env={**self._environment, "RAY_TMPDIR": str(self._folder)},

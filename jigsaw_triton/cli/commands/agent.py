@@ -6,13 +6,12 @@ from pathlib import Path
 
 import click
 
-from jigsaw_triton.agent.process import AgentSettings, end_agent, run_agent, start_agent
+from jigsaw_triton.agent.background import end_agent, start_agent
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.addresses import read_address
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.controller.persistence.paths import deployment_paths
 from jigsaw_triton.logs import LogFormat, log_to_stderr
-from jigsaw_triton.servers.installation import find_installation
 
 
 @options.command(
@@ -66,6 +65,10 @@ def command(
         pid = start_agent(paths, [sys.executable, "-P", "-m", "jigsaw_triton.cli.main", "agent", *arguments])
         out.result({"pid": pid, "log": str(paths.log("agent"))}, f"agent of node {name} on {listen}, process {pid}")
         return
+    # The process that starts an agent in the background does not wait for these imports.
+    from jigsaw_triton.agent.process import AgentSettings, run_agent
+    from jigsaw_triton.servers.installation import find_installation
+
     log_to_stderr(log_format)
     out.note(f"agent of node {name} on {listen}; end it with Ctrl-C, its workers go on")
     settings = AgentSettings(name, host, port, certificates.absolute())

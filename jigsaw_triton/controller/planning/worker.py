@@ -11,8 +11,9 @@ import traceback
 from jigsaw_triton.child_process import connected
 from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.controller.persistence.checkpoint import VERSION
-from jigsaw_triton.controller.planning.job import Fault, carried_out, gave_way
+from jigsaw_triton.controller.planning.job import Fault, gave_way
 from jigsaw_triton.controller.planning.pickles import Pickles
+from jigsaw_triton.controller.planning.planner import carried_out
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.planner.solver.solver import lasting_solvers
 

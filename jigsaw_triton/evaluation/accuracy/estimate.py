@@ -13,7 +13,9 @@ from jigsaw_triton.runtime.dtypes import Array
 CONFIDENCE = 0.95
 """Confidence level of intervals."""
 
-_RESAMPLES = 2000
+_RESAMPLES, _BLOCK = 2000, 100
+"""Number of resamples, and how many of them are computed at once: with 10,000 requests, these take 24 MB."""
+
 _SEED = 1
 
 
@@ -75,8 +77,8 @@ def wilson(share: float, n: int) -> tuple[float, float]:
 
 def _bootstrap(points: Array, of: Array) -> tuple[float, float]:
     rng = np.random.default_rng(_SEED)
-    picked = (rng.integers(0, len(of), len(of)) for _ in range(_RESAMPLES))
-    totals = np.array([(points[rows].sum(), of[rows].sum()) for rows in picked])
+    blocks = (rng.integers(0, len(of), (_BLOCK, len(of))) for _ in range(_RESAMPLES // _BLOCK))
+    totals = np.concatenate([np.column_stack((points[rows].sum(axis=1), of[rows].sum(axis=1))) for rows in blocks])
     shares = totals[totals[:, 1] > 0, 0] / totals[totals[:, 1] > 0, 1]
     low, high = np.quantile(shares, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
     return float(low), float(high)

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.e2e
 FIGURES = {
     "native": "dataplane.chain2.rate.32_clients",
     "fused": "dataplane.fused.rate.32_clients",
-    "onnx": "dataplane.onnx.worker.rate.1_client",
+    "onnx": "dataplane.onnx.worker.rate.32_clients",
     "depth": "dataplane.depth",
     "cost": "dataplane.cost.call_us",
     "saturation": "dataplane.workers",

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
+from jigsaw_triton.api import programs
 from jigsaw_triton.cli.commands import deploy
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.console.client import ControllerGoneError
@@ -14,7 +15,7 @@ from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
 from jigsaw_triton.gpus.model import Gpu, GpuId, Placement
 from jigsaw_triton.planner.transition.transition import Shortfall, Transition
-from jigsaw_triton.servers import installation, runner_packages
+from jigsaw_triton.servers import runner_packages
 from jigsaw_triton.servers.installation import Installation
 from tests.cli.conftest import Run
 from tests.fakes.controller import FakeController
@@ -66,7 +67,7 @@ def test_a_graph_whose_package_is_missing_is_refused(
     run: Run, app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str
 ) -> None:
     server = Installation(tmp_path, tmp_path, frozenset({"python", "jigsaw"}), "2.51.0", "path", {})
-    monkeypatch.setattr(installation, "find_installation", lambda _: server)
+    monkeypatch.setattr(programs, "find_installation", lambda _: server)
     monkeypatch.setattr(runner_packages, "find_spec", lambda _: None)
     graph = (app / "graph.yaml").read_text()
     served = graph.replace("template: python", "template: torch").replace("{model.py:", "{model.pt:")

@@ -20,8 +20,9 @@ from jigsaw_triton.controller.core.transition import stages_to
 from jigsaw_triton.controller.persistence.checkpoint import VERSION
 from jigsaw_triton.controller.planning import process as process_module
 from jigsaw_triton.controller.planning import worker as worker_module
-from jigsaw_triton.controller.planning.job import Job, Planned, carried_out
+from jigsaw_triton.controller.planning.job import Job, Planned
 from jigsaw_triton.controller.planning.pickles import Pickles
+from jigsaw_triton.controller.planning.planner import carried_out
 from jigsaw_triton.controller.planning.process import PlanningProcess
 from jigsaw_triton.errors import InfeasibleError, JigsawError, StateError
 from jigsaw_triton.planner.solver.solver import lasting_solvers
