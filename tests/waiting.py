@@ -3,24 +3,37 @@
 import asyncio
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
-PATIENCE_S = 60.0
+WAIT_LIMIT_S = 120.0
 """Seconds after which a test fails whose condition is still false. All of them become true much sooner, but tests also
 run on busy machines."""
 
-_POLL_S = 0.005
+_POLL_S, _MOST_POLL_S = 0.002, 0.05
+"""First and longest pause between two looks at a condition."""
+
+_POLL_OF_LOOP_S = 0.005
+
+Value = TypeVar("Value")
 
 
 async def until(condition: Callable[[], object]) -> None:
     """Waits until a condition is true, while the other tasks of the event loop go on."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(WAIT_LIMIT_S):
         while not condition():  # noqa: ASYNC110 - most conditions have no event
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(_POLL_OF_LOOP_S)
 
 
-def eventually(condition: Callable[[], object]) -> None:
-    """Waits until a condition is true. Blocks."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"the condition was still false after {PATIENCE_S:g} s"
-        time.sleep(_POLL_S)
+def eventually(condition: Callable[[], Value], said: Callable[[], object] = lambda: "") -> Value:
+    """Waits until a condition is true, and returns its value. Blocks.
+
+    Args:
+        condition: Returns a true value once the condition holds.
+        said: Returns what explains the failure if it never does.
+    """
+    give_up_at, pause_s = time.monotonic() + WAIT_LIMIT_S, _POLL_S
+    while not (found := condition()):
+        assert time.monotonic() < give_up_at, f"the condition was still false after {WAIT_LIMIT_S:g} s; {said()}"
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _MOST_POLL_S)
+    return found

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PAGES = ("gpus", "graph", "load", "plan", "events", "logs", "traces")
 GPUS = 1000
-_PATIENCE_MS = 120_000
+_WAIT_LIMIT_MS = 120_000
 _WINDOWS = ({"width": 1360, "height": 900}, {"width": 390, "height": 844})
 
 # A change of the text has been painted when the second frame after it begins.
@@ -72,7 +72,7 @@ def _measure(progress: Progress, effort: Effort, program: Any) -> list[Figure]:
 def _opened(browser: "Browser", console: FakeConsole, page: str, **context: Any) -> Iterator["Page"]:
     made = browser.new_context(**({"viewport": _WINDOWS[0]} | context))
     try:
-        made.set_default_timeout(_PATIENCE_MS)
+        made.set_default_timeout(_WAIT_LIMIT_MS)
         found = made.new_page()
         found.goto(f"{console.url}#/{page}")
         found.get_by_role("heading", level=1).wait_for()

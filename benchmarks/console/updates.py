@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 GOAL_MS = 500
 CHANGES = 100
 SEED = 7
-_PATIENCE_MS = 120_000
+_WAIT_LIMIT_MS = 120_000
 _DEMAND_RPS = 5.0
 
 # A change of the text has been painted when the second frame after it begins.
@@ -61,7 +61,7 @@ def _delays_ms(found: Deployed, program: Path, count: int) -> list[float]:
     controller, pause = ControllerClient(found.deployment.paths.control_socket), random.Random(SEED)
     with browsers.chromium(program) as browser:
         page = browser.new_page()
-        page.set_default_timeout(_PATIENCE_MS)
+        page.set_default_timeout(_WAIT_LIMIT_MS)
         page.goto(found.url())
         page.get_by_text("serving").first.wait_for()
         page.evaluate(_WATCH)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.controller.supervised import NAME, PATIENCE_S, Supervised, is_settled
+from benchmarks.controller.supervised import NAME, WAIT_LIMIT_S, Supervised, is_settled
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.servers.client import TritonClient
@@ -23,7 +23,7 @@ _AGAIN_S = 0.3
 
 async def inconsistencies(running: Supervised) -> list[str]:
     """Waits until the deployment is ready and consistent. Returns what is not in the end, one sentence each."""
-    give_up_at = time.monotonic() + PATIENCE_S
+    give_up_at = time.monotonic() + WAIT_LIMIT_S
     while True:
         status = await asyncio.to_thread(running.status)
         if status is None:

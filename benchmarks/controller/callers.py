@@ -41,7 +41,7 @@ class Failure:
 
 
 @dataclass(slots=True)
-class Tally:
+class Outcomes:
     """Outcomes of requests.
 
     Attributes:
@@ -66,9 +66,9 @@ class Tally:
 
 
 @contextmanager
-def callers(url: str, pause_s: float = PAUSE_S) -> Iterator[Tally]:
+def callers(url: str, pause_s: float = PAUSE_S) -> Iterator[Outcomes]:
     """Runs the clients inside the `with` block."""
-    tally, stop, lock = Tally(), threading.Event(), threading.Lock()
+    outcomes, stop, lock = Outcomes(), threading.Event(), threading.Lock()
     numbers = iter(range(1, 1 << 40))
 
     def client() -> None:
@@ -76,7 +76,7 @@ def callers(url: str, pause_s: float = PAUSE_S) -> Iterator[Tally]:
         while not stop.wait(pause_s):
             with lock:
                 number = next(numbers)
-                tally.sent += 1
+                outcomes.sent += 1
             while not stop.is_set():
                 sent_s, answer = time.monotonic(), _ask(connection, number)
                 if isinstance(answer, str):
@@ -85,12 +85,12 @@ def callers(url: str, pause_s: float = PAUSE_S) -> Iterator[Tally]:
                     if any(text in answer.lower() for text in _UNSENT):
                         continue
                     with lock:
-                        tally.failures.append(Failure(sent_s, time.monotonic(), answer))
+                        outcomes.failures.append(Failure(sent_s, time.monotonic(), answer))
                 else:
                     with lock:
-                        tally.answered_s = max(tally.answered_s, (sent_s, time.monotonic()))
+                        outcomes.answered_s = max(outcomes.answered_s, (sent_s, time.monotonic()))
                         if (fault := _fault(number, answer)) is not None:
-                            tally.wrong.append(fault)
+                            outcomes.wrong.append(fault)
                 break
         connection.close()
 
@@ -98,7 +98,7 @@ def callers(url: str, pause_s: float = PAUSE_S) -> Iterator[Tally]:
     for thread in threads:
         thread.start()
     try:
-        yield tally
+        yield outcomes
     finally:
         stop.set()
         for thread in threads:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from benchmarks.controller import audit
-from benchmarks.controller.callers import CLIENTS, Tally, callers
+from benchmarks.controller.callers import CLIENTS, Outcomes, callers
 from benchmarks.controller.replans import TARGETS
 from benchmarks.controller.supervised import Supervised, kill, supervised
 from benchmarks.effort import Effort
@@ -117,13 +117,13 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
     async with supervised() as running:
         paths = running.deployment.paths
         await asyncio.to_thread(running.update, TARGETS[0])
-        with callers(running.url) as tally:
+        with callers(running.url) as outcomes:
             for number, planned in enumerate(rounds(count, seed), 1):
-                await _round(running, planned, number, tally, result, progress)
-        lost = tally.lost(result.outages)
+                await _round(running, planned, number, outcomes, result, progress)
+        lost = outcomes.lost(result.outages)
         for failure in lost[:20]:
             progress(f"lost: {failure}")
-        for wrong in tally.wrong[:20]:
+        for wrong in outcomes.wrong[:20]:
             progress(f"wrong: {wrong}")
         await asyncio.to_thread(running.deployment.down)
         result.inconsistent += [f"after down: {sentence}" for sentence in audit.remains(paths)]
@@ -131,12 +131,12 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
         f"{count} deaths, seed {seed}; {len(result.outages)} of the gateway; {result.failed_changes} changes failed; "
         f"at most {result.settled_s:.0f} s until all was ready"
     )
-    load = f"of {tally.sent} requests of {CLIENTS} gRPC clients that reconnect"
+    load = f"of {outcomes.sent} requests of {CLIENTS} gRPC clients that reconnect"
     name = f"controller.kills_{count}"
-    in_flight = len(tally.failures) - len(lost)
+    in_flight = len(outcomes.failures) - len(lost)
     return [
         figure(f"{name}.inconsistent", len(result.inconsistent), "states", note, at_most=0),
-        figure(f"{name}.wrong", len(tally.wrong), "answers", load, at_most=0),
+        figure(f"{name}.wrong", len(outcomes.wrong), "answers", load, at_most=0),
         figure(
             f"{name}.lost", len(lost), "requests", f"{load}, beyond {in_flight} in flight in dead gateways", at_most=0
         ),
@@ -144,7 +144,7 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
 
 
 async def _round(
-    running: Supervised, planned: Round, number: int, tally: Tally, result: Result, progress: Progress
+    running: Supervised, planned: Round, number: int, outcomes: Outcomes, result: Result, progress: Progress
 ) -> None:
     target, chance, error = TARGETS[number % len(TARGETS)], random.Random(number), ""
     before = await asyncio.to_thread(running.servers)
@@ -171,7 +171,7 @@ async def _round(
     after = await asyncio.to_thread(running.servers)
     if before.get("gateway") != after.get("gateway"):
         result.outages.append((began_s, time.monotonic()))
-    problems += await _unanswered(tally)
+    problems += await _unanswered(outcomes)
     progress(f"  settled after {took_s:.1f} s{error}")
     for problem in problems:
         progress(f"  inconsistent: {problem}")
@@ -228,11 +228,11 @@ def _victim(running: Supervised, kind: str, chance: random.Random) -> Victim | N
     return chance.choice(found) if found else None
 
 
-async def _unanswered(tally: Tally) -> list[str]:
+async def _unanswered(outcomes: Outcomes) -> list[str]:
     """Checks that requests which are sent from now on are answered."""
     now_s = time.monotonic()
     for _ in range(100):
-        if tally.answered_s[0] > now_s:
+        if outcomes.answered_s[0] > now_s:
             return []
         await asyncio.sleep(0.1)
     return ["no request is answered"]

@@ -127,7 +127,7 @@ async def _rehearsed(crops: TaskGraph, trace: Trace, progress: Progress) -> Rehe
 
 def _figures(name: str, found: Rehearsed) -> Iterator[Figure]:
     real, simulated = found.operation, found.simulated.operation
-    totals = found.tallies["crops"].totals()
+    totals = found.requests["crops"].totals()
     note = (
         f"violations rehearsed minus simulated, of {totals['sent']} requests in {len(real.slices)} s: {totals['late']} "
         f"late, {totals['refused']} refused, {totals['failed']} failed, {simulated.violation_share:.2%} simulated; up "

@@ -48,7 +48,7 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
     samples: list[list[Usage]] = []
     async with supervised() as running:
         await asyncio.to_thread(running.update, TARGETS[0])
-        with callers(running.url) as tally:
+        with callers(running.url) as outcomes:
             began_s = time.monotonic()
             while time.monotonic() < began_s + duration_s or len(samples) < 4:
                 next_s = time.monotonic() + every_s
@@ -58,7 +58,7 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
                     samples[-1].append(await asyncio.to_thread(_usage, running))
                     await asyncio.sleep(_SAMPLE_S)
                 progress(f"soak: change {len(samples)}: {_median(samples[-1])}")
-    load = f"{len(samples)} changes in {duration_s:.0f} s, {tally.sent} requests, {len(tally.failures)} failed"
+    load = f"{len(samples)} changes in {duration_s:.0f} s, {outcomes.sent} requests, {len(outcomes.failures)} failed"
     return _figures(samples, load)
 
 

@@ -28,7 +28,7 @@ from jigsaw_triton.servers.os_process import start_time
 NAME = "bench"
 """Name of the graph."""
 
-PATIENCE_S = 120.0
+WAIT_LIMIT_S = 120.0
 """Seconds after which a wait for the deployment has failed."""
 
 _GPUS = f"2x{BOARD}"
@@ -106,8 +106,8 @@ class Supervised:
         """
         began_s = time.monotonic()
         while not await asyncio.to_thread(reached):
-            if time.monotonic() > began_s + PATIENCE_S:
-                raise ServerError(f"{what} not within {PATIENCE_S:g} s", where=str(self.deployment.paths.state))
+            if time.monotonic() > began_s + WAIT_LIMIT_S:
+                raise ServerError(f"{what} not within {WAIT_LIMIT_S:g} s", where=str(self.deployment.paths.state))
             await asyncio.sleep(_POLL_S)
         return time.monotonic() - began_s
 

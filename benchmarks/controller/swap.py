@@ -27,7 +27,7 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
     async with supervised() as running:
         journal = running.deployment.paths.journal
         await asyncio.to_thread(running.update, TARGETS[0])
-        with callers(running.url) as tally:
+        with callers(running.url) as outcomes:
             for number in range(1, swaps + 1):
                 await asyncio.sleep(_CALM_S)
                 last = _last(journal)
@@ -37,8 +37,8 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
     beyond_s = [whole_s - load_s for whole_s, load_s in found]
     note = (
         f"median of {swaps}, {spread(beyond_s)}; end of the solve to the switch of the front, without the "
-        f"{median(load_s for _, load_s in found):.2f} s in which models load; {len(tally.failures)} of {tally.sent} "
-        "requests failed"
+        f"{median(load_s for _, load_s in found):.2f} s in which models load; {len(outcomes.failures)} of "
+        f"{outcomes.sent} requests failed"
     )
     return [figure("controller.swap_s", median(beyond_s), "s", note, at_most=1.0)]
 

@@ -5,7 +5,7 @@ import signal
 import time
 from statistics import median
 
-from benchmarks.controller.callers import CLIENTS, Tally, callers
+from benchmarks.controller.callers import CLIENTS, Outcomes, callers
 from benchmarks.controller.replans import TARGETS
 from benchmarks.controller.supervised import Supervised, is_settled, kill, supervised
 from benchmarks.effort import Effort
@@ -30,10 +30,10 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
         # The second death of a gateway within minutes would be followed by a backoff.
         async with supervised() as running:
             await asyncio.to_thread(running.update, TARGETS[0])
-            with callers(running.url, PAUSE_S) as tally:
+            with callers(running.url, PAUSE_S) as outcomes:
                 takeovers_s.append(await _takeover_s(running, progress, effort))
-                lost, sent = lost + len(tally.failures), sent + tally.sent
-                gateways_s.append(await _gateway_s(running, tally, progress, effort))
+                lost, sent = lost + len(outcomes.failures), sent + outcomes.sent
+                gateways_s.append(await _gateway_s(running, outcomes, progress, effort))
     load = f"{CLIENTS} gRPC clients"
     return [
         figure(
@@ -70,12 +70,12 @@ async def _takeover_s(running: Supervised, progress: Progress, effort: Effort) -
     return took_s
 
 
-async def _gateway_s(running: Supervised, tally: Tally, progress: Progress, effort: Effort) -> float:
+async def _gateway_s(running: Supervised, outcomes: Outcomes, progress: Progress, effort: Effort) -> float:
     """Kills the gateway. Returns the seconds until a request is answered that was sent after that."""
     await running.wait(lambda: is_settled(running.status()), "ready")
     await asyncio.sleep(effort.seconds(_CALM_S))
     kill(running.servers()["gateway"], signal.SIGKILL)
     killed_s = time.monotonic()
-    await running.wait(lambda: tally.answered_s[0] > killed_s, "the next answer")
-    progress(f"gateway: {tally.answered_s[1] - killed_s:.2f} s")
-    return tally.answered_s[1] - killed_s
+    await running.wait(lambda: outcomes.answered_s[0] > killed_s, "the next answer")
+    progress(f"gateway: {outcomes.answered_s[1] - killed_s:.2f} s")
+    return outcomes.answered_s[1] - killed_s

@@ -19,7 +19,7 @@ from jigsaw_triton.api.planning import load_problem
 from jigsaw_triton.api.replaying import PEAK, Replay, replay
 from jigsaw_triton.evaluation.replay import OURS, Contender
 from jigsaw_triton.evaluation.simulator.accounting import Array, Operation
-from jigsaw_triton.evaluation.simulator.memory import PATIENCE_S, PlanMemory
+from jigsaw_triton.evaluation.simulator.memory import TIME_LIMIT_S, PlanMemory
 from jigsaw_triton.evaluation.traces import Trace, read_trace
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.domain.problem import Options, Problem
@@ -132,7 +132,7 @@ def _by_bin(run: Operation) -> Array:
 
 def _clairvoyant(trace: Trace, served_by: str) -> Iterator[int]:
     """Yields the slices of the exact plan on these GPUs for each interval's mean."""
-    graph, memory, options = a100.reference_graph(GRAPH), PlanMemory(), Options(time_limit_s=PATIENCE_S)
+    graph, memory, options = a100.reference_graph(GRAPH), PlanMemory(), Options(time_limit_s=TIME_LIMIT_S)
     table = a100.a100_table(graph)
     base = load_problem(graph, gpus=served_by, driver="emulated", profiles=table, demand=1.0)
     with lasting_solvers() as solvers:

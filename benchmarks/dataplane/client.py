@@ -17,7 +17,7 @@ from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.gateway import GatewayPorts
 from jigsaw_triton.runtime.dtypes import Arrays, to_triton
 
-PATIENCE_US = 600_000_000
+LONG_TIMEOUT_US = 600_000_000
 """Timeout of requests that may be answered at any time, in microseconds."""
 
 OK, UNAVAILABLE, BROKEN = 200, 503, 0
@@ -61,7 +61,7 @@ class Outcome:
         return self.due_s + self.latency_ms / 1e3
 
 
-def request(model: str, inputs: Arrays, *, timeout_us: int | None = PATIENCE_US) -> bytes:
+def request(model: str, inputs: Arrays, *, timeout_us: int | None = LONG_TIMEOUT_US) -> bytes:
     """Returns the bytes of an inference request with binary inputs and outputs.
 
     Args:

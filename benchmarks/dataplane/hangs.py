@@ -46,11 +46,11 @@ KINDS: Mapping[str, tuple[float, float]] = {"hang": (1.5, 3.0), "slow": (0.1, 1.
 HANG_GOAL = 3.0
 """Goal for the time from a request that hangs until others are served again, as a multiple of the call deadline."""
 
-PATIENCE_S = 60.0
+WAIT_LIMIT_S = 60.0
 
 
 @dataclass(slots=True)
-class Tally:
+class Outcomes:
     """Outcomes of requests.
 
     Attributes:
@@ -77,20 +77,20 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
         async with system.system(find_installation(), SETTINGS) as running:
             progress(f"hangs: starting {2 * WORKERS + WORKERS} workers")
             await running.deploy(wanted)
-            tally = Tally()
+            outcomes = Outcomes()
             count = max(len(KINDS), effort.count(FAULTS))
-            await _under_faults(running, wanted.cluster.gateway, tally, count, progress)
+            await _under_faults(running, wanted.cluster.gateway, outcomes, count, progress)
             progress("hangs: one request that hangs")
             back_s = await _hang(running, wanted.cluster.gateway)
-    faults = ", ".join(f"{count} {kind}" for kind, count in tally.faults.items())
-    statuses = ", ".join(f"{count} of status {status}" for status, count in tally.statuses.items())
+    faults = ", ".join(f"{count} {kind}" for kind, count in outcomes.faults.items())
+    statuses = ", ".join(f"{count} of status {status}" for status, count in outcomes.statuses.items())
     note = (
-        f"answers to another request; {CLIENTS} clients; faults: {faults}; {tally.sent} requests; answers: {statuses}; "
-        f"{tally.unanswered} without an answer; longest {tally.longest_s:.1f} s"
+        f"answers to another request; {CLIENTS} clients; faults: {faults}; {outcomes.sent} requests; "
+        f"answers: {statuses}; {outcomes.unanswered} without an answer; longest {outcomes.longest_s:.1f} s"
     )
     deadline_s = MIN_CALL_DEADLINE_MS / 1000
     return [
-        figure("dataplane.wrong", tally.wrong, "answers", note, at_most=0),
+        figure("dataplane.wrong", outcomes.wrong, "answers", note, at_most=0),
         figure(
             "dataplane.hang_s",
             back_s,
@@ -114,42 +114,44 @@ def _wanted(folder: Path) -> Wanted:
     return Wanted(found, demand, rows, system.cluster("cpu", 2), latency_model=system.BY_HAND)
 
 
-async def _under_faults(running: System, ports: GatewayPorts, tally: Tally, count: int, progress: Progress) -> None:
-    faults = asyncio.create_task(_faults(running, count, tally, progress))
+async def _under_faults(
+    running: System, ports: GatewayPorts, outcomes: Outcomes, count: int, progress: Progress
+) -> None:
+    faults = asyncio.create_task(_faults(running, count, outcomes, progress))
     rngs = [np.random.default_rng(number) for number in range(CLIENTS)]
     try:
-        await asyncio.gather(*(_client(ports, rng, tally, faults) for rng in rngs))
+        await asyncio.gather(*(_client(ports, rng, outcomes, faults) for rng in rngs))
     finally:
         faults.cancel()
         await asyncio.gather(faults, return_exceptions=True)
     await running.settled()
 
 
-async def _client(ports: GatewayPorts, rng: np.random.Generator, tally: Tally, until: asyncio.Task[None]) -> None:
+async def _client(ports: GatewayPorts, rng: np.random.Generator, outcomes: Outcomes, until: asyncio.Task[None]) -> None:
     connection: Connection | None = None
     while not until.done():
         if connection is None or not connection.is_open:
             connection = await client.connect(ports)
         x = (100 * rng.random(graphs.FLOATS)).astype(np.float32)
-        tally.sent += 1
+        outcomes.sent += 1
         began_s = time.monotonic()
         try:
-            reply = await asyncio.wait_for(connection.ask(client.request("chain", {"X": x[None]})), PATIENCE_S)
+            reply = await asyncio.wait_for(connection.ask(client.request("chain", {"X": x[None]})), WAIT_LIMIT_S)
         except TimeoutError:
-            tally.unanswered += 1
+            outcomes.unanswered += 1
             connection.close()
             continue
-        tally.longest_s = max(tally.longest_s, time.monotonic() - began_s)
-        tally.statuses[reply.status] += 1
+        outcomes.longest_s = max(outcomes.longest_s, time.monotonic() - began_s)
+        outcomes.statuses[reply.status] += 1
         if reply.status == OK and reply.tensors != (4 * x).tobytes():
-            tally.wrong += 1
+            outcomes.wrong += 1
         if reply.status == BROKEN:
             await asyncio.sleep(0.1)
     if connection is not None:
         connection.close()
 
 
-async def _faults(running: System, count: int, tally: Tally, progress: Progress) -> None:
+async def _faults(running: System, count: int, outcomes: Outcomes, progress: Progress) -> None:
     """Stops and kills random processes of the chain's models at random times, with each kind of fault in turn."""
     rng = Random(1)
     for number, kind in zip(range(count), itertools.cycle(KINDS), strict=False):
@@ -158,7 +160,7 @@ async def _faults(running: System, count: int, tally: Tally, progress: Progress)
         if not stubs:
             continue
         pid = rng.choice(stubs)
-        tally.faults[kind] += 1
+        outcomes.faults[kind] += 1
         if kind == "kill":
             _send(pid, signal.SIGKILL)
             continue
@@ -166,7 +168,7 @@ async def _faults(running: System, count: int, tally: Tally, progress: Progress)
         await asyncio.sleep(rng.uniform(*KINDS[kind]))
         _send(pid, signal.SIGCONT)
         if number % 20 == 0:
-            progress(f"hangs: {number} faults, {tally.sent} requests, {tally.wrong} wrong answers")
+            progress(f"hangs: {number} faults, {outcomes.sent} requests, {outcomes.wrong} wrong answers")
 
 
 def _stubs(running: System) -> list[int]:
@@ -203,7 +205,7 @@ async def _hang(running: System, ports: GatewayPorts) -> float:
         began_s = time.monotonic()
         lost = asyncio.ensure_future(first.ask(hanging))
         await asyncio.sleep(0.2)
-        while time.monotonic() < began_s + PATIENCE_S:
+        while time.monotonic() < began_s + WAIT_LIMIT_S:
             replies = await asyncio.gather(*(connection.ask(plain) for connection in others))
             if lost.done() and all(reply.status == OK for reply in replies):
                 break

@@ -25,7 +25,7 @@ from jigsaw_triton.servers.installation import find_installation
 AT_ONCE = 3000
 CLIENTS = 1000
 RUN_S = 8.0
-PATIENCE_S = 20.0
+LOST_S = 20.0
 """Seconds after which an answer counts as lost."""
 
 SLO_MS, BATCH_MS = 200, 90.0
@@ -68,7 +68,7 @@ async def _at_once(ports: GatewayPorts, model: str, count: int) -> int:
     request = client.request(model, {"X": np.ones((1, graphs.FLOATS), np.float32)}, timeout_us=None)
     async with client.connections(ports, count) as opened:
         replies = [asyncio.ensure_future(connection.ask(request)) for connection in opened]
-        done, late = await asyncio.wait(replies, timeout=PATIENCE_S)
+        done, late = await asyncio.wait(replies, timeout=LOST_S)
         for reply in late:
             reply.cancel()
     return len(late) + sum(reply.result().status == BROKEN for reply in done)
@@ -88,7 +88,7 @@ async def _crowd(ports: GatewayPorts, model: str, count: int, seconds: float) ->
         nonlocal answered
         while time.monotonic() < end_s:
             try:
-                reply = await asyncio.wait_for(connection.ask(request), PATIENCE_S)
+                reply = await asyncio.wait_for(connection.ask(request), LOST_S)
             except TimeoutError:
                 return True
             if reply.status == BROKEN:

@@ -60,7 +60,7 @@ ANSWERS: Mapping[str, Callable[[Array], Array]] = {"chain": chain_answer, "multi
 
 
 @dataclass(slots=True)
-class Tally:
+class Outcomes:
     """Outcomes of requests.
 
     Attributes:
@@ -89,9 +89,9 @@ async def measure(progress: Progress, effort: Effort = FULL, requests: int = REQ
         async with system.system(find_installation(), SETTINGS) as running:
             progress(f"soak: starting {4 * WORKERS} workers")
             await running.deploy(wanted)
-            tally = Tally(effort.count(requests))
-            await _soak(running, wanted.cluster.gateway, tally, effort.seconds(KILL_EVERY_S), progress)
-    return figures(tally)
+            outcomes = Outcomes(effort.count(requests))
+            await _soak(running, wanted.cluster.gateway, outcomes, effort.seconds(KILL_EVERY_S), progress)
+    return figures(outcomes)
 
 
 def _wanted(folder: Path) -> Wanted:
@@ -112,17 +112,19 @@ def _wanted(folder: Path) -> Wanted:
     return Wanted(found, demand, profiles, system.cluster("cpu", 2), latency_model=system.BY_HAND)
 
 
-async def _soak(running: System, ports: GatewayPorts, tally: Tally, kill_every_s: float, progress: Progress) -> None:
+async def _soak(
+    running: System, ports: GatewayPorts, outcomes: Outcomes, kill_every_s: float, progress: Progress
+) -> None:
     victims, kept = _split(running)
     rngs = [np.random.default_rng(number) for number in range(CLIENTS)]
     around = [
-        asyncio.create_task(_kill(running, victims, tally, kill_every_s)),
-        asyncio.create_task(_watch(running, kept, tally, progress)),
+        asyncio.create_task(_kill(running, victims, outcomes, kill_every_s)),
+        asyncio.create_task(_watch(running, kept, outcomes, progress)),
     ]
     try:
         async with asyncio.TaskGroup() as group:
             for rng, graph in zip(rngs, itertools.cycle(ANSWERS), strict=False):
-                group.create_task(_client(ports, graph, rng, tally))
+                group.create_task(_client(ports, graph, rng, outcomes))
     finally:
         for task in around:
             task.cancel()
@@ -147,40 +149,42 @@ def _split(running: System) -> tuple[list[str], list[str]]:
     return [names[0] for names in of_task.values()], ["gateway", *(n for names in of_task.values() for n in names[1:])]
 
 
-async def _client(ports: GatewayPorts, graph: str, rng: np.random.Generator, tally: Tally) -> None:
+async def _client(ports: GatewayPorts, graph: str, rng: np.random.Generator, outcomes: Outcomes) -> None:
     connection: Connection | None = None
-    while tally.sent < tally.total:
-        tally.sent += 1
+    while outcomes.sent < outcomes.total:
+        outcomes.sent += 1
         if connection is None or not connection.is_open:
             connection = await client.connect(ports)
         x = (100 * rng.random(graphs.FLOATS)).astype(np.float32)
         reply = await connection.ask(client.request(graph, {"X": x[None]}))
         if reply.status != OK:
-            tally.failures += 1
-            tally.reasons.add(reply.text.decode() if reply.status != BROKEN else "connection broken")
+            outcomes.failures += 1
+            outcomes.reasons.add(reply.text.decode() if reply.status != BROKEN else "connection broken")
         elif reply.tensors != ANSWERS[graph](x).tobytes():
-            tally.wrong += 1
+            outcomes.wrong += 1
     if connection is not None:
         connection.close()
 
 
-async def _kill(running: System, victims: Sequence[str], tally: Tally, every_s: float) -> None:
+async def _kill(running: System, victims: Sequence[str], outcomes: Outcomes, every_s: float) -> None:
     """Kills the victims in turn, if they run."""
     for name in itertools.cycle(victims):
         await asyncio.sleep(every_s)
         server = running.fleet.server(name)
         if server is not None and server.process.returncode is None and server.process.pid is not None:
             os.kill(server.process.pid, signal.SIGKILL)
-            tally.kills += 1
+            outcomes.kills += 1
 
 
-async def _watch(running: System, kept: Sequence[str], tally: Tally, progress: Progress) -> None:
+async def _watch(running: System, kept: Sequence[str], outcomes: Outcomes, progress: Progress) -> None:
     reported = 0
     while True:
-        tally.memory.append((tally.sent, await asyncio.to_thread(_rss_mib, running, kept)))
-        if tally.sent >= reported + tally.total / 10:
-            reported = tally.sent
-            progress(f"soak: {tally.sent} requests, {tally.wrong} wrong answers, {tally.failures} failed requests")
+        outcomes.memory.append((outcomes.sent, await asyncio.to_thread(_rss_mib, running, kept)))
+        if outcomes.sent >= reported + outcomes.total / 10:
+            reported = outcomes.sent
+            progress(
+                f"soak: {outcomes.sent} requests, {outcomes.wrong} wrong answers, {outcomes.failures} failed requests"
+            )
         await asyncio.sleep(LOOK_EVERY_S)
 
 
@@ -192,31 +196,31 @@ def _rss_mib(running: System, names: Sequence[str]) -> float:
     return pages * _PAGE_MIB
 
 
-def figures(tally: Tally) -> list[Figure]:
-    """Computes the figures from the tally."""
-    load = f"{CLIENTS} clients over HTTP, {tally.kills} workers killed by SIGKILL meanwhile"
-    failures = f"{tally.failures} failed{': ' if tally.reasons else ''}{'; '.join(sorted(tally.reasons)[:2])}"
+def figures(outcomes: Outcomes) -> list[Figure]:
+    """Computes the figures from the outcomes."""
+    load = f"{CLIENTS} clients over HTTP, {outcomes.kills} workers killed by SIGKILL meanwhile"
+    failures = f"{outcomes.failures} failed{': ' if outcomes.reasons else ''}{'; '.join(sorted(outcomes.reasons)[:2])}"
     found = [
         figure(
             "dataplane.swapped_answers",
-            tally.wrong,
+            outcomes.wrong,
             "answers",
-            f"of {tally.sent} requests, all with different floats; {load}; {failures}",
+            f"of {outcomes.sent} requests, all with different floats; {load}; {failures}",
             at_most=0,
         )
     ]
-    warm, end = (_memory_mib(tally, *tenth) for tenth in ((0.1, 0.2), (0.9, 1.0)))
+    warm, end = (_memory_mib(outcomes, *tenth) for tenth in ((0.1, 0.2), (0.9, 1.0)))
     if warm is not None and end is not None:
         note = (
             f"growth of the RSS of the gateway and of the workers that were not killed, from the second tenth of "
-            f"{tally.sent} requests to the last, medians; {load}; baseline: MiB in the second tenth"
+            f"{outcomes.sent} requests to the last, medians; {load}; baseline: MiB in the second tenth"
         )
         name = "dataplane.rss_growth"
         found.append(figure(name, (end - warm) / warm, "share", note, at_most=GROWTH_GOAL, baseline=warm))
     return found
 
 
-def _memory_mib(tally: Tally, begin: float, end: float) -> float | None:
+def _memory_mib(outcomes: Outcomes, begin: float, end: float) -> float | None:
     """Returns the median memory while this part of the requests was sent; None if there is no sample."""
-    seen = [mib for sent, mib in tally.memory if begin * tally.total <= sent <= end * tally.total]
+    seen = [mib for sent, mib in outcomes.memory if begin * outcomes.total <= sent <= end * outcomes.total]
     return median(seen) if seen else None

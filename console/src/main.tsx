@@ -2,6 +2,8 @@ import { render } from "preact";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import "uplot/dist/uPlot.min.css";
 import "./app.css";
+import "./pages.css";
+import "./narrow.css";
 import { signedOut } from "./api";
 import { Operations } from "./operations";
 import { clock } from "./format";

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from jigsaw_triton import __version__
+from jigsaw_triton.agent.commander import END_HINT, Commander
 from jigsaw_triton.agent.contents import Contents
 from jigsaw_triton.agent.gateway_keeper import GatewayKeeper
 from jigsaw_triton.agent.operations import Operations
@@ -28,9 +29,8 @@ from jigsaw_triton.controller.fleet.wire import (
     opened_models,
     read_cluster,
 )
-from jigsaw_triton.controller.persistence.epoch import number_of
 from jigsaw_triton.controller.persistence.journal import Journal
-from jigsaw_triton.controller.persistence.records import CONTROLLER_EPOCH_FACT, WORKERS_FACT
+from jigsaw_triton.controller.persistence.records import WORKERS_FACT
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import DeviceUse
 from jigsaw_triton.servers.installation import Installation
@@ -41,17 +41,8 @@ log = logging.getLogger(__name__)
 _CLUSTER_FACT = "cluster"
 """Journal key of the node's GPUs, as they travelled."""
 
-_DEPLOYMENT_FACT = "deployment"
-"""Journal key of the deployment that the workers belong to."""
-
-_FENCE_FACT = "fence"
-"""Journal key of the fence as JSON: a deployment, the epoch from which on its workers may be called, the machine of the
-controller that has set it, and the time."""
-
 _WIRE_FACT, _FIRST_WIRE = "wire version", 1
 """Journal key of the version of the messages in the journal, and the version in journals that lack the key."""
-
-_END_HINT = "stop the agent, and end the workers by `jigsaw-triton down --state DIR` with the agent's folder"
 
 _MOST_EVENTS = 1000
 
@@ -69,6 +60,7 @@ class NodeAgent:
     Attributes:
         id: Random text that differs after each start.
         line: Name of the last alignment with the controller; empty before the first one.
+        commander: Controller that the node obeys.
         operations: Operations that were ordered.
         changed: Set whenever workers begin or end, or an event occurs; whoever waits clears it.
     """
@@ -93,9 +85,8 @@ class NodeAgent:
         self._adopting = asyncio.Lock()
         self._events: list[tuple[int, NodeEvent]] = []
         self._numbers = itertools.count(1)
-        # A controller may have commanded the previous agent until this moment.
-        self._commanded_at = time.monotonic()
         self.line = ""
+        self.commander = Commander(journal)
         self.operations = Operations()
         self.id = secrets.token_hex(8)
         self.changed = asyncio.Condition()
@@ -103,61 +94,9 @@ class NodeAgent:
     # --- who commands ----------------------------------------------------------------------------------------------
 
     def admit(self, deployment: str, epoch: str) -> None:
-        """Checks that a command comes from the controller that owns this node now.
-
-        Args:
-            deployment: Identity of the controller's deployment.
-            epoch: Epoch of the controller.
-
-        Raises:
-            StateError: Another deployment has workers here, or a later controller has taken over.
-        """
-        owner, known = self._journal.fact(_DEPLOYMENT_FACT), self._journal.fact(CONTROLLER_EPOCH_FACT)
-        if owner != deployment:
-            workers = {*self._workers, *self._starting}
-            if owner and (workers or self._gateway.exists):
-                standby = " and a standby gateway" if self._gateway.exists else ""
-                raise StateError(
-                    f"this node serves another deployment with {len(workers)} workers{standby}",
-                    where="the agent",
-                    hint="take that one down first, or run a second agent with another --state and --listen; if its "
-                    f"state folder is lost, {_END_HINT}",
-                )
-            self._journal.keep_fact(_DEPLOYMENT_FACT, deployment)
-            self._journal.keep_fact(CONTROLLER_EPOCH_FACT, epoch)
-        elif epoch != known:
-            # Two controllers with copies of one state folder may have begun epochs of one number.
-            if number_of(epoch) <= number_of(known):
-                raise StateError(
-                    f"the controller's epoch, {epoch}, is over: another one has begun epoch {known}",
-                    where="the agent",
-                    hint="end the other controller, and start this one again",
-                )
-            self._journal.keep_fact(CONTROLLER_EPOCH_FACT, epoch)
-        self._commanded_at = time.monotonic()
-
-    def commander(self) -> Json:
-        """Returns the deployment that the node obeys, its last epoch and fence, and the seconds since a command."""
-        fence = self._fence
-        return {
-            "deployment": self._journal.fact(_DEPLOYMENT_FACT),
-            "epoch": self._journal.fact(CONTROLLER_EPOCH_FACT),
-            "fence": self.fence,
-            "fenced_by": fence.get("machine", ""),
-            "fenced_at": fence.get("at", ""),
-            "commanded_s": time.monotonic() - self._commanded_at,
-        }
-
-    @property
-    def fence(self) -> str:
-        """Epoch of the controller whose gateways, and those of later ones, may call the workers; empty for all."""
-        return str(self._fence.get("epoch", ""))
-
-    @property
-    def _fence(self) -> Json:
-        """The fence of the present deployment; empty if it has none."""
-        found: Json = json.loads(self._journal.fact(_FENCE_FACT) or "{}")
-        return found if found.get("deployment") == self._journal.fact(_DEPLOYMENT_FACT) else {}
+        """Checks that a command comes from the controller that owns this node now; see `Commander.admit`."""
+        workers = {*self._workers, *self._starting}
+        self.commander.admit(deployment, epoch, workers=len(workers), standby=self._gateway.exists)
 
     async def set_fence(self, epoch: str, machine: str) -> None:
         """Has the workers refuse the gateways of controllers that this epoch has replaced.
@@ -166,9 +105,7 @@ class NodeAgent:
             epoch: The epoch.
             machine: Name of the machine of its controller.
         """
-        deployment, at = self._journal.fact(_DEPLOYMENT_FACT), time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-        fence = {"deployment": deployment, "epoch": epoch, "machine": machine, "at": at}
-        self._journal.keep_fact(_FENCE_FACT, json.dumps(fence))
+        self.commander.keep_fence(epoch, machine)
         await self._publish_all()
 
     # --- what runs -------------------------------------------------------------------------------------------------
@@ -186,7 +123,7 @@ class NodeAgent:
                 f"a release with messages of version {wire} has started {len(data)} workers here, and jigsaw-triton "
                 f"{__version__}, with version {WIRE_VERSION}, cannot go on with them",
                 where="the agent's journal",
-                hint=f"start the release that has started them; or {_END_HINT}",
+                hint=f"start the release that has started them; or {END_HINT}",
             )
         self._journal.keep_fact(_WIRE_FACT, str(WIRE_VERSION))
         known = self._journal.fact(_CLUSTER_FACT)

@@ -112,7 +112,7 @@ async def _serve(
         return {name: paths.worker_socket(name) for name in names}
 
     async def publish(names: Collection[str]) -> None:
-        await side.set_workers(sockets(names), fence=agent.fence)
+        await side.set_workers(sockets(names), fence=agent.commander.fence)
 
     contents = Contents(paths.state / CONTENTS)
     secret = deployment_secret(paths)
@@ -144,7 +144,7 @@ async def _serve(
     found = OsProcess.find(proxy.pid, proxy.started) if proxy is not None else None
     await agent.start()
     await server.start()
-    await side.start(sockets(agent.names()), fence=agent.fence, found=found)
+    await side.start(sockets(agent.names()), fence=agent.commander.fence, found=found)
     log.info("node %s listens on %s:%s", settings.name, settings.address, settings.port)
     announce(ready)
     upkeep = asyncio.create_task(_upkeep(paths, journal, lock))

@@ -104,7 +104,7 @@ class AgentServer:
                 "backends": sorted(workers.backends),
                 "utc_s": time.time(),
                 "workers": self._agent.names(),
-                **self._agent.commander(),
+                **self._agent.commander.to_json(),
             }
         )
 

@@ -103,7 +103,7 @@ class ControlledDeployment(ObservedDeployment):
             return bool(state["state"] == "stopped")
 
         self._ask_to_stop()
-        self.follow(report, after, stopped, patient=False)
+        self.follow(report, after, stopped, retry=False)
 
     def _ask_to_stop(self) -> None:
         with suppress(ControllerGoneError):

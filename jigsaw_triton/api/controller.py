@@ -44,7 +44,7 @@ _START_S = 60.0
 """Seconds that a controller may take until it shows that it runs. It then brings the nodes in line before it answers,
 which takes as long as they need."""
 
-_PATIENCE_S = 10.0
+_REPORT_AFTER_S = 10.0
 """Seconds after which a wait for a controller is reported with its reason."""
 
 _KILLED_S = 10.0
@@ -106,15 +106,15 @@ def _wait_started(
     report: Callable[[str], None],
 ) -> None:
     began_s = beat_s = time.monotonic()
-    last, owner, told = heartbeat(paths.lock), None, False
+    last, owner, reported = heartbeat(paths.lock), None, False
     while supervisor_pid() != process.pid:
         now_s, beat = time.monotonic(), heartbeat(paths.lock)
         if beat is not None and beat != last:
             # A controller that follows one that has died gets no more time.
             owner, last = owner or beat[0], beat
             beat_s = now_s if beat[0] == owner else beat_s
-        if not told and now_s - began_s > _PATIENCE_S:
-            told = True
+        if not reported and now_s - began_s > _REPORT_AFTER_S:
+            reported = True
             report("the controller brings the servers in line, and does not answer yet; see `jigsaw-triton logs`")
         if process.poll() == AlreadyRunsError.exit_code:
             raise StateError("another deploy is in progress", where=str(paths.state), hint=WAIT_HINT)

@@ -200,7 +200,7 @@ class ObservedDeployment:
         after: int,
         until: Callable[[dict[str, Any]], bool],
         *,
-        patient: bool = True,
+        retry: bool = True,
     ) -> dict[str, Any]:
         """Reports events as they come, until the controller is in the wanted state.
 
@@ -208,20 +208,20 @@ class ObservedDeployment:
             report: Receives a line for each event.
             after: Number of the last event that is known.
             until: Returns True for the wanted state; see `console.server` for its entries.
-            patient: True to go on while the controller does not answer, and to report that.
+            retry: True to ask again while the controller does not answer, and to report that.
 
         Returns:
             The state. If the controller has ended, its entry `state` is `stopped`, or `gone` if servers may be left.
 
         Raises:
-            ControllerHungError: The controller does not answer, and `patient` is False.
+            ControllerHungError: The controller does not answer, and `retry` is False.
         """
         began, answers = after, True
         while True:
             try:
                 answer = self._events_after(after)
             except ControllerHungError as error:
-                if not patient:
+                if not retry:
                     raise
                 if answers:
                     report(event_line(datetime.now(UTC).isoformat(), "error", error.message))

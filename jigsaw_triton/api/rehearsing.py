@@ -26,7 +26,7 @@ from jigsaw_triton.controller.core.settings import PERIOD_S
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.rehearsal.clients import Load, due_times, send
 from jigsaw_triton.evaluation.rehearsal.emulation import Requests, emulated
-from jigsaw_triton.evaluation.rehearsal.outcomes import Array, Outcomes, Tally, tally
+from jigsaw_triton.evaluation.rehearsal.outcomes import Array, Outcomes, RequestsBySecond, by_second
 from jigsaw_triton.evaluation.rehearsal.record import Sample, operation, sample
 from jigsaw_triton.evaluation.simulator.accounting import Operation
 from jigsaw_triton.evaluation.traces import Trace
@@ -52,7 +52,7 @@ class Rehearsed:
 
     Attributes:
         operation: Load, capacity and violations in each second on real servers, and the changes of the plan.
-        tallies: Outcomes of the requests in each second, by graph.
+        requests: Outcomes of the requests in each second, by graph.
         simulated: Simulation of the same load and first plan.
         workers: Largest number of workers.
         lag_ms: 99th percentile of the milliseconds by which clients sent requests late. If it is not small, the
@@ -62,7 +62,7 @@ class Rehearsed:
     """
 
     operation: Operation
-    tallies: Mapping[str, Tally]
+    requests: Mapping[str, RequestsBySecond]
     simulated: Simulated
     workers: int
     lag_ms: float
@@ -180,11 +180,11 @@ def rehearse(
         host_load = os.getloadavg()[0] / (os.cpu_count() or 1)
         revisions = deployment.history(limit=MOST_GENERATIONS)
         progress("taking the deployment down")
-    tallies = {name: tally(one, found[name].slo.latency_ms, seconds) for name, one in outcomes.items()}
+    requests = {name: by_second(one, found[name].slo.latency_ms, seconds) for name, one in outcomes.items()}
     lags_ms = np.concatenate([one.lag_ms for one in outcomes.values()])
     return Rehearsed(
-        operation=operation(tallies, samples, revisions, began=began),
-        tallies=tallies,
+        operation=operation(requests, samples, revisions, began=began),
+        requests=requests,
         simulated=simulated,
         workers=max(one.workers for one in samples),
         lag_ms=float(np.percentile(lags_ms, 99)) if len(lags_ms) else 0.0,

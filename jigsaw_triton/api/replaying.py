@@ -22,7 +22,7 @@ from jigsaw_triton.errors import InfeasibleError, InputError
 from jigsaw_triton.evaluation.replay import OURS, Contender, Replayed, replayed, start
 from jigsaw_triton.evaluation.simulator.accounting import System
 from jigsaw_triton.evaluation.simulator.events import event_violations
-from jigsaw_triton.evaluation.simulator.memory import PATIENCE_S, PlanMemory
+from jigsaw_triton.evaluation.simulator.memory import TIME_LIMIT_S, PlanMemory
 from jigsaw_triton.evaluation.simulator.yardstick import Measured
 from jigsaw_triton.evaluation.traces import Trace
 from jigsaw_triton.evaluation.trials import Trials, try_loads
@@ -225,7 +225,7 @@ def steady_trials(
 
         def trials(contender: Contender) -> Trials:
             options = Options(
-                time_limit_s=PATIENCE_S,
+                time_limit_s=TIME_LIMIT_S,
                 features=contender.features,
                 formulation=contender.formulation,
                 latency_model=LATENCY_MODEL_OF[contender.formulation],
@@ -308,5 +308,5 @@ def _loads(traces: Mapping[str, Trace]) -> list[dict[str, float]]:
 def _scale(wanted: Wanted, traces: Mapping[str, Trace], peak: float, solvers: SolverFactory) -> float:
     """Returns the factor of all rates with which the highest of each graph need this share of the capacity."""
     shape = replace(wanted, demand_rps={name: max(1e-3, float(t.rps.max())) for name, t in traces.items()})
-    largest = largest_demand(make_problem(shape), Options(time_limit_s=PATIENCE_S), solvers=solvers).rps
+    largest = largest_demand(make_problem(shape), Options(time_limit_s=TIME_LIMIT_S), solvers=solvers).rps
     return peak * min(rps / shape.demand_rps[name] for name, rps in largest.items())

@@ -15,7 +15,7 @@ from jigsaw_triton.console.plan_changes import READY, plan_changes
 from jigsaw_triton.console.reports.deployment import MOST_EVENTS, DeploymentFigures, deployment_page
 from jigsaw_triton.console.reports.load import Load
 from jigsaw_triton.console.reports.results import result_page
-from jigsaw_triton.controller.core.tallies import read_tallies
+from jigsaw_triton.controller.core.request_counts import read_request_counts
 from jigsaw_triton.controller.persistence.checkpoint import load
 from jigsaw_triton.controller.persistence.load_history import KEPT_S, read_history
 from jigsaw_triton.controller.persistence.reader import JournalReader
@@ -50,7 +50,7 @@ def deployment_report(deployment: ObservedDeployment) -> str:
             status=status,
             generation=state.running,
             outcomes=_outcomes(counters),
-            tallies=read_tallies(counters),
+            requests=read_request_counts(counters),
             unread=unread,
             load=Load(samples, tuple(change for change in changes if samples and change.t >= samples[0]["t"])),
             history=deployment.history(),

@@ -23,7 +23,7 @@ from jigsaw_triton.controller.core.settings import PERIOD_S, Settings
 from jigsaw_triton.controller.solving import Planner, planned
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.simulator.accounting import Operation
-from jigsaw_triton.evaluation.simulator.memory import PATIENCE_S, PlanMemory
+from jigsaw_triton.evaluation.simulator.memory import TIME_LIMIT_S, PlanMemory
 from jigsaw_triton.evaluation.simulator.operation import simulate_operation
 from jigsaw_triton.evaluation.simulator.yardstick import Measured
 from jigsaw_triton.evaluation.simulator.yardstick import planned as planned_curve
@@ -156,10 +156,10 @@ def remembering(memory: PlanMemory) -> Callable[[Problem, Options, Solve, Solver
     """Returns the controller's function that makes a plan, with a memory for those that the solver makes."""
 
     def plan(problem: Problem, options: Options, action: Solve, solvers: SolverFactory) -> Plan:
-        patient = replace(options, time_limit_s=PATIENCE_S)
+        limited = replace(options, time_limit_s=TIME_LIMIT_S)
         if action.first:
-            return planned(problem, patient, action, solvers)
-        return memory.plan(problem, patient, lambda: planned(problem, patient, action, solvers))
+            return planned(problem, limited, action, solvers)
+        return memory.plan(problem, limited, lambda: planned(problem, limited, action, solvers))
 
     return plan
 

@@ -207,20 +207,20 @@ def _line(text: str) -> str:
     return f"{json.dumps(entry)}\n"
 
 
-def end_orphan(lock: str, patience_s: float = _ORPHAN_S) -> None:
+def end_orphan(lock: str, grace_s: float = _ORPHAN_S) -> None:
     """Ends a controller whose supervisor has died, so that the next controller adopts its servers.
 
     A process that holds the lock without being a controller, such as `down`, is only waited for.
 
     Args:
         lock: Lock file of the controller, which holds its process id.
-        patience_s: Seconds after which the controller is killed, and no longer waited for.
+        grace_s: Seconds after which the controller is killed, and no longer waited for.
     """
     try:
         file = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return
-    end_s = time.monotonic() + patience_s
+    end_s = time.monotonic() + grace_s
     try:
         while True:
             try:

@@ -11,11 +11,11 @@ from typing import Any
 from jigsaw_triton.console.emulated import emulated_parts
 from jigsaw_triton.console.metrics import Reading, WorkerState
 from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.request_counts import RequestCounts
 from jigsaw_triton.controller.core.rows import deviations, measured
 from jigsaw_triton.controller.core.service import available_rps, troubles, unserved
 from jigsaw_triton.controller.core.standby import idle, in_service
 from jigsaw_triton.controller.core.state import GATEWAY, Restarts, State
-from jigsaw_triton.controller.core.tallies import Tally
 from jigsaw_triton.controller.energy import EnergyMeter
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.shell import Controller
@@ -123,16 +123,17 @@ def _canary(state: State) -> dict[str, Any] | None:
         "running": watch.running,
         "verdict": str(verdict) if verdict is not None else None,
         "graphs": {
-            name: {"new": _tally(pair.new), "running": _tally(pair.running)} for name, pair in watch.graphs.items()
+            name: {"new": _requests(pair.new), "running": _requests(pair.running)}
+            for name, pair in watch.graphs.items()
         },
     }
 
 
-def _tally(tally: Tally) -> dict[str, Any]:
-    p99_s = tally.percentile_s(99.0)
+def _requests(counts: RequestCounts) -> dict[str, Any]:
+    p99_s = counts.percentile_s(99.0)
     return {
-        "requests": tally.requests,
-        "failed": tally.failed,
+        "requests": counts.requests,
+        "failed": counts.failed,
         # The last bound of the histogram is infinite, which JSON cannot express.
         "p99_ms": p99_s * 1000 if p99_s is not None and math.isfinite(p99_s) else None,
     }

@@ -4,26 +4,23 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core import step as core
-from jigsaw_triton.controller.core.arrivals import arrived
-from jigsaw_triton.controller.core.counters import counted_since
 from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.immutable_settings import check_ports
-from jigsaw_triton.controller.core.rows import Counts, read_counts, since
+from jigsaw_triton.controller.core.request_checks import check_free, check_node, check_removal
 from jigsaw_triton.controller.core.settings import Settings
-from jigsaw_triton.controller.core.slowness import ServedTimes, read_times, times_since
 from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.switching import is_switching
-from jigsaw_triton.controller.core.tallies import Tallies, read_tallies, tallies_since
 from jigsaw_triton.controller.energy import METER_S, EnergyMeter
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.fleet.succession import ReplacedError
+from jigsaw_triton.controller.gateway_counters import NOTHING, GatewayCounters, Measured
 from jigsaw_triton.controller.persistence.checkpoint import Checkpoints
 from jigsaw_triton.controller.persistence.history import outcomes, verdicts
 from jigsaw_triton.controller.persistence.journal import Journal
@@ -31,16 +28,12 @@ from jigsaw_triton.controller.persistence.load_history import LoadHistory
 from jigsaw_triton.controller.subjects import generation_of, subject_of, worker_of
 from jigsaw_triton.controller.totals import Totals
 from jigsaw_triton.controller.watch import ArrivalWatch, LoadRecorder
-from jigsaw_triton.errors import InputError, JigsawError, ServerError, StateError
+from jigsaw_triton.errors import JigsawError, ServerError, StateError
 from jigsaw_triton.logs import about, about_process
-from jigsaw_triton.servers.metrics import Sample
-from jigsaw_triton.spec.words import nearest, shown
 
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
-
-_WAIT_HINT = "deploy first: `jigsaw-triton deploy`"
 
 _CANCEL_S = 10.0
 """Seconds that actions may take to end once they were cancelled."""
@@ -92,12 +85,8 @@ class Controller:
         self._journal = journal
         self._queue: asyncio.Queue[e.Event] = asyncio.Queue()
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._seen: dict[str, float] = {}
-        self._rates_rps: Mapping[str, float] = {}
-        self._counted: Counts = {}
-        self._tallied: Tallies | None = None
-        self._timed: ServedTimes = {}
-        self._measured_at_s = time.monotonic()
+        self._counters = GatewayCounters(time.monotonic(), adopted=state is not None)
+        self._measured = NOTHING
         self._arrivals = ArrivalWatch(fleet)
         self.load = load or LoadHistory()
         self._recorder = LoadRecorder(self.load)
@@ -105,7 +94,6 @@ class Controller:
         self.changes = 0
         self._changed = asyncio.Condition()
         self._checkpoints = Checkpoints(journal)
-        self._baseline = state is not None
         self._leaving = asyncio.Event()
         self._ends_because = "the deployment is being taken down"
         self._replaced: ReplacedError | None = None
@@ -121,7 +109,7 @@ class Controller:
     @property
     def rates_rps(self) -> Mapping[str, float]:
         """Arrival rate of each graph over the last second."""
-        return self._rates_rps
+        return self._measured.rates_rps
 
     async def run(self) -> State:
         """Runs until the deployment has been taken down, or until `leave`. Returns the last state.
@@ -209,10 +197,7 @@ class Controller:
         Raises:
             StateError: Another deploy is in progress, or the deployment is being taken down.
         """
-        reason = core.refusal(self.state)
-        if reason is not None:
-            goal = "stopped" if self.state.phase in (Phase.STOPPING, Phase.STOPPED) else "ready"
-            raise StateError(reason, hint=f"wait for it: `jigsaw-triton status --wait {goal}`")
+        check_free(self.state)
 
     async def ask(self, request: ChangeRequest) -> None:
         """Accepts a request of the user, which `state` shows when the call returns.
@@ -250,12 +235,7 @@ class Controller:
             StateError: Nothing is deployed, or the deployment is being taken down.
             InputError: The cluster has no such node.
         """
-        wanted = self.state.wanted
-        if wanted is None or self.state.phase in (Phase.STOPPING, Phase.STOPPED):
-            raise StateError("nothing is deployed", hint=_WAIT_HINT)
-        names = sorted({gpu.id.node for gpu in wanted.cluster.gpus})
-        if node not in names:
-            raise InputError(f"the cluster has no node {shown(node)}", hint=nearest(node, names, "nodes"))
+        check_node(self.state, node)
         await self._handle(e.CordonRequested(node, cordoned, drain))
 
     def down(self) -> None:
@@ -269,11 +249,7 @@ class Controller:
         Raises:
             StateError: Another deploy is in progress, other graphs are served, or the deployment is being taken down.
         """
-        self.check_free()
-        running = self.state.running
-        if running is None or running.wanted.graphs.keys() != set(names):
-            hint = "list them with `jigsaw-triton status`, and run the command again"
-            raise StateError("graphs have joined or left the deployment meanwhile", hint=hint)
+        check_removal(self.state, names)
         # Not through the queue, since no deploy may be accepted in between.
         await self._handle(e.DownRequested())
 
@@ -376,9 +352,10 @@ class Controller:
     async def _tick(self) -> None:
         await asyncio.sleep(TICK_S)
         self._journal.sync()
-        self._rates_rps, counts, tallies, times = await self._measure()
+        self._measured = found = await self._measure()
         now_s = time.monotonic()
-        self._queue.put_nowait(e.Tick(now_s, self._rates_rps, counts, tallies, times, time.time() - now_s))
+        event = e.Tick(now_s, found.rates_rps, found.counts, found.requests, found.times, time.time() - now_s)
+        self._queue.put_nowait(event)
 
     async def _survey(self) -> None:
         """Tells the core when GPUs are lost, or back. A node that is lost or back is a reason to look at once."""
@@ -408,43 +385,18 @@ class Controller:
         if self._checkpoints.is_long:
             self._checkpoints.replace(await asyncio.to_thread(self._checkpoints.renewed))
 
-    async def _measure(self) -> tuple[Mapping[str, float], Counts, Tallies, ServedTimes]:
-        """Returns what was counted since the last measurement.
-
-        This is each graph's arrival rate, rows, branches and service times, and during a canary the requests of each
-        generation.
-        """
+    async def _measure(self) -> Measured:
+        """Returns what the gateway has counted since the last measurement."""
         server = self._fleet.server(Fleet.GATEWAY)
         running = self.state.running
         if server is None or running is None:
-            return {}, {}, {}, {}
+            return NOTHING
         try:
             samples = await server.client.metrics()
         except (ServerError, ValueError):
-            return {}, {}, {}, {}
+            return NOTHING
         self._recorder.record(samples, self.state, self.energy.joules_per_request)
-        now_s = time.monotonic()
-        elapsed_s, self._measured_at_s = now_s - self._measured_at_s, now_s
-        if self._baseline:
-            # An adopted gateway has counted since it started.
-            self._baseline, self._seen, self._counted = False, arrived(samples), read_counts(samples)
-            self._timed = read_times(samples)
-            return {}, {}, {}, {}
-        seen, self._seen = self._seen, arrived(samples)
-        came = counted_since(seen, self._seen)
-        rates = {graph: came.get(graph, 0.0) / elapsed_s for graph in running.wanted.graphs}
-        counted, self._counted = self._counted, read_counts(samples)
-        timed, self._timed = self._timed, read_times(samples)
-        return rates, since(counted, self._counted), self._tally(samples), times_since(timed, self._timed)
-
-    def _tally(self, samples: Sequence[Sample]) -> Tallies:
-        """Returns the requests of each generation since the last measurement, if a canary is in progress."""
-        watch = self.state.watch
-        if watch is None or watch.verdict is not None:
-            self._tallied = None
-            return {}
-        before, self._tallied = self._tallied, read_tallies(samples)
-        return tallies_since(before, self._tallied) if before is not None else {}
+        return self._counters.measured(samples, time.monotonic(), running.wanted.graphs, self.state.watch)
 
 
 async def _repeat(turn: Callable[[], Awaitable[None]], name: str) -> None:

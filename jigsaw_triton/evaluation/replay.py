@@ -13,7 +13,7 @@ from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.solving import Planner
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.evaluation.simulator.accounting import Array, Operation, System, operate
-from jigsaw_triton.evaluation.simulator.memory import PATIENCE_S, PlanMemory
+from jigsaw_triton.evaluation.simulator.memory import TIME_LIMIT_S, PlanMemory
 from jigsaw_triton.evaluation.simulator.operation import SOLVE_S, Deployment
 from jigsaw_triton.evaluation.simulator.paper import LEAST_RPS, PaperDeployment, largest_if_short
 from jigsaw_triton.evaluation.simulator.yardstick import Yardstick
@@ -121,8 +121,8 @@ def start(
         return Deployment(wanted, lambda a: solve(a, wanted.cluster), settings, Durations(), SOLVE_S, yardstick)
 
     def plan(problem: Problem, options: Options) -> Plan:
-        patient = replace(options, time_limit_s=PATIENCE_S)
-        return memory.plan(problem, patient, lambda: largest_if_short(problem, patient, planner.solvers))
+        limited = replace(options, time_limit_s=TIME_LIMIT_S)
+        return memory.plan(problem, limited, lambda: largest_if_short(problem, limited, planner.solvers))
 
     return PaperDeployment(wanted, plan, Durations(), SOLVE_S, yardstick)
 

@@ -6,17 +6,17 @@ ids.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
 from jigsaw_triton.errors import Diagnostic, SpecError
 from jigsaw_triton.spec.cluster_schema import LIMIT_GPUS
-from jigsaw_triton.spec.entries import API_VERSION
-from jigsaw_triton.spec.explain import explain
+from jigsaw_triton.spec.entries import API_VERSION, Entry
 from jigsaw_triton.spec.files import load_text
 from jigsaw_triton.spec.source import Path, Report, SourceMap
+from jigsaw_triton.spec.validated import validated
 from jigsaw_triton.spec.words import nearest, shown
 from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES, parse_yaml
 
@@ -25,9 +25,6 @@ EXPORTED = "current"
 """Name of the configuration in files that are exported in mig-parted's format."""
 
 Index = Annotated[int, Field(ge=0, lt=LIMIT_GPUS)]
-
-
-Document = TypeVar("Document", bound=BaseModel)
 
 
 def _listed(value: Any) -> Any:
@@ -39,33 +36,29 @@ def _one_or_more(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class _Gpu(_Entry):
+class _Gpu(Entry):
     index: Index
     layout: list[str] = Field(max_length=16, examples=[["3g@0", "3g@4"]])
 
 
-class _Spec(_Entry):
+class _Spec(Entry):
     gpus: list[_Gpu] = Field(min_length=1, examples=[[{"index": 0, "layout": ["3g@0", "3g@4"]}]])
 
 
-class _Own(_Entry):
+class _Own(Entry):
     api_version: Literal["jigsaw-triton/v1"] = Field(alias="apiVersion", examples=[API_VERSION])
     kind: Literal["MigLayouts"] = Field(examples=[KIND])
     spec: _Spec
 
 
-class _PartedGpus(_Entry):
+class _PartedGpus(Entry):
     devices: Annotated[list[Index] | None, BeforeValidator(_listed)] = Field(examples=["all"])
     device_filter: Annotated[list[str], BeforeValidator(_one_or_more)] = Field(default=[], alias="device-filter")
     enabled: bool = Field(alias="mig-enabled", examples=[True])
     mig_devices: dict[str, Annotated[int, Field(ge=0, le=16)]] = Field(default={}, alias="mig-devices")
 
 
-class _Parted(_Entry):
+class _Parted(Entry):
     version: Literal["v1"] = Field(examples=["v1"])
     configs: dict[str, list[_PartedGpus]] = Field(alias="mig-configs", min_length=1)
 
@@ -103,13 +96,13 @@ def load_layouts(path: str, config: str | None = None) -> tuple[LayoutEntry, ...
     report = Report(parsed.source, parsed.problems)
     report.raise_if_any()
     if isinstance(parsed.data, dict) and "mig-configs" in parsed.data:
-        name, chosen = _chosen(_validated(_Parted, parsed.data, report), config, path)
+        name, chosen = _chosen(validated(_Parted, parsed.data, report), config, path)
         return tuple(
             _parted(entry, _where(parsed.source, ("mig-configs", name, number))) for number, entry in enumerate(chosen)
         )
     if config is not None:
         raise SpecError([Diagnostic("--config", 0, f"{path} has no configurations", "omit this option")])
-    own = _validated(_Own, parsed.data, report)
+    own = validated(_Own, parsed.data, report)
     seen: set[int] = set()
     for number, gpu in enumerate(own.spec.gpus):
         if gpu.index in seen:
@@ -150,18 +143,6 @@ def parted_yaml(layouts: Mapping[int, Sequence[str] | None]) -> str:
 def _yaml(data: Any) -> str:
     text: str = yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=120)
     return text
-
-
-def _validated(model: type[Document], data: Any, report: Report) -> Document:
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        schema = model.model_json_schema(by_alias=True)
-        for details in error.errors(include_url=False):
-            loc = details["loc"][:-1] if details["loc"][-1:] == ("[key]",) else details["loc"]
-            report.add(loc, *explain(details, loc, schema))
-        report.raise_if_any()
-        raise
 
 
 def _chosen(document: _Parted, config: str | None, path: str) -> tuple[str, list[_PartedGpus]]:

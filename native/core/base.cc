@@ -56,6 +56,14 @@ std::string text_of(std::span<const int64_t> shape) {
   return text + "]";
 }
 
+Shape stack_of(int64_t items, const Shape& item) {
+  Shape shape;
+  shape.reserve(item.size() + 1);
+  shape.push_back(items);
+  for (int64_t dim : item) shape.push_back(dim);
+  return shape;
+}
+
 std::optional<int64_t> element_count(std::span<const int64_t> shape) {
   constexpr int64_t kMaxElements = int64_t{1} << 56;
   int64_t count = 1;

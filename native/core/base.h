@@ -71,6 +71,9 @@ using Shape = std::vector<int64_t>;
 // Formats a shape, for example "[2, 16]".
 std::string text_of(std::span<const int64_t> shape);
 
+// Returns the shape of a stack of items.
+Shape stack_of(int64_t items, const Shape& item);
+
 // Returns the product of the dimensions. Returns nothing if a dimension is negative or the product exceeds 2^56; below
 // this limit the number of bytes does not overflow either.
 std::optional<int64_t> element_count(std::span<const int64_t> shape);

@@ -23,9 +23,8 @@ from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.gateway import GatewayPorts
 from tests.fakes.node import model, worker
-from tests.waiting import until
+from tests.waiting import WAIT_LIMIT_S, until
 
-PATIENCE_S = 30.0
 PLAIN = GatewayContent((), (), {}, (), (), (), {}, "1.a", GatewayPorts(), None, None, 4096)
 STEPS = worker("steps", model("s"))
 
@@ -129,7 +128,7 @@ def test_the_last_order_of_a_controller_counts(tmp_path: Path, monkeypatch: pyte
         world.keeper.want("1.a", 1, content("one"))
         # The next controller counts from one.
         world.keeper.want("2.b", 1, content("three"))
-        status = await world.keeper.status(("2.b", 1), PATIENCE_S)
+        status = await world.keeper.status(("2.b", 1), WAIT_LIMIT_S)
         assert status == {"order": ["2.b", 1], "applied": ["2.b", 1], "state": "ready", "pid": 1, "failure": ""}
         assert "apply one" not in world.servers.log and world.servers.log[-1] == "apply three"
 
@@ -146,7 +145,7 @@ def test_a_failure_is_reported_once_and_tried_again(tmp_path: Path, monkeypatch:
         world.servers.fails = ""
         # Another order does not wait for the next try.
         world.keeper.want("1.a", 2, content("two"))
-        assert (await world.keeper.status(("1.a", 2), PATIENCE_S))["failure"] == ""
+        assert (await world.keeper.status(("1.a", 2), WAIT_LIMIT_S))["failure"] == ""
 
     run(tmp_path, monkeypatch, test)
 

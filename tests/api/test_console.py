@@ -1,7 +1,6 @@
 """Starting the web console beside a deployment."""
 
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +15,7 @@ from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
 from jigsaw_triton.controller.persistence.records import STOPPED
 from jigsaw_triton.errors import InputError, JigsawError, MissingDependencyError, StateError
 from tests.e2e.system import free_ports
-from tests.fakes.live import PATIENCE_S
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -33,10 +32,7 @@ def paths(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         yield made
         # A console that was started ends with the deployment.
         journal.event(STOPPED, "all servers of the deployment have ended")
-        give_up_at = time.monotonic() + PATIENCE_S
-        while running_console(made) is not None:
-            assert time.monotonic() < give_up_at
-            time.sleep(0.05)
+        eventually(lambda: running_console(made) is None)
 
 
 def test_a_console_is_started_once(paths: Paths) -> None:

@@ -52,7 +52,7 @@ def test_a_controller_that_goes_on_with_what_runs_is_waited_for_as_long_as_it_ru
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, owners: list[int], waits: bool
 ) -> None:
     monkeypatch.setattr(controller, "_START_S", 0.0)
-    monkeypatch.setattr(controller, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(controller, "_REPORT_AFTER_S", 0.0)
     lock = deployment.paths.lock
     lock.write_text("7")
     beats = iter(enumerate(owners, 1))

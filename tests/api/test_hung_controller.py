@@ -22,7 +22,7 @@ from jigsaw_triton.servers.members import marks, members
 
 pytestmark = pytest.mark.slow
 
-PATIENCE_S = 1.0
+WAIT_LIMIT_S = 1.0
 
 
 class Notes(Reporter):
@@ -40,11 +40,11 @@ class Notes(Reporter):
 
 @pytest.fixture
 def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
-    """A deployment whose controller has just been started, seen by a client with little patience."""
+    """A deployment whose controller has just been started, seen by a client that waits a second."""
     deployment = Deployment(tmp_path / "state")
     deployment.start()
     monkeypatch.setattr(
-        Deployment, "client", property(lambda self: ControllerClient(self.paths.control_socket, PATIENCE_S))
+        Deployment, "client", property(lambda self: ControllerClient(self.paths.control_socket, WAIT_LIMIT_S))
     )
     yield deployment
     controller.kill(deployment.paths)
@@ -95,7 +95,7 @@ def test_a_controller_that_hangs_while_it_ends_is_killed(deployment: Deployment)
             os.kill(pid, signal.SIGSTOP)
             client.down()
 
-    hangs = HangsAtDown(deployment.paths.control_socket, PATIENCE_S)
+    hangs = HangsAtDown(deployment.paths.control_socket, WAIT_LIMIT_S)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Deployment, "client", property(lambda _: hangs))
         deployment.down()
@@ -130,7 +130,7 @@ def test_a_wait_outlasts_a_controller_that_does_not_answer_until_its_timeout(dep
     os.kill(pid, signal.SIGSTOP)
     with pytest.raises(ControllerHungError):
         deployment.wait("stopped", timeout_s=0.0)
-    killing = threading.Timer(2 * PATIENCE_S, controller.kill, (deployment.paths,))
+    killing = threading.Timer(2 * WAIT_LIMIT_S, controller.kill, (deployment.paths,))
     killing.start()
     deployment.wait("stopped", timeout_s=60.0)
     killing.join()

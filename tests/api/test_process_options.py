@@ -12,7 +12,8 @@ import pytest
 from jigsaw_triton.api import controller
 from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.errors import InputError
-from tests.e2e.system import PATIENCE_S, free_ports
+from tests.e2e.system import free_ports
+from tests.waiting import WAIT_LIMIT_S
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def test_a_controller_serves_metrics_on_a_port_and_logs_json(tmp_path: Path) -> 
     with started(deployment):
         assert deployment.status()["controller"]["metrics"] == f"127.0.0.1:{port}"
         assert deployment.status()["controller"]["log_format"] == "json"
-        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S) as answer:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=WAIT_LIMIT_S) as answer:
             assert b'\njigsaw_controller_state{state="idle"} 1\n' in answer.read()
     (line,) = deployment.paths.log("controller").read_text().splitlines()
     assert json.loads(line)["message"] == f"the controller's metrics are served on http://127.0.0.1:{port}/metrics"

@@ -256,7 +256,7 @@ def test_a_controller_whose_supervisor_has_died_is_ended(tmp_path: Path, kind: s
     with subprocess.Popen(command, stdout=subprocess.PIPE) as orphan:
         assert orphan.stdout is not None
         orphan.stdout.readline()
-        end_orphan(str(tmp_path / HEARTBEAT), patience_s=0.5 if kind == "deaf" else 30)
+        end_orphan(str(tmp_path / HEARTBEAT), grace_s=0.5 if kind == "deaf" else 30)
         assert orphan.wait(timeout=30) == code
 
 
@@ -265,7 +265,7 @@ def test_a_process_that_is_no_controller_keeps_its_lock(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        end_orphan(str(tmp_path / HEARTBEAT), patience_s=0.2)
+        end_orphan(str(tmp_path / HEARTBEAT), grace_s=0.2)
         assert other.poll() is None
         other.kill()
 

@@ -16,6 +16,7 @@ from jigsaw_triton.cli.inputs.options import Command, Option
 from jigsaw_triton.cli.main import COMMANDS, program
 from jigsaw_triton.servers.os_process import start_time
 from tests.cli.conftest import Run
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -247,10 +248,7 @@ def test_a_signal_ends_the_program_and_its_children(
     assert process.returncode == status
     assert "Traceback" not in stderr
     # The children were killed, which takes the kernel a moment.
-    deadline = time.monotonic() + 30
-    while any(time_ is not None and start_time(pid) == time_ for pid, time_ in started.items()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    eventually(lambda: not any(begun is not None and start_time(pid) == begun for pid, begun in started.items()))
 
 
 @pytest.mark.slow

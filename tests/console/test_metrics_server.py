@@ -7,8 +7,7 @@ import aiohttp
 from jigsaw_triton.console.metrics_server import serve_metrics
 from jigsaw_triton.console.options import Listen
 from tests.e2e.system import free_ports
-
-PATIENCE_S = 60.0
+from tests.waiting import WAIT_LIMIT_S
 
 
 async def text() -> str:
@@ -17,7 +16,7 @@ async def text() -> str:
 
 async def fetched(port: int, path: str = "/metrics") -> tuple[int, str, str]:
     """Returns the status, the type and the body, as soon as the port is open."""
-    async with asyncio.timeout(PATIENCE_S), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(WAIT_LIMIT_S), aiohttp.ClientSession() as session:
         while True:
             try:
                 async with session.get(f"http://127.0.0.1:{port}{path}") as answer:
@@ -53,7 +52,7 @@ def test_a_port_in_use_is_reported_once_and_taken_when_it_is_free() -> None:
             port = other.getsockname()[1]
             listen = Listen("127.0.0.1", port)
             task = asyncio.create_task(serve_metrics(listen, text, report, retry_s=0.01))
-            await asyncio.wait_for(reported.wait(), PATIENCE_S)
+            await asyncio.wait_for(reported.wait(), WAIT_LIMIT_S)
             # Time for more attempts.
             await asyncio.sleep(0.1)
         assert (await fetched(port))[0] == 200

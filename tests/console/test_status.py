@@ -8,8 +8,8 @@ from jigsaw_triton.console.status import emulated, snapshot
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.generation import Canary
+from jigsaw_triton.controller.core.request_counts import RequestCounts
 from jigsaw_triton.controller.core.state import State
-from jigsaw_triton.controller.core.tallies import Tally
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, Gpu, GpuId
 from tests.console.conftest import Desk
@@ -111,8 +111,11 @@ def test_the_status_shows_a_canary(desk: Desk) -> None:
     world.send(e.DeployRequested(wanted()))
     assert world.state.watch is None
     world.send(e.DeployRequested(wanted(20.0), Canary(0.05, 60.0)))
-    tallies = {("app", 1): Tally(95.0, 1.0, {0.02: 93.0, math.inf: 94.0}), ("app", 2): Tally(5.0, 0.0, {math.inf: 5.0})}
-    world.send(e.Tick(world.state.now_s + 1.0, {}, tallies=tallies))
+    requests = {
+        ("app", 1): RequestCounts(95.0, 1.0, {0.02: 93.0, math.inf: 94.0}),
+        ("app", 2): RequestCounts(5.0, 0.0, {math.inf: 5.0}),
+    }
+    world.send(e.Tick(world.state.now_s + 1.0, {}, requests=requests))
     desk.controller.state = world.state
     canary = snapshot(desk.controller, desk.fleet)["canary"]
     assert canary == {

@@ -35,7 +35,7 @@ from tests.fakes.controller import FakeController
 from tests.fakes.nvml.machine import Machine
 from tests.fakes.onnx_networks import perceptron
 from tests.front.fronts import FRONT
-from tests.waiting import PATIENCE_S
+from tests.waiting import WAIT_LIMIT_S
 
 URL = "http://127.0.0.1:8080/login?token=x"
 
@@ -167,7 +167,7 @@ def models(_: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for module in (describing, running, variants):
         monkeypatch.setattr(module, "ChildProcess", lambda _: process)
     try:
-        process.call(Making(Path.cwd(), code), 4 * PATIENCE_S)
+        process.call(Making(Path.cwd(), code), 2 * WAIT_LIMIT_S)
         yield
     finally:
         ChildProcess.close(process)

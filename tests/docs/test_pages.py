@@ -21,7 +21,7 @@ from tests.cli.conftest import run as run
 from tests.cli.conftest import solvers as solvers
 from tests.docs import readers
 from tests.docs.pages import COMMANDS, DEPLOYED, DOCS, PAGES, UNTRIED, blocks, every_block
-from tests.waiting import PATIENCE_S
+from tests.waiting import WAIT_LIMIT_S
 
 CACHE = cache_dir()
 """Real cache folder: `run` sets another home, to which the commands would download servers and models again."""
@@ -90,7 +90,7 @@ def run_commands(page: str, run: Run) -> None:
     """Runs the commands of a page, those of other programs in a shell."""
     for line in (line for block in blocks(page, "sh") for line in block.text.replace("\\\n", "").splitlines()):
         if not line.startswith("jigsaw-triton "):
-            subprocess.run(["bash", "-euc", line], check=True, timeout=PATIENCE_S)
+            subprocess.run(["bash", "-euc", line], check=True, timeout=WAIT_LIMIT_S)
             continue
         _, *words = shlex.split(line, comments=True)
         # Of the folders of a reader's machine, the tests have their own.

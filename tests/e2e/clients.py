@@ -12,7 +12,8 @@ import tritonclient.http
 from numpy.typing import NDArray
 from tritonclient.utils import np_to_triton_dtype
 
-from tests.e2e.system import PATIENCE_S, System
+from tests.e2e.system import System
+from tests.waiting import WAIT_LIMIT_S
 
 Array = NDArray[Any]
 PROTOCOLS = ("http", "grpc")
@@ -134,8 +135,8 @@ class Crowd:
         """Waits for a number of further right answers."""
         with self._changed:
             goal = self.answers + count
-            reached = self._changed.wait_for(lambda: self.answers >= goal, PATIENCE_S)
-        assert reached, f"no {count} answers within {PATIENCE_S:g} s; failures: {self.failures[:_MAX_SHOWN]}"
+            reached = self._changed.wait_for(lambda: self.answers >= goal, WAIT_LIMIT_S)
+        assert reached, f"no {count} answers within {WAIT_LIMIT_S:g} s; failures: {self.failures[:_MAX_SHOWN]}"
 
     def assert_none_failed(self) -> None:
         """Checks that every request so far has had the right answer."""

@@ -4,28 +4,18 @@ import os
 import resource
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from jigsaw_triton.api.controller import end_orphans
 from jigsaw_triton.controller.persistence.paths import deployment_paths
 from jigsaw_triton.servers.certificates.authority import create_authority, issue
 from jigsaw_triton.servers.members import leaders, members
-from tests.e2e.system import COMMAND, PATIENCE_S, System, free_ports
+from tests.e2e.system import COMMAND, System, free_ports
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 STANDBY_ADDRESS = "127.0.0.2"
 """Address of standby gateways: their machine is this one, and the gateway has its ports at 127.0.0.1."""
-
-_POLL_S = 0.05
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Waits until a condition is true."""
-    give_up_at = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up_at
-        time.sleep(_POLL_S)
 
 
 class Machine:
@@ -70,7 +60,7 @@ class Machine:
 
     def wait_listening(self) -> None:
         """Waits until the agent that was started last listens."""
-        wait_until(lambda: self.log().count("listens on") >= self._starts)
+        eventually(lambda: self.log().count("listens on") >= self._starts)
 
     def log(self) -> str:
         """Returns what the agent has printed."""
@@ -94,17 +84,14 @@ class Machine:
         """Ends the agent by a signal. Its workers go on."""
         assert self._agent is not None
         self._agent.send_signal(number)
-        self._agent.wait(PATIENCE_S)
+        self._agent.wait(WAIT_LIMIT_S)
 
     def kill(self) -> None:
         """Kills all processes of the machine at once, as a power failure does."""
         self._signal_all(signal.SIGKILL)
         assert self._agent is not None
-        self._agent.wait(PATIENCE_S)
-        give_up_at = time.monotonic() + PATIENCE_S
-        while left := self.pids():
-            assert time.monotonic() < give_up_at, left
-            time.sleep(_POLL_S)
+        self._agent.wait(WAIT_LIMIT_S)
+        eventually(lambda: not self.pids(), self.pids)
 
     def limit_files(self, most_bytes: int) -> None:
         """Lets the kernel refuse to write files of more bytes than these to the agent, as a full disk does."""

@@ -10,7 +10,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tests.e2e.system import PATIENCE_S, System, free_ports
+from tests.e2e.system import System, free_ports
+from tests.waiting import WAIT_LIMIT_S
 
 _MARK = "TEST_OF_JIGSAW"
 """Environment variable that all processes of a cluster have, and whatever they start."""
@@ -66,7 +67,7 @@ class Raylets:
 
     def _start(self, node: str, *arguments: str) -> None:
         """Starts a raylet and waits until it runs. Ray itself gives up after 30 s, which a busy machine may need."""
-        log, give_up_at = self._folder / f"{node}.log", time.monotonic() + PATIENCE_S
+        log, give_up_at = self._folder / f"{node}.log", time.monotonic() + WAIT_LIMIT_S
         while True:
             self._started[node] = starter = self._begin(node, log, arguments)
             while starter.poll() is None:
@@ -98,7 +99,7 @@ class Raylets:
             starter = self._started[node]
             for pid in (starter.pid, *_descendants(starter.pid)):
                 _kill(pid)
-            starter.wait(PATIENCE_S)
+            starter.wait(WAIT_LIMIT_S)
 
     def kill_gcs(self) -> None:
         """Kills Ray's control store."""
@@ -149,7 +150,7 @@ class Raylets:
     def end(self) -> None:
         """Kills all processes of the cluster, and whatever they have started."""
         self.kill(*self._started)
-        give_up_at = time.monotonic() + PATIENCE_S
+        give_up_at = time.monotonic() + WAIT_LIMIT_S
         while left := self._processes():
             for pid in left:
                 _kill(pid)

@@ -22,10 +22,9 @@ from jigsaw_triton.servers.command import shm_prefix
 from jigsaw_triton.servers.members import members
 from jigsaw_triton.servers.metrics import parse_metrics
 from jigsaw_triton.servers.os_process import start_time
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 COMMAND = (sys.executable, "-m", "jigsaw_triton.cli.main")
-PATIENCE_S = 120.0
-"""Timeout of every wait in these tests, in seconds."""
 
 _POLL_S = 0.05
 _PORTS = range(20_000, 32_000)
@@ -91,7 +90,7 @@ class System:
     def run(self, *arguments: object) -> Result:
         """Runs a command and waits for its end."""
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=PATIENCE_S)
+        out, err = process.communicate(timeout=WAIT_LIMIT_S)
         self._started.remove(process)
         return Result(process.returncode, out, err)
 
@@ -125,7 +124,7 @@ class System:
 
     def metric(self, name: str, **labels: str) -> float:
         """Returns a metric of the gateway, summed over all samples with these labels."""
-        with urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=PATIENCE_S) as answer:
+        with urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=WAIT_LIMIT_S) as answer:
             samples = parse_metrics(answer.read().decode())
         return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
 
@@ -135,7 +134,7 @@ class System:
         Args:
             metrics: Name and labels of each metric.
         """
-        give_up_at = time.monotonic() + PATIENCE_S
+        give_up_at = time.monotonic() + WAIT_LIMIT_S
         while len(set(values := [self.metric(name, **labels) for name, labels in metrics])) > 1:
             assert time.monotonic() < give_up_at, f"{metrics} are {values}"
             time.sleep(_POLL_S)
@@ -147,7 +146,7 @@ class System:
 
     def wait_event(self, text: str, *, after: int = 0) -> int:
         """Waits for an event that contains a text in `kind: text`. Returns the number of the event."""
-        give_up_at = time.monotonic() + PATIENCE_S
+        give_up_at = time.monotonic() + WAIT_LIMIT_S
         seen: list[str] = []
         while time.monotonic() < give_up_at:
             answer = self._deployment.client.events(after, wait_s=5.0)
@@ -164,17 +163,11 @@ class System:
 
     def wait_started(self) -> None:
         """Waits until the controller answers."""
-        give_up_at = time.monotonic() + PATIENCE_S
-        while not self._deployment.running:
-            assert time.monotonic() < give_up_at, "no controller answers"
-            time.sleep(_POLL_S)
+        eventually(lambda: self._deployment.running)
 
     def wait_gone(self) -> None:
         """Waits until all processes of the deployment have ended."""
-        give_up_at = time.monotonic() + PATIENCE_S
-        while processes := self._processes():
-            assert time.monotonic() < give_up_at, processes
-            time.sleep(_POLL_S)
+        eventually(lambda: not self._processes(), self._processes)
 
     def supervisor_pid(self) -> int:
         """Process id of the controller's supervisor."""
@@ -183,16 +176,13 @@ class System:
 
     def wait_controller_gone(self) -> None:
         """Waits until neither the controller nor its supervisor runs."""
-        give_up_at = time.monotonic() + PATIENCE_S
-        while any("jigsaw_triton.api." in line for line in self._processes().values()):
-            assert time.monotonic() < give_up_at
-            time.sleep(_POLL_S)
+        eventually(lambda: not any("jigsaw_triton.api." in line for line in self._processes().values()))
 
     def kill_controller(self) -> None:
         """Kills the controller and its supervisor, so that nobody starts it again; the servers go on."""
         for pid in (self.supervisor_pid(), self.controller_pid()):
             os.kill(pid, signal.SIGKILL)
-        assert wait_unlocked(self._deployment.paths.lock, PATIENCE_S)
+        assert wait_unlocked(self._deployment.paths.lock, WAIT_LIMIT_S)
 
     def kill_all(self) -> None:
         """Kills all processes of the controller's machine at once, as a power failure does."""
@@ -222,10 +212,7 @@ class System:
 
     def wait_ended(self, pid: int) -> None:
         """Waits until a process has ended."""
-        give_up_at = time.monotonic() + PATIENCE_S
-        while start_time(pid) is not None:
-            assert time.monotonic() < give_up_at, f"{pid} still runs"
-            time.sleep(_POLL_S)
+        eventually(lambda: start_time(pid) is None, lambda: f"{pid} still runs")
 
     def lose_locks(self) -> None:
         """Deletes the locks and the socket of the controller, so that the next one takes the present one for dead."""

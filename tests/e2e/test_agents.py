@@ -15,11 +15,12 @@ from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.members import members
 from tests.e2e.app import SQUARE, write_application
 from tests.e2e.clients import Crowd
-from tests.e2e.nodes import Machine, Machines, wait_until
+from tests.e2e.nodes import Machine, Machines
 from tests.e2e.system import System
 from tests.e2e.two_machines import machines as machines
 from tests.e2e.two_machines import system as system
 from tests.fakes.otlp import Received, Receiver
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -137,7 +138,7 @@ def test_a_machine_that_is_cut_off_for_a_while_starts_nothing_twice(lasting: Las
         assert nodes_of(system) == {other_than(machine, machines).name}
         machine.thaw()
         system.wait_event(f"node {machine.name} is back", after=last)
-        wait_until(lambda: machine.servers() == {})
+        eventually(lambda: machine.servers() == {})
         crowd.wait_answers(30)
     # All workers were on this machine, so a request that one of them had begun to answer may be lost with it.
     assert len(crowd.failures) <= crowd.clients, crowd.failures
@@ -250,7 +251,7 @@ def test_a_stopped_agent_leaves_its_workers_to_down_and_nothing_else(
     for machine in (busy, idle):
         machine.end_agent(signal.SIGINT)
     assert idle.pids() == set()
-    wait_until(lambda: "agent away" in {node["state"] for node in system.status()["nodes"]})
+    eventually(lambda: "agent away" in {node["state"] for node in system.status()["nodes"]})
     ended = system.run("down", "--state", busy.state)
     assert ended.code == 0, ended.err
     assert busy.pids() == set()

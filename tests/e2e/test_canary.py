@@ -8,7 +8,8 @@ import pytest
 
 from tests.e2e.app import SQUARE, write_application
 from tests.e2e.clients import Crowd
-from tests.e2e.system import PATIENCE_S, System
+from tests.e2e.system import System
+from tests.waiting import WAIT_LIMIT_S
 
 pytestmark = pytest.mark.e2e
 
@@ -76,7 +77,7 @@ def test_a_rollback_ends_a_canary(shared: System, tmp_path: Path) -> None:
         crowd.wait_answers(40)
         shown = shared.run("status")
         ended = shared.run("rollback")
-        _, error = deploy.communicate(timeout=PATIENCE_S)
+        _, error = deploy.communicate(timeout=WAIT_LIMIT_S)
         crowd.wait_answers(20)
     crowd.assert_none_failed()
     assert f"canary of 50%, generation {shared.status()['canary']['generation']}: " in shown.out

@@ -18,7 +18,8 @@ import pytest
 from jigsaw_triton.console.web.running import ASSETS_VARIABLE, running_console
 from jigsaw_triton.controller.persistence.paths import deployment_paths
 from tests.e2e.clients import Client
-from tests.e2e.system import PATIENCE_S, System, free_ports
+from tests.e2e.system import System, free_ports
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -36,24 +37,24 @@ class Browser:
     def __init__(self, url: str) -> None:
         self.origin = url.partition("/login")[0]
         self._opener: OpenerDirector = build_opener(HTTPCookieProcessor(CookieJar()))
-        with self._opener.open(url, timeout=PATIENCE_S) as page:
+        with self._opener.open(url, timeout=WAIT_LIMIT_S) as page:
             assert page.url == f"{self.origin}/"
 
     def get(self, path: str) -> Any:
         """Returns what the API answers."""
-        with self._opener.open(f"{self.origin}{path}", timeout=PATIENCE_S) as response:
+        with self._opener.open(f"{self.origin}{path}", timeout=WAIT_LIMIT_S) as response:
             return json.loads(response.read())
 
     def post(self, path: str, body: object) -> Any:
         """Posts JSON, and returns what the API answers."""
         headers = {"Content-Type": "application/json", "Origin": self.origin}
         request = Request(f"{self.origin}{path}", json.dumps(body).encode(), headers)
-        with self._opener.open(request, timeout=PATIENCE_S) as response:
+        with self._opener.open(request, timeout=WAIT_LIMIT_S) as response:
             return json.loads(response.read())
 
     def stream(self) -> Iterator[tuple[str, Any]]:
         """Yields server-sent events."""
-        with self._opener.open(f"{self.origin}/api/stream", timeout=PATIENCE_S) as response:
+        with self._opener.open(f"{self.origin}/api/stream", timeout=WAIT_LIMIT_S) as response:
             kind = ""
             for line in response:
                 name, _, value = line.decode().rstrip("\n").partition(": ")
@@ -64,7 +65,7 @@ class Browser:
 
     def until(self, path: str, holds: Callable[[Any], bool]) -> Any:
         """Asks until the answer holds."""
-        give_up_at = time.monotonic() + PATIENCE_S
+        give_up_at = time.monotonic() + WAIT_LIMIT_S
         while not holds(found := self.get(path)):
             assert time.monotonic() < give_up_at, found
             time.sleep(_POLL_S)
@@ -72,7 +73,7 @@ class Browser:
 
 
 def first(stream: Iterator[tuple[str, Any]], kind: str, holds: Callable[[Any], bool] = lambda _: True) -> Any:
-    give_up_at = time.monotonic() + PATIENCE_S
+    give_up_at = time.monotonic() + WAIT_LIMIT_S
     for got, data in stream:
         if got == kind and holds(data):
             return data
@@ -138,7 +139,4 @@ def test_a_console_follows_a_deployment_to_its_end(system: System, tmp_path: Pat
     assert Browser(again.out.strip()).get("/api/session")["allow_changes"] is False
 
     assert system.run("down").code == 0
-    give_up_at = time.monotonic() + PATIENCE_S
-    while running_console(deployment_paths(system.state)) is not None:
-        assert time.monotonic() < give_up_at
-        time.sleep(_POLL_S)
+    eventually(lambda: running_console(deployment_paths(system.state)) is None)

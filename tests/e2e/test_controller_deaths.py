@@ -11,8 +11,8 @@ import pytest
 from jigsaw_triton.compiler.store import write_route
 from tests.e2e.app import gated, write_application
 from tests.e2e.clients import Client, Crowd, expected
-from tests.e2e.system import PATIENCE_S, System
-from tests.waiting import eventually
+from tests.e2e.system import System
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -212,7 +212,7 @@ def test_commands_that_watch_a_deployment_say_how_it_ends(system: System, tmp_pa
     system.wait_started()
     system.wait_event("adopt: the controller was restarted", after=last)
     os.kill(system.supervisor_pid(), signal.SIGTERM)
-    out, err = events.communicate(timeout=PATIENCE_S)
+    out, err = events.communicate(timeout=WAIT_LIMIT_S)
     assert "the controller was restarted and adopted" in out
     assert "error: the controller has ended; its servers go on without it" in err
     assert events.returncode == 4
@@ -226,6 +226,6 @@ def test_commands_that_watch_a_deployment_say_how_it_ends(system: System, tmp_pa
     assert (down.code, down.out) == (0, "the deployment is stopped\n")
     assert "the controller does not answer: it is killed, and its servers are ended without it" in down.err
     assert system.orphans() == []
-    out, err = events.communicate(timeout=PATIENCE_S)
+    out, err = events.communicate(timeout=WAIT_LIMIT_S)
     assert out.endswith("all servers of the deployment were ended without their controller\n")
-    assert (events.returncode, waiting.wait(PATIENCE_S)) == (0, 0), err
+    assert (events.returncode, waiting.wait(WAIT_LIMIT_S)) == (0, 0), err

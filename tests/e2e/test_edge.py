@@ -21,7 +21,8 @@ from tritonclient.utils import InferenceServerException
 from jigsaw_triton.servers.installation import Installation
 from tests.e2e.app import write_application
 from tests.e2e.clients import Crowd, expected
-from tests.e2e.system import PATIENCE_S, System, free_ports
+from tests.e2e.system import System, free_ports
+from tests.waiting import WAIT_LIMIT_S
 
 pytestmark = pytest.mark.e2e
 
@@ -66,9 +67,9 @@ def post(
     system: System, content: bytes, headers: Mapping[str, str] | None = None, *, context: ssl.SSLContext | None = None
 ) -> http.client.HTTPResponse:
     """Sends a request on a new connection, over TLS if there is a context."""
-    connection = http.client.HTTPConnection("127.0.0.1", system.http, timeout=PATIENCE_S)
+    connection = http.client.HTTPConnection("127.0.0.1", system.http, timeout=WAIT_LIMIT_S)
     if context is not None:
-        connection = http.client.HTTPSConnection("127.0.0.1", system.http, timeout=PATIENCE_S, context=context)
+        connection = http.client.HTTPSConnection("127.0.0.1", system.http, timeout=WAIT_LIMIT_S, context=context)
     with closing(connection):
         connection.request("POST", "/v2/models/words/infer", content, dict(headers or {}))
         answer = connection.getresponse()
@@ -128,7 +129,7 @@ def test_a_request_keeps_its_id(plain: System) -> None:
 
 
 def test_the_edge_exports_metrics(plain: System, exporter: int) -> None:
-    with urlopen(f"http://127.0.0.1:{exporter}/metrics", timeout=PATIENCE_S) as answer:
+    with urlopen(f"http://127.0.0.1:{exporter}/metrics", timeout=WAIT_LIMIT_S) as answer:
         assert "haproxy_frontend_http_requests_total" in answer.read().decode()
 
 
@@ -211,7 +212,7 @@ def test_http_needs_tls_and_an_api_key(guarded: System, certificates: Path) -> N
     refused = post(guarded, body([1, 2]), {"Authorization": "Bearer guessed-0123456789abcdef"}, context=context)
     assert (refused.status, refused.getheader("www-authenticate")) == (401, "Bearer")
     assert post(guarded, body([1, 2]), context=context).status == 401
-    with urlopen(f"https://127.0.0.1:{guarded.http}/v2/health/ready", timeout=PATIENCE_S, context=context) as answer:
+    with urlopen(f"https://127.0.0.1:{guarded.http}/v2/health/ready", timeout=WAIT_LIMIT_S, context=context) as answer:
         assert answer.status == 200
 
 
@@ -235,7 +236,7 @@ def test_a_client_without_a_certificate_is_refused(guarded: System, certificates
 
 def test_a_client_over_its_rate_limit_does_not_affect_others(guarded: System, certificates: Path) -> None:
     context = secured(certificates)
-    give_up_at = time.monotonic() + PATIENCE_S
+    give_up_at = time.monotonic() + WAIT_LIMIT_S
     while True:
         answer = post(guarded, b"{}", {"X-Api-Key": KEYS["bob"]}, context=context)
         if answer.status == 429:

@@ -12,7 +12,8 @@ import pytest
 import jigsaw_triton as jt
 from tests.e2e.app import write_application
 from tests.e2e.clients import Crowd
-from tests.e2e.system import PATIENCE_S, System
+from tests.e2e.system import System
+from tests.waiting import WAIT_LIMIT_S
 
 pytestmark = pytest.mark.e2e
 
@@ -43,7 +44,7 @@ class Service:
     def stop(self) -> None:
         assert self.main is not None
         self._run("ExecStop", MAINPID=str(self.main.pid))
-        assert self.main.wait(timeout=PATIENCE_S) == 0
+        assert self.main.wait(timeout=WAIT_LIMIT_S) == 0
 
     def die(self) -> None:
         """Kills the main process, after which systemd runs ExecStop without MAINPID and signals no other process."""
@@ -58,7 +59,7 @@ class Service:
 
     def _run(self, key: str, **more: str) -> None:
         ran = subprocess.run(
-            self._words(key), env={**self._environment, **more}, timeout=PATIENCE_S, capture_output=True, text=True
+            self._words(key), env={**self._environment, **more}, timeout=WAIT_LIMIT_S, capture_output=True, text=True
         )
         assert ran.returncode == 0, ran.stderr
 
@@ -95,7 +96,7 @@ def test_no_request_is_lost_when_the_service_dies_restarts_and_reloads(
         crowd.wait_answers(30)
         # A new release of the program: `systemctl kill --kill-whom=main`, after which systemd starts the service again.
         service.main.send_signal(signal.SIGTERM)
-        assert service.main.wait(timeout=PATIENCE_S) == 0
+        assert service.main.wait(timeout=WAIT_LIMIT_S) == 0
         service.start()
         assert system.status()["gateway"]["pid"] == first["gateway"]["pid"]
         write_application(app, accuracy=0.5)

@@ -18,10 +18,11 @@ from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from jigsaw_triton.servers.mps import end_processes
 from tests.e2e.app import write_application
 from tests.e2e.clients import Client, Crowd, expected
-from tests.e2e.system import PATIENCE_S, System
+from tests.e2e.system import System
 from tests.fakes import mps
 from tests.fakes.docker import Docker
 from tests.fakes.nvml.machine import Machine
+from tests.waiting import WAIT_LIMIT_S
 
 pytestmark = pytest.mark.e2e
 
@@ -65,7 +66,7 @@ def test_each_worker_has_its_own_instance_and_others_are_left_alone(
     assert all(w["use"]["memory_total_mib"] == 8192 for w in system.status()["workers"])
     assert all(w["use"]["busy"] is not None for w in system.status()["workers"])
     with Client(system, "grpc") as client:
-        give_up_at = time.monotonic() + PATIENCE_S
+        give_up_at = time.monotonic() + WAIT_LIMIT_S
         while (energy := system.status()["energy"]) is None or energy["joules_per_request"] is None:
             assert client.squares([2, 3]) == expected([2, 3])
             assert time.monotonic() < give_up_at

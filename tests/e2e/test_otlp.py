@@ -13,8 +13,9 @@ import pytest
 
 from tests.e2e.app import write_application
 from tests.e2e.clients import PROTOCOLS, Client
-from tests.e2e.system import PATIENCE_S, System, free_ports
+from tests.e2e.system import System, free_ports
 from tests.fakes.otlp import Received, Receiver
+from tests.waiting import WAIT_LIMIT_S
 
 pytestmark = pytest.mark.e2e
 
@@ -142,7 +143,7 @@ def test_a_killed_exporter_is_started_again(served: System, receiver: Receiver) 
     pid, last = served.status()["otlp"]["pid"], served.last_event()
     os.kill(pid, signal.SIGKILL)
     served.wait_event("otlp: the process that exports traces ended with status -9", after=last)
-    give_up_s = time.monotonic() + PATIENCE_S
+    give_up_s = time.monotonic() + WAIT_LIMIT_S
     trace = Trace()
     with Client(served, "grpc") as client:
         while trace.id not in {span.trace for span in receiver.spans}:
@@ -159,7 +160,7 @@ def test_requests_are_served_without_a_receiver(system: System, tmp_path_factory
     (port,) = free_ports(1)
     endpoint = f"http://127.0.0.1:{port}"
     system.deploy(app, "--gpus", "1xcpu", "--otlp", endpoint, "--otlp-sample", "1")
-    give_up_s = time.monotonic() + PATIENCE_S
+    give_up_s = time.monotonic() + WAIT_LIMIT_S
     with Client(system, "http") as client:
         while not system.status()["otlp"]["error"]:
             assert time.monotonic() < give_up_s
@@ -168,7 +169,7 @@ def test_requests_are_served_without_a_receiver(system: System, tmp_path_factory
         system.deploy(app, "--gpus", "1xcpu")
         assert (system.status()["otlp"]["endpoint"], system.status()["otlp"]["sample"]) == (endpoint, 1.0)
         answering = Event()
-        with Receiver(lambda _: (200 if answering.wait(PATIENCE_S) else 503, b""), port=port) as receiver:
+        with Receiver(lambda _: (200 if answering.wait(WAIT_LIMIT_S) else 503, b""), port=port) as receiver:
             while not receiver.requests:
                 assert time.monotonic() < give_up_s
                 client.squares([2])

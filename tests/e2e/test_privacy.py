@@ -11,7 +11,8 @@ import pytest
 
 from tests.e2e.app import write_application
 from tests.e2e.clients import PROTOCOLS, Client, expected
-from tests.e2e.system import PATIENCE_S, System, free_ports
+from tests.e2e.system import System, free_ports
+from tests.waiting import WAIT_LIMIT_S
 
 pytestmark = pytest.mark.e2e
 
@@ -64,7 +65,7 @@ def test_another_user_never_sees_the_secret_nor_a_tensor(system: System, tmp_pat
         sockets = [path for path in system.run_dir.rglob("*") if path.is_socket()]
         prefixes = tuple({path.name.rpartition("-")[0] for path in system.regions()})
         assert system.run("down").code == 0
-        out, _ = other.communicate("", timeout=PATIENCE_S)
+        out, _ = other.communicate("", timeout=WAIT_LIMIT_S)
     seen = json.loads(out)
     assert seen["user"] != os.getuid()
     started = [line for line in seen["commands"] if str(system.run_dir) in line]

@@ -19,10 +19,11 @@ import pytest
 import yaml
 
 from tests.e2e.clients import Client
-from tests.e2e.system import PATIENCE_S, System, free_ports
+from tests.e2e.system import System, free_ports
 from tests.fakes.pages import Page
 from tests.launch.test_prometheus import ALERTS, INSTALL, NAME, PROMETHEUS, RECORDS, panels
 from tests.programs import needed
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -47,7 +48,7 @@ class Server:
 
     def get(self, path: str, **parameters: str) -> Any:
         """Returns the data of an answer of the HTTP API."""
-        with urlopen(f"{self._url}/api/v1/{path}?{urlencode(parameters)}", timeout=PATIENCE_S) as answer:
+        with urlopen(f"{self._url}/api/v1/{path}?{urlencode(parameters)}", timeout=WAIT_LIMIT_S) as answer:
             return json.load(answer)["data"]
 
     def query(self, text: str) -> list[dict[str, Any]]:
@@ -63,7 +64,7 @@ class Server:
         Args:
             queries: Query by its name.
         """
-        give_up_at = time.monotonic() + PATIENCE_S
+        give_up_at = time.monotonic() + WAIT_LIMIT_S
         missing = dict(queries)
         while missing := {name: text for name, text in missing.items() if not self.query(text)}:
             assert time.monotonic() < give_up_at, f"no data: {missing}"
@@ -97,19 +98,19 @@ def prometheus(program: Path, folder: Path, gateway: int, controller: int) -> It
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        give_up_at = time.monotonic() + PATIENCE_S
+        give_up_at = time.monotonic() + WAIT_LIMIT_S
         while not answers(port):
             assert process.poll() is None and time.monotonic() < give_up_at, (folder / "log").read_text()
             time.sleep(0.1)
         yield Server(port)
     finally:
         process.terminate()
-        process.wait(PATIENCE_S)
+        process.wait(WAIT_LIMIT_S)
 
 
 def answers(port: int) -> bool:
     try:
-        with urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=PATIENCE_S):
+        with urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=WAIT_LIMIT_S):
             return True
     except OSError:
         return False
@@ -213,10 +214,9 @@ def without_labels(query: str) -> str:
 
 
 def wait_value(server: Server, query: str, value: str) -> None:
-    give_up_at = time.monotonic() + PATIENCE_S
-    while [sample["value"][1] for sample in server.query(query)] != [value]:
-        assert time.monotonic() < give_up_at, f"{query} is not {value}"
-        time.sleep(0.5)
+    eventually(
+        lambda: [sample["value"][1] for sample in server.query(query)] == [value], lambda: f"{query} is not {value}"
+    )
 
 
 def check_report(system: System, path: Path) -> None:

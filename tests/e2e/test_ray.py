@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.util import find_spec
@@ -16,7 +15,8 @@ from jigsaw_triton.servers.installation import Installation
 from tests.e2e.app import write_application
 from tests.e2e.clients import Crowd
 from tests.e2e.raylets import Raylets
-from tests.e2e.system import PATIENCE_S, System
+from tests.e2e.system import System
+from tests.waiting import eventually
 
 pytestmark = [
     pytest.mark.e2e,
@@ -48,13 +48,6 @@ def system(raylets: Raylets, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     system.end()
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.1)
-
-
 def serving(system: System) -> str:
     """Returns the node that serves."""
     (node,) = {worker["node"] for worker in system.status()["workers"]}
@@ -63,13 +56,13 @@ def serving(system: System) -> str:
 
 def kill(find: Callable[[str], int | None], node: str) -> None:
     """Kills a process of a node, and waits for the next one."""
-    wait_until(lambda: find(node) is not None)
+    eventually(lambda: find(node) is not None)
     before = find(node)
     assert before is not None
     # It may have been replaced meanwhile.
     with suppress(ProcessLookupError):
         os.kill(before, signal.SIGKILL)
-    wait_until(lambda: find(node) not in (None, before))
+    eventually(lambda: find(node) not in (None, before))
 
 
 def test_agents_and_actors_that_die_are_started_again(system: System, raylets: Raylets) -> None:
@@ -80,7 +73,7 @@ def test_agents_and_actors_that_die_are_started_again(system: System, raylets: R
         before = raylets.agent(node)
         kill(raylets.actor, node)
         # The next actor brings its own agent.
-        wait_until(lambda: raylets.agent(node) not in (None, before))
+        eventually(lambda: raylets.agent(node) not in (None, before))
         crowd.wait_answers(30)
         assert raylets.workers() == workers
     crowd.assert_none_failed()
@@ -105,4 +98,4 @@ def test_a_deployment_serves_without_ray_and_goes_on_with_the_next_one(system: S
 def test_down_ends_agents_and_actors(system: System, raylets: Raylets) -> None:
     result = system.run("down")
     assert result.code == 0, result.err
-    wait_until(lambda: not raylets.processes())
+    eventually(lambda: not raylets.processes())

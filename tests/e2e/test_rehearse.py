@@ -10,7 +10,8 @@ import pytest
 import jigsaw_triton as jt
 from jigsaw_triton.cli.commands.init import SKELETON
 from jigsaw_triton.evaluation.traces import Trace
-from tests.e2e.system import PATIENCE_S, System
+from tests.e2e.system import System
+from tests.waiting import WAIT_LIMIT_S
 
 pytestmark = pytest.mark.e2e
 
@@ -55,7 +56,7 @@ def test_a_rehearsal_that_is_interrupted_leaves_nothing(
         seen.append(line := rehearsal.stderr.readline())
         assert line, "".join(seen)
     rehearsal.send_signal(number)
-    _, rest = rehearsal.communicate(timeout=PATIENCE_S)
+    _, rest = rehearsal.communicate(timeout=WAIT_LIMIT_S)
     assert rehearsal.returncode == code, rest
     assert system.orphans() == []
 
@@ -69,7 +70,7 @@ def test_a_load_beyond_the_cluster_is_refused(tmp_path: Path, monkeypatch: pytes
     )
     graph = jt.load_graph(SKELETON)
     result = jt.rehearse(graph, Trace(1.0, np.full(4, 100.0)), demand=8, gpus="1xcpu", profiles=profiles)
-    totals = result.tallies["hello"].totals()
+    totals = result.requests["hello"].totals()
     assert totals["failed"] == 0
     assert totals["refused"] > 0.5 * totals["sent"]
     simulated = result.simulated.operation.violation_share

@@ -12,10 +12,11 @@ from jigsaw_triton.controller.persistence.paths import deployment_paths
 from jigsaw_triton.servers.haproxy.config import CONFIG
 from tests.e2e.app import write_application
 from tests.e2e.clients import Crowd
-from tests.e2e.nodes import STANDBY_ADDRESS, Machine, Machines, wait_until
+from tests.e2e.nodes import STANDBY_ADDRESS, Machine, Machines
 from tests.e2e.system import Result, System
 from tests.e2e.two_machines import machines as machines
 from tests.e2e.two_machines import system as system
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -47,7 +48,7 @@ def wait_in_line(system: System) -> None:
         standby = system.status()["standby_gateway"]
         return bool(standby["state"] == "ready" and standby["in_line"])
 
-    wait_until(in_line)
+    eventually(in_line)
 
 
 def tritonservers(machine: Machine) -> dict[str, int]:
@@ -79,7 +80,7 @@ def test_the_standby_serves_during_changes_and_goes_on_without_the_machine_of_th
         assert result.code == 0, result.err
         crowd.wait_answers(20)
         wait_in_line(system)
-        wait_until(lambda: are_alike(system, machine))
+        eventually(lambda: are_alike(system, machine))
         pid = machine.servers()["gateway"]
         machine.end_agent()
         crowd.wait_answers(20)
@@ -114,7 +115,7 @@ def test_a_controller_elsewhere_takes_over_and_fences_the_gateway_left_behind(
             def fenced(machine: Machine) -> bool:
                 return "of_epoch" in (deployment_paths(machine.state).run / "node" / CONFIG).read_text()
 
-            wait_until(lambda: all(fenced(machine) for machine in machines.by_name.values()))
+            eventually(lambda: all(fenced(machine) for machine in machines.by_name.values()))
             crowd.wait_answers(20)
         crowd.assert_none_failed()
         with Crowd(successor) as crowd:
@@ -129,7 +130,7 @@ def test_a_controller_that_takes_over_replaces_one_that_was_cut_off(
 ) -> None:
     deploy(system, machines, tmp_path)
     wait_in_line(system)
-    wait_until(lambda: not system.status()["degraded"])
+    eventually(lambda: not system.status()["degraded"])
     workers = {worker["name"] for worker in system.status()["workers"]}
     machine = machines.by_name[NODE]
     system.freeze()
@@ -190,4 +191,4 @@ def test_a_standby_that_dies_is_started_again_and_one_that_is_not_wanted_ends(
     crowd.assert_none_failed()
     deploy(system, machines, tmp_path, standby="")
     assert system.status()["standby_gateway"] is None
-    wait_until(lambda: "gateway" not in machine.servers())
+    eventually(lambda: "gateway" not in machine.servers())

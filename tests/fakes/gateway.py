@@ -36,9 +36,10 @@ from jigsaw_triton.runtime.spec import (
 from jigsaw_triton.runtime.steps import Step
 from tests.compiler.samples import spec_text
 from tests.fakes.arithmetic import Model
-from tests.native.core import PATIENCE_S, Engine, Failure, Front, Outcome, Request
+from tests.native.core import Engine, Failure, Front, Outcome, Request
 from tests.native.worker import Call, Refuse
 from tests.native.worker import Worker as Server
+from tests.waiting import WAIT_LIMIT_S
 
 Result = dict[str, Array] | Failure
 Run = Callable[[str, Sequence[Arrays], Sequence[str]], list[Result]]
@@ -156,7 +157,7 @@ class Gateway:
                 item = {name: array[index : index + 1] for name, array in given.items()} if items > 1 else given
                 done = partial(gathering.put, index)
                 self._pool.submit(flow.Flow(plan, item, self._call, self._pool.submit, done).start)
-        outcomes = [future.result(PATIENCE_S) for future in futures]
+        outcomes = [future.result(WAIT_LIMIT_S) for future in futures]
         return [Failure("model", o.message) if isinstance(o, flow.FlowError) else o for o in outcomes]
 
     def _call(self, step: PipelineStep, inputs: Mapping[str, Array]) -> dict[str, Array]:

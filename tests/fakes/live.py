@@ -12,9 +12,6 @@ from jigsaw_triton.console.web.live import Running
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.servers.metrics import Sample, parse_metrics
 
-PATIENCE_S = 60.0
-"""Seconds after which a test gives up waiting."""
-
 _MOMENT_S = 0.005
 """Seconds that an answer without news takes."""
 

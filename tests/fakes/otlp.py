@@ -15,7 +15,8 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service_grpc
 from opentelemetry.proto.trace.v1 import trace_pb2 as proto
 
-PATIENCE_S = 60.0
+from tests.waiting import WAIT_LIMIT_S
+
 _POLL_S = 0.02
 
 Answer = tuple[int, bytes]
@@ -137,7 +138,7 @@ class Spans:
         raise AssertionError(f"{what}: there are {[(span.trace, span.name) for span in self.spans]}")
 
     def _changes(self) -> Iterator[list[Received]]:
-        give_up_s = time.monotonic() + PATIENCE_S
+        give_up_s = time.monotonic() + WAIT_LIMIT_S
         while time.monotonic() < give_up_s:
             yield self.spans
             time.sleep(_POLL_S)

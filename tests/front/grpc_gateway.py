@@ -9,7 +9,7 @@ import numpy as np
 import tritonclient.grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from tests.e2e.system import PATIENCE_S
+from tests.waiting import WAIT_LIMIT_S
 
 
 class GrpcGateway(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
@@ -59,9 +59,9 @@ def ask_grpc(port: int, count: int = 1, *, model: str = "traffic", call: str = "
     with tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{port}") as client:
         for _ in range(count):
             if call == "infer":
-                answer = client.infer(model, tensors(4), client_timeout=PATIENCE_S).get_response()
+                answer = client.infer(model, tensors(4), client_timeout=WAIT_LIMIT_S).get_response()
                 assert answer.model_version == model
                 answers[answer.model_name] += 1
             else:
-                answers[client.get_inference_statistics(model, client_timeout=PATIENCE_S).model_stats[0].name] += 1
+                answers[client.get_inference_statistics(model, client_timeout=WAIT_LIMIT_S).model_stats[0].name] += 1
     return answers

@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 
 from jigsaw_triton.api.fronts import FrontFile
-from tests.e2e.system import COMMAND, PATIENCE_S
+from tests.e2e.system import COMMAND
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 _POLL_S = 0.05
 
@@ -175,7 +176,7 @@ class FrontProcess:
             env=self._environment,
             capture_output=True,
             text=True,
-            timeout=PATIENCE_S,
+            timeout=WAIT_LIMIT_S,
             check=False,
         )
 
@@ -183,7 +184,7 @@ class FrontProcess:
         """Ends the front's process by a signal. Returns its exit status."""
         assert self._process is not None
         self._process.send_signal(number)
-        return self._process.wait(PATIENCE_S)
+        return self._process.wait(WAIT_LIMIT_S)
 
     @property
     def runs(self) -> bool:
@@ -201,7 +202,7 @@ class FrontProcess:
     def undisturbed(self, experiment: Callable[[], Counter[str]]) -> Counter[str]:
         """Returns the answers of an experiment during which no health check timed out, as it may on a busy machine."""
         log = self.file.parent / "front.state" / "logs" / "front.log"
-        give_up_at = time.monotonic() + PATIENCE_S
+        give_up_at = time.monotonic() + WAIT_LIMIT_S
         while True:
             before = log.read_text().count("timeout")
             answers = experiment()
@@ -211,15 +212,12 @@ class FrontProcess:
 
     def wait(self, condition: Callable[[], bool]) -> None:
         """Waits until a condition holds."""
-        give_up_at = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < give_up_at, self.log()
-            time.sleep(_POLL_S)
+        eventually(condition, self.log)
 
     def ask(self, count: int = 1, *, model: str = "traffic", call: str = "infer") -> Counter[str]:
         """Sends requests one after the other on one connection. Returns the number of each answer."""
         answers: Counter[str] = Counter()
-        connection = http.client.HTTPConnection("127.0.0.1", self.http, timeout=PATIENCE_S)
+        connection = http.client.HTTPConnection("127.0.0.1", self.http, timeout=WAIT_LIMIT_S)
         try:
             for _ in range(count):
                 if call == "infer":

@@ -15,7 +15,7 @@ from tests.programs import missing
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page
 
-PATIENCE_MS = 60_000
+WAIT_LIMIT_MS = 60_000
 """Milliseconds to wait for what a page shows, on a machine that may be busy."""
 
 
@@ -75,7 +75,7 @@ def opened(browser: "Browser") -> Iterator[Callable[..., "Page"]]:
                 bypass_csp=False,
             )
             contexts.callback(context.close)
-            context.set_default_timeout(PATIENCE_MS)
+            context.set_default_timeout(WAIT_LIMIT_MS)
             found = context.new_page()
             found.on("pageerror", lambda error: problems.append(str(error)))
             found.on("console", problems.add)

@@ -2,23 +2,15 @@
 
 import re
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.fakes.console import states
-from tests.fakes.console.browser import AXE
 from tests.fakes.console.server import FakeConsole
-from tests.front_end.conftest import PATIENCE_MS
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+from tests.front_end.conftest import WAIT_LIMIT_MS
+from tests.front_end.pages import Open, Serve, eventually, serious, shows
 
 pytestmark = pytest.mark.slow
-
-Serve = Callable[..., FakeConsole]
-Open = Callable[..., "Page"]
 
 PAGES = {
     "gpus": "node00/0",
@@ -32,18 +24,6 @@ PAGES = {
 """Page -> text that it shows once its data is there."""
 
 MARKUP = "<img src=x onerror=\"document.title='broken'\"><b>&amp;"
-
-
-def shows(page: "Page", text: str | re.Pattern[str]) -> "Locator":
-    found = page.get_by_text(text).first
-    found.wait_for()
-    return found
-
-
-def eventually(page: "Page", script: str) -> None:
-    """Waits until an expression in the page is true."""
-    # A bare expression would be evaluated in the page, where the policy forbids that.
-    page.wait_for_function(f"() => {script}", timeout=PATIENCE_MS)
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -62,17 +42,6 @@ def test_a_page_has_no_serious_faults_of_accessibility(
     shows(page, PAGES[name])
     assert serious(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-
-
-def serious(page: "Page") -> list[str]:
-    page.evaluate(AXE.read_text())
-    found = page.evaluate("axe.run({resultTypes: ['violations']})")
-    return [
-        f"{fault['id']}: {node['html']} {node['failureSummary']}"
-        for fault in found["violations"]
-        if fault["impact"] in ("serious", "critical")
-        for node in fault["nodes"]
-    ]
 
 
 def test_a_swap_is_watched(console: FakeConsole, opened: Open) -> None:
@@ -260,7 +229,7 @@ def test_a_page_that_nobody_sees_gives_its_connection_back(console: FakeConsole,
     shows(page, "serving")
     see("true")
     page.clock.fast_forward(15_000)
-    give_up_at = time.monotonic() + PATIENCE_MS / 1000
+    give_up_at = time.monotonic() + WAIT_LIMIT_MS / 1000
     while console.streams > 0:
         # A server notices the end of a connection when it writes.
         console.patch({"deployment": {"generation": 9}})

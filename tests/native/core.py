@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from jigsaw_triton.runtime.dtypes import to_numpy, to_triton
 from native.build import build_testing
+from tests.waiting import WAIT_LIMIT_S
 
 Array = NDArray[Any]
 
-PATIENCE_S = 60.0
-"""Seconds after which a test considers a request stuck."""
 
 _P, _S, _I, _D = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_double
 _FUNCTIONS: Mapping[str, tuple[Any, list[Any]]] = {
@@ -140,7 +139,7 @@ class Request:
         """Returns true if the core answers and releases the request within this time."""
         return bool(call("request_wait", self._pointer, within_s))
 
-    def wait(self, within_s: float = PATIENCE_S) -> Outcome:
+    def wait(self, within_s: float = WAIT_LIMIT_S) -> Outcome:
         """Waits for the result."""
         assert self.ended(within_s), f"the request was not answered within {within_s:g} s"
         found = json.loads(take_text(call("request_outcome", self._pointer)))

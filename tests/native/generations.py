@@ -14,7 +14,6 @@ from tests.native.draining import drain
 from tests.native.specs import entry, spec, task
 from tests.native.worker import Call, Worker
 
-PATIENCE_S = 30.0
 COLUMN = ("INT64", (-1, 1))
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.native import specs
 from tests.native.conftest import Bench, column, double
-from tests.native.core import PATIENCE_S
 from tests.native.worker import Call, Worker, bad, message, slowly
+from tests.waiting import WAIT_LIMIT_S
 
 
 def test_an_answer_may_arrive_byte_by_byte(bench: Bench) -> None:
@@ -60,7 +60,7 @@ class EarlyWorker(Worker):
             closed = select.poll()
             with contextlib.suppress(ValueError):  # The connection is already closed.
                 closed.register(connection, select.POLLRDHUP)
-                closed.poll(1000 * PATIENCE_S)
+                closed.poll(1000 * WAIT_LIMIT_S)
 
 
 def test_a_connection_that_the_worker_closes_after_an_answer_is_not_used_again(bench: Bench) -> None:
@@ -92,7 +92,7 @@ class ResettingWorker(Worker):
 
     def _serve(self, connection: Any, number: int) -> None:
         with connection, contextlib.suppress(OSError):
-            select.select([connection], [], [], PATIENCE_S)
+            select.select([connection], [], [], WAIT_LIMIT_S)
 
 
 @pytest.mark.parametrize(

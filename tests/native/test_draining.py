@@ -11,9 +11,9 @@ import pytest
 from tests.native.conftest import Bench, column, occupy
 from tests.native.draining import drain
 from tests.native.worker import Handler
+from tests.waiting import WAIT_LIMIT_S
 
 SPAWN = multiprocessing.get_context("spawn")
-PATIENCE_S = 30.0
 
 
 def slot(bench: Bench) -> Path:
@@ -24,7 +24,7 @@ def test_calls_wait_while_a_model_is_drained(bench: Bench) -> None:
     worker = bench.worker()
     bench.route("w")
     front = bench.front()
-    with drain(slot(bench), PATIENCE_S) as drained:
+    with drain(slot(bench), WAIT_LIMIT_S) as drained:
         assert drained
         request = front.send({"X": column(1)})
         assert not request.ended(0.1)
@@ -41,7 +41,7 @@ def test_draining_waits_for_calls_in_flight(bench: Bench) -> None:
     with drain(slot(bench), 0.05) as drained:
         assert not drained
     threading.Timer(0.1, worker.answering.set).start()
-    with drain(slot(bench), PATIENCE_S) as drained:
+    with drain(slot(bench), WAIT_LIMIT_S) as drained:
         assert drained
         assert request.wait()["Y"].item() == -2
 
@@ -57,7 +57,7 @@ def test_a_model_is_drained_under_load(bench: Bench) -> None:
     worker.wait(2)
     bench.route("v")
     worker.answering.set()
-    with drain(slot(bench), PATIENCE_S) as drained:
+    with drain(slot(bench), WAIT_LIMIT_S) as drained:
         assert drained
         calls = len(worker.calls)
         for request in requests:
@@ -76,7 +76,7 @@ def test_a_route_that_changed_before_the_lock_was_taken_takes_effect(bench: Benc
     for turn in range(20):
         requests += front.send_many(5, {"X": column(turn)})
         bench.route("v")
-        with drain(slot(bench), PATIENCE_S) as drained:
+        with drain(slot(bench), WAIT_LIMIT_S) as drained:
             assert drained
             calls = len(first.calls)
             requests += front.send_many(5, {"X": column(turn)})
@@ -91,7 +91,7 @@ def test_draining_does_not_delay_other_models_of_the_worker(bench: Bench) -> Non
     bench.worker()
     bench.route("w")
     front = bench.front()
-    with drain(slot(bench).with_name("other"), PATIENCE_S) as drained:
+    with drain(slot(bench).with_name("other"), WAIT_LIMIT_S) as drained:
         assert drained
         assert front.ask({"X": column(1)})["Y"].item() == 2
 
@@ -105,7 +105,7 @@ def test_slots_are_free_after_calls_that_failed(bench: Bench) -> None:
         worker.handler = handler
         for request in front.send_many(2, {"X": column(1)}):
             request.wait()
-        with drain(slot(bench), PATIENCE_S) as drained:
+        with drain(slot(bench), WAIT_LIMIT_S) as drained:
             assert drained
 
 
@@ -126,7 +126,7 @@ def test_a_deleted_slot_file_is_created_again(bench: Bench) -> None:
 
 def drain_until_message(path: Path, pipe: Connection) -> None:
     """Drains a model in another process, reports it, and keeps it drained until a message arrives."""
-    with drain(path, PATIENCE_S) as drained:
+    with drain(path, WAIT_LIMIT_S) as drained:
         pipe.send(drained)
         pipe.recv()
 

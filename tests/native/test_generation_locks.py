@@ -7,20 +7,10 @@ import pytest
 
 from tests.native.conftest import Bench, column
 from tests.native.core import Array
-from tests.native.generations import (
-    PATIENCE_S,
-    bound,
-    chosen,
-    is_used,
-    lock,
-    of,
-    route,
-    rows,
-    rows_front,
-    worker,
-)
+from tests.native.generations import bound, chosen, is_used, lock, of, route, rows, rows_front, worker
 from tests.native.specs import spec, task
 from tests.native.worker import Answer, Call, HangUp
+from tests.waiting import WAIT_LIMIT_S
 
 
 def test_a_generation_is_locked_while_a_request_uses_it(bench: Bench) -> None:
@@ -137,7 +127,7 @@ def test_a_generation_is_retired_under_load(bench: Bench) -> None:
         requests += [front.send(rows(1 + n)) for n in range(8)]
         route(bench, of("old", 3, closed=True), of("new", 4))
         requests += [front.send(rows(1 + n)) for n in range(8)]
-        with lock(bench, 3, PATIENCE_S) as locked:
+        with lock(bench, 3, WAIT_LIMIT_S) as locked:
             assert locked
             calls = len(old.calls)
             requests += [front.send(rows(1 + n)) for n in range(8)]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from jigsaw_triton.runtime.dtypes import to_triton
-from tests.native.core import PATIENCE_S, Array, from_bytes, library, take_text, to_bytes
+from tests.native.core import Array, from_bytes, library, take_text, to_bytes
+from tests.waiting import WAIT_LIMIT_S
 
 CODES = ("UNKNOWN", "INTERNAL", "NOT_FOUND", "INVALID_ARG", "UNAVAILABLE", "UNSUPPORTED", "ALREADY_EXISTS", "CANCELLED")
 API = (1, 19)
@@ -83,7 +84,7 @@ class Request:
 
     def wait(self) -> Answer:
         """Waits for the response."""
-        assert self.answered(PATIENCE_S, released=True), f"the request was not answered within {PATIENCE_S:g} s"
+        assert self.answered(WAIT_LIMIT_S, released=True), f"the request was not answered within {WAIT_LIMIT_S:g} s"
         found = json.loads(take_text(call("answer", self._answer)))
         assert found["responses"] == 1
         if found["error"] is not None:

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from jigsaw_triton.runtime.dtypes import to_triton
-from tests.native.core import PATIENCE_S, Array, from_bytes, to_bytes
+from tests.native.core import Array, from_bytes, to_bytes
+from tests.waiting import WAIT_LIMIT_S
 
 SECRET = "open-sesame-0123456789"
 """Secret that an order to register shared memory must carry."""
@@ -135,7 +136,7 @@ class Worker:
     ) -> None:
         self.kill()
         for thread in self._threads:
-            thread.join(PATIENCE_S)
+            thread.join(WAIT_LIMIT_S)
             assert not thread.is_alive()
 
     def kill(self) -> None:
@@ -149,7 +150,7 @@ class Worker:
     def wait(self, calls: int) -> None:
         """Waits until this number of calls has arrived."""
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.calls) >= calls, PATIENCE_S)
+            assert self._changed.wait_for(lambda: len(self.calls) >= calls, WAIT_LIMIT_S)
 
     @property
     def batches(self) -> list[int]:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -20,6 +20,7 @@ from jigsaw_triton.planner.validation.validate import violations
 from jigsaw_triton.profiles.table import ProfileRow
 from tests.fakes.graphs import chain, diamond
 from tests.fakes.problems import TWO_P95, grid, problem, row
+from tests.fakes.replicas import replica_counts
 
 CPU = board("cpu")
 CUTS = [Counter(m) for m in maximal_multisets(CPU)]
@@ -62,7 +63,7 @@ def least_slices(p: Problem, options: Options) -> int | None:
     rows = [r for r in p.profiles[workload.graph.name].rows() if may_be_used(workload.graph, r, options)]
     found = [
         slices
-        for counts in replicas(rows, Counter(), options)
+        for counts in replica_counts(rows, lambda taken: fits(taken, options))
         if carries(workload.graph, workload.demand_rps, dict(zip(rows, counts, strict=True)), options)
         for slices in [sum(n * size(r) for r, n in zip(rows, counts, strict=True))]
     ]
@@ -86,17 +87,6 @@ def may_be_used(g: TaskGraph, r: ProfileRow, options: Options) -> bool:
         )
         and (options.formulation == "exact" or r.key.instances <= 4)
     )
-
-
-def replicas(rows: Sequence[ProfileRow], taken: Counter[str], options: Options) -> Iterator[tuple[int, ...]]:
-    if not rows:
-        yield ()
-        return
-    count = 0
-    while fits(taken, options):
-        for rest in replicas(rows[1:], taken, options):
-            yield (count, *rest)
-        count, taken = count + 1, taken + Counter({rows[0].key.slice: 1})
 
 
 def fits(taken: Counter[str], options: Options) -> bool:

@@ -23,6 +23,7 @@ from jigsaw_triton.planner.search.solve import SolverFactory, make_plan
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import VECTORS, graph, task
 from tests.fakes.problems import problem, row
+from tests.fakes.replicas import replica_counts, within
 
 CPU = board("cpu")
 FOREIGN = ((), (Placement(1, "1g"),), (Placement(2, "2g"), Placement(6, "1g")), (Placement(4, "3g"),))
@@ -138,7 +139,7 @@ def brute_force(p: Problem, allowed: Uses, *, accurate: bool = False) -> Best | 
     rows = p.profiles[workload.graph.name].rows()
     cuts = ways_to_cut(p)
     best: Best | None = None
-    for counts in replicas(rows, cuts, Counter(), 0):
+    for counts in replica_counts(rows, within(cuts)):
         used = {r: n for r, n in zip(rows, counts, strict=True) if n}
         slices = sum(n * CPU.profiles[r.key.slice].compute_slices for r, n in used.items())
         if best is not None and slices > best.slices and not accurate:
@@ -153,20 +154,6 @@ def ways_to_cut(p: Problem) -> list[Counter[str]]:
     """Returns the sets of slices that its GPU can have at once."""
     (gpu,) = p.cluster.gpus
     return [Counter(m) for m in maximal_multisets(CPU, ("7g",) if gpu.uncut else SLICES, around=gpu.foreign)]
-
-
-def replicas(
-    rows: Sequence[ProfileRow], cuts: Sequence[Counter[str]], taken: Counter[str], index: int
-) -> Iterator[tuple[int, ...]]:
-    """Yields all counts of replicas by row that fit one GPU."""
-    if index == len(rows):
-        yield ()
-        return
-    count = 0
-    while any(taken <= cut for cut in cuts):
-        for rest in replicas(rows, cuts, taken, index + 1):
-            yield (count, *rest)
-        count, taken = count + 1, taken + Counter({rows[index].key.slice: 1})
 
 
 def least_loss(g: TaskGraph, demand: float, used: Mapping[ProfileRow, int], allowed: Uses) -> float | None:

@@ -29,7 +29,8 @@ from jigsaw_triton.planner.validation.validate import violations
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import VECTORS, graph, task
 from tests.fakes.problems import TWO_P95, problem, row
-from tests.planner.test_brute_force import least_loss, replicas, uses_by
+from tests.fakes.replicas import replica_counts, within
+from tests.planner.test_brute_force import least_loss, uses_by
 
 LARGE, SMALL = board("A100-40GB"), board("A30-24GB")
 KINDS = {LARGE.name: ("1g", "2g", "3g"), SMALL.name: ("1g", "2g", "4g")}
@@ -88,7 +89,7 @@ def every_set(rows: Sequence[ProfileRow]) -> Iterator[dict[ProfileRow, int]]:
     """Yields all sets of replicas that fit one GPU of each model."""
     by_board = [(of, [r for r in rows if r.key.gpu == of.name]) for of in (LARGE, SMALL)]
     cuts = {of.name: [Counter(m) for m in maximal_multisets(of, SLICES)] for of, _ in by_board}
-    for counts in itertools.product(*(replicas(own, cuts[of.name], Counter(), 0) for of, own in by_board)):
+    for counts in itertools.product(*(replica_counts(own, within(cuts[of.name])) for of, own in by_board)):
         pairs = itertools.chain.from_iterable(
             zip(own, n, strict=True) for (_, own), n in zip(by_board, counts, strict=True)
         )

@@ -31,7 +31,8 @@ from jigsaw_triton.planner.validation.validate import violations
 from jigsaw_triton.profiles.table import ProfileRow
 from tests.fakes.graphs import VECTORS, graph, task
 from tests.fakes.problems import TWO_P95, docread_problem, problem, row
-from tests.planner.test_brute_force import Uses, least_loss, loss_if_carried, replicas, uses_by, within_slo
+from tests.fakes.replicas import replica_counts, within
+from tests.planner.test_brute_force import Uses, least_loss, loss_if_carried, uses_by, within_slo
 
 SMALL = board("A30-24GB")
 LARGE = board("A100-40GB")
@@ -314,7 +315,7 @@ def problems(draw: st.DrawFn) -> Problem:
 def spreads(rows: Sequence[ProfileRow], number: int) -> Iterator[tuple[Mapping[ProfileRow, int], ...]]:
     """Yields all sets of replicas of each node, which are alike, in one order."""
     cuts = [Counter(m) for m in maximal_multisets(SMALL)]
-    one = [dict(zip(rows, counts, strict=True)) for counts in replicas(rows, cuts, Counter(), 0)]
+    one = [dict(zip(rows, counts, strict=True)) for counts in replica_counts(rows, within(cuts))]
     yield from itertools.combinations_with_replacement(one, number)
 
 

@@ -65,12 +65,12 @@ def test_the_timeout_of_a_request_replaces_the_slo(world: World) -> None:
     world.fill()
     world.ended(took_s=0.2)
     world.arrived("filler")
-    world.arrived("patient", limit_s=60.0)
-    world.arrived("hasty", limit_s=0.3)
+    world.arrived("later", limit_s=60.0)
+    world.arrived("sooner", limit_s=0.3)
     world.now_s += 50.0
     turn = world.ended()
-    assert turn.start == ("patient",)
-    assert [request for request, _ in turn.refuse] == ["hasty"]
+    assert turn.start == ("later",)
+    assert [request for request, _ in turn.refuse] == ["sooner"]
 
 
 def test_slow_answers_leave_a_minimum_wait_and_are_forgotten(world: World) -> None:
@@ -121,6 +121,6 @@ def test_without_an_slo_requests_wait_indefinitely(world: World) -> None:
     world.fill()
     world.ended(took_s=5.0)
     world.arrived("filler")
-    assert world.arrived("patient") == world.arrived("hasty", limit_s=1.0) == Turn((), ())
+    assert world.arrived("later") == world.arrived("sooner", limit_s=1.0) == Turn((), ())
     world.now_s += 1e6
-    assert world.ended() == Turn(("patient",), (("hasty", 1e6),))
+    assert world.ended() == Turn(("later",), (("sooner", 1e6),))

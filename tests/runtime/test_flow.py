@@ -11,15 +11,13 @@ from hypothesis import strategies as st
 from jigsaw_triton.runtime.dtypes import Array
 from jigsaw_triton.runtime.flow import Flow, FlowError, Gathering, Outcome, plan_flow
 from jigsaw_triton.runtime.spec import PipelineSpec, PipelineStep
+from tests.waiting import WAIT_LIMIT_S
 
 
 def step(model: str, *inputs: str) -> PipelineStep:
     """Returns a step with inputs I0, I1, ... and outputs Y and Z."""
     return PipelineStep(model, {f"I{n}": t for n, t in enumerate(inputs)}, {"Y": f"{model}.Y", "Z": f"{model}.Z"})
 
-
-PATIENCE_S = 60.0
-"""Timeout of the tests in seconds, far beyond their normal duration."""
 
 DIAMOND = PipelineSpec(
     "g",
@@ -44,7 +42,7 @@ def run(
     with ThreadPoolExecutor(8) as pool:
         Flow(plan_flow(spec, wanted), {"inputs.X": np.array([1.0])}, call, pool.submit, outcomes.put).start()
         # This must happen inside the block, because a pool that is being closed accepts no further steps.
-        outcome = outcomes.get(timeout=PATIENCE_S)
+        outcome = outcomes.get(timeout=WAIT_LIMIT_S)
     assert outcomes.empty()
     return outcome
 
@@ -126,12 +124,12 @@ def test_a_branch_that_ends_after_the_error_is_ignored() -> None:
         if step.model == "b":
             raise FlowError("step b failed")
         if step.model == "c":
-            assert failed.wait(PATIENCE_S)
+            assert failed.wait(WAIT_LIMIT_S)
         return add_up(step, inputs)
 
     with ThreadPoolExecutor(8) as pool:
         Flow(plan_flow(DIAMOND, ("OUT",)), {"inputs.X": np.array([1.0])}, call, pool.submit, outcomes.put).start()
-        outcome = outcomes.get(timeout=PATIENCE_S)
+        outcome = outcomes.get(timeout=WAIT_LIMIT_S)
         failed.set()
     assert isinstance(outcome, FlowError)
     assert outcomes.empty()

@@ -165,12 +165,12 @@ def test_requests_that_have_waited_too_long_are_refused_and_counted(start: Start
     model.execute(requests)
     late = pb.Request({"X": column(1)}, ("END",))
     model.execute([late])
-    patient = pb.Request({"X": column(1)}, ("END",), timeout=60_000_000)
-    model.execute([patient])
+    last = pb.Request({"X": column(1)}, ("END",), timeout=60_000_000)
+    model.execute([last])
     message, code = answer(late)
     assert (message.startswith("graph g: overloaded: "), code) == (True, pb.TritonError.UNAVAILABLE)
     going.set()
-    assert [answer(request) for request in [*requests, patient]] == [{"END": [3]}] * (MAX_IN_FLIGHT + 1)
+    assert [answer(request) for request in [*requests, last]] == [{"END": [3]}] * (MAX_IN_FLIGHT + 1)
     model.finalize()
     refused = pb.MetricFamily.made["jigsaw_refused_total", "graph=g", "reason=late", "task="]
     assert refused.total == 1

@@ -12,9 +12,8 @@ from jigsaw_triton.api.files import Mistakes
 from jigsaw_triton.api.rehearsing import Rehearsed, rehearse
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.api.setup_document import SETUP, setup_document
-from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs import deployments, options
 from jigsaw_triton.cli.inputs import traces as trace_options
-from jigsaw_triton.cli.inputs.baselines import baseline
 from jigsaw_triton.cli.inputs.demand import parse_demand
 from jigsaw_triton.cli.io.output import Output, View, figures
 from jigsaw_triton.cli.io.table import Table
@@ -39,8 +38,7 @@ _LAGGING_MS = 20.0
     ),
 )
 @options.graphs()
-@options.option("--gpus", metavar="COUNTxMODEL,...", help="GPUs of one machine, such as 4xA100-80GB, or 2xcpu.")
-@options.option("--cluster", metavar="FILE", type=click.Path(), help="cluster.yaml or its folder, instead of --gpus.")
+@options.gpus()
 @trace_options.trace()
 @options.option(
     "--speed",
@@ -52,13 +50,7 @@ _LAGGING_MS = 20.0
 )
 @trace_options.scale()
 @options.demand(required=False)
-@options.objective()
-@options.share()
-@options.change_price()
-@options.standby()
-@options.period()
-@options.forecast()
-@baseline()
+@deployments.planning()
 @trace_options.seed()
 @options.plot("the run")
 @options.option(
@@ -135,7 +127,7 @@ def _intervals(found: Rehearsed) -> Iterator[dict[str, Any]]:
         part = slice(begin, min(begin + length, seconds))
 
         def total(name: str, part: slice = part) -> int:
-            return int(sum(getattr(one, name)[part].sum() for one in found.tallies.values()))
+            return int(sum(getattr(one, name)[part].sum() for one in found.requests.values()))
 
         yield {
             "from_s": begin,
@@ -165,7 +157,7 @@ def _document(found: Rehearsed) -> dict[str, Any]:
     simulated = found.simulated
     return {
         "seconds": len(found.operation.slices),
-        "requests": {name: one.totals() for name, one in found.tallies.items()},
+        "requests": {name: one.totals() for name, one in found.requests.items()},
         "rehearsed": _figures(found.operation),
         "simulated": _figures(found.simulated.operation),
         "difference_points": 100 * found.difference,
@@ -205,7 +197,7 @@ def _view(found: Rehearsed) -> Iterator[View]:
     yield Table.of(_HEADER, rows, title="the rehearsal, over all graphs; changes (simulated)")
     real, simulated = found.operation, found.simulated.operation
     yield from changes.lines(real.changes)
-    sent = sum(one.totals()["sent"] for one in found.tallies.values())
+    sent = sum(one.totals()["sent"] for one in found.requests.values())
     yield f"{sent} requests, up to {found.workers} workers; host load {figures(found.host_load)} for each processor"
     for name, run in (("rehearsed", real), ("simulated", simulated)):
         yield (

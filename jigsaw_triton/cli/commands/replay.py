@@ -34,14 +34,7 @@ CHECK_S = 3600
 @options.graphs()
 @options.cluster()
 @trace_options.trace()
-@options.option(
-    "--peak",
-    metavar="SHARE",
-    type=options.Number(min=0, min_open=True),
-    default=PEAK,
-    show_default=True,
-    help="Scale the trace so that its highest rate needs this share of the cluster's capacity.",
-)
+@trace_options.peak(PEAK)
 @trace_options.scale(
     default=None, show_default=False, help="Multiply all rates of the trace by this factor, instead of --peak."
 )

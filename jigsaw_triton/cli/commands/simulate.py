@@ -11,9 +11,8 @@ from jigsaw_triton.api.files import Mistakes
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.api.setup_document import SETUP, setup_document
 from jigsaw_triton.api.simulating import Simulated, simulate
-from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs import deployments, options
 from jigsaw_triton.cli.inputs import traces as trace_options
-from jigsaw_triton.cli.inputs.baselines import baseline
 from jigsaw_triton.cli.inputs.demand import parse_demand
 from jigsaw_triton.cli.io.output import Output, View, figures
 from jigsaw_triton.cli.io.table import Table
@@ -40,13 +39,7 @@ _ROWS = 12
 @trace_options.trace()
 @trace_options.scale()
 @options.demand(required=False)
-@options.objective()
-@options.share()
-@options.change_price()
-@options.standby()
-@baseline()
-@options.forecast()
-@options.period()
+@deployments.planning()
 @trace_options.seed()
 @options.plot("the run")
 def command(

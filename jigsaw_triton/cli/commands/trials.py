@@ -26,14 +26,7 @@ from jigsaw_triton.evaluation.trials_plot import plot
 @options.graphs()
 @options.cluster()
 @trace_options.trace()
-@options.option(
-    "--peak",
-    metavar="SHARE",
-    type=options.Number(min=0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Scale the trace so that its highest rate needs this share of the cluster's capacity.",
-)
+@trace_options.peak(1.0)
 @system()
 @trace_options.seed()
 @options.plot("slices and violations by load")

@@ -1,4 +1,4 @@
-"""Options that all commands share which deploy something."""
+"""Options that all commands share which deploy something, or simulate a deployment."""
 
 from typing import Any
 

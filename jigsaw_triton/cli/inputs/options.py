@@ -194,6 +194,14 @@ def graph() -> Decorator[Any]:
     return click.argument("graph", metavar="GRAPH", type=click.Path())
 
 
+def gpus() -> Decorator[Any]:
+    """Adds --gpus and --cluster: the GPUs to plan for."""
+    return together(
+        option("--gpus", metavar="COUNTxMODEL,...", help="GPUs of one machine, such as 4xA100-80GB, or 2xcpu."),
+        option("--cluster", metavar="FILE", type=click.Path(), help="cluster.yaml or its folder, instead of --gpus."),
+    )
+
+
 def cluster(*, driver: str = "nvml if a GPU answers, else emulated") -> Decorator[Any]:
     """Adds --gpus, --cluster and --driver: the GPUs to plan for and to run on.
 
@@ -201,8 +209,7 @@ def cluster(*, driver: str = "nvml if a GPU answers, else emulated") -> Decorato
         driver: Default of --driver, as the help says it.
     """
     return together(
-        option("--gpus", metavar="COUNTxMODEL,...", help="GPUs of one machine, such as 4xA100-80GB, or 2xcpu."),
-        option("--cluster", metavar="FILE", type=click.Path(), help="cluster.yaml or its folder, instead of --gpus."),
+        gpus(),
         option(
             "--driver",
             type=click.Choice(("nvml", "emulated")),

@@ -32,6 +32,22 @@ def scale(**attributes: Any) -> options.Decorator[Any]:
     )
 
 
+def peak(default: float) -> options.Decorator[Any]:
+    """Adds --peak: the share of the cluster's capacity that the highest rate of the trace needs.
+
+    Args:
+        default: Default of the option.
+    """
+    return options.option(
+        "--peak",
+        metavar="SHARE",
+        type=options.Number(min=0, min_open=True),
+        default=default,
+        show_default=True,
+        help="Scale the trace so that its highest rate needs this share of the cluster's capacity.",
+    )
+
+
 def seed() -> options.Decorator[Any]:
     """Adds --seed: the seed of the random arrivals."""
     return options.option(

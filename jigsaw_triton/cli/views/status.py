@@ -91,9 +91,9 @@ def _canary(canary: dict[str, Any]) -> list[str]:
         return [f"{share}: has not begun"]
     lines = [f"{share}: {canary['elapsed_s']:.0f} of {canary['seconds']:g} s"]
     for graph, by in canary["graphs"].items():
-        for name, tally in ((canary["generation"], by["new"]), (canary["running"], by["running"])):
-            p99 = f"{figures(tally['p99_ms'])} ms" if tally["p99_ms"] is not None else "unknown"
-            counts = f"{tally['requests']:.0f} requests, {tally['failed']:.0f} failed, p99 {p99}"
+        for name, found in ((canary["generation"], by["new"]), (canary["running"], by["running"])):
+            p99 = f"{figures(found['p99_ms'])} ms" if found["p99_ms"] is not None else "unknown"
+            counts = f"{found['requests']:.0f} requests, {found['failed']:.0f} failed, p99 {p99}"
             lines.append(f"  {graph}, generation {name}: {counts}")
     return lines
 

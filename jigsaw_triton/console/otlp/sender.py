@@ -106,16 +106,16 @@ class Sender:
                     self._dropped["full"] += 1
             self._changed.notify()
 
-    def close(self, patience_s: float) -> None:
+    def close(self, wait_limit_s: float) -> None:
         """Sends what is queued, as far as the endpoint takes it in time.
 
         Args:
-            patience_s: Seconds to wait.
+            wait_limit_s: Seconds to wait.
         """
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join(patience_s)
+        self._thread.join(wait_limit_s)
 
     def _run(self) -> None:
         while batch := self._next():

@@ -12,7 +12,7 @@ from jigsaw_triton.console.reports.load import Load, load_over_time
 from jigsaw_triton.console.reports.plan import notice, plan_facts, plan_sections
 from jigsaw_triton.console.reports.profiles import profile_sections
 from jigsaw_triton.controller.core.generation import Generation
-from jigsaw_triton.controller.core.tallies import Tallies
+from jigsaw_triton.controller.core.request_counts import CountsByGeneration
 from jigsaw_triton.controller.persistence.records import JournalEvent, Revision
 from jigsaw_triton.profiles.report.figures import ReportFigures
 from jigsaw_triton.report.frame import facts, page, section, table
@@ -36,7 +36,7 @@ class DeploymentFigures:
         status: Status of the deployment, as `status -o json` prints it.
         generation: Generation that serves.
         outcomes: Graph -> outcome (`met`, `missed`, `failed`) -> requests since the gateway started.
-        tallies: Requests of each generation since the gateway started.
+        requests: Requests of each generation since the gateway started.
         unread: Reason why the gateway's metrics are missing; empty if they are not.
         load: Load of the last hour.
         history: Generations of the deployment.
@@ -48,7 +48,7 @@ class DeploymentFigures:
     status: Mapping[str, Any]
     generation: Generation
     outcomes: Mapping[str, Mapping[str, float]]
-    tallies: Tallies
+    requests: CountsByGeneration
     unread: str
     load: Load
     history: Sequence[Revision]
@@ -113,10 +113,10 @@ def _attainment(found: DeploymentFigures) -> Iterator[Element]:
         rows.append([name, *(f"{value:,.0f}" for value in values), share, objective])
     yield table(_OUTCOMES, rows) if rows else tag("p", "No graph counts requests by outcome.", class_="soft")
     lines = []
-    for (name, generation), tally in found.tallies.items():
-        times = [tally.percentile_s(percentile) for percentile in (50.0, 99.0)]
+    for (name, generation), one in found.requests.items():
+        times = [one.percentile_s(percentile) for percentile in (50.0, 99.0)]
         shown = ["" if time is None else _bound(time) for time in times]
-        lines.append([name, str(generation), f"{tally.requests:,.0f}", f"{tally.failed:,.0f}", *shown])
+        lines.append([name, str(generation), f"{one.requests:,.0f}", f"{one.failed:,.0f}", *shown])
     if lines:
         yield tag("h3", "Latency of each generation")
         yield table(_REQUESTS, lines)

@@ -17,7 +17,7 @@ Json = dict[str, Any]
 CHANGES = ("pause", "resume", "rollback", "cordon", "uncordon")
 """Changes that the console can ask for."""
 
-_PATIENCE_S = 5.0
+_STALE_S = 5.0
 """Seconds without an answer of the controller after which what is shown counts as stale."""
 
 _GATEWAY_S = 2.0
@@ -42,7 +42,7 @@ class Running:
     """
 
     def __init__(self, paths: Paths) -> None:
-        self._client = ControllerClient(paths.control_socket, _PATIENCE_S)
+        self._client = ControllerClient(paths.control_socket, _STALE_S)
         self._session: aiohttp.ClientSession | None = None
 
     async def view(self, version: str, event: int | None, sample: float, wait_s: float) -> Json:

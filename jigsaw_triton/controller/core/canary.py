@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from jigsaw_triton.controller.core.generation import Canary, Generation
-from jigsaw_triton.controller.core.tallies import Tallies, Tally
+from jigsaw_triton.controller.core.request_counts import CountsByGeneration, RequestCounts
 
 LEVEL = 0.01
 """Probability that a canary as good as the running generation is rolled back by chance."""
@@ -59,8 +59,8 @@ class Pair:
         new: Requests that were bound to the new generation.
     """
 
-    running: Tally = field(default_factory=Tally)
-    new: Tally = field(default_factory=Tally)
+    running: RequestCounts = field(default_factory=RequestCounts)
+    new: RequestCounts = field(default_factory=RequestCounts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +97,20 @@ class Watch:
         """Returns the canary with a verdict; the first one counts."""
         return self if self.verdict is not None else replace(self, verdict=verdict)
 
-    def observed(self, tallies: Tallies, now_s: float) -> "Watch":
+    def observed(self, requests: CountsByGeneration, now_s: float) -> "Watch":
         """Returns the canary after a second, with a verdict if the rule has one.
 
         Args:
-            tallies: Requests of the last second.
+            requests: Requests of the last second.
             now_s: Time now.
         """
         if self.began_s is None or self.verdict is not None:
             return self
-        nothing = Tally()
+        nothing = RequestCounts()
         graphs = {
             name: Pair(
-                pair.running + tallies.get((name, self.running), nothing),
-                pair.new + tallies.get((name, self.new), nothing),
+                pair.running + requests.get((name, self.running), nothing),
+                pair.new + requests.get((name, self.new), nothing),
             )
             for name, pair in self.graphs.items()
         }

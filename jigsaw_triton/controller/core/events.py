@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import REQUESTED, Canary, Generation, Wanted
+from jigsaw_triton.controller.core.request_counts import CountsByGeneration
 from jigsaw_triton.controller.core.rows import Counts
 from jigsaw_triton.controller.core.slowness import ServedTimes
 from jigsaw_triton.controller.core.stage import Stage
-from jigsaw_triton.controller.core.tallies import Tallies
 from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.planner.domain.plan import Plan
 
@@ -204,7 +204,7 @@ class Tick:
         now_s: Current time of the monotonic clock.
         rates_rps: Graph -> arrival rate since the last tick. Graphs that could not be measured are absent.
         counts: Rows and branches counted since the last tick.
-        tallies: Requests of each generation since the last tick.
+        requests: Requests of each generation since the last tick.
         times: Service times of batches since the last tick.
         utc_offset_s: Seconds by which the time since the epoch is ahead of the monotonic clock.
     """
@@ -212,7 +212,7 @@ class Tick:
     now_s: float
     rates_rps: Mapping[str, float]
     counts: Counts = field(default_factory=dict)
-    tallies: Tallies = field(default_factory=dict)
+    requests: CountsByGeneration = field(default_factory=dict)
     times: ServedTimes = field(default_factory=dict)
     utc_offset_s: float = 0.0
 

@@ -1,10 +1,11 @@
-"""Names under which generations are known at the gateway: routes of tasks and models of pipelines."""
+"""Routes of tasks and models of pipelines at the gateway: names of generations, and what a change adds and removes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph
+from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph, ModelFolder
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Generation
+from jigsaw_triton.controller.core.interim_routes import Routes, generation_of, graph_of
 
 
 def lingering(actual: Actual, running: Generation | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -17,6 +18,48 @@ def lingering(actual: Actual, running: Generation | None) -> tuple[tuple[str, ..
     wanted = {name for form in forms for name in gateway_names(form)}
     existing = dict.fromkeys((*actual.models, *actual.routes))
     return by_kind(actual, (name for name in existing if name not in wanted))
+
+
+def unused(actual: Actual, running: Generation | None, target: Generation) -> tuple[str, ...]:
+    """Returns routes of later generations than the running one, for the graphs whose front has never called them.
+
+    They may lead to workers that make room. No request waits in them.
+    """
+    if running is None:
+        return ()
+    number, graphs = running.bundle.generation, running.bundle.graphs
+    serving = {n for n, graph in graphs.items() if actual.fronts.get(n) in [form.front for form in graph.forms]}
+    _, tasks = lingering(actual, running)
+    stay = task_names(target.bundle)
+    return tuple(n for n in tasks if n not in stay and generation_of(n) > number and graph_of(n) in serving)
+
+
+def missing(actual: Actual, graphs: Iterable[CompiledGraph]) -> tuple[tuple[ModelFolder, ...], Routes]:
+    """Returns the models and the routes behind the fronts of these graphs that the gateway lacks."""
+    graphs = tuple(graphs)
+    models = tuple(model for graph in graphs for model in graph.models if model.name not in actual.models)
+    routes = {task.name: task.route for graph in graphs for task in graph.tasks if task.name not in actual.routes}
+    return models, routes
+
+
+def parting(
+    actual: Actual, running: Generation | None, chained: Iterable[str]
+) -> Mapping[str, tuple[CompiledGraph, CompiledGraph]]:
+    """Returns the present form and the form without chains of the running graphs whose fronts call chains.
+
+    Args:
+        actual: Present fronts.
+        running: Generation that serves; None if none does.
+        chained: Names of the graphs to look at.
+    """
+    graphs = running.bundle.graphs if running is not None else {}
+    return {
+        name: (graphs[name], apart)
+        for name in dict.fromkeys(chained)
+        if name in graphs
+        and (apart := graphs[name].apart) is not None
+        and actual.fronts.get(name) == graphs[name].front
+    }
 
 
 def task_names(bundle: Bundle) -> frozenset[str]:

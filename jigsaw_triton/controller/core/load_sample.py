@@ -6,8 +6,13 @@ from dataclasses import dataclass
 
 from jigsaw_triton.controller.core.arrivals import arrived
 from jigsaw_triton.controller.core.counters import counted_since
+from jigsaw_triton.controller.core.request_counts import (
+    CountsByGeneration,
+    RequestCounts,
+    read_request_counts,
+    request_counts_since,
+)
 from jigsaw_triton.controller.core.state import State
-from jigsaw_triton.controller.core.tallies import Tallies, Tally, read_tallies, tallies_since
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.domain.paths import longest_path
 from jigsaw_triton.runtime.chains import members
@@ -28,11 +33,11 @@ class Reading:
 
     Attributes:
         counters: Requests by outcome, and items by variant.
-        tallies: Requests of each generation, with their latencies.
+        requests: Requests of each generation, with their latencies.
     """
 
     counters: Counters
-    tallies: Tallies
+    requests: CountsByGeneration
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,7 @@ def read_load(samples: Iterable[Sample]) -> Reading:
     for (outcome, model), value in models.items():
         if ("answered", model) not in counters and ("arrived", model) in counters:
             counters[(f"{outcome} by model", model)] = value
-    return Reading(counters, read_tallies(samples))
+    return Reading(counters, read_request_counts(samples))
 
 
 def load_between(before: Reading, now: Reading, elapsed_s: float, state: State, at_s: float) -> LoadSample:
@@ -119,9 +124,9 @@ def load_between(before: Reading, now: Reading, elapsed_s: float, state: State, 
         at_s: Time of the later reading, in seconds since 1970.
     """
     counted = counted_since(before.counters, now.counters)
-    latencies: dict[str, Tally] = {}
-    for (served, _), tally in tallies_since(before.tallies, now.tallies).items():
-        latencies[served] = latencies.get(served, Tally()) + tally
+    latencies: dict[str, RequestCounts] = {}
+    for (served, _), counts in request_counts_since(before.requests, now.requests).items():
+        latencies[served] = latencies.get(served, RequestCounts()) + counts
     graphs = state.running.wanted.graphs if state.running is not None else {}
 
     def rate(kind: str, name: str) -> float:
@@ -129,7 +134,7 @@ def load_between(before: Reading, now: Reading, elapsed_s: float, state: State, 
 
     found = {}
     for name, graph in graphs.items():
-        within = latencies.get(name, Tally()).within
+        within = latencies.get(name, RequestCounts()).within
         refused_rps = rate("refused", name)
         found[name] = GraphSample(
             arrivals_rps=rate("arrived", name),

@@ -36,15 +36,6 @@ def step(state: State, event: e.Event) -> Outcome:
     return state, (*outputs, *next_outputs)
 
 
-def refusal(state: State) -> str | None:
-    """Returns the reason why a deploy request cannot be accepted now; None if it can."""
-    if state.phase in (Phase.STOPPING, Phase.STOPPED):
-        return "the deployment is being taken down"
-    if state.queued is not None or (state.asked is not None and state.phase in (Phase.SOLVING, Phase.CHANGING)):
-        return "another deploy is under way"
-    return None
-
-
 # --- events ---------------------------------------------------------------------------------------------------------
 
 
@@ -67,15 +58,15 @@ def _absorb(state: State, event: e.Event) -> Outcome:
             watch = state.watch and state.watch.ended(Verdict(False, "the deployment is taken down"))
             stopping = replace(state, phase=Phase.STOPPING, stages=(), queued=None, failed=False, watch=watch)
             return stopping, (a.Report("down", "requested by the user; stopping all servers"),)
-        case e.Tick(now_s, rates_rps, counts, tallies, times, utc_offset_s):
+        case e.Tick(now_s, rates_rps, counts, requests, times, utc_offset_s):
             counts = decayed(state.counts, counts, now_s - state.now_s, state.settings)
             times = with_times(state.times, times, now_s - state.now_s, state.settings)
             demand = demand_with(state, now_s, rates_rps, utc_offset_s)
             # Copies of the whole state are most of the work of a second in which nothing changes.
             state = replace(state, now_s=now_s, counts=counts, times=times, demand=demand)
-            state, told = absorb_times(with_capacities(state))
-            state, verdict = _absorb_verdict(state, state.watch and state.watch.observed(tallies, now_s))
-            return state, (*told, *verdict)
+            state, reports = absorb_times(with_capacities(state))
+            state, verdict = _absorb_verdict(state, state.watch and state.watch.observed(requests, now_s))
+            return state, (*reports, *verdict)
         case e.Arrived():
             return _switch(with_arrivals(state, event))
         case e.WorkerExited(worker, status):

@@ -13,25 +13,32 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from jigsaw_triton.compiler import names
-from jigsaw_triton.compiler.bundle import Bundle, Place, Worker, WorkerModel
+from jigsaw_triton.compiler.bundle import CompiledGraph, Worker, WorkerModel
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.counterparts import in_other_chains
-from jigsaw_triton.controller.core.gateway_content import by_kind, gateway_names, handed_over, lingering, task_names
+from jigsaw_triton.controller.core.gateway_content import (
+    by_kind,
+    gateway_names,
+    handed_over,
+    lingering,
+    missing,
+    parting,
+    task_names,
+    unused,
+)
 from jigsaw_triton.controller.core.generation import Canary, Generation
 from jigsaw_triton.controller.core.interim_routes import (
     Routes,
     Served,
     canary_routes,
     closing,
-    generation_of,
-    graph_of,
     handover,
     interim_routes,
 )
-from jigsaw_triton.controller.core.order import by_place, displaced, ordered, placed_models
+from jigsaw_triton.controller.core.order import by_place, displaced, ordered
 from jigsaw_triton.controller.core.stage import Stage
+from jigsaw_triton.controller.core.stand_ins import stand_ins
 from jigsaw_triton.controller.core.standby import idle, in_service
 from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.planner.domain.difference import Change
@@ -110,9 +117,9 @@ class _Change:
         """Returns the stages."""
         steps = ordered(self._actual, self._running, self._target).steps
         self._first = (*self._gateway(), *self._steps_workers())
-        if unused := self._unused():
+        if names := unused(self._actual, self._running, self._target):
             self._add("prepare the gateway", ())
-            self._add("remove the routes of a generation that failed before it served", _unload(unused))
+            self._add("remove the routes of a generation that failed before it served", _unload(names))
         for number, step in enumerate(steps, 1):
             begin = len(self._stages)
             self._take(step)
@@ -136,20 +143,6 @@ class _Change:
     def _gateway(self) -> tuple[a.Action, ...]:
         pipelines, _ = lingering(self._actual, self._running)
         return _unload(pipelines) if self._actual.gateway else (a.StartGateway(self._target.wanted),)
-
-    def _unused(self) -> tuple[str, ...]:
-        """Returns routes of later generations than the running one, for the graphs whose front has never called them.
-
-        They may lead to workers that make room. No request waits in them.
-        """
-        if self._running is None:
-            return ()
-        number, graphs = self._running.bundle.generation, self._running.bundle.graphs
-        actual = self._actual
-        serving = {n for n, graph in graphs.items() if actual.fronts.get(n) in [form.front for form in graph.forms]}
-        _, tasks = lingering(actual, self._running)
-        stay = task_names(self._target.bundle)
-        return tuple(n for n in tasks if n not in stay and generation_of(n) > number and graph_of(n) in serving)
 
     def _steps_workers(self) -> tuple[a.Action, ...]:
         """Returns the actions that start the workers of Python steps, which need no slice, and load their models."""
@@ -243,30 +236,11 @@ class _Change:
         self._add(title, [a.BringUp(worker) for worker in missing])
 
     def _wanted_at(self, step: Step, change: Change) -> list[Worker]:
-        if step.stand_in:
-            return self._copies(change)
-        return self._wanted.get((change.gpu, change.placement), [])
-
-    def _copies(self, change: Change) -> list[Worker]:
-        """Returns workers for a free slice with the models that another slice of the same kind has.
-
-        That slice may be of a generation that failed, which a rollback replaces.
-        """
-        board = next(gpu.board.name for gpu in self._target.wanted.cluster.gpus if gpu.id == change.gpu)
-        wanted = tuple(sorted(change.after, key=str))
-        here = Place(change.gpu, board, change.placement)
-        for known in (*(bundle.workers for bundle in self._bundles()), self._actual.workers):
-            for workers in by_place(known.values()).values():
-                place = workers[0].place
-                if place is None or (place.board, place.placement.slice) != (board, change.placement.slice):
-                    continue
-                if placed_models(workers) == wanted:
-                    named = ((w, names.worker(change.gpu, change.placement, w.process)) for w in workers)
-                    return [replace(w, name=name, place=here) for w, name in named]
-        return []
-
-    def _bundles(self) -> tuple[Bundle, ...]:
-        return (*((self._running.bundle,) if self._running is not None else ()), self._target.bundle)
+        if not step.stand_in:
+            return self._wanted.get((change.gpu, change.placement), [])
+        running = self._running.bundle.workers if self._running is not None else {}
+        known = (running, self._target.bundle.workers, self._actual.workers)
+        return stand_ins(change, self._target.wanted.cluster, known)
 
     def _workers_at(self, changes: Iterable[Change], kind: str) -> list[Worker]:
         existing = by_place(self._actual.workers.values())
@@ -321,31 +295,18 @@ class _Change:
 
     def _take_apart(self, chained: Iterable[str]) -> None:
         """Makes running graphs call tasks one by one, because workers of their chains must make room."""
-        graphs = self._running.bundle.graphs if self._running is not None else {}
-        parting = {
-            name: (graphs[name], apart)
-            for name in dict.fromkeys(chained)
-            if name in graphs
-            and (apart := graphs[name].apart) is not None
-            and self._actual.fronts.get(name) == graphs[name].front
-        }
-        if not parting:
+        forms = parting(self._actual, self._running, chained)
+        if not forms:
             return
-        actual = self._actual
-        models = tuple(m for _, apart in parting.values() for m in apart.models if m.name not in actual.models)
-        routes = {t.name: t.route for _, apart in parting.values() for t in apart.tasks if t.name not in actual.routes}
-        stay = {name for _, apart in parting.values() for name in gateway_names(apart)}
-        gone = [
-            name
-            for graph, _ in parting.values()
-            for name in gateway_names(graph)
-            if name in (actual.models.keys() | actual.routes.keys()) - stay
-        ]
-        pipelines, tasks = by_kind(actual, gone)
-        loads = (a.LoadGateway(models, routes),) if models or routes else ()
-        self._add("add routes for the single tasks of chains", loads)
+        existing = self._actual.models.keys() | self._actual.routes.keys()
+        stay = {name for _, apart in forms.values() for name in gateway_names(apart)}
+        gone = [name for graph, _ in forms.values() for name in gateway_names(graph) if name in existing - stay]
+        pipelines, tasks = by_kind(self._actual, gone)
+        self._add(
+            "add routes for the single tasks of chains", self._loads_gateway(apart for _, apart in forms.values())
+        )
         self._route("add the new workers to these routes", self._interim())
-        flips = [a.Flip(n, apart.front, _samples(self._running, n)) for n, (_, apart) in parting.items()]
+        flips = [a.Flip(n, apart.front, _samples(self._running, n)) for n, (_, apart) in forms.items()]
         self._add("switch the fronts to calling these tasks one by one", flips)
         self._add("unload the pipelines that call chains", _unload(pipelines))
         self._add("remove the routes of chains", _unload(tasks))
@@ -402,15 +363,17 @@ class _Change:
 
         Stale routes are those of generations before the running one.
         """
-        bundle, actual = self._target.bundle, self._actual
-        models = tuple(m for graph in bundle.graphs.values() for m in graph.models if m.name not in actual.models)
+        bundle = self._target.bundle
         own = {task.name: task.route for graph in bundle.graphs.values() for task in graph.tasks}
-        added = {name: route for name, route in own.items() if name not in actual.routes}
-        ended = tuple(name for name in lingering(actual, self._running)[1] if name not in task_names(bundle))
-        loads = (a.LoadGateway(models, added),) if models or added else ()
-        self._add("set the new routes", (*_unload(ended), *loads))
+        ended = tuple(name for name in lingering(self._actual, self._running)[1] if name not in task_names(bundle))
+        self._add("set the new routes", (*_unload(ended), *self._loads_gateway(bundle.graphs.values())))
         # A task that has a route already may still have one of an interrupted change.
         self._route("restore the routes", own)
+
+    def _loads_gateway(self, graphs: Iterable[CompiledGraph]) -> tuple[a.Action, ...]:
+        """Returns the action that loads the models and sets the routes that the gateway lacks for these graphs."""
+        models, routes = missing(self._actual, graphs)
+        return (a.LoadGateway(models, routes),) if models or routes else ()
 
     def _end(self) -> None:
         """Ends what the target does not have, models and workers, and loads its standby variants."""

@@ -66,20 +66,20 @@ class AgentOrders:
                 self._doubt()
                 raise
 
-    async def align(self, body: Json, made: Sealed, patience_s: float) -> bool:
+    async def align(self, body: Json, made: Sealed, wait_limit_s: float) -> bool:
         """Brings the node in line; the caller is inside `aligning`. Orders from before are stale from then on.
 
         Args:
             body: Cluster and workers that the node is to have.
             made: Files of the workers.
-            patience_s: Seconds to wait for an agent that does not answer.
+            wait_limit_s: Seconds to wait for an agent that does not answer.
 
         Returns:
             True if the node is in line; False if the agent has ended meanwhile.
         """
         self._line = f"{self._prefix}.{next(self._numbers)}"
         order = {**body, "line": self._line}
-        return await self._order(_ALIGNMENT, order, made, line=self._line, patience_s=patience_s)
+        return await self._order(_ALIGNMENT, order, made, line=self._line, wait_limit_s=wait_limit_s)
 
     async def operate(self, kind: str, body: Json, made: Sealed | None = None) -> None:
         """Has the agent carry out an operation exactly once, or at least once if it may be repeated.
@@ -98,7 +98,7 @@ class AgentOrders:
                 raise StateError("the node was brought in line during this operation", where=f"node {self._node}")
 
     async def _order(
-        self, kind: str, body: Json, made: Sealed | None, *, line: str = "", patience_s: float | None = None
+        self, kind: str, body: Json, made: Sealed | None, *, line: str = "", wait_limit_s: float | None = None
     ) -> bool:
         """Orders an operation and waits for its end, whatever happens to the connection.
 
@@ -107,7 +107,7 @@ class AgentOrders:
             body: Its arguments.
             made: Files that it needs; None if it needs none.
             line: Name of the alignment that this order begins; empty for any other order.
-            patience_s: Seconds to wait for an agent that does not answer, unless the node is lost before; None for
+            wait_limit_s: Seconds to wait for an agent that does not answer, unless the node is lost before; None for
                 HEADLESS_S.
 
         Returns:
@@ -128,7 +128,7 @@ class AgentOrders:
                             return bool(found["done"]) and known in (line, self._line)
                     give_up_at = math.inf
                 except AwayError:
-                    wait_s = HEADLESS_S if patience_s is None else patience_s
+                    wait_s = HEADLESS_S if wait_limit_s is None else wait_limit_s
                     give_up_at = min(give_up_at, time.monotonic() + wait_s)
                     if self._is_lost() or time.monotonic() > give_up_at:
                         self._doubt()

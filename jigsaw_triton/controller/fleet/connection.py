@@ -131,8 +131,8 @@ class Connection:
         """Lets the gateway call the workers that run, and no others."""
         if self._side is None:
             return
-        told = {name: running_json(own) for name, own in running.items()}
-        self._journal.keep_fact(_RUNNING_FACT, json.dumps(told))
+        entries = {name: running_json(own) for name, own in running.items()}
+        self._journal.keep_fact(_RUNNING_FACT, json.dumps(entries))
         try:
             # Without a lock, so that changes at the same time are one reload. The last call has the last links.
             await self._side.set_links(self._links(running))

@@ -81,7 +81,7 @@ class Instances:
             MigError: The driver refuses for another reason.
         """
         self._journal.begin_destruction(uuid)
-        self._patiently(lambda: self._destroy(uuid))
+        self._retried(lambda: self._destroy(uuid))
         self._journal.forget_instance(uuid)
 
     def rearrange(self, changes: Iterable[Rearrangement]) -> None:
@@ -160,7 +160,7 @@ class Instances:
                 raise
 
         try:
-            instance = self._patiently(attempt)
+            instance = self._retried(attempt)
         except PlacementError:
             # Nothing was created, so any instance at this placement belongs to others.
             self._journal.end_creation(gpu, placement)
@@ -220,7 +220,7 @@ class Instances:
     def _at(self, gpu: GpuId, placement: Placement) -> list[MigInstance]:
         return [i for i in self._driver.instances() if (i.gpu, i.placement) == (gpu, placement)]
 
-    def _patiently(self, call: Callable[[], T]) -> T:
+    def _retried(self, call: Callable[[], T]) -> T:
         for _ in range(IN_USE_TRIES - 1):
             with suppress(InstanceInUseError):
                 return call()

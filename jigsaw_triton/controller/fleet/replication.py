@@ -69,7 +69,7 @@ class Replication:
         self._actual: Actual | None = None
         self._graphs: tuple[str, ...] = ()
         self._number = 0
-        self._told: Json | None = None
+        self._sent: Json | None = None
         self._version, self._served, self._turned, self._saved = 1, 0, 0, 0
         self._said: Json = {}
         self._failure = ""
@@ -235,7 +235,7 @@ class Replication:
                 # The next attempt may succeed whatever failed, such as a full disk on the other machine.
                 text = str(error) if isinstance(error, JigsawError) else f"{type(error).__name__}: {error}"
                 if text != self._failure:
-                    log.warning("the standby gateway is not told", exc_info=error)
+                    log.warning("the standby gateway does not follow", exc_info=error)
                     self._notify(e.Noticed("error", f"the standby gateway does not follow: {text}"))
                 self._failure = text
             if self._standby is not None:
@@ -256,14 +256,14 @@ class Replication:
             actual, self._graphs, cluster, self._nodes.remote_workers(), self._nodes.addresses, self._nodes.epoch
         )
         made = await asyncio.to_thread(self._sealed, content, settled) if content is not None else None
-        told = made.json if made is not None else {}
-        if told == self._told:
+        sent = made.json if made is not None else {}
+        if sent == self._sent:
             self._said = await node.calls.get("/gateway")
-        if told != self._told or self._said["order"] != [self._nodes.epoch, self._number]:
-            self._told = None
+        if sent != self._sent or self._said["order"] != [self._nodes.epoch, self._number]:
+            self._sent = None
             self._number += 1
             await self._tell(node, made)
-            self._told = told
+            self._sent = sent
         while not self._changed.is_set():
             self._said = await node.calls.get("/gateway", after=self._number, wait_s=_APPLIED_S)
             if self._said["applied"] == [self._nodes.epoch, self._number]:
@@ -294,7 +294,7 @@ class Replication:
 
     async def _end_at(self, name: str) -> None:
         """Ends a standby on a node. One that does not answer ends it when it is brought in line."""
-        self._told, self._said = None, {}
+        self._sent, self._said = None, {}
         node = self._nodes.get(name)
         if node is None:
             return

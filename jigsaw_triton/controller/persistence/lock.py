@@ -91,12 +91,12 @@ def take_over(path: Path, hang_s: float = HANG_S) -> tuple[int, int | None]:
         time.sleep(_POLL_S)
 
 
-def end_owner(path: Path, patience_s: float) -> None:
+def end_owner(path: Path, grace_s: float) -> None:
     """Ends the process that holds the lock, if there is one and its file has its process id. Blocks.
 
     Args:
         path: Lock file.
-        patience_s: Seconds after SIGTERM until SIGKILL, and until it is given up after that.
+        grace_s: Seconds after SIGTERM until SIGKILL, and until it is given up after that.
 
     Raises:
         StateError: The lock is still held.
@@ -107,7 +107,7 @@ def end_owner(path: Path, patience_s: float) -> None:
         if (owner := heartbeat(path)) is not None:
             with suppress(ProcessLookupError):
                 os.kill(owner[0], number)
-        if wait_unlocked(path, patience_s):
+        if wait_unlocked(path, grace_s):
             return
     hint = "see which process has this file open: `fuser`, `lsof`"
     raise StateError("the process that holds this lock does not end", where=str(path), hint=hint)

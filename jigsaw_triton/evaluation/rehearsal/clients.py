@@ -23,7 +23,7 @@ _OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
 )
-PATIENCE_S = 10.0
+WAIT_LIMIT_S = 10.0
 """Seconds beyond the SLO after which a request without an answer has failed."""
 
 
@@ -80,7 +80,7 @@ class _Client:
     def __init__(self, load: Load, call: Callable[..., grpc.aio.UnaryUnaryCall], begin_s: float) -> None:
         self._load, self._call, self._begin_s = load, call, begin_s
         count = len(load.due_s)
-        self._timeout_s = load.slo_ms / 1000 + PATIENCE_S
+        self._timeout_s = load.slo_ms / 1000 + WAIT_LIMIT_S
         self.outcomes = Outcomes(load.due_s, np.zeros(count), np.zeros(count), np.zeros(count, np.int8))
 
     async def run(self) -> None:

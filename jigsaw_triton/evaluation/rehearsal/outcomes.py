@@ -35,7 +35,7 @@ class Outcomes:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class RequestsBySecond:
     """Requests in each second, by the second in which they were due; arrays of shape [seconds].
 
     Attributes:
@@ -60,7 +60,7 @@ class Tally:
         return {field.name: int(getattr(self, field.name).sum()) for field in fields(self)}
 
 
-def tally(outcomes: Outcomes, slo_ms: float, seconds: int) -> Tally:
+def by_second(outcomes: Outcomes, slo_ms: float, seconds: int) -> RequestsBySecond:
     """Counts requests by their outcomes.
 
     Args:
@@ -74,7 +74,7 @@ def tally(outcomes: Outcomes, slo_ms: float, seconds: int) -> Tally:
         return np.bincount(due, minlength=seconds).astype(np.float64)
 
     answered = outcomes.outcome == Outcome.ANSWERED
-    return Tally(
+    return RequestsBySecond(
         sent=count(np.ones_like(answered)),
         late=count(answered & (outcomes.latency_ms > slo_ms)),
         refused=count(outcomes.outcome == Outcome.REFUSED),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jigsaw_triton.controller.persistence.records import Revision
-from jigsaw_triton.evaluation.rehearsal.outcomes import Tally
+from jigsaw_triton.evaluation.rehearsal.outcomes import RequestsBySecond
 from jigsaw_triton.evaluation.simulator.accounting import Change, Operation
 from jigsaw_triton.gpus.catalog import CATALOG
 
@@ -59,24 +59,28 @@ def sample(status: Mapping[str, Any], at_s: float) -> Sample:
 
 
 def operation(
-    tallies: Mapping[str, Tally], samples: Sequence[Sample], revisions: Sequence[Revision], *, began: datetime
+    requests: Mapping[str, RequestsBySecond],
+    samples: Sequence[Sample],
+    revisions: Sequence[Revision],
+    *,
+    began: datetime,
 ) -> Operation:
     """Returns the record of a run.
 
     Args:
-        tallies: Requests in each second, by graph.
+        requests: Requests in each second, by graph.
         samples: States of the deployment in the order of time; the first is from the start of the load.
         revisions: Generations of the deployment.
         began: Start of the load.
     """
     times_s = [one.at_s for one in samples]
-    seconds = len(next(iter(tallies.values())).sent)
+    seconds = len(next(iter(requests.values())).sent)
     last_in_each = [samples[max(0, bisect_right(times_s, second + 1) - 1)] for second in range(seconds)]
     return Operation(
-        arrived={name: one.sent for name, one in tallies.items()},
-        violations={name: one.violations for name, one in tallies.items()},
-        capacity_rps={name: np.array([one.capacity_rps.get(name, 0.0) for one in last_in_each]) for name in tallies},
-        accuracy={name: np.array([one.accuracy.get(name, 0.0) for one in last_in_each]) for name in tallies},
+        arrived={name: one.sent for name, one in requests.items()},
+        violations={name: one.violations for name, one in requests.items()},
+        capacity_rps={name: np.array([one.capacity_rps.get(name, 0.0) for one in last_in_each]) for name in requests},
+        accuracy={name: np.array([one.accuracy.get(name, 0.0) for one in last_in_each]) for name in requests},
         slices=np.array([float(one.slices) for one in last_in_each]),
         changes=tuple(_changes(samples, revisions, began)),
     )

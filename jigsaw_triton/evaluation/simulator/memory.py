@@ -8,7 +8,7 @@ from jigsaw_triton.planner.domain.plan import GraphPlan, PlacedModel, Plan, Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.validation.validate import violations
 
-PATIENCE_S = 120.0
+TIME_LIMIT_S = 120.0
 """Time limit of a solve in a simulation. It is long, so that a busy machine does not change the result."""
 
 _DIGITS = 6

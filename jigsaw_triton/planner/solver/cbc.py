@@ -9,7 +9,7 @@ import pulp
 from pulp.apis.coin_api import pulp_cbc_path
 
 from jigsaw_triton.planner.solver.program import BOUND_ERROR, Objective, Program
-from jigsaw_triton.planner.solver.solver import MIN_OBJECTIVE_S, Outcome, Stage
+from jigsaw_triton.planner.solver.solver import MIN_OBJECTIVE_S, Outcome, Stage, is_enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,7 @@ def solve(program: Program, time_limit_s: float) -> Outcome:
     stages: list[Stage] = []
     for objective in program.objectives:
         left_s = deadline - time.monotonic()
-        if stages and (
-            left_s < MIN_OBJECTIVE_S or not program.objectives[len(stages) - 1].within_cutoff(stages[-1].value)
-        ):
+        if is_enough(program, stages, left_s):
             break
         expression = pulp.LpAffineExpression([(columns[c], k) for c, k in objective.terms])
         lp.setObjective(expression)
@@ -58,8 +56,7 @@ def solve(program: Program, time_limit_s: float) -> Outcome:
         lp.addConstraint(pulp.LpConstraint(expression.copy(), pulp.LpConstraintLE, f"stage{len(stages)}", upper))
         if not answer.done and objective.node_limit is None:
             break
-    proven = len(stages) == len(program.objectives) and all(s.proven for s in stages)
-    return Outcome("optimal" if proven else "feasible", tuple(values), tuple(stages))
+    return Outcome.of(program, values, stages)
 
 
 def _problem(program: Program) -> tuple[pulp.LpProblem, list[pulp.LpVariable]]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jigsaw_triton.planner.solver.program import BOUND_ERROR, FEASIBILITY_TOLERANCE, Objective, Program, Terms
-from jigsaw_triton.planner.solver.solver import MIN_OBJECTIVE_S, Outcome, Stage
+from jigsaw_triton.planner.solver.solver import MIN_OBJECTIVE_S, Outcome, Stage, is_enough
 
 _NEAR = 0.005
 """Relative distance from the objective's known lower bound within which a solution is searched for first. Chosen by
@@ -51,9 +51,7 @@ def solve(program: Program, time_limit_s: float) -> Outcome:
     stages: list[Stage] = []
     for objective in program.objectives:
         left_s = deadline - time.monotonic()
-        if stages and (
-            left_s < MIN_OBJECTIVE_S or not program.objectives[len(stages) - 1].within_cutoff(stages[-1].value)
-        ):
+        if is_enough(program, stages, left_s):
             break
         if stages:
             found = _minimise_next(model, objective, integer, values, max(left_s, MIN_OBJECTIVE_S))
@@ -68,8 +66,7 @@ def solve(program: Program, time_limit_s: float) -> Outcome:
         if not done and objective.node_limit is None:
             break
         _add_row(model, objective, -highspy.kHighsInf, stage.value + objective.slack(stage.value))
-    proven = len(stages) == len(program.objectives) and all(s.proven for s in stages)
-    return Outcome("optimal" if proven else "feasible", tuple(values.tolist()), tuple(stages))
+    return Outcome.of(program, values.tolist(), stages)
 
 
 def _minimise_first(model: highspy.Highs, objective: Objective, integer: Mask, start: Terms, seconds: float) -> _Found:

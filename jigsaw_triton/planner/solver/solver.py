@@ -1,6 +1,6 @@
 """One interface to all solvers: a separate process that takes programs and returns outcomes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
@@ -70,6 +70,25 @@ class Outcome:
     status: Literal["optimal", "feasible", "infeasible", "unknown"]
     values: tuple[float, ...]
     stages: tuple[Stage, ...]
+
+    @classmethod
+    def of(cls, program: Program, values: Sequence[float], stages: Sequence[Stage]) -> "Outcome":
+        """Returns the outcome of a program with a solution."""
+        proven = len(stages) == len(program.objectives) and all(stage.proven for stage in stages)
+        return cls("optimal" if proven else "feasible", tuple(values), tuple(stages))
+
+
+def is_enough(program: Program, stages: Sequence[Stage], left_s: float) -> bool:
+    """Returns True if no further objective is worth solving: there is no time, or the last value is not useful.
+
+    Args:
+        program: Program that is being solved.
+        stages: Results of the objectives so far.
+        left_s: Seconds until the time limit.
+    """
+    if not stages:
+        return False
+    return left_s < MIN_OBJECTIVE_S or not program.objectives[len(stages) - 1].within_cutoff(stages[-1].value)
 
 
 class Solver(Protocol):

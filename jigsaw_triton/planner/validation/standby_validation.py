@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.planner.domain.plan import PlacedSlice, Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
-from jigsaw_triton.planner.validation.graph_validation import TOLERANCE, measured_losses, worst
+from jigsaw_triton.planner.validation.accuracy_validation import measured_losses
+from jigsaw_triton.planner.validation.graph_part import TOLERANCE, worst
 
 
 def standby_violations(plan: Plan, problem: Problem, options: Options) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Validation of a plan.
 
 Every constraint is recomputed from the graphs, profiles and cluster, and nothing is taken from the program that was
-solved. The arithmetic is deliberately independent of the code that makes plans; see `graph_validation`.
+solved. The arithmetic is deliberately independent of the code that makes plans; see `graph_part`.
 """
 
 import math
@@ -14,7 +14,8 @@ from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.planner.domain.features import canonical, has
 from jigsaw_triton.planner.domain.plan import PlacedSlice, Plan
 from jigsaw_triton.planner.domain.problem import SHARED_LOAD, Options, Problem
-from jigsaw_triton.planner.validation.graph_validation import TOLERANCE, GraphCheck, busy, profiled, replicas_placed
+from jigsaw_triton.planner.validation.graph_part import TOLERANCE, GraphPart, busy, profiled, replicas_placed
+from jigsaw_triton.planner.validation.graph_validation import graph_violations
 from jigsaw_triton.planner.validation.standby_validation import standby_violations
 from jigsaw_triton.profiles.table import ProfileTable
 
@@ -37,10 +38,10 @@ def violations(plan: Plan, problem: Problem, options: Options) -> tuple[str, ...
     for workload in problem.workloads:
         table = problem.profiles.get(workload.graph.name, ProfileTable(()))
         most_load = _most_shared_load(problem, options)
-        check = GraphCheck(
+        part = GraphPart(
             plan, plan.graphs[workload.graph.name], workload, table, options, problem.profiles, most_load, placed
         )
-        found += [f"{workload.graph.name}: {reason}" for reason in check.violations()]
+        found += [f"{workload.graph.name}: {reason}" for reason in graph_violations(part)]
     return tuple(found)
 
 

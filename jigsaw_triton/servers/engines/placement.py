@@ -37,8 +37,8 @@ class AgentSpec:
     @property
     def actor(self) -> str:
         """Name of its actor, which differs for each content of these settings."""
-        told = repr((self.node, self.everywhere, self.port, self.state, sorted(self.files.items())))
-        return f"{prefix(self.node)}{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+        settings = repr((self.node, self.everywhere, self.port, self.state, sorted(self.files.items())))
+        return f"{prefix(self.node)}{hashlib.sha256(settings.encode()).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from jigsaw_triton.errors import ServerError
+from jigsaw_triton.servers.haproxy.admin import ask
 from jigsaw_triton.servers.haproxy.config import CONFIG, Place
 from jigsaw_triton.servers.haproxy.program import Haproxy
 from jigsaw_triton.servers.logfile import rotate, tail
@@ -23,7 +24,6 @@ more threads would take processors from the gateway."""
 
 _MOST_FILES = 2**16
 _START_S = 10.0
-_ANSWER_S = 1.0
 _POLL_S = 0.02
 _ROTATE_INTERVAL_S = 5.0
 _SOFT_STOP_S = 2.0
@@ -177,15 +177,7 @@ class HaproxyProcess:
 
     async def _answers(self) -> bool:
         """Returns True if this process answers; during a reload, the old one may answer instead."""
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(_ANSWER_S):
-                reader, writer = await asyncio.open_unix_connection(self._place.admin)
-                try:
-                    writer.write(b"show info\n")
-                    return f"Pid: {self.pid}\n".encode() in await reader.read()
-                finally:
-                    writer.close()
-        return False
+        return f"Pid: {self.pid}\n" in (await ask(self._place.admin, "show info") or "")
 
     def _failure(self, message: str, since: int) -> ServerError:
         lines = tail(self._log, _ERROR_LINES, since=since)

@@ -1,7 +1,6 @@
 """The transport's side at a gateway: HAProxy offers workers and agents of other nodes as Unix sockets of this one."""
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.servers import names
 from jigsaw_triton.servers.certificates.credentials import Credentials
+from jigsaw_triton.servers.haproxy.admin import ask
 from jigsaw_triton.servers.haproxy.config import Place
 from jigsaw_triton.servers.os_process import OsProcess
 from jigsaw_triton.servers.transport.config import LINKS, Link, Node, agent_socket, gateway_files
@@ -20,9 +20,6 @@ from jigsaw_triton.servers.transport.side import Report, Side
 
 NAME = "gateway-transport"
 """Name among the servers of a deployment, in its status, and of its log."""
-
-_ANSWER_S = 2.0
-"""Seconds within which HAProxy answers a question about its nodes."""
 
 
 class GatewaySide:
@@ -147,15 +144,8 @@ class GatewaySide:
 
         A check is at most two seconds old. There is no node in the answer if HAProxy does not answer.
         """
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(_ANSWER_S):
-                reader, writer = await asyncio.open_unix_connection(self._side.place.admin)
-                try:
-                    writer.write(b"show stat -1 4 -1\n")
-                    return parse_health((await reader.read()).decode())
-                finally:
-                    writer.close()
-        return {}
+        answer = await ask(self._side.place.admin, "show stat -1 4 -1")
+        return parse_health(answer) if answer is not None else {}
 
     async def stop(self) -> None:
         """Stops HAProxy, after up to two seconds for calls in progress, and removes the sockets. May be repeated."""

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks.dataplane import soak
-from benchmarks.dataplane.soak import Tally
+from benchmarks.dataplane.soak import Outcomes
 
 
 def test_answers_differ_from_request_to_request() -> None:
@@ -16,13 +16,13 @@ def test_answers_differ_from_request_to_request() -> None:
 @pytest.mark.parametrize(("end_mib", "growth", "met"), [(102.0, 0.02, True), (103.0, 0.03, False), (90.0, -0.1, True)])
 def test_growth_is_measured_from_the_end_of_the_warm_up(end_mib: float, growth: float, met: bool) -> None:
     memory = [(0, 50.0), (100, 100.0), (150, 100.0), (200, 101.0), (500, 300.0), (900, end_mib), (1000, end_mib)]
-    _, found = soak.figures(Tally(1000, 1000, kills=2, memory=memory))
+    _, found = soak.figures(Outcomes(1000, 1000, kills=2, memory=memory))
     assert (found.value, found.met, found.baseline) == (growth, met, 100)
 
 
 def test_wrong_answers_and_failures_are_counted_separately() -> None:
-    tally = Tally(1000, 1000, wrong=1, failures=3, reasons={"no worker", "connection broken"}, kills=2)
-    (found,) = soak.figures(tally)
+    outcomes = Outcomes(1000, 1000, wrong=1, failures=3, reasons={"no worker", "connection broken"}, kills=2)
+    (found,) = soak.figures(outcomes)
     assert (found.value, found.met) == (1, False)
     assert "of 1000 requests" in found.note
     assert "2 workers killed" in found.note

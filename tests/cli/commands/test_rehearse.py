@@ -11,7 +11,7 @@ from jigsaw_triton.api import rehearsing
 from jigsaw_triton.api.rehearsing import Rehearsed
 from jigsaw_triton.api.simulating import simulate
 from jigsaw_triton.cli.commands import rehearse as module
-from jigsaw_triton.evaluation.rehearsal.outcomes import Tally
+from jigsaw_triton.evaluation.rehearsal.outcomes import RequestsBySecond
 from jigsaw_triton.evaluation.rehearsal.record import Sample, operation
 from jigsaw_triton.evaluation.traces import Trace
 from tests.cli.conftest import Run
@@ -37,11 +37,11 @@ def rehearsed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         simulated = simulate(graphs, Trace(1.0, np.full(24, 20.0)), gpus="1xcpu")
         late, refused, failed = np.zeros(24), np.zeros(24), np.zeros(24)
         late[0], refused[3], failed[3] = 2, 3, 1
-        tallies = {"hello": Tally(np.full(24, 20.0), late, refused, failed)}
+        requests = {"hello": RequestsBySecond(np.full(24, 20.0), late, refused, failed)}
         samples = [Sample(-0.5, True, 2, 1, {"hello": 99.0}, {"hello": 1.0})]
         samples += [Sample(float(s), s > 4, 2, 2, {"hello": 99.0}, {"hello": 1.0}) for s in range(1, 24)]
-        real = operation(tallies, samples, [revision(2, 2.5)], began=BEGAN)
-        return Rehearsed(real, tallies, simulated, workers=2, lag_ms=25.0, host_load=3.5)
+        real = operation(requests, samples, [revision(2, 2.5)], began=BEGAN)
+        return Rehearsed(real, requests, simulated, workers=2, lag_ms=25.0, host_load=3.5)
 
     monkeypatch.setattr(module, "rehearse", fake)
     return given

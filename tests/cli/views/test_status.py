@@ -89,7 +89,7 @@ def test_the_edge_is_printed() -> None:
 
 
 def test_a_canary_is_printed() -> None:
-    tallies = {
+    requests = {
         "new": {"requests": 40, "failed": 2, "p99_ms": 28.4},
         "running": {"requests": 0, "failed": 0, "p99_ms": None},
     }
@@ -100,7 +100,7 @@ def test_a_canary_is_printed() -> None:
         "generation": 4,
         "running": 3,
         "verdict": None,
-        "graphs": {"app": tallies},
+        "graphs": {"app": requests},
     }
     shown = [str(part) for part in status_view({**STATUS, "canary": canary}, Output())]
     assert shown[1:4] == [

@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +17,8 @@ from jigsaw_triton.gpus.gateway import Otlp
 from jigsaw_triton.runtime.trace import EXPORT_FILE, FOLDER, GATEWAY, REQUESTS, WORKERS, Hop, Response, Run, TraceFile
 from tests.console.otlp.records import BEGAN_S, CONTEXT, call, hop, response, run
 from tests.e2e.system import free_ports
-from tests.fakes.otlp import PATIENCE_S, GrpcReceiver, Receiver
+from tests.fakes.otlp import GrpcReceiver, Receiver
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 
 @contextmanager
@@ -27,18 +27,11 @@ def exporter(run_dir: Path, endpoint: str) -> Iterator[subprocess.Popen[bytes]]:
     command = (sys.executable, "-m", "jigsaw_triton.console.otlp.process", str(run_dir), Otlp(endpoint).url)
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
-        wait(lambda: (run_dir / EXPORT_FILE).exists() and json.loads((run_dir / EXPORT_FILE).read_text()) is not None)
+        eventually(lambda: (run_dir / EXPORT_FILE).exists() and status(run_dir) is not None)
         yield process
     finally:
         process.kill()
-        process.communicate(timeout=PATIENCE_S)
-
-
-def wait(condition: Callable[[], bool]) -> None:
-    give_up_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up_s
-        time.sleep(0.01)
+        process.communicate(timeout=WAIT_LIMIT_S)
 
 
 def status(run_dir: Path) -> dict[str, Any]:
@@ -69,7 +62,7 @@ def test_records_of_all_servers_become_a_trace(tmp_path: Path) -> None:
         for record in (run(7), hop(call(7)), response()):
             write(tmp_path, record)
         spans = receiver.wait(lambda spans: len(spans) == 6, "one request")
-        wait(lambda: status(tmp_path)["exported"] == 6)
+        eventually(lambda: status(tmp_path)["exported"] == 6)
     assert [span.name for span in spans if span.resource["service.name"] == "jigsaw-gateway"] == NAMES[:4]
     assert [span.name for span in spans if span.resource["service.instance.id"] == "w"] == NAMES[4:]
     assert {span.trace for span in spans} == {CONTEXT.id}
@@ -88,7 +81,7 @@ def test_the_last_spans_are_sent_at_the_end(
             assert process.stdin is not None
             process.stdin.close()
             process.stdin = None
-        assert process.wait(PATIENCE_S) == 0
+        assert process.wait(WAIT_LIMIT_S) == 0
         assert [span.name for span in receiver.spans] == NAMES[:4]
     assert status(tmp_path)["exported"] == 4
 
@@ -97,10 +90,10 @@ def test_a_receiver_that_comes_back_gets_what_was_sent_meanwhile(tmp_path: Path)
     (port,) = free_ports(1)
     with exporter(tmp_path, f"http://127.0.0.1:{port}"):
         write(tmp_path, response())
-        wait(lambda: "cannot be reached" in status(tmp_path)["error"])
+        eventually(lambda: "cannot be reached" in status(tmp_path)["error"])
         with Receiver(port=port) as receiver:
             receiver.wait(lambda spans: len(spans) == 1, "after the restart of the receiver")
-            wait(lambda: status(tmp_path)["error"] == "")
+            eventually(lambda: status(tmp_path)["error"] == "")
     assert (status(tmp_path)["exported"], status(tmp_path)["dropped"]) == (1, {})
 
 
@@ -112,12 +105,12 @@ def test_a_second_process_waits_for_the_end_of_the_first(tmp_path: Path) -> None
             write(tmp_path, response())
             receiver.wait(lambda spans: len(spans) == 1, "the first process")
             # It writes its counters only when they have changed.
-            wait(lambda: status(tmp_path)["exported"] == 1)
+            eventually(lambda: status(tmp_path)["exported"] == 1)
             (tmp_path / EXPORT_FILE).unlink()
             os.kill(first.pid, signal.SIGKILL)
-            wait((tmp_path / EXPORT_FILE).exists)
+            eventually((tmp_path / EXPORT_FILE).exists)
             write(tmp_path, response())
             receiver.wait(lambda spans: len(spans) == 2, "the second process")
         finally:
             second.kill()
-            second.communicate(timeout=PATIENCE_S)
+            second.communicate(timeout=WAIT_LIMIT_S)

@@ -11,8 +11,8 @@ from jigsaw_triton.console.otlp.encoding import Encoded, encoded, request
 from jigsaw_triton.console.otlp.sender import Counts, RefusedError, RetryLaterError, Sender, post
 from tests.console.otlp.test_encoding import SPAN
 from tests.e2e.system import free_ports
-from tests.fakes.otlp import PATIENCE_S, Receiver
-from tests.waiting import eventually
+from tests.fakes.otlp import Receiver
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 MESSAGE = request([encoded(SPAN)], {"gateway": {}}, ("jigsaw-triton", "1.0"))
 
@@ -37,7 +37,7 @@ class Endpoint:
 
     def __call__(self, message: bytes) -> int:
         self.tried.append(message)
-        assert self.open.wait(PATIENCE_S)
+        assert self.open.wait(WAIT_LIMIT_S)
         if self.failures:
             raise self.failures.pop(0)
         return self.rejected
@@ -57,7 +57,7 @@ def test_spans_are_sent_in_batches(endpoint: Endpoint, monkeypatch: pytest.Monke
     sender = Sender(encode, endpoint)
     sender.offer(spans(7))
     eventually(lambda: sender.counts() == Counts(7, {}, ""))
-    sender.close(PATIENCE_S)
+    sender.close(WAIT_LIMIT_S)
     assert endpoint.tried == [b"<0><1><2>", b"<3><4><5>", b"<6>"]
 
 
@@ -66,7 +66,7 @@ def test_a_batch_is_sent_again_until_the_endpoint_takes_it(endpoint: Endpoint) -
     sender = Sender(encode, endpoint)
     sender.offer(spans(2))
     eventually(lambda: sender.counts() == Counts(2, {}, ""))
-    sender.close(PATIENCE_S)
+    sender.close(WAIT_LIMIT_S)
     assert endpoint.tried == [b"<0><1>"] * 3
 
 
@@ -78,7 +78,7 @@ def test_a_refused_batch_is_not_sent_again(endpoint: Endpoint) -> None:
     endpoint.rejected = 2
     sender.offer(spans(3))
     eventually(lambda: sender.counts() == Counts(1, {"refused": 4}, ""))
-    sender.close(PATIENCE_S)
+    sender.close(WAIT_LIMIT_S)
     assert len(endpoint.tried) == 2
 
 
@@ -90,7 +90,7 @@ def test_a_batch_is_given_up_after_some_time(endpoint: Endpoint, monkeypatch: py
     eventually(lambda: sender.counts() == Counts(0, {"unreachable": 2}, "down"))
     sender.offer(spans(1))
     eventually(lambda: sender.counts() == Counts(1, {"unreachable": 2}, ""))
-    sender.close(PATIENCE_S)
+    sender.close(WAIT_LIMIT_S)
 
 
 def test_what_does_not_fit_is_dropped_while_the_endpoint_is_slow(
@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_dropped_while_the_endpoint_is_slow(
     assert sender.counts() == Counts(0, {"full": 3}, "")
     endpoint.open.set()
     eventually(lambda: sender.counts().exported == 5)
-    sender.close(PATIENCE_S)
+    sender.close(WAIT_LIMIT_S)
     assert endpoint.tried == [b"<0>", b"<1><2><3><4>"]
 
 
@@ -116,7 +116,7 @@ def test_the_end_waits_for_no_second_try(endpoint: Endpoint, monkeypatch: pytest
     sender = Sender(encode, endpoint)
     sender.offer(spans(2))
     eventually(lambda: sender.counts().error == "down")
-    sender.close(PATIENCE_S)
+    sender.close(WAIT_LIMIT_S)
     assert sender.counts() == Counts(0, {"unreachable": 2}, "down")
 
 
@@ -165,4 +165,4 @@ def test_an_answer_that_breaks_off_counts_by_its_status(status: int, error: type
             with pytest.raises(error, match=f"answers {status} No$"):
                 post(f"http://127.0.0.1:{server.getsockname()[1]}/v1/traces", MESSAGE)
         finally:
-            thread.join(PATIENCE_S)
+            thread.join(WAIT_LIMIT_S)

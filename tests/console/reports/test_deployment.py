@@ -8,7 +8,7 @@ from jigsaw_triton.api.profiles import profile_figures
 from jigsaw_triton.console.reports.deployment import DeploymentFigures, deployment_page
 from jigsaw_triton.console.reports.load import Load
 from jigsaw_triton.console.status import snapshot
-from jigsaw_triton.controller.core.tallies import Tally
+from jigsaw_triton.controller.core.request_counts import RequestCounts
 from jigsaw_triton.controller.persistence.records import JournalEvent, Revision
 from tests.console.conftest import Desk
 from tests.console.test_status import ONE, served
@@ -23,9 +23,9 @@ def figures(desk: Desk, **changes: Any) -> DeploymentFigures:
     made = profiled(ONE)
     graph = made.wanted.graphs["app"]
     profiles = profile_figures(made.wanted.profiles["app"], graph=graph, file="profiles.csv", modified=None)
-    tallies: Mapping[tuple[str, int], Tally] = {
-        ("app", 1): Tally(100.0, 4.0, {0.1: 50.0, 0.5: 95.0, math.inf: 96.0}),
-        ("app", 2): Tally(),
+    requests: Mapping[tuple[str, int], RequestCounts] = {
+        ("app", 1): RequestCounts(100.0, 4.0, {0.1: 50.0, 0.5: 95.0, math.inf: 96.0}),
+        ("app", 2): RequestCounts(),
     }
     return replace(
         DeploymentFigures(
@@ -33,7 +33,7 @@ def figures(desk: Desk, **changes: Any) -> DeploymentFigures:
             status=snapshot(desk.controller, desk.fleet),
             generation=made,
             outcomes={"app": {"met": 950.0, "missed": 30.0, "failed": 20.0}},
-            tallies=tallies,
+            requests=requests,
             unread="",
             load=Load([{"t": 1772600400.0, "slices": 2, "graphs": {"app": {"arrivals_rps": 7.0}}}]),
             history=[Revision(1, "2026-03-04T05:00:00.123", "user", "deploy", 2, 14, "serves")],
@@ -70,7 +70,7 @@ def test_the_report_has_the_standby_gateway(desk: Desk) -> None:
 
 
 def test_a_gateway_that_does_not_answer_is_said(desk: Desk) -> None:
-    text = Page(deployment_page(figures(desk, unread="refused", outcomes={}, tallies={}))).text
+    text = Page(deployment_page(figures(desk, unread="refused", outcomes={}, requests={}))).text
     assert "The gateway's metrics are missing: refused" in text
     assert "SLO attainment" not in text
 

@@ -9,7 +9,8 @@ import pytest
 from jigsaw_triton.console.web import feed as module
 from jigsaw_triton.console.web.feed import Feed, Page
 from tests.console.web.test_measured import text as metrics_text
-from tests.fakes.live import PATIENCE_S, FakeLive, event, frames
+from tests.fakes.live import FakeLive, event, frames
+from tests.waiting import WAIT_LIMIT_S
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,7 @@ class Reader:
 
     async def until(self, kind: str, holds: Callable[[Any], bool] = lambda _: True) -> Any:
         """Reads until an event of a kind holds, and returns its data."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(WAIT_LIMIT_S):
             while True:
                 message = await self._page.next()
                 assert message is not None
@@ -93,9 +94,9 @@ def test_a_sample_is_the_present_load_for_a_while(monkeypatch: pytest.MonkeyPatc
             reader = Reader(page)
             state = await reader.until("state")
             load = {"arrivals_rps": 5.0, "served_rps": 5.0}
-            live.samples.append({"t": state["now"] + PATIENCE_S, "slices": 2, "graphs": {"g": load}})
+            live.samples.append({"t": state["now"] + WAIT_LIMIT_S, "slices": 2, "graphs": {"g": load}})
             assert (await reader.until("patch"))["graphs"]["g"]["arrivals_rps"] == 5.0
-            monkeypatch.setattr(module, "WINDOW_S", -2 * PATIENCE_S)
+            monkeypatch.setattr(module, "WINDOW_S", -2 * WAIT_LIMIT_S)
             assert (await reader.until("patch"))["graphs"]["g"]["arrivals_rps"] is None
 
     run(ask)
@@ -209,7 +210,7 @@ def test_metrics_that_cannot_be_read_end_nothing_else(caplog: pytest.LogCaptureF
         with feed.page() as page:
             reader = Reader(page)
             await reader.until("state")
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(WAIT_LIMIT_S):
                 await asked.wait()
             live.change(deployment={"state": "ready", "generation": 2})
             assert (await reader.until("patch"))["deployment"] == {"generation": 2}
@@ -223,7 +224,7 @@ def test_pages_end_with_the_console() -> None:
         with feed.page() as page:
             await Reader(page).until("state")
             await feed.close()
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(WAIT_LIMIT_S):
                 while await page.next() is not None:
                     pass
         with feed.page() as late:

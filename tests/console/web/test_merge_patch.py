@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jigsaw_triton.console.web.merge_patch import merge_patch
+from tests.fakes.console.server import merged
 
 VALUES = st.recursive(
     st.none()
@@ -18,19 +19,6 @@ VALUES = st.recursive(
 OBJECTS = st.dictionaries(st.sampled_from("xyz"), VALUES, max_size=3)
 
 
-def patched(target: Any, patch: Any) -> Any:
-    """RFC 7396, section 2."""
-    if not isinstance(patch, Mapping):
-        return patch
-    result = dict(target) if isinstance(target, Mapping) else {}
-    for name, value in patch.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = patched(result.get(name), value)
-    return result
-
-
 def without_none(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: without_none(inner) for name, inner in value.items() if inner is not None}
@@ -39,7 +27,7 @@ def without_none(value: Any) -> Any:
 
 @given(OBJECTS, OBJECTS)
 def test_a_patch_makes_the_one_object_of_the_other(before: dict[str, Any], after: dict[str, Any]) -> None:
-    assert without_none(patched(before, merge_patch(before, after))) == without_none(after)
+    assert without_none(merged(before, merge_patch(before, after))) == without_none(after)
 
 
 @given(OBJECTS)

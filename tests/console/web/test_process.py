@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.cookiejar import CookieJar
@@ -24,7 +23,7 @@ from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
 from jigsaw_triton.controller.persistence.records import STOPPED
 from jigsaw_triton.errors import InputError, MissingDependencyError, StateError
 from tests.e2e.system import free_ports
-from tests.fakes.live import PATIENCE_S
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 
 @pytest.fixture
@@ -53,11 +52,10 @@ def console(paths: Paths, pages: Path) -> Iterator[tuple["subprocess.Popen[str]"
         text=True,
     )
     try:
-        give_up_at = time.monotonic() + PATIENCE_S
-        while (found := running_console(paths)) is None:
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < give_up_at
-            time.sleep(0.05)
+        eventually(lambda: process.poll() is not None or running_console(paths))
+        assert process.poll() is None, process.communicate()[1]
+        found = running_console(paths)
+        assert found is not None
         assert found.url.startswith(f"http://127.0.0.1:{port}/login?token=")
         assert found.options["port"] == port
         yield process, found.url
@@ -69,7 +67,7 @@ def console(paths: Paths, pages: Path) -> Iterator[tuple["subprocess.Popen[str]"
 def test_a_url_opens_the_console_and_sigterm_ends_it(deployed: Paths, built: Path) -> None:
     with closing(Journal(deployed.journal)), console(deployed, built) as (process, url):
         browser = build_opener(HTTPCookieProcessor(CookieJar()))
-        with browser.open(url, timeout=PATIENCE_S) as page:
+        with browser.open(url, timeout=WAIT_LIMIT_S) as page:
             assert b"<title>console</title>" in page.read()
         assert deployed.console_socket.stat().st_mode & 0o077 == 0
         again = running_console(deployed)
@@ -77,7 +75,7 @@ def test_a_url_opens_the_console_and_sigterm_ends_it(deployed: Paths, built: Pat
         with pytest.raises(StateError, match="running already"):
             run_console(deployed, ConsoleSettings(), lambda _: None)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE_S) == 0
+        assert process.wait(WAIT_LIMIT_S) == 0
     assert running_console(deployed) is None
     assert not deployed.console_socket.exists()
 
@@ -87,7 +85,7 @@ def test_it_ends_with_the_deployment(deployed: Paths, pages: Path) -> None:
         journal.event("ready", "the new generation serves")
         with console(deployed, pages) as (process, _):
             journal.event(STOPPED, "all servers of the deployment have ended")
-            assert process.wait(PATIENCE_S) == 0
+            assert process.wait(WAIT_LIMIT_S) == 0
 
 
 def test_a_console_is_ended(deployed: Paths, pages: Path) -> None:
@@ -95,7 +93,7 @@ def test_a_console_is_ended(deployed: Paths, pages: Path) -> None:
         stop_console(deployed)
     with closing(Journal(deployed.journal)), console(deployed, pages) as (process, _):
         assert stop_console(deployed)
-        assert process.wait(PATIENCE_S) == 0
+        assert process.wait(WAIT_LIMIT_S) == 0
         with pytest.raises(StateError, match="no console is running"):
             stop_console(deployed)
 
@@ -114,7 +112,7 @@ def test_a_console_that_hangs_is_killed(deployed: Paths, pages: Path, monkeypatc
         with console(deployed, pages) as (process, _):
             process.send_signal(signal.SIGSTOP)
             assert not stop_console(deployed)
-            assert process.wait(PATIENCE_S) == -signal.SIGKILL
+            assert process.wait(WAIT_LIMIT_S) == -signal.SIGKILL
 
 
 def test_a_console_of_another_container_is_not_ended(deployed: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +129,7 @@ def test_a_console_that_was_killed_does_not_hinder_the_next_one(deployed: Paths,
     with closing(Journal(deployed.journal)):
         with console(deployed, pages) as (process, _):
             process.kill()
-            process.wait(PATIENCE_S)
+            process.wait(WAIT_LIMIT_S)
         assert deployed.console_socket.exists()
         assert running_console(deployed) is None
         with console(deployed, pages):

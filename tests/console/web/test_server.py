@@ -12,7 +12,8 @@ from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from tests.console.test_trace import FIRST, RUN, SECOND, write
 from tests.console.web.conftest import Visit, Visiting, kept
-from tests.fakes.live import PATIENCE_S, event, frames
+from tests.fakes.live import event, frames
+from tests.waiting import WAIT_LIMIT_S
 
 API = ("session", "stream", "history", "events", "servers", "logs?server=gateway", "traces", "traces/x", "plan")
 PASSWORD = "correct horse battery"
@@ -146,7 +147,7 @@ def test_only_built_files_are_sent(visiting: Visiting, path: str) -> None:
 
 def test_the_stream_begins_with_the_state(visiting: Visiting) -> None:
     async def ask(visit: Visit) -> None:
-        async with asyncio.timeout(PATIENCE_S), visit.http.get("/api/stream") as response:
+        async with asyncio.timeout(WAIT_LIMIT_S), visit.http.get("/api/stream") as response:
             assert response.headers["Content-Type"] == "text/event-stream"
             state = frames(await _block(response))
             assert [kind for kind, _ in state] == ["state"]
@@ -165,7 +166,7 @@ def test_a_stream_ends_with_its_session(visiting: Visiting, monkeypatch: pytest.
     monkeypatch.setattr(module, "_KEEP_ALIVE_S", 0.01)
 
     async def ask(visit: Visit) -> None:
-        async with asyncio.timeout(PATIENCE_S), visit.http.get("/api/stream") as response:
+        async with asyncio.timeout(WAIT_LIMIT_S), visit.http.get("/api/stream") as response:
             await _block(response)
             await visit.http.post("/logout")
             await response.content.read()
@@ -383,7 +384,7 @@ def test_plans_for_other_requirements_are_made_and_explained(visiting: Visiting,
         assert "there is no graph 'ap'" in wrong["error"]["message"]
         found = await visit.json("/api/plan?explain=1")
         assert found["explaining"]
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(WAIT_LIMIT_S):
             while (found := await visit.json("/api/plan"))["explaining"]:  # noqa: ASYNC110 - a server answers
                 await asyncio.sleep(0.05)
         assert found["explain_error"] is None

@@ -13,7 +13,7 @@ from jigsaw_triton.controller.core.canary import LEAST
 from jigsaw_triton.controller.core.canary_room import canary_obstacle
 from jigsaw_triton.controller.core.generation import Canary, ChangeRequest, Generation
 from jigsaw_triton.controller.core.recovery import recovered, unfinished
-from jigsaw_triton.controller.core.tallies import Tally
+from jigsaw_triton.controller.core.request_counts import RequestCounts
 from jigsaw_triton.controller.core.transition import stages_to
 from jigsaw_triton.controller.persistence.history import outcomes, verdicts
 from jigsaw_triton.graph.model import Slo, TensorType
@@ -51,8 +51,8 @@ def seconds(world: World, count: int, *, failed: float = 0.0, slow: bool = False
     for _ in range(count):
         fast, late = {0.02: 95.0, 0.1: 95.0, math.inf: 95.0}, {0.02: 0.0, 0.1: 0.0, math.inf: 5.0}
         new = late if slow else dict.fromkeys(late, 5.0 - failed)
-        tallies = {("app", 1): Tally(95.0, 0.0, fast), ("app", 2): Tally(5.0, failed, new)}
-        world.send(e.Tick(world.state.now_s + 1.0, {"app": 10.0}, tallies=tallies))
+        requests = {("app", 1): RequestCounts(95.0, 0.0, fast), ("app", 2): RequestCounts(5.0, failed, new)}
+        world.send(e.Tick(world.state.now_s + 1.0, {"app": 10.0}, requests=requests))
 
 
 def entries(world: World, task: str = "app.t0.g1") -> dict[str, RouteEntry]:

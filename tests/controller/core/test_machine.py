@@ -12,10 +12,11 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.generation import Canary, Generation
 from jigsaw_triton.controller.core.recovery import recovered
+from jigsaw_triton.controller.core.request_checks import refusal
+from jigsaw_triton.controller.core.request_counts import RequestCounts
 from jigsaw_triton.controller.core.standby import routes_to_set
 from jigsaw_triton.controller.core.state import Phase, State
-from jigsaw_triton.controller.core.step import refusal, step
-from jigsaw_triton.controller.core.tallies import Tally
+from jigsaw_triton.controller.core.step import step
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import GpuId
@@ -128,9 +129,9 @@ class Machine(RuleBasedStateMachine):
     def serve_a_canary(self, failed: float, seconds: int) -> None:
         watch = self.state.watch
         assert watch is not None
-        tallies = {("app", watch.running): Tally(100.0), ("app", watch.new): Tally(50.0, failed)}
+        requests = {("app", watch.running): RequestCounts(100.0), ("app", watch.new): RequestCounts(50.0, failed)}
         for _ in range(seconds):
-            self.send(e.Tick(self.state.now_s + 1.0, {"app": 8.0}, tallies=tallies))
+            self.send(e.Tick(self.state.now_s + 1.0, {"app": 8.0}, requests=requests))
 
     @precondition(lambda self: self.state.watch is not None)
     @rule()

@@ -6,10 +6,10 @@ from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.recovery import recovered
+from jigsaw_triton.controller.core.request_checks import refusal
 from jigsaw_triton.controller.core.review import worth
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import Phase
-from jigsaw_triton.controller.core.step import refusal
 from jigsaw_triton.controller.core.transition import stages_to
 from jigsaw_triton.controller.persistence.history import outcomes
 from jigsaw_triton.gpus.model import Cluster

@@ -11,10 +11,10 @@ from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Canary
 from jigsaw_triton.controller.core.lost_gpus import without_lost
 from jigsaw_triton.controller.core.recovery import recovered
+from jigsaw_triton.controller.core.request_counts import RequestCounts
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.standby import Reading, RecentArrivals, routes_to_set
 from jigsaw_triton.controller.core.state import Phase
-from jigsaw_triton.controller.core.tallies import Tally
 from jigsaw_triton.controller.core.transition import stages_to
 from tests.controller.worlds import World, bundle, checkpointed, generation, profiled, standing_by, wanted, worker
 
@@ -278,9 +278,9 @@ def test_standby_variants_take_over_during_a_canary_which_is_not_repeated() -> N
     world.arrive(BURST)
     assert routed(world)["t0"][0] == "app.t0.b.g1"
     assert any(entry.weights for entry in world.state.actual.routes["app.t0.g1"])
-    tallies = {("app", watch.running): Tally(5000.0), ("app", watch.new): Tally(500.0)}
+    requests = {("app", watch.running): RequestCounts(5000.0), ("app", watch.new): RequestCounts(500.0)}
     for _ in range(6):
-        world.send(e.Tick(world.state.now_s + 1.0, {"app": 8.0}, tallies=tallies))
+        world.send(e.Tick(world.state.now_s + 1.0, {"app": 8.0}, requests=requests))
     assert world.state.phase is Phase.READY
     assert world.state.running is not None and world.state.running.bundle is TWO
     assert routed(world, 2)["t0"] == ["app.t0.b.g1", "app.t0.a.g2"]

@@ -6,10 +6,10 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.recovery import recovered
+from jigsaw_triton.controller.core.request_checks import refusal
 from jigsaw_triton.controller.core.rows import Count, Source
 from jigsaw_triton.controller.core.service import troubles
 from jigsaw_triton.controller.core.state import Phase
-from jigsaw_triton.controller.core.step import refusal
 from jigsaw_triton.planner.domain.plan import GraphPlan, Segment, TaskPlan
 from tests.controller.worlds import World, bundle, checkpointed, generation, plan, wanted, worker
 from tests.fakes.graphs import fan_out

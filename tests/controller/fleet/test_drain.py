@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.controller.fleet.drain import drained, locked
-
-PATIENCE_S = 30.0
+from tests.waiting import WAIT_LIMIT_S
 
 
 class Gateway:
@@ -42,7 +41,7 @@ def test_draining_waits_for_the_gateways_lock(tmp_path: Path, kind: int) -> None
 
     async def main() -> None:
         assert not await drained(path, 0.02)
-        waiting = asyncio.create_task(drained(path, PATIENCE_S))
+        waiting = asyncio.create_task(drained(path, WAIT_LIMIT_S))
         await asyncio.sleep(0.02)
         assert not waiting.done()
         gateway.lock(fcntl.F_UNLCK)

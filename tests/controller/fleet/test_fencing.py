@@ -15,8 +15,7 @@ from jigsaw_triton.controller.persistence.epoch import EPOCH_FACT, number_of
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import ServerError
-
-PATIENCE_S = 30.0
+from tests.waiting import until
 
 
 class Node:
@@ -74,12 +73,6 @@ class World:
     @property
     def fences(self) -> set[str]:
         return {node.fence for node in self.nodes}
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 - the conditions have no event
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.remote_traces import FILE, RemoteTraces
 from jigsaw_triton.runtime.trace import FOLDER, WORKERS
 from tests.console.otlp.records import run
-
-PATIENCE_S = 30.0
+from tests.waiting import WAIT_LIMIT_S
 
 
 class FakeNode:
@@ -46,7 +45,7 @@ def test_records_of_known_workers_are_written(run_dir: Path, monkeypatch: pytest
         await traces.configure(wanted=False)
         await traces.configure(wanted=True)
         await traces.configure(wanted=True)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(WAIT_LIMIT_S):
             while not (path.exists() and len(path.read_text().splitlines()) == 2):  # noqa: ASYNC110 - a file has no event
                 await asyncio.sleep(0.01)
         await traces.configure(wanted=False)

@@ -23,9 +23,8 @@ from jigsaw_triton.controller.fleet.succession import Succession
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.gateway import StandbyGateway
 from tests.fakes.node import CLUSTER, NODE, FakeMachine, fake_machine
-from tests.waiting import until
+from tests.waiting import WAIT_LIMIT_S, until
 
-PATIENCE_S = 30.0
 STANDBY = replace(CLUSTER, standby_gateway=StandbyGateway(NODE, "127.0.0.2"))
 ONE = Actual(
     gateway=True,
@@ -36,7 +35,7 @@ TWO = replace(ONE, routes={"g.t.g2": (RouteEntry("w", "n", 8, 1),)})
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes looks and retries frequent, and a node count as lost sooner."""
     for name, value in (("_LOOK_S", 0.05), ("_RETRY_S", 0.05), ("_APPLIED_S", 0.02), ("_POLL_S", 0.01)):
         monkeypatch.setattr(replication, name, value)
@@ -187,7 +186,7 @@ def test_a_change_waits_until_the_standby_has_followed_and_uses_nothing_that_goe
         assert standby.machine.gateway.asked[0] == ([("w", "m")], [("g", 1)])
         assert not waiting.done()
         standby.machine.gateway.busy = False
-        await asyncio.wait_for(waiting, PATIENCE_S)
+        await asyncio.wait_for(waiting, WAIT_LIMIT_S)
 
     run(run_dir, test)
 
@@ -198,10 +197,10 @@ def test_a_standby_that_does_not_follow_delays_a_change_once(run_dir: Path, monk
     async def test(standby: Standby) -> None:
         standby.machine.gateway.follows = False
         standby.replication.follow(TWO, ["g"])
-        await asyncio.wait_for(standby.replication.unused(models=[("w", "m")]), PATIENCE_S)
+        await asyncio.wait_for(standby.replication.unused(models=[("w", "m")]), WAIT_LIMIT_S)
         assert standby.said("does not follow; changes go on without it")
         monkeypatch.setattr(replication, "_BEHIND_S", 1e9)
-        await asyncio.wait_for(standby.replication.unused(models=[("w", "m")]), PATIENCE_S)
+        await asyncio.wait_for(standby.replication.unused(models=[("w", "m")]), WAIT_LIMIT_S)
         standby.machine.gateway.follows = True
         standby.machine.gateway.catch_up()
         await until(lambda: standby.said("follows again"))
@@ -218,7 +217,7 @@ def test_a_standby_whose_agent_does_not_answer_fails_no_change(run_dir: Path, mo
 
         monkeypatch.setattr(standby.nodes.node._following, "_reachable", reachable)
         await standby.machine.cut()
-        await asyncio.wait_for(standby.replication.unused(models=[("w", "m")]), PATIENCE_S)
+        await asyncio.wait_for(standby.replication.unused(models=[("w", "m")]), WAIT_LIMIT_S)
         assert standby.said("does not follow; changes go on without it")
         await standby.machine.reach()
         await until(lambda: standby.said("follows again"))
@@ -233,7 +232,7 @@ def test_a_change_does_not_wait_for_a_lost_machine_which_follows_once_it_is_back
     async def test(standby: Standby) -> None:
         await standby.machine.cut()
         standby.replication.follow(TWO, ["g"])
-        await asyncio.wait_for(standby.replication.unused(models=[("w", "m")]), PATIENCE_S)
+        await asyncio.wait_for(standby.replication.unused(models=[("w", "m")]), WAIT_LIMIT_S)
         await until(lambda: standby.nodes.node.away)
         status = standby.replication.status()
         assert status is not None and (status["state"], status["in_line"]) == ("lost", False)
@@ -271,7 +270,7 @@ def test_a_standby_that_ends_is_not_started_again_by_a_change_that_ends_meanwhil
         assert not ending.done() and not gateway.exists
         gateway.follows = True
         gateway.catch_up()
-        await asyncio.wait_for(ending, PATIENCE_S)
+        await asyncio.wait_for(ending, WAIT_LIMIT_S)
         # Another gateway has a standby again.
         standby.replication.follow(Actual(), ["g"])
         standby.replication.follow(ONE, ["g"])

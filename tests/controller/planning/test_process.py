@@ -214,12 +214,12 @@ def interrupted(planning: PlanningProcess, weights: Path, disturb: Callable[[int
 
 
 @pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_kills(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kills no review that takes long to end on a busy machine."""
     monkeypatch.setattr(process_module, "INTERRUPT_S", 60.0)
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("no_kills")
 def test_a_review_gives_way_to_another_job(planning: PlanningProcess, tmp_path: Path) -> None:
     before, after = interrupted(planning, tmp_path / "weights.bin", lambda _: None)
     assert after == before
@@ -240,7 +240,7 @@ async def _opened(fifo: Path) -> int:
                 await asyncio.sleep(0.02)
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("no_kills")
 @pytest.mark.parametrize("starting", [False, True])
 def test_a_review_that_the_process_has_not_read_gives_way(planning: PlanningProcess, starting: bool) -> None:
     async def both() -> None:

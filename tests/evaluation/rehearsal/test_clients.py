@@ -73,7 +73,7 @@ def test_a_request_is_sent_when_it_is_due() -> None:
 
 
 def test_a_request_without_an_answer_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(clients, "WAIT_LIMIT_S", 0.2)
     found = sent(b"never", b"")
     assert found.outcome.tolist() == [Outcome.FAILED, Outcome.ANSWERED]
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from jigsaw_triton.evaluation.rehearsal.outcomes import Outcome, Outcomes, tally
+from jigsaw_triton.evaluation.rehearsal.outcomes import Outcome, Outcomes, by_second
 
 
 def test_requests_are_counted_in_the_second_in_which_they_were_due() -> None:
@@ -20,7 +20,7 @@ def test_requests_are_counted_in_the_second_in_which_they_were_due() -> None:
             np.int8,
         ),
     )
-    found = tally(outcomes, slo_ms=100.0, seconds=4)
+    found = by_second(outcomes, slo_ms=100.0, seconds=4)
     assert found.sent.tolist() == [2, 3, 0, 1]
     assert found.late.tolist() == [1, 0, 0, 0]
     assert found.refused.tolist() == [0, 1, 0, 0]

@@ -4,13 +4,13 @@ from typing import Any, Literal
 import numpy as np
 
 from jigsaw_triton.controller.persistence.records import Outcome, Revision
-from jigsaw_triton.evaluation.rehearsal.outcomes import Tally
+from jigsaw_triton.evaluation.rehearsal.outcomes import RequestsBySecond
 from jigsaw_triton.evaluation.rehearsal.record import Sample, operation, sample
 from jigsaw_triton.evaluation.simulator.accounting import Operation
 
 BEGAN = datetime(2030, 1, 1, tzinfo=UTC)
 SENT = np.array([10.0, 20.0, 30.0, 40.0])
-TALLY = Tally(SENT, np.zeros(4), np.array([0.0, 4.0, 0.0, 0.0]), np.array([0.0, 0.0, 6.0, 0.0]))
+REQUESTS = RequestsBySecond(SENT, np.zeros(4), np.array([0.0, 4.0, 0.0, 0.0]), np.array([0.0, 0.0, 6.0, 0.0]))
 
 
 def at(at_s: float, slices: int, *, settled: bool = True, accuracy: float = 1.0) -> Sample:
@@ -22,7 +22,7 @@ def revision(number: int, at_s: float, outcome: Outcome | Literal[""] = "serves"
 
 
 def record(samples: list[Sample], *revisions: Revision) -> Operation:
-    return operation({"g": TALLY}, samples, revisions, began=BEGAN)
+    return operation({"g": REQUESTS}, samples, revisions, began=BEGAN)
 
 
 def worker(slice_: str | None, start: int, *, gpu: int = 0) -> dict[str, Any]:

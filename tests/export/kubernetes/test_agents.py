@@ -1,6 +1,5 @@
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import yaml
 from jigsaw_triton.export.kubernetes.agents import OFF, RESTARTING
 from jigsaw_triton.export.kubernetes.manifests import manifests
 from tests.export.kubernetes.samples import EMULATED, PLAIN, of_kind, pods
+from tests.waiting import eventually
 
 AGENTS = ("agent-a", "agent-b")
 
@@ -97,11 +97,11 @@ while :; do sleep 0.1; done
 
 
 def wait_for(path: Path, lines: int = 1) -> list[str]:
-    deadline = time.monotonic() + 30
-    while not path.exists() or len(path.read_text().splitlines()) < lines:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return path.read_text().splitlines()
+    def found() -> list[str]:
+        written = path.read_text().splitlines() if path.exists() else []
+        return written if len(written) >= lines else []
+
+    return eventually(found)
 
 
 def test_an_agent_that_dies_is_started_again_and_its_servers_live(tmp_path: Path, agent: list[str]) -> None:

@@ -5,7 +5,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.layouts import fits, maximal_layouts
 from jigsaw_triton.gpus.model import MEDIA, Board, MigProfile, Placement
 from tests.fakes.nvml.machine import Machine
+from tests.waiting import eventually
 
 FACTS = Path(__file__).parents[4] / "shared" / "reference" / "mig_profiles.yaml"
 BOARDS = sorted(name for name, board in CATALOG.items() if board.nvml_names)
@@ -190,9 +190,7 @@ def test_an_instance_is_in_use_while_a_process_holds_it(machine: Machine) -> Non
     with subprocess.Popen(["sleep", "100"], env={**os.environ, "CUDA_VISIBLE_DEVICES": uuid}) as child:
         try:
             # The environment of a process is readable a moment after it has begun.
-            give_up_at = time.monotonic() + 60
-            while not pynvml.nvmlDeviceGetComputeRunningProcesses(mig):
-                assert time.monotonic() < give_up_at
+            eventually(lambda: pynvml.nvmlDeviceGetComputeRunningProcesses(mig))
             assert [p.pid for p in pynvml.nvmlDeviceGetComputeRunningProcesses(mig)] == [child.pid]
             assert [p.gpuInstanceId for p in pynvml.nvmlDeviceGetComputeRunningProcesses(device())] == [1]
             with pytest.raises(pynvml.NVMLError_InUse):

@@ -12,10 +12,10 @@ from pathlib import Path
 from tritonclient.utils import InferenceServerException
 
 import jigsaw_triton as jt
-from tests.e2e.system import PATIENCE_S
 from tests.front.grpc_gateway import ask_grpc
 from tests.front.world import FrontProcess
 from tests.programs import missing
+from tests.waiting import WAIT_LIMIT_S
 
 _POLL_S = 0.05
 
@@ -66,7 +66,7 @@ class EnvoyProcess:
 
     def wait(self, condition: Callable[[], bool]) -> None:
         """Waits until a condition holds, which may raise errors of connections until Envoy listens."""
-        give_up_at = time.monotonic() + PATIENCE_S
+        give_up_at = time.monotonic() + WAIT_LIMIT_S
         assert self._process is not None
         while True:
             try:

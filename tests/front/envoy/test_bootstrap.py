@@ -17,11 +17,12 @@ from tritonclient.utils import InferenceServerException
 import jigsaw_triton as jt
 from jigsaw_triton.errors import SpecError
 from jigsaw_triton.front.envoy.bootstrap import bootstrap, left_out
-from tests.e2e.system import PATIENCE_S, free_ports
+from tests.e2e.system import free_ports
 from tests.front.envoy.process import EnvoyProcess
 from tests.front.fronts import FRONT, front
 from tests.front.grpc_gateway import GrpcGateway, tensors
 from tests.front.world import FrontProcess, Gateway
+from tests.waiting import WAIT_LIMIT_S
 
 
 def cluster(found: dict[str, Any], name: str) -> dict[str, Any]:
@@ -165,7 +166,7 @@ def test_an_envoy_refuses_what_a_front_refuses(world: World, envoy: EnvoyProcess
     envoy.wait(lambda: bool(world.front.ask()))
 
     def post(headers: dict[str, str], body: bytes | Iterator[bytes] = b"{}") -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", world.front.http, timeout=PATIENCE_S)
+        connection = http.client.HTTPConnection("127.0.0.1", world.front.http, timeout=WAIT_LIMIT_S)
         with closing(connection):
             connection.request("POST", "/v2/models/traffic/infer", body, headers)
             answer = connection.getresponse()
@@ -176,16 +177,16 @@ def test_an_envoy_refuses_what_a_front_refuses(world: World, envoy: EnvoyProcess
     assert post({"Content-Encoding": "gzip"}) == (415, "compressed requests are not accepted")
     with tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{world.front.grpc}") as client:
         with pytest.raises(InferenceServerException, match="compressed messages are not accepted"):
-            client.infer("traffic", tensors(4), client_timeout=PATIENCE_S, compression_algorithm="gzip")
+            client.infer("traffic", tensors(4), client_timeout=WAIT_LIMIT_S, compression_algorithm="gzip")
         with pytest.raises(InferenceServerException, match="Payload Too Large"):
-            client.infer("traffic", tensors(2**18), client_timeout=PATIENCE_S)
-        envoy.wait(lambda: bool(client.infer("traffic", tensors(120_000), client_timeout=PATIENCE_S)))
+            client.infer("traffic", tensors(2**18), client_timeout=WAIT_LIMIT_S)
+        envoy.wait(lambda: bool(client.infer("traffic", tensors(120_000), client_timeout=WAIT_LIMIT_S)))
     envoy.wait(lambda: nearly(envoy.grpc_answers(40), cell1=30, cell2=10))
 
 
 @pytest.mark.slow
 def test_an_envoy_shows_its_metrics_but_not_its_administration(world: World, envoy: EnvoyProcess) -> None:
     envoy.wait(lambda: bool(world.front.ask()))
-    with urlopen(f"http://127.0.0.1:{world.front.metrics}/metrics", timeout=PATIENCE_S) as answer:
+    with urlopen(f"http://127.0.0.1:{world.front.metrics}/metrics", timeout=WAIT_LIMIT_S) as answer:
         assert "envoy_cluster_upstream_rq_total" in answer.read().decode()
     assert yaml.safe_load((world.front.file.with_name("envoy.yaml")).read_text())["admin"]["address"].keys() == {"pipe"}

@@ -1,7 +1,6 @@
 """Tests of mean accuracy, against exhaustive search on small problems and against plans that keep it as a floor."""
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -32,8 +31,9 @@ from jigsaw_triton.planner.validation.validate import violations
 from jigsaw_triton.profiles.table import ProfileRow
 from tests.fakes.graphs import VECTORS, chain, graph, task
 from tests.fakes.problems import SOLVE_S, TWO_P95, cluster, docread_problem, problem, row
+from tests.fakes.replicas import replica_counts, within
 from tests.planner.search import test_solve as any_shape
-from tests.planner.test_brute_force import CPU, Uses, problems, replicas, uses_by, ways_to_cut, within_slo
+from tests.planner.test_brute_force import CPU, Uses, problems, uses_by, ways_to_cut, within_slo
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,7 @@ def least_by_trying(p: Problem, accuracy: float, allowed: Uses) -> float:
     (workload,) = p.workloads
     rows = p.profiles[workload.graph.name].rows()
     least = math.inf
-    for counts in replicas(rows, ways_to_cut(p), Counter(), 0):
+    for counts in replica_counts(rows, within(ways_to_cut(p))):
         used = {r: n for r, n in zip(rows, counts, strict=True) if n}
         slices = sum(n * CPU.profiles[r.key.slice].compute_slices for r, n in used.items())
         if slices < least and best_mean(workload.graph, workload.demand_rps, used, allowed) >= accuracy:

@@ -6,7 +6,7 @@ from jigsaw_triton.planner.solver.program import Draft, Program, SolverName
 from jigsaw_triton.planner.solver.solver import Outcome, Stage
 
 
-class Patient:
+class Noting:
     """A solver that notes its time limits."""
 
     name: SolverName = "highs"
@@ -20,7 +20,7 @@ class Patient:
 
 
 def test_a_program_with_a_solution_gets_time_after_the_deadline_too() -> None:
-    draft, solver = Draft(), Patient()
+    draft, solver = Draft(), Noting()
     draft.minimise_count([(draft.integer(1), 1.0)])
     for limit_s in (0.0, 60.0):
         assert _values(solver, draft.program(), Deadline(limit_s)) == (0.0,)

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 T = TypeVar("T")
 
 FEW = settings(max_examples=12, deadline=None, derandomize=True)
-PATIENT = Options(time_limit_s=120.0)
+LONG = Options(time_limit_s=120.0)
 """A time limit that no problem here reaches, however busy the machine. A search that is cut short may end elsewhere."""
 
 
@@ -42,7 +42,7 @@ def untimed(plan: Plan) -> Plan:
 
 def plan_or_none(problem: Problem, solvers: SolverFactory) -> Plan | None:
     try:
-        return make_plan(problem, PATIENT, solvers=solvers)
+        return make_plan(problem, LONG, solvers=solvers)
     except InfeasibleError as error:
         assert error.reasons and error.hint
         return None
@@ -89,14 +89,14 @@ def problems(draw: st.DrawFn) -> Problem:
 @given(p=problems())
 @settings(max_examples=16, deadline=None, derandomize=True)
 def test_any_plan_is_valid_and_make_find_and_has_plan_agree(p: Problem, solvers: SolverFactory) -> None:
-    plan, found = plan_or_none(p, solvers), find_plan(p, PATIENT, solvers=solvers)
+    plan, found = plan_or_none(p, solvers), find_plan(p, LONG, solvers=solvers)
     event("planned" if plan else "infeasible")
     assert (found and untimed(found)) == (plan and untimed(plan))
-    assert has_plan(p, PATIENT, solvers=solvers) is (plan is not None)
+    assert has_plan(p, LONG, solvers=solvers) is (plan is not None)
     if plan is not None:
         assert violations(plan, p, Options()) == ()
         assert plan_from_json(plan.to_json(), where="plan.json") == plan
-        again = make_plan(replace(p, running=plan), PATIENT, solvers=solvers)
+        again = make_plan(replace(p, running=plan), LONG, solvers=solvers)
         assert untimed(again) == untimed(plan)
 
 
@@ -171,7 +171,7 @@ def test_equal_foreign_instances_on_many_gpus_are_one_group(solvers: SolverFacto
 @FEW
 def test_more_gpus_never_need_more_slices(demand: int, slo: Slo, solvers: SolverFactory) -> None:
     problems = (docread_problem(demand, gpus=n, slo=slo, batches=[1, 8]) for n in (1, 2))
-    few, many = (find_plan(p, PATIENT, solvers=solvers) for p in problems)
+    few, many = (find_plan(p, LONG, solvers=solvers) for p in problems)
     if few is not None:
         assert many is not None
         assert (many.slices_used, many.gpus_used) <= (few.slices_used, few.gpus_used)
@@ -185,7 +185,7 @@ def test_a_looser_slo_is_never_worse(
 ) -> None:
     looser = replace(slo, latency_ms=slo.latency_ms + latency, accuracy=slo.accuracy * accuracy)
     problems = (docread_problem(demand, slo=s, batches=[1, 8]) for s in (slo, looser))
-    tight, loose = (find_plan(p, PATIENT, solvers=solvers) for p in problems)
+    tight, loose = (find_plan(p, LONG, solvers=solvers) for p in problems)
     if tight is not None:
         assert loose is not None
         assert (loose.slices_used, loose.gpus_used) <= (tight.slices_used, tight.gpus_used)
@@ -209,7 +209,7 @@ def test_the_order_of_the_input_does_not_matter(data: st.DataObject, demand: int
         Cluster(tuple(shuffled(plain.cluster.gpus))),
         {"other": ProfileTable(shuffled(table.rows())), "docread": ProfileTable(shuffled(table.rows()))},
     )
-    one, other = (find_plan(p, PATIENT, solvers=solvers) for p in (plain, permuted))
+    one, other = (find_plan(p, LONG, solvers=solvers) for p in (plain, permuted))
     assert (one and untimed(one)) == (other and untimed(other))
 
 

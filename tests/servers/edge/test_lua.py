@@ -20,8 +20,8 @@ from jigsaw_triton.servers.haproxy.config import Place
 from jigsaw_triton.servers.haproxy.process import haproxy_argv, write_files
 from jigsaw_triton.servers.haproxy.program import find_haproxy
 from tests.e2e.system import free_ports
+from tests.waiting import WAIT_LIMIT_S
 
-_PATIENCE_S = 20.0
 _IDLE_S = 1
 
 
@@ -80,7 +80,7 @@ class Front:
         self, content: bytes | str, headers: Mapping[str, str] | None = None, path: str = "/v2/models/m/infer"
     ) -> tuple[int, dict[str, Any], Mapping[str, str]]:
         """Returns the status, the JSON and the headers of an answer."""
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=_PATIENCE_S)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_LIMIT_S)) as connection:
             connection.request("POST", path, content, dict(headers or {}))
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read()), {k.lower(): v for k, v in answer.getheaders()}
@@ -99,7 +99,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
             haproxy_argv(find_haproxy(), place), stdout=log, stderr=log, stdin=subprocess.DEVNULL
         ) as haproxy,
     ):
-        give_up_at = time.monotonic() + _PATIENCE_S
+        give_up_at = time.monotonic() + WAIT_LIMIT_S
         while True:
             try:
                 if front.post("{}")[0] == 200:
@@ -187,7 +187,7 @@ def test_requests_that_hide_their_size_are_refused(front: Front) -> None:
     assert front.post("{}", {"Content-Encoding": "gzip"})[0] == 415
     assert front.post("{}", {"Content-Encoding": "identity"})[0] == 200
     assert front.post("", {"Content-Length": str(4 * 2**20 + 1)})[0] == 413
-    with closing(http.client.HTTPConnection("127.0.0.1", front.port, timeout=_PATIENCE_S)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", front.port, timeout=WAIT_LIMIT_S)) as connection:
         connection.putrequest("POST", "/v2/models/m/infer")
         connection.putheader("Transfer-Encoding", "chunked")
         connection.endheaders()

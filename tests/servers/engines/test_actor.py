@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import eventually
-
-PATIENCE_S = 60.0
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 PROGRAM = """\
 import json, pathlib, subprocess, sys
@@ -56,7 +54,7 @@ class World:
         command = [sys.executable, "-c", KEEPER, *arguments]
         self.keeper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def report(self, wait_s: float = PATIENCE_S) -> str:
+    def report(self, wait_s: float = WAIT_LIMIT_S) -> str:
         assert self.keeper is not None and self.keeper.stdin is not None and self.keeper.stdout is not None
         self.keeper.stdin.write(f"{wait_s}\n")
         self.keeper.stdin.flush()

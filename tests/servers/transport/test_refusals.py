@@ -14,16 +14,8 @@ from jigsaw_triton.servers.certificates.credentials import CONTROLLER, credentia
 from jigsaw_triton.servers.transport.config import Link, Node
 from jigsaw_triton.servers.transport.gateway_side import GatewaySide
 from tests.native.conftest import column
-from tests.servers.transport.world import (
-    PATIENCE_S,
-    Machine,
-    close,
-    eventually_reachable,
-    get,
-    make_credentials,
-    world,
-)
-from tests.waiting import until
+from tests.servers.transport.world import Machine, close, eventually_reachable, get, make_credentials, world
+from tests.waiting import WAIT_LIMIT_S, until
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +72,7 @@ def test_a_caller_without_a_certificate_is_refused(run_dir: Path) -> None:
         async with Machine(run_dir, "a") as machine:
             reader, writer = await asyncio.open_connection("127.0.0.1", machine.node.port)
             writer.write(b"GET / HTTP/1.1\r\nhost: x\r\njigsaw-node: a\r\n\r\n")
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(WAIT_LIMIT_S):
                 assert b"got" not in await reader.read()
             await close(writer)
 
@@ -172,7 +164,7 @@ def test_workers_refuse_the_gateway_of_a_replaced_controller(run_dir: Path) -> N
 
             async def becomes(epoch: str, expected: int) -> None:
                 await side.set_epoch(epoch)
-                async with asyncio.timeout(PATIENCE_S):
+                async with asyncio.timeout(WAIT_LIMIT_S):
                     # The process before the reload may still accept a call.
                     while (await get(socket, "/"))[0] != expected:  # noqa: ASYNC110 - another process ends
                         await asyncio.sleep(0.05)

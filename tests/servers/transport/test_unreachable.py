@@ -17,14 +17,8 @@ from jigsaw_triton.servers.transport.config import Node
 from tests.native import specs
 from tests.native.broken import hang_up
 from tests.native.conftest import column
-from tests.servers.transport.world import (
-    PATIENCE_S,
-    Machine,
-    eventually_reachable,
-    get,
-    world,
-)
-from tests.waiting import until
+from tests.servers.transport.world import Machine, eventually_reachable, get, world
+from tests.waiting import WAIT_LIMIT_S, until
 
 pytestmark = pytest.mark.slow
 
@@ -133,7 +127,7 @@ def test_a_node_whose_host_gets_another_address_is_called_there(run_dir: Path, m
         async with world(run_dir, machine) as w:
             config = w.side._side.place.folder / CONFIG
             assert f"server a localhost:{machine.node.port} " in config.read_text()
-            assert await asyncio.to_thread(looked.wait, PATIENCE_S)
+            assert await asyncio.to_thread(looked.wait, WAIT_LIMIT_S)
             known = frozenset({"127.0.0.1"})
             await until(lambda: f"server a 127.0.0.1:{machine.node.port} " in config.read_text())
             await eventually_reachable(w, "a")

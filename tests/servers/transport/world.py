@@ -18,9 +18,8 @@ from tests.native import specs
 from tests.native.conftest import column, double
 from tests.native.core import Engine, Front
 from tests.native.worker import Handler, Worker
-from tests.waiting import until
+from tests.waiting import WAIT_LIMIT_S, until
 
-PATIENCE_S = 30.0
 Events = list[tuple[str, str]]
 
 
@@ -204,7 +203,7 @@ async def get(
     reader, writer = await asyncio.open_unix_connection(socket)
     head = [f"{method} {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", "Connection: close", *headers]
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(WAIT_LIMIT_S):
             writer.write("\r\n".join((*head, "", "")).encode() + body)
             answer = await reader.read()
     finally:
@@ -222,7 +221,7 @@ async def close(writer: asyncio.StreamWriter) -> None:
 
 async def eventually_reachable(world: World, *names: str) -> None:
     """Waits until exactly these nodes pass their health checks."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(WAIT_LIMIT_S):
         while True:
             if await world.side.reachable() == set(names):
                 return

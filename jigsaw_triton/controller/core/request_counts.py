@@ -1,4 +1,4 @@
-"""Requests that each generation of a graph has answered, from the gateway's counters. Pure functions."""
+"""Counts of the requests of each generation of a graph, from the gateway's counters. Pure functions."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -11,8 +11,8 @@ _SECONDS = "jigsaw_generation_seconds_bucket"
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """Requests that were bound to one generation of a graph.
+class RequestCounts:
+    """Counts of the requests that were bound to one generation of a graph.
 
     Attributes:
         requests: Number of requests that were answered or failed.
@@ -24,16 +24,16 @@ class Tally:
     failed: float = 0.0
     within: Mapping[float, float] = field(default_factory=dict)
 
-    def __add__(self, other: "Tally") -> "Tally":
+    def __add__(self, other: "RequestCounts") -> "RequestCounts":
         return self._combined(other, 1.0)
 
-    def __sub__(self, other: "Tally") -> "Tally":
+    def __sub__(self, other: "RequestCounts") -> "RequestCounts":
         return self._combined(other, -1.0)
 
-    def _combined(self, other: "Tally", sign: float) -> "Tally":
+    def _combined(self, other: "RequestCounts", sign: float) -> "RequestCounts":
         bounds = self.within.keys() | other.within.keys()
         within = {b: self.within.get(b, 0.0) + sign * other.within.get(b, 0.0) for b in sorted(bounds)}
-        return Tally(self.requests + sign * other.requests, self.failed + sign * other.failed, within)
+        return RequestCounts(self.requests + sign * other.requests, self.failed + sign * other.failed, within)
 
     @property
     def answered(self) -> float:
@@ -56,11 +56,11 @@ class Tally:
         return min(bound for bound, count in self.within.items() if count >= self.answered * percent / 100)
 
 
-Tallies = Mapping[tuple[str, int], Tally]
+CountsByGeneration = Mapping[tuple[str, int], RequestCounts]
 """(Graph, generation) -> its requests."""
 
 
-def read_tallies(samples: Iterable[Sample]) -> Tallies:
+def read_request_counts(samples: Iterable[Sample]) -> CountsByGeneration:
     """Returns the requests of each generation since its routes first named it.
 
     Args:
@@ -76,15 +76,15 @@ def read_tallies(samples: Iterable[Sample]) -> Tallies:
             else:
                 within.setdefault(key, {})[float(sample.labels["le"])] = sample.value
     return {
-        key: Tally(sum(counts.values()), counts.get("failed", 0.0), within.get(key, {}))
+        key: RequestCounts(sum(counts.values()), counts.get("failed", 0.0), within.get(key, {}))
         for key, counts in outcomes.items()
     }
 
 
-def tallies_since(before: Tallies, now: Tallies) -> Tallies:
+def request_counts_since(before: CountsByGeneration, now: CountsByGeneration) -> CountsByGeneration:
     """Returns the requests between two readings. Counters that went down have restarted from 0."""
-    nothing = Tally()
+    nothing = RequestCounts()
     return {
-        key: tally - before[key] if tally.requests >= before.get(key, nothing).requests and key in before else tally
-        for key, tally in now.items()
+        key: one - before[key] if one.requests >= before.get(key, nothing).requests and key in before else one
+        for key, one in now.items()
     }
