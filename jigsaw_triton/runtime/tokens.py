@@ -36,4 +36,6 @@ def parse_call_id(text: str) -> CallId:
 
 def token_of(call: CallId, items: int) -> Array:
     """Returns the token as an output of shape [items, 1]."""
-    return np.full((items, 1), call.token, np.int64)
+    token = np.empty((items, 1), np.int64)
+    token.fill(call.token)  # np.full takes four times as long.
+    return token

@@ -130,8 +130,8 @@ std::shared_ptr<Worker> Engine::worker(const RouteEntry& entry) {
   auto& known = workers_[{entry.worker, entry.model}];
   std::shared_ptr<Worker> worker = known.lock();
   if (!worker || worker->server != server) {
-    worker =
-        std::make_shared<Worker>(server, entry.model, settings_.run_dir + "/slots/" + entry.worker + "/" + entry.model);
+    worker = std::make_shared<Worker>(server, entry.model, kept_locks_,
+                                      settings_.run_dir + "/slots/" + entry.worker + "/" + entry.model);
     known = worker;
   }
   return worker;
@@ -143,7 +143,7 @@ std::shared_ptr<Generation> Engine::generation(const std::string& graph, int64_t
   if (!generation) {
     std::string path = settings_.run_dir + "/generations/" + graph + "." + std::to_string(number);
     GenerationSet bit = GenerationSet{1} << (generations_named_[graph]++ % kMaxGenerations);
-    generation = std::make_shared<Generation>(host_, graph, number, bit, std::move(path));
+    generation = std::make_shared<Generation>(host_, graph, number, bit, kept_locks_, std::move(path));
     known = generation;
   }
   return generation;
@@ -358,7 +358,7 @@ void Engine::tick(Time at, Work& work) {
     if (task->wake_time() <= at) task->dispatch(work, at);
     next = std::min(next, task->wake_time());
   }
-  wake_ = next;
+  wake_ = std::min(next, kept_locks_.release(at));
   if (at >= gauges_due_) {
     gauges_due_ = at + kGaugeInterval;
     tracer_.refresh_share();
@@ -553,14 +553,15 @@ void Engine::answer_early(Connection& connection, Time at, Work& work) {
 
 void Engine::finish_call(Connection& connection, Work& work) {
   Call& call = connection.call;
+  Time at = now();
   calls_.erase(call.number);
-  call.worker->release();
+  call.worker->release(at);
   for (Task* user : call.worker->tasks)
     if (user->has_waiting()) work.dirty.push_back(user);
   Server& server = connection.server();
   size_t wanted = connection.region_wanted();
   bool registers = wanted && wanted <= kMaxRegionBytes && connection.socket() >= 0 && call.regions_allowed &&
-                   server.route_entries > 0 && !server.registering && now() >= server.no_regions_until;
+                   server.route_entries > 0 && !server.registering && at >= server.no_regions_until;
   if (registers) {
     // Shared memory is created and registered between calls, so that no call waits for it.
     call.number = next_number_++;

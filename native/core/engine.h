@@ -26,6 +26,7 @@
 #include "core/flow.h"
 #include "core/generation.h"
 #include "core/host.h"
+#include "core/lock.h"
 #include "core/metrics.h"
 #include "core/running_time.h"
 #include "core/task.h"
@@ -175,6 +176,7 @@ class Engine {
   MetricRegistry metrics_;
   Tracer tracer_;
   HighestEpoch highest_epoch_;
+  KeptLocks kept_locks_{[this](Time when) { wake_at(when); }};
   std::map<std::string, std::unique_ptr<GraphMetrics>> graphs_;
   std::map<std::string, std::weak_ptr<Server>> servers_;
   std::map<std::pair<std::string, std::string>, std::weak_ptr<Worker>> workers_;
@@ -189,7 +191,7 @@ class Engine {
   uint64_t next_number_;
   int epoll_ = -1;
   int event_ = -1;                  // Event file descriptor that wakes the loop.
-  std::atomic<Time> wake_{kNever};  // Next time at which a task must be dispatched.
+  std::atomic<Time> wake_{kNever};  // Next time at which a task must be dispatched or a lock released.
   std::atomic<bool> stopping_{false};
   Time gauges_due_ = 0;
   struct RegionRequest {

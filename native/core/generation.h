@@ -23,16 +23,17 @@ inline constexpr size_t kMaxGenerations = 64;
 
 // A generation of a graph that routes name. Shared by route entries and by requests that only it may answer.
 struct Generation {
-  Generation(Host& host, const std::string& graph, int64_t number, GenerationSet bit, std::string lock_file)
+  Generation(Host& host, const std::string& graph, int64_t number, GenerationSet bit, KeptLocks& kept,
+             std::string lock_file)
       : number(number),
         bit(bit),
-        requests(std::move(lock_file), FileLock::Kind::kShared),
+        requests(std::make_shared<Users>(kept, std::move(lock_file), FileLock::Kind::kShared)),
         metrics(host, graph, number) {}
 
   const int64_t number;
   const GenerationSet bit;  // Set of this generation alone.
   // Requests that only this generation may answer. The controller waits for them before it removes the generation.
-  Users requests;
+  const std::shared_ptr<Users> requests;
   GenerationMetrics metrics;
 };
 
@@ -49,7 +50,7 @@ class Binding {
 
   // Narrows the generations. If a single one is left that was not before, `only` is this generation, of which another
   // request or the caller is a user.
-  void narrow(GenerationSet generations, const std::shared_ptr<Generation>& only);
+  void narrow(GenerationSet generations, const std::shared_ptr<Generation>& only, Time at);
 
   // Notes that a flow of the request has ended. After the last one, the request no longer uses its generation.
   void end_flow();

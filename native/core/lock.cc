@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 namespace jigsaw {
 
 FileLock::~FileLock() {
@@ -38,17 +40,48 @@ bool FileLock::set(short type) {
   return fcntl(file_, F_OFD_SETLK, &lock) == 0;
 }
 
-bool Users::add(bool& locked) {
-  if (count_ == 0) {
+bool Users::add(Time at, bool& locked) {
+  if (!locked_) {
     if (!lock_.lock(kind_)) return false;
+    locked_ = at;
     locked = true;
   }
   count_++;
   return true;
 }
 
-void Users::remove() {
-  if (--count_ == 0) lock_.unlock();
+void Users::remove(Time at) {
+  if (--count_ > 0) return;
+  if (at >= locked_ + KeptLocks::kMaxKept)
+    unlock();
+  else
+    kept_locks_.keep(*this);
+}
+
+void Users::unlock() {
+  lock_.unlock();
+  locked_ = 0;
+}
+
+void KeptLocks::keep(Users& users) {
+  if (users.kept_) return;
+  users.kept_ = true;
+  kept_.push_back(users.weak_from_this());
+  wake_at_(users.locked_ + kMaxKept);
+}
+
+Time KeptLocks::release(Time at) {
+  Time next = kNever;
+  std::erase_if(kept_, [&](const std::weak_ptr<Users>& item) {
+    std::shared_ptr<Users> users = item.lock();
+    if (!users) return true;
+    if (users->count_ == 0 && users->locked_ && at >= users->locked_ + kMaxKept) users->unlock();
+    // With users, the last of them returns it.
+    users->kept_ = users->count_ == 0 && users->locked_;
+    if (users->kept_) next = std::min(next, users->locked_ + kMaxKept);
+    return !users->kept_;
+  });
+  return next;
 }
 
 }  // namespace jigsaw

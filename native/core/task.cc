@@ -323,11 +323,10 @@ void Task::draw(Binding& binding, Time at) {
     if (!found) return;
     bool locked = false;
     // The controller holds the lock while it waits for the last requests of a generation.
-    if (!found->requests.add(locked)) return;
+    if (!found->requests->add(at, locked)) return;
     // As in `dispatch`: a route that changed before the lock was taken applies to this request.
-    bool changed = locked && refresh_route();
-    if (!changed) binding.narrow(found->bit, found);
-    found->requests.remove();
+    if (!refresh_route()) binding.narrow(found->bit, found, at);
+    found->requests->remove(at);
   }
 }
 
@@ -539,9 +538,9 @@ void Task::dispatch(Work& work, Time at) {
     std::shared_ptr<Worker> worker = entries_[size_t(index)].worker;
     std::shared_ptr<Generation> only = entries_[size_t(index)].newly_only(generations);
     bool locked = false;
-    bool acquired = worker->acquire(locked);
-    if (acquired && only && !only->requests.add(locked)) {
-      worker->release();
+    bool acquired = worker->acquire(at, locked);
+    if (acquired && only && !only->requests->add(at, locked)) {
+      worker->release(at);
       acquired = false;
     }
     if (!acquired) {
@@ -558,11 +557,11 @@ void Task::dispatch(Work& work, Time at) {
     } else {
       GenerationSet left = generations & entries_[size_t(index)].generations;
       pieces = queue_.take(generations, entries_[size_t(index)].limit, at, drop_stale,
-                           [&](Piece& piece) { piece.job->flow->binding().narrow(left, only); });
+                           [&](Piece& piece) { piece.job->flow->binding().narrow(left, only, at); });
     }
-    if (only) only->requests.remove();
+    if (only) only->requests->remove(at);
     if (pieces.empty()) {
-      worker->release();
+      worker->release(at);
       continue;
     }
     Entry& entry = entries_[size_t(index)];

@@ -49,8 +49,10 @@ void Server::condemn(Time at) {
   identity_checked_ = at;
 }
 
-Worker::Worker(std::shared_ptr<Server> server, std::string model, std::string slot_file)
-    : server(std::move(server)), model(std::move(model)), calls_(std::move(slot_file), FileLock::Kind::kExclusive) {}
+Worker::Worker(std::shared_ptr<Server> server, std::string model, KeptLocks& kept, std::string slot_file)
+    : server(std::move(server)),
+      model(std::move(model)),
+      calls_(std::make_shared<Users>(kept, std::move(slot_file), FileLock::Kind::kExclusive)) {}
 
 void Worker::failed(Time at) {
   backoff_ = backoff_ ? std::min(2 * backoff_, kMaxBackoff) : kInitialBackoff;

@@ -69,18 +69,18 @@ class Server {
 // A model on a server. Shared by the routes that name it and its calls in flight; guarded by the engine's lock.
 class Worker {
  public:
-  Worker(std::shared_ptr<Server> server, std::string model, std::string slot_file);
+  Worker(std::shared_ptr<Server> server, std::string model, KeptLocks& kept, std::string slot_file);
 
   const std::shared_ptr<Server> server;
   const std::string model;
 
-  int64_t in_flight() const { return calls_.count(); }
+  int64_t in_flight() const { return calls_->count(); }
 
-  // Counts a call in flight. The first one locks the model's slot file, which the controller locks before it removes
-  // the model, to be sure that no call is in flight. Returns false if another process holds the lock. Sets `locked` to
-  // true if this call locked the file.
-  bool acquire(bool& locked) { return calls_.add(locked); }
-  void release() { calls_.remove(); }
+  // Counts a call in flight. Locks the model's slot file if it is not locked. The controller locks that file before it
+  // removes the model, to be sure that no call is in flight. Returns false if another process holds the lock. Sets
+  // `locked` to true if this call locked the file.
+  bool acquire(Time at, bool& locked) { return calls_->add(at, locked); }
+  void release(Time at) { calls_->remove(at); }
 
   // Returns true during a backoff, in which the worker gets no calls.
   bool backing_off(Time at) const { return backoff_until_ > at; }
@@ -109,7 +109,7 @@ class Worker {
   std::vector<Task*> tasks;  // Tasks with this worker on their route.
 
  private:
-  Users calls_;  // Calls in flight.
+  const std::shared_ptr<Users> calls_;  // Calls in flight.
   Time backoff_until_ = 0;
   Time backoff_ = 0;  // Duration of the last backoff; 0 after an answer.
   Time failing_since_ = kNever;

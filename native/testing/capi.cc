@@ -13,6 +13,7 @@
 #include "core/front.h"
 #include "core/http.h"
 #include "core/json.h"
+#include "core/lock.h"
 #include "core/service.h"
 #include "core/spec.h"
 #include "testing/client.h"
@@ -26,6 +27,14 @@ struct TestEngine {
   Recorder host;
   std::unique_ptr<Engine> engine;
 };
+
+// Locks that are kept, and when they are to be released.
+struct TestLocks {
+  uint64_t due = 0;
+  KeptLocks kept{[this](Time at) { due = at; }};
+};
+
+using SharedUsers = std::shared_ptr<Users>;
 
 char* copy(const std::string& text) {
   char* made = static_cast<char*>(malloc(text.size() + 1));
@@ -103,10 +112,14 @@ std::string read_answer(std::string_view data, const std::vector<size_t>& sizes,
 }  // namespace jigsaw
 
 using jigsaw::Client;
+using jigsaw::FileLock;
 using jigsaw::Front;
 using jigsaw::RunningTime;
 using jigsaw::ServiceTimes;
+using jigsaw::SharedUsers;
 using jigsaw::TestEngine;
+using jigsaw::TestLocks;
+using jigsaw::Users;
 
 extern "C" {
 
@@ -195,5 +208,28 @@ void jigsaw_running_free(RunningTime* running) { delete running; }
 int jigsaw_running_step(RunningTime* running, uint64_t now) { return running->step(now); }
 
 uint64_t jigsaw_running_at(RunningTime* running, uint64_t now) { return running->at(now); }
+
+TestLocks* jigsaw_locks_new() { return new TestLocks; }
+
+void jigsaw_locks_free(TestLocks* locks) { delete locks; }
+
+uint64_t jigsaw_locks_release(TestLocks* locks, uint64_t now) { return locks->kept.release(now); }
+
+// Returns the last time at which `release` was to be called; 0 for none.
+uint64_t jigsaw_locks_due(TestLocks* locks) { return locks->due; }
+
+SharedUsers* jigsaw_users_new(TestLocks* locks, const char* path) {
+  return new SharedUsers(std::make_shared<Users>(locks->kept, path, FileLock::Kind::kExclusive));
+}
+
+void jigsaw_users_free(SharedUsers* users) { delete users; }
+
+// Returns 0 if the file could not be locked, 2 if this user locked it, and else 1.
+int jigsaw_users_add(SharedUsers* users, uint64_t now) {
+  bool locked = false;
+  return (*users)->add(now, locked) ? 1 + locked : 0;
+}
+
+void jigsaw_users_remove(SharedUsers* users, uint64_t now) { (*users)->remove(now); }
 
 }  // extern "C"

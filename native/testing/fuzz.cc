@@ -19,6 +19,7 @@
 #include "core/front.h"
 #include "core/http.h"
 #include "core/json.h"
+#include "core/lock.h"
 #include "core/spec.h"
 #include "testing/recorder.h"
 
@@ -156,13 +157,14 @@ class Listener {
 struct CallFuzzer {
   Recorder host;
   Listener listener;
+  KeptLocks kept_locks{[](Time) {}};
   Engine engine{host, Settings{"/nonexistent", "", ""}};
   Front front{engine, "front", kSpec};
   FlowPlan plan = plan_flow(front.spec(), {0, 1});
 
   void run(size_t task_index, bool tokens, bool pads, std::string_view answer) {
     auto server = std::make_shared<Server>("w", listener.path(), true);
-    auto worker = std::make_shared<Worker>(server, "m", "/nonexistent/slot");
+    auto worker = std::make_shared<Worker>(server, "m", kept_locks, "/nonexistent/slot");
     NullRequest null_request;
     int32_t data[] = {1, 2, 3, 4};
     std::vector<Value> inputs(2);

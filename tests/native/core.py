@@ -45,6 +45,14 @@ _FUNCTIONS: Mapping[str, tuple[Any, list[Any]]] = {
     "running_free": (None, [_P]),
     "running_step": (ctypes.c_int, [_P, ctypes.c_uint64]),
     "running_at": (ctypes.c_uint64, [_P, ctypes.c_uint64]),
+    "locks_new": (_P, []),
+    "locks_free": (None, [_P]),
+    "locks_release": (ctypes.c_uint64, [_P, ctypes.c_uint64]),
+    "locks_due": (ctypes.c_uint64, [_P]),
+    "users_new": (_P, [_P, _S]),
+    "users_free": (None, [_P]),
+    "users_add": (ctypes.c_int, [_P, ctypes.c_uint64]),
+    "users_remove": (None, [_P, ctypes.c_uint64]),
 }
 
 
@@ -307,6 +315,49 @@ class RunningTime:
     def at(self, now_ms: float) -> float:
         """Running time at a time after the last step."""
         return int(call("running_at", self._pointer, int(now_ms * 1e6))) / 1e6
+
+
+class KeptLocks:
+    """Locks that are kept after their last user. Times are in milliseconds."""
+
+    def __init__(self) -> None:
+        self._pointer = call("locks_new")
+
+    def __del__(self) -> None:
+        call("locks_free", self._pointer)
+
+    def users(self, path: Path) -> "Users":
+        """Makes the users of a file."""
+        return Users(self, call("users_new", self._pointer, str(path).encode()))
+
+    def release(self, now_ms: float) -> float | None:
+        """Releases the locks whose time is over. Returns the time of the next call; None for none."""
+        found = int(call("locks_release", self._pointer, int(now_ms * 1e6)))
+        return found / 1e6 if found != 2**64 - 1 else None
+
+    @property
+    def due_ms(self) -> float:
+        """Last time at which `release` was to be called."""
+        return int(call("locks_due", self._pointer)) / 1e6
+
+
+class Users:
+    """Users of a file that is locked while it has some."""
+
+    def __init__(self, locks: KeptLocks, pointer: int) -> None:
+        self._locks = locks  # Keeps them alive.
+        self._pointer = pointer
+
+    def __del__(self) -> None:
+        call("users_free", self._pointer)
+
+    def add(self, now_ms: float) -> str:
+        """Adds a user. Returns `refused`, `added`, or `locked` if this user locked the file."""
+        return ("refused", "added", "locked")[call("users_add", self._pointer, int(now_ms * 1e6))]
+
+    def remove(self, now_ms: float) -> None:
+        """Removes a user."""
+        call("users_remove", self._pointer, int(now_ms * 1e6))
 
 
 def parse_spec(text: str | bytes) -> dict[str, Any]:

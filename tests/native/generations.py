@@ -37,15 +37,21 @@ def of(name: str, *generations: int, closed: bool = False, batch: int = 1, **mor
     return entry(name, generations=generations, closed=closed, batch=batch, **more)
 
 
-def lock(bench: Bench, generation: int, timeout_s: float = 0.05) -> AbstractContextManager[bool]:
+def lock(bench: Bench, generation: int, timeout_s: float = WAIT_LIMIT_S) -> AbstractContextManager[bool]:
     """Locks a generation as the controller does before it removes the generation."""
     return drain(bench.run_dir / "generations" / f"g.{generation}", timeout_s)
 
 
 def is_used(bench: Bench, generation: int) -> bool:
-    """Returns true if a request is bound to the generation."""
-    with lock(bench, generation) as locked:
+    """Returns true if a request is bound to the generation, or was until a moment ago."""
+    with lock(bench, generation, timeout_s=0) as locked:
         return not locked
+
+
+def is_unused(bench: Bench, generation: int) -> bool:
+    """Waits until no request is bound to the generation. Returns false if it takes too long."""
+    with lock(bench, generation) as locked:
+        return locked
 
 
 def rows_front(bench: Bench) -> Front:

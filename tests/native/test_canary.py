@@ -8,7 +8,7 @@ import pytest
 from tests.native import specs
 from tests.native.conftest import Bench, column
 from tests.native.core import Request
-from tests.native.generations import chosen, generations_of, is_used, lock, of, route, rows, rows_front, worker
+from tests.native.generations import chosen, generations_of, is_unused, lock, of, route, rows, rows_front, worker
 from tests.native.specs import ONE, spec
 from tests.native.test_flow import after
 from tests.waiting import eventually
@@ -138,7 +138,7 @@ def test_weights_end_with_the_route_that_has_them(bench: Bench) -> None:
     route(bench, of("new", 4))
     front.ask({"X": column(1)})  # The task has read the new route once this is answered.
     assert chosen([front.send({"X": column(n)}) for n in range(50)]) == {4}
-    eventually(lambda: not is_used(bench, 3) and not is_used(bench, 4))
+    assert is_unused(bench, 3) and is_unused(bench, 4)
 
 
 def test_weights_change_under_load(bench: Bench) -> None:
@@ -153,7 +153,7 @@ def test_weights_change_under_load(bench: Bench) -> None:
         while not stop.is_set():
             route(bench, weighted("old", 3), weighted("new", 4))
             route(bench, of("old", 3, batch=8, slots=4), of("new", 4, batch=8, slots=4, closed=True))
-            with lock(bench, 4, timeout_s=5) as locked:
+            with lock(bench, 4) as locked:
                 assert locked
                 route(bench, of("old", 3, batch=8, slots=4))
 

@@ -115,7 +115,9 @@ def test_a_deleted_slot_file_is_created_again(bench: Bench) -> None:
     bench.route("w")
     front = bench.front()
     front.ask({"X": column(1)})
-    slot(bench).unlink()
+    with drain(slot(bench), WAIT_LIMIT_S) as drained:
+        assert drained
+        slot(bench).unlink()
     worker.calls.clear()
     (request,) = occupy(front, worker)
     with drain(slot(bench), 0.05) as drained:

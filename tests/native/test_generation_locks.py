@@ -7,10 +7,20 @@ import pytest
 
 from tests.native.conftest import Bench, column
 from tests.native.core import Array
-from tests.native.generations import bound, chosen, is_used, lock, of, route, rows, rows_front, worker
+from tests.native.generations import (
+    bound,
+    chosen,
+    is_unused,
+    is_used,
+    lock,
+    of,
+    route,
+    rows,
+    rows_front,
+    worker,
+)
 from tests.native.specs import spec, task
 from tests.native.worker import Answer, Call, HangUp
-from tests.waiting import WAIT_LIMIT_S
 
 
 def test_a_generation_is_locked_while_a_request_uses_it(bench: Bench) -> None:
@@ -24,7 +34,7 @@ def test_a_generation_is_locked_while_a_request_uses_it(bench: Bench) -> None:
     assert is_used(bench, 3)
     old.answering.set()
     assert chosen([request]) == {3}
-    assert not is_used(bench, 3)
+    assert is_unused(bench, 3)
 
 
 def test_a_generation_is_locked_until_the_last_request_of_all_fronts_has_ended(bench: Bench) -> None:
@@ -40,7 +50,7 @@ def test_a_generation_is_locked_until_the_last_request_of_all_fronts_has_ended(b
         assert is_used(bench, 3)
         item.answering.set()
     assert chosen(requests) == {3}
-    assert not is_used(bench, 3)
+    assert is_unused(bench, 3)
 
 
 def test_a_split_request_uses_its_generation_until_its_last_item_is_answered(bench: Bench) -> None:
@@ -63,7 +73,7 @@ def test_a_split_request_uses_its_generation_until_its_last_item_is_answered(ben
         assert is_used(bench, 3)
         gate.release()
     request.wait()
-    assert not is_used(bench, 3)
+    assert is_unused(bench, 3)
 
 
 def test_a_failed_request_no_longer_uses_its_generation(bench: Bench) -> None:
@@ -76,7 +86,7 @@ def test_a_failed_request_no_longer_uses_its_generation(bench: Bench) -> None:
 
     old.handler = hang_up
     assert front.ask({"X": column(1)}).blame == "worker"
-    assert not is_used(bench, 3)
+    assert is_unused(bench, 3)
 
 
 @pytest.mark.parametrize("generations", [(), (3, 4)])
@@ -127,7 +137,7 @@ def test_a_generation_is_retired_under_load(bench: Bench) -> None:
         requests += [front.send(rows(1 + n)) for n in range(8)]
         route(bench, of("old", 3, closed=True), of("new", 4))
         requests += [front.send(rows(1 + n)) for n in range(8)]
-        with lock(bench, 3, WAIT_LIMIT_S) as locked:
+        with lock(bench, 3) as locked:
             assert locked
             calls = len(old.calls)
             requests += [front.send(rows(1 + n)) for n in range(8)]
