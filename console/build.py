@@ -27,6 +27,9 @@ MODE_VARIABLE = "JIGSAW_CONSOLE"
 _NODE = "node"
 """Folder of a Node.js that was downloaded, inside the folder of outputs and caches."""
 
+_PACKAGES_STAMP = Path("node_modules", ".jigsaw")
+"""File among the installed packages with the digest of their lockfile."""
+
 _INPUTS = ("package.json", "package-lock.json", "build.mjs", "tsconfig.json", "src")
 _NPM_OPTIONS = (
     # No package needs its scripts, which could do anything.
@@ -59,11 +62,12 @@ def build(*, sources: Path = SOURCES, folder: Path = FOLDER, develop: bool = Fal
     assets, stamp = folder / "assets", folder / "digest"
     wanted = digest(sources)
     with _locked(folder):
-        if (_read(stamp) == wanted and (assets / "index.html").is_file()) and not develop:
+        current = _read(stamp) == wanted and (assets / "index.html").is_file()
+        if current and (not develop or _has_packages(sources, develop=True)):
             return assets
         node = provide_node(folder / _NODE)
         _install_packages(sources, node, develop=develop)
-        if _read(stamp) == wanted and (assets / "index.html").is_file():
+        if current:
             return assets
         fresh = folder / "fresh"
         shutil.rmtree(fresh, ignore_errors=True)
@@ -127,19 +131,27 @@ def digest(sources: Path) -> str:
 
 def _install_packages(sources: Path, node: Node, *, develop: bool) -> None:
     """Installs exactly the packages of the lockfile, without their scripts, unless they are there."""
-    stamp = sources / "node_modules" / ".jigsaw"
-    lockfile = hashlib.sha256((sources / "package-lock.json").read_bytes()).hexdigest()
-    known = _read(stamp).split()
-    if known[:1] == [lockfile] and (not develop or "develop" in known):
+    if _has_packages(sources, develop=develop):
         return
     options = [*_NPM_OPTIONS, *([] if develop else ["--omit=dev"])]
     failure = (
         "The packages of the console cannot be installed. They are downloaded from the npm registry once; "
         "a wheel of jigsaw-triton needs neither them nor a network. npm says:"
     )
+    stamp = sources / _PACKAGES_STAMP
     stamp.unlink(missing_ok=True)
     run(node.npm_command("ci", *options), sources, node, failure=failure, timeout_s=_INSTALL_TIMEOUT_S)
-    stamp.write_text(f"{lockfile} {'develop' if develop else ''}\n", encoding="utf-8")
+    stamp.write_text(f"{_lockfile_digest(sources)} {'develop' if develop else ''}\n", encoding="utf-8")
+
+
+def _has_packages(sources: Path, *, develop: bool) -> bool:
+    """Returns True if the packages of the lockfile are installed."""
+    known = _read(sources / _PACKAGES_STAMP).split()
+    return known[:1] == [_lockfile_digest(sources)] and (not develop or "develop" in known)
+
+
+def _lockfile_digest(sources: Path) -> str:
+    return hashlib.sha256((sources / "package-lock.json").read_bytes()).hexdigest()
 
 
 def _read(path: Path) -> str:

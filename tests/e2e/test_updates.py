@@ -35,7 +35,7 @@ def test_updates_under_load_lose_no_request(shared: System, tmp_path: Path) -> N
             crowd.wait_answers(20)
             generation = shared.status()["generation"]
             status = shared.deploy(app, *gpus, *arguments)
-            assert status["generation"] == generation + 1
+            assert status["generation"] > generation
             crowd.wait_answers(20)
             crowd.assert_none_failed()
             return status

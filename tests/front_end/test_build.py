@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import subprocess
+import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hatchling.plugin.manager import PluginManager
 
 from console import build as module
 from console.build import SOURCES, build, digest, install
-from console.node import REQUIREMENT, BuildError, _pips, provide_node
+from console.node import REQUIREMENTS, BuildError, _pips, provide_node
 from hatch_build import NativeBuildHook
 
 NODE = """#!/bin/sh
@@ -135,6 +136,21 @@ def test_the_packages_of_developers_are_added(root: Path, tools: Tools) -> None:
     assert tools.calls() == ["npm", "node", "npm"]
 
 
+def test_no_node_is_looked_for_while_assets_and_packages_are_up_to_date(
+    root: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = assets(root, develop=True)
+
+    def missing(folder: Path) -> None:
+        raise BuildError("no Node.js is installed")
+
+    monkeypatch.setattr(module, "provide_node", missing)
+    assert assets(root, develop=True) == found
+    (root / "console" / "src" / "main.tsx").write_text("changed")
+    with pytest.raises(BuildError, match="no Node"):
+        assets(root, develop=True)
+
+
 def test_no_registry_is_an_error_that_says_so(root: Path, tools: Tools) -> None:
     tools.offline()
     with pytest.raises(BuildError, match=r"(?s)downloaded from the npm registry once.*ENOTFOUND"):
@@ -185,7 +201,7 @@ def test_a_missing_node_is_downloaded_once(no_node: Path, tmp_path: Path) -> Non
         node = provide_node(tmp_path / "node")
         assert node.program == tmp_path / "node" / "nodejs_of_the_test" / "bin" / "node"
     (call,) = (no_node / "pip.calls").read_text().splitlines()
-    assert call.endswith(f"--target {tmp_path / 'node'} {REQUIREMENT}")
+    assert call.endswith(f"--target {tmp_path / 'node'} --requirement {REQUIREMENTS}")
 
 
 def test_a_node_that_cannot_be_downloaded_is_an_error(no_node: Path, tmp_path: Path) -> None:
@@ -202,6 +218,25 @@ def test_a_pip_that_installs_for_the_user_does_not_hinder_the_download(
     monkeypatch.setenv("PIP_USER", "1")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(BuildError, match="No matching distribution"):
+        provide_node(tmp_path / "node")
+
+
+def test_a_download_that_differs_from_the_known_one_is_refused(
+    no_node: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (requirement,) = (line.split()[0] for line in REQUIREMENTS.read_text().splitlines() if "==" in line)
+    stem = requirement.replace("-", "_").replace("==", "-")
+    with zipfile.ZipFile(tmp_path / f"{stem}-py3-none-any.whl", "w") as archive:
+        archive.writestr("nodejs_of_the_test/bin/node", "")
+        archive.writestr("nodejs_of_the_test/lib/node_modules/npm/bin/npm-cli.js", "")
+        name, version = requirement.split("==")
+        archive.writestr(f"{stem}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(f"{stem}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{stem}.dist-info/RECORD", "")
+    monkeypatch.setattr("console.node._pips", _pips)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(BuildError, match="DO NOT MATCH THE HASHES"):
         provide_node(tmp_path / "node")
 
 

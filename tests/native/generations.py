@@ -13,6 +13,7 @@ from tests.native.core import Array, Front, Outcome, Request
 from tests.native.draining import drain
 from tests.native.specs import entry, spec, task
 from tests.native.worker import Call, Worker
+from tests.waiting import WAIT_LIMIT_S
 
 COLUMN = ("INT64", (-1, 1))
 
