@@ -114,16 +114,19 @@ class OperatedDeployment(ControlledDeployment):
         self.client.pause(paused)
 
     def wait_settled(self, after: int, reporter: Reporter = LOG) -> None:
-        """Reports events until no change is in progress.
+        """Reports events until no change is in progress, after the user has asked for one.
 
         Args:
             after: Number of the last event that is known.
             reporter: Receives the events as notes.
 
         Raises:
-            JigsawError: The last change failed.
+            JigsawError: The change that the user asked for failed, whatever has changed since.
         """
-        raise_failure(self.follow(reporter.note, after, _settled))
+        last = self.follow(reporter.note, after, _settled)
+        # A controller of an earlier release does not tell them apart, and one that has ended has one error.
+        asked = {name: last.get(f"asked_{name}", last[name]) for name in ("error", "error_code")}
+        raise_failure(asked if last["state"] == "ready" else last)
 
 
 def _settled(state: Mapping[str, Any]) -> bool:

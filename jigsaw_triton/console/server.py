@@ -117,6 +117,8 @@ class StatusServer:
                 "queued": state.queued is not None,
                 "error": state.error,
                 "error_code": state.error_code,
+                "asked_error": state.asked_error,
+                "asked_error_code": state.asked_error_code,
             }
         )
 

@@ -49,7 +49,9 @@ def answer(state: str, *texts: str, first: int = 1, error: str = "") -> dict[str
         {"id": first + i, "at": "2026-01-02T03:04:05.678+00:00", "kind": "note", "text": text}
         for i, text in enumerate(texts)
     ]
-    return {"events": events, "state": state, "queued": False, "error": error, "error_code": 1 if error else 0}
+    code = 1 if error else 0
+    asked = {"asked_error": error, "asked_error_code": code}
+    return {"events": events, "state": state, "queued": False, "error": error, "error_code": code, **asked}
 
 
 def stopped(state: dict[str, Any]) -> bool:
@@ -298,6 +300,22 @@ def test_a_failed_change_has_the_exit_code_of_its_error(code: int, exit_code: in
     with pytest.raises(JigsawError, match="no room") as caught:
         raise_failure({"error": "no room", "error_code": code})
     assert caught.value.exit_code == exit_code
+
+
+def test_a_change_that_failed_is_reported_although_a_later_one_succeeded(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(EventSource({**answer("ready"), "asked_error": "no room", "asked_error_code": 3}), monkeypatch)
+    with pytest.raises(JigsawError, match="no room") as caught:
+        deployment.wait_settled(0)
+    assert caught.value.exit_code == 3
+
+
+def test_an_error_of_a_change_that_nobody_asked_for_is_not_reported(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(EventSource({**answer("ready", error="no room"), "asked_error": "", "asked_error_code": 0}), monkeypatch)
+    deployment.wait_settled(0)
 
 
 def test_a_change_without_an_error_raises_nothing() -> None:

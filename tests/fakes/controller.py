@@ -132,7 +132,9 @@ class FakeController:
             self.interrupt()
         self._reported = True
         state = self.state if self.running else "stopped"
-        return {"events": [], "state": state, "queued": False, "error": self.error, "error_code": int(bool(self.error))}
+        code = int(bool(self.error))
+        asked = {"asked_error": self.error, "asked_error_code": code}
+        return {"events": [], "state": state, "queued": False, "error": self.error, "error_code": code, **asked}
 
     def rollback(self, generation: int | None) -> bool:
         self.rollbacks.append(generation)

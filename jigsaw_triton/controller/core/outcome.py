@@ -25,6 +25,8 @@ def issue(state: State, actions: Iterable[a.Action]) -> tuple[State, tuple[Outpu
 
 def ended(state: State, *, reviewed: bool = False) -> State:
     """Ends the request of the user, and sets the time of the next review."""
+    if state.asked is not None:
+        state = replace(state, asked_error=state.error, asked_error_code=state.error_code)
     return replace(state, asked=None, review_at_s=next_at_s(state, reviewed=reviewed))
 
 

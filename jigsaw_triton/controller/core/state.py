@@ -105,6 +105,9 @@ class State:
         linger_until_s: Time before which routes and pipelines of earlier generations stay.
         error: Error of the last change; empty if it succeeded.
         error_code: Exit code of that error.
+        asked_error: Error of the last change that the user asked for; empty if it succeeded. Later changes, which the
+            load or a lost GPU causes, leave it, so that whoever has asked learns of it.
+        asked_error_code: Exit code of that error.
         next_id: Id of the next action.
         next_generation: Number of the next generation.
     """
@@ -151,6 +154,8 @@ class State:
     linger_until_s: float = 0.0
     error: str = ""
     error_code: int = 0
+    asked_error: str = ""
+    asked_error_code: int = 0
     next_id: int = 1
     next_generation: int = 1
 

@@ -248,6 +248,21 @@ def test_a_gpu_that_is_lost_during_a_rollback_orders_the_rest_of_it_anew() -> No
     assert world.state.actual.workers.keys() == one.workers.keys()
 
 
+def test_whoever_asked_for_a_change_that_failed_learns_of_it_after_a_later_one() -> None:
+    more = worker("1/1g@2", ("t1", "b"), generation=2)
+    two, four = (bundle(number, [*BOTH.workers.values(), more]) for number in (2, 4))
+    world = World({1: BOTH, 2: two, 3: MOVED, 4: four})
+    world.send(e.DeployRequested(wanted()))
+    world.fault = lambda action: "stuck" if isinstance(action, a.Flip) and world.state.pending is not None else ""
+    world.send(e.DeployRequested(wanted(20.0)))
+    assert (world.state.error, world.state.asked_error) == ("stuck", "stuck")
+    world.fault = lambda _: ""
+    world.send(e.GpusLost(frozenset({ZERO})))
+    assert (world.state.error, world.state.asked_error) == ("", "stuck")
+    world.send(e.DeployRequested(wanted(20.0)))
+    assert (world.state.error, world.state.asked_error) == ("", "")
+
+
 def test_a_plan_is_carried_out_although_all_gpus_were_lost_when_it_was_asked_for() -> None:
     world = deployed()
     world.hold = lambda action: isinstance(action, a.Solve)
