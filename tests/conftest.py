@@ -25,7 +25,7 @@ E2E_SHARE = 0.8
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Collects without Python's garbage collector, which never looks at what is there after it: modules and tests."""
+    """Collects without Python's garbage collector, which later passes over the modules and tests that exist by then."""
     gc.disable()
     try:
         return (yield)

@@ -40,9 +40,9 @@ CLIENTS = 32
 ROUNDS = 6
 """Rounds for each round of the effort: a run differs by more from the next than the export costs."""
 
-IMPORTS_S, IDLE_S = 0.03, 0.01
+IMPORTS_S, IDLE_S = 0.03, 0.015
 """Processor time in seconds that the process that exports takes to start, at least, and between two looks once it has
-nothing to do, at most."""
+nothing to do, at most. The kernel counts in steps of 0.01 s."""
 
 SIDES = {"sampled": 0.01, "ten times": 0.1, "none": 0.0}
 """Name of a side -> share of the requests whose traces are exported; 0 without an export."""

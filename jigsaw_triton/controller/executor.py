@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +33,9 @@ from jigsaw_triton.runtime.dtypes import Arrays
 
 DRAIN_S = 60.0
 """Seconds to wait for batches in flight. The gateway's own deadline for a call is shorter."""
+
+_MOST_NAMED = 8
+"""Largest number of nodes that an error names for one reason. A convention: a cluster may have two thousand."""
 
 
 class Executor:
@@ -241,10 +244,17 @@ def _without_gpus(action: a.Solve, surveyed: Collection[GpuId]) -> InputError:
     """
     nodes = {gpu.id.node for gpu in action.wanted.cluster.gpus}
     withdrawn = {gpu.node for gpu in surveyed if gpu in action.cordoned}
-    parts = [("lost", nodes - withdrawn), ("withdrawn", withdrawn)]
-    text = ", ".join(f"node {node} is {why}" for why, those in parts for node in sorted(those))
+    text = ", ".join((*_named(nodes - withdrawn, "lost"), *_named(withdrawn, "withdrawn")))
     hint = "return a node with `jigsaw-triton node uncordon NODE`, or wait until a lost one is back"
     return InputError(f"no GPU is left: {text}", hint=hint)
+
+
+def _named(nodes: Collection[str], why: str) -> Iterator[str]:
+    """Yields the reason for each node, and only the number of the nodes beyond `_MOST_NAMED`."""
+    for node in sorted(nodes)[:_MOST_NAMED]:
+        yield f"node {node} is {why}"
+    if (more := len(nodes) - _MOST_NAMED) > 0:
+        yield f"{more} more {'is' if more == 1 else 'are'} {why}"
 
 
 def _request(samples: Mapping[str, Path]) -> Arrays | None:

@@ -84,19 +84,28 @@ class IdleFleet:
         return replace(cluster, gpus=tuple(gpu for gpu in cluster.gpus if gpu.id not in self._lost))
 
 
-def test_a_plan_without_a_gpu_names_the_nodes_that_it_lacks(run_dir: Path) -> None:
+@pytest.mark.parametrize(
+    ("lost", "text"),
+    [
+        (["b"], "node b is lost"),
+        ([f"b{n}" for n in range(9)], ", ".join([*(f"node b{n} is lost" for n in range(8)), "1 more is lost"])),
+        ([f"b{n}" for n in range(10)], ", ".join([*(f"node b{n} is lost" for n in range(8)), "2 more are lost"])),
+    ],
+)
+def test_a_plan_without_a_gpu_names_the_nodes_that_it_lacks(run_dir: Path, lost: Sequence[str], text: str) -> None:
     paths = Paths(run_dir / "state", run_dir)
     paths.state.mkdir()
     _, wanted = graphs_of(1)
     (here,) = wanted.cluster.gpus
-    there = replace(here, id=GpuId("b", 0))
-    wanted = replace(wanted, cluster=replace(wanted.cluster, gpus=(here, there)))
+    there = tuple(replace(here, id=GpuId(node, 0)) for node in lost)
+    wanted = replace(wanted, cluster=replace(wanted.cluster, gpus=(here, *there)))
     cordoned = frozenset({here.id})
     action = a.Solve(wanted, DEMAND_RPS, 2, "node a is drained", None, wanted.graphs, cordoned=cordoned)
     with closing(Journal(paths.journal)) as journal:
-        executor = Executor(paths, cast(Fleet, IdleFleet({there.id})), {}, journal, PlanningProcess())
-        with pytest.raises(InputError, match="no GPU is left: node b is lost, node a is withdrawn"):
+        executor = Executor(paths, cast(Fleet, IdleFleet({gpu.id for gpu in there})), {}, journal, PlanningProcess())
+        with pytest.raises(InputError) as caught:
             asyncio.run(executor.solve(action, Actual(), frozenset()))
+    assert caught.value.message == f"no GPU is left: {text}, node a is withdrawn"
 
 
 def test_all_routes_get_the_epoch_of_a_controller_that_begins_another_one(run_dir: Path) -> None:

@@ -103,7 +103,7 @@ def _systemd(
     """
     if agent is None and (unused := _on_command_line("listen", "certificates")):
         message = f"Only an agent takes {unused}: add --agent NODE, or omit {unused}."
-        raise click.UsageError(f"{message} front.yaml and cluster.yaml have the addresses of a front and a gateway.")
+        raise click.UsageError(f"{message} A front and a deployment have theirs in front.yaml and cluster.yaml.")
     if front is not None:
         if agent is not None:
             raise click.UsageError("An agent and a front have a unit each; omit --agent or --front.")
