@@ -7,6 +7,7 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.canary import Watch
 from jigsaw_triton.controller.core.canary_room import canary_obstacle
+from jigsaw_triton.controller.core.complete_routes import leads_nowhere
 from jigsaw_triton.controller.core.generation import Canary, Generation, Wanted
 from jigsaw_triton.controller.core.lost_gpus import without_lost
 from jigsaw_triton.controller.core.outcome import Outcome, issue, quiet, rate, settled
@@ -77,9 +78,16 @@ def solve(
 
 
 def adopt(state: State, action: a.Solve, solved: e.Solved) -> Outcome:
-    """Starts the transition to a new plan."""
+    """Starts the transition to a new plan, unless that leads to a generation that cannot answer without lost GPUs."""
     new = Generation(action.wanted, solved.plan, solved.bundle)
     state = replace(state, solved=None)
+    # A plan without the GPUs that were lost when it was asked for may have one that is back, which is known here later.
+    outdated = action.restored is not None or not state.lost <= action.lost
+    if outdated and leads_nowhere(state.running, new, state.lost):
+        lost = ", ".join(map(str, sorted(state.lost)))
+        error = f"nothing was changed: the new generation cannot answer without the lost GPUs {lost}"
+        state = replace(state, phase=settled(state), error=error, error_code=StateError.exit_code)
+        return quiet(state), (a.Report("error", error, StateError.exit_code),)
     demand = ", ".join(f"{name} at {rate(rps)}" for name, rps in action.demand_rps.items())
     slices = f"{new.plan.slices_used} of {new.plan.slices_total} slices"
     report = a.Report("plan", f"generation {new.bundle.generation} for {demand} uses {slices} ({action.reason})")

@@ -23,6 +23,13 @@ def answers_without(generation: Generation, lost: Collection[GpuId]) -> bool:
     return all(any(entry.worker in left for entry in task.route) for task in tasks)
 
 
+def leads_nowhere(running: Generation | None, new: Generation | None, lost: Collection[GpuId]) -> bool:
+    """Returns True if lost GPUs leave a new generation without a worker for a task, but not the one that serves."""
+    if running is None or new is None or new is running:
+        return False
+    return answers_without(running, lost) and not answers_without(new, lost)
+
+
 def complete_routes(actual: Actual, running: Generation, lost: Collection[GpuId]) -> Routes:
     """Returns the routes to set so that new requests are bound to generations with a worker left for each task.
 

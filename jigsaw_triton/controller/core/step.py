@@ -14,7 +14,7 @@ from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.adoption import absorb_review, adopt, solve
 from jigsaw_triton.controller.core.canary import Verdict, Watch
 from jigsaw_triton.controller.core.change import advance_change, advance_stop, lead_on, restore
-from jigsaw_triton.controller.core.complete_routes import answers_without
+from jigsaw_triton.controller.core.complete_routes import answers_without, leads_nowhere
 from jigsaw_triton.controller.core.gateway_content import lingering
 from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.load import absorb_times, demand_with, follow_load, learned, replan, review
@@ -168,7 +168,7 @@ def _absorb_lost(state: State, gpus: Collection[GpuId]) -> Outcome:
         if all(isinstance(action, a.BringUp | a.LoadModels) for action in under_way):
             # These may take minutes. The stages that set routes, or wait for requests, are short.
             state, led = lead_on(state)
-        if _leads_nowhere(state):
+        if not state.failed and leads_nowhere(state.running, state.pending, state.lost):
             names = ", ".join(map(str, newly))
             error = f"GPU {names} is lost, and the new generation cannot answer without it"
             state = replace(state, failed=True, error=error, error_code=StateError.exit_code)
@@ -177,14 +177,6 @@ def _absorb_lost(state: State, gpus: Collection[GpuId]) -> Outcome:
         watch = watch.ended(Verdict(False, f"GPU {', '.join(map(str, newly))} is lost"))
     state, verdict = _absorb_verdict(state, watch)
     return state, (*reports, *led, *verdict)
-
-
-def _leads_nowhere(state: State) -> bool:
-    """Returns True if lost GPUs leave the new generation without a worker for a task, but not the one that serves."""
-    running, new = state.running, state.pending
-    if running is None or new is None or new is running or state.failed:
-        return False
-    return answers_without(running, state.lost) and not answers_without(new, state.lost)
 
 
 def _absorb_verdict(state: State, watch: Watch | None) -> Outcome:

@@ -229,6 +229,38 @@ def test_no_generation_begins_to_serve_that_cannot_answer_without_a_lost_gpu() -
     assert world.state.actual.workers.keys() == MOVED.workers.keys()
 
 
+def test_no_plan_is_adopted_that_cannot_answer_without_a_gpu_lost_while_it_was_made() -> None:
+    """Its worker on the lost GPU exists already, so that no stage of the change would fail."""
+    one = bundle(1, [worker("0/1g@0", ("t0", "a")), *MOVED.workers.values()])
+    two = bundle(2, [worker("0/1g@0", ("t0", "a")), worker("1/1g@0", ("t1", "b"), generation=2)])
+    world = World({1: one, 2: two, 3: bundle(3, MOVED.workers.values())})
+    world.send(e.DeployRequested(wanted()))
+    world.hold = lambda action: isinstance(action, a.Solve)
+    world.send(e.DeployRequested(wanted(20.0)))
+    world.send(e.GpusLost(frozenset({ZERO})))
+    done = len(world.done)
+    world.end()
+    error = "nothing was changed: the new generation cannot answer without the lost GPUs n/0"
+    assert ("error", error) in world.reports
+    assert len(world.done) == done and world.state.phase is Phase.SOLVING
+    world.hold = lambda _: False
+    world.end()
+    assert world.state.actual.workers.keys() == MOVED.workers.keys()
+
+
+def test_no_earlier_generation_is_restored_that_cannot_answer_without_a_lost_gpu() -> None:
+    world = World({1: BOTH, 2: MOVED, 3: "no plan", 4: bundle(4, BOTH.workers.values())})
+    world.send(e.DeployRequested(wanted()))
+    earlier = world.state.running
+    assert earlier is not None
+    world.send(e.DeployRequested(wanted(20.0)))
+    world.send(e.GpusLost(frozenset({ZERO})))
+    done = len(world.done)
+    world.send(e.RollbackRequested(earlier))
+    assert "nothing was changed" in world.state.error
+    assert len(world.done) == done and world.state.phase is Phase.READY
+
+
 def test_a_gpu_that_is_lost_during_a_rollback_orders_the_rest_of_it_anew() -> None:
     more = worker("1/1g@3", ("t1", "a"))
     one = bundle(1, [*BOTH.workers.values(), worker("1/1g@1", ("t0", "a")), more])
