@@ -34,8 +34,8 @@ from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId
 log = logging.getLogger(__name__)
 
 
-_ANSWER_S = 2.0
-"""Seconds that the agent may take to answer with lost GPUs or records of batches, for which other nodes wait."""
+_TRACES_S = 2.0
+"""Seconds that the agent may take to answer with records of batches, for which other nodes wait."""
 
 
 class RemoteNode:
@@ -184,7 +184,8 @@ class RemoteNode:
         if not known:
             return frozenset()
         try:
-            found = await self._calls.get("/lost", timeout_s=_ANSWER_S)
+            # When a GPU has just failed, its driver may take seconds to say so.
+            found = await self._calls.get("/lost")
             self._lost = frozenset(GpuId(self.name, index) for index in found["lost"])
         except JigsawError as error:
             # Trouble of one node must not hide the loss of another one.
@@ -210,7 +211,7 @@ class RemoteNode:
         """Returns the records of traced batches since the last call; none if the node is away."""
         with contextlib.suppress(JigsawError):
             if not self.away:
-                return list((await self._calls.get("/traces", timeout_s=_ANSWER_S))["lines"])
+                return list((await self._calls.get("/traces", timeout_s=_TRACES_S))["lines"])
         return []
 
     async def bring_up(self, worker: Worker) -> None:

@@ -78,7 +78,10 @@ class Machine(RuleBasedStateMachine):
         if not error:
             self._carry_out(action)
         if error:
-            self.stuck.update(action.models if isinstance(action, a.UnloadGateway | a.UnloadModels) else ())
+            if isinstance(action, a.UnloadGateway | a.UnloadModels):
+                self.stuck.update(action.models)
+            elif isinstance(action, a.SetRoutes) and self.state.running is self.state.pending:
+                self.stuck.update(action.routes)
             self.send(e.Failed(number, error))
         elif isinstance(action, a.Solve):
             assert made is not None
@@ -218,7 +221,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def no_request_is_routed_to_what_is_not_loaded(self) -> None:
-        """Routes that could not be removed, because a request in them did not end, lose their workers in the end."""
+        """Old routes that could not be removed or changed after the switch lose their workers in the end."""
         loaded = {(w.name, m.name) for w in self.state.actual.workers.values() for m in w.models}
         for name, route in self.state.actual.routes.items():
             if name in self.stuck:

@@ -125,6 +125,8 @@ def full_state() -> State:
         linger_until_s=1.0,
         error="broken",
         error_code=1,
+        asked_error="broken",
+        asked_error_code=1,
     )
     assert changed(State(), full).keys() == {field.name for field in fields(State)}
     return full
