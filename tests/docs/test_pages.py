@@ -93,7 +93,7 @@ def run_commands(page: str, run: Run) -> None:
             subprocess.run(["bash", "-euc", line], check=True, timeout=WAIT_LIMIT_S)
             continue
         _, *words = shlex.split(line, comments=True)
-        # Of the folders of a reader's machine, the tests have their own.
+        # The tests have folders of their own in place of those of a reader's machine.
         words = [word.replace("/srv/", "").replace("/var/lib/", "") for word in words]
         result = run(*words)
         # Machines lack different things. If one of them is needed, `doctor` exits with 1, as for an unexpected error.
