@@ -5,8 +5,8 @@
 #include <cstring>
 #include <new>
 
-#include "core/engine.h"
 #include "core/front.h"
+#include "core/work.h"
 
 namespace jigsaw {
 namespace {
