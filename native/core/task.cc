@@ -99,19 +99,21 @@ void Task::record_sojourn(const Job& job, Time until) {
   sojourns_.record(sojourn, expected_wait(until) + min_service_time(until), until);
 }
 
-bool Task::serves(GenerationSet generation, Time at) {
+GenerationSet Task::served(Time at) {
   estimates_.update(at);
-  return estimates_.usable().open & generation;
+  return estimates_.usable().open;
 }
 
-std::shared_ptr<Generation> Task::drawn(GenerationSet generations, Time at) {
+void Task::note_failure(std::string reason) {
+  last_failure_ = std::move(reason);
+  estimates_.expire();
+}
+
+std::shared_ptr<Generation> Task::drawn(GenerationSet generations) {
   std::vector<const Weighted*> able;
   double sum = 0;
   for (const Weighted& it : route_.weighted()) {
     if (!(it.generation->bit & generations)) continue;
-    bool serves = std::all_of(front_.tasks().begin(), front_.tasks().end(),
-                              [&](const auto& task) { return task->serves(it.generation->bit, at); });
-    if (!serves) continue;
     able.push_back(&it);
     sum += it.weight;
   }
@@ -124,9 +126,10 @@ std::shared_ptr<Generation> Task::drawn(GenerationSet generations, Time at) {
   return able.back()->generation;
 }
 
-void Task::draw(Binding& binding, Time at) {
+void Task::draw(Flow& flow, Time at) {
+  Binding& binding = flow.binding();
   while (!route_.weighted().empty() && !binding.only()) {
-    std::shared_ptr<Generation> found = drawn(binding.generations(), at);
+    std::shared_ptr<Generation> found = drawn(flow.served(at));
     if (!found) return;
     bool locked = false;
     // The controller holds the lock while it waits for the last requests of a generation.
@@ -141,7 +144,7 @@ void Task::enqueue(Job& job, Work& work, Time at) {
   metrics_.requests.add(1);
   Piece piece(&job, 0, job.items);
   job.flow->hold();
-  draw(job.flow->binding(), at);
+  draw(*job.flow, at);
   estimates_.update(at);
   const FrontSpec& spec = front_.spec();
   if (queue_.pieces() >= spec.max_requests || queue_.bytes() + job.size > spec.max_bytes) {
@@ -258,7 +261,8 @@ void Task::dispatch(Work& work, Time at) {
     blocked_since_ = blocked_ ? std::min(blocked_since_, at) : kNever;
     if (blocked_ && at < blocked_since_ + kMaxBlockedTime) break;
     blocked_since_ = kNever;
-    const Entry* entry = balancer_.choose(*first, generations, queue_.items(), at);
+    GenerationSet preferred = first->job->flow->preferred(at);
+    const Entry* entry = balancer_.choose(*first, preferred, queue_.items(), at);
     if (!entry) {
       if (queue_.uniform()) break;
       waiting.push_back(generations);
@@ -295,7 +299,7 @@ void Task::dispatch(Work& work, Time at) {
     }
     int64_t items = 0;
     for (const Piece& piece : pieces) items += piece.size();
-    balancer_.count(generations, entry->route.variant, items);
+    balancer_.count(preferred, entry->route.variant, items);
     engine_.calls().begin(work, *this, *entry, std::move(pieces), at);
   }
   front_.unblock_predecessors(index_, work, at);

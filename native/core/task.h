@@ -75,11 +75,11 @@ class Task {
   // Longest latency SLO of the route's entries, in milliseconds; 0 if none has one.
   double longest_slo_ms() const { return route_.longest_slo_ms(); }
 
-  // Returns true if an open entry of a generation has a worker that can be used.
-  bool serves(GenerationSet generation, Time at);
+  // Returns the generations of open entries whose workers are usable.
+  GenerationSet served(Time at);
 
-  // Remembers the last failure of a worker for error messages.
-  void note_failure(std::string reason) { last_failure_ = std::move(reason); }
+  // Notes that a call to a worker has failed. The reason is for error messages.
+  void note_failure(std::string reason);
 
   // Reads the route file if it has changed. Returns true if the route was replaced.
   bool refresh_route();
@@ -92,10 +92,9 @@ class Task {
 
  private:
   // Binds a request to a generation if the route weights its generations and the request is bound to none yet.
-  void draw(Binding& binding, Time at);
-  // Returns a generation by the weights, among those that may answer such requests and whose workers can serve at all
-  // tasks of the front; nullptr if there is none.
-  std::shared_ptr<Generation> drawn(GenerationSet generations, Time at);
+  void draw(Flow& flow, Time at);
+  // Returns one of these generations by the weights; nullptr if none of them has a weight.
+  std::shared_ptr<Generation> drawn(GenerationSet generations);
   // Returns the time since which no worker that may answer such requests can be reached; kNever if one can.
   Time unreachable_since(GenerationSet generations, Time at);
   // Ends the use of a piece whose request has ended, is cancelled or is late. Returns true if it did so.
