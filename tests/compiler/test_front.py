@@ -28,7 +28,7 @@ from tests.fakes.graphs import (
     step,
     task,
 )
-from tests.native.core import parse_spec
+from tests.native.parts import parse_spec
 
 ROUTE = (RouteEntry("w0", "m", 8, 2), RouteEntry("w1", "m", 4, 3))
 

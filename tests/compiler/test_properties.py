@@ -19,7 +19,7 @@ from jigsaw_triton.runtime.chains import members
 from jigsaw_triton.runtime.spec import CLOCK_TENSOR, CONDITION_INPUT, TOKEN_OUTPUT
 from tests.compiler.samples import compiled, plan, spec_of, spec_text
 from tests.fakes.graphs import graph, task, variants
-from tests.native.core import parse_route, parse_spec
+from tests.native.parts import parse_route, parse_spec
 
 TYPES = st.builds(
     TensorType, st.sampled_from(["FP32", "UINT8", "BYTES"]), st.sampled_from([(1,), (4,), (-1, 4), (-1, -1, 3)])
