@@ -32,7 +32,12 @@ def check(checkout: Path, python: Path | str | None) -> str:
     variables = {key: value for key, value in os.environ.items() if key not in ("PYTHON", "MAKEFLAGS", "MAKELEVEL")}
     named = [] if python is None else [f"PYTHON={python}"]
     ran = subprocess.run(
-        ["make", "--silent", ".python", *named], cwd=checkout, env=variables, capture_output=True, text=True, check=False
+        ["make", "--silent", ".python", *named],
+        cwd=checkout,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     message, _, rest = ran.stderr.partition("\n")
     assert (ran.returncode == 0) == (message == "")
