@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SUPPORTED := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
+VERSION := import sys; print("%d.%d" % sys.version_info[:2])
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do "$$p" -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
 
 CXX_SOURCES = $(wildcard native/*/*.h native/*/*.cc)
@@ -15,19 +16,27 @@ UNIT_RUN = $(RUN) -n auto --maxprocesses 4 -m
 # Python keeps compiled modules, whatever the environment says: the tests start hundreds of Python processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test test-all types test-fast coverage test-sanitizers tidy bench wheel docs format clean
+.PHONY: setup demo test test-all types test-fast coverage test-sanitizers tidy bench wheel docs format clean .python
 
 # The installation compiles the backend and bundles the web console. Later runs build only what has changed.
 setup: $(STAMP)
 	@$(BIN)/python -m native.build --fetch
 	@$(BIN)/python -m console.build
 
-$(STAMP): pyproject.toml hatch_build.py
+$(STAMP): pyproject.toml hatch_build.py | .python
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or 3.12 with the venv module was found. Install one (Debian, Ubuntu: apt-get install python3.12-venv), or name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || { echo "creating $(VENV) with $(PYTHON)"; "$(PYTHON)" -m venv $(VENV); }
 	@echo "installing jigsaw-triton and its dependencies into $(VENV) (a few minutes the first time)"
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[apps,dev]'
 	@touch $@
+
+# Checks an interpreter that the user names, before something is installed. An existing $(VENV) keeps its own.
+.python:
+ifneq ($(origin PYTHON),file)
+	@"$(PYTHON)" -c '$(SUPPORTED)' >/dev/null 2>&1 || { echo "PYTHON=$(PYTHON) is no Python 3.11 or 3.12 with the venv module. Name another, or install it (Debian, Ubuntu: apt-get install python3.12-venv)." >&2; exit 1; }
+	@asked=$$("$(PYTHON)" -c '$(VERSION)') && has=$$($(BIN)/python -c '$(VERSION)' 2>/dev/null || echo "$$asked") && \
+	    test "$$has" = "$$asked" || { echo "$(VENV) has Python $$has, but PYTHON=$(PYTHON) is Python $$asked. Run make clean to remove $(VENV), or leave PYTHON out." >&2; exit 1; }
+endif
 
 demo: setup
 	@$(BIN)/python -m demo $(DRIVER)

@@ -7,6 +7,13 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+# pip learns which versions are supported from the wheel, after it has built all of it.
+if sys.version_info[:2] not in ((3, 11), (3, 12)):
+    sys.exit(
+        f"jigsaw-triton needs Python 3.11 or 3.12, but {sys.executable} is Python {sys.version_info[0]}."
+        f"{sys.version_info[1]}. Create the virtual environment with one of them: python3.12 -m venv .venv"
+    )
+
 # pip runs the build in an isolated environment, where the checkout is not on sys.path.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 

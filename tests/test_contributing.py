@@ -35,7 +35,8 @@ def test_links_on_the_page_lead_to_files(page: str) -> None:
 def test_every_target_of_make_is_described() -> None:
     (phony,) = re.findall(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     described = re.findall(r"^\| `make (\S+)`", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
-    assert sorted(described) == sorted(phony.split())
+    # A target that begins with a dot is a step of others.
+    assert sorted(described) == sorted(name for name in phony.split() if not name.startswith("."))
 
 
 def test_ci_runs_the_whole_test_on_every_supported_python() -> None:

@@ -79,7 +79,7 @@ def test_a_model_that_fails_is_not_added(tmp_path: Path, old: str, new: str, mes
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_outputs_of_torchscript_are_counted_if_they_have_no_names(tmp_path: Path) -> None:
     import torch
 

@@ -65,7 +65,7 @@ def locator(script: Script, folder: Path, name: str) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_accuracy_is_what_graph_yaml_says(application: Path, script: Script, name: str) -> None:
     examples = list(script(f"{application.name}/labels.py").examples())
@@ -96,7 +96,7 @@ def test_locating_is_as_accurate_as_graph_yaml_says(script: Script, strip_folder
     assert variant["yields"] == {"DIGITS": pytest.approx(yields, abs=0.1), "COLUMN": pytest.approx(yields, abs=0.1)}
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_the_golden_strip_is_read(script: Script, strip_folder: Path) -> None:
     strip, truth = golden(strip_folder, "strip.npy"), golden(strip_folder, "strip.json")
     outputs = locator(script, strip_folder, "windows")({"STRIP": strip[None]})
@@ -108,7 +108,7 @@ def test_the_golden_strip_is_read(script: Script, strip_folder: Path) -> None:
     assert digit[:, 0].tolist() == truth["DIGIT"]
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_the_golden_digit_is_read(script: Script) -> None:
     folder = applications_dir() / "digits"
     fetch_application(folder, lambda _line: None)

@@ -1,3 +1,6 @@
+import runpy
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -5,7 +8,9 @@ import pytest
 from hatchling.builders.config import BuilderConfig
 from hatchling.metadata.core import ProjectMetadata
 from hatchling.plugin.manager import PluginManager
+from packaging.specifiers import SpecifierSet
 
+import hatch_build
 from hatch_build import NativeBuildHook
 from native import build
 from native.compiler import ZIG_REQUIREMENT, Compiler
@@ -52,3 +57,24 @@ def test_zig_is_required_only_without_a_compiler(root: Path, programs: Path) -> 
     assert hook(root).dependencies() == [ZIG_REQUIREMENT]
     write_compiler(programs / "g++")
     assert hook(root).dependencies() == []
+
+
+@pytest.mark.parametrize("version", [(3, 10, 14), (3, 13, 0)])
+def test_an_unsupported_python_is_refused_before_anything_is_built(
+    version: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "version_info", version)
+    with pytest.raises(SystemExit, match=rf"needs Python 3\.11 or 3\.12, but .* is Python 3\.{version[1]}\. Create "):
+        runpy.run_path(hatch_build.__file__)
+
+
+def test_the_versions_that_pip_may_install_for_are_built_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tomllib.loads(Path(hatch_build.__file__).with_name("pyproject.toml").read_text())["project"]
+    for minor in range(8, 16):
+        monkeypatch.setattr(sys, "version_info", (3, minor, 1))
+        refused = False
+        try:
+            runpy.run_path(hatch_build.__file__)
+        except SystemExit:
+            refused = True
+        assert refused == (f"3.{minor}.1" not in SpecifierSet(project["requires-python"]))

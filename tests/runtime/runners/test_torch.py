@@ -24,13 +24,13 @@ def folder(tmp_path: Path) -> Path:
         def forward(self, a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return a - b, a * b
 
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns((DeprecationWarning, FutureWarning), match="torch.jit"):
         torch.jit.trace(Both(), (torch.ones(1, 2), torch.ones(1, 2))).save(str(tmp_path / "model.pt"))
     return tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_inputs_and_outputs_are_positional(folder: Path) -> None:
     runner = load_runner(folder, RunnerSpec("torch", (A, B), (SUM, PRODUCT)))
     a = np.array([[5, 6]], np.float32)
@@ -42,7 +42,7 @@ def test_inputs_and_outputs_are_positional(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_bf16_tensors_are_exchanged_bit_for_bit(folder: Path) -> None:
     tensors = [TensorSpec(name, "BF16", (2,)) for name in ("A", "B", "SUM", "PRODUCT")]
     runner = load_runner(folder, RunnerSpec("torch", tuple(tensors[:2]), tuple(tensors[2:])))
@@ -52,7 +52,7 @@ def test_bf16_tensors_are_exchanged_bit_for_bit(folder: Path) -> None:
     assert (result["SUM"].tobytes(), result["PRODUCT"].tobytes()) == (one.tobytes(), two.tobytes())
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_a_wrong_number_of_outputs_is_an_error(folder: Path) -> None:
     runner = load_runner(folder, RunnerSpec("torch", (A, B), (SUM,)))
     ones = np.ones((1, 2), np.float32)
@@ -61,7 +61,7 @@ def test_a_wrong_number_of_outputs_is_an_error(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 @pytest.mark.parametrize("form", ["dictionary", "named tuple"])
 def test_tensors_are_matched_by_the_names_that_the_model_has(tmp_path: Path, form: str) -> None:
     import torch
@@ -83,7 +83,7 @@ def test_tensors_are_matched_by_the_names_that_the_model_has(tmp_path: Path, for
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_an_output_that_a_dictionary_lacks_is_an_error(tmp_path: Path) -> None:
     import torch
 
