@@ -17,13 +17,16 @@ from jigsaw_triton.planner.transition.generations import Content, Generations
 from jigsaw_triton.planner.transition.transition import Transition, transition
 
 
-def ordered(actual: Actual, running: Generation | None, target: Generation) -> Transition:
+def ordered(
+    actual: Actual, running: Generation | None, target: Generation, lost: Collection[GpuId] = ()
+) -> Transition:
     """Returns the planner's steps from the workers that exist to those of a generation.
 
     Args:
         actual: Servers and models that exist now. They may be those of a change that was interrupted.
         running: Generation that serves; None if none does.
         target: Generation to serve next.
+        lost: GPUs whose workers answer nothing, so that they count as no capacity.
     """
     wanted, demand = target.wanted, target.plan.graphs
     existing = _carrying(actual, running)
@@ -38,15 +41,19 @@ def ordered(actual: Actual, running: Generation | None, target: Generation) -> T
     )
     plan = replace(target.plan, gpus=placed_gpus(target.bundle.workers.values()))
     reloads, restarts = _reloads(existing, target)
-    generations = _generations(actual, existing, running, target)
+    generations = _generations(actual, existing, running, target, lost)
     return transition(problem, plan, wanted.options, reloads=reloads, restarts=restarts, generations=generations)
 
 
 def _generations(
-    actual: Actual, existing: Iterable[Worker], running: Generation | None, target: Generation
+    actual: Actual,
+    existing: Iterable[Worker],
+    running: Generation | None,
+    target: Generation,
+    lost: Collection[GpuId],
 ) -> Generations:
-    """Returns the generations of the models that exist and of those that the target has."""
-    present, wanted = _contents(existing), _contents(target.bundle.workers.values())
+    """Returns the generations of the models that exist and of those that the target has; none of those that are lost."""
+    present, wanted = _contents(existing, lost), _contents(target.bundle.workers.values(), lost)
     if running is None:
         return Generations(present, wanted, (), _answers(target))
     graphs = target.wanted.graphs.keys() & running.bundle.graphs.keys()
@@ -63,9 +70,12 @@ def _generations(
     return Generations(present, wanted, _answers(running), _answers(target), separate, reluctant)
 
 
-def _contents(workers: Iterable[Worker]) -> dict[tuple[Place, str, str, str], Content]:
+def _contents(workers: Iterable[Worker], lost: Collection[GpuId]) -> dict[tuple[Place, str, str, str], Content]:
+    """Returns the contents of the models on slices; None for those on lost GPUs, which belong to no generation."""
     return {
-        ((worker.place.gpu, worker.place.placement), model.graph, model.task, model.variant): model.answers
+        ((worker.place.gpu, worker.place.placement), model.graph, model.task, model.variant): (
+            model.answers if worker.place.gpu not in lost else None
+        )
         for worker in workers
         if worker.place is not None
         for model in worker.models

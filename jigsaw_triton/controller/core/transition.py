@@ -18,14 +18,16 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.counterparts import in_other_chains
 from jigsaw_triton.controller.core.gateway_content import (
+    at_any_time,
     by_kind,
+    followed,
     gateway_names,
     handed_over,
     lingering,
     missing,
+    obstructive,
     parting,
     task_names,
-    unused,
 )
 from jigsaw_triton.controller.core.generation import Canary, Generation
 from jigsaw_triton.controller.core.interim_routes import (
@@ -35,6 +37,7 @@ from jigsaw_triton.controller.core.interim_routes import (
     closing,
     handover,
     interim_routes,
+    opened,
 )
 from jigsaw_triton.controller.core.order import by_place, displaced, ordered
 from jigsaw_triton.controller.core.stage import Stage
@@ -115,11 +118,11 @@ class _Change:
 
     def stages(self) -> tuple[Stage, ...]:
         """Returns the stages."""
-        steps = ordered(self._actual, self._running, self._target).steps
+        steps = ordered(self._actual, self._running, self._target, self._lost).steps
         self._first = (*self._gateway(), *self._steps_workers())
-        if names := unused(self._actual, self._running, self._target):
+        if names := obstructive(self._actual, self._running, self._target):
             self._add("prepare the gateway", ())
-            self._add("remove the routes of a generation that failed before it served", _unload(names))
+            self._add("remove the routes of generations that do not serve", _unload(names))
         for number, step in enumerate(steps, 1):
             begin = len(self._stages)
             self._take(step)
@@ -161,6 +164,7 @@ class _Change:
             case "instances" | "variant":
                 self._leave(self._displaced(step.changes))
                 if step.beside:
+                    self._return()
                     self._make_room(self._staying(step.changes))
                     self._add("load models beside those that serve", self._loads(self._staying(step.changes)))
                 else:
@@ -168,6 +172,7 @@ class _Change:
                 self._start(step)
                 self._join(step)
             case "add":
+                self._return()
                 self._start(step)
                 self._join(step)
             case "geometry":
@@ -262,7 +267,8 @@ class _Change:
         self._add("drain these workers", [a.Drain(worker, _names(models)) for worker, models in leaving.items()])
 
     def _interim(self, leaving: Collection[Served] = ()) -> Routes:
-        return interim_routes(self._answering(), self._running, self._target, self._moment, leaving)
+        routes = interim_routes(self._answering(), self._running, self._target, self._moment, leaving)
+        return followed(self._actual, self._running, routes)
 
     def _joining(self) -> set[str]:
         """Returns the graphs for which the new generation answers requests although it lacks the running chains."""
@@ -271,6 +277,15 @@ class _Change:
             return set()
         joining = {name for name, share in self._moment.shares.items() if share != RUNNING}
         return {name for name in joining if in_other_chains(running, self._target, name)}
+
+    def _return(self) -> None:
+        """Adds workers to the routes that serve already: those of a change that was broken off, or of a GPU that is back."""
+        if self._canary is not None:
+            return
+        routes = self._actual.routes
+        if any(opened(route) - opened(routes[name]) for name, route in self._interim().items()):
+            self._take_apart(self._joining())
+            self._route("return workers to the routes", self._interim())
 
     def _join(self, step: Step) -> None:
         self._moment = step.after
@@ -301,6 +316,7 @@ class _Change:
         existing = self._actual.models.keys() | self._actual.routes.keys()
         stay = {name for _, apart in forms.values() for name in gateway_names(apart)}
         gone = [name for graph, _ in forms.values() for name in gateway_names(graph) if name in existing - stay]
+        gone += [name for name in lingering(self._actual, self._running)[1] if at_any_time(name) in map(at_any_time, gone)]
         pipelines, tasks = by_kind(self._actual, gone)
         self._add(
             "add routes for the single tasks of chains", self._loads_gateway(apart for _, apart in forms.values())

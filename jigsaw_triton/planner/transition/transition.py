@@ -235,7 +235,10 @@ def _replicas(running: Plan | None, plan: Plan, interim: Interim) -> list[Replic
             for placed in gpu.layout:
                 key = (gpu.model, placed.placement.slice, placed.models)
                 if placed.models and key not in found:
-                    found[key] = Replica(*key, carried((gpu.id, placed.placement), placed.models, gpu.model))
+                    calls = carried((gpu.id, placed.placement), placed.models, gpu.model)
+                    # A replica on a lost GPU carries nothing, but a copy of one elsewhere does.
+                    if calls.any():
+                        found[key] = Replica(*key, calls)
     return [found[key] for key in sorted(found, key=str)]
 
 

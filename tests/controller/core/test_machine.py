@@ -78,10 +78,8 @@ class Machine(RuleBasedStateMachine):
         if not error:
             self._carry_out(action)
         if error:
-            if isinstance(action, a.UnloadGateway | a.UnloadModels):
+            if isinstance(action, a.UnloadModels):
                 self.stuck.update(action.models)
-            elif isinstance(action, a.SetRoutes) and self.state.running is self.state.pending:
-                self.stuck.update(action.routes)
             self.send(e.Failed(number, error))
         elif isinstance(action, a.Solve):
             assert made is not None
@@ -221,11 +219,8 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def no_request_is_routed_to_what_is_not_loaded(self) -> None:
-        """Old routes that could not be removed or changed after the switch lose their workers in the end."""
         loaded = {(w.name, m.name) for w in self.state.actual.workers.values() for m in w.models}
         for name, route in self.state.actual.routes.items():
-            if name in self.stuck:
-                continue
             for entry in route:
                 assert (entry.worker, entry.model) in loaded, f"{name} leads to {entry.model} on {entry.worker}"
 
