@@ -125,6 +125,8 @@ class _Change:
             self._add("remove the routes of generations that do not serve", _unload(names))
         for number, step in enumerate(steps, 1):
             begin = len(self._stages)
+            if number == 1:
+                self._return(step)
             self._take(step)
             self._stages[begin:] = [replace(s, step=number, steps=len(steps)) for s in self._stages[begin:]]
         self._switch()
@@ -153,6 +155,19 @@ class _Change:
         missing = [a.BringUp(w) for w in workers if w.name not in self._actual.workers]
         return (*missing, *self._loads(workers))
 
+    def _return(self, first: Step) -> None:
+        """Adds workers that exist to the routes, as after a change that was broken off, or once a lost GPU is back.
+
+        If the first step takes workers out of service, it sets the routes anyway.
+        """
+        if self._canary is not None or not first.beside or first.kind not in ("instances", "variant", "add"):
+            return
+        self._moment = first.during
+        routes = self._actual.routes
+        if any(opened(route) - opened(routes[name]) for name, route in self._interim().items()):
+            self._take_apart(self._joining())
+            self._route("return workers to the routes", self._interim())
+
     def _take(self, step: Step) -> None:
         if step.stand_in and self._canary is not None:
             # The running generation stays whole, so that nothing has to stand in for it.
@@ -164,7 +179,6 @@ class _Change:
             case "instances" | "variant":
                 self._leave(self._displaced(step.changes))
                 if step.beside:
-                    self._return()
                     self._make_room(self._staying(step.changes))
                     self._add("load models beside those that serve", self._loads(self._staying(step.changes)))
                 else:
@@ -172,7 +186,6 @@ class _Change:
                 self._start(step)
                 self._join(step)
             case "add":
-                self._return()
                 self._start(step)
                 self._join(step)
             case "geometry":
@@ -277,15 +290,6 @@ class _Change:
             return set()
         joining = {name for name, share in self._moment.shares.items() if share != RUNNING}
         return {name for name in joining if in_other_chains(running, self._target, name)}
-
-    def _return(self) -> None:
-        """Adds workers to the routes that serve already: those of a change that was broken off, or of a GPU that is back."""
-        if self._canary is not None:
-            return
-        routes = self._actual.routes
-        if any(opened(route) - opened(routes[name]) for name, route in self._interim().items()):
-            self._take_apart(self._joining())
-            self._route("return workers to the routes", self._interim())
 
     def _join(self, step: Step) -> None:
         self._moment = step.after
