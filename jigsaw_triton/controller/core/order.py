@@ -52,10 +52,10 @@ def _generations(
     target: Generation,
     lost: Collection[GpuId],
 ) -> Generations:
-    """Returns the generations of the models that exist and of those that the target has; none of those that are lost."""
-    present, wanted = _contents(existing, lost), _contents(target.bundle.workers.values(), lost)
+    """Returns the generations of the models that exist and of those that the target has."""
+    present, wanted = _contents(existing), _contents(target.bundle.workers.values())
     if running is None:
-        return Generations(present, wanted, (), _answers(target))
+        return Generations(present, wanted, (), _answers(target), lost=frozenset(lost))
     graphs = target.wanted.graphs.keys() & running.bundle.graphs.keys()
     separate = frozenset(name for name in graphs if are_separate(running, target, name))
     wanted = {
@@ -67,15 +67,14 @@ def _generations(
         for name in graphs - separate
         if actual.fronts.get(name) == running.bundle.graphs[name].front and in_other_chains(running, target, name)
     )
-    return Generations(present, wanted, _answers(running), _answers(target), separate, reluctant)
+    return Generations(
+        present, wanted, _answers(running), _answers(target), separate, reluctant, lost=frozenset(lost)
+    )
 
 
-def _contents(workers: Iterable[Worker], lost: Collection[GpuId]) -> dict[tuple[Place, str, str, str], Content]:
-    """Returns the contents of the models on slices; None for those on lost GPUs, which belong to no generation."""
+def _contents(workers: Iterable[Worker]) -> dict[tuple[Place, str, str, str], Content]:
     return {
-        ((worker.place.gpu, worker.place.placement), model.graph, model.task, model.variant): (
-            model.answers if worker.place.gpu not in lost else None
-        )
+        ((worker.place.gpu, worker.place.placement), model.graph, model.task, model.variant): model.answers
         for worker in workers
         if worker.place is not None
         for model in worker.models

@@ -147,7 +147,8 @@ def transition(
         separate = [w.graph.name for w in problem.workloads if w.graph.target not in ("auto", "graph")]
         generations = of_plans(running, plan, reloads, separate)
     served = _of_generation(running, generations)
-    service = Service(replace(problem, running=served), plan, options or Options())
+    left = replace(plan, gpus=tuple(gpu for gpu in plan.gpus if gpu.id not in generations.lost))
+    service = Service(replace(problem, running=served), left, options or Options())
     interim = Interim(service, generations, running)
     movers = Movers(boards, interim, durations, frozenset(restarts))
     changes = difference(running, plan, reloads)
