@@ -160,7 +160,7 @@ class _Change:
 
         If the first step takes workers out of service, it sets the routes anyway.
         """
-        if self._canary is not None or not first.beside or first.kind not in ("instances", "variant", "add"):
+        if self._canary is not None or first.kind == "geometry" or not first.beside:
             return
         self._moment = first.during
         routes = self._actual.routes
@@ -257,8 +257,8 @@ class _Change:
         if not step.stand_in:
             return self._wanted.get((change.gpu, change.placement), [])
         running = self._running.bundle.workers if self._running is not None else {}
-        known = (running, self._target.bundle.workers, self._actual.workers)
-        return stand_ins(change, self._target.wanted.cluster, known)
+        planned = (running, self._target.bundle.workers)
+        return stand_ins(change, self._target.wanted.cluster, planned, self._actual.workers)
 
     def _workers_at(self, changes: Iterable[Change], kind: str) -> list[Worker]:
         existing = by_place(self._actual.workers.values())

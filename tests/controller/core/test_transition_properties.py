@@ -20,7 +20,7 @@ from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import GpuId
 from tests.controller.core.transitions import after, bundles, reached, run
-from tests.controller.worlds import BOARD, bundle, generation, profiled, wanted, with_contents, worker
+from tests.controller.worlds import BOARD, bundle, chained, generation, profiled, wanted, with_contents, worker
 
 
 def switched(actual: Actual, running: Generation, serving: frozenset[str]) -> Actual:
@@ -70,6 +70,31 @@ def test_any_transition_reaches_its_target_and_keeps_the_invariants(
     known=with_contents,
     stop=10,
     lost=None,
+)
+# In this rollback, one worker of the generation that failed is copied by a stand-in. It is on no route at first. Another
+# one with the same variants has models of other content.
+@example(
+    before=bundle(1, [worker("0/1gx2@0", ("t1", "b")), worker("1/1g@1", ("t0", "a")), worker("1/1g@2", ("t0", "a"))]),
+    target=chained(
+        bundle(
+            2,
+            [worker("0/1g@0", ("t0", "a"), ("t1", "b")), worker("1/1g@0", ("t0", "a"), ("t1", "b"), generation=2)],
+            target="ensemble",
+        )
+    ),
+    memory_mib=900.0,
+    known=lambda made: made,
+    stop=5,
+    lost=None,
+)
+# This rollback takes no step but to switch. The only worker that answers without the lost GPU is on no route at first.
+@example(
+    before=chained(bundle(1, [worker(at, ("t0", "a"), ("t1", "a")) for at in ("0/1g@0", "1/1g@1")])),
+    target=chained(bundle(2, [worker(at, ("t0", "a"), ("t1", "a")) for at in ("0/1gx2@0", "1/1g@0")])),
+    memory_mib=900.0,
+    known=with_contents,
+    stop=7,
+    lost=GpuId("n", 1),
 )
 def test_routes_carry_the_capacity_that_the_step_states(
     before: Bundle, target: Bundle, memory_mib: float, known: Callable[[Bundle], Bundle], stop: int, lost: GpuId | None
