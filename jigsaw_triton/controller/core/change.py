@@ -87,7 +87,7 @@ def _without_rollback(state: State) -> Outcome:
 
 
 def _without_cleaning_up(state: State) -> Outcome:
-    """Ends a change before it ends workers to which a route of the generation before still leads, as it was not changed.
+    """Ends a change before it ends workers to which a route still leads, because that route could not be changed.
 
     The change itself has succeeded. What is left is ended when the generation is restored.
     """

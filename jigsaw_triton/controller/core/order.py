@@ -17,9 +17,7 @@ from jigsaw_triton.planner.transition.generations import Content, Generations
 from jigsaw_triton.planner.transition.transition import Transition, transition
 
 
-def ordered(
-    actual: Actual, running: Generation | None, target: Generation, lost: Collection[GpuId] = ()
-) -> Transition:
+def ordered(actual: Actual, running: Generation | None, target: Generation, lost: Collection[GpuId] = ()) -> Transition:
     """Returns the planner's steps from the workers that exist to those of a generation.
 
     Args:
@@ -67,9 +65,7 @@ def _generations(
         for name in graphs - separate
         if actual.fronts.get(name) == running.bundle.graphs[name].front and in_other_chains(running, target, name)
     )
-    return Generations(
-        present, wanted, _answers(running), _answers(target), separate, reluctant, lost=frozenset(lost)
-    )
+    return Generations(present, wanted, _answers(running), _answers(target), separate, reluctant, lost=frozenset(lost))
 
 
 def _contents(workers: Iterable[Worker]) -> dict[tuple[Place, str, str, str], Content]:

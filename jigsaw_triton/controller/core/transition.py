@@ -320,7 +320,9 @@ class _Change:
         existing = self._actual.models.keys() | self._actual.routes.keys()
         stay = {name for _, apart in forms.values() for name in gateway_names(apart)}
         gone = [name for graph, _ in forms.values() for name in gateway_names(graph) if name in existing - stay]
-        gone += [name for name in lingering(self._actual, self._running)[1] if at_any_time(name) in map(at_any_time, gone)]
+        gone += [
+            name for name in lingering(self._actual, self._running)[1] if at_any_time(name) in map(at_any_time, gone)
+        ]
         pipelines, tasks = by_kind(self._actual, gone)
         self._add(
             "add routes for the single tasks of chains", self._loads_gateway(apart for _, apart in forms.values())

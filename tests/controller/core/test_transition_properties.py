@@ -71,8 +71,8 @@ def test_any_transition_reaches_its_target_and_keeps_the_invariants(
     stop=10,
     lost=None,
 )
-# In this rollback, one worker of the generation that failed is copied by a stand-in. It is on no route at first. Another
-# one with the same variants has models of other content.
+# In this rollback, a stand-in copies a worker of the generation that failed, which is on no route at first. Another
+# worker with the same variants has models of other content.
 @example(
     before=bundle(1, [worker("0/1gx2@0", ("t1", "b")), worker("1/1g@1", ("t0", "a")), worker("1/1g@2", ("t0", "a"))]),
     target=chained(
