@@ -156,14 +156,16 @@ def _absorb_failure(state: State, action: a.Action, failure: e.Failed, in_stage:
 def _absorb_lost(state: State, gpus: Collection[GpuId]) -> Outcome:
     """Notes which GPUs are lost. A canary ends, since part of what it compares may be gone.
 
-    The rest of a change is computed again, since requests may have to leave a generation sooner.
+    The rest of a change is computed again, since requests may have to leave a generation sooner, and workers on GPUs
+    that are back may answer.
     """
     before = state.lost
     state, reports = absorb_lost(state, gpus)
     newly, watch = sorted(state.lost - before), state.watch
     led: tuple[Output, ...] = ()
+    if state.lost != before and state.phase is Phase.CHANGING:
+        state = replace(state, reorder=True)
     if newly and state.phase not in (Phase.STOPPING, Phase.STOPPED):
-        state = replace(state, reorder=state.phase is Phase.CHANGING)
         under_way = state.stage.actions if state.stage is not None else ()
         if all(isinstance(action, a.BringUp | a.LoadModels) for action in under_way):
             # These may take minutes. The stages that set routes, or wait for requests, are short.
@@ -277,7 +279,7 @@ def _advance_ready(state: State) -> Outcome:
         return replan(state, state.running)
     state, outputs = follow_load(state)
     if state.phase is Phase.READY and state.running is not None and _restorable(state):
-        text = "restoring the generation that serves, since the last change could not be undone"
+        text = "restoring the generation that serves, since the last change could not be completed or undone in full"
         return restore(state, state.running), (*outputs, a.Report("transition", text))
     state, ended = _end_lingering(state)
     state, reviewing = review(state)

@@ -275,7 +275,7 @@ def _plan_if_any(attempt: Attempt, time: Deadline) -> Plan | None:
         by_cost = attempt.options.objective == "slices" and not attempt.options.change_price
         known = unprotected.outcome.stages[0].bound if unprotected is not None and by_cost else 0.0
         allotment = allotment.with_bound(known)
-    return spread_over_nodes(plan_of(attempt.apart(), allotment, time, unprotected), attempt)
+    return spread_over_nodes(plan_of(attempt.apart(), allotment, time, unprotected), attempt, time)
 
 
 def _unprotected(attempt: Attempt, time: Deadline) -> Allotment | None:
