@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jigsaw_triton.agent import gateway_keeper
-from jigsaw_triton.agent.contents import Contents
+from jigsaw_triton.controller.persistence.contents import Contents
 from jigsaw_triton.agent.gateway_keeper import GatewayKeeper
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.state import GATEWAY

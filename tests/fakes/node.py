@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from jigsaw_triton.agent.contents import Contents
+from jigsaw_triton.controller.persistence.contents import Contents
 from jigsaw_triton.agent.gateway_keeper import GatewayKeeper
 from jigsaw_triton.agent.node_agent import NodeAgent
 from jigsaw_triton.agent.run_records import RunRecords
