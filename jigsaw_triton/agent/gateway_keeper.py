@@ -10,7 +10,6 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 
-from jigsaw_triton.controller.persistence.contents import Contents
 from jigsaw_triton.agent.standby_gateway import StandbyGateway
 from jigsaw_triton.compiler.bundle import Worker
 from jigsaw_triton.controller.core import events as e
@@ -20,6 +19,7 @@ from jigsaw_triton.controller.fleet.drain import drained
 from jigsaw_triton.controller.fleet.gateway_content import content_digests, copy_digests, opened_content
 from jigsaw_triton.controller.fleet.local_node import LocalNode
 from jigsaw_triton.controller.fleet.wire import Condemned, Json, NodeEvent
+from jigsaw_triton.controller.persistence.contents import Contents
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.persistence.records import STANDBY_GATEWAY_FACT

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jigsaw_triton.agent.background import READY_VARIABLE, announce
-from jigsaw_triton.controller.persistence.contents import Contents
 from jigsaw_triton.agent.gateway_keeper import GatewayKeeper
 from jigsaw_triton.agent.node_agent import NodeAgent
 from jigsaw_triton.agent.run_records import RunRecords
@@ -20,6 +19,7 @@ from jigsaw_triton.agent.standby_gateway import SERVERS
 from jigsaw_triton.controller.core.events import Noticed
 from jigsaw_triton.controller.fleet.local_node import LocalNode
 from jigsaw_triton.controller.fleet.wire import NodeEvent
+from jigsaw_triton.controller.persistence.contents import Contents
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import (
     AlreadyRunsError,

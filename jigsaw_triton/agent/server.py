@@ -13,12 +13,12 @@ from pathlib import Path
 from aiohttp import web
 
 from jigsaw_triton import __version__
-from jigsaw_triton.controller.persistence.contents import Contents
 from jigsaw_triton.agent.gateway_keeper import GatewayKeeper
 from jigsaw_triton.agent.node_agent import ADOPT, FINAL, KINDS, NodeAgent
 from jigsaw_triton.agent.run_records import RunRecords
 from jigsaw_triton.controller.fleet.gateway_content import content_digests, copy_digests
 from jigsaw_triton.controller.fleet.wire import DEPLOYMENT_HEADER, WIRE_VERSION
+from jigsaw_triton.controller.persistence.contents import Contents
 from jigsaw_triton.errors import InputError, StateError
 from jigsaw_triton.logs import about
 from jigsaw_triton.servers.socket_api import MAX_WAIT_S, SocketApi, seconds, whole_number

@@ -17,6 +17,7 @@ from jigsaw_triton.controller.persistence.state_copy import restore
 from jigsaw_triton.errors import InputError, StateError
 from jigsaw_triton.servers.certificates.credentials import check_credentials, credentials_in
 
+
 def take_over(
     agent: Path, *, state: Path | None = None, certificates: Path | None = None, reporter: Reporter = LOG
 ) -> Deployment:

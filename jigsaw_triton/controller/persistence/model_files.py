@@ -188,9 +188,7 @@ def _with_copies(graph: TaskGraph, copies: Mapping[Path, Path]) -> TaskGraph:
     def with_copies(variant: Variant) -> Variant:
         return replace(variant, artifacts=renamed(variant.artifacts))
 
-    tasks = {
-        name: replace(task, variants=tuple(map(with_copies, task.variants))) for name, task in graph.tasks.items()
-    }
+    tasks = {name: replace(task, variants=tuple(map(with_copies, task.variants))) for name, task in graph.tasks.items()}
     return replace(graph, tasks=tasks, samples=renamed(graph.samples))
 
 
