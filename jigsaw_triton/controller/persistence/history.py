@@ -4,7 +4,7 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.persistence.checkpoint import VERSION, is_readable, pickled, unpickled
-from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.journal import RESTORABLE, Journal
 from jigsaw_triton.controller.persistence.records import Outcome
 from jigsaw_triton.errors import StateError
 
@@ -74,8 +74,9 @@ def keep(journal: Journal, generation: Generation, reason: str, *, by_load: bool
 
 
 def restorable(journal: Journal) -> tuple[int, ...]:
-    """Returns the numbers of the generations that served before, oldest first."""
-    return tuple(revision.number for revision in journal.generations() if revision.outcome == "replaced")
+    """Returns the numbers of the generations to which a rollback can return, oldest first."""
+    oldest = journal.last_generation() - RESTORABLE
+    return tuple(number for number in _served(journal) if number > oldest)
 
 
 def recorded(journal: Journal, number: int) -> Generation | None:
@@ -99,7 +100,7 @@ def earlier(journal: Journal, running: int, number: int | None) -> Generation:
     Raises:
         StateError: There is no such generation, it never served, or a release with another format recorded it.
     """
-    served = restorable(journal)
+    served = _served(journal)
     if number is None:
         number = max((n for n in served if n < running), default=None)
         if number is None:
@@ -115,3 +116,8 @@ def earlier(journal: Journal, running: int, number: int | None) -> Generation:
             hint="deploy its files again",
         )
     return found
+
+
+def _served(journal: Journal) -> list[int]:
+    """Returns the numbers of the generations that served before, oldest first."""
+    return [revision.number for revision in journal.generations() if revision.outcome == "replaced"]

@@ -148,7 +148,8 @@ class ModelFiles:
             for target in files.values():
                 _make_durable(target)
         except OSError as error:
-            raise InputError(f"the model files cannot be copied ({error.strerror})", where=where, hint=hint) from error
+            said = error.strerror or str(error)
+            raise InputError(f"the model files cannot be copied ({said})", where=where, hint=hint) from error
 
     def _measured(self) -> int:
         sizes = []

@@ -20,7 +20,7 @@ from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.persistence import model_files
 from jigsaw_triton.controller.persistence.contents import KEPT_S
 from jigsaw_triton.controller.persistence.history import keep
-from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.journal import RESTORABLE, Journal
 from jigsaw_triton.controller.persistence.model_files import ModelFiles, names
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.model import TaskGraph
@@ -240,6 +240,19 @@ def test_copies_stay_until_no_generation_can_need_them(
     kept.collect(state, journal)
     assert sorted(content(kept).values()) == ["asked", "replaced", "serves", "wanted"]
     assert kept.size_bytes == sum(map(len, content(kept).values()))
+
+
+def test_copies_go_with_the_last_generation_that_a_rollback_reaches(
+    kept: ModelFiles, journal: Journal, deployed: Callable[[str], Wanted]
+) -> None:
+    for number in range(1, RESTORABLE + 2):
+        if number in (1, 2, RESTORABLE + 1):
+            made = replace(generation(replace(ONE, generation=number)), wanted=deployed(str(number)))
+            keep(journal, made, "test", by_load=False)
+            journal.conclude(number, "replaced")
+            deployed("refused")
+            kept.collect(State(), journal)
+    assert sorted(content(kept).values()) == ["2", str(RESTORABLE + 1)]
 
 
 def test_copies_that_were_made_just_now_stay(kept: ModelFiles, journal: Journal, model: Path) -> None:
