@@ -28,6 +28,13 @@ from tests.controller.core.test_step import ONE
 from tests.controller.worlds import GRAPH, generation, wanted
 
 
+def age(kept: ModelFiles) -> None:
+    """Makes all copies appear unused for long."""
+    unused_s = time.time() - 2 * KEPT_S
+    for path in kept.folder.iterdir():
+        os.utime(path, (unused_s, unused_s))
+
+
 def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -185,7 +192,7 @@ def test_a_copy_of_a_killed_controller_is_not_taken_for_a_whole_one(
     class Killed(BaseException):
         pass
 
-    def kill(*_: object) -> None:
+    def kill(*_: object, **__: object) -> None:
         raise Killed
 
     with monkeypatch.context() as dying:
@@ -210,14 +217,13 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 @pytest.fixture
 def deployed(kept: ModelFiles, tmp_path: Path) -> Callable[[str], Wanted]:
-    """Returns the input of a deployment whose models have a text. Its copy has not been used for long."""
+    """Returns the input of a deployment whose models have a text. No copy has been used for long."""
 
     def deploy(text: str) -> Wanted:
         path = tmp_path / f"{text}.onnx"
         path.write_text(text)
         found = replace(wanted(), graphs=kept.keep({"app": graph(path)}))
-        unused_s = time.time() - 2 * KEPT_S
-        os.utime(kept.folder / sha256(text), (unused_s, unused_s))
+        age(kept)
         return found
 
     return deploy
@@ -274,9 +280,7 @@ def test_copies_that_a_deploy_is_about_to_name_are_not_collected(
 
     def slow(source: Path, target: Path) -> None:
         copyfile(source, target)
-        unused_s = time.time() - 2 * KEPT_S
-        for path in kept.folder.iterdir():
-            os.utime(path, (unused_s, unused_s))
+        age(kept)
         kept.collect(State(), journal)
 
     monkeypatch.setattr(shutil, "copyfile", slow)
