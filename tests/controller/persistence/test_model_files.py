@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import IO
 
 import pytest
 
@@ -124,9 +125,9 @@ def test_a_content_is_copied_once_and_a_file_read_once(
 def test_a_copy_shares_the_blocks_of_its_file_where_it_can(
     kept: ModelFiles, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def clone(copy: int, call: int, original: int) -> None:
+    def clone(copy: IO[bytes], call: int, original: int) -> None:
         assert call == 0x40049409
-        os.write(copy if isinstance(copy, int) else copy.fileno(), os.pread(original, 100, 0))
+        copy.write(os.pread(original, 100, 0))
 
     monkeypatch.setattr(fcntl, "ioctl", clone)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
