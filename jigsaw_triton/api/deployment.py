@@ -28,7 +28,7 @@ _COPIED_BYTES_S = 10e6
 """Bytes of model files that a controller reads and copies in a second, at least: on a slow network disk."""
 
 _NOTED_BYTES = 2**29
-"""Size of model files from which a user is told why a deployment takes its time: a second or more."""
+"""Least size of model files that a deployment mentions, since to read and copy them takes a second or more."""
 
 
 class Deployment(OperatedDeployment):
