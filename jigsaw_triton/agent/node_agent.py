@@ -11,7 +11,6 @@ from typing import Any
 
 from jigsaw_triton import __version__
 from jigsaw_triton.agent.commander import END_HINT, Commander
-from jigsaw_triton.agent.contents import Contents
 from jigsaw_triton.agent.gateway_keeper import GatewayKeeper
 from jigsaw_triton.agent.operations import Operations
 from jigsaw_triton.compiler.bundle import Worker
@@ -29,6 +28,7 @@ from jigsaw_triton.controller.fleet.wire import (
     opened_models,
     read_cluster,
 )
+from jigsaw_triton.controller.persistence.contents import Contents
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.records import WORKERS_FACT
 from jigsaw_triton.errors import StateError

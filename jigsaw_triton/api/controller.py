@@ -297,7 +297,7 @@ def end_orphans(paths: Paths) -> int:
             journal.forget_checkpoint()
             journal.keep_fact(WORKERS_FACT, "")
             journal.keep_fact(STANDBY_GATEWAY_FACT, "")
-        for folder in (paths.run, paths.repositories):
+        for folder in (paths.run, paths.repositories, paths.contents):
             shutil.rmtree(folder, ignore_errors=True)
         paths.secret.unlink(missing_ok=True)
     finally:

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from jigsaw_triton.graph.model import Target
     from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, StandbyMode
 
+_COPIED_BYTES_S = 10e6
+"""Bytes of model files that a controller reads and copies in a second, at least: on a slow network disk."""
+
+_NOTED_BYTES = 2**29
+"""Least size of model files that a deployment mentions, since to read and copy them takes a second or more."""
+
 
 class Deployment(OperatedDeployment):
     """A deployment, running or not. `deploy` returns one; `Deployment()` finds one that runs already.
@@ -355,7 +361,10 @@ class Deployment(OperatedDeployment):
             self.start(reporter.note)
         try:
             after = self.last_event()
-            self.client.deploy(rollout.request.to_json())
+            size = _size_bytes(rollout)
+            if size >= _NOTED_BYTES:
+                reporter.note(f"the controller copies the model files, {size / 2**30:.3g} GiB, if they have changed")
+            self.client.deploy(rollout.request.to_json(), size / _COPIED_BYTES_S)
             served, self._request = self._request, None if rollout.request.changes_membership else rollout.request
             if wait:
                 try:
@@ -369,3 +378,10 @@ class Deployment(OperatedDeployment):
             else:
                 note_interruption(error, reporter)
             raise
+
+
+def _size_bytes(rollout: "Rollout") -> int:
+    """Returns the size of the files of the models that a rollout deploys."""
+    tasks = (task for graph in rollout.wanted.graphs.values() for task in graph.tasks.values())
+    files = {path for task in tasks for variant in task.variants for path in variant.artifacts.values()}
+    return sum(path.stat().st_size for path in files if path.is_file())

@@ -28,7 +28,6 @@ class OperatedDeployment(ControlledDeployment):
 
         Raises:
             StateError: Nothing is deployed, another change is in progress, or there is no such generation.
-            InputError: The files of a model are not those of that generation any more.
         """
         if self.wait_status() is None:
             raise self.missing()

@@ -315,7 +315,7 @@ def _content(
 
 
 def digest(config: ModelConfig, files: Mapping[str, bytes | Artifact], identity: Identity) -> str:
-    """Returns the SHA-256 of a model without its name. An artifact contributes its path and its content."""
+    """Returns the SHA-256 of a model without its name. An artifact contributes its content."""
     nameless = ModelConfig()
     nameless.CopyFrom(config)
     nameless.name = ""
@@ -324,7 +324,7 @@ def digest(config: ModelConfig, files: Mapping[str, bytes | Artifact], identity:
     for path, content in sorted(files.items()):
         parts.append(path.encode())
         if isinstance(content, Artifact):
-            parts += [b"artifact", str(content.source).encode(), identity(content.source).encode()]
+            parts += [b"artifact", identity(content.source).encode()]
         else:
             parts += [b"bytes", content]
     for part in parts:

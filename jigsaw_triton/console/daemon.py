@@ -54,6 +54,9 @@ REPLACED_EXIT = 77
 _REPEATS_FACT = "repeats"
 """Journal key of the last generation, and how often a request was repeated since."""
 
+_COLLECT_S = 60.0
+"""Seconds between two looks for copies of model files that are no longer used."""
+
 _MAX_REPEATS = 2
 """Times that a request is repeated after controllers that died while they carried it out."""
 
@@ -99,7 +102,8 @@ def run_controller(
             # A deployment that was served is left to the next controller, even if none of its servers is left.
             if down or not (journal.checkpoint()[1] or members(paths.state)):
                 journal.forget_checkpoint()
-                shutil.rmtree(paths.run, ignore_errors=True)
+                for folder in (paths.run, paths.contents):
+                    shutil.rmtree(folder, ignore_errors=True)
                 paths.secret.unlink(missing_ok=True)
 
 
@@ -148,6 +152,7 @@ async def _serve(
         if request is not None:
             await controller.ask(request)
         await server.start()
+        tasks.append(asyncio.create_task(_collect(fleet, controller, journal), name="collection of model files"))
         if options.metrics is not None:
             serving = serve_metrics(options.metrics, server.metrics, partial(journal.event, "error"))
             tasks.append(asyncio.create_task(serving, name="metrics"))
@@ -193,6 +198,16 @@ async def _beat(lock: int) -> None:
     while True:
         beat(lock)
         await asyncio.sleep(BEAT_S)
+
+
+async def _collect(fleet: Fleet, controller: Controller, journal: Journal) -> None:
+    """Removes copies of model files that no generation uses any more."""
+    while True:
+        await asyncio.sleep(_COLLECT_S)
+        try:
+            await asyncio.to_thread(fleet.files.collect, controller.state, journal)
+        except (JigsawError, OSError) as error:
+            log.warning("model files that are no longer used were not removed: %s", error)
 
 
 def _end_superseded(error: SupersededError) -> None:

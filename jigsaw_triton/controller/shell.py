@@ -171,7 +171,7 @@ class Controller:
     def _replicate(self) -> None:
         """Has the standby gateway follow what the gateway serves now."""
         serving = self.state.running
-        graphs, generation = (serving.wanted.graphs, serving.bundle.generation) if serving is not None else ((), 0)
+        graphs, generation = (serving.wanted.graphs, serving.bundle.generation) if serving is not None else ({}, 0)
         self._fleet.replication.follow(self.state.actual, graphs, generation)
 
     def leave(self) -> None:

@@ -80,7 +80,8 @@ class Variant:
         name: Name of the variant, unique in its task.
         accuracy: Accuracy, greater than 0, in any unit that the task's variants share.
         template: Name of a folder in model_repository_templates.
-        artifacts: File name in the model's version folder -> absolute path of the source file.
+        artifacts: File name in the model's version folder -> absolute path of the source file. In a deployment, it is
+            the name of a copy (`controller/persistence/model_files.py`).
         parameters: Parameters that the variant's runner receives as strings.
         yields: Output with rows -> expected number of rows per call.
         config: Text of its own config.pbtxt, an artifact; empty if it has none.
@@ -233,7 +234,7 @@ class TaskGraph:
         target: Form in which the graph is served.
         folder: Absolute path of graph.yaml's folder.
         samples: Graph input -> absolute path of a .npy file with the tensor of one real request, without a batch
-            dimension.
+            dimension. In a deployment, it is the name of a copy, too.
         priority: Priority of the graph: if not all demand can be served, graphs with a larger number are served first.
         weight: Weight, greater than 0, among graphs of equal priority: the share of its demand that a graph sheds is
             inversely proportional to it.

@@ -346,7 +346,13 @@ class RemoteNodes:
             if name not in self._nodes:
                 self._nodes[name] = RemoteNode(
                     name,
-                    AgentCalls(name, self._connection.agent_socket(name), succession.deployment, succession.epoch),
+                    AgentCalls(
+                        name,
+                        self._connection.agent_socket(name),
+                        succession.deployment,
+                        succession.epoch,
+                        self._paths.contents,
+                    ),
                     self.digest,
                     self._notify,
                     partial(self._connection.is_reachable, name),

@@ -157,6 +157,8 @@ class Servers:
     def _register(self, process: ServerProcess, command: Command, repository: Path, uuid: str) -> Server:
         name = process.name
         client = TritonClient.of(command)
-        server = Server(process, client, repository, self._fence, uuid, limited=name == GATEWAY)
+        server = Server(
+            process, client, repository, self._fence, uuid, limited=name == GATEWAY, copies=self._paths.contents
+        )
         self.by_name[name] = server
         return server
