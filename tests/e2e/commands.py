@@ -38,6 +38,9 @@ _MOST_BYTES = 200_000
 
 _FIRST_FREE_FD = 3
 
+_KILLED_S = 60.0
+"""Seconds that a command may take to end after SIGKILL."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -152,6 +155,7 @@ class Commands:
                 ready = waiting.select(max(0.0, give_up_at - time.monotonic()))
                 if not ready:
                     command.send_signal(signal.SIGKILL)
+                    command.wait(_KILLED_S)
                     raise TimeoutError(f"{' '.join(arguments)} took longer than {timeout_s:g} s: {read}")
                 for key, _ in ready:
                     part = os.read(key.fd, 65536)

@@ -157,7 +157,7 @@ def test_a_model_that_cannot_be_loaded_does_not_start_its_worker_again(stand: St
 
 
 def test_a_model_that_hangs_while_it_is_loaded_is_killed_with_its_worker(
-    stand: Stand, monkeypatch: pytest.MonkeyPatch
+    stand: Stand, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(health, "STUCK_S", 3.0)
 
@@ -168,4 +168,4 @@ def test_a_model_that_hangs_while_it_is_loaded_is_killed_with_its_worker(
 
     stand.run(main)
     assert stand.told() == []
-    (log,) = stand.events
+    assert f"{BARE.name} is killed, because its model echo made no progress for 3 s while it was loaded" in caplog.text
