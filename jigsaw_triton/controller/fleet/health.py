@@ -8,7 +8,7 @@ from typing import Any
 
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.state import GATEWAY
-from jigsaw_triton.controller.fleet.condemned import POLL_S, Condemned, Damaged, listens, take
+from jigsaw_triton.controller.fleet.condemned import POLL_S, Condemned, Damaged, has_files, listens, take
 from jigsaw_triton.controller.fleet.liveness import Change, Liveness
 from jigsaw_triton.controller.fleet.progress import Progress, work_of
 from jigsaw_triton.controller.fleet.server import Server
@@ -144,6 +144,8 @@ class Health:
         """Kills servers that the gateway has taken out of service. They are then restarted like any that die."""
         while self._servers:
             await asyncio.sleep(POLL_S)
+            if not has_files(self._paths.condemned):
+                continue
             for found in await asyncio.to_thread(take, self._paths.condemned):
                 await self._end_condemned(found)
 
