@@ -61,7 +61,9 @@ def figures(runs: Runs) -> list[Figure]:
         rates(f"dataplane.fused.rate.{clients(n)}", runs["fused", n], runs["native", n], NATIVE, RATE_GOALS.get(n))
         for n in counts
     ]
-    return found + [_added(runs["fused", n], runs["native", n]) for n in counts if n == 1]
+    if 1 in counts:
+        found.append(_added(runs["fused", 1], runs["native", 1]))
+    return found
 
 
 def _added(fused: Sequence[Measured], native: Sequence[Measured]) -> Figure:
