@@ -48,16 +48,16 @@ def test_digits_are_as_accurate_as_the_ready_application_says(
 def test_pairs_and_agreement_of_strips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = application("digits-strip", tmp_path)
     few = ("--requests", "20")
-    chosen = ("--variant", "gaps", "--variant", "windows", "--variant", "linear")
+    chosen = ("--variant", "gaps", "--variant", "windows", "--variant", "linear", "--variant", "cnn_m")
     found = profile(folder, capsys, "--pairs", *chosen, *few)
-    assert len(found) == 2
+    assert len(found) == 4
     pairs = {
         tuple(c.variants.values()): c.accuracy
         for c in jt.load_graph(folder).combinations
         if c.measured is not None and c.measured.n == 20
     }
     assert {tuple(r["variants"].values()): r["value"] for r in found} == pairs
-    assert pairs["gaps", "linear"] < pairs["windows", "linear"] <= 1
+    assert pairs["gaps", "linear"] < pairs["windows", "cnn_m"] <= 1
     assert profile(folder, capsys, "--pairs", *chosen, *few) == []
 
     text = (folder / "graph.yaml").read_text()
