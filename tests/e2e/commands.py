@@ -33,6 +33,8 @@ IMPORTED = (
 )
 """Modules that most commands of the tests import."""
 
+_LIBRARY_PATH = "LD_LIBRARY_PATH"
+
 _MOST_BYTES = 200_000
 """Bytes of a request: the arguments, the environment and the working directory of a command."""
 
@@ -104,14 +106,23 @@ class Running:
 
 
 class Commands:
-    """Starts commands. The process that forks ends with this one."""
+    """Starts commands. The process that forks ends with this one.
 
-    def __init__(self) -> None:
+    Args:
+        library_path: Folders where the linker looks for libraries. It reads them when a program starts, so that a fork
+            cannot change them.
+    """
+
+    def __init__(self, library_path: str = "") -> None:
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             command = [sys.executable, "-m", __name__, str(theirs.fileno())]
             self._process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, process_group=0
+                command,
+                env={**os.environ, _LIBRARY_PATH: library_path},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                process_group=0,
             )
 
     def start(self, arguments: Sequence[str], environment: Mapping[str, str], out: int, err: int) -> Running:
@@ -171,10 +182,14 @@ class Commands:
         return self._process.wait()
 
 
+def commands(environment: Mapping[str, str]) -> Commands:
+    """Returns what starts all commands of this process's tests that have an environment like this one."""
+    return _commands(environment.get(_LIBRARY_PATH, ""))
+
+
 @cache
-def commands() -> Commands:
-    """Returns what starts the commands of all tests of this process."""
-    made = Commands()
+def _commands(library_path: str) -> Commands:
+    made = Commands(library_path)
     atexit.register(made.close)
     return made
 

@@ -49,7 +49,8 @@ class Machine:
         }
         arguments = [str(text) for pair in options.items() for text in pair]
         with (self.state / "agent.log").open("ab") as log:
-            self._agent = commands().start(["agent", *arguments], self._environment, log.fileno(), log.fileno())
+            forks = commands(self._environment)
+            self._agent = forks.start(["agent", *arguments], self._environment, log.fileno(), log.fileno())
 
     def wait_listening(self) -> None:
         """Waits until the agent that was started last listens."""

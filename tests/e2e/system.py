@@ -72,7 +72,7 @@ class System:
     def run(self, *arguments: object) -> Result:
         """Runs a command and waits for its end."""
         if self._forks:
-            return commands().run(list(map(str, arguments)), self._environment, WAIT_LIMIT_S)
+            return commands(self._environment).run(list(map(str, arguments)), self._environment, WAIT_LIMIT_S)
         process = self.start(*arguments)
         out, err = process.communicate(timeout=WAIT_LIMIT_S)
         self._started.remove(process)
