@@ -104,7 +104,7 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
                 progress(f"round {number + 1} of {effort.rounds}: {count} clients")
                 for name in names:
                     runs.setdefault((name, count), []).append(await load(name, count, effort.seconds(RUN_S)))
-            for count in effort.some(LARGE_CLIENTS):
+            for count in LARGE_CLIENTS[: effort.count(len(LARGE_CLIENTS))]:
                 for name in LARGE:
                     large_rps.setdefault((name, count), []).append(await load_large(name, count))
     return figures(runs, large_rps)
