@@ -132,7 +132,7 @@ async def deployed(
             system.profile(BOARD, task, "only", 1, 1000 / WORKER_RPS, WORKER_RPS) for task in ("detect", "classify")
         )
         system.read_graph(app, chain(SLO_MS), {"profiles.csv": write_profiles(profiles.rows())})
-        machines, running = make(folder, tuple(nodes)), System(folder / "controller")
+        machines, running = make(folder, tuple(nodes)), System(folder / "controller", forks=False)
         demand_rps = PLANNED_RPS * workers / 2
         cluster = machines.cluster(running, f"{{model: {BOARD}, count: 1}}", extra=extra)
         try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from jigsaw_triton.graph.model import Slo, TaskGraph, Workload
@@ -19,6 +19,7 @@ from jigsaw_triton.planner.formulation.model import allocation
 from jigsaw_triton.planner.formulation.supply import supply
 from jigsaw_triton.planner.search.solve import DEFAULTS, SolverFactory, make_plan
 from jigsaw_triton.planner.solver.solver import SolverProcess
+from tests.examples import costly
 from tests.fakes.graphs import chain, conditional, diamond, fan_out
 from tests.fakes.problems import SOLVE_S, TWO_P95, cluster, docread_problem, grid, problem, row
 
@@ -76,7 +77,7 @@ def problems(draw: st.DrawFn) -> Problem:
 
 @pytest.mark.slow
 @given(p=problems(), options=EITHER, which=st.integers(0, 10**6))
-@settings(max_examples=30, deadline=None, derandomize=True)
+@costly(18)
 def test_no_plan_takes_fewer_slices_than_the_bound(
     p: Problem, options: Options, which: int, highs: SolverProcess
 ) -> None:

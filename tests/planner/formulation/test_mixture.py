@@ -29,6 +29,7 @@ from jigsaw_triton.planner.solver.program import Draft, Program
 from jigsaw_triton.planner.solver.solver import Outcome, Solver, SolverProcess
 from jigsaw_triton.planner.validation.validate import violations
 from jigsaw_triton.profiles.table import ProfileRow
+from tests.examples import costly
 from tests.fakes.graphs import VECTORS, chain, graph, task
 from tests.fakes.problems import SOLVE_S, TWO_P95, cluster, docread_problem, problem, row
 from tests.fakes.replicas import replica_counts, within
@@ -37,7 +38,7 @@ from tests.planner.test_brute_force import CPU, Uses, problems, uses_by, ways_to
 
 pytestmark = pytest.mark.slow
 
-FEW = settings(max_examples=10, deadline=None, derandomize=True)
+FEW = costly(7)
 """Settings of tests with varying rows, which use `TWO_P95`: with `queue` the time limit often precedes the proof."""
 
 EITHER = st.sampled_from([Options(), TWO_P95])
@@ -110,7 +111,7 @@ def good_shares(g: TaskGraph, demand: float, carried: Mapping[str, Mapping[str, 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", LATENCY_MODELS)
 @given(p=problems())
-@settings(max_examples=60, deadline=None, derandomize=True)
+@costly(40)
 def test_the_planner_agrees_with_exhaustive_search(p: Problem, model: LatencyModel, solvers: SolverFactory) -> None:
     p, allowed = on_average(p), uses_by(model, p)
     (workload,) = p.workloads
@@ -137,7 +138,7 @@ def mixed(plan: Plan) -> bool:
 
 @pytest.mark.slow
 @given(p=any_shape.problems(), which=st.sampled_from(["one", "all"]), options=EITHER)
-@settings(max_examples=12, deadline=None, derandomize=True)
+@costly(8)
 def test_a_mean_never_takes_more_than_a_floor_and_the_plan_is_valid(
     p: Problem, which: str, options: Options, solvers: SolverFactory
 ) -> None:
@@ -153,12 +154,16 @@ def test_a_mean_never_takes_more_than_a_floor_and_the_plan_is_valid(
         assert any_shape.untimed(again) == any_shape.untimed(mean)
     if floor is not None:
         assert mean is not None
-        assert (mean.slices_used, mean.gpus_used) <= (floor.slices_used, floor.gpus_used)
+        # On a busy machine, the time limit may precede the proof.
+        assert mean.solver.status != "optimal" or (mean.slices_used, mean.gpus_used) <= (
+            floor.slices_used,
+            floor.gpus_used,
+        )
 
 
 @pytest.mark.slow
 @given(p=any_shape.problems(), which=st.integers(0, 10**6), options=EITHER)
-@settings(max_examples=15, deadline=None, derandomize=True)
+@costly(9)
 def test_the_lower_bounds_hold_for_a_mean(p: Problem, which: int, options: Options, highs: SolverProcess) -> None:
     p = on_average(p).prepared()
     workload = p.workloads[0]
