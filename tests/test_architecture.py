@@ -54,6 +54,7 @@ ROOMS = {
         "executor",
         "watch",
         "gateway_counters",
+        "load_meter",
         "subjects",
         "totals",
         "shell",
