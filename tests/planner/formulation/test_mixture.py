@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from jigsaw_triton.graph.model import Slo, TaskGraph, Variant, Workload
 from jigsaw_triton.planner.bounds.bounds import least_slices
-from jigsaw_triton.planner.candidates.configurations import accuracy_budget, available, worthwhile
+from jigsaw_triton.planner.candidates.configurations import accuracy_budget, available
+from jigsaw_triton.planner.candidates.filters import worthwhile
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import LATENCY_MODELS, LatencyModel, Multiplicities, Options, Problem
 from jigsaw_triton.planner.formulation.mixture import EXCESS, MOST_BRACKETS, mean_loss, mean_weights
