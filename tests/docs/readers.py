@@ -27,7 +27,7 @@ from jigsaw_triton.models import describing, running
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from jigsaw_triton.servers import installation
 from tests.api.test_accuracies import labelled as labelled_application
-from tests.cli.commands.test_profiles import PERF
+from tests.cli.commands.test_profiles_import import PERF
 from tests.docs.making import Making
 from tests.docs.pages import blocks
 from tests.e2e.app import write_application
