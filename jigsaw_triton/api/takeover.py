@@ -17,9 +17,8 @@ from jigsaw_triton.controller.persistence.records import CONTENTS, CONTROLLER_EP
 from jigsaw_triton.controller.persistence.state_copy import restore
 from jigsaw_triton.errors import InputError, StateError
 from jigsaw_triton.gpus.gateway import Edge
+from jigsaw_triton.lists import limited
 from jigsaw_triton.servers.certificates.credentials import check_credentials, credentials_in
-
-_MOST_NAMED = 5
 
 
 def take_over(
@@ -52,10 +51,8 @@ def take_over(
         changed = _local_state(found, certificates)
         _check_certificates(changed.wanted)
         if missing := sorted({path for path in _paths(changed) if not path.exists()}):
-            named = ", ".join(map(str, missing[:_MOST_NAMED]))
-            more = f" and {len(missing) - _MOST_NAMED} others" if len(missing) > _MOST_NAMED else ""
             hint = "copy the application to the same path on this machine, or mount the folder that has it"
-            raise InputError(f"files of the application are missing here: {named}{more}", hint=hint)
+            raise InputError(f"files of the application are missing here: {limited(missing)}", hint=hint)
         # A takeover that is refused leaves nothing.
         paths.create()
         return changed
