@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.console.metrics_server import serve_metrics
 from jigsaw_triton.console.options import DEFAULTS, ProcessOptions
@@ -159,9 +160,7 @@ async def _serve(
         except ReplacedError as error:
             await _give_way(controller, fleet, journal, error)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await end_tasks(*tasks)
             await server.stop()
         if last.phase is not Phase.STOPPED and last.wanted is not None:
             journal.event(LEFT, "the controller has ended; its servers go on without it")

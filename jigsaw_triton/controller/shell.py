@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core import step as core
@@ -133,10 +134,7 @@ class Controller:
                 else:
                     event.cancel()
         finally:
-            for task in tasks:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+            await end_tasks(*tasks)
         if self._replaced is not None:
             raise self._replaced
         return self.state

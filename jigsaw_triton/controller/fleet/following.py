@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
 from jigsaw_triton.controller.fleet.agent_orders import HEADLESS_S, RETRY_S
@@ -94,10 +95,8 @@ class Following:
 
     async def stop(self) -> None:
         """Stops following the node."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
-            self._task = None
+        await end_tasks(self._task)
+        self._task = None
 
     async def meet(self) -> None:
         """Takes the agent that runs there now for the one that is followed, from the present on."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.controller.fleet.following import AWAY_S
 from jigsaw_triton.controller.fleet.ray_engine import RayEngine
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
@@ -75,8 +76,7 @@ class Placing:
 
     async def stop(self) -> None:
         """Ends the placing. Agents that run go on."""
-        self._task.cancel()
-        await asyncio.wait((self._task,))
+        await end_tasks(self._task)
 
     async def remove(self) -> tuple[JigsawError, ...]:
         """Has Ray start none of the agents again; they go on. Returns what went wrong."""
