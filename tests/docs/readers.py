@@ -17,7 +17,7 @@ from jigsaw_triton.agent import process
 from jigsaw_triton.api import variants
 from jigsaw_triton.api.fronts import FrontFile
 from jigsaw_triton.child_process import ChildProcess
-from jigsaw_triton.cli.commands import cells, console, deploy, profile
+from jigsaw_triton.cli.commands import cells, console, deploy, profile_gpu
 from jigsaw_triton.evaluation.accuracy.estimate import Estimate
 from jigsaw_triton.evaluation.accuracy.measure import Result
 from jigsaw_triton.evaluation.profiling.load import Pace
@@ -166,8 +166,8 @@ def models(_: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     FakeController().install(monkeypatch)
     monkeypatch.setattr(deploy, "status_view", lambda *_: ["the status"])
-    monkeypatch.setattr(profile, "find_installation", lambda _: None)
-    monkeypatch.setattr(profile, "profiling_workers", workers)
+    monkeypatch.setattr(profile_gpu, "find_installation", lambda _: None)
+    monkeypatch.setattr(profile_gpu, "profiling_workers", workers)
     monkeypatch.setattr(Profiler, "prepare", prepare)
     monkeypatch.setattr(Profiler, "measure", measure)
     # Each command would start a process that imports the libraries of the models.
