@@ -190,11 +190,7 @@ def allocation(
         draft.at_least(least, [(scale, 1.0)])
         draft.minimise([(scale, -1.0)], gap=1e-9, relative_gap=SCALE_GAP)
     else:
-        costs = {
-            (s.board.name, kind): float(p.compute_slices * s.board.slice_cost)
-            for s in supplies
-            for kind, p in s.board.profiles.items()
-        }
+        costs = _slice_costs(supplies)
         slices = [(column, costs[board, kind]) for board, kind, column in taken]
         proof = COST_GAP * least if any(s.board.slice_cost > 1 for s in supplies) else 0.0
         if goal == "accurate":
@@ -227,6 +223,15 @@ def allocation(
         slots = [(column, float((pooled or {}).get(pool, 0))) for pool, column in pools.items()]
         program = replace(program, start=(*((column, float(start.get(c, 0))) for c, column in count.items()), *slots))
     return Allocation(program, count, pools, layouts, scale)
+
+
+def _slice_costs(supplies: Sequence[Supply]) -> dict[tuple[str, str], float]:
+    """Returns the cost of a slice by model of GPU and kind."""
+    return {
+        (s.board.name, kind): float(p.compute_slices * s.board.slice_cost)
+        for s in supplies
+        for kind, p in s.board.profiles.items()
+    }
 
 
 class _ProcessorRow:
