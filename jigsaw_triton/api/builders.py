@@ -11,7 +11,8 @@ from typing import Any, Literal, Self
 from jigsaw_triton.api.files import variant_templates
 from jigsaw_triton.errors import Diagnostic, InputError, SpecError
 from jigsaw_triton.graph.build import build_graph
-from jigsaw_triton.graph.model import Target, TaskGraph, TensorType
+from jigsaw_triton.graph.model import Target, TaskGraph
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.profiles.read import parse_profiles, write_profiles
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from jigsaw_triton.spec.entries import API_VERSION

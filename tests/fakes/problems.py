@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.model import Board, Cluster, Gpu, GpuId
-from jigsaw_triton.graph.model import Slo, TaskGraph, TensorType, Variant, Workload
+from jigsaw_triton.graph.model import Slo, TaskGraph, Variant, Workload
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable

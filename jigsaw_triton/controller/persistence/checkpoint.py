@@ -22,7 +22,7 @@ from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.profiles.table import ProfileTable
 
-_FORMAT = 10
+_FORMAT = 11
 """Version of the checkpoint format. Raise it when a class of the state loses a field, gets one without a default, or
 gives one another meaning: controllers then refuse earlier checkpoints. A new field with a default does not."""
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jigsaw_triton.evaluation.simulator.station import Servers, serve
-from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef, When
+from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, When
+from jigsaw_triton.graph.tensors import TensorRef
 from jigsaw_triton.planner.domain.plan import PlannedGpu
 from jigsaw_triton.profiles.service import service_times
 from jigsaw_triton.profiles.table import ProfileKey, ProfileTable

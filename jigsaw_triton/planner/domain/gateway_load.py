@@ -12,7 +12,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jigsaw_triton.graph.model import Task, TaskGraph, TensorType
+from jigsaw_triton.graph.model import Task, TaskGraph
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.planner.domain.plan import Plan
 
 REQUEST_US = 80.0

@@ -1,6 +1,7 @@
 import pytest
 
-from jigsaw_triton.graph.model import TensorType, Variant
+from jigsaw_triton.graph.model import Variant
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.planner.domain.gateway_load import (
     CALL_US,
     MEGABYTE_US,
