@@ -64,9 +64,10 @@ def start(
 
     Args:
         paths: Paths of the deployment; its folders are created.
-        supervisor_pid: Returns the process id of the supervisor of the controller that answers; None if none does.
+        supervisor_pid: Function that returns the process id of the supervisor of the controller that answers; None if
+            none does.
         options: Options of the controller's process.
-        report: Receives a note if it takes long.
+        report: Function that receives a note if it takes long.
 
     Raises:
         InputError: The port for its metrics is in use.

@@ -62,9 +62,9 @@ def planned_rollout(
         paths: Paths of the deployment's files.
         request: The request.
         before: Status of the running deployment; None if nothing is served.
-        running: Its plan; None if no plan is served.
+        running: Plan that is served; None if none is.
         mistakes: Mistakes that were found before.
-        reporter: Receives notes and warnings.
+        reporter: Recipient of notes and warnings.
         wording: Form in which mistakes name an option.
     """
     check_canary(request, before, wording)

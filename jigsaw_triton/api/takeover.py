@@ -32,7 +32,7 @@ def take_over(
         agent: State folder of the agent of this machine, which keeps the standby gateway.
         state: Folder of the deployment, which must be new; see `Deployment`.
         certificates: Folder with the controller's certificates on this machine; that of the lost controller by default.
-        reporter: Receives a note.
+        reporter: Recipient of a note.
 
     Raises:
         StateError: The agent has no copy of a controller's state, nothing was served, a deployment is in the folder, or

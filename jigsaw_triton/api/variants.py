@@ -59,7 +59,7 @@ class Made:
     Attributes:
         name: Name of the variant.
         kind: Conversion that made it.
-        file: Its ONNX file.
+        file: ONNX file of the variant.
         size_bytes: Size of the file.
         agreement: Agreement with the original.
         accuracy: Accuracy in graph.yaml: that of the original times the agreement.

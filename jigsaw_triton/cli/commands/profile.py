@@ -242,7 +242,7 @@ def _print_left_out(out: Output, records: Records, every: Collection[ProfileKey]
         out: Output of the command.
         records: Rows and outcomes so far.
         every: Configurations of the command.
-        old: Those whose rows are outdated.
+        old: Configurations whose rows are outdated.
     """
     if old:
         out.warn(

@@ -35,10 +35,10 @@ class Succession:
 
     Attributes:
         deployment: Identity of the deployment.
-        epoch: Returns the epoch of this controller.
-        fences: Returns the fences that this controller and those before it in its journal have set.
-        surpass: Begins an epoch of this controller whose number is above that one.
-        give_way: Called once a node says that a controller on another machine has replaced this one, which has
+        epoch: Function that returns the epoch of this controller.
+        fences: Function that returns the fences that this controller and those before it in its journal have set.
+        surpass: Function that begins an epoch of this controller whose number is above that one.
+        give_way: Callback for a node that says that a controller on another machine has replaced this one, which has
             commanded the node before.
     """
 
@@ -66,7 +66,7 @@ class Succession:
         Args:
             node: Name of the node, for messages.
             described: Last description of the node by its agent.
-            describe: Asks the agent again.
+            describe: Function that asks the agent again.
             first: True if this controller has not commanded the node before. Its user, or the boot of its machine, has
                 then started it after it was replaced, and it goes on if the other one has ended.
 

@@ -154,7 +154,7 @@ class Renewed:
 
     Attributes:
         chain: Chain that begins with it.
-        whole: Its pickle.
+        whole: Pickle of the state.
     """
 
     chain: _Chain
@@ -245,7 +245,7 @@ def is_readable(version: str) -> bool:
     """True if this release can read what another one wrote.
 
     Args:
-        version: Its `VERSION`.
+        version: `VERSION` of the other release.
     """
     return version.partition("/")[2] == str(_FORMAT)
 
@@ -261,7 +261,7 @@ def _made(layout: tuple[type, tuple[str, ...]], *given: Any) -> Any:
 
     Args:
         layout: The dataclass, and the names of the fields that are given.
-        given: Their values.
+        given: Values of these fields.
     """
     cls, names = layout
     made: Any = object.__new__(cls)

@@ -346,7 +346,7 @@ class JournalFile(JournalReader):
 
         Args:
             statement: Statement of SQL.
-            values: Its values.
+            values: Values in the statement.
             durable: True if nothing may change unless the file does.
 
         Raises:

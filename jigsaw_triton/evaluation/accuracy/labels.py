@@ -62,7 +62,7 @@ class LabelledSet:
 
     Attributes:
         name: Path of its file as graph.yaml has it.
-        requests: Its requests, at least one.
+        requests: Requests of the set, at least one.
         functions: Metrics of the user's own, by name.
     """
 

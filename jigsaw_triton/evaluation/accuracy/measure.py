@@ -108,8 +108,8 @@ class AccuracyMeter:
     Args:
         graph: The graph.
         data: Labelled set to measure on.
-        runner: Runs the variants.
-        progress: Receives a description of each step.
+        runner: Runner of the variants.
+        progress: Function that receives a description of each step.
     """
 
     def __init__(self, graph: TaskGraph, data: LabelledSet, runner: Runner, progress: Notify) -> None:

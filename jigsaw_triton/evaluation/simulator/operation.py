@@ -56,7 +56,7 @@ def simulate_operation(
         settings: Settings of the controller; None for the defaults.
         durations: Durations of operations; None for the planner's.
         yardstick: Measure of what a plan's servers answer on time.
-        progress: Receives the share of the trace that has been simulated, once for each of its minutes.
+        progress: Function that receives the share of the trace that has been simulated, once for each of its minutes.
 
     Raises:
         JigsawError: The first plan is not feasible.

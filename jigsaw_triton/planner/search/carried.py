@@ -114,7 +114,7 @@ def carried_demand(attempt: Attempt, growing: Collection[str], time: Deadline | 
     """Returns the attempt with the largest demands, and their relative gap; 0 if proven.
 
     Args:
-        attempt: Its problem's demands give the proportions.
+        attempt: Attempt whose demands give the proportions.
         growing: Names of the graphs whose demand grows.
         time: Deadline; None if the time limit of the options holds for the largest demand, and again for the plans
             that show if processors carry it.
