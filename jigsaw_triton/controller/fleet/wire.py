@@ -26,7 +26,7 @@ DEPLOYMENT_HEADER = "jigsaw-deployment"
 """HTTP header with the identity of the deployment."""
 
 Digest = Callable[[Path], str]
-"""Returns the SHA-256 of a file."""
+"""Function that returns the SHA-256 of a file."""
 
 
 @dataclass(frozen=True, slots=True)

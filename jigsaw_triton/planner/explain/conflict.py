@@ -46,7 +46,7 @@ _LEAST_S = 0.1
 """Smallest time limit of a feasibility check, in seconds."""
 
 Clock = Callable[[], float]
-"""Returns a time in seconds."""
+"""Clock, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)

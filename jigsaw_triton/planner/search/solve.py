@@ -37,7 +37,7 @@ _PLACING_GAP = 1 / 256
 Found = TypeVar("Found")
 
 SolverFactory = Callable[[SolverName], AbstractContextManager[Solver]]
-"""Makes the solver of a name, for use in a `with` statement."""
+"""Function that makes the solver of a name, for use in a `with` statement."""
 
 DEFAULTS = Options()
 
