@@ -17,8 +17,9 @@ from jigsaw_triton.controller.persistence.records import CONTENTS, CONTROLLER_EP
 from jigsaw_triton.controller.persistence.state_copy import restore
 from jigsaw_triton.errors import InputError, StateError
 from jigsaw_triton.gpus.gateway import Edge
-from jigsaw_triton.lists import limited
 from jigsaw_triton.servers.certificates.credentials import check_credentials, credentials_in
+
+_MOST_NAMED = 5
 
 
 def take_over(
@@ -32,7 +33,7 @@ def take_over(
         agent: State folder of the agent of this machine, which keeps the standby gateway.
         state: Folder of the deployment, which must be new; see `Deployment`.
         certificates: Folder with the controller's certificates on this machine; that of the lost controller by default.
-        reporter: Recipient of a note.
+        reporter: Receives a note.
 
     Raises:
         StateError: The agent has no copy of a controller's state, nothing was served, a deployment is in the folder, or
@@ -51,8 +52,10 @@ def take_over(
         changed = _local_state(found, certificates)
         _check_certificates(changed.wanted)
         if missing := sorted({path for path in _paths(changed) if not path.exists()}):
+            named = ", ".join(map(str, missing[:_MOST_NAMED]))
+            more = f" and {len(missing) - _MOST_NAMED} others" if len(missing) > _MOST_NAMED else ""
             hint = "copy the application to the same path on this machine, or mount the folder that has it"
-            raise InputError(f"files of the application are missing here: {limited(missing)}", hint=hint)
+            raise InputError(f"files of the application are missing here: {named}{more}", hint=hint)
         # A takeover that is refused leaves nothing.
         paths.create()
         return changed

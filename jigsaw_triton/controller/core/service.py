@@ -36,7 +36,7 @@ def available_rps(state: State) -> Mapping[str, float]:
 
 
 def troubles(state: State) -> tuple[str, ...]:
-    """Returns a sentence for each server that is lost, missing, stalled or restarting, and for a partial restore."""
+    """Returns what is wrong with the servers, in a sentence each: lost, missing, silent, restarting, half restored."""
     restarting = {name: restarts.cause for name, restarts in state.restarts.items() if restarts.waiting}
     found = [f"{name} is restarting: {cause}" for name, cause in restarting.items()]
     found += [f"GPU {gpu} is lost" for gpu in sorted(state.lost)]

@@ -36,8 +36,7 @@ class AgentCalls:
         node: Name of the node, for messages.
         socket: Unix socket that leads to the agent.
         deployment: Identity of the deployment.
-        epoch: Function that returns the epoch of the controller: its number, and digits that distinguish it from others
-            of this number.
+        epoch: Returns the epoch of the controller: its number, and digits that tell it from another one of this number.
     """
 
     def __init__(self, node: str, socket: Path, deployment: str, epoch: Callable[[], str]) -> None:
@@ -71,7 +70,7 @@ class AgentCalls:
             digest: SHA-256 of the file.
             content: The file.
             offset: Number of bytes that the agent has.
-            is_lost: Function that returns true if the node is lost, which ends the transfer.
+            is_lost: Returns true if the node is lost, which ends the transfer.
 
         Raises:
             AwayError: The agent does not answer, or the node is lost.

@@ -65,7 +65,7 @@ def spread(plan: Plan, problem: Problem, scale: Callable[[Plan], float]) -> Plan
     Args:
         plan: Plan.
         problem: Problem that it was made for, prepared.
-        scale: Function that returns the largest factor by which the demands of a plan can be multiplied.
+        scale: Returns the largest factor by which the demands of a plan can be multiplied.
     """
     load, limit = processor_load(plan, problem), processor_limit(problem)
     if load is None or limit is None or limit.nodes < 2:

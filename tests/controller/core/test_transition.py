@@ -10,6 +10,7 @@ from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.order import ordered
 from jigsaw_triton.controller.core.stage import Stage
+from jigsaw_triton.controller.core.teardown import stages_down
 from jigsaw_triton.controller.core.transition import stages_to
 from tests.controller.core.transitions import ONE, after, reached, routed, routes_while, run, way
 from tests.controller.worlds import bundle, generation, profiled, steps, with_contents, worker
@@ -240,6 +241,13 @@ def test_a_new_worker_with_a_model_that_runs_serves_the_running_generation(targe
     stages = stages_to(after(one), generation(one), generation(two))
     joined = [action.routes for stage in stages for action in stage.actions if isinstance(action, a.SetRoutes)]
     assert [entry.worker for entry in joined[0]["app.t1.g1"]] == ["n-0-1g-1", "n-0-1g-2"]
+
+
+def test_down_stops_the_gateway_first() -> None:
+    stages = stages_down(after(ONE))
+    assert isinstance(stages[0].actions[0], a.StopGateway)
+    assert {x.worker.name for x in stages[1].actions if isinstance(x, a.Retire)} == set(ONE.workers)
+    assert stages_down(Actual()) == ()
 
 
 def processes(count: int, *models: tuple[str, str], place: str = "0/2g@0", generation: int = 1) -> list[Worker]:
