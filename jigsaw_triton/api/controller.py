@@ -218,7 +218,7 @@ def replacement(paths: Paths) -> StateError | None:
 
 
 def agents_serve(paths: Paths) -> bool:
-    """Returns true if a controller has left workers on other machines, which only a controller can end."""
+    """Returns True if a controller has left workers on other machines, which only a controller can end."""
     from jigsaw_triton.controller.persistence.checkpoint import load
 
     if not paths.journal.exists() or replacement(paths) is not None:

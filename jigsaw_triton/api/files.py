@@ -84,7 +84,7 @@ class Mistakes:
         self._found.append(Diagnostic(where, 0, message, hint))
 
     def any_in(self, where: str) -> bool:
-        """True if a mistake was found at this place."""
+        """Returns True if a mistake was found at this place."""
         return any(diagnostic.file == where for diagnostic in self._found)
 
     def __enter__(self) -> None:

@@ -282,7 +282,7 @@ class ObservedDeployment:
 
 
 def _all_ready(status: Mapping[str, Any]) -> bool:
-    """True if all graphs are served and all servers are ready."""
+    """Returns True if all graphs are served and all servers are ready."""
     return status["serving"] and all(worker["state"] == "ready" for worker in status["workers"])
 
 

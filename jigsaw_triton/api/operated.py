@@ -130,7 +130,7 @@ class OperatedDeployment(ControlledDeployment):
 
 
 def _settled(state: Mapping[str, Any]) -> bool:
-    """True if no change is in progress, in a state that `Deployment.follow` reads."""
+    """Returns True if no change is in progress, in a state that `Deployment.follow` reads."""
     return state["state"] in _SETTLED and not state["queued"]
 
 

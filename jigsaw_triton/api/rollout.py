@@ -101,7 +101,7 @@ def planned_rollout(
 
 
 def changes_processes(status: Mapping[str, Any], cluster: Cluster) -> bool:
-    """True if an update changes whether each instance of a model is a server of its own.
+    """Returns True if an update changes whether each instance of a model is a server of its own.
 
     Args:
         status: Status of the running deployment.

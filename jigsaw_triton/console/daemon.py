@@ -235,7 +235,7 @@ def _check_format(paths: Paths, resume: bool) -> None:
 
 
 def _last_state(journal: Journal, paths: Paths, resume: bool) -> State | None:
-    """State that the last controller left; None where nothing of it runs.
+    """Returns the state that the last controller left; None where nothing of it runs.
 
     Raises:
         StateError: It is lost or cannot be read, servers are running, and `resume` asks for it. They go on.

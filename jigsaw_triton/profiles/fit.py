@@ -76,7 +76,7 @@ class LatencyFit:
     processes: Processes | None = None
 
     def covers(self, row: ProfileRow) -> bool:
-        """Returns true if a row of this GPU model has instances of the kind that was fitted."""
+        """Returns True if a row of this GPU model has instances of the kind that was fitted."""
         return self.processes is None or row.holds_for(self.processes)
 
     def deviations(self, variant: VariantName, configurations: Sequence[Configuration]) -> Array:

@@ -83,7 +83,7 @@ class ProfileRow:
     processor_ms: float | None = None
 
     def holds_for(self, processes: Processes) -> bool:
-        """Returns true if the row describes a cluster whose instances are of this kind.
+        """Returns True if the row describes a cluster whose instances are of this kind.
 
         One instance is the same in both. A row that does not say its kind counts as of the cluster's.
         """

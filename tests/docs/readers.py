@@ -125,7 +125,7 @@ def _on_a100(application: Path, wanted: Callable[[str], bool] = lambda _: True) 
 
     Args:
         application: Folder of the application.
-        wanted: Function that is true for a row to keep.
+        wanted: Function that returns True for a row to keep.
     """
     file = application / "profiles.csv"
     header, *rows = file.read_text().splitlines()

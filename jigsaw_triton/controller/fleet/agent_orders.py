@@ -41,7 +41,7 @@ class AgentOrders:
     Args:
         node: Name of the node, for messages.
         calls: Client of the agent.
-        is_lost: Function that returns true if the node counts as lost. Orders then fail.
+        is_lost: Function that returns True if the node counts as lost. Orders then fail.
         doubt: Callback for a node that may have done more than is known, and must be brought in line when it answers.
     """
 

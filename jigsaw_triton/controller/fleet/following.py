@@ -34,7 +34,7 @@ class Following:
         name: Name of the node.
         calls: Client of its agent.
         notify: Callback for events that concern its workers.
-        reachable: Function that returns true if the node itself answers, whether or not its agent does.
+        reachable: Function that returns True if the node itself answers, whether or not its agent does.
         changed: Callback for workers that begin or end, and for a node that is lost or back.
         succession: Place of this controller among those of its deployment.
         bring_in_line: Function that brings the node in line, which includes `meet`.
@@ -194,7 +194,7 @@ class Following:
             await self._changed()
 
     async def _is_lost(self, unanswered_s: float) -> bool:
-        """Returns true if the node counts as lost, given the seconds since its agent last answered."""
+        """Returns True if the node counts as lost, given the seconds since its agent last answered."""
         return unanswered_s > HEADLESS_S or (unanswered_s > AWAY_S and not await self._reachable())
 
     async def _heard(self, found: Json) -> None:

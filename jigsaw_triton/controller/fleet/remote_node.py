@@ -49,7 +49,7 @@ class RemoteNode:
         calls: Client of its agent.
         digest: Function that returns the SHA-256 of a file.
         notify: Callback for events that concern its workers.
-        reachable: Function that returns true if the node itself answers, whether or not its agent does.
+        reachable: Function that returns True if the node itself answers, whether or not its agent does.
         changed: Callback for workers that begin or end, and for a node that is lost or back.
         succession: Place of this controller among those of its deployment.
         running: Workers that ran there when an earlier controller last knew.

@@ -49,7 +49,7 @@ class Succession:
     give_way: Callable[[ReplacedError], None]
 
     def is_fenced(self, described: Json) -> bool:
-        """Returns true if a controller on another machine has replaced this one, given a node's last description.
+        """Returns True if a controller on another machine has replaced this one, given a node's last description.
 
         The numbers of epochs do not tell: each start of a controller that is cut off begins one.
         """
@@ -94,7 +94,7 @@ class Succession:
 
 
 def has_ended(described: Json, seconds: float | None = None) -> bool:
-    """Returns true if no controller has commanded a node for some seconds, given its last description.
+    """Returns True if no controller has commanded a node for some seconds, given its last description.
 
     Args:
         described: Description of the node.

@@ -242,7 +242,7 @@ def _check_format(journal: JournalReader) -> None:
 
 
 def is_readable(version: str) -> bool:
-    """True if this release can read what another one wrote.
+    """Returns True if this release can read what another one wrote.
 
     Args:
         version: `VERSION` of the other release.
@@ -251,7 +251,7 @@ def is_readable(version: str) -> bool:
 
 
 def _is_value(cls: type) -> bool:
-    """True for classes whose instances are made of their fields alone."""
+    """Returns True for classes whose instances are made of their fields alone."""
     named_tuple = issubclass(cls, tuple) and hasattr(cls, "_fields")
     return is_dataclass(cls) or issubclass(cls, Enum) or named_tuple or cls is ProfileTable
 
@@ -304,7 +304,7 @@ class _Unpickler(pickle.Unpickler):
     """Makes values of this package's classes, and calls nothing else."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:
-        """The class of this name.
+        """Returns the class of this name.
 
         Raises:
             UnpicklingError: A state contains no such thing.
