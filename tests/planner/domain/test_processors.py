@@ -207,14 +207,10 @@ def test_slices_that_run_stay_if_their_node_carries_them() -> None:
 
 def test_slices_that_run_move_if_a_node_would_be_exceeded() -> None:
     """Seven slices run on one node, which no longer carries them."""
-    graph = one_task()
-    nodes = tuple(gpu for node in ("a", "b") for gpu in cluster(1, node=node).gpus)
-    on = replace(cluster(1), gpus=nodes, processors=6.0)
-    profiles = {graph.name: ProfileTable([row(rps=100.0)])}
-    problem = Problem((Workload(graph, 500.0),), on, profiles)
+    problem = on_two_nodes(500.0, processors=6.0)
     running = make_plan(problem, TWO_P95)
     assert len(running.gpus) == 1
-    fewer = replace(problem, cluster=replace(on, processors=3.0), running=running)
+    fewer = replace(problem, cluster=replace(problem.cluster, processors=3.0), running=running)
     load = processor_load(make_plan(fewer, TWO_P95), fewer)
     assert load is not None and not load.exceeded
     assert load.busy_by_node.keys() == {"a", "b"}
