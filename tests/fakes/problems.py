@@ -19,6 +19,8 @@ MEMORY_MIB = 900.0
 TWO_P95 = Options(latency_model="2p95")
 """Options for results that can be computed by hand: 80% of a throughput is used, and latencies are multiples of p95."""
 
+LONG = Options(time_limit_s=120.0)
+"""A time limit that no problem here reaches, however busy the machine. A search that is cut short may end elsewhere."""
 
 SOLVE_S = 3.0
 """Time limit of a solver in seconds, for tests in which an incumbent will do if the optimum takes longer. An example

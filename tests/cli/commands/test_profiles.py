@@ -88,7 +88,7 @@ def test_a_model_that_has_changed_since_it_was_measured_is_a_warning(run: Run, a
     for path in variant.artifacts.values():
         path.write_text(path.read_text() + "\n# changed\n")
     result = run("profiles", "check", app)
-    assert "warning: the model of average.exact has changed since this row was measured" in result.stdout
+    assert "warning: the model of average.exact has changed since this row and 1 more were measured" in result.stdout
     assert result.exit_code == 0
 
 
