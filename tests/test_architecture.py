@@ -50,6 +50,7 @@ ROOMS = {
         "executor",
         "watch",
         "gateway_counters",
+        "load_meter",
         "subjects",
         "totals",
         "shell",

@@ -76,7 +76,7 @@ class Running(Generic[F]):
 
     Attributes:
         system: The deployment.
-        machines: Its machines.
+        machines: Machines of the deployment.
         deploy_s: Seconds that the deployment took.
         rps: Requests a second to send.
     """
@@ -120,10 +120,10 @@ async def deployed(
     """Deploys on machines of one board each, and takes everything down at the end.
 
     Args:
-        make: Makes the machines, given a folder and their names.
+        make: Function that makes the machines, given a folder and their names.
         nodes: Names of the machines.
         workers: Workers that the demand needs.
-        extra: Another line of the cluster's specification.
+        extra: Further line of the cluster's specification.
     """
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         folder = Path(path)

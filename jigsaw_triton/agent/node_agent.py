@@ -54,7 +54,7 @@ class NodeAgent:
         node: Workers of this machine.
         journal: Journal of the node.
         contents: Files of models.
-        publish: Makes workers of these names callable from other machines.
+        publish: Function that makes workers of these names callable from other machines.
         gateway: Standby gateway of this machine.
 
     Attributes:
@@ -212,7 +212,7 @@ class NodeAgent:
 
         Args:
             kind: Name of the operation: one of `KINDS`.
-            body: Its arguments.
+            body: Arguments of the operation.
 
         Raises:
             JigsawError: It failed and left nothing behind.

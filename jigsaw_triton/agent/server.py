@@ -41,7 +41,7 @@ class AgentServer:
         gateway: Standby gateway of this machine.
         contents: Files of models.
         runs: Records of traced batches on this machine.
-        end: Ends the agent with its proxy.
+        end: Function that ends the agent with its proxy.
         grace_s: Seconds that `stop` waits for calls in progress.
     """
 

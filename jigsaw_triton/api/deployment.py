@@ -255,7 +255,7 @@ class Deployment(OperatedDeployment):
 
         Args:
             names: Names of the graphs.
-            reporter: Receives the events as notes.
+            reporter: Recipient of the events as notes.
 
         Raises:
             StateError: Another change is in progress, or other graphs are served meanwhile.
@@ -283,7 +283,7 @@ class Deployment(OperatedDeployment):
         Args:
             request: The request.
             mistakes: Mistakes that were found before.
-            reporter: Receives notes and warnings.
+            reporter: Recipient of notes and warnings.
             wording: Form in which mistakes name an option.
 
         Raises:
@@ -323,8 +323,8 @@ class Deployment(OperatedDeployment):
 
         Args:
             rollout: Result of `prepare`.
-            report: Receives progress.
-            reporter: Receives the events of a controller that is ended because something is missing.
+            report: Function that receives progress.
+            reporter: Recipient of the events of a controller that is ended because something is missing.
 
         Raises:
             MissingDependencyError: This machine lacks something; the hint says how to get it.
@@ -349,7 +349,7 @@ class Deployment(OperatedDeployment):
             wait: True to wait until the rollout has ended.
             keep_serving: True if a first deployment stays that serves when the wait is interrupted. Otherwise it is
                 taken down. An update continues in any case.
-            reporter: Receives the events as notes.
+            reporter: Recipient of the events as notes.
 
         Raises:
             StateError: Another change is in progress.

@@ -12,7 +12,8 @@ from jigsaw_triton.compiler.model_config import ModelConfig
 from jigsaw_triton.compiler.templates import CONFIG_FILE, MODEL_FILE, NATIVE_CONFIG_FILE, Template, template
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import Board
-from jigsaw_triton.graph.model import Task, TaskGraph, TensorType, Variant
+from jigsaw_triton.graph.model import Task, TaskGraph, Variant
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.planner.domain.plan import PlacedModel
 from jigsaw_triton.profiles.service import service_time
 from jigsaw_triton.profiles.table import ProfileTable

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.console.metrics_server import serve_metrics
 from jigsaw_triton.console.options import DEFAULTS, ProcessOptions
@@ -164,9 +165,7 @@ async def _serve(
         except ReplacedError as error:
             await _give_way(controller, fleet, journal, error)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await end_tasks(*tasks)
             await server.stop()
         if last.phase is not Phase.STOPPED and last.wanted is not None:
             journal.event(LEFT, "the controller has ended; its servers go on without it")
@@ -251,7 +250,7 @@ def _check_format(paths: Paths, resume: bool) -> None:
 
 
 def _last_state(journal: Journal, paths: Paths, resume: bool) -> State | None:
-    """State that the last controller left; None where nothing of it runs.
+    """Returns the state that the last controller left; None where nothing of it runs.
 
     Raises:
         StateError: It is lost or cannot be read, servers are running, and `resume` asks for it. They go on.

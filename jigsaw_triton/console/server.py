@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.console.metrics import CONTENT_TYPE, exposition
 from jigsaw_triton.console.options import DEFAULTS, ProcessOptions
 from jigsaw_triton.console.status import reading, snapshot
@@ -83,9 +84,7 @@ class StatusServer:
     async def stop(self) -> None:
         """Stops, after up to two seconds for calls in progress."""
         await self._api.stop()
-        if self._using is not None:
-            self._using.cancel()
-            await asyncio.wait({self._using})
+        await end_tasks(self._using)
 
     async def _status(self, _: web.Request) -> web.Response:
         # Whoever asks may read the journal next, to see which MIG instances are ours.

@@ -12,7 +12,8 @@ from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph
 from jigsaw_triton.compiler.route import route_json
 from jigsaw_triton.graph.chain import with_chains
-from jigsaw_triton.graph.model import GRAPH_INPUTS, Target, Task, TaskGraph, TensorRef, TensorType, When
+from jigsaw_triton.graph.model import Target, Task, TaskGraph, When
+from jigsaw_triton.graph.tensors import GRAPH_INPUTS, TensorRef, TensorType
 from jigsaw_triton.planner.candidates.chained import chains
 from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
 from jigsaw_triton.runtime.chains import members

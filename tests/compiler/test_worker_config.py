@@ -12,7 +12,8 @@ from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.compiler.worker_config import Identity, Server, worker_model
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.catalog import CATALOG
-from jigsaw_triton.graph.model import GraphInput, TaskGraph, TensorType, Variant
+from jigsaw_triton.graph.model import GraphInput, TaskGraph, Variant
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.planner.domain.plan import PlacedModel
 from jigsaw_triton.profiles.service import service_times
 from jigsaw_triton.profiles.table import ProfileKey

@@ -57,7 +57,7 @@ def tritonservers(machine: Machine) -> dict[str, int]:
 
 
 def are_alike(system: System, machine: Machine) -> bool:
-    """Returns true if the gateway and its standby have the same routes."""
+    """Returns True if the gateway and its standby have the same routes."""
     folders = (system.run_dir / "routes", deployment_paths(machine.state).run / "routes")
     try:
         first, second = ({path.name: path.read_bytes() for path in folder.glob("*.json")} for folder in folders)

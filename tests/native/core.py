@@ -144,7 +144,7 @@ class Request:
         call("request_cancel", self._pointer)
 
     def ended(self, within_s: float = 0.0) -> bool:
-        """Returns true if the core answers and releases the request within this time."""
+        """Returns True if the core answers and releases the request within this time."""
         return bool(call("request_wait", self._pointer, within_s))
 
     def wait(self, within_s: float = WAIT_LIMIT_S) -> Outcome:

@@ -11,7 +11,8 @@ from jigsaw_triton.controller.core.lost_gpus import without_lost
 from jigsaw_triton.controller.core.outcome import Outcome, ended, issue, quiet
 from jigsaw_triton.controller.core.state import GATEWAY, Phase, State
 from jigsaw_triton.controller.core.switching import is_switching, with_capacities
-from jigsaw_triton.controller.core.transition import stages_down, stages_to
+from jigsaw_triton.controller.core.teardown import stages_down
+from jigsaw_triton.controller.core.transition import stages_to
 
 
 def advance_change(state: State) -> Outcome:

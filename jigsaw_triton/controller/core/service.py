@@ -61,12 +61,12 @@ def _unserved_parts(state: State, name: str, graph: CompiledGraph) -> Iterator[s
 
 
 def _served(state: State, task: TaskFront) -> bool:
-    """True if a route of the task leads to a worker that has the model and runs."""
+    """Returns True if a route of the task leads to a worker that has the model and runs."""
     return any(_leads(state, entry) for entry in state.actual.routes.get(task.name, ()))
 
 
 def _leads(state: State, entry: RouteEntry) -> bool:
-    """True if an entry of a route leads to a worker that has the model and runs."""
+    """Returns True if an entry of a route leads to a worker that has the model and runs."""
     return _usable(state, entry.worker) and any(
         model.name == entry.model for model in state.actual.workers[entry.worker].models
     )

@@ -11,7 +11,6 @@ calling its tasks one by one, since only a worker with the same chain could take
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from jigsaw_triton.compiler.bundle import CompiledGraph, Worker, WorkerModel
 from jigsaw_triton.controller.core import actions as a
@@ -77,16 +76,6 @@ def stages_to(
         same = running.bundle is target.bundle
         running = replace(running, bundle=goal.bundle) if same else in_service(running, actual, standby)
     return _Change(actual, running, goal, canary, lost).stages()
-
-
-def stages_down(actual: Actual) -> tuple[Stage, ...]:
-    """Returns the stages that stop everything."""
-    gateway: tuple[a.Action, ...] = (a.StopGateway(),) if actual.gateway else ()
-    stages = (
-        Stage("stop the gateway", gateway),
-        Stage("stop the workers and destroy their MIG instances", tuple(a.Retire(w) for w in actual.workers.values())),
-    )
-    return tuple(stage for stage in stages if stage.actions)
 
 
 class _Change:
@@ -315,7 +304,7 @@ class _Change:
     def _take_apart(self, chained: Iterable[str]) -> None:
         """Makes running graphs call tasks one by one, because workers of their chains must make room."""
         forms = parting(self._actual, self._running, chained)
-        if not forms:
+        if self._running is None or not forms:
             return
         existing = self._actual.models.keys() | self._actual.routes.keys()
         stay = {name for _, apart in forms.values() for name in gateway_names(apart)}
@@ -328,7 +317,7 @@ class _Change:
             "add routes for the single tasks of chains", self._loads_gateway(apart for _, apart in forms.values())
         )
         self._route("add the new workers to these routes", self._interim())
-        flips = [a.Flip(n, apart.front, _samples(self._running, n)) for n, (_, apart) in forms.items()]
+        flips = [a.Flip(n, apart.front, self._running.samples(n)) for n, (_, apart) in forms.items()]
         self._add("switch the fronts to calling these tasks one by one", flips)
         self._add("unload the pipelines that call chains", _unload(pipelines))
         self._add("remove the routes of chains", _unload(tasks))
@@ -342,7 +331,7 @@ class _Change:
         self._share()
         bundle = self._target.bundle
         flips = [
-            a.Flip(name, graph.front, _samples(self._target, name))
+            a.Flip(name, graph.front, self._target.samples(name))
             for name, graph in bundle.graphs.items()
             if self._actual.fronts.get(name) != graph.front
         ]
@@ -371,7 +360,7 @@ class _Change:
         if self._canary is not None and self._running is not None:
             fronts = {name: graph.front for name, graph in self._target.bundle.graphs.items()}
             compared = [
-                a.Compare(name, front, _samples(self._target, name))
+                a.Compare(name, front, self._target.samples(name))
                 for name, front in fronts.items()
                 if name in self._running.bundle.graphs
             ]
@@ -409,12 +398,6 @@ class _Change:
         self._leave(w for name, w in self._actual.workers.items() if name not in self._target.bundle.workers)
         standby = [replace(worker, models=worker.standby) for worker in self._target.bundle.workers.values()]
         self._add("load standby variants", self._loads(standby))
-
-
-def _samples(generation: Generation | None, graph: str) -> Mapping[str, Path]:
-    """Returns the files of a graph's sample request; none unless every input has one."""
-    known = generation.wanted.graphs.get(graph) if generation is not None else None
-    return known.samples if known is not None and known.samples.keys() == known.inputs.keys() else {}
 
 
 def _unload(names: tuple[str, ...]) -> tuple[a.Action, ...]:

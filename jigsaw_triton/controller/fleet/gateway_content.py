@@ -148,7 +148,7 @@ def opened_content(data: Json, content: Callable[[str], Path]) -> GatewayContent
     """Returns the content of `sealed_content`.
 
     Args:
-        data: Its JSON.
+        data: JSON of the content.
         content: Function that returns the file with the content of a digest.
     """
     image = data["image"]

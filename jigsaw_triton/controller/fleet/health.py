@@ -47,7 +47,8 @@ class Health:
 
     Attributes:
         gateway_memory_mib: Limit of the gateway's heap in MiB; 0 for none.
-        elsewhere: Kills a worker of another node that the gateway condemns, given its name and the reason.
+        elsewhere: Function that kills a worker of another node that the gateway condemns, given its name and the
+            reason.
     """
 
     def __init__(self, paths: Paths, servers: Mapping[str, Server], notify: Callable[[e.Event], None]) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.fleet.agent_calls import AwayError
@@ -139,7 +140,7 @@ class Replication:
             # An order that is on its way, or that follows a change meanwhile, would start it again.
             self._ending = True
             try:
-                await self._stop_following()
+                await self.stop()
                 await self._end_at(before.node)
             finally:
                 self._ending = False
@@ -209,13 +210,14 @@ class Replication:
     async def end(self) -> None:
         """Ends the standby, with the gateway. It stays so until the gateway no longer exists."""
         self._ending = True
-        await self._stop_following()
+        await self.stop()
         if self._standby is not None:
             await self._end_at(self._standby.node)
 
     async def stop(self) -> None:
         """Stops following the gateway. The standby goes on."""
-        await self._stop_following()
+        await end_tasks(self._task)
+        self._task = None
 
     def _follow(self) -> None:
         self._version += 1
@@ -224,12 +226,6 @@ class Replication:
         known = self._standby is not None and self._actual is not None
         if known and self._task is None and not self._ending:
             self._task = asyncio.create_task(self._run(), name="follow the gateway")
-
-    async def _stop_following(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
-            self._task = None
 
     async def _run(self) -> None:
         while True:

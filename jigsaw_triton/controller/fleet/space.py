@@ -21,14 +21,13 @@ _PROCESS_BYTES = 2**20
 _PYTHON = b'backend: "python"'
 
 
-def check_space(bundle: Bundle, running: Bundle | None, state: Path, shm: Path = SHM) -> None:
+def check_space(bundle: Bundle, running: Bundle | None, state: Path) -> None:
     """Checks that there is space on this machine for what a bundle adds to the running one.
 
     Args:
         bundle: Bundle of the new plan.
         running: Bundle that serves, whose models need no more space; None if none does.
         state: State folder of the deployment.
-        shm: Folder of the shared memory.
 
     Raises:
         InputError: The file system of the state folder or the shared memory is too small.
@@ -48,7 +47,7 @@ def check_space(bundle: Bundle, running: Bundle | None, state: Path, shm: Path =
     _require(
         need,
         f"the {processes} new processes of Python models need {_mib(need)} of shared memory",
-        shm,
+        SHM,
         "in a container: docker run --shm-size=4g; elsewhere: mount -o remount,size=4g /dev/shm",
     )
 

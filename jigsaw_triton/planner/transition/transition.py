@@ -312,7 +312,7 @@ def _steps(waves: Iterable[Wave], interim: Interim) -> list[Step]:
 
 
 def _in_order(change: Change) -> tuple[GpuId, bool, Change]:
-    """Sort key: removals come first on each GPU."""
+    """Returns the sort key: removals come first on each GPU."""
     return change.gpu, change.kind != "remove", change
 
 

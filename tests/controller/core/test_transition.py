@@ -10,7 +10,8 @@ from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.order import ordered
 from jigsaw_triton.controller.core.stage import Stage
-from jigsaw_triton.controller.core.transition import stages_down, stages_to
+from jigsaw_triton.controller.core.teardown import stages_down
+from jigsaw_triton.controller.core.transition import stages_to
 from tests.controller.core.transitions import ONE, after, reached, routed, routes_while, run, way
 from tests.controller.worlds import bundle, generation, profiled, steps, with_contents, worker
 

@@ -13,7 +13,8 @@ from jigsaw_triton.graph.model import Slo, TaskGraph, Workload
 from jigsaw_triton.planner.bounds import forest
 from jigsaw_triton.planner.bounds.bounds import least_slices
 from jigsaw_triton.planner.bounds.cover import FloorCover
-from jigsaw_triton.planner.candidates.configurations import Configuration, TaskConfigurations, available, worthwhile
+from jigsaw_triton.planner.candidates.configurations import Configuration, TaskConfigurations, available
+from jigsaw_triton.planner.candidates.filters import worthwhile
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.formulation.model import allocation
 from jigsaw_triton.planner.formulation.supply import supply

@@ -16,7 +16,8 @@ from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.graph.model import Slo, Workload
 from jigsaw_triton.planner.bounds.bounds import least_slices
-from jigsaw_triton.planner.candidates.configurations import Configuration, TaskConfigurations, available, worthwhile
+from jigsaw_triton.planner.candidates.configurations import Configuration, TaskConfigurations, available
+from jigsaw_triton.planner.candidates.filters import worthwhile
 from jigsaw_triton.planner.candidates.sharing import shared_load, with_shared
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import SHARED_LOAD, Options, Problem

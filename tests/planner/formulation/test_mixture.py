@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from jigsaw_triton.graph.model import Slo, TaskGraph, Variant, Workload
 from jigsaw_triton.planner.bounds.bounds import least_slices
-from jigsaw_triton.planner.candidates.configurations import accuracy_budget, available, worthwhile
+from jigsaw_triton.planner.candidates.configurations import accuracy_budget, available
+from jigsaw_triton.planner.candidates.filters import worthwhile
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import LATENCY_MODELS, LatencyModel, Multiplicities, Options, Problem
 from jigsaw_triton.planner.formulation.mixture import EXCESS, MOST_BRACKETS, mean_loss, mean_weights
@@ -31,7 +32,7 @@ from jigsaw_triton.planner.validation.validate import violations
 from jigsaw_triton.profiles.table import ProfileRow
 from tests.examples import costly
 from tests.fakes.graphs import VECTORS, chain, graph, task
-from tests.fakes.problems import SOLVE_S, TWO_P95, cluster, docread_problem, problem, row
+from tests.fakes.problems import LONG, SOLVE_S, TWO_P95, cluster, docread_problem, problem, row
 from tests.fakes.replicas import replica_counts, within
 from tests.planner.search import test_solve as any_shape
 from tests.planner.test_brute_force import CPU, Uses, problems, uses_by, ways_to_cut, within_slo
@@ -41,7 +42,7 @@ pytestmark = pytest.mark.slow
 FEW = costly(7)
 """Settings of tests with varying rows, which use `TWO_P95`: with `queue` the time limit often precedes the proof."""
 
-EITHER = st.sampled_from([Options(), TWO_P95])
+EITHER = st.sampled_from([LONG, replace(TWO_P95, time_limit_s=LONG.time_limit_s)])
 """Options with either latency model; with `TWO_P95` a configuration has one latency, which is much faster."""
 
 

@@ -26,15 +26,13 @@ from jigsaw_triton.planner.validation.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.examples import costly
 from tests.fakes.graphs import chain, conditional, cropping, diamond, fan_out, nested
-from tests.fakes.problems import TWO_P95, cluster, docread, docread_problem, docread_profiles, grid, problem, row
+from tests.fakes.problems import LONG, TWO_P95, cluster, docread, docread_problem, docread_profiles, grid, problem, row
 
 pytestmark = pytest.mark.slow
 
 T = TypeVar("T")
 
 FEW = costly(8)
-LONG = Options(time_limit_s=120.0)
-"""A time limit that no problem here reaches, however busy the machine. A search that is cut short may end elsewhere."""
 
 
 def untimed(plan: Plan) -> Plan:
