@@ -9,7 +9,7 @@ If a worker that must make room executes a chain in one call, the fronts of the 
 calling its tasks one by one, since only a worker with the same chain could take over calls of the chain.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from jigsaw_triton.compiler.bundle import CompiledGraph, Worker, WorkerModel
@@ -33,13 +33,13 @@ from jigsaw_triton.controller.core.interim_routes import (
     Routes,
     Served,
     canary_routes,
-    closing,
     handover,
     interim_routes,
     opened,
 )
 from jigsaw_triton.controller.core.order import by_place, displaced, ordered
 from jigsaw_triton.controller.core.stage import Stage
+from jigsaw_triton.controller.core.stage_list import StageList, drains, unloads
 from jigsaw_triton.controller.core.stand_ins import stand_ins
 from jigsaw_triton.controller.core.standby import idle, in_service
 from jigsaw_triton.gpus.model import GpuId
@@ -79,7 +79,7 @@ def stages_to(
 
 
 class _Change:
-    """Collects the stages of a change, and keeps a record of what exists after them.
+    """Makes the stages of a change.
 
     Args:
         actual: Servers, models and routes that exist at first.
@@ -97,42 +97,34 @@ class _Change:
         canary: Canary | None = None,
         lost: Collection[GpuId] = (),
     ) -> None:
-        self._actual, self._running, self._target, self._canary = actual, running, target, canary
+        self._running, self._target, self._canary = running, target, canary
         self._lost = lost
         self._wanted = by_place(target.bundle.workers.values())
-        self._stages: list[Stage] = []
-        self._first: tuple[a.Action, ...] = ()
+        self._stages = StageList(actual, lost)
         self._switched = False
         self._moment = at_last({})
 
     def stages(self) -> tuple[Stage, ...]:
         """Returns the stages."""
         steps = ordered(self._actual, self._running, self._target, self._lost).steps
-        self._first = (*self._gateway(), *self._steps_workers())
+        self._stages.begin_with((*self._gateway(), *self._steps_workers()))
         if names := obstructive(self._actual, self._running, self._target):
-            self._add("prepare the gateway", ())
-            self._add("remove the routes of generations that do not serve", _unload(names))
+            self._stages.add("prepare the gateway", ())
+            self._stages.add("remove the routes of generations that do not serve", _unload(names))
         for number, step in enumerate(steps, 1):
-            begin = len(self._stages)
+            self._stages.at_step(number, len(steps))
             if number == 1:
                 self._return(step)
             self._take(step)
-            self._stages[begin:] = [replace(s, step=number, steps=len(steps)) for s in self._stages[begin:]]
+        self._stages.at_step()
         self._switch()
         self._end()
-        return tuple(self._stages)
+        return self._stages.all()
 
-    def _add(self, title: str, actions: Iterable[a.Action], *, commits: bool = False, watches: bool = False) -> None:
-        actions = (*self._first, *actions)
-        self._first = ()
-        if actions or commits:
-            self._stages.append(Stage(title, actions, commits, watches))
-        for action in actions:
-            self._actual = self._actual.after(action)
-
-    def _answering(self) -> Actual:
-        """Returns what exists, without the workers on lost GPUs."""
-        return self._actual.without_gpus(self._lost) if self._lost else self._actual
+    @property
+    def _actual(self) -> Actual:
+        """Servers, models and routes that exist after the stages so far."""
+        return self._stages.actual
 
     def _gateway(self) -> tuple[a.Action, ...]:
         pipelines, _ = lingering(self._actual, self._running)
@@ -155,7 +147,7 @@ class _Change:
         routes = self._actual.routes
         if any(opened(route) - opened(routes[name]) for name, route in self._interim().items()):
             self._take_apart(self._joining())
-            self._route("return workers to the routes", self._interim())
+            self._stages.route("return workers to the routes", self._interim())
 
     def _take(self, step: Step) -> None:
         if step.stand_in and self._canary is not None:
@@ -169,7 +161,7 @@ class _Change:
                 self._leave(self._displaced(step.changes))
                 if step.beside:
                     self._make_room(self._staying(step.changes))
-                    self._add("load models beside those that serve", self._loads(self._staying(step.changes)))
+                    self._stages.add("load models beside those that serve", self._loads(self._staying(step.changes)))
                 else:
                     self._replace_models(step)
                 self._start(step)
@@ -195,12 +187,9 @@ class _Change:
             stay = {model.name for model in worker.models} | {m for w, m in reached if w == worker.name}
             names = idle(existing, self._running) - stay
             spare[worker.name] = tuple(model for model in existing.models if model.name in names)
-        self._unload("standby variants, to make room", {name: models for name, models in spare.items() if models})
-
-    def _unload(self, title: str, models: Mapping[str, tuple[WorkerModel, ...]]) -> None:
-        """Unloads models that no route leads to any more, by worker, once their last batches have ended."""
-        self._add(f"drain {title}", [a.Drain(name, _names(gone)) for name, gone in models.items()])
-        self._add(f"unload {title}", [a.UnloadModels(name, _backwards(gone)) for name, gone in models.items()])
+        self._stages.unload(
+            "standby variants, to make room", {name: models for name, models in spare.items() if models}
+        )
 
     def _replace_models(self, step: Step) -> None:
         """Unloads the old models of slices that have no memory for both, and loads the new ones."""
@@ -208,10 +197,10 @@ class _Change:
         for worker in self._staying(step.changes):
             kept = {model.name for model in worker.models}
             old[worker.name] = tuple(m for m in self._actual.workers[worker.name].models if m.name not in kept)
-        self._part({name: models for name, models in old.items() if models})
-        unloads = [a.UnloadModels(name, _backwards(models)) for name, models in old.items() if models]
-        self._add("unload the old models, since the slices have no memory for both", unloads)
-        self._add("load the new models in their place", self._loads(self._staying(step.changes)))
+        gone = {name: models for name, models in old.items() if models}
+        self._part(gone)
+        self._stages.add("unload the old models, since the slices have no memory for both", unloads(gone))
+        self._stages.add("load the new models in their place", self._loads(self._staying(step.changes)))
 
     def _displaced(self, changes: Iterable[Change]) -> list[Worker]:
         existing = by_place(self._actual.workers.values())
@@ -240,7 +229,7 @@ class _Change:
         workers = [w for change in step.changes if change.after for w in self._wanted_at(step, change)]
         missing = [worker for worker in workers if worker.name not in self._actual.workers]
         title = "start workers that stand in during the change" if step.stand_in else "start workers"
-        self._add(title, [a.BringUp(worker) for worker in missing])
+        self._stages.add(title, [a.BringUp(worker) for worker in missing])
 
     def _wanted_at(self, step: Step, change: Change) -> list[Worker]:
         if not step.stand_in:
@@ -257,7 +246,7 @@ class _Change:
         """Takes workers out of the routes, drains them and stops them."""
         workers = list(workers)
         self._part({worker.name: worker.models for worker in workers})
-        self._add("stop these workers and destroy their MIG instances", [a.Retire(worker) for worker in workers])
+        self._stages.add("stop these workers and destroy their MIG instances", [a.Retire(worker) for worker in workers])
 
     def _part(self, leaving: dict[str, tuple[WorkerModel, ...]]) -> None:
         """Takes models out of the routes, and waits for the batches that they execute."""
@@ -265,11 +254,11 @@ class _Change:
             chained = {model.graph for models in leaving.values() for model in models if model.members}
             self._take_apart(chained | self._joining())
             gone = {(worker, model.name) for worker, models in leaving.items() for model in models}
-            self._route("remove workers that leave from the routes", self._interim(gone))
-        self._add("drain these workers", [a.Drain(worker, _names(models)) for worker, models in leaving.items()])
+            self._stages.route("remove workers that leave from the routes", self._interim(gone))
+        self._stages.add("drain these workers", drains(leaving))
 
     def _interim(self, leaving: Collection[Served] = ()) -> Routes:
-        routes = interim_routes(self._answering(), self._running, self._target, self._moment, leaving)
+        routes = interim_routes(self._stages.answering, self._running, self._target, self._moment, leaving)
         return followed(self._actual, self._running, routes)
 
     def _joining(self) -> set[str]:
@@ -285,21 +274,7 @@ class _Change:
         # A canary gets its share of the requests once all its workers run, and no request before.
         if self._canary is None:
             self._take_apart(self._joining())
-            self._route("add the new workers to the routes", self._interim())
-
-    def _route(self, title: str, wanted: Routes) -> None:
-        """Sets routes. Requests that are bound to a generation that leaves the routes end first."""
-        closed, ending = closing(self._answering(), wanted)
-        if ending:
-            self._set_routes("send new requests to the other generation", closed)
-            self._add(
-                "wait for the requests of the generation that leaves", [a.Settle(graph, g) for graph, g in ending]
-            )
-        self._set_routes(title, wanted)
-
-    def _set_routes(self, title: str, wanted: Routes) -> None:
-        changed = {name: route for name, route in wanted.items() if route != self._actual.routes.get(name)}
-        self._add(title, (a.SetRoutes(changed),) if changed else ())
+            self._stages.route("add the new workers to the routes", self._interim())
 
     def _take_apart(self, chained: Iterable[str]) -> None:
         """Makes running graphs call tasks one by one, because workers of their chains must make room."""
@@ -313,14 +288,14 @@ class _Change:
             name for name in lingering(self._actual, self._running)[1] if at_any_time(name) in map(at_any_time, gone)
         ]
         pipelines, tasks = by_kind(self._actual, gone)
-        self._add(
+        self._stages.add(
             "add routes for the single tasks of chains", self._loads_gateway(apart for _, apart in forms.values())
         )
-        self._route("add the new workers to these routes", self._interim())
+        self._stages.route("add the new workers to these routes", self._interim())
         flips = [a.Flip(n, apart.front, self._running.samples(n)) for n, (_, apart) in forms.items()]
-        self._add("switch the fronts to calling these tasks one by one", flips)
-        self._add("unload the pipelines that call chains", _unload(pipelines))
-        self._add("remove the routes of chains", _unload(tasks))
+        self._stages.add("switch the fronts to calling these tasks one by one", flips)
+        self._stages.add("unload the pipelines that call chains", _unload(pipelines))
+        self._stages.add("remove the routes of chains", _unload(tasks))
 
     def _switch(self) -> None:
         """Switches the fronts to the target, hands queued requests over, and removes what only the old fronts use."""
@@ -337,23 +312,23 @@ class _Change:
         ]
         stays = self._running is not None and self._running.bundle is bundle
         generation = "the generation that serves" if stays else "the new generation"
-        self._add(f"switch the fronts to {generation}", flips, commits=True)
+        self._stages.add(f"switch the fronts to {generation}", flips, commits=True)
         routes = {
             d: r
-            for d, r in handover(self._answering(), self._running, self._target).items()
+            for d, r in handover(self._stages.answering, self._running, self._target).items()
             if d not in task_names(bundle)
         }
         if flips and routes:
-            self._route("hand queued requests of the old generation to the new workers", routes)
+            self._stages.route("hand queued requests of the old generation to the new workers", routes)
         else:
             routes = {}
         fronts = tuple(name for name in self._actual.fronts if name not in bundle.graphs)
         stay = task_names(bundle) | handed_over(self._running, frozenset(routes))
         existing = dict.fromkeys((*self._actual.models, *self._actual.routes))
         pipelines, tasks = by_kind(self._actual, (name for name in existing if name not in stay))
-        self._add("unload graphs that are no longer deployed", _unload(fronts))
-        self._add("unload the old pipelines", _unload(pipelines))
-        self._add("remove the old routes", _unload(tasks))
+        self._stages.add("unload graphs that are no longer deployed", _unload(fronts))
+        self._stages.add("unload the old pipelines", _unload(pipelines))
+        self._stages.add("remove the old routes", _unload(tasks))
 
     def _share(self) -> None:
         """Gives the target the canary's share of the requests."""
@@ -364,10 +339,10 @@ class _Change:
                 for name, front in fronts.items()
                 if name in self._running.bundle.graphs
             ]
-            self._add("compare the answers of both generations to one request", compared)
-            routes = canary_routes(self._answering(), self._running, self._target, self._canary.share)
+            self._stages.add("compare the answers of both generations to one request", compared)
+            routes = canary_routes(self._stages.answering, self._running, self._target, self._canary.share)
             title = f"answer {100 * self._canary.share:g}% of the requests with the new generation"
-            self._add(title, (a.SetRoutes(routes),), watches=True)
+            self._stages.add(title, (a.SetRoutes(routes),), watches=True)
 
     def _load_gateway(self) -> None:
         """Sets the target's routes, loads the models behind its fronts, and removes stale routes.
@@ -377,9 +352,9 @@ class _Change:
         bundle = self._target.bundle
         own = {task.name: task.route for graph in bundle.graphs.values() for task in graph.tasks}
         ended = tuple(name for name in lingering(self._actual, self._running)[1] if name not in task_names(bundle))
-        self._add("set the new routes", (*_unload(ended), *self._loads_gateway(bundle.graphs.values())))
+        self._stages.add("set the new routes", (*_unload(ended), *self._loads_gateway(bundle.graphs.values())))
         # A task that has a route already may still have one of an interrupted change.
-        self._route("restore the routes", own)
+        self._stages.route("restore the routes", own)
 
     def _loads_gateway(self, graphs: Iterable[CompiledGraph]) -> tuple[a.Action, ...]:
         """Returns the action that loads the models and sets the routes that the gateway lacks for these graphs."""
@@ -394,20 +369,11 @@ class _Change:
             gone = tuple(model for model in self._actual.workers[name].models if model.name not in keep)
             if gone:
                 replaced[name] = gone
-        self._unload("models that have been replaced", replaced)
+        self._stages.unload("models that have been replaced", replaced)
         self._leave(w for name, w in self._actual.workers.items() if name not in self._target.bundle.workers)
         standby = [replace(worker, models=worker.standby) for worker in self._target.bundle.workers.values()]
-        self._add("load standby variants", self._loads(standby))
+        self._stages.add("load standby variants", self._loads(standby))
 
 
 def _unload(names: tuple[str, ...]) -> tuple[a.Action, ...]:
     return (a.UnloadGateway(names),) if names else ()
-
-
-def _names(models: Iterable[WorkerModel]) -> tuple[str, ...]:
-    return tuple(model.name for model in models)
-
-
-def _backwards(models: Iterable[WorkerModel]) -> tuple[str, ...]:
-    """Returns the models' names in unloading order: a chain is unloaded before the models that it calls."""
-    return tuple(reversed(_names(models)))
