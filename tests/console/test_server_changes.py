@@ -22,8 +22,7 @@ from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.console.conftest import Desk
 from tests.console.listening import asked
 from tests.controller.core.test_canary_change import BESIDE
-from tests.controller.core.test_step import ONE
-from tests.controller.worlds import GRAPH, generation, wanted
+from tests.controller.worlds import GRAPH, ONE, generation, wanted
 from tests.fakes.problems import row
 
 

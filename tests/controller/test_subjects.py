@@ -5,8 +5,7 @@ import pytest
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.subjects import generation_of, subject_of, worker_of
-from tests.controller.core.test_step import ONE
-from tests.controller.worlds import generation, worker
+from tests.controller.worlds import ONE, generation, worker
 
 WORKER = worker("0/1g@0", ("t0", "a"))
 

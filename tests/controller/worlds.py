@@ -20,7 +20,7 @@ from jigsaw_triton.controller.core.generation import Generation, Wanted
 from jigsaw_triton.controller.core.order import placed_gpus
 from jigsaw_triton.controller.core.recovery import essential
 from jigsaw_triton.controller.core.settings import Settings
-from jigsaw_triton.controller.core.state import State
+from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.step import step
 from jigsaw_triton.controller.persistence.checkpoint import pickled, unpickled
 from jigsaw_triton.gpus.catalog import CATALOG
@@ -282,3 +282,27 @@ class World:
     def kinds(self) -> list[str]:
         """Returns the type names of the actions carried out."""
         return [type(action).__name__ for action in self.done]
+
+
+def deployed(world: World) -> World:
+    """Returns the world once its first generation serves."""
+    world.send(e.Tick(100.0, {}))
+    world.send(e.DeployRequested(wanted()))
+    assert world.state.phase is Phase.READY
+    return world
+
+
+def phase(world: World) -> str:
+    """Returns the phase, which the type checker takes for constant elsewhere."""
+    return world.state.phase.value
+
+
+ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
+TWO = bundle(
+    2,
+    [
+        worker("0/1g@0", ("t0", "a")),
+        worker("0/1g@1", ("t1", "a")),
+        worker("0/1g@2", ("t1", "a"), generation=2),
+    ],
+)

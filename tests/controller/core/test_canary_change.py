@@ -18,13 +18,14 @@ from jigsaw_triton.controller.core.transition import stages_to
 from jigsaw_triton.controller.persistence.history import outcomes, verdicts
 from jigsaw_triton.graph.model import Slo
 from jigsaw_triton.graph.tensors import TensorType
-from tests.controller.core.test_step import phase
 from tests.controller.worlds import (
+    ONE,
     World,
     bundle,
     chained,
     checkpointed,
     generation,
+    phase,
     profiled,
     steps,
     wanted,
@@ -33,7 +34,6 @@ from tests.controller.worlds import (
 )
 
 CANARY = Canary(0.05, 60.0)
-ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
 BESIDE = bundle(2, [worker("0/1g@0", ("t0", "b"), generation=2), worker("0/1g@1", ("t1", "a"))])
 ADDED = bundle(2, [*ONE.workers.values(), worker("0/1g@2", ("t1", "b"), generation=2)])
 MOVED = bundle(2, [worker("1/2g@0", ("t0", "b"), generation=2), worker("1/1g@4", ("t1", "b"), generation=2)])

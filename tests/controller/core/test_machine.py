@@ -21,10 +21,9 @@ from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import GpuId
 from tests.controller.core.transitions import bundles
-from tests.controller.worlds import BOARD, bundle, checkpointed, planned, wanted, worker
+from tests.controller.worlds import BOARD, ONE, bundle, checkpointed, planned, wanted, worker
 
 MOST_CHANGES = 6
-ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
 BESIDE = bundle(2, [worker("0/1g@0", ("t0", "b"), generation=2), worker("0/1g@1", ("t1", "a"))])
 
 

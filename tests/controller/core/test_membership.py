@@ -9,10 +9,8 @@ from jigsaw_triton.controller.core.generation import ChangeRequest
 from jigsaw_triton.controller.core.recovery import unfinished
 from jigsaw_triton.controller.core.state import Phase
 from jigsaw_triton.planner.domain.plan import CONSTRUCTED, SolverReport
-from tests.controller.worlds import World, bundle, checkpointed, plan, wanted, worker
+from tests.controller.worlds import ONE, TWO, World, checkpointed, plan, wanted
 
-ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
-TWO = bundle(2, [*ONE.workers.values(), worker("0/1g@2", ("t1", "a"), generation=2)])
 JOINED = e.DeployRequested(replace(wanted(10.0), period_s=90.0), reason="other added by the user")
 
 

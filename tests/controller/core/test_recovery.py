@@ -18,9 +18,8 @@ from jigsaw_triton.controller.core.slowness import Kind, Served, Times
 from jigsaw_triton.controller.core.standby import RecentArrivals
 from jigsaw_triton.controller.core.state import Phase, Restarts, State
 from jigsaw_triton.gpus.model import GpuId
-from tests.controller.worlds import World, bundle, checkpointed, wanted, worker
+from tests.controller.worlds import ONE, World, bundle, checkpointed, wanted, worker
 
-ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
 MOVED = bundle(2, [worker("0/2g@0", ("t0", "a"), generation=2), worker("1/1g@0", ("t1", "b"), generation=2)])
 SWAPPED = bundle(2, [worker("0/1g@0", ("t0", "b"), generation=2), worker("0/1g@1", ("t1", "a"))])
 

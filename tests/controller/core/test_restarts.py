@@ -5,8 +5,7 @@ from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.outcome import issue
 from jigsaw_triton.controller.core.service import troubles, unserved
 from jigsaw_triton.controller.core.state import Phase
-from tests.controller.core.test_step import ONE, deployed
-from tests.controller.worlds import World, bundle, wanted, worker
+from tests.controller.worlds import ONE, World, bundle, deployed, wanted, worker
 
 
 def test_a_dead_worker_is_restarted_with_its_models() -> None:

@@ -16,14 +16,12 @@ from jigsaw_triton.controller.persistence.history import outcomes
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.planner.domain.costs import board_costs
 from jigsaw_triton.planner.domain.plan import CONSTRUCTED, Plan, PlanSurvival, SolverReport
-from tests.controller.worlds import LEARNED, World, bundle, checkpointed, generation, plan, wanted, worker
+from tests.controller.worlds import LEARNED, ONE, TWO, World, bundle, checkpointed, generation, plan, wanted, worker
 from tests.fakes.layouts import placed
 
 ALIKE = board_costs(Cluster(()), {})
 """Costs of boards of one kind: each slice counts alike."""
 
-ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
-TWO = bundle(2, [*ONE.workers.values(), worker("0/1g@2", ("t1", "a"), generation=2)])
 THREE = bundle(3, [*ONE.workers.values(), worker("0/1g@3", ("t1", "a"), generation=3)])
 
 

@@ -12,8 +12,8 @@ from jigsaw_triton.controller.core.order import ordered
 from jigsaw_triton.controller.core.stage import Stage
 from jigsaw_triton.controller.core.teardown import stages_down
 from jigsaw_triton.controller.core.transition import stages_to
-from tests.controller.core.transitions import ONE, after, reached, routed, routes_while, run, way
-from tests.controller.worlds import bundle, generation, profiled, steps, with_contents, worker
+from tests.controller.core.transitions import after, reached, routed, routes_while, run, way
+from tests.controller.worlds import ONE, bundle, generation, profiled, steps, with_contents, worker
 
 
 def test_a_first_deployment_starts_everything_before_the_front() -> None:

@@ -3,8 +3,8 @@ import pytest
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.transition import stages_to
-from tests.controller.core.transitions import CHAINED, ONE, after, reached, routes_while, run
-from tests.controller.worlds import bundle, chained, generation, profiled, worker
+from tests.controller.core.transitions import CHAINED, after, reached, routes_while, run
+from tests.controller.worlds import ONE, bundle, chained, generation, profiled, worker
 
 
 def titles(before: Bundle, target: Bundle) -> list[str]:

@@ -15,7 +15,6 @@ from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.layouts import maximal_layouts
 from tests.controller.worlds import BOARD, bundle, chained, generation, profiled, standing_by, steps, worker
 
-ONE = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t1", "a"))])
 CHAINED = chained(bundle(1, [worker("0/1g@0", ("t0", "a"), ("t1", "a"))]))
 
 

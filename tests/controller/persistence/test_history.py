@@ -11,8 +11,7 @@ from jigsaw_triton.controller.persistence.history import earlier, keep, outcomes
 from jigsaw_triton.controller.persistence.journal import RESTORABLE, Journal
 from jigsaw_triton.controller.persistence.records import Outcome
 from jigsaw_triton.errors import StateError
-from tests.controller.core.test_step import ONE, TWO
-from tests.controller.worlds import World, generation, wanted
+from tests.controller.worlds import ONE, TWO, World, generation, wanted
 
 
 class Observed(World):

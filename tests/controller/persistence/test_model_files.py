@@ -25,8 +25,7 @@ from jigsaw_triton.controller.persistence.journal import RESTORABLE, Journal
 from jigsaw_triton.controller.persistence.model_files import ModelFiles, names
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.model import TaskGraph
-from tests.controller.core.test_step import ONE
-from tests.controller.worlds import GRAPH, generation, wanted
+from tests.controller.worlds import GRAPH, ONE, generation, wanted
 
 
 def age(kept: ModelFiles) -> None:
