@@ -63,6 +63,7 @@ def test_graphs_join_and_leave_one_by_one_without_a_lost_request(system: System,
         assert client.squares([3, 4]) == expected([3, 4])
     assert system.run("down", "words", "other", "third").code == 0
     system.wait_gone()
+    assert not (system.state / "contents").exists()
 
 
 def test_a_graph_joins_others_whose_load_is_far_above_their_demand(system: System, tmp_path: Path) -> None:

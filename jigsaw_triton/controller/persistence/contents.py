@@ -8,7 +8,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from pathlib import Path
 
 from jigsaw_triton.errors import InputError, ServerError
@@ -105,19 +105,18 @@ class Contents:
                     f"the files of models cannot be written ({error.strerror})", where=str(self._folder), hint=hint
                 ) from error
 
-    def unused(self, used: Collection[str]) -> list[Path]:
-        """Returns the files that have not been used for some minutes. Blocks.
+    def unused(self, used: Collection[str]) -> Iterator[Path]:
+        """Yields the files that have not been used for some minutes. Blocks.
 
         Args:
             used: Digests of the files that are in use.
         """
-        found, now_s = [], time.time()
+        now_s = time.time()
         for path in self._folder.iterdir():
             # Another operation may remove it at the same time, or a transfer rename it.
             with contextlib.suppress(FileNotFoundError):
                 if path.name not in used and now_s - path.stat().st_mtime > KEPT_S:
-                    found.append(path)
-        return found
+                    yield path
 
     def collect(self, used: Collection[str]) -> int:
         """Removes files that have not been used for some minutes. Blocks.
@@ -128,12 +127,13 @@ class Contents:
         Returns:
             Number of files that were removed.
         """
-        removed = self.unused(used)
-        for path in removed:
+        removed = 0
+        for path in self.unused(used):
             path.unlink(missing_ok=True)
+            removed += 1
         for digest in used:
             self._touched(digest)
-        return len(removed)
+        return removed
 
     def _arrived(self, digest: str) -> int:
         part = self.path(digest).with_suffix(_PART)

@@ -104,7 +104,7 @@ class ModelFiles:
         """
         used = {name for wanted in _inputs(state) for name in names(wanted.graphs)} | self._adding
         # Generations are large, so they are read only if copies would go, and each of them once.
-        if not self._contents.unused(used):
+        if next(self._contents.unused(used), None) is None:
             return
         for number in restorable(journal):
             if number not in self._names:
