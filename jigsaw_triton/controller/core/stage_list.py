@@ -34,7 +34,7 @@ class StageList:
 
     @property
     def answering(self) -> Actual:
-        """What exists after the stages so far, without the workers on lost GPUs."""
+        """Servers, models and routes after the stages so far, without workers on lost GPUs."""
         return self.actual.without_gpus(self._lost) if self._lost else self.actual
 
     def begin_with(self, actions: Iterable[a.Action]) -> None:
