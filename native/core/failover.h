@@ -1,4 +1,4 @@
-// What follows from a call that fails: its items go to other workers, or its requests fail, and a server that may give
+// Consequences of a call that fails: its items go to other workers, or its requests fail, and a server that may give
 // wrong answers is taken out of service.
 #pragma once
 
