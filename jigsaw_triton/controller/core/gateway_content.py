@@ -49,13 +49,13 @@ def followed(actual: Actual, running: Generation | None, routes: Routes) -> Rout
         return routes
     number, found = running.bundle.generation, dict(routes)
     for name in lingering(actual, running)[1]:
-        like = f"{at_any_time(name)}.g{number}"
+        like = f"{without_generation(name)}.g{number}"
         if like in routes and generation_of(name) < number and _is_handed_over(actual, running, name):
             found[name] = routes[like]
     return found
 
 
-def at_any_time(name: str) -> str:
+def without_generation(name: str) -> str:
     """Returns the name of a route without its generation: names of routes are `<graph>.<task>.g<generation>`."""
     return name.rpartition(".g")[0]
 

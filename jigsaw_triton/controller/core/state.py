@@ -75,8 +75,8 @@ class State:
         inflight: Actions that the shell has not finished, by id.
         failed: True if an action of the transition has failed.
         rolling_back: True if the transition undoes a failed one.
-        reorder: True if the stages that have not started must be computed again, since other variants serve or a GPU
-            is lost.
+        reorder: True if the stages that have not started must be computed again, since other variants serve, or a GPU
+            is lost or back.
         restore_at_s: Time at which the running generation is restored, because a rollback left it incomplete, or
             servers of the one before could not be ended; None if there is no need.
         queued: Request of the user that waits for the change in progress to end.

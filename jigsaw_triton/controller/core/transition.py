@@ -17,7 +17,6 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.counterparts import in_other_chains
 from jigsaw_triton.controller.core.gateway_content import (
-    at_any_time,
     by_kind,
     followed,
     gateway_names,
@@ -27,6 +26,7 @@ from jigsaw_triton.controller.core.gateway_content import (
     obstructive,
     parting,
     task_names,
+    without_generation,
 )
 from jigsaw_triton.controller.core.generation import Canary, Generation
 from jigsaw_triton.controller.core.interim_routes import (
@@ -114,7 +114,7 @@ class _Change:
         for number, step in enumerate(steps, 1):
             self._stages.at_step(number, len(steps))
             if number == 1:
-                self._return(step)
+                self._return_workers(step)
             self._take(step)
         self._stages.at_step()
         self._switch()
@@ -136,7 +136,7 @@ class _Change:
         missing = [a.BringUp(w) for w in workers if w.name not in self._actual.workers]
         return (*missing, *self._loads(workers))
 
-    def _return(self, first: Step) -> None:
+    def _return_workers(self, first: Step) -> None:
         """Adds workers that exist to the routes, as after a change that was broken off, or once a lost GPU is back.
 
         If the first step takes workers out of service, it sets the routes anyway.
@@ -284,9 +284,8 @@ class _Change:
         existing = self._actual.models.keys() | self._actual.routes.keys()
         stay = {name for _, apart in forms.values() for name in gateway_names(apart)}
         gone = [name for graph, _ in forms.values() for name in gateway_names(graph) if name in existing - stay]
-        gone += [
-            name for name in lingering(self._actual, self._running)[1] if at_any_time(name) in map(at_any_time, gone)
-        ]
+        chains = {without_generation(name) for name in gone}
+        gone += [name for name in lingering(self._actual, self._running)[1] if without_generation(name) in chains]
         pipelines, tasks = by_kind(self._actual, gone)
         self._stages.add(
             "add routes for the single tasks of chains", self._loads_gateway(apart for _, apart in forms.values())
