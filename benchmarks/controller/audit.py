@@ -60,7 +60,7 @@ async def _differences(status: dict[str, Any], paths: Paths) -> list[str]:
     loaded = {name: {model["name"] for model in worker["models"]} for name, worker in workers.items()}
     found += _routes(paths, loaded)
     secret = paths.secret.read_text()
-    clients = {name: TritonClient(str(paths.worker_socket(name)), secret=secret) for name in workers}
+    clients = {name: TritonClient(str(paths.worker_http_socket(name)), secret=secret) for name in workers}
     clients["gateway"] = TritonClient(f"http://{status['gateway']['http']}", secret=secret)
     for name, client in clients.items():
         try:

@@ -28,7 +28,13 @@ SECRET_HEADER = "x-jigsaw-secret"
 """HTTP header that carries the deployment's secret."""
 
 SECRET_VARIABLE = "JIGSAW_SECRET"
-"""Environment variable of the gateway: the secret with which it may register shared memory at workers."""
+"""Environment variable of the gateway and of workers: the secret with which the gateway may register shared memory."""
+
+CALL_SOCKET_VARIABLE = "JIGSAW_CALL_SOCKET"
+"""Environment variable of workers: path of the Unix socket at which the listener takes calls."""
+
+LISTENER = "jigsaw_listener"
+"""Name of the model that is the listener of a worker."""
 
 SHM_PREFIX_VARIABLE = "JIGSAW_SHM_PREFIX"
 """Environment variable of the gateway: prefix of the names of its regions in /dev/shm."""

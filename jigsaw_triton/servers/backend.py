@@ -7,6 +7,7 @@ neither the deployment's secret nor tensors in shared memory.
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from jigsaw_triton.packages import build_folder, cache_dir
 from jigsaw_triton.runtime.spec import COMPILED_BACKEND
 
 LIBRARY = Path(jigsaw_triton.__file__).resolve().parent / "_native" / f"libtriton_{COMPILED_BACKEND}.so"
+LISTENER_REPOSITORY = Path(__file__).resolve().parent / "listener"
 _PRELOAD = "libjigsaw_private.so"
 PRELOAD_VARIABLE = "LD_PRELOAD"
 """Environment variable of the dynamic loader with the libraries that a program loads first."""
@@ -93,6 +95,11 @@ def preload_beside(library: Path) -> Path:
     return library.with_name(_PRELOAD)
 
 
+def listener_in(backend_dir: Path) -> Path:
+    """Returns the path, in a folder of backends, of the model repository with the listener of workers."""
+    return backend_dir / COMPILED_BACKEND / LISTENER_REPOSITORY.name
+
+
 def library_in(backend_dir: Path) -> Path:
     """Returns the path of the backend's library in a folder of backends."""
     return backend_dir / COMPILED_BACKEND / LIBRARY.name
@@ -122,12 +129,14 @@ def merge_backends(backend_dir: Path, library: Path) -> Path:
     contents = {path.name: path.read_bytes() for path in (library, preload_beside(library))}
     others = sorted(path for path in backend_dir.iterdir() if path.name != COMPILED_BACKEND)
     digest = hashlib.sha256(repr([str(path) for path in others]).encode())
-    for content in contents.values():
+    listener = [path.read_bytes() for path in sorted(LISTENER_REPOSITORY.rglob("*")) if path.is_file()]
+    for content in (*contents.values(), *listener):
         digest.update(hashlib.sha256(content).digest())
     folder = cache_dir() / "backends" / digest.hexdigest()[:16]
 
     def write(fresh: Path) -> None:
         (fresh / COMPILED_BACKEND).mkdir()
+        shutil.copytree(LISTENER_REPOSITORY, listener_in(fresh))
         for name, content in contents.items():
             copy = fresh / COMPILED_BACKEND / name
             copy.write_bytes(content)

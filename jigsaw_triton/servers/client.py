@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException, deserialize_bytes_tenso
 
 from jigsaw_triton.errors import RefusedError, ServerError
 from jigsaw_triton.runtime.dtypes import Array, Arrays, to_numpy, to_triton
-from jigsaw_triton.runtime.spec import SECRET_HEADER
+from jigsaw_triton.runtime.spec import LISTENER, SECRET_HEADER
 from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.metrics import Sample, parse_metrics
 
@@ -29,8 +29,7 @@ _LARGE_BYTES = 2**20
 
 _TRACEBACK = "\n\nAt:\n"
 _HEADER_LENGTH = "Inference-Header-Content-Length"
-_REGIONS = "v2/systemsharedmemory"
-_RESTRICTED = ("v2/repository/", _REGIONS)
+_RESTRICTED = "v2/repository/"
 
 
 class TritonClient:
@@ -40,7 +39,7 @@ class TritonClient:
 
     Args:
         address: `http://host:port`, or the path of a Unix socket.
-        secret: Secret for calls about the repository and shared memory; empty if the server restricts nothing.
+        secret: Secret for calls about the repository; empty if the server restricts nothing.
         metrics_address: Address of /metrics in the same form as `address`; empty if it is not served.
         grpc_address: gRPC target through which models are loaded; empty to load them over HTTP.
         timeout_s: Timeout in seconds of all calls except `load`, `unload` and `infer`, which have their own.
@@ -111,10 +110,10 @@ class TritonClient:
     async def index(self) -> dict[str, str]:
         """Returns the state of each model in the repository: READY, LOADING, UNLOADING or UNAVAILABLE.
 
-        A model that was never loaded is UNAVAILABLE.
+        A model that was never loaded is UNAVAILABLE. The listener of a worker, which is always loaded, is left out.
         """
         entries = json.loads(await self._call("POST", "v2/repository/index", data=b"{}"))
-        return {entry["name"]: entry.get("state", "UNAVAILABLE") for entry in entries}
+        return {entry["name"]: entry.get("state", "UNAVAILABLE") for entry in entries if entry["name"] != LISTENER}
 
     async def load(self, model: str, *, timeout_s: float = 600.0) -> None:
         """Loads or reloads a model; returns when it is ready.
@@ -137,17 +136,6 @@ class TritonClient:
     async def config(self, model: str) -> dict[str, Any]:
         """Returns the configuration of a loaded model."""
         return _object(json.loads(await self._call("GET", f"v2/models/{quote(model)}/config")))
-
-    async def regions(self) -> tuple[str, ...]:
-        """Returns the names of the regions of system shared memory that the server maps for clients."""
-        return tuple(region["name"] for region in json.loads(await self._call("GET", f"{_REGIONS}/status")))
-
-    async def forget_regions(self, prefix: str) -> int:
-        """Makes the server unmap the regions whose names have this prefix; returns their number."""
-        found = [name for name in await self.regions() if name.startswith(prefix)]
-        for name in found:
-            await self._call("POST", f"{_REGIONS}/region/{quote(name)}/unregister", data=b"{}")
-        return len(found)
 
     async def statistics(self, model: str = "") -> list[dict[str, Any]]:
         """Returns the statistics of a loaded model, or of all loaded models."""

@@ -9,11 +9,14 @@ from types import MappingProxyType
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.runtime.spec import (
+    CALL_SOCKET_VARIABLE,
+    LISTENER,
     RUN_DIR_VARIABLE,
     SECRET_HEADER,
     SECRET_VARIABLE,
     SHM_PREFIX_VARIABLE,
 )
+from jigsaw_triton.servers.backend import listener_in
 from jigsaw_triton.servers.image import Container
 from jigsaw_triton.servers.installation import Installation, require_compiled_backend
 from jigsaw_triton.servers.launcher import STACK_VARIABLE
@@ -109,14 +112,15 @@ def worker_command(
 ) -> Command:
     """Returns the command of a worker's tritonserver.
 
-    It listens on Unix sockets in the run directory: for HTTP, for metrics, and for gRPC to load models.
+    It listens on Unix sockets in the run directory: for calls of the gateway, for HTTP, for metrics, and for gRPC to
+    load models.
 
     Args:
         installation: Tritonserver to run.
         name: Name of the worker.
-        repository: Model repository of the worker; no model is loaded at the start.
-        run_dir: Run directory of the deployment. The sockets in it are `workers/<name>.sock`,
-            `workers/<name>.metrics.sock` and `workers/<name>.grpc:1`.
+        repository: Model repository of the worker; only the listener is loaded at the start.
+        run_dir: Run directory of the deployment. The sockets in it are `workers/<name>.sock` for calls,
+            `workers/<name>.http.sock`, `workers/<name>.metrics.sock` and `workers/<name>.grpc:1`.
         secret: Secret that protects the protocols that can change the server.
         device: UUID of the MIG instance; None hides all GPUs.
         device_mib: Memory of the instance that the server may use; None if it is unknown.
@@ -130,15 +134,17 @@ def worker_command(
         MissingDependencyError: The compiled backend is not built.
     """
     workers = run_dir / "workers"
-    http, metrics = workers / f"{name}.sock", workers / f"{name}.metrics.sock"
+    calls, http, metrics = (workers / f"{name}{kind}.sock" for kind in ("", ".http", ".metrics"))
     grpc = workers / f"{name}.grpc:{_GRPC_PORT}"
-    for path in (http, metrics, grpc):
+    for path in (metrics, http, grpc, calls):
         _check_socket(path)
     prefix = shm_prefix(run_dir, name)
     restriction = workers / f"{name}.restriction"
     # Triton appends default ports to the unix: addresses of HTTP in its log, but does not use them.
     arguments = [
         *_common(installation, name, repository, secret, restriction, prefix, exit_timeout_s),
+        f"--model-repository={listener_in(installation.backend_dir)}",
+        f"--load-model={LISTENER}",
         f"--http-address=unix:{http}",
         f"--metrics-address=unix:{metrics}",
         f"--grpc-address=unix:{workers / name}.grpc",
@@ -153,11 +159,18 @@ def worker_command(
         arguments.append("--rate-limit=execution_count")
     return Command(
         argv=(str(installation.binary), *arguments),
-        env={**installation.env, "CUDA_VISIBLE_DEVICES": device or "", RUN_DIR_VARIABLE: str(run_dir), **mps},
+        env={
+            **installation.env,
+            "CUDA_VISIBLE_DEVICES": device or "",
+            RUN_DIR_VARIABLE: str(run_dir),
+            CALL_SOCKET_VARIABLE: str(calls),
+            SECRET_VARIABLE: secret,
+            **mps,
+        },
         address=str(http),
         metrics_address=str(metrics),
         grpc_address=f"unix:{grpc}",
-        sockets=(http, metrics, grpc),
+        sockets=(calls, http, metrics, grpc),
         ports=(),
         shm_prefix=prefix,
         secret=secret,

@@ -7,7 +7,7 @@ from pathlib import Path
 import jigsaw_triton
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.runtime.spec import SECRET_VARIABLE
-from jigsaw_triton.servers.backend import LIBRARY, library_in, preload_beside
+from jigsaw_triton.servers.backend import LIBRARY, LISTENER_REPOSITORY, library_in, listener_in, preload_beside
 from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.image import LABEL, Container, Image, Runtime
 from jigsaw_triton.servers.interpreter import INSIDE
@@ -103,6 +103,7 @@ def _mounts(image: Image, run_dir: Path, repository: Path) -> Iterator[str]:
         package: INSIDE / package.name,
         LIBRARY: (library := library_in(image.installation.backend_dir)),
         preload_beside(LIBRARY): preload_beside(library),
+        LISTENER_REPOSITORY: listener_in(image.installation.backend_dir),
     }
     for outside, inside in folders.items():
         if ":" in str(outside):

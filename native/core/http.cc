@@ -9,16 +9,7 @@
 namespace jigsaw {
 namespace {
 
-constexpr size_t kMaxHeadBytes = 64 * 1024;
-constexpr size_t kMaxJsonBytes = 16 * 1024 * 1024;
-constexpr size_t kMaxBodyBytes = size_t{1} << 40;
 constexpr size_t kInitialBufferBytes = 16 * 1024;
-
-void append_number(std::string& out, int64_t value) {
-  char text[24];
-  auto [end, error] = std::to_chars(text, text + sizeof text, value);
-  out.append(text, end);
-}
 
 void append_span(std::string& out, std::string_view region, const RegionSpan& span) {
   out += "\"parameters\":{\"shared_memory_region\":\"";
@@ -45,27 +36,44 @@ std::string region_request(std::string_view region, std::string_view verb, std::
   return text;
 }
 
-bool equals_ignoring_case(std::string_view name, std::string_view lower) {
-  return name.size() == lower.size() &&
-         std::equal(name.begin(), name.end(), lower.begin(), [](char a, char b) { return (a | 0x20) == b; });
-}
-
 std::string_view trimmed(std::string_view value) {
   while (!value.empty() && (value.front() == ' ' || value.front() == '\t')) value.remove_prefix(1);
   while (!value.empty() && (value.back() == ' ' || value.back() == '\t')) value.remove_suffix(1);
   return value;
 }
 
+}  // namespace
+
+void append_number(std::string& out, int64_t value) {
+  char text[24];
+  auto [end, error] = std::to_chars(text, text + sizeof text, value);
+  out.append(text, end);
+}
+
+bool equals_ignoring_case(std::string_view name, std::string_view lower) {
+  return name.size() == lower.size() &&
+         std::equal(name.begin(), name.end(), lower.begin(), [](char a, char b) { return (a | 0x20) == b; });
+}
+
 size_t parse_length(std::string_view value) {
-  value = trimmed(value);
   size_t number = 0;
   auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
   if (error != std::errc() || end != value.data() + value.size())
-    throw FormatError("a length in the answer's header is not a number");
+    throw FormatError("a length in the header is not a number");
   return number;
 }
 
-}  // namespace
+void for_each_header(std::string_view text, const std::function<void(std::string_view, std::string_view)>& use) {
+  size_t end = text.find("\r\n");
+  while (end != std::string_view::npos) {
+    text.remove_prefix(end + 2);
+    end = text.find("\r\n");
+    std::string_view line = text.substr(0, end);
+    size_t colon = line.find(':');
+    if (colon == std::string_view::npos) throw FormatError("a line of the header has no colon");
+    use(line.substr(0, colon), trimmed(line.substr(colon + 1)));
+  }
+}
 
 void append_inference(std::string& out, std::string_view model, std::string_view id, const TraceHeaders& trace,
                       std::string_view region, std::span<const CallInput> inputs, std::span<const CallOutput> outputs) {
@@ -148,27 +156,16 @@ std::string unregister_request(std::string_view region, std::string_view secret)
 
 AnswerHead parse_answer_head(std::string_view text) {
   AnswerHead head;
-  bool has_body = false, has_json = false, first = true;
-  while (!text.empty()) {
-    size_t end = text.find("\r\n");
-    std::string_view line = text.substr(0, end);
-    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 2);
-    if (first) {
-      first = false;
-      int status = 0;
-      bool good = line.size() >= 12 && line.starts_with("HTTP/1.") && line[8] == ' ';
-      if (good) {
-        auto [stop, error] = std::from_chars(line.data() + 9, line.data() + 12, status);
-        good =
-            error == std::errc() && stop == line.data() + 12 && status >= 100 && (line.size() == 12 || line[12] == ' ');
-      }
-      if (!good) throw FormatError("the answer is not HTTP");
-      head.status = status;
-      continue;
-    }
-    size_t colon = line.find(':');
-    if (colon == std::string_view::npos) throw FormatError("a line of the answer's header has no colon");
-    std::string_view name = line.substr(0, colon), value = line.substr(colon + 1);
+  std::string_view line = text.substr(0, text.find("\r\n"));
+  bool good = line.size() >= 12 && line.starts_with("HTTP/1.") && line[8] == ' ';
+  if (good) {
+    auto [stop, error] = std::from_chars(line.data() + 9, line.data() + 12, head.status);
+    good = error == std::errc() && stop == line.data() + 12 && head.status >= 100 &&
+           (line.size() == 12 || line[12] == ' ');
+  }
+  if (!good) throw FormatError("the answer is not HTTP");
+  bool has_body = false, has_json = false;
+  for_each_header(text, [&](std::string_view name, std::string_view value) {
     if (equals_ignoring_case(name, "content-length")) {
       head.body = parse_length(value);
       has_body = true;
@@ -176,11 +173,11 @@ AnswerHead parse_answer_head(std::string_view text) {
       head.json = parse_length(value);
       has_json = true;
     } else if (equals_ignoring_case(name, "connection")) {
-      head.closes = equals_ignoring_case(trimmed(value), "close");
+      head.closes = equals_ignoring_case(value, "close");
     } else if (equals_ignoring_case(name, "transfer-encoding")) {
       throw FormatError("the answer has a Transfer-Encoding; only Content-Length is supported");
     }
-  }
+  });
   if (!has_body) throw FormatError("the answer has no Content-Length");
   if (!has_json) head.json = head.body;
   if (head.body > kMaxBodyBytes || head.json > head.body)

@@ -9,15 +9,27 @@
 #include <vector>
 
 #include "core/base.h"
+#include "core/region.h"
 #include "core/trace_context.h"
 
 namespace jigsaw {
 
-// A part of a region of shared memory, in bytes.
-struct RegionSpan {
-  size_t offset = 0;
-  size_t size = 0;
-};
+// Limits of requests and answers.
+inline constexpr size_t kMaxHeadBytes = 64 * 1024;
+inline constexpr size_t kMaxJsonBytes = 16 * 1024 * 1024;
+inline constexpr size_t kMaxBodyBytes = size_t{1} << 40;
+
+// Appends a number in decimal.
+void append_number(std::string& out, int64_t value);
+
+// Returns true if `name` is the lower-case name `lower` in any case.
+bool equals_ignoring_case(std::string_view name, std::string_view lower);
+
+// Parses the value of a header that is a length. Throws FormatError.
+size_t parse_length(std::string_view value);
+
+// Calls `use` with the name and the trimmed value of each line of an HTTP header but the first. Throws FormatError.
+void for_each_header(std::string_view text, const std::function<void(std::string_view, std::string_view)>& use);
 
 // An input of a call. Its bytes follow the head, or are in shared memory if `placed` is set.
 struct CallInput {

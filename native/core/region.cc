@@ -2,10 +2,14 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <bit>
+#include <cerrno>
+#include <cstring>
+#include <stdexcept>
 #include <utility>
 
 namespace jigsaw {
@@ -50,6 +54,27 @@ Region::~Region() {
   if (!data_) return;
   munmap(data_, size_);
   shm_unlink(("/" + name_).c_str());
+}
+
+MappedRegion::MappedRegion(std::string name, const std::string& key, size_t size)
+    : name_(std::move(name)), size_(size) {
+  int file = shm_open(key.c_str(), O_RDWR | O_CLOEXEC, 0);
+  if (file < 0) throw std::runtime_error("cannot open the region " + name_ + ": " + strerror(errno));
+  struct stat status{};
+  bool fits = fstat(file, &status) == 0 && size > 0 && size_t(status.st_size) >= size;
+  void* at = fits ? mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0) : MAP_FAILED;
+  close(file);
+  if (at == MAP_FAILED)
+    throw std::runtime_error("cannot map " + std::to_string(size) + " bytes of the region " + name_);
+  data_ = static_cast<char*>(at);
+}
+
+MappedRegion::~MappedRegion() { munmap(data_, size_); }
+
+char* MappedRegion::at(const RegionSpan& span) const {
+  if (span.offset > size_ || span.size > size_ - span.offset)
+    throw std::runtime_error("a tensor is outside the region " + name_);
+  return data_ + span.offset;
 }
 
 }  // namespace jigsaw

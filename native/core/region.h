@@ -7,6 +7,12 @@
 
 namespace jigsaw {
 
+// A part of a region of shared memory, in bytes.
+struct RegionSpan {
+  size_t offset = 0;
+  size_t size = 0;
+};
+
 // A region of POSIX shared memory that this process creates and, when the object is destroyed, unlinks. Only the user
 // of this process can open it (mode 0600). Not thread-safe; one owner at a time, by moving it.
 class Region {
@@ -29,6 +35,27 @@ class Region {
   std::string name_;  // Name without the leading slash.
   char* data_ = nullptr;
   size_t size_ = 0;
+};
+
+// A region that another process has created, mapped by this one.
+class MappedRegion {
+ public:
+  // Maps the first `size` bytes of the region with this key, which is its name after a slash. `name` is used in errors.
+  // Throws std::runtime_error.
+  MappedRegion(std::string name, const std::string& key, size_t size);
+  ~MappedRegion();
+  MappedRegion(const MappedRegion&) = delete;
+  MappedRegion& operator=(const MappedRegion&) = delete;
+
+  const std::string& name() const { return name_; }
+
+  // Returns the memory of a part of the region. Throws std::runtime_error if the region has no such part.
+  char* at(const RegionSpan& span) const;
+
+ private:
+  const std::string name_;
+  char* data_ = nullptr;
+  const size_t size_;
 };
 
 }  // namespace jigsaw

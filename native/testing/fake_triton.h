@@ -113,6 +113,9 @@ struct Server {
   std::map<std::string, double> metrics;  // Values by name and labels.
   std::list<TRITONSERVER_Metric> series;
   std::deque<TRITONSERVER_MetricFamily> families;  // Never freed, because the backend never deletes them.
+  std::condition_variable changed;
+  bool let_go = false;  // True if the model `held` answers.
+  int holding = 0;      // Number of requests that it holds.
   std::atomic<int64_t> errors{0}, messages{0}, parameters{0}, arguments{0}, requests{0}, responses{0};
 };
 

@@ -20,6 +20,7 @@
 #include "core/http.h"
 #include "core/json.h"
 #include "core/lock.h"
+#include "core/served_call.h"
 #include "core/spec.h"
 #include "testing/recorder.h"
 
@@ -74,6 +75,45 @@ std::string outcome(std::string_view data, uint32_t seed) {
     if (reader.status() != 200) text += answer_error(reader.text(), reader.status());
     for (size_t i = 0; i < sizes.size(); i++) text.append(memory[i].get(), sizes[i]);
   } catch (const FormatError&) {
+    return "refused";
+  }
+  return text;
+}
+
+// Reads the requests of a connection and returns what they ask for. With seed 0 the bytes come at once.
+std::string requests_in(std::string_view data, uint32_t seed) {
+  RequestReader reader;
+  std::string text;
+  try {
+    while (!data.empty()) {
+      std::span<char> room = reader.room();
+      require(!room.empty(), "there is memory for more bytes until the request is complete");
+      size_t took = std::min(data.size(), room.size());
+      if (seed) {
+        seed = seed * 1103515245 + 12345;
+        took = std::min<size_t>(took, 1 + seed / 65536 % 40);
+      }
+      memcpy(room.data(), data.data(), took);
+      data.remove_prefix(took);
+      reader.received(took);
+      if (!reader.done()) continue;
+      text += reader.head().method + reader.head().path + reader.head().secret;
+      RequestBody body = reader.take();
+      text += body.text();
+      text.append(body.tensors(), body.size - body.json);
+      try {
+        ServedCall call = parse_call(body.text(), body.size - body.json);
+        size_t total = 0;
+        for (const ServedInput& input : call.inputs)
+          if (!input.placed) total += input.size;
+        require(total == body.size - body.json, "the inputs are inside the body");
+      } catch (const FormatError&) {
+        text += "refused";
+      }
+    }
+  } catch (const FormatError&) {
+    return "refused";
+  } catch (const std::bad_alloc&) {
     return "refused";
   }
   return text;
@@ -218,6 +258,14 @@ void fuzz_answer(const uint8_t* data, size_t size) {
   if (whole != "refused") require(whole == pieces, "an answer in pieces reads the same as the whole");
 }
 
+void fuzz_request(const uint8_t* data, size_t size) {
+  if (size == 0) return;
+  std::string_view text(reinterpret_cast<const char*>(data) + 1, size - 1);
+  std::string whole = requests_in(text, 0), pieces = requests_in(text, 1 + data[0]);
+  // Bytes that follow a request are only rejected if they arrive together with it, so pieces may be accepted.
+  if (whole != "refused") require(whole == pieces, "a request in pieces reads the same as the whole");
+}
+
 void fuzz_documents(const uint8_t* data, size_t size) {
   std::string_view text(reinterpret_cast<const char*>(data), size);
   auto attempt = [](auto function) {
@@ -229,6 +277,7 @@ void fuzz_documents(const uint8_t* data, size_t size) {
   };
   attempt([&] { FrontSpec::parse(text); });
   attempt([&] { parse_route(text); });
+  attempt([&] { parse_registration(text); });
   attempt([&] {
     Json json = Json::parse(text);
     if (json.kind() != Json::Kind::kString) return;
@@ -250,6 +299,7 @@ void fuzz_call(const uint8_t* data, size_t size) {
 extern "C" {
 
 void jigsaw_fuzz_answer(const uint8_t* data, size_t size) { jigsaw::fuzz_answer(data, size); }
+void jigsaw_fuzz_request(const uint8_t* data, size_t size) { jigsaw::fuzz_request(data, size); }
 void jigsaw_fuzz_documents(const uint8_t* data, size_t size) { jigsaw::fuzz_documents(data, size); }
 void jigsaw_fuzz_call(const uint8_t* data, size_t size) { jigsaw::fuzz_call(data, size); }
 }

@@ -13,11 +13,16 @@
 extern "C" {
 
 struct TRITONSERVER_Error;
+struct TRITONSERVER_InferenceRequest;
+struct TRITONSERVER_InferenceResponse;
+struct TRITONSERVER_InferenceTrace;
 struct TRITONSERVER_Message;
 struct TRITONSERVER_Metric;
 struct TRITONSERVER_MetricArgs;
 struct TRITONSERVER_MetricFamily;
 struct TRITONSERVER_Parameter;
+struct TRITONSERVER_ResponseAllocator;
+struct TRITONSERVER_Server;
 struct TRITONBACKEND_Backend;
 struct TRITONBACKEND_Input;
 struct TRITONBACKEND_Model;
@@ -57,10 +62,26 @@ typedef uint32_t TRITONSERVER_DataType;
 #define TRITONSERVER_RESPONSE_COMPLETE_FINAL 1
 #define TRITONSERVER_REQUEST_RELEASE_ALL 1
 
+typedef TRITONSERVER_Error* (*TRITONSERVER_ResponseAllocatorAllocFn_t)(
+    TRITONSERVER_ResponseAllocator* allocator, const char* name, size_t size, TRITONSERVER_MemoryType memory,
+    int64_t memory_id, void* user, void** buffer, void** buffer_user, TRITONSERVER_MemoryType* actual_memory,
+    int64_t* actual_memory_id);
+typedef TRITONSERVER_Error* (*TRITONSERVER_ResponseAllocatorReleaseFn_t)(TRITONSERVER_ResponseAllocator* allocator,
+                                                                         void* buffer, void* buffer_user, size_t size,
+                                                                         TRITONSERVER_MemoryType memory,
+                                                                         int64_t memory_id);
+typedef TRITONSERVER_Error* (*TRITONSERVER_ResponseAllocatorStartFn_t)(TRITONSERVER_ResponseAllocator* allocator,
+                                                                       void* user);
+typedef void (*TRITONSERVER_InferenceRequestReleaseFn_t)(TRITONSERVER_InferenceRequest* request, const uint32_t flags,
+                                                         void* user);
+typedef void (*TRITONSERVER_InferenceResponseCompleteFn_t)(TRITONSERVER_InferenceResponse* response,
+                                                           const uint32_t flags, void* user);
+
 #define JIGSAW_WEAK __attribute__((weak))
 
 JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_ErrorNew(TRITONSERVER_Error_Code code, const char* message);
 JIGSAW_WEAK void TRITONSERVER_ErrorDelete(TRITONSERVER_Error* error);
+JIGSAW_WEAK TRITONSERVER_Error_Code TRITONSERVER_ErrorCode(TRITONSERVER_Error* error);
 JIGSAW_WEAK const char* TRITONSERVER_ErrorMessage(TRITONSERVER_Error* error);
 JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_LogMessage(TRITONSERVER_LogLevel level, const char* file, int line,
                                                         const char* message);
@@ -88,12 +109,57 @@ JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_MetricIncrement(TRITONSERVER_Metric
 JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_MetricSet(TRITONSERVER_Metric* metric, double value);
 JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_MetricObserve(TRITONSERVER_Metric* metric, double value);
 
+JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_ResponseAllocatorNew(TRITONSERVER_ResponseAllocator** allocator,
+                                                                  TRITONSERVER_ResponseAllocatorAllocFn_t allocate,
+                                                                  TRITONSERVER_ResponseAllocatorReleaseFn_t release,
+                                                                  TRITONSERVER_ResponseAllocatorStartFn_t start);
+JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_ResponseAllocatorDelete(TRITONSERVER_ResponseAllocator* allocator);
+JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_InferenceRequestNew(TRITONSERVER_InferenceRequest** request,
+                                                                 TRITONSERVER_Server* server, const char* model,
+                                                                 const int64_t version);
+JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_InferenceRequestDelete(TRITONSERVER_InferenceRequest* request);
+JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_InferenceRequestSetId(TRITONSERVER_InferenceRequest* request,
+                                                                   const char* id);
+JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_InferenceRequestSetStringParameter(TRITONSERVER_InferenceRequest* request,
+                                                                                const char* key, const char* value);
+JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_InferenceRequestCancel(TRITONSERVER_InferenceRequest* request);
+JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_InferenceRequestAddInput(TRITONSERVER_InferenceRequest* request,
+                                                                      const char* name,
+                                                                      const TRITONSERVER_DataType type,
+                                                                      const int64_t* shape, uint64_t dims);
+JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_InferenceRequestAppendInputData(TRITONSERVER_InferenceRequest* request,
+                                                                             const char* name, const void* base,
+                                                                             size_t size,
+                                                                             TRITONSERVER_MemoryType memory,
+                                                                             int64_t memory_id);
+JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_InferenceRequestAddRequestedOutput(TRITONSERVER_InferenceRequest* request,
+                                                                                const char* name);
+JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_InferenceRequestSetReleaseCallback(
+    TRITONSERVER_InferenceRequest* request, TRITONSERVER_InferenceRequestReleaseFn_t release, void* user);
+JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_InferenceRequestSetResponseCallback(
+    TRITONSERVER_InferenceRequest* request, TRITONSERVER_ResponseAllocator* allocator, void* allocator_user,
+    TRITONSERVER_InferenceResponseCompleteFn_t respond, void* user);
+JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_InferenceResponseError(TRITONSERVER_InferenceResponse* response);
+JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_InferenceResponseOutputCount(TRITONSERVER_InferenceResponse* response,
+                                                                          uint32_t* count);
+JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_InferenceResponseOutput(TRITONSERVER_InferenceResponse* response,
+                                                                     const uint32_t index, const char** name,
+                                                                     TRITONSERVER_DataType* type, const int64_t** shape,
+                                                                     uint64_t* dims, const void** base, size_t* size,
+                                                                     TRITONSERVER_MemoryType* memory,
+                                                                     int64_t* memory_id, void** user);
+JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_InferenceResponseDelete(TRITONSERVER_InferenceResponse* response);
+JIGSAW_WEAK TRITONSERVER_Error* TRITONSERVER_ServerInferAsync(TRITONSERVER_Server* server,
+                                                              TRITONSERVER_InferenceRequest* request,
+                                                              TRITONSERVER_InferenceTrace* trace);
+
 JIGSAW_WEAK TRITONSERVER_Error* TRITONBACKEND_ApiVersion(uint32_t* major, uint32_t* minor);
 JIGSAW_WEAK TRITONSERVER_Error* TRITONBACKEND_ModelConfig(TRITONBACKEND_Model* model, uint32_t version,
                                                           TRITONSERVER_Message** config);
 JIGSAW_WEAK TRITONSERVER_Error* TRITONBACKEND_ModelRepository(TRITONBACKEND_Model* model,
                                                               TRITONBACKEND_ArtifactType* type, const char** location);
 JIGSAW_WEAK TRITONSERVER_Error* TRITONBACKEND_ModelVersion(TRITONBACKEND_Model* model, uint64_t* version);
+JIGSAW_WEAK TRITONSERVER_Error* TRITONBACKEND_ModelServer(TRITONBACKEND_Model* model, TRITONSERVER_Server** server);
 JIGSAW_WEAK TRITONSERVER_Error* TRITONBACKEND_ModelState(TRITONBACKEND_Model* model, void** state);
 JIGSAW_WEAK TRITONSERVER_Error* TRITONBACKEND_ModelSetState(TRITONBACKEND_Model* model, void* state);
 JIGSAW_WEAK TRITONSERVER_Error* TRITONBACKEND_ModelInstanceName(TRITONBACKEND_ModelInstance* instance,

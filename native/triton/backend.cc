@@ -1,5 +1,5 @@
-// The entry points of the Triton backend. Each model is a front, whose requests are passed to the core, or an ONNX
-// model.
+// The entry points of the Triton backend. Each model is a front, whose requests are passed to the core, an ONNX model,
+// or the listener of a worker.
 #include <cstdlib>
 #include <memory>
 #include <mutex>
@@ -12,6 +12,7 @@
 #include "triton/abi.h"
 #include "triton/answer_gate.h"
 #include "triton/calls.h"
+#include "triton/listener.h"
 #include "triton/onnx_model.h"
 #include "triton/request.h"
 #include "triton/server_host.h"
@@ -46,13 +47,9 @@ struct Process {
 
  private:
   static Settings settings() {
-    auto text = [](const char* name) {
-      const char* value = getenv(name);
-      return std::string(value ? value : "");
-    };
-    if (text("JIGSAW_RUN_DIR").empty())
+    if (variable("JIGSAW_RUN_DIR").empty())
       throw std::runtime_error("JIGSAW_RUN_DIR is not set; set it to the run directory before the gateway starts");
-    return {text("JIGSAW_RUN_DIR"), text("JIGSAW_SECRET"), text("JIGSAW_SHM_PREFIX")};
+    return {variable("JIGSAW_RUN_DIR"), variable("JIGSAW_SECRET"), variable("JIGSAW_SHM_PREFIX")};
   }
 };
 
@@ -65,6 +62,7 @@ Process& process() {
 struct Model {
   std::unique_ptr<Front> front;
   std::unique_ptr<OnnxModel> onnx;
+  std::unique_ptr<Listener> listener;
 };
 
 // State of a model instance.
@@ -94,12 +92,24 @@ const std::string& spec_of(const Json& config) {
       .string("config.parameters.spec.string_value");
 }
 
+std::unique_ptr<Listener> listen(TRITONBACKEND_Model* model) {
+  std::string path = variable("JIGSAW_CALL_SOCKET");
+  if (path.empty())
+    throw std::runtime_error(
+        "JIGSAW_CALL_SOCKET is not set; set it to the path of the socket before the worker starts");
+  TRITONSERVER_Server* server = nullptr;
+  check(TRITONBACKEND_ModelServer(model, &server));
+  return std::make_unique<Listener>(server, std::move(path), variable("JIGSAW_SECRET"));
+}
+
 std::unique_ptr<Model> load(TRITONBACKEND_Model* model) {
   Json config = Json::parse(config_of(model));
   const std::string& text = spec_of(config);
   auto made = std::make_unique<Model>();
   Json spec = Json::parse(text);
-  if (const Json* runner = spec.find("runner")) {
+  if (spec.find("listens")) {
+    made->listener = listen(model);
+  } else if (const Json* runner = spec.find("runner")) {
     if (const std::string& name = runner->string("spec.runner"); name != kOnnxRunner)
       throw std::runtime_error("the backend jigsaw cannot run the template " + name +
                                "; only the template onnxruntime may name this backend");
@@ -181,6 +191,9 @@ JIGSAW_EXPORT TRITONSERVER_Error* TRITONBACKEND_ModelInstanceExecute(TRITONBACKE
   if (TRITONSERVER_Error* error = TRITONBACKEND_ModelInstanceState(instance, &found)) return error;
   auto* state = static_cast<jigsaw::Instance*>(found);
   const jigsaw::Model& model = jigsaw::model_of(instance);
+  if (model.listener)
+    return TRITONSERVER_ErrorNew(TRITONSERVER_ERROR_UNSUPPORTED,
+                                 "this model takes the calls of gateways, and answers no requests itself");
   if (model.onnx) {
     model.onnx->execute(instance, *state->trace, requests, count);
     return nullptr;

@@ -1,6 +1,7 @@
 #include "triton/calls.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
@@ -37,6 +38,11 @@ TRITONSERVER_Error_Code code_of(Blame blame) {
       return TRITONSERVER_ERROR_CANCELLED;
   }
   return TRITONSERVER_ERROR_INTERNAL;
+}
+
+std::string variable(const char* name) {
+  const char* value = getenv(name);
+  return value ? value : "";
 }
 
 std::string config_of(TRITONBACKEND_Model* model) {

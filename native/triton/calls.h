@@ -20,6 +20,9 @@ void log_failure(TRITONSERVER_Error* error);
 
 TRITONSERVER_Error_Code code_of(Blame blame);
 
+// Returns an environment variable; empty if it is not set.
+std::string variable(const char* name);
+
 // Returns a model's configuration as JSON.
 std::string config_of(TRITONBACKEND_Model* model);
 

@@ -1,7 +1,6 @@
 #include "triton/onnx_model.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <numeric>
@@ -16,11 +15,6 @@ namespace {
 
 // Environment variable with the folders of the Python packages, separated by colons.
 constexpr const char* kPackagesVariable = "JIGSAW_PACKAGES";
-
-std::string variable(const char* name) {
-  const char* value = getenv(name);
-  return value ? value : "";
-}
 
 // A request of the server with the call that it carries.
 struct Call {

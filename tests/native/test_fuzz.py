@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.native.core import library
 
 CORPUS = Path(__file__).parents[2] / "native" / "fuzz" / "corpus"
-KINDS = ("answer", "documents", "call")
+KINDS = ("answer", "request", "documents", "call")
 FILES = sorted(path for kind in KINDS for path in (CORPUS / kind).iterdir())
 
 

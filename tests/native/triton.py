@@ -2,7 +2,9 @@
 
 import ctypes
 import json
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,6 +30,8 @@ _FUNCTIONS: Mapping[str, tuple[Any, list[Any]]] = {
     "answer": (_P, [_P]),
     "answer_data": (_P, [_P, _I]),
     "answer_free": (None, [_P]),
+    "let_go": (None, [ctypes.c_int]),
+    "wait_held": (ctypes.c_int, [ctypes.c_int, _D]),
     "state": (_P, []),
     "statistics": (None, [_P, ctypes.POINTER(ctypes.c_int64)]),
 }
@@ -152,6 +156,16 @@ class Model:
         counts = (ctypes.c_int64 * 4)()
         call("statistics", self._pointer, counts)
         return tuple(counts)
+
+
+@contextmanager
+def unloading(model: Model) -> Iterator[None]:
+    """Unloads a model meanwhile; waits for its end."""
+    thread = threading.Thread(target=model.unload, daemon=True)
+    thread.start()
+    yield
+    thread.join(WAIT_LIMIT_S)
+    assert not thread.is_alive()
 
 
 def start(api: tuple[int, int] = API) -> None:

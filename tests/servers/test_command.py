@@ -53,7 +53,9 @@ def test_the_command_of_a_worker_without_a_gpu() -> None:
         "--allow-cpu-metrics=false",
         "--exit-timeout-secs=30",
         "--log-format=ISO8601",
-        "--http-address=unix:/run/j/workers/a-0-2g-4.sock",
+        "--model-repository=/t/backends/jigsaw/listener",
+        "--load-model=jigsaw_listener",
+        "--http-address=unix:/run/j/workers/a-0-2g-4.http.sock",
         "--metrics-address=unix:/run/j/workers/a-0-2g-4.metrics.sock",
         "--grpc-address=unix:/run/j/workers/a-0-2g-4.grpc",
         "--grpc-port=1",
@@ -64,8 +66,10 @@ def test_the_command_of_a_worker_without_a_gpu() -> None:
         "PATH": "/t/python/bin:/usr/bin",
         "CUDA_VISIBLE_DEVICES": "",
         "JIGSAW_RUN_DIR": "/run/j",
+        "JIGSAW_CALL_SOCKET": "/run/j/workers/a-0-2g-4.sock",
+        "JIGSAW_SECRET": SECRET,
     }
-    assert command.address == "/run/j/workers/a-0-2g-4.sock"
+    assert command.address == "/run/j/workers/a-0-2g-4.http.sock"
     assert command.metrics_address == "/run/j/workers/a-0-2g-4.metrics.sock"
     assert command.grpc_address == "unix:/run/j/workers/a-0-2g-4.grpc:1"
     assert command.ports == ()

@@ -66,9 +66,12 @@ def test_the_whole_command_of_docker() -> None:
         f"--volume={PACKAGE}:/opt/jigsaw-triton/jigsaw_triton:ro",
         f"--volume={PACKAGE}/_native/libtriton_jigsaw.so:/opt/tritonserver/backends/jigsaw/libtriton_jigsaw.so:ro",
         f"--volume={PACKAGE}/_native/libjigsaw_private.so:/opt/tritonserver/backends/jigsaw/libjigsaw_private.so:ro",
+        f"--volume={PACKAGE}/servers/listener:/opt/tritonserver/backends/jigsaw/listener:ro",
         f"--env=PATH={PYTHON}/bin:/usr/bin",
         "--env=CUDA_VISIBLE_DEVICES=MIG-1",
         "--env=JIGSAW_RUN_DIR=/run/jigsaw/1",
+        "--env=JIGSAW_CALL_SOCKET=/run/jigsaw/1/workers/a-0-1g-0.sock",
+        "--env=JIGSAW_SECRET",
         "--env=CUDA_MPS_PIPE_DIRECTORY=/run/jigsaw/1/mps/a-0-1g-0",
         "--log-driver=none",
         NAME,
@@ -111,7 +114,7 @@ def test_podman_differs_in_user_and_device() -> None:
 def test_an_emulated_instance_is_no_device_but_its_holder_is_visible() -> None:
     command = contained(gpu=False)
     assert not any(argument.startswith(("--gpus", "--device")) for argument in command.argv)
-    assert command.env == {"CUDA_VISIBLE_DEVICES": "MIG-1"}
+    assert command.env == {"CUDA_VISIBLE_DEVICES": "MIG-1", "JIGSAW_SECRET": SECRET}
 
 
 def test_addresses_do_not_depend_on_the_container() -> None:

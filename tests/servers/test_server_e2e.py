@@ -1,5 +1,4 @@
 import asyncio
-import json
 import os
 import shutil
 import signal
@@ -20,7 +19,7 @@ import jigsaw_triton
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.servers.backend import Api, server_api, server_library
 from jigsaw_triton.servers.client import TritonClient
-from jigsaw_triton.servers.command import Command, gateway_command, shm_prefix, worker_command
+from jigsaw_triton.servers.command import Command, gateway_command, worker_command
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.probe import probe_inputs
 from jigsaw_triton.servers.process import ServerProcess, group_members
@@ -114,13 +113,15 @@ def test_the_life_cycle_of_a_worker(
 
     async def main() -> None:
         await server.start()
-        async with TritonClient.of(worker) as client:
+        async with TritonClient.of(worker) as client, TritonClient(str(worker.sockets[0])) as listener:
             assert await client.index() == {"echo": "UNAVAILABLE", "broken": "UNAVAILABLE"}
+            with pytest.raises(ServerError, match="unknown model"):
+                await listener.infer("echo", {})
             await client.load("echo")
             assert (await client.index())["echo"] == "READY"
             await client.infer("echo", probe_inputs(await client.config("echo")))
             x = np.arange(6, dtype=np.float32).reshape(2, 3)
-            outputs = await client.infer("echo", {"X": x, "S": np.array([[b"a"], [b""]], np.object_)})
+            outputs = await listener.infer("echo", {"X": x, "S": np.array([[b"a"], [b""]], np.object_)})
             np.testing.assert_array_equal(outputs["Y"], x + 1)
             assert outputs["T"].tolist() == [[b"a"], [b""]]
             # The stub sees the packages of this interpreter and this package itself.
@@ -169,32 +170,6 @@ def test_loading_a_model_does_not_delay_inferences(worker: Command, run_dir: Pat
             for client in clients:
                 await client.close()
             await server.stop()
-
-    asyncio.run(main())
-    assert_nothing_left(server)
-
-
-def test_regions_are_listed_and_unregistered_by_prefix(worker: Command, run_dir: Path) -> None:
-    server = ServerProcess("a-0-1g-0", worker, run_dir / "worker.log")
-    prefix = shm_prefix(run_dir, "gateway")
-    dead, alive = (Path("/dev/shm", f"{prefix}{name}-0") for name in ("dead", "alive"))
-
-    async def main() -> None:
-        await server.start()
-        try:
-            async with TritonClient.of(worker) as client:
-                for region in (dead, alive):
-                    region.write_bytes(bytes(2**20))
-                    about = json.dumps({"key": f"/{region.name}", "offset": 0, "byte_size": 2**20}).encode()
-                    path = f"v2/systemsharedmemory/region/{region.name}/register"
-                    await client._call("POST", path, data=about)
-                assert set(await client.regions()) == {dead.name, alive.name}
-                assert await client.forget_regions(f"{prefix}dead-") == 1
-                assert await client.regions() == (alive.name,)
-        finally:
-            await server.stop()
-            for region in (dead, alive):
-                region.unlink()
 
     asyncio.run(main())
     assert_nothing_left(server)

@@ -1,7 +1,6 @@
 """The gateway: its start, its models and fronts, its edge, and its end."""
 
 import asyncio
-import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 
@@ -14,13 +13,10 @@ from jigsaw_triton.controller.fleet.servers import Servers
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.gpus.gateway import GatewayPorts
 from jigsaw_triton.runtime.dtypes import Arrays
-from jigsaw_triton.servers.command import Command, shm_prefix
+from jigsaw_triton.servers.command import Command
 
 _GRACE_S = 3.0
 """Seconds to wait for the gateway to stop. Triton uses all of it if clients are still connected, even if idle."""
-
-_FORGET_S = 2.0
-"""Seconds to wait for workers to unmap the dead gateway's shared memory."""
 
 
 class Gateway:
@@ -58,7 +54,7 @@ class Gateway:
             dead = self._servers.by_name.get(GATEWAY)
             if dead is not None:
                 await dead.stop()
-            await asyncio.gather(asyncio.sleep(delay_s), self._forget_regions())
+            await asyncio.sleep(delay_s)
             await self._start(ports)
             await self._servers.running(GATEWAY).load_all(models)
             self._edge.admit()
@@ -120,14 +116,6 @@ class Gateway:
         """Unloads models at the gateway, and waits until their last requests have been answered."""
         names = tuple(models)
         await self._servers.change(GATEWAY, lambda server: server.unload_all(names))
-
-    async def _forget_regions(self) -> None:
-        """Has the workers unmap the dead gateway's shared memory, as far as they answer in time."""
-        prefix = shm_prefix(self._paths.run, GATEWAY)
-        workers = [server for name, server in self._servers.by_name.items() if name != GATEWAY]
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_FORGET_S):
-                await asyncio.gather(*(w.client.forget_regions(prefix) for w in workers), return_exceptions=True)
 
     async def _start(self, ports: GatewayPorts) -> None:
         await self._servers.start(GATEWAY, self._command(ports), self._paths.gateway_repository)

@@ -105,8 +105,12 @@ class Paths:
         return self.repositories / "workers" / worker
 
     def worker_socket(self, worker: str) -> Path:
-        """Returns the Unix socket of a worker."""
+        """Returns the Unix socket at which a worker takes calls of the gateway."""
         return self.run / "workers" / f"{worker}.sock"
+
+    def worker_http_socket(self, worker: str) -> Path:
+        """Returns the Unix socket of a worker's HTTP endpoint."""
+        return self.run / "workers" / f"{worker}.http.sock"
 
     def worker_slots(self, worker: str) -> Path:
         """Returns the folder with the slot files of a worker."""

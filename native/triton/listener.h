@@ -1,0 +1,67 @@
+// The listener of a worker: takes the calls of gateways from a Unix socket to the server that this library runs in.
+//
+// Triton's HTTP endpoint passes each answer to the thread of its connection before it is written. The listener writes
+// an answer in the thread that has computed it, which saves that change of threads.
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_map>
+
+#include "triton/abi.h"
+#include "triton/file.h"
+
+namespace jigsaw {
+
+class ServedConnection;
+
+// Accepts connections, and reads their requests in a thread of its own. Answers are written by the threads of the
+// models, or by the listener's if a client reads slowly.
+class Listener {
+ public:
+  // Listens at `path`, where no file may be. `secret` is needed to register shared memory. Throws std::runtime_error.
+  Listener(TRITONSERVER_Server* server, std::string path, std::string secret);
+
+  // Stops listening, and waits for the calls in flight.
+  ~Listener();
+
+  Listener(const Listener&) = delete;
+  Listener& operator=(const Listener&) = delete;
+
+  TRITONSERVER_Server* server() const { return server_; }
+  TRITONSERVER_ResponseAllocator* allocator() const { return allocator_; }
+  const std::string& secret() const { return secret_; }
+
+  // Count the calls in flight, for which the destructor waits. Any thread may call them.
+  void call_begins();
+  void call_ended();
+
+  // Makes the loop wait for events of a file descriptor. `operation` is that of epoll_ctl. Any thread may call it.
+  void wait_for(int file, uint32_t events, int operation);
+
+ private:
+  void listen();
+
+  // Body of the thread.
+  void loop();
+  void accept_all();
+
+  // Accepts no more connections, and ends those without a call.
+  void stop_listening();
+
+  TRITONSERVER_Server* server_;
+  const std::string path_, secret_;
+  TRITONSERVER_ResponseAllocator* allocator_ = nullptr;
+  File socket_, epoll_;
+  File event_;  // Event file descriptor that ends the loop.
+  std::unordered_map<int, std::shared_ptr<ServedConnection>> connections_;
+  std::mutex mutex_;
+  std::condition_variable idle_;
+  size_t calls_ = 0;  // Calls in flight, until their request is released. Guarded by the mutex.
+  std::thread thread_;
+};
+
+}  // namespace jigsaw

@@ -1,0 +1,235 @@
+#include "triton/served_connection.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <new>
+#include <stdexcept>
+#include <string_view>
+#include <utility>
+
+#include "triton/inference_call.h"
+#include "triton/listener.h"
+
+namespace jigsaw {
+namespace {
+
+constexpr std::string_view kModels = "/v2/models/", kInfer = "/infer";
+constexpr std::string_view kRegions = "/v2/systemsharedmemory/region/";
+
+}  // namespace
+
+bool ServedConnection::on_event() {
+  InferenceCall* written = nullptr;
+  bool goes_on = false;
+  {
+    std::unique_lock lock(mutex);
+    switch (state_) {
+      case State::kReading:
+        goes_on = read();
+        if (goes_on && reader_.done()) {
+          lock.unlock();
+          handle();
+          return true;
+        }
+        break;
+      case State::kCalling: {
+        // Nothing may arrive before the answer: the client has gone, or breaks the protocol.
+        char byte;
+        ssize_t n = recv(socket_, &byte, 1, MSG_PEEK);
+        goes_on = n < 0 && (errno == EAGAIN || errno == EINTR);
+        if (!goes_on) {
+          call_->cancel();
+          // The call in flight may keep the socket open for long.
+          shutdown(socket_, SHUT_RDWR);
+        }
+        break;
+      }
+      case State::kWriting:
+        goes_on = flush();
+        if (goes_on && next_piece_ == pieces_.size()) {
+          written = std::exchange(call_, nullptr);
+          listen_for(EPOLLIN);
+          read_next();
+        }
+        break;
+      case State::kEnded:
+        goes_on = false;
+    }
+    if (!goes_on) {
+      if (state_ == State::kWriting) written = std::exchange(call_, nullptr);
+      state_ = State::kEnded;
+    }
+  }
+  if (written) written->drop();
+  return goes_on;
+}
+
+bool ServedConnection::read() {
+  try {
+    while (!reader_.done()) {
+      std::span<char> room = reader_.room();
+      ssize_t n = recv(socket_, room.data(), room.size(), 0);
+      if (n < 0) return errno == EAGAIN || errno == EINTR;
+      if (n == 0) return false;
+      reader_.received(size_t(n));
+    }
+  } catch (const FormatError& error) {
+    return reject(400, error.what());
+  } catch (const std::bad_alloc&) {
+    return reject(503, "no memory is left for the request");
+  }
+  return true;
+}
+
+bool ServedConnection::reject(int status, const char* message) {
+  std::string text;
+  append_error(text, status, message, true);
+  [[maybe_unused]] ssize_t n = send(socket_, text.data(), text.size(), MSG_NOSIGNAL);
+  return false;
+}
+
+void ServedConnection::handle() {
+  const RequestHead& head = reader_.head();
+  std::string_view path = head.path;
+  try {
+    if (head.method == "POST" && path.starts_with(kModels) && path.ends_with(kInfer) &&
+        path.size() > kModels.size() + kInfer.size()) {
+      infer(std::string(path.substr(kModels.size(), path.size() - kModels.size() - kInfer.size())));
+      return;
+    }
+    RequestBody body = reader_.take();
+    if (head.method == "POST" && path.starts_with(kRegions)) {
+      if (head.secret != listener_.secret()) throw RequestError(403, "the secret is wrong");
+      path.remove_prefix(kRegions.size());
+      std::string name(path.substr(0, path.find('/')));
+      if (path.ends_with("/register")) {
+        Registration wanted = parse_registration(body.text());
+        region_ = std::make_shared<MappedRegion>(std::move(name), wanted.key, wanted.size);
+      } else {
+        region_.reset();
+      }
+      std::string text;
+      append_empty_answer(text);
+      send_text(std::move(text));
+      return;
+    }
+    throw RequestError(404, "this socket is for calls of models only");
+  } catch (const RequestError& error) {
+    refuse(error.status, error.what(), false);
+  } catch (const std::runtime_error& error) {
+    refuse(400, error.what(), false);
+  } catch (const std::exception& error) {
+    refuse(503, error.what(), true);
+  }
+}
+
+void ServedConnection::infer(const std::string& model) {
+  RequestBody body = reader_.take();
+  ServedCall call = parse_call(body.text(), body.size - body.json);
+  if (!call.region.empty() && (!region_ || region_->name() != call.region))
+    throw RequestError(400, "Unable to find shared memory region: '" + call.region + "'");
+  auto made = std::make_unique<InferenceCall>(listener_, shared_from_this(), std::move(body), std::move(call), region_);
+  {
+    std::lock_guard lock(mutex);
+    state_ = State::kCalling;
+    call_ = made.get();
+  }
+  listener_.call_begins();
+  try {
+    made->submit(model, reader_.head().trace);
+    // From here on it owns itself, and may have ended.
+    [[maybe_unused]] InferenceCall* own = made.release();
+  } catch (const std::exception&) {
+    listener_.call_ended();
+    throw;
+  }
+}
+
+void ServedConnection::refuse(int status, const std::string& message, bool closes) {
+  closes_ |= closes;
+  std::string text;
+  append_error(text, status, message, closes_);
+  send_text(std::move(text));
+}
+
+void ServedConnection::send_text(std::string text) {
+  text_ = std::move(text);
+  answer(nullptr, {{text_.data(), text_.size()}});
+}
+
+bool ServedConnection::answer(InferenceCall* call, std::vector<iovec> pieces) {
+  std::lock_guard lock(mutex);
+  call_ = nullptr;
+  if (state_ == State::kEnded) return false;
+  pieces_ = std::move(pieces);
+  next_piece_ = 0;
+  if (!flush()) {
+    // The listener's thread closes the connection.
+    shutdown(socket_, SHUT_RDWR);
+    state_ = State::kEnded;
+    return false;
+  }
+  if (next_piece_ == pieces_.size()) {
+    read_next();
+    return false;
+  }
+  state_ = State::kWriting;
+  call_ = call;
+  listen_for(EPOLLOUT);
+  return call != nullptr;
+}
+
+void ServedConnection::read_next() {
+  state_ = State::kReading;
+  // The listener's thread then finds the end of the connection.
+  if (closes_) shutdown(socket_, SHUT_RDWR);
+}
+
+void ServedConnection::listen_for(uint32_t events) { listener_.wait_for(socket_, events, EPOLL_CTL_MOD); }
+
+bool ServedConnection::flush() {
+  while (next_piece_ < pieces_.size()) {
+    msghdr message{};
+    message.msg_iov = &pieces_[next_piece_];
+    message.msg_iovlen = std::min<size_t>(pieces_.size() - next_piece_, IOV_MAX);
+    ssize_t n = sendmsg(socket_, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n < 0) {
+      if (errno == EINTR) continue;
+      return errno == EAGAIN;
+    }
+    auto left = size_t(n);
+    while (left) {
+      iovec& first = pieces_[next_piece_];
+      size_t step = std::min(left, first.iov_len);
+      first.iov_base = static_cast<char*>(first.iov_base) + step;
+      first.iov_len -= step;
+      left -= step;
+      if (!first.iov_len) next_piece_++;
+    }
+  }
+  return true;
+}
+
+bool ServedConnection::end() {
+  std::lock_guard lock(mutex);
+  closes_ = true;
+  return state_ == State::kReading || state_ == State::kEnded;
+}
+
+void ServedConnection::abandon() {
+  InferenceCall* written = nullptr;
+  {
+    std::lock_guard lock(mutex);
+    if (state_ == State::kWriting) written = call_;
+    call_ = nullptr;
+    state_ = State::kEnded;
+    shutdown(socket_, SHUT_RDWR);
+  }
+  if (written) written->drop();
+}
+
+}  // namespace jigsaw
