@@ -29,11 +29,13 @@ IMPORTED = (
     "jigsaw_triton.cli.commands.deploy",
     "jigsaw_triton.cli.commands.down",
     "jigsaw_triton.cli.commands.status",
+    "jigsaw_triton.cli.main",
     "jigsaw_triton.controller.fleet.orphans",
 )
 """Modules that most commands of the tests import."""
 
 _LIBRARY_PATH = "LD_LIBRARY_PATH"
+"""Environment variable with folders of libraries, which the linker reads when a program starts, and never again."""
 
 _MOST_BYTES = 200_000
 """Bytes of a request: the arguments, the environment and the working directory of a command."""
@@ -109,8 +111,7 @@ class Commands:
     """Starts commands. The process that forks ends with this one.
 
     Args:
-        library_path: Folders where the linker looks for libraries. It reads them when a program starts, so that a fork
-            cannot change them.
+        library_path: Folders where commands find libraries first.
     """
 
     def __init__(self, library_path: str = "") -> None:

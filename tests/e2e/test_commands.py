@@ -8,6 +8,8 @@ from jigsaw_triton import __version__
 from tests.e2e.commands import Commands
 from tests.waiting import WAIT_LIMIT_S
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def commands() -> Iterator[Commands]:
