@@ -199,7 +199,8 @@ def _serve(requests: socket.socket) -> None:
     """Forks for each request, until the other end closes the connection."""
     running: dict[int, tuple[int, int]] = {}
     while True:
-        ready, _, _ = select.select([requests, *running], [], [])
+        watched: list[socket.socket | int] = [requests, *running]
+        ready, _, _ = select.select(watched, [], [])
         for one in ready:
             if isinstance(one, int):
                 pid, status = running.pop(one)
@@ -214,7 +215,8 @@ def _serve(requests: socket.socket) -> None:
             status, out, err = files
             if (pid := os.fork()) == 0:
                 requests.detach()
-                _run(*json.loads(data), out, err)
+                arguments, environment, folder = json.loads(data)
+                _run(arguments, environment, folder, out, err)
             os.close(out)
             os.close(err)
             _report(status, pid)
