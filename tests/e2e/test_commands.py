@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def commands() -> Iterator[Commands]:
-    """What runs the commands of a module."""
+    """Commands of the tests of this module."""
     made = Commands()
     yield made
     made.close()
