@@ -184,7 +184,7 @@ class Commands:
 
 
 def commands(environment: Mapping[str, str]) -> Commands:
-    """Returns the object that starts commands with an environment like this one, the same for all tests of a process."""
+    """Returns the object that starts commands with an environment like this one, one for all tests of a process."""
     return _commands(environment.get(_LIBRARY_PATH, ""))
 
 
