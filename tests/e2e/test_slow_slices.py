@@ -48,8 +48,8 @@ def per_slice(plan: dict[str, Any]) -> float:
     The plan has more of them for the load of a busy machine, and then carries as much as before.
     """
     segments = plan["tasks"]["square"]["segments"]
-    rps: float = plan["capacity_rps"]
-    return rps / sum(int(segment["slice"][0]) * segment["count"] for segment in segments)
+    slices: int = sum(int(segment["slice"][0]) * segment["count"] for segment in segments)
+    return float(plan["capacity_rps"]) / slices
 
 
 def judged(system: System, app: Path) -> bool:
