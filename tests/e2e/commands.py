@@ -29,11 +29,13 @@ IMPORTED = (
     "jigsaw_triton.cli.commands.deploy",
     "jigsaw_triton.cli.commands.down",
     "jigsaw_triton.cli.commands.status",
+    "jigsaw_triton.cli.main",
     "jigsaw_triton.controller.fleet.orphans",
 )
 """Modules that most commands of the tests import."""
 
 _LIBRARY_PATH = "LD_LIBRARY_PATH"
+"""Environment variable with folders of libraries, which the linker reads when a program starts, and never again."""
 
 _MOST_BYTES = 200_000
 """Bytes of a request: the arguments, the environment and the working directory of a command."""
@@ -109,8 +111,7 @@ class Commands:
     """Starts commands. The process that forks ends with this one.
 
     Args:
-        library_path: Folders where the linker looks for libraries. It reads them when a program starts, so that a fork
-            cannot change them.
+        library_path: Folders where commands find libraries first.
     """
 
     def __init__(self, library_path: str = "") -> None:
@@ -183,7 +184,7 @@ class Commands:
 
 
 def commands(environment: Mapping[str, str]) -> Commands:
-    """Returns what starts all commands of this process's tests that have an environment like this one."""
+    """Returns the object that starts commands with an environment like this one, one for all tests of a process."""
     return _commands(environment.get(_LIBRARY_PATH, ""))
 
 
@@ -198,7 +199,8 @@ def _serve(requests: socket.socket) -> None:
     """Forks for each request, until the other end closes the connection."""
     running: dict[int, tuple[int, int]] = {}
     while True:
-        ready, _, _ = select.select([requests, *running], [], [])
+        watched: list[socket.socket | int] = [requests, *running]
+        ready, _, _ = select.select(watched, [], [])
         for one in ready:
             if isinstance(one, int):
                 pid, status = running.pop(one)
@@ -213,7 +215,8 @@ def _serve(requests: socket.socket) -> None:
             status, out, err = files
             if (pid := os.fork()) == 0:
                 requests.detach()
-                _run(*json.loads(data), out, err)
+                arguments, environment, folder = json.loads(data)
+                _run(arguments, environment, folder, out, err)
             os.close(out)
             os.close(err)
             _report(status, pid)

@@ -8,10 +8,12 @@ from jigsaw_triton import __version__
 from tests.e2e.commands import Commands
 from tests.waiting import WAIT_LIMIT_S
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def commands() -> Iterator[Commands]:
-    """What runs the commands of a module."""
+    """Commands of the tests of this module."""
     made = Commands()
     yield made
     made.close()

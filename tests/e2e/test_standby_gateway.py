@@ -12,8 +12,9 @@ from jigsaw_triton.controller.persistence.paths import deployment_paths
 from jigsaw_triton.servers.haproxy.config import CONFIG
 from tests.e2e.app import SQUARE, write_application
 from tests.e2e.clients import Crowd
+from tests.e2e.commands import Result
 from tests.e2e.nodes import STANDBY_ADDRESS, Machine, Machines
-from tests.e2e.system import Result, System
+from tests.e2e.system import System
 from tests.e2e.two_machines import machines as machines
 from tests.e2e.two_machines import system as system
 from tests.waiting import eventually

@@ -10,8 +10,6 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from jigsaw_triton.servers.installation import find_installation
-
 STATE = Path(os.environ["DOCKER_STANDIN"])
 BACKENDS = {"python", "onnxruntime"}
 
@@ -72,6 +70,9 @@ def run(arguments: list[str]) -> int:
     (name,) = values(flags, "--name")
     if (STATE / f"{name}.json").exists():
         return fail(f"Conflict. The container name {name} is already in use")
+    # Most commands run no server, and are asked for often.
+    from jigsaw_triton.servers.installation import find_installation
+
     installation = find_installation()
 
     def outside(text: str) -> str:

@@ -5,9 +5,7 @@ with that variable, except its own, for a client of MPS.
 """
 
 import os
-import signal
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -32,6 +30,9 @@ def clients() -> list[int]:
 
 def serve() -> int:
     """Runs the daemon."""
+    # Clients, which are asked for often, do not need it.
+    import subprocess
+
     if os.environ["MPS_STANDIN"] == "broken":
         print("Cannot create the control socket: no such device", file=sys.stderr)
         return 1
@@ -77,5 +78,7 @@ def ask() -> int:
 if __name__ == "__main__":
     os.chdir(PIPES)
     if sys.argv[1:] == ["--server"]:
+        import signal
+
         signal.pause()
     sys.exit(serve() if sys.argv[1:] == ["-f"] else ask())
