@@ -116,7 +116,7 @@ def reference_graph(name: str) -> TaskGraph:
 
 
 def is_wrong(key: ProfileKey) -> bool:
-    """Returns true if the row of a configuration repeats another row of the table, or contradicts all its neighbours.
+    """Returns True if the row of a configuration repeats another row of the table, or contradicts all its neighbours.
 
     Args:
         key: Configuration, whose variant has the name of the table's model.

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from benchmarks.a100 import TABLE, a100_table, reference_graph
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId
-from jigsaw_triton.graph.model import GraphInput, Slo, Task, TaskGraph, TensorRef, TensorType, Variant, Workload
+from jigsaw_triton.graph.model import GraphInput, Slo, Task, TaskGraph, Variant, Workload
+from jigsaw_triton.graph.tensors import TensorRef, TensorType
 from jigsaw_triton.planner.domain.problem import Problem
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 

@@ -62,7 +62,9 @@ def figures(name: str, one: Trials, total: int) -> list[Figure]:
     if not one.trials:
         return []
     published = PUBLISHED.get(one.contender.features) if one.contender != OURS else None
-    reported = f"; the paper reports {published.slices or 'no slices'} and {published.violations}" if published else ""
+    parts = [f"{published.slices} of the slices"] if published and published.slices else []
+    parts += [f"{published.violations} violations"] if published else []
+    reported = f"; the paper reports {' and '.join(parts)}" if parts else ""
     note = f"{one.contender}, {len(one.trials)} trials on {GPUS}{reported}"
     place = f"{name}.{one.contender.formulation}.{one.contender.features}"
     return [

@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     from jigsaw_triton.evaluation.replay import Contender as Contender
     from jigsaw_triton.gpus.model import Cluster as Cluster
     from jigsaw_triton.graph.model import TaskGraph as TaskGraph
-    from jigsaw_triton.graph.model import TensorType as TensorType
+    from jigsaw_triton.graph.tensors import TensorType as TensorType
     from jigsaw_triton.planner.cells.model import Partition as Partition
     from jigsaw_triton.planner.domain.plan import Plan as Plan
     from jigsaw_triton.planner.domain.problem import Options as Options
@@ -133,7 +133,8 @@ _MODULES = {
     ),
     "evaluation.replay": ("Contender",),
     "gpus.model": ("Cluster",),
-    "graph.model": ("TaskGraph", "TensorType"),
+    "graph.model": ("TaskGraph",),
+    "graph.tensors": ("TensorType",),
     "planner.cells.model": ("Partition",),
     "planner.domain.plan": ("Plan",),
     "planner.domain.problem": ("Options", "Problem"),

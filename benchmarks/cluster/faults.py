@@ -76,7 +76,7 @@ class Running(Generic[F]):
 
     Attributes:
         system: The deployment.
-        machines: Its machines.
+        machines: Machines of the deployment.
         deploy_s: Seconds that the deployment took.
         rps: Requests a second to send.
     """
@@ -120,10 +120,10 @@ async def deployed(
     """Deploys on machines of one board each, and takes everything down at the end.
 
     Args:
-        make: Makes the machines, given a folder and their names.
+        make: Function that makes the machines, given a folder and their names.
         nodes: Names of the machines.
         workers: Workers that the demand needs.
-        extra: Another line of the cluster's specification.
+        extra: Further line of the cluster's specification.
     """
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         folder = Path(path)
@@ -132,7 +132,7 @@ async def deployed(
             system.profile(BOARD, task, "only", 1, 1000 / WORKER_RPS, WORKER_RPS) for task in ("detect", "classify")
         )
         system.read_graph(app, chain(SLO_MS), {"profiles.csv": write_profiles(profiles.rows())})
-        machines, running = make(folder, tuple(nodes)), System(folder / "controller")
+        machines, running = make(folder, tuple(nodes)), System(folder / "controller", forks=False)
         demand_rps = PLANNED_RPS * workers / 2
         cluster = machines.cluster(running, f"{{model: {BOARD}, count: 1}}", extra=extra)
         try:

@@ -16,7 +16,7 @@ _LEAST_S = 20.0
 async def measure(progress: Progress, effort: Effort) -> list[Figure]:
     """Deploys on raylets, kills the control store with the raylets that it takes along, and starts all of Ray again."""
     smoke = effort.time_share < 1
-    nodes, workers = (NODES[:2], 4) if smoke else (NODES, WORKERS)
+    nodes, workers = (NODES[:1], 2) if smoke else (NODES, WORKERS)
     progress(f"deploying {workers} workers on {len(nodes)} raylets")
     async with deployed(Raylets, nodes, workers) as running:
         count = len(running.system.status()["workers"])

@@ -46,7 +46,7 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
             runs: dict[tuple[str, int], list[Measured]] = {}
             for number in range(1 - effort.warm_ups, effort.rounds + 1):
                 progress(f"fused: round {number} of {effort.rounds}")
-                for count in CLIENTS:
+                for count in effort.some(CLIENTS):
                     for name in ("native", "fused"):
                         run = await asyncio.to_thread(found[name].load, analyzer, folder, count, effort.seconds(RUN_S))
                         runs.setdefault((name, count), []).append(run)
@@ -55,11 +55,19 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
 
 def figures(runs: Runs) -> list[Figure]:
     """Computes the figures from the runs."""
+    # A smoke run has only some of them.
+    counts = [count for count in CLIENTS if ("fused", count) in runs]
     found = [
         rates(f"dataplane.fused.rate.{clients(n)}", runs["fused", n], runs["native", n], NATIVE, RATE_GOALS.get(n))
-        for n in CLIENTS
+        for n in counts
     ]
-    added = added_ms(runs["fused", 1], runs["native", 1])
+    if 1 in counts:
+        found.append(_added(runs["fused", 1], runs["native", 1]))
+    return found
+
+
+def _added(fused: Sequence[Measured], native: Sequence[Measured]) -> Figure:
+    added = added_ms(fused, native)
     note = f"median of {len(added)} rounds, {spread(added)}; baseline: native ensemble, p50 in ms"
-    baseline = median(run.latency_ms[50] for run in runs["native", 1])
-    return [*found, figure("dataplane.fused.p50_added_ms.1_client", median(added), "ms", note, baseline=baseline)]
+    baseline = median(run.latency_ms[50] for run in native)
+    return figure("dataplane.fused.p50_added_ms.1_client", median(added), "ms", note, baseline=baseline)

@@ -96,14 +96,15 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
 
         for name in dict.fromkeys(name for names in RUNS.values() for name in names) if effort.warm_ups else ():
             await load(name, 8, WARM_UP_S)
+        wanted = {count: RUNS[count] for count in effort.some(tuple(RUNS))}
         large_rps: dict[tuple[str, int], list[float]] = {}
         runs: dict[tuple[str, int], list[Run]] = {}
         for number in range(effort.rounds):
-            for count, names in RUNS.items():
+            for count, names in wanted.items():
                 progress(f"round {number + 1} of {effort.rounds}: {count} clients")
                 for name in names:
                     runs.setdefault((name, count), []).append(await load(name, count, effort.seconds(RUN_S)))
-            for count in LARGE_CLIENTS:
+            for count in LARGE_CLIENTS[: effort.count(len(LARGE_CLIENTS))]:
                 for name in LARGE:
                     large_rps.setdefault((name, count), []).append(await load_large(name, count))
     return figures(runs, large_rps)
@@ -141,6 +142,8 @@ async def _sides(stack: AsyncExitStack, folder: Path, installation: Installation
 
 def figures(runs: Runs, large_rps: Rates) -> list[Figure]:
     """Computes the figures from the runs."""
+    # A smoke run has only some of them.
+    counts = [count for count in RUNS if ("graph", count) in runs]
     most = max(RUNS)
 
     def measured(name: str, count: int) -> list[Measured]:
@@ -150,19 +153,22 @@ def figures(runs: Runs, large_rps: Rates) -> list[Figure]:
     for target, goals in RATE_GOALS.items():
         suffix = "" if target == "graph" else f".{target}"
         for n, goal in goals.items():
-            name = f"dataplane.chain2{suffix}.rate.{clients(n)}"
-            found.append(rates(name, measured(target, n), measured("native", n), NATIVE, goal))
-    found.append(_added(measured("graph", 1), measured("native", 1)))
+            if n in counts:
+                name = f"dataplane.chain2{suffix}.rate.{clients(n)}"
+                found.append(rates(name, measured(target, n), measured("native", n), NATIVE, goal))
+    if 1 in counts:
+        found.append(_added(measured("graph", 1), measured("native", 1)))
     fixed = f"{ROWS} rows per request; {NATIVE}, which takes a request's rows as one tensor of fixed size"
     name = f"dataplane.fanout{ROWS}.rate.{clients(most)}"
     found.append(rates(name, measured("rows", most), measured("native_rows", most), fixed, ROWS_GOAL))
     large = f"inputs and outputs of 600 kB at both stages; {NATIVE}"
     for n, goal in LARGE_GOALS.items():
-        name = f"dataplane.large.rate.{clients(n)}"
-        found.append(ratio(name, large_rps["large", n], large_rps["native_large", n], large, goal))
+        if ("large", n) in large_rps:
+            name = f"dataplane.large.rate.{clients(n)}"
+            found.append(ratio(name, large_rps["large", n], large_rps["native_large", n], large, goal))
     name = f"dataplane.bls.rate.{clients(most)}"
     found.append(rates(name, measured("bls", most), measured("native", most), NATIVE, BLS_GOAL))
-    for n in RUNS:
+    for n in counts:
         found.append(_cpu(n, runs["graph", n], runs["native", n], CPU_GOAL if n == most else None))
     return found
 

@@ -79,11 +79,12 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
             name: graphs.emulated(Path(path), name, stages=STAGES, slo_ms=SLO_MS, target=target)
             for name, target in targets.items()
         }
-        # Enough for the plan to have all workers of a stage, with headroom for any latency model.
-        demand = dict.fromkeys(every, 0.7 * CAPACITY_RPS)
+        # Enough for the plan to have all workers of a stage, with headroom for any latency model. A smoke run has one.
+        workers = effort.count(WORKERS)
+        demand = dict.fromkeys(every, 0.7 * CAPACITY_RPS * workers / WORKERS)
         wanted = Wanted(every, demand, dict.fromkeys(every, rows), cluster, latency_model=system.BY_HAND)
         async with system.system(find_installation(), SETTINGS) as running:
-            progress(f"overload: starting {len(every) * len(STAGES) * WORKERS} workers")
+            progress(f"overload: starting {len(every) * len(STAGES) * workers} workers")
             await running.deploy(wanted)
             rounds = []
             for number in range(effort.rounds):

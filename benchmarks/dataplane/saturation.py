@@ -53,10 +53,10 @@ class Case:
     ideal_rps: float
 
 
-def many(folder: Path) -> Case:
+def many(folder: Path, workers: int = WORKERS) -> Case:
     """Returns the case of many equal workers."""
     row = system.profile("cpu", "work", "only", BATCH, WORKER_MS, _rps(WORKER_MS))
-    return _case(folder, "many", [row], system.cluster("cpu", 3), WORKERS, WORKERS * _rps(WORKER_MS))
+    return _case(folder, "many", [row], system.cluster("cpu", 3), workers, workers * _rps(WORKER_MS))
 
 
 def unequal(folder: Path) -> Case:
@@ -90,10 +90,10 @@ def _case(
 async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
     """Measures both cases, one after the other."""
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
-        cases = {"workers": many(Path(path)), "balance": unequal(Path(path))}
+        cases = {"workers": many(Path(path), effort.count(WORKERS)), "balance": unequal(Path(path))}
         rates_rps = {name: await _rates(case, progress, effort) for name, case in cases.items()}
     notes = {
-        "workers": f"{WORKERS} emulated workers of {WORKER_MS:g} ms and batch {BATCH}",
+        "workers": f"{cases['workers'].workers} emulated workers of {WORKER_MS:g} ms and batch {BATCH}",
         "balance": f"emulated workers of {' and '.join(f'{ms:g}' for ms in SLICE_MS.values())} ms and batch {BATCH}",
     }
     goals = {"workers": WORKERS_GOAL, "balance": BALANCE_GOAL}

@@ -11,7 +11,8 @@ import numpy as np
 from benchmarks.h100 import BATCHES, BOARD, cost_rows, slowest_path_ms
 from jigsaw_triton.evaluation.launching import Cost
 from jigsaw_triton.gpus.catalog import board
-from jigsaw_triton.graph.model import GRAPH_INPUTS, GraphInput, Slo, Task, TaskGraph, TensorRef, TensorType, Variant
+from jigsaw_triton.graph.model import GraphInput, Slo, Task, TaskGraph, Variant
+from jigsaw_triton.graph.tensors import GRAPH_INPUTS, TensorRef, TensorType
 from jigsaw_triton.profiles.table import ProfileTable
 
 SHAPES: tuple[tuple[tuple[int, ...], ...], ...] = (

@@ -7,8 +7,8 @@ import { merge } from "./patch";
 const KEPT_EVENTS = 1000;
 const GATHER_MS = 100;
 const RETRY_MS = [500, 1000, 2000, 3000];
-/** Silence after which a connection counts as broken. The server sends an `alive` after 10 s without another event. */
-const SILENCE_MS = 25_000;
+/** Time without an event after which a connection counts as broken. The server sends an `alive` at least every 10 s. */
+const LIVENESS_TIMEOUT_MS = 25_000;
 /** Time after which a page that nobody sees gives its connection back: a browser has six for all pages of a server. */
 const HIDDEN_MS = 10_000;
 
@@ -35,7 +35,7 @@ let gathering: number | undefined;
 
 export function start(): void {
   void connect();
-  setInterval(checkSilence, 3000);
+  setInterval(checkLiveness, 3000);
   document.addEventListener("visibilitychange", followVisibility);
   followVisibility();
 }
@@ -127,8 +127,8 @@ function retry(): void {
 }
 
 /** Finds connections that broke without an end, as after the sleep of a laptop. */
-function checkSilence(): void {
-  if (source && Date.now() - heard >= SILENCE_MS) retry();
+function checkLiveness(): void {
+  if (source && Date.now() - heard >= LIVENESS_TIMEOUT_MS) retry();
 }
 
 /** Before a controller has answered, and after the last graph has gone, parts of the state are missing. */

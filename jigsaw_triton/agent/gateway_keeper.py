@@ -10,16 +10,16 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 
-from jigsaw_triton.agent.contents import Contents
 from jigsaw_triton.agent.standby_gateway import StandbyGateway
 from jigsaw_triton.compiler.bundle import Worker
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.state import GATEWAY
 from jigsaw_triton.controller.fleet.drain import drained
-from jigsaw_triton.controller.fleet.gateway_content import content_digests, opened_content
+from jigsaw_triton.controller.fleet.gateway_content import content_digests, copy_digests, opened_content
 from jigsaw_triton.controller.fleet.local_node import LocalNode
 from jigsaw_triton.controller.fleet.wire import Condemned, Json, NodeEvent
+from jigsaw_triton.controller.persistence.contents import Contents
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.persistence.records import STANDBY_GATEWAY_FACT
@@ -81,8 +81,9 @@ class GatewayKeeper:
         return self._wanted is not None
 
     def digests(self) -> set[str]:
-        """Returns the digests of the files that the standby gateway needs."""
-        return set(content_digests(self._wanted)) if self._wanted is not None else set()
+        """Returns the digests of the files that the standby gateway, or a controller on this machine, needs."""
+        wanted = self._wanted
+        return {*content_digests(wanted), *copy_digests(wanted)} if wanted is not None else set()
 
     def want(self, epoch: str, number: int, content: Json | None) -> None:
         """Sets what to serve from now on; None for nothing. An order that comes late is ignored.

@@ -11,7 +11,6 @@ from typing import Any
 
 from jigsaw_triton import __version__
 from jigsaw_triton.agent.commander import END_HINT, Commander
-from jigsaw_triton.agent.contents import Contents
 from jigsaw_triton.agent.gateway_keeper import GatewayKeeper
 from jigsaw_triton.agent.operations import Operations
 from jigsaw_triton.compiler.bundle import Worker
@@ -29,6 +28,7 @@ from jigsaw_triton.controller.fleet.wire import (
     opened_models,
     read_cluster,
 )
+from jigsaw_triton.controller.persistence.contents import Contents
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.records import WORKERS_FACT
 from jigsaw_triton.errors import StateError
@@ -54,7 +54,7 @@ class NodeAgent:
         node: Workers of this machine.
         journal: Journal of the node.
         contents: Files of models.
-        publish: Makes workers of these names callable from other machines.
+        publish: Function that makes workers of these names callable from other machines.
         gateway: Standby gateway of this machine.
 
     Attributes:
@@ -212,7 +212,7 @@ class NodeAgent:
 
         Args:
             kind: Name of the operation: one of `KINDS`.
-            body: Its arguments.
+            body: Arguments of the operation.
 
         Raises:
             JigsawError: It failed and left nothing behind.

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jigsaw_triton.agent.background import READY_VARIABLE, announce
-from jigsaw_triton.agent.contents import Contents
 from jigsaw_triton.agent.gateway_keeper import GatewayKeeper
 from jigsaw_triton.agent.node_agent import NodeAgent
 from jigsaw_triton.agent.run_records import RunRecords
@@ -20,6 +19,7 @@ from jigsaw_triton.agent.standby_gateway import SERVERS
 from jigsaw_triton.controller.core.events import Noticed
 from jigsaw_triton.controller.fleet.local_node import LocalNode
 from jigsaw_triton.controller.fleet.wire import NodeEvent
+from jigsaw_triton.controller.persistence.contents import Contents
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.lock import (
     AlreadyRunsError,
@@ -28,7 +28,6 @@ from jigsaw_triton.controller.persistence.lock import (
     take_lock,
 )
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.controller.persistence.records import CONTENTS
 from jigsaw_triton.controller.persistence.secret import deployment_secret
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.runtime.trace import FOLDER, WORKERS
@@ -114,7 +113,7 @@ async def _serve(
     async def publish(names: Collection[str]) -> None:
         await side.set_workers(sockets(names), fence=agent.commander.fence)
 
-    contents = Contents(paths.state / CONTENTS)
+    contents = Contents(paths.contents)
     secret = deployment_secret(paths)
     credentials = credentials_in(settings.certificates)
     node = LocalNode(paths, installation, journal, secret, notify, survives=True, others=SERVERS | {SIDE})

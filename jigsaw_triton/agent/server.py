@@ -13,12 +13,12 @@ from pathlib import Path
 from aiohttp import web
 
 from jigsaw_triton import __version__
-from jigsaw_triton.agent.contents import Contents
 from jigsaw_triton.agent.gateway_keeper import GatewayKeeper
 from jigsaw_triton.agent.node_agent import ADOPT, FINAL, KINDS, NodeAgent
 from jigsaw_triton.agent.run_records import RunRecords
-from jigsaw_triton.controller.fleet.gateway_content import content_digests
+from jigsaw_triton.controller.fleet.gateway_content import content_digests, copy_digests
 from jigsaw_triton.controller.fleet.wire import DEPLOYMENT_HEADER, WIRE_VERSION
+from jigsaw_triton.controller.persistence.contents import Contents
 from jigsaw_triton.errors import InputError, StateError
 from jigsaw_triton.logs import about
 from jigsaw_triton.servers.socket_api import MAX_WAIT_S, SocketApi, seconds, whole_number
@@ -41,7 +41,7 @@ class AgentServer:
         gateway: Standby gateway of this machine.
         contents: Files of models.
         runs: Records of traced batches on this machine.
-        end: Ends the agent with its proxy.
+        end: Function that ends the agent with its proxy.
         grace_s: Seconds that `stop` waits for calls in progress.
     """
 
@@ -137,16 +137,20 @@ class AgentServer:
         return web.json_response({"lines": self._runs.read()})
 
     async def _want_gateway(self, request: web.Request) -> web.Response:
-        """Sets what the standby gateway serves, unless files are missing: the response then says which."""
+        """Sets what the standby gateway serves, unless files are missing: the response then says which.
+
+        It also says which files are to be sent afterwards.
+        """
         epoch = self._admit(request)
         order = await request.json()
-        content = order["content"]
+        content, later = order["content"], {}
         if content is not None:
             missing = await asyncio.to_thread(self._contents.missing, set(content_digests(content)))
             if missing:
                 return web.json_response({"missing": missing})
+            later = await asyncio.to_thread(self._contents.missing, copy_digests(content))
         self._gateway.want(epoch, int(order["number"]), content)
-        return web.json_response({"missing": {}})
+        return web.json_response({"missing": {}, "later": later})
 
     async def _gateway_status(self, request: web.Request) -> web.Response:
         """Responds with the state of the standby gateway, once it has carried out the order `after` if it can."""

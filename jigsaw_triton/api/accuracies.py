@@ -120,8 +120,8 @@ def measure_accuracies(
         driver: MIG driver, instead of the one of the cluster.
         instances: Triton instances of each model.
         batch: Largest batch of each model.
-        progress: Receives a description of each step.
-        reporter: Receives warnings; by default the logger `jigsaw_triton`.
+        progress: Function that receives a description of each step.
+        reporter: Recipient of warnings; by default the logger `jigsaw_triton`.
         wording: Form in which mistakes name an option.
 
     Raises:
@@ -237,8 +237,8 @@ async def find_accuracies(
         gpu: GPU to run the models on.
         serving: Configuration of each model.
         file: The graph.yaml to write accuracies into; None to write none.
-        progress: Receives a description of each step.
-        on_found: Receives each accuracy, after it is written, or why there is none.
+        progress: Function that receives a description of each step.
+        on_found: Function that receives each accuracy, after it is written, or why there is none.
     """
     progress("looking for tritonserver")
     installation = find_installation(download_progress(progress))

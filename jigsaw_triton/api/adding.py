@@ -16,7 +16,8 @@ from jigsaw_triton.api.files import PathLike, load_graph
 from jigsaw_triton.api.graph_changes import GRAPH_FILE, Edit, checked_graph, graph_file, save, with_edits
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.profiling.tensors import made_up
-from jigsaw_triton.graph.model import GRAPH_INPUTS, Task, TaskGraph, Variant
+from jigsaw_triton.graph.model import Task, TaskGraph, Variant
+from jigsaw_triton.graph.tensors import GRAPH_INPUTS
 from jigsaw_triton.models.comparison import described, input_mismatches, output_mismatches
 from jigsaw_triton.models.describing import Described, describe
 from jigsaw_triton.models.interface import Interface, ModelTensor

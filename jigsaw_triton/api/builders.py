@@ -11,7 +11,8 @@ from typing import Any, Literal, Self
 from jigsaw_triton.api.files import variant_templates
 from jigsaw_triton.errors import Diagnostic, InputError, SpecError
 from jigsaw_triton.graph.build import build_graph
-from jigsaw_triton.graph.model import Target, TaskGraph, TensorType
+from jigsaw_triton.graph.model import Target, TaskGraph
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.profiles.read import parse_profiles, write_profiles
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from jigsaw_triton.spec.entries import API_VERSION
@@ -52,7 +53,8 @@ class GraphBuilder:
         target: Form in which the graph is served; `auto` is one compiled front.
         overload: `refuse`: requests that cannot meet the SLO are refused at once; `queue`: they wait.
         priority: Graphs with a larger number get what they need first if the cluster cannot carry all load.
-        weight: Among graphs of one priority, one with twice the weight goes short of half as large a part of its load.
+        weight: Weight among graphs of one priority: with twice the weight, a graph sheds half as large a part of its
+            load.
 
     Examples:
         >>> import jigsaw_triton as jt

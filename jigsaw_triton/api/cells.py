@@ -32,8 +32,8 @@ class CellFolder:
 
     Attributes:
         name: Name of the cell.
-        folder: Its folder.
-        deployment: Its deployment, running or not.
+        folder: Folder of the cell.
+        deployment: Deployment of the cell, running or not.
     """
 
     name: str
@@ -112,7 +112,7 @@ class Cells:
         Args:
             check: Function that is called with the name and the rollout of each cell before the first one starts. An
                 exception that it raises leaves all cells as they are.
-            reporter: Receives notes and events with the name of their cell.
+            reporter: Recipient of notes and events with the name of their cell.
             wording: Form in which mistakes name an option.
             settings: Settings of `api.request.Request`, for all cells.
 
@@ -171,7 +171,7 @@ class Cells:
         """Takes all cells down.
 
         Args:
-            reporter: Receives the events with the name of their cell.
+            reporter: Recipient of the events with the name of their cell.
 
         Returns:
             Names of the cells that were deployed.
@@ -236,7 +236,7 @@ class _Named:
 
     Args:
         name: Name of the cell.
-        reporter: Receives the reports.
+        reporter: Recipient of the reports.
     """
 
     def __init__(self, name: str, reporter: Reporter) -> None:

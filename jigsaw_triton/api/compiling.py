@@ -48,7 +48,7 @@ def compile(
         backends: Names of the backends of the tritonservers that will load the models, or a function that returns them;
             by default those of the local tritonserver, which is downloaded if it is missing.
         generation: Number in the models' names. A plan that is loaded beside an older one needs a greater number.
-        reporter: Receives notes and warnings; by default the logger `jigsaw_triton`.
+        reporter: Recipient of notes and warnings; by default the logger `jigsaw_triton`.
         wording: Form in which mistakes name an option.
 
     Raises:

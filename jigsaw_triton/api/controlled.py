@@ -36,7 +36,7 @@ class ControlledDeployment(ObservedDeployment):
 
         Args:
             missing_ok: True if it is no error that nothing is deployed.
-            reporter: Receives the events as notes.
+            reporter: Recipient of the events as notes.
 
         Raises:
             StateError: Nothing is deployed, or a controller is starting or ending.
@@ -113,7 +113,7 @@ class ControlledDeployment(ObservedDeployment):
         """Starts a controller if servers are running without one. It continues to serve with them.
 
         Args:
-            reporter: Receives a note.
+            reporter: Recipient of a note.
 
         Returns:
             True if a controller was started.
@@ -136,7 +136,7 @@ class ControlledDeployment(ObservedDeployment):
         """Starts a controller, and waits until it answers.
 
         Args:
-            report: Receives a note if it takes long.
+            report: Function that receives a note if it takes long.
 
         Raises:
             InputError: The port for its metrics is in use.
@@ -150,7 +150,7 @@ class ControlledDeployment(ObservedDeployment):
         """Checks that a controller that runs has the options of this object.
 
         Args:
-            status: Its status.
+            status: Status of the controller.
 
         Raises:
             InputError: It has others.

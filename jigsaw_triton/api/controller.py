@@ -64,9 +64,10 @@ def start(
 
     Args:
         paths: Paths of the deployment; its folders are created.
-        supervisor_pid: Returns the process id of the supervisor of the controller that answers; None if none does.
+        supervisor_pid: Function that returns the process id of the supervisor of the controller that answers; None if
+            none does.
         options: Options of the controller's process.
-        report: Receives a note if it takes long.
+        report: Function that receives a note if it takes long.
 
     Raises:
         InputError: The port for its metrics is in use.
@@ -217,7 +218,7 @@ def replacement(paths: Paths) -> StateError | None:
 
 
 def agents_serve(paths: Paths) -> bool:
-    """Returns true if a controller has left workers on other machines, which only a controller can end."""
+    """Returns True if a controller has left workers on other machines, which only a controller can end."""
     from jigsaw_triton.controller.persistence.checkpoint import load
 
     if not paths.journal.exists() or replacement(paths) is not None:
@@ -297,7 +298,7 @@ def end_orphans(paths: Paths) -> int:
             journal.forget_checkpoint()
             journal.keep_fact(WORKERS_FACT, "")
             journal.keep_fact(STANDBY_GATEWAY_FACT, "")
-        for folder in (paths.run, paths.repositories):
+        for folder in (paths.run, paths.repositories, paths.contents):
             shutil.rmtree(folder, ignore_errors=True)
         paths.secret.unlink(missing_ok=True)
     finally:

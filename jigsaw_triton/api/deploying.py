@@ -91,7 +91,7 @@ def deploy(
             default. Like `log_format`, it holds as long as the controller runs.
         state: Folder of the deployment; by default `jigsaw-triton` in `$XDG_STATE_HOME` or `~/.local/state`.
         wait: True to return once the deployment serves; False to return at once.
-        reporter: Receives notes, events and warnings; by default the logger `jigsaw_triton`.
+        reporter: Recipient of notes, events and warnings; by default the logger `jigsaw_triton`.
 
     Raises:
         InfeasibleError: No plan meets the requirements.

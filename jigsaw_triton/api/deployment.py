@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from jigsaw_triton.graph.model import Target
     from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, StandbyMode
 
+_COPIED_BYTES_S = 10e6
+"""Bytes of model files that a controller reads and copies in a second, at least: on a slow network disk."""
+
+_NOTED_BYTES = 2**29
+"""Least size of model files that a deployment mentions, since to read and copy them takes a second or more."""
+
 
 class Deployment(OperatedDeployment):
     """A deployment, running or not. `deploy` returns one; `Deployment()` finds one that runs already.
@@ -249,7 +255,7 @@ class Deployment(OperatedDeployment):
 
         Args:
             names: Names of the graphs.
-            reporter: Receives the events as notes.
+            reporter: Recipient of the events as notes.
 
         Raises:
             StateError: Another change is in progress, or other graphs are served meanwhile.
@@ -277,7 +283,7 @@ class Deployment(OperatedDeployment):
         Args:
             request: The request.
             mistakes: Mistakes that were found before.
-            reporter: Receives notes and warnings.
+            reporter: Recipient of notes and warnings.
             wording: Form in which mistakes name an option.
 
         Raises:
@@ -317,8 +323,8 @@ class Deployment(OperatedDeployment):
 
         Args:
             rollout: Result of `prepare`.
-            report: Receives progress.
-            reporter: Receives the events of a controller that is ended because something is missing.
+            report: Function that receives progress.
+            reporter: Recipient of the events of a controller that is ended because something is missing.
 
         Raises:
             MissingDependencyError: This machine lacks something; the hint says how to get it.
@@ -343,7 +349,7 @@ class Deployment(OperatedDeployment):
             wait: True to wait until the rollout has ended.
             keep_serving: True if a first deployment stays that serves when the wait is interrupted. Otherwise it is
                 taken down. An update continues in any case.
-            reporter: Receives the events as notes.
+            reporter: Recipient of the events as notes.
 
         Raises:
             StateError: Another change is in progress.
@@ -355,7 +361,10 @@ class Deployment(OperatedDeployment):
             self.start(reporter.note)
         try:
             after = self.last_event()
-            self.client.deploy(rollout.request.to_json())
+            size = _size_bytes(rollout)
+            if size >= _NOTED_BYTES:
+                reporter.note(f"the controller copies the model files, {size / 2**30:.3g} GiB, if they have changed")
+            self.client.deploy(rollout.request.to_json(), size / _COPIED_BYTES_S)
             served, self._request = self._request, None if rollout.request.changes_membership else rollout.request
             if wait:
                 try:
@@ -369,3 +378,10 @@ class Deployment(OperatedDeployment):
             else:
                 note_interruption(error, reporter)
             raise
+
+
+def _size_bytes(rollout: "Rollout") -> int:
+    """Returns the size of the files of the models that a rollout deploys."""
+    tasks = (task for graph in rollout.wanted.graphs.values() for task in graph.tasks.values())
+    files = {path for task in tasks for variant in task.variants for path in variant.artifacts.values()}
+    return sum(path.stat().st_size for path in files if path.is_file())

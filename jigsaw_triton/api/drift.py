@@ -23,7 +23,7 @@ def live_drifts(graph: str, table: ProfileTable, deployment: ObservedDeployment)
 
     Args:
         graph: Name of the graph.
-        table: Its profiles.
+        table: Profiles of the graph.
         deployment: The deployment.
 
     Raises:

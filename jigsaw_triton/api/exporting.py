@@ -58,7 +58,7 @@ def export_systemd(
         program: Path of `jigsaw-triton` in its environment; by default that of this installation.
         user: User whom the servers run as.
         mistakes: Mistakes that were found before.
-        reporter: Receives notes about variants without profiles.
+        reporter: Recipient of notes about variants without profiles.
         wording: Form in which mistakes name an option.
 
     Returns:
@@ -166,7 +166,7 @@ def export_envoy(front: PathLike, *, reporter: Reporter = LOG) -> dict[str, str]
 
     Args:
         front: Path of a front.yaml or its folder.
-        reporter: Receives warnings about settings that Envoy does not have.
+        reporter: Recipient of warnings about settings that Envoy does not have.
 
     Raises:
         SpecError: There are mistakes in the file, or it asks for what Envoy cannot do.

@@ -60,7 +60,7 @@ class GraphText:
 
         Args:
             graph: The graph.
-            profiles: Its profiles; None if they are in profiles.csv in its folder.
+            profiles: Profiles of the graph; None if they are in profiles.csv in its folder.
 
         Raises:
             InputError: A file of the graph is outside its folder.
@@ -84,7 +84,7 @@ class Mistakes:
         self._found.append(Diagnostic(where, 0, message, hint))
 
     def any_in(self, where: str) -> bool:
-        """True if a mistake was found at this place."""
+        """Returns True if a mistake was found at this place."""
         return any(diagnostic.file == where for diagnostic in self._found)
 
     def __enter__(self) -> None:
@@ -208,7 +208,7 @@ def read_graphs(
 
     Args:
         sources: Graphs, or paths of graph.yaml files or their folders; `-` is standard input.
-        mistakes: Collects mistakes; graphs with mistakes are left out of the result.
+        mistakes: Collection of mistakes; graphs with mistakes are left out of the result.
         require_files: True if model files and samples must exist. It does not apply to a `TaskGraph`.
 
     Returns:
@@ -265,11 +265,11 @@ def read_cluster(
     """Reads the cluster, which is given by exactly one of `gpus` and `cluster`.
 
     Args:
-        mistakes: Collects mistakes; None is returned if there are any.
+        mistakes: Collection of mistakes; None is returned if there are any.
         gpus: GPUs of one machine, such as `4xA100-80GB`.
         cluster: A cluster, or the path of a cluster.yaml or its folder.
         driver: MIG driver, instead of the one of the cluster.
-        reporter: Receives a warning if MIG is emulated although nobody asked for it.
+        reporter: Recipient of a warning if MIG is emulated although nobody asked for it.
         wording: Form in which mistakes name an option.
     """
     with mistakes:

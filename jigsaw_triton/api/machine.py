@@ -39,7 +39,7 @@ def visible_gpus() -> tuple[str, ...]:
 
 
 def processor_only(models: Collection[str]) -> bool:
-    """True if all of these GPU models stand for this machine's processor."""
+    """Returns True if all of these GPU models stand for this machine's processor."""
     return all(name in CATALOG and CATALOG[name].arch == _PROCESSOR for name in models)
 
 

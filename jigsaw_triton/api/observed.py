@@ -205,9 +205,9 @@ class ObservedDeployment:
         """Reports events as they come, until the controller is in the wanted state.
 
         Args:
-            report: Receives a line for each event.
+            report: Function that receives a line for each event.
             after: Number of the last event that is known.
-            until: Returns True for the wanted state; see `console.server` for its entries.
+            until: Function that returns True for the wanted state; see `console.server` for its entries.
             retry: True to ask again while the controller does not answer, and to report that.
 
         Returns:
@@ -282,7 +282,7 @@ class ObservedDeployment:
 
 
 def _all_ready(status: Mapping[str, Any]) -> bool:
-    """True if all graphs are served and all servers are ready."""
+    """Returns True if all graphs are served and all servers are ready."""
     return status["serving"] and all(worker["state"] == "ready" for worker in status["workers"])
 
 

@@ -24,11 +24,10 @@ class OperatedDeployment(ControlledDeployment):
         Args:
             generation: Number of the generation; by default the last one that served before the running one.
             wait: True to return when the change has ended, False to return at once.
-            reporter: Receives the events as notes.
+            reporter: Recipient of the events as notes.
 
         Raises:
             StateError: Nothing is deployed, another change is in progress, or there is no such generation.
-            InputError: The files of a model are not those of that generation any more.
         """
         if self.wait_status() is None:
             raise self.missing()
@@ -69,7 +68,7 @@ class OperatedDeployment(ControlledDeployment):
 
         Args:
             node: Name of the machine in the cluster.
-            reporter: Receives the events as notes.
+            reporter: Recipient of the events as notes.
 
         Raises:
             StateError: Nothing is deployed, or the other machines cannot carry the demand: the workers stay.
@@ -118,7 +117,7 @@ class OperatedDeployment(ControlledDeployment):
 
         Args:
             after: Number of the last event that is known.
-            reporter: Receives the events as notes.
+            reporter: Recipient of the events as notes.
 
         Raises:
             JigsawError: The change that the user asked for failed, whatever has changed since.
@@ -130,7 +129,7 @@ class OperatedDeployment(ControlledDeployment):
 
 
 def _settled(state: Mapping[str, Any]) -> bool:
-    """True if no change is in progress, in a state that `Deployment.follow` reads."""
+    """Returns True if no change is in progress, in a state that `Deployment.follow` reads."""
     return state["state"] in _SETTLED and not state["queued"]
 
 
@@ -139,7 +138,7 @@ def note_interruption(error: BaseException, reporter: Reporter) -> None:
 
     Args:
         error: Error that ended the wait.
-        reporter: Receives the note.
+        reporter: Recipient of the note.
     """
     if not isinstance(error, JigsawError):
         reporter.note(f"interrupted; the controller goes on with the change: {WAIT_HINT}")

@@ -86,7 +86,7 @@ def load_problem(
         driver: MIG driver, instead of the one of the cluster.
         profiles: Profiles; by default those in profiles.csv beside each graph.
         running: Plan that is running now: among equally good plans, the one that keeps most of it is chosen.
-        reporter: Receives notes and warnings; by default the logger `jigsaw_triton`.
+        reporter: Recipient of notes and warnings; by default the logger `jigsaw_triton`.
 
     Raises:
         SpecError: There are mistakes in the files or arguments; the error has a diagnostic for each.
@@ -177,7 +177,7 @@ def make_diagnosed_plan(problem: Problem, options: Options, progress: Callable[[
     Args:
         problem: The problem.
         options: Options of the planner.
-        progress: Receives a line when the search for the conflict begins.
+        progress: Function that receives a line when the search for the conflict begins.
 
     Raises:
         InfeasibleError: No plan meets the requirements.
@@ -273,7 +273,7 @@ def divide(
         cells: Number of cells; None for the fewest whose gateways carry the demand.
         running: Plan or partition that is running now.
         explain: True to compare with other numbers of cells.
-        progress: Receives lines about the work in progress.
+        progress: Function that receives lines about the work in progress.
 
     Returns:
         The partition, and other numbers of cells; none unless `explain`.

@@ -62,7 +62,7 @@ def read_profile_tables(
 
     Args:
         graphs: Graphs by name.
-        mistakes: Collects mistakes; tables with mistakes are left out of the result.
+        mistakes: Collection of mistakes; tables with mistakes are left out of the result.
         given: Tables, or paths of files, by graph; the key `ONLY_GRAPH` is the only graph. By default profiles are
             read from profiles.csv beside the graph.
         sources: Sources of the graphs, some of which may have their profiles with them.

@@ -18,7 +18,7 @@ def ensure_programs(wanted: Wanted, report: Callable[[str], None]) -> Installati
 
     Args:
         wanted: Graphs, and the cluster to serve on.
-        report: Receives progress.
+        report: Function that receives progress.
 
     Returns:
         The tritonserver of this machine.
@@ -46,7 +46,7 @@ def find_server(wanted: Wanted, report: Callable[[str], None]) -> Installation:
 
     Args:
         wanted: Graphs, and the cluster to serve on.
-        report: Receives the progress of a download.
+        report: Function that receives the progress of a download.
 
     Raises:
         MissingDependencyError: This machine lacks something; the hint says how to get it.

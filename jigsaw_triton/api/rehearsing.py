@@ -115,8 +115,8 @@ def rehearse(
         window_s: Seconds of load whose peaks the forecast sees, 20 or more.
         seed: Seed of the arrivals.
         state: New or empty folder of the deployment, which keeps its logs; by default a temporary one.
-        progress: Receives sentences about the progress. If it raises an exception, the rehearsal ends.
-        reporter: Receives warnings; by default the logger `jigsaw_triton`.
+        progress: Function that receives sentences about the progress. If it raises an exception, the rehearsal ends.
+        reporter: Recipient of warnings; by default the logger `jigsaw_triton`.
         wording: Form in which mistakes name an option.
 
     Raises:

@@ -122,8 +122,8 @@ def replay(
         settings: Settings of this project's controller.
         check_s: Seconds at the start of the trace to simulate event by event as well; 0 for none.
         seed: Seed of the arrivals within intervals that are longer than a second.
-        progress: Receives the system that is simulated, and the share of the trace that has been.
-        reporter: Receives notes and warnings; by default the logger `jigsaw_triton`.
+        progress: Function that receives the system that is simulated, and the share of the trace that has been.
+        reporter: Recipient of notes and warnings; by default the logger `jigsaw_triton`.
         wording: Form in which mistakes name an option.
 
     Raises:
@@ -203,8 +203,8 @@ def steady_trials(
         driver: MIG driver, instead of the one of the cluster.
         profiles: Profiles; by default those in profiles.csv beside each graph.
         seed: Seed of the simulated arrivals.
-        progress: Receives the system that is tried, and the share of its trials that are done.
-        reporter: Receives notes and warnings; by default the logger `jigsaw_triton`.
+        progress: Function that receives the system that is tried, and the share of its trials that are done.
+        reporter: Recipient of notes and warnings; by default the logger `jigsaw_triton`.
         wording: Form in which mistakes name an option.
 
     Raises:

@@ -40,7 +40,7 @@ def download_progress(report: Callable[[str], None]) -> Progress:
     """Returns a callback that reports a download in words, once every ten MiB.
 
     Args:
-        report: Receives each sentence.
+        report: Function that receives each sentence.
     """
     reported = -1
 

@@ -137,7 +137,7 @@ class Request:
         Args:
             deployed: Input of the running deployment, if graphs join or leave it; else None.
             mistakes: Mistakes that were found before.
-            reporter: Receives notes and warnings.
+            reporter: Recipient of notes and warnings.
             wording: Form in which mistakes name an option.
 
         Raises:

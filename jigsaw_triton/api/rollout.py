@@ -62,9 +62,9 @@ def planned_rollout(
         paths: Paths of the deployment's files.
         request: The request.
         before: Status of the running deployment; None if nothing is served.
-        running: Its plan; None if no plan is served.
+        running: Plan that is served; None if none is.
         mistakes: Mistakes that were found before.
-        reporter: Receives notes and warnings.
+        reporter: Recipient of notes and warnings.
         wording: Form in which mistakes name an option.
     """
     check_canary(request, before, wording)
@@ -101,7 +101,7 @@ def planned_rollout(
 
 
 def changes_processes(status: Mapping[str, Any], cluster: Cluster) -> bool:
-    """True if an update changes whether each instance of a model is a server of its own.
+    """Returns True if an update changes whether each instance of a model is a server of its own.
 
     Args:
         status: Status of the running deployment.

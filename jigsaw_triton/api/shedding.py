@@ -76,7 +76,7 @@ def fit(
         options: Options of planning.
         provided_rps: Graph -> requests a second that the running plan provides for.
         joining: Names of the graphs that join.
-        progress: Receives a line when the search for a conflict begins.
+        progress: Function that receives a line when the search for a conflict begins.
 
     Raises:
         InfeasibleError: No plan meets the requirements, or none without a cut of graphs of the same or a higher

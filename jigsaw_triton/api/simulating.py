@@ -96,8 +96,8 @@ def simulate(
         forecast: Forecast of the load: `highest`, `last`, `holt`, `kalman` or `seasonal`.
         window_s: Seconds of load whose peaks the forecast sees, 20 or more.
         seed: Seed of the arrivals within intervals that are longer than a second.
-        progress: Receives the share of the trace that has been simulated, once for each of its minutes.
-        reporter: Receives notes and warnings; by default the logger `jigsaw_triton`.
+        progress: Function that receives the share of the trace that has been simulated, once for each of its minutes.
+        reporter: Recipient of notes and warnings; by default the logger `jigsaw_triton`.
         wording: Form in which mistakes name an option.
 
     Raises:

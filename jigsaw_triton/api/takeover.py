@@ -1,25 +1,21 @@
 """`takeover`: starts the controller on the machine of the standby gateway, whose agent has a copy of its state."""
 
 import json
-from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import astuple, fields, is_dataclass, replace
+from dataclasses import astuple, replace
 from pathlib import Path
-from typing import Any
 
 from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.api.reporting import LOG, Reporter
 from jigsaw_triton.controller.core.generation import ChangeRequest, Generation, Wanted
 from jigsaw_triton.controller.core.state import State
+from jigsaw_triton.controller.persistence.model_files import ModelFiles, names
 from jigsaw_triton.controller.persistence.paths import Paths, deployment_paths
 from jigsaw_triton.controller.persistence.reader import JournalReader
-from jigsaw_triton.controller.persistence.records import CONTENTS, CONTROLLER_EPOCH_FACT, STANDBY_GATEWAY_FACT
+from jigsaw_triton.controller.persistence.records import CONTROLLER_EPOCH_FACT, STANDBY_GATEWAY_FACT
 from jigsaw_triton.controller.persistence.state_copy import restore
 from jigsaw_triton.errors import InputError, StateError
-from jigsaw_triton.gpus.gateway import Edge
 from jigsaw_triton.servers.certificates.credentials import check_credentials, credentials_in
-
-_MOST_NAMED = 5
 
 
 def take_over(
@@ -38,26 +34,25 @@ def take_over(
     Raises:
         StateError: The agent has no copy of a controller's state, nothing was served, a deployment is in the folder, or
             the journal cannot be written.
-        InputError: Certificates or files of the application are missing on this machine.
+        InputError: Certificates, files of the edge, or model files are missing on this machine, or there is no space.
     """
     paths = deployment_paths(state)
     if paths.journal.exists():
         hint = "choose a new folder with --state"
         raise StateError("there is a deployment in this folder already", where=str(paths.state), hint=hint)
     copy, epoch = _copy(deployment_paths(agent))
+    arrived = deployment_paths(agent).contents
 
     def here(found: State) -> State:
         if found.running is None:
             raise StateError("nothing was served when the controller was lost", where=str(agent), hint="deploy again")
         changed = _local_state(found, certificates)
         _check_certificates(changed.wanted)
-        if missing := sorted({path for path in _paths(changed) if not path.exists()}):
-            named = ", ".join(map(str, missing[:_MOST_NAMED]))
-            more = f" and {len(missing) - _MOST_NAMED} others" if len(missing) > _MOST_NAMED else ""
-            hint = "copy the application to the same path on this machine, or mount the folder that has it"
-            raise InputError(f"files of the application are missing here: {named}{more}", hint=hint)
+        _check_edge(changed.wanted)
+        files = _model_files(found.running.wanted, arrived)
         # A takeover that is refused leaves nothing.
         paths.create()
+        ModelFiles(paths.contents).add(files)
         return changed
 
     restore(copy, paths.journal, epoch, here)
@@ -73,7 +68,7 @@ def _copy(agent: Paths) -> tuple[bytes, str]:
     with closing(JournalReader(agent.journal)) as journal:
         content = json.loads(journal.fact(STANDBY_GATEWAY_FACT) or "{}")
         epoch = journal.fact(CONTROLLER_EPOCH_FACT)
-    file = agent.state / CONTENTS / content.get("state", "")
+    file = agent.contents / content.get("state", "")
     if not file.is_file():
         hint = "only the agent of the node that `gateway: {standby: NODE}` in cluster.yaml names has one"
         raise StateError("this agent has no copy of a controller's state", where=str(agent.state), hint=hint)
@@ -130,18 +125,33 @@ def _check_certificates(wanted: Wanted | None) -> None:
     check_credentials(credentials)
 
 
-def _paths(value: Any) -> Iterator[Path]:
-    """Yields the paths of the files that a value refers to."""
-    if isinstance(value, Path):
-        yield value
-    elif isinstance(value, Edge):
-        yield from map(Path, filter(None, (value.api_keys, *(astuple(value.tls) if value.tls is not None else ()))))
-    elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from _paths(one)
-    elif isinstance(value, tuple | list | frozenset):
-        for one in value:
-            yield from _paths(one)
-    elif is_dataclass(value) and not isinstance(value, type):
-        for field in fields(value):
-            yield from _paths(getattr(value, field.name))
+def _check_edge(wanted: Wanted | None) -> None:
+    """Checks that the files of the edge are on this machine.
+
+    Raises:
+        InputError: They are not.
+    """
+    edge = wanted.cluster.edge if wanted is not None else None
+    if edge is None:
+        return
+    named = (edge.api_keys, *(astuple(edge.tls) if edge.tls is not None else ()))
+    if missing := [name for name in named if name is not None and not Path(name).exists()]:
+        hint = "copy them to the same paths on this machine"
+        raise InputError(f"files of the edge are missing here: {', '.join(missing)}", hint=hint)
+
+
+def _model_files(wanted: Wanted, arrived: Path) -> list[Path]:
+    """Returns the files of the served models that an agent has got.
+
+    Args:
+        wanted: Input of the generation that serves.
+        arrived: Folder of the agent's files.
+
+    Raises:
+        InputError: Some have not arrived.
+    """
+    files = [arrived / name for name in sorted(names(wanted.graphs))]
+    if lacking := [path for path in files if not path.is_file()]:
+        hint = "copy them from the folder `contents` in the state folder of the lost controller, or deploy again"
+        raise InputError(f"{len(lacking)} of {len(files)} model files have not arrived", where=str(arrived), hint=hint)
+    return files

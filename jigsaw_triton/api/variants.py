@@ -20,7 +20,8 @@ from jigsaw_triton.child_process import ChildEndedError, ChildHungError, ChildPr
 from jigsaw_triton.compiler.worker_config import runner_spec
 from jigsaw_triton.errors import InputError, MissingDependencyError
 from jigsaw_triton.evaluation.profiling.tensors import made_up, sample_inputs
-from jigsaw_triton.graph.model import Task, TaskGraph, TensorType, Variant
+from jigsaw_triton.graph.model import Task, TaskGraph, Variant
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.models.agreement import Agreement, Metric
 from jigsaw_triton.models.kinds import KINDS, ONNX
 from jigsaw_triton.models.making import Comparison, Conversion
@@ -58,7 +59,7 @@ class Made:
     Attributes:
         name: Name of the variant.
         kind: Conversion that made it.
-        file: Its ONNX file.
+        file: ONNX file of the variant.
         size_bytes: Size of the file.
         agreement: Agreement with the original.
         accuracy: Accuracy in graph.yaml: that of the original times the agreement.

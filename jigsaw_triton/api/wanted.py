@@ -32,7 +32,7 @@ def read_demand(
     Args:
         demand: Requests a second by graph; the key `ONLY_GRAPH` is the only graph.
         graphs: Names of the graphs.
-        mistakes: Collects mistakes.
+        mistakes: Collection of mistakes.
         default_rps: Requests a second of graphs without a demand; None if each graph must have one.
         others: Names of graphs whose demand is read elsewhere, to suggest instead of an unknown name.
         wording: Form in which mistakes name an option.
@@ -94,7 +94,7 @@ def read_wanted(
         profiles: See `read_profile_tables`.
         to_serve: True if model files must exist and this release must be able to serve on the cluster.
         mistakes: Mistakes that were found before.
-        reporter: Receives notes about variants without profiles, and about emulation.
+        reporter: Recipient of notes about variants without profiles, and about emulation.
         wording: Form in which mistakes name an option.
 
     Raises:

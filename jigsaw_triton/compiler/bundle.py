@@ -13,7 +13,7 @@ class Artifact:
     """A user's file that becomes part of a model folder unchanged.
 
     Attributes:
-        source: Absolute path of the file.
+        source: Absolute path of the file, or the name of its copy in the state folder of a deployment.
     """
 
     source: Path
@@ -240,10 +240,8 @@ class Bundle:
         generation: Number of the generation.
         workers: Workers, sorted by name.
         graphs: Compiled graphs, sorted by name.
-        artifacts: File that a model uses, or has used since the user's last deploy -> identity of its content.
     """
 
     generation: int
     workers: Mapping[str, Worker]
     graphs: Mapping[str, CompiledGraph]
-    artifacts: Mapping[Path, str] = field(default_factory=dict)

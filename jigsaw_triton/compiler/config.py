@@ -9,7 +9,7 @@ from jigsaw_triton.compiler.bundle import ModelFolder
 from jigsaw_triton.compiler.model_config import DataType, ModelConfig, ModelInstanceGroup
 from jigsaw_triton.compiler.templates import CONFIG_FILE
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.graph.model import TensorType
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.runtime.spec import SPEC_PARAMETER, FrontSpec, PipelineSpec, RunnerSpec, StepSpec, to_json
 
 VERSION = "1"

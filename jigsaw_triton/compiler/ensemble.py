@@ -9,7 +9,8 @@ from jigsaw_triton.compiler.front import KEEP_FILE, consumed, used
 from jigsaw_triton.compiler.model_config import ModelConfig
 from jigsaw_triton.compiler.templates import CONFIG_FILE, Template
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.graph.model import TaskGraph, TensorRef
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.graph.tensors import TensorRef
 from jigsaw_triton.runtime.spec import CLOCK_TENSOR
 
 

@@ -13,7 +13,8 @@ from jigsaw_triton.compiler.bundle import ModelFolder, RouteEntry, TaskFront
 from jigsaw_triton.compiler.model_config import ModelConfig
 from jigsaw_triton.compiler.templates import CONFIG_FILE, Template
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.graph.model import GRAPH_INPUTS, PythonStep, Task, TaskGraph, TensorRef, TensorType, When
+from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, When
+from jigsaw_triton.graph.tensors import GRAPH_INPUTS, TensorRef, TensorType
 from jigsaw_triton.runtime.spec import (
     CLOCK_TENSOR,
     CONDITION_INPUT,

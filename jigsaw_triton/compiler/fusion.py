@@ -15,7 +15,8 @@ from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.compiler.worker_config import digest
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.chain import Chain, as_task, with_chains
-from jigsaw_triton.graph.model import Task, TaskGraph, TensorRef, TensorType
+from jigsaw_triton.graph.model import Task, TaskGraph
+from jigsaw_triton.graph.tensors import TensorRef, TensorType
 from jigsaw_triton.planner.domain.plan import GraphPlan, TaskPlan
 from jigsaw_triton.runtime.spec import TOKEN_OUTPUT
 

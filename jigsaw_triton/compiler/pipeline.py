@@ -8,7 +8,8 @@ from jigsaw_triton.compiler import ensemble, names
 from jigsaw_triton.compiler.bundle import ModelFolder, TaskFront
 from jigsaw_triton.compiler.front import MAX_BATCH, consumed, used
 from jigsaw_triton.compiler.templates import CONFIG_FILE, MODEL_FILE, Template
-from jigsaw_triton.graph.model import GRAPH_INPUTS, TaskGraph, TensorRef
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.graph.tensors import GRAPH_INPUTS, TensorRef
 from jigsaw_triton.runtime.admission import MAX_IN_FLIGHT
 from jigsaw_triton.runtime.spec import PipelineSpec, PipelineStep
 

@@ -10,7 +10,8 @@ from jigsaw_triton.compiler import names
 from jigsaw_triton.compiler.bundle import ModelFolder, Worker, WorkerModel
 from jigsaw_triton.compiler.templates import CONFIG_FILE, MODEL_FILE, Template
 from jigsaw_triton.compiler.worker_config import digest
-from jigsaw_triton.graph.model import PythonStep, TaskGraph, TensorType
+from jigsaw_triton.graph.model import PythonStep, TaskGraph
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.runtime.spec import ANSWER_PREFIX, ANSWERED_OUTPUT, TOKEN_OUTPUT, StepSpec, TensorSpec
 from jigsaw_triton.runtime.steps import STEP_FILE
 

@@ -36,7 +36,10 @@ _REMEDIES = {
 
 
 class Identities:
-    """Computes the SHA-256 of files. A file is read again only if its size or times have changed."""
+    """Computes the SHA-256 of files. A file is read again only if its size or times have changed.
+
+    The copy of a deployed file is not read: a relative path is its name, which is the SHA-256.
+    """
 
     __slots__ = ("_known",)
 
@@ -49,6 +52,8 @@ class Identities:
         Raises:
             InputError: The file cannot be read.
         """
+        if not path.is_absolute():
+            return path.name
         with _explained(path, "read"):
             status = path.stat()
             key = (path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
@@ -57,15 +62,16 @@ class Identities:
             return self._known[key]
 
 
-def write_model(folder: ModelFolder, repository: Path) -> Path:
+def write_model(folder: ModelFolder, repository: Path, copies: Path = Path()) -> Path:
     """Writes a model to a repository.
 
     An existing folder with the same content is left alone, including its times, so that Triton sees no change.
-    Artifacts become hard links to the user's files if the file system allows it, otherwise copies.
+    Artifacts become hard links to their sources if the file system allows it, otherwise copies.
 
     Args:
         folder: Model to write.
         repository: Folder of the repository, created if missing.
+        copies: Folder of the copies of deployed files, which artifacts with relative paths name.
 
     Returns:
         Path of the model's folder.
@@ -75,12 +81,12 @@ def write_model(folder: ModelFolder, repository: Path) -> Path:
     """
     target = repository / folder.name
     with _explained(target, "written"):
-        if target.is_dir() and _holds(target, folder):
+        if target.is_dir() and _holds(target, folder, copies):
             return target
         repository.mkdir(parents=True, exist_ok=True)
         with _fresh(repository.parent) as fresh:
             fresh.mkdir()
-            _fill(fresh, folder)
+            _fill(fresh, folder, copies)
             _replace(target, fresh)
     return target
 
@@ -199,12 +205,12 @@ def _graph_entry(graph: CompiledGraph) -> dict[str, Any]:
     }
 
 
-def _fill(target: Path, folder: ModelFolder) -> None:
+def _fill(target: Path, folder: ModelFolder, copies: Path) -> None:
     for name, content in folder.files.items():
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, Artifact):
-            _bring(content.source, path)
+            _bring(copies / content.source, path)
         else:
             path.write_bytes(content)
 
@@ -219,7 +225,7 @@ def _bring(source: Path, path: Path) -> None:
         shutil.copyfile(real, path)
 
 
-def _holds(target: Path, folder: ModelFolder) -> bool:
+def _holds(target: Path, folder: ModelFolder, copies: Path) -> bool:
     """Returns True if a folder on disk has exactly the content of a model folder."""
     found = {str(p.relative_to(target)) for p in target.rglob("*") if p.is_file() and _BYTECODE not in p.parts}
     if found != set(folder.files):
@@ -227,8 +233,10 @@ def _holds(target: Path, folder: ModelFolder) -> bool:
     for name, content in folder.files.items():
         path = target / name
         if isinstance(content, Artifact):
-            if not path.samefile(content.source) and not filecmp.cmp(path, content.source, shallow=False):
-                return False
+            source = copies / content.source
+            with _explained(source, "read"):
+                if not path.samefile(source) and not filecmp.cmp(path, source, shallow=False):
+                    return False
         elif path.read_bytes() != content:
             return False
     return True

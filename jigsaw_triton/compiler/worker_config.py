@@ -12,7 +12,8 @@ from jigsaw_triton.compiler.model_config import ModelConfig
 from jigsaw_triton.compiler.templates import CONFIG_FILE, MODEL_FILE, NATIVE_CONFIG_FILE, Template, template
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import Board
-from jigsaw_triton.graph.model import Task, TaskGraph, TensorType, Variant
+from jigsaw_triton.graph.model import Task, TaskGraph, Variant
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.planner.domain.plan import PlacedModel
 from jigsaw_triton.profiles.service import service_time
 from jigsaw_triton.profiles.table import ProfileTable
@@ -315,7 +316,7 @@ def _content(
 
 
 def digest(config: ModelConfig, files: Mapping[str, bytes | Artifact], identity: Identity) -> str:
-    """Returns the SHA-256 of a model without its name. An artifact contributes its path and its content."""
+    """Returns the SHA-256 of a model without its name. An artifact contributes its content."""
     nameless = ModelConfig()
     nameless.CopyFrom(config)
     nameless.name = ""
@@ -324,7 +325,7 @@ def digest(config: ModelConfig, files: Mapping[str, bytes | Artifact], identity:
     for path, content in sorted(files.items()):
         parts.append(path.encode())
         if isinstance(content, Artifact):
-            parts += [b"artifact", str(content.source).encode(), identity(content.source).encode()]
+            parts += [b"artifact", identity(content.source).encode()]
         else:
             parts += [b"bytes", content]
     for part in parts:

@@ -56,14 +56,18 @@ class ControllerClient:
             query["event"] = str(event)
         return self._call("GET", f"/view?{urlencode(query)}", extra_s=wait_s)
 
-    def deploy(self, request: Mapping[str, Any]) -> None:
+    def deploy(self, request: Mapping[str, Any], copying_s: float = 0.0) -> None:
         """Requests a deployment.
+
+        Args:
+            request: The request.
+            copying_s: Seconds that the controller may take to copy the files of the models.
 
         Raises:
             StateError: Another deploy is in progress.
             InputError: The files have mistakes.
         """
-        self._call("POST", "/deploy", json.dumps(request))
+        self._call("POST", "/deploy", json.dumps(request), extra_s=copying_s)
 
     def rollback(self, generation: int | None) -> bool:
         """Requests a return to an earlier generation; None for the last one that served before.

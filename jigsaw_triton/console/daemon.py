@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.console.metrics_server import serve_metrics
 from jigsaw_triton.console.options import DEFAULTS, ProcessOptions
@@ -53,6 +54,9 @@ REPLACED_EXIT = 77
 
 _REPEATS_FACT = "repeats"
 """Journal key of the last generation, and how often a request was repeated since."""
+
+_COLLECT_S = 60.0
+"""Seconds between two looks for copies of model files that are no longer used."""
 
 _MAX_REPEATS = 2
 """Times that a request is repeated after controllers that died while they carried it out."""
@@ -99,7 +103,8 @@ def run_controller(
             # A deployment that was served is left to the next controller, even if none of its servers is left.
             if down or not (journal.checkpoint()[1] or members(paths.state)):
                 journal.forget_checkpoint()
-                shutil.rmtree(paths.run, ignore_errors=True)
+                for folder in (paths.run, paths.contents):
+                    shutil.rmtree(folder, ignore_errors=True)
                 paths.secret.unlink(missing_ok=True)
 
 
@@ -148,6 +153,7 @@ async def _serve(
         if request is not None:
             await controller.ask(request)
         await server.start()
+        tasks.append(asyncio.create_task(_collect(fleet, controller, journal), name="collection of model files"))
         if options.metrics is not None:
             serving = serve_metrics(options.metrics, server.metrics, partial(journal.event, "error"))
             tasks.append(asyncio.create_task(serving, name="metrics"))
@@ -159,9 +165,7 @@ async def _serve(
         except ReplacedError as error:
             await _give_way(controller, fleet, journal, error)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await end_tasks(*tasks)
             await server.stop()
         if last.phase is not Phase.STOPPED and last.wanted is not None:
             journal.event(LEFT, "the controller has ended; its servers go on without it")
@@ -193,6 +197,16 @@ async def _beat(lock: int) -> None:
     while True:
         beat(lock)
         await asyncio.sleep(BEAT_S)
+
+
+async def _collect(fleet: Fleet, controller: Controller, journal: Journal) -> None:
+    """Removes copies of model files that no generation uses any more."""
+    while True:
+        await asyncio.sleep(_COLLECT_S)
+        try:
+            await asyncio.to_thread(fleet.files.collect, controller.state, journal)
+        except (JigsawError, OSError) as error:
+            log.warning("model files that are no longer used were not removed: %s", error)
 
 
 def _end_superseded(error: SupersededError) -> None:
@@ -236,7 +250,7 @@ def _check_format(paths: Paths, resume: bool) -> None:
 
 
 def _last_state(journal: Journal, paths: Paths, resume: bool) -> State | None:
-    """State that the last controller left; None where nothing of it runs.
+    """Returns the state that the last controller left; None where nothing of it runs.
 
     Raises:
         StateError: It is lost or cannot be read, servers are running, and `resume` asks for it. They go on.

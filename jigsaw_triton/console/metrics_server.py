@@ -25,7 +25,7 @@ async def serve_metrics(
     Args:
         listen: Address and port.
         text: Function that returns the metrics.
-        report: Receives a sentence if the port is in use.
+        report: Function that receives a sentence if the port is in use.
         retry_s: Seconds between two attempts to listen.
     """
 

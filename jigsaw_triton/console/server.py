@@ -3,13 +3,14 @@
 import asyncio
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.console.metrics import CONTENT_TYPE, exposition
 from jigsaw_triton.console.options import DEFAULTS, ProcessOptions
 from jigsaw_triton.console.status import reading, snapshot
@@ -83,9 +84,7 @@ class StatusServer:
     async def stop(self) -> None:
         """Stops, after up to two seconds for calls in progress."""
         await self._api.stop()
-        if self._using is not None:
-            self._using.cancel()
-            await asyncio.wait({self._using})
+        await end_tasks(self._using)
 
     async def _status(self, _: web.Request) -> web.Response:
         # Whoever asks may read the journal next, to see which MIG instances are ours.
@@ -165,8 +164,8 @@ class StatusServer:
         return f"{os.getpid()}.{self._controller.changes}.{nodes}.{since}"
 
     async def _deploy(self, request: web.Request) -> web.Response:
-        # The files are read before the response, so that it can report mistakes in them.
-        await self._ask(partial(self._read, await request.json()))
+        # The files are read and copied before the response, so that it can report what is wrong with them.
+        await self._ask(partial(self._deploying, await request.json()))
         return web.json_response({}, status=202)
 
     async def _rollback(self, request: web.Request) -> web.Response:
@@ -176,11 +175,19 @@ class StatusServer:
         await self._ask(partial(self._restoring, number))
         return web.json_response({}, status=202)
 
+    def _deploying(self, request: Mapping[str, Any], running: Generation | None) -> ChangeRequest:
+        """Returns the request to deploy copies of the files that it names."""
+        asked = self._read(request, running)
+        return replace(asked, wanted=replace(asked.wanted, graphs=self._fleet.files.keep(asked.wanted.graphs)))
+
     def _restoring(self, number: int | None, running: Generation | None) -> ChangeRequest:
         """Returns the request to return to an earlier generation."""
         if running is None:
             raise StateError("nothing serves yet", hint="wait for it: `jigsaw-triton status --wait ready`")
         found = earlier(self._journal, running.bundle.generation, number)
+        if self._fleet.files.lacks(found.wanted.graphs):
+            message = f"the model files of generation {found.bundle.generation} are no longer kept"
+            raise StateError(message, where=str(self._fleet.files.folder), hint="deploy its files again")
         return ChangeRequest(found.wanted, restored=found)
 
     async def _ask(self, read: Callable[[Generation | None], ChangeRequest]) -> None:

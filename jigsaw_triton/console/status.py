@@ -97,6 +97,7 @@ def overview(controller: Controller, fleet: Fleet) -> dict[str, Any]:
         "edge": edge,
         "otlp": fleet.traces.status(),
         "energy": _energy(controller.energy),
+        "model_files": {"folder": str(fleet.files.folder), "bytes": fleet.files.size_bytes},
         "nodes": _nodes(state, fleet),
         "graphs": _graphs(controller, running) if running is not None else {},
     }

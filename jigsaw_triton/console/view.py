@@ -13,7 +13,8 @@ from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.shell import Controller
 from jigsaw_triton.gpus.model import Board, DeviceUse, Placement
-from jigsaw_triton.graph.model import GRAPH_INPUTS, PythonStep, Task, TaskGraph, TensorRef, When
+from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, When
+from jigsaw_triton.graph.tensors import GRAPH_INPUTS, TensorRef
 from jigsaw_triton.planner.domain.paths import longest_path
 from jigsaw_triton.planner.domain.plan import GraphPlan
 from jigsaw_triton.profiles.table import ProfileKey

@@ -180,10 +180,10 @@ class Executor:
             case a.SetRoutes(routes):
                 await self._set_routes(routes)
             case a.Flip(_, front, samples):
-                sample = await asyncio.to_thread(_request, samples)
+                sample = await asyncio.to_thread(self._request, samples)
                 await self._fleet.gateway.flip(front, rehearsal(front), sample)
             case a.Compare(graph, front, samples):
-                sample = await asyncio.to_thread(_request, samples)
+                sample = await asyncio.to_thread(self._request, samples)
                 answers = await self._fleet.gateway.compare(front, rehearsal(front), sample)
                 request = "the sample request" if sample is not None else "a request of zeros"
                 self._journal.event("canary", f"{graph}: in the answer to {request}, {agreement(*answers)}")
@@ -196,6 +196,13 @@ class Executor:
                 await self._fleet.replication.end()
             case _:
                 raise ValueError(f"not an action to run: {action!r}")
+
+    def _request(self, samples: Mapping[str, Path]) -> Arrays | None:
+        """Returns a sample request with a batch dimension of 1; None without samples, or if one cannot be read."""
+        folder = self._paths.contents
+        with contextlib.suppress(OSError, ValueError):
+            return {name: np.load(folder / path, allow_pickle=False)[None] for name, path in samples.items()} or None
+        return None
 
     async def _set_routes(self, routes: Mapping[str, tuple[RouteEntry, ...]]) -> None:
         # Tasks come after those that they depend on. A request that an early task binds to a generation finds it later.
@@ -255,13 +262,6 @@ def _named(nodes: Collection[str], why: str) -> Iterator[str]:
         yield f"node {node} is {why}"
     if (more := len(nodes) - _MOST_NAMED) > 0:
         yield f"{more} more {'is' if more == 1 else 'are'} {why}"
-
-
-def _request(samples: Mapping[str, Path]) -> Arrays | None:
-    """Returns a sample request with a batch dimension of 1; None without samples, or if one cannot be read."""
-    with contextlib.suppress(OSError, ValueError):
-        return {name: np.load(path, allow_pickle=False)[None] for name, path in samples.items()} or None
-    return None
 
 
 async def _unused(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The controller's shell: feeds events to the pure core, carries out its actions, measures load and writes the log."""
+"""The controller's shell: feeds events to the pure core, carries out its actions and writes the log."""
 
 import asyncio
 import contextlib
@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core import step as core
@@ -20,15 +21,15 @@ from jigsaw_triton.controller.energy import METER_S, EnergyMeter
 from jigsaw_triton.controller.executor import Executor
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.fleet.succession import ReplacedError
-from jigsaw_triton.controller.gateway_counters import NOTHING, GatewayCounters, Measured
+from jigsaw_triton.controller.load_meter import LoadMeter
 from jigsaw_triton.controller.persistence.checkpoint import Checkpoints
 from jigsaw_triton.controller.persistence.history import outcomes, verdicts
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.load_history import LoadHistory
 from jigsaw_triton.controller.subjects import generation_of, subject_of, worker_of
 from jigsaw_triton.controller.totals import Totals
-from jigsaw_triton.controller.watch import ArrivalWatch, LoadRecorder
-from jigsaw_triton.errors import JigsawError, ServerError, StateError
+from jigsaw_triton.controller.watch import ArrivalWatch
+from jigsaw_triton.errors import JigsawError, StateError
 from jigsaw_triton.logs import about, about_process
 
 log = logging.getLogger(__name__)
@@ -85,11 +86,9 @@ class Controller:
         self._journal = journal
         self._queue: asyncio.Queue[e.Event] = asyncio.Queue()
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._counters = GatewayCounters(time.monotonic(), adopted=state is not None)
-        self._measured = NOTHING
         self._arrivals = ArrivalWatch(fleet)
         self.load = load or LoadHistory()
-        self._recorder = LoadRecorder(self.load)
+        self._load_meter = LoadMeter(fleet, self.load, adopted=state is not None)
         self.energy = EnergyMeter()
         self.changes = 0
         self._changed = asyncio.Condition()
@@ -109,7 +108,7 @@ class Controller:
     @property
     def rates_rps(self) -> Mapping[str, float]:
         """Arrival rate of each graph over the last second."""
-        return self._measured.rates_rps
+        return self._load_meter.last.rates_rps
 
     async def run(self) -> State:
         """Runs until the deployment has been taken down, or until `leave`. Returns the last state.
@@ -135,10 +134,7 @@ class Controller:
                 else:
                     event.cancel()
         finally:
-            for task in tasks:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+            await end_tasks(*tasks)
         if self._replaced is not None:
             raise self._replaced
         return self.state
@@ -171,7 +167,7 @@ class Controller:
     def _replicate(self) -> None:
         """Has the standby gateway follow what the gateway serves now."""
         serving = self.state.running
-        graphs, generation = (serving.wanted.graphs, serving.bundle.generation) if serving is not None else ((), 0)
+        graphs, generation = (serving.wanted.graphs, serving.bundle.generation) if serving is not None else ({}, 0)
         self._fleet.replication.follow(self.state.actual, graphs, generation)
 
     def leave(self) -> None:
@@ -352,10 +348,7 @@ class Controller:
     async def _tick(self) -> None:
         await asyncio.sleep(TICK_S)
         self._journal.sync()
-        self._measured = found = await self._measure()
-        now_s = time.monotonic()
-        event = e.Tick(now_s, found.rates_rps, found.counts, found.requests, found.times, time.time() - now_s)
-        self._queue.put_nowait(event)
+        self._queue.put_nowait(await self._load_meter.tick(self.state, self.energy.joules_per_request))
 
     async def _survey(self) -> None:
         """Tells the core when GPUs are lost, or back. A node that is lost or back is a reason to look at once."""
@@ -375,7 +368,7 @@ class Controller:
         await asyncio.sleep(METER_S)
         counters = await self._fleet.energy()
         used = {worker.place.gpu for worker in self.state.actual.workers.values() if worker.place is not None}
-        self.energy.add(counters, used, self._recorder.served, time.monotonic())
+        self.energy.add(counters, used, self._load_meter.served, time.monotonic())
 
     async def _tidy(self) -> None:
         """Keeps the journal short. Events are handled meanwhile, because threads do what takes long."""
@@ -384,19 +377,6 @@ class Controller:
         await asyncio.to_thread(self.load.flush)
         if self._checkpoints.is_long:
             self._checkpoints.replace(await asyncio.to_thread(self._checkpoints.renewed))
-
-    async def _measure(self) -> Measured:
-        """Returns what the gateway has counted since the last measurement."""
-        server = self._fleet.server(Fleet.GATEWAY)
-        running = self.state.running
-        if server is None or running is None:
-            return NOTHING
-        try:
-            samples = await server.client.metrics()
-        except (ServerError, ValueError):
-            return NOTHING
-        self._recorder.record(samples, self.state, self.energy.joules_per_request)
-        return self._counters.measured(samples, time.monotonic(), running.wanted.graphs, self.state.watch)
 
 
 async def _repeat(turn: Callable[[], Awaitable[None]], name: str) -> None:

@@ -1,18 +1,16 @@
 """Plans and compiles for the core's action `Solve`. Used by the executor and by the simulator."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from jigsaw_triton.compiler.bundle import Artifact, Bundle, WorkerModel
+from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.compiler.compile import compile_plan
 from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.controller.core import actions as a
-from jigsaw_triton.controller.core.generation import Generation, Wanted
 from jigsaw_triton.controller.core.review import worth
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.core.slowness import slowed
-from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.domain.costs import board_costs
@@ -92,7 +90,7 @@ class Planner:
 
         Raises:
             InfeasibleError: No plan is feasible.
-            InputError: The plan cannot be compiled, or the models of the earlier generation have changed.
+            InputError: The plan cannot be compiled.
         """
         plan = action.restored.plan if action.restored is not None else self._planned(action, cluster)
         if action.review and action.running is not None:
@@ -118,9 +116,7 @@ class Planner:
 
     def _compiled(self, action: a.Solve, plan: Plan, cluster: Cluster) -> Bundle:
         wanted, running = action.wanted, action.running
-        # The user may not have asked for what has been done to the files of a graph since it was deployed.
-        deployed = _deployed_artifacts(running, wanted) if action.may_fall_short and running is not None else {}
-        bundle = compile_plan(
+        return compile_plan(
             plan,
             wanted.graphs,
             cluster,
@@ -128,72 +124,7 @@ class Planner:
             generation=action.generation,
             templates=self.templates,
             backends=self.backends,
-            identity=lambda path: deployed.get(path) or self.identity(path),
+            identity=self.identity,
             running=running.bundle if running is not None else None,
             deterministic=wanted.deterministic,
         )
-        if action.restored is not None:
-            check_same_models(action.restored.bundle, bundle)
-        present = running.bundle if running is not None and deployed else None
-        artifacts = {path: self.identity(path) for path in _artifacts(bundle, without=present)}
-        check_same_artifacts(deployed, artifacts)
-        return replace(bundle, artifacts={**deployed, **artifacts})
-
-
-def _deployed_artifacts(running: Generation, wanted: Wanted) -> dict[Path, str]:
-    """Returns the identities of the files with which the graphs that stay were deployed."""
-    staying = (graph for name, graph in running.wanted.graphs.items() if name in wanted.graphs)
-    variants = (variant for graph in staying for task in graph.tasks.values() for variant in task.variants)
-    files = {path for variant in variants for path in variant.artifacts.values()}
-    return {path: identity for path, identity in running.bundle.artifacts.items() if path in files}
-
-
-def check_same_artifacts(deployed: Mapping[Path, str], now: Mapping[Path, str]) -> None:
-    """Checks that the files of models to load are those with which their graphs were deployed.
-
-    Args:
-        deployed: File -> identity of its content when its graph was deployed.
-        now: File -> identity of its present content.
-
-    Raises:
-        InputError: A file has changed since.
-    """
-    for path, identity in now.items():
-        if deployed.get(path, identity) != identity:
-            raise InputError(
-                "the file has changed since its graph was deployed, and only a deploy of the graph puts it in use",
-                where=str(path),
-                hint="deploy it, or restore it",
-            )
-
-
-def _artifacts(bundle: Bundle, *, without: Bundle | None) -> Iterator[Path]:
-    """Yields the files of a bundle's models, except those that have been loaded with another bundle."""
-    loaded = set(_models(without)) if without is not None else set()
-    for name, model in _models(bundle).items():
-        if name not in loaded:
-            yield from (c.source for c in model.folder.files.values() if isinstance(c, Artifact))
-
-
-def _models(bundle: Bundle) -> dict[tuple[str, str], WorkerModel]:
-    """Returns the models of a bundle by worker and name. A name stands for a content."""
-    return {(w.name, m.name): m for w in bundle.workers.values() for m in (*w.models, *w.standby)}
-
-
-def check_same_models(earlier: Bundle, now: Bundle) -> None:
-    """Checks that models compiled again are those of an earlier generation.
-
-    Raises:
-        InputError: The files of a model have changed since.
-    """
-    digests = {
-        (m.graph, m.task, m.variant, m.digest) for w in earlier.workers.values() for m in (*w.models, *w.standby)
-    }
-    for worker in now.workers.values():
-        for m in (*worker.models, *worker.standby):
-            if (m.graph, m.task, m.variant, m.digest) not in digests:
-                raise InputError(
-                    f"the files of variant {m.variant!r} have changed since generation {earlier.generation}",
-                    where=f"{m.graph}.{m.task}",
-                    hint="restore these files, or deploy the present ones",
-                )

@@ -1,19 +1,14 @@
-"""Reads the gateway's arrivals several times a second while a graph has standby variants, and records the load."""
+"""Reads the gateway's arrivals several times a second while a graph has standby variants."""
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.arrivals import COUNTERS, arrived
 from jigsaw_triton.controller.core.counters import counted_since
-from jigsaw_triton.controller.core.load_sample import Reading, load_between, read_load
-from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.fleet.fleet import Fleet
-from jigsaw_triton.controller.persistence.load_history import LoadHistory
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.servers.metrics import Sample
 
 WATCH_S = 0.1
 """Seconds between two readings. A burst must be seen long before a second has passed."""
@@ -51,36 +46,3 @@ class ArrivalWatch:
         before, self._seen = self._seen, now
         seconds, self._seen_at_s = now_s - self._seen_at_s, now_s
         return e.Arrived(now_s, seconds, counted_since(before, now)) if before is not None else None
-
-
-class LoadRecorder:
-    """Records the load of each second.
-
-    Args:
-        history: History that gets the samples.
-
-    Attributes:
-        served: Number of requests that were answered since the first call of `record`.
-    """
-
-    def __init__(self, history: LoadHistory) -> None:
-        self._history = history
-        self.served = 0.0
-        self._before: Reading | None = None
-        self._before_at_s = 0.0
-
-    def record(self, samples: Sequence[Sample], state: State, joules_per_request: float | None = None) -> None:
-        """Adds the load since the last call to the history. The first call only reads the counters.
-
-        Args:
-            samples: Samples of the gateway's /metrics.
-            state: State of the controller.
-            joules_per_request: Energy for each request that was answered recently; None if it is unknown.
-        """
-        now, now_s = read_load(samples), time.monotonic()
-        before, self._before = self._before, now
-        elapsed_s, self._before_at_s = now_s - self._before_at_s, now_s
-        if before is not None and elapsed_s > 0:
-            load = load_between(before, now, elapsed_s, state, time.time())
-            self.served += elapsed_s * sum(graph.served_rps for graph in load.graphs.values())
-            self._history.add(replace(load, joules_per_request=joules_per_request))

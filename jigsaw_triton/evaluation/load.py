@@ -27,7 +27,8 @@ from tritonclient.utils import serialize_byte_tensor
 
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.evaluation.profiling.tensors import made_up, sample_inputs
-from jigsaw_triton.graph.model import GRAPH_INPUTS, TaskGraph, TensorRef, TensorType
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.graph.tensors import GRAPH_INPUTS, TensorRef, TensorType
 from jigsaw_triton.runtime.dtypes import Array, Arrays
 
 Protocol = Literal["http", "grpc"]

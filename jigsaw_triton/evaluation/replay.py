@@ -141,7 +141,7 @@ def replayed(
         begin: Function that starts it.
         arrivals: Graph -> requests in each second, arrays of equal length.
         means: Graph -> mean rate in each second.
-        progress: Receives the share of the trace that has been simulated.
+        progress: Function that receives the share of the trace that has been simulated.
     """
     try:
         system = begin(contender)

@@ -85,7 +85,7 @@ def try_loads(
         loads: Requests a second by graph, for each trial.
         plan: Planner of the system. It plans for as much as the cluster carries if the demand is larger.
         yardstick: Measure of what a plan's servers answer on time.
-        progress: Receives the share of the trials that are done.
+        progress: Function that receives the share of the trials that are done.
     """
     found = []
     for number, load in enumerate(loads):

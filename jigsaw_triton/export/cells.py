@@ -59,7 +59,7 @@ class GatewayCertificates:
 
     Attributes:
         cert: Certificate.
-        key: Its private key.
+        key: Private key of the certificate.
         ca: Authorities of the certificate, which both sides trust.
         name: DNS name that the certificate carries.
     """

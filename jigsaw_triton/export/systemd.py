@@ -144,12 +144,12 @@ def command(*arguments: str) -> str:
 
 
 def plain(text: str) -> bool:
-    """True if a text has no control characters, which a unit cannot contain in one line."""
+    """Returns True if a text has no control characters, which a unit cannot contain in one line."""
     return all(ord(character) >= _CONTROL for character in text)
 
 
 def runnable(path: str) -> bool:
-    """True if systemd runs a program with this path, in which it accepts neither quotes nor backslashes nor $."""
+    """Returns True if systemd runs a program with this path: one without quotes, backslashes and $."""
     return plain(path) and not set(path) & set("\"'\\$")
 
 

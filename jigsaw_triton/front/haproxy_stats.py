@@ -11,7 +11,7 @@ class ServerState:
 
     Attributes:
         up: True if it passed its last health check, or was not checked yet.
-        weight: Its present weight.
+        weight: Present weight of the server.
         requests: Requests that were sent to it since HAProxy started.
         in_flight: Requests that are in progress there.
         reason: Result of the last health check if it is down, in HAProxy's words; empty if it is up.

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import aiohttp
 
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.controller.persistence.lock import AlreadyRunsError, take_lock
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import StateError
@@ -133,9 +134,7 @@ class _Running:
             ports = self._looked.front.ports
             log.info("the front listens on %s:%s (HTTP) and :%s (gRPC)", ports.address, ports.http, ports.grpc)
             await stopping.wait()
-            balancing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await balancing
+            await end_tasks(balancing)
         finally:
             await self._keeper.stop()
 

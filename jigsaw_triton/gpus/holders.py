@@ -32,14 +32,9 @@ def _devices(environ: Path) -> list[bytes]:
     ]
 
 
-def process_name(pid: int, *, proc: Path = Path("/proc")) -> str:
-    """Returns the name of a process; empty if the process has ended.
-
-    Args:
-        pid: Process id.
-        proc: Mount point of procfs.
-    """
+def process_name(pid: int) -> str:
+    """Returns the name of a process; empty if the process has ended."""
     try:
-        return (proc / str(pid) / "comm").read_text().strip()
+        return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""

@@ -6,20 +6,11 @@ from pathlib import Path as FilePath
 
 from jigsaw_triton.graph.accuracies import build_combinations, build_labels
 from jigsaw_triton.graph.check import check_counts, check_inputs, check_tasks
-from jigsaw_triton.graph.model import (
-    GRAPH_INPUTS,
-    GraphInput,
-    PythonStep,
-    Slo,
-    Task,
-    TaskGraph,
-    TensorRef,
-    TensorType,
-    When,
-)
+from jigsaw_triton.graph.model import GraphInput, PythonStep, Slo, Task, TaskGraph, When
 from jigsaw_triton.graph.order import cycles, topological_order
 from jigsaw_triton.graph.python_steps import build_step, check_kind, check_time
 from jigsaw_triton.graph.reference import INPUTS, OUTPUTS, TASKS, References
+from jigsaw_triton.graph.tensors import GRAPH_INPUTS, TensorRef, TensorType
 from jigsaw_triton.graph.variants import Files, build_variants
 from jigsaw_triton.spec.graph_schema import GraphDocument, GraphSpec, TaskEntry, WhenEntry
 from jigsaw_triton.spec.load import Loaded

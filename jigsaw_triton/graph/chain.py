@@ -18,7 +18,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef, TensorType, Variant
+from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, Variant
+from jigsaw_triton.graph.tensors import TensorRef, TensorType
 from jigsaw_triton.runtime.chains import joined
 
 

@@ -1,8 +1,9 @@
 """Checks that the tasks of a graph fit together: rows, conditions, and types along edges."""
 
-from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef, TensorType
+from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph
 from jigsaw_triton.graph.order import count_paths
 from jigsaw_triton.graph.reference import INPUTS, TASKS
+from jigsaw_triton.graph.tensors import TensorRef, TensorType
 from jigsaw_triton.spec.graph_schema import SCALAR_SHAPE, GraphSpec, TaskEntry
 from jigsaw_triton.spec.source import Path, Report, SourceMap
 from jigsaw_triton.spec.words import nearest

@@ -6,7 +6,8 @@ from typing import Any
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.measured import Combination, Labels, Measured, Metric
-from jigsaw_triton.graph.model import PythonStep, Slo, Task, TaskGraph, TensorType, Variant, When
+from jigsaw_triton.graph.model import PythonStep, Slo, Task, TaskGraph, Variant, When
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.spec.entries import API_VERSION
 from jigsaw_triton.spec.yaml_writer import Inline, dump_yaml
 

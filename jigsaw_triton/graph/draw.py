@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef, TensorType, When
+from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, When
+from jigsaw_triton.graph.tensors import TensorRef, TensorType
 
 
 def tensor_words(kind: TensorType) -> str:

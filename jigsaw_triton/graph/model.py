@@ -6,52 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from jigsaw_triton.graph.measured import Combination, Labels, Measured
-
-GRAPH_INPUTS = "inputs"
-"""Name that stands for the graph itself in references to its inputs: `inputs.FRAME`."""
+from jigsaw_triton.graph.tensors import COUNT, TensorRef, TensorType
 
 Target = Literal["auto", "graph", "ensemble", "bls"]
-
-
-@dataclass(frozen=True, slots=True)
-class TensorType:
-    """Type of a tensor for one request (or one row), without a batch dimension.
-
-    Attributes:
-        dtype: Triton data type: `UINT8`, `FP32`, `BYTES`, ...
-        shape: Dimensions; -1 for one that varies.
-    """
-
-    dtype: str
-    shape: tuple[int, ...]
-
-    def rows(self) -> "TensorType":
-        """Returns the type of a tensor that has any number of these as rows."""
-        return TensorType(self.dtype, (-1, *self.shape))
-
-    def row(self) -> "TensorType":
-        """Returns the type of one row of this tensor."""
-        return TensorType(self.dtype, self.shape[1:])
-
-
-COUNT = TensorType("INT64", (1,))
-"""Type of an output that counts the rows that one call produced."""
-
-
-@dataclass(frozen=True, slots=True)
-class TensorRef:
-    """Reference to a tensor: `task.OUTPUT`, or `inputs.NAME` for an input of the graph."""
-
-    task: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.task}.{self.name}"
-
-    @property
-    def is_graph_input(self) -> bool:
-        """True if the tensor is an input of the graph."""
-        return self.task == GRAPH_INPUTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +37,8 @@ class Variant:
         name: Name of the variant, unique in its task.
         accuracy: Accuracy, greater than 0, in any unit that the task's variants share.
         template: Name of a folder in model_repository_templates.
-        artifacts: File name in the model's version folder -> absolute path of the source file.
+        artifacts: File name in the model's version folder -> absolute path of the source file. In a deployment, it is
+            the name of a copy (`controller/persistence/model_files.py`).
         parameters: Parameters that the variant's runner receives as strings.
         yields: Output with rows -> expected number of rows per call.
         config: Text of its own config.pbtxt, an artifact; empty if it has none.
@@ -233,7 +191,7 @@ class TaskGraph:
         target: Form in which the graph is served.
         folder: Absolute path of graph.yaml's folder.
         samples: Graph input -> absolute path of a .npy file with the tensor of one real request, without a batch
-            dimension.
+            dimension. In a deployment, it is the name of a copy, too.
         priority: Priority of the graph: if not all demand can be served, graphs with a larger number are served first.
         weight: Weight, greater than 0, among graphs of equal priority: the share of its demand that a graph sheds is
             inversely proportional to it.

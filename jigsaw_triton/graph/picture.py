@@ -6,7 +6,8 @@ from html import escape
 from itertools import pairwise
 
 from jigsaw_triton.graph.draw import edges, maker_words, mark_words, slo_words, tensor_words
-from jigsaw_triton.graph.model import PythonStep, TaskGraph, TensorRef
+from jigsaw_triton.graph.model import PythonStep, TaskGraph
+from jigsaw_triton.graph.tensors import TensorRef
 
 _CHARACTER = 7.9
 _LINE = 18

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from keyword import iskeyword
 
-from jigsaw_triton.graph.model import PythonStep, TaskGraph, TensorRef, TensorType
+from jigsaw_triton.graph.model import PythonStep, TaskGraph
 from jigsaw_triton.graph.reference import TASKS
+from jigsaw_triton.graph.tensors import TensorRef, TensorType
 from jigsaw_triton.graph.variants import Files, check_yields
 from jigsaw_triton.spec.graph_schema import GraphSpec, TaskEntry
 from jigsaw_triton.spec.source import Path, Report, SourceMap, dotted

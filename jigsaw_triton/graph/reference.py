@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection
 
-from jigsaw_triton.graph.model import GRAPH_INPUTS, TensorRef
+from jigsaw_triton.graph.tensors import GRAPH_INPUTS, TensorRef
 from jigsaw_triton.spec.graph_schema import GraphSpec
 from jigsaw_triton.spec.source import Path, Report, SourceMap
 from jigsaw_triton.spec.words import nearest, shown

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
-from jigsaw_triton.graph.model import Task, TaskGraph, TensorType
+from jigsaw_triton.graph.model import Task, TaskGraph
 from jigsaw_triton.graph.reference import INPUTS, TASKS
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.models.interface import Interface, ModelTensor
 from jigsaw_triton.spec.source import Path
 from jigsaw_triton.spec.words import nearest

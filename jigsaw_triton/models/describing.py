@@ -62,8 +62,6 @@ def describe(
     samples: Arrays,
     files: Sequence[Path] = (),
     parameters: Mapping[str, str] = MappingProxyType({}),
-    *,
-    timeout_s: float = TIMEOUT_S,
 ) -> Described:
     """Describes a model. Models whose files do not have their inputs are run on samples, in a process of their own.
 
@@ -73,7 +71,6 @@ def describe(
         samples: Inputs of one item by name, without a batch dimension.
         files: Further files that the model finds beside it when it is loaded.
         parameters: Parameters of the variant.
-        timeout_s: Seconds that a run may take.
 
     Raises:
         InputError: The model cannot be read or run, or its inputs and outputs cannot be found.
@@ -94,7 +91,7 @@ def describe(
     artifacts = _with_files(found.artifacts, files)
     found = replace(found, artifacts=artifacts, parameters={**found.parameters, **parameters})
     if not found.interface.outputs:
-        found = _run(found, samples, timeout_s)
+        found = _run(found, samples)
     return replace(found, notes=(*found.notes, *_batch_notes(path, found.interface)))
 
 
@@ -160,7 +157,7 @@ def _with_files(artifacts: Mapping[str, Path], files: Sequence[Path]) -> dict[st
     return result
 
 
-def _run(model: Described, samples: Arrays, timeout_s: float) -> Described:
+def _run(model: Described, samples: Arrays) -> Described:
     """Returns the model with the inputs that the samples show, and the outputs of a run on them."""
     where = str(model.path)
     pipeline = model.parameters.get(transformers_folder.PIPELINE, "")
@@ -182,10 +179,10 @@ def _run(model: Described, samples: Arrays, timeout_s: float) -> Described:
             # Without declared outputs, a runner returns all of them.
             spec = RunnerSpec(model.template, tensors, (), parameters=model.parameters)
             trial = Trial(Path(folder), spec, {name: array[None] for name, array in samples.items()})
-            outcome: Outcome = child.call(trial, timeout_s)
+            outcome: Outcome = child.call(trial, TIMEOUT_S)
     except ChildHungError as error:
         hint = "give a smaller sample with --sample, or write the task by hand"
-        raise InputError(f"the model has not answered after {timeout_s:g} s", where=where, hint=hint) from error
+        raise InputError(f"the model has not answered after {TIMEOUT_S:g} s", where=where, hint=hint) from error
     except ChildEndedError as error:
         hint = "run the model in a program of its own to find the cause"
         raise InputError(f"the model ends its process{cause(error.status)}", where=where, hint=hint) from error

@@ -10,8 +10,9 @@ import numpy as np
 from jigsaw_triton.child_process import ChildEndedError, ChildHungError, ChildProcess
 from jigsaw_triton.compiler.worker_config import runner_spec, stored_name
 from jigsaw_triton.evaluation.profiling.tensors import made_up, sample_inputs
-from jigsaw_triton.graph.model import Task, TaskGraph, TensorRef, Variant
+from jigsaw_triton.graph.model import Task, TaskGraph, Variant
 from jigsaw_triton.graph.reference import TASKS
+from jigsaw_triton.graph.tensors import TensorRef
 from jigsaw_triton.models.comparison import output_mismatches
 from jigsaw_triton.models.interface import Interface
 from jigsaw_triton.models.kinds import kind_of

@@ -186,7 +186,7 @@ class _Search:
 
     Attributes:
         graph: Graph.
-        planned: Its part of the plan.
+        planned: Part of the plan for the graph.
         service: Capacity of replicas, lighter ones included.
         shared: Calls a second of the slices that several models share.
         contents: Number of the graph's other slices with each content.

@@ -190,8 +190,8 @@ def _stale(table: ProfileTable, digests: Mapping[tuple[str, str], str]) -> Itera
         rows = table.rows(task=task, variant=variant)
         stale = [row for row in rows if row.model and row.model != digest]
         if stale:
-            message = f"the model of {task}.{variant} has changed since this row was measured"
-            message += f", and {len(stale) - 1} others" if len(stale) > 1 else ""
+            measured = "this row was" if len(stale) == 1 else f"this row and {len(stale) - 1} more were"
+            message = f"the model of {task}.{variant} has changed since {measured} measured"
             hint = f"measure again with `jigsaw-triton profile GRAPH --task {task} --variant {variant}`"
             yield Finding(stale[0].key, "warning", message, hint)
 

@@ -60,7 +60,7 @@ def _bound_ms(configuration: Configuration, sample: Sample) -> float:
 
 
 def beyond(configuration: Configuration, failed: Collection[Configuration]) -> bool:
-    """Returns true if a configuration is one that failed, or is larger than one on the same kind of slice."""
+    """Returns True if a configuration is one that failed, or is larger than one on the same kind of slice."""
     kind, instances, batch = configuration
     return any(kind == k and instances >= i and batch >= b for k, i, b in failed)
 

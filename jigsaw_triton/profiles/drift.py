@@ -45,7 +45,7 @@ class Drift:
         key: The configuration.
         workers: Number of workers that have answered batches.
         batches: Number of batches.
-        measured_ms: Their mean service time.
+        measured_ms: Mean service time of the batches.
         profiled_ms: Mean service time of such batches by the profile.
     """
 

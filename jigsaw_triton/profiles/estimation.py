@@ -148,14 +148,11 @@ def estimate(sample: Sample, prior: Prior, start: Array | None = None) -> Estima
     return Estimate(found.x, covariance, prior.corrections)
 
 
-def pooled(samples: Mapping[Name, Sample]) -> tuple[Prior, dict[Name, Estimate]]:
-    """Estimates the variants of one GPU model together.
+def pooled(samples: Mapping[Name, Sample]) -> dict[Name, Estimate]:
+    """Estimates the variants of one GPU model together, with the prior that fits them.
 
     Args:
         samples: Measurements by name of the variant; each has at least one.
-
-    Returns:
-        The prior that fits the variants, and the estimate of each of them.
 
     Raises:
         MissingDependencyError: Scipy is not installed.
@@ -165,7 +162,7 @@ def pooled(samples: Mapping[Name, Sample]) -> tuple[Prior, dict[Name, Estimate]]
     for _ in range(_ROUNDS):
         prior = _updated(prior, samples, found)
         found = {name: estimate(sample, prior, found[name].parameters) for name, sample in samples.items()}
-    return prior, found
+    return found
 
 
 def _updated(prior: Prior, samples: Mapping[Name, Sample], found: Mapping[Name, Estimate]) -> Prior:

@@ -6,7 +6,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from jigsaw_triton.profiles.estimation import Estimate, Prior, Sample, pooled
+from jigsaw_triton.profiles.estimation import Estimate, Sample, pooled
 from jigsaw_triton.profiles.latency_model import Array, Configuration
 from jigsaw_triton.profiles.processes import kinds
 from jigsaw_triton.profiles.table import MEASURED, Processes, ProfileRow, Source
@@ -66,19 +66,17 @@ class LatencyFit:
     """Fitted latency of the variants on one GPU model.
 
     Attributes:
-        prior: Distribution of the parameters over the variants.
         variants: Fit by task and variant.
         scale: Factor of the standard deviations with which `INTERVAL` of the rows in cross-validation are within.
         processes: Kind of the instances that it was fitted to; None if no row says its kind.
     """
 
-    prior: Prior
     variants: Mapping[VariantName, VariantFit]
     scale: float
     processes: Processes | None = None
 
     def covers(self, row: ProfileRow) -> bool:
-        """Returns true if a row of this GPU model has instances of the kind that was fitted."""
+        """Returns True if a row of this GPU model has instances of the kind that was fitted."""
         return self.processes is None or row.holds_for(self.processes)
 
     def deviations(self, variant: VariantName, configurations: Sequence[Configuration]) -> Array:
@@ -155,13 +153,12 @@ def _sample(rows: Sequence[ProfileRow]) -> Sample:
 
 
 def _fitted(samples: Mapping[VariantName, Sample]) -> LatencyFit:
-    prior, estimates = pooled(samples)
-    variants = _validated(samples, estimates)
+    variants = _validated(samples, pooled(samples))
     ratios = np.abs([d / sd for one in variants.values() for d, sd in zip(one.deviations, one.expected, strict=True)])
     # The quantile of split conformal prediction (Lei et al., 2018), which allows for the size of the sample.
     share = min(1.0, INTERVAL * (1 + 1 / len(ratios)))
     scale = float(np.quantile(ratios, share)) / NormalDist().inv_cdf((1 + INTERVAL) / 2)
-    return LatencyFit(prior, variants, scale if len(ratios) >= _LEAST_CALIBRATION else max(scale, _DEFAULT_SCALE))
+    return LatencyFit(variants, scale if len(ratios) >= _LEAST_CALIBRATION else max(scale, _DEFAULT_SCALE))
 
 
 def _validated(
@@ -179,7 +176,7 @@ def _validated(
             name: range((fold + shift) % folds, len(sample.configurations), folds)
             for shift, (name, sample) in enumerate(samples.items())
         }
-        _, without = pooled({name: sample.without(left_out[name]) for name, sample in samples.items()})
+        without = pooled({name: sample.without(left_out[name]) for name, sample in samples.items()})
         for name, sample in samples.items():
             for index in left_out[name]:
                 (log,), (sd,) = without[name].predict([sample.configurations[index]])

@@ -51,7 +51,7 @@ def refusal(
         lines: Lines of its rows; none if the table is not from a file.
     """
     first = min(rows, key=lambda row: lines.get(row.key, 0))
-    others = f" and {len(rows) - 1} others" if len(rows) > 1 else ""
+    others = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
     measured = first.processes or processes
     return Diagnostic(
         file,

@@ -191,12 +191,12 @@ def _check_words(row: dict[str, str]) -> list[tuple[str, str]]:
 
 
 def is_name(text: str) -> bool:
-    """Returns true if a text can be the name of a task or a variant."""
+    """Returns True if a text can be the name of a task or a variant."""
     return _NAME.fullmatch(text) is not None
 
 
 def is_origin(text: str) -> bool:
-    """Returns true if a text can be the origin of a row."""
+    """Returns True if a text can be the origin of a row."""
     return len(text) <= LIMIT_ORIGIN and text.isprintable()
 
 

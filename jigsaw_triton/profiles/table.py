@@ -60,13 +60,13 @@ class ProfileRow:
         source: Kind of the figures: `measured`, `fitted` from other rows, or `assumed`.
         origin: Description of where the figures are from, such as `perf_analyzer: detect.csv`: up to 200 printable
             characters. Empty if it is not known.
-        error: Relative standard deviation that is stated for the median latency, such as 0.03. None (an empty cell) if
-            it is not known.
-        processes: Form of the instances: `streams` in one server, or `mps`, a server each under MPS. None (an empty
-            cell) if it is not known.
+        error: Relative standard deviation that is stated for the median latency, such as 0.03. None if it is not
+            known.
+        processes: Form of the instances: `streams` in one server, or `mps`, a server each under MPS. None if it is not
+            known.
         model: Digest of the model that was measured, 12 hexadecimal digits. Empty if it is not known.
         processor_ms: Processor time in milliseconds of an item in the processes of the worker, on the board `cpu`.
-            Plans for slices that share processors add it up. None (an empty cell) if it is not known.
+            Plans for slices that share processors add it up. None if it is not known.
     """
 
     key: ProfileKey
@@ -83,7 +83,7 @@ class ProfileRow:
     processor_ms: float | None = None
 
     def holds_for(self, processes: Processes) -> bool:
-        """Returns true if the row describes a cluster whose instances are of this kind.
+        """Returns True if the row describes a cluster whose instances are of this kind.
 
         One instance is the same in both. A row that does not say its kind counts as of the cluster's.
         """

@@ -92,7 +92,7 @@ class Rule:
 
     Attributes:
         value: Value at which it is.
-        label: Its text; empty for none.
+        label: Text at the line; empty for none.
         vertical: True if the value is one of the horizontal axis.
     """
 

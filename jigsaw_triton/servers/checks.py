@@ -152,7 +152,7 @@ def _python(name: str) -> Check:
 
 
 def _runner_package(name: str) -> Check:
-    """A package that runs models in workers; only graphs with its template need it."""
+    """Checks a package that runs models in workers; only graphs with its template need it."""
     needed = f"for `template: {name}` in graph.yaml"
     found = installed_version(name)
     return Check(

@@ -257,7 +257,7 @@ def with_input_limit(command: Command, version: str) -> Command:
 
 
 def is_plain(folder: Path) -> bool:
-    """True if no character of the path has a meaning to a shell."""
+    """Returns True if no character of the path has a meaning to a shell."""
     return _NOT_PLAIN.search(str(folder)) is None
 
 

@@ -19,7 +19,7 @@ is. The secret is passed on from there, because every user can read its command 
 
 
 def container_of(runtime: Runtime, shm_prefix: str) -> Container:
-    """Container of the server whose regions in /dev/shm begin with this prefix."""
+    """Returns the container of the server whose regions in /dev/shm begin with this prefix."""
     return Container(runtime, shm_prefix.rstrip("-"))
 
 

@@ -153,7 +153,7 @@ def _packaged(progress: Progress | None) -> Installation:
 
 
 def _backends_of(binary: Path) -> tuple[Path, frozenset[str]]:
-    """Folder of an installed tritonserver's backends, and their names."""
+    """Returns the folder of an installed tritonserver's backends, and their names."""
     root = binary.parent.parent
     backend_dir = next((d for d in (root / "backends", _OPT / "backends") if d.is_dir()), root / "backends")
     return backend_dir, frozenset(path.parent.name for path in backend_dir.glob("*/libtriton_*.so"))

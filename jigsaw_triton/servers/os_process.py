@@ -20,7 +20,7 @@ UNKNOWN_STATUS = 256
 
 
 def describe_status(status: int) -> str:
-    """Exit status in words: `signal 9`, `status 1`.
+    """Returns an exit status in words: `signal 9`, `status 1`.
 
     Args:
         status: Exit status; negative for a signal, `UNKNOWN_STATUS` where it is not known.
@@ -31,7 +31,7 @@ def describe_status(status: int) -> str:
 
 
 def start_time(pid: int) -> int | None:
-    """Start time of a living process in kernel ticks since boot; None if there is no such process, or only a zombie."""
+    """Returns the start time of a living process in kernel ticks since boot; None if it has ended."""
     try:
         # Fields after the command's name in parentheses: the state is the 3rd of the whole line, the start the 22nd.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -102,7 +102,7 @@ class OsProcess:
 
     @classmethod
     def find(cls, pid: int, started: int) -> "OsProcess | None":
-        """The process with this id if it is the one that started then; None if that one has ended.
+        """Returns the process with this id if it is the one that started then; None if that one has ended.
 
         Args:
             pid: Process id.

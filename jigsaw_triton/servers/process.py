@@ -239,20 +239,32 @@ class Stub:
 def python_stubs(servers: Collection[int]) -> dict[int, Stub]:
     """Returns the processes of the python models of these tritonservers, by process id."""
     found = {}
-    for process in Path("/proc").glob("[0-9]*"):
+    # All processes of the machine are looked at every second: pathlib would take twice the time.
+    for process in os.scandir("/proc"):
+        if not process.name.isdigit():
+            continue
         try:
-            state, parent, *_, status = (process / "stat").read_text().rpartition(")")[2].split()
+            state, parent, *_, status = _read(f"{process.path}/stat").rpartition(b")")[2].split()
             if int(parent) not in servers:
                 continue
-            arguments = (process / "cmdline").read_bytes().split(b"\0")
+            arguments = _read(f"{process.path}/cmdline").split(b"\0")
         except OSError:
             continue
-        if state == "Z":
+        if state == b"Z":
             found[int(process.name)] = Stub(int(parent), "", os.waitstatus_to_exitcode(int(status)))
         # The first argument after the program is <repository>/<model>/<version>/model.py.
         elif len(arguments) > 1 and (path := PurePath(os.fsdecode(arguments[1]))).name == "model.py":
             found[int(process.name)] = Stub(int(parent), path.parts[-3], None)
     return found
+
+
+def _read(path: str) -> bytes:
+    """Returns the beginning of a small file of the kernel."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(file, 65_536)
+    finally:
+        os.close(file)
 
 
 async def _end_group(process: OsProcess) -> None:

@@ -21,7 +21,7 @@ def validated(model: type[Document], data: Any, report: Report, forms: Mapping[s
     Args:
         model: Model of the document.
         data: Data of the file.
-        report: Collects the mistakes.
+        report: Collection of the mistakes.
         forms: Key whose value has a restricted form that is no name -> hint that describes the form.
 
     Raises:

@@ -71,7 +71,7 @@ def dump_inline(data: Any) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """True if the loader reads the unquoted text as this text."""
+    """Returns True if the loader reads the unquoted text as this text."""
     try:
         return isinstance(plain_scalar(text), str)
     except ValueError:

@@ -1,12 +1,13 @@
 #include "core/flow.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <new>
 
-#include "core/engine.h"
 #include "core/front.h"
+#include "core/work.h"
 
 namespace jigsaw {
 namespace {
@@ -132,6 +133,22 @@ Flow::Flow(Front& front, const FlowPlan& plan, Request* request, std::vector<Val
   for (size_t i = 0; i < specs.size(); i++) values_[specs[i].tensor] = std::move(inputs[i]);
   timing_.arrival = arrival;
   timing_.items = values_[specs[0].tensor].shape[0];
+}
+
+GenerationSet Flow::served(Time at) const {
+  GenerationSet found = binding_->generations();
+  for (size_t task = 0; task < jobs_.size(); task++) {
+    const Job* job = jobs_[task].get();
+    if (plan_.needed[task] && !(job && job->answered == job->items)) found &= front_.tasks()[task]->served(at);
+  }
+  return found;
+}
+
+GenerationSet Flow::preferred(Time at) const {
+  GenerationSet generations = binding_->generations();
+  if (std::has_single_bit(generations)) return generations;
+  GenerationSet found = served(at);
+  return found ? found : generations;
 }
 
 void Flow::start(Work& work) {

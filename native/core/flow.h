@@ -46,6 +46,14 @@ class Flow {
   Time deadline() const { return deadline_; }
   const std::string& deadline_text() const { return deadline_text_; }
   Binding& binding() { return *binding_; }
+
+  // Returns those of the generations that may answer the request which have a usable worker for each task that the
+  // request still needs.
+  GenerationSet served(Time at) const;
+
+  // Returns the generations that are to answer the request: `served`, or all that may answer it if there are none.
+  GenerationSet preferred(Time at) const;
+
   int priority = 0;
   bool traced = false;
 

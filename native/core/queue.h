@@ -21,7 +21,8 @@ namespace jigsaw {
 // The groups form parts by the generations that may answer the requests of the pieces. When another task narrows the
 // generations of a request, its pieces here move to their new part when they come to the head of their group. This is
 // early enough: a free worker that may take them may also take the pieces ahead of them, unless its entry is closed.
-// Therefore `regroup` must be called when an entry is closed.
+// Therefore `regroup` must be called when an entry is closed. While a generation lacks workers for another task, its
+// workers do not take the pieces ahead either, and the few pieces of requests that are bound to it already wait longer.
 class Queue {
  public:
   // Maximum number of items of one piece that `capped_items` counts.

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from jigsaw_triton.agent import gateway_keeper
-from jigsaw_triton.agent.contents import Contents
 from jigsaw_triton.agent.gateway_keeper import GatewayKeeper
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.state import GATEWAY
 from jigsaw_triton.controller.fleet.drain import locked
 from jigsaw_triton.controller.fleet.gateway_content import GatewayContent, sealed_content
 from jigsaw_triton.controller.fleet.wire import Condemned, Json
+from jigsaw_triton.controller.persistence.contents import Contents
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import ServerError

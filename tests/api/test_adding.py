@@ -8,7 +8,7 @@ import jigsaw_triton as jt
 from jigsaw_triton.api.adding import add_models
 from jigsaw_triton.api.graph_changes import GRAPH_FILE
 from jigsaw_triton.errors import InputError, SpecError
-from jigsaw_triton.graph.model import TensorRef, TensorType
+from jigsaw_triton.graph.tensors import TensorRef, TensorType
 from tests.api.test_adding_classes import CODE
 from tests.api.test_adding_entries import CONFIG, entry
 from tests.fakes.onnx_models import FLOAT, INT64, classifier, constant, external, model, node, sequence, tensor

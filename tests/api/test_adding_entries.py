@@ -8,7 +8,7 @@ import pytest
 import jigsaw_triton as jt
 from jigsaw_triton.api.adding import add_models
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.graph.model import TensorType
+from jigsaw_triton.graph.tensors import TensorType
 from tests.fakes.onnx_models import classifier
 from tests.fakes.transformers_models import save_bert
 

@@ -14,6 +14,7 @@ from jigsaw_triton.api.observed import ObservedDeployment
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.problems import row
+from tests.fakes.raw_server import answering
 
 TABLE = ProfileTable([row("t0", "a", instances=2, batch=batch) for batch in (1, 4)])
 
@@ -102,18 +103,12 @@ def test_a_proxy_of_the_environment_is_not_asked(
 
 def test_an_answer_that_is_not_http_is_an_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def answer() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(4096)
-                connection.sendall(b"no status line\r\n\r\n")
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        with pytest.raises(StateError, match="the metrics of the gateway cannot be read"):
-            live_drifts("app", TABLE, observed(tmp_path, f"http://127.0.0.1:{server.getsockname()[1]}/metrics"))
-        thread.join()
+        deployment = observed(tmp_path, f"http://127.0.0.1:{server.getsockname()[1]}/metrics")
+        with (
+            answering(server, b"no status line\r\n\r\n"),
+            pytest.raises(StateError, match="the metrics of the gateway cannot be read"),
+        ):
+            live_drifts("app", TABLE, deployment)
 
 
 def test_too_few_batches_everywhere_is_an_error(tmp_path: Path, gateway: tuple[str, list[str]]) -> None:

@@ -11,7 +11,6 @@ import pytest
 
 from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.api.takeover import take_over
-from jigsaw_triton.compiler.bundle import Artifact, ModelFolder
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.generation import ChangeRequest, Wanted
 from jigsaw_triton.controller.core.state import Phase, State
@@ -21,14 +20,14 @@ from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.journal_file import JournalFile
 from jigsaw_triton.controller.persistence.paths import deployment_paths
 from jigsaw_triton.controller.persistence.reader import JournalReader
-from jigsaw_triton.controller.persistence.records import CONTENTS, CONTROLLER_EPOCH_FACT, STANDBY_GATEWAY_FACT
+from jigsaw_triton.controller.persistence.records import CONTROLLER_EPOCH_FACT, STANDBY_GATEWAY_FACT
 from jigsaw_triton.controller.persistence.state_copy import copied
 from jigsaw_triton.errors import InputError, StateError
 from jigsaw_triton.gpus.gateway import Edge, GatewayPorts, StandbyGateway
 from jigsaw_triton.gpus.model import Agents
 from jigsaw_triton.servers.certificates.authority import create_authority, issue
 from jigsaw_triton.servers.certificates.credentials import CONTROLLER
-from tests.controller.worlds import World, bundle, wanted, worker
+from tests.controller.worlds import GRAPH, World, bundle, wanted, worker
 
 ONE = bundle(1, [worker("0/1g@0", ("t0", "a"))])
 
@@ -51,7 +50,7 @@ def certificates(tmp_path: Path) -> Path:
 def agent(tmp_path: Path) -> Path:
     """State folder of an agent that has obeyed a controller of epoch 7."""
     folder = tmp_path / "agent"
-    (folder / CONTENTS).mkdir(parents=True)
+    (folder / "contents").mkdir(parents=True)
     with closing(Journal(folder / "journal.sqlite")) as journal:
         journal.keep_fact(CONTROLLER_EPOCH_FACT, "7.a")
     return folder
@@ -64,7 +63,7 @@ def give_copy(agent: Path, state: State) -> None:
         journal.keep_fact("deployment", "d")
         copy = copied(journal)
     digest = sha256(copy).hexdigest()
-    (agent / CONTENTS / digest).write_bytes(copy)
+    (agent / "contents" / digest).write_bytes(copy)
     with closing(Journal(agent / "journal.sqlite")) as journal:
         journal.keep_fact(STANDBY_GATEWAY_FACT, json.dumps({"state": digest}))
 
@@ -120,7 +119,7 @@ def test_missing_certificates_and_files_of_the_edge_are_named(agent: Path, certi
     give_copy(agent, deployed(Edge(api_keys=str(keys))))
     with pytest.raises(InputError, match=r"/lost: the controller's certificates are missing here; .*--certificates"):
         take_over(agent, state=tmp_path / "here")
-    with pytest.raises(InputError, match=r"files of the application are missing here: .*keys\.txt"):
+    with pytest.raises(InputError, match=r"files of the edge are missing here: .*keys\.txt"):
         take_over(agent, state=tmp_path / "here", certificates=certificates)
     assert not (tmp_path / "here").exists()
 
@@ -142,15 +141,19 @@ def test_a_journal_that_cannot_be_written_is_an_error_and_leaves_nothing(
     take_over(agent, state=tmp_path / "here", certificates=certificates)
 
 
-def test_missing_files_are_named(agent: Path, certificates: Path, tmp_path: Path) -> None:
-    state = deployed()
-    front = ModelFolder("g", {"1/model.onnx": Artifact(tmp_path / "model.onnx")})
-    give_copy(agent, replace(state, actual=replace(state.actual, fronts={"g": front})))
-    with pytest.raises(InputError, match=r"files of the application are missing here: .*model\.onnx"):
+def test_the_copies_of_model_files_are_those_that_the_agent_has_got(
+    agent: Path, certificates: Path, tmp_path: Path
+) -> None:
+    state, name = deployed(), sha256(b"weights").hexdigest()
+    assert state.running is not None
+    graphs = {"app": replace(GRAPH, samples={"X": Path(name)})}
+    give_copy(agent, replace(state, running=replace(state.running, wanted=replace(asked(), graphs=graphs))))
+    with pytest.raises(InputError, match="1 of 1 model files have not arrived; copy them from the folder `contents`"):
         take_over(agent, state=tmp_path / "here", certificates=certificates)
-    assert not deployment_paths(tmp_path / "here").journal.exists()
-    (tmp_path / "model.onnx").touch()
+    assert not (tmp_path / "here").exists()
+    (agent / "contents" / name).write_bytes(b"weights")
     take_over(agent, state=tmp_path / "here", certificates=certificates)
+    assert (tmp_path / "here" / "contents" / name).read_bytes() == b"weights"
     with pytest.raises(StateError, match="there is a deployment in this folder already"):
         take_over(agent, state=tmp_path / "here", certificates=certificates)
 

@@ -7,7 +7,8 @@ from tritonclient.grpc.model_config_pb2 import DataType
 
 from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler import ensemble
-from jigsaw_triton.graph.model import TaskGraph, TensorType
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.runtime.spec import CLOCK_TENSOR as CLOCK
 from tests.compiler.samples import compiled
 from tests.fakes.graphs import SCALAR, VECTOR, chain, conditional, cropping, diamond, fan_out, graph, ref, task

@@ -11,7 +11,8 @@ from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler.bundle import RouteEntry, TaskFront
 from jigsaw_triton.compiler.front import graph_front, mode, one_by_one, task_front, task_specs
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.graph.model import Slo, TaskGraph, TensorType, When
+from jigsaw_triton.graph.model import Slo, TaskGraph, When
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.runtime.spec import Condition, InputSpec, OutputSpec, TaskSpec
 from tests.compiler.samples import TEMPLATES, spec_text
 from tests.fakes.graphs import (
@@ -28,7 +29,7 @@ from tests.fakes.graphs import (
     step,
     task,
 )
-from tests.native.core import parse_spec
+from tests.native.parts import parse_spec
 
 ROUTE = (RouteEntry("w0", "m", 8, 2), RouteEntry("w1", "m", 4, 3))
 

@@ -6,7 +6,8 @@ from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler.fusion import chain_plan, in_chains
 from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.graph.chain import Chain
-from jigsaw_triton.graph.model import Target, TaskGraph, TensorType, Variant
+from jigsaw_triton.graph.model import Target, TaskGraph, Variant
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.planner.candidates.chained import chains
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.runtime.spec import pipeline_from_json

@@ -12,14 +12,15 @@ from jigsaw_triton.compiler import config as cfg
 from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph
 from jigsaw_triton.compiler.route import route_json
 from jigsaw_triton.graph.chain import with_chains
-from jigsaw_triton.graph.model import GRAPH_INPUTS, Target, Task, TaskGraph, TensorRef, TensorType, When
+from jigsaw_triton.graph.model import Target, Task, TaskGraph, When
+from jigsaw_triton.graph.tensors import GRAPH_INPUTS, TensorRef, TensorType
 from jigsaw_triton.planner.candidates.chained import chains
 from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
 from jigsaw_triton.runtime.chains import members
 from jigsaw_triton.runtime.spec import CLOCK_TENSOR, CONDITION_INPUT, TOKEN_OUTPUT
 from tests.compiler.samples import compiled, plan, spec_of, spec_text
 from tests.fakes.graphs import graph, task, variants
-from tests.native.core import parse_route, parse_spec
+from tests.native.parts import parse_route, parse_spec
 
 TYPES = st.builds(
     TensorType, st.sampled_from(["FP32", "UINT8", "BYTES"]), st.sampled_from([(1,), (4,), (-1, 4), (-1, -1, 3)])

@@ -13,7 +13,7 @@ from jigsaw_triton.planner.domain.plan import PlacedModel, Segment, TaskPlan
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.compiler.samples import TEMPLATES, cluster, compiled, every, identity, plan, profile, spec_of, together
 from tests.fakes.graphs import chain, fan_out, ref, task
-from tests.native.core import parse_route
+from tests.native.parts import parse_route
 
 
 def test_a_route_lists_all_replicas_with_the_most_accurate_first() -> None:

@@ -51,6 +51,20 @@ def test_a_symbolic_link_to_an_artifact_is_resolved(tmp_path: Path, weights: Pat
     assert (target / "1" / "model.onnx").samefile(weights)
 
 
+def test_an_artifact_of_a_deployment_comes_from_its_copies(tmp_path: Path, weights: Path) -> None:
+    copies, model = tmp_path / "copies", folder(Path("f" * 64))
+    copies.mkdir()
+    (copies / ("f" * 64)).write_bytes(b"deployed")
+    target = store.write_model(model, tmp_path / "repository", copies)
+    assert (target / "1" / "model.onnx").samefile(copies / ("f" * 64))
+    inode = target.stat().st_ino
+    assert store.write_model(model, tmp_path / "repository", copies).stat().st_ino == inode
+    (copies / ("f" * 64)).unlink()
+    with pytest.raises(InputError, match=rf"{'f' * 64}: the file or folder cannot be read"):
+        store.write_model(model, tmp_path / "repository", copies)
+    assert store.Identities()(Path("f" * 64)) == "f" * 64
+
+
 def test_an_artifact_is_copied_if_it_cannot_be_linked(
     tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

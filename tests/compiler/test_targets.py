@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph
 from jigsaw_triton.compiler.ensemble import why_no_steps, why_not
-from jigsaw_triton.graph.model import Target, TaskGraph, TensorRef
+from jigsaw_triton.graph.model import Target, TaskGraph
+from jigsaw_triton.graph.tensors import TensorRef
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.runtime.dtypes import Array
 from tests.compiler.samples import compiled, every, together

@@ -12,7 +12,8 @@ from jigsaw_triton.compiler.templates import Template
 from jigsaw_triton.compiler.worker_config import Identity, Server, worker_model
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.gpus.catalog import CATALOG
-from jigsaw_triton.graph.model import GraphInput, TaskGraph, TensorType, Variant
+from jigsaw_triton.graph.model import GraphInput, TaskGraph, Variant
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.planner.domain.plan import PlacedModel
 from jigsaw_triton.profiles.service import service_times
 from jigsaw_triton.profiles.table import ProfileKey
@@ -294,9 +295,10 @@ def test_a_digest_covers_everything_except_the_name() -> None:
         made(detector(), batch=8),
         made(detector(), instances=1),
         made(detector(), known=lambda path: "other content"),
-        made(detector(replace(ONNX, artifacts={"model.onnx": Path("/models/l.onnx")})), known=lambda path: "same"),
         made(detector(replace(ONNX, parameters={"threshold": "0.6"}))),
     ]
+    moved = replace(ONNX, artifacts={"model.onnx": Path("/models/l.onnx")})
+    assert len({made(detector(variant), known=lambda path: "same").digest for variant in (ONNX, moved)}) == 1
     templates = {**TEMPLATES, "python": replace(TEMPLATES["python"], model_py=b"newer runner")}
     changed += [made(detector(PYTHON)), made(detector(PYTHON), templates=templates)]
     digests = [model.digest for model in changed]

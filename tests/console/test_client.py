@@ -1,11 +1,11 @@
 import socket
-import threading
 from pathlib import Path
 
 import pytest
 
 from jigsaw_triton.console.client import ControllerClient, ControllerGoneError, ControllerHungError
 from jigsaw_triton.errors import JigsawError
+from tests.fakes.raw_server import answering
 
 
 def test_a_missing_socket_means_no_controller(run_dir: Path) -> None:
@@ -29,18 +29,8 @@ def test_a_controller_that_ends_during_its_answer_is_gone(run_dir: Path, answer:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
-
-        def die() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(4096)
-                connection.sendall(answer)
-
-        thread = threading.Thread(target=die)
-        thread.start()
-        with pytest.raises(ControllerGoneError):
+        with answering(listener, answer), pytest.raises(ControllerGoneError):
             ControllerClient(path).status()
-        thread.join()
 
 
 def test_an_answer_that_is_not_json_is_an_error(run_dir: Path) -> None:
@@ -48,18 +38,12 @@ def test_an_answer_that_is_not_json_is_an_error(run_dir: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
-
-        def answer() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(4096)
-                connection.sendall(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\noops")
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        with pytest.raises(JigsawError, match=r"answer \(500\) is not JSON") as caught:
+        answer = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\noops"
+        with (
+            answering(listener, answer),
+            pytest.raises(JigsawError, match=r"answer \(500\) is not JSON") as caught,
+        ):
             ControllerClient(path).status()
-        thread.join()
     assert caught.value.exit_code == 1
 
 

@@ -5,24 +5,25 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jigsaw_triton.console.client import ControllerClient
 from jigsaw_triton.controller.core.canary import Watch
-from jigsaw_triton.controller.core.generation import Canary, ChangeRequest, Generation
+from jigsaw_triton.controller.core.generation import Canary, ChangeRequest, Generation, Wanted
 from jigsaw_triton.controller.core.stage import Stage
 from jigsaw_triton.controller.core.state import Phase
 from jigsaw_triton.controller.persistence.history import keep
-from jigsaw_triton.errors import StateError
+from jigsaw_triton.errors import InputError, StateError
 from jigsaw_triton.profiles import table
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.console.conftest import Desk
 from tests.console.listening import asked
 from tests.controller.core.test_canary_change import BESIDE
 from tests.controller.core.test_step import ONE
-from tests.controller.worlds import generation, wanted
+from tests.controller.worlds import GRAPH, generation, wanted
 from tests.fakes.problems import row
 
 
@@ -55,6 +56,46 @@ def test_a_deploy_starts_and_a_second_one_is_refused(desk: Desk) -> None:
         assert len(seen) == 1
 
     asked(desk, ask, read)
+
+
+def with_sample(sample: Path) -> Wanted:
+    """Returns the input of a deployment whose graph has a file."""
+    return replace(wanted(), graphs={"app": replace(GRAPH, samples={"X": sample})})
+
+
+def test_a_deploy_keeps_copies_of_its_files(desk: Desk, tmp_path: Path) -> None:
+    sample = tmp_path / "sample.npy"
+
+    def read(_request: Mapping[str, Any], _running: Generation | None) -> ChangeRequest:
+        return ChangeRequest(with_sample(sample))
+
+    async def ask(client: ControllerClient) -> None:
+        with pytest.raises(InputError, match=r"sample\.npy: the file or folder cannot be read"):
+            await asyncio.to_thread(client.deploy, {})
+        assert desk.controller.state.phase is Phase.IDLE
+        sample.write_bytes(b"tensor")
+        await asyncio.to_thread(client.deploy, {})
+        accepted = desk.controller.state.wanted
+        assert accepted is not None
+        copy = desk.paths.contents / accepted.graphs["app"].samples["X"]
+        assert copy.read_bytes() == b"tensor"
+        files = (await asyncio.to_thread(client.status))["model_files"]
+        assert files == {"folder": str(desk.paths.contents), "bytes": 6}
+
+    asked(desk, ask, read)
+
+
+def test_a_rollback_to_files_that_are_no_longer_kept_is_refused(desk: Desk) -> None:
+    made = replace(generation(ONE), wanted=with_sample(Path("f" * 64)))
+    served_twice(desk)
+    keep(desk.journal, made, "requested by the user", by_load=False)
+    desk.journal.conclude(1, "replaced")
+
+    async def ask(client: ControllerClient) -> None:
+        with pytest.raises(StateError, match="the model files of generation 1 are no longer kept; deploy its files"):
+            await asyncio.to_thread(client.rollback, 1)
+
+    asked(desk, ask)
 
 
 def test_profiles_are_encoded_outside_the_event_loop(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

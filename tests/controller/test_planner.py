@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from jigsaw_triton.compiler.bundle import Artifact
+from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.generation import Generation, Wanted
 from jigsaw_triton.controller.core.slowness import Kind
 from jigsaw_triton.controller.solving import Planner, planned
-from jigsaw_triton.errors import InputError
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.search.solve import SolverFactory
@@ -49,29 +50,16 @@ def test_a_rise_that_no_first_plan_covers_is_solved(planner: Planner) -> None:
     assert 55.0 < found.plan.graphs["docread"].demand_rps < 1000.0
 
 
-def test_a_file_that_was_edited_is_not_deployed_because_of_the_load(planner: Planner, tmp_path: Path) -> None:
-    graph, weights = docread(), tmp_path / "weights.bin"
+def test_plans_of_a_deployment_read_no_file_of_a_model(planner: Planner) -> None:
+    graph, copy = docread(), Path("f" * 64)
     tasks = {
-        name: replace(task, variants=tuple(replace(v, artifacts={"weights.bin": weights}) for v in task.variants))
+        name: replace(task, variants=tuple(replace(v, artifacts={"weights.bin": copy}) for v in task.variants))
         for name, task in graph.tasks.items()
     }
     wanted = replace(WANTED, graphs={"docread": replace(graph, tasks=tasks)})
-    planner = replace(planner, identity=lambda path: path.read_text())
-    weights.write_text("good")
-
-    def solved(number: int, running: Generation | None, *, by_load: bool) -> Generation:
-        demand_rps = {"docread": 5.0 * number}
-        action = a.Solve(wanted, demand_rps, number, "test", running, wanted.graphs, may_fall_short=by_load)
-        return Generation(wanted, *planner.solve(action, wanted.cluster))
-
-    first = solved(1, None, by_load=False)
-    second = solved(2, first, by_load=True)
-    weights.write_text("bad")
-    with pytest.raises(InputError, match="the file has changed since its graph was deployed") as caught:
-        solved(3, second, by_load=True)
-    assert caught.value.where == str(weights)
-    third = solved(3, second, by_load=False)
-    assert solved(4, third, by_load=True).bundle.artifacts == {weights: "bad"}
+    found = solve(replace(planner, identity=Identities()), 5.0, wanted=wanted)
+    files = [m.folder.files["1/weights.bin"] for w in found.bundle.workers.values() for m in w.models]
+    assert set(files) == {Artifact(copy)}
 
 
 def test_a_review_that_saves_nothing_returns_what_runs(planner: Planner) -> None:
@@ -110,47 +98,3 @@ def test_slow_slices_are_not_planned_with_more_processor_time(planner: Planner) 
     (problem,) = asked
     assert problem.unloaded["docread"] is WANTED.profiles["docread"]
     assert problem.profiles["docread"].rows() != problem.unloaded["docread"].rows()
-
-
-def with_other(folder: Path) -> tuple[Wanted, Path]:
-    """Returns the graphs `docread` and `other`, and the file of all models of `other`."""
-    weights, graph = folder / "weights.bin", docread(name="other")
-    tasks = {
-        name: replace(task, variants=tuple(replace(v, artifacts={"weights.bin": weights}) for v in task.variants))
-        for name, task in graph.tasks.items()
-    }
-    graphs = {"docread": docread(), "other": replace(graph, tasks=tasks)}
-    profiles, demand_rps = dict.fromkeys(graphs, docread_profiles()), dict.fromkeys(graphs, 5.0)
-    return replace(WANTED, graphs=graphs, profiles=profiles, demand_rps=demand_rps), weights
-
-
-def solved_for(planner: Planner, number: int, wanted: Wanted, running: Generation | None) -> Generation:
-    """Solves for a change of the graphs."""
-    demand_rps = dict.fromkeys(wanted.graphs, 5.0)
-    action = a.Solve(wanted, demand_rps, number, "test", running, wanted.graphs, may_fall_short=running is not None)
-    return Generation(wanted, *planner.solve(action, wanted.cluster))
-
-
-def test_a_file_that_was_edited_prevents_no_change_that_does_not_load_it(planner: Planner, tmp_path: Path) -> None:
-    both, weights = with_other(tmp_path)
-    planner = replace(planner, identity=lambda path: path.read_text())
-    weights.write_text("first")
-    running = solved_for(planner, 1, both, None)
-    weights.write_text("second")
-    alone = replace(both, graphs={"other": both.graphs["other"]})
-    found = solved_for(planner, 2, alone, running)
-    assert {w.name for w in found.bundle.workers.values()} <= {*running.bundle.workers}
-    assert found.bundle.artifacts == {weights: "first"}
-    weights.unlink()
-    assert solved_for(planner, 3, both, found).bundle.artifacts == {weights: "first"}
-
-
-def test_files_of_a_graph_that_has_left_may_change_before_it_joins_again(planner: Planner, tmp_path: Path) -> None:
-    both, weights = with_other(tmp_path)
-    planner = replace(planner, identity=lambda path: path.read_text())
-    weights.write_text("first")
-    first = solved_for(planner, 1, both, None)
-    alone = solved_for(planner, 2, WANTED, first)
-    assert alone.bundle.artifacts == {}
-    weights.write_text("second")
-    assert solved_for(planner, 3, both, alone).bundle.artifacts == {weights: "second"}

@@ -4,16 +4,10 @@ from typing import cast
 import pytest
 
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.fleet.fleet import Fleet
-from jigsaw_triton.controller.persistence.load_history import LoadHistory
-from jigsaw_triton.controller.watch import WATCH_S, ArrivalWatch, LoadRecorder
+from jigsaw_triton.controller.watch import WATCH_S, ArrivalWatch
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.servers.metrics import Sample
-from tests.controller.worlds import bundle, generation, worker
-
-RUNNING = generation(bundle(1, [worker("0/1g@0", ("t0", "a"), ("t1", "a"))]))
-STATE = State(wanted=RUNNING.wanted, running=RUNNING)
 
 
 class Gateway:
@@ -62,24 +56,3 @@ def test_the_arrivals_between_two_readings_are_counted() -> None:
 )
 def test_a_gap_starts_the_count_anew(gateway: Gateway, needed: list[bool], found: list[float | None]) -> None:
     assert counted(gateway, needed) == found
-
-
-def test_each_reading_but_the_first_is_a_sample() -> None:
-    history = LoadHistory()
-    recorder = LoadRecorder(history)
-    recorder.record([Sample("jigsaw_arrivals_total", {"graph": "app"}, 100.0)], STATE)
-    assert history.after(0.0) == []
-    recorder.record([Sample("jigsaw_arrivals_total", {"graph": "app"}, 103.0)], STATE)
-    (sample,) = history.after(0.0)
-    assert sample["graphs"]["app"]["arrivals_rps"] > 0
-    recorder.record([Sample("jigsaw_arrivals_total", {"graph": "app"}, 103.0)], STATE)
-    assert history.after(0.0)[-1]["graphs"]["app"]["arrivals_rps"] == 0
-
-
-def test_answers_are_added_up_for_the_energy_of_each() -> None:
-    history = LoadHistory()
-    recorder = LoadRecorder(history)
-    for total in (100.0, 103.0, 110.0):
-        recorder.record([Sample("jigsaw_slo_total", {"graph": "app", "outcome": "met"}, total)], STATE, 2.5)
-    assert recorder.served == pytest.approx(10.0)
-    assert history.after(0.0)[-1]["joules_per_request"] == 2.5

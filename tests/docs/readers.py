@@ -17,7 +17,7 @@ from jigsaw_triton.agent import process
 from jigsaw_triton.api import variants
 from jigsaw_triton.api.fronts import FrontFile
 from jigsaw_triton.child_process import ChildProcess
-from jigsaw_triton.cli.commands import cells, console, deploy, profile
+from jigsaw_triton.cli.commands import cells, console, deploy, profile_gpu
 from jigsaw_triton.evaluation.accuracy.estimate import Estimate
 from jigsaw_triton.evaluation.accuracy.measure import Result
 from jigsaw_triton.evaluation.profiling.load import Pace
@@ -27,11 +27,12 @@ from jigsaw_triton.models import describing, running
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from jigsaw_triton.servers import installation
 from tests.api.test_accuracies import labelled as labelled_application
-from tests.cli.commands.test_profiles import PERF
+from tests.cli.commands.test_profiles_import import PERF
 from tests.docs.making import Making
 from tests.docs.pages import blocks
 from tests.e2e.app import write_application
 from tests.fakes.controller import FakeController
+from tests.fakes.documents import edited
 from tests.fakes.nvml.machine import Machine
 from tests.fakes.onnx_networks import perceptron
 from tests.front.fronts import FRONT
@@ -79,7 +80,7 @@ def machines(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Servers like `controller`, and profiles of the application on GPUs."""
     file = Path("app/profiles.csv")
     header, *rows = file.read_text().splitlines()
-    file.write_text("\n".join([header, *rows, *(row.replace("cpu,", "A100-80GB,", 1) for row in rows), ""]))
+    file.write_text("\n".join([header, *rows, *map(_of_a100, rows), ""]))
     with controller(folder, monkeypatch):
         yield
 
@@ -106,7 +107,7 @@ def labelled(_: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     folder = labelled_application(Path("traffic"))
     graph = folder / "graph.yaml"
     plain = "        - {name: plain, accuracy: 1.0, template: python, artifacts: {model.py: total.py}}\n"
-    graph.write_text(graph.read_text().replace(plain, plain + plain.replace("plain", "rough")))
+    graph.write_text(edited(graph.read_text(), (plain, plain + plain.replace("plain", "rough"))))
     _on_a100(folder)
 
     async def measured(graph: TaskGraph, work: Any, *_: object) -> AsyncIterator[Result]:
@@ -124,13 +125,20 @@ def _on_a100(application: Path, wanted: Callable[[str], bool] = lambda _: True) 
 
     Args:
         application: Folder of the application.
-        wanted: Function that is true for a row to keep.
+        wanted: Function that returns True for a row to keep.
     """
     file = application / "profiles.csv"
-    header, *rows = file.read_text().replace("cpu,", "A100-80GB,").replace("assumed", "measured").splitlines()
-    rows = [row for row in rows if wanted(row)]
+    header, *rows = file.read_text().splitlines()
+    rows = [edited(_of_a100(row), ("assumed", "measured")) for row in rows if wanted(row)]
     rows += [row.replace("total,plain", "total,rough") for row in rows if "total,plain" in row]
     file.write_text("\n".join([header, *rows, ""]))
+
+
+def _of_a100(row: str) -> str:
+    """Returns a row of profiles of the processor as one of a GPU."""
+    board, rest = row.split(",", 1)
+    assert board == "cpu", row
+    return f"A100-80GB,{rest}"
 
 
 @contextmanager
@@ -158,8 +166,8 @@ def models(_: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     FakeController().install(monkeypatch)
     monkeypatch.setattr(deploy, "status_view", lambda *_: ["the status"])
-    monkeypatch.setattr(profile, "find_installation", lambda _: None)
-    monkeypatch.setattr(profile, "profiling_workers", workers)
+    monkeypatch.setattr(profile_gpu, "find_installation", lambda _: None)
+    monkeypatch.setattr(profile_gpu, "profiling_workers", workers)
     monkeypatch.setattr(Profiler, "prepare", prepare)
     monkeypatch.setattr(Profiler, "measure", measure)
     # Each command would start a process that imports the libraries of the models.

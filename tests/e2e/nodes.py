@@ -3,7 +3,6 @@
 import os
 import resource
 import signal
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from jigsaw_triton.api.controller import end_orphans
 from jigsaw_triton.controller.persistence.paths import deployment_paths
 from jigsaw_triton.servers.certificates.authority import create_authority, issue
 from jigsaw_triton.servers.members import leaders, members
-from tests.e2e.system import COMMAND, System, free_ports
+from tests.e2e.commands import Running, commands
+from tests.e2e.system import System, free_ports
 from tests.waiting import WAIT_LIMIT_S, eventually
 
 STANDBY_ADDRESS = "127.0.0.2"
@@ -34,7 +34,7 @@ class Machine:
         self.state = folder / f"state {name}"
         self._certificates = folder / "certificates" / name
         self._environment = environment
-        self._agent: subprocess.Popen[bytes] | None = None
+        self._agent: Running | None = None
         self._starts = 0
 
     def start(self) -> None:
@@ -49,14 +49,8 @@ class Machine:
         }
         arguments = [str(text) for pair in options.items() for text in pair]
         with (self.state / "agent.log").open("ab") as log:
-            self._agent = subprocess.Popen(
-                [*COMMAND, "agent", *arguments],
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                process_group=0,
-            )
+            forks = commands(self._environment)
+            self._agent = forks.start(["agent", *arguments], self._environment, log.fileno(), log.fileno())
 
     def wait_listening(self) -> None:
         """Waits until the agent that was started last listens."""

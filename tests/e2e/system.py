@@ -1,4 +1,4 @@
-"""A deployment as a user runs it, with the command line in separate processes and state in a separate folder."""
+"""A deployment as a user runs it: commands in processes of their own, and a state folder of its own."""
 
 import json
 import os
@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -22,6 +21,7 @@ from jigsaw_triton.servers.command import shm_prefix
 from jigsaw_triton.servers.members import members
 from jigsaw_triton.servers.metrics import parse_metrics
 from jigsaw_triton.servers.os_process import start_time
+from tests.e2e.commands import Result, commands
 from tests.waiting import WAIT_LIMIT_S, eventually
 
 COMMAND = (sys.executable, "-m", "jigsaw_triton.cli.main")
@@ -37,36 +37,18 @@ _WORKERS = 8
 """Number of workers of pytest-xdist among which the ports are divided, so that no two choose the same free port."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """Result of a command.
-
-    Attributes:
-        code: Exit code.
-        out: Text on stdout.
-        err: Text on stderr.
-    """
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """Document that the command printed with `-o json`."""
-        document: dict[str, Any] = json.loads(self.out)
-        return document
-
-
 class System:
     """A deployment.
 
     Args:
         state: State folder of the deployment.
+        forks: True if `run` may use a fork of a process that has imported the command, which is faster than what a
+            user does.
     """
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, *, forks: bool = True) -> None:
         self.state = state
+        self._forks = forks
         self.http, self.grpc, self.metrics = free_ports(3)
         self.ports = ("--http", str(self.http), "--grpc", str(self.grpc), "--metrics", str(self.metrics))
         self._deployment = Deployment(state)
@@ -89,6 +71,8 @@ class System:
 
     def run(self, *arguments: object) -> Result:
         """Runs a command and waits for its end."""
+        if self._forks:
+            return commands(self._environment).run(list(map(str, arguments)), self._environment, WAIT_LIMIT_S)
         process = self.start(*arguments)
         out, err = process.communicate(timeout=WAIT_LIMIT_S)
         self._started.remove(process)

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -176,18 +175,3 @@ def test_a_report_about_a_replaced_server_does_not_affect_its_successor(served: 
     report.write_text(f'{{"worker": "{worker["name"]}", "model": "m", "reason": "it hangs", "inode": 1}}')
     served.wait_event("it hangs; its server has already been replaced", after=last)
     assert served.worker_of("split")["pid"] == worker["pid"]
-
-
-def test_a_model_that_hangs_while_it_is_loaded_does_not_hold_its_update(served: System, tmp_path: Path) -> None:
-    stop = "        os.kill(os.getpid(), signal.SIGSTOP)\n        self.sleep_s"
-    hanging = SQUARE.replace("import time", "import os\nimport signal\nimport time").replace(
-        "        self.sleep_s", stop, 1
-    )
-    words = write_application(tmp_path / "words", square=hanging)
-    scaled = write_steps(tmp_path / "scaled", HANGING)
-    update = served.run("deploy", words, scaled, "--gpus", "2xcpu", *served.ports, "--detach")
-    assert update.code != 0
-    assert "made no progress for 60 s while it was loaded" in "\n".join(served.events())
-    assert served.run("status", "--wait", "ready").code == 0
-    with Client(served, "http") as client:
-        assert client.squares([6, 7]) == expected([6, 7])

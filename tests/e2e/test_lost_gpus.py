@@ -1,20 +1,28 @@
 """GPUs that fall off the bus under load. Their MIG instances are emulated, the servers are real."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from jigsaw_triton.gpus.emulated import EmulatedMigDriver
 from jigsaw_triton.gpus.model import GpuId
-from tests.e2e.app import write_application
-from tests.e2e.clients import Crowd
+from tests.e2e.app import SQUARE, write_application
+from tests.e2e.clients import Client, Crowd
 from tests.e2e.system import System
 
 pytestmark = pytest.mark.e2e
 
 
-def test_workers_of_a_lost_gpu_move_to_the_others(system: System, tmp_path: Path) -> None:
-    before = system.deploy(write_application(tmp_path / "app"), "--gpus", "2xcpu", "--demand", 60)
+def test_workers_of_a_lost_gpu_move_to_the_others_although_the_files_of_their_models_were_edited(
+    system: System, tmp_path: Path
+) -> None:
+    app = write_application(tmp_path / "app")
+    before = system.deploy(app, "--gpus", "2xcpu", "--demand", 60)
+    # In place: links to these files have the new content.
+    write_application(app, square=SQUARE.replace("** 2", "** 3"))
+    (app / "total.py").unlink()
     lost = GpuId("local", before["workers"][0]["gpu"])
     gpus = EmulatedMigDriver(system.state / "mig.json", ())
     last = system.last_event()
@@ -30,7 +38,19 @@ def test_workers_of_a_lost_gpu_move_to_the_others(system: System, tmp_path: Path
         assert status["serving"] and status["degraded"]
         assert f"GPU {lost} is lost" in status["reasons"]
         gpus.find(lost)
-        system.wait_event(f"gpu: GPU {lost} is back", after=last)
+        last = system.wait_event(f"gpu: GPU {lost} is back", after=last)
+        os.kill(system.controller_pid(), signal.SIGKILL)
+        system.wait_started()
+        last = system.wait_event("the controller was restarted and adopted", after=last)
+        assert system.run("status", "--wait", "ready").code == 0
+        back = system.run("rollback", before["generation"], "-o", "json")
+        assert back.code == 0, back.err
+        crowd.wait_answers(30)
+    assert not [failure for failure in crowd.failures if "became" in failure]
+    write_application(app, square=SQUARE.replace("** 2", "** 3"))
+    system.deploy(app, "--gpus", "2xcpu")
+    with Client(system, "grpc") as client:
+        assert client.squares([2, 3]) == ([8, 27], 35)
 
 
 def test_a_worker_whose_instance_disappears_gets_another(system: System, tmp_path: Path) -> None:

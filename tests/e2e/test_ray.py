@@ -1,4 +1,4 @@
-"""Agents that Ray starts on three raylets, while raylets, actors, agents and Ray's control store are killed."""
+"""Agents that Ray starts on two raylets, while raylets, actors, agents and Ray's control store are killed."""
 
 import os
 import shutil
@@ -26,9 +26,9 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def raylets(installation: Installation) -> Iterator[Raylets]:
-    """Three raylets, which offer the nodes a, b and c."""
+    """Two raylets, which offer the nodes a and b."""
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
-    raylets = Raylets(folder, ("a", "b", "c"))
+    raylets = Raylets(folder, ("a", "b"))
     try:
         raylets.start()
         yield raylets
@@ -67,7 +67,7 @@ def kill(find: Callable[[str], int | None], node: str) -> None:
 
 def test_agents_and_actors_that_die_are_started_again(system: System, raylets: Raylets) -> None:
     node, workers = serving(system), raylets.workers()
-    assert len(raylets.agents()) == 3
+    assert len(raylets.agents()) == 2
     with Crowd(system) as crowd:
         kill(raylets.agent, node)
         before = raylets.agent(node)
@@ -84,9 +84,9 @@ def test_a_deployment_serves_without_ray_and_goes_on_with_the_next_one(system: S
     with Crowd(system) as crowd:
         raylets.kill_gcs()
         crowd.wait_answers(30)
-        raylets.kill("a", "b", "c")
+        raylets.kill("a", "b")
         crowd.wait_answers(30)
-        assert len(raylets.agents()) == 3
+        assert len(raylets.agents()) == 2
         # It knows nothing of the agents, and starts one that is missing because the controller asks for it.
         raylets.start()
         kill(raylets.agent, node)

@@ -10,7 +10,7 @@ import pytest
 
 from jigsaw_triton.controller.persistence.paths import deployment_paths
 from jigsaw_triton.servers.haproxy.config import CONFIG
-from tests.e2e.app import write_application
+from tests.e2e.app import SQUARE, write_application
 from tests.e2e.clients import Crowd
 from tests.e2e.nodes import STANDBY_ADDRESS, Machine, Machines
 from tests.e2e.system import Result, System
@@ -57,7 +57,7 @@ def tritonservers(machine: Machine) -> dict[str, int]:
 
 
 def are_alike(system: System, machine: Machine) -> bool:
-    """Returns true if the gateway and its standby have the same routes."""
+    """Returns True if the gateway and its standby have the same routes."""
     folders = (system.run_dir / "routes", deployment_paths(machine.state).run / "routes")
     try:
         first, second = ({path.name: path.read_bytes() for path in folder.glob("*.json")} for folder in folders)
@@ -134,6 +134,8 @@ def test_a_controller_that_takes_over_replaces_one_that_was_cut_off(
     workers = {worker["name"] for worker in system.status()["workers"]}
     machine = machines.by_name[NODE]
     system.freeze()
+    # The other machine need not have the files of the application.
+    shutil.rmtree(tmp_path / "app")
     successor = System(tmp_path_factory.mktemp("elsewhere") / "state")
     successor.http, successor.grpc, successor.metrics = system.http, system.grpc, system.metrics
     try:
@@ -141,6 +143,7 @@ def test_a_controller_that_takes_over_replaces_one_that_was_cut_off(
         assert result.code == 0, result.err
         result = successor.run("status", "--wait", "ready", "--timeout", "100")
         assert result.code == 0, result.out + result.err
+        assert SQUARE in {path.read_text() for path in (successor.state / "contents").iterdir()}
         with Crowd(successor, address=STANDBY_ADDRESS) as crowd:
             crowd.wait_answers(20)
             # Its gateway would count as ready, and fail each request.

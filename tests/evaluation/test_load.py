@@ -15,7 +15,8 @@ from jigsaw_triton.evaluation.load import (
     read_report,
     request_tensors,
 )
-from jigsaw_triton.graph.model import GraphInput, TaskGraph, TensorType
+from jigsaw_triton.graph.model import GraphInput, TaskGraph
+from jigsaw_triton.graph.tensors import TensorType
 from tests.fakes.graphs import VECTOR, graph, task
 
 DATA, REPORT = Path("/data.json"), Path("/report.csv")

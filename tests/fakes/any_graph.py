@@ -13,17 +13,8 @@ from random import Random
 
 import numpy as np
 
-from jigsaw_triton.graph.model import (
-    GRAPH_INPUTS,
-    PythonStep,
-    Slo,
-    Task,
-    TaskGraph,
-    TensorRef,
-    TensorType,
-    Variant,
-    When,
-)
+from jigsaw_triton.graph.model import PythonStep, Slo, Task, TaskGraph, Variant, When
+from jigsaw_triton.graph.tensors import GRAPH_INPUTS, TensorRef, TensorType
 from jigsaw_triton.profiles.read import write_profiles
 from jigsaw_triton.runtime.dtypes import Array, Arrays, to_numpy
 from tests.fakes import arithmetic

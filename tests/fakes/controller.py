@@ -122,7 +122,7 @@ class FakeController:
         if self.refusing:
             raise StateError("another deploy is under way")
 
-    def deploy(self, request: Mapping[str, Any]) -> None:
+    def deploy(self, request: Mapping[str, Any], copying_s: float = 0.0) -> None:
         self._check_free()
         self.requests.append(request)
         self._reported = False

@@ -5,19 +5,8 @@ The functions do not check the graphs, which are valid by construction; `build_g
 
 from collections.abc import Mapping, Sequence
 
-from jigsaw_triton.graph.model import (
-    GRAPH_INPUTS,
-    GraphInput,
-    PythonStep,
-    Slo,
-    Target,
-    Task,
-    TaskGraph,
-    TensorRef,
-    TensorType,
-    Variant,
-    When,
-)
+from jigsaw_triton.graph.model import GraphInput, PythonStep, Slo, Target, Task, TaskGraph, Variant, When
+from jigsaw_triton.graph.tensors import GRAPH_INPUTS, TensorRef, TensorType
 
 VECTOR = TensorType("FP32", (16,))
 VECTORS = VECTOR.rows()

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from jigsaw_triton.agent.contents import Contents
 from jigsaw_triton.agent.gateway_keeper import GatewayKeeper
 from jigsaw_triton.agent.node_agent import NodeAgent
 from jigsaw_triton.agent.run_records import RunRecords
@@ -19,6 +18,7 @@ from jigsaw_triton.controller.fleet.gateway_content import content_digests
 from jigsaw_triton.controller.fleet.local_node import LocalNode
 from jigsaw_triton.controller.fleet.node import Process
 from jigsaw_triton.controller.fleet.wire import Json, NodeEvent
+from jigsaw_triton.controller.persistence.contents import Contents
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.catalog import CATALOG

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.model import Board, Cluster, Gpu, GpuId
-from jigsaw_triton.graph.model import Slo, TaskGraph, TensorType, Variant, Workload
+from jigsaw_triton.graph.model import Slo, TaskGraph, Variant, Workload
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
@@ -18,6 +19,8 @@ MEMORY_MIB = 900.0
 TWO_P95 = Options(latency_model="2p95")
 """Options for results that can be computed by hand: 80% of a throughput is used, and latencies are multiples of p95."""
 
+LONG = Options(time_limit_s=120.0)
+"""A time limit that no problem here reaches, however busy the machine. A search that is cut short may end elsewhere."""
 
 SOLVE_S = 3.0
 """Time limit of a solver in seconds, for tests in which an incumbent will do if the optimum takes longer. An example

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.graph.model import Slo, TaskGraph, TensorRef, TensorType, When
+from jigsaw_triton.graph.model import Slo, TaskGraph, When
+from jigsaw_triton.graph.tensors import TensorRef, TensorType
 from tests.fakes import graphs
 from tests.fakes.documents import CLASSIFY, GRAPH, built, edited, extra, used
 

@@ -1,7 +1,8 @@
 from dataclasses import replace
 
 from jigsaw_triton.graph.chain import Chain, as_task, followers, with_chains
-from jigsaw_triton.graph.model import TensorType, When
+from jigsaw_triton.graph.model import When
+from jigsaw_triton.graph.tensors import TensorType
 from tests.fakes.graphs import (
     SCALAR,
     VECTOR,

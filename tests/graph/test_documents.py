@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from jigsaw_triton.errors import SpecError
 from jigsaw_triton.graph.build import build_graph
-from jigsaw_triton.graph.model import TaskGraph, TensorRef
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.graph.tensors import TensorRef
 from jigsaw_triton.spec.load import load_graph
 from tests.fakes.documents import GRAPH, TEMPLATES
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.errors import SpecError
-from jigsaw_triton.graph.model import Slo, TaskGraph, TensorType
+from jigsaw_triton.graph.model import Slo, TaskGraph
+from jigsaw_triton.graph.tensors import TensorType
 from tests.fakes.documents import built, edited, line_of
 from tests.fakes.graphs import CROP, VECTORS, chain, cropping, graph, ref, step, task
 

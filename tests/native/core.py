@@ -144,7 +144,7 @@ class Request:
         call("request_cancel", self._pointer)
 
     def ended(self, within_s: float = 0.0) -> bool:
-        """Returns true if the core answers and releases the request within this time."""
+        """Returns True if the core answers and releases the request within this time."""
         return bool(call("request_wait", self._pointer, within_s))
 
     def wait(self, within_s: float = WAIT_LIMIT_S) -> Outcome:
@@ -275,112 +275,6 @@ class Engine:
     def _state(self) -> dict[str, Any]:
         state: dict[str, Any] = json.loads(take_text(call("engine_state", self._pointer)))
         return state
-
-
-class ServiceTimes:
-    """Service times of one model at one worker, in milliseconds."""
-
-    def __init__(self, profile_ms: Mapping[int, float]) -> None:
-        self._pointer = call("times_new", json.dumps(profile_ms).encode())
-
-    def __del__(self) -> None:
-        call("times_free", self._pointer)
-
-    def add(self, items: int, took_ms: float) -> None:
-        """Records the service time of a batch."""
-        call("times_add", self._pointer, items, int(took_ms * 1e6))
-
-    def mean(self, items: int) -> float:
-        """Expected service time of a batch."""
-        return float(call("times_mean", self._pointer, items)) / 1e6
-
-    def high(self, items: int) -> float:
-        """Service time that few batches exceed."""
-        return float(call("times_high", self._pointer, items)) / 1e6
-
-
-class RunningTime:
-    """Time as far as an event loop has run, in milliseconds."""
-
-    def __init__(self) -> None:
-        self._pointer = call("running_new")
-
-    def __del__(self) -> None:
-        call("running_free", self._pointer)
-
-    def step(self, now_ms: float) -> bool:
-        """Takes a step of the loop. Returns False if the process was stopped before it."""
-        return bool(call("running_step", self._pointer, int(now_ms * 1e6)))
-
-    def at(self, now_ms: float) -> float:
-        """Running time at a time after the last step."""
-        return int(call("running_at", self._pointer, int(now_ms * 1e6))) / 1e6
-
-
-class KeptLocks:
-    """Locks that are kept after their last user. Times are in milliseconds."""
-
-    def __init__(self) -> None:
-        self._pointer = call("locks_new")
-
-    def __del__(self) -> None:
-        call("locks_free", self._pointer)
-
-    def users(self, path: Path) -> "Users":
-        """Makes the users of a file."""
-        return Users(self, call("users_new", self._pointer, str(path).encode()))
-
-    def release(self, now_ms: float) -> float | None:
-        """Releases the locks whose time is over. Returns the time of the next call; None for none."""
-        found = int(call("locks_release", self._pointer, int(now_ms * 1e6)))
-        return found / 1e6 if found != 2**64 - 1 else None
-
-    @property
-    def due_ms(self) -> float:
-        """Last time at which `release` was to be called."""
-        return int(call("locks_due", self._pointer)) / 1e6
-
-
-class Users:
-    """Users of a file that is locked while it has some."""
-
-    def __init__(self, locks: KeptLocks, pointer: int) -> None:
-        self._locks = locks  # Keeps them alive.
-        self._pointer = pointer
-
-    def __del__(self) -> None:
-        call("users_free", self._pointer)
-
-    def add(self, now_ms: float) -> str:
-        """Adds a user. Returns `refused`, `added`, or `locked` if this user locked the file."""
-        return ("refused", "added", "locked")[call("users_add", self._pointer, int(now_ms * 1e6))]
-
-    def remove(self, now_ms: float) -> None:
-        """Removes a user."""
-        call("users_remove", self._pointer, int(now_ms * 1e6))
-
-
-def parse_spec(text: str | bytes) -> dict[str, Any]:
-    """Reads a specification: {"tasks", "tensors"} are counts, or {"error"} is the message."""
-    return _parsed("parse_spec", text)
-
-
-def parse_route(text: str | bytes) -> dict[str, Any]:
-    """Reads a route: {"entries"} is a count, or {"error"} is the message."""
-    return _parsed("parse_route", text)
-
-
-def read_answer(data: bytes, sizes: Sequence[int] = (1 << 30,), *, inference: bool = True) -> dict[str, Any]:
-    """Reads an HTTP answer whose bytes arrive in pieces of these sizes, which repeat."""
-    found = call("read_answer", data, len(data), (_I * len(sizes))(*sizes), len(sizes), int(inference))
-    answer: dict[str, Any] = json.loads(take_text(found))
-    return answer
-
-
-def _parsed(name: str, text: str | bytes) -> dict[str, Any]:
-    data = text if isinstance(text, bytes) else text.encode()
-    parsed: dict[str, Any] = json.loads(take_text(call(name, data, len(data))))
-    return parsed
 
 
 def to_bytes(array: Array) -> bytes:

@@ -47,7 +47,7 @@ def lock(bench: Bench, generation: int, timeout_s: float = WAIT_LIMIT_S) -> Abst
 
 
 def is_used(bench: Bench, generation: int) -> bool:
-    """Returns true if a request is bound to the generation."""
+    """Returns True if a request is bound to the generation."""
     with lock(bench, generation, timeout_s=LONGER_THAN_KEPT_S) as locked:
         return not locked
 

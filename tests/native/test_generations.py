@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from tests.native.conftest import Bench, column
-from tests.native.core import Array
+from tests.native.core import Array, Request
 from tests.native.generations import COLUMN, chosen, of, route, rows, rows_front, worker
 from tests.native.specs import ONE, spec, task
 from tests.native.test_flow import after
-from tests.native.worker import Call
+from tests.native.worker import Answer, Call, Refuse, Worker
+from tests.waiting import eventually
 
 
 @pytest.mark.parametrize(("old", "new"), [(3, 4), (0, 64), (7, 100_000)])
@@ -47,12 +48,16 @@ def test_one_generation_answers_all_items_of_a_batch_that_is_split(bench: Bench)
     assert chosen([front.send({"X": column(*range(1 + n % 7))}) for n in range(60)]) == {3, 4}
 
 
-def changed(bench: Bench, *names: str) -> None:
-    """Starts two generations of these tasks, and writes their routes."""
+def changed(bench: Bench, *names: str) -> dict[str, Worker]:
+    """Starts two generations of these tasks, and writes their routes. Returns the workers by name."""
+    workers = {
+        f"{name}{generation}": worker(bench, f"{name}{generation}", generation)
+        for name in names
+        for generation in (3, 4)
+    }
     for name in names:
-        worker(bench, f"{name}3", 3)
-        worker(bench, f"{name}4", 4)
         route(bench, of(f"{name}3", 3, batch=2, slots=2), of(f"{name}4", 4, batch=2, slots=2), name=name)
+    return workers
 
 
 def test_one_generation_answers_tasks_in_sequence(bench: Bench) -> None:
@@ -60,6 +65,34 @@ def test_one_generation_answers_tasks_in_sequence(bench: Bench) -> None:
     tasks = [after("a", "inputs.X"), after("b", "a.Y")]
     front = bench.engine.front(spec(tasks, outputs={"A": ("a.Y", ONE), "B": ("b.Y", ONE)}))
     assert chosen([front.send({"X": column(n)}) for n in range(100)]) == {3, 4}
+
+
+def unhealthy(call: Call) -> Answer:
+    raise Refuse(500, "Stub process is not healthy")
+
+
+def test_a_generation_without_a_worker_for_a_later_task_gets_no_requests_that_need_the_task(bench: Bench) -> None:
+    workers = changed(bench, "a", "b")
+    workers["b4"].handler = unhealthy
+    tasks = [after("a", "inputs.X"), after("b", "a.Y")]
+    front = bench.engine.front(spec(tasks, outputs={"A": ("a.Y", ONE), "B": ("b.Y", ONE)}))
+    lost: list[Request] = []
+
+    def is_out_of_service() -> bool:
+        lost.append(front.send({"X": column(1)}))
+        return "b4" in bench.condemned()
+
+    eventually(is_out_of_service)
+    for request in lost:
+        request.cancel()
+    assert chosen([front.send({"X": column(n)}) for n in range(60)]) == {3}
+    assert chosen([front.send({"X": column(n)}, wanted=["A"]) for n in range(60)]) == {3, 4}
+    # A generation that is alone on the routes gets them all the same: its worker is about to be replaced.
+    for name in "ab":
+        route(bench, of(f"{name}4", 4), name=name)
+    waiting = front.send({"X": column(77)})
+    eventually(lambda: any(77 in call.inputs["I0"] for call in workers["a4"].calls))
+    waiting.cancel()
 
 
 def test_a_request_stays_with_the_generations_of_an_unchanged_worker(bench: Bench) -> None:

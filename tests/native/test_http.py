@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.native.core import read_answer
+from tests.native.parts import read_answer
 from tests.native.worker import bad, good, message
 
 ALL = (1 << 30,)

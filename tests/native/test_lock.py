@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from jigsaw_triton.controller.fleet.drain import locked
-from tests.native.core import KeptLocks
+from tests.native.parts import KeptLocks
 
 KEPT_MS = 10
 

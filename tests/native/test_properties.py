@@ -154,7 +154,7 @@ def test_random_graphs_with_two_generations(fails: bool, rng: Random, limit: int
 
 
 def is_answer(graph: TaskGraph, outcome: Outcome, items: Sequence[Values]) -> bool:
-    """Returns true if the outputs are those of a batch of items with these tensors."""
+    """Returns True if the outputs are those of a batch of items with these tensors."""
     return all(
         outcome[name].tolist() == [values[ref].tolist() for values in items] for name, ref in graph.outputs.items()
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.native.core import ServiceTimes
+from tests.native.parts import ServiceTimes
 
 
 def test_without_profile_and_measurements_the_estimate_is_zero() -> None:

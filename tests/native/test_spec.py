@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.native import specs
-from tests.native.core import parse_route, parse_spec
+from tests.native.parts import parse_route, parse_spec
 from tests.native.specs import ONE, entry, spec, task
 
 ROWS = ("INT64", (-1, 1))

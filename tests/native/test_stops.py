@@ -14,7 +14,8 @@ import pytest
 
 from tests.native import specs
 from tests.native.conftest import double
-from tests.native.core import RunningTime, library
+from tests.native.core import library
+from tests.native.parts import RunningTime
 from tests.native.worker import Worker
 
 DEADLINE_S = 2.0

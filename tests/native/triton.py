@@ -79,7 +79,7 @@ class Request:
         call("cancel", self._request)
 
     def answered(self, within_s: float = 0.0, *, released: bool = False) -> bool:
-        """Returns true if the response is sent (and, if `released`, the request released) within this time."""
+        """Returns True if the response is sent (and, if `released`, the request released) within this time."""
         return bool(call("wait", self._answer, within_s, int(released)))
 
     def wait(self) -> Answer:

@@ -23,7 +23,7 @@ from jigsaw_triton.planner.solver.solver import Outcome, SolverProcess, Stage
 from jigsaw_triton.planner.validation.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.fakes.graphs import chain
-from tests.fakes.problems import TWO_P95, cluster, docread_problem, problem, row
+from tests.fakes.problems import LONG, TWO_P95, cluster, docread_problem, problem, row
 
 pytestmark = pytest.mark.slow
 
@@ -32,16 +32,16 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("demand_rps", [0.01, 3.0, 5000.0])
 def test_the_largest_demand_is_feasible_and_no_larger_one_is(demand_rps: float, solvers: SolverFactory) -> None:
     p = docread_problem(demand_rps, batches=[1, 8])
-    plan = make_largest_plan(p, solvers=solvers)
+    plan = make_largest_plan(p, LONG, solvers=solvers)
     largest = plan.graphs["docread"].demand_rps
 
     def at(rps: float) -> Problem:
         return replace(p, workloads=(replace(p.workloads[0], demand_rps=rps),))
 
-    assert violations(plan, at(largest), Options()) == ()
-    assert make_plan(at(largest), solvers=solvers).graphs["docread"].demand_rps == largest
+    assert violations(plan, at(largest), LONG) == ()
+    assert make_plan(at(largest), LONG, solvers=solvers).graphs["docread"].demand_rps == largest
     with pytest.raises(InfeasibleError):
-        make_plan(at(1.001 * largest), solvers=solvers)
+        make_plan(at(1.001 * largest), LONG, solvers=solvers)
 
 
 def two(of_a: float, of_b: float) -> Problem:

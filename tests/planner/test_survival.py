@@ -13,7 +13,8 @@ from jigsaw_triton.errors import InfeasibleError, InputError
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.gpus.model import Board, Cluster, Gpu, GpuId, Survive
-from jigsaw_triton.graph.model import Slo, TensorType, Variant
+from jigsaw_triton.graph.model import Slo, Variant
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.survival import MOST_DOMAINS, domains, failure_domains

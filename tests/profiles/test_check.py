@@ -139,7 +139,7 @@ def test_a_model_that_has_changed_since_it_was_measured_is_a_warning() -> None:
     assert check_profiles(table, rooms=ROOMS, digests={("t", "v"): "a" * 12, ("t", "w"): "b" * 12}) == []
     (finding,) = check_profiles(table, rooms=ROOMS, digests={("t", "v"): "b" * 12})
     assert (finding.key, finding.severity) == (rows[0].key, "warning")
-    assert finding.message == "the model of t.v has changed since this row was measured, and 1 others"
+    assert finding.message == "the model of t.v has changed since this row and 1 more were measured"
 
 
 def test_a_row_far_from_the_fit_is_a_warning() -> None:

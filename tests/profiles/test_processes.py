@@ -41,5 +41,5 @@ def test_only_rows_of_several_instances_count_for_a_kind() -> None:
 def test_the_refusal_names_the_first_line_and_what_to_do() -> None:
     later = replace(TWO, key=replace(TWO.key, batch=2))
     text = str(refusal([TWO, later], "streams", "app/profiles.csv", {TWO.key: 7, later.key: 4}))
-    assert text.startswith("app/profiles.csv:4: 2 instances of t0.v0 and 1 others were measured as processes under MPS")
+    assert text.startswith("app/profiles.csv:4: 2 instances of t0.v0 and 1 more were measured as processes under MPS")
     assert "but the cluster serves instances of one tritonserver; write `processes: mps` in cluster.yaml" in text

@@ -83,7 +83,7 @@ def test_a_worker_sees_only_its_mig_instance() -> None:
     }
 
 
-def gateway(installation: Installation) -> Command:
+def gateway(installation: Installation, *, behind_edge: bool = False) -> Command:
     return gateway_command(
         installation,
         repository=Path("/run/j/gateway"),
@@ -93,6 +93,7 @@ def gateway(installation: Installation) -> Command:
         http_port=8000,
         grpc_port=8001,
         metrics_port=8002,
+        behind_edge=behind_edge,
     )
 
 
@@ -126,17 +127,7 @@ def test_the_command_of_a_gateway() -> None:
 
 
 def test_a_gateway_behind_the_edge_has_no_ports_for_clients() -> None:
-    command = gateway_command(
-        INSTALLATION,
-        repository=Path("/run/j/gateway"),
-        run_dir=Path("/run/j"),
-        secret=SECRET,
-        address="0.0.0.0",
-        http_port=8000,
-        grpc_port=8001,
-        metrics_port=8002,
-        behind_edge=True,
-    )
+    command = gateway(INSTALLATION, behind_edge=True)
     http, grpc = gateway_sockets(Path("/run/j"))
     assert f"--http-address=unix:{http}" in command.argv
     # Triton appends the port to the path.

@@ -167,7 +167,7 @@ def _open_console(out: Output, deployment: Deployment, port: int | None) -> None
 
 
 def _is_given(parameter: str) -> bool:
-    """True if the user has set a parameter, on the command line or in the environment."""
+    """Returns True if the user has set a parameter, on the command line or in the environment."""
     return click.get_current_context().get_parameter_source(parameter) is not ParameterSource.DEFAULT
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,7 +18,7 @@ from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.baselines import baseline
 from jigsaw_triton.cli.inputs.cells import cells
 from jigsaw_triton.cli.inputs.demand import parse_demand
-from jigsaw_triton.cli.io.output import Output, write_file
+from jigsaw_triton.cli.io.output import Output, View, write_file
 from jigsaw_triton.cli.views.cells import alternatives_view, cell_strips, partition_view
 from jigsaw_triton.cli.views.explanation import explanation_view
 from jigsaw_triton.cli.views.plan import errors_of_products, plan_view
@@ -32,7 +33,7 @@ from jigsaw_triton.planner.cells.model import Partition, partition_to_text
 from jigsaw_triton.planner.cells.partition import Alternative
 from jigsaw_triton.planner.domain.picture import svg
 from jigsaw_triton.planner.domain.plan import Plan, plan_to_text
-from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, Options, StandbyMode
+from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, Options, Problem, StandbyMode
 from jigsaw_triton.planner.domain.processors import processor_load
 from jigsaw_triton.planner.transition.transition import check_room, transition
 
@@ -111,18 +112,18 @@ def command(
     the nodes of a cluster into cells, each with a gateway and a plan of its own; then --explain adds what other numbers
     of cells would cost.
     """
-    if out.form in ("svg", "html") and (explain or diff):
-        flag = "--explain" if explain else "--diff"
-        raise click.UsageError(f"-o {out.form} draws only the plan; leave out {flag}.")
-    if change_price and objective == "slices" and running is None and not diff:
-        raise click.UsageError("--change-price needs a running plan; add --from or --diff.")
-    if change_price and explain:
-        raise click.UsageError("--explain cannot be used with --change-price; leave one of them out.")
-    if objective != "slices" and explain:
-        raise click.UsageError("--explain compares slices; leave it or --objective accuracy out.")
-    if cells is not None and (diff or change_price):
-        flag = "--diff" if diff else "--change-price"
-        raise click.UsageError(f"{flag} is for a plan of one pool; leave it or --cells out.")
+    planner_options = Options(
+        time_limit_s=time_limit,
+        gap=gap,
+        features=features,
+        formulation=formulation,
+        latency_model=latency_model,
+        share=share,
+        change_price=change_price,
+        objective=objective,
+        standby=standby,
+    )
+    _check_flags(out.form, planner_options, explain=explain, diff=diff, running=running is not None, cells=cells)
     mistakes = Mistakes()
     wanted = read_wanted(
         graphs,
@@ -147,17 +148,7 @@ def command(
     for sentence in uncut_gpus(wanted.cluster if diff else surveyed(wanted.cluster)):
         out.warn(sentence)
     problem = make_problem(wanted, running=before if isinstance(before, Plan) else None)
-    planner_options = Options(
-        time_limit_s=time_limit,
-        gap=gap,
-        features=features,
-        formulation=formulation,
-        latency_model=latency_model,
-        share=share,
-        change_price=change_price,
-        objective=objective,
-        standby=standby,
-    )
+    partition: Partition | None = None
     alternatives: tuple[Alternative, ...] = ()
     with out.working("planning") as report:
         if cells is None:
@@ -167,28 +158,17 @@ def command(
                 problem, planner_options, cells or None, running=before, explain=explain, progress=report
             )
             plan = partition.cells[0].plan
-    if cells is not None and len(partition.cells) > 1:
-        _show(out, partition, alternatives, wanted, out_path)
+    if partition is not None and len(partition.cells) > 1:
+        _print_partition(out, partition, alternatives, wanted, out_path)
         return
     if out_path is not None:
         write_file(out_path, plan_to_text(plan))
         out.note(f"wrote {out_path}")
-    if out.form == "svg":
-        out.raw(svg(plan, wanted.cluster.gpus))
+    if out.form in ("svg", "html"):
+        out.raw(svg(plan, wanted.cluster.gpus) if out.form == "svg" else plan_page(plan, wanted.graphs, wanted.cluster))
         return
-    if out.form == "html":
-        out.raw(plan_page(plan, wanted.graphs, wanted.cluster))
-        return
-    document, view = plan.to_json(), [*plan_view(plan, dict(wanted.graphs), wanted.cluster, width=out.width)]
-    measured = {name: errors_of_products(plan, graph) for name, graph in wanted.graphs.items() if graph.combinations}
-    if measured:
-        document["accuracies"] = {
-            name: [asdict(error) | {"error_points": error.points} for error in errors]
-            for name, errors in measured.items()
-        }
-    view += sources_words(plan, wanted.profiles)
-    view += processors_words(processor_load(plan, problem))
-    if cells is not None:
+    document, view = _shown(plan, wanted, problem, out.width)
+    if partition is not None:
         use = partition.cells[0].gateway.described(wanted.cluster.gateway_limits)
         view.append(f"one cell: its gateway is asked for {use}")
     if explain:
@@ -197,7 +177,7 @@ def command(
         sources = sources_document(plan, wanted.profiles)
         document |= {"explanation": explanation.to_json() | {"profiles": sources}}
         view += ["", *explanation_view(explanation)]
-    if alternatives:
+    if partition is not None and alternatives:
         document["alternatives"] = [asdict(alternative) for alternative in alternatives]
         view += ["", *alternatives_view(partition, alternatives)]
     if diff:
@@ -210,7 +190,41 @@ def command(
     out.result(document, *view)
 
 
-def _show(
+def _check_flags(form: str, given: Options, *, explain: bool, diff: bool, running: bool, cells: int | None) -> None:
+    """Checks that the flags do not exclude each other.
+
+    Raises:
+        UsageError: They do.
+    """
+    if form in ("svg", "html") and (explain or diff):
+        flag = "--explain" if explain else "--diff"
+        raise click.UsageError(f"-o {form} draws only the plan; leave out {flag}.")
+    if given.change_price and given.objective == "slices" and not (running or diff):
+        raise click.UsageError("--change-price needs a running plan; add --from or --diff.")
+    if given.change_price and explain:
+        raise click.UsageError("--explain cannot be used with --change-price; leave one of them out.")
+    if given.objective != "slices" and explain:
+        raise click.UsageError("--explain compares slices; leave it or --objective accuracy out.")
+    if cells is not None and (diff or given.change_price):
+        flag = "--diff" if diff else "--change-price"
+        raise click.UsageError(f"{flag} is for a plan of one pool; leave it or --cells out.")
+
+
+def _shown(plan: Plan, wanted: Wanted, problem: Problem, width: int) -> tuple[dict[str, Any], list[View]]:
+    """Returns a plan as a document and as a view."""
+    document, view = plan.to_json(), [*plan_view(plan, dict(wanted.graphs), wanted.cluster, width=width)]
+    measured = {name: errors_of_products(plan, graph) for name, graph in wanted.graphs.items() if graph.combinations}
+    if measured:
+        document["accuracies"] = {
+            name: [asdict(error) | {"error_points": error.points} for error in errors]
+            for name, errors in measured.items()
+        }
+    view += sources_words(plan, wanted.profiles)
+    view += processors_words(processor_load(plan, problem))
+    return document, view
+
+
+def _print_partition(
     out: Output,
     partition: Partition,
     alternatives: tuple[Alternative, ...],

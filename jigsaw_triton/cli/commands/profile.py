@@ -3,7 +3,6 @@
 import asyncio
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,39 +13,31 @@ from jigsaw_triton.api.files import Mistakes, read_cluster, read_graphs, shown_p
 from jigsaw_triton.api.machine import THIS_PROCESSOR, Driver
 from jigsaw_triton.api.profile_files import PROFILES_FILE
 from jigsaw_triton.api.profiles import memory_rooms, model_digests, report_path, write_report
-from jigsaw_triton.api.reporting import COMMAND_LINE, download_progress
+from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.cli.commands.profile_accuracy import accuracy_serving, measure_accuracies
+from jigsaw_triton.cli.commands.profile_gpu import GpuProfiling
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.numbers import numbers, words
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.views.profiling import (
     Result,
     print_result,
-    sweep_progress,
     warn_of_doubts,
-    warn_of_failure,
 )
-from jigsaw_triton.compiler.templates import load_templates
-from jigsaw_triton.errors import InputError, MissingDependencyError, PlacementError, ServerError
+from jigsaw_triton.errors import InputError, MissingDependencyError
 from jigsaw_triton.evaluation.profiling.again import Again
 from jigsaw_triton.evaluation.profiling.agenda import Agenda, default_points
 from jigsaw_triton.evaluation.profiling.budget import Budget
 from jigsaw_triton.evaluation.profiling.completion import can_fit, completed, outdated
 from jigsaw_triton.evaluation.profiling.failures import Failures
-from jigsaw_triton.evaluation.profiling.interference import interference, most_efficient
 from jigsaw_triton.evaluation.profiling.load import Pace
-from jigsaw_triton.evaluation.profiling.measure import Profiler
 from jigsaw_triton.evaluation.profiling.points import Grid, chosen, configurations, measurable
 from jigsaw_triton.evaluation.profiling.sheet import Sheet
-from jigsaw_triton.evaluation.profiling.sweep import Outcome, Records, sweep
-from jigsaw_triton.evaluation.profiling.workers import ProfilingWorkers, profiling_workers
-from jigsaw_triton.gpus.model import Cluster, Gpu
+from jigsaw_triton.evaluation.profiling.sweep import Outcome, Records
 from jigsaw_triton.graph.model import Slo, TaskGraph
 from jigsaw_triton.profiles.fit import LatencyFit
 from jigsaw_triton.profiles.read import read_profiles, write_profiles
 from jigsaw_triton.profiles.table import ProfileKey, ProfileTable
-from jigsaw_triton.resources import templates_dir
-from jigsaw_triton.servers.installation import find_installation
 
 ALL = "all"
 _FAILED = 1
@@ -213,16 +204,8 @@ def command(
     limit = _limit(out, points)
     digests = model_digests(records.sheet.table, task_graph)
     find_old = partial(outdated, processes=built.processes, digests=digests)
-    if old := find_old(records.sheet.table) & set(every):
-        out.warn(
-            f"{len(old)} rows of {shown_path(file)} are outdated and count as not measured: their instances were of "
-            "another kind than those of the cluster, or their model has changed"
-        )
-    if records.again is not None and (done := records.again.done & set(every)):
-        out.note(
-            f"{len(done)} configurations were measured again before a run ended early and are left out; delete "
-            f"{shown_path(records.again.path)} to measure them too"
-        )
+    old = find_old(records.sheet.table) & set(every)
+    _print_left_out(out, records, set(every), old)
     agendas = {name: _agenda(group, records, limit, task_graph.slo, old) for name, group in keys.items()}
     due = {name: agenda for name, agenda in agendas.items() if neighbours or agenda.round()}
     machine, outcome = _machine(out), Outcome()
@@ -231,7 +214,7 @@ def command(
         records.failures.remove(set(every) - set(records.failed))
     try:
         for name, agenda in due.items():
-            run = _Run(out, task_graph, built, measured_gpus[name], records, spending, outcome)
+            run = GpuProfiling(out, task_graph, built, measured_gpus[name], records, spending, outcome)
             asyncio.run(run.measure(agenda, keys[name], neighbours or 0))
     except KeyboardInterrupt:
         out.note(f"interrupted; {shown_path(file)} has the {len(outcome.measured)} configurations that were measured")
@@ -250,6 +233,27 @@ def command(
     result = Result(file, report, records.failures.path, len(every), rows, failed, outcome, fits, machine, again)
     print_result(out, result)
     return _FAILED if failed else None
+
+
+def _print_left_out(out: Output, records: Records, every: Collection[ProfileKey], old: Collection[ProfileKey]) -> None:
+    """Prints how many rows count as not measured, and how many configurations are not measured again.
+
+    Args:
+        out: Output of the command.
+        records: Rows and outcomes so far.
+        every: Configurations of the command.
+        old: Configurations whose rows are outdated.
+    """
+    if old:
+        out.warn(
+            f"{len(old)} rows of {shown_path(records.sheet.path)} are outdated and count as not measured: their "
+            "instances were of another kind than those of the cluster, or their model has changed"
+        )
+    if records.again is not None and (done := records.again.done & set(every)):
+        out.note(
+            f"{len(done)} configurations were measured again before a run ended early and are left out; delete "
+            f"{shown_path(records.again.path)} to measure them too"
+        )
 
 
 def _report(out: Output, graph: TaskGraph, sheet: Sheet) -> Path | None:
@@ -292,59 +296,6 @@ def _agenda(
     rows = records.sheet.table.rows() if records.again is not None else ()
     required = {row.key for row in rows if row.source == "measured"}
     return Agenda(keys, points, slo.latency_ms, measured, records.failed, required)
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Measurements on one GPU."""
-
-    out: Output
-    graph: TaskGraph
-    cluster: Cluster
-    gpu: Gpu
-    records: Records
-    budget: Budget
-    outcome: Outcome
-
-    async def measure(self, agenda: Agenda, keys: Sequence[ProfileKey], neighbours: int) -> None:
-        """Measures the configurations of an agenda, and the best ones of `keys` with neighbours if there are any."""
-        out, graph = self.out, self.graph
-        with out.working("looking for tritonserver") as report:
-            installation = find_installation(download_progress(report))
-        async with profiling_workers(installation, self.cluster, self.gpu) as workers:
-            for kind in agenda.leave_out(lambda kind: not workers.has_room(kind)):
-                out.warn(f"{self.gpu.id} has no room for a {kind} slice beside the instances of others; it is left out")
-            if not agenda.kinds:
-                return
-            profiler = Profiler(graph, workers, load_templates(templates_dir()), out.warn)
-            with out.working("computing inputs from the graph's samples") as report:
-                await profiler.prepare(agenda.tasks, agenda.kinds[0], report)
-            with sweep_progress(out) as begin:
-                await sweep(
-                    profiler, agenda, self.records, self.budget, self.outcome, begin, partial(warn_of_failure, out)
-                )
-            if neighbours:
-                await self._interference(profiler, workers, keys, neighbours)
-
-    async def _interference(
-        self, profiler: Profiler, workers: ProfilingWorkers, keys: Sequence[ProfileKey], neighbours: int
-    ) -> None:
-        table = self.records.sheet.table
-        rows = [row for key in keys if (row := table.get(key)) is not None]
-        best = most_efficient(rows, self.graph.slo.latency_ms)
-        for number, key in enumerate(best):
-            pace = self.budget.pace(2 * (len(best) - number))
-            if pace is None:
-                self.outcome.complete = False
-                return
-            self.out.note(f"measuring {key.words} with {neighbours} neighbours, idle and busy")
-            try:
-                found = await interference(profiler, workers, key, neighbours, pace)
-            except (PlacementError, ServerError) as error:
-                self.out.warn(f"{key.words} was not measured with neighbours: {error.message}")
-                await workers.stop()
-                continue
-            self.outcome.interference.append(found)
 
 
 def _fit(

@@ -17,9 +17,9 @@ from jigsaw_triton.cli.views.status import status_view
 def command(out: Output, generation: int | None, no_wait: bool, state: Path | None) -> None:
     """Return to the graphs and the plan of an earlier generation, by default the last one that served before.
 
-    The rollback is a change like any other: it gets a new generation, and loses no request. The files of models must
-    still be those of that generation; the command refuses to go on with others. During a canary, `rollback` without a
-    generation ends the canary, and the running generation stays.
+    The rollback is a change like any other: it gets a new generation, and loses no request. The models are those of
+    that generation, whatever has happened to their files. During a canary, `rollback` without a generation ends the
+    canary, and the running generation stays.
     """
     deployment = Deployment(state)
     deployment.rollback(generation, wait=not no_wait, reporter=out)

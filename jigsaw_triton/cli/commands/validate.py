@@ -1,6 +1,7 @@
 """`jigsaw-triton validate`: checks graphs, the profiles beside them, and a cluster."""
 
 import json
+from collections.abc import Mapping
 from typing import get_args
 
 import click
@@ -8,15 +9,16 @@ import click
 from jigsaw_triton.api.checking import models_of
 from jigsaw_triton.api.files import Mistakes, missing_files, read_cluster, read_graphs_and_lines, shown_path
 from jigsaw_triton.api.machine import Driver
-from jigsaw_triton.api.profile_files import PROFILES_FILE, check_processes, read_profiles_and_lines
+from jigsaw_triton.api.profile_files import PROFILES_FILE, ReadTable, check_processes, read_profiles_and_lines
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.cli.inputs import options
-from jigsaw_triton.cli.io.output import Output
+from jigsaw_triton.cli.io.output import Output, View
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.cli.views.graph import graph_document
 from jigsaw_triton.compiler.ensemble import check_target
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.graph.draw import slo_words
+from jigsaw_triton.graph.model import TaskGraph
 from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.installation import installed_backends
 from jigsaw_triton.servers.runner_packages import described, install_command, missing_packages
@@ -85,14 +87,7 @@ def command(
         if files:
             folder = shown_path(found[name].folder)
             out.warn(f"{name}: {len(files)} model files are missing; `jigsaw-triton fetch {folder}` fetches them")
-    packages: dict[str, list[str]] = {name: [] for name in found}
-    if built is None or built.image is None:
-        templates, backends = load_templates(templates_dir()), installed_backends()
-        for name, graph in found.items():
-            for package, variant in missing_packages(graph, templates, backends).items():
-                packages[name].append(package)
-                needed = f"{variant} needs the Python package {described(package)}"
-                out.warn(f"{name}: {needed} to be deployed from here; `{install_command(package)}` installs it")
+    packages = _missing_packages(found, out) if built is None or built.image is None else {}
     data = {
         "graphs": {
             name: {
@@ -100,13 +95,30 @@ def command(
                 "folder": str(graph.folder),
                 "profiles": len(tables[name].table) if name in tables else None,
                 "missing_files": missing[name],
-                "missing_packages": packages[name],
+                "missing_packages": packages.get(name, []),
                 "model_notes": notes[name],
             }
             for name, graph in found.items()
         },
         "gpus": len(built.gpus) if built is not None else None,
     }
+    gpu_words = [f"cluster: {len(built.gpus)} GPUs, driver {built.driver}"] if built is not None else []
+    out.result(data, *_graphs_view(found, tables), *gpu_words, "no mistakes")
+
+
+def _missing_packages(graphs: Mapping[str, TaskGraph], out: Output) -> dict[str, list[str]]:
+    """Returns the Python packages that each graph lacks on this machine, with a warning for each."""
+    templates, backends = load_templates(templates_dir()), installed_backends()
+    missing = {name: missing_packages(graph, templates, backends) for name, graph in graphs.items()}
+    for name, packages in missing.items():
+        for package, variant in packages.items():
+            needed = f"{variant} needs the Python package {described(package)}"
+            out.warn(f"{name}: {needed} to be deployed from here; `{install_command(package)}` installs it")
+    return {name: list(packages) for name, packages in missing.items()}
+
+
+def _graphs_view(graphs: Mapping[str, TaskGraph], tables: Mapping[str, ReadTable]) -> list[View]:
+    """Returns the table of the graphs; nothing without any."""
     rows = (
         (
             name,
@@ -115,8 +127,6 @@ def command(
             len(tables[name].table) if name in tables else "none",
             slo_words(graph),
         )
-        for name, graph in found.items()
+        for name, graph in graphs.items()
     )
-    view = [Table.of(("graph", "tasks", "variants", "profiles", "SLO"), rows)] if found else []
-    gpu_words = [f"cluster: {len(built.gpus)} GPUs, driver {built.driver}"] if built is not None else []
-    out.result(data, *view, *gpu_words, "no mistakes")
+    return [Table.of(("graph", "tasks", "variants", "profiles", "SLO"), rows)] if graphs else []

@@ -14,7 +14,7 @@ def parse_demand(texts: Sequence[str], mistakes: Mistakes) -> dict[str, float]:
 
     Args:
         texts: `RPS` for the only graph, or `NAME=RPS`, several of them separated by commas.
-        mistakes: Collects mistakes.
+        mistakes: Collection of mistakes.
 
     Returns:
         Requests a second by graph; `ONLY_GRAPH` is the only graph.

@@ -95,7 +95,7 @@ def _capable(root: Path) -> bool:
 
 
 def _has_mig_config(root: Path) -> bool:
-    """True if the device file of NVIDIA's capability `mig/config` can be read, which is the right to change MIG."""
+    """Returns True if the device file of NVIDIA's capability `mig/config` can be read, the right to change MIG."""
     try:
         lines = (root / _MIG_CONFIG).read_text().splitlines()
     except OSError:

@@ -33,7 +33,7 @@ class FoundInstance:
     """A MIG instance.
 
     Attributes:
-        instance: As the driver reports it.
+        instance: Instance as the driver reports it.
         profile: Name of its kind in the driver.
         parts: Number of its compute instances: 0 if it is incomplete, more than 1 if it is split.
         owner: Program that created it.
@@ -52,7 +52,7 @@ class FoundGpu:
     """A GPU.
 
     Attributes:
-        reported: As the driver reports it.
+        reported: GPU as the driver reports it.
         board: Slices that it can be cut into; None if they are unknown.
         instances: MIG instances, sorted by start.
     """

@@ -10,7 +10,7 @@ def pairs(option: str, texts: Sequence[str], *, form: str = "NAME=VALUE") -> dic
 
     Args:
         option: The option, for messages.
-        texts: Its values.
+        texts: Values of the option.
         form: Form of a value, for messages.
 
     Raises:

@@ -7,7 +7,7 @@ import numpy as np
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.profiling.tensors import made_up
-from jigsaw_triton.graph.model import TensorType
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.runtime.dtypes import Array, to_numpy
 
 _RANDOM = re.compile(r"([A-Z0-9]+)\[(.*)\]")

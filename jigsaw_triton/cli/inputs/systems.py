@@ -50,7 +50,7 @@ class Parts:
     """Reports each tenth of what a system has to do, once.
 
     Args:
-        report: Receives a line of progress.
+        report: Function that receives a line of progress.
     """
 
     def __init__(self, report: Callable[[str], object]) -> None:

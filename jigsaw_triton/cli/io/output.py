@@ -23,7 +23,7 @@ View = str | Text | Table
 """Part of a result: lines of text or a table."""
 
 ReportProgress = Callable[[str], None]
-"""Prints a line about the work in progress."""
+"""Function that prints a line about the work in progress."""
 
 
 class Output:

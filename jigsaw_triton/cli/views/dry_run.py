@@ -11,7 +11,6 @@ from jigsaw_triton.cli.io.output import View
 from jigsaw_triton.compiler import names
 from jigsaw_triton.compiler.bundle import Bundle, ModelFolder, Worker, WorkerModel
 from jigsaw_triton.compiler.compile import compile_plan
-from jigsaw_triton.compiler.store import Identities
 from jigsaw_triton.compiler.templates import load_templates
 from jigsaw_triton.controller.core.immutable_settings import check_ground, check_ports
 from jigsaw_triton.controller.fleet.commands import Commands
@@ -157,7 +156,7 @@ def preview_rollout(rollout: Rollout, installation: Installation, paths: Paths) 
         generation=next_generation(paths),
         templates=load_templates(templates_dir()),
         backends=commands.workers.backends,
-        identity=Identities(),
+        identity=str,
         deterministic=wanted.deterministic,
     )
     running = list(status["workers"]) if status is not None else []

@@ -3,7 +3,8 @@
 from typing import Any
 
 from jigsaw_triton.graph.draw import edges
-from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorType
+from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph
+from jigsaw_triton.graph.tensors import TensorType
 
 
 def graph_document(graph: TaskGraph) -> dict[str, Any]:

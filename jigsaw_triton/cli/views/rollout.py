@@ -45,7 +45,7 @@ def confirm_rollout(out: Output, rollout: Rollout, change: Transition | None) ->
     Args:
         out: Output of the command.
         rollout: The rollout.
-        change: Its transition; None if nothing runs.
+        change: Transition of the rollout; None if nothing runs.
 
     Raises:
         InfeasibleError: Graphs have to shed load, and nobody can answer.

@@ -44,6 +44,8 @@ def status_view(status: dict[str, Any], out: Output) -> list[View]:
         parts.append(_traces(otlp))
     if energy := status.get("energy"):
         parts += _energy(energy)
+    if (files := status.get("model_files")) and files["bytes"]:
+        parts.append(f"copies of model files: {files['bytes'] / 2**20:.4g} MiB in {files['folder']}")
     if status["error"]:
         parts.append(f"last change failed: {status['error']}")
     if status["canary"] is not None:

@@ -37,7 +37,7 @@ class Shown:
 
     Attributes:
         contender: System.
-        figures: Its figures; None if it can serve no demand.
+        figures: Figures of the system; None if it can serve no demand.
         reason: Reason why it can serve none.
     """
 

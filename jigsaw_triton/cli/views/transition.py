@@ -35,7 +35,7 @@ def totals_document(before: Plan | None, cost: PlanCost | None) -> dict[str, Any
 
     Args:
         before: Running plan.
-        cost: Its cost, by the costs that the new plan was made with; None if all slices count alike.
+        cost: Cost of that plan, by the costs that the new plan was made with; None if all slices count alike.
     """
     if before is None:
         return {}

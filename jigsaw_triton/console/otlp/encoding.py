@@ -28,7 +28,7 @@ class Encoded:
 
     Attributes:
         server: Server that it is of.
-        data: Its message.
+        data: Message of the span.
     """
 
     server: str

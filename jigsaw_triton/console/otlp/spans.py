@@ -44,7 +44,7 @@ class Span:
         state: State of its trace, in the form of the header `tracestate`.
         remote: True if the parent is a span of another server.
         name: Name, of which there are few.
-        kind: Its role.
+        kind: Role of the span.
         start_ns: Start, in nanoseconds since 1970.
         end_ns: End, not before the start.
         attributes: Attributes by name.
@@ -72,7 +72,7 @@ class Sampled:
     Attributes:
         context: Place of the request in its trace.
         response: Response; None if there is no record of it.
-        hops: Its tasks, in the order in which they ended.
+        hops: Tasks of the request, in the order in which they ended.
         runs: Executions of its batches, by worker and token of the call.
     """
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from jigsaw_triton.console.view import OUTPUTS
 from jigsaw_triton.console.web.measured import Measured, Times
-from jigsaw_triton.graph.model import GRAPH_INPUTS
+from jigsaw_triton.graph.tensors import GRAPH_INPUTS
 
 Json = dict[str, Any]
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.console.web.document import ABSENT, document, with_finished_stages
 from jigsaw_triton.console.web.live import Live
 from jigsaw_triton.console.web.measured import NAMES, Measured, Reading, measured, read
@@ -110,10 +111,7 @@ class Feed:
         """Ends all pages."""
         self._closed = True
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await end_tasks(task)
         for page in self._pages:
             page.put(None)
 

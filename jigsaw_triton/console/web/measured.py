@@ -165,7 +165,7 @@ def _services(counts: Mapping[Key, float], elapsed_s: float) -> dict[tuple[str, 
 
 
 def _start(before: float, now: float) -> float:
-    """Value at which the counting began. A counter that went down has restarted from 0."""
+    """Returns the value at which the counting began. A counter that went down has restarted from 0."""
     return before if now >= before else 0.0
 
 

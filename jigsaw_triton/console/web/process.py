@@ -45,7 +45,7 @@ def run_console(
     Args:
         paths: Paths of the deployment.
         settings: Settings of the console.
-        announce: Receives the URL that opens the console, once it listens.
+        announce: Function that receives the URL that opens the console, once it listens.
         with_deployment: True to end when the deployment is taken down.
 
     Raises:

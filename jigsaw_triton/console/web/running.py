@@ -46,7 +46,8 @@ class OpenConsole:
 
     Attributes:
         url: URL that opens it.
-        options: Its settings, as `ConsoleSettings.to_json` returns them; empty for one of an earlier release.
+        options: Settings of the console, as `ConsoleSettings.to_json` returns them; empty for one of an earlier
+            release.
     """
 
     url: str

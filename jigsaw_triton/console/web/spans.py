@@ -46,7 +46,7 @@ class TraceKey:
         raise InputError("this is not the id of a trace", where=text[:80], hint="take it from /api/traces")
 
     def names(self, trace: Trace) -> bool:
-        """Returns true if the key is that of a trace, or was while tasks of it were still to be recorded.
+        """Returns True if the key is that of a trace, or was while tasks of it were still to be recorded.
 
         A trace that is listed before its first task is recorded seems to begin later.
         """

@@ -18,6 +18,7 @@ from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.switching import is_switching
 from jigsaw_triton.controller.core.transition import stages_to
 from jigsaw_triton.errors import StateError
+from jigsaw_triton.lists import limited
 from jigsaw_triton.planner.domain.difference import difference
 
 _SHORTFALL = 1e-3
@@ -84,7 +85,7 @@ def adopt(state: State, action: a.Solve, solved: e.Solved) -> Outcome:
     # A plan without the GPUs that were lost when it was asked for may have one that is back, which is known here later.
     outdated = action.restored is not None or not state.lost <= action.lost
     if outdated and leads_nowhere(state.running, new, state.lost):
-        lost = ", ".join(map(str, sorted(state.lost)))
+        lost = limited(sorted(state.lost))
         error = f"nothing was changed: the new generation cannot answer without the lost GPUs {lost}"
         state = replace(state, phase=settled(state), error=error, error_code=StateError.exit_code)
         return quiet(state), (a.Report("error", error, StateError.exit_code),)

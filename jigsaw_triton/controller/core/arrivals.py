@@ -11,7 +11,6 @@ from jigsaw_triton.servers.metrics import Sample
 _ARRIVED = "jigsaw_arrivals_total"
 _REFUSED = "jigsaw_refused_total"
 
-
 COUNTERS = (_ARRIVED, _REFUSED)
 """Names of the counters that `arrived` reads."""
 

@@ -11,7 +11,8 @@ from jigsaw_triton.controller.core.lost_gpus import without_lost
 from jigsaw_triton.controller.core.outcome import Outcome, ended, issue, quiet
 from jigsaw_triton.controller.core.state import GATEWAY, Phase, State
 from jigsaw_triton.controller.core.switching import is_switching, with_capacities
-from jigsaw_triton.controller.core.transition import stages_down, stages_to
+from jigsaw_triton.controller.core.teardown import stages_down
+from jigsaw_triton.controller.core.transition import stages_to
 
 
 def advance_change(state: State) -> Outcome:
@@ -36,11 +37,16 @@ def advance_change(state: State) -> Outcome:
     if state.reorder:
         state, led = lead_on(state)
         return (state, led) if led else _reordered(state)
+    if committed and state.stages and state.stages[0].cuts(state.actual.routes):
+        return _without_cleaning_up(state)
     if state.stages:
         return _next_stage(state)
     restarts = {n: r for n, r in state.restarts.items() if n == GATEWAY or n in state.actual.workers}
-    rolled_back = "rolled back: the previous generation still serves"
-    text = rolled_back if state.rolling_back else "the new generation serves"
+    text = "the new generation serves"
+    if state.rolling_back and state.restore_at_s is None:
+        text = "rolled back: the previous generation still serves"
+    elif state.rolling_back:
+        text = "restored: the generation that serves is complete"
     if not state.rolling_back:
         # Failures to clean up have been reported. The change itself has succeeded.
         state = replace(state, error="", error_code=0)
@@ -64,7 +70,7 @@ def _roll_back(state: State) -> Outcome:
         return replace(state, phase=Phase.STOPPING, stages=(), stage=None), ()
     if state.rolling_back:
         again = f"trying again in {state.settings.cooldown_s:g} s"
-        return _broken_off(state, f"the rollback failed, so the previous generation is only partly restored; {again}")
+        return _broken_off(state, f"the generation that serves could not be restored in full; {again}")
     watch, running = state.watch and state.watch.ended(Verdict(False, state.error)), state.running
     state = replace(state, watch=watch)
     if not answers_without(running, state.lost):
@@ -79,6 +85,18 @@ def _without_rollback(state: State) -> Outcome:
     because = "the previous generation cannot answer without the lost GPUs"
     state, reports = _broken_off(state, f"no rollback, since {because}; what answers goes on until the next plan")
     return state, (*led, *reports)
+
+
+def _without_cleaning_up(state: State) -> Outcome:
+    """Ends a change before it ends workers to which a route still leads, because that route could not be changed.
+
+    The change itself has succeeded. What is left is ended when the generation is restored.
+    """
+    state = replace(state, error="", error_code=0, linger_until_s=state.now_s + state.settings.linger_s)
+    again = f"trying again in {state.settings.cooldown_s:g} s"
+    text = f"the workers of the previous generation go on, since its routes still lead to them; {again}"
+    state, reports = _broken_off(state, text)
+    return state, (*reports, a.Report("ready", "the new generation serves"))
 
 
 def _broken_off(state: State, text: str) -> Outcome:

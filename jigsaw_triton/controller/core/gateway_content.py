@@ -20,18 +20,50 @@ def lingering(actual: Actual, running: Generation | None) -> tuple[tuple[str, ..
     return by_kind(actual, (name for name in existing if name not in wanted))
 
 
-def unused(actual: Actual, running: Generation | None, target: Generation) -> tuple[str, ...]:
-    """Returns routes of later generations than the running one, for the graphs whose front has never called them.
+def obstructive(actual: Actual, running: Generation | None, target: Generation) -> tuple[str, ...]:
+    """Returns routes that may lead to workers that make room, and that must therefore be removed before a change.
 
-    They may lead to workers that make room. No request waits in them.
+    They are those of later generations than the running one, for the graphs whose front has never called them, so that
+    no request waits in them. Routes of earlier generations are among them only if they could not be handed over.
     """
     if running is None:
         return ()
     number, graphs = running.bundle.generation, running.bundle.graphs
     serving = {n for n, graph in graphs.items() if actual.fronts.get(n) in [form.front for form in graph.forms]}
-    _, tasks = lingering(actual, running)
     stay = task_names(target.bundle)
-    return tuple(n for n in tasks if n not in stay and generation_of(n) > number and graph_of(n) in serving)
+    tasks = [name for name in lingering(actual, running)[1] if name not in stay]
+    later = {name for name in tasks if generation_of(name) > number and graph_of(name) in serving}
+    alone = {name for name in tasks if generation_of(name) < number and not _is_handed_over(actual, running, name)}
+    return tuple(name for name in tasks if name in later | alone)
+
+
+def followed(actual: Actual, running: Generation | None, routes: Routes) -> Routes:
+    """Returns routes with those of earlier generations that have been handed over: they lead where the running ones do.
+
+    Args:
+        actual: Servers, models and routes that exist now.
+        running: Generation that serves; None if none does.
+        routes: Routes of the running generation to set.
+    """
+    if running is None:
+        return routes
+    number, found = running.bundle.generation, dict(routes)
+    for name in lingering(actual, running)[1]:
+        like = f"{at_any_time(name)}.g{number}"
+        if like in routes and generation_of(name) < number and _is_handed_over(actual, running, name):
+            found[name] = routes[like]
+    return found
+
+
+def at_any_time(name: str) -> str:
+    """Returns the name of a route without its generation: names of routes are `<graph>.<task>.g<generation>`."""
+    return name.rpartition(".g")[0]
+
+
+def _is_handed_over(actual: Actual, running: Generation, name: str) -> bool:
+    """Returns True if workers of the running generation answer the requests in the queue of an earlier one's route."""
+    route = actual.routes[name]
+    return not route or any(running.bundle.generation in entry.generations for entry in route)
 
 
 def missing(actual: Actual, graphs: Iterable[CompiledGraph]) -> tuple[tuple[ModelFolder, ...], Routes]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core.forecast import DEFAULT_FORECAST, WINDOW_S, ForecastSettings
@@ -108,6 +109,11 @@ class Generation:
     plan: Plan
     bundle: Bundle
     basis: Basis = Basis()
+
+    def samples(self, graph: str) -> Mapping[str, Path]:
+        """Returns the files of a graph's sample request; none unless every input has one."""
+        known = self.wanted.graphs.get(graph)
+        return known.samples if known is not None and known.samples.keys() == known.inputs.keys() else {}
 
     def serves_like(self, other: "Generation") -> bool:
         """Returns True if a change from one generation to the other would change nothing that runs."""

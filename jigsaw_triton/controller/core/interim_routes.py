@@ -215,6 +215,11 @@ def _generations(routes: Mapping[str, Route], names: Iterable[str]) -> set[int]:
     return {generation for name in names for entry in routes[name] for generation in entry.generations}
 
 
+def opened(route: Iterable[RouteEntry]) -> set[Served]:
+    """Returns the models to which a route leads new requests."""
+    return {(entry.worker, entry.model) for entry in route if not entry.closed}
+
+
 def serves(route: Iterable[RouteEntry], generation: int) -> bool:
     """Returns True if a route has an entry that may answer requests of a generation."""
     return any(not entry.generations or generation in entry.generations for entry in route)

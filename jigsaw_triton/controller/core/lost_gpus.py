@@ -11,6 +11,7 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.gpus.model import GpuId
+from jigsaw_triton.lists import limited
 
 
 def absorb_lost(state: State, lost: Collection[GpuId]) -> tuple[State, tuple[a.Report, ...]]:
@@ -25,7 +26,7 @@ def absorb_lost(state: State, lost: Collection[GpuId]) -> tuple[State, tuple[a.R
     reports += [a.Report("gpu", f"GPU {gpu} is back; planning with it") for gpu in sorted(state.lost - {*lost})]
     if not reports:
         return replace(state, lost=now), ()
-    reason = "; ".join(report.text.partition(";")[0] for report in reports)
+    reason = limited([report.text.partition(";")[0] for report in reports], separator="; ")
     return replace(state, lost=now, replan=reason, replan_at_s=state.now_s), tuple(reports)
 
 

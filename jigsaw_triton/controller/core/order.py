@@ -17,13 +17,14 @@ from jigsaw_triton.planner.transition.generations import Content, Generations
 from jigsaw_triton.planner.transition.transition import Transition, transition
 
 
-def ordered(actual: Actual, running: Generation | None, target: Generation) -> Transition:
+def ordered(actual: Actual, running: Generation | None, target: Generation, lost: Collection[GpuId] = ()) -> Transition:
     """Returns the planner's steps from the workers that exist to those of a generation.
 
     Args:
         actual: Servers and models that exist now. They may be those of a change that was interrupted.
         running: Generation that serves; None if none does.
         target: Generation to serve next.
+        lost: GPUs whose workers answer nothing, so that they count as no capacity.
     """
     wanted, demand = target.wanted, target.plan.graphs
     existing = _carrying(actual, running)
@@ -38,17 +39,21 @@ def ordered(actual: Actual, running: Generation | None, target: Generation) -> T
     )
     plan = replace(target.plan, gpus=placed_gpus(target.bundle.workers.values()))
     reloads, restarts = _reloads(existing, target)
-    generations = _generations(actual, existing, running, target)
+    generations = _generations(actual, existing, running, target, lost)
     return transition(problem, plan, wanted.options, reloads=reloads, restarts=restarts, generations=generations)
 
 
 def _generations(
-    actual: Actual, existing: Iterable[Worker], running: Generation | None, target: Generation
+    actual: Actual,
+    existing: Iterable[Worker],
+    running: Generation | None,
+    target: Generation,
+    lost: Collection[GpuId],
 ) -> Generations:
     """Returns the generations of the models that exist and of those that the target has."""
     present, wanted = _contents(existing), _contents(target.bundle.workers.values())
     if running is None:
-        return Generations(present, wanted, (), _answers(target))
+        return Generations(present, wanted, (), _answers(target), lost=frozenset(lost))
     graphs = target.wanted.graphs.keys() & running.bundle.graphs.keys()
     separate = frozenset(name for name in graphs if are_separate(running, target, name))
     wanted = {
@@ -60,7 +65,7 @@ def _generations(
         for name in graphs - separate
         if actual.fronts.get(name) == running.bundle.graphs[name].front and in_other_chains(running, target, name)
     )
-    return Generations(present, wanted, _answers(running), _answers(target), separate, reluctant)
+    return Generations(present, wanted, _answers(running), _answers(target), separate, reluctant, lost=frozenset(lost))
 
 
 def _contents(workers: Iterable[Worker]) -> dict[tuple[Place, str, str, str], Content]:

@@ -36,13 +36,13 @@ def available_rps(state: State) -> Mapping[str, float]:
 
 
 def troubles(state: State) -> tuple[str, ...]:
-    """Returns what is wrong with the servers, in a sentence each: lost, missing, silent, restarting, half restored."""
+    """Returns what is wrong with the servers, in a sentence each: lost, missing, silent, restarting, or left over."""
     restarting = {name: restarts.cause for name, restarts in state.restarts.items() if restarts.waiting}
     found = [f"{name} is restarting: {cause}" for name, cause in restarting.items()]
     found += [f"GPU {gpu} is lost" for gpu in sorted(state.lost)]
     found += [f"{name} does not answer" for name in sorted(state.stalled - restarting.keys())]
     if state.restore_at_s is not None:
-        found.append("the generation that serves is only partly restored, since the last change could not be undone")
+        found.append("the last change could not be completed or undone in full; the controller tries again")
     if state.phase is Phase.READY and state.running is not None:
         missing = sorted(state.running.bundle.workers.keys() - state.actual.workers.keys())
         found += [f"{name} is missing" for name in (*missing, *([] if state.actual.gateway else [GATEWAY]))]
@@ -61,12 +61,12 @@ def _unserved_parts(state: State, name: str, graph: CompiledGraph) -> Iterator[s
 
 
 def _served(state: State, task: TaskFront) -> bool:
-    """True if a route of the task leads to a worker that has the model and runs."""
+    """Returns True if a route of the task leads to a worker that has the model and runs."""
     return any(_leads(state, entry) for entry in state.actual.routes.get(task.name, ()))
 
 
 def _leads(state: State, entry: RouteEntry) -> bool:
-    """True if an entry of a route leads to a worker that has the model and runs."""
+    """Returns True if an entry of a route leads to a worker that has the model and runs."""
     return _usable(state, entry.worker) and any(
         model.name == entry.model for model in state.actual.workers[entry.worker].models
     )

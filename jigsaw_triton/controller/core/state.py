@@ -77,8 +77,8 @@ class State:
         rolling_back: True if the transition undoes a failed one.
         reorder: True if the stages that have not started must be computed again, since other variants serve or a GPU
             is lost.
-        restore_at_s: Time at which the running generation is restored, which a failed rollback left incomplete; None if
-            it is complete.
+        restore_at_s: Time at which the running generation is restored, because a rollback left it incomplete, or
+            servers of the one before could not be ended; None if there is no need.
         queued: Request of the user that waits for the change in progress to end.
         asked: Request of the user that the change in progress carries out; None if the load caused it.
         paused: True if the measured load causes no change.

@@ -27,6 +27,7 @@ from jigsaw_triton.controller.core.state import GATEWAY, Phase, State
 from jigsaw_triton.controller.core.switching import is_switching, may_switch, switched, with_arrivals, with_capacities
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import GpuId
+from jigsaw_triton.lists import limited
 
 
 def step(state: State, event: e.Event) -> Outcome:
@@ -125,7 +126,7 @@ def _absorb_failure(state: State, action: a.Action, failure: e.Failed, in_stage:
             if state.phase is not Phase.SOLVING:
                 return state, ()
             if action.lost:
-                error = f"{error} (planned without the lost GPUs {', '.join(map(str, sorted(action.lost)))})"
+                error = f"{error} (planned without the lost GPUs {limited(sorted(action.lost))})"
             # The same slow slices do not cause the same failure again and again.
             planned_slow = action.slow if action.restored is None else state.slow_planned
             state = replace(
@@ -156,25 +157,26 @@ def _absorb_failure(state: State, action: a.Action, failure: e.Failed, in_stage:
 def _absorb_lost(state: State, gpus: Collection[GpuId]) -> Outcome:
     """Notes which GPUs are lost. A canary ends, since part of what it compares may be gone.
 
-    The rest of a change is computed again, since requests may have to leave a generation sooner.
+    The rest of a change is computed again, since requests may have to leave a generation sooner, and workers on GPUs
+    that are back may answer.
     """
     before = state.lost
     state, reports = absorb_lost(state, gpus)
     newly, watch = sorted(state.lost - before), state.watch
     led: tuple[Output, ...] = ()
+    if state.lost != before and state.phase is Phase.CHANGING:
+        state = replace(state, reorder=True)
     if newly and state.phase not in (Phase.STOPPING, Phase.STOPPED):
-        state = replace(state, reorder=state.phase is Phase.CHANGING)
         under_way = state.stage.actions if state.stage is not None else ()
         if all(isinstance(action, a.BringUp | a.LoadModels) for action in under_way):
             # These may take minutes. The stages that set routes, or wait for requests, are short.
             state, led = lead_on(state)
         if not state.failed and leads_nowhere(state.running, state.pending, state.lost):
-            names = ", ".join(map(str, newly))
-            error = f"GPU {names} is lost, and the new generation cannot answer without it"
+            error = f"GPU {limited(newly)} is lost, and the new generation cannot answer without it"
             state = replace(state, failed=True, error=error, error_code=StateError.exit_code)
             led = (*led, a.Report("error", error, StateError.exit_code))
     if newly and watch is not None:
-        watch = watch.ended(Verdict(False, f"GPU {', '.join(map(str, newly))} is lost"))
+        watch = watch.ended(Verdict(False, f"GPU {limited(newly)} is lost"))
     state, verdict = _absorb_verdict(state, watch)
     return state, (*reports, *led, *verdict)
 
@@ -277,7 +279,7 @@ def _advance_ready(state: State) -> Outcome:
         return replan(state, state.running)
     state, outputs = follow_load(state)
     if state.phase is Phase.READY and state.running is not None and _restorable(state):
-        text = "restoring the generation that serves, since the last change could not be undone"
+        text = "restoring the generation that serves, since the last change could not be completed or undone in full"
         return restore(state, state.running), (*outputs, a.Report("transition", text))
     state, ended = _end_lingering(state)
     state, reviewing = review(state)

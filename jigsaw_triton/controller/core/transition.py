@@ -11,21 +11,22 @@ calling its tasks one by one, since only a worker with the same chain could take
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from jigsaw_triton.compiler.bundle import CompiledGraph, Worker, WorkerModel
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.counterparts import in_other_chains
 from jigsaw_triton.controller.core.gateway_content import (
+    at_any_time,
     by_kind,
+    followed,
     gateway_names,
     handed_over,
     lingering,
     missing,
+    obstructive,
     parting,
     task_names,
-    unused,
 )
 from jigsaw_triton.controller.core.generation import Canary, Generation
 from jigsaw_triton.controller.core.interim_routes import (
@@ -35,6 +36,7 @@ from jigsaw_triton.controller.core.interim_routes import (
     closing,
     handover,
     interim_routes,
+    opened,
 )
 from jigsaw_triton.controller.core.order import by_place, displaced, ordered
 from jigsaw_triton.controller.core.stage import Stage
@@ -76,16 +78,6 @@ def stages_to(
     return _Change(actual, running, goal, canary, lost).stages()
 
 
-def stages_down(actual: Actual) -> tuple[Stage, ...]:
-    """Returns the stages that stop everything."""
-    gateway: tuple[a.Action, ...] = (a.StopGateway(),) if actual.gateway else ()
-    stages = (
-        Stage("stop the gateway", gateway),
-        Stage("stop the workers and destroy their MIG instances", tuple(a.Retire(w) for w in actual.workers.values())),
-    )
-    return tuple(stage for stage in stages if stage.actions)
-
-
 class _Change:
     """Collects the stages of a change, and keeps a record of what exists after them.
 
@@ -115,13 +107,15 @@ class _Change:
 
     def stages(self) -> tuple[Stage, ...]:
         """Returns the stages."""
-        steps = ordered(self._actual, self._running, self._target).steps
+        steps = ordered(self._actual, self._running, self._target, self._lost).steps
         self._first = (*self._gateway(), *self._steps_workers())
-        if names := unused(self._actual, self._running, self._target):
+        if names := obstructive(self._actual, self._running, self._target):
             self._add("prepare the gateway", ())
-            self._add("remove the routes of a generation that failed before it served", _unload(names))
+            self._add("remove the routes of generations that do not serve", _unload(names))
         for number, step in enumerate(steps, 1):
             begin = len(self._stages)
+            if number == 1:
+                self._return(step)
             self._take(step)
             self._stages[begin:] = [replace(s, step=number, steps=len(steps)) for s in self._stages[begin:]]
         self._switch()
@@ -149,6 +143,19 @@ class _Change:
         workers = [w for w in self._target.bundle.workers.values() if w.place is None]
         missing = [a.BringUp(w) for w in workers if w.name not in self._actual.workers]
         return (*missing, *self._loads(workers))
+
+    def _return(self, first: Step) -> None:
+        """Adds workers that exist to the routes, as after a change that was broken off, or once a lost GPU is back.
+
+        If the first step takes workers out of service, it sets the routes anyway.
+        """
+        if self._canary is not None or first.kind == "geometry" or not first.beside:
+            return
+        self._moment = first.during
+        routes = self._actual.routes
+        if any(opened(route) - opened(routes[name]) for name, route in self._interim().items()):
+            self._take_apart(self._joining())
+            self._route("return workers to the routes", self._interim())
 
     def _take(self, step: Step) -> None:
         if step.stand_in and self._canary is not None:
@@ -239,8 +246,8 @@ class _Change:
         if not step.stand_in:
             return self._wanted.get((change.gpu, change.placement), [])
         running = self._running.bundle.workers if self._running is not None else {}
-        known = (running, self._target.bundle.workers, self._actual.workers)
-        return stand_ins(change, self._target.wanted.cluster, known)
+        planned = (running, self._target.bundle.workers)
+        return stand_ins(change, self._target.wanted.cluster, planned, self._actual.workers)
 
     def _workers_at(self, changes: Iterable[Change], kind: str) -> list[Worker]:
         existing = by_place(self._actual.workers.values())
@@ -262,7 +269,8 @@ class _Change:
         self._add("drain these workers", [a.Drain(worker, _names(models)) for worker, models in leaving.items()])
 
     def _interim(self, leaving: Collection[Served] = ()) -> Routes:
-        return interim_routes(self._answering(), self._running, self._target, self._moment, leaving)
+        routes = interim_routes(self._answering(), self._running, self._target, self._moment, leaving)
+        return followed(self._actual, self._running, routes)
 
     def _joining(self) -> set[str]:
         """Returns the graphs for which the new generation answers requests although it lacks the running chains."""
@@ -296,17 +304,20 @@ class _Change:
     def _take_apart(self, chained: Iterable[str]) -> None:
         """Makes running graphs call tasks one by one, because workers of their chains must make room."""
         forms = parting(self._actual, self._running, chained)
-        if not forms:
+        if self._running is None or not forms:
             return
         existing = self._actual.models.keys() | self._actual.routes.keys()
         stay = {name for _, apart in forms.values() for name in gateway_names(apart)}
         gone = [name for graph, _ in forms.values() for name in gateway_names(graph) if name in existing - stay]
+        gone += [
+            name for name in lingering(self._actual, self._running)[1] if at_any_time(name) in map(at_any_time, gone)
+        ]
         pipelines, tasks = by_kind(self._actual, gone)
         self._add(
             "add routes for the single tasks of chains", self._loads_gateway(apart for _, apart in forms.values())
         )
         self._route("add the new workers to these routes", self._interim())
-        flips = [a.Flip(n, apart.front, _samples(self._running, n)) for n, (_, apart) in forms.items()]
+        flips = [a.Flip(n, apart.front, self._running.samples(n)) for n, (_, apart) in forms.items()]
         self._add("switch the fronts to calling these tasks one by one", flips)
         self._add("unload the pipelines that call chains", _unload(pipelines))
         self._add("remove the routes of chains", _unload(tasks))
@@ -320,7 +331,7 @@ class _Change:
         self._share()
         bundle = self._target.bundle
         flips = [
-            a.Flip(name, graph.front, _samples(self._target, name))
+            a.Flip(name, graph.front, self._target.samples(name))
             for name, graph in bundle.graphs.items()
             if self._actual.fronts.get(name) != graph.front
         ]
@@ -349,7 +360,7 @@ class _Change:
         if self._canary is not None and self._running is not None:
             fronts = {name: graph.front for name, graph in self._target.bundle.graphs.items()}
             compared = [
-                a.Compare(name, front, _samples(self._target, name))
+                a.Compare(name, front, self._target.samples(name))
                 for name, front in fronts.items()
                 if name in self._running.bundle.graphs
             ]
@@ -387,12 +398,6 @@ class _Change:
         self._leave(w for name, w in self._actual.workers.items() if name not in self._target.bundle.workers)
         standby = [replace(worker, models=worker.standby) for worker in self._target.bundle.workers.values()]
         self._add("load standby variants", self._loads(standby))
-
-
-def _samples(generation: Generation | None, graph: str) -> Mapping[str, Path]:
-    """Returns the files of a graph's sample request; none unless every input has one."""
-    known = generation.wanted.graphs.get(graph) if generation is not None else None
-    return known.samples if known is not None and known.samples.keys() == known.inputs.keys() else {}
 
 
 def _unload(names: tuple[str, ...]) -> tuple[a.Action, ...]:

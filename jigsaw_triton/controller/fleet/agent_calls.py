@@ -37,10 +37,14 @@ class AgentCalls:
         socket: Unix socket that leads to the agent.
         deployment: Identity of the deployment.
         epoch: Returns the epoch of the controller: its number, and digits that tell it from another one of this number.
+        copies: Folder of the copies of deployed files, which relative paths of files to send name.
     """
 
-    def __init__(self, node: str, socket: Path, deployment: str, epoch: Callable[[], str]) -> None:
+    def __init__(
+        self, node: str, socket: Path, deployment: str, epoch: Callable[[], str], copies: Path = Path()
+    ) -> None:
         self.deployment = deployment
+        self._copies = copies
         self.epoch = epoch
         self._node = node
         self._socket = socket
@@ -59,29 +63,29 @@ class AgentCalls:
 
     async def put(self, path: str, content: bytes | Path, offset: int) -> None:
         """Sends a file, or its rest from an offset in bytes."""
-        body = content[offset:] if isinstance(content, bytes) else _chunks(content, offset)
+        body = content[offset:] if isinstance(content, bytes) else _chunks(self._copies / content, offset)
         # The time of a large file depends on the network; the proxies end a transfer that stalls.
         await self.call("PUT", path, body, query={"offset": str(offset)}, timeout_s=None)
 
-    async def send(self, digest: str, content: bytes | Path, offset: int, is_lost: Callable[[], bool]) -> None:
+    async def send(self, digest: str, content: bytes | Path, offset: int, ends: Callable[[], bool]) -> None:
         """Sends a file by its digest, or its rest from an offset in bytes.
 
         Args:
             digest: SHA-256 of the file.
             content: The file.
             offset: Number of bytes that the agent has.
-            is_lost: Returns true if the node is lost, which ends the transfer.
+            ends: Returns true if the transfer must end early, such as when the node is lost.
 
         Raises:
-            AwayError: The agent does not answer, or the node is lost.
+            AwayError: The agent does not answer, or the transfer ended early.
             JigsawError: The agent refuses, with this error.
         """
         sending = asyncio.ensure_future(self.put(f"/contents/{digest}", content, offset))
         try:
             # A call that sends has no timeout, and an agent that hangs may keep it open.
             while not (await asyncio.wait((sending,), timeout=_LOOK_S))[0]:
-                if is_lost():
-                    raise AwayError("the node was lost while it got files", where=f"node {self._node}")
+                if ends():
+                    raise AwayError("the transfer of a file was interrupted", where=f"node {self._node}")
             await sending
         finally:
             sending.cancel()

@@ -41,8 +41,8 @@ class AgentOrders:
     Args:
         node: Name of the node, for messages.
         calls: Client of the agent.
-        is_lost: Returns true if the node counts as lost. Orders then fail.
-        doubt: Called if the node may have done more than is known, and must be brought in line when it answers.
+        is_lost: Function that returns True if the node counts as lost. Orders then fail.
+        doubt: Callback for a node that may have done more than is known, and must be brought in line when it answers.
     """
 
     def __init__(self, node: str, calls: AgentCalls, is_lost: Callable[[], bool], doubt: Callable[[], None]) -> None:
@@ -86,7 +86,7 @@ class AgentOrders:
 
         Args:
             kind: Name of the operation.
-            body: Its arguments.
+            body: Arguments of the operation.
             made: Files that it needs; None if it needs none.
 
         Raises:
@@ -104,7 +104,7 @@ class AgentOrders:
 
         Args:
             kind: Name of the operation.
-            body: Its arguments.
+            body: Arguments of the operation.
             made: Files that it needs; None if it needs none.
             line: Name of the alignment that this order begins; empty for any other order.
             wait_limit_s: Seconds to wait for an agent that does not answer, unless the node is lost before; None for

@@ -7,6 +7,7 @@ removes the files.
 
 import contextlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,15 @@ def parse(name: str, text: str) -> Condemned | Damaged:
             return Damaged(name, f"it names another worker, {worker!r}")
         case _:
             return Damaged(name, "it lacks worker, model, reason or inode")
+
+
+def has_files(folder: Path) -> bool:
+    """Returns True if a folder has files. It is quick enough for an event loop."""
+    try:
+        with os.scandir(folder) as files:
+            return next(files, None) is not None
+    except OSError:
+        return False
 
 
 def take(folder: Path) -> list[Condemned | Damaged]:

@@ -140,7 +140,7 @@ class Connection:
             self._report("error", f"the gateway cannot call workers of other nodes: {error}")
 
     async def is_reachable(self, node: str) -> bool:
-        """Returns true if the proxy of a node answered the last health check."""
+        """Returns True if the proxy of a node answered the last health check."""
         return self._side is not None and node in await self._side.reachable()
 
     async def reason(self, node: str) -> str:

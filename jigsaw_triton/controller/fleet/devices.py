@@ -23,7 +23,7 @@ class Devices:
     def __init__(self, servers: Mapping[str, Server], pool: MigPool) -> None:
         self._servers = servers
         self._pool = pool
-        self._homeless: set[tuple[str, str]] = set()
+        self._absent: set[tuple[str, str]] = set()
 
     async def lost(self, driver: MigDriver, cluster: Cluster) -> frozenset[GpuId]:
         """Returns the GPUs of a cluster that are lost. Kills workers whose MIG instance no longer exists.
@@ -33,13 +33,13 @@ class Devices:
         """
         surveyed = await asyncio.to_thread(driver.survey, cluster)
         there = {instance.uuid for instance in await asyncio.to_thread(driver.instances)}
-        homeless = {(n, s.uuid) for n, s in self._servers.items() if s.uuid.startswith(_MIG) and s.uuid not in there}
+        absent = {(n, s.uuid) for n, s in self._servers.items() if s.uuid.startswith(_MIG) and s.uuid not in there}
         # The driver does not read its list atomically. An instance is gone only if two lists lack it. The
         # dead server of a worker in restart keeps the UUID of its lost instance until another one runs.
-        gone = [(name, uuid) for name, uuid in sorted(homeless & self._homeless) if self._pool.uuid(name) == uuid]
+        gone = [(name, uuid) for name, uuid in sorted(absent & self._absent) if self._pool.uuid(name) == uuid]
         for name, uuid in gone:
             await self._pool.forget(name, uuid)
             if (server := self._servers.get(name)) is not None and server.uuid == uuid:
                 server.kill("its MIG instance no longer exists")
-        self._homeless = homeless
+        self._absent = absent
         return frozenset(gpu.id for gpu in cluster.gpus) - {gpu.id for gpu in surveyed.gpus}

@@ -10,6 +10,7 @@ import logging
 import platform
 from pathlib import Path
 
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.fleet.replication import Replication
@@ -59,10 +60,8 @@ class Fencing:
 
     async def stop(self) -> None:
         """Stops looking after the fences."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
-            self._task = None
+        await end_tasks(self._task)
+        self._task = None
 
     async def _run(self) -> None:
         while True:

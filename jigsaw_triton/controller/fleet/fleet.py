@@ -25,6 +25,7 @@ from jigsaw_triton.controller.fleet.replication import Replication
 from jigsaw_triton.controller.fleet.server import Server
 from jigsaw_triton.controller.fleet.trace_export import TraceExport
 from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.model_files import ModelFiles
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.persistence.state_copy import copied
 from jigsaw_triton.errors import JigsawError
@@ -58,6 +59,7 @@ class Fleet:
         gateway: Gateway.
         nodes: The other machines.
         traces: Export of traces.
+        files: Copies of the files of deployed models.
         replication: Standby of the gateway on one of them.
     """
 
@@ -75,6 +77,7 @@ class Fleet:
     ) -> None:
         self._paths = paths
         self._journal = journal
+        self.files = ModelFiles(paths.contents)
         self._cluster: Cluster | None = None
         self._gateway_image: Image | None = None
         self._own = LocalNode(paths, installation, journal, secret, notify, survives=survives)

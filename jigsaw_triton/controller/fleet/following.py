@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
 from jigsaw_triton.controller.fleet.agent_orders import HEADLESS_S, RETRY_S
@@ -33,10 +34,10 @@ class Following:
         name: Name of the node.
         calls: Client of its agent.
         notify: Callback for events that concern its workers.
-        reachable: Returns true if the node itself answers, whether or not its agent does.
-        changed: Called when workers begin or end, and when the node is lost or back.
+        reachable: Function that returns True if the node itself answers, whether or not its agent does.
+        changed: Callback for workers that begin or end, and for a node that is lost or back.
         succession: Place of this controller among those of its deployment.
-        bring_in_line: Brings the node in line, which includes `meet`.
+        bring_in_line: Function that brings the node in line, which includes `meet`.
         running: Workers that ran there when an earlier controller last knew.
 
     Attributes:
@@ -73,7 +74,7 @@ class Following:
         self._heard_s = time.monotonic()
 
     @property
-    def silent_s(self) -> float:
+    def unanswered_s(self) -> float:
         """Seconds since the agent last answered."""
         return time.monotonic() - self._heard_s
 
@@ -94,10 +95,8 @@ class Following:
 
     async def stop(self) -> None:
         """Stops following the node."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
-            self._task = None
+        await end_tasks(self._task)
+        self._task = None
 
     async def meet(self) -> None:
         """Takes the agent that runs there now for the one that is followed, from the present on."""
@@ -134,10 +133,10 @@ class Following:
                 self._heard_s = in_line_s = time.monotonic()
                 said = ""
             except AwayError as error:
-                silent_s = self.silent_s
-                if not self.away and await self._is_lost(silent_s):
+                unanswered_s = self.unanswered_s
+                if not self.away and await self._is_lost(unanswered_s):
                     await self._lose(error.message)
-                elif not self.away and silent_s > AWAY_S:
+                elif not self.away and unanswered_s > AWAY_S:
                     self._note_agent(answers=False)
                 await asyncio.sleep(RETRY_S)
             except ReplacedError as error:
@@ -194,9 +193,9 @@ class Following:
             self._notify(e.Noticed("gpu", f"node {self._name} is back"))
             await self._changed()
 
-    async def _is_lost(self, silent_s: float) -> bool:
-        """Returns true if the node counts as lost, given the seconds since its agent last answered."""
-        return silent_s > HEADLESS_S or (silent_s > AWAY_S and not await self._reachable())
+    async def _is_lost(self, unanswered_s: float) -> bool:
+        """Returns True if the node counts as lost, given the seconds since its agent last answered."""
+        return unanswered_s > HEADLESS_S or (unanswered_s > AWAY_S and not await self._reachable())
 
     async def _heard(self, found: Json) -> None:
         if found["agent"] != self._agent or found["at"] < self._seen_at:

@@ -3,7 +3,7 @@
 The whole content is sent each time; files go apart, by the digest of their content, so that only new ones are sent.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -110,16 +110,17 @@ def standby_content(
     )
 
 
-def sealed_content(content: GatewayContent, digest: Digest, state: bytes) -> Sealed:
+def sealed_content(content: GatewayContent, digest: Digest, state: bytes, copies: Collection[str] = ()) -> Sealed:
     """Returns the content of a gateway as it travels. Blocks while it reads files.
 
     Args:
         content: The content.
         digest: Function that returns the SHA-256 of a file.
         state: Copy of the controller's state, by `state_copy.copied`, which goes along.
+        copies: Names of the copies of deployed files, which the next controller needs. They are sent last.
     """
     copy = sha256(state).hexdigest()
-    contents: dict[str, bytes | Path] = {copy: state}
+    contents: dict[str, bytes | Path] = {copy: state} | {name: Path(name) for name in copies}
     steps = [sealed(worker, digest) for worker in content.steps]
     data = {
         "models": [sealed_folder(folder, digest, contents) for folder in content.models],
@@ -136,6 +137,7 @@ def sealed_content(content: GatewayContent, digest: Digest, state: bytes) -> Sea
         "image": asdict(content.image) if content.image is not None else None,
         "memory_mib": content.memory_mib,
         "state": copy,
+        "copies": sorted(copies),
     }
     for step in steps:
         contents |= step.contents
@@ -146,7 +148,7 @@ def opened_content(data: Json, content: Callable[[str], Path]) -> GatewayContent
     """Returns the content of `sealed_content`.
 
     Args:
-        data: Its JSON.
+        data: JSON of the content.
         content: Function that returns the file with the content of a digest.
     """
     image = data["image"]
@@ -164,6 +166,11 @@ def opened_content(data: Json, content: Callable[[str], Path]) -> GatewayContent
         image=ServerImage(**image) if image is not None else None,
         memory_mib=data["memory_mib"],
     )
+
+
+def copy_digests(data: Json) -> tuple[str, ...]:
+    """Returns the digests of the files that only the next controller needs. Earlier releases name none."""
+    return tuple(data.get("copies", ()))
 
 
 def content_digests(data: Json) -> Iterator[str]:

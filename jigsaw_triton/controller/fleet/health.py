@@ -8,7 +8,7 @@ from typing import Any
 
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.state import GATEWAY
-from jigsaw_triton.controller.fleet.condemned import POLL_S, Condemned, Damaged, listens, take
+from jigsaw_triton.controller.fleet.condemned import POLL_S, Condemned, Damaged, has_files, listens, take
 from jigsaw_triton.controller.fleet.liveness import Change, Liveness
 from jigsaw_triton.controller.fleet.progress import Progress, work_of
 from jigsaw_triton.controller.fleet.server import Server
@@ -25,7 +25,7 @@ _DEAD_S, _DEAD_AT_LOAD_S = 0.5, 6.0
 Processes that Triton ends itself exist as dead ones for a moment, and Triton notices one that dies during loading after
 three seconds."""
 
-_STUCK_S = 60.0
+STUCK_S = 60.0
 """Seconds without processor time or input after which the process of a model that is being loaded counts as hanging."""
 
 CONDEMNED = "the gateway condemned it"
@@ -47,7 +47,8 @@ class Health:
 
     Attributes:
         gateway_memory_mib: Limit of the gateway's heap in MiB; 0 for none.
-        elsewhere: Kills a worker of another node that the gateway condemns, given its name and the reason.
+        elsewhere: Function that kills a worker of another node that the gateway condemns, given its name and the
+            reason.
     """
 
     def __init__(self, paths: Paths, servers: Mapping[str, Server], notify: Callable[[e.Event], None]) -> None:
@@ -86,7 +87,7 @@ class Health:
         dead_since_s: dict[int, float] = {}
         models: dict[int, str] = {}
         probes: dict[int, asyncio.Task[bool]] = {}
-        progress = Progress(_STUCK_S, time.monotonic)
+        progress = Progress(STUCK_S, time.monotonic)
         liveness = Liveness(_STALLED_S, _UNRESPONSIVE_S, time.monotonic)
         while self._servers:
             await asyncio.sleep(_HEALTH_POLL_S)
@@ -109,7 +110,7 @@ class Health:
             for number in progress.looked(loading):
                 stuck = living[stubs[number].server][1]
                 stuck.stuck = True
-                stuck.kill(f"its model {stubs[number].model} made no progress for {_STUCK_S:g} s while it was loaded")
+                stuck.kill(f"its model {stubs[number].model} made no progress for {STUCK_S:g} s while it was loaded")
             self._limit_memory(self._servers.get(GATEWAY))
             for number, status in dead.items():
                 _, server = living[stubs[number].server]
@@ -144,6 +145,8 @@ class Health:
         """Kills servers that the gateway has taken out of service. They are then restarted like any that die."""
         while self._servers:
             await asyncio.sleep(POLL_S)
+            if not has_files(self._paths.condemned):
+                continue
             for found in await asyncio.to_thread(take, self._paths.condemned):
                 await self._end_condemned(found)
 

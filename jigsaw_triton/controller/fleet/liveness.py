@@ -44,11 +44,11 @@ class Liveness:
         if answered:
             self._forget(pid)
             return Change.ANSWERED if stalled else None
-        silent_s = self._clock() - self._since.setdefault(pid, self._clock())
-        if silent_s >= self._overdue_s:
+        unanswered_s = self._clock() - self._since.setdefault(pid, self._clock())
+        if unanswered_s >= self._overdue_s:
             self._forget(pid)
             return Change.OVERDUE
-        if silent_s >= self._stalled_s and not stalled:
+        if unanswered_s >= self._stalled_s and not stalled:
             self._stalled.add(pid)
             return Change.STALLED
         return None

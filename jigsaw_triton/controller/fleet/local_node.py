@@ -197,7 +197,7 @@ class LocalNode:
             name: Name of the server.
             wanted: Names of the models that it must have now.
             keep: Names of the models that it may have.
-            admit: Called once the server has been seen to have all of them.
+            admit: Callback for the moment at which the server is first seen to have all of them.
         """
         server = self.servers.by_name[name]
         server.wanted = set(wanted)

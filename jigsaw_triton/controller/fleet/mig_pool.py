@@ -167,17 +167,17 @@ class MigPool:
             await self._end(name, pooled)
 
     def uuid(self, worker: str) -> str:
-        """UUID of a worker's instance; empty if it has none."""
+        """Returns the UUID of a worker's instance; empty if it has none."""
         return self._pool[self._of[worker]].uuid if worker in self._of else ""
 
     def daemon_env(self, worker: str) -> Mapping[str, str]:
-        """Variables of the clients of the MPS daemon of a worker's instance; none if the instance has no daemon."""
+        """Returns the variables of clients of the MPS daemon of a worker's instance; none if it has no daemon."""
         name = self._of.get(worker)
         daemon = self._pool[name].daemon if name is not None else None
         return daemon.env if daemon is not None else {}
 
     async def daemon(self, worker: str) -> MpsDaemon | None:
-        """MPS daemon of a worker's instance, restarted if it has ended or hangs; None if the instance has none."""
+        """Returns the MPS daemon of a worker's instance, restarted if it has ended or hangs; None if it has none."""
         name = self._of.get(worker)
         if name is None:
             return None

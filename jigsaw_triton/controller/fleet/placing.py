@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.controller.fleet.following import AWAY_S
 from jigsaw_triton.controller.fleet.ray_engine import RayEngine
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
@@ -25,9 +26,9 @@ class Placing:
         ray: Ray cluster.
         deployment: Identity of the deployment.
         authority: Folder of the deployment's own authority; see `RayEngine`.
-        nodes: Returns the nodes.
-        connected: Returns the agents that the nodes are connected to.
-        connect: Connects the nodes to these agents.
+        nodes: Function that returns the nodes.
+        connected: Function that returns the agents that the nodes are connected to.
+        connect: Function that connects the nodes to these agents.
 
     Attributes:
         asked: Agents that Ray was asked for last, or that an earlier controller has placed; None if none were.
@@ -75,8 +76,7 @@ class Placing:
 
     async def stop(self) -> None:
         """Ends the placing. Agents that run go on."""
-        self._task.cancel()
-        await asyncio.wait((self._task,))
+        await end_tasks(self._task)
 
     async def remove(self) -> tuple[JigsawError, ...]:
         """Has Ray start none of the agents again; they go on. Returns what went wrong."""
@@ -92,13 +92,13 @@ class Placing:
             if self.asked is None or connected is None:
                 continue
             try:
-                silent = {n.name for n in self._nodes() if n.silent_s > AWAY_S} | await self._engine.outdated()
+                away = {n.name for n in self._nodes() if n.unanswered_s > AWAY_S} | await self._engine.outdated()
                 # Nobody starts the agent of a node that has left the cluster.
-                silent &= {name for name, _ in self.asked.addresses}
-                if not silent:
+                away &= {name for name, _ in self.asked.addresses}
+                if not away:
                     delay_s = _PLACE_S
                     continue
-                placed = await self._engine.place(self.asked, silent)
+                placed = await self._engine.place(self.asked, away)
                 for node, error in placed.errors.items():
                     log.warning("node %s: %s", node, error)
                 known = {**self._addresses(), **placed.addresses}

@@ -49,8 +49,8 @@ class RemoteNode:
         calls: Client of its agent.
         digest: Function that returns the SHA-256 of a file.
         notify: Callback for events that concern its workers.
-        reachable: Returns true if the node itself answers, whether or not its agent does.
-        changed: Called when workers begin or end, and when the node is lost or back.
+        reachable: Function that returns True if the node itself answers, whether or not its agent does.
+        changed: Callback for workers that begin or end, and for a node that is lost or back.
         succession: Place of this controller among those of its deployment.
         running: Workers that ran there when an earlier controller last knew.
 
@@ -99,9 +99,9 @@ class RemoteNode:
         return self._following.headless
 
     @property
-    def silent_s(self) -> float:
+    def unanswered_s(self) -> float:
         """Seconds since its agent last answered."""
-        return self._following.silent_s
+        return self._following.unanswered_s
 
     @property
     def workers(self) -> Mapping[str, Worker]:

@@ -50,9 +50,9 @@ class RemoteNodes:
 
     Attributes:
         digest: Function that returns the SHA-256 of a file.
-        on_change: Called when workers begin or end, and when a node is lost or back.
-        on_replaced: Called once a controller on another machine has replaced this one.
-        on_surpass: Called after this controller has begun a later epoch.
+        on_change: Callback for workers that begin or end, and for a node that is lost or back.
+        on_replaced: Callback for the controller on another machine that has replaced this one.
+        on_surpass: Callback for a later epoch that this controller has begun.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class RemoteNodes:
 
         Args:
             node: The node.
-            give_up_at: Time of the monotonic clock until which the agent may be silent.
+            give_up_at: Time of the monotonic clock until which the agent need not answer.
 
         Raises:
             AwayError: It does not answer. The error has the reason that the transport knows.
@@ -346,7 +346,13 @@ class RemoteNodes:
             if name not in self._nodes:
                 self._nodes[name] = RemoteNode(
                     name,
-                    AgentCalls(name, self._connection.agent_socket(name), succession.deployment, succession.epoch),
+                    AgentCalls(
+                        name,
+                        self._connection.agent_socket(name),
+                        succession.deployment,
+                        succession.epoch,
+                        self._paths.contents,
+                    ),
                     self.digest,
                     self._notify,
                     partial(self._connection.is_reachable, name),

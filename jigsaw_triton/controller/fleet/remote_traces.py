@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.runtime.trace import FOLDER, WORKERS, TraceFile, run_from_json
 
@@ -40,9 +41,7 @@ class RemoteTraces:
     async def stop(self) -> None:
         """Ends the fetching. The call may be repeated."""
         fetching, self._fetching = self._fetching, None
-        if fetching is not None:
-            fetching.cancel()
-            await asyncio.wait((fetching,))
+        await end_tasks(fetching)
 
     async def _fetch(self) -> None:
         while True:

@@ -10,9 +10,10 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.fleet.agent_calls import AwayError
@@ -20,9 +21,11 @@ from jigsaw_triton.controller.fleet.gateway_content import GatewayContent, seale
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.fleet.wire import Json, Sealed
+from jigsaw_triton.controller.persistence.model_files import names
 from jigsaw_triton.errors import JigsawError, ServerError
 from jigsaw_triton.gpus.gateway import StandbyGateway
 from jigsaw_triton.gpus.model import Cluster
+from jigsaw_triton.graph.model import TaskGraph
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +70,9 @@ class Replication:
         self._notify = notify
         self._cluster: Cluster | None = None
         self._actual: Actual | None = None
-        self._graphs: tuple[str, ...] = ()
+        self._graphs: Mapping[str, TaskGraph] = {}
+        self._lacking: dict[str, int] = {}
+        """Digests of the files that the standby's node lacks for the next controller, and bytes that it has of each."""
         self._number = 0
         self._sent: Json | None = None
         self._version, self._served, self._turned, self._saved = 1, 0, 0, 0
@@ -86,13 +91,20 @@ class Replication:
 
     @property
     def in_line(self) -> bool:
-        """True if the standby serves what the gateway serves and has the controller's state, or if there is none."""
+        """True if the standby serves what the gateway serves and its node has all for a takeover, or if there is none.
+
+        That is the controller's state, and the copies of the files of models.
+        """
+        return self._standby is None or (self._follows and not self._lacking)
+
+    @property
+    def _follows(self) -> bool:
         return self._standby is None or self._served == self._saved == self._version
 
     async def wait_in_line(self, timeout_s: float) -> None:
         """Waits until the standby serves what the gateway serves, or until the timeout."""
         give_up_at = time.monotonic() + timeout_s
-        while not self.in_line and time.monotonic() < give_up_at:  # noqa: ASYNC110 - several things change it
+        while not self._follows and time.monotonic() < give_up_at:  # noqa: ASYNC110 - several things change it
             await asyncio.sleep(_POLL_S)
 
     def status(self) -> dict[str, Any] | None:
@@ -128,25 +140,24 @@ class Replication:
             # An order that is on its way, or that follows a change meanwhile, would start it again.
             self._ending = True
             try:
-                await self._stop_following()
+                await self.stop()
                 await self._end_at(before.node)
             finally:
                 self._ending = False
         self._follow()
 
-    def follow(self, actual: Actual, graphs: Iterable[str], generation: int = 0) -> None:
+    def follow(self, actual: Actual, graphs: Mapping[str, TaskGraph], generation: int = 0) -> None:
         """Sets what the gateway serves, which the standby follows.
 
         Args:
             actual: Servers, models and routes that exist.
-            graphs: Names of the served graphs.
+            graphs: Served graphs, by name.
             generation: Number of the generation that serves. The first copy with it goes along at once.
         """
-        names = tuple(sorted(graphs))
         if not actual.gateway:
             self._ending = False
-        if actual is not self._actual or (names, generation) != (self._graphs, self._generation):
-            self._actual, self._graphs, self._generation = actual, names, generation
+        if actual is not self._actual or (graphs.keys(), generation) != (self._graphs.keys(), self._generation):
+            self._actual, self._graphs, self._generation = actual, graphs, generation
             self._follow()
 
     def renew(self) -> None:
@@ -199,13 +210,14 @@ class Replication:
     async def end(self) -> None:
         """Ends the standby, with the gateway. It stays so until the gateway no longer exists."""
         self._ending = True
-        await self._stop_following()
+        await self.stop()
         if self._standby is not None:
             await self._end_at(self._standby.node)
 
     async def stop(self) -> None:
         """Stops following the gateway. The standby goes on."""
-        await self._stop_following()
+        await end_tasks(self._task)
+        self._task = None
 
     def _follow(self) -> None:
         self._version += 1
@@ -214,12 +226,6 @@ class Replication:
         known = self._standby is not None and self._actual is not None
         if known and self._task is None and not self._ending:
             self._task = asyncio.create_task(self._run(), name="follow the gateway")
-
-    async def _stop_following(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
-            self._task = None
 
     async def _run(self) -> None:
         while True:
@@ -252,8 +258,9 @@ class Replication:
             return False
         version = self._version
         settled, self._turned = self._turned == version, version
+        graphs = tuple(sorted(self._graphs))
         content = standby_content(
-            actual, self._graphs, cluster, self._nodes.remote_workers(), self._nodes.addresses, self._nodes.epoch
+            actual, graphs, cluster, self._nodes.remote_workers(), self._nodes.addresses, self._nodes.epoch
         )
         made = await asyncio.to_thread(self._sealed, content, settled) if content is not None else None
         sent = made.json if made is not None else {}
@@ -272,6 +279,7 @@ class Replication:
                 if self._behind:
                     self._behind = False
                     self._notify(e.Noticed("standby", f"the standby gateway on node {node.name} follows again"))
+                await self._send_copies(node, made)
                 break
             if self._said["order"] != [self._nodes.epoch, self._number]:
                 # Its agent has been restarted.
@@ -282,15 +290,30 @@ class Replication:
         now_s, generation = time.monotonic(), self._generation
         if settled or generation != self._copied_generation or now_s - self._copied_at_s >= _COPY_S:
             self._copied, self._copied_at_s, self._copied_generation = self._copy(), now_s, generation
-        return sealed_content(content, self._nodes.digest, self._copied)
+        return sealed_content(content, self._nodes.digest, self._copied, names(self._graphs))
 
     async def _tell(self, node: RemoteNode, made: Sealed | None) -> None:
         """Gives an order, and sends the files that the node lacks."""
         order = {"number": self._number, "content": made.json if made is not None else None}
-        while missing := (await node.calls.post("/gateway", order))["missing"]:
+        while missing := (answer := await node.calls.post("/gateway", order))["missing"]:
             for digest, arrived in missing.items():
                 assert made is not None
                 await node.calls.send(digest, made.contents[digest], arrived, lambda: node.away)
+        self._lacking = answer.get("later", {})
+
+    async def _send_copies(self, node: RemoteNode, made: Sealed | None) -> None:
+        """Sends the files that the next controller needs. The next order does not wait for them."""
+        for digest, arrived in tuple(self._lacking.items()):
+            assert made is not None
+            try:
+                await node.calls.send(
+                    digest, made.contents[digest], arrived, lambda: node.away or self._changed.is_set()
+                )
+            except AwayError:
+                if not self._changed.is_set():
+                    raise
+                return
+            del self._lacking[digest]
 
     async def _end_at(self, name: str) -> None:
         """Ends a standby on a node. One that does not answer ends it when it is brought in line."""

@@ -12,7 +12,7 @@ class Running:
     """A worker that runs on a node.
 
     Attributes:
-        process: Its process.
+        process: Process of the worker.
         incarnation: Text that differs for each process of the worker.
     """
 

@@ -47,6 +47,7 @@ class Server:
         stuck: True if it was killed because a model made no progress while it was loaded.
         limited: True if its heap is limited except while it loads models.
         unseen: True until it is known which models an earlier controller has it load.
+        copies: Folder of the copies of deployed files, which models name.
     """
 
     process: ServerProcess
@@ -63,6 +64,7 @@ class Server:
     stuck: bool = False
     limited: bool = False
     unseen: bool = False
+    copies: Path = Path()
 
     def kill(self, cause: str) -> None:
         """Kills the server, which is then restarted like any server that dies.
@@ -94,7 +96,7 @@ class Server:
         loaded: list[str] = []
         try:
             for model in models:
-                await asyncio.to_thread(write_model, model, self.repository)
+                await asyncio.to_thread(write_model, model, self.repository, self.copies)
                 loaded.append(model.name)
                 await self.load(model.name)
             await self.verify(loaded)

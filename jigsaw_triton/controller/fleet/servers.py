@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.state import GATEWAY
 from jigsaw_triton.controller.fleet.health import Health
@@ -116,9 +117,8 @@ class Servers:
     async def end_reconciling(self, name: str) -> None:
         """Cancels the task that checks the models of an adopted server, which may hold the server's lock for long."""
         server = self.by_name.get(name)
-        if server is not None and server.reconciling is not None:
-            server.reconciling.cancel()
-            await asyncio.wait((server.reconciling,))
+        if server is not None:
+            await end_tasks(server.reconciling)
 
     async def change(
         self, name: str, change: Callable[[Server], Awaitable[None]], *, replaced_s: float = _REPLACED_S
@@ -157,6 +157,8 @@ class Servers:
     def _register(self, process: ServerProcess, command: Command, repository: Path, uuid: str) -> Server:
         name = process.name
         client = TritonClient.of(command)
-        server = Server(process, client, repository, self._fence, uuid, limited=name == GATEWAY)
+        server = Server(
+            process, client, repository, self._fence, uuid, limited=name == GATEWAY, copies=self._paths.contents
+        )
         self.by_name[name] = server
         return server

@@ -1,11 +1,10 @@
 """Disk space and shared memory that a new plan needs, checked before any of its servers starts."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from jigsaw_triton.compiler.bundle import Artifact, Bundle, ModelFolder, WorkerModel
+from jigsaw_triton.compiler.bundle import Bundle, ModelFolder, WorkerModel
 from jigsaw_triton.errors import InputError
 
 SHM = Path("/dev/shm")
@@ -22,14 +21,13 @@ _PROCESS_BYTES = 2**20
 _PYTHON = b'backend: "python"'
 
 
-def check_space(bundle: Bundle, running: Bundle | None, state: Path, shm: Path = SHM) -> None:
+def check_space(bundle: Bundle, running: Bundle | None, state: Path) -> None:
     """Checks that there is space on this machine for what a bundle adds to the running one.
 
     Args:
         bundle: Bundle of the new plan.
         running: Bundle that serves, whose models need no more space; None if none does.
         state: State folder of the deployment.
-        shm: Folder of the shared memory.
 
     Raises:
         InputError: The file system of the state folder or the shared memory is too small.
@@ -37,20 +35,19 @@ def check_space(bundle: Bundle, running: Bundle | None, state: Path, shm: Path =
     here = [name for name, worker in bundle.workers.items() if not worker.remote]
     started = [name for name in here if running is None or name not in running.workers]
     models = _added(bundle, running)
-    need = _SERVER_BYTES * len(started) + sum(_disk_bytes(folder, state) for folder in _folders(bundle, models))
+    need = _SERVER_BYTES * len(started) + sum(_disk_bytes(folder) for folder in _folders(bundle, models))
     _require(
         need,
         f"the models and logs of this plan need {_mib(need)} of disk",
         state,
-        "free some space, or choose another folder with --state: on the file system of the model files, these are "
-        "linked instead of copied",
+        "free some space, or choose another folder with --state",
     )
     processes = sum(m.instances for m in models if _PYTHON in _config(m.folder))
     need = _PROCESS_BYTES * processes
     _require(
         need,
         f"the {processes} new processes of Python models need {_mib(need)} of shared memory",
-        shm,
+        SHM,
         "in a container: docker run --shm-size=4g; elsewhere: mount -o remount,size=4g /dev/shm",
     )
 
@@ -72,18 +69,10 @@ def _folders(bundle: Bundle, models: list[WorkerModel]) -> Iterator[ModelFolder]
         yield from (*graph.models, graph.front)
 
 
-def _disk_bytes(folder: ModelFolder, state: Path) -> int:
-    """Returns the bytes that a model folder takes on disk. A hard link to a file of the user takes none."""
-    contents = folder.files.values()
-    sizes = (_copied_bytes(c.source, state) if isinstance(c, Artifact) else len(c) for c in contents)
+def _disk_bytes(folder: ModelFolder) -> int:
+    """Returns the bytes that a model folder takes on disk. The links to copies of the user's files take none."""
+    sizes = (len(content) for content in folder.files.values() if isinstance(content, bytes))
     return sum(-(-size // _BLOCK_BYTES) * _BLOCK_BYTES for size in sizes)
-
-
-def _copied_bytes(source: Path, state: Path) -> int:
-    status = source.stat()
-    # The kernel may refuse links to files of others that this user cannot write (fs.protected_hardlinks).
-    own = status.st_uid == os.getuid() or os.access(source, os.R_OK | os.W_OK)
-    return 0 if own and status.st_dev == state.stat().st_dev else status.st_size
 
 
 def _config(folder: ModelFolder) -> bytes:

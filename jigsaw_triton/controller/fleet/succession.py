@@ -35,10 +35,10 @@ class Succession:
 
     Attributes:
         deployment: Identity of the deployment.
-        epoch: Returns the epoch of this controller.
-        fences: Returns the fences that this controller and those before it in its journal have set.
-        surpass: Begins an epoch of this controller whose number is above that one.
-        give_way: Called once a node says that a controller on another machine has replaced this one, which has
+        epoch: Function that returns the epoch of this controller.
+        fences: Function that returns the fences that this controller and those before it in its journal have set.
+        surpass: Function that begins an epoch of this controller whose number is above that one.
+        give_way: Callback for a node that says that a controller on another machine has replaced this one, which has
             commanded the node before.
     """
 
@@ -49,7 +49,7 @@ class Succession:
     give_way: Callable[[ReplacedError], None]
 
     def is_fenced(self, described: Json) -> bool:
-        """Returns true if a controller on another machine has replaced this one, given a node's last description.
+        """Returns True if a controller on another machine has replaced this one, given a node's last description.
 
         The numbers of epochs do not tell: each start of a controller that is cut off begins one.
         """
@@ -66,7 +66,7 @@ class Succession:
         Args:
             node: Name of the node, for messages.
             described: Last description of the node by its agent.
-            describe: Asks the agent again.
+            describe: Function that asks the agent again.
             first: True if this controller has not commanded the node before. Its user, or the boot of its machine, has
                 then started it after it was replaced, and it goes on if the other one has ended.
 
@@ -94,7 +94,7 @@ class Succession:
 
 
 def has_ended(described: Json, seconds: float | None = None) -> bool:
-    """Returns true if no controller has commanded a node for some seconds, given its last description.
+    """Returns True if no controller has commanded a node for some seconds, given its last description.
 
     Args:
         described: Description of the node.

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.gpus.gateway import Otlp
 from jigsaw_triton.runtime.trace import EXPORT_FILE, SHARE_FILE
@@ -95,10 +96,7 @@ class TraceExport:
         (self._paths.run / SHARE_FILE).unlink(missing_ok=True)
         self._otlp = None
         keeping, self._keeping = self._keeping, None
-        if keeping is not None:
-            keeping.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeping
+        await end_tasks(keeping)
         (self._paths.run / EXPORT_FILE).unlink(missing_ok=True)
 
     async def _keep(self, url: str) -> None:

@@ -26,7 +26,7 @@ DEPLOYMENT_HEADER = "jigsaw-deployment"
 """HTTP header with the identity of the deployment."""
 
 Digest = Callable[[Path], str]
-"""Returns the SHA-256 of a file."""
+"""Function that returns the SHA-256 of a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def opened(data: Json, content: Callable[[str], Path]) -> Worker:
     """Returns the worker of `sealed`.
 
     Args:
-        data: Its JSON.
+        data: JSON of the worker.
         content: Function that returns the file with the content of a digest.
     """
     place = data["place"]
@@ -173,7 +173,7 @@ def sealed_folder(folder: ModelFolder, digest: Digest, contents: dict[str, bytes
     Args:
         folder: The model folder.
         digest: Function that returns the SHA-256 of a file.
-        contents: Receives digest -> content of each file.
+        contents: Digest -> content of each file; it is extended.
     """
     found: dict[str, str] = {}
     for name, content in folder.files.items():

@@ -22,7 +22,7 @@ from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.profiles.table import ProfileTable
 
-_FORMAT = 10
+_FORMAT = 11
 """Version of the checkpoint format. Raise it when a class of the state loses a field, gets one without a default, or
 gives one another meaning: controllers then refuse earlier checkpoints. A new field with a default does not."""
 
@@ -154,7 +154,7 @@ class Renewed:
 
     Attributes:
         chain: Chain that begins with it.
-        whole: Its pickle.
+        whole: Pickle of the state.
     """
 
     chain: _Chain
@@ -242,16 +242,16 @@ def _check_format(journal: JournalReader) -> None:
 
 
 def is_readable(version: str) -> bool:
-    """True if this release can read what another one wrote.
+    """Returns True if this release can read what another one wrote.
 
     Args:
-        version: Its `VERSION`.
+        version: `VERSION` of the other release.
     """
     return version.partition("/")[2] == str(_FORMAT)
 
 
 def _is_value(cls: type) -> bool:
-    """True for classes whose instances are made of their fields alone."""
+    """Returns True for classes whose instances are made of their fields alone."""
     named_tuple = issubclass(cls, tuple) and hasattr(cls, "_fields")
     return is_dataclass(cls) or issubclass(cls, Enum) or named_tuple or cls is ProfileTable
 
@@ -261,7 +261,7 @@ def _made(layout: tuple[type, tuple[str, ...]], *given: Any) -> Any:
 
     Args:
         layout: The dataclass, and the names of the fields that are given.
-        given: Their values.
+        given: Values of these fields.
     """
     cls, names = layout
     made: Any = object.__new__(cls)
@@ -304,7 +304,7 @@ class _Unpickler(pickle.Unpickler):
     """Makes values of this package's classes, and calls nothing else."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:
-        """The class of this name.
+        """Returns the class of this name.
 
         Raises:
             UnpicklingError: A state contains no such thing.

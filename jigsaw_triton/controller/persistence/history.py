@@ -4,7 +4,7 @@ from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.persistence.checkpoint import VERSION, is_readable, pickled, unpickled
-from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.controller.persistence.journal import RESTORABLE, Journal
 from jigsaw_triton.controller.persistence.records import Outcome
 from jigsaw_triton.errors import StateError
 
@@ -73,6 +73,22 @@ def keep(journal: Journal, generation: Generation, reason: str, *, by_load: bool
     journal.generation(generation.bundle.generation, by, reason, plan, VERSION, pickled(generation))
 
 
+def restorable(journal: Journal) -> tuple[int, ...]:
+    """Returns the numbers of the generations to which a rollback can return, oldest first."""
+    oldest = journal.last_generation() - RESTORABLE
+    return tuple(number for number in _served(journal) if number > oldest)
+
+
+def recorded(journal: Journal, number: int) -> Generation | None:
+    """Returns a generation; None if another release recorded it, or it is no longer kept."""
+    version, state = journal.generation_state(number)
+    if not is_readable(version):
+        return None
+    found = unpickled(state)
+    assert isinstance(found, Generation)
+    return found
+
+
 def earlier(journal: Journal, running: int, number: int | None) -> Generation:
     """Returns a generation that served before.
 
@@ -84,7 +100,7 @@ def earlier(journal: Journal, running: int, number: int | None) -> Generation:
     Raises:
         StateError: There is no such generation, it never served, or a release with another format recorded it.
     """
-    served = [r.number for r in journal.generations() if r.outcome == "replaced"]
+    served = _served(journal)
     if number is None:
         number = max((n for n in served if n < running), default=None)
         if number is None:
@@ -93,12 +109,15 @@ def earlier(journal: Journal, running: int, number: int | None) -> Generation:
         raise StateError(f"generation {number} already serves", hint=_HINT)
     if number not in served:
         raise StateError(f"generation {number} is unknown, or never served", hint=_HINT)
-    version, state = journal.generation_state(number)
-    if not is_readable(version):
+    found = recorded(journal, number)
+    if found is None:
         raise StateError(
             f"generation {number} was recorded by another release, or is no longer kept",
             hint="deploy its files again",
         )
-    found = unpickled(state)
-    assert isinstance(found, Generation)
     return found
+
+
+def _served(journal: Journal) -> list[int]:
+    """Returns the numbers of the generations that served before, oldest first."""
+    return [revision.number for revision in journal.generations() if revision.outcome == "replaced"]

@@ -298,7 +298,7 @@ class JournalFile(JournalReader):
                 self._fd = -1
 
     def _is_intact(self) -> bool:
-        """True if the open file is still at its path, has not shrunk and begins like a journal."""
+        """Returns True if the open file is still at its path, has not shrunk and begins like a journal."""
         if self._file is None:
             return False
         size = os.fstat(self._fd).st_size
@@ -306,7 +306,7 @@ class JournalFile(JournalReader):
         return self._is_at_path() and not shrunk and os.pread(self._fd, len(MAGIC), 0) == MAGIC
 
     def _is_at_path(self) -> bool:
-        """True if the open file is still at its path."""
+        """Returns True if the open file is still at its path."""
         opened = os.fstat(self._fd)
         try:
             at_path = self._path.stat()
@@ -346,7 +346,7 @@ class JournalFile(JournalReader):
 
         Args:
             statement: Statement of SQL.
-            values: Its values.
+            values: Values in the statement.
             durable: True if nothing may change unless the file does.
 
         Raises:

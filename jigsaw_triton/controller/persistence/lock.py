@@ -140,7 +140,7 @@ def heartbeat(path: Path) -> tuple[int, int] | None:
 
 
 def is_locked(path: Path) -> bool:
-    """True if a process has the lock now; a file that does not exist is free."""
+    """Returns True if a process has the lock now; a file that does not exist is free."""
     try:
         with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -78,6 +78,11 @@ class Paths:
         return self.logs / f"{name}.log"
 
     @property
+    def contents(self) -> Path:
+        """Folder of the copies of deployed files or, for an agent, of the files that it has got."""
+        return self.state / "contents"
+
+    @property
     def repositories(self) -> Path:
         """Folder of the model repositories of the gateway and the workers."""
         return self.state / "repositories"
@@ -154,7 +159,7 @@ class Paths:
             InputError: A folder cannot be created, written or used by Triton, or is open to other users.
         """
         check_plain(self._repository_link)
-        for folder in (self.state, self.logs, self.repositories, self.gateway_repository):
+        for folder in (self.state, self.logs, self.contents, self.repositories, self.gateway_repository):
             _writable(folder)
         for folder in (self.run.parent, self.run):
             _private(folder)

@@ -110,7 +110,7 @@ class JournalReader:
         return {str(name): str(value) for name, value in self._rows("SELECT name, value FROM facts")}
 
     def checkpoint(self) -> tuple[str, bytes]:
-        """Version and state of the last checkpoint; both empty where there is none."""
+        """Returns the version and the state of the last checkpoint; both empty where there is none."""
         rows = self._rows(f"SELECT version, state FROM checkpoints WHERE id >= ({LAST_WHOLE}) ORDER BY id")
         return (str(rows[0][0]), b"".join(state for _, state in rows)) if rows else ("", b"")
 

@@ -19,9 +19,6 @@ WORKERS_FACT = "workers"
 STANDBY_GATEWAY_FACT, CONTROLLER_EPOCH_FACT = "standby gateway", "controller epoch"
 """Journal keys of what the standby gateway of an agent is to serve, and of the last epoch of its controllers."""
 
-CONTENTS = "contents"
-"""Folder of the files that an agent has got, in its state folder."""
-
 
 @dataclass(frozen=True, slots=True)
 class JournalEvent:

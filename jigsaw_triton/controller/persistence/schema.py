@@ -70,7 +70,7 @@ def check_version(file: sqlite3.Connection, path: Path) -> None:
 
 
 def is_earlier(file: sqlite3.Connection) -> bool:
-    """True if an earlier release wrote a journal, with another version."""
+    """Returns True if an earlier release wrote a journal, with another version."""
     (version,) = file.execute("PRAGMA user_version").fetchone()
     return bool(0 < version < SCHEMA_VERSION)
 

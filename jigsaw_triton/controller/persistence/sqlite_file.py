@@ -72,7 +72,7 @@ def move_aside(path: Path) -> Path | None:
 
 
 def is_damage(error: sqlite3.DatabaseError) -> bool:
-    """True if an error means that the file is not, or no longer, a journal."""
+    """Returns True if an error means that the file is not, or no longer, a journal."""
     # The low byte is the primary code.
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
 

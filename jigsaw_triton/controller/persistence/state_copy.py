@@ -29,7 +29,7 @@ def restore(copy: bytes, path: Path, epoch: str, change: Callable[[State], State
         copy: Copy by `copied`.
         path: Journal, which does not exist.
         epoch: Highest epoch that is known; the next controller begins a later one.
-        change: Returns the state for this machine.
+        change: Function that returns the state for this machine.
 
     Raises:
         StateError: The copy cannot be read, or the journal cannot be written.

@@ -29,7 +29,8 @@ from jigsaw_triton.evaluation.accuracy.metrics import BUILT_IN, Score
 from jigsaw_triton.evaluation.profiling.tensors import conforming
 from jigsaw_triton.graph.accuracies import ARRAYS
 from jigsaw_triton.graph.measured import Labels
-from jigsaw_triton.graph.model import GRAPH_INPUTS, TaskGraph, TensorRef
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.graph.tensors import GRAPH_INPUTS, TensorRef
 from jigsaw_triton.runtime.dtypes import Array
 
 EXAMPLES = "examples"
@@ -61,7 +62,7 @@ class LabelledSet:
 
     Attributes:
         name: Path of its file as graph.yaml has it.
-        requests: Its requests, at least one.
+        requests: Requests of the set, at least one.
         functions: Metrics of the user's own, by name.
     """
 

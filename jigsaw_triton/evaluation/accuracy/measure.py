@@ -16,7 +16,8 @@ from jigsaw_triton.evaluation.accuracy.metrics import BUILT_IN, Score, same
 from jigsaw_triton.evaluation.accuracy.running import Answers, Failure, Runner, gathered, stepped
 from jigsaw_triton.evaluation.profiling.tensors import Tensors, sample_inputs
 from jigsaw_triton.graph.measured import Measured, Metric
-from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef
+from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph
+from jigsaw_triton.graph.tensors import TensorRef
 from jigsaw_triton.runtime.dtypes import Array
 
 AGREEMENT = "agreement"
@@ -107,8 +108,8 @@ class AccuracyMeter:
     Args:
         graph: The graph.
         data: Labelled set to measure on.
-        runner: Runs the variants.
-        progress: Receives a description of each step.
+        runner: Runner of the variants.
+        progress: Function that receives a description of each step.
     """
 
     def __init__(self, graph: TaskGraph, data: LabelledSet, runner: Runner, progress: Notify) -> None:

@@ -14,7 +14,8 @@ from jigsaw_triton.errors import InputError, ServerError
 from jigsaw_triton.evaluation.profiling.models import Models
 from jigsaw_triton.evaluation.profiling.tensors import Tensors, calls, gather
 from jigsaw_triton.evaluation.profiling.workers import ProfilingWorkers, without_log
-from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef
+from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph
+from jigsaw_triton.graph.tensors import TensorRef
 from jigsaw_triton.runtime.dtypes import Array, Arrays, to_numpy
 from jigsaw_triton.runtime.spec import ANSWERED_OUTPUT, StepSpec, TensorSpec
 from jigsaw_triton.runtime.steps import STEP_FILE, Step, StepError

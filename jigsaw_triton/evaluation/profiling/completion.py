@@ -12,7 +12,7 @@ from jigsaw_triton.profiles.table import Processes, ProfileKey, ProfileTable
 
 
 def can_fit() -> bool:
-    """Returns true if scipy is installed."""
+    """Returns True if scipy is installed."""
     return find_spec("scipy") is not None
 
 

@@ -21,7 +21,8 @@ from jigsaw_triton.evaluation.profiling.load import Load, Pace, Target, closed_l
 from jigsaw_triton.evaluation.profiling.models import Models
 from jigsaw_triton.evaluation.profiling.tensors import batches, calls, gather, made_up
 from jigsaw_triton.evaluation.profiling.workers import MemoryMethod, ProfilingWorkers, without_log
-from jigsaw_triton.graph.model import GRAPH_INPUTS, PythonStep, Task, TaskGraph, TensorRef
+from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph
+from jigsaw_triton.graph.tensors import GRAPH_INPUTS, TensorRef
 from jigsaw_triton.profiles.table import ProfileKey, ProfileRow
 from jigsaw_triton.runtime.dtypes import Array, Arrays
 

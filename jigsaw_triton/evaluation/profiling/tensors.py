@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.graph.model import GRAPH_INPUTS, Task, TaskGraph, TensorRef, TensorType
+from jigsaw_triton.graph.model import Task, TaskGraph
+from jigsaw_triton.graph.tensors import GRAPH_INPUTS, TensorRef, TensorType
 from jigsaw_triton.runtime.dtypes import BF16, Array, Arrays, to_numpy
 
 Tensors = Mapping[TensorRef, Array]

@@ -122,7 +122,7 @@ class ProfilingWorkers:
         return free[0]
 
     def has_room(self, kind: str) -> bool:
-        """Returns true if the GPU has room for one more slice of this kind."""
+        """Returns True if the GPU has room for one more slice of this kind."""
         return bool(self._free(kind))
 
     def _free(self, kind: str) -> list[Placement]:

@@ -8,7 +8,8 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest
 from tritonclient.utils import serialize_byte_tensor
 
 from jigsaw_triton.evaluation.load import request_tensors
-from jigsaw_triton.graph.model import GRAPH_INPUTS, TaskGraph, TensorRef
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.graph.tensors import GRAPH_INPUTS, TensorRef
 from jigsaw_triton.runtime import draws
 from jigsaw_triton.runtime.dtypes import Array, to_triton
 

@@ -234,7 +234,7 @@ def operate(
         arrivals: Graph -> requests in each second, arrays of equal length. The system sees these.
         means: Graph -> mean rate in each second, around which arrivals vary by chance; None if they do not. Curves that
             are measured with random arrivals contain this variation, so they apply to the means.
-        progress: Receives the share of the trace that has been simulated, once for each of its minutes.
+        progress: Function that receives the share of the trace that has been simulated, once for each of its minutes.
         waits_s: Graph -> seconds that a request can wait for servers beyond their capacity and still be on time; 0 for
             a graph that is not in it, whose excess is refused at once.
     """

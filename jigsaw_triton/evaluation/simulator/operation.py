@@ -24,7 +24,7 @@ from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.transition.moves import Durations
 
 SOLVE_S = 1.0
-"""Seconds that planning takes by default."""
+"""Seconds that planning takes."""
 
 WAIT_SHARE = 0.5
 """Share of the latency SLO for which requests beyond the capacity wait for servers. The planner's default latency model
@@ -44,7 +44,6 @@ def simulate_operation(
     *,
     settings: Settings | None = None,
     durations: Durations | None = None,
-    solve_s: float = SOLVE_S,
     yardstick: Yardstick = planned,
     progress: Callable[[float], None] = lambda _: None,
 ) -> Operation:
@@ -56,14 +55,13 @@ def simulate_operation(
         solve: Planner.
         settings: Settings of the controller; None for the defaults.
         durations: Durations of operations; None for the planner's.
-        solve_s: Seconds that planning takes.
         yardstick: Measure of what a plan's servers answer on time.
-        progress: Receives the share of the trace that has been simulated, once for each of its minutes.
+        progress: Function that receives the share of the trace that has been simulated, once for each of its minutes.
 
     Raises:
         JigsawError: The first plan is not feasible.
     """
-    deployment = Deployment(wanted, solve, settings or Settings(), durations or Durations(), solve_s, yardstick)
+    deployment = Deployment(wanted, solve, settings or Settings(), durations or Durations(), SOLVE_S, yardstick)
     waits_s = {name: WAIT_SHARE * graph.slo.latency_ms / 1000 for name, graph in wanted.graphs.items()}
     return operate(deployment, arrivals, progress=progress, waits_s=waits_s)
 

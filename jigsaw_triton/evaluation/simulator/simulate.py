@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jigsaw_triton.evaluation.simulator.station import Servers, serve
-from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, TensorRef, When
+from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph, When
+from jigsaw_triton.graph.tensors import TensorRef
 from jigsaw_triton.planner.domain.plan import PlannedGpu
 from jigsaw_triton.profiles.service import service_times
 from jigsaw_triton.profiles.table import ProfileKey, ProfileTable
@@ -51,12 +52,10 @@ class Simulated:
     """Results of a simulation.
 
     Attributes:
-        arrivals_s: Arrival time of each request.
         latency_ms: Latency of each request, until all tasks of the graph were done; infinite if it was dropped.
         tasks: Results of tasks by name.
     """
 
-    arrivals_s: Array = field(repr=False)
     latency_ms: Array = field(repr=False)
     tasks: Mapping[str, SimulatedTask]
 
@@ -130,7 +129,7 @@ def simulate(
         else:
             tasks[node.name] = flow.run(node, stations[node.name], rngs.pop(0))
     done_s = np.maximum.reduce([arrivals_s, *flow.done_s.values()])
-    return Simulated(arrivals_s, 1000 * (done_s - arrivals_s), tasks)
+    return Simulated(1000 * (done_s - arrivals_s), tasks)
 
 
 def _later_s(graph: TaskGraph, stations: Stations) -> dict[str, float]:

@@ -30,12 +30,8 @@ from dataclasses import dataclass, replace
 from jigsaw_triton.gpus.model import Board
 from jigsaw_triton.graph.model import TaskGraph, Workload
 from jigsaw_triton.planner.candidates.chains import Link, called_with_ms, together
-from jigsaw_triton.planner.candidates.configurations import (
-    Configuration,
-    TaskConfigurations,
-    Turn,
-    even_parts,
-)
+from jigsaw_triton.planner.candidates.configurations import Configuration, TaskConfigurations, Turn
+from jigsaw_triton.planner.candidates.filters import even_parts
 from jigsaw_triton.planner.candidates.packing import packed
 from jigsaw_triton.planner.domain.paths import longest_through
 from jigsaw_triton.planner.domain.problem import SHARED_LOAD, Options

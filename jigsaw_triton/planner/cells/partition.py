@@ -79,7 +79,7 @@ class Cells:
         options: Options of planning; the time limit holds for each plan.
         solvers: Factory of solvers by name.
         running: Plans that run now.
-        progress: Receives a line before each plan.
+        progress: Function that receives a line before each plan.
 
     Raises:
         InputError: The problem or the options are invalid.

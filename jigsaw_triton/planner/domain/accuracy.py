@@ -75,7 +75,7 @@ class ProductError:
     Attributes:
         tasks: Names of the tasks, in the order of the graph.
         variants: The pair of variants in use with the lowest measured accuracy.
-        measured: Its accuracy relative to the best measured pair.
+        measured: Accuracy of that pair relative to the best measured one.
         product: Product of the variants' accuracies, relative to the best variants.
         used: True if the plan is made with the measured accuracy, False if with the product.
     """

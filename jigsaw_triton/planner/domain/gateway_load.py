@@ -12,7 +12,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jigsaw_triton.graph.model import Task, TaskGraph, TensorType
+from jigsaw_triton.graph.model import Task, TaskGraph
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.planner.domain.plan import Plan
 
 REQUEST_US = 80.0
@@ -41,13 +42,11 @@ class GatewayLoad:
         requests_rps: Requests a second.
         calls_rps: Calls a second, summed over all tasks.
         megabytes_s: Megabytes a second to and from workers, of the tensors whose sizes the graphs fix.
-        sized: True if the graphs fix the sizes of all tensors.
     """
 
     requests_rps: float
     calls_rps: float
     megabytes_s: float
-    sized: bool
 
     @property
     def processors(self) -> float:
@@ -67,7 +66,7 @@ def call_megabytes(graph: TaskGraph, task: str, variant: str) -> float:
     node, yields = graph.tasks[task], graph.tasks[task].variant(variant).yields
     inputs = [_megabytes(_sized(graph.input_type(node, name))) for name in node.inputs]
     outputs = [_megabytes(_sized(kind, yields.get(name))) for name, kind in node.outputs.items()]
-    return sum(size or 0.0 for size in (*inputs, *outputs))
+    return sum((*inputs, *outputs))
 
 
 def _sized(kind: TensorType, rows: float | None = None) -> TensorType:
@@ -85,33 +84,30 @@ def gateway_load(graphs: Mapping[str, TaskGraph], plan: Plan) -> GatewayLoad:
         plan: Plan with its demands and call rates.
     """
     requests = calls = megabytes = 0.0
-    sized = True
     for name, graph_plan in plan.graphs.items():
         graph = graphs[name]
         requests += graph_plan.demand_rps
         for task_name, task_plan in graph_plan.tasks.items():
             calls += min(task_plan.rate_rps, graph_plan.demand_rps)
-            sizes = _sizes(graph, graph.tasks[task_name])
-            sized = sized and None not in sizes
-            megabytes += task_plan.rate_rps * sum(size or 0.0 for size in sizes)
-    return GatewayLoad(requests, calls, megabytes, sized)
+            megabytes += task_plan.rate_rps * _fixed_megabytes(graph, graph.tasks[task_name])
+    return GatewayLoad(requests, calls, megabytes)
 
 
 def tensors_us(graph: TaskGraph, task: Task) -> float:
     """Returns microseconds of processor time for the tensors of a call whose sizes the graph fixes."""
-    return MEGABYTE_US * sum(size or 0.0 for size in _sizes(graph, task))
+    return MEGABYTE_US * _fixed_megabytes(graph, task)
 
 
-def _sizes(graph: TaskGraph, task: Task) -> list[float | None]:
-    """Returns the sizes in megabytes of the tensors of a call; None for those that vary."""
+def _fixed_megabytes(graph: TaskGraph, task: Task) -> float:
+    """Returns the megabytes of the tensors of a call whose sizes the graph fixes."""
     # Output with rows is counted as the input of the task that iterates over it, at that task's rate.
     made = (kind for kind in task.outputs.values() if kind.shape[:1] != (-1,))
-    return [_megabytes(kind) for kind in (*(graph.input_type(task, key) for key in task.inputs), *made)]
+    return sum(_megabytes(kind) for kind in (*(graph.input_type(task, key) for key in task.inputs), *made))
 
 
-def _megabytes(kind: TensorType) -> float | None:
-    """Returns the size of a tensor of one call; None if it varies."""
+def _megabytes(kind: TensorType) -> float:
+    """Returns the size of a tensor of one call; 0 if it varies."""
     element = _ELEMENT_BYTES.get(kind.dtype)
     if element is None or any(dim < 0 for dim in kind.shape):
-        return None
+        return 0.0
     return element * math.prod(kind.shape) / 1e6

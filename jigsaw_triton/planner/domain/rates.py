@@ -3,7 +3,8 @@
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from jigsaw_triton.graph.model import Task, TaskGraph, TensorRef, When
+from jigsaw_triton.graph.model import Task, TaskGraph, When
+from jigsaw_triton.graph.tensors import TensorRef
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,8 @@ from functools import partial
 
 from jigsaw_triton.errors import InfeasibleError, JigsawError
 from jigsaw_triton.graph.model import TaskGraph, Workload
-from jigsaw_triton.planner.candidates.configurations import (
-    Configuration,
-    TaskConfigurations,
-    available,
-    even_parts,
-)
+from jigsaw_triton.planner.candidates.configurations import Configuration, TaskConfigurations, available
+from jigsaw_triton.planner.candidates.filters import even_parts
 from jigsaw_triton.planner.domain.accuracy import pair_tables
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.rates import most_calls
@@ -50,7 +46,7 @@ _LEAST_S = 0.1
 """Smallest time limit of a feasibility check, in seconds."""
 
 Clock = Callable[[], float]
-"""Returns a time in seconds."""
+"""Clock, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ class Limit:
 
     Attributes:
         requirement: The requirement.
-        value: Its value in the problem.
+        value: Value of the requirement in the problem.
         binds: True if a step that relaxes it saves slices or GPUs; None if the time limit left that open.
         steps: Other values, relaxing ones first.
     """

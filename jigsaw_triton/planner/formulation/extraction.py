@@ -5,12 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jigsaw_triton.graph.model import Workload
-from jigsaw_triton.planner.candidates.configurations import (
-    Configuration,
-    Replica,
-    accuracy_budget,
-    even_parts,
-)
+from jigsaw_triton.planner.candidates.configurations import Configuration, Replica, accuracy_budget
+from jigsaw_triton.planner.candidates.filters import even_parts
 from jigsaw_triton.planner.domain.accuracy import with_pair_losses
 from jigsaw_triton.planner.domain.paths import longest_through
 from jigsaw_triton.planner.domain.plan import GraphPlan, Segment, TaskPlan

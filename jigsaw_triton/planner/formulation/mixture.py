@@ -78,7 +78,7 @@ def _weight(
 
     Args:
         draft: Program to add to.
-        terms: For each variant, the term of its calls relative to the most calls of the task.
+        terms: Term of the calls of each variant, relative to the most calls of the task.
         losses: Loss of each variant.
         brackets: Knots of each bracket of loss; brackets are adjacent and the first begins at 0.
         least: Fewest calls of the task, relative to the most.

@@ -165,9 +165,7 @@ def allocation(
     scale = draft.real() if goal == "most" else None
     count: dict[Configuration, int] = {}
     losses: list[tuple[int, float]] = []
-    busy: list[tuple[int, float]] = []
-    requests: list[tuple[int, float]] = []
-    processors = limit.processors * limit.nodes if limit is not None else math.inf
+    processors = _ProcessorRow(limit)
     for workload in workloads:
         part = GraphRows(draft, workload, candidates[workload.graph.name], goal, (running or {}) if price else {})
         part.choose(supplies)
@@ -175,21 +173,13 @@ def allocation(
         part.flow(own_scale)
         if survive:
             part.survive(survive, own_scale)
-        busy += part.busy(limit) if limit is not None else []
-        if own_scale is not None:
-            requests.append((own_scale, workload.demand_rps * REQUEST_S))
-        else:
-            processors -= workload.demand_rps * REQUEST_S
+        processors.add(part, workload.demand_rps, own_scale)
         part.limit()
         count |= part.count
         losses += part.losses()
-    if busy:
-        draft.at_most(processors, busy + requests)
+    processors.write(draft)
     pools = pool_rows(draft, count, supplies, unlimited=goal == "ideal")
-    for cut in cuts:
-        inside = [count[c] for c in cut.configurations if c in count]
-        if cut.pool in pools:
-            draft.at_least(cut.slices - len(cut.configurations), [(pools[cut.pool], 1.0), *((x, -1.0) for x in inside)])
+    _cut_rows(draft, cuts, count, pools)
     taken = [(c.board, c.slice, column) for c, column in count.items() if not c.shares]
     taken += [(pool.board, pool.slice, column) for pool, column in pools.items()]
     priced = kept_rows(draft, count, running or {}) if price else {}
@@ -200,11 +190,7 @@ def allocation(
         draft.at_least(least, [(scale, 1.0)])
         draft.minimise([(scale, -1.0)], gap=1e-9, relative_gap=SCALE_GAP)
     else:
-        costs = {
-            (s.board.name, kind): float(p.compute_slices * s.board.slice_cost)
-            for s in supplies
-            for kind, p in s.board.profiles.items()
-        }
+        costs = _slice_costs(supplies)
         slices = [(column, costs[board, kind]) for board, kind, column in taken]
         proof = COST_GAP * least if any(s.board.slice_cost > 1 for s in supplies) else 0.0
         if goal == "accurate":
@@ -237,3 +223,55 @@ def allocation(
         slots = [(column, float((pooled or {}).get(pool, 0))) for pool, column in pools.items()]
         program = replace(program, start=(*((column, float(start.get(c, 0))) for c, column in count.items()), *slots))
     return Allocation(program, count, pools, layouts, scale)
+
+
+def _slice_costs(supplies: Sequence[Supply]) -> dict[tuple[str, str], float]:
+    """Returns the cost of a slice by model of GPU and kind."""
+    return {
+        (s.board.name, kind): float(p.compute_slices * s.board.slice_cost)
+        for s in supplies
+        for kind, p in s.board.profiles.items()
+    }
+
+
+class _ProcessorRow:
+    """The row by which the processors that slices share carry all graphs.
+
+    Args:
+        limit: Limit on the processors; None for none.
+    """
+
+    def __init__(self, limit: ProcessorLimit | None) -> None:
+        self._limit = limit
+        self._left = limit.processors * limit.nodes if limit is not None else math.inf
+        self._busy: list[tuple[int, float]] = []
+        self._requests: list[tuple[int, float]] = []
+
+    def add(self, part: GraphRows, demand_rps: float, scale: int | None) -> None:
+        """Adds a graph: what its replicas keep busy, and what its requests take at the gateway.
+
+        Args:
+            part: Rows of the graph.
+            demand_rps: Demand of the graph.
+            scale: Column of the scale of the demand; None if the demand is fixed.
+        """
+        self._busy += part.busy(self._limit) if self._limit is not None else []
+        if scale is not None:
+            self._requests.append((scale, demand_rps * REQUEST_S))
+        else:
+            self._left -= demand_rps * REQUEST_S
+
+    def write(self, draft: Draft) -> None:
+        """Writes the row, if any replica takes processors."""
+        if self._busy:
+            draft.at_most(self._left, self._busy + self._requests)
+
+
+def _cut_rows(
+    draft: Draft, cuts: Collection[Cut], count: Mapping[Configuration, int], pools: Mapping[Pool, int]
+) -> None:
+    """Writes the cuts on pools of shared slices."""
+    for cut in cuts:
+        inside = [count[c] for c in cut.configurations if c in count]
+        if cut.pool in pools:
+            draft.at_least(cut.slices - len(cut.configurations), [(pools[cut.pool], 1.0), *((x, -1.0) for x in inside)])

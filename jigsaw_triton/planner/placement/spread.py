@@ -22,6 +22,7 @@ from jigsaw_triton.planner.domain.processors import (
 from jigsaw_triton.planner.domain.tolerances import ROUNDING
 from jigsaw_triton.planner.placement.greedy import Filling
 from jigsaw_triton.planner.placement.placement import running_slices
+from jigsaw_triton.planner.solver.deadline import Deadline
 
 Staying = Mapping[GpuId, tuple[PlacedSlice, ...]]
 """Slices that stay where they run, by GPU."""
@@ -56,7 +57,7 @@ class _Slices:
         return replace(self, counts=self.counts + Counter([max(self.busy, key=self.used)]))
 
 
-def spread(plan: Plan, problem: Problem, scale: Callable[[Plan], float]) -> Plan:
+def spread(plan: Plan, problem: Problem, scale: Callable[[Plan], float], time: Deadline) -> Plan:
     """Returns a plan that exceeds a node with its slices of processors on other nodes, as far as that helps.
 
     A number of slices that the number of nodes does not divide leaves one node busier than the others. Where this is
@@ -66,6 +67,7 @@ def spread(plan: Plan, problem: Problem, scale: Callable[[Plan], float]) -> Plan
         plan: Plan.
         problem: Problem that it was made for, prepared.
         scale: Returns the largest factor by which the demands of a plan can be multiplied.
+        time: Deadline of the whole search. One other plan is tried even after it.
     """
     load, limit = processor_load(plan, problem), processor_limit(problem)
     if load is None or limit is None or limit.nodes < 2:
@@ -86,13 +88,14 @@ def spread(plan: Plan, problem: Problem, scale: Callable[[Plan], float]) -> Plan
     for _ in range(limit.nodes * len(counts)):
         for staying in (_staying(slices, problem, limit), {}):
             gpus = _placed(slices, staying, problem, limit)
-            if gpus is None:
-                continue
-            made = _with(plan, slices.counts - counts, gpus, problem, limit)
-            if (found := scale(made)) >= 1 - ROUNDING:
-                return made
-            if found > carried * (1 + _WORTH):
-                best, carried = made, found
+            if gpus is not None:
+                made = _with(plan, slices.counts - counts, gpus, problem, limit)
+                if (found := scale(made)) >= 1 - ROUNDING:
+                    return made
+                if found > carried * (1 + _WORTH):
+                    best, carried = made, found
+            if time.over:
+                return best
         slices = slices.with_one_more()
     return best
 

@@ -1,7 +1,8 @@
 """Configurations of a problem, after a check that each task of each graph has some within the limits of its SLO."""
 
 from jigsaw_triton.errors import InfeasibleError, InputError
-from jigsaw_triton.planner.candidates.configurations import TaskConfigurations, available, within_even_parts
+from jigsaw_triton.planner.candidates.configurations import TaskConfigurations, available
+from jigsaw_triton.planner.candidates.filters import within_even_parts
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.search import diagnosis
 from jigsaw_triton.planner.search.choices import staying

@@ -6,12 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.bounds.bounds import Bounds, least_slices
-from jigsaw_triton.planner.candidates.configurations import (
-    Configuration,
-    Replica,
-    TaskConfigurations,
-    worthwhile,
-)
+from jigsaw_triton.planner.candidates.configurations import Configuration, Replica, TaskConfigurations
+from jigsaw_triton.planner.candidates.filters import worthwhile
 from jigsaw_triton.planner.candidates.sharing import with_shared
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.rates import least_calls

@@ -82,7 +82,7 @@ def with_largest_demand(attempt: Attempt, growing: Collection[str]) -> tuple[Pro
     """Returns the problem with the largest demands, and the relative gap to the upper bound; None without any plan.
 
     Args:
-        attempt: Its problem's demands give the proportions.
+        attempt: Attempt whose demands give the proportions.
         growing: Names of the graphs whose demands are scaled; the others keep theirs.
 
     Raises:

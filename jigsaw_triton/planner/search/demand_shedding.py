@@ -61,16 +61,16 @@ class _Shedding:
     solvers: SolverFactory
 
     def with_demands(self, rps: Mapping[str, float]) -> Problem:
-        """The problem with these demands, in requests a second."""
+        """Returns the problem with these demands, in requests a second."""
         workloads = (replace(w, demand_rps=rps[w.graph.name]) for w in self.problem.workloads)
         return replace(self.problem, workloads=tuple(workloads))
 
     def fits(self, rps: Mapping[str, float]) -> bool:
-        """True if there is a plan for these demands; False also if the time limit comes first."""
+        """Returns True if there is a plan for these demands; False also if the time limit comes first."""
         return bool(has_plan(self.with_demands(rps), self.options, solvers=self.solvers))
 
     def granted(self) -> dict[str, float]:
-        """Graph -> requests a second to plan for."""
+        """Returns graph -> requests a second to plan for."""
         classes: dict[int, list[str]] = {}
         for workload in self.problem.workloads:
             classes.setdefault(workload.graph.priority, []).append(workload.graph.name)
@@ -110,7 +110,7 @@ class _Shedding:
         return shared
 
     def _by_weight(self, names: Collection[str], rps: Mapping[str, float]) -> dict[str, float]:
-        """The smallest common shortfall, by bisection; a graph of twice the weight sheds half the share."""
+        """Returns the smallest common shortfall, by bisection; a graph of twice the weight sheds half the share."""
         lightest = min(self._weights[name] for name in names)
 
         def shared(shortfall: float) -> dict[str, float]:

@@ -17,11 +17,10 @@ from jigsaw_triton.planner.candidates.configurations import (
     TaskConfigurations,
     accuracy_budget,
     available,
-    even_parts,
     loss,
     why_not,
-    within_even_parts,
 )
+from jigsaw_triton.planner.candidates.filters import even_parts, within_even_parts
 from jigsaw_triton.planner.domain.accuracy import pair_tables
 from jigsaw_triton.planner.domain.features import FEATURES
 from jigsaw_triton.planner.domain.paths import longest_path, longest_through

@@ -22,7 +22,7 @@ class AfterLosses:
 
     Attributes:
         least: Lower bound on the cost of a plan that survives; 0 if none is known.
-        likely: For each loss that leaves other models of GPU, few configurations, among which there is likely a plan
+        likely: Few configurations for each loss that leaves other models of GPU, among which there is likely a plan
             that survives.
     """
 

@@ -71,7 +71,7 @@ def plan_of(attempt: Attempt, allotment: Allotment, time: Deadline, unprotected:
     return plan
 
 
-def spread_over_nodes(plan: Plan, attempt: Attempt) -> Plan:
+def spread_over_nodes(plan: Plan, attempt: Attempt, time: Deadline) -> Plan:
     """Returns the plan with its slices on other nodes, if processors of a node do not carry it, or what a loss leaves.
 
     It may then have more slices. It stays as it is if a loss would leave less than it must otherwise.
@@ -79,7 +79,7 @@ def spread_over_nodes(plan: Plan, attempt: Attempt) -> Plan:
     problem, options = attempt.problem, attempt.options
     if not any(load.exceeded for load in processor_loads(plan, problem)):
         return plan
-    made = spread(plan, problem, lambda one: min(load.scale() for load in processor_loads(one, problem)))
+    made = spread(plan, problem, lambda one: min(load.scale() for load in processor_loads(one, problem)), time)
     if any((*violations(made, problem, options), *lost_capacity(made, problem, options))):
         return plan
     if plan.survival is not None:

@@ -1,12 +1,12 @@
 """Entry points of the planner: from a problem to its plan, its largest demand, or why there is none.
 
 Each entry point checks its arguments, and answers with the preferred solver, or with the other one if that fails. The
-answer composes the steps of this package: `allotment` finds the optimum, `planning` turns it into a plan,
-`demand_scaling` finds the largest demand, `feasibility` says if there is a plan, and `diagnosis` why there is none.
+answer composes the steps of this package: `best_plan` finds the optimum (`allotment`) and turns it into a plan
+(`planning`), `carried` limits plans and demands to what processors carry, `demand_scaling` finds the largest demand,
+`feasibility` says if there is a plan, and `diagnosis` why there is none.
 """
 
-import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -16,17 +16,12 @@ from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.candidates.configurations import TaskConfigurations
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
-from jigsaw_triton.planner.domain.survival import domains
-from jigsaw_triton.planner.domain.tolerances import TOLERANCE
-from jigsaw_triton.planner.search import diagnosis
 from jigsaw_triton.planner.search.allotment import Allotment, best_allotment
-from jigsaw_triton.planner.search.attempt import Attempt, OutOfTimeError
+from jigsaw_triton.planner.search.attempt import Attempt
 from jigsaw_triton.planner.search.bisection import bisect
+from jigsaw_triton.planner.search.carried import carried_demand, carried_plan, has_carried_plan, required
 from jigsaw_triton.planner.search.checked_configurations import checked_configurations
-from jigsaw_triton.planner.search.demand_scaling import with_largest_demand
-from jigsaw_triton.planner.search.feasibility import feasible
-from jigsaw_triton.planner.search.first_plan import constructed, first_plan
-from jigsaw_triton.planner.search.planning import gap_by, plan_of, spread_over_nodes, unproven
+from jigsaw_triton.planner.search.first_plan import first_plan
 from jigsaw_triton.planner.search.survivors import processor_loads, within_processors
 from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.solver.program import SolverName
@@ -36,19 +31,13 @@ from jigsaw_triton.planner.solver.solver import (
     SolverProcess,
 )
 
-_ROUNDS = 6
-"""Largest number of plans that are made to find the demand that processors carry."""
-
 _PLACING_GAP = 1 / 256
 """Absolute gap of the largest part of a demand that the paper's greedy placement finds a place for."""
-
-_UNPROTECTED_SHARE = 0.3
-"""Share of the time limit for the plan that need not survive a loss, which shows what surviving costs."""
 
 Found = TypeVar("Found")
 
 SolverFactory = Callable[[SolverName], AbstractContextManager[Solver]]
-"""Makes the solver of a name, for use in a `with` statement."""
+"""Function that makes the solver of a name, for use in a `with` statement."""
 
 DEFAULTS = Options()
 
@@ -111,7 +100,7 @@ def make_first_plan(problem: Problem, options: Options = DEFAULTS) -> Plan | Non
 def find_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFactory = SolverProcess) -> Plan | None:
     """Makes the plan of `make_plan`, or returns None if there is none, which takes less time than a diagnosis."""
     try:
-        return _first_valid(problem, options, solvers, _carried_if_any)
+        return _first_valid(problem, options, solvers, carried_plan)
     except InfeasibleError:
         return None
 
@@ -122,7 +111,7 @@ def has_plan(problem: Problem, options: Options = DEFAULTS, *, solvers: SolverFa
     Takes less time than making the plan, and raises the same errors except for `InfeasibleError`.
     """
     try:
-        return _first_valid(problem, options, solvers, _feasible)
+        return _first_valid(problem, options, solvers, has_carried_plan)
     except InfeasibleError:
         return False
 
@@ -142,7 +131,7 @@ def largest_demand(
     """Finds the demand of `make_largest_plan` without placing its plan; arguments and errors are the same."""
 
     def answer(attempt: Attempt) -> LargestDemand:
-        largest, gap = _largest(attempt, scaled)
+        largest, gap = carried_demand(attempt, _growing(attempt.problem, scaled))
         return LargestDemand({w.graph.name: w.demand_rps for w in largest.problem.workloads}, proven=gap == 0)
 
     return _first_valid(problem, options, solvers, answer)
@@ -174,11 +163,12 @@ def make_largest_plan(
     """
 
     def answer(attempt: Attempt) -> Plan:
-        largest, gap = _largest(attempt, scaled)
+        growing = _growing(attempt.problem, scaled)
+        largest, gap = carried_demand(attempt, growing)
         try:
             plan = _plan(largest)
         except (UnplacedError, OverloadedProcessorError) as error:
-            lowered = _lowered(largest, scaled)
+            lowered = _lowered(largest, growing)
             if lowered is None:
                 raise error
             plan = lowered
@@ -194,186 +184,15 @@ def _plan(attempt: Attempt) -> Plan:
     Raises:
         InfeasibleError: There is no plan, or the processors do not carry the demand.
     """
-    return _required(attempt, _carried_if_any(attempt))
-
-
-def _carried_if_any(attempt: Attempt) -> Plan | None:
-    time = Deadline(attempt.options.time_limit_s)
-    plan = _plan_if_any(attempt, time)
-    return None if plan is None else _carried(attempt, plan, time)
-
-
-def _feasible(attempt: Attempt) -> bool | None:
-    """Returns True if there is a plan, and None if the time limit ended the search.
-
-    What the processors of the machine carry depends on the plan, so one is made if slices share them.
-    """
-    found = feasible(attempt)
-    if not found or attempt.problem.cluster.processors is None or attempt.options.ideal_packing:
-        return found
-    try:
-        return _carried_if_any(attempt) is not None
-    except OutOfTimeError:
-        return None
-
-
-def _carried(attempt: Attempt, plan: Plan, time: Deadline) -> Plan:
-    """Returns the plan, or another that the processors of the machine carry, with the capacities that they carry.
-
-    The program takes the processor time of each variant's most economical configuration, and the processors of all
-    machines together. If a plan needs more than there are, variants that carry more are tried. Their plan is not proven
-    optimal: other variants may carry the demand on fewer slices, or be more accurate.
-
-    Raises:
-        OverloadedProcessorError: The processors do not carry the demand.
-        OutOfTimeError: The deadline passed first.
-    """
-    loads = processor_loads(plan, attempt.problem)
-    if not any(load.exceeded for load in loads):
-        return within_processors(plan, loads)
-    for other in _lighter(attempt, time):
-        loads = processor_loads(other, attempt.problem)
-        if not any(load.exceeded for load in loads):
-            return within_processors(unproven(other, gap_by(plan, other, attempt)), loads)
-    raise diagnosis.overloaded(attempt.problem, loads[0].processors, min(load.scale() for load in loads))
-
-
-def _lighter(attempt: Attempt, time: Deadline) -> Iterator[Plan]:
-    """Yields plans that may need fewer processors, the more accurate ones first.
-
-    Raises:
-        OutOfTimeError: The deadline passed.
-    """
-    if attempt.options.objective == "accuracy":
-        options = replace(attempt.options, objective="slices", change_price=0.0)
-        yield from filter(None, [_plan_if_any(replace(attempt, options=options), time)])
-    largest, _ = _largest(attempt, None, time)
-    variants = replace(attempt, configurations=largest.configurations, variants=largest.variants)
-    yield from filter(None, [_plan_if_any(variants, time)])
-
-
-def _plan_if_any(attempt: Attempt, time: Deadline) -> Plan | None:
-    """Returns the plan, made before the deadline; None if there is none.
-
-    Raises:
-        OutOfTimeError: The deadline passed first.
-    """
-    if time.over:
-        raise OutOfTimeError(attempt.options.time_limit_s)
-    unprotected = _unprotected(attempt, time) if attempt.problem.survive else None
-    try:
-        allotment = best_allotment(attempt.apart(), time)
-    except OutOfTimeError:
-        plan = constructed(attempt)
-        if plan is None:
-            raise
-        return plan
-    if allotment is None:
-        return None
-    if attempt.problem.survive and domains(attempt.problem.cluster).merged:
-        # Groups of domains are a stricter requirement; only the plan without it bounds the cost from below.
-        by_cost = attempt.options.objective == "slices" and not attempt.options.change_price
-        known = unprotected.outcome.stages[0].bound if unprotected is not None and by_cost else 0.0
-        allotment = allotment.with_bound(known)
-    return spread_over_nodes(plan_of(attempt.apart(), allotment, time, unprotected), attempt)
-
-
-def _unprotected(attempt: Attempt, time: Deadline) -> Allotment | None:
-    """Returns the best allotment that need not survive a loss; None if there is none, or if it takes too long."""
-    try:
-        return best_allotment(attempt.unprotected(), Deadline(_UNPROTECTED_SHARE * time.left_s))
-    except OutOfTimeError:
-        return None
+    return required(attempt, carried_plan(attempt))
 
 
 def _allotment(attempt: Attempt) -> Allotment:
-    return _required(attempt, best_allotment(attempt.apart(), Deadline(attempt.options.time_limit_s)))
+    return required(attempt, best_allotment(attempt.apart(), Deadline(attempt.options.time_limit_s)))
 
 
-def _required(attempt: Attempt, found: Found | None) -> Found:
-    """Returns what was found, or raises why there is none."""
-    if found is not None:
-        return found
-    cluster = attempt.problem.cluster
-    if cluster.processors is not None:
-        slices_alone = replace(attempt, problem=replace(attempt.problem, cluster=replace(cluster, processors=None)))
-        if feasible(slices_alone):
-            raise diagnosis.overloaded(attempt.problem, cluster.processors, _carried_scale(attempt))
-    raise diagnosis.infeasible(attempt)
-
-
-def _carried_scale(attempt: Attempt) -> float:
-    """Returns the scale of all demands that the processors of the machine carry; 0 if they carry none."""
-    found = with_largest_demand(attempt, {w.graph.name for w in attempt.problem.workloads})
-    if found is None:
-        return 0.0
-    first = attempt.problem.workloads[0]
-    return found[0].workloads[0].demand_rps / first.demand_rps
-
-
-def _largest(attempt: Attempt, scaled: Collection[str] | None, time: Deadline | None = None) -> tuple[Attempt, float]:
-    """Returns the attempt with the largest demands, and their relative gap; 0 if proven.
-
-    Args:
-        attempt: Its problem's demands give the proportions.
-        scaled: Names of the graphs that grow; None for all.
-        time: Deadline; None if the time limit of the options holds for the largest demand, and again for the plans
-            that show if processors carry it.
-    """
-    growing = _growing(attempt.problem, scaled)
-    limited = attempt if time is None else attempt.limited(time.left_s)
-    problem, gap = _required(attempt, with_largest_demand(limited, growing))
-    if attempt.problem.survive and domains(attempt.problem.cluster).merged:
-        gap = max(gap, _gap_to_unprotected(attempt, problem, growing))
-    time = time or Deadline(attempt.options.time_limit_s)
-    attempt, scale = _within_processors(replace(attempt, problem=problem), growing, time)
-    # Only the capacity that the program allows is known as an upper bound.
-    return attempt, max(gap, 1 - scale)
-
-
-def _gap_to_unprotected(attempt: Attempt, largest: Problem, growing: Collection[str]) -> float:
-    """Returns the relative distance of demands to those that the cluster carries if it need not survive a loss.
-
-    Infinite if the time limit left these open.
-    """
-    try:
-        free = with_largest_demand(attempt.unprotected(), growing)
-    except OutOfTimeError:
-        return math.inf
-    assert free is not None, "a plan that survives is one that need not"
-    pairs = zip(free[0].workloads, largest.workloads, strict=True)
-    return (1 + free[1]) * max(more.demand_rps / less.demand_rps for more, less in pairs) - 1
-
-
-def _within_processors(attempt: Attempt, growing: Collection[str], time: Deadline) -> tuple[Attempt, float]:
-    """Returns the attempt with demands of growing graphs that the processors of the machine carry, and their scale.
-
-    If they do not carry what the program allows, only the variants that carry most are left: with less demand there
-    would be room for more accurate ones. The processor time of a call depends on the plan, so several plans are made.
-    If the placement of the paper's formulation fails, the processors that the demands need are not known.
-
-    Raises:
-        OverloadedProcessorError: The processors do not carry the other graphs.
-    """
-    total = 1.0
-    for _ in range(_ROUNDS if attempt.problem.cluster.processors is not None else 0):
-        try:
-            plan = _required(attempt, _plan_if_any(attempt, time))
-        except UnplacedError:
-            break
-        loads = processor_loads(plan, attempt.problem)
-        if not any(load.exceeded for load in loads):
-            break
-        scale = min(load.scale(growing) for load in loads)
-        if scale == 0:
-            raise diagnosis.overloaded(attempt.problem, loads[0].processors, min(load.scale() for load in loads))
-        attempt, total = attempt.like(plan).scaled(growing, scale * (1 - TOLERANCE)), total * scale
-    return attempt, total
-
-
-def _lowered(attempt: Attempt, scaled: Collection[str] | None) -> Plan | None:
+def _lowered(attempt: Attempt, growing: Collection[str]) -> Plan | None:
     """Returns the plan of the largest part of the demand that can be placed and carried; None if there is none."""
-    growing = _growing(attempt.problem, scaled)
     plans: dict[float, Plan] = {}
 
     def placed(scale: float) -> bool:

@@ -2,12 +2,13 @@
 
 A model belongs to a generation that has a model of the same variant with the same content, on whichever slice. So it
 belongs to the running one, to the target, or to both. A model of neither remains from a change that failed, and gets no
-requests.
+requests, or it is on a GPU that is lost.
 """
 
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
+from jigsaw_triton.gpus.model import GpuId
 from jigsaw_triton.planner.domain.difference import Place
 from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
 
@@ -30,6 +31,7 @@ class Generations:
         separate: Graphs that both generations cannot serve side by side.
         reluctant: Graphs whose front has to be replaced before the target's models can serve it. They are served by the
             running generation as long as that carries enough.
+        lost: GPUs whose models belong to no generation, since they answer nothing.
     """
 
     existing: Contents
@@ -38,17 +40,19 @@ class Generations:
     target: Collection[Content]
     separate: frozenset[str] = frozenset()
     reluctant: frozenset[str] = frozenset()
+    lost: frozenset[GpuId] = frozenset()
 
     def of_existing(self, place: Place, model: PlacedModel) -> tuple[bool, bool]:
         """Returns True for each generation, the running one and the target, to which an existing model belongs."""
-        return self._of(self.existing[(place, model.graph, model.task, model.variant)])
+        return self._of(place, self.existing[(place, model.graph, model.task, model.variant)])
 
     def of_wanted(self, place: Place, model: PlacedModel) -> tuple[bool, bool]:
         """Returns True for each generation, the running one and the target, to which a model of the target belongs."""
-        return self._of(self.wanted[(place, model.graph, model.task, model.variant)])
+        return self._of(place, self.wanted[(place, model.graph, model.task, model.variant)])
 
-    def _of(self, content: Content) -> tuple[bool, bool]:
-        return content in self.running, content in self.target
+    def _of(self, place: Place, content: Content) -> tuple[bool, bool]:
+        found = place[0] not in self.lost
+        return found and content in self.running, found and content in self.target
 
 
 def of_plans(running: Plan | None, plan: Plan, reloads: Collection[Place], separate: Iterable[str]) -> Generations:

@@ -147,7 +147,8 @@ def transition(
         separate = [w.graph.name for w in problem.workloads if w.graph.target not in ("auto", "graph")]
         generations = of_plans(running, plan, reloads, separate)
     served = _of_generation(running, generations)
-    service = Service(replace(problem, running=served), plan, options or Options())
+    left = replace(plan, gpus=tuple(gpu for gpu in plan.gpus if gpu.id not in generations.lost))
+    service = Service(replace(problem, running=served), left, options or Options())
     interim = Interim(service, generations, running)
     movers = Movers(boards, interim, durations, frozenset(restarts))
     changes = difference(running, plan, reloads)
@@ -235,7 +236,10 @@ def _replicas(running: Plan | None, plan: Plan, interim: Interim) -> list[Replic
             for placed in gpu.layout:
                 key = (gpu.model, placed.placement.slice, placed.models)
                 if placed.models and key not in found:
-                    found[key] = Replica(*key, carried((gpu.id, placed.placement), placed.models, gpu.model))
+                    calls = carried((gpu.id, placed.placement), placed.models, gpu.model)
+                    # A replica on a lost GPU carries nothing, but a copy of one elsewhere does.
+                    if calls.any():
+                        found[key] = Replica(*key, calls)
     return [found[key] for key in sorted(found, key=str)]
 
 
@@ -308,7 +312,7 @@ def _steps(waves: Iterable[Wave], interim: Interim) -> list[Step]:
 
 
 def _in_order(change: Change) -> tuple[GpuId, bool, Change]:
-    """Sort key: removals come first on each GPU."""
+    """Returns the sort key: removals come first on each GPU."""
     return change.gpu, change.kind != "remove", change
 
 

@@ -100,7 +100,7 @@ def _alone_ms(part: GraphPart) -> dict[str, float]:
 
 
 def _quantile(part: GraphPart) -> float:
-    """Quantile of each task's latency."""
+    """Returns the quantile of each task's latency."""
     return 1 - (1 - part.graph.slo.percentile / 100) / len(part.graph.tasks)
 
 

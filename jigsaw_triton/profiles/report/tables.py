@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from statistics import median
 from xml.etree.ElementTree import Element
 
+from jigsaw_triton.lists import limited
 from jigsaw_triton.profiles.check import Finding
 from jigsaw_triton.profiles.report.figures import TaskFigures, VariantFigures, per_slice
 from jigsaw_triton.profiles.report.sentences import kind, place, stated
@@ -93,9 +94,8 @@ def origins_table(task: TaskFigures) -> Element:
             same = [row for row in variant.rows if kind(row) == name]
             errors = [row.error for row in same if row.error is not None]
             origins = list(dict.fromkeys(row.origin for row in same if row.origin))
-            more = f" and {len(origins) - _MOST_ORIGINS} more" if len(origins) > _MOST_ORIGINS else ""
             figures = [percent(median(errors)), percent(max(errors))] if errors else ["", ""]
-            rows.append([variant.name, name, str(len(same)), *figures, ", ".join(origins[:_MOST_ORIGINS]) + more])
+            rows.append([variant.name, name, str(len(same)), *figures, limited(origins, _MOST_ORIGINS)])
     header = ("variant", "source", "#rows", "#stated error, median", "#largest", "origin")
     return table(header, rows, style="wide words")
 

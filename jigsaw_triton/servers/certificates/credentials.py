@@ -127,7 +127,7 @@ def read_certificates(path: Path) -> "list[Certificate]":
 
 
 def is_open(mode: int, owner: int, reader: int) -> bool:
-    """Returns true if others than the owner and the reader may use a private key.
+    """Returns True if others than the owner and the reader may use a private key.
 
     A key of root may be readable by its group, for readers other than root: Kubernetes mounts secrets like that, with a
     group of the pod's own.

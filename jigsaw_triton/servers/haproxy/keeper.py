@@ -1,7 +1,6 @@
 """Supervision of a HAProxy: it restarts when it dies, and reloads when something that it reads changes."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -9,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.errors import InputError, JigsawError, ServerError
 from jigsaw_triton.servers.haproxy.config import Place
 from jigsaw_triton.servers.haproxy.process import HaproxyProcess, remove_files, write_files
@@ -197,11 +197,8 @@ class HaproxyKeeper:
 
     async def stop(self) -> None:
         """Stops HAProxy, after up to two seconds for requests in progress. The call may be repeated."""
-        if self._watch is not None:
-            self._watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watch
-            self._watch = None
+        await end_tasks(self._watch)
+        self._watch = None
         async with self._lock:
             process, self._process = self._process, None
             running = [*self._leaving, *([process] if process is not None else [])]

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.servers import names
 from jigsaw_triton.servers.certificates.credentials import Credentials
@@ -149,10 +150,8 @@ class GatewaySide:
 
     async def stop(self) -> None:
         """Stops HAProxy, after up to two seconds for calls in progress, and removes the sockets. May be repeated."""
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.wait((self._watch,))
-            self._watch = None
+        await end_tasks(self._watch)
+        self._watch = None
         await self._side.stop()
         for socket in self._made:
             socket.unlink(missing_ok=True)

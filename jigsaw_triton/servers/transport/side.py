@@ -1,12 +1,12 @@
 """The common part of both sides of the transport: one HAProxy with the certificates of a node."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.servers.certificates.credentials import REMIND_BEFORE, Credentials, check_credentials
 from jigsaw_triton.servers.haproxy.config import Place
 from jigsaw_triton.servers.haproxy.keeper import Contents, HaproxyKeeper, contents
@@ -92,11 +92,8 @@ class Side:
 
     async def stop(self) -> None:
         """Stops HAProxy. The call may be repeated."""
-        if self._reminder is not None:
-            self._reminder.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reminder
-            self._reminder = None
+        await end_tasks(self._reminder)
+        self._reminder = None
         await self._keeper.stop()
 
     def _read(self) -> Contents:

@@ -71,6 +71,13 @@ def test_the_image_of_workers_is_printed(image: str | None, printed: bool) -> No
     assert ("workers run from the image triton:1" in status_view(status, Output())) is printed
 
 
+def test_the_size_of_the_copies_of_model_files_is_printed() -> None:
+    line = "copies of model files: 1.5 MiB in /state/contents"
+    files = {"folder": "/state/contents", "bytes": 3 * 2**19}
+    assert line in status_view({**STATUS, "model_files": files}, Output())
+    assert not [part for part in status_view(STATUS, Output()) if "copies of" in str(part)]
+
+
 def test_the_export_of_traces_is_printed() -> None:
     otlp = {"state": "ready", "endpoint": "http://a:4318", "sample": 0.01, "exported": 12, "error": ""}
     status = {**STATUS, "otlp": {**otlp, "dropped": {"full": 0, "refused": 0}}}

@@ -16,7 +16,8 @@ from jigsaw_triton.controller.core.recovery import recovered, unfinished
 from jigsaw_triton.controller.core.request_counts import RequestCounts
 from jigsaw_triton.controller.core.transition import stages_to
 from jigsaw_triton.controller.persistence.history import outcomes, verdicts
-from jigsaw_triton.graph.model import Slo, TensorType
+from jigsaw_triton.graph.model import Slo
+from jigsaw_triton.graph.tensors import TensorType
 from tests.controller.core.test_step import phase
 from tests.controller.worlds import (
     World,

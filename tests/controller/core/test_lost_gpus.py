@@ -6,13 +6,14 @@ from jigsaw_triton.compiler.bundle import RouteEntry
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.core.generation import Canary
+from jigsaw_triton.controller.core.lost_gpus import without_lost
 from jigsaw_triton.controller.core.recovery import recovered
 from jigsaw_triton.controller.core.service import troubles
 from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.core.transition import stages_to
 from jigsaw_triton.gpus.model import Agents, GpuId
 from tests.controller.core.transitions import after
-from tests.controller.worlds import World, bundle, checkpointed, generation, wanted, worker
+from tests.controller.worlds import World, bundle, checkpointed, generation, profiled, wanted, with_contents, worker
 
 ZERO, ONE = GpuId("n", 0), GpuId("n", 1)
 BOTH = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("1/1g@0", ("t1", "a"))])
@@ -60,6 +61,38 @@ def test_requests_end_before_the_last_worker_that_answers_them_gets_another_mode
         ("app.t1.a.g1", (1,), True),
     ]
     assert {e.worker for e in (*closed, *at_last)} == {"n-1-1g-1"}
+
+
+def test_a_replica_stands_in_before_the_last_worker_that_answers_makes_room_in_a_rollback() -> None:
+    """The other worker that answers the same is on the lost GPU, so that it carries nothing."""
+    left = [worker("1/1g@0", ("t0", "a")), worker("1/1g@1", ("t1", "a"))]
+    one = with_contents(bundle(1, [worker("0/1g@0", ("t0", "a")), *left]))
+    two = bundle(2, [worker("1/2g@0", ("t0", "a"), generation=2), worker("1/1g@2", ("t1", "a"), generation=2)])
+    exists = bundle(2, [worker("0/1g@0", ("t0", "a")), *two.workers.values()])
+    stages = stages_to(after(with_contents(exists)), profiled(one), without_lost(profiled(one), {ZERO}), lost={ZERO})
+    changes = [x for stage in stages for x in stage.actions if isinstance(x, a.BringUp | a.Retire)]
+    names = [(type(x).__name__, x.worker.name) for x in changes]
+    gone = names.index(("Retire", "n-1-2g-0"))
+    (stand_in,) = (name for kind, name in names[:gone] if kind == "BringUp")
+    assert stand_in not in one.workers and stand_in.startswith("n-1-1g-")
+    assert ("Retire", stand_in) in names[gone:]
+
+
+def test_a_gpu_that_is_back_during_a_change_answers_from_the_next_stage_on() -> None:
+    """The change begins while the GPU is lost."""
+    one = bundle(1, [*BOTH.workers.values(), worker("1/1g@3", ("t0", "a"))])
+    two = [worker("1/1g@3", ("t0", "b"), generation=2), worker("1/1g@0", ("t1", "a")), worker("1/1g@1", ("t0", "a"))]
+    world = World({1: one, 2: bundle(2, two), 3: "no plan"})
+    world.send(e.DeployRequested(wanted()))
+    world.hold = lambda action: isinstance(action, a.LoadModels | a.BringUp)
+    world.send(e.GpusLost(frozenset({ZERO})))
+    world.end()
+    assert "n-0-1g-0" not in {entry.worker for entry in world.state.actual.routes["app.t0.g1"]}
+    done = len(world.done)
+    world.send(e.GpusLost(frozenset()))
+    world.end()
+    returned = next(action for action in world.done[done:] if isinstance(action, a.SetRoutes))
+    assert "n-0-1g-0" in {entry.worker for entry in returned.routes["app.t0.g1"] if not entry.closed}
 
 
 def test_without_any_worker_for_a_task_a_new_one_takes_its_requests() -> None:

@@ -5,6 +5,7 @@ import pytest
 from jigsaw_triton.compiler.bundle import Bundle
 from jigsaw_triton.controller.core import actions as a
 from jigsaw_triton.controller.core import events as e
+from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.recovery import recovered
 from jigsaw_triton.controller.core.request_checks import refusal
 from jigsaw_triton.controller.core.review import worth
@@ -101,6 +102,19 @@ def test_a_failed_review_changes_nothing() -> None:
     assert (world.state.running, world.state.phase, world.state.error) == (before.running, Phase.READY, "")
 
 
+def fallen() -> tuple[World, Generation]:
+    """A world in which the load has fallen, so that a review has begun, and the generation for the higher load."""
+    world = World({1: ONE})
+    world.send(e.Tick(100.0, {}))
+    world.send(e.DeployRequested(wanted()))
+    assert world.state.running is not None
+    high = replace(world.state.running, plan=plan(50.0))
+    world.state = replace(world.state, running=high)
+    world.hold = lambda action: isinstance(action, a.Solve)
+    world.ticks([4.0] * 70)
+    return world, high
+
+
 def test_no_review_takes_effect_while_the_deployment_is_paused() -> None:
     world = reviewed()
     running = world.state.running
@@ -112,14 +126,7 @@ def test_no_review_takes_effect_while_the_deployment_is_paused() -> None:
 
 
 def test_a_load_that_falls_is_reviewed_once_a_period() -> None:
-    world = World({1: ONE})
-    world.send(e.Tick(100.0, {}))
-    world.send(e.DeployRequested(wanted()))
-    assert world.state.running is not None
-    high = replace(world.state.running, plan=plan(50.0))
-    world.state = replace(world.state, running=high)
-    world.hold = lambda action: isinstance(action, a.Solve)
-    world.ticks([4.0] * 70)
+    world, high = fallen()
     assert (held(world).review, held(world).demand_rps) == (True, {"app": 10.0})
     answer(world, high.plan, high.bundle)
     world.ticks([4.0] * 59)
@@ -219,14 +226,7 @@ def test_a_plan_that_saves_a_small_share_of_the_slices_is_not_worth_a_change() -
 
 
 def test_a_review_of_a_fallen_load_is_dropped_if_the_load_has_risen_again() -> None:
-    world = World({1: ONE})
-    world.send(e.Tick(100.0, {}))
-    world.send(e.DeployRequested(wanted()))
-    assert world.state.running is not None
-    high = replace(world.state.running, plan=plan(50.0))
-    world.state = replace(world.state, running=high)
-    world.hold = lambda action: isinstance(action, a.Solve)
-    world.ticks([4.0] * 70)
+    world, high = fallen()
     assert held(world).review
     world.ticks([40.0] * 8)
     answer(world, plan(10.0), TWO)

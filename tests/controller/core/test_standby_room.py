@@ -68,13 +68,15 @@ def test_models_that_stand_by_make_room_for_a_canary_and_are_loaded_again_after_
     assert routed(world) == (STANDBY if burst else USUAL)
 
 
-def test_a_model_that_an_old_route_reaches_makes_no_room() -> None:
+def test_a_model_makes_room_after_an_old_route_has_left_it() -> None:
     actual = existing(ONE)
     lingering = replace(ONE.graphs["app"].tasks[0].standby[0], generations=(1,))
     actual = actual.after(a.SetRoutes({"app.t0.g0": (lingering,)}))
     actions = actions_to(actual, ONE, OTHER)
     load = actions.index(a.LoadModels("n-0-1g-0", OTHER.workers["n-0-1g-0"].models))
-    assert not any(isinstance(action, a.UnloadModels) for action in actions[:load])
+    left, *_, unload = (x for x in actions[:load] if isinstance(x, a.SetRoutes | a.UnloadModels))
+    assert isinstance(left, a.SetRoutes) and [entry.model for entry in left.routes["app.t0.g0"]] == ["app.t0.a.g1"]
+    assert unload == a.UnloadModels("n-0-1g-0", ("app.t0.b.g1",))
 
 
 def test_only_slices_with_both_models_loaded_are_in_service() -> None:

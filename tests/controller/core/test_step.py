@@ -97,7 +97,7 @@ def partly_restored() -> World:
     assert world.state.phase is Phase.READY and world.state.restore_at_s is not None
     assert "app.t0.g2" in world.state.actual.routes
     assert troubles(world.state) == (
-        "the generation that serves is only partly restored, since the last change could not be undone",
+        "the last change could not be completed or undone in full; the controller tries again",
     )
     return world
 
@@ -105,12 +105,49 @@ def partly_restored() -> World:
 def test_a_failed_rollback_is_repeated_until_the_running_generation_is_restored() -> None:
     world = partly_restored()
     world.ticks([9.0] * 12)
-    assert "only partly restored" in troubles(world.state)[0]
+    assert "could not be completed or undone" in troubles(world.state)[0]
     world.fault = lambda x: ""
     world.ticks([9.0] * 12)
     assert troubles(world.state) == ()
     assert world.state.actual.routes.keys() == {"app.t0.g1", "app.t1.g1"}
     assert world.state.running is not None and world.state.running.bundle == ONE
+
+
+def with_old_routes() -> World:
+    """A world whose second generation serves, but whose routes of the first one could not be changed at the switch."""
+    moved = [worker("0/1g@0", ("t0", "a")), worker("1/1g@0", ("t1", "b"), generation=2)]
+    world = deployed(World({1: ONE, 2: bundle(2, moved), 3: bundle(3, moved)}))
+    world.fault = lambda x: "the disk is full" if isinstance(x, a.SetRoutes) and phase_after_switch(world) else ""
+    world.send(e.DeployRequested(wanted(20.0)))
+    return world
+
+
+def phase_after_switch(world: World) -> bool:
+    return world.state.running is not None and world.state.running is world.state.pending
+
+
+def test_workers_to_which_old_routes_lead_go_on_until_these_routes_are_gone() -> None:
+    world = with_old_routes()
+    assert world.state.phase is Phase.READY and world.state.running is not None
+    assert (world.state.running.bundle.generation, world.state.error) == (2, "")
+    assert "n-0-1g-1" in {entry.worker for entry in world.state.actual.routes["app.t1.g1"]}
+    assert "n-0-1g-1" in world.state.actual.workers
+    assert "could not be completed" in troubles(world.state)[0]
+    world.fault = lambda _: ""
+    world.ticks([9.0] * 12)
+    assert world.state.actual.workers.keys() == {"n-0-1g-0", "n-1-1g-0"}
+    assert world.state.actual.routes.keys() == {"app.t0.g2", "app.t1.g2"}
+    assert troubles(world.state) == ()
+    assert world.reports[-1] == ("ready", "restored: the generation that serves is complete")
+
+
+def test_a_change_first_removes_old_routes_that_could_not_be_changed() -> None:
+    world = with_old_routes()
+    world.fault, done = lambda _: "", len(world.done)
+    world.send(e.DeployRequested(wanted(20.0)))
+    removed, *rest = world.done[done:]
+    assert removed == a.UnloadGateway(("app.t0.g1", "app.t1.g1"))
+    assert [action.worker.name for action in rest if isinstance(action, a.Retire)] == ["n-0-1g-1"]
 
 
 def test_the_load_is_followed_although_a_rollback_fails_again_and_again() -> None:

@@ -10,7 +10,8 @@ from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.order import ordered
 from jigsaw_triton.controller.core.stage import Stage
-from jigsaw_triton.controller.core.transition import stages_down, stages_to
+from jigsaw_triton.controller.core.teardown import stages_down
+from jigsaw_triton.controller.core.transition import stages_to
 from tests.controller.core.transitions import ONE, after, reached, routed, routes_while, run, way
 from tests.controller.worlds import bundle, generation, profiled, steps, with_contents, worker
 
@@ -240,6 +241,34 @@ def test_a_new_worker_with_a_model_that_runs_serves_the_running_generation(targe
     stages = stages_to(after(one), generation(one), generation(two))
     joined = [action.routes for stage in stages for action in stage.actions if isinstance(action, a.SetRoutes)]
     assert [entry.worker for entry in joined[0]["app.t1.g1"]] == ["n-0-1g-1", "n-0-1g-2"]
+
+
+def test_workers_that_a_change_has_left_out_of_the_routes_return_before_others_start() -> None:
+    one = bundle(1, [worker("0/1g@0", ("t0", "a")), worker("0/1g@1", ("t0", "a")), worker("0/1g@2", ("t1", "a"))])
+    complete = after(one)
+    routes = {**complete.routes, "app.t0.g1": complete.routes["app.t0.g1"][:1]}
+    two = bundle(2, [*one.workers.values(), worker("1/1g@0", ("t1", "a"))])
+    first, second = stages_to(replace(complete, routes=routes), generation(one), generation(two))[:2]
+    (returned,) = first.actions
+    assert isinstance(returned, a.SetRoutes)
+    assert [entry.worker for entry in returned.routes["app.t0.g1"]] == ["n-0-1g-0", "n-0-1g-1"]
+    assert [type(action) for action in second.actions] == [a.BringUp]
+
+
+def test_routes_of_an_earlier_generation_that_was_handed_over_follow_those_of_the_running_one() -> None:
+    """A queue of the earlier generation may still have requests when a worker that answers them makes room."""
+    two = bundle(2, [worker("0/1g@0", ("t0", "b"), generation=2), worker("0/1g@1", ("t1", "a"))])
+    three = bundle(3, [worker("0/2g@0", ("t0", "b"), generation=2), worker("1/1g@1", ("t1", "a"))])
+    actual = after(two, ONE)
+    assert {"app.t0.g1", "app.t0.g2"} <= actual.routes.keys()
+    changes = 0
+    for stage in stages_to(actual, generation(two), generation(three)):
+        for action in stage.actions:
+            actual = actual.after(action)
+            if isinstance(action, a.SetRoutes) and "app.t0.g1" in actual.routes:
+                assert actual.routes["app.t0.g1"] == actual.routes["app.t0.g2"]
+                changes += 1
+    assert changes
 
 
 def test_down_stops_the_gateway_first() -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from jigsaw_triton.compiler.bundle import Worker
 from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.fleet import connection
+from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
@@ -80,6 +82,13 @@ class World:
         nodes = RemoteNodes(Paths(self._folder, self._folder), journal, self.events.append)
         self._opened.append((nodes, journal))
         return nodes
+
+    async def bring_up(self, nodes: RemoteNodes, one: Worker) -> RemoteNode:
+        """Brings up a worker as this controller does. Returns its node."""
+        node = nodes.of(one.name, one)
+        assert node is not None
+        await node.bring_up(one)
+        return node
 
     def recorded(self) -> tuple[JournalEvent, ...]:
         """Returns the events in the journal of the last controller."""

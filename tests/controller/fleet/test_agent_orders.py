@@ -27,11 +27,17 @@ def full_disk(most_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+async def begun_bring_up(remote: Remote) -> asyncio.Task[None]:
+    """Returns an operation that has begun at the node and waits for its gate there."""
+    remote.machine.node.gate.clear()
+    starting = asyncio.create_task(remote.node.bring_up(worker(W, model("m"))))
+    await until(lambda: f"bring up {W}" in remote.machine.node.begun)
+    return starting
+
+
 def test_an_operation_is_carried_out_once_over_a_lost_connection(run_dir: Path) -> None:
     async def test(remote: Remote) -> None:
-        remote.machine.node.gate.clear()
-        starting = asyncio.create_task(remote.node.bring_up(worker(W, model("m"))))
-        await until(lambda: f"bring up {W}" in remote.machine.node.begun)
+        starting = await begun_bring_up(remote)
         await remote.machine.cut()
         remote.machine.node.gate.set()
         await until(lambda: f"bring up {W}" in remote.machine.node.log)
@@ -44,9 +50,7 @@ def test_an_operation_is_carried_out_once_over_a_lost_connection(run_dir: Path) 
 
 def test_an_operation_that_the_agent_does_not_survive_has_failed(run_dir: Path) -> None:
     async def test(remote: Remote) -> None:
-        remote.machine.node.gate.clear()
-        starting = asyncio.create_task(remote.node.bring_up(worker(W, model("m"))))
-        await until(lambda: f"bring up {W}" in remote.machine.node.begun)
+        starting = await begun_bring_up(remote)
         await remote.machine.stop()
         remote.machine.node.gate.set()
         await remote.machine.start()
@@ -58,9 +62,7 @@ def test_an_operation_that_the_agent_does_not_survive_has_failed(run_dir: Path) 
 
 def test_a_cancelled_operation_ends_at_the_node(run_dir: Path) -> None:
     async def test(remote: Remote) -> None:
-        remote.machine.node.gate.clear()
-        starting = asyncio.create_task(remote.node.bring_up(worker(W, model("m"))))
-        await until(lambda: f"bring up {W}" in remote.machine.node.begun)
+        starting = await begun_bring_up(remote)
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await starting

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.controller.fleet.condemned import Condemned, Damaged, listens, parse, take
+from jigsaw_triton.controller.fleet.condemned import Condemned, Damaged, has_files, listens, parse, take
 
 REPORT = {"worker": "n-0-1g-0", "model": "app.t0.a.g1", "reason": "it hangs", "inode": 7}
 
@@ -42,6 +42,13 @@ def test_a_report_that_is_not_utf8_is_damaged(tmp_path: Path) -> None:
 
 def test_a_missing_folder_means_no_reports(tmp_path: Path) -> None:
     assert take(tmp_path / "condemned") == []
+    assert not has_files(tmp_path / "condemned")
+
+
+def test_reports_are_noticed(tmp_path: Path) -> None:
+    assert not has_files(tmp_path)
+    (tmp_path / "n-0-1g-0.json").touch()
+    assert has_files(tmp_path)
 
 
 def test_deeply_nested_json_is_a_damaged_report() -> None:

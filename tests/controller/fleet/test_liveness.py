@@ -6,7 +6,7 @@ STALLED, ANSWERED, OVERDUE = Change.STALLED, Change.ANSWERED, Change.OVERDUE
 
 
 @pytest.mark.parametrize(
-    ("silent", "changes"),
+    ("hung", "changes"),
     [
         ((), {}),
         ((4, 8), {}),
@@ -14,13 +14,13 @@ STALLED, ANSWERED, OVERDUE = Change.STALLED, Change.ANSWERED, Change.OVERDUE
         ((0, 40), {5: STALLED, 30: OVERDUE, 36: STALLED, 41: ANSWERED}),
     ],
 )
-def test_a_server_stalls_answers_again_or_hangs(silent: tuple[int, ...], changes: dict[int, Change]) -> None:
+def test_a_server_stalls_answers_again_or_hangs(hung: tuple[int, ...], changes: dict[int, Change]) -> None:
     now = [0.0]
     liveness = Liveness(5.0, 30.0, lambda: now[0])
     found = {}
     for second in range(60):
         now[0] = float(second)
-        answered = not silent or not silent[0] <= second <= silent[1]
+        answered = not hung or not hung[0] <= second <= hung[1]
         if (change := liveness.probed(1, answered=answered)) is not None:
             found[second] = change
         assert liveness.probed(2, answered=True) is None

@@ -1,4 +1,4 @@
-"""Workers that die while they load their models."""
+"""Workers that die or hang while they load their models."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -10,7 +10,7 @@ import pytest
 
 from jigsaw_triton.compiler.bundle import ModelFolder, Place, Worker, WorkerModel
 from jigsaw_triton.controller.core import events as e
-from jigsaw_triton.controller.fleet import local_node
+from jigsaw_triton.controller.fleet import health, local_node
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
@@ -36,6 +36,13 @@ class TritonPythonModel(TritonPythonModel):
         if left > 0:
             os.kill(os.getppid(), signal.SIGKILL)
 """
+STOP = """
+import os, signal
+
+class TritonPythonModel(TritonPythonModel):
+    def initialize(self, args):
+        os.kill(os.getpid(), signal.SIGSTOP)
+"""
 
 
 class Stand:
@@ -55,7 +62,11 @@ class Stand:
     def dying(self, times: int) -> WorkerModel:
         """Returns a model that kills its server at its first loads."""
         self._deaths.write_text(str(times))
-        code = CODE + KILL.format(path=str(self._deaths))
+        return self.model(KILL.format(path=str(self._deaths)))
+
+    def model(self, change: str) -> WorkerModel:
+        """Returns a model whose code is followed by a change."""
+        code = CODE + change
         folder = ModelFolder("echo", {"config.pbtxt": CONFIG.encode(), "1/model.py": code.encode()})
         return WorkerModel(folder, "g", "t", "v", 1, 8, "digest")
 
@@ -143,3 +154,18 @@ def test_a_model_that_cannot_be_loaded_does_not_start_its_worker_again(stand: St
 
     stand.run(main)
     assert stand.told() == []
+
+
+def test_a_model_that_hangs_while_it_is_loaded_is_killed_with_its_worker(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(health, "STUCK_S", 3.0)
+
+    async def main() -> None:
+        with pytest.raises(ServerError, match="cannot load model echo"):
+            await stand.fleet.bring_up(replace(BARE, models=(stand.model(STOP),)))
+        assert stand.fleet.server(BARE.name) is None
+
+    stand.run(main)
+    assert stand.told() == []
+    assert f"{BARE.name} is killed, because its model echo made no progress for 3 s while it was loaded" in caplog.text

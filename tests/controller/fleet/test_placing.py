@@ -47,14 +47,17 @@ class FakeEngine:
         return self.left
 
 
-def by(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placing, "RayEngine", lambda *_: engine)
-
-
-def test_ray_starts_agents_once_and_has_their_addresses(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """Ray, which has started the agent of node a."""
     engine = FakeEngine(a="10.0.0.1:7440")
-    by(engine, monkeypatch)
+    monkeypatch.setattr(placing, "RayEngine", lambda *_: engine)
+    return engine
 
+
+def test_ray_starts_agents_once_and_has_their_addresses(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, engine: FakeEngine
+) -> None:
     async def test(world: World) -> None:
         nodes = world.controller()
         await nodes.serve_on(BY_RAY)
@@ -69,17 +72,13 @@ def test_ray_starts_agents_once_and_has_their_addresses(run_dir: Path, monkeypat
     run(run_dir, monkeypatch, test)
 
 
-def test_the_next_controller_needs_no_ray(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = FakeEngine(a="10.0.0.1:7440")
-    by(engine, monkeypatch)
+def test_the_next_controller_needs_no_ray(run_dir: Path, monkeypatch: pytest.MonkeyPatch, engine: FakeEngine) -> None:
     one = worker("a-0-1g-0", model("m"))
 
     async def test(world: World) -> None:
         first = world.controller()
         await first.serve_on(BY_RAY)
-        node = first.of(one.name, one)
-        assert node is not None
-        await node.bring_up(one)
+        await world.bring_up(first, one)
         # It has died, and so ends no agent.
         monkeypatch.setattr(first, "_placing", None)
         second = world.controller()
@@ -92,10 +91,8 @@ def test_the_next_controller_needs_no_ray(run_dir: Path, monkeypatch: pytest.Mon
 
 
 def test_an_agent_that_does_not_answer_is_placed_again_and_followed_to_its_new_address(
-    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, engine: FakeEngine
 ) -> None:
-    engine = FakeEngine(a="10.0.0.1:7440")
-    by(engine, monkeypatch)
     monkeypatch.setattr(placing, "_PLACE_S", 0.02)
     monkeypatch.setattr(placing, "AWAY_S", 0.2)
 
@@ -113,10 +110,9 @@ def test_an_agent_that_does_not_answer_is_placed_again_and_followed_to_its_new_a
 
 
 def test_an_agent_of_a_node_that_has_left_the_cluster_is_not_placed_again(
-    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, engine: FakeEngine
 ) -> None:
-    engine = FakeEngine(a="10.0.0.1:7440", b="10.0.0.2:7440")
-    by(engine, monkeypatch)
+    engine.addresses["b"] = "10.0.0.2:7440"
     monkeypatch.setattr(placing, "_PLACE_S", 0.02)
 
     async def test(world: World) -> None:
@@ -133,11 +129,10 @@ def test_an_agent_of_a_node_that_has_left_the_cluster_is_not_placed_again(
     run(run_dir, monkeypatch, test)
 
 
+@pytest.mark.usefixtures("engine")
 def test_agents_that_have_started_end_although_another_one_has_not(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    by(FakeEngine(a="10.0.0.1:7440"), monkeypatch)
-
     async def test(world: World) -> None:
         nodes = world.controller()
         with pytest.raises(InputError, match="no raylet"):
@@ -149,11 +144,8 @@ def test_agents_that_have_started_end_although_another_one_has_not(
 
 
 def test_the_end_of_a_deployment_ends_the_agents_that_ray_has_started(
-    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, engine: FakeEngine
 ) -> None:
-    engine = FakeEngine(a="10.0.0.1:7440")
-    by(engine, monkeypatch)
-
     async def test(world: World) -> None:
         nodes = world.controller()
         await nodes.serve_on(BY_RAY)

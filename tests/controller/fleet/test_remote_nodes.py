@@ -74,9 +74,7 @@ def test_workers_on_a_node_that_has_left_the_cluster_are_adopted_and_can_be_ende
     async def test(world: World) -> None:
         first = world.controller()
         await first.serve_on(A)
-        node = first.of(one.name, one)
-        assert node is not None
-        await node.bring_up(one)
+        await world.bring_up(first, one)
         with suppress(AwayError):
             await first.serve_on(ONLY_B)
         await first.stop()
@@ -99,9 +97,8 @@ def test_the_transport_of_the_next_controller_begins_with_the_links_of_the_one_b
     async def test(world: World) -> None:
         first = world.controller()
         await first.serve_on(A)
-        node = first.of(one.name, one)
-        assert node is not None and world.side.first == {}
-        await node.bring_up(one)
+        assert world.side.first == {}
+        node = await world.bring_up(first, one)
         incarnation = node.running[one.name].incarnation
         second = world.controller()
         await second.adopt(A, {one.name: one})

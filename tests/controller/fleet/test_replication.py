@@ -22,6 +22,7 @@ from jigsaw_triton.controller.fleet.replication import Replication
 from jigsaw_triton.controller.fleet.succession import Succession
 from jigsaw_triton.errors import ServerError
 from jigsaw_triton.gpus.gateway import StandbyGateway
+from tests.controller.worlds import GRAPH
 from tests.fakes.node import CLUSTER, NODE, FakeMachine, fake_machine
 from tests.waiting import WAIT_LIMIT_S, until
 
@@ -31,6 +32,7 @@ ONE = Actual(
     fronts={"g": ModelFolder("g", {"config.pbtxt": b"front"})},
     routes={"g.t.g1": (RouteEntry("w", "m", 8, 1),)},
 )
+GRAPHS = {"g": GRAPH}
 TWO = replace(ONE, routes={"g.t.g2": (RouteEntry("w", "n", 8, 1),)})
 
 
@@ -100,7 +102,7 @@ def run(folder: Path, test: Callable[[Standby], Awaitable[None]]) -> None:
     async def main() -> None:
         async with fake_machine(folder) as machine:
             events: list[e.Event] = []
-            calls = AgentCalls(NODE, machine.socket, "d", lambda: "1.a")
+            calls = AgentCalls(NODE, machine.socket, "d", lambda: "1.a", folder)
             notify: Any = events.append
             succession = Succession("d", calls.epoch, tuple, _surpass, lambda _: None)
             nodes = Nodes(RemoteNode(NODE, calls, lambda _: "", notify, _reachable, _nothing, succession))
@@ -109,7 +111,7 @@ def run(folder: Path, test: Callable[[Standby], Awaitable[None]]) -> None:
             try:
                 await nodes.node.serve_on(STANDBY)
                 await found.serve_on(STANDBY)
-                found.follow(ONE, ["g"])
+                found.follow(ONE, GRAPHS)
                 await until(lambda: found.in_line)
                 await test(Standby(machine, nodes, found, events, copies))
             finally:
@@ -122,12 +124,12 @@ def run(folder: Path, test: Callable[[Standby], Awaitable[None]]) -> None:
 def test_the_standby_follows_each_change(run_dir: Path) -> None:
     async def test(standby: Standby) -> None:
         began_s = time.time() - 1.0
-        standby.replication.follow(TWO, ["g"])
+        standby.replication.follow(TWO, GRAPHS)
         assert not standby.replication.in_line
         await until(lambda: standby.replication.in_line)
         assert standby.routes() == ["g.t.g1", "g.t.g2"]
         # The same again is no order.
-        standby.replication.follow(replace(TWO), ["g"])
+        standby.replication.follow(replace(TWO), GRAPHS)
         await until(lambda: standby.replication.in_line)
         assert standby.routes() == ["g.t.g1", "g.t.g2"]
         status = standby.replication.status()
@@ -143,13 +145,29 @@ def test_the_state_with_another_generation_is_copied_at_once(run_dir: Path, monk
 
     async def test(standby: Standby) -> None:
         standby.copies.append(b"later")
-        standby.replication.follow(TWO, ["g"])
+        standby.replication.follow(TWO, GRAPHS)
         await until(lambda: standby.replication.in_line)
-        standby.replication.follow(TWO, ["g"], 2)
+        standby.replication.follow(TWO, GRAPHS, 2)
         assert not standby.replication.in_line
         await until(lambda: standby.replication.in_line)
         states = [order["state"] for order in standby.machine.gateway.orders if order is not None]
         assert states == [sha256(copy).hexdigest() for copy in (b"state", b"state", b"later")]
+
+    run(run_dir, test)
+
+
+def test_the_next_controllers_files_are_sent_once_the_standby_serves(run_dir: Path) -> None:
+    text = b"weights"
+    name = sha256(text).hexdigest()
+    (run_dir / name).write_bytes(text)
+
+    async def test(standby: Standby) -> None:
+        graphs = {"g": replace(GRAPH, samples={"X": Path(name)})}
+        standby.replication.follow(TWO, graphs, 2)
+        await until(lambda: standby.replication.in_line)
+        order = standby.machine.gateway.orders[-1]
+        assert order is not None and order["copies"] == [name]
+        assert (standby.machine.folder / "contents" / name).read_bytes() == text
 
     run(run_dir, test)
 
@@ -176,7 +194,7 @@ def test_an_agent_that_has_forgotten_is_told_again(run_dir: Path) -> None:
 def test_a_change_waits_until_the_standby_has_followed_and_uses_nothing_that_goes(run_dir: Path) -> None:
     async def test(standby: Standby) -> None:
         standby.machine.gateway.follows, standby.machine.gateway.busy = False, True
-        standby.replication.follow(TWO, ["g"])
+        standby.replication.follow(TWO, GRAPHS)
         waiting = asyncio.create_task(standby.replication.unused(models=[("w", "m")], generations=[("g", 1)]))
         await until(lambda: standby.machine.gateway._order[1] == 2)
         assert not waiting.done() and standby.machine.gateway.asked == []
@@ -196,7 +214,7 @@ def test_a_standby_that_does_not_follow_delays_a_change_once(run_dir: Path, monk
 
     async def test(standby: Standby) -> None:
         standby.machine.gateway.follows = False
-        standby.replication.follow(TWO, ["g"])
+        standby.replication.follow(TWO, GRAPHS)
         await asyncio.wait_for(standby.replication.unused(models=[("w", "m")]), WAIT_LIMIT_S)
         assert standby.said("does not follow; changes go on without it")
         monkeypatch.setattr(replication, "_BEHIND_S", 1e9)
@@ -231,7 +249,7 @@ def test_a_standby_whose_agent_does_not_answer_fails_no_change(run_dir: Path, mo
 def test_a_change_does_not_wait_for_a_lost_machine_which_follows_once_it_is_back(run_dir: Path) -> None:
     async def test(standby: Standby) -> None:
         await standby.machine.cut()
-        standby.replication.follow(TWO, ["g"])
+        standby.replication.follow(TWO, GRAPHS)
         await asyncio.wait_for(standby.replication.unused(models=[("w", "m")]), WAIT_LIMIT_S)
         await until(lambda: standby.nodes.node.away)
         status = standby.replication.status()
@@ -265,15 +283,15 @@ def test_a_standby_that_ends_is_not_started_again_by_a_change_that_ends_meanwhil
         gateway.follows = False
         ending = asyncio.create_task(standby.replication.end())
         await until(lambda: gateway._order[1] == 2)
-        standby.replication.follow(TWO, ["g"])
+        standby.replication.follow(TWO, GRAPHS)
         await asyncio.sleep(0.2)
         assert not ending.done() and not gateway.exists
         gateway.follows = True
         gateway.catch_up()
         await asyncio.wait_for(ending, WAIT_LIMIT_S)
         # Another gateway has a standby again.
-        standby.replication.follow(Actual(), ["g"])
-        standby.replication.follow(ONE, ["g"])
+        standby.replication.follow(Actual(), GRAPHS)
+        standby.replication.follow(ONE, GRAPHS)
         await until(lambda: standby.replication.in_line and gateway.exists)
 
     run(run_dir, test)

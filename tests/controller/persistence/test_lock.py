@@ -25,6 +25,9 @@ while True:
 """
 
 
+BEATS = pytest.mark.parametrize("owner", ["beats"], indirect=True)
+
+
 @pytest.fixture
 def owner(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
     """A process that holds the lock."""
@@ -36,7 +39,7 @@ def owner(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[subprocess
         process.kill()
 
 
-@pytest.mark.parametrize("owner", ["beats"], indirect=True)
+@BEATS
 def test_an_owner_that_hangs_is_killed(tmp_path: Path, owner: subprocess.Popen[str]) -> None:
     owner.send_signal(signal.SIGSTOP)
     lock, killed = take_over(tmp_path / "lock", hang_s=0.3)
@@ -55,7 +58,7 @@ def test_an_owner_that_runs_or_never_had_a_heartbeat_keeps_its_lock(
     assert owner.poll() is None
 
 
-@pytest.mark.parametrize("owner", ["beats"], indirect=True)
+@BEATS
 def test_a_dead_owner_does_not_keep_its_lock(tmp_path: Path, owner: subprocess.Popen[str]) -> None:
     owner.kill()
     owner.wait(timeout=10)
@@ -66,7 +69,7 @@ def test_a_dead_owner_does_not_keep_its_lock(tmp_path: Path, owner: subprocess.P
     os.close(lock)
 
 
-@pytest.mark.parametrize("owner", ["beats"], indirect=True)
+@BEATS
 @pytest.mark.parametrize("hangs", [False, True])
 def test_an_owner_is_ended(tmp_path: Path, owner: subprocess.Popen[str], hangs: bool) -> None:
     if hangs:

@@ -6,7 +6,8 @@ import pytest
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.accuracy.labels import LabelledSet, read_labels, scored
 from jigsaw_triton.graph.measured import Labels, Metric
-from jigsaw_triton.graph.model import TaskGraph, TensorRef
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.graph.tensors import TensorRef
 from jigsaw_triton.runtime.dtypes import Array
 from tests.e2e.app import GRAPH
 from tests.fakes.documents import built

@@ -19,7 +19,8 @@ from jigsaw_triton.evaluation.profiling.workers import ProfilingWorkers
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Gpu, GpuId
 from jigsaw_triton.graph.measured import Labels, Metric
-from jigsaw_triton.graph.model import Slo, TaskGraph, TensorRef, TensorType, Variant, When
+from jigsaw_triton.graph.model import Slo, TaskGraph, Variant, When
+from jigsaw_triton.graph.tensors import TensorRef, TensorType
 from jigsaw_triton.runtime.dtypes import Array, Arrays
 from tests.compiler.samples import TEMPLATES
 from tests.fakes.graphs import graph, ref, step, task

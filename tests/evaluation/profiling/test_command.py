@@ -37,7 +37,7 @@ def application(tmp_path: Path) -> str:
 def test_existing_measurements_are_shown_without_starting_a_server(
     application: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jigsaw_triton.cli.commands.profile.find_installation", None)
+    monkeypatch.setattr("jigsaw_triton.cli.commands.profile_gpu.find_installation", None)
     before = Path(application, "profiles.csv").read_bytes()
     status, out, _ = run(capsys, application, *ONE, "-o", "json")
     document = json.loads(out)
@@ -82,7 +82,7 @@ def test_invalid_arguments_are_refused_before_anything_runs(
 def test_the_rest_is_fitted_once_enough_is_measured(
     application: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jigsaw_triton.cli.commands.profile.find_installation", None)
+    monkeypatch.setattr("jigsaw_triton.cli.commands.profile_gpu.find_installation", None)
     sheet = Sheet(Path(application, "profiles.csv"))
     for batch in (2, 4, 8):
         sheet.add(ProfileRow(replace(KEY, batch=batch), 4 + batch, 5 + batch, 6 + batch, 100, 48.5, "measured"))
@@ -101,7 +101,7 @@ def test_rows_of_other_instances_are_replaced_once_the_sweep_is_complete(
     application: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("scipy")
-    monkeypatch.setattr("jigsaw_triton.cli.commands.profile.find_installation", None)
+    monkeypatch.setattr("jigsaw_triton.cli.commands.profile_gpu.find_installation", None)
     sheet = Sheet(Path(application, "profiles.csv"))
     known = [replace(KEY, instances=2, batch=batch) for batch in (1, 2, 4, 8)]
     sheet.add(*(ProfileRow(key, 4 + key.batch, 20, 20, 100, 48.5, "measured", processes="streams") for key in known))
@@ -123,7 +123,7 @@ def test_an_interrupted_sweep_keeps_outdated_rows(
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jigsaw_triton.cli.commands.profile.find_installation", interrupt)
+    monkeypatch.setattr("jigsaw_triton.cli.commands.profile_gpu.find_installation", interrupt)
     sheet = Sheet(Path(application, "profiles.csv"))
     old = ProfileRow(KEY, 5, 6, 7, 190.5, 48.5, "measured", model="0" * 12)
     sheet.add(old)
@@ -138,7 +138,7 @@ def test_measuring_again_goes_on_where_it_was_interrupted(
 ) -> None:
     file = Path(application, "profiles.csv")
     Again(file).add(KEY)
-    monkeypatch.setattr("jigsaw_triton.cli.commands.profile.find_installation", None)
+    monkeypatch.setattr("jigsaw_triton.cli.commands.profile_gpu.find_installation", None)
     status, out, err = run(capsys, application, *ONE, "--again", "-o", "json")
     assert status == 0
     assert "1 configurations were measured again before a run ended early and are left out" in err
@@ -149,7 +149,7 @@ def test_measuring_again_goes_on_where_it_was_interrupted(
 def test_a_configuration_that_failed_before_is_not_tried_and_the_exit_code_says_so(
     application: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jigsaw_triton.cli.commands.profile.find_installation", None)
+    monkeypatch.setattr("jigsaw_triton.cli.commands.profile_gpu.find_installation", None)
     Failures(Path(application, "profiles.csv")).add(replace(KEY, batch=2), "out of memory")
     arguments = (*ONE[:-1], "1,2,4")
     status, out, _ = run(capsys, application, *arguments, "-o", "json")
@@ -166,7 +166,7 @@ def test_a_configuration_that_failed_before_is_not_tried_and_the_exit_code_says_
 def test_without_scipy_all_is_measured(
     application: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jigsaw_triton.cli.commands.profile.find_installation", None)
+    monkeypatch.setattr("jigsaw_triton.cli.commands.profile_gpu.find_installation", None)
     monkeypatch.setattr("jigsaw_triton.cli.commands.profile.can_fit", lambda: False)
     status, _, err = run(capsys, application, *ONE)
     assert status == 0
@@ -179,7 +179,7 @@ def test_without_scipy_all_is_measured(
 def test_a_folder_that_is_not_writable_is_refused_before_anything_runs(
     application: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jigsaw_triton.cli.commands.profile.find_installation", None)
+    monkeypatch.setattr("jigsaw_triton.cli.commands.profile_gpu.find_installation", None)
     (tmp_path / "file").write_text("")
     status, _, err = run(capsys, application, *ONE, "-O", str(tmp_path / "file" / "profiles.csv"))
     assert status == 2

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.profiling.tensors import batches, calls, gather, made_up, sample_inputs
-from jigsaw_triton.graph.model import TaskGraph, TensorType
+from jigsaw_triton.graph.model import TaskGraph
+from jigsaw_triton.graph.tensors import TensorType
 from tests.fakes.graphs import chain, conditional, fan_out, nested, ref
 
 ROWS = np.arange(48, dtype=np.float32).reshape(3, 16)

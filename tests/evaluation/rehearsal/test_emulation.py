@@ -6,7 +6,8 @@ import pytest
 from tritonclient.grpc.service_pb2 import ModelInferRequest
 
 from jigsaw_triton.evaluation.rehearsal.emulation import Requests, emulated
-from jigsaw_triton.graph.model import GraphInput, TaskGraph, TensorType, Variant
+from jigsaw_triton.graph.model import GraphInput, TaskGraph, Variant
+from jigsaw_triton.graph.tensors import TensorType
 from tests.fakes.graphs import fan_out, graph, task
 
 TEXT = TensorType("BYTES", (2,))

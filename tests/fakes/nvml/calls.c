@@ -85,7 +85,7 @@ uint64_t number_of(const void *handle) {
 }
 
 int index_of(const struct board *board) {
-    return (int)(board - mapping.state->boards);
+    return board ? (int)(board - mapping.state->boards) : -1;
 }
 
 struct board *board_of(const void *handle) {
@@ -106,6 +106,10 @@ struct found find(const void *handle) {
                     return (struct found){&mapping.state->boards[b], gi, &gi->ci[c]};
         }
     return (struct found){0, 0, 0};
+}
+
+struct found found_by(const struct call *call, const void *handle) {
+    return call->code == OK ? find(handle) : (struct found){0, 0, 0};
 }
 
 int needs_mig(const struct board *board) {

@@ -92,6 +92,7 @@ struct found {
     struct ci *ci;
 };
 
+/* Returns the index of a board; -1 for none. */
 int index_of(const struct board *board);
 
 /* Returns the board of a handle; 0 if it is none of a board. */
@@ -99,6 +100,9 @@ struct board *board_of(const void *handle);
 
 /* Returns the instance of a handle; its fields are 0 if there is none. */
 struct found find(const void *handle);
+
+/* Returns the instance of a handle like `find`, unless the call has failed. */
+struct found found_by(const struct call *call, const void *handle);
 
 /* Returns OK if MIG is on, and otherwise the code of a call that needs it. */
 int needs_mig(const struct board *board);

@@ -16,6 +16,20 @@ static unsigned shape_by(const struct board *board, unsigned number, int by_id) 
     return NONE;
 }
 
+/* Returns the board of a call that needs MIG; the call fails without MIG. */
+static struct board *mig_board(struct call *call, void *device) {
+    struct board *board = call->code == OK ? board_of(device) : 0;
+    if (call->code == OK) call->code = needs_mig(board);
+    return board;
+}
+
+/* Returns the shape of a call with a profile id. The call fails if there is no such shape. */
+static unsigned shape_with(struct call *call, const struct board *board, unsigned id) {
+    const unsigned index = call->code == OK ? shape_by(board, id, 1) : NONE;
+    if (call->code == OK && index == NONE) call->code = INVALID_ARGUMENT;
+    return index;
+}
+
 /* On Hopper and later, decoders are in proportion to compute slices. On Ampere they follow memory, and 1g has none. */
 profile_t describe(const struct board *board, unsigned index) {
     const struct shape *shape = shape_of(board, index);
@@ -70,10 +84,8 @@ API int nvmlDeviceGetGpuInstanceProfileInfoV(void *device, unsigned profile, pro
 
 API int nvmlDeviceGetGpuInstancePossiblePlacements_v2(void *device, unsigned id, placement_t *places, unsigned *count) {
     struct call call = begin("nvmlDeviceGetGpuInstancePossiblePlacements_v2", READS);
-    const struct board *board = call.code == OK ? board_of(device) : 0;
-    if (call.code == OK) call.code = needs_mig(board);
-    const unsigned index = call.code == OK ? shape_by(board, id, 1) : NONE;
-    if (call.code == OK && index == NONE) call.code = INVALID_ARGUMENT;
+    const struct board *board = mig_board(&call, device);
+    const unsigned index = shape_with(&call, board, id);
     if (call.code == OK) {
         const struct shape *shape = shape_of(board, index);
         if (places && *count < shape->count) call.code = INSUFFICIENT_SIZE;
@@ -86,10 +98,8 @@ API int nvmlDeviceGetGpuInstancePossiblePlacements_v2(void *device, unsigned id,
 
 API int nvmlDeviceGetGpuInstanceRemainingCapacity(void *device, unsigned id, unsigned *count) {
     struct call call = begin("nvmlDeviceGetGpuInstanceRemainingCapacity", READS);
-    struct board *board = call.code == OK ? board_of(device) : 0;
-    if (call.code == OK) call.code = needs_mig(board);
-    const unsigned index = call.code == OK ? shape_by(board, id, 1) : NONE;
-    if (call.code == OK && index == NONE) call.code = INVALID_ARGUMENT;
+    struct board *board = mig_board(&call, device);
+    const unsigned index = shape_with(&call, board, id);
     if (call.code == OK) {
         struct state trial = *mapping.state;
         struct board *copy = &trial.boards[index_of(board)];
@@ -111,10 +121,8 @@ static int is_start(const struct shape *shape, unsigned start) {
 
 API int nvmlDeviceCreateGpuInstance(void *device, unsigned id, void **instance) {
     struct call call = begin("nvmlDeviceCreateGpuInstance", CREATES);
-    struct board *board = call.code == OK ? board_of(device) : 0;
-    if (call.code == OK) call.code = needs_mig(board);
-    const unsigned index = call.code == OK ? shape_by(board, id, 1) : NONE;
-    if (call.code == OK && index == NONE) call.code = INVALID_ARGUMENT;
+    struct board *board = mig_board(&call, device);
+    const unsigned index = shape_with(&call, board, id);
     if (call.code == OK) {
         const struct shape *shape = shape_of(board, index);
         call.code = INSUFFICIENT_RESOURCES;
@@ -124,26 +132,24 @@ API int nvmlDeviceCreateGpuInstance(void *device, unsigned id, void **instance) 
                 call.code = OK;
             }
     }
-    return end(&call, "%d, %u", board ? index_of(board) : -1, id);
+    return end(&call, "%d, %u", index_of(board), id);
 }
 
 API int nvmlDeviceCreateGpuInstanceWithPlacement(void *device, unsigned id, const placement_t *place, void **instance) {
     struct call call = begin("nvmlDeviceCreateGpuInstanceWithPlacement", CREATES);
-    struct board *board = call.code == OK ? board_of(device) : 0;
-    if (call.code == OK) call.code = needs_mig(board);
-    const unsigned index = call.code == OK ? shape_by(board, id, 1) : NONE;
-    if (call.code == OK && index == NONE) call.code = INVALID_ARGUMENT;
+    struct board *board = mig_board(&call, device);
+    const unsigned index = shape_with(&call, board, id);
     if (call.code == OK && place->size != shape_of(board, index)->memory) call.code = INVALID_ARGUMENT;
     if (call.code == OK && !is_start(shape_of(board, index), place->start)) call.code = INVALID_ARGUMENT;
     if (call.code == OK && !can_place(board, index, place->start)) call.code = INSUFFICIENT_RESOURCES;
     if (call.code == OK) *instance = handle_of(GI, place_gi(mapping.state, board, index, place->start)->serial);
-    return end(&call, "%d, %u, %u:%u", board ? index_of(board) : -1, id, place->start, place->size);
+    return end(&call, "%d, %u, %u:%u", index_of(board), id, place->start, place->size);
 }
 
 API int nvmlGpuInstanceDestroy(void *instance) {
     struct call call = begin("nvmlGpuInstanceDestroy", DESTROYS);
-    const struct found found = call.code == OK ? find(instance) : (struct found){0, 0, 0};
-    const int index = found.board ? index_of(found.board) : -1;
+    const struct found found = found_by(&call, instance);
+    const int index = index_of(found.board);
     const unsigned start = found.gi ? found.gi->start : 0;
     if (call.code == OK && !found.gi) call.code = NOT_FOUND;
     if (call.code == OK && now_ms() < found.gi->agent_until_ms) call.code = IN_USE;
@@ -155,24 +161,21 @@ API int nvmlGpuInstanceDestroy(void *instance) {
 
 API int nvmlDeviceGetGpuInstances(void *device, unsigned id, void **instances, unsigned *count) {
     struct call call = begin("nvmlDeviceGetGpuInstances", READS);
-    struct board *board = call.code == OK ? board_of(device) : 0;
-    if (call.code == OK) call.code = needs_mig(board);
+    struct board *board = mig_board(&call, device);
     if (call.code == OK && mapping.state->denied & DENY_INSTANCES) call.code = NO_PERMISSION;
-    const unsigned index = call.code == OK ? shape_by(board, id, 1) : NONE;
-    if (call.code == OK && index == NONE) call.code = INVALID_ARGUMENT;
+    const unsigned index = shape_with(&call, board, id);
     if (call.code == OK) {
         *count = 0;
         for (int g = 0; g < MAX_GIS; g++)
             if (board->gi[g].serial && board->gi[g].shape == index)
                 instances[(*count)++] = handle_of(GI, board->gi[g].serial);
     }
-    return end(&call, "%d, %u", board ? index_of(board) : -1, id);
+    return end(&call, "%d, %u", index_of(board), id);
 }
 
 API int nvmlDeviceGetGpuInstanceById(void *device, unsigned id, void **instance) {
     struct call call = begin("nvmlDeviceGetGpuInstanceById", READS);
-    struct board *board = call.code == OK ? board_of(device) : 0;
-    if (call.code == OK) call.code = needs_mig(board);
+    struct board *board = mig_board(&call, device);
     if (call.code == OK && mapping.state->denied & DENY_INSTANCES) call.code = NO_PERMISSION;
     if (call.code == OK) {
         call.code = NOT_FOUND;
@@ -180,12 +183,12 @@ API int nvmlDeviceGetGpuInstanceById(void *device, unsigned id, void **instance)
             if (board->gi[g].serial && board->gi[g].id == id)
                 *instance = handle_of(GI, board->gi[g].serial), call.code = OK;
     }
-    return end(&call, "%d, %u", board ? index_of(board) : -1, id);
+    return end(&call, "%d, %u", index_of(board), id);
 }
 
 API int nvmlGpuInstanceGetInfo(void *instance, gi_info_t *info) {
     struct call call = begin("nvmlGpuInstanceGetInfo", READS);
-    const struct found found = call.code == OK ? find(instance) : (struct found){0, 0, 0};
+    const struct found found = found_by(&call, instance);
     if (call.code == OK && !found.gi) call.code = NOT_FOUND;
     if (call.code == OK) {
         const struct shape *shape = shape_of(found.board, found.gi->shape);
@@ -225,7 +228,7 @@ static unsigned ci_free_start(const struct found *found, unsigned size) {
 }
 
 static struct found ci_profile_call(struct call *call, void *instance, unsigned profile) {
-    const struct found found = call->code == OK ? find(instance) : (struct found){0, 0, 0};
+    const struct found found = found_by(call, instance);
     if (call->code == OK && (!found.gi || found.ci)) call->code = NOT_FOUND;
     if (call->code == OK && profile >= N_CI_PROFILES) call->code = INVALID_ARGUMENT;
     if (call->code == OK && !ci_multiprocessors(&found, profile)) call->code = NOT_SUPPORTED;
@@ -262,13 +265,13 @@ API int nvmlGpuInstanceCreateComputeInstance(void *instance, unsigned profile, v
     if (call.code == OK && start == NONE) call.code = INSUFFICIENT_RESOURCES;
     if (call.code == OK)
         *created = handle_of(CI, place_ci(mapping.state, found.gi, profile, start, CI_SLICES[profile])->serial);
-    return end(&call, "%d@%u, %u", found.board ? index_of(found.board) : -1, found.gi ? found.gi->start : 0, profile);
+    return end(&call, "%d@%u, %u", index_of(found.board), found.gi ? found.gi->start : 0, profile);
 }
 
 API int nvmlComputeInstanceDestroy(void *instance) {
     struct call call = begin("nvmlComputeInstanceDestroy", DESTROYS);
-    const struct found found = call.code == OK ? find(instance) : (struct found){0, 0, 0};
-    const int index = found.board ? index_of(found.board) : -1;
+    const struct found found = found_by(&call, instance);
+    const int index = index_of(found.board);
     const unsigned start = found.gi ? found.gi->start : 0;
     if (call.code == OK && !found.ci) call.code = NOT_FOUND;
     if (call.code == OK && now_ms() < found.gi->agent_until_ms) call.code = IN_USE;
@@ -291,7 +294,7 @@ API int nvmlGpuInstanceGetComputeInstances(void *instance, unsigned profile, voi
 
 API int nvmlComputeInstanceGetInfo_v2(void *instance, ci_info_t *info) {
     struct call call = begin("nvmlComputeInstanceGetInfo_v2", READS);
-    const struct found found = call.code == OK ? find(instance) : (struct found){0, 0, 0};
+    const struct found found = found_by(&call, instance);
     if (call.code == OK && !found.ci) call.code = NOT_FOUND;
     if (call.code == OK)
         *info = (ci_info_t){handle_of(MIG_DEVICE, found.ci->serial), handle_of(GI, found.gi->serial), found.ci->id,

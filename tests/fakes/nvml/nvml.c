@@ -80,7 +80,7 @@ API int nvmlDeviceGetName(void *device, char *name, unsigned length) {
     const struct board *board = call.code == OK ? board_of(device) : 0;
     if (call.code == OK && !board) call.code = INVALID_ARGUMENT;
     if (call.code == OK) snprintf(name, length, "%s", MODELS[board->model].nvml_name);
-    return end(&call, "%d", board ? index_of(board) : -1);
+    return end(&call, "%d", index_of(board));
 }
 
 API int nvmlDeviceGetIndex(void *device, unsigned *index) {
@@ -126,7 +126,7 @@ API int nvmlDeviceGetMigMode(void *device, unsigned *current, unsigned *pending)
     if (call.code == OK && !board) call.code = INVALID_ARGUMENT;
     if (call.code == OK && !MODELS[board->model].geometry) call.code = NOT_SUPPORTED;
     if (call.code == OK) *current = board->current, *pending = board->pending;
-    return end(&call, "%d", board ? index_of(board) : -1);
+    return end(&call, "%d", index_of(board));
 }
 
 /* On Ampere the new mode is pending until the GPU is reset. */
@@ -143,7 +143,7 @@ API int nvmlDeviceSetMigMode(void *device, unsigned mode, int *status) {
         else if (MODELS[board->model].reset && board->current != mode) *status = RESET_REQUIRED;
         else board->current = mode;
     }
-    return end(&call, "%d, %u", board ? index_of(board) : -1, mode);
+    return end(&call, "%d, %u", index_of(board), mode);
 }
 
 API int nvmlDeviceGetMaxMigDeviceCount(void *device, unsigned *count) {
@@ -179,7 +179,7 @@ API int nvmlDeviceGetMigDeviceHandleByIndex(void *device, unsigned index, void *
 
 API int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(void *mig, void **device) {
     struct call call = begin("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", READS);
-    const struct found found = call.code == OK ? find(mig) : (struct found){0, 0, 0};
+    const struct found found = found_by(&call, mig);
     if (call.code == OK && !found.ci) call.code = INVALID_ARGUMENT;
     if (call.code == OK) *device = handle_of(DEVICE, (uint64_t)index_of(found.board));
     return end(&call, "");
@@ -187,7 +187,7 @@ API int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(void *mig, void **device) {
 
 API int nvmlDeviceGetGpuInstanceId(void *mig, unsigned *id) {
     struct call call = begin("nvmlDeviceGetGpuInstanceId", READS);
-    const struct found found = call.code == OK ? find(mig) : (struct found){0, 0, 0};
+    const struct found found = found_by(&call, mig);
     if (call.code == OK && !found.ci) call.code = INVALID_ARGUMENT;
     if (call.code == OK) *id = found.gi->id;
     return end(&call, "");
@@ -195,7 +195,7 @@ API int nvmlDeviceGetGpuInstanceId(void *mig, unsigned *id) {
 
 API int nvmlDeviceGetComputeInstanceId(void *mig, unsigned *id) {
     struct call call = begin("nvmlDeviceGetComputeInstanceId", READS);
-    const struct found found = call.code == OK ? find(mig) : (struct found){0, 0, 0};
+    const struct found found = found_by(&call, mig);
     if (call.code == OK && !found.ci) call.code = INVALID_ARGUMENT;
     if (call.code == OK) *id = found.ci->id;
     return end(&call, "");

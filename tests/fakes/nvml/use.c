@@ -18,7 +18,7 @@ API int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, p
     struct call call = begin("nvmlDeviceGetComputeRunningProcesses_v3", READS);
     if (call.code == OK && mapping.state->denied & DENY_INSTANCES) call.code = NO_PERMISSION;
     const struct board *board = call.code == OK ? board_of(device) : 0;
-    const struct found mig = call.code == OK ? find(device) : (struct found){0, 0, 0};
+    const struct found mig = found_by(&call, device);
     if (call.code == OK && !board && !mig.ci) call.code = INVALID_ARGUMENT;
     if (call.code == OK) {
         unsigned found = 0;
@@ -79,7 +79,7 @@ API int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *mj
     const struct board *board = call.code == OK ? board_of(device) : 0;
     if (call.code == OK && !board) call.code = find(device).ci ? NOT_SUPPORTED : INVALID_ARGUMENT;
     if (call.code == OK) *mj = board->consumed_mj + WATTS * (now_ms() - board->counting_since_ms);
-    return end(&call, "%d", board ? index_of(board) : -1);
+    return end(&call, "%d", index_of(board));
 }
 
 /* --- performance metrics, from Hopper on -------------------------------------------------------------------------- */

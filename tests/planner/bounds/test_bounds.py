@@ -6,19 +6,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from jigsaw_triton.graph.model import Slo, TaskGraph, Workload
 from jigsaw_triton.planner.bounds import forest
 from jigsaw_triton.planner.bounds.bounds import least_slices
 from jigsaw_triton.planner.bounds.cover import FloorCover
-from jigsaw_triton.planner.candidates.configurations import Configuration, TaskConfigurations, available, worthwhile
+from jigsaw_triton.planner.candidates.configurations import Configuration, TaskConfigurations, available
+from jigsaw_triton.planner.candidates.filters import worthwhile
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.formulation.model import allocation
 from jigsaw_triton.planner.formulation.supply import supply
 from jigsaw_triton.planner.search.solve import DEFAULTS, SolverFactory, make_plan
 from jigsaw_triton.planner.solver.solver import SolverProcess
+from tests.examples import costly
 from tests.fakes.graphs import chain, conditional, diamond, fan_out
 from tests.fakes.problems import SOLVE_S, TWO_P95, cluster, docread_problem, grid, problem, row
 
@@ -76,7 +78,7 @@ def problems(draw: st.DrawFn) -> Problem:
 
 @pytest.mark.slow
 @given(p=problems(), options=EITHER, which=st.integers(0, 10**6))
-@settings(max_examples=30, deadline=None, derandomize=True)
+@costly(18)
 def test_no_plan_takes_fewer_slices_than_the_bound(
     p: Problem, options: Options, which: int, highs: SolverProcess
 ) -> None:

@@ -1,7 +1,8 @@
 from dataclasses import replace
 
 from jigsaw_triton.graph.chain import Chain
-from jigsaw_triton.graph.model import TaskGraph, TensorType, When
+from jigsaw_triton.graph.model import TaskGraph, When
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.planner.candidates.chained import chains
 from jigsaw_triton.planner.domain.plan import PlacedModel, Plan
 from tests.compiler.samples import every, plan, together

@@ -4,19 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.graph.model import Slo, TaskGraph
 from jigsaw_triton.planner.candidates import configurations as configurations_module
-from jigsaw_triton.planner.candidates.configurations import Configuration, available, by_load, merged, worthwhile
+from jigsaw_triton.planner.candidates.configurations import Configuration, available, by_load, merged
 from jigsaw_triton.planner.domain.problem import LOADS, REPLICA_RANGES, Options
 from jigsaw_triton.planner.latency import latency
 from jigsaw_triton.planner.latency.points import Array
 from jigsaw_triton.planner.latency.queueing import many_latencies_ms
 from jigsaw_triton.profiles.service import ServiceTime
-from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
+from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import chain
 from tests.fakes.problems import TWO_P95, docread, docread_profiles, row
 
@@ -48,55 +46,6 @@ def test_a_configuration_has_the_cost_and_performance_of_a_replica() -> None:
 )
 def test_profiles_that_fit_neither_the_cluster_nor_the_graph_are_ignored(unfit: ProfileRow) -> None:
     assert found(chain(1), unfit) == {"t0": ()}
-
-
-def kept(graph: TaskGraph, *rows: ProfileRow) -> set[tuple[str, str, int, int]]:
-    configurations = worthwhile(graph, found(graph, *rows))
-    return {(c.variant, c.slice, c.instances, c.batch) for found in configurations.values() for c in found}
-
-
-def test_dominated_configurations_are_dropped() -> None:
-    graph = chain(1, variant_count=2, slo=Slo(1000, accuracy=0.5))
-    best = row("t0", "v0", batch=2, p95_ms=10, rps=200)
-    assert kept(
-        graph,
-        best,
-        row("t0", "v0", batch=4, p95_ms=12, rps=190),  # higher latency and lower throughput
-        row("t0", "v0", batch=1, p95_ms=8, rps=110),  # lower latency
-        row("t0", "v0", batch=8, p95_ms=30, rps=240),  # higher throughput
-        row("t0", "v0", slice_="2g", batch=2, p95_ms=10, rps=190),  # another slice
-        row("t0", "v1", batch=2, p95_ms=10, rps=190),  # another variant
-    ) == {
-        ("v0", "1g", 1, 2),
-        ("v0", "1g", 1, 1),
-        ("v0", "1g", 1, 8),
-        ("v0", "2g", 1, 2),
-        ("v1", "1g", 1, 2),
-    }
-
-
-def test_of_equal_configurations_the_one_with_fewer_instances_is_kept() -> None:
-    graph = chain(1)
-    equals = [row("t0", "v0", instances=k, batch=b, p95_ms=10, rps=100) for k, b in ((2, 1), (1, 2), (1, 4))]
-    assert kept(graph, *equals) == {("v0", "1g", 1, 2)}
-
-
-def test_configurations_that_no_plan_within_the_slo_can_use_are_dropped() -> None:
-    graph = chain(2, variant_count=3, slo=Slo(100, accuracy=0.85))
-    assert kept(
-        graph,
-        row("t0", "v0", p95_ms=10),
-        row("t0", "v0", batch=4, p95_ms=39),  # 78 ms leave 22 ms for t1
-        row("t0", "v0", batch=8, p95_ms=40),  # 80 ms leave too little
-        row("t0", "v1", p95_ms=5),  # accuracy 0.9 with the best variant of the other task
-        row("t0", "v2", p95_ms=1),  # accuracy 0.8
-        row("t1", "v0", p95_ms=11),
-    ) == {("v0", "1g", 1, 1), ("v0", "1g", 1, 4), ("v1", "1g", 1, 1)}
-
-
-def test_a_task_that_cannot_keep_the_slo_has_no_configurations() -> None:
-    graph = docread(slo=Slo(1.0, accuracy=0.5))
-    assert set(worthwhile(graph, available(graph, docread_profiles(), [CPU], Options())).values()) == {()}
 
 
 def test_the_queue_model_has_a_configuration_for_each_load_and_replica_range() -> None:
@@ -153,22 +102,6 @@ def test_measured_yields_change_only_the_tasks_that_they_concern(monkeypatch: py
         assert found == available(docread(lines=lines), docread_profiles(), [CPU], Options())
     # Each new table is computed in full; the first one only where the rows have changed.
     assert Counter(predicted) == {"detect": 1 + 3, "recognise": 3 + 3}
-
-
-PROFILES = docread_profiles(batches=(1, 4))
-
-
-@given(st.sets(st.sampled_from([row.key for row in PROFILES.rows()])))
-@settings(max_examples=50, deadline=None, derandomize=True)
-def test_running_replicas_add_nothing_that_an_optimum_needs(running: set[ProfileKey]) -> None:
-    graph = docread()
-    replicas = {("docread", k.task, k.variant, k.gpu, k.slice, k.instances, k.batch) for k in running}
-    with_running = available(graph, PROFILES, [CPU], Options(), replicas)
-    assert worthwhile(graph, with_running) == worthwhile(graph, available(graph, PROFILES, [CPU], Options()))
-    alone = available(graph, PROFILES, [CPU], Options(), replicas, others=False)
-    assert {c for found in alone.values() for c in found} == {
-        c for found in with_running.values() for c in found if c.replica in replicas
-    }
 
 
 def test_the_latencies_of_running_replicas_are_predicted_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

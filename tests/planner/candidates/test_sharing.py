@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import assume, event, given, settings
+from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from jigsaw_triton.errors import InfeasibleError, InputError
@@ -16,7 +16,8 @@ from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.graph.model import Slo, Workload
 from jigsaw_triton.planner.bounds.bounds import least_slices
-from jigsaw_triton.planner.candidates.configurations import Configuration, TaskConfigurations, available, worthwhile
+from jigsaw_triton.planner.candidates.configurations import Configuration, TaskConfigurations, available
+from jigsaw_triton.planner.candidates.filters import worthwhile
 from jigsaw_triton.planner.candidates.sharing import shared_load, with_shared
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import SHARED_LOAD, Options, Problem
@@ -27,6 +28,7 @@ from jigsaw_triton.planner.solver.solver import SolverProcess
 from jigsaw_triton.planner.transition.transition import DURATIONS, transition
 from jigsaw_triton.planner.validation.validate import violations
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
+from tests.examples import costly
 from tests.fakes.graphs import chain, fan_out
 from tests.fakes.problems import SOLVE_S, cluster, grid, problem, row
 
@@ -300,7 +302,7 @@ def brute_force(p: Problem, fused: frozenset[str] = frozenset()) -> int | None:
 
 @pytest.mark.slow
 @given(p=small())
-@settings(max_examples=60, deadline=None, derandomize=True)
+@costly(40)
 def test_the_planner_agrees_with_exhaustive_search(p: Problem, solvers: SolverFactory) -> None:
     found = [n for n in (brute_force(p), brute_force(p, fitting_chains(p))) if n is not None]
     best = min(found, default=None)
@@ -338,7 +340,7 @@ def problems(draw: st.DrawFn) -> Problem:
 
 @pytest.mark.slow
 @given(p=problems(), options=st.sampled_from([SHARE, QUEUE]))
-@settings(max_examples=20, deadline=None, derandomize=True)
+@costly(12)
 def test_sharing_makes_valid_plans_that_are_never_larger(p: Problem, options: Options, solvers: SolverFactory) -> None:
     try:
         alone = allot(p, replace(options, share=False), solvers=solvers).slices
@@ -367,7 +369,7 @@ def sharing(p: Problem, options: Options) -> dict[str, TaskConfigurations]:
 
 @pytest.mark.slow
 @given(p=problems(), which=st.integers(0, 10**6))
-@settings(max_examples=25, deadline=None, derandomize=True)
+@costly(15)
 def test_the_lower_bounds_hold_for_shared_slices(p: Problem, which: int, highs: SolverProcess) -> None:
     found = sharing(p, SHARE)
     assume(all(own for tasks in found.values() for own in tasks.values()))

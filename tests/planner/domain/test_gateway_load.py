@@ -1,6 +1,7 @@
 import pytest
 
-from jigsaw_triton.graph.model import TensorType, Variant
+from jigsaw_triton.graph.model import Variant
+from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.planner.domain.gateway_load import (
     CALL_US,
     MEGABYTE_US,
@@ -23,7 +24,7 @@ def test_requests_calls_and_bytes_add_up() -> None:
         inputs={"FRAME": FRAME},
     )
     load = gateway_load({of.name: of}, every(of))
-    assert (load.requests_rps, load.calls_rps, load.sized) == (100.0, 100.0, True)
+    assert (load.requests_rps, load.calls_rps) == (100.0, 100.0)
     assert load.megabytes_s == pytest.approx(100 * (3.0 + 8e-6))
     spent_us = 100 * (REQUEST_US + CALL_US) + load.megabytes_s * MEGABYTE_US
     assert load.processors == pytest.approx(spent_us / 1e6)
@@ -47,14 +48,13 @@ def test_a_call_moves_its_inputs_and_outputs_with_a_size_assumed_where_none_is_k
     assert call_megabytes(of, "look", "v0") == pytest.approx((frame + TEXT_BYTES + rows) / 1e6)
 
 
-def test_tensors_of_unknown_size_are_omitted_and_reported() -> None:
+def test_tensors_of_unknown_size_are_omitted() -> None:
     of = graph(
         [task("read", {"TEXT": "inputs.TEXT"}, outputs={"LABEL": TensorType("INT64", (1,))})],
         {"LABEL": "read.LABEL"},
         inputs={"TEXT": TensorType("BYTES", (1,))},
     )
     load = gateway_load({of.name: of}, every(of))
-    assert not load.sized
     assert load.megabytes_s == pytest.approx(100 * 8e-6)
 
 

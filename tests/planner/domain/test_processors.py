@@ -159,12 +159,17 @@ def test_batches_are_not_full_while_processors_are_short() -> None:
     assert load.busy == pytest.approx(DEMAND_RPS * (9.6e-3 / 5.6 + gateway_s))
 
 
-def test_slices_are_spread_if_the_processors_of_one_node_do_not_carry_them() -> None:
-    """Four slices fit one board, but 300 requests/s keep three processors busy, and each node has two."""
+def on_two_nodes(rps: float, *, processors: float) -> Problem:
+    """Returns a demand of one task on two nodes with so many processors each."""
     graph = one_task()
     nodes = tuple(gpu for node in ("a", "b") for gpu in cluster(1, node=node).gpus)
-    on = replace(cluster(1), gpus=nodes, processors=2.0)
-    problem = Problem((Workload(graph, 300.0),), on, {graph.name: ProfileTable([row(rps=100.0)])})
+    on = replace(cluster(1), gpus=nodes, processors=processors)
+    return Problem((Workload(graph, rps),), on, {graph.name: ProfileTable([row(rps=100.0)])})
+
+
+def test_slices_are_spread_if_the_processors_of_one_node_do_not_carry_them() -> None:
+    """Four slices fit one board, but 300 requests/s keep three processors busy, and each node has two."""
+    problem = on_two_nodes(300.0, processors=2.0)
     plan = make_plan(problem, TWO_P95)
     load = processor_load(plan, problem)
     assert load is not None and not load.exceeded
@@ -175,10 +180,7 @@ def test_slices_are_spread_if_the_processors_of_one_node_do_not_carry_them() -> 
 
 def test_two_nodes_get_a_slice_more_if_an_odd_number_would_exceed_one_of_them() -> None:
     """Five slices would carry 370 requests/s, but the three on one node keep 2.2 processors busy, and it has two."""
-    graph = one_task()
-    nodes = tuple(gpu for node in ("a", "b") for gpu in cluster(1, node=node).gpus)
-    on = replace(cluster(1), gpus=nodes, processors=2.0)
-    problem = Problem((Workload(graph, 370.0),), on, {graph.name: ProfileTable([row(rps=100.0)])})
+    problem = on_two_nodes(370.0, processors=2.0)
     plan = make_plan(problem, TWO_P95)
     load = processor_load(plan, problem)
     assert load is not None and not load.exceeded
@@ -189,14 +191,11 @@ def test_two_nodes_get_a_slice_more_if_an_odd_number_would_exceed_one_of_them() 
 
 def test_slices_that_run_stay_if_their_node_carries_them() -> None:
     """Four slices run on one node. A fifth one would exceed its processors, and goes to the other node."""
-    graph = one_task()
-    nodes = tuple(gpu for node in ("a", "b") for gpu in cluster(1, node=node).gpus)
-    on = replace(cluster(1), gpus=nodes, processors=3.5)
-    problem = Problem((Workload(graph, 300.0),), on, {graph.name: ProfileTable([row(rps=100.0)])})
+    problem = on_two_nodes(300.0, processors=3.5)
     running = make_plan(problem, TWO_P95)
     (before,) = running.gpus
     assert len(before.layout) == 4
-    grown = replace(problem, workloads=(Workload(graph, 380.0),), running=running)
+    grown = replace(problem, workloads=(replace(problem.workloads[0], demand_rps=380.0),), running=running)
     plan = make_plan(grown, TWO_P95)
     load = processor_load(plan, grown)
     assert load is not None and not load.exceeded
@@ -208,14 +207,10 @@ def test_slices_that_run_stay_if_their_node_carries_them() -> None:
 
 def test_slices_that_run_move_if_a_node_would_be_exceeded() -> None:
     """Seven slices run on one node, which no longer carries them."""
-    graph = one_task()
-    nodes = tuple(gpu for node in ("a", "b") for gpu in cluster(1, node=node).gpus)
-    on = replace(cluster(1), gpus=nodes, processors=6.0)
-    profiles = {graph.name: ProfileTable([row(rps=100.0)])}
-    problem = Problem((Workload(graph, 500.0),), on, profiles)
+    problem = on_two_nodes(500.0, processors=6.0)
     running = make_plan(problem, TWO_P95)
     assert len(running.gpus) == 1
-    fewer = replace(problem, cluster=replace(on, processors=3.0), running=running)
+    fewer = replace(problem, cluster=replace(problem.cluster, processors=3.0), running=running)
     load = processor_load(make_plan(fewer, TWO_P95), fewer)
     assert load is not None and not load.exceeded
     assert load.busy_by_node.keys() == {"a", "b"}

@@ -5,7 +5,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from jigsaw_triton.errors import InfeasibleError
@@ -25,6 +25,7 @@ from jigsaw_triton.planner.explain.conflict import (
 from jigsaw_triton.planner.explain.requirement import Requirement, requirements, value_of, varied
 from jigsaw_triton.planner.search.solve import SolverFactory, has_plan, make_plan
 from jigsaw_triton.profiles.table import ProfileTable
+from tests.examples import costly
 from tests.fakes.graphs import chain
 from tests.fakes.problems import TWO_P95, cluster, docread_problem, problem, row
 
@@ -179,7 +180,7 @@ def test_nearest_values_are_feasible_with_any_options(options: Options, solvers:
     gpus=st.integers(1, 2),
     options=st.sampled_from([OPTIONS, TWO_P95]),
 )
-@settings(max_examples=12, deadline=None, derandomize=True)
+@costly(8)
 def test_a_conflict_is_minimal(
     demand: int, latency: int, accuracy: float, gpus: int, options: Options, solvers: SolverFactory
 ) -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from jigsaw_triton.graph.model import Slo, TaskGraph, Variant, Workload
 from jigsaw_triton.planner.bounds.bounds import least_slices
-from jigsaw_triton.planner.candidates.configurations import accuracy_budget, available, worthwhile
+from jigsaw_triton.planner.candidates.configurations import accuracy_budget, available
+from jigsaw_triton.planner.candidates.filters import worthwhile
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import LATENCY_MODELS, LatencyModel, Multiplicities, Options, Problem
 from jigsaw_triton.planner.formulation.mixture import EXCESS, MOST_BRACKETS, mean_loss, mean_weights
@@ -29,18 +30,19 @@ from jigsaw_triton.planner.solver.program import Draft, Program
 from jigsaw_triton.planner.solver.solver import Outcome, Solver, SolverProcess
 from jigsaw_triton.planner.validation.validate import violations
 from jigsaw_triton.profiles.table import ProfileRow
+from tests.examples import costly
 from tests.fakes.graphs import VECTORS, chain, graph, task
-from tests.fakes.problems import SOLVE_S, TWO_P95, cluster, docread_problem, problem, row
+from tests.fakes.problems import LONG, SOLVE_S, TWO_P95, cluster, docread_problem, problem, row
 from tests.fakes.replicas import replica_counts, within
 from tests.planner.search import test_solve as any_shape
 from tests.planner.test_brute_force import CPU, Uses, problems, uses_by, ways_to_cut, within_slo
 
 pytestmark = pytest.mark.slow
 
-FEW = settings(max_examples=10, deadline=None, derandomize=True)
+FEW = costly(7)
 """Settings of tests with varying rows, which use `TWO_P95`: with `queue` the time limit often precedes the proof."""
 
-EITHER = st.sampled_from([Options(), TWO_P95])
+EITHER = st.sampled_from([LONG, replace(TWO_P95, time_limit_s=LONG.time_limit_s)])
 """Options with either latency model; with `TWO_P95` a configuration has one latency, which is much faster."""
 
 
@@ -110,7 +112,7 @@ def good_shares(g: TaskGraph, demand: float, carried: Mapping[str, Mapping[str, 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", LATENCY_MODELS)
 @given(p=problems())
-@settings(max_examples=60, deadline=None, derandomize=True)
+@costly(40)
 def test_the_planner_agrees_with_exhaustive_search(p: Problem, model: LatencyModel, solvers: SolverFactory) -> None:
     p, allowed = on_average(p), uses_by(model, p)
     (workload,) = p.workloads
@@ -137,7 +139,7 @@ def mixed(plan: Plan) -> bool:
 
 @pytest.mark.slow
 @given(p=any_shape.problems(), which=st.sampled_from(["one", "all"]), options=EITHER)
-@settings(max_examples=12, deadline=None, derandomize=True)
+@costly(8)
 def test_a_mean_never_takes_more_than_a_floor_and_the_plan_is_valid(
     p: Problem, which: str, options: Options, solvers: SolverFactory
 ) -> None:
@@ -153,12 +155,16 @@ def test_a_mean_never_takes_more_than_a_floor_and_the_plan_is_valid(
         assert any_shape.untimed(again) == any_shape.untimed(mean)
     if floor is not None:
         assert mean is not None
-        assert (mean.slices_used, mean.gpus_used) <= (floor.slices_used, floor.gpus_used)
+        # On a busy machine, the time limit may precede the proof.
+        assert mean.solver.status != "optimal" or (mean.slices_used, mean.gpus_used) <= (
+            floor.slices_used,
+            floor.gpus_used,
+        )
 
 
 @pytest.mark.slow
 @given(p=any_shape.problems(), which=st.integers(0, 10**6), options=EITHER)
-@settings(max_examples=15, deadline=None, derandomize=True)
+@costly(9)
 def test_the_lower_bounds_hold_for_a_mean(p: Problem, which: int, options: Options, highs: SolverProcess) -> None:
     p = on_average(p).prepared()
     workload = p.workloads[0]

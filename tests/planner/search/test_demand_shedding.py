@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from jigsaw_triton.errors import InfeasibleError
@@ -14,6 +14,7 @@ from jigsaw_triton.planner.search.demand_shedding import make_shedding_plan
 from jigsaw_triton.planner.search.solve import DEFAULTS, SolverFactory, has_plan, make_plan
 from jigsaw_triton.planner.validation.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
+from tests.examples import costly
 from tests.fakes.graphs import chain
 from tests.fakes.problems import TWO_P95, cluster, grid, row
 
@@ -143,7 +144,7 @@ def crowded(draw: st.DrawFn) -> Problem:
 
 @pytest.mark.slow
 @given(p=crowded(), options=st.sampled_from([DEFAULTS, TWO_P95]))
-@settings(max_examples=12, deadline=None, derandomize=True)
+@costly(8)
 def test_a_graph_of_higher_priority_never_loses_to_lower_ones(
     p: Problem, options: Options, solvers: SolverFactory
 ) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from jigsaw_triton.errors import InfeasibleError, JigsawError
@@ -24,16 +24,15 @@ from jigsaw_triton.planner.solver.program import Program, SolverName
 from jigsaw_triton.planner.solver.solver import Outcome, Solver, SolverFailure, SolverHung, SolverProcess, Stage
 from jigsaw_triton.planner.validation.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
+from tests.examples import costly
 from tests.fakes.graphs import chain, conditional, cropping, diamond, fan_out, nested
-from tests.fakes.problems import TWO_P95, cluster, docread, docread_problem, docread_profiles, grid, problem, row
+from tests.fakes.problems import LONG, TWO_P95, cluster, docread, docread_problem, docread_profiles, grid, problem, row
 
 pytestmark = pytest.mark.slow
 
 T = TypeVar("T")
 
-FEW = settings(max_examples=12, deadline=None, derandomize=True)
-LONG = Options(time_limit_s=120.0)
-"""A time limit that no problem here reaches, however busy the machine. A search that is cut short may end elsewhere."""
+FEW = costly(8)
 
 
 def untimed(plan: Plan) -> Plan:
@@ -87,7 +86,7 @@ def problems(draw: st.DrawFn) -> Problem:
 
 @pytest.mark.slow
 @given(p=problems())
-@settings(max_examples=16, deadline=None, derandomize=True)
+@costly(10)
 def test_any_plan_is_valid_and_make_find_and_has_plan_agree(p: Problem, solvers: SolverFactory) -> None:
     plan, found = plan_or_none(p, solvers), find_plan(p, LONG, solvers=solvers)
     event("planned" if plan else "infeasible")

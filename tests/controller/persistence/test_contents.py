@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jigsaw_triton.agent.contents import KEPT_S, Contents
+from jigsaw_triton.controller.persistence.contents import KEPT_S, Contents
 from jigsaw_triton.errors import InputError
 
 TEXT = b"weights of a model" * 1000

@@ -1,6 +1,6 @@
-"""Files of models on a node, by the SHA-256 of their content.
+"""Files of models, by the SHA-256 of their content: those that an agent has got, and a controller's copies.
 
-What arrives is verified, and an interrupted transfer goes on where it stopped.
+What arrives at an agent is verified, and an interrupted transfer goes on where it stopped.
 """
 
 import asyncio
@@ -105,25 +105,35 @@ class Contents:
                     f"the files of models cannot be written ({error.strerror})", where=str(self._folder), hint=hint
                 ) from error
 
-    def collect(self, used: Collection[str]) -> int:
-        """Removes files that no worker uses and that have not been used for some minutes. Blocks.
+    def unused(self, used: Collection[str]) -> list[Path]:
+        """Returns the files that have not been used for some minutes. Blocks.
 
         Args:
-            used: Digests that workers use, whose time of use is now.
+            used: Digests of the files that are in use.
+        """
+        found, now_s = [], time.time()
+        for path in self._folder.iterdir():
+            # Another operation may remove it at the same time, or a transfer rename it.
+            with contextlib.suppress(FileNotFoundError):
+                if path.name not in used and now_s - path.stat().st_mtime > KEPT_S:
+                    found.append(path)
+        return found
+
+    def collect(self, used: Collection[str]) -> int:
+        """Removes files that have not been used for some minutes. Blocks.
+
+        Args:
+            used: Digests of the files that are in use, whose time of use is now.
 
         Returns:
             Number of files that were removed.
         """
-        removed, now_s = 0, time.time()
-        for path in self._folder.iterdir():
-            # Another operation may remove it at the same time, or a transfer rename it.
-            with contextlib.suppress(FileNotFoundError):
-                if path.name in used:
-                    os.utime(path)
-                elif now_s - path.stat().st_mtime > KEPT_S:
-                    path.unlink()
-                    removed += 1
-        return removed
+        removed = self.unused(used)
+        for path in removed:
+            path.unlink(missing_ok=True)
+        for digest in used:
+            self._touched(digest)
+        return len(removed)
 
     def _arrived(self, digest: str) -> int:
         part = self.path(digest).with_suffix(_PART)

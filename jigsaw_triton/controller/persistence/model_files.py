@@ -1,0 +1,214 @@
+"""Copies of the files of deployed models, in the state folder of the deployment.
+
+What was deployed stays servable until it is replaced, whatever happens to the files themselves. In the graphs of a
+deployment a path is therefore the name of a copy, the SHA-256 of its content. So neither the state of a controller nor
+a generation depends on where the copies are.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from jigsaw_triton.compiler.store import Identities
+from jigsaw_triton.controller.core.generation import Wanted
+from jigsaw_triton.controller.core.state import State
+from jigsaw_triton.controller.persistence.contents import Contents
+from jigsaw_triton.controller.persistence.history import recorded, restorable
+from jigsaw_triton.controller.persistence.journal import Journal
+from jigsaw_triton.errors import InputError
+from jigsaw_triton.graph.model import TaskGraph, Variant
+
+_NEW = ".new"
+"""Suffix of a copy that is being made."""
+
+_FICLONE = 0x40049409
+"""Call of Linux that lets a file share the blocks of another one until one of them changes (ioctl_ficlone(2))."""
+
+
+class ModelFiles:
+    """Copies of the files of deployed models, each named by the SHA-256 of its content. One process has them.
+
+    Args:
+        folder: Folder of the copies, created if missing. Copies that an earlier process has begun are removed.
+
+    Attributes:
+        folder: The folder.
+        size_bytes: Size of all copies together. The file system may share their blocks with the originals.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._contents = Contents(folder)
+        self._identity = Identities()
+        self._adding: frozenset[str] = frozenset()
+        """Names that a call of `add` is about to return, and of the copies that it makes."""
+        self._names: dict[int, frozenset[str]] = {}
+        """Number of an earlier generation -> names of the copies that it uses."""
+        for path in folder.glob(f"*{_NEW}"):
+            path.unlink()
+        self.size_bytes = self._measured()
+
+    def keep(self, graphs: Mapping[str, TaskGraph]) -> dict[str, TaskGraph]:
+        """Makes copies of the files of graphs, and returns the graphs with their names. Blocks.
+
+        Args:
+            graphs: Graphs, by name. Files that are copies already stay as they are.
+
+        Raises:
+            InputError: A file cannot be read or changes meanwhile, or there is no space. No copy is left behind.
+        """
+        copies = self.add({path for graph in graphs.values() for path in _files(graph) if path.is_absolute()})
+        return {name: _with_copies(graph, copies) for name, graph in graphs.items()}
+
+    def add(self, files: Collection[Path]) -> dict[Path, Path]:
+        """Makes copies of files, all of them or none, and returns the name of each. Blocks.
+
+        Each file is read once for its SHA-256, and not again as long as its size and times stay the same. What there is
+        a copy of is not copied again.
+
+        Args:
+            files: Absolute paths.
+
+        Raises:
+            InputError: As for `keep`.
+        """
+        digests = {path: self._identity(path) for path in sorted(files)}
+        with self._begun(digests.values()) as begun:
+            sources = {digest: path for path, digest in digests.items() if digest in begun}
+            self._copy({sources[digest]: path for digest, path in begun.items()})
+            for path, digest in digests.items():
+                if self._identity(path) != digest:
+                    hint = "deploy again once nothing writes to it"
+                    raise InputError("the file has changed while it was copied", where=str(path), hint=hint)
+            for digest, path in begun.items():
+                path.rename(self._contents.path(digest))
+            # They stay for some minutes more, until the state of the controller names them.
+            self._contents.missing(digests.values())
+        self.size_bytes = self._measured()
+        return {path: Path(digest) for path, digest in digests.items()}
+
+    def lacks(self, graphs: Mapping[str, TaskGraph]) -> bool:
+        """Returns True if there is no copy of a file of a deployed graph."""
+        return not all((self.folder / name).is_file() for name in names(graphs))
+
+    def collect(self, state: State, journal: Journal) -> None:
+        """Removes the copies that no generation uses to which the deployment can still change. Blocks.
+
+        Args:
+            state: State of the controller.
+            journal: Journal with the generations to which a rollback can return.
+        """
+        used = {name for wanted in _inputs(state) for name in names(wanted.graphs)} | self._adding
+        # Generations are large, so they are read only if copies would go, and each of them once.
+        if not self._contents.unused(used):
+            return
+        for number in restorable(journal):
+            if number not in self._names:
+                found = recorded(journal, number)
+                self._names[number] = names(found.wanted.graphs) if found is not None else frozenset()
+            used |= self._names[number]
+        self._contents.collect(used)
+        self.size_bytes = self._measured()
+
+    @contextmanager
+    def _begun(self, digests: Collection[str]) -> Iterator[dict[str, Path]]:
+        """Yields the missing ones of some digests, and the path of each copy until it is whole.
+
+        What is left at these paths in the end is removed. Copies that exist are not collected meanwhile.
+        """
+        self._adding = frozenset(name for digest in digests for name in (digest, f"{digest}{_NEW}"))
+        begun = {digest: self.folder / f"{digest}{_NEW}" for digest in self._contents.missing(digests)}
+        try:
+            yield begun
+        finally:
+            for path in begun.values():
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+            self._adding = frozenset()
+
+    def _copy(self, files: Mapping[Path, Path]) -> None:
+        """Copies files, whose copies may share their blocks.
+
+        Args:
+            files: File -> path of its copy.
+        """
+        where, hint = str(self.folder), "free some space, or choose another folder with --state"
+        try:
+            copied = {source: target for source, target in files.items() if not _cloned(source, target)}
+            need, free = sum(source.stat().st_size for source in copied), shutil.disk_usage(self.folder).free
+            if need > free:
+                message = f"the copies of the model files need {_mib(need)} of disk, but {_mib(free)} are free"
+                raise InputError(message, where=where, hint=hint)
+            for source, target in copied.items():
+                shutil.copyfile(source, target)
+            for target in files.values():
+                _make_durable(target)
+        except OSError as error:
+            said = error.strerror or str(error)
+            raise InputError(f"the model files cannot be copied ({said})", where=where, hint=hint) from error
+
+    def _measured(self) -> int:
+        sizes = []
+        for path in self.folder.iterdir():
+            with suppress(FileNotFoundError):
+                sizes.append(path.stat().st_size)
+        return sum(sizes)
+
+
+def names(graphs: Mapping[str, TaskGraph]) -> frozenset[str]:
+    """Returns the names of the copies that deployed graphs use."""
+    return frozenset(path.name for graph in graphs.values() for path in _files(graph))
+
+
+def _inputs(state: State) -> Iterator[Wanted]:
+    """Yields the input of each generation that serves or may still be asked for."""
+    for asked in (state.running, state.pending, state.asked, state.queued):
+        if asked is not None:
+            yield asked.wanted
+    if state.wanted is not None:
+        yield state.wanted
+
+
+def _files(graph: TaskGraph) -> Iterator[Path]:
+    for task in graph.tasks.values():
+        for variant in task.variants:
+            yield from variant.artifacts.values()
+    yield from graph.samples.values()
+
+
+def _with_copies(graph: TaskGraph, copies: Mapping[Path, Path]) -> TaskGraph:
+    """Returns a graph with the names of copies in place of the files."""
+
+    def renamed(files: Mapping[str, Path]) -> dict[str, Path]:
+        return {name: copies.get(path, path) for name, path in files.items()}
+
+    def with_copies(variant: Variant) -> Variant:
+        return replace(variant, artifacts=renamed(variant.artifacts))
+
+    tasks = {name: replace(task, variants=tuple(map(with_copies, task.variants))) for name, task in graph.tasks.items()}
+    return replace(graph, tasks=tasks, samples=renamed(graph.samples))
+
+
+def _cloned(source: Path, target: Path) -> bool:
+    """Makes a copy that shares the blocks of a file. Returns False if the file system cannot do that."""
+    with source.open("rb") as original, target.open("wb") as copy:
+        try:
+            fcntl.ioctl(copy, _FICLONE, original.fileno())
+        except OSError:
+            return False
+    return True
+
+
+def _make_durable(path: Path) -> None:
+    """Makes a copy read-only. After a power failure, a file of its name does not lack its content."""
+    with path.open("rb") as file:
+        os.fchmod(file.fileno(), 0o400)
+        os.fsync(file.fileno())
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.4g} MiB"

@@ -1,0 +1,249 @@
+"""Commands in forks of a process that has imported them.
+
+A new Python process takes half a second of a processor to import what `deploy`, `down` and `agent` need, and the tests
+run hundreds of them. `python -m tests.e2e.commands FD` is the process that forks, and does nothing else. A command in a
+fork has its own arguments, environment, working directory, process group and outputs.
+"""
+
+import atexit
+import contextlib
+import gc
+import json
+import os
+import select
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+IMPORTED = (
+    "jigsaw_triton.cli.commands.agent",
+    "jigsaw_triton.cli.commands.deploy",
+    "jigsaw_triton.cli.commands.down",
+    "jigsaw_triton.cli.commands.status",
+    "jigsaw_triton.controller.fleet.orphans",
+)
+"""Modules that most commands of the tests import."""
+
+_LIBRARY_PATH = "LD_LIBRARY_PATH"
+
+_MOST_BYTES = 200_000
+"""Bytes of a request: the arguments, the environment and the working directory of a command."""
+
+_FIRST_FREE_FD = 3
+
+_KILLED_S = 60.0
+"""Seconds that a command may take to end after SIGKILL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Result of a command.
+
+    Attributes:
+        code: Exit code, negative for a signal.
+        out: Text on stdout.
+        err: Text on stderr.
+    """
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """Document that the command printed with `-o json`."""
+        document: dict[str, Any] = json.loads(self.out)
+        return document
+
+
+class Running:
+    """A command that has been started.
+
+    Args:
+        status: Pipe with the process id, and with the exit code once the process has ended and has been reaped.
+
+    Attributes:
+        pid: Process id.
+    """
+
+    def __init__(self, status: int) -> None:
+        self._status = os.fdopen(status, "r")
+        self.pid = int(self._status.readline())
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """Returns the exit code, negative for a signal; None while the command runs."""
+        with contextlib.suppress(TimeoutError):
+            return self.wait(0.0)
+        return None
+
+    def wait(self, timeout_s: float) -> int:
+        """Waits for the end, and returns the exit code.
+
+        Raises:
+            TimeoutError: The command still runs.
+        """
+        if self._code is None:
+            if not select.select([self._status], [], [], max(0.0, timeout_s))[0]:
+                raise TimeoutError(f"process {self.pid} still runs after {timeout_s:g} s")
+            self._code = int(self._status.readline())
+            self._status.close()
+        return self._code
+
+    def send_signal(self, number: int) -> None:
+        """Sends a signal, unless the end is known."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+class Commands:
+    """Starts commands. The process that forks ends with this one.
+
+    Args:
+        library_path: Folders where the linker looks for libraries. It reads them when a program starts, so that a fork
+            cannot change them.
+    """
+
+    def __init__(self, library_path: str = "") -> None:
+        self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [sys.executable, "-m", __name__, str(theirs.fileno())]
+            self._process = subprocess.Popen(
+                command,
+                env={**os.environ, _LIBRARY_PATH: library_path},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                process_group=0,
+            )
+
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str], out: int, err: int) -> Running:
+        """Starts a command.
+
+        Args:
+            arguments: Arguments of `jigsaw-triton`.
+            environment: All environment variables of the command.
+            out: File descriptor for its stdout.
+            err: File descriptor for its stderr.
+        """
+        request = json.dumps([arguments, dict(environment), str(Path.cwd())]).encode()
+        ours, theirs = os.pipe()
+        try:
+            socket.send_fds(self._requests, [request], [theirs, out, err])
+        finally:
+            os.close(theirs)
+        return Running(ours)
+
+    def run(self, arguments: Sequence[str], environment: Mapping[str, str], timeout_s: float) -> Result:
+        """Runs a command to its end, and until no process can write to its stdout and stderr any more.
+
+        Raises:
+            TimeoutError: It took longer than `timeout_s`.
+        """
+        give_up_at = time.monotonic() + timeout_s
+        with contextlib.ExitStack() as opened:
+            ours, theirs = zip(*(os.pipe() for _ in range(2)), strict=True)
+            read = {fd: b"" for fd in ours}
+            for fd in ours:
+                opened.callback(os.close, fd)
+            try:
+                command = self.start(arguments, environment, *theirs)
+            finally:
+                for fd in theirs:
+                    os.close(fd)
+            waiting = opened.enter_context(selectors.DefaultSelector())
+            for fd in ours:
+                waiting.register(fd, selectors.EVENT_READ)
+            while waiting.get_map():
+                ready = waiting.select(max(0.0, give_up_at - time.monotonic()))
+                if not ready:
+                    command.send_signal(signal.SIGKILL)
+                    command.wait(_KILLED_S)
+                    raise TimeoutError(f"{' '.join(arguments)} took longer than {timeout_s:g} s: {read}")
+                for key, _ in ready:
+                    part = os.read(key.fd, 65536)
+                    read[key.fd] += part
+                    if not part:
+                        waiting.unregister(key.fd)
+        out, err = (text.decode() for text in read.values())
+        return Result(command.wait(give_up_at - time.monotonic()), out, err)
+
+    def close(self) -> int:
+        """Ends the process that forks. Returns its exit code."""
+        self._requests.close()
+        return self._process.wait()
+
+
+def commands(environment: Mapping[str, str]) -> Commands:
+    """Returns what starts all commands of this process's tests that have an environment like this one."""
+    return _commands(environment.get(_LIBRARY_PATH, ""))
+
+
+@cache
+def _commands(library_path: str) -> Commands:
+    made = Commands(library_path)
+    atexit.register(made.close)
+    return made
+
+
+def _serve(requests: socket.socket) -> None:
+    """Forks for each request, until the other end closes the connection."""
+    running: dict[int, tuple[int, int]] = {}
+    while True:
+        ready, _, _ = select.select([requests, *running], [], [])
+        for one in ready:
+            if isinstance(one, int):
+                pid, status = running.pop(one)
+                os.close(one)
+                _, ended = os.waitpid(pid, 0)
+                _report(status, os.waitstatus_to_exitcode(ended))
+                os.close(status)
+                continue
+            data, files, *_ = socket.recv_fds(requests, _MOST_BYTES, 3)
+            if not data:
+                return
+            status, out, err = files
+            if (pid := os.fork()) == 0:
+                requests.detach()
+                _run(*json.loads(data), out, err)
+            os.close(out)
+            os.close(err)
+            _report(status, pid)
+            running[os.pidfd_open(pid)] = pid, status
+
+
+def _report(status: int, number: int) -> None:
+    # Nobody reads it after the end of a test that has failed.
+    with contextlib.suppress(BrokenPipeError):
+        os.write(status, b"%d\n" % number)
+
+
+def _run(arguments: Sequence[str], environment: Mapping[str, str], folder: str, out: int, err: int) -> NoReturn:
+    """Runs a command in this process, which a fork has just made, and ends it."""
+    from jigsaw_triton.cli.main import main
+
+    os.setpgid(0, 0)
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    os.closerange(_FIRST_FREE_FD, os.sysconf("SC_OPEN_MAX"))
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.argv = ["jigsaw-triton", *arguments]
+    main()
+
+
+if __name__ == "__main__":
+    for name in IMPORTED:
+        import_module(name)
+    gc.freeze()
+    with socket.socket(fileno=int(sys.argv[1])) as connection:
+        _serve(connection)

@@ -1,0 +1,41 @@
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jigsaw_triton import __version__
+from tests.e2e.commands import Commands
+from tests.waiting import WAIT_LIMIT_S
+
+
+@pytest.fixture(scope="module")
+def commands() -> Iterator[Commands]:
+    """What runs the commands of a module."""
+    made = Commands()
+    yield made
+    made.close()
+
+
+def test_a_command_has_its_own_arguments_environment_and_outputs(commands: Commands, tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    version = commands.run(["--version"], environment, WAIT_LIMIT_S)
+    assert (version.code, version.out, version.err) == (0, f"jigsaw-triton {__version__}\n", "")
+    state = {"JIGSAW_STATE": str(tmp_path / "none")}
+    assert commands.run(["status"], environment | state, WAIT_LIMIT_S).code == 4
+    missing = commands.run(["status", "--state"], environment, WAIT_LIMIT_S)
+    assert (missing.code, missing.out) == (2, "")
+    assert "--state" in missing.err
+    # None of them has changed the process that the next one is a fork of.
+    assert commands.run(["--version"], environment, WAIT_LIMIT_S) == version
+
+
+def test_a_command_that_takes_too_long_is_killed(commands: Commands, tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "JIGSAW_STATE": str(tmp_path / "none")}
+    with pytest.raises(TimeoutError, match="status --wait ready took longer"):
+        commands.run(["status", "--wait", "ready"], environment, 1.0)
+    commands.run(["--version"], environment, WAIT_LIMIT_S)
+
+
+def test_the_process_that_forks_ends_with_the_one_that_started_it() -> None:
+    assert Commands().close() == 0
