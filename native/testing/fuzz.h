@@ -10,8 +10,8 @@ namespace jigsaw {
 // seed of the sizes of the pieces.
 void fuzz_answer(const uint8_t* data, size_t size);
 
-// Reads requests to a worker, once as a whole and once in pieces, and compares the results. The first byte is the random
-// seed of the sizes of the pieces.
+// Reads requests to a worker, once as a whole and once in pieces, and compares the results. The first byte is the
+// random seed of the sizes of the pieces.
 void fuzz_request(const uint8_t* data, size_t size);
 
 // Parses the bytes as a front's specification, as a route, as a registration, and as JSON.
