@@ -17,5 +17,5 @@ def test_the_benchmark_has_a_smoke_run() -> None:
 def test_figures_are_shares_beside_what_the_paper_reports() -> None:
     slices, violations = figures("ar", Trials(Contender("paper"), (Trial(100.0, 5.0, 14, 1.0),)), 28)
     assert (slices.id, slices.value, violations.value) == ("trials.slices.ar.paper.AST", 0.5, 0.05)
-    assert "the paper reports 43.3% and < 0.6%" in slices.note
+    assert "the paper reports 43.3% of the slices and < 0.6% violations" in slices.note
     assert figures("ar", Trials(OURS, (), "too slow"), 28) == []
