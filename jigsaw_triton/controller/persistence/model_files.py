@@ -22,6 +22,7 @@ from jigsaw_triton.controller.persistence.history import recorded, restorable
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.model import TaskGraph, Variant
+from jigsaw_triton.sizes import readable
 
 _NEW = ".new"
 """Suffix of a copy that is being made."""
@@ -148,7 +149,7 @@ class ModelFiles:
             copied = {source: target for source, target in files.items() if not _cloned(source, target)}
             need, free = sum(source.stat().st_size for source in copied), shutil.disk_usage(self.folder).free
             if need > free:
-                message = f"the copies of the model files need {_mib(need)} of disk, but {_mib(free)} are free"
+                message = f"the copies of the model files need {readable(need)} of disk, but {readable(free)} are free"
                 raise InputError(message, where=where, hint=hint)
             for source, target in copied.items():
                 shutil.copyfile(source, target)
@@ -218,7 +219,3 @@ def _make_durable(path: Path) -> None:
     with path.open("rb") as file:
         os.fchmod(file.fileno(), 0o400)
         os.fsync(file.fileno())
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:.4g} MiB"
