@@ -13,6 +13,7 @@ from jigsaw_triton.console.options import process_options
 from jigsaw_triton.controller.core.settings import CANARY_S
 from jigsaw_triton.errors import InputError, JigsawError
 from jigsaw_triton.logs import LogFormat
+from jigsaw_triton.sizes import readable
 
 if TYPE_CHECKING:
     # These take half a second to import, which `status` and `events` would wait for.
@@ -363,7 +364,7 @@ class Deployment(OperatedDeployment):
             after = self.last_event()
             size = _size_bytes(rollout)
             if size >= _NOTED_BYTES:
-                reporter.note(f"the controller copies the model files, {size / 2**30:.3g} GiB, if they have changed")
+                reporter.note(f"the controller copies the model files, {readable(size)}, if they have changed")
             self.client.deploy(rollout.request.to_json(), size / _COPIED_BYTES_S)
             served, self._request = self._request, None if rollout.request.changes_membership else rollout.request
             if wait:

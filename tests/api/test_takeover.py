@@ -158,6 +158,24 @@ def test_the_copies_of_model_files_are_those_that_the_agent_has_got(
         take_over(agent, state=tmp_path / "here", certificates=certificates)
 
 
+@pytest.mark.parametrize("arrived", [True, False])
+def test_a_deploy_is_repeated_only_if_its_model_files_have_arrived(
+    agent: Path, certificates: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, arrived: bool
+) -> None:
+    state, name = deployed(), sha256(b"weights").hexdigest()
+    graphs = {"app": replace(GRAPH, samples={"X": Path(name)})}
+    request = ChangeRequest(replace(asked(), graphs=graphs))
+    give_copy(agent, replace(state, phase=Phase.SOLVING, pending=state.running, asked=request))
+    if arrived:
+        (agent / "contents" / name).write_bytes(b"weights")
+    take_over(agent, state=tmp_path / "here", certificates=certificates)
+    with closing(JournalReader(deployment_paths(tmp_path / "here").journal)) as journal:
+        found = load(journal)
+    assert found is not None and (found.asked is not None) == arrived
+    assert (tmp_path / "here" / "contents" / name).is_file() == arrived
+    assert ("the last deploy is not repeated" in caplog.text) != arrived
+
+
 def test_a_copy_of_a_controller_that_served_nothing_is_refused(agent: Path, tmp_path: Path) -> None:
     give_copy(agent, State())
     with pytest.raises(StateError, match="nothing was served when the controller was lost"):

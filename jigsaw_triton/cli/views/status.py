@@ -7,6 +7,7 @@ from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.gpus.board import draw_text
 from jigsaw_triton.planner.domain.picture import planned_gpus, strips
 from jigsaw_triton.planner.domain.plan_reader import plan_from_json
+from jigsaw_triton.sizes import readable
 
 
 def status_view(status: dict[str, Any], out: Output) -> list[View]:
@@ -45,7 +46,7 @@ def status_view(status: dict[str, Any], out: Output) -> list[View]:
     if energy := status.get("energy"):
         parts += _energy(energy)
     if (files := status.get("model_files")) and files["bytes"]:
-        parts.append(f"copies of model files: {files['bytes'] / 2**20:.4g} MiB in {files['folder']}")
+        parts.append(f"copies of model files: {readable(files['bytes'])} in {files['folder']}")
     if status["error"]:
         parts.append(f"last change failed: {status['error']}")
     if status["canary"] is not None:

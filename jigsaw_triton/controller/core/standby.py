@@ -152,8 +152,16 @@ def idle(worker: Worker, running: Generation | None) -> frozenset[str]:
 
 
 def _graph(graph: CompiledGraph, actual: Actual) -> CompiledGraph:
-    tasks = tuple(replace(task, route=_with_variants(task.route, task, actual, standby=True)) for task in graph.tasks)
+    tasks = tuple(_task(task, actual) for task in graph.tasks)
     return replace(graph, tasks=tasks, apart=_graph(graph.apart, actual) if graph.apart is not None else None)
+
+
+def _task(task: TaskFront, actual: Actual) -> TaskFront:
+    route = _with_variants(task.route, task, actual, standby=True)
+    served = {(entry.worker, entry.model) for entry in route}
+    # The usual variants stay among those that may answer, since other workers may have only them.
+    spare = (entry for entry in (*task.route, *task.standby) if (entry.worker, entry.model) not in served)
+    return replace(task, route=route, standby=tuple(spare))
 
 
 def _worker(worker: Worker, actual: Actual, serving: Collection[str]) -> Worker:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jigsaw_triton.compiler.bundle import Bundle, ModelFolder, WorkerModel
 from jigsaw_triton.errors import InputError
+from jigsaw_triton.sizes import readable
 
 SHM = Path("/dev/shm")
 
@@ -38,7 +39,7 @@ def check_space(bundle: Bundle, running: Bundle | None, state: Path) -> None:
     need = _SERVER_BYTES * len(started) + sum(_disk_bytes(folder) for folder in _folders(bundle, models))
     _require(
         need,
-        f"the models and logs of this plan need {_mib(need)} of disk",
+        f"the models and logs of this plan need {readable(need)} of disk",
         state,
         "free some space, or choose another folder with --state",
     )
@@ -46,7 +47,7 @@ def check_space(bundle: Bundle, running: Bundle | None, state: Path) -> None:
     need = _PROCESS_BYTES * processes
     _require(
         need,
-        f"the {processes} new processes of Python models need {_mib(need)} of shared memory",
+        f"the {processes} new processes of Python models need {readable(need)} of shared memory",
         SHM,
         "in a container: docker run --shm-size=4g; elsewhere: mount -o remount,size=4g /dev/shm",
     )
@@ -83,8 +84,4 @@ def _config(folder: ModelFolder) -> bytes:
 def _require(need: int, sentence: str, folder: Path, hint: str) -> None:
     free = shutil.disk_usage(folder).free
     if need > free:
-        raise InputError(f"{sentence}, but {_mib(free)} are free", where=str(folder), hint=hint)
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:.4g} MiB"
+        raise InputError(f"{sentence}, but {readable(free)} are free", where=str(folder), hint=hint)

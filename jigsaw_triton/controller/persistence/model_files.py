@@ -8,6 +8,7 @@ a generation depends on where the copies are.
 import fcntl
 import os
 import shutil
+import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -21,6 +22,7 @@ from jigsaw_triton.controller.persistence.history import recorded, restorable
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.model import TaskGraph, Variant
+from jigsaw_triton.sizes import readable
 
 _NEW = ".new"
 """Suffix of a copy that is being made."""
@@ -44,8 +46,8 @@ class ModelFiles:
         self.folder = folder
         self._contents = Contents(folder)
         self._identity = Identities()
-        self._adding: frozenset[str] = frozenset()
-        """Names that a call of `add` is about to return, and of the copies that it makes."""
+        self._lock = threading.Lock()
+        """Held while copies are made, looked up or removed, so that none goes which a call is about to name."""
         self._names: dict[int, frozenset[str]] = {}
         """Number of an earlier generation -> names of the copies that it uses."""
         for path in folder.glob(f"*{_NEW}"):
@@ -77,7 +79,7 @@ class ModelFiles:
             InputError: As for `keep`.
         """
         digests = {path: self._identity(path) for path in sorted(files)}
-        with self._begun(digests.values()) as begun:
+        with self._lock, self._begun(digests.values()) as begun:
             sources = {digest: path for path, digest in digests.items() if digest in begun}
             self._copy({sources[digest]: path for digest, path in begun.items()})
             for path, digest in digests.items():
@@ -92,35 +94,42 @@ class ModelFiles:
         return {path: Path(digest) for path, digest in digests.items()}
 
     def lacks(self, graphs: Mapping[str, TaskGraph]) -> bool:
-        """Returns True if there is no copy of a file of a deployed graph."""
-        return not all((self.folder / name).is_file() for name in names(graphs))
+        """Returns True if there is no copy of a file of a deployed graph. Copies stay for some minutes from now on."""
+        with self._lock:
+            return bool(self._contents.missing(names(graphs)))
 
     def collect(self, state: State, journal: Journal) -> None:
         """Removes the copies that no generation uses to which the deployment can still change. Blocks.
+
+        Nothing is removed while copies are made.
 
         Args:
             state: State of the controller.
             journal: Journal with the generations to which a rollback can return.
         """
-        used = {name for wanted in _inputs(state) for name in names(wanted.graphs)} | self._adding
-        # Generations are large, so they are read only if copies would go, and each of them once.
-        if next(self._contents.unused(used), None) is None:
+        if not self._lock.acquire(blocking=False):
             return
-        for number in restorable(journal):
-            if number not in self._names:
-                found = recorded(journal, number)
-                self._names[number] = names(found.wanted.graphs) if found is not None else frozenset()
-            used |= self._names[number]
-        self._contents.collect(used)
-        self.size_bytes = self._measured()
+        try:
+            used = {name for wanted in _inputs(state) for name in names(wanted.graphs)}
+            # Generations are large, so they are read only if copies would go, and each of them once.
+            if next(self._contents.unused(used), None) is None:
+                return
+            for number in restorable(journal):
+                if number not in self._names:
+                    found = recorded(journal, number)
+                    self._names[number] = names(found.wanted.graphs) if found is not None else frozenset()
+                used |= self._names[number]
+            self._contents.collect(used)
+            self.size_bytes = self._measured()
+        finally:
+            self._lock.release()
 
     @contextmanager
     def _begun(self, digests: Collection[str]) -> Iterator[dict[str, Path]]:
         """Yields the missing ones of some digests, and the path of each copy until it is whole.
 
-        What is left at these paths in the end is removed. Copies that exist are not collected meanwhile.
+        What is left at these paths in the end is removed.
         """
-        self._adding = frozenset(name for digest in digests for name in (digest, f"{digest}{_NEW}"))
         begun = {digest: self.folder / f"{digest}{_NEW}" for digest in self._contents.missing(digests)}
         try:
             yield begun
@@ -128,7 +137,6 @@ class ModelFiles:
             for path in begun.values():
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
-            self._adding = frozenset()
 
     def _copy(self, files: Mapping[Path, Path]) -> None:
         """Copies files, whose copies may share their blocks.
@@ -141,13 +149,16 @@ class ModelFiles:
             copied = {source: target for source, target in files.items() if not _cloned(source, target)}
             need, free = sum(source.stat().st_size for source in copied), shutil.disk_usage(self.folder).free
             if need > free:
-                message = f"the copies of the model files need {_mib(need)} of disk, but {_mib(free)} are free"
+                message = f"the copies of the model files need {readable(need)} of disk, but {readable(free)} are free"
                 raise InputError(message, where=where, hint=hint)
             for source, target in copied.items():
                 shutil.copyfile(source, target)
             for target in files.values():
                 _make_durable(target)
         except OSError as error:
+            for source in files:
+                # The error of a file that has gone meanwhile names it.
+                self._identity(source)
             said = error.strerror or str(error)
             raise InputError(f"the model files cannot be copied ({said})", where=where, hint=hint) from error
 
@@ -208,7 +219,3 @@ def _make_durable(path: Path) -> None:
     with path.open("rb") as file:
         os.fchmod(file.fileno(), 0o400)
         os.fsync(file.fileno())
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:.4g} MiB"

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -20,7 +21,17 @@ from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import GpuId
 from tests.controller.core.transitions import after, bundles, reached, run
-from tests.controller.worlds import BOARD, bundle, chained, generation, profiled, wanted, with_contents, worker
+from tests.controller.worlds import (
+    BOARD,
+    bundle,
+    chained,
+    generation,
+    profiled,
+    standing_by,
+    wanted,
+    with_contents,
+    worker,
+)
 
 
 def switched(actual: Actual, running: Generation, serving: frozenset[str]) -> Actual:
@@ -35,6 +46,23 @@ def switched(actual: Actual, running: Generation, serving: frozenset[str]) -> Ac
     before=bundles(1),
     target=bundles(2),
     standby=st.sampled_from([frozenset[str](), frozenset({"app"})]),
+)
+# The only worker whose standby variant serves t1 leaves, while another one has the usual variant of t1.
+@example(
+    earlier=None,
+    before=standing_by(bundle(1, [worker("0/1g@1", ("t1", "a")), worker("1/2g@2", ("t0", "b"))])),
+    target=standing_by(
+        bundle(
+            2,
+            [
+                *(replace(worker("0/1g@2", ("t0", "b")), name=f"n-0-1g-2-p{n}", process=n) for n in (1, 2)),
+                worker("1/1gx2@2", ("t1", "a")),
+                worker("1/1gx2@4", ("t0", "b")),
+                worker("1/1gx2@0", ("t0", "a"), generation=2),
+            ],
+        )
+    ),
+    standby=frozenset({"app"}),
 )
 def test_any_transition_reaches_its_target_and_keeps_the_invariants(
     earlier: Bundle | None, before: Bundle, target: Bundle, standby: frozenset[str]
@@ -207,7 +235,7 @@ def _answers(workers: Mapping[str, Worker], entry: RouteEntry) -> object:
     return next(model.answers for model in (*worker.models, *worker.standby) if model.name == entry.model)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     earlier=st.none() | bundles(0),
     before=bundles(1),
@@ -232,7 +260,7 @@ def test_a_transition_can_be_rolled_back_from_any_stage_before_the_switch(
     assert reached(switched(actual, running, frozenset()), before)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(before=bundles(1), target=bundles(2), third=bundles(3), stop=st.integers(0, 12))
 def test_another_plan_can_be_carried_out_from_any_stage_before_the_switch(
     before: Bundle, target: Bundle, third: Bundle, stop: int
@@ -245,7 +273,7 @@ def test_another_plan_can_be_carried_out_from_any_stage_before_the_switch(
     assert reached(run(actual, stages_to(actual, running, generation(third))), third)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(before=bundles(1, targets=["graph"]), target=bundles(2, targets=["graph"]))
 def test_requests_end_before_the_last_worker_that_can_answer_them_leaves_the_routes(
     before: Bundle, target: Bundle

@@ -276,6 +276,7 @@ def test_copies_that_a_deploy_is_about_to_name_are_not_collected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     deployed("first")
+    deployed("refused")
     copyfile = shutil.copyfile
 
     def slow(source: Path, target: Path) -> None:
@@ -289,3 +290,28 @@ def test_copies_that_a_deploy_is_about_to_name_are_not_collected(
     kept.add({model, large})
     kept.collect(State(), journal)
     assert sorted(content(kept).values()) == ["first", "large"]
+
+
+def test_copies_to_which_a_rollback_is_about_to_return_are_not_collected(
+    kept: ModelFiles, journal: Journal, deployed: Callable[[str], Wanted]
+) -> None:
+    earlier = deployed("earlier")
+    deployed("refused")
+    assert not kept.lacks(earlier.graphs)
+    kept.collect(State(), journal)
+    assert list(content(kept).values()) == ["earlier"]
+
+
+def test_a_file_that_goes_while_files_are_copied_is_named(
+    kept: ModelFiles, model: Path, copies: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copyfile = shutil.copyfile
+
+    def replaced(source: Path, target: Path) -> None:
+        source.unlink()
+        copyfile(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", replaced)
+    with pytest.raises(InputError, match=r"model\.onnx: the file or folder cannot be read \(No such file"):
+        kept.add({model})
+    assert content(kept) == {}
