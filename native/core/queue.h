@@ -100,10 +100,10 @@ class Queue {
 
   // Removes and returns up to `limit` items of the group that has the first piece whose request may be answered by
   // exactly these generations. The rest of a job that exceeds the limit is queued again behind the jobs that have
-  // arrived in the meantime. Pieces for which `drop` returns true are removed and not returned. `bind` narrows the
-  // generations of the request of a piece.
-  template <typename Drop, typename Bind>
-  std::vector<Piece> take(GenerationSet generations, int64_t limit, Time at, Drop drop, Bind bind) {
+  // arrived in the meantime. Pieces for which `drop` returns true are removed and not returned. The batch ends before a
+  // piece for which `joins` returns false. `bind` narrows the generations of the request of a piece.
+  template <typename Drop, typename Joins, typename Bind>
+  std::vector<Piece> take(GenerationSet generations, int64_t limit, Time at, Drop drop, Joins joins, Bind bind) {
     std::vector<Piece> batch;
     auto from = parts_.find(generations);
     if (from == parts_.end()) return batch;
@@ -121,6 +121,7 @@ class Queue {
         continue;
       }
       if (!batch.empty() && (first.alone || first.failures != batch.front().failures)) break;
+      if (!joins(first)) break;
       Piece piece = remove(part, group, found);
       if (drop(piece)) continue;
       bind(piece);

@@ -29,6 +29,7 @@ std::optional<RegionSpan> span_of(const Json* parameters, std::string& region) {
   const Json* name = parameters ? parameters->find("shared_memory_region") : nullptr;
   if (!name) return {};
   const std::string& named = name->string("shared_memory_region");
+  if (named.empty()) throw FormatError("Unable to find shared memory region: ''");
   if (!region.empty() && named != region) throw FormatError("the tensors of a call must share one region");
   region = named;
   const Json* offset = parameters->find("shared_memory_offset");

@@ -289,8 +289,10 @@ void Task::dispatch(Work& work, Time at) {
       waiting.clear();
     } else {
       GenerationSet left = generations & entry->generations;
-      pieces = queue_.take(generations, entry->limit, at, drop_stale,
-                           [&](Piece& piece) { piece.job->flow->binding().narrow(left, only, at); });
+      // A request of the same generations may need another task, for which this entry's generations lack a worker.
+      auto joins = [&](const Piece& piece) { return route_.may_answer(*entry, piece.job->flow->preferred(at)); };
+      auto bind = [&](Piece& piece) { piece.job->flow->binding().narrow(left, only, at); };
+      pieces = queue_.take(generations, entry->limit, at, drop_stale, joins, bind);
     }
     if (only) only->requests->remove(at);
     if (pieces.empty()) {

@@ -25,7 +25,7 @@ namespace {
 constexpr Time kDrain = 5 * kSecond;
 constexpr int kDrainPollMs = 50;
 
-// Pause after a connection that could not be accepted, because the process has too many open files.
+// Pause after a connection that could not be accepted, because there are too many open files or no memory is left.
 constexpr auto kAcceptPause = std::chrono::milliseconds(10);
 
 [[noreturn]] void throw_errno(const std::string& what) { throw std::runtime_error(what + ": " + strerror(errno)); }
@@ -74,8 +74,8 @@ void Listener::accept_all() {
     connections_[made] = std::make_shared<ServedConnection>(*this, made);
     wait_for(made, EPOLLIN, EPOLL_CTL_ADD);
   }
-  // Without a pause, the loop would spin until there are file descriptors again.
-  if (errno == EMFILE || errno == ENFILE) std::this_thread::sleep_for(kAcceptPause);
+  // Without a pause, the loop would spin until the next connection can be accepted.
+  if (errno != EAGAIN) std::this_thread::sleep_for(kAcceptPause);
 }
 
 void Listener::wait_for(int file, uint32_t events, int operation) {

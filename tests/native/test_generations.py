@@ -87,6 +87,10 @@ def test_a_generation_without_a_worker_for_a_later_task_gets_no_requests_that_ne
         request.cancel()
     assert chosen([front.send({"X": column(n)}) for n in range(60)]) == {3}
     assert chosen([front.send({"X": column(n)}, wanted=["A"]) for n in range(60)]) == {3, 4}
+    # No batch has requests of both kinds, unless its generation can finish them all.
+    mixed = [front.send({"X": column(n)}, wanted=wanted) for n in range(60) for wanted in (["A"], ["A", "B"])]
+    assert chosen(mixed[1::2]) == {3}
+    assert chosen(mixed[::2]) <= {3, 4}
     # A generation that is alone on the routes gets them all the same: its worker is about to be replaced.
     for name in "ab":
         route(bench, of(f"{name}4", 4), name=name)

@@ -176,6 +176,10 @@ def test_id_and_trace_reach_the_model(client: Client) -> None:
         (call({**ITEM, "parameters": {"binary_data_size": -1}}), "not a valid size"),
         (call({**ITEM, "name": "Z"}), "the only input is X"),
         (call({**ITEM, "parameters": {"shared_memory_region": "r", "shared_memory_byte_size": 8}}), "have 8 bytes"),
+        (
+            call(outputs=[{"name": "Y", "parameters": {"shared_memory_region": "", "shared_memory_byte_size": 8}}]),
+            "Unable to find shared memory region: ''",
+        ),
     ],
 )
 def test_a_call_that_is_not_valid_keeps_the_connection(client: Client, head: Any, reason: str) -> None:
