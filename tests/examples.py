@@ -12,6 +12,6 @@ def costly(count: int) -> settings:
     """Returns the settings of a test with costly examples.
 
     Args:
-        count: Number of examples by default.
+        count: Number of examples by default. There is at least one, however small the factor.
     """
-    return settings(max_examples=round(FACTOR * count), deadline=None, derandomize=True)
+    return settings(max_examples=max(1, round(FACTOR * count)), deadline=None, derandomize=True)
