@@ -55,8 +55,11 @@ def test_a_command_is_killed_if_the_wait_for_it_is_interrupted(
 
     interrupt = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
     monkeypatch.setattr(commands, "start", start)
-    with pytest.raises(KeyboardInterrupt):
-        commands.run(["status", "--wait", "ready"], environment, WAIT_LIMIT_S)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            commands.run(["status", "--wait", "ready"], environment, WAIT_LIMIT_S)
+    finally:
+        interrupt.cancel()
     assert [command.poll() for command in started] == [-signal.SIGKILL]
 
 
