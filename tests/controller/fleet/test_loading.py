@@ -185,12 +185,13 @@ def test_a_model_that_hangs_while_it_is_loaded_beside_others_is_not_loaded_again
 
     async def main() -> None:
         await stand.fleet.bring_up(before)
-        with pytest.raises(ServerError, match="cannot load model hangs"):
-            await stand.fleet.load(BARE.name, [stand.model(STOP, "hangs")])
+        loading = asyncio.create_task(stand.fleet.load(BARE.name, [stand.model(STOP, "hangs")]))
         await until(stand.exits)
+        await stand.fleet.restart(before, 0.0)
+        with pytest.raises(ServerError, match="cannot load model hangs"):
+            await loading
         (cause,) = stand.exits()
         assert cause == "killed, because its model hangs made no progress for 3 s while it was loaded"
-        await stand.fleet.restart(before, 0.0)
         assert (await stand.served())["echo"] == "READY"
 
     stand.run(main)
