@@ -1,17 +1,31 @@
 """Numbers of examples of tests whose examples take tenths of a second: few by default, and more for a thorough run."""
 
 import os
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+import pytest
 from hypothesis import settings
 
 FACTOR = float(os.environ.get("JIGSAW_EXAMPLES", "1"))
 """Factor of the numbers of examples: `JIGSAW_EXAMPLES=10 make test-all`."""
 
+LIMIT_S = 300.0
+"""Time limit of a test in seconds, like `timeout` in pyproject.toml. It grows with the number of examples."""
 
-def costly(count: int) -> settings:
-    """Returns the settings of a test with costly examples.
+Test = TypeVar("Test", bound=Callable[..., Any])
+
+
+def costly(count: int) -> Callable[[Test], Test]:
+    """Returns a decorator for a test with costly examples.
 
     Args:
-        count: Number of examples by default.
+        count: Number of examples by default. There is at least one, however small the factor.
     """
-    return settings(max_examples=round(FACTOR * count), deadline=None, derandomize=True)
+    some = settings(max_examples=max(1, round(FACTOR * count)), deadline=None, derandomize=True)
+
+    def decorate(test: Test) -> Test:
+        limited: Test = pytest.mark.timeout(LIMIT_S * max(1.0, FACTOR))(some(test))
+        return limited
+
+    return decorate

@@ -30,6 +30,7 @@ def interpreter(path: Path, version: tuple[int, int]) -> Path:
 def check(checkout: Path, python: Path | str | None) -> str:
     """Checks the interpreter that PYTHON names; returns the message, which is empty if it may be used."""
     variables = {key: value for key, value in os.environ.items() if key not in ("PYTHON", "MAKEFLAGS", "MAKELEVEL")}
+    variables["LC_ALL"] = "C"
     named = [] if python is None else [f"PYTHON={python}"]
     ran = subprocess.run(
         ["make", "--silent", ".python", *named],

@@ -184,6 +184,8 @@ async def closed_loop(
 ) -> float:
     """Runs clients that each send the next request when the last one is answered.
 
+    They go on after the time until one answer is counted, so that no rate is zero.
+
     Args:
         ports: Ports of the server.
         request: Request that all clients send.
@@ -200,24 +202,25 @@ async def closed_loop(
     """
     begin_s = clock() + warm_up_s
     end_s = begin_s + seconds
-    counted = 0
+    counted, last_s = 0, begin_s
     failed: list[Reply] = []
 
     async def client(connection: Connection) -> None:
-        nonlocal counted
-        while not failed and clock() < end_s:
+        nonlocal counted, last_s
+        while not failed and (clock() < end_s or not counted):
             reply = await connection.ask(request)
-            if reply.status == OK:
-                counted += begin_s <= clock() < end_s
-            else:
+            now_s = clock()
+            if reply.status != OK:
                 failed.append(reply)
+            elif begin_s <= now_s < end_s or (end_s <= now_s and not counted):
+                counted, last_s = counted + 1, now_s
 
     async with connections(ports, clients) as opened, asyncio.TaskGroup() as group:
         for connection in opened:
             group.create_task(client(connection))
     if failed:
         raise ServerError(f"a request failed: {failed[0].status} {failed[0].text.decode()}", where="gateway")
-    return counted / seconds
+    return counted / max(seconds, last_s - begin_s)
 
 
 async def poisson(

@@ -42,8 +42,8 @@ _MOST_BYTES = 200_000
 
 _FIRST_FREE_FD = 3
 
-_KILLED_S = 60.0
-"""Seconds that a command may take to end after SIGKILL."""
+_END_S = 60.0
+"""Seconds that a process may take to end once it has been killed, or has lost its connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,11 @@ class Running:
         return self._code
 
     def send_signal(self, number: int) -> None:
-        """Sends a signal, unless the end is known."""
+        """Sends a signal, unless the process has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            # Its end may be reported any moment.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
 
 class Commands:
@@ -146,6 +148,8 @@ class Commands:
     def run(self, arguments: Sequence[str], environment: Mapping[str, str], timeout_s: float) -> Result:
         """Runs a command to its end, and until no process can write to its stdout and stderr any more.
 
+        A command that takes too long is killed, also if an exception interrupts the wait.
+
         Raises:
             TimeoutError: It took longer than `timeout_s`.
         """
@@ -163,24 +167,28 @@ class Commands:
             waiting = opened.enter_context(selectors.DefaultSelector())
             for fd in ours:
                 waiting.register(fd, selectors.EVENT_READ)
-            while waiting.get_map():
-                ready = waiting.select(max(0.0, give_up_at - time.monotonic()))
-                if not ready:
-                    command.send_signal(signal.SIGKILL)
-                    command.wait(_KILLED_S)
-                    raise TimeoutError(f"{' '.join(arguments)} took longer than {timeout_s:g} s: {read}")
-                for key, _ in ready:
-                    part = os.read(key.fd, 65536)
-                    read[key.fd] += part
-                    if not part:
-                        waiting.unregister(key.fd)
+            try:
+                while waiting.get_map():
+                    ready = waiting.select(max(0.0, give_up_at - time.monotonic()))
+                    if not ready:
+                        raise TimeoutError(f"{' '.join(arguments)} took longer than {timeout_s:g} s: {read}")
+                    for key, _ in ready:
+                        part = os.read(key.fd, 65536)
+                        read[key.fd] += part
+                        if not part:
+                            waiting.unregister(key.fd)
+                code = command.wait(give_up_at - time.monotonic())
+            except BaseException:
+                command.send_signal(signal.SIGKILL)
+                command.wait(_END_S)
+                raise
         out, err = (text.decode() for text in read.values())
-        return Result(command.wait(give_up_at - time.monotonic()), out, err)
+        return Result(code, out, err)
 
     def close(self) -> int:
         """Ends the process that forks. Returns its exit code."""
         self._requests.close()
-        return self._process.wait()
+        return self._process.wait(_END_S)
 
 
 def commands(environment: Mapping[str, str]) -> Commands:

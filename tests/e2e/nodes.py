@@ -108,7 +108,9 @@ class Machine:
 
     def _signal_all(self, number: int) -> None:
         assert self._agent is not None
-        for pid in {self._agent.pid, *self.pids()}:
+        pids = self.pids()
+        self._agent.send_signal(number)
+        for pid in pids:
             os.kill(pid, number)
 
 

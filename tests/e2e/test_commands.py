@@ -1,11 +1,14 @@
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jigsaw_triton import __version__
-from tests.e2e.commands import Commands
+from tests.e2e.commands import Commands, Running
 from tests.waiting import WAIT_LIMIT_S
 
 pytestmark = pytest.mark.slow
@@ -37,6 +40,27 @@ def test_a_command_that_takes_too_long_is_killed(commands: Commands, tmp_path: P
     with pytest.raises(TimeoutError, match="status --wait ready took longer"):
         commands.run(["status", "--wait", "ready"], environment, 1.0)
     commands.run(["--version"], environment, WAIT_LIMIT_S)
+
+
+def test_a_command_is_killed_if_the_wait_for_it_is_interrupted(
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {"PATH": os.environ["PATH"], "JIGSAW_STATE": str(tmp_path / "none")}
+    started: list[Running] = []
+
+    def start(*arguments: Any) -> Running:
+        started.append(Commands.start(commands, *arguments))
+        interrupt.start()
+        return started[-1]
+
+    interrupt = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(commands, "start", start)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            commands.run(["status", "--wait", "ready"], environment, WAIT_LIMIT_S)
+    finally:
+        interrupt.cancel()
+    assert [command.poll() for command in started] == [-signal.SIGKILL]
 
 
 def test_the_process_that_forks_ends_with_the_one_that_started_it() -> None:

@@ -118,6 +118,18 @@ def test_a_closed_loop_counts_answers_after_its_warm_up() -> None:
     assert asyncio.run(main()) == 4 / 8
 
 
+def test_a_closed_loop_goes_on_until_an_answer_is_counted() -> None:
+    async def main() -> float:
+        ticks = itertools.count()
+        async with Server(answer(200, b"{}")).serving() as ports:
+            return await client.closed_loop(
+                ports, client.request("m", {"X": X}), 1, warm_up_s=3, seconds=0.5, clock=lambda: float(next(ticks))
+            )
+
+    # Answers come at 2 and 4, and none of them is between 3 and 3.5.
+    assert asyncio.run(main()) == 1
+
+
 def test_a_closed_loop_ends_at_a_failed_request() -> None:
     async def main() -> float:
         async with Server(answer(503, b"too late")).serving() as ports:

@@ -19,6 +19,7 @@ from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
 from jigsaw_triton.servers.installation import Installation
 from tests.controller.fleet.test_fleet import CODE, CONFIG
+from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -64,10 +65,10 @@ class Stand:
         self._deaths.write_text(str(times))
         return self.model(KILL.format(path=str(self._deaths)))
 
-    def model(self, change: str) -> WorkerModel:
+    def model(self, change: str, name: str = "echo") -> WorkerModel:
         """Returns a model whose code is followed by a change."""
-        code = CODE + change
-        folder = ModelFolder("echo", {"config.pbtxt": CONFIG.encode(), "1/model.py": code.encode()})
+        config, code = CONFIG.replace('"echo"', f'"{name}"'), CODE + change
+        folder = ModelFolder(name, {"config.pbtxt": config.encode(), "1/model.py": code.encode()})
         return WorkerModel(folder, "g", "t", "v", 1, 8, "digest")
 
     def run(self, main: Callable[[], Awaitable[None]]) -> None:
@@ -91,6 +92,10 @@ class Stand:
     def told(self) -> list[str]:
         """Returns the sentences that the fleet has added to the event log."""
         return [event.text for event in self.events if isinstance(event, e.Noticed)]
+
+    def exits(self) -> list[str]:
+        """Returns the reasons why the worker has ended."""
+        return [event.status for event in self.events if isinstance(event, e.WorkerExited)]
 
 
 @pytest.fixture
@@ -135,7 +140,7 @@ def test_models_are_loaded_on_the_worker_that_replaces_a_dead_one(stand: Stand) 
     async def main() -> None:
         await stand.fleet.bring_up(BARE)
         loading = asyncio.create_task(stand.fleet.load(BARE.name, [model]))
-        while not any(isinstance(event, e.WorkerExited) for event in stand.events):
+        while not stand.exits():
             assert not loading.done()
             await asyncio.sleep(0.01)
         await stand.fleet.restart(BARE, 0.0)
@@ -169,3 +174,24 @@ def test_a_model_that_hangs_while_it_is_loaded_is_killed_with_its_worker(
     stand.run(main)
     assert stand.told() == []
     assert f"{BARE.name} is killed, because its model echo made no progress for 3 s while it was loaded" in caplog.text
+
+
+def test_a_model_that_hangs_while_it_is_loaded_beside_others_is_not_loaded_again(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change fails, and the worker is restarted with the models that it had."""
+    monkeypatch.setattr(health, "STUCK_S", 3.0)
+    before = replace(BARE, models=(stand.model(""),))
+
+    async def main() -> None:
+        await stand.fleet.bring_up(before)
+        loading = asyncio.create_task(stand.fleet.load(BARE.name, [stand.model(STOP, "hangs")]))
+        await until(stand.exits)
+        await stand.fleet.restart(before, 0.0)
+        with pytest.raises(ServerError, match="cannot load model hangs"):
+            await loading
+        (cause,) = stand.exits()
+        assert cause == "killed, because its model hangs made no progress for 3 s while it was loaded"
+        assert (await stand.served())["echo"] == "READY"
+
+    stand.run(main)
