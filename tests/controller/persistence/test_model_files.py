@@ -169,7 +169,7 @@ def test_copies_that_do_not_fit_are_not_begun(
     assert caught.value.where == str(kept.folder)
     assert copies == [model]
     assert content(kept) == {sha256("first"): "first"}
-    # What exists needs no space.
+    # Copies that exist need no space.
     kept.add({model})
 
 
