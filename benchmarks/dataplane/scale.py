@@ -1,13 +1,14 @@
 """One task with very many workers: share of time in which they are busy, and cost at the gateway.
 
-The workers are stand-ins in one process, which hold each call for a while. The gateway is real. Its processor time for
-a request is compared with its time with few workers, at about the same rate.
+The workers are stand-ins in one process, which hold each call for a while, and count for how long. The gateway is real.
+Its processor time for a request is compared with its time with few workers, at about the same rate.
 """
 
 import asyncio
+import json
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 
 from benchmarks import system
 from benchmarks.dataplane import client, graphs
+from benchmarks.dataplane.standin import Count
 from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure, spread
 from jigsaw_triton.compiler import names
@@ -31,6 +33,7 @@ HOLD_MS = 500.0
 RATE_RPS = MANY * 1000 / HOLD_MS
 WARM_UP_S = 3.0
 RUN_S = 6.0
+AFTER_S = 1.0
 SLO_MS = 60_000
 CLIENTS_PER_WORKER = 2
 
@@ -89,7 +92,7 @@ async def _run(workers: int, hold_ms: float, effort: Effort) -> Run:
         graph = graphs.emulated(Path(path), "wide", slo_ms=SLO_MS)
         async with system.lone_server(find_installation(), cluster.gateway) as fleet:
             run_dir = fleet.commands.paths.run
-            async with _standins(run_dir / "workers", workers, hold_ms):
+            async with _standins(run_dir / "workers", workers, hold_ms) as count:
                 entries = tuple(RouteEntry(f"w{number}", "work", 1, 1, "only") for number in range(workers))
                 route = names.route(graph.name, "work", 1)
                 write_route(run_dir, route, entries)
@@ -99,29 +102,40 @@ async def _run(workers: int, hold_ms: float, effort: Effort) -> Run:
                 request = client.request(graph.name, {"X": np.ones((1, graphs.FLOATS), np.float32)})
                 (gateway,) = fleet.pids()
 
-                async def load(seconds: float) -> float:
-                    clients = CLIENTS_PER_WORKER * workers
-                    return await client.closed_loop(cluster.gateway, request, clients, warm_up_s=0.0, seconds=seconds)
-
-                await load(effort.seconds(WARM_UP_S))
-                before_s, seconds = processor_s([gateway]), effort.seconds(RUN_S)
-                rate_rps = await load(seconds)
-                used_s = processor_s([gateway]) - before_s
-    return Run(rate_rps * hold_ms / 1000 / workers, 1e6 * used_s / max(1.0, rate_rps * seconds))
+                warm_up_s, seconds = effort.seconds(WARM_UP_S), effort.seconds(RUN_S)
+                clients = CLIENTS_PER_WORKER * workers
+                async with asyncio.TaskGroup() as group:
+                    # The clients go on until after the second count: when they end, the workers are no longer busy.
+                    load = client.closed_loop(
+                        cluster.gateway, request, clients, warm_up_s=warm_up_s, seconds=seconds + AFTER_S
+                    )
+                    group.create_task(load)
+                    await asyncio.sleep(warm_up_s)
+                    before, before_s = await count(), processor_s([gateway])
+                    await asyncio.sleep(seconds)
+                    after, after_s = await count(), processor_s([gateway])
+    held_s, calls = after.held_s - before.held_s, after.calls - before.calls
+    return Run(held_s / (after.at_s - before.at_s) / workers, 1e6 * (after_s - before_s) / max(1, calls))
 
 
 @asynccontextmanager
-async def _standins(folder: Path, count: int, hold_ms: float) -> AsyncIterator[None]:
-    """Runs stand-in workers inside the `with` block."""
+async def _standins(folder: Path, count: int, hold_ms: float) -> AsyncIterator[Callable[[], Awaitable[Count]]]:
+    """Runs stand-in workers inside the `with` block. Yields a function that asks what they have done so far."""
     arguments = ("-m", "benchmarks.dataplane.standin", str(folder), str(count), str(hold_ms), str(graphs.FLOATS))
     process = await asyncio.create_subprocess_exec(
         sys.executable, *arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
-    assert process.stdin is not None
-    assert process.stdout is not None
+    source, sink = process.stdout, process.stdin
+    assert source is not None
+    assert sink is not None
+
+    async def ask() -> Count:
+        sink.write(b"\n")
+        return Count(**json.loads(await source.readline()))
+
     try:
-        await process.stdout.readline()
-        yield
+        await source.readline()
+        yield ask
     finally:
-        process.stdin.close()
+        sink.close()
         await process.wait()

@@ -1,16 +1,59 @@
 """Stand-in workers: one process that listens like very many tritonservers, and holds each call for a while.
 
-`python -m benchmarks.dataplane.standin FOLDER COUNT HOLD_MS FLOATS` listens on `FOLDER/w0.sock` and so on, prints
-`ready`, and ends when its standard input ends.
+`python -m benchmarks.dataplane.standin FOLDER COUNT HOLD_MS FLOATS` listens on `FOLDER/w0.sock` and so on, and prints
+`ready`. It answers each line on its standard input with what it has done so far (`Count`), and ends with the input.
 """
 
 import asyncio
 import json
 import re
 import sys
+import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 _LENGTH = re.compile(rb"content-length: *([0-9]+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What the workers have done so far.
+
+    Attributes:
+        at_s: Time of the count, on the monotonic clock.
+        held_s: Seconds that calls were held, summed over all calls, also those held now.
+        calls: Number of calls that were answered.
+    """
+
+    at_s: float
+    held_s: float
+    calls: int
+
+
+class Counter:
+    """Counts the calls of all workers."""
+
+    def __init__(self) -> None:
+        self._held = 0
+        self._count = Count(time.monotonic(), 0.0, 0)
+
+    def count(self) -> Count:
+        """Returns the count until now."""
+        now_s = time.monotonic()
+        held_s = self._count.held_s + self._held * (now_s - self._count.at_s)
+        self._count = Count(now_s, held_s, self._count.calls)
+        return self._count
+
+    def begin(self) -> None:
+        """Counts a call that is held from now on."""
+        self.count()
+        self._held += 1
+
+    def end(self) -> None:
+        """Counts a call that is answered now."""
+        count = self.count()
+        self._held -= 1
+        self._count = Count(count.at_s, count.held_s, count.calls + 1)
 
 
 class Worker(asyncio.Protocol):
@@ -19,11 +62,13 @@ class Worker(asyncio.Protocol):
     Args:
         hold_s: Seconds for which a call is held.
         answer: Bytes of the answer to every call.
+        counter: Counter of all calls.
     """
 
-    def __init__(self, hold_s: float, answer: bytes) -> None:
+    def __init__(self, hold_s: float, answer: bytes, counter: Counter) -> None:
         self._hold_s = hold_s
         self._answer = answer
+        self._counter = counter
         self._received = bytearray()
         self._transport: asyncio.Transport | None = None
 
@@ -42,9 +87,11 @@ class Worker(asyncio.Protocol):
         size = int(_LENGTH.findall(bytes(self._received[:end]))[-1])
         if len(self._received) >= end + 4 + size:
             del self._received[: end + 4 + size]
+            self._counter.begin()
             asyncio.get_running_loop().call_later(self._hold_s, self._reply)
 
     def _reply(self) -> None:
+        self._counter.end()
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(self._answer)
 
@@ -63,13 +110,14 @@ def answer(floats: int) -> bytes:
 async def serve(folder: Path, count: int, hold_s: float, floats: int) -> None:
     """Serves until the standard input ends."""
     loop = asyncio.get_running_loop()
-    reply = answer(floats)
+    reply, counter = answer(floats), Counter()
     servers = [
-        await loop.create_unix_server(lambda: Worker(hold_s, reply), folder / f"w{number}.sock")
+        await loop.create_unix_server(lambda: Worker(hold_s, reply, counter), folder / f"w{number}.sock")
         for number in range(count)
     ]
     print("ready", flush=True)
-    await loop.run_in_executor(None, sys.stdin.read)
+    while await loop.run_in_executor(None, sys.stdin.readline):
+        print(json.dumps(asdict(counter.count())), flush=True)
     for server in servers:
         server.close()
 

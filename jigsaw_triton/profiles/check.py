@@ -203,8 +203,8 @@ def _outliers(table: ProfileTable, fits: Mapping[str, LatencyFit]) -> Iterator[F
             known = table.rows(task=task, variant=variant, gpu=gpu)
             rows = [row for row in known if row.source == "measured" and fit.covers(row)]
             logs, sds = one.estimate.predict([(r.key.slice, r.key.instances, r.key.batch) for r in rows])
-            for row, log, sd in zip(rows, logs.tolist(), sds.tolist(), strict=True):
+            for row, log, sd in zip(rows, logs.tolist(), fit.calibrated(sds).tolist(), strict=True):
                 deviation = math.log(row.latency_p50_ms) - log
-                if abs(deviation) > max(OUTLIER_SDS * fit.scale * sd, math.log(_OUTLIER_RATIO)):
+                if abs(deviation) > max(OUTLIER_SDS * sd, math.log(_OUTLIER_RATIO)):
                     message = f"the latency of {row.latency_p50_ms:g} ms is far from the fitted {math.exp(log):.4g} ms"
                     yield Finding(row.key, "warning", message, "measure it again")

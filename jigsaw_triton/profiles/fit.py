@@ -1,12 +1,13 @@
 """Fits the latency model to a table of profiles, with the error of its predictions."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
 
-from jigsaw_triton.profiles.estimation import Estimate, Sample, pooled
+from jigsaw_triton.profiles.estimation import DEVIATION, Estimate, Sample, pooled
 from jigsaw_triton.profiles.latency_model import Array, Configuration
 from jigsaw_triton.profiles.processes import kinds
 from jigsaw_triton.profiles.table import MEASURED, Processes, ProfileRow, Source
@@ -20,10 +21,13 @@ FOLDS = 6
 INTERVAL = 0.9
 """Probability of the interval whose width is calibrated."""
 
+FAR = math.sqrt(2) * DEVIATION
+"""Stated standard deviation from which the error of the parameters outweighs the deviation of rows from the model."""
+
 _LEAST_CALIBRATION = 20
-_DEFAULT_SCALE = 2.0
-"""Factor of the standard deviations if fewer than `_LEAST_CALIBRATION` rows can calibrate it. On the public A100 table
-the calibrated factor is about 1.3."""
+_DEFAULT_FACTOR = 2.0
+"""Least factor of the standard deviations if fewer than `_LEAST_CALIBRATION` rows can calibrate it. On the public A100
+table the calibrated factors are about 1.0 and 1.4."""
 
 VariantName = tuple[str, str]
 """Task and variant."""
@@ -62,17 +66,39 @@ class VariantFit:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """Factors of stated standard deviations with which `INTERVAL` of the rows in cross-validation are within.
+
+    The rows that are measured are the most informative ones. Most of them are therefore harder to predict than those
+    that they are measured for, and one factor for all would make the intervals of these too wide. So there are two, as
+    in Mondrian conformal prediction (Vovk et al., Algorithmic Learning in a Random World, 2005, chapter 4).
+
+    Attributes:
+        near: Factor for predictions whose stated standard deviation is at most `FAR`.
+        far: Factor for the others, which are of configurations unlike those that the parameters were estimated from.
+    """
+
+    near: float
+    far: float
+
+    def __call__(self, sds: Array) -> Array:
+        """Returns the calibrated standard deviations of predictions that state these."""
+        found: Array = np.where(sds > FAR, self.far, self.near) * sds
+        return found
+
+
+@dataclass(frozen=True)
 class LatencyFit:
     """Fitted latency of the variants on one GPU model.
 
     Attributes:
         variants: Fit by task and variant.
-        scale: Factor of the standard deviations with which `INTERVAL` of the rows in cross-validation are within.
+        calibrated: Function of the standard deviations that estimates state.
         processes: Kind of the instances that it was fitted to; None if no row says its kind.
     """
 
     variants: Mapping[VariantName, VariantFit]
-    scale: float
+    calibrated: Calibration
     processes: Processes | None = None
 
     def covers(self, row: ProfileRow) -> bool:
@@ -81,8 +107,7 @@ class LatencyFit:
 
     def deviations(self, variant: VariantName, configurations: Sequence[Configuration]) -> Array:
         """Returns the relative standard deviation of the prediction in each configuration."""
-        found: Array = self.scale * self.variants[variant].estimate.predict(configurations)[1]
-        return found
+        return self.calibrated(self.variants[variant].estimate.predict(configurations)[1])
 
     def predict(self, variant: VariantName, configurations: Sequence[Configuration], *, quantile: float = 0.5) -> Array:
         """Returns a quantile of the median latency in each configuration, in milliseconds.
@@ -96,7 +121,7 @@ class LatencyFit:
             quantile: Probability, in (0, 1), that the latency is at most the result.
         """
         logs, sds = self.variants[variant].estimate.predict(configurations)
-        return _ascending(configurations, np.exp(logs + self.scale * NormalDist().inv_cdf(quantile) * sds))
+        return _ascending(configurations, np.exp(logs + NormalDist().inv_cdf(quantile) * self.calibrated(sds)))
 
 
 def _ascending(configurations: Sequence[Configuration], latencies_ms: Array) -> Array:
@@ -154,11 +179,31 @@ def _sample(rows: Sequence[ProfileRow]) -> Sample:
 
 def _fitted(samples: Mapping[VariantName, Sample]) -> LatencyFit:
     variants = _validated(samples, pooled(samples))
-    ratios = np.abs([d / sd for one in variants.values() for d, sd in zip(one.deviations, one.expected, strict=True)])
+    deviations, expected = (
+        np.concatenate([getattr(one, name) for one in variants.values()]) for name in ("deviations", "expected")
+    )
+    return LatencyFit(variants, _calibration(np.abs(deviations) / expected, expected))
+
+
+def _calibration(ratios: Array, expected: Array) -> Calibration:
+    """Returns the factors for deviations in units of the standard deviations that were expected.
+
+    A group of fewer than `_LEAST_CALIBRATION` rows gets the factor of all rows.
+    """
+    together = _factor(ratios)
+    if len(ratios) < _LEAST_CALIBRATION:
+        together = max(together, _DEFAULT_FACTOR)
+    far = expected > FAR
+    near, beyond = (
+        _factor(group) if len(group) >= _LEAST_CALIBRATION else together for group in (ratios[~far], ratios[far])
+    )
+    return Calibration(near, beyond)
+
+
+def _factor(ratios: Array) -> float:
     # The quantile of split conformal prediction (Lei et al., 2018), which allows for the size of the sample.
     share = min(1.0, INTERVAL * (1 + 1 / len(ratios)))
-    scale = float(np.quantile(ratios, share)) / NormalDist().inv_cdf((1 + INTERVAL) / 2)
-    return LatencyFit(variants, scale if len(ratios) >= _LEAST_CALIBRATION else max(scale, _DEFAULT_SCALE))
+    return float(np.quantile(ratios, share)) / NormalDist().inv_cdf((1 + INTERVAL) / 2)
 
 
 def _validated(

@@ -13,6 +13,7 @@ constexpr size_t kMaxTracedCalls = 256;
 
 void Calls::begin(Work& work, Task& task, const Entry& entry, std::vector<Piece> pieces, Time at) {
   Server& server = *entry.worker->server;
+  server.check_identity(at);
   Connection& connection = pool_.take(server);
   Call& call = connection.call;
   call = {};
@@ -53,8 +54,8 @@ void Calls::finish(Connection& connection, Work& work) {
   Time at = now();
   pending_.remove(call.number);
   call.worker->release(at);
-  for (Task* user : call.worker->tasks)
-    if (user->has_waiting()) work.dirty.push_back(user);
+  for (const Use& use : call.worker->uses())
+    if (use.task->has_waiting()) work.dirty.push_back(use.task);
   // Shared memory is created and registered between calls, so that no call waits for it.
   if (!registrations_.begin(connection, at)) pool_.give_back(connection);
 }

@@ -21,9 +21,10 @@ const Entry* LoadBalancer::choose(const Piece& piece, GenerationSet generations,
   // A host that hangs takes all of its workers with it, and a call is retried once only: prefer another host. If all
   // usable workers that may take the piece have failed on it, they are tried again.
   auto least = Independence::kNone;
-  for (const Entry& entry : route_.entries())
-    if (route_.may_answer(entry, generations) && entry.is_usable(at))
-      least = std::max(least, independence(piece, *entry.worker->server));
+  if (!piece.failures.empty())
+    for (const Entry& entry : route_.entries())
+      if (route_.may_answer(entry, generations) && entry.is_usable(at))
+        least = std::max(least, independence(piece, *entry.worker->server));
   if (!shares_.apply(generations)) return choose_among(piece, generations, at, std::nullopt, least);
   for (std::string_view variant : shares_.order(generations, queued, at)) {
     const Entry* found = choose_among(piece, generations, at, variant, least);
@@ -32,28 +33,37 @@ const Entry* LoadBalancer::choose(const Piece& piece, GenerationSet generations,
   return nullptr;
 }
 
+bool LoadBalancer::finds_free(GenerationSet generations, Time at) const {
+  const std::vector<Entry>& entries = route_.entries();
+  for (size_t i = route_.free().next(0); i < entries.size(); i = route_.free().next(i + 1))
+    if (route_.may_answer(entries[i], generations) && entries[i].is_usable(at)) return true;
+  return false;
+}
+
 const Entry* LoadBalancer::choose_among(const Piece& piece, GenerationSet generations, Time at,
                                         std::optional<std::string_view> variant, Independence least) {
-  const std::vector<Entry>& entries = route_.entries();
   const Entry* best = nullptr;
   double least_cost = 0;
-  size_t count = entries.size();
-  if (count == 0) return nullptr;
-  size_t start = next_entry_++ % count;
-  for (size_t i = 0; i < count; i++) {
-    const Entry& entry = entries[start + i < count ? start + i : start + i - count];
-    int64_t in_flight = entry.worker->in_flight();
-    if (in_flight >= entry.capacity || !entry.is_usable(at)) continue;
-    if (!route_.may_answer(entry, generations) || (variant && entry.route.variant != *variant)) continue;
-    if (independence(piece, *entry.worker->server) < least) continue;
+  auto consider = [&](const Entry& entry) {
+    if (!entry.is_usable(at) || !route_.may_answer(entry, generations)) return;
+    if (variant && entry.route.variant != *variant) return;
+    if (independence(piece, *entry.worker->server) < least) return;
     // Prefer fast workers, and among equally fast ones the least busy. The margin of 10 % lets the round-robin start
     // decide between workers that are nearly equal.
-    double cost = (entry.worker->service.mean(1) + 1) * (1 + double(in_flight) / double(entry.capacity));
+    double load = double(entry.worker->in_flight()) / double(entry.capacity);
+    double cost = (entry.worker->service.mean(1) + 1) * (1 + load);
     if (!best || cost < 0.9 * least_cost) {
       best = &entry;
       least_cost = cost;
     }
-  }
+  };
+  const std::vector<Entry>& entries = route_.entries();
+  const FreeEntries& free = route_.free();
+  size_t count = entries.size();
+  if (count == 0) return nullptr;
+  size_t start = next_entry_++ % count;
+  for (size_t i = free.next(start); i < count; i = free.next(i + 1)) consider(entries[i]);
+  for (size_t i = free.next(0); i < start; i = free.next(i + 1)) consider(entries[i]);
   return best;
 }
 

@@ -32,6 +32,9 @@ class LoadBalancer {
   // if no worker is free. `queued` is the number of items that wait.
   const Entry* choose(const Piece& piece, GenerationSet generations, int64_t queued, Time at);
 
+  // Returns true if a worker is free that may answer requests of these generations.
+  bool finds_free(GenerationSet generations, Time at) const;
+
   // Counts the items of a batch that goes to a variant.
   void count(GenerationSet generations, std::string_view variant, int64_t items) {
     shares_.count(generations, variant, items);

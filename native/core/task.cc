@@ -157,13 +157,11 @@ void Task::enqueue(Job& job, Work& work, Time at) {
     return;
   }
   GenerationSet generations = job.flow->binding().generations();
-  bool free = std::any_of(route_.entries().begin(), route_.entries().end(), [&](const Entry& entry) {
-    return route_.may_answer(entry, generations) && entry.worker->in_flight() < entry.capacity && entry.is_usable(at);
-  });
   if (job.deadline != kNever && route_.covers(estimates_.usable(), generations)) {
     // A job that a free worker can run immediately is sent even if the estimate is too long: otherwise one slow batch
     // could end all service, because no later batch would correct the estimate.
-    bool at_once = free && queue_.empty() && job.items <= route_.entries().front().limit && at < job.deadline;
+    bool at_once = queue_.empty() && job.items <= route_.entries().front().limit && at < job.deadline &&
+                   balancer_.finds_free(generations, at);
     // A new job may wait up to a batch's duration for the batches in flight. A started job gets an optimistic estimate.
     double takes = job.started ? estimates_.min_service_ns() : 2 * estimates_.max_service_ns();
     takes += estimates_.drain_ns(queue_.items_before(job.items) + (job.started ? 0 : job.items));
@@ -313,8 +311,10 @@ void Task::dispatch(Work& work, Time at) {
   Time deadline = queue_.first_deadline(), shortest = Time(estimates_.min_service_ns());
   if (deadline != kNever)
     wake_ = std::min(wake_, std::max(at + kMillisecond / 4, deadline - std::min(deadline, shortest) + 1));
-  for (const Entry& entry : route_.entries())
-    if (entry.worker->backing_off(at)) wake_ = std::min(wake_, entry.worker->backoff_until());
+  // A worker without a free slot causes a dispatch when it gets one.
+  const std::vector<Entry>& entries = route_.entries();
+  for (size_t i = route_.free().next(0); i < entries.size(); i = route_.free().next(i + 1))
+    if (entries[i].worker->backing_off(at)) wake_ = std::min(wake_, entries[i].worker->backoff_until());
   engine_.wake_at(wake_);
 }
 

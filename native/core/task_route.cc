@@ -119,19 +119,22 @@ void TaskRoute::set(std::vector<RouteEntry> routes) {
   std::vector<Entry> entries;
   for (RouteEntry& route : routes) entries.push_back(entry(std::move(route)));
   for (const Entry& entry : entries_) {
-    std::erase(entry.worker->tasks, &task_);
+    entry.worker->remove(task_);
     entry.worker->server->route_entries--;
   }
   entries_.swap(entries);
-  for (const Entry& entry : entries_) {
-    entry.worker->tasks.push_back(&task_);
-    entry.worker->server->route_entries++;
+  free_.reset(entries_.size());
+  for (size_t i = 0; i < entries_.size(); i++) {
+    entries_[i].worker->add({&task_, &free_, i, entries_[i].capacity});
+    entries_[i].worker->server->route_entries++;
   }
   capacity_ = 0;
+  largest_batch_ = 1;
   all_ = {};
   weighted_.clear();
   for (const Entry& entry : entries_) {
     capacity_ += entry.limit * entry.capacity;
+    largest_batch_ = std::max(largest_batch_, entry.limit);
     all_.add(entry);
     if (entry.route.closed) continue;
     for (size_t i = 0; i < entry.route.weights.size(); i++) {
@@ -143,12 +146,6 @@ void TaskRoute::set(std::vector<RouteEntry> routes) {
   // The old entries are still alive here, so connections to servers that have left the route can be closed.
   engine_.drop_unused();
   replaced_ = now();
-}
-
-int64_t TaskRoute::largest_batch() const {
-  int64_t largest = 1;
-  for (const Entry& entry : entries_) largest = std::max(largest, entry.limit);
-  return largest;
 }
 
 double TaskRoute::longest_slo_ms() const {

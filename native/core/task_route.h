@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/free_entries.h"
 #include "core/generation.h"
 #include "core/lock.h"
 #include "core/metrics.h"
@@ -68,6 +69,9 @@ class TaskRoute {
 
   const std::vector<Entry>& entries() const { return entries_; }
 
+  // Entries whose workers have a free slot, usable or not.
+  const FreeEntries& free() const { return free_; }
+
   // Generations of the open entries that have weights.
   const std::vector<Weighted>& weighted() const { return weighted_; }
 
@@ -80,8 +84,8 @@ class TaskRoute {
   // Returns true if an entry is closed.
   bool has_closed() const { return all_.closed; }
 
-  // Returns the largest limit of the entries; 1 if there are none.
-  int64_t largest_batch() const;
+  // Largest limit of the entries; 1 if there are none.
+  int64_t largest_batch() const { return largest_batch_; }
 
   // Longest latency SLO of the entries, in milliseconds; 0 if none has one.
   double longest_slo_ms() const;
@@ -106,9 +110,11 @@ class TaskRoute {
   const std::string path_;
   FileLock lock_;  // Locked while the task uses its route.
   std::vector<Entry> entries_;
+  FreeEntries free_;
   Coverage all_;  // Generations of all entries.
   std::vector<Weighted> weighted_;
   int64_t capacity_ = 0;
+  int64_t largest_batch_ = 1;
   Time replaced_;
   std::string refusal_;
   int64_t inode_ = -1, changed_ns_ = -1, size_ = -1;

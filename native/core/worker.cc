@@ -31,8 +31,8 @@ Server::Server(std::string name, std::string address, bool remote)
 
 Server::~Server() = default;
 
-bool Server::condemned(Time at) {
-  if (at < identity_checked_ + kIdentityCheckInterval) return condemned_since_ != kNever;
+void Server::check_identity(Time at) {
+  if (at < identity_checked_ + kIdentityCheckInterval) return;
   identity_checked_ = at;
   ServerIdentity found = ServerIdentity::of_socket(address);
   if (found != ServerIdentity{} && found != identity_) {
@@ -40,7 +40,6 @@ bool Server::condemned(Time at) {
     condemned_since_ = kNever;
     epoch++;
   }
-  return condemned_since_ != kNever;
 }
 
 void Server::condemn(Time at) {
@@ -53,6 +52,30 @@ Worker::Worker(std::shared_ptr<Server> server, std::string model, KeptLocks& kep
     : server(std::move(server)),
       model(std::move(model)),
       calls_(std::make_shared<Users>(kept, std::move(slot_file), FileLock::Kind::kExclusive)) {}
+
+bool Worker::acquire(Time at, bool& locked) {
+  if (!calls_->add(at, locked)) return false;
+  note_load();
+  return true;
+}
+
+void Worker::release(Time at) {
+  calls_->remove(at);
+  note_load();
+}
+
+void Worker::add(const Use& use) {
+  uses_.push_back(use);
+  note_load();
+}
+
+void Worker::remove(const Task& task) {
+  std::erase_if(uses_, [&](const Use& use) { return use.task == &task; });
+}
+
+void Worker::note_load() {
+  for (const Use& use : uses_) use.free->set(use.entry, in_flight() < use.capacity);
+}
 
 void Worker::failed(Time at) {
   backoff_ = backoff_ ? std::min(2 * backoff_, kMaxBackoff) : kInitialBackoff;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/base.h"
+#include "core/free_entries.h"
 #include "core/lock.h"
 #include "core/service.h"
 
@@ -41,9 +42,15 @@ class Server {
   std::string node;           // Name of the host that it runs on, by the last route; empty if it is not known.
 
   // Returns true if the server is out of service, because a model hung or answered another call. This ends when another
-  // process listens at the address, which is checked at most once per kIdentityCheckInterval and raises the epoch. For
-  // a remote server, the proxy replaces the socket when another process has started there.
-  bool condemned(Time at);
+  // process listens at the address.
+  bool condemned(Time at) {
+    if (condemned_since_ != kNever) check_identity(at);
+    return condemned_since_ != kNever;
+  }
+
+  // Raises the epoch if another process listens at the address, at most once per kIdentityCheckInterval. For a remote
+  // server, the proxy replaces the socket when another process has started there.
+  void check_identity(Time at);
 
   // Time since which it is out of service; kNever if it is in service.
   Time condemned_since(Time at) { return condemned(at) ? condemned_since_ : kNever; }
@@ -66,6 +73,14 @@ class Server {
   Time identity_checked_ = 0;
 };
 
+// An entry of a task's route that names a worker.
+struct Use {
+  Task* task;
+  FreeEntries* free;  // The route's entries with a free slot.
+  size_t entry;       // Index of the entry.
+  int64_t capacity;   // Maximum number of concurrent calls.
+};
+
 // A model on a server. Shared by the routes that name it and its calls in flight; guarded by the engine's lock.
 class Worker {
  public:
@@ -79,8 +94,14 @@ class Worker {
   // Counts a call in flight. Locks the model's slot file if it is not locked. The controller locks that file before it
   // removes the model, to be sure that no call is in flight. Returns false if another process holds the lock. Sets
   // `locked` to true if this call locked the file.
-  bool acquire(Time at, bool& locked) { return calls_->add(at, locked); }
-  void release(Time at) { calls_->remove(at); }
+  bool acquire(Time at, bool& locked);
+  void release(Time at);
+
+  const std::vector<Use>& uses() const { return uses_; }
+
+  // Adds the worker to a route, and removes it from all entries of a task's route.
+  void add(const Use& use);
+  void remove(const Task& task);
 
   // Returns true during a backoff, in which the worker gets no calls.
   bool backing_off(Time at) const { return backoff_until_ > at; }
@@ -106,9 +127,12 @@ class Worker {
   bool has_answered(int64_t items) const;
 
   ServiceTimes service;
-  std::vector<Task*> tasks;  // Tasks with this worker on their route.
 
  private:
+  // Notes in the routes whether the worker has a free slot.
+  void note_load();
+
+  std::vector<Use> uses_;
   const std::shared_ptr<Users> calls_;  // Calls in flight.
   Time backoff_until_ = 0;
   Time backoff_ = 0;  // Duration of the last backoff; 0 after an answer.

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from statistics import NormalDist
 
+import numpy as np
+
 from jigsaw_triton.graph.model import Slo, TaskGraph
 from jigsaw_triton.profiles.check import Finding, Rooms
 from jigsaw_triton.profiles.fit import INTERVAL, LatencyFit
@@ -281,11 +283,11 @@ def _validation(rows: Sequence[ProfileRow], basis: Basis | None) -> Validation |
     if basis is None or name not in basis.fit.variants:
         return None
     one = basis.fit.variants[name]
-    width = basis.fit.scale * NormalDist().inv_cdf((1 + INTERVAL) / 2)
+    widths = NormalDist().inv_cdf((1 + INTERVAL) / 2) * basis.fit.calibrated(np.array(one.expected))
     used = [row for row in rows if row.source in basis.sources and basis.fit.covers(row)]
     predictions = tuple(
-        Prediction(row, min(max(deviation, -_MOST_DEVIATION), _MOST_DEVIATION), min(width * sd, _MOST_DEVIATION))
-        for row, deviation, sd in zip(used, one.deviations, one.expected, strict=True)
+        Prediction(row, min(max(deviation, -_MOST_DEVIATION), _MOST_DEVIATION), min(width, _MOST_DEVIATION))
+        for row, deviation, width in zip(used, one.deviations, widths.tolist(), strict=True)
     )
     sources = tuple(source for source in basis.sources if any(row.source == source for row in used))
     return Validation(sources, one.median_error, one.p95_error, predictions)
