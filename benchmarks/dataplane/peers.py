@@ -1,7 +1,8 @@
-"""Other ways to serve the same chain of two models: a router written by hand, and Ray Serve.
+"""Other ways to serve the same chain of two models: a router written by hand, Ray Serve, and a native ensemble.
 
 The same client loads all of them over HTTP, in turn. The router calls the two models in one tritonserver with
-tritonclient; Ray Serve runs the same arithmetic in its replicas.
+tritonclient; Ray Serve runs the same arithmetic in its replicas. The native ensemble in the router's tritonserver shows
+how much of a ratio is due to Triton itself.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ import numpy as np
 
 from benchmarks import system
 from benchmarks.dataplane import client, graphs, sides
-from benchmarks.dataplane.compare import clients, ratio
+from benchmarks.dataplane.compare import NATIVE, clients, ratio
 from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress
 from jigsaw_triton.gpus.gateway import GatewayPorts
@@ -30,10 +31,12 @@ CLIENTS = (1, 8, 32)
 GOALS: Mapping[str, Mapping[int, float]] = {
     "router": {1: 2.0, 8: 3.0, 32: 4.5},
     "ray": {1: 3.0, 8: 6.0, 32: 10.0},
+    "native": {},
 }
 BASELINES = {
     "router": "aiohttp and tritonclient.grpc.aio in one process before one tritonserver, requests/s",
     "ray": "Ray Serve, two deployments, options for throughput, HAProxy if it is installed; requests/s",
+    "native": NATIVE,
 }
 
 
@@ -49,11 +52,14 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
         )
         progress("peers: starting the gateway, and the tritonserver behind the router")
         await stack.enter_async_context(sides.behind_gateway(installation, ours))
-        models = [model.folder for model in sides.worker_models(alone, installation.backends)]
+        models = sides.native_ensembles(alone, installation.backends)
         await stack.enter_async_context(sides.native(installation, models, alone.graphs, alone.cluster))
-        addresses = {"ours": (ours.cluster.gateway, client.request("chain", {"X": x}))}
+        addresses = {
+            "ours": (ours.cluster.gateway, client.request("chain", {"X": x})),
+            "native": (alone.cluster.gateway, client.request("alone", {"X": x})),
+        }
         plain = _plain(x)
-        names = [model.name for model in models]
+        names = [model.folder.name for model in sides.worker_models(alone, installation.backends)]
         router = await stack.enter_async_context(_app("router_app", str(alone.cluster.gateway.grpc), *names))
         addresses["router"] = (router, plain)
         # Ray itself comes with the extra `ray`, and Ray Serve with starlette.
@@ -80,9 +86,9 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
 def figures(rates: Mapping[tuple[str, int], Sequence[float]]) -> list[Figure]:
     """Compares the gateway's rate with each peer's, for each number of clients."""
     return [
-        ratio(f"dataplane.peers.{peer}.{clients(n)}", rates["ours", n], rates[peer, n], BASELINES[peer], goal)
+        ratio(f"dataplane.peers.{peer}.{clients(n)}", rates["ours", n], rates[peer, n], BASELINES[peer], goals.get(n))
         for peer, goals in GOALS.items()
-        for n, goal in goals.items()
+        for n in CLIENTS
         if (peer, n) in rates and median(rates[peer, n]) > 0
     ]
 
