@@ -27,7 +27,7 @@ FAR = math.sqrt(2) * DEVIATION
 _LEAST_CALIBRATION = 20
 _DEFAULT_FACTOR = 2.0
 """Least factor of the standard deviations if fewer than `_LEAST_CALIBRATION` rows can calibrate it. On the public A100
-table the calibrated factors are about 1.0 and 1.4."""
+table, the calibrated factors are about 1.1 and 1.3."""
 
 VariantName = tuple[str, str]
 """Task and variant."""
@@ -182,13 +182,17 @@ def _fitted(samples: Mapping[VariantName, Sample]) -> LatencyFit:
     deviations, expected = (
         np.concatenate([getattr(one, name) for one in variants.values()]) for name in ("deviations", "expected")
     )
-    return LatencyFit(variants, _calibration(np.abs(deviations) / expected, expected))
+    return LatencyFit(variants, calibration(np.abs(deviations) / expected, expected))
 
 
-def _calibration(ratios: Array, expected: Array) -> Calibration:
-    """Returns the factors for deviations in units of the standard deviations that were expected.
+def calibration(ratios: Array, expected: Array) -> Calibration:
+    """Returns the factors with which `INTERVAL` of the rows in each group are within.
 
     A group of fewer than `_LEAST_CALIBRATION` rows gets the factor of all rows.
+
+    Args:
+        ratios: Absolute deviation of each row, in units of its expected standard deviation.
+        expected: Standard deviation of the logarithm of the latency that the prediction of each row stated.
     """
     together = _factor(ratios)
     if len(ratios) < _LEAST_CALIBRATION:

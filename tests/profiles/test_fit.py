@@ -1,5 +1,6 @@
 from dataclasses import replace
 from itertools import product
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from jigsaw_triton.errors import MissingDependencyError
 from jigsaw_triton.profiles import estimation
 from jigsaw_triton.profiles.design import most_informative
 from jigsaw_triton.profiles.estimation import Prior, Sample, estimate
-from jigsaw_triton.profiles.fit import LEAST_ROWS, LatencyFit, fit_latency
+from jigsaw_triton.profiles.fit import FAR, INTERVAL, LEAST_ROWS, LatencyFit, calibration, fit_latency
 from jigsaw_triton.profiles.latency_model import SHARES, Array, Configuration, Points, log_latency, monotone
 from jigsaw_triton.profiles.table import ProfileRow
 from tests.fakes.problems import row
@@ -114,7 +115,27 @@ def test_variants_share_what_one_of_them_cannot_tell() -> None:
 
 def test_few_rows_cannot_narrow_the_interval() -> None:
     exact = [r for r in rows(SPARSE[:LEAST_ROWS]) if r.key.variant == "small"]
-    assert fit_of(exact).scale >= 2.0
+    calibrated = fit_of(exact).calibrated
+    assert calibrated.near == calibrated.far >= 2.0
+
+
+def test_rows_far_from_the_measured_ones_do_not_widen_the_other_intervals() -> None:
+    near, far = np.full(40, FAR / 2), np.full(40, 2 * FAR)
+    ratios = np.concatenate((np.linspace(0, 2, 40), np.linspace(0, 6, 40)))
+    calibrated = calibration(ratios, np.concatenate((near, far)))
+    width = NormalDist().inv_cdf((1 + INTERVAL) / 2)
+    assert calibrated.near * width == pytest.approx(1.8, abs=0.1)
+    assert calibrated.far * width == pytest.approx(5.4, abs=0.3)
+    assert calibrated(np.array((FAR, 1.01 * FAR))) == pytest.approx(
+        (calibrated.near * FAR, calibrated.far * 1.01 * FAR)
+    )
+
+
+def test_a_group_with_too_few_rows_gets_the_factor_of_all_rows() -> None:
+    ratios, expected = np.linspace(0, 2, 30), np.concatenate((np.full(25, FAR / 2), np.full(5, 2 * FAR)))
+    calibrated = calibration(ratios, expected)
+    assert calibrated.far == pytest.approx(calibration(ratios, np.full(30, FAR)).near)
+    assert calibrated.near < calibrated.far
 
 
 def test_variants_with_too_few_measured_rows_are_left_out() -> None:
