@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from jigsaw_triton.servers.logfile import rotate, tail
+from jigsaw_triton.servers.logfile import excerpt, rotate, tail, with_log
 
 
 def test_a_writer_continues_after_rotation(tmp_path: Path) -> None:
@@ -36,3 +36,17 @@ def test_tail_of_a_long_log_reads_its_end(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("".join(f"{number}\n" for number in range(100_000)))
     assert tail(log, 2) == ["99998", "99999"]
+
+
+def test_an_error_quotes_the_last_lines_of_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert with_log("it ended", log) == "it ended"
+    assert excerpt(log) == ""
+    log.write_text("before\nfirst\nsecond\n")
+    assert with_log("it ended", log, since=len("before\n")) == "it ended; its log ends with:\n  first\n  second"
+
+
+def test_an_excerpt_shows_lines_of_json_as_text(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text('{"time": "12:00", "level": "ERROR", "logger": "a.b", "message": "no room"}\n{"not": "ours"}\n')
+    assert excerpt(log) == '\n  12:00 ERROR a.b: no room\n  {"not": "ours"}'
