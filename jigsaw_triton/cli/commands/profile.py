@@ -155,6 +155,7 @@ def command(
         raise click.UsageError("accuracies are written into graph.yaml; leave out -O.")
     if accuracy and any(option is not None for option in (points, budget, neighbours)):
         raise click.UsageError("--points, --budget and --neighbours are for profiles; leave out --accuracy.")
+    spending = Budget(budget, Pace(most_s=seconds))
     mistakes = Mistakes()
     graphs = read_graphs([graph], mistakes, require_files=True)
     built = read_cluster(
@@ -180,5 +181,4 @@ def command(
         )
     file = out_path or task_graph.folder / PROFILES_FILE
     records = Records(Sheet(file), Failures(file), Again(file) if again else None)
-    sweep = ProfileSweep(out, task_graph, built, measured_gpus, keys, records)
-    return sweep.run(points, Budget(budget, Pace(most_s=seconds)), neighbours or 0)
+    return ProfileSweep(out, task_graph, built, measured_gpus, keys, records).run(points, spending, neighbours or 0)
