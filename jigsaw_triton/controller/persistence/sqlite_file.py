@@ -60,7 +60,7 @@ class OpenedFile:
         self._size = 0
 
     def is_intact(self) -> bool:
-        """Returns True if the file is at its path, has not shrunk since the last call, and begins like one of SQLite."""
+        """Returns True if the file is at its path, has not shrunk since the last call, and begins like SQLite."""
         size = os.fstat(self._descriptor).st_size
         shrunk, self._size = size < self._size, size
         return self.is_at_path() and not shrunk and os.pread(self._descriptor, len(_MAGIC), 0) == _MAGIC
