@@ -1,15 +1,18 @@
 """Logs to which servers and their stubs append directly: opening, rotating, reading and quoting them."""
 
+import asyncio
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jigsaw_triton.logs import readable
 
 MAX_BYTES = 8 * 2**20
 """Size in bytes above which a log is rotated; one older log is kept."""
+
+_ROTATE_INTERVAL_S = 5.0
 
 _QUOTED_LINES = 15
 """Largest number of lines that a message quotes. A convention: it shows the end of most tracebacks."""
@@ -56,6 +59,15 @@ def rotate(log: Path, max_bytes: int = MAX_BYTES) -> bool:
     with log.open("r+b") as file:
         file.truncate(0)
     return True
+
+
+async def keep_short(log: Path) -> None:
+    """Rotates a log whenever it is long, until this is cancelled."""
+    while True:
+        await asyncio.sleep(_ROTATE_INTERVAL_S)
+        # The disk may be full for a time.
+        with suppress(OSError):
+            await asyncio.to_thread(rotate, log)
 
 
 def tail(log: Path, lines: int, *, since: int = 0) -> list[str]:

@@ -15,12 +15,11 @@ from jigsaw_triton.errors import InputError, ServerError
 from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.image import end_container, main_process
-from jigsaw_triton.servers.logfile import appending, log_size, rotate, with_log
+from jigsaw_triton.servers.logfile import appending, keep_short, log_size, rotate, with_log
 from jigsaw_triton.servers.os_process import OsProcess, describe_status
 from jigsaw_triton.servers.ports import check_free
 
 _POLL_S = 0.05
-_ROTATE_INTERVAL_S = 5.0
 _GROUP_GONE_S = 5.0
 _SHM = Path("/dev/shm")
 
@@ -136,7 +135,7 @@ class ServerProcess:
         self._watch_log()
 
     def _watch_log(self) -> None:
-        self._rotation = asyncio.create_task(self._rotate(), name=f"rotate {self.log}")
+        self._rotation = asyncio.create_task(keep_short(self.log), name=f"rotate {self.log}")
 
     async def _wait_ready(self, timeout_s: float) -> None:
         assert self._process is not None
@@ -156,11 +155,6 @@ class ServerProcess:
     def _failure(self, message: str) -> ServerError:
         message = with_log(message, self.log, since=self._log_start)
         return ServerError(message, where=self.name, hint=f"see the whole log in {self.log}")
-
-    async def _rotate(self) -> None:
-        while True:
-            await asyncio.sleep(_ROTATE_INTERVAL_S)
-            await asyncio.to_thread(rotate, self.log)
 
     async def _remove(self) -> None:
         """Removes all traces of the server.

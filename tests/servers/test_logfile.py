@@ -1,6 +1,13 @@
+import asyncio
+import errno
 from pathlib import Path
 
-from jigsaw_triton.servers.logfile import excerpt, rotate, tail, with_log
+import pytest
+
+from jigsaw_triton.background import end_tasks
+from jigsaw_triton.servers import logfile
+from jigsaw_triton.servers.logfile import excerpt, keep_short, rotate, tail, with_log
+from tests.waiting import until
 
 
 def test_a_writer_continues_after_rotation(tmp_path: Path) -> None:
@@ -21,6 +28,28 @@ def test_a_short_or_missing_log_is_not_rotated(tmp_path: Path) -> None:
     log.write_text("short\n")
     assert not rotate(log, max_bytes=6)
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+def test_a_log_is_kept_short_also_after_the_disk_was_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "log"
+    log.write_text("long\n")
+    tries: list[Path] = []
+
+    def full_at_first(log: Path) -> bool:
+        tries.append(log)
+        if len(tries) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rotate(log, max_bytes=1)
+
+    async def main() -> None:
+        keeping = asyncio.create_task(keep_short(log))
+        await until(lambda: log.read_text() == "")
+        await end_tasks(keeping)
+
+    monkeypatch.setattr(logfile, "_ROTATE_INTERVAL_S", 0.0)
+    monkeypatch.setattr(logfile, "rotate", full_at_first)
+    asyncio.run(main())
+    assert (tmp_path / "log.1").read_text() == "long\n"
 
 
 def test_tail_returns_the_last_lines_since_an_offset(tmp_path: Path) -> None:

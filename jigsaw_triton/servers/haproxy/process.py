@@ -15,7 +15,7 @@ from jigsaw_triton.errors import ServerError
 from jigsaw_triton.servers.haproxy.admin import ask
 from jigsaw_triton.servers.haproxy.config import CONFIG, Place
 from jigsaw_triton.servers.haproxy.program import Haproxy
-from jigsaw_triton.servers.logfile import appending, log_size, rotate, with_log
+from jigsaw_triton.servers.logfile import appending, keep_short, log_size, rotate, with_log
 from jigsaw_triton.servers.os_process import UNKNOWN_STATUS, OsProcess, describe_status
 
 _CORES_A_THREAD, _MOST_THREADS = 4, 4
@@ -25,7 +25,6 @@ more threads would take processors from the gateway."""
 _MOST_FILES = 2**16
 _START_S = 10.0
 _POLL_S = 0.02
-_ROTATE_INTERVAL_S = 5.0
 _SOFT_STOP_S = 2.0
 
 
@@ -121,7 +120,7 @@ class HaproxyProcess:
         except BaseException:
             await asyncio.shield(self.stop(soft=False))
             raise
-        self._rotation = asyncio.create_task(self._rotate(), name=f"rotate {self._log}")
+        self._rotation = asyncio.create_task(keep_short(self._log), name=f"rotate {self._log}")
 
     async def wait(self) -> int:
         """Waits until the process ends and returns its exit status."""
@@ -178,11 +177,6 @@ class HaproxyProcess:
     def _failure(self, message: str, since: int) -> ServerError:
         message = with_log(message, self._log, since=since)
         return ServerError(message, where=self._name, hint=f"see the whole log in {self._log}")
-
-    async def _rotate(self) -> None:
-        while True:
-            await asyncio.sleep(_ROTATE_INTERVAL_S)
-            await asyncio.to_thread(rotate, self._log)
 
 
 def remove_files(place: Place) -> None:
