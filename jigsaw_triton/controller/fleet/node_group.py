@@ -37,7 +37,7 @@ class NodeGroup:
 
     @property
     def described(self) -> Mapping[str, Json]:
-        """What the agents say of their nodes, by name of the node; without those that have not been asked."""
+        """Descriptions that the agents have given of their nodes, by name of the node."""
         return {node.name: node.described for node in self if node.described is not None}
 
     @property
