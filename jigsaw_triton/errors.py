@@ -52,6 +52,11 @@ class JigsawError(Exception):
         return f"{place}{self.message}{remedy}"
 
 
+def error_text(error: BaseException) -> str:
+    """Returns the text of an error. One that is not of this project gets the name of its class, for its developers."""
+    return str(error) if isinstance(error, JigsawError) else f"{type(error).__name__}: {error}"
+
+
 def _again(kind: type[JigsawError], args: tuple[object, ...], attributes: Mapping[str, object]) -> JigsawError:
     error = kind.__new__(kind, *args)
     error.__dict__.update(attributes)

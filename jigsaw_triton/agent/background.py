@@ -1,10 +1,7 @@
 """Starts an agent in the background, and ends it. Imports nothing of what an agent runs."""
 
-import os
 import secrets
 import socket
-import subprocess
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,7 +9,7 @@ from contextlib import suppress
 from jigsaw_triton.controller.persistence.lock import end_owner, is_locked
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.errors import JigsawError, StateError
-from jigsaw_triton.servers.logfile import tail
+from jigsaw_triton.servers.background_process import started
 
 READY_VARIABLE = "NOTIFY_SOCKET"
 """Environment variable with the socket to which an agent reports that it listens, by systemd's protocol (sd_notify)."""
@@ -22,7 +19,6 @@ _START_S, _END_S = 120.0, 20.0
 
 _READY = b"READY=1"
 _POLL_S = 0.2
-_LOG_LINES = 15
 
 
 def start_agent(paths: Paths, command: Sequence[str]) -> int:
@@ -39,38 +35,20 @@ def start_agent(paths: Paths, command: Sequence[str]) -> int:
         JigsawError: It did not start; the error has the end of its log.
     """
     paths.create()
-    log = paths.log("agent")
-    began = log.stat().st_size if log.exists() else 0
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
         # An abstract address: no file is left, whatever happens.
         address = f"jigsaw-triton-{secrets.token_hex(16)}"
         ready.bind(f"\0{address}")
         ready.settimeout(_POLL_S)
-        with os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as sink:
-            process = subprocess.Popen(
-                command,
-                env={**os.environ, READY_VARIABLE: f"@{address}"},
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-                start_new_session=True,
-            )
-        try:
+        with started("the agent", command, paths.log("agent"), {READY_VARIABLE: f"@{address}"}) as process:
             give_up_at = time.monotonic() + _START_S
             while process.poll() is None and time.monotonic() < give_up_at:
                 with suppress(TimeoutError):
                     if ready.recv(len(_READY)) == _READY:
-                        # Somebody has to collect its exit status if this process lives on.
-                        threading.Thread(target=process.wait, daemon=True).start()
                         return process.pid
-            lines = "\n".join(f"  {line}" for line in tail(log, _LOG_LINES, since=began))
-            error = JigsawError(f"the agent did not start; its log ends with:\n{lines}", where=str(log))
-            error.exit_code = process.returncode or JigsawError.exit_code
+            error = process.failure()
+            error.exit_code = process.poll() or JigsawError.exit_code
             raise error
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
 
 
 def end_agent(paths: Paths) -> None:

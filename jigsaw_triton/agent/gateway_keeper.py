@@ -23,7 +23,7 @@ from jigsaw_triton.controller.persistence.contents import Contents
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.persistence.records import STANDBY_GATEWAY_FACT
-from jigsaw_triton.errors import JigsawError
+from jigsaw_triton.errors import error_text
 from jigsaw_triton.servers.certificates.credentials import Credentials
 
 log = logging.getLogger(__name__)
@@ -232,7 +232,7 @@ class GatewayKeeper:
                 await self._tell()
             except Exception as error:
                 # The next content, or the next attempt, may succeed whatever failed.
-                text = str(error) if isinstance(error, JigsawError) else f"{type(error).__name__}: {error}"
+                text = error_text(error)
                 log.warning("the standby gateway is not in line", exc_info=error)
                 if text != self._failure:
                     self._failure = text

@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,69 +96,106 @@ def run_agent(paths: Paths, installation: Installation, settings: AgentSettings)
 async def _serve(
     paths: Paths, lock: int, installation: Installation, journal: Journal, settings: AgentSettings, ready: str
 ) -> None:
-    agent: NodeAgent
     begin_heartbeat(lock)
-
-    def notify(event: NodeEvent) -> None:
-        agent.notify(event)
-
-    def report(kind: str, text: str) -> None:
-        # The fault that is reported may also keep the event from the controller.
-        log.log(logging.ERROR if kind == "error" else logging.INFO, "%s", text)
-        notify(Noticed(kind, text))
-
-    def sockets(names: Iterable[str]) -> dict[str, Path]:
-        return {name: paths.worker_socket(name) for name in names}
-
-    async def publish(names: Collection[str]) -> None:
-        await side.set_workers(sockets(names), fence=agent.commander.fence)
-
-    contents = Contents(paths.contents)
-    secret = deployment_secret(paths)
-    credentials = credentials_in(settings.certificates)
-    node = LocalNode(paths, installation, journal, secret, notify, survives=True, others=SERVERS | {SIDE})
-    gateway = GatewayKeeper(settings.name, paths, node, journal, contents, credentials, notify)
-    side = NodeSide(
-        settings.name,
-        settings.address,
-        settings.port,
-        credentials,
-        agent=paths.agent_socket,
-        folder=paths.run / "node",
-        log=paths.log(SIDE),
-        report=report,
-        env=marks(paths.state, SIDE),
-        survives=True,
-    )
-    agent = NodeAgent(node, journal, contents, publish, gateway)
     stopping: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    runs = RunRecords(paths.run / FOLDER / WORKERS)
-    server = AgentServer(
-        paths.agent_socket, settings.name, agent, gateway, contents, runs, end=lambda: _stop(stopping, _COMMANDED)
-    )
+    parts = _Parts(paths, installation, journal, settings, end=lambda: _stop(stopping, _COMMANDED))
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, _stop, stopping, number)
-    # The proxy of an earlier agent goes on meanwhile, so that the gateway's calls are answered.
-    proxy = newest(await asyncio.to_thread(members, paths.state), SIDE)
-    found = OsProcess.find(proxy.pid, proxy.started) if proxy is not None else None
-    await agent.start()
-    await server.start()
-    await side.start(sockets(agent.names()), fence=agent.commander.fence, found=found)
+    await parts.start()
     log.info("node %s listens on %s:%s", settings.name, settings.address, settings.port)
     announce(ready)
     upkeep = asyncio.create_task(_upkeep(paths, journal, lock))
     ended_by = await stopping
     upkeep.cancel()
-    if ended_by == _COMMANDED or (ended_by == signal.SIGINT and agent.is_idle):
-        # Whoever presses Ctrl-C wants the port free. A process manager sends SIGTERM, and may start the next agent at
-        # once; until then, the proxy keeps the node from being lost.
-        await side.stop()
-    if ended_by == _COMMANDED:
-        shutil.rmtree(paths.run, ignore_errors=True)
+    await parts.end(ended_by)
     # No task is cancelled, since that would undo what is under way: the next agent sees to it.
     journal.close()
     logging.shutdown()
     os._exit(0)
+
+
+class _Parts:
+    """The parts of an agent, connected with each other.
+
+    Args:
+        paths: Paths of the node's files.
+        installation: Tritonserver to run.
+        journal: Journal of the node.
+        settings: Settings of the agent.
+        end: Callback for the command of the controller to end the agent.
+    """
+
+    def __init__(
+        self,
+        paths: Paths,
+        installation: Installation,
+        journal: Journal,
+        settings: AgentSettings,
+        end: Callable[[], None],
+    ) -> None:
+        self._paths = paths
+        contents = Contents(paths.contents)
+        credentials = credentials_in(settings.certificates)
+        node = LocalNode(
+            paths,
+            installation,
+            journal,
+            deployment_secret(paths),
+            self._notify,
+            survives=True,
+            others=SERVERS | {SIDE},
+        )
+        gateway = GatewayKeeper(settings.name, paths, node, journal, contents, credentials, self._notify)
+        self._side = NodeSide(
+            settings.name,
+            settings.address,
+            settings.port,
+            credentials,
+            agent=paths.agent_socket,
+            folder=paths.run / "node",
+            log=paths.log(SIDE),
+            report=self._report,
+            env=marks(paths.state, SIDE),
+            survives=True,
+        )
+        self._agent = NodeAgent(node, journal, contents, self._publish, gateway)
+        runs = RunRecords(paths.run / FOLDER / WORKERS)
+        self._server = AgentServer(paths.agent_socket, settings.name, self._agent, gateway, contents, runs, end=end)
+
+    async def start(self) -> None:
+        """Starts the agent. The proxy of an earlier one goes on meanwhile, so that the gateway's calls are answered."""
+        proxy = newest(await asyncio.to_thread(members, self._paths.state), SIDE)
+        found = OsProcess.find(proxy.pid, proxy.started) if proxy is not None else None
+        await self._agent.start()
+        await self._server.start()
+        await self._side.start(self._sockets(self._agent.names()), fence=self._agent.commander.fence, found=found)
+
+    async def end(self, ended_by: int) -> None:
+        """Ends what must not outlive the agent.
+
+        Args:
+            ended_by: Number of the signal that ends the agent, or `_COMMANDED`.
+        """
+        if ended_by == _COMMANDED or (ended_by == signal.SIGINT and self._agent.is_idle):
+            # Whoever presses Ctrl-C wants the port free. A process manager sends SIGTERM, and may start the next agent
+            # at once; until then, the proxy keeps the node from being lost.
+            await self._side.stop()
+        if ended_by == _COMMANDED:
+            shutil.rmtree(self._paths.run, ignore_errors=True)
+
+    def _notify(self, event: NodeEvent) -> None:
+        self._agent.notify(event)
+
+    def _report(self, kind: str, text: str) -> None:
+        # The fault that is reported may also keep the event from the controller.
+        log.log(logging.ERROR if kind == "error" else logging.INFO, "%s", text)
+        self._notify(Noticed(kind, text))
+
+    async def _publish(self, names: Collection[str]) -> None:
+        await self._side.set_workers(self._sockets(names), fence=self._agent.commander.fence)
+
+    def _sockets(self, names: Iterable[str]) -> dict[str, Path]:
+        return {name: self._paths.worker_socket(name) for name in names}
 
 
 def _stop(stopping: "asyncio.Future[int]", number: int) -> None:

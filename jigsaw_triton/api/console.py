@@ -1,9 +1,6 @@
 """The web console of a deployment: starting it as a process that ends with the deployment."""
 
-import os
-import subprocess
 import sys
-import threading
 import time
 
 from jigsaw_triton.console.web.assets import load_assets
@@ -17,8 +14,8 @@ from jigsaw_triton.console.web.running import (
 )
 from jigsaw_triton.console.web.settings import PORT, ConsoleSettings
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.errors import JigsawError, StateError
-from jigsaw_triton.servers.logfile import tail
+from jigsaw_triton.errors import StateError
+from jigsaw_triton.servers.background_process import started
 
 _MODULE = "jigsaw_triton.console.web.process"
 
@@ -26,7 +23,6 @@ _START_S = 60.0
 """Seconds that a console may take until it answers."""
 
 _POLL_S = 0.05
-_LOG_LINES = 15
 
 
 def check_console(paths: Paths, port: int) -> None:
@@ -64,26 +60,18 @@ def start_console(paths: Paths, port: int) -> str:
     """
     if (running := running_console(paths)) is not None:
         return running.url
-    log = paths.log(LOG)
-    began = log.stat().st_size if log.exists() else 0
     # -P keeps a folder in the user's working directory from shadowing the package.
     command = [sys.executable, "-P", "-m", _MODULE, str(paths.state), str(port)]
-    with os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as sink:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True)
-    deadline = time.monotonic() + _START_S
-    while (running := _started(paths)) is None:
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            process.wait()
-            lines = "\n".join(f"  {line}" for line in tail(log, _LOG_LINES, since=began))
-            raise JigsawError(f"the console did not start; its log ends with:\n{lines}", where=str(log))
-        time.sleep(_POLL_S)
-    # The console may end while this process lives on: somebody has to collect its exit status.
-    threading.Thread(target=process.wait, daemon=True).start()
+    with started("the console", command, paths.log(LOG)) as process:
+        give_up_at = time.monotonic() + _START_S
+        while (running := _running(paths)) is None:
+            if process.poll() is not None or time.monotonic() > give_up_at:
+                raise process.failure()
+            time.sleep(_POLL_S)
     return running.url
 
 
-def _started(paths: Paths) -> OpenConsole | None:
+def _running(paths: Paths) -> OpenConsole | None:
     try:
         return running_console(paths)
     except ConsoleHungError:

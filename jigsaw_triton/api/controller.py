@@ -3,9 +3,7 @@
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -24,10 +22,9 @@ from jigsaw_triton.controller.persistence.records import (
     STOPPED,
     WORKERS_FACT,
 )
-from jigsaw_triton.errors import JigsawError, StateError
+from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import Cluster, MigInstance
-from jigsaw_triton.logs import readable
-from jigsaw_triton.servers.logfile import tail
+from jigsaw_triton.servers.background_process import BackgroundProcess, started
 from jigsaw_triton.servers.ports import check_free
 
 _REPLACED_HINT = (
@@ -51,7 +48,6 @@ _KILLED_S = 10.0
 """Seconds that a controller may take to end after SIGKILL."""
 
 _POLL_S = 0.05
-_LOG_LINES = 15
 
 
 def start(
@@ -77,32 +73,15 @@ def start(
     if options.metrics is not None:
         check_free(options.metrics.address, options.metrics.port)
     paths.create()
-    log = paths.log("controller")
-    began = log.stat().st_size if log.exists() else 0
     command = [sys.executable, "-P", "-m", _SUPERVISOR, str(paths.state)]
-    with os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as sink:
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, **options.environment()},
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=sink,
-            start_new_session=True,
-        )
-    try:
-        _wait_started(paths, process, began, supervisor_pid, report)
-    except BaseException:
-        process.terminate()
-        process.wait()
-        raise
-    # The supervisor may end while this process lives on: somebody has to collect its exit status.
-    threading.Thread(target=process.wait, daemon=True).start()
+    log, env = paths.log("controller"), options.environment()
+    with started("the controller", command, log, env, end_with=signal.SIGTERM) as process:
+        _wait_started(paths, process, supervisor_pid, report)
 
 
 def _wait_started(
     paths: Paths,
-    process: subprocess.Popen[bytes],
-    log_start: int,
+    process: BackgroundProcess,
     supervisor_pid: Callable[[], int | None],
     report: Callable[[str], None],
 ) -> None:
@@ -122,9 +101,7 @@ def _wait_started(
         if process.poll() == REPLACED and (replaced := replacement(paths)) is not None:
             raise replaced
         if process.poll() is not None or now_s - beat_s > _START_S:
-            log = paths.log("controller")
-            lines = "\n".join(f"  {readable(line)}" for line in tail(log, _LOG_LINES, since=log_start))
-            raise JigsawError(f"the controller did not start; its log ends with:\n{lines}", where=str(log))
+            raise process.failure()
         time.sleep(_POLL_S)
 
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from jigsaw_triton.api.request import Request
 from jigsaw_triton.api.simulating import Simulated, lasting, scaled, simulate
 from jigsaw_triton.api.sources import absolute_path
 from jigsaw_triton.controller.core.forecast import DEFAULT_FORECAST, WINDOW_S
+from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.controller.core.settings import PERIOD_S
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.rehearsal.clients import Load, due_times, send
@@ -150,13 +151,7 @@ def rehearse(
         reporter=reporter,
         wording=wording,
     )
-    if simulated.wanted.cluster.edge is not None:
-        raise InputError("a rehearsal has no edge", where=str(cluster), hint="remove `edge` from a copy of the file")
-    for name, graph in found.items():
-        if any(task.when is not None for task in graph.tasks.values()):
-            reporter.warn(
-                f"{name} has conditions, but emulated models return zeros: its conditional tasks run always or never"
-            )
+    _check_supported(simulated.wanted, str(cluster), reporter)
     http, grpc, metrics = free_ports(ADDRESS, 3)
     request = Request(
         graphs=tuple(GraphText.of(graph, tables[name]) for name, graph in found.items()),
@@ -181,13 +176,12 @@ def rehearse(
         revisions = deployment.history(limit=MOST_GENERATIONS)
         progress("taking the deployment down")
     requests = {name: by_second(one, found[name].slo.latency_ms, seconds) for name, one in outcomes.items()}
-    lags_ms = np.concatenate([one.lag_ms for one in outcomes.values()])
     return Rehearsed(
         operation=operation(requests, samples, revisions, began=began),
         requests=requests,
         simulated=simulated,
         workers=max(one.workers for one in samples),
-        lag_ms=float(np.percentile(lags_ms, 99)) if len(lags_ms) else 0.0,
+        lag_ms=_lag_ms(outcomes.values()),
         host_load=host_load,
     )
 
@@ -200,6 +194,21 @@ def _check_empty(state: PathLike | None, wording: Wording) -> None:
         raise InputError(
             "a rehearsal needs a folder of its own, and this one is not empty", where=str(folder), hint=hint
         )
+
+
+def _check_supported(wanted: Wanted, cluster: str, reporter: Reporter) -> None:
+    """Checks that a deployment can be rehearsed. Warns of conditions.
+
+    Raises:
+        InputError: It has an edge.
+    """
+    if wanted.cluster.edge is not None:
+        raise InputError("a rehearsal has no edge", where=cluster, hint="remove `edge` from a copy of the file")
+    for name, graph in wanted.graphs.items():
+        if any(task.when is not None for task in graph.tasks.values()):
+            reporter.warn(
+                f"{name} has conditions, but emulated models return zeros: its conditional tasks run always or never"
+            )
 
 
 def _arrivals(found: Mapping[str, Trace], speed: float, seed: int, wording: Wording) -> dict[str, Trace]:
@@ -253,6 +262,12 @@ def _deployed(
         if state is None:
             shutil.rmtree(folder, ignore_errors=True)
             shutil.rmtree(deployment.paths.run, ignore_errors=True)
+
+
+def _lag_ms(outcomes: Iterable[Outcomes]) -> float:
+    """Returns the 99th percentile of the milliseconds by which requests were sent late; 0 without requests."""
+    lags_ms = np.concatenate([one.lag_ms for one in outcomes])
+    return float(np.percentile(lags_ms, 99)) if len(lags_ms) else 0.0
 
 
 async def _play(

@@ -5,13 +5,11 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
-
-import numpy as np
 
 from jigsaw_triton.api.file_changes import Undo, kept_path, restore, writing
 from jigsaw_triton.api.files import PathLike, load_graph, shown_path
@@ -19,15 +17,14 @@ from jigsaw_triton.api.graph_changes import Edit, checked_graph, graph_file, sav
 from jigsaw_triton.child_process import ChildEndedError, ChildHungError, ChildProcess
 from jigsaw_triton.compiler.worker_config import runner_spec
 from jigsaw_triton.errors import InputError, MissingDependencyError
-from jigsaw_triton.evaluation.profiling.tensors import made_up, sample_inputs
 from jigsaw_triton.graph.model import Task, TaskGraph, Variant
-from jigsaw_triton.graph.tensors import TensorType
 from jigsaw_triton.models.agreement import Agreement, Metric
+from jigsaw_triton.models.comparison_inputs import comparison_inputs
 from jigsaw_triton.models.kinds import KINDS, ONNX
 from jigsaw_triton.models.making import Comparison, Conversion
 from jigsaw_triton.models.onnx_session import passes
 from jigsaw_triton.models.running import WORKER_MODULE, cause
-from jigsaw_triton.runtime.dtypes import Arrays, to_numpy
+from jigsaw_triton.runtime.dtypes import Arrays
 from jigsaw_triton.spec.files import load_text
 from jigsaw_triton.spec.words import NAME_PATTERN
 from jigsaw_triton.spec.yaml_loader import LIMIT_BYTES
@@ -39,9 +36,6 @@ KINDS_OF_VARIANTS: tuple[Kind, ...] = get_args(Kind)
 DEFAULT_SCALE = 0.5
 LEAST_AGREEMENT = 0.9
 """Agreement below which a variant is not added: it would rarely be planned, and often has a defect."""
-
-RANDOM_ITEMS = 64
-"""Items of random data to compare on: the share of a top-1 agreement is then known to a few percent."""
 
 TIMEOUT_S = 600.0
 """Seconds that each conversion and each comparison may take."""
@@ -156,7 +150,7 @@ def make_variants(
     text, found = load_text(file, limit_bytes=LIMIT_BYTES), load_graph(file)
     place, original = _find(found, Path(model), task, file)
     source = original.artifacts[_FILE]
-    items, items_words = _items(found, place, samples)
+    items, items_words = comparison_inputs(found, place, samples)
     spec = runner_spec(found, place, original, threads=os.cpu_count() or 1)
     if not passes(spec):
         raise InputError("onnxruntime can pass BF16 in workers only", where=str(model), hint="convert it by hand")
@@ -167,14 +161,8 @@ def make_variants(
         whole = _together(original, Path(folder, "original"))
         for kind, suffix, scale in _wanted(kinds, scales):
             target = source.with_name(f"{source.stem}-{suffix}.onnx")
-            if same := next((v.name for v in place.variants if v.artifacts.get(_FILE) == target), None):
-                kept_path(target).unlink(missing_ok=True)  # A run that was killed at its end may have left it.
-                not_made.append(NotMade(kind, f"the variant '{same}' exists already", present=True))
-                continue
-            if restore(target):
-                progress(f"{shown_path(target)} is as before a run that was killed")
-            if target.exists() and not overwrite(target):
-                not_made.append(NotMade(kind, f"{shown_path(target)} exists; --overwrite replaces it"))
+            if (existing := _existing(place, kind, target, overwrite, progress)) is not None:
+                not_made.append(existing)
                 continue
             progress(f"{place.name}.{original.name}: {suffix}")
             temporary = Path(folder) / target.name
@@ -186,8 +174,7 @@ def make_variants(
                 not_made.append(NotMade(kind, agreed))
                 continue
             if agreed.value < least_agreement:
-                reason = f"{agreed} is less than {least_agreement:g} ({items_words})"
-                not_made.append(NotMade(kind, reason))
+                not_made.append(NotMade(kind, f"{agreed} is less than {least_agreement:g} ({items_words})"))
                 continue
             undo.copy(temporary, target, hint="", replace=True)
             name = _free_name(original.name, suffix, taken)
@@ -195,15 +182,7 @@ def make_variants(
             accuracy = float(f"{original.accuracy * agreed.value:.6g}")
             made.append(Made(name, kind, target, target.stat().st_size, agreed, accuracy))
         if made:
-            first = len(place.variants)
-            edits = [
-                Edit(
-                    ("spec", "tasks", place.name, "variants", first + index),
-                    _entry(original, variant, found.folder),
-                    f"accuracy of {original.name} times the agreement with it: {variant.agreement} ({items_words})",
-                )
-                for index, variant in enumerate(made)
-            ]
+            edits = _edits(place, original, made, items_words, found.folder)
             changed = with_edits(text, edits, where=str(file))
             found = checked_graph(changed, file)
             save(changed, file, before=text)
@@ -230,6 +209,28 @@ def _wanted(kinds: Sequence[Kind], scales: Sequence[float]) -> Iterator[tuple[Ki
                 yield kind, suffix, scale
         else:
             yield kind, kind, 1.0
+
+
+def _existing(
+    task: Task, kind: Kind, target: Path, overwrite: Callable[[Path], bool], progress: Callable[[str], None]
+) -> NotMade | None:
+    """Returns why a variant is not made whose file exists; None if it is to be made.
+
+    Args:
+        task: Task of the variant.
+        kind: Conversion that makes it.
+        target: File of the variant. One that a killed run has replaced is restored.
+        overwrite: Function that decides whether a file that exists is replaced.
+        progress: Function that gets a sentence about each step.
+    """
+    if same := next((v.name for v in task.variants if v.artifacts.get(_FILE) == target), None):
+        kept_path(target).unlink(missing_ok=True)  # A run that was killed at its end may have left it.
+        return NotMade(kind, f"the variant '{same}' exists already", present=True)
+    if restore(target):
+        progress(f"{shown_path(target)} is as before a run that was killed")
+    if target.exists() and not overwrite(target):
+        return NotMade(kind, f"{shown_path(target)} exists; --overwrite replaces it")
+    return None
 
 
 def _find(graph: TaskGraph, model: Path, task: str | None, file: Path) -> tuple[Task, Variant]:
@@ -278,56 +279,24 @@ def _together(original: Variant, folder: Path) -> Path:
     return folder / _FILE
 
 
-def _items(graph: TaskGraph, task: Task, samples: Arrays | None) -> tuple[Arrays, str]:
-    """Returns the inputs to compare on, with a leading dimension that counts the items, and a description of them.
+def _edits(task: Task, original: Variant, made: Sequence[Made], items: str, folder: Path) -> list[Edit]:
+    """Returns the edits of graph.yaml that add variants to a task.
 
-    Raises:
-        InputError: The samples do not fit the task.
+    Args:
+        task: The task.
+        original: Variant from which they were made.
+        made: The variants.
+        items: Description of the items on which they were compared with it.
+        folder: Folder of the graph.yaml.
     """
-    types = {name: graph.input_type(task, name) for name in task.inputs}
-    if samples is not None:
-        return _given(task, types, samples), "your samples"
-    found = sample_inputs(graph) if all(path.is_file() for path in graph.samples.values()) else {}
-    if all(ref in found for ref in task.inputs.values()):
-        rows = {n: found[ref] if graph.iterated(task, ref) else found[ref][None] for n, ref in task.inputs.items()}
-        count = max(len(array) for array in rows.values())
-        if all(len(array) for array in rows.values()):
-            whole = {n: array if len(array) == count else np.repeat(array, count, 0) for n, array in rows.items()}
-            return _flat(task, whole), "the graph's samples"
-    rng = np.random.default_rng(1)
-    made = {n: made_up(TensorType(kind.dtype, (RANDOM_ITEMS, *kind.shape)), rng) for n, kind in types.items()}
-    return _flat(task, made), "random data"
-
-
-def _given(task: Task, types: Mapping[str, TensorType], samples: Arrays) -> Arrays:
-    """Checks samples that the user gives.
-
-    Raises:
-        InputError: They do not fit the task.
-    """
-    for name in samples.keys() ^ types.keys():
-        lacks = "has no samples" if name in types else f"is not an input of {task.name}"
-        raise InputError(f"'{name}' {lacks}", where="samples", hint=f"inputs: {', '.join(types)}")
-    for name, array in samples.items():
-        kind, shape = types[name], () if name in task.scalar_inputs else types[name].shape
-        fits = array.ndim == 1 + len(shape) and all(b in (-1, a) for a, b in zip(array.shape[1:], shape, strict=True))
-        if array.dtype != to_numpy(kind.dtype) or not fits or not len(array):
-            raise InputError(
-                f"the samples of {name} are {array.dtype} {list(array.shape)}, but {task.name} takes {kind.dtype}"
-                f" {list(shape)}",
-                where="samples",
-                hint="save an array whose first dimension counts the items, with numpy.save",
-            )
-    if len({len(array) for array in samples.values()}) > 1:
-        counts = ", ".join(f"{name} has {len(array)}" for name, array in samples.items())
-        hint = "save arrays whose first dimensions are equal"
-        raise InputError(f"the samples differ in their number of items: {counts}", where="samples", hint=hint)
-    return samples
-
-
-def _flat(task: Task, inputs: Arrays) -> Arrays:
-    """Returns inputs in the form in which the model has them: those with the batch dimension alone lose the other."""
-    return {name: array.reshape(-1) if name in task.scalar_inputs else array for name, array in inputs.items()}
+    return [
+        Edit(
+            ("spec", "tasks", task.name, "variants", number),
+            _entry(original, variant, folder),
+            f"accuracy of {original.name} times the agreement with it: {variant.agreement} ({items})",
+        )
+        for number, variant in enumerate(made, len(task.variants))
+    ]
 
 
 def _entry(original: Variant, made: Made, folder: Path) -> Inline:

@@ -11,6 +11,7 @@ from jigsaw_triton.compiler.bundle import (
     CompiledGraph,
     ModelFolder,
     Place,
+    RouteEntry,
     TaskFront,
     Worker,
     WorkerModel,
@@ -280,16 +281,8 @@ def _form(
     }
     if graph.target in ("auto", "graph"):
         routes |= {name: step_route(workers[names.steps_worker(graph.name)], name) for name in graph.steps}
-        # The front binds each request to this generation, until a change lets others serve it.
-        own = (job.generation,)
         tasks = tuple(
-            TaskFront(
-                names.route(graph.name, node.name, job.generation),
-                node.name,
-                tuple(replace(entry, generations=own) for entry in routes[node.name]),
-                standby=tuple(replace(entry, generations=own) for entry in standby.get(node.name, ())),
-            )
-            for node in graph.in_order()
+            _task(job, graph, node.name, routes[node.name], standby.get(node.name, ())) for node in graph.in_order()
         )
         folder = front.graph_front(
             graph, tasks, job.template("front"), rest_ms=rest, capacity_rps=round(plan.capacity_rps, 3)
@@ -312,8 +305,37 @@ def _form(
         for name, task in graph.tasks.items()
     )
     compiled, members = _of_steps(job, graph, tasks, apart=apart)
+    _check_ensembles(graph, compiled.front, members)
+    return compiled
+
+
+def _task(
+    job: _Job, graph: TaskGraph, name: str, entries: Iterable[RouteEntry], standby: Iterable[RouteEntry]
+) -> TaskFront:
+    """Returns a task of the front of a whole graph."""
+    # The front binds each request to this generation, until a change lets others serve it.
+    own = (job.generation,)
+    return TaskFront(
+        names.route(graph.name, name, job.generation),
+        name,
+        tuple(replace(entry, generations=own) for entry in entries),
+        standby=tuple(replace(entry, generations=own) for entry in standby),
+    )
+
+
+def _check_ensembles(graph: TaskGraph, folder: ModelFolder, members: Sequence[ModelFolder]) -> None:
+    """Checks that Triton would serve the ensembles of a graph.
+
+    Args:
+        graph: The graph.
+        folder: Model that clients call.
+        members: Models behind it.
+
+    Raises:
+        InputError: It would not.
+    """
     configs = _configs(members)
-    ensembles = [cfg.of_folder(compiled.front), *(c for c in configs.values() if c.platform == "ensemble")]
+    ensembles = [cfg.of_folder(folder), *(c for c in configs.values() if c.platform == "ensemble")]
     wrong = [reason for config in ensembles for reason in ensemble.check_ensemble(config, configs)]
     if wrong:
         raise InputError(
@@ -321,7 +343,6 @@ def _form(
             where=graph.name,
             hint="rename these inputs, outputs or tasks, or correct their types",
         )
-    return compiled
 
 
 def _of_steps(

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from jigsaw_triton.errors import MissingDependencyError, ServerError
-from jigsaw_triton.servers.logfile import tail
+from jigsaw_triton.servers.logfile import with_log
 from jigsaw_triton.servers.os_process import OsProcess, start_time
 
 CONTROL = "nvidia-cuda-mps-control"
@@ -31,7 +31,6 @@ _START_S = 10.0
 _ANSWER_S = 10.0
 _QUIT_S = 5.0
 _GONE_S = 5.0
-_ERROR_LINES = 6
 
 
 def find_control() -> Path:
@@ -203,9 +202,8 @@ class MpsDaemon:
             await asyncio.sleep(_POLL_S)
 
     def _failure(self, message: str) -> ServerError:
-        lines = tail(self._logs / _OUTPUT, _ERROR_LINES)
-        output = "; it wrote:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
-        return ServerError(message + output, where=self._device, hint=f"see the logs in {self._logs}")
+        message = with_log(message, self._logs / _OUTPUT)
+        return ServerError(message, where=self._device, hint=f"see the logs in {self._logs}")
 
     async def _numbers(self, command: str) -> list[int]:
         """Sends a command and returns the ids in its answer, which has one per line."""

@@ -15,14 +15,12 @@ from jigsaw_triton.errors import InputError, ServerError
 from jigsaw_triton.servers.client import TritonClient
 from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.image import end_container, main_process
-from jigsaw_triton.servers.logfile import rotate, tail
+from jigsaw_triton.servers.logfile import appending, keep_short, log_size, rotate, with_log
 from jigsaw_triton.servers.os_process import OsProcess, describe_status
 from jigsaw_triton.servers.ports import check_free
 
 _POLL_S = 0.05
-_ROTATE_INTERVAL_S = 5.0
 _GROUP_GONE_S = 5.0
-_ERROR_LINES = 12
 _SHM = Path("/dev/shm")
 
 
@@ -124,24 +122,20 @@ class ServerProcess:
             _clear_socket(path)
 
     def _spawn(self) -> None:
-        self._log_start = self.log.stat().st_size if self.log.exists() else 0
-        # In append mode, lines of the server and its stubs do not overwrite each other, and rotation can truncate.
-        log = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
+        self._log_start = log_size(self.log)
+        with appending(self.log) as output:
             self._process = OsProcess.spawn(
                 self.command.argv,
-                output=log,
+                output=output,
                 env={**os.environ, **self.command.env},
                 # Python searches its start folder for modules first, so this must be one without any.
                 cwd=self.log.parent,
                 survives=self._survives,
             )
-        finally:
-            os.close(log)
         self._watch_log()
 
     def _watch_log(self) -> None:
-        self._rotation = asyncio.create_task(self._rotate(), name=f"rotate {self.log}")
+        self._rotation = asyncio.create_task(keep_short(self.log), name=f"rotate {self.log}")
 
     async def _wait_ready(self, timeout_s: float) -> None:
         assert self._process is not None
@@ -159,14 +153,8 @@ class ServerProcess:
             ended.cancel()
 
     def _failure(self, message: str) -> ServerError:
-        lines = tail(self.log, _ERROR_LINES, since=self._log_start)
-        log_end = "; the last lines of its log:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
-        return ServerError(message + log_end, where=self.name, hint=f"see the whole log in {self.log}")
-
-    async def _rotate(self) -> None:
-        while True:
-            await asyncio.sleep(_ROTATE_INTERVAL_S)
-            await asyncio.to_thread(rotate, self.log)
+        message = with_log(message, self.log, since=self._log_start)
+        return ServerError(message, where=self.name, hint=f"see the whole log in {self.log}")
 
     async def _remove(self) -> None:
         """Removes all traces of the server.

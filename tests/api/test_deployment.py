@@ -65,8 +65,9 @@ def test_a_controller_that_goes_on_with_what_runs_is_waited_for_as_long_as_it_ru
         os.utime(lock, ns=(beat[0], beat[0]))
         return None
 
-    process = cast(Any, SimpleNamespace(pid=42 if owners else 43, poll=lambda: None))
-    wait = partial(controller._wait_started, deployment.paths, process, 0, supervisor_pid, notes.append)
+    failure = JigsawError("the controller did not start")
+    process = cast(Any, SimpleNamespace(pid=42 if owners else 43, poll=lambda: None, failure=lambda: failure))
+    wait = partial(controller._wait_started, deployment.paths, process, supervisor_pid, notes.append)
     if waits:
         wait()
         assert len(notes) == 1 and "does not answer yet" in notes[0]

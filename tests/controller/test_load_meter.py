@@ -7,8 +7,8 @@ from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.fleet.fleet import Fleet
 from jigsaw_triton.controller.load_meter import LoadMeter, LoadRecorder
 from jigsaw_triton.controller.persistence.load_history import LoadHistory
-from jigsaw_triton.errors import ServerError
 from jigsaw_triton.servers.metrics import Sample
+from tests.controller.counting_gateway import CountingGateway
 from tests.controller.worlds import bundle, generation, worker
 
 RUNNING = generation(bundle(1, [worker("0/1g@0", ("t0", "a"), ("t1", "a"))]))
@@ -36,30 +36,13 @@ def test_answers_are_added_up_for_the_energy_of_each() -> None:
     assert history.after(0.0)[-1]["joules_per_request"] == 2.5
 
 
-class Gateway:
-    """A fleet with a gateway that has counted so many arrivals at each measurement; None is no answer."""
-
-    def __init__(self, *counts: float | None) -> None:
-        self._counts = list(counts)
-        self.client = self
-
-    def server(self, _: str) -> "Gateway":
-        return self
-
-    async def metrics(self) -> list[Sample]:
-        count = self._counts.pop(0)
-        if count is None:
-            raise ServerError("it does not answer")
-        return [Sample("jigsaw_arrivals_total", {"graph": "app"}, count)]
-
-
 async def _rates(meter: LoadMeter, states: list[State]) -> list[float | None]:
     return [(await meter.tick(state, None)).rates_rps.get("app") for state in states]
 
 
 @pytest.mark.parametrize("adopted", [False, True])
 def test_arrivals_are_counted_from_one_answer_of_the_gateway_to_the_next(adopted: bool) -> None:
-    meter = LoadMeter(cast(Fleet, Gateway(100.0, None, 100.0, 130.0)), LoadHistory(), adopted=adopted)
+    meter = LoadMeter(cast(Fleet, CountingGateway(100.0, None, 100.0, 130.0)), LoadHistory(), adopted=adopted)
     first, unanswered, none, some = asyncio.run(_rates(meter, [STATE] * 4))
     assert (first is None) == adopted
     assert unanswered is None
@@ -69,6 +52,6 @@ def test_arrivals_are_counted_from_one_answer_of_the_gateway_to_the_next(adopted
 
 
 def test_nothing_is_measured_while_no_generation_serves() -> None:
-    meter = LoadMeter(cast(Fleet, Gateway(100.0)), LoadHistory(), adopted=False)
+    meter = LoadMeter(cast(Fleet, CountingGateway(100.0)), LoadHistory(), adopted=False)
     assert asyncio.run(_rates(meter, [State(), STATE]))[0] is None
     assert meter.last.rates_rps["app"] > 0

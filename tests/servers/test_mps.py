@@ -74,7 +74,7 @@ def test_the_daemon_gets_the_instance_in_its_environment(folder: Path) -> None:
 
 
 def test_a_daemon_that_does_not_start_is_reported_with_its_output(folder: Path) -> None:
-    with pytest.raises(ServerError, match="ended before it answered; it wrote:\n  Cannot create") as caught:
+    with pytest.raises(ServerError, match="ended before it answered; its log ends with:\n  Cannot create") as caught:
         asyncio.run(daemon(folder, "broken").start())
     assert caught.value.where == UUID
     assert not (folder / "pipes").exists()

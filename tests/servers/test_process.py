@@ -44,7 +44,7 @@ def test_an_early_exit_is_reported_with_the_end_of_the_log(run_dir: Path) -> Non
     with pytest.raises(ServerError) as caught:
         asyncio.run(server.start())
     assert caught.value.message == (
-        "tritonserver exited with status 3 before it was ready; the last lines of its log:\n  hello\n  no backend"
+        "tritonserver exited with status 3 before it was ready; its log ends with:\n  hello\n  no backend"
     )
     assert caught.value.where == "a-0-1g-0"
     assert str(run_dir / "t.log") in caught.value.hint

@@ -1,5 +1,6 @@
 """`jigsaw-triton plan`: chooses variants, slices and GPUs for a demand."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,9 @@ from jigsaw_triton.planner.domain.plan import Plan, plan_to_text
 from jigsaw_triton.planner.domain.problem import Formulation, LatencyModel, Objective, Options, Problem, StandbyMode
 from jigsaw_triton.planner.domain.processors import processor_load
 from jigsaw_triton.planner.transition.transition import check_room, transition
+
+Section = tuple[dict[str, Any], list[View]]
+"""A part of the result: entries of the document for `-o json`, and what people see."""
 
 
 @options.command(
@@ -167,27 +171,18 @@ def command(
     if out.form in ("svg", "html"):
         out.raw(svg(plan, wanted.cluster.gpus) if out.form == "svg" else plan_page(plan, wanted.graphs, wanted.cluster))
         return
-    document, view = _shown(plan, wanted, problem, out.width)
+    sections = [_plan_section(plan, wanted, problem, out.width)]
     if partition is not None:
         use = partition.cells[0].gateway.described(wanted.cluster.gateway_limits)
-        view.append(f"one cell: its gateway is asked for {use}")
+        sections.append(({}, [f"one cell: its gateway is asked for {use}"]))
     if explain:
         with out.working("comparing with other plans"):
-            explanation = explain_plan(plan, problem, options=planner_options)
-        sources = sources_document(plan, wanted.profiles)
-        document |= {"explanation": explanation.to_json() | {"profiles": sources}}
-        view += ["", *explanation_view(explanation)]
+            sections.append(_explanation_section(plan, wanted, problem, planner_options))
     if partition is not None and alternatives:
-        document["alternatives"] = [asdict(alternative) for alternative in alternatives]
-        view += ["", *alternatives_view(partition, alternatives)]
+        sections.append(_alternatives_section(partition, alternatives))
     if diff:
-        check_room(problem, plan)
-        steps = transition(problem, plan, planner_options)
-        ran = before if isinstance(before, Plan) else None
-        cost = problem.cost_of(ran.gpus) if ran is not None else None
-        document |= {"transition": steps.to_json() | totals_document(ran, cost)}
-        view += [*transition_view(steps, plan), *totals_words(ran, cost, plan)]
-    out.result(document, *view)
+        sections.append(_transition_section(plan, before, problem, planner_options))
+    _print_sections(out, sections)
 
 
 def _check_flags(form: str, given: Options, *, explain: bool, diff: bool, running: bool, cells: int | None) -> None:
@@ -210,8 +205,7 @@ def _check_flags(form: str, given: Options, *, explain: bool, diff: bool, runnin
         raise click.UsageError(f"{flag} is for a plan of one pool; leave it or --cells out.")
 
 
-def _shown(plan: Plan, wanted: Wanted, problem: Problem, width: int) -> tuple[dict[str, Any], list[View]]:
-    """Returns a plan as a document and as a view."""
+def _plan_section(plan: Plan, wanted: Wanted, problem: Problem, width: int) -> Section:
     document, view = plan.to_json(), [*plan_view(plan, dict(wanted.graphs), wanted.cluster, width=width)]
     measured = {name: errors_of_products(plan, graph) for name, graph in wanted.graphs.items() if graph.combinations}
     if measured:
@@ -222,6 +216,36 @@ def _shown(plan: Plan, wanted: Wanted, problem: Problem, width: int) -> tuple[di
     view += sources_words(plan, wanted.profiles)
     view += processors_words(processor_load(plan, problem))
     return document, view
+
+
+def _explanation_section(plan: Plan, wanted: Wanted, problem: Problem, given: Options) -> Section:
+    explanation = explain_plan(plan, problem, options=given)
+    document = explanation.to_json() | {"profiles": sources_document(plan, wanted.profiles)}
+    return {"explanation": document}, ["", *explanation_view(explanation)]
+
+
+def _alternatives_section(partition: Partition, alternatives: Sequence[Alternative]) -> Section:
+    document = {"alternatives": [asdict(alternative) for alternative in alternatives]}
+    return document, ["", *alternatives_view(partition, alternatives)]
+
+
+def _transition_section(plan: Plan, before: Plan | Partition | None, problem: Problem, given: Options) -> Section:
+    """Returns the way to a plan from the one that runs.
+
+    Raises:
+        InputError: A GPU cannot hold the instances of a plan beside those of others.
+    """
+    check_room(problem, plan)
+    steps = transition(problem, plan, given)
+    ran = before if isinstance(before, Plan) else None
+    cost = problem.cost_of(ran.gpus) if ran is not None else None
+    document = {"transition": steps.to_json() | totals_document(ran, cost)}
+    return document, [*transition_view(steps, plan), *totals_words(ran, cost, plan)]
+
+
+def _print_sections(out: Output, sections: Sequence[Section]) -> None:
+    document = {key: value for part, _ in sections for key, value in part.items()}
+    out.result(document, *(view for _, views in sections for view in views))
 
 
 def _print_partition(
@@ -245,14 +269,9 @@ def _print_partition(
     if out.form == "svg":
         out.raw(draw_svg(cell_strips(partition, wanted.cluster)))
         return
-    document, view = (
-        partition.to_json(),
-        [
-            *partition_view(partition, dict(wanted.graphs), wanted.cluster, width=out.width),
-            *sources_words(replace(partition.cells[0].plan, gpus=partition.gpus), wanted.profiles),
-        ],
-    )
+    view = partition_view(partition, dict(wanted.graphs), wanted.cluster, width=out.width)
+    sources = sources_words(replace(partition.cells[0].plan, gpus=partition.gpus), wanted.profiles)
+    sections: list[Section] = [(partition.to_json(), [*view, *sources])]
     if alternatives:
-        document["alternatives"] = [asdict(alternative) for alternative in alternatives]
-        view += ["", *alternatives_view(partition, alternatives)]
-    out.result(document, *view)
+        sections.append(_alternatives_section(partition, alternatives))
+    _print_sections(out, sections)

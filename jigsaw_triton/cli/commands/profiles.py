@@ -1,7 +1,5 @@
 """`jigsaw-triton profiles`: checks, fits, imports and reports profiles."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +22,25 @@ from jigsaw_triton.api.profiles import (
 from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.numbers import numbers, words
 from jigsaw_triton.cli.io.output import Output, View
-from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.cli.views.drift import drift_document, drift_view
-from jigsaw_triton.errors import Diagnostic, InputError
+from jigsaw_triton.cli.views.profile_tables import (
+    errors_document,
+    errors_view,
+    finding_document,
+    finding_line,
+    merge_document,
+    merge_line,
+    unfitted_variants,
+)
+from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.profiling.sheet import Sheet
 from jigsaw_triton.graph.model import TaskGraph
-from jigsaw_triton.profiles.check import Finding
 from jigsaw_triton.profiles.drift import drift_findings
 from jigsaw_triton.profiles.filling import QUANTILE, extrapolated
-from jigsaw_triton.profiles.fit import LatencyFit
-from jigsaw_triton.profiles.merging import Merged, merged
+from jigsaw_triton.profiles.merging import merged
 from jigsaw_triton.profiles.read import LIMIT_BYTES, LIMIT_COUNT, parse_with_lines
 from jigsaw_triton.profiles.report.document import report_document
-from jigsaw_triton.profiles.table import Processes, ProfileKey, ProfileTable
+from jigsaw_triton.profiles.table import Processes
 from jigsaw_triton.spec.files import load_text
 
 _INVALID = 2
@@ -85,10 +89,10 @@ def _check(out: Output, source: str, strict: bool, live: bool, state: Path | Non
         "rows": len(table),
         "errors": errors,
         "warnings": len(found) - errors,
-        "findings": [_document(finding, lines) for finding in found],
+        "findings": [finding_document(finding, lines) for finding in found],
         "live": [drift_document(one) for one in drifts] if live else None,
     }
-    shown: list[View] = [_line(finding, shown_path(file), lines) for finding in found[:_MOST_SHOWN]]
+    shown: list[View] = [finding_line(finding, shown_path(file), lines) for finding in found[:_MOST_SHOWN]]
     if len(found) > _MOST_SHOWN:
         shown.append(f"{len(found) - _MOST_SHOWN} more are not shown; -o json has all of them")
     if live:
@@ -172,7 +176,7 @@ def _fit(
             raise InputError("the file has changed during the fit", where=shown_path(file), hint="run it again")
         Sheet(target, fresh=True).replace(filled.rows())
     count = sum(row.source == "fitted" for row in filled.rows())
-    variants = _variants(fits, filled)
+    variants = errors_document(fits, filled)
     outside = len(extrapolated(filled, sources))
     data = {
         "file": str(target),
@@ -182,22 +186,16 @@ def _fit(
         "written": not dry_run,
         "variants": variants,
     }
-    header = ("gpu", "task", "variant", "rows", "fitted", "median error", "p95 error")
-    view = Table.of(
-        header,
-        [
-            (*(one[name] for name in header[:5]), f"{one['median_error']:.1%}", f"{one['p95_error']:.1%}")
-            for one in variants
-        ],
-    )
-    for name in _unfitted(table, fits):
+    for name in unfitted_variants(table, fits):
         out.note(f"{name} has too few rows to be fitted")
     if any(row.source == "fitted" and row.memory_mib == 0 for row in filled.rows()):
         out.note("the memory of some fitted rows is 0 MiB, as in the rows of their variant; plans do not limit it")
     if outside:
         out.note(f"{outside} fitted rows are outside of the measured slices, instances or batches of their variant")
     done = "would be added" if dry_run else "added"
-    out.result(data, view, f"{count} fitted rows {done} at the {quantile:.0%} quantile; {shown_path(target)}")
+    out.result(
+        data, errors_view(variants), f"{count} fitted rows {done} at the {quantile:.0%} quantile; {shown_path(target)}"
+    )
 
 
 @options.command(
@@ -281,7 +279,7 @@ def _import(
     if result.kept:
         advice = "what was not measured does not replace them" if replace else "--replace replaces them"
         out.warn(f"{len(result.kept)} configurations keep their measured rows; {advice}")
-    out.result(_merge_document(out_path, result), _merge_words(out_path, result))
+    out.result(merge_document(out_path, result), merge_line(out_path, result))
 
 
 @options.command(
@@ -329,56 +327,3 @@ def _located(source: str) -> tuple[TaskGraph | None, Path]:
         hint = f"`jigsaw-triton profile {shown_path(graph.folder)}` writes it"
         raise InputError("there is no such file", where=shown_path(file), hint=hint)
     return graph, file
-
-
-def _document(finding: Finding, lines: Mapping[ProfileKey, int]) -> dict[str, Any]:
-    key = asdict(finding.key) if finding.key is not None else None
-    line = lines[finding.key] if finding.key is not None else None
-    return {
-        "severity": finding.severity,
-        "line": line,
-        "configuration": key,
-        "message": finding.message,
-        "hint": finding.hint,
-    }
-
-
-def _line(finding: Finding, file: str, lines: Mapping[ProfileKey, int]) -> str:
-    line = lines[finding.key] if finding.key is not None else 0
-    return str(Diagnostic(file, line, f"{finding.severity}: {finding.message}", finding.hint))
-
-
-def _variants(fits: Mapping[str, LatencyFit], filled: ProfileTable) -> list[dict[str, Any]]:
-    return [
-        {
-            "gpu": gpu,
-            "task": task,
-            "variant": variant,
-            "rows": one.rows,
-            "fitted": sum(r.source == "fitted" for r in filled.rows(task=task, variant=variant, gpu=gpu)),
-            "median_error": one.median_error,
-            "p95_error": one.p95_error,
-        }
-        for gpu, fit in fits.items()
-        for (task, variant), one in fit.variants.items()
-    ]
-
-
-def _unfitted(table: ProfileTable, fits: Mapping[str, LatencyFit]) -> list[str]:
-    names = {(row.key.gpu, row.key.task, row.key.variant) for row in table.rows()}
-    fitted = {(gpu, *name) for gpu, fit in fits.items() for name in fit.variants}
-    return [f"{task}.{variant} on {gpu}" for gpu, task, variant in sorted(names - fitted)]
-
-
-def _merge_document(file: Path, result: Merged) -> dict[str, Any]:
-    parts = {"added": result.added, "replaced": result.replaced, "kept": result.kept}
-    return {"file": str(file), "rows": len(result.table)} | {
-        name: [asdict(key) for key in keys] for name, keys in parts.items()
-    }
-
-
-def _merge_words(file: Path, result: Merged) -> str:
-    return (
-        f"{len(result.added)} rows added, {len(result.replaced)} replaced, {len(result.kept)} kept; {shown_path(file)} "
-        f"has {len(result.table)} rows"
-    )

@@ -10,10 +10,8 @@ from jigsaw_triton.cli.inputs import options
 from jigsaw_triton.cli.inputs.pairs import pairs
 from jigsaw_triton.cli.inputs.samples import read_tensor
 from jigsaw_triton.cli.io.output import Output
-from jigsaw_triton.cli.io.table import Table
+from jigsaw_triton.cli.views.variants import variants_document, variants_view
 from jigsaw_triton.models.agreement import Metric
-
-MIB = 2**20
 
 
 @options.command(
@@ -110,39 +108,5 @@ def command(
         out.warn("the variants were compared on random data, which says little about real inputs; give --samples")
     for variant in found.not_made:
         out.note(f"no {variant.kind}: {variant.reason}")
-    folder = shown_path(found.file.resolve().parent)
-    commands = [f"jigsaw-triton profile {folder} --gpus 1xcpu"] if found.made else []
-    data = {
-        "file": str(found.file),
-        "task": found.task,
-        "original": found.original,
-        "items": found.items,
-        "variants": [
-            {
-                "name": variant.name,
-                "kind": variant.kind,
-                "file": str(variant.file),
-                "size_bytes": variant.size_bytes,
-                "accuracy": variant.accuracy,
-                "metric": variant.agreement.metric,
-                "agreement": variant.agreement.value,
-                "mean_error": variant.agreement.mean_error,
-                "max_error": variant.agreement.max_error,
-                "items": variant.agreement.items,
-            }
-            for variant in found.made
-        ],
-        "not_made": [{"kind": v.kind, "reason": v.reason, "present": v.present} for v in found.not_made],
-        "next": commands,
-    }
-    rows = (
-        (v.name, v.accuracy, f"{v.agreement} ({found.items})", f"{v.size_bytes / MIB:.3g} MiB", shown_path(v.file))
-        for v in found.made
-    )
-    view: list[Table | str] = [Table.of(("variant", "accuracy", "agreement", "size", "file"), rows)]
-    if found.made:
-        view += [f"{found.file} is changed. Next:", *(f"  {line}" for line in commands)]
-    else:
-        view = ["no variant was made"]
-    out.result(data, *view)
+    out.result(variants_document(found), *variants_view(found))
     return 0 if found.made or any(variant.present for variant in found.not_made) else 1

@@ -1,5 +1,6 @@
 """The status of a deployment as lines, tables and a drawing of the GPUs."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from jigsaw_triton.cli.io.output import Output, View, drawing, figures
@@ -22,25 +23,7 @@ def status_view(status: dict[str, Any], out: Output) -> list[View]:
     parts += [f"emulated: {sentence}" for sentence in status["emulated"]]
     if image := status["server"]["workers"]["image"]:
         parts.append(f"workers run from the image {image}")
-    gateway = status["gateway"]
-    if "http" in gateway:
-        parts.append(
-            f"gateway: {gateway['state']}, http {gateway['http']}, grpc {gateway['grpc']}, {gateway['metrics']}"
-        )
-    if standby := status.get("standby_gateway"):
-        line = "in line" if standby["in_line"] else "not in line"
-        parts.append(
-            f"standby gateway: {standby['state']} and {line} on node {standby['node']}, http {standby['http']}, "
-            f"grpc {standby['grpc']}, {standby['metrics']}"
-        )
-    if edge := status.get("edge"):
-        guards = (
-            ("TLS", edge["tls"]),
-            ("client certificates", edge["client_certificates"]),
-            ("keys", edge["api_keys"]),
-        )
-        guarded = "".join(f", {word}" for word, enabled in guards if enabled)
-        parts.append(f"edge: {edge['state']}, {edge['kind']} {edge['version']}{guarded}, {edge['metrics']}")
+    parts += _endpoints(status)
     if otlp := status.get("otlp"):
         parts.append(_traces(otlp))
     if energy := status.get("energy"):
@@ -65,6 +48,27 @@ def status_view(status: dict[str, Any], out: Output) -> list[View]:
         plan = plan_from_json(status["plan"], where="the running plan")
         parts.append(drawing(draw_text(strips(plan, planned_gpus(plan)), width=out.width)))
     return parts
+
+
+def _endpoints(status: dict[str, Any]) -> Iterator[str]:
+    """Yields a line about each server that clients reach."""
+    gateway = status["gateway"]
+    if "http" in gateway:
+        yield f"gateway: {gateway['state']}, http {gateway['http']}, grpc {gateway['grpc']}, {gateway['metrics']}"
+    if standby := status.get("standby_gateway"):
+        line = "in line" if standby["in_line"] else "not in line"
+        yield (
+            f"standby gateway: {standby['state']} and {line} on node {standby['node']}, http {standby['http']}, "
+            f"grpc {standby['grpc']}, {standby['metrics']}"
+        )
+    if edge := status.get("edge"):
+        guards = (
+            ("TLS", edge["tls"]),
+            ("client certificates", edge["client_certificates"]),
+            ("keys", edge["api_keys"]),
+        )
+        guarded = "".join(f", {word}" for word, enabled in guards if enabled)
+        yield f"edge: {edge['state']}, {edge['kind']} {edge['version']}{guarded}, {edge['metrics']}"
 
 
 def _traces(otlp: dict[str, Any]) -> str:

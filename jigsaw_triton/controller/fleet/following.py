@@ -13,7 +13,7 @@ from jigsaw_triton.controller.fleet.agent_orders import HEADLESS_S, RETRY_S
 from jigsaw_triton.controller.fleet.running import Running, read_running
 from jigsaw_triton.controller.fleet.succession import ReplacedError, Succession, has_ended
 from jigsaw_triton.controller.fleet.wire import Json, NodeEvent, read_event
-from jigsaw_triton.errors import JigsawError, StateError
+from jigsaw_triton.errors import JigsawError, StateError, error_text
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class Following:
                 return self._succession.give_way(error)
             except Exception as error:
                 # An agent that refuses, or that says what this release cannot read, must not end the following.
-                text = str(error) if isinstance(error, JigsawError) else f"{type(error).__name__}: {error}"
+                text = error_text(error)
                 if text != said:
                     log.warning("node %s", self._name, exc_info=error)
                     self._notify(e.Noticed("error", f"node {self._name} cannot be brought in line: {text}"))

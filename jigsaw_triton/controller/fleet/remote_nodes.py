@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -14,18 +13,16 @@ from jigsaw_triton.controller.core import events as e
 from jigsaw_triton.controller.fleet.agent_calls import AgentCalls, AwayError
 from jigsaw_triton.controller.fleet.agent_checks import check_agents, check_servers
 from jigsaw_triton.controller.fleet.connection import NONE, ByNode, Connection
-from jigsaw_triton.controller.fleet.gateway_content import RemoteWorker
-from jigsaw_triton.controller.fleet.node import Process
+from jigsaw_triton.controller.fleet.node_group import NodeGroup, each_of
 from jigsaw_triton.controller.fleet.placing import Placing
 from jigsaw_triton.controller.fleet.remote_node import RemoteNode
-from jigsaw_triton.controller.fleet.succession import ReplacedError, Succession, fences_in
+from jigsaw_triton.controller.fleet.succession import ReplacedError, Succession, fences_in, identity_in
 from jigsaw_triton.controller.fleet.wire import Condemned, Json, NodeEvent
 from jigsaw_triton.controller.persistence.epoch import EPOCH_FACT
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
-from jigsaw_triton.controller.persistence.records import IDENTITY_FACT
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.gpus.model import Agents, Cluster, DeviceUse, GpuId
+from jigsaw_triton.gpus.model import Agents, Cluster
 
 START_S = 10.0
 """Seconds for which a deployment waits for the agents of new nodes, which may have been started at the same moment, and
@@ -39,7 +36,7 @@ _FIRST_S = 5.0
 this one. If none answers, this one goes on: it may be the only one that is left."""
 
 
-class RemoteNodes:
+class RemoteNodes(NodeGroup):
     """The nodes of a cluster that have agents; none for a deployment on one machine.
 
     Args:
@@ -58,6 +55,7 @@ class RemoteNodes:
     def __init__(
         self, paths: Paths, journal: Journal, notify: Callable[[e.Event], None], *, survives: bool = False
     ) -> None:
+        super().__init__()
         self._paths = paths
         self._journal = journal
         self.on_change: Callable[[], None] = lambda: None
@@ -68,7 +66,6 @@ class RemoteNodes:
         self._renewing = asyncio.Lock()
         self.digest = Identities()
         self._placing: Placing | None = None
-        self._nodes: dict[str, RemoteNode] = {}
         self._has_changed = asyncio.Event()
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -87,16 +84,6 @@ class RemoteNodes:
             paths, journal, lambda kind, text: notify(e.Noticed(kind, text)), survives=survives
         )
 
-    def __bool__(self) -> bool:
-        return bool(self._nodes)
-
-    def __iter__(self) -> Iterator[RemoteNode]:
-        return iter(self._nodes.values())
-
-    def get(self, name: str) -> RemoteNode | None:
-        """Returns the node of this name; None if there is none."""
-        return self._nodes.get(name)
-
     @property
     def epoch(self) -> str:
         """Epoch of the controller, as the agents know it."""
@@ -106,44 +93,6 @@ class RemoteNodes:
     def addresses(self) -> Mapping[str, str]:
         """Name of each node -> host and port of its agent."""
         return self._connection.addresses
-
-    def remote_workers(self) -> tuple[RemoteWorker, ...]:
-        """Returns the workers that run on all nodes."""
-        return tuple(
-            RemoteWorker(name, node.name, one.incarnation)
-            for node in self
-            for name, one in sorted(node.running.items())
-        )
-
-    @property
-    def _described(self) -> Mapping[str, Json]:
-        return {node.name: node.described for node in self if node.described is not None}
-
-    @property
-    def backends(self) -> frozenset[str]:
-        """Backends that the tritonservers of all nodes have."""
-        found = [frozenset(one["backends"]) for one in self._described.values()]
-        return frozenset.intersection(*found) if found else frozenset()
-
-    @property
-    def version(self) -> str:
-        """Version of the nodes' tritonserver; empty if there are no nodes."""
-        return next((str(one["tritonserver"]) for one in self._described.values()), "")
-
-    def process(self, name: str) -> Process | None:
-        """Returns the process of a worker on its node; None if it has none."""
-        return next((found for node in self if (found := node.process(name)) is not None), None)
-
-    def of(self, name: str, worker: Worker | None) -> RemoteNode | None:
-        """Returns the node that has a worker, or is to have it; None if it is on the controller's own machine.
-
-        Args:
-            name: Name of the worker.
-            worker: The worker if it may be new; None to look by its name.
-        """
-        if worker is not None:
-            return self._nodes.get(worker.node) if worker.place is not None else None
-        return next((node for node in self if name in node.workers), None)
 
     async def serve_on(self, cluster: Cluster) -> None:
         """Sets the cluster to serve on. Agents of nodes that are new in it must answer, and agree with the others.
@@ -165,10 +114,10 @@ class RemoteNodes:
             described = {node.name: one for node, one in zip(new, found, strict=True)}
             for text in check_agents(described, time.time()):
                 self._notify(e.Noticed("node", text))
-        await self._each(nodes, lambda node: node.serve_on(_part(cluster, node.name)))
+        await each_of(nodes, lambda node: node.serve_on(_part(cluster, node.name)))
         if new:
             try:
-                check_servers({name: one for name, one in self._described.items() if name in names})
+                check_servers({name: one for name, one in self.described.items() if name in names})
             except InputError:
                 # The next deployment checks them again.
                 for node in new:
@@ -230,7 +179,7 @@ class RemoteNodes:
         last = {node: self._connection.last_running(node, own) for node, own in by_node.items() if node in addresses}
         await self._connection.adopt(agents, last)
         self._meet(last)
-        await self._each(self, lambda node: node.adopt(_part(cluster, node.name), by_node[node.name]))
+        await each_of(self, lambda node: node.adopt(_part(cluster, node.name), by_node[node.name]))
         give_up_at = time.monotonic() + _FIRST_S
         while self and not self._replaced and all(node.away for node in self) and time.monotonic() < give_up_at:
             await self.wait_changed(_POLL_S)
@@ -255,32 +204,11 @@ class RemoteNodes:
             await asyncio.wait_for(self._has_changed.wait(), timeout_s)
         self._has_changed.clear()
 
-    async def lost_gpus(self) -> frozenset[GpuId]:
-        """Returns the known GPUs that are lost: all of a node that does not answer."""
-        found = await asyncio.gather(*(node.lost_gpus() for node in self))
-        return frozenset().union(*found)
-
-    async def use(self) -> Mapping[str, DeviceUse]:
-        """Returns the utilisation of MIG instances by worker, for the workers for which the driver reports it."""
-        found = await asyncio.gather(*(node.use() for node in self))
-        return {name: use for one in found for name, use in one.items()}
-
-    async def energy(self) -> Mapping[GpuId, float]:
-        """Returns the energy of all nodes' GPUs in joules; see `MigDriver.energy`."""
-        found = await asyncio.gather(*(node.energy() for node in self))
-        return {gpu: joules for one in found for gpu, joules in one.items()}
-
-    async def kill(self, worker: str, cause: str, incarnation: str = "") -> None:
-        """Kills a worker, which is then restarted; see `RemoteNode.kill`."""
-        node = self.of(worker, None)
-        if node is not None:
-            await node.kill(worker, cause, incarnation)
-
     async def stop(self) -> None:
         """Ends the transport. Agents go on, unless Ray has started them."""
         if self._placing is not None:
             await self._placing.stop()
-            for error in (*await self._placing.remove(), *await self._end_agents()):
+            for error in (*await self._placing.remove(), *await self.end_agents()):
                 self._journal.event("error", f"not everything has ended: {error}")
             self._placing = None
         await self.leave()
@@ -293,17 +221,12 @@ class RemoteNodes:
         self._nodes, self._placing = {}, None
         await self._connection.stop()
 
-    async def _end_agents(self) -> list[BaseException]:
-        """Ends the agents, which no actor starts again. Returns what went wrong."""
-        found = await asyncio.gather(*(node.end_agent() for node in self), return_exceptions=True)
-        return [error for error in found if error is not None]
-
     def _placing_of(self, agents: Agents) -> Placing | None:
         """Returns the placing of the agents by Ray; None if others start them."""
         if agents.ray is not None and self._placing is None:
             self._placing = Placing(
                 agents.ray,
-                self._identity(),
+                identity_in(self._journal),
                 self._paths.state / "certificates",
                 lambda: self,
                 lambda: self._connection.agents,
@@ -336,7 +259,7 @@ class RemoteNodes:
             last: Workers that ran when an earlier controller last knew.
         """
         succession = Succession(
-            self._identity(),
+            identity_in(self._journal),
             lambda: self.epoch,
             lambda: fences_in(self._journal),
             self.surpass,
@@ -377,19 +300,6 @@ class RemoteNodes:
                 await self._connection.renew_epoch()
                 await self.on_surpass()
                 self._carried_epoch = epoch
-
-    def _identity(self) -> str:
-        """Returns the identity of the deployment, which lasts as long as its journal."""
-        if not self._journal.fact(IDENTITY_FACT):
-            self._journal.keep_fact(IDENTITY_FACT, secrets.token_hex(8))
-        return self._journal.fact(IDENTITY_FACT)
-
-    async def _each(self, nodes: Iterable[RemoteNode], call: Callable[[RemoteNode], Awaitable[object]]) -> None:
-        """Calls nodes at once, and raises the first error after all have ended."""
-        found = await asyncio.gather(*(call(node) for node in nodes), return_exceptions=True)
-        for error in found:
-            if isinstance(error, BaseException):
-                raise error
 
     async def _changed(self) -> None:
         """Links the workers that run, after a change of them. Those of a lost node fail at once from then on."""

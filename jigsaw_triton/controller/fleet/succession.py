@@ -5,6 +5,7 @@ folder, so the nodes tell it from its predecessor: by the epoch that they obey, 
 """
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from jigsaw_triton.controller.fleet.wire import Json
 from jigsaw_triton.controller.persistence.epoch import number_of
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.reader import JournalReader
+from jigsaw_triton.controller.persistence.records import IDENTITY_FACT
 from jigsaw_triton.errors import StateError
 
 COMMANDED_S = 10.0
@@ -116,6 +118,13 @@ def replaced(node: str, described: Json) -> ReplacedError:
         f"the controller on {machine} has replaced this one{since}; workers refuse the gateway of this machine",
         where=f"node {node}",
     )
+
+
+def identity_in(journal: Journal) -> str:
+    """Returns the identity of the deployment, which lasts as long as its journal."""
+    if not journal.fact(IDENTITY_FACT):
+        journal.keep_fact(IDENTITY_FACT, secrets.token_hex(8))
+    return journal.fact(IDENTITY_FACT)
 
 
 def fences_in(journal: JournalReader) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ damaged or be deleted while the controller runs: `JournalFile.sync` writes it ag
 """
 
 import contextlib
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -26,11 +25,11 @@ from jigsaw_triton.controller.persistence.reader import ROOM, JournalReader
 from jigsaw_triton.controller.persistence.schema import SCHEMA, SCHEMA_VERSION, check_version, copy, upgrade
 from jigsaw_triton.controller.persistence.sqlite_file import (
     COMPANIONS,
-    MAGIC,
     NO_OVERWRITING,
-    WAL,
+    OpenedFile,
     check_whole,
     connect,
+    flush_log,
     is_damage,
     move_aside,
     reason,
@@ -42,10 +41,8 @@ _LINES_AT_ONCE = 1000
 """Number of events in one write of the file. SQLite limits the values in a statement."""
 
 _LOG_PAGES = 16_384
-"""Pages of the write-ahead log after which a change waits until it is copied into the file, if nobody calls `flush`."""
-
-_LONG_LOG_BYTES = 16 * 2**20
-"""Size of the write-ahead log above which `flush` copies it into the file, a quarter of `_LOG_PAGES`. A convention."""
+"""Pages of the write-ahead log after which a change waits until it is copied into the file, if nobody calls `flush`:
+four times as many as `flush` leaves in the log."""
 
 
 class JournalFile(JournalReader):
@@ -78,8 +75,7 @@ class JournalFile(JournalReader):
         self._flushing = threading.Lock()
         self._failure = ""
         self._file: sqlite3.Connection | None = None
-        self._fd = -1
-        self._size = 0
+        self._opened: OpenedFile | None = None
         self._flushed = 0
         self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self._db.execute(NO_OVERWRITING)
@@ -114,9 +110,9 @@ class JournalFile(JournalReader):
         with self._lock:
             try:
                 self.check_epoch()
-                if not self._is_intact():
+                if self._file is None or self._opened is None or not self._opened.is_intact():
                     self._renew()
-                elif self._failure and self._file is not None:
+                elif self._failure:
                     with transaction(self._file):
                         self._check_epoch(self._file)
                         copy(self._db, self._file)
@@ -143,19 +139,9 @@ class JournalFile(JournalReader):
         # A file that is missing, damaged or full is the business of `sync`.
         with contextlib.suppress(sqlite3.Error, OSError):
             with self._flushing:
-                copied = self._flush_log()
+                copied = flush_log(self._path)
             if copied:
                 self._begin_log()
-
-    def _flush_log(self) -> bool:
-        """Waits until the disk has the write-ahead log. Returns True if all of it was copied into the file."""
-        with self._path.with_name(self._path.name + WAL).open("rb") as log:
-            if os.fstat(log.fileno()).st_size <= _LONG_LOG_BYTES:
-                os.fdatasync(log.fileno())
-                return False
-        with contextlib.closing(connect(self._path)) as file:
-            _, pages, copied = file.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            return bool(pages == copied)
 
     def _begin_log(self) -> None:
         """Makes the first change after the log was copied, for which SQLite waits until the disk has the log's header.
@@ -180,7 +166,7 @@ class JournalFile(JournalReader):
                     check_gateway(self._gateway, self.fact(EPOCH_FACT))
             # A file that is missing or damaged shows nothing.
             with contextlib.suppress(sqlite3.Error):
-                if self._file is not None and self._is_at_path():
+                if self._file is not None and self._opened is not None and self._opened.is_at_path():
                     self._check_epoch(self._file)
                 else:
                     with contextlib.closing(connect(self._path)) as file:
@@ -273,8 +259,7 @@ class JournalFile(JournalReader):
 
     def _connect(self) -> None:
         # SQLite's locks would end with any later descriptor of the file that this process closes.
-        self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        self._size = 0
+        self._opened = OpenedFile(self._path)
         self._file = connect(self._path)
         self._file.execute("PRAGMA journal_mode=WAL")
         self._file.execute("PRAGMA synchronous=NORMAL")
@@ -293,26 +278,9 @@ class JournalFile(JournalReader):
             if self._file is not None:
                 self._file.close()
                 self._file = None
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
-
-    def _is_intact(self) -> bool:
-        """Returns True if the open file is still at its path, has not shrunk and begins like a journal."""
-        if self._file is None:
-            return False
-        size = os.fstat(self._fd).st_size
-        shrunk, self._size = size < self._size, size
-        return self._is_at_path() and not shrunk and os.pread(self._fd, len(MAGIC), 0) == MAGIC
-
-    def _is_at_path(self) -> bool:
-        """Returns True if the open file is still at its path."""
-        opened = os.fstat(self._fd)
-        try:
-            at_path = self._path.stat()
-        except OSError:
-            return False
-        return (at_path.st_dev, at_path.st_ino) == (opened.st_dev, opened.st_ino)
+            if self._opened is not None:
+                self._opened.close()
+                self._opened = None
 
     def _renew(self) -> None:
         """Moves aside whatever is at the path, and writes a new file from memory."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-MAGIC = b"SQLite format 3\0"
+_MAGIC = b"SQLite format 3\0"
 """First bytes of every SQLite file."""
 
 _DAMAGE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_SCHEMA)
@@ -16,6 +16,9 @@ _DAMAGE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, 
 
 WAL = "-wal"
 """End of the name of the write-ahead log."""
+
+_LONG_LOG_BYTES = 16 * 2**20
+"""Size of the write-ahead log above which `flush_log` copies it into the file. A convention."""
 
 COMPANIONS = (WAL, "-shm")
 """Ends of the names of the files that SQLite keeps beside its main file."""
@@ -42,6 +45,49 @@ def transaction(file: sqlite3.Connection) -> Iterator[None]:
         if file.in_transaction:
             file.execute("ROLLBACK")
         raise
+
+
+class OpenedFile:
+    """A descriptor of a file that others may delete, replace or truncate.
+
+    Args:
+        path: Path of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._size = 0
+
+    def is_intact(self) -> bool:
+        """Returns True if the file is at its path, has not shrunk since the last call, and begins like SQLite."""
+        size = os.fstat(self._descriptor).st_size
+        shrunk, self._size = size < self._size, size
+        return self.is_at_path() and not shrunk and os.pread(self._descriptor, len(_MAGIC), 0) == _MAGIC
+
+    def is_at_path(self) -> bool:
+        """Returns True if the file is still at its path."""
+        opened = os.fstat(self._descriptor)
+        try:
+            at_path = self._path.stat()
+        except OSError:
+            return False
+        return (at_path.st_dev, at_path.st_ino) == (opened.st_dev, opened.st_ino)
+
+    def close(self) -> None:
+        """Closes the descriptor."""
+        os.close(self._descriptor)
+
+
+def flush_log(path: Path) -> bool:
+    """Waits until the disk has the write-ahead log of a file. Returns True if all of it was copied into the file."""
+    with path.with_name(path.name + WAL).open("rb") as log:
+        if os.fstat(log.fileno()).st_size <= _LONG_LOG_BYTES:
+            os.fdatasync(log.fileno())
+            return False
+    with contextlib.closing(connect(path)) as file:
+        _, pages, copied = file.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return bool(pages == copied)
 
 
 def check_whole(file: sqlite3.Connection) -> None:

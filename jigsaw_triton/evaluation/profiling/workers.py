@@ -25,7 +25,7 @@ from jigsaw_triton.gpus.layouts import fits
 from jigsaw_triton.gpus.model import Cluster, Gpu, Placement
 from jigsaw_triton.runtime.dtypes import Array, Arrays
 from jigsaw_triton.servers.installation import Installation
-from jigsaw_triton.servers.logfile import tail
+from jigsaw_triton.servers.logfile import excerpt, log_size
 from jigsaw_triton.servers.members import end_members
 from jigsaw_triton.servers.os_process import processor_s
 from jigsaw_triton.servers.process import group_members
@@ -37,7 +37,6 @@ MemoryMethod = Literal["nvml", "pss"]
 """Method by which memory is measured: that of the slice, by the GPU's driver, or the proportional set size (PSS) of the
 processes, which divides shared pages among their users."""
 
-_LOG_LINES = 12
 _LOG_FOLLOWS = "; the server's log:"
 _PREFIX = "jigsaw-profile-"
 _STARTED_S = 60.0
@@ -150,7 +149,7 @@ class ProfilingWorkers:
             ServerError: The model does not load, or a call to it failed. The message contains the workers' logs.
         """
         self._idle_mib = await self._held_mib()
-        logs = {server.process.log: server.process.log.stat().st_size for server in self._servers()}
+        logs = {server.process.log: log_size(server.process.log) for server in self._servers()}
         try:
             for worker in self._workers:
                 await self._node.load(worker.name, [model])
@@ -159,10 +158,9 @@ class ProfilingWorkers:
                 await self._node.unload(worker.name, [model.name])
         except ServerError as error:
             # The log files are deleted before the user reads the message.
-            lines = [f"\n  {line}" for log, begun in logs.items() for line in tail(log, _LOG_LINES, since=begun)]
-            excerpt = _LOG_FOLLOWS + "".join(lines) if lines else ""
-            where = f"{model.graph}.{model.task}.{model.variant}"
-            raise ServerError(error.message + excerpt, where=where) from error
+            lines = "".join(excerpt(log, since=begun) for log, begun in logs.items())
+            message = f"{error.message}{_LOG_FOLLOWS}{lines}" if lines else error.message
+            raise ServerError(message, where=f"{model.graph}.{model.task}.{model.variant}") from error
 
     async def model_mib(self) -> float:
         """Returns the memory used by the model: the growth of the slice's or the processes' memory since its load."""

@@ -95,17 +95,36 @@ def flows(
                 # The shares with which the replicas were chosen keep the SLO only within the solver's tolerance.
                 draft.at_most(accuracy_budget(graph) + TOLERANCE / 2, [(end, 1.0)])
     if limit is not None:
-        demands = {workload.graph.name: workload.demand_rps for workload in workloads}
-        busy: dict[int, float] = {}
-        for c, count in counts.items():
-            key = (c.graph, c.task, c.variant)
-            call_s = limit.call_s(c.graph, c.task, c.variant, c.board, c.slice, c.batch) or 0.0
-            part = count * c.throughput_rps / usable[key]
-            busy[rate[key]] = busy.get(rate[key], 0.0) + demands[c.graph] * part * call_s
-        if any(busy.values()):
-            draft.at_most(limit.processors * limit.nodes - REQUEST_S * sum(demands.values()), busy.items())
+        parts = {c: n * c.throughput_rps / usable[c.graph, c.task, c.variant] for c, n in counts.items()}
+        _processor_row(draft, workloads, parts, rate, limit)
     draft.minimise(objective, gap=1e-9)
     return Flows(draft.program(), rate)
+
+
+def _processor_row(
+    draft: Draft,
+    workloads: Sequence[Workload],
+    parts: Mapping[Configuration, float],
+    rate: Mapping[tuple[str, str, str], int],
+    limit: ProcessorLimit,
+) -> None:
+    """Writes the row by which the processors that slices share carry all flows, if any replica takes processors.
+
+    Args:
+        draft: Program that gets the row.
+        workloads: Graphs and demands.
+        parts: Part of its variant's calls that the replicas of each configuration take.
+        rate: (graph, task, variant) -> column of its calls for a request.
+        limit: Limit on the processors.
+    """
+    demands = {workload.graph.name: workload.demand_rps for workload in workloads}
+    busy: dict[int, float] = {}
+    for c, part in parts.items():
+        column = rate[c.graph, c.task, c.variant]
+        call_s = limit.call_s(c.graph, c.task, c.variant, c.board, c.slice, c.batch) or 0.0
+        busy[column] = busy.get(column, 0.0) + demands[c.graph] * part * call_s
+    if any(busy.values()):
+        draft.at_most(limit.processors * limit.nodes - REQUEST_S * sum(demands.values()), busy.items())
 
 
 def _left(counts: Counts) -> dict[tuple[str, str, str], float]:

@@ -18,7 +18,8 @@ from jigsaw_triton.planner.search.choices import (
     replicas_among,
     with_room,
 )
-from jigsaw_triton.planner.search.fewest_slices import Solution, fewest_slices
+from jigsaw_triton.planner.search.fewest_slices import fewest_slices
+from jigsaw_triton.planner.search.incumbent import Solution
 from jigsaw_triton.planner.search.price import cheapest_change
 from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.solver.solver import Outcome

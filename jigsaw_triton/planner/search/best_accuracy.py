@@ -12,7 +12,7 @@ from jigsaw_triton.planner.domain.processors import processor_limit
 from jigsaw_triton.planner.formulation.model import allocation
 from jigsaw_triton.planner.placement.running_supply import running_supply
 from jigsaw_triton.planner.search.choices import Candidates, numerous, replicas_among, slices_by_board, supplies
-from jigsaw_triton.planner.search.fewest_slices import Solution
+from jigsaw_triton.planner.search.incumbent import Solution
 from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.solver.solver import Solver, solved
 

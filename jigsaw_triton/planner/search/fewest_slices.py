@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from jigsaw_triton.planner.bounds.bounds import Bounds
 from jigsaw_triton.planner.candidates.configurations import Configuration
-from jigsaw_triton.planner.candidates.sharing import Cut, Pool, evenly_shared
+from jigsaw_triton.planner.candidates.sharing import Cut, evenly_shared
 from jigsaw_triton.planner.domain.costs import cluster_cost
 from jigsaw_triton.planner.domain.problem import Options, Problem, on_floors
 from jigsaw_triton.planner.domain.processors import processor_limit
@@ -31,6 +31,7 @@ from jigsaw_triton.planner.search.choices import (
     with_these,
     within_slices,
 )
+from jigsaw_triton.planner.search.incumbent import Known, Solution
 from jigsaw_triton.planner.search.losses import after_losses
 from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.solver.solver import Outcome, Solver, SolverHung, Stage, solved
@@ -70,9 +71,6 @@ _STEP = 0.25
 _SHARED_START_GAP = 0.1
 """Relative gap at which the solver stops looking for a first incumbent with shared slices."""
 
-Solution = tuple[Allocation, Outcome]
-"""A program and its outcome."""
-
 
 def fewest_slices(
     problem: Problem,
@@ -103,55 +101,6 @@ def fewest_slices(
     if math.isinf(least) or (goal == "least" and least > cluster_cost(problem.cluster)):
         return None
     return _Search(problem, candidates, bounds, options, solver, time, goal, ties).best()
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """Lower bounds, starting values and incumbent of a search.
-
-    Attributes:
-        leasts: Lower bound on the slices of each graph.
-        start: Replicas to start the solver from.
-        start_slices: Slices of these replicas; infinite if there are none.
-        start_pools: Shared slices of each pool that belong to these replicas.
-        incumbent: Best known plan; None if it is unknown whether the cluster has room for `start`.
-        surviving: Lower bound on the slices of a plan that survives a loss; 0 if none is known.
-    """
-
-    leasts: Mapping[str, float]
-    start: Mapping[Configuration, int] = field(default_factory=dict)
-    start_slices: float = math.inf
-    start_pools: Mapping[Pool, int] = field(default_factory=dict)
-    incumbent: Solution | None = None
-    surviving: float = 0.0
-
-    @property
-    def least(self) -> float:
-        """Lower bound on the slices of all graphs."""
-        return max(least_together(self.leasts.values()), least_together([self.surviving]))
-
-    @property
-    def best(self) -> float:
-        """Slices of the incumbent; infinite if there is none."""
-        return math.inf if self.incumbent is None else self.incumbent[1].stages[0].value
-
-    def with_incumbent(self, model: Allocation, outcome: Outcome) -> "_Known":
-        """Returns the knowledge with this incumbent, which is the next start as well."""
-        return replace(
-            self,
-            start=model.counts(outcome.values),
-            start_slices=outcome.stages[0].value,
-            start_pools=model.shared(outcome.values),
-            incumbent=(model, outcome),
-        )
-
-    def bounded_incumbent(self, proven: float) -> Solution | None:
-        """Returns the incumbent with this lower bound on slices, its ties unproven; None if there is no incumbent."""
-        if self.incumbent is None:
-            return None
-        model, outcome = self.incumbent
-        stage = Stage(self.best, min(proven, self.best), proven=proven >= self.best)
-        return model, replace(outcome, status="feasible", stages=(stage,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +166,7 @@ class _Search:
                 between = limit + math.ceil(_STEP * (known.best - limit)) if far else known.best
                 limits = sorted({*limits, between, known.best})
 
-    def _good_enough(self, known: _Known, proven: float) -> Solution | None:
+    def _good_enough(self, known: Known, proven: float) -> Solution | None:
         """Returns a plan within the allowed gap, its ties decided among the configurations of the first incumbent."""
         if not (
             known.start_slices < math.inf and 0 < known.start_slices * self.options.gap >= known.start_slices - proven
@@ -232,7 +181,7 @@ class _Search:
             return model, replace(outcome, status="feasible", stages=(stage, *rest))
         return known.bounded_incumbent(proven)
 
-    def _within(self, limit: float, candidates: Candidates, proven: float, known: _Known) -> Solution:
+    def _within(self, limit: float, candidates: Candidates, proven: float, known: Known) -> Solution:
         """Solves the program with the candidates that plans of up to `limit` slices may use."""
         kept = within_slices(limit, self.bounds, candidates, known.leasts)
         offered, running = supplies(self.problem, kept, self.options), replicas_among(self.problem, kept)
@@ -265,7 +214,7 @@ class _Search:
     def _likely(self, more: float = _LIKELY[-1]) -> Candidates:
         return {name: self.bounds[name].likely(more, tasks) for name, tasks in self.candidates.items()}
 
-    def _first_known(self) -> _Known:
+    def _first_known(self) -> Known:
         """Looks for a first incumbent, for a small part of the time limit."""
         leasts = {name: b.least for name, b in self.bounds.items()}
         if not self._sharing and not self.problem.survive and len(self.problem.workloads) > 1:
@@ -276,8 +225,8 @@ class _Search:
         found = [self._sharing_evenly()] if self._sharing else [self._likely_plan(leasts), self._on_floors()]
         plans = [plan for plan in found if plan is not None]
         if not plans:
-            return _Known(leasts)
-        return _Known(leasts).with_incumbent(*min(plans, key=lambda plan: plan[1].stages[0].value))
+            return Known(leasts)
+        return Known(leasts).with_incumbent(*min(plans, key=lambda plan: plan[1].stages[0].value))
 
     def _likely_plan(self, leasts: Mapping[str, float]) -> Solution | None:
         """Returns a plan of few slices, near the lower bound if such a plan is found soon."""
@@ -296,10 +245,10 @@ class _Search:
                     break
         return best
 
-    def _surviving(self, leasts: Mapping[str, float]) -> _Known:
+    def _surviving(self, leasts: Mapping[str, float]) -> Known:
         """Looks for a plan that survives the loss of any failure domain."""
         after = after_losses(self.problem, self.candidates, self._likely(_LIKELY[0]))
-        known = _Known(leasts, surviving=after.least)
+        known = Known(leasts, surviving=after.least)
         for plan in (self._likely_plan(leasts), *(self._witness(among, leasts) for among in after.likely)):
             if plan is not None and plan[1].stages[0].value < known.best:
                 known = known.with_incumbent(*plan)
@@ -321,7 +270,7 @@ class _Search:
         outcome = solved(self.solver, model.program, WITNESS_SHARE * self.options.time_limit_s)
         return (model, outcome) if outcome.stages else None
 
-    def _together(self, known: _Known) -> Solution | None:
+    def _together(self, known: Known) -> Solution | None:
         """Returns a plan with the configurations that the graphs use one by one, or else one on floors."""
         few = filtered(self.candidates, lambda c: c in known.start)
         plan = self._witness(few, known.leasts) if known.start else None
@@ -364,7 +313,7 @@ class _Search:
         found = fewest_slices(problem, candidates, self.options, self.solver, time, self.goal, ties=False)
         return found if found is not None and found[1].stages else None
 
-    def _one_by_one(self) -> _Known:
+    def _one_by_one(self) -> Known:
         """Solves each graph alone on unlimited GPUs: improves its lower bound, and starts from all of their replicas.
 
         There is no start if one of the graphs has no solution in time.
@@ -389,8 +338,8 @@ class _Search:
                 leasts[name] = max(leasts[name], first.value if first.proven else first.bound)
                 together |= model.counts(outcome.values)
         if not all_found:
-            return _Known(leasts)
-        return _Known(leasts, together, sum(n * c.cost for c, n in together.items()))
+            return Known(leasts)
+        return Known(leasts, together, sum(n * c.cost for c, n in together.items()))
 
 
 def _bounded(outcome: Outcome, proven: float) -> Outcome:

@@ -25,7 +25,7 @@ from jigsaw_triton.planner.search.choices import (
     with_these,
     within_slices,
 )
-from jigsaw_triton.planner.search.fewest_slices import Solution
+from jigsaw_triton.planner.search.incumbent import Solution
 from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.solver.solver import Outcome, Solver, Stage, solved
 

@@ -15,7 +15,7 @@ from jigsaw_triton.errors import ServerError
 from jigsaw_triton.servers.haproxy.admin import ask
 from jigsaw_triton.servers.haproxy.config import CONFIG, Place
 from jigsaw_triton.servers.haproxy.program import Haproxy
-from jigsaw_triton.servers.logfile import rotate, tail
+from jigsaw_triton.servers.logfile import appending, keep_short, log_size, rotate, with_log
 from jigsaw_triton.servers.os_process import UNKNOWN_STATUS, OsProcess, describe_status
 
 _CORES_A_THREAD, _MOST_THREADS = 4, 4
@@ -25,9 +25,7 @@ more threads would take processors from the gateway."""
 _MOST_FILES = 2**16
 _START_S = 10.0
 _POLL_S = 0.02
-_ROTATE_INTERVAL_S = 5.0
 _SOFT_STOP_S = 2.0
-_ERROR_LINES = 6
 
 
 def place_in(folder: Path) -> Place:
@@ -111,7 +109,7 @@ class HaproxyProcess:
             ServerError: HAProxy ended or did not listen in time; the message includes the end of its log.
         """
         rotate(self._log)
-        begin = self._log.stat().st_size if self._log.exists() else 0
+        begin = log_size(self._log)
         old = before.pid if before is not None and before.runs else None
         arguments = ("-x", str(self._place.admin), "-sf", str(old)) if old is not None else ()
         if old is None:
@@ -122,7 +120,7 @@ class HaproxyProcess:
         except BaseException:
             await asyncio.shield(self.stop(soft=False))
             raise
-        self._rotation = asyncio.create_task(self._rotate(), name=f"rotate {self._log}")
+        self._rotation = asyncio.create_task(keep_short(self._log), name=f"rotate {self._log}")
 
     async def wait(self) -> int:
         """Waits until the process ends and returns its exit status."""
@@ -150,17 +148,14 @@ class HaproxyProcess:
         await self._process.wait()
 
     def _spawn(self, arguments: tuple[str, ...]) -> None:
-        log = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
+        with appending(self._log) as output:
             self._process = OsProcess.spawn(
                 (*self._argv, *arguments),
-                output=log,
+                output=output,
                 env={**os.environ, **self._env},
                 cwd=self._place.folder,
                 survives=self._survives,
             )
-        finally:
-            os.close(log)
 
     async def _wait_listening(self, log_begin: int) -> None:
         """Waits until the process answers on the admin socket, which it takes over together with all listeners."""
@@ -180,14 +175,8 @@ class HaproxyProcess:
         return f"Pid: {self.pid}\n" in (await ask(self._place.admin, "show info") or "")
 
     def _failure(self, message: str, since: int) -> ServerError:
-        lines = tail(self._log, _ERROR_LINES, since=since)
-        log_end = "; the last lines of its log:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
-        return ServerError(message + log_end, where=self._name, hint=f"see the whole log in {self._log}")
-
-    async def _rotate(self) -> None:
-        while True:
-            await asyncio.sleep(_ROTATE_INTERVAL_S)
-            await asyncio.to_thread(rotate, self._log)
+        message = with_log(message, self._log, since=since)
+        return ServerError(message, where=self._name, hint=f"see the whole log in {self._log}")
 
 
 def remove_files(place: Place) -> None:

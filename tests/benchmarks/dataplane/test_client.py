@@ -105,29 +105,23 @@ def test_a_broken_connection_is_reported_and_stays_broken() -> None:
     assert [reply.status for reply in replies(3, answer(200, b"{}"), b"")] == [OK, BROKEN, BROKEN]
 
 
-def test_a_closed_loop_counts_answers_after_its_warm_up() -> None:
+@pytest.mark.parametrize(
+    ("seconds", "rate"),
+    [(8.0, 4 / 8), (0.5, 1.0)],
+    ids=["answers at 2, 4, ..., 12, four of them between 3 and 11", "answers at 2 and 4, none between 3 and 3.5"],
+)
+def test_a_closed_loop_counts_answers_after_its_warm_up_and_goes_on_until_there_is_one(
+    seconds: float, rate: float
+) -> None:
     async def main() -> float:
         ticks = itertools.count()
         async with Server(answer(200, b"{}")).serving() as ports:
             # Each reading of the clock advances it by 1: once at the start, then before and after each request.
             return await client.closed_loop(
-                ports, client.request("m", {"X": X}), 1, warm_up_s=3, seconds=8, clock=lambda: float(next(ticks))
+                ports, client.request("m", {"X": X}), 1, warm_up_s=3, seconds=seconds, clock=lambda: float(next(ticks))
             )
 
-    # Answers come at 2, 4, 6, 8, 10 and 12. Four of them are between 3 and 11.
-    assert asyncio.run(main()) == 4 / 8
-
-
-def test_a_closed_loop_goes_on_until_an_answer_is_counted() -> None:
-    async def main() -> float:
-        ticks = itertools.count()
-        async with Server(answer(200, b"{}")).serving() as ports:
-            return await client.closed_loop(
-                ports, client.request("m", {"X": X}), 1, warm_up_s=3, seconds=0.5, clock=lambda: float(next(ticks))
-            )
-
-    # Answers come at 2 and 4, and none of them is between 3 and 3.5.
-    assert asyncio.run(main()) == 1
+    assert asyncio.run(main()) == rate
 
 
 def test_a_closed_loop_ends_at_a_failed_request() -> None:

@@ -15,6 +15,7 @@ from jigsaw_triton.controller.persistence.reader import JournalReader
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.gpus.model import GpuId, MigInstance, Placement
 from tests.controller.disks import fill_disk, free_disk
+from tests.waiting import WAIT_LIMIT_S
 
 INSTANCE = MigInstance(GpuId("n", 1), Placement(4, "3g"), "MIG-1")
 
@@ -120,7 +121,7 @@ def test_no_change_after_a_flush_begins_the_log_anew(
 ) -> None:
     path = tmp_path / "j"
     if long:
-        monkeypatch.setattr(journal_file, "_LONG_LOG_BYTES", 0)
+        monkeypatch.setattr(sqlite_file, "_LONG_LOG_BYTES", 0)
     with closing(filled(path)) as journal:
         for _ in range(3):
             before = log_header(path)
@@ -133,7 +134,7 @@ def test_no_change_after_a_flush_begins_the_log_anew(
 
 def test_a_flush_copies_a_long_log_into_the_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, log = tmp_path / "j", Path(f"{tmp_path / 'j'}-wal")
-    monkeypatch.setattr(journal_file, "_LONG_LOG_BYTES", 2**18)
+    monkeypatch.setattr(sqlite_file, "_LONG_LOG_BYTES", 2**18)
     with closing(filled(path)) as journal:
         journal.event("plan", "in a short log")
         journal.flush()
@@ -149,29 +150,30 @@ def test_a_flush_copies_a_long_log_into_the_file_once(tmp_path: Path, monkeypatc
 
 
 def test_the_file_is_closed_after_a_flush_that_has_opened_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened, go_on, descriptors = threading.Event(), threading.Event(), list[int]()
+    opened, go_on, open_meanwhile = threading.Event(), threading.Event(), list[bool]()
+    connect = sqlite_file.connect
 
     def slow(path: Path) -> sqlite3.Connection:
-        file = sqlite_file.connect(path)
+        file = connect(path)
         opened.set()
-        assert go_on.wait(10)
-        descriptors.append(journal._fd)
+        assert go_on.wait(WAIT_LIMIT_S)
+        open_meanwhile.append(journal._opened is not None)
         return file
 
     journal = filled(tmp_path / "j")
-    monkeypatch.setattr(journal_file, "_LONG_LOG_BYTES", 0)
-    monkeypatch.setattr(journal_file, "connect", slow)
+    monkeypatch.setattr(sqlite_file, "_LONG_LOG_BYTES", 0)
+    monkeypatch.setattr(sqlite_file, "connect", slow)
     flush, close = threading.Thread(target=journal.flush), threading.Thread(target=journal.close)
     flush.start()
-    assert opened.wait(10)
+    assert opened.wait(WAIT_LIMIT_S)
     close.start()
     close.join(0.2)
     go_on.set()
-    flush.join(10)
-    close.join(10)
+    flush.join(WAIT_LIMIT_S)
+    close.join(WAIT_LIMIT_S)
     # Its closing would have ended the locks of the flush.
-    assert descriptors[0] >= 0
-    assert not close.is_alive() and journal._fd < 0
+    assert open_meanwhile == [True]
+    assert not close.is_alive() and journal._opened is None
 
 
 @pytest.mark.parametrize("damaged", [lambda _: GARBAGE, without_pages, None])

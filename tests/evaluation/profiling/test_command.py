@@ -167,7 +167,7 @@ def test_without_scipy_all_is_measured(
     application: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jigsaw_triton.cli.commands.profile_gpu.find_installation", None)
-    monkeypatch.setattr("jigsaw_triton.cli.commands.profile.can_fit", lambda: False)
+    monkeypatch.setattr("jigsaw_triton.cli.commands.profile_sweep.can_fit", lambda: False)
     status, _, err = run(capsys, application, *ONE)
     assert status == 0
     assert "scipy is not installed, so all configurations are measured" in err
