@@ -147,7 +147,7 @@ class TritonClient:
         """Returns the samples at /metrics.
 
         Args:
-            names: Beginnings of the names of the samples to return; by default all.
+            names: Prefixes of the names of the samples to return; by default all.
         """
         text = await self._call("GET", "metrics", address=self._metrics_address)
         return parse_metrics(text.decode(), names)

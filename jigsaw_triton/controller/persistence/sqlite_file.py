@@ -15,10 +15,10 @@ _DAMAGE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, 
 """Primary result codes of a file that is not, or no longer, a journal. SQLITE_ERROR reports a missing table."""
 
 WAL = "-wal"
-"""End of the name of the write-ahead log."""
+"""Suffix of the name of the write-ahead log."""
 
 COMPANIONS = (WAL, "-shm")
-"""Ends of the names of the files that SQLite keeps beside its main file."""
+"""Suffixes of the names of the files that SQLite keeps beside its main file."""
 
 NO_OVERWRITING = "PRAGMA secure_delete=OFF"
 """Statement that keeps a build of SQLite from overwriting all that is deleted. Only its owner can read a journal."""
