@@ -250,7 +250,7 @@ class RunnerSpec:
 
     Attributes:
         runner: `onnxruntime`, which the compiled backend runs (`native/onnx`), or the name of a module in
-            runtime.runners, which the python backend runs: `torch`, `transformers`, `python`, `emulated`.
+            runtime.runners, which the Python backend runs: `torch`, `transformers`, `python`, `emulated`.
         inputs: Inputs of one item.
         outputs: Outputs of one item.
         stack: True if items are joined along the batch dimension and run together; otherwise they run one at a time.

@@ -269,7 +269,7 @@ def _message(content: bytes, status: int) -> str:
 
 
 def _without_traceback(message: str) -> str:
-    """Removes the traceback that the python backend adds; the server's log has it too."""
+    """Removes the traceback that the Python backend adds; the server's log has it too."""
     return message.partition(_TRACEBACK)[0].strip().rstrip(";")
 
 

@@ -1,4 +1,4 @@
-"""Tests of variants and Python steps as the python backend calls them, with a fake of its module."""
+"""Tests of variants and Python steps as the Python backend calls them, with a fake of its module."""
 
 from pathlib import Path
 from typing import Any
