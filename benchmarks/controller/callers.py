@@ -60,7 +60,7 @@ class Outcomes:
         """Returns the failures, without those of requests in flight at a time when a gateway died.
 
         Args:
-            outages: Begin and end of each time without a gateway, by the monotonic clock.
+            outages: Beginning and end of each time without a gateway, by the monotonic clock.
         """
         return [f for f in self.failures if not any(f.sent_s <= end and f.ended_s >= begin for begin, end in outages)]
 

@@ -28,7 +28,7 @@ SEED_VARIABLE, COUNT_VARIABLE = "JIGSAW_BENCH_SEED", "JIGSAW_BENCH_KILLS"
 """Environment variables with the seed, and with the number of kills."""
 
 _CHANGE_S = 5.0
-"""Seconds after the begin of a change within which a process dies. Changes take about as long."""
+"""Seconds after the beginning of a change within which a process dies. Changes take about as long."""
 
 _QUIET_S = 1.0
 _SECOND_S = 2.0
@@ -44,7 +44,7 @@ class Death:
     Attributes:
         kind: One of `KINDS`.
         stopped_s: Seconds for which the process is stopped; infinite if it is never continued; 0 to kill it.
-        moment_s: Seconds to wait before, from the begin of the round.
+        moment_s: Seconds to wait before, from the beginning of the round.
     """
 
     kind: str
@@ -98,7 +98,7 @@ class Result:
 
     Attributes:
         inconsistent: Description of each inconsistent state.
-        outages: Begin and end of each time without a gateway, by the monotonic clock.
+        outages: Beginning and end of each time without a gateway, by the monotonic clock.
         failed_changes: Number of changes that failed, after which the earlier generation served.
         settled_s: Longest time until everything was ready again.
     """

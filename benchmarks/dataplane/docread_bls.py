@@ -1,6 +1,6 @@
 """docread written for a single tritonserver: a BLS model that calls detect, then recognise for its lines.
 
-The python backend of the baseline's server runs it.
+The Python backend of the baseline's server runs it.
 """
 
 import asyncio

@@ -17,7 +17,7 @@ _LENGTH = re.compile(rb"content-length: *([0-9]+)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What the workers have done so far.
+    """Counts of the calls that the workers have answered and held so far.
 
     Attributes:
         at_s: Time of the count, on the monotonic clock.

@@ -29,7 +29,7 @@ _PAIRED = frozenset({"spec.explain", "planner.search.diagnosis", "api.export_inp
 """Modules with functions that return messages and hints as pairs of texts."""
 
 _INSIDE_TRITON = "runtime."
-"""Beginning of the modules that run inside tritonserver, whose errors are answers to clients."""
+"""Prefix of the names of modules that run inside tritonserver, whose errors are answers to clients."""
 
 _WORD = re.compile(r"[A-Za-z]{2,}(?= |…|:|$)")
 

@@ -180,7 +180,7 @@ def _extended(
     tasks: Entry = ("spec", "tasks")
     edits: list[Edit] = []
     if task in graph.steps:
-        raise InputError("this is a python step", where=task, hint="give the task another name")
+        raise InputError("this is a Python step", where=task, hint="give the task another name")
     if task in graph.tasks:
         if inputs:
             hint = "change its inputs in the file, or give the new task another name"

@@ -241,7 +241,7 @@ class GraphBuilder:
         yields: Mapping[str, float] | None = None,
         retry: Literal["once", "never"] = "once",
     ) -> Self:
-        """Adds a python step: code of the user's own that runs on the host's processors, once for each request.
+        """Adds a Python step: code of the user's own that runs on the host's processors, once for each request.
 
         Args:
             name: Name of the step.

@@ -97,7 +97,7 @@ def _wait_started(
             reported = True
             report("the controller brings the servers in line, and does not answer yet; see `jigsaw-triton logs`")
         if process.poll() == AlreadyRunsError.exit_code:
-            raise StateError("another deploy is in progress", where=str(paths.state), hint=WAIT_HINT)
+            raise StateError("another deploy is under way", where=str(paths.state), hint=WAIT_HINT)
         if process.poll() == REPLACED and (replaced := replacement(paths)) is not None:
             raise replaced
         if process.poll() is not None or now_s - beat_s > _START_S:

@@ -66,7 +66,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "takeover": "Start the controller on the machine of the standby gateway.",
         "down": "Stop the deployment, and destroy its MIG instances.",
         "bench": "Measure a running graph with perf_analyzer.",
-        "export": "Write files for systemd, Compose or Kubernetes.",
+        "export": "Write files for systemd, Compose, Kubernetes or Envoy.",
         "cells": "Deploy a cluster as several cells, each with a gateway of its own.",
         "front": "Run HAProxy over the gateways of cells.",
     },

@@ -19,7 +19,7 @@ class Template:
         name: Name of the template and its folder, to which a variant's `template` refers.
         config_text: Text of the config.pbtxt that the compiler completes.
         native_config_text: Text of the config.pbtxt for servers that have the native backend; None if there is none.
-        model_py: Code for the python backend; None if the backend needs none.
+        model_py: Code for the Python backend; None if the backend needs none.
     """
 
     name: str

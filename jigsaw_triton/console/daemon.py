@@ -95,7 +95,7 @@ def run_controller(
     _check_format(paths, resume)
     with closing(Journal(paths.journal, _end_superseded, paths.epoch)) as journal:
         if killed is not None:
-            journal.event("takeover", f"the controller before, process {killed}, hung and was killed")
+            journal.event("takeover", f"the previous controller, process {killed}, hung and was killed")
         down = False
         try:
             down = asyncio.run(_serve(paths, lock, installation, journal, read, settings, resume, options))

@@ -12,7 +12,7 @@ from jigsaw_triton.console.options import Listen
 log = logging.getLogger(__name__)
 
 RETRY_S = 5.0
-"""Seconds between two attempts to listen. A port may belong to the controller before, which is about to end."""
+"""Seconds between two attempts to listen. A port may belong to the previous controller, which is about to end."""
 
 
 async def serve_metrics(

@@ -205,7 +205,7 @@ def _hardening(host: Host, *, mig: bool, servers: bool = True, capabilities: str
     )
     if servers:
         yield from (
-            "# The python backend of Triton needs a folder in /tmp. With PrivateTmp=, servers that outlive a start",
+            "# The Python backend of Triton needs a folder in /tmp. With PrivateTmp=, servers that outlive a start",
             "# would lose theirs.",
             "ReadWritePaths=/tmp",
         )

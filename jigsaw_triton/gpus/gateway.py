@@ -61,8 +61,8 @@ class GatewayLimits:
     Attributes:
         processors: Processors of its host that it may keep busy. A convention: about half of those of a server with
             eight GPUs.
-        workers: Workers of one task. A gateway's processor time for a request grows with them: by 24% at 700 workers
-            (`python -m benchmarks.dataplane scale`), so by about 5% here.
+        workers: Workers of one task. A convention: about as many as 18 GPUs with seven workers each. `python -m
+            benchmarks.dataplane scale` measures a gateway with 700 workers of a task.
     """
 
     processors: int = 64

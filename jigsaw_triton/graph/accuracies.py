@@ -31,7 +31,7 @@ def build_labels(spec: GraphSpec, files: Files, report: Report) -> Labels | None
         task = spec.tasks.get(name)
         if task is None or not task.variants:
             known = [other for other, value in spec.tasks.items() if value.variants]
-            message = "is a python step" if task is not None else "does not exist"
+            message = "is a Python step" if task is not None else "does not exist"
             report.add(path, f"the task '{name}' {message}", nearest(name, known, "tasks of the graph"))
             continue
         tasks[name] = _metric(metric, entry, path, task.outputs, report)

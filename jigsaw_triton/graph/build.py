@@ -87,7 +87,7 @@ class _Builder:
         check_tasks(graph, spec, self.report)
         check_time(graph, spec, self.report)
         if not any(isinstance(node, Task) for node, _ in nodes.values()):
-            self.report.add(TASKS, "all tasks are python steps", "add a task with variants")
+            self.report.add(TASKS, "all tasks are Python steps", "add a task with variants")
         if not self.loaded.dropped:
             self._check_use(spec, {n: node for n, (node, _) in nodes.items()}, outputs, references.unresolved)
         return graph

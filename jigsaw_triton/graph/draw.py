@@ -44,7 +44,7 @@ def mark_words(node: Task | PythonStep) -> list[str]:
 
 
 def edges(graph: TaskGraph) -> Iterator[tuple[TensorRef, str, str]]:
-    """Yields the edges into tasks and python steps, in order: tensor, node, and kind (`data`, `row` or `condition`)."""
+    """Yields the edges into tasks and Python steps, in order: tensor, node, and kind (`data`, `row` or `condition`)."""
     for node in graph.in_order():
         for ref in dict.fromkeys(node.inputs.values()):
             yield ref, node.name, "row" if graph.iterated(node, ref) else "data"

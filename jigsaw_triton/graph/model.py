@@ -122,7 +122,7 @@ class Task:
         return max(v.accuracy for v in self.variants)
 
     def dependencies(self) -> frozenset[str]:
-        """Returns the names of the tasks and python steps whose outputs this one uses, also in for_each and when."""
+        """Returns the names of the tasks and Python steps whose outputs this one uses, also in for_each and when."""
         refs = [*self.inputs.values()]
         if self.for_each is not None:
             refs.append(self.for_each)
@@ -161,7 +161,7 @@ class PythonStep:
         return tuple(self.outputs)
 
     def dependencies(self) -> frozenset[str]:
-        """Returns the names of the tasks and python steps whose outputs this step uses."""
+        """Returns the names of the tasks and Python steps whose outputs this step uses."""
         return frozenset(r.task for r in self.inputs.values() if not r.is_graph_input)
 
 
@@ -180,7 +180,7 @@ class GraphInput:
 
 @dataclass(frozen=True, slots=True)
 class TaskGraph:
-    """A DAG of tasks and python steps, which clients call as one model.
+    """A DAG of tasks and Python steps, which clients call as one model.
 
     Attributes:
         name: Name of the graph, which is its model name at the gateway.
@@ -237,7 +237,7 @@ class TaskGraph:
         return self.to_svg()
 
     def in_order(self) -> Iterator[Task | PythonStep]:
-        """Yields tasks and python steps in topological order."""
+        """Yields tasks and Python steps in topological order."""
         done: set[str] = set()
 
         def ready() -> Iterator[PythonStep]:
@@ -253,7 +253,7 @@ class TaskGraph:
         yield from ready()
 
     def before(self, node: Task | PythonStep) -> frozenset[str]:
-        """Returns the names of the tasks whose outputs a node uses, directly or through python steps."""
+        """Returns the names of the tasks whose outputs a node uses, directly or through Python steps."""
         needed = node.dependencies()
         if self.steps.keys().isdisjoint(needed):
             return needed
@@ -263,7 +263,7 @@ class TaskGraph:
 
     @property
     def steps_ms(self) -> float:
-        """Milliseconds of the SLO that are reserved for python steps: the largest sum along any path."""
+        """Milliseconds of the SLO that are reserved for Python steps: the largest sum along any path."""
         until: dict[str, float] = {}
         for node in self.in_order():
             own = node.latency_ms if isinstance(node, PythonStep) else 0.0

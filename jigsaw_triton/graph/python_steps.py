@@ -1,4 +1,4 @@
-"""Builds the python steps of a graph from its document, and checks their entries and their code."""
+"""Builds the Python steps of a graph from its document, and checks their entries and their code."""
 
 from collections.abc import Mapping
 from keyword import iskeyword
@@ -25,7 +25,7 @@ _TASK_KEYS = {
 
 
 def check_kind(name: str, entry: TaskEntry, source: SourceMap, report: Report) -> None:
-    """Reports an entry that is neither a task nor a python step, or that mixes keys of both.
+    """Reports an entry that is neither a task nor a Python step, or that mixes keys of both.
 
     Args:
         name: Name of the entry.
@@ -41,16 +41,16 @@ def check_kind(name: str, entry: TaskEntry, source: SourceMap, report: Report) -
             report.add(path, f"missing key 'variants' in {dotted(path)}", hint)
         for key in sorted(written.intersection(_STEP_KEYS)):
             hint = "write it in each variant instead" if key == "yields" else "remove it: model latencies are measured"
-            report.add((*path, key), f"only a python step can have the key '{key}' here", hint)
+            report.add((*path, key), f"only a Python step can have the key '{key}' here", hint)
         return
     if entry.variants:
         report.add(path, f"{name} has both variants and python", "keep one of the two")
     for key in sorted(written.intersection(_TASK_KEYS)):
-        report.add((*path, key), f"a python step cannot have the key '{key}'", _TASK_KEYS[key])
+        report.add((*path, key), f"a Python step cannot have the key '{key}'", _TASK_KEYS[key])
     for side, tensors in (("inputs", entry.inputs), ("outputs", entry.outputs)):
         for tensor, declared in tensors.items():
             if declared.shape == []:
-                message = f"'{tensor}' of a python step has no dimension, which only tensors of models may have"
+                message = f"'{tensor}' of a Python step has no dimension, which only tensors of models may have"
                 report.add((*path, side, tensor), message, "write shape: [1]")
 
 
@@ -63,7 +63,7 @@ def build_step(
     source: SourceMap,
     report: Report,
 ) -> PythonStep:
-    """Builds the python step of an entry, and reports mistakes in the entry and in its file.
+    """Builds the Python step of an entry, and reports mistakes in the entry and in its file.
 
     Args:
         name: Name of the step.
@@ -114,10 +114,10 @@ def _check_parameters(entry: TaskEntry, parameters: Parameters, path: Path, repo
 
 
 def check_time(graph: TaskGraph, spec: GraphSpec, report: Report) -> None:
-    """Reports an SLO whose latency is used up by the python steps."""
+    """Reports an SLO whose latency is used up by the Python steps."""
     if graph.steps and graph.tasks and graph.tasks_ms <= 0:
         hint = "raise latency_ms of the SLO, or lower that of the steps"
         message = (
-            f"python steps reserve {graph.steps_ms:g} ms and leave the tasks none of the {spec.slo.latency_ms:g} ms"
+            f"Python steps reserve {graph.steps_ms:g} ms and leave the tasks none of the {spec.slo.latency_ms:g} ms"
         )
         report.add(("spec", "slo", "latency_ms"), message, hint)

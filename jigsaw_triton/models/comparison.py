@@ -119,7 +119,7 @@ def _input(graph: TaskGraph, task: Task, name: str, model: str, tensor: ModelTen
         served = ModelTensor(tensor.dtype, tensor.shape if tensor.item else (-1, 1))
         yield Mismatch((*INPUTS, ref.name), message, f"write {_line(ref.name, served, given.shape)}")
     else:
-        hint = f"change the model, or convert {ref} in a python step"
+        hint = f"change the model, or convert {ref} in a Python step"
         yield Mismatch(own, message, hint)
 
 

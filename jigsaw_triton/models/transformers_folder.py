@@ -30,7 +30,7 @@ _PIPELINES = {
     "ForCTC": "automatic-speech-recognition",
     "Model": "feature-extraction",
 }
-"""End of the name of a model's class -> the pipeline that serves such models."""
+"""Suffix of the name of a model's class -> the pipeline that serves such models."""
 
 _VARYING = frozenset({"feature-extraction", "object-detection", "token-classification"})
 """Pipelines whose results differ in number between items, or have a dimension that does."""

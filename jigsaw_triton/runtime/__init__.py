@@ -1,1 +1,1 @@
-"""Code that runs inside tritonserver: BLS pipelines, python steps and the runners of variants."""
+"""Code that runs inside tritonserver: BLS pipelines, Python steps and the runners of variants."""

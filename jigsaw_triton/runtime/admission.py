@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 MAX_IN_FLIGHT = 32
-"""Largest number of items in flight: the number of steps that the python backend runs for one process at once (its
+"""Largest number of items in flight: the number of steps that the Python backend runs for one process at once (its
 `thread-pool-size`)."""
 
 RECENT = 256

@@ -1,4 +1,4 @@
-"""Converts between results and the python backend's tensors and responses."""
+"""Converts between results and the Python backend's tensors and responses."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
@@ -53,14 +53,14 @@ def tensors(request: Any) -> dict[str, Array]:
 
 
 def tensor_of(name: str, array: Array) -> Any:
-    """Converts an array to a tensor of the python backend."""
+    """Converts an array to a tensor of the Python backend."""
     if array.dtype == BF16:
         return pb_utils.Tensor.from_dlpack(name, to_capsule(array))
     return pb_utils.Tensor(name, array)
 
 
 def array_of(tensor: Any) -> Array:
-    """Returns the values of a tensor of the python backend: a view of its memory, or a copy if numpy lacks the type."""
+    """Returns the values of a tensor of the Python backend: a view of its memory, or a copy if numpy lacks the type."""
     try:
         array: Array = tensor.as_numpy()
     except pb_utils.TritonModelException:

@@ -1,4 +1,4 @@
-"""Exchanges BF16 tensors, a type that numpy lacks, with Triton's python backend by DLPack, bit for bit.
+"""Exchanges BF16 tensors, a type that numpy lacks, with Triton's Python backend by DLPack, bit for bit.
 
 The backend refuses to convert such a tensor to a numpy array. It offers capsules of DLPack (v0.8, `dlpack.h`) instead.
 """

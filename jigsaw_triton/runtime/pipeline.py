@@ -64,7 +64,7 @@ class _Request:
 
 
 class TritonPythonModel:
-    """The pipeline of a graph, in the form that the python backend requires."""
+    """The pipeline of a graph, in the form that the Python backend requires."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Reads the specification, and starts a thread that refuses requests that have waited too long."""

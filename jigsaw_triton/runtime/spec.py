@@ -1,6 +1,6 @@
 """Specifications that the compiler writes into model configurations, as JSON in the parameter `spec`.
 
-Runners, python steps and BLS pipelines read their specifications with this module; the compiled backend reads those of
+Runners, Python steps and BLS pipelines read their specifications with this module; the compiled backend reads those of
 fronts (`native/core/spec.h`). This module imports only the standard library, because every model instance of every
 server imports it.
 """
@@ -54,10 +54,10 @@ ROWS_PREFIX = "JIGSAW_ROWS."
 rows of a batch's items to the largest number, so that they stack."""
 
 ANSWERED_OUTPUT = "JIGSAW_ANSWERED"
-"""Output of a python step's model, UINT8 [1]: 1 if the step answers the whole request."""
+"""Output of a Python step's model, UINT8 [1]: 1 if the step answers the whole request."""
 
 ANSWER_PREFIX = "JIGSAW_ANSWER."
-"""Prefix of the names of the outputs that hold a python step's answer to the whole request."""
+"""Prefix of the names of the outputs that hold a Python step's answer to the whole request."""
 
 SPEC_VERSION = 2
 """Version of a front's specification, which `native/core/spec.h` must support."""
@@ -170,7 +170,7 @@ class TaskSpec:
         rest_ms: Time of the tasks that follow on the longest path, from the profile. A one-task front uses it as long
             as the fronts of those tasks do not exist.
         followers: Names of the tasks that use an output of this one in fronts of their own; for a one-task front.
-        step: True if it is a python step.
+        step: True if it is a Python step.
         retry: True if a call that may have been executed may be retried once.
         entry: True if arrivals at the graph are counted here, as in a one-task front of the first task.
     """
@@ -202,7 +202,7 @@ class FrontSpec:
         outputs: Outputs of the front.
         tasks: Tasks in topological order.
         overload: Policy for requests that cannot be answered in time: `refuse` them at once, or `queue` them.
-        split: True if the items of a client's batch are processed separately, because rows fan out or python steps run.
+        split: True if the items of a client's batch are processed separately, because rows fan out or Python steps run.
         clock: True for a one-task front that reads `CLOCK_TENSOR` and passes it on.
         blaming: True if messages of failures begin with their blame, for a caller that receives no error code.
         capacity_rps: Capacity of the plan in requests per second, for the metric of that name.
@@ -250,7 +250,7 @@ class RunnerSpec:
 
     Attributes:
         runner: `onnxruntime`, which the compiled backend runs (`native/onnx`), or the name of a module in
-            runtime.runners, which the python backend runs: `torch`, `transformers`, `python`, `emulated`.
+            runtime.runners, which the Python backend runs: `torch`, `transformers`, `python`, `emulated`.
         inputs: Inputs of one item.
         outputs: Outputs of one item.
         stack: True if items are joined along the batch dimension and run together; otherwise they run one at a time.
@@ -272,7 +272,7 @@ class RunnerSpec:
 
 @dataclass(frozen=True, slots=True)
 class StepSpec:
-    """A python step that the model of a steps worker runs.
+    """A Python step that the model of a steps worker runs.
 
     Attributes:
         name: Name of the step.
@@ -344,7 +344,7 @@ def runner_from_json(text: str) -> RunnerSpec:
 
 
 def step_from_json(text: str) -> StepSpec:
-    """Reads the specification of a python step that `to_json` wrote."""
+    """Reads the specification of a Python step that `to_json` wrote."""
     data = json.loads(text)
     inputs, outputs, answers = (_tensors(data.pop(key)) for key in ("inputs", "outputs", "answers"))
     return StepSpec(inputs=inputs, outputs=outputs, answers=answers, **data)

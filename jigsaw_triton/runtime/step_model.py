@@ -1,4 +1,4 @@
-"""The model of a steps worker that runs a python step inside the python backend."""
+"""The model of a steps worker that runs a Python step inside the Python backend."""
 
 import json
 import time
@@ -16,7 +16,7 @@ from jigsaw_triton.runtime.variant import RunTraces
 
 
 class TritonPythonModel:
-    """A python step, in the form that the python backend requires."""
+    """A Python step, in the form that the Python backend requires."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Loads the code of the step.

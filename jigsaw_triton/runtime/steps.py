@@ -1,4 +1,4 @@
-"""Runs python steps: the user's own code between the tasks of a graph, served as models of a steps worker.
+"""Runs Python steps: the user's own code between the tasks of a graph, served as models of a steps worker.
 
 The code is a file with a function `step`. Its parameters are the inputs of the step: read-only numpy arrays of one
 request, without a batch dimension. BYTES tensors are object arrays of bytes. It returns a mapping of outputs in the

@@ -84,7 +84,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """The passage of a request through a task or a python step.
+    """The passage of a request through a task or a Python step.
 
     Attributes:
         request: Id that the client gave, or else the id of the trace.
@@ -94,7 +94,7 @@ class Hop:
         taken_s: Time at which its first items left the task's queue, in seconds since 1970.
         waited_ms: Time that they had spent in the queue.
         returned_ms: Time from `taken_s` until the answer.
-        outcome: `answered`, `late`, `code` (if a python step's code failed), or the blame of its failure
+        outcome: `answered`, `late`, `code` (if a Python step's code failed), or the blame of its failure
             (`outcome.Blame`).
         message: Text of the failure.
         calls: Calls of workers, in the order in which they ended.

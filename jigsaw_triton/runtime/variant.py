@@ -1,4 +1,4 @@
-"""The model of a worker that runs a variant inside the python backend."""
+"""The model of a worker that runs a variant inside the Python backend."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from jigsaw_triton.runtime.trace import FOLDER, WORKERS, Run, TraceFile
 
 
 class TritonPythonModel:
-    """A variant, in the form that the python backend requires."""
+    """A variant, in the form that the Python backend requires."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Loads the variant. If the environment names a run directory, batches with traced requests are recorded."""
@@ -45,7 +45,7 @@ class RunTraces:
 
     Args:
         worker: Name of the worker.
-        args: Arguments that the python backend passes to `initialize`.
+        args: Arguments that the Python backend passes to `initialize`.
     """
 
     def __init__(self, worker: str, args: Mapping[str, str]) -> None:

@@ -147,7 +147,7 @@ class TritonClient:
         """Returns the samples at /metrics.
 
         Args:
-            names: Beginnings of the names of the samples to return; by default all.
+            names: Prefixes of the names of the samples to return; by default all.
         """
         text = await self._call("GET", "metrics", address=self._metrics_address)
         return parse_metrics(text.decode(), names)
@@ -269,7 +269,7 @@ def _message(content: bytes, status: int) -> str:
 
 
 def _without_traceback(message: str) -> str:
-    """Removes the traceback that the python backend adds; the server's log has it too."""
+    """Removes the traceback that the Python backend adds; the server's log has it too."""
     return message.partition(_TRACEBACK)[0].strip().rstrip(";")
 
 

@@ -154,7 +154,7 @@ def find_image(wanted: ServerImage) -> Image:
     backends = frozenset(found.get("backends", "").split())
     if "python" not in backends:
         raise InputError(
-            f"the image has no tritonserver with a python backend at {_ROOT}",
+            f"the image has no tritonserver with a Python backend at {_ROOT}",
             where=wanted.name,
             hint="use nvcr.io/nvidia/tritonserver:<release>-py3",
         )

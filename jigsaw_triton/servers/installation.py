@@ -22,7 +22,7 @@ PACKAGE = Package(
     sha256="21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df",
     purpose="tritonserver",
 )
-"""Package that contains tritonserver, its python backend and their libraries; nothing else in it is used."""
+"""Package that contains tritonserver, its Python backend and their libraries; nothing else in it is used."""
 
 _PACKAGED_VERSION = "2.51.0"
 _PACKAGED_PYTHONS = ("3.11", "3.12")
@@ -164,14 +164,14 @@ def _installed(binary: Path, origin: Literal["path", "opt"]) -> Installation:
     stub = backend_dir / "python" / _STUB
     if "python" not in backends or not stub.is_file():
         raise MissingDependencyError(
-            "this tritonserver has no python backend, which python models and steps need",
+            "this tritonserver has no Python backend, which Python models and steps need",
             where=str(binary),
             hint=f"install it under {backend_dir / 'python'}, or {_OFF_PATH}",
         )
     built_for = stub_python(stub)
     if built_for != interpreter.VERSION:
         raise MissingDependencyError(
-            f"this tritonserver's python backend is built for Python {built_for}, not {interpreter.VERSION}",
+            f"this tritonserver's Python backend is built for Python {built_for}, not {interpreter.VERSION}",
             where=str(stub),
             hint=f"install jigsaw-triton with Python {built_for}, or {_OFF_PATH}",
         )

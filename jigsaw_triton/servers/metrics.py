@@ -29,7 +29,7 @@ def parse_metrics(text: str, names: tuple[str, ...] = ("",)) -> tuple[Sample, ..
 
     Args:
         text: Text of /metrics.
-        names: Beginnings of the names of the samples to parse, which saves most of the time; by default all.
+        names: Prefixes of the names of the samples to parse, which saves most of the time; by default all.
 
     Raises:
         ValueError: A line does not follow the format.

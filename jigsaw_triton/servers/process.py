@@ -225,7 +225,7 @@ class Stub:
 
 
 def python_stubs(servers: Collection[int]) -> dict[int, Stub]:
-    """Returns the processes of the python models of these tritonservers, by process id."""
+    """Returns the processes of the Python models of these tritonservers, by process id."""
     found = {}
     # All processes of the machine are looked at every second: pathlib would take twice the time.
     for process in os.scandir("/proc"):

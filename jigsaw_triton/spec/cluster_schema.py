@@ -180,7 +180,7 @@ class ServerEntry(Entry):
     """Container image for workers, in place of the machine's own tritonserver."""
 
     image: str = Field(pattern=IMAGE_PATTERN, examples=["nvcr.io/nvidia/tritonserver:24.10-py3"])
-    """Container image with tritonserver and its python backend."""
+    """Container image with tritonserver and its Python backend."""
     runtime: Literal["docker", "podman"] | None = None
     """Program that runs the image; `docker` if it is installed, else `podman`, by default."""
 

@@ -55,7 +55,7 @@ class Loaded(Generic[Document]):
         dropped: Entries of the file that the document does not have.
         folder: Absolute path of the file's folder.
         files: Path as written in the document -> the file it names.
-        steps: Path as written in the document -> content of the python step's file, for each such file that exists.
+        steps: Path as written in the document -> content of the Python step's file, for each such file that exists.
         configs: Path as written in the document -> text of a variant's own config.pbtxt, for each that can be read.
     """
 

@@ -1,4 +1,4 @@
-"""Reads the files of python steps and checks them without running them."""
+"""Reads the files of Python steps and checks them without running them."""
 
 import ast
 import sys

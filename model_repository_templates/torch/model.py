@@ -1,4 +1,4 @@
-# Model of a worker that runs a variant inside the python backend.
+# Model of a worker that runs a variant inside the Python backend.
 from jigsaw_triton.runtime.variant import TritonPythonModel
 
 __all__ = ["TritonPythonModel"]

@@ -91,10 +91,10 @@ class Connection {
   // tensors of the answer do not match the task.
   void deliver();
 
-  // Returns true if a python step answered the whole request.
+  // Returns true if a Python step answered the whole request.
   bool answered_early() const;
 
-  // Returns the answer of the python step: (output of the graph, value) pairs.
+  // Returns the answer of the Python step: (output of the graph, value) pairs.
   std::vector<std::pair<std::string, Value>> early_outputs() const;
 
   // Returns the size of the region that the call would have needed; 0 if its region was large enough or none was

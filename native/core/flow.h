@@ -70,7 +70,7 @@ class Flow {
   // Ends the request with a failure. Its pieces that are still queued or in flight are dropped later.
   void fail(Failure failure, Work& work);
 
-  // Ends the request with outputs that a python step returned as the answer to the whole request.
+  // Ends the request with outputs that a Python step returned as the answer to the whole request.
   void answer_early(const Job& job, std::vector<std::pair<size_t, Value>> outputs, Work& work);
 
   // Takes and releases a reference.

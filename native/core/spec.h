@@ -27,7 +27,7 @@ inline constexpr std::string_view kTokenTensor = "JIGSAW_TOKEN";
 // items are padded to the largest number of rows.
 inline constexpr std::string_view kRowsPrefix = "JIGSAW_ROWS.";
 
-// Name of an output of a python step's model: 1 if the step answers the whole request. The names of the outputs with
+// Name of an output of a Python step's model: 1 if the step answers the whole request. The names of the outputs with
 // that answer are kAnswerPrefix followed by the names of the graph's outputs.
 inline constexpr std::string_view kAnsweredTensor = "JIGSAW_ANSWERED";
 inline constexpr std::string_view kAnswerPrefix = "JIGSAW_ANSWER.";
@@ -88,7 +88,7 @@ struct TaskSpec {
   std::vector<CountSpec> counts;
   std::unique_ptr<ConditionSpec> condition;
   std::vector<std::string> variants;
-  bool step = false;   // True for a python step, whose failures carry the step's own message.
+  bool step = false;   // True for a Python step, whose failures carry the step's own message.
   bool retry = true;   // True if a call that may have been executed may be retried.
   bool entry = false;  // True if arrivals at the graph are counted at this one-task front.
   double rest_ms = 0;  // Milliseconds that the followers on the longest path take; used while their fronts are absent.

@@ -28,7 +28,7 @@ from tests.fakes.controller import FakeController
 
 def test_a_controller_that_another_process_has_just_started_is_left_alone(deployment: Deployment) -> None:
     take_lock(deployment.paths.lock)
-    with pytest.raises(StateError, match="another deploy is in progress"):
+    with pytest.raises(StateError, match="another deploy is under way"):
         controller.start(deployment.paths, lambda: None)
 
 

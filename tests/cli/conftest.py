@@ -77,7 +77,7 @@ def make_machine(tmp_path: Path) -> Iterator[Callable[..., Machine]]:
 
 @pytest.fixture
 def stepped(tmp_path: Path, app: Path) -> Path:
-    """Application like `app`, with a python step after its task."""
+    """Application like `app`, with a Python step after its task."""
     folder = tmp_path / "stepped"
     shutil.copytree(app, folder)
     graph = yaml.safe_load((folder / "graph.yaml").read_text())

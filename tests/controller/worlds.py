@@ -71,7 +71,7 @@ def worker(place: str, *models: tuple[str, str], generation: int = 1) -> Worker:
 
 
 def steps(generation: int = 1) -> Worker:
-    """The worker of the python step `s`."""
+    """The worker of the Python step `s`."""
     model = WorkerModel(ModelFolder(f"app.s.g{generation}", {}), "app", "s", "", 1, 1, digest="s", tokens=1)
     return Worker("steps-app", (model,))
 

@@ -158,4 +158,4 @@ def test_the_links_of_a_page_lead_to_files(page: str) -> None:
 @pytest.mark.parametrize("page", UNTRIED_SYSTEMS)
 def test_a_page_says_what_was_not_tried(page: str) -> None:
     _, section = (DOCS / page).read_text().split("\n## Tests so far\n")
-    assert "Not tried yet: " in section.replace("\n", " ")
+    assert "not been tried yet" in section.replace("\n", " ")

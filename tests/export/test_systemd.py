@@ -63,7 +63,7 @@ def test_a_deployment_is_started_updated_and_ended_by_its_supervisor() -> None:
     assert found["RuntimeDirectoryPreserve"] == ["restart"]
     # A controller on another machine may have replaced the one here.
     assert (found["Restart"], found["RestartPreventExitStatus"]) == (["always"], [str(REPLACED)])
-    # Triton's python backend needs /tmp, and a server that outlives a start needs the same one.
+    # Triton's Python backend needs /tmp, and a server that outlives a start needs the same one.
     assert "PrivateTmp" not in found and found["ReadWritePaths"] == ["/tmp"]
 
 

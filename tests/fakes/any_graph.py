@@ -1,6 +1,6 @@
 """Random task graphs with known answers, and requests to them.
 
-The graphs have chains, forks, joins, fan-out over inputs and outputs, nested fan-out, conditions, python steps and
+The graphs have chains, forks, joins, fan-out over inputs and outputs, nested fan-out, conditions, Python steps and
 several outputs. A random generator determines each graph: hypothesis passes one that it controls, and tests with real
 servers pass a seeded one.
 """
@@ -38,7 +38,7 @@ def any_graph(rng: Random, *, name: str = "any", steps: bool = True) -> TaskGrap
     Args:
         rng: Random generator, which determines the graph.
         name: Name of the graph.
-        steps: True if the graph may have python steps.
+        steps: True if the graph may have Python steps.
     """
     builder = _Builder(rng)
     for number in range(rng.randint(1, 5)):
@@ -84,7 +84,7 @@ class _Builder:
             self._tasks.append(_task(f"{name}r", {"I0": rows_of_rows}, {"Y": VECTOR}, rows_of_rows, None))
 
     def add_step(self, name: str) -> None:
-        """Adds a python step on random existing tensors."""
+        """Adds a Python step on random existing tensors."""
         refs = list(_tensors(self._so_far()))
         inputs = {f"I{n}": ref for n, ref in enumerate(self._rng.sample(refs, min(len(refs), self._rng.randint(1, 3))))}
         outputs = {"Y": VECTOR, "R": ROWS, "S": SCORE}

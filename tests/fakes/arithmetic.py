@@ -1,6 +1,6 @@
 """A model for any task, whose outputs depend on the name of the task and on every element of the inputs.
 
-The file serves as a variant's model.py in a tritonserver and as the code of a python step, and tests import it.
+The file serves as a variant's model.py in a tritonserver and as the code of a Python step, and tests import it.
 """
 
 import json

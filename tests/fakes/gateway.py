@@ -1,6 +1,6 @@
 """Serves compiled graphs in this process, with the real core of the compiled backend.
 
-Fronts, queues, routes and calls are the backend's own, and python steps and BLS pipelines run the code of a deployment.
+Fronts, queues, routes and calls are the backend's own, and Python steps and BLS pipelines run the code of a deployment.
 Only Triton is replaced: `run_ensemble` executes ensembles as Triton does, and workers are threads that compute
 `tests.fakes.arithmetic`.
 """

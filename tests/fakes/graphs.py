@@ -59,7 +59,7 @@ def step(
     latency_ms: float = 1.0,
     yields: Mapping[str, float] | None = None,
 ) -> PythonStep:
-    """Returns a python step in the file `steps/<name>.py`; by default with one output `Y` of 16 floats."""
+    """Returns a Python step in the file `steps/<name>.py`; by default with one output `Y` of 16 floats."""
     return PythonStep(
         name=name,
         inputs={key: ref(value) for key, value in inputs.items()},
@@ -195,7 +195,7 @@ def step(X, BOXES):
 def cropping(
     *, rows: float = 3.0, latency_ms: float = 5.0, variant_count: int = 1, name: str = "cropping", slo: Slo = LOOSE
 ) -> TaskGraph:
-    """Returns the graph X -> detect -> crop (a python step on X and BOXES) -> classify (for each of CROPS) -> LABEL."""
+    """Returns the graph X -> detect -> crop (a Python step on X and BOXES) -> classify (for each of CROPS) -> LABEL."""
     each = variants(variant_count)
     detect = task("detect", {"X": "inputs.X"}, outputs={"BOXES": VECTORS}, of=each)
     crop = step(

@@ -92,37 +92,37 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str, str]] = {
         [(PYTHON, f"{PYTHON}\n      for_each: detect.BOXES")],
         CROP,
         "for_each: detect.BOXES",
-        "a python step cannot have the key 'for_each'; iterate in the code, which is called once per request",
+        "a Python step cannot have the key 'for_each'; iterate in the code, which is called once per request",
     ),
     "condition": (
         [(PYTHON, f"{PYTHON}\n      when: {{tensor: inputs.X, above: 1}}")],
         CROP,
         "when:",
-        "a python step cannot have the key 'when'; decide in the code, which is called for every request",
+        "a Python step cannot have the key 'when'; decide in the code, which is called for every request",
     ),
     "counts": (
         [(PYTHON, f"{PYTHON}\n      counts: {{N: CROPS}}")],
         CROP,
         "counts:",
-        "a python step cannot have the key 'counts'; count in the code",
+        "a Python step cannot have the key 'counts'; count in the code",
     ),
     "tensor without dimensions": (
         [("outputs: {CROPS", "outputs: {ONE: {dtype: FP32, shape: []}, CROPS")],
         CROP,
         "ONE:",
-        "'ONE' of a python step has no dimension, which only tensors of models may have; write shape: [1]",
+        "'ONE' of a Python step has no dimension, which only tensors of models may have; write shape: [1]",
     ),
     "latency of a task": (
         [("    detect:\n", "    detect:\n      latency_ms: 3\n")],
         CROP,
         "latency_ms: 3",
-        "only a python step can have the key 'latency_ms' here; remove it: model latencies are measured",
+        "only a Python step can have the key 'latency_ms' here; remove it: model latencies are measured",
     ),
     "yields of a task": (
         [("    detect:\n", "    detect:\n      yields: {BOXES: 3}\n")],
         CROP,
         "yields: {BOXES",
-        "only a python step can have the key 'yields' here; write it in each variant instead",
+        "only a Python step can have the key 'yields' here; write it in each variant instead",
     ),
     "no estimate of rows": (
         [("      yields: {CROPS: 3}\n", "")],
@@ -146,7 +146,7 @@ MISTAKES: dict[str, tuple[list[tuple[str, str]], str, str, str]] = {
         [(PYTHON, f"{PYTHON}\n      latency_ms: 100")],
         CROP,
         "slo:",
-        "python steps reserve 100 ms and leave the tasks none of the 100 ms; raise latency_ms of the SLO",
+        "Python steps reserve 100 ms and leave the tasks none of the 100 ms; raise latency_ms of the SLO",
     ),
 }
 
@@ -171,7 +171,7 @@ def test_a_mistake_is_reported_once_with_its_line(
 
 def test_a_graph_with_only_python_steps_is_refused(tmp_path: Path) -> None:
     fake = graph([], {"CROPS": "crop.CROPS"}, steps=[step("crop", {"X": "inputs.X"}, "", outputs={"CROPS": VECTORS})])
-    with pytest.raises(SpecError, match="all tasks are python steps; add a task with variants"):
+    with pytest.raises(SpecError, match="all tasks are Python steps; add a task with variants"):
         written(tmp_path, fake.to_yaml(), "def step(X): ...\n")
 
 

@@ -257,5 +257,5 @@ def test_an_input_that_another_task_makes_is_compared_where_it_is_used(tmp_path:
     (tmp_path / "model.onnx").write_bytes(classifier())
     assert check(text) == [
         f"{line_of(text, 'X: classify.LABEL')}: model.onnx takes 'X' as FP32 [4], but second gets INT64 [1] from"
-        " classify.LABEL; change the model, or convert classify.LABEL in a python step"
+        " classify.LABEL; change the model, or convert classify.LABEL in a Python step"
     ]

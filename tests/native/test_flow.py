@@ -181,7 +181,7 @@ def test_a_condition_on_the_output_of_another_task(bench: Bench) -> None:
 
 
 def step_spec(**more: Any) -> dict[str, Any]:
-    """Front of a task, a python step and another task."""
+    """Front of a task, a Python step and another task."""
     tasks = [
         after("a", "inputs.X"),
         after("s", "a.Y", outputs=("Y", "Z"), mode="items", step=True),

@@ -1,4 +1,4 @@
-"""Tests of variants and Python steps as the python backend calls them, with a fake of its module."""
+"""Tests of variants and Python steps as the Python backend calls them, with a fake of its module."""
 
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ STEP_OUTPUTS = ("B", TOKEN_OUTPUT, ANSWERED_OUTPUT, f"{ANSWER_PREFIX}MID", f"{AN
 
 
 def code(start: Start, folder: Path, source: str = CODE) -> Any:
-    """Loads the model of a python step with output B, in a graph with outputs MID and END."""
+    """Loads the model of a Python step with output B, in a graph with outputs MID and END."""
     (folder / "1").mkdir(parents=True)
     (folder / "1" / STEP_FILE).write_text(source)
     tensors = {name: TensorSpec(name, "INT64", (1,)) for name in ("A", "B", "MID", "END")}

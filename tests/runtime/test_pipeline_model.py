@@ -1,4 +1,4 @@
-"""Tests of pipelines as the python backend calls them, with a fake of its module."""
+"""Tests of pipelines as the Python backend calls them, with a fake of its module."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor

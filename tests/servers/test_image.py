@@ -50,8 +50,8 @@ def test_the_content_of_an_image_is_inspected(docker: Docker, cache: Path) -> No
     ("name", "message"),
     [
         ("absent", "cannot be inspected: Error response from daemon: No such image: absent; run docker pull absent"),
-        ("bare", "no tritonserver with a python backend at /opt/tritonserver"),
-        ("empty", "no tritonserver with a python backend at /opt/tritonserver"),
+        ("bare", "no tritonserver with a Python backend at /opt/tritonserver"),
+        ("empty", "no tritonserver with a Python backend at /opt/tritonserver"),
         ("snakeless", r"has no python3, but models need 3\.10 or later"),
         ("old", r"has Python 3\.8, but models need 3\.10 or later"),
     ],

@@ -110,7 +110,7 @@ def test_a_server_cannot_start_without_both_libraries(machine: Path, built: str)
 
 def test_a_server_without_the_python_backend_is_refused(machine: Path) -> None:
     install(machine / "opt", "onnxruntime")
-    with pytest.raises(MissingDependencyError, match="no python backend"):
+    with pytest.raises(MissingDependencyError, match="no Python backend"):
         find_installation()
 
 

@@ -64,7 +64,7 @@ from jigsaw_triton.graph.draw import tensor_words
     multiple=True,
     metavar="PATH",
     type=click.Path(path_type=Path),
-    help="Take along a file that the models read beside them, such as weights.npy; may be repeated.",
+    help="Add a file that the models read from their folder, such as weights.npy; may be repeated.",
 )
 @options.option(
     "--parameter",

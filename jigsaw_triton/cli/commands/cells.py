@@ -26,7 +26,9 @@ def _hosts(flag: str, help_text: str) -> options.Decorator[Any]:
 
 
 def _only() -> options.Decorator[Any]:
-    return options.option("--cell", "names", metavar="NAME", multiple=True, help="Only this cell; may be repeated.")
+    return options.option(
+        "--cell", "names", metavar="NAME", multiple=True, help="Name of a cell; may be repeated.  [default: all]"
+    )
 
 
 @click.group("cells")
@@ -123,7 +125,7 @@ def deploy(
     """Deploy the cells of a folder, or update those that run, and return once all of them serve.
 
     All cells are planned before the first one starts. Each has a controller, a gateway and a state folder of its own,
-    so that nothing that fails concerns two of them. If requests will be refused during the update of a cell, the
+    so that no failure affects two of them. If requests will be refused during the update of a cell, the
     command asks on a terminal before it goes on. Where the gateways have machines of their own, copy the folder to
     each, and name its cell with --cell.
     """

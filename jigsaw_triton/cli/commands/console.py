@@ -65,7 +65,7 @@ _KILLED = "the console did not answer, and was killed"
     help="Ask for the password in the first line of this file, instead of printing a URL that works once.",
 )
 @options.option(
-    "--host", "hosts", multiple=True, help="Accept this host name of the machine or its proxy. May be repeated."
+    "--host", "hosts", multiple=True, help="Accept this host name of the machine or its proxy; may be repeated."
 )
 @options.option(
     "--behind-proxy",

@@ -38,7 +38,7 @@ _IMAGE = options.option(
 
 @click.group("export")
 def command() -> None:
-    """Write files for other programs: systemd, Compose or Kubernetes, which then start deployments, or Envoy.
+    """Write files for other programs: for systemd, Compose and Kubernetes, which start deployments, and for Envoy.
 
     Nothing is started, and the files contain no secret. GPUs are expected to be real, whatever this machine has, unless
     cluster.yaml or --driver says that they are emulated.
@@ -77,7 +77,7 @@ def command() -> None:
     type=click.Path(path_type=Path),
     help="Path of jigsaw-triton on the machine.  [default: this one]",
 )
-@options.option("--user", default="jigsaw-triton", show_default=True, help="User whom the servers run as.")
+@options.option("--user", default="jigsaw-triton", show_default=True, help="User that runs the servers.")
 @_FILE
 @_OVERWRITE
 def _systemd(
@@ -232,7 +232,9 @@ def _envoy(out: Output, front: Path, out_path: Path | None, overwrite: bool) -> 
     metavar="[NAMESPACE/]NAME",
     help="Gateway of the Gateway API to attach an HTTPRoute and a GRPCRoute to.  [default: no routes]",
 )
-@options.option("--hostname", "hostnames", metavar="NAME", multiple=True, help="Host name of the routes; repeatable.")
+@options.option(
+    "--hostname", "hostnames", metavar="NAME", multiple=True, help="Host name of the routes; may be repeated."
+)
 @options.option(
     "--service-monitor", "monitor", is_flag=True, help="Write a ServiceMonitor for the Prometheus Operator."
 )

@@ -12,7 +12,8 @@ from jigsaw_triton.cli.io.output import Output
 def command(out: Output, state: Path | None) -> None:
     """Stop following the measured load.
 
-    Servers that die are still restarted, and `deploy` and `rollback` still work. The pause outlasts the controller.
+    Servers that die are still restarted, and `deploy` and `rollback` still work. The pause lasts until `resume`, even
+    if the controller restarts meanwhile.
     """
     Deployment(state).pause()
     out.result({"paused": True}, "the measured load causes no change until `jigsaw-triton resume`")

@@ -12,7 +12,7 @@ from jigsaw_triton.cli.io.output import Output
 def command(out: Output, state: Path | None) -> None:
     """Follow the measured load again after `pause`.
 
-    The load of the time before counts no more; a change follows a few seconds of load at the earliest.
+    The controller ignores the load before `resume`, so the first change comes after a few seconds of load.
     """
     Deployment(state).resume()
     out.result({"paused": False}, "the plan follows the measured load again")

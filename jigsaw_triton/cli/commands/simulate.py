@@ -61,9 +61,9 @@ def command(
     """Simulate a deployment over a trace of arrivals.
 
     The controller that `deploy` starts runs on the trace, much faster than real time: it measures the arrivals, plans
-    again, and changes the plan step by step. The servers exist only as numbers. Requests beyond the capacity at which
-    the SLO holds are violations: they would be late or refused. The trace is a CSV file with a column `second` or
-    `t_start_s`, and a column `rps`, `mean_rps` or `requests`.
+    again, and changes the plan step by step. The servers exist only as numbers. Requests that they would answer late or
+    refuse are violations; an event-by-event simulation of each plan finds how many. The trace is a CSV file with a
+    column `second` or `t_start_s`, and a column `rps`, `mean_rps` or `requests`.
     """
     if plot_path is not None:
         check_plot(plot_path)

@@ -122,7 +122,7 @@ def _graphs_view(graphs: Mapping[str, TaskGraph], tables: Mapping[str, ReadTable
     rows = (
         (
             name,
-            f"{len(graph.tasks)} and {len(graph.steps)} python steps" if graph.steps else len(graph.tasks),
+            f"{len(graph.tasks)} and {len(graph.steps)} Python steps" if graph.steps else len(graph.tasks),
             sum(len(task.variants) for task in graph.tasks.values()),
             len(tables[name].table) if name in tables else "none",
             slo_words(graph),

@@ -46,8 +46,8 @@ def deterministic() -> Decorator[Any]:
     return option(
         "--deterministic",
         is_flag=True,
-        help="Let emulated models take the profiled median time, and yield even numbers of rows, instead of drawing "
-        "both.",
+        help="Let emulated models take the profiled median time, and yield even numbers of rows, instead of "
+        "random ones.",
     )
 
 

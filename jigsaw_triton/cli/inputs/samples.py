@@ -13,7 +13,7 @@ from jigsaw_triton.runtime.dtypes import Array, to_numpy
 _RANDOM = re.compile(r"([A-Z0-9]+)\[(.*)\]")
 
 _TEXT = "text:"
-"""Begin of a value that is itself the text of a BYTES tensor."""
+"""Prefix of a value that is itself the text of a BYTES tensor."""
 
 _MOST_VALUES = 2**28
 """Values that random data may have; the memory that they take is a small multiple of 1 GiB."""

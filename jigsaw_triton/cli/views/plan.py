@@ -98,7 +98,7 @@ def _slo(plan: Plan, graph: TaskGraph) -> str:
     tables = deciding_tables(graph) if uses_pairs(plan.features, plan.formulation) else ()
     mean = mean_accuracy(graph, {name: task.mix for name, task in planned.tasks.items()}, tables)
     means = f" ({mean:.3f} on average)" if mean - planned.accuracy >= _NOTABLE else ""
-    steps = f" ({graph.steps_ms:g} of them for python steps)" if graph.steps else ""
+    steps = f" ({graph.steps_ms:g} of them for Python steps)" if graph.steps else ""
     return (
         f"demand {figures(planned.demand_rps)} requests/s, capacity {figures(planned.capacity_rps)}; "
         f"p{slo.percentile:g} latency {figures(planned.latency_ms)} ms{steps}, at most {slo.latency_ms:g}; "

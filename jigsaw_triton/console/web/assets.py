@@ -15,7 +15,7 @@ _TYPES = {".js": "text/javascript", ".map": "application/json", ".woff2": "font/
 """Types of files that the table of the system may lack or name in another way."""
 
 _COMPRESSED = ("text/", "application/json", "image/svg+xml")
-"""Beginnings of the types that compression makes smaller."""
+"""Prefixes of the media types that compression makes smaller."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,7 @@ def absorb_review(state: State, action: a.Solve, event: e.Solved | e.Done | e.Fa
 
 
 def planned_for(state: State, solve: a.Solve) -> State:
-    """Returns the state in which the plan of a solve runs, which took into account what was known at its begin."""
+    """Returns the state for the plan of a solve, which took into account what was known when it began."""
     slow = solve.slow if solve.restored is None else state.slow_planned
     known = solve.lost == state.lost and solve.cordoned == state.cordoned_gpus
     return replace(state, slow_planned=slow, replan="" if known else state.replan)

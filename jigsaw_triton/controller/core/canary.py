@@ -65,7 +65,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """A canary, from the begin of the change to its end.
+    """A canary, from the beginning of the change to its end.
 
     Attributes:
         canary: Share and duration that the user asked for.

@@ -151,18 +151,19 @@ class AgentOrders:
         """Gives an order, and sends the files that are missing. Returns False if it must be given once more.
 
         Raises:
-            AwayError: The agent does not answer, or has to be brought in line before.
+            AwayError: The agent does not answer, or must be brought in line first.
         """
         found = await self._calls.post(path, order)
         if found["stale"]:
             if order["line"] == self._line:
                 self._doubt()
-            raise AwayError("the agent has to be brought in line before", where=f"node {self._node}")
+            raise AwayError("the agent must be brought in line first", where=f"node {self._node}")
         # A node that is lost is brought in line once it is back.
         is_lost = (lambda: False) if order["kind"] == _ALIGNMENT else self._is_lost
         for digest, arrived in found["missing"].items():
             if made is None or digest not in made.contents:
-                raise StateError(f"the file with the SHA-256 {digest} is nowhere", where=f"node {self._node}")
+                message = f"neither the controller nor the node has the file with the SHA-256 {digest}"
+                raise StateError(message, where=f"node {self._node}")
             if digest in self._sending:
                 # Workers that start together often share weights. The order is given once more after this transfer, and
                 # sends the file itself if the transfer has failed.

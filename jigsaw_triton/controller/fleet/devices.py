@@ -9,7 +9,7 @@ from jigsaw_triton.gpus.driver import MigDriver
 from jigsaw_triton.gpus.model import Cluster, GpuId
 
 _MIG = "MIG-"
-"""Begin of the UUID of an instance; that of a whole GPU begins otherwise."""
+"""Prefix of the UUID of a MIG instance; that of a whole GPU has another one."""
 
 
 class Devices:

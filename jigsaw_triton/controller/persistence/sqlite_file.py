@@ -15,13 +15,13 @@ _DAMAGE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, 
 """Primary result codes of a file that is not, or no longer, a journal. SQLITE_ERROR reports a missing table."""
 
 WAL = "-wal"
-"""End of the name of the write-ahead log."""
+"""Suffix of the name of the write-ahead log."""
 
 _LONG_LOG_BYTES = 16 * 2**20
 """Size of the write-ahead log above which `flush_log` copies it into the file. A convention."""
 
 COMPANIONS = (WAL, "-shm")
-"""Ends of the names of the files that SQLite keeps beside its main file."""
+"""Suffixes of the names of the files that SQLite keeps beside its main file."""
 
 NO_OVERWRITING = "PRAGMA secure_delete=OFF"
 """Statement that keeps a build of SQLite from overwriting all that is deleted. Only its owner can read a journal."""

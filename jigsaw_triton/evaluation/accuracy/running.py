@@ -1,4 +1,4 @@
-"""Runs the nodes of a graph over many requests: variants on live tritonservers, python steps in this process."""
+"""Runs the nodes of a graph over many requests: variants on live tritonservers, Python steps in this process."""
 
 import asyncio
 import tempfile
@@ -147,7 +147,7 @@ def gathered(graph: TaskGraph, task: Task, answers: Answers) -> dict[TensorRef, 
 
 
 def stepped(graph: TaskGraph, step: PythonStep, requests: Sequence[Tensors]) -> list[Tensors]:
-    """Runs the code of a python step for each request, and returns its outputs.
+    """Runs the code of a Python step for each request, and returns its outputs.
 
     Raises:
         InputError: The code fails, or answers a request early, so that its graph has no outputs to compare.
@@ -164,7 +164,7 @@ def stepped(graph: TaskGraph, step: PythonStep, requests: Sequence[Tensors]) -> 
             made = code({name: tensors[ref][None] for name, ref in step.inputs.items()})
             if made[ANSWERED_OUTPUT].any():
                 hint = "leave such requests out of the labelled set"
-                raise InputError(f"python step {step.name} answers a request early", where=step.file, hint=hint)
+                raise InputError(f"the Python step {step.name} answers a request early", where=step.file, hint=hint)
             found.append({TensorRef(step.name, name): made[name][0] for name in step.outputs})
     except StepError as error:
         raise InputError(str(error), where=step.file) from error

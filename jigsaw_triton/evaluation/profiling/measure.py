@@ -127,7 +127,7 @@ class Profiler:
             if task.name not in upstream and task.name not in tasks:
                 continue
             if isinstance(task, PythonStep):
-                self._warn(f"python step {task.name} is not run: tasks after it are measured with made-up data")
+                self._warn(f"the Python step {task.name} is not run: tasks after it are measured with made-up data")
                 tensors |= self._made_up(task)
                 continue
             self._calls[task.name] = self._real_calls(task, tensors)

@@ -110,7 +110,7 @@ def simulate(
 
     Tasks pass on whole tensors, as the steps of a pipeline do: for each request, a task starts with all its rows when
     all its dependencies are done, and is done with its last row. Since requests only move downstream, the tasks are
-    simulated one after the other. A python step takes its planned latency.
+    simulated one after the other. A Python step takes its planned latency.
 
     Args:
         graph: Graph to simulate.
@@ -212,7 +212,7 @@ class _Flow:
         )
 
     def run_step(self, step: PythonStep) -> None:
-        """Simulates a python step, whose latency does not depend on the load."""
+        """Simulates a Python step, whose latency does not depend on the load."""
         self.done_s[step.name] = self._ready_s(step) + step.latency_ms / 1000
         for name, rows in step.yields.items():
             self._made[TensorRef(step.name, name)] = self._draw_rows(np.full(len(self._arrivals_s), rows))

@@ -1,4 +1,4 @@
-"""Nodes of a cluster, and how they are dealt to cells."""
+"""Nodes of a cluster, and how they are assigned to cells."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -46,8 +46,8 @@ def kinds_of(
     return {name: tuple(map(kind, gpus)) for name, gpus in nodes.items()}
 
 
-def dealt(hardware: Mapping[str, NodeKind], cells: int) -> tuple[tuple[str, ...], ...]:
-    """Deals nodes to cells, so that each cell gets nearly as many nodes of each kind as any other.
+def assigned(hardware: Mapping[str, NodeKind], cells: int) -> tuple[tuple[str, ...], ...]:
+    """Assigns nodes to cells, so that each cell gets nearly as many nodes of each kind as any other.
 
     Nodes of a kind whose names are neighbours come into one cell. The numbers of nodes of two cells differ by at most
     one. Among cells with as few nodes, the next one goes where the fewest are of its failure domain, and then where the

@@ -1,4 +1,4 @@
-"""Divides a cluster into cells: chooses their number, deals the nodes, divides the demand, and plans each cell.
+"""Divides a cluster into cells: chooses their number, assigns the nodes, divides the demand, and plans each cell.
 
 The whole demand is planned once for one pool. That plan says how large each graph is, what it asks of gateways, and
 what cells cost. Each cell is then planned for its own share on its own nodes; cells with like nodes and shares are
@@ -22,7 +22,7 @@ from jigsaw_triton.errors import InfeasibleError, InputError, JigsawError, Overl
 from jigsaw_triton.gpus.model import NODE
 from jigsaw_triton.planner.cells.gateway import GatewayUse, gateway_use
 from jigsaw_triton.planner.cells.model import Cell, Partition
-from jigsaw_triton.planner.cells.nodes import NodeKind, dealt, kinds_of, matched, moved, nodes_of
+from jigsaw_triton.planner.cells.nodes import NodeKind, assigned, kinds_of, matched, moved, nodes_of
 from jigsaw_triton.planner.cells.subproblem import subproblem
 from jigsaw_triton.planner.cells.validation import partition_violations
 from jigsaw_triton.planner.cells.weights import Weights, graph_sizes, levelled, settled, spread_graphs
@@ -189,7 +189,7 @@ class Cells:
                 where="cells",
                 hint=f"give 1 to {len(self._nodes)}, or list more nodes in cluster.yaml",
             )
-        nodes = dealt(self._hardware, cells)
+        nodes = assigned(self._hardware, cells)
         spread = spread_graphs(self._sizes, cells, self._limits)
         slices = [sum(gpu.compute_slices for name in own for gpu in self._nodes[name]) for own in nodes]
         given, room = settled(self._sizes, spread, slices)

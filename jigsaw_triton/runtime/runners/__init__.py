@@ -1,4 +1,4 @@
-"""Runners, which execute variants inside the python backend; `RunnerSpec.runner` names one of these modules."""
+"""Runners, which execute variants inside the Python backend; `RunnerSpec.runner` names one of these modules."""
 
 import gc
 from collections.abc import Iterator

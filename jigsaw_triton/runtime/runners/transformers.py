@@ -28,10 +28,10 @@ PIPELINE = "pipeline"
 """Parameter with the name of the pipeline."""
 
 _MEDIA = ("image", "audio", "video")
-"""Begins of the names of inputs that are not texts, in pipelines of several inputs."""
+"""Prefixes of the names of inputs that are not texts, in pipelines of several inputs."""
 
 _TRANSLATION = "translation_"
-"""Begin of the names of pipelines that translate: `translation_en_to_de`."""
+"""Prefix of the names of pipelines that translate: `translation_en_to_de`."""
 
 _SPEECH = "text-to-audio"
 """The pipeline of texts whose models may have a feature extractor."""

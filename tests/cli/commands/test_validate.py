@@ -64,7 +64,7 @@ def test_a_python_step_is_checked_drawn_and_planned(run: Run, app: Path) -> None
     (app / "half.py").write_text("def step(MEAN):\n    return {'MEAN': MEAN / 2}\n")
     result = run("validate", app)
     assert result.exit_code == 0
-    assert "1 and 1 python steps" in result.stdout
+    assert "1 and 1 Python steps" in result.stdout
     assert "python half.py, 20 ms" in run("show", app).stdout
     edit(app / "graph.yaml", "  slo:", "  target: ensemble\n  slo:")
     refused = run("validate", app)
@@ -73,7 +73,7 @@ def test_a_python_step_is_checked_drawn_and_planned(run: Run, app: Path) -> None
     edit(app / "graph.yaml", "  target: ensemble\n  slo:", "  slo:")
     plan = run("plan", app, "--gpus", "1xcpu", "--demand", "20")
     assert plan.exit_code == 0
-    assert "ms (20 of them for python steps), at most 100;" in plan.stdout
+    assert "ms (20 of them for Python steps), at most 100;" in plan.stdout
 
 
 WRONG = [

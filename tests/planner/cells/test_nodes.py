@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from jigsaw_triton.gpus.catalog import board
 from jigsaw_triton.gpus.model import Cluster, Gpu, GpuId, Placement
-from jigsaw_triton.planner.cells.nodes import dealt, kinds_of, matched, moved, nodes_of
+from jigsaw_triton.planner.cells.nodes import assigned, kinds_of, matched, moved, nodes_of
 from jigsaw_triton.planner.domain.plan import PlacedModel, PlacedSlice, Plan, PlannedGpu, SolverReport
 
 BOARDS = ("A100-80GB", "H100-80GB", "cpu")
@@ -33,7 +33,7 @@ def test_every_node_is_in_one_cell_and_cells_are_nearly_alike(
 ) -> None:
     kinds = kinds_of(nodes_of(cluster(*nodes)))
     cells = data.draw(st.integers(1, len(nodes)))
-    found = dealt(kinds, cells)
+    found = assigned(kinds, cells)
     assert sorted(name for cell in found for name in cell) == sorted(kinds)
     for kind in {*kinds.values(), None}:
         counts = [sum(kind is None or kinds[name] == kind for name in cell) for cell in found]
@@ -43,7 +43,7 @@ def test_every_node_is_in_one_cell_and_cells_are_nearly_alike(
 
 def test_neighbours_come_into_one_cell() -> None:
     kinds = kinds_of(nodes_of(cluster(*[("cpu",)] * 5)))
-    assert dealt(kinds, 2) == (("n00", "n01", "n02"), ("n03", "n04"))
+    assert assigned(kinds, 2) == (("n00", "n01", "n02"), ("n03", "n04"))
 
 
 def test_nodes_differ_by_boards_and_by_what_others_and_this_plan_have_there() -> None:
@@ -73,6 +73,6 @@ def test_each_failure_domain_is_dealt_to_all_cells() -> None:
     racks = {gpu.id: f"r{number % 2}" for number, gpu in enumerate(made.gpus)}
     kinds = kinds_of(nodes_of(made), domains=racks)
     of = {gpu.node: rack for gpu, rack in racks.items()}
-    found = dealt(kinds, 2)
+    found = assigned(kinds, 2)
     assert [{of[node] for node in cell} for cell in found] == [{"r0", "r1"}, {"r0", "r1"}]
     assert [{kinds[node][0][1] for node in cell} for cell in found] == [{"A100-80GB", "cpu"}, {"A100-80GB", "cpu"}]
