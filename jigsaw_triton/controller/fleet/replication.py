@@ -22,7 +22,7 @@ from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.fleet.wire import Json, Sealed
 from jigsaw_triton.controller.persistence.model_files import names
-from jigsaw_triton.errors import JigsawError, ServerError, error_text
+from jigsaw_triton.errors import JigsawError, ServerError
 from jigsaw_triton.gpus.gateway import StandbyGateway
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph
@@ -239,7 +239,7 @@ class Replication:
                 log.info("the standby gateway: %s", error)
             except Exception as error:
                 # The next attempt may succeed whatever failed, such as a full disk on the other machine.
-                text = error_text(error)
+                text = str(error) if isinstance(error, JigsawError) else f"{type(error).__name__}: {error}"
                 if text != self._failure:
                     log.warning("the standby gateway does not follow", exc_info=error)
                     self._notify(e.Noticed("error", f"the standby gateway does not follow: {text}"))
