@@ -3,6 +3,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Generator, Iterator
+from contextlib import suppress
+from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 
@@ -24,14 +26,36 @@ E2E_SHARE = 0.8
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """Collects without Python's garbage collector, which later passes over the modules and tests that exist by then."""
     gc.disable()
     try:
+        _import_tests(session.config)
         return (yield)
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _import_tests(config: pytest.Config) -> None:
+    """Imports the test files in a worker of pytest-xdist, which begins with its share of them.
+
+    All workers collect all tests, in the same order. In a new checkout each of them would rewrite the assertions of the
+    same files at the same time. So each finds most files rewritten by another one.
+    """
+    worker, count = (os.environ.get(f"PYTEST_XDIST_{name}", "") for name in ("WORKER", "WORKER_COUNT"))
+    if not worker:
+        return
+    files = sorted({file for argument in config.args for file in _test_files(Path(argument.partition("::")[0]))})
+    first = int(worker.removeprefix("gw")) * len(files) // int(count)
+    for file in (*files[first:], *files[:first]):
+        # Pytest imports a file that cannot be imported once more, and reports the error.
+        with suppress(Exception, pytest.skip.Exception):
+            import_module(".".join(file.resolve().relative_to(config.rootpath).with_suffix("").parts))
+
+
+def _test_files(path: Path) -> Iterator[Path]:
+    return path.rglob("test_*.py") if path.is_dir() else iter([path])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
