@@ -21,8 +21,8 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("untimed")
 
-E2E_SHARE = 0.8
-"""Share of the run over which the files that start tritonservers are spread."""
+SHARES = {"e2e": 0.8, "slow": 0.9}
+"""Mark of tests -> share of the run over which the files with such tests are spread."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -59,21 +59,25 @@ def _test_files(path: Path) -> Iterator[Path]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spreads the files that start tritonservers among the others.
+    """Spreads the files that start tritonservers, and those with slow tests, among the others.
 
-    Those tests mostly wait and the others mostly compute, so that workers of pytest-xdist that take files in this order
+    The first mostly wait and the others mostly compute, so that workers of pytest-xdist that take files in this order
     keep the processors busy. The last files are short ones: no worker waits for another at the end.
     """
-    files = [list(tests) for _, tests in groupby(items, key=lambda item: item.path)]
-    e2e = [tests for tests in files if _is_e2e(tests)]
-    others = [tests for tests in files if not _is_e2e(tests)]
-    places = [(E2E_SHARE * number / len(e2e), tests) for number, tests in enumerate(e2e)]
-    places += [(number / len(others), tests) for number, tests in enumerate(others)]
+    kinds: dict[float, list[list[pytest.Item]]] = {}
+    for _, group in groupby(items, key=lambda item: item.path):
+        tests = list(group)
+        kinds.setdefault(_share(tests), []).append(tests)
+    places = [(share * n / len(files), tests) for share, files in kinds.items() for n, tests in enumerate(files)]
     items[:] = [item for _, tests in sorted(places, key=lambda place: place[0]) for item in tests]
 
 
-def _is_e2e(tests: list[pytest.Item]) -> bool:
-    return any(item.get_closest_marker("e2e") for item in tests)
+def _share(tests: list[pytest.Item]) -> float:
+    """Returns the share of the run over which files like that of these tests are spread."""
+    for mark, share in SHARES.items():
+        if any(item.get_closest_marker(mark) for item in tests):
+            return share
+    return 1.0
 
 
 @pytest.fixture(scope="session")

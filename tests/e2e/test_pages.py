@@ -36,7 +36,7 @@ def follow(page: str, folder: Path, system: System) -> str:
         "JIGSAW_SECONDS": "0.2",
         "JIGSAW_INSTANCES": "1",
         "JIGSAW_BATCHES": "1,2",
-        "JIGSAW_SLICES": "1g,2g",
+        "JIGSAW_SLICES": "1g",
         "JIGSAW_DURATION": "1",
     }
     printed = []
