@@ -116,6 +116,7 @@ async def deployed(
     workers: int,
     *,
     extra: str = "",
+    forks: bool = False,
 ) -> AsyncIterator[Running[F]]:
     """Deploys on machines of one board each, and takes everything down at the end.
 
@@ -124,6 +125,7 @@ async def deployed(
         nodes: Names of the machines.
         workers: Workers that the demand needs.
         extra: Further line of the cluster's specification.
+        forks: True if commands may start faster than those of a user, as in a smoke run.
     """
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         folder = Path(path)
@@ -132,7 +134,7 @@ async def deployed(
             system.profile(BOARD, task, "only", 1, 1000 / WORKER_RPS, WORKER_RPS) for task in ("detect", "classify")
         )
         system.read_graph(app, chain(SLO_MS), {"profiles.csv": write_profiles(profiles.rows())})
-        machines, running = make(folder, tuple(nodes)), System(folder / "controller", forks=False)
+        machines, running = make(folder, tuple(nodes)), System(folder / "controller", forks=forks)
         demand_rps = PLANNED_RPS * workers / 2
         cluster = machines.cluster(running, f"{{model: {BOARD}, count: 1}}", extra=extra)
         try:
@@ -165,7 +167,7 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
     # A machine that is lost does not come back, so this is the last fault.
     parts: list[Callable[[Running[Machines], Effort], Awaitable[list[Figure]]]]
     parts = [_controller_lost, _partition, _rolling, _node_lost]
-    async with deployed(Machines, nodes, workers // 2, extra="survive: node") as running:
+    async with deployed(Machines, nodes, workers // 2, extra="survive: node", forks=smoke) as running:
         if smoke:
             figures.append(_deploy(running))
         for part in parts:
@@ -243,7 +245,7 @@ async def _rolling(running: Running[Machines], effort: Effort) -> list[Figure]:
     loop = asyncio.get_running_loop()
 
     def fault() -> None:
-        for machine in running.machines.by_name.values():
+        for machine in effort.some(tuple(running.machines.by_name.values())):
             for command in ("drain", "uncordon"):
                 result = running.system.run("node", command, machine.name)
                 if result.code != 0:

@@ -33,7 +33,7 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
     smoke = effort.time_share < 1
     nodes, workers = (NODES[:2], 4) if smoke else (NODES, WORKERS)
     progress(f"deploying {workers} workers on {len(nodes)} machines, with a standby gateway")
-    async with deployed(_WithStandby, nodes, workers) as running:
+    async with deployed(_WithStandby, nodes, workers, forks=smoke) as running:
         await asyncio.to_thread(_wait_ready, running.system)
         system = running.system
         standby = GatewayPorts(system.http, system.grpc, system.metrics, STANDBY_ADDRESS)

@@ -18,7 +18,7 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
     smoke = effort.time_share < 1
     nodes, workers = (NODES[:1], 2) if smoke else (NODES, WORKERS)
     progress(f"deploying {workers} workers on {len(nodes)} raylets")
-    async with deployed(Raylets, nodes, workers) as running:
+    async with deployed(Raylets, nodes, workers, forks=smoke) as running:
         count = len(running.system.status()["workers"])
         note = f"{count} workers on {len(nodes)} raylets, from the command to the first answer; Ray starts the agents"
         figures = [figure("cluster.deploy_s.ray", running.deploy_s, "s", note, at_most=60)]

@@ -111,7 +111,7 @@ class Result:
 
 async def measure(progress: Progress, effort: Effort) -> list[Figure]:
     """Runs all rounds on one deployment."""
-    count = int(os.environ.get(COUNT_VARIABLE, 0)) or max(2, effort.count(KILLS))
+    count = int(os.environ.get(COUNT_VARIABLE, 0)) or effort.count(KILLS)
     seed = int(os.environ.get(SEED_VARIABLE, 1))
     result = Result()
     async with supervised() as running:

@@ -15,12 +15,16 @@ from benchmarks.profiles.command import run
 from jigsaw_triton.gpus.gateway import GatewayPorts
 
 BUDGET_S = 60.0
+SMALL_GRID = ("--slices", "1g", "--instances", "1", "--batches", "1,2", "--seconds", "0.2")
+"""Sweep of a smoke run, which ends long before its budget."""
+
 DEMAND_RPS = 5
 
 
 def measure(progress: Progress, effort: Effort) -> list[Figure]:
     """Measures the figure."""
     budget_s = effort.seconds(BUDGET_S, least_s=10.0)
+    grid = () if effort.load_share == 1 else SMALL_GRID
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         folder = Path(path)
         (folder / "classifier.onnx").write_bytes(classifier())
@@ -37,7 +41,7 @@ def measure(progress: Progress, effort: Effort) -> list[Figure]:
         try:
             for arguments in (
                 ("add", model, "--task", "classify", "--graph", app),
-                ("profile", app, "--budget", f"{budget_s:g}s"),
+                ("profile", app, "--budget", f"{budget_s:g}s", *grid),
                 ("deploy", app, "--cluster", cluster, "--demand", str(DEMAND_RPS), "--detach"),
             ):
                 progress(f"bring: {arguments[0]}")

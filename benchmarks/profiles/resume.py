@@ -31,7 +31,7 @@ _BEGUN = re.compile(r"measuring ([\w-]+)\.([\w-]+) on (\w+), ([0-9]+) x batch ([
 
 def measure(progress: Progress, effort: Effort) -> list[Figure]:
     """Measures all figures."""
-    kills = max(2, effort.count(KILLS))
+    kills = effort.count(KILLS)
     grid = GRID if effort.load_share == 1 else SMALL_GRID
     rng = random.Random(SEED)
     twice: set[ProfileKey] = set()

@@ -14,7 +14,7 @@ FIGURES = {
     "changes": "controller.update_failed",
     "replans": "controller.replans_2_under_load.mixed",
     "cycle": "controller.cycle_s.block",
-    "kills": "controller.kills_2.lost",
+    "kills": "controller.kills_1.lost",
     "takeover": "controller.gateway_back_s",
     "swap": "controller.swap_s",
     "soak": "controller.soak.descriptors",

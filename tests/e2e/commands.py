@@ -34,6 +34,20 @@ IMPORTED = (
 )
 """Modules that most commands of the tests import."""
 
+_PROGRAM = """\
+#!{python} -IS
+import json, os, socket, sys
+
+ours, theirs = os.pipe()
+request = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]).encode()
+socket.send_fds(socket.socket(fileno={requests}), [request], [theirs, 1, 2])
+os.close(theirs)
+with open(ours) as status:
+    _, code = map(int, status)
+sys.exit(code if code >= 0 else 128 - code)
+"""
+"""Program in place of `jigsaw-triton`. It imports less than a command does."""
+
 _LIBRARY_PATH = "LD_LIBRARY_PATH"
 """Environment variable with folders of libraries, which the linker reads when a program starts, and never again."""
 
@@ -184,6 +198,17 @@ class Commands:
                 raise
         out, err = (text.decode() for text in read.values())
         return Result(code, out, err)
+
+    def write_program(self, path: Path) -> int:
+        """Writes a program that runs the command which its arguments name, in a fork.
+
+        Returns:
+            File descriptor that the program must inherit.
+        """
+        program = _PROGRAM.format(python=sys.executable, requests=self._requests.fileno())
+        path.write_text(program)
+        path.chmod(0o755)
+        return self._requests.fileno()
 
     def close(self) -> int:
         """Ends the process that forks. Returns its exit code."""

@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,19 @@ def test_a_command_has_its_own_arguments_environment_and_outputs(commands: Comma
     assert "--state" in missing.err
     # None of them has changed the process that the next one is a fork of.
     assert commands.run(["--version"], environment, WAIT_LIMIT_S) == version
+
+
+def test_a_program_runs_a_command_in_a_fork(commands: Commands, tmp_path: Path) -> None:
+    requests = commands.write_program(tmp_path / "jigsaw-triton")
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "JIGSAW_STATE": str(tmp_path / "none")}
+    for text, code, out in (
+        ("jigsaw-triton --version | cat", 0, f"jigsaw-triton {__version__}\n"),
+        ("jigsaw-triton status", 4, ""),
+    ):
+        ran = subprocess.run(
+            ["bash", "-c", text], env=environment, pass_fds=[requests], capture_output=True, text=True, check=False
+        )
+        assert (ran.returncode, ran.stdout) == (code, out), ran.stderr
 
 
 def test_a_command_that_takes_too_long_is_killed(commands: Commands, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import DEPLOYED, blocks
+from tests.e2e.commands import commands
 from tests.e2e.system import System
 
 pytestmark = pytest.mark.e2e
@@ -21,10 +22,12 @@ SKELETON = Path(__file__).resolve().parents[2] / "jigsaw_triton" / "cli" / "comm
 
 def follow(page: str, folder: Path, system: System) -> str:
     """Runs the blocks of a page and returns what they print. Blocks with a title are files."""
-    binaries = Path(sys.executable).parent
+    binaries, forks = Path(sys.executable).parent, folder / "forks"
+    forks.mkdir()
+    requests = commands(os.environ).write_program(forks / "jigsaw-triton")
     environment = {
         **os.environ,
-        "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join(map(str, (forks, binaries, os.environ["PATH"]))),
         "JIGSAW_STATE": str(system.state),
         "JIGSAW_HTTP": str(system.http),
         "JIGSAW_GRPC": str(system.grpc),
@@ -33,7 +36,7 @@ def follow(page: str, folder: Path, system: System) -> str:
         "JIGSAW_SECONDS": "0.2",
         "JIGSAW_INSTANCES": "1",
         "JIGSAW_BATCHES": "1,2",
-        "JIGSAW_SLICES": "1g,2g",
+        "JIGSAW_SLICES": "1g",
         "JIGSAW_DURATION": "1",
     }
     printed = []
@@ -45,7 +48,14 @@ def follow(page: str, folder: Path, system: System) -> str:
             continue
         command = [sys.executable, "-c", text] if language == "python" else ["bash", "-euxc", text]
         ran = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
+            command,
+            cwd=folder,
+            env=environment,
+            pass_fds=[requests],
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
         )
         assert ran.returncode == 0, ran.stdout + ran.stderr
         printed.append(ran.stdout)
