@@ -24,6 +24,9 @@ namespace {
 constexpr Time kDrain = 5 * kSecond;
 constexpr int kDrainPollMs = 50;
 
+// Time between two looks at the socket file. Without the file, no gateway can connect.
+constexpr Time kFilePeriod = kSecond;
+
 // Pause after a connection that could not be accepted. Until then, the loop would find the same connection again.
 constexpr Time kAcceptPause = 10 * kMillisecond;
 
@@ -51,6 +54,7 @@ void Listener::listen() {
     throw std::runtime_error("cannot listen at " + path_ + ": the path is longer than " +
                              std::to_string(sizeof at.sun_path - 1) + " bytes; choose a shorter run directory");
   memcpy(at.sun_path, path_.data(), path_.size());
+  socket_.close();
   socket_.open(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (socket_ < 0) throw_errno("cannot create a socket");
   // The library that each server preloads denies all access to other users.
@@ -90,7 +94,21 @@ void Listener::accept_all() {
 
 int Listener::patience_ms() const {
   if (accept_at_ != kNever) return int(kAcceptPause / kMillisecond);
-  return end_ != kNever ? kDrainPollMs : -1;
+  return end_ != kNever ? kDrainPollMs : int(kFilePeriod / kMillisecond);
+}
+
+void Listener::restore_file() {
+  if (now() < look_at_) return;
+  look_at_ = now() + kFilePeriod;
+  if (ServerIdentity::of_socket(path_) != ServerIdentity{}) return;
+  try {
+    listen();
+    wait_for(socket_, EPOLLIN, EPOLL_CTL_ADD);
+    accept_at_ = kNever;
+    log_message(TRITONSERVER_LOG_WARN, "the socket " + path_ + " was removed; it has been made again");
+  } catch (const std::exception&) {
+    // The next look tries again.
+  }
 }
 
 bool Listener::wait_for(int file, uint32_t events, int operation) {
@@ -152,6 +170,7 @@ void Listener::loop() {
       accept_at_ = kNever;
       wait_for(socket_, EPOLLIN, EPOLL_CTL_MOD);
     }
+    if (end_ == kNever) restore_file();
   }
   for (auto& [file, connection] : connections_) connection->abandon();
 }

@@ -57,10 +57,13 @@ class Listener {
   void loop();
   void unmap_regions();
 
+  // Listens again if the socket file has been removed. Another process's file stays.
+  void restore_file();
+
   // Accepts the connections that are there. If too many files are open, or no memory is left, it goes on after a pause.
   void accept_all();
 
-  // Returns the milliseconds for which the loop waits for events; -1 for no limit.
+  // Returns the milliseconds for which the loop waits for events.
   int patience_ms() const;
 
   // Accepts no more connections, and ends those without a call. Removes the socket file, unless it is that of another
@@ -75,6 +78,7 @@ class Listener {
   File event_;               // Event file descriptor that ends the loop.
   Time end_ = kNever;        // End of the loop, once it is known.
   Time accept_at_ = kNever;  // End of a pause in which no connections are accepted.
+  Time look_at_ = 0;         // Time of the next look at the socket file.
   std::unordered_map<int, std::shared_ptr<ServedConnection>> connections_;
   std::mutex mutex_;
   std::condition_variable idle_;

@@ -273,21 +273,27 @@ def test_calls_in_flight_are_answered_when_the_listener_ends(run_dir: Path, monk
         assert busy.closed()
 
 
-def test_a_listener_leaves_the_socket_of_its_successor(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = run_dir / "c.sock"
+def test_a_listener_leaves_the_socket_of_another_process(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, fresh = run_dir / "c.sock", run_dir / "d.sock"
     monkeypatch.setenv("JIGSAW_CALL_SOCKET", str(path))
     triton.start()
-    first = Model(LISTENER)
-    with Client(path) as client:
-        path.unlink()
+    listener = Model(LISTENER)
+    with Client(path) as client, socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(fresh))
+        fresh.rename(path)
         assert client.infer(column(1)).item() == 1
-        second = Model(LISTENER)
-        first.unload()
+        listener.unload()
         assert client.closed()
-    with Client(path) as client:
-        assert client.infer(column(2)).item() == 2
-    second.unload()
-    assert not path.exists()
+        assert path.exists()
+
+
+def test_a_socket_that_is_removed_is_made_again(path: Path, client: Client) -> None:
+    path.unlink()
+    eventually(path.exists)
+    with Client(path) as later:
+        assert later.infer(column(2)).item() == 2
+    assert client.infer(column(1)).item() == 1
+    assert sum("it has been made again" in line for line in triton.state()["logs"]) == 1
 
 
 def test_connections_wait_while_too_many_files_are_open(path: Path, client: Client) -> None:
