@@ -1,7 +1,6 @@
 #include "core/connection.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -72,8 +71,7 @@ void Connection::send() {
 
 void Connection::build_request() {
   const TaskSpec& spec = call.task->spec();
-  send_buffers_.clear();
-  next_send_buffer_ = 0;
+  std::vector<iovec>& buffers = send_buffers_.clear();
   size_t inputs = spec.inputs.size();
   // Bytes and shape of each input for the whole batch.
   std::vector<size_t> sizes(inputs, 0);
@@ -151,7 +149,7 @@ void Connection::build_request() {
   if (join)
     head_.reserve(head_.size() + following);
   else
-    send_buffers_.push_back({head_.data(), head_.size()});
+    buffers.push_back({head_.data(), head_.size()});
   for (size_t i = 0; i < inputs; i++) {
     char* to = placed_inputs[i].size ? region_.data() + placed_inputs[i].offset : nullptr;
     auto add = [&](std::string_view bytes) {
@@ -161,7 +159,7 @@ void Connection::build_request() {
       } else if (join) {
         head_.append(bytes);
       } else if (!bytes.empty()) {
-        send_buffers_.push_back({const_cast<char*>(bytes.data()), bytes.size()});
+        buffers.push_back({const_cast<char*>(bytes.data()), bytes.size()});
       }
     };
     for (const Piece& piece : call.pieces) {
@@ -172,54 +170,36 @@ void Connection::build_request() {
         for (int64_t item = piece.start; item < piece.stop; item++) add(input.entry(item));
     }
   }
-  if (join) send_buffers_.push_back({head_.data(), head_.size()});
+  if (join) buffers.push_back({head_.data(), head_.size()});
 }
 
-bool Connection::flush() {
-  while (next_send_buffer_ < send_buffers_.size()) {
-    msghdr message{};
-    message.msg_iov = &send_buffers_[next_send_buffer_];
-    message.msg_iovlen = std::min<size_t>(send_buffers_.size() - next_send_buffer_, IOV_MAX);
-    ssize_t n = sendmsg(socket_, &message, MSG_NOSIGNAL);
-    if (n < 0) {
-      if (errno == EINTR) continue;
-      if (errno == EAGAIN || errno == EWOULDBLOCK) return false;
-      throw_lost("cannot send", errno, false);
-    }
-    auto left = size_t(n);
-    while (left) {
-      iovec& first = send_buffers_[next_send_buffer_];
-      size_t step = std::min(left, first.iov_len);
-      first.iov_base = static_cast<char*>(first.iov_base) + step;
-      first.iov_len -= step;
-      left -= step;
-      if (!first.iov_len) next_send_buffer_++;
-    }
-  }
-  return true;
+void Connection::flush() {
+  if (int error = send_buffers_.send(socket_)) throw_lost("cannot send", error, false);
 }
 
-bool Connection::resume() {
-  if (sending()) flush();
-  auto to_place = [this](const std::vector<AnswerOutput>& outputs, std::vector<iovec>& places) {
-    place_outputs(outputs, places);
-  };
+bool Connection::receive(const AnswerReader::Place& place, bool executed) {
   while (!reader_.done()) {
-    std::span<iovec> room = reader_.buffers();
-    msghdr message{};
-    message.msg_iov = room.data();
-    message.msg_iovlen = std::min<size_t>(room.size(), IOV_MAX);
+    msghdr message = message_of(reader_.buffers());
     ssize_t n = recvmsg(socket_, &message, 0);
     if (n < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN || errno == EWOULDBLOCK) return false;
       // A Unix socket is reset if its other end closes it before it has read all of the call. This happens if a proxy
       // closes an idle connection at that moment, and such a call was not executed.
-      throw_lost("the connection broke", errno, !sending() && errno != ECONNRESET);
+      throw_lost("the connection broke", errno, executed && errno != ECONNRESET);
     }
-    if (n == 0) throw ConnectionLost("it closed the connection before its answer was complete", !sending());
-    reader_.received(size_t(n), to_place);
+    if (n == 0) throw ConnectionLost("it closed the connection before its answer was complete", executed);
+    reader_.received(size_t(n), place);
   }
+  return true;
+}
+
+bool Connection::resume() {
+  flush();
+  auto to_place = [this](const std::vector<AnswerOutput>& outputs, std::vector<iovec>& places) {
+    place_outputs(outputs, places);
+  };
+  if (!receive(to_place, !sending())) return false;
   // If the server answered before it had read the whole request, it would read the rest as the next request.
   if (sending() || reader_.closes()) close();
   return true;
@@ -231,30 +211,15 @@ Region Connection::register_region(Region region, const std::string& secret) {
   if (socket_ < 0) open();
   region_ = std::move(region);
   head_ = register_request(region_.name(), region_.size(), secret);
-  send_buffers_.assign(1, {head_.data(), head_.size()});
-  next_send_buffer_ = 0;
+  send_buffers_.assign({{head_.data(), head_.size()}});
   reader_.begin(false);
   flush();
   return old;
 }
 
 bool Connection::resume_registration() {
-  if (sending()) flush();
-  while (!reader_.done()) {
-    std::span<iovec> room = reader_.buffers();
-    msghdr message{};
-    message.msg_iov = room.data();
-    message.msg_iovlen = room.size();
-    ssize_t n = recvmsg(socket_, &message, 0);
-    if (n < 0) {
-      if (errno == EINTR) continue;
-      if (errno == EAGAIN || errno == EWOULDBLOCK) return false;
-      throw_lost("the connection broke", errno, false);
-    }
-    if (n == 0) throw ConnectionLost("it closed the connection", false);
-    reader_.received(size_t(n), [](const std::vector<AnswerOutput>&, std::vector<iovec>&) {});
-  }
-  return true;
+  flush();
+  return receive([](const std::vector<AnswerOutput>&, std::vector<iovec>&) {}, false);
 }
 
 Region Connection::retire(const std::string& secret) {

@@ -1,12 +1,11 @@
 // A keep-alive connection to a server, its call, and its region of shared memory.
 #pragma once
 
-#include <sys/uio.h>
-
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "core/buffers.h"
 #include "core/http.h"
 #include "core/job.h"
 #include "core/metrics.h"
@@ -77,7 +76,7 @@ class Connection {
   bool resume();
 
   int socket() const { return socket_; }
-  bool sending() const { return next_send_buffer_ < send_buffers_.size(); }
+  bool sending() const { return !send_buffers_.empty(); }
   bool registered_with_loop = false;
 
   int status() const { return reader_.status(); }
@@ -141,8 +140,12 @@ class Connection {
   // Builds the request of the call in `head_`, `send_buffers_` and the region.
   void build_request();
 
-  // Sends as much as the socket accepts. Returns true if nothing is left.
-  bool flush();
+  // Sends as much as the socket accepts.
+  void flush();
+
+  // Receives what has arrived of an answer. Returns true when it is complete. Throws FormatError, or ConnectionLost
+  // with the value of `executed` unless the call was certainly not executed.
+  bool receive(const AnswerReader::Place& place, bool executed);
 
   // Chooses the memory for the outputs of an answer, in the order of the answer.
   void place_outputs(const std::vector<AnswerOutput>& outputs, std::vector<iovec>& places);
@@ -154,8 +157,7 @@ class Connection {
   Server& server_;
   int socket_ = -1;
   std::string head_;
-  std::vector<iovec> send_buffers_;
-  size_t next_send_buffer_ = 0;
+  Buffers send_buffers_;
   AnswerReader reader_;
   std::vector<Received> received_;
   std::vector<std::vector<int64_t>> tokens_;  // Tokens of each item, by number of the token output.

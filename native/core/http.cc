@@ -12,7 +12,7 @@ namespace {
 constexpr size_t kInitialBufferBytes = 16 * 1024;
 
 void append_span(std::string& out, std::string_view region, const RegionSpan& span) {
-  out += "\"parameters\":{\"shared_memory_region\":\"";
+  out += ",\"parameters\":{\"shared_memory_region\":\"";
   out += region;
   out += "\",\"shared_memory_offset\":";
   append_number(out, int64_t(span.offset));
@@ -43,12 +43,6 @@ std::string_view trimmed(std::string_view value) {
 }
 
 }  // namespace
-
-void append_number(std::string& out, int64_t value) {
-  char text[24];
-  auto [end, error] = std::to_chars(text, text + sizeof text, value);
-  out.append(text, end);
-}
 
 bool equals_ignoring_case(std::string_view name, std::string_view lower) {
   return name.size() == lower.size() &&
@@ -89,22 +83,11 @@ void append_inference(std::string& out, std::string_view model, std::string_view
   size_t total = 0;
   for (const CallInput& input : inputs) {
     if (&input != inputs.data()) body += ',';
-    body += "{\"name\":";
-    append_json(body, input.name);
-    body += ",\"datatype\":\"";
-    body += name_of(input.type);
-    body += "\",\"shape\":[";
-    for (size_t i = 0; i < input.shape.size(); i++) {
-      if (i) body += ',';
-      append_number(body, input.shape[i]);
-    }
-    body += "],";
+    append_tensor(body, input.name, input.type, input.shape);
     if (input.placed) {
       append_span(body, region, *input.placed);
     } else {
-      body += "\"parameters\":{\"binary_data_size\":";
-      append_number(body, int64_t(input.size));
-      body += '}';
+      append_binary_size(body, input.size);
       total += input.size;
     }
     body += '}';
@@ -114,11 +97,10 @@ void append_inference(std::string& out, std::string_view model, std::string_view
     if (&output != outputs.data()) body += ',';
     body += "{\"name\":";
     append_json(body, output.name);
-    body += ',';
     if (output.placed)
       append_span(body, region, *output.placed);
     else
-      body += "\"parameters\":{\"binary_data\":true}";
+      body += ",\"parameters\":{\"binary_data\":true}";
     body += '}';
   }
   body += "]}";
@@ -190,27 +172,16 @@ std::vector<AnswerOutput> parse_answer(std::string_view text) {
   Json json = Json::parse(text);
   std::vector<AnswerOutput> outputs;
   for (const Json& item : json.at("outputs", "answer").array("answer.outputs")) {
-    AnswerOutput output;
-    output.name = item.at("name", "output").string("output.name");
-    output.type = data_type(item.at("datatype", "output").string("output.datatype"));
-    if (output.type == DataType::kInvalid) throw FormatError("output " + output.name + " has an unknown data type");
-    for (const Json& dim : item.at("shape", "output").array("output.shape"))
-      output.shape.push_back(dim.integer("output.shape"));
-    if (output.shape.size() > 32) throw FormatError("output " + output.name + " has too many dimensions");
-    auto count = element_count(output.shape);
-    if (!count) throw FormatError("output " + output.name + " has an impossible shape");
+    AnswerOutput output{parse_tensor(item, "output")};
     const Json* parameters = item.find("parameters");
     const Json* size = parameters ? parameters->find("binary_data_size") : nullptr;
     if (size) {
       int64_t bytes = size->integer("output.binary_data_size");
-      size_t element = element_size(output.type);
       if (bytes < 0 || uint64_t(bytes) > kMaxBodyBytes)
         throw FormatError("output " + output.name + " has an impossible size");
-      if (element && uint64_t(*count) * element != uint64_t(bytes))
-        throw FormatError("output " + output.name + " of shape " + text_of(output.shape) + " has " +
-                          std::to_string(bytes) + " bytes");
       output.size = size_t(bytes);
-    } else if (*count > 0) {
+      check_size(output, output.size, "output");
+    } else if (output.elements > 0) {
       if (item.find("data")) throw FormatError("output " + output.name + " is not in binary form");
       output.placed = true;
     }
@@ -238,13 +209,13 @@ void AnswerReader::begin(bool inference) {
   inference_ = inference;
   state_ = State::kHead;
   head_ = {};
-  filled_ = searched_ = body_start_ = place_ = 0;
+  filled_ = searched_ = body_start_ = 0;
   places_.clear();
   if (buffer_.size() < kInitialBufferBytes) buffer_.resize(kInitialBufferBytes);
 }
 
 std::span<iovec> AnswerReader::buffers() {
-  if (state_ == State::kTensors) return {places_.data() + place_, places_.size() - place_};
+  if (state_ == State::kTensors) return places_.rest();
   if (filled_ == buffer_.size()) buffer_.resize(2 * buffer_.size());
   size_t room = buffer_.size() - filled_;
   // Do not read beyond the end of the answer: other bytes stay in the socket, where the next use of the connection
@@ -290,38 +261,28 @@ void AnswerReader::read_json(const Place& place) {
   if (total != head_.body - head_.json)
     throw FormatError("the tensors of the answer have " + std::to_string(head_.body - head_.json) + " bytes where " +
                       std::to_string(total) + " were announced");
-  places_.clear();
-  place_ = 0;
-  place(outputs, places_);
+  std::vector<iovec>& places = places_.clear();
+  place(outputs, places);
   size_t placed = 0;
-  for (const iovec& at : places_) placed += at.iov_len;
+  for (const iovec& at : places) placed += at.iov_len;
   if (placed != total) throw FormatError("the memory for the tensors has the wrong size");
-  while (place_ < places_.size() && places_[place_].iov_len == 0) place_++;
   state_ = State::kTensors;
+  advance(0);
   const char* from = buffer_.data() + body_start_ + head_.json;
   size_t left = filled_ - body_start_ - head_.json;
   while (left) {
-    iovec& to = places_[place_];
+    iovec& to = places_.rest()[0];
     size_t step = std::min(left, to.iov_len);
     memcpy(to.iov_base, from, step);
     from += step;
     left -= step;
     advance(step);
   }
-  if (place_ == places_.size()) state_ = State::kDone;
 }
 
 void AnswerReader::advance(size_t count) {
-  while (count) {
-    iovec& to = places_[place_];
-    size_t step = std::min(count, to.iov_len);
-    to.iov_base = static_cast<char*>(to.iov_base) + step;
-    to.iov_len -= step;
-    count -= step;
-    if (to.iov_len == 0) place_++;
-  }
-  while (place_ < places_.size() && places_[place_].iov_len == 0) place_++;
-  if (place_ == places_.size()) state_ = State::kDone;
+  places_.skip(count);
+  if (places_.empty()) state_ = State::kDone;
 }
 
 }  // namespace jigsaw

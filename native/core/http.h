@@ -1,15 +1,15 @@
 // Client side of Triton's HTTP inference protocol with its binary tensor extension: builds requests and reads answers.
 #pragma once
 
-#include <sys/uio.h>
-
 #include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/base.h"
+#include "core/buffers.h"
 #include "core/region.h"
+#include "core/tensor_json.h"
 #include "core/trace_context.h"
 
 namespace jigsaw {
@@ -18,9 +18,6 @@ namespace jigsaw {
 inline constexpr size_t kMaxHeadBytes = 64 * 1024;
 inline constexpr size_t kMaxJsonBytes = 16 * 1024 * 1024;
 inline constexpr size_t kMaxBodyBytes = size_t{1} << 40;
-
-// Appends a number in decimal.
-void append_number(std::string& out, int64_t value);
 
 // Returns true if `name` is the lower-case name `lower` in any case.
 bool equals_ignoring_case(std::string_view name, std::string_view lower);
@@ -67,10 +64,7 @@ struct AnswerHead {
 AnswerHead parse_answer_head(std::string_view text);
 
 // Description of an output in an answer.
-struct AnswerOutput {
-  std::string name;
-  DataType type = DataType::kInvalid;
-  Shape shape;
+struct AnswerOutput : TensorHead {
   size_t size = 0;      // Bytes of the output after the JSON.
   bool placed = false;  // True if the values are in shared memory, as requested.
 };
@@ -115,19 +109,18 @@ class AnswerReader {
   // Parses the JSON, and moves the tensor bytes behind it to their memory.
   void read_json(const Place& place);
 
-  // Skips `count` bytes of `places_`.
+  // Skips `count` bytes of the tensors.
   void advance(size_t count);
 
   State state_ = State::kHead;
   bool inference_ = true;
   AnswerHead head_;
   std::vector<char> buffer_;
-  size_t filled_ = 0;          // Bytes in `buffer_` that were received.
-  size_t searched_ = 0;        // Bytes in `buffer_` that were searched for the end of the header.
-  size_t body_start_ = 0;      // Offset of the body in `buffer_`.
-  std::vector<iovec> places_;  // Memory for the tensors.
-  size_t place_ = 0;           // Index of the first one in `places_` that is not filled.
-  iovec single_{};             // The unused part of `buffer_`.
+  size_t filled_ = 0;      // Bytes in `buffer_` that were received.
+  size_t searched_ = 0;    // Bytes in `buffer_` that were searched for the end of the header.
+  size_t body_start_ = 0;  // Offset of the body in `buffer_`.
+  Buffers places_;         // Memory for the tensors.
+  iovec single_{};         // The unused part of `buffer_`.
 };
 
 }  // namespace jigsaw

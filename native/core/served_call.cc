@@ -10,7 +10,6 @@ namespace jigsaw {
 namespace {
 
 constexpr size_t kBufferBytes = 16 * 1024;
-constexpr size_t kMaxDimensions = 32;
 
 // Alignment of the first tensor of a request.
 constexpr size_t kAlignment = alignof(std::max_align_t);
@@ -38,25 +37,14 @@ std::optional<RegionSpan> span_of(const Json* parameters, std::string& region) {
 }
 
 ServedInput parse_input(const Json& item, std::string& region) {
-  ServedInput input;
-  input.name = item.at("name", "input").string("input.name");
-  input.type = data_type(item.at("datatype", "input").string("input.datatype"));
-  if (input.type == DataType::kInvalid) throw FormatError("input " + input.name + " has an unknown data type");
-  for (const Json& dim : item.at("shape", "input").array("input.shape"))
-    input.shape.push_back(dim.integer("input.shape"));
-  if (input.shape.size() > kMaxDimensions) throw FormatError("input " + input.name + " has too many dimensions");
-  auto count = element_count(input.shape);
-  if (!count) throw FormatError("input " + input.name + " has an impossible shape");
+  ServedInput input{parse_tensor(item, "input")};
   const Json* parameters = item.find("parameters");
   input.placed = span_of(parameters, region);
   if (input.placed)
     input.size = input.placed->size;
   else
     input.size = size_of(item.at("parameters", "input").at("binary_data_size", "input.parameters"), "binary_data_size");
-  size_t element = element_size(input.type);
-  if (element && size_t(*count) * element != input.size)
-    throw FormatError("input " + input.name + " of shape " + text_of(input.shape) + " has " +
-                      std::to_string(input.size) + " bytes");
+  check_size(input, input.size, "input");
   return input;
 }
 
@@ -191,20 +179,9 @@ void append_answer(std::string& out, std::span<const AnsweredOutput> outputs) {
   size_t total = 0;
   for (const AnsweredOutput& output : outputs) {
     if (&output != outputs.data()) body += ',';
-    body += "{\"name\":";
-    append_json(body, output.name);
-    body += ",\"datatype\":\"";
-    body += name_of(output.type);
-    body += "\",\"shape\":[";
-    for (size_t i = 0; i < output.shape.size(); i++) {
-      if (i) body += ',';
-      append_number(body, output.shape[i]);
-    }
-    body += ']';
+    append_tensor(body, output.name, output.type, output.shape);
     if (!output.placed) {
-      body += ",\"parameters\":{\"binary_data_size\":";
-      append_number(body, int64_t(output.size));
-      body += '}';
+      append_binary_size(body, output.size);
       total += output.size;
     }
     body += '}';

@@ -26,12 +26,9 @@ struct RequestHead {
 RequestHead parse_request_head(std::string_view text);
 
 // An input of a call that was received. Its bytes follow the JSON, or are in shared memory if `placed` is set.
-struct ServedInput {
-  std::string name;
-  DataType type = DataType::kInvalid;
-  Shape shape;
+struct ServedInput : TensorHead {
   size_t size = 0;
-  std::optional<RegionSpan> placed;
+  std::optional<RegionSpan> placed{};
 };
 
 // An output that a call requests. Its bytes go to shared memory if `placed` is set.

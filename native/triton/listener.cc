@@ -8,7 +8,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cstring>
 #include <stdexcept>
 #include <utility>
@@ -25,8 +24,11 @@ namespace {
 constexpr Time kDrain = 5 * kSecond;
 constexpr int kDrainPollMs = 50;
 
-// Pause after a connection that could not be accepted, because there are too many open files or no memory is left.
-constexpr auto kAcceptPause = std::chrono::milliseconds(10);
+// Time between two looks at the socket file. Without the file, no gateway can connect.
+constexpr Time kFilePeriod = kSecond;
+
+// Pause after a connection that could not be accepted. Until then, the loop would find the same connection again.
+constexpr Time kAcceptPause = 10 * kMillisecond;
 
 [[noreturn]] void throw_errno(const std::string& what) { throw std::runtime_error(what + ": " + strerror(errno)); }
 
@@ -42,18 +44,23 @@ Listener::Listener(TRITONSERVER_Server* server, std::string path, std::string se
   wait_for(socket_, EPOLLIN, EPOLL_CTL_ADD);
   check(TRITONSERVER_ResponseAllocatorNew(&allocator_, InferenceCall::allocate, InferenceCall::free_buffer, nullptr));
   thread_ = std::thread([this] { loop(); });
+  unmapping_thread_ = std::thread([this] { unmap_regions(); });
 }
 
 void Listener::listen() {
   sockaddr_un at{};
   at.sun_family = AF_UNIX;
-  if (path_.size() >= sizeof at.sun_path) throw std::runtime_error("the path of the socket is too long: " + path_);
+  if (path_.size() >= sizeof at.sun_path)
+    throw std::runtime_error("cannot listen at " + path_ + ": the path is longer than " +
+                             std::to_string(sizeof at.sun_path - 1) + " bytes; choose a shorter run directory");
   memcpy(at.sun_path, path_.data(), path_.size());
+  socket_.close();
   socket_.open(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (socket_ < 0) throw_errno("cannot create a socket");
   // The library that each server preloads denies all access to other users.
   if (bind(socket_, reinterpret_cast<sockaddr*>(&at), sizeof at) != 0 || ::listen(socket_, SOMAXCONN) != 0)
     throw_errno("cannot listen at " + path_);
+  identity_ = ServerIdentity::of_socket(path_);
 }
 
 Listener::~Listener() {
@@ -65,24 +72,71 @@ Listener::~Listener() {
     idle_.wait(lock, [this] { return calls_ == 0; });
   }
   connections_.clear();
+  {
+    std::lock_guard lock(mutex_);
+    ended_ = true;
+  }
+  unmap_.notify_one();
+  unmapping_thread_.join();
   log_failure(TRITONSERVER_ResponseAllocatorDelete(allocator_));
 }
 
 void Listener::accept_all() {
   int made;
   while ((made = accept4(socket_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-    connections_[made] = std::make_shared<ServedConnection>(*this, made);
-    wait_for(made, EPOLLIN, EPOLL_CTL_ADD);
+    auto connection = std::make_shared<ServedConnection>(*this, made);
+    if (wait_for(made, EPOLLIN, EPOLL_CTL_ADD)) connections_[made] = std::move(connection);
   }
-  // Without a pause, the loop would spin until the next connection can be accepted.
-  if (errno != EAGAIN) std::this_thread::sleep_for(kAcceptPause);
+  if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) return;
+  wait_for(socket_, 0, EPOLL_CTL_MOD);
+  accept_at_ = now() + kAcceptPause;
 }
 
-void Listener::wait_for(int file, uint32_t events, int operation) {
+int Listener::patience_ms() const {
+  if (accept_at_ != kNever) return int(kAcceptPause / kMillisecond);
+  return end_ != kNever ? kDrainPollMs : int(kFilePeriod / kMillisecond);
+}
+
+void Listener::restore_file() {
+  if (now() < look_at_) return;
+  look_at_ = now() + kFilePeriod;
+  if (ServerIdentity::of_socket(path_) != ServerIdentity{}) return;
+  try {
+    listen();
+    wait_for(socket_, EPOLLIN, EPOLL_CTL_ADD);
+    accept_at_ = kNever;
+    log_message(TRITONSERVER_LOG_WARN, "the socket " + path_ + " was removed; it has been made again");
+  } catch (const std::exception&) {
+    // The next look tries again.
+  }
+}
+
+bool Listener::wait_for(int file, uint32_t events, int operation) {
   epoll_event event{};
   event.events = events;
   event.data.fd = file;
-  epoll_ctl(epoll_, operation, file, &event);
+  return epoll_ctl(epoll_, operation, file, &event) == 0;
+}
+
+void Listener::discard(std::shared_ptr<MappedRegion> region) {
+  if (!region) return;
+  {
+    std::lock_guard lock(mutex_);
+    discarded_.push_back(std::move(region));
+  }
+  unmap_.notify_one();
+}
+
+void Listener::unmap_regions() {
+  pthread_setname_np(pthread_self(), "jigsaw-unmap");
+  std::unique_lock lock(mutex_);
+  while (!ended_ || !discarded_.empty()) {
+    unmap_.wait(lock, [this] { return ended_ || !discarded_.empty(); });
+    std::vector<std::shared_ptr<MappedRegion>> discarded = std::exchange(discarded_, {});
+    lock.unlock();
+    discarded.clear();
+    lock.lock();
+  }
 }
 
 void Listener::call_begins() {
@@ -98,21 +152,25 @@ void Listener::call_ended() {
 void Listener::loop() {
   pthread_setname_np(pthread_self(), "jigsaw-listen");
   std::vector<epoll_event> events(64);
-  Time end = kNever;
-  while (end == kNever || (!connections_.empty() && now() < end)) {
-    int count = epoll_wait(epoll_, events.data(), int(events.size()), end == kNever ? -1 : kDrainPollMs);
+  while (end_ == kNever || (!connections_.empty() && now() < end_)) {
+    int count = epoll_wait(epoll_, events.data(), int(events.size()), patience_ms());
     for (int i = 0; i < count; i++) {
       int file = events[size_t(i)].data.fd;
       if (file == socket_) {
         accept_all();
       } else if (file == event_) {
         stop_listening();
-        end = now() + kDrain;
+        end_ = now() + kDrain;
       } else if (auto found = connections_.find(file); found != connections_.end() && !found->second->on_event()) {
         epoll_ctl(epoll_, EPOLL_CTL_DEL, file, nullptr);
         connections_.erase(found);
       }
     }
+    if (now() >= accept_at_) {
+      accept_at_ = kNever;
+      wait_for(socket_, EPOLLIN, EPOLL_CTL_MOD);
+    }
+    if (end_ == kNever) restore_file();
   }
   for (auto& [file, connection] : connections_) connection->abandon();
 }
@@ -120,7 +178,7 @@ void Listener::loop() {
 void Listener::stop_listening() {
   uint64_t value;
   [[maybe_unused]] ssize_t n = ::read(event_, &value, sizeof value);
-  unlink(path_.c_str());
+  if (ServerIdentity::of_socket(path_) == identity_) unlink(path_.c_str());
   socket_.close();
   std::erase_if(connections_, [](const auto& item) { return item.second->end(); });
 }

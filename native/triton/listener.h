@@ -10,7 +10,10 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <vector>
 
+#include "core/region.h"
+#include "core/worker.h"
 #include "triton/abi.h"
 #include "triton/file.h"
 
@@ -39,29 +42,51 @@ class Listener {
   void call_begins();
   void call_ended();
 
-  // Makes the loop wait for events of a file descriptor. `operation` is that of epoll_ctl. Any thread may call it.
-  void wait_for(int file, uint32_t events, int operation);
+  // Makes the loop wait for events of a file descriptor. `operation` is that of epoll_ctl. Returns false if the kernel
+  // has no memory for that. Any thread may call it.
+  bool wait_for(int file, uint32_t events, int operation);
+
+  // Ends one use of a region; nullptr does nothing. It is unmapped in a thread of its own, because that takes the
+  // kernel a tenth of a second for 512 MiB. Any thread may call it.
+  void discard(std::shared_ptr<MappedRegion> region);
 
  private:
   void listen();
 
-  // Body of the thread.
+  // Bodies of the threads.
   void loop();
+  void unmap_regions();
+
+  // Listens again if the socket file has been removed. Another process's file stays.
+  void restore_file();
+
+  // Accepts the connections that are there. If too many files are open, or no memory is left, it goes on after a pause.
   void accept_all();
 
-  // Accepts no more connections, and ends those without a call.
+  // Returns the milliseconds for which the loop waits for events.
+  int patience_ms() const;
+
+  // Accepts no more connections, and ends those without a call. Removes the socket file, unless it is that of another
+  // process by now.
   void stop_listening();
 
   TRITONSERVER_Server* server_;
   const std::string path_, secret_;
   TRITONSERVER_ResponseAllocator* allocator_ = nullptr;
   File socket_, epoll_;
-  File event_;  // Event file descriptor that ends the loop.
+  ServerIdentity identity_;  // Identity of this process as a server at `path_`.
+  File event_;               // Event file descriptor that ends the loop.
+  Time end_ = kNever;        // End of the loop, once it is known.
+  Time accept_at_ = kNever;  // End of a pause in which no connections are accepted.
+  Time look_at_ = 0;         // Time of the next look at the socket file.
   std::unordered_map<int, std::shared_ptr<ServedConnection>> connections_;
   std::mutex mutex_;
   std::condition_variable idle_;
   size_t calls_ = 0;  // Calls in flight, until their request is released. Guarded by the mutex.
-  std::thread thread_;
+  std::vector<std::shared_ptr<MappedRegion>> discarded_;  // Regions to unmap. Guarded by the mutex.
+  bool ended_ = false;                                    // True if no more regions follow. Guarded by the mutex.
+  std::condition_variable unmap_;
+  std::thread thread_, unmapping_thread_;
 };
 
 }  // namespace jigsaw

@@ -1,11 +1,9 @@
 #include "triton/served_connection.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <new>
 #include <stdexcept>
 #include <string_view>
@@ -20,7 +18,12 @@ namespace {
 constexpr std::string_view kModels = "/v2/models/", kInfer = "/infer";
 constexpr std::string_view kRegions = "/v2/systemsharedmemory/region/";
 
+// Bytes that the listener's thread reads or writes at a connection before the others get their turn.
+constexpr size_t kTurnBytes = size_t{1} << 20;
+
 }  // namespace
+
+ServedConnection::~ServedConnection() { listener_.discard(std::move(region_)); }
 
 bool ServedConnection::on_event() {
   InferenceCall* written = nullptr;
@@ -49,8 +52,8 @@ bool ServedConnection::on_event() {
         break;
       }
       case State::kWriting:
-        goes_on = flush();
-        if (goes_on && next_piece_ == pieces_.size()) {
+        goes_on = pieces_.send(socket_, kTurnBytes) == 0;
+        if (goes_on && pieces_.empty()) {
           written = std::exchange(call_, nullptr);
           listen_for(EPOLLIN);
           read_next();
@@ -70,12 +73,13 @@ bool ServedConnection::on_event() {
 
 bool ServedConnection::read() {
   try {
-    while (!reader_.done()) {
+    for (size_t taken = 0; !reader_.done() && taken < kTurnBytes;) {
       std::span<char> room = reader_.room();
       ssize_t n = recv(socket_, room.data(), room.size(), 0);
       if (n < 0) return errno == EAGAIN || errno == EINTR;
       if (n == 0) return false;
       reader_.received(size_t(n));
+      taken += size_t(n);
     }
   } catch (const FormatError& error) {
     return reject(400, error.what());
@@ -108,9 +112,10 @@ void ServedConnection::handle() {
       std::string name(path.substr(0, path.find('/')));
       if (path.ends_with("/register")) {
         Registration wanted = parse_registration(body.text());
+        listener_.discard(std::move(region_));
         region_ = std::make_shared<MappedRegion>(std::move(name), wanted.key, wanted.size);
       } else {
-        region_.reset();
+        listener_.discard(std::move(region_));
       }
       std::string text;
       append_empty_answer(text);
@@ -165,15 +170,14 @@ bool ServedConnection::answer(InferenceCall* call, std::vector<iovec> pieces) {
   std::lock_guard lock(mutex);
   call_ = nullptr;
   if (state_ == State::kEnded) return false;
-  pieces_ = std::move(pieces);
-  next_piece_ = 0;
-  if (!flush()) {
+  pieces_.assign(std::move(pieces));
+  if (pieces_.send(socket_) != 0) {
     // The listener's thread closes the connection.
     shutdown(socket_, SHUT_RDWR);
     state_ = State::kEnded;
     return false;
   }
-  if (next_piece_ == pieces_.size()) {
+  if (pieces_.empty()) {
     read_next();
     return false;
   }
@@ -190,29 +194,6 @@ void ServedConnection::read_next() {
 }
 
 void ServedConnection::listen_for(uint32_t events) { listener_.wait_for(socket_, events, EPOLL_CTL_MOD); }
-
-bool ServedConnection::flush() {
-  while (next_piece_ < pieces_.size()) {
-    msghdr message{};
-    message.msg_iov = &pieces_[next_piece_];
-    message.msg_iovlen = std::min<size_t>(pieces_.size() - next_piece_, IOV_MAX);
-    ssize_t n = sendmsg(socket_, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (n < 0) {
-      if (errno == EINTR) continue;
-      return errno == EAGAIN;
-    }
-    auto left = size_t(n);
-    while (left) {
-      iovec& first = pieces_[next_piece_];
-      size_t step = std::min(left, first.iov_len);
-      first.iov_base = static_cast<char*>(first.iov_base) + step;
-      first.iov_len -= step;
-      left -= step;
-      if (!first.iov_len) next_piece_++;
-    }
-  }
-  return true;
-}
 
 bool ServedConnection::end() {
   std::lock_guard lock(mutex);

@@ -1,14 +1,13 @@
 // A connection of a gateway to the listener.
 #pragma once
 
-#include <sys/uio.h>
-
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
+#include "core/buffers.h"
 #include "core/region.h"
 #include "core/served_call.h"
 #include "triton/file.h"
@@ -23,6 +22,9 @@ class Listener;
 class ServedConnection : public std::enable_shared_from_this<ServedConnection> {
  public:
   ServedConnection(Listener& listener, int socket) : listener_(listener) { socket_.open(socket); }
+  ~ServedConnection();
+  ServedConnection(const ServedConnection&) = delete;
+  ServedConnection& operator=(const ServedConnection&) = delete;
 
   // Handles events of the socket. Returns false if the connection has ended.
   bool on_event();
@@ -42,7 +44,8 @@ class ServedConnection : public std::enable_shared_from_this<ServedConnection> {
  private:
   enum class State : uint8_t { kReading, kCalling, kWriting, kEnded };
 
-  // Reads until the request is complete or no more bytes are there. Returns false if the connection has ended.
+  // Reads until the request is complete, no more bytes are there, or it is another connection's turn. Returns false if
+  // the connection has ended.
   bool read();
 
   // Answers a request that cannot be read, after which the connection has ended. Returns false.
@@ -53,9 +56,6 @@ class ServedConnection : public std::enable_shared_from_this<ServedConnection> {
   void infer(const std::string& model);
   void refuse(int status, const std::string& message, bool closes);
   void send_text(std::string text);
-
-  // Writes as much as the socket accepts. Returns false if the connection broke. Requires the mutex.
-  bool flush();
 
   // Waits for the next request, or ends the connection if it is to end. Requires the mutex.
   void read_next();
@@ -71,8 +71,7 @@ class ServedConnection : public std::enable_shared_from_this<ServedConnection> {
   std::shared_ptr<MappedRegion> region_;
   InferenceCall* call_ = nullptr;  // Call that is not answered yet, or whose answer is being written.
   std::string text_;               // Answer that belongs to no call.
-  std::vector<iovec> pieces_;      // Rest of the answer that is being written.
-  size_t next_piece_ = 0;
+  Buffers pieces_;                 // Rest of the answer that is being written.
 };
 
 }  // namespace jigsaw

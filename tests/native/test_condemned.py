@@ -101,6 +101,24 @@ def test_a_restarted_worker_gets_the_deadline_of_a_first_call_again(bench: Bench
     assert not bench.condemned()
 
 
+def test_a_server_that_restarts_between_two_calls_gets_the_deadline_of_a_first_call_again(bench: Bench) -> None:
+    """No call fails, so the engine only finds another socket at the address."""
+    bench.route("w", deadline_ms={"1": 100.0})
+    front = bench.engine.front(specs.spec([specs.task(deadline_ms=60_000)]))
+    with Worker(bench.run_dir, "w", double):
+        front.ask({"X": column(1)})
+    # The engine looks for another socket at most once in 50 ms.
+    time.sleep(0.06)
+    with Worker(bench.run_dir, "w", double) as worker:
+        worker.answering.clear()
+        request = front.send({"X": column(2)})
+        worker.wait(1)
+        assert not request.ended(0.3)
+        worker.answering.set()
+        assert request.wait()["Y"].item() == 4
+    assert not bench.condemned()
+
+
 MODEL_ERROR = "Failed to process the request(s) for model instance 'm_0_0', message: "
 
 

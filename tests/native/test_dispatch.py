@@ -1,7 +1,30 @@
 """Dispatch: the worker that gets the next batch, and the batches that a worker runs at the same time."""
 
+import threading
+
 from tests.native import specs
-from tests.native.conftest import Bench, column
+from tests.native.conftest import Bench, column, double
+from tests.native.core import Array
+from tests.native.worker import Call
+from tests.waiting import WAIT_LIMIT_S
+
+
+class Held:
+    """Handler that answers a call when it is released."""
+
+    def __init__(self) -> None:
+        self._released: set[int] = set()
+        self._changed = threading.Condition()
+
+    def __call__(self, call: Call) -> dict[str, Array]:
+        with self._changed:
+            assert self._changed.wait_for(lambda: call.number in self._released, WAIT_LIMIT_S)
+        return double(call)
+
+    def release(self, *calls: Call) -> None:
+        with self._changed:
+            self._released |= {call.number for call in calls}
+            self._changed.notify_all()
 
 
 def test_the_least_busy_worker_gets_the_next_batch(bench: Bench) -> None:
@@ -67,3 +90,70 @@ def test_fronts_share_the_slots_of_a_worker(bench: Bench) -> None:
     for request in requests:
         request.wait()
     assert worker.max_concurrent == 2
+
+
+def test_the_one_of_many_workers_that_becomes_free_gets_the_next_batch(bench: Bench) -> None:
+    held = Held()
+    server = bench.worker("w", held)
+    models = [f"m{n}" for n in range(200)]
+    specs.write_route(bench.run_dir, *(specs.entry("w", model=model, batch=1) for model in models))
+    front = bench.front()
+    requests = front.send_many(len(models), {"X": column(1)})
+    server.wait(len(models))
+    running = {call.model: call for call in server.calls}
+    assert running.keys() == set(models)
+    for model in ("m137", "m0", "m63", "m64", "m199", "m137"):
+        requests.append(front.send({"X": column(1)}))
+        held.release(running[model])
+        server.wait(len(requests))
+        assert server.calls[-1].model == model
+        running[model] = server.calls[-1]
+    held.release(*server.calls)
+    assert all(request.wait()["Y"].item() == 2 for request in requests)
+
+
+def test_a_worker_has_slots_for_each_task_that_shares_it(bench: Bench) -> None:
+    held = Held()
+    server = bench.worker("w", held)
+    few, many = (
+        bench.engine.front(specs.spec([specs.task(name)], outputs={"Y": (f"{name}.Y", specs.ONE)})) for name in "tu"
+    )
+    for name, slots in (("t", 1), ("u", 2)):
+        specs.write_route(bench.run_dir, specs.entry("w", batch=1, slots=slots), name=name)
+    requests = [few.send({"X": column(0)})]
+    server.wait(1)
+    # One call takes all slots that the task `t` has, and leaves one to `u`.
+    requests += [few.send({"X": column(1)}), many.send({"X": column(2)})]
+    server.wait(2)
+    requests.append(many.send({"X": column(3)}))
+    held.release(server.calls[0])
+    server.wait(3)
+    assert [call.inputs["X"].item() for call in server.calls] == [0, 2, 3]
+    held.release(*server.calls)
+    server.wait(4)
+    held.release(*server.calls)
+    assert [request.wait()["Y"].item() for request in requests] == [0, 2, 4, 6]
+
+
+def test_a_new_route_counts_the_calls_in_flight(bench: Bench) -> None:
+    held = Held()
+    server = bench.worker("w", held)
+
+    def route(*models: str) -> None:
+        specs.write_route(bench.run_dir, *(specs.entry("w", model=model, batch=1) for model in models))
+
+    route("a", "b")
+    front = bench.front()
+    requests = front.send_many(2, {"X": column(1)})
+    server.wait(2)
+    route("b", "c", "a")
+    requests.append(front.send({"X": column(1)}))
+    server.wait(3)
+    assert server.calls[2].model == "c"
+    requests.append(front.send({"X": column(1)}))
+    (call,) = (call for call in server.calls if call.model == "a")
+    held.release(call)
+    server.wait(4)
+    assert server.calls[3].model == "a"
+    held.release(*server.calls)
+    assert all(request.wait()["Y"].item() == 2 for request in requests)

@@ -5,6 +5,7 @@ import json
 import mmap
 import os
 import re
+import resource
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -272,6 +273,47 @@ def test_calls_in_flight_are_answered_when_the_listener_ends(run_dir: Path, monk
         assert busy.closed()
 
 
+def test_a_listener_leaves_the_socket_of_another_process(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, fresh = run_dir / "c.sock", run_dir / "d.sock"
+    monkeypatch.setenv("JIGSAW_CALL_SOCKET", str(path))
+    triton.start()
+    listener = Model(LISTENER)
+    with Client(path) as client, socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(fresh))
+        fresh.rename(path)
+        assert client.infer(column(1)).item() == 1
+        listener.unload()
+        assert client.closed()
+        assert path.exists()
+
+
+def test_a_socket_that_is_removed_is_made_again(path: Path, client: Client) -> None:
+    path.unlink()
+    eventually(path.exists)
+    with Client(path) as later:
+        assert later.infer(column(2)).item() == 2
+    assert client.infer(column(1)).item() == 1
+    assert sum("it has been made again" in line for line in triton.state()["logs"]) == 1
+
+
+def test_connections_wait_while_too_many_files_are_open(path: Path, client: Client) -> None:
+    # The first call also opens the files of modules that are imported late.
+    assert client.infer(column(1)).item() == 1
+    with socket.socket(socket.AF_UNIX) as waiting:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            waiting.connect(str(path))
+            # The connections that are open are served meanwhile.
+            for n in range(9):
+                assert client.infer(column(n)).item() == n
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        waiting.settimeout(WAIT_LIMIT_S)
+        waiting.sendall(request(INFER, call(), DATA))
+        assert waiting.recv(12) == b"HTTP/1.1 200"
+
+
 @pytest.fixture
 def region() -> Iterator[mmap.mmap]:
     file = os.open(SHARED_MEMORY / f"jigsaw-test-{os.getpid()}-listener", os.O_RDWR | os.O_CREAT, 0o600)
@@ -360,5 +402,8 @@ def test_a_listener_needs_a_socket(run_dir: Path, monkeypatch: pytest.MonkeyPatc
         Model(LISTENER)
     monkeypatch.setenv("JIGSAW_CALL_SOCKET", str(run_dir / "absent" / "w.sock"))
     with pytest.raises(ServerError, match=r"cannot listen at .*/absent/w.sock: No such file"):
+        Model(LISTENER)
+    monkeypatch.setenv("JIGSAW_CALL_SOCKET", str(run_dir / ("x" * 108)))
+    with pytest.raises(ServerError, match="the path is longer than 107 bytes; choose a shorter run directory"):
         Model(LISTENER)
     assert not triton.leaks()

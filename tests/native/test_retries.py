@@ -176,9 +176,12 @@ def test_a_call_that_did_not_run_goes_to_another_worker(bench: Bench, status: in
     workers = {"a": bench.worker("a", refuse), "b": bench.worker("b", refuse), "c": bench.worker("c")}
     bench.route("a", "b", "c")
     front = bench.engine.front(specs.spec([specs.task(retry=retry)]))
+    began = time.monotonic()
     for n in range(6):
         assert front.ask({"X": column(n)})["Y"].item() == 2 * n
-    assert len(workers["a"].calls) == len(workers["b"].calls) == 1
+    # A worker that refused gets no calls during its backoff, which lasts 100 ms or longer.
+    most = 1 + (time.monotonic() - began) / 0.1
+    assert all(1 <= len(workers[name].calls) <= most for name in "ab")
     assert not (bench.run_dir / "condemned").exists()
 
 

@@ -127,7 +127,7 @@ class Worker:
         self.path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self.path))
-        self._listener.listen(64)
+        self._listener.listen(512)
         self._spawn(self._accept)
         return self
 
