@@ -235,7 +235,7 @@ def _answers(workers: Mapping[str, Worker], entry: RouteEntry) -> object:
     return next(model.answers for model in (*worker.models, *worker.standby) if model.name == entry.model)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None)
 @given(
     earlier=st.none() | bundles(0),
     before=bundles(1),
@@ -260,7 +260,7 @@ def test_a_transition_can_be_rolled_back_from_any_stage_before_the_switch(
     assert reached(switched(actual, running, frozenset()), before)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None)
 @given(before=bundles(1), target=bundles(2), third=bundles(3), stop=st.integers(0, 12))
 def test_another_plan_can_be_carried_out_from_any_stage_before_the_switch(
     before: Bundle, target: Bundle, third: Bundle, stop: int
@@ -273,7 +273,7 @@ def test_another_plan_can_be_carried_out_from_any_stage_before_the_switch(
     assert reached(run(actual, stages_to(actual, running, generation(third))), third)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None)
 @given(before=bundles(1, targets=["graph"]), target=bundles(2, targets=["graph"]))
 def test_requests_end_before_the_last_worker_that_can_answer_them_leaves_the_routes(
     before: Bundle, target: Bundle
