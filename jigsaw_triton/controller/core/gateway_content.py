@@ -33,7 +33,7 @@ def obstructive(actual: Actual, running: Generation | None, target: Generation) 
     stay = task_names(target.bundle)
     tasks = [name for name in lingering(actual, running)[1] if name not in stay]
     later = {name for name in tasks if generation_of(name) > number and graph_of(name) in serving}
-    alone = {name for name in tasks if generation_of(name) < number and not _is_handed_over(actual, running, name)}
+    alone = {name for name in tasks if generation_of(name) < number and not _is_handed_over(actual, name)}
     return tuple(name for name in tasks if name in later | alone)
 
 
@@ -50,7 +50,7 @@ def followed(actual: Actual, running: Generation | None, routes: Routes) -> Rout
     number, found = running.bundle.generation, dict(routes)
     for name in lingering(actual, running)[1]:
         like = f"{without_generation(name)}.g{number}"
-        if like in routes and generation_of(name) < number and _is_handed_over(actual, running, name):
+        if like in routes and generation_of(name) < number and _is_handed_over(actual, name):
             found[name] = routes[like]
     return found
 
@@ -60,10 +60,13 @@ def without_generation(name: str) -> str:
     return name.rpartition(".g")[0]
 
 
-def _is_handed_over(actual: Actual, running: Generation, name: str) -> bool:
-    """Returns True if workers of the running generation answer the requests in the queue of an earlier one's route."""
+def _is_handed_over(actual: Actual, name: str) -> bool:
+    """Returns True if workers of later generations answer the requests in the queue of an earlier one's route.
+
+    During a change, these may be workers of the target alone, without any of the running generation.
+    """
     route = actual.routes[name]
-    return not route or any(running.bundle.generation in entry.generations for entry in route)
+    return all(entry.generations and generation_of(name) not in entry.generations for entry in route)
 
 
 def missing(actual: Actual, graphs: Iterable[CompiledGraph]) -> tuple[tuple[ModelFolder, ...], Routes]:

@@ -64,6 +64,20 @@ def switched(actual: Actual, running: Generation, serving: frozenset[str]) -> Ac
     ),
     standby=frozenset({"app"}),
 )
+# After the first step only models of the target answer, and the next step restarts the worker that has one of them.
+# Queues of the earlier generation must leave that worker, too.
+@example(
+    earlier=bundle(0, [worker("0/1g@0", ("t0", "a"), ("t1", "a")), worker("1/1g@0", ("t0", "a"))]),
+    before=bundle(1, [worker("0/1g@0", ("t0", "a"), ("t1", "a")), worker("1/1g@0", ("t0", "a"))]),
+    target=bundle(
+        2,
+        [
+            worker("0/1g@0", ("t1", "a"), generation=2),
+            replace(worker("1/1g@0", ("t0", "a")), name="n-1-1g-0-p1", process=1),
+        ],
+    ),
+    standby=frozenset(),
+)
 def test_any_transition_reaches_its_target_and_keeps_the_invariants(
     earlier: Bundle | None, before: Bundle, target: Bundle, standby: frozenset[str]
 ) -> None:
