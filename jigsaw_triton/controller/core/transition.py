@@ -19,6 +19,7 @@ from jigsaw_triton.controller.core.counterparts import in_other_chains
 from jigsaw_triton.controller.core.gateway_content import (
     by_kind,
     followed,
+    followers,
     gateway_names,
     handed_over,
     lingering,
@@ -100,6 +101,7 @@ class _Change:
         self._running, self._target, self._canary = running, target, canary
         self._lost = lost
         self._wanted = by_place(target.bundle.workers.values())
+        self._followers = followers(actual, running)
         self._stages = StageList(actual, lost)
         self._switched = False
         self._moment = at_last({})
@@ -259,7 +261,7 @@ class _Change:
 
     def _interim(self, leaving: Collection[Served] = ()) -> Routes:
         routes = interim_routes(self._stages.answering, self._running, self._target, self._moment, leaving)
-        return followed(self._actual, self._running, routes)
+        return followed(self._actual, self._running, routes, self._followers)
 
     def _joining(self) -> set[str]:
         """Returns the graphs for which the new generation answers requests although it lacks the running chains."""
