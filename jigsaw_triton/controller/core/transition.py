@@ -351,10 +351,11 @@ class _Change:
         Stale routes are those of generations before the running one.
         """
         bundle = self._target.bundle
-        own = {task.name: task.route for graph in bundle.graphs.values() for task in graph.tasks}
         ended = tuple(name for name in lingering(self._actual, self._running)[1] if name not in task_names(bundle))
         self._stages.add("set the new routes", (*_unload(ended), *self._loads_gateway(bundle.graphs.values())))
-        # A task that has a route already may still have one of an interrupted change.
+        # A task that has a route already may still have one of an interrupted change. That may have taken chains apart.
+        tasks = [task for graph in bundle.graphs.values() for task in graph.every_task.values()]
+        own = {task.name: task.route for task in tasks if task.name in self._actual.routes}
         self._stages.route("restore the routes", own)
 
     def _loads_gateway(self, graphs: Iterable[CompiledGraph]) -> tuple[a.Action, ...]:

@@ -273,6 +273,14 @@ def _answers(workers: Mapping[str, Worker], entry: RouteEntry) -> object:
     stop=st.integers(0, 30),
     standby=st.sampled_from([frozenset[str](), frozenset({"app"})]),
 )
+# The change has taken chains apart and all workers of the single tasks off the routes, in whose queues requests wait.
+@example(
+    earlier=None,
+    before=chained(bundle(1, [worker(at, ("t0", "a"), ("t1", "a")) for at in ("0/1gx2@0", "1/1gx2@0")])),
+    target=chained(bundle(2, [worker(at, ("t0", "a"), ("t1", "a")) for at in ("0/1g@0", "1/1g@0")])),
+    stop=4,
+    standby=frozenset(),
+)
 def test_a_transition_can_be_rolled_back_from_any_stage_before_the_switch(
     earlier: Bundle | None, before: Bundle, target: Bundle, stop: int, standby: frozenset[str]
 ) -> None:
