@@ -27,7 +27,7 @@ class ControlledDeployment(ObservedDeployment):
     def __init__(self, state: "PathLike | None" = None, options: ProcessOptions = DEFAULTS) -> None:
         super().__init__(state)
         self._options = options
-        self._started_controller = False
+        self._owns_controller = False
 
     def down(self, *, missing_ok: bool = False, reporter: Reporter = LOG) -> None:
         """Stops the gateway and the workers, and destroys their MIG instances. Logs and events are kept.
@@ -144,7 +144,7 @@ class ControlledDeployment(ObservedDeployment):
             JigsawError: The controller did not start.
         """
         controller.start(self.paths, self._supervisor_pid, self._options, report)
-        self._started_controller = True
+        self._owns_controller = True
 
     def _check_options(self, status: Mapping[str, Any]) -> None:
         """Checks that a controller that runs has the options of this object.
@@ -169,8 +169,8 @@ class ControlledDeployment(ObservedDeployment):
         return int(status["controller"]["supervisor"]) if status is not None else None
 
     def end_started(self, reporter: Reporter) -> None:
-        """Ends the controller if this object started it."""
-        if self._started_controller:
+        """Ends the controller if it belongs to this object, which started it or made the first deployment with it."""
+        if self._owns_controller:
             self._end(reporter.note)
 
     def _serves(self) -> bool:

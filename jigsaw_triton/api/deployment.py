@@ -9,9 +9,10 @@ from jigsaw_triton.api import controller
 from jigsaw_triton.api.observed import running_plan
 from jigsaw_triton.api.operated import OperatedDeployment, note_interruption
 from jigsaw_triton.api.reporting import LOG, PYTHON, Reporter, Wording
+from jigsaw_triton.console.client import ControllerGoneError, ControllerHungError
 from jigsaw_triton.console.options import process_options
 from jigsaw_triton.controller.core.settings import CANARY_S
-from jigsaw_triton.errors import InputError, JigsawError
+from jigsaw_triton.errors import InputError, JigsawError, StateError
 from jigsaw_triton.logs import LogFormat
 from jigsaw_triton.sizes import readable
 
@@ -365,7 +366,7 @@ class Deployment(OperatedDeployment):
             size = _size_bytes(rollout)
             if size >= _NOTED_BYTES:
                 reporter.note(f"the controller copies the model files, {readable(size)}, if they have changed")
-            self.client.deploy(rollout.request.to_json(), size / _COPIED_BYTES_S)
+            self._ask(rollout, size)
             served, self._request = self._request, None if rollout.request.changes_membership else rollout.request
             if wait:
                 try:
@@ -379,6 +380,16 @@ class Deployment(OperatedDeployment):
             else:
                 note_interruption(error, reporter)
             raise
+
+    def _ask(self, rollout: "Rollout", size_bytes: int) -> None:
+        """Has the controller accept a rollout, whose files have a size. A first deployment then owns the controller."""
+        try:
+            self.client.deploy(rollout.request.to_json(), size_bytes / _COPIED_BYTES_S)
+        except StateError as error:
+            # Another process deploys with this controller, or takes it down, unless the controller itself failed.
+            self._owns_controller &= isinstance(error, (ControllerGoneError, ControllerHungError))
+            raise
+        self._owns_controller |= rollout.before is None
 
 
 def _size_bytes(rollout: "Rollout") -> int:

@@ -8,8 +8,9 @@ import errno
 import filecmp
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,6 +18,7 @@ from uuid import uuid4
 from jigsaw_triton.compiler.bundle import Artifact, Bundle, CompiledGraph, ModelFolder, Place, RouteEntry, Worker
 from jigsaw_triton.compiler.route import route_json
 from jigsaw_triton.errors import InputError
+from jigsaw_triton.file_copy import clone_file, copy_file
 from jigsaw_triton.file_digest import sha256_of
 
 MANIFEST_FILE = "bundle.json"
@@ -39,11 +41,15 @@ class Identities:
     """Computes the SHA-256 of files. A file is read again only if its size or times have changed.
 
     The copy of a deployed file is not read: a relative path is its name, which is the SHA-256.
+
+    Args:
+        check: Function that is called again and again while a file is read. It may raise an error, which ends the call.
     """
 
-    __slots__ = ("_known",)
+    __slots__ = ("_check", "_known")
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
+        self._check = check
         self._known: dict[tuple[Path, int, int, int], str] = {}
 
     def __call__(self, path: Path) -> str:
@@ -58,7 +64,7 @@ class Identities:
             status = path.stat()
             key = (path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             if key not in self._known:
-                self._known[key] = sha256_of(path)
+                self._known[key] = sha256_of(path, self._check)
             return self._known[key]
 
 
@@ -131,6 +137,9 @@ def write_route_file(run_dir: Path, name: str, content: bytes) -> Path:
 def write_bundle(bundle: Bundle, out: Path) -> None:
     """Writes a whole bundle: `workers/<worker>/<model>`, `gateway/<model>`, `routes/<name>.json`, `bundle.json`.
 
+    It has copies of the artifacts, so that it stays the same if their sources change. Models with the same artifact are
+    hard links to one copy if the file system allows it.
+
     Args:
         bundle: Bundle to write.
         out: Folder that is missing or empty, or that holds an earlier bundle, which is replaced.
@@ -142,14 +151,16 @@ def write_bundle(bundle: Bundle, out: Path) -> None:
         if out.exists() and not (out / MANIFEST_FILE).is_file() and any(out.iterdir()):
             raise InputError("the folder holds something else", where=str(out), hint="choose a new or an empty folder")
         out.parent.mkdir(parents=True, exist_ok=True)
-        with _fresh(out.parent) as fresh:
+        with _fresh(out.parent) as fresh, _fresh(out.parent) as copies:
             fresh.mkdir()
+            copies.mkdir()
+            known: dict[Path, Artifact] = {}
             for worker in bundle.workers.values():
                 for model in worker.models:
-                    write_model(model.folder, fresh / "workers" / worker.name)
+                    write_model(_of_copies(model.folder, copies, known), fresh / "workers" / worker.name)
             for graph in bundle.graphs.values():
                 for folder in (*graph.models, graph.front):
-                    write_model(folder, fresh / "gateway")
+                    write_model(_of_copies(folder, copies, known), fresh / "gateway")
                 for task in graph.tasks:
                     write_route(fresh, task.name, task.route)
             (fresh / MANIFEST_FILE).write_text(json.dumps(manifest(bundle), indent=2) + "\n", encoding="utf-8")
@@ -217,12 +228,38 @@ def _fill(target: Path, folder: ModelFolder, copies: Path) -> None:
 
 def _bring(source: Path, path: Path) -> None:
     """Creates a hard link, or a copy if the file system does not allow a link."""
-    with _explained(source, "read"), source.open("rb"):
-        real = source.resolve()
+    real = _readable(source)
     try:
         path.hardlink_to(real)
     except OSError:
-        shutil.copyfile(real, path)
+        copy_file(real, path)
+
+
+def _of_copies(folder: ModelFolder, copies: Path, known: dict[Path, Artifact]) -> ModelFolder:
+    """Returns a model folder whose artifacts are copies of the original ones.
+
+    Args:
+        folder: Model folder.
+        copies: Folder of the copies.
+        known: Source of an artifact -> its copy. Copies that are missing are made.
+    """
+    files = dict(folder.files)
+    for name, content in folder.files.items():
+        if not isinstance(content, Artifact):
+            continue
+        if content.source not in known:
+            source, copy = _readable(content.source), copies / str(len(known))
+            if not clone_file(source, copy):
+                copy_file(source, copy)
+            known[content.source] = Artifact(copy)
+        files[name] = known[content.source]
+    return replace(folder, files=files)
+
+
+def _readable(source: Path) -> Path:
+    """Returns the path of an artifact without symbolic links, once it could be opened."""
+    with _explained(source, "read"), source.open("rb"):
+        return source.resolve()
 
 
 def _holds(target: Path, folder: ModelFolder, copies: Path) -> bool:

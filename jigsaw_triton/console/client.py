@@ -12,6 +12,11 @@ from jigsaw_triton.errors import InputError, JigsawError, StateError
 
 _ERRORS: Mapping[int, type[JigsawError]] = {2: InputError, 4: StateError}
 
+_GONE_HINT = (
+    "`jigsaw-triton status` waits for a controller that is being restarted, and shows what serves. Then repeat the "
+    "command if its change is missing"
+)
+
 
 class ControllerGoneError(StateError):
     """No controller answers at the socket."""
@@ -110,8 +115,10 @@ class ControllerClient:
         self._call("POST", "/down")
 
     def _call(self, method: str, path: str, body: str | None = None, *, extra_s: float = 0.0) -> dict[str, Any]:
-        connection = _UnixConnection(self._path, self._timeout_s + extra_s)
+        connection, reached = _UnixConnection(self._path, self._timeout_s + extra_s), False
         try:
+            connection.connect()
+            reached = True
             connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
             response = connection.getresponse()
             text = response.read()
@@ -119,9 +126,8 @@ class ControllerClient:
             # The kernel blocks connections if the controller does not accept those before them.
             raise hung(self._path) from error
         except (OSError, http.client.HTTPException) as error:
-            raise ControllerGoneError(
-                "no controller is running here", where=str(self._path), hint="start one with `jigsaw-triton deploy`"
-            ) from error
+            message = "the controller ended before it answered" if reached else "no controller is running here"
+            raise ControllerGoneError(message, where=str(self._path), hint=_GONE_HINT) from error
         finally:
             connection.close()
         try:

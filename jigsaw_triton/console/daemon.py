@@ -165,6 +165,8 @@ async def _serve(
         except ReplacedError as error:
             await _give_way(controller, fleet, journal, error)
         finally:
+            # A deploy that has not been taken on may still copy model files, for which this process would wait.
+            fleet.files.stop()
             await end_tasks(*tasks)
             await server.stop()
         if last.phase is not Phase.STOPPED and last.wanted is not None:

@@ -173,6 +173,21 @@ def test_graphs_that_others_may_be_joining_are_not_taken_down(
     assert fake.running
 
 
+def test_of_two_first_deploys_the_one_that_is_refused_leaves_the_controller_to_the_other(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = controllers.FakeController().install(monkeypatch)
+    fake.refusing = True
+    with pytest.raises(StateError, match="another deploy is under way"):
+        jt.deploy(app, gpus="2xcpu", state=tmp_path / "state")
+    assert (fake.starts, fake.running) == (1, True)
+    # The other one ends it if its deploy fails, although it has not started it.
+    fake.refusing, fake.state, fake.error = False, "idle", "no room"
+    with pytest.raises(JigsawError, match="no room"):
+        jt.deploy(app, gpus="2xcpu", state=tmp_path / "state")
+    assert (fake.starts, fake.running) == (1, False)
+
+
 def test_an_update_goes_on_from_the_last_change_that_took_effect(
     app: Path, named: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,27 @@ def test_a_bundle_has_models_routes_and_a_manifest(tmp_path: Path) -> None:
     worker = manifest["workers"]["n-0-1g-1"]
     assert (worker["node"], worker["gpu"], worker["slice"], worker["start"]) == ("n", 0, "1g", 1)
     assert worker["models"]["fan_out.classify.v0.g3"]["batch"] == 4
+
+
+def test_a_bundle_has_copies_of_artifacts_each_content_once(tmp_path: Path, weights: Path) -> None:
+    link = weights.with_name("link.onnx")
+    link.symlink_to(weights)
+    made = compiled(fan_out())
+    workers = {
+        name: replace(worker, models=tuple(replace(m, folder=folder(link)) for m in worker.models))
+        for name, worker in made.workers.items()
+    }
+    store.write_bundle(replace(made, workers=workers), tmp_path / "out")
+    with weights.open("r+b") as file:
+        file.write(b"changed")
+    first, second = (tmp_path / "out").glob("workers/*/m.g1/1/model.onnx")
+    assert first.read_bytes() == b"weights" and not first.is_symlink()
+    assert first.samefile(second)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "user"]
+    weights.unlink()
+    with pytest.raises(InputError, match=r"link\.onnx: the file or folder cannot be read \(No such file"):
+        store.write_bundle(replace(made, workers=workers), tmp_path / "out")
+    assert first.read_bytes() == b"weights"
 
 
 def test_a_bundle_of_one_task_fronts_and_steps(tmp_path: Path) -> None:

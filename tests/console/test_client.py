@@ -9,7 +9,9 @@ from tests.fakes.raw_server import answering
 
 
 def test_a_missing_socket_means_no_controller(run_dir: Path) -> None:
-    with pytest.raises(ControllerGoneError, match="no controller is running here") as caught:
+    with pytest.raises(
+        ControllerGoneError, match=r"no controller is running here; `jigsaw-triton status` waits"
+    ) as caught:
         ControllerClient(run_dir / "controller.sock").status()
     assert caught.value.exit_code == 4
     assert caught.value.where == str(run_dir / "controller.sock")
@@ -29,7 +31,7 @@ def test_a_controller_that_ends_during_its_answer_is_gone(run_dir: Path, answer:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
-        with answering(listener, answer), pytest.raises(ControllerGoneError):
+        with answering(listener, answer), pytest.raises(ControllerGoneError, match="ended before it answered; `jig"):
             ControllerClient(path).status()
 
 

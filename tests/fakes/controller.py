@@ -125,6 +125,7 @@ class FakeController:
     def deploy(self, request: Mapping[str, Any], copying_s: float = 0.0) -> None:
         self._check_free()
         self.requests.append(request)
+        self.state = "ready" if self.state == "idle" else self.state
         self._reported = False
 
     def events(self, after: int = 0, wait_s: float = 0.0) -> dict[str, Any]:

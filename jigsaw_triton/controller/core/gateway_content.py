@@ -33,26 +33,33 @@ def obstructive(actual: Actual, running: Generation | None, target: Generation) 
     stay = task_names(target.bundle)
     tasks = [name for name in lingering(actual, running)[1] if name not in stay]
     later = {name for name in tasks if generation_of(name) > number and graph_of(name) in serving}
-    alone = {name for name in tasks if generation_of(name) < number and not _is_handed_over(actual, running, name)}
+    alone = {name for name in tasks if generation_of(name) < number and not _is_handed_over(actual, name)}
     return tuple(name for name in tasks if name in later | alone)
 
 
-def followed(actual: Actual, running: Generation | None, routes: Routes) -> Routes:
-    """Returns routes with those of earlier generations that have been handed over: they lead where the running ones do.
+def followers(actual: Actual, running: Generation | None) -> tuple[str, ...]:
+    """Returns the routes of earlier generations that have been handed over: they lead where the running ones do."""
+    if running is None:
+        return ()
+    number = running.bundle.generation
+    earlier = (name for name in lingering(actual, running)[1] if generation_of(name) < number)
+    return tuple(name for name in earlier if _is_handed_over(actual, name))
+
+
+def followed(actual: Actual, running: Generation | None, routes: Routes, names: Iterable[str]) -> Routes:
+    """Returns routes with those that follow them.
 
     Args:
         actual: Servers, models and routes that exist now.
         running: Generation that serves; None if none does.
         routes: Routes of the running generation to set.
+        names: Names of the routes that follow, as `followers` returned them when the change began.
     """
     if running is None:
         return routes
-    number, found = running.bundle.generation, dict(routes)
-    for name in lingering(actual, running)[1]:
-        like = f"{without_generation(name)}.g{number}"
-        if like in routes and generation_of(name) < number and _is_handed_over(actual, running, name):
-            found[name] = routes[like]
-    return found
+    likes = {name: f"{without_generation(name)}.g{running.bundle.generation}" for name in names}
+    following = {name: routes[like] for name, like in likes.items() if name in actual.routes and like in routes}
+    return routes | following
 
 
 def without_generation(name: str) -> str:
@@ -60,10 +67,13 @@ def without_generation(name: str) -> str:
     return name.rpartition(".g")[0]
 
 
-def _is_handed_over(actual: Actual, running: Generation, name: str) -> bool:
-    """Returns True if workers of the running generation answer the requests in the queue of an earlier one's route."""
-    route = actual.routes[name]
-    return not route or any(running.bundle.generation in entry.generations for entry in route)
+def _is_handed_over(actual: Actual, name: str) -> bool:
+    """Returns True if workers of later generations answer the requests in the queue of an earlier one's route.
+
+    After a change that was broken off, these may be workers of the generation that failed.
+    """
+    bound = {number for entry in actual.routes[name] for number in entry.generations}
+    return not actual.routes[name] or (bool(bound) and generation_of(name) not in bound)
 
 
 def missing(actual: Actual, graphs: Iterable[CompiledGraph]) -> tuple[tuple[ModelFolder, ...], Routes]:

@@ -19,6 +19,7 @@ from jigsaw_triton.controller.core.counterparts import in_other_chains
 from jigsaw_triton.controller.core.gateway_content import (
     by_kind,
     followed,
+    followers,
     gateway_names,
     handed_over,
     lingering,
@@ -100,6 +101,7 @@ class _Change:
         self._running, self._target, self._canary = running, target, canary
         self._lost = lost
         self._wanted = by_place(target.bundle.workers.values())
+        self._followers = followers(actual, running)
         self._stages = StageList(actual, lost)
         self._switched = False
         self._moment = at_last({})
@@ -259,7 +261,7 @@ class _Change:
 
     def _interim(self, leaving: Collection[Served] = ()) -> Routes:
         routes = interim_routes(self._stages.answering, self._running, self._target, self._moment, leaving)
-        return followed(self._actual, self._running, routes)
+        return followed(self._actual, self._running, routes, self._followers)
 
     def _joining(self) -> set[str]:
         """Returns the graphs for which the new generation answers requests although it lacks the running chains."""
@@ -349,10 +351,11 @@ class _Change:
         Stale routes are those of generations before the running one.
         """
         bundle = self._target.bundle
-        own = {task.name: task.route for graph in bundle.graphs.values() for task in graph.tasks}
         ended = tuple(name for name in lingering(self._actual, self._running)[1] if name not in task_names(bundle))
         self._stages.add("set the new routes", (*_unload(ended), *self._loads_gateway(bundle.graphs.values())))
-        # A task that has a route already may still have one of an interrupted change.
+        # A task that has a route already may still have one of an interrupted change. That may have taken chains apart.
+        tasks = [task for graph in bundle.graphs.values() for task in graph.every_task.values()]
+        own = {task.name: task.route for task in tasks if task.name in self._actual.routes}
         self._stages.route("restore the routes", own)
 
     def _loads_gateway(self, graphs: Iterable[CompiledGraph]) -> tuple[a.Action, ...]:

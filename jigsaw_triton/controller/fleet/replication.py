@@ -35,7 +35,8 @@ _LOOK_S = 1.0
 _APPLIED_S = 0.25
 """Seconds to wait for the standby to carry out an order, before newer ones are looked for."""
 
-_RETRY_S = 1.0
+_RETRY_S, _MOST_RETRY_S = 1.0, 60.0
+"""First and longest delay of the exponential backoff after a failure, in seconds."""
 
 _COPY_S = 5.0
 """Seconds between two copies of the controller's state during a change, each step of which changes it. Another
@@ -77,7 +78,7 @@ class Replication:
         self._sent: Json | None = None
         self._version, self._served, self._turned, self._saved = 1, 0, 0, 0
         self._said: Json = {}
-        self._failure = ""
+        self._failure, self._failures, self._retry_at_s = "", 0, 0.0
         self._behind = False
         self._ending = False
         self._noted, self._noted_at_s = ("", False), 0.0
@@ -234,20 +235,34 @@ class Replication:
             try:
                 if await self._turn():
                     wait_s = _LOOK_S
-                    self._failure = ""
+                    self._note_success()
             except AwayError as error:
                 log.info("the standby gateway: %s", error)
             except Exception as error:
-                # The next attempt may succeed whatever failed, such as a full disk on the other machine.
-                text = str(error) if isinstance(error, JigsawError) else f"{type(error).__name__}: {error}"
-                if text != self._failure:
-                    log.warning("the standby gateway does not follow", exc_info=error)
-                    self._notify(e.Noticed("error", f"the standby gateway does not follow: {text}"))
-                self._failure = text
+                wait_s = self._note_failure(error)
             if self._standby is not None:
                 self._note(self._standby)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), wait_s)
+
+    def _note_failure(self, error: Exception) -> float:
+        """Reports a failure, unless it is the last one again. Returns the seconds to wait before the next attempt.
+
+        That may succeed whatever failed, such as a full disk on the other machine.
+        """
+        text = str(error) if isinstance(error, JigsawError) else f"{type(error).__name__}: {error}"
+        if text != self._failure:
+            log.warning("the standby gateway is not in line", exc_info=error)
+            self._notify(e.Noticed("error", f"the standby gateway is not in line: {text}"))
+        wait_s = min(_RETRY_S * 2.0 ** min(self._failures, 64), _MOST_RETRY_S)
+        self._failure, self._failures, self._retry_at_s = text, self._failures + 1, time.monotonic() + wait_s
+        return wait_s
+
+    def _note_success(self) -> None:
+        """Reports the end of a failure, if there was one and nothing is left to send."""
+        if self._failure and self.in_line:
+            self._notify(e.Noticed("standby", "the standby gateway is in line again"))
+            self._failure, self._failures = "", 0
 
     async def _turn(self) -> bool:
         """Has the standby follow once. Returns False if its node cannot be reached now."""
@@ -302,7 +317,12 @@ class Replication:
         self._lacking = answer.get("later", {})
 
     async def _send_copies(self, node: RemoteNode, made: Sealed | None) -> None:
-        """Sends the files that the next controller needs. The next order does not wait for them."""
+        """Sends the files that the next controller needs. The next order does not wait for them.
+
+        After a failure they are sent again at the end of the backoff, however many orders there are meanwhile.
+        """
+        if time.monotonic() < self._retry_at_s:
+            return
         for digest, arrived in tuple(self._lacking.items()):
             assert made is not None
             try:
@@ -313,6 +333,10 @@ class Replication:
                 if not self._changed.is_set():
                     raise
                 return
+            except JigsawError:
+                # The agent of a full disk removes what has arrived.
+                self._lacking[digest] = 0
+                raise
             del self._lacking[digest]
 
     async def _end_at(self, name: str) -> None:

@@ -5,6 +5,7 @@ What arrives at an agent is verified, and an interrupted transfer goes on where 
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import time
@@ -100,9 +101,11 @@ class Contents:
                 part.unlink(missing_ok=True)
                 async for _ in chunks:
                     pass
+                full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                reason = "the disk is full" if full else error.strerror
                 hint = "free some space on this node, or give its agent another folder with --state"
                 raise ServerError(
-                    f"the files of models cannot be written ({error.strerror})", where=str(self._folder), hint=hint
+                    f"the files of models cannot be written: {reason}", where=str(self._folder), hint=hint
                 ) from error
 
     def unused(self, used: Collection[str]) -> Iterator[Path]:

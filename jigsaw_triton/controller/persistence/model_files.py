@@ -5,7 +5,6 @@ deployment a path is therefore the name of a copy, the SHA-256 of its content. S
 a generation depends on where the copies are.
 """
 
-import fcntl
 import os
 import shutil
 import threading
@@ -20,15 +19,13 @@ from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.controller.persistence.contents import Contents
 from jigsaw_triton.controller.persistence.history import recorded, restorable
 from jigsaw_triton.controller.persistence.journal import Journal
-from jigsaw_triton.errors import InputError
+from jigsaw_triton.errors import InputError, StateError
+from jigsaw_triton.file_copy import clone_file, copy_file
 from jigsaw_triton.graph.model import TaskGraph, Variant
 from jigsaw_triton.sizes import readable
 
 _NEW = ".new"
 """Suffix of a copy that is being made."""
-
-_FICLONE = 0x40049409
-"""Call of Linux that lets a file share the blocks of another one until one of them changes (ioctl_ficlone(2))."""
 
 
 class ModelFiles:
@@ -45,7 +42,8 @@ class ModelFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._contents = Contents(folder)
-        self._identity = Identities()
+        self._stopped = threading.Event()
+        self._identity = Identities(self._check_stopped)
         self._lock = threading.Lock()
         """Held while copies are made, looked up or removed, so that none goes which a call is about to name."""
         self._names: dict[int, frozenset[str]] = {}
@@ -62,6 +60,7 @@ class ModelFiles:
 
         Raises:
             InputError: A file cannot be read or changes meanwhile, or there is no space. No copy is left behind.
+            StateError: `stop` was called. No copy is left behind.
         """
         copies = self.add({path for graph in graphs.values() for path in _files(graph) if path.is_absolute()})
         return {name: _with_copies(graph, copies) for name, graph in graphs.items()}
@@ -76,7 +75,7 @@ class ModelFiles:
             files: Absolute paths.
 
         Raises:
-            InputError: As for `keep`.
+            JigsawError: As for `keep`.
         """
         digests = {path: self._identity(path) for path in sorted(files)}
         with self._lock, self._begun(digests.values()) as begun:
@@ -92,6 +91,14 @@ class ModelFiles:
             self._contents.missing(digests.values())
         self.size_bytes = self._measured()
         return {path: Path(digest) for path, digest in digests.items()}
+
+    def stop(self) -> None:
+        """Has calls of `keep` and `add` fail soon, those in progress included. They leave no copy behind."""
+        self._stopped.set()
+
+    def _check_stopped(self) -> None:
+        if self._stopped.is_set():
+            raise StateError("the controller ends, so the model files are not copied", where=str(self.folder))
 
     def lacks(self, graphs: Mapping[str, TaskGraph]) -> bool:
         """Returns True if there is no copy of a file of a deployed graph. Copies stay for some minutes from now on."""
@@ -146,13 +153,13 @@ class ModelFiles:
         """
         where, hint = str(self.folder), "free some space, or choose another folder with --state"
         try:
-            copied = {source: target for source, target in files.items() if not _cloned(source, target)}
+            copied = {source: target for source, target in files.items() if not clone_file(source, target)}
             need, free = sum(source.stat().st_size for source in copied), shutil.disk_usage(self.folder).free
             if need > free:
                 message = f"the copies of the model files need {readable(need)} of disk, but {readable(free)} are free"
                 raise InputError(message, where=where, hint=hint)
             for source, target in copied.items():
-                shutil.copyfile(source, target)
+                copy_file(source, target, self._check_stopped)
             for target in files.values():
                 _make_durable(target)
         except OSError as error:
@@ -202,16 +209,6 @@ def _with_copies(graph: TaskGraph, copies: Mapping[Path, Path]) -> TaskGraph:
 
     tasks = {name: replace(task, variants=tuple(map(with_copies, task.variants))) for name, task in graph.tasks.items()}
     return replace(graph, tasks=tasks, samples=renamed(graph.samples))
-
-
-def _cloned(source: Path, target: Path) -> bool:
-    """Makes a copy that shares the blocks of a file. Returns False if the file system cannot do that."""
-    with source.open("rb") as original, target.open("wb") as copy:
-        try:
-            fcntl.ioctl(copy, _FICLONE, original.fileno())
-        except OSError:
-            return False
-    return True
 
 
 def _make_durable(path: Path) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from itertools import permutations
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from jigsaw_triton.compiler.bundle import Bundle, RouteEntry, Worker
@@ -32,6 +32,7 @@ from tests.controller.worlds import (
     with_contents,
     worker,
 )
+from tests.examples import costly
 
 
 def switched(actual: Actual, running: Generation, serving: frozenset[str]) -> Actual:
@@ -40,7 +41,7 @@ def switched(actual: Actual, running: Generation, serving: frozenset[str]) -> Ac
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, derandomize=True)
+@costly(150)
 @given(
     earlier=st.none() | bundles(0),
     before=bundles(1),
@@ -64,6 +65,35 @@ def switched(actual: Actual, running: Generation, serving: frozenset[str]) -> Ac
     ),
     standby=frozenset({"app"}),
 )
+# After the first step only models of the target answer, and the next step restarts the worker that has one of them.
+# Queues of the earlier generation must leave that worker, too.
+@example(
+    earlier=bundle(0, [worker("0/1g@0", ("t0", "a"), ("t1", "a")), worker("1/1g@0", ("t0", "a"))]),
+    before=bundle(1, [worker("0/1g@0", ("t0", "a"), ("t1", "a")), worker("1/1g@0", ("t0", "a"))]),
+    target=bundle(
+        2,
+        [
+            worker("0/1g@0", ("t1", "a"), generation=2),
+            replace(worker("1/1g@0", ("t0", "a")), name="n-1-1g-0-p1", process=1),
+        ],
+    ),
+    standby=frozenset(),
+)
+# The same where the target is an ensemble, whose entries name no generation.
+@example(
+    earlier=bundle(0, [worker("0/1g@0", ("t0", "a"), ("t1", "a")), worker("1/1g@0", ("t0", "a"))]),
+    before=bundle(1, [worker("0/1g@0", ("t0", "a"), ("t1", "a")), worker("1/1g@0", ("t0", "a"))]),
+    target=bundle(
+        2,
+        [
+            worker("0/1g@0", ("t0", "a"), ("t1", "a")),
+            worker("1/1g@2", ("t0", "a")),
+            worker("1/1gx2@0", ("t0", "a")),
+        ],
+        target="ensemble",
+    ),
+    standby=frozenset(),
+)
 def test_any_transition_reaches_its_target_and_keeps_the_invariants(
     earlier: Bundle | None, before: Bundle, target: Bundle, standby: frozenset[str]
 ) -> None:
@@ -81,7 +111,7 @@ def test_any_transition_reaches_its_target_and_keeps_the_invariants(
     assert reached(switched(actual, generation(target), frozenset()), target)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@costly(100)
 @given(
     before=bundles(1),
     target=bundles(2),
@@ -235,13 +265,21 @@ def _answers(workers: Mapping[str, Worker], entry: RouteEntry) -> object:
     return next(model.answers for model in (*worker.models, *worker.standby) if model.name == entry.model)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@costly(60)
 @given(
     earlier=st.none() | bundles(0),
     before=bundles(1),
     target=bundles(2),
     stop=st.integers(0, 30),
     standby=st.sampled_from([frozenset[str](), frozenset({"app"})]),
+)
+# The change has taken chains apart and all workers of the single tasks off the routes, in whose queues requests wait.
+@example(
+    earlier=None,
+    before=chained(bundle(1, [worker(at, ("t0", "a"), ("t1", "a")) for at in ("0/1gx2@0", "1/1gx2@0")])),
+    target=chained(bundle(2, [worker(at, ("t0", "a"), ("t1", "a")) for at in ("0/1g@0", "1/1g@0")])),
+    stop=4,
+    standby=frozenset(),
 )
 def test_a_transition_can_be_rolled_back_from_any_stage_before_the_switch(
     earlier: Bundle | None, before: Bundle, target: Bundle, stop: int, standby: frozenset[str]
@@ -260,7 +298,7 @@ def test_a_transition_can_be_rolled_back_from_any_stage_before_the_switch(
     assert reached(switched(actual, running, frozenset()), before)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@costly(40)
 @given(before=bundles(1), target=bundles(2), third=bundles(3), stop=st.integers(0, 12))
 def test_another_plan_can_be_carried_out_from_any_stage_before_the_switch(
     before: Bundle, target: Bundle, third: Bundle, stop: int
@@ -273,7 +311,7 @@ def test_another_plan_can_be_carried_out_from_any_stage_before_the_switch(
     assert reached(run(actual, stages_to(actual, running, generation(third))), third)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@costly(100)
 @given(before=bundles(1, targets=["graph"]), target=bundles(2, targets=["graph"]))
 def test_requests_end_before_the_last_worker_that_can_answer_them_leaves_the_routes(
     before: Bundle, target: Bundle

@@ -1,8 +1,11 @@
 """The standby gateway follows the gateway whatever happens to its agent; changes wait for it only while it does."""
 
 import asyncio
+import errno
+import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -82,8 +85,22 @@ class Standby:
         found = [order["routes"] if order is not None else [] for order in self.machine.gateway.orders]
         return [" ".join(name for name, _ in one) for one in found]
 
-    def said(self, text: str) -> bool:
-        return any(text in str(event) for event in self.events)
+    def said(self, text: str) -> int:
+        """Returns the number of events with a text."""
+        return sum(text in str(event) for event in self.events)
+
+
+@contextmanager
+def full_disk(most_bytes: int = 0) -> Iterator[None]:
+    """Fills the disk of the node, so that no file of more bytes than these arrives."""
+
+    def fsync(file: int) -> None:
+        if os.fstat(file).st_size > most_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        yield
 
 
 async def _reachable() -> bool:
@@ -168,6 +185,50 @@ def test_the_next_controllers_files_are_sent_once_the_standby_serves(run_dir: Pa
         order = standby.machine.gateway.orders[-1]
         assert order is not None and order["copies"] == [name]
         assert (standby.machine.folder / "contents" / name).read_bytes() == text
+
+    run(run_dir, test)
+
+
+def test_a_full_disk_of_the_node_is_reported_once_and_the_standby_follows_when_there_is_space(run_dir: Path) -> None:
+    async def test(standby: Standby) -> None:
+        with full_disk():
+            standby.copies.append(b"later")
+            standby.replication.follow(TWO, GRAPHS, 2)
+            await until(lambda: standby.machine.transfers > 3)
+            assert not standby.replication.in_line
+            status = standby.replication.status()
+            assert status is not None
+            assert status["failure"].startswith(f"node {NODE}, {standby.machine.folder}/contents: ")
+        await until(lambda: standby.said("the standby gateway is in line again"))
+        assert standby.said("the disk is full; free some space on this node") == 1
+        assert standby.routes() == ["g.t.g1", "g.t.g2"]
+        status = standby.replication.status()
+        assert status is not None and status["in_line"] and not status["failure"]
+
+    run(run_dir, test)
+
+
+def test_large_files_are_not_sent_again_with_each_change_while_the_disk_of_the_node_is_full(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replication, "_RETRY_S", 1e9)
+    monkeypatch.setattr(replication, "_MOST_RETRY_S", 1e9)
+    text = b"weights" * 1000
+    name = sha256(text).hexdigest()
+    (run_dir / name).write_bytes(text)
+
+    async def test(standby: Standby) -> None:
+        graphs = {"g": replace(GRAPH, samples={"X": Path(name)})}
+        with full_disk(1000):
+            standby.replication.follow(TWO, graphs, 2)
+            await until(lambda: standby.said("the disk is full"))
+            sent = standby.machine.transfers
+            standby.replication.follow(ONE, graphs, 2)
+            await until(lambda: standby.routes() == ["g.t.g1", "g.t.g2", "g.t.g1"])
+            # The standby serves, but a takeover would lack a file.
+            await asyncio.wait_for(standby.replication.wait_in_line(WAIT_LIMIT_S), WAIT_LIMIT_S)
+            assert not standby.replication.in_line
+        assert standby.machine.transfers == sent
 
     run(run_dir, test)
 

@@ -23,7 +23,8 @@ from jigsaw_triton.controller.persistence.contents import KEPT_S
 from jigsaw_triton.controller.persistence.history import keep
 from jigsaw_triton.controller.persistence.journal import RESTORABLE, Journal
 from jigsaw_triton.controller.persistence.model_files import ModelFiles, names
-from jigsaw_triton.errors import InputError
+from jigsaw_triton.errors import InputError, StateError
+from jigsaw_triton.file_copy import copy_file
 from jigsaw_triton.graph.model import TaskGraph
 from tests.controller.worlds import GRAPH, ONE, generation, wanted
 
@@ -65,14 +66,13 @@ def model(tmp_path: Path) -> Path:
 def copies(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Files that were copied, as on a file system whose files cannot share blocks."""
     found: list[Path] = []
-    real = shutil.copyfile
 
-    def copyfile(source: Path, target: Path) -> Path:
+    def copy(source: Path, target: Path, check: Callable[[], None]) -> None:
         found.append(source)
-        return real(source, target)
+        copy_file(source, target, check)
 
-    monkeypatch.setattr(shutil, "copyfile", copyfile)
-    monkeypatch.setattr(model_files, "_cloned", lambda *_: False)
+    monkeypatch.setattr(model_files, "copy_file", copy)
+    monkeypatch.setattr(model_files, "clone_file", lambda *_: False)
     return found
 
 
@@ -104,7 +104,7 @@ def test_a_content_is_copied_once_and_a_file_read_once(
 ) -> None:
     read: list[Path] = []
 
-    def digest(path: Path) -> str:
+    def digest(path: Path, _: Callable[[], None]) -> str:
         read.append(path)
         return sha256(path.read_text())
 
@@ -143,13 +143,11 @@ def test_a_missing_file_is_named_and_leaves_no_copy(kept: ModelFiles, model: Pat
 def test_a_file_that_changes_while_it_is_copied_is_named_and_leaves_no_copy(
     kept: ModelFiles, model: Path, copies: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copyfile = shutil.copyfile
-
-    def changing(source: Path, target: Path) -> None:
-        copyfile(source, target)
+    def changing(source: Path, target: Path, check: Callable[[], None]) -> None:
+        copy_file(source, target, check)
         source.write_text("changed")
 
-    monkeypatch.setattr(shutil, "copyfile", changing)
+    monkeypatch.setattr(model_files, "copy_file", changing)
     with pytest.raises(InputError, match=r"model\.onnx: the file has changed while it was copied; deploy again once"):
         kept.add({model})
     assert content(kept) == {}
@@ -176,14 +174,31 @@ def test_copies_that_do_not_fit_are_not_begun(
 def test_a_disk_that_becomes_full_leaves_no_copy(
     kept: ModelFiles, model: Path, copies: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_: Path, target: Path) -> None:
+    def full(_: Path, target: Path, __: Callable[[], None]) -> None:
         target.write_text("fi")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(shutil, "copyfile", full)
+    monkeypatch.setattr(model_files, "copy_file", full)
     with pytest.raises(InputError, match=r"contents: the model files cannot be copied \(No space left on device\)"):
         kept.add({model})
     assert content(kept) == {}
+
+
+def test_a_copy_in_progress_stops_and_leaves_nothing(
+    kept: ModelFiles, model: Path, copies: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(source: Path, target: Path, check: Callable[[], None]) -> None:
+        kept.stop()
+        copy_file(source, target, check)
+
+    monkeypatch.setattr(model_files, "copy_file", stopped)
+    with pytest.raises(StateError, match="the controller ends, so the model files are not copied"):
+        kept.add({model})
+    assert content(kept) == {}
+    other = model.with_name("other.onnx")
+    other.write_text("second")
+    with pytest.raises(StateError, match="the controller ends"):
+        kept.add({other})
 
 
 def test_a_copy_of_a_killed_controller_is_not_taken_for_a_whole_one(
@@ -277,14 +292,13 @@ def test_copies_that_a_deploy_is_about_to_name_are_not_collected(
 ) -> None:
     deployed("first")
     deployed("refused")
-    copyfile = shutil.copyfile
 
-    def slow(source: Path, target: Path) -> None:
-        copyfile(source, target)
+    def slow(source: Path, target: Path, check: Callable[[], None]) -> None:
+        copy_file(source, target, check)
         age(kept)
         kept.collect(State(), journal)
 
-    monkeypatch.setattr(shutil, "copyfile", slow)
+    monkeypatch.setattr(model_files, "copy_file", slow)
     large = model.with_name("large.onnx")
     large.write_text("large")
     kept.add({model, large})
@@ -305,13 +319,11 @@ def test_copies_to_which_a_rollback_is_about_to_return_are_not_collected(
 def test_a_file_that_goes_while_files_are_copied_is_named(
     kept: ModelFiles, model: Path, copies: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copyfile = shutil.copyfile
-
-    def replaced(source: Path, target: Path) -> None:
+    def replaced(source: Path, target: Path, check: Callable[[], None]) -> None:
         source.unlink()
-        copyfile(source, target)
+        copy_file(source, target, check)
 
-    monkeypatch.setattr(shutil, "copyfile", replaced)
+    monkeypatch.setattr(model_files, "copy_file", replaced)
     with pytest.raises(InputError, match=r"model\.onnx: the file or folder cannot be read \(No such file"):
         kept.add({model})
     assert content(kept) == {}
