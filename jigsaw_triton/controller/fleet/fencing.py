@@ -31,7 +31,7 @@ _LEAP = 1_000_000
 """Difference between a fence and the epochs before it. Each start of a controller that is cut off begins an epoch, and
 none of these may reach the fence."""
 
-_SYNC_S, _LOOK_S = 10.0, 1.0
+_FOLLOW_S, _LOOK_S = 10.0, 1.0
 """Seconds that the standby gateway has to get its new epoch, and between two looks at the nodes."""
 
 
@@ -109,7 +109,7 @@ class Fencing:
         self._moved = True
         # The standby may be the only gateway that serves, and would be refused until it has the epoch.
         self._replication.renew()
-        await self._replication.wait_in_sync(_SYNC_S)
+        await self._replication.wait_followed(_FOLLOW_S)
 
     def _here(self) -> str:
         try:

@@ -102,7 +102,7 @@ class Replication:
     def _follows(self) -> bool:
         return self._standby is None or self._served == self._saved == self._version
 
-    async def wait_in_sync(self, timeout_s: float) -> None:
+    async def wait_followed(self, timeout_s: float) -> None:
         """Waits until the standby serves what the gateway serves, or until the timeout."""
         give_up_at = time.monotonic() + timeout_s
         while not self._follows and time.monotonic() < give_up_at:  # noqa: ASYNC110 - several things change it

@@ -67,8 +67,8 @@ class World:
     def renew(self) -> None:
         self.log.append(f"renew {[node.fence for node in self.nodes]}")
 
-    async def wait_in_sync(self, _: float) -> None:
-        self.log.append("wait in sync")
+    async def wait_followed(self, _: float) -> None:
+        self.log.append("wait followed")
 
     @property
     def fences(self) -> set[str]:
@@ -119,7 +119,7 @@ def test_a_controller_from_another_machine_fences_all_nodes_once_the_standby_has
     assert fences_in(world.journal) == (world.epoch,)
     # No start of the controller that was left behind reaches it.
     assert number_of(world.epoch) > before + 100_000
-    assert world.log == ["renew ['', '']", "wait in sync"]
+    assert world.log == ["renew ['', '']", "wait followed"]
     run(world, test)
     assert fences_in(world.journal) == (world.epoch,) and len(world.log) == 2
 

@@ -226,7 +226,7 @@ def test_large_files_are_not_sent_again_with_each_change_while_the_disk_of_the_n
             standby.replication.follow(ONE, graphs, 2)
             await until(lambda: standby.routes() == ["g.t.g1", "g.t.g2", "g.t.g1"])
             # The standby serves, but a takeover would lack a file.
-            await asyncio.wait_for(standby.replication.wait_in_sync(WAIT_LIMIT_S), WAIT_LIMIT_S)
+            await asyncio.wait_for(standby.replication.wait_followed(WAIT_LIMIT_S), WAIT_LIMIT_S)
             assert not standby.replication.in_sync
         assert standby.machine.transfers == sent
 
