@@ -54,7 +54,7 @@ def test_ctrl_c_in_a_program_ends_its_command(commands: Commands, tmp_path: Path
     program = tmp_path / "jigsaw-triton"
     requests = commands.write_program(program)
     environment = {"PATH": os.environ["PATH"], "JIGSAW_STATE": str(tmp_path / "none")}
-    arguments = [program, "status", "--wait", "ready"]
+    arguments = [str(program), "status", "--wait", "ready"]
     with subprocess.Popen(arguments, env=environment, pass_fds=[requests], process_group=0) as running:
         try:
             eventually(lambda: len(_group(running.pid)) == 2)
