@@ -1,6 +1,7 @@
 """Processor time of the gateway: for a request, for each call of a worker, and for each megabyte.
 
-`planner.domain.gateway_load` uses these figures. This part also measures the time that a Python step adds to a request.
+The constants of `planner.domain.gateway_load` are such figures of an earlier run. This part also measures the time
+that a Python step adds to a request.
 """
 
 import tempfile

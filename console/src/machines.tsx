@@ -67,7 +67,7 @@ function entrancesOf({ gateway, standby_gateway: standby, edge }: State): Shown[
     found.push({
       ...plain(`Standby gateway on ${standby.node}`, standby),
       tone: ready && standby.in_line ? "good" : ready ? "warn" : "bad",
-      words: `${standby.state}, ${standby.in_line ? "in line" : "not in line"}`,
+      words: `${standby.state}, ${standby.in_line ? "in sync" : "not in sync"}`,
       since: standby.since,
     });
   }

@@ -1,7 +1,7 @@
 """The standby gateway of a node: a gateway that serves what the controller's gateway serves, on a machine of its own.
 
-The controller says what it is to serve, as a value (`controller.fleet.gateway_content`). One task brings the gateway in
-line with the last value, whatever runs: a gateway of an earlier agent, one that has died, or none.
+The controller says what it is to serve, as a value (`controller.fleet.gateway_content`). One task reconciles the
+gateway with the last value, whatever runs: a gateway of an earlier agent, one that has died, or none.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ _END_S = 30.0
 
 
 class GatewayKeeper:
-    """Keeps a standby gateway in line with what the controller wants.
+    """Keeps a standby gateway in sync with what the controller wants.
 
     Args:
         name: Name of the node.
@@ -66,7 +66,7 @@ class GatewayKeeper:
         self._servers = StandbyGateway(name, paths, node, journal, credentials, self._report)
         self._wanted: Json | None = None
         self._order = self._applied = ("", 0)
-        self._in_line = True
+        self._in_sync = True
         self._failure = ""
         self._wake = asyncio.Event()
         self._progress = asyncio.Condition()
@@ -100,15 +100,15 @@ class GatewayKeeper:
 
     async def end(self) -> None:
         """Ends the standby gateway, and waits until it has ended."""
-        if self._wanted is None and self._in_line:
+        if self._wanted is None and self._in_sync:
             return
         self._want(None)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_END_S), self._progress:
-                await self._progress.wait_for(lambda: self._in_line)
+                await self._progress.wait_for(lambda: self._in_sync)
 
     def _want(self, content: Json | None) -> None:
-        before, self._wanted, self._in_line = self._wanted, content, False
+        before, self._wanted, self._in_sync = self._wanted, content, False
         self._journal.keep_fact(STANDBY_GATEWAY_FACT, json.dumps(content) if content is not None else "")
         if before is not None and before["state"] not in self.digests():
             # Each change brings a copy, so earlier ones are not kept.
@@ -171,7 +171,7 @@ class GatewayKeeper:
                 return True
             case _:
                 return False
-        self._in_line = False
+        self._in_sync = False
         self._wake.set()
         return True
 
@@ -185,7 +185,7 @@ class GatewayKeeper:
     async def _condemn(self, worker: str, cause: str) -> None:
         self._notify(Condemned(worker, cause, self._servers.incarnation(worker)))
 
-    # --- bringing it in line ---------------------------------------------------------------------------------------
+    # --- reconciliation --------------------------------------------------------------------------------------------
 
     def steps(self) -> dict[str, Worker]:
         """Returns the workers without a GPU that an earlier agent kept beside its gateway, by name."""
@@ -202,13 +202,13 @@ class GatewayKeeper:
         """
         known = self._journal.fact(STANDBY_GATEWAY_FACT)
         self._wanted = json.loads(known) if known else None
-        self._in_line = False
+        self._in_sync = False
         # The workers of the node must not wait for it.
         keeping = self._keep(self._wanted, frozenset(ended))
         self._task = asyncio.create_task(keeping, name="keep the standby gateway")
 
     async def _keep(self, earlier: Json | None, ended: frozenset[str]) -> None:
-        """Brings the gateway in line whenever something else is wanted, or something has ended.
+        """Reconciles the gateway whenever something else is wanted, or something has ended.
 
         Args:
             earlier: Content that the gateway of an earlier agent serves; None if there was none.
@@ -228,15 +228,15 @@ class GatewayKeeper:
                 elif not await self._servers.apply(opened_content(wanted, self._contents.path)):
                     wait_s = _TIDY_S
                 failures, self._failure = 0, ""
-                self._applied, self._in_line = order, not self._wake.is_set()
+                self._applied, self._in_sync = order, not self._wake.is_set()
                 await self._tell()
             except Exception as error:
                 # The next content, or the next attempt, may succeed whatever failed.
                 text = error_text(error)
-                log.warning("the standby gateway is not in line", exc_info=error)
+                log.warning("the standby gateway is not in sync", exc_info=error)
                 if text != self._failure:
                     self._failure = text
-                    self._report("error", f"the standby gateway on node {self._name} is not in line: {text}")
+                    self._report("error", f"the standby gateway on node {self._name} is not in sync: {text}")
                 failures += 1
                 wait_s = max(Settings().backoff_s(failures), _TIDY_S)
             with contextlib.suppress(TimeoutError):

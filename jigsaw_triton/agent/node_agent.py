@@ -59,7 +59,7 @@ class NodeAgent:
 
     Attributes:
         id: Random text that differs after each start.
-        line: Name of the last alignment with the controller; empty before the first one.
+        line: Name of the last reconciliation with the controller; empty before the first one.
         commander: Controller that the node obeys.
         operations: Operations that were ordered.
         changed: Set whenever workers begin or end, or an event occurs; whoever waits clears it.
@@ -232,7 +232,7 @@ class NodeAgent:
         self._journal.keep_fact(_CLUSTER_FACT, json.dumps(cluster_json(cluster)))
 
     async def _adopt(self, body: Json) -> None:
-        """Brings the workers in line with those that the controller knows, and reports those that must be restarted.
+        """Reconciles the workers with those that the controller knows, and reports those that must be restarted.
 
         Operations under way are ended: their controller has given them up, or has been replaced.
         """
@@ -367,7 +367,7 @@ def _incarnation(server: Server) -> str:
 
 
 ADOPT = "adopt"
-"""Operation that brings a node in line with its controller."""
+"""Operation that reconciles a node with its controller."""
 
 KINDS: Mapping[str, Callable[[NodeAgent, Json], Any]] = {
     "serve-on": NodeAgent._serve_on,

@@ -190,7 +190,7 @@ class AgentServer:
     async def _begin(self, request: web.Request) -> web.Response:
         """Begins an operation, unless it has begun or files are missing: the response then says which.
 
-        An order that was given before the node was last brought in line is stale, and never begins.
+        An order that was given before the node was last reconciled is stale, and never begins.
         """
         self._admit(request)
         number, order = request.match_info["number"], await request.json()

@@ -39,7 +39,7 @@ _RELEASE_FACT = "release of the standby gateway"
 
 
 class StandbyGateway:
-    """Brings the servers of a standby gateway in line with a content, whatever of them runs.
+    """Reconciles the servers of a standby gateway with a content, whatever of them runs.
 
     Args:
         name: Name of the node.
@@ -89,7 +89,7 @@ class StandbyGateway:
 
     @property
     def serves(self) -> bool:
-        """True if the gateway runs, and has been in line with a content since its start."""
+        """True if the gateway runs, and has been in sync with a content since its start."""
         return self._serves and self.pid is not None
 
     def exited(self, name: str) -> None:
@@ -147,7 +147,7 @@ class StandbyGateway:
         self.steps = {w.name: {m.name for m in w.models} for w in content.steps if w.name not in ended}
 
     async def apply(self, content: GatewayContent) -> bool:
-        """Brings the gateway in line with its content.
+        """Reconciles the gateway with its content.
 
         Workers can be called before routes name them, and routes exist before fronts use them.
 

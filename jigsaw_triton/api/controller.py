@@ -38,7 +38,7 @@ _SUPERVISOR, _CONTROLLER = "jigsaw_triton.api.supervisor", "jigsaw_triton.api.da
 """Modules that the supervisor and the controller run."""
 
 _START_S = 60.0
-"""Seconds that a controller may take until it shows that it runs. It then brings the nodes in line before it answers,
+"""Seconds that a controller may take until it shows that it runs. It then reconciles the nodes before it answers,
 which takes as long as they need."""
 
 _REPORT_AFTER_S = 10.0
@@ -95,7 +95,7 @@ def _wait_started(
             beat_s = now_s if beat[0] == owner else beat_s
         if not reported and now_s - began_s > _REPORT_AFTER_S:
             reported = True
-            report("the controller brings the servers in line, and does not answer yet; see `jigsaw-triton logs`")
+            report("the controller reconciles the servers, and does not answer yet; see `jigsaw-triton logs`")
         if process.poll() == AlreadyRunsError.exit_code:
             raise StateError("another deploy is under way", where=str(paths.state), hint=WAIT_HINT)
         if process.poll() == REPLACED and (replaced := replacement(paths)) is not None:

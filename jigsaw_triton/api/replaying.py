@@ -21,9 +21,9 @@ from jigsaw_triton.controller.solving import Planner
 from jigsaw_triton.errors import InfeasibleError, InputError
 from jigsaw_triton.evaluation.replay import OURS, Contender, Replayed, replayed, start
 from jigsaw_triton.evaluation.simulator.accounting import System
+from jigsaw_triton.evaluation.simulator.curves import Measured
 from jigsaw_triton.evaluation.simulator.events import event_violations
 from jigsaw_triton.evaluation.simulator.memory import TIME_LIMIT_S, PlanMemory
-from jigsaw_triton.evaluation.simulator.yardstick import Measured
 from jigsaw_triton.evaluation.traces import Trace
 from jigsaw_triton.evaluation.trials import Trials, try_loads
 from jigsaw_triton.gpus.model import Cluster
@@ -147,7 +147,7 @@ def replay(
         templates = load_templates(templates_dir())
         settings = settings or Settings()
         planner = Planner(templates, frozenset({"python"}), str, solvers, settings, remembering(memory))
-        yardstick = Measured(seed)
+        make_curve = Measured(seed)
 
         def begin(contender: Contender) -> System:
             return start(
@@ -157,7 +157,7 @@ def replay(
                 planner,
                 memory=memory,
                 settings=settings,
-                yardstick=yardstick,
+                make_curve=make_curve,
             )
 
         systems = tuple(
@@ -221,7 +221,7 @@ def steady_trials(
     with lasting_solvers() as solvers:
         scale = _scale(wanted, traces, peak, solvers)
         loads = [{name: scale * rps for name, rps in load.items()} for load in loads]
-        memory, yardstick, problem = PlanMemory(), Measured(seed), make_problem(wanted)
+        memory, make_curve, problem = PlanMemory(), Measured(seed), make_problem(wanted)
 
         def trials(contender: Contender) -> Trials:
             options = Options(
@@ -232,7 +232,7 @@ def steady_trials(
             )
 
             plan = _planner(options, memory, solvers)
-            return try_loads(contender, problem, loads, plan, yardstick, partial(progress, contender))
+            return try_loads(contender, problem, loads, plan, make_curve, partial(progress, contender))
 
         return SteadyTrials(wanted, scale, tuple(map(trials, contenders)))
 

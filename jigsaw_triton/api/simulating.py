@@ -23,10 +23,10 @@ from jigsaw_triton.controller.core.settings import PERIOD_S, Settings
 from jigsaw_triton.controller.solving import Planner, planned
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.simulator.accounting import Operation
+from jigsaw_triton.evaluation.simulator.curves import Measured
+from jigsaw_triton.evaluation.simulator.curves import planned as planned_curve
 from jigsaw_triton.evaluation.simulator.memory import TIME_LIMIT_S, PlanMemory
 from jigsaw_triton.evaluation.simulator.operation import simulate_operation
-from jigsaw_triton.evaluation.simulator.yardstick import Measured
-from jigsaw_triton.evaluation.simulator.yardstick import planned as planned_curve
 from jigsaw_triton.evaluation.traces import Trace, read_trace
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.planner.domain.plan import Plan
@@ -141,7 +141,7 @@ def simulate(
             solve,
             settings=settings,
             # Only the planner knows that models on a shared slice wait for each other.
-            yardstick=planned_curve if wanted.share else Measured(seed),
+            make_curve=planned_curve if wanted.share else Measured(seed),
             progress=progress,
         )
     return Simulated(wanted, operation, max(plans, key=lambda plan: plan.slices_used))

@@ -1,8 +1,8 @@
 """Replays a trace on several systems and compares them: this project's controller, and the paper's with its subsets.
 
 All systems plan for the same cluster and profiles, serve the same arrivals, pay the same durations for their changes,
-and are accounted for alike (`evaluation/simulator/accounting.py`), by the same yardstick: their servers are simulated
-event by event at steady loads (`evaluation/simulator/yardstick.py`).
+and are accounted for alike (`evaluation/simulator/accounting.py`). The servers of all plans are simulated event by
+event at steady loads (`evaluation/simulator/curves.py`).
 """
 
 from collections.abc import Callable, Mapping
@@ -13,10 +13,10 @@ from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.solving import Planner
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.evaluation.simulator.accounting import Array, Operation, System, operate
+from jigsaw_triton.evaluation.simulator.curves import MakeCurve
 from jigsaw_triton.evaluation.simulator.memory import TIME_LIMIT_S, PlanMemory
 from jigsaw_triton.evaluation.simulator.operation import SOLVE_S, Deployment
 from jigsaw_triton.evaluation.simulator.paper import LEAST_RPS, PaperDeployment, largest_if_short
-from jigsaw_triton.evaluation.simulator.yardstick import Yardstick
 from jigsaw_triton.planner.domain.features import FEATURES, named
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import LATENCY_MODEL_OF, Formulation, Options, Problem
@@ -88,7 +88,7 @@ def start(
     *,
     memory: PlanMemory,
     settings: Settings,
-    yardstick: Yardstick,
+    make_curve: MakeCurve,
 ) -> System:
     """Returns a system that serves.
 
@@ -102,7 +102,7 @@ def start(
         planner: Planner and compiler.
         memory: Plans of earlier replays.
         settings: Settings of this project's controller.
-        yardstick: Measure of what a plan's servers answer on time.
+        make_curve: Function that returns the curve of what a plan's servers answer on time.
 
     Raises:
         InfeasibleError: The system can serve no demand.
@@ -118,13 +118,13 @@ def start(
     )
     if not paper:
         solve = planner.solve
-        return Deployment(wanted, lambda a: solve(a, wanted.cluster), settings, Durations(), SOLVE_S, yardstick)
+        return Deployment(wanted, lambda a: solve(a, wanted.cluster), settings, Durations(), SOLVE_S, make_curve)
 
     def plan(problem: Problem, options: Options) -> Plan:
         limited = replace(options, time_limit_s=TIME_LIMIT_S)
         return memory.plan(problem, limited, lambda: largest_if_short(problem, limited, planner.solvers))
 
-    return PaperDeployment(wanted, plan, Durations(), SOLVE_S, yardstick)
+    return PaperDeployment(wanted, plan, Durations(), SOLVE_S, make_curve)
 
 
 def replayed(

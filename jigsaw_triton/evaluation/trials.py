@@ -1,7 +1,7 @@
 """Steady trials, as in JigsawServe's evaluation: each load is served by a plan that was made for it.
 
-Nothing changes during a trial, so its result depends on the planner alone. All systems are measured by the same
-yardstick (`evaluation/simulator/yardstick.py`).
+Nothing changes during a trial, so its result depends on the planner alone. All systems are measured in the
+same way (`evaluation/simulator/curves.py`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.evaluation.replay import Contender
-from jigsaw_triton.evaluation.simulator.yardstick import Yardstick, within_processors
+from jigsaw_triton.evaluation.simulator.curves import MakeCurve, within_processors
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Problem
@@ -74,7 +74,7 @@ def try_loads(
     problem: Problem,
     loads: Sequence[Mapping[str, float]],
     plan: Callable[[Problem], Plan],
-    yardstick: Yardstick,
+    make_curve: MakeCurve,
     progress: Callable[[float], None] = lambda _: None,
 ) -> Trials:
     """Runs a trial of one system at each load.
@@ -84,7 +84,7 @@ def try_loads(
         problem: Problem, whose demands are replaced.
         loads: Requests a second by graph, for each trial.
         plan: Planner of the system. It plans for as much as the cluster carries if the demand is larger.
-        yardstick: Measure of what a plan's servers answer on time.
+        make_curve: Function that returns the curve of what a plan's servers answer on time.
         progress: Function that receives the share of the trials that are done.
     """
     found = []
@@ -97,7 +97,7 @@ def try_loads(
         except InfeasibleError as error:
             return Trials(contender, (), "; ".join(error.reasons))
         curves = {
-            w.graph.name: yardstick(
+            w.graph.name: make_curve(
                 w.graph, made.gpus, problem.profiles[w.graph.name], made.graphs[w.graph.name].capacity_rps
             )
             for w in workloads

@@ -37,7 +37,7 @@ def content(routes: str, state: bytes = b"state") -> Json:
 
 @dataclass
 class Servers:
-    """The servers of a standby gateway, which are in line at once.
+    """The servers of a standby gateway, which are in sync at once.
 
     Attributes:
         log: Steps that were taken, in order.
@@ -140,7 +140,7 @@ def test_a_failure_is_reported_once_and_tried_again(tmp_path: Path, monkeypatch:
         world.servers.fails = "the disk is full"
         world.keeper.want("1.a", 1, content("one"))
         await until(lambda: world.servers.log.count("fail") > 1)
-        assert world.said("the standby gateway on node b is not in line: the disk is full") == 1
+        assert world.said("the standby gateway on node b is not in sync: the disk is full") == 1
         assert (await world.keeper.status())["failure"] == "the disk is full"
         world.servers.fails = ""
         # Another order does not wait for the next try.

@@ -36,10 +36,12 @@ IMPORTED = (
 
 _PROGRAM = """\
 #!{python} -IS
-import json, os, socket, sys
+import json, os, signal, socket, sys
 
+# Ctrl-C also reaches the command, which ends in its own way.
+signal.signal(signal.SIGINT, signal.SIG_IGN)
 ours, theirs = os.pipe()
-request = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]).encode()
+request = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd(), os.getpgrp()]).encode()
 socket.send_fds(socket.socket(fileno={requests}), [request], [theirs, 1, 2])
 os.close(theirs)
 with open(ours) as status:
@@ -52,9 +54,12 @@ _LIBRARY_PATH = "LD_LIBRARY_PATH"
 """Environment variable with folders of libraries, which the linker reads when a program starts, and never again."""
 
 _MOST_BYTES = 200_000
-"""Bytes of a request: the arguments, the environment and the working directory of a command."""
+"""Bytes of a request: the arguments, environment, working directory and process group of a command."""
 
 _FIRST_FREE_FD = 3
+
+_OWN_GROUP = 0
+"""Process group that stands for one of the command's own."""
 
 _END_S = 60.0
 """Seconds that a process may take to end once it has been killed, or has lost its connection."""
@@ -151,7 +156,7 @@ class Commands:
             out: File descriptor for its stdout.
             err: File descriptor for its stderr.
         """
-        request = json.dumps([arguments, dict(environment), str(Path.cwd())]).encode()
+        request = json.dumps([arguments, dict(environment), str(Path.cwd()), _OWN_GROUP]).encode()
         ours, theirs = os.pipe()
         try:
             socket.send_fds(self._requests, [request], [theirs, out, err])
@@ -200,7 +205,7 @@ class Commands:
         return Result(code, out, err)
 
     def write_program(self, path: Path) -> int:
-        """Writes a program that runs the command which its arguments name, in a fork.
+        """Writes a program that runs the command which its arguments name, in a fork in the program's process group.
 
         Returns:
             File descriptor that the program must inherit.
@@ -248,8 +253,8 @@ def _serve(requests: socket.socket) -> None:
             status, out, err = files
             if (pid := os.fork()) == 0:
                 requests.detach()
-                arguments, environment, folder = json.loads(data)
-                _run(arguments, environment, folder, out, err)
+                arguments, environment, folder, group = json.loads(data)
+                _run(arguments, environment, folder, group, out, err)
             os.close(out)
             os.close(err)
             _report(status, pid)
@@ -262,11 +267,13 @@ def _report(status: int, number: int) -> None:
         os.write(status, b"%d\n" % number)
 
 
-def _run(arguments: Sequence[str], environment: Mapping[str, str], folder: str, out: int, err: int) -> NoReturn:
+def _run(
+    arguments: Sequence[str], environment: Mapping[str, str], folder: str, group: int, out: int, err: int
+) -> NoReturn:
     """Runs a command in this process, which a fork has just made, and ends it."""
     from jigsaw_triton.cli.main import main
 
-    os.setpgid(0, 0)
+    os.setpgid(0, group)
     os.dup2(out, 1)
     os.dup2(err, 2)
     os.closerange(_FIRST_FREE_FD, os.sysconf("SC_OPEN_MAX"))

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from jigsaw_triton import __version__
 from tests.e2e.commands import Commands, Running
-from tests.waiting import WAIT_LIMIT_S
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +48,32 @@ def test_a_program_runs_a_command_in_a_fork(commands: Commands, tmp_path: Path) 
             ["bash", "-c", text], env=environment, pass_fds=[requests], capture_output=True, text=True, check=False
         )
         assert (ran.returncode, ran.stdout) == (code, out), ran.stderr
+
+
+def test_ctrl_c_in_a_program_ends_its_command(commands: Commands, tmp_path: Path) -> None:
+    program = tmp_path / "jigsaw-triton"
+    requests = commands.write_program(program)
+    environment = {"PATH": os.environ["PATH"], "JIGSAW_STATE": str(tmp_path / "none")}
+    arguments = [str(program), "status", "--wait", "ready"]
+    with subprocess.Popen(arguments, env=environment, pass_fds=[requests], process_group=0) as running:
+        try:
+            eventually(lambda: len(_group(running.pid)) == 2)
+            os.killpg(running.pid, signal.SIGINT)
+            assert running.wait(WAIT_LIMIT_S) == 130
+            assert _group(running.pid) == []
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
+
+
+def _group(number: int) -> list[int]:
+    """Returns the ids of the processes of a process group."""
+    found = []
+    for pid in (int(path.name) for path in Path("/proc").glob("[0-9]*")):
+        with suppress(ProcessLookupError):
+            if os.getpgid(pid) == number:
+                found.append(pid)
+    return found
 
 
 def test_a_command_that_takes_too_long_is_killed(commands: Commands, tmp_path: Path) -> None:

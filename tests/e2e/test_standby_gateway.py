@@ -42,14 +42,14 @@ def assert_replaced(result: Result) -> None:
     assert f"the controller on {platform.node()} has replaced this one since" in result.err
 
 
-def wait_in_line(system: System) -> None:
+def wait_in_sync(system: System) -> None:
     """Waits until the standby serves what the gateway serves."""
 
-    def in_line() -> bool:
+    def in_sync() -> bool:
         standby = system.status()["standby_gateway"]
         return bool(standby["state"] == "ready" and standby["in_line"])
 
-    eventually(in_line)
+    eventually(in_sync)
 
 
 def tritonservers(machine: Machine) -> dict[str, int]:
@@ -72,7 +72,7 @@ def test_the_standby_serves_during_changes_and_goes_on_without_the_machine_of_th
     system: System, machines: Machines, tmp_path: Path
 ) -> None:
     deploy(system, machines, tmp_path)
-    wait_in_line(system)
+    wait_in_sync(system)
     machine = machines.by_name[NODE]
     with Crowd(system, address=STANDBY_ADDRESS) as crowd:
         # Workers leave the node that has them, and the next generation loads its models elsewhere.
@@ -80,14 +80,14 @@ def test_the_standby_serves_during_changes_and_goes_on_without_the_machine_of_th
         result = system.run("node", "drain", node)
         assert result.code == 0, result.err
         crowd.wait_answers(20)
-        wait_in_line(system)
+        wait_in_sync(system)
         eventually(lambda: are_alike(system, machine))
         pid = machine.servers()["gateway"]
         machine.end_agent()
         crowd.wait_answers(20)
         machine.start()
         machine.wait_listening()
-        wait_in_line(system)
+        wait_in_sync(system)
         assert machine.servers()["gateway"] == pid
         system.kill_all()
         crowd.wait_answers(30)
@@ -98,7 +98,7 @@ def test_a_controller_elsewhere_takes_over_and_fences_the_gateway_left_behind(
     system: System, machines: Machines, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     deploy(system, machines, tmp_path)
-    wait_in_line(system)
+    wait_in_sync(system)
     before = {name: tritonservers(machine) for name, machine in machines.by_name.items()}
     copy = tmp_path_factory.mktemp("elsewhere") / "state"
     system.kill_all()
@@ -109,7 +109,7 @@ def test_a_controller_elsewhere_takes_over_and_fences_the_gateway_left_behind(
     try:
         with Crowd(system, address=STANDBY_ADDRESS) as crowd:
             deploy(successor, machines, tmp_path)
-            wait_in_line(successor)
+            wait_in_sync(successor)
             crowd.wait_answers(20)
             assert {name: tritonservers(machine) for name, machine in machines.by_name.items()} == before
 
@@ -130,7 +130,7 @@ def test_a_controller_that_takes_over_replaces_one_that_was_cut_off(
     system: System, machines: Machines, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     deploy(system, machines, tmp_path)
-    wait_in_line(system)
+    wait_in_sync(system)
     eventually(lambda: not system.status()["degraded"])
     workers = {worker["name"] for worker in system.status()["workers"]}
     machine = machines.by_name[NODE]
@@ -171,13 +171,13 @@ def test_a_standby_that_dies_is_started_again_and_one_that_is_not_wanted_ends(
     system: System, machines: Machines, tmp_path: Path
 ) -> None:
     deploy(system, machines, tmp_path)
-    wait_in_line(system)
+    wait_in_sync(system)
     machine = machines.by_name[NODE]
     last = system.last_event()
     pid = machine.servers()["gateway"]
     os.kill(pid, signal.SIGKILL)
     system.wait_event("the standby gateway on node b serves again", after=last)
-    wait_in_line(system)
+    wait_in_sync(system)
     assert machine.servers()["gateway"] != pid
     with Crowd(system, address=STANDBY_ADDRESS) as crowd:
         crowd.wait_answers(10)
@@ -189,7 +189,7 @@ def test_a_standby_that_dies_is_started_again_and_one_that_is_not_wanted_ends(
     assert system.status()["standby_gateway"]["state"] == "lost"
     machine.start()
     system.wait_event(f"node {NODE} is back", after=last)
-    wait_in_line(system)
+    wait_in_sync(system)
     with Crowd(system, address=STANDBY_ADDRESS) as crowd:
         crowd.wait_answers(10)
     crowd.assert_none_failed()

@@ -9,8 +9,8 @@ from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.solving import Planner
 from jigsaw_triton.evaluation.replay import OURS, PUBLISHED, Contender, Replayed, replayed, start
 from jigsaw_triton.evaluation.simulator.accounting import System
+from jigsaw_triton.evaluation.simulator.curves import Measured
 from jigsaw_triton.evaluation.simulator.memory import PlanMemory
-from jigsaw_triton.evaluation.simulator.yardstick import Measured
 from jigsaw_triton.planner.solver.solver import SolverProcess
 from jigsaw_triton.resources import templates_dir
 from tests.fakes.problems import docread_problem
@@ -32,7 +32,7 @@ def run(contender: Contender, rates: list[float], wanted: Wanted = WANTED) -> Re
             planner,
             memory=PlanMemory(),
             settings=Settings(),
-            yardstick=Measured(),
+            make_curve=Measured(),
         )
 
     return replayed(contender, begin, arrivals, {"docread": np.array(rates)})

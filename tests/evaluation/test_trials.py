@@ -4,7 +4,7 @@ import pytest
 
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.evaluation.replay import OURS, Contender
-from jigsaw_triton.evaluation.simulator.yardstick import Measured, planned
+from jigsaw_triton.evaluation.simulator.curves import Measured, planned
 from jigsaw_triton.evaluation.trials import Trial, Trials, try_loads
 from jigsaw_triton.evaluation.trials_plot import plot
 from jigsaw_triton.planner.domain.plan import Plan

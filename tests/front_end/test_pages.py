@@ -119,7 +119,7 @@ def test_the_standby_gateway_and_the_nodes_are_shown(serve: Serve, opened: Open)
     console = serve(state, allow_changes=True)
     page = opened(console, "gpus?show=single")
     line = page.locator(".machines summary")
-    for text in ("Gateway ready", "node01 ready, not in line", "2 ready", "node02 draining", "node03 agent away"):
+    for text in ("Gateway ready", "node01 ready, not in sync", "2 ready", "node02 draining", "node03 agent away"):
         line.filter(has_text=text).wait_for()
     for text, gpu in (("draining", "node02/0"), ("agent away", "node03/0")):
         page.get_by_label("Find").fill(text)
@@ -134,7 +134,7 @@ def test_the_standby_gateway_and_the_nodes_are_shown(serve: Serve, opened: Open)
     assert console.asked == [("change/uncordon", {"node": "node02"})]
     assert serious(page) == []
     console.patch({"standby_gateway": {"in_line": True, "failure": None}, "nodes": {"node02": {"state": "lost"}}})
-    line.filter(has_text="node01 ready, in line").wait_for()
+    line.filter(has_text="node01 ready, in sync").wait_for()
     line.filter(has_text="node02 lost").wait_for()
     nodes.get_by_role("row", name=re.compile("node02 lost ?cordoned")).wait_for()
 

@@ -56,7 +56,7 @@ def _endpoints(status: dict[str, Any]) -> Iterator[str]:
     if "http" in gateway:
         yield f"gateway: {gateway['state']}, http {gateway['http']}, grpc {gateway['grpc']}, {gateway['metrics']}"
     if standby := status.get("standby_gateway"):
-        line = "in line" if standby["in_line"] else "not in line"
+        line = "in sync" if standby["in_line"] else "not in sync"
         yield (
             f"standby gateway: {standby['state']} and {line} on node {standby['node']}, http {standby['http']}, "
             f"grpc {standby['grpc']}, {standby['metrics']}"

@@ -28,21 +28,21 @@ _OUTCOME_S = 2.0
 _REPEATABLE = frozenset({"serve-on", "retire", "unload", "kill"})
 """Operations that may be carried out twice, so that one whose outcome is lost is ordered again."""
 
-_ALIGNMENT = "adopt"
-"""Operation that brings a node in line."""
+_RECONCILE = "adopt"
+"""Operation that reconciles a node."""
 
 
 class AgentOrders:
     """Orders operations from the agent of a node, and sends the files that they need.
 
-    An agent accepts orders only once it has been brought in line with the controller, and only those that were given
-    since. So orders wait while the node is being brought in line, and are given anew after it unless they have begun.
+    An agent accepts orders only once it has been reconciled with the controller, and only those that were given
+    since. So orders wait while the node is being reconciled, and are given anew after it unless they have begun.
 
     Args:
         node: Name of the node, for messages.
         calls: Client of the agent.
         is_lost: Function that returns True if the node counts as lost. Orders then fail.
-        doubt: Callback for a node that may have done more than is known, and must be brought in line when it answers.
+        doubt: Callback for a node that may have done more than is known, and must be reconciled when it answers.
     """
 
     def __init__(self, node: str, calls: AgentCalls, is_lost: Callable[[], bool], doubt: Callable[[], None]) -> None:
@@ -52,22 +52,22 @@ class AgentOrders:
         self._doubt = doubt
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
-        self._aligning = asyncio.Lock()
+        self._reconciling = asyncio.Lock()
         self._line = ""
         self._sending: dict[str, asyncio.Event] = {}
 
     @asynccontextmanager
-    async def aligning(self) -> AsyncIterator[None]:
-        """Keeps other orders waiting inside the `with` block. If the block fails, the node has to be aligned again."""
-        async with self._aligning:
+    async def reconciling(self) -> AsyncIterator[None]:
+        """Keeps other orders waiting inside the `with` block. If it fails, the node has to be reconciled again."""
+        async with self._reconciling:
             try:
                 yield
             except BaseException:
                 self._doubt()
                 raise
 
-    async def align(self, body: Json, made: Sealed, wait_limit_s: float) -> bool:
-        """Brings the node in line; the caller is inside `aligning`. Orders from before are stale from then on.
+    async def reconcile(self, body: Json, made: Sealed, wait_limit_s: float) -> bool:
+        """Reconciles the node; the caller is inside `reconciling`. Orders from before are stale from then on.
 
         Args:
             body: Cluster and workers that the node is to have.
@@ -75,11 +75,11 @@ class AgentOrders:
             wait_limit_s: Seconds to wait for an agent that does not answer.
 
         Returns:
-            True if the node is in line; False if the agent has ended meanwhile.
+            True if the node is in sync; False if the agent has ended meanwhile.
         """
         self._line = f"{self._prefix}.{next(self._numbers)}"
         order = {**body, "line": self._line}
-        return await self._order(_ALIGNMENT, order, made, line=self._line, wait_limit_s=wait_limit_s)
+        return await self._order(_RECONCILE, order, made, line=self._line, wait_limit_s=wait_limit_s)
 
     async def operate(self, kind: str, body: Json, made: Sealed | None = None) -> None:
         """Has the agent carry out an operation exactly once, or at least once if it may be repeated.
@@ -95,7 +95,7 @@ class AgentOrders:
         """
         while not await self._order(kind, body, made):
             if kind not in _REPEATABLE:
-                raise StateError("the node was brought in line during this operation", where=f"node {self._node}")
+                raise StateError("the node was reconciled during this operation", where=f"node {self._node}")
 
     async def _order(
         self, kind: str, body: Json, made: Sealed | None, *, line: str = "", wait_limit_s: float | None = None
@@ -106,19 +106,19 @@ class AgentOrders:
             kind: Name of the operation.
             body: Arguments of the operation.
             made: Files that it needs; None if it needs none.
-            line: Name of the alignment that this order begins; empty for any other order.
+            line: Name of the reconciliation that this order begins; empty for any other order.
             wait_limit_s: Seconds to wait for an agent that does not answer, unless the node is lost before; None for
                 HEADLESS_S.
 
         Returns:
-            True if the operation was carried out. False if the node has been brought in line since it began.
+            True if the operation was carried out. False if the node has been reconciled since it began.
         """
         path, known, begun, give_up_at = "", "", False, math.inf
         try:
             while True:
                 try:
                     if not begun:
-                        current = line or await self._in_line()
+                        current = line or await self._last_line()
                         if current != known:
                             path, known = f"/operations/{self._prefix}.{next(self._numbers)}", current
                         begun = await self._begin(path, {"kind": kind, "body": body, "line": known}, made)
@@ -142,24 +142,24 @@ class AgentOrders:
                     self._doubt()
             raise
 
-    async def _in_line(self) -> str:
-        """Waits while the node is being brought in line. Returns the name of the last alignment."""
-        async with self._aligning:
+    async def _last_line(self) -> str:
+        """Waits while the node is being reconciled. Returns the name of the last reconciliation."""
+        async with self._reconciling:
             return self._line
 
     async def _begin(self, path: str, order: Json, made: Sealed | None) -> bool:
         """Gives an order, and sends the files that are missing. Returns False if it must be given once more.
 
         Raises:
-            AwayError: The agent does not answer, or must be brought in line first.
+            AwayError: The agent does not answer, or must be reconciled first.
         """
         found = await self._calls.post(path, order)
         if found["stale"]:
             if order["line"] == self._line:
                 self._doubt()
-            raise AwayError("the agent must be brought in line first", where=f"node {self._node}")
-        # A node that is lost is brought in line once it is back.
-        is_lost = (lambda: False) if order["kind"] == _ALIGNMENT else self._is_lost
+            raise AwayError("the agent must be reconciled first", where=f"node {self._node}")
+        # A node that is lost is reconciled once it is back.
+        is_lost = (lambda: False) if order["kind"] == _RECONCILE else self._is_lost
         for digest, arrived in found["missing"].items():
             if made is None or digest not in made.contents:
                 message = f"neither the controller nor the node has the file with the SHA-256 {digest}"

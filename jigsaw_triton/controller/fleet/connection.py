@@ -83,7 +83,7 @@ class Connection:
         await self.connect(agents, found, last)
 
     async def connect(self, agents: Agents, found: OsProcess | None = None, last: ByNode = NONE) -> None:
-        """Starts the transport to these agents, or brings it in line. A node that has left remains until `stop`.
+        """Starts the transport to these agents, or reconciles it. A node that has left remains until `stop`.
 
         Args:
             agents: Agents of the cluster.

@@ -31,7 +31,7 @@ _LEAP = 1_000_000
 """Difference between a fence and the epochs before it. Each start of a controller that is cut off begins an epoch, and
 none of these may reach the fence."""
 
-_IN_LINE_S, _LOOK_S = 10.0, 1.0
+_FOLLOW_S, _LOOK_S = 10.0, 1.0
 """Seconds that the standby gateway has to get its new epoch, and between two looks at the nodes."""
 
 
@@ -77,16 +77,16 @@ class Fencing:
     async def _look(self) -> None:
         """Sets the fence of nodes that have another one, and completes the change to an epoch that has failed."""
         await self._nodes.renew_epoch()
-        in_line = [node for node in self._nodes if node.described is not None and not node.away]
+        in_sync = [node for node in self._nodes if node.described is not None and not node.away]
         here, before, known = self._here(), self._journal.fact(_MACHINE_FACT), fences_in(self._journal)
         # Nodes may have the fence of a controller that had replaced this one, from which it has taken them back.
-        taken_back = not self._moved and any(_fence(node) not in ("", *known) for node in in_line)
+        taken_back = not self._moved and any(_fence(node) not in ("", *known) for node in in_sync)
         if before not in ("", here) or taken_back:
             await self._move()
         if before != here:
             self._journal.keep_fact(_MACHINE_FACT, here)
         wanted = next(reversed(fences_in(self._journal)), "")
-        left = [node for node in in_line if _fence(node) != wanted]
+        left = [node for node in in_sync if _fence(node) != wanted]
         if not wanted or not left:
             return
         await asyncio.to_thread(self._journal.flush)
@@ -109,7 +109,7 @@ class Fencing:
         self._moved = True
         # The standby may be the only gateway that serves, and would be refused until it has the epoch.
         self._replication.renew()
-        await self._replication.wait_in_line(_IN_LINE_S)
+        await self._replication.wait_followed(_FOLLOW_S)
 
     def _here(self) -> str:
         try:

@@ -28,7 +28,7 @@ _PULSE_TIMEOUT_S = 2.0
 
 
 class Following:
-    """Follows a node by the pulse of its agent, and has it brought in line when it is back.
+    """Follows a node by the pulse of its agent, and has it reconciled when it is back.
 
     Args:
         name: Name of the node.
@@ -37,7 +37,7 @@ class Following:
         reachable: Function that returns True if the node itself answers, whether or not its agent does.
         changed: Callback for workers that begin or end, and for a node that is lost or back.
         succession: Place of this controller among those of its deployment.
-        bring_in_line: Function that brings the node in line, which includes `meet`.
+        reconcile: Function that reconciles the node, which includes `meet`.
         running: Workers that ran there when an earlier controller last knew.
 
     Attributes:
@@ -54,7 +54,7 @@ class Following:
         reachable: Callable[[], Awaitable[bool]],
         changed: Callable[[], Awaitable[None]],
         succession: Succession,
-        bring_in_line: Callable[[], Awaitable[None]],
+        reconcile: Callable[[], Awaitable[None]],
         running: Mapping[str, Running],
     ) -> None:
         self.away = False
@@ -66,7 +66,7 @@ class Following:
         self._reachable = reachable
         self._changed = changed
         self._succession = succession
-        self._bring_in_line = bring_in_line
+        self._reconcile = reconcile
         self._agent = ""
         self._last = 0
         self._seen_at = 0
@@ -109,7 +109,7 @@ class Following:
             await self._heard(await self._calls.get("/pulse", after=self._last))
 
     def doubt(self) -> None:
-        """Notes that the node may have done more than is known, so that it is brought in line when it answers."""
+        """Notes that the node may have done more than is known, so that it is reconciled when it answers."""
         self._agent = ""
 
     def lose_at_first(self, error: JigsawError) -> None:
@@ -119,18 +119,18 @@ class Following:
 
     async def _follow(self) -> None:
         """Follows the events of the node, and notices when it is lost or back."""
-        self._heard_s = in_line_s = time.monotonic()
+        self._heard_s = in_sync_s = time.monotonic()
         said = ""
         while True:
             try:
                 found = await self._pulse()
                 if found is None or self.away or found["agent"] != self._agent:
-                    await self._bring_in_line()
+                    await self._reconcile()
                     await self._back()
                 else:
                     await self._heard(found)
                 self._note_agent(answers=True)
-                self._heard_s = in_line_s = time.monotonic()
+                self._heard_s = in_sync_s = time.monotonic()
                 said = ""
             except AwayError as error:
                 unanswered_s = self.unanswered_s
@@ -146,14 +146,14 @@ class Following:
                 text = error_text(error)
                 if text != said:
                     log.warning("node %s", self._name, exc_info=error)
-                    self._notify(e.Noticed("error", f"node {self._name} cannot be brought in line: {text}"))
+                    self._notify(e.Noticed("error", f"node {self._name} cannot be reconciled: {text}"))
                     said = text
-                if not self.away and time.monotonic() - in_line_s > HEADLESS_S:
+                if not self.away and time.monotonic() - in_sync_s > HEADLESS_S:
                     await self._lose(text)
                 await asyncio.sleep(PULSE_S)
 
     async def _pulse(self) -> Json | None:
-        """Waits for news of the node. Returns None if it has to be brought in line first.
+        """Waits for news of the node. Returns None if it has to be reconciled first.
 
         Raises:
             StateError: Another controller commands the node.
@@ -165,7 +165,7 @@ class Following:
             found: Json = await self._calls.get("/pulse", wait_s=PULSE_S, timeout_s=_PULSE_TIMEOUT_S, after=self._last)
         except StateError:
             described = await self.describe()
-            # Bringing it in line raises an error if this controller was replaced.
+            # Reconciling it raises an error if this controller was replaced.
             if not has_ended(described) and not self._succession.is_fenced(described):
                 raise
             return None
@@ -187,7 +187,7 @@ class Following:
         await self._changed()
 
     async def _back(self) -> None:
-        """Notes that the node is in line. Its workers can be called again, also those that have run all the time."""
+        """Notes that the node is in sync. Its workers can be called again, also those that have run all the time."""
         if self.away:
             self.away = False
             self._notify(e.Noticed("gpu", f"node {self._name} is back"))

@@ -45,7 +45,7 @@ RELOAD_S = 30.0
 a shortage of memory to pass, and short enough for a model that always kills its server."""
 
 RECONCILE_S = 10.0
-"""Seconds between tries to bring the models of an adopted server in line."""
+"""Seconds between tries to reconcile the models of an adopted server."""
 
 _LOADING_POLL_S = 0.5
 """Seconds between two looks at an adopted server that still loads its models."""
@@ -219,7 +219,7 @@ class LocalNode:
                         server.kill(f"it did not have {', '.join(missing)}")
                         return
                     if not missing:
-                        # Also without a wait: an agent that is brought in line once more may have said that it loads.
+                        # Also without a wait: an agent that is reconciled once more may have said that it loads.
                         self._notify(e.Answered(name))
                         admit()
                         found = {model for model, state in states.items() if state != "UNAVAILABLE"}

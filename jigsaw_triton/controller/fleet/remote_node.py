@@ -39,7 +39,7 @@ _TRACES_S = 2.0
 
 
 class RemoteNode:
-    """A node behind an agent. It follows what runs there, and brings it in line once the node is back.
+    """A node behind an agent. It follows what runs there, and reconciles it once the node is back.
 
     A node that does not answer for some seconds is lost, and so are its GPUs: the planner does without them. Nothing is
     started there meanwhile, and a worker that is retired meanwhile is ended when the node is back.
@@ -55,7 +55,7 @@ class RemoteNode:
         running: Workers that ran there when an earlier controller last knew.
 
     Attributes:
-        described: Last description of the node by its agent; None until it was in line with the controller.
+        described: Last description of the node by its agent; None until it was in sync with the controller.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class RemoteNode:
         self._workers: dict[str, Worker] = {}
         self._lost: frozenset[GpuId] = frozenset()
         self._following = Following(
-            name, calls, notify, reachable, changed, succession, lambda: self._bring_in_line(), running
+            name, calls, notify, reachable, changed, succession, lambda: self._reconcile(), running
         )
         self._orders = AgentOrders(name, calls, lambda: self.away, self._following.doubt)
 
@@ -132,7 +132,7 @@ class RemoteNode:
         try:
             if first:
                 # Workers that a node kept because it was away when they were to end, end now.
-                await self._bring_in_line()
+                await self._reconcile()
             elif not self.away:
                 with contextlib.suppress(AwayError):
                     await self._orders.operate("serve-on", {"cluster": cluster_json(cluster)})
@@ -147,14 +147,14 @@ class RemoteNode:
     ) -> frozenset[str]:
         """Goes on with the workers of an earlier controller; see `Node.adopt`. Those that have ended are events.
 
-        A node that does not answer, or cannot be brought in line, is lost at first and tried again.
+        A node that does not answer, or cannot be reconciled, is lost at first and tried again.
 
         Raises:
             ReplacedError: A controller on another machine has replaced this one.
         """
         self._cluster, self._workers = cluster, dict(workers)
         try:
-            await self._bring_in_line()
+            await self._reconcile()
         except ReplacedError:
             raise
         except JigsawError as error:
@@ -293,16 +293,16 @@ class RemoteNode:
             models = tuple(model for model in worker.models if model.name not in gone)
             self._workers[name] = replace(worker, models=(*models, *come))
 
-    # --- alignment -------------------------------------------------------------------------------------------------
+    # --- reconciliation --------------------------------------------------------------------------------------------
 
-    async def _bring_in_line(self) -> None:
+    async def _reconcile(self) -> None:
         """Has the node end the workers that the controller does not know, and report those that are missing.
 
         Operations that are under way fail, and later ones wait. Workers that are retired meanwhile, which does not wait
         for a lost node, are ended by another round.
         """
-        async with self._orders.aligning():
-            while not await self._align():
+        async with self._orders.reconciling():
+            while not await self._reconcile_once():
                 pass
 
     def _learn(self, described: Json) -> None:
@@ -312,8 +312,8 @@ class RemoteNode:
             text = f"node {self.name} now has {_software(described)}; it had {_software(before)}"
             self._notify(e.Noticed("node", text))
 
-    async def _align(self) -> bool:
-        """Brings the node in line once. Returns False if the workers that it is to have have changed meanwhile."""
+    async def _reconcile_once(self) -> bool:
+        """Reconciles the node once. Returns False if the workers that it is to have have changed meanwhile."""
         cluster, known = self._cluster, dict(self._workers)
         assert cluster is not None
         described = await self.describe()
@@ -329,7 +329,7 @@ class RemoteNode:
             workers.append(one.json)
         gateway = cluster.standby_gateway is not None and cluster.standby_gateway.node == self.name
         body = {"cluster": cluster_json(cluster), "workers": workers, "gateway": gateway}
-        done = await self._orders.align(body, Sealed(body, contents), AWAY_S)
+        done = await self._orders.reconcile(body, Sealed(body, contents), AWAY_S)
         await self._following.look()
         # Only now the agent knows the image that its workers run in.
         self._learn(await self.describe())

@@ -55,7 +55,7 @@ _END_S = 20.0
 
 
 class Replication:
-    """Keeps the standby gateway in line with the gateway, if the cluster has one.
+    """Keeps the standby gateway in sync with the gateway, if the cluster has one.
 
     Args:
         nodes: Nodes of the cluster, one of which has the standby.
@@ -91,7 +91,7 @@ class Replication:
         return self._cluster.standby_gateway if self._cluster is not None else None
 
     @property
-    def in_line(self) -> bool:
+    def in_sync(self) -> bool:
         """True if the standby serves what the gateway serves and its node has all for a takeover, or if there is none.
 
         That is the controller's state, and the copies of the files of models.
@@ -102,7 +102,7 @@ class Replication:
     def _follows(self) -> bool:
         return self._standby is None or self._served == self._saved == self._version
 
-    async def wait_in_line(self, timeout_s: float) -> None:
+    async def wait_followed(self, timeout_s: float) -> None:
         """Waits until the standby serves what the gateway serves, or until the timeout."""
         give_up_at = time.monotonic() + timeout_s
         while not self._follows and time.monotonic() < give_up_at:  # noqa: ASYNC110 - several things change it
@@ -114,11 +114,11 @@ class Replication:
             return None
         ports, said = self._cluster.gateway, self._said
         self._note(standby)
-        state, in_line = self._noted
+        state, in_sync = self._noted
         return {
             "node": standby.node,
             "state": state,
-            "in_line": in_line,
+            "in_line": in_sync,
             "since": self._noted_at_s,
             "failure": self._failure or said.get("failure", ""),
             "pid": said.get("pid"),
@@ -131,8 +131,8 @@ class Replication:
         """Notes the state of the standby, and since when it has it."""
         node = self._nodes.get(standby.node)
         state = "lost" if node is None or node.away else self._said.get("state", "absent")
-        if (state, self.in_line) != self._noted:
-            self._noted, self._noted_at_s = (state, self.in_line), round(time.time(), 3)
+        if (state, self.in_sync) != self._noted:
+            self._noted, self._noted_at_s = (state, self.in_sync), round(time.time(), 3)
 
     async def serve_on(self, cluster: Cluster) -> None:
         """Sets the cluster. A standby that it no longer has, or has on another node, ends."""
@@ -252,16 +252,16 @@ class Replication:
         """
         text = str(error) if isinstance(error, JigsawError) else f"{type(error).__name__}: {error}"
         if text != self._failure:
-            log.warning("the standby gateway is not in line", exc_info=error)
-            self._notify(e.Noticed("error", f"the standby gateway is not in line: {text}"))
+            log.warning("the standby gateway is not in sync", exc_info=error)
+            self._notify(e.Noticed("error", f"the standby gateway is not in sync: {text}"))
         wait_s = min(_RETRY_S * 2.0 ** min(self._failures, 64), _MOST_RETRY_S)
         self._failure, self._failures, self._retry_at_s = text, self._failures + 1, time.monotonic() + wait_s
         return wait_s
 
     def _note_success(self) -> None:
         """Reports the end of a failure, if there was one and nothing is left to send."""
-        if self._failure and self.in_line:
-            self._notify(e.Noticed("standby", "the standby gateway is in line again"))
+        if self._failure and self.in_sync:
+            self._notify(e.Noticed("standby", "the standby gateway is in sync again"))
             self._failure, self._failures = "", 0
 
     async def _turn(self) -> bool:
@@ -340,7 +340,7 @@ class Replication:
             del self._lacking[digest]
 
     async def _end_at(self, name: str) -> None:
-        """Ends a standby on a node. One that does not answer ends it when it is brought in line."""
+        """Ends a standby on a node. One that does not answer ends it when it is reconciled."""
         self._sent, self._said = None, {}
         node = self._nodes.get(name)
         if node is None:

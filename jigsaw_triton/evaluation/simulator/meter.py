@@ -11,7 +11,7 @@ from jigsaw_triton.controller.core.generation import Generation
 from jigsaw_triton.controller.core.order import placed_models
 from jigsaw_triton.controller.core.state import State
 from jigsaw_triton.evaluation.simulator.accounting import Curve, Replica, all_on_time
-from jigsaw_triton.evaluation.simulator.yardstick import Yardstick, within_processors
+from jigsaw_triton.evaluation.simulator.curves import MakeCurve, within_processors
 from jigsaw_triton.gpus.catalog import CATALOG
 from jigsaw_triton.gpus.model import GpuId, Placement
 from jigsaw_triton.graph.model import Workload
@@ -28,15 +28,15 @@ Variant = tuple[str, str, str]
 class Meter:
     """Measures the capacity and the slices of what runs. Remembers the last answer, since most ticks change nothing.
 
-    The yardstick measures whole plans. While replicas are exchanged, the curve of the running plan is scaled by the
+    A curve is that of a whole plan. While replicas are exchanged, the curve of the running plan is scaled by the
     planner's capacity of the replicas in service.
 
     Args:
-        yardstick: Measure of what a plan's servers answer on time.
+        make_curve: Function that returns the curve of what a plan's servers answer on time.
     """
 
-    def __init__(self, yardstick: Yardstick) -> None:
-        self._yardstick = yardstick
+    def __init__(self, make_curve: MakeCurve) -> None:
+        self._make_curve = make_curve
         self._actual: Actual | None = None
         self._curves: Mapping[str, Curve] = {}
         self._plans: tuple[Generation | None, Generation | None] = (None, None)
@@ -70,7 +70,7 @@ class Meter:
         whole, now = self._service.capacities(self._service.start), _capacities(state, self._service)
         found = {}
         for name, graph in running.wanted.graphs.items():
-            curve = self._yardstick(graph, running.plan.gpus, running.wanted.profiles[name], whole[name])
+            curve = self._make_curve(graph, running.plan.gpus, running.wanted.profiles[name], whole[name])
             found[name] = curve.scaled(now[name] / whole[name]) if whole[name] > 0 else all_on_time(0.0)
         return within_processors(found, running.plan, _problem(running), standby=bool(state.standby))
 

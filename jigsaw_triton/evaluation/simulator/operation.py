@@ -18,8 +18,8 @@ from jigsaw_triton.controller.core.state import Phase, State
 from jigsaw_triton.controller.watch import WATCH_S
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.evaluation.simulator.accounting import NEVER_S, Array, Change, Curve, Operation, Replica, operate
+from jigsaw_triton.evaluation.simulator.curves import MakeCurve, planned
 from jigsaw_triton.evaluation.simulator.meter import Meter
-from jigsaw_triton.evaluation.simulator.yardstick import Yardstick, planned
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.transition.moves import Durations
 
@@ -44,7 +44,7 @@ def simulate_operation(
     *,
     settings: Settings | None = None,
     durations: Durations | None = None,
-    yardstick: Yardstick = planned,
+    make_curve: MakeCurve = planned,
     progress: Callable[[float], None] = lambda _: None,
 ) -> Operation:
     """Simulates a deployment from its first plan to the end of the arrivals.
@@ -55,13 +55,13 @@ def simulate_operation(
         solve: Planner.
         settings: Settings of the controller; None for the defaults.
         durations: Durations of operations; None for the planner's.
-        yardstick: Measure of what a plan's servers answer on time.
+        make_curve: Function that returns the curve of what a plan's servers answer on time.
         progress: Function that receives the share of the trace that has been simulated, once for each of its minutes.
 
     Raises:
         JigsawError: The first plan is not feasible.
     """
-    deployment = Deployment(wanted, solve, settings or Settings(), durations or Durations(), SOLVE_S, yardstick)
+    deployment = Deployment(wanted, solve, settings or Settings(), durations or Durations(), SOLVE_S, make_curve)
     waits_s = {name: WAIT_SHARE * graph.slo.latency_ms / 1000 for name, graph in wanted.graphs.items()}
     return operate(deployment, arrivals, progress=progress, waits_s=waits_s)
 
@@ -75,7 +75,7 @@ class Deployment:
         settings: Settings of the controller.
         durations: Durations of operations.
         solve_s: Seconds that planning takes.
-        yardstick: Measure of what a plan's servers answer on time.
+        make_curve: Function that returns the curve of what a plan's servers answer on time.
 
     Raises:
         JigsawError: The first plan is not feasible.
@@ -88,14 +88,14 @@ class Deployment:
         settings: Settings,
         durations: Durations,
         solve_s: float,
-        yardstick: Yardstick,
+        make_curve: MakeCurve,
     ) -> None:
         self._solve, self._durations, self._solve_s = solve, durations, solve_s
         self._state = State(settings=settings)
         self.now_s = 0.0
         self._due: list[tuple[float, int, e.Event]] = []
         self._numbers = count()
-        self._meter = Meter(yardstick)
+        self._meter = Meter(make_curve)
         self._begun: dict[int, tuple[float, str]] = {}
         self._changes: list[Change] = []
         self._last = 0

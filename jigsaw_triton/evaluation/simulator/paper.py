@@ -23,7 +23,7 @@ from jigsaw_triton.evaluation.simulator.accounting import (
     Replica,
     all_on_time,
 )
-from jigsaw_triton.evaluation.simulator.yardstick import Yardstick, within_processors
+from jigsaw_triton.evaluation.simulator.curves import MakeCurve, within_processors
 from jigsaw_triton.gpus.model import GpuId, Placement
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.capacity import Service
@@ -104,15 +104,17 @@ class PaperDeployment:
         plan: Planner.
         durations: Durations of operations.
         solve_s: Seconds that planning takes.
-        yardstick: Measure of what a plan's servers answer on time.
+        make_curve: Function that returns the curve of what a plan's servers answer on time.
 
     Raises:
         JigsawError: No plan is feasible at any demand.
     """
 
-    def __init__(self, wanted: Wanted, plan: Plans, durations: Durations, solve_s: float, yardstick: Yardstick) -> None:
+    def __init__(
+        self, wanted: Wanted, plan: Plans, durations: Durations, solve_s: float, make_curve: MakeCurve
+    ) -> None:
         self._wanted, self._make, self._durations, self._solve_s = wanted, plan, durations, solve_s
-        self._yardstick = yardstick
+        self._make_curve = make_curve
         self.now_s = 0.0
         self._number = 1
         self._serving = _Serving(self._plan(wanted.demand_rps), {})
@@ -206,6 +208,6 @@ class PaperDeployment:
         curves = {}
         for name, graph in wanted.graphs.items():
             whole_rps = service.after_rps[name]
-            curve = self._yardstick(graph, plan.gpus, wanted.profiles[name], whole_rps)
+            curve = self._make_curve(graph, plan.gpus, wanted.profiles[name], whole_rps)
             curves[name] = curve.scaled(now[name] / whole_rps) if whole_rps > 0 else all_on_time(0.0)
         return within_processors(curves, plan, problem)

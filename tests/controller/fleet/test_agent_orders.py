@@ -54,7 +54,7 @@ def test_an_operation_that_the_agent_does_not_survive_has_failed(run_dir: Path) 
         await remote.machine.stop()
         remote.machine.node.gate.set()
         await remote.machine.start()
-        with pytest.raises(StateError, match="brought in line during this operation"):
+        with pytest.raises(StateError, match="reconciled during this operation"):
             await starting
 
     run(run_dir, test)

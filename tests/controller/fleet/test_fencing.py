@@ -67,8 +67,8 @@ class World:
     def renew(self) -> None:
         self.log.append(f"renew {[node.fence for node in self.nodes]}")
 
-    async def wait_in_line(self, _: float) -> None:
-        self.log.append("wait in line")
+    async def wait_followed(self, _: float) -> None:
+        self.log.append("wait followed")
 
     @property
     def fences(self) -> set[str]:
@@ -119,12 +119,12 @@ def test_a_controller_from_another_machine_fences_all_nodes_once_the_standby_has
     assert fences_in(world.journal) == (world.epoch,)
     # No start of the controller that was left behind reaches it.
     assert number_of(world.epoch) > before + 100_000
-    assert world.log == ["renew ['', '']", "wait in line"]
+    assert world.log == ["renew ['', '']", "wait followed"]
     run(world, test)
     assert fences_in(world.journal) == (world.epoch,) and len(world.log) == 2
 
 
-def test_a_node_that_is_away_or_was_installed_again_gets_the_fence_when_it_is_in_line(world: World) -> None:
+def test_a_node_that_is_away_or_was_installed_again_gets_the_fence_when_it_is_in_sync(world: World) -> None:
     world.journal.keep_fact("machine", "elsewhere")
     a, b = world.nodes
     b.away, a.fails = True, True

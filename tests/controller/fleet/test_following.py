@@ -1,4 +1,4 @@
-"""A node that does not answer, and one that is brought in line after its absence."""
+"""A node that does not answer, and one that is reconciled after its absence."""
 
 import asyncio
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.fakes.remote_node import Remote, W, run
 from tests.waiting import until
 
 
-def test_a_node_that_does_not_answer_is_lost_with_its_gpus_and_is_brought_in_line_when_back(run_dir: Path) -> None:
+def test_a_node_that_does_not_answer_is_lost_with_its_gpus_and_is_reconciled_when_back(run_dir: Path) -> None:
     other = "a-0-1g-1"
 
     async def test(remote: Remote) -> None:
@@ -120,7 +120,7 @@ def test_workers_that_ran_through_an_absence_are_linked_again(run_dir: Path) -> 
     run(run_dir, test)
 
 
-def test_a_worker_that_is_retired_while_the_node_is_brought_in_line_ends(run_dir: Path) -> None:
+def test_a_worker_that_is_retired_while_the_node_is_reconciled_ends(run_dir: Path) -> None:
     async def test(remote: Remote) -> None:
         await remote.node.bring_up(worker(W, model("m")))
         await remote.machine.cut()
@@ -165,7 +165,7 @@ def test_a_node_that_cannot_be_adopted_is_lost_until_it_can(run_dir: Path) -> No
     run(run_dir, test)
 
 
-def test_a_node_that_refuses_to_be_brought_in_line_is_reported_and_lost(
+def test_a_node_that_refuses_to_be_reconciled_is_reported_and_lost(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test(remote: Remote) -> None:
@@ -173,7 +173,7 @@ def test_a_node_that_refuses_to_be_brought_in_line_is_reported_and_lost(
         remote.machine.node.fails = "the driver does not answer"
         remote.node._following.doubt()
         await until(lambda: remote.node.away)
-        assert remote.said("node a cannot be brought in line: node a, the node: the driver does not answer")
+        assert remote.said("node a cannot be reconciled: node a, the node: the driver does not answer")
         remote.machine.node.fails = ""
         await until(lambda: not remote.node.away)
 

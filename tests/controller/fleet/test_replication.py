@@ -129,7 +129,7 @@ def run(folder: Path, test: Callable[[Standby], Awaitable[None]]) -> None:
                 await nodes.node.serve_on(STANDBY)
                 await found.serve_on(STANDBY)
                 found.follow(ONE, GRAPHS)
-                await until(lambda: found.in_line)
+                await until(lambda: found.in_sync)
                 await test(Standby(machine, nodes, found, events, copies))
             finally:
                 await found.stop()
@@ -142,12 +142,12 @@ def test_the_standby_follows_each_change(run_dir: Path) -> None:
     async def test(standby: Standby) -> None:
         began_s = time.time() - 1.0
         standby.replication.follow(TWO, GRAPHS)
-        assert not standby.replication.in_line
-        await until(lambda: standby.replication.in_line)
+        assert not standby.replication.in_sync
+        await until(lambda: standby.replication.in_sync)
         assert standby.routes() == ["g.t.g1", "g.t.g2"]
         # The same again is no order.
         standby.replication.follow(replace(TWO), GRAPHS)
-        await until(lambda: standby.replication.in_line)
+        await until(lambda: standby.replication.in_sync)
         assert standby.routes() == ["g.t.g1", "g.t.g2"]
         status = standby.replication.status()
         assert status is not None
@@ -163,10 +163,10 @@ def test_the_state_with_another_generation_is_copied_at_once(run_dir: Path, monk
     async def test(standby: Standby) -> None:
         standby.copies.append(b"later")
         standby.replication.follow(TWO, GRAPHS)
-        await until(lambda: standby.replication.in_line)
+        await until(lambda: standby.replication.in_sync)
         standby.replication.follow(TWO, GRAPHS, 2)
-        assert not standby.replication.in_line
-        await until(lambda: standby.replication.in_line)
+        assert not standby.replication.in_sync
+        await until(lambda: standby.replication.in_sync)
         states = [order["state"] for order in standby.machine.gateway.orders if order is not None]
         assert states == [sha256(copy).hexdigest() for copy in (b"state", b"state", b"later")]
 
@@ -181,7 +181,7 @@ def test_the_next_controllers_files_are_sent_once_the_standby_serves(run_dir: Pa
     async def test(standby: Standby) -> None:
         graphs = {"g": replace(GRAPH, samples={"X": Path(name)})}
         standby.replication.follow(TWO, graphs, 2)
-        await until(lambda: standby.replication.in_line)
+        await until(lambda: standby.replication.in_sync)
         order = standby.machine.gateway.orders[-1]
         assert order is not None and order["copies"] == [name]
         assert (standby.machine.folder / "contents" / name).read_bytes() == text
@@ -195,11 +195,11 @@ def test_a_full_disk_of_the_node_is_reported_once_and_the_standby_follows_when_t
             standby.copies.append(b"later")
             standby.replication.follow(TWO, GRAPHS, 2)
             await until(lambda: standby.machine.transfers > 3)
-            assert not standby.replication.in_line
+            assert not standby.replication.in_sync
             status = standby.replication.status()
             assert status is not None
             assert status["failure"].startswith(f"node {NODE}, {standby.machine.folder}/contents: ")
-        await until(lambda: standby.said("the standby gateway is in line again"))
+        await until(lambda: standby.said("the standby gateway is in sync again"))
         assert standby.said("the disk is full; free some space on this node") == 1
         assert standby.routes() == ["g.t.g1", "g.t.g2"]
         status = standby.replication.status()
@@ -226,8 +226,8 @@ def test_large_files_are_not_sent_again_with_each_change_while_the_disk_of_the_n
             standby.replication.follow(ONE, graphs, 2)
             await until(lambda: standby.routes() == ["g.t.g1", "g.t.g2", "g.t.g1"])
             # The standby serves, but a takeover would lack a file.
-            await asyncio.wait_for(standby.replication.wait_in_line(WAIT_LIMIT_S), WAIT_LIMIT_S)
-            assert not standby.replication.in_line
+            await asyncio.wait_for(standby.replication.wait_followed(WAIT_LIMIT_S), WAIT_LIMIT_S)
+            assert not standby.replication.in_sync
         assert standby.machine.transfers == sent
 
     run(run_dir, test)
@@ -353,7 +353,7 @@ def test_a_standby_that_ends_is_not_started_again_by_a_change_that_ends_meanwhil
         # Another gateway has a standby again.
         standby.replication.follow(Actual(), GRAPHS)
         standby.replication.follow(ONE, GRAPHS)
-        await until(lambda: standby.replication.in_line and gateway.exists)
+        await until(lambda: standby.replication.in_sync and gateway.exists)
 
     run(run_dir, test)
 

@@ -5,8 +5,8 @@ import pytest
 
 from jigsaw_triton.controller.core.generation import Wanted
 from jigsaw_triton.evaluation.simulator.accounting import Operation, operate
+from jigsaw_triton.evaluation.simulator.curves import planned
 from jigsaw_triton.evaluation.simulator.paper import PERIOD_S, PaperDeployment, largest_if_short, outages_s
-from jigsaw_triton.evaluation.simulator.yardstick import planned
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.solver.solver import SolverProcess

@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jigsaw_triton.evaluation.simulator import yardstick
+from jigsaw_triton.evaluation.simulator import curves
 from jigsaw_triton.evaluation.simulator.accounting import Array, all_on_time
+from jigsaw_triton.evaluation.simulator.curves import Measured, planned, within_processors
 from jigsaw_triton.evaluation.simulator.simulate import Simulated, Stations, simulate
-from jigsaw_triton.evaluation.simulator.yardstick import Measured, planned, within_processors
 from jigsaw_triton.graph.model import Slo, TaskGraph
 from jigsaw_triton.planner.search.solve import make_plan
 from jigsaw_triton.profiles.table import ProfileTable
@@ -53,7 +53,7 @@ def test_only_loads_that_a_curve_is_asked_about_are_simulated(monkeypatch: pytes
         simulated.append(len(arrivals_s) / arrivals_s[-1])
         return simulate(graph, servers, arrivals_s, seed=seed, drops=drops)
 
-    monkeypatch.setattr(yardstick, "simulate", counting)
+    monkeypatch.setattr(curves, "simulate", counting)
     curve = Measured()(GRAPH, ONE, TABLE, 1.0)
     assert [curve.violations_rps(load) for load in (41, 42, 43)] == pytest.approx([0, 0, 0], abs=0.01)
     assert simulated == pytest.approx([40, 48], rel=0.05)

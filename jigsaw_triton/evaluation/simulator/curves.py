@@ -1,7 +1,8 @@
-"""Yardsticks: the requests that the servers of a plan answer on time, by load.
+"""Curves of plans: the requests that the servers of a plan answer on time, by load.
 
 A planner's own capacity says little about another planner's plans: the paper's counts on replicas that are always busy.
-`Measured` is a yardstick for all of them. It simulates the servers of a plan event by event at several steady loads.
+`Measured` makes comparable curves for all of them. It simulates the servers of a plan event by event at several steady
+loads.
 """
 
 import math
@@ -21,7 +22,7 @@ from jigsaw_triton.planner.domain.processors import processor_load
 from jigsaw_triton.planner.domain.throughput import graph_throughput_rps
 from jigsaw_triton.profiles.table import ProfileKey, ProfileTable
 
-Yardstick = Callable[[TaskGraph, Sequence[PlannedGpu], ProfileTable, float], Curve]
+MakeCurve = Callable[[TaskGraph, Sequence[PlannedGpu], ProfileTable, float], Curve]
 """Function of a graph, the GPUs of a plan, the profiles, and the plan's capacity, that returns the plan's curve."""
 
 LOADS = (0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.1)
@@ -58,7 +59,7 @@ def within_processors(
 
 
 class Measured:
-    """Yardstick that simulates the servers of a plan event by event, with early drops; see `simulate.simulate`.
+    """Maker of curves that simulates the servers of a plan event by event, with early drops; see `simulate.simulate`.
 
     Curves are remembered by the replicas of the plan, wherever they are placed. A load is simulated when a curve is
     first asked about it, since most plans serve for a short time, at one or two of the loads.
