@@ -11,7 +11,11 @@ const std::vector<double> kSeconds = {0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1
 // Buckets that are a quarter apart, from 1 ms to 10 s, so that the 99th percentiles of two generations can be compared.
 const std::vector<double> kFineSeconds = [] {
   std::vector<double> bounds;
-  for (double bound = 0.001; bound < 10; bound *= 1.25) bounds.push_back(std::round(bound * 1e5) / 1e5);
+  double bound = 0.001;
+  while (bound < 10) {
+    bounds.push_back(std::round(bound * 1e5) / 1e5);
+    bound *= 1.25;
+  }
   return bounds;
 }();
 
