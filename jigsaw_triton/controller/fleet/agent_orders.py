@@ -55,6 +55,7 @@ class AgentOrders:
         self._reconciling = asyncio.Lock()
         self._line = ""
         self._sending: dict[str, asyncio.Event] = {}
+        self._sent: dict[str, int] = {}
 
     @asynccontextmanager
     async def reconciling(self) -> AsyncIterator[None]:
@@ -153,6 +154,7 @@ class AgentOrders:
         Raises:
             AwayError: The agent does not answer, or must be reconciled first.
         """
+        asked = next(self._numbers)
         found = await self._calls.post(path, order)
         if found["stale"]:
             if order["line"] == self._line:
@@ -169,9 +171,13 @@ class AgentOrders:
                 # sends the file itself if the transfer has failed.
                 await self._sending[digest].wait()
                 continue
+            if self._sent.get(digest, 0) > asked:
+                # It arrived while the agent's response was on its way.
+                continue
             self._sending[digest] = sent = asyncio.Event()
             try:
                 await self._calls.send(digest, made.contents[digest], arrived, is_lost)
+                self._sent[digest] = next(self._numbers)
             finally:
                 del self._sending[digest]
                 sent.set()
