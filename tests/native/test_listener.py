@@ -288,8 +288,13 @@ def test_a_listener_leaves_the_socket_of_another_process(run_dir: Path, monkeypa
 
 
 def test_a_socket_that_is_removed_is_made_again(path: Path, client: Client) -> None:
+    def listens() -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(path)) == 0
+
     path.unlink()
-    eventually(path.exists)
+    # The file appears a moment before the listener accepts connections there.
+    eventually(listens)
     with Client(path) as later:
         assert later.infer(column(2)).item() == 2
     assert client.infer(column(1)).item() == 1
