@@ -129,8 +129,10 @@ def client(connect: Callable[[], Client]) -> Client:
         np.zeros((0, 3), np.float32),
         texts(b"a", b"", b"long" * 99).reshape(3, 1),
         np.arange(600_000, dtype=np.float32).reshape(2, -1),
+        # The memory for the request is enlarged twice while it arrives.
+        np.arange(12_000_000, dtype=np.int32).reshape(2, -1),
     ],
-    ids=["two", "none", "texts", "many"],
+    ids=["two", "none", "texts", "many", "very many"],
 )
 def test_calls_are_answered_one_after_the_other(client: Client, values: Array) -> None:
     for _ in range(3):
