@@ -8,11 +8,12 @@ import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from benchmarks.dataplane import client, graphs
 from benchmarks.dataplane.standin import Count
 from benchmarks.effort import FULL, Effort
 from benchmarks.harness import Figure, Progress, figure, spread
+from jigsaw_triton.background import end_tasks
 from jigsaw_triton.compiler import names
 from jigsaw_triton.compiler.bundle import RouteEntry, TaskFront
 from jigsaw_triton.compiler.front import graph_front
@@ -103,17 +105,44 @@ async def _run(workers: int, hold_ms: float, effort: Effort) -> Run:
                 (gateway,) = fleet.pids()
 
                 warm_up_s, seconds = effort.seconds(WARM_UP_S), effort.seconds(RUN_S)
-                clients = CLIENTS_PER_WORKER * workers
-                async with asyncio.TaskGroup() as group:
-                    # The clients go on until after the second count: when they end, the workers are no longer busy.
-                    load = client.closed_loop(
-                        cluster.gateway, request, clients, warm_up_s=warm_up_s, seconds=seconds + AFTER_S
-                    )
-                    group.create_task(load)
-                    await asyncio.sleep(warm_up_s)
-                    before, before_s = await count(), processor_s([gateway])
-                    await asyncio.sleep(seconds)
-                    after, after_s = await count(), processor_s([gateway])
+                # The clients go on until after the second count: when they end, the workers are no longer busy.
+                load = client.closed_loop(
+                    cluster.gateway,
+                    request,
+                    CLIENTS_PER_WORKER * workers,
+                    warm_up_s=warm_up_s,
+                    seconds=seconds + AFTER_S,
+                )
+                return await run_under(load, count, gateway, workers, warm_up_s, seconds)
+
+
+async def run_under(
+    load: Coroutine[Any, Any, float],
+    count: Callable[[], Awaitable[Count]],
+    gateway: int,
+    workers: int,
+    warm_up_s: float,
+    seconds: float,
+) -> Run:
+    """Measures while clients send requests. Raises what they raise.
+
+    Args:
+        load: Clients, which go on until after the measurement.
+        count: Function that asks the workers what they have done so far.
+        gateway: Process id of the gateway.
+        workers: Number of workers.
+        warm_up_s: Seconds before the measurement.
+        seconds: Seconds of the measurement.
+    """
+    clients = asyncio.create_task(load)
+    try:
+        await asyncio.sleep(warm_up_s)
+        before, before_s = await count(), processor_s([gateway])
+        await asyncio.sleep(seconds)
+        after, after_s = await count(), processor_s([gateway])
+        await clients
+    finally:
+        await end_tasks(clients)
     held_s, calls = after.held_s - before.held_s, after.calls - before.calls
     return Run(held_s / (after.at_s - before.at_s) / workers, 1e6 * (after_s - before_s) / max(1, calls))
 

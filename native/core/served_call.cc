@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <new>
 
 #include "core/json.h"
 
@@ -161,10 +162,12 @@ void RequestReader::read_head() {
 
 void RequestReader::reserve(size_t bytes) {
   size_t padding = (kAlignment - body_.json % kAlignment) % kAlignment;
-  std::unique_ptr<char[]> memory(new char[padding + bytes + 1]);
-  if (received_) memcpy(memory.get() + padding, body_.start, received_);
-  body_.start = memory.get() + padding;
-  body_.memory = std::move(memory);
+  // The C library moves large memory without copying its bytes, so that other connections do not wait for that.
+  auto* grown = static_cast<char*>(realloc(body_.memory.get(), padding + bytes + 1));
+  if (!grown) throw std::bad_alloc();
+  [[maybe_unused]] char* moved = body_.memory.release();
+  body_.memory.reset(grown);
+  body_.start = grown + padding;
   reserved_ = bytes;
 }
 

@@ -1,6 +1,7 @@
 // Server side of the calls that `connection.h` sends: reads requests and builds answers.
 #pragma once
 
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <string>
@@ -59,7 +60,11 @@ Registration parse_registration(std::string_view text);
 
 // Body of a request: JSON, then tensors.
 struct RequestBody {
-  std::unique_ptr<char[]> memory;
+  struct Free {
+    void operator()(char* allocated) const { free(allocated); }
+  };
+
+  std::unique_ptr<char, Free> memory;
   char* start = nullptr;
   size_t size = 0;
   size_t json = 0;

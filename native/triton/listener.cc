@@ -27,7 +27,7 @@ constexpr int kDrainPollMs = 50;
 // Time between two looks at the socket file. Without the file, no gateway can connect.
 constexpr Time kFilePeriod = kSecond;
 
-// Pause after a connection that could not be accepted. Until then, the loop would find the same connection again.
+// Pause after a connection that could not be accepted. Without it, the loop would find that connection again at once.
 constexpr Time kAcceptPause = 10 * kMillisecond;
 
 [[noreturn]] void throw_errno(const std::string& what) { throw std::runtime_error(what + ": " + strerror(errno)); }

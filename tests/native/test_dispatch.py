@@ -157,3 +157,51 @@ def test_a_new_route_counts_the_calls_in_flight(bench: Bench) -> None:
     assert server.calls[3].model == "a"
     held.release(*server.calls)
     assert all(request.wait()["Y"].item() == 2 for request in requests)
+
+
+def test_a_new_route_changes_the_slots_of_a_busy_worker(bench: Bench) -> None:
+    held = Held()
+    server = bench.worker("w", held)
+    bench.worker("other")
+    bench.route("other", name="u")
+    bench.route("w", batch=1)
+    front = bench.front()
+    other = bench.engine.front(specs.spec([specs.task("u")], outputs={"Y": ("u.Y", specs.ONE)}))
+    requests = front.send_many(2, {"X": column(1)})
+    server.wait(1)
+    bench.route("w", batch=1, slots=2)
+    requests.append(front.send({"X": column(1)}))
+    server.wait(2)
+    bench.route("w", batch=1, slots=1)
+    requests.append(front.send({"X": column(1)}))
+    held.release(server.calls[0])
+    requests[0].wait()
+    # The engine sends the next batch, if any, before it handles this answer.
+    other.ask({"X": column(1)})
+    assert len(server.calls) == 2
+    for calls in (3, 4):
+        held.release(*server.calls)
+        server.wait(calls)
+    held.release(*server.calls)
+    assert all(request.wait()["Y"].item() == 2 for request in requests)
+
+
+def test_a_front_that_ends_leaves_the_slots_of_a_worker_to_another(bench: Bench) -> None:
+    held = Held()
+    server = bench.worker("w", held)
+    ending, staying = (
+        bench.engine.front(specs.spec([specs.task(name)], outputs={"Y": (f"{name}.Y", specs.ONE)})) for name in "tu"
+    )
+    for name in "tu":
+        bench.route("w", name=name, batch=1)
+    first = ending.send({"X": column(1)})
+    server.wait(1)
+    requests = staying.send_many(2, {"X": column(1)})
+    held.release(server.calls[0])
+    assert first.wait()["Y"].item() == 2
+    server.wait(2)
+    ending.close()
+    held.release(*server.calls)
+    server.wait(3)
+    held.release(*server.calls)
+    assert all(request.wait()["Y"].item() == 2 for request in requests)

@@ -129,8 +129,10 @@ def client(connect: Callable[[], Client]) -> Client:
         np.zeros((0, 3), np.float32),
         texts(b"a", b"", b"long" * 99).reshape(3, 1),
         np.arange(600_000, dtype=np.float32).reshape(2, -1),
+        # The memory for the request is enlarged twice while it arrives.
+        np.arange(12_000_000, dtype=np.int32).reshape(2, -1),
     ],
-    ids=["two", "none", "texts", "many"],
+    ids=["two", "none", "texts", "many", "very many"],
 )
 def test_calls_are_answered_one_after_the_other(client: Client, values: Array) -> None:
     for _ in range(3):
@@ -288,8 +290,13 @@ def test_a_listener_leaves_the_socket_of_another_process(run_dir: Path, monkeypa
 
 
 def test_a_socket_that_is_removed_is_made_again(path: Path, client: Client) -> None:
+    def listens() -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(path)) == 0
+
     path.unlink()
-    eventually(path.exists)
+    # The file appears a moment before the listener accepts connections there.
+    eventually(listens)
     with Client(path) as later:
         assert later.infer(column(2)).item() == 2
     assert client.infer(column(1)).item() == 1
