@@ -154,6 +154,36 @@ def test_any_transition_reaches_its_target_and_keeps_the_invariants(
     stop=7,
     lost=GpuId("n", 1),
 )
+# In one step, all slices with t1 of the running generation change. One of them keeps it, which the planner does not
+# count. So the target answers meanwhile, and the routes must not lead to that slice alone.
+@example(
+    before=chained(
+        bundle(
+            1,
+            [
+                worker(at, ("t0", "a"), ("t1", "a"))
+                for at in (*(f"0/1g@{n}" for n in range(1, 5)), *(f"1/1g@{n}" for n in range(5)))
+            ],
+        )
+    ),
+    target=bundle(
+        2,
+        [
+            worker("0/4g@0", ("t0", "a")),
+            *(
+                replace(worker("0/1gx2@4", ("t1", "a"), generation=2), name=f"n-0-1gx2-4-p{n}", process=n)
+                for n in (1, 2)
+            ),
+            *(worker(f"1/1g@{n}", ("t0", "a")) for n in (0, 1, 2, 5)),
+            worker("1/1g@3", ("t0", "b"), generation=2),
+            worker("1/1g@4", ("t1", "a")),
+        ],
+    ),
+    memory_mib=4000.0,
+    known=lambda made: made,
+    stop=0,
+    lost=None,
+)
 def test_routes_carry_the_capacity_that_the_step_states(
     before: Bundle, target: Bundle, memory_mib: float, known: Callable[[Bundle], Bundle], stop: int, lost: GpuId | None
 ) -> None:
