@@ -98,7 +98,8 @@ class ModelFiles:
 
     def _check_stopped(self) -> None:
         if self._stopped.is_set():
-            raise StateError("the controller ends, so the model files are not copied", where=str(self.folder))
+            message = "the controller ends, so the model files are not copied"
+            raise StateError(message, where=str(self.folder), hint="deploy again")
 
     def lacks(self, graphs: Mapping[str, TaskGraph]) -> bool:
         """Returns True if there is no copy of a file of a deployed graph. Copies stay for some minutes from now on."""
