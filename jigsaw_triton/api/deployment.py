@@ -382,7 +382,16 @@ class Deployment(OperatedDeployment):
             raise
 
     def _ask(self, rollout: "Rollout", size_bytes: int) -> None:
-        """Has the controller accept a rollout, whose files have a size. A first deployment then owns the controller."""
+        """Asks the controller for a rollout. If it accepts a first deployment, the controller belongs to this object.
+
+        Args:
+            rollout: The rollout.
+            size_bytes: Size of the model files, which the controller copies before it answers.
+
+        Raises:
+            StateError: Another change is in progress, or the controller does not answer.
+            JigsawError: The controller cannot read or copy the files.
+        """
         try:
             self.client.deploy(rollout.request.to_json(), size_bytes / _COPIED_BYTES_S)
         except StateError as error:

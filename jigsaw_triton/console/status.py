@@ -72,7 +72,7 @@ def overview(controller: Controller, fleet: Fleet) -> dict[str, Any]:
         failing.append("the edge does not serve")
     standby = fleet.replication.status()
     if standby is not None and (standby["failure"] or standby["state"] != "ready"):
-        failure = f", but not in sync: {standby['failure']}" if standby["failure"] else ""
+        failure = f" and not in sync: {standby['failure']}" if standby["failure"] else ""
         degrading.append(f"the standby gateway on node {standby['node']} is {standby['state']}{failure}")
     if controller.journal_failure:
         degrading.append(f"journal: {controller.journal_failure}")

@@ -49,7 +49,7 @@ class BackgroundProcess:
     def failure(self) -> JigsawError:
         """Returns the error that the process did not start, with the end of its log."""
         message = with_log(f"{self._name} did not start", self._log, since=self._log_start)
-        return JigsawError(message, where=str(self._log))
+        return JigsawError(message, where=str(self._log), hint="correct what its log names, and start it again")
 
     def end(self, number: signal.Signals) -> None:
         """Sends the process a signal, and waits until it has ended."""

@@ -33,7 +33,8 @@ def test_an_agent_that_does_not_start_is_an_error_with_its_log_and_its_exit_code
     log.parent.mkdir(parents=True)
     log.write_text("of an earlier agent\n")
     with pytest.raises(
-        JigsawError, match=r"the agent did not start; its log ends with:\n  the port is taken$"
+        JigsawError,
+        match=r"the agent did not start; its log ends with:\n  the port is taken; correct what",
     ) as caught:
         start_agent(paths(run_dir), [sys.executable, "-c", "import sys; print('the port is taken'); sys.exit(2)"])
     assert caught.value.exit_code == 2

@@ -28,7 +28,10 @@ def test_a_process_that_does_not_answer_is_ended(tmp_path: Path) -> None:
     log.write_text("of an earlier program\n")
     code = "import time; print('no port', flush=True); time.sleep(600)"
     with (
-        pytest.raises(JigsawError, match=r"the program did not start; its log ends with:\n  no port$") as caught,
+        pytest.raises(
+            JigsawError,
+            match=r"the program did not start; its log ends with:\n  no port; correct what",
+        ) as caught,
         started("the program", [sys.executable, "-c", code], log) as process,
     ):
         eventually(lambda: "no port" in log.read_text())

@@ -32,11 +32,15 @@ def advance_change(state: State) -> Outcome:
             state = with_capacities(state if state.carried is None else planned_for(state, state.carried))
         state = replace(state, stage=None)
     committed = state.running is not None and state.running is state.pending
+    if state.reorder:
+        # The stages of a rollback may take minutes, too, before one of them sets the routes.
+        state, led = lead_on(state)
+        if led:
+            return state, led
     if state.failed and not committed:
         return _roll_back(state)
     if state.reorder:
-        state, led = lead_on(state)
-        return (state, led) if led else _reordered(state)
+        return _reordered(state)
     if committed and state.stages and state.stages[0].cuts(state.actual.routes):
         return _without_cleaning_up(state)
     if state.stages:

@@ -22,7 +22,7 @@ from jigsaw_triton.controller.fleet.remote_node import RemoteNode
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
 from jigsaw_triton.controller.fleet.wire import Json, Sealed
 from jigsaw_triton.controller.persistence.model_files import names
-from jigsaw_triton.errors import JigsawError, ServerError
+from jigsaw_triton.errors import JigsawError, ServerError, error_text
 from jigsaw_triton.gpus.gateway import StandbyGateway
 from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.graph.model import TaskGraph
@@ -250,7 +250,7 @@ class Replication:
 
         That may succeed whatever failed, such as a full disk on the other machine.
         """
-        text = str(error) if isinstance(error, JigsawError) else f"{type(error).__name__}: {error}"
+        text = error_text(error)
         if text != self._failure:
             log.warning("the standby gateway is not in sync", exc_info=error)
             self._notify(e.Noticed("error", f"the standby gateway is not in sync: {text}"))
@@ -342,6 +342,7 @@ class Replication:
     async def _end_at(self, name: str) -> None:
         """Ends a standby on a node. One that does not answer ends it when it is reconciled."""
         self._sent, self._said = None, {}
+        self._failure, self._failures, self._retry_at_s = "", 0, 0.0
         node = self._nodes.get(name)
         if node is None:
             return

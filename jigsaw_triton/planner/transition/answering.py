@@ -95,7 +95,7 @@ def answering(graph: TaskGraph, replicas: Replicas, running: Mixes, target: Mixe
         return replace(apart(graph, replicas), share=None, mixed=True)
     ways = []
     if complete[0]:
-        ways.append(Answering(_capacity(graph, old, running), RUNNING))
+        ways.append(alone(graph, replicas, running))
     if complete[1]:
         ways.append(Answering(_capacity(graph, new, target), TARGET))
     if all(complete):
@@ -103,6 +103,17 @@ def answering(graph: TaskGraph, replicas: Replicas, running: Mixes, target: Mixe
         ways.insert(0 if joined.share is None else len(ways), joined)
     # The first of equally good ways: more replicas share the same requests, but none is bound without need.
     return max(ways, key=lambda way: round(way.capacity_rps, 6))
+
+
+def alone(graph: TaskGraph, replicas: Replicas, running: Mixes) -> Answering:
+    """Returns the answering of a graph whose requests are all answered by the running generation.
+
+    Args:
+        graph: Graph.
+        replicas: Replicas in service.
+        running: Mixes of the running plan.
+    """
+    return Answering(_capacity(graph, replicas.of_running, running), RUNNING)
 
 
 def apart(graph: TaskGraph, replicas: Replicas, running: Mixes = ()) -> Answering:

@@ -23,6 +23,7 @@ from jigsaw_triton.planner.transition.answering import (
     TARGET,
     Answering,
     Replicas,
+    alone,
     answering,
     apart,
     lacking,
@@ -199,7 +200,7 @@ class Interim:
         if name in self.generations.separate:
             return apart(graph, replicas, mixes[0])
         if name in self.generations.reluctant:
-            alone_rps = min(apart(graph, replicas, mixes[0]).capacity_rps, self.service.before_rps[name])
+            alone_rps = min(alone(graph, replicas, mixes[0]).capacity_rps, self.service.before_rps[name])
             if alone_rps >= self.service.held_rps[name] * (1 - TOLERANCE):
                 return Answering(alone_rps, RUNNING)
         return answering(graph, replicas, *mixes)

@@ -245,6 +245,31 @@ def test_new_requests_leave_a_generation_without_a_worker_for_a_task_before_a_ch
     assert len(world.held) == 1
 
 
+def test_new_requests_leave_a_generation_without_a_worker_for_a_task_before_a_rollback_starts_workers() -> None:
+    one = bundle(1, [worker("1/1g@0", ("t1", "a")), *(worker(f"1/1g@{n}", ("t0", "a")) for n in (1, 2))])
+    two = bundle(2, [worker("0/1g@0", ("t0", "b"), generation=2), worker("1/1g@0", ("t1", "a"))])
+    world = World({1: one, 2: two, 3: bundle(3, one.workers.values())})
+    world.send(e.DeployRequested(wanted()))
+    world.hold = lambda action: isinstance(action, a.LoadGateway)
+    world.send(e.DeployRequested(wanted(20.0)))
+    # Both generations answer, and the change has ended a worker of the one that serves.
+    actual = world.state.actual
+    workers = {name: found for name, found in actual.workers.items() if name != "n-1-1g-2"}
+    stays, new = (
+        RouteEntry(at, f"app.t0.{model}", 4, 1, generations=(g,))
+        for at, model, g in (("n-1-1g-1", "a.g1", 1), ("n-0-1g-0", "b.g2", 2))
+    )
+    both = RouteEntry("n-1-1g-0", "app.t1.a.g1", 4, 1, generations=(1, 2))
+    routes = {**actual.routes, "app.t0.g1": (stays, new), "app.t1.g1": (both,)}
+    world.state = replace(world.state, actual=replace(actual, workers=workers, routes=routes))
+    world.send(e.GpusLost(frozenset({ZERO})))
+    world.hold, done = lambda _: False, len(world.done)
+    world.end()
+    _, led, *rest = world.done[done:]
+    assert led == a.SetRoutes({"app.t0.g1": (stays,)})
+    assert any(isinstance(action, a.BringUp) for action in rest)
+
+
 def test_no_generation_begins_to_serve_that_cannot_answer_without_a_lost_gpu() -> None:
     two = bundle(2, [worker("0/1g@0", ("t0", "b"), generation=2), worker("1/1g@0", ("t1", "a"))])
     world = World({1: bundle(1, MOVED.workers.values()), 2: two, 3: bundle(3, MOVED.workers.values())})

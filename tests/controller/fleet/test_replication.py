@@ -233,6 +233,28 @@ def test_large_files_are_not_sent_again_with_each_change_while_the_disk_of_the_n
     run(run_dir, test)
 
 
+def test_another_standby_does_not_wait_for_the_retry_of_the_one_before(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replication, "_RETRY_S", 1e9)
+    monkeypatch.setattr(replication, "_MOST_RETRY_S", 1e9)
+    text = b"weights" * 1000
+    name = sha256(text).hexdigest()
+    (run_dir / name).write_bytes(text)
+
+    async def test(standby: Standby) -> None:
+        with full_disk(1000):
+            standby.replication.follow(TWO, {"g": replace(GRAPH, samples={"X": Path(name)})}, 2)
+            await until(lambda: standby.said("the disk is full"))
+        await standby.replication.serve_on(CLUSTER)
+        await standby.replication.serve_on(STANDBY)
+        status = standby.replication.status()
+        assert status is not None and not status["failure"]
+        await until(lambda: standby.replication.in_line)
+
+    run(run_dir, test)
+
+
 def test_workers_that_begin_are_told(run_dir: Path) -> None:
     async def test(standby: Standby) -> None:
         standby.nodes.workers = (RemoteWorker("w", NODE, "7"),)
