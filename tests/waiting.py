@@ -27,7 +27,7 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(_POLL_OF_LOOP_S)
 
 
-def eventually(condition: Callable[[], Value], said: Callable[[], object] = lambda: "") -> Value:
+def eventually(condition: Callable[[], Value | None], said: Callable[[], object] = lambda: "") -> Value:
     """Waits until a condition is true, and returns its value. Blocks.
 
     Args:

@@ -15,6 +15,7 @@ from jigsaw_triton.servers.process import python_stubs
 from tests.e2e.clients import PROTOCOLS, Client
 from tests.e2e.system import System
 from tests.fakes.onnx_files import Graph, Node, Tensor, endless, onnx_file
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 pytest.importorskip("onnxruntime")
@@ -91,10 +92,17 @@ def test_a_model_that_hangs_has_its_worker_replaced(served: System) -> None:
 
 
 def test_a_server_that_crashes_is_replaced(served: System) -> None:
-    worker = served.status()["workers"][0]
-    last = served.last_event()
-    os.kill(worker["pid"], signal.SIGSEGV)
-    served.wait_event(f"{worker['name']} serves again", after=last)
+    def crash() -> tuple[str, int] | None:
+        worker, last = served.status()["workers"][0], served.last_event()
+        try:
+            os.kill(worker["pid"], signal.SIGSEGV)
+        except ProcessLookupError:
+            # It hung in the test before, and is being replaced.
+            return None
+        return worker["name"], last
+
+    name, last = eventually(crash)
+    served.wait_event(f"{name} serves again", after=last)
     with Client(served, "http") as client:
         assert ask(client, 1) == [1]
 

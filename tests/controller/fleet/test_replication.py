@@ -250,7 +250,7 @@ def test_another_standby_does_not_wait_for_the_retry_of_the_one_before(
         await standby.replication.serve_on(STANDBY)
         status = standby.replication.status()
         assert status is not None and not status["failure"]
-        await until(lambda: standby.replication.in_line)
+        await until(lambda: standby.replication.in_sync)
 
     run(run_dir, test)
 
