@@ -1,7 +1,8 @@
 """One task with very many workers: share of time in which they are busy, and cost at the gateway.
 
 The workers are stand-ins in one process, which hold each call for a while, and count for how long. The gateway is real.
-Its processor time for a request is compared with its time with few workers, at about the same rate.
+Its processor time for a request is compared with its time with few workers, at about the same rate and with as many
+clients, since each connection of a client costs time too.
 """
 
 import asyncio
@@ -38,6 +39,8 @@ RUN_S = 6.0
 AFTER_S = 1.0
 SLO_MS = 60_000
 CLIENTS_PER_WORKER = 2
+"""Clients for each of the many workers."""
+
 
 BUSY_GOAL = 0.95
 CPU_GOAL = 1.2
@@ -64,7 +67,7 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
     for number in range(effort.rounds):
         progress(f"scale: round {number + 1} of {effort.rounds}, {many} and {FEW} workers")
         for workers in runs:
-            runs[workers].append(await _run(workers, hold_ms * workers / many, effort))
+            runs[workers].append(await _run(workers, hold_ms * workers / many, CLIENTS_PER_WORKER * many, effort))
     busy = [run.busy for run in runs[many]]
     ratios = [one.cpu_us / other.cpu_us for one, other in zip(runs[many], runs[FEW], strict=True)]
     return [
@@ -79,7 +82,8 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
             "dataplane.scale.cpu",
             median(ratios),
             "ratio",
-            f"the gateway's processor time per request with {many} workers, relative to {FEW} at the same rate; "
+            f"the gateway's processor time per request with {many} workers, relative to {FEW} at the same rate "
+            f"and with as many clients; "
             f"median of {effort.rounds} rounds, {spread(ratios)}; {median(r.cpu_us for r in runs[many]):.0f} us; "
             f"baseline: with {FEW}, us",
             at_most=CPU_GOAL,
@@ -88,7 +92,7 @@ async def measure(progress: Progress, effort: Effort = FULL) -> list[Figure]:
     ]
 
 
-async def _run(workers: int, hold_ms: float, effort: Effort) -> Run:
+async def _run(workers: int, hold_ms: float, clients: int, effort: Effort) -> Run:
     cluster = system.cluster("cpu")
     with tempfile.TemporaryDirectory(prefix="jigsaw-bench-") as path:
         graph = graphs.emulated(Path(path), "wide", slo_ms=SLO_MS)
@@ -109,7 +113,7 @@ async def _run(workers: int, hold_ms: float, effort: Effort) -> Run:
                 load = client.closed_loop(
                     cluster.gateway,
                     request,
-                    CLIENTS_PER_WORKER * workers,
+                    clients,
                     warm_up_s=warm_up_s,
                     seconds=seconds + AFTER_S,
                 )
