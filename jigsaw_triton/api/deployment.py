@@ -363,7 +363,7 @@ class Deployment(OperatedDeployment):
             self.start(reporter.note)
         try:
             after = self.last_event()
-            size = _size_bytes(rollout)
+            size = rollout.size_bytes()
             if size >= _NOTED_BYTES:
                 reporter.note(f"the controller copies the model files, {readable(size)}, if they have changed")
             self._ask(rollout, size)
@@ -399,10 +399,3 @@ class Deployment(OperatedDeployment):
             self._owns_controller &= isinstance(error, (ControllerGoneError, ControllerHungError))
             raise
         self._owns_controller |= rollout.before is None
-
-
-def _size_bytes(rollout: "Rollout") -> int:
-    """Returns the size of the files of the models that a rollout deploys."""
-    tasks = (task for graph in rollout.wanted.graphs.values() for task in graph.tasks.values())
-    files = {path for task in tasks for variant in task.variants for path in variant.artifacts.values()}
-    return sum(path.stat().st_size for path in files if path.is_file())

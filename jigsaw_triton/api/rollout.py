@@ -45,6 +45,12 @@ class Rollout:
     before: Mapping[str, Any] | None
     sheds: tuple[Shed, ...] = ()
 
+    def size_bytes(self) -> int:
+        """Returns the size of the files of the models that are deployed."""
+        tasks = (task for graph in self.wanted.graphs.values() for task in graph.tasks.values())
+        files = {path for task in tasks for variant in task.variants for path in variant.artifacts.values()}
+        return sum(path.stat().st_size for path in files if path.is_file())
+
 
 def planned_rollout(
     paths: Paths,

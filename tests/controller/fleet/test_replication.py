@@ -208,17 +208,22 @@ def test_a_full_disk_of_the_node_is_reported_once_and_the_standby_follows_when_t
     run(run_dir, test)
 
 
-def test_large_files_are_not_sent_again_with_each_change_while_the_disk_of_the_node_is_full(
-    run_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def never_sent_again(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Returns graphs with a large file, which is not sent a second time within the test."""
     monkeypatch.setattr(replication, "_RETRY_S", 1e9)
     monkeypatch.setattr(replication, "_MOST_RETRY_S", 1e9)
     text = b"weights" * 1000
     name = sha256(text).hexdigest()
     (run_dir / name).write_bytes(text)
+    return {"g": replace(GRAPH, samples={"X": Path(name)})}
+
+
+def test_large_files_are_not_sent_again_with_each_change_while_the_disk_of_the_node_is_full(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = never_sent_again(run_dir, monkeypatch)
 
     async def test(standby: Standby) -> None:
-        graphs = {"g": replace(GRAPH, samples={"X": Path(name)})}
         with full_disk(1000):
             standby.replication.follow(TWO, graphs, 2)
             await until(lambda: standby.said("the disk is full"))
@@ -236,15 +241,11 @@ def test_large_files_are_not_sent_again_with_each_change_while_the_disk_of_the_n
 def test_another_standby_does_not_wait_for_the_retry_of_the_one_before(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replication, "_RETRY_S", 1e9)
-    monkeypatch.setattr(replication, "_MOST_RETRY_S", 1e9)
-    text = b"weights" * 1000
-    name = sha256(text).hexdigest()
-    (run_dir / name).write_bytes(text)
+    graphs = never_sent_again(run_dir, monkeypatch)
 
     async def test(standby: Standby) -> None:
         with full_disk(1000):
-            standby.replication.follow(TWO, {"g": replace(GRAPH, samples={"X": Path(name)})}, 2)
+            standby.replication.follow(TWO, graphs, 2)
             await until(lambda: standby.said("the disk is full"))
         await standby.replication.serve_on(CLUSTER)
         await standby.replication.serve_on(STANDBY)
