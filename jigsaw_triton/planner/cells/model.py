@@ -10,10 +10,8 @@ from jigsaw_triton.planner.cells.gateway import GatewayUse
 from jigsaw_triton.planner.cells.weights import Weights
 from jigsaw_triton.planner.domain.json_reader import Field, FieldError
 from jigsaw_triton.planner.domain.plan import PLAN_VERSION, Plan, PlanCost, PlannedGpu
-from jigsaw_triton.planner.domain.plan_reader import cost_from_json, plan_from_json
+from jigsaw_triton.planner.domain.plan_reader import MAX_INT, cost_from_json, plan_from_json
 from jigsaw_triton.planner.domain.tolerances import ROUNDING
-
-_MOST_SLICES = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +156,8 @@ def partition_from_json(data: Mapping[str, Any], *, where: str) -> Partition:
         bound = document.get("pool_cost_bound")
         found = Partition(
             cells=tuple(_cell(cell, where) for cell in document["cells"].listed()),
-            pool_slices=document["pool_slices"].integer(1, _MOST_SLICES),
-            pool_bound=document["pool_bound"].integer(0, _MOST_SLICES),
+            pool_slices=document["pool_slices"].integer(1, MAX_INT),
+            pool_bound=document["pool_bound"].integer(0, MAX_INT),
             pool_cost=cost_from_json(document.get("pool_cost")),
             pool_cost_bound=0.0 if bound is None else bound.number(),
         )
@@ -183,6 +181,6 @@ def _cell(data: Field, where: str) -> Cell:
         name=data["name"].name(),
         nodes=nodes,
         weights={name: share.number(most=1 + ROUNDING) for name, share in data["weights"].named().items()},
-        gateway=GatewayUse(gateway["processors"].number(), gateway["workers"].integer(0, _MOST_SLICES)),
+        gateway=GatewayUse(gateway["processors"].number(), gateway["workers"].integer(0, MAX_INT)),
         plan=plan,
     )

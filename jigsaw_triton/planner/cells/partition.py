@@ -29,11 +29,9 @@ from jigsaw_triton.planner.cells.weights import Weights, graph_sizes, levelled, 
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.survival import condition, failure_domains
+from jigsaw_triton.planner.domain.tolerances import ROUNDING
 from jigsaw_triton.planner.search.solve import SolverFactory, largest_demand, make_plan
 from jigsaw_triton.planner.standby import with_standby
-
-_ROUNDING = 1e-6
-"""Slices by which a lower bound may exceed an integer because of the rounding of a gap."""
 
 Progress = Callable[[str], None]
 """Function that receives a line about the work in progress."""
@@ -299,7 +297,7 @@ class Cells:
         pool, cost = self._pool, self._pool.cost
         least = 1 - pool.solver.gap if self._options.objective == "slices" else 0.0
         # The gap is that of the objective: of slices, or of the cost.
-        bound = math.ceil(pool.slices_used * least - _ROUNDING) if cost is None else 0
+        bound = math.ceil(pool.slices_used * least - ROUNDING) if cost is None else 0
         least_cost = cost.used * least if cost is not None else 0.0
         partition = Partition(cells, pool.slices_used, max(0, bound), cost, least_cost)
         if wrong := partition_violations(partition, self._problem, self._options):

@@ -13,6 +13,7 @@ from jigsaw_triton.planner.search.survivors import lost_capacity
 from jigsaw_triton.planner.validation.validate import violations
 
 _TOLERANCE = 1e-9
+"""Error of a sum of shares. The validator's own constant."""
 
 
 def partition_violations(partition: Partition, problem: Problem, options: Options) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from jigsaw_triton.planner.domain.tolerances import ROUNDING
 
 _SLICES = (*SLICES, *(f"{kind}+me" for kind in SLICES))
 
-_MAX_INT = 2**31 - 1
+MAX_INT = 2**31 - 1
 """Largest integer accepted in a plan: Triton's model configurations hold 32-bit integers."""
 
 
@@ -58,9 +58,9 @@ def _plan(data: Field) -> Plan:
     return Plan(
         graphs={name: _graph(graph) for name, graph in data["graphs"].named().items()},
         gpus=_gpus(data["gpus"]),
-        slices_used=data["slices_used"].integer(0, _MAX_INT),
-        slices_total=data["slices_total"].integer(0, _MAX_INT),
-        gpus_used=data["gpus_used"].integer(0, _MAX_INT),
+        slices_used=data["slices_used"].integer(0, MAX_INT),
+        slices_total=data["slices_total"].integer(0, MAX_INT),
+        gpus_used=data["gpus_used"].integer(0, MAX_INT),
         features=data["features"].one_of(SUBSETS),
         formulation=data["formulation"].word(),
         latency_model=data["latency_model"].word(),
@@ -103,9 +103,9 @@ def _segment(data: Field) -> Segment:
     return Segment(
         variant=data["variant"].name(),
         slice=data["slice"].one_of(_SLICES),
-        instances=data["instances"].integer(1, _MAX_INT),
-        batch=data["batch"].integer(1, _MAX_INT),
-        count=data["count"].integer(1, _MAX_INT),
+        instances=data["instances"].integer(1, MAX_INT),
+        batch=data["batch"].integer(1, MAX_INT),
+        count=data["count"].integer(1, MAX_INT),
         share=data["share"].number(most=1 + ROUNDING),
     )
 
@@ -123,7 +123,7 @@ def _gpus(data: Field) -> tuple[PlannedGpu, ...]:
 def _gpu(data: Field) -> PlannedGpu:
     data.only(("node", "index", "model", "layout"))
     return PlannedGpu(
-        id=GpuId(data["node"].name(), data["index"].integer(0, _MAX_INT)),
+        id=GpuId(data["node"].name(), data["index"].integer(0, MAX_INT)),
         model=data["model"].word(),
         layout=tuple(_placed_slice(placed) for placed in data["layout"].listed()),
     )
@@ -133,7 +133,7 @@ def _placed_slice(data: Field) -> PlacedSlice:
     data.only(("slice", "start", "models", "standby"))
     standby = data.get("standby")
     return PlacedSlice(
-        Placement(data["start"].integer(0, _MAX_INT), data["slice"].one_of(_SLICES)),
+        Placement(data["start"].integer(0, MAX_INT), data["slice"].one_of(_SLICES)),
         tuple(_placed_model(model) for model in data["models"].listed()),
         tuple(_placed_model(model) for model in standby.listed()) if standby is not None else (),
     )
@@ -145,8 +145,8 @@ def _placed_model(data: Field) -> PlacedModel:
         graph=data["graph"].name(),
         task=data["task"].name(),
         variant=data["variant"].name(),
-        instances=data["instances"].integer(1, _MAX_INT),
-        batch=data["batch"].integer(1, _MAX_INT),
+        instances=data["instances"].integer(1, MAX_INT),
+        batch=data["batch"].integer(1, MAX_INT),
     )
 
 
@@ -176,7 +176,7 @@ def _survival(data: Field | None) -> PlanSurvival | None:
         loss_of=data["loss_of"].name(),
         share=data["share"].number(most=1.0),
         left_rps={name: rps.number() for name, rps in data["left_rps"].named().items()},
-        more_slices=None if slices.value is None else slices.integer(-_MAX_INT, _MAX_INT),
+        more_slices=None if slices.value is None else slices.integer(-MAX_INT, MAX_INT),
         more_cost=None if cost.value is None else cost.number(least=-MAX_NUMBER),
     )
 

@@ -19,6 +19,7 @@ from jigsaw_triton.planner.domain.gateway_load import CALL_US, REQUEST_US, tenso
 from jigsaw_triton.planner.domain.plan import PlacedModel, PlacedSlice, Plan
 from jigsaw_triton.planner.domain.problem import Problem
 from jigsaw_triton.planner.domain.survival import model_of
+from jigsaw_triton.planner.domain.tolerances import ROUNDING
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 
 FILLED = 0.7
@@ -28,9 +29,6 @@ application digits with two processors: 0.6 to 0.75 with 128 to 384 clients."""
 
 REQUEST_S = REQUEST_US / 1e6
 """Processor time of the gateway for a request, in seconds, without its calls."""
-
-_ROUNDING = 1e-6
-"""Relative rounding error of a demand that fills the processors."""
 
 Busy = Mapping[str, float]
 """Graph -> processors that are kept busy for it."""
@@ -77,7 +75,7 @@ class ProcessorLoad:
     @property
     def exceeded(self) -> bool:
         """True if the demands need more processors than there are."""
-        return self.busy > self.processors * (1 + _ROUNDING)
+        return self.busy > self.processors * (1 + ROUNDING)
 
 
 def processor_load(plan: Plan, problem: Problem, *, standby: bool = False) -> ProcessorLoad | None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from jigsaw_triton.planner.candidates.configurations import Configuration, Replica
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.processors import processor_limit
+from jigsaw_triton.planner.domain.tolerances import ROUNDING
 from jigsaw_triton.planner.formulation.model import PRICE_GAP, allocation
 from jigsaw_triton.planner.placement.placement import running_slices
 from jigsaw_triton.planner.placement.running_supply import running_supply
@@ -28,9 +29,6 @@ from jigsaw_triton.planner.search.choices import (
 from jigsaw_triton.planner.search.incumbent import Solution
 from jigsaw_triton.planner.solver.deadline import Deadline
 from jigsaw_triton.planner.solver.solver import Outcome, Solver, Stage, solved
-
-_ROUNDING = 1e-6
-"""Rounding error, in units of cost, of a solver's lower bound."""
 
 
 def cheapest_change(
@@ -64,7 +62,7 @@ def cheapest_change(
     slice_cost = problem.board_costs.mean
     price = options.change_price * slice_cost
     all_changed = price * sum(map(len, running_slices(problem.cluster, running).values()))
-    least = math.ceil(outcome.stages[0].bound - _ROUNDING)
+    least = math.ceil(outcome.stages[0].bound - ROUNDING)
 
     def solved_with(these: Candidates, start: Mapping[Configuration, int]) -> Solution:
         slices = slices_by_board(these)

@@ -12,14 +12,12 @@ from itertools import product
 from jigsaw_triton.gpus.model import Board, GpuId, Placement
 from jigsaw_triton.planner.capacity import Array
 from jigsaw_triton.planner.domain.difference import Change
+from jigsaw_triton.planner.domain.tolerances import FLOAT_ERROR
 from jigsaw_triton.planner.transition.interim import Interim
 from jigsaw_triton.planner.transition.moves import KINDS, Move, Movers, Replica, memory_slices, profile
 
 EXACT_STATES = 2000
 """Number of states up to which dynamic programming finds the best order; beyond, a greedy rule does."""
-
-_ROUNDING = 1e-9
-"""Rounding error, in requests, of a sum of missed requests."""
 
 Wave = tuple[Move, ...]
 """Moves of one kind that are made at once, all beside the old models or none."""
@@ -141,7 +139,7 @@ def _exact(groups: Sequence[Sequence[Move]], start: Array, interim: Interim) -> 
             if done[i] < every[i]:
                 then = (*done[:i], done[i] + 1, *done[i + 1 :])
                 missed = found[done][0] + _missed(serving, (group[0],), interim)
-                if then not in found or missed < found[then][0] - _ROUNDING:
+                if then not in found or missed < found[then][0] - FLOAT_ERROR:
                     found[then] = (missed, i)
     picks: list[int] = []
     at = every

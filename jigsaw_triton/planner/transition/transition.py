@@ -20,6 +20,7 @@ from jigsaw_triton.planner.domain.difference import Change, Place, difference
 from jigsaw_triton.planner.domain.plan import GraphPlan, PlacedModel, PlacedSlice, Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.processors import processor_limit
+from jigsaw_triton.planner.domain.tolerances import ROUNDING
 from jigsaw_triton.planner.transition.answering import RUNNING, TARGET
 from jigsaw_triton.planner.transition.generations import Generations, of_plans
 from jigsaw_triton.planner.transition.interim import Interim, Moment, at_last
@@ -27,9 +28,6 @@ from jigsaw_triton.planner.transition.moves import Durations, Kind, Movers, Repl
 from jigsaw_triton.planner.transition.sequence import Rooms, Wave, after, during, seconds, sequence
 
 DURATIONS = Durations()
-
-_SHARE = 1e-6
-"""Largest difference of routing shares that counts as none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +277,7 @@ def _with_shares(
 def _differ(before: GraphPlan, now: GraphPlan) -> bool:
     """Returns True if two plans for a graph have different routing shares."""
     old, new = _by_segment(before), _by_segment(now)
-    return any(abs(old.get(segment, 0.0) - new.get(segment, 0.0)) > _SHARE for segment in old.keys() | new.keys())
+    return any(abs(old.get(segment, 0.0) - new.get(segment, 0.0)) > ROUNDING for segment in old.keys() | new.keys())
 
 
 def _by_segment(planned: GraphPlan) -> dict[tuple[str, str, str, int, int], float]:
