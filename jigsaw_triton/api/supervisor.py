@@ -221,6 +221,7 @@ def end_orphan(lock: str, grace_s: float = _ORPHAN_S) -> None:
     except OSError:
         return
     end_s = time.monotonic() + grace_s
+    asked = ""
     try:
         while True:
             try:
@@ -229,9 +230,12 @@ def end_orphan(lock: str, grace_s: float = _ORPHAN_S) -> None:
             except BlockingIOError:
                 pass
             late = time.monotonic() > end_s
-            if owner := os.pread(file, 20, 0).decode("ascii", "replace").strip():
+            owner = os.pread(file, 20, 0).decode("ascii", "replace").strip()
+            # A second SIGTERM could kill a controller that has just ended its work.
+            if owner and (late or owner != asked):
                 with contextlib.suppress(ProcessLookupError, ValueError):
                     os.kill(int(owner), signal.SIGKILL if late else signal.SIGTERM)
+                asked = owner
             if late:
                 return
             time.sleep(_NAP_S)
