@@ -237,7 +237,7 @@ class NodeAgent:
         Operations under way are ended: their controller has given them up, or has been replaced.
         """
         async with self._adopting:
-            # Orders from before cannot begin from here on.
+            # From here on, no order that was given before this one can begin.
             self.line = body["line"]
             await self.operations.end_others()
             await self._serve_on(body)
@@ -256,7 +256,7 @@ class NodeAgent:
             self.notify(e.WorkerExited(name, "while its node did not answer"))
         else:
             if server.reconciling is not None:
-                # That check would unload models that the worker has got since it began.
+                # The earlier check would unload models that the worker was given after that check began.
                 server.reconciling.cancel()
             models = {model["name"] for model in entry["models"]}
             server.reconciling = asyncio.create_task(self._node.reconcile(name, models))

@@ -32,7 +32,7 @@ def quantised(model: ModelProto) -> ModelProto:
     """
     if _QUANTISED & _operators(model):
         raise UnsuitableError("the model is quantised already")
-    # It advises on its log to optimise the model first, which needs further packages.
+    # The quantiser logs the advice to optimise the model first, which needs further packages.
     logging.disable(logging.WARNING)
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
