@@ -25,7 +25,7 @@ def test_tasks_are_cancelled_and_waited_for() -> None:
         release.set()
         await ending
         assert sorted(ended) == ["a", "b"] and all(task.cancelled() for task in tasks)
-        # Once more, and without any task.
+        # A second call, and one without a task, do nothing.
         await end_tasks(*tasks)
         await end_tasks(None)
 

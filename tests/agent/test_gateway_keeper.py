@@ -173,7 +173,7 @@ def test_an_adoption_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pyte
         await until(lambda: world.servers.log.count("fail") > 1)
         world.keeper.want("1.a", 2, content("two"))
         world.servers.fails = ""
-        # The gateway still serves what came before.
+        # The gateway still serves the content of the first order, and takes that of the second.
         await until(lambda: world.servers.log[-2:] == ["adopt one", "apply two"])
 
     for test in (keep_one, second):

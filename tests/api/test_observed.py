@@ -111,7 +111,7 @@ def test_a_deployment_whose_controller_was_replaced_says_so_until_it_is_taken_do
     with pytest.raises(StateError, match="the controller on m2 has replaced this one since noon") as caught:
         deployment.status()
     assert caught.value.where == str(deployment.paths.state) and "jigsaw-triton takeover" in caught.value.hint
-    # Its workers elsewhere belong to the other controller now.
+    # The workers on other machines belong to the other controller now.
     assert not controller.agents_serve(deployment.paths)
     deployment.down()
     with pytest.raises(StateError, match="nothing is deployed here"):
@@ -119,7 +119,7 @@ def test_a_deployment_whose_controller_was_replaced_says_so_until_it_is_taken_do
     with pytest.raises(StateError, match="nothing is deployed here"):
         deployment.down()
     with closing(JournalReader(deployment.paths.journal)) as journal:
-        # The agents, which serve on, would take the next deployment for this one.
+        # The agents keep serving, and would take the next deployment for this one if it had the same identity.
         assert journal.fact(IDENTITY_FACT) == ""
 
 

@@ -121,7 +121,7 @@ def test_slices_that_the_greedy_placement_cannot_place_are_counted(solvers: Solv
 
 
 def test_a_subset_that_serves_no_demand_gives_the_reason(solvers: SolverFactory) -> None:
-    # Without S, two tasks need two GPUs.
+    # Without feature S (spatial partitioning), two tasks need two GPUs.
     rows = [row(t, "v0", slice_=s) for t in ("t0", "t1") for s in ("1g", "7g")]
     found = ablation(problem(chain(2), rows), OPTIONS, solvers=solvers)
     none = found.case("", "exact")

@@ -94,7 +94,7 @@ class FakeNode:
         await self._done(f"adopt {' '.join(sorted(workers))}")
         ended = frozenset(workers.keys() - self._processes.keys())
         for name in ended:
-            # As a server of which no process was found.
+            # Like an adopted server whose process was not found, it has no process id.
             self._processes[name] = SimpleNamespace(process=SimpleNamespace(pid=None, returncode=None), uuid="")
         return ended
 

@@ -31,7 +31,7 @@ def test_a_child_ends_with_its_status(tmp_path: Path, script: str, status: int) 
         process = spawn(tmp_path, "/bin/sh", "-c", script)
         first, second = await asyncio.gather(process.wait(), process.wait())
         assert first == second == process.returncode == status
-        process.send_signal(signal.SIGTERM)  # A process that has ended gets no signal, and nobody else does.
+        process.send_signal(signal.SIGTERM)  # No process gets a signal that is sent after the end of this one.
 
     asyncio.run(main())
 

@@ -66,7 +66,7 @@ def test_a_line_has_gaps_where_nothing_was_recorded() -> None:
     assert len(lines(charts["Requests"], "h0")) == 2
     assert len([group for group in charts["Requests"].iter("g") if group.get("class") == "h0"]) == 3
     assert texts(charts["Requests"]).count("arrivals") == 1
-    # The last point is alone, and therefore drawn as one.
+    # The last point has no neighbour, and is therefore drawn as a dot.
     assert len(list(charts["Requests"].iter("circle"))) == 2
 
 

@@ -212,7 +212,7 @@ def test_a_canary_answers_on_if_the_generation_before_it_cannot_answer_without_a
     assert isinstance(led, a.SetRoutes)
     opened = {name: [entry.model for entry in route if not entry.closed] for name, route in led.routes.items()}
     assert opened == {"app.t0.g1": ["app.t0.b.g2"], "app.t1.g1": ["app.t1.b.g2"]}
-    # Its own workers would be restored after the cooldown, if no plan were made before.
+    # The generation's own workers would be restored after the cooldown if no plan were made before that.
     world.ticks([8.0] * 11)
     assert world.state.phase is Phase.SOLVING and len(world.done) == done + 1
     world.hold = lambda _: False

@@ -78,7 +78,7 @@ def test_a_rise_is_followed_at_once_and_a_fall_after_a_while() -> None:
     assert world.state.running is not None
     assert world.state.running.bundle == TWO
     planned = world.state.running.plan.graphs["app"].demand_rps
-    # The load with its headroom, and the noise of two seconds, rounded up.
+    # The planned demand is the load with headroom and the noise of two seconds, rounded up.
     settings = world.state.settings
     expected = 20.0 * settings.headroom + math.sqrt(20.0 / 2)
     assert expected <= planned <= expected * settings.demand_step

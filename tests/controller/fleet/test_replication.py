@@ -145,7 +145,7 @@ def test_the_standby_follows_each_change(run_dir: Path) -> None:
         assert not standby.replication.in_sync
         await until(lambda: standby.replication.in_sync)
         assert standby.routes() == ["g.t.g1", "g.t.g2"]
-        # The same again is no order.
+        # An equal state does not cause another order.
         standby.replication.follow(replace(TWO), GRAPHS)
         await until(lambda: standby.replication.in_sync)
         assert standby.routes() == ["g.t.g1", "g.t.g2"]
@@ -373,7 +373,7 @@ def test_a_standby_that_ends_is_not_started_again_by_a_change_that_ends_meanwhil
         gateway.follows = True
         gateway.catch_up()
         await asyncio.wait_for(ending, WAIT_LIMIT_S)
-        # Another gateway has a standby again.
+        # The next gateway gets a standby again.
         standby.replication.follow(Actual(), GRAPHS)
         standby.replication.follow(ONE, GRAPHS)
         await until(lambda: standby.replication.in_sync and gateway.exists)

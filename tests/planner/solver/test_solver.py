@@ -303,7 +303,7 @@ def test_the_answer_of_an_interrupted_request_is_not_taken_for_the_next(monkeypa
 
 def test_the_solver_process_imports_the_package_of_its_parent() -> None:
     with SolverProcess("highs") as solver:
-        # The process answers, so it has replaced the copy of this one, whose environment the kernel would show.
+        # Once the process answers, its exec has taken place, so that the kernel shows its own environment.
         solver.solve(knapsack(13), 10)
         variables = Path(f"/proc/{solver.pid}/environ").read_bytes().split(b"\0")
     (path,) = (text.partition(b"=")[2].decode() for text in variables if text.startswith(b"PYTHONPATH="))

@@ -59,7 +59,7 @@ def test_an_actor_is_replaced_if_its_agent_needs_other_settings_or_certificates(
         replace(A, files={"cert.pem": "two"}),
     ]
     assert len({spec.actor for spec in [A, *changed]}) == 5
-    # The agent does not depend on the way to it.
+    # The agent stays the same whatever address the controller reaches it by.
     assert replace(A, address="gpu-a:7440").actor == replace(A, address="10.0.0.9:7440").actor
 
 
