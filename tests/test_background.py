@@ -32,7 +32,7 @@ def test_tasks_are_cancelled_and_waited_for() -> None:
     asyncio.run(main())
 
 
-def test_a_caller_that_is_cancelled_learns_it_and_interrupts_no_end() -> None:
+def test_a_cancelled_caller_ends_at_once_and_the_tasks_end_after_it() -> None:
     async def main() -> None:
         ended: list[str] = []
         release = asyncio.Event()

@@ -265,7 +265,7 @@ def test_a_context_manager_takes_the_deployment_down(
         deployment.down()
 
 
-def test_coroutines_do_the_same(app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_coroutines_deploy_update_and_take_down(app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = controllers.FakeController().install(monkeypatch)
 
     async def serve() -> None:

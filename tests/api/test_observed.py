@@ -264,7 +264,7 @@ def test_servers_without_a_controller_are_neither_ready_nor_stopped(
 
 
 @pytest.mark.usefixtures("server")
-def test_the_word_of_whoever_ends_the_servers_instead_of_the_controller_is_waited_for(
+def test_following_lasts_until_the_servers_are_ended_without_their_controller(
     deployment: Deployment, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect(EventSource(), monkeypatch)

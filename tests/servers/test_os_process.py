@@ -93,5 +93,5 @@ def test_a_program_outlives_its_parent_only_where_it_is_to(survives: bool) -> No
 
 
 @pytest.mark.parametrize(("status", "words"), [(0, "status 0"), (-9, "signal 9"), (UNKNOWN_STATUS, "unknown status")])
-def test_statuses_in_words(status: int, words: str) -> None:
+def test_statuses_are_described_in_words(status: int, words: str) -> None:
     assert describe_status(status) == words

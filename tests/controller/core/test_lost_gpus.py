@@ -377,7 +377,7 @@ def test_draining_a_node_is_planned_at_once_and_forgets_an_earlier_error() -> No
     assert issued.action.reason == "node n is drained"
 
 
-def test_down_names_the_nodes_that_cannot_be_told_to_end_their_workers() -> None:
+def test_down_names_the_nodes_whose_workers_cannot_be_ended() -> None:
     world = World({1: BOTH, 2: MOVED})
     cluster = wanted().cluster
     other = replace(cluster.gpus[0], id=GpuId("m", 0))

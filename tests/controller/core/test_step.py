@@ -184,7 +184,7 @@ def test_an_observation_about_a_server_is_reported_and_changes_nothing() -> None
     assert world.state == before
 
 
-def test_a_stalled_server_is_reported_and_no_trouble_once_it_answers() -> None:
+def test_a_stalled_server_is_a_trouble_until_it_answers() -> None:
     world = deployed(World({1: ONE}))
     world.send(e.Stalled("n-0-1g-0", 5.0))
     assert world.reports[-1] == ("error", "n-0-1g-0 has not answered for 5 s")

@@ -99,7 +99,7 @@ def test_an_infeasible_program_is_reported(solver: SolverProcess) -> None:
     assert (outcome.status, outcome.values, outcome.stages) == ("infeasible", (), ())
 
 
-def test_a_program_without_integer_variables(solver: SolverProcess) -> None:
+def test_a_program_without_integer_variables_is_solved(solver: SolverProcess) -> None:
     draft = Draft()
     x, y = draft.real(), draft.real(4.0)
     draft.equal(10, [(x, 1), (y, 1), (x, 1)])
@@ -283,7 +283,7 @@ def test_lasting_solvers_are_reused_until_they_die() -> None:
     assert not another.alive
 
 
-def test_a_time_limit_longer_than_the_kernel_can_wait(solver: SolverProcess) -> None:
+def test_a_time_limit_longer_than_the_kernel_can_wait_is_accepted(solver: SolverProcess) -> None:
     assert solver.solve(knapsack(5), 1e300).status == "optimal"
 
 

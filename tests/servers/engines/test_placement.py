@@ -38,7 +38,9 @@ def test_a_raylet_that_was_replaced_offers_nothing() -> None:
         ),
     ],
 )
-def test_a_node_that_no_raylet_or_more_than_one_offers(table: list[dict[str, Any]], message: str, hint: str) -> None:
+def test_a_node_that_no_raylet_or_more_than_one_offers_is_a_mistake(
+    table: list[dict[str, Any]], message: str, hint: str
+) -> None:
     found, mistakes = hosts(table, ["a"])
     assert found == {}
     assert mistakes["a"].where == "node a"
