@@ -51,7 +51,7 @@ class FakeNode:
         workers: Workers that run.
         begun: Operations that have begun, in order.
         log: Operations that were carried out, in order.
-        gate: Operations wait for it before they end.
+        gate: Event that operations wait for before they end.
         fails: Message with which the next operation fails; empty for none.
         lost: GPUs that are lost.
         joules: Energy of each GPU.
