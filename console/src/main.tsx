@@ -121,7 +121,7 @@ function Banners() {
         )}
         {lostSince.value === null && staleSince.value !== null && (
           <p class="banner warn">
-            <strong>Stale since {clock(staleSince.value)}.</strong> No controller answers. The servers go on serving.
+            <strong>Stale since {clock(staleSince.value)}.</strong> No controller answers. The servers keep serving.
           </p>
         )}
         {reasons.length > 0 && (

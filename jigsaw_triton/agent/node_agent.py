@@ -129,7 +129,7 @@ class NodeAgent:
         known = self._journal.fact(_CLUSTER_FACT)
         if not known:
             return await self._gateway.start()
-        # Files that are gone prevent no adoption; a restart would get them again.
+        # Missing files do not prevent an adoption, because a restart of the worker gets them again.
         self._sealed = dict(data)
         self._workers = {name: opened(entry, self._contents.path) for name, entry in data.items()}
         beside = self._gateway.steps()
@@ -220,7 +220,7 @@ class NodeAgent:
         before = self._used()
         await KINDS[kind](self, body)
         await self._tell()
-        # Files that this operation has ceased to use are kept from now on.
+        # The files that this operation no longer uses are kept for some minutes, which begin now.
         await asyncio.to_thread(self._contents.collect, before | self._used())
 
     def _used(self) -> set[str]:

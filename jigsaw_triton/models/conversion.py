@@ -36,7 +36,7 @@ def quantised(model: ModelProto) -> ModelProto:
     logging.disable(logging.WARNING)
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    # ONNX Runtime's processors have no convolution of signed weights.
+    # On processors, ONNX Runtime has no convolution with signed weights.
     signed = not {"Conv", "ConvTranspose"} & _operators(model)
     with tempfile.TemporaryDirectory(prefix="jigsaw-quantised-") as folder:
         made = Path(folder) / "model.onnx"

@@ -164,7 +164,7 @@ function Result({ plan, result }: { plan: Plan; result: WhatIfResult }) {
           ))}
         </ul>
       ) : (
-        <p class="note">The running plan would do.</p>
+        <p class="note">The running plan meets these requirements.</p>
       )}
       {result.plan && <PlanPicture plan={result.plan} />}
     </>

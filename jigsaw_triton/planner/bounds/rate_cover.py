@@ -58,7 +58,7 @@ class RateCover:
         self._greatest = most * best.max(axis=1, initial=0.0) if most < math.inf else np.full(len(best), math.inf)
         last = len(carried) - 1
         carried = carried[min(least, last) : int(most) + 1 if most <= last else None].max(axis=0)
-        # All kinds in one ascending array, so that one search finds the rates of all.
+        # The rates of all kinds are in one ascending array, so that one search finds the places of all.
         self._beyond = carried.max(initial=0.0) + 1
         self._shift = 2 * self._beyond * np.arange(len(best))
         self._place = (EXACT_SLICES + 1) * np.arange(len(best))

@@ -253,7 +253,7 @@ class HaproxyKeeper:
                 refused = await self._reload_changes(refused)
                 continue
             async with self._lock:
-                # After a reload, the process before ends, and may do so before the reload does.
+                # A reload ends the earlier process, possibly before the reload itself has ended.
                 if process is not self._process:
                     continue
                 if process is not ended:
