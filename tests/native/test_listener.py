@@ -365,7 +365,7 @@ def test_a_region_is_checked(client: Client, connect: Callable[[], Client]) -> N
     for offset in (4096, 4089, 1 << 39):
         status, head, _ = client.ask(INFER, placed(offset))
         assert (status, head["error"]) == (400, "a tensor is outside the region r")
-    # A region belongs to the connection that has registered it.
+    # It belongs to the connection.
     assert connect().ask(INFER, placed(64))[0] == 400
 
 

@@ -30,7 +30,7 @@ def number(text: str, pattern: str) -> float:
     return float(match[1])
 
 
-def test_a_task_without_profiles_is_the_reason(solvers: SolverFactory) -> None:
+def test_a_task_without_profiles(solvers: SolverFactory) -> None:
     error = refusal(problem(chain(2), [row("t0", "v0")]), solvers)
     assert error.reasons == ("chain: task t1 has no profile on cpu",)
     assert error.hint == "measure it with `jigsaw-triton profile`"
