@@ -146,7 +146,7 @@ def _read(rows: Iterable[Mapping[str, str]]) -> Iterator[Measurement]:
 
 def _row(task: str, found: Measurement) -> ProfileRow:
     key = ProfileKey(BOARD, task, found.model, f"{found.compute_slices}g", found.processes, found.batch)
-    # It ran, so it fitted the slice.
+    # The configuration ran, so its memory fitted the slice.
     return assumed_row(key, found.batch_s, min(memory_mib(key, PARAMETERS_M[found.model]), room_mib(key)))
 
 

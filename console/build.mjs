@@ -39,7 +39,7 @@ const packages = new Set(
     .filter(Boolean),
 );
 const described = (name) => JSON.parse(readFileSync(join(here, "node_modules", name, "package.json"), "utf8"));
-// A set is iterated up to the members that are added meanwhile.
+// The loop also visits packages that it adds to the set itself.
 for (const name of packages) for (const needed of Object.keys(described(name).dependencies ?? {})) packages.add(needed);
 const notices = [...packages].sort().map((name) => {
   const folder = join(here, "node_modules", name);

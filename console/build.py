@@ -32,12 +32,12 @@ _PACKAGES_STAMP = Path("node_modules", ".jigsaw")
 
 _INPUTS = ("package.json", "package-lock.json", "build.mjs", "tsconfig.json", "src")
 _NPM_OPTIONS = (
-    # No package needs its scripts, which could do anything.
+    # No package needs its installation scripts, and such a script could do anything.
     "--ignore-scripts",
     "--no-audit",
     "--no-fund",
     "--loglevel=error",
-    # By default npm tries for minutes before it says that there is no network.
+    # By default npm tries for minutes before it reports that there is no network.
     "--fetch-retry-mintimeout=1000",
     "--fetch-retry-maxtimeout=5000",
 )
@@ -73,7 +73,7 @@ def build(*, sources: Path = SOURCES, folder: Path = FOLDER, develop: bool = Fal
         shutil.rmtree(fresh, ignore_errors=True)
         failure = "The console cannot be built. The bundler says:"
         run(node.command("build.mjs", str(fresh)), sources, node, failure=failure, timeout_s=_BUILD_TIMEOUT_S)
-        # If this is interrupted, what is left of the assets must not count as theirs.
+        # After an interruption, incomplete assets must not count as those of the sources.
         stamp.unlink(missing_ok=True)
         shutil.rmtree(assets, ignore_errors=True)
         fresh.rename(assets)

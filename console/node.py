@@ -28,9 +28,9 @@ _PIP_OPTIONS = (
     "--disable-pip-version-check",
     "--only-binary=:all:",
     "--no-deps",
-    # PIP_USER and a folder exclude each other.
+    # The setting PIP_USER of the environment would be refused together with a target folder.
     "--no-user",
-    # By default pip tries for minutes before it says that there is no network.
+    # By default pip tries for minutes before it reports that there is no network.
     "--retries=1",
 )
 _FETCH_S = 600.0
@@ -114,7 +114,7 @@ def _pips() -> Iterator[list[str]]:
     if importlib.util.find_spec("pip") is not None:
         yield [sys.executable, "-m", "pip"]
         return
-    # pip runs builds in an environment without pip.
+    # A build that pip runs is in an environment without pip.
     found = importlib.util.find_spec("ensurepip")
     folders = [*((found.submodule_search_locations or ()) if found else ()), get_config_var("WHEEL_PKG_DIR")]
     for folder in filter(None, folders):

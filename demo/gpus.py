@@ -13,7 +13,7 @@ from tests.fakes.nvml.machine import Machine
 _BOARD = "cpu"
 _COUNT = 2
 _CREATE_MS, _DESTROY_MS = 200, 1000
-"""Milliseconds that real boards take by hearsay; no figures were published."""
+"""Milliseconds of a creation and of a destruction, as users report them of real boards. Nobody published figures."""
 
 
 class Gpus(Protocol):

@@ -173,7 +173,7 @@ def photograph(camera: Camera, change: Callable[[], object]) -> None:
     """
     time.sleep(BEFORE_S)
     with camera.page("graph") as page:
-        # The figures of a task come with its first calls.
+        # A task has figures only after its first calls.
         page.get_by_role("row", name=re.compile(r"^detect .* ms .* ms ")).wait_for()
         camera.take(page, "graph")
     with camera.page("gpus") as page:
@@ -209,7 +209,7 @@ def photograph(camera: Camera, change: Callable[[], object]) -> None:
         page.locator(".log").wait_for()
         camera.take(page, "logs")
     with camera.page("traces", WIDE) as page:
-        # The latest requests are not answered yet. Of the others, the one that took longest shows most.
+        # The latest requests are not answered yet. Of the answered ones, the slowest shows most.
         page.locator(".trace-list button").nth(OLD_ENOUGH).wait_for()
         taken_ms = [float(text.split()[0]) for text in page.locator(".trace-list b").all_inner_texts()]
         longest = max(range(OLD_ENOUGH, len(taken_ms)), key=lambda index: taken_ms[index])

@@ -110,7 +110,7 @@ class ChildProcess:
             self.close()
             raise
         if hung.is_set():
-            # The answer came too late, when the process was about to be killed.
+            # The answer came after the timeout, while the process was being killed.
             raise ChildHungError
         return answer
 
@@ -128,7 +128,7 @@ class ChildProcess:
 
     def close(self) -> None:
         """Kills the process and closes the pipe."""
-        # A call in another thread reads the end of the connection, not one that is closed under it.
+        # Kill first: a call in another thread then reads an end of file instead of using a closed connection.
         self.kill()
         self.connection.close()
 
@@ -148,7 +148,7 @@ def connected(descriptor: int) -> Connection:
 
 
 def _end_with_other_side(descriptor: int) -> None:
-    # Without a mask, only the end of the other side wakes it up.
+    # An empty event mask reports only hang-ups and errors, so poll returns when the other side ends.
     poll = select.poll()
     poll.register(descriptor, 0)
     poll.poll()

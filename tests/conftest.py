@@ -49,7 +49,7 @@ def _import_tests(config: pytest.Config) -> None:
     files = sorted({file for argument in config.args for file in _test_files(Path(argument.partition("::")[0]))})
     first = int(worker.removeprefix("gw")) * len(files) // int(count)
     for file in (*files[first:], *files[:first]):
-        # Pytest imports a file that cannot be imported once more, and reports the error.
+        # Errors are ignored here, because pytest imports the file again and reports its error.
         with suppress(Exception, pytest.skip.Exception):
             import_module(".".join(file.resolve().relative_to(config.rootpath).with_suffix("").parts))
 

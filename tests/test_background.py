@@ -25,14 +25,14 @@ def test_tasks_are_cancelled_and_waited_for() -> None:
         release.set()
         await ending
         assert sorted(ended) == ["a", "b"] and all(task.cancelled() for task in tasks)
-        # Once more, and without any task.
+        # A second call, and one without a task, do nothing.
         await end_tasks(*tasks)
         await end_tasks(None)
 
     asyncio.run(main())
 
 
-def test_a_caller_that_is_cancelled_learns_it_and_interrupts_no_end() -> None:
+def test_a_cancelled_caller_ends_at_once_and_the_tasks_end_after_it() -> None:
     async def main() -> None:
         ended: list[str] = []
         release = asyncio.Event()

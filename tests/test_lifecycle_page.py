@@ -44,7 +44,7 @@ def texts(node: ast.AST | None) -> Iterator[str]:
             raise AssertionError(f"{ast.dump(node) if node is not None else None} is no text")
 
 
-def test_phases_of_a_deployment() -> None:
+def test_the_page_has_the_phases_of_a_deployment() -> None:
     phases = {phase.value for phase in Phase}
     assert drawn("Deployment") == phases
     assert listed("Deployment", "phase | meaning") == phases
@@ -52,14 +52,14 @@ def test_phases_of_a_deployment() -> None:
     assert {phase for phase in phases if f"`{phase}`" in recovery} == phases
 
 
-def test_states_of_a_server() -> None:
+def test_the_page_has_the_states_of_a_server() -> None:
     returns = (n for n in ast.walk(function("console/status.py", "_server_state")) if isinstance(n, ast.Return))
     states = {text for node in returns for text in texts(node.value)}
     assert drawn("Gateway and workers") == states
     assert listed("Gateway and workers", "state | meaning") == states
 
 
-def test_states_of_the_edge() -> None:
+def test_the_page_has_the_states_of_the_edge() -> None:
     (assigned,) = (
         node.value
         for node in ast.walk(function("servers/haproxy/keeper.py", "status"))
@@ -68,20 +68,20 @@ def test_states_of_the_edge() -> None:
     assert listed("Edge", "state | meaning") == set(texts(assigned))
 
 
-def test_stages_of_the_creation_of_an_instance() -> None:
+def test_the_page_has_the_stages_of_the_creation_of_an_instance() -> None:
     stages = {stage.name for stage in CreationStage}
     assert {state for state in drawn("MIG instances") if state.isupper()} == stages
     assert listed("MIG instances", "step | journal | what may exist on the GPU") == stages
 
 
-def test_named_tables_are_in_the_journal() -> None:
+def test_tables_that_the_page_names_are_in_the_journal() -> None:
     tables = set(re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)", SCHEMA))
     assert {"creations", "instances", "destructions"} <= tables
     named = re.findall(r"rows? in `(\w+)`(?: and `(\w+)`)?", TEXT)
     assert {name for names in named for name in names if name} <= tables
 
 
-def test_named_modules_exist() -> None:
+def test_modules_that_the_page_names_exist() -> None:
     named = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", TEXT))
     assert len(named) > 15
     bases = (ROOT, ROOT / "jigsaw_triton")

@@ -75,7 +75,7 @@ def test_a_task_has_the_fields_that_were_set_when_it_was_created() -> None:
     assert known == [{"generation": 3, "worker": "w0"}, {"generation": 3}, {}]
 
 
-def test_last_words_have_either_form() -> None:
+def test_the_error_that_ends_a_process_is_formatted_as_text_or_json() -> None:
     assert last_words("text", "m", "no port") == "no port"
     assert last_words("text", "m", "crashed", "Traceback") == "Traceback"
     made = json.loads(last_words("json", "m", "crashed", "Traceback"))

@@ -29,7 +29,7 @@ def names(requirements: list[str]) -> set[str]:
 def test_a_runner_package_is_an_extra_and_no_dependency(project: dict[str, Any], package: str) -> None:
     assert package not in names(project["dependencies"])
     extras = project["optional-dependencies"]
-    # An extra may contain another one of this package.
+    # The requirement jigsaw-triton[...] in an extra stands for another extra.
     assert names(extras[package]) - {"jigsaw-triton"} == {package}
     assert [name for name, requirements in extras.items() if package in names(requirements)] == [package]
 

@@ -48,7 +48,7 @@ LOAD_SHARE = 0.4
 
 BEFORE_S, AFTER_S, CUT_S = 5.0, 25.0, 60.0
 SETTLE_S = 20.0
-"""Seconds that the controller has to end what runs twice."""
+"""Seconds that the controller has to end servers that run twice."""
 
 IN_SLO, WINDOW_S = 0.99, 1.0
 """Share of the requests of these seconds that must be answered within the SLO, to count as served again."""
@@ -58,10 +58,10 @@ class Fleet(Protocol):
     """Machines that a deployment can run on."""
 
     def start(self) -> None:
-        """Starts them."""
+        """Starts the machines."""
 
     def end(self) -> None:
-        """Ends them, and all that runs there."""
+        """Ends the machines, and all that runs there."""
 
     def cluster(self, system: System, gpus: str, *, extra: str = "") -> Path:
         """Writes the cluster.yaml for a deployment; see `Machines.cluster`."""
@@ -191,7 +191,7 @@ async def _node_lost(running: Running[Machines], effort: Effort) -> list[Figure]
     slowest_s = max(outcome.latency_ms for outcome in after) / 1e3
     lost = sum(outcome.status != OK for outcome in outcomes)
     return [
-        figure("cluster.node_lost.elsewhere_s", slowest_s, "s", f"slowest answer after it; {note}", at_most=2),
+        figure("cluster.node_lost.elsewhere_s", slowest_s, "s", f"slowest answer after the fault; {note}", at_most=2),
         figure("cluster.node_lost.served_s", served_s(after, at_s), "s", f"until 99% meet the SLO; {note}", at_most=8),
         figure("cluster.node_lost.lost", lost, "requests", note, at_most=0),
     ]
@@ -224,7 +224,7 @@ async def _partition(running: Running[Machines], effort: Effort) -> list[Figure]
     lost = sum(outcome.status != OK for outcome in outcomes)
     note = f"all processes of a machine stopped for {cut_s:g} s; {len(outcomes)} requests"
     return [
-        figure("cluster.partition.twice", twice, "servers", f"{note}; started twice or left", at_most=0),
+        figure("cluster.partition.twice", twice, "servers", f"servers started twice or left; {note}", at_most=0),
         figure("cluster.partition.lost", lost, "requests", note, at_most=0),
     ]
 

@@ -174,7 +174,7 @@ def lost(outcomes: list[Outcome], at_s: float, killed_s: float, note: str) -> li
     until_s = max((outcome.ended_s for outcome in inside), default=at_s) - at_s
     note = f"{note}, {len(outcomes)} in all; the gateway had ended after {killed_s - at_s:.2f} s"
     fails = f"{note}; {len(inside)} failed in progress"
-    slow = f"slowest answer after it; {note}"
+    slow = f"slowest answer after the fault; {note}"
     return [
         figure("cluster.cell_lost.elsewhere_s", max(slowest_s, until_s), "s", slow, at_most=2),
         figure("cluster.cell_lost.lost", len(failed) - len(inside), "requests", fails, at_most=0),

@@ -59,7 +59,7 @@ async def measure(progress: Progress, effort: Effort) -> list[Figure]:
     slowest_s = max(outcome.latency_ms for outcome in after) / 1e3
     served = served_s(after, killed_s)
     return [
-        figure("cluster.gateway_lost.elsewhere_s", slowest_s, "s", f"slowest answer after it; {note}", at_most=2),
+        figure("cluster.gateway_lost.elsewhere_s", slowest_s, "s", f"slowest answer after the loss; {note}", at_most=2),
         figure("cluster.gateway_lost.served_s", served, "s", f"until 99% meet the SLO; {note}", at_most=2),
         figure("cluster.gateway_lost.lost", lost, "requests", f"beyond those in flight; {note}", at_most=0),
     ]

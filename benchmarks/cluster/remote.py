@@ -95,7 +95,7 @@ async def _check(ports: GatewayPorts, request: bytes, tensor: Array) -> None:
     """Checks that a request is answered with twice its tensor.
 
     Raises:
-        ServerError: It is not.
+        ServerError: The request fails, or its answer has another tensor.
     """
     async with client.connections(ports, 1) as (connection,):
         reply = await connection.ask(request)

@@ -98,7 +98,7 @@ def _measure(progress: Progress, effort: Effort) -> Figure:
             progress(f"simulated: hour {hour}: {partition.slices_used} slices, {missed:.0f} requests missed so far")
     note = (
         f"{GRAPH}, {cells} cells of {nodes} nodes, of which one is lost for {AWAY_S:g} s in each of {hours} hours; "
-        f"planned again, its cell carries {min(replanned):.2f} to {max(replanned):.2f} of before; baseline: share if "
+        f"planned again, its cell has {min(replanned):.2f} to {max(replanned):.2f} of its capacity; baseline: share if "
         "no cell is planned again"
     )
     sent = float(by_hour.sum())

@@ -31,7 +31,7 @@ COST_S = 60.0
 """Seconds over which processor time is measured, with pages and without."""
 
 RPS = 20.0
-"""Requests a second meanwhile, so that pages have something to show."""
+"""Requests a second during the measurement, so that pages have something to show."""
 
 GOAL_WHAT_IF_S, GOAL_COST = 1.0, 0.05
 SLIDER = (0.5, 0.7, 0.9, 1.05, 1.2)

@@ -1,4 +1,4 @@
-"""Audit of a deployment that has settled: whether everything that exists is what the status says, and nothing else."""
+"""Audit of a settled deployment: its processes, regions, routes and MIG instances are exactly those of its status."""
 
 import asyncio
 import json

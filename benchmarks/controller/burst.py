@@ -1,8 +1,9 @@
 """Time from a jump of the load to three times as much until requests meet their SLO again.
 
-It serves a chain of two tasks with emulated variants on an emulated A100-80GB; tritonservers, clients and controller
-are real. The load rises from less than the plan's capacity to more than twice of it, which the standby variants of the
-same slices carry. The baseline has no standby variants, and waits for the controller's next plan.
+The deployment serves a chain of two tasks with emulated variants on an emulated A100-80GB; tritonservers, clients and
+controller are real. The load rises from less than the plan's capacity to more than twice that capacity, which the
+standby variants of the same slices carry. The baseline has no standby variants, and waits for the controller's next
+plan.
 """
 
 import tempfile

@@ -1,7 +1,7 @@
 """Time to deploy, to update under load, and to recover from the death of a worker.
 
-It serves a chain of two tasks with emulated variants on an emulated A100-80GB. Tritonservers, clients and controller
-are real.
+The deployment serves a chain of two tasks with emulated variants on an emulated A100-80GB. Tritonservers, clients and
+controller are real.
 """
 
 import asyncio

@@ -188,7 +188,7 @@ class Pulse:
 
 async def measure(progress: Progress, effort: Effort) -> list[Figure]:
     """Deploys, raises the load of all graphs, and waits for both plans. A smoke run has two graphs."""
-    # As the controller's process does when it starts.
+    # The controller's process makes the same call when it starts.
     gc.freeze()
     graphs = max(2, effort.count(GRAPHS))
     gpus = GPUS * graphs // GRAPHS
@@ -249,7 +249,7 @@ async def _cycle(progress: Progress, wanted: Wanted, servers: Servers, controlle
     assert improved.action.review
     note = (
         f"{size}; from the decision, with simulated servers; {first.plan.slices_used} slices; {first.worked_s:.2f} s "
-        f"of processor; {os.getloadavg()[0]:.0f} processes on {os.cpu_count()} processors"
+        f"of processor; load average {os.getloadavg()[0]:.0f} on {os.cpu_count()} processors"
     )
     found = [figure("controller.cycle_s.first", first.at_s - began, "s", note, at_most=1.0)]
     note = (

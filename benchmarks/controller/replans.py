@@ -158,7 +158,7 @@ class Outcome:
         mixed: Answers by more than one variant of a task, or by a pair of variants that no generation has.
         reasons: Error message -> how often it occurred.
         pairs: Pairs of variants (detect, classify) of the generations so far.
-        expected: Requests that the stages before each change said would find no capacity.
+        expected: Requests for which the stages, before each change, predicted no capacity.
     """
 
     sent: int = 0
@@ -306,7 +306,7 @@ def _figures(name: str, outcome: Outcome, twice: int) -> Iterator[Figure]:
     note = f"of {outcome.sent} requests of {CLIENTS} gRPC clients without timeouts"
     yield figure(f"{name}.failed", outcome.failed, "requests", note, at_most=0)
     beyond = max(0.0, outcome.refused - outcome.expected)
-    said = f"{outcome.refused} refused where the stages said {outcome.expected:.0f}; {note}"
+    said = f"{outcome.refused} refused, {outcome.expected:.0f} predicted by the stages; {note}"
     yield figure(f"{name}.refused", beyond, "requests", said, at_most=0)
     yield figure(f"{name}.wrong", outcome.wrong, "requests", note, at_most=0)
     yield figure(f"{name}.mixed", outcome.mixed, "requests", note, at_most=0)

@@ -72,7 +72,7 @@ def _figures(samples: list[list[Usage]], load: str) -> list[Figure]:
     for field in fields(Usage):
         before, after = getattr(first, field.name), getattr(last, field.name)
         growth = (after - before) / before if before else after
-        note = f"growth of the median, second pair of plans to the last pair; baseline: then; {load}"
+        note = f"growth of the median from the second pair of plans to the last; baseline: the second pair; {load}"
         found.append(
             figure(f"controller.soak.{field.name}", growth, "share", note, at_most=GROWTH_GOAL, baseline=before)
         )

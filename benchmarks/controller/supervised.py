@@ -1,6 +1,6 @@
 """A deployment whose controller is a process of its own with a supervisor, as `deploy --detach` leaves it.
 
-It serves the application of `replans`: each answer shows which request it belongs to and which variants made it.
+The deployment serves the application of `replans`: each answer shows its request and the variants that made it.
 """
 
 import asyncio
@@ -102,7 +102,7 @@ class Supervised:
         """Waits until the deployment is in a state. Returns the seconds that this took.
 
         Raises:
-            ServerError: It does not get there.
+            ServerError: The deployment does not reach the state in time.
         """
         began_s = time.monotonic()
         while not await asyncio.to_thread(reached):

@@ -15,7 +15,7 @@ from benchmarks.harness import Figure, Progress, figure, spread
 
 SWAPS = 6
 TARGETS = (Target(0.8, 600, demand_rps=2.0), Target(0.8, 300, demand_rps=2.0))
-"""The strict SLO has room for the fast variants only. Either plan needs one slice for each of the two tasks."""
+"""Targets of the swaps: the strict SLO allows only the fast variants. Each plan has one slice for each of two tasks."""
 
 _CALM_S = 1.0
 

@@ -50,8 +50,8 @@ def measure(progress: Progress, effort: Effort) -> list[Figure]:
             progress(f"resume: run {number + 1} {when}, {len(known)} rows")
     what = f"{kills} kills (SIGKILL) at random times during a sweep of {len(known)} configurations of {APPLICATION}"
     return [
-        figure("profiles.resume", len(twice), "points", f"measured again although they had a row; {what}", at_most=0),
-        figure("profiles.resume.lost", changed, "rows", f"lost or changed; {what}", at_most=0),
+        figure("profiles.resume", len(twice), "points", f"points measured again despite a row; {what}", at_most=0),
+        figure("profiles.resume.lost", changed, "rows", f"rows lost or changed; {what}", at_most=0),
     ]
 
 

@@ -18,7 +18,7 @@ export function condition(piece: Piece): string {
   return state === "ready" ? "" : state;
 }
 
-/** What a reader of the screen hears of a slice after the text that is visible in it. */
+/** Text that a screen reader adds to the visible text of a slice. */
 export function rest(board: Board, piece: Piece): string {
   const others = modelsOf(piece).slice(1).map((m) => `, ${taskLabel.value(m.graph, m.task)} ${m.variant}`);
   return `${others.join("")}, slice ${piece.slice.slice} at ${piece.start} of GPU ${board.key}, ${condition(piece) || "ready"}`;
@@ -158,7 +158,7 @@ export const BoardView = memo(function BoardView({ board, count, dim, stop, onOp
   );
 }, same);
 
-/** Slices that have gone since the last drawing, for as long as they fade, and those that have come. */
+/** Slices that are gone since the last drawing, as long as they fade, and slices that are new. */
 function useComings(pieces: Piece[]): { leaving: Piece[]; arrived: Set<string> } {
   const before = useRef(pieces);
   const [leaving, setLeaving] = useState<Piece[]>([]);

@@ -17,11 +17,11 @@ export interface Board {
   gpu: Gpu;
   columns: number;
   pieces: Piece[];
-  /** What keeps new plans from the GPU: it is lost, or its node is lost, away or cordoned. Empty if nothing does. */
+  /** Reason why new plans leave the GPU out: it is lost, or its node is lost, away or cordoned. Empty for none. */
   condition: string;
 }
 
-/** Nodes that are not simply ready, with the word for it. */
+/** Conditions of the nodes that are not ready, by name. */
 export function nodeConditions(state: State): Map<string, string> {
   const found = new Map<string, string>();
   for (const [name, node] of Object.entries(state.nodes ?? {})) {

@@ -38,7 +38,7 @@ const HEIGHT = 190;
 const hours = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 const full = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
-/** The format of times that are `step_s` apart, by which they differ. */
+/** Returns a format in which times that are `step_s` apart differ. */
 const timeOf = (step_s: number) => (step_s < 60 ? full : hours);
 
 /** A time series, with a legend that shows the values at the pointer or else the latest ones. */

@@ -24,7 +24,7 @@ const LONG = { width: 132, height: 54 };
 const NARROW_LONG = { width: 118, height: 54 };
 const MARGIN = 12;
 
-/** True for a number of calls that differs from one for each call by more than noise. */
+/** True if the calls for each call of the task before differ from one by more than noise. */
 const spreads = (calls: Maybe<number>): boolean => calls != null && Math.abs(calls - 1) > 0.03;
 
 /** True for an edge whose fan-out is worth a label. */
@@ -36,7 +36,7 @@ const isLong = (edge: GraphEdge): boolean => Boolean(edge.when) || fansOut(edge)
 export const usedVariants = ({ variants }: Pick<GraphTask, "variants">) =>
   Object.entries(variants).filter(([, { share_planned, share_measured }]) => (share_planned ?? 0) > 0 || (share_measured ?? 0) > 0);
 
-/** Returns a new object each time, because dagre writes the place of a node into it. */
+/** Size of a node. Each call returns a new object, because dagre writes the place of the node into it. */
 export function nodeSize(graph: Graph, id: string, narrow: boolean): { width: number; height: number } {
   const task = graph.tasks[id];
   if (!task) return { ...END };

@@ -36,9 +36,9 @@ function App() {
   useEffect(() => {
     document.title = `${title} · ${deploymentName()}`;
   }, [title, session.value]);
-  // Before the effects of the page, which may lead to a part of it.
+  // A layout effect runs before the effects of the page, which may scroll to a part of it.
   useLayoutEffect(() => {
-    // A new page begins at its top, for readers of the screen too; the first one leaves the focus alone.
+    // A new page begins at its top, for screen readers too. The first page leaves the focus alone.
     if (!first.current) {
       scrollTo(0, 0);
       main.current?.focus({ preventScroll: true });
@@ -121,7 +121,7 @@ function Banners() {
         )}
         {lostSince.value === null && staleSince.value !== null && (
           <p class="banner warn">
-            <strong>Stale since {clock(staleSince.value)}.</strong> No controller answers. The servers go on serving.
+            <strong>Stale since {clock(staleSince.value)}.</strong> No controller answers. The servers keep serving.
           </p>
         )}
         {reasons.length > 0 && (

@@ -165,9 +165,9 @@ export interface Entrance {
 
 export interface Standby extends Entrance {
   node: string;
-  /** True if it serves what the gateway serves. */
+  /** True if the standby serves what the gateway serves. */
   in_line: boolean;
-  /** Time since which it has this state. */
+  /** Time since which the standby has this state. */
   since: number;
   failure?: Maybe<string>;
 }
@@ -259,7 +259,7 @@ export interface Trace {
   id: string;
   graph: string;
   message?: Maybe<string>;
-  /** From top to bottom of the waterfall. */
+  /** Spans from top to bottom of the waterfall. */
   spans: Span[];
 }
 

@@ -16,7 +16,7 @@ export function Operations() {
   if (!session.value?.allow_changes || !deployment) return null;
   const pause: Operation = deployment.paused
     ? { path: "resume", title: "Resume", text: "The controller follows the load again." }
-    : { path: "pause", title: "Pause", text: "The controller stops following the load. What serves goes on serving." };
+    : { path: "pause", title: "Pause", text: "The controller stops following the load. The running plan keeps serving." };
   const rollback: Operation = {
     path: "rollback",
     title: "Roll back",

@@ -4,7 +4,7 @@ import { state } from "./store";
 /** Colours of Okabe and Ito (2008), as in `jigsaw-triton plan`; people with all common kinds of vision tell them apart. */
 const COLOURS = 7;
 const PATTERNS = 4;
-/** What joins the names of the tasks of a chain, which a worker executes in one call. */
+/** Separator between the names of the tasks of a chain, which a worker executes in one call. */
 const CHAIN = "~";
 
 /** Label of a task: with its graph where there are several. */
@@ -21,7 +21,7 @@ const names = computed(() => {
     .join("\t");
 });
 
-// The text changes less often than the state, and so does all that depends on the colours.
+// The names are joined into one text, which changes less often than the state, so that colours are computed rarely.
 const places = computed(() => new Map(names.value.split("\t").map((name, index) => [name, index])));
 
 /** Class of a task's colour and pattern. Tasks beyond the seventh repeat a colour with another pattern. */

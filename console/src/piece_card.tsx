@@ -19,7 +19,7 @@ const EDGE = 12;
 /** Ratio of the measured time of a batch to the profiled one from which it is mentioned. */
 const SLOW = 1.2;
 
-/** What runs in a slice. It follows the pointer or the focus; a click keeps it open. */
+/** Card about the workers of a slice. It follows the pointer or the focus; a click keeps it open. */
 export function PieceCard(props: { board: Board; piece: Piece; anchor: Anchor; pinned: boolean; onClose: () => void }) {
   const { board, piece, anchor, pinned, onClose } = props;
   const element = useRef<HTMLDivElement>(null);

@@ -9,7 +9,7 @@ const GATHER_MS = 100;
 const RETRY_MS = [500, 1000, 2000, 3000];
 /** Time without an event after which a connection counts as broken. The server sends an `alive` at least every 10 s. */
 const LIVENESS_TIMEOUT_MS = 25_000;
-/** Time after which a page that nobody sees gives its connection back: a browser has six for all pages of a server. */
+/** Time after which a hidden page closes its connection: a browser allows six to a server, for all pages together. */
 const HIDDEN_MS = 10_000;
 
 export const session = signal<Session | null>(null);
@@ -25,7 +25,7 @@ export const connections = signal(0);
 
 let source: EventSource | null = null;
 let attempts = 0;
-/** True while the page has given its connection back. */
+/** True while the page has closed its connection because it is hidden. */
 let away = false;
 let leaving: number | undefined;
 let heard = 0;
@@ -62,9 +62,9 @@ async function connect(): Promise<void> {
   try {
     found = await get<Session>("/api/session");
   } catch {
-    // It is tried again below.
+    // `retry` asks for the session again below.
   }
-  // The page may have been left meanwhile, and may be back already.
+  // The page may have been hidden meanwhile, and another attempt may have begun since it is visible again.
   if (away || attempt !== attempts || signedOut.value) return;
   if (!found) {
     retry();
@@ -83,7 +83,7 @@ async function connect(): Promise<void> {
     failures = 0;
     state.value = whole(found);
     lostSince.value = null;
-    // The server says so after the state if no controller answers it, either.
+    // If no controller answers the server, the server sends that after the state.
     staleSince.value = null;
     connections.value += 1;
   });

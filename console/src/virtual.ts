@@ -35,7 +35,7 @@ export function useWindow(count: number, tile: { width: number; height: number; 
     addEventListener("resize", ask);
     const observer = new ResizeObserver(ask);
     observer.observe(element.current!);
-    // What is above the grid may change its height.
+    // Elements above the grid may change their height, which moves the grid.
     observer.observe(document.body);
     return () => {
       cancelAnimationFrame(frame);

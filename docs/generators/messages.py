@@ -115,7 +115,7 @@ def _resolved(
     hints = tuple(text for text in texts.of(hint, module) if text) or fixed
     paired = len(messages) == len(hints)
     for index, text in enumerate(messages):
-        # With less than two words of its own, it passes on the message of another error.
+        # A text with less than two words of its own passes on the message of another error.
         if len(_WORD.findall(text)) > 1:
             yield Message(module.name, line, " ".join(text.split()), hints[index : index + 1] if paired else hints)
 

@@ -56,7 +56,7 @@ class Commander:
             self._journal.keep_fact(_DEPLOYMENT_FACT, deployment)
             self._journal.keep_fact(CONTROLLER_EPOCH_FACT, epoch)
         elif epoch != known:
-            # Two controllers with copies of one state folder may have begun epochs of one number.
+            # Two controllers with copies of one state folder may have begun different epochs with the same number.
             if number_of(epoch) <= number_of(known):
                 raise StateError(
                     f"the controller's epoch, {epoch}, is over: another one has begun epoch {known}",

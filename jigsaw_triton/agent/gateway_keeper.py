@@ -149,7 +149,7 @@ class GatewayKeeper:
             *(self._paths.slots(worker, model) for worker, model in models),
             *(self._paths.generation(graph, number) for graph, number in generations),
         ]
-        # Without a file, the gateway has never used it.
+        # A model or a generation that has no file was never used by the gateway.
         return all(await asyncio.gather(*(drained(path, wait_s) for path in files if path.exists())))
 
     # --- events ----------------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ class GatewayKeeper:
         known = self._journal.fact(STANDBY_GATEWAY_FACT)
         self._wanted = json.loads(known) if known else None
         self._in_sync = False
-        # The workers of the node must not wait for it.
+        # The workers of the node must not wait for the standby gateway.
         keeping = self._keep(self._wanted, frozenset(ended))
         self._task = asyncio.create_task(keeping, name="keep the standby gateway")
 
@@ -231,7 +231,7 @@ class GatewayKeeper:
                 self._applied, self._in_sync = order, not self._wake.is_set()
                 await self._tell()
             except Exception as error:
-                # The next content, or the next attempt, may succeed whatever failed.
+                # Any error may pass, so the next content or the next attempt is tried in any case.
                 text = error_text(error)
                 log.warning("the standby gateway is not in sync", exc_info=error)
                 if text != self._failure:

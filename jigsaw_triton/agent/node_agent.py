@@ -129,7 +129,7 @@ class NodeAgent:
         known = self._journal.fact(_CLUSTER_FACT)
         if not known:
             return await self._gateway.start()
-        # Files that are gone prevent no adoption; a restart would get them again.
+        # Missing files do not prevent an adoption, because a restart of the worker gets them again.
         self._sealed = dict(data)
         self._workers = {name: opened(entry, self._contents.path) for name, entry in data.items()}
         beside = self._gateway.steps()
@@ -220,7 +220,7 @@ class NodeAgent:
         before = self._used()
         await KINDS[kind](self, body)
         await self._tell()
-        # Files that this operation has ceased to use are kept from now on.
+        # The files that this operation no longer uses are kept for some minutes, which begin now.
         await asyncio.to_thread(self._contents.collect, before | self._used())
 
     def _used(self) -> set[str]:
@@ -237,7 +237,7 @@ class NodeAgent:
         Operations under way are ended: their controller has given them up, or has been replaced.
         """
         async with self._adopting:
-            # Orders from before cannot begin from here on.
+            # From here on, no order that was given before this one can begin.
             self.line = body["line"]
             await self.operations.end_others()
             await self._serve_on(body)
@@ -256,7 +256,7 @@ class NodeAgent:
             self.notify(e.WorkerExited(name, "while its node did not answer"))
         else:
             if server.reconciling is not None:
-                # That check would unload models that the worker has got since it began.
+                # The earlier check would unload models that the worker was given after that check began.
                 server.reconciling.cancel()
             models = {model["name"] for model in entry["models"]}
             server.reconciling = asyncio.create_task(self._node.reconcile(name, models))

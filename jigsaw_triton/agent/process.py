@@ -108,7 +108,7 @@ async def _serve(
     ended_by = await stopping
     upkeep.cancel()
     await parts.end(ended_by)
-    # No task is cancelled, since that would undo what is under way: the next agent sees to it.
+    # No task is cancelled: that would undo actions in progress, which the next agent completes.
     journal.close()
     logging.shutdown()
     os._exit(0)
@@ -177,8 +177,8 @@ class _Parts:
             ended_by: Number of the signal that ends the agent, or `_COMMANDED`.
         """
         if ended_by == _COMMANDED or (ended_by == signal.SIGINT and self._agent.is_idle):
-            # Whoever presses Ctrl-C wants the port free. A process manager sends SIGTERM, and may start the next agent
-            # at once; until then, the proxy keeps the node from being lost.
+            # A user who presses Ctrl-C wants the port free. A process manager sends SIGTERM and may start the next
+            # agent at once; until that agent answers, the proxy keeps the controller from taking the node for lost.
             await self._side.stop()
         if ended_by == _COMMANDED:
             shutil.rmtree(self._paths.run, ignore_errors=True)
@@ -187,7 +187,7 @@ class _Parts:
         self._agent.notify(event)
 
     def _report(self, kind: str, text: str) -> None:
-        # The fault that is reported may also keep the event from the controller.
+        # The same fault may keep the event from reaching the controller, so the log has it too.
         log.log(logging.ERROR if kind == "error" else logging.INFO, "%s", text)
         self._notify(Noticed(kind, text))
 

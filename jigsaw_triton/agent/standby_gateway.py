@@ -117,7 +117,7 @@ class StandbyGateway:
         """
         for name in steps:
             await self._node.retire(name)
-        # Other servers of the node start meanwhile.
+        # This runs in a thread, so that other servers of the node can start meanwhile.
         await asyncio.to_thread(end_servers, self._journal, self._paths, SERVERS)
 
     @property

@@ -377,7 +377,7 @@ def _compare(graph: TaskGraph, task: Task, models: Sequence[Described], *, exist
         if mismatch is None:
             continue
         if index == 0 and not exists:
-            return  # Its inputs are connected to tensors of other types, which the check of the files explains.
+            return  # The task's inputs come from tensors of other types; the check of the files reports that.
         hint = f"use another task name; variants of {task.name} have the same inputs and outputs"
         if model.template == ONNX:
             hint = f"give the model's tensors the names of {task.name} with --rename OLD=NEW, or {hint}"

@@ -85,7 +85,7 @@ def write_cells(
     loaded = None
     with mistakes:
         loaded = spec.load_cluster(cluster)
-        # It is built to find its mistakes; the driver does not matter for that.
+        # The cluster is built only to find mistakes in its file, for which any driver will do.
         build_cluster(loaded, CATALOG)
     mistakes.raise_if_any()
     assert loaded is not None

@@ -225,7 +225,7 @@ def _blaming(cell: str) -> Iterator[None]:
     try:
         yield
     except JigsawError as error:
-        # Diagnostics of files have their place already.
+        # Diagnostics of files already name the file and line.
         if not isinstance(error, SpecError):
             error.where = f"cell {cell}" + (f": {error.where}" if error.where else "")
         raise

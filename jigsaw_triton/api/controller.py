@@ -90,7 +90,7 @@ def _wait_started(
     while supervisor_pid() != process.pid:
         now_s, beat = time.monotonic(), heartbeat(paths.lock)
         if beat is not None and beat != last:
-            # A controller that follows one that has died gets no more time.
+            # Only heartbeats of the first controller extend the wait, not those of one that replaces it after a crash.
             owner, last = owner or beat[0], beat
             beat_s = now_s if beat[0] == owner else beat_s
         if not reported and now_s - began_s > _REPORT_AFTER_S:
@@ -200,7 +200,8 @@ def agents_serve(paths: Paths) -> bool:
 
     if not paths.journal.exists() or replacement(paths) is not None:
         return False
-    # A state that cannot be read names no agents. The next deploy from this folder ends what they run if it names them.
+    # A state that cannot be read names no agents. The next deploy from this folder ends the servers of the agents that
+    # its cluster names.
     with suppress(StateError), closing(JournalReader(paths.journal)) as journal:
         state = load(journal)
         if state is None or state.wanted is None:

@@ -87,7 +87,7 @@ class Undo:
         """
         self.folder(target.parent)
         with writing(target):
-            present = os.path.lexists(target)  # A link to nothing would be written through.
+            present = os.path.lexists(target)  # A dangling link counts as present: writing would follow it.
             if present:
                 if target.is_file() and filecmp.cmp(source, target, shallow=False):
                     return
@@ -99,7 +99,7 @@ class Undo:
                 with source.open("rb") as content, part.open("xb") as copy:
                     shutil.copyfileobj(content, copy)
                 if present:
-                    # A file that a process left when it was killed is the one from before that.
+                    # A copy that a killed process left holds the file's content from before that process.
                     kept = kept_path(target)
                     if not os.path.lexists(kept):
                         os.link(target, kept, follow_symlinks=False)

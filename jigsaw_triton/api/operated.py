@@ -37,7 +37,7 @@ class OperatedDeployment(ControlledDeployment):
             return
         try:
             if ended_canary:
-                # The error that it leaves is for whoever deployed the canary.
+                # The error of an ended canary concerns the user who deployed it, so it is not raised here.
                 self.follow(reporter.note, after, _settled)
             else:
                 self.wait_settled(after, reporter)
@@ -123,7 +123,7 @@ class OperatedDeployment(ControlledDeployment):
             JigsawError: The change that the user asked for failed, whatever has changed since.
         """
         last = self.follow(reporter.note, after, _settled)
-        # A controller of an earlier release does not tell them apart, and one that has ended has one error.
+        # A controller of an earlier release has one error for all changes, as has one that has ended.
         asked = {name: last.get(f"asked_{name}", last[name]) for name in ("error", "error_code")}
         raise_failure(asked if last["state"] == "ready" else last)
 

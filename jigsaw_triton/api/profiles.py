@@ -218,7 +218,7 @@ def report_profiles(
 
 def report_path(profiles: Path) -> Path:
     """Returns the default path of the report about a profiles.csv, which is beside it."""
-    # A file of profiles may be called .html, too.
+    # The report must not overwrite a file of profiles whose own name ends with .html.
     return profiles.with_name(f"{profiles.name if profiles.suffix == '.html' else profiles.stem}.html")
 
 

@@ -303,7 +303,7 @@ async def _play(
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if watching.done():
-            watching.result()  # It ends only by an exception.
+            watching.result()  # The watch ends only by an exception, which this raises.
         return began, await playing, samples
     finally:
         for task in tasks:

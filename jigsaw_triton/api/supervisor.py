@@ -109,11 +109,11 @@ class Supervisor:
             began_s = time.monotonic()
             try:
                 status = self._run_once(resume)
-            except OSError:  # There is no memory, or no process left, for another controller.
+            except OSError:  # The machine has no memory, or no process id, for another controller.
                 if not resume:
                     raise
                 status = CRASHED
-            # A controller that could serve once is tried again, whatever keeps it from that now: a full disk passes.
+            # A controller that has served is restarted after any error, since a cause such as a full disk may pass.
             dead = status not in _FINAL if resume else status < 0 or status == CRASHED
             if not dead or self._leaving:
                 return max(status, 0)
@@ -176,7 +176,7 @@ class Supervisor:
             if self._standby is None and self._beats > _STANDBY_CHECKS and not self._starts_standby:
                 self._starts_standby = True
                 command = [*self._command, "--resume", "--standby"]
-                with contextlib.suppress(OSError):  # Without memory for one now, a later check tries again.
+                with contextlib.suppress(OSError):  # If memory is short now, a later check tries again.
                     self._standby = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0)
                 self._starts_standby = False
         self._checks_left -= 1

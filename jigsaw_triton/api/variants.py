@@ -224,7 +224,7 @@ def _existing(
         progress: Function that gets a sentence about each step.
     """
     if same := next((v.name for v in task.variants if v.artifacts.get(_FILE) == target), None):
-        kept_path(target).unlink(missing_ok=True)  # A run that was killed at its end may have left it.
+        kept_path(target).unlink(missing_ok=True)  # A run that was killed at its end may have left this copy.
         return NotMade(kind, f"the variant '{same}' exists already", present=True)
     if restore(target):
         progress(f"{shown_path(target)} is as before a run that was killed")

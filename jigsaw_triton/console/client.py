@@ -123,7 +123,7 @@ class ControllerClient:
             response = connection.getresponse()
             text = response.read()
         except (TimeoutError, BlockingIOError) as error:
-            # The kernel blocks connections if the controller does not accept those before them.
+            # The kernel's queue of connections is full if the controller accepts none, so connecting blocks.
             raise hung(self._path) from error
         except (OSError, http.client.HTTPException) as error:
             message = "the controller ended before it answered" if reached else "no controller is running here"

@@ -145,7 +145,7 @@ async def _serve(
         except ReplacedError as error:
             await _give_way(controller, fleet, journal, error)
         journal.keep_fact(REPLACED_FACT, "")
-        # Not earlier: it would delay the adoption, for which it is not needed.
+        # The planner's process starts only now, because adoption does not need it and would be delayed by it.
         try:
             planning.start()
         except JigsawError as error:
@@ -160,18 +160,18 @@ async def _serve(
         try:
             last = await controller.run()
             if last.phase is Phase.STOPPED:
-                # With a heartbeat: Ray may take seconds to end the agents.
+                # Ray may take seconds to end the agents, so the heartbeat must continue meanwhile.
                 await fleet.close()
         except ReplacedError as error:
             await _give_way(controller, fleet, journal, error)
         finally:
-            # A deploy that has not been taken on may still copy model files, for which this process would wait.
+            # A deploy that was not accepted yet may still copy model files, and this process would wait for the copies.
             fleet.files.stop()
             await end_tasks(*tasks)
             await server.stop()
         if last.phase is not Phase.STOPPED and last.wanted is not None:
             journal.event(LEFT, "the controller has ended; its servers go on without it")
-            # No task is cancelled, since that would undo what is under way: the next controller sees to it.
+            # No task is cancelled: that would undo actions in progress, which the next controller completes.
             journal.close()
             logging.shutdown()
             os._exit(0)
@@ -223,7 +223,8 @@ def _repeated(journal: Journal, before: State) -> ChangeRequest | None:
     request = unfinished(before)
     if request is None:
         return None
-    # A solve that succeeds takes the next generation, so the count is one of controllers that died before it.
+    # A solve that succeeds takes the next generation, so the count is that of controllers that died before a solve
+    # succeeded.
     generation, _, count = journal.fact(_REPEATS_FACT).partition(":")
     repeats = int(count) + 1 if generation == str(journal.last_generation()) else 1
     if repeats > _MAX_REPEATS:

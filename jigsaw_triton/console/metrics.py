@@ -158,7 +158,7 @@ def _workers_up(reading: Reading) -> Samples:
 
 
 def _worker_restarts(reading: Reading) -> Samples:
-    # A series that begins with the first restart would not show that one as an increase.
+    # Each series begins at 0: Prometheus would not count the first restart of a series that begins at 1.
     restarts = reading.totals.restarts
     for name in sorted({*(worker.name for worker in reading.workers), *restarts} - {GATEWAY}):
         yield (name,), restarts[name]

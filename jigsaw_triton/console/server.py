@@ -87,7 +87,7 @@ class StatusServer:
         await end_tasks(self._using)
 
     async def _status(self, _: web.Request) -> web.Response:
-        # Whoever asks may read the journal next, to see which MIG instances are ours.
+        # The caller may read the journal next, to see which MIG instances are ours.
         self._journal.sync()
         status = snapshot(self._controller, self._fleet, await self._fleet.use())
         status["controller"] |= self._options.to_json()
@@ -95,7 +95,7 @@ class StatusServer:
 
     async def metrics(self) -> str:
         """Returns the metrics of the controller."""
-        # The text of a thousand GPUs takes a while, during which the controller goes on.
+        # The text for a thousand GPUs takes time, during which the controller must not block.
         return await asyncio.to_thread(exposition, reading(self._controller, self._fleet))
 
     async def _metrics(self, _: web.Request) -> web.Response:
@@ -196,13 +196,13 @@ class StatusServer:
         Args:
             read: Function that reads the request, given what serves.
         """
-        # One user at a time: the change of another would begin from what served before it.
+        # Requests are read one at a time, because each is a change of what serves after the one before it.
         async with self._asking:
             while True:
                 self._controller.check_free()
                 running = self._controller.state.running
                 asked = await asyncio.to_thread(_encoded, read, running)
-                # A change that the load has called for may have ended meanwhile.
+                # If a change that followed the load has ended meanwhile, the request must be read again.
                 if self._controller.state.running is running:
                     break
             await self._controller.ask(asked)

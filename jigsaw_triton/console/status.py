@@ -135,7 +135,7 @@ def _requests(counts: RequestCounts) -> dict[str, Any]:
     return {
         "requests": counts.requests,
         "failed": counts.failed,
-        # The last bound of the histogram is infinite, which JSON cannot express.
+        # A percentile in the last bucket of the histogram is infinite, which JSON cannot express.
         "p99_ms": p99_s * 1000 if p99_s is not None and math.isfinite(p99_s) else None,
     }
 

@@ -26,7 +26,7 @@ def started_pool(count: int = THREADS) -> ThreadPoolExecutor:
         for _ in range(count):
             pool.submit(together.wait)
     except BaseException:
-        # Threads that wait would keep the process from ending.
+        # Threads that still wait at the barrier would keep the process from ending.
         together.abort()
         pool.shutdown()
         raise

@@ -153,7 +153,7 @@ def _gpus(state: State) -> dict[str, Any]:
     at: dict[str, dict[Placement, str]] = {}
     for name, worker in sorted(_existing(state).items()):
         if worker.place is not None:
-            # Servers that share an instance under MPS share its piece.
+            # Servers that share an instance under MPS share its piece of the picture.
             at.setdefault(str(worker.place.gpu), {}).setdefault(worker.place.placement, name)
     found = {}
     for gpu in wanted.cluster.gpus:

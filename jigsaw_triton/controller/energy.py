@@ -45,7 +45,7 @@ class EnergyMeter:
         before, self.counters = self.counters, counters
         gained = {gpu: joules - before[gpu] for gpu, joules in counters.items() if gpu in used and gpu in before}
         if gained.keys() != set(used) or any(joules < 0 for joules in gained.values()):
-            # A sum without a GPU that serves would be too small, and one whose driver was loaded again starts anew.
+            # The sum would be too small if a GPU that serves has no counter, or if a counter began again from 0.
             self._readings.clear()
         last = self._readings[-1].joules if self._readings else 0.0
         self._readings.append(_Reading(at_s, last + sum(gained.values()), served))

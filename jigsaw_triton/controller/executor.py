@@ -77,7 +77,7 @@ class Executor:
 
         The gateway would refuse the others as soon as it has read one of the later epoch.
         """
-        # Not a copy: a change that writes routes now must not be undone.
+        # The dictionary is passed itself, since a copy could undo routes that a change writes meanwhile.
         await self._set_routes(self._routes)
 
     async def solve(
@@ -205,7 +205,8 @@ class Executor:
         return None
 
     async def _set_routes(self, routes: Mapping[str, tuple[RouteEntry, ...]]) -> None:
-        # Tasks come after those that they depend on. A request that an early task binds to a generation finds it later.
+        # Routes list a task after those that it depends on. They are written in reverse, so that a request that an
+        # early task binds to a generation finds that generation in the later tasks.
         async with self._writing_routes:
             for name, entries in reversed(list(routes.items())):
                 self._journal.check_epoch()
@@ -235,7 +236,7 @@ class Executor:
         held = self._paths.task(name)
         if not await _unused(held):
             raise ServerError(f"route {name} still has a request in flight after {DRAIN_S:g} s", where="gateway")
-        # Whoever writes all routes once more must not bring this one back.
+        # The lock keeps `renew` from writing this route once more.
         async with self._writing_routes:
             self._routes.pop(name, None)
             (self._paths.run / "routes" / f"{name}.json").unlink(missing_ok=True)

@@ -246,7 +246,7 @@ class Controller:
             StateError: Another deploy is in progress, other graphs are served, or the deployment is being taken down.
         """
         check_removal(self.state, names)
-        # Not through the queue, since no deploy may be accepted in between.
+        # The event bypasses the queue, since no deploy may be accepted before it is handled.
         await self._handle(e.DownRequested())
 
     def notify(self, event: e.Event) -> None:
@@ -269,7 +269,7 @@ class Controller:
         self.totals.count((outcome for _, outcome in ended), actions)
         for number, verdict in verdicts(before, self.state):
             self._journal.annotate(number, verdict)
-        # Before the actions begin: the next controller must know which may have been carried out.
+        # The state is saved before the actions begin, so that the next controller knows which may have been done.
         self._checkpoints.save(self.state)
         self._replicate()
         if isinstance(event, e.DownRequested):
@@ -331,7 +331,7 @@ class Controller:
         plan, bundle, stages = await self._executor.solve(action, start, standby)
         for _ in range(_MOST_TRIES):
             while is_switching(self.state):
-                # Its end changes what exists, and the core adopts no plan before.
+                # The end of the switch changes which models are loaded, and the core adopts no plan before it.
                 await self.wait_changed(TICK_S)
             now, serving = self.state.actual, self.state.standby
             if not stages or (now is start and serving == standby):
@@ -339,7 +339,7 @@ class Controller:
             try:
                 stages = await self._executor.stages(action, plan, bundle, now, serving)
             except JigsawError as error:
-                # The plan is as good as before. The core sees that the stages are not, and computes them.
+                # The plan is still valid. The core detects that the stages are outdated, and computes them.
                 log.warning("the stages of generation %d are computed on the event loop: %s", action.generation, error)
                 break
             start, standby = now, serving

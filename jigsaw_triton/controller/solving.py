@@ -34,7 +34,7 @@ def planned(problem: Problem, options: Options, action: a.Solve, solvers: Solver
     baseline, cannot do that.
     """
     if action.first:
-        # A review follows, and restores what a loss must leave.
+        # A plan that does not survive a loss is acceptable here, since the review that follows replaces it.
         for asked in (problem, problem.unprotected()) if problem.survive else (problem,):
             if (plan := make_first_plan(asked, options)) is not None:
                 return plan

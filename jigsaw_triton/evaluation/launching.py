@@ -43,7 +43,7 @@ class Cost:
         compute_s = batch * self.item_s / sm
         computing_s, waiting = 0.0, 0.0
         for number in range(1, instances + 1):
-            # An instance that arrives sees the others as they are on average without it.
+            # Arrival theorem of mean value analysis: an arriving instance sees the others as they are without it.
             computing_s = compute_s * (1 + waiting)
             waiting = number * computing_s / (self.launch_s + computing_s)
         return self.launch_s + computing_s
@@ -59,7 +59,7 @@ class Cost:
         parts = np.stack([1 / seconds, items / seconds], axis=-1)
         found = _least(parts)
         if found.min() < 0:
-            # One part explains the times better than both.
+            # A negative part has no meaning, so the better of the two fits with one part is used.
             alone = [_least(parts[:, [part]])[0] * np.eye(2)[part] for part in range(2)]
             found = min(alone, key=lambda one: float(np.abs(parts @ one - 1).sum()))
         return cls(float(found[0]), float(found[1]))

@@ -113,7 +113,7 @@ def _cluster(
     spec.pop("edge", None)
     spec["nodes"] = [node for node in spec["nodes"] if node["name"] in cell.nodes]
     if document.spec.certificates is not None:
-        # A folder is named by one of its files.
+        # `files` maps files only, so one file of the folder gives the folder's new path.
         spec["certificates"] = str(PurePosixPath(files[f"{document.spec.certificates}/cert.pem"]).parent)
     base = document.spec.gateway
     gateway = _gateway(base, cell, index, edge=certificates is not None)
@@ -121,7 +121,7 @@ def _cluster(
         spec["edge"] = _edge(document, certificates, gateway.pop(_EDGE))
     spec["gateway"] = {**spec.get("gateway", {}), **gateway}
     if (standby := base.standby) is not None:
-        # It belongs to the cell that has its node, and cannot listen on the address of another machine.
+        # The standby belongs to the cell that has its node, and cannot listen on the address of another machine.
         own = {"node": standby.node, "address": standby.address or base.address}
         del spec["gateway"]["standby"]
         spec["gateway"] |= {"standby": own} if standby.node in cell.nodes else {}

@@ -64,7 +64,7 @@ class Deploy:
             *self.gpus.arguments,
             *(("--demand", demand) if demand else ()),
             *(("--address", self.address) if self.address is not None else ()),
-            # Nobody can be asked.
+            # An exported command runs without a terminal, so it cannot ask for confirmation.
             "--yes",
         )
 

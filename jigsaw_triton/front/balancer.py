@@ -80,7 +80,7 @@ class Load:
         arrivals_rps = _rate(last, lambda report: report.arrivals.get(graph, 0.0))
         refused_rps = _rate(last, lambda report: report.refused.get(graph, 0.0))
         if arrivals_rps <= 0:
-            # Without requests, nothing is known.
+            # Without requests, the reports give no reason to change the limit.
             return
         if refused_rps > _REFUSES * arrivals_rps:
             self.limits_rps[graph] = max(0.0, arrivals_rps - refused_rps)

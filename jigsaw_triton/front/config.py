@@ -118,7 +118,7 @@ def state_of(front: Front, text: str, addresses: Mapping[str, str] = _UNKNOWN) -
     def kept(line: str) -> bool:
         words = line.split()
         if len(words) <= _PORT or line.startswith("#"):
-            # The version of the format, the names of the columns, and an empty line.
+            # These lines hold the version of the format and the names of the columns, or are empty.
             return True
         protocol, gateway = words[_BACKEND].partition(".")[0], gateways.get(words[_SERVER])
         if gateway is None or protocol not in PROTOCOLS:
@@ -248,7 +248,7 @@ class _Servers:
         """Returns the line of a server, which tracks the check of the server of this name over HTTP if it has none."""
         host = gateway.host(protocol)
         line = f"server {name} {self._address(gateway.of(protocol))} {self._security(protocol, host)}{more}"
-        # A name that has no address yet stops no start.
+        # HAProxy must start even if a name has no address yet.
         line += f" tcp-ut {LOST_MS}ms init-addr none"
         if protocol != "http" or track is not None:
             return f"{line} track {checked}/{track or name}"

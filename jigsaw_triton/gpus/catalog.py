@@ -174,7 +174,7 @@ _BOARDS = (
         mib={1: 11008, 2: 22144, 4: 47488, 8: 95360},
         sm=_HOPPER,
     ),
-    # Source: a user's -lgip. The NVML name is from memory.
+    # Source: a user's -lgip. The NVML name has no published source.
     _board(
         "GH200-96GB",
         "hopper",

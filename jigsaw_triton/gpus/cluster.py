@@ -315,7 +315,7 @@ def _gpus(
             for index, (board, foreign, cost) in enumerate(found)
         ]
     if not loaded.problems:
-        # A cost that is no number is left out of the document.
+        # The document lacks a cost that is not a number, so costs are compared only if the file has no mistake.
         _check_costs(nodes, loaded, report)
     return gpus
 

@@ -66,7 +66,7 @@ class Calls:
             MigTimeoutError: The function did not return in time.
         """
         with self._lock:
-            # A worker whose call timed out is not used again.
+            # The worker is put back only after its call returns, so that one whose call timed out is not used again.
             worker, self._worker = self._worker or _Worker(), None
             result = worker.submit(call)
             if not wait([result], self._timeout_s).done:

@@ -32,11 +32,11 @@ def quantised(model: ModelProto) -> ModelProto:
     """
     if _QUANTISED & _operators(model):
         raise UnsuitableError("the model is quantised already")
-    # It advises on its log to optimise the model first, which needs further packages.
+    # The quantiser logs the advice to optimise the model first, which needs further packages.
     logging.disable(logging.WARNING)
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    # ONNX Runtime's processors have no convolution of signed weights.
+    # On processors, ONNX Runtime has no convolution with signed weights.
     signed = not {"Conv", "ConvTranspose"} & _operators(model)
     with tempfile.TemporaryDirectory(prefix="jigsaw-quantised-") as folder:
         made = Path(folder) / "model.onnx"

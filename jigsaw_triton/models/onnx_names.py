@@ -97,7 +97,7 @@ def _model_field(
         name = ""
         if key in (_GRAPH_INPUT, _GRAPH_OUTPUT) and not isinstance(part, int):
             name = _named(part, _VALUE_NAME)
-            # The present name stays, as that of an inner tensor.
+            # An inner tensor keeps the present name, so no other tensor may take it.
             taken.add(name)
         if name in names and not isinstance(part, int):
             new = names[name]

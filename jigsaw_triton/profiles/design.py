@@ -41,7 +41,7 @@ def next_configuration(
     logs, deviations = found.predict(left)
     quick = logs + NormalDist().inv_cdf(_OPTIMISTIC) * deviations <= math.log(most_ms)
     useful = [configuration for configuration, within in zip(left, quick, strict=True) if within]
-    # After few points the model knows little of how latency grows, and a large batch may take minutes.
+    # After few points the model cannot predict how latency grows, and a large batch may take minutes.
     certain = [configuration for configuration in useful if _bound_ms(configuration, sample) <= most_ms]
     return most_informative(found, [*(certain or useful), *sample.configurations], known) if useful else None
 

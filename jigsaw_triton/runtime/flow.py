@@ -113,7 +113,7 @@ class Flow:
         while ready:
             first, *others = ready
             for index in others:
-                # The default binds the current index.
+                # The default argument binds the current index to this lambda.
                 self._spawn(lambda index=index: self._run([index]))  # type: ignore[misc]  # mypy: a further parameter
             ready = self._run_step(first)
 

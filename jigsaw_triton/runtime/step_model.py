@@ -40,7 +40,7 @@ class TritonPythonModel:
                 responses.append(response(made, ()))
                 continue
             made[TOKEN_OUTPUT] = token_of(call, 1)
-            # An early answer does not have the step's own outputs.
+            # A step that answers early has none of its own outputs, even if the request asks for them.
             responses.append(response(made, [name for name in request.requested_output_names() if name in made]))
         self._traces.write(calls, began_s, len(requests))
         return responses

@@ -61,18 +61,18 @@ def checks() -> list[Check]:
         "tritonserver": _tritonserver,
         "backends": _backends,
         "compiled backend": _compiled_backend,
-        "python backend": _python,
+        "Python backend": _python,
         **dict.fromkeys(RUNNER_PACKAGES, _runner_package),
         "perf_analyzer": _perf_analyzer,
         "/dev/shm": _shared_memory,
         "open files": _open_files,
         "socket buffers": _socket_buffers,
         "processes": _processes,
-        "container": _container,
-        "containers": _containers,
-        "haproxy": _haproxy,
-        "prometheus": _prometheus,
-        "chromium": _chromium,
+        "control group": _control_group,
+        "container runtime": _container_runtime,
+        "HAProxy": _haproxy,
+        "Prometheus": _prometheus,
+        "Chromium": _chromium,
     }
     return [_guarded(name, function) for name, function in functions.items()]
 
@@ -239,7 +239,7 @@ def _processes(name: str) -> Check:
     return Check(name, "ok", "unlimited" if soft == resource.RLIM_INFINITY else f"{soft} per user")
 
 
-def _container(name: str) -> Check:
+def _control_group(name: str) -> Check:
     """Checks the limits of the control groups, because a worker that exceeds them fails without a clear message."""
     found = limits()
     figures = (
@@ -254,7 +254,7 @@ def _container(name: str) -> Check:
     return Check(name, "ok", f"limits: {allowed}" if allowed else "no limits")
 
 
-def _containers(name: str) -> Check:
+def _container_runtime(name: str) -> Check:
     """Checks the program that runs workers from an image, which most deployments do not need."""
     try:
         runtime = find_runtime()
@@ -298,7 +298,7 @@ def _certificates(credentials: Credentials, name: str) -> Check:
 
 def _prometheus(name: str) -> Check:
     """Checks the program that `launch/prometheus` is for, which usually runs on another machine."""
-    found = shutil.which(name)
+    found = shutil.which("prometheus")
     if found is not None:
         return Check(name, "ok", f"{found}, for launch/prometheus and its tests")
     return Check(

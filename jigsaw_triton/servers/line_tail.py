@@ -41,7 +41,7 @@ class Tail:
         """Yields the complete lines that are new. A file that has appeared is read from its start."""
         paths = self._paths()
         for path in self._places.keys() - paths:
-            # It was renamed, or removed with its worker.
+            # The file was renamed, or removed with its worker.
             yield from self._rest(path, self._places.pop(path)) or ()
         for path in sorted(paths):
             yield from self._read(path)

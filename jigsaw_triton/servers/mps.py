@@ -132,7 +132,7 @@ class MpsDaemon:
         """Takes over the daemon of this pipe directory, if an earlier controller left one running."""
         with contextlib.suppress(OSError, ValueError):
             pid = int((self._pipes / _PID_FILE).read_text())
-            # The file may be of a daemon that has died, and the id another process's now.
+            # The file may be left from a daemon that has died, and its process id may be that of another process now.
             own = f"{_PIPES}={self._pipes}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
             if own and (started := start_time(pid)) is not None:
                 self._process = OsProcess.find(pid, started)

@@ -112,7 +112,7 @@ class OsProcess:
             found = cls(pid)
         except OSError:
             return None
-        # Only now, when the descriptor keeps the id from standing for another process.
+        # The start time is compared after the descriptor was opened, since the id cannot be reused from then on.
         if start_time(pid) == started:
             return found
         found._forget()

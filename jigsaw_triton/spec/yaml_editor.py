@@ -65,7 +65,7 @@ def with_value(text: str, path: Path, value: Any) -> str:
     if node is None:
         return with_entry(text, path, value)
     begin, end = node.start_mark.index, _end(node).index
-    # The value of a key without one begins at its colon.
+    # The empty value of a key begins right after the colon, so a space must be inserted.
     result = text[:begin] + " " * (begin == end) + dump_inline(value) + text[end:]
     _check(text, result, path, value)
     return result

@@ -173,7 +173,7 @@ def test_an_adoption_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pyte
         await until(lambda: world.servers.log.count("fail") > 1)
         world.keeper.want("1.a", 2, content("two"))
         world.servers.fails = ""
-        # The gateway still serves what came before.
+        # The gateway still serves the content of the first order, and takes that of the second.
         await until(lambda: world.servers.log[-2:] == ["adopt one", "apply two"])
 
     for test in (keep_one, second):
@@ -194,7 +194,7 @@ def test_workers_beside_a_gateway_that_is_not_adopted_end(tmp_path: Path, monkey
         run(tmp_path, monkeypatch, test)
 
 
-def test_its_events_stay_at_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_of_the_standby_gateway_stay_at_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(world: World) -> None:
         world.keeper.want("1.a", 1, content("one"))
         await until(lambda: "apply one" in world.servers.log)
@@ -212,7 +212,9 @@ def test_its_events_stay_at_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyP
     run(tmp_path, monkeypatch, test)
 
 
-def test_a_worker_elsewhere_that_it_condemns_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_controller_learns_of_a_condemned_worker_on_another_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def test(world: World) -> None:
         await world.keeper._condemn("a-0-1g-0", "it hung")
         assert world.events == [Condemned("a-0-1g-0", "it hung", "incarnation of a-0-1g-0")]

@@ -119,7 +119,7 @@ def test_the_process_after_a_condemned_one_is_left_alone(run_dir: Path, monkeypa
     async def test(remote: Remote) -> None:
         await remote.node.bring_up(worker(W))
         await remote.node.kill(W, "it hung", "another incarnation")
-        # The order may arrive late, or once more after its agent was restarted.
+        # The order may arrive late, or a second time after its agent was restarted.
         monkeypatch.setattr(node_agent, "start_time", lambda _: 7)
         await remote.node._orders.operate("kill", {"name": W, "cause": "late", "incarnation": "1.1"})
         assert not any(text.startswith("kill") for text in remote.machine.node.log)

@@ -16,7 +16,9 @@ def test_records_are_read_from_the_first_question_on(tmp_path: Path) -> None:
     assert (records.read(), records.read()) == (["one"], [])
 
 
-def test_what_nobody_has_waited_for_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_written_during_a_pause_of_the_reader_are_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file, records = TraceFile(tmp_path / "w" / "m_0.jsonl"), RunRecords(tmp_path)
     records.read()
     monkeypatch.setattr(run_records, "PAUSE_S", -1.0)

@@ -111,7 +111,7 @@ def test_what_the_file_has_is_not_measured_again(folder: Path) -> None:
     write_accuracy(folder / "graph.yaml", result(0.9, square="fast"))
     assert plan_work(graph(folder), NAMES).variants == {"square": ("slow",)}
     assert plan_work(graph(folder), NAMES, again=True).variants == {"square": ("slow", "fast")}
-    # Two requests are another set than three.
+    # A measurement with two requests does not count as one with three.
     assert plan_work(graph(folder), NAMES, limit=2).variants == {"square": ("slow", "fast")}
 
 

@@ -30,7 +30,7 @@ def paths(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     with closing(Journal(made.journal)) as journal:
         journal.event("ready", "the new generation serves")
         yield made
-        # A console that was started ends with the deployment.
+        # The end of the deployment ends a console that a test has started.
         journal.event(STOPPED, "all servers of the deployment have ended")
         eventually(lambda: running_console(made) is None)
 
@@ -42,7 +42,7 @@ def test_a_console_is_started_once(paths: Paths) -> None:
     again = start_console(paths, port)
     assert url != again
     assert url.partition("?")[0] == again.partition("?")[0] == f"http://127.0.0.1:{port}/login"
-    # The port is its own, and the default is no choice of the user.
+    # The port is that of the running console; the default port counts as no choice of the user.
     check_console(paths, port)
     check_console(paths, PORT)
     with pytest.raises(StateError, match=f"running already, on port {port}"):

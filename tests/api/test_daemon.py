@@ -34,7 +34,7 @@ def test_the_garbage_collector_leaves_the_modules_of_a_controller_alone(
 
 @pytest.mark.usefixtures("as_before")
 @pytest.mark.parametrize(("error", "code"), [(StateError("no room"), 4), (RuntimeError("a bug"), CRASHED)])
-def test_the_last_words_of_a_controller_have_the_form_of_its_log(
+def test_the_error_that_ends_a_controller_has_the_format_of_its_log(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

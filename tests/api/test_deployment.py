@@ -181,7 +181,7 @@ def test_of_two_first_deploys_the_one_that_is_refused_leaves_the_controller_to_t
     with pytest.raises(StateError, match="another deploy is under way"):
         jt.deploy(app, gpus="2xcpu", state=tmp_path / "state")
     assert (fake.starts, fake.running) == (1, True)
-    # The other one ends it if its deploy fails, although it has not started it.
+    # A later deploy that fails ends the idle controller, although another process has started it.
     fake.refusing, fake.state, fake.error = False, "idle", "no room"
     with pytest.raises(JigsawError, match="no room"):
         jt.deploy(app, gpus="2xcpu", state=tmp_path / "state")
@@ -265,7 +265,7 @@ def test_a_context_manager_takes_the_deployment_down(
         deployment.down()
 
 
-def test_coroutines_do_the_same(app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_coroutines_deploy_update_and_take_down(app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = controllers.FakeController().install(monkeypatch)
 
     async def serve() -> None:

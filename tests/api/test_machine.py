@@ -34,6 +34,6 @@ def test_gpus_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert calls == ["begin", "end"]
 
 
-def test_what_is_emulated() -> None:
+def test_emulated_boards_are_named() -> None:
     assert "MIG on 2 A100-80GB, 1 cpu is emulated" in emulation(cluster("A100-80GB", "cpu", "A100-80GB"))
     assert emulation(cluster("A100-80GB", driver="nvml")) == ""

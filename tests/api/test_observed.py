@@ -111,7 +111,7 @@ def test_a_deployment_whose_controller_was_replaced_says_so_until_it_is_taken_do
     with pytest.raises(StateError, match="the controller on m2 has replaced this one since noon") as caught:
         deployment.status()
     assert caught.value.where == str(deployment.paths.state) and "jigsaw-triton takeover" in caught.value.hint
-    # Its workers elsewhere belong to the other controller now.
+    # The workers on other machines belong to the other controller now.
     assert not controller.agents_serve(deployment.paths)
     deployment.down()
     with pytest.raises(StateError, match="nothing is deployed here"):
@@ -119,7 +119,7 @@ def test_a_deployment_whose_controller_was_replaced_says_so_until_it_is_taken_do
     with pytest.raises(StateError, match="nothing is deployed here"):
         deployment.down()
     with closing(JournalReader(deployment.paths.journal)) as journal:
-        # The agents, which serve on, would take the next deployment for this one.
+        # The agents keep serving, and would take the next deployment for this one if it had the same identity.
         assert journal.fact(IDENTITY_FACT) == ""
 
 
@@ -264,7 +264,7 @@ def test_servers_without_a_controller_are_neither_ready_nor_stopped(
 
 
 @pytest.mark.usefixtures("server")
-def test_the_word_of_whoever_ends_the_servers_instead_of_the_controller_is_waited_for(
+def test_following_lasts_until_the_servers_are_ended_without_their_controller(
     deployment: Deployment, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect(EventSource(), monkeypatch)

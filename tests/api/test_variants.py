@@ -121,7 +121,7 @@ def test_a_file_is_replaced_only_if_the_user_says_so(app: App, allowed: bool) ->
     assert {path.name for path in file.parent.iterdir()} == {"m.onnx", "m-fp16.onnx"}
 
 
-def test_all_is_as_before_if_the_graph_cannot_be_written(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_changed_if_the_graph_cannot_be_written(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = app(perceptron())
     (folder / "models" / "m-fp16.onnx").write_bytes(b"mine")
     before = contents(folder)

@@ -218,7 +218,7 @@ def test_an_interrupt_exits_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) 
 def test_a_signal_ends_the_program_and_its_children(
     tmp_path: Path, app: Path, number: signal.Signals, status: int
 ) -> None:
-    # A perf_analyzer that runs forever and starts another program, as the packaged one does.
+    # The fake perf_analyzer runs forever and starts another program, as the packaged one does.
     marks, listener = tmp_path / "pids", "import socket; s = socket.create_server(('127.0.0.1', 0)); "
     fake = tmp_path / "bin" / "perf_analyzer"
     fake.parent.mkdir()

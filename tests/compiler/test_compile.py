@@ -223,7 +223,7 @@ def test_under_mps_each_instance_is_a_worker_with_its_part_of_the_slice() -> Non
     assert [m.instances for m in (*one.models, *two.models)] == [1, 1]
     (task,) = first.graphs["chain"].tasks
     assert [(e.worker, e.slots) for e in task.route] == [("n-0-1g-0-p1", 1), ("n-0-1g-0-p2", 1)]
-    # With one process less, the other one stays and has the whole slice.
+    # If one process is left in the slice, its worker stays and has all the memory of the slice.
     fewer = {(0, 0, "1g"): [PlacedModel("chain", "t0", "v0", 1, 4)]}
     second = compiled(of, plan([of], fewer), on=machine, generation=4, running=first)
     assert list(second.workers) == ["n-0-1g-0-p1"]

@@ -53,7 +53,7 @@ def test_a_port_in_use_is_reported_once_and_taken_when_it_is_free() -> None:
             listen = Listen("127.0.0.1", port)
             task = asyncio.create_task(serve_metrics(listen, text, report, retry_s=0.01))
             await asyncio.wait_for(reported.wait(), WAIT_LIMIT_S)
-            # Time for more attempts.
+            # The pause allows several attempts, of which only the first may be reported.
             await asyncio.sleep(0.1)
         assert (await fetched(port))[0] == 200
         assert len(reports) == 1 and f"cannot be served on 127.0.0.1:{port}" in reports[0]

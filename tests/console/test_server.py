@@ -134,7 +134,7 @@ def test_the_view_is_sent_when_it_has_changed(desk: Desk) -> None:
         waiting = asyncio.create_task(asyncio.to_thread(view, first["version"], first["event"], 30.0))
         await asyncio.to_thread(client.deploy, {"graphs": ["/app"]})
         answer = await waiting
-        # It may have waited for the state before the deploy.
+        # The first answer may describe the state from before the deploy.
         while "view" not in answer:
             answer = await asyncio.to_thread(view, first["version"], first["event"], 30.0)
         assert answer["view"]["deployment"]["state"] == "solving"

@@ -1,4 +1,4 @@
-"""Disks without room, as far as a journal can tell."""
+"""Full disks, simulated for a journal."""
 
 from jigsaw_triton.controller.persistence.journal import Journal
 

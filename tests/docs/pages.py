@@ -72,7 +72,7 @@ class Block(NamedTuple):
 
     @property
     def first(self) -> str:
-        """First line."""
+        """First line of the block."""
         return self.text.partition("\n")[0]
 
 

@@ -43,7 +43,7 @@ URL = "http://127.0.0.1:8080/login?token=x"
 
 @contextmanager
 def nothing(_: Path, __: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing more."""
+    """Nothing: the page needs only the application."""
     yield
 
 

@@ -93,10 +93,10 @@ def run_commands(page: str, run: Run) -> None:
             subprocess.run(["bash", "-euc", line], check=True, timeout=WAIT_LIMIT_S)
             continue
         _, *words = shlex.split(line, comments=True)
-        # The tests have folders of their own in place of those of a reader's machine.
+        # Folders of the test replace those of a reader's machine.
         words = [word.replace("/srv/", "").replace("/var/lib/", "") for word in words]
         result = run(*words)
-        # Machines lack different things. If one of them is needed, `doctor` exits with 1, as for an unexpected error.
+        # `doctor` exits with 1 if the machine lacks something that is needed, and also for an unexpected error.
         lacking = words == ["doctor"] and "unexpected" not in result.stderr
         assert result.exit_code == 0 or lacking, f"{line}: {result.stderr}"
         if "-O" in words:
@@ -123,7 +123,7 @@ def test_a_test_runs_each_block_of_commands(page: str) -> None:
     """Commands in a block of another language would be forgotten."""
     run = {"sh", *DEPLOYED.get(page, ())}
     found = every_block(page)
-    # Others, such as indented ones, are not seen.
+    # Indented blocks must not exist, because `every_block` does not find them.
     assert len(re.findall(r"^\s*(?:```|~~~)", (DOCS / page).read_text(), re.MULTILINE)) == 2 * len(found)
     assert [block.text for block in found if not block.language] == []
     assert [block.text for block in found if block.language in COMMANDS and block.language not in run] == []

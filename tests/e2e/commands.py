@@ -123,7 +123,7 @@ class Running:
     def send_signal(self, number: int) -> None:
         """Sends a signal, unless the process has ended."""
         if self.poll() is None:
-            # Its end may be reported any moment.
+            # The process may have ended without a report yet.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
@@ -262,7 +262,7 @@ def _serve(requests: socket.socket) -> None:
 
 
 def _report(status: int, number: int) -> None:
-    # Nobody reads it after the end of a test that has failed.
+    # If the test has failed and ended, nothing reads the pipe.
     with contextlib.suppress(BrokenPipeError):
         os.write(status, b"%d\n" % number)
 

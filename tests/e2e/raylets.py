@@ -17,7 +17,7 @@ _MARK = "TEST_OF_JIGSAW"
 """Environment variable that all processes of a cluster have, and whatever they start."""
 
 _SETTINGS = {
-    # So soon does Ray notice the loss of a raylet, and starts its actors on the next one that offers their resource.
+    # With these health checks Ray notices a lost raylet within seconds, and then starts its actors elsewhere.
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": "2000",

@@ -211,7 +211,7 @@ class System:
 
     def controller_pid(self) -> int:
         """Returns the process id of the controller."""
-        # The standby, and a child between fork and exec, have the same command line.
+        # The id is read from the lock, since the supervisor's standby process has the same command line.
         return int(self._deployment.paths.lock.read_text())
 
     @property

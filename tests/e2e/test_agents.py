@@ -157,9 +157,9 @@ def test_the_next_controller_goes_on_with_the_machines(lasting: Lasting) -> None
         system.wait_event("adopted", after=last)
         crowd.wait_answers(30)
         assert machine.servers() == before
-        # The transport has gone on: another inode would stand for another process of the worker.
+        # The sockets are still the same: the backend takes another inode for another process of the worker.
         assert inodes(system, before) == sockets
-        # So has the export of traces, with the spans of the worker on the other machine.
+        # The export of traces continues, with the spans of the worker on the other machine.
         receiver = lasting.receiver
         known = len(receiver.spans)
         receiver.wait(lambda spans: not executed_by(spans[known:]).isdisjoint(before), "a span of a remote worker")
@@ -264,6 +264,6 @@ def test_a_machine_without_an_agent_is_named_before_anything_starts(
     app = write_application(tmp_path / "app")
     result = system.run("deploy", app, "--cluster", machines.cluster(system), "--demand", 60, "--detach")
     assert result.code == 1, result.err
-    # It depends on how far the agent got whether its proxy answers in its place.
+    # Either error is right: the agent's proxy may or may not have started to answer in its place.
     assert re.search(r"node b: (the agent does not answer|127\.0\.0\.1:\d+ refuses the connection)", result.err)
     assert machines.by_name["a"].servers() == {}

@@ -33,7 +33,7 @@ def test_a_command_has_its_own_arguments_environment_and_outputs(commands: Comma
     missing = commands.run(["status", "--state"], environment, WAIT_LIMIT_S)
     assert (missing.code, missing.out) == (2, "")
     assert "--state" in missing.err
-    # None of them has changed the process that the next one is a fork of.
+    # No command has changed the process from which the next one is forked.
     assert commands.run(["--version"], environment, WAIT_LIMIT_S) == version
 
 

@@ -91,7 +91,7 @@ def test_a_killed_controller_costs_no_request_and_is_started_again(
         os.kill(worker["pid"], signal.SIGKILL)
         last = shared.wait_event(f"worker {worker['name']} ended unexpectedly (unknown status)", after=last)
         shared.wait_event(f"{worker['name']} serves again", after=last)
-        # It writes its journal again if that is lost, so that it still knows its MIG instances.
+        # The controller writes a lost journal again, so that it still knows its MIG instances.
         shared.lose_journal()
         updated = deployed(accuracy=0.85)
         assert updated["generation"] > before["generation"]
@@ -145,7 +145,7 @@ def test_the_gateway_refuses_routes_of_a_controller_that_was_replaced(
         shared.wait_started()
         last = shared.wait_event("adopt: the controller was restarted", after=last)
         eventually(lambda: int(known.read_text()) > epoch)
-        # The controller before would take all workers out of service.
+        # These routes of the earlier controller would take all workers out of service if the gateway accepted them.
         for route in (shared.run_dir / "routes").glob("*.json"):
             write_route(shared.run_dir, route.stem, (), epoch)
         crowd.wait_answers(30)
@@ -219,7 +219,7 @@ def test_commands_that_watch_a_deployment_say_how_it_ends(system: System, tmp_pa
     system.deploy(*asked)
     events = system.start("events", "--follow")
     waiting = system.start("status", "--wait", "stopped")
-    # Its supervisor would replace it.
+    # The supervisor is stopped too, because it would replace the controller.
     for pid in (system.supervisor_pid(), system.controller_pid()):
         os.kill(pid, signal.SIGSTOP)
     down = system.run("down")

@@ -94,7 +94,7 @@ def test_no_request_is_lost_when_the_service_dies_restarts_and_reloads(
         assert system.supervisor_pid() == service.main.pid
         assert system.status()["gateway"]["pid"] == first["gateway"]["pid"]
         crowd.wait_answers(30)
-        # A new release of the program: `systemctl kill --kill-whom=main`, after which systemd starts the service again.
+        # For a new release, a user runs `systemctl kill --kill-whom=main`, and systemd starts the service again.
         service.main.send_signal(signal.SIGTERM)
         assert service.main.wait(timeout=WAIT_LIMIT_S) == 0
         service.start()

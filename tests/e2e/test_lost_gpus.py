@@ -20,7 +20,7 @@ def test_workers_of_a_lost_gpu_move_to_the_others_although_the_files_of_their_mo
 ) -> None:
     app = write_application(tmp_path / "app")
     before = system.deploy(app, "--gpus", "2xcpu", "--demand", 60)
-    # In place: links to these files have the new content.
+    # The files are overwritten in place, so that links to them have the new content.
     write_application(app, square=SQUARE.replace("** 2", "** 3"))
     (app / "total.py").unlink()
     lost = GpuId("local", before["workers"][0]["gpu"])

@@ -97,7 +97,7 @@ def test_a_server_that_crashes_is_replaced(served: System) -> None:
         try:
             os.kill(worker["pid"], signal.SIGSEGV)
         except ProcessLookupError:
-            # It hung in the test before, and is being replaced.
+            # The worker hung in the test before this one, and is being replaced.
             return None
         return worker["name"], last
 

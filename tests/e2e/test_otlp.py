@@ -173,7 +173,7 @@ def test_requests_are_served_without_a_receiver(system: System, tmp_path_factory
             while not receiver.requests:
                 assert time.monotonic() < give_up_s
                 client.squares([2])
-            # It does not answer yet.
+            # The receiver does not answer yet.
             client.squares([3])
             answering.set()
             receiver.wait(bool, "spans after the receiver has come")

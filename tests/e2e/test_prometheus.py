@@ -157,7 +157,7 @@ def test_queries_return_data_and_the_log_is_json(system: System, tmp_path: Path)
         with load(system):
             expected = {name: text for name, text in queries.items() if name not in OF_EVENTS}
             server.wait_data(expected | {name: name for name in RECORDS})
-            # The alerts have none, but the metrics that they compare have.
+            # Alerts that do not fire have no data, but the metrics that they compare have.
             server.wait_data({name: name for text in ALERTS.values() for name in NAME.findall(without_labels(text))})
         rules = [rule for group in server.get("rules")["groups"] for rule in group["rules"]]
         assert {rule["name"] for rule in rules} == RECORDS.keys() | ALERTS.keys()

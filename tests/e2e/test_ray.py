@@ -59,7 +59,7 @@ def kill(find: Callable[[str], int | None], node: str) -> None:
     eventually(lambda: find(node) is not None)
     before = find(node)
     assert before is not None
-    # It may have been replaced meanwhile.
+    # The process may have been replaced meanwhile.
     with suppress(ProcessLookupError):
         os.kill(before, signal.SIGKILL)
     eventually(lambda: find(node) not in (None, before))
@@ -87,7 +87,7 @@ def test_a_deployment_serves_without_ray_and_goes_on_with_the_next_one(system: S
         raylets.kill("a", "b")
         crowd.wait_answers(30)
         assert len(raylets.agents()) == 2
-        # It knows nothing of the agents, and starts one that is missing because the controller asks for it.
+        # The new Ray cluster does not know the agents. It starts a missing one because the controller asks for it.
         raylets.start()
         kill(raylets.agent, node)
         crowd.wait_answers(30)

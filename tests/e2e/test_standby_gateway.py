@@ -63,7 +63,7 @@ def are_alike(system: System, machine: Machine) -> bool:
     try:
         first, second = ({path.name: path.read_bytes() for path in folder.glob("*.json")} for folder in folders)
     except FileNotFoundError:
-        # A route has just been removed.
+        # A route was removed between listing and reading it.
         return False
     return first == second
 
@@ -147,11 +147,11 @@ def test_a_controller_that_takes_over_replaces_one_that_was_cut_off(
         assert SQUARE in {path.read_text() for path in (successor.state / "contents").iterdir()}
         with Crowd(successor, address=STANDBY_ADDRESS) as crowd:
             crowd.wait_answers(20)
-            # Its gateway would count as ready, and fail each request.
+            # If the replaced controller left its gateway running, that would count as ready and fail each request.
             system.thaw()
             system.wait_gone()
             assert_replaced(system.run("status"))
-            # As its unit does when the machine boots.
+            # The systemd unit of the machine gives this command when it boots.
             again = system.run(*deployment(system, machines, tmp_path, standby=NODE))
             assert_replaced(again)
             system.wait_gone()

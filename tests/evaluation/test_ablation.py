@@ -48,7 +48,7 @@ def test_cases_cover_every_subset_in_both_formulations(found: Ablation) -> None:
 
 
 @pytest.mark.parametrize("formulation", FORMULATIONS)
-def test_largest_demands(found: Ablation, formulation: str) -> None:
+def test_each_subset_of_features_has_its_largest_demand(found: Ablation, formulation: str) -> None:
     largest = {c.features: c.largest_rps for c in found.cases if c.formulation == formulation}
     assert largest == pytest.approx(
         {"": 120.0, "T": 120.0, "A": 160.0, "AT": 160.0, "S": 200.0, "ST": 200.0, "AS": 300.0, "AST": 300.0}, rel=1e-3
@@ -56,7 +56,7 @@ def test_largest_demands(found: Ablation, formulation: str) -> None:
     assert all(c.proven for c in found.cases)
 
 
-def test_gains_and_slices_of_the_common_demand(found: Ablation) -> None:
+def test_gains_are_relative_and_slices_are_those_of_the_common_demand(found: Ablation) -> None:
     assert found.gain("AST", "exact") == pytest.approx(2.5, rel=1e-3)
     assert found.common_rps == pytest.approx(120.0, rel=1e-3)
     used = {c.features: c.at_common.used for c in found.cases if c.at_common and c.formulation == "exact"}
@@ -121,7 +121,7 @@ def test_slices_that_the_greedy_placement_cannot_place_are_counted(solvers: Solv
 
 
 def test_a_subset_that_serves_no_demand_gives_the_reason(solvers: SolverFactory) -> None:
-    # Without S, two tasks need two GPUs.
+    # Without feature S (spatial partitioning), two tasks need two GPUs.
     rows = [row(t, "v0", slice_=s) for t in ("t0", "t1") for s in ("1g", "7g")]
     found = ablation(problem(chain(2), rows), OPTIONS, solvers=solvers)
     none = found.case("", "exact")

@@ -51,7 +51,7 @@ def one_input(kind: TensorType, *, rows: float = 1.0, for_each: bool = False) ->
     return graph([a], {"Y": "a.Y"}, inputs={"X": GraphInput(kind, rows)})
 
 
-def test_command_of_a_closed_loop() -> None:
+def test_a_closed_loop_sets_the_concurrency_of_perf_analyzer() -> None:
     arguments = flags(Load("traffic", "grpc", "host:8001", concurrency=4, duration_s=36))
     assert arguments[0] == "perf_analyzer"
     assert value("-m", arguments) == "traffic"
@@ -69,7 +69,7 @@ def test_requests_have_a_long_timeout_over_grpc() -> None:
     assert "--request-parameter" not in flags(Load("traffic", "http", "host:8000"))
 
 
-def test_command_of_a_request_rate() -> None:
+def test_a_request_rate_sets_poisson_arrivals_of_perf_analyzer() -> None:
     arguments = flags(Load("traffic", "http", "host:8000", rate_rps=2.5))
     assert value("--request-rate-range", arguments) == "2.5"
     assert value("--request-distribution", arguments) == "poisson"
@@ -89,7 +89,7 @@ def test_input_data_contains_the_bytes_of_the_tensors() -> None:
     assert base64.b64decode(entry["S"]["content"]["b64"]) == b"\x02\0\0\0ab\x01\0\0\0\xff"
 
 
-def test_input_data_of_empty_strings_and_strided_arrays() -> None:
+def test_input_data_may_contain_empty_strings_and_strided_arrays() -> None:
     tensors = {"S": np.array([b""], np.object_), "X": np.arange(8, dtype=np.uint8).reshape(2, 4)[:, ::2]}
     (entry,) = json.loads(input_data(tensors))["data"]
     assert base64.b64decode(entry["S"]["content"]["b64"]) == b"\0\0\0\0"

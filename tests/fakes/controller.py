@@ -55,7 +55,7 @@ class FakeController:
         graphs: Names of the graphs that are served; by default `hello`, after the first request.
         nodes: Names of the machines.
         cordoned: Names of the machines that are withdrawn.
-        interrupt: Called when a user follows the events of a deployment that serves.
+        interrupt: Function that is called when a user follows the events of a deployment that serves.
     """
 
     def __init__(self, error: str = "") -> None:

@@ -51,7 +51,7 @@ class FakeNode:
         workers: Workers that run.
         begun: Operations that have begun, in order.
         log: Operations that were carried out, in order.
-        gate: Operations wait for it before they end.
+        gate: Event that operations wait for before they end.
         fails: Message with which the next operation fails; empty for none.
         lost: GPUs that are lost.
         joules: Energy of each GPU.
@@ -94,7 +94,7 @@ class FakeNode:
         await self._done(f"adopt {' '.join(sorted(workers))}")
         ended = frozenset(workers.keys() - self._processes.keys())
         for name in ended:
-            # As a server of which no process was found.
+            # Like an adopted server whose process was not found, it has no process id.
             self._processes[name] = SimpleNamespace(process=SimpleNamespace(pid=None, returncode=None), uuid="")
         return ended
 

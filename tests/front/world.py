@@ -57,7 +57,7 @@ class Gateway:
     def answer(self, path: str) -> tuple[int, str]:
         """Returns the status and the text of an answer."""
         if path == "/metrics":
-            # Each look finds a hundred more requests.
+            # Each reading of the metrics finds a hundred more requests.
             self.arrivals += 100
             text = f'jigsaw_arrivals_total{{graph="traffic"}} {self.arrivals}\n'
             if self.capacity_rps is not None:

@@ -239,7 +239,7 @@ def test_a_session_that_is_over_says_what_to_do(console: FakeConsole, opened: Op
     shows(page, "The session has ended")
 
 
-def test_emulated_parts_are_said(console: FakeConsole, opened: Open) -> None:
+def test_emulated_parts_are_named(console: FakeConsole, opened: Open) -> None:
     shows(opened(console), re.compile("instances exist only in a state file"))
 
 

@@ -139,7 +139,9 @@ def test_the_document_names_agents(tmp_path: Path) -> None:
         (("certs", "elsewhere"), "certificates", "the folder 'elsewhere' has no cert.pem, key.pem, ca.pem"),
     ],
 )
-def test_mistakes_about_agents(tmp_path: Path, change: tuple[str, str], line: str, message: str) -> None:
+def test_mistakes_about_agents_are_reported_with_their_line(
+    tmp_path: Path, change: tuple[str, str], line: str, message: str
+) -> None:
     certificates(tmp_path)
     text = AGENTS.replace(*change)
     with pytest.raises(SpecError) as caught:
@@ -171,7 +173,7 @@ def test_the_document_leaves_addresses_and_certificates_to_ray(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1", ":7440", "a b:7440", "10.0.0.1:0", "fd00::1:7440:", "x:70000000"])
-def test_addresses_that_are_none(tmp_path: Path, address: str) -> None:
+def test_malformed_addresses_of_agents_are_refused(tmp_path: Path, address: str) -> None:
     certificates(tmp_path)
     with pytest.raises(SpecError, match="agent"):
         built(edited(AGENTS, ("10.0.0.1:7440", address)), tmp_path)
@@ -215,7 +217,9 @@ def test_the_document_names_the_standby_gateway(tmp_path: Path, entry: str, stan
         ("{node: a, address: somewhere}", "'somewhere' is not an IPv4 address"),
     ],
 )
-def test_mistakes_about_the_standby_gateway(tmp_path: Path, entry: str, words: str) -> None:
+def test_mistakes_about_the_standby_gateway_are_reported_with_their_line(
+    tmp_path: Path, entry: str, words: str
+) -> None:
     with_standby = edited(AGENTS, ("engine: agents", f"engine: agents\n  gateway: {{standby: {entry}}}"))
     certificates(tmp_path)
     with pytest.raises(SpecError, match=words):

@@ -37,14 +37,14 @@ def every_placement(item: Board) -> list[Placement]:
 
 
 @pytest.mark.parametrize("name", SEVEN_SLICED)
-def test_numbers_of_layouts_of_boards_with_seven_slices(name: str) -> None:
+def test_boards_with_seven_slices_have_the_known_numbers_of_layouts(name: str) -> None:
     assert len(maximal_layouts(board(name), BASIC)) == 19
     assert len(maximal_multisets(board(name), BASIC)) == 14
     assert len(maximal_layouts(board(name))) == 78
     assert len(maximal_multisets(board(name))) == 38
 
 
-def test_numbers_of_layouts_of_a_board_with_four_slices() -> None:
+def test_a_board_with_four_slices_has_the_known_numbers_of_layouts() -> None:
     a30 = board("A30-24GB")
     assert len(maximal_layouts(a30)) == 5
     assert len(maximal_multisets(a30)) == 4

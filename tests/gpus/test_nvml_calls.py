@@ -10,7 +10,7 @@ def test_results_and_exceptions_are_passed_on() -> None:
     calls = Calls()
     assert calls.read("a number", lambda: 7) == 7
     with pytest.raises(KeyError, match="x"):
-        # An empty dictionary, so that the call fails.
+        # The empty dictionary makes the call fail with a KeyError.
         calls.read("nothing", lambda: {}["x"])  # type: ignore[index]
     assert calls.read("a number", lambda: 8) == 8
 

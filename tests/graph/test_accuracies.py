@@ -70,7 +70,9 @@ LABELS = "  labels: {data: labels.py, tasks: {detect: {metric: f1, output: BOXES
         ),
     ],
 )
-def test_mistakes_in_labels(tmp_path: Path, edits: tuple[tuple[str, str], ...], line: str, message: str) -> None:
+def test_mistakes_in_labels_are_reported_with_their_line(
+    tmp_path: Path, edits: tuple[tuple[str, str], ...], line: str, message: str
+) -> None:
     text = GRAPH + edited(LABELS, *edits)
     with pytest.raises(SpecError) as caught:
         built(text, tmp_path)
@@ -93,7 +95,9 @@ def test_mistakes_in_labels(tmp_path: Path, edits: tuple[tuple[str, str], ...], 
         ),
     ],
 )
-def test_mistakes_in_combinations(tmp_path: Path, edit: tuple[str, str], line: str, message: str) -> None:
+def test_mistakes_in_combinations_are_reported_with_their_line(
+    tmp_path: Path, edit: tuple[str, str], line: str, message: str
+) -> None:
     text = GRAPH + edited(COMBINATIONS, edit)
     with pytest.raises(SpecError) as caught:
         built(text, tmp_path)

@@ -77,7 +77,7 @@ class Users:
     """Users of a file that is locked while it has some."""
 
     def __init__(self, locks: KeptLocks, pointer: int) -> None:
-        self._locks = locks  # Keeps them alive.
+        self._locks = locks  # The reference keeps the locks alive as long as this object.
         self._pointer = pointer
 
     def __del__(self) -> None:

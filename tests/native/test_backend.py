@@ -244,7 +244,7 @@ def test_a_request_is_released_even_if_no_response_can_be_made(gateway: Gateway)
 @pytest.mark.parametrize(
     ("api", "works"), [((1, 19), True), ((1, 25), True), ((1, 18), False), ((2, 0), False), ((0, 30), False)]
 )
-def test_versions_of_the_backend_api(
+def test_only_a_compatible_version_of_the_backend_api_is_accepted(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch, api: tuple[int, int], works: bool
 ) -> None:
     monkeypatch.setenv("JIGSAW_RUN_DIR", str(run_dir))

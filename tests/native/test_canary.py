@@ -30,7 +30,7 @@ def counts(requests: list[Request]) -> dict[int, int]:
 
 
 def assert_weighted(found: dict[int, int]) -> None:
-    """Six standard deviations of the binomial distribution: one run in 500 million fails by chance."""
+    """Checks the shares to six standard deviations of the binomial: one run in 500 million fails by chance."""
     total = sum(found.values())
     deviation = (total * WEIGHTS[3] * WEIGHTS[4]) ** 0.5
     assert abs(found[4] - total * WEIGHTS[4]) < 6 * deviation, found

@@ -28,7 +28,7 @@ def test_a_worker_that_hangs_is_taken_out_of_service(bench: Bench) -> None:
     assert written["inode"] == hanging.path.stat().st_ino
     assert (bench.run_dir / "condemned" / "a.json").stat().st_mode & 0o777 == 0o600
     assert any(line.startswith("error: worker a is taken out of service") for line in bench.engine.logs)
-    # It gets no more calls, although it would answer now.
+    # The condemned worker gets no more calls, although it would answer now.
     hanging.answering.set()
     for n in range(5):
         assert front.ask({"X": column(n)})["Y"].item() == 2 * n

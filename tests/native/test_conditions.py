@@ -31,7 +31,7 @@ def test_a_condition_compares_with_a_bound(bench: Bench, dtype: type, value: flo
 
 
 @pytest.mark.parametrize(("dtype", "data", "rows"), [("BOOL", b"\x01", 1), ("BOOL", b"\x00", 0)])
-def test_a_condition_on_a_bool(bench: Bench, dtype: str, data: bytes, rows: int) -> None:
+def test_a_bool_counts_as_0_or_1_in_a_condition(bench: Bench, dtype: str, data: bytes, rows: int) -> None:
     assert condition_rows(bench, np.frombuffer(data, np.bool_).reshape(1, 1), {"above": 0.5}) == rows
 
 
@@ -40,13 +40,13 @@ def test_a_condition_on_a_bool(bench: Bench, dtype: str, data: bytes, rows: int)
     [(0x3F80, 1), (0x3E80, 0), (0xBF80, 0), (0x7F80, 1), (0x7FC0, 0)],
     ids=["1", "0.25", "-1", "infinity", "nan"],
 )
-def test_a_condition_on_bf16(bench: Bench, bits: int, rows: int) -> None:
+def test_bf16_compares_by_value_in_a_condition(bench: Bench, bits: int, rows: int) -> None:
     array = np.array([[bits]], np.uint16).view(np.dtype([("bf16", "<u2")]))
     assert condition_rows(bench, array, {"above": 0.5}) == rows
 
 
 @pytest.mark.parametrize(("bits", "rows"), [(0x0001, 1), (0x8001, 0), (0x03FF, 1), (0x0000, 0)])
-def test_a_condition_on_subnormal_fp16(bench: Bench, bits: int, rows: int) -> None:
+def test_subnormal_fp16_compares_by_value_in_a_condition(bench: Bench, bits: int, rows: int) -> None:
     assert condition_rows(bench, np.array([[bits]], np.uint16).view(np.float16), {"above": 0.0}) == rows
 
 

@@ -99,7 +99,9 @@ class ResettingWorker(Worker):
     ("body", "words"),
     [(b"", "HTTP status 500 without a message"), (b"[]", "without a message"), (b'{"error": 5}', "without a message")],
 )
-def test_an_error_response_without_a_message(bench: Bench, body: bytes, words: str) -> None:
+def test_an_error_response_without_a_message_has_its_status_as_the_reason(
+    bench: Bench, body: bytes, words: str
+) -> None:
     bench.worker("w", lambda call: message(500, body))
     bench.route("w")
     outcome = bench.front().ask({"X": column(1)})

@@ -47,7 +47,7 @@ def serve(bench: Bench, tasks: Sequence[dict[str, Any]], handler: Callable[[Call
 OUTPUTS = {"D": ("d.Y", ONE), "Z": ("c.Z", ONE), "B": ("b.Y", ONE)}
 
 
-def test_a_diamond(bench: Bench) -> None:
+def test_both_branches_of_a_diamond_are_executed_and_joined(bench: Bench) -> None:
     workers = serve(bench, diamond())
     outcome = bench.engine.front(spec(diamond(), outputs=OUTPUTS)).ask({"X": column(1, 10)})
     assert outcome["B"].tolist() == outcome["Z"].tolist() == [[3], [12]]
@@ -151,7 +151,7 @@ def unfold(call: Call) -> dict[str, Array]:
     return {"R": np.arange(2 * count).reshape(1, count, 2)}
 
 
-def test_nested_rows(bench: Bench) -> None:
+def test_rows_of_rows_are_joined_in_order_and_counted(bench: Bench) -> None:
     workers = serve(bench, nested(), unfold)
     workers["c"].handler = lambda call: {"Y": call.inputs["X"].sum(axis=1, keepdims=True) * call.inputs["K"]}
     front = bench.engine.front(spec(nested(), outputs=NESTED, split=True))
@@ -164,7 +164,7 @@ def test_nested_rows(bench: Bench) -> None:
     assert front.ask({"X": column(3, 3)})["Y"].shape == (2, 6, 1)
 
 
-def test_a_condition_on_the_output_of_another_task(bench: Bench) -> None:
+def test_a_task_runs_if_the_output_of_another_task_meets_its_condition(bench: Bench) -> None:
     tasks = [
         task("a", {"X": ("inputs.X", ONE)}, {"S": ("FP32", (1,)), "Y": ONE}),
         task("b", {"X": ("a.Y", ONE)}, {"Y": ONE}, mode="rows", condition={"tensor": "a.S", "above": 0.5}),

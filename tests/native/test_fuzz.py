@@ -20,14 +20,14 @@ def run(kind: str, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_corpus(path: Path) -> None:
+def test_no_file_of_the_corpus_violates_an_invariant(path: Path) -> None:
     data = path.read_bytes()
     for kind in KINDS:
         run(kind, data)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_damaged_corpus(path: Path) -> None:
+def test_no_damaged_file_of_the_corpus_violates_an_invariant(path: Path) -> None:
     data = path.read_bytes()
     for place in range(0, len(data), max(1, len(data) // 60)):
         for changed in (data[:place], data[:place] + bytes([data[place] ^ 9]) + data[place + 1 :], data[place:]):
@@ -35,5 +35,5 @@ def test_damaged_corpus(path: Path) -> None:
 
 
 @given(st.sampled_from(KINDS), st.binary(max_size=400))
-def test_random_bytes(kind: str, data: bytes) -> None:
+def test_no_random_bytes_violate_an_invariant(kind: str, data: bytes) -> None:
     run(kind, data)

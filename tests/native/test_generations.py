@@ -32,7 +32,7 @@ def test_any_number_of_generations_can_follow_each_other(bench: Bench) -> None:
         chosen([front.send(rows(12)) for _ in range(2)])
 
 
-def test_three_generations(bench: Bench) -> None:
+def test_three_generations_share_the_requests(bench: Bench) -> None:
     for generation in (3, 4, 5):
         worker(bench, f"w{generation}", generation)
     route(bench, *(of(f"w{generation}", generation, batch=4) for generation in (3, 4, 5)))

@@ -74,7 +74,7 @@ def handler_of(task: dict[str, Any], luck: Random, *, pads: bool, suffix: str = 
 @pytest.mark.parametrize("fails", [False, True])
 @given(st.randoms(use_true_random=False), st.booleans(), st.integers(1, 5))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_random_graphs(fails: bool, rng: Random, pads: bool, limit: int) -> None:
+def test_random_graphs_give_the_answers_of_the_reference(fails: bool, rng: Random, pads: bool, limit: int) -> None:
     graph = any_graph(rng)
     sent = requests(rng, graph, 4)
     spec = front_spec(graph)
@@ -120,7 +120,7 @@ def test_random_graphs(fails: bool, rng: Random, pads: bool, limit: int) -> None
 @pytest.mark.parametrize("fails", [False, True])
 @given(st.randoms(use_true_random=False), st.integers(1, 5))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_random_graphs_with_two_generations(fails: bool, rng: Random, limit: int) -> None:
+def test_each_request_gets_the_answer_of_one_of_two_generations(fails: bool, rng: Random, limit: int) -> None:
     """Steps have not changed. Each request, and each batch of requests, gets the answer of one generation."""
     graph = any_graph(rng)
     sent = requests(rng, graph, 6)

@@ -34,7 +34,7 @@ WHOLE = spec(
 )
 
 
-def test_a_specification_with_every_member() -> None:
+def test_a_specification_with_every_member_is_read() -> None:
     assert parse_spec(json.dumps(WHOLE)) == {"tasks": 3, "tensors": 5}
 
 
@@ -154,7 +154,7 @@ def test_routes_of_other_versions_are_rejected(version: Any) -> None:
     assert "route.version is not" in parse_route(json.dumps({"version": version, "workers": []}))["error"]
 
 
-def test_a_route_with_every_member() -> None:
+def test_a_route_with_every_member_is_read() -> None:
     more: dict[str, Any] = {"variant": "v", "share": 0.5, "tokens": 2, "remote": True, "node": "b"}
     times: dict[str, Any] = {"service_ms": {"1": 2.5, "8": 9}, "deadline_ms": {"8": 100}}
     generations: dict[str, Any] = {"generations": [63, 126], "closed": True}

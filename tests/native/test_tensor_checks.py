@@ -20,7 +20,7 @@ def shout(call: Call) -> dict[str, Array]:
 
 
 @pytest.mark.parametrize("limit", [1, 3, 8])
-def test_texts_of_any_length(bench: Bench, limit: int) -> None:
+def test_texts_of_any_length_are_passed_on(bench: Bench, limit: int) -> None:
     worker = bench.worker(handler=shout)
     bench.route("w", batch=limit)
     made = spec([task(inputs={"X": ("inputs.X", TEXT)}, outputs={"Y": TEXT})], {"X": TEXT}, {"Y": ("t.Y", TEXT)})
@@ -29,7 +29,7 @@ def test_texts_of_any_length(bench: Bench, limit: int) -> None:
     assert max(worker.batches) == min(limit, 4)
 
 
-def test_rows_of_texts_and_repeated_texts(bench: Bench) -> None:
+def test_texts_may_be_rows_or_repeated_for_each_row(bench: Bench) -> None:
     def join(call: Call) -> dict[str, Array]:
         pairs = zip(call.inputs["X"].ravel(), call.inputs["K"].ravel(), strict=True)
         return {"Y": texts(*(first + second for first, second in pairs)).reshape(-1, 1)}

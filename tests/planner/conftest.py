@@ -24,7 +24,7 @@ def cbc() -> Iterator[SolverProcess]:
 
 @pytest.fixture(scope="session")
 def solvers(highs: SolverProcess, cbc: SolverProcess) -> SolverFactory:
-    """For `make_plan`."""
+    """Provides the solvers that `make_plan` uses."""
 
     def named(name: SolverName) -> nullcontext[SolverProcess]:
         return nullcontext({"highs": highs, "cbc": cbc}[name])

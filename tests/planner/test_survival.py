@@ -147,7 +147,7 @@ def test_many_nodes_are_merged_and_the_plan_says_how_far_it_may_be_from_the_opti
 def test_the_largest_demand_of_many_nodes_has_the_gap_to_that_without_survival(solvers: SolverFactory) -> None:
     p = single(1.0, nodes(2 * MOST_DOMAINS, survive=Survive("node", 1.0)))
     plan = make_largest_plan(p, TWO_P95, solvers=solvers)
-    # Groups of two nodes: 14 of 16 nodes carry it. The loss of one node would leave 15, and without any there are 16.
+    # In groups of two nodes, 14 of 16 nodes carry the demand. Without survival, all 16 would.
     assert plan.graphs["app"].demand_rps == pytest.approx(14 * 4 * 80, rel=1e-3)
     assert plan.solver.status == "feasible"
     assert plan.solver.gap == pytest.approx(16 / 14 - 1, rel=1e-2)

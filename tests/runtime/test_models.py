@@ -31,7 +31,7 @@ X, Y, Z = TensorSpec("X", "INT64", (1,)), TensorSpec("Y", "INT64", (1,)), Tensor
 def test_each_template_has_a_valid_configuration(template: str) -> None:
     for path in (templates_dir() / template).glob("config*.pbtxt"):
         config = text_format.Parse(path.read_text(), ModelConfig())
-        # The variants of template `folder` have their own.
+        # Variants of the template `folder` bring a configuration that names their backend or platform.
         assert (bool(config.backend) != bool(config.platform)) == (template != "folder")
 
 

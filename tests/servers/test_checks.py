@@ -58,7 +58,7 @@ def test_prometheus_is_named_with_the_command_that_installs_it(
     if installed:
         program.touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    check = module._prometheus("prometheus")
+    check = module._prometheus("Prometheus")
     assert check.status == "ok"
     assert check.detail.startswith(str(program) if installed else "none on PATH")
     assert ("apt-get install prometheus" in check.detail) != installed
@@ -175,7 +175,7 @@ def test_a_low_limit_on_processes_is_a_warning(monkeypatch: pytest.MonkeyPatch) 
 
 def test_tight_limits_of_a_container_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "limits", lambda: Limits(2048, 1.5, 32_000))
-    check = named("container")
+    check = named("control group")
     assert check.status == "warning"
     assert check.detail == "tight limits: 2048 MiB, 1.5 processors, 32000 processes and threads"
     assert check.remedy == "docker run --memory=8g --cpus=4"
@@ -183,15 +183,15 @@ def test_tight_limits_of_a_container_are_a_warning(monkeypatch: pytest.MonkeyPat
 
 def test_a_machine_without_limits_is_ok(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "limits", lambda: Limits(None, None, None))
-    assert named("container") == Check("container", "ok", "no limits")
+    assert named("control group") == Check("control group", "ok", "no limits")
 
 
 def test_the_program_that_runs_containers_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     docker = Docker(tmp_path / "docker")
     monkeypatch.setenv("PATH", "")
-    assert (named("containers").status, "neither" in named("containers").detail) == ("ok", True)
+    assert (named("container runtime").status, "neither" in named("container runtime").detail) == ("ok", True)
     monkeypatch.setenv("PATH", f"{docker.folder}{os.pathsep}/bin{os.pathsep}/usr/bin")
-    assert named("containers").detail.startswith(str(docker.program))
+    assert named("container runtime").detail.startswith(str(docker.program))
     docker.program.write_text("#!/bin/sh\necho permission denied >&2\nexit 1\n")
-    check = named("containers")
+    check = named("container runtime")
     assert (check.status, check.detail) == ("warning", "containers cannot be listed: permission denied")

@@ -31,7 +31,7 @@ def test_a_child_ends_with_its_status(tmp_path: Path, script: str, status: int) 
         process = spawn(tmp_path, "/bin/sh", "-c", script)
         first, second = await asyncio.gather(process.wait(), process.wait())
         assert first == second == process.returncode == status
-        process.send_signal(signal.SIGTERM)  # A process that has ended gets no signal, and nobody else does.
+        process.send_signal(signal.SIGTERM)  # No process gets a signal that is sent after the end of this one.
 
     asyncio.run(main())
 
@@ -93,5 +93,5 @@ def test_a_program_outlives_its_parent_only_where_it_is_to(survives: bool) -> No
 
 
 @pytest.mark.parametrize(("status", "words"), [(0, "status 0"), (-9, "signal 9"), (UNKNOWN_STATUS, "unknown status")])
-def test_statuses_in_words(status: int, words: str) -> None:
+def test_statuses_are_described_in_words(status: int, words: str) -> None:
     assert describe_status(status) == words

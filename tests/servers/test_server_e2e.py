@@ -229,7 +229,7 @@ def test_the_backend_api_of_a_server_is_read(installation: Installation) -> None
 def test_the_server_has_all_functions_that_the_compiled_backend_needs(installation: Installation) -> None:
     library = server_library(installation.binary, installation.env)
     compiled = installation.backend_dir / "jigsaw" / "libtriton_jigsaw.so"
-    # ctypes resolves all functions at once.
+    # ctypes resolves all functions when it loads a library, so a missing one is an error.
     load = f"import ctypes; ctypes.CDLL({str(library)!r}, ctypes.RTLD_GLOBAL); ctypes.CDLL({str(compiled)!r})"
     subprocess.run([sys.executable, "-c", load], env={**os.environ, **installation.env}, check=True)
 

@@ -256,7 +256,7 @@ def test_a_cluster_is_read(tmp_path: Path) -> None:
         (("[{model: A100-80GB, count: 2}]", "[{model: A100-80GB, count: 0}]"), "count: 0", "it must be at least 1"),
         (("- name: b", "- nmae: b"), "- nmae", "unknown key 'nmae' in spec.nodes[0]; did you mean 'name'?"),
         (("kind: Cluster", "kind: TaskGraph"), "kind", "kind is 'TaskGraph'; it must be Cluster"),
-        # graph.yaml has these entries.
+        # graph.yaml may have the keys of the next two cases, but cluster.yaml may not.
         (("kind: Cluster", "kind: Cluster\nmetadata: {name: c}"), "metadata", "unknown key 'metadata' in the document"),
         (("spec:\n", "spec:\n  inputs: {}\n"), "inputs: {}", "unknown key 'inputs' in spec"),
     ],

@@ -81,10 +81,10 @@ function itemsOf(all: Board[], text: string, grouping: Grouping, like: string): 
   return grouped(boards).map((group) => ({ key: group.key, board: group.first, count: group.boards.length }));
 }
 
-/** Seconds for which a sample is the present load; none come while the gateway does not run. */
+/** Seconds for which a sample counts as the present load. No samples come while the gateway does not run. */
 const RECENT_S = 10;
 
-/** What the clients of each graph get. */
+/** Latency, refusals and failures that the clients of each graph see. */
 function Service({ state: found }: { state: State }) {
   const latest = sample.value;
   const now = latest && found.now - latest.t <= RECENT_S ? latest.graphs : {};
@@ -195,7 +195,7 @@ function Grid({ items, dim, wanted }: GridProps) {
     return false;
   };
 
-  // The slice that the arrow keys lead to may be drawn only after the page has scrolled there.
+  // The slice that an arrow key selects may be drawn only after the page has scrolled to it.
   useEffect(() => {
     const grid = element.current;
     if (!moved.current || !grid) return;

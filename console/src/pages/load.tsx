@@ -51,7 +51,7 @@ export function Load() {
 
 interface ChartsProps {
   series: Series;
-  /** Time of the latest sample. The series stays the same object, so this is what says that it has grown. */
+  /** Time of the latest sample. The series stays the same object, so only this time shows that it has grown. */
   latest: number | undefined;
   changes: PastChange[];
   name: string;
@@ -140,14 +140,14 @@ function Charts({ series, changes, name, span }: ChartsProps) {
   );
 }
 
-/** Marks of plan changes above the charts, and what the chosen one was. */
+/** Marks of plan changes above the charts, and the details of the chosen change. */
 function Changes({ changes, from, to }: { changes: PastChange[]; from: number; to: number }) {
   const chosen = Number(route.value.values.get("generation") ?? NaN);
   const choose = (generation: number) => setParameter("generation", generation === chosen ? "" : String(generation));
   const visible = changes.filter((change) => change.t >= from && change.t <= to);
   const change = changes.findLast((found) => found.generation === chosen);
   const place = change ? visible.indexOf(change) : -1;
-  // On a narrow page marks may lie on each other.
+  // On a narrow page marks may overlap, so the changes beside the chosen one have buttons of their own.
   const beside = place < 0 ? [] : ([["Earlier", visible[place - 1]], ["Later", visible[place + 1]]] as const);
   if (visible.length === 0 && !change) return null;
   return (

@@ -13,7 +13,7 @@ export function Logs() {
   const servers = useLoaded<string[]>("/api/servers");
   const names = servers.data ?? [];
   const asked = values.get("server");
-  // A log that has what concerns the whole deployment comes first.
+  // By default the page shows the controller's log, which concerns the whole deployment.
   const server = asked ?? (names.includes("controller") ? "controller" : (names[0] ?? ""));
   const elsewhere = Object.values(state.value?.nodes ?? {}).some((node) => node.agent != null);
   const text = values.get("text") ?? "";

@@ -21,7 +21,7 @@ export function PlanPage() {
     const timer = setTimeout(reload, POLL_MS);
     return () => clearTimeout(timer);
   }, [waiting, data]);
-  // The answer says that the explanation has begun, or why not.
+  // After the answer, the reloaded plan says that the explanation has begun, or why it has not.
   const again = () => void get("/api/plan?explain=again").then(reload, reload);
   const plan = data?.plan;
   return (
@@ -183,7 +183,7 @@ function Explained({ explain }: { explain: Explanation }) {
   );
 }
 
-/** GPUs shown of a plan; more kinds than this are rare and say little. */
+/** Groups of alike GPUs of a plan that are shown; plans rarely have more. */
 const MOST_BOARDS = 24;
 
 export function PlanPicture({ plan }: { plan: Plan }) {

@@ -29,7 +29,7 @@ export function WhatIfPanel({ plan }: { plan: Plan }) {
     accuracy: Object.fromEntries(names.map((name) => [name, graphs[name]!.slo_accuracy])),
     gpus: count,
   };
-  // The plan is loaded again and again while it is explained; only other values are another beginning.
+  // The plan is loaded repeatedly while it is explained. Only other values move the sliders.
   const before = useMemo(() => present, [JSON.stringify(present)]);
   const began = useRef(before);
   const [wishes, setWishes] = useState(before);
@@ -164,7 +164,7 @@ function Result({ plan, result }: { plan: Plan; result: WhatIfResult }) {
           ))}
         </ul>
       ) : (
-        <p class="note">The running plan would do.</p>
+        <p class="note">The running plan meets these requirements.</p>
       )}
       {result.plan && <PlanPicture plan={result.plan} />}
     </>

@@ -100,7 +100,7 @@ def command(
     try:
         run, measured = measured_with(load)
     except EmptyWindowError as error:
-        # The load that began here has most likely made the controller swap the graph, which has ended by now.
+        # The rise of load has most likely caused a change of generations, which has ended by now.
         out.warn(f"{error.message}; measuring again, for twice as long")
         load = replace(load, duration_s=2 * duration)
         run, measured = measured_with(load)

@@ -119,7 +119,7 @@ def command(
     def announce(opening: str) -> None:
         out.note("the console is running; end it with Ctrl-C. This URL opens it")
         out.result({"url": opening}, opening)
-        # The command goes on, and whoever started it may read the URL through a pipe.
+        # The command keeps running, and its caller may read the URL through a pipe.
         sys.stdout.flush()
 
     run_console(paths, settings, announce)

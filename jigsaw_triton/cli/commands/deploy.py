@@ -75,7 +75,7 @@ from jigsaw_triton.console.web.settings import PORT as CONSOLE_PORT
 @options.option(
     "--console",
     "console_port",
-    # JIGSAW_CONSOLE says whether an installation builds the console.
+    # The name JIGSAW_CONSOLE is taken: it decides whether an installation builds the console.
     variable="JIGSAW_CONSOLE_PORT",
     metavar="[PORT]",
     type=click.IntRange(1, 65535),

@@ -103,7 +103,7 @@ def _place(source: Path, folder: Path) -> bool:
     try:
         shutil.copytree(source, folder, ignore=_ignoring(source, _fetched_files(source)), dirs_exist_ok=True)
     except OSError as error:
-        # copytree raises an error of its own without strerror, which collects the errors of all files.
+        # copytree collects the errors of all files into one error of its own, which has no strerror.
         _clear(folder, keep=existed)
         reason = error.strerror or "its disk may be full"
         raise InputError(

@@ -116,7 +116,7 @@ class Exporter:
 def _posting(url: str) -> Callable[[bytes], int]:
     """Returns the function that sends a message to an address."""
     if url.startswith("grpc"):
-        # It takes 20 MB, which most exporters need not have.
+        # gRPC takes 20 MB of memory, which exporters over HTTP do not need.
         from jigsaw_triton.console.otlp.grpc_post import GrpcPost
 
         return GrpcPost(url)

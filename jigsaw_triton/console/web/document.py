@@ -64,7 +64,7 @@ def with_finished_stages(before: Mapping[str, Any] | None, now: Mapping[str, Any
 
 def _graph(name: str, graph: Json, measured: Measured, load: Mapping[str, Any] | None) -> Json:
     rates_rps = {task: _rate(measured, name, task) for task in graph["tasks"]}
-    # Over the same seconds as the rates of tasks, if it is known so.
+    # The rate of the graph is measured over the same seconds as the rates of its tasks where both are known.
     served_rps = measured.answered_rps.get(name, load["served_rps"] if load is not None else None)
     rates_rps |= {GRAPH_INPUTS: served_rps, OUTPUTS: served_rps}
     tasks = {task: _task(name, task, entry, measured) for task, entry in graph["tasks"].items()}

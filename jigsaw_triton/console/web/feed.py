@@ -129,7 +129,7 @@ class Feed:
                 log.debug("%s", error)
                 self._lose()
             except Exception:
-                # Pages that wait for ever would not show that something is wrong.
+                # An error must not end this loop: pages would wait for ever without showing that something is wrong.
                 if not self._stale:
                     log.exception("the controller's answer cannot be shown")
                 self._lose()

@@ -103,7 +103,7 @@ def read(samples: Iterable[Sample], at_s: float) -> Reading:
         if "le" in sample.labels:
             buckets.setdefault(key, {})[float(sample.labels["le"])] = sample.value
         else:
-            # The batch sizes of a worker's model are added up.
+            # The label of the batch size is left out, so the counters of all batch sizes of a model are added up.
             counts[key] = counts.get(key, 0.0) + sample.value
     return Reading(at_s, counts, buckets)
 

@@ -127,7 +127,7 @@ def main(state: str, port: int) -> int:
     """Runs the console that `deploy --console` starts; returns the exit code."""
     paths = deployment_paths(Path(state))
     try:
-        # The command that has started this process asks the socket for the URL.
+        # The URL is not announced here: the command that has started this process asks the socket for it.
         run_console(paths, ConsoleSettings(port=port), lambda _: None, with_deployment=True)
     except JigsawError as error:
         sys.stderr.write(f"{error}\n")

@@ -106,7 +106,7 @@ class Records:
             graph: Name of the graph; empty for all.
             limit: Number of traces to return.
         """
-        # The name becomes a pattern of files, so it must be one of these.
+        # The name becomes part of a pattern of file names, so only names of graphs that have traces are allowed.
         names = [name for name in self._traced() if graph in ("", name)]
         traces = [trace for name in names for trace in read_traces(self._paths.run, name)]
         return [listed(trace) for trace in sorted(traces, key=lambda trace: -trace.began_s)[:limit]]

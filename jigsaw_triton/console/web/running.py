@@ -91,7 +91,7 @@ def running_console(paths: Paths) -> OpenConsole | None:
         except TimeoutError as error:
             raise _hung(paths) from error
         except (OSError, ValueError, KeyError):
-            # It is about to end.
+            # The console is about to end.
             return None
 
 

@@ -82,7 +82,7 @@ def adopt(state: State, action: a.Solve, solved: e.Solved) -> Outcome:
     """Starts the transition to a new plan, unless that leads to a generation that cannot answer without lost GPUs."""
     new = Generation(action.wanted, solved.plan, solved.bundle)
     state = replace(state, solved=None)
-    # A plan without the GPUs that were lost when it was asked for may have one that is back, which is known here later.
+    # If no other GPU was lost since, the plan holds, even if it has one that is back and that `lost` still lists.
     outdated = action.restored is not None or not state.lost <= action.lost
     if outdated and leads_nowhere(state.running, new, state.lost):
         lost = limited(sorted(state.lost))

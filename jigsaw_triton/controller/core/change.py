@@ -33,7 +33,7 @@ def advance_change(state: State) -> Outcome:
         state = replace(state, stage=None)
     committed = state.running is not None and state.running is state.pending
     if state.reorder:
-        # The stages of a rollback may take minutes, too, before one of them sets the routes.
+        # The first stages of a rollback may also take minutes before a later one sets the routes.
         state, led = lead_on(state)
         if led:
             return state, led

@@ -93,7 +93,7 @@ def replan(state: State, running: Generation) -> Outcome:
     """Plans again for the present demand on other GPUs than before."""
     planned_rps = {name: graph.demand_rps for name, graph in running.plan.graphs.items()}
     demand_rps = {name: max(rps, running.wanted.demand_rps[name]) for name, rps in planned_rps.items()}
-    # It is tried again until such a plan serves.
+    # Planning is tried again after the cooldown until a plan on other GPUs serves.
     state = replace(state, replan_at_s=state.now_s + state.settings.cooldown_s, asked=None)
     state, outputs = solve(state, running.wanted, demand_rps, state.replan, may_fall_short=True)
     return replace(state, phase=Phase.SOLVING), outputs

@@ -72,7 +72,7 @@ def recovered(state: State) -> State | None:
         return None
     settled = replace(settled, wanted=running.wanted)
     if state.phase is Phase.CHANGING and not answers_without(running, state.lost):
-        # The generation that answers in its place goes on until the next plan.
+        # The generation that still answers serves until the next plan, which comes at once.
         return replace(settled, phase=Phase.READY, restore_at_s=state.now_s)
     if state.phase is Phase.CHANGING:
         target = without_lost(running, state.lost | state.cordoned_gpus)

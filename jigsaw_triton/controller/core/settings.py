@@ -70,5 +70,5 @@ class Settings:
         Args:
             restarts: Number of its recent restarts.
         """
-        # Doubled more often, the delay would exceed what a float holds.
+        # More than 64 doublings cannot matter, and a thousand would overflow a float.
         return min(self.restart_delay_s * 2.0 ** min(restarts, 64), self.restart_most_s) if restarts else 0.0

@@ -125,7 +125,7 @@ def judged(times: ServedTimes, slow: Mapping[Served, float], settings: Settings)
     for served, t in times.items():
         if t.batches < settings.slow_least:
             continue
-        # A fixed delay of a call, such as that of a busy gateway, says nothing about a slice.
+        # A fixed delay of each call, such as that of a busy gateway, does not show that a slice is slow.
         over_ms = 1000 * (t.seconds - t.profiled_s) / t.batches
         least = (1 + settings.slow_over) / 2 if served in slow else settings.slow_over
         late = t.ratio > least and over_ms > settings.slow_over_ms

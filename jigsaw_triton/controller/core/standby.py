@@ -192,7 +192,7 @@ def _with_variants(
         if one is None or entry.model not in {one.model, two.model if two is not None else ""}:
             return entry
         chosen = two if standby and two is not None else one
-        # A change may have unloaded it to make room, or not have loaded it yet.
+        # A change may have unloaded the chosen variant to make room, or may not have loaded it yet.
         return chosen if _is_loaded(actual, entry.worker, chosen.model) else entry
 
     found: dict[tuple[str, str], RouteEntry] = {}
@@ -211,7 +211,7 @@ def _with_variants(
     answered = {number for entry in found.values() for number in entry.generations}
     entries = (*found.values(), *(e for e in staying if e.weights or not answered.issuperset(e.generations)))
     if {(e.worker, e.model) for e in entries} & {(e.worker, e.model) for e in task.standby}:
-        # The plan's shares are those of the usual variants.
+        # The plan's shares hold for the usual variants only.
         return tuple(replace(entry, share=0.0) for entry in entries)
     return entries
 

@@ -127,7 +127,7 @@ def _absorb_failure(state: State, action: a.Action, failure: e.Failed, in_stage:
                 return state, ()
             if action.lost:
                 error = f"{error} (planned without the lost GPUs {limited(sorted(action.lost))})"
-            # The same slow slices do not cause the same failure again and again.
+            # Slow slices that have caused a failed solve are noted as planned, so that they do not cause it again.
             planned_slow = action.slow if action.restored is None else state.slow_planned
             state = replace(
                 state, phase=settled(state), slow_planned=planned_slow, error=error, error_code=failure.code
@@ -141,7 +141,7 @@ def _absorb_failure(state: State, action: a.Action, failure: e.Failed, in_stage:
             # A failed teardown cannot be repaired here, and `down` must come to an end.
             state = replace(state, actual=state.actual.after(action))
         case a.SetRoutes() if not in_stage:
-            # A later count of arrivals repeats the switch.
+            # The next count of arrivals after this time repeats the switch.
             state = replace(state, switch_at_s=state.now_s + state.settings.standby_hold_s)
             return state, (a.Report("error", error, failure.code),)
         case a.LoadModels(worker=name) if not in_stage:
@@ -169,7 +169,7 @@ def _absorb_lost(state: State, gpus: Collection[GpuId]) -> Outcome:
     if newly and state.phase not in (Phase.STOPPING, Phase.STOPPED):
         under_way = state.stage.actions if state.stage is not None else ()
         if all(isinstance(action, a.BringUp | a.LoadModels) for action in under_way):
-            # These may take minutes. The stages that set routes, or wait for requests, are short.
+            # Bringing up workers and loading models may take minutes; stages that set routes or drain are short.
             state, led = lead_on(state)
         if not state.failed and leads_nowhere(state.running, state.pending, state.lost):
             error = f"GPU {limited(newly)} is lost, and the new generation cannot answer without it"

@@ -153,7 +153,7 @@ class _Change:
 
     def _take(self, step: Step) -> None:
         if step.stand_in and self._canary is not None:
-            # The running generation stays whole, so that nothing has to stand in for it.
+            # During a canary the running generation keeps all its workers, so that nothing has to stand in for it.
             return
         self._moment = step.during
         match step.kind:
@@ -353,7 +353,7 @@ class _Change:
         bundle = self._target.bundle
         ended = tuple(name for name in lingering(self._actual, self._running)[1] if name not in task_names(bundle))
         self._stages.add("set the new routes", (*_unload(ended), *self._loads_gateway(bundle.graphs.values())))
-        # A task that has a route already may still have one of an interrupted change. That may have taken chains apart.
+        # The route of a task may be left from an interrupted change, which may have taken chains apart.
         tasks = [task for graph in bundle.graphs.values() for task in graph.every_task.values()]
         own = {task.name: task.route for task in tasks if task.name in self._actual.routes}
         self._stages.route("restore the routes", own)

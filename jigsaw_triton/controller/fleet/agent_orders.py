@@ -172,7 +172,7 @@ class AgentOrders:
                 await self._sending[digest].wait()
                 continue
             if self._sent.get(digest, 0) > asked:
-                # It arrived while the agent's response was on its way.
+                # The file arrived while the agent's response was on its way.
                 continue
             self._sending[digest] = sent = asyncio.Event()
             try:

@@ -134,7 +134,7 @@ class Connection:
         entries = {name: running_json(own) for name, own in running.items()}
         self._journal.keep_fact(_RUNNING_FACT, json.dumps(entries))
         try:
-            # Without a lock, so that changes at the same time are one reload. The last call has the last links.
+            # No lock is held, so that simultaneous changes take one reload. The last call has the latest links.
             await self._side.set_links(self._links(running))
         except JigsawError as error:
             self._report("error", f"the gateway cannot call workers of other nodes: {error}")

@@ -31,7 +31,7 @@ async def drained(path: Path, timeout_s: float) -> bool:
         with locked(path) as unused:
             if unused or time.monotonic() >= give_up_at:
                 return unused
-        # No thread waits for this: a change may drain the models of hundreds of workers at once.
+        # The wait takes no thread, because a change may drain the models of hundreds of workers at once.
         await asyncio.sleep(DRAIN_INTERVAL_S)
 
 

@@ -70,7 +70,7 @@ class Fencing:
             except JigsawError as error:
                 log.info("%s", error)
             except Exception:
-                # The next attempt may succeed whatever failed. Without one, nobody fences the gateway left behind.
+                # Any error may pass, and if this loop ended, nothing would fence the gateway that was left behind.
                 log.exception("nodes are not fenced")
             await asyncio.sleep(_LOOK_S)
 
@@ -79,7 +79,7 @@ class Fencing:
         await self._nodes.renew_epoch()
         in_sync = [node for node in self._nodes if node.described is not None and not node.away]
         here, before, known = self._here(), self._journal.fact(_MACHINE_FACT), fences_in(self._journal)
-        # Nodes may have the fence of a controller that had replaced this one, from which it has taken them back.
+        # A fence that the journal lacks was set by a controller that replaced this one and has lost the nodes again.
         taken_back = not self._moved and any(_fence(node) not in ("", *known) for node in in_sync)
         if before not in ("", here) or taken_back:
             await self._move()

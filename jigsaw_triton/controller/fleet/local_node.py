@@ -129,7 +129,7 @@ class LocalNode:
         if before is None:
             kept = Kept(keep.servers | self._others, keep.places)
             await asyncio.to_thread(end_orphans, self._journal, self._paths, kept)
-        # An agent serves one deployment after the other. Workers that run forbid another driver or image.
+        # An agent serves one deployment after another, and the next one may have another driver or image.
         earlier = before.gpus if before is not None and before.driver == cluster.driver else ()
         gpus = {gpu.id: gpu for gpu in (*earlier, *cluster.gpus)}
         known = replace(cluster, gpus=tuple(sorted(gpus.values(), key=lambda g: g.id)))
@@ -219,7 +219,7 @@ class LocalNode:
                         server.kill(f"it did not have {', '.join(missing)}")
                         return
                     if not missing:
-                        # Also without a wait: an agent that is reconciled once more may have said that it loads.
+                        # This event is sent even without a wait, since an earlier check may have sent `Loading`.
                         self._notify(e.Answered(name))
                         admit()
                         found = {model for model, state in states.items() if state != "UNAVAILABLE"}
@@ -228,7 +228,8 @@ class LocalNode:
                 if not waited:
                     waited = True
                     self._notify(e.Loading(name))
-                # Without a gap between two looks, in which `health` would limit the heap of a gateway that needs more.
+                # The note stays until the next look. In a gap, `health` would limit the heap of a gateway that needs
+                # more while it loads.
                 server.note_loading(loading)
                 await asyncio.sleep(_LOADING_POLL_S)
             except (JigsawError, TimeoutError, OSError) as error:
@@ -288,7 +289,7 @@ class LocalNode:
             try:
                 await self._start_worker(worker)
             except BaseException:
-                # Otherwise the worker could serve without a model or without MPS.
+                # A worker whose start was interrupted could serve without a model or without MPS.
                 await asyncio.shield(self.servers.by_name[worker.name].stop())
                 raise
 
@@ -370,7 +371,7 @@ class LocalNode:
         if server is not None:
             await server.stop()
         await self._pool.leave(worker)
-        # Only now, so that `retire` can be repeated after a failed destruction.
+        # The server is forgotten last, so that `retire` can be repeated after a failed destruction.
         self.servers.by_name.pop(worker, None)
         await asyncio.to_thread(shutil.rmtree, self._paths.worker_repository(worker), True)
 

@@ -141,7 +141,7 @@ class MigPool:
             if pooled.workers == {worker}:
                 await self._end(name, pooled)
                 del self._pool[name]
-            # Only now, so that a failed destruction can be repeated.
+            # The worker is forgotten last, so that a failed destruction can be repeated.
             pooled.workers.discard(worker)
             del self._of[worker]
 
@@ -215,7 +215,7 @@ class MigPool:
         try:
             return await asyncio.shield(creation)
         except asyncio.CancelledError:
-            # The thread creates the instance all the same, and nobody needs it.
+            # The thread creates the instance despite the cancellation, but no worker will use it.
             await self._call(self._mig.destroy, (await creation).uuid)
             raise
 

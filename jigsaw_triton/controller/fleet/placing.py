@@ -68,7 +68,7 @@ class Placing:
         described = {node.name for node in self._nodes() if node.described is not None}
         failed = [error for node, error in placed.errors.items() if node not in described]
         if failed:
-            # They end those that have started.
+            # Connecting to the agents that have started lets the controller end them.
             await self._connect(replace(found, addresses=tuple(known.items())))
             raise failed[0]
         self.asked = agents
@@ -93,7 +93,7 @@ class Placing:
                 continue
             try:
                 away = {n.name for n in self._nodes() if n.unanswered_s > AWAY_S} | await self._engine.outdated()
-                # Nobody starts the agent of a node that has left the cluster.
+                # The agent of a node that has left the cluster is not started again.
                 away &= {name for name, _ in self.asked.addresses}
                 if not away:
                     delay_s = _PLACE_S
@@ -104,7 +104,7 @@ class Placing:
                 known = {**self._addresses(), **placed.addresses}
                 await self._connect(replace(connected, addresses=tuple(known.items())))
             except Exception as error:
-                # The next attempt may succeed whatever failed.
+                # Any error may pass, so the next attempt is made in any case.
                 log.warning("agents are not placed: %s", error, exc_info=not isinstance(error, JigsawError))
 
     def _addresses(self) -> dict[str, str]:

@@ -55,7 +55,7 @@ class RayEngine:
         try:
             await asyncio.to_thread(provide, self._authority, self._deployment, (CONTROLLER,))
         except JigsawError as error:
-            # Renewal has months of time, and is tried again.
+            # A failed renewal is tolerated, because it is tried again for months before the certificate expires.
             if not credentials_in(self._authority / CONTROLLER).cert.exists():
                 raise
             log.warning("%s", error)

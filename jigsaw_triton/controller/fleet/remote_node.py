@@ -184,11 +184,11 @@ class RemoteNode:
         if not known:
             return frozenset()
         try:
-            # When a GPU has just failed, its driver may take seconds to say so.
+            # The driver of a GPU that has just failed may take seconds to report it.
             found = await self._calls.get("/lost")
             self._lost = frozenset(GpuId(self.name, index) for index in found["lost"])
         except JigsawError as error:
-            # Trouble of one node must not hide the loss of another one.
+            # An error of one node must not hide the loss of a GPU of another.
             log.warning("%s", error)
         return self._lost
 
@@ -331,7 +331,7 @@ class RemoteNode:
         body = {"cluster": cluster_json(cluster), "workers": workers, "gateway": gateway}
         done = await self._orders.reconcile(body, Sealed(body, contents), AWAY_S)
         await self._following.look()
-        # Only now the agent knows the image that its workers run in.
+        # Only after reconciling does the agent know the image that its workers run in.
         self._learn(await self.describe())
         return done and cluster == self._cluster and known == self._workers
 

@@ -65,7 +65,7 @@ class RemoteTraces:
 def _worker_of(line: str) -> str:
     """Returns the worker of a record; empty if it is none, since a model's code could spoil the file."""
     with suppress(ValueError):
-        # The line may have any value there.
+        # A spoilt line may have a value of any type there.
         worker: object = run_from_json(line).worker
         return worker if isinstance(worker, str) else ""
     return ""

@@ -138,7 +138,7 @@ class Replication:
         """Sets the cluster. A standby that it no longer has, or has on another node, ends."""
         before, self._cluster = self._standby, cluster
         if before is not None and (self._standby is None or self._standby.node != before.node):
-            # An order that is on its way, or that follows a change meanwhile, would start it again.
+            # An order that is on its way, or that a change causes meanwhile, would start the standby again.
             self._ending = True
             try:
                 await self.stop()
@@ -223,7 +223,7 @@ class Replication:
     def _follow(self) -> None:
         self._version += 1
         self._changed.set()
-        # Before it is known what exists, an order would end a standby that serves.
+        # Until recovery has found which servers exist, an order would end a standby that serves.
         known = self._standby is not None and self._actual is not None
         if known and self._task is None and not self._ending:
             self._task = asyncio.create_task(self._run(), name="follow the gateway")
@@ -297,7 +297,7 @@ class Replication:
                 await self._send_copies(node, made)
                 break
             if self._said["order"] != [self._nodes.epoch, self._number]:
-                # Its agent has been restarted.
+                # The agent has been restarted, and has forgotten the order.
                 break
         return True
 
@@ -334,7 +334,7 @@ class Replication:
                     raise
                 return
             except JigsawError:
-                # The agent of a full disk removes what has arrived.
+                # An agent whose disk is full removes the part that has arrived.
                 self._lacking[digest] = 0
                 raise
             del self._lacking[digest]

@@ -85,7 +85,7 @@ class TraceExport:
             fresh.write_text(f"{otlp.sample!r}\n")
             fresh.replace(share)
         except OSError as error:
-            # Serving does not depend on traces.
+            # This is reported instead of raised, because serving does not depend on traces.
             self._report(f"the share of requests to sample cannot be written to {share} ({error.strerror})")
         self._otlp = otlp
         if self._keeping is None:

@@ -131,7 +131,7 @@ class _Chain:
 
     def __init__(self) -> None:
         self._written = io.BytesIO()
-        # It keeps the values that it has written, to refer to them.
+        # The pickler remembers the values that it has written, so that later pickles can refer to them.
         self._pickler = _Pickler(self._written, pickle.HIGHEST_PROTOCOL)
         self.whole = self.added = 0
 

@@ -76,7 +76,7 @@ class Contents:
             if path.is_file():
                 return
             part = path.with_suffix(_PART)
-            # It may begin before: what was left of a broken transfer may still have arrived meanwhile.
+            # A lower offset is valid: the rest of a broken transfer may have arrived since the sender asked.
             if offset > self._arrived(digest):
                 raise InputError(f"the transfer goes on at byte {self._arrived(digest)}, not at {offset}", where=digest)
             try:
@@ -116,7 +116,7 @@ class Contents:
         """
         now_s = time.time()
         for path in self._folder.iterdir():
-            # Another operation may remove it at the same time, or a transfer rename it.
+            # Another operation may remove the file at the same time, or a transfer rename it.
             with contextlib.suppress(FileNotFoundError):
                 if path.name not in used and now_s - path.stat().st_mtime > KEPT_S:
                     yield path

@@ -30,11 +30,11 @@ def outcomes(before: State, after: State) -> list[tuple[int, Outcome]]:
     ended = (action for number, action in before.inflight.items() if number not in after.inflight)
     for action in ended:
         if isinstance(action, a.Solve) and action.review:
-            # Another change came first, or the plan is what runs already.
+            # A review that is not adopted came after another change, or led to the plan that runs already.
             adopted = after.pending is not None and after.pending.bundle.generation == action.generation
             found += [] if adopted else [(action.generation, "unchanged")]
     if before.phase is Phase.SOLVING and after.phase is Phase.READY and new is old:
-        # It was planned, but the change to it was refused.
+        # The generation was planned, but the change to it was refused.
         found.append((after.next_generation - 1, "failed"))
     if pending is not None and after.pending is None and pending is not new:
         found.append((pending.bundle.generation, "failed"))

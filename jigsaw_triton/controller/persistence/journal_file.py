@@ -136,7 +136,7 @@ class JournalFile(JournalReader):
             if self._file is None or self._file.total_changes == self._flushed:
                 return
             self._flushed = self._file.total_changes
-        # A file that is missing, damaged or full is the business of `sync`.
+        # `sync` reports and repairs a file that is missing or damaged, or whose disk is full.
         with contextlib.suppress(sqlite3.Error, OSError):
             with self._flushing:
                 copied = flush_log(self._path)
@@ -164,7 +164,7 @@ class JournalFile(JournalReader):
             if self._gateway is not None:
                 with self._telling_superseded():
                     check_gateway(self._gateway, self.fact(EPOCH_FACT))
-            # A file that is missing or damaged shows nothing.
+            # A file that is missing or damaged does not show another epoch.
             with contextlib.suppress(sqlite3.Error):
                 if self._file is not None and self._opened is not None and self._opened.is_at_path():
                     self._check_epoch(self._file)
@@ -264,7 +264,7 @@ class JournalFile(JournalReader):
         self._file.execute("PRAGMA journal_mode=WAL")
         self._file.execute("PRAGMA synchronous=NORMAL")
         self._file.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
-        # The file of a log that begins anew keeps its size otherwise, and would seem to be long.
+        # SQLite would otherwise keep the size of a log file that begins anew, which would then seem to be long.
         self._file.execute("PRAGMA journal_size_limit=0")
         self._file.execute(NO_OVERWRITING)
         self._flushed = self._file.total_changes
@@ -303,7 +303,7 @@ class JournalFile(JournalReader):
             file.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         with self._flushing:
             for end in COMPANIONS:
-                # SQLite would take those of a deleted file for the new one's.
+                # SQLite would read the log of a deleted file as that of the new one.
                 self._path.with_name(self._path.name + end).unlink(missing_ok=True)
             fresh.replace(self._path)
         self._connect()

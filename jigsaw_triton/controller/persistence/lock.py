@@ -47,7 +47,7 @@ def take_lock(path: Path) -> int:
     except BlockingIOError as error:
         os.close(file)
         raise AlreadyRunsError("a controller is already running here", where=str(path.parent)) from error
-    # The heartbeat of the owner before.
+    # The file still has the heartbeat of its previous owner.
     os.ftruncate(file, 0)
     return file
 

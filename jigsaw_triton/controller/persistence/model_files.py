@@ -87,7 +87,7 @@ class ModelFiles:
                     raise InputError("the file has changed while it was copied", where=str(path), hint=hint)
             for digest, path in begun.items():
                 path.rename(self._contents.path(digest))
-            # They stay for some minutes more, until the state of the controller names them.
+            # Asking for the files keeps them for some minutes, until the state of the controller names them.
             self._contents.missing(digests.values())
         self.size_bytes = self._measured()
         return {path: Path(digest) for path, digest in digests.items()}

@@ -92,8 +92,8 @@ def upgrade(file: sqlite3.Connection) -> None:
     (version,) = file.execute("PRAGMA user_version").fetchone()
     if version == SCHEMA_VERSION:
         return
-    # Later versions added tables, which SCHEMA creates, in version 4 the stages of creations, and in version 6 the
-    # outcomes of generations.
+    # SCHEMA creates the tables that later versions added. Version 4 added the column of the stages of creations, and
+    # version 6 that of the outcomes of generations.
     if 0 < version < 4:
         file.execute(f"ALTER TABLE creations ADD COLUMN stage INTEGER DEFAULT {CreationStage.WHOLE}")
     file.executescript(SCHEMA)

@@ -45,7 +45,7 @@ def restore(copy: bytes, path: Path, epoch: str, change: Callable[[State], State
     changed = change(found)
     facts = dict(data["facts"])
     last = max(epoch, facts.pop(EPOCH_FACT, ""), key=number_of)
-    # Under another name, so that an interruption leaves no journal that lacks a part.
+    # The journal is written under another name, so that an interruption leaves no incomplete one at `path`.
     fresh = path.with_name(f".{path.name}.restored")
     fresh.unlink(missing_ok=True)
     try:
@@ -53,7 +53,7 @@ def restore(copy: bytes, path: Path, epoch: str, change: Callable[[State], State
             journal.keep_checkpoint(VERSION, pickled(changed))
             for name, value in facts.items():
                 journal.keep_fact(name, value)
-            # The last change: it ends the epoch of this journal's writer.
+            # The epoch is written last, because that ends the right of this writer to change the journal.
             journal.keep_fact(EPOCH_FACT, last)
             failure = journal.failure
         if failure or fresh.with_name(fresh.name + WAL).exists():

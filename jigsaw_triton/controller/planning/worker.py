@@ -7,7 +7,7 @@ in memory for the next job. SIGINT ends a review early, but not the process.
 import gc
 
 if __name__ == "__main__":
-    # Looking for garbage among the objects of modules, which all stay, would take a tenth of the start.
+    # Objects that imports create are never garbage. Searching them would take a tenth of the start.
     gc.disable()
 
 import signal
@@ -48,7 +48,7 @@ class _Worker:
                 version, data = self._connection.recv()
             except EOFError:
                 return
-            # The bytes of another release could be read as something else.
+            # Another release may pickle other classes under the same names, so its bytes are not read.
             self._connection.send((VERSION, self._answer(data) if version == VERSION else b""))
 
     def _answer(self, data: bytes) -> bytes:
@@ -58,7 +58,7 @@ class _Worker:
             self._interruptible = False
         except KeyboardInterrupt:
             answer = self._pickles.packed(gave_way())
-        # The review that was interrupted has ended: this job, or the one before it.
+        # The review that was interrupted, this job or the one before it, has ended.
         self._interrupted = False
         return answer
 

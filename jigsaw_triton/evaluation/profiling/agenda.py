@@ -127,7 +127,7 @@ class Agenda:
     def _next(self, name: VariantName) -> ProfileKey | None:
         left = self._left(name)
         if self._points is None:
-            # No latency model is needed, and so no scipy.
+            # A sweep of all points needs no latency model, and so does not import scipy.
             return left[min(left, key=size)]
         if required := [c for c, key in left.items() if key in self._required]:
             return left[min(required, key=size)]

@@ -164,7 +164,7 @@ class Queue:
         if not self.wait_s:
             return late
         excess = (load_rps - curve.capacity_rps) * seconds
-        # The requests beyond the capacity wait; those below it that are late are late by chance.
+        # Requests beyond the capacity wait instead of being late; only the late ones below the capacity remain.
         late -= max(0.0, min(late, excess))
         waiting = max(0.0, self.waiting + excess)
         self.waiting = min(waiting, self.wait_s * curve.capacity_rps)

@@ -111,7 +111,8 @@ class Measured:
 
         @cache
         def on_time_rps(number: int) -> float:
-            # Who refuses the excess serves at least what it serves at a lower load, which is at most that load.
+            # A gateway that refuses the excess answers at least as many requests as at any lower load. The lower load
+            # itself is the most that could be answered there.
             found_rps = 0.0
             while loads_rps[number] > found_rps:
                 found_rps = max(found_rps, answered_rps(number))

@@ -178,7 +178,7 @@ def unprivileged_pod() -> Object:
         "runAsNonRoot": True,
         "runAsUser": USER_ID,
         "runAsGroup": USER_ID,
-        # Lets the user write to the volumes, and read the Secrets.
+        # The group may write to the volumes and read the Secrets.
         "fsGroup": USER_ID,
         "fsGroupChangePolicy": "OnRootMismatch",
         "seccompProfile": {"type": "RuntimeDefault"},

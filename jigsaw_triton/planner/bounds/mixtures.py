@@ -61,7 +61,8 @@ class Mixtures:
         there = best.max(axis=2, initial=0.0) > 0
         for lowest in sorted(set(accuracy.values())):
             such = best[accuracies >= lowest].max(axis=0, initial=0.0)
-            # The first entry is for all variants, to whose replicas the range applies. Of the others there may be none.
+            # The range holds for replicas of all variants together, which are the first entry. Later entries have a
+            # part of the variants, of which there may be no replica.
             number = _NONE_OR_MORE if self._needed else replicas
             such, kind = np.unique(such, axis=0, return_inverse=True)
             cover = RateCover(such, kind.ravel(), sizes, most_carried(such, sizes, number), number)

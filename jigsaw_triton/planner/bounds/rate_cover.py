@@ -58,7 +58,7 @@ class RateCover:
         self._greatest = most * best.max(axis=1, initial=0.0) if most < math.inf else np.full(len(best), math.inf)
         last = len(carried) - 1
         carried = carried[min(least, last) : int(most) + 1 if most <= last else None].max(axis=0)
-        # All kinds in one ascending array, so that one search finds the rates of all.
+        # The rates of all kinds are in one ascending array, so that one search finds the places of all.
         self._beyond = carried.max(initial=0.0) + 1
         self._shift = 2 * self._beyond * np.arange(len(best))
         self._place = (EXACT_SLICES + 1) * np.arange(len(best))
@@ -66,11 +66,11 @@ class RateCover:
 
     def slices(self, rate_rps: float | Array, levels: NDArray[np.int64] | slice = EVERY) -> Array:
         """Returns the slices for all levels or for these; the rate is one for all or one for each."""
-        # Solvers may miss the rate by their tolerance.
+        # A solver's replicas may fall short of the rate by its tolerance.
         rate, kind = np.maximum(0.0, np.multiply(rate_rps, 1 - TOLERANCE)), self._kind[levels]
         places = np.searchsorted(self._most, np.minimum(rate, self._beyond) + self._shift[kind])
         exactly = places - self._place[kind]
-        # A rate above 0, as 0 times an infinite price would be NaN.
+        # The rate is kept above 0, because 0 times an infinite price would be NaN.
         by_price = np.ceil(np.maximum(rate, 1e-9) * self._price[kind] - ROUNDING)
         slices = np.where(exactly <= EXACT_SLICES, exactly * self._step, by_price)
         if self._step > 1:

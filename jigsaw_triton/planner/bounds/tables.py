@@ -99,7 +99,8 @@ class TaskTables:
         left = self._children(choice.picks)[::-1, ::-1]
         fewest, undominated = float(slices[choice.levels].min()), set(choice.undominated)
         known: dict[tuple[int, int], float] = {}
-        # Latency spent -> loss from which on the others need too many slices: they need more, the more is spent.
+        # Index: latency spent. Value: loss from which on the other tasks need too many slices. The more latency is
+        # spent, the more slices they need.
         closed = np.full(self.shape[0] + 1, np.inf)
         for i in sorted(choice.levels, key=lambda i: (self.latency[i], self.loss[i])):
             spent, end = self._spent(i)
@@ -180,7 +181,7 @@ class TaskTables:
     def _undominated(self, levels: Sequence[int], slices: Array) -> list[int]:
         """Returns the levels for which no other spends as little latency and loss and needs as few slices."""
         best: list[int] = []
-        # Latency -> smallest loss of the levels so far that spend no more latency.
+        # Index: latency. Value: smallest loss of the levels so far that spend no more latency.
         least = np.full(int(self.latency.max()) + 1, np.inf)
         for i in sorted(levels, key=lambda i: (slices[i], self.latency[i], self.loss[i])):
             latency, loss = self.latency[i], self.loss[i]

@@ -183,7 +183,7 @@ def available(
         name: _usable(filter(None, map(table.get, sorted(keys))), losses[name], boards, options)
         for name, keys in stay.items()
     }
-    # All tasks at once, which is faster for the few configurations that run.
+    # One call for all tasks is faster than one for each, since few configurations run.
     used = uses(
         graph, [row for own in found.values() for row in own], table, options, frozenset().union(*stay.values())
     )
@@ -271,7 +271,7 @@ def _configurations(
             slice_cost=by_name[key.gpu].slice_cost,
         )
 
-    # Nearly in the final order, so that sorting is fast.
+    # The rows are first put nearly into the final order, which makes the final sort fast.
     in_order = sorted(rows, key=_replica_order)
     return tuple(sorted(configuration(row, use) for row in in_order for use in sorted(used[row.key], key=_latency)))
 

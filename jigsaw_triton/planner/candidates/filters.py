@@ -82,7 +82,7 @@ def _undominated(configurations: Sequence[Configuration], staying: Collection[Re
     """
     groups: dict[tuple[str, str, str, ReplicaRange], int] = {}
     group = [groups.setdefault((c.variant, c.board, c.slice, c.replica_range), len(groups)) for c in configurations]
-    # Ranks of latencies instead of latencies: the filter shifts them by group, which is exact for integers.
+    # The filter gets ranks instead of latencies, because it shifts them by group, which is exact only for integers.
     _, rank = np.unique([c.latency_ms for c in configurations], return_inverse=True)
     front = ParetoFilter(np.array(group), np.array([c.throughput_rps for c in configurations])).front(rank)
     kept = (on_front or c.replica in staying for c, on_front in zip(configurations, front.tolist(), strict=True))

@@ -61,7 +61,7 @@ def assigned(hardware: Mapping[str, NodeKind], cells: int) -> tuple[tuple[str, .
     for name, kind in hardware.items():
         groups.setdefault(kind, []).append(name)
     found: list[list[str]] = [[] for _ in range(cells)]
-    # Number of nodes of each cell with a failure domain, and with the GPUs of a kind.
+    # Numbers of nodes of each cell by failure domains, and by models of GPU.
     alike: list[Counter[object]] = [Counter() for _ in range(cells)]
     for kind, names in groups.items():
         domains, boards = frozenset(gpu[_DOMAIN] for gpu in kind), tuple(gpu[_BOARD] for gpu in kind)

@@ -112,7 +112,7 @@ class Cells:
         if isinstance(pool, InfeasibleError):
             raise pool
         self._pool = pool
-        # Cells count costs alike, even if they have GPUs of one model.
+        # All cells use the costs of the whole cluster, even those whose GPUs are all of one model.
         self._problem = replace(self._problem, costs=self._problem.board_costs)
         self._sizes = graph_sizes(pool, self._problem)
 

@@ -97,7 +97,7 @@ def board_costs(cluster: Cluster, profiles: Mapping[str, ProfileTable]) -> Costs
 
 def _costs(source: Literal["slices", "given", "throughput"], gpus: Mapping[str, float], cluster: Cluster) -> Costs:
     boards = {gpu.board.name: gpu.board for gpu in cluster.gpus}
-    # Decimal digits as the user wrote them, which binary fractions would blur.
+    # The fractions are made from the decimal digits that the user wrote, which binary fractions would not keep.
     shares = {name: Fraction(str(gpus[name])) / board.compute_slices for name, board in boards.items()}
     denominator = math.lcm(*(share.denominator for share in shares.values()))
     unit = Fraction(math.gcd(*(int(share * denominator) for share in shares.values())), denominator)

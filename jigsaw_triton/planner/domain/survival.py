@@ -54,7 +54,7 @@ def domains(cluster: Cluster) -> Domains:
     names = sorted(set(found.values()))
     if len(names) <= MOST_DOMAINS:
         return Domains(found, merged=False)
-    # The largest first, each to the smallest group: groups of similar size cost least.
+    # Domains are assigned largest first, each to the smallest group, because groups of similar size cost least.
     sizes = {name: sum(gpu.compute_slices for gpu in cluster.gpus if found[gpu.id] == name) for name in names}
     groups = {f"group {number}": 0 for number in range(MOST_DOMAINS)}
     group_of: dict[str, str] = {}

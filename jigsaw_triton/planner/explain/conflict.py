@@ -205,7 +205,7 @@ class _Search:
         """Returns the latency of the plan at the least feasible one, which bisection finds within `LATENCY_GAP`."""
         if "T" not in self._options.features:
             return self._least_latency_of_even_parts(requirement)
-        # By logarithms, since the latency that constrains no plan may be many times the SLO.
+        # The bisection is over logarithms, since the latency that constrains no plan may be many times the SLO.
         slo, nothing = math.log(value_of(self._problem, requirement)), math.log(self._dropped[requirement])
         least, _ = bisect(
             lambda log_ms: self._suffices(requirement, math.exp(log_ms)), nothing, slo, abs_tol=math.log1p(LATENCY_GAP)

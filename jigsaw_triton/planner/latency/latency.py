@@ -158,7 +158,7 @@ class _Queues:
 
     def uses(self, staying: Collection[ProfileKey]) -> dict[ProfileKey, list[Use]]:
         """Returns the uses of each configuration: all loads, for each range of replicas in which it is worthwhile."""
-        # Own arrays, as other threads may read the shared ones.
+        # The arrays are copied, because other threads may read the shared ones.
         known = {replicas: ms.copy() for replicas, ms in self._known.items()}
         keep = np.array([row.key in staying for row in self._usable])
         ms: dict[int, Array] = {}

@@ -33,7 +33,7 @@ U, V = _upright(middles(_SAME)), _upright(np.array([0.25, 0.75, 0.75, 0.25]))
 Z, Z_WEIGHT = map(_upright, hermite(5))
 H, H_WEIGHT = map(_upright, hermite(3))
 F, F_WEIGHT = map(_upright, tail(6))
-# With a backlog, neighbouring points of F are merged.
+# Where a backlog dominates the latency, neighbouring points of F are merged.
 LATE_WEIGHT = F_WEIGHT.reshape(3, -1).sum(axis=1, keepdims=True)
 Z_F_WEIGHT, Z_LATE_WEIGHT = _upright(Z_WEIGHT * F_WEIGHT.T), _upright(Z_WEIGHT * LATE_WEIGHT.T)
 IDLE, IDLE_WEIGHT = map(_upright, halves(11, _SAME))

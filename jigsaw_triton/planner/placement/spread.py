@@ -153,7 +153,7 @@ def _placed(
         for node, gpus in _nodes(problem, limit).items()
     }
     busy = dict.fromkeys(nodes, 0.0)
-    # The gateway's time, which is on the first node in use.
+    # The gateway uses processor time of the first node in use.
     busy[min(nodes)] = slices.gateway
     left = Counter(slices.counts)
     for gpu, placed in staying.items():

@@ -125,7 +125,7 @@ def carried_demand(attempt: Attempt, growing: Collection[str], time: Deadline | 
         gap = max(gap, _gap_to_unprotected(attempt, problem, growing))
     time = time or Deadline(attempt.options.time_limit_s)
     attempt, scale = _within_processors(replace(attempt, problem=problem), growing, time)
-    # Only the capacity that the program allows is known as an upper bound.
+    # The upper bound is the capacity without the limit of processors, so that limit's reduction is part of the gap.
     return attempt, max(gap, 1 - scale)
 
 

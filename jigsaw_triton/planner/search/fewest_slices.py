@@ -161,7 +161,7 @@ class _Search:
             if self.time.over:
                 return known.bounded_incumbent(proven) or (model, replace(outcome, status="unknown"))
             if first is not None:
-                # If the incumbent is far above the limit, most configurations may matter at its size, but few halfway.
+                # An incumbent far above the limit may admit most configurations; a limit in between admits few.
                 far = known.best - limit > _FAR * limit
                 between = limit + math.ceil(_STEP * (known.best - limit)) if far else known.best
                 limits = sorted({*limits, between, known.best})

@@ -172,7 +172,7 @@ def make_largest_plan(
             if lowered is None:
                 raise error
             plan = lowered
-        # How few slices carry the demand was not asked.
+        # The search maximised the demand carried, and has not proven that fewer slices cannot carry it.
         return replace(plan, solver=replace(plan.solver, status="feasible", gap=gap)) if gap > 0 else plan
 
     return _first_valid(problem, options, solvers, answer)

@@ -101,7 +101,8 @@ def answering(graph: TaskGraph, replicas: Replicas, running: Mixes, target: Mixe
     if all(complete):
         joined = _joined(graph, replicas)
         ways.insert(0 if joined.share is None else len(ways), joined)
-    # The first of equally good ways: more replicas share the same requests, but none is bound without need.
+    # `max` takes the first of equally good ways. More replicas then share the same requests, and requests are bound to
+    # a generation only where that is necessary.
     return max(ways, key=lambda way: round(way.capacity_rps, 6))
 
 

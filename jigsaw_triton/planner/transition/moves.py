@@ -126,7 +126,8 @@ class Movers:
 
     def _in_place(self, change: Change) -> Move:
         board, kind = self.boards[change.gpu], change.placement.slice
-        # A model is reloaded if it starts or stops taking turns with others. If only contents are new, all models are.
+        # A model is reloaded if it starts or stops taking turns with others. All models are reloaded if only their
+        # files have changed.
         alike = (len(change.before) > 1) == (len(change.after) > 1) and change.before != change.after
         coming = [m for m in change.after if not (alike and m in change.before)]
         before, after = self._before(change), self._after(change)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-# The package reads these when it is imported.
+# transformers reads these variables when it is imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -119,7 +119,7 @@ def _tensor(result: Any, output: TensorSpec, spec: RunnerSpec) -> Array:
         return array[0, ...] if array.shape[:1] == (1,) else array
     # A pipeline wraps the result of one item in lists of one element.
     while array.ndim > len(output.shape) and array.shape[0] == 1:
-        array = array[0, ...]  # Without the dots, an element of an array of objects would be no array.
+        array = array[0, ...]  # array[0] would be an element, not an array, if the array holds objects.
     return array.reshape((1,) * (len(output.shape) - array.ndim) + array.shape)
 
 

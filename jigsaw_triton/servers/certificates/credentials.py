@@ -239,7 +239,7 @@ def _issuers(chain: "list[Certificate]", trusted: "list[Certificate]", credentia
 def _issued(certificate: "Certificate", issuer: "Certificate") -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except Exception:  # `cryptography` raises several kinds of errors if it is not so.
+    except Exception:  # `cryptography` raises several kinds of errors for a certificate of another issuer.
         return False
     return True
 

@@ -151,7 +151,7 @@ def _be_like(raylet: int) -> None:
     score = Path(f"/proc/{raylet}/oom_score_adj").read_text()
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(score)
-    # Only root may raise it again. Others start raylets with RAY_worker_niceness=0.
+    # Only root may raise the priority again. Other users start raylets with RAY_worker_niceness=0.
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, raylet))
 

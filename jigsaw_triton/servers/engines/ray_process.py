@@ -104,7 +104,7 @@ class _Ray:
             "max_restarts": -1,
             "num_cpus": 0,
             "num_gpus": 0,
-            # Not by the id of the raylet, which another one in its place does not have.
+            # The actor is bound to a resource of the node, because the id of a raylet changes when it is restarted.
             "resources": {resource(spec.node): 1},
         }
         keeper = self._ray.remote(AgentKeeper).options(**options)
@@ -119,13 +119,13 @@ class _Ray:
             if call in done:
                 try:
                     answers[name] = self._ray.get(call)
-                except Exception as error:  # The actor has died, or its class cannot be read there.
+                except Exception as error:  # The actor has died, or its class cannot be unpickled on its node.
                     answers[name] = error
         return answers
 
     def _kill(self, name: str, *, unless: str = "") -> None:
         if name != unless:
-            # It may have ended meanwhile.
+            # The actor may have ended meanwhile.
             with suppress(ValueError):
                 self._ray.kill(self._ray.get_actor(name, namespace=self._namespace), no_restart=True)
 

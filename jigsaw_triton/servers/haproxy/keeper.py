@@ -161,14 +161,14 @@ class HaproxyKeeper:
         self._haproxy = await asyncio.to_thread(find_haproxy)
         before = self._new(found) if found else None
         if before is not None and not self.place.admin.exists():
-            # Somebody has removed its folder, as happens to /run/user/UID at a logout. It cannot hand over.
+            # HAProxy cannot hand over its sockets if its folder was removed, as is /run/user/UID at a logout.
             await before.stop()
             before = None
         try:
             await self._run(before)
         except JigsawError as error:
             self._report("error", f"{self._title} cannot be replaced: {error}")
-            # `_keep` waits for it, or starts another where there is none.
+            # `_keep` watches the earlier process, or starts a new one if there is none.
             self._process = before or self._new()
         else:
             if before is not None:
@@ -220,7 +220,7 @@ class HaproxyKeeper:
             await asyncio.to_thread(write_files, self.place, read.files, read.links)
             process = self._new()
             await process.start(before)
-            # Should `listening` fail, the contents count as not read, so that the next look tries again.
+            # The contents do not count as written until `_listening` succeeds, so that the next look tries again.
             self._process, self._written = process, NOTHING
             self._listening()
         except OSError as error:
@@ -253,7 +253,7 @@ class HaproxyKeeper:
                 refused = await self._reload_changes(refused)
                 continue
             async with self._lock:
-                # After a reload, the process before ends, and may do so before the reload does.
+                # A reload ends the earlier process, possibly before the reload itself has ended.
                 if process is not self._process:
                     continue
                 if process is not ended:

@@ -76,7 +76,7 @@ def test_a_running_console_gives_a_new_url(run: Run, monkeypatch: pytest.MonkeyP
     result = run("console", "-o", "json")
     assert result.exit_code == 0
     assert URL in result.stdout
-    # Options with the values that it has are no reason to start it again.
+    # Options with the values of the running console need no other console.
     assert run("console", "--port", 8080).exit_code == 0
 
 

@@ -15,7 +15,7 @@ from tests.cli.conftest import Run
 
 GOOD = Check("cache folder", "ok", "/cache")
 WARNING = Check("/dev/shm", "warning", "64 MiB free", "enlarge it")
-ERROR = Check("python backend", "error", "no libpython", "apt-get install it")
+ERROR = Check("Python backend", "error", "no libpython", "apt-get install it")
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_an_error_exits_with_1(run: Run, found: list[Check]) -> None:
     document = json.loads(result.stdout)
     assert document["ok"] is False
     assert {
-        "name": "python backend",
+        "name": "Python backend",
         "status": "error",
         "detail": "no libpython",
         "remedy": "apt-get install it",

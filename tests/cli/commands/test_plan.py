@@ -87,7 +87,7 @@ def test_the_objective_accuracy_uses_idle_slices(run: Run) -> None:
     )
     slices = [int(found[1]) for text in (fewest, accurate) if (found := re.search(r"(\d+) of 14 compute", text))]
     assert slices[0] < slices[1]
-    # The plan of fewest slices has one variant of each task.
+    # The plan with the fewest slices has one variant of each task, and so one accuracy.
     alone = re.search(r"accuracy ([\d.]+), at least", fewest)
     mean = re.search(r"accuracy [\d.]+ \(([\d.]+) on average\)", accurate)
     assert alone is not None and mean is not None

@@ -137,19 +137,19 @@ def test_models_are_served_on_the_largest_slice() -> None:
         (("--accuracy", "--variant", "quick"), "no variant 'quick'"),
     ],
 )
-def test_mistakes(run: Run, folder: Path, arguments: tuple[str, ...], message: str) -> None:
+def test_wrong_arguments_exit_with_2(run: Run, folder: Path, arguments: tuple[str, ...], message: str) -> None:
     result = run("profile", folder, *arguments)
     assert result.exit_code == 2
     assert message in result.stderr
 
 
-def test_a_graph_with_neither_labels_nor_sample(run: Run, tmp_path: Path) -> None:
+def test_a_graph_with_neither_labels_nor_sample_is_refused(run: Run, tmp_path: Path) -> None:
     result = run("profile", write_application(tmp_path / "words"), "--accuracy")
     assert result.exit_code == 2
     assert "there is nothing to measure on: no labels, and no sample of NUMBERS" in result.stderr
 
 
-def test_labels_that_are_missing(run: Run, folder: Path) -> None:
+def test_missing_labels_are_named(run: Run, folder: Path) -> None:
     (folder / "labels.py").unlink()
     result = run("profile", folder, "--accuracy")
     assert result.exit_code == 2

@@ -41,7 +41,7 @@ def test_random_data_is_a_warning(run: Run, folder: Path) -> None:
     assert (variant["name"], variant["metric"], variant["items"]) == ("m-fp16", "top-1", 64)
 
 
-def test_it_fails_if_nothing_can_be_made(run: Run, folder: Path) -> None:
+def test_the_exit_code_is_1_if_no_variant_can_be_made(run: Run, folder: Path) -> None:
     result = run("variants", folder / "m.onnx", "--graph", folder, "--kind", "batch")
     assert result.exit_code == 1
     assert "no batch: the batch dimension varies already" in result.stderr

@@ -62,7 +62,7 @@ def test_an_endpoint_that_is_not_there_may_come_back() -> None:
         GrpcPost(f"grpc://127.0.0.1:{port}")(MESSAGE)
 
 
-def test_an_endpoint_that_speaks_the_other_protocol_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_that_speaks_the_other_protocol_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     # gRPC may try to connect again until the call times out.
     monkeypatch.setattr(grpc_post, "TIMEOUT_S", 0.5)
     with Receiver() as receiver, pytest.raises(RetryLaterError, match=r"answers (UNAVAILABLE|DEADLINE_EXCEEDED)"):

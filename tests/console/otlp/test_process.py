@@ -104,7 +104,7 @@ def test_a_second_process_waits_for_the_end_of_the_first(tmp_path: Path) -> None
         try:
             write(tmp_path, response())
             receiver.wait(lambda spans: len(spans) == 1, "the first process")
-            # It writes its counters only when they have changed.
+            # The process writes its counters only when they have changed.
             eventually(lambda: status(tmp_path)["exported"] == 1)
             (tmp_path / EXPORT_FILE).unlink()
             os.kill(first.pid, signal.SIGKILL)

@@ -69,7 +69,7 @@ def test_the_report_has_the_standby_gateway(desk: Desk) -> None:
     assert "Standby gateway ready, on node b" in Page(deployment_page(figures(desk, status=status))).text
 
 
-def test_a_gateway_that_does_not_answer_is_said(desk: Desk) -> None:
+def test_a_gateway_that_does_not_answer_is_reported(desk: Desk) -> None:
     text = Page(deployment_page(figures(desk, unread="refused", outcomes={}, requests={}))).text
     assert "The gateway's metrics are missing: refused" in text
     assert "SLO attainment" not in text

@@ -47,7 +47,7 @@ def texts(chart: Element) -> list[str]:
     return [text.text or "" for text in chart.iter("text")]
 
 
-def test_an_hour_is_drawn_with_few_points_and_told_in_a_table() -> None:
+def test_an_hour_is_drawn_with_few_points_and_listed_in_a_table() -> None:
     samples = [sample(second, p50_ms=40.0, p99_ms=90.0, accuracy=0.97) for second in range(3600)]
     samples[1000] = sample(1000, p50_ms=40.0, p99_ms=700.0, accuracy=0.97)
     page, charts = drawn(samples)
@@ -66,7 +66,7 @@ def test_a_line_has_gaps_where_nothing_was_recorded() -> None:
     assert len(lines(charts["Requests"], "h0")) == 2
     assert len([group for group in charts["Requests"].iter("g") if group.get("class") == "h0"]) == 3
     assert texts(charts["Requests"]).count("arrivals") == 1
-    # The last point is alone, and therefore drawn as one.
+    # The last point has no neighbour, and is therefore drawn as a dot.
     assert len(list(charts["Requests"].iter("circle"))) == 2
 
 
@@ -92,7 +92,7 @@ def test_energy_is_drawn_where_it_is_known() -> None:
     assert "Energy" in charts and len(lines(charts["Energy"], "h0")) == 1
 
 
-def test_a_graph_that_was_added_later_and_one_sample_are_no_trouble() -> None:
+def test_a_load_of_one_sample_or_of_none_has_a_report() -> None:
     _, charts = drawn([{"t": BEGAN_S, "slices": 0, "graphs": {}}])
     assert list(charts) == ["Requests", "Slices in use"]
     page, charts = drawn([])

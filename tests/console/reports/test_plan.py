@@ -39,7 +39,7 @@ def test_what_is_emulated_comes_first() -> None:
     assert "Emulated" not in Page(plan_page(made.plan, graphs, replace(wanted.cluster, driver="nvml"))).text
 
 
-def test_costs_losses_and_standby_variants_are_said() -> None:
+def test_costs_losses_and_standby_variants_are_shown() -> None:
     made = profiled(ONE)
     part = replace(made.plan.graphs["app"], standby=Standby(30.0, 0.91))
     plan = replace(

@@ -149,7 +149,7 @@ def test_a_failed_explanation_says_why(monkeypatch: pytest.MonkeyPatch, error: E
         assert found is not None
         assert (found.explanation, found.error) == (None, text)
         assert planners.explanation(5) is None
-        # Pages that only show it do not begin it again; a user who asks does.
+        # A page that only shows a failed explanation does not begin it again; a user who asks for it does.
         planners.explain(4)
         assert planners.explanation(4) == found
         planners.explain(4, again=True)

@@ -80,7 +80,7 @@ def test_a_url_opens_the_console_and_sigterm_ends_it(deployed: Paths, built: Pat
     assert not deployed.console_socket.exists()
 
 
-def test_it_ends_with_the_deployment(deployed: Paths, pages: Path) -> None:
+def test_a_console_ends_with_its_deployment(deployed: Paths, pages: Path) -> None:
     with closing(Journal(deployed.journal)) as journal:
         journal.event("ready", "the new generation serves")
         with console(deployed, pages) as (process, _):

@@ -51,7 +51,7 @@ def test_the_default_is_a_forecast() -> None:
     assert ForecastSettings().name in FORECASTS
 
 
-def test_last_and_highest_peak() -> None:
+def test_forecasts_expect_the_last_or_the_highest_peak() -> None:
     assert (last([3.0, 9.0, 4.0]), highest([3.0, 9.0, 4.0])) == (4.0, 9.0)
 
 

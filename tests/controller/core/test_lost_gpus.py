@@ -212,7 +212,7 @@ def test_a_canary_answers_on_if_the_generation_before_it_cannot_answer_without_a
     assert isinstance(led, a.SetRoutes)
     opened = {name: [entry.model for entry in route if not entry.closed] for name, route in led.routes.items()}
     assert opened == {"app.t0.g1": ["app.t0.b.g2"], "app.t1.g1": ["app.t1.b.g2"]}
-    # Its own workers would be restored after the cooldown, if no plan were made before.
+    # The generation's own workers would be restored after the cooldown if no plan were made before that.
     world.ticks([8.0] * 11)
     assert world.state.phase is Phase.SOLVING and len(world.done) == done + 1
     world.hold = lambda _: False
@@ -377,7 +377,7 @@ def test_draining_a_node_is_planned_at_once_and_forgets_an_earlier_error() -> No
     assert issued.action.reason == "node n is drained"
 
 
-def test_down_names_the_nodes_that_cannot_be_told_to_end_their_workers() -> None:
+def test_down_names_the_nodes_whose_workers_cannot_be_ended() -> None:
     world = World({1: BOTH, 2: MOVED})
     cluster = wanted().cluster
     other = replace(cluster.gpus[0], id=GpuId("m", 0))

@@ -124,7 +124,7 @@ def deployed() -> World:
     return world
 
 
-def test_one_slow_slice_among_others_is_told_and_planned_with_as_profiled() -> None:
+def test_one_slow_slice_among_others_is_reported_and_planned_with_as_profiled() -> None:
     world = deployed()
     world.send(e.Tick(world.state.now_s + 1.0, {"app": 9.0}, times={FIRST: took(1.5), SECOND: took(1.0)}))
     assert world.reports[-1] == ("slow", "app.t0.a on n-0-1g-0 takes 1.5 times as long as profiled")

@@ -78,7 +78,7 @@ def test_a_rise_is_followed_at_once_and_a_fall_after_a_while() -> None:
     assert world.state.running is not None
     assert world.state.running.bundle == TWO
     planned = world.state.running.plan.graphs["app"].demand_rps
-    # The load with its headroom, and the noise of two seconds, rounded up.
+    # The planned demand is the load with headroom and the noise of two seconds, rounded up.
     settings = world.state.settings
     expected = 20.0 * settings.headroom + math.sqrt(20.0 / 2)
     assert expected <= planned <= expected * settings.demand_step
@@ -184,7 +184,7 @@ def test_an_observation_about_a_server_is_reported_and_changes_nothing() -> None
     assert world.state == before
 
 
-def test_a_stalled_server_is_reported_and_no_trouble_once_it_answers() -> None:
+def test_a_stalled_server_is_a_trouble_until_it_answers() -> None:
     world = deployed(World({1: ONE}))
     world.send(e.Stalled("n-0-1g-0", 5.0))
     assert world.reports[-1] == ("error", "n-0-1g-0 has not answered for 5 s")

@@ -79,7 +79,7 @@ def switched(actual: Actual, running: Generation, serving: frozenset[str]) -> Ac
     ),
     standby=frozenset(),
 )
-# The same where the target is an ensemble, whose entries name no generation.
+# The same change, but the target is an ensemble, whose entries name no generation.
 @example(
     earlier=bundle(0, [worker("0/1g@0", ("t0", "a"), ("t1", "a")), worker("1/1g@0", ("t0", "a"))]),
     before=bundle(1, [worker("0/1g@0", ("t0", "a"), ("t1", "a")), worker("1/1g@0", ("t0", "a"))]),

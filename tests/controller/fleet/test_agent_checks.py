@@ -17,11 +17,11 @@ def agent(node: str, **changes: Any) -> dict[str, Any]:
     return {**said, **changes}
 
 
-def test_agents_that_fit() -> None:
+def test_agents_that_fit_are_accepted() -> None:
     assert check_agents({"a": agent("a"), "b": agent("b", utc_s=NOW_S - 50)}, NOW_S) == ()
 
 
-def test_another_release_that_works_together_is_a_notice() -> None:
+def test_a_compatible_agent_of_another_release_is_reported() -> None:
     (text,) = check_agents({"a": agent("a"), "b": agent("b", release="9.9")}, NOW_S)
     assert text == f"node b has jigsaw-triton 9.9, the controller {__version__}"
 
@@ -35,13 +35,13 @@ def test_another_release_that_works_together_is_a_notice() -> None:
         ({"utc_s": NOW_S - 3600}, "its clock differs from this machine's by -3600 s"),
     ],
 )
-def test_an_agent_that_does_not_fit(changes: dict[str, Any], message: str) -> None:
+def test_an_agent_that_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         check_agents({"a": agent("a"), "b": agent("b", **changes)}, NOW_S)
     assert caught.value.where == "node b" and caught.value.hint
 
 
-def test_different_tritonservers() -> None:
+def test_different_tritonservers_are_refused() -> None:
     with pytest.raises(InputError, match="different tritonservers: a has 24"):
         check_servers({"a": agent("a"), "b": agent("b", tritonserver="25.08")})
     check_servers({"a": agent("a"), "b": agent("b")})

@@ -98,7 +98,7 @@ def test_weights_that_workers_share_are_sent_once(run_dir: Path, tmp_path: Path)
     async def test(remote: Remote) -> None:
         await asyncio.gather(*(remote.node.bring_up(one) for one in workers))
         assert set(remote.node.running) == {one.name for one in workers}
-        # The weights and the configuration of the model.
+        # The two files are the weights and the configuration of the model.
         assert remote.machine.transfers == 2
 
     run(run_dir, test)

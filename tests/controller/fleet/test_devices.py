@@ -69,7 +69,7 @@ def test_one_survey_does_not_make_an_instance_lost() -> None:
 
 
 def test_the_new_instance_of_a_worker_in_restart_stays() -> None:
-    # The dead server is registered until the next one runs on the new instance.
+    # The dead server stays registered until the next one runs on the new instance.
     pool = Pool({"one": "MIG-2"})
     surveys(pool, {"one": Running("MIG-1")}, 5)
     assert pool.uuids == {"one": "MIG-2"}

@@ -117,7 +117,7 @@ def test_a_controller_from_another_machine_fences_all_nodes_once_the_standby_has
 
     run(world, test)
     assert fences_in(world.journal) == (world.epoch,)
-    # No start of the controller that was left behind reaches it.
+    # The controller that was left behind cannot reach this epoch, however often it is restarted.
     assert number_of(world.epoch) > before + 100_000
     assert world.log == ["renew ['', '']", "wait followed"]
     run(world, test)
@@ -133,7 +133,7 @@ def test_a_node_that_is_away_or_was_installed_again_gets_the_fence_when_it_is_in
         await until(lambda: bool(fences_in(world.journal)))
         a.fails, b.away = False, False
         await until(lambda: world.fences == {world.epoch})
-        # Its next agent has another journal.
+        # The next agent of node b has another journal.
         b.fence, b.described = "", {"fence": ""}
         await until(lambda: b.fence == world.epoch)
 

@@ -146,7 +146,7 @@ def test_a_creation_that_takes_effect_after_its_timeout_is_ours(machine: Machine
         instances.create(GPU, PLACE)
     beside = instances.create(GPU, Placement(0, "1g"))
     assert list(journal.creations()) == [(GPU, PLACE)]
-    # Now the call that timed out has taken effect.
+    # The call that timed out takes effect now.
     machine.foreign(0, "3g", 4, half=True)
     instances.create(GPU, Placement(1, "1g"))
     assert [i.placement for i in driver.instances()] == [beside.placement, Placement(1, "1g")]

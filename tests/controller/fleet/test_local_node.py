@@ -149,7 +149,7 @@ def test_an_adopted_server_that_still_loads_its_models_is_waited_for(
 
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
         asyncio.run(main(LocalNode(paths, INSTALLATION, journal, "secret", events.append)))
-    # The end is reported in any case, because an earlier task may have reported the beginning.
+    # `Answered` is sent in any case, because an earlier task may have sent `Loading`.
     assert events == [*([e.Loading("w")] if looks else []), *([] if ends else [e.Answered("w")])]
     assert noted[: max(looks, 1)] == [[], *([["b"]] * (looks - 1))]
     assert unseen == [True, *([False] * (len(noted) - 1))] and not server.unseen

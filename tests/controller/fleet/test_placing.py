@@ -79,7 +79,7 @@ def test_the_next_controller_needs_no_ray(run_dir: Path, monkeypatch: pytest.Mon
         first = world.controller()
         await first.serve_on(BY_RAY)
         await world.bring_up(first, one)
-        # It has died, and so ends no agent.
+        # The first controller has died, and so ends no agent.
         monkeypatch.setattr(first, "_placing", None)
         second = world.controller()
         await second.adopt(BY_RAY, {one.name: one})
@@ -118,7 +118,7 @@ def test_an_agent_of_a_node_that_has_left_the_cluster_is_not_placed_again(
     async def test(world: World) -> None:
         nodes = world.controller()
         await nodes.serve_on(BY_RAY)
-        # It has left while its machine was away.
+        # Node b has left the cluster while its machine was away.
         agents = nodes._connection.agents
         assert agents is not None
         await nodes._connect(replace(agents, addresses=(*agents.addresses, ("b", "10.0.0.2:7440"))))

@@ -145,7 +145,7 @@ def test_the_standby_follows_each_change(run_dir: Path) -> None:
         assert not standby.replication.in_sync
         await until(lambda: standby.replication.in_sync)
         assert standby.routes() == ["g.t.g1", "g.t.g2"]
-        # The same again is no order.
+        # An equal state does not cause another order.
         standby.replication.follow(replace(TWO), GRAPHS)
         await until(lambda: standby.replication.in_sync)
         assert standby.routes() == ["g.t.g1", "g.t.g2"]
@@ -256,7 +256,7 @@ def test_another_standby_does_not_wait_for_the_retry_of_the_one_before(
     run(run_dir, test)
 
 
-def test_workers_that_begin_are_told(run_dir: Path) -> None:
+def test_the_standby_gateway_learns_of_workers_that_begin(run_dir: Path) -> None:
     async def test(standby: Standby) -> None:
         standby.nodes.workers = (RemoteWorker("w", NODE, "7"),)
         standby.nodes.on_change()
@@ -267,7 +267,7 @@ def test_workers_that_begin_are_told(run_dir: Path) -> None:
     run(run_dir, test)
 
 
-def test_an_agent_that_has_forgotten_is_told_again(run_dir: Path) -> None:
+def test_an_agent_that_has_forgotten_its_order_gets_it_again(run_dir: Path) -> None:
     async def test(standby: Standby) -> None:
         standby.machine.gateway.forget()
         await until(lambda: standby.routes() == ["g.t.g1", "g.t.g1"])
@@ -373,7 +373,7 @@ def test_a_standby_that_ends_is_not_started_again_by_a_change_that_ends_meanwhil
         gateway.follows = True
         gateway.catch_up()
         await asyncio.wait_for(ending, WAIT_LIMIT_S)
-        # Another gateway has a standby again.
+        # The next gateway gets a standby again.
         standby.replication.follow(Actual(), GRAPHS)
         standby.replication.follow(ONE, GRAPHS)
         await until(lambda: standby.replication.in_sync and gateway.exists)

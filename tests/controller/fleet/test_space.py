@@ -39,7 +39,7 @@ def free(monkeypatch: pytest.MonkeyPatch, **mib: float) -> None:
 def test_logs_and_files_of_new_workers_must_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tmp_path / "model.bin"
     model.write_bytes(bytes(8 * MIB))
-    # The models themselves are links.
+    # Models need no space, because repositories contain links to them.
     two = served(model, "0/1g@0", "0/1g@1")
     free(monkeypatch, **{tmp_path.name: 3})
     check_space(two, None, tmp_path)

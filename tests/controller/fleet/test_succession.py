@@ -61,7 +61,7 @@ def test_of_two_controllers_with_copies_of_one_state_folder_the_one_that_runs_is
     async def test(remote: Remote) -> None:
         assert remote.machine.agent is not None
         monkeypatch.setattr(succession, "COMMANDED_S", 0.1)
-        # However slow this machine is, the other controller counts as running.
+        # The agent reports the other controller as running, however slow this machine is.
         monkeypatch.setattr(remote.machine.agent.commander, "to_json", lambda: {**COMMANDED, "epoch": "1.a"})
         copy = remote.controller(epoch)
         try:
@@ -125,7 +125,7 @@ def test_a_controller_that_was_replaced_from_another_machine_gives_way(run_dir: 
             await successor.calls.post("/fence", FENCE)
             await until(lambda: bool(remote.gave_way))
             assert "node a: the controller on other has replaced this one since 20" in remote.gave_way[0]
-            # The number of its epoch says nothing: each start while it is cut off begins another one.
+            # A higher epoch does not make the replaced controller valid: each start of a cut-off controller begins one.
             adopting, deploying = remote.controller("9.a"), remote.controller("10.a")
             with pytest.raises(ReplacedError, match="the controller on other has replaced this one"):
                 await adopting.adopt(CLUSTER, {})
@@ -150,7 +150,7 @@ def test_a_controller_that_was_replaced_goes_on_if_it_is_started_again_after_the
         await successor.adopt(CLUSTER, {})
         await successor.calls.post("/fence", FENCE)
         await successor.stop()
-        # One that runs gives way all the same, because what it knows is outdated.
+        # A replaced controller that still runs gives way even now, because its state is outdated.
         monkeypatch.setattr(succession, "REPLACED_S", 0.1)
         await until(lambda: bool(remote.gave_way))
         monkeypatch.setattr(succession, "COMMANDED_S", 0.1)

@@ -51,7 +51,7 @@ def test_a_cluster_arrives() -> None:
     assert read_cluster(json.loads(json.dumps(cluster_json(sent)))) == sent
 
 
-def test_a_board_that_the_node_does_not_know() -> None:
+def test_a_board_that_the_node_does_not_know_is_refused() -> None:
     data = json.loads(json.dumps(cluster_json(Cluster((Gpu(GpuId("a", 0), CATALOG["cpu"]),)))))
     data["gpus"][0]["board"] = "B900"
     with pytest.raises(InputError, match="knows no GPU model B900"):

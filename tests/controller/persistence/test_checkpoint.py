@@ -198,7 +198,7 @@ def test_a_process_that_is_killed_leaves_its_last_checkpoint(tmp_path: Path, sav
         written += [int(line) for line in process.stdout if line.endswith("\n")]
     with closing(JournalReader(path)) as reader:
         state = load(reader)
-    # It may be killed between the end of a save and the line that says so.
+    # The process may be killed after a save and before the line that reports it.
     assert state is not None and state.next_id in (written[-1], written[-1] + 1)
     assert len(state.error) == 500_000
 

@@ -171,7 +171,7 @@ def test_the_file_is_closed_after_a_flush_that_has_opened_it(tmp_path: Path, mon
     go_on.set()
     flush.join(WAIT_LIMIT_S)
     close.join(WAIT_LIMIT_S)
-    # Its closing would have ended the locks of the flush.
+    # The file stayed open meanwhile, since closing it would have released the locks of the flush.
     assert open_meanwhile == [True]
     assert not close.is_alive() and journal._opened is None
 

@@ -246,7 +246,7 @@ def test_a_review_that_the_process_has_not_read_gives_way(planning: PlanningProc
     async def both() -> None:
         low = None if starting else await generation(planning, job(5.0))
         before = planning.start().pid
-        # A process that stands still has read nothing, however fast the machine is.
+        # A stopped process has read no job, however fast the machine is.
         os.kill(before, signal.SIGSTOP)
         review = asyncio.create_task(planning.plan(job(55.0, low, review=True)))
         await asyncio.sleep(0.1)

@@ -46,7 +46,7 @@ def resolved(body: str) -> list[str]:
         ("x.advice(y)", ["…"]),
     ],
 )
-def test_texts_of_an_expression(expression: str, texts: list[str]) -> None:
+def test_an_expression_has_the_texts_that_it_may_evaluate_to(expression: str, texts: list[str]) -> None:
     assert resolved(f"show({expression})") == texts
 
 

@@ -109,13 +109,13 @@ def test_mistakes_in_code_have_their_line(tmp_path: Path, text: str, message: st
         ({"NUMBERS": np.array(3)}, "there are no requests in it"),
     ],
 )
-def test_mistakes_in_arrays(tmp_path: Path, arrays: dict[str, Array], message: str) -> None:
+def test_mistakes_in_arrays_are_refused(tmp_path: Path, arrays: dict[str, Array], message: str) -> None:
     np.savez(tmp_path / "labels.npz", **arrays)
     with pytest.raises(InputError, match=message):
         read(tmp_path, "labels.npz")
 
 
-def test_a_file_that_is_missing_or_no_archive(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_or_no_archive_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no such file"):
         read(tmp_path, "labels.npz")
     (tmp_path / "labels.npz").write_text("NUMBERS")
@@ -137,7 +137,7 @@ def test_a_single_array_and_a_damaged_archive_are_refused(tmp_path: Path) -> Non
         read(tmp_path, "labels.npz")
 
 
-def test_a_metric_of_ones_own_gets_tensors_and_labels(tmp_path: Path) -> None:
+def test_a_metric_of_the_user_gets_tensors_and_labels(tmp_path: Path) -> None:
     write_code(tmp_path, EXAMPLES + "\ndef close(tensors, labels):\n    return len(labels['note']), 12\n")
     found = read(tmp_path, "labels.py", "    tasks: {square: {metric: close}}\n")
     assert scored(found.functions["close"], tmp_path / "labels.py", {}, found.requests[0].labels) == (9, 12)
@@ -152,7 +152,7 @@ def test_a_metric_of_ones_own_gets_tensors_and_labels(tmp_path: Path) -> None:
         ("return 1 / 0, 1", ":9: the code failed: ZeroDivisionError"),
     ],
 )
-def test_a_metric_that_fails_says_where(tmp_path: Path, code: str, message: str) -> None:
+def test_a_metric_that_fails_is_named(tmp_path: Path, code: str, message: str) -> None:
     write_code(tmp_path, EXAMPLES + f"def close(tensors, labels):\n    {code}\n")
     found = read(tmp_path, "labels.py", "    tasks: {square: {metric: close}}\n")
     with pytest.raises(InputError) as caught:
@@ -160,7 +160,7 @@ def test_a_metric_that_fails_says_where(tmp_path: Path, code: str, message: str)
     assert message in str(caught.value)
 
 
-def test_a_metric_that_is_not_there(tmp_path: Path) -> None:
+def test_a_metric_that_the_code_does_not_define_is_refused(tmp_path: Path) -> None:
     write_code(tmp_path)
     with pytest.raises(InputError, match="defines no function close"):
         read(tmp_path, "labels.py", "    tasks: {square: {metric: close}}\n")

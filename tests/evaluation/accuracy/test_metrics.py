@@ -33,7 +33,9 @@ def texts(*lines: str) -> Array:
         (edit, texts("a b c d"), texts("x"), (-3, 1)),
     ],
 )
-def test_metrics(metric: Callable[[Array, Array], Score], found: Array, label: Array, score: Any) -> None:
+def test_a_metric_scores_an_answer_against_its_label(
+    metric: Callable[[Array, Array], Score], found: Array, label: Array, score: Any
+) -> None:
     assert metric(found, label) == score
 
 

@@ -52,7 +52,7 @@ def test_servers_of_different_kinds_take_their_own_batch_sizes() -> None:
     assert served.busy_s == pytest.approx([0.040, 0.020])
 
 
-def test_an_empty_queue() -> None:
+def test_servers_without_arrivals_stay_idle() -> None:
     served = serve(np.empty(0), [Servers("v", 1, constant(10))], np.random.default_rng(0))
     assert (len(served.finish_s), served.batches, served.busy_s.tolist()) == (0, 0, [0.0])
 
@@ -71,7 +71,9 @@ def test_the_mean_wait_matches_the_pollaczek_khinchine_formula() -> None:
     st.lists(st.tuples(st.integers(1, 3), st.integers(1, 5), st.floats(1, 20)), min_size=1, max_size=3),
     st.integers(0, 5),
 )
-def test_bounds_that_hold_for_any_queue(times: list[float], kinds: list[tuple[int, int, float]], seed: int) -> None:
+def test_times_and_batches_of_any_queue_are_within_their_bounds(
+    times: list[float], kinds: list[tuple[int, int, float]], seed: int
+) -> None:
     arrivals_s = np.sort(np.array(times)) / 1000
     servers = [Servers(f"v{i}", n, constant(ms, batch=b)) for i, (n, b, ms) in enumerate(kinds)]
     served = serve(arrivals_s, servers, np.random.default_rng(seed))

@@ -41,7 +41,7 @@ def test_servers_outlive_ray_in_their_pods() -> None:
         (container,) = group["template"]["spec"]["containers"]
         assert container["command"][2] == RESTARTING, name
         assert container["args"][-1] == 'eval "$KUBERAY_GEN_RAY_START_CMD"'
-        # KubeRay adds one that ends the container unless there is one.
+        # Without a probe of its own, the container would get one of KubeRay that ends it.
         assert container["livenessProbe"] == {"exec": {"command": ["true"]}}
 
 
@@ -88,7 +88,7 @@ def test_the_schema_of_kuberay_accepts_the_cluster(settings: Any) -> None:
     definition = yaml.safe_load(Path(os.environ[CRD]).read_text())
     (version,) = [one for one in definition["spec"]["versions"] if one["name"] == "v1"]
     schema = closed(version["schema"]["openAPIV3Schema"])
-    # Kubernetes describes metadata itself.
+    # Kubernetes itself defines the schema of metadata.
     schema["properties"]["metadata"] = {"type": "object"}
     (cluster,) = of_kind(settings, "RayCluster").values()
     jsonschema.validate(cluster, schema)

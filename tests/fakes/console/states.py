@@ -174,7 +174,7 @@ def state(gpus: int = 12) -> Document:
 
 
 def node(name: str, gpus: Document, *, rack: str, state: str = "ready", cordoned: bool = False) -> Document:
-    """Returns a node with those of the GPUs that are its."""
+    """Returns a node with the GPUs that belong to it."""
     own = [gpu for gpu in gpus.values() if gpu["node"] == name]
     return {
         "name": name,

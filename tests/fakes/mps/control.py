@@ -30,7 +30,7 @@ def clients() -> list[int]:
 
 def serve() -> int:
     """Runs the daemon."""
-    # Clients, which are asked for often, do not need it.
+    # The command of a client, which tests run often, does not need this import.
     import subprocess
 
     if os.environ["MPS_STANDIN"] == "broken":

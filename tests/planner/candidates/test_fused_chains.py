@@ -65,7 +65,7 @@ def test_the_profile_of_a_fused_chain_follows_from_its_tasks() -> None:
     whole = with_fused_chains(replace(asked, profiles={"chain": table}))
     assert whole is not None
     (made,) = whole.profiles["chain"].rows()
-    # Only for one instance, and for the batch size that both tasks have.
+    # The chain has one instance, and only the batch size that both tasks have.
     assert made.key == ProfileKey("cpu", "t0~t1", "v0~v0", "1g", 1, 1)
     assert (made.latency_p50_ms, made.latency_p95_ms, made.latency_p99_ms) == pytest.approx((32.0, 40.0, 44.0))
     # t0 does 50 calls a second, 20 ms each, although its batches take 10 ms.
@@ -157,7 +157,7 @@ def half(table: ProfileTable) -> ProfileTable:
     return ProfileTable(replace(r, memory_mib=memory[r.key.task]) for r in table.rows())
 
 
-# The choice between two allotments.
+# --- choosing between two allotments ------------------------------------------------------------------------------
 
 CHEAP = Configuration("g", "t", "v0", "cpu", "1g", 1, 1, 1, 10.0, 5.0, 0.0, turn=ALONE)
 

@@ -149,7 +149,7 @@ def test_the_planner_agrees_with_exhaustive_search(p: Problem, solvers: SolverFa
     assert (plan.slices_used, plan.solver.status) == (best, "optimal")
 
 
-# Properties of any plan.
+# --- properties of any plan ---------------------------------------------------------------------------------------
 
 
 @st.composite

@@ -8,7 +8,7 @@ from jigsaw_triton.planner.domain.paths import count_paths, longest_path, longes
 from tests.fakes.graphs import chain, conditional, diamond, fan_out, graph, task
 
 
-def test_longest_paths_through_a_diamond() -> None:
+def test_the_longest_path_through_each_task_of_a_diamond_is_found() -> None:
     weight = {"a": 1.0, "b": 5.0, "c": 2.0, "d": 1.0}
     assert longest_through(diamond(), weight) == {"a": 7.0, "b": 7.0, "c": 4.0, "d": 7.0}
     assert longest_path(diamond(), weight) == ("a", "b", "d")

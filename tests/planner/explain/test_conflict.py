@@ -114,7 +114,7 @@ def test_the_nearest_latency_fits_the_cluster(solvers: SolverFactory) -> None:
 
 
 @pytest.mark.parametrize("features", ["AS", "S", ""])
-def test_the_nearest_latency_with_even_parts(features: str, solvers: SolverFactory) -> None:
+def test_the_nearest_latency_allows_for_even_parts_of_the_slo(features: str, solvers: SolverFactory) -> None:
     # Twice 20 ms and twice 2 ms: the plan takes 44 ms, but half of the SLO has to be 40 ms.
     g = chain(2, slo=Slo(50.0, accuracy=0.5))
     p = problem(

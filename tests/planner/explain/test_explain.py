@@ -117,7 +117,7 @@ def test_invalid_steps_are_left_out(solvers: SolverFactory) -> None:
     assert list(effects(limit(found, "chain.accuracy"))) == ["-0.01"]
 
 
-def test_the_effect_of_doing_without_a_choice(solvers: SolverFactory) -> None:
+def test_the_effect_of_doing_without_a_choice_is_that_of_a_new_plan(solvers: SolverFactory) -> None:
     # v0 on 1g is best; without v0, v1 does it less accurately; without 1g, a 2g is needed.
     g = chain(1, variant_count=2)
     rows = [row("t0", "v0"), row("t0", "v0", slice_="2g"), row("t0", "v1")]
@@ -130,12 +130,12 @@ def test_the_effect_of_doing_without_a_choice(solvers: SolverFactory) -> None:
     assert [(s.variant, s.slice) for s in kind.instead] == [("v0", "2g")]
 
 
-def test_a_choice_without_an_alternative(solvers: SolverFactory) -> None:
+def test_a_choice_without_an_alternative_has_none_instead(solvers: SolverFactory) -> None:
     _, found = explanation(problem(chain(1), [row("t0", "v0")], demand_rps=1), solvers)
     assert [(choice.effect.outcome, choice.instead) for choice in found.choices] == [("none", ())] * 2
 
 
-def test_several_graphs(solvers: SolverFactory) -> None:
+def test_each_of_several_graphs_has_its_budgets_and_limits(solvers: SolverFactory) -> None:
     g, h = chain(1, name="g"), chain(2, name="h")
     tables = {w.name: ProfileTable([row(t, "v0", rps=100.0) for t in w.tasks]) for w in (g, h)}
     p = Problem((Workload(g, 100), Workload(h, 10)), cluster(1), tables)
@@ -167,7 +167,7 @@ def test_an_unproven_effect_is_marked(solvers: SolverFactory) -> None:
     assert not any(choice.effect.proven for choice in found.choices if choice.effect.outcome == "plan")
 
 
-def test_as_json(solvers: SolverFactory) -> None:
+def test_an_explanation_is_written_as_json(solvers: SolverFactory) -> None:
     _, found = explanation(problem(chain(1, variant_count=2), [row("t0", v) for v in ("v0", "v1")]), solvers)
     data = json.loads(json.dumps(found.to_json()))
     assert data["limits"][0]["requirement"] == "cpu.gpus"

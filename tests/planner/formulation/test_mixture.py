@@ -349,7 +349,7 @@ def on_floor(p: Problem) -> Problem:
     return replace(p, workloads=(replace(workload, graph=replace(workload.graph, slo=slo)),))
 
 
-def test_a_mean_with_shared_slices(solvers: SolverFactory) -> None:
+def test_a_mean_accuracy_is_kept_with_shared_slices(solvers: SolverFactory) -> None:
     p = on_average(docread_problem(0.5), 0.9)
     plan = make_plan(p, Options(share=True), solvers=solvers)
     assert violations(plan, p, Options(share=True)) == ()

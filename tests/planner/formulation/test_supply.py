@@ -29,7 +29,7 @@ def test_cuts_of_all_kinds_do_not_contain_each_other() -> None:
     assert not any(a < b for a in every for b in every)
 
 
-def test_the_largest_number_of_one_kind() -> None:
+def test_the_cluster_has_a_largest_number_of_slices_of_each_kind() -> None:
     given = supply(cluster(3), CPU, ("1g", "2g", "4g"))
     assert [given.most(kind) for kind in ("1g", "2g", "4g", "7g")] == [21, 9, 3, 0]
 

@@ -44,7 +44,7 @@ def test_a_task_without_profiles(solvers: SolverFactory) -> None:
         (replace(TWO_P95, formulation="paper"), row("t0", "v0", instances=5), "at most 4 instances"),
     ],
 )
-def test_options_that_forbid_every_profile(
+def test_options_that_forbid_every_profile_are_the_reason(
     options: Options, profile: ProfileRow, why: str, solvers: SolverFactory
 ) -> None:
     g = chain(1, variant_count=2)
@@ -55,25 +55,25 @@ def test_options_that_forbid_every_profile(
     assert without.hint == "measure it with `jigsaw-triton profile`"
 
 
-def test_a_graph_without_profiles(solvers: SolverFactory) -> None:
+def test_each_task_of_a_graph_without_profiles_is_a_reason(solvers: SolverFactory) -> None:
     p = replace(docread_problem(), profiles={})
     assert len(refusal(p, solvers).reasons) == 2
 
 
-def test_models_too_large_for_the_board(solvers: SolverFactory) -> None:
+def test_models_too_large_for_the_board_are_the_reason(solvers: SolverFactory) -> None:
     error = refusal(problem(chain(1), [row("t0", "v0", memory_mib=1e5)]), solvers)
     (reason,) = error.reasons
     assert reason.startswith("chain: task t0 has no usable configuration on cpu (100000 MiB do not fit 1g of cpu")
 
 
-def test_a_throughput_far_beyond_what_its_latencies_allow(solvers: SolverFactory) -> None:
+def test_a_throughput_far_beyond_what_its_latencies_allow_is_the_reason(solvers: SolverFactory) -> None:
     error = refusal(problem(chain(1), [row("t0", "v0", p95_ms=5.0, rps=1e5)]), solvers)
     (reason,) = error.reasons
     assert reason.startswith("chain: task t0 has no usable configuration on cpu (the profiled throughput is several")
     assert error.hint == "measure it with `jigsaw-triton profile`"
 
 
-def test_latency_out_of_reach(solvers: SolverFactory) -> None:
+def test_a_latency_out_of_reach_is_the_reason_with_its_path(solvers: SolverFactory) -> None:
     rows = [row(t, "v0", p95_ms=ms) for t, ms in (("a", 5.0), ("b", 20.0), ("c", 1.0), ("d", 5.111))]
     error = refusal(problem(diamond(slo=Slo(50.0, accuracy=0.5)), rows, demand_rps=1), solvers, TWO_P95)
     assert error.reasons == (
@@ -81,7 +81,7 @@ def test_latency_out_of_reach(solvers: SolverFactory) -> None:
     )
 
 
-def test_accuracy_out_of_reach(solvers: SolverFactory) -> None:
+def test_an_accuracy_out_of_reach_is_the_reason_with_its_path(solvers: SolverFactory) -> None:
     g = chain(2, variant_count=2, slo=Slo(1000.0, accuracy=0.95))
     error = refusal(problem(g, [row("t0", "v1"), row("t1", "v0")]), solvers)
     assert error.reasons == (
@@ -112,7 +112,7 @@ def test_latency_and_accuracy_cannot_be_satisfied_together(solvers: SolverFactor
 
 
 @pytest.mark.slow
-def test_more_demand_than_the_cluster_carries(solvers: SolverFactory) -> None:
+def test_a_demand_beyond_the_cluster_is_the_reason_with_the_largest_one(solvers: SolverFactory) -> None:
     error = refusal(docread_problem(2000), solvers)
     most = number(str(error), r"at most docread ([\d.]+) of 2000 requests/s")
     assert make_plan(docread_problem(most), solvers=solvers).gpus_used == 2
@@ -152,7 +152,7 @@ def test_the_carried_part_of_the_demand_is_found_however_small(solvers: SolverFa
     assert f"carries at most chain 80 of {demand_rps:g} requests/s" in str(refusal(p, solvers, TWO_P95))
 
 
-def test_no_room_for_the_replicas_that_the_latency_needs_at_any_demand(
+def test_missing_room_for_the_replicas_that_the_latency_needs_at_any_demand_is_the_reason(
     solvers: SolverFactory,
 ) -> None:
     """Lower bounds prove it: a program would have to try every number of replicas."""
@@ -164,7 +164,7 @@ def test_no_room_for_the_replicas_that_the_latency_needs_at_any_demand(
     assert make_plan(idle, solvers=solvers).gpus_used == gpus
 
 
-def test_no_room_for_one_slice_per_task(solvers: SolverFactory) -> None:
+def test_missing_room_for_one_slice_per_task_is_the_reason(solvers: SolverFactory) -> None:
     g = chain(4)
     rows = [row(t, "v0", slice_="3g") for t in g.tasks]
     error = refusal(problem(g, rows, demand_rps=1), solvers)
@@ -177,7 +177,7 @@ def test_no_room_for_one_slice_per_task(solvers: SolverFactory) -> None:
     make_plan(problem(g, rows, demand_rps=1, gpus=2), solvers=solvers)
 
 
-def test_no_room_for_the_larger_slices_that_the_slo_needs(solvers: SolverFactory) -> None:
+def test_missing_room_for_the_larger_slices_that_the_slo_needs_is_the_reason(solvers: SolverFactory) -> None:
     g = chain(2, slo=Slo(30.0, accuracy=0.5))
     rows = [row(t, "v0", slice_=s, p95_ms=ms) for t in g.tasks for s, ms in (("1g", 10.0), ("7g", 7.0))]
     assert "no room" in str(refusal(problem(g, rows, demand_rps=1), solvers, TWO_P95))

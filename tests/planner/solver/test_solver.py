@@ -99,7 +99,7 @@ def test_an_infeasible_program_is_reported(solver: SolverProcess) -> None:
     assert (outcome.status, outcome.values, outcome.stages) == ("infeasible", (), ())
 
 
-def test_a_program_without_integer_variables(solver: SolverProcess) -> None:
+def test_a_program_without_integer_variables_is_solved(solver: SolverProcess) -> None:
     draft = Draft()
     x, y = draft.real(), draft.real(4.0)
     draft.equal(10, [(x, 1), (y, 1), (x, 1)])
@@ -283,7 +283,7 @@ def test_lasting_solvers_are_reused_until_they_die() -> None:
     assert not another.alive
 
 
-def test_a_time_limit_longer_than_the_kernel_can_wait(solver: SolverProcess) -> None:
+def test_a_time_limit_longer_than_the_kernel_can_wait_is_accepted(solver: SolverProcess) -> None:
     assert solver.solve(knapsack(5), 1e300).status == "optimal"
 
 
@@ -303,7 +303,7 @@ def test_the_answer_of_an_interrupted_request_is_not_taken_for_the_next(monkeypa
 
 def test_the_solver_process_imports_the_package_of_its_parent() -> None:
     with SolverProcess("highs") as solver:
-        # The process answers, so it has replaced the copy of this one, whose environment the kernel would show.
+        # Once the process answers, its exec has taken place, so that the kernel shows its own environment.
         solver.solve(knapsack(13), 10)
         variables = Path(f"/proc/{solver.pid}/environ").read_bytes().split(b"\0")
     (path,) = (text.partition(b"=")[2].decode() for text in variables if text.startswith(b"PYTHONPATH="))

@@ -110,7 +110,7 @@ def test_requests_choose_freely_only_where_every_choice_fits(rates: list[Rates])
         ([(0, 0, 0), (4, 4, 0), (0, 0, 9)], Answering(0.0, None)),
     ],
 )
-def test_examples(rates: list[Rates], expected: Answering) -> None:
+def test_examples_have_the_expected_capacity_and_share(rates: list[Rates], expected: Answering) -> None:
     answered = found(*rates)
     assert answered.capacity_rps == pytest.approx(expected.capacity_rps)
     assert (answered.share, answered.mixed) == (expected.share, expected.mixed)

@@ -263,7 +263,7 @@ def test_with_the_queue_model_capacity_follows_the_latency_budget(budget_ms: flo
     assert found.before_rps == {"chain": pytest.approx(12.5 * load)}
 
 
-def test_as_json() -> None:
+def test_a_transition_is_written_as_json() -> None:
     found = way({0: {"1g@0": "t0.v0", "1g@1": "t1.v0"}}, {0: {"1g@0": "t0.v1", "1g@1": "t1.v0"}}).to_json()
     step, _ = found["steps"]
     (place,) = step["places"]

@@ -59,14 +59,14 @@ def test_without_an_authority_nothing_is_issued(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("node", ["", "../a", "a.b", "1a", "a" * 65, "a b"])
-def test_a_name_that_no_node_can_have(tmp_path: Path, node: str) -> None:
+def test_a_name_that_no_node_can_have_is_refused(tmp_path: Path, node: str) -> None:
     create_authority(tmp_path, "test")
     with pytest.raises(InputError, match="is no name of a node"):
         issue(tmp_path, node)
 
 
 @pytest.mark.parametrize("host", ["", "a_b", "-a", "a..b", "10.0.0.1:80", "https://a", "a b", "x" * 64])
-def test_a_host_that_is_none(tmp_path: Path, host: str) -> None:
+def test_a_malformed_host_is_refused(tmp_path: Path, host: str) -> None:
     create_authority(tmp_path, "test")
     with pytest.raises(InputError, match="is neither an address nor a name of a host"):
         issue(tmp_path, "a", [host])
@@ -80,7 +80,7 @@ def test_an_authoritys_key_that_is_open_to_others_is_refused(tmp_path: Path) -> 
         issue(tmp_path, "a")
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="the file cannot be written: Not a directory"):
         create_authority(tmp_path / "file" / "ca", "test")

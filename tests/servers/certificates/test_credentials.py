@@ -35,7 +35,7 @@ def test_good_credentials_expire_with_their_first_certificate(files: Credentials
 
 
 @pytest.mark.parametrize("name", ["cert", "key", "ca"])
-def test_a_missing_file(files: Credentials, name: str) -> None:
+def test_a_missing_file_is_refused(files: Credentials, name: str) -> None:
     path: Path = getattr(files, name)
     path.unlink()
     with pytest.raises(InputError, match=f"{path}: the .* cannot be read: No such file"):
@@ -46,26 +46,26 @@ def test_a_missing_file(files: Credentials, name: str) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
 )
-def test_a_file_that_is_no_pem_file(files: Credentials, name: str, words: str, content: bytes) -> None:
+def test_a_file_that_is_no_pem_file_is_refused(files: Credentials, name: str, words: str, content: bytes) -> None:
     path: Path = getattr(files, name)
     path.write_bytes(content)
     with pytest.raises(InputError, match=f"{path}: the file holds {words}.*BEGIN"):
         check_credentials(files)
 
 
-def test_a_key_that_is_open_to_others(files: Credentials) -> None:
+def test_a_key_that_is_open_to_others_is_refused(files: Credentials) -> None:
     files.key.chmod(0o640)
     with pytest.raises(InputError, match=f"open to other users; run chmod 600 {files.key}"):
         check_credentials(files)
 
 
-def test_a_key_of_another_certificate(files: Credentials, tmp_path: Path) -> None:
+def test_a_key_of_another_certificate_is_refused(files: Credentials, tmp_path: Path) -> None:
     files.key.write_bytes(other(tmp_path).key.read_bytes())
     with pytest.raises(InputError, match=f"{files.key}: the private key is not that of the certificate {files.cert}"):
         check_credentials(files)
 
 
-def test_a_certificate_of_another_authority(files: Credentials, tmp_path: Path) -> None:
+def test_a_certificate_of_another_authority_is_refused(files: Credentials, tmp_path: Path) -> None:
     foreign = other(tmp_path)
     message = (
         f"{foreign.cert}: the certificate was issued by 'jigsaw-triton other', which is no authority in {files.ca}"
@@ -81,12 +81,12 @@ def test_an_authority_of_the_same_name_is_another_one(files: Credentials, tmp_pa
 
 
 @pytest.mark.parametrize(("days", "words"), [(11, "'a' expired on"), (-1, "'a' is valid only from"), (4000, "expired")])
-def test_a_certificate_that_is_not_valid_now(files: Credentials, days: int, words: str) -> None:
+def test_a_certificate_that_is_not_valid_now_is_refused(files: Credentials, days: int, words: str) -> None:
     with pytest.raises(InputError, match=f"{files.cert}: the certificate of {words}|{words}"):
         check_credentials(files, now=datetime.now(UTC) + timedelta(days=days))
 
 
-def test_an_authority_that_has_expired(tmp_path: Path) -> None:
+def test_an_authority_that_has_expired_is_refused(tmp_path: Path) -> None:
     create_authority(tmp_path, "test", days=5)
     files = credentials_in(issue(tmp_path, "a").path.parent)
     create_authority(tmp_path, "test", days=20, renew=True)
@@ -97,7 +97,7 @@ def test_an_authority_that_has_expired(tmp_path: Path) -> None:
     check_credentials(longer, now=later)
 
 
-def test_a_certificate_of_another_node(files: Credentials) -> None:
+def test_a_certificate_of_another_node_is_refused(files: Credentials) -> None:
     with pytest.raises(InputError, match="the certificate is that of node a; use the certificate of node b, or issue"):
         check_credentials(files, "b")
 
@@ -125,5 +125,7 @@ def test_several_authorities_may_be_trusted_during_a_change(files: Credentials, 
         (0o444, 0, 1000, True),
     ],
 )
-def test_who_may_use_a_key(mode: int, owner: int, reader: int, refused: bool) -> None:
+def test_a_key_is_open_unless_only_its_owner_or_a_group_of_root_may_read_it(
+    mode: int, owner: int, reader: int, refused: bool
+) -> None:
     assert is_open(mode, owner, reader) is refused

@@ -38,7 +38,9 @@ def test_a_raylet_that_was_replaced_offers_nothing() -> None:
         ),
     ],
 )
-def test_a_node_that_no_raylet_or_more_than_one_offers(table: list[dict[str, Any]], message: str, hint: str) -> None:
+def test_a_node_that_no_raylet_or_more_than_one_offers_is_a_mistake(
+    table: list[dict[str, Any]], message: str, hint: str
+) -> None:
     found, mistakes = hosts(table, ["a"])
     assert found == {}
     assert mistakes["a"].where == "node a"
@@ -59,7 +61,7 @@ def test_an_actor_is_replaced_if_its_agent_needs_other_settings_or_certificates(
         replace(A, files={"cert.pem": "two"}),
     ]
     assert len({spec.actor for spec in [A, *changed]}) == 5
-    # The agent does not depend on the way to it.
+    # The agent stays the same whatever address the controller reaches it by.
     assert replace(A, address="gpu-a:7440").actor == replace(A, address="10.0.0.9:7440").actor
 
 

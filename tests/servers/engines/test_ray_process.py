@@ -29,5 +29,5 @@ def test_an_address_at_which_nobody_listens_is_an_error_at_once() -> None:
         _check_reachable(f"ray://127.0.0.1:{port}", "Ray")
     with pytest.raises(ServerError, match=r"Ray: the cluster does not answer: .*correct `ray: \{address"):
         _check_reachable(f"ray://127.0.0.1:{port}", "Ray")
-    # Ray itself looks for the cluster.
+    # With `auto`, Ray itself looks for the cluster, so no connection is tried.
     _check_reachable("auto", "Ray")

@@ -24,7 +24,7 @@ def stat(*rows: str) -> str:
         ("DOWN,SOCKERR,no port", "fails its health check (SOCKERR: no port)"),
     ],
 )
-def test_the_reason_why_a_node_cannot_be_called(row: str, reason: str) -> None:
+def test_a_status_of_haproxy_becomes_the_reason_why_a_node_cannot_be_called(row: str, reason: str) -> None:
     assert parse_health(stat(f"node.a,a,{row},")) == {"a": reason}
 
 

@@ -165,7 +165,7 @@ def test_workers_refuse_the_gateway_of_a_replaced_controller(run_dir: Path) -> N
             async def becomes(epoch: str, expected: int) -> None:
                 await side.set_epoch(epoch)
                 async with asyncio.timeout(WAIT_LIMIT_S):
-                    # The process before the reload may still accept a call.
+                    # The HAProxy process from before the reload may still accept a call.
                     while (await get(socket, "/"))[0] != expected:  # noqa: ASYNC110 - another process ends
                         await asyncio.sleep(0.05)
 
@@ -176,7 +176,7 @@ def test_workers_refuse_the_gateway_of_a_replaced_controller(run_dir: Path) -> N
                 await becomes(bad, 503)
                 await becomes(good, 200)
             await becomes("1.a", 503)
-            # The agent decides by itself whom it obeys.
+            # Fences do not hold for calls to the agent, which itself decides which controller it obeys.
             assert (await get(side.agent_socket("a"), "/node"))[0] == 200
             await machine.side.set_workers(workers)
             await becomes("1.a", 200)
