@@ -56,25 +56,62 @@ def serving_tasks(
         leaving: Models to leave out.
         same: True if a generation may also use the other workers whose models give the same answers.
     """
-    alive = {
-        worker.name: {m.name: m for m in worker.models if (worker.name, m.name) not in leaving}
-        for worker in actual.workers.values()
-    }
-    alike = _by_answers(actual, running, alive)
-    extra = _stand_ins(actual, running.bundle, target.bundle)
+    models = _LiveModels(actual, running, target, leaving)
+    for graph, compiled in running.bundle.graphs.items():
+        for task in compiled.every_task.values():
+            if task.name not in actual.routes:
+                continue
+            theirs = counterpart(running, target, graph, task.task)
+            own = models.listed(task, running.bundle)
+            coming = models.listed(theirs, target.bundle) if theirs is not None else ()
+            if same:
+                own, coming = (
+                    models.widened(own, coming, task, running.bundle),
+                    models.widened(coming, own, theirs, target.bundle) if theirs is not None else (),
+                )
+            yield Serving(graph, task, own, coming)
 
-    def up(route: Iterable[RouteEntry], bundle: Bundle) -> Route:
-        listed = tuple(route)
-        found = [e for e in listed if e.model in alive.get(e.worker, ())]
-        for name, original in extra.items():
+
+class _LiveModels:
+    """The models that exist and do not leave.
+
+    Args:
+        actual: Servers, models and routes that exist now.
+        running: Generation that serves.
+        target: Generation whose workers may help.
+        leaving: Models to leave out.
+    """
+
+    def __init__(self, actual: Actual, running: Generation, target: Generation, leaving: Collection[Served]) -> None:
+        self._actual = actual
+        self._alive = {
+            worker.name: {m.name: m for m in worker.models if (worker.name, m.name) not in leaving}
+            for worker in actual.workers.values()
+        }
+        self._alike = _by_answers(actual, running, self._alive)
+        self._stand_ins = _stand_ins(actual, running.bundle, target.bundle)
+
+    def listed(self, task: TaskFront, bundle: Bundle) -> Route:
+        """Returns the entries of a task's compiled route that can serve, on their workers or on copies of these."""
+        found = [e for e in task.route if e.model in self._alive.get(e.worker, ())]
+        for name, original in self._stand_ins.items():
             if original.name in bundle.workers and bundle.workers[original.name].models == original.models:
                 found += [
-                    replace(e, worker=name) for e in listed if e.worker == original.name and e.model in alive[name]
+                    replace(e, worker=name)
+                    for e in task.route
+                    if e.worker == original.name and e.model in self._alive[name]
                 ]
         return tuple(found)
 
-    def more(route: Route, others: Route, bundle: Bundle, task: TaskFront) -> Route:
-        """Adds all other models that give the same answers, even those of a generation that failed."""
+    def widened(self, route: Route, others: Route, task: TaskFront, bundle: Bundle) -> Route:
+        """Adds all other models that give the same answers, even those of a generation that failed.
+
+        Args:
+            route: Entries of the task that can serve.
+            others: Entries of the other generation that can serve.
+            task: The task.
+            bundle: What was compiled with the task.
+        """
         answers = {
             model.answers
             for entry in (*task.route, *task.standby)
@@ -83,33 +120,19 @@ def serving_tasks(
             if model.name == entry.model
         }
         shares = {e.variant: e.share for e in task.route}
-        present = {(e.worker, e.model): e for e in actual.routes.get(task.name, ())}
+        present = {(e.worker, e.model): e for e in self._actual.routes.get(task.name, ())}
         left = (
-            present.get((name, model.name)) or _unprofiled(actual.workers[name], model, task)
+            present.get((name, model.name)) or _unprofiled(self._actual.workers[name], model, task)
             for key in sorted(answers)
-            for name, model in alike.get(key, ())
+            for name, model in self._alike.get(key, ())
         )
         # If several models of a worker give the same answers, one of them gets requests.
-        found = {(e.worker, alive[e.worker][e.model].answers): e for e in route}
+        found = {(e.worker, self._alive[e.worker][e.model].answers): e for e in route}
         for entry in (*others, *left):
-            made = alive[entry.worker][entry.model].answers
+            made = self._alive[entry.worker][entry.model].answers
             if made in answers:
                 found.setdefault((entry.worker, made), replace(entry, share=shares.get(entry.variant, 0.0)))
         return tuple(found.values())
-
-    for graph, compiled in running.bundle.graphs.items():
-        for task in compiled.every_task.values():
-            if task.name in actual.routes:
-                theirs = counterpart(running, target, graph, task.task)
-                own = up(task.route, running.bundle)
-                coming = up(theirs.route, target.bundle) if theirs is not None else ()
-                if not same:
-                    yield Serving(graph, task, own, coming)
-                else:
-                    ours = more(own, coming, running.bundle, task)
-                    yield Serving(
-                        graph, task, ours, more(coming, own, target.bundle, theirs) if theirs is not None else ()
-                    )
 
 
 def _by_answers(
