@@ -93,6 +93,7 @@ ROOMS = {
         "controlled",
         "console",
         "operated",
+        "rolled_out",
         "deployment",
         "cell_files",
         "cells",
