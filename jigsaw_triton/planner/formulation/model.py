@@ -54,7 +54,7 @@ from dataclasses import dataclass, replace
 
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.candidates.configurations import Configuration, Replica, TaskConfigurations
-from jigsaw_triton.planner.candidates.sharing import Cut, Pool, pool_of
+from jigsaw_triton.planner.candidates.pools import Cut, Pool, pool_of
 from jigsaw_triton.planner.domain.processors import REQUEST_S, ProcessorLimit
 from jigsaw_triton.planner.formulation.graph_rows import Goal, GraphRows
 from jigsaw_triton.planner.formulation.objectives import Objectives
