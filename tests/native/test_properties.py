@@ -78,7 +78,7 @@ def luck_of(rng: Random, *, fails: bool) -> Random:
     return luck
 
 
-def outcomes_of(front: Front, graph: TaskGraph, sent: Sequence[Values]) -> list[Outcome]:
+def outcomes_of(front: Front, graph: TaskGraph, sent: Sequence[dict[str, Array]]) -> list[Outcome]:
     """Sends requests one by one, and all of them as one batch at last; closes the front."""
     batched = {name: np.stack([request[name] for request in sent]) for name in graph.inputs}
     asked = [*({name: array[None] for name, array in request.items()} for request in sent), batched]
