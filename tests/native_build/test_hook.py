@@ -14,7 +14,7 @@ from tests.native_build.conftest import write_compiler, write_sources
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(tmp_path: Path) -> Path:
     folder = tmp_path / "checkout"
     write_sources(folder / "native")
     return folder
