@@ -110,7 +110,7 @@ class _LiveModels:
             route: Entries of the task that can serve.
             others: Entries of the other generation that can serve.
             task: The task.
-            bundle: What was compiled with the task.
+            bundle: Bundle that was compiled with the task.
         """
         answers = {
             model.answers
