@@ -55,42 +55,65 @@ def _measure(progress: Progress, effort: Effort) -> Iterator[Figure]:
     bins = len(read.rps) if effort.rounds > 1 else SMOKE_BINS
     means = read.rps[read.rps > 0][:bins]
     trace = Trace(read.step_s, means * PEAK * largest_rps(progress, effort) / float(means.max()))
+    yield from _fluid_errors(trace, progress, effort)
+    yield from _whole_trace(trace, progress, effort)
 
-    def run(contender: Contender, seconds: int, *, check_s: int = 0) -> Replay:
-        def note(one: Contender, part: float) -> None:
-            if int(50 * part) > reported[-1]:
-                reported.append(int(50 * part))
-                progress(f"twitter: {one}, {part:.0%} of {seconds / 3600:.1f} hours")
 
-        reported = [0]
-        graph = a100.reference_graph(GRAPH)
-        return replay(
-            graph,
-            Trace(trace.step_s, trace.rps[: seconds // BIN_S]),
-            contenders=(contender,),
-            scale=1.0,
-            gpus=gpus(effort),
-            driver="emulated",
-            profiles=a100.a100_table(graph),
-            check_s=check_s,
-            progress=note,
-        )
+def _run(
+    contender: Contender, trace: Trace, seconds: int, progress: Progress, effort: Effort, *, check_s: int = 0
+) -> Replay:
+    """Simulates a controller over the beginning of the trace.
 
+    Args:
+        contender: Controller.
+        trace: Arrivals.
+        seconds: Seconds of the trace.
+        progress: Recipient of the progress.
+        effort: Effort of the run.
+        check_s: Seconds that are also simulated event by event.
+    """
+
+    def note(one: Contender, part: float) -> None:
+        if int(50 * part) > reported[-1]:
+            reported.append(int(50 * part))
+            progress(f"twitter: {one}, {part:.0%} of {seconds / 3600:.1f} hours")
+
+    reported = [0]
+    graph = a100.reference_graph(GRAPH)
+    return replay(
+        graph,
+        Trace(trace.step_s, trace.rps[: seconds // BIN_S]),
+        contenders=(contender,),
+        scale=1.0,
+        gpus=gpus(effort),
+        driver="emulated",
+        profiles=a100.a100_table(graph),
+        check_s=check_s,
+        progress=note,
+    )
+
+
+def _fluid_errors(trace: Trace, progress: Progress, effort: Effort) -> Iterator[Figure]:
+    """Compares the fluid simulation of the first hour with one event by event."""
     events_s = min(EVENTS_S, trace.seconds)
     for name, contender in (("ours", OURS), ("paper", PAPER_MODE)):
         began = cpu_s()
-        check = run(contender, events_s, check_s=events_s).checks[contender]
+        check = _run(contender, trace, events_s, progress, effort, check_s=events_s).checks[contender]
         speed = events_s / (cpu_s() - began)
         note = f"{contender}: {check.events:.4%} event by event, {check.fluid:.4%} fluid; first {events_s} s"
         yield figure(f"controller.fluid_error.{name}", 100 * (check.events - check.fluid), "points", note)
         if contender == OURS:
             note = "simulated over processor time, event by event, planning and the fluid run included"
             yield figure("controller.sim_speed.events", speed, "ratio", note, at_least=50)
+
+
+def _whole_trace(trace: Trace, progress: Progress, effort: Effort) -> Iterator[Figure]:
+    """Compares both controllers, and ours with the slices that exact plans for the known load need."""
     seconds = trace.seconds
     began = cpu_s()
-    ours = _operation(run(OURS, seconds))
+    ours = _operation(_run(OURS, trace, seconds, progress, effort))
     speed = seconds / (cpu_s() - began)
-    paper = _operation(run(PAPER_MODE, seconds))
+    paper = _operation(_run(PAPER_MODE, trace, seconds, progress, effort))
     days = f"{seconds / 86400:.1f} days"
     note = f"{ours.slices.mean():.2f} of 28 slices on average, {len(ours.changes)} changes in {days}"
     yield figure("controller.twitter.violations", ours.violation_share, "share", note, at_most=0.003)

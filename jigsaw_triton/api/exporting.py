@@ -292,18 +292,7 @@ def export_kubernetes(
         SpecError: There are mistakes in the files or arguments; the error has a diagnostic for each.
     """
     mistakes = mistakes or Mistakes()
-    with mistakes:
-        names.check_image(image, where=wording.name("image"))
-    with mistakes:
-        names.check_label(namespace, "namespace", where=wording.name("namespace"))
-    with mistakes:
-        names.check_quantity(storage, where=wording.name("storage"))
-    if models is not None:
-        with mistakes:
-            names.check_domain(models, "claim", where=wording.name("models"))
-    if runtime_class:
-        with mistakes:
-            names.check_domain(runtime_class, "RuntimeClass", where=wording.name("runtime-class"))
+    _check_names(image, namespace, storage, models, runtime_class, mistakes, wording)
     parent = read_parent(gateway, hostnames, mistakes, wording)
     found = read_application(
         graphs, demand, None, cluster, driver, mistakes, reporter, wording, to_serve=models is None
@@ -348,3 +337,27 @@ def export_kubernetes(
         ray=ray,
     )
     return marker.marked(manifests(settings))
+
+
+def _check_names(
+    image: str,
+    namespace: str,
+    storage: str,
+    models: str | None,
+    runtime_class: str,
+    mistakes: Mistakes,
+    wording: Wording,
+) -> None:
+    """Collects mistakes in the names that the user gives for objects of Kubernetes; see `export_kubernetes`."""
+    with mistakes:
+        names.check_image(image, where=wording.name("image"))
+    with mistakes:
+        names.check_label(namespace, "namespace", where=wording.name("namespace"))
+    with mistakes:
+        names.check_quantity(storage, where=wording.name("storage"))
+    if models is not None:
+        with mistakes:
+            names.check_domain(models, "claim", where=wording.name("models"))
+    if runtime_class:
+        with mistakes:
+            names.check_domain(runtime_class, "RuntimeClass", where=wording.name("runtime-class"))

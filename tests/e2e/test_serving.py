@@ -1,7 +1,6 @@
 """A graph from the clients' view, compiled to each target."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,5 +159,5 @@ def test_status_events_and_logs_describe_the_deployment(served: System) -> None:
     assert "secret" not in logs.out.lower()
 
 
-def test_status_wait_returns_when_the_deployment_is_ready(served: System, tmp_path: Path) -> None:
+def test_status_wait_returns_when_the_deployment_is_ready(served: System) -> None:
     assert served.run("status", "--wait", "ready", "--timeout", "30").code == 0

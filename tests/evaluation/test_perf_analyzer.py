@@ -54,7 +54,7 @@ def test_a_run_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         run.measure()
 
 
-def test_a_signal_while_the_program_starts_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_while_the_program_starts_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[subprocess.Popen[str]] = []
 
     def start(*args: Any, **options: Any) -> subprocess.Popen[str]:

@@ -16,7 +16,7 @@ from jigsaw_triton.api.fronts import FrontFile
 from jigsaw_triton.errors import StateError
 from jigsaw_triton.servers.ports import check_free
 from tests.e2e.system import free_ports
-from tests.front.world import FrontProcess, Gateway
+from tests.front.world import FrontProcess, Gateway, nearly
 
 pytestmark = pytest.mark.slow
 
@@ -55,11 +55,6 @@ class World:
     def wait_state(self, cell: str, *, up: bool) -> None:
         """Waits until the front has found that a cell is up, or down."""
         self.front.wait(lambda: self.front.status()[cell]["up"] is up)
-
-
-def nearly(answers: Counter[str], **wanted: int) -> bool:
-    """True if the cells have answered these numbers of requests, but for a rounding of the weights."""
-    return answers.keys() == wanted.keys() and all(abs(answers[name] - count) <= 2 for name, count in wanted.items())
 
 
 @pytest.fixture(scope="module")

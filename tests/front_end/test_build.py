@@ -5,17 +5,13 @@ import subprocess
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hatchling.builders.config import BuilderConfig
-from hatchling.metadata.core import ProjectMetadata
-from hatchling.plugin.manager import PluginManager
 
 from console import build as module
 from console.build import SOURCES, build, digest, install
 from console.node import REQUIREMENTS, BuildError, _pips, provide_node
-from hatch_build import NativeBuildHook
+from tests.build_hook import hook, wheel_data
 
 NODE = """#!/bin/sh
 case "$1" in
@@ -273,18 +269,9 @@ def test_installed_assets_are_those_that_were_built(tmp_path: Path) -> None:
     assert not install(built, place)
 
 
-def hook(root: Path) -> NativeBuildHook:
-    manager = PluginManager()
-    metadata = ProjectMetadata(str(root), manager, {"project": {"name": "x", "version": "1"}})
-    config: BuilderConfig = None  # type: ignore[assignment]
-    return NativeBuildHook(str(root), {}, config, metadata, str(root / "dist"), "wheel")
-
-
 def included(root: Path, monkeypatch: pytest.MonkeyPatch, version: str = "standard") -> list[str]:
     monkeypatch.setattr("native.build.build_backend", lambda **_: ())
-    data: dict[str, Any] = {"force_include": {}, "pure_python": True, "tag": None}
-    hook(root).initialize(version, data)
-    return sorted(data["force_include"].values())
+    return sorted(wheel_data(root, version)["force_include"].values())
 
 
 def test_a_wheel_contains_the_console(root: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:

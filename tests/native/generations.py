@@ -81,7 +81,7 @@ def chosen(requests: Sequence[Request]) -> set[int]:
     return set.union(*found)
 
 
-def bound(bench: Bench, front: Front, old: Worker) -> Request:
+def bound(front: Front, old: Worker) -> Request:
     """Sends a request of two items, the first of which keeps the worker busy until `old.answering` is set."""
     old.answering.clear()
     request = front.send({"X": column(-1, -1)})

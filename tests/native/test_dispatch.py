@@ -2,29 +2,51 @@
 
 import threading
 
+import pytest
+
 from tests.native import specs
 from tests.native.conftest import Bench, column, double
-from tests.native.core import Array
+from tests.native.core import Array, Front
 from tests.native.worker import Call
 from tests.waiting import WAIT_LIMIT_S
 
 
 class Held:
-    """Handler that answers a call when it is released."""
+    """Worker `w`, which answers a call when it is released."""
 
-    def __init__(self) -> None:
+    def __init__(self, bench: Bench) -> None:
         self._released: set[int] = set()
         self._changed = threading.Condition()
+        self._worker = bench.worker("w", self._answer)
 
-    def __call__(self, call: Call) -> dict[str, Array]:
-        with self._changed:
-            assert self._changed.wait_for(lambda: call.number in self._released, WAIT_LIMIT_S)
-        return double(call)
+    @property
+    def calls(self) -> list[Call]:
+        """Calls that have arrived."""
+        return self._worker.calls
+
+    def wait(self, calls: int) -> None:
+        """Waits for this many calls since the start."""
+        self._worker.wait(calls)
 
     def release(self, *calls: Call) -> None:
         with self._changed:
             self._released |= {call.number for call in calls}
             self._changed.notify_all()
+
+    def _answer(self, call: Call) -> dict[str, Array]:
+        with self._changed:
+            assert self._changed.wait_for(lambda: call.number in self._released, WAIT_LIMIT_S)
+        return double(call)
+
+
+@pytest.fixture
+def held(bench: Bench) -> Held:
+    return Held(bench)
+
+
+def front_of(bench: Bench, task: str) -> Front:
+    """Makes a front of one task of this name."""
+    return bench.engine.front(specs.spec([specs.task(task)], outputs={"Y": (f"{task}.Y", specs.ONE)}))
 
 
 def test_the_least_busy_worker_gets_the_next_batch(bench: Bench) -> None:
@@ -92,116 +114,101 @@ def test_fronts_share_the_slots_of_a_worker(bench: Bench) -> None:
     assert worker.max_concurrent == 2
 
 
-def test_the_one_of_many_workers_that_becomes_free_gets_the_next_batch(bench: Bench) -> None:
-    held = Held()
-    server = bench.worker("w", held)
+def test_the_one_of_many_workers_that_becomes_free_gets_the_next_batch(bench: Bench, held: Held) -> None:
     models = [f"m{n}" for n in range(200)]
     specs.write_route(bench.run_dir, *(specs.entry("w", model=model, batch=1) for model in models))
     front = bench.front()
     requests = front.send_many(len(models), {"X": column(1)})
-    server.wait(len(models))
-    running = {call.model: call for call in server.calls}
+    held.wait(len(models))
+    running = {call.model: call for call in held.calls}
     assert running.keys() == set(models)
     for model in ("m137", "m0", "m63", "m64", "m199", "m137"):
         requests.append(front.send({"X": column(1)}))
         held.release(running[model])
-        server.wait(len(requests))
-        assert server.calls[-1].model == model
-        running[model] = server.calls[-1]
-    held.release(*server.calls)
+        held.wait(len(requests))
+        assert held.calls[-1].model == model
+        running[model] = held.calls[-1]
+    held.release(*held.calls)
     assert all(request.wait()["Y"].item() == 2 for request in requests)
 
 
-def test_a_worker_has_slots_for_each_task_that_shares_it(bench: Bench) -> None:
-    held = Held()
-    server = bench.worker("w", held)
-    few, many = (
-        bench.engine.front(specs.spec([specs.task(name)], outputs={"Y": (f"{name}.Y", specs.ONE)})) for name in "tu"
-    )
+def test_a_worker_has_slots_for_each_task_that_shares_it(bench: Bench, held: Held) -> None:
+    few, many = (front_of(bench, task) for task in "tu")
     for name, slots in (("t", 1), ("u", 2)):
         specs.write_route(bench.run_dir, specs.entry("w", batch=1, slots=slots), name=name)
     requests = [few.send({"X": column(0)})]
-    server.wait(1)
+    held.wait(1)
     # One call takes all slots that the task `t` has, and leaves one to `u`.
     requests += [few.send({"X": column(1)}), many.send({"X": column(2)})]
-    server.wait(2)
+    held.wait(2)
     requests.append(many.send({"X": column(3)}))
-    held.release(server.calls[0])
-    server.wait(3)
-    assert [call.inputs["X"].item() for call in server.calls] == [0, 2, 3]
-    held.release(*server.calls)
-    server.wait(4)
-    held.release(*server.calls)
+    held.release(held.calls[0])
+    held.wait(3)
+    assert [call.inputs["X"].item() for call in held.calls] == [0, 2, 3]
+    held.release(*held.calls)
+    held.wait(4)
+    held.release(*held.calls)
     assert [request.wait()["Y"].item() for request in requests] == [0, 2, 4, 6]
 
 
-def test_a_new_route_counts_the_calls_in_flight(bench: Bench) -> None:
-    held = Held()
-    server = bench.worker("w", held)
-
+def test_a_new_route_counts_the_calls_in_flight(bench: Bench, held: Held) -> None:
     def route(*models: str) -> None:
         specs.write_route(bench.run_dir, *(specs.entry("w", model=model, batch=1) for model in models))
 
     route("a", "b")
     front = bench.front()
     requests = front.send_many(2, {"X": column(1)})
-    server.wait(2)
+    held.wait(2)
     route("b", "c", "a")
     requests.append(front.send({"X": column(1)}))
-    server.wait(3)
-    assert server.calls[2].model == "c"
+    held.wait(3)
+    assert held.calls[2].model == "c"
     requests.append(front.send({"X": column(1)}))
-    (call,) = (call for call in server.calls if call.model == "a")
+    (call,) = (call for call in held.calls if call.model == "a")
     held.release(call)
-    server.wait(4)
-    assert server.calls[3].model == "a"
-    held.release(*server.calls)
+    held.wait(4)
+    assert held.calls[3].model == "a"
+    held.release(*held.calls)
     assert all(request.wait()["Y"].item() == 2 for request in requests)
 
 
-def test_a_new_route_changes_the_slots_of_a_busy_worker(bench: Bench) -> None:
-    held = Held()
-    server = bench.worker("w", held)
+def test_a_new_route_changes_the_slots_of_a_busy_worker(bench: Bench, held: Held) -> None:
     bench.worker("other")
     bench.route("other", name="u")
     bench.route("w", batch=1)
     front = bench.front()
-    other = bench.engine.front(specs.spec([specs.task("u")], outputs={"Y": ("u.Y", specs.ONE)}))
+    other = front_of(bench, "u")
     requests = front.send_many(2, {"X": column(1)})
-    server.wait(1)
+    held.wait(1)
     bench.route("w", batch=1, slots=2)
     requests.append(front.send({"X": column(1)}))
-    server.wait(2)
+    held.wait(2)
     bench.route("w", batch=1, slots=1)
     requests.append(front.send({"X": column(1)}))
-    held.release(server.calls[0])
+    held.release(held.calls[0])
     requests[0].wait()
     # The engine sends the next batch, if any, before it handles this answer.
     other.ask({"X": column(1)})
-    assert len(server.calls) == 2
+    assert len(held.calls) == 2
     for calls in (3, 4):
-        held.release(*server.calls)
-        server.wait(calls)
-    held.release(*server.calls)
+        held.release(*held.calls)
+        held.wait(calls)
+    held.release(*held.calls)
     assert all(request.wait()["Y"].item() == 2 for request in requests)
 
 
-def test_a_front_that_ends_leaves_the_slots_of_a_worker_to_another(bench: Bench) -> None:
-    held = Held()
-    server = bench.worker("w", held)
-    ending, staying = (
-        bench.engine.front(specs.spec([specs.task(name)], outputs={"Y": (f"{name}.Y", specs.ONE)})) for name in "tu"
-    )
+def test_a_front_that_ends_leaves_the_slots_of_a_worker_to_another(bench: Bench, held: Held) -> None:
+    ending, staying = (front_of(bench, task) for task in "tu")
     for name in "tu":
         bench.route("w", name=name, batch=1)
     first = ending.send({"X": column(1)})
-    server.wait(1)
+    held.wait(1)
     requests = staying.send_many(2, {"X": column(1)})
-    held.release(server.calls[0])
+    held.release(held.calls[0])
     assert first.wait()["Y"].item() == 2
-    server.wait(2)
+    held.wait(2)
     ending.close()
-    held.release(*server.calls)
-    server.wait(3)
-    held.release(*server.calls)
+    held.release(*held.calls)
+    held.wait(3)
+    held.release(*held.calls)
     assert all(request.wait()["Y"].item() == 2 for request in requests)

@@ -27,7 +27,7 @@ def test_a_generation_is_locked_while_a_request_uses_it(bench: Bench) -> None:
     old = worker(bench, "w", 3)
     route(bench, of("w", 3))
     front = bench.front()
-    request = bound(bench, front, old)
+    request = bound(front, old)
     path = bench.run_dir / "generations" / "g.3"
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
@@ -93,7 +93,7 @@ def test_a_failed_request_no_longer_uses_its_generation(bench: Bench) -> None:
 def test_a_request_that_several_generations_may_answer_locks_none(bench: Bench, generations: Sequence[int]) -> None:
     same = worker(bench, "w", 3)
     route(bench, of("w", *generations))
-    request = bound(bench, bench.front(), same)
+    request = bound(bench.front(), same)
     assert not is_used(bench, 3)
     assert not is_used(bench, 4)
     same.answering.set()

@@ -1,125 +1,24 @@
-"""The listener of a worker, at a fake server whose models return their input X as each output."""
+"""The listener of a worker: calls, connections, and its socket."""
 
-import contextlib
-import json
-import mmap
-import os
 import re
 import resource
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
-from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from jigsaw_triton.runtime.dtypes import to_triton
-from tests.native import specs, triton
+from tests.native import triton
 from tests.native.conftest import column
-from tests.native.core import Array, Engine, from_bytes, texts, to_bytes
+from tests.native.core import Array, texts
+from tests.native.listener import DATA, INFER, ITEM, LISTENER, Client, call, client, connect, path, request
 from tests.native.triton import Model, ServerError
-from tests.native.worker import SECRET, SHARED_MEMORY
 from tests.waiting import WAIT_LIMIT_S, eventually
 
-LISTENER = {
-    "name": "jigsaw_listener",
-    "backend": "jigsaw",
-    "parameters": {"spec": {"string_value": '{"listens": true}'}},
-}
-ITEM: Mapping[str, Any] = {"name": "X", "datatype": "INT32", "shape": [2, 1], "parameters": {"binary_data_size": 8}}
-
-
-class Client:
-    """A connection to the listener."""
-
-    def __init__(self, path: Path) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(WAIT_LIMIT_S)
-        self.socket.connect(str(path))
-
-    def __enter__(self) -> "Client":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
-
-    def send(self, path: str, head: Any, data: bytes = b"", **fields: str) -> None:
-        self.socket.sendall(request(path, head, data, **fields))
-
-    def answer(self) -> tuple[int, Any, bytes]:
-        """Reads an answer: status, JSON and tensors."""
-        answer = HTTPResponse(self.socket)
-        answer.begin()
-        body = answer.read()
-        size = int(answer.headers.get("Inference-Header-Content-Length", len(body)))
-        return answer.status, json.loads(body[:size] or "null"), body[size:]
-
-    def ask(self, path: str, head: Any, data: bytes = b"", **fields: str) -> tuple[int, Any, bytes]:
-        self.send(path, head, data, **fields)
-        return self.answer()
-
-    def infer(self, values: Array, model: str = "echo") -> Array:
-        """Calls a model and returns its output Y."""
-        data = to_bytes(values)
-        item = {**ITEM, "datatype": to_triton(values.dtype), "shape": list(values.shape)}
-        status, head, tensors = self.ask(
-            f"/v2/models/{model}/infer",
-            {"inputs": [{**item, "parameters": {"binary_data_size": len(data)}}], "outputs": [{"name": "Y"}]},
-            data,
-        )
-        assert status == 200, head
-        (output,) = head["outputs"]
-        assert output["parameters"] == {"binary_data_size": len(tensors)}
-        return from_bytes(output["datatype"], output["shape"], tensors)
-
-    def closed(self) -> bool:
-        """Returns True once the listener has closed the connection, without a byte."""
-        with contextlib.suppress(ConnectionResetError):
-            return self.socket.recv(1) == b""
-        return True
-
-
-def request(path: str, head: Any, data: bytes = b"", **fields: str) -> bytes:
-    text = head if isinstance(head, bytes) else json.dumps(head).encode()
-    lines = {"Inference-Header-Content-Length": str(len(text)), "Content-Length": str(len(text) + len(data)), **fields}
-    header = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in lines.items())
-    return f"POST {path} HTTP/1.1\r\n{header}\r\n".encode() + text + data
-
-
-def call(item: Mapping[str, Any] = ITEM, **more: Any) -> dict[str, Any]:
-    return {"inputs": [item], "outputs": [{"name": "Y"}], **more}
-
-
-INFER, DATA = "/v2/models/echo/infer", bytes(range(8))
-
-
-@pytest.fixture
-def path(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    path = run_dir / "workers" / "w.sock"
-    monkeypatch.setenv("JIGSAW_CALL_SOCKET", str(path))
-    monkeypatch.setenv("JIGSAW_SECRET", SECRET)
-    triton.start()
-    triton.call("let_go", 0)
-    listener = Model(LISTENER)
-    yield path
-    triton.call("let_go", 1)
-    listener.unload()
-    assert not path.exists()
-    assert not triton.leaks()
-
-
-@pytest.fixture
-def connect(path: Path) -> Iterator[Callable[[], Client]]:
-    with ExitStack() as stack:
-        yield lambda: stack.enter_context(Client(path))
-
-
-@pytest.fixture
-def client(connect: Callable[[], Client]) -> Client:
-    return connect()
+__all__ = ["client", "connect", "path"]
 
 
 @pytest.mark.parametrize(
@@ -193,8 +92,8 @@ def test_a_call_that_is_not_valid_keeps_the_connection(client: Client, head: Any
 
 
 def test_other_paths_are_refused(client: Client) -> None:
-    for path in ("/", "/v2/models//infer", "/v2/models/echo/config"):
-        assert client.ask(path, {})[0] == 404
+    for other in ("/", "/v2/models//infer", "/v2/models/echo/config"):
+        assert client.ask(other, {})[0] == 404
 
 
 @pytest.mark.parametrize(
@@ -319,87 +218,6 @@ def test_connections_wait_while_too_many_files_are_open(path: Path, client: Clie
         waiting.settimeout(WAIT_LIMIT_S)
         waiting.sendall(request(INFER, call(), DATA))
         assert waiting.recv(12) == b"HTTP/1.1 200"
-
-
-@pytest.fixture
-def region() -> Iterator[mmap.mmap]:
-    file = os.open(SHARED_MEMORY / f"jigsaw-test-{os.getpid()}-listener", os.O_RDWR | os.O_CREAT, 0o600)
-    os.ftruncate(file, 4096)
-    with mmap.mmap(file, 4096) as mapped:
-        yield mapped
-    os.close(file)
-    (SHARED_MEMORY / f"jigsaw-test-{os.getpid()}-listener").unlink()
-
-
-def register(client: Client, size: int = 4096, secret: str = SECRET, name: str = "listener") -> tuple[int, Any, bytes]:
-    key = f"/jigsaw-test-{os.getpid()}-{name}"
-    head = {"key": key, "offset": 0, "byte_size": size}
-    return client.ask("/v2/systemsharedmemory/region/r/register", head, x_jigsaw_secret=secret)
-
-
-def placed(offset: int, size: int = 8) -> dict[str, Any]:
-    parameters = {"shared_memory_region": "r", "shared_memory_offset": offset, "shared_memory_byte_size": size}
-    item = {**ITEM, "shape": [size // 4, 1], "parameters": parameters}
-    return {"inputs": [item], "outputs": [{"name": "Y", "parameters": {**parameters, "shared_memory_offset": 2048}}]}
-
-
-def test_tensors_may_be_in_shared_memory(client: Client, region: mmap.mmap) -> None:
-    assert register(client)[0] == 200
-    region[64:72] = DATA
-    status, head, tensors = client.ask(INFER, placed(64))
-    assert (status, tensors) == (200, b"")
-    assert head["outputs"] == [{"name": "Y", "datatype": "INT32", "shape": [2, 1]}]
-    assert region[2048:2056] == DATA
-    assert client.ask("/v2/systemsharedmemory/region/r/unregister", {}, x_jigsaw_secret=SECRET)[0] == 200
-    status, head, _ = client.ask(INFER, placed(64))
-    assert (status, head["error"]) == (400, "Unable to find shared memory region: 'r'")
-
-
-@pytest.mark.usefixtures("region")
-def test_a_region_is_checked(client: Client, connect: Callable[[], Client]) -> None:
-    assert register(client, secret="wrong")[:2] == (403, {"error": "the secret is wrong"})
-    for size in (0, 4097):
-        assert register(client, size)[0] == 400
-    assert register(client, name="absent")[0] == 400
-    assert register(client)[0] == 200
-    for offset in (4096, 4089, 1 << 39):
-        status, head, _ = client.ask(INFER, placed(offset))
-        assert (status, head["error"]) == (400, "a tensor is outside the region r")
-    # It belongs to the connection.
-    assert connect().ask(INFER, placed(64))[0] == 400
-
-
-def test_an_output_that_does_not_fit_its_place_is_an_error(client: Client, region: mmap.mmap) -> None:
-    assert register(client)[0] == 200
-    region[0:8] = DATA
-    head = placed(0)
-    head["outputs"][0]["parameters"]["shared_memory_byte_size"] = 4
-    status, text, _ = client.ask(INFER, head)
-    assert (status, text["error"]) == (400, "output Y is larger than its part of the region")
-
-
-@pytest.mark.usefixtures("path")
-def test_a_front_calls_models_through_the_listener(run_dir: Path) -> None:
-    kind = ("INT64", (50_000,))
-    made = specs.task(inputs={"X": ("inputs.X", kind)}, outputs={"Y": kind})
-    prefix = f"jigsaw-test-{os.getpid()}-listener-"
-    specs.write_route(run_dir, specs.entry("w", model="echo"))
-    with Engine(run_dir, SECRET, prefix) as engine:
-        front = engine.front(specs.spec([made], {"X": kind}, {"Y": ("t.Y", kind)}))
-
-        def shared() -> bool:
-            x = np.arange(50_000).reshape(1, -1)
-            assert (front.ask({"X": x})["Y"] == x).all()
-            return maps(prefix) == 2
-
-        eventually(shared)
-    # The listener unmaps a region when its connection ends.
-    eventually(lambda: maps(prefix) == 0)
-
-
-def maps(prefix: str) -> int:
-    """Returns the number of mappings of regions in this process."""
-    return sum(prefix in line for line in Path("/proc/self/maps").read_text().splitlines())
 
 
 def test_a_listener_needs_a_socket(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from tests.fakes.any_graph import Values, any_graph, evaluate, requests
 from tests.fakes.arithmetic import compute
 from tests.native import specs
 from tests.native.conftest import Bench
-from tests.native.core import Array, Engine, Outcome
+from tests.native.core import Array, Engine, Front, Outcome
 from tests.native.worker import Answer, Call, Handler, HangUp, Refuse
 
 
@@ -70,6 +70,24 @@ def handler_of(task: dict[str, Any], luck: Random, *, pads: bool, suffix: str = 
     return handler
 
 
+def luck_of(rng: Random, *, fails: bool) -> Random:
+    """Source of the failures of handlers, which never fail unless they should."""
+    luck = Random(rng.randrange(1 << 30))
+    if not fails:
+        luck.random = lambda: 1.0  # type: ignore[method-assign]
+    return luck
+
+
+def outcomes_of(front: Front, graph: TaskGraph, sent: Sequence[dict[str, Array]]) -> list[Outcome]:
+    """Sends requests one by one, and all of them as one batch at last; closes the front."""
+    batched = {name: np.stack([request[name] for request in sent]) for name in graph.inputs}
+    asked = [*({name: array[None] for name, array in request.items()} for request in sent), batched]
+    requests = [front.send(inputs, id=str(n)) for n, inputs in enumerate(asked)]
+    outcomes = [request.wait() for request in requests]
+    front.close()
+    return outcomes
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fails", [False, True])
 @given(st.randoms(use_true_random=False), st.booleans(), st.integers(1, 5))
@@ -78,9 +96,7 @@ def test_random_graphs_give_the_answers_of_the_reference(fails: bool, rng: Rando
     graph = any_graph(rng)
     sent = requests(rng, graph, 4)
     spec = front_spec(graph)
-    luck = Random(rng.randrange(1 << 30))
-    if not fails:
-        luck.random = lambda: 1.0  # type: ignore[method-assign]
+    luck = luck_of(rng, fails=fails)
     with TemporaryDirectory(prefix="jigsaw-") as folder, ExitStack() as stack, Engine(Path(folder)) as engine:
         bench = Bench(engine, stack)
         for task in spec["tasks"]:
@@ -93,10 +109,7 @@ def test_random_graphs_give_the_answers_of_the_reference(fails: bool, rng: Rando
                 name=task["route"],
             )
         front = engine.front(spec)
-        batched = {name: np.stack([request[name] for request in sent]) for name in graph.inputs}
-        asked = [*({name: array[None] for name, array in request.items()} for request in sent), batched]
-        outcomes = [request.wait() for request in [front.send(inputs, id=str(n)) for n, inputs in enumerate(asked)]]
-        front.close()
+        outcomes = outcomes_of(front, graph, sent)
         expected = [evaluate(graph, request) for request in sent]
         for outcome, values in zip(outcomes, expected, strict=False):
             if fails and outcome.failure is not None:
@@ -125,9 +138,7 @@ def test_each_request_gets_the_answer_of_one_of_two_generations(fails: bool, rng
     graph = any_graph(rng)
     sent = requests(rng, graph, 6)
     spec = front_spec(graph)
-    luck = Random(rng.randrange(1 << 30))
-    if not fails:
-        luck.random = lambda: 1.0  # type: ignore[method-assign]
+    luck = luck_of(rng, fails=fails)
     with TemporaryDirectory(prefix="jigsaw-") as folder, ExitStack() as stack, Engine(Path(folder)) as engine:
         bench = Bench(engine, stack)
         for task in spec["tasks"]:
@@ -139,10 +150,7 @@ def test_each_request_gets_the_answer_of_one_of_two_generations(fails: bool, rng
                 entries.append(specs.entry(name, batch=limit, slots=2, generations=numbers))
             specs.write_route(bench.run_dir, *entries, name=task["route"])
         front = engine.front(spec)
-        batched = {name: np.stack([request[name] for request in sent]) for name in graph.inputs}
-        asked = [*({name: array[None] for name, array in request.items()} for request in sent), batched]
-        outcomes = [request.wait() for request in [front.send(inputs) for inputs in asked]]
-        front.close()
+        outcomes = outcomes_of(front, graph, sent)
         generations = [[evaluate(graph, request, suffix) for request in sent] for suffix in ("", "'")]
         answers = [*zip(*([[values] for values in of_one] for of_one in generations), strict=True), generations]
         for outcome, possible in zip(outcomes, answers, strict=True):

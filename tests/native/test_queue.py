@@ -1,13 +1,14 @@
 """The queue of a task: its order, its limits, and the requests that share a batch."""
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.native import specs
 from tests.native.conftest import Bench, column, occupy
-from tests.native.core import Array
+from tests.native.core import Array, Front
 from tests.native.specs import LIST, spec, task
 from tests.native.worker import Call, Worker
 
@@ -132,12 +133,17 @@ def test_the_rest_of_a_failed_request_is_not_sent(bench: Bench) -> None:
     assert worker.batches == [1, 2]
 
 
-def test_a_huge_request_does_not_cause_small_ones_to_be_refused(bench: Bench) -> None:
+def of_rows(bench: Bench, **more: Any) -> tuple[Worker, Front]:
+    """Starts a worker that returns its input, and makes a front of one task that calls it with rows of requests."""
     worker = bench.worker(handler=lambda call: {"Y": call.inputs["X"]})
     bench.route("w", batch=64, service_ms={"1": 1, "64": 2})
     made = task(inputs={"X": ("inputs.X", ("INT64", (1,)))}, mode="rows", iterated=["X"])
     outputs = {"Y": ("t.Y", ("INT64", (-1, 1)))}
-    front = bench.engine.front(spec([made], {"X": ("INT64", (-1, 1))}, outputs, slo_ms=4000))
+    return worker, bench.engine.front(spec([made], {"X": ("INT64", (-1, 1))}, outputs, **more))
+
+
+def test_a_huge_request_does_not_cause_small_ones_to_be_refused(bench: Bench) -> None:
+    worker, front = of_rows(bench, slo_ms=4000)
     worker.answering.clear()
     # The rows of this request take about 9 s.
     large = front.send({"X": np.zeros((1, 300_000, 1), np.int64)}, timeout_us=600_000_000)
@@ -151,11 +157,7 @@ def test_a_huge_request_does_not_cause_small_ones_to_be_refused(bench: Bench) ->
 
 
 def test_a_huge_request_does_not_delay_small_ones(bench: Bench) -> None:
-    worker = bench.worker(handler=lambda call: {"Y": call.inputs["X"]})
-    bench.route("w", batch=64, service_ms={"1": 1, "64": 2})
-    made = task(inputs={"X": ("inputs.X", ("INT64", (1,)))}, mode="rows", iterated=["X"])
-    outputs = {"Y": ("t.Y", ("INT64", (-1, 1)))}
-    front = bench.engine.front(spec([made], {"X": ("INT64", (-1, 1))}, outputs))
+    worker, front = of_rows(bench)
     large = 100 + np.arange(300_000).reshape(1, -1, 1)
     request = front.send({"X": large})
     worker.wait(2)

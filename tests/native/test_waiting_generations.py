@@ -18,7 +18,7 @@ def test_a_request_whose_workers_are_busy_does_not_hold_up_others(bench: Bench) 
     old = worker(bench, "old", 3)
     route(bench, of("old", 3))
     front = bench.front()
-    request = bound(bench, front, old)
+    request = bound(front, old)
     worker(bench, "new", 4)
     route(bench, of("old", 3), of("new", 4))
     assert chosen([front.send({"X": column(n)}) for n in range(5)]) == {4}
@@ -31,7 +31,7 @@ def test_requests_that_wait_for_new_workers_do_not_hold_up_those_of_a_closed_gen
     old, new = worker(bench, "old", 3), worker(bench, "new", 4)
     route(bench, of("old", 3))
     front = bench.front()
-    request = bound(bench, front, old)
+    request = bound(front, old)
     route(bench, of("old", 3, closed=True), of("new", 4))
     new.answering.clear()
     others = [front.send({"X": column(n)}, timeout_us=20_000_000) for n in range(3)]
@@ -102,7 +102,7 @@ def test_a_failed_call_is_retried_in_its_generation(bench: Bench, others: Sequen
     route(bench, of("old", 3))
     front = bench.front()
     hang_up_once(old)
-    request = bound(bench, front, old)
+    request = bound(front, old)
     route(bench, of("old", 3), *(of(name, 3) for name in others), of("new", 4))
     old.answering.set()
     assert chosen([request]) == {3}
@@ -115,7 +115,7 @@ def test_a_request_whose_generation_cannot_be_reached_fails_with_the_reason(benc
     old, new = worker(bench, "old", 3), worker(bench, "new", 4)
     route(bench, of("old", 3))
     front = bench.front(slo_ms=1000, overload=overload)
-    request = bound(bench, front, old)
+    request = bound(front, old)
     route(bench, of("old", 3), of("new", 4))
     old.kill()
     others = [front.send({"X": column(n)}) for n in range(3)]
@@ -133,7 +133,7 @@ def test_a_request_whose_generation_has_left_the_route_fails_with_the_reason(ben
     worker(bench, "new", 4)
     route(bench, of("old", 3))
     front = bench.front(slo_ms=500, overload=overload)
-    request = bound(bench, front, old)
+    request = bound(front, old)
     route(bench, of("new", 4))
     old.answering.set()
     assert "none of its 0 workers of generation 3" in request.wait().message

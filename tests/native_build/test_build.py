@@ -162,8 +162,6 @@ def test_the_version_is_that_of_the_package() -> None:
     assert package_version() == __version__
 
 
-def test_the_command_line_prints_the_error(
-    programs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_line_prints_the_error(programs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert build.main([]) == 1
     assert "No C++20 compiler is installed" in capsys.readouterr().err

@@ -94,7 +94,7 @@ def test_the_platform_tag_follows_the_compiler(monkeypatch: pytest.MonkeyPatch) 
     assert Compiler(("g++",), "g++", "13.2.1").platform_tag == "linux_x86_64"
 
 
-def test_the_identity_of_zig_does_not_depend_on_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_identity_of_zig_does_not_depend_on_its_path() -> None:
     elsewhere = Compiler(("/tmp/python", *ZIG.command[1:]), "zig", "0.17.1")
     assert elsewhere.identity == ZIG.identity
     assert Compiler(("/a/g++",), "g++", "13.2.1").identity != Compiler(("/b/g++",), "g++", "13.2.1").identity

@@ -2,43 +2,26 @@ import runpy
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hatchling.builders.config import BuilderConfig
-from hatchling.metadata.core import ProjectMetadata
-from hatchling.plugin.manager import PluginManager
 from packaging.specifiers import SpecifierSet
 
 import hatch_build
-from hatch_build import NativeBuildHook
 from native import build
 from native.compiler import ZIG_REQUIREMENT, Compiler
+from tests.build_hook import hook, wheel_data
 from tests.native_build.conftest import write_compiler, write_sources
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(tmp_path: Path) -> Path:
     folder = tmp_path / "checkout"
     write_sources(folder / "native")
     return folder
 
 
-def hook(root: Path) -> NativeBuildHook:
-    manager = PluginManager()
-    metadata = ProjectMetadata(str(root), manager, {"project": {"name": "x", "version": "1"}})
-    config: BuilderConfig = None  # type: ignore[assignment]
-    return NativeBuildHook(str(root), {}, config, metadata, str(root / "dist"), "wheel")
-
-
-def built(root: Path, version: str) -> dict[str, Any]:
-    data: dict[str, Any] = {"force_include": {}, "pure_python": True, "tag": None}
-    hook(root).initialize(version, data)
-    return data
-
-
 def test_a_wheel_contains_the_libraries_and_a_platform_tag(root: Path, compiler: Compiler) -> None:
-    data = built(root, "standard")
+    data = wheel_data(root, "standard")
     assert all(Path(source).is_relative_to(root / "build") for source in data["force_include"])
     folder = "jigsaw_triton/_native"
     assert [*data["force_include"].values()] == [f"{folder}/libtriton_jigsaw.so", f"{folder}/libjigsaw_private.so"]
@@ -47,7 +30,7 @@ def test_a_wheel_contains_the_libraries_and_a_platform_tag(root: Path, compiler:
 
 
 def test_an_editable_install_puts_the_libraries_into_the_checkout(root: Path, compiler: Compiler) -> None:
-    data = built(root, "editable")
+    data = wheel_data(root, "editable")
     assert data["force_include"] == {}
     names = {path.name for path in (root / build.PLACE).iterdir()}
     assert names == {"libtriton_jigsaw.so", "libjigsaw_private.so"}

@@ -7,7 +7,7 @@ import pytest
 
 from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.graph.measured import Combination
-from jigsaw_triton.graph.model import Slo
+from jigsaw_triton.graph.model import Slo, TaskGraph
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Objective, Options, Problem
 from jigsaw_triton.planner.explain.conflict import find_conflict
@@ -134,6 +134,14 @@ def test_standby_variants_keep_the_pairs(solvers: SolverFactory) -> None:
     assert violations(plan, of, OPTIONS) == ()
 
 
+def with_pairs(pairs: Mapping[tuple[str, str], float], *, accuracy: float) -> TaskGraph:
+    """Returns a chain of two tasks with the measured accuracies of all pairs of variants."""
+    return replace(
+        chain(2, variant_count=2, slo=Slo(1000.0, accuracy=accuracy)),
+        combinations=tuple(Combination({"t0": one, "t1": other}, a) for (one, other), a in pairs.items()),
+    )
+
+
 @pytest.mark.parametrize("objective", ["slices", "accuracy"])
 def test_the_accuracy_of_a_plan_is_as_high_as_by_pairs(objective: Objective, solvers: SolverFactory) -> None:
     """Each variant is in a pair that loses much and in one that loses little, so its own loss does not decide."""
@@ -141,10 +149,7 @@ def test_the_accuracy_of_a_plan_is_as_high_as_by_pairs(objective: Objective, sol
     if objective == "accuracy":
         rows = [row(r.key.task, r.key.variant, rps=20.0 if r.key.variant == "v0" else 60.0) for r in rows]
     pairs = {("v0", "v0"): 0.8, ("v0", "v1"): 0.5, ("v1", "v0"): 0.5, ("v1", "v1"): 0.6}
-    graph = replace(
-        chain(2, variant_count=2, slo=Slo(1000.0, accuracy=0.5)),
-        combinations=tuple(Combination({"t0": one, "t1": other}, a) for (one, other), a in pairs.items()),
-    )
+    graph = with_pairs(pairs, accuracy=0.5)
     options = replace(TWO_P95, objective=objective)
     of = problem(graph, rows, demand_rps=40.0)
     plan = make_plan(of, options, solvers=solvers)
@@ -156,10 +161,7 @@ def test_the_nearest_accuracy_is_that_of_a_measured_pair(solvers: SolverFactory)
     """Two tasks, 40 calls/s, and 7 slices, of which one carries 10 calls/s of v0 or 30 of v1: 4 + 4 are too many."""
     rows = [row(task, variant, rps=rps) for task in ("t0", "t1") for variant, rps in (("v0", 12.5), ("v1", 37.5))]
     pairs = {("v0", "v0"): 0.5, ("v0", "v1"): 0.46, ("v1", "v0"): 0.3, ("v1", "v1"): 0.2}
-    graph = replace(
-        chain(2, variant_count=2, slo=Slo(1000.0, accuracy=1.0)),
-        combinations=tuple(Combination({"t0": one, "t1": other}, a) for (one, other), a in pairs.items()),
-    )
+    graph = with_pairs(pairs, accuracy=1.0)
     of = problem(graph, rows, demand_rps=40.0)
     with pytest.raises(InfeasibleError) as caught:
         make_plan(of, TWO_P95, solvers=solvers)

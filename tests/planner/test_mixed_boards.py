@@ -16,7 +16,7 @@ from jigsaw_triton.gpus.model import SLICES, Cluster, Gpu, GpuId
 from jigsaw_triton.graph.model import Slo, Variant
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Options, Problem
-from jigsaw_triton.planner.formulation.model import COST_GAP, SCALE_GAP
+from jigsaw_triton.planner.formulation.objectives import COST_GAP, SCALE_GAP
 from jigsaw_triton.planner.search.solve import (
     SolverFactory,
     find_plan,

@@ -44,7 +44,7 @@ def build(content: bytes) -> None:
     (backend.LIBRARY.parent / "libjigsaw_private.so").write_bytes(b"private " + content)
 
 
-def test_a_server_on_path_is_preferred(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_on_path_is_preferred(machine: Path) -> None:
     install(machine / "opt", "python")
     binary = install(machine / "own", "python", "onnxruntime")
     (machine / "own" / "TRITON_VERSION").write_text("2.60.0\n")

@@ -1,7 +1,7 @@
 """`jigsaw-triton plan`: chooses variants, slices and GPUs for a demand."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,29 @@ from jigsaw_triton.planner.transition.transition import check_room, transition
 
 Section = tuple[dict[str, Any], list[View]]
 """A part of the result: entries of the document for `-o json`, and what people see."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A plan of one pool, and what it was made from.
+
+    Attributes:
+        plan: The plan.
+        wanted: Graphs, demand and cluster.
+        problem: Problem that the plan solves.
+        options: Options of the planner.
+        before: Running plan, or running plans of cells; None if there is none.
+        partition: The plan as the only cell, if the cluster was to be divided into cells; None otherwise.
+        alternatives: Other numbers of cells, if they were asked for.
+    """
+
+    plan: Plan
+    wanted: Wanted
+    problem: Problem
+    options: Options
+    before: Plan | Partition | None
+    partition: Partition | None
+    alternatives: tuple[Alternative, ...]
 
 
 @options.command(
@@ -165,24 +188,8 @@ def command(
     if partition is not None and len(partition.cells) > 1:
         _print_partition(out, partition, alternatives, wanted, out_path)
         return
-    if out_path is not None:
-        write_file(out_path, plan_to_text(plan))
-        out.note(f"wrote {out_path}")
-    if out.form in ("svg", "html"):
-        out.raw(svg(plan, wanted.cluster.gpus) if out.form == "svg" else plan_page(plan, wanted.graphs, wanted.cluster))
-        return
-    sections = [_plan_section(plan, wanted, problem, out.width)]
-    if partition is not None:
-        use = partition.cells[0].gateway.described(wanted.cluster.gateway_limits)
-        sections.append(({}, [f"one cell: its gateway is asked for {use}"]))
-    if explain:
-        with out.working("comparing with other plans"):
-            sections.append(_explanation_section(plan, wanted, problem, planner_options))
-    if partition is not None and alternatives:
-        sections.append(_alternatives_section(partition, alternatives))
-    if diff:
-        sections.append(_transition_section(plan, before, problem, planner_options))
-    _print_sections(out, sections)
+    made = _Made(plan, wanted, problem, planner_options, before, partition, alternatives)
+    _print_plan(out, made, out_path, explain=explain, diff=diff)
 
 
 def _check_flags(form: str, given: Options, *, explain: bool, diff: bool, running: bool, cells: int | None) -> None:
@@ -205,7 +212,31 @@ def _check_flags(form: str, given: Options, *, explain: bool, diff: bool, runnin
         raise click.UsageError(f"{flag} is for a plan of one pool; leave it or --cells out.")
 
 
-def _plan_section(plan: Plan, wanted: Wanted, problem: Problem, width: int) -> Section:
+def _print_plan(out: Output, made: _Made, out_path: Path | None, *, explain: bool, diff: bool) -> None:
+    """Prints a plan of one pool, and writes it to a file if there is a path."""
+    plan, wanted = made.plan, made.wanted
+    if out_path is not None:
+        write_file(out_path, plan_to_text(plan))
+        out.note(f"wrote {out_path}")
+    if out.form in ("svg", "html"):
+        out.raw(svg(plan, wanted.cluster.gpus) if out.form == "svg" else plan_page(plan, wanted.graphs, wanted.cluster))
+        return
+    sections = [_plan_section(made, out.width)]
+    if made.partition is not None:
+        use = made.partition.cells[0].gateway.described(wanted.cluster.gateway_limits)
+        sections.append(({}, [f"one cell: its gateway is asked for {use}"]))
+    if explain:
+        with out.working("comparing with other plans"):
+            sections.append(_explanation_section(made))
+    if made.partition is not None and made.alternatives:
+        sections.append(_alternatives_section(made.partition, made.alternatives))
+    if diff:
+        sections.append(_transition_section(made))
+    _print_sections(out, sections)
+
+
+def _plan_section(made: _Made, width: int) -> Section:
+    plan, wanted = made.plan, made.wanted
     document, view = plan.to_json(), [*plan_view(plan, dict(wanted.graphs), wanted.cluster, width=width)]
     measured = {name: errors_of_products(plan, graph) for name, graph in wanted.graphs.items() if graph.combinations}
     if measured:
@@ -214,13 +245,13 @@ def _plan_section(plan: Plan, wanted: Wanted, problem: Problem, width: int) -> S
             for name, errors in measured.items()
         }
     view += sources_words(plan, wanted.profiles)
-    view += processors_words(processor_load(plan, problem))
+    view += processors_words(processor_load(plan, made.problem))
     return document, view
 
 
-def _explanation_section(plan: Plan, wanted: Wanted, problem: Problem, given: Options) -> Section:
-    explanation = explain_plan(plan, problem, options=given)
-    document = explanation.to_json() | {"profiles": sources_document(plan, wanted.profiles)}
+def _explanation_section(made: _Made) -> Section:
+    explanation = explain_plan(made.plan, made.problem, options=made.options)
+    document = explanation.to_json() | {"profiles": sources_document(made.plan, made.wanted.profiles)}
     return {"explanation": document}, ["", *explanation_view(explanation)]
 
 
@@ -229,18 +260,18 @@ def _alternatives_section(partition: Partition, alternatives: Sequence[Alternati
     return document, ["", *alternatives_view(partition, alternatives)]
 
 
-def _transition_section(plan: Plan, before: Plan | Partition | None, problem: Problem, given: Options) -> Section:
+def _transition_section(made: _Made) -> Section:
     """Returns the way to a plan from the one that runs.
 
     Raises:
         InputError: A GPU cannot hold the instances of a plan beside those of others.
     """
-    check_room(problem, plan)
-    steps = transition(problem, plan, given)
-    ran = before if isinstance(before, Plan) else None
-    cost = problem.cost_of(ran.gpus) if ran is not None else None
+    check_room(made.problem, made.plan)
+    steps = transition(made.problem, made.plan, made.options)
+    ran = made.before if isinstance(made.before, Plan) else None
+    cost = made.problem.cost_of(ran.gpus) if ran is not None else None
     document = {"transition": steps.to_json() | totals_document(ran, cost)}
-    return document, [*transition_view(steps, plan), *totals_words(ran, cost, plan)]
+    return document, [*transition_view(steps, made.plan), *totals_words(ran, cost, made.plan)]
 
 
 def _print_sections(out: Output, sections: Sequence[Section]) -> None:

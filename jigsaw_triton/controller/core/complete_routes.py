@@ -10,7 +10,8 @@ from dataclasses import replace
 from jigsaw_triton.compiler.bundle import RouteEntry
 from jigsaw_triton.controller.core.actual import Actual
 from jigsaw_triton.controller.core.generation import Generation
-from jigsaw_triton.controller.core.interim_routes import Route, Routes, Served, serves
+from jigsaw_triton.controller.core.interim_routes import Routes, serves
+from jigsaw_triton.controller.core.serving import Route, Served
 from jigsaw_triton.gpus.model import GpuId
 
 

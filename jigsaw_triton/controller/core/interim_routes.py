@@ -17,42 +17,17 @@ are left.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from jigsaw_triton.compiler.bundle import Bundle, RouteEntry, TaskFront, Worker, WorkerModel
+from jigsaw_triton.compiler.bundle import RouteEntry
 from jigsaw_triton.controller.core.actual import Actual
-from jigsaw_triton.controller.core.counterparts import binds, counterpart
+from jigsaw_triton.controller.core.counterparts import binds
 from jigsaw_triton.controller.core.generation import Generation
-from jigsaw_triton.controller.core.standby import idle
+from jigsaw_triton.controller.core.serving import Route, Served, Serving, by_graph, serving_tasks
 from jigsaw_triton.planner.transition.answering import RUNNING, TARGET
 from jigsaw_triton.planner.transition.interim import Moment
 
-Route = tuple[RouteEntry, ...]
 Routes = dict[str, Route]
-
-Served = tuple[str, str]
-"""(Worker, model)."""
-
-Answers = tuple[str, str, str, str]
-"""Key of the answers of a model; see `WorkerModel.answers`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """A task of a front that serves.
-
-    Attributes:
-        graph: Name of the graph.
-        front: Task with its compiled route.
-        own: Entries of its own generation that can serve, and those of all other models that give the same answers.
-        coming: Entries of the target that can serve, and those of all other models that give the same answers; empty if
-            the front cannot call the target's models.
-    """
-
-    graph: str
-    front: TaskFront
-    own: Route
-    coming: Route
 
 
 def interim_routes(
@@ -75,8 +50,8 @@ def interim_routes(
     routes: Routes = {}
     old, new = running.bundle.generation, target.bundle.generation
     hidden = set(_double(actual, running, target, taken=moment.taken))
-    serving = _by_graph(_serving(actual, running, target, {*leaving, *hidden}))
-    untaken = _by_graph(_serving(actual, running, target, leaving)) if moment.taken and hidden else serving
+    serving = by_graph(serving_tasks(actual, running, target, {*leaving, *hidden}))
+    untaken = by_graph(serving_tasks(actual, running, target, leaving)) if moment.taken and hidden else serving
     for graph, tasks in serving.items():
         if not all(task.coming for task in tasks):
             # The target cannot serve this graph yet, so the running generation keeps its slices.
@@ -125,7 +100,7 @@ def canary_routes(actual: Actual, running: Generation, target: Generation, share
     """
     weights = {running.bundle.generation: 1.0 - share, target.bundle.generation: share}
     routes: Routes = {}
-    for graph, tasks in _by_graph(_serving(actual, running, target, same=False)).items():
+    for graph, tasks in by_graph(serving_tasks(actual, running, target, same=False)).items():
         if graph not in target.bundle.graphs:
             continue
         routes |= {
@@ -144,7 +119,7 @@ def handover(actual: Actual, running: Generation | None, target: Generation) -> 
     others = (worker for name, worker in actual.workers.items() if name not in target.bundle.workers)
     leaving = {(worker.name, model.name) for worker in others for model in worker.models}
     routes: Routes = {}
-    for graph, tasks in _by_graph(_serving(actual, running, target, leaving, same=False)).items():
+    for graph, tasks in by_graph(serving_tasks(actual, running, target, leaving, same=False)).items():
         if binds(running, target, graph) and all(task.coming for task in tasks):
             routes |= {task.front.name: _tagged(task.coming, (target.bundle.generation,)) for task in tasks}
     return routes
@@ -255,131 +230,3 @@ def _tagged(entries: Iterable[RouteEntry], generations: tuple[int, ...]) -> Rout
         else replace(entry, generations=generations, weights=(), closed=False)
         for entry in entries
     )
-
-
-def _by_graph(serving: Iterable[Serving]) -> dict[str, list[Serving]]:
-    found: dict[str, list[Serving]] = {}
-    for task in serving:
-        found.setdefault(task.graph, []).append(task)
-    return found
-
-
-def _serving(
-    actual: Actual, running: Generation, target: Generation, leaving: Collection[Served] = (), *, same: bool = True
-) -> Iterator[Serving]:
-    """Yields each task of the running generation that has a route.
-
-    Args:
-        actual: Servers, models and routes that exist now.
-        running: Generation that serves.
-        target: Generation whose workers may help.
-        leaving: Models to leave out.
-        same: True if a generation may also use the other workers whose models give the same answers.
-    """
-    alive = {
-        worker.name: {m.name: m for m in worker.models if (worker.name, m.name) not in leaving}
-        for worker in actual.workers.values()
-    }
-    alike = _by_answers(actual, running, alive)
-    extra = _stand_ins(actual, running.bundle, target.bundle)
-
-    def up(route: Iterable[RouteEntry], bundle: Bundle) -> Route:
-        listed = tuple(route)
-        found = [e for e in listed if e.model in alive.get(e.worker, ())]
-        for name, original in extra.items():
-            if original.name in bundle.workers and bundle.workers[original.name].models == original.models:
-                found += [
-                    replace(e, worker=name) for e in listed if e.worker == original.name and e.model in alive[name]
-                ]
-        return tuple(found)
-
-    def more(route: Route, others: Route, bundle: Bundle, task: TaskFront) -> Route:
-        """Adds all other models that give the same answers, even those of a generation that failed."""
-        answers = {
-            model.answers
-            for entry in (*task.route, *task.standby)
-            for worker in (bundle.workers.get(entry.worker),)
-            for model in ((*worker.models, *worker.standby) if worker is not None else ())
-            if model.name == entry.model
-        }
-        shares = {e.variant: e.share for e in task.route}
-        present = {(e.worker, e.model): e for e in actual.routes.get(task.name, ())}
-        left = (
-            present.get((name, model.name)) or _unprofiled(actual.workers[name], model, task)
-            for key in sorted(answers)
-            for name, model in alike.get(key, ())
-        )
-        # If several models of a worker give the same answers, one of them gets requests.
-        found = {(e.worker, alive[e.worker][e.model].answers): e for e in route}
-        for entry in (*others, *left):
-            made = alive[entry.worker][entry.model].answers
-            if made in answers:
-                found.setdefault((entry.worker, made), replace(entry, share=shares.get(entry.variant, 0.0)))
-        return tuple(found.values())
-
-    for graph, compiled in running.bundle.graphs.items():
-        for task in compiled.every_task.values():
-            if task.name in actual.routes:
-                theirs = counterpart(running, target, graph, task.task)
-                own = up(task.route, running.bundle)
-                coming = up(theirs.route, target.bundle) if theirs is not None else ()
-                if not same:
-                    yield Serving(graph, task, own, coming)
-                else:
-                    ours = more(own, coming, running.bundle, task)
-                    yield Serving(
-                        graph, task, ours, more(coming, own, target.bundle, theirs) if theirs is not None else ()
-                    )
-
-
-def _by_answers(
-    actual: Actual, running: Generation, alive: Mapping[str, Mapping[str, WorkerModel]]
-) -> dict[Answers, list[tuple[str, WorkerModel]]]:
-    """Returns the models that do not stand by, with the names of their workers, by what they answer."""
-    found: dict[Answers, list[tuple[str, WorkerModel]]] = {}
-    for name, models in alive.items():
-        spare = idle(actual.workers[name], running)
-        for model in models.values():
-            if model.name not in spare:
-                found.setdefault(model.answers, []).append((name, model))
-    return found
-
-
-def _unprofiled(worker: Worker, model: WorkerModel, task: TaskFront) -> RouteEntry:
-    """Returns an entry for a model of a generation that failed, whose profiled times are not known any more."""
-    slo_ms = max((entry.slo_ms for entry in task.route), default=0.0)
-    return RouteEntry(
-        worker.name,
-        model.name,
-        model.batch,
-        model.instances,
-        model.variant,
-        tokens=model.tokens,
-        pads=model.pads,
-        slo_ms=slo_ms,
-        remote=worker.remote,
-        node=worker.node,
-    )
-
-
-def _stand_ins(actual: Actual, *bundles: Bundle) -> dict[str, Worker]:
-    """Returns the workers that exist but are in no bundle, with the bundles' worker of which each is a copy."""
-    known = {name for bundle in bundles for name in bundle.workers}
-    found = {}
-    for name, worker in actual.workers.items():
-        original = _original_of(worker, bundles) if name not in known else None
-        if original is not None:
-            found[name] = original
-    return found
-
-
-def _original_of(worker: Worker, bundles: Iterable[Bundle]) -> Worker | None:
-    """Returns a worker of the bundles with the same models on the same kind of slice; None if there is none."""
-    return next((w for bundle in bundles for w in bundle.workers.values() if _alike(w, worker)), None)
-
-
-def _alike(one: Worker, other: Worker) -> bool:
-    if one.place is None or other.place is None:
-        return False
-    kinds = [(w.place.board, w.place.placement.slice, w.process) for w in (one, other) if w.place is not None]
-    return one.models == other.models and kinds[0] == kinds[1]

@@ -32,13 +32,13 @@ from jigsaw_triton.controller.core.gateway_content import (
 from jigsaw_triton.controller.core.generation import Canary, Generation
 from jigsaw_triton.controller.core.interim_routes import (
     Routes,
-    Served,
     canary_routes,
     handover,
     interim_routes,
     opened,
 )
 from jigsaw_triton.controller.core.order import by_place, displaced, ordered
+from jigsaw_triton.controller.core.serving import Served
 from jigsaw_triton.controller.core.stage import Stage
 from jigsaw_triton.controller.core.stage_list import StageList, drains, unloads
 from jigsaw_triton.controller.core.stand_ins import stand_ins

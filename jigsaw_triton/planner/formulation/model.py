@@ -54,30 +54,13 @@ from dataclasses import dataclass, replace
 
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.candidates.configurations import Configuration, Replica, TaskConfigurations
-from jigsaw_triton.planner.candidates.sharing import Cut, Pool, pool_of
+from jigsaw_triton.planner.candidates.pools import Cut, Pool, pool_of
 from jigsaw_triton.planner.domain.processors import REQUEST_S, ProcessorLimit
 from jigsaw_triton.planner.formulation.graph_rows import Goal, GraphRows
+from jigsaw_triton.planner.formulation.objectives import Objectives
 from jigsaw_triton.planner.formulation.slice_rows import kept_rows, layout_rows, pool_rows
 from jigsaw_triton.planner.formulation.supply import Supply
 from jigsaw_triton.planner.solver.program import Draft, Program
-
-ACCURACY_GAP = 1e-3
-"""Absolute gap of the accuracy objective, the loss weighted by shares and summed over tasks. A convention: 0.1% of
-accuracy is not worth solving longer."""
-
-SCALE_GAP = 1e-4
-"""Relative gap of the largest demand. A convention."""
-
-PRICE_GAP = 1e-4
-"""Absolute gap, in compute slices, of the first objective if changes have a price. A convention."""
-
-COST_GAP = 1e-3
-"""Gap relative to the lower bound within which a cost of mixed boards counts as proven, if that is more than a unit. A
-convention: it is far less than the error of profiles."""
-
-TIE_EFFORT = 60_000
-"""Columns times nodes of the search tree for each minor objective, which decides among plans of equal slices. A
-convention that limits the time for large problems."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,39 +168,24 @@ def allocation(
     priced = kept_rows(draft, count, running or {}) if price else {}
     staying = [(replica[3], replica, column) for replica, column in priced.items()]
     layouts = layout_rows(draft, [*taken, *staying], supplies, unlimited=goal == "ideal")
-    node_limit = max(1, TIE_EFFORT // len(draft.columns))
+    costs = _slice_costs(supplies)
+    slices = [(column, costs[board, kind]) for board, kind, column in taken]
+    mixed = any(s.board.slice_cost > 1 for s in supplies)
+    objectives = Objectives(draft, slices, priced.values(), price, slice_cost, least, mixed=mixed)
     if scale is not None:
-        draft.at_least(least, [(scale, 1.0)])
-        draft.minimise([(scale, -1.0)], gap=1e-9, relative_gap=SCALE_GAP)
+        objectives.largest_scale(scale)
     else:
-        costs = _slice_costs(supplies)
-        slices = [(column, costs[board, kind]) for board, kind, column in taken]
-        proof = COST_GAP * least if any(s.board.slice_cost > 1 for s in supplies) else 0.0
         if goal == "accurate":
-            if price:
-                losses += [(column, price / slice_cost * cost) for column, cost in slices]
-                losses += [(k, -price) for k in priced.values()]
-            if losses:
-                draft.minimise(losses, gap=ACCURACY_GAP)
-            draft.minimise_count(slices, gap=proof, node_limit=node_limit)
+            objectives.least_loss_and_cost(losses)
         elif price:
-            draft.at_least(least, slices)
-            kept = [(k, -price * slice_cost) for k in priced.values()]
-            draft.minimise([*slices, *kept], gap=max(PRICE_GAP * slice_cost, gap * least))
-            if priced:
-                draft.minimise_count(((k, -1.0) for k in priced.values()), node_limit=node_limit)
+            objectives.least_cost_of_changes(gap)
         else:
-            draft.minimise_count(slices, gap=proof, relative_gap=gap, cutoff=enough, lower_bound=least)
-        common = math.gcd(*layouts.values()) or 1
-        gpus = [(z, float(cost // common)) for z, cost in layouts.items()]
-        draft.at_least(math.ceil(least / common), gpus)
-        draft.minimise_count(gpus, gap=proof / common, node_limit=node_limit)
+            objectives.least_cost(gap, enough)
+        objectives.least_cost_of_gpus(layouts)
     if goal == "least" and losses:
-        draft.minimise(losses, gap=ACCURACY_GAP, node_limit=node_limit)
-    if goal in ("least", "accurate"):
-        staying_columns = {} if price else kept_rows(draft, count, running or {})
-        if staying_columns:
-            draft.minimise_count(((k, -1.0) for k in staying_columns.values()), node_limit=node_limit)
+        objectives.least_loss(losses)
+    if goal in ("least", "accurate") and not price:
+        objectives.most_kept(kept_rows(draft, count, running or {}).values())
     program = draft.program()
     if start:
         slots = [(column, float((pooled or {}).get(pool, 0))) for pool, column in pools.items()]

@@ -1,13 +1,13 @@
 """Refines a program with cuts until its shared slices can be packed.
 
 The program only requires that the models of a pool fit its slices in total. If a solution cannot be packed into the
-slices one by one, a cut excludes it (`planner.candidates.sharing`) and the program is solved again.
+slices one by one, a cut excludes it (`planner.candidates.pools`) and the program is solved again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from jigsaw_triton.planner.candidates.sharing import Cut, Pool, fitting
+from jigsaw_triton.planner.candidates.pools import Cut, Pool, fitting
 from jigsaw_triton.planner.formulation.model import Allocation
 from jigsaw_triton.planner.solver.deadline import LEAST_S, Deadline
 from jigsaw_triton.planner.solver.program import Draft

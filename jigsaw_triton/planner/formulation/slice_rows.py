@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from jigsaw_triton.planner.candidates.configurations import Configuration, Replica
-from jigsaw_triton.planner.candidates.sharing import Pool, pool_of, weights
+from jigsaw_triton.planner.candidates.pools import Pool, pool_of, weights
 from jigsaw_triton.planner.formulation.supply import Supply, SupplyUnit
 from jigsaw_triton.planner.solver.program import Draft
 

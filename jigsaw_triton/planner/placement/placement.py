@@ -10,7 +10,7 @@ import numpy as np
 from jigsaw_triton.gpus.layouts import maximal_layouts
 from jigsaw_triton.gpus.model import Board, Cluster, GpuId, Layout, Occupancy, Placement
 from jigsaw_triton.planner.candidates.configurations import Configuration
-from jigsaw_triton.planner.candidates.sharing import SharedSlice
+from jigsaw_triton.planner.candidates.pools import SharedSlice
 from jigsaw_triton.planner.domain.plan import PlacedModel, PlacedSlice, Plan, PlannedGpu
 from jigsaw_triton.planner.solver.program import Draft, Program
 

@@ -7,7 +7,7 @@ from functools import partial
 from jigsaw_triton.planner.candidates.chains import links
 from jigsaw_triton.planner.candidates.configurations import Configuration, merged
 from jigsaw_triton.planner.candidates.fused_chains import apart
-from jigsaw_triton.planner.candidates.sharing import SharedSlice, fitting
+from jigsaw_triton.planner.candidates.pools import SharedSlice, fitting
 from jigsaw_triton.planner.search.attempt import Attempt, OutOfTimeError
 from jigsaw_triton.planner.search.best_accuracy import best_accuracy
 from jigsaw_triton.planner.search.choices import (

@@ -10,7 +10,8 @@ from jigsaw_triton.planner.domain.problem import MAX_DEMAND_RPS, Problem, on_flo
 from jigsaw_triton.planner.domain.processors import REQUEST_S, processor_limit
 from jigsaw_triton.planner.domain.rates import least_calls
 from jigsaw_triton.planner.domain.tolerances import TOLERANCE
-from jigsaw_triton.planner.formulation.model import SCALE_GAP, allocation
+from jigsaw_triton.planner.formulation.model import allocation
+from jigsaw_triton.planner.formulation.objectives import SCALE_GAP
 from jigsaw_triton.planner.search.attempt import Attempt, OutOfTimeError
 from jigsaw_triton.planner.search.bisection import bisect
 from jigsaw_triton.planner.search.choices import (

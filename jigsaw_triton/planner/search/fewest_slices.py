@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from jigsaw_triton.planner.bounds.bounds import Bounds
 from jigsaw_triton.planner.candidates.configurations import Configuration
-from jigsaw_triton.planner.candidates.sharing import Cut, evenly_shared
+from jigsaw_triton.planner.candidates.pools import Cut
+from jigsaw_triton.planner.candidates.sharing import evenly_shared
 from jigsaw_triton.planner.domain.costs import cluster_cost
 from jigsaw_triton.planner.domain.problem import Options, Problem, on_floors
 from jigsaw_triton.planner.domain.processors import processor_limit

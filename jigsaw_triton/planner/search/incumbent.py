@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from jigsaw_triton.planner.candidates.configurations import Configuration
-from jigsaw_triton.planner.candidates.sharing import Pool
+from jigsaw_triton.planner.candidates.pools import Pool
 from jigsaw_triton.planner.formulation.model import Allocation
 from jigsaw_triton.planner.search.choices import least_together
 from jigsaw_triton.planner.solver.solver import Outcome, Stage

@@ -14,7 +14,8 @@ from jigsaw_triton.planner.candidates.configurations import Configuration, Repli
 from jigsaw_triton.planner.domain.problem import Options, Problem
 from jigsaw_triton.planner.domain.processors import processor_limit
 from jigsaw_triton.planner.domain.tolerances import ROUNDING
-from jigsaw_triton.planner.formulation.model import PRICE_GAP, allocation
+from jigsaw_triton.planner.formulation.model import allocation
+from jigsaw_triton.planner.formulation.objectives import PRICE_GAP
 from jigsaw_triton.planner.placement.placement import running_slices
 from jigsaw_triton.planner.placement.running_supply import running_supply
 from jigsaw_triton.planner.search.choices import (

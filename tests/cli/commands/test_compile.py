@@ -86,7 +86,7 @@ def test_mistakes_in_graph_and_plan_are_reported_at_once(run: Run, app: Path, pl
     assert f"{plan}: this is not a plan" in result.stderr
 
 
-def test_a_folder_with_other_files_is_refused(run: Run, app: Path, plan: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused(run: Run, app: Path, plan: Path) -> None:
     result = run("compile", app, "--plan", plan, "-O", app, "--backend", "python")
     assert result.exit_code == 2
     assert "the folder holds something else" in result.stderr

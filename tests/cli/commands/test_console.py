@@ -125,7 +125,7 @@ def test_the_end_takes_no_other_option(run: Run) -> None:
     assert "omit --port" in result.stderr
 
 
-def test_nothing_was_deployed(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_nothing_was_deployed(run: Run, tmp_path: Path) -> None:
     pages = tmp_path / "pages"
     pages.mkdir()
     (pages / "index.html").write_text("<title>console</title>")

@@ -98,7 +98,7 @@ def test_apply_changes_as_little_as_possible_and_a_dry_run_prints_the_calls(make
     assert machine.changes() == []
 
 
-def test_apply_destroys_instances_of_others_only_on_request(make_machine: Any, mig: Mig, tmp_path: Path) -> None:
+def test_apply_destroys_instances_of_others_only_on_request(make_machine: Any, mig: Mig) -> None:
     machine = make_machine("A100-80GB")
     machine.foreign(0, "2g", 0)
     refused = mig("apply", "--layout", "7g", "--gpu", "0")

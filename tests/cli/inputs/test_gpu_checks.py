@@ -33,9 +33,7 @@ def test_a_missing_driver_is_ok(
     assert "MIG is emulated" in checks["NVIDIA driver"].detail
 
 
-def test_an_installed_driver_that_does_not_answer_is_an_error(
-    make_machine: Callable[..., Machine], root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_installed_driver_that_does_not_answer_is_an_error(make_machine: Callable[..., Machine], root: Path) -> None:
     make_machine("A100-80GB").unload(load_again=False)
     (root / "proc" / "driver" / "nvidia").mkdir(parents=True)
     check = found(root)["NVIDIA driver"]

@@ -53,7 +53,7 @@ def test_instances_that_the_controller_creates_or_destroys_meanwhile_are_ours(tm
     [(CreationStage.NOTED, False, False), (CreationStage.PART, False, True), (CreationStage.WHOLE, True, True)],
 )
 def test_an_instance_that_an_unfinished_creation_may_have_left_is_ours(
-    tmp_path: Path, journal: Journal, stage: CreationStage, whole: bool, half_made: bool
+    journal: Journal, stage: CreationStage, whole: bool, half_made: bool
 ) -> None:
     place = Placement(0, "1g")
     journal.begin_creation(GPU, place)

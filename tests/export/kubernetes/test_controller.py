@@ -89,7 +89,7 @@ def test_a_volume_claim_takes_the_place_of_the_graphs_files() -> None:
 
 @hypothesis.settings(max_examples=40)
 @given(st.dictionaries(PATHS, st.binary(max_size=30) | st.text(max_size=30).map(str.encode), min_size=1, max_size=4))
-def test_files_arrive_as_they_were(tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes]) -> None:
+def test_files_arrive_as_they_were(files: dict[str, bytes]) -> None:
     settings = replace(PLAIN, graphs={"g": Graph("g", "graph.yaml", files)})
     text = "---\n".join(dump_yaml(made) for made in config_maps(settings))
     found = {made["metadata"]["name"]: made for made in yaml.safe_load_all(text)}["graph-g"]

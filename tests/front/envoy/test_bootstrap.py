@@ -21,7 +21,7 @@ from tests.e2e.system import free_ports
 from tests.front.envoy.process import EnvoyProcess
 from tests.front.fronts import FRONT, front
 from tests.front.grpc_gateway import GrpcGateway, tensors
-from tests.front.world import FrontProcess, Gateway
+from tests.front.world import FrontProcess, Gateway, nearly
 from tests.waiting import WAIT_LIMIT_S
 
 
@@ -123,11 +123,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def envoy(world: World) -> Iterator[EnvoyProcess]:
     with EnvoyProcess(world.front) as process:
         yield process
-
-
-def nearly(answers: Counter[str], **wanted: int) -> bool:
-    """True if the cells have answered these numbers of requests, but for a rounding of the weights."""
-    return answers.keys() == wanted.keys() and all(abs(answers[name] - count) <= 2 for name, count in wanted.items())
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jigsaw_triton.graph.model import Slo, TaskGraph, Workload
@@ -22,7 +22,8 @@ from jigsaw_triton.planner.search.solve import DEFAULTS, SolverFactory, make_pla
 from jigsaw_triton.planner.solver.solver import SolverProcess
 from tests.examples import costly
 from tests.fakes.graphs import chain, conditional, diamond, fan_out
-from tests.fakes.problems import SOLVE_S, TWO_P95, cluster, docread_problem, grid, problem, row
+from tests.fakes.problems import TWO_P95, cluster, docread_problem, grid, problem, row
+from tests.planner.ideal import fewest_slices
 
 EITHER = st.sampled_from([DEFAULTS, TWO_P95])
 """Options with either latency model; with `TWO_P95` a program has a tenth of the columns."""
@@ -50,16 +51,7 @@ def fewest(
     """
     supplies = [supply(p.cluster, b, {c.slice for own in found.values() for c in own}) for b in p.boards]
     ideal = allocation([workload], {workload.graph.name: found}, supplies, "ideal")
-    program = ideal.program
-    if using is not None:
-        columns = list(program.columns)
-        columns[ideal.count[using]] = replace(columns[ideal.count[using]], lower=1.0)
-        program = replace(program, columns=tuple(columns))
-    outcome = highs.solve(replace(program, objectives=program.objectives[:1]), 30.0 if proven else SOLVE_S)
-    assert outcome.status in ("optimal", "infeasible") or not proven
-    if not proven:
-        assume(outcome.status != "unknown")
-    return outcome.stages[0].value if outcome.stages else math.inf
+    return fewest_slices(ideal, using, highs, proven=proven)
 
 
 @st.composite
@@ -131,10 +123,11 @@ def test_the_bound_is_infinite_if_the_slo_is_out_of_reach() -> None:
     assert least_slices(strict, only_coarse).least == math.inf
 
 
-def test_fewer_call_rates_only_lower_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limit", ["MOST_CALLS", pytest.param("MOST_CELLS", marks=pytest.mark.slow)])
+def test_fewer_call_rates_or_coarser_bins_only_lower_the_bound(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     workload, found = candidates(docread_problem(60))
     fine = least_slices(workload, found)
-    monkeypatch.setattr(forest, "MOST_CALLS", 1)
+    monkeypatch.setattr(forest, limit, 1)
     coarse = least_slices(workload, found)
     assert coarse.least <= fine.least
     assert all(coarse.using(1e9)[c] <= fine.using(1e9)[c] for c in fine.using(1e9))
@@ -157,16 +150,6 @@ def test_a_plan_far_above_the_bound_is_found(solvers: SolverFactory) -> None:
     p = replace(p, cluster=cluster(4, of=board))
     assert least_slices(*candidates(p, TWO_P95)).least == 24
     assert make_plan(p, TWO_P95, solvers=solvers).slices_used == 4 * 4 + 10
-
-
-@pytest.mark.slow
-def test_coarser_bins_only_lower_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    workload, found = candidates(docread_problem(60))
-    fine = least_slices(workload, found)
-    monkeypatch.setattr(forest, "MOST_CELLS", 1)
-    coarse = least_slices(workload, found)
-    assert coarse.least <= fine.least
-    assert all(coarse.using(1e9)[c] <= fine.using(1e9)[c] for c in fine.using(1e9))
 
 
 @pytest.fixture

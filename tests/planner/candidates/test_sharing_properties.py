@@ -1,6 +1,5 @@
 """Tests of shared slices on random problems, against exhaustive search among others."""
 
-import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from jigsaw_triton.errors import InfeasibleError
 from jigsaw_triton.gpus.layouts import maximal_multisets
 from jigsaw_triton.graph.model import Slo, Workload
 from jigsaw_triton.planner.bounds.bounds import least_slices
-from jigsaw_triton.planner.candidates.configurations import Configuration, TaskConfigurations, available
+from jigsaw_triton.planner.candidates.configurations import TaskConfigurations, available
 from jigsaw_triton.planner.candidates.filters import worthwhile
 from jigsaw_triton.planner.candidates.sharing import with_shared
 from jigsaw_triton.planner.domain.problem import SHARED_LOAD, Options, Problem
@@ -26,8 +25,9 @@ from jigsaw_triton.planner.validation.validate import violations
 from jigsaw_triton.profiles.table import ProfileTable
 from tests.examples import costly
 from tests.fakes.graphs import chain, fan_out
-from tests.fakes.problems import SOLVE_S, cluster, grid, row
+from tests.fakes.problems import cluster, grid, row
 from tests.planner.candidates.shared import CPU, QUEUE, SHARE, several, together
+from tests.planner.ideal import fewest_slices
 
 
 @st.composite
@@ -213,16 +213,10 @@ def test_the_lower_bounds_hold_for_shared_slices(p: Problem, which: int, highs: 
     every = sorted(c for tasks in found.values() for own in tasks.values() for c in own)
     one = every[which % len(every)]
 
-    def fewest(using: Configuration | None) -> float:
-        columns = list(made.program.columns)
-        if using is not None:
-            columns[made.count[using]] = replace(columns[made.count[using]], lower=1.0)
-        program = replace(made.program, columns=tuple(columns), objectives=made.program.objectives[:1])
-        outcome = highs.solve(program, SOLVE_S)
-        assume(outcome.status != "unknown")
-        return outcome.stages[0].value if outcome.stages else math.inf
-
     least = sum(b.least for b in bounds)
-    assert least <= fewest(None) + 1e-3
+    assert least <= fewest_slices(made, None, highs) + 1e-3
     others = least - next(b.least for b in bounds if one in b.using(1e9))
-    assert others + next(b.using(1e9)[one] for b in bounds if one in b.using(1e9)) <= fewest(one) + 1e-3
+    assert (
+        others + next(b.using(1e9)[one] for b in bounds if one in b.using(1e9))
+        <= fewest_slices(made, one, highs) + 1e-3
+    )

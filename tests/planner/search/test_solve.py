@@ -340,6 +340,15 @@ def test_an_unproven_plan_is_feasible_with_its_gap(highs: SolverProcess, monkeyp
     assert plan.solver.gap == pytest.approx(1 / plan.slices_used)
 
 
+def lower_bounds_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the lower bounds on slices one slice lower, so that they no longer prove a plan."""
+
+    def one_less(*args: Any) -> dict[str, Bounds]:
+        return {name: replace(b, least=b.least - 1) for name, b in bounds_of(*args).items()}
+
+    monkeypatch.setattr(fewest_slices, "bounds_of", one_less)
+
+
 def test_the_gap_of_the_first_incumbent_is_against_the_lower_bound(
     highs: SolverProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -348,10 +357,7 @@ def test_the_gap_of_the_first_incumbent_is_against_the_lower_bound(
             # Only solves after the first incumbent have a start.
             return Outcome("unknown", (), ()) if program.start else super().solve(program, time_limit_s)
 
-    def one_less(*args: Any) -> dict[str, Bounds]:
-        return {name: replace(b, least=b.least - 1) for name, b in bounds_of(*args).items()}
-
-    monkeypatch.setattr(fewest_slices, "bounds_of", one_less)
+    lower_bounds_by_one(monkeypatch)
     plan = make_plan(docread_problem(60), solvers=lambda name: nullcontext(OutOfTime(name, highs)))
     assert plan.solver.status == "feasible"
     assert plan.solver.gap == pytest.approx(1 / plan.slices_used)
@@ -360,10 +366,7 @@ def test_the_gap_of_the_first_incumbent_is_against_the_lower_bound(
 def test_a_proof_for_likely_configurations_does_not_hold_for_all(
     solvers: SolverFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def one_less(*args: Any) -> dict[str, Bounds]:
-        return {name: replace(b, least=b.least - 1) for name, b in bounds_of(*args).items()}
-
-    monkeypatch.setattr(fewest_slices, "bounds_of", one_less)
+    lower_bounds_by_one(monkeypatch)
     plan = make_plan(docread_problem(60), Options(gap=0.5), solvers=solvers)
     assert plan.solver.status == "feasible"
     assert plan.solver.gap == pytest.approx(1 / plan.slices_used)
