@@ -219,8 +219,14 @@ void Task::refuse(Piece& piece, Work& work, Time at) {
   GenerationSet generations = binding.generations();
   // A worker that failed is usable again for its next try, but no request waits for it because of load.
   if (route_.covers(estimates_.usable(), generations) && route_.covers(estimates_.reachable(), generations)) {
-    message += "overloaded: the request waited for " + rounded_ms(at - flow->arrival()) +
-               " ms and cannot be answered within " + flow->deadline_text();
+    if (piece.failures.empty()) {
+      message += "overloaded: ";
+    } else {
+      reason = Reason::kWorker;
+      message += "worker " + piece.failures.back().name + " failed on it: ";
+    }
+    message += "the request waited for " + rounded_ms(at - flow->arrival()) + " ms and cannot be answered within " +
+               flow->deadline_text();
   } else {
     reason = Reason::kWorker;
     auto count = std::count_if(route_.entries().begin(), route_.entries().end(),
