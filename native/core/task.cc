@@ -223,13 +223,12 @@ void Task::refuse(Piece& piece, Work& work, Time at) {
     const Task* unreachable = flow->unreachable_task(at);
     if (!piece.failures.empty() || unreachable) reason = Reason::kWorker;
     if (!piece.failures.empty())
-      message += "worker " + piece.failures.back().name + " failed on it: ";
+      message += "worker " + piece.failures.back().name + " failed on it: the request waited for ";
     else if (unreachable)
-      message += "no worker of task " + unreachable->spec().name + " can be reached: ";
+      message += "no worker of task " + unreachable->spec().name + " can be reached: the request waited for ";
     else
-      message += "overloaded: ";
-    message += "the request waited for " + rounded_ms(at - flow->arrival()) + " ms and cannot be answered within " +
-               flow->deadline_text();
+      message += "overloaded: the request waited for ";
+    message += rounded_ms(at - flow->arrival()) + " ms and cannot be answered within " + flow->deadline_text();
   } else {
     reason = Reason::kWorker;
     auto count = std::count_if(route_.entries().begin(), route_.entries().end(),
