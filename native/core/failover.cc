@@ -19,7 +19,7 @@ void Failover::fail(Connection& connection, const std::string& reason, bool exec
   work.logs.emplace_back(LogLevel::kWarning, "task " + task.spec().name + ": " + failure);
   task.note_failure(failure);
   task.metrics().lost.add(1);
-  call.worker->failed(at);
+  call.worker->failed(executed, at);
   Calls::trace(call, "failed", at);
   pool_.disconnect(connection);
   std::vector<Piece> pieces = std::exchange(call.pieces, {});

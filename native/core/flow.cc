@@ -135,13 +135,24 @@ Flow::Flow(Front& front, const FlowPlan& plan, Request* request, std::vector<Val
   timing_.items = values_[specs[0].tensor].shape[0];
 }
 
+bool Flow::still_needs(size_t task) const {
+  const Job* job = jobs_[task].get();
+  return plan_.needed[task] && !(job && job->answered == job->items);
+}
+
 GenerationSet Flow::served(Time at) const {
   GenerationSet found = binding_->generations();
-  for (size_t task = 0; task < jobs_.size(); task++) {
-    const Job* job = jobs_[task].get();
-    if (plan_.needed[task] && !(job && job->answered == job->items)) found &= front_.tasks()[task]->served(at);
-  }
+  for (size_t task = 0; task < jobs_.size(); task++)
+    if (still_needs(task)) found &= front_.tasks()[task]->served(at);
   return found;
+}
+
+const Task* Flow::unreachable_task(Time at) const {
+  for (size_t i = 0; i < jobs_.size(); i++) {
+    Task& task = *front_.tasks()[i];
+    if (still_needs(i) && task.unreachable_since(binding_->generations(), at) != kNever) return &task;
+  }
+  return nullptr;
 }
 
 GenerationSet Flow::preferred(Time at) const {

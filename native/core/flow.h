@@ -54,6 +54,9 @@ class Flow {
   // Returns the generations that are to answer the request: `served`, or all that may answer it if there are none.
   GenerationSet preferred(Time at) const;
 
+  // Returns a task that the request still needs, but none of whose workers can be reached; nullptr if there is none.
+  const Task* unreachable_task(Time at) const;
+
   int priority = 0;
   bool traced = false;
 
@@ -90,6 +93,9 @@ class Flow {
   void trace(const Job& job, const char* outcome, const std::string& message, Time at, Work& work);
 
  private:
+  // Returns true if the request needs an answer of a task that it does not have yet.
+  bool still_needs(size_t task) const;
+
   // Starts the tasks in `ready`, and those that become ready because a started task has no items.
   void advance(std::vector<size_t> ready, Work& work);
 

@@ -54,6 +54,7 @@ bool Task::refresh_route() {
 }
 
 Time Task::unreachable_since(GenerationSet generations, Time at) {
+  estimates_.update(at);
   if (route_.covers(estimates_.reachable(), generations)) return kNever;
   Time since = 0;
   bool any = false;
@@ -219,8 +220,15 @@ void Task::refuse(Piece& piece, Work& work, Time at) {
   GenerationSet generations = binding.generations();
   // A worker that failed is usable again for its next try, but no request waits for it because of load.
   if (route_.covers(estimates_.usable(), generations) && route_.covers(estimates_.reachable(), generations)) {
-    message += "overloaded: the request waited for " + rounded_ms(at - flow->arrival()) +
-               " ms and cannot be answered within " + flow->deadline_text();
+    const Task* unreachable = flow->unreachable_task(at);
+    if (!piece.failures.empty() || unreachable) reason = Reason::kWorker;
+    if (!piece.failures.empty())
+      message += "worker " + piece.failures.back().name + " failed on it: the request waited for ";
+    else if (unreachable)
+      message += "no worker of task " + unreachable->spec().name + " can be reached: the request waited for ";
+    else
+      message += "overloaded: the request waited for ";
+    message += rounded_ms(at - flow->arrival()) + " ms and cannot be answered within " + flow->deadline_text();
   } else {
     reason = Reason::kWorker;
     auto count = std::count_if(route_.entries().begin(), route_.entries().end(),

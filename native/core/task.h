@@ -78,6 +78,9 @@ class Task {
   // Returns the generations of open entries whose workers are usable.
   GenerationSet served(Time at);
 
+  // Returns the time since which no worker that may answer such requests can be reached; kNever if one can.
+  Time unreachable_since(GenerationSet generations, Time at);
+
   // Notes that a call to a worker has failed. The reason is for error messages.
   void note_failure(std::string reason);
 
@@ -95,8 +98,6 @@ class Task {
   void draw(Flow& flow, Time at);
   // Returns one of these generations by the weights; nullptr if none of them has a weight.
   std::shared_ptr<Generation> drawn(GenerationSet generations);
-  // Returns the time since which no worker that may answer such requests can be reached; kNever if one can.
-  Time unreachable_since(GenerationSet generations, Time at);
   // Ends the use of a piece whose request has ended, is cancelled or is late. Returns true if it did so.
   bool drop_if_stale(Piece& piece, Work& work, Time at);
   // Returns true if a job can no longer be answered in time.

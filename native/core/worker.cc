@@ -13,6 +13,10 @@ namespace {
 constexpr Time kInitialBackoff = 100 * kMillisecond;
 constexpr Time kMaxBackoff = 2 * kSecond;
 
+// Maximum after a call that was not executed. Such a call costs its requests nothing, and a server that restarts gets
+// calls again soon after it is ready.
+constexpr Time kMaxBackoffUnexecuted = 300 * kMillisecond;
+
 // Returns the bit of a batch size in a set of sizes, which are rounded up to powers of two.
 uint32_t size_bit(int64_t items) {
   return uint32_t{1} << std::min<int>(int(std::bit_width(uint64_t(std::max<int64_t>(items, 1) - 1))), 31);
@@ -77,8 +81,8 @@ void Worker::note_load() {
   for (const Use& use : uses_) use.free->set(use.entry, in_flight() < use.capacity);
 }
 
-void Worker::failed(Time at) {
-  backoff_ = backoff_ ? std::min(2 * backoff_, kMaxBackoff) : kInitialBackoff;
+void Worker::failed(bool executed, Time at) {
+  backoff_ = backoff_ ? std::min(2 * backoff_, executed ? kMaxBackoff : kMaxBackoffUnexecuted) : kInitialBackoff;
   backoff_until_ = at + backoff_;
   failing_since_ = std::min(failing_since_, at);
   server->epoch++;

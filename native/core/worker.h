@@ -107,8 +107,9 @@ class Worker {
   bool backing_off(Time at) const { return backoff_until_ > at; }
   Time backoff_until() const { return backoff_until_; }
 
-  // Starts a backoff, whose length doubles with each consecutive failure, from 100 ms to 2 s.
-  void failed(Time at);
+  // Starts a backoff, whose length doubles with each consecutive failure, from 100 ms to 2 s, or to 300 ms if the model
+  // cannot have executed the call.
+  void failed(bool executed, Time at);
 
   // Notes that the server has accepted a call.
   void reached() { failing_since_ = kNever; }

@@ -103,8 +103,9 @@ def test_the_trace_of_a_client_is_continued(
     (root,) = (span for span in spans if span.parent == trace.span)
     assert (root.name, root.kind, root.remote, root.error) == (f"infer {model}", "SERVER", True, None)
     assert root.attributes["jigsaw.request.id"] == "seven"
-    # Records have microseconds.
-    assert before_ns - 2000 <= root.start_ns <= root.end_ns <= after_ns + 2000
+    # The gateway reads one clock after the other, and may have to wait for a processor in between.
+    slack_ns = 5 * 10**9
+    assert before_ns - slack_ns <= root.start_ns <= root.end_ns <= after_ns + slack_ns
     assert depths(spans, root) == sorted(TREE)
     assert {span.state for span in spans} == {"vendor=1"}
     begins = {span.name: span.start_ns for span in spans}

@@ -5,6 +5,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -47,18 +48,24 @@ def follow(page: str, folder: Path, system: System) -> str:
         if title or language == "yaml":
             continue
         command = [sys.executable, "-c", text] if language == "python" else ["bash", "-euxc", text]
-        ran = subprocess.run(
+        with subprocess.Popen(
             command,
             cwd=folder,
             env=environment,
             pass_fds=[requests],
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=240,
-            check=False,
-        )
-        assert ran.returncode == 0, ran.stdout + ran.stderr
-        printed.append(ran.stdout)
+            process_group=0,
+        ) as ran:
+            try:
+                out, err = ran.communicate(timeout=240)
+            except BaseException:
+                # The commands of the block are in its group, also those that are forks.
+                os.killpg(ran.pid, signal.SIGKILL)
+                raise
+        assert ran.returncode == 0, out + err
+        printed.append(out)
     return "".join(printed)
 
 

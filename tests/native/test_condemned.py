@@ -49,6 +49,22 @@ def test_a_call_that_hangs_is_not_retried_if_the_task_forbids_retries(bench: Ben
     assert not other.calls
 
 
+def test_a_request_that_is_late_because_its_worker_hung_is_refused_with_that_reason(bench: Bench) -> None:
+    hanging = bench.worker("a")
+    bench.worker("b")
+    bench.route("a")
+    front = bench.engine.front(specs.spec([specs.task(deadline_ms=200)], slo_ms=100))
+    hanging.answering.clear()
+    request = front.send({"X": column(5)})
+    hanging.wait(1)
+    bench.route("a", "b")
+    outcome = request.wait()
+    assert outcome.blame == "worker"
+    assert outcome.message.startswith("task t: worker a failed on it: the request waited for ")
+    assert outcome.message.endswith(" ms and cannot be answered within the latency promised")
+    assert bench.engine.metric("jigsaw_refused_total", reason="worker") == 1
+
+
 def test_the_server_that_replaces_a_condemned_one_is_used(bench: Bench) -> None:
     bench.route("w")
     front = bench.engine.front(specs.spec([specs.task(deadline_ms=200)]))

@@ -40,6 +40,23 @@ def test_the_service_time_of_a_follower_tightens_the_deadline(bench: Bench) -> N
     assert outcome.message.startswith("task a: overloaded")
 
 
+def test_a_refusal_names_the_later_task_whose_workers_cannot_be_reached(bench: Bench) -> None:
+    worker = bench.worker("a")
+    bench.route("a", name="a", batch=1, service_ms={"1": 5.0})
+    bench.route("nobody", name="b", batch=1, service_ms={"1": 5.0})
+    tasks = [specs.task("a"), specs.task("b", {"X": ("a.Y", specs.ONE)})]
+    front = bench.engine.front(specs.spec(tasks, outputs={"Y": ("b.Y", specs.ONE)}, slo_ms=300))
+    assert front.ask({"X": column(1)}).message.startswith("task b: none of its 1 workers can be reached")
+    worker.answering.clear()
+    occupied = front.send({"X": column(1)})
+    worker.wait(2)
+    outcome = front.ask({"X": column(1)})
+    worker.answering.set()
+    assert outcome.message.startswith("task a: no worker of task b can be reached: the request waited for ")
+    assert bench.engine.metric("jigsaw_refused_total", task="a", reason="worker") == 1
+    assert occupied.wait().blame == "worker"
+
+
 def test_one_slow_call_of_a_follower_refuses_nothing(bench: Bench) -> None:
     slow = iter([0.5])
 

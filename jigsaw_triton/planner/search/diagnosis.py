@@ -66,7 +66,9 @@ def missing_profiles(
         if refusals:
             reasons.append(f"{graph.name}: task {task} has no usable configuration on {names} ({refusals[0]})")
         else:
-            reasons.append(f"{graph.name}: task {task} has no profile on {names}")
+            others = sorted({row.key.gpu for row in table.rows(task=task) if row.key.variant in losses})
+            only = f", only on {', '.join(others)}" if others else ""
+            reasons.append(f"{graph.name}: task {task} has no profile on {names}{only}")
     return reasons
 
 

@@ -31,8 +31,11 @@ def number(text: str, pattern: str) -> float:
 
 
 def test_a_task_without_profiles(solvers: SolverFactory) -> None:
-    error = refusal(problem(chain(2), [row("t0", "v0")]), solvers)
+    rows = [row("t0", "v0"), *(row("t1", "v0", gpu=gpu) for gpu in ("H100-80GB", "A100-80GB"))]
+    error = refusal(problem(chain(2), rows[:1]), solvers)
     assert error.reasons == ("chain: task t1 has no profile on cpu",)
+    elsewhere = refusal(problem(chain(2), rows), solvers)
+    assert elsewhere.reasons == ("chain: task t1 has no profile on cpu, only on A100-80GB, H100-80GB",)
     assert error.hint == "measure it with `jigsaw-triton profile`"
 
 
