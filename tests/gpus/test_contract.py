@@ -19,6 +19,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from jigsaw_triton.errors import InstanceInUseError, InstanceNotFoundError, PlacementError, StateError
 from jigsaw_triton.gpus.layouts import fits, maximal_layouts
 from jigsaw_triton.gpus.model import SLICES, CreationStage, GpuId, MigInstance, Placement
+from tests.examples import examples
 from tests.gpus.drivers import A0, A1, GPUS, KINDS, Kind, World, entered_world
 
 pytestmark = pytest.mark.slow
@@ -122,10 +123,9 @@ def test_every_maximal_layout_can_be_created_in_any_order(world: World, gpu: Any
         for placement in shuffle.sample(layout, len(layout)):
             driver.create(gpu.id, placement)
         assert tuple(i.placement for i in driver.instances()) == layout
-        for kind in gpu.board.profiles:
-            for start in gpu.board.profiles[kind].starts:
-                with pytest.raises(PlacementError):
-                    driver.create(gpu.id, Placement(start, kind))
+        for kind, profile in gpu.board.profiles.items():
+            with pytest.raises(PlacementError):
+                driver.create(gpu.id, Placement(shuffle.choice(profile.starts), kind))
         for instance in driver.instances():
             driver.destroy(instance.uuid)
 
@@ -190,7 +190,7 @@ class NvmlSequences(Sequences):
     kind = "nvml"
 
 
-_SEQUENCES = settings(max_examples=25, stateful_step_count=25, deadline=None)
+_SEQUENCES = settings(max_examples=examples(12), stateful_step_count=25, deadline=None)
 TestEmulatedSequences = pytest.mark.slow(EmulatedSequences.TestCase)
 TestEmulatedSequences.settings = _SEQUENCES
 TestNvmlSequences = pytest.mark.slow(NvmlSequences.TestCase)
