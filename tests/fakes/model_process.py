@@ -1,6 +1,7 @@
 """A process that handles the models of several tests: a new one would import the libraries of the models again."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,15 @@ from jigsaw_triton.models import describing, running
 
 
 class KeptProcess(ChildProcess):
-    """A process that goes on when its user closes it. It still ends when a model ends or hangs it."""
+    """A process that goes on when its user closes it. It still ends when a call fails."""
+
+    def call(self, request: object, timeout_s: float) -> Any:
+        try:
+            return super().call(request, timeout_s)
+        except BaseException:
+            # A late answer would be taken for that to another request.
+            self.kill()
+            raise
 
     def close(self) -> None:
         pass
