@@ -16,13 +16,18 @@ LIMIT_S = 300.0
 Test = TypeVar("Test", bound=Callable[..., Any])
 
 
+def examples(count: int) -> int:
+    """Returns the number of examples of a test that has this number by default. There is at least one."""
+    return max(1, round(FACTOR * count))
+
+
 def costly(count: int) -> Callable[[Test], Test]:
     """Returns a decorator for a test with costly examples.
 
     Args:
-        count: Number of examples by default. There is at least one, however small the factor.
+        count: Number of examples by default.
     """
-    some = settings(max_examples=max(1, round(FACTOR * count)), deadline=None, derandomize=True)
+    some = settings(max_examples=examples(count), deadline=None, derandomize=True)
 
     def decorate(test: Test) -> Test:
         limited: Test = pytest.mark.timeout(LIMIT_S * max(1.0, FACTOR))(some(test))

@@ -11,6 +11,8 @@ from tests.cli.conftest import kept_solvers as kept_solvers
 from tests.cli.conftest import named as named
 from tests.cli.conftest import run as run
 from tests.cli.conftest import solvers as solvers
+from tests.fakes.model_process import kept_models as kept_models
+from tests.fakes.model_process import kept_processes as kept_processes
 from tests.fakes.onnx_models import classifier
 
 

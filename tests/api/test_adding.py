@@ -14,6 +14,8 @@ from tests.api.test_adding_entries import CONFIG, entry
 from tests.fakes.onnx_models import FLOAT, INT64, classifier, constant, external, model, node, sequence, tensor
 from tests.folders import contents
 
+pytestmark = pytest.mark.usefixtures("kept_models")
+
 X = tensor("X", FLOAT, ["N", 4])
 LABEL = tensor("LABEL", INT64, ["N"])
 

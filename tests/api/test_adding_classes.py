@@ -10,6 +10,8 @@ from jigsaw_triton.api.adding import add_models
 from jigsaw_triton.errors import InputError
 from jigsaw_triton.graph.tensors import TensorType
 
+pytestmark = pytest.mark.usefixtures("kept_models")
+
 CODE = """\
 class Model:
     def __init__(self, folder, parameters, threads):

@@ -12,6 +12,8 @@ from jigsaw_triton.graph.tensors import TensorType
 from tests.fakes.onnx_models import classifier
 from tests.fakes.transformers_models import save_bert
 
+pytestmark = pytest.mark.usefixtures("kept_models")
+
 CONFIG = """\
 platform: "onnxruntime_onnx"
 max_batch_size: 8

@@ -10,6 +10,7 @@ from jigsaw_triton.api import graph_changes
 from jigsaw_triton.api import variants as module
 from jigsaw_triton.api.adding import add_models
 from jigsaw_triton.api.variants import make_variants
+from jigsaw_triton.child_process import ChildProcess
 from jigsaw_triton.errors import InputError, MissingDependencyError
 from tests.fakes.onnx_models import classifier
 from tests.fakes.onnx_networks import convolution, exported_for_one, perceptron
@@ -17,6 +18,8 @@ from tests.folders import contents
 
 onnx = pytest.importorskip("onnx", reason="the extra `variants` is not installed")
 pytest.importorskip("onnxruntime")
+
+pytestmark = pytest.mark.usefixtures("kept_models")
 
 App = Callable[[Any], Path]
 
@@ -240,6 +243,8 @@ def test_a_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_conversion_that_hangs_is_ended_and_the_others_go_on(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = app(perceptron())
+    # A new process has not imported its libraries by then.
+    monkeypatch.setattr(module, "ChildProcess", ChildProcess)
     monkeypatch.setattr(module, "TIMEOUT_S", 0.01)
     found = make_variants(folder / "models" / "m.onnx", graph=folder, kinds=["int8", "fp16"])
     assert [v.reason for v in found.not_made] == ["its conversion has not ended after 0.01 s"] * 2

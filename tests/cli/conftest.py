@@ -16,6 +16,8 @@ from jigsaw_triton.cli.commands.init import SKELETON
 from jigsaw_triton.cli.main import program
 from jigsaw_triton.planner.search.solve import SolverFactory
 from jigsaw_triton.planner.solver.solver import lasting_solvers
+from tests.fakes.model_process import kept_models as kept_models
+from tests.fakes.model_process import kept_processes as kept_processes
 from tests.fakes.nvml.machine import Machine
 
 Run = Callable[..., Result]

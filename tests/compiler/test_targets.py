@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from jigsaw_triton.compiler.bundle import Bundle, CompiledGraph
@@ -18,6 +18,7 @@ from jigsaw_triton.graph.tensors import TensorRef
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.runtime.dtypes import Array
 from tests.compiler.samples import compiled, every, together
+from tests.examples import costly
 from tests.fakes.any_graph import Values, any_graph, evaluate, requests, write_application
 from tests.fakes.documents import built
 from tests.fakes.gateway import Gateway, Result, machine
@@ -83,7 +84,7 @@ def stacks(values: Sequence[Values]) -> bool:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@costly(30)
 @given(st.randoms(use_true_random=False))
 def test_all_targets_give_the_right_answers(rng: Random) -> None:
     with TemporaryDirectory(prefix="jigsaw-") as folder:

@@ -16,7 +16,6 @@ import pytest
 from jigsaw_triton.agent import process
 from jigsaw_triton.api import variants
 from jigsaw_triton.api.fronts import FrontFile
-from jigsaw_triton.child_process import ChildProcess
 from jigsaw_triton.cli.commands import cells, console, deploy, profile_gpu
 from jigsaw_triton.evaluation.accuracy.estimate import Estimate
 from jigsaw_triton.evaluation.accuracy.measure import Result
@@ -33,6 +32,7 @@ from tests.docs.pages import blocks
 from tests.e2e.app import write_application
 from tests.fakes.controller import FakeController
 from tests.fakes.documents import edited
+from tests.fakes.model_process import KeptProcess
 from tests.fakes.nvml.machine import Machine
 from tests.fakes.onnx_networks import perceptron
 from tests.front.fronts import FRONT
@@ -171,18 +171,11 @@ def models(_: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(Profiler, "prepare", prepare)
     monkeypatch.setattr(Profiler, "measure", measure)
     # Each command would start a process that imports the libraries of the models.
-    process = _Kept(running.WORKER_MODULE)
+    process = KeptProcess(running.WORKER_MODULE)
     for module in (describing, running, variants):
         monkeypatch.setattr(module, "ChildProcess", lambda _: process)
     try:
         process.call(Making(Path.cwd(), code), 2 * WAIT_LIMIT_S)
         yield
     finally:
-        ChildProcess.close(process)
-
-
-class _Kept(ChildProcess):
-    """A process that goes on after a command."""
-
-    def close(self) -> None:
-        pass
+        process.end()

@@ -19,6 +19,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from jigsaw_triton.errors import InstanceInUseError, InstanceNotFoundError, PlacementError, StateError
 from jigsaw_triton.gpus.layouts import fits, maximal_layouts
 from jigsaw_triton.gpus.model import SLICES, CreationStage, GpuId, MigInstance, Placement
+from tests.examples import examples
 from tests.gpus.drivers import A0, A1, GPUS, KINDS, Kind, World, entered_world
 
 pytestmark = pytest.mark.slow
@@ -190,7 +191,7 @@ class NvmlSequences(Sequences):
     kind = "nvml"
 
 
-_SEQUENCES = settings(max_examples=25, stateful_step_count=25, deadline=None)
+_SEQUENCES = settings(max_examples=examples(12), stateful_step_count=25, deadline=None)
 TestEmulatedSequences = pytest.mark.slow(EmulatedSequences.TestCase)
 TestEmulatedSequences.settings = _SEQUENCES
 TestNvmlSequences = pytest.mark.slow(NvmlSequences.TestCase)

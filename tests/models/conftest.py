@@ -7,6 +7,8 @@ import pytest
 
 from jigsaw_triton.api.checking import check_models
 from jigsaw_triton.errors import SpecError
+from tests.fakes.model_process import kept_models as kept_models
+from tests.fakes.model_process import kept_processes as kept_processes
 
 Check = Callable[..., list[str]]
 

@@ -28,6 +28,8 @@ from tests.compiler.test_worker_config import SERVER
 from tests.fakes.onnx_models import FLOAT, INT64, constant, model, node, tensor
 from tests.fakes.transformers_models import save_bert
 
+pytestmark = pytest.mark.usefixtures("kept_models")
+
 PAGES = Path(__file__).parents[2] / "docs" / "templates"
 
 

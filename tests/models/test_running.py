@@ -10,6 +10,8 @@ from tests.fakes.onnx_files import identity
 from tests.fakes.onnx_models import FLOAT, INT64, STRING, classifier, model, node, tensor
 from tests.models.conftest import GRAPH, MODEL, PYTHON, Check
 
+pytestmark = pytest.mark.usefixtures("kept_models")
+
 CALL = 'return {"LABEL": inputs["X"].argmax(axis=1)}'
 LINE = line_of(PYTHON, "name: only")
 DECLARED = line_of(PYTHON, "LABEL: {")

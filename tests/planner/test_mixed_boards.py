@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from jigsaw_triton.gpus.catalog import board
@@ -27,6 +27,7 @@ from jigsaw_triton.planner.search.solve import (
 )
 from jigsaw_triton.planner.validation.validate import violations
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
+from tests.examples import costly
 from tests.fakes.graphs import VECTORS, graph, task
 from tests.fakes.problems import TWO_P95, problem, row
 from tests.fakes.replicas import replica_counts, within
@@ -132,7 +133,7 @@ def least_cost(p: Problem, options: Options) -> float | None:
 
 @pytest.mark.slow
 @given(p=problems())
-@settings(max_examples=30, deadline=None, derandomize=True)
+@costly(15)
 @pytest.mark.parametrize("options", [TWO_P95, Options()], ids=["2p95", "queue"])
 def test_plans_on_mixed_boards_agree_with_exhaustive_search(
     p: Problem, options: Options, solvers: SolverFactory
@@ -154,7 +155,7 @@ def test_plans_on_mixed_boards_agree_with_exhaustive_search(
 
 @pytest.mark.slow
 @given(p=problems(), data=st.data())
-@settings(max_examples=10, deadline=None, derandomize=True)
+@costly(6)
 def test_costs_do_not_change_what_a_cluster_carries(p: Problem, data: st.DataObject, solvers: SolverFactory) -> None:
     other = replace(p, cluster=cluster_of(1, 1, data.draw(st.sampled_from([(9.0, 1.0), (1.0, 9.0)]))))
     if find_plan(p, TWO_P95, solvers=solvers) is None:

@@ -8,6 +8,8 @@ from jigsaw_triton.api.files import load_graph
 from tests.cli.conftest import Run
 from tests.fakes.onnx_models import classifier
 
+pytestmark = pytest.mark.usefixtures("kept_models")
+
 CODE = """\
 class Model:
     def __init__(self, folder, parameters, threads):

@@ -6,6 +6,8 @@ import pytest
 from jigsaw_triton.servers import runner_packages
 from tests.cli.conftest import Run
 
+pytestmark = pytest.mark.usefixtures("kept_models")
+
 CLUSTER = """\
 apiVersion: jigsaw-triton/v1
 kind: Cluster

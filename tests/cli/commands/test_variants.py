@@ -11,6 +11,8 @@ from tests.fakes.onnx_networks import perceptron
 onnx = pytest.importorskip("onnx", reason="the extra `variants` is not installed")
 pytest.importorskip("onnxruntime")
 
+pytestmark = pytest.mark.usefixtures("kept_models")
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

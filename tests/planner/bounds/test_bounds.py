@@ -70,7 +70,7 @@ def problems(draw: st.DrawFn) -> Problem:
 
 @pytest.mark.slow
 @given(p=problems(), options=EITHER, which=st.integers(0, 10**6))
-@costly(18)
+@costly(12)
 def test_no_plan_takes_fewer_slices_than_the_bound(
     p: Problem, options: Options, which: int, highs: SolverProcess
 ) -> None:

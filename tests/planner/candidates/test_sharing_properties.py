@@ -173,7 +173,7 @@ def problems(draw: st.DrawFn) -> Problem:
 
 @pytest.mark.slow
 @given(p=problems(), options=st.sampled_from([SHARE, QUEUE]))
-@costly(12)
+@costly(8)
 def test_sharing_makes_valid_plans_that_are_never_larger(p: Problem, options: Options, solvers: SolverFactory) -> None:
     try:
         alone = allot(p, replace(options, share=False), solvers=solvers).slices

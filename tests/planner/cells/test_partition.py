@@ -29,6 +29,7 @@ from tests.fakes.graphs import graph, task
 from tests.fakes.problems import SOLVE_S, TWO_P95, docread_problem, problem, row
 
 OPTIONS = Options(time_limit_s=SOLVE_S)
+FAST = replace(TWO_P95, time_limit_s=SOLVE_S)
 USUAL = GatewayLimits()
 
 
@@ -197,13 +198,13 @@ def test_no_other_division_is_cheaper_than_the_rounding(
 ) -> None:
     """Compares with all sets of nodes, and weights in steps of a twelfth. A division may be cheaper by its rounding."""
     made = on_nodes(demand, count)
-    found = Cells(made, OPTIONS, solvers=solvers).divide(cells)
+    found = Cells(made, FAST, solvers=solvers).divide(cells)
     known: dict[tuple[int, int], int | None] = {}
 
     def slices(size: int, twelfths: int) -> int | None:
         if (size, twelfths) not in known:
             own = subproblem(made, [f"n{i:02}" for i in range(size)], {"docread": twelfths / 12})
-            plan = find_plan(own, OPTIONS, solvers=solvers)
+            plan = find_plan(own, FAST, solvers=solvers)
             known[size, twelfths] = None if plan is None else plan.slices_used
         return known[size, twelfths]
 

@@ -1,4 +1,6 @@
+import sys
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ from jigsaw_triton.planner.domain.gateway_load import CALL_US, REQUEST_US, gatew
 from jigsaw_triton.planner.domain.plan import Plan
 from jigsaw_triton.planner.domain.problem import Problem
 from jigsaw_triton.planner.domain.processors import ProcessorLoad, processor_load, with_carried
-from jigsaw_triton.planner.search.solve import make_plan
+from jigsaw_triton.planner.search.solve import SolverFactory, make_plan
 from jigsaw_triton.planner.validation.validate import violations
 from jigsaw_triton.profiles.table import ProfileRow, ProfileTable
 from tests.fakes.graphs import chain
@@ -27,6 +29,12 @@ def one_task(*, template: str = "python") -> TaskGraph:
     (task,) = graph.tasks.values()
     variant = replace(task.variant("v0"), template=template)
     return replace(graph, tasks={task.name: replace(task, variants=(variant,))})
+
+
+@pytest.fixture(autouse=True)
+def kept_solvers(solvers: SolverFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets all tests plan with the same solver processes."""
+    monkeypatch.setattr(sys.modules[__name__], "make_plan", partial(make_plan, solvers=solvers))
 
 
 def planned(*rows: ProfileRow, processors: float | None = 2.0, template: str = "python") -> tuple[Plan, Problem]:

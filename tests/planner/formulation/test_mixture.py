@@ -40,7 +40,7 @@ from tests.planner.test_brute_force import CPU, Uses, problems, uses_by, ways_to
 
 pytestmark = pytest.mark.slow
 
-FEW = costly(7)
+FEW = costly(6)
 """Settings of tests with varying rows, which use `TWO_P95`: with `queue` the time limit often precedes the proof."""
 
 EITHER = st.sampled_from([LONG, replace(TWO_P95, time_limit_s=LONG.time_limit_s)])
@@ -165,7 +165,7 @@ def test_a_mean_never_takes_more_than_a_floor_and_the_plan_is_valid(
 
 @pytest.mark.slow
 @given(p=any_shape.problems(), which=st.integers(0, 10**6), options=EITHER)
-@costly(9)
+@costly(6)
 def test_the_lower_bounds_hold_for_a_mean(p: Problem, which: int, options: Options, highs: SolverProcess) -> None:
     p = on_average(p).prepared()
     workload = p.workloads[0]

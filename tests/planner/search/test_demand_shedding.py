@@ -144,7 +144,7 @@ def crowded(draw: st.DrawFn) -> Problem:
 
 @pytest.mark.slow
 @given(p=crowded(), options=st.sampled_from([DEFAULTS, TWO_P95]))
-@costly(8)
+@costly(6)
 def test_a_graph_of_higher_priority_never_loses_to_lower_ones(
     p: Problem, options: Options, solvers: SolverFactory
 ) -> None:
