@@ -182,8 +182,8 @@ def _begin(start: Start, files: Iterable[int]) -> None:
     # None of the numbers may be taken by another of the files.
     above = max(start.files) + 1
     copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in files]
-    for copy, number in zip(copies, start.files, strict=True):
-        os.dup2(copy, number)
+    for copy, file in zip(copies, start.files, strict=True):
+        os.dup2(copy, file)
     close_others(start.files)
     _streams.extend([sys.stdin, sys.stdout, sys.stderr])
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for the life of the process
