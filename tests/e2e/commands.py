@@ -24,7 +24,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any
 
 from tests.e2e import forks
 
@@ -66,8 +66,6 @@ _LIBRARY_PATH = "LD_LIBRARY_PATH"
 
 _MOST_BYTES = 200_000
 """Bytes of a request: the arguments, environment, working directory and process group of a command."""
-
-_FIRST_FREE_FD = 3
 
 _OWN_GROUP = 0
 """Process group that stands for one of the command's own."""
@@ -260,14 +258,16 @@ def _serve(requests: socket.socket) -> None:
                 return
             status, out, err = files
             if (pid := os.fork()) == 0:
-                for connection in (requests, asked):
+                background = one is asked
+                for connection in (requests, asked, asking) if background else (requests, asked):
                     connection.detach()
                 arguments, environment, folder, group = json.loads(data)
-                _become(environment, folder, out, err, asking if one is requests else None)
-                if one is requests:
+                _become(environment, folder, out, err, [] if background else [asking.fileno()])
+                if background:
+                    os.setsid()
+                    forks.run(arguments)
+                else:
                     _run(arguments, group, asking)
-                os.setsid()
-                forks.run(arguments)
                 sys.exit()
             os.close(out)
             os.close(err)
@@ -281,18 +281,18 @@ def _report(status: int, number: int) -> None:
         os.write(status, b"%d\n" % number)
 
 
-def _become(environment: Mapping[str, str], folder: str, out: int, err: int, kept: socket.socket | None) -> None:
+def _become(environment: Mapping[str, str], folder: str, out: int, err: int, kept: Sequence[int]) -> None:
     """Gives this process, which has just forked, its environment, its working directory and its files."""
     os.dup2(out, 1)
     os.dup2(err, 2)
-    forks.close_others([] if kept is None else [kept.fileno()])
+    forks.close_others(kept)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
 
 
-def _run(arguments: Sequence[str], group: int, asking: socket.socket) -> NoReturn:
-    """Runs a command in this process, and ends it.
+def _run(arguments: Sequence[str], group: int, asking: socket.socket) -> None:
+    """Runs a command in this process.
 
     Args:
         arguments: Arguments of `jigsaw-triton`.
