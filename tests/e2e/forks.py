@@ -59,7 +59,7 @@ _streams: list[Any] = []
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a process begins with.
+    """Beginning of a process.
 
     Attributes:
         command: Command line.
@@ -168,7 +168,7 @@ def _begin(start: Start, files: Iterable[int]) -> None:
     """Makes this process, which has just forked, one that has started with a command line, and runs that.
 
     Args:
-        start: What the process begins with.
+        start: Beginning of the process.
         files: Its open files, in the order of their numbers in `start`.
     """
     gc.freeze()
