@@ -2,7 +2,8 @@
 
 A new Python process takes half a second of a processor to import what `deploy`, `down` and `agent` need, and the tests
 run hundreds of them. `python -m tests.e2e.commands FD` is the process that forks, and does nothing else. A command in a
-fork has its own arguments, environment, working directory, process group and outputs.
+fork has its own arguments, environment, working directory, process group and outputs. `tests/e2e/forks.py` has the
+processes that commands start.
 """
 
 import atexit
@@ -22,17 +23,27 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from types import SimpleNamespace
+from typing import Any
+
+from tests.e2e import forks
+
+_CLI = "jigsaw_triton.cli.main"
 
 IMPORTED = (
     "jigsaw_triton.cli.commands.agent",
     "jigsaw_triton.cli.commands.deploy",
     "jigsaw_triton.cli.commands.down",
     "jigsaw_triton.cli.commands.status",
-    "jigsaw_triton.cli.main",
+    _CLI,
     "jigsaw_triton.controller.fleet.orphans",
+    "jigsaw_triton.planner.solver.highs",
+    *(forks.SUPERVISOR, forks.CONTROLLER, forks.PLANNING, forks.SOLVER),
 )
-"""Modules that most commands of the tests import."""
+"""Modules that most commands of the tests import, and the processes that they start."""
+
+BACKGROUND = (forks.SUPERVISOR, "jigsaw_triton.console.web.process", _CLI)
+"""Modules that run in processes which outlive the command that has started them."""
 
 _PROGRAM = """\
 #!{python} -IS
@@ -55,8 +66,6 @@ _LIBRARY_PATH = "LD_LIBRARY_PATH"
 
 _MOST_BYTES = 200_000
 """Bytes of a request: the arguments, environment, working directory and process group of a command."""
-
-_FIRST_FREE_FD = 3
 
 _OWN_GROUP = 0
 """Process group that stands for one of the command's own."""
@@ -107,14 +116,15 @@ class Running:
             return self.wait(0.0)
         return None
 
-    def wait(self, timeout_s: float) -> int:
-        """Waits for the end, and returns the exit code.
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Waits for the end, without limit if none is given, and returns the exit code.
 
         Raises:
             TimeoutError: The command still runs.
         """
         if self._code is None:
-            if not select.select([self._status], [], [], max(0.0, timeout_s))[0]:
+            limit_s = None if timeout_s is None else max(0.0, timeout_s)
+            if not select.select([self._status], [], [], limit_s)[0]:
                 raise TimeoutError(f"process {self.pid} still runs after {timeout_s:g} s")
             self._code = int(self._status.readline())
             self._status.close()
@@ -138,7 +148,7 @@ class Commands:
     def __init__(self, library_path: str = "") -> None:
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            command = [sys.executable, "-m", __name__, str(theirs.fileno())]
+            command = [sys.executable, "-m", __name__, str(theirs.fileno()), " " * forks.COMMAND_LINE_BYTES]
             self._process = subprocess.Popen(
                 command,
                 env={**os.environ, _LIBRARY_PATH: library_path},
@@ -156,13 +166,7 @@ class Commands:
             out: File descriptor for its stdout.
             err: File descriptor for its stderr.
         """
-        request = json.dumps([arguments, dict(environment), str(Path.cwd()), _OWN_GROUP]).encode()
-        ours, theirs = os.pipe()
-        try:
-            socket.send_fds(self._requests, [request], [theirs, out, err])
-        finally:
-            os.close(theirs)
-        return Running(ours)
+        return _started(self._requests, [arguments, dict(environment), str(Path.cwd()), _OWN_GROUP], out, err)
 
     def run(self, arguments: Sequence[str], environment: Mapping[str, str], timeout_s: float) -> Result:
         """Runs a command to its end, and until no process can write to its stdout and stderr any more.
@@ -236,8 +240,10 @@ def _commands(library_path: str) -> Commands:
 def _serve(requests: socket.socket) -> None:
     """Forks for each request, until the other end closes the connection."""
     running: dict[int, tuple[int, int]] = {}
+    # Its commands ask this process to fork for what outlives them.
+    asking, asked = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     while True:
-        watched: list[socket.socket | int] = [requests, *running]
+        watched: list[socket.socket | int] = [requests, asked, *running]
         ready, _, _ = select.select(watched, [], [])
         for one in ready:
             if isinstance(one, int):
@@ -247,14 +253,22 @@ def _serve(requests: socket.socket) -> None:
                 _report(status, os.waitstatus_to_exitcode(ended))
                 os.close(status)
                 continue
-            data, files, *_ = socket.recv_fds(requests, _MOST_BYTES, 3)
+            data, files, *_ = socket.recv_fds(one, _MOST_BYTES, 3)
             if not data:
                 return
             status, out, err = files
             if (pid := os.fork()) == 0:
-                requests.detach()
+                background = one is asked
+                for connection in (requests, asked, asking) if background else (requests, asked):
+                    connection.detach()
                 arguments, environment, folder, group = json.loads(data)
-                _run(arguments, environment, folder, group, out, err)
+                _become(environment, folder, out, err, [] if background else [asking.fileno()])
+                if background:
+                    os.setsid()
+                    forks.run(arguments)
+                else:
+                    _run(arguments, group, asking)
+                sys.exit()
             os.close(out)
             os.close(err)
             _report(status, pid)
@@ -267,21 +281,48 @@ def _report(status: int, number: int) -> None:
         os.write(status, b"%d\n" % number)
 
 
-def _run(
-    arguments: Sequence[str], environment: Mapping[str, str], folder: str, group: int, out: int, err: int
-) -> NoReturn:
-    """Runs a command in this process, which a fork has just made, and ends it."""
-    from jigsaw_triton.cli.main import main
-
-    os.setpgid(0, group)
+def _become(environment: Mapping[str, str], folder: str, out: int, err: int, kept: Sequence[int]) -> None:
+    """Gives this process, which has just forked, its environment, its working directory and its files."""
     os.dup2(out, 1)
     os.dup2(err, 2)
-    os.closerange(_FIRST_FREE_FD, os.sysconf("SC_OPEN_MAX"))
+    forks.close_others(kept)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+
+
+def _run(arguments: Sequence[str], group: int, asking: socket.socket) -> None:
+    """Runs a command in this process.
+
+    Args:
+        arguments: Arguments of `jigsaw-triton`.
+        group: Process group of the command.
+        asking: Connection to the process that forks for what the command starts in the background.
+    """
+    from jigsaw_triton.cli.main import main
+    from jigsaw_triton.servers import background_process
+
+    def start(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes] | Running:
+        if forks.module_of(command) not in BACKGROUND:
+            return subprocess.Popen(command, **options)
+        request = [command, options["env"], str(Path.cwd()), _OWN_GROUP]
+        return _started(asking, request, options["stdout"], options["stderr"])
+
+    os.setpgid(0, group)
+    vars(background_process)["subprocess"] = SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL)
+    forks.fork_children(forks.SOLVER)
     sys.argv = ["jigsaw-triton", *arguments]
     main()
+
+
+def _started(connection: socket.socket, request: Sequence[Any], out: int, err: int) -> Running:
+    """Has the process at the other end of a connection fork, with a file descriptor each for stdout and stderr."""
+    ours, theirs = os.pipe()
+    try:
+        socket.send_fds(connection, [json.dumps(request).encode()], [theirs, out, err])
+    finally:
+        os.close(theirs)
+    return Running(ours)
 
 
 if __name__ == "__main__":
