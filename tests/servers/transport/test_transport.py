@@ -198,10 +198,14 @@ def test_a_dead_haproxy_is_started_again(run_dir: Path) -> None:
             # A call that was on its way when HAProxy died may have been executed, and is repeated once.
             front = w.engine.front(specs.spec())
             sides: tuple[GatewaySide | NodeSide, ...] = (w.side, w.machines["a"].side)
+            first = w.socket("w").stat()
             for side in sides:
                 os.kill(side.status()["pid"], signal.SIGKILL)
                 assert (await asyncio.to_thread(front.ask, {"X": column(5)}))["Y"].item() == 10
                 assert side.status()["restarts"] == 1
+            # The socket is a new one, but the worker's process is the same.
+            second = w.socket("w").stat()
+            assert second.st_ino != first.st_ino and second.st_mtime_ns == first.st_mtime_ns
 
     asyncio.run(main())
 
