@@ -26,6 +26,8 @@ _RUNTIMES = {
     ("clang++", "thread"): (f"libclang_rt.tsan-{os.uname().machine}.so", "libstdc++.so"),
 }
 _ADDR_NO_RANDOMIZE = 0x0040000
+_TEST_TIMEOUT_S = 1800
+"""Seconds that a test may take: many times as long as without a sanitizer."""
 _REPORT = re.compile(r"^(?==+\n|(?:Direct|Indirect) leak|WARNING: )", re.MULTILINE)
 _SOURCE_LINE = re.compile(r"\b(?:core|onnx|triton|testing)/\w+\.(?:cc|h):\d+")
 
@@ -58,6 +60,7 @@ def run_tests(sanitizer: Sanitizer, compiler: Compiler, arguments: Sequence[str]
         "-p",
         "no:cacheprovider",
         f"--junitxml={results}",
+        f"--timeout={_TEST_TIMEOUT_S}",
         str(tests),
         *arguments,
     ]

@@ -21,6 +21,37 @@ constexpr size_t kMaxCopiedBytes = 64 * 1024;
 // Minimum bytes of a tensor that uses shared memory.
 constexpr size_t kMinSharedBytes = 128 * 1024;
 
+// Passes the bytes of an input of a call, in the order of the batch, to `use`.
+template <typename Use>
+void for_each_part(const Call& call, size_t index, Use use) {
+  for (const Piece& piece : call.pieces) {
+    const JobInput& input = piece.job->inputs[index];
+    if (input.repeat == 1)
+      use(input.range(piece.start, piece.stop));
+    else
+      for (int64_t item = piece.start; item < piece.stop; item++) use(input.entry(item));
+  }
+}
+
+// Returns the names of the outputs that a call requests beside those of its task.
+std::vector<std::string> further_outputs(const Call& call) {
+  const TaskSpec& spec = call.task->spec();
+  std::vector<std::string> names;
+  if (call.tokens == 1)
+    names.emplace_back(kTokenTensor);
+  else
+    for (int64_t t = 0; t < call.tokens; t++) names.push_back(std::string(kTokenTensor) + "." + std::to_string(t));
+  if (call.pads)
+    for (const OutputSpec& output : spec.outputs)
+      if (output.yields) names.push_back(std::string(kRowsPrefix) + output.name);
+  if (spec.step) {
+    names.emplace_back(kAnsweredTensor);
+    for (const BoundaryTensor& output : call.task->front().spec().outputs)
+      names.push_back(std::string(kAnswerPrefix) + output.name);
+  }
+  return names;
+}
+
 [[noreturn]] void throw_lost(const char* what, int error, bool executed) {
   throw ConnectionLost(std::string(what) + ": " + strerror(error), executed);
 }
@@ -69,106 +100,81 @@ void Connection::send() {
   flush();
 }
 
+std::vector<RegionSpan> Connection::place_tensors(const std::vector<size_t>& input_sizes) {
+  const std::vector<OutputSpec>& outputs = call.task->spec().outputs;
+  std::vector<RegionSpan> placed_inputs(input_sizes.size());
+  placed_outputs_.assign(outputs.size(), {});
+  region_wanted_ = 0;
+  if (!call.regions_allowed) return placed_inputs;
+  size_t offset = 0;
+  auto reserve = [&offset](size_t size) {
+    RegionSpan span{offset, size};
+    offset += (size + 63) & ~size_t{63};
+    return span;
+  };
+  for (size_t i = 0; i < input_sizes.size(); i++)
+    if (input_sizes[i] >= kMinSharedBytes) placed_inputs[i] = reserve(input_sizes[i]);
+  for (size_t o = 0; o < outputs.size(); o++) {
+    if (!outputs[o].fixed()) continue;
+    size_t size = size_t(call.items) * size_t(*element_count(outputs[o].shape)) * element_size(outputs[o].type);
+    if (size >= kMinSharedBytes) placed_outputs_[o] = reserve(size);
+  }
+  if (offset && !has_region(offset)) {
+    region_wanted_ = offset;
+    placed_inputs.assign(input_sizes.size(), {});
+    placed_outputs_.assign(outputs.size(), {});
+  }
+  return placed_inputs;
+}
+
 void Connection::build_request() {
   const TaskSpec& spec = call.task->spec();
-  std::vector<iovec>& buffers = send_buffers_.clear();
   size_t inputs = spec.inputs.size();
-  // Bytes and shape of each input for the whole batch.
-  std::vector<size_t> sizes(inputs, 0);
-  std::vector<Shape> shapes(inputs);
-  for (size_t i = 0; i < inputs; i++) {
-    shapes[i] = stack_of(call.items, call.pieces[0].job->inputs[i].shape);
-    for (const Piece& piece : call.pieces) {
-      const JobInput& input = piece.job->inputs[i];
-      if (input.repeat == 1)
-        sizes[i] += input.range(piece.start, piece.stop).size();
-      else
-        for (int64_t item_at = piece.start; item_at < piece.stop; item_at++) sizes[i] += input.entry(item_at).size();
-    }
-  }
-  // Large tensors use shared memory if the region has enough space for all of them.
-  placed_outputs_.assign(spec.outputs.size(), {});
-  std::vector<RegionSpan> placed_inputs(inputs);
-  region_wanted_ = 0;
-  if (call.regions_allowed) {
-    size_t offset = 0;
-    auto reserve = [&offset](size_t size) {
-      RegionSpan span{offset, size};
-      offset += (size + 63) & ~size_t{63};
-      return span;
-    };
-    for (size_t i = 0; i < inputs; i++)
-      if (sizes[i] >= kMinSharedBytes) placed_inputs[i] = reserve(sizes[i]);
-    for (size_t o = 0; o < spec.outputs.size(); o++) {
-      if (!spec.outputs[o].fixed()) continue;
-      size_t size =
-          size_t(call.items) * size_t(*element_count(spec.outputs[o].shape)) * element_size(spec.outputs[o].type);
-      if (size >= kMinSharedBytes) placed_outputs_[o] = reserve(size);
-    }
-    if (offset && !has_region(offset)) {
-      region_wanted_ = offset;
-      placed_inputs.assign(inputs, {});
-      placed_outputs_.assign(spec.outputs.size(), {});
-    }
-  }
-  size_t following = 0;
-  for (size_t i = 0; i < inputs; i++)
-    if (!placed_inputs[i].size) following += sizes[i];
+  std::vector<size_t> sizes(inputs, 0);  // Bytes of each input for the whole batch.
   call.sent_bytes = 0;
-  for (size_t size : sizes) call.sent_bytes += size;
-
+  for (size_t i = 0; i < inputs; i++) {
+    for_each_part(call, i, [&](std::string_view part) { sizes[i] += part.size(); });
+    call.sent_bytes += sizes[i];
+  }
+  std::vector<RegionSpan> placed = place_tensors(sizes);
+  std::vector<Shape> shapes;
   std::vector<CallInput> call_inputs;
-  for (size_t i = 0; i < inputs; i++)
-    call_inputs.push_back({spec.inputs[i].name, spec.inputs[i].type, shapes[i], sizes[i],
-                           placed_inputs[i].size ? &placed_inputs[i] : nullptr});
+  shapes.reserve(inputs);
+  size_t following = 0;  // Bytes of the inputs that follow the head.
+  for (size_t i = 0; i < inputs; i++) {
+    const Shape& shape = shapes.emplace_back(stack_of(call.items, call.pieces[0].job->inputs[i].shape));
+    call_inputs.push_back(
+        {spec.inputs[i].name, spec.inputs[i].type, shape, sizes[i], placed[i].size ? &placed[i] : nullptr});
+    if (!placed[i].size) following += sizes[i];
+  }
   std::vector<CallOutput> call_outputs;
   for (size_t o = 0; o < spec.outputs.size(); o++)
     call_outputs.push_back({spec.outputs[o].name, placed_outputs_[o].size ? &placed_outputs_[o] : nullptr});
-  std::vector<std::string> more;
-  if (call.tokens == 1)
-    more.emplace_back(kTokenTensor);
-  else
-    for (int64_t t = 0; t < call.tokens; t++) more.push_back(std::string(kTokenTensor) + "." + std::to_string(t));
-  if (call.pads)
-    for (const OutputSpec& output : spec.outputs)
-      if (output.yields) more.push_back(std::string(kRowsPrefix) + output.name);
-  if (spec.step) {
-    more.emplace_back(kAnsweredTensor);
-    for (const BoundaryTensor& output : call.task->front().spec().outputs)
-      more.push_back(std::string(kAnswerPrefix) + output.name);
-  }
+  std::vector<std::string> more = further_outputs(call);
   for (const std::string& name : more) call_outputs.push_back({name});
 
-  std::string id = call.ids;
-  id += '#';
-  id += std::to_string(call.number);
+  std::string id = call.ids + '#' + std::to_string(call.number);
   head_.clear();
   append_inference(head_, call.worker->model, id, call.trace, region_.name(), call_inputs, call_outputs);
 
+  std::vector<iovec>& buffers = send_buffers_.clear();
   bool join = following < kMaxCopiedBytes;
   if (join)
     head_.reserve(head_.size() + following);
   else
     buffers.push_back({head_.data(), head_.size()});
   for (size_t i = 0; i < inputs; i++) {
-    char* to = placed_inputs[i].size ? region_.data() + placed_inputs[i].offset : nullptr;
-    auto add = [&](std::string_view bytes) {
+    char* to = placed[i].size ? region_.data() + placed[i].offset : nullptr;
+    for_each_part(call, i, [&](std::string_view part) {
       if (to) {
-        memcpy(to, bytes.data(), bytes.size());
-        to += bytes.size();
+        memcpy(to, part.data(), part.size());
+        to += part.size();
       } else if (join) {
-        head_.append(bytes);
-      } else if (!bytes.empty()) {
-        buffers.push_back({const_cast<char*>(bytes.data()), bytes.size()});
+        head_.append(part);
+      } else if (!part.empty()) {
+        buffers.push_back({const_cast<char*>(part.data()), part.size()});
       }
-    };
-    for (const Piece& piece : call.pieces) {
-      const JobInput& input = piece.job->inputs[i];
-      if (input.repeat == 1)
-        add(input.range(piece.start, piece.stop));
-      else
-        for (int64_t item = piece.start; item < piece.stop; item++) add(input.entry(item));
-    }
+    });
   }
   if (join) buffers.push_back({head_.data(), head_.size()});
 }

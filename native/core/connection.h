@@ -137,6 +137,10 @@ class Connection {
   // Connects to the server.
   void open();
 
+  // Chooses the large tensors of the call that use shared memory: all of them, or none if the region is too small.
+  // Returns the part of the region for each input; size 0 for none.
+  std::vector<RegionSpan> place_tensors(const std::vector<size_t>& input_sizes);
+
   // Builds the request of the call in `head_`, `send_buffers_` and the region.
   void build_request();
 
@@ -150,6 +154,9 @@ class Connection {
   // Chooses the memory for the outputs of an answer, in the order of the answer.
   void place_outputs(const std::vector<AnswerOutput>& outputs, std::vector<iovec>& places);
   void place_output(const AnswerOutput& output, size_t index, const char* from, std::vector<iovec>& places);
+
+  // Returns the place for the values of an output with tokens or numbers of rows; nullptr for other outputs.
+  std::vector<int64_t>* numbers_of(std::string_view name);
 
   // Receives an output that does not belong to the task's outputs, or that is invalid.
   void receive_extra(const AnswerOutput& output, std::vector<iovec>& places);

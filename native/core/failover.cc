@@ -107,9 +107,9 @@ void Failover::expire(Connection& connection, Work& work) {
 void Failover::condemn(Server& server, const std::string& model, const std::string& reason, Work& work) {
   Time at = now();
   if (server.condemned(at)) return;
-  report_condemned(server, model, reason, work);
   server.condemn(at);
   server.epoch++;
+  report_condemned(server, model, reason, work);
   // Do not wait for the other calls in flight: their answers could belong to other calls.
   for (size_t i = 0; i < server.connections.size(); i++) {
     Connection& connection = *server.connections[i];
@@ -131,14 +131,13 @@ void Failover::condemn(Server& server, const std::string& model, const std::stri
 }
 
 void Failover::report_condemned(const Server& server, const std::string& model, const std::string& reason, Work& work) {
-  ServerIdentity identity = ServerIdentity::of_socket(server.address);
   std::string text = "{\"worker\":";
   append_json(text, server.name);
   text += ",\"model\":";
   append_json(text, model);
   text += ",\"reason\":";
   append_json(text, reason);
-  text += ",\"inode\":" + std::to_string(identity.inode) + "}\n";
+  text += ",\"identity\":" + std::to_string(server.identity()) + "}\n";
   std::string folder = run_dir_ + "/condemned";
   std::string path = folder + "/" + server.name + ".json", temporary = path + ".new";
   mkdir(folder.c_str(), 0700);

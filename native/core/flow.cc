@@ -178,11 +178,12 @@ void Flow::advance(std::vector<size_t> ready, Work& work) {
     size_t task = ready.back();
     ready.pop_back();
     const TaskSpec& spec = front_.spec().tasks[task];
+    TaskMetrics& metrics = front_.tasks()[task]->metrics();
     bool holds = true;
     if (spec.condition) {
       const Value& value = values_[spec.condition->tensor];
       if (element_count(value.shape) != 1) {
-        front_.tasks()[task]->metrics().refused[size_t(Reason::kRequest)]->add(1);
+        metrics.refused[size_t(Reason::kRequest)]->add(1);
         fail({Blame::kRequest, "task " + spec.name +
                                    ": its condition needs a tensor of one element, but the tensor has shape " +
                                    text_of(value.shape)},
@@ -191,7 +192,6 @@ void Flow::advance(std::vector<size_t> ready, Work& work) {
       }
       double number = number_of(value);
       holds = spec.condition->above ? number > spec.condition->bound : number < spec.condition->bound;
-      TaskMetrics& metrics = front_.tasks()[task]->metrics();
       metrics.checked->add(1);
       if (holds) metrics.held->add(1);
     }
@@ -221,7 +221,7 @@ void Flow::advance(std::vector<size_t> ready, Work& work) {
     }
     if (failure) {
       bool of_request = failure->blame == Blame::kRequest;
-      front_.tasks()[task]->metrics().refused[size_t(of_request ? Reason::kRequest : Reason::kFull)]->add(1);
+      metrics.refused[size_t(of_request ? Reason::kRequest : Reason::kFull)]->add(1);
       fail(std::move(*failure), work);
       return;
     }

@@ -132,89 +132,84 @@ size_t Job::chunk_bytes() const {
   return bytes;
 }
 
+std::unique_ptr<Failure> Job::join_output(const TaskSpec& spec, size_t output, Value& value) {
+  const OutputSpec& declared = spec.outputs[output];
+  JobOutput& from = outputs[output];
+  value.type = declared.type;
+  value.shape = leading;
+  if (from.allocated) {
+    value.shape.insert(value.shape.end(), from.shape.begin(), from.shape.end());
+    value.data = from.data;
+    value.size = from.item_size * size_t(items);
+    value.owner = std::move(from.owner);
+    return nullptr;
+  }
+  bool flat = declared.yields && spec.mode == Mode::kRows;
+  auto& chunks = from.chunks;
+  std::sort(chunks.begin(), chunks.end(), [](const Chunk& a, const Chunk& b) { return a.start < b.start; });
+  // If items are joined along their rows (`flat`), the first dimension may differ between items; else none may.
+  Shape item;
+  for (const Chunk& chunk : chunks) {
+    if (&chunk == &chunks.front()) item = chunk.shape;
+    bool same = std::equal(item.begin() + flat, item.end(), chunk.shape.begin() + flat, chunk.shape.end());
+    if (!same) return request_failure(differs(declared.name, item, chunk.shape));
+    value.size += chunk.size;
+  }
+  if (chunks.empty())
+    for (int64_t dim : declared.shape) item.push_back(dim < 0 ? 0 : dim);
+  if (flat) {
+    // The rows of all items of a batch entry are concatenated; all entries must have the same number of rows.
+    std::vector<int64_t> rows(size_t(leading[0]), 0);  // Number of rows of each entry.
+    for (const Chunk& chunk : chunks)
+      for (int64_t i = chunk.start; i < chunk.stop; i++) rows[size_t(i / leading[1])] += chunk.shape[0];
+    for (int64_t count : rows)
+      if (count != rows[0])
+        return request_failure(differs(declared.name, std::span(&rows[0], 1), std::span(&count, 1)));
+    value.shape[1] = rows.empty() ? 0 : rows[0];
+    item.erase(item.begin());
+  }
+  value.shape.insert(value.shape.end(), item.begin(), item.end());
+  if (chunks.size() == 1 && !flow->client_gets(declared.tensor)) {
+    // No copy: the followers use the memory of the answer.
+    value.owner = std::move(chunks[0].owner);
+    value.data = chunks[0].data;
+    return nullptr;
+  }
+  char* to = flow->memory(declared.tensor, declared.type, value.shape, value.size, value.owner);
+  value.data = to;
+  for (const Chunk& chunk : chunks) {
+    if (chunk.size) memcpy(to, chunk.data, chunk.size);
+    to += chunk.size;
+  }
+  return nullptr;
+}
+
+Value Job::row_counts(const CountSpec& count) {
+  Value value;
+  value.type = DataType::kInt64;
+  value.shape = leading;
+  value.shape.push_back(1);
+  value.size = size_t(items) * sizeof(int64_t);
+  char* to = flow->memory(count.tensor, value.type, value.shape, value.size, value.owner);
+  value.data = to;
+  const JobOutput& from = outputs[count.output];
+  for (int64_t i = 0; i < items; i++) {
+    int64_t rows = from.allocated ? from.shape[0] : 0;
+    memcpy(to + size_t(i) * sizeof rows, &rows, sizeof rows);
+  }
+  for (const Chunk& chunk : from.chunks)
+    for (int64_t i = chunk.start; i < chunk.stop; i++)
+      memcpy(to + size_t(i) * sizeof(int64_t), &chunk.shape[0], sizeof(int64_t));
+  return value;
+}
+
 std::unique_ptr<Failure> Job::join_outputs(const TaskSpec& spec, std::vector<Value>& values) {
-  for (size_t o = 0; o < spec.outputs.size(); o++) {
-    const OutputSpec& declared = spec.outputs[o];
-    JobOutput& from = outputs[o];
+  for (size_t output = 0; output < spec.outputs.size(); output++) {
     Value value;
-    value.type = declared.type;
-    bool flat = declared.yields && spec.mode == Mode::kRows;
-    if (from.allocated) {
-      value.shape = leading;
-      value.shape.insert(value.shape.end(), from.shape.begin(), from.shape.end());
-      value.data = from.data;
-      value.size = from.item_size * size_t(items);
-      value.owner = std::move(from.owner);
-      values[declared.tensor] = std::move(value);
-      continue;
-    }
-    auto& chunks = from.chunks;
-    std::sort(chunks.begin(), chunks.end(), [](const Chunk& a, const Chunk& b) { return a.start < b.start; });
-    // If items are joined along their rows (`flat`), the first dimension may differ between items; else none may.
-    Shape item;
-    int64_t rows = 0;
-    size_t bytes = 0;
-    for (const Chunk& chunk : chunks) {
-      if (&chunk == &chunks.front()) item = chunk.shape;
-      bool same = std::equal(item.begin() + flat, item.end(), chunk.shape.begin() + flat, chunk.shape.end());
-      if (!same) return request_failure(differs(declared.name, item, chunk.shape));
-      rows += flat ? chunk.shape[0] * (chunk.stop - chunk.start) : 0;
-      bytes += chunk.size;
-    }
-    if (chunks.empty()) {
-      for (int64_t dim : declared.shape) item.push_back(dim < 0 ? 0 : dim);
-    }
-    if (flat) {
-      // The rows of all items of a batch entry are concatenated; all entries must have the same number of rows.
-      value.shape = {leading[0], 0};
-      if (leading[0] > 0) {
-        std::vector<int64_t> of_entry(size_t(leading[0]), 0);
-        for (const Chunk& chunk : chunks)
-          for (int64_t i = chunk.start; i < chunk.stop; i++) of_entry[size_t(i / leading[1])] += chunk.shape[0];
-        for (int64_t count : of_entry)
-          if (count != of_entry[0])
-            return request_failure(differs(declared.name, std::span(&of_entry[0], 1), std::span(&count, 1)));
-        value.shape[1] = of_entry[0];
-      }
-      value.shape.insert(value.shape.end(), item.begin() + 1, item.end());
-    } else {
-      value.shape = leading;
-      value.shape.insert(value.shape.end(), item.begin(), item.end());
-    }
-    value.size = bytes;
-    if (chunks.size() == 1 && !flow->client_gets(declared.tensor)) {
-      // No copy: the followers use the memory of the answer.
-      value.owner = std::move(chunks[0].owner);
-      value.data = chunks[0].data;
-      values[declared.tensor] = std::move(value);
-      continue;
-    }
-    char* to = flow->memory(declared.tensor, declared.type, value.shape, bytes, value.owner);
-    value.data = to;
-    for (const Chunk& chunk : chunks) {
-      if (chunk.size) memcpy(to, chunk.data, chunk.size);
-      to += chunk.size;
-    }
-    values[declared.tensor] = std::move(value);
+    if (auto failure = join_output(spec, output, value)) return failure;
+    values[spec.outputs[output].tensor] = std::move(value);
   }
-  for (const CountSpec& count : spec.counts) {
-    Value value;
-    value.type = DataType::kInt64;
-    value.shape = leading;
-    value.shape.push_back(1);
-    value.size = size_t(items) * sizeof(int64_t);
-    char* to = flow->memory(count.tensor, value.type, value.shape, value.size, value.owner);
-    value.data = to;
-    const JobOutput& from = outputs[count.output];
-    for (int64_t i = 0; i < items; i++) {
-      int64_t rows = from.allocated ? from.shape[0] : 0;
-      memcpy(to + size_t(i) * sizeof rows, &rows, sizeof rows);
-    }
-    for (const Chunk& chunk : from.chunks)
-      for (int64_t i = chunk.start; i < chunk.stop; i++)
-        memcpy(to + size_t(i) * sizeof(int64_t), &chunk.shape[0], sizeof(int64_t));
-    values[count.tensor] = std::move(value);
-  }
+  for (const CountSpec& count : spec.counts) values[count.tensor] = row_counts(count);
   return nullptr;
 }
 

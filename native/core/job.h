@@ -111,6 +111,13 @@ struct Job {
   // Joins the answers to tensors of the request, counts included. May be called without the lock. Returns a failure if
   // items do not fit together, else nullptr.
   std::unique_ptr<Failure> join_outputs(const TaskSpec& spec, std::vector<Value>& values);
+
+ private:
+  // Joins the answers of one output.
+  std::unique_ptr<Failure> join_output(const TaskSpec& spec, size_t output, Value& value);
+
+  // Returns the number of rows that each item yielded.
+  Value row_counts(const CountSpec& count);
 };
 
 // A server that failed on a piece. It may have ended since.

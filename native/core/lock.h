@@ -23,7 +23,7 @@ class FileLock {
   FileLock& operator=(const FileLock&) = delete;
 
   // Locks the file without waiting. Creates the file, its folder and the parent of its folder if they are missing.
-  // Returns false if another process holds the lock.
+  // Returns false if another process holds the lock, or if the file cannot be opened.
   bool lock(Kind kind);
   void unlock();
 

@@ -46,39 +46,34 @@ void Connection::place_outputs(const std::vector<AnswerOutput>& outputs, std::ve
       continue;
     }
     if (output.placed) throw FormatError("output " + output.name + " has no values in the answer");
-    if (output.name.starts_with(kTokenTensor) && output.type == DataType::kInt64) {
-      size_t number = 0;
-      if (output.name.size() > kTokenTensor.size() + 1) {
-        const char *digits = output.name.data() + kTokenTensor.size() + 1,
-                   *end = output.name.data() + output.name.size();
-        // A name that does not end in a number is not a token.
-        if (std::from_chars(digits, end, number).ec != std::errc()) number = tokens_.size();
-      }
-      if (number < tokens_.size() && tokens_[number].empty()) {
-        tokens_[number].resize(output.size / sizeof(int64_t));
-        places.push_back({tokens_[number].data(), output.size});
-        continue;
-      }
-    }
-    if (call.pads && output.name.starts_with(kRowsPrefix) && output.type == DataType::kInt64) {
-      std::string of = output.name.substr(kRowsPrefix.size());
-      auto counted =
-          std::find_if(spec.outputs.begin(), spec.outputs.end(), [&](const OutputSpec& o) { return o.name == of; });
-      if (counted != spec.outputs.end() && rows_[size_t(counted - spec.outputs.begin())].empty()) {
-        std::vector<int64_t>& rows = rows_[size_t(counted - spec.outputs.begin())];
-        rows.resize(output.size / sizeof(int64_t));
-        places.push_back({rows.data(), output.size});
-        continue;
-      }
-    }
-    if (spec.step && output.name == kAnsweredTensor && output.size == 1) {
+    std::vector<int64_t>* numbers = output.type == DataType::kInt64 ? numbers_of(output.name) : nullptr;
+    if (numbers && numbers->empty()) {
+      numbers->resize(output.size / sizeof(int64_t));
+      places.push_back({numbers->data(), output.size});
+    } else if (spec.step && output.name == kAnsweredTensor && output.size == 1) {
       places.push_back({&answered_flag_, 1});
-      continue;
+    } else {
+      receive_extra(output, places);
     }
-    receive_extra(output, places);
   }
   for (size_t o = 0; o < seen.size() && missing_output_.empty(); o++)
     if (!seen[o]) missing_output_ = spec.outputs[o].name;
+}
+
+std::vector<int64_t>* Connection::numbers_of(std::string_view name) {
+  if (name.starts_with(kTokenTensor)) {
+    size_t number = 0;
+    if (name.size() > kTokenTensor.size() + 1) {
+      const char *digits = name.data() + kTokenTensor.size() + 1, *end = name.data() + name.size();
+      // A name that does not end in a number is not a token.
+      if (std::from_chars(digits, end, number).ec != std::errc()) return nullptr;
+    }
+    return number < tokens_.size() ? &tokens_[number] : nullptr;
+  }
+  if (!call.pads || !name.starts_with(kRowsPrefix)) return nullptr;
+  const std::vector<OutputSpec>& outputs = call.task->spec().outputs;
+  auto counted = std::ranges::find(outputs, name.substr(kRowsPrefix.size()), &OutputSpec::name);
+  return counted != outputs.end() ? &rows_[size_t(counted - outputs.begin())] : nullptr;
 }
 
 void Connection::receive_extra(const AnswerOutput& output, std::vector<iovec>& places) {

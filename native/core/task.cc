@@ -21,6 +21,15 @@ constexpr Time kMaxBlockedTime = kSecond;
 
 std::string rounded_ms(Time duration) { return std::to_string(int64_t(std::llround(milliseconds(duration)))); }
 
+// Acquires a worker for a call, and the use of a generation unless it is nullptr. Returns false if another process
+// holds the lock of one of them. Sets `locked` to true if this locked one of their files.
+bool acquire(Worker& worker, Generation* generation, Time at, bool& locked) {
+  if (!worker.acquire(at, locked)) return false;
+  if (!generation || generation->requests->add(at, locked)) return true;
+  worker.release(at);
+  return false;
+}
+
 }  // namespace
 
 Task::Task(Engine& engine, Front& front, const TaskSpec& spec, size_t index)
@@ -247,7 +256,7 @@ void Task::refuse(Piece& piece, Work& work, Time at) {
 
 void Task::dispatch(Work& work, Time at) {
   if (queue_.empty()) {
-    wake_ = kNever;
+    schedule_wake(at);
     return;
   }
   refresh_route();
@@ -277,12 +286,7 @@ void Task::dispatch(Work& work, Time at) {
     std::shared_ptr<Worker> worker = entry->worker;
     std::shared_ptr<Generation> only = entry->newly_only(generations);
     bool locked = false;
-    bool acquired = worker->acquire(at, locked);
-    if (acquired && only && !only->requests->add(at, locked)) {
-      worker->release(at);
-      acquired = false;
-    }
-    if (!acquired) {
+    if (!acquire(*worker, only.get(), at, locked)) {
       // The controller holds the lock while it drains the model or the generation, which is about to leave the route.
       worker->back_off_briefly(at);
       estimates_.expire();
@@ -311,6 +315,10 @@ void Task::dispatch(Work& work, Time at) {
     engine_.calls().begin(work, *this, *entry, std::move(pieces), at);
   }
   front_.unblock_predecessors(index_, work, at);
+  schedule_wake(at);
+}
+
+void Task::schedule_wake(Time at) {
   if (queue_.empty()) {
     wake_ = kNever;
     return;

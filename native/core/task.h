@@ -94,6 +94,8 @@ class Task {
   bool blocked() const { return blocked_; }
 
  private:
+  // Sets the time of the next `dispatch` without an event.
+  void schedule_wake(Time at);
   // Binds a request to a generation if the route weights its generations and the request is bound to none yet.
   void draw(Flow& flow, Time at);
   // Returns one of these generations by the weights; nullptr if none of them has a weight.

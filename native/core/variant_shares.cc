@@ -1,26 +1,36 @@
 #include "core/variant_shares.h"
 
 #include <algorithm>
+#include <functional>
 
 namespace jigsaw {
 
 void VariantShares::route_replaced() {
-  std::erase_if(shares_, [&](const auto& item) {
-    return item.second.empty() ||
-           !std::ranges::equal(item.second, make(item.first), [](const Share& a, const Share& b) {
-             return a.variant == b.variant && a.share == b.share;
-           });
+  std::erase_if(shares_, [&](auto& item) {
+    Shares& before = item.second;
+    Shares fresh = make(item.first);
+    bool same = std::ranges::equal(
+        before, fresh, [](const Share& a, const Share& b) { return a.variant == b.variant && a.share == b.share; });
+    if (!same || fresh.empty()) return true;
+    for (size_t i = 0; i < fresh.size(); i++) before[i].entries = std::move(fresh[i].entries);
+    return false;
   });
 }
 
 VariantShares::Shares VariantShares::make(GenerationSet generations) const {
   Shares shares;
-  for (const Entry& entry : route_.entries()) {
+  const std::vector<Entry>& entries = route_.entries();
+  for (const Entry& entry : entries) {
     if (entry.route.share <= 0 || !route_.may_answer(entry, generations)) continue;
-    bool known =
-        std::any_of(shares.begin(), shares.end(), [&](const Share& s) { return s.variant == entry.route.variant; });
-    if (!known) shares.push_back({entry.route.variant, entry.route.share, 0});
+    if (std::ranges::find(shares, entry.route.variant, &Share::variant) == shares.end())
+      shares.push_back({entry.route.variant, entry.route.share, 0, {}});
   }
+  for (size_t i = 0; i < entries.size(); i++) {
+    auto share = std::ranges::find(shares, entries[i].route.variant, &Share::variant);
+    if (share != shares.end() && route_.may_answer(entries[i], generations)) share->entries.push_back(i);
+  }
+  for (Share& share : shares)
+    std::ranges::stable_sort(share.entries, std::greater(), [&](size_t i) { return entries[i].limit; });
   return shares;
 }
 
@@ -43,11 +53,10 @@ std::vector<std::string_view> VariantShares::order(GenerationSet generations, in
   int64_t largest = 0;
   std::vector<std::pair<Share*, int64_t>> present;
   for (Share& share : shares) {
-    int64_t batch = 0;
-    for (const Entry& entry : route_.entries())
-      if (entry.route.variant == share.variant && route_.may_answer(entry, generations) && entry.is_usable(at))
-        batch = std::max(batch, entry.limit);
-    if (!batch) continue;
+    const std::vector<Entry>& entries = route_.entries();
+    auto usable = std::ranges::find_if(share.entries, [&](size_t i) { return entries[i].is_usable(at); });
+    if (usable == share.entries.end()) continue;
+    int64_t batch = entries[*usable].limit;
     present.emplace_back(&share, batch);
     share_sum += share.share;
     taken_sum += share.taken;

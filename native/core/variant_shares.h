@@ -34,8 +34,9 @@ class VariantShares {
  private:
   struct Share {
     std::string variant;
-    double share = 0;  // Fraction of the items that the variant should receive.
-    double taken = 0;  // Number of items that it has received.
+    double share = 0;             // Fraction of the items that the variant should receive.
+    double taken = 0;             // Number of items that it has received.
+    std::vector<size_t> entries;  // Indices of the variant's entries, those with the largest batches first.
   };
   using Shares = std::vector<Share>;
 

@@ -24,10 +24,10 @@ uint32_t size_bit(int64_t items) {
 
 }  // namespace
 
-ServerIdentity ServerIdentity::of_socket(const std::string& path) {
+ServerIdentity identity_of_socket(const std::string& path) {
   struct stat status;
-  if (stat(path.c_str(), &status) != 0) return {};
-  return {status.st_dev, status.st_ino, int64_t(status.st_ctim.tv_sec) * 1'000'000'000 + status.st_ctim.tv_nsec};
+  if (stat(path.c_str(), &status) != 0) return kNoServer;
+  return int64_t(status.st_mtim.tv_sec) * 1'000'000'000 + status.st_mtim.tv_nsec;
 }
 
 Server::Server(std::string name, std::string address, bool remote)
@@ -38,8 +38,8 @@ Server::~Server() = default;
 void Server::check_identity(Time at) {
   if (at < identity_checked_ + kIdentityCheckInterval) return;
   identity_checked_ = at;
-  ServerIdentity found = ServerIdentity::of_socket(address);
-  if (found != ServerIdentity{} && found != identity_) {
+  ServerIdentity found = identity_of_socket(address);
+  if (found != kNoServer && found != identity_) {
     identity_ = found;
     condemned_since_ = kNever;
     epoch++;
@@ -47,7 +47,9 @@ void Server::check_identity(Time at) {
 }
 
 void Server::condemn(Time at) {
-  identity_ = ServerIdentity::of_socket(address);
+  // While the socket is removed, the process is the one that was found before.
+  ServerIdentity found = identity_of_socket(address);
+  if (found != kNoServer) identity_ = found;
   condemned_since_ = at;
   identity_checked_ = at;
 }

@@ -1,8 +1,6 @@
 // Servers and their models, which all fronts of this process share.
 #pragma once
 
-#include <sys/types.h>
-
 #include <algorithm>
 #include <memory>
 #include <string>
@@ -18,17 +16,14 @@ namespace jigsaw {
 class Connection;
 class Task;
 
-// Identity of a server process. A restarted server keeps its name and gets a new identity.
-struct ServerIdentity {
-  dev_t device = 0;
-  ino_t inode = 0;
-  int64_t changed_ns = 0;
+// Identity of a server process: the modification time of its socket, in nanoseconds. A restarted server keeps its name
+// and makes another socket. A process that has to make its socket again gives it the time of the first one.
+using ServerIdentity = int64_t;
 
-  bool operator==(const ServerIdentity&) const = default;
+constexpr ServerIdentity kNoServer = 0;
 
-  // Returns the identity of the process that listens on a Unix socket; all zeros if the socket does not exist.
-  static ServerIdentity of_socket(const std::string& path);
-};
+// Returns the identity of the process that listens on a Unix socket; kNoServer if the socket does not exist.
+ServerIdentity identity_of_socket(const std::string& path);
 
 // The tritonserver of a worker, with its connections. Shared by its `Worker`s; guarded by the engine's lock.
 class Server {
@@ -58,6 +53,9 @@ class Server {
   // Takes the process that listens now out of service.
   void condemn(Time at);
 
+  // Identity of the process that listened when this was last looked up.
+  ServerIdentity identity() const { return identity_; }
+
   Time no_regions_until = 0;  // End of the time for which it gets no shared memory.
   bool registering = false;   // True while a connection, at most one at a time, registers shared memory.
   size_t route_entries = 0;   // Number of route entries that name it.
@@ -69,7 +67,7 @@ class Server {
   static constexpr Time kIdentityCheckInterval = 50 * kMillisecond;
 
   Time condemned_since_ = kNever;
-  ServerIdentity identity_;
+  ServerIdentity identity_ = kNoServer;
   Time identity_checked_ = 0;
 };
 

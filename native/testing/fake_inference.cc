@@ -1,5 +1,7 @@
 // The part of the fake server that runs inferences, for tests of the listener. Its models return their input X as each
 // requested output, in a thread of their own.
+#include <pthread.h>
+
 #include <chrono>
 #include <cstring>
 #include <string_view>
@@ -52,6 +54,7 @@ TRITONSERVER_Error* error(TRITONSERVER_Error_Code code, const std::string& messa
 // Runs a request: `echo` answers it, `fail` fails, `say` fails with the id and the parameters of the request, `silent`
 // gives no response, and `held` waits until it is cancelled or `triton_let_go` is called.
 void run(TRITONSERVER_InferenceRequest* request) {
+  pthread_setname_np(pthread_self(), "model");
   if (request->model == "held") {
     std::unique_lock lock(server().mutex);
     server().holding++;
@@ -225,8 +228,12 @@ TRITONSERVER_Error* TRITONSERVER_InferenceResponseDelete(TRITONSERVER_InferenceR
   for (const auto& output : response->outputs)
     response->allocator->release(response->allocator, output.base, output.user, response->size, TRITONSERVER_MEMORY_CPU,
                                  0);
-  server().responses--;
   delete response;
+  char thread[16] = "";
+  pthread_getname_np(pthread_self(), thread, sizeof thread);
+  std::lock_guard lock(server().mutex);
+  server().freed_by.insert(thread);
+  server().responses--;
   return nullptr;
 }
 

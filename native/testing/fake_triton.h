@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -113,6 +114,7 @@ struct Server {
   std::map<std::string, double> metrics;  // Values by name and labels.
   std::list<TRITONSERVER_Metric> series;
   std::deque<TRITONSERVER_MetricFamily> families;  // Never freed, because the backend never deletes them.
+  std::set<std::string> freed_by;                  // Names of the threads that have freed responses.
   std::condition_variable changed;
   bool let_go = false;  // True if the model `held` answers.
   int holding = 0;      // Number of requests that it holds.

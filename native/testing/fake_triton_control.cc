@@ -168,7 +168,7 @@ const char* triton_answer_data(void* answer, size_t output) {
 
 void triton_answer_free(void* answer) { delete static_cast<std::shared_ptr<Answer>*>(answer); }
 
-// Returns as JSON: the numbers of objects that exist, the logs, and the metrics.
+// Returns as JSON: the numbers of objects that exist, the logs, the threads that have freed responses, and the metrics.
 char* triton_state() {
   Server& s = server();
   std::lock_guard lock(s.mutex);
@@ -179,6 +179,11 @@ char* triton_state() {
   for (const std::string& line : s.logs) {
     if (text.back() != '[') text += ',';
     jigsaw::append_json(text, line);
+  }
+  text += "],\"freed_by\":[";
+  for (const std::string& thread : s.freed_by) {
+    if (text.back() != '[') text += ',';
+    jigsaw::append_json(text, thread);
   }
   text += "],\"metrics\":{";
   for (const auto& [name, value] : s.metrics) {

@@ -1,10 +1,12 @@
 #include "triton/listener.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -39,28 +41,28 @@ Listener::Listener(TRITONSERVER_Server* server, std::string path, std::string se
   epoll_.open(epoll_create1(EPOLL_CLOEXEC));
   event_.open(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   if (epoll_ < 0 || event_ < 0) throw_errno("cannot create the event loop of the listener");
-  listen();
+  listen(path_);
+  identity_ = identity_of_socket(path_);
   wait_for(event_, EPOLLIN, EPOLL_CTL_ADD);
   wait_for(socket_, EPOLLIN, EPOLL_CTL_ADD);
   check(TRITONSERVER_ResponseAllocatorNew(&allocator_, InferenceCall::allocate, InferenceCall::free_buffer, nullptr));
   thread_ = std::thread([this] { loop(); });
-  unmapping_thread_ = std::thread([this] { unmap_regions(); });
+  freeing_thread_ = std::thread([this] { free_objects(); });
 }
 
-void Listener::listen() {
+void Listener::listen(const std::string& path) {
   sockaddr_un at{};
   at.sun_family = AF_UNIX;
-  if (path_.size() >= sizeof at.sun_path)
-    throw std::runtime_error("cannot listen at " + path_ + ": the path is longer than " +
+  if (path.size() >= sizeof at.sun_path)
+    throw std::runtime_error("cannot listen at " + path + ": the path is longer than " +
                              std::to_string(sizeof at.sun_path - 1) + " bytes; choose a shorter run directory");
-  memcpy(at.sun_path, path_.data(), path_.size());
+  memcpy(at.sun_path, path.data(), path.size());
   socket_.close();
   socket_.open(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (socket_ < 0) throw_errno("cannot create a socket");
   // The library that each server preloads denies all access to other users.
   if (bind(socket_, reinterpret_cast<sockaddr*>(&at), sizeof at) != 0 || ::listen(socket_, SOMAXCONN) != 0)
-    throw_errno("cannot listen at " + path_);
-  identity_ = ServerIdentity::of_socket(path_);
+    throw_errno("cannot listen at " + path);
 }
 
 Listener::~Listener() {
@@ -76,8 +78,8 @@ Listener::~Listener() {
     std::lock_guard lock(mutex_);
     ended_ = true;
   }
-  unmap_.notify_one();
-  unmapping_thread_.join();
+  free_.notify_one();
+  freeing_thread_.join();
   log_failure(TRITONSERVER_ResponseAllocatorDelete(allocator_));
 }
 
@@ -100,15 +102,24 @@ int Listener::patience_ms() const {
 void Listener::restore_file() {
   if (now() < look_at_) return;
   look_at_ = now() + kFilePeriod;
-  if (ServerIdentity::of_socket(path_) != ServerIdentity{}) return;
+  if (identity_of_socket(path_) != kNoServer) return;
+  // Gateways must not see the file before it has the identity, so it begins with another path. That path is not longer,
+  // because there may be no room for a longer one.
+  std::string temporary = path_;
+  temporary.back() = '~';
+  unlink(temporary.c_str());
   try {
-    listen();
-    wait_for(socket_, EPOLLIN, EPOLL_CTL_ADD);
-    accept_at_ = kNever;
-    log_message(TRITONSERVER_LOG_WARN, "the socket " + path_ + " was removed; it has been made again");
+    listen(temporary);
   } catch (const std::exception&) {
-    // The next look tries again.
+    return;  // The next look tries again.
   }
+  const timespec times[] = {{0, UTIME_OMIT}, {identity_ / 1'000'000'000, identity_ % 1'000'000'000}};
+  bool restored = utimensat(AT_FDCWD, temporary.c_str(), times, 0) == 0 && link(temporary.c_str(), path_.c_str()) == 0;
+  unlink(temporary.c_str());
+  if (!restored) return;
+  wait_for(socket_, EPOLLIN, EPOLL_CTL_ADD);
+  accept_at_ = kNever;
+  log_message(TRITONSERVER_LOG_WARN, "the socket " + path_ + " was removed; it has been made again");
 }
 
 bool Listener::wait_for(int file, uint32_t events, int operation) {
@@ -118,21 +129,21 @@ bool Listener::wait_for(int file, uint32_t events, int operation) {
   return epoll_ctl(epoll_, operation, file, &event) == 0;
 }
 
-void Listener::discard(std::shared_ptr<MappedRegion> region) {
-  if (!region) return;
+void Listener::discard(std::shared_ptr<void> object) {
+  if (!object) return;
   {
     std::lock_guard lock(mutex_);
-    discarded_.push_back(std::move(region));
+    discarded_.push_back(std::move(object));
   }
-  unmap_.notify_one();
+  free_.notify_one();
 }
 
-void Listener::unmap_regions() {
-  pthread_setname_np(pthread_self(), "jigsaw-unmap");
+void Listener::free_objects() {
+  pthread_setname_np(pthread_self(), "jigsaw-free");
   std::unique_lock lock(mutex_);
   while (!ended_ || !discarded_.empty()) {
-    unmap_.wait(lock, [this] { return ended_ || !discarded_.empty(); });
-    std::vector<std::shared_ptr<MappedRegion>> discarded = std::exchange(discarded_, {});
+    free_.wait(lock, [this] { return ended_ || !discarded_.empty(); });
+    std::vector<std::shared_ptr<void>> discarded = std::exchange(discarded_, {});
     lock.unlock();
     discarded.clear();
     lock.lock();
@@ -163,6 +174,7 @@ void Listener::loop() {
         end_ = now() + kDrain;
       } else if (auto found = connections_.find(file); found != connections_.end() && !found->second->on_event()) {
         epoll_ctl(epoll_, EPOLL_CTL_DEL, file, nullptr);
+        discard(std::move(found->second));
         connections_.erase(found);
       }
     }
@@ -178,7 +190,7 @@ void Listener::loop() {
 void Listener::stop_listening() {
   uint64_t value;
   [[maybe_unused]] ssize_t n = ::read(event_, &value, sizeof value);
-  if (ServerIdentity::of_socket(path_) == identity_) unlink(path_.c_str());
+  if (identity_of_socket(path_) == identity_) unlink(path_.c_str());
   socket_.close();
   std::erase_if(connections_, [](const auto& item) { return item.second->end(); });
 }

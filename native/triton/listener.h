@@ -12,7 +12,6 @@
 #include <unordered_map>
 #include <vector>
 
-#include "core/region.h"
 #include "core/worker.h"
 #include "triton/abi.h"
 #include "triton/file.h"
@@ -46,18 +45,20 @@ class Listener {
   // has no memory for that. Any thread may call it.
   bool wait_for(int file, uint32_t events, int operation);
 
-  // Ends one use of a region; nullptr does nothing. It is unmapped in a thread of its own, because that takes the
-  // kernel a tenth of a second for 512 MiB. Any thread may call it.
-  void discard(std::shared_ptr<MappedRegion> region);
+  // Ends one use of an object; nullptr does nothing. The last use ends in a thread of its own, because it takes the
+  // kernel a tenth of a second to free 512 MiB. Any thread may call it.
+  void discard(std::shared_ptr<void> object);
 
  private:
-  void listen();
+  // Begins to listen at a path.
+  void listen(const std::string& path);
 
   // Bodies of the threads.
   void loop();
-  void unmap_regions();
+  void free_objects();
 
-  // Listens again if the socket file has been removed. Another process's file stays.
+  // Makes the socket file again if it has been removed, with the identity of the first one. Another process's file
+  // stays.
   void restore_file();
 
   // Accepts the connections that are there. If too many files are open, or no memory is left, it goes on after a pause.
@@ -74,19 +75,19 @@ class Listener {
   const std::string path_, secret_;
   TRITONSERVER_ResponseAllocator* allocator_ = nullptr;
   File socket_, epoll_;
-  ServerIdentity identity_;  // Identity of this process as a server at `path_`.
-  File event_;               // Event file descriptor that ends the loop.
-  Time end_ = kNever;        // End of the loop, once it is known.
-  Time accept_at_ = kNever;  // End of a pause in which no connections are accepted.
-  Time look_at_ = 0;         // Time of the next look at the socket file.
+  ServerIdentity identity_ = kNoServer;  // Identity of this process as a server at `path_`.
+  File event_;                           // Event file descriptor that ends the loop.
+  Time end_ = kNever;                    // End of the loop, once it is known.
+  Time accept_at_ = kNever;              // End of a pause in which no connections are accepted.
+  Time look_at_ = 0;                     // Time of the next look at the socket file.
   std::unordered_map<int, std::shared_ptr<ServedConnection>> connections_;
   std::mutex mutex_;
   std::condition_variable idle_;
   size_t calls_ = 0;  // Calls in flight, until their request is released. Guarded by the mutex.
-  std::vector<std::shared_ptr<MappedRegion>> discarded_;  // Regions to unmap. Guarded by the mutex.
-  bool ended_ = false;                                    // True if no more regions follow. Guarded by the mutex.
-  std::condition_variable unmap_;
-  std::thread thread_, unmapping_thread_;
+  std::vector<std::shared_ptr<void>> discarded_;  // Objects whose use ends. Guarded by the mutex.
+  bool ended_ = false;                            // True if the freeing thread is to end. Guarded by the mutex.
+  std::condition_variable free_;
+  std::thread thread_, freeing_thread_;
 };
 
 }  // namespace jigsaw

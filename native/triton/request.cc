@@ -8,16 +8,12 @@
 #include <utility>
 #include <vector>
 
+#include "core/http.h"
 #include "triton/answer_gate.h"
 #include "triton/calls.h"
 
 namespace jigsaw {
 namespace {
-
-// Returns true if this is the name of the header, which clients may spell in any case.
-bool is_header(std::string_view name, std::string_view header) {
-  return std::ranges::equal(name, header, [](char a, char b) { return (a | 0x20) == b; });
-}
 
 const char* blame_prefix(Blame blame) {
   switch (blame) {
@@ -169,9 +165,9 @@ class TritonRequest : public Request {
         int64_t priority;
         memcpy(&priority, value, sizeof priority);
         options.priority = int(std::clamp<int64_t>(priority, -1000, 1000));
-      } else if (type == TRITONSERVER_PARAMETER_STRING && is_header(name, "traceparent")) {
+      } else if (type == TRITONSERVER_PARAMETER_STRING && equals_ignoring_case(name, "traceparent")) {
         options.trace.parent = static_cast<const char*>(value);
-      } else if (type == TRITONSERVER_PARAMETER_STRING && is_header(name, "tracestate")) {
+      } else if (type == TRITONSERVER_PARAMETER_STRING && equals_ignoring_case(name, "tracestate")) {
         options.trace.state = static_cast<const char*>(value);
       }
     }

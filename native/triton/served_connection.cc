@@ -67,8 +67,12 @@ bool ServedConnection::on_event() {
       state_ = State::kEnded;
     }
   }
-  if (written) written->drop();
+  if (written) drop_later(*written);
   return goes_on;
+}
+
+void ServedConnection::drop_later(InferenceCall& call) {
+  listener_.discard({static_cast<void*>(&call), [&call](void*) { call.drop(); }});
 }
 
 bool ServedConnection::read() {
@@ -210,7 +214,7 @@ void ServedConnection::abandon() {
     state_ = State::kEnded;
     shutdown(socket_, SHUT_RDWR);
   }
-  if (written) written->drop();
+  if (written) drop_later(*written);
 }
 
 }  // namespace jigsaw

@@ -60,6 +60,9 @@ class ServedConnection : public std::enable_shared_from_this<ServedConnection> {
   // Waits for the next request, or ends the connection if it is to end. Requires the mutex.
   void read_next();
 
+  // Ends the use of a call whose answer was written, which may free much memory.
+  void drop_later(InferenceCall& call);
+
   // Chooses the events of the socket that the listener's thread waits for.
   void listen_for(uint32_t events);
 

@@ -25,7 +25,7 @@ def test_a_worker_that_hangs_is_taken_out_of_service(bench: Bench) -> None:
     written = bench.condemned()["a"]
     assert written["worker"] == "a" and written["model"] == "m"
     assert "did not answer a batch of 1 within 300 ms" in written["reason"]
-    assert written["inode"] == hanging.path.stat().st_ino
+    assert written["identity"] == hanging.path.stat().st_mtime_ns
     assert (bench.run_dir / "condemned" / "a.json").stat().st_mode & 0o777 == 0o600
     assert any(line.startswith("error: worker a is taken out of service") for line in bench.engine.logs)
     # The condemned worker gets no more calls, although it would answer now.

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.native import triton
-from tests.native.conftest import column
+from tests.native import specs, triton
+from tests.native.conftest import Bench, column
 from tests.native.core import Array, texts
 from tests.native.listener import DATA, INFER, ITEM, LISTENER, Client, call, client, connect, path, request
 from tests.native.triton import Model, ServerError
@@ -146,6 +146,9 @@ def test_a_client_that_reads_slowly_delays_no_other(connect: Callable[[], Client
     assert other.infer(column(1)).item() == 1
     assert slow.answer()[2] == data
     assert slow.infer(column(2)).item() == 2
+    # Nor does the memory of its answer, which takes long to free.
+    eventually(lambda: not triton.state()["responses"])
+    assert "jigsaw-listen" not in triton.state()["freed_by"]
 
 
 def test_a_client_that_goes_before_it_has_read_its_answer_is_harmless(connect: Callable[[], Client]) -> None:
@@ -166,6 +169,8 @@ def test_calls_in_flight_are_answered_when_the_listener_ends(run_dir: Path, monk
     listener = Model(LISTENER)
     with Client(path) as idle, Client(path) as busy, ExitStack() as stack:
         hold(busy)
+        # The file is still that of the listener.
+        path.chmod(0o660)
         stack.enter_context(triton.unloading(listener))
         assert idle.closed()
         assert not path.exists()
@@ -193,13 +198,29 @@ def test_a_socket_that_is_removed_is_made_again(path: Path, client: Client) -> N
         with socket.socket(socket.AF_UNIX) as probe:
             return probe.connect_ex(str(path)) == 0
 
+    first = path.stat()
     path.unlink()
-    # The file appears a moment before the listener accepts connections there.
     eventually(listens)
+    # The time is the same, by which gateways recognise the process.
+    assert path.stat().st_mtime_ns == first.st_mtime_ns
     with Client(path) as later:
         assert later.infer(column(2)).item() == 2
     assert client.infer(column(1)).item() == 1
     assert sum("it has been made again" in line for line in triton.state()["logs"]) == 1
+
+
+def test_a_server_stays_out_of_service_when_its_listener_makes_the_socket_again(bench: Bench, path: Path) -> None:
+    bench.route("w", model="held")
+    front = bench.engine.front(specs.spec([specs.task(deadline_ms=200, retry=False)]))
+    assert front.ask({"X": column(1)}).blame == "worker"
+    path.unlink()
+    eventually(path.exists)
+    # It would answer now, but is not called.
+    triton.call("let_go", 1)
+    bench.worker("other")
+    specs.write_route(bench.run_dir, specs.entry("w", model="held"), specs.entry("other"))
+    assert [front.ask({"X": column(n)})["Y"].item() for n in range(5)] == [2 * n for n in range(5)]
+    assert bench.condemned()["w"]["identity"] == path.stat().st_mtime_ns
 
 
 def test_connections_wait_while_too_many_files_are_open(path: Path, client: Client) -> None:

@@ -1,6 +1,7 @@
 """Shares: the part of a task's items that each variant receives."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -22,16 +23,23 @@ def test_variants_receive_their_shares(bench: Bench, shares: dict[str, float], b
 
         bench.worker(name, handler)
 
-    for name in shares:
+    def entry(name: str, variant: str) -> dict[str, Any]:
+        return specs.entry(name, batch=batch, variant=variant, share=shares[variant])
+
+    for name in (*shares, "another"):
         counted(name)
-    entries = [specs.entry(name, batch=batch, variant=name, share=share) for name, share in shares.items()]
+    entries = [entry(name, name) for name in shares]
     specs.write_route(bench.run_dir, *entries)
     front = bench.front()
-    count = 400
-    for request in front.send_many(count, {"X": column(1)}):
-        request.wait()
+    for half in (0, 1):
+        if half:
+            # The counts go on when a route with the same shares replaces this one.
+            specs.write_route(bench.run_dir, entry("another", "u"), *entries)
+        for request in front.send_many(200, {"X": column(1)}):
+            request.wait()
+    taken["u"] += taken["another"]
     for name, share in shares.items():
-        assert abs(taken[name] - share * count) <= 2 * batch + 1
+        assert abs(taken[name] - share * 400) <= 2 * batch + 1
 
 
 def test_the_others_take_the_share_of_a_variant_without_workers(bench: Bench) -> None:

@@ -8,11 +8,16 @@ removes the files.
 import contextlib
 import json
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 POLL_S = 0.1
 """Seconds between two checks of the folder."""
+
+_RESTORED_S = 2.0
+"""Seconds within which a listener makes its socket again if the file is removed."""
 
 _SUFFIX = ".json"
 
@@ -25,13 +30,14 @@ class Condemned:
         worker: Name of the worker.
         model: Model whose call revealed the fault.
         reason: Fault that the gateway observed, as a sentence.
-        inode: Inode of the socket that the process listens on. It distinguishes the process from its successors.
+        identity: Modification time of the socket that the process listens on, in nanoseconds. It distinguishes the
+            process from its successors.
     """
 
     worker: str
     model: str
     reason: str
-    inode: int
+    identity: int
 
     def __str__(self) -> str:
         return f"worker {self.worker}, model {self.model}: {self.reason.rstrip('.')}"
@@ -65,12 +71,12 @@ def parse(name: str, text: str) -> Condemned | Damaged:
     except (ValueError, RecursionError) as error:
         return Damaged(name, f"it is not JSON: {error}")
     match data:
-        case {"worker": str(worker), "model": str(model), "reason": str(reason), "inode": int(inode)}:
+        case {"worker": str(worker), "model": str(model), "reason": str(reason), "identity": int(identity)}:
             if f"{worker}{_SUFFIX}" == name:
-                return Condemned(worker, model, reason, inode)
+                return Condemned(worker, model, reason, identity)
             return Damaged(name, f"it names another worker, {worker!r}")
         case _:
-            return Damaged(name, "it lacks worker, model, reason or inode")
+            return Damaged(name, "it lacks worker, model, reason or identity")
 
 
 def has_files(folder: Path) -> bool:
@@ -82,14 +88,28 @@ def has_files(folder: Path) -> bool:
         return False
 
 
-def take(folder: Path) -> list[Condemned | Damaged]:
-    """Reads and removes the reports in a folder, which need not exist. Blocks."""
+def take(folder: Path, socket_of: Callable[[str], Path]) -> list[Condemned | Damaged]:
+    """Reads and removes the reports in a folder, which need not exist. Blocks.
+
+    A report about a worker without a socket stays for two seconds: if only the file was removed, it comes back.
+
+    Args:
+        folder: Folder of the reports.
+        socket_of: Function that returns the path of a worker's socket, given the worker's name.
+    """
     try:
         # The backend writes a file under another name and then renames it.
         files = sorted(path for path in folder.iterdir() if path.suffix == _SUFFIX and path.is_file())
     except FileNotFoundError:
         return []
-    return [_take(path) for path in files]
+    return [_take(path) for path in files if not _waits(path, socket_of(path.stem))]
+
+
+def _waits(report: Path, socket: Path) -> bool:
+    try:
+        return not socket.exists() and time.time() - report.stat().st_mtime < _RESTORED_S
+    except OSError:
+        return False
 
 
 def _take(path: Path) -> Condemned | Damaged:
@@ -102,9 +122,9 @@ def _take(path: Path) -> Condemned | Damaged:
     return found
 
 
-def listens(socket: Path, inode: int) -> bool:
+def listens(socket: Path, identity: int) -> bool:
     """Returns True if the socket still belongs to the process that was taken out of service."""
     try:
-        return socket.stat().st_ino == inode
+        return socket.stat().st_mtime_ns == identity
     except OSError:
         return False

@@ -147,7 +147,7 @@ class Health:
             await asyncio.sleep(POLL_S)
             if not has_files(self._paths.condemned):
                 continue
-            for found in await asyncio.to_thread(take, self._paths.condemned):
+            for found in await asyncio.to_thread(take, self._paths.condemned, self._paths.worker_socket):
                 await self._end_condemned(found)
 
     async def _end_condemned(self, found: Condemned | Damaged) -> None:
@@ -156,7 +156,7 @@ class Health:
             return
         server = self._servers.get(found.worker)
         known = server is not None or self.elsewhere is not None
-        ended = known and listens(self._paths.worker_socket(found.worker), found.inode)
+        ended = known and listens(self._paths.worker_socket(found.worker), found.identity)
         consequence = "killing and restarting its server" if ended else "its server has already been replaced"
         self._notify(e.Noticed("condemned", f"{found}; {consequence}"))
         if server is not None and server.process.pid is not None and ended:

@@ -105,8 +105,7 @@ class Link:
     Attributes:
         worker: Name of the worker.
         node: Name of its node.
-        incarnation: Number or text that identifies one process of the worker, and differs for the next one. The socket
-            gets a new inode with it, by which the compiled backend recognises a restarted worker.
+        incarnation: Number or text that identifies one process of the worker, and differs for the next one.
         socket: Path of the socket that callers connect to, on the file system of HAProxy's folder.
     """
 
@@ -117,8 +116,19 @@ class Link:
 
     def bound(self, place: Place) -> Path:
         """Returns the path at which HAProxy creates the socket. It is another one for each incarnation."""
-        digest = hashlib.sha256(f"{self.node}\n{self.worker}\n{self.incarnation}".encode()).hexdigest()[:16]
-        return place.folder / LINKS / digest
+        return place.folder / LINKS / self._digest().hex()
+
+    @property
+    def identity(self) -> int:
+        """Modification time that the socket gets, in nanoseconds.
+
+        The backend recognises a worker's process by it. So it differs for each incarnation, and is the same if HAProxy
+        makes the socket again.
+        """
+        return int.from_bytes(self._digest()) >> 4
+
+    def _digest(self) -> bytes:
+        return hashlib.sha256(f"{self.node}\n{self.worker}\n{self.incarnation}".encode()).digest()[:8]
 
 
 def _forbidden() -> str:

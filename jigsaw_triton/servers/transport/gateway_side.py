@@ -176,9 +176,10 @@ class GatewaySide:
         """Leads the sockets of callers to those on which HAProxy has begun to listen."""
         place = self._side.place
         made = {link.socket: link.bound(place) for link in self._offered}
-        for socket, bound in made.items():
-            # Another link to the same socket would change its inode's time, and look like a new server.
+        for link in self._offered:
+            socket, bound = link.socket, made[link.socket]
             if not (socket.exists() and socket.samefile(bound)):
+                os.utime(bound, ns=(link.identity, link.identity))
                 fresh = socket.with_name(f".{socket.name}.{os.getpid()}")
                 fresh.unlink(missing_ok=True)
                 fresh.hardlink_to(bound)
