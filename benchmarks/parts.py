@@ -1,7 +1,8 @@
 """Benchmarks that consist of parts, each of which can run alone."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from benchmarks import harness, system
@@ -30,12 +31,24 @@ def parser(name: str, parts: Collection[str]) -> ArgumentParser:
         "parts", nargs="*", metavar="PART", choices=[[], *parts], help=f"{', '.join(parts)}; default: all"
     )
     found.add_argument("--smoke", action="store_true", help="run quickly, only to show that the benchmark works")
+    found.add_argument(
+        "--rounds", type=_rounds, metavar="N", help=f"measurements of each figure (default: {FULL.rounds})"
+    )
     return found
+
+
+def _rounds(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"must be a positive integer, not {text!r}")
+    return int(text)
 
 
 def chosen(parts: Mapping[str, P], arguments: Namespace) -> tuple[dict[str, P], Effort]:
     """Returns the parts that the command line names, or all, and their effort."""
-    return {name: parts[name] for name in arguments.parts or parts}, SMOKE if arguments.smoke else FULL
+    effort = SMOKE if arguments.smoke else FULL
+    if arguments.rounds:
+        effort = replace(effort, rounds=arguments.rounds)
+    return {name: parts[name] for name in arguments.parts or parts}, effort
 
 
 def run(name: str, parts: Mapping[str, Part], arguments: Namespace) -> int:
