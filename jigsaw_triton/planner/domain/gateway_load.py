@@ -1,11 +1,12 @@
 """Processor time that a plan needs on the gateway's host, estimated from its requests, calls and bytes.
 
-The costs were measured once by `python -m benchmarks.dataplane cost` on cores of an AMD EPYC server, with the batches
-that eight clients produce. They are rounded. The run in `benchmarks/RESULTS.md` is a later one, on an Intel Xeon: 57
-microseconds for a request, 59 for a call and 1,207 for a megabyte. Other processors differ by a factor of about two.
+The costs were measured by `python -m benchmarks.dataplane cost` on cores of an AMD EPYC server, with the batches that
+eight clients produce, when calls still went through Triton's HTTP endpoint. Since they go through the listener of a
+worker (ADR 28), a request takes 38 microseconds, a call 40 and a megabyte 1,204 (`benchmarks/RESULTS.md`). Plans keep
+the higher costs, because other processors differ by a factor of about two.
 
 Planned latencies do not contain these costs, because the planned quantiles leave room for them. With emulated models,
-whose profiles contain no transport, p99 was 0.67 to 0.99 times the planned latency on three graphs, one of which moves
+whose profiles contain no transport, p99 was 0.63 to 1.09 times the planned latency on three graphs, one of which moves
 2.7 MB a request (`python -m benchmarks.dataplane promise`).
 """
 
