@@ -13,7 +13,7 @@ namespace {
 constexpr Time kInitialBackoff = 100 * kMillisecond;
 constexpr Time kMaxBackoff = 2 * kSecond;
 
-// Maximum after a call that was not executed. Such a call costs its requests nothing, and a server that restarts gets
+// Maximum after a call that was not executed. Such a call costs its requests little, and a server that restarts gets
 // calls again soon after it is ready.
 constexpr Time kMaxBackoffUnexecuted = 300 * kMillisecond;
 

@@ -96,7 +96,10 @@ void Listener::accept_all() {
 
 int Listener::patience_ms() const {
   if (accept_at_ != kNever) return int(kAcceptPause / kMillisecond);
-  return end_ != kNever ? kDrainPollMs : int(kFilePeriod / kMillisecond);
+  if (end_ != kNever) return kDrainPollMs;
+  // Events must not put off the look at the socket file.
+  Time at = now();
+  return look_at_ > at ? int((look_at_ - at) / kMillisecond) + 1 : 0;
 }
 
 void Listener::restore_file() {

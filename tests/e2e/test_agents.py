@@ -157,7 +157,7 @@ def test_the_next_controller_goes_on_with_the_machines(lasting: Lasting) -> None
         system.wait_event("adopted", after=last)
         crowd.wait_answers(30)
         assert machine.servers() == before
-        # The sockets are still the same: the backend takes another inode for another process of the worker.
+        # The sockets are the same ones, so the transport has not been started again.
         assert inodes(system, before) == sockets
         # The export of traces continues, with the spans of the worker on the other machine.
         receiver = lasting.receiver

@@ -1,5 +1,6 @@
 """Servers that hang or whose model process died: they are taken out of service and reported to the controller."""
 
+import re
 import time
 
 import pytest
@@ -50,19 +51,31 @@ def test_a_call_that_hangs_is_not_retried_if_the_task_forbids_retries(bench: Ben
 
 
 def test_a_request_that_is_late_because_its_worker_hung_is_refused_with_that_reason(bench: Bench) -> None:
-    hanging = bench.worker("a")
-    bench.worker("b")
-    bench.route("a")
+    for name in "ab":
+        bench.worker(name).answering.clear()
+    bench.route("a", "b")
     front = bench.engine.front(specs.spec([specs.task(deadline_ms=200)], slo_ms=100))
+    outcome = front.ask({"X": column(5)})
+    assert outcome.blame == "worker"
+    assert re.fullmatch(
+        r"task t: worker [ab] failed on it: the request waited for \d+ ms and cannot be answered within "
+        "the latency promised",
+        outcome.message,
+    )
+    assert bench.engine.metric("jigsaw_refused_total", reason="worker") == 1
+
+
+def test_a_server_is_reported_with_its_identity_while_its_socket_is_removed(bench: Bench) -> None:
+    hanging = bench.worker("a")
+    bench.route("a")
+    front = bench.engine.front(specs.spec([specs.task(deadline_ms=200, retry=False)]))
     hanging.answering.clear()
     request = front.send({"X": column(5)})
     hanging.wait(1)
-    bench.route("a", "b")
-    outcome = request.wait()
-    assert outcome.blame == "worker"
-    assert outcome.message.startswith("task t: worker a failed on it: the request waited for ")
-    assert outcome.message.endswith(" ms and cannot be answered within the latency promised")
-    assert bench.engine.metric("jigsaw_refused_total", reason="worker") == 1
+    identity = hanging.path.stat().st_mtime_ns
+    hanging.path.unlink()
+    assert request.wait().blame == "worker"
+    assert bench.condemned()["a"]["identity"] == identity
 
 
 def test_the_server_that_replaces_a_condemned_one_is_used(bench: Bench) -> None:

@@ -121,7 +121,7 @@ def test_overload_queue_lets_requests_wait(bench: Bench) -> None:
 
 @pytest.mark.parametrize("slo_ms", [300, 3000])
 def test_overload_queue_does_not_wait_for_absent_workers(bench: Bench, slo_ms: int) -> None:
-    # The backoff of an unreachable worker grows to 2 s, and it counts as unreachable during the backoff.
+    # The backoff of an unreachable worker grows to 300 ms, and it counts as unreachable during the backoff.
     bench.route("nobody")
     front = bench.front(slo_ms=slo_ms, overload="queue")
     began = time.monotonic()

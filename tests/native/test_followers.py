@@ -45,7 +45,7 @@ def test_a_refusal_names_the_later_task_whose_workers_cannot_be_reached(bench: B
     bench.route("a", name="a", batch=1, service_ms={"1": 5.0})
     bench.route("nobody", name="b", batch=1, service_ms={"1": 5.0})
     tasks = [specs.task("a"), specs.task("b", {"X": ("a.Y", specs.ONE)})]
-    front = bench.engine.front(specs.spec(tasks, outputs={"Y": ("b.Y", specs.ONE)}, slo_ms=300))
+    front = bench.engine.front(specs.spec(tasks, outputs={"Y": ("b.Y", specs.ONE)}, slo_ms=1000))
     assert front.ask({"X": column(1)}).message.startswith("task b: none of its 1 workers can be reached")
     worker.answering.clear()
     occupied = front.send({"X": column(1)})

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -195,6 +196,22 @@ def test_a_call_that_did_not_run_is_retried_until_its_deadline(bench: Bench) -> 
     assert outcome.blame == "worker"
     assert "none of its 1 workers can be reached; worker w failed: not ready" in outcome.message
     assert 2 <= len(worker.calls) <= 5
+
+
+def test_the_backoff_after_calls_that_did_not_run_stays_short(bench: Bench) -> None:
+    times_s: list[float] = []
+
+    def refuse(call: Call) -> Answer:
+        times_s.append(time.monotonic())
+        if len(times_s) < 7:
+            raise Refuse(503, "not ready")
+        return double(call)
+
+    bench.worker("w", refuse)
+    bench.route("w")
+    assert bench.front().ask({"X": column(1)})["Y"].item() == 2
+    # If the backoff doubled up to 2 s, the last ones would take 1.6 s and 2 s.
+    assert min(later - earlier for earlier, later in pairwise(times_s[4:])) < 1
 
 
 def test_an_absent_worker_fails_no_request(bench: Bench) -> None:

@@ -16,8 +16,9 @@ from pathlib import Path
 POLL_S = 0.1
 """Seconds between two checks of the folder."""
 
-_RESTORED_S = 2.0
-"""Seconds within which a listener makes its socket again if the file is removed."""
+_RESTORED_S = 5.0
+"""Seconds for which a report waits for a socket that was removed. A listener makes its socket again within a second, or
+somewhat more on a busy machine."""
 
 _SUFFIX = ".json"
 
@@ -91,7 +92,8 @@ def has_files(folder: Path) -> bool:
 def take(folder: Path, socket_of: Callable[[str], Path]) -> list[Condemned | Damaged]:
     """Reads and removes the reports in a folder, which need not exist. Blocks.
 
-    A report about a worker without a socket stays for two seconds: if only the file was removed, it comes back.
+    A recent report about a worker without a socket stays: if only the file of the socket was removed, the worker makes
+    it again.
 
     Args:
         folder: Folder of the reports.

@@ -123,7 +123,7 @@ class Link:
         """Modification time that the socket gets, in nanoseconds.
 
         The backend recognises a worker's process by it. So it differs for each incarnation, and is the same if HAProxy
-        makes the socket again.
+        makes the socket again. With 60 bits it is a time before 2007, which every file system can keep.
         """
         return int.from_bytes(self._digest()) >> 4
 
