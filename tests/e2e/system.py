@@ -253,7 +253,8 @@ class System:
             assert left == [], f"left: {left}"
         finally:
             for pid in self._processes():
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def _processes(self) -> dict[int, str]:
         """Returns the command lines by id of the processes that refer to the state folder or the run directory."""
