@@ -189,7 +189,8 @@ class System:
             with suppress(ProcessLookupError):
                 if os.getsid(int(folder.name)) == supervisor:
                     pids.add(int(folder.name))
-        for pid in pids:
+        # The supervisor is first, because it starts another controller when its controller ends.
+        for pid in (supervisor, *pids - {supervisor}):
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
         return pids
