@@ -15,10 +15,11 @@ from jigsaw_triton.profiles.table import ProfileTable
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The arguments of `compile_plan`, by graph the chains that workers execute in one call, and what was compiled.
+    """The arguments of `compile_plan`, which describes them, and what follows from them.
 
     Attributes:
-        compiled: Models that were compiled. Most slices of a large cluster hold copies of a few models.
+        chains: Chains that workers execute in one call, by graph.
+        compiled: Models that have been compiled so far. Most slices of a large cluster hold copies of a few models.
     """
 
     plan: Plan

@@ -241,7 +241,13 @@ ORPHAN = """
 import os, signal, sys, time
 from pathlib import Path
 from jigsaw_triton.controller.persistence.lock import begin_heartbeat, take_lock
-signal.signal(signal.SIGTERM, signal.SIG_IGN if "deaf" in sys.argv else lambda *_: sys.exit(7))
+
+def end(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    time.sleep(0.5 if "slow" in sys.argv else 0)
+    sys.exit(7)
+
+signal.signal(signal.SIGTERM, signal.SIG_IGN if "deaf" in sys.argv else end)
 lock = take_lock(Path(sys.argv[1]))
 if "mute" not in sys.argv:
     begin_heartbeat(lock)
@@ -250,7 +256,7 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize(("kind", "code"), [("", 7), ("deaf", -signal.SIGKILL)])
+@pytest.mark.parametrize(("kind", "code"), [("", 7), ("slow", 7), ("deaf", -signal.SIGKILL)])
 def test_a_controller_whose_supervisor_has_died_is_ended(tmp_path: Path, kind: str, code: int) -> None:
     command = [sys.executable, "-c", ORPHAN, str(tmp_path / HEARTBEAT), kind]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as orphan:

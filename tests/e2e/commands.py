@@ -264,6 +264,7 @@ def _serve(requests: socket.socket) -> None:
                 arguments, environment, folder, group = json.loads(data)
                 _become(environment, folder, out, err, [] if background else [asking.fileno()])
                 if background:
+                    forks.write_command_line(arguments)
                     os.setsid()
                     forks.run(arguments)
                 else:

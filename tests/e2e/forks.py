@@ -5,8 +5,8 @@ start hundreds of controllers. Which process is a fork of which one:
 
 - The supervisor, the console and an agent in the background are forks of the process in `tests/e2e/commands.py`.
 - The controller is a fork of its supervisor, and a process with a solver one of the process that plans.
-- The process that plans is a fork of its controller from before the controller's own code ran. Later ones are new
-  processes.
+- The process that plans is a fork of its controller from before the controller's own code ran. Until it is needed, it
+  waits under the name of the module that it will run, and it ends with its controller. Later ones are new processes.
 
 A fork has the process id, parent, session, signals, files and command line that a new process would have.
 """
@@ -95,7 +95,6 @@ def fork_children(*modules: str) -> None:
 def run(command: Sequence[str]) -> None:
     """Runs the module of a command line in this process, which has forked for it, as `python -m` does."""
     global _spare
-    _write_command_line(command)
     module = module_of(command)
     if module == CONTROLLER:
         _spare = _forked_spare()
@@ -142,6 +141,8 @@ def _forked_spare() -> tuple[int, socket.socket]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     def wait() -> None:
+        # Under the controller's command line, it would count as a controller that `down` has left behind.
+        write_command_line([sys.executable, "-P", "-m", PLANNING])
         ours.close()
         data, files, *_ = socket.recv_fds(theirs, _MOST_BYTES, _MOST_FILES)
         if data:
@@ -171,6 +172,8 @@ def _begin(start: Start, files: Iterable[int]) -> None:
         start: Beginning of the process.
         files: Its open files, in the order of their numbers in `start`.
     """
+    # Until then, the system shows a second process with the parent's command line, such as a second supervisor.
+    write_command_line(start.command)
     gc.freeze()
     atexit._clear()
     signal.set_wakeup_fd(-1)
@@ -221,10 +224,11 @@ def _end_after(work: Callable[[], None]) -> NoReturn:
             threading._shutdown()  # type: ignore[attr-defined]
             atexit._run_exitfuncs()
             sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(status)
 
 
-def _write_command_line(command: Sequence[str]) -> None:
+def write_command_line(command: Sequence[str]) -> None:
     """Makes the system show a command line for this process."""
     text = b"".join(os.fsencode(argument) + b"\0" for argument in command)
     # Fields 48 and 49 of proc(5). The second one is the state, after the name of the program in brackets.

@@ -189,7 +189,8 @@ class System:
             with suppress(ProcessLookupError):
                 if os.getsid(int(folder.name)) == supervisor:
                     pids.add(int(folder.name))
-        for pid in pids:
+        # The supervisor is first, because it starts another controller when its controller ends.
+        for pid in (supervisor, *pids - {supervisor}):
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
         return pids
@@ -253,7 +254,8 @@ class System:
             assert left == [], f"left: {left}"
         finally:
             for pid in self._processes():
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def _processes(self) -> dict[int, str]:
         """Returns the command lines by id of the processes that refer to the state folder or the run directory."""

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from jigsaw_triton.servers.os_process import start_time
 from tests.e2e import forks
-from tests.waiting import WAIT_LIMIT_S
+from tests.waiting import WAIT_LIMIT_S, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -39,6 +40,7 @@ sys.exit(int(sys.stdin.readline()))
 
 PARENT = """
 import atexit, json, os, signal, subprocess, sys, threading
+from pathlib import Path
 from tests.e2e import forks
 
 atexit.register(print, "the parent ends")
@@ -52,10 +54,11 @@ options = {"text": True, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "s
 
 def ran(kept, text):
     child = subprocess.Popen(command, pass_fds=[kept], cwd="/", env={**os.environ, "NEW": "x=y"}, **options)
+    shown = Path(f"/proc/{child.pid}/cmdline").read_bytes().rstrip(b"\\0").decode()
     line = child.stdout.readline()
     if not text:
         child.terminate()
-    return json.loads(line), child.communicate(text)[0], child.returncode
+    return json.loads(line), child.communicate(text)[0], child.returncode, shown
 
 
 _, kept = os.pipe()
@@ -77,7 +80,29 @@ def test_a_fork_begins_and_ends_as_a_new_process_does(tmp_path: Path) -> None:
     )
     printed, last = ran.stdout.splitlines()
     new, forked = json.loads(printed)
-    assert forked == new
-    (_, out, status), (_, _, killed) = forked
+    assert [of_one[:3] for of_one in forked] == [of_one[:3] for of_one in new]
+    (seen, out, status, shown), (_, _, killed, _) = forked
+    assert shown == seen["shown"]
     assert (out, status, killed) == ("done\n", 7, -signal.SIGTERM)
     assert (last, ran.stderr) == ("the parent ends", "")
+
+
+SPARE = """
+import sys
+from tests.e2e import forks
+
+pid, connection = forks._forked_spare()
+print(pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_spare_process_has_a_name_of_its_own_and_ends_with_its_controller() -> None:
+    command = [sys.executable, "-c", SPARE, " " * forks.COMMAND_LINE_BYTES]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as controller:
+        assert controller.stdout is not None
+        spare = int(controller.stdout.readline())
+        line = Path(f"/proc/{spare}/cmdline")
+        eventually(lambda: line.read_bytes().rstrip(b"\0").split(b"\0")[3:] == [forks.PLANNING.encode()])
+        controller.kill()
+        eventually(lambda: start_time(spare) is None)

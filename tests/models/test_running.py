@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jigsaw_triton.child_process import ChildProcess
 from tests.fakes.documents import edited, line_of
 from tests.fakes.onnx_files import identity
 from tests.fakes.onnx_models import FLOAT, INT64, STRING, classifier, model, node, tensor
 from tests.models.conftest import GRAPH, MODEL, PYTHON, Check
+from tests.waiting import WAIT_LIMIT_S
 
 pytestmark = pytest.mark.usefixtures("kept_models")
 
@@ -108,7 +110,13 @@ def test_a_model_that_fails_is_named(tmp_path: Path, check: Check, old: str, new
     assert check(PYTHON, run=True) == [found]
 
 
-def test_a_model_that_hangs_is_ended_and_the_others_are_run(tmp_path: Path, check: Check) -> None:
+def test_a_model_that_hangs_is_ended_and_the_others_are_run(
+    tmp_path: Path, check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = ChildProcess.call
+    # The process for the second model is new, and may take long to import its libraries.
+    limits_s = iter([1, WAIT_LIMIT_S])
+    monkeypatch.setattr(ChildProcess, "call", lambda process, request, _: call(process, request, next(limits_s)))
     last = "        - {name: only"
     other = (
         f"{last.replace('only', 'other')}, accuracy: 1, template: python, artifacts: {{model.py: other.py}}}}\n{last}"
@@ -116,9 +124,9 @@ def test_a_model_that_hangs_is_ended_and_the_others_are_run(tmp_path: Path, chec
     text = edited(PYTHON, (last, other))
     (tmp_path / "model.py").write_text(edited(MODEL, (CALL, 'return {"LABEL": inputs["X"]}')))
     (tmp_path / "other.py").write_text(edited(MODEL, ("pass", "import time; time.sleep(3600)")))
-    hung, wrong = check(text, run=True, timeout_s=4)
+    hung, wrong = check(text, run=True, timeout_s=1)
     assert "classify.only returns 'LABEL' as FP32" in hung + wrong
-    assert f"{line_of(text, 'name: other')}: classify.other has not answered after 4 s" in hung + wrong
+    assert f"{line_of(text, 'name: other')}: classify.other has not answered after 1 s" in hung + wrong
 
 
 def test_a_model_that_fails_on_the_sample_is_a_mistake(tmp_path: Path, check: Check) -> None:

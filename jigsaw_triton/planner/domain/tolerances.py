@@ -7,9 +7,9 @@ A solver keeps each row to about 1e-6; a limit that several rows share may be mi
 """
 
 ROUNDING = 1e-6
-"""Share of a bin, a slice or a unit that may be missing to a whole one, and relative error of an accuracy, from
-rounding in a chain of operations. A convention."""
+"""Part of a bin, a slice or a unit of cost that may be missing to a whole one, relative error of an accuracy or of a
+processor load, and difference of equal routing shares, all from rounding in a chain of operations. A convention."""
 
 FLOAT_ERROR = 1e-9
-"""Error of a short sum of floats, relative or of values around 1. A convention: far above the precision of floats, far
-below `ROUNDING`."""
+"""Error of a short sum of floats, relative or of values from 1 to a few thousand. A convention: far above the precision
+of floats, far below `ROUNDING`."""

@@ -28,11 +28,11 @@ Term = tuple[int, float]
 
 
 class Objectives:
-    """Adds objectives to a program whose other columns and rows are complete.
+    """Adds objectives to a program, the most important one first.
 
     Args:
         draft: Program to add to.
-        slices: Cost of each count of slices in use.
+        slices: Column of each count of slices in use, and the cost of one of them.
         priced: Columns of the running replicas that stay in place, if changes have a price.
         price: Compute slices, or loss of accuracy, that it is worth to keep a running replica in place.
         slice_cost: Cost of a compute slice of the price.
