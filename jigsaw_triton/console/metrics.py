@@ -205,7 +205,7 @@ FAMILIES: tuple[Family, ...] = (
     _controller(
         "degraded",
         "1 if `status` says `degraded`: a server is missing, is being restarted or does not answer, a GPU is lost, the "
-        "standby gateway is not ready, or the journal is incomplete.",
+        "last change is incomplete, the standby gateway is not ready or not in sync, or the journal is incomplete.",
         lambda s: s["degraded"],
     ),
     _controller(
