@@ -1,4 +1,4 @@
-"""The arguments of a compilation, which its parts share."""
+"""The arguments and intermediate results of a compilation, which its parts share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,9 +15,10 @@ from jigsaw_triton.profiles.table import ProfileTable
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The arguments of `compile_plan`, by graph the chains that workers execute in one call, and what was compiled.
+    """The arguments of `compile_plan`, and what its parts have computed from them.
 
     Attributes:
+        chains: Graph -> chains of tasks that a worker executes in one call.
         compiled: Models that were compiled. Most slices of a large cluster hold copies of a few models.
     """
 
