@@ -232,7 +232,7 @@ void Task::refuse(Piece& piece, Work& work, Time at) {
     const Task* unreachable = flow->unreachable_task(at);
     if (!piece.failures.empty() || unreachable) reason = Reason::kWorker;
     if (!piece.failures.empty())
-      message += "worker " + piece.failures.back().name + " failed on it: the request waited for ";
+      message += "worker " + piece.failures.back().name + " failed on the request: the request waited for ";
     else if (unreachable)
       message += "no worker of task " + unreachable->spec().name + " can be reached: the request waited for ";
     else

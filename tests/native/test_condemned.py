@@ -60,7 +60,7 @@ def test_a_request_that_is_late_because_its_worker_hung_is_refused_with_that_rea
     bench.route("a", "b")
     outcome = request.wait()
     assert outcome.blame == "worker"
-    assert outcome.message.startswith("task t: worker a failed on it: the request waited for ")
+    assert outcome.message.startswith("task t: worker a failed on the request: the request waited for ")
     assert outcome.message.endswith(" ms and cannot be answered within the latency promised")
     assert bench.engine.metric("jigsaw_refused_total", reason="worker") == 1
 
