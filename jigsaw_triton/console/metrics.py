@@ -203,10 +203,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     _controller("serving", "1 if all graphs are served, else 0.", lambda s: s["serving"]),
     _controller(
-        "degraded",
-        "1 if `status` says `degraded`: a server is missing, is being restarted or does not answer, a GPU is lost, the "
-        "last change is incomplete, the standby gateway is not ready or not in sync, or the journal is incomplete.",
-        lambda s: s["degraded"],
+        "degraded", "1 if `jigsaw-triton status` says `degraded`, with the reasons.", lambda s: s["degraded"]
     ),
     _controller(
         "journal_incomplete",
