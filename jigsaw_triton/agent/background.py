@@ -32,7 +32,7 @@ def start_agent(paths: Paths, command: Sequence[str]) -> int:
         Id of its process.
 
     Raises:
-        JigsawError: It did not start; the error has the end of its log.
+        JigsawError: The agent did not start; the error has the end of its log.
     """
     paths.create()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:

@@ -215,7 +215,7 @@ class NodeAgent:
             body: Arguments of the operation.
 
         Raises:
-            JigsawError: It failed and left nothing behind.
+            JigsawError: The operation failed and left nothing behind.
         """
         before = self._used()
         await KINDS[kind](self, body)

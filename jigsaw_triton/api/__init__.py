@@ -11,8 +11,8 @@ Modules import only those that `tests/test_architecture.py` lists before them. T
    `daemon` is its entry point.
 7. `request` is a request to deploy, in a form that the controller's process reads; `rollout` plans it.
 8. `exporting` writes files for systemd, Compose and Kubernetes; `reports` and `console` show a deployment.
-9. `observed`, `controlled`, `operated` and `deployment` build the class `Deployment` in layers, which read its state,
-   start and end its controller, operate what is running, and change its graphs.
+9. `observed`, `controlled`, `operated`, `rolled_out` and `deployment` build the class `Deployment` in layers. They read
+   its state, start and end its controller, operate what is running, carry out rollouts, and change its graphs.
 10. `cell_files`, `cells` and `fronts` deal with clusters that are divided into cells; `takeover` replaces a lost
     controller.
 11. `deploying` deploys graphs, `rehearsing` does so with emulated models, and `asynchronous` is the API for asyncio.

@@ -273,7 +273,7 @@ def check_writable(file: Path) -> None:
     """Checks that a graph.yaml can be replaced, before something is measured for it.
 
     Raises:
-        InputError: It cannot.
+        InputError: The file cannot be replaced.
     """
     with writing(file):
         replace_text(file, load_text(file, limit_bytes=LIMIT_BYTES))

@@ -199,7 +199,7 @@ class Cells:
         """Refuses to deploy several cells that would all use the GPUs of this machine.
 
         Raises:
-            InputError: They would.
+            InputError: Several cells would use the GPUs of this machine.
         """
         local = []
         for cell in self.cells:

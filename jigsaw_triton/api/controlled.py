@@ -153,7 +153,7 @@ class ControlledDeployment(ObservedDeployment):
             status: Status of the controller.
 
         Raises:
-            InputError: It has others.
+            InputError: The controller has other options.
         """
         process, wanted = status["controller"], self._options.to_json()
         for name, given in (("log_format", self._options.log_format), ("metrics", self._options.metrics)):

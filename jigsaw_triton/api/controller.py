@@ -109,7 +109,7 @@ def kill(paths: Paths) -> None:
     """Kills the controller and first its supervisor, which would start another. The servers go on. Blocks.
 
     Raises:
-        StateError: They do not end.
+        StateError: The processes do not end.
     """
     for module, lock in ((_SUPERVISOR, paths.supervisor_lock), (_CONTROLLER, paths.lock)):
         _kill_all([b"-m", module.encode(), os.fsencode(paths.state)])
@@ -225,7 +225,7 @@ def check_ports_free(cluster: Cluster) -> None:
     """Checks that no other process listens on the ports of the gateway and the edge.
 
     Raises:
-        InputError: One does, or this user may not listen there.
+        InputError: A port is in use, or this user may not listen on it.
     """
     gateway = cluster.gateway
     edge = (cluster.edge.metrics,) if cluster.edge is not None else ()

@@ -188,7 +188,7 @@ class ObservedDeployment:
         """Waits until the processes of a controller that has stopped, and of its supervisor, are gone.
 
         Raises:
-            ControllerHungError: They do not end.
+            ControllerHungError: The processes do not end.
         """
         for lock in (self.paths.lock, self.paths.supervisor_lock):
             if not wait_unlocked(lock, _END_S):

@@ -372,7 +372,7 @@ def as_sources(graphs: Graphs) -> tuple[GraphSource, ...]:
     """Returns one or several graphs as a tuple.
 
     Raises:
-        InputError: There is none.
+        InputError: No graph is given.
     """
     sources = tuple(graphs) if isinstance(graphs, Sequence) and not isinstance(graphs, str) else (graphs,)
     if not sources:

@@ -200,7 +200,7 @@ def _check_supported(wanted: Wanted, cluster: str, reporter: Reporter) -> None:
     """Checks that a deployment can be rehearsed. Warns of conditions.
 
     Raises:
-        InputError: It has an edge.
+        InputError: The deployment has an edge.
     """
     if wanted.cluster.edge is not None:
         raise InputError("a rehearsal has no edge", where=cluster, hint="remove `edge` from a copy of the file")

@@ -257,7 +257,7 @@ def check_canary(request: Request, before: Mapping[str, Any] | None, wording: Wo
         wording: Form in which mistakes name an option.
 
     Raises:
-        InputError: It is not a share or not a duration, or nothing runs with which it could be compared.
+        InputError: The canary is not a share or not a duration, or nothing runs with which it could be compared.
     """
     share, where = request.canary, wording.name("canary")
     if share is None:

@@ -118,7 +118,7 @@ def _check_certificates(wanted: Wanted | None) -> None:
     """Checks that the controller's certificates are on this machine.
 
     Raises:
-        InputError: They are not, or they are invalid.
+        InputError: The certificates are missing or invalid.
     """
     agents = wanted.cluster.agents if wanted is not None else None
     if agents is None or not agents.certificates:
@@ -134,7 +134,7 @@ def _check_edge(wanted: Wanted | None) -> None:
     """Checks that the files of the edge are on this machine.
 
     Raises:
-        InputError: They are not.
+        InputError: A file is missing.
     """
     edge = wanted.cluster.edge if wanted is not None else None
     if edge is None:

@@ -1,4 +1,4 @@
-"""Compiles a graph to the models of the gateway, in each of its forms: with chains as one task, and without."""
+"""Compiles a graph to the models of the gateway, in each of its forms: with chains as single tasks, and without."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -123,7 +123,7 @@ def _check_ensembles(graph: TaskGraph, folder: ModelFolder, members: Sequence[Mo
         members: Models behind it.
 
     Raises:
-        InputError: It would not.
+        InputError: Triton would not serve one of them.
     """
     configs = _configs(members)
     ensembles = [cfg.of_folder(folder), *(c for c in configs.values() if c.platform == "ensemble")]

@@ -1,4 +1,4 @@
-"""The arguments of a compilation, which its parts share."""
+"""The arguments and intermediate results of a compilation, which its parts share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,10 +15,10 @@ from jigsaw_triton.profiles.table import ProfileTable
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The arguments of `compile_plan`, which describes them, and what follows from them.
+    """The arguments of `compile_plan`, and what its parts have computed from them.
 
     Attributes:
-        chains: Chains that workers execute in one call, by graph.
+        chains: Graph -> chains of tasks that a worker executes in one call.
         compiled: Models that have been compiled so far. Most slices of a large cluster hold copies of a few models.
     """
 

@@ -239,7 +239,8 @@ def _check_format(paths: Paths, resume: bool) -> None:
     """Checks that this release can read the state of the last controller where it matters.
 
     Raises:
-        UnknownFormatError: It cannot, and servers are running or `resume` asks for the state. They go on.
+        UnknownFormatError: This release cannot read the state, and servers run or `resume` asks for it. The servers go
+            on.
     """
     if not (resume or members(paths.state)):
         return
@@ -256,7 +257,7 @@ def _last_state(journal: Journal, paths: Paths, resume: bool) -> State | None:
     """Returns the state that the last controller left; None where nothing of it runs.
 
     Raises:
-        StateError: It is lost or cannot be read, servers are running, and `resume` asks for it. They go on.
+        StateError: The state is lost or cannot be read, servers run, and `resume` asks for it. The servers go on.
     """
     running = bool(members(paths.state))
     try:

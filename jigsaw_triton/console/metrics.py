@@ -202,12 +202,7 @@ FAMILIES: tuple[Family, ...] = (
         lambda *_: iter([((__version__,), 1)]),
     ),
     _controller("serving", "1 if all graphs are served, else 0.", lambda s: s["serving"]),
-    _controller(
-        "degraded",
-        "1 if `status` says `degraded`: a server is missing, is being restarted or does not answer, a GPU is lost, the "
-        "standby gateway is not ready, or the journal is incomplete.",
-        lambda s: s["degraded"],
-    ),
+    _controller("degraded", "1 if `jigsaw-triton status` says `degraded`, with the reasons.", lambda s: s["degraded"]),
     _controller(
         "journal_incomplete",
         "1 if the journal cannot be written, for example because its disk is full.",

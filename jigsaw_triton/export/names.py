@@ -38,7 +38,7 @@ def check_domain(value: str, what: str, *, where: str) -> str:
     """Returns a DNS name of one or more labels; the first may be `*`.
 
     Raises:
-        InputError: This is no DNS name.
+        InputError: The text is no DNS name.
     """
     labels = value.removeprefix("*.").split(".")
     if len(value) > _DOMAIN_LENGTH or not all(_LABEL.fullmatch(label) for label in labels):
@@ -52,7 +52,7 @@ def check_image(value: str, *, where: str) -> str:
     """Returns the name of a container image.
 
     Raises:
-        InputError: This is no name of an image.
+        InputError: The text is no name of an image.
     """
     if not re.fullmatch(IMAGE_PATTERN, value):
         hint = "write REGISTRY/NAME:TAG, as docker pull takes it"
@@ -88,7 +88,7 @@ def check_listen(value: str, *, where: str) -> str:
     """Returns an address and port to listen on.
 
     Raises:
-        InputError: This is no IP address with a port.
+        InputError: The text is no IP address with a port.
     """
     match = _LISTEN.fullmatch(value)
     if match is None or int(match["port"]) > _MOST_PORT or not _is_address(match["host"].strip("[]")):
@@ -109,7 +109,7 @@ def check_quantity(value: str, *, where: str) -> str:
     """Returns a size as Kubernetes writes it.
 
     Raises:
-        InputError: This is no size.
+        InputError: The text is no size.
     """
     if not _QUANTITY.fullmatch(value):
         raise InputError(f"{shown(value)} is not a size", where=where, hint="write a number and Mi, Gi or Ti: 20Gi")

@@ -45,7 +45,7 @@ def _given(task: Task, types: Mapping[str, TensorType], samples: Arrays) -> Arra
     """Checks samples that the user gives.
 
     Raises:
-        InputError: They do not fit the task.
+        InputError: The samples do not fit the task.
     """
     for name in samples.keys() ^ types.keys():
         lacks = "has no samples" if name in types else f"is not an input of {task.name}"

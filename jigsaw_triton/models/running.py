@@ -132,8 +132,8 @@ class _Children:
         """Runs a variant on one item.
 
         Raises:
-            ChildHungError: It took too long.
-            ChildEndedError: It ended the process.
+            ChildHungError: The variant took too long.
+            ChildEndedError: The variant ended the process.
         """
         if self._child is None or not self._child.alive:
             if self._child is not None:

@@ -107,7 +107,7 @@ def _of_target(table: ProfileTable, file: str, target: Target) -> list[ProfileRo
     """Returns the rows of the target's GPU model, task, variant and slice, with its processes unless they say theirs.
 
     Raises:
-        SpecError: There are none.
+        SpecError: There are no such rows.
     """
     known = table.rows(task=target.task, variant=target.variant, gpu=target.gpu)
     found = [row for row in known if target.slice in (None, row.key.slice)]

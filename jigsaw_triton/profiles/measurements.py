@@ -211,7 +211,7 @@ def read_export(text: str, file: str) -> list[Measurement]:
     """Reads the JSON that perf_analyzer writes with --profile-export-file. Its timestamps are in nanoseconds.
 
     Raises:
-        SpecError: This is not such a file, or has too few requests.
+        SpecError: The file is not such an export, or has too few requests.
     """
     hint = f"known are {KNOWN}"
     try:

@@ -99,7 +99,7 @@ def require_packaged_platform() -> None:
     """Checks that the packaged tritonserver can run on this machine.
 
     Raises:
-        MissingDependencyError: It does not support this system or this Python.
+        MissingDependencyError: The packaged tritonserver does not support this system or this Python.
     """
     system, machine = platform.system(), platform.machine()
     if system != "Linux" or machine != "x86_64":

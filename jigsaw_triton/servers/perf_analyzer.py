@@ -11,7 +11,7 @@ def find_perf_analyzer() -> Path:
     """Finds the perf_analyzer of this Python environment, else the one on PATH.
 
     Raises:
-        MissingDependencyError: It is not installed.
+        MissingDependencyError: perf_analyzer is not installed.
     """
     # An environment that is not activated is not on PATH, so look beside the interpreter first.
     found = shutil.which("perf_analyzer", path=str(Path(sys.executable).parent)) or shutil.which("perf_analyzer")

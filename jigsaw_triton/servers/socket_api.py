@@ -112,7 +112,7 @@ def whole_number(request: web.Request, name: str, default: int = 0) -> int:
     """Returns a parameter of the query that is a whole number, 0 or more.
 
     Raises:
-        InputError: It is something else.
+        InputError: The parameter is something else.
     """
     text = request.query.get(name, str(default))
     if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
@@ -124,7 +124,7 @@ def seconds(request: web.Request, name: str = "wait", default: float = 0.0) -> f
     """Returns a parameter of the query that is a number of seconds, 0 or more.
 
     Raises:
-        InputError: It is something else.
+        InputError: The parameter is something else.
     """
     text = request.query.get(name, str(default))
     try:

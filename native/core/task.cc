@@ -21,8 +21,8 @@ constexpr Time kMaxBlockedTime = kSecond;
 
 std::string rounded_ms(Time duration) { return std::to_string(int64_t(std::llround(milliseconds(duration)))); }
 
-// Acquires a worker for a call, and the use of a generation unless it is nullptr. Returns false if another process
-// holds the lock of one of them. Sets `locked` to true if this locked one of their files.
+// Acquires a worker for a call, and the use of a generation unless it is nullptr. Returns false if the file of one of
+// them cannot be locked. Sets `locked` to true if this locked one of their files.
 bool acquire(Worker& worker, Generation* generation, Time at, bool& locked) {
   if (!worker.acquire(at, locked)) return false;
   if (!generation || generation->requests->add(at, locked)) return true;
@@ -232,7 +232,7 @@ void Task::refuse(Piece& piece, Work& work, Time at) {
     const Task* unreachable = flow->unreachable_task(at);
     if (!piece.failures.empty() || unreachable) reason = Reason::kWorker;
     if (!piece.failures.empty())
-      message += "worker " + piece.failures.back().name + " failed on it: the request waited for ";
+      message += "worker " + piece.failures.back().name + " failed on the request: the request waited for ";
     else if (unreachable)
       message += "no worker of task " + unreachable->spec().name + " can be reached: the request waited for ";
     else

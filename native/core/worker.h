@@ -90,8 +90,8 @@ class Worker {
   int64_t in_flight() const { return calls_->count(); }
 
   // Counts a call in flight. Locks the model's slot file if it is not locked. The controller locks that file before it
-  // removes the model, to be sure that no call is in flight. Returns false if another process holds the lock. Sets
-  // `locked` to true if this call locked the file.
+  // removes the model, to be sure that no call is in flight. Returns false if the file cannot be locked. Sets `locked`
+  // to true if this call locked the file.
   bool acquire(Time at, bool& locked);
   void release(Time at);
 

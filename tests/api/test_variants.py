@@ -243,7 +243,7 @@ def test_a_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_conversion_that_hangs_is_ended_and_the_others_go_on(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = app(perceptron())
-    # A new process has not imported its libraries by then.
+    # A new process cannot import its libraries within the timeout.
     monkeypatch.setattr(module, "ChildProcess", ChildProcess)
     monkeypatch.setattr(module, "TIMEOUT_S", 0.01)
     found = make_variants(folder / "models" / "m.onnx", graph=folder, kinds=["int8", "fp16"])

@@ -240,7 +240,7 @@ def _commands(library_path: str) -> Commands:
 def _serve(requests: socket.socket) -> None:
     """Forks for each request, until the other end closes the connection."""
     running: dict[int, tuple[int, int]] = {}
-    # Its commands ask this process to fork for what outlives them.
+    # By this connection, commands ask this process to fork for processes that outlive them.
     asking, asked = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     while True:
         watched: list[socket.socket | int] = [requests, asked, *running]

@@ -100,7 +100,7 @@ def run(command: Sequence[str]) -> None:
         _spare = _forked_spare()
     fork_children(*{SUPERVISOR: [CONTROLLER], PLANNING: [SOLVER]}.get(module, []))
     sys.argv = [module, *command[4:]]
-    # It was imported under its own name.
+    # The module was imported under its own name, and is imported again as `__main__`.
     sys.modules.pop(module, None)
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
@@ -182,7 +182,7 @@ def _begin(start: Start, files: Iterable[int]) -> None:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     if start.session:
         os.setsid()
-    # None of the numbers may be taken by another of the files.
+    # The copies have numbers above those of `start`, so that no `dup2` closes a file that another one needs.
     above = max(start.files) + 1
     copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in files]
     for copy, file in zip(copies, start.files, strict=True):

@@ -58,7 +58,7 @@ def test_a_request_that_is_late_because_its_worker_hung_is_refused_with_that_rea
     outcome = front.ask({"X": column(5)})
     assert outcome.blame == "worker"
     assert re.fullmatch(
-        r"task t: worker [ab] failed on it: the request waited for \d+ ms and cannot be answered within "
+        r"task t: worker [ab] failed on the request: the request waited for \d+ ms and cannot be answered within "
         "the latency promised",
         outcome.message,
     )

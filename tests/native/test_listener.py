@@ -170,7 +170,7 @@ def test_calls_in_flight_are_answered_when_the_listener_ends(run_dir: Path, monk
     listener = Model(LISTENER)
     with Client(path) as idle, Client(path) as busy, ExitStack() as stack:
         hold(busy)
-        # The file is still that of the listener.
+        # The listener removes its file even if the mode has changed.
         path.chmod(0o660)
         stack.enter_context(triton.unloading(listener))
         assert idle.closed()

@@ -16,7 +16,12 @@ def fewest_slices(
 ) -> float:
     """Returns the fewest slices by a program for unlimited GPUs, with a replica of one configuration if one is given.
 
-    Unless they must be proven, the result may be an upper bound on them, which no lower bound exceeds either.
+    Args:
+        ideal: The program.
+        using: Configuration that the plan must use; None for none.
+        highs: Solver.
+        proven: True if the result must be the fewest slices. Otherwise it may be more, if the time runs out: no lower
+            bound may exceed that, either.
     """
     columns = list(ideal.program.columns)
     if using is not None:

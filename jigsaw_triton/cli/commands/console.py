@@ -140,7 +140,7 @@ def _check_same(running: OpenConsole, settings: ConsoleSettings, given: list[str
     """Checks that the running console has the options that the user has set.
 
     Raises:
-        StateError: It has others.
+        StateError: The running console has other options.
     """
     asked = settings.to_json()
     differ = [

@@ -213,7 +213,7 @@ def _check_owners(gpus: Sequence[FoundGpu], changes: Sequence[Rearrangement], *,
     """Checks that the changes destroy only instances that they may destroy.
 
     Raises:
-        StateError: They would destroy another one.
+        StateError: A change would destroy another instance.
     """
     found = {i.instance.uuid: i for gpu in gpus for i in gpu.instances}
     for change in changes:

@@ -44,7 +44,7 @@ Section = tuple[dict[str, Any], list[View]]
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A plan of one pool, and what it was made from.
+    """A plan of one pool, with the input of the planner.
 
     Attributes:
         plan: The plan.
@@ -196,7 +196,7 @@ def _check_flags(form: str, given: Options, *, explain: bool, diff: bool, runnin
     """Checks that the flags do not exclude each other.
 
     Raises:
-        UsageError: They do.
+        UsageError: Two flags exclude each other.
     """
     if form in ("svg", "html") and (explain or diff):
         flag = "--explain" if explain else "--diff"
@@ -289,7 +289,7 @@ def _print_partition(
     """Prints a partition into several cells, and writes it to a file if there is a path.
 
     Raises:
-        InputError: It was asked for as HTML, which shows one plan.
+        InputError: The partition was asked for as HTML, which shows one plan.
     """
     if out.form == "html":
         hint = "print them with -o svg, -o table or -o json"

@@ -66,7 +66,7 @@ class Guard:
         """Checks that a request may change the deployment.
 
         Raises:
-            ForbiddenError: It may not.
+            ForbiddenError: The request may not change the deployment.
         """
         session = self.session(request)
         if not self._settings.allow_changes:

@@ -77,7 +77,7 @@ def running_console(paths: Paths) -> OpenConsole | None:
     """Returns the running console of a deployment, with a new URL; None if none is running. Blocks.
 
     Raises:
-        ConsoleHungError: It does not answer.
+        ConsoleHungError: The console does not answer.
     """
     request = b"POST /url HTTP/1.0\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
     with sockets.socket(sockets.AF_UNIX) as connection:
@@ -137,7 +137,7 @@ def _connected(connection: sockets.socket, paths: Paths) -> bool:
     """Connects to the running console. Returns False if none listens.
 
     Raises:
-        ConsoleHungError: It has not accepted the connections before this one.
+        ConsoleHungError: The console has not accepted the connections before this one.
     """
     connection.settimeout(_ANSWER_S)
     try:

@@ -274,7 +274,7 @@ async def _body(request: web.Request) -> dict[str, Any]:
     """Returns the object in the body of a request.
 
     Raises:
-        InputError: There is none, or its type is not JSON, which a form of another site could send.
+        InputError: The request has no body, or the body's type is not JSON, which a form of another site could send.
     """
     if request.content_type != "application/json":
         raise InputError("the body is not JSON", where="Content-Type", hint="send application/json")

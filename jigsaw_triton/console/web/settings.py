@@ -49,7 +49,7 @@ class ConsoleSettings:
         """Returns these settings.
 
         Raises:
-            InputError: They would let others read the traffic or open the console.
+            InputError: The settings would let others read the traffic or open the console.
         """
         if (self.tls_cert is None) != (self.tls_key is None):
             missing = "--tls-key" if self.tls_key is None else "--tls-cert"
@@ -147,7 +147,7 @@ def is_loopback(address: str) -> bool:
     """Returns True if only this machine reaches an IP address.
 
     Raises:
-        InputError: It is no IP address.
+        InputError: The text is no IP address.
     """
     try:
         return ipaddress.ip_address(address).is_loopback

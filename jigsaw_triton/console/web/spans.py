@@ -32,10 +32,10 @@ class TraceKey:
 
     @classmethod
     def parsed(cls, text: str) -> Self:
-        """Reads what `str` has made.
+        """Reads a key from the text that `str` has made of it.
 
         Raises:
-            InputError: It is something else.
+            InputError: The text is no such key.
         """
         try:
             graph, request, at_ms = json.loads(text)

@@ -41,7 +41,7 @@ def check_servers(described: Mapping[str, Json]) -> None:
         described: Name of each node -> what its agent says, once it knows the image of the deployment.
 
     Raises:
-        InputError: They do not.
+        InputError: The tritonservers differ.
     """
     if len({one["tritonserver"] for one in described.values()}) > 1:
         found = ", ".join(f"{name} has {one['tritonserver']}" for name, one in sorted(described.items()))

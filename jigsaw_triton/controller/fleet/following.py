@@ -82,7 +82,7 @@ class Following:
         """Returns what the agent says of its node. Unlike other calls, this commands nothing.
 
         Raises:
-            AwayError: It does not answer.
+            AwayError: The agent does not answer.
         """
         found: Json = await self._calls.get("/node")
         self._heard_s = time.monotonic()

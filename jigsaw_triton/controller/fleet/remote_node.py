@@ -122,7 +122,7 @@ class RemoteNode:
         """Returns what the agent says of its node.
 
         Raises:
-            AwayError: It does not answer.
+            AwayError: The agent does not answer.
         """
         return await self._following.describe()
 
@@ -278,7 +278,7 @@ class RemoteNode:
         """Ends the agent with its proxy, after all workers have been retired.
 
         Raises:
-            JigsawError: It does not answer, or still has workers.
+            JigsawError: The agent does not answer, or still has workers.
         """
         await self._calls.post("/end", {})
 

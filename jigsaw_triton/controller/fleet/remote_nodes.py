@@ -132,7 +132,7 @@ class RemoteNodes(NodeGroup):
             give_up_at: Time of the monotonic clock until which the agent need not answer.
 
         Raises:
-            AwayError: It does not answer. The error has the reason that the transport knows.
+            AwayError: The agent does not answer. The error has the reason that the transport knows.
         """
         said = False
         while True:

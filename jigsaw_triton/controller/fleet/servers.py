@@ -63,7 +63,7 @@ class Servers:
         """Returns a server, dead or alive.
 
         Raises:
-            ServerError: It was retired.
+            ServerError: The server was retired.
         """
         server = self.by_name.get(name)
         if server is None:
@@ -74,7 +74,7 @@ class Servers:
         """Returns a server whose process runs.
 
         Raises:
-            ServerError: It does not.
+            ServerError: The process of the server does not run.
         """
         server = self.by_name.get(name)
         if server is None or server.process.pid is None or server.process.returncode is not None:

@@ -119,7 +119,7 @@ class TraceExport:
         """Runs the process until it ends, and ends it if this is cancelled. Returns its status.
 
         Raises:
-            OSError: It cannot be started.
+            OSError: The process cannot be started.
         """
         # The folder of the package, wherever it was imported from.
         root = str(Path(__file__).parents[3])

@@ -222,7 +222,7 @@ def check_format(journal: Path) -> None:
         journal: Path of the journal.
 
     Raises:
-        UnknownFormatError: It cannot.
+        UnknownFormatError: The checkpoint has a format that this release does not know.
         StateError: The journal cannot be read.
     """
     if journal.exists():

@@ -38,7 +38,7 @@ class Contents:
         """Returns the path of a file, which need not exist.
 
         Raises:
-            InputError: This is no SHA-256.
+            InputError: The digest is no SHA-256.
         """
         if not _DIGEST.fullmatch(digest):
             raise InputError("a SHA-256 has 64 hexadecimal digits", where=repr(digest))

@@ -73,7 +73,7 @@ def check_gateway(path: Path, epoch: str) -> None:
         epoch: Epoch of this process.
 
     Raises:
-        SupersededError: It does.
+        SupersededError: The gateway knows a later epoch.
     """
     if (found := gateway_epoch(path)) > number_of(epoch):
         raise SupersededError(_over(epoch, f"the gateway has routes of epoch {found}"), where=str(path))

@@ -158,7 +158,7 @@ class JournalFile(JournalReader):
         The journal shows it, and so does the gateway once it has read a route of the other process.
 
         Raises:
-            SupersededError: One has.
+            SupersededError: Another process has begun an epoch.
         """
         with self._lock:
             if self._gateway is not None:
@@ -243,7 +243,7 @@ class JournalFile(JournalReader):
         """Checks that this process still owns the journal.
 
         Raises:
-            SupersededError: It does not.
+            SupersededError: Another process owns the journal.
         """
         with self._telling_superseded():
             check_epoch(file, self._epoch, str(self._path))

@@ -94,7 +94,7 @@ def check_whole(file: sqlite3.Connection) -> None:
     """Checks that SQLite finds no damage in a file.
 
     Raises:
-        DatabaseError: It does.
+        DatabaseError: The file is damaged.
     """
     (found,) = file.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":

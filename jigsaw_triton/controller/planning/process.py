@@ -60,7 +60,7 @@ class PlanningProcess:
         A job does this as well.
 
         Raises:
-            JigsawError: It cannot be started.
+            JigsawError: The process cannot be started.
         """
         if self._process is None or not self._process.alive:
             try:

@@ -13,8 +13,8 @@ integer number z_m of GPUs cut that way; for each task binary levels of latency 
     sum of f * (rate * processor time of a call) <= processors, on boards whose slices share them (`domain.processors`)
     sum of x over a kind of slice <= sum of z_m * (slices of that kind in m),  sum of z over a group <= its GPUs
 
-If slices may be shared (`planner.candidates.sharing`), x_c of a configuration that shares is binary. Each pool p has an
-integer number n_p of slices, which count like slices with one replica.
+If slices may be shared (`planner.candidates.sharing`), x_c of a configuration that shares is binary. Each pool p
+(`planner.candidates.pools`) has an integer number n_p of slices, which count like slices with one replica.
 
     for each measure of size: sum over the configurations in p <= n_p
     for each task: one replica that shares a slice, or any number of others
@@ -140,7 +140,7 @@ def allocation(
         pooled: Warm start: slices of each pool.
         price: Compute slices, or loss with the goal `accurate`, that it is worth to keep a running replica in place. If
             above 0 and replicas run, the supplies must be those of `planner.placement.running_supply`.
-        slice_cost: Cost of a compute slice of the price.
+        slice_cost: Cost that counts as one compute slice of the price.
         survive: Share of the demand that the loss of any failure domain must leave; 0 for none.
         limit: Limit on processors that slices share; None for none.
     """

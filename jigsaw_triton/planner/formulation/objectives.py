@@ -32,10 +32,10 @@ class Objectives:
 
     Args:
         draft: Program to add to.
-        slices: Column of each count of slices in use, and the cost of one of them.
+        slices: Columns of the numbers of slices in use, each with the cost of a slice.
         priced: Columns of the running replicas that stay in place, if changes have a price.
         price: Compute slices, or loss of accuracy, that it is worth to keep a running replica in place.
-        slice_cost: Cost of a compute slice of the price.
+        slice_cost: Cost that counts as one compute slice of the price.
         least: Lower bound on the cost or on the scale of the demand.
         mixed: True if a slice of some model of GPU costs more than a unit.
     """
@@ -66,7 +66,7 @@ class Objectives:
         self._draft.minimise([(scale, -1.0)], gap=1e-9, relative_gap=SCALE_GAP)
 
     def least_loss_and_cost(self, losses: Sequence[Term]) -> None:
-        """Minimises the loss of accuracy, with the price of idle slices and of changes, then the cost of slices."""
+        """Minimises the loss of accuracy plus the price of slices and of changes, then the cost of slices."""
         terms = [*losses]
         if self._price:
             terms += [(column, self._price / self._slice_cost * cost) for column, cost in self._slices]
@@ -103,7 +103,7 @@ class Objectives:
         """Minimises the cost of GPUs.
 
         Args:
-            layouts: Column of the number of GPUs of each cut -> cost of such a GPU.
+            layouts: Column of the number of GPUs that are cut in one way -> cost of such a GPU.
         """
         common = math.gcd(*layouts.values()) or 1
         gpus = [(z, float(cost // common)) for z, cost in layouts.items()]
@@ -115,6 +115,6 @@ class Objectives:
         self._draft.minimise(losses, gap=ACCURACY_GAP, node_limit=self._node_limit)
 
     def most_kept(self, kept: Collection[int]) -> None:
-        """Maximises the number of running replicas that stay, whose columns these are; none for no objective."""
+        """Maximises the number of running replicas that stay, whose columns are `kept`; without any, does nothing."""
         if kept:
             self._draft.minimise_count(((k, -1.0) for k in kept), node_limit=self._node_limit)

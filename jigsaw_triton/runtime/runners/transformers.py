@@ -131,7 +131,7 @@ def _entry(result: Any, name: str, spec: RunnerSpec | None = None) -> Any:
     """Returns the value of a result that an output has: by its name in any case, or the result itself.
 
     Raises:
-        ValueError: There is none.
+        ValueError: The result has no such value.
     """
     if not isinstance(result, Mapping):
         if spec is not None and len(spec.outputs) > 1:

@@ -182,7 +182,7 @@ def check_time(certificate: "Certificate", path: Path, now: datetime) -> None:
     """Checks that a certificate is valid now.
 
     Raises:
-        InputError: It has expired, or is not valid yet.
+        InputError: The certificate has expired, or is not valid yet.
     """
     name = f"the certificate of {info(certificate).subject!r}"
     if now > certificate.not_valid_after_utc:

@@ -22,7 +22,7 @@ def cryptography() -> Cryptography:
     """Imports the package.
 
     Raises:
-        MissingDependencyError: It is missing.
+        MissingDependencyError: The package is missing.
     """
     try:
         from cryptography import x509

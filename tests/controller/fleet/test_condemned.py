@@ -76,7 +76,7 @@ def test_a_report_about_a_worker_whose_socket_was_just_removed_waits_for_the_soc
 
     for worker in ("a", "b"):
         (tmp_path / f"{worker}.json").write_text(json.dumps({**REPORT, "worker": worker}))
-    # The report about `a` is so recent, whatever time passes until it is read.
+    # With a time in the future, the report about `a` is recent however long the test takes.
     os.utime(tmp_path / "a.json", (time.time() + 3600, time.time() + 3600))
     os.utime(tmp_path / "b.json", (time.time() - 3600, time.time() - 3600))
     assert [str(found) for found in take(tmp_path, socket_of)] == ["worker b, model app.t0.a.g1: it hangs"]
