@@ -16,7 +16,9 @@ void Failover::fail(Connection& connection, const std::string& reason, bool exec
   Time at = now();
   Task& task = *call.task;
   std::string failure = "worker " + call.worker->server->name + " failed: " + reason;
-  work.logs.emplace_back(LogLevel::kWarning, "task " + task.spec().name + ": " + failure);
+  // A worker that is absent is tried several times a second. Its first failure is enough for the log.
+  if (executed || call.worker->unreachable_since(at) == kNever)
+    work.logs.emplace_back(LogLevel::kWarning, "task " + task.spec().name + ": " + failure);
   task.note_failure(failure);
   task.metrics().lost.add(1);
   call.worker->failed(executed, at);

@@ -10,6 +10,7 @@ from tests.native import specs
 from tests.native.broken import BROKEN, hang_up
 from tests.native.conftest import Bench, column, double, occupy
 from tests.native.worker import Answer, Call, Handler, HangUp, Refuse, Worker
+from tests.waiting import eventually
 
 
 def broken_once(broken: Handler) -> Handler:
@@ -227,9 +228,12 @@ def test_an_absent_worker_fails_no_request(bench: Bench) -> None:
 def test_requests_wait_while_the_only_worker_starts(bench: Bench) -> None:
     bench.route("w")
     request = bench.front().send({"X": column(1)})
-    assert not request.ended(0.05)
+    eventually(lambda: bench.engine.metric("jigsaw_batches_lost_total") >= 3)
+    assert not request.ended(0)
     bench.worker()
     assert request.wait()["Y"].item() == 2
+    # The first failure is enough for the log.
+    assert sum("worker w failed: cannot connect" in line for line in bench.engine.logs) == 1
 
 
 def test_a_worker_that_restarts_between_two_calls_fails_no_request(bench: Bench) -> None:
