@@ -10,6 +10,7 @@ import pytest
 import jigsaw_triton
 from jigsaw_triton.api import deployment, programs
 from jigsaw_triton.api.rollout import Rollout
+from tests.fakes.documents import line_of
 
 ROOT = Path(jigsaw_triton.__file__).parents[1]
 MODULES = sorted(path.stem for path in (ROOT / "jigsaw_triton" / "api").glob("*.py") if path.stem != "__init__")
@@ -57,7 +58,8 @@ def test_the_tutorial_works(
     assert isinstance(graph, jigsaw_triton.TaskGraph)
     assert (tmp_path / "plan.svg").read_text().startswith("<svg ")
     printed = capsys.readouterr().out
-    assert "library.md:44: there is no template 'emulate'; did you mean 'emulated'?" in printed
+    wrong = line_of(page.read_text(), 'template="emulate")')
+    assert f"library.md:{wrong}: there is no template 'emulate'; did you mean 'emulated'?" in printed
     assert "slices for" in printed
     assert "127.0.0.1:8000" in printed
 
