@@ -10,8 +10,8 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do "$$p" -c '$(SUPPORT
 CXX_SOURCES = $(wildcard native/*/*.h native/*/*.cc)
 # The order of the files in a run is that of tests/conftest.py.
 RUN = -m pytest --dist loadfile --no-loadscope-reorder
-# Tests without tritonservers compute: one process for each processor.
-UNIT_RUN = $(RUN) -n auto --maxprocesses 4 -m
+# Tests without tritonservers wait, too: for processes that they start, and for times to pass.
+UNIT_RUN = $(RUN) -n $(FILES) -m
 
 # Python keeps compiled modules, whatever the environment says: the tests start hundreds of Python processes.
 export PYTHONDONTWRITEBYTECODE :=

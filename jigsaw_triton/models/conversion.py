@@ -32,15 +32,19 @@ def quantised(model: ModelProto) -> ModelProto:
     """
     if _QUANTISED & _operators(model):
         raise UnsuitableError("the model is quantised already")
-    # The quantiser logs the advice to optimise the model first, which needs further packages.
-    logging.disable(logging.WARNING)
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     # On processors, ONNX Runtime has no convolution with signed weights.
     signed = not {"Conv", "ConvTranspose"} & _operators(model)
     with tempfile.TemporaryDirectory(prefix="jigsaw-quantised-") as folder:
         made = Path(folder) / "model.onnx"
-        quantize_dynamic(model, made, weight_type=QuantType.QInt8 if signed else QuantType.QUInt8)
+        # The quantiser logs the advice to optimise the model first, which needs further packages.
+        before = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            quantize_dynamic(model, made, weight_type=QuantType.QInt8 if signed else QuantType.QUInt8)
+        finally:
+            logging.disable(before)
         result = onnx.load(made)
     if not _QUANTISED & _operators(result):
         raise UnsuitableError("the model has no operator that can be quantised (MatMul, Gemm, Conv, LSTM or Gather)")

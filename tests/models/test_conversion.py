@@ -1,3 +1,4 @@
+import logging
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ def operators(model: Any) -> list[str]:
 @pytest.mark.parametrize("model", [perceptron(), convolution()], ids=["MatMul", "Conv"])
 def test_a_quantised_model_is_smaller_and_gives_similar_results(model: Any) -> None:
     made = quantised(model)
+    assert not logging.root.manager.disable
     assert {"MatMulInteger", "ConvInteger"} & {*operators(made)}
     shape = [4, *(dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[1:])]
     given = {model.graph.input[0].name: RNG.random(shape, np.float32)}
