@@ -17,11 +17,12 @@ from jigsaw_triton.controller.fleet.edge import NAME as EDGE
 from jigsaw_triton.controller.fleet.edge import EdgeKeeper
 from jigsaw_triton.controller.fleet.gateway import Gateway
 from jigsaw_triton.controller.fleet.gateway_content import GatewayContent
-from jigsaw_triton.controller.fleet.local_node import LocalNode, process_of
+from jigsaw_triton.controller.fleet.local_node import LocalNode
 from jigsaw_triton.controller.fleet.orphans import end_servers, note_runtime
 from jigsaw_triton.controller.persistence.journal import Journal
 from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.gpus.gateway import GatewayPorts
+from jigsaw_triton.servers.adopted import process_of
 from jigsaw_triton.servers.certificates.credentials import Credentials
 from jigsaw_triton.servers.command import Command
 from jigsaw_triton.servers.image import Image, find_image

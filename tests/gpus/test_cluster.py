@@ -217,9 +217,7 @@ def test_the_document_names_the_standby_gateway(tmp_path: Path, entry: str, stan
         ("{node: a, address: somewhere}", "'somewhere' is not an IPv4 address"),
     ],
 )
-def test_mistakes_about_the_standby_gateway_are_reported_with_their_line(
-    tmp_path: Path, entry: str, words: str
-) -> None:
+def test_mistakes_about_the_standby_gateway_are_refused(tmp_path: Path, entry: str, words: str) -> None:
     with_standby = edited(AGENTS, ("engine: agents", f"engine: agents\n  gateway: {{standby: {entry}}}"))
     certificates(tmp_path)
     with pytest.raises(SpecError, match=words):

@@ -16,7 +16,7 @@ from jigsaw_triton.controller.fleet.edge import NAME as EDGE
 from jigsaw_triton.controller.fleet.edge import EdgeKeeper
 from jigsaw_triton.controller.fleet.fencing import Fencing
 from jigsaw_triton.controller.fleet.gateway import Gateway
-from jigsaw_triton.controller.fleet.local_node import LocalNode, process_of
+from jigsaw_triton.controller.fleet.local_node import LocalNode
 from jigsaw_triton.controller.fleet.node import Node, Process
 from jigsaw_triton.controller.fleet.orphans import end_orphans, note_runtime
 from jigsaw_triton.controller.fleet.remote_nodes import RemoteNodes
@@ -30,6 +30,7 @@ from jigsaw_triton.controller.persistence.paths import Paths
 from jigsaw_triton.controller.persistence.state_copy import copied
 from jigsaw_triton.errors import JigsawError
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId
+from jigsaw_triton.servers.adopted import process_of
 from jigsaw_triton.servers.image import Image, find_image
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.members import leaders, members, newest

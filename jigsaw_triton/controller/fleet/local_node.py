@@ -30,12 +30,11 @@ from jigsaw_triton.errors import JigsawError, ServerError
 from jigsaw_triton.gpus.driver import MigDriver, open_driver
 from jigsaw_triton.gpus.foreign import with_foreign
 from jigsaw_triton.gpus.model import Cluster, DeviceUse, GpuId
-from jigsaw_triton.servers.command import Command
-from jigsaw_triton.servers.image import find_image, main_process
+from jigsaw_triton.servers.adopted import process_of
+from jigsaw_triton.servers.image import find_image
 from jigsaw_triton.servers.installation import Installation
-from jigsaw_triton.servers.members import Member, leaders, members
+from jigsaw_triton.servers.members import leaders, members
 from jigsaw_triton.servers.mps import MpsDaemon, why_without
-from jigsaw_triton.servers.os_process import OsProcess, start_time
 from jigsaw_triton.servers.process import group_members
 
 log = logging.getLogger(__name__)
@@ -385,17 +384,3 @@ class LocalNode:
 def _probed(models: Iterable[WorkerModel]) -> dict[str, int]:
     """Returns the models to probe, with their instances. Python steps are not probed: their code may refuse zeros."""
     return {model.name: model.instances for model in models if model.variant}
-
-
-async def process_of(command: Command, leader: Member | None) -> OsProcess | None:
-    """Returns the process of a server that an earlier controller started; None if it has ended.
-
-    Args:
-        command: Command of the server.
-        leader: Process that the controller started, which is not the server itself if that runs in a container.
-    """
-    if leader is None or command.container is None:
-        return OsProcess.find(leader.pid, leader.started) if leader is not None else None
-    pid = await asyncio.to_thread(main_process, command.container)
-    started = start_time(pid) if pid is not None else None
-    return OsProcess.find(pid, started) if pid is not None and started is not None else None
