@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from jigsaw_triton.api.adding import add_models as add_models
     from jigsaw_triton.api.asynchronous import AsyncDeployment as AsyncDeployment
     from jigsaw_triton.api.asynchronous import deploy_async as deploy_async
-    from jigsaw_triton.api.builders import GraphBuilder as GraphBuilder
-    from jigsaw_triton.api.builders import ProfileBuilder as ProfileBuilder
     from jigsaw_triton.api.cell_files import write_cells as write_cells
     from jigsaw_triton.api.cells import Cells as Cells
     from jigsaw_triton.api.checking import check_models as check_models
@@ -33,12 +31,14 @@ if TYPE_CHECKING:
     from jigsaw_triton.api.files import load_graph as load_graph
     from jigsaw_triton.api.files import load_partition as load_partition
     from jigsaw_triton.api.files import load_plan as load_plan
+    from jigsaw_triton.api.graph_builder import GraphBuilder as GraphBuilder
     from jigsaw_triton.api.planning import Capacity as Capacity
     from jigsaw_triton.api.planning import capacity as capacity
     from jigsaw_triton.api.planning import explain as explain
     from jigsaw_triton.api.planning import load_problem as load_problem
     from jigsaw_triton.api.planning import plan as plan
     from jigsaw_triton.api.planning import plan_cells as plan_cells
+    from jigsaw_triton.api.profile_builder import ProfileBuilder as ProfileBuilder
     from jigsaw_triton.api.profile_files import load_profiles as load_profiles
     from jigsaw_triton.api.profiles import check_profiles as check_profiles
     from jigsaw_triton.api.profiles import fit_profiles as fit_profiles
@@ -87,7 +87,8 @@ _MODULES = {
     "api.accuracies": ("Accuracies", "measure_accuracies"),
     "api.adding": ("add_models",),
     "api.asynchronous": ("AsyncDeployment", "deploy_async"),
-    "api.builders": ("GraphBuilder", "ProfileBuilder"),
+    "api.graph_builder": ("GraphBuilder",),
+    "api.profile_builder": ("ProfileBuilder",),
     "api.cell_files": ("write_cells",),
     "api.cells": ("Cells",),
     "api.checking": ("check_models",),

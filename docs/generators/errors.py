@@ -17,7 +17,7 @@ TROUBLESHOOTING = ROOT / "docs" / "troubleshooting.md"
 SUBJECTS = {
     "Command lines": ("cli",),
     "All files": ("spec", "api.files", "api.file_changes"),
-    "graph.yaml": ("graph", "spec.step_file", "api.builders", "api.graph_changes"),
+    "graph.yaml": ("graph", "spec.step_file", "api.graph_builder", "api.graph_changes"),
     "cluster.yaml and GPUs": ("gpus.cluster", "gpus.catalog", "gpus.arrangement", "spec.load", "spec.mig_layouts"),
     "Applications and packages": ("applications", "packages", "resources"),
     "Models": ("models", "api.adding", "api.variants", "api.checking"),

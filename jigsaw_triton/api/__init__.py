@@ -5,7 +5,8 @@ Modules import only those that `tests/test_architecture.py` lists before them. T
 1. `reporting` receives notes and warnings, and words the names of options in messages.
 2. `machine` finds the GPUs of this machine, and says what is emulated.
 3. `files` reads graphs, profiles, clusters and plans, and collects the mistakes in all of them.
-4. `adding`, `variants` and `accuracies` change a graph.yaml; `builders` makes graphs and profiles without files.
+4. `adding`, `variants` and `accuracies` change a graph.yaml. `graph_builder` and `profile_builder` make graphs and
+   profiles without files.
 5. `planning` makes and explains plans, `compiling` writes their model repositories, and `simulating` plays traces.
 6. `controller` starts, queries and cleans up after the controller's process. `supervisor` restarts that process, and
    `daemon` is its entry point.

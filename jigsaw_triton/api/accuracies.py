@@ -18,12 +18,11 @@ from jigsaw_triton.evaluation.accuracy.measure import (
     SAMPLE,
     AccuracyMeter,
     Combinations,
-    Result,
-    Unmeasured,
     Variants,
     neighbours,
     sample_set,
 )
+from jigsaw_triton.evaluation.accuracy.results import Result, Unmeasured
 from jigsaw_triton.evaluation.accuracy.running import Runner, Serving
 from jigsaw_triton.evaluation.profiling.points import chosen, measurable
 from jigsaw_triton.evaluation.profiling.workers import profiling_workers

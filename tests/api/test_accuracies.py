@@ -11,7 +11,8 @@ from jigsaw_triton.api import accuracies
 from jigsaw_triton.api.accuracies import check_writable, plan_work, write_accuracy
 from jigsaw_triton.errors import InputError, SpecError
 from jigsaw_triton.evaluation.accuracy.estimate import Estimate
-from jigsaw_triton.evaluation.accuracy.measure import AGREEMENT, SAMPLE, Result, Unmeasured
+from jigsaw_triton.evaluation.accuracy.measure import SAMPLE
+from jigsaw_triton.evaluation.accuracy.results import AGREEMENT, Result, Unmeasured
 from jigsaw_triton.evaluation.accuracy.running import Failure
 from jigsaw_triton.graph.measured import Combination, Measured
 from jigsaw_triton.graph.model import TaskGraph

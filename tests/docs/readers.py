@@ -18,7 +18,7 @@ from jigsaw_triton.api import variants
 from jigsaw_triton.api.fronts import FrontFile
 from jigsaw_triton.cli.commands import cells, console, deploy, profile_gpu
 from jigsaw_triton.evaluation.accuracy.estimate import Estimate
-from jigsaw_triton.evaluation.accuracy.measure import Result
+from jigsaw_triton.evaluation.accuracy.results import Result
 from jigsaw_triton.evaluation.profiling.load import Pace
 from jigsaw_triton.evaluation.profiling.measure import Measurement, Profiler
 from jigsaw_triton.graph.model import TaskGraph

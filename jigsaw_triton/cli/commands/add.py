@@ -6,7 +6,7 @@ import click
 
 from jigsaw_triton.api.adding import add_models
 from jigsaw_triton.api.files import shown_path
-from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs import option_types, options
 from jigsaw_triton.cli.inputs.pairs import pairs
 from jigsaw_triton.cli.inputs.samples import read_sample
 from jigsaw_triton.cli.io.output import Output
@@ -39,7 +39,7 @@ from jigsaw_triton.graph.draw import tensor_words
 @options.option(
     "--accuracy",
     multiple=True,
-    type=options.Number(min=0, min_open=True),
+    type=option_types.Number(min=0, min_open=True),
     metavar="A",
     help="Set the accuracy of all models, or of each if repeated.  [default: 1]",
 )

@@ -10,7 +10,7 @@ import click
 
 from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.api.files import load_graph
-from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs import option_types, options
 from jigsaw_triton.cli.io.output import Output, figures, listed
 from jigsaw_triton.cli.io.table import Table
 from jigsaw_triton.errors import InputError, StateError
@@ -48,13 +48,13 @@ _CONNECT_S = 5.0
 @options.option(
     "--rate",
     metavar="RPS",
-    type=options.Number(min=0, min_open=True),
+    type=option_types.Number(min=0, min_open=True),
     help="Send this many requests a second, with Poisson arrivals, instead of --concurrency.",
 )
 @options.option(
     "--duration",
     metavar="SECONDS",
-    type=options.Number(min=1),
+    type=option_types.Number(min=1),
     default=10.0,
     show_default=True,
     help="Measure for about this long.",

@@ -13,7 +13,7 @@ from jigsaw_triton.api.programs import find_server
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.api.request import SETTINGS, Request
 from jigsaw_triton.api.sources import absolute_path
-from jigsaw_triton.cli.inputs import deployments, options
+from jigsaw_triton.cli.inputs import deployments, option_types, options
 from jigsaw_triton.cli.inputs.demand import parse_demand
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.views.dry_run import preview_rollout
@@ -60,14 +60,14 @@ from jigsaw_triton.console.web.settings import PORT as CONSOLE_PORT
 @options.option(
     "--canary",
     metavar="SHARE",
-    type=options.Share(),
+    type=option_types.Share(),
     help="Let the update answer this share of the requests first, such as 5%, and take it back if it does worse.",
 )
 @options.option(
     "--canary-for",
     "canary_s",
     metavar="DURATION",
-    type=options.Duration(),
+    type=option_types.Duration(),
     default="5m",
     show_default=True,
     help="Decide about the canary after this time.",

@@ -12,7 +12,7 @@ from jigsaw_triton.api.profile_files import PROFILES_FILE
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.cli.commands.profile_accuracy import accuracy_serving, measure_accuracies
 from jigsaw_triton.cli.commands.profile_sweep import ALL, ProfileSweep
-from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs import option_types, options
 from jigsaw_triton.cli.inputs.numbers import numbers, words
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.evaluation.profiling.again import Again
@@ -80,7 +80,7 @@ class _Points(click.ParamType[int | str]):
 @options.option(
     "--seconds",
     metavar="S",
-    type=options.Number(min=0, min_open=True),
+    type=option_types.Number(min=0, min_open=True),
     default=10.0,
     show_default=True,
     help="Measure each configuration for at most this long, after a warm-up.",
@@ -88,7 +88,7 @@ class _Points(click.ParamType[int | str]):
 @options.option(
     "--budget",
     metavar="DURATION",
-    type=options.Duration(),
+    type=option_types.Duration(),
     help="Stop measuring after this time, such as 15m; what is left is fitted.",
 )
 @options.option(

@@ -17,7 +17,8 @@ from jigsaw_triton.api.graph_changes import GRAPH_FILE
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.views.accuracies import accuracies_document, accuracies_view
 from jigsaw_triton.errors import InputError
-from jigsaw_triton.evaluation.accuracy.measure import SAMPLE, Result, Unmeasured, Variants
+from jigsaw_triton.evaluation.accuracy.measure import SAMPLE, Variants
+from jigsaw_triton.evaluation.accuracy.results import Result, Unmeasured
 from jigsaw_triton.evaluation.accuracy.running import Serving
 from jigsaw_triton.gpus.model import Cluster, Gpu
 from jigsaw_triton.graph.model import TaskGraph

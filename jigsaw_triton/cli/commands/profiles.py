@@ -19,7 +19,7 @@ from jigsaw_triton.api.profiles import (
     report_path,
     write_report,
 )
-from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs import option_types, options
 from jigsaw_triton.cli.inputs.numbers import numbers, words
 from jigsaw_triton.cli.io.output import Output, View
 from jigsaw_triton.cli.views.drift import drift_document, drift_view
@@ -113,7 +113,7 @@ def _check(out: Output, source: str, strict: bool, live: bool, state: Path | Non
 @options.option(
     "--quantile",
     metavar="SHARE",
-    type=options.Share(),
+    type=option_types.Share(),
     default=str(QUANTILE),
     show_default=True,
     help="Quantile of the predicted latency that a row gets.",
@@ -227,7 +227,7 @@ def _fit(
 )
 @options.option(
     "--memory-mib",
-    type=options.Number(min=0),
+    type=option_types.Number(min=0),
     default=0.0,
     help="Memory of all instances together, if the file does not say it.",
 )

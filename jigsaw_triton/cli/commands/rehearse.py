@@ -12,7 +12,7 @@ from jigsaw_triton.api.files import Mistakes
 from jigsaw_triton.api.rehearsing import Rehearsed, rehearse
 from jigsaw_triton.api.reporting import COMMAND_LINE
 from jigsaw_triton.api.setup_document import SETUP, setup_document
-from jigsaw_triton.cli.inputs import deployments, options
+from jigsaw_triton.cli.inputs import deployments, option_types, options
 from jigsaw_triton.cli.inputs import traces as trace_options
 from jigsaw_triton.cli.inputs.demand import parse_demand
 from jigsaw_triton.cli.io.output import Output, View, figures
@@ -43,7 +43,7 @@ _LAGGING_MS = 20.0
 @options.option(
     "--speed",
     metavar="FACTOR",
-    type=options.Number(min=0, min_open=True),
+    type=option_types.Number(min=0, min_open=True),
     default=1.0,
     show_default=True,
     help="Play the trace this much faster, at the same rates.",

@@ -6,7 +6,7 @@ from typing import Literal
 import click
 
 from jigsaw_triton.api.deployment import Deployment
-from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs import option_types, options
 from jigsaw_triton.cli.io.output import Output
 from jigsaw_triton.cli.views.status import status_view
 from jigsaw_triton.errors import StateError
@@ -18,7 +18,7 @@ from jigsaw_triton.errors import StateError
 )
 @options.option(
     "--timeout",
-    type=options.Number(min=0),
+    type=option_types.Number(min=0),
     default=300.0,
     show_default=True,
     help="Wait for at most this many seconds.",

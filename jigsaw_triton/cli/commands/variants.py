@@ -6,7 +6,7 @@ import click
 
 from jigsaw_triton.api.files import shown_path
 from jigsaw_triton.api.variants import DEFAULT_SCALE, KINDS_OF_VARIANTS, LEAST_AGREEMENT, Kind, make_variants
-from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs import option_types, options
 from jigsaw_triton.cli.inputs.pairs import pairs
 from jigsaw_triton.cli.inputs.samples import read_tensor
 from jigsaw_triton.cli.io.output import Output
@@ -45,7 +45,7 @@ from jigsaw_triton.models.agreement import Metric
     multiple=True,
     default=(DEFAULT_SCALE,),
     show_default=True,
-    type=options.Number(min=0, max=1, min_open=True, max_open=True),
+    type=option_types.Number(min=0, max=1, min_open=True, max_open=True),
     metavar="S",
     help="Make images for 'resize' this high and wide, relative to those of the model; may be repeated.",
 )
@@ -64,7 +64,7 @@ from jigsaw_triton.models.agreement import Metric
     "--min-agreement",
     default=LEAST_AGREEMENT,
     show_default=True,
-    type=options.Number(min=0, max=1, min_open=True),
+    type=option_types.Number(min=0, max=1, min_open=True),
     metavar="A",
     help="Leave out variants that agree less with the model.",
 )

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs import option_types, options
 from jigsaw_triton.cli.inputs.baselines import baseline
 from jigsaw_triton.cli.inputs.options import Decorator, option, together
 from jigsaw_triton.console.options import parse_listen
@@ -72,7 +72,7 @@ def observing(metrics_help: str) -> Decorator[Any]:
         option(
             "--otlp-sample",
             metavar="SHARE",
-            type=options.Share(bounds=True),
+            type=option_types.Share(bounds=True),
             help="Export the traces of this share of the requests, if their clients send no traceparent.  [default: "
             "0.01]",
         ),

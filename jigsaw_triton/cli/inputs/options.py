@@ -3,14 +3,14 @@
 Every option can be set in the environment too: `--time-limit` is JIGSAW_TIME_LIMIT.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from jigsaw_triton.cli.io.output import FORMS, Output
+from jigsaw_triton.cli.inputs.option_types import Number, OutPath, OutputType
+from jigsaw_triton.cli.io.output import FORMS
 from jigsaw_triton.controller.core.forecast import DEFAULT_FORECAST, FORECASTS, LEAST_WINDOW_S, WINDOW_S
 from jigsaw_triton.controller.core.settings import LEAST_PERIOD_S, PERIOD_S
 from jigsaw_triton.logs import LOG_FORMATS
@@ -49,82 +49,6 @@ class Command(click.Command):
         with formatter.section("Examples"):
             for example in self.examples:
                 formatter.write(f"{'':{formatter.current_indent}}jigsaw-triton {example}\n")
-
-
-class Number(click.FloatRange):
-    """A finite number in a range. click itself lets NaN and infinity pass."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Returns the number.
-
-        Raises:
-            click.BadParameter: The value is not a number, or not in the range.
-        """
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value!r} is not a finite number", param, ctx)
-        return number
-
-
-class Share(click.ParamType[float]):
-    """A share between 0 and 1, as a number or a percentage: 0.05 or 5%.
-
-    Args:
-        bounds: True if 0 and 1 are shares too.
-    """
-
-    name = "share"
-
-    def __init__(self, *, bounds: bool = False) -> None:
-        self._bounds = bounds
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Returns the share.
-
-        Raises:
-            click.BadParameter: The value is not a share between 0 and 1.
-        """
-        text = str(value).strip()
-        try:
-            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        except ValueError:
-            share = math.nan
-        if not (0 < share < 1 or (self._bounds and share in (0, 1))):
-            self.fail(f"{value!r} is not a share between 0% and 100%, such as 5%", param, ctx)
-        return share
-
-
-class Duration(click.ParamType[float]):
-    """A duration with a unit: 90s, 5m or 1h. A number without a unit is in seconds."""
-
-    name = "duration"
-
-    _SECONDS: ClassVar = {"s": 1.0, "m": 60.0, "h": 3600.0}
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Returns the duration in seconds.
-
-        Raises:
-            click.BadParameter: The value is not a duration above 0.
-        """
-        text = str(value).strip()
-        unit = text[-1:] if text[-1:] in self._SECONDS else ""
-        try:
-            seconds = float(text.removesuffix(unit)) * self._SECONDS.get(unit, 1.0)
-        except ValueError:
-            seconds = math.nan
-        if not (seconds > 0 and math.isfinite(seconds)):
-            self.fail(f"{value!r} is not a duration, such as 90s, 5m or 1h", param, ctx)
-        return seconds
-
-
-class _OutputType(click.Choice[str]):
-    """A form of output. Its value is the `Output` that prints in this form."""
-
-    name = "form"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if isinstance(value, Output) else Output(super().convert(value, param, ctx))
 
 
 def option(*flags: str, **attributes: Any) -> Decorator[Any]:
@@ -170,7 +94,7 @@ def command(
     debug = Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an unexpected error.")
     output = Option(
         ["-o", "--output", "out"],
-        type=_OutputType(forms),
+        type=OutputType(forms),
         default=forms[0],
         show_default=True,
         help="Format of the result on stdout.",
@@ -352,25 +276,6 @@ def plot(what: str) -> Decorator[Any]:
     )
 
 
-class _OutPath(click.Path):
-    """The path of a file to write.
-
-    Args:
-        name: Name of the file in a folder that is given instead: one that exists, or a path that ends with a slash.
-            None if a folder stays one.
-    """
-
-    def __init__(self, name: str | None) -> None:
-        super().__init__(path_type=Path)
-        self._file_name = name
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Returns the path."""
-        path = Path(value)
-        is_folder = self._file_name is not None and (str(value).endswith("/") or path.is_dir())
-        return path / str(self._file_name) if is_folder else path
-
-
 def out_file(help_text: str, *, required: bool = False, name: str | None = None) -> Decorator[Any]:
     """Adds -O/--out: the path to write to.
 
@@ -379,4 +284,4 @@ def out_file(help_text: str, *, required: bool = False, name: str | None = None)
         required: True if the option must be given.
         name: Name of the file in a folder, if a folder can be given too.
     """
-    return option("-O", "--out", "out_path", metavar="PATH", type=_OutPath(name), required=required, help=help_text)
+    return option("-O", "--out", "out_path", metavar="PATH", type=OutPath(name), required=required, help=help_text)

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from jigsaw_triton.cli.inputs import options
+from jigsaw_triton.cli.inputs import option_types, options
 from jigsaw_triton.errors import InputError
 
 
@@ -28,7 +28,7 @@ def scale(**attributes: Any) -> options.Decorator[Any]:
     """
     usual = {"default": 1.0, "show_default": True, "help": "Multiply all rates of the trace by this factor."}
     return options.option(
-        "--scale", metavar="FACTOR", type=options.Number(min=0, min_open=True), **{**usual, **attributes}
+        "--scale", metavar="FACTOR", type=option_types.Number(min=0, min_open=True), **{**usual, **attributes}
     )
 
 
@@ -41,7 +41,7 @@ def peak(default: float) -> options.Decorator[Any]:
     return options.option(
         "--peak",
         metavar="SHARE",
-        type=options.Number(min=0, min_open=True),
+        type=option_types.Number(min=0, min_open=True),
         default=default,
         show_default=True,
         help="Scale the trace so that its highest rate needs this share of the cluster's capacity.",

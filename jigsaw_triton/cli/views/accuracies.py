@@ -9,7 +9,7 @@ from jigsaw_triton.api.accuracies import Work
 from jigsaw_triton.api.files import shown_path
 from jigsaw_triton.cli.io.output import View
 from jigsaw_triton.cli.io.table import Table
-from jigsaw_triton.evaluation.accuracy.measure import Result, Unmeasured
+from jigsaw_triton.evaluation.accuracy.results import Result, Unmeasured
 from jigsaw_triton.graph.model import TaskGraph
 
 

@@ -5,7 +5,6 @@ End to end, every task gets what the combination's own variants make.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from jigsaw_triton.compiler.worker_config import EMULATED
@@ -13,15 +12,13 @@ from jigsaw_triton.errors import InputError
 from jigsaw_triton.evaluation.accuracy.estimate import Estimate, estimate
 from jigsaw_triton.evaluation.accuracy.labels import LabelledSet, Request, scored
 from jigsaw_triton.evaluation.accuracy.metrics import BUILT_IN, Score, same
+from jigsaw_triton.evaluation.accuracy.results import AGREEMENT, Result, Unmeasured
 from jigsaw_triton.evaluation.accuracy.running import Answers, Failure, Runner, gathered, stepped
 from jigsaw_triton.evaluation.profiling.tensors import Tensors, sample_inputs
-from jigsaw_triton.graph.measured import Measured, Metric
+from jigsaw_triton.graph.measured import Metric
 from jigsaw_triton.graph.model import PythonStep, Task, TaskGraph
 from jigsaw_triton.graph.tensors import TensorRef
 from jigsaw_triton.runtime.dtypes import Array
-
-AGREEMENT = "agreement"
-"""Name of the share of calls that a variant answers like the best one. It is no accuracy."""
 
 SAMPLE = "sample"
 """Name of the set that consists of the graph's sample."""
@@ -33,59 +30,6 @@ Combinations = Sequence[Mapping[str, str]]
 """Combinations of variants, each a mapping from tasks to their variants."""
 
 Notify = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """Measured accuracy, or agreement.
-
-    Attributes:
-        variants: Task -> its variant: one task, or several that were measured together, end to end.
-        metric: Name of the metric; `AGREEMENT` if there are no labels.
-        data: Name of the labelled set.
-        estimate: The figure with its confidence interval.
-        best: Variant whose answers are the reference of an agreement; empty for an accuracy.
-    """
-
-    variants: Mapping[str, str]
-    metric: str
-    data: str
-    estimate: Estimate
-    best: str = ""
-
-    @property
-    def name(self) -> str:
-        """Tasks and variants as messages name them."""
-        return _named(self.variants)
-
-    @property
-    def measured(self) -> Measured:
-        """Description of the measurement, with rounded figures. Like an accuracy, its interval is not below 0."""
-        low, high = max(0.0, round(self.estimate.low, 4)), round(self.estimate.high, 4)
-        return Measured(self.metric, self.data, self.estimate.n, low, high)
-
-    @property
-    def value(self) -> float:
-        """The rounded figure."""
-        return round(self.estimate.value, 4)
-
-
-@dataclass(frozen=True, slots=True)
-class Unmeasured:
-    """Variant, or combination of variants, whose accuracy could not be measured.
-
-    Attributes:
-        variants: Task -> its variant.
-        failure: Reason.
-    """
-
-    variants: Mapping[str, str]
-    failure: Failure
-
-    @property
-    def name(self) -> str:
-        """Tasks and variants as messages name them."""
-        return _named(self.variants)
 
 
 def sample_set(graph: TaskGraph) -> LabelledSet:
@@ -375,10 +319,6 @@ def neighbours(graph: TaskGraph, names: Variants) -> list[tuple[str, str]]:
                 waiting += graph.before(graph.tasks[name])
             seen.add(name)
     return sorted(set(pairs))
-
-
-def _named(variants: Mapping[str, str]) -> str:
-    return ", ".join(f"{task} {variant}" for task, variant in variants.items())
 
 
 def _extend(requests: Sequence[dict[TensorRef, Array]], made: Sequence[Tensors]) -> None:

@@ -10,7 +10,7 @@ import pytest
 import jigsaw_triton as jt
 from jigsaw_triton.cli.commands.profile_accuracy import accuracy_serving
 from jigsaw_triton.evaluation.accuracy.estimate import Estimate
-from jigsaw_triton.evaluation.accuracy.measure import AGREEMENT, Result, Unmeasured
+from jigsaw_triton.evaluation.accuracy.results import AGREEMENT, Result, Unmeasured
 from jigsaw_triton.evaluation.accuracy.running import Failure
 from jigsaw_triton.profiles.table import ProfileKey
 from tests.api.test_accuracies import labelled

@@ -13,7 +13,8 @@ import pytest
 from jigsaw_triton.compiler.bundle import WorkerModel
 from jigsaw_triton.errors import InputError, ServerError
 from jigsaw_triton.evaluation.accuracy.labels import LabelledSet, Request
-from jigsaw_triton.evaluation.accuracy.measure import AccuracyMeter, Result, Unmeasured, best_variant, neighbours
+from jigsaw_triton.evaluation.accuracy.measure import AccuracyMeter, best_variant, neighbours
+from jigsaw_triton.evaluation.accuracy.results import Result, Unmeasured
 from jigsaw_triton.evaluation.accuracy.running import Failure, Runner, Serving
 from jigsaw_triton.evaluation.profiling.workers import ProfilingWorkers
 from jigsaw_triton.gpus.catalog import CATALOG

@@ -1,42 +1,19 @@
-"""Building graphs and profiles in Python. They pass the same checks as files and raise the same errors."""
+"""Building graphs in Python. They pass the same checks as files and raise the same errors."""
 
-import os
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal, Self
 
+from jigsaw_triton.api.call_sites import CallSites, call_site, position
 from jigsaw_triton.api.files import variant_templates
-from jigsaw_triton.errors import Diagnostic, InputError, SpecError
+from jigsaw_triton.errors import Diagnostic, InputError
 from jigsaw_triton.graph.build import build_graph
 from jigsaw_triton.graph.model import Target, TaskGraph
 from jigsaw_triton.graph.tensors import TensorType
-from jigsaw_triton.profiles.read import parse_profiles, write_profiles
-from jigsaw_triton.profiles.table import ProfileKey, ProfileRow, ProfileTable
 from jigsaw_triton.spec.entries import API_VERSION
 from jigsaw_triton.spec.load import load_graph_data
 from jigsaw_triton.spec.source import Path as Entry
-from jigsaw_triton.spec.source import SourceMap
-
-_PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
-
-
-@dataclass(frozen=True, slots=True)
-class _CallSites(SourceMap):
-    """Source map of a document that Python code built: each entry has the file and line of the call that added it.
-
-    Attributes:
-        files: Path of each entry in the document -> file of the call.
-    """
-
-    files: Mapping[Entry, str] = field(default_factory=dict)
-
-    def diagnostic(self, path: Entry, message: str, hint: str = "") -> Diagnostic:
-        """Returns a mistake at the call that added this entry."""
-        known = next(path[:end] for end in range(len(path), -1, -1) if path[:end] in self.files)
-        return Diagnostic(self.files[known], self.line(path), message, hint)
 
 
 class GraphBuilder:
@@ -212,7 +189,7 @@ class GraphBuilder:
             InputError: No task was added before.
         """
         if self._last_task is None:
-            raise InputError(f"the variant {name} has no task", where=_call_site(), hint="call task(...) before")
+            raise InputError(f"the variant {name} has no task", where=call_site(), hint="call task(...) before")
         path: Entry = ("spec", "tasks", self._last_task)
         task = self._tasks[self._last_task]
         entry = {
@@ -273,7 +250,7 @@ class GraphBuilder:
         Raises:
             SpecError: There are mistakes; the error has a diagnostic for each, with file and line of the call.
         """
-        source = _CallSites(self._files[()], dict(self._lines), dict(self._files))
+        source = CallSites(self._files[()], dict(self._lines), dict(self._files))
         loaded = load_graph_data(self._document, source=source, folder=self._folder)
         loaded = replace(loaded, problems=(*self._problems, *loaded.problems))
         return build_graph(loaded, templates=variant_templates(), require_files=require_files)
@@ -284,7 +261,7 @@ class GraphBuilder:
         for key in path[:-1]:
             holder = holder[key]
         if path[-1] in holder:
-            file, line = _position()
+            file, line = position()
             hint = f"keep one; the first is on line {self._lines[path]}"
             self._problems.append(Diagnostic(file, line, f"'{path[-1]}' is added twice", hint))
             return
@@ -295,106 +272,12 @@ class GraphBuilder:
 
     def _record(self, path: Entry, entry: Any) -> None:
         """Records the position of the user's call for an entry and everything in it."""
-        self._files[path], self._lines[path] = _position()
+        self._files[path], self._lines[path] = position()
         children = entry.items() if isinstance(entry, dict) else enumerate(entry) if isinstance(entry, list) else ()
         for key, value in children:
             self._record((*path, key), value)
 
 
-class ProfileBuilder:
-    """Builds profiles, with the same checks as a profiles.csv. Mistakes have the file and line of the call.
-
-    Args:
-        gpu: GPU model of the rows, such as `A100-80GB`.
-
-    Examples:
-        >>> import jigsaw_triton as jt
-        >>> table = (
-        ...     jt.ProfileBuilder("A100-80GB")
-        ...     .row("classify", "b0", "1g", batch=8, latency_ms=(9.0, 9.5, 11.0), throughput_rps=820, memory_mib=900)
-        ...     .row("classify", "b0", "2g", batch=8, latency_ms=(5.1, 5.4, 6.0), throughput_rps=1480, memory_mib=900)
-        ...     .build()
-        ... )
-        >>> len(table)
-        2
-    """
-
-    def __init__(self, gpu: str) -> None:
-        self._gpu = gpu
-        self._rows: dict[ProfileKey, tuple[ProfileRow, str, int]] = {}
-        self._problems: list[Diagnostic] = []
-
-    def on(self, gpu: str) -> Self:
-        """Sets the GPU model of the rows that follow."""
-        self._gpu = gpu
-        return self
-
-    def row(
-        self,
-        task: str,
-        variant: str,
-        slice: str,
-        *,
-        batch: int,
-        latency_ms: tuple[float, float, float],
-        throughput_rps: float,
-        memory_mib: float,
-        instances: int = 1,
-        source: Literal["measured", "fitted", "assumed"] = "assumed",
-    ) -> Self:
-        """Adds a configuration of a variant.
-
-        Args:
-            task: Name of the task.
-            variant: Name of the variant.
-            slice: Kind of MIG instance: `1g`, `1gx2`, `2g`, `3g`, `4g` or `7g`.
-            batch: Size of the batches.
-            latency_ms: Latency of one batch while all instances are busy, in milliseconds: p50, p95 and p99.
-            throughput_rps: Items a second of all instances together.
-            memory_mib: Memory of all instances together, in MiB.
-            instances: Triton instance count of the model in the slice.
-            source: Origin of the figures.
-        """
-        key = ProfileKey(self._gpu, task, variant, slice, instances, batch)
-        file, line = _position()
-        if key in self._rows:
-            hint = f"the first is on line {self._rows[key][2]}"
-            self._problems.append(Diagnostic(file, line, "this configuration is repeated", hint))
-        else:
-            row = ProfileRow(key, *latency_ms, throughput_rps, memory_mib, source)
-            self._rows[key] = row, file, line
-        return self
-
-    def build(self) -> ProfileTable:
-        """Checks the rows and returns the table.
-
-        Raises:
-            SpecError: There are mistakes; the error has a diagnostic for each, with file and line of the call.
-        """
-        problems = [*self._problems]
-        for row, file, line in self._rows.values():
-            try:
-                parse_profiles(write_profiles([row]), file)
-            except SpecError as error:
-                problems += [replace(diagnostic, line=line) for diagnostic in error.diagnostics]
-        if problems:
-            raise SpecError(problems)
-        return ProfileTable(row for row, _, _ in self._rows.values())
-
-
 def _tensor(tensor: TensorType) -> dict[str, Any]:
     shape: Sequence[int] = tensor.shape
     return {"dtype": tensor.dtype, "shape": list(shape)}
-
-
-def _position() -> tuple[str, int]:
-    """Returns file and line of the code outside this package that called it."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
-    return (frame.f_code.co_filename, frame.f_lineno) if frame is not None else ("<unknown>", 0)
-
-
-def _call_site() -> str:
-    file, line = _position()
-    return f"{file}:{line}"
