@@ -74,7 +74,7 @@ def log_to_stderr(form: LogFormat) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
-def last_words(form: LogFormat, logger: str, message: str, error: str = "") -> str:
+def final_entry(form: LogFormat, logger: str, message: str, error: str = "") -> str:
     """Returns the line that a process writes to its standard error when it ends by itself, without a log.
 
     Args:

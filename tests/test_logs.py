@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jigsaw_triton.logs import about, about_process, formatter, last_words, readable
+from jigsaw_triton.logs import about, about_process, formatter, final_entry, readable
 
 
 @pytest.fixture(autouse=True)
@@ -76,9 +76,9 @@ def test_a_task_has_the_fields_that_were_set_when_it_was_created() -> None:
 
 
 def test_the_error_that_ends_a_process_is_formatted_as_text_or_json() -> None:
-    assert last_words("text", "m", "no port") == "no port"
-    assert last_words("text", "m", "crashed", "Traceback") == "Traceback"
-    made = json.loads(last_words("json", "m", "crashed", "Traceback"))
+    assert final_entry("text", "m", "no port") == "no port"
+    assert final_entry("text", "m", "crashed", "Traceback") == "Traceback"
+    made = json.loads(final_entry("json", "m", "crashed", "Traceback"))
     assert (made["level"], made["logger"], made["message"], made["error"]) == ("CRITICAL", "m", "crashed", "Traceback")
 
 

@@ -26,7 +26,7 @@ from jigsaw_triton.controller.core.generation import ChangeRequest, Generation
 from jigsaw_triton.controller.core.settings import Settings
 from jigsaw_triton.controller.persistence.paths import deployment_paths
 from jigsaw_triton.errors import JigsawError
-from jigsaw_triton.logs import LogFormat, last_words
+from jigsaw_triton.logs import LogFormat, final_entry
 from jigsaw_triton.servers.installation import find_installation
 
 _NAME = "jigsaw_triton.api.daemon"
@@ -72,10 +72,10 @@ def main(state: str, *, resume: bool) -> int:
         paths = deployment_paths(Path(state))
         run_controller(paths, find_installation(), read, Settings(), resume=resume, options=options)
     except JigsawError as error:
-        sys.stderr.write(f"{last_words(form, _NAME, str(error))}\n")
+        sys.stderr.write(f"{final_entry(form, _NAME, str(error))}\n")
         return error.exit_code
     except Exception as error:
-        sys.stderr.write(f"{last_words(form, _NAME, f'the controller crashed: {error!r}', traceback.format_exc())}\n")
+        sys.stderr.write(f"{final_entry(form, _NAME, f'the controller crashed: {error!r}', traceback.format_exc())}\n")
         return CRASHED
     return 0
 
