@@ -56,7 +56,8 @@ def _bundle(wanted: Wanted, plan: Plan, generation: int, running: Bundle | None 
 
 def change(example: Example, before: Plan, after: Plan) -> str:
     """Draws the change: the GPUs before, and each step with its stages, its GPUs afterwards, and the capacity."""
-    steps = transition(example.problem(), after, example.options).steps
+    planned = transition(example.problem(), after, example.options)
+    steps = planned.steps
     found = stages(example, before, after)
     (name,) = after.graphs
     strips = [*plan_strips(before), *plan_strips(after)]
@@ -84,8 +85,7 @@ def change(example: Example, before: Plan, after: Plan) -> str:
         marked = {(one.gpu, one.placement) for one in step.changes if one.kind != "remove"}
         y = _boards(content, _shown(before, layouts, models, touched), palette, y + 2, marked)
     content += legend(palette, y + 8)
-    seconds = number(sum(step.seconds for step in steps))
-    return document(f"{len(steps)} steps of a change, about {seconds} s", y + 20 + INSET, *content)
+    return document(f"{len(steps)} steps of a change, about {number(planned.seconds)} s", y + 20 + INSET, *content)
 
 
 _KINDS = {

@@ -9,6 +9,7 @@ This is the only order: `plan --diff` prints these steps, and the controller exp
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from math import fsum
 from typing import Any
 
 from jigsaw_triton.errors import InputError
@@ -102,7 +103,8 @@ class Transition:
     @property
     def seconds(self) -> float:
         """Expected duration of all steps."""
-        return sum(step.seconds for step in self.steps)
+        # Python 3.12 rounds a `sum` otherwise than 3.11.
+        return fsum(step.seconds for step in self.steps)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the transition as JSON."""
