@@ -61,6 +61,7 @@ def computes(solver: SolverName, leader: int) -> bool:
     return user + system > COMPUTES_S * os.sysconf("SC_CLK_TCK")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["highs", "cbc"])
 def test_no_process_outlives_the_one_that_started_it_even_if_that_one_is_killed(solver: SolverName) -> None:
     with subprocess.Popen([sys.executable, "-c", ORPHANS, solver], stdout=subprocess.PIPE, text=True) as parent:
@@ -77,6 +78,7 @@ def test_no_process_outlives_the_one_that_started_it_even_if_that_one_is_killed(
     assert not left
 
 
+@pytest.mark.slow
 def test_a_process_that_does_not_read_a_large_request_is_killed_at_the_deadline() -> None:
     process = ChildProcess("jigsaw_triton.planner.solver.worker", "highs")
     os.kill(process.pid, signal.SIGSTOP)

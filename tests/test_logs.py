@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jigsaw_triton.logs import about, about_process, formatter, final_entry, readable
+from jigsaw_triton.logs import about, about_process, final_entry, formatter, readable
 
 
 @pytest.fixture(autouse=True)

@@ -106,6 +106,7 @@ def all_faults() -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_descriptions_name_their_subject() -> None:
     assert not all_faults()
 

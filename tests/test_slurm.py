@@ -64,6 +64,7 @@ def wait_for(folder: Path, begin: str, count: int) -> list[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_job_deploys_on_its_nodes_and_takes_the_deployment_down(tmp_path: Path) -> None:
     job = start(tmp_path)
     try:
@@ -93,6 +94,7 @@ def test_a_job_deploys_on_its_nodes_and_takes_the_deployment_down(tmp_path: Path
         os.killpg(job.pid, signal.SIGKILL) if job.poll() is None else None
 
 
+@pytest.mark.slow
 def test_a_job_that_is_cancelled_before_it_serves_deploys_no_more(tmp_path: Path) -> None:
     job = start(tmp_path, deploy=1)
     try:
@@ -107,6 +109,7 @@ def test_a_job_that_is_cancelled_before_it_serves_deploys_no_more(tmp_path: Path
         os.killpg(job.pid, signal.SIGKILL) if job.poll() is None else None
 
 
+@pytest.mark.slow
 def test_a_job_whose_input_is_wrong_ends(tmp_path: Path) -> None:
     job = start(tmp_path, deploy=2)
     try:

@@ -135,6 +135,7 @@ def test_the_last_order_of_a_controller_counts(tmp_path: Path, monkeypatch: pyte
     run(tmp_path, monkeypatch, test)
 
 
+@pytest.mark.slow
 def test_a_failure_is_reported_once_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(world: World) -> None:
         world.servers.fails = "the disk is full"
@@ -167,6 +168,7 @@ def test_the_next_agent_goes_on_with_the_last_order(tmp_path: Path, monkeypatch:
         run(tmp_path, monkeypatch, test)
 
 
+@pytest.mark.slow
 def test_an_adoption_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def second(world: World) -> None:
         world.servers.fails = "the image cannot be found"

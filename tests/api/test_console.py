@@ -35,6 +35,7 @@ def paths(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         eventually(lambda: running_console(made) is None)
 
 
+@pytest.mark.slow
 def test_a_console_is_started_once(paths: Paths) -> None:
     (port,) = free_ports(1)
     check_console(paths, port)

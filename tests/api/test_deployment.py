@@ -26,12 +26,14 @@ from tests.fakes.controller import FakeController
 # --- starting -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_controller_that_another_process_has_just_started_is_left_alone(deployment: Deployment) -> None:
     take_lock(deployment.paths.lock)
     with pytest.raises(StateError, match="another deploy is under way"):
         controller.start(deployment.paths, lambda: None)
 
 
+@pytest.mark.slow
 def test_the_error_of_a_failed_start_has_the_end_of_the_log(
     deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,6 +284,7 @@ def test_coroutines_deploy_update_and_take_down(app: Path, tmp_path: Path, monke
     assert not fake.running
 
 
+@pytest.mark.slow
 def test_mistakes_are_found_before_anything_is_started(
     app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,6 +325,7 @@ def test_servers_without_a_controller_are_named_and_adopted(
     assert "servers are running here without a controller; a new controller adopts them" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_controller_that_adopts_nothing_is_ended_if_the_deployment_fails(
     app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,6 +338,7 @@ def test_a_controller_that_adopts_nothing_is_ended_if_the_deployment_fails(
     assert not fake.running
 
 
+@pytest.mark.slow
 def test_servers_of_a_first_deployment_that_serve_survive_a_failed_update(
     app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ def started(deployment: Deployment) -> Iterator[None]:
         controller.kill(deployment.paths)
 
 
+@pytest.mark.slow
 def test_a_controller_serves_metrics_on_a_port_and_logs_json(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     deployment = Deployment(tmp_path / "state", log_format="json", controller_metrics=port)

@@ -154,6 +154,7 @@ def test_a_signal_ends_supervisor_and_controller(tmp_path: Path, number: signal.
     assert starts(tmp_path) == [""]
 
 
+@pytest.mark.slow
 def test_a_controller_that_does_not_end_is_killed(tmp_path: Path) -> None:
     script = "trap '' TERM; echo > ready; while :; do sleep 0.01; done"
     with supervise(tmp_path, script, _LEAVE_CHECKS=1) as process:
@@ -256,6 +257,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "code"), [("", 7), ("slow", 7), ("deaf", -signal.SIGKILL)])
 def test_a_controller_whose_supervisor_has_died_is_ended(tmp_path: Path, kind: str, code: int) -> None:
     command = [sys.executable, "-c", ORPHAN, str(tmp_path / HEARTBEAT), kind]

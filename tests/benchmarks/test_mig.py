@@ -19,6 +19,7 @@ def test_reads_and_concurrent_changes_are_measured(tmp_path: Path) -> None:
     assert (competed.id, competed.value, competed.met) == ("mig.concurrent", 0, True)
 
 
+@pytest.mark.slow
 def test_faults_after_a_kill_are_counted_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mig, "READ_TRANSITIONS", 0)
     changes = transitions(1, seed=5)

@@ -52,6 +52,7 @@ def test_a_part_with_servers_returns_its_figures(part: str) -> None:
     assert found.get("profiles.resume", 0) == found.get("profiles.resume.lost", 0) == 0
 
 
+@pytest.mark.slow
 @beside_the_checkout
 def test_a_sparse_table_has_as_many_rows_of_each_variant_and_the_filled_one_all_that_fit() -> None:
     complete = ProfileTable(a100.a100_profiles("t", ["vgg16", "resnet50"]))

@@ -247,6 +247,7 @@ def test_down_stops_the_deployment(desk: Desk) -> None:
     asked(desk, ask)
 
 
+@pytest.mark.slow
 def test_the_removal_of_all_graphs_stops_the_deployment(desk: Desk) -> None:
     running = generation(ONE)
     desk.controller.state = replace(desk.controller.state, phase=Phase.READY, running=running, wanted=running.wanted)

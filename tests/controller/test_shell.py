@@ -163,6 +163,7 @@ async def _on_a_full_disk(journal: Journal, executor: Recording) -> Controller:
     return controller
 
 
+@pytest.mark.slow
 def test_a_full_disk_delays_changes_but_no_restart(tmp_path: Path) -> None:
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
         controller = asyncio.run(_on_a_full_disk(journal, Recording()))

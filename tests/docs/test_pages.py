@@ -43,8 +43,15 @@ PREPARED: dict[str, Callable[[Path, pytest.MonkeyPatch], AbstractContextManager[
 """Page -> what its reader has, apart from the application `app`."""
 
 
-SLOW = ("tutorial/models.md",)
-"""Pages whose commands take more than a second of a processor."""
+SLOW = (
+    "concepts/changes.md",
+    "concepts/jigsaw.md",
+    "how-to/capacity-planning.md",
+    "how-to/mig.md",
+    "how-to/several-graphs.md",
+    "tutorial/models.md",
+)
+"""Pages whose commands take more than about half a second."""
 
 
 @pytest.mark.parametrize(

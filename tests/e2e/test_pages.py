@@ -36,7 +36,7 @@ def follow(page: str, folder: Path, system: System) -> str:
         # A reader measures longer, and more configurations.
         "JIGSAW_SECONDS": "0.2",
         "JIGSAW_INSTANCES": "1",
-        "JIGSAW_BATCHES": "1,2",
+        "JIGSAW_BATCHES": "1",
         "JIGSAW_SLICES": "1g",
         "JIGSAW_DURATION": "1",
     }

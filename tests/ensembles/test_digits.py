@@ -96,6 +96,7 @@ def test_locating_is_as_accurate_as_graph_yaml_says(script: Script, strip_folder
     assert variant["yields"] == {"DIGITS": pytest.approx(yields, abs=0.1), "COLUMN": pytest.approx(yields, abs=0.1)}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_the_golden_strip_is_read(script: Script, strip_folder: Path) -> None:
     strip, truth = golden(strip_folder, "strip.npy"), golden(strip_folder, "strip.json")

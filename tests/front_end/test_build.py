@@ -245,6 +245,7 @@ def test_an_old_node_is_not_used(tools: Tools, tmp_path: Path, monkeypatch: pyte
         provide_node(tmp_path / "node")
 
 
+@pytest.mark.slow
 def test_pip_is_found_in_an_environment_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     known = find_spec
 

@@ -64,10 +64,12 @@ def test_the_configuration_and_its_rules_are_valid() -> None:
     assert f"SUCCESS: {len(ALERTS)} rules found" in said
 
 
+@pytest.mark.slow
 def test_alerts_fire_when_they_should_and_only_then() -> None:
     assert "SUCCESS" in promtool("test", "rules", UNIT_TESTS)
 
 
+@pytest.mark.slow
 def test_a_wrong_threshold_fails_the_tests_of_the_alerts(tmp_path: Path) -> None:
     shutil.copytree(PROMETHEUS, tmp_path / "launch" / "prometheus")
     alerting = tmp_path / "launch" / "prometheus" / "alerting.rules.yml"

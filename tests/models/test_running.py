@@ -110,6 +110,7 @@ def test_a_model_that_fails_is_named(tmp_path: Path, check: Check, old: str, new
     assert check(PYTHON, run=True) == [found]
 
 
+@pytest.mark.slow
 def test_a_model_that_hangs_is_ended_and_the_others_are_run(
     tmp_path: Path, check: Check, monkeypatch: pytest.MonkeyPatch
 ) -> None:

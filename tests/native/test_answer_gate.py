@@ -35,6 +35,7 @@ def fill(sock: socket.socket) -> int:
         return count
 
 
+@pytest.mark.slow
 def test_answers_wait_until_the_socket_has_space(gateway: Gateway, pair: tuple[socket.socket, socket.socket]) -> None:
     gateway.worker()
     # On a busy machine the first answer takes so long that 2000 of them would exceed a shorter SLO.

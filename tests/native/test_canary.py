@@ -96,6 +96,7 @@ def test_a_failure_counts_for_the_generation_to_which_the_request_is_bound(bench
     assert bench.engine.metric(metric, generation="3", outcome="failed") == 0
 
 
+@pytest.mark.slow
 def test_the_other_generation_answers_while_a_task_has_no_worker_of_one(bench: Bench) -> None:
     for name in ("a", "b"):
         worker(bench, f"{name}3", 3)

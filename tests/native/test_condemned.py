@@ -93,6 +93,7 @@ def test_the_server_that_replaces_a_condemned_one_is_used(bench: Bench) -> None:
         assert len(fresh.calls) == 2
 
 
+@pytest.mark.slow
 def test_the_deadline_of_the_route_applies_after_the_first_answer(bench: Bench) -> None:
     """The first call of a batch size may take as long as the task allows, later ones only as long as the route says."""
     worker = bench.worker("a")
@@ -113,6 +114,7 @@ def test_the_deadline_of_the_route_applies_after_the_first_answer(bench: Bench) 
     assert "within 100 ms" in bench.condemned()["a"]["reason"]
 
 
+@pytest.mark.slow
 def test_a_restarted_worker_gets_the_deadline_of_a_first_call_again(bench: Bench) -> None:
     bench.route("w", deadline_ms={"1": 100.0})
     front = bench.engine.front(specs.spec([specs.task(deadline_ms=60_000)]))

@@ -96,6 +96,7 @@ def test_draining_does_not_delay_other_models_of_the_worker(bench: Bench) -> Non
         assert front.ask({"X": column(1)})["Y"].item() == 2
 
 
+@pytest.mark.slow
 def test_slots_are_free_after_calls_that_failed(bench: Bench) -> None:
     worker = bench.worker()
     bench.route("w", slots=2, batch=1)

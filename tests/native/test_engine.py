@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.native import specs
 from tests.native.broken import half_answer
@@ -125,6 +126,7 @@ def context_switches() -> int:
     return sum(int(found[found.index("voluntary_ctxt_switches:") + 1]) for found in words)
 
 
+@pytest.mark.slow
 def test_deadlines_of_answered_calls_do_not_wake_the_event_loop(bench: Bench) -> None:
     bench.worker()
     bench.route("w")

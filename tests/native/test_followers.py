@@ -40,6 +40,7 @@ def test_the_service_time_of_a_follower_tightens_the_deadline(bench: Bench) -> N
     assert outcome.message.startswith("task a: overloaded")
 
 
+@pytest.mark.slow
 def test_a_refusal_names_the_later_task_whose_workers_cannot_be_reached(bench: Bench) -> None:
     worker = bench.worker("a")
     bench.route("a", name="a", batch=1, service_ms={"1": 5.0})
@@ -57,6 +58,7 @@ def test_a_refusal_names_the_later_task_whose_workers_cannot_be_reached(bench: B
     assert occupied.wait().blame == "worker"
 
 
+@pytest.mark.slow
 def test_one_slow_call_of_a_follower_refuses_nothing(bench: Bench) -> None:
     slow = iter([0.5])
 

@@ -127,6 +127,7 @@ def test_requests_wait_while_the_controller_locks_the_only_generation(bench: Ben
     assert chosen([request]) == {3}
 
 
+@pytest.mark.slow
 def test_a_generation_is_retired_under_load(bench: Bench) -> None:
     """A change closes a generation and waits for its requests. A rollback then opens it again."""
     old, new = worker(bench, "old", 3), worker(bench, "new", 4)

@@ -197,6 +197,7 @@ def test_a_listener_leaves_the_socket_of_another_process(run_dir: Path, monkeypa
         assert path.exists()
 
 
+@pytest.mark.slow
 def test_a_socket_that_is_removed_is_made_again(path: Path, client: Client) -> None:
     def listens() -> bool:
         with socket.socket(socket.AF_UNIX) as probe:
@@ -213,6 +214,7 @@ def test_a_socket_that_is_removed_is_made_again(path: Path, client: Client) -> N
     assert sum("it has been made again" in line for line in triton.state()["logs"]) == 1
 
 
+@pytest.mark.slow
 def test_calls_do_not_delay_the_return_of_a_removed_socket(path: Path, client: Client) -> None:
     def took_s() -> float:
         """Returns the seconds for which a socket is missing that is removed right after a look of the listener."""
@@ -229,6 +231,7 @@ def test_calls_do_not_delay_the_return_of_a_removed_socket(path: Path, client: C
     assert any(took_s() < 1.5 for _ in range(5))
 
 
+@pytest.mark.slow
 def test_a_server_stays_out_of_service_when_its_listener_makes_the_socket_again(bench: Bench, path: Path) -> None:
     bench.route("w", model="held")
     front = bench.engine.front(specs.spec([specs.task(deadline_ms=200, retry=False)]))

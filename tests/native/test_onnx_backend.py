@@ -118,6 +118,7 @@ def test_a_cancelled_request_is_not_run(server: Server) -> None:
     assert model.statistics == (0, 1, 0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [1, 7], ids=["answers", "failures"])
 def test_answers_wait_until_the_http_frontend_has_space(
     server: Server, pair: tuple[socket.socket, socket.socket], value: int

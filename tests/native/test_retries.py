@@ -187,6 +187,7 @@ def test_a_call_that_did_not_run_goes_to_another_worker(bench: Bench, status: in
     assert not (bench.run_dir / "condemned").exists()
 
 
+@pytest.mark.slow
 def test_a_call_that_did_not_run_is_retried_until_its_deadline(bench: Bench) -> None:
     def refuse(call: Call) -> Answer:
         raise Refuse(503, "not ready")
@@ -199,6 +200,7 @@ def test_a_call_that_did_not_run_is_retried_until_its_deadline(bench: Bench) -> 
     assert 2 <= len(worker.calls) <= 5
 
 
+@pytest.mark.slow
 def test_the_backoff_after_calls_that_did_not_run_stays_short(bench: Bench) -> None:
     times_s: list[float] = []
 
@@ -225,6 +227,7 @@ def test_an_absent_worker_fails_no_request(bench: Bench) -> None:
     assert any("worker gone failed: cannot connect" in line for line in bench.engine.logs)
 
 
+@pytest.mark.slow
 def test_requests_wait_while_the_only_worker_starts(bench: Bench) -> None:
     bench.route("w")
     request = bench.front().send({"X": column(1)})

@@ -235,6 +235,7 @@ def test_a_request_that_reaches_no_task_is_recorded(sampled: Bench) -> None:
     assert hops(sampled) == []
 
 
+@pytest.mark.slow
 def test_the_share_of_the_requests_may_change(run_dir: Path) -> None:
     path = run_dir / SHARE_FILE
     with sampling(run_dir, "1") as bench:

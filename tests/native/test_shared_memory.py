@@ -226,6 +226,7 @@ def test_the_refusal_of_one_worker_does_not_affect_others(bench: Bench) -> None:
     assert not refusing.regions
 
 
+@pytest.mark.slow
 def test_a_registration_without_an_answer_times_out(bench: Bench, prefix: str) -> None:
     worker = Silent(bench.run_dir, "w", double)
     with worker:

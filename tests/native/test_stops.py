@@ -73,6 +73,7 @@ def stopped_during_a_call(run_dir: Path, *, answered: bool) -> str:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answered", [True, False], ids=["that answered meanwhile", "that hangs"])
 def test_a_worker_is_condemned_after_a_stop_only_if_it_hangs(run_dir: Path, answered: bool) -> None:
     out = stopped_during_a_call(run_dir, answered=answered)
@@ -80,6 +81,7 @@ def test_a_worker_is_condemned_after_a_stop_only_if_it_hangs(run_dir: Path, answ
     assert (run_dir / "condemned" / "w.json").exists() is not answered
 
 
+@pytest.mark.slow
 def test_a_stop_makes_no_worker_slower_than_its_profile(run_dir: Path) -> None:
     _, seconds = stopped_during_a_call(run_dir, answered=True).splitlines()
     assert all(0 < float(taken) < STOP_S for taken in seconds.split())

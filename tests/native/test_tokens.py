@@ -78,6 +78,7 @@ def test_a_wrong_shape_with_the_right_token_is_the_models_fault(bench: Bench) ->
     assert not bench.condemned()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [None, 0, 2])
 def test_each_model_of_a_chain_returns_a_token(bench: Bench, wrong: int | None) -> None:
     def chain(call: Call) -> dict[str, Array]:

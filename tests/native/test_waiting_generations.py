@@ -110,6 +110,7 @@ def test_a_failed_call_is_retried_in_its_generation(bench: Bench, others: Sequen
     assert all(item.calls for item in same)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overload", ["refuse", "queue"])
 def test_a_request_whose_generation_cannot_be_reached_fails_with_the_reason(bench: Bench, overload: str) -> None:
     old, new = worker(bench, "old", 3), worker(bench, "new", 4)
@@ -127,6 +128,7 @@ def test_a_request_whose_generation_cannot_be_reached_fails_with_the_reason(benc
     assert new.calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overload", ["refuse", "queue"])
 def test_a_request_whose_generation_has_left_the_route_fails_with_the_reason(bench: Bench, overload: str) -> None:
     old = worker(bench, "old", 3)
@@ -187,6 +189,7 @@ def test_a_request_does_not_wait_for_variants_of_other_generations_to_get_their_
     assert taken["u"] and taken["x"] and taken["y"]
 
 
+@pytest.mark.slow
 def test_each_generation_counts_its_requests(bench: Bench) -> None:
     old, new = worker(bench, "old", 3), worker(bench, "new", 4)
     route(bench, of("old", 3), of("new", 4, closed=True))

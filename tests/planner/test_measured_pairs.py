@@ -87,6 +87,7 @@ def test_a_pair_that_was_measured_to_be_too_low_is_an_error_of_the_plan(solvers:
     assert any("the accuracy along a path is 0.5, below 0.8" in text for text in wrong)
 
 
+@pytest.mark.slow
 def test_baselines_and_means_keep_products(solvers: SolverFactory) -> None:
     for of, options in (
         (paired(), Options(features="ST")),

@@ -58,6 +58,7 @@ def test_the_promised_latency_is_at_the_actual_load(solvers: SolverFactory) -> N
     assert planned(idle, solvers).graphs["docread"].latency_ms < busy.graphs["docread"].latency_ms
 
 
+@pytest.mark.slow
 def test_capacity_is_at_the_load_that_the_budgets_permit(solvers: SolverFactory) -> None:
     plan = planned(docread(20), solvers).graphs["docread"]
     assert plan.capacity_rps > 1.2 * 20

@@ -29,6 +29,7 @@ def test_missing_configurations_are_filled_and_rows_that_exist_are_kept() -> Non
     assert {r.source for r in found.values()} == {"fitted"}
 
 
+@pytest.mark.slow
 def test_fitted_rows_have_the_kind_and_the_model_of_the_measured_rows_if_these_agree() -> None:
     known = [replace(r, processes="streams", model="a" * 12) for r in measured(every=3)]
     wanted = crossed(measured())

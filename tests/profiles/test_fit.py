@@ -65,6 +65,7 @@ def test_a_few_exact_rows_give_all_latencies() -> None:
     assert np.median(off) < 0.02 and np.quantile(off, 0.95) < 0.12
 
 
+@pytest.mark.slow
 def test_a_wrong_row_hardly_changes_the_fit() -> None:
     measured = rows(SPARSE, noise=0.02)
     before = np.median(errors(fit_of(measured)))
@@ -72,6 +73,7 @@ def test_a_wrong_row_hardly_changes_the_fit() -> None:
     assert np.median(errors(fit_of(measured))) < before + 0.02
 
 
+@pytest.mark.slow
 def test_the_interval_covers_nine_of_ten_rows_and_the_stated_error_is_about_right() -> None:
     inside, off, stated = [], [], []
     for seed in range(3):
@@ -146,6 +148,7 @@ def test_variants_with_too_few_measured_rows_are_left_out() -> None:
     assert fit_latency(measured[-3:]) == {}
 
 
+@pytest.mark.slow
 def test_gpu_models_are_fitted_apart() -> None:
     slow = [replace(r, key=replace(r.key, gpu="H100-80GB"), latency_p50_ms=3 * r.latency_p50_ms) for r in rows(SPARSE)]
     fits = fit_latency(rows(SPARSE) + slow)
@@ -198,6 +201,7 @@ def test_without_scipy_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch
     assert caught.value.hint == "pip install 'jigsaw-triton[fit]'"
 
 
+@pytest.mark.slow
 def test_rows_of_the_other_kind_are_not_fitted() -> None:
     """Processes under MPS here take three times as long; a fit of both would lie between."""
     configurations = [(kind, n, batch) for kind in ("1g", "2g") for n in (1, 2, 4) for batch in (1, 4, 16)]

@@ -2,6 +2,8 @@ import resource
 import subprocess
 import sys
 
+import pytest
+
 from jigsaw_triton.servers.memory import heap_limit, lift_heap_limit, limit_heap
 
 GROWS = "import sys; print('ready', flush=True); sys.stdin.readline(); bytearray(2**30)"
@@ -13,6 +15,7 @@ def test_the_limit_includes_the_stacks_of_threads() -> None:
     assert heap_limit(status, resource.RLIM_INFINITY, 100) == 140 * 2**20
 
 
+@pytest.mark.slow
 def test_a_process_that_exceeds_the_limit_ends() -> None:
     for lifted, words in ((False, "MemoryError"), (True, "")):
         with subprocess.Popen(

@@ -107,6 +107,7 @@ def test_nesting_up_to_the_limit_is_read() -> None:
     assert parse_yaml("[" * LIMIT_DEPTH + "]" * LIMIT_DEPTH, "f.yaml").problems == ()
 
 
+@pytest.mark.slow
 def test_the_number_of_values_is_limited() -> None:
     assert parse_yaml("[" + "1," * (LIMIT_NODES - 1) + "]", "f.yaml").problems == ()
     assert f"more than {LIMIT_NODES} values" in refusal("[" + "1," * LIMIT_NODES + "]")

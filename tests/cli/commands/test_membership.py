@@ -59,6 +59,7 @@ def test_a_graph_is_added_with_the_settings_that_are_deployed(
     assert (changed["deterministic"], changed["period_s"], changed["gpus"]) == (None, 20.0, "2xcpu")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_added_is_refused_before_anything_changes(
     fake: FakeController, change: Callable[..., Result], named: Callable[[str], Path], app: Path
 ) -> None:

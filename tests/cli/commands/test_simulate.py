@@ -40,6 +40,7 @@ def test_json_has_the_changes_and_the_intervals(run: Run, app: Path, trace: Path
     assert document["intervals"][0]["violations"] == document["intervals"][2]["violations"] == 0
 
 
+@pytest.mark.slow
 def test_with_the_objective_accuracy_quality_gives_way_to_load(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "trace.csv"
     path.write_text("second,rps\n" + "".join(f"{s},{2 if s < 60 else 80}\n" for s in range(180)))
@@ -50,6 +51,7 @@ def test_with_the_objective_accuracy_quality_gives_way_to_load(run: Run, tmp_pat
     assert intervals[2]["violations"] == 0
 
 
+@pytest.mark.slow
 def test_slices_are_given_back_once_a_period(run: Run, app: Path, tmp_path: Path) -> None:
     path = tmp_path / "trace.csv"
     path.write_text("second,rps\n" + "".join(f"{s},{9000 if 130 <= s < 190 else 1000}\n" for s in range(1200)))
@@ -62,6 +64,7 @@ def test_slices_are_given_back_once_a_period(run: Run, app: Path, tmp_path: Path
     assert slices["2000"][-1] > slices["2000"][0]
 
 
+@pytest.mark.slow
 def test_a_plot_is_written(run: Run, app: Path, trace: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     picture = tmp_path / "run.svg"

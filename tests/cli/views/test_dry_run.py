@@ -132,6 +132,7 @@ def test_mps_daemons_are_printed_with_their_servers(
     assert any(line == f"MPS of {daemon.name} starts:" for line in found.view())
 
 
+@pytest.mark.slow
 def test_an_update_shows_what_stays_and_what_ends(app: Path, tmp_path: Path, installation: Installation) -> None:
     cluster, state = write_cluster(tmp_path, "emulated"), tmp_path / "state"
     fresh = preview(app, cluster, state, installation)

@@ -34,6 +34,7 @@ def test_spans_are_grouped_by_server() -> None:
     assert (inner.attributes, inner.error, inner.parent, inner.remote) == (attributes, "broken\n", "", False)
 
 
+@pytest.mark.slow
 @given(
     name=st.text(max_size=300),
     start=st.integers(1, 2**63),

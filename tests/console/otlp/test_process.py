@@ -53,6 +53,7 @@ def write(run_dir: Path, record: Hop | Response | Run) -> None:
 NAMES = ["infer g", "detect", "queue detect", "call detect", "serve detect", "execute detect"]
 
 
+@pytest.mark.slow
 def test_records_of_all_servers_become_a_trace(tmp_path: Path) -> None:
     write(tmp_path, response(took_ms=1.0))
     with Receiver() as receiver, exporter(tmp_path, receiver.endpoint):
@@ -69,6 +70,7 @@ def test_records_of_all_servers_become_a_trace(tmp_path: Path) -> None:
     assert spans[0].start_ns == 1e9 * BEGAN_S
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("end", "kind"), [("stdin", GrpcReceiver), ("SIGTERM", Receiver)])
 def test_the_last_spans_are_sent_at_the_end(
     tmp_path: Path, end: str, kind: type[GrpcReceiver] | type[Receiver]
@@ -86,6 +88,7 @@ def test_the_last_spans_are_sent_at_the_end(
     assert status(tmp_path)["exported"] == 4
 
 
+@pytest.mark.slow
 def test_a_receiver_that_comes_back_gets_what_was_sent_meanwhile(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     with exporter(tmp_path, f"http://127.0.0.1:{port}"):
@@ -97,6 +100,7 @@ def test_a_receiver_that_comes_back_gets_what_was_sent_meanwhile(tmp_path: Path)
     assert (status(tmp_path)["exported"], status(tmp_path)["dropped"]) == (1, {})
 
 
+@pytest.mark.slow
 def test_a_second_process_waits_for_the_end_of_the_first(tmp_path: Path) -> None:
     with Receiver() as receiver, exporter(tmp_path, receiver.endpoint) as first:
         command = [*first.args]  # type: ignore[misc]

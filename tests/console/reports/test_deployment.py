@@ -4,6 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from jigsaw_triton.api.profiles import profile_figures
 from jigsaw_triton.console.reports.deployment import DeploymentFigures, deployment_page
 from jigsaw_triton.console.reports.load import Load
@@ -64,22 +66,26 @@ def test_the_report_has_the_whole_deployment(desk: Desk) -> None:
         assert words in found.text, words
 
 
+@pytest.mark.slow
 def test_the_report_has_the_standby_gateway(desk: Desk) -> None:
     status = {**figures(desk).status, "standby_gateway": {"state": "ready", "node": "b"}}
     assert "Standby gateway ready, on node b" in Page(deployment_page(figures(desk, status=status))).text
 
 
+@pytest.mark.slow
 def test_a_gateway_that_does_not_answer_is_reported(desk: Desk) -> None:
     text = Page(deployment_page(figures(desk, unread="refused", outcomes={}, requests={}))).text
     assert "The gateway's metrics are missing: refused" in text
     assert "SLO attainment" not in text
 
 
+@pytest.mark.slow
 def test_a_graph_without_requests_has_no_share(desk: Desk) -> None:
     text = Page(deployment_page(figures(desk, outcomes={"app": {"met": 0.0}}))).text
     assert "0 0 0 no requests" in text
 
 
+@pytest.mark.slow
 def test_markup_in_texts_is_text(desk: Desk) -> None:
     events = [JournalEvent(1, "2026-03-04T05:00:01", "error", BAD, 1)]
     status = {**figures(desk).status, "error": BAD, "reasons": [BAD]}

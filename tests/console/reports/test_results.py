@@ -63,6 +63,7 @@ def shown(document: Any) -> str:
     return found.text
 
 
+@pytest.mark.slow
 def test_a_simulation_shows_attainment_load_and_changes() -> None:
     text = shown(simulation())
     for words in (

@@ -64,6 +64,7 @@ def console(paths: Paths, pages: Path) -> Iterator[tuple["subprocess.Popen[str]"
         process.communicate()
 
 
+@pytest.mark.slow
 def test_a_url_opens_the_console_and_sigterm_ends_it(deployed: Paths, built: Path) -> None:
     with closing(Journal(deployed.journal)), console(deployed, built) as (process, url):
         browser = build_opener(HTTPCookieProcessor(CookieJar()))
@@ -80,6 +81,7 @@ def test_a_url_opens_the_console_and_sigterm_ends_it(deployed: Paths, built: Pat
     assert not deployed.console_socket.exists()
 
 
+@pytest.mark.slow
 def test_a_console_ends_with_its_deployment(deployed: Paths, pages: Path) -> None:
     with closing(Journal(deployed.journal)) as journal:
         journal.event("ready", "the new generation serves")
@@ -88,6 +90,7 @@ def test_a_console_ends_with_its_deployment(deployed: Paths, pages: Path) -> Non
             assert process.wait(WAIT_LIMIT_S) == 0
 
 
+@pytest.mark.slow
 def test_a_console_is_ended(deployed: Paths, pages: Path) -> None:
     with pytest.raises(StateError, match="no console is running"):
         stop_console(deployed)
@@ -98,6 +101,7 @@ def test_a_console_is_ended(deployed: Paths, pages: Path) -> None:
             stop_console(deployed)
 
 
+@pytest.mark.slow
 def test_a_console_that_hangs_is_killed(deployed: Paths, pages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "_END_S", 2.0)
     with closing(Journal(deployed.journal)):
@@ -125,6 +129,7 @@ def test_a_console_of_another_container_is_not_ended(deployed: Paths, monkeypatc
             stop_console(deployed)
 
 
+@pytest.mark.slow
 def test_a_console_that_was_killed_does_not_hinder_the_next_one(deployed: Paths, pages: Path) -> None:
     with closing(Journal(deployed.journal)):
         with console(deployed, pages) as (process, _):

@@ -111,6 +111,7 @@ def test_any_transition_reaches_its_target_and_keeps_the_invariants(
     assert reached(switched(actual, generation(target), frozenset()), target)
 
 
+@pytest.mark.slow
 @costly(100)
 @given(
     before=bundles(1),
@@ -299,6 +300,7 @@ def _answers(workers: Mapping[str, Worker], entry: RouteEntry) -> object:
     return next(model.answers for model in (*worker.models, *worker.standby) if model.name == entry.model)
 
 
+@pytest.mark.slow
 @costly(60)
 @given(
     earlier=st.none() | bundles(0),
@@ -345,6 +347,7 @@ def test_another_plan_can_be_carried_out_from_any_stage_before_the_switch(
     assert reached(run(actual, stages_to(actual, running, generation(third))), third)
 
 
+@pytest.mark.slow
 @costly(100)
 @given(before=bundles(1, targets=["graph"]), target=bundles(2, targets=["graph"]))
 def test_requests_end_before_the_last_worker_that_can_answer_them_leaves_the_routes(

@@ -14,6 +14,7 @@ from tests.fakes.remote_node import Remote, W, run
 from tests.waiting import until
 
 
+@pytest.mark.slow
 def test_a_node_that_does_not_answer_is_lost_with_its_gpus_and_is_reconciled_when_back(run_dir: Path) -> None:
     other = "a-0-1g-1"
 
@@ -42,6 +43,7 @@ def test_a_node_that_does_not_answer_is_lost_with_its_gpus_and_is_reconciled_whe
     run(run_dir, test)
 
 
+@pytest.mark.slow
 def test_a_node_whose_workers_can_be_called_is_not_lost_with_its_agent(run_dir: Path) -> None:
     async def test(remote: Remote) -> None:
         remote.reachable = True
@@ -60,6 +62,7 @@ def test_a_node_whose_workers_can_be_called_is_not_lost_with_its_agent(run_dir: 
     run(run_dir, test)
 
 
+@pytest.mark.slow
 def test_an_agent_that_is_away_is_told_from_a_node_that_is_lost(run_dir: Path) -> None:
     async def test(remote: Remote) -> None:
         remote.reachable = True
@@ -95,6 +98,7 @@ def test_an_agent_that_comes_back_with_another_release_is_known_by_it(
     run(run_dir, test)
 
 
+@pytest.mark.slow
 def test_a_worker_that_ended_while_the_node_was_away_is_restarted(run_dir: Path) -> None:
     async def test(remote: Remote) -> None:
         await remote.node.bring_up(worker(W, model("m")))
@@ -109,6 +113,7 @@ def test_a_worker_that_ended_while_the_node_was_away_is_restarted(run_dir: Path)
     run(run_dir, test)
 
 
+@pytest.mark.slow
 def test_workers_that_ran_through_an_absence_are_linked_again(run_dir: Path) -> None:
     async def test(remote: Remote) -> None:
         await remote.node.bring_up(worker(W, model("m")))
@@ -120,6 +125,7 @@ def test_workers_that_ran_through_an_absence_are_linked_again(run_dir: Path) -> 
     run(run_dir, test)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_retired_while_the_node_is_reconciled_ends(run_dir: Path) -> None:
     async def test(remote: Remote) -> None:
         await remote.node.bring_up(worker(W, model("m")))
@@ -165,6 +171,7 @@ def test_a_node_that_cannot_be_adopted_is_lost_until_it_can(run_dir: Path) -> No
     run(run_dir, test)
 
 
+@pytest.mark.slow
 def test_a_node_that_refuses_to_be_reconciled_is_reported_and_lost(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,6 +136,7 @@ def test_a_dead_daemon_is_reported_and_restarted(world: World) -> None:
     assert world.broken == [{ONE.name, TWO.name}]
 
 
+@pytest.mark.slow
 def test_a_hanging_daemon_is_reported_and_restarted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         await world.take(ONE, TWO)

@@ -55,6 +55,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     return engine
 
 
+@pytest.mark.slow
 def test_ray_starts_agents_once_and_has_their_addresses(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch, engine: FakeEngine
 ) -> None:
@@ -72,6 +73,7 @@ def test_ray_starts_agents_once_and_has_their_addresses(
     run(run_dir, monkeypatch, test)
 
 
+@pytest.mark.slow
 def test_the_next_controller_needs_no_ray(run_dir: Path, monkeypatch: pytest.MonkeyPatch, engine: FakeEngine) -> None:
     one = worker("a-0-1g-0", model("m"))
 
@@ -90,6 +92,7 @@ def test_the_next_controller_needs_no_ray(run_dir: Path, monkeypatch: pytest.Mon
     run(run_dir, monkeypatch, test)
 
 
+@pytest.mark.slow
 def test_an_agent_that_does_not_answer_is_placed_again_and_followed_to_its_new_address(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch, engine: FakeEngine
 ) -> None:
@@ -109,6 +112,7 @@ def test_an_agent_that_does_not_answer_is_placed_again_and_followed_to_its_new_a
     run(run_dir, monkeypatch, test)
 
 
+@pytest.mark.slow
 def test_an_agent_of_a_node_that_has_left_the_cluster_is_not_placed_again(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch, engine: FakeEngine
 ) -> None:
@@ -129,6 +133,7 @@ def test_an_agent_of_a_node_that_has_left_the_cluster_is_not_placed_again(
     run(run_dir, monkeypatch, test)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("engine")
 def test_agents_that_have_started_end_although_another_one_has_not(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
@@ -143,6 +148,7 @@ def test_agents_that_have_started_end_although_another_one_has_not(
     run(run_dir, monkeypatch, test)
 
 
+@pytest.mark.slow
 def test_the_end_of_a_deployment_ends_the_agents_that_ray_has_started(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch, engine: FakeEngine
 ) -> None:

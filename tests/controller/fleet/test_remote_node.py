@@ -106,6 +106,7 @@ def test_workers_that_start_together_can_all_be_called(run_dir: Path) -> None:
     run(run_dir, test)
 
 
+@pytest.mark.slow
 def test_a_condemned_worker_is_killed_once_its_agent_answers(run_dir: Path) -> None:
     async def test(remote: Remote) -> None:
         remote.reachable = True
@@ -121,6 +122,7 @@ def test_a_condemned_worker_is_killed_once_its_agent_answers(run_dir: Path) -> N
     run(run_dir, test)
 
 
+@pytest.mark.slow
 def test_the_delay_of_a_restart_passes_although_the_node_is_away(run_dir: Path) -> None:
     """Otherwise the restart would fail at once, and so would the next ones."""
 

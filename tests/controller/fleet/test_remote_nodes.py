@@ -24,6 +24,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.usefixtures("one_try")
 
 
+@pytest.mark.slow
 def test_what_an_agent_said_of_its_clock_long_ago_is_not_compared_with_the_present(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -36,6 +37,7 @@ def test_what_an_agent_said_of_its_clock_long_ago_is_not_compared_with_the_prese
     run(run_dir, monkeypatch, test)
 
 
+@pytest.mark.slow
 def test_a_node_that_never_answered_is_not_asked_once_it_has_left_the_cluster(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -51,6 +53,7 @@ def test_a_node_that_never_answered_is_not_asked_once_it_has_left_the_cluster(
     run(run_dir, monkeypatch, test)
 
 
+@pytest.mark.slow
 def test_plans_are_made_although_a_node_was_lost_when_its_workers_were_to_be_adopted(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,6 +69,7 @@ def test_plans_are_made_although_a_node_was_lost_when_its_workers_were_to_be_ado
     run(run_dir, monkeypatch, test)
 
 
+@pytest.mark.slow
 def test_workers_on_a_node_that_has_left_the_cluster_are_adopted_and_can_be_ended(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +93,7 @@ def test_workers_on_a_node_that_has_left_the_cluster_are_adopted_and_can_be_ende
     run(run_dir, monkeypatch, test)
 
 
+@pytest.mark.slow
 def test_the_transport_of_the_next_controller_begins_with_the_links_of_the_one_before(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +130,7 @@ def test_a_new_node_that_does_not_answer_is_named_with_the_reason_that_the_trans
     run(run_dir, monkeypatch, test)
 
 
+@pytest.mark.slow
 def test_a_deployment_waits_for_an_agent_that_is_being_started(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_nodes, "START_S", 60.0)
 
@@ -138,6 +144,7 @@ def test_a_deployment_waits_for_an_agent_that_is_being_started(run_dir: Path, mo
     run(run_dir, monkeypatch, test)
 
 
+@pytest.mark.slow
 def test_a_controller_with_an_old_copy_of_the_journal_begins_a_later_epoch_than_the_agents_know(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +175,7 @@ def test_a_controller_with_an_old_copy_of_the_journal_begins_a_later_epoch_than_
     run(run_dir, monkeypatch, test)
 
 
+@pytest.mark.slow
 def test_the_tritonserver_of_workers_in_containers_is_that_of_their_image(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +188,7 @@ def test_the_tritonserver_of_workers_in_containers_is_that_of_their_image(
     run(run_dir, monkeypatch, test)
 
 
+@pytest.mark.slow
 def test_a_plan_waits_for_a_first_node_that_is_back_if_all_are_lost(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +207,7 @@ def test_a_plan_waits_for_a_first_node_that_is_back_if_all_are_lost(
     run(run_dir, monkeypatch, test)
 
 
+@pytest.mark.slow
 def test_a_change_of_the_epoch_that_fails_is_completed_later(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tries: list[str] = []
 

@@ -310,6 +310,7 @@ def test_a_standby_that_does_not_follow_delays_a_change_once(run_dir: Path, monk
     run(run_dir, test)
 
 
+@pytest.mark.slow
 def test_a_standby_whose_agent_does_not_answer_fails_no_change(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replication, "_DRAIN_S", 0.3)
 
@@ -330,6 +331,7 @@ def test_a_standby_whose_agent_does_not_answer_fails_no_change(run_dir: Path, mo
     run(run_dir, test)
 
 
+@pytest.mark.slow
 def test_a_change_does_not_wait_for_a_lost_machine_which_follows_once_it_is_back(run_dir: Path) -> None:
     async def test(standby: Standby) -> None:
         await standby.machine.cut()

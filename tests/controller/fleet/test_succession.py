@@ -74,6 +74,7 @@ def test_of_two_controllers_with_copies_of_one_state_folder_the_one_that_runs_is
     run(run_dir, test)
 
 
+@pytest.mark.slow
 def test_a_controller_with_an_old_copy_of_the_state_folder_follows_one_that_has_ended(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +100,7 @@ def test_a_controller_with_an_old_copy_of_the_state_folder_follows_one_that_has_
     run(run_dir, test)
 
 
+@pytest.mark.slow
 def test_a_controller_goes_on_when_another_one_with_a_copy_of_its_state_folder_has_ended(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ async def ready(traces: TraceExport) -> int:
     return traces.pid
 
 
+@pytest.mark.slow
 def test_the_process_runs_while_traces_are_exported(run_dir: Path) -> None:
     async def check(endpoint: str) -> None:
         traces = TraceExport(Paths(run_dir, run_dir), pytest.fail)

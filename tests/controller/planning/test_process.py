@@ -63,6 +63,7 @@ def without_time(change: Planned | None) -> Planned:
     return replace(change, plan=replace(change.plan, solver=replace(change.plan.solver, seconds=0.0)))
 
 
+@pytest.mark.slow
 def test_the_process_makes_the_plan_that_this_one_would_make(lasting: PlanningProcess) -> None:
     with lasting_solvers() as solvers:
         pickles = Pickles()
@@ -162,15 +163,18 @@ def end(
     return asyncio.run(ended())
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_fails_its_job_and_is_started_again(planning: PlanningProcess) -> None:
     error = end(planning, lambda pid, _: os.kill(pid, signal.SIGKILL))
     assert error.startswith("the planning process ended with status -9; the kernel's log says whether")
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_is_killed_and_started_again(planning: PlanningProcess) -> None:
     assert end(planning, lambda *_: None, 0.3).startswith("the planning process did not answer within 0.3 s")
 
 
+@pytest.mark.slow
 def test_a_job_that_is_cancelled_ends_its_process(planning: PlanningProcess) -> None:
     end(planning, lambda _, task: None if task.cancel() else pytest.fail("the job had ended"))
 
@@ -219,12 +223,14 @@ def no_kills(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_module, "INTERRUPT_S", 60.0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_kills")
 def test_a_review_gives_way_to_another_job(planning: PlanningProcess, tmp_path: Path) -> None:
     before, after = interrupted(planning, tmp_path / "weights.bin", lambda _: None)
     assert after == before
 
 
+@pytest.mark.slow
 def test_a_review_that_does_not_give_way_is_killed(planning: PlanningProcess, tmp_path: Path) -> None:
     before, after = interrupted(planning, tmp_path / "weights.bin", lambda pid: os.kill(pid, signal.SIGSTOP))
     assert after != before
@@ -240,6 +246,7 @@ async def _opened(fifo: Path) -> int:
                 await asyncio.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_kills")
 @pytest.mark.parametrize("starting", [False, True])
 def test_a_review_that_the_process_has_not_read_gives_way(planning: PlanningProcess, starting: bool) -> None:

@@ -34,6 +34,7 @@ def application(tmp_path: Path) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 def test_existing_measurements_are_shown_without_starting_a_server(
     application: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +134,7 @@ def test_an_interrupted_sweep_keeps_outdated_rows(
     assert read_profiles(sheet.path).get(KEY) == old
 
 
+@pytest.mark.slow
 def test_measuring_again_goes_on_where_it_was_interrupted(
     application: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +148,7 @@ def test_measuring_again_goes_on_where_it_was_interrupted(
     assert not Again(file).path.exists()
 
 
+@pytest.mark.slow
 def test_a_configuration_that_failed_before_is_not_tried_and_the_exit_code_says_so(
     application: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +166,7 @@ def test_a_configuration_that_failed_before_is_not_tried_and_the_exit_code_says_
     assert "failed in an earlier run and was not tried again: out of memory" in out
 
 
+@pytest.mark.slow
 def test_without_scipy_all_is_measured(
     application: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

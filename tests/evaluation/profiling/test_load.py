@@ -104,6 +104,7 @@ def test_a_steady_measurement_ends_when_it_is_certain() -> None:
     assert 0.2 <= found.seconds < 10
 
 
+@pytest.mark.slow
 def test_an_erratic_measurement_ends_at_the_end_of_its_time() -> None:
     # Latencies grow from batch to batch, so that no interval is narrow, however few batches a busy machine does.
     growing = (0.001 * 1.01**number for number in count())

@@ -65,6 +65,7 @@ def test_a_slow_answer_does_not_delay_the_next_request() -> None:
     assert (found.latency_ms[1:] < 300).all()
 
 
+@pytest.mark.slow
 def test_a_request_is_sent_when_it_is_due() -> None:
     began = time.monotonic()
     found = sent(b"", due_s=0.5)

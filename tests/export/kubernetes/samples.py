@@ -39,14 +39,17 @@ RAY = replace(PLAIN, ray=True)
 ALL = {"plain": PLAIN, "full": FULL, "emulated": EMULATED, "ray": RAY, "ray emulated": replace(EMULATED, ray=True)}
 
 
+_made: dict[str, list[dict[str, Any]]] = {}
+"""Settings as text -> their objects, because writing and reading them takes tenths of a second."""
+
+
 def objects(settings: Settings) -> list[dict[str, Any]]:
     """Returns all objects of the manifests but the kustomization."""
-    return [
-        made
-        for name, text in manifests(settings).items()
-        if name != "kustomization.yaml"
-        for made in yaml.safe_load_all(text)
-    ]
+    key = repr(settings)
+    if key not in _made:
+        texts = [text for name, text in manifests(settings).items() if name != "kustomization.yaml"]
+        _made[key] = [made for text in texts for made in yaml.safe_load_all(text)]
+    return copy.deepcopy(_made[key])
 
 
 def of_kind(settings: Settings, kind: str) -> dict[str, dict[str, Any]]:

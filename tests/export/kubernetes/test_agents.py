@@ -104,6 +104,7 @@ def wait_for(path: Path, lines: int = 1) -> list[str]:
     return eventually(found)
 
 
+@pytest.mark.slow
 def test_an_agent_that_dies_is_started_again_and_its_servers_live(tmp_path: Path, agent: list[str]) -> None:
     with subprocess.Popen(agent) as container:
         try:

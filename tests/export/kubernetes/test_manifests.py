@@ -27,6 +27,7 @@ def strict(made: dict[str, Any], version: str) -> None:
     kubernetes_validate.validate(made, version, strict=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 @settings
 def test_kubernetes_accepts_the_objects(settings: Any, version: str) -> None:

@@ -83,6 +83,7 @@ def test_reported_profiles_match_the_catalog(tmp_path: Path, name: str) -> None:
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOARDS)
 def test_layouts_are_allowed_exactly_if_the_rules_allow_them(tmp_path: Path, name: str) -> None:
     board = CATALOG[name]

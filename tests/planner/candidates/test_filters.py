@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,6 +64,7 @@ def test_a_task_that_cannot_keep_the_slo_has_no_configurations() -> None:
     assert set(worthwhile(graph, available(graph, docread_profiles(), [CPU], Options())).values()) == {()}
 
 
+@pytest.mark.slow
 @given(st.sets(st.sampled_from([row.key for row in PROFILES.rows()])))
 @settings(max_examples=50, deadline=None, derandomize=True)
 def test_running_replicas_add_nothing_that_an_optimum_needs(running: set[ProfileKey]) -> None:

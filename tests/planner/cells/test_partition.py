@@ -68,6 +68,7 @@ def check(partition: Partition, of: Problem, options: Options) -> None:
     assert partition_violations(partition, of, options) == ()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=12)
 @given(demand=st.floats(1, 60), count=st.integers(1, 5), data=st.data())
 def test_a_partition_keeps_its_promises(solvers: SolverFactory, demand: float, count: int, data: st.DataObject) -> None:

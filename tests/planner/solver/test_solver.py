@@ -143,6 +143,7 @@ def hard() -> Program:
     return draft.program()
 
 
+@pytest.mark.slow
 def test_a_solution_at_the_time_limit_is_not_called_optimal(solver: SolverProcess) -> None:
     outcome = solver.solve(hard(), 0.5)
     assert outcome.status in ("feasible", "unknown")
@@ -190,6 +191,7 @@ def test_a_solver_that_hung_is_restarted(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not process.alive
 
 
+@pytest.mark.slow
 def test_each_objective_keeps_to_its_own_time_limit() -> None:
     program = hard()
     model, integer = highs._model(program), np.array([c.integer for c in program.columns])

@@ -167,6 +167,7 @@ def test_without_a_fit_the_page_says_why() -> None:
     assert not [label for label in page.values("aria-label") if "prediction" in label]
 
 
+@pytest.mark.slow
 def test_equal_figures_give_equal_pages() -> None:
     assert report_html(figures(two_variants(), fitted=True)) == report_html(figures(two_variants(), fitted=True))
 

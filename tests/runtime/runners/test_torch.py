@@ -52,6 +52,7 @@ def test_bf16_tensors_are_exchanged_bit_for_bit(folder: Path) -> None:
     assert (result["SUM"].tobytes(), result["PRODUCT"].tobytes()) == (one.tobytes(), two.tobytes())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_a_wrong_number_of_outputs_is_an_error(folder: Path) -> None:
     runner = load_runner(folder, RunnerSpec("torch", (A, B), (SUM,)))

@@ -204,10 +204,12 @@ def test_a_refusal_of_the_gateway_gets_a_retry_after_header(front: Front) -> Non
     assert (status, headers["retry-after"]) == (503, "1")
 
 
+@pytest.mark.slow
 def test_an_answer_may_take_longer_than_the_idle_timeout(front: Front) -> None:
     assert front.post("{}", path="/slow")[0] == 200
 
 
+@pytest.mark.slow
 def test_requests_wait_for_the_gateway_before_they_are_refused(front: Front) -> None:
     socket = live(front.place, "http")
     away = socket.with_name("away")

@@ -93,6 +93,7 @@ def test_an_agent_is_started_with_its_certificates(world: World) -> None:
     assert (key.read_text(), stat.S_IMODE(key.stat().st_mode)) == ("key", 0o600)
 
 
+@pytest.mark.slow
 def test_an_agent_that_dies_is_started_again(world: World) -> None:
     world.start()
     assert world.report() == ""
@@ -102,6 +103,7 @@ def test_an_agent_that_dies_is_started_again(world: World) -> None:
     eventually(lambda: world.report() == "")
 
 
+@pytest.mark.slow
 def test_an_agent_that_does_not_start_is_tried_again_and_the_reason_is_reported(world: World) -> None:
     (world.folder / "refuses").touch()
     world.start()
