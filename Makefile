@@ -52,9 +52,9 @@ types: setup
 	$(BIN)/mypy
 	$(BIN)/python -m console.build --types
 
-# Tests with tritonservers mostly wait. Four files at a time, among them some without, keep two processors busy; a
-# machine with more runs more at a time: make test FILES=8.
-FILES ?= 4
+# Tests with tritonservers mostly wait. Six files at a time, among them some without, keep two processors busy; a
+# machine with more runs more at a time: make test FILES=16.
+FILES ?= 6
 # A few of the tests depend on what else the machine does. Those that failed are run once more, one at a time.
 AGAIN := The tests above failed. A test that passes now, without others beside it, has a fault of its own: please report it.
 test-all: setup

@@ -61,8 +61,8 @@ def _test_files(path: Path) -> Iterator[Path]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Spreads the files that start tritonservers, and those with slow tests, among the others.
 
-    The first mostly wait and the others mostly compute, so that workers of pytest-xdist that take files in this order
-    keep the processors busy. The last files are short ones: no worker waits for another at the end.
+    Files that start tritonservers mostly wait, and most of the others compute. Workers of pytest-xdist that take files
+    in this order keep the processors busy. The last files are short ones: no worker waits for another at the end.
     """
     kinds: dict[float, list[list[pytest.Item]]] = {}
     for _, group in groupby(items, key=lambda item: item.path):

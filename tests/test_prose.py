@@ -106,7 +106,6 @@ def all_faults() -> list[str]:
     return found
 
 
-@pytest.mark.slow
 def test_descriptions_name_their_subject() -> None:
     assert not all_faults()
 

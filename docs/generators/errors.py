@@ -21,7 +21,7 @@ SUBJECTS = {
     "cluster.yaml and GPUs": ("gpus.cluster", "gpus.catalog", "gpus.arrangement", "spec.load", "spec.mig_layouts"),
     "Applications and packages": ("applications", "packages", "resources"),
     "Models": ("models", "api.adding", "api.variants", "api.checking"),
-    "Profiles": ("profiles", "api.profiles", "api.profile_files", "evaluation.profiling"),
+    "Profiles": ("profiles", "api.profiles", "api.profile_files", "api.profile_builder", "evaluation.profiling"),
     "Accuracies": ("evaluation.accuracy", "api.accuracies"),
     "Plans": ("planner", "api.planning", "api.wanted"),
     "Compiled repositories": ("compiler",),

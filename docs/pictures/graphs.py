@@ -1,6 +1,7 @@
 """Draws a planned task graph: how the latency is divided, and which way a request takes."""
 
 from collections.abc import Iterator, Mapping
+from math import fsum
 from xml.etree.ElementTree import Element
 
 from docs.pictures.canvas import INNER, INSET, LINE, arrow, cut, document, filled, outlined, words
@@ -88,7 +89,7 @@ def _edges(graph: TaskGraph, boxes: Mapping[str, Box]) -> Iterator[Element]:
 def _path(
     way: tuple[str, ...], plan: GraphPlan, slo_ms: float, palette: Mapping[str, str], y: float
 ) -> Iterator[Element]:
-    total = sum(plan.tasks[name].budget_ms for name in way)
+    total = fsum(plan.tasks[name].budget_ms for name in way)
     yield words(" → ".join(way), INSET, y + 14, "t")
     yield words(f"{number(total)} of {number(slo_ms)} ms", INSET + INNER, y + 14, "t end")
     yield outlined(INSET, y + 22, INNER, _BAR, "free")

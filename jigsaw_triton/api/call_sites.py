@@ -31,7 +31,7 @@ class CallSites(SourceMap):
 
 
 def position() -> tuple[str, int]:
-    """Returns file and line of the code outside this package that called it."""
+    """Returns file and line of the nearest caller outside this package."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
@@ -39,6 +39,6 @@ def position() -> tuple[str, int]:
 
 
 def call_site() -> str:
-    """Returns the same as one text: `file:line`."""
+    """Returns file and line of the nearest caller outside this package as one text: `file:line`."""
     file, line = position()
     return f"{file}:{line}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import fsum
 
 from jigsaw_triton.compiler.bundle import Place, Worker, WorkerModel
 from jigsaw_triton.graph.model import TaskGraph
@@ -103,8 +104,8 @@ def call_times(
     if not sizes:
         return CallTimes({}, {})
     all_rows = [row for model_rows in rows for row in model_rows]
-    usual = {size: sum(row.latency_p50_ms for row in all_rows if row.key.batch == size) for size in sizes}
-    late = {size: sum(row.latency_p99_ms for row in all_rows if row.key.batch == size) for size in sizes}
+    usual = {size: fsum(row.latency_p50_ms for row in all_rows if row.key.batch == size) for size in sizes}
+    late = {size: fsum(row.latency_p99_ms for row in all_rows if row.key.batch == size) for size in sizes}
     executions = len(inside)
     if one_by_one:
         # An item may have to wait for the batch in progress and then be part of the next one.

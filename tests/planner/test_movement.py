@@ -114,7 +114,6 @@ def test_placement_keeps_as_many_replicas_as_possible(highs: SolverProcess, old:
     assert recut(before, after) <= -best[2]
 
 
-@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(layouts(), st.permutations(range(4)), st.sampled_from(("1g", "2g", "3g")))
 def test_one_more_replica_moves_no_other(highs: SolverProcess, old: Places, where: list[int], kind: str) -> None:

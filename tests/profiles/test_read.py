@@ -154,7 +154,6 @@ def rows(draw: st.DrawFn) -> ProfileRow:
     return ProfileRow(draw(KEYS), p50, p95, p99, draw(NUMBERS), memory, *about)
 
 
-@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(rows(), unique_by=lambda row: row.key, max_size=12))
 def test_written_profiles_can_be_read_back(some: list[ProfileRow]) -> None:

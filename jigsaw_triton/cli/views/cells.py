@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import fsum
 
 from jigsaw_triton.api.machine import emulation
 from jigsaw_triton.cli.io.output import View, drawing, figures, listed
@@ -62,7 +63,7 @@ def cell_strips(partition: Partition, cluster: Cluster) -> list[Strip]:
 
 def alternatives_view(partition: Partition, alternatives: Sequence[Alternative]) -> Iterator[View]:
     """Yields the price of other numbers of cells than the chosen one."""
-    chosen = (len(partition.cells), partition.slices_used, f"{partition.price:+.1%}", "chosen")
+    chosen = (len(partition.cells), partition.slices_used, f"{partition.price:+z.1%}", "chosen")
     others = [
         (other.cells, other.slices, None if other.price is None else f"{other.price:+.1%}", other.reason)
         for other in alternatives
@@ -91,8 +92,8 @@ def _graphs(partition: Partition) -> Table:
         rows.append(
             (
                 name,
-                figures(sum(plan.demand_rps for plan in plans)),
-                figures(sum(plan.capacity_rps for plan in plans)),
+                figures(fsum(plan.demand_rps for plan in plans)),
+                figures(fsum(plan.capacity_rps for plan in plans)),
                 len(cells),
                 least if least == most else f"{least} to {most}",
             )
@@ -128,7 +129,7 @@ def _totals(partition: Partition, cluster: Cluster) -> str:
         bound = f", at least {least:.2f}" if 0 < (least := partition.pool_cost_bound) < pool.used else ""
     return (
         f"{used} on {partition.gpus_used} of {len(cluster.gpus)} GPUs in {len(partition.cells)} cells; "
-        f"one pool takes {one_pool}{bound}: cells cost {partition.price:+.1%}"
+        f"one pool takes {one_pool}{bound}: cells cost {partition.price:+z.1%}"
     )
 
 

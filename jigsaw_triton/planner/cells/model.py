@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from math import fsum
 from typing import Any
 
 from jigsaw_triton.errors import InputError
@@ -76,7 +77,7 @@ class Partition:
         """Cost of all cells; None if each compute slice counts alike."""
         if self.pool_cost is None:
             return None
-        return replace(self.pool_cost, used=sum(cell.plan.cost.used for cell in self.cells if cell.plan.cost))
+        return replace(self.pool_cost, used=fsum(cell.plan.cost.used for cell in self.cells if cell.plan.cost))
 
     @property
     def price(self) -> float:

@@ -19,6 +19,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import fsum
 from typing import Literal
 
 from jigsaw_triton.gpus.model import Board, Cluster
@@ -65,8 +66,8 @@ class Costs:
             return None
         share = {name: cost / self.boards[name].compute_slices for name, cost in self.gpus.items()}
         return PlanCost(
-            used=sum(self._slices(gpu) * share[gpu.model] for gpu in gpus if gpu.model in share),
-            total=sum(gpu.compute_slices * share[gpu.board.name] for gpu in cluster.gpus),
+            used=fsum(self._slices(gpu) * share[gpu.model] for gpu in gpus if gpu.model in share),
+            total=fsum(gpu.compute_slices * share[gpu.board.name] for gpu in cluster.gpus),
             source=self.source,
             unit="per hour" if self.source == "given" else min(self.gpus, key=lambda name: (self.gpus[name], name)),
         )

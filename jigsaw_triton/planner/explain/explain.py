@@ -132,13 +132,13 @@ class _Explaining:
         used = {task: set(planned.mix) for task, planned in self._plan.graphs[graph.name].tasks.items()}
         lost = with_pair_losses(graph, {task: -math.log(b.accuracy) for task, b in budgets.items()}, used)
         for path in _reported_paths(graph, {task: b.latency_ms for task, b in budgets.items()}):
-            latency_ms = sum(budgets[task].latency_ms for task in path)
-            accuracy = math.exp(-sum(lost[task] for task in path))
+            latency_ms = math.fsum(budgets[task].latency_ms for task in path)
+            accuracy = math.exp(-math.fsum(lost[task] for task in path))
             yield PathBudget(
                 graph=graph.name,
                 tasks=path,
                 latency_ms=latency_ms,
-                budget_ms=sum(budgets[task].budget_ms for task in path),
+                budget_ms=math.fsum(budgets[task].budget_ms for task in path),
                 slo_ms=graph.tasks_ms,
                 slack_ms=graph.tasks_ms - latency_ms,
                 accuracy=accuracy,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import fsum
 
 from jigsaw_triton.graph.model import Workload
 from jigsaw_triton.planner.candidates.configurations import Configuration, Replica, accuracy_budget
@@ -181,7 +182,7 @@ def graph_plan(
     budget_ms = {t: part * graph.tasks_ms for t, part in parts.items()}
     tasks = {}
     for name, used in own.items():
-        total = sum(rates[graph.name, name, v] for v in {c.variant for c in used})
+        total = fsum(rates[graph.name, name, v] for v in {c.variant for c in used})
         tasks[name] = TaskPlan(
             budget_ms=budget_ms[name],
             rate_rps=total * rps,

@@ -103,7 +103,6 @@ class Transition:
     @property
     def seconds(self) -> float:
         """Expected duration of all steps."""
-        # Python 3.12 rounds a `sum` otherwise than 3.11.
         return fsum(step.seconds for step in self.steps)
 
     def to_json(self) -> dict[str, Any]:
@@ -317,17 +316,19 @@ def _in_order(change: Change) -> tuple[GpuId, bool, Change]:
 
 
 def _shortfalls(steps: Iterable[Step], interim: Interim) -> tuple[Shortfall, ...]:
-    found: dict[str, Shortfall] = {}
+    missing: dict[str, list[tuple[float, float]]] = {}
     for step in steps:
-        for graph, lack in interim.missing(step.during_rps).items():
-            before = found.get(graph, Shortfall(graph, 0.0, 0.0, 0.0))
-            found[graph] = Shortfall(
-                graph,
-                missing_rps=max(before.missing_rps, lack),
-                seconds=before.seconds + step.seconds,
-                requests=before.requests + lack * step.seconds,
-            )
-    return tuple(found[graph] for graph in sorted(found))
+        for graph, lack_rps in interim.missing(step.during_rps).items():
+            missing.setdefault(graph, []).append((lack_rps, step.seconds))
+    return tuple(
+        Shortfall(
+            graph,
+            missing_rps=max(lack_rps for lack_rps, _ in found),
+            seconds=fsum(seconds for _, seconds in found),
+            requests=fsum(lack_rps * seconds for lack_rps, seconds in found),
+        )
+        for graph, found in sorted(missing.items())
+    )
 
 
 def _step_json(step: Step) -> dict[str, Any]:

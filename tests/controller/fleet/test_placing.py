@@ -55,7 +55,6 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     return engine
 
 
-@pytest.mark.slow
 def test_ray_starts_agents_once_and_has_their_addresses(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch, engine: FakeEngine
 ) -> None:

@@ -40,7 +40,7 @@ ALL = {"plain": PLAIN, "full": FULL, "emulated": EMULATED, "ray": RAY, "ray emul
 
 
 _made: dict[str, list[dict[str, Any]]] = {}
-"""Settings as text -> their objects, because writing and reading them takes tenths of a second."""
+"""Settings as text -> objects of their manifests. Making and parsing these takes tenths of a second."""
 
 
 def objects(settings: Settings) -> list[dict[str, Any]]:

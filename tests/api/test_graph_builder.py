@@ -1,6 +1,5 @@
-"""Graphs and profiles that are built in Python."""
+"""Graphs that are built in Python."""
 
-import inspect
 import re
 import shutil
 from dataclasses import replace
@@ -10,9 +9,9 @@ import pytest
 
 import jigsaw_triton as jt
 from jigsaw_triton.graph.build import build_graph
-from jigsaw_triton.profiles.read import write_profiles
 from jigsaw_triton.resources import applications_dir
 from jigsaw_triton.spec.load import load_graph, load_graph_text
+from tests.api.built import line_of, mistakes
 from tests.fakes import graphs
 from tests.fakes.documents import GRAPH, TEMPLATES, built
 
@@ -41,20 +40,6 @@ def traffic(folder: Path) -> jt.GraphBuilder:
         .output("BOXES", "detect.BOXES")
         .output("LABELS", "classify.LABEL")
     )
-
-
-def mistakes(builder: jt.GraphBuilder | jt.ProfileBuilder) -> list[str]:
-    with pytest.raises(jt.SpecError) as caught:
-        builder.build()
-    return [str(diagnostic) for diagnostic in caught.value.diagnostics]
-
-
-def line_of(text: str) -> int:
-    """Returns the first line of the calling test that contains a text."""
-    frame = inspect.stack()[1].frame
-    start = frame.f_code.co_firstlineno
-    lines = Path(__file__).read_text().splitlines()[start - 1 :]
-    return next(start + number for number, line in enumerate(lines) if text in line and "line_of" not in line)
 
 
 def test_a_built_graph_equals_the_one_from_yaml(tmp_path: Path) -> None:
@@ -175,7 +160,7 @@ def test_an_entry_that_is_added_twice_is_a_mistake(tmp_path: Path) -> None:
 
 
 def test_a_variant_needs_a_task() -> None:
-    with pytest.raises(jt.InputError, match=r"test_builders\.py:\d+: the variant n has no task"):
+    with pytest.raises(jt.InputError, match=r"test_graph_builder\.py:\d+: the variant n has no task"):
         jt.GraphBuilder("g", latency_ms=1).variant("n", accuracy=1, template="emulated")
 
 
@@ -190,42 +175,3 @@ def test_model_files_are_looked_for_on_request(tmp_path: Path) -> None:
     builder.build()
     with pytest.raises(jt.SpecError, match=r"there is no file 'n\.onnx'"):
         builder.build(require_files=True)
-
-
-def profiles() -> jt.ProfileBuilder:
-    return (
-        jt.ProfileBuilder("A100-80GB")
-        .row("detect", "s", "2g", batch=4, latency_ms=(5, 6, 7.5), throughput_rps=600, memory_mib=900, instances=2)
-        .row("detect", "n", "1g", batch=1, latency_ms=(3, 3, 3), throughput_rps=300, memory_mib=0, source="measured")
-        .on("cpu")
-        .row("detect", "n", "1g", batch=1, latency_ms=(30, 30, 30), throughput_rps=30, memory_mib=0)
-    )
-
-
-def test_built_profiles_equal_the_ones_from_csv(tmp_path: Path) -> None:
-    table = profiles().build()
-    assert [(row.key.gpu, row.key.variant, row.source) for row in table.rows()] == [
-        ("A100-80GB", "n", "measured"),
-        ("A100-80GB", "s", "assumed"),
-        ("cpu", "n", "assumed"),
-    ]
-    (tmp_path / "profiles.csv").write_text(write_profiles(table.rows()))
-    assert jt.load_profiles(tmp_path).rows() == table.rows()
-
-
-def test_wrong_profiles_name_the_call_that_made_them() -> None:
-    builder = profiles()
-    builder.row("detect", "n", "9g", batch=0, latency_ms=(3, 3, 3), throughput_rps=300, memory_mib=0)
-    builder.row("detect", "m", "1g", batch=1, latency_ms=(3, 2, 1), throughput_rps=300, memory_mib=0)
-    builder.row("detect", "n", "1g", batch=1, latency_ms=(3, 3, 3), throughput_rps=300, memory_mib=0)
-    builder.row("detect", "o", "1g", batch=1, latency_ms=(3, 3, 3), throughput_rps=float("nan"), memory_mib=0)
-    found = [line.removeprefix(f"{__file__}:") for line in mistakes(builder)]
-    first = line_of('"detect", "n", "9g"')
-    starts = [
-        f"{first + 2}: this configuration is repeated",
-        f"{first}: there is no slice '9g'",
-        f"{first}: batch is '0'",
-        f"{first + 1}: the latencies are not ascending: p50 3",
-        f"{first + 3}: throughput_rps is 'nan'",
-    ]
-    assert [line[: len(start)] for line, start in zip(found, starts, strict=True)] == starts
