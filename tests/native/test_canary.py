@@ -1,6 +1,7 @@
 """Weights of generations: the share of the requests that each of two generations answers during a canary."""
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -106,9 +107,15 @@ def test_the_other_generation_answers_while_a_task_has_no_worker_of_one(bench: B
     tasks = [after("a", "inputs.X"), after("b", "a.Y")]
     outputs = {"A": ("a.Y", ONE), "B": ("b.Y", ONE)}
     hasty, front = (bench.engine.front(spec(tasks, outputs=outputs, slo_ms=slo_ms)) for slo_ms in (2500.0, 60000.0))
-    # The first request to the dead worker shows that it is dead. It fails between two retries, long before the next.
-    assert any(hasty.ask({"X": column(n)}).failure is not None for n in range(COUNT))
-    assert chosen([front.send({"X": column(n)}) for n in range(20)]) == {3}
+    in_time = False
+    while not in_time:
+        # A request to the dead worker shows that it is dead. It fails between two retries, 0.2 s before the next.
+        assert any(hasty.ask({"X": column(n)}).failure is not None for n in range(COUNT))
+        began_s = time.monotonic()
+        sent = [front.send({"X": column(n)}) for n in range(20)]
+        in_time = time.monotonic() - began_s < 0.1
+        found = chosen(sent) if in_time else None
+    assert found == {3}
 
 
 def test_a_closed_generation_gets_no_requests_by_its_weight(bench: Bench) -> None:
