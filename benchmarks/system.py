@@ -4,10 +4,9 @@ import asyncio
 import secrets
 import shutil
 import signal
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,6 +36,7 @@ from jigsaw_triton.resources import templates_dir
 from jigsaw_triton.servers.installation import Installation
 from jigsaw_triton.servers.members import members
 from jigsaw_triton.servers.os_process import processor_s
+from jigsaw_triton.servers.ports import free_ports
 from jigsaw_triton.spec.load import load_graph
 
 T = TypeVar("T")
@@ -95,12 +95,13 @@ def profile(
 
 def cluster(model: str, count: int = 1) -> Cluster:
     """Returns a cluster of boards with emulated MIG, and a gateway on free ports."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
-        for probe in sockets:
-            probe.bind(("127.0.0.1", 0))
-        ports = GatewayPorts(*(probe.getsockname()[1] for probe in sockets))
-    return Cluster(tuple(Gpu(GpuId("bench", index), board(model)) for index in range(count)), gateway=ports)
+    return Cluster(tuple(Gpu(GpuId("bench", index), board(model)) for index in range(count)), gateway=gateway_ports())
+
+
+def gateway_ports() -> GatewayPorts:
+    """Returns free ports for a gateway."""
+    http, grpc, metrics = free_ports("127.0.0.1", 3)
+    return GatewayPorts(http, grpc, metrics)
 
 
 @contextmanager

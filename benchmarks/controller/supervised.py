@@ -6,11 +6,10 @@ The deployment serves the application of `replans`: each answer shows its reques
 import asyncio
 import contextlib
 import os
-import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from jigsaw_triton.api.deploying import deploy
 from jigsaw_triton.api.deployment import Deployment
 from jigsaw_triton.console.client import ControllerHungError
 from jigsaw_triton.errors import ServerError
-from jigsaw_triton.gpus.gateway import GatewayPorts
 from jigsaw_triton.profiles.read import write_profiles
 from jigsaw_triton.servers.members import leaders, members
 from jigsaw_triton.servers.os_process import start_time
@@ -32,7 +30,6 @@ WAIT_LIMIT_S = 120.0
 """Seconds after which a wait for the deployment has failed."""
 
 _GPUS = f"2x{BOARD}"
-_PORTS = range(20_000, 32_000)
 _POLL_S = 0.02
 
 
@@ -51,7 +48,7 @@ class Supervised:
     def __init__(self, folder: Path, state: Path) -> None:
         self._folder = folder
         self.deployment = Deployment(state)
-        self.ports = _free_ports()
+        self.ports = system.gateway_ports()
 
     @property
     def url(self) -> str:
@@ -125,20 +122,6 @@ def is_settled(status: dict[str, Any] | None) -> bool:
         and not status["degraded"]
         and all(worker["state"] == "ready" for worker in status["workers"])
     )
-
-
-def _free_ports() -> GatewayPorts:
-    """Returns ports below the ephemeral range, so that no connection takes the port of a gateway that restarts."""
-    with ExitStack() as stack:
-        free: list[int] = []
-        for port in _PORTS[os.getpid() % 1000 :: 7]:
-            probe = stack.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                free.append(port)
-            if len(free) == 3:
-                return GatewayPorts(http=free[0], grpc=free[1], metrics=free[2])
-    raise ServerError("no port is free")
 
 
 @asynccontextmanager

@@ -5,7 +5,6 @@ runs.
 """
 
 import asyncio
-import socket
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -24,6 +23,7 @@ from jigsaw_triton.gpus.model import Cluster
 from jigsaw_triton.servers.haproxy.program import find_haproxy
 from jigsaw_triton.servers.installation import find_installation
 from jigsaw_triton.servers.perf_analyzer import find_perf_analyzer
+from jigsaw_triton.servers.ports import free_ports
 
 RUN_S = 2.0
 WARM_UP_S = 1.5
@@ -69,9 +69,7 @@ def _cluster(*, edge: bool) -> Cluster:
     cluster = system.cluster("cpu", 2)
     if not edge:
         return cluster
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return replace(cluster, edge=Edge(metrics=probe.getsockname()[1]))
+    return replace(cluster, edge=Edge(metrics=free_ports("127.0.0.1", 1)[0]))
 
 
 def figures(runs: Runs) -> list[Figure]:
