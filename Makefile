@@ -10,8 +10,9 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do "$$p" -c '$(SUPPORT
 CXX_SOURCES = $(wildcard native/*/*.h native/*/*.cc)
 # The order of the files in a run is that of tests/conftest.py.
 RUN = -m pytest --dist loadfile --no-loadscope-reorder
-# Tests without tritonservers wait, too: for processes that they start, and for times to pass.
-UNIT_RUN = $(RUN) -n $(FILES) -m
+# Tests without tritonservers wait less, so fewer files at a time: make test-fast UNIT_FILES=8.
+UNIT_FILES ?= 4
+UNIT_RUN = $(RUN) -n $(UNIT_FILES) -m
 
 # Python keeps compiled modules, whatever the environment says: the tests start hundreds of Python processes.
 export PYTHONDONTWRITEBYTECODE :=
